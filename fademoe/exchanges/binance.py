@@ -1,0 +1,400 @@
+"""Binance USDⓈ-M futures.
+
+Facts: developers.binance.com, Derivatives > USDⓈ-M Futures, read 2026-05-28, and measurements of 2026-10-07 against
+production (cost bands, windows, acks, socket limits).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+import orjson
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
+from fademoe.errors import BadPayload, Refused, RetryLater
+from fademoe.feeds import parse, spec
+from fademoe.feeds.parse import member
+from fademoe.feeds.spec import Answer, Frame, Instrument, Json, Page, Refusal
+from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
+
+NEVER_MS = 4_133_404_800_000  # deliveryDate of a contract that is not to be delisted
+TRANSIENT_CODES = (-1000, -1001, -1007, -1008, -1016)
+LIMIT_CODE = -1003
+BANNED_UNTIL = re.compile(r"banned until (\d{13})")
+BAN_S = 120.0  # bans start at two minutes; used when the text names no end
+FIREWALL_S = 300.0
+BARRED_S, TROUBLE_S = 3600.0, 5.0
+
+
+def judge(answer: Answer) -> Refusal | None:
+    """Say what an answer means: HTTP status first, then the code of a {"code", "msg"} object, even inside a 200."""
+    is_error = isinstance(answer.body, Mapping) and isinstance(answer.body.get("code"), int) and "msg" in answer.body
+    code, message = (answer.body["code"], str(answer.body["msg"])) if is_error else (None, "")
+    said = f"HTTP {answer.status}" + (f", code {code}: {message}" if code is not None else "")
+
+    def later(why: str, wait_s: float | None, closes: spec.Closes) -> Refusal:
+        return Refusal(error=RetryLater, message=f"{why}: {said}", retry_after_s=wait_s, closes=closes)
+
+    if answer.status == 418 or (code == LIMIT_CODE and "banned" in message):
+        return later("banned", _ban(answer), spec.Closes.EXCHANGE)
+    if answer.status == 429 or code == LIMIT_CODE:
+        return later("rate limit", parse.retry_after_s(answer.headers), spec.Closes.BUDGET)
+    if answer.status == 403:
+        return later("firewall", FIREWALL_S, spec.Closes.EXCHANGE)
+    if answer.status == 451:
+        return later("this address's country is barred", BARRED_S, spec.Closes.EXCHANGE)
+    if answer.status >= 500 or answer.status == 408 or (answer.status != 200 and code in TRANSIENT_CODES):
+        return later("trouble on the exchange's side", TROUBLE_S, spec.Closes.NOTHING)
+    if answer.status != 200:
+        return Refusal(error=Refused, message=f"refused: {said}")
+    if answer.body is None:
+        return Refusal(error=BadPayload, message="the answer is not JSON")
+    if code is not None:
+        return Refusal(error=BadPayload, message=f"an error inside HTTP 200: code {code}: {message}")
+    return None
+
+
+def parse_instruments(body: Json) -> list[Instrument]:
+    """Read exchangeInfo: crypto perpetuals quoted in USDT, delisted ones with their time.
+
+    Left out: TRADIFI_PERPETUAL and other underlyings than COIN, dated futures, USDC quotes, contracts not yet trading.
+    A symbol that was delisted stays in the list for years as SETTLING, its deliveryDate is then the delisting.
+    """
+    return [
+        _instrument(item)
+        for item in parse.records(member(body, "symbols"))
+        if member(item, "contractType") == "PERPETUAL"
+        and member(item, "quoteAsset") == "USDT"
+        and item.get("underlyingType", "COIN") == "COIN"
+        and member(item, "status") != "PENDING_TRADING"
+    ]
+
+
+def span_params(page: Page) -> dict[str, str | int]:
+    """Both ends are inclusive; the limit is always sent, for the pages name two defaults."""
+    return {
+        "symbol": page.instrument.name,
+        "startTime": page.start_ms,
+        "endTime": page.end_ms - 1,
+        "limit": page.limit,
+    }
+
+
+def parse_kline(item: Json, instrument: Instrument) -> Candle:
+    """Read one kline of REST.
+
+    [1791382920000, "83137.90", "83155.70", "83082.90", "83084.90", "102.437", 1791382979999, "8514292.61220", 4409,
+     "49.832", "4141805.93340", "0"]: open time, o, h, l, c, base volume, close time, quote volume, trades, taker-buy
+    base volume, taker-buy quote volume, unused.
+    """
+    parse.element(item, 9)  # all that is read below is there
+    ts = parse.to_ms(item[0])
+    if parse.to_ms(item[6]) <= ts:
+        raise BadPayload(f"kline of {ts}: closes before it opens")
+    return _candle(instrument, ts, [*item[1:6], *item[7:10]])
+
+
+def parse_kline_event(data: Json, instrument: Instrument) -> list[Candle]:
+    """Read one kline event of the stream; only x = true is final.
+
+    {"e": "kline", "E": 1791382992723, "s": "BTCUSDT", "k": {"t": 1791382980000, "T": 1791383039999, "s": "BTCUSDT",
+     "i": "1m", "f": 8153633367, "L": 8153634395, "o": "83084.90", "c": "83091.60", "h": "83091.70", "l": "83051.20",
+     "v": "13.551", "n": 1027, "x": false, "q": "1125714.73960", "V": "6.426", "Q": "533856.66860", "B": "0"}}
+    """
+    k = member(data, "k")
+    closed = member(k, "x")
+    if closed is False:
+        return []
+    if closed is not True or member(k, "s") != instrument.name or member(k, "i") != "1m":
+        raise BadPayload(f"a kline event of {instrument.name} 1m was expected")
+    ts = parse.to_ms(member(k, "t"))
+    if member(k, "T") != ts + MINUTE_MS - 1:
+        raise BadPayload(f"kline event of {ts}: its close time is not the minute's end")
+    return [_candle(instrument, ts, [member(k, name) for name in "ohlcvqnV"])]
+
+
+def parse_premium(item: Json, instrument: Instrument) -> Premium:
+    """Read one premium index kline; its close is the premium at the minute's end. All but prices and samples is "0".
+
+    [1691603820000, "-0.00042931", "-0.00023641", "-0.00059406", "-0.00043659", "0", 1691603879999, "0", 12, "0", …]
+    """
+    parse.element(item, 11)
+    return Premium(parse.to_ms(item[0]), parse.number(item[4]))
+
+
+def parse_funding(item: Json, instrument: Instrument) -> Funding:
+    """Read one settlement; its time comes 0 to 20 ms late and is floored to the minute.
+
+    {"symbol": "BTCUSDT", "fundingTime": 1791331200002, "fundingRate": "-0.00000743", "markPrice": "85516.50151449",
+     "rateType": "Regular"}
+    """
+    parse.check_name(member(item, "symbol"), instrument)
+    ts = floor_to(parse.to_ms(member(item, "fundingTime")), MINUTE_MS)
+    return Funding(ts, parse.number(member(item, "fundingRate")), parse.hours_since(item.get("previous", ts), ts))
+
+
+def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
+    """Read one point sample of open interest, one side, in base asset and USD.
+
+    {"symbol": "LTCUSDT", "sumOpenInterest": "286060.67400000", "sumOpenInterestValue": "13151177.54493120",
+     "timestamp": 1602028800000}
+    """
+    parse.check_name(member(item, "symbol"), instrument)
+    coins = parse.shift(parse.amount(member(item, "sumOpenInterest")), parse.power_of_ten(instrument.multiplier))
+    return OpenInterest(
+        parse.to_ms(member(item, "timestamp")), coins, parse.amount(member(item, "sumOpenInterestValue"))
+    )
+
+
+def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
+    """Read the current open interest; it comes without a value in USD.
+
+    {"symbol": "BTCUSDT", "openInterest": "95744.938", "time": 1791382984119}
+    """
+    parse.check_name(member(item, "symbol"), instrument)
+    return OpenInterest(parse.to_ms(member(item, "time")), _coins(member(item, "openInterest"), instrument))
+
+
+def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
+    """Read one point sample of the ratio of all accounts.
+
+    {"symbol": "BTCUSDT", "longAccount": "0.5799", "longShortRatio": "1.3804", "shortAccount": "0.4201",
+     "timestamp": 1602989400000}
+    """
+    parse.check_name(member(item, "symbol"), instrument)
+    return LongShortRatio(parse.to_ms(member(item, "timestamp")), parse.amount(member(item, "longShortRatio")))
+
+
+def parse_mark_price(data: Json, instrument: Instrument) -> list[PredictedFunding]:
+    """Read the running funding estimate `r`; a contract without funding has T = 0 and no estimate.
+
+    {"e": "markPriceUpdate", "E": 1791382993000, "s": "BTCUSDT", "p": "83084.30000000", "ap": "83084.30000000",
+     "P": "83195.15881449", "i": "83123.65891304", "r": "0.00000078", "T": 1791388800000, "st": 1}
+    """
+    parse.check_name(member(data, "s"), instrument)
+    if member(data, "T") == 0:
+        return []
+    return [PredictedFunding(parse.to_ms(member(data, "E")), parse.number(member(data, "r")))]
+
+
+def split_force_orders(data: Json) -> list[tuple[str, Json]]:
+    """Sort forced orders by symbol; a frame holds one. Rows of COIN-M (st 2) ride along and are left out."""
+    orders = [member(event, "o") for event in (data if isinstance(data, list) else [data])]
+    return [(parse.text(member(order, "s")), order) for order in orders if order.get("st", 1) == 1]
+
+
+def parse_force_order(order: Json, instrument: Instrument) -> list[Liquidations]:
+    """Read one forced order: SELL closes a long. USD = average price x filled quantity.
+
+    {"s": "ILVUSDT", "S": "SELL", "o": "LIMIT", "f": "IOC", "q": "116.5", "p": "3.80300", "ap": "3.85642",
+     "X": "FILLED", "l": "25.2", "z": "116.5", "T": 1791391082119, "ps": "ILVUSDT", "st": 1}
+
+    The stream shows one order per symbol and second at most, so the sums are too small.
+    """
+    side = member(order, "S")
+    if side not in ("SELL", "BUY"):
+        raise BadPayload(f"{side!r} is not a side of a forced order")
+    usd = format(Decimal(parse.amount(member(order, "ap"))) * Decimal(parse.amount(member(order, "z"))), "f")
+    ts = parse.to_ms(member(order, "T"))
+    return [Liquidations(ts, usd, "0") if side == "SELL" else Liquidations(ts, "0", usd)]
+
+
+def subscribe(topics: Sequence[str], request_id: int) -> str:
+    """Write a SUBSCRIBE request; its ack proves nothing, not even that a topic exists."""
+    return orjson.dumps({"method": "SUBSCRIBE", "params": list(topics), "id": request_id}).decode()
+
+
+def route(message: Json) -> Frame:
+    """Sort a frame of /market/stream: {"stream", "data"} is data, {"result", "id"} an ack, the rest is a fault."""
+    if isinstance(message, dict):
+        if "stream" in message and "data" in message:
+            return Frame(topic=parse.text(message["stream"]), data=message["data"])
+        if "result" in message:
+            return Frame()
+    return Frame(fault=str(message)[:200])
+
+
+def _candle(instrument: Instrument, ts: int, values: Sequence[Json]) -> Candle:
+    """Make a row of (open, high, low, close, volume, quote volume, trades, taker-buy volume), per one coin."""
+    power = parse.power_of_ten(instrument.multiplier)
+    opened, high, low, close = (parse.shift(parse.price(value), -power) for value in values[:4])
+    parse.check_candle(opened, high, low, close)
+    return Candle(
+        ts=ts,
+        o=opened,
+        h=high,
+        l=low,
+        c=close,
+        v=_coins(values[4], instrument),
+        qv=parse.amount(values[5]),
+        n=parse.count(values[6]),
+        tbv=_coins(values[7], instrument),
+    )
+
+
+def _coins(value: Json, instrument: Instrument) -> str:
+    return parse.shift(parse.amount(value), parse.power_of_ten(instrument.multiplier))
+
+
+def _instrument(item: Json) -> Instrument:
+    symbol, multiplier = parse.split_multiplier(parse.text(member(item, "baseAsset")))
+    delivery = member(item, "deliveryDate")
+    return Instrument(
+        exchange="binance",
+        code="bin",
+        name=parse.text(member(item, "symbol")),
+        symbol=symbol.upper(),
+        multiplier=multiplier,
+        listed_ms=parse.to_ms(member(item, "onboardDate")),
+        delisted_ms=None if delivery == NEVER_MS else parse.to_ms(delivery),
+    )
+
+
+def _ban(answer: Answer) -> float:
+    """Return the seconds until a ban ends: Retry-After, else the time in the text, else two minutes."""
+    named = BANNED_UNTIL.search(answer.text)
+    in_text = (int(named[1]) - answer.now_ms) / SECOND_MS + 1 if named else BAN_S
+    return max(parse.retry_after_s(answer.headers) or 0.0, in_text, 1.0)
+
+
+DOCS = "developers.binance.com, read 2026-05-28: "
+# Measured bands end at 100, 500, 1000, 1500, documented ones one row earlier: cheap under both readings.
+KLINE_COSTS = ((99, 1), (499, 2), (1000, 5), (1500, 10))
+
+KLINES = spec.RestFeed(
+    metric="ohlcv",
+    path="/fapi/v1/klines",
+    budget="weight",
+    costs=KLINE_COSTS,
+    params=lambda page: {**span_params(page), "interval": "1m"},
+    items=lambda body, page: parse.records(body),
+    parse=parse_kline,
+    source=DOCS + "Kline/Candlestick Data",
+)
+STATISTICS = spec.RestFeed(
+    metric="oi",
+    path="/futures/data/openInterestHist",
+    budget="futures-data",
+    costs=((500, 1),),
+    params=lambda page: {**span_params(page), "period": "5m"},  # with one time alone the newest rows come
+    items=lambda body, page: parse.records(body),
+    parse=parse_open_interest,
+    source=DOCS + "Open Interest Statistics",
+    interval="5m",
+    interval_ms=5 * MINUTE_MS,
+    settle_ms=30 * SECOND_MS,  # a row is public 201 s after its time at most, and asked for 330 s after it
+    history_ms=30 * DAY_MS,
+    edge_ms=5 * MINUTE_MS,
+)
+
+EXCHANGE = spec.Exchange(
+    name="binance",
+    title="Binance USDⓈ-M",
+    codes=("bin",),
+    rest_url="https://fapi.binance.com",
+    stream_url="wss://fstream.binance.com",
+    budgets=(
+        spec.Budget(name="weight", limit=2400, period_ms=MINUTE_MS, burst=20, used_header="X-MBX-USED-WEIGHT-1M"),
+        spec.Budget(name="funding", limit=500, period_ms=5 * MINUTE_MS, burst=10),
+        spec.Budget(name="futures-data", limit=1000, period_ms=5 * MINUTE_MS, burst=10),
+    ),
+    judge=judge,
+    clock=spec.ClockFeed(
+        path="/fapi/v1/time", budget="weight", cost=1, parse=lambda body: parse.to_ms(member(body, "serverTime"))
+    ),
+    instruments=spec.InstrumentsFeed(
+        path="/fapi/v1/exchangeInfo",
+        budget="weight",
+        cost=1,
+        params={},
+        parse=parse_instruments,
+        source=DOCS + "Exchange Information",
+    ),
+    rest_feeds=(
+        KLINES,
+        replace(
+            KLINES,
+            metric="pfr",
+            path="/fapi/v1/premiumIndexKlines",
+            parse=parse_premium,
+            source=DOCS + "Premium index Kline Data; its costs are not measured, those of klines are documented for it",
+        ),
+        spec.RestFeed(
+            metric="fr",
+            path="/fapi/v1/fundingRate",
+            budget="funding",
+            costs=((1000, 1),),
+            params=lambda page: {**span_params(page), "startTime": page.start_ms - 8 * HOUR_MS},  # the one before, too
+            items=lambda body, page: parse.with_previous(parse.records(body), "fundingTime"),
+            parse=parse_funding,
+            source=DOCS + "Get Funding Rate History",
+            interval="settlement",
+            interval_ms=5 * MINUTE_MS,  # far finer than settlements come: a page never holds more than an answer
+            settle_ms=5 * MINUTE_MS,  # nobody asks twice for a settlement that was not there yet
+            window_ms=40 * DAY_MS,
+            edge_ms=15 * MINUTE_MS,
+            sparse=True,
+        ),
+        STATISTICS,
+        replace(
+            STATISTICS,
+            metric="lsr",
+            path="/futures/data/globalLongShortAccountRatio",
+            parse=parse_ratio,
+            source=DOCS + "Long/Short Ratio",
+        ),
+    ),
+    poll_feeds=(
+        spec.PollFeed(
+            metric="oi",
+            path="/fapi/v1/openInterest",
+            budget="weight",
+            cost=1,
+            batch=1,
+            params=lambda instruments: {"symbol": instruments[0].name},
+            items=lambda body: [(parse.text(member(body, "symbol")), body)],
+            parse=parse_current_open_interest,
+            source=DOCS + "Open Interest",
+        ),
+    ),
+    sockets=(
+        spec.Socket(
+            name="market",
+            path="/market/stream",
+            subscribe=subscribe,
+            route=route,
+            topics_per_socket=1000,  # 1024 are allowed
+            topics_per_request=100,
+            request_pause_s=0.25,  # 10 messages a second are allowed
+            renew_after_s=23.5 * 3600,  # cut after 24 h
+        ),
+    ),
+    stream_feeds=(
+        spec.StreamFeed(
+            metric="ohlcv",
+            socket="market",
+            topic=lambda instrument: f"{instrument.name.lower()}@kline_1m",
+            parse=parse_kline_event,
+            source=DOCS + "Kline/Candlestick Streams",
+        ),
+        spec.StreamFeed(
+            metric="ppr",
+            socket="market",
+            topic=lambda instrument: f"{instrument.name.lower()}@markPrice@1s",
+            parse=parse_mark_price,
+            source=DOCS + "Mark Price Stream",
+            reduce=spec.Reduce.LAST,
+        ),
+        spec.StreamFeed(
+            metric="lq",
+            socket="market",
+            topic=lambda instrument: "!forceOrder@arr",
+            split=split_force_orders,
+            parse=parse_force_order,
+            source=DOCS + "All Market Liquidation Order Streams; side and value as every implementation reads them",
+            reduce=spec.Reduce.SUM,
+            steady=False,
+        ),
+    ),
+)

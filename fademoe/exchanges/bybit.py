@@ -1,0 +1,396 @@
+"""Bybit v5, category linear: perpetuals settled in USDT.
+
+Facts: the v5 documentation (bybit-exchange.github.io/docs/v5), read 2026-07-24, and public captures and measurements
+up to 2026-10-09. Every list comes newest first, numbers are strings, trailing zeros are dropped.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import ROUND_HALF_UP, Context, Decimal
+from functools import partial
+from urllib.parse import unquote
+
+import orjson
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
+from fademoe.errors import BadPayload, Refused, RetryLater
+from fademoe.feeds import parse, spec
+from fademoe.feeds.parse import amount, check_candle, member, number, power_of_ten, price, records, shift, to_ms
+from fademoe.feeds.spec import Answer, Closes, Frame, Instrument, Json, Page, Refusal
+from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
+
+Params = Mapping[str, str | int]
+DOCS = "bybit-exchange.github.io/docs/v5, read 2026-07-24: "
+EXACT = Context(prec=80)  # products and halves of what the exchange sends have far fewer digits
+BARS, SETTLEMENTS, INTERESTS, RATIOS = 1000, 200, 200, 500  # most of an answer
+MOST_REQUESTS = 580  # 600 are allowed, one more costs ten minutes, and those in flight may arrive closer together
+STEP_MS = 5 * MINUTE_MS
+BAR_VALUES = ("open", "high", "low", "close", "volume", "turnover")
+LIST: Params = {"category": "linear", "limit": 1000}
+AFTER = {"Trading": "Closed", "Closed": "Delivering", "Delivering": None}  # status of contracts -> what to ask for next
+CRYPTO_TYPES = (None, "", "innovation", "adventure")  # the others: stock, forex, commodity, and whatever comes next
+LIMIT_CODES, REGION_CODES = (10006, 10018, 429), (10009, 10024)
+TRANSIENT_CODES, REFUSED_CODES = (10000, 10016), (10001, 10017, 10029)
+BAN_S, REGION_S, LIMIT_S, LONGEST_LIMIT_S = 600.0, 300.0, 2.0, 60.0
+
+
+def judge(answer: Answer) -> Refusal | None:
+    """Say what an answer means: HTTP status first, then retCode, which tells errors inside a 200 too.
+
+    A 403 with "access too frequent" is the ban of the address, ten minutes at least; every other 403 is taken for the
+    region (CloudFront). One client documents 10016 for the rate limit, Bybit for a server error: waiting suits both.
+    """
+    told = answer.body if isinstance(answer.body, Mapping) and type(answer.body.get("retCode")) is int else {}
+    code, message = told.get("retCode"), told.get("retMsg", "")
+    said = f"HTTP {answer.status}" + (f", code {code}: {message}" if code else "")
+    reset = answer.headers.get("X-Bapi-Limit-Reset-Timestamp", "")  # of public answers mostly missing
+    reset_s = (int(reset) - answer.now_ms) / SECOND_MS if reset.isdecimal() else LIMIT_S
+    later = partial(Refusal, error=RetryLater)
+    if answer.status == 403 and "access too frequent" in answer.text.lower():
+        return later(message=f"banned: {said}", retry_after_s=BAN_S, closes=Closes.EXCHANGE)
+    if answer.status in (403, 451) or code in REGION_CODES:
+        return later(message=f"barred region: {said}", retry_after_s=REGION_S, closes=Closes.EXCHANGE)
+    if answer.status == 429 or code in LIMIT_CODES:
+        wait_s = min(max(reset_s, LIMIT_S), LONGEST_LIMIT_S)
+        return later(message=f"rate limit: {said}", retry_after_s=wait_s, closes=Closes.BUDGET)
+    if answer.status >= 500 or answer.status == 408 or code in TRANSIENT_CODES:
+        return later(message=f"trouble on the exchange's side: {said}")
+    if answer.status != 200 or code in REFUSED_CODES:
+        return Refusal(error=Refused, message=f"refused: {said}")
+    return None if code == 0 else Refusal(error=BadPayload, message=f"no data: {said} (retCode {code})")
+
+
+def parse_instruments(body: Json) -> list[Instrument]:
+    """Read a page of instruments-info: crypto perpetuals settled in USDT, delisted ones with their time.
+
+    {"symbol": "1000BTTUSDT", "contractType": "LinearPerpetual", "status": "Trading", "baseCoin": "1000BTT",
+     "quoteCoin": "USDT", "settleCoin": "USDT", "launchTime": "1645769298000", "deliveryTime": "0", "symbolType": ""}
+    Left out: dated futures, USDC contracts, TradFi (told by symbolType, which 2023's rows lack), pre-market contracts.
+    """
+    answered_ms = to_ms(member(body, "time"))
+    return [
+        _instrument(item, answered_ms)
+        for item in records(member(member(body, "result"), "list"))
+        if member(item, "contractType") == "LinearPerpetual"
+        and member(item, "settleCoin") == "USDT"
+        and item.get("symbolType") in CRYPTO_TYPES
+        and parse.text(member(item, "status")) in AFTER
+    ]
+
+
+def following(body: Json) -> Params | None:
+    """Return the parameters after a page of instruments-info: its cursor, else the next status, None after the last.
+
+    An answer does not repeat the status it was asked for, its rows tell it: a status without contracts ends the list,
+    so the one that may well be empty comes last. A short page may carry a cursor to nothing, so one below 500 rows, the
+    default, counts as the last. The cursor comes percent-encoded, and is encoded again when sent.
+    """
+    result = member(body, "result")
+    rows = records(member(result, "list"))
+    if not rows:
+        return None
+    status = parse.text(member(rows[0], "status"))
+    later = member(AFTER, status)
+    cursor = result.get("nextPageCursor") or ""
+    if cursor and len(rows) >= 500:
+        return {**LIST, "status": status, "cursor": unquote(parse.text(cursor))}
+    return {**LIST, "status": later} if later else None
+
+
+def asks(start: str, end: str, limit: int, *, early_ms: int = 0, **rest: str) -> Callable[[Page], Params]:
+    """Return how a history is asked for: both times always, and never more than one answer holds.
+
+    So it does not matter which rows win when there are too many, and that a start alone is an error here and ignored
+    there. Ends are inclusive; where that is not said of the start, `early_ms` asks from before it.
+    """
+    fixed: Params = {"category": "linear", "limit": limit, **rest}
+    return lambda page: {**fixed, "symbol": page.instrument.name, start: page.start_ms - early_ms, end: page.end_ms - 1}
+
+
+def own_items(body: Json, page: Page) -> Sequence[Json]:
+    """Return the rows of an answer, which names its contract once for all, or in each row."""
+    result = member(body, "result")
+    rows = records(member(result, "list"))
+    for named in [result] if "symbol" in result else rows:
+        parse.check_name(member(named, "symbol"), page.instrument)
+    if result.get("category", "linear") != "linear":
+        raise BadPayload(f"category linear was asked for, not {result['category']!r}")
+    return rows
+
+
+def kline_items(body: Json, page: Page) -> list[Json]:
+    """Return the candles that were final for two seconds by the answer's own time: the open one has no mark."""
+    final_ms = to_ms(member(body, "time")) - MINUTE_MS - 2 * SECOND_MS
+    return [row for row in own_items(body, page) if to_ms(parse.element(row, 0)) <= final_ms]
+
+
+def parse_kline(item: Json, instrument: Instrument) -> Candle:
+    """Read one candle of REST: open time, o, h, l, c, base volume, turnover. Trades and taker volume are not sent.
+
+    ["1687589580000", "30707.9", "30710", "30704.7", "30709.9", "21.984", "675041.8648"]
+    Whether a minute without trades has a flat candle or none is unconfirmed: both are accepted.
+    """
+    parse.element(item, 6)  # all that is read below is there
+    return _candle(instrument, to_ms(item[0]), item[1:7])
+
+
+def parse_premium(item: Json, instrument: Instrument) -> Premium:
+    """Read one minute of the premium index: open time, open, high, low, close, fractions.
+
+    ["1677024000000", "0.000000", "0.000045", "0.000000", "0.000000"]
+    The open repeats the close before and lies outside low..high in half of the rows, so no order is demanded.
+    """
+    if not isinstance(item, list) or len(item) != 5:
+        raise BadPayload(f"five values of the premium index were expected, not {item!r}")
+    return Premium(to_ms(item[0]), [number(value) for value in item[1:]][-1])
+
+
+def parse_funding(item: Json, instrument: Instrument) -> Funding:
+    """Read one settled rate.
+
+    {"symbol": "XTZUSDT", "fundingRate": "-0.00249093", "fundingRateTimestamp": "1752940800000"}
+    """
+    ts = to_ms(member(item, "fundingRateTimestamp"))
+    return Funding(ts, number(member(item, "fundingRate")), parse.hours_since(item.get("previous", ts), ts))
+
+
+def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
+    """Read one sample of the open interest: one side as sent since 2026-06-11, else half of both sides, exactly.
+
+    {"openInterest": "52673.34300000", "singleOpenInterest": "26336.672", "timestamp": "1789458300000"}
+    One source shows ten-digit seconds in the last row of a page; unconfirmed, so both are read. USD are not sent.
+    """
+    stamp = member(item, "timestamp")
+    if isinstance(stamp, str) and len(stamp) == 10:
+        stamp += "000"
+    return OpenInterest(to_ms(stamp), _one_side(item, "openInterest", "singleOpenInterest", instrument))
+
+
+def ratio_items(body: Json, page: Page) -> list[Json]:
+    """Return the rows that have a ratio: without any account on the short side there is none."""
+    return [row for row in own_items(body, page) if amount(member(row, "sellRatio")).strip("0.")]
+
+
+def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
+    """Read the shares of accounts that are long and short, and divide them: rounded to 8 decimals, half up.
+
+    {"symbol": "ETHUSDT", "buyRatio": "0.6784", "sellRatio": "0.3216", "timestamp": "1789460400000"}
+    The exchange sends no ratio; all other values of this module are exact, this one is the only one that is rounded.
+    """
+    longs, shorts = (Decimal(amount(member(item, name))) for name in ("buyRatio", "sellRatio"))
+    if not shorts or longs > 1 or shorts > 1:
+        raise BadPayload(f"{longs} and {shorts} are not two shares of all accounts")
+    ratio = EXACT.divide(longs, shorts).quantize(Decimal("1E-8"), rounding=ROUND_HALF_UP)
+    return LongShortRatio(to_ms(member(item, "timestamp")), f"{ratio:f}")
+
+
+def parse_kline_event(data: Json, instrument: Instrument) -> list[Candle]:
+    """Read the candles of one kline message; only confirm = true is final, and there may be several.
+
+    [{"start": 1719667560000, "end": 1719667619999, "interval": "1", "open": "61030", "close": "61029.9", "high":
+      "61030", "low": "61015", "volume": "10.798", "turnover": "658980.4245", "confirm": false, "timestamp": ...}]
+    """
+    rows = []
+    for bar in records(data):
+        if member(bar, "confirm") is False:
+            continue
+        ts = to_ms(member(bar, "start"))
+        if bar["confirm"] is not True or member(bar, "interval") != "1" or member(bar, "end") != ts + MINUTE_MS - 1:
+            raise BadPayload(f"candles of {instrument.name} of one minute were expected")
+        rows.append(_candle(instrument, ts, [member(bar, name) for name in BAR_VALUES]))
+    return rows
+
+
+def parse_predicted_funding(data: Json, instrument: Instrument) -> list[PredictedFunding]:
+    """Read the running estimate of the next funding rate from a merged ticker; "" stands for none.
+
+    {"symbol": "BTCUSDT", "fundingRate": "0.00008055", ..., "ts": 1715748762463}: the message's ts, added by `route`.
+    """
+    parse.check_name(member(data, "symbol"), instrument)
+    rate = member(data, "fundingRate")
+    return [] if rate == "" else [PredictedFunding(to_ms(member(data, "ts")), number(rate))]
+
+
+def parse_ticker_interest(data: Json, instrument: Instrument) -> list[OpenInterest]:
+    """Read the open interest from a merged ticker: one side as sent since 2026-06-11, else half of both, exactly.
+
+    {"symbol": "BTCUSDT", "openInterest": "58117.022", "openInterestValue": "3596005265.51",
+     "singleOpenInterest": "29058.511", "singleOpenInterestValue": "1798002632.75", "ts": 1715748762463}
+    """
+    parse.check_name(member(data, "symbol"), instrument)
+    interest = _one_side(data, "openInterest", "singleOpenInterest", instrument)
+    usd = _one_side(data, "openInterestValue", "singleOpenInterestValue", None)
+    return [OpenInterest(to_ms(member(data, "ts")), interest, usd)]
+
+
+def parse_liquidations(data: Json, instrument: Instrument) -> list[Liquidations]:
+    """Read liquidations, each a row of its own: S is the side of the POSITION, so Buy is a long that was closed.
+
+    [{"T": 1791091285156, "s": "STRKUSDT", "S": "Buy", "v": "2084.9", "p": "0.05165"}]
+    BIAS: p is the bankruptcy price, not the price paid, so v * p is a little low for longs, a little high for shorts.
+    Bybit's page, tardis and a capture beside another exchange agree on the side; two clients read S as the order's.
+    """
+    rows = []
+    for event in records(data):
+        parse.check_name(member(event, "s"), instrument)
+        usd = f"{EXACT.multiply(Decimal(amount(member(event, 'v'))), Decimal(price(member(event, 'p')))):f}"
+        if member(event, "S") not in ("Buy", "Sell"):
+            raise BadPayload(f"{event['S']!r} is not the side of a position")
+        longs, shorts = (usd, "0") if event["S"] == "Buy" else ("0", usd)
+        rows.append(Liquidations(to_ms(member(event, "T")), longs, shorts))
+    return rows
+
+
+def subscribe(topics: Sequence[str], request_id: int) -> str:
+    """Write a subscription; one topic that is unknown or already active voids all of them."""
+    return orjson.dumps({"req_id": str(request_id), "op": "subscribe", "args": list(topics)}).decode()
+
+
+def route(message: Json) -> Frame:
+    """Sort a frame by its topic, else by its op: acks and pongs are passed over, refusals are faults.
+
+    {"success": false, "ret_msg": "error:handler not found,topic:kline.1.NOPEUSDT", "req_id": "1", "op": "subscribe"}
+    A refusal names its first bad topic, which goes with the fault; all topics of its request are void.
+    """
+    if isinstance(message, dict):
+        if "topic" in message:
+            data = member(message, "data")
+            if isinstance(data, dict):
+                data = data | {"ts": member(message, "ts")}
+            return Frame(topic=parse.text(message["topic"]), data=data, partial=member(message, "type") == "delta")
+        if "op" in message and message.get("success") is not False:
+            return Frame()
+        said = str(message.get("ret_msg", message))[:200]
+        return Frame(topic=said.partition(",topic:")[2] or None, fault=said)
+    return Frame(fault=str(message)[:200])
+
+
+def _candle(instrument: Instrument, ts: int, values: Sequence[Json]) -> Candle:
+    """Make a row of (open, high, low, close, volume, turnover), per one coin."""
+    power = power_of_ten(instrument.multiplier)
+    opened, high, low, close = (shift(price(value), -power) for value in values[:4])
+    check_candle(opened, high, low, close)
+    return Candle(ts=ts, o=opened, h=high, l=low, c=close, v=shift(amount(values[4]), power), qv=amount(values[5]))
+
+
+def _one_side(item: Json, both: str, single: str, instrument: Instrument | None) -> str:
+    """Read a member that counts both sides, and the member of one side where it is there; in coins of `instrument`."""
+    sides = Decimal(amount(member(item, both)))
+    one = item.get(single)
+    value = amount(one) if one else f"{EXACT.divide(sides, Decimal(2)):f}"
+    return shift(value, power_of_ten(instrument.multiplier)) if instrument else value
+
+
+def _instrument(item: Json, answered_ms: int) -> Instrument:
+    """Make a contract; a closed one without a time of delisting was delisted before the answer."""
+    symbol, multiplier = parse.split_multiplier(parse.text(member(item, "baseCoin")))
+    times = (item.get("launchTime"), item.get("deliveryTime"))
+    listed_ms, delisted_ms = (None if time in (None, "", "0") else to_ms(time) for time in times)
+    return Instrument(
+        exchange="bybit",
+        code="byb",
+        name=parse.text(member(item, "symbol")),
+        symbol=symbol.upper(),
+        multiplier=multiplier,
+        listed_ms=listed_ms,
+        delisted_ms=delisted_ms or (answered_ms if item["status"] == "Closed" else None),
+    )
+
+
+history = partial(spec.RestFeed, budget="ip", order=spec.Order.NEWEST_FIRST, items=own_items)
+candles = partial(history, costs=((BARS, 1),), params=asks("start", "end", BARS, interval="1"), items=kline_items)
+# a sample is asked for half a minute after the next one's time; they were seen there 42 s and 129 s after their own
+samples = partial(history, interval="5m", interval_ms=STEP_MS, settle_ms=30 * SECOND_MS, window_ms=50 * DAY_MS)
+channel = partial(spec.StreamFeed, socket="linear")
+ticker = partial(channel, topic=lambda instrument: f"tickers.{instrument.name}", reduce=spec.Reduce.LAST, merged=True)
+
+EXCHANGE = spec.Exchange(
+    name="bybit",
+    title="Bybit linear",
+    codes=("byb",),
+    rest_url="https://api.bybit.com",
+    stream_url="wss://stream.bybit.com",
+    budgets=(spec.Budget(name="ip", limit=MOST_REQUESTS, period_ms=5 * SECOND_MS, burst=20),),
+    judge=judge,
+    clock=spec.ClockFeed(path="/v5/market/time", budget="ip", cost=1, parse=lambda body: to_ms(member(body, "time"))),
+    instruments=spec.InstrumentsFeed(
+        path="/v5/market/instruments-info",
+        budget="ip",
+        cost=1,
+        params={**LIST, "status": "Trading"},
+        parse=parse_instruments,
+        following=following,
+        source=DOCS + "Get Instruments Info",
+    ),
+    rest_feeds=(
+        candles(metric="ohlcv", path="/v5/market/kline", parse=parse_kline, source=DOCS + "Get Kline"),
+        candles(
+            metric="pfr",
+            path="/v5/market/premium-index-price-kline",
+            parse=parse_premium,
+            source=DOCS + "Get Premium Index Price Kline",
+        ),
+        history(
+            metric="fr",
+            path="/v5/market/funding/history",
+            # intervals are whole hours, so 192 + 8 hours hold no more settlements than an answer; counted in steps of
+            # 5 min so that a settlement is asked for minutes after it, not at the end of the next hour
+            costs=(((SETTLEMENTS - 8) * HOUR_MS // STEP_MS, 1),),
+            interval="settlement",
+            interval_ms=STEP_MS,
+            settle_ms=5 * MINUTE_MS,  # unconfirmed; nobody asks twice for a settlement that was not there yet
+            window_ms=25 * (SETTLEMENTS - 8) * HOUR_MS,
+            sparse=True,
+            params=asks("startTime", "endTime", SETTLEMENTS, early_ms=8 * HOUR_MS + 1),  # the one before, too
+            items=lambda body, page: parse.with_previous(own_items(body, page), "fundingRateTimestamp"),
+            parse=parse_funding,
+            source=DOCS + "Get Funding Rate History",
+        ),
+        samples(
+            metric="oi",
+            path="/v5/market/open-interest",
+            costs=((INTERESTS, 1),),
+            params=asks("startTime", "endTime", INTERESTS, intervalTime="5min"),
+            parse=parse_open_interest,
+            source=DOCS + "Get Open Interest",
+        ),
+        samples(
+            metric="lsr",
+            path="/v5/market/account-ratio",
+            costs=((RATIOS, 1),),
+            params=asks("startTime", "endTime", RATIOS, early_ms=1, period="5min"),
+            items=ratio_items,
+            parse=parse_ratio,
+            source=DOCS + "Get Long Short Ratio",
+        ),
+    ),
+    sockets=(
+        spec.Socket(
+            name="linear",
+            path="/v5/public/linear",
+            subscribe=subscribe,
+            route=route,
+            topics_per_socket=500,  # 21,000 characters are allowed; the longest topics have 35, and quotes and a comma
+            topics_per_request=10,
+            request_pause_s=0.1,
+            ping_text='{"op":"ping"}',
+        ),
+    ),
+    stream_feeds=(
+        channel(
+            metric="ohlcv",
+            topic=lambda instrument: f"kline.1.{instrument.name}",
+            parse=parse_kline_event,
+            source=DOCS + "Kline stream",
+        ),
+        ticker(metric="ppr", parse=parse_predicted_funding, source=DOCS + "Ticker stream"),
+        ticker(metric="oi", parse=parse_ticker_interest, source=DOCS + "Ticker stream"),
+        channel(
+            metric="lq",
+            topic=lambda instrument: f"allLiquidation.{instrument.name}",
+            parse=parse_liquidations,
+            reduce=spec.Reduce.SUM,
+            steady=False,  # not distinct either: events have no id, and equal ones in a frame are different events
+            source=DOCS + "All Liquidation stream",
+        ),
+    ),
+)

@@ -1,0 +1,436 @@
+"""OKX v5, swaps margined in USDT.
+
+Facts: the OKX API guide (docs-v5) as mirrored on 2026-08-22, and what clients report of the live service in 2026. What
+neither settles is said where it matters. Prices are per one coin; sizes are contracts and mostly come in coins too.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Context, Decimal
+from functools import partial
+
+import orjson
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
+from fademoe.errors import BadPayload, Refused, RetryLater
+from fademoe.feeds import parse, spec
+from fademoe.feeds.parse import amount, check_name, element, member, number, power_of_ten, price, records, shift, to_ms
+from fademoe.feeds.spec import Answer, Closes, Frame, Instrument, Json, Page, Refusal
+from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
+
+GUIDE = "OKX API guide, mirrored 2026-08-22: "
+LIMIT_CODES, TRANSIENT_CODES = ("50011", "50013", "50040"), ("50001", "50004", "50026")
+REFUSED_CODES = (
+    *("50005", "50014", "50015", "50016", "50024", "50025", "50030", "50039", "50047", "50051", "50103", "50119"),
+    *("51000", "51001", "51014", "51015", "51027", "51155"),
+)
+LIMIT_S, FIREWALL_S = 2.0, 60.0  # every limit counts in two seconds
+CANDLES, PREMIUMS, SETTLEMENTS, SAMPLES = 300, 100, 400, 100  # rows of a full answer
+CONFIRM = 8  # index in a candle; rows before 2023 are shorter
+STEP_MS, QUARTER_MS = 5 * MINUTE_MS, 15 * MINUTE_MS
+KIND = "SWAP"
+
+# Open interest is sent with the noise of binary floats, 2752527.40000001374, which was seen from the 14th digit on;
+# contracts times their size have eleven digits at most.
+MEANT = Context(prec=12)
+
+
+def judge(answer: Answer) -> Refusal | None:
+    """Say what an answer means: its code decides, whatever the HTTP status; what is not JSON is a page of the CDN."""
+    is_json = isinstance(answer.body, Mapping)
+    code = answer.body.get("code") if is_json else None
+    said = f"HTTP {answer.status}, " + (f"code {code}: {answer.body.get('msg')}" if is_json else "no envelope")
+    later = partial(Refusal, error=RetryLater)
+    if answer.status == 429 or code in LIMIT_CODES:
+        return later(message=f"rate limit: {said}", retry_after_s=LIMIT_S, closes=Closes.BUDGET)
+    if code in REFUSED_CODES:
+        return Refusal(error=Refused, message=f"refused: {said}")
+    if answer.status in (403, 451):
+        return later(message=f"this address is shut out: {said}", retry_after_s=FIREWALL_S, closes=Closes.EXCHANGE)
+    is_page = answer.body is None and answer.text.lstrip().startswith("<")
+    if code in TRANSIENT_CODES or answer.status >= 500 or answer.status == 408 or is_page:
+        return later(message=f"trouble on the exchange's side: {said}")
+    if answer.status != 200:
+        return Refusal(error=Refused, message=f"refused: {said}")
+    return None if code == "0" else Refusal(error=BadPayload, message=f"an error inside HTTP 200: {said}")
+
+
+def parse_instruments(body: Json) -> list[Instrument]:
+    """Read the list of swaps: linear ones in USDT on crypto.
+
+    {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT", "uly": "BTC-USDT", "ctType": "linear",
+     "ctVal": "0.01", "ctMult": "1", "ctValCcy": "BTC", "settleCcy": "USDT", "baseCcy": "", "instCategory": "1",
+     "state": "live", "listTime": "1573557408000", "expTime": ""}
+
+    An announced contract is nearly blank until minutes before its listing. instCategory (1 is crypto) came in 2026 and
+    instFamily after 2022; lists without them are read. A delisted contract vanishes; expTime is set when announced.
+    """
+    return [
+        _instrument(item)
+        for item in _data(body)
+        if (member(item, "instType"), member(item, "ctType"), member(item, "settleCcy")) == (KIND, "linear", "USDT")
+        and item.get("instCategory", "1") == "1"
+        and member(item, "state") != "test"
+        and "" not in (member(item, "ctVal"), member(item, "ctMult"), member(item, "listTime"))
+    ]
+
+
+def _instrument(item: Json) -> Instrument:
+    family = parse.text(item.get("instFamily") or member(item, "uly"))
+    symbol, multiplier = parse.split_multiplier(parse.text(family.partition("-")[0]))
+    return Instrument(
+        exchange="okx",
+        code="okx",
+        name=parse.text(member(item, "instId")),
+        symbol=symbol.upper(),
+        multiplier=multiplier,
+        contract_value=parse.product(price(item["ctVal"]), price(item["ctMult"]), str(multiplier)),
+        listed_ms=to_ms(item["listTime"]),
+        delisted_ms=None if member(item, "expTime") == "" else to_ms(item["expTime"]),
+    )
+
+
+def window_params(page: Page, **more: str | int) -> Mapping[str, str | int]:
+    """Both ends are exclusive; of a range that holds more than an answer the newest rows come."""
+    return {"instId": page.instrument.name, "before": page.start_ms - 1, "after": page.end_ms, **more}
+
+
+def candle_items(body: Json, page: Page) -> list[Json]:
+    """Leave out bars that are not confirmed: they are open, so there is no row of them yet."""
+    return [row for row in _data(body) if element(row, CONFIRM) != "0"]
+
+
+def parse_candle(item: Json, instrument: Instrument) -> Candle:
+    """Read one confirmed bar, of REST or of a push.
+
+    ["1747094040000", "102806.1", "102820.4", "102806.1", "102820.4", "1040.37", "10.4037", "1069603.34883", "1"]:
+    open time, o, h, l, c, contracts, coins, USDT, confirmed. A quiet minute has three volumes of 0.
+    """
+    if element(item, CONFIRM) != "1":
+        raise BadPayload(f"a confirmed bar was expected, not {item[CONFIRM]!r}")
+    power = power_of_ten(instrument.multiplier)
+    opened, high, low, close = (shift(price(value), -power) for value in item[1:5])
+    parse.check_candle(opened, high, low, close)
+    amount(item[5])
+    return Candle(to_ms(item[0]), opened, high, low, close, v=shift(amount(item[6]), power), qv=amount(item[7]))
+
+
+def parse_candle_push(data: Json, instrument: Instrument) -> list[Candle]:
+    """Read candle1m: a list of rows like REST's; only those that end in "1" are final."""
+    return [parse_candle(row, instrument) for row in records(data) if element(row, CONFIRM) != "0"]
+
+
+def premium_items(body: Json, page: Page) -> list[Json]:
+    """Keep the last sample of each minute; where an answer breaks off within a minute, it holds that minute's last."""
+    newest = {}
+    for item in sorted(_data(body), key=lambda item: to_ms(member(item, "ts"))):
+        number(member(item, "premium"))  # a bad one spoils the page, even when it is not the last of its minute
+        newest[floor_to(to_ms(item["ts"]), MINUTE_MS)] = item
+    return list(newest.values())
+
+
+def parse_premium(item: Json, instrument: Instrument) -> Premium:
+    """Read one sample for its minute; its second is arbitrary, how many a minute has is not documented.
+
+    {"instId": "BTC-USDT-SWAP", "premium": "0.0000578896878167", "ts": "1713925924000"}
+    """
+    check_name(member(item, "instId"), instrument)
+    return Premium(floor_to(to_ms(member(item, "ts")), MINUTE_MS), number(member(item, "premium")))
+
+
+def funding_items(body: Json, page: Page) -> list[Json]:
+    """Add the time of the settlement before as "previous": no row says how long its interval was.
+
+    The oldest row of an answer is left to the next answer, which shows what was before it, unless it is all there is.
+    """
+    rows = parse.with_previous(_data(body), "fundingTime")
+    return (rows[1:] or rows)[::-1]
+
+
+def parse_funding(item: Json, instrument: Instrument) -> Funding:
+    """Read one settlement: the rate that was charged, where that is blank the rate that stood.
+
+    {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "method": "current_period", "formulaType": "withRate",
+     "fundingRate": "0.0000418741079605", "realizedRate": "0.0000418741079605", "fundingTime": "1788480000000"}
+
+    The interval is the distance to "previous" (see funding_items), unknown for the first settlement that is kept.
+    """
+    check_name(member(item, "instId"), instrument)
+    ts = to_ms(member(item, "fundingTime"))
+    stood, charged = number(member(item, "fundingRate")), member(item, "realizedRate")
+    hours = parse.hours_since(item.get("previous", ts), ts)
+    return Funding(ts, stood if charged == "" else number(charged), hours)
+
+
+def sample_params(page: Page) -> Mapping[str, str | int]:
+    """Whether the ends are inclusive is unknown: rows lie on multiples of five minutes, so the ends lie beside them."""
+    window = {"begin": page.start_ms - 1, "end": page.end_ms - 1}
+    return {"instId": page.instrument.name, "period": "5m", **window, "limit": SAMPLES}
+
+
+def parse_interest(item: Json, instrument: Instrument) -> OpenInterest:
+    """Read one row of open interest, in coins and USD rounded to twelve digits (see MEANT).
+
+    ["1789239600000", "2752527.40000001374", "27523.9951000001359", "2121056862.79572047273939"]: time, contracts,
+    coins, USD. Contracts times their size are 0.005 % off the coins there; the coins are taken.
+    """
+    element(item, 3)  # all that is read below is there
+    amount(item[1])
+    return OpenInterest(to_ms(item[0]), _coins(item[2], instrument), _meant(amount(item[3])))
+
+
+def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
+    """Read one row of long / short accounts: ["1790322000000", "1.24"]. The guide's field note says positions."""
+    element(item, 1)
+    return LongShortRatio(to_ms(item[0]), amount(item[1]))
+
+
+def parse_interest_push(data: Json, instrument: Instrument) -> list[OpenInterest]:
+    """Read open-interest; oiUsd came in 2025.
+
+    [{"instId": "ETH-USDT-SWAP", "instType": "SWAP", "oi": "6385848.98", "oiCcy": "638584.898",
+      "oiUsd": "1737793854.62", "ts": "1790165111452"}]
+    """
+    rows = []
+    for item in records(data):
+        check_name(member(item, "instId"), instrument)
+        usd = _meant(amount(item["oiUsd"])) if "oiUsd" in item else None
+        rows.append(OpenInterest(to_ms(member(item, "ts")), _coins(member(item, "oiCcy"), instrument), usd))
+    return rows
+
+
+def funding_samples(data: Json, instrument: Instrument, name: str) -> list[tuple[int, str]]:
+    """Read one member of funding-rate: the premium, or fundingRate, which forms for the next settlement.
+
+    [{"instId": "LTC-USDT-SWAP", "instType": "SWAP", "fundingRate": "0.0001000000000000", "premium":
+      "-0.0004021053670636", "fundingTime": "1765209600000", "nextFundingTime": "1765238400000", "ts": "1765201461438"}]
+
+    A blank is no sample, and a new contract may lack the member (seen in 2021). Messages of 2022 have no ts: refused.
+    """
+    for item in records(data):
+        check_name(member(item, "instId"), instrument)
+    samples = [(to_ms(member(item, "ts")), item.get(name, "")) for item in data]
+    return [(ts, number(value)) for ts, value in samples if value != ""]
+
+
+def split_liquidations(data: Json) -> list[tuple[str, Json]]:
+    """Sort a message of all swaps by contract."""
+    return [(parse.text(member(item, "instId")), item) for item in records(data)]
+
+
+def parse_liquidations(item: Json, instrument: Instrument) -> list[Liquidations]:
+    """Read the liquidations of one contract: contracts x their size x price, in USDT.
+
+    {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT", "uly": "BTC-USDT", "details": [{"bkPx":
+     "82655.7", "side": "sell", "posSide": "long", "sz": "8.55", "bkLoss": "0", "ccy": "", "ts": "1791565600771"}]}:
+    side is that of the closing order, so sell means a long; posSide is net where a position has no side of its own.
+    """
+    check_name(member(item, "instId"), instrument)
+    found = []
+    for detail in records(member(item, "details")):
+        position, order = member(detail, "posSide"), member(detail, "side")
+        if order not in ("buy", "sell") or position not in ("long", "short", "net", ""):
+            raise BadPayload(f"a liquidation with side {order!r} and posSide {position!r}")
+        was_long = position == "long" if position in ("long", "short") else order == "sell"
+        each = shift(price(member(detail, "bkPx")), -power_of_ten(instrument.multiplier))
+        usd = parse.product(amount(member(detail, "sz")), instrument.contract_value, each)
+        ts = to_ms(member(detail, "ts"))
+        found.append(Liquidations(ts, lql=usd if was_long else "0", lqs="0" if was_long else usd))
+    return found
+
+
+def subscribe(topics: Sequence[str], request_id: int) -> str:
+    """Write a request; each topic is acknowledged by itself, a refusal names its topic in the text alone."""
+    pairs = [name.split(":", 1) for name in topics]
+    arguments = [{"channel": channel, "instType" if what == KIND else "instId": what} for channel, what in pairs]
+    return orjson.dumps({"id": str(request_id), "op": "subscribe", "args": arguments}).decode()
+
+
+def route(message: Json) -> Frame:
+    """Sort a frame: {"arg", "data"} is data, {"event"} an ack, an error, or the notice of a service upgrade."""
+    if isinstance(message, dict):
+        event = message.get("event")
+        if event in ("subscribe", "unsubscribe"):
+            return Frame()
+        if event == "notice" and message.get("code") == "64008":
+            return Frame(renew=True)  # a service upgrade: closed in 60 s
+        if event is None and "arg" in message and "data" in message:
+            channel = member(message["arg"], "channel")
+            what = message["arg"].get("instId") or member(message["arg"], "instType")
+            return Frame(topic=f"{channel}:{what}", data=message["data"])
+    return Frame(fault=str(message)[:200])
+
+
+def _data(body: Json) -> Sequence[Json]:
+    return records(member(body, "data"))
+
+
+def _coins(value: Json, instrument: Instrument) -> str:
+    return _meant(shift(amount(value), power_of_ten(instrument.multiplier)))
+
+
+def _meant(value: str) -> str:
+    """Round to twelve digits what has more of them."""
+    exact = Decimal(value)
+    return value if len(exact.as_tuple().digits) <= MEANT.prec else f"{MEANT.plus(exact).normalize():f}"
+
+
+limit = partial(spec.Budget, period_ms=2 * SECOND_MS)
+history = partial(spec.RestFeed, order=spec.Order.NEWEST_FIRST, exact_pages=False)
+candles = partial(
+    history,  # with inexact pages: older sources say that an answer holds 100 rows, whatever is asked for
+    metric="ohlcv",
+    costs=((CANDLES, 1),),
+    params=lambda page: window_params(page, bar="1m", limit=page.limit),
+    items=candle_items,
+    parse=parse_candle,
+)
+# The newest row may still change, and the one after it was seen 66 to 100 s after its stamp: a row is asked for when
+# the next one must be there.
+samples = partial(
+    history,
+    params=sample_params,
+    items=lambda body, page: _data(body),
+    interval="5m",
+    interval_ms=STEP_MS,
+    settle_ms=3 * MINUTE_MS,
+    history_ms=1440 * STEP_MS,
+    exact_pages=True,
+)
+socket = partial(
+    spec.Socket,
+    subscribe=subscribe,
+    route=route,
+    topics_per_socket=480,  # no limit is documented, 483 have worked
+    topics_per_request=100,  # 64 KB are allowed, and 480 requests an hour
+    request_pause_s=0.35,
+    ping_text="ping",
+)
+channel = partial(spec.StreamFeed, socket="public", reduce=spec.Reduce.LAST)
+funding = partial(
+    channel, topic=lambda instrument: f"funding-rate:{instrument.name}", source=GUIDE + "Funding rate channel"
+)
+
+EXCHANGE = spec.Exchange(
+    name="okx",
+    title="OKX swaps",
+    codes=("okx",),
+    rest_url="https://www.okx.com",
+    stream_url="wss://ws.okx.com:8443",
+    budgets=(
+        limit(name="candles", limit=40, burst=4),
+        limit(name="history-candles", limit=20, burst=2),
+        limit(name="premium-history", limit=20, burst=2),
+        # The next three count by address and contract, here by address all the same. Only the ratio's 5 would be spent
+        # on one row of every contract, so there are 10, of which a full page takes 2: no contract gets more than 5.
+        limit(name="funding-rate-history", limit=10, burst=1),
+        limit(name="open-interest-history", limit=10, burst=1),
+        limit(name="long-short-ratio", limit=10, burst=2),
+        limit(name="instruments", limit=20, burst=2),
+        limit(name="time", limit=10, burst=1),
+    ),
+    judge=judge,
+    clock=spec.ClockFeed(
+        path="/api/v5/public/time",
+        budget="time",
+        cost=1,
+        parse=lambda body: to_ms(member(element(_data(body), 0), "ts")),  # {"data": [{"ts": "1597026383085"}]}
+    ),
+    instruments=spec.InstrumentsFeed(
+        path="/api/v5/public/instruments",
+        budget="instruments",
+        cost=1,
+        params={"instType": KIND},
+        parse=parse_instruments,
+        source=GUIDE + "Get instruments",
+    ),
+    rest_feeds=(
+        candles(
+            path="/api/v5/market/history-candles",
+            budget="history-candles",
+            source=GUIDE + "GET / Candlesticks history",
+            # it lags behind by an unknown time, where the other reaches 1440 bars back, the open one among them
+            recent=candles(path="/api/v5/market/candles", budget="candles", source=GUIDE + "GET / Candlesticks"),
+            recent_ms=12 * HOUR_MS,
+        ),
+        history(
+            metric="pfr",
+            path="/api/v5/public/premium-history",
+            budget="premium-history",
+            costs=((PREMIUMS, 1),),
+            params=lambda page: window_params(page, limit=PREMIUMS),  # how many samples a minute has is not known
+            items=premium_items,
+            parse=parse_premium,
+            settle_ms=5 * MINUTE_MS,  # a minute's last sample must be there: its row is never asked for again
+            history_ms=180 * DAY_MS,
+            source=GUIDE + "Get premium history",
+        ),
+        history(
+            metric="fr",
+            path="/api/v5/public/funding-rate-history",
+            budget="funding-rate-history",
+            # in steps of a quarter of an hour, so that a settlement is asked for soon after it, a span of 100 days
+            costs=((100 * DAY_MS // QUARTER_MS, 1),),
+            # the end is exclusive; without a start the settlement in front of the page comes too: it tells an interval
+            params=lambda page: {"instId": page.instrument.name, "after": page.end_ms, "limit": SETTLEMENTS},
+            items=funding_items,
+            parse=parse_funding,
+            interval="settlement",
+            interval_ms=QUARTER_MS,
+            settle_ms=5 * MINUTE_MS,  # nobody asks twice for a settlement that was not there yet
+            history_ms=90 * DAY_MS,
+            window_ms=100 * DAY_MS,
+            sparse=True,
+            source=GUIDE + "Get funding rate history",
+        ),
+        samples(
+            metric="oi",
+            path="/api/v5/rubik/stat/contracts/open-interest-history",
+            budget="open-interest-history",
+            costs=((SAMPLES, 1),),
+            parse=parse_interest,
+            source=GUIDE + "Get contract open interest history",
+        ),
+        samples(
+            metric="lsr",
+            path="/api/v5/rubik/stat/contracts/long-short-account-ratio-contract",
+            budget="long-short-ratio",
+            costs=((12, 1), (SAMPLES, 2)),
+            parse=parse_ratio,
+            source=GUIDE + "Get contract long/short ratio",
+        ),
+    ),
+    sockets=(socket(name="public", path="/ws/v5/public"), socket(name="business", path="/ws/v5/business")),
+    stream_feeds=(
+        spec.StreamFeed(
+            metric="ohlcv",
+            socket="business",
+            topic=lambda instrument: f"candle1m:{instrument.name}",
+            parse=parse_candle_push,
+            steady=False,  # a minute without trades may have no message
+            source=GUIDE + "Candlesticks channel",
+        ),
+        funding(metric="pfr", parse=lambda data, of: [Premium(*each) for each in funding_samples(data, of, "premium")]),
+        funding(
+            metric="ppr",
+            parse=lambda data, of: [PredictedFunding(*each) for each in funding_samples(data, of, "fundingRate")],
+        ),
+        channel(
+            metric="oi",
+            topic=lambda instrument: f"open-interest:{instrument.name}",
+            parse=parse_interest_push,
+            steady=False,  # sent when it has changed
+            source=GUIDE + "Open interest channel",
+        ),
+        spec.StreamFeed(
+            metric="lq",
+            socket="public",
+            topic=lambda instrument: f"liquidation-orders:{KIND}",
+            parse=parse_liquidations,
+            reduce=spec.Reduce.SUM,
+            split=split_liquidations,
+            distinct=True,
+            steady=False,
+            source=GUIDE + "Liquidation orders channel",
+        ),
+    ),
+)

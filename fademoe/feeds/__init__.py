@@ -1,0 +1,1 @@
+"""How an exchange is described: a table of feeds and pure parsers, found by discovery."""

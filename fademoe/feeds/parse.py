@@ -1,0 +1,170 @@
+"""Readers of single values: exact, and strict enough that a wrong payload never becomes a row."""
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Context, Decimal, Inexact
+from functools import cache
+from itertools import pairwise
+from math import ceil
+
+from fademoe.clock import EARLIEST_MS, HOUR_MS, LATEST_MS, MINUTE_MS
+from fademoe.errors import BadPayload
+from fademoe.feeds.spec import Instrument, Json
+
+LONGEST_FUNDING_HOURS = 8
+_EXACT = Context(prec=100, traps=[Inexact])
+
+_DECIMAL = re.compile(r"-?(?:[0-9]{1,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})")
+_UNSIGNED = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
+_INTEGER = re.compile(r"[0-9]{1,18}")
+_MULTIPLIED = re.compile(r"(?P<factor>10{3,6})(?P<coin>[^\W\d]\w*)|1M(?P<millions>[A-Z]{3,})|(?P<behind>[A-Z]{3,})1000")
+
+
+def to_ms(value: Json) -> int:
+    """Read a time in ms, an integer or its digits; seconds, microseconds and times outside 2010-2100 are bad."""
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    if type(value) is not int or not EARLIEST_MS <= value < LATEST_MS:
+        raise BadPayload(f"{value!r} is not a time in ms")
+    return value
+
+
+def number(value: Json) -> str:
+    """Read a decimal string that may be negative, digits kept; NaN, exponents, floats and blanks are bad."""
+    if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
+        raise BadPayload(f"{value!r} is not a decimal string")
+    return value
+
+
+def amount(value: Json) -> str:
+    """Read a decimal string that cannot be negative, digits kept."""
+    if not isinstance(value, str) or not _UNSIGNED.fullmatch(value):
+        raise BadPayload(f"{value!r} is not a non-negative decimal string")
+    return value
+
+
+def price(value: Json) -> str:
+    """Read a decimal string above zero, digits kept."""
+    text = amount(value)
+    if not text.strip("0."):
+        raise BadPayload(f"{value!r} is not a price: it is zero")
+    return text
+
+
+def count(value: Json) -> int:
+    """Read a non-negative JSON integer."""
+    if type(value) is not int or value < 0:
+        raise BadPayload(f"{value!r} is not a count")
+    return value
+
+
+def text(value: Json) -> str:
+    """Read a string that is not blank."""
+    if not isinstance(value, str) or not value:
+        raise BadPayload(f"{value!r} is not a text")
+    return value
+
+
+def records(value: Json) -> Sequence[Json]:
+    """Read a list of rows."""
+    if not isinstance(value, list):
+        raise BadPayload(f"a list of rows was expected, not {type(value).__name__}")
+    return value
+
+
+def member(value: Json, name: str) -> Json:
+    """Read one member of an object."""
+    if not isinstance(value, Mapping) or name not in value:
+        raise BadPayload(f"{name!r} is missing")
+    return value[name]
+
+
+def element(value: Json, index: int) -> Json:
+    """Read one element of an array."""
+    if not isinstance(value, list) or index >= len(value):
+        raise BadPayload(f"element {index} is missing")
+    return value[index]
+
+
+def check_name(name: Json, instrument: Instrument) -> None:
+    """Raise BadPayload unless a row or page is of the instrument that was asked for."""
+    if name != instrument.name:
+        raise BadPayload(f"{instrument.name} was asked for, not {name!r}")
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Read the header Retry-After in seconds, rounded up to a whole one; None when it is missing or no number."""
+    value = headers.get("Retry-After", "").strip()
+    return float(max(1, ceil(float(value)))) if _UNSIGNED.fullmatch(value) else None
+
+
+def with_previous(rows: Sequence[Json], name: str) -> list[Json]:
+    """Add to each row the time of the row before it as "previous"; `name` is the member that holds a row's time."""
+    ordered = sorted(rows, key=lambda row: to_ms(member(row, name)))
+    return [{**row, "previous": to_ms(before[name])} for before, row in pairwise([*ordered[:1], *ordered])]
+
+
+def hours_since(previous: Json, ts: int) -> int | None:
+    """Return the funding interval that ended at `ts`: whole hours since the settlement before, None if unknown.
+
+    No exchange sends it with a settlement, and it changes in a contract's life.
+    """
+    hours = round((ts - previous) / HOUR_MS)
+    is_whole = abs(ts - previous - hours * HOUR_MS) < MINUTE_MS
+    return hours if is_whole and 1 <= hours <= LONGEST_FUNDING_HOURS else None
+
+
+def check_candle(o: str, h: str, l: str, c: str) -> None:  # noqa: E741 - the columns' names
+    """Raise BadPayload unless low <= open, close <= high."""
+    low, high = float(l), float(h)
+    if not (low <= float(o) <= high and low <= float(c) <= high):
+        raise BadPayload(f"candle o={o} h={h} l={l} c={c}: open and close must lie between low and high")
+
+
+def shift(value: str, power: int) -> str:
+    """Multiply a decimal string by 10**power by moving its point; exact, digits kept."""
+    if power == 0:
+        return value
+    sign, digits = ("-", value[1:]) if value.startswith("-") else ("", value)
+    whole, _, fraction = digits.partition(".")
+    if power > 0:
+        fraction = fraction.ljust(power, "0")
+        whole, fraction = whole + fraction[:power], fraction[power:]
+    else:
+        whole = whole.rjust(1 - power, "0")
+        whole, fraction = whole[:power], whole[power:] + fraction
+    whole = whole.lstrip("0") or "0"
+    return f"{sign}{whole}.{fraction}" if fraction else sign + whole
+
+
+def product(*factors: str) -> str:
+    """Multiply decimal strings exactly; the result is in plain notation."""
+    result = Decimal(1)
+    for factor in factors:
+        result = _EXACT.multiply(result, Decimal(factor))
+    return f"{result:f}"
+
+
+@cache
+def power_of_ten(multiplier: int) -> int:
+    """Return n for a multiplier of 10**n; raise ValueError for any other."""
+    digits = str(multiplier)
+    if multiplier < 1 or digits.strip("0") != "1":
+        raise ValueError(f"multiplier {multiplier} is not a power of ten")
+    return len(digits) - 1
+
+
+def split_multiplier(base: str) -> tuple[str, int]:
+    """Split an exchange's base asset into (coin, coins per quoted unit): 1000PEPE is 1000 PEPE, SHIB1000 1000 SHIB.
+
+    Only 1000 to 1000000 in front of a letter, 1M in front of three, or 1000 behind three count: 1INCH, C98, API3 and
+    LUNA2 are coins. No exchange states the multiplier; its own list of base assets is the only source.
+    """
+    match = _MULTIPLIED.fullmatch(base)
+    if not match:
+        return base, 1
+    if match["behind"]:
+        return match["behind"], 1000
+    if match["millions"]:
+        return match["millions"], 1_000_000
+    return match["coin"], int(match["factor"])

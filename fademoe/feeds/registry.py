@@ -1,0 +1,64 @@
+"""Finds the exchanges: every module of `fademoe.exchanges` and every entry point of the group `fademoe.exchanges`."""
+
+import importlib
+import pkgutil
+from functools import cache
+from importlib.metadata import entry_points
+from types import ModuleType
+
+from fademoe.errors import ConfigError
+from fademoe.feeds.spec import Exchange
+from fademoe.settings import Settings
+
+GROUP = "fademoe.exchanges"
+
+
+@cache
+def exchanges() -> dict[str, Exchange]:
+    """Return every exchange by name; a module without EXCHANGE, or a name or code used twice, raises ValueError."""
+    package = importlib.import_module(GROUP)
+    modules = [importlib.import_module(f"{GROUP}.{info.name}") for info in pkgutil.iter_modules(package.__path__)]
+    modules += [point.load() for point in entry_points(group=GROUP)]
+    found: dict[str, Exchange] = {}
+    codes: set[str] = set()
+    for module in modules:
+        exchange = _table(module)
+        if exchange.name in found or codes & set(exchange.codes):
+            raise ValueError(f"exchange {exchange.name}: its name or a code of {exchange.codes} is used twice")
+        found[exchange.name] = exchange
+        codes |= set(exchange.codes)
+    return found
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all exchanges, sorted."""
+    return tuple(sorted(exchanges()))
+
+
+def enabled(settings: Settings) -> list[Exchange]:
+    """Return the exchanges that the settings choose; by default all but those whose key is missing."""
+    known = exchanges()
+    if settings.exchanges is None:
+        return [known[name] for name in names() if not known[name].needs_key or settings.keys.get(name)]
+    chosen = [known[name] for name in settings.exchanges]
+    for exchange in chosen:
+        if exchange.needs_key and not settings.keys.get(exchange.name):
+            raise ConfigError(f"{exchange.name} needs a key: set FADEMOE_{exchange.name.upper()}_KEY")
+    return chosen
+
+
+def by_source(source: str) -> tuple[Exchange, str, str]:
+    """Return (exchange, its code, metric) of a perpspec; raise ConfigError that names the valid ones."""
+    code, _, metric = source.rpartition("-")
+    for exchange in exchanges().values():
+        if code in exchange.codes and metric in exchange.metrics():
+            return exchange, code, metric
+    valid = sorted(spec for exchange in exchanges().values() for spec in exchange.perpspecs())
+    raise ConfigError(f"unknown perpspec {source!r}: valid are {', '.join(valid)}")
+
+
+def _table(module: ModuleType) -> Exchange:
+    table = getattr(module, "EXCHANGE", None)
+    if not isinstance(table, Exchange):
+        raise ValueError(f"{module.__name__} defines no EXCHANGE")
+    return table

@@ -1,0 +1,1 @@
+"""Backfill: plan, fetch and store windows, by RQ workers."""

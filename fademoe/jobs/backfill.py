@@ -1,0 +1,284 @@
+"""The backfill job: one window of one series, fetched, checked, stored with its coverage. Idempotent."""
+
+import logging
+import random
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+from rq import Retry, get_current_job
+
+from fademoe import context as contexts
+from fademoe import instruments
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, monotonic_s, now_ms, subtract, to_iso
+from fademoe.context import Context
+from fademoe.errors import BudgetSpent, Refused, RetryLater, SourceError, StoreError
+from fademoe.feeds import registry
+from fademoe.feeds.spec import Exchange, Instrument, Json, RestFeed
+from fademoe.jobs import queues
+from fademoe.jobs.fetch import Get, confirm_holes, fetch
+from fademoe.jobs.queues import LIVE
+from fademoe.metrics import Row
+from fademoe.stop import Stopped
+from fademoe.store import coverage, status
+from fademoe.store.coverage import Absence, Covered, Series
+from fademoe.store.status import Report, State
+from fademoe.store.writer import Batch
+
+log = logging.getLogger(__name__)
+
+ENDLESS = 1_000_000_000  # waiting for an exchange uses up no attempt
+ATTEMPTS = 5  # other failures, then the window rests
+FAILED_S = 4  # the first pause after a failure is twice that, and each one twice the one before
+STORE_AWAY_S = 10
+CLOCK_S = 60
+WORK_S = 40.0  # then what is done is stored and the rest goes back to the queue: others get their turn
+NO_ROW = "the exchange has no row"
+NOT_LISTED_YET = "before the listing"
+DELISTED = "after the delisting"
+EXPIRED = "expired: older than the exchange keeps"
+EXPIRY_MS = 5 * MINUTE_MS  # what expires so soon is not asked for any more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One run of the job."""
+
+    context: Context
+    exchange: Exchange
+    feed: RestFeed
+    instrument: Instrument
+    series: Series
+    window: Window
+    live: bool
+    deadline_s: float
+
+    @property
+    def unit(self) -> str:
+        """Name of the series' status row."""
+        return status.backfill_unit(*self.series)
+
+    def getter(self, feed: RestFeed) -> Get:
+        """Return what asks the exchange within the feed's budget; it raises TimeUp when this run's time is up."""
+
+        def get(path: str, params: Mapping[str, str | int], cost: int) -> Json:
+            if monotonic_s() > self.deadline_s:
+                raise TimeUp("this run's time is up", retry_after_s=0)
+            with self.context.stop.breakable():
+                return self.context.rest.get(self.exchange, path, params, budget=feed.budget, cost=cost, live=self.live)
+
+        return get
+
+
+class TimeUp(RetryLater):
+    """The run has worked long enough; the rest of its window goes back to the queue."""
+
+
+def backfill(source: str, symbol: str, start_ms: int, end_ms: int) -> dict[str, int] | Retry:
+    """Fetch what is missing of [start_ms, end_ms) of a series and store it with its coverage.
+
+    Returns counts, or a Retry: at once after SIGTERM, later when the exchange or a server is away. Raises what is
+    left after five failures; the window then rests in the failed registry.
+    """
+    context = contexts.current()
+    series = Series(source, symbol)
+    unit = status.backfill_unit(source, symbol)
+    context.stop.install()
+    try:
+        result = run(context, series, Window(start_ms, end_ms))
+    except Stopped:
+        log.info("%s gives its window back: this worker stops", unit)
+        return Retry(max=ENDLESS)
+    except TimeUp:
+        return Retry(max=ENDLESS)
+    except StoreError as error:
+        log.warning("%s waits: %s", unit, error)
+        return Retry(max=ENDLESS, interval=STORE_AWAY_S)
+    except SourceError as error:
+        return _after_failure(context, series, error)
+    log.info("%s %s..%s done: %s", unit, to_iso(start_ms), to_iso(end_ms), result)
+    return result
+
+
+def make_work(context: Context, series: Series, window: Window) -> Work:
+    """Look up exchange, feed and contract of a series; raise Refused when there is none."""
+    exchange, code, metric = registry.by_source(series.source)
+    feed = exchange.rest_feed(metric)
+    if feed is None:
+        raise Refused(f"{exchange.name} has no history of {metric}", exchange=exchange.name)
+    job = get_current_job()
+    return Work(
+        context=context,
+        exchange=exchange,
+        feed=feed,
+        instrument=_instrument(context, exchange, code, series.symbol),
+        series=series,
+        window=window,
+        live=job is not None and job.origin == LIVE,
+        deadline_s=monotonic_s() + WORK_S,
+    )
+
+
+def run(context: Context, series: Series, window: Window) -> dict[str, int]:
+    """Do the work of one window; raise SourceError, StoreError or Stopped with everything answered stored."""
+    with context.database.transaction() as cursor:
+        missing = coverage.missing(cursor, series, window)
+    if not missing:
+        return {"rows": 0, "absent": 0}
+    work = make_work(context, series, window)
+    _say(work, State.RUNNING, f"fetching {_span(window)}")
+    rows, absent = _fetch_and_store(work, missing)
+    message = f"{_span(window)}: {rows} new rows" + (f", {absent} absent upstream" if absent else "")
+    _say(work, State.DONE, message, rows, window.end_ms)
+    return {"rows": rows, "absent": absent}
+
+
+def _fetch_and_store(work: Work, missing: list[Window]) -> tuple[int, int]:
+    """Return (new rows, absent rows); what was answered before an error is stored, then the error is raised."""
+    feed = work.feed
+    time_ms = exchange_now_ms(work)
+    absences = _unavailable(work, missing, time_ms)
+    answered = [absence.window for absence in absences]
+    rows: dict[int, Row] = {}
+    failed = None
+    for part, windows in shares(feed, missing, answered, time_ms):
+        fetched = fetch(part, work.instrument, windows, work.getter(part))
+        holes = confirm_holes(part, work.instrument, fetched, time_ms, work.getter(part))
+        absences += [Absence(hole, NO_ROW) for hole in holes]
+        answered += fetched.answered
+        rows.update(fetched.rows)
+        failed = failed or fetched.failed
+        if failed:
+            break
+    new = 0
+    if answered:
+        batch = Batch(feed.metric, feed.interval, [(work.series, rows[ts]) for ts in sorted(rows)])
+        new = work.context.writer.write([batch], [Covered(work.series, merge(answered), absences)])
+    if failed is not None:
+        if new:
+            _say(work, State.RUNNING, f"{_span(work.window)}: {new} rows so far", new)
+        raise failed
+    return new, sum(a.window.end_ms - a.window.start_ms for a in absences) // feed.interval_ms
+
+
+def _unavailable(work: Work, missing: list[Window], time_ms: int) -> list[Absence]:
+    """Return what of `missing` need not be asked for: before the listing, after the end, older than what is kept."""
+    # lists err by hours, so the whole day of the listing is asked for
+    listed_ms = floor_to(work.instrument.listed_ms or 0, DAY_MS)
+    kept_ms = 0
+    if work.feed.history_ms is not None:
+        kept_ms = ceil_to(time_ms - work.feed.history_ms + EXPIRY_MS, work.feed.interval_ms)
+    first_ms, reason = max((listed_ms, NOT_LISTED_YET), (kept_ms, EXPIRED))
+    found = [Absence(Window(w.start_ms, min(w.end_ms, first_ms)), reason) for w in missing if w.start_ms < first_ms]
+    if work.instrument.delisted_ms is not None:
+        last_ms = ceil_to(work.instrument.delisted_ms, DAY_MS)
+        past = [w for w in missing if w.end_ms > last_ms and max(w.start_ms, first_ms) < w.end_ms]
+        found += [Absence(Window(max(w.start_ms, first_ms, last_ms), w.end_ms), DELISTED) for w in past]
+    return found
+
+
+def shares(
+    feed: RestFeed, missing: list[Window], settled: list[Window], time_ms: int
+) -> list[tuple[RestFeed, list[Window]]]:
+    """Return each endpoint of the feed with the closed windows it is to be asked for."""
+    closed_ms = floor_to(time_ms - (feed.recent or feed).settle_ms, feed.interval_ms)
+    left = [part for w in missing for part in subtract(Window(w.start_ms, min(w.end_ms, closed_ms)), settled)]
+    if feed.recent is None:
+        return [(feed, left)]
+    edge_ms = floor_to(time_ms - feed.recent_ms, feed.interval_ms)
+    older = [Window(w.start_ms, min(w.end_ms, edge_ms)) for w in left if w.start_ms < edge_ms]
+    younger = [Window(max(w.start_ms, edge_ms), w.end_ms) for w in left if w.end_ms > edge_ms]
+    return [(feed, older), (feed.recent, younger)]
+
+
+def exchange_now_ms(work: Work) -> int:
+    """Return the exchange's time where it matters: for windows that end within a day of the host's own time."""
+    host_ms = now_ms()
+    clock = work.exchange.clock
+    if clock is None or work.window.end_ms < host_ms - DAY_MS:
+        return host_ms
+    key = f"clock:{work.exchange.name}:{socket.gethostname()}"  # how far this host is off, asked once a minute
+    with suppress(RedisError):  # then the request below cannot be sent either, and says so
+        offset = work.context.redis.get(key)
+        if offset is not None:
+            return host_ms + int(offset)
+    with work.context.stop.breakable():
+        body = work.context.rest.get(
+            work.exchange, clock.path, {}, budget=clock.budget, cost=clock.cost, live=work.live
+        )
+    offset_ms = clock.parse(body) - now_ms()  # too small by the way back, so no bar is taken for closed too soon
+    with suppress(RedisError):
+        work.context.redis.set(key, offset_ms, ex=CLOCK_S)
+    return now_ms() + offset_ms
+
+
+def _instrument(context: Context, exchange: Exchange, code: str, symbol: str) -> Instrument:
+    """Return the contract of a symbol, looked up at the exchange when it is not known."""
+    found = instruments.known(exchange, context.database)[code].get(symbol)
+    if found is None:
+        with context.stop.breakable():
+            instruments.refresh(exchange, context.rest, context.database)
+        found = instruments.known(exchange, context.database)[code].get(symbol)
+    if found is None:
+        raise Refused(f"{exchange.name} does not list {symbol}", exchange=exchange.name)
+    return found
+
+
+def _after_failure(context: Context, series: Series, error: SourceError) -> Retry:
+    """Say that the series waits, or that it is in error, and decide when the job runs again.
+
+    Raises `error` when the window is to rest: the exchange refuses it, or five runs failed.
+    """
+    unit = status.backfill_unit(*series)
+    job = get_current_job()
+    failures = 0
+    if isinstance(error, RetryLater):
+        # Of all who wait for a spent budget one is served each time: they come back one after the other, not at once.
+        is_spent = job is not None and isinstance(error, BudgetSpent)
+        turns = random.uniform(1, queues.depth(context.redis, job.origin)) if is_spent else 1.0
+        wait_s = max(1, round(error.retry_after_s * turns * random.uniform(1.0, 1.2)))
+        news, resting = f"waits {wait_s} s: {error}", False
+    else:
+        failures = int(job.meta.get("failures", 0)) + 1 if job else ATTEMPTS
+        resting = failures >= ATTEMPTS or isinstance(error, Refused)
+        wait_s = FAILED_S * 2**failures
+        news = f"{error}" if resting else f"attempt {failures} of {ATTEMPTS}, again in {wait_s} s: {error}"
+    try:
+        if not isinstance(error, RetryLater) or error.http_status is not None:
+            status.record_error(context.database, unit, error)
+        state = State.ERROR if resting else State.WAITING
+        status.report(
+            context.database,
+            Report(unit=unit, state=state, message=news, source=series.source, symbol=series.symbol, interval_s=3600),
+        )
+    except StoreError as away:
+        log.warning("%s: its status could not be stored: %s", unit, away)
+    log.warning("%s %s", unit, news)
+    if resting:
+        raise error
+    if job and failures:
+        job.meta["failures"] = failures
+        job.save_meta()
+    return Retry(max=ENDLESS, interval=wait_s)
+
+
+def _say(work: Work, state: State, message: str, new_rows: int = 0, last_ts: int | None = None) -> None:
+    status.report(
+        work.context.database,
+        Report(
+            unit=work.unit,
+            state=state,
+            message=message,
+            source=work.series.source,
+            symbol=work.series.symbol,
+            new_rows=new_rows,
+            last_ts=last_ts,
+            interval_s=60,
+        ),
+    )
+
+
+def _span(window: Window) -> str:
+    return f"{to_iso(window.start_ms)} to {to_iso(window.end_ms)}"

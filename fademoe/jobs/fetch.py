@@ -1,0 +1,127 @@
+"""The engine: turns a window of a feed into pages, and pages into checked rows. One loop for every exchange."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fademoe.clock import Window, ceil_to, floor_to, merge, subtract
+from fademoe.errors import BadPayload, SourceError
+from fademoe.feeds.spec import Instrument, Json, Order, Page, RestFeed
+from fademoe.metrics import Row
+from fademoe.stop import Stopped
+
+log = logging.getLogger(__name__)
+
+Get = Callable[[str, Mapping[str, str | int], int], Json]  # (path, parameters, cost) -> decoded answer
+
+CONFIRMED_AFTER_MS = 180_000  # a younger hole may still be filled; of an older one the nightly audit asks again
+MAX_EXCERPT = 120
+
+
+@dataclass(kw_only=True)
+class Fetched:
+    """What a window gave: rows by ts, and the ranges that were fully answered; `failed` ended it early."""
+
+    rows: dict[int, Row] = field(default_factory=dict)
+    answered: list[Window] = field(default_factory=list)
+    failed: SourceError | Stopped | None = None
+
+    def ordered(self) -> list[Row]:
+        """Return the rows, oldest first."""
+        return [self.rows[ts] for ts in sorted(self.rows)]
+
+
+def fetch(feed: RestFeed, instrument: Instrument, windows: Sequence[Window], get: Get) -> Fetched:
+    """Fetch windows page by page, in order; an error ends it and what was answered before is kept."""
+    fetched = Fetched()
+    for window in windows:
+        for page in pages(feed, window):
+            try:
+                rows = _drain(feed, instrument, page, get)
+            except (SourceError, Stopped) as error:
+                fetched.failed = error
+                return fetched
+            fetched.rows.update((row.ts, row) for row in rows)
+            fetched.answered = merge([*fetched.answered, page])
+    return fetched
+
+
+def confirm_holes(
+    feed: RestFeed, instrument: Instrument, fetched: Fetched, exchange_now_ms: int, get: Get
+) -> list[Window]:
+    """Ask once more for every hole; return those that stay, take young ones back out of what was answered.
+
+    A hole is a range of the feed's grid inside the answered ranges for which no row came. The exchange gets a second
+    question before it is believed, and a third by whoever comes next when the hole is younger than three minutes.
+    """
+    if feed.sparse:
+        return []
+    holes = [hole for window in fetched.answered for hole in _holes(feed, window, fetched.rows)]
+    again = fetch(feed, instrument, holes, get) if fetched.failed is None else Fetched()
+    fetched.rows.update(again.rows)
+    asked = [hole for window in again.answered for hole in _holes(feed, window, again.rows)]
+    unasked = [left for hole in holes for left in subtract(hole, again.answered)]
+    young_ms = exchange_now_ms - CONFIRMED_AFTER_MS
+    confirmed = [hole for hole in asked if hole.end_ms <= young_ms]
+    doubtful = unasked + [hole for hole in asked if hole.end_ms > young_ms]
+    fetched.answered = [left for window in fetched.answered for left in subtract(window, doubtful)]
+    fetched.failed = fetched.failed or again.failed
+    return confirmed
+
+
+def pages(feed: RestFeed, window: Window) -> list[Window]:
+    """Cut a window into the spans of single pages, oldest first."""
+    span_ms = feed.page_rows * feed.interval_ms
+    starts = range(window.start_ms, window.end_ms, span_ms)
+    return [Window(start_ms, min(start_ms + span_ms, window.end_ms)) for start_ms in starts]
+
+
+def _drain(feed: RestFeed, instrument: Instrument, span: Window, get: Get) -> list[Row]:
+    """Return all rows of a span, in as many requests as the feed's answers need; each turn shrinks the span."""
+    found: list[Row] = []
+    start_ms, end_ms = span
+    while start_ms < end_ms:
+        limit = min(feed.page_rows, -(-(end_ms - start_ms) // feed.interval_ms))
+        page = Page(instrument=instrument, start_ms=start_ms, end_ms=end_ms, limit=limit)
+        params = feed.params(page)
+        body = get(feed.path, params, feed.cost(limit))
+        rows = _rows(feed, page, params, body)
+        found += rows
+        if feed.exact_pages or not rows:
+            break
+        if feed.order is Order.OLDEST_FIRST:
+            start_ms = max(row.ts for row in rows) + 1
+        else:
+            end_ms = min(row.ts for row in rows)
+    return found
+
+
+def _rows(feed: RestFeed, page: Page, params: Mapping[str, str | int], body: Json) -> list[Row]:
+    """Parse one answer; rows outside the page are passed over, anything that is not a row raises BadPayload."""
+    item: Json = None
+    try:
+        items = feed.items(body, page)
+        rows = []
+        for item in items:
+            row = feed.parse(item, page.instrument)
+            if page.start_ms <= row.ts < page.end_ms:
+                if row.ts % feed.interval_ms and not feed.sparse:
+                    raise BadPayload(f"ts {row.ts} is not on the grid of {feed.interval}")
+                rows.append(row)
+        if items and not rows and feed.exact_pages and not feed.sparse:
+            raise BadPayload(f"none of {len(items)} rows lies in the range that was asked for")
+    except BadPayload as error:
+        error.request = error.request or f"{feed.path} {dict(params)}"
+        error.exchange = error.exchange or page.instrument.exchange
+        error.http_status = error.http_status or 200
+        error.body = error.body or str(item if item is not None else body)[:MAX_EXCERPT]
+        raise
+    return rows
+
+
+def _holes(feed: RestFeed, window: Window, rows: Mapping[int, Row]) -> list[Window]:
+    """Return the ranges of the grid inside `window` without a row, ascending."""
+    step_ms = feed.interval_ms
+    first, last = ceil_to(window.start_ms, step_ms), floor_to(window.end_ms - 1, step_ms)
+    gone = [Window(ts, ts + step_ms) for ts in range(first, last + 1, step_ms) if ts not in rows]
+    return merge(gone)

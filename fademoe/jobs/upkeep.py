@@ -1,0 +1,100 @@
+"""What the system does for itself: enqueue what is missing, refresh the exchanges' lists, make partitions, forget."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from fademoe import context as contexts
+from fademoe import instruments
+from fademoe.clock import DAY_MS, Window, now_ms
+from fademoe.context import Context
+from fademoe.errors import RetryLater, SourceError
+from fademoe.feeds import registry
+from fademoe.feeds.spec import Exchange, Instrument, RestFeed
+from fademoe.jobs import queues
+from fademoe.jobs.planner import Planned, enqueue, last_closed_ms, plan
+from fademoe.jobs.queues import LIVE
+from fademoe.metrics import perpspec
+from fademoe.store import coverage, status
+from fademoe.store.coverage import Series
+from fademoe.store.partitions import Partitions
+from fademoe.store.status import Report, State
+
+log = logging.getLogger(__name__)
+
+AHEAD_MS = 40 * DAY_MS  # partitions are there before rows need them
+HOUR_S = 3600
+
+
+def reconcile() -> dict[str, int]:
+    """Enqueue every window that is wanted, not covered, and neither queued nor running nor resting.
+
+    The system's self-repair: after a lost Redis, a killed worker or a broken stream it makes the work anew. Two of
+    them at once do no harm: a window's name can be queued once.
+    """
+    context = contexts.current()
+    found = {}
+    for exchange in registry.enabled(context.settings):
+        planned = plan_missing(context, exchange)
+        new = enqueue(context.redis, planned)
+        if new:
+            log.info("reconcile: %d windows of %s enqueued", new, exchange.name)
+        found[exchange.name] = new
+    return found
+
+
+def plan_missing(context: Context, exchange: Exchange) -> list[Planned]:
+    """Return the windows of an exchange that are wanted, missing and in no queue."""
+    taken = queues.taken(context.redis, (exchange.name, LIVE))
+    known = instruments.known(exchange, context.database)
+    planned: list[Planned] = []
+    for code in exchange.codes:
+        for feed in exchange.rest_feeds:
+            planned += _plan_feed(context, exchange, feed, code, known[code], taken)
+    return planned
+
+
+def _plan_feed(
+    context: Context,
+    exchange: Exchange,
+    feed: RestFeed,
+    code: str,
+    known: Mapping[str, Instrument],
+    taken: Mapping[Series, Sequence[Window]],
+) -> list[Planned]:
+    now = now_ms()
+    until_ms = last_closed_ms(feed, now)
+    with context.database.transaction() as cursor:
+        gaps = coverage.gaps(cursor, perpspec(code, feed.metric), until_ms)
+    real = [(series, gap) for series, gap in gaps if gap.end_ms < until_ms or gap.end_ms - gap.start_ms > feed.edge_ms]
+    return plan(exchange, feed, real, taken, known, now)
+
+
+def refresh_instruments() -> dict[str, int]:
+    """Fetch every exchange's list of contracts; an exchange that cannot be reached keeps its old one."""
+    context = contexts.current()
+    found = {}
+    for exchange in registry.enabled(context.settings):
+        unit = f"instruments {exchange.name}"
+        try:
+            found[exchange.name] = instruments.refresh(exchange, context.rest, context.database)
+        except SourceError as error:
+            state = State.WAITING if isinstance(error, RetryLater) else State.ERROR
+            status.record_error(context.database, unit, error)
+            status.report(context.database, Report(unit=unit, state=state, message=str(error), interval_s=HOUR_S))
+        else:
+            message = f"{found[exchange.name]} contracts"
+            status.report(context.database, Report(unit=unit, state=State.DONE, message=message, interval_s=HOUR_S))
+    return found
+
+
+def keep_house() -> None:
+    """Make the partitions of the coming month, drop what retention lets go, forget old errors and history."""
+    context = contexts.current()
+    now = now_ms()
+    Partitions(context.database).ensure(Window(now, now + AHEAD_MS))
+    status.forget_old(context.database)
+    days = context.settings.retention_days
+    kept_from_ms = Partitions(context.database).drop_before(now - days * DAY_MS) if days else None
+    if kept_from_ms is not None:
+        with context.database.transaction() as cursor:
+            coverage.forget_before(cursor, kept_from_ms)

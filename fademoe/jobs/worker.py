@@ -1,0 +1,63 @@
+"""The RQ worker as FadeMoe runs it: imports everything before it forks, ends within seconds of SIGTERM."""
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+
+from rq.serializers import JSONSerializer
+from rq.worker import RoundRobinWorker
+
+from fademoe import context as contexts
+from fademoe.context import Context
+from fademoe.feeds import registry
+from fademoe.jobs import audit, backfill, polls, upkeep
+from fademoe.jobs.queues import LIVE, UPKEEP, queue
+
+log = logging.getLogger(__name__)
+
+JOB_FUNCTIONS = (
+    backfill.backfill,
+    audit.audit_window,
+    polls.poll,
+    upkeep.reconcile,
+)  # imported here, so that no work horse has to
+MONITOR_S = 5  # between two looks at the work horse, each of which renews the job's lease
+WORKER_TTL_S = 60
+PR_SET_PDEATHSIG = 1
+
+
+class Worker(RoundRobinWorker):
+    """Takes the queues in turn, so that no exchange starves another."""
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Pass SIGTERM on to the work horse, which stores what it has and gives its job back; then end."""
+        if self.horse_pid:
+            self.kill_horse(signal.SIGTERM)
+        super().request_stop(signum, frame)
+
+    def setup_work_horse_signals(self) -> None:
+        """Let the work horse be told when its worker dies: it ends as after SIGTERM instead of working on unseen."""
+        super().setup_work_horse_signals()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def run(context: Context, *, live: bool) -> None:
+    """Work until SIGTERM: `live` for the live and upkeep queues, else for the exchanges' queues."""
+    names = (LIVE, UPKEEP) if live else tuple(exchange.name for exchange in registry.enabled(context.settings))
+    contexts.use(context)
+    worker = Worker(
+        [queue(context.redis, name) for name in names],
+        connection=context.redis,
+        serializer=JSONSerializer,
+        name=f"{'live' if live else 'worker'}.{socket.gethostname()}.{os.getpid()}",
+        job_monitoring_interval=MONITOR_S,
+        worker_ttl=WORKER_TTL_S,
+    )
+    worker.log.propagate = True
+    worker.work(with_scheduler=False, logging_level="WARNING")
+    context.close()

@@ -1,0 +1,1 @@
+"""The budgets: rate limits that all processes and hosts share, in Redis."""

@@ -1,0 +1,145 @@
+"""Requests to exchanges: take the cost, GET with timeouts, and turn the answer into JSON or one of our errors."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+import requests
+from requests.adapters import HTTPAdapter
+
+from fademoe.clock import now_ms
+from fademoe.errors import RetryLater
+from fademoe.feeds.spec import Answer, Closes, Exchange, Json, Refusal
+from fademoe.limits.budgets import Budgets, Grant
+from fademoe.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = (5.0, 30.0)  # connect, and between two pieces of an answer
+UNREACHABLE_S = 15.0
+MAX_WAIT_S = 2.0  # for units of a budget; a job that would wait longer goes back to the queue and frees its worker
+USER_AGENT = "fademoe"
+POOL = 4  # connections kept alive per host
+
+
+class RestClient:
+    """Sends the requests of one process. Not for use by two threads."""
+
+    def __init__(self, settings: Settings, budgets: Budgets, egress: Sequence[tuple[str, str | None]]) -> None:
+        """Open one session per egress, (name, local address or proxy URL); connections are kept alive."""
+        self._settings = settings
+        self._budgets = budgets
+        self._sessions = {name: _session(address) for name, address in egress}
+
+    def get(
+        self,
+        exchange: Exchange,
+        path: str,
+        params: Mapping[str, str | int],
+        *,
+        budget: str,
+        cost: int,
+        live: bool = False,
+        max_wait_s: float = MAX_WAIT_S,
+    ) -> Json:
+        """Return the decoded answer of one GET after its cost was granted, `max_wait_s` from now at most.
+
+        Raises RetryLater, Refused or BadPayload with the request and an excerpt of the answer.
+        """
+        grant = self._budgets.take(exchange, budget, cost, live=live, max_wait_s=max_wait_s)
+        request = f"{path}?{urlencode(params)}" if params else path
+        url = self._settings.rest_urls.get(exchange.name, exchange.rest_url) + path
+        headers = exchange.headers(self._settings.keys.get(exchange.name, ""))
+        try:
+            response = self._sessions[grant.egress].get(
+                url, params=dict(params), headers=dict(headers), timeout=TIMEOUT_S, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            raise RetryLater(
+                f"{exchange.name} cannot be reached at {url.removesuffix(path)}: {_cause(error)}",
+                retry_after_s=UNREACHABLE_S,
+                exchange=exchange.name,
+                request=request,
+            ) from error
+        answer = Answer(
+            status=response.status_code,
+            headers=response.headers,
+            body=_decoded(response.content),
+            text=response.content[:1000].decode("utf-8", "replace"),
+            now_ms=now_ms(),
+        )
+        self._correct(grant, answer)
+        refusal = exchange.judge(answer)
+        if refusal is not None:
+            raise self._error(exchange, grant, refusal, request, answer)
+        return answer.body
+
+    def _correct(self, grant: Grant, answer: Answer) -> None:
+        header = grant.budget.used_header
+        count = answer.headers.get(header, "") if header else ""
+        if count.isdigit():
+            self._budgets.correct(grant, int(count))
+
+    def _error(self, exchange: Exchange, grant: Grant, refusal: Refusal, request: str, answer: Answer) -> Exception:
+        """Make the exception of a refusal, and close the budgets it closes."""
+        wait_s = refusal.retry_after_s
+        if wait_s is None:
+            wait_s = self._budgets.until_turn_s(grant.budget) + 0.5
+        if refusal.closes is not Closes.NOTHING:
+            every = tuple(budget.name for budget in exchange.budgets)
+            names = every if refusal.closes is Closes.EXCHANGE else (grant.budget.name,)
+            self._budgets.close(exchange, names, grant.egress, wait_s, refusal.message)
+        where: dict[str, Any] = {
+            "exchange": exchange.name,
+            "request": request,
+            "http_status": answer.status,
+            "body": answer.text,
+        }
+        message = f"{exchange.name}: {refusal.message}"
+        if refusal.error is RetryLater:
+            return RetryLater(message, retry_after_s=wait_s, **where)
+        return refusal.error(message, **where)
+
+
+class _BoundAdapter(HTTPAdapter):
+    """Sends from one local address."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        super().__init__(pool_maxsize=POOL)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, source_address=(self._address, 0), **kwargs)
+
+
+def _session(address: str | None) -> requests.Session:
+    """Return a session that leaves by a local address, through a proxy URL, or (None) as the host routes it."""
+    session = requests.Session()
+    session.trust_env = False
+    session.headers["User-Agent"] = USER_AGENT
+    adapter = HTTPAdapter(pool_maxsize=POOL)
+    if address and "://" in address:
+        session.proxies = {"http": address, "https": address}
+    elif address:
+        adapter = _BoundAdapter(address)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _decoded(content: bytes) -> Json:
+    """Return the decoded JSON, None where it is not JSON."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _cause(error: BaseException) -> str:
+    """Return the innermost reason of a failed request, in words."""
+    while error.__context__ is not None and not isinstance(error, OSError | TimeoutError):
+        error = error.__context__
+    reasons = [str(part) for part in error.args if part] or [type(error).__name__]
+    return reasons[-1][:200]

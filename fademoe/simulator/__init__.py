@@ -1,0 +1,1 @@
+"""Stand in for the exchanges on loopback: one process, REST and WebSocket as they are, from one known truth."""

@@ -1,0 +1,82 @@
+"""Faults that damage an answer: what a client must notice and refuse to store."""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+FIRST_MS_OF_2001 = 978_307_200_000
+NOT_VALUES = ("symbol", "instId", "instType", "category")
+
+
+def damage_body(kind: str, body: bytes, rows_in: Callable[[object], list[Any]], volume_index: int) -> bytes:
+    """Return the body with a fault of `faults.AFTER_ANSWER` in it; rows are damaged in the middle of the page.
+
+    `rows_in` finds the rows in the decoded body, `volume_index` is the volume's place in a candle that is an array.
+    """
+    if kind == "truncated":
+        return body[: max(1, len(body) * 2 // 3)]
+    decoded = orjson.loads(body)
+    rows = rows_in(decoded)
+    if rows:
+        middle = len(rows) // 2
+        if kind == "seconds":
+            rows[:] = [_in_seconds(row) for row in rows]
+        else:
+            _DAMAGES[kind](rows[middle], volume_index)
+    return orjson.dumps(decoded)
+
+
+def _not_a_number(row: Any, _volume_index: int) -> None:
+    """Put NaN in the place of the first value after the time."""
+    row[_value_place(row)] = "NaN"
+
+
+def _negative_volume(row: Any, volume_index: int) -> None:
+    """Turn the volume, or the only value of a row without one, negative."""
+    place = volume_index if isinstance(row, list) and len(row) > volume_index else _value_place(row)
+    row[place] = f"-{str(row[place]).lstrip('-')}" if isinstance(row[place], str) else -abs(row[place]) - 1
+
+
+def _missing_field(row: Any, _volume_index: int) -> None:
+    """Leave out the last value and all after it, or one member."""
+    if isinstance(row, list):
+        del row[len(row) // 2 :]
+    else:
+        del row[_value_place(row)]
+
+
+def _value_place(row: Any) -> Any:
+    """Return the index or the name of a row's first value that is neither a time nor a name."""
+    if isinstance(row, list):
+        return 1
+    return next(name for name, value in row.items() if name not in NOT_VALUES and not _is_time(value))
+
+
+def _in_seconds(row: Any) -> Any:
+    """Return a row with its times in seconds."""
+    if isinstance(row, list):
+        return [_to_seconds(value) for value in row]
+    if isinstance(row, dict):
+        return {name: _to_seconds(value) for name, value in row.items()}
+    return row
+
+
+def _to_seconds(value: Any) -> Any:
+    """Return a time in seconds, anything else as it is."""
+    if not _is_time(value):
+        return value
+    return str(int(value) // 1000) if isinstance(value, str) else value // 1000
+
+
+def _is_time(value: Any) -> bool:
+    """Tell whether a value is a time in milliseconds: thirteen digits, as number or text."""
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    return len(text) == 13 and text.isdecimal() and int(text) > FIRST_MS_OF_2001
+
+
+_DAMAGES: dict[str, Callable[[Any, int], None]] = {
+    "nan": _not_a_number,
+    "negative_volume": _negative_volume,
+    "missing_field": _missing_field,
+}

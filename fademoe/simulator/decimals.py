@@ -1,0 +1,22 @@
+"""Integers as decimal text: the simulator's numbers are integers in units of ten to a negative power."""
+
+
+def fixed(value: int, decimals: int) -> str:
+    """Return `value` units of 10 ** -decimals with all decimals: fixed(-1204, 3) is "-1.204"."""
+    if decimals <= 0:
+        return f"{value}{'0' * -decimals}" if value else "0"
+    sign = "-" if value < 0 else ""
+    digits = f"{abs(value):0{decimals + 1}d}"
+    return f"{sign}{digits[:-decimals]}.{digits[-decimals:]}"
+
+
+def trimmed(value: int, decimals: int) -> str:
+    """Return `value` units of 10 ** -decimals without trailing zeros: trimmed(1200, 3) is "1.2"."""
+    text = fixed(value, decimals)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def rescale(value: int, decimals: int, wanted: int) -> int:
+    """Turn units of 10 ** -decimals into units of 10 ** -wanted, rounding down where digits are lost."""
+    scale: int = 10 ** abs(wanted - decimals)
+    return value * scale if wanted >= decimals else value // scale

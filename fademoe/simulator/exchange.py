@@ -1,0 +1,142 @@
+"""What every simulated exchange is to the server: prefixes of paths, an answer to a request, a partner for a socket.
+
+To add one, write a module of this package with `EXCHANGE`, a class derived from `Exchange`; the server loads those
+named in `server.EXCHANGE_NAMES` that exist. It reads `self.market` (all data), answers with `Reply`, and uses
+
+- `self.hub.subscribe(socket, topic)` and `self.hub.publish(topic, payload, wrap)`: encoded once for all who listen;
+- `self.timeline.at(ms, action)` for what happens at a time of the exchange's clock;
+- `pages.Chunk(times, texts, newest_first=...)` with `self.simulation.chunks` and `pages.cut_page` for pages of rows;
+- `limits.FixedWindow`, `SlidingWindow` and `Ban`, one set for each `call.ip`;
+- `self.strike(kinds, symbol=...)` where a stream's fault of `faults.ON_STREAM` may strike: lost, doubled or late bars.
+  All other faults are the server's and the hub's work.
+
+A refusal with status 200 (an error code in the body) counts itself: `self.stats.refusals[code] += 1`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+from fademoe.simulator.clock import Clock
+from fademoe.simulator.faults import Fault, Faults
+from fademoe.simulator.instrument import Instrument
+from fademoe.simulator.market import Market
+from fademoe.simulator.pages import ChunkStore
+from fademoe.simulator.sockets import Hub, Socket
+from fademoe.simulator.stats import Stats
+from fademoe.simulator.timeline import Timeline
+from fademoe.simulator.truth import Row, truth_rows
+
+
+class Call(NamedTuple):
+    """A REST request as the exchanges' modules see it."""
+
+    path: str
+    query: Mapping[str, str]  # the first value of each name, decoded
+    raw_query: str
+    ip: str
+    now_ms: int
+    headers: Mapping[str, str]
+
+
+class Reply(NamedTuple):
+    """An answer to a `Call`."""
+
+    body: bytes
+    status: int = 200
+    headers: Mapping[str, str] = MappingProxyType({})
+    content_type: str = "application/json"
+
+
+@dataclass(kw_only=True)
+class Simulation:
+    """What all exchanges of one process share."""
+
+    market: Market
+    clock: Clock
+    options: argparse.Namespace
+    faults: Faults
+    chunks: ChunkStore
+
+
+class Exchange:
+    """Base of the simulated exchanges. A request goes to the exchange with the longest prefix of its path."""
+
+    name: ClassVar[str] = ""
+    rest_prefixes: ClassVar[tuple[str, ...]] = ()
+    stream_prefixes: ClassVar[tuple[str, ...]] = ()
+    symbol_parameter: ClassVar[str] = "symbol"
+    volume_index: ClassVar[int] = 5  # of a candle that is an array
+
+    def __init__(self, simulation: Simulation) -> None:
+        """Keep what the exchanges share and make what each has for itself."""
+        self.simulation = simulation
+        self.market = simulation.market
+        self.clock = simulation.clock
+        self.options = simulation.options
+        self.faults = simulation.faults
+        self.hub = Hub(simulation.faults, self.name)
+        self.stats = Stats()
+        self.timeline = Timeline(simulation.clock)
+
+    def strike(self, kinds: tuple[str, ...], *, path: str = "", symbol: str | None = None) -> Fault | None:
+        """Return a fault of these kinds that strikes now, counted; None when nothing goes wrong."""
+        fault = self.faults.pick(self.name, kinds, path=path, symbol=symbol)
+        if fault is not None:
+            self.stats.faults[fault.kind] += 1
+        return fault
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the exchange's own options, each starting with `--<name>-`; their defaults are the real sizes."""
+
+    def answer(self, call: Call) -> Reply:
+        """Answer a REST request, its limits included."""
+        raise LookupError(f"{self.name} answers no REST request")
+
+    def refusal(self, status: int, call: Call) -> Reply:
+        """Return the exchange's own words for a refusal that a fault asks for: 429, 418, 403 or 451."""
+        return Reply(b"{}", status)
+
+    def error_in_200(self, call: Call) -> Reply:
+        """Return an error that the exchange sends with HTTP status 200, for a fault."""
+        return Reply(b'{"code":-1000,"msg":"An unknown error occurred while processing the request."}')
+
+    def rows_in(self, body: object) -> list[Any]:
+        """Return the list of rows inside a decoded answer, for faults that damage rows; [] when it has none."""
+        return body if isinstance(body, list) else []
+
+    def open_socket(self, socket: Socket, path: str, query: Mapping[str, str]) -> None:
+        """Greet a new socket: subscribe what its address names."""
+
+    def receive(self, socket: Socket, text: str) -> None:
+        """Handle a text message of a client."""
+
+    def close_socket(self, socket: Socket) -> None:
+        """Forget a socket that is gone; the hub has dropped its topics already."""
+
+    def restart_streams(self) -> None:
+        """Schedule all running streams anew, after the clock was changed (the timeline is empty then)."""
+
+    def contract_changed(self, instrument: Instrument) -> None:
+        """Tell subscribers that the listing of a contract was changed by the control plane."""
+
+    def truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
+        """Return the rows that a collector must have stored by now; LookupError for an unknown metric or symbol.
+
+        `symbol` is a coin or the exchange's name of a contract. See `truth.truth_rows`.
+        """
+        instrument = self.market.world.find(self.name, symbol)
+        if instrument is None:
+            raise LookupError(f"{self.name} has no contract on {symbol}")
+        return truth_rows(
+            self.market, instrument, metric, (start_ms, end_ms), now_ms=self.clock.now_ms(), step_ms=step_ms
+        )
+
+    def limit_report(self) -> dict[str, object]:
+        """Return what /sim/stats shows of the exchange's budgets."""
+        return {}

@@ -1,0 +1,96 @@
+"""How exchanges count: budgets in fixed windows of the UTC clock or in sliding ones, and bans for those who go on."""
+
+from collections import deque
+
+KEPT_WINDOWS = 30
+
+
+class FixedWindow:
+    """A budget that starts anew with every window of the UTC clock, as Binance's minute weight does."""
+
+    def __init__(self, capacity: int, window_ms: int) -> None:
+        """Allow `capacity` units in each window of `window_ms`."""
+        self.capacity = capacity
+        self._window_ms = window_ms
+        self._start_ms = 0
+        self._used = 0
+        self._finished: deque[tuple[int, int]] = deque(maxlen=KEPT_WINDOWS)
+
+    def take(self, cost: int, now_ms: int) -> int:
+        """Count `cost` and return what the window has used with it; more than `capacity` means refuse."""
+        start_ms = now_ms - now_ms % self._window_ms
+        if start_ms != self._start_ms:
+            if self._start_ms:
+                self._finished.append((self._start_ms, self._used))
+            self._start_ms, self._used = start_ms, 0
+        self._used += cost
+        return self._used
+
+    def is_over(self) -> bool:
+        """Tell whether the last `take` went over the budget."""
+        return self._used > self.capacity
+
+    def retry_ms(self, now_ms: int) -> int:
+        """Return how long the running window lasts still."""
+        return self._window_ms - now_ms % self._window_ms
+
+    def finished(self, now_ms: int) -> list[dict[str, int]]:
+        """Return the last windows that are over: start and units used, oldest first."""
+        self.take(0, now_ms)
+        return [{"start_ms": start_ms, "used": used} for start_ms, used in self._finished]
+
+
+class SlidingWindow:
+    """A budget over the last `period_ms` at any instant; refused requests do not count."""
+
+    def __init__(self, capacity: int, period_ms: int) -> None:
+        """Allow `capacity` units in any `period_ms`."""
+        self.capacity = capacity
+        self._period_ms = period_ms
+        self._taken: deque[tuple[int, int]] = deque()
+        self._used = 0
+
+    def take(self, cost: int, now_ms: int) -> bool:
+        """Count `cost` when it fits and tell whether it did."""
+        if self.used(now_ms) + cost > self.capacity:
+            return False
+        self._taken.append((now_ms, cost))
+        self._used += cost
+        return True
+
+    def used(self, now_ms: int) -> int:
+        """Return the units taken within the period."""
+        while self._taken and self._taken[0][0] <= now_ms - self._period_ms:
+            self._used -= self._taken.popleft()[1]
+        return self._used
+
+    def retry_ms(self, now_ms: int) -> int:
+        """Return how long until the oldest units leave the window."""
+        return max(0, self._taken[0][0] + self._period_ms - now_ms) if self._taken else 0
+
+
+class Ban:
+    """Shut out an address that goes on after refusals; each further ban lasts twice as long."""
+
+    def __init__(self, strikes: int, first_ms: int, longest_ms: int, memory_ms: int) -> None:
+        """Ban for `first_ms` at the refusal number `strikes` within `memory_ms`."""
+        self._strikes = strikes
+        self._length_ms = first_ms
+        self._longest_ms = longest_ms
+        self._memory_ms = memory_ms
+        self._refusals: deque[int] = deque(maxlen=strikes)
+        self._until_ms = 0
+
+    def until_ms(self, now_ms: int) -> int:
+        """Return when the ban ends, 0 when there is none."""
+        return self._until_ms if now_ms < self._until_ms else 0
+
+    def strike(self, now_ms: int) -> int:
+        """Count a refusal and return the end of the ban that it brought, 0 when it did not."""
+        self._refusals.append(now_ms)
+        if len(self._refusals) < self._strikes or now_ms - self._refusals[0] > self._memory_ms:
+            return 0
+        self._refusals.clear()
+        self._until_ms = now_ms + self._length_ms
+        self._length_ms = min(2 * self._length_ms, self._longest_ms)
+        return self._until_ms

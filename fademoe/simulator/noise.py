@@ -1,0 +1,50 @@
+"""Random numbers by address: the same seed and the same words always give the same number, in any order of asking.
+
+Everything is an integer, from SHAKE-128, so that a value does not depend on the platform, the Python version or on
+what was asked before.
+"""
+
+import hashlib
+import struct
+from functools import lru_cache
+
+PPM = 1_000_000
+
+
+def random_bytes(seed: int, *words: object, size: int) -> bytes:
+    """Return `size` random bytes that belong to the address `words`."""
+    return hashlib.shake_128("\x1f".join(map(str, (seed, *words))).encode()).digest(size)
+
+
+def random_number(seed: int, *words: object) -> int:
+    """Return the 64 bit random number of the address `words`."""
+    return int.from_bytes(random_bytes(seed, *words, size=8), "little")
+
+
+def random_words(seed: int, *words: object, count: int, code: str) -> tuple[int, ...]:
+    """Return `count` random integers of the struct type `code` ("H": 16 bit, "Q": 64 bit)."""
+    return struct.unpack(f"<{count}{code}", random_bytes(seed, *words, size=count * struct.calcsize(f"<{code}")))
+
+
+def smooth_noise(seed: int, *words: object, position: int, period: int, amplitude: int) -> int:
+    """Return noise in [-amplitude, amplitude] that moves in straight lines between random knots `period` apart."""
+    number, step = divmod(position, period)
+    left = _knot(seed, words, period, number) % (2 * amplitude + 1)
+    if not step:
+        return left - amplitude
+    right = _knot(seed, words, period, number + 1) % (2 * amplitude + 1)
+    return left - amplitude + (right - left) * step // period
+
+
+@lru_cache(maxsize=65_536)
+def _knot(seed: int, words: tuple[object, ...], period: int, number: int) -> int:
+    """Return the random number of a knot; neighbouring positions ask for the same ones."""
+    return random_number(seed, *words, period, number)
+
+
+def heavy_tail(size: int, lowest: int, growth_percent: int) -> tuple[int, ...]:
+    """Return `size` factors that grow by `growth_percent` each: picking one evenly gives a heavy tailed quantity."""
+    factors = [lowest]
+    while len(factors) < size:
+        factors.append(factors[-1] * (100 + growth_percent) // 100 + 1)
+    return tuple(factors)

@@ -1,0 +1,139 @@
+"""WebSocket connections and who hears what: an event is encoded once, and all who hear it get the same bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable
+
+from aiohttp import web
+
+from fademoe.simulator.faults import Faults
+
+MAX_BUFFERED_BYTES = 16_000_000  # a client that lets so much pile up is cut off
+CLOSE_TIMEOUT_S = 0.5
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return the WebSocket frame of a text message from a server (unmasked, not compressed)."""
+    size = len(payload)
+    if size < 126:
+        return struct.pack("!BB", 0x81, size) + payload
+    if size < 65_536:
+        return struct.pack("!BBH", 0x81, 126, size) + payload
+    return struct.pack("!BBQ", 0x81, 127, size) + payload
+
+
+class Socket:
+    """One client's connection. Frames written during one turn of the event loop leave in one write."""
+
+    def __init__(self, hub: Hub, response: web.WebSocketResponse, transport: asyncio.Transport, ip: str) -> None:
+        """Take over an accepted connection."""
+        self._hub = hub
+        self.ip = ip
+        self.topics: dict[str, None] = {}  # in the order of subscribing; unknown ones too
+        self.is_wrapped = False  # wants the envelope that names the stream
+        self.arrivals: list[int] = []  # host times of the last messages, for limits on messages
+        self.memory: dict[str, object] = {}  # what the exchange's module keeps of this client
+        self._response = response
+        self._transport = transport
+        self._pending: list[bytes] = []
+        self._closing: asyncio.Task[bool] | None = None
+
+    def send(self, payload: bytes) -> None:
+        """Send a text message to this client alone."""
+        self.write(text_frame(payload))
+
+    def write(self, frame: bytes) -> None:
+        """Send an encoded frame, unless a fault has silenced the exchange."""
+        if self._closing is not None or self._hub.is_silent():
+            return
+        if not self._pending:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._pending.append(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye with a close frame, after all that was sent before."""
+        if self._closing is None:
+            self._flush()
+            self._closing = asyncio.ensure_future(self._response.close(code=code, message=reason.encode()))
+
+    def abort(self) -> None:
+        """Cut the connection without a close frame (the client sees code 1006)."""
+        self._pending.clear()
+        self._transport.abort()
+
+    async def ping(self, payload: bytes) -> None:
+        """Send a protocol ping."""
+        if self._closing is None and not self._transport.is_closing():
+            await self._response.ping(payload)
+
+    def _flush(self) -> None:
+        """Write what has piled up in this turn of the event loop."""
+        frames, self._pending = self._pending, []
+        if not frames or self._transport.is_closing():
+            return
+        self._transport.write(b"".join(frames))
+        if self._transport.get_write_buffer_size() > MAX_BUFFERED_BYTES:
+            self.abort()
+
+
+class Hub:
+    """Which sockets of an exchange listen to which topic."""
+
+    def __init__(self, faults: Faults, exchange: str) -> None:
+        """Start without listeners."""
+        self.sockets: set[Socket] = set()
+        self.frames_sent = 0
+        self._faults = faults
+        self._exchange = exchange
+        self._listeners: dict[str, set[Socket]] = {}
+
+    def is_silent(self) -> bool:
+        """Tell whether a fault keeps all sockets open and without data."""
+        return bool(self._faults.active) and self._faults.is_in_force("silent_sockets", self._exchange)
+
+    def subscribe(self, socket: Socket, topic: str) -> bool:
+        """Let `socket` hear `topic`; return whether it is the topic's first listener."""
+        socket.topics[topic] = None
+        listeners = self._listeners.setdefault(topic, set())
+        listeners.add(socket)
+        return len(listeners) == 1
+
+    def unsubscribe(self, socket: Socket, topic: str) -> None:
+        """Let `socket` no longer hear `topic`."""
+        socket.topics.pop(topic, None)
+        listeners = self._listeners.get(topic)
+        if listeners is not None:
+            listeners.discard(socket)
+            if not listeners:
+                del self._listeners[topic]
+
+    def drop(self, socket: Socket) -> None:
+        """Forget a socket and all its topics."""
+        for topic in list(socket.topics):
+            self.unsubscribe(socket, topic)
+        self.sockets.discard(socket)
+
+    def has_listeners(self, topic: str) -> bool:
+        """Tell whether anybody hears `topic`."""
+        return topic in self._listeners
+
+    def topics(self) -> list[str]:
+        """Return the topics that somebody hears."""
+        return list(self._listeners)
+
+    def publish(self, topic: str, payload: bytes, wrap: Callable[[str, bytes], bytes] | None = None) -> None:
+        """Send `payload` to all who hear `topic`, through `wrap` to those sockets that want an envelope."""
+        listeners = self._listeners.get(topic)
+        if not listeners or self.is_silent():
+            return
+        plain = enveloped = b""
+        for socket in listeners:
+            if socket.is_wrapped and wrap is not None:
+                enveloped = enveloped or text_frame(wrap(topic, payload))
+                socket.write(enveloped)
+            else:
+                plain = plain or text_frame(payload)
+                socket.write(plain)
+        self.frames_sent += len(listeners)

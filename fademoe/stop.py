@@ -1,0 +1,51 @@
+"""Ends a process in good order: SIGTERM sets a flag, and breaks off only what says that it may be broken off."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stopped(Exception):
+    """SIGTERM came while the process waited or was asking an exchange; nothing is half done."""
+
+
+class StopSignal:
+    """The wish to stop. `install` in the main thread; `requested` and `wait` in any."""
+
+    def __init__(self) -> None:
+        """Begin without a wish to stop."""
+        self._event = threading.Event()
+        self._breakable = False
+
+    def install(self) -> None:
+        """Let SIGTERM and SIGINT set the flag."""
+        signal.signal(signal.SIGTERM, self._received)
+        signal.signal(signal.SIGINT, self._received)
+
+    def _received(self, signum: int, frame: FrameType | None) -> None:
+        self._event.set()
+        if self._breakable:
+            self._breakable = False
+            raise Stopped
+
+    @property
+    def requested(self) -> bool:
+        """Whether the process should end."""
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, at most until a stop is requested; return whether it is."""
+        return self._event.wait(max(seconds, 0.0))
+
+    @contextmanager
+    def breakable(self) -> Iterator[None]:
+        """Let a signal raise Stopped inside the block; raise it at once when it came before. Main thread only."""
+        if self.requested:
+            raise Stopped
+        self._breakable = True
+        try:
+            yield
+        finally:
+            self._breakable = False

@@ -1,0 +1,1 @@
+"""PostgreSQL: rows, coverage, instruments, status. All SQL that changes data lives here."""

@@ -1,0 +1,47 @@
+"""The exchanges' contracts, `perp_metadata`."""
+
+from collections.abc import Sequence
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import execute_values
+
+from fademoe.feeds.spec import Instrument
+
+COLUMNS = "exchange, code, instrument, symbol, multiplier, contract_value::text, listed_ms, delisted_ms"
+
+
+def save(cursor: Cursor, instruments: Sequence[Instrument]) -> None:
+    """Insert or update contracts. None is ever removed: what vanishes from an exchange's list keeps its history."""
+    execute_values(
+        cursor,
+        "INSERT INTO perp_metadata (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms,"
+        " delisted_ms) VALUES %s ON CONFLICT (code, instrument) DO UPDATE SET symbol = excluded.symbol,"
+        " multiplier = excluded.multiplier, contract_value = excluded.contract_value,"
+        " listed_ms = excluded.listed_ms, delisted_ms = excluded.delisted_ms, seen_at = now()",
+        [
+            (i.exchange, i.code, i.name, i.symbol, i.multiplier, i.contract_value, i.listed_ms, i.delisted_ms)
+            for i in sorted(instruments, key=lambda i: (i.code, i.name))
+        ],
+    )
+
+
+def by_symbol(cursor: Cursor, code: str) -> dict[str, Instrument]:
+    """Return the contract of each symbol of an exchange code; of several the one that trades, or was listed last."""
+    cursor.execute(
+        f"SELECT DISTINCT ON (symbol) {COLUMNS} FROM perp_metadata WHERE code = %s"  # noqa: S608 - a constant
+        " ORDER BY symbol, delisted_ms DESC NULLS FIRST, listed_ms DESC NULLS LAST, instrument",
+        (code,),
+    )
+    found = {}
+    for exchange, row_code, name, symbol, multiplier, contract_value, listed_ms, delisted_ms in cursor.fetchall():
+        found[symbol] = Instrument(
+            exchange=exchange,
+            code=row_code,
+            name=name,
+            symbol=symbol,
+            multiplier=multiplier,
+            contract_value=contract_value,
+            listed_ms=listed_ms,
+            delisted_ms=delisted_ms,
+        )
+    return found

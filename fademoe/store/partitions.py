@@ -1,0 +1,104 @@
+"""Monthly partitions of `perp_data` on plain PostgreSQL; a hypertable makes its own chunks."""
+
+import logging
+from datetime import UTC, datetime
+
+from psycopg2 import sql
+
+from fademoe.clock import SECOND_MS, Window
+from fademoe.store.migrate import LOCK
+from fademoe.store.pool import Database
+
+log = logging.getLogger(__name__)
+
+
+class Partitions:
+    """Makes partitions before rows need them and remembers which are there. One per process."""
+
+    def __init__(self, database: Database) -> None:
+        """Look at the database when first asked."""
+        self._database = database
+        self._present: set[str] | None = None
+        self._native = True
+
+    def ensure(self, window: Window) -> None:
+        """Make the partitions that rows of `window` need; costs nothing when they are known to exist."""
+        if self._present is None:
+            self._look()
+        months = [month for month in _months(window) if self._native and month.name not in (self._present or ())]
+        for month in months:
+            self._make(month)
+
+    def drop_before(self, edge_ms: int) -> int | None:
+        """Drop the months that lie wholly before `edge_ms`; return the start of the oldest one kept, None if none went.
+
+        On a hypertable the chunks before the edge are dropped.
+        """
+        self._look()
+        if not self._native:
+            with self._database.transaction() as cursor:
+                cursor.execute("SELECT drop_chunks('perp_data', older_than => %s::bigint)", (edge_ms,))
+            return edge_ms
+        first_kept = _Month.at(edge_ms)
+        old = [name for name in self._present or () if name < first_kept.name]
+        for name in old:
+            with self._database.transaction() as cursor:
+                cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)))
+            log.info("partition %s dropped: older than FADEMOE_RETENTION_DAYS", name)
+        self._present = None
+        return first_kept.start_ms if old else None
+
+    def _look(self) -> None:
+        with self._database.transaction() as cursor:
+            cursor.execute("SELECT relkind = 'p' FROM pg_class WHERE oid = 'perp_data'::regclass")
+            self._native = bool((cursor.fetchone() or (False,))[0])
+            cursor.execute(
+                "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+                " WHERE i.inhparent = 'perp_data'::regclass"
+            )
+            self._present = {name for (name,) in cursor.fetchall()}
+
+    def _make(self, month: "_Month") -> None:
+        """Attach a new table: unlike CREATE … PARTITION OF, that lets readers and writers of the others go on."""
+        table = sql.Identifier(month.name)
+        with self._database.transaction() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+            cursor.execute("SELECT to_regclass(%s)", (month.name,))
+            if (cursor.fetchone() or (None,))[0] is None:
+                cursor.execute(sql.SQL("CREATE TABLE {} (LIKE perp_data INCLUDING DEFAULTS)").format(table))
+                cursor.execute(
+                    sql.SQL("ALTER TABLE perp_data ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
+                        table, sql.Literal(month.start_ms), sql.Literal(month.end_ms)
+                    )
+                )
+                log.info("partition %s made", month.name)
+        if self._present is not None:
+            self._present.add(month.name)
+
+
+class _Month:
+    """A calendar month, UTC."""
+
+    def __init__(self, year: int, month: int) -> None:
+        self.name = f"perp_data_{year}_{month:02d}"
+        self.start_ms = _month_ms(year, month)
+        self.end_ms = _month_ms(year + month // 12, month % 12 + 1)
+
+    @classmethod
+    def at(cls, ts: int) -> "_Month":
+        """Return the month that holds a moment."""
+        moment = datetime.fromtimestamp(ts / SECOND_MS, UTC)
+        return cls(moment.year, moment.month)
+
+
+def _month_ms(year: int, month: int) -> int:
+    return int(datetime(year, month, 1, tzinfo=UTC).timestamp()) * SECOND_MS
+
+
+def _months(window: Window) -> list[_Month]:
+    month = _Month.at(window.start_ms)
+    found = []
+    while month.start_ms < window.end_ms:
+        found.append(month)
+        month = _Month.at(month.end_ms)
+    return found

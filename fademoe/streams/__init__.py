@@ -1,0 +1,1 @@
+"""Live data: one process per exchange, one runner for all."""

@@ -1,0 +1,258 @@
+"""One socket: connect, subscribe, receive, watch, reconnect. The same for every exchange."""
+
+import logging
+import random
+import socket as sockets
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import orjson
+import websocket
+from websocket import ABNF
+
+from fademoe.clock import SECOND_MS, monotonic_s
+from fademoe.errors import BadPayload
+from fademoe.feeds.spec import Frame, Json, Reduce, Socket, StreamFeed
+from fademoe.stop import StopSignal
+from fademoe.streams.buffer import Buffer
+from fademoe.streams.minutes import Item, Minutes, Route
+
+log = logging.getLogger(__name__)
+
+# Where the messages of a topic go: feed -> the exchange's name of the instrument ("" where the topic has just one).
+Topic = Mapping[StreamFeed, Mapping[str, Route]]
+
+CONNECT_S = 10.0
+LOOK_S = 0.5  # between two looks at the clock and at the wish to stop
+SILENT_S = 90.0  # without one message of data a socket is dead, whatever pings say
+SILENT_INTERVALS = 3  # a topic that has no message for so many of its intervals while others have is broken
+HOPELESS = 2  # sessions without any message, then a topic is reported and not watched any more
+PING_S = 20.0
+SUBSCRIBED_MS = SECOND_MS  # a subscription is taken to hold so long after its last request
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+
+
+class Broken(Exception):
+    """The connection is of no use any more; the message says why."""
+
+
+@dataclass
+class Health:
+    """What a connection tells of itself; read by the main thread."""
+
+    connected: bool = False
+    said: str = "not connected yet"  # why it is not connected
+    last_data_s: float = 0.0  # monotonic time of the newest data message, 0 before the first
+    messages: int = 0
+    reconnects: int = 0
+    aged: bool = False  # the exchange will cut it soon: another one should take over
+
+
+class Connection(threading.Thread):
+    """Follows topics of one socket until ended; final rows go into the buffer."""
+
+    def __init__(
+        self,
+        socket: Socket,
+        url: str,
+        topics: Mapping[str, Topic],
+        buffer: Buffer,
+        stop: StopSignal,
+        exchange_now_ms: Callable[[], int],
+    ) -> None:
+        """Prepare to follow `topics` at `url`, scheme and host."""
+        super().__init__(name=f"socket {socket.name}", daemon=True)
+        self.health = Health()
+        self.topics = topics
+        self.socket = socket
+        self._url = url + socket.path
+        self._buffer = buffer
+        self._stop_signal = stop
+        self._exchange_now_ms = exchange_now_ms
+        self._ended = threading.Event()
+        routes = [route for topic in topics.values() for found in topic.values() for route in found.values()]
+        self._minutes = Minutes(routes)
+        self._merged: dict[str, dict[str, Json]] = {}
+        self._heard: dict[str, float] = {}  # topic -> monotonic time of its newest message in this session
+        self._silent_sessions: dict[str, int] = {}  # topic -> sessions in a row without a message
+        self._steady = any(feed.steady for topic in topics.values() for feed in topic)
+        self._alive_ms = 0  # exchange time of the newest frame of any kind
+        self._alive_s = 0.0  # the same, monotonic
+        self._waiting: list[list[str]] = []  # topics of the requests that are still to be sent
+        self._asked: list[list[str]] = []  # topics of the requests that were sent
+
+    def end(self) -> None:
+        """Ask the connection to close; join it to wait for that."""
+        self._ended.set()
+
+    def run(self) -> None:
+        """Connect again and again; pauses double up to a minute and start afresh after a good message."""
+        pause_s = FIRST_PAUSE_S
+        while not self._over():
+            self._heard.clear()
+            try:
+                self._session()
+            except (Broken, websocket.WebSocketException, OSError) as error:
+                if self._over():
+                    break
+                pause_s = FIRST_PAUSE_S if self._heard else min(pause_s * 2, LONGEST_PAUSE_S)
+                wait_s = pause_s * random.uniform(0.5, 1.0)
+                self.health.connected = False
+                self.health.said = f"{self._url}: {_reason(error)}; next try in {wait_s:.0f} s"
+                self.health.reconnects += 1
+                log.warning("%s", self.health.said)
+                self._ended.wait(wait_s)
+            finally:
+                self._minutes.watch_from(None)
+        self.health.connected = False
+
+    def _over(self) -> bool:
+        return self._stop_signal.requested or self._ended.is_set()
+
+    def _session(self) -> None:
+        """Follow the topics over one connection until it breaks or is to end."""
+        options = ((sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1), (sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1))
+        connection = websocket.create_connection(
+            self._url, timeout=CONNECT_S, skip_utf8_validation=True, sockopt=options, http_no_proxy=["*"]
+        )
+        self._merged.clear()
+        try:
+            connection.settimeout(LOOK_S)
+            self.health.connected = True
+            log.info("%s: connected, %d topics", self._url, len(self.topics))
+            self._follow(connection)
+        finally:
+            connection.close(timeout=1)
+
+    def _follow(self, connection: websocket.WebSocket) -> None:
+        socket = self.socket
+        self._waiting, self._asked = _requests(sorted(self.topics), socket.topics_per_request), []
+        born_s = look_s = ask_s = self.health.last_data_s = self._alive_s = monotonic_s()
+        every_s = socket.ping_every_s if socket.ping_text else PING_S
+        ping_s = born_s + every_s
+        while not self._over():
+            now_s = monotonic_s()
+            if self._waiting and now_s >= ask_s:
+                self._asked.append(self._waiting.pop(0))
+                connection.send(socket.subscribe(self._asked[-1], len(self._asked)))
+                ask_s = now_s + socket.request_pause_s
+                if not self._waiting:
+                    self._minutes.watch_from(self._exchange_now_ms() + SUBSCRIBED_MS)
+            if now_s >= ping_s:
+                connection.send(socket.ping_text) if socket.ping_text else connection.ping()
+                ping_s = now_s + every_s
+            if now_s >= look_s:
+                look_s = now_s + LOOK_S
+                self._look(now_s, born_s)
+            self._receive(connection)
+
+    def _look(self, now_s: float, born_s: float) -> None:
+        """Close minutes that are over; raise Broken when the connection or a topic is silent."""
+        items = self._minutes.close(self._exchange_now_ms(), self._alive_ms)
+        if items:
+            self._buffer.put(items)
+        if now_s - (self.health.last_data_s if self._steady else self._alive_s) > SILENT_S:
+            raise Broken(f"open but silent: no {'data' if self._steady else 'sign of life'} for {SILENT_S:.0f} s")
+        renew_s = self.socket.renew_after_s
+        self.health.aged = self.health.aged or (renew_s is not None and now_s - born_s > renew_s)
+        for name, topic in self.topics.items():
+            patience_s = max(feed.interval_ms for feed in topic) * SILENT_INTERVALS / SECOND_MS
+            if now_s - self._heard.get(name, born_s) <= patience_s or not any(feed.steady for feed in topic):
+                continue
+            silent = self._silent_sessions[name] = self._silent_sessions.get(name, 0) + (name not in self._heard)
+            if silent <= HOPELESS:
+                raise Broken(f"{name} is silent for {patience_s:.0f} s while other topics have data")
+            if silent == HOPELESS + 1:
+                self._complain(BadPayload(f"{name} never has data: the exchange may not know it"))
+            self._silent_sessions[name] = HOPELESS + 2
+
+    def _receive(self, connection: websocket.WebSocket) -> None:
+        """Take one message, if one comes."""
+        try:
+            opcode, payload = connection.recv_data(control_frame=True)
+        except websocket.WebSocketTimeoutException:
+            return
+        self._alive_ms, self._alive_s = self._exchange_now_ms(), monotonic_s()
+        if opcode == ABNF.OPCODE_CLOSE:
+            code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 0
+            raise Broken(f"closed by the exchange with code {code} {payload[2:].decode('utf-8', 'replace')}".rstrip())
+        if opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY) and payload != b"pong":
+            try:
+                self._handle(orjson.loads(payload))
+            except orjson.JSONDecodeError:
+                self._complain(BadPayload("a frame is not JSON"), payload)
+            except BadPayload as error:
+                self._complain(error, payload)
+
+    def _handle(self, message: Json) -> None:
+        """Sort one message and hand its rows on; raise BadPayload when it is not what the exchange documents."""
+        frame = self.socket.route(message)
+        if frame.fault is not None:
+            self._ask_again(frame.topic)
+            raise BadPayload(f"the exchange reports a fault: {frame.fault}")
+        if frame.renew:
+            log.info("%s: the exchange asks for a new connection", self._url)
+            self.health.aged = True
+        topic = self.topics.get(frame.topic or "")
+        if topic is None or frame.topic is None:
+            return
+        self._heard[frame.topic] = self.health.last_data_s = monotonic_s()
+        self._silent_sessions.pop(frame.topic, None)
+        self.health.messages += 1
+        data = self._complete(frame)
+        if data is not None:
+            for feed, routes in topic.items():
+                self._read(feed, routes, data)
+
+    def _ask_again(self, offender: str | None) -> None:
+        """Send the rest of a request once more after the exchange refused all of it for one named topic."""
+        for request in self._asked:
+            if offender is not None and offender in request:
+                rest = [topic for topic in request if topic != offender]
+                request.clear()
+                self._silent_sessions[offender] = HOPELESS + 2
+                if rest:
+                    self._waiting.append(rest)
+
+    def _complete(self, frame: Frame) -> Json:
+        """Return a message's data, merged into the topic's state where it tells changes only; None before the first."""
+        if frame.topic is None or not isinstance(frame.data, dict):
+            return frame.data
+        state = self._merged.get(frame.topic)
+        if frame.partial:
+            if state is None:
+                return None
+            state.update(frame.data)
+            return state
+        if any(feed.merged for feed in self.topics[frame.topic]):
+            self._merged[frame.topic] = dict(frame.data)
+        return frame.data
+
+    def _read(self, feed: StreamFeed, routes: Mapping[str, Route], data: Json) -> None:
+        for name, item in feed.split(data) if feed.split else (("", data),):
+            route = routes.get(name)
+            if route is None:
+                continue
+            rows = feed.parse(item, route.instrument)
+            if feed.reduce is Reduce.CLOSED:
+                if rows:
+                    self._buffer.put([Item(feed, route.series, row.ts, row) for row in rows])
+                continue
+            for row in rows:
+                self._minutes.add(route, row)
+
+    def _complain(self, error: BadPayload, payload: bytes = b"") -> None:
+        error.body = error.body or payload[:200].decode("utf-8", "replace")
+        error.request = error.request or self._url
+        log.warning("%s: %s", self._url, error)
+        self._buffer.complain(self.name, error)
+
+
+def _requests(topics: list[str], size: int) -> list[list[str]]:
+    return [topics[at : at + size] for at in range(0, len(topics), size)]
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,111 @@
+"""Makes one row a minute of samples or events: the last sample, or the sum of what happened.
+
+A minute becomes a row only when it is over by the exchange's clock, the connection was alive after its end, and it
+was watched: to its end for a last sample, from its first moment for a sum. What was not watched so is left missing,
+never guessed.
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import NamedTuple
+
+from fademoe.clock import SECOND_MS, floor_to
+from fademoe.feeds.spec import Instrument, Reduce, StreamFeed
+from fademoe.metrics import METRICS, Row
+from fademoe.store.coverage import Series
+
+GRACE_MS = 5 * SECOND_MS  # exchanges send events up to a second and a half late
+
+
+class Route(NamedTuple):
+    """Where the messages of an instrument on a topic go."""
+
+    feed: StreamFeed
+    series: Series
+    instrument: Instrument
+
+
+class Item(NamedTuple):
+    """A final row of a series; without a row: the interval at `ts` was watched and nothing happened."""
+
+    feed: StreamFeed
+    series: Series
+    ts: int
+    row: Row | None
+
+
+@dataclass
+class _Minute:
+    """What came in one interval of one series: (order of arrival, row)."""
+
+    route: Route
+    ts: int
+    rows: list[Row] = field(default_factory=list)
+
+
+class Minutes:
+    """The open minutes of one connection; used by its thread only."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        """Watch for `routes`, those of Reduce.LAST and Reduce.SUM."""
+        self._sums = [route for route in routes if route.feed.reduce is Reduce.SUM]
+        self._open: dict[tuple[Series, int], _Minute] = {}
+        self._watched_from_ms: int | None = None
+        self._next_sum_ms: int | None = None
+        self.late = 0  # events that came after their minute was closed
+
+    def watch_from(self, exchange_ms: int | None) -> None:
+        """Note since when the subscriptions hold; None: the connection is gone, and with it every open minute."""
+        self._watched_from_ms = exchange_ms
+        self._open.clear()
+        self._next_sum_ms = None
+        if exchange_ms is not None and self._sums:
+            step_ms = self._sums[0].feed.interval_ms
+            self._next_sum_ms = floor_to(exchange_ms + step_ms - 1, step_ms)
+
+    def add(self, route: Route, row: Row) -> None:
+        """Sort a sample or an event, whose ts is its own time, into its minute."""
+        ts = floor_to(row.ts, route.feed.interval_ms)
+        if route.feed.reduce is Reduce.SUM and (self._next_sum_ms is None or ts < self._next_sum_ms):
+            self.late += 1
+            return
+        self._open.setdefault((route.series, ts), _Minute(route, ts)).rows.append(row)
+
+    def close(self, exchange_ms: int, alive_ms: int) -> list[Item]:
+        """Return the rows of the minutes that are over; `alive_ms`: when the connection last brought any frame."""
+        sure_ms = min(exchange_ms - GRACE_MS, alive_ms)
+        items = self._close_sums(sure_ms)
+        for key, minute in list(self._open.items()):
+            feed = minute.route.feed
+            if feed.reduce is Reduce.LAST and minute.ts + feed.interval_ms <= sure_ms:
+                del self._open[key]
+                items.append(Item(feed, minute.route.series, minute.ts, _last(minute)))
+        return items
+
+    def _close_sums(self, sure_ms: int) -> list[Item]:
+        """Close every fully watched interval of the summed feeds, with or without events."""
+        items: list[Item] = []
+        while self._next_sum_ms is not None and self._next_sum_ms + self._sums[0].feed.interval_ms <= sure_ms:
+            ts = self._next_sum_ms
+            for route in self._sums:
+                minute = self._open.pop((route.series, ts), None)
+                items.append(Item(route.feed, route.series, ts, _sum(minute) if minute else None))
+            self._next_sum_ms = ts + self._sums[0].feed.interval_ms
+        return items
+
+
+def _last(minute: _Minute) -> Row:
+    """Return the newest sample, stamped with its minute; of equal times the one that came last."""
+    newest = minute.rows[0]
+    for row in minute.rows:
+        if row.ts >= newest.ts:
+            newest = row
+    return newest._replace(ts=minute.ts)
+
+
+def _sum(minute: _Minute) -> Row:
+    """Return the exact sum of the events, column by column."""
+    feed = minute.route.feed
+    rows = list(dict.fromkeys(minute.rows)) if feed.distinct else minute.rows
+    totals = [sum((Decimal(str(value)) for value in column), Decimal()) for column in zip(*rows, strict=True)][1:]
+    return METRICS[feed.metric].row_type._make([minute.ts, *(f"{total:f}" for total in totals)])

@@ -1,0 +1,250 @@
+"""The stream process of an exchange: chooses the topics, spreads them over sockets, stores what they bring."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+
+from fademoe import instruments
+from fademoe.clock import MINUTE_MS, floor_to, monotonic_s, now_ms
+from fademoe.context import Context
+from fademoe.errors import SourceError, StoreError
+from fademoe.feeds.spec import Exchange, Instrument, Socket, StreamFeed
+from fademoe.metrics import perpspec
+from fademoe.settings import ALL_SYMBOLS
+from fademoe.stop import Stopped
+from fademoe.store import coverage, status
+from fademoe.store.coverage import Series
+from fademoe.store.status import Report, State
+from fademoe.streams.buffer import Buffer, to_batches
+from fademoe.streams.connection import Connection, Topic
+from fademoe.streams.minutes import Item, Route
+from fademoe.streams.spill import Spill
+
+log = logging.getLogger(__name__)
+
+FLUSH_S = 0.5
+REPORT_S = 5.0
+LOOK_S = 60.0  # between two looks for newly listed or delisted contracts
+LIST_RETRY_S = 10.0
+STORE_PAUSE_S = 2.0
+OVERLAP_S = 75.0  # an old connection goes on so long beside the one that takes over
+MOST_IN_MEMORY = 50_000  # rows, about 25 MB; older ones go to disk while the database is away
+CLOCK_OFF_MS = 5_000
+LATE_S = 75.0  # a connection without data for so long is reported
+
+
+class StreamRunner:
+    """Follows an exchange until SIGTERM."""
+
+    def __init__(self, context: Context, exchange: Exchange) -> None:
+        """Prepare; nothing is opened yet."""
+        self.unit = f"stream {exchange.name}"
+        self._context = context
+        self._exchange = exchange
+        self._buffer = Buffer()
+        self._connections: list[Connection] = []
+        self._leaving: list[tuple[Connection, float]] = []  # (connection, monotonic time to end it)
+        self._followed: dict[str, dict[str, list[Series]]] = {}
+        self._clock_offset_ms = 0
+        self._list_trouble = "no contracts to follow yet"
+        self._rows = 0  # stored since the last report
+        self._last_ts: int | None = None
+        self._trouble = ""  # why rows could not be stored
+        self._spill = Spill(context.settings.home / "spill" / f"{exchange.name}.jsonl", exchange.stream_feeds)
+
+    def run(self) -> None:
+        """Follow until SIGTERM; then store what is held and report that it stopped."""
+        self._report(State.STARTED, "starting")
+        look_s = report_s = store_s = 0.0
+        while not self._context.stop.wait(FLUSH_S):
+            now_s = monotonic_s()
+            if now_s >= look_s:
+                with suppress(Stopped), self._context.stop.breakable():
+                    look_s = now_s + (LOOK_S if self._follow_contracts() else LIST_RETRY_S)
+            self._renew(now_s)
+            if now_s >= store_s and not self._flush():
+                store_s = now_s + STORE_PAUSE_S
+            if now_s >= report_s:
+                report_s = now_s + REPORT_S
+                self._report(*self._state())
+        self._end([*self._connections, *(old for old, _ in self._leaving)])
+        self._flush()
+        held = len(self._buffer)
+        self._report(State.STOPPED, f"stopped, {held} rows could not be stored" if held else "stopped")
+
+    def exchange_now_ms(self) -> int:
+        """Return the exchange's time, as far as it is known."""
+        return now_ms() + self._clock_offset_ms
+
+    def _follow_contracts(self) -> bool:
+        """Connect to the topics of today's contracts when they have changed; return False when there is no list yet."""
+        self._set_clock()
+        try:
+            contracts = instruments.ensure(self._exchange, self._context.rest, self._context.database)
+            topics = self._topics(contracts)
+            names = {
+                socket: {name: sorted(_series(topic)) for name, topic in found.items()}
+                for socket, found in topics.items()
+            }
+            if names != self._followed:
+                self._want(topics)
+                self._connect(topics)
+                self._followed = names
+        except (SourceError, StoreError) as error:
+            log.warning("%s: %s", self.unit, error)
+            if not self._connections:
+                self._list_trouble = f"the list of contracts cannot be had: {error}"
+            return bool(self._connections)
+        return True
+
+    def _set_clock(self) -> None:
+        """Ask the exchange for its time; an exchange that cannot be asked keeps the offset it had."""
+        clock = self._exchange.clock
+        if clock is None:
+            return
+        try:
+            body = self._context.rest.get(
+                self._exchange, clock.path, {}, budget=clock.budget, cost=clock.cost, live=True
+            )
+            self._clock_offset_ms = clock.parse(body) - now_ms()
+        except SourceError as error:
+            log.warning("%s: its clock cannot be read: %s", self.unit, error)
+
+    def _topics(self, contracts: Mapping[str, Mapping[str, Instrument]]) -> dict[str, dict[str, Topic]]:
+        """Return socket name -> topic name -> where its messages go, for the contracts that trade and are wanted."""
+        chosen = self._context.settings.symbols
+        now = self.exchange_now_ms()
+        found: dict[str, dict[str, dict[StreamFeed, dict[str, Route]]]] = {s.name: {} for s in self._exchange.sockets}
+        for code, by_symbol in contracts.items():
+            for symbol, instrument in by_symbol.items():
+                if (instrument.delisted_ms or now + 1) <= now or not (chosen == ALL_SYMBOLS or symbol in chosen):
+                    continue
+                for feed in self._exchange.stream_feeds:
+                    route = Route(feed, Series(perpspec(code, feed.metric), symbol), instrument)
+                    topic = found[feed.socket].setdefault(feed.topic(instrument), {})
+                    topic.setdefault(feed, {})[instrument.name if feed.split else ""] = route
+        return {name: dict(topics) for name, topics in found.items()}
+
+    def _want(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
+        """Declare that the followed series are wanted from this minute on: what the stream misses is then a gap."""
+        series = sorted({series for found in topics.values() for topic in found.values() for series in _series(topic)})
+        if series:
+            with self._context.database.transaction() as cursor:
+                coverage.want(cursor, series, floor_to(now_ms(), MINUTE_MS), None)
+
+    def _connect(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
+        """Open the sockets for `topics`; those before go on until the new ones have watched a whole minute."""
+        leave_s = monotonic_s() + OVERLAP_S
+        self._leaving += [(connection, leave_s) for connection in self._connections]
+        self._connections = [
+            self._open(socket, part)
+            for socket in self._exchange.sockets
+            for part in _parts(topics[socket.name], socket)
+        ]
+        log.info("%s follows %d topics", self.unit, sum(len(found) for found in topics.values()))
+
+    def _open(self, socket: Socket, topics: Mapping[str, Topic]) -> Connection:
+        url = self._context.settings.ws_urls.get(self._exchange.name, self._exchange.stream_url)
+        connection = Connection(socket, url, topics, self._buffer, self._context.stop, self.exchange_now_ms)
+        connection.start()
+        return connection
+
+    def _renew(self, now_s: float) -> None:
+        """Let fresh connections take over from aged ones, and end those whose time to leave has come."""
+        for index, connection in enumerate(self._connections):
+            if connection.health.aged:
+                self._leaving.append((connection, now_s + OVERLAP_S))
+                self._connections[index] = self._open(connection.socket, connection.topics)
+        self._end([old for old, leave_s in self._leaving if now_s >= leave_s])
+        self._leaving = [(old, leave_s) for old, leave_s in self._leaving if now_s < leave_s]
+
+    def _end(self, connections: list[Connection]) -> None:
+        for connection in connections:
+            connection.end()
+        for connection in connections:
+            connection.join(timeout=3)
+
+    def _flush(self) -> bool:
+        """Store what the buffer and the spill hold; on failure keep it and return False."""
+        items = self._buffer.take()
+        faults = self._buffer.take_faults()
+        try:
+            if self._spill and not self._trouble:
+                self._store(self._spill.read())
+                self._spill.clear()
+            self._store(items)
+            for _, fault in faults:
+                status.record_error(self._context.database, self.unit, fault)
+        except (StoreError, OSError) as error:
+            self._keep(items)
+            if str(error) != self._trouble:
+                log.warning("%s: rows wait: %s", self.unit, error)
+            self._trouble = str(error)
+            return False
+        if self._trouble:
+            log.info("%s: rows are stored again", self.unit)
+        self._trouble = ""
+        return True
+
+    def _store(self, items: list[Item]) -> None:
+        if items:
+            self._rows += self._context.writer.write(*to_batches(items))
+            self._last_ts = max(item.ts for item in items)
+
+    def _keep(self, items: list[Item]) -> None:
+        """Keep rows that could not be stored: in memory, the oldest on disk where they are too many or time is up."""
+        room = 0 if self._context.stop.requested else MOST_IN_MEMORY
+        surplus = max(0, len(items) - room)
+        if surplus:
+            try:
+                self._spill.write(items[:surplus])
+            except OSError as error:
+                log.warning("%s: %d rows are lost to a gap, for the disk refuses them: %s", self.unit, surplus, error)
+        self._buffer.put_back(items[surplus:])
+
+    def _state(self) -> tuple[State, str]:
+        """Say how the connections are, worst first."""
+        now_s = monotonic_s()
+        lost = [connection.health for connection in self._connections if not connection.health.connected]
+        if not self._connections:
+            return State.WAITING, self._list_trouble
+        if lost:
+            return State.WAITING, f"{len(lost)} of {len(self._connections)} sockets down: {lost[0].said}"
+        late = [connection for connection in self._connections if now_s - connection.health.last_data_s > LATE_S]
+        if late:
+            return State.WAITING, f"{len(late)} of {len(self._connections)} sockets open without data"
+        if self._trouble:
+            return State.WAITING, f"{len(self._buffer)} rows wait for the database: {self._trouble}"
+        if abs(self._clock_offset_ms) > CLOCK_OFF_MS:
+            away = f"{abs(self._clock_offset_ms) / 1000:.0f} s {'behind' if self._clock_offset_ms > 0 else 'ahead'}"
+            return State.RUNNING, f"this host's clock is {away} of the exchange's; bars are judged by the exchange's"
+        topics = sum(len(connection.topics) for connection in self._connections)
+        messages = sum(connection.health.messages for connection in self._connections)
+        return State.RUNNING, f"{topics} topics over {len(self._connections)} sockets, {messages} messages"
+
+    def _report(self, state: State, message: str) -> None:
+        news = Report(
+            unit=self.unit,
+            state=state,
+            message=message,
+            new_rows=self._rows,
+            last_ts=self._last_ts,
+            interval_s=int(REPORT_S),
+        )
+        try:
+            status.report(self._context.database, news)
+        except StoreError as error:
+            log.warning("%s: its status could not be stored: %s", self.unit, error)
+        else:
+            self._rows = 0
+
+
+def _series(topic: Topic) -> set[Series]:
+    return {route.series for routes in topic.values() for route in routes.values()}
+
+
+def _parts(topics: Mapping[str, Topic], socket: Socket) -> list[dict[str, Topic]]:
+    """Spread topics over as few sockets as the exchange's limit allows."""
+    names = sorted(topics)
+    size = socket.topics_per_socket
+    return [{name: topics[name] for name in names[at : at + size]} for at in range(0, len(names), size)]

@@ -1,0 +1,211 @@
+"""The coverage pages: heat map, list, one cell with its windows, jobs and errors, and what filling would take."""
+
+from dataclasses import dataclass
+
+from flask import Blueprint, render_template, request
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.clock import Window, floor_to, merge, now_ms, subtract, to_iso
+from fademoe.errors import StoreError
+from fademoe.store import reader_catalog, reader_coverage, reader_lives
+from fademoe.web import heatmap
+from fademoe.web.addresses import address
+from fademoe.web.api_system import SYMBOLS
+from fademoe.web.estimate import Estimate, estimate
+from fademoe.web.failed import SeriesJob, series_jobs
+from fademoe.web.params import Params, write_cursor
+from fademoe.web.problems import bad_parameter
+from fademoe.web.selection import find_perpspec
+from fademoe.web.services import services
+from fademoe.web.summary import queue_names
+
+blueprint = Blueprint("pages_coverage", __name__)
+
+SERIES = 500  # lines of a list
+RANGES = 200  # ranges shown of one cell
+ERRORS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heading:
+    """What both views of the coverage page choose from."""
+
+    specs: dict[str, reader_catalog.Perpspec]
+    totals: dict[str, reader_coverage.Total]
+    spec: reader_catalog.Perpspec | None
+
+
+@blueprint.get("/coverage")
+def show_coverage() -> str:
+    """Show how complete the series of a perpspec are, as a heat map or as a list."""
+    params = Params(request.args, ("perpspec", "symbol", "to", "by", "columns", "view", "cursor"))
+    by = params.choice("by", tuple(heatmap.STEPS), "day")
+    view = params.choice("view", ("map", "list"), "map")
+    count = params.integer("columns", heatmap.COLUMNS[by][2], 1, max(heatmap.COLUMNS[by]))
+    window = heatmap.window_of(params.time("to", now_ms()), by, count)
+    found: dict[str, object] = {"reason": None, "heading": Heading(specs={}, totals={}, spec=None)}
+    try:
+        with services().reader.read() as cursor:
+            heading = _heading(cursor, params.text("perpspec"))
+            found["heading"] = heading
+            if heading.spec is not None:
+                read = _read_map if view == "map" else _read_list
+                found |= read(cursor, heading.spec, params, window, by)
+    except StoreError as error:
+        found["reason"] = str(error)
+    choices = {"now": now_ms(), "by": by, "view": view, "count": count, "counts": heatmap.COLUMNS[by], "window": window}
+    return render_template("coverage.html", given=request.args, meanings=heatmap.MEANINGS, **choices, **found)
+
+
+@blueprint.get("/coverage/cell")
+def show_cell() -> str:
+    """Show one series in one span of time: ranges, jobs, errors, and what filling it would take."""
+    params = Params(request.args, ("perpspec", "symbol", "from", "to", "by"))
+    symbols = params.symbols()
+    if len(symbols) != 1:
+        raise bad_parameter("symbol", params.text("symbol"), "one coin such as BTC")
+    step_ms = heatmap.STEPS[params.choice("by", tuple(heatmap.STEPS), "day")]
+    start_ms = params.time("from", floor_to(now_ms(), step_ms))
+    window = Window(start_ms, params.time("to", start_ms + step_ms))
+    found: dict[str, object] = {"reason": None, "spec": None}
+    try:
+        with services().reader.read() as cursor:
+            spec = find_perpspec(cursor, params.text("perpspec"))
+            found |= {"spec": spec} | _read_cell(cursor, spec, symbols[0], window)
+    except StoreError as error:
+        found["reason"] = str(error)
+    jobs, jobs_reason = _jobs(params.text("perpspec"), symbols[0], window)
+    return render_template(
+        "cell.html", symbol=symbols[0], window=window, jobs=jobs, jobs_reason=jobs_reason, given=request.args, **found
+    )
+
+
+@blueprint.get("/coverage/fill")
+def show_fill() -> str:
+    """Show what filling would take, before anybody asks for it."""
+    params = Params(request.args, ("perpspec", "symbol", "from", "to"))
+    symbols = params.symbols()
+    given = bool(params.text("from") or params.text("to"))
+    now = now_ms()
+    window = Window(*params.span(0, now)) if given else None
+    found: dict[str, object] = {"reason": None, "spec": None}
+    try:
+        with services().reader.read() as cursor:
+            spec = find_perpspec(cursor, params.text("perpspec"))
+            gaps = _gaps(cursor, spec.name, list(symbols), window, now)
+            found |= {"spec": spec, "series": len(gaps), "estimate": _estimate(spec.name, gaps, now)}
+    except StoreError as error:
+        found["reason"] = str(error)
+    return render_template("fill.html", symbols=symbols, window=window, given=request.args, **found)
+
+
+def _heading(cursor: Cursor, name: str) -> Heading:
+    specs = reader_catalog.perpspecs(cursor)
+    totals = {total.source: total for total in reader_coverage.totals(cursor, now_ms())}
+    default = next((spec for spec in specs if spec in totals), next(iter(specs), None))
+    candles = next((spec.name for spec in specs.values() if spec.metric == "ohlcv" and spec.name in totals), default)
+    spec = find_perpspec(cursor, name) if name else specs.get(candles or "")
+    return Heading(specs=specs, totals=totals, spec=spec)
+
+
+def _read_map(
+    cursor: Cursor, spec: reader_catalog.Perpspec, params: Params, window: Window, by: str
+) -> dict[str, object]:
+    now, step_ms = now_ms(), heatmap.STEPS[by]
+    after = params.cursor("symbol", 1) or ("",)
+    chosen = list(params.symbols()) or reader_catalog.symbols(cursor, spec.name)
+    page = sorted(symbol for symbol in chosen if symbol > after[0])
+    more, page = len(page) > SYMBOLS, page[:SYMBOLS]
+    ranges = reader_coverage.ranges(cursor, [(spec.name, symbol) for symbol in page], now)
+    lives = reader_lives.lives(cursor, spec.name.rpartition("-")[0], page)
+    series = reader_coverage.series(cursor, now_ms=now, limit=SYMBOLS, sources=[spec.name], symbols=page)
+    return {
+        "rows": [
+            (one, _marks(ranges[(one.source, one.symbol)], lives.get(one.symbol), window, by, now)) for one in series
+        ],
+        "heads": heatmap.heads(window, by),
+        "groups": heatmap.groups(window, by),
+        "step_ms": step_ms,
+        "older": address({"to": to_iso(window.start_ms), "cursor": ""}),
+        "newer": address({"to": to_iso(window.end_ms + (window.end_ms - window.start_ms)), "cursor": ""})
+        if window.end_ms < now
+        else None,
+        "following": address({"cursor": write_cursor("symbol", page[-1])}) if more else None,
+    }
+
+
+def _marks(
+    ranges: reader_coverage.Ranges, life: reader_lives.Life | None, window: Window, by: str, now: int
+) -> list[heatmap.Mark]:
+    names = [name for name, _ in heatmap.heads(window, by)]
+    return heatmap.marks(heatmap.cells(ranges, window, heatmap.STEPS[by]), life, names, now)
+
+
+def _read_list(
+    cursor: Cursor, spec: reader_catalog.Perpspec, params: Params, _window: Window, _by: str
+) -> dict[str, object]:
+    after = params.cursor("symbol", 1) or ("",)
+    series = reader_coverage.series(
+        cursor,
+        now_ms=now_ms(),
+        limit=SERIES + 1,
+        sources=[spec.name],
+        symbols=list(params.symbols()) or None,
+        after=(spec.name, after[0]),
+    )
+    more, series = len(series) > SERIES, series[:SERIES]
+    following = address({"cursor": write_cursor("symbol", series[-1].symbol)}) if more else None
+    return {"series": series, "following": following}
+
+
+def _read_cell(cursor: Cursor, spec: reader_catalog.Perpspec, symbol: str, window: Window) -> dict[str, object]:
+    now = now_ms()
+    ranges = reader_coverage.ranges(cursor, [(spec.name, symbol)], now).get((spec.name, symbol))
+    series = reader_coverage.series(cursor, now_ms=now, limit=1, sources=[spec.name], symbols=[symbol])
+    missing = _cut(ranges.missing, window) if ranges else []
+    return {
+        "series": series[0] if series else None,
+        "missing": missing[:RANGES],
+        "covered": _cut(ranges.covered, window)[:RANGES] if ranges else [],
+        "absences": reader_lives.absences(cursor, spec.name, symbol, window, RANGES),
+        "corrections": reader_lives.corrections(cursor, spec.name, symbol, window, RANGES),
+        "failures": reader_lives.failures(cursor, f"backfill {spec.name} {symbol}", ERRORS),
+        "estimate": estimate(spec.name, missing, now, services().settings.workers) if missing else None,
+    }
+
+
+def _jobs(source: str, symbol: str, window: Window) -> tuple[list[SeriesJob], str | None]:
+    names = queue_names(services().settings)
+    try:
+        found = series_jobs(services().redis, names, source, symbol)
+    except StoreError as error:
+        return [], str(error)
+    overlapping = [job for job in found if job.window.start_ms < window.end_ms and job.window.end_ms > window.start_ms]
+    return overlapping[:RANGES], None
+
+
+def _gaps(cursor: Cursor, source: str, symbols: list[str], window: Window | None, now: int) -> dict[str, list[Window]]:
+    """Return what is missing of each symbol: of what is wanted, or of a whole window."""
+    chosen = symbols or reader_catalog.symbols(cursor, source)
+    ranges = reader_coverage.ranges(cursor, [(source, symbol) for symbol in chosen], now)
+    found = {}
+    for symbol in chosen:
+        of_symbol = ranges.get((source, symbol))
+        if window is None:
+            gaps = of_symbol.missing if of_symbol else []
+        else:
+            gaps = subtract(window, of_symbol.covered if of_symbol else [])
+        if gaps:
+            found[symbol] = gaps
+    return found
+
+
+def _estimate(source: str, gaps: dict[str, list[Window]], now: int) -> Estimate:
+    every = [window for symbol in sorted(gaps) for window in gaps[symbol]]
+    return estimate(source, every, now, services().settings.workers)
+
+
+def _cut(windows: list[Window], window: Window) -> list[Window]:
+    """Return the parts of ascending windows that lie inside one."""
+    cut = (Window(max(one.start_ms, window.start_ms), min(one.end_ms, window.end_ms)) for one in windows)
+    return merge(one for one in cut if one.start_ms < one.end_ms)

@@ -1,0 +1,90 @@
+"""Numbers and times in words for people; registered as filters of the templates."""
+
+import re
+from collections.abc import Sequence
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, now_ms, to_iso
+
+FIGURE_SPACE, POINT_SPACE = "\u2007", "\u2008"  # as wide as a digit, as wide as a point
+
+_NUMBER = re.compile(r"(-?)([0-9]+)(\.[0-9]+)?")
+_UNITS = ((DAY_MS, "d"), (HOUR_MS, "h"), (MINUTE_MS, "min"), (SECOND_MS, "s"))
+
+
+def duration(ms: float | None) -> str:
+    """Say a length of time with its two largest units: `3 d 4 h`, `40 s`."""
+    if ms is None:
+        return "–"
+    left = int(ms)
+    parts: list[str] = []
+    for size, name in _UNITS:
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append(f"{count} {name}" if count else "")
+        if len(parts) == 2:
+            break
+    return " ".join(filter(None, parts)) or ("under 1 s" if ms else "0 s")
+
+
+def ago(ms: int | None) -> str:
+    """Say how long ago a time was, or how far ahead it lies."""
+    if ms is None:
+        return "never"
+    distance = now_ms() - ms
+    if abs(distance) < SECOND_MS:
+        return "now"
+    return f"{duration(distance)} ago" if distance > 0 else f"in {duration(-distance)}"
+
+
+def moment(ms: int | None) -> str:
+    """Write a time in UTC as people read it: `2026-11-22 14:05:00`."""
+    return "–" if ms is None else to_iso(ms).replace("T", " ").rstrip("Z")
+
+
+def grouped(value: object) -> str:
+    """Write a number with thin spaces between thousands of its whole part; digits are never changed."""
+    match = _NUMBER.fullmatch(str(value))
+    if value is None or not match:
+        return "–" if value is None else str(value)
+    whole = f"{int(match[2]):,}".replace(",", "\u2009")
+    return f"{match[1]}{whole}{match[3] or ''}"
+
+
+def aligned(values: Sequence[str | None]) -> list[str]:
+    """Write a column of numbers so that their points stand below each other when they are set flush right."""
+    places = [len(str(value).partition(".")[2]) for value in values if value is not None]
+    most = max(places, default=0)
+    found = []
+    for value in values:
+        own = len(str(value).partition(".")[2]) if value is not None else most
+        pad = FIGURE_SPACE * (most - own) + (POINT_SPACE if most and not own else "")
+        found.append(grouped(value) + (pad if value is not None else ""))
+    return found
+
+
+def size(count: int | None) -> str:
+    """Write a number of bytes: `5.4 GB`."""
+    if count is None:
+        return "–"
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def many(count: int, one: str, more: str | None = None) -> str:
+    """Say a count with its noun: `1 worker`, `3 workers`."""
+    return f"{grouped(count)} {one if count == 1 else more or one + 's'}"
+
+
+FILTERS = {
+    "duration": duration,
+    "ago": ago,
+    "moment": moment,
+    "grouped": grouped,
+    "size": size,
+    "iso": to_iso,
+    "many": many,
+}

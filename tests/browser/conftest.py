@@ -1,0 +1,191 @@
+"""Chromium on a running web, whose database and queues hold something of everything."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2.extensions import cursor as Cursor
+from redis import Redis
+
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.store.partitions import Partitions
+from fademoe.store.pool import Database
+from tests.web.test_api_state import fail, report
+
+try:
+    from playwright import sync_api
+except ImportError:  # the extra `browser` has it
+    collect_ignore_glob = ["test_*.py"]
+
+ROOT = Path(__file__).parents[2]
+SCREENSHOTS = ROOT / "var" / "screenshots"
+TOKEN = "a-token-of-the-browser"
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DAYS = 8
+SYMBOLS = ("BTC", "ETH", "PEPE")
+SOURCES = ("bin-ohlcv", "byb-ohlcv", "bin-pfr", "byb-oi", "byb-lsr")
+
+
+@dataclass
+class Site:
+    """A running web and what its browser complained about."""
+
+    address: str
+    redis: Redis
+    sql: Cursor
+    begin_ms: int
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def site(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Site]:
+    """`fademoe web` as a process of its own, on servers that hold something of everything."""
+    connection = psycopg2.connect(database_url)
+    connection.autocommit = True
+    redis = Redis.from_url(redis_url)
+    with connection.cursor() as sql:
+        begin_ms = _fill(database_url, sql, redis)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        environ = {
+            "FADEMOE_HOME": str(tmp_path / "home"),
+            "FADEMOE_DATABASE_URL": database_url,
+            "FADEMOE_REDIS_URL": redis_url,
+            "FADEMOE_WEB_PORT": str(port),
+            "FADEMOE_ADMIN_TOKEN": TOKEN,
+            "FADEMOE_BINANCE_REST_URL": "http://127.0.0.1:9",
+        }
+        process = subprocess.Popen([sys.executable, "-m", "fademoe", "web"], env=dict(os.environ) | environ, cwd=ROOT)
+        try:
+            _wait(f"http://127.0.0.1:{port}/health")
+            yield Site(f"http://127.0.0.1:{port}", redis, sql, begin_ms)
+        finally:
+            process.terminate()
+            process.wait(30)
+    connection.close()
+    redis.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator["sync_api.Browser"]:
+    """One browser for the run."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no chromium is installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: "sync_api.Browser", site: Site) -> Iterator[Callable[..., "sync_api.Page"]]:
+    """Open pages of the site; what the console says, and every answer that is an error, is kept in the site."""
+    contexts = []
+
+    def open_one(path: str = "/", width: int = 1400, height: int = 1000) -> "sync_api.Page":
+        context = chromium.new_context(base_url=site.address, viewport={"width": width, "height": height})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: said.type in ("error", "warning") and site.complaints.append(said.text))
+        page.on("pageerror", lambda error: site.complaints.append(str(error)))
+        page.on("requestfailed", lambda request: site.complaints.append(f"{request.url}: {request.failure}"))
+        page.on(
+            "response", lambda answer: answer.status >= 400 and site.complaints.append(f"{answer.status} {answer.url}")
+        )
+        page.goto(path)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+
+
+def sign_in(page: "sync_api.Page") -> None:
+    """Sign in by the form, and come back."""
+    page.get_by_role("link", name="Sign in", exact=True).click()
+    page.get_by_label("Admin token").fill(TOKEN)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign out").wait_for()
+
+
+def _fill(url: str, sql: Cursor, redis: Redis) -> int:
+    """Store rows, holes, units, errors, jobs and budgets; return the time of the first row."""
+    now = floor_to(now_ms(), MINUTE_MS)
+    begin = floor_to(now - DAYS * DAY_MS, DAY_MS)
+    database = Database(url)
+    Partitions(database).ensure(Window(begin, now + DAY_MS))
+    database.close()
+    for symbol, scale in zip(SYMBOLS, (90_000, 3_000, 0.00001), strict=True):
+        for source, columns, values in (
+            ("bin-ohlcv", "o, h, l, c, v", "p, p * 1.001, p * 0.999, p * 1.0002, 5"),
+            ("byb-ohlcv", "o, h, l, c, v", "p, p * 1.002, p * 0.998, p * 1.0004, 4"),
+            ("bin-pfr", "pfr", "0.0001 * sin(i)"),
+            ("byb-oi", "oi, oi_usd", "1000 + i %% 100, 90000000"),
+            ("byb-lsr", "lsr", "1.5 + 0.1 * sin(i)"),
+        ):
+            step = 300_000 if source in ("byb-oi", "byb-lsr") else 60_000
+            sql.execute(
+                f"INSERT INTO perp_data (ts, symbol, source, interval, {columns})"
+                f" SELECT ts, %s, %s, '1m', {values} FROM (SELECT ts, (ts - %s) / %s AS i,"
+                " round((%s * (1 + 0.03 * sin(ts / 40000000.0)))::numeric, 9) AS p"
+                " FROM generate_series(%s::bigint, %s::bigint, %s) AS ts) AS x"
+                " WHERE NOT ts BETWEEN %s AND %s",
+                (symbol, source, begin, step, scale, begin, now - 1, step, begin + 3 * DAY_MS, begin + 3.4 * DAY_MS),
+            )
+            covered = f"{{[{begin},{begin + 3 * DAY_MS}),[{begin + int(3.4 * DAY_MS)},{now})}}"
+            sql.execute(
+                "INSERT INTO perp_coverage (source, symbol, wanted, covered, absent) VALUES (%s, %s, %s, %s, %s)",
+                (
+                    source,
+                    symbol,
+                    f"{{[{begin},)}}",
+                    covered,
+                    f"{{[{begin},{begin + DAY_MS})}}" if symbol == "PEPE" else "{}",
+                ),
+            )
+    report(sql, "stream binance", "running", message="3 topics over 1 socket")
+    report(sql, "stream bybit", "running", silent_s=4000, interval_s=5)
+    report(sql, "scheduler", "running")
+    report(sql, "backfill byb-oi ETH", "error", message="HTTP 404: unknown symbol")
+    sql.execute(
+        "INSERT INTO perp_errors (unit, class, fingerprint, message, exchange, request, http_status, excerpt) VALUES"
+        " ('backfill byb-oi ETH', 'Refused', 'f1', 'unknown symbol', 'bybit', '/v5/x?symbol=ETH', 404, '{}')"
+    )
+    sql.execute("INSERT INTO perp_status_history (unit, state) VALUES ('stream bybit', 'running')")
+    fail(redis, "bybit", "bf-byb-oi_ETH_1_2", "bf-byb-oi_ETH_2_3")
+    mapping = {"window": now // 60_000, "used": 1900, "limit": 2400, "period_ms": 60_000, "server_used": 1950}
+    redis.hset("budget:gcra1:binance:weight:home", mapping=mapping)
+    closed = {"used": 5, "limit": 500, "period_ms": 5_000, "closed_until": now + 3_600_000, "closed_why": "HTTP 403"}
+    redis.hset("budget:gcra1:bybit:ip:home", mapping=closed)
+    return begin
+
+
+def _wait(address: str) -> None:
+    for _ in range(150):
+        try:
+            urllib.request.urlopen(address, timeout=2).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError(f"{address} does not answer")

@@ -1,0 +1,227 @@
+"""Every page in a real browser: wide and narrow, without a mouse, without a complaint of the console."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from fademoe.clock import DAY_MS, to_iso
+from tests.browser.conftest import SCREENSHOTS, TOKEN, Site, sign_in
+
+PAGES = {
+    "status": "/",
+    "data": "/data?perpspec=bin-ohlcv&symbol=BTC,PEPE",
+    "coverage": "/coverage?perpspec=byb-oi&columns=14",
+    "coverage-list": "/coverage?perpspec=byb-oi&view=list",
+    "charts": "/charts?symbol=BTC",
+    "queues": "/queues",
+    "limits": "/limits",
+    "schema": "/schema",
+    "alerts": "/alerts",
+    "api": "/api",
+    "login": "/login",
+    "rq": "/rq/",
+}
+IGNORED = ("Password forms should have",)  # a hint of Chromium about user names, which this form has none of
+Open = Callable[..., "object"]
+
+
+def settle(page: "object", name: str) -> None:
+    """Wait until a page shows what it has to show."""
+    if name == "charts":
+        page.wait_for_selector("#chart[data-drawn-ms]")
+    else:
+        page.wait_for_load_state("load")
+
+
+@pytest.mark.parametrize("width", [1400, 360])
+def test_every_page_is_whole(site: Site, open_page: Open, width: int):
+    """No complaint, no sideways scrolling of the page, its heading there; a picture is kept."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for name, path in PAGES.items():
+        page = open_page(path, width=width)
+        settle(page, name)
+        assert page.locator("h1").count() == 1, name
+        assert "SIMULATED DATA" in page.inner_text("body"), name
+        if name != "rq":
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        page.screenshot(path=SCREENSHOTS / f"{name}-{width}.png", full_page=name != "rq")
+    assert [said for said in site.complaints if not said.startswith(IGNORED)] == []
+
+
+def test_axe_finds_nothing_serious(open_page: Open):
+    package = find_spec("axe_playwright_python")
+    if package is None or package.origin is None:
+        pytest.skip("axe is not installed")
+    axe = (Path(package.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+    serious = []
+    page = open_page()
+    sign_in(page)
+    for name, path in PAGES.items():
+        if name != "rq":  # not ours
+            page.goto(path)
+            settle(page, name)
+            page.evaluate(axe)
+            found = page.evaluate("axe.run()")["violations"]
+            serious += [
+                (name, one["id"], one["nodes"][0]["html"][:200], one["nodes"][0].get("failureSummary"))
+                for one in found
+                if one["impact"] in ("serious", "critical")
+            ]
+    assert serious == []
+
+
+def test_keyboard_reaches_the_content_and_every_page(site: Site, open_page: Open):
+    page = open_page("/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#main")
+    reached = set()
+    page.goto("/")
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.getAttribute('href')"))
+    assert {"/data", "/coverage", "/charts", "/queues", "/limits", "/schema", "/api", "/alerts"} <= reached
+
+
+def test_heat_map_by_keyboard_from_cell_to_filling(site: Site, open_page: Open):
+    """Arrow keys to the partial day, Enter, fill, preview, sign in, fill: the wish is stored and a look enqueued."""
+    page = open_page("/coverage?perpspec=byb-oi&columns=14")
+    cells = page.locator("table.heat td.cell a")
+    assert page.locator('table.heat td.cell a[tabindex="0"]').count() == 1
+    cells.first.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("ETH ")
+    page.keyboard.press("Home")
+    day = to_iso(site.begin_ms + 3 * DAY_MS)[:10]
+    for _ in range(14):
+        label = page.evaluate("document.activeElement.getAttribute('aria-label')")
+        if day in label:
+            break
+        page.keyboard.press("ArrowRight")
+    assert label == f"ETH {day}: 60 % stored"
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="ETH").wait_for()
+    assert "Jobs here" in page.inner_text("main")
+    page.get_by_role("link", name="Fill this …").press("Enter")
+    assert "Windows" in page.inner_text("main")
+    page.get_by_role("link", name="Sign in to fill").press("Enter")
+    page.get_by_label("Admin token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Fill", exact=True).press("Enter")
+    page.get_by_text("filling byb-oi ETH").wait_for()
+    assert site.redis.exists("rq:job:chore-reconcile")
+    site.sql.execute("SELECT unit FROM perp_status_history WHERE unit = 'web fill'")
+    assert site.sql.fetchall() == [("web fill",)]
+
+
+def test_data_is_chosen_paged_and_shared_by_its_address(site: Site, open_page: Open):
+    page = open_page("/data")
+    page.get_by_label("Perpspec").select_option("byb-ohlcv")
+    page.get_by_label("Symbols").fill("eth")
+    page.locator("select[name=limit]").select_option("50")
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_label("c Close").check()
+    page.get_by_role("button", name="Show").click()
+    assert page.locator("table.figures tbody tr").count() == 50
+    assert page.locator("table.figures thead th").count() == 3
+    first = page.locator("table.figures tbody th").first.get_attribute("title")
+    page.get_by_role("link", name="Next page").click()
+    second = page.locator("table.figures tbody th").first.get_attribute("title")
+    assert int(second) == int(first) - 50 * 60_000
+    shared = open_page(page.url)
+    assert shared.locator("table.figures tbody th").first.get_attribute("title") == second
+    page.go_back()
+    assert page.locator("table.figures tbody th").first.get_attribute("title") == first
+
+
+def test_refresh_shows_new_rows_without_a_reload(site: Site, open_page: Open):
+    page = open_page("/data?perpspec=bin-ohlcv&symbol=BTC&refresh=5")
+    page.evaluate("window.stays = true")
+    first = page.locator("table.figures tbody th").first
+    before = int(first.get_attribute("title"))
+    site.sql.execute(
+        "INSERT INTO perp_data (ts, symbol, source, interval, c) VALUES (%s, 'BTC', 'bin-ohlcv', '1m', 1)",
+        (before + 60_000,),
+    )
+    page.get_by_role("link", name="Refresh").click()
+    expect(first).to_have_attribute("title", str(before + 60_000))
+    site.sql.execute("UPDATE perp_data SET c = 4242 WHERE ts = %s AND symbol = 'BTC'", (before + 60_000,))
+    page.mouse.click(5, 5)
+    expect(page.locator("table.figures tbody")).to_contain_text("4\u2009242", timeout=9000)
+    assert page.evaluate("window.stays")
+
+
+def test_ten_thousand_points_are_drawn_in_a_second_and_holes_stay_holes(site: Site, open_page: Open):
+    begin = site.begin_ms
+    page = open_page(f"/charts?symbol=BTC&step=1m&from={begin}&to={begin + 10_000 * 60_000}")
+    drawn = []
+    for _ in range(3):  # the best of three: other tests share the machine
+        page.wait_for_selector("#chart[data-drawn-ms]")
+        drawn.append(int(page.get_attribute("#chart", "data-drawn-ms")))
+        page.reload()
+    assert min(drawn) < 1000
+    page.wait_for_selector("#chart[data-drawn-ms]")
+    holes = page.evaluate(
+        "document.getElementById('chart').data.filter((trace) => trace.fill !== 'tozeroy')"
+        ".map((trace) => (trace.y || trace.close).filter((y) => y === null).length)"
+    )
+    assert min(holes) > 100
+    assert page.evaluate("document.getElementById('chart').data.every((trace) => !trace.connectgaps)")
+
+
+def test_actions_by_the_pages(site: Site, open_page: Open):
+    page = open_page("/queues")
+    assert page.get_by_role("button", name="Off").is_disabled()
+    sign_in(page)
+    page.get_by_role("button", name="Pause the workers").click()
+    page.get_by_text("workers paused").wait_for()
+    assert site.redis.exists("rq:suspended")
+    assert page.get_by_role("button", name="Off").get_attribute("aria-pressed") == "true"
+    page.get_by_role("button", name="On", exact=True).click()
+    page.get_by_text("workers go on").wait_for()
+    assert not site.redis.exists("rq:suspended")
+    page.get_by_role("button", name="Retry these 2").click()
+    page.get_by_text("2 of 2 failed jobs of bybit queued again").wait_for()
+    page.goto("/alerts")
+    before = page.get_by_role("button", name="Acknowledge for a day").count()
+    page.get_by_role("button", name="Acknowledge for a day").first.click()
+    page.get_by_text("acknowledged for a day").wait_for()
+    assert page.get_by_role("button", name="Acknowledge for a day").count() == before - 1
+    page.get_by_role("button", name="Sign out").click()
+    assert page.get_by_role("button", name="Off").is_disabled()
+
+
+def test_status_box_follows_without_a_reload(site: Site, open_page: Open):
+    page = open_page("/schema")
+    assert "1 of 2 live" in page.inner_text("#box")
+    site.sql.execute("UPDATE perp_status SET heartbeat = now() + interval '1 hour' WHERE kind = 'stream'")
+    expect(page.locator("#box")).to_contain_text("2 of 2 live", timeout=12_000)
+
+
+def test_api_page_tries_an_operation(site: Site, open_page: Open):
+    page = open_page("/api#listRows")
+    panel = page.locator("#listRows")
+    panel.locator("summary").click()
+    panel.locator("[name=perpspec]").fill("bin-ohlcv")
+    panel.locator("[name=symbol]").fill("BTC")
+    panel.locator("[name=limit]").fill("2")
+    panel.get_by_role("button", name="Try it").click()
+    expect(panel.locator(".answer")).to_contain_text('"symbol": "BTC"')
+    assert "200" in panel.locator(".answer-head").inner_text()
+
+
+def test_pages_work_without_scripts(site: Site, chromium: object):
+    context = chromium.new_context(base_url=site.address, java_script_enabled=False)
+    page = context.new_page()
+    for path in (path for name, path in PAGES.items() if name not in ("charts", "rq")):
+        page.goto(path)
+        assert page.locator("h1").count() == 1
+    page.goto("/coverage?perpspec=byb-oi&columns=14")
+    page.locator("table.heat td.cell a").first.click()
+    assert "Missing here" in page.inner_text("main")
+    context.close()

@@ -1,0 +1,146 @@
+"""What all tests share: real servers from the wheels that FadeMoe runs, and an environment without its settings."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg2
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from fademoe import embedded
+from fademoe.feeds import registry
+from fademoe.settings import PREFIX, Settings
+from fademoe.store.migrate import migrate
+from fademoe.store.pool import Database
+
+START_S = 20.0
+TEMPLATE = "fademoe_template"
+NUMBERS = count(1)
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take FadeMoe's own variables out of the environment."""
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def server_home() -> Iterator[Path]:
+    """A home for servers: short enough for sockets, and reachable for the user that they run as."""
+    home = Path(tempfile.mkdtemp(prefix="fademoe-"))
+    yield home
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(server_home: Path) -> Iterator[str]:
+    """The address of a PostgreSQL for the whole run, with an empty database."""
+    server = embedded.prepare_postgres(server_home)
+    # safe against a killed test, not against a killed machine: a test's data are not worth the wait
+    process = launch(server, "-c", "fsync=off", "-c", "log_min_messages=fatal")
+    url = Settings(home=server_home).postgres_url
+    _wait(process, lambda: psycopg2.connect(url).close(), psycopg2.OperationalError)
+    yield url
+    _end(process, signal.SIGINT)
+
+
+@pytest.fixture(scope="session")
+def _template(postgres_url: str) -> str:
+    """The name of a database with the schema in it."""
+    _execute(postgres_url, f"CREATE DATABASE {TEMPLATE}")
+    database = Database(_of_database(postgres_url, TEMPLATE), "fademoe tests")
+    migrate(database, list(registry.exchanges().values()))
+    database.close()
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres_url: str, _template: str) -> Iterator[str]:
+    """The address of a database of this test's own, with the schema and no rows."""
+    name = f"fademoe_test_{next(NUMBERS)}"
+    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {_template}")
+    yield _of_database(postgres_url, name)
+    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def _redis_server(server_home: Path) -> Iterator[str]:
+    process = launch(embedded.prepare_redis(server_home), "--loglevel", "warning")
+    url = Settings(home=server_home).queue_url
+    client = Redis.from_url(url)
+    _wait(process, client.ping, RedisError)
+    client.close()
+    yield url
+    _end(process, signal.SIGTERM)
+
+
+@pytest.fixture
+def redis_url(_redis_server: str) -> Iterator[str]:
+    """The address of a Redis, empty before and after the test."""
+    client = Redis.from_url(_redis_server)
+    client.flushall()
+    yield _redis_server
+    client.flushall()
+    client.close()
+
+
+def launch(server: embedded.Server, *arguments: str) -> "subprocess.Popen[bytes]":
+    """Start a prepared server as a child that ends when the tests are killed."""
+
+    def become() -> None:
+        server.account.become()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: a fork beside threads; this one only execs
+        process = subprocess.Popen(
+            [*server.command, *arguments], preexec_fn=become, pass_fds=(server.lock,), cwd="/", stdin=subprocess.DEVNULL
+        )
+    os.close(server.lock)
+    return process
+
+
+def _wait(process: "subprocess.Popen[bytes]", probe: Callable[[], object], not_yet: type[Exception]) -> None:
+    """Wait until a server answers."""
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            probe()
+        except not_yet:
+            assert process.poll() is None, f"{process.args} ended with {process.returncode}"
+            assert time.monotonic() < deadline, f"{process.args} does not answer"
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _end(process: "subprocess.Popen[bytes]", number: int) -> None:
+    process.send_signal(number)
+    process.wait(timeout=30)
+
+
+def _of_database(postgres_url: str, name: str) -> str:
+    return postgres_url.replace("/fademoe?", f"/{name}?")
+
+
+def _execute(url: str, statement: str) -> None:
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        connection.close()

@@ -1,0 +1,155 @@
+"""Seed, fetch and store history with real workers, against the simulator and its faults."""
+
+import os
+import signal
+
+import pytest
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
+from fademoe.jobs import queues
+from tests.integration.conftest import Simulator, until
+
+SETTLED_MS = 30_000
+
+
+@pytest.fixture
+def recent():
+    """The last three hours that are surely closed: (start, end)."""
+    end_ms = floor_to(now_ms() - SETTLED_MS, MINUTE_MS)
+    return end_ms - 3 * HOUR_MS, end_ms
+
+
+def seed(system, *arguments, since_ms, until_ms):
+    return system.run("seed", "--since", str(since_ms), "--until", str(until_ms), "--metrics", "ohlcv", *arguments)
+
+
+def work(system):
+    return [system.start("worker"), system.start("worker", "--live"), system.start("scheduler")]
+
+
+def covered(system, symbols, since_ms, until_ms):
+    rows = system.query(
+        "SELECT count(*) FROM perp_coverage WHERE symbol = ANY(%s) AND covered @> int8multirange(int8range(%s, %s))",
+        list(symbols),
+        since_ms,
+        until_ms,
+    )
+    return rows[0][0] == len(symbols)
+
+
+def test_ten_days_are_stored_exactly_and_seeding_twice_does_nothing(system):
+    work(system)
+    symbols = ("BTC", "PEPE", "币安人生")
+    done = system.run("seed", "--days", "10", "--metrics", "ohlcv", "--symbols", ",".join(symbols), "--wait")
+    assert done.returncode == 0, done.stderr
+    end_ms = floor_to(now_ms() - 2 * MINUTE_MS, MINUTE_MS)
+    start_ms = end_ms - 10 * DAY_MS + 10 * MINUTE_MS
+    for symbol in symbols:
+        assert system.differences("binance", "bin-ohlcv", symbol, start_ms, end_ms) == []
+    holes = system.query("SELECT count(*) FROM perp_absence WHERE reason = 'the exchange has no row'")[0][0]
+    assert holes > 0
+    again = system.run("seed", "--days", "10", "--metrics", "ohlcv", "--symbols", ",".join(symbols))
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[-1] == "0 windows enqueued, 0 were waiting already"
+    assert queues.queue(system.context().redis, "binance").count == 0
+
+
+def test_a_dry_run_plans_and_stores_nothing(system, recent):
+    planned = seed(system, "--symbols", "BTC,ETH", "--dry-run", since_ms=recent[0] - 20 * DAY_MS, until_ms=recent[1])
+    assert planned.returncode == 0, planned.stderr
+    line = next(line for line in planned.stdout.splitlines() if line.startswith("bin-ohlcv"))
+    perpspec, series, windows, requests, rows = line.split()
+    assert (perpspec, series) == ("bin-ohlcv", "2")
+    assert int(windows) >= 4
+    assert int(requests) >= 2 * 20 * 1440 / 499
+    assert int(rows.replace(",", "")) == 2 * (20 * 1440 + 180)
+    assert system.query("SELECT count(*) FROM perp_coverage") == [(0,)]
+    assert queues.queue(system.context().redis, "binance").count == 0
+
+
+BAD = ("truncated", "error_200", "nan", "negative_volume", "missing_field", "seconds")
+BROKEN = ("html_502", "reset", "error_503")
+VICTIMS = dict(zip((*BAD, *BROKEN), ("SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK", "LTC", "BNB", "TRX"), strict=True))
+
+
+def test_faults_delay_windows_and_spoil_no_row(system, simulator, recent):
+    for kind, symbol in VICTIMS.items():
+        simulator.fault(exchange="binance", path="/fapi/v1/klines", symbol=f"{symbol}USDT", kind=kind, count=1)
+    work(system)
+    symbols = list(VICTIMS.values())
+    assert seed(system, "--symbols", ",".join(symbols), since_ms=recent[0], until_ms=recent[1]).returncode == 0
+    until(lambda: covered(system, symbols, *recent), 60)
+    for symbol in symbols:
+        assert system.differences("binance", "bin-ohlcv", symbol, *recent) == []
+    errors = {
+        unit.rpartition(" ")[2]: rest
+        for unit, *rest in system.query("SELECT unit, class, request, excerpt FROM perp_errors ORDER BY id")
+    }
+    for kind in BAD:
+        name, request, excerpt = errors[VICTIMS[kind]]
+        assert name == "BadPayload"
+        assert request.startswith("/fapi/v1/klines")
+        assert excerpt
+    assert system.query("SELECT count(*) FROM perp_status WHERE state = 'error'") == [(0,)]
+
+
+def test_a_ban_closes_the_exchange_and_uses_up_no_attempt(system, simulator, recent):
+    simulator.fault(exchange="binance", kind="rate_limited", path="/fapi/v1/klines", count=1)
+    work(system)
+    assert seed(system, "--symbols", "ETH", since_ms=recent[0], until_ms=recent[1]).returncode == 0
+    message = until(lambda: system.query("SELECT message FROM perp_status WHERE state = 'waiting'"), 20)[0][0]
+    assert "rate limit" in message
+    redis = system.context().redis
+    assert int(redis.hget(f"budget:gcra1:binance:weight:{os.uname().nodename}", "closed_until")) > now_ms()
+    until(lambda: covered(system, ["ETH"], *recent), 100)
+    assert system.differences("binance", "bin-ohlcv", "ETH", *recent) == []
+
+
+def test_killed_workers_lose_nothing(system, simulator, recent):
+    start_ms = recent[0] - 20 * DAY_MS
+    programs = work(system)
+    symbols = ["BTC", "ETH", "SOL"]
+    assert seed(system, "--symbols", ",".join(symbols), since_ms=start_ms, until_ms=recent[1]).returncode == 0
+    until(lambda: system.query("SELECT 1 FROM perp_status WHERE kind = 'backfill' AND state = 'done'"), 30)
+    os.kill(programs[0].pid, signal.SIGKILL)
+    programs[0].wait()
+    system.start("worker")
+    until(lambda: covered(system, symbols, start_ms, recent[1]), 200)
+    for symbol in symbols:
+        assert system.differences("binance", "bin-ohlcv", symbol, start_ms, recent[1]) == []
+
+
+def test_a_lost_queue_is_made_anew(system, recent):
+    assert seed(system, "--symbols", "BTC,ETH", since_ms=recent[0], until_ms=recent[1]).returncode == 0
+    system.context().redis.flushall()
+    work(system)
+    until(lambda: covered(system, ["BTC", "ETH"], *recent), 30)
+    assert system.differences("binance", "bin-ohlcv", "ETH", *recent) == []
+
+
+def test_sigterm_ends_a_busy_worker_within_ten_seconds(system, simulator, recent):
+    simulator.fault(exchange="binance", kind="stall", path="/fapi/v1/klines", seconds=25)
+    system.start("worker")
+    seeded = seed(system, "--symbols", "BTC", since_ms=recent[0] - DAY_MS, until_ms=recent[0])
+    until(lambda: system.query("SELECT 1 FROM perp_status WHERE state = 'running'"), 20)
+    system.stop()  # asserts the ten seconds
+    assert queues.queue(system.context().redis, "binance").count == int(seeded.stdout.splitlines()[-1].split()[0])
+
+
+def test_without_the_exchange_jobs_wait_and_then_go_on_by_themselves(system, recent):
+    simulator = Simulator("--no-limits")
+    system.environment["FADEMOE_BINANCE_REST_URL"] = simulator.url
+    system.simulator = simulator
+    work(system)
+    asked = seed(system, "--symbols", "BTC", since_ms=recent[0], until_ms=recent[1])
+    assert asked.returncode == 0, asked.stderr
+    assert "cannot be reached" in asked.stderr
+    row = until(lambda: system.query("SELECT state, message FROM perp_status WHERE kind = 'backfill'"), 30)
+    assert row[0][0] == "waiting"
+    assert "cannot be reached" in row[0][1]
+    simulator.start()
+    try:
+        until(lambda: covered(system, ["BTC"], *recent), 60)
+        assert system.differences("binance", "bin-ohlcv", "BTC", *recent) == []
+    finally:
+        simulator.stop()

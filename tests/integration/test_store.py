@@ -1,0 +1,143 @@
+"""Rows and the coverage they prove."""
+
+from decimal import Decimal
+
+import psycopg2
+import pytest
+
+from fademoe.clock import DAY_MS, MINUTE_MS, Window
+from fademoe.errors import StoreError
+from fademoe.metrics import Candle
+from fademoe.store import coverage, status
+from fademoe.store.coverage import Absence, Covered, Series
+from fademoe.store.partitions import Partitions
+from fademoe.store.pool import Database
+from fademoe.store.status import Report, State
+from fademoe.store.writer import Batch, Writer
+
+START = 1_767_225_600_000
+BTC = Series("bin-ohlcv", "BTC")
+ETH = Series("bin-ohlcv", "ETH")
+
+
+@pytest.fixture
+def database(database_url):
+    found = Database(database_url)
+    yield found
+    found.close()
+
+
+def candles(count, start=START, close="1.50"):
+    return [Candle(start + i * MINUTE_MS, "1.0", "2.00", "0.5", close, "10", "15.000", i, None) for i in range(count)]
+
+
+def batch(series, rows):
+    return Batch("ohlcv", "1m", [(series, row) for row in rows])
+
+
+def minutes(first, last):
+    return Window(START + first * MINUTE_MS, START + last * MINUTE_MS)
+
+
+def fetch(database, statement, *values):
+    with database.transaction() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall()
+
+
+def test_rows_arrive_with_all_their_digits(database):
+    row = Candle(START, "0.000012300", "83155.70", "0.00001", "0.5", "0", "8514292.61220", 4409, "49.832")
+    assert Writer(database).write([batch(BTC, [row])], [Covered(BTC, [minutes(0, 1)])]) == 1
+    stored = fetch(
+        database,
+        "SELECT ts, interval, o::text, h::text, l::text, c::text, v::text, qv::text, n, tbv::text FROM perp_data",
+    )
+    assert stored == [(START, "1m", "0.000012300", "83155.70", "0.00001", "0.5", "0", "8514292.61220", 4409, "49.832")]
+
+
+def test_what_is_stored_is_never_overwritten(database):
+    writer = Writer(database)
+    writer.write([batch(BTC, candles(10))], [Covered(BTC, [minutes(0, 10)])])
+    again = writer.write([batch(BTC, candles(20, close="1.9"))], [Covered(BTC, [minutes(0, 20)])])
+    assert again == 10
+    assert fetch(database, "SELECT c, count(*) FROM perp_data GROUP BY c ORDER BY c") == [
+        (Decimal("1.50"), 10),
+        (Decimal("1.9"), 10),
+    ]
+    assert fetch(database, "SELECT covered::text FROM perp_coverage") == [(f"{{[{START},{START + 20 * MINUTE_MS})}}",)]
+
+
+def test_rows_and_coverage_are_stored_together_or_not_at_all(database):
+    broken = Covered(BTC, [Window(START + 10, START)])  # an impossible range
+    with pytest.raises(psycopg2.Error):
+        Writer(database).write([batch(BTC, candles(3))], [broken])
+    assert fetch(database, "SELECT count(*) FROM perp_data") == [(0,)]
+    assert Writer(database).write([batch(BTC, candles(3))], [Covered(BTC, [minutes(0, 3)])]) == 3
+
+
+def test_missing_is_wanted_minus_covered(database):
+    with database.transaction() as cursor:
+        coverage.want(cursor, [BTC, ETH], START, None)
+    Writer(database).write([batch(BTC, candles(3))], [Covered(BTC, [minutes(0, 3), minutes(5, 7)])])
+    with database.transaction() as cursor:
+        found = coverage.gaps(cursor, "bin-ohlcv", START + 9 * MINUTE_MS)
+        assert found == [(BTC, minutes(3, 5)), (BTC, minutes(7, 9)), (ETH, minutes(0, 9))]
+        assert coverage.missing(cursor, BTC, minutes(2, 6)) == [minutes(3, 5)]
+        assert coverage.missing(cursor, Series("bin-ohlcv", "NEW"), minutes(0, 1)) == [minutes(0, 1)]
+        assert coverage.wanted_for_ever(cursor, "bin-ohlcv") == {"BTC", "ETH"}
+    assert fetch(database, "SELECT wanted_from FROM perp_coverage WHERE symbol = 'BTC'") == [(START,)]
+
+
+def test_absences_keep_their_reason_and_go_when_rows_come(database):
+    writer = Writer(database)
+    hole = Absence(minutes(3, 8), "the exchange has no row")
+    writer.write([], [Covered(BTC, [minutes(0, 10)], [hole])])
+    writer.write([batch(BTC, candles(2, START + 4 * MINUTE_MS))], [Covered(BTC, [minutes(4, 6)])])
+    reasons = "SELECT start_ms, end_ms, reason FROM perp_absence ORDER BY start_ms"
+    assert fetch(database, reasons) == [
+        (*minutes(3, 4), "the exchange has no row"),
+        (*minutes(6, 8), "the exchange has no row"),
+    ]
+    with database.transaction() as cursor:
+        assert coverage.absent_ms(cursor, BTC, minutes(0, 10)) == 3 * MINUTE_MS
+
+
+def test_partitions_are_made_for_any_month(database, database_url):
+    window = Window(START - 400 * DAY_MS, START)
+    Partitions(database).ensure(window)
+    other = Database(database_url)
+    Partitions(other).ensure(window)
+    other.close()
+    Writer(database).write([batch(BTC, candles(1, window.start_ms))], [])
+    names = [
+        name
+        for (name,) in fetch(
+            database, "SELECT relname FROM pg_class WHERE relname ~ '^perp_data_20'  AND relkind = 'r' ORDER BY 1"
+        )
+    ]
+    assert names[0] == "perp_data_2024_11"
+    assert names[-1] == "perp_data_2025_12"
+    assert len(names) == 14
+
+
+def test_status_keeps_since_and_adds_rows(database):
+    report = Report(unit="stream acme", state=State.RUNNING, message="a", new_rows=5, last_ts=3)
+    status.report(database, report)
+    status.report(database, Report(unit="stream acme", state=State.RUNNING, message="b", new_rows=2, last_ts=1))
+    status.report(database, Report(unit="stream acme", state=State.STOPPED, message="c"))
+    assert fetch(database, "SELECT kind, state, message, rows, last_ts FROM perp_status") == [
+        ("stream", "stopped", "c", 7, 3)
+    ]
+    assert fetch(database, "SELECT state FROM perp_status_history ORDER BY id") == [("running",), ("stopped",)]
+
+
+def test_a_database_that_is_away_is_a_store_error_and_comes_back(database, database_url):
+    fetch(database, "SELECT 1")
+    killer = psycopg2.connect(database_url)
+    killer.autocommit = True
+    with killer.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'fademoe'")
+    killer.close()
+    with pytest.raises(StoreError, match="PostgreSQL"):
+        fetch(database, "SELECT 1")
+    assert fetch(database, "SELECT 1") == [(1,)]

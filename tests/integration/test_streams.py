@@ -1,0 +1,102 @@
+"""Live data from real stream processes, against the simulator and its faults."""
+
+import os
+import signal
+import time
+
+from fademoe.clock import MINUTE_MS, floor_to, now_ms
+from tests.integration.conftest import Simulator, until
+
+SYMBOLS = ["BTC", "ETH", "PEPE", "币安人生"]
+
+
+def follow(system, symbols=SYMBOLS):
+    system.environment["FADEMOE_SYMBOLS"] = ",".join(symbols)
+    return system.start("stream", "binance")
+
+
+def state(system):
+    rows = system.query("SELECT state, message FROM perp_status WHERE unit = 'stream binance'")
+    return rows[0] if rows else ("", "")
+
+
+def newest(system, symbol="BTC"):
+    return system.query("SELECT max(ts) FROM perp_data WHERE symbol = %s", symbol)[0][0] or 0
+
+
+def is_covered(system, symbols, start_ms, end_ms):
+    return system.query(
+        "SELECT count(*) = %s FROM perp_coverage WHERE source = 'bin-ohlcv' AND symbol = ANY(%s)"
+        " AND covered @> int8multirange(int8range(%s, %s))",
+        len(symbols),
+        list(symbols),
+        start_ms,
+        end_ms,
+    )[0][0]
+
+
+def test_closed_bars_are_stored_and_open_ones_are_not(system):
+    start_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
+    follow(system)
+    until(lambda: state(system)[0] == "running", 20)
+    until(lambda: is_covered(system, SYMBOLS, start_ms, start_ms + MINUTE_MS), 135)
+    end_ms = start_ms + MINUTE_MS
+    for symbol in SYMBOLS:
+        assert system.differences("binance", "bin-ohlcv", symbol, start_ms, end_ms) == []
+    assert newest(system) < floor_to(now_ms(), MINUTE_MS)
+    assert system.query("SELECT source, count(*) FROM perp_coverage WHERE upper_inf(wanted) GROUP BY 1 ORDER BY 1") == [
+        ("bin-lq", len(SYMBOLS)),
+        ("bin-ohlcv", len(SYMBOLS)),
+        ("bin-ppr", len(SYMBOLS)),
+    ]
+    before = time.monotonic()
+    system.stop()
+    assert time.monotonic() - before < 10
+    assert state(system)[0] == "stopped"
+
+
+def test_what_a_broken_socket_missed_is_fetched(system, simulator):
+    system.start("worker", "--live")
+    system.start("scheduler")
+    follow(system)
+    until(lambda: state(system)[0] == "running", 20)
+    start_ms = floor_to(now_ms(), MINUTE_MS)
+    simulator.fault(exchange="binance", kind="lost_close", probability=1.0)
+    time.sleep(max(0, (start_ms + MINUTE_MS + 4000 - now_ms()) / 1000))
+    simulator.clear()
+    simulator.fault(exchange="binance", kind="drop_sockets", count=1)
+    until(lambda: is_covered(system, SYMBOLS, start_ms, start_ms + MINUTE_MS), 240)
+    for symbol in SYMBOLS:
+        assert system.differences("binance", "bin-ohlcv", symbol, start_ms, start_ms + MINUTE_MS) == []
+
+
+def test_a_stream_without_its_exchange_says_why_and_goes_on_by_itself(system):
+    simulator = Simulator("--no-limits")
+    system.environment["FADEMOE_BINANCE_REST_URL"] = simulator.url
+    system.environment["FADEMOE_BINANCE_WS_URL"] = simulator.url.replace("http", "ws")
+    follow(system)
+    until(lambda: state(system)[0] == "waiting", 20)
+    assert "cannot be reached" in state(system)[1]
+    assert simulator.url in state(system)[1]
+    simulator.start()
+    try:
+        until(lambda: state(system)[0] == "running", 60)
+        simulator.stop()
+        until(lambda: state(system)[0] == "waiting", 30)
+        assert "next try in" in state(system)[1]
+        simulator.start()
+        until(lambda: state(system)[0] == "running", 60)
+    finally:
+        simulator.stop()
+
+
+def test_a_killed_stream_leaves_a_gap_that_is_known(system):
+    program = follow(system)
+    until(lambda: state(system)[0] == "running", 20)
+    os.kill(program.pid, signal.SIGKILL)
+    program.wait()
+    wanted = system.query("SELECT lower(wanted) FROM perp_coverage WHERE symbol = 'BTC'")[0][0]
+    assert floor_to(wanted, MINUTE_MS) == wanted
+    follow(system)
+    until(lambda: state(system)[0] == "running", 20)
+    assert system.query("SELECT lower(wanted) FROM perp_coverage WHERE symbol = 'BTC'")[0][0] == wanted

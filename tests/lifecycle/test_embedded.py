@@ -1,0 +1,231 @@
+"""The embedded servers keep what was committed, whatever ends them, and refuse what they cannot serve."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from fademoe import embedded
+from fademoe.errors import ConfigError, StoreError
+from fademoe.settings import Settings
+
+Process = subprocess.Popen[bytes]
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home of the test's own, which the servers' user can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="fademoe-"))
+    folder.chmod(0o755)
+    yield folder / "var"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Path]:
+    """A cluster that was never started, to be copied: making one takes a second."""
+    folder = Path(tempfile.mkdtemp(prefix="fademoe-"))
+    os.close(embedded.prepare_postgres(folder).lock)
+    yield folder / "postgres"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def made_home(home: Path, cluster: Path) -> Path:
+    """A home with a cluster."""
+    embedded.make_home(home)
+    shutil.copytree(cluster, home / "postgres")
+    return home
+
+
+@pytest.fixture
+def running() -> Iterator[list[Process]]:
+    """Servers to be killed after the test."""
+    processes: list[Process] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.wait(10)
+
+
+def start(server: embedded.Server, running: list[Process]) -> Process:
+    """Start a server in a way that the lock goes on to it."""
+    process = subprocess.Popen(
+        server.command, cwd="/", pass_fds=(server.lock,), stderr=subprocess.DEVNULL, **server.account.options
+    )
+    os.close(server.lock)
+    running.append(process)
+    return process
+
+
+def connect(home: Path) -> psycopg2.extensions.connection:
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            return psycopg2.connect(Settings(home=home).postgres_url)
+        except psycopg2.OperationalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def open_redis(home: Path) -> Redis:
+    client = Redis.from_url(Settings(home=home).queue_url)
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            client.ping()
+        except RedisError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        else:
+            return client
+
+
+def fill(home: Path) -> None:
+    connection = connect(home)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number")
+    connection.close()
+
+
+def count(home: Path) -> int:
+    connection = connect(home)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM kept")
+        found = cursor.fetchone()
+    connection.close()
+    return found[0]
+
+
+def test_committed_rows_survive_kill_9_and_a_stop_leaves_no_socket(made_home, running):
+    process = start(embedded.prepare_postgres(made_home), running)
+    fill(made_home)
+    process.kill()
+    process.wait()
+    process = start(embedded.prepare_postgres(made_home), running)
+    assert count(made_home) == 1000
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert list((made_home / "run").iterdir()) == []
+
+
+def test_a_reused_process_number_in_the_pid_files_does_not_keep_postgres_down(made_home, running):
+    process = start(embedded.prepare_postgres(made_home), running)
+    fill(made_home)
+    process.kill()
+    process.wait()
+    stranger = subprocess.Popen(["sleep", "60"], **embedded.own_home(made_home).options)
+    running.append(stranger)
+    for path in (made_home / "postgres" / "postmaster.pid", made_home / "run" / f"{embedded.POSTGRES_SOCKET}.lock"):
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
+    start(embedded.prepare_postgres(made_home), running)
+    assert count(made_home) == 1000
+
+
+def test_postgres_listens_on_no_port_and_keeps_its_data_safe(made_home, running):
+    start(embedded.prepare_postgres(made_home), running)
+    connection = connect(made_home)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT current_setting('listen_addresses'), current_setting('fsync'), current_setting('data_checksums'),"
+            " current_setting('server_encoding'), pg_encoding_to_char(encoding), datcollate"
+            " FROM pg_database WHERE datname = 'fademoe'"
+        )
+        assert cursor.fetchone() == ("", "on", "on", "UTF8", "UTF8", "C")
+    connection.close()
+
+
+def test_a_second_server_on_the_same_data_is_refused(made_home, running, monkeypatch):
+    monkeypatch.setattr(embedded, "LOCK_WAIT_S", 0.2)
+    start(embedded.prepare_redis(made_home), running)
+    start(embedded.prepare_postgres(made_home), running)
+    with pytest.raises(StoreError, match="runs already"):
+        embedded.prepare_redis(made_home)
+    with pytest.raises(StoreError, match="runs already"):
+        embedded.prepare_postgres(made_home)
+
+
+def test_a_cluster_that_was_not_finished_is_made_again(home, running):
+    embedded.make_home(home)
+    unfinished = home / "postgres.unfinished"
+    unfinished.mkdir()
+    (unfinished / "PG_VERSION").write_text("18\n")
+    start(embedded.prepare_postgres(home), running)
+    fill(home)
+    assert count(home) == 1000
+    assert not unfinished.exists()
+
+
+def test_another_major_version_is_refused_with_words(home):
+    (home / "postgres").mkdir(parents=True)
+    (home / embedded.MARK).touch()
+    (home / "postgres" / "PG_VERSION").write_text("15\n")
+    with pytest.raises(ConfigError, match="made by PostgreSQL 15"):
+        embedded.check(Settings(home=home))
+    with pytest.raises(ConfigError, match="made by PostgreSQL 15"):
+        embedded.prepare_postgres(home)
+
+
+def test_the_queue_survives_kill_9(home, running):
+    process = start(embedded.prepare_redis(home), running)
+    open_redis(home).rpush("queue", *range(1000))
+    process.kill()
+    process.wait()
+    process = start(embedded.prepare_redis(home), running)
+    client = open_redis(home)
+    assert client.llen("queue") == 1000
+    assert client.config_get("port") == {"port": "0"}
+    process.terminate()
+    assert process.wait(20) == 0
+    assert list((home / "run").iterdir()) == []
+
+
+def test_a_queue_with_a_damaged_end_is_mended(home, running):
+    process = start(embedded.prepare_redis(home), running)
+    open_redis(home).rpush("queue", *range(1000))
+    process.terminate()
+    process.wait()
+    (log,) = (home / "redis" / "appendonlydir").glob("*.incr.aof")
+    with log.open("ab") as file:
+        file.write(b"*2\r\n$5\r\nRPUSH" + b"\0" * 4096)  # what a machine crash leaves of a write
+    start(embedded.prepare_redis(home), running)
+    assert open_redis(home).llen("queue") == 1000
+
+
+def test_a_path_too_long_for_a_socket_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError, match="FADEMOE_HOME"):
+        embedded.make_home(tmp_path / ("x" * 100))
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    mode = tmp_path.stat().st_mode
+    with pytest.raises(ConfigError, match="a folder of its own"):
+        embedded.own_home(tmp_path)
+    assert mode == tmp_path.stat().st_mode
+
+
+def test_with_urls_given_the_servers_are_not_needed(tmp_path):
+    settings = Settings(home=tmp_path / "var", database_url="postgresql://a.test/x", redis_url="redis://a.test")
+    assert embedded.run_postgres(settings) == 0
+    assert embedded.run_redis(settings) == 0
+    assert not settings.home.exists()
+
+
+def test_a_program_that_just_started_waits_before_it_starts_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "PACE_S", 0.3)
+    begin = time.monotonic()
+    embedded.pace(tmp_path / "mark")
+    assert time.monotonic() - begin < 0.2
+    embedded.pace(tmp_path / "mark")
+    assert time.monotonic() - begin >= 0.2

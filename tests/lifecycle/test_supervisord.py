@@ -1,0 +1,185 @@
+"""supervisord runs what conf/supervisord.conf names, and nothing of it outlives a stop."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from configparser import RawConfigParser
+from pathlib import Path
+
+import pytest
+from supervisor.options import ServerOptions
+
+from fademoe import __main__, lifecycle
+from fademoe.embedded import make_home
+from fademoe.errors import ConfigError
+from fademoe.feeds import registry
+from fademoe.lifecycle_processes import end_processes, find_processes
+from fademoe.lifecycle_supervisord import CHECKOUT, Supervisord
+from fademoe.settings import Settings
+
+CONF = CHECKOUT / "conf" / "supervisord.conf"
+# A stand-in for every program: ends like a server that is given elsewhere, or runs until it is told to stop.
+STAND_IN = """#!/bin/sh
+case "$1" in
+    redis) exit 0 ;;
+    *) exec sleep 600 ;;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with conf/ and a stand-in for the command fademoe, with a space in its name."""
+    folder = tmp_path / "a checkout"
+    shutil.copytree(CHECKOUT / "conf", folder / "conf")
+    conf = folder / "conf" / CONF.name
+    conf.write_text(conf.read_text().replace("startsecs = 5", "startsecs = 1"))  # the stand-ins start at once
+    command = folder / "bin" / "fademoe"
+    command.parent.mkdir()
+    command.write_text(STAND_IN)
+    command.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def start(checkout: Path, tmp_path: Path) -> Iterator[Callable[[str], Supervisord]]:
+    """Start a supervisord of stand-ins in a home of that name; whatever is left of it is ended after the test."""
+    started = []
+
+    def _start(name: str) -> Supervisord:
+        home = tmp_path / name
+        make_home(home)
+        environ = lifecycle.environment(os.environ, Settings(home=home, workers=2, redis_url="redis://a.test"))
+        environ["PATH"] = f"{checkout / 'bin'}{os.pathsep}{environ['PATH']}"
+        supervisord = Supervisord(home, checkout)
+        started.append(supervisord)
+        supervisord.start("supervisord.conf", environ)
+        return supervisord
+
+    yield _start
+    for supervisord in started:
+        supervisord.stop(lambda line: None)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def states(supervisord: Supervisord) -> dict[str, str]:
+    return {program.name: program.state for program in supervisord.programs()}
+
+
+def sections() -> RawConfigParser:
+    parser = RawConfigParser(inline_comment_prefixes=(";",), strict=True)
+    parser.read([CONF, CONF.with_name("demo.conf")])
+    return parser
+
+
+def test_a_program_that_is_stopped_behind_supervisords_back_is_started_again(start):
+    supervisord = start("var")
+    supervisord.start_programs(["postgres"])
+    wait_until(lambda: states(supervisord)["postgres"] == "RUNNING")
+    (before,) = [program.pid for program in supervisord.programs() if program.pid]
+    os.kill(before, signal.SIGTERM)
+    wait_until(lambda: any(program.pid not in (0, before) for program in supervisord.programs()))
+
+
+@pytest.mark.parametrize("name", ["supervisord.conf", "demo.conf"])
+def test_the_configuration_is_one_that_supervisord_accepts(name, tmp_path, monkeypatch):
+    make_home(tmp_path / "var")
+    settings = Settings(home=tmp_path / "var", workers=3)
+    for variable, value in lifecycle.environment({"SIMULATOR_PORT": "1"}, settings).items():
+        monkeypatch.setenv(variable, value)
+    options = ServerOptions()
+    options.realize(["-c", str(CONF.with_name(name))])
+    groups = {group.name: len(group.process_configs) for group in options.process_group_configs}
+    assert groups["worker"] == 3
+    assert ("simulator" in groups) == (name == "demo.conf")
+
+
+def test_every_program_is_a_command_of_fademoe(capsys):
+    parser = sections()
+    commands = [parser[name]["command"] for name in parser.sections() if name.startswith("program:")]
+    assert len(commands) >= 8
+    for command in commands:
+        program, *arguments = command.replace("%(ENV_SIMULATOR_PORT)s", "1").split()
+        assert program == "fademoe"
+        assert shutil.which("fademoe", path=Path(sys.executable).parent)
+        with pytest.raises(SystemExit) as ended:
+            __main__.main([*arguments, "--help"])
+        assert ended.value.code == 0
+    capsys.readouterr()
+
+
+def test_every_exchange_with_a_stream_has_its_program():
+    streamed = {f"program:stream-{name}" for name, exchange in registry.exchanges().items() if exchange.stream_feeds}
+    assert streamed == {name for name in sections().sections() if name.startswith("program:stream-")}
+
+
+def test_programs_start_in_full_and_a_stop_leaves_nothing(start, checkout):
+    supervisord = start("var")
+    assert set(states(supervisord).values()) == {"STOPPED"}
+    supervisord.start_programs()
+    wait_until(lambda: all(program.is_fine for program in supervisord.programs()))
+    assert states(supervisord)["worker:worker_01"] == "RUNNING"
+    assert states(supervisord)["redis"] == "EXITED"  # not needed, and not started again
+    assert supervisord.start_programs() == []
+    supervisord.stop(lambda line: None)
+    assert find_processes(supervisord.home) == []
+    assert list((supervisord.home / "run").iterdir()) == []
+    assert not supervisord.link.is_symlink()
+
+
+def test_a_part_of_the_programs_can_be_started(start):
+    supervisord = start("var")
+    supervisord.start_programs(["worker"])
+    wait_until(lambda: states(supervisord)["worker:worker_00"] == "RUNNING")
+    assert {state for name, state in states(supervisord).items() if not name.startswith("worker:")} == {"STOPPED"}
+    with pytest.raises(ConfigError, match=r"unknown program worke: valid are .*worker"):
+        supervisord.start_programs(["worke"])
+
+
+def test_a_killed_program_is_started_again(start):
+    supervisord = start("var")
+    supervisord.start_programs(["stream-binance"])
+    wait_until(lambda: states(supervisord)["stream-binance"] == "RUNNING")
+    (before,) = [program.pid for program in supervisord.programs() if program.pid]
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: any(program.pid not in (0, before) for program in supervisord.programs()))
+
+
+def test_supervisorctl_needs_no_environment(start, checkout):
+    start("var").start_programs(["worker"])
+    command = [str(Path(sys.executable).with_name("supervisorctl")), "-c", str(checkout / "conf" / "supervisord.conf")]
+    for arguments in (["start", "all"], ["restart", "stream-binance"], ["stop", "all"]):
+        done = subprocess.run([*command, *arguments], env={}, capture_output=True, text=True, check=False)
+        assert "ERROR" not in done.stdout + done.stderr
+    status = subprocess.run([*command, "status"], env={}, capture_output=True, text=True, check=False)
+    assert "RUNNING" not in status.stdout
+    assert status.stdout.count("STOPPED") >= 7
+
+
+def test_supervisorctl_talks_to_what_was_started_last_and_then_to_what_is_left(start):
+    first, second = start("one"), start("two")
+    assert first.link.resolve() == second.socket.resolve()
+    second.stop(lambda line: None)
+    assert first.link.resolve() == first.socket.resolve()
+
+
+def test_what_a_killed_supervisord_leaves_behind_is_found_and_ended(start):
+    supervisord = start("var")
+    supervisord.start_programs()
+    wait_until(lambda: states(supervisord)["web"] == "RUNNING")
+    (process,) = [process for process in find_processes(supervisord.home) if process.role == "supervisord"]
+    process.send(signal.SIGKILL)
+    wait_until(lambda: not supervisord.is_running())
+    assert len(find_processes(supervisord.home)) >= 6
+    assert end_processes(supervisord.home, lambda line: None)
+    assert find_processes(supervisord.home) == []

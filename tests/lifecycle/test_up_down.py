@@ -1,0 +1,94 @@
+"""`fademoe up`, `status` and `down` on the real programs, with exchanges that cannot be reached."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fademoe.lifecycle_checks import free_port
+from fademoe.lifecycle_processes import find_processes
+
+NOWHERE = "http://127.0.0.1:9"  # discard: nobody listens there
+
+
+@pytest.fixture
+def environ() -> Iterator[dict[str, str]]:
+    """The environment of a small deployment in a home of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="fademoe-"))
+    folder.chmod(0o755)
+    environ = dict(os.environ) | {
+        "FADEMOE_HOME": str(folder / "var"),
+        "FADEMOE_WEB_PORT": str(free_port(0)),
+        "FADEMOE_WORKERS": "1",
+        "FADEMOE_EXCHANGES": "binance",
+        "FADEMOE_BINANCE_REST_URL": NOWHERE,
+        "FADEMOE_BINANCE_WS_URL": NOWHERE.replace("http", "ws"),
+    }
+    yield environ
+    fademoe(environ, "down")
+    shutil.rmtree(folder)
+
+
+def fademoe(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "fademoe", *arguments]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+
+
+def listening(home: Path) -> set[int]:
+    """Return the TCP ports on which processes of a home listen."""
+    inodes = {
+        str(link.readlink())[8:-1]
+        for process in find_processes(home)
+        for link in Path(f"/proc/{process.pid}/fd").iterdir()
+        if str(link.readlink()).startswith("socket:[")
+    }
+    tables = [Path("/proc/net/tcp").read_text(), Path("/proc/net/tcp6").read_text()]
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes}
+
+
+def test_a_deployment_comes_up_and_goes_down_without_a_trace_even_when_supervisord_was_killed(environ):
+    home = Path(environ["FADEMOE_HOME"])
+    port = int(environ["FADEMOE_WEB_PORT"])
+    came_up = fademoe(environ, "up")
+    assert came_up.returncode == 0, came_up.stdout + came_up.stderr
+    assert f"FadeMoe is up: http://127.0.0.1:{port}/" in came_up.stdout
+    assert "no connection to" in came_up.stdout
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
+        assert answer.status == 200
+    assert listening(home) == {port}
+
+    table = fademoe(environ, "status")
+    assert table.returncode == 0, table.stdout
+    assert "worker:worker_00" in table.stdout
+
+    assert "is running already" in fademoe(environ, "up").stdout
+
+    supervisord, *_ = (process for process in find_processes(home) if process.role == "supervisord")
+    supervisord.send(signal.SIGKILL)
+    assert fademoe(environ, "status").returncode == 1
+    went_down = fademoe(environ, "down")
+    assert went_down.returncode == 0
+    assert "left over: postgres" in went_down.stdout
+    assert find_processes(home) == []
+    assert list((home / "run").iterdir()) == []
+    assert fademoe(environ, "down").returncode == 0
+
+
+def test_a_port_that_somebody_else_uses_is_named(environ):
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        port = stranger.getsockname()[1]
+        refused = fademoe(environ | {"FADEMOE_WEB_PORT": str(port)}, "up")
+    assert refused.returncode == 2
+    assert f"FADEMOE_WEB_PORT is {port}" in refused.stderr
+    assert find_processes(Path(environ["FADEMOE_HOME"])) == []

@@ -1,0 +1,401 @@
+"""Bybit over REST: as a plain client sees it, and FadeMoe's own engine against it."""
+
+import itertools
+import time
+from decimal import ROUND_HALF_UP, Decimal
+
+import orjson
+import pytest
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, ceil_to, floor_to, merge
+from fademoe.errors import BadPayload, Refused, RetryLater
+from fademoe.exchanges.bybit import EXCHANGE
+from fademoe.feeds.spec import Answer, Closes
+from fademoe.jobs.fetch import confirm_holes, fetch
+
+KLINE = "/v5/market/kline"
+PREMIUM, FUNDING = "/v5/market/premium-index-price-kline", "/v5/market/funding/history"
+INTEREST, RATIO = "/v5/market/open-interest", "/v5/market/account-ratio"
+LISTING = "/v5/market/instruments-info"
+METRICS = [feed.metric for feed in EXCHANGE.rest_feeds]
+SYMBOLS = ["BTCUSDT", "1000PEPEUSDT", "SHIB1000USDT", "币安人生USDT", "SEIUSDT"]
+
+
+def ask(sim, path, **query):
+    """Return the result of a good answer."""
+    body = sim.rows(path, **{"category": "linear", **query})
+    assert (body["retCode"], body["retMsg"], body["retExtInfo"]) == (0, "OK", {}), body
+    assert type(body["time"]) is int
+    return body["result"]
+
+
+def rows_of(sim, path, **query):
+    """Return the rows of BTCUSDT."""
+    return ask(sim, path, **{"symbol": "BTCUSDT", **query})["list"]
+
+
+def error_of(sim, path, **query):
+    """Return code and text of an error, which has status 200."""
+    body = sim.rows(path, **{"category": "linear", "symbol": "BTCUSDT", **query})
+    assert body["result"] == body["retExtInfo"] == {}
+    return body["retCode"], body["retMsg"]
+
+
+def truth_of(sim, metric, symbol, start_ms, end_ms, **query):
+    query |= {"exchange": "bybit", "metric": metric, "symbol": symbol, "from": start_ms, "to": end_ms}
+    return sim.rows("/sim/truth", **query)["rows"]
+
+
+def unbroken_hour(sim, market, kind, ago_ms, hours=1):
+    """Return the start of a past hour, with BTC's rows from 2 minutes before to `hours` after it all there."""
+    contract = market.world.instrument("bybit", "BTCUSDT")
+    hour_ms = floor_to(sim.now_ms(), HOUR_MS) - ago_ms
+    while any(
+        ts % DAY_MS // MINUTE_MS in market.holes.minutes(contract, ts // DAY_MS, kind)
+        for ts in range(hour_ms - 2 * MINUTE_MS, hour_ms + hours * HOUR_MS + MINUTE_MS, MINUTE_MS)
+    ):
+        hour_ms -= HOUR_MS
+    return hour_ms
+
+
+def getter(sim):
+    """Return the engine's `get`: over HTTP, with the table's judge."""
+
+    def get(path, params, cost):
+        sent = sim.session.get(sim.url + path, params=dict(params), timeout=10)
+        try:
+            body = orjson.loads(sent.content)
+        except orjson.JSONDecodeError:
+            body = None
+        seen = Answer(status=sent.status_code, headers=sent.headers, body=body, text=sent.text[:1000], now_ms=0)
+        refusal = EXCHANGE.judge(seen)
+        if refusal is not None and refusal.error is RetryLater:
+            raise RetryLater(refusal.message, retry_after_s=refusal.retry_after_s)
+        if refusal is not None:
+            raise refusal.error(refusal.message)
+        return body
+
+    return get
+
+
+def contracts_of(sim):
+    """Return the contracts that the table finds by all its pages, by name."""
+    feed, get = EXCHANGE.instruments, getter(sim)
+    found, params, requests = [], feed.params, 0
+    while params is not None:
+        body = get(feed.path, params, feed.cost)
+        found += feed.parse(body)
+        params, requests = feed.following(body), requests + 1
+    assert len({each.name for each in found}) == len(found)
+    return {each.name: each for each in found}, requests
+
+
+def check_engine(sim, metric, instrument, days):
+    """Fetch the last days as the backfill does and compare every value and every hole with the truth."""
+    feed, get = EXCHANGE.rest_feed(metric), getter(sim)
+    now_ms = EXCHANGE.clock.parse(get(EXCHANGE.clock.path, {}, 1))
+    listed_ms = floor_to(instrument.listed_ms, DAY_MS)
+    start_ms = max(floor_to(now_ms, feed.interval_ms) - days * DAY_MS, listed_ms)
+    window = Window(start_ms, floor_to(now_ms - feed.settle_ms, feed.interval_ms))
+    fetched = fetch(feed, instrument, [window], get)
+    absent = confirm_holes(feed, instrument, fetched, now_ms + DAY_MS, get)
+    assert fetched.failed is None
+    assert fetched.answered == [window]
+    truth = truth_of(sim, metric, instrument.name, *window)
+    found = [row._asdict() for row in fetched.ordered()]
+    assert [row["ts"] for row in found] == [row["ts"] for row in truth]
+    for row, true in zip(found, truth, strict=True):
+        for name in true:
+            assert (row[name] is None) == (true[name] is None), (row, true)
+            assert row[name] is None or Decimal(row[name]) == Decimal(true[name]), (row, true)
+    there = {row["ts"] for row in truth}
+    step = feed.interval_ms
+    grid = range(ceil_to(window.start_ms, step), window.end_ms, step)
+    gone = [] if feed.sparse else [Window(ts, ts + step) for ts in grid if ts not in there]
+    assert absent == merge(gone)
+    return len(found)
+
+
+def check_stale(sim, instrument):
+    """Check that of an answer half a minute old the minute that has closed since is left out, not stored half."""
+    minute_ms = sim.set_second(15)
+    feed = EXCHANGE.rest_feed("ohlcv")
+    fetched = fetch(feed, instrument, [Window(minute_ms - 10 * MINUTE_MS, minute_ms)], getter(sim))
+    truth = truth_of(sim, "ohlcv", "BTC", minute_ms - 10 * MINUTE_MS, minute_ms)
+    assert fetched.failed is None
+    assert [(row.ts, row.v) for row in fetched.ordered()] == [
+        (row["ts"], row["v"].rstrip("0").rstrip(".")) for row in truth if row["ts"] < minute_ms - MINUTE_MS
+    ]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_engine_stores_the_truth(sim, metric):
+    """All kinds of contracts, one of them listed within the ten days: no value wrong, missing or extra."""
+    contracts, _ = contracts_of(sim)
+    older_than_a_day = [each for each in contracts.values() if each.listed_ms < sim.now_ms() - DAY_MS]
+    young = max(older_than_a_day, key=lambda each: each.listed_ms)
+    assert young.name.startswith("NEW")
+    counts = {name: check_engine(sim, metric, contracts[name], 1) for name in SYMBOLS[1:]}
+    for name, days in (("BTCUSDT", 4), (young.name, 10)):
+        counts[name] = check_engine(sim, metric, contracts[name], days)
+    least = {"ohlcv": 5_600, "pfr": 5_600, "fr": 12, "oi": 1_100, "lsr": 1_100}[metric]
+    assert counts["BTCUSDT"] >= least
+    assert all(counts.values())
+
+
+def test_the_engine_reads_the_histories_of_a_delisted_contract_to_its_end(sim):
+    """Its list entry says when."""
+    contracts, _ = contracts_of(sim)
+    gone = contracts["OMGUSDT"]
+    assert gone.delisted_ms == 1_738_314_000_000
+    window = Window(gone.delisted_ms - 100 * MINUTE_MS, gone.delisted_ms)
+    fetched = fetch(EXCHANGE.rest_feed("ohlcv"), gone, [window], getter(sim))
+    assert [row.ts for row in fetched.ordered()] == [row["ts"] for row in truth_of(sim, "ohlcv", "OMGUSDT", *window)]
+    assert (
+        rows_of(sim, KLINE, symbol="OMGUSDT", interval=1, start=gone.delisted_ms, end=gone.delisted_ms + HOUR_MS) == []
+    )
+
+
+def test_the_engine_stores_the_truth_under_the_other_readings(start):
+    """Oldest rows win, no quiet candles, no single side, seconds at the end of a page, answers of half a minute ago."""
+    options = "--bybit-page-keeps oldest --bybit-no-quiet-candles --bybit-no-single-side --bybit-seconds-at-the-end"
+    sim = start(*options.split(), "--no-limits", "--bybit-stale-ms", "30000")
+    contracts, _ = contracts_of(sim)
+    check_stale(sim, contracts["BTCUSDT"])
+    for metric in ("ohlcv", "fr", "oi", "lsr"):
+        assert check_engine(sim, metric, contracts["C98USDT"], 2)
+    bars = truth_of(sim, "ohlcv", "C98USDT", sim.now_ms() - DAY_MS, sim.now_ms())
+    assert len(bars) < 1_420 and all(Decimal(bar["v"]) for bar in bars)
+    row = rows_of(sim, INTEREST, intervalTime="5min", limit=3)
+    assert [set(each) for each in row] == [{"openInterest", "timestamp"}] * 3
+    assert [len(each["timestamp"]) for each in row] == [13, 13, 10]
+
+
+def test_all_contracts_come_in_pages_of_three_statuses(start):
+    """More than a thousand trade, so their list takes a cursor; then closed ones and those in delivery."""
+    sim = start("--universe-size", "720", "--no-limits")
+    contracts, requests = contracts_of(sim)
+    listed = sim.get("/sim/symbols", exchange="bybit").json()["symbols"]
+    now_ms = sim.now_ms()
+    wanted = {
+        each["instrument"]: (each["symbol"], Decimal(each["price_coins"]), each["listed_ms"], each["delisted_ms"])
+        for each in listed
+        if each["kind"] == "perpetual" and each["quote"] == "USDT" and each["listed_ms"] <= now_ms
+    }
+    assert len(wanted) > 1_000 and requests == 4
+    assert {n: (c.symbol, c.multiplier, c.listed_ms, c.delisted_ms) for n, c in contracts.items()} == wanted
+    cursor = ask(sim, LISTING, limit=2)["nextPageCursor"]
+    assert cursor.startswith("first%3D") and "%26last%3D" in cursor
+    names = [row["symbol"] for row in ask(sim, LISTING, limit=4)["list"]]
+    url = f"{sim.url}{LISTING}?category=linear&limit=2&cursor={cursor}"
+    assert [row["symbol"] for row in sim.session.get(url).json()["result"]["list"]] == names[2:]
+    assert error_of(sim, LISTING, cursor=cursor)[0] == 10001, "encoded twice"
+    assert len(ask(sim, LISTING)["list"]) == 500 and names == sorted(names)
+
+
+def test_a_contract_in_delivery_and_an_announced_one(sim):
+    """A status has to be asked for; the end of a short list carries a cursor all the same."""
+    now_ms = sim.now_ms()
+    sim.post("/sim/contracts", {"exchange": "bybit", "instrument": "VETUSDT", "delisted_ms": now_ms - MINUTE_MS})
+    try:
+        contracts, requests = contracts_of(sim)
+        assert contracts["VETUSDT"].delisted_ms == now_ms - MINUTE_MS and requests == 3
+        (row,) = ask(sim, LISTING, status="Delivering")["list"]
+        assert (row["symbol"], row["status"], row["deliveryTime"]) == ("VETUSDT", "Delivering", str(now_ms - MINUTE_MS))
+    finally:
+        sim.post("/sim/contracts", {"exchange": "bybit", "instrument": "VETUSDT", "delisted_ms": None})
+    announced = ask(sim, LISTING, status="PreLaunch")
+    assert [row["isPreListing"] for row in announced["list"]] == [True]
+    assert announced["nextPageCursor"]
+    assert announced["list"][0]["symbol"] not in contracts
+    by_name = {row["symbol"]: row for row in ask(sim, LISTING)["list"]}
+    assert (by_name["BTCPERP"]["settleCoin"], by_name["XAUUSDT"]["symbolType"]) == ("USDC", "commodity")
+    assert [row["contractType"] for name, row in by_name.items() if "-" in name] == ["LinearFutures"] * 2
+
+
+def test_candles_are_newest_first_chained_and_without_trailing_zeros(sim, market):
+    """Row 0 is the open one; the limit is 200 unless said, and 1000 at most."""
+    minute_ms = unbroken_hour(sim, market, "candle", DAY_MS)
+    sim.set_time(minute_ms + 20_000)
+    rows = rows_of(sim, KLINE, interval=1)
+    assert len(rows) == 200
+    times = [int(row[0]) for row in rows]
+    assert times[0] == minute_ms and times == sorted(times, reverse=True)
+    assert len(rows_of(sim, KLINE, interval=1, limit=5_000)) == 1_000
+    for later, earlier in itertools.pairwise(rows):
+        if int(later[0]) - int(earlier[0]) == MINUTE_MS:
+            assert later[1] == earlier[4]
+    assert not any("." in value and value.endswith("0") for row in rows for value in row[1:])
+    sim.set_time(minute_ms + 50_000)
+    grown = rows_of(sim, KLINE, interval=1, limit=1)[0]
+    assert grown[:2] == rows[0][:2] and Decimal(grown[5]) > Decimal(rows[0][5])
+    orders = {tuple(ask(sim, KLINE, symbol="BTCUSDT", interval=1, limit=1)) for _ in range(30)}
+    assert len(orders) == 2, "the order of keys varies"
+
+
+def test_start_and_end_of_candles_are_inclusive_and_floored(sim, market):
+    """And with only one of them the rows next to it come."""
+    hour_ms = unbroken_hour(sim, market, "candle", 30 * DAY_MS)
+
+    def times(**query):
+        return [(int(row[0]) - hour_ms) // MINUTE_MS for row in rows_of(sim, KLINE, interval=1, **query)]
+
+    assert times(start=hour_ms, end=hour_ms + 3 * MINUTE_MS) == [3, 2, 1, 0]
+    assert times(start=hour_ms + 1, end=hour_ms + 3 * MINUTE_MS - 1) == [2, 1, 0]
+    assert times(start=hour_ms, end=hour_ms + HOUR_MS, limit=2) == [60, 59]
+    assert times(start=hour_ms, limit=2) == [1, 0]
+    assert times(end=hour_ms, limit=2) == [0, -1]
+    listed_ms = int(ask(sim, LISTING, symbol="BTCUSDT")["list"][0]["launchTime"])
+    assert times(start=9999, limit=1) == [(listed_ms - hour_ms) // MINUTE_MS]
+    assert times(start=9999, end=listed_ms - 1) == []
+
+
+def test_the_premium_opens_where_the_minute_before_closed(sim):
+    """So opens lie outside of the range, closes never, across midnight too."""
+    midnight_ms = floor_to(sim.now_ms(), DAY_MS) - DAY_MS
+    rows = rows_of(sim, PREMIUM, interval=1, start=midnight_ms - 5 * HOUR_MS, end=midnight_ms + 5 * HOUR_MS, limit=1000)
+    assert len(rows[0]) == 5 and len(rows) > 500
+    outside = sum(not Decimal(low) <= Decimal(o) <= Decimal(h) for _, o, h, low, _ in rows)
+    assert outside > len(rows) // 20
+    assert all(Decimal(low) <= Decimal(c) <= Decimal(h) for _, _, h, low, c in rows)
+    assert all(later[1] == earlier[4] for later, earlier in itertools.pairwise(rows))
+    assert any(value.startswith("-") for row in rows for value in row[1:])
+
+
+def test_settlements_need_an_end_and_have_irregular_intervals(sim):
+    """Newest first, exactly at the settlement; more than the limit are cut off at the old end."""
+    assert error_of(sim, FUNDING, startTime=sim.now_ms() - DAY_MS)[0] == 10001
+    assert len(rows_of(sim, FUNDING)) == 200 == len(rows_of(sim, FUNDING, limit=300))
+    end_ms = int(rows_of(sim, FUNDING, limit=1)[0]["fundingRateTimestamp"])
+    assert end_ms % HOUR_MS == 0
+    wide = rows_of(sim, FUNDING, startTime=end_ms - 400 * DAY_MS, endTime=end_ms, limit=5)
+    assert wide == rows_of(sim, FUNDING, limit=5) == rows_of(sim, FUNDING, endTime=end_ms, limit=5)
+    assert set(wide[0]) == {"symbol", "fundingRate", "fundingRateTimestamp"}
+    steps = set()
+    for name in [row["symbol"] for row in ask(sim, LISTING)["list"] if row["contractType"] == "LinearPerpetual"]:
+        stamps = [int(row["fundingRateTimestamp"]) for row in rows_of(sim, FUNDING, symbol=name)]
+        steps.add(frozenset((later - earlier) // HOUR_MS for later, earlier in itertools.pairwise(stamps)))
+    assert any(len(hours) > 1 for hours in steps), "an interval changes"
+
+
+def test_samples_ignore_a_lone_start_and_page_by_cursor(sim, market):
+    """Both ends are inclusive; a cursor repeats the window's parameters."""
+    end_ms = unbroken_hour(sim, market, "sample", 6 * HOUR_MS, hours=5) + 5 * HOUR_MS
+    newest = rows_of(sim, INTEREST, intervalTime="1h")
+    assert len(newest) == 50 and rows_of(sim, INTEREST, intervalTime="1h", startTime=end_ms - 300 * DAY_MS) == newest
+    window = {"symbol": "BTCUSDT", "intervalTime": "1h", "startTime": end_ms - 5 * HOUR_MS, "endTime": end_ms}
+    first = ask(sim, INTEREST, **window, limit=5)
+    stamps = [int(row["timestamp"]) for row in first["list"]]
+    assert stamps[0] == end_ms and "lastid%3D" in first["nextPageCursor"]
+    url = f"{sim.url}{INTEREST}?category=linear&limit=5&cursor={first['nextPageCursor']}"
+    second = sim.session.get(url, params=window).json()["result"]
+    assert [int(row["timestamp"]) for row in second["list"]] == [end_ms - 5 * HOUR_MS]
+    assert second["nextPageCursor"] == ""
+    assert len(rows_of(sim, INTEREST, intervalTime="5min", limit=900)) == 200
+    assert len(rows_of(sim, RATIO, period="5min", limit=900)) == 500
+    result = ask(sim, RATIO, symbol="BTCUSDT", period="5min", limit=1)
+    assert set(result) == {"list", "nextPageCursor"} and "lastid%3D0%26lasttime%3D" in result["nextPageCursor"]
+
+
+def test_one_side_is_half_of_both_rounded_up_to_a_lot_and_shares_sum_to_one(sim):
+    """So the exact half differs from it now and then."""
+    rows = rows_of(sim, INTEREST, intervalTime="5min", limit=100)
+    halves = [(Decimal(row["openInterest"]) / 2, Decimal(row["singleOpenInterest"])) for row in rows]
+    assert all(half.quantize(one, rounding=ROUND_HALF_UP) == one for half, one in halves)
+    assert 20 < sum(half != one for half, one in halves) < 80
+    assert all(len(row["openInterest"].partition(".")[2]) == 8 for row in rows)
+    for row in rows_of(sim, RATIO, period="5min"):
+        assert Decimal(row["buyRatio"]) + Decimal(row["sellRatio"]) == 1
+
+
+def test_samples_come_late(sim, market):
+    """Open interest within 40 s of its time, shares within 130 s."""
+    five_ms = unbroken_hour(sim, market, "sample", HOUR_MS) + 5 * MINUTE_MS
+    for path, name, late_s in ((INTEREST, "intervalTime", 40), (RATIO, "period", 130)):
+        for second, expected_ms in ((1, five_ms - 5 * MINUTE_MS), (late_s, five_ms)):
+            sim.set_time(five_ms + second * SECOND_MS)
+            (row,) = rows_of(sim, path, **{name: "5min"}, limit=1)
+            assert int(row["timestamp"]) == expected_ms
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "text"),
+    [
+        (KLINE, {"symbol": "NOPEUSDT", "interval": 1}, "Not supported symbols"),
+        (KLINE, {"symbol": "btcusdt", "interval": 1}, "Not supported symbols"),
+        (KLINE, {}, "params error: intervalTime is invalid"),
+        (KLINE, {"interval": "1m"}, "params error: intervalTime is invalid"),
+        (KLINE, {"interval": 1, "category": "spot"}, ""),
+        (KLINE, {"interval": 1, "start": 2_000, "end": 1_000}, ""),
+        (INTEREST, {}, "params error: intervalTime is invalid"),
+        (RATIO, {"period": "4d"}, ""),
+        (LISTING, {"status": "Settling"}, ""),
+    ],
+)
+def test_wrong_parameters_are_10001_with_status_200(sim, path, query, text):
+    code, said = error_of(sim, path, **query)
+    assert code == 10001 and text in said
+
+
+def test_time_tickers_and_a_wrong_path(sim):
+    """Tickers of all contracts come in one answer without a cursor."""
+    body = sim.rows("/v5/market/time")
+    assert body["result"]["timeSecond"] == str(body["time"] // 1000)
+    assert body["result"]["timeNano"].startswith(str(body["time"]))
+    rows = ask(sim, "/v5/market/tickers")["list"]
+    assert len(rows) == sum(each["is_trading"] for each in sim.get("/sim/symbols", exchange="bybit").json()["symbols"])
+    dated = next(row for row in rows if "-" in row["symbol"])
+    assert (dated["fundingRate"], dated["nextFundingTime"]) == ("", "0")
+    assert sim.get("/v5/market/nosuch").status_code == 404
+
+
+def test_one_request_too_many_brings_a_ban(start):
+    """403 with the known words; it ends by itself, and nothing was said before."""
+    sim = start("--bybit-request-limit", "5", "--bybit-ban-s", "0.3")
+    answers = [sim.get("/v5/market/time") for _ in range(7)]
+    assert [each.status_code for each in answers] == [200] * 5 + [403] * 2
+    assert not any(name.lower().startswith("x-bapi") for name in answers[0].headers)
+    assert "access too frequent" in answers[5].text
+    refusal = EXCHANGE.judge(Answer(status=403, headers={}, body=None, text=answers[5].text, now_ms=0))
+    assert (refusal.retry_after_s, refusal.closes) == (600, Closes.EXCHANGE)
+    time.sleep(0.35)
+    assert sim.get("/v5/market/time").status_code == 403, "the five seconds are not over: banned anew"
+    assert sim.get("/sim/stats").json()["bybit"]["budgets"]["127.0.0.1"]["used"] == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "said"),
+    [
+        ("error_200", RetryLater, "10006"),
+        ("rate_limited", RetryLater, "HTTP 429"),
+        ("banned", RetryLater, "banned"),
+        ("restricted", RetryLater, "barred region"),
+        ("html_403", RetryLater, "barred region"),
+        ("html_502", RetryLater, "HTTP 502"),
+        ("error_503", RetryLater, "HTTP 503"),
+        ("truncated", BadPayload, "retCode None"),
+        ("nan", BadPayload, "NaN"),
+        ("negative_volume", BadPayload, ""),
+        ("missing_field", BadPayload, ""),
+        ("seconds", BadPayload, "not a time in ms"),
+        ("other_symbol", BadPayload, "was asked for"),
+    ],
+)
+@pytest.mark.parametrize("metric", ["ohlcv", "lsr"])
+def test_nothing_of_a_damaged_answer_is_kept(sim, market, metric, kind, error, said):
+    contracts, _ = contracts_of(sim)
+    feed = EXCHANGE.rest_feed(metric)
+    hour_ms = unbroken_hour(sim, market, "candle" if metric == "ohlcv" else "sample", 2 * HOUR_MS)
+    sim.fault(kind=kind, exchange="bybit", path=feed.path, count=1)
+    fetched = fetch(feed, contracts["BTCUSDT"], [Window(hour_ms, hour_ms + HOUR_MS)], getter(sim))
+    assert isinstance(fetched.failed, error)
+    assert said in str(fetched.failed)
+    assert (fetched.rows, fetched.answered) == ({}, [])
+
+
+def test_the_public_10006_has_the_recorded_length_and_an_unknown_contract_is_refused(sim):
+    sim.fault(kind="error_200", exchange="bybit", count=1)
+    answer = sim.get("/v5/market/time")
+    assert (answer.status_code, len(answer.content), answer.json()["retCode"]) == (200, 123, 10006)
+    with pytest.raises(Refused, match="Not supported symbols"):
+        getter(sim)(KLINE, {"category": "linear", "symbol": "NOPEUSDT", "interval": 1}, 1)

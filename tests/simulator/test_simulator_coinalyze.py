@@ -1,0 +1,397 @@
+"""Coinalyze as a plain client sees it, and FadeMoe's own engine against it."""
+
+import logging
+import time
+from decimal import Decimal
+
+import orjson
+import pytest
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to
+from fademoe.errors import BadPayload, Refused, RetryLater, SourceError
+from fademoe.exchanges.coinalyze import EXCHANGE
+from fademoe.feeds.spec import Answer, Instrument
+from fademoe.jobs.fetch import confirm_holes, fetch
+from fademoe.limits.budgets import Grant
+from fademoe.rest import RestClient
+from fademoe.settings import Settings
+
+KEY = "0badc0de-1234"
+HEADERS = {"api_key": KEY}
+BTC = "BTCUSDT_PERP.A"
+METRICS = [feed.metric for feed in EXCHANGE.rest_feeds]
+POINTS = 1500
+
+
+def ask(sim, route, headers=HEADERS, **query):
+    query = {name.rstrip("_"): value for name, value in query.items()}
+    return sim.session.get(f"{sim.url}/v1/{route}", params=query, headers=headers, timeout=10)
+
+
+def rows_of(sim, route, symbol, interval, start_ms, end_ms, **query):
+    """Return the rows of one market in [start_ms, end_ms)."""
+    times = {"from_": start_ms // 1000, "to": end_ms // 1000 - 1}
+    response = ask(sim, route, symbols=symbol, interval=interval, **times, **query)
+    assert response.status_code == 200, response.text
+    return response.json()[0]["history"] if response.json() else []
+
+
+def truth_of(sim, metric, symbol, start_ms, end_ms, **query):
+    query |= {"exchange": "coinalyze", "metric": metric, "symbol": symbol, "from": start_ms, "to": end_ms}
+    return sim.rows("/sim/truth", **query)["rows"]
+
+
+def getter(sim):
+    """Return the engine's `get`: over HTTP, with the table's headers and its judge."""
+
+    def get(path, params, cost):
+        headers = dict(EXCHANGE.headers(KEY))
+        sent = sim.session.get(sim.url + path, params=dict(params), headers=headers, timeout=10)
+        try:
+            body = orjson.loads(sent.content)
+        except orjson.JSONDecodeError:
+            body = None
+        refusal = EXCHANGE.judge(
+            Answer(status=sent.status_code, headers=sent.headers, body=body, text=sent.text, now_ms=sim.now_ms())
+        )
+        if refusal is not None and refusal.error is RetryLater:
+            raise RetryLater(refusal.message, retry_after_s=refusal.retry_after_s)
+        if refusal is not None:
+            raise refusal.error(refusal.message)
+        return body
+
+    return get
+
+
+def instruments(sim):
+    """Return the instruments that the table reads from the list, by perpspec code and symbol."""
+    body = getter(sim)("/v1/future-markets", {}, 1)
+    return {(each.code, each.symbol): each for each in EXCHANGE.instruments.parse(body)}
+
+
+def same(row, true):
+    """Tell whether a parsed row has the values of the truth, as numbers."""
+    found = row._asdict()
+    assert set(found) == set(true)
+    return all(
+        found[name] == value if value is None or found[name] is None else Decimal(found[name]) == Decimal(value)
+        for name, value in true.items()
+    )
+
+
+def eventful_minute(market, now_ms):
+    """Return the next minute around which BTC, SHIB and PEPE have everything at their exchanges."""
+    watched = [market.world.find(*place) for place in (("binance", "BTC"), ("bybit", "SHIB"), ("okx", "PEPE"))]
+
+    def is_whole(ts):
+        return market.candles.bar(watched[0], ts) and all(market.gauges.has_sample(each, ts) for each in watched)
+
+    minute_ms = floor_to(now_ms, MINUTE_MS) + MINUTE_MS
+    while not all(is_whole(minute_ms + step * MINUTE_MS) for step in (-1, 0, 1)):
+        minute_ms += MINUTE_MS
+    return minute_ms
+
+
+# the engine
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("code", "symbol"),
+    [("c-bin", "BTC"), ("c-bin", "PEPE"), ("c-byb", "SHIB"), ("c-okx", "SATS"), ("c-okx", "币安人生")],
+)
+def test_the_engine_stores_the_truth(sim, code, symbol, metric):
+    """No value wrong, none missing, none extra; holes are those of the truth."""
+    feed = EXCHANGE.rest_feed(metric)
+    instrument = instruments(sim)[code, symbol]
+    now_ms = sim.now_ms()
+    end_ms = floor_to(now_ms - feed.settle_ms, feed.interval_ms)
+    start_ms = end_ms - (POINTS if symbol == "BTC" or metric == "lq" else 400) * feed.interval_ms
+    fetched = fetch(feed, instrument, [Window(start_ms, end_ms)], getter(sim))
+    holes = confirm_holes(feed, instrument, fetched, now_ms + HOUR_MS, getter(sim))
+    assert fetched.failed is None
+    assert fetched.answered == [Window(start_ms, end_ms)]
+    truth = truth_of(sim, f"{code}-{metric}", symbol, start_ms, end_ms)
+    rows = fetched.ordered()
+    assert [row.ts for row in rows] == [true["ts"] for true in truth]
+    assert all(same(row, true) for row, true in zip(rows, truth, strict=True))
+    assert len(rows) > (10 if metric == "lq" else 300)
+    if not feed.sparse:
+        missing = sum(hole.end_ms - hole.start_ms for hole in holes) // feed.interval_ms
+        assert missing == (end_ms - start_ms) // feed.interval_ms - len(rows)
+
+
+def test_polls_see_what_the_histories_tell_later(sim, market):
+    minute_ms = eventful_minute(market, sim.now_ms())
+    sim.set_time(minute_ms + 40 * SECOND_MS)
+    found = instruments(sim)
+    batch = [found["c-bin", "BTC"], found["c-byb", "SHIB"], found["c-bin", "GALA"], found["c-okx", "PEPE"]]
+    seen = {}
+    for feed in EXCHANGE.poll_feeds:
+        items = feed.items(getter(sim)(feed.path, feed.params(batch), 1))
+        by_name = dict(items)
+        assert [name for name, _ in items] == [each.name for each in batch]
+        seen[feed.metric] = {each: feed.parse(by_name[each.name], each) for each in batch}
+    assert seen["oi"].pop(batch[2]) is None, "in quote currency"
+    sim.set_time(minute_ms + 5 * MINUTE_MS)
+    for metric, samples in seen.items():
+        for instrument, row in samples.items():
+            assert minute_ms + 35 * SECOND_MS <= row.ts < minute_ms + MINUTE_MS
+            window = (minute_ms, minute_ms + MINUTE_MS)
+            perpspec = f"{instrument.code}-{metric}"
+            [true] = truth_of(sim, perpspec, instrument.symbol, *window, step=MINUTE_MS)
+            assert same(row._replace(ts=minute_ms), true)
+
+
+def test_a_window_older_than_the_retention_has_no_rows_and_a_market_in_quote_currency_no_coins(sim):
+    feed, now_ms = EXCHANGE.rest_feed("ohlcv"), sim.now_ms()
+    found = instruments(sim)
+    start_ms = floor_to(now_ms, DAY_MS) - 6 * DAY_MS
+    fetched = fetch(feed, found["c-bin", "BTC"], [Window(start_ms, start_ms + DAY_MS)], getter(sim))
+    assert (fetched.rows, fetched.failed) == ({}, None)
+    for metric in ("ohlcv", "oi"):
+        fetched = fetch(EXCHANGE.rest_feed(metric), found["c-bin", "GALA"], [Window(start_ms, now_ms)], getter(sim))
+        assert isinstance(fetched.failed, Refused)
+        assert truth_of(sim, "c-bin-oi", "GALA", start_ms, now_ms) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("truncated", BadPayload),
+        ("error_200", BadPayload),
+        ("nan", BadPayload),
+        ("negative_volume", BadPayload),
+        ("missing_field", BadPayload),
+        ("html_502", RetryLater),
+        ("html_403", RetryLater),
+        ("error_503", RetryLater),
+        ("rate_limited", RetryLater),
+        ("banned", RetryLater),
+        ("restricted", RetryLater),
+    ],
+)
+def test_nothing_of_a_damaged_answer_is_kept(sim, kind, error):
+    feed, end_ms = EXCHANGE.rest_feed("lsr"), floor_to(sim.now_ms(), HOUR_MS)
+    instrument = Instrument(exchange="coinalyze", code="c-bin", name=BTC, symbol="BTC")
+    sim.fault(kind=kind, exchange="coinalyze", count=1)
+    fetched = fetch(feed, instrument, [Window(end_ms - DAY_MS, end_ms)], getter(sim))
+    assert isinstance(fetched.failed, error)
+    assert (fetched.rows, fetched.answered) == ({}, [])
+
+
+# the service
+
+
+def test_every_exchange_has_its_own_habit_of_names(sim):
+    listed = {item["symbol"]: item for item in ask(sim, "future-markets").json()}
+    for name, own in (
+        (BTC, "BTCUSDT"),
+        ("BTCUSDT.6", "BTCUSDT"),
+        ("BTCUSDT_PERP.3", "BTC-USDT-SWAP"),
+        ("1000PEPEUSDT_PERP.A", "1000PEPEUSDT"),
+        ("SHIB1000USDT.6", "SHIB1000USDT"),
+        ("PEPEUSDT_PERP.3", "PEPE-USDT-SWAP"),
+    ):
+        assert (listed[name]["symbol_on_exchange"], listed[name]["is_perpetual"]) == (own, True)
+        assert name.endswith(f".{listed[name]['exchange']}")
+    dated = [item for item in listed.values() if item["exchange"] in "A63" and not item["is_perpetual"]]
+    assert len(dated) == 6 and all(10**9 < item["expire_at"] < 10**10 for item in dated)
+    assert {item["name"]: item["code"] for item in ask(sim, "exchanges").json()}["OKX"] == "3"
+    in_quote = {item["symbol"] for item in listed.values() if item["oi_lq_vol_denominated_in"] == "QUOTE_ASSET"}
+    assert {"GALAUSDT_PERP.A", "VETUSDT.6", "SANDUSDT_PERP.3"} < in_quote
+    followed = instruments(sim)
+    assert {code for code, _ in followed} == set(EXCHANGE.codes)
+    assert not any(symbol in ("XAU", "OMG") for _, symbol in followed)
+
+
+def test_bybits_perpetuals_may_have_the_suffix_and_buckets_be_hidden_until_they_are_over(start):
+    own = start("--no-limits", "--coinalyze-bybit-suffix", "_PERP", "--coinalyze-no-forming")
+    assert instruments(own)["c-byb", "BTC"].name == "BTCUSDT_PERP.6"
+    now_ms = own.set_second(50)
+    rows = rows_of(own, "ohlcv-history", "BTCUSDT_PERP.6", "5min", now_ms - HOUR_MS, now_ms + MINUTE_MS)
+    assert rows[-1]["t"] * 1000 + 5 * MINUTE_MS <= own.now_ms()
+
+
+def test_rows_ascend_in_seconds_and_the_last_one_may_still_be_forming(sim, market):
+    minute_ms = eventful_minute(market, sim.now_ms())
+    sim.set_time(minute_ms + 45 * SECOND_MS)
+    span = (minute_ms - HOUR_MS, minute_ms + MINUTE_MS)
+    first = rows_of(sim, "ohlcv-history", BTC, "1min", *span)
+    sim.set_time(minute_ms + 2 * MINUTE_MS)
+    second = rows_of(sim, "ohlcv-history", BTC, "1min", *span)
+    assert [row["t"] for row in second] == sorted({row["t"] for row in second})
+    assert first[-1]["t"] * 1000 == minute_ms == second[-1]["t"] * 1000
+    assert first[:-1] == second[:-1]
+    assert first[-1]["tx"] < second[-1]["tx"] and first[-1]["o"] == second[-1]["o"]
+    assert all(isinstance(value, int | float) for row in second for value in row.values())
+
+
+def test_from_and_to_are_inclusive(sim):
+    end_ms = floor_to(sim.now_ms(), HOUR_MS)
+    query = {"symbols": BTC, "interval": "1min", "from_": end_ms // 1000 - 600, "to": end_ms // 1000 - 300}
+    rows = ask(sim, "predicted-funding-rate-history", **query).json()[0]["history"]
+    assert [row["t"] for row in rows] == list(range(query["from_"], query["to"] + 1, 60))
+
+
+def test_milliseconds_and_unknown_markets_find_nothing_with_status_200(sim):
+    now_ms = sim.now_ms()
+    times = {"interval": "5min", "from_": now_ms // 1000 - 3600, "to": now_ms // 1000}
+    in_ms = times | {"from_": now_ms - HOUR_MS, "to": now_ms}
+    for query in (in_ms | {"symbols": BTC}, times | {"symbols": "BTCUSDT"}, times | {"symbols": "NOPEUSDT_PERP.A"}):
+        response = ask(sim, "open-interest-history", **query)
+        assert (response.status_code, response.json()) == (200, [])
+    mixed = ask(sim, "open-interest-history", symbols=f"NOPEUSDT_PERP.A,BTCUSDT.6,{BTC}", **times).json()
+    assert [series["symbol"] for series in mixed] == ["BTCUSDT.6", BTC]
+
+
+@pytest.mark.parametrize(
+    ("route", "query"),
+    [
+        ("open-interest-history", {"interval": "5m"}),
+        ("open-interest-history", {"interval": ""}),
+        ("open-interest-history", {"symbols": ""}),
+        ("open-interest-history", {"symbols": ",".join(f"C{n}USDT_PERP.A" for n in range(21))}),
+        ("open-interest-history", {"to": ""}),
+        ("open-interest-history", {"from_": "yesterday"}),
+        ("open-interest-history", {"convert_to_usd": "yes"}),
+        ("open-interest", {"symbols": ""}),
+    ],
+)
+def test_a_bad_parameter_is_status_400(sim, route, query):
+    now_s = sim.now_ms() // 1000
+    good = {"symbols": BTC, "interval": "5min", "from_": now_s - 3600, "to": now_s}
+    assert ask(sim, route, **good).status_code == 200
+    assert ask(sim, route, **good | query).status_code == 400
+    assert ask(sim, f"{route}s", **good).status_code == 404
+
+
+def test_intraday_series_keep_some_1500_rows_trimmed_once_a_day(sim):
+    now_ms = sim.now_ms()
+    midnight_ms = floor_to(now_ms, DAY_MS)
+    for interval, interval_ms in (("1min", MINUTE_MS), ("5min", 5 * MINUTE_MS)):
+        rows = rows_of(sim, "open-interest-history", "XRPUSDT_PERP.A", interval, now_ms - 20 * DAY_MS, now_ms)
+        oldest_ms = midnight_ms - POINTS * interval_ms
+        assert oldest_ms <= rows[0]["t"] * 1000 <= oldest_ms + 2 * HOUR_MS
+
+
+def test_liquidations_are_sparse_and_so_reach_further(sim):
+    now_ms = sim.now_ms()
+    midnight_ms = floor_to(now_ms, DAY_MS)
+    rows = rows_of(sim, "liquidation-history", BTC, "1min", now_ms - 30 * DAY_MS, midnight_ms)
+    assert len(rows) == POINTS
+    assert rows[0]["t"] * 1000 < midnight_ms - 3 * DAY_MS
+    later = (midnight_ms - DAY_MS, midnight_ms)
+    in_coins = rows_of(sim, "liquidation-history", BTC, "1min", *later)
+    in_usd = rows_of(sim, "liquidation-history", BTC, "1min", *later, convert_to_usd="true")
+    assert [row["t"] for row in in_coins] == [row["t"] for row in in_usd]
+    for coins, usd in zip(in_coins, in_usd, strict=True):
+        assert (coins["l"] > 0, coins["s"] > 0) == (usd["l"] > 0, usd["s"] > 0)
+        assert usd["l"] >= 10_000 * coins["l"] and usd["s"] >= 10_000 * coins["s"]
+
+
+def test_open_interest_has_four_values_and_a_unit_per_market(sim):
+    end_ms = floor_to(sim.now_ms(), HOUR_MS)
+    for name in (BTC, "GALAUSDT_PERP.A"):
+        own = rows_of(sim, "open-interest-history", name, "5min", end_ms - DAY_MS, end_ms)
+        in_usd = rows_of(sim, "open-interest-history", name, "5min", end_ms - DAY_MS, end_ms, convert_to_usd="true")
+        assert all(row["l"] <= row["o"] <= row["h"] and row["l"] <= row["c"] <= row["h"] for row in own)
+        assert sum(row["o"] != row["c"] for row in own) > len(own) // 2
+        assert (own == in_usd) == (name != BTC)
+
+
+def test_volumes_in_quote_currency_are_that_of_the_market(sim):
+    end_ms = floor_to(sim.now_ms(), HOUR_MS)
+    rows = rows_of(sim, "ohlcv-history", "GALAUSDT_PERP.A", "1min", end_ms - HOUR_MS, end_ms)
+    truth = sim.truth("ohlcv", "GALAUSDT", end_ms - HOUR_MS, end_ms)
+    assert [Decimal(str(row["v"])) for row in rows] == [Decimal(true["qv"]) for true in truth]
+
+
+def test_values_of_now_are_dated_in_milliseconds(sim):
+    for route in ("open-interest", "funding-rate", "predicted-funding-rate"):
+        [value] = ask(sim, route, symbols=BTC).json()
+        assert set(value) == {"symbol", "value", "update"}
+        assert 0 <= sim.now_ms() - value["update"] < 10 * SECOND_MS
+
+
+# limits and the key
+
+
+def test_forty_symbols_a_minute_then_a_pause_is_told(start):
+    own = start()
+    names = ",".join([BTC, "ETHUSDT_PERP.A"] * 10)
+    answers = [ask(own, "open-interest", symbols=names) for _ in range(3)]
+    assert [each.status_code for each in answers] == [200, 200, 429]
+    assert 50 < float(answers[2].headers["Retry-After"]) <= 60 and "." in answers[2].headers["Retry-After"]
+    assert not any("limit" in name.lower() for name in answers[0].headers)
+    assert ask(own, "future-markets").status_code == 429
+    assert ask(own, "future-markets", {"api_key": "another"}).status_code == 200
+    stats = own.get("/sim/stats")
+    assert stats.json()["coinalyze"]["budgets"] == {"key 1": 40, "key 2": 1}
+    assert KEY not in stats.text
+    own.set_time(own.now_ms() + 61 * SECOND_MS)
+    assert ask(own, "open-interest", symbols=BTC).status_code == 200
+
+
+class Plenty:
+    """Budgets that grant everything at once."""
+
+    def take(self, exchange, name, cost, **_):
+        return Grant(exchange=exchange.name, budget=exchange.budget(name), egress="test", slot_ms=0)
+
+    def close(self, exchange, names, egress, for_s, reason):
+        logging.getLogger("budgets").warning("%s %s closed for %s s: %s", exchange.name, names, for_s, reason)
+
+
+def refused(sim, tmp_path, key):
+    """Return the error of a request with this key."""
+    settings = Settings(home=tmp_path, rest_urls={"coinalyze": sim.url}, keys={"coinalyze": key})
+    client = RestClient(settings, Plenty(), [("test", None)])
+    with pytest.raises(SourceError) as caught:
+        client.get(EXCHANGE, "/v1/open-interest", {"symbols": BTC}, budget="key", cost=1)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [("rate_limited", RetryLater), ("error_503", RetryLater), ("reset", RetryLater), ("error_200", BadPayload)],
+)
+def test_the_key_is_in_no_log_and_no_error(sim, tmp_path, caplog, fault, error):
+    caplog.set_level(logging.DEBUG)
+    sim.fault(kind=fault, exchange="coinalyze")
+    raised = refused(sim, tmp_path, KEY)
+    assert isinstance(raised, error)
+    assert KEY not in f"{raised} {vars(raised)} {caplog.text}"
+
+
+def test_a_key_comes_by_header_or_query_and_a_wrong_one_is_told_by_the_name_of_its_setting(start, tmp_path, caplog):
+    own = start("--no-limits", "--coinalyze-key", KEY)
+    assert ask(own, "exchanges").status_code == 200
+    assert ask(own, "exchanges", {}, api_key=KEY).status_code == 200
+    for headers in ({}, {"api_key": "wrong"}):
+        assert ask(own, "exchanges", headers).status_code == 401
+        assert ask(own, "open-interest", headers, symbols=BTC).status_code == 401
+    caplog.set_level(logging.DEBUG)
+    for key in ("a-wrong-key", "a-wrong-key\n", ""):
+        raised = refused(own, tmp_path, key)
+        assert isinstance(raised, Refused) and "FADEMOE_COINALYZE_KEY" in str(raised)
+        assert "a-wrong-key" not in f"{raised} {vars(raised)} {caplog.text}"
+
+
+def test_a_full_page_is_fast(sim):
+    now_ms = sim.now_ms()
+    for route, interval, interval_ms in (("ohlcv", "1min", MINUTE_MS), ("open-interest", "5min", 5 * MINUTE_MS)):
+        span = (now_ms - POINTS * interval_ms, now_ms)
+        assert len(rows_of(sim, f"{route}-history", BTC, interval, *span)) > 1400
+        began = time.monotonic()
+        for _ in range(10):
+            rows_of(sim, f"{route}-history", BTC, interval, *span)
+        assert time.monotonic() - began < 3
+
+
+def test_truth_needs_an_exchange_for_a_coin(sim):
+    query = {"exchange": "coinalyze", "from": 0, "to": 1}
+    assert sim.get("/sim/truth", metric="oi", symbol="BTC", **query).status_code == 404
+    assert sim.get("/sim/truth", metric="c-bin-oi", symbol="BTCUSDT.6", **query).status_code == 404
+    assert sim.get("/sim/truth", metric="c-bin-pfr", symbol="BTC", **query).status_code == 404
+    assert sim.get("/sim/truth", metric="oi", symbol=BTC, **query).json() == {"rows": []}

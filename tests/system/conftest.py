@@ -1,0 +1,103 @@
+"""A whole FadeMoe under supervisord, in a home of its own, against a simulator of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from fademoe import lifecycle
+from fademoe.commands.edge import load_settings
+from fademoe.embedded import make_home
+from fademoe.feeds import registry
+from fademoe.lifecycle_processes import find_processes
+from fademoe.lifecycle_supervisord import CHECKOUT, Supervisord
+from tests.integration.conftest import Simulator, System, until
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Installation(System):
+    """FadeMoe as `make up` runs it."""
+
+    def __init__(self, folder: Path, simulator: Simulator, symbols: list[str], workers: int) -> None:
+        self.home = folder / "home"
+        checkout = folder / "checkout"
+        shutil.copytree(CHECKOUT / "conf", checkout / "conf")
+        make_home(self.home)
+        self.web_port = free_port()
+        self.environment = {
+            "FADEMOE_HOME": str(self.home),
+            "FADEMOE_SYMBOLS": ",".join(symbols),
+            "FADEMOE_WORKERS": str(workers),
+            "FADEMOE_WEB_PORT": str(self.web_port),
+        }
+        for name, exchange in registry.exchanges().items():
+            self.environment[f"FADEMOE_{name.upper()}_REST_URL"] = simulator.url
+            self.environment[f"FADEMOE_{name.upper()}_WS_URL"] = simulator.url.replace("http", "ws")
+            if exchange.needs_key:
+                self.environment[f"FADEMOE_{name.upper()}_KEY"] = "demo"
+        self.settings = load_settings(self.environment)
+        self.simulator = simulator
+        self.database_url = self.settings.postgres_url
+        self.programs = []
+        self.supervisord = Supervisord(self.home, checkout)
+
+    def up(self) -> None:
+        """Start supervisord and everything in it."""
+        environ = lifecycle.environment({**os.environ, **self.environment}, self.settings)
+        environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
+        if not self.supervisord.is_running():
+            self.supervisord.start("supervisord.conf", environ)
+        self.supervisord.start_programs()
+        until(lambda: all(program.is_fine for program in self.supervisord.programs()), 60)
+
+    def down(self) -> None:
+        """Stop everything; nothing may be left."""
+        self.supervisord.stop(lambda line: None)
+        assert find_processes(self.home) == []
+        assert [path.name for path in (self.home / "run").iterdir() if path.is_socket()] == []
+
+    def pids(self) -> dict[str, int]:
+        """Return the process of every running program by its name."""
+        return {program.name: program.pid for program in self.supervisord.programs() if program.pid}
+
+    def kill(self, name: str) -> None:
+        """Kill a program with SIGKILL; `horse` is a work horse of any worker, if there is one."""
+        pids = self.pids()
+        if name != "horse":
+            if name in pids:
+                os.kill(pids[name], signal.SIGKILL)
+            return
+        workers = ",".join(str(pid) for program, pid in pids.items() if program.startswith("worker"))
+        children = subprocess.run(["pgrep", "-P", workers], capture_output=True, text=True, check=False).stdout.split()
+        if children:
+            os.kill(int(children[0]), signal.SIGKILL)
+
+    def answers(self) -> bool:
+        """Tell whether PostgreSQL answers."""
+        try:
+            psycopg2.connect(self.database_url).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for sockets."""
+    path = Path(f"/tmp/fademoe-system-{os.getpid()}")
+    path.mkdir()
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)

@@ -1,0 +1,477 @@
+"""Bybit's table: recorded answers through the real parsers, units, sides, refusals, and what must never become rows."""
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fademoe.clock import HOUR_MS, MINUTE_MS
+from fademoe.errors import BadPayload, Refused, RetryLater
+from fademoe.exchanges import bybit
+from fademoe.exchanges.bybit import EXCHANGE
+from fademoe.feeds.spec import Answer, Closes, Instrument, Page, Reduce
+from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
+
+RECORDINGS = Path(__file__).parents[1] / "recordings" / "bybit"
+BTC = Instrument(exchange="bybit", code="byb", name="BTCUSDT", symbol="BTC")
+PEPE = replace(BTC, name="1000PEPEUSDT", symbol="PEPE", multiplier=1000)
+T = 1_791_382_800_000
+KLINE = [str(T), "30707.9", "30710", "30704.7", "30709.9", "21.984", "675041.8648"]
+PREMIUM = [str(T), "0.000104", "0.000103", "-0.000012", "0.000001"]
+SETTLED = {"symbol": "BTCUSDT", "fundingRate": "0.0001", "fundingRateTimestamp": str(T)}
+INTEREST = {"openInterest": "52673.34300000", "singleOpenInterest": "26336.672", "timestamp": str(T)}
+SHARES = {"symbol": "BTCUSDT", "buyRatio": "0.6784", "sellRatio": "0.3216", "timestamp": str(T)}
+ROWS = {"ohlcv": KLINE, "pfr": PREMIUM, "fr": SETTLED, "oi": INTEREST, "lsr": SHARES}
+BAR = {"start": T, "end": T + 59_999, "interval": "1", "open": "2", "close": "3", "high": "4", "low": "1"}
+BAR |= {"volume": "10.5", "turnover": "25.25", "confirm": True, "timestamp": T + 59_000}
+TICKER = {"symbol": "BTCUSDT", "openInterest": "58117.023", "openInterestValue": "3596005265.51", "ts": T}
+TICKER |= {"fundingRate": "-0.00008055"}
+EVENT = {"T": T, "s": "BTCUSDT", "S": "Buy", "v": "0.001", "p": "69916.80"}
+EVENTS = {"ohlcv": [BAR], "ppr": TICKER, "oi": TICKER, "lq": [EVENT]}
+
+
+def recorded(name):
+    """Return the recorded payloads of a file."""
+    return [entry["payload"] for entry in json.loads((RECORDINGS / f"{name}.json").read_text())]
+
+
+def page_of(name, start_ms=T, end_ms=T + 10 * HOUR_MS):
+    return Page(instrument=replace(BTC, name=name), start_ms=start_ms, end_ms=end_ms, limit=1000)
+
+
+def enveloped(rows, *, now_ms=T + HOUR_MS, **result):
+    """Return the answer of which `rows` are the list."""
+    return {"retCode": 0, "retMsg": "OK", "result": {**result, "list": rows}, "retExtInfo": {}, "time": now_ms}
+
+
+def read(metric, body, name):
+    """Return the rows of an answer as the engine reads them."""
+    feed, page = EXCHANGE.rest_feed(metric), page_of(name)
+    return [feed.parse(item, page.instrument) for item in feed.items(body, page)]
+
+
+def channel(metric):
+    return next(feed for feed in EXCHANGE.stream_feeds if feed.metric == metric)
+
+
+def answer(status=200, body=None, text="", now_ms=T, **headers):
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status=status, headers=sent, body=body, text=text, now_ms=now_ms)
+
+
+def test_recorded_candles_lose_the_open_one():
+    body = recorded("rest_kline")[0]
+    rows = read("ohlcv", body, "BTCUSDT")
+    listed = body["result"]["list"]
+    assert listed[0][0] == "1687589640000"
+    assert body["time"] < 1687589640000 + MINUTE_MS
+    assert rows[0] == Candle(
+        1687589580000, "30707.9", "30710", "30704.7", "30709.9", "21.984", "675041.8648", n=None, tbv=None
+    )
+    assert [list(map(str, row[:7])) for row in rows] == listed[1:]
+
+
+def test_a_candle_counts_two_seconds_after_its_close_by_the_answers_own_time():
+    for age_ms, expected in ((1_999, 0), (2_000, 1)):
+        body = enveloped([KLINE], now_ms=T + MINUTE_MS + age_ms, symbol="BTCUSDT", category="linear")
+        assert len(read("ohlcv", body, "BTCUSDT")) == expected
+
+
+def test_a_recorded_answer_of_the_spot_market_is_refused():
+    with pytest.raises(BadPayload, match="category linear"):
+        read("ohlcv", recorded("rest_kline")[1], "BTCUSDT")
+
+
+def test_recorded_premium_keeps_closes_whose_open_lies_outside_of_the_range():
+    (payload,) = recorded("rest_premium_index_price_kline")
+    listed = payload["result"]["list"]
+    rows = read("pfr", payload | {"time": int(listed[0][0]) + 25 * HOUR_MS}, "BTCUSDT")
+    assert rows == [Premium(int(row[0]), row[4]) for row in listed]
+    assert sum(not float(row[3]) <= float(row[1]) <= float(row[2]) for row in listed) == 80
+    assert any(row.pfr.startswith("-") for row in rows)
+    assert Premium(1677024000000, "0.000000") in rows
+
+
+def test_the_interval_of_recorded_settlements_is_the_time_since_the_one_before():
+    (body,) = recorded("rest_funding_history")
+    rows = read("fr", body, "XTZUSDT")[::-1]
+    assert rows[0].ts == 1752940800000
+    assert [row.fr for row in rows[:3]] == ["-0.00249093", "-0.00073488", "0.0001"]
+    assert [row.fr_hours for row in rows[:-1]] == [
+        (row.ts - before.ts) // HOUR_MS for row, before in itertools.pairwise(rows)
+    ]
+    assert rows[-1].fr_hours is None
+    assert len(rows) == 10
+
+
+def test_recorded_open_interest_of_both_sides_is_halved_exactly_and_the_single_side_taken_as_sent():
+    before, since = recorded("rest_open_interest")
+    assert read("oi", before, "BTCUSDT") == [OpenInterest(1739725200000, "31064.72750000", None)]
+    assert read("oi", since, "BTCUSDT") == [
+        OpenInterest(1789458600000, "26332.321", None),
+        OpenInterest(1789458300000, "26336.672", None),
+        OpenInterest(1789458000000, "26326.209", None),  # recorded in seconds
+    ]
+
+
+def test_recorded_shares_become_a_ratio_of_eight_decimals():
+    (body,) = recorded("rest_account_ratio")
+    assert read("lsr", body, "ETHUSDT") == [
+        LongShortRatio(1789460400000, "2.10945274"),
+        LongShortRatio(1789460100000, "2.10848617"),
+        LongShortRatio(1789459800000, "2.09789343"),
+    ]
+
+
+@pytest.mark.parametrize("shorts", ["0", "0.0000"])
+def test_without_shorts_there_is_no_ratio_and_without_longs_it_is_zero(shorts):
+    rows = [SHARES | {"buyRatio": "1", "sellRatio": shorts}, SHARES | {"buyRatio": "0", "sellRatio": "1"}]
+    assert read("lsr", enveloped(rows), "BTCUSDT") == [LongShortRatio(T, "0.00000000")]
+
+
+def test_recorded_list_has_usdt_perpetuals_only_and_splits_multipliers_off_the_base_coin():
+    many, current, older = recorded("rest_instruments_info")
+    found = {each.name: each for each in bybit.parse_instruments(many | {"time": T})}
+    assert len(found) == 99
+    assert not any(name.endswith("PERP") for name in found)
+    assert found["10000NFTUSDT"] == Instrument(
+        exchange="bybit", code="byb", name="10000NFTUSDT", symbol="NFT", multiplier=10_000, listed_ms=1643007175000
+    )
+    coins = {name: (each.symbol, each.multiplier) for name, each in found.items()}
+    assert coins["1000LUNCUSDT"] == ("LUNC", 1000)
+    assert coins["1INCHUSDT"] == ("1INCH", 1)
+    assert coins["LUNA2USDT"] == ("LUNA2", 1)
+    for body in (current, older):
+        assert bybit.parse_instruments(body) == [replace(BTC, listed_ms=1585526400000)]
+
+
+def listed(**changes):
+    """Return a page of one contract."""
+    (row,) = recorded("rest_instruments_info")[1]["result"]["list"]
+    return enveloped([row | changes], category="linear", nextPageCursor="")
+
+
+def test_the_number_may_stand_behind_and_delisted_contracts_say_when():
+    (shib,) = bybit.parse_instruments(listed(symbol="SHIB1000USDT", baseCoin="SHIB1000"))
+    assert (shib.symbol, shib.multiplier) == ("SHIB", 1000)
+    (closed,) = bybit.parse_instruments(listed(status="Closed", deliveryTime="1738314000000"))
+    assert closed.delisted_ms == 1738314000000
+    (closed,) = bybit.parse_instruments(listed(status="Closed"))
+    assert closed.delisted_ms == T + HOUR_MS, "delisted before the answer, at an unknown time"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"contractType": "LinearFutures"},
+        {"settleCoin": "USDC"},
+        {"status": "PreLaunch"},
+        {"symbolType": "stock"},
+        {"symbolType": "commodity"},
+        {"symbolType": "a kind of next year"},
+    ],
+)
+def test_what_is_no_crypto_perpetual_in_usdt_is_left_out(changes):
+    assert bybit.parse_instruments(listed(**changes)) == []
+
+
+@pytest.mark.parametrize("changes", [{"baseCoin": ""}, {"launchTime": "1643007175"}, {"symbol": None}])
+def test_a_contract_that_cannot_be_read_is_not_half_read(changes):
+    with pytest.raises(BadPayload):
+        bybit.parse_instruments(listed(**changes))
+
+
+def test_the_list_goes_on_by_cursor_sent_decoded_then_by_status():
+    cursor = "first%3D0GUSDT%26last%3DMOCAUSDT"
+    ask = {"category": "linear", "limit": 1000}
+
+    def after(status, count, next_cursor):
+        return bybit.following(enveloped([{"status": status}] * count, nextPageCursor=next_cursor))
+
+    assert dict(EXCHANGE.instruments.params) == ask | {"status": "Trading"}
+    assert after("Trading", 1000, cursor) == ask | {"status": "Trading", "cursor": "first=0GUSDT&last=MOCAUSDT"}
+    assert after("Trading", 801, "") == ask | {"status": "Closed"}
+    assert after("Closed", 3, cursor) == ask | {"status": "Delivering"}, "a cursor after few rows leads nowhere"
+    assert after("Delivering", 3, cursor) is None
+    assert after("Delivering", 0, "") is None
+    with pytest.raises(BadPayload):
+        after("Settling", 1, "")
+
+
+def test_recorded_time():
+    (body,) = recorded("rest_server_time")
+    assert EXCHANGE.clock.parse(body) == 1775928345295
+
+
+def test_recorded_errors_are_refusals():
+    limit, wrong = recorded("rest_errors")
+    refusal = EXCHANGE.judge(answer(body=limit))
+    assert (refusal.error, refusal.retry_after_s, refusal.closes) == (RetryLater, 2.0, Closes.BUDGET)
+    refusal = EXCHANGE.judge(answer(body=wrong))
+    assert (refusal.error, refusal.closes) == (Refused, Closes.NOTHING)
+    assert "accountType only support UNIFIED." in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "text", "error", "wait_s", "closes"),
+    [
+        (403, None, "403, Access Too Frequent", RetryLater, 600, Closes.EXCHANGE),
+        (403, None, "<HTML>403 ERROR ... cloudfront", RetryLater, 300, Closes.EXCHANGE),
+        (200, 10009, "", RetryLater, 300, Closes.EXCHANGE),
+        (429, None, "", RetryLater, 2, Closes.BUDGET),
+        (200, 429, "", RetryLater, 2, Closes.BUDGET),
+        (502, None, "<html>", RetryLater, 5, Closes.NOTHING),
+        (200, 10000, "", RetryLater, 5, Closes.NOTHING),
+        (200, 10016, "", RetryLater, 5, Closes.NOTHING),
+        (200, 10001, "", Refused, 5, Closes.NOTHING),
+        (404, None, "", Refused, 5, Closes.NOTHING),
+        (200, 99999, "", BadPayload, 5, Closes.NOTHING),
+        (200, None, "<html>", BadPayload, 5, Closes.NOTHING),
+    ],
+)
+def test_refusals_close_what_they_concern(status, code, text, error, wait_s, closes):
+    body = None if code is None else {"retCode": code, "retMsg": "so", "result": {}, "retExtInfo": {}, "time": T}
+    refusal = EXCHANGE.judge(answer(status, body, text))
+    assert (refusal.error, refusal.closes) == (error, closes)
+    if error is RetryLater:
+        assert refusal.retry_after_s == wait_s
+
+
+@pytest.mark.parametrize(("reset_ms", "wait_s"), [(T + 7_000, 7), (T - 5_000, 2), (T + 900_000, 60), ("soon", 2)])
+def test_a_spent_limit_rests_until_the_time_in_the_header(reset_ms, wait_s):
+    sent = answer(429, X_Bapi_Limit_Reset_Timestamp=str(reset_ms))
+    assert EXCHANGE.judge(sent).retry_after_s == wait_s
+
+
+@pytest.mark.parametrize("body", [enveloped([]), {"retCode": 0}, {"retCode": "0"}, {"retCode": True}, [], 7, None])
+def test_only_the_code_zero_is_data(body):
+    is_good = isinstance(body, dict) and type(body["retCode"]) is int
+    assert (EXCHANGE.judge(answer(body=body)) is None) == is_good
+
+
+def test_values_are_per_coin_and_for_one_side():
+    candle = EXCHANGE.rest_feed("ohlcv").parse([str(T), "0.0047", "0.005", "0.0046", "0.00471", "12", "0.05"], PEPE)
+    assert candle == Candle(T, "0.0000047", "0.000005", "0.0000046", "0.00000471", "12000", "0.05")
+    assert EXCHANGE.rest_feed("oi").parse(INTEREST, PEPE).oi == "26336672"
+    odd = {"openInterest": "3", "timestamp": str(T)}
+    assert EXCHANGE.rest_feed("oi").parse(odd, PEPE).oi == "1500"
+    assert EXCHANGE.rest_feed("oi").parse(odd | {"singleOpenInterest": ""}, BTC).oi == "1.5"
+    ticker = TICKER | {"symbol": PEPE.name}
+    assert channel("oi").parse(ticker, PEPE) == [OpenInterest(T, "29058511.5", "1798002632.755")]
+    (event,) = channel("lq").parse([EVENT | {"s": PEPE.name, "v": "2000", "p": "0.005"}], PEPE)
+    assert event.lql == "10.000", "contract units times contract price is USD already"
+
+
+@pytest.mark.parametrize(
+    ("metric", "row", "expected"),
+    [
+        ("ohlcv", [str(T), "5", "5", "5", "5", "0", "0"], Candle(T, "5", "5", "5", "5", "0", "0")),
+        ("pfr", [str(T), "0", "0", "0", "0"], Premium(T, "0")),
+        ("fr", SETTLED | {"fundingRate": "0"}, Funding(T, "0")),
+        ("oi", INTEREST | {"openInterest": "0", "singleOpenInterest": "0"}, OpenInterest(T, "0")),
+    ],
+)
+def test_zero_is_a_value(metric, row, expected):
+    assert EXCHANGE.rest_feed(metric).parse(row, BTC) == expected
+
+
+def cut(row):
+    """Return rows that miss one member each."""
+    return [row[:-1]] if isinstance(row, list) else [{k: v for k, v in row.items() if k != gone} for gone in row]
+
+
+@pytest.mark.parametrize("metric", ROWS)
+def test_a_row_with_a_missing_value_is_bad(metric):
+    feed, page = EXCHANGE.rest_feed(metric), page_of("BTCUSDT")
+    named = {"symbol": "BTCUSDT", "category": "linear"} if metric in ("ohlcv", "pfr", "oi") else {}
+    assert len(feed.items(enveloped([ROWS[metric]], **named), page)) == 1
+    for row in cut(ROWS[metric]):
+        if metric == "oi" and "singleOpenInterest" not in row:
+            continue
+        with pytest.raises(BadPayload):
+            [feed.parse(item, BTC) for item in feed.items(enveloped([row], **named), page)]
+
+
+@pytest.mark.parametrize("bad", ["NaN", "-5", "", None, 1.5, "1e5", "1,5", [], True])
+def test_a_value_that_is_no_number_is_bad(bad):
+    for index in range(1, 7):
+        with pytest.raises(BadPayload):
+            bybit.parse_kline([*KLINE[:index], bad, *KLINE[index + 1 :]], BTC)
+    for name in ("openInterest", "singleOpenInterest"):
+        if not (name == "singleOpenInterest" and bad in ("", None, [])):
+            with pytest.raises(BadPayload):
+                bybit.parse_open_interest(INTEREST | {name: bad}, BTC)
+    for name in ("buyRatio", "sellRatio"):
+        with pytest.raises(BadPayload):
+            bybit.parse_ratio(SHARES | {name: bad}, BTC)
+    if bad != "-5":
+        with pytest.raises(BadPayload):
+            bybit.parse_funding(SETTLED | {"fundingRate": bad}, BTC)
+        with pytest.raises(BadPayload):
+            bybit.parse_premium([*PREMIUM[:4], bad], BTC)
+
+
+@pytest.mark.parametrize("stamp", [str(T // 1000), T * 1000, "soon", None, 0])
+def test_seconds_and_other_strange_times_are_bad(stamp):
+    for parse, row in ((bybit.parse_kline, [stamp, *KLINE[1:]]), (bybit.parse_premium, [stamp, *PREMIUM[1:]])):
+        with pytest.raises(BadPayload):
+            parse(row, BTC)
+    with pytest.raises(BadPayload):
+        bybit.parse_funding(SETTLED | {"fundingRateTimestamp": stamp}, BTC)
+    with pytest.raises(BadPayload):
+        bybit.parse_ratio(SHARES | {"timestamp": stamp}, BTC)
+
+
+def test_rows_of_another_shape_are_bad():
+    with pytest.raises(BadPayload):
+        bybit.parse_premium(KLINE, BTC)
+    with pytest.raises(BadPayload, match="between low and high"):
+        bybit.parse_kline([KLINE[0], "30720", *KLINE[2:]], BTC)
+    with pytest.raises(BadPayload, match="shares"):
+        bybit.parse_ratio(SHARES | {"buyRatio": "67.84", "sellRatio": "32.16"}, BTC)
+
+
+@pytest.mark.parametrize("metric", ROWS)
+def test_a_page_of_another_contract_is_bad(metric):
+    feed = EXCHANGE.rest_feed(metric)
+    named = {"symbol": "BTCUSDT", "category": "linear"} if metric in ("ohlcv", "pfr", "oi") else {}
+    with pytest.raises(BadPayload, match="ETHUSDT was asked for"):
+        feed.items(enveloped([ROWS[metric]], **named), page_of("ETHUSDT"))
+
+
+@pytest.mark.parametrize("metric", ROWS)
+@pytest.mark.parametrize("body", [{}, [], {"result": {}}, {"result": []}, {"result": {"list": {}}, "time": T}])
+def test_an_answer_without_a_list_is_bad(metric, body):
+    with pytest.raises(BadPayload):
+        EXCHANGE.rest_feed(metric).items(body, page_of("BTCUSDT"))
+
+
+def test_both_times_are_always_sent_and_the_largest_page():
+    page = page_of("BTCUSDT", T, T + HOUR_MS)
+    common = {"category": "linear", "symbol": "BTCUSDT"}
+    early, late = {"startTime": T - 1}, {"endTime": T + HOUR_MS - 1}
+    expected = {
+        "ohlcv": {"interval": "1", "start": T, "end": T + HOUR_MS - 1, "limit": 1000},
+        "pfr": {"interval": "1", "start": T, "end": T + HOUR_MS - 1, "limit": 1000},
+        "fr": {"startTime": T - 8 * HOUR_MS - 1, **late, "limit": 200},
+        "oi": {"intervalTime": "5min", "startTime": T, **late, "limit": 200},
+        "lsr": {"period": "5min", **early, **late, "limit": 500},
+    }
+    assert {feed.metric: feed.params(page) for feed in EXCHANGE.rest_feeds} == {
+        metric: common | params for metric, params in expected.items()
+    }
+
+
+def test_a_page_of_settlements_holds_no_more_of_them_than_an_answer():
+    feed = EXCHANGE.rest_feed("fr")
+    assert feed.page_rows * feed.interval_ms == (200 - 8) * HOUR_MS
+    assert feed.exact_pages
+    assert feed.sparse
+
+
+def test_recorded_candle_messages_are_open_and_a_confirmed_one_is_a_row():
+    for message in recorded("ws_kline"):
+        frame = bybit.route(message)
+        assert frame.topic == channel("ohlcv").topic(BTC) == "kline.1.BTCUSDT"
+        assert not frame.partial
+        assert channel("ohlcv").parse(frame.data, BTC) == []
+    confirmed = recorded("ws_kline")[0]["data"][0] | {"confirm": True}
+    row = Candle(1719667560000, "61030", "61030", "61015", "61029.9", "10.798", "658980.4245")
+    assert channel("ohlcv").parse([confirmed], BTC) == [row]
+    running = BAR | {"start": T + MINUTE_MS, "end": T + MINUTE_MS + 59_999, "confirm": False}
+    assert channel("ohlcv").parse([BAR, running], BTC) == [Candle(T, "2", "4", "1", "3", "10.5", "25.25")]
+
+
+@pytest.mark.parametrize("changes", [{"confirm": "true"}, {"interval": "5"}, {"end": T + 299_999}, {"volume": "-1"}])
+def test_a_candle_that_is_not_of_one_minute_is_bad(changes):
+    with pytest.raises(BadPayload):
+        channel("ohlcv").parse([BAR | changes], BTC)
+
+
+def test_recorded_tickers_merge_to_funding_and_open_interest():
+    frames = [bybit.route(message) for message in recorded("ws_tickers")]
+    assert [frame.partial for frame in frames] == [False, True, True, True, True, False]
+    assert {frame.topic for frame in frames} == {"tickers.BTCUSDT"}
+    state = dict(frames[0].data)
+    assert channel("ppr").parse(state, BTC) == [PredictedFunding(1715748762463, "0.00008055")]
+    assert channel("oi").parse(state, BTC) == [OpenInterest(1715748762463, "29058.511", "1798002632.755")]
+    state |= frames[1].data
+    assert channel("oi").parse(state, BTC) == [OpenInterest(1715748763063, "29058.511", "1797997111.635")]
+    state |= frames[4].data
+    assert channel("oi").parse(state, BTC)[0].oi_usd == "2625495106.91", "one side as sent, which is not quite the half"
+    assert channel("ppr").parse(state, BTC) == [PredictedFunding(1790134712383, "0.00008055")]
+
+
+def test_contracts_without_funding_have_no_estimate():
+    assert channel("ppr").parse(TICKER | {"fundingRate": ""}, BTC) == []
+
+
+def test_recorded_liquidations_have_the_side_of_the_position():
+    strk, ada, pippin = (bybit.route(message) for message in recorded("ws_all_liquidation"))
+    for frame, name, expected in (
+        (strk, "STRKUSDT", Liquidations(1791091285156, "107.685085", "0")),
+        (ada, "ADAUSDT", Liquidations(1786014946933, "0", "2536.9920")),
+        (pippin, "PIPPINUSDT", Liquidations(1740480207110, "0", "69.89776")),
+    ):
+        instrument = replace(BTC, name=name)
+        assert frame.topic == channel("lq").topic(instrument)
+        assert channel("lq").parse(frame.data, instrument) == [expected]
+    assert len(channel("lq").parse([EVENT, EVENT], BTC)) == 2, "equal events of a frame are two"
+    assert channel("lq").reduce is Reduce.SUM
+    assert not channel("lq").distinct
+
+
+@pytest.mark.parametrize("metric", EVENTS)
+def test_an_event_with_a_missing_value_or_of_another_contract_is_bad(metric):
+    event = EVENTS[metric][0] if isinstance(EVENTS[metric], list) else EVENTS[metric]
+    unused = {"timestamp", "openInterest", "openInterestValue", "fundingRate"} - {
+        "ppr": {"fundingRate"},
+        "oi": {"openInterest", "openInterestValue"},
+    }.get(metric, set())
+    for gone in set(event) - unused:
+        broken = {name: value for name, value in event.items() if name != gone}
+        with pytest.raises(BadPayload):
+            channel(metric).parse([broken] if isinstance(EVENTS[metric], list) else broken, BTC)
+    if metric != "ohlcv":
+        with pytest.raises(BadPayload, match="ETHUSDT was asked for"):
+            channel(metric).parse(EVENTS[metric], replace(BTC, name="ETHUSDT"))
+
+
+@pytest.mark.parametrize("changes", [{"S": "Long"}, {"v": "-1"}, {"p": "0"}, {"T": T // 1000}])
+def test_a_strange_liquidation_is_bad(changes):
+    with pytest.raises(BadPayload):
+        channel("lq").parse([EVENT | changes], BTC)
+
+
+def test_recorded_acks_and_pongs_are_passed_over_and_refusals_name_their_topic():
+    ack, pong, twice, unknown = (bybit.route(message) for message in recorded("ws_control"))
+    assert ack == pong == bybit.route({"op": "pong", "args": ["1791382800000"]})
+    assert (ack.topic, ack.data, ack.fault) == (None, None, None)
+    assert (twice.topic, twice.fault) == (
+        "orderbook.1.ETHUSDT",
+        "error:already subscribed,topic:orderbook.1.ETHUSDT",
+    )
+    assert (unknown.topic, unknown.data) == ("orderbook.50.NOPEUSDT", None)
+    assert bybit.route("what?").fault == "what?"
+    with pytest.raises(BadPayload):
+        bybit.route({"topic": "kline.1.BTCUSDT"})
+
+
+def test_topics_of_a_socket_stay_below_the_limit_of_characters():
+    (socket,) = EXCHANGE.sockets
+    longest = channel("lq").topic(replace(BTC, name="1000000BABYDOGEUSDT"))
+    assert socket.topics_per_socket * len(f'"{longest}",') <= 21_000
+    assert json.loads(socket.subscribe(["kline.1.BTCUSDT"], 7)) == {
+        "op": "subscribe",
+        "req_id": "7",
+        "args": ["kline.1.BTCUSDT"],
+    }
+    assert json.loads(socket.ping_text) == {"op": "ping"}
+
+
+def test_requests_stay_below_the_limit_that_bans():
+    (budget,) = EXCHANGE.budgets
+    assert (budget.limit, budget.period_ms) == (580, 5_000)
+    assert {feed.cost(feed.page_rows) for feed in EXCHANGE.rest_feeds} == {1}

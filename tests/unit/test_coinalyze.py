@@ -1,0 +1,382 @@
+"""Coinalyze's table: rows as the documentation shows them (no recorded answer exists), units, refusals, the key."""
+
+import json
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from fademoe.clock import HOUR_MS, MINUTE_MS
+from fademoe.errors import BadPayload, Refused, RetryLater
+from fademoe.exchanges import coinalyze
+from fademoe.exchanges.coinalyze import EXCHANGE
+from fademoe.feeds.spec import Answer, Closes, Instrument, Page
+from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding
+
+KEY = "0badc0de-1234"
+T = 1_791_382_800
+TS = T * 1000
+BTC = Instrument(exchange="coinalyze", code="c-bin", name="BTCUSDT_PERP.A", symbol="BTC")
+PEPE = replace(BTC, name="1000PEPEUSDT_PERP.A", symbol="PEPE", multiplier=1000)
+IN_QUOTE = replace(BTC, name="GALAUSDT_PERP.A", symbol="GALA", contract_value="0")
+CANDLE = {"t": T, "o": 83137.9, "h": 83155.7, "l": 83082.9, "c": 83084.9, "v": 102.437, "bv": 49.832}
+CANDLE |= {"tx": 4409, "btx": 2210}
+RATE = {"t": T, "o": 0.0052, "h": 0.01, "l": -0.0052, "c": 0.01}
+INTEREST = {"t": T, "o": 78621.542, "h": 78640.11, "l": 78598.2, "c": 78633.906}
+RATIO = {"t": T, "r": 1.1796, "l": 54.12, "s": 45.88}
+LIQUIDATION = {"t": T, "l": 15230.44, "s": 0}
+NOW = {"symbol": "BTCUSDT_PERP.A", "value": 78621.542, "update": TS + 34_764}
+ROWS = {"ohlcv": CANDLE, "fr": RATE, "ppr": RATE, "oi": INTEREST, "lsr": RATIO, "lq": LIQUIDATION}
+MARKET = {
+    "symbol": "BTCUSDT_PERP.A",
+    "exchange": "A",
+    "symbol_on_exchange": "BTCUSDT",
+    "base_asset": "BTC",
+    "quote_asset": "USDT",
+    "is_perpetual": True,
+    "margined": "STABLE",
+    "expire_at": None,
+    "oi_lq_vol_denominated_in": "BASE_ASSET",
+    "has_long_short_ratio_data": True,
+    "has_ohlcv_data": True,
+    "has_buy_sell_data": True,
+}
+
+
+def page(metric, instrument=BTC, rows=10):
+    feed = EXCHANGE.rest_feed(metric)
+    return feed, Page(instrument=instrument, start_ms=TS, end_ms=TS + rows * feed.interval_ms, limit=rows)
+
+
+def read(metric, row, instrument=BTC):
+    """Decode a row as the REST client does and parse it."""
+    return EXCHANGE.rest_feed(metric).parse(orjson.loads(json.dumps(row)), instrument)
+
+
+def answer(status=200, body=None, **headers):
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status=status, headers=sent, body=body, text=f"your key {KEY}", now_ms=TS)
+
+
+# numbers
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        (b"83137.9", "83137.9"),
+        (b"0", "0"),
+        (b"1.6939e-8", "0.000000016939"),
+        (b"-0.00031517", "-0.00031517"),
+        (b"123456789012.345", "123456789012.345"),
+        (b"21897510000000", "21897510000000"),
+        (b"2.5e+20", "250000000000000000000"),
+        (b"1e-7", "0.0000001"),
+        (b"12.0", "12.0"),
+    ],
+)
+def test_json_numbers_become_decimals_without_exponent(sent, text):
+    assert coinalyze.exact(orjson.loads(sent)) == text
+
+
+@pytest.mark.parametrize("value", ["1.5", None, True, [], {}, float("nan"), float("inf")])
+def test_what_is_no_json_number_is_bad(value):
+    with pytest.raises(BadPayload):
+        coinalyze.exact(value)
+
+
+# rows
+
+
+def test_a_candle_has_coins_trades_and_takers_buys_and_no_quote_volume():
+    assert read("ohlcv", CANDLE) == Candle(
+        TS, "83137.9", "83155.7", "83082.9", "83084.9", "102.437", n=4409, tbv="49.832", qv=None
+    )
+
+
+def test_a_market_of_thousands_is_told_per_coin():
+    row = CANDLE | {"o": 0.0043724, "h": 0.0043738, "l": 4.3714e-3, "c": 0.0043734, "v": 695969831, "bv": 195741514.5}
+    assert read("ohlcv", row, PEPE) == Candle(
+        TS,
+        "0.0000043724",
+        "0.0000043738",
+        "0.0000043714",
+        "0.0000043734",
+        "695969831000",
+        n=4409,
+        tbv="195741514500",
+    )
+    assert read("oi", INTEREST, PEPE).oi == "78621542"
+
+
+def test_a_quiet_minute_is_zero_and_zeros_beside_a_volume_are_none():
+    still = {"o": 5, "h": 5, "l": 5, "c": 5, "bv": 0, "tx": 0, "btx": 0}
+    assert read("ohlcv", {"t": T, "v": 0, **still}) == Candle(TS, "5", "5", "5", "5", "0", n=0, tbv="0")
+    assert read("ohlcv", {"t": T, "v": 7, **still}) == Candle(TS, "5", "5", "5", "5", "7", n=None, tbv=None)
+    assert read("ohlcv", {"t": T, "v": 7, **still, "bv": 3}).tbv == "3"
+    assert read("ohlcv", CANDLE | {"bv": 0, "btx": 0}).tbv == "0"
+
+
+def test_funding_is_the_close_and_open_interest_the_open_of_its_bucket():
+    assert read("fr", RATE) == Funding(TS, "0.01", None)
+    assert read("ppr", RATE | {"c": -0.0052}) == PredictedFunding(TS, "-0.0052")
+    assert read("oi", INTEREST) == OpenInterest(TS, "78621.542", None)
+    assert read("fr", {"t": T, "o": 0, "h": 0, "l": 0, "c": 0}).fr == "0"
+
+
+def test_longs_and_shorts_keep_their_sides():
+    assert read("lq", LIQUIDATION) == Liquidations(TS, "15230.44", "0")
+    assert read("lq", {"t": T, "l": 0, "s": 3}, PEPE) == Liquidations(TS, lql="0", lqs="3")
+
+
+@pytest.mark.parametrize(
+    ("longs", "shorts", "ratio"),
+    [(54.12, 45.88, 1.1796), (0.5412, 0.4588, 1.1796), (0.67, 0.33, 2.0123), (0, 100, 0), (50, 50, 1)],
+)
+def test_the_ratio_is_that_of_its_shares(longs, shorts, ratio):
+    row = {"t": T, "r": ratio, "l": longs, "s": shorts}
+    assert read("lsr", row) == LongShortRatio(TS, str(ratio))
+
+
+@pytest.mark.parametrize(("longs", "shorts", "ratio"), [(45.88, 54.12, 1.1796), (100, 0, 0), (54.12, 45.88, 0.5412)])
+def test_a_ratio_that_is_not_that_of_its_shares_is_bad(longs, shorts, ratio):
+    with pytest.raises(BadPayload, match="is not"):
+        read("lsr", {"t": T, "r": ratio, "l": longs, "s": shorts})
+
+
+@pytest.mark.parametrize(("metric", "name"), [(metric, name) for metric, row in ROWS.items() for name in row])
+def test_a_row_with_a_bad_member_is_bad(metric, name):
+    row = ROWS[metric]
+    wrong = ["1", None, True, [], "NaN", float("nan")]
+    for bad in [row | {name: value} for value in wrong] + [{key: row[key] for key in row if key != name}]:
+        with pytest.raises(BadPayload):
+            EXCHANGE.rest_feed(metric).parse(bad, BTC)
+
+
+@pytest.mark.parametrize("metric", ROWS)
+@pytest.mark.parametrize("t", [TS, T * 1_000_000, T + 0.5, -T, 0])
+def test_a_row_with_a_time_that_is_no_second_is_bad(metric, t):
+    with pytest.raises(BadPayload):
+        read(metric, ROWS[metric] | {"t": t})
+
+
+@pytest.mark.parametrize(
+    ("metric", "change"),
+    [
+        ("ohlcv", {"v": -1}),
+        ("ohlcv", {"bv": -0.5}),
+        ("ohlcv", {"tx": 1.5}),
+        ("ohlcv", {"tx": -1}),
+        ("ohlcv", {"c": 0}),
+        ("ohlcv", {"l": 84000}),
+        ("ohlcv", {"h": 83000}),
+        ("fr", {"h": -1}),
+        ("oi", {"o": -5, "l": -6}),
+        ("oi", {"l": -6}),
+        ("lsr", {"r": -1.1796, "l": -54.12}),
+        ("lq", {"l": -1}),
+    ],
+)
+def test_impossible_values_are_bad(metric, change):
+    with pytest.raises(BadPayload):
+        read(metric, ROWS[metric] | change)
+
+
+# requests and answers
+
+
+@pytest.mark.parametrize("metric", ROWS)
+def test_a_page_is_asked_for_in_inclusive_seconds(metric):
+    feed, asked = page(metric)
+    params = feed.params(asked)
+    assert (params["symbols"], params["from"], params["to"]) == ("BTCUSDT_PERP.A", T, asked.end_ms // 1000 - 1)
+    interval = {MINUTE_MS: "1min", 5 * MINUTE_MS: "5min", HOUR_MS: "1hour"}[feed.interval_ms]
+    assert params["interval"] == interval
+    assert params.get("convert_to_usd") == {"oi": "false", "lq": "true"}.get(metric)
+    assert feed.exact_pages and feed.history_ms == 1500 * feed.interval_ms
+    assert (feed.cost(1), feed.cost(1500)) == (1, 1)
+
+
+def test_rows_are_those_of_the_market_that_was_asked():
+    feed, asked = page("oi")
+    assert feed.items([], asked) == []
+    assert feed.items([{"symbol": "BTCUSDT_PERP.A", "history": []}], asked) == []
+    assert feed.items([{"symbol": "BTCUSDT_PERP.A", "history": [INTEREST]}], asked) == [INTEREST]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [{"symbol": "ETHUSDT_PERP.A", "history": [INTEREST]}],
+        [{"symbol": "ETHUSDT_PERP.A", "history": []}],
+        [{"symbol": "BTCUSDT_PERP.A", "history": [INTEREST]}, {"symbol": "ETHUSDT_PERP.A", "history": []}],
+        [{"symbol": "BTCUSDT_PERP.A"}],
+        [{"history": [INTEREST]}],
+        [{"symbol": "BTCUSDT_PERP.A", "history": {}}],
+        [INTEREST],
+        [[T, 1, 2, 3, 4]],
+        {"message": "no"},
+        None,
+        "[]",
+    ],
+)
+def test_an_answer_of_another_market_or_shape_is_bad(body):
+    feed, asked = page("oi")
+    with pytest.raises(BadPayload):
+        feed.items(body, asked)
+
+
+@pytest.mark.parametrize("metric", ROWS)
+def test_sizes_in_quote_currency_are_not_taken_for_coins(metric):
+    feed, asked = page(metric, IN_QUOTE)
+    if metric in ("ohlcv", "oi"):
+        with pytest.raises(Refused, match="quote currency"):
+            feed.params(asked)
+    else:
+        assert feed.params(asked)["symbols"] == "GALAUSDT_PERP.A"
+
+
+def test_polls_read_the_value_of_now():
+    interest, estimate = EXCHANGE.poll_feeds
+    assert interest.params([BTC, PEPE]) == {
+        "symbols": "BTCUSDT_PERP.A,1000PEPEUSDT_PERP.A",
+        "convert_to_usd": "false",
+    }
+    assert estimate.params([BTC]) == {"symbols": "BTCUSDT_PERP.A"}
+    assert interest.items([NOW]) == [("BTCUSDT_PERP.A", NOW)]
+    assert interest.parse(NOW, BTC) == OpenInterest(TS + 34_764, "78621.542")
+    assert interest.parse(NOW, PEPE).oi == "78621542"
+    assert interest.parse(NOW, IN_QUOTE) is None
+    assert estimate.parse(NOW | {"value": -1e-7}, BTC) == PredictedFunding(TS + 34_764, "-0.0000001")
+    for feed in EXCHANGE.poll_feeds:
+        assert feed.cost * feed.batch <= EXCHANGE.budget(feed.budget).burst
+
+
+@pytest.mark.parametrize("change", [{"update": T}, {"update": None}, {"value": "1"}, {"value": None}])
+def test_a_bad_value_of_now_is_bad(change):
+    for feed in EXCHANGE.poll_feeds:
+        with pytest.raises(BadPayload):
+            feed.parse(NOW | change, BTC)
+
+
+# markets
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, ("c-bin", "BTC", 1, "1")),
+        ({"symbol": "BTCUSDT.6", "exchange": "6"}, ("c-byb", "BTC", 1, "1")),
+        (
+            {"symbol": "BTCUSDT_PERP.3", "exchange": "3", "symbol_on_exchange": "BTC-USDT-SWAP"},
+            ("c-okx", "BTC", 1, "1"),
+        ),
+        ({"base_asset": "1000PEPE", "symbol_on_exchange": "1000PEPEUSDT"}, ("c-bin", "PEPE", 1000, "1")),
+        ({"base_asset": "SHIB1000", "symbol_on_exchange": "SHIB1000USDT"}, ("c-bin", "SHIB", 1000, "1")),
+        ({"base_asset": "1MBABYDOGE", "symbol_on_exchange": "1MBABYDOGEUSDT"}, ("c-bin", "BABYDOGE", 1_000_000, "1")),
+        ({"base_asset": "1INCH", "symbol_on_exchange": "1INCHUSDT"}, ("c-bin", "1INCH", 1, "1")),
+        ({"base_asset": "mEME", "symbol_on_exchange": "MEMEUSDT"}, ("c-bin", "MEME", 1, "1")),
+        ({"oi_lq_vol_denominated_in": "QUOTE_ASSET"}, ("c-bin", "BTC", 1, "0")),
+    ],
+)
+def test_markets_become_instruments_under_the_code_of_their_exchange(change, expected):
+    [found] = coinalyze.parse_instruments([MARKET | change])
+    assert (found.code, found.symbol, found.multiplier, found.contract_value) == expected
+    assert found.name == (MARKET | change)["symbol"]
+    assert (found.exchange, found.listed_ms, found.delisted_ms) == ("coinalyze", None, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"symbol": "BTCUSDT_PERP.Y", "exchange": "Y"},
+        {"is_perpetual": False, "expire_at": 1_798_185_600},
+        {"quote_asset": "USDC"},
+        {"quote_asset": "USD", "margined": "COIN"},
+        {"base_asset": "PEPE", "symbol_on_exchange": "1000PEPEUSDT"},
+        {"base_asset": "SHIB", "symbol_on_exchange": "SHIB1000USDT"},
+        {"base_asset": "BABYDOGE", "symbol_on_exchange": "1MBABYDOGEUSDT"},
+    ],
+)
+def test_other_markets_and_those_whose_unit_is_in_doubt_are_left_out(change):
+    assert [each.symbol for each in coinalyze.parse_instruments([MARKET | change, MARKET])] == ["BTC"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        [MARKET | {"quote_asset": "USDC"}],
+        [MARKET, MARKET | {"oi_lq_vol_denominated_in": "CONTRACTS"}],
+        [MARKET, MARKET | {"exchange": "NaN"}],
+        [MARKET, MARKET | {"exchange": "6"}],
+        [MARKET, {name: MARKET[name] for name in MARKET if name != "base_asset"}],
+        [MARKET, {name: MARKET[name] for name in MARKET if name != "is_perpetual"}],
+        [MARKET, "BTCUSDT_PERP.A"],
+        {"message": "no"},
+    ],
+)
+def test_a_list_that_is_none_is_bad(body):
+    with pytest.raises(BadPayload):
+        coinalyze.parse_instruments(body)
+
+
+# refusals and the key
+
+
+@pytest.mark.parametrize(
+    ("sent", "wait_s"),
+    [("12", 12), ("12.001", 13), ("0.2", 1), ("0", 1), ("", 60), ("soon", 60), ("-3", 60), ("nan", 60), (None, 60)],
+)
+def test_too_many_calls_close_the_budget_for_the_whole_seconds_that_are_asked(sent, wait_s):
+    refusal = coinalyze.judge(answer(429, Retry_After=sent) if sent is not None else answer(429))
+    assert (refusal.error, refusal.closes, refusal.retry_after_s) == (RetryLater, Closes.BUDGET, wait_s)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, [], None),
+        (200, [{"symbol": "x", "history": []}], None),
+        (200, None, BadPayload),
+        (200, {"message": "Internal error"}, BadPayload),
+        (400, {"message": "bad interval"}, Refused),
+        (401, {"message": "bad key"}, Refused),
+        (404, None, Refused),
+        (302, None, Refused),
+        (403, None, RetryLater),
+        (418, None, RetryLater),
+        (451, None, RetryLater),
+        (500, None, RetryLater),
+        (502, None, RetryLater),
+        (503, {"message": "busy"}, RetryLater),
+    ],
+)
+def test_what_an_answer_means_is_told_by_its_status_and_never_repeats_its_text(status, body, error):
+    refusal = coinalyze.judge(answer(status, body))
+    assert (refusal and refusal.error) == error
+    assert KEY not in str(refusal)
+
+
+def test_a_key_that_is_not_accepted_names_its_setting():
+    assert "FADEMOE_COINALYZE_KEY" in coinalyze.judge(answer(401)).message
+
+
+def test_the_key_is_a_header():
+    assert EXCHANGE.needs_key
+    assert EXCHANGE.headers(KEY) == {"api_key": KEY}
+
+
+@pytest.mark.parametrize("key", ["", f"{KEY}\n", f" {KEY}", f"{KEY} x", f"{KEY}é", f"{KEY}\x00"])
+def test_a_key_that_no_header_can_carry_is_refused_without_being_told(key):
+    with pytest.raises(Refused, match="FADEMOE_COINALYZE_KEY") as caught:
+        EXCHANGE.headers(key)
+    assert KEY not in str(caught.value)
+
+
+def test_the_budget_is_forty_calls_in_any_minute_and_leaves_most_of_it_to_the_refill():
+    budget = EXCHANGE.budget("key")
+    assert (budget.limit, budget.period_ms) == (40, MINUTE_MS)
+    assert budget.limit - 2 * budget.burst >= 36
+    assert EXCHANGE.clock is None
+    assert set(EXCHANGE.perpspecs()) == {f"{code}-{metric}" for code in ("c-bin", "c-byb", "c-okx") for metric in ROWS}

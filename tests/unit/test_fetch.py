@@ -1,0 +1,172 @@
+"""The engine, against a made-up feed."""
+
+from dataclasses import replace
+
+import pytest
+
+from fademoe.clock import DAY_MS, MINUTE_MS, Window
+from fademoe.errors import BadPayload, RetryLater
+from fademoe.feeds.parse import records, to_ms
+from fademoe.feeds.spec import Instrument, Order, RestFeed
+from fademoe.jobs.fetch import confirm_holes, fetch, pages
+from fademoe.metrics import Premium
+from fademoe.stop import Stopped
+
+START = 1_767_225_600_000
+ACME = Instrument(exchange="acme", code="acm", name="BTC-PERP", symbol="BTC")
+FEED = RestFeed(
+    metric="pfr",
+    path="/v1/premium",
+    budget="ip",
+    costs=((10, 1), (100, 2), (1000, 50)),
+    params=lambda page: {"from": page.start_ms, "to": page.end_ms - 1, "limit": page.limit},
+    items=lambda body, page: records(body),
+    parse=lambda item, instrument: Premium(to_ms(item[0]), item[1]),
+    source="made up",
+)
+
+
+class Acme:
+    """An exchange that has the given minutes."""
+
+    def __init__(self, minutes, order=Order.OLDEST_FIRST, most=10_000):
+        self.minutes = minutes
+        self.order = order
+        self.most = most
+        self.requests = []
+        self.cost = 0
+
+    def get(self, path, params, cost):
+        self.requests.append((params["from"], params["to"]))
+        self.cost += cost
+        rows = [[m, str(m % 7)] for m in sorted(self.minutes) if params["from"] <= m <= params["to"]]
+        limit = min(params["limit"], self.most)
+        if self.order is Order.NEWEST_FIRST:
+            return rows[::-1][:limit]
+        return rows[:limit]
+
+
+def minutes(count, start=START):
+    return [start + i * MINUTE_MS for i in range(count)]
+
+
+def test_the_page_size_is_the_one_with_most_rows_per_cost():
+    assert FEED.page_rows == 100
+    assert FEED.cost(10) == 1
+    assert FEED.cost(11) == 2
+    with pytest.raises(ValueError, match="more than a page"):
+        FEED.cost(1001)
+
+
+def test_pages_tile_the_window():
+    window = Window(START, START + 250 * MINUTE_MS)
+    spans = pages(FEED, window)
+    assert [span.end_ms - span.start_ms for span in spans] == [100 * MINUTE_MS, 100 * MINUTE_MS, 50 * MINUTE_MS]
+    assert (spans[0].start_ms, spans[-1].end_ms) == window
+
+
+def test_every_row_of_the_window_comes_once_and_none_of_outside():
+    acme = Acme(minutes(500, START - 100 * MINUTE_MS))
+    window = Window(START, START + 250 * MINUTE_MS)
+    fetched = fetch(FEED, ACME, [window], acme.get)
+    assert [row.ts for row in fetched.ordered()] == minutes(250)
+    assert fetched.answered == [window]
+    assert len(acme.requests) == 3
+    assert acme.cost == 6
+
+
+@pytest.mark.parametrize("order", list(Order))
+@pytest.mark.parametrize("most", [7, 100])
+def test_a_feed_whose_answers_hold_fewer_rows_than_asked_is_drained(order, most):
+    feed = replace(FEED, exact_pages=False, order=order)
+    acme = Acme(minutes(250), order, most)
+    window = Window(START, START + 250 * MINUTE_MS)
+    fetched = fetch(feed, ACME, [window], acme.get)
+    assert [row.ts for row in fetched.ordered()] == minutes(250)
+
+
+def test_an_error_keeps_what_was_answered_before():
+    acme = Acme(minutes(250))
+
+    def get(path, params, cost):
+        if len(acme.requests) == 2:
+            raise RetryLater("busy", retry_after_s=1)
+        return acme.get(path, params, cost)
+
+    fetched = fetch(FEED, ACME, [Window(START, START + 250 * MINUTE_MS)], get)
+    assert isinstance(fetched.failed, RetryLater)
+    assert fetched.answered == [Window(START, START + 200 * MINUTE_MS)]
+    assert len(fetched.rows) == 200
+
+
+def test_holes_are_asked_for_twice_and_then_believed():
+    gone = {START + 3 * MINUTE_MS, START + 4 * MINUTE_MS, START + 150 * MINUTE_MS}
+    acme = Acme([m for m in minutes(250) if m not in gone])
+    window = Window(START, START + 250 * MINUTE_MS)
+    fetched = fetch(FEED, ACME, [window], acme.get)
+    holes = confirm_holes(FEED, ACME, fetched, START + DAY_MS, acme.get)
+    assert holes == [
+        Window(START + 3 * MINUTE_MS, START + 5 * MINUTE_MS),
+        Window(START + 150 * MINUTE_MS, START + 151 * MINUTE_MS),
+    ]
+    assert fetched.answered == [window]
+    assert len(acme.requests) == 5
+
+
+def test_a_hole_that_fills_on_the_second_question_is_none():
+    acme = Acme([m for m in minutes(100) if m != START + 7 * MINUTE_MS])
+    fetched = fetch(FEED, ACME, [Window(START, START + 100 * MINUTE_MS)], acme.get)
+    acme.minutes = minutes(100)
+    assert confirm_holes(FEED, ACME, fetched, START + DAY_MS, acme.get) == []
+    assert [row.ts for row in fetched.ordered()] == minutes(100)
+
+
+def test_a_young_hole_stays_missing():
+    acme = Acme([m for m in minutes(100) if m != START + 95 * MINUTE_MS])
+    window = Window(START, START + 100 * MINUTE_MS)
+    fetched = fetch(FEED, ACME, [window], acme.get)
+    assert confirm_holes(FEED, ACME, fetched, START + 98 * MINUTE_MS, acme.get) == []
+    young = START + 95 * MINUTE_MS
+    assert fetched.answered == [Window(START, young), Window(young + MINUTE_MS, window.end_ms)]
+
+
+def test_after_a_stop_only_ranges_without_holes_count_as_answered():
+    acme = Acme([m for m in minutes(200) if m != START + 7 * MINUTE_MS])
+
+    def get(path, params, cost):
+        if acme.requests:
+            raise Stopped
+        return acme.get(path, params, cost)
+
+    fetched = fetch(FEED, ACME, [Window(START, START + 200 * MINUTE_MS)], get)
+    assert confirm_holes(FEED, ACME, fetched, START + DAY_MS, get) == []
+    assert isinstance(fetched.failed, Stopped)
+    hole = START + 7 * MINUTE_MS
+    assert fetched.answered == [Window(START, hole), Window(hole + MINUTE_MS, START + 100 * MINUTE_MS)]
+
+
+def test_a_sparse_feed_has_no_holes():
+    feed = replace(FEED, sparse=True)
+    acme = Acme(minutes(3))
+    fetched = fetch(feed, ACME, [Window(START, START + 100 * MINUTE_MS)], acme.get)
+    assert confirm_holes(feed, ACME, fetched, START + DAY_MS, acme.get) == []
+    assert len(acme.requests) == 1
+
+
+def test_a_page_with_no_row_of_the_window_is_a_bad_payload():
+    fetched = fetch(FEED, ACME, [Window(START, START + 100 * MINUTE_MS)], lambda *_: [[START - MINUTE_MS, "1"]])
+    assert isinstance(fetched.failed, BadPayload)
+    assert "none of 1 rows" in str(fetched.failed)
+    assert fetched.rows == {}
+
+
+@pytest.mark.parametrize("item", [[1767225600, "1"], ["x", "1"], [START + 1, "1"]])
+def test_a_bad_row_spoils_its_page_and_says_where(item):
+    fetched = fetch(FEED, ACME, [Window(START, START + 100 * MINUTE_MS)], lambda *_: [[START, "1"], item])
+    error = fetched.failed
+    assert isinstance(error, BadPayload)
+    assert error.exchange == "acme"
+    assert error.request.startswith("/v1/premium")
+    assert error.body == str(item)
+    assert fetched.rows == {}
+    assert fetched.answered == []

@@ -1,0 +1,87 @@
+"""Who may import whom: only lower layers, and no exchange's name outside its own module."""
+
+import ast
+import re
+from pathlib import Path
+
+import fademoe
+from fademoe.feeds import registry
+
+ROOT = Path(fademoe.__file__).parent
+LAYERS = (  # lowest first; a module may import what lies below its own entry, and its own package
+    ("errors", "clock", "logs"),
+    ("settings", "stop"),
+    ("metrics", "derived"),
+    ("feeds",),
+    ("exchanges",),
+    ("limits", "store"),
+    ("rest",),
+    ("instruments", "context"),
+    ("web", "jobs", "streams", "simulator", "embedded"),
+    ("lifecycle",),
+    ("commands",),
+    ("__main__",),
+)
+NOT_FOR_WEB = ("rest", "limits", "jobs", "streams")
+
+
+def part_of(module: str) -> str:
+    name = module.split(".")[1] if "." in module else "__init__"
+    return re.sub(r"^(embedded|lifecycle)_\w+$", r"\1", name)
+
+
+def layer_of(part: str) -> int:
+    return next(level for level, parts in enumerate(LAYERS) if part in parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("fademoe.")}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "fademoe":
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= set(names) if node.module == "fademoe" else {node.module}
+    return found
+
+
+def modules() -> list[tuple[str, Path]]:
+    paths = sorted(path for path in ROOT.rglob("*.py"))
+    return [(".".join(("fademoe", *path.relative_to(ROOT).with_suffix("").parts)), path) for path in paths]
+
+
+def test_modules_import_only_lower_layers():
+    wrong = []
+    for name, path in modules():
+        part = part_of(name)
+        if part == "__init__":
+            continue
+        for target in imports_of(path):
+            below = part_of(target)
+            if below in ("__init__", "__version__", part):
+                continue
+            if layer_of(below) >= layer_of(part) or (part == "web" and below in NOT_FOR_WEB):
+                wrong.append(f"{name} imports {target}")
+            if below == "exchanges":
+                wrong.append(f"{name} imports the exchange {target}")
+    assert not wrong
+
+
+def test_no_import_inside_a_function():
+    late = []
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                inner = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
+                late += [f"{name}:{n.lineno}" for n in inner]
+    assert not late
+
+
+def test_no_exchange_is_named_outside_its_module():
+    found = []
+    for name, path in modules():
+        if part_of(name) in ("exchanges", "simulator"):
+            continue
+        text = path.read_text(encoding="utf-8").lower()
+        found += [f"{name}: {exchange}" for exchange in registry.names() if re.search(rf"\b{exchange}\b", text)]
+    assert not found

@@ -1,0 +1,126 @@
+"""Samples and events become minutes only when those were watched."""
+
+import pytest
+
+from fademoe.clock import MINUTE_MS
+from fademoe.feeds.spec import Instrument, Reduce, StreamFeed
+from fademoe.metrics import Liquidations, PredictedFunding
+from fademoe.store.coverage import Series
+from fademoe.streams.buffer import Buffer, to_batches
+from fademoe.streams.minutes import GRACE_MS, Item, Minutes, Route
+from fademoe.streams.spill import Spill
+
+START = 1_767_225_600_000
+BTC = Instrument(exchange="acme", code="acm", name="BTCUSDT", symbol="BTC")
+
+
+def route(metric, reduce, **options):
+    feed = StreamFeed(
+        metric=metric,
+        socket="s",
+        topic=lambda i: i.name,
+        parse=lambda d, i: [],
+        source="made up",
+        reduce=reduce,
+        **options,
+    )
+    return Route(feed, Series(f"acm-{metric}", "BTC"), BTC)
+
+
+LAST = route("ppr", Reduce.LAST)
+SUM = route("lq", Reduce.SUM)
+
+
+def rows(items):
+    return [(item.ts - START, item.row and item.row[1:]) for item in items]
+
+
+def test_the_last_sample_of_a_minute_is_its_row():
+    minutes = Minutes([LAST])
+    minutes.watch_from(START)
+    for at, value in ((1_000, "0.1"), (59_000, "0.3"), (30_000, "0.2"), (61_000, "0.4")):
+        minutes.add(LAST, PredictedFunding(START + at, value))
+    end = START + MINUTE_MS
+    assert minutes.close(end + GRACE_MS - 1, end + 60_000) == []
+    assert minutes.close(end + GRACE_MS, end - 1) == [], "nothing proves that the connection was alive to the end"
+    assert rows(minutes.close(end + GRACE_MS, end)) == [(0, ("0.3",))]
+    assert rows(minutes.close(end + MINUTE_MS + GRACE_MS, end + MINUTE_MS)) == [(MINUTE_MS, ("0.4",))]
+
+
+def test_a_minute_whose_end_was_not_watched_has_no_last_sample():
+    minutes = Minutes([LAST])
+    minutes.watch_from(START)
+    minutes.add(LAST, PredictedFunding(START + 1_000, "0.1"))
+    minutes.watch_from(None)
+    minutes.watch_from(START + 2 * MINUTE_MS)
+    assert minutes.close(START + 3 * MINUTE_MS, START + 3 * MINUTE_MS) == []
+
+
+def test_events_are_summed_exactly_and_quiet_minutes_are_known_as_watched():
+    minutes = Minutes([SUM])
+    minutes.watch_from(START - 1)
+    minutes.add(SUM, Liquidations(START + 5, "0.1", "0"))
+    minutes.add(SUM, Liquidations(START + 5, "0.1", "0"))
+    minutes.add(SUM, Liquidations(START + 9, "0", "1234567890.000000001"))
+    items = minutes.close(START + 2 * MINUTE_MS + GRACE_MS, START + 2 * MINUTE_MS)
+    assert rows(items) == [(0, ("0.2", "1234567890.000000001")), (MINUTE_MS, None)]
+
+
+def test_repeated_events_of_a_distinct_feed_count_once():
+    distinct = route("lq", Reduce.SUM, distinct=True)
+    minutes = Minutes([distinct])
+    minutes.watch_from(START)
+    for _ in range(3):
+        minutes.add(distinct, Liquidations(START + 5, "0.1", "0"))
+    assert rows(minutes.close(START + MINUTE_MS + GRACE_MS, START + MINUTE_MS)) == [(0, ("0.1", "0"))]
+
+
+@pytest.mark.parametrize("since", [1, 30_000])
+def test_a_minute_watched_in_part_has_no_sum(since):
+    minutes = Minutes([SUM])
+    minutes.watch_from(START + since)
+    minutes.add(SUM, Liquidations(START + 40_000, "1", "0"))
+    minutes.add(SUM, Liquidations(START + 70_000, "2", "0"))
+    items = minutes.close(START + 2 * MINUTE_MS + GRACE_MS, START + 2 * MINUTE_MS)
+    assert rows(items) == [(MINUTE_MS, ("2", "0"))]
+    assert minutes.late == 1
+
+
+def test_of_doubles_the_first_counts_and_every_watched_minute_is_covered():
+    series = LAST.series
+    items = [
+        Item(LAST.feed, series, START, PredictedFunding(START, "1")),
+        Item(LAST.feed, series, START, PredictedFunding(START, "2")),
+        Item(SUM.feed, SUM.series, START, None),
+    ]
+    batches, answers = to_batches(items)
+    assert [[row for _, row in batch.rows] for batch in batches] == [[PredictedFunding(START, "1")]]
+    assert {answer.series for answer in answers} == {series, SUM.series}
+
+
+def test_a_full_buffer_drops_the_oldest_and_counts_them():
+    buffer = Buffer(most=3)
+    items = [Item(LAST.feed, LAST.series, START + n, None) for n in range(5)]
+    buffer.put(items[:2])
+    taken = buffer.take()
+    buffer.put(items[2:4])
+    buffer.put_back(taken)
+    assert [item.ts - START for item in buffer.take()] == [1, 2, 3]
+    assert buffer.dropped == 1
+
+
+def test_spilled_rows_come_back_as_they_were(tmp_path):
+    spill = Spill(tmp_path / "deep" / "x.jsonl", [LAST.feed, SUM.feed])
+    assert not spill
+    items = [
+        Item(LAST.feed, LAST.series, START, PredictedFunding(START, "0.000010")),
+        Item(SUM.feed, Series("acm-lq", "币安人生"), START, None),
+    ]
+    spill.write(items[:1])
+    spill.write(items[1:])
+    with (tmp_path / "deep" / "x.jsonl").open("a") as file:
+        file.write('["ppr", "1m", "acm-')  # cut off by a crash
+    assert spill
+    assert spill.read() == items
+    spill.clear()
+    assert not spill

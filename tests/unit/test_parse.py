@@ -1,0 +1,84 @@
+"""Readers of single values."""
+
+from decimal import Decimal
+
+import pytest
+
+from fademoe.errors import BadPayload
+from fademoe.feeds import parse
+
+BAD_NUMBERS = [None, 1.5, 3, True, "", " 1", "NaN", "Infinity", "1e5", "0x10", "1,5", "--1", "１", "1.", [], "1\n"]
+
+
+@pytest.mark.parametrize("value", BAD_NUMBERS)
+def test_what_is_not_a_decimal_string_is_a_bad_payload(value):
+    for read in (parse.number, parse.amount, parse.price):
+        with pytest.raises(BadPayload):
+            read(value)
+
+
+def test_digits_are_kept():
+    assert parse.number("-0.00042931") == "-0.00042931"
+    assert parse.amount("8514292.61220") == "8514292.61220"
+    assert parse.price("0.0000100") == "0.0000100"
+
+
+def test_amounts_are_not_negative_and_prices_not_zero():
+    with pytest.raises(BadPayload):
+        parse.amount("-1")
+    for zero in ("0", "0.000"):
+        assert parse.amount(zero) == zero
+        with pytest.raises(BadPayload):
+            parse.price(zero)
+
+
+@pytest.mark.parametrize("value", [1767225600, 1767225600000000, "x", None, True, 1.7e12, -1])
+def test_times_in_other_units_are_bad(value):
+    with pytest.raises(BadPayload):
+        parse.to_ms(value)
+
+
+def test_times_are_read_from_integers_and_digits():
+    assert parse.to_ms(1767225600000) == parse.to_ms("1767225600000") == 1767225600000
+
+
+@pytest.mark.parametrize("value", ["0", "0.00", "12.5", "-0.5", "1234.5600", "0.0123", "100", "-7", "83137.90"])
+@pytest.mark.parametrize("power", [-6, -3, 0, 3, 6])
+def test_shift_is_exact(value, power):
+    shifted = parse.shift(value, power)
+    assert Decimal(shifted) == Decimal(value).scaleb(power)
+    assert "E" not in shifted.upper()
+    assert not shifted.lstrip("-").startswith("00")
+
+
+def test_candles_must_be_ordered():
+    parse.check_candle("1.0", "2", "0.5", "2.0")
+    for o, h, low, c in (("3", "2", "1", "2"), ("1", "2", "1.5", "2"), ("1", "2", "1", "2.1")):
+        with pytest.raises(BadPayload):
+            parse.check_candle(o, h, low, c)
+
+
+@pytest.mark.parametrize(
+    ("base", "coin", "multiplier"),
+    [
+        ("1000PEPE", "PEPE", 1000),
+        ("SHIB1000", "SHIB", 1000),
+        ("1000BONK", "BONK", 1000),
+        ("1000CAT", "CAT", 1000),
+        ("CAT", "CAT", 1),
+        ("10000SATS", "SATS", 10000),
+        ("1000000MOG", "MOG", 1000000),
+        ("1MBABYDOGE", "BABYDOGE", 1000000),
+        ("1000X", "X", 1000),
+        ("1INCH", "1INCH", 1),
+        ("C98", "C98", 1),
+        ("API3", "API3", 1),
+        ("LUNA2", "LUNA2", 1),
+        ("RSS3", "RSS3", 1),
+        ("币安人生", "币安人生", 1),
+        ("1000币安", "币安", 1000),
+    ],
+)
+def test_multipliers_are_told_from_coins_with_digits(base, coin, multiplier):
+    assert parse.split_multiplier(base) == (coin, multiplier)
+    assert 10 ** parse.power_of_ten(multiplier) == multiplier

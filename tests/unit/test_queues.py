@@ -1,0 +1,22 @@
+"""Names of jobs."""
+
+import re
+
+import pytest
+
+from fademoe.clock import Window
+from fademoe.jobs.queues import Task
+from fademoe.store.coverage import Series
+
+
+@pytest.mark.parametrize("symbol", ["BTC", "1INCH", "币安人生", "A_B", "X.Y"])
+@pytest.mark.parametrize("source", ["bin-ohlcv", "c-bin-oi"])
+def test_a_job_is_named_by_its_arguments(source, symbol):
+    task = Task(Series(source, symbol), Window(1767225600000, 1768089600000))
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", task.job_id)
+    assert Task.from_job_id(task.job_id) == task
+
+
+def test_other_jobs_are_not_windows():
+    assert Task.from_job_id("chore-reconcile") is None
+    assert Task.from_job_id("bf-x") is None

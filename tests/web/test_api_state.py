@@ -1,0 +1,230 @@
+"""Health, summary, coverage, schema, units, queues, limits, Prometheus."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+from psycopg2.extensions import cursor as Cursor
+from redis import Redis
+from rq import Queue, SimpleWorker
+from rq.serializers import JSONSerializer
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, now_ms
+from tests.web.conftest import cover, day
+
+
+def get(client: FlaskClient, path: str) -> dict:
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.data
+    return answer.get_json()
+
+
+def report(sql: Cursor, unit: str, state: str, silent_s: int = 0, interval_s: int = 60, message: str = "") -> None:
+    sql.execute(
+        "INSERT INTO perp_status (unit, kind, state, message, interval_s, heartbeat)"
+        " VALUES (%s, %s, %s, %s, %s, now() - %s * interval '1 second')",
+        (unit, unit.split()[0], state, message, interval_s, silent_s),
+    )
+
+
+def fail(redis: Redis, queue: str, *names: str) -> None:
+    """Run jobs that fail in a queue."""
+    target = Queue(queue, connection=redis, serializer=JSONSerializer)
+    for name in names:
+        target.enqueue("json.loads", "no json", job_id=name, failure_ttl=600)
+    SimpleWorker([target], connection=redis, serializer=JSONSerializer).work(burst=True, logging_level="CRITICAL")
+
+
+def test_health_is_ready_when_both_servers_answer(client: FlaskClient):
+    body = get(client, "/health")
+    assert body == {"live": True, "ready": True, "database": "ok", "redis": "ok", "simulated": False}
+
+
+def test_stale_is_computed_when_read(client: FlaskClient, sql: Cursor):
+    report(sql, "stream binance", "running", silent_s=29, interval_s=10)
+    report(sql, "stream bybit", "running", silent_s=31, interval_s=10)
+    report(sql, "backfill bin-ohlcv BTC", "done", silent_s=9_999)
+    report(sql, "backfill bin-ohlcv ETH", "error", silent_s=9_999)
+    units = {unit["unit"]: unit for unit in get(client, "/api/units")["units"]}
+    assert [unit["stale"] for unit in units.values()] == [False, True, False, False]
+    assert list(units) == ["backfill bin-ohlcv ETH", "stream bybit", "stream binance", "backfill bin-ohlcv BTC"]
+    assert [unit["unit"] for unit in get(client, "/api/units?state=stale")["units"]] == ["stream bybit"]
+    assert len(get(client, "/api/units?kind=backfill&find=eth")["units"]) == 1
+
+
+def test_units_come_in_pages(client: FlaskClient, sql: Cursor):
+    for number in range(7):
+        report(sql, f"backfill bin-ohlcv C{number}", "done" if number % 2 else "error")
+    cursor, seen = "", []
+    while cursor is not None:
+        body = get(client, f"/api/units?limit=3&cursor={cursor}")
+        seen += [unit["unit"][-2:] for unit in body["units"]]
+        cursor = body["next"]
+    assert seen == ["C0", "C2", "C4", "C6", "C1", "C3", "C5"]
+
+
+def test_errors_are_grouped_by_cause(client: FlaskClient, sql: Cursor):
+    for number in range(5):
+        sql.execute(
+            "INSERT INTO perp_errors (at, unit, class, fingerprint, message, request, http_status)"
+            " VALUES (now() - %s * interval '1 minute', 'u', 'Refused', %s, %s, '/x?limit=1', 404)",
+            (number, f"f{number % 2}", f"message {number}"),
+        )
+    summary = get(client, "/api/system-summary")
+    assert [(group["fingerprint"], group["errors"], group["message"]) for group in summary["recent_errors"]] == [
+        ("f0", 3, "message 4"),
+        ("f1", 2, "message 3"),
+    ]
+    assert summary["errors_last_hour"] == {"Refused": 5}
+
+
+def test_coverage_tells_ranges_and_percent(client: FlaskClient, sql: Cursor):
+    cover(sql, "bin-ohlcv", "BTC", "0-10", "0-4 6-10", "1-2")
+    cover(sql, "bin-ohlcv", "ETH", "0-10", "0-10")
+    cover(sql, "byb-ohlcv", "BTC", "0-3")
+    body = get(client, "/api/coverage?source=bin-ohlcv")
+    btc, eth = body["series"]
+    assert (btc["symbol"], btc["percent"], btc["gaps"]) == ("BTC", 80.0, 1)
+    assert btc["missing"] == [[day(4), day(6)]]
+    assert btc["covered"] == [[day(0), day(4)], [day(6), day(10)]]
+    assert btc["absent"] == [[day(1), day(2)]]
+    assert btc["wanted"] == [[day(0), day(10)]]
+    assert (eth["percent"], eth["missing"]) == (100.0, [])
+    assert [one["source"] for one in get(client, "/api/coverage?symbol=BTC")["series"]] == ["bin-ohlcv", "byb-ohlcv"]
+    first = get(client, "/api/coverage?limit=2")
+    assert [one["source"] for one in get(client, f"/api/coverage?cursor={first['next']}")["series"]] == ["byb-ohlcv"]
+
+
+def test_percent_is_100_only_when_nothing_is_missing(client: FlaskClient, sql: Cursor):
+    sql.execute(
+        "INSERT INTO perp_coverage (source, symbol, wanted, covered)"
+        " VALUES ('bin-ohlcv', 'BTC', '{[0,1000000)}', '{[0,999999)}')"
+    )
+    assert get(client, "/api/coverage")["series"][0]["percent"] == 99.99
+
+
+def test_a_wish_without_end_is_measured_up_to_the_rows_that_are_due(client: FlaskClient, sql: Cursor):
+    """The newest bar is still open and the one before on its way: that is no gap."""
+    start, now = now_ms() - DAY_MS, now_ms()
+    for symbol, end in (("BTC", now - HOUR_MS), ("ETH", now - 2 * MINUTE_MS)):
+        sql.execute(
+            "INSERT INTO perp_coverage (source, symbol, wanted, covered) VALUES ('bin-ohlcv', %s, %s, %s)",
+            (symbol, f"{{[{start},)}}", f"{{[{start},{end})}}"),
+        )
+    late, live = get(client, "/api/coverage")["series"]
+    assert HOUR_MS - 10 * MINUTE_MS < late["missing_ms"] < HOUR_MS
+    assert abs(late["wanted"][0][1] - now) < MINUTE_MS
+    assert (live["missing_ms"], live["gaps"], live["percent"]) == (0, 0, 100.0)
+    total = get(client, "/api/system-summary")["coverage"][0]
+    assert abs(total["lag_ms"] - HOUR_MS) < MINUTE_MS
+    assert (total["series"], total["behind"], total["incomplete"], total["exchange"]) == (2, 1, 1, "binance")
+
+
+def test_cells_of_the_heat_map(client: FlaskClient, sql: Cursor):
+    cover(sql, "bin-ohlcv", "BTC", "1-5", "1-2 3-3.5 4-5", "4-5")
+    sql.execute(
+        "INSERT INTO perp_metadata (exchange, code, instrument, symbol, listed_ms) VALUES ('e', 'bin', 'B', 'BTC', %s)",
+        (day(0),),
+    )
+    body = get(client, f"/api/coverage/bin-ohlcv?to={day(6)}&columns=7")
+    states = [cell["state"] for cell in body["symbols"][0]["cells"]]
+    assert states == ["unlisted", "unwanted", "complete", "missing", "partial", "absent", "unwanted"]
+    hours = get(client, f"/api/coverage/bin-ohlcv?to={day(4)}&by=hour&columns=24")["symbols"][0]["cells"]
+    assert [cell["state"] for cell in hours] == ["complete"] * 12 + ["missing"] * 12
+
+
+def test_schema_knows_only_our_tables(client: FlaskClient):
+    body = get(client, "/api/schema/perp_data")
+    columns = {column["name"]: column for column in body["columns"]}
+    assert (columns["v"]["type"], columns["v"]["unit"], columns["ts"]["type"]) == ("numeric", "coins", "bigint")
+    assert any(index["primary"] and "source, symbol, ts" in index["definition"] for index in body["indexes"])
+    for name in ("pg_class", "pg_catalog.pg_authid", "perp_data;drop", "perp_data_2026_01", "PERP_DATA"):
+        answer = client.get(f"/api/schema/{name}")
+        assert answer.status_code == 404
+        assert "perp_data" in answer.get_json()["allowed"]
+
+
+def test_queues_count_wait_and_group_failures(client: FlaskClient, redis: Redis):
+    fail(redis, "live", "a", "b")
+    Queue("live", connection=redis, serializer=JSONSerializer).enqueue("json.loads", "1", job_id="c")
+    body = get(client, "/api/queues")
+    queues = {queue["name"]: queue for queue in body["queues"]}
+    assert {"live", "upkeep", "binance"} <= set(queues)
+    assert (queues["live"]["queued"], queues["live"]["failed"]) == (1, 2)
+    assert abs(queues["live"]["oldest_ms"] - now_ms()) < 60_000
+    [group] = body["failed"]
+    assert (group["queue"], group["count"]) == ("live", 2)
+    assert "JSONDecodeError" in group["error"]
+
+
+def test_looking_changes_no_queue(client: FlaskClient, redis: Redis):
+    fail(redis, "live", "a")
+    before = {key: redis.dump(key) for key in redis.scan_iter()}
+    for path in ("/", "/queues", "/api/queues", "/api/system-summary", "/metrics", "/rq/", "/rq/0/data/queues.json"):
+        assert client.get(path).status_code == 200
+    assert {key: redis.dump(key) for key in redis.scan_iter()} == before
+
+
+def test_budgets_of_a_period_that_is_over_count_as_unused(client: FlaskClient, redis: Redis):
+    now, period = now_ms(), 60_000
+    fields = {"tat": f"{now + 5_000}.25", "window": now // period, "used": 900, "limit": 2400, "period_ms": period}
+    closed = {
+        "server_used": 950,
+        "server_window": now // period,
+        "closed_until": now + 30_000,
+        "closed_why": "HTTP 418",
+    }
+    redis.hset("budget:gcra1:binance:ip:home", mapping=fields | closed)
+    redis.hset("budget:gcra1:bybit:ip:home", mapping=fields | {"window": now // period - 1, "closed_until": now - 1})
+    first, second = get(client, "/api/limits")["budgets"]
+    assert (first["exchange"], first["name"], first["egress"]) == ("binance", "ip", "home")
+    assert (first["used"], first["server_used"], first["limit"], first["closed_why"]) == (900, 950, 2400, "HTTP 418")
+    assert first["closed_until_ms"] == now + 30_000
+    assert (second["used"], second["server_used"], second["closed_until_ms"]) == (0, None, None)
+
+
+def test_prometheus_reads_our_metrics(client: FlaskClient, sql: Cursor, redis: Redis):
+    report(sql, "stream binance", "running")
+    cover(sql, "bin-ohlcv", "BTC", "0-10", "0-4")
+    fail(redis, "live", "a")
+    samples = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(client.get("/metrics").text)
+        for sample in family.samples
+    }
+    assert samples["fademoe_up", ("server", "postgresql")] == 1
+    assert samples["fademoe_queue_depth", ("queue", "live"), ("state", "failed")] == 1
+    assert samples["fademoe_units", ("kind", "stream"), ("state", "running")] == 1
+    assert samples["fademoe_series_holes", ("source", "bin-ohlcv")] == 1
+    assert samples["fademoe_missing_seconds", ("source", "bin-ohlcv")] == 6 * DAY_MS / 1000
+
+
+def test_points_of_a_chart_keep_holes(client: FlaskClient, sql: Cursor, partitions: None):
+    sql.execute(
+        "INSERT INTO perp_data (ts, symbol, source, interval, o, h, l, c, v) SELECT %s + i * 60000, 'BTC', 'bin-ohlcv',"
+        " '1m', i, i + 1, i - 1, i + 0.5, 2 FROM unnest(%s::int[]) AS i",
+        (day(0), [*range(60), *range(120, 130)]),
+    )
+    path = f"/api/chart/bin-ohlcv?symbol=BTC&from={day(0)}&to={day(0) + 3 * HOUR_MS}"
+    hours = get(client, f"{path}&step=1h")
+    assert hours["ts"] == [day(0), day(0) + HOUR_MS, day(0) + 2 * HOUR_MS]
+    assert hours["columns"]["o"] == [0.0, None, 120.0]
+    assert hours["columns"]["h"] == [60.0, None, 130.0]
+    assert hours["columns"]["l"] == [-1.0, None, 119.0]
+    assert hours["columns"]["c"] == [59.5, None, 129.5]
+    assert hours["columns"]["v"] == [120.0, None, 20.0]
+    minutes = get(client, f"{path}&step=1m")
+    assert len(minutes["ts"]) == 180
+    assert minutes["columns"]["c"].count(None) == 110
+
+
+@pytest.mark.usefixtures("partitions")
+def test_many_at_once_find_a_connection_each(client: FlaskClient, app):
+    """More requests than connections: those that find none wait for one."""
+
+    def ask(_: int) -> int:
+        return app.test_client().get("/api/data/bin-ohlcv").status_code
+
+    with ThreadPoolExecutor(24) as pool:
+        assert set(pool.map(ask, range(120))) == {200}

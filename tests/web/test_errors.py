@@ -1,0 +1,164 @@
+"""Every error is a problem body that says what is wrong; hostile input gets one and changes nothing."""
+
+import random
+import string
+from urllib.parse import quote
+
+import pytest
+from flask.testing import FlaskClient
+from psycopg2.extensions import cursor as Cursor
+from redis import Redis
+
+from tests.web.conftest import BEARER, cover, store_candles
+
+BAD = [
+    ("limit=0", "limit", "1 to 10000"),
+    ("limit=10001", "limit", "1 to 10000"),
+    ("limit=ten", "limit", "1 to 10000"),
+    ("limit=-5", "limit", "1 to 10000"),
+    ("order=up", "order", "desc"),
+    ("format=xml", "format", "csv"),
+    ("from=yesterday", "from", "ISO 8601"),
+    ("to=1970-01-01", "to", "2010"),
+    ("from=2026-01-02&to=2026-01-01", "to", "from=2026-01-02"),
+    ("symbol=B'TC", "symbol", "BTC"),
+    ("columns=o,password", "columns", "tbv"),
+    ("cursor=garbage", "cursor", "next"),
+    ("cursor=ZGVzYwp4Cnk", "cursor", "next"),
+    ("ts=us", "ts", "iso"),
+]
+
+
+@pytest.mark.parametrize(("query", "parameter", "allowed"), BAD)
+def test_bad_parameter_is_named_with_what_is_valid(client: FlaskClient, query: str, parameter: str, allowed: str):
+    answer = client.get(f"/api/data/bin-ohlcv?{query}")
+    assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
+    body = answer.get_json()
+    assert (body["status"], body["parameter"]) == (400, parameter)
+    assert allowed in body["detail"]
+    assert body["instance"] == "/api/data/bin-ohlcv"
+
+
+def test_unknown_parameter_is_refused_with_the_known_ones(client: FlaskClient):
+    body = client.get("/api/data/bin-ohlcv?symbols=BTC").get_json()
+    assert (body["status"], "symbol" in body["allowed"]) == (400, True)
+
+
+def test_unknown_names_are_404_with_the_valid_ones(client: FlaskClient):
+    for path, valid in (("/api/data/bin-nope", "bin-ohlcv"), ("/metric/nope", "ohlcv"), ("/api/schema/x", "perp_data")):
+        answer = client.get(path)
+        assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
+        assert valid in answer.get_json()["allowed"]
+
+
+def test_cursor_of_the_other_order_is_refused(client: FlaskClient, sql: Cursor, partitions: None):
+    store_candles(sql, "BTC", range(5))
+    cursor = client.get("/api/data/bin-ohlcv?limit=2").get_json()["next"]
+    assert client.get(f"/api/data/bin-ohlcv?limit=2&order=asc&cursor={cursor}").status_code == 400
+
+
+def test_wrong_method_and_unknown_path(client: FlaskClient):
+    wrong = client.post("/api/data/bin-ohlcv", headers=BEARER)
+    assert (wrong.status_code, wrong.mimetype) == (405, "application/problem+json")
+    assert "GET" in wrong.get_json()["allowed"]
+    missing = client.get("/api/nothing")
+    assert (missing.status_code, missing.mimetype) == (404, "application/problem+json")
+    assert client.get("/nothing").mimetype == "text/html"
+    assert client.get("/nothing", headers={"Accept": "application/json"}).mimetype == "application/problem+json"
+
+
+def test_too_large_a_body_is_413(client: FlaskClient):
+    answer = client.post("/control/fill", data={"perpspec": "x" * 100_000}, headers=BEARER)
+    assert answer.status_code == 413
+
+
+def test_hostile_input_gets_a_4xx_and_changes_nothing(client: FlaskClient, sql: Cursor, redis: Redis, partitions: None):
+    """A thousand requests made of what breaks other programs: none may crash, none may change anything."""
+    store_candles(sql, "BTC", range(3))
+    cover(sql, "bin-ohlcv", "BTC", "0-3", "0-1")
+    before = _state(sql, redis)
+    dice = random.Random(7)
+    answered: dict[int, int] = {}
+    for _ in range(1000):
+        method, path = _hostile(dice)
+        answer = client.open(path, method=method, follow_redirects=method == "GET")
+        assert 400 <= answer.status_code < 500, (method, path, answer.status_code)
+        if path.startswith("/api/"):
+            assert answer.mimetype == "application/problem+json", path
+        answered[answer.status_code] = answered.get(answer.status_code, 0) + 1
+    assert {400, 401, 404} <= set(answered)
+    assert _state(sql, redis) == before
+
+
+SPELLS = [
+    "' OR 1=1 --",
+    "'; DROP TABLE perp_data; --",
+    '"; DELETE FROM perp_coverage; --',
+    "\x00",
+    "%00",
+    "../../etc/passwd",
+    "..\\..\\windows",
+    "<script>alert(1)</script>",
+    "{{7*7}}",
+    "${jndi:ldap://x}",
+    "😀",
+    "٣",
+    "−1",
+    "1e9",
+    "0x10",
+    "NaN",
+    "Infinity",
+    "9" * 40,
+    "1_000",
+    "\r\nSet-Cookie: a=b",
+    "a" * 5000,
+    "\u202e",
+    "null",
+    "[]",
+    "{}",
+    "%s%s%n",
+]
+PLACES = [
+    *(f"/api/data/bin-ohlcv?{name}={{}}" for name in ("limit", "from", "to", "cursor", "order", "columns", "format")),
+    *(f"/api/chart/bin-ohlcv?symbol=BTC&{name}={{}}" for name in ("from", "to", "step")),
+    *(f"/api/coverage?{name}={{}}" for name in ("source", "cursor", "limit")),
+    *(f"/api/units?{name}={{}}" for name in ("state", "cursor", "limit")),
+    *(f"/data?{name}={{}}" for name in ("perpspec", "limit", "refresh", "from")),
+    *(f"/coverage?{name}={{}}" for name in ("perpspec", "by", "columns", "view", "to")),
+    "/api/data/{}",
+    "/api/schema/{}",
+    "/api/coverage/{}",
+    "/api/export/{}",
+    "/api/export/bin-ohlcv?format={}",
+    "/api/system-summary?{}=1",
+    "/metric/{}",
+    "/coverage/cell?perpspec={}",
+    "/coverage/fill?perpspec={}",
+    "/?state={}",
+    "/?cursor={}",
+    "/charts?step={}",
+    "/rq/{}",
+    "/rq/0/view/job/{}",
+    "/rq/0/data/jobs/live/{}/8/asc/1.json",
+    "/rq/0/data/jobs/live/queued/{}/asc/1.json",
+    "/static/{}",
+]
+CHANGES = ["/control/apis", "/control/workers", "/control/fill", "/control/retry", "/control/acknowledge", "/logout"]
+
+
+def _hostile(dice: random.Random) -> tuple[str, str]:
+    spell = dice.choice(SPELLS)
+    if dice.random() < 0.3:
+        spell += "".join(dice.choices(string.punctuation + "äß漢\u0001", k=5))
+    if dice.random() < 0.15:
+        return dice.choice(["POST", "PUT", "DELETE", "PATCH"]), f"{dice.choice(CHANGES)}?x={quote(spell)}"
+    return "GET", dice.choice(PLACES).format(quote(spell, safe=""))
+
+
+def _state(sql: Cursor, redis: Redis) -> tuple[object, ...]:
+    tables = ("perp_data", "perp_coverage", "perp_status", "perp_status_history", "perp_errors", "perpspec_schema")
+    counts = []
+    for table in tables:
+        sql.execute(f"SELECT count(*), md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {table} t")
+        counts.append(sql.fetchone())
+    return (*counts, sorted(redis.keys()))

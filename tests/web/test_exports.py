@@ -1,0 +1,81 @@
+"""Whole selections as files: all rows, exact, streamed, and never half a file that looks whole."""
+
+import csv
+import gzip
+import io
+import json
+from decimal import Decimal
+
+import psycopg2
+import pytest
+from flask.testing import FlaskClient
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.errors import StoreError
+from tests.web.conftest import minute, store_candles
+
+pytestmark = pytest.mark.usefixtures("partitions")
+COUNT = 23_000  # more than two pages
+
+
+@pytest.fixture
+def stored(sql: Cursor) -> None:
+    """Candles of two symbols."""
+    store_candles(sql, "BTC", range(COUNT))
+    store_candles(sql, "ETH", range(10))
+
+
+def test_csv_holds_every_row(client: FlaskClient, stored: None):
+    answer = client.get("/api/export/bin-ohlcv?format=csv&order=asc")
+    rows = list(csv.reader(io.StringIO(answer.text)))
+    assert rows[0][:6] == ["ts", "symbol", "source", "interval", "o", "h"]
+    assert len(rows) == 1 + COUNT + 10
+    assert [row[0] for row in rows[1:] if row[1] == "BTC"] == [str(minute(at)) for at in range(COUNT)]
+    assert "attachment" in answer.headers["Content-Disposition"]
+
+
+def test_ndjson_of_one_symbol_and_range_compressed(client: FlaskClient, stored: None):
+    path = f"/api/export/bin-ohlcv?format=ndjson&symbol=BTC&from={minute(5)}&to={minute(9)}&columns=c"
+    answer = client.get(path, headers={"Accept-Encoding": "gzip"})
+    lines = [json.loads(line) for line in gzip.decompress(answer.data).splitlines()]
+    assert [(line["ts"], line["c"]) for line in lines] == [(minute(at), str(at)) for at in (8, 7, 6, 5)]
+
+
+def test_parquet_is_exact(client: FlaskClient, stored: None, sql: Cursor):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    sql.execute("UPDATE perp_data SET c = 0.000000012345678901 WHERE symbol = 'BTC' AND ts = %s", (minute(3),))
+    answer = client.get("/api/export/bin-ohlcv?format=parquet&symbol=BTC&order=asc")
+    table = parquet.read_table(io.BytesIO(answer.data))
+    assert table.num_rows == COUNT
+    row = table.slice(3, 1).to_pylist()[0]
+    assert (row["c"], row["n"], row["v"], row["symbol"]) == (Decimal("0.000000012345678901"), 3, None, "BTC")
+    assert int(row["ts"].timestamp() * 1000) == minute(3)
+
+
+def test_empty_selection_is_an_empty_file(client: FlaskClient):
+    assert client.get("/api/export/bin-ohlcv?format=csv").text.count("\n") == 1
+    assert client.get("/api/export/bin-ohlcv?format=ndjson").data == b""
+
+
+def test_error_on_the_way_breaks_the_transfer_off(client: FlaskClient, stored: None, app, database_url: str):
+    """A file that ends early must not look like a whole one."""
+    answer = client.get("/api/export/bin-ohlcv?format=csv&symbol=BTC", buffered=False)
+    parts = answer.iter_encoded()
+    next(parts), next(parts)
+    killer = psycopg2.connect(database_url)
+    killer.autocommit = True
+    with killer.cursor() as cursor:
+        cursor.execute("ALTER TABLE perp_data RENAME TO gone")
+    killer.close()
+    with pytest.raises(StoreError):
+        list(parts)
+    answer.close()
+
+
+def test_two_exports_at_a_time(client: FlaskClient, app, stored: None):
+    running = [app.test_client().get("/api/export/bin-ohlcv", buffered=False) for _ in range(2)]
+    third = client.get("/api/export/bin-ohlcv")
+    assert (third.status_code, third.mimetype, third.headers["Retry-After"]) == (429, "application/problem+json", "30")
+    for answer in running:
+        answer.close()
+    assert client.get("/api/export/bin-ohlcv?symbol=ETH").status_code == 200

@@ -1,0 +1,132 @@
+"""The API's description: complete, and every answer is as it says."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from psycopg2.extensions import cursor as Cursor
+from redis import Redis
+from werkzeug.serving import make_server
+
+from tests.web.conftest import TOKEN, cover, day, store_candles
+from tests.web.test_api_state import fail, report
+
+EXAMPLES = {"perpspec": "bin-ohlcv", "table": "perp_data", "name": "ohlcv"}
+QUERIES = {
+    "/api/chart/{perpspec}": ["?symbol=BTC", f"?symbol=BTC&step=5m&from={day(0)}&to={day(1)}"],
+    "/api/data/{perpspec}": ["", "?limit=2&ts=iso", "?limit=0"],
+    "/metric/{name}": ["", "?limit=1&symbol=BTC"],
+    "/api/coverage": ["", "?limit=1"],
+    "/api/units": ["", "?limit=1"],
+}
+
+
+@pytest.fixture
+def stored(sql: Cursor, redis: Redis, partitions: None) -> None:
+    """Something in every table and queue, so that no list is empty."""
+    store_candles(sql, "BTC", range(5))
+    store_candles(sql, "ETH", range(5))
+    cover(sql, "bin-ohlcv", "BTC", "0-3", "0-1", "0-0.5")
+    cover(sql, "bin-ohlcv", "ETH", "0-")
+    report(sql, "stream binance", "running", silent_s=900)
+    report(sql, "backfill bin-ohlcv BTC", "error", message="Refused")
+    sql.execute("INSERT INTO perp_errors (unit, class, fingerprint, message) VALUES ('u', 'BadPayload', 'f', 'm')")
+    sql.execute("INSERT INTO perp_status_history (unit, state) VALUES ('stream binance', 'running')")
+    redis.hset("budget:gcra1:binance:ip:home", mapping={"used": 1, "limit": 10, "period_ms": 60_000})
+    fail(redis, "live", "a")
+
+
+def problems(value: object, schema: dict, document: dict, where: str = "") -> Iterator[str]:
+    """Yield what of a value is not as its schema says; knows the words that our document uses."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema:
+        tries = [list(problems(value, option, document, where)) for option in schema["anyOf"]]
+        if all(tries):
+            yield from min(tries, key=len)
+        return
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+    allowed = schema.get("type", [])
+    for kind in [allowed] if isinstance(allowed, str) else allowed:
+        if (kind == "null" and value is None) or (kind in kinds and isinstance(value, kinds[kind])):
+            break
+    else:
+        if allowed:
+            yield f"{where}: {value!r} is no {allowed}"
+            return
+    if "enum" in schema and value not in schema["enum"]:
+        yield f"{where}: {value!r} is not in {schema['enum']}"
+    if isinstance(value, dict):
+        members = schema.get("properties", {})
+        yield from (f"{where}: {name} is missing" for name in schema.get("required", []) if name not in value)
+        others = schema.get("additionalProperties", {})
+        for name, member in value.items():
+            if name in members or others is not False:
+                yield from problems(member, members.get(name, others), document, f"{where}.{name}")
+            else:
+                yield f"{where}: {name} is not declared"
+    if isinstance(value, list) and "items" in schema:
+        for index, item in enumerate(value):
+            yield from problems(item, schema["items"], document, f"{where}[{index}]")
+
+
+def test_every_route_of_the_api_is_described(app: Flask, client: FlaskClient):
+    described = set(client.get("/api/openapi.json").get_json()["paths"])
+    found = set()
+    for rule in app.url_map.iter_rules():
+        if rule.rule.startswith(("/api/", "/metric", "/health", "/control")):
+            found.add(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+    assert found - described == {"/api/openapi.json", "/metrics"}
+    assert described <= found
+
+
+def test_answers_are_as_described(client: FlaskClient, stored: None):
+    document = client.get("/api/openapi.json").get_json()
+    for template, operations in document["paths"].items():
+        if "get" not in operations or template == "/api/export/{perpspec}":
+            continue
+        for query in QUERIES.get(template, [""]):
+            path = template.format(**EXAMPLES) + query
+            answer = client.get(path)
+            declared = operations["get"]["responses"][str(answer.status_code)]["content"]
+            schema = declared[answer.mimetype]["schema"]
+            assert list(problems(answer.get_json(), schema, document)) == [], path
+
+
+def test_problems_are_as_described(client: FlaskClient):
+    document = client.get("/api/openapi.json").get_json()
+    schema = document["components"]["schemas"]["Problem"]
+    for path in ("/api/data/nope", "/api/data/bin-ohlcv?limit=x", "/api/none", "/metric/none", "/api/schema/none"):
+        assert list(problems(client.get(path).get_json(), schema, document)) == [], path
+
+
+def test_page_has_a_form_for_every_operation(client: FlaskClient):
+    page = client.get("/api").text
+    for template in client.get("/api/openapi.json").get_json()["paths"]:
+        assert f"<code>{template}</code>" in page
+
+
+@pytest.mark.skipif(importlib.util.find_spec("schemathesis") is None, reason="schemathesis is not installed")
+def test_schemathesis_finds_no_answer_that_is_not_declared(app: Flask, stored: None, tmp_path: Path):
+    """Hundreds of generated requests; opaque cursors and times out of range may be refused with a declared 400."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/api/openapi.json", "--url", address]
+    command += ["--header", f"Authorization: Bearer {TOKEN}", "--max-examples", "25", "--generation-deterministic"]
+    command += ["--exclude-checks", "positive_data_acceptance", "--exclude-path-regex", "^/control"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert done.returncode == 0, done.stdout[-4000:]

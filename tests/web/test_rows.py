@@ -1,0 +1,185 @@
+"""Rows of the market data through the API: pages, ranges, orders, formats."""
+
+import csv
+import gzip
+import io
+import json
+from itertools import pairwise
+
+import pytest
+from flask.testing import FlaskClient
+from psycopg2.extensions import cursor as Cursor
+
+from tests.web.conftest import DAY, cover, day, minute, store_candles
+
+pytestmark = pytest.mark.usefixtures("partitions")
+
+
+def get(client: FlaskClient, path: str, status: int = 200) -> dict:
+    answer = client.get(path)
+    assert answer.status_code == status, answer.data
+    return answer.get_json()
+
+
+def walk(client: FlaskClient, path: str) -> list[list[dict]]:
+    """Return all pages, following `next`."""
+    pages, cursor = [], ""
+    while cursor is not None:
+        body = get(client, f"{path}&cursor={cursor}")
+        pages.append(body["rows"])
+        cursor = body["next"]
+    return pages
+
+
+def test_newest_rows_come_first_with_exact_numbers(client: FlaskClient, sql: Cursor):
+    store_candles(sql, "BTC", range(5))
+    sql.execute("UPDATE perp_data SET c = 0.000012340 WHERE ts = %s", (minute(4),))
+    body = get(client, "/api/data/bin-ohlcv?symbol=btc&limit=2")
+    assert body["perpspec"] == "bin-ohlcv"
+    assert [row["ts"] for row in body["rows"]] == [minute(4), minute(3)]
+    row = body["rows"][0]
+    assert (row["symbol"], row["source"], row["interval"]) == ("BTC", "bin-ohlcv", "1m")
+    assert (row["c"], row["h"], row["n"], row["tbv"]) == ("0.000012340", "4.50", "4", None)
+    assert body["next"] is not None
+
+
+def test_last_page_has_no_next(client: FlaskClient, sql: Cursor):
+    store_candles(sql, "BTC", range(4))
+    assert get(client, "/api/data/bin-ohlcv?limit=4")["next"] is None
+    assert get(client, "/api/data/bin-ohlcv?limit=3")["next"] is not None
+    assert get(client, "/api/data/byb-pfr") == {"perpspec": "byb-pfr", "rows": [], "next": None}
+
+
+@pytest.mark.parametrize("order", ["desc", "asc"])
+@pytest.mark.parametrize("symbols", ["", "BTC", "AAA,BTC,ZZZ", "BTC,NONE"])
+@pytest.mark.parametrize("limit", [1, 3, 7, 100])
+def test_pages_together_are_the_whole(client: FlaskClient, sql: Cursor, order: str, symbols: str, limit: int):
+    """Uneven series: dense, sparse, ended long ago, of one row; pages end in the middle of a minute."""
+    shapes = {"AAA": range(0, 60, 7), "BTC": range(40), "CCC": range(3), "ZZZ": range(30, 70), "ONE": range(20, 21)}
+    for symbol, minutes in shapes.items():
+        store_candles(sql, symbol, minutes)
+    chosen = set(symbols.split(",")) if symbols else set(shapes)
+    expected = [(minute(at), symbol) for symbol in chosen & set(shapes) for at in shapes[symbol]]
+    expected.sort(key=lambda key: (key[0] if order == "asc" else -key[0], key[1]))
+    pages = walk(client, f"/api/data/bin-ohlcv?symbol={symbols}&order={order}&limit={limit}")
+    assert [(row["ts"], row["symbol"]) for page in pages for row in page] == expected
+    assert all(len(page) == limit for page in pages[:-1])
+
+
+def test_range_is_half_open_and_taken_in_every_notation(client: FlaskClient, sql: Cursor):
+    store_candles(sql, "BTC", range(10))
+    expected = [minute(at) for at in (5, 4, 3, 2)]
+    notations = [
+        (f"{minute(2)}", f"{minute(6)}"),
+        (f"{minute(2) // 1000}", f"{minute(6) // 1000}"),
+        ("2026-01-01T00:02:00Z", "2026-01-01T00:06:00Z"),
+        ("2026-01-01 00:02", "2026-01-01T01:06:00%2B01:00"),
+    ]
+    for start, end in notations:
+        body = get(client, f"/api/data/bin-ohlcv?from={start}&to={end}")
+        assert [row["ts"] for row in body["rows"]] == expected, start
+
+
+def test_cursor_stays_inside_the_range(client: FlaskClient, sql: Cursor):
+    for symbol in ("A", "B"):
+        store_candles(sql, symbol, range(10))
+    path = f"/api/data/bin-ohlcv?from={minute(2)}&to={minute(5)}&limit=2"
+    times = {row["ts"] for order in ("asc", "desc") for page in walk(client, f"{path}&order={order}") for row in page}
+    assert times == {minute(2), minute(3), minute(4)}
+
+
+def test_columns_are_chosen(client: FlaskClient, sql: Cursor):
+    store_candles(sql, "BTC", range(2))
+    body = get(client, "/api/data/bin-ohlcv?columns=c,v&columns=n")
+    assert list(body["rows"][0]) == ["ts", "symbol", "source", "interval", "c", "v", "n"]
+
+
+def test_iso_times_on_request(client: FlaskClient, sql: Cursor):
+    store_candles(sql, "BTC", range(1))
+    row = get(client, "/api/data/bin-ohlcv?ts=iso")["rows"][0]
+    assert (row["ts"], row["time"]) == (DAY, "2026-01-01T00:00:00Z")
+
+
+def test_csv_and_ndjson_hold_the_same_rows(client: FlaskClient, sql: Cursor):
+    store_candles(sql, "BTC", range(4))
+    rows = get(client, "/api/data/bin-ohlcv?limit=3")["rows"]
+    as_csv = client.get("/api/data/bin-ohlcv?limit=3&format=csv")
+    assert as_csv.mimetype == "text/csv"
+    read = list(csv.DictReader(io.StringIO(as_csv.text)))
+    assert read == [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    as_lines = client.get("/api/data/bin-ohlcv?limit=3", headers={"Accept": "application/x-ndjson"})
+    assert [json.loads(line) for line in as_lines.text.splitlines()] == rows
+    assert 'rel="next"' in as_csv.headers["Link"]
+
+
+def test_link_header_leads_on(client: FlaskClient, sql: Cursor):
+    store_candles(sql, "BTC", range(4))
+    answer = client.get("/api/data/bin-ohlcv?limit=3&symbol=BTC")
+    address = answer.headers["Link"].partition(">")[0].lstrip("<")
+    assert [row["ts"] for row in get(client, address)["rows"]] == [minute(0)]
+
+
+def test_metric_sets_exchanges_side_by_side(client: FlaskClient, sql: Cursor):
+    store_candles(sql, "BTC", range(6))
+    store_candles(sql, "BTC", range(3, 9), "byb-ohlcv")
+    metrics = {entry["metric"]: entry for entry in get(client, "/metric")["metrics"]}
+    assert {"bin-ohlcv", "byb-ohlcv"} <= set(metrics["ohlcv"]["perpspecs"])
+    pages = walk(client, "/metric/ohlcv?symbol=BTC&limit=4&order=asc")
+    rows = [row for page in pages for row in page]
+    assert [row["ts"] for row in rows] == [minute(at) for at in range(9)]
+    both = [(row["values"]["bin-ohlcv"] is not None, row["values"]["byb-ohlcv"] is not None) for row in rows]
+    assert both == [(True, False)] * 3 + [(True, True)] * 3 + [(False, True)] * 3
+    assert rows[3]["values"]["byb-ohlcv"]["c"] == "3"
+
+
+def test_perpspecs_tell_fields_series_and_ends(client: FlaskClient, sql: Cursor):
+    store_candles(sql, "BTC", range(3, 6))
+    store_candles(sql, "ETH", range(5))
+    found = {spec["perpspec"]: spec for spec in get(client, "/api/perpspecs")["perpspecs"]}
+    candles = found["bin-ohlcv"]
+    assert (candles["series"], candles["first_ts"], candles["last_ts"]) == (2, minute(0), minute(5))
+    assert candles["fields"][0] == {"name": "o", "unit": "quote per coin", "title": "Open", "type": "decimal"}
+    assert found["byb-oi"]["series"] == 0
+    assert found["byb-oi"]["last_ts"] is None
+
+
+def test_settled_range_is_kept_for_ever_and_a_live_one_not_at_all(client: FlaskClient, sql: Cursor):
+    store_candles(sql, "BTC", range(100))
+    cover(sql, "bin-ohlcv", "BTC", "0-3", "0-2")
+    settled = f"/api/data/bin-ohlcv?symbol=BTC&from={day(0)}&to={day(1)}"
+    for headers in ({}, {"Accept-Encoding": "gzip"}):
+        answer = client.get(settled, headers=headers)
+        assert "immutable" in answer.headers["Cache-Control"]
+        tag, weak = answer.get_etag()
+        assert tag and not weak
+        again = client.get(settled, headers={"If-None-Match": f'"{tag}"', **headers})
+        assert (again.status_code, again.data) == (304, b"")
+    for live in (
+        f"/api/data/bin-ohlcv?symbol=BTC&from={day(0)}",
+        f"/api/data/bin-ohlcv?symbol=BTC&from={day(1)}&to={day(2.5)}",
+        f"/api/data/bin-ohlcv?from={day(0)}&to={day(1)}",
+    ):
+        answer = client.get(live)
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.get_etag() == (None, None)
+
+
+def test_answers_are_compressed_for_those_who_ask(client: FlaskClient, sql: Cursor):
+    store_candles(sql, "BTC", range(100))
+    plain = client.get("/api/data/bin-ohlcv")
+    small = client.get("/api/data/bin-ohlcv", headers={"Accept-Encoding": "gzip"})
+    assert small.headers["Content-Encoding"] == "gzip"
+    assert "Accept-Encoding" in small.headers["Vary"]
+    assert gzip.decompress(small.data) == plain.data
+    refused = client.get("/api/data/bin-ohlcv", headers={"Accept-Encoding": "gzip;q=0"})
+    assert refused.data == plain.data
+
+
+def test_page_over_many_symbols_reads_little(client: FlaskClient, sql: Cursor):
+    """A page of 10 rows over 50 symbols must not read every series 10 rows deep."""
+    for number in range(50):
+        store_candles(sql, f"C{number:02}", range(0, 200))
+    sql.execute("ANALYZE perp_data")
+    rows = get(client, "/api/data/bin-ohlcv?limit=60")["rows"]
+    assert [row["ts"] for row in rows] == [minute(199)] * 50 + [minute(198)] * 10
+    assert all(first["symbol"] < second["symbol"] for first, second in pairwise(rows[:50]))

@@ -1,0 +1,192 @@
+"""Who may do what, what leaves the house, and what a browser is told."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from psycopg2.extensions import cursor as Cursor
+from redis import Redis
+
+from fademoe.errors import ConfigError
+from fademoe.settings import Settings
+from fademoe.web.auth import admin_token
+from tests.web.conftest import BEARER, TOKEN, MakeApp
+
+PAGES = ("/", "/data", "/coverage", "/charts", "/queues", "/limits", "/schema", "/alerts", "/api", "/login", "/rq/")
+CHANGES = (
+    ("/control/apis", {"state": "off"}),
+    ("/control/workers", {"state": "pause"}),
+    ("/control/fill", {"perpspec": "bin-ohlcv", "symbol": "BTC"}),
+    ("/control/retry", {"queue": "live"}),
+    ("/control/acknowledge", {"alert": "x"}),
+)
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/health", "/api/perpspecs", "/static/style.css", "/nothing"])
+def test_every_answer_is_strict_about_what_a_browser_may_do(client: FlaskClient, path: str):
+    with client.get(path) as answer:
+        headers = answer.headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    if not path.startswith("/rq"):
+        assert "unsafe-inline" not in policy.replace("style-src 'self' 'unsafe-inline'", "")
+        assert "unsafe-eval" not in policy
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if not path.startswith("/rq")])
+def test_pages_hold_no_inline_script_and_nothing_from_elsewhere(client: FlaskClient, path: str):
+    text = client.get(path).text
+    assert not re.search(r"<script(?![^>]*\bsrc=)", text)
+    assert not re.search(r"\son\w+=|\sstyle=|javascript:", text)
+    assert not re.search(r"(?:src|href|action)=\"(?:https?:)?//", text)
+
+
+@pytest.mark.parametrize(("path", "body"), CHANGES)
+def test_changes_need_the_token_and_a_browser_the_csrf_token_too(
+    client: FlaskClient, admin: FlaskClient, redis: Redis, path: str, body: dict[str, str]
+):
+    assert client.post(path, data=body).status_code == 401
+    assert client.post(path, data=body, headers={"Authorization": "Bearer wrong"}).status_code == 401
+    assert client.get(path).status_code == 405
+    assert admin.post(path, data=body).status_code == 403
+    assert admin.post(path, data=body | {"csrf": "wrong"}).status_code == 403
+    assert not redis.exists("rq:suspended")
+
+
+def test_wrong_token_opens_nothing_and_guessing_ends(client: FlaskClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fademoe.web.session._wrong", [])
+    for _ in range(10):
+        assert client.post("/login", data={"token": "guess"}).status_code == 401
+    answer = client.post("/login", data={"token": TOKEN})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "60")
+
+
+def test_cookie_is_strict_and_out_of_reach_of_scripts(client: FlaskClient):
+    cookie = client.post("/login", data={"token": TOKEN}).headers["Set-Cookie"]
+    assert "SameSite=Strict" in cookie
+    assert "HttpOnly" in cookie
+    assert TOKEN not in cookie
+
+
+@pytest.mark.parametrize(
+    "goal", ["//evil.test", "https://evil.test", "/\\evil.test", "javascript:alert(1)", "/\n/evil"]
+)
+def test_sign_in_leads_nowhere_else(client: FlaskClient, goal: str):
+    answer = client.post("/login", data={"token": TOKEN, "next": goal})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+
+
+def test_signing_out_ends_the_session(admin: FlaskClient):
+    csrf = re.search(r'name="csrf" value="([^"]+)"', admin.get("/queues").text)[1]
+    assert admin.post("/logout", data={"csrf": csrf}).status_code == 303
+    assert "Sign in" in admin.get("/queues").text
+
+
+def test_reads_need_the_token_when_the_host_is_not_loopback(settings: Settings, make_app: MakeApp):
+    visitor = make_app(replace(settings, web_host="0.0.0.0")).test_client()
+    for path in (*PAGES, "/api/perpspecs", "/metrics", "/part/status"):
+        if path != "/login":
+            assert visitor.get(path).status_code == 401, path
+    assert visitor.get("/api/perpspecs").mimetype == "application/problem+json"
+    assert "Database" not in visitor.get("/").text
+    assert visitor.get("/login").status_code == 200
+    assert visitor.get("/health").status_code == 200
+    assert visitor.get("/api/perpspecs", headers=BEARER).status_code == 200
+
+
+def test_reads_under_a_strange_name_need_the_token(client: FlaskClient):
+    """A page elsewhere whose name points here (DNS rebinding) must not read."""
+    assert client.get("/api/perpspecs", headers={"Host": "evil.test"}).status_code == 401
+    for name in ("localhost:8000", "127.0.0.1:8000", "[::1]:8000"):
+        assert client.get("/api/perpspecs", headers={"Host": name}).status_code == 200
+
+
+def test_no_secret_is_in_any_page(settings: Settings, make_app: MakeApp, tmp_path: Path):
+    secret = "s3cr3t-word"
+    away = replace(
+        settings,
+        database_url=f"postgresql://user:{secret}@127.0.0.1:1/db",
+        redis_url=f"redis://:{secret}@127.0.0.1:1/0",
+        keys={"coinalyze": secret},
+    )
+    visitor = make_app(away).test_client()
+    for path in (*PAGES, "/health", "/api/system-summary", "/api/perpspecs", "/metrics", "/api/queues"):
+        text = visitor.get(path).text
+        assert secret not in text, path
+        assert TOKEN not in text, path
+
+
+def test_stored_text_is_shown_as_text(client: FlaskClient, sql: Cursor):
+    evil = "<script>alert(1)</script>\"'><img src=x>"
+    sql.execute(
+        "INSERT INTO perp_status (unit, kind, state, message) VALUES (%s, 'backfill', 'error', %s)", (evil, evil)
+    )
+    sql.execute(
+        "INSERT INTO perp_errors (unit, class, fingerprint, message, request, excerpt)"
+        " VALUES (%s, %s, 'f', %s, %s, %s)",
+        (evil, evil, evil, evil, evil),
+    )
+    sql.execute(
+        "INSERT INTO perp_coverage (source, symbol, wanted)"
+        " VALUES ('bin-ohlcv', %s, '{[1767225600000,1767312000000)}')",
+        (evil,),
+    )
+    for path in ("/", "/data?perpspec=bin-ohlcv", "/coverage?perpspec=bin-ohlcv", "/coverage?view=list"):
+        text = client.get(path).text
+        assert "<script>alert" not in text, path
+        assert "<img" not in text, path
+
+
+def test_the_database_session_can_only_read(app, sql: Cursor):
+    reader = app.extensions["fademoe"].reader
+    with pytest.raises(Exception, match="read-only"), reader.read() as cursor:
+        cursor.execute("DELETE FROM perp_coverage")
+    with reader.read() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("5s",)
+
+
+@pytest.fixture
+def read_role(sql: Cursor) -> Iterator[None]:
+    """The role that may only read, as a migration would make it."""
+    sql.execute("CREATE ROLE fademoe_read NOLOGIN")
+    sql.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO fademoe_read")
+    yield
+    sql.execute("DROP OWNED BY fademoe_read; DROP ROLE fademoe_read")
+
+
+def test_the_read_role_is_taken_where_it_exists(read_role: None, client: FlaskClient, app, sql: Cursor):
+    with app.extensions["fademoe"].reader.read() as cursor:
+        cursor.execute("SELECT current_user")
+        assert cursor.fetchone() == ("fademoe_read",)
+    assert client.get("/api/perpspecs").status_code == 200
+    sql.execute("REVOKE SELECT ON perpspec_schema FROM fademoe_read")
+    answer = client.get("/api/perpspecs")
+    assert (answer.status_code, "does not let the web read" in answer.get_json()["detail"]) == (503, True)
+    app.extensions["fademoe"].reader.close()
+
+
+def test_admin_token_is_made_once_and_for_its_owner_alone(tmp_path: Path):
+    settings = Settings(home=tmp_path / "home")
+    made = admin_token(settings)
+    assert len(made) >= 32
+    assert admin_token(settings) == made
+    assert (tmp_path / "home" / "admin_token").stat().st_mode & 0o777 == 0o600
+    assert admin_token(replace(settings, admin_token="given")) == "given"
+    (tmp_path / "home" / "admin_token").write_text("")
+    with pytest.raises(ConfigError, match="empty"):
+        admin_token(settings)
+
+
+def test_rq_dashboard_only_looks(admin: FlaskClient, client: FlaskClient, redis: Redis):
+    for path in ("/rq/requeue/live", "/rq/queue/live/failed/empty", "/rq/job/x/delete", "/rq/job/x/requeue"):
+        for visitor in (client, admin):
+            assert visitor.post(path).status_code in (401, 403), path
+        assert client.get(path).status_code in (403, 405), path
+        assert client.post(path, headers=BEARER).status_code == 403, path

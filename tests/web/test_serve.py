@@ -1,0 +1,99 @@
+"""The web as a process: it takes its port or says in one line why not, and ends when it is told to."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from fademoe.errors import ConfigError
+from fademoe.settings import Settings
+from fademoe.web.serve import run_web
+
+CODE = "import sys; from fademoe.__main__ import main; sys.exit(main(['web']))"
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(environ: dict[str, str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", CODE]
+    given = {name: value for name, value in os.environ.items() if not name.startswith("FADEMOE_")}
+    return subprocess.Popen(command, env=given | environ, stderr=subprocess.PIPE, text=True)
+
+
+def fetch(address: str, wait_s: float = 15) -> tuple[int, str]:
+    """Return status and text of a page, waiting for the server to begin."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def test_it_serves_and_ends_on_term(port: int, tmp_path: Path, database_url: str, redis_url: str):
+    environ = {
+        "FADEMOE_HOME": str(tmp_path / "home"),
+        "FADEMOE_WEB_PORT": str(port),
+        "FADEMOE_DATABASE_URL": database_url,
+        "FADEMOE_REDIS_URL": redis_url,
+    }
+    process = start(environ)
+    try:
+        status, text = fetch(f"http://127.0.0.1:{port}/health")
+        assert (status, '"ready":true' in text) == (200, True)
+        assert "<title>Status" in fetch(f"http://127.0.0.1:{port}/")[1]
+        second = start(environ)
+        _, errors = second.communicate(timeout=20)
+        assert second.returncode == 2
+        [line] = errors.strip().splitlines()
+        assert "FADEMOE_WEB_PORT" in line
+        process.send_signal(signal.SIGTERM)
+        begin = time.monotonic()
+        _, errors = process.communicate(timeout=20)
+        assert (process.returncode, time.monotonic() - begin < 8) == (0, True)
+        assert "Traceback" not in errors
+        assert (tmp_path / "home" / "admin_token").stat().st_mode & 0o777 == 0o600
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_it_answers_although_no_server_is_there(port: int, tmp_path: Path):
+    process = start({"FADEMOE_HOME": str(tmp_path), "FADEMOE_WEB_PORT": str(port)})
+    try:
+        status, text = fetch(f"http://127.0.0.1:{port}/health")
+        assert (status, "PostgreSQL" in text, "Redis" in text) == (503, True, True)
+        assert "away" in fetch(f"http://127.0.0.1:{port}/data")[1]
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+def test_port_in_use_and_bad_host_are_named(tmp_path: Path, port: int):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with pytest.raises(ConfigError, match=rf"port {port} is not free .*FADEMOE_WEB_PORT"):
+            run_web(Settings(home=tmp_path, web_port=port))
+    with pytest.raises(ConfigError, match="FADEMOE_WEB_HOST"):
+        run_web(Settings(home=tmp_path, web_host="203.0.113.9", web_port=port))

@@ -1,0 +1,92 @@
+"""What pages say about numbers and times, and the pure parts behind them."""
+
+import pytest
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
+from fademoe.store.reader_coverage import Ranges
+from fademoe.store.reader_lives import Life
+from fademoe.web import words
+from fademoe.web.estimate import estimate
+from fademoe.web.heatmap import cells, groups, heads, marks, window_of
+from fademoe.web.samples import Samples
+
+DAY = 1_767_225_600_000  # 2026-01-01
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [
+        (0, "0 s"),
+        (400, "under 1 s"),
+        (40_000, "40 s"),
+        (61_000, "1 min 1 s"),
+        (2 * HOUR_MS, "2 h"),
+        (3 * DAY_MS + 4 * HOUR_MS + 5, "3 d 4 h"),
+        (DAY_MS + 5 * MINUTE_MS, "1 d"),
+        (None, "–"),
+    ],
+)
+def test_durations_have_two_units_at_most(ms: int | None, said: str):
+    assert words.duration(ms) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("1234567.0010", "1\u2009234\u2009567.0010"), ("-1234", "-1\u2009234"), ("0.5", "0.5"), (None, "–"), ("x1", "x1")],
+)
+def test_numbers_keep_every_digit(value: str | None, shown: str):
+    assert words.grouped(value) == shown
+
+
+def test_points_of_a_column_stand_below_each_other():
+    shown = words.aligned(["1.25", "10", None, "3.5"])
+    assert shown == ["1.25", "10\u2007\u2007\u2008", "–", "3.5\u2007"]
+
+
+def test_heat_map_shows_what_is_there():
+    window = window_of(DAY + 3 * DAY_MS - 5, "day", 4)
+    assert window == Window(DAY - DAY_MS, DAY + 3 * DAY_MS)
+    wanted = [Window(DAY, DAY + 3 * DAY_MS)]
+    ranges = Ranges("s", "BTC", wanted, [], [], [Window(DAY + HOUR_MS, DAY + 2 * DAY_MS)])
+    found = cells(ranges, window, DAY_MS)
+    assert [(cell.wanted_ms // HOUR_MS, cell.missing_ms // HOUR_MS) for cell in found] == [
+        (0, 0),
+        (24, 23),
+        (24, 24),
+        (24, 0),
+    ]
+    names = [name for name, _ in heads(window, "day")]
+    drawn = marks(found, Life(DAY, None), names, DAY + 3 * DAY_MS)
+    assert [mark.state for mark in drawn] == ["unlisted", "partial", "missing", "complete"]
+    assert (drawn[1].sign, drawn[1].label) == ("4", "2026-01-01: 4 % stored")
+    assert groups(window, "day") == [("2025-12", 1), ("2026-01", 3)]
+
+
+def test_a_partial_cell_never_looks_complete_or_empty():
+    window = Window(DAY, DAY + DAY_MS)
+    for missing in (1, DAY_MS - 1):
+        ranges = Ranges("s", "BTC", [window], [], [], [Window(DAY, DAY + missing)])
+        [mark] = marks(cells(ranges, window, DAY_MS), None, ["d"], DAY + DAY_MS)
+        assert mark.sign in ("1", "99")
+
+
+def test_rate_is_told_after_twenty_seconds():
+    samples = Samples()
+    for second, depth in ((0, 100), (10, 90), (30, 70)):
+        samples.add(second * 1000, [("q", depth)])
+        assert (samples.rate("q") is None) == (second < 20)
+    rate = samples.rate("q")
+    assert (rate.per_minute, rate.left_ms) == (60.0, 70_000)
+    samples.add(60_000, [("q", 200)])
+    assert samples.rate("q").left_ms is None
+    assert samples.rate("other") is None
+
+
+def test_estimate_counts_what_a_gap_takes():
+    gap = Window(DAY, DAY + 10 * DAY_MS)
+    found = estimate("bin-ohlcv", [gap], DAY + 20 * DAY_MS, workers=8)
+    assert (found.rows, found.reason) == (14_400, None)
+    assert 0 < found.minutes < 60
+    assert found.requests >= found.windows >= 1
+    assert estimate("bin-ohlcv", [gap], DAY + DAY_MS, workers=8).rows <= 1440
+    assert "valid are" in estimate("nope-ohlcv", [gap], DAY, workers=8).reason
