@@ -1,6 +1,7 @@
 """Brings the schema up to date: numbered SQL files, each applied once, in one transaction with the record of it.
 
 `NNNN_name.sql` is for every database; of `NNNN_name.plain.sql` and `NNNN_name.timescale.sql` one is taken.
+`read_role.sql` is looked after at every start.
 """
 
 import json
@@ -47,6 +48,7 @@ def migrate(database: Database, exchanges: list[Exchange]) -> list[str]:
                 applied.append(name)
         for exchange in exchanges:
             register(cursor, exchange)
+        cursor.execute(_text("read_role.sql"))
     for name in applied:
         log.info("migration %s applied", name)
     return applied
@@ -110,6 +112,10 @@ def _files(variant: str) -> list[tuple[str, str]]:
         if parts[-1] == "sql" and (len(parts) == 2 or parts[1] == variant):
             found.append((parts[0], path.read_text(encoding="utf-8")))
     return sorted(found)
+
+
+def _text(name: str) -> str:
+    return resources.files("fademoe.store").joinpath("sql", name).read_text(encoding="utf-8")
 
 
 def _one(cursor: Cursor) -> Any:

@@ -5,7 +5,7 @@ The queries themselves are in the modules `reader_*`; each takes a cursor of `Re
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -19,9 +19,9 @@ STATEMENT_TIMEOUT_S = 5
 CONNECT_TIMEOUT_S = 3
 BUSY_TIMEOUT_S = 5  # how long a request waits for a free connection
 CONNECTIONS = 8
-READ_ROLE = "fademoe_read"  # taken where it exists and this user may: then even a wrong statement can change nothing
+READ_ROLE = "fademoe_read"  # sql/read_role.sql; taken where it is and may: then no statement at all can change anything
 
-_ROLE = "SELECT 1 FROM pg_roles WHERE rolname = %s AND pg_has_role(current_user, oid, 'MEMBER')"
+_MAY_READ = "SELECT has_table_privilege(oid, to_regclass('perp_data'), 'SELECT') FROM pg_roles WHERE rolname = %s"
 
 
 class Busy(StoreError):
@@ -71,6 +71,8 @@ class Reader:
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             raise StoreError(f"PostgreSQL at {mask_url(self._url)}: {first_line(error)}") from error
         except psycopg2.errors.UndefinedTable as error:
+            if connection is not None:
+                connection.close()  # one opened later may find the tables, and the role that reads them
             raise StoreError("PostgreSQL answers, but FadeMoe's tables are not in it yet") from error
         except psycopg2.errors.InsufficientPrivilege as error:
             raise StoreError(f"PostgreSQL does not let the web read: {first_line(error)}") from error
@@ -101,9 +103,11 @@ class Reader:
         connection.set_session(readonly=True, autocommit=True)
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{STATEMENT_TIMEOUT_S}s",))
-            cursor.execute(_ROLE, (READ_ROLE,))
-            if cursor.fetchone():
-                cursor.execute("SELECT set_config('role', %s, false)", (READ_ROLE,))
+            cursor.execute(_MAY_READ, (READ_ROLE,))
+            if cursor.fetchone() == (True,):
+                # refused, the session is a read-only one all the same
+                with suppress(psycopg2.errors.InsufficientPrivilege, psycopg2.errors.InvalidParameterValue):
+                    cursor.execute("SELECT set_config('role', %s, false)", (READ_ROLE,))
         return connection
 
 

@@ -116,6 +116,7 @@ def test_a_read_that_takes_too_long_ends(client: FlaskClient, app, monkeypatch: 
         "CREATE VIEW metric_catalog AS SELECT 'x' AS metric, 'x' AS title, '1m' AS interval, '[]'::jsonb AS columns"
         " FROM pg_sleep(60)"
     )
+    sql.execute("GRANT SELECT ON metric_catalog TO fademoe_read")
     monkeypatch.setattr("fademoe.store.reader.STATEMENT_TIMEOUT_S", 1)
     answer = client.get("/api/perpspecs")
     assert answer.status_code == 503

@@ -1,17 +1,21 @@
 """Who may do what, what leaves the house, and what a browser is told."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg2
 import pytest
 from flask.testing import FlaskClient
 from psycopg2.extensions import cursor as Cursor
 from redis import Redis
 
 from fademoe.errors import ConfigError
+from fademoe.feeds import registry
 from fademoe.settings import Settings
+from fademoe.store.migrate import migrate
+from fademoe.store.pool import Database
+from fademoe.store.reader_schema import TABLES
 from fademoe.web.auth import admin_token
 from tests.web.conftest import BEARER, TOKEN, MakeApp
 
@@ -152,24 +156,58 @@ def test_the_database_session_can_only_read(app, sql: Cursor):
         assert cursor.fetchone() == ("5s",)
 
 
-@pytest.fixture
-def read_role(sql: Cursor) -> Iterator[None]:
-    """The role that may only read, as a migration would make it."""
-    sql.execute("CREATE ROLE fademoe_read NOLOGIN")
-    sql.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO fademoe_read")
-    yield
-    sql.execute("DROP OWNED BY fademoe_read; DROP ROLE fademoe_read")
-
-
-def test_the_read_role_is_taken_where_it_exists(read_role: None, client: FlaskClient, app, sql: Cursor):
+def test_the_web_reads_as_a_role_that_can_change_nothing(client: FlaskClient, app, sql: Cursor):
+    """Even in a session that lets it write: no table of ours takes a row, a change or a deletion from it."""
     with app.extensions["fademoe"].reader.read() as cursor:
         cursor.execute("SELECT current_user")
         assert cursor.fetchone() == ("fademoe_read",)
+        cursor.execute("SET default_transaction_read_only = off")
+        for table in TABLES:
+            cursor.execute(f"SELECT * FROM {table} LIMIT 1")
+            for change in (f"DELETE FROM {table}", f"TRUNCATE {table}", f"DROP TABLE {table}"):
+                with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                    cursor.execute(change)
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute("CREATE TABLE mine (a int)")
     assert client.get("/api/perpspecs").status_code == 200
+
+
+def test_a_table_that_came_later_is_let_in_at_the_next_start(client: FlaskClient, database_url: str, sql: Cursor):
     sql.execute("REVOKE SELECT ON perpspec_schema FROM fademoe_read")
     answer = client.get("/api/perpspecs")
     assert (answer.status_code, "does not let the web read" in answer.get_json()["detail"]) == (503, True)
-    app.extensions["fademoe"].reader.close()
+    database = Database(database_url)
+    assert migrate(database, []) == []
+    database.close()
+    assert client.get("/api/perpspecs").status_code == 200
+
+
+def test_a_user_who_may_make_no_role_reads_without_it(postgres_url: str, settings: Settings, make_app: MakeApp):
+    """A database of a user with no rights beyond it: the schema comes up, the web reads, and cannot write."""
+    connection = psycopg2.connect(postgres_url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE lodger LOGIN")
+        cursor.execute("CREATE DATABASE lodging OWNER lodger")
+    url = postgres_url.replace("//fademoe@/fademoe?", "//lodger@/lodging?")
+    database = Database(url)
+    try:
+        migrate(database, list(registry.exchanges().values()))
+        app = make_app(replace(settings, database_url=url))
+        assert app.test_client().get("/api/perpspecs").get_json()["perpspecs"] != []
+        reader = app.extensions["fademoe"].reader
+        with reader.read() as cursor:
+            cursor.execute("SELECT current_user")
+            assert cursor.fetchone() == ("lodger",)
+            with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
+                cursor.execute("DELETE FROM perp_coverage")
+        reader.close()
+    finally:
+        database.close()
+        with connection.cursor() as cursor:
+            cursor.execute("DROP DATABASE lodging WITH (FORCE)")
+            cursor.execute("DROP ROLE lodger")
+        connection.close()
 
 
 def test_admin_token_is_made_once_and_for_its_owner_alone(tmp_path: Path):
