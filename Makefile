@@ -33,7 +33,7 @@ status: .venv/.runs
 	@$(IN)/fademoe status
 
 test: .venv/.tests
-	$(IN)/python -m pytest -n 3
+	$(IN)/python -m pytest -n 5 --maxschedchunk 1
 
 lint: .venv/.tests
 	$(IN)/ruff check .

@@ -30,6 +30,11 @@ NUMBERS = count(1)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that mostly wait: the others run beside them."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+
+
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take FadeMoe's own variables out of the environment."""

@@ -14,7 +14,7 @@ from fademoe import context as contexts
 from fademoe import instruments
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, monotonic_s, now_ms, subtract, to_iso
 from fademoe.context import Context
-from fademoe.errors import BudgetSpent, Refused, RetryLater, SourceError, StoreError
+from fademoe.errors import BadPayload, BudgetSpent, Refused, RetryLater, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Exchange, Instrument, Json, RestFeed
 from fademoe.jobs import queues
@@ -204,11 +204,15 @@ def exchange_now_ms(work: Work) -> int:
         offset = work.context.redis.get(key)
         if offset is not None:
             return host_ms + int(offset)
-    with work.context.stop.breakable():
-        body = work.context.rest.get(
-            work.exchange, clock.path, {}, budget=clock.budget, cost=clock.cost, live=work.live
-        )
-    offset_ms = clock.parse(body) - now_ms()  # too small by the way back, so no bar is taken for closed too soon
+    offset_ms = 0
+    try:
+        with work.context.stop.breakable():
+            body = work.context.rest.get(
+                work.exchange, clock.path, {}, budget=clock.budget, cost=clock.cost, live=work.live
+            )
+        offset_ms = clock.parse(body) - now_ms()  # too small by the way back, so no bar is taken for closed too soon
+    except (Refused, BadPayload) as error:
+        log.warning("%s does not tell its time, this host's is taken for it: %s", work.exchange.name, error)
     with suppress(RedisError):
         work.context.redis.set(key, offset_ms, ex=CLOCK_S)
     return now_ms() + offset_ms

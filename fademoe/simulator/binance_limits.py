@@ -40,7 +40,7 @@ class BinanceLimits:
     """The budgets of all addresses."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        """Count from now on; with --no-limits nobody is refused, and still counted."""
+        """Count from now on; with --no-limits nobody is refused nor told the count, and still counted."""
         self._options = options
         self._addresses: dict[str, AddressBudgets] = {}
 
@@ -56,8 +56,10 @@ class BinanceLimits:
         headers = {}
         is_over = False
         if budget == WEIGHT:
-            headers["X-MBX-USED-WEIGHT-1M"] = str(address.weight.take(cost, now_ms))
+            used = address.weight.take(cost, now_ms)
             is_over = address.weight.is_over()
+            if is_enforced:
+                headers["X-MBX-USED-WEIGHT-1M"] = str(used)
         elif budget in (FUNDING, DATA):
             window = address.funding if budget == FUNDING else address.data
             is_over = not window.take(1, now_ms)

@@ -25,7 +25,7 @@ def build_parser(exchanges: Iterable[type[Exchange]]) -> argparse.ArgumentParser
     )
     add("--clock-offset-ms", type=int, default=0, help="how far the exchanges' clock is ahead of the host's")
     add("--latency-ms", type=float, default=0, help="delay of every REST answer; requests wait side by side")
-    add("--no-limits", dest="limits", action="store_false", help="count requests, and refuse none")
+    add("--no-limits", dest="limits", action="store_false", help="count requests, refuse none, tell nobody the count")
     add("--no-holes", dest="holes", action="store_false", help="no missing minutes")
     add(
         "--cache-chunks",

@@ -63,7 +63,7 @@ class Simulator:
 @pytest.fixture(scope="session")
 def simulator() -> Iterator[Simulator]:
     """A simulator whose limits are off, so that tests wait for nothing but themselves."""
-    running = Simulator("--no-limits")
+    running = Simulator("--no-limits", "--binance-ban-s", "4")
     running.start()
     yield running
     running.stop()

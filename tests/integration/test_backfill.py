@@ -94,14 +94,14 @@ def test_faults_delay_windows_and_spoil_no_row(system, simulator, recent):
 
 
 def test_a_ban_closes_the_exchange_and_uses_up_no_attempt(system, simulator, recent):
-    simulator.fault(exchange="binance", kind="rate_limited", path="/fapi/v1/klines", count=1)
+    simulator.fault(exchange="binance", kind="banned", path="/fapi/v1/klines", count=1)
     work(system)
     assert seed(system, "--symbols", "ETH", since_ms=recent[0], until_ms=recent[1]).returncode == 0
     message = until(lambda: system.query("SELECT message FROM perp_status WHERE state = 'waiting'"), 20)[0][0]
-    assert "rate limit" in message
+    assert "banned" in message
     redis = system.context().redis
     assert int(redis.hget(f"budget:gcra1:binance:weight:{os.uname().nodename}", "closed_until")) > now_ms()
-    until(lambda: covered(system, ["ETH"], *recent), 100)
+    until(lambda: covered(system, ["ETH"], *recent), 60)
     assert system.differences("binance", "bin-ohlcv", "ETH", *recent) == []
 
 

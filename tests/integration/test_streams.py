@@ -4,6 +4,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from tests.integration.conftest import Simulator, until
 
@@ -35,6 +37,12 @@ def is_covered(system, symbols, start_ms, end_ms):
     )[0][0]
 
 
+def is_repaired(system, start_ms, end_ms):
+    assert system.run("reconcile").returncode == 0
+    return is_covered(system, SYMBOLS, start_ms, end_ms)
+
+
+@pytest.mark.waits
 def test_closed_bars_are_stored_and_open_ones_are_not(system):
     start_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
     follow(system)
@@ -55,9 +63,9 @@ def test_closed_bars_are_stored_and_open_ones_are_not(system):
     assert state(system)[0] == "stopped"
 
 
+@pytest.mark.waits
 def test_what_a_broken_socket_missed_is_fetched(system, simulator):
     system.start("worker", "--live")
-    system.start("scheduler")
     follow(system)
     until(lambda: state(system)[0] == "running", 20)
     start_ms = floor_to(now_ms(), MINUTE_MS)
@@ -65,11 +73,13 @@ def test_what_a_broken_socket_missed_is_fetched(system, simulator):
     time.sleep(max(0, (start_ms + MINUTE_MS + 4000 - now_ms()) / 1000))
     simulator.clear()
     simulator.fault(exchange="binance", kind="drop_sockets", count=1)
-    until(lambda: is_covered(system, SYMBOLS, start_ms, start_ms + MINUTE_MS), 240)
+    until(lambda: newest(system) >= start_ms + MINUTE_MS, 90)
+    until(lambda: is_repaired(system, start_ms, start_ms + MINUTE_MS), 60)
     for symbol in SYMBOLS:
         assert system.differences("binance", "bin-ohlcv", symbol, start_ms, start_ms + MINUTE_MS) == []
 
 
+@pytest.mark.waits
 def test_a_stream_without_its_exchange_says_why_and_goes_on_by_itself(system):
     simulator = Simulator("--no-limits")
     system.environment["FADEMOE_BINANCE_REST_URL"] = simulator.url

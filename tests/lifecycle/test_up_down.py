@@ -15,16 +15,21 @@ import pytest
 
 from fademoe.lifecycle_checks import free_port
 from fademoe.lifecycle_processes import find_processes
+from fademoe.lifecycle_supervisord import CHECKOUT
 
 NOWHERE = "http://127.0.0.1:9"  # discard: nobody listens there
 
 
 @pytest.fixture
 def environ() -> Iterator[dict[str, str]]:
-    """The environment of a small deployment in a home of its own."""
+    """The environment of a small deployment: a home and a checkout of its own, so that it meets nobody else's."""
     folder = Path(tempfile.mkdtemp(prefix="fademoe-"))
     folder.chmod(0o755)
+    checkout = folder / "checkout"
+    for part in ("conf", "fademoe"):
+        shutil.copytree(CHECKOUT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
     environ = dict(os.environ) | {
+        "PYTHONPATH": str(checkout),
         "FADEMOE_HOME": str(folder / "var"),
         "FADEMOE_WEB_PORT": str(free_port(0)),
         "FADEMOE_WORKERS": "1",
@@ -39,7 +44,9 @@ def environ() -> Iterator[dict[str, str]]:
 
 def fademoe(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "fademoe", *arguments]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, env=environ, cwd=environ["PYTHONPATH"], capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def listening(home: Path) -> set[int]:
@@ -81,6 +88,7 @@ def test_a_deployment_comes_up_and_goes_down_without_a_trace_even_when_superviso
     assert find_processes(home) == []
     assert list((home / "run").iterdir()) == []
     assert fademoe(environ, "down").returncode == 0
+    assert not (Path(environ["PYTHONPATH"]) / "var" / "supervisor.sock").is_symlink()
 
 
 def test_a_port_that_somebody_else_uses_is_named(environ):

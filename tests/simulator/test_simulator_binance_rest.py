@@ -143,8 +143,9 @@ def test_error_texts_are_those_of_the_wire(sim):
     assert texts[-1] == "parameter 'startTime' is invalid."
 
 
-def test_weights_are_the_measured_ones(sim):
+def test_weights_are_the_measured_ones(start):
     """By limit, off by one from the documentation; refusals cost too; other budgets show no header."""
+    sim = start()
     sim.set_second(5)
 
     def cost(path, **query):
@@ -164,8 +165,9 @@ def test_weights_are_the_measured_ones(sim):
         assert not [name for name in headers if name.lower().startswith("x-mbx")]
 
 
-def test_weight_starts_anew_with_the_utc_minute(sim):
+def test_weight_starts_anew_with_the_utc_minute(start):
     """The first request after :00 shows its own weight only."""
+    sim = start()
     sim.set_second(59.7)
     assert int(sim.get(KLINES, symbol="BTCUSDT", interval="1m").headers["X-MBX-USED-WEIGHT-1M"]) >= 5
     sim.set_second(0.1)

@@ -1,5 +1,7 @@
 """Every metric of every exchange, history and live, against the simulator's truth: 0 wrong, 0 missing, 0 extra."""
 
+import pytest
+
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
 from tests.integration.conftest import Simulator, until
 from tests.system.conftest import Installation
@@ -15,6 +17,7 @@ LIVE_METRICS = ("ohlcv", "ppr", "lq")
 NEWEST_MS = 20 * MINUTE_MS  # what may still come by the next poll
 
 
+@pytest.mark.waits
 def test_every_cell_is_stored_exactly(folder):
     simulator = Simulator("--no-limits")
     simulator.start()
@@ -32,8 +35,8 @@ def test_every_cell_is_stored_exactly(folder):
                     found = system.differences(exchange, f"{code}-{metric}", symbol, *window)
                     assert found == [], f"{exchange} {metric} {symbol}"
         assert_units_agree(system, live_ms - NEWEST_MS)
-        end_ms = live_ms + 2 * MINUTE_MS
-        until(lambda: now_ms() > end_ms + 20_000, 200)
+        end_ms = live_ms + MINUTE_MS
+        until(lambda: now_ms() > end_ms + 10_000, 100)
         for exchange, code in LIVE.items():
             for metric in LIVE_METRICS:
                 for symbol in SYMBOLS:

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from fademoe.clock import HOUR_MS, MINUTE_MS, floor_to, now_ms
 from tests.integration.conftest import Simulator, until
 from tests.system.conftest import Installation
@@ -9,6 +11,7 @@ from tests.system.conftest import Installation
 SYMBOLS = ["BTC", "ETH", "PEPE"]
 
 
+@pytest.mark.waits
 def test_every_program_comes_back_and_nothing_is_lost(folder):
     simulator = Simulator()
     simulator.start()
