@@ -29,6 +29,7 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 nodaemon = true
 pidfile = {run}/supervisord.pid
 logfile = {run}/supervisord.log
+childlogdir = {run}
 [program:stream-one]
 command = sleep 600
 startsecs = 0
