@@ -47,6 +47,13 @@ class SourceError(FadeMoeError):
         self.http_status = http_status
         self.body = body[:BODY_EXCERPT]
 
+    def locate(self, exchange: str, request: str, body: object) -> None:
+        """Say which answer it was about, as far as that is not said yet; the answer came with HTTP 200."""
+        self.exchange = self.exchange or exchange
+        self.request = self.request or request
+        self.http_status = self.http_status or 200
+        self.body = self.body or str(body)[:BODY_EXCERPT]
+
 
 class RetryLater(SourceError):
     """The exchange asks for a pause, is unreachable or stumbled: ask the same again in `retry_after_s` seconds."""

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Mapping
 
+from fademoe.clock import now_ms
+from fademoe.errors import BadPayload
 from fademoe.feeds.spec import Exchange, Instrument
 from fademoe.rest import RestClient
 from fademoe.store import instruments as store
@@ -14,18 +16,29 @@ log = logging.getLogger(__name__)
 def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
     """Fetch the exchange's list and store it; return how many contracts it has.
 
+    A contract that is stored and not in the list any more is delisted from now on.
     Raises RetryLater when the exchange cannot be reached, BadPayload when the list is not one.
     """
     feed = exchange.instruments
     found: list[Instrument] = []
-    params: Mapping[str, str | int] | None = feed.params
-    while params is not None:
+    following: Mapping[str, str | int] | None = feed.params
+    while following is not None:
+        params = following
         body = rest.get(exchange, feed.path, params, budget=feed.budget, cost=feed.cost, live=True)
-        found += feed.parse(body)
-        params = feed.following(body)
+        try:
+            found += feed.parse(body)
+            following = feed.following(body, params)
+            if not found and following is None:
+                raise BadPayload("a list without any contract")
+        except BadPayload as error:
+            error.locate(exchange.name, f"{feed.path} {dict(params)}", body)
+            raise
     with database.transaction() as cursor:
         store.save(cursor, found)
+        gone = store.retire_others(cursor, found, now_ms())
     log.info("%s lists %d contracts", exchange.name, len(found))
+    if gone:
+        log.warning("%s does not list %s any more", exchange.name, ", ".join(gone))
     return len(found)
 
 

@@ -7,13 +7,12 @@ production (cost bands, windows, acks, socket limits).
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
 
 import orjson
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
-from fademoe.errors import BadPayload, Refused, RetryLater
-from fademoe.feeds import parse, spec
+from fademoe.errors import BadPayload
+from fademoe.feeds import parse, refusals, spec
 from fademoe.feeds.parse import member
 from fademoe.feeds.spec import Answer, Frame, Instrument, Json, Page, Refusal
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
@@ -24,7 +23,7 @@ LIMIT_CODE = -1003
 BANNED_UNTIL = re.compile(r"banned until (\d{13})")
 BAN_S = 120.0  # bans start at two minutes; used when the text names no end
 FIREWALL_S = 300.0
-BARRED_S, TROUBLE_S = 3600.0, 5.0
+BARRED_S = 3600.0
 
 
 def judge(answer: Answer) -> Refusal | None:
@@ -33,26 +32,21 @@ def judge(answer: Answer) -> Refusal | None:
     code, message = (answer.body["code"], str(answer.body["msg"])) if is_error else (None, "")
     said = f"HTTP {answer.status}" + (f", code {code}: {message}" if code is not None else "")
 
-    def later(why: str, wait_s: float | None, closes: spec.Closes) -> Refusal:
-        return Refusal(error=RetryLater, message=f"{why}: {said}", retry_after_s=wait_s, closes=closes)
-
     if answer.status == 418 or (code == LIMIT_CODE and "banned" in message):
-        return later("banned", _ban(answer), spec.Closes.EXCHANGE)
+        return refusals.shut_out("banned", said, _ban(answer))
     if answer.status == 429 or code == LIMIT_CODE:
-        return later("rate limit", parse.retry_after_s(answer.headers), spec.Closes.BUDGET)
+        return refusals.too_often(said, parse.retry_after_s(answer.headers))
     if answer.status == 403:
-        return later("firewall", FIREWALL_S, spec.Closes.EXCHANGE)
+        return refusals.shut_out("firewall", said, FIREWALL_S)
     if answer.status == 451:
-        return later("this address's country is barred", BARRED_S, spec.Closes.EXCHANGE)
-    if answer.status >= 500 or answer.status == 408 or (answer.status != 200 and code in TRANSIENT_CODES):
-        return later("trouble on the exchange's side", TROUBLE_S, spec.Closes.NOTHING)
-    if answer.status != 200:
-        return Refusal(error=Refused, message=f"refused: {said}")
-    if answer.body is None:
-        return Refusal(error=BadPayload, message="the answer is not JSON")
-    if code is not None:
-        return Refusal(error=BadPayload, message=f"an error inside HTTP 200: code {code}: {message}")
-    return None
+        return refusals.shut_out("this address's country is barred", said, BARRED_S)
+    if answer.status != 200 and code in TRANSIENT_CODES:
+        return refusals.trouble(said)
+    if answer.status == 200 and code is not None:
+        return refusals.broken(f"an error inside HTTP 200: code {code}: {message}")
+    if answer.status == 200 and answer.body is None:
+        return refusals.broken("the answer is not JSON")
+    return refusals.by_status(answer, said)
 
 
 def parse_instruments(body: Json) -> list[Instrument]:
@@ -63,7 +57,7 @@ def parse_instruments(body: Json) -> list[Instrument]:
     """
     return [
         _instrument(item)
-        for item in parse.records(member(body, "symbols"))
+        for item in parse.rows_of(body, "symbols")
         if member(item, "contractType") == "PERPETUAL"
         and member(item, "quoteAsset") == "USDT"
         and item.get("underlyingType", "COIN") == "COIN"
@@ -92,7 +86,7 @@ def parse_kline(item: Json, instrument: Instrument) -> Candle:
     ts = parse.to_ms(item[0])
     if parse.to_ms(item[6]) <= ts:
         raise BadPayload(f"kline of {ts}: closes before it opens")
-    return _candle(instrument, ts, [*item[1:6], *item[7:10]])
+    return parse.candle(instrument, ts, [*item[1:6], *item[7:10]])
 
 
 def parse_kline_event(data: Json, instrument: Instrument) -> list[Candle]:
@@ -111,7 +105,7 @@ def parse_kline_event(data: Json, instrument: Instrument) -> list[Candle]:
     ts = parse.to_ms(member(k, "t"))
     if member(k, "T") != ts + MINUTE_MS - 1:
         raise BadPayload(f"kline event of {ts}: its close time is not the minute's end")
-    return [_candle(instrument, ts, [member(k, name) for name in "ohlcvqnV"])]
+    return [parse.candle(instrument, ts, [member(k, name) for name in "ohlcvqnV"])]
 
 
 def parse_premium(item: Json, instrument: Instrument) -> Premium:
@@ -141,10 +135,9 @@ def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
      "timestamp": 1602028800000}
     """
     parse.check_name(member(item, "symbol"), instrument)
-    coins = parse.shift(parse.amount(member(item, "sumOpenInterest")), parse.power_of_ten(instrument.multiplier))
-    return OpenInterest(
-        parse.to_ms(member(item, "timestamp")), coins, parse.amount(member(item, "sumOpenInterestValue"))
-    )
+    coins = parse.coins(member(item, "sumOpenInterest"), instrument)
+    usd = parse.amount(member(item, "sumOpenInterestValue"))
+    return OpenInterest(parse.to_ms(member(item, "timestamp")), coins, usd)
 
 
 def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
@@ -153,7 +146,7 @@ def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInter
     {"symbol": "BTCUSDT", "openInterest": "95744.938", "time": 1791382984119}
     """
     parse.check_name(member(item, "symbol"), instrument)
-    return OpenInterest(parse.to_ms(member(item, "time")), _coins(member(item, "openInterest"), instrument))
+    return OpenInterest(parse.to_ms(member(item, "time")), parse.coins(member(item, "openInterest"), instrument))
 
 
 def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
@@ -195,9 +188,8 @@ def parse_force_order(order: Json, instrument: Instrument) -> list[Liquidations]
     side = member(order, "S")
     if side not in ("SELL", "BUY"):
         raise BadPayload(f"{side!r} is not a side of a forced order")
-    usd = format(Decimal(parse.amount(member(order, "ap"))) * Decimal(parse.amount(member(order, "z"))), "f")
-    ts = parse.to_ms(member(order, "T"))
-    return [Liquidations(ts, usd, "0") if side == "SELL" else Liquidations(ts, "0", usd)]
+    usd = parse.product(parse.amount(member(order, "ap")), parse.amount(member(order, "z")))
+    return [parse.liquidation(parse.to_ms(member(order, "T")), usd, of_long=side == "SELL")]
 
 
 def subscribe(topics: Sequence[str], request_id: int) -> str:
@@ -213,28 +205,6 @@ def route(message: Json) -> Frame:
         if "result" in message:
             return Frame()
     return Frame(fault=str(message)[:200])
-
-
-def _candle(instrument: Instrument, ts: int, values: Sequence[Json]) -> Candle:
-    """Make a row of (open, high, low, close, volume, quote volume, trades, taker-buy volume), per one coin."""
-    power = parse.power_of_ten(instrument.multiplier)
-    opened, high, low, close = (parse.shift(parse.price(value), -power) for value in values[:4])
-    parse.check_candle(opened, high, low, close)
-    return Candle(
-        ts=ts,
-        o=opened,
-        h=high,
-        l=low,
-        c=close,
-        v=_coins(values[4], instrument),
-        qv=parse.amount(values[5]),
-        n=parse.count(values[6]),
-        tbv=_coins(values[7], instrument),
-    )
-
-
-def _coins(value: Json, instrument: Instrument) -> str:
-    return parse.shift(parse.amount(value), parse.power_of_ten(instrument.multiplier))
 
 
 def _instrument(item: Json) -> Instrument:
@@ -301,12 +271,11 @@ EXCHANGE = spec.Exchange(
     ),
     judge=judge,
     clock=spec.ClockFeed(
-        path="/fapi/v1/time", budget="weight", cost=1, parse=lambda body: parse.to_ms(member(body, "serverTime"))
+        path="/fapi/v1/time", budget="weight", parse=lambda body: parse.to_ms(member(body, "serverTime"))
     ),
     instruments=spec.InstrumentsFeed(
         path="/fapi/v1/exchangeInfo",
         budget="weight",
-        cost=1,
         params={},
         parse=parse_instruments,
         source=DOCS + "Exchange Information",
@@ -326,7 +295,7 @@ EXCHANGE = spec.Exchange(
             budget="funding",
             costs=((1000, 1),),
             params=lambda page: {**span_params(page), "startTime": page.start_ms - 8 * HOUR_MS},  # the one before, too
-            items=lambda body, page: parse.with_previous(parse.records(body), "fundingTime"),
+            items=lambda body, page: parse.with_previous(body, "fundingTime"),
             parse=parse_funding,
             source=DOCS + "Get Funding Rate History",
             interval="settlement",
@@ -350,7 +319,6 @@ EXCHANGE = spec.Exchange(
             metric="oi",
             path="/fapi/v1/openInterest",
             budget="weight",
-            cost=1,
             batch=1,
             params=lambda instruments: {"symbol": instruments[0].name},
             items=lambda body: [(parse.text(member(body, "symbol")), body)],

@@ -12,10 +12,10 @@ from urllib.parse import unquote
 import orjson
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
-from fademoe.errors import BadPayload, Refused, RetryLater
-from fademoe.feeds import parse, spec
-from fademoe.feeds.parse import amount, check_candle, member, number, power_of_ten, price, records, shift, to_ms
-from fademoe.feeds.spec import Answer, Closes, Frame, Instrument, Json, Page, Refusal
+from fademoe.errors import BadPayload
+from fademoe.feeds import parse, refusals, spec
+from fademoe.feeds.parse import amount, member, number, power_of_ten, price, shift, to_ms
+from fademoe.feeds.spec import Answer, Frame, Instrument, Json, Page, Refusal
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 
 Params = Mapping[str, str | int]
@@ -44,19 +44,19 @@ def judge(answer: Answer) -> Refusal | None:
     said = f"HTTP {answer.status}" + (f", code {code}: {message}" if code else "")
     reset = answer.headers.get("X-Bapi-Limit-Reset-Timestamp", "")  # of public answers mostly missing
     reset_s = (int(reset) - answer.now_ms) / SECOND_MS if reset.isdecimal() else LIMIT_S
-    later = partial(Refusal, error=RetryLater)
     if answer.status == 403 and "access too frequent" in answer.text.lower():
-        return later(message=f"banned: {said}", retry_after_s=BAN_S, closes=Closes.EXCHANGE)
+        return refusals.shut_out("banned", said, BAN_S)
     if answer.status in (403, 451) or code in REGION_CODES:
-        return later(message=f"barred region: {said}", retry_after_s=REGION_S, closes=Closes.EXCHANGE)
+        return refusals.shut_out("barred region", said, REGION_S)
     if answer.status == 429 or code in LIMIT_CODES:
-        wait_s = min(max(reset_s, LIMIT_S), LONGEST_LIMIT_S)
-        return later(message=f"rate limit: {said}", retry_after_s=wait_s, closes=Closes.BUDGET)
-    if answer.status >= 500 or answer.status == 408 or code in TRANSIENT_CODES:
-        return later(message=f"trouble on the exchange's side: {said}")
-    if answer.status != 200 or code in REFUSED_CODES:
-        return Refusal(error=Refused, message=f"refused: {said}")
-    return None if code == 0 else Refusal(error=BadPayload, message=f"no data: {said} (retCode {code})")
+        return refusals.too_often(said, min(max(reset_s, LIMIT_S), LONGEST_LIMIT_S))
+    if code in TRANSIENT_CODES:
+        return refusals.trouble(said)
+    if code in REFUSED_CODES:
+        return refusals.refused(said)
+    if code == 0 and answer.status == 200:
+        return None
+    return refusals.by_status(answer, said) or refusals.broken(f"no data: {said} (retCode {code})")
 
 
 def parse_instruments(body: Json) -> list[Instrument]:
@@ -69,7 +69,7 @@ def parse_instruments(body: Json) -> list[Instrument]:
     answered_ms = to_ms(member(body, "time"))
     return [
         _instrument(item, answered_ms)
-        for item in records(member(member(body, "result"), "list"))
+        for item in parse.rows_of(member(body, "result"), "list")
         if member(item, "contractType") == "LinearPerpetual"
         and member(item, "settleCoin") == "USDT"
         and item.get("symbolType") in CRYPTO_TYPES
@@ -77,22 +77,18 @@ def parse_instruments(body: Json) -> list[Instrument]:
     ]
 
 
-def following(body: Json) -> Params | None:
+def following(body: Json, params: Params) -> Params | None:
     """Return the parameters after a page of instruments-info: its cursor, else the next status, None after the last.
 
-    An answer does not repeat the status it was asked for, its rows tell it: a status without contracts ends the list,
-    so the one that may well be empty comes last. A short page may carry a cursor to nothing, so one below 500 rows, the
-    default, counts as the last. The cursor comes percent-encoded, and is encoded again when sent.
+    A short page may carry a cursor to nothing, so an empty page ends its status too, and one that a cursor leads back
+    to. The cursor comes percent-encoded, and is encoded again when sent.
     """
     result = member(body, "result")
-    rows = records(member(result, "list"))
-    if not rows:
-        return None
-    status = parse.text(member(rows[0], "status"))
-    later = member(AFTER, status)
-    cursor = result.get("nextPageCursor") or ""
-    if cursor and len(rows) >= 500:
-        return {**LIST, "status": status, "cursor": unquote(parse.text(cursor))}
+    rows, sent = parse.rows_of(result, "list"), result.get("nextPageCursor")
+    cursor = unquote(parse.text(sent)) if sent else ""
+    if rows and cursor and cursor != params.get("cursor"):
+        return {**LIST, "status": params["status"], "cursor": cursor}
+    later = AFTER[str(params["status"])]
     return {**LIST, "status": later} if later else None
 
 
@@ -109,7 +105,7 @@ def asks(start: str, end: str, limit: int, *, early_ms: int = 0, **rest: str) ->
 def own_items(body: Json, page: Page) -> Sequence[Json]:
     """Return the rows of an answer, which names its contract once for all, or in each row."""
     result = member(body, "result")
-    rows = records(member(result, "list"))
+    rows = parse.rows_of(result, "list")
     for named in [result] if "symbol" in result else rows:
         parse.check_name(member(named, "symbol"), page.instrument)
     if result.get("category", "linear") != "linear":
@@ -130,7 +126,7 @@ def parse_kline(item: Json, instrument: Instrument) -> Candle:
     Whether a minute without trades has a flat candle or none is unconfirmed: both are accepted.
     """
     parse.element(item, 6)  # all that is read below is there
-    return _candle(instrument, to_ms(item[0]), item[1:7])
+    return parse.candle(instrument, to_ms(item[0]), item[1:7])
 
 
 def parse_premium(item: Json, instrument: Instrument) -> Premium:
@@ -183,21 +179,18 @@ def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
     return LongShortRatio(to_ms(member(item, "timestamp")), f"{ratio:f}")
 
 
-def parse_kline_event(data: Json, instrument: Instrument) -> list[Candle]:
-    """Read the candles of one kline message; only confirm = true is final, and there may be several.
+def parse_kline_event(bar: Json, instrument: Instrument) -> Candle | None:
+    """Read one of the candles of a kline message, there may be several; only confirm = true is final.
 
-    [{"start": 1719667560000, "end": 1719667619999, "interval": "1", "open": "61030", "close": "61029.9", "high":
-      "61030", "low": "61015", "volume": "10.798", "turnover": "658980.4245", "confirm": false, "timestamp": ...}]
+    {"start": 1719667560000, "end": 1719667619999, "interval": "1", "open": "61030", "close": "61029.9", "high":
+     "61030", "low": "61015", "volume": "10.798", "turnover": "658980.4245", "confirm": false, "timestamp": ...}
     """
-    rows = []
-    for bar in records(data):
-        if member(bar, "confirm") is False:
-            continue
-        ts = to_ms(member(bar, "start"))
-        if bar["confirm"] is not True or member(bar, "interval") != "1" or member(bar, "end") != ts + MINUTE_MS - 1:
-            raise BadPayload(f"candles of {instrument.name} of one minute were expected")
-        rows.append(_candle(instrument, ts, [member(bar, name) for name in BAR_VALUES]))
-    return rows
+    if member(bar, "confirm") is False:
+        return None
+    ts = to_ms(member(bar, "start"))
+    if bar["confirm"] is not True or member(bar, "interval") != "1" or member(bar, "end") != ts + MINUTE_MS - 1:
+        raise BadPayload(f"candles of {instrument.name} of one minute were expected")
+    return parse.candle(instrument, ts, [member(bar, name) for name in BAR_VALUES])
 
 
 def parse_predicted_funding(data: Json, instrument: Instrument) -> list[PredictedFunding]:
@@ -222,22 +215,18 @@ def parse_ticker_interest(data: Json, instrument: Instrument) -> list[OpenIntere
     return [OpenInterest(to_ms(member(data, "ts")), interest, usd)]
 
 
-def parse_liquidations(data: Json, instrument: Instrument) -> list[Liquidations]:
-    """Read liquidations, each a row of its own: S is the side of the POSITION, so Buy is a long that was closed.
+def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
+    """Read one liquidation: S is the side of the POSITION, so Buy is a long that was closed.
 
-    [{"T": 1791091285156, "s": "STRKUSDT", "S": "Buy", "v": "2084.9", "p": "0.05165"}]
+    {"T": 1791091285156, "s": "STRKUSDT", "S": "Buy", "v": "2084.9", "p": "0.05165"}
     BIAS: p is the bankruptcy price, not the price paid, so v * p is a little low for longs, a little high for shorts.
     Bybit's page, tardis and a capture beside another exchange agree on the side; two clients read S as the order's.
     """
-    rows = []
-    for event in records(data):
-        parse.check_name(member(event, "s"), instrument)
-        usd = f"{EXACT.multiply(Decimal(amount(member(event, 'v'))), Decimal(price(member(event, 'p')))):f}"
-        if member(event, "S") not in ("Buy", "Sell"):
-            raise BadPayload(f"{event['S']!r} is not the side of a position")
-        longs, shorts = (usd, "0") if event["S"] == "Buy" else ("0", usd)
-        rows.append(Liquidations(to_ms(member(event, "T")), longs, shorts))
-    return rows
+    parse.check_name(member(item, "s"), instrument)
+    if member(item, "S") not in ("Buy", "Sell"):
+        raise BadPayload(f"{item['S']!r} is not the side of a position")
+    usd = parse.product(amount(member(item, "v")), price(member(item, "p")))
+    return parse.liquidation(to_ms(member(item, "T")), usd, of_long=item["S"] == "Buy")
 
 
 def subscribe(topics: Sequence[str], request_id: int) -> str:
@@ -262,14 +251,6 @@ def route(message: Json) -> Frame:
         said = str(message.get("ret_msg", message))[:200]
         return Frame(topic=said.partition(",topic:")[2] or None, fault=said)
     return Frame(fault=str(message)[:200])
-
-
-def _candle(instrument: Instrument, ts: int, values: Sequence[Json]) -> Candle:
-    """Make a row of (open, high, low, close, volume, turnover), per one coin."""
-    power = power_of_ten(instrument.multiplier)
-    opened, high, low, close = (shift(price(value), -power) for value in values[:4])
-    check_candle(opened, high, low, close)
-    return Candle(ts=ts, o=opened, h=high, l=low, c=close, v=shift(amount(values[4]), power), qv=amount(values[5]))
 
 
 def _one_side(item: Json, both: str, single: str, instrument: Instrument | None) -> str:
@@ -311,11 +292,10 @@ EXCHANGE = spec.Exchange(
     stream_url="wss://stream.bybit.com",
     budgets=(spec.Budget(name="ip", limit=MOST_REQUESTS, period_ms=5 * SECOND_MS, burst=20),),
     judge=judge,
-    clock=spec.ClockFeed(path="/v5/market/time", budget="ip", cost=1, parse=lambda body: to_ms(member(body, "time"))),
+    clock=spec.ClockFeed(path="/v5/market/time", budget="ip", parse=lambda body: to_ms(member(body, "time"))),
     instruments=spec.InstrumentsFeed(
         path="/v5/market/instruments-info",
         budget="ip",
-        cost=1,
         params={**LIST, "status": "Trading"},
         parse=parse_instruments,
         following=following,
@@ -379,7 +359,7 @@ EXCHANGE = spec.Exchange(
         channel(
             metric="ohlcv",
             topic=lambda instrument: f"kline.1.{instrument.name}",
-            parse=parse_kline_event,
+            parse=parse.every(parse_kline_event),
             source=DOCS + "Kline stream",
         ),
         ticker(metric="ppr", parse=parse_predicted_funding, source=DOCS + "Ticker stream"),
@@ -387,7 +367,7 @@ EXCHANGE = spec.Exchange(
         channel(
             metric="lq",
             topic=lambda instrument: f"allLiquidation.{instrument.name}",
-            parse=parse_liquidations,
+            parse=parse.every(parse_liquidation),
             reduce=spec.Reduce.SUM,
             steady=False,  # not distinct either: events have no id, and equal ones in a frame are different events
             source=DOCS + "All Liquidation stream",

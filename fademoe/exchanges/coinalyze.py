@@ -7,13 +7,16 @@ are JSON numbers, and what a figure's unit leaves open is said at its parser.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from math import isfinite
 
 from fademoe.clock import HOUR_MS, MINUTE_MS, SECOND_MS
-from fademoe.errors import BadPayload, Refused, RetryLater
+from fademoe.errors import BadPayload, Refused
+from fademoe.feeds import refusals
 from fademoe.feeds.parse import (
     amount,
+    by_name,
     check_candle,
     count,
     member,
@@ -22,6 +25,7 @@ from fademoe.feeds.parse import (
     price,
     records,
     retry_after_s,
+    rows_of,
     shift,
     split_multiplier,
     text,
@@ -30,7 +34,6 @@ from fademoe.feeds.parse import (
 from fademoe.feeds.spec import (
     Answer,
     Budget,
-    Closes,
     Exchange,
     Instrument,
     InstrumentsFeed,
@@ -47,7 +50,9 @@ NO_COINS = "0"  # contract_value of a market whose sizes are quote currency: its
 KEPT_ROWS = 1500  # of an intraday series, at least; more are seen until the daily trim
 SETTLE_MS = 2 * MINUTE_MS  # publication is unmeasured, and the clock is the host's, as Coinalyze tells no time
 SPARSE_SETTLE_MS = 5 * MINUTE_MS  # a row that comes later than this is never asked for again
-POLL_MS = 15 * MINUTE_MS  # every contract polled is one of some forty calls a minute
+# Of some forty calls a minute so many go to current values, every contract being one call: open interest of a minute
+# has no other source, predicted rates come by the history as well.
+INTEREST_SHARE, RATE_SHARE = 12, 4
 KEY_S = 60.0  # the period of the limit: the wait when an answer names none
 FIREWALL_S = 300.0
 ROUNDING = Decimal("0.02")  # l and s may have two digits only
@@ -65,20 +70,14 @@ def judge(answer: Answer) -> Refusal | None:
     """Say what an answer means, by its status alone: no body of an error is known, and a text might repeat the key."""
     said = f"HTTP {answer.status}"
     if answer.status == 429:
-        wait_s = retry_after_s(answer.headers) or KEY_S
-        return Refusal(error=RetryLater, message=f"rate limit: {said}", retry_after_s=wait_s, closes=Closes.BUDGET)
+        return refusals.too_often(said, retry_after_s(answer.headers) or KEY_S)
     if answer.status == 401:
-        return Refusal(error=Refused, message=f"the key is not accepted, check FADEMOE_COINALYZE_KEY: {said}")
+        return refusals.refused(f"the key is not accepted, check FADEMOE_COINALYZE_KEY: {said}")
     if answer.status in (403, 418, 451):
-        reason = f"this address is shut out: {said}"
-        return Refusal(error=RetryLater, message=reason, retry_after_s=FIREWALL_S, closes=Closes.EXCHANGE)
-    if answer.status >= 500 or answer.status == 408:
-        return Refusal(error=RetryLater, message=f"trouble on Coinalyze's side: {said}", retry_after_s=15.0)
-    if answer.status != 200:
-        return Refusal(error=Refused, message=f"refused: {said}")
-    if not isinstance(answer.body, list):
-        return Refusal(error=BadPayload, message="the answer is not JSON" if answer.body is None else "no list came")
-    return None
+        return refusals.shut_out("this address is shut out", said, FIREWALL_S)
+    if answer.status == 200 and not isinstance(answer.body, list):
+        return refusals.broken("the answer is not JSON" if answer.body is None else "no list came")
+    return refusals.by_status(answer, said)
 
 
 def headers(key: str) -> Mapping[str, str]:
@@ -110,20 +109,19 @@ def parse_instruments(body: Json) -> list[Instrument]:
     return [instrument for instrument in found if instrument is not None]
 
 
-def history_params(interval: str, *, coins: bool = False, **more: str) -> Params:
-    """Make the parameters of a history route; both ends are inclusive seconds, milliseconds would get [].
-
-    `coins`: refuse markets whose sizes are quote currency, before a call is spent on them.
-    """
+def history_params(interval: str, **more: str) -> Params:
+    """Make the parameters of a history route; both ends are inclusive seconds, milliseconds would get []."""
 
     def params(page: Page) -> Mapping[str, str | int]:
-        if coins and page.instrument.contract_value == NO_COINS:
-            reason = f"Coinalyze counts {page.instrument.name} in quote currency, not in coins"
-            raise Refused(reason, exchange=page.instrument.exchange)
         span = {"from": -(-page.start_ms // SECOND_MS), "to": (page.end_ms - 1) // SECOND_MS}
         return {"symbols": page.instrument.name, "interval": interval, **span, **more}
 
     return params
+
+
+def counts_coins(instrument: Instrument) -> bool:
+    """Tell whether a market's sizes are coins; those in quote currency are no fixed number of coins."""
+    return instrument.contract_value != NO_COINS
 
 
 def history(body: Json, page: Page) -> Sequence[Json]:
@@ -133,7 +131,7 @@ def history(body: Json, page: Page) -> Sequence[Json]:
         raise BadPayload(f"{len(series)} markets were sent, one was asked for")
     if series and text(member(series[0], "symbol")) != page.instrument.name:
         raise BadPayload(f"rows of {series[0]['symbol']} instead of {page.instrument.name}")
-    return records(member(series[0], "history")) if series else []
+    return rows_of(series[0], "history") if series else []
 
 
 def parse_candle(item: Json, instrument: Instrument) -> Candle:
@@ -224,18 +222,11 @@ def current_params(instruments: Sequence[Instrument], **more: str) -> Mapping[st
     return {"symbols": ",".join(instrument.name for instrument in instruments), **more}
 
 
-def current(body: Json) -> Sequence[tuple[str, Json]]:
-    """Sort [{"symbol": "BTCUSDT_PERP.A", "value": 78621.542, "update": 1791382934764}, ...] by market."""
-    return [(text(member(item, "symbol")), item) for item in records(body)]
-
-
-def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInterest | None:
-    """Read the open interest of now, None in quote currency; `update` is in ms, unlike all other times.
+def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
+    """Read the open interest of now; `update` is in ms, unlike all other times.
 
     {"symbol": "BTCUSDT_PERP.A", "value": 78621.542, "update": 1791382934764}
     """
-    if instrument.contract_value == NO_COINS:
-        return None
     value = amount(_number(item, "value"))
     return OpenInterest(ts=to_ms(member(item, "update")), oi=shift(value, power_of_ten(instrument.multiplier)))
 
@@ -331,8 +322,8 @@ def _feed(metric: str, route: str, parse: Parse, params: Params, unit: str = "1m
         settle_ms=SPARSE_SETTLE_MS if sparse else SETTLE_MS,
         history_ms=KEPT_ROWS * interval_ms,
         window_ms=6 * KEPT_ROWS * interval_ms,  # so that what is kept is mostly one window, and one call
-        sparse=sparse,
         source=f"{DOCUMENTATION}, /{route}-history; measurements of 2026-08-25",
+        sparse=sparse,
     )
 
 
@@ -356,12 +347,13 @@ EXCHANGE = Exchange(
         source=f"{DOCUMENTATION}, /future-markets",
     ),
     rest_feeds=(
-        _feed("ohlcv", "ohlcv", parse_candle, history_params("1min", coins=True)),
+        replace(_feed("ohlcv", "ohlcv", parse_candle, history_params("1min")), serves=counts_coins),
         # the longest buckets inside which no funding interval ends
         _feed("fr", "funding-rate", parse_funding, history_params("1hour"), "1h", sparse=True),
         _feed("ppr", "predicted-funding-rate", parse_predicted_funding, history_params("1min")),
-        _feed(
-            "oi", "open-interest", parse_open_interest, history_params("5min", coins=True, convert_to_usd="false"), "5m"
+        replace(
+            _feed("oi", "open-interest", parse_open_interest, history_params("5min", convert_to_usd="false"), "5m"),
+            serves=counts_coins,
         ),
         _feed("lsr", "long-short-ratio", parse_long_short_ratio, history_params("5min"), "5m"),
         _feed("lq", "liquidation", parse_liquidations, history_params("1min", convert_to_usd="true"), sparse=True),
@@ -371,24 +363,23 @@ EXCHANGE = Exchange(
             metric="oi",
             path="/v1/open-interest",
             budget="key",
-            cost=1,
             batch=2,  # twenty are allowed, and none is cheaper for it; a request must fit the burst
+            share=INTEREST_SHARE,
             params=lambda instruments: current_params(instruments, convert_to_usd="false"),
-            items=current,
+            items=lambda body: by_name(body, "symbol"),
             parse=parse_current_open_interest,
-            every_ms=POLL_MS,
+            serves=counts_coins,
             source=f"{DOCUMENTATION}, /open-interest",
         ),
         PollFeed(
             metric="ppr",
             path="/v1/predicted-funding-rate",
             budget="key",
-            cost=1,
             batch=2,
+            share=RATE_SHARE,
             params=current_params,
-            items=current,
+            items=lambda body: by_name(body, "symbol"),
             parse=parse_current_predicted_funding,
-            every_ms=POLL_MS,
             source=f"{DOCUMENTATION}, /predicted-funding-rate",
         ),
     ),

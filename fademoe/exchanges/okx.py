@@ -5,16 +5,15 @@ neither settles is said where it matters. Prices are per one coin; sizes are con
 """
 
 from collections.abc import Mapping, Sequence
-from decimal import Context, Decimal
 from functools import partial
 
 import orjson
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
-from fademoe.errors import BadPayload, Refused, RetryLater
-from fademoe.feeds import parse, spec
-from fademoe.feeds.parse import amount, check_name, element, member, number, power_of_ten, price, records, shift, to_ms
-from fademoe.feeds.spec import Answer, Closes, Frame, Instrument, Json, Page, Refusal
+from fademoe.errors import BadPayload
+from fademoe.feeds import parse, refusals, spec
+from fademoe.feeds.parse import amount, check_name, element, member, number, price, to_ms
+from fademoe.feeds.spec import Answer, Frame, Instrument, Json, Page, ParseItem, Refusal
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 
 GUIDE = "OKX API guide, mirrored 2026-08-22: "
@@ -28,30 +27,25 @@ CANDLES, PREMIUMS, SETTLEMENTS, SAMPLES = 300, 100, 400, 100  # rows of a full a
 CONFIRM = 8  # index in a candle; rows before 2023 are shorter
 STEP_MS, QUARTER_MS = 5 * MINUTE_MS, 15 * MINUTE_MS
 KIND = "SWAP"
-
-# Open interest is sent with the noise of binary floats, 2752527.40000001374, which was seen from the 14th digit on;
-# contracts times their size have eleven digits at most.
-MEANT = Context(prec=12)
+MEANT = 12  # digits of open interest: the noise of floats, 2752527.40000001374, was seen from the 14th on
+FIVE = {"period": "5m", "limit": SAMPLES}
 
 
 def judge(answer: Answer) -> Refusal | None:
     """Say what an answer means: its code decides, whatever the HTTP status; what is not JSON is a page of the CDN."""
-    is_json = isinstance(answer.body, Mapping)
-    code = answer.body.get("code") if is_json else None
-    said = f"HTTP {answer.status}, " + (f"code {code}: {answer.body.get('msg')}" if is_json else "no envelope")
-    later = partial(Refusal, error=RetryLater)
+    told = answer.body if isinstance(answer.body, Mapping) else {}
+    code, said = told.get("code"), f"HTTP {answer.status}, code {told.get('code')}: {told.get('msg')}"
     if answer.status == 429 or code in LIMIT_CODES:
-        return later(message=f"rate limit: {said}", retry_after_s=LIMIT_S, closes=Closes.BUDGET)
+        return refusals.too_often(said, LIMIT_S)
     if code in REFUSED_CODES:
-        return Refusal(error=Refused, message=f"refused: {said}")
+        return refusals.refused(said)
     if answer.status in (403, 451):
-        return later(message=f"this address is shut out: {said}", retry_after_s=FIREWALL_S, closes=Closes.EXCHANGE)
-    is_page = answer.body is None and answer.text.lstrip().startswith("<")
-    if code in TRANSIENT_CODES or answer.status >= 500 or answer.status == 408 or is_page:
-        return later(message=f"trouble on the exchange's side: {said}")
-    if answer.status != 200:
-        return Refusal(error=Refused, message=f"refused: {said}")
-    return None if code == "0" else Refusal(error=BadPayload, message=f"an error inside HTTP 200: {said}")
+        return refusals.shut_out("this address is shut out", said, FIREWALL_S)
+    if code in TRANSIENT_CODES or (answer.body is None and answer.text.lstrip().startswith("<")):
+        return refusals.trouble(said)
+    if code == "0" and answer.status == 200:
+        return None
+    return refusals.by_status(answer, said) or refusals.broken(f"an error inside HTTP 200: {said}")
 
 
 def parse_instruments(body: Json) -> list[Instrument]:
@@ -66,7 +60,7 @@ def parse_instruments(body: Json) -> list[Instrument]:
     """
     return [
         _instrument(item)
-        for item in _data(body)
+        for item in data(body)
         if (member(item, "instType"), member(item, "ctType"), member(item, "settleCcy")) == (KIND, "linear", "USDT")
         and item.get("instCategory", "1") == "1"
         and member(item, "state") != "test"
@@ -94,11 +88,6 @@ def window_params(page: Page, **more: str | int) -> Mapping[str, str | int]:
     return {"instId": page.instrument.name, "before": page.start_ms - 1, "after": page.end_ms, **more}
 
 
-def candle_items(body: Json, page: Page) -> list[Json]:
-    """Leave out bars that are not confirmed: they are open, so there is no row of them yet."""
-    return [row for row in _data(body) if element(row, CONFIRM) != "0"]
-
-
 def parse_candle(item: Json, instrument: Instrument) -> Candle:
     """Read one confirmed bar, of REST or of a push.
 
@@ -107,25 +96,8 @@ def parse_candle(item: Json, instrument: Instrument) -> Candle:
     """
     if element(item, CONFIRM) != "1":
         raise BadPayload(f"a confirmed bar was expected, not {item[CONFIRM]!r}")
-    power = power_of_ten(instrument.multiplier)
-    opened, high, low, close = (shift(price(value), -power) for value in item[1:5])
-    parse.check_candle(opened, high, low, close)
     amount(item[5])
-    return Candle(to_ms(item[0]), opened, high, low, close, v=shift(amount(item[6]), power), qv=amount(item[7]))
-
-
-def parse_candle_push(data: Json, instrument: Instrument) -> list[Candle]:
-    """Read candle1m: a list of rows like REST's; only those that end in "1" are final."""
-    return [parse_candle(row, instrument) for row in records(data) if element(row, CONFIRM) != "0"]
-
-
-def premium_items(body: Json, page: Page) -> list[Json]:
-    """Keep the last sample of each minute; where an answer breaks off within a minute, it holds that minute's last."""
-    newest = {}
-    for item in sorted(_data(body), key=lambda item: to_ms(member(item, "ts"))):
-        number(member(item, "premium"))  # a bad one spoils the page, even when it is not the last of its minute
-        newest[floor_to(to_ms(item["ts"]), MINUTE_MS)] = item
-    return list(newest.values())
+    return parse.candle(instrument, to_ms(item[0]), [*item[1:5], *item[6:8]])
 
 
 def parse_premium(item: Json, instrument: Instrument) -> Premium:
@@ -138,11 +110,8 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
 
 
 def funding_items(body: Json, page: Page) -> list[Json]:
-    """Add the time of the settlement before as "previous": no row says how long its interval was.
-
-    The oldest row of an answer is left to the next answer, which shows what was before it, unless it is all there is.
-    """
-    rows = parse.with_previous(_data(body), "fundingTime")
+    """Leave the oldest row to the next answer, which shows what was before it, unless it is all there is."""
+    rows = parse.with_previous(data(body), "fundingTime")
     return (rows[1:] or rows)[::-1]
 
 
@@ -152,19 +121,13 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
     {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "method": "current_period", "formulaType": "withRate",
      "fundingRate": "0.0000418741079605", "realizedRate": "0.0000418741079605", "fundingTime": "1788480000000"}
 
-    The interval is the distance to "previous" (see funding_items), unknown for the first settlement that is kept.
+    The interval is the distance to "previous", as no row says how long it was; unknown for the first that is kept.
     """
     check_name(member(item, "instId"), instrument)
     ts = to_ms(member(item, "fundingTime"))
     stood, charged = number(member(item, "fundingRate")), member(item, "realizedRate")
     hours = parse.hours_since(item.get("previous", ts), ts)
     return Funding(ts, stood if charged == "" else number(charged), hours)
-
-
-def sample_params(page: Page) -> Mapping[str, str | int]:
-    """Whether the ends are inclusive is unknown: rows lie on multiples of five minutes, so the ends lie beside them."""
-    window = {"begin": page.start_ms - 1, "end": page.end_ms - 1}
-    return {"instId": page.instrument.name, "period": "5m", **window, "limit": SAMPLES}
 
 
 def parse_interest(item: Json, instrument: Instrument) -> OpenInterest:
@@ -175,7 +138,7 @@ def parse_interest(item: Json, instrument: Instrument) -> OpenInterest:
     """
     element(item, 3)  # all that is read below is there
     amount(item[1])
-    return OpenInterest(to_ms(item[0]), _coins(item[2], instrument), _meant(amount(item[3])))
+    return _interest(item[0], item[2], amount(item[3]), instrument)
 
 
 def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
@@ -184,58 +147,48 @@ def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
     return LongShortRatio(to_ms(item[0]), amount(item[1]))
 
 
-def parse_interest_push(data: Json, instrument: Instrument) -> list[OpenInterest]:
-    """Read open-interest; oiUsd came in 2025.
+def parse_current_interest(item: Json, instrument: Instrument) -> OpenInterest:
+    """Read one element of open-interest, of the channel or of REST; oiUsd came in 2025.
 
-    [{"instId": "ETH-USDT-SWAP", "instType": "SWAP", "oi": "6385848.98", "oiCcy": "638584.898",
-      "oiUsd": "1737793854.62", "ts": "1790165111452"}]
+    {"instId": "ETH-USDT-SWAP", "instType": "SWAP", "oi": "6385848.98", "oiCcy": "638584.898",
+     "oiUsd": "1737793854.62", "ts": "1790165111452"}
     """
-    rows = []
-    for item in records(data):
-        check_name(member(item, "instId"), instrument)
-        usd = _meant(amount(item["oiUsd"])) if "oiUsd" in item else None
-        rows.append(OpenInterest(to_ms(member(item, "ts")), _coins(member(item, "oiCcy"), instrument), usd))
-    return rows
+    check_name(member(item, "instId"), instrument)
+    usd = amount(item["oiUsd"]) if "oiUsd" in item else None
+    return _interest(member(item, "ts"), member(item, "oiCcy"), usd, instrument)
 
 
-def funding_samples(data: Json, instrument: Instrument, name: str) -> list[tuple[int, str]]:
-    """Read one member of funding-rate: the premium, or fundingRate, which forms for the next settlement.
+def current_funding(name: str, row_type: type[Premium] | type[PredictedFunding]) -> ParseItem:
+    """Return a parser of one member of funding-rate: premium, or fundingRate, which forms for the next settlement.
 
-    [{"instId": "LTC-USDT-SWAP", "instType": "SWAP", "fundingRate": "0.0001000000000000", "premium":
-      "-0.0004021053670636", "fundingTime": "1765209600000", "nextFundingTime": "1765238400000", "ts": "1765201461438"}]
+    {"instId": "LTC-USDT-SWAP", "instType": "SWAP", "fundingRate": "0.0001000000000000", "premium":
+     "-0.0004021053670636", "fundingTime": "1765209600000", "nextFundingTime": "1765238400000", "ts": "1765201461438"}
 
     A blank is no sample, and a new contract may lack the member (seen in 2021). Messages of 2022 have no ts: refused.
     """
-    for item in records(data):
+
+    def parse_one(item: Json, instrument: Instrument) -> Premium | PredictedFunding | None:
         check_name(member(item, "instId"), instrument)
-    samples = [(to_ms(member(item, "ts")), item.get(name, "")) for item in data]
-    return [(ts, number(value)) for ts, value in samples if value != ""]
+        ts, value = to_ms(member(item, "ts")), item.get(name, "")
+        return None if value == "" else row_type(ts, number(value))
+
+    return parse_one
 
 
-def split_liquidations(data: Json) -> list[tuple[str, Json]]:
-    """Sort a message of all swaps by contract."""
-    return [(parse.text(member(item, "instId")), item) for item in records(data)]
-
-
-def parse_liquidations(item: Json, instrument: Instrument) -> list[Liquidations]:
-    """Read the liquidations of one contract: contracts x their size x price, in USDT.
+def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
+    """Read one of the details of a contract's liquidations: contracts x their size x price, in USDT.
 
     {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT", "uly": "BTC-USDT", "details": [{"bkPx":
      "82655.7", "side": "sell", "posSide": "long", "sz": "8.55", "bkLoss": "0", "ccy": "", "ts": "1791565600771"}]}:
     side is that of the closing order, so sell means a long; posSide is net where a position has no side of its own.
     """
-    check_name(member(item, "instId"), instrument)
-    found = []
-    for detail in records(member(item, "details")):
-        position, order = member(detail, "posSide"), member(detail, "side")
-        if order not in ("buy", "sell") or position not in ("long", "short", "net", ""):
-            raise BadPayload(f"a liquidation with side {order!r} and posSide {position!r}")
-        was_long = position == "long" if position in ("long", "short") else order == "sell"
-        each = shift(price(member(detail, "bkPx")), -power_of_ten(instrument.multiplier))
-        usd = parse.product(amount(member(detail, "sz")), instrument.contract_value, each)
-        ts = to_ms(member(detail, "ts"))
-        found.append(Liquidations(ts, lql=usd if was_long else "0", lqs="0" if was_long else usd))
-    return found
+    position, order = member(item, "posSide"), member(item, "side")
+    if order not in ("buy", "sell") or position not in ("long", "short", "net", ""):
+        raise BadPayload(f"a liquidation with side {order!r} and posSide {position!r}")
+    was_long = position == "long" if position in ("long", "short") else order == "sell"
+    each = parse.coin_price(member(item, "bkPx"), instrument)
+    usd = parse.product(amount(member(item, "sz")), instrument.contract_value, each)
+    return parse.liquidation(to_ms(member(item, "ts")), usd, of_long=was_long)
 
 
 def subscribe(topics: Sequence[str], request_id: int) -> str:
@@ -260,20 +213,16 @@ def route(message: Json) -> Frame:
     return Frame(fault=str(message)[:200])
 
 
-def _data(body: Json) -> Sequence[Json]:
-    return records(member(body, "data"))
+def _interest(ts: Json, coins: Json, usd: str | None, instrument: Instrument) -> OpenInterest:
+    """Make a row of open interest, whose values have eleven digits and noise; one of before 2025 has no USD."""
+    meant = None if usd is None else parse.rounded(usd, MEANT)
+    return OpenInterest(to_ms(ts), parse.rounded(parse.coins(coins, instrument), MEANT), meant)
 
 
-def _coins(value: Json, instrument: Instrument) -> str:
-    return _meant(shift(amount(value), power_of_ten(instrument.multiplier)))
-
-
-def _meant(value: str) -> str:
-    """Round to twelve digits what has more of them."""
-    exact = Decimal(value)
-    return value if len(exact.as_tuple().digits) <= MEANT.prec else f"{MEANT.plus(exact).normalize():f}"
-
-
+predicted = current_funding("fundingRate", PredictedFunding)
+data = partial(parse.rows_of, name="data")
+by_instrument = partial(parse.by_name, name="instId")
+current = partial(spec.PollFeed, items=lambda body: by_instrument(data(body)))
 limit = partial(spec.Budget, period_ms=2 * SECOND_MS)
 history = partial(spec.RestFeed, order=spec.Order.NEWEST_FIRST, exact_pages=False)
 candles = partial(
@@ -281,15 +230,16 @@ candles = partial(
     metric="ohlcv",
     costs=((CANDLES, 1),),
     params=lambda page: window_params(page, bar="1m", limit=page.limit),
-    items=candle_items,
+    items=lambda body, page: [row for row in data(body) if element(row, CONFIRM) != "0"],  # the open bar is no row yet
     parse=parse_candle,
 )
 # The newest row may still change, and the one after it was seen 66 to 100 s after its stamp: a row is asked for when
 # the next one must be there.
 samples = partial(
     history,
-    params=sample_params,
-    items=lambda body, page: _data(body),
+    # Whether the ends are inclusive is unknown: rows lie on multiples of five minutes, so the ends lie beside them.
+    params=lambda page: {"instId": page.instrument.name, "begin": page.start_ms - 1, "end": page.end_ms - 1, **FIVE},
+    items=lambda body, page: data(body),
     interval="5m",
     interval_ms=STEP_MS,
     settle_ms=3 * MINUTE_MS,
@@ -306,9 +256,7 @@ socket = partial(
     ping_text="ping",
 )
 channel = partial(spec.StreamFeed, socket="public", reduce=spec.Reduce.LAST)
-funding = partial(
-    channel, topic=lambda instrument: f"funding-rate:{instrument.name}", source=GUIDE + "Funding rate channel"
-)
+funding = partial(channel, topic=lambda of: f"funding-rate:{of.name}", source=GUIDE + "Funding rate channel")
 
 EXCHANGE = spec.Exchange(
     name="okx",
@@ -320,11 +268,13 @@ EXCHANGE = spec.Exchange(
         limit(name="candles", limit=40, burst=4),
         limit(name="history-candles", limit=20, burst=2),
         limit(name="premium-history", limit=20, burst=2),
-        # The next three count by address and contract, here by address all the same. Only the ratio's 5 would be spent
+        # The next five count by address and contract, here by address all the same. Only the ratio's 5 would be spent
         # on one row of every contract, so there are 10, of which a full page takes 2: no contract gets more than 5.
         limit(name="funding-rate-history", limit=10, burst=1),
         limit(name="open-interest-history", limit=10, burst=1),
         limit(name="long-short-ratio", limit=10, burst=2),
+        limit(name="funding-rate", limit=10, burst=1),
+        limit(name="open-interest", limit=20, burst=1),
         limit(name="instruments", limit=20, burst=2),
         limit(name="time", limit=10, burst=1),
     ),
@@ -332,13 +282,11 @@ EXCHANGE = spec.Exchange(
     clock=spec.ClockFeed(
         path="/api/v5/public/time",
         budget="time",
-        cost=1,
-        parse=lambda body: to_ms(member(element(_data(body), 0), "ts")),  # {"data": [{"ts": "1597026383085"}]}
+        parse=lambda body: to_ms(member(element(data(body), 0), "ts")),  # {"data": [{"ts": "1597026383085"}]}
     ),
     instruments=spec.InstrumentsFeed(
         path="/api/v5/public/instruments",
         budget="instruments",
-        cost=1,
         params={"instType": KIND},
         parse=parse_instruments,
         source=GUIDE + "Get instruments",
@@ -358,7 +306,8 @@ EXCHANGE = spec.Exchange(
             budget="premium-history",
             costs=((PREMIUMS, 1),),
             params=lambda page: window_params(page, limit=PREMIUMS),  # how many samples a minute has is not known
-            items=premium_items,
+            # where an answer breaks off within a minute, it holds that minute's last
+            items=lambda body, page: parse.newest_of_each(data(body), "ts", "premium", MINUTE_MS),
             parse=parse_premium,
             settle_ms=5 * MINUTE_MS,  # a minute's last sample must be there: its row is never asked for again
             history_ms=180 * DAY_MS,
@@ -399,35 +348,50 @@ EXCHANGE = spec.Exchange(
             source=GUIDE + "Get contract long/short ratio",
         ),
     ),
+    # What a channel sends within a minute is up to it, so once a minute all contracts are asked for as well.
+    poll_feeds=(
+        current(
+            metric="ppr",
+            path="/api/v5/public/funding-rate",
+            budget="funding-rate",
+            params=lambda instruments: {"instId": "ANY"},
+            parse=predicted,
+            source=GUIDE + "Get funding rate",
+        ),
+        current(
+            metric="oi",
+            path="/api/v5/public/open-interest",
+            budget="open-interest",
+            params=lambda instruments: {"instType": KIND},
+            parse=parse_current_interest,
+            source=GUIDE + "Get open interest",
+        ),
+    ),
     sockets=(socket(name="public", path="/ws/v5/public"), socket(name="business", path="/ws/v5/business")),
     stream_feeds=(
         spec.StreamFeed(
             metric="ohlcv",
             socket="business",
             topic=lambda instrument: f"candle1m:{instrument.name}",
-            parse=parse_candle_push,
+            parse=parse.every(lambda row, of: parse_candle(row, of) if element(row, CONFIRM) != "0" else None),
             steady=False,  # a minute without trades may have no message
             source=GUIDE + "Candlesticks channel",
         ),
-        funding(metric="pfr", parse=lambda data, of: [Premium(*each) for each in funding_samples(data, of, "premium")]),
-        funding(
-            metric="ppr",
-            parse=lambda data, of: [PredictedFunding(*each) for each in funding_samples(data, of, "fundingRate")],
-        ),
+        funding(metric="pfr", parse=parse.every(current_funding("premium", Premium))),
+        funding(metric="ppr", parse=parse.every(predicted)),
         channel(
             metric="oi",
             topic=lambda instrument: f"open-interest:{instrument.name}",
-            parse=parse_interest_push,
+            parse=parse.every(parse_current_interest),
             steady=False,  # sent when it has changed
             source=GUIDE + "Open interest channel",
         ),
-        spec.StreamFeed(
+        channel(
             metric="lq",
-            socket="public",
             topic=lambda instrument: f"liquidation-orders:{KIND}",
-            parse=parse_liquidations,
+            parse=lambda item, of: parse.every(parse_liquidation)(member(item, "details"), of),
             reduce=spec.Reduce.SUM,
-            split=split_liquidations,
+            split=by_instrument,
             distinct=True,
             steady=False,
             source=GUIDE + "Liquidation orders channel",

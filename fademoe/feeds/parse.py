@@ -1,18 +1,19 @@
 """Readers of single values: exact, and strict enough that a wrong payload never becomes a row."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Context, Decimal, Inexact
 from functools import cache
 from itertools import pairwise
 from math import ceil
 
-from fademoe.clock import EARLIEST_MS, HOUR_MS, LATEST_MS, MINUTE_MS
+from fademoe.clock import EARLIEST_MS, HOUR_MS, LATEST_MS, MINUTE_MS, floor_to
 from fademoe.errors import BadPayload
-from fademoe.feeds.spec import Instrument, Json
+from fademoe.feeds.spec import Instrument, Json, ParseItem
+from fademoe.metrics import Candle, Liquidations, Row
 
 LONGEST_FUNDING_HOURS = 8
-_EXACT = Context(prec=100, traps=[Inexact])
+_EXACT = Context(prec=300, traps=[Inexact])  # no product of what `amount` lets through has more digits
 
 _DECIMAL = re.compile(r"-?(?:[0-9]{1,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})")
 _UNSIGNED = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
@@ -59,8 +60,8 @@ def count(value: Json) -> int:
 
 
 def text(value: Json) -> str:
-    """Read a string that is not blank."""
-    if not isinstance(value, str) or not value:
+    """Read a string that is not blank and has no control characters."""
+    if not isinstance(value, str) or not value or not value.isprintable():
         raise BadPayload(f"{value!r} is not a text")
     return value
 
@@ -79,11 +80,31 @@ def member(value: Json, name: str) -> Json:
     return value[name]
 
 
+def rows_of(value: Json, name: str) -> Sequence[Json]:
+    """Read the member of an object that is a list of rows."""
+    return records(member(value, name))
+
+
 def element(value: Json, index: int) -> Json:
     """Read one element of an array."""
     if not isinstance(value, list) or index >= len(value):
         raise BadPayload(f"element {index} is missing")
     return value[index]
+
+
+def by_name(rows: Json, name: str) -> list[tuple[str, Json]]:
+    """Sort rows by instrument: the exchange's name of it, which is the member `name`, with each row."""
+    return [(text(member(item, name)), item) for item in records(rows)]
+
+
+def every(parse: ParseItem) -> Callable[[Json, Instrument], list[Row]]:
+    """Make of a parser of one item, None where it is no row, a parser of a list of them."""
+
+    def parse_all(items: Json, instrument: Instrument) -> list[Row]:
+        rows = [parse(item, instrument) for item in records(items)]
+        return [row for row in rows if row is not None]
+
+    return parse_all
 
 
 def check_name(name: Json, instrument: Instrument) -> None:
@@ -98,9 +119,18 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return float(max(1, ceil(float(value)))) if _UNSIGNED.fullmatch(value) else None
 
 
-def with_previous(rows: Sequence[Json], name: str) -> list[Json]:
+def newest_of_each(rows: Json, time: str, value: str, step_ms: int) -> list[Json]:
+    """Return of each interval of `step_ms` the row with the newest `time`; a bad `value` of any row spoils all."""
+    newest = {}
+    for row in sorted(records(rows), key=lambda row: to_ms(member(row, time))):
+        number(member(row, value))
+        newest[floor_to(to_ms(row[time]), step_ms)] = row
+    return list(newest.values())
+
+
+def with_previous(rows: Json, name: str) -> list[Json]:
     """Add to each row the time of the row before it as "previous"; `name` is the member that holds a row's time."""
-    ordered = sorted(rows, key=lambda row: to_ms(member(row, name)))
+    ordered = sorted(records(rows), key=lambda row: to_ms(member(row, name)))
     return [{**row, "previous": to_ms(before[name])} for before, row in pairwise([*ordered[:1], *ordered])]
 
 
@@ -119,6 +149,32 @@ def check_candle(o: str, h: str, l: str, c: str) -> None:  # noqa: E741 - the co
     low, high = float(l), float(h)
     if not (low <= float(o) <= high and low <= float(c) <= high):
         raise BadPayload(f"candle o={o} h={h} l={l} c={c}: open and close must lie between low and high")
+
+
+def coins(value: Json, instrument: Instrument) -> str:
+    """Read an amount of the contract's quoted unit as coins: 1.5 of 1000PEPE are 1500 PEPE."""
+    return shift(amount(value), power_of_ten(instrument.multiplier))
+
+
+def coin_price(value: Json, instrument: Instrument) -> str:
+    """Read a price of the contract's quoted unit as the price of one coin."""
+    return shift(price(value), -power_of_ten(instrument.multiplier))
+
+
+def candle(instrument: Instrument, ts: int, values: Sequence[Json]) -> Candle:
+    """Make the row of a closed candle, per one coin, of values in the exchange's unit.
+
+    They are open, high, low, close, volume and quote volume, and where these are sent trades and taker-buy volume.
+    """
+    opened, high, low, close = (coin_price(value, instrument) for value in values[:4])
+    check_candle(opened, high, low, close)
+    made = Candle(ts, opened, high, low, close, v=coins(values[4], instrument), qv=amount(values[5]))
+    return made._replace(n=count(values[6]), tbv=coins(values[7], instrument)) if len(values) > 6 else made
+
+
+def liquidation(ts: int, usd: str, *, of_long: bool) -> Liquidations:
+    """Make the row of one liquidated position."""
+    return Liquidations(ts, lql=usd if of_long else "0", lqs="0" if of_long else usd)
 
 
 def shift(value: str, power: int) -> str:
@@ -143,6 +199,12 @@ def product(*factors: str) -> str:
     for factor in factors:
         result = _EXACT.multiply(result, Decimal(factor))
     return f"{result:f}"
+
+
+def rounded(value: str, digits: int) -> str:
+    """Round a decimal string to so many significant digits, half to even; one that has no more is kept as it is."""
+    exact = Decimal(value)
+    return value if len(exact.as_tuple().digits) <= digits else f"{Context(prec=digits).plus(exact).normalize():f}"
 
 
 @cache

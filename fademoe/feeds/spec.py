@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -44,6 +44,9 @@ class Instrument:
     contract_value: str = "1"
     listed_ms: int | None = None
     delisted_ms: int | None = None
+
+
+ParseItem = Callable[[Json, Instrument], Row | None]  # reads one item of an answer, None where it is no row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,7 @@ class RestFeed:
     `sparse`: a minute without a row is a fact (no settlement, no liquidation), not a hole.
     `edge_ms`: rows missing at the newest end are asked for only when they span more: a stream brings them, or the wait.
     `recent`: the endpoint for rows younger than `recent_ms`, where this one lags behind or does not reach.
+    `serves`: whether the exchange has the metric of an instrument in a unit that can be stored.
     """
 
     metric: str
@@ -110,6 +114,7 @@ class RestFeed:
     recent: "RestFeed | None" = None
     recent_ms: int = 0
     edge_ms: int = 3 * MINUTE_MS
+    serves: Callable[[Instrument], bool] = lambda instrument: True
 
     @property
     def page_rows(self) -> int:
@@ -128,22 +133,27 @@ class RestFeed:
 class PollFeed:
     """An endpoint of current values, asked once in each `every_ms`; a sample's ts is floored to its interval.
 
-    One request asks for up to `batch` instruments and costs `cost` for each. `items` sorts the answer by the exchange's
-    name of the instrument; `parse` reads one sample with its own ts, None where the exchange has none.
+    One request asks for up to `batch` instruments and costs `cost` for each; without a batch it asks for all and costs
+    `cost` once. `items` sorts the answer by the exchange's name of the instrument; `parse` reads one sample with its
+    own ts, None where the exchange has none. `share`: the most instruments of one round, where the budget has no more
+    for it; the next round goes on behind them. `serves`: see RestFeed.
+    Where a stream has the metric too, a sample counts only for a minute of which the stream has none.
     """
 
     metric: str
     path: str
     budget: str
-    cost: int
-    batch: int
     params: Callable[[Sequence[Instrument]], Mapping[str, str | int]]
     items: Callable[[Json], Sequence[tuple[str, Json]]]
-    parse: Callable[[Json, Instrument], Row | None]
+    parse: ParseItem
     source: str
+    cost: int = 1
+    batch: int | None = None
+    share: int | None = None
     interval: str = "1m"
     interval_ms: int = MINUTE_MS
     every_ms: int = MINUTE_MS
+    serves: Callable[[Instrument], bool] = lambda instrument: True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,16 +224,17 @@ class Socket:
 class InstrumentsFeed:
     """The exchange's own list of contracts; `parse` returns the crypto perpetuals that FadeMoe follows.
 
-    `following(body)`: the parameters of the next page of the list, None after the last.
+    `following(body, params)`: the parameters of the page after the one that was asked for with `params`, None after the
+    last. All pages together are the whole list: a contract that is on none of them is not listed any more.
     """
 
     path: str
     budget: str
-    cost: int
     params: Mapping[str, str | int]
     parse: Callable[[Json], Sequence[Instrument]]
     source: str
-    following: Callable[[Json], Mapping[str, str | int] | None] = field(default=lambda body: None)
+    cost: int = 1
+    following: Callable[[Json, Mapping[str, str | int]], Mapping[str, str | int] | None] = lambda body, params: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,8 +243,8 @@ class ClockFeed:
 
     path: str
     budget: str
-    cost: int
     parse: Callable[[Json], int]
+    cost: int = 1
 
 
 class Closes(StrEnum):
@@ -290,7 +301,7 @@ class Exchange:
     sockets: tuple[Socket, ...] = ()
     stream_feeds: tuple[StreamFeed, ...] = ()
     needs_key: bool = False
-    headers: Callable[[str], Mapping[str, str]] = field(default=lambda key: {})
+    headers: Callable[[str], Mapping[str, str]] = lambda key: {}
 
     def __post_init__(self) -> None:
         """Refuse a table that contradicts itself."""

@@ -108,12 +108,15 @@ def make_work(context: Context, series: Series, window: Window) -> Work:
     feed = exchange.rest_feed(metric)
     if feed is None:
         raise Refused(f"{exchange.name} has no history of {metric}", exchange=exchange.name)
+    instrument = _instrument(context, exchange, code, series.symbol)
+    if not feed.serves(instrument):
+        raise Refused(f"{exchange.name} has no {metric} of {series.symbol} in coins", exchange=exchange.name)
     job = get_current_job()
     return Work(
         context=context,
         exchange=exchange,
         feed=feed,
-        instrument=_instrument(context, exchange, code, series.symbol),
+        instrument=instrument,
         series=series,
         window=window,
         live=job is not None and job.origin == LIVE,

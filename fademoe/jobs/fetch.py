@@ -15,7 +15,6 @@ log = logging.getLogger(__name__)
 Get = Callable[[str, Mapping[str, str | int], int], Json]  # (path, parameters, cost) -> decoded answer
 
 CONFIRMED_AFTER_MS = 180_000  # a younger hole may still be filled; of an older one the nightly audit asks again
-MAX_EXCERPT = 120
 
 
 @dataclass(kw_only=True)
@@ -111,10 +110,7 @@ def _rows(feed: RestFeed, page: Page, params: Mapping[str, str | int], body: Jso
         if items and not rows and feed.exact_pages and not feed.sparse:
             raise BadPayload(f"none of {len(items)} rows lies in the range that was asked for")
     except BadPayload as error:
-        error.request = error.request or f"{feed.path} {dict(params)}"
-        error.exchange = error.exchange or page.instrument.exchange
-        error.http_status = error.http_status or 200
-        error.body = error.body or str(item if item is not None else body)[:MAX_EXCERPT]
+        error.locate(page.instrument.exchange, f"{feed.path} {dict(params)}", body if item is None else item)
         raise
     return rows
 

@@ -42,7 +42,8 @@ def plan(
 ) -> list[Planned]:
     """Return the windows that close `gaps` and are not in `taken`: symbol by symbol, newest first.
 
-    A symbol without instrument is planned as it is: the exchange's list was not known, the job will look.
+    What the exchange does not list or serve is passed over. Without any instruments all is planned as it is: the
+    exchange's list is not known, the jobs will look.
     """
     planned: list[Planned] = []
     by_series: dict[Series, list[Window]] = {}
@@ -50,6 +51,8 @@ def plan(
         by_series.setdefault(series, []).append(gap)
     for series in sorted(by_series):
         instrument = instruments.get(series.symbol)
+        if instruments and (instrument is None or not feed.serves(instrument)):
+            continue
         free = [left for gap in by_series[series] for left in subtract(gap, taken.get(series, ()))]
         windows = [window for gap in free for window in split(gap, feed.window_ms)]
         planned += [

@@ -1,16 +1,17 @@
 """Current values by REST: one job per feed and round, for every followed contract; a sample is its minute's row."""
 
+import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from fademoe import context as contexts
 from fademoe import instruments
-from fademoe.clock import Window, floor_to, monotonic_s, now_ms
+from fademoe.clock import SECOND_MS, Window, floor_to, monotonic_s, now_ms
 from fademoe.context import Context
 from fademoe.errors import BadPayload, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Exchange, Instrument, PollFeed
-from fademoe.metrics import Row, perpspec
+from fademoe.metrics import METRICS, Row, perpspec
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.stop import Stopped
 from fademoe.store import coverage, status
@@ -21,6 +22,10 @@ from fademoe.store.writer import Batch
 log = logging.getLogger(__name__)
 
 WAIT_S = 10.0  # for the budget of one request
+STREAM_FIRST_MS = 15 * SECOND_MS  # by then a stream has stored its row of a minute
+HELD_S = 600  # samples that nobody fetched so long are forgotten
+
+Sample = tuple[Series, Row]
 
 
 def poll(exchange_name: str, metric: str) -> dict[str, int]:
@@ -33,27 +38,47 @@ def poll(exchange_name: str, metric: str) -> dict[str, int]:
     exchange = registry.exchanges()[exchange_name]
     feed = next(feed for feed in exchange.poll_feeds if feed.metric == metric)
     unit = f"poll {exchange.name} {metric}"
-    followed = _followed(context, exchange)
+    followed = _followed(context, exchange, feed)
     _want(context, feed, followed)
-    rows: list[tuple[Series, Row]] = []
-    trouble: SourceError | Stopped | None = None
-    deadline_s = monotonic_s() + feed.every_ms / 1000
-    for batch in _batches(followed, feed.batch):
+    rows, asked, trouble = _ask_all(context, exchange, feed, followed)
+    if any(channel.metric == metric for channel in exchange.stream_feeds):
+        rows = _after_the_stream(context, unit, feed, rows)
+    new = _store(context, feed, rows)
+    _say(context, unit, feed, f"{new} new rows, {asked} of {len(followed)} contracts asked", new, trouble)
+    return {"rows": new, "asked": asked}
+
+
+def _ask_all(
+    context: Context, exchange: Exchange, feed: PollFeed, followed: Sequence[Instrument]
+) -> tuple[list[Sample], int, SourceError | Stopped | None]:
+    """Return the samples of a round, how many contracts were asked for, and what ended it early.
+
+    A round that could not ask for all of them, by its share or for want of time, is gone on with by the next one.
+    """
+    key, redis = f"poll:{exchange.name}:{feed.metric}:next", context.redis
+    first = int(redis.get(key) or 0) % max(1, len(followed))
+    turn = [*followed[first:], *followed[:first]][: feed.share]
+    rows: list[Sample] = []
+    asked, trouble = 0, None
+    deadline_s = monotonic_s() + feed.every_ms / SECOND_MS
+    size = feed.batch or max(1, len(turn))
+    for at in range(0, len(turn), size):
         if monotonic_s() > deadline_s:
             break
+        batch = turn[at : at + size]
         try:
             rows += _ask(context, exchange, feed, batch)
         except (SourceError, Stopped) as error:
             trouble = error
             if not isinstance(error, BadPayload):
                 break
-    new = _store(context, feed, rows)
-    _say(context, unit, feed, new, len(followed), trouble)
-    return {"rows": new, "asked": len(followed)}
+        asked += len(batch)
+    redis.set(key, (first + asked) % max(1, len(followed)), ex=HELD_S)
+    return rows, asked, trouble
 
 
-def _followed(context: Context, exchange: Exchange) -> list[Instrument]:
-    """Return the contracts that trade and are wanted."""
+def _followed(context: Context, exchange: Exchange, feed: PollFeed) -> list[Instrument]:
+    """Return the contracts that trade, are wanted and have the metric."""
     chosen, now = context.settings.symbols, now_ms()
     with context.stop.breakable():
         by_code = instruments.ensure(exchange, context.rest, context.database)
@@ -61,7 +86,9 @@ def _followed(context: Context, exchange: Exchange) -> list[Instrument]:
         instrument
         for contracts in by_code.values()
         for symbol, instrument in contracts.items()
-        if (chosen == ALL_SYMBOLS or symbol in chosen) and (instrument.delisted_ms or now + 1) > now
+        if (chosen == ALL_SYMBOLS or symbol in chosen)
+        and (instrument.delisted_ms or now + 1) > now
+        and feed.serves(instrument)
     ]
 
 
@@ -72,35 +99,43 @@ def _want(context: Context, feed: PollFeed, followed: Sequence[Instrument]) -> N
             coverage.want(cursor, series, floor_to(now_ms(), feed.interval_ms), None)
 
 
-def _batches(followed: Sequence[Instrument], size: int) -> Iterator[Sequence[Instrument]]:
-    for at in range(0, len(followed), size):
-        yield followed[at : at + size]
-
-
-def _ask(context: Context, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument]) -> list[tuple[Series, Row]]:
+def _ask(context: Context, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument]) -> list[Sample]:
     """Return the samples of one request, each stamped with its interval."""
+    params = feed.params(batch)
+    cost = feed.cost * len(batch) if feed.batch else feed.cost
     with context.stop.breakable():
         body = context.rest.get(
-            exchange,
-            feed.path,
-            feed.params(batch),
-            budget=feed.budget,
-            cost=feed.cost * len(batch),
-            live=True,
-            max_wait_s=WAIT_S,
+            exchange, feed.path, params, budget=feed.budget, cost=cost, live=True, max_wait_s=WAIT_S
         )
     by_name = {instrument.name: instrument for instrument in batch}
     found = []
-    for name, item in feed.items(body):
-        instrument = by_name.get(name)
-        row = feed.parse(item, instrument) if instrument else None
-        if instrument and row is not None:
-            series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
-            found.append((series, row._replace(ts=floor_to(row.ts, feed.interval_ms))))
+    try:
+        for name, item in feed.items(body):
+            instrument = by_name.get(name)
+            row = feed.parse(item, instrument) if instrument else None
+            if instrument and row is not None:
+                series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
+                found.append((series, row._replace(ts=floor_to(row.ts, feed.interval_ms))))
+    except BadPayload as error:
+        error.locate(exchange.name, f"{feed.path} {dict(params)}", body)
+        raise
     return found
 
 
-def _store(context: Context, feed: PollFeed, rows: Sequence[tuple[Series, Row]]) -> int:
+def _after_the_stream(context: Context, unit: str, feed: PollFeed, rows: Sequence[Sample]) -> list[Sample]:
+    """Keep samples back until their minute is over and the stream had its turn; return those that are due now.
+
+    A stored row is never overwritten, and the stream's last sample of a minute is the better one.
+    """
+    key, row_type = f"{unit}:held".replace(" ", ":"), METRICS[feed.metric].row_type
+    before = json.loads(context.redis.get(key) or "[]")
+    held = [*((Series(*series), row_type._make(row)) for series, row in before), *rows]
+    due_ms = now_ms() - feed.interval_ms - STREAM_FIRST_MS
+    context.redis.set(key, json.dumps([sample for sample in held if sample[1].ts > due_ms]), ex=HELD_S)
+    return [sample for sample in held if sample[1].ts <= due_ms]
+
+
+def _store(context: Context, feed: PollFeed, rows: Sequence[Sample]) -> int:
     if not rows:
         return 0
     answers = [Covered(series, [Window(row.ts, row.ts + feed.interval_ms)]) for series, row in rows]
@@ -108,9 +143,9 @@ def _store(context: Context, feed: PollFeed, rows: Sequence[tuple[Series, Row]])
 
 
 def _say(
-    context: Context, unit: str, feed: PollFeed, new: int, asked: int, trouble: SourceError | Stopped | None
+    context: Context, unit: str, feed: PollFeed, message: str, new: int, trouble: SourceError | Stopped | None
 ) -> None:
-    state, message = State.DONE, f"{new} new rows of {asked} contracts"
+    state = State.DONE
     if isinstance(trouble, SourceError):
         state, message = State.WAITING, f"{message}: {trouble}"
     try:

@@ -12,7 +12,7 @@ from rq.exceptions import DuplicateJobError
 from rq.scheduler import RQScheduler
 from rq.serializers import JSONSerializer
 
-from fademoe.clock import monotonic_s
+from fademoe.clock import SECOND_MS, monotonic_s, now_ms
 from fademoe.context import Context
 from fademoe.errors import StoreError
 from fademoe.feeds import registry
@@ -26,23 +26,29 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 REAP_S = 5.0
 HEARTBEAT_S = 10.0
+POLL_AT_S = 20.0  # of each minute: the streams' rows of the one before are stored then
 UNIT = "scheduler"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chore:
-    """A function of the upkeep queue that runs every `every_s` seconds, and once at the start."""
+    """A function that runs every `every_s` seconds, and once at the start; `at_s`: at that second of the period."""
 
     function: str
     every_s: float
     arguments: tuple[str, ...] = ()
     queue: str = UPKEEP
     timeout_s: int = 300
+    at_s: float | None = None
 
     @property
     def job_id(self) -> str:
         """Name of the job; letters, digits, _ and - only."""
         return "-".join(("chore", self.function.rpartition(".")[2], *self.arguments))
+
+    def pause_s(self, now_s: float) -> float:
+        """Return the seconds from `now_s`, by the host's clock, until it is due again."""
+        return self.every_s - (0.0 if self.at_s is None else (now_s - self.at_s) % self.every_s)
 
 
 CHORES = (
@@ -71,7 +77,7 @@ def run(context: Context) -> None:
                     log.info("%d jobs of dead workers given back", touched)
             for chore in chores:
                 if now >= due[chore.job_id]:
-                    due[chore.job_id] = now + chore.every_s
+                    due[chore.job_id] = now + chore.pause_s(now_ms() / SECOND_MS)
                     _enqueue(context, chore)
         except RedisError as error:
             log.warning("Redis is away: %s", error)
@@ -84,17 +90,21 @@ def run(context: Context) -> None:
 
 
 def _polls(context: Context) -> list[Chore]:
-    """Return one chore for each feed of current values of the enabled exchanges."""
+    """Return one chore for each feed of current values of the enabled exchanges, those of one request first.
+
+    A feed that waits for its share of a small budget does so in the exchange's own queue, in front of the backfill.
+    """
+    feeds = [(exchange, feed) for exchange in registry.enabled(context.settings) for feed in exchange.poll_feeds]
     return [
         Chore(
             function="fademoe.jobs.polls.poll",
-            every_s=feed.every_ms / 1000,
+            every_s=feed.every_ms / SECOND_MS,
             arguments=(exchange.name, feed.metric),
-            queue=LIVE,
-            timeout_s=feed.every_ms // 1000 + 60,
+            queue=LIVE if feed.share is None else exchange.name,
+            timeout_s=feed.every_ms // SECOND_MS + 60,
+            at_s=POLL_AT_S,
         )
-        for exchange in registry.enabled(context.settings)
-        for feed in exchange.poll_feeds
+        for exchange, feed in sorted(feeds, key=lambda found: found[1].batch is not None)
     ]
 
 
@@ -113,6 +123,7 @@ def _enqueue(context: Context, chore: Chore) -> None:
             args=chore.arguments,
             job_id=chore.job_id,
             unique=True,
+            at_front=chore.queue not in (LIVE, UPKEEP),
             result_ttl=0,
             failure_ttl=1,
             job_timeout=chore.timeout_s,

@@ -89,10 +89,15 @@ def _plan_code(
         if window.start_ms >= window.end_ms:
             continue
         source = perpspec(code, metric)
+        unserved = [symbol for symbol in symbols if contracts and not feed.serves(contracts[symbol])]
+        if unserved:
+            result.notes.append(f"{exchange.name} has no {metric} of {', '.join(unserved)} in coins ({code})")
         gaps = []
         with context.database.transaction() as cursor:
             followed = coverage.wanted_for_ever(cursor, source)
             for symbol in symbols:
+                if symbol in unserved:
+                    continue
                 series = Series(source, symbol)
                 result.asked[series] = window
                 missing = coverage.missing(cursor, series, window)

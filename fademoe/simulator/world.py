@@ -6,6 +6,8 @@ Nothing here depends on when it is asked, save the dated contracts and the coins
 
 import dataclasses
 from decimal import Decimal
+from itertools import islice, product
+from string import ascii_uppercase
 
 from fademoe.simulator import listings
 from fademoe.simulator.instrument import Coin, Instrument
@@ -121,10 +123,13 @@ def _read_coins(table: str, seed: int, kind: str = "crypto") -> list[Coin]:
 
 
 def _synthetic_coins(seed: int, count: int) -> list[Coin]:
-    """Return SIM001, SIM002 …: thinly traded coins that fill the lists up to their real size."""
+    """Return SIMAAA, SIMAAB …: thinly traded coins that fill the lists up to their real size.
+
+    Letters only: SIM1000 would be read as a thousand SIM.
+    """
     coins = []
-    for number in range(1, count + 1):
-        name = f"SIM{number:03d}"
+    for letters in islice(product(ascii_uppercase, repeat=3), count):
+        name = "SIM" + "".join(letters)
         dice = random_number(seed, "synthetic", name)
         price = Decimal(100 + dice % 9_900).scaleb(-2 - (dice >> 20) % 5)
         coins.append(

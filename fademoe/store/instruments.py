@@ -11,7 +11,7 @@ COLUMNS = "exchange, code, instrument, symbol, multiplier, contract_value::text,
 
 
 def save(cursor: Cursor, instruments: Sequence[Instrument]) -> None:
-    """Insert or update contracts. None is ever removed: what vanishes from an exchange's list keeps its history."""
+    """Insert or update contracts; one that is listed again trades again."""
     execute_values(
         cursor,
         "INSERT INTO perp_metadata (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms,"
@@ -23,6 +23,19 @@ def save(cursor: Cursor, instruments: Sequence[Instrument]) -> None:
             for i in sorted(instruments, key=lambda i: (i.code, i.name))
         ],
     )
+
+
+def retire_others(cursor: Cursor, listed: Sequence[Instrument], now_ms: int) -> list[str]:
+    """Set the end of the contracts of the same exchange codes that are not `listed` any more; return their names.
+
+    A code of which nothing is listed is left alone: that is rather a broken list than the end of all its contracts.
+    """
+    cursor.execute(
+        "UPDATE perp_metadata SET delisted_ms = %s WHERE code = ANY(%s) AND coalesce(delisted_ms > %s, true)"
+        " AND (code, instrument) NOT IN (SELECT unnest(%s), unnest(%s)) RETURNING instrument",
+        (now_ms, sorted({i.code for i in listed}), now_ms, [i.code for i in listed], [i.name for i in listed]),
+    )
+    return sorted(name for (name,) in cursor.fetchall())
 
 
 def by_symbol(cursor: Cursor, code: str) -> dict[str, Instrument]:

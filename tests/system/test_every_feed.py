@@ -42,8 +42,6 @@ def test_every_cell_is_stored_exactly(folder):
                 for symbol in SYMBOLS:
                     until(lambda: watched(system, f"{code}-{metric}", symbol, live_ms, end_ms), 30)  # noqa: B023
                     found = system.differences(exchange, f"{code}-{metric}", symbol, live_ms, end_ms)
-                    if metric == "ppr":  # OKX sends its estimate every 30 to 90 s: not in every minute
-                        found = [line for line in found if not (exchange == "okx" and line.startswith("missing"))]
                     assert found == [], f"{exchange} live {metric} {symbol}"
         assert system.query("SELECT DISTINCT unit, message FROM perp_errors") == []
     finally:
@@ -52,9 +50,7 @@ def test_every_cell_is_stored_exactly(folder):
 
 
 def watched(system, source, symbol, start_ms, end_ms):
-    """Tell whether a range is covered; of predicted funding it is where the exchange sent any."""
-    if source.endswith("-ppr"):
-        return True
+    """Tell whether a range is covered."""
     return system.query(
         "SELECT covered @> int8multirange(int8range(%s, %s)) FROM perp_coverage WHERE source = %s AND symbol = %s",
         start_ms,

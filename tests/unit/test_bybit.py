@@ -187,17 +187,24 @@ def test_the_list_goes_on_by_cursor_sent_decoded_then_by_status():
     cursor = "first%3D0GUSDT%26last%3DMOCAUSDT"
     ask = {"category": "linear", "limit": 1000}
 
-    def after(status, count, next_cursor):
-        return bybit.following(enveloped([{"status": status}] * count, nextPageCursor=next_cursor))
+    def after(status, count, next_cursor, **asked):
+        body = enveloped([{"status": status}] * count, nextPageCursor=next_cursor)
+        return bybit.following(body, ask | {"status": status} | asked)
 
+    decoded = "first=0GUSDT&last=MOCAUSDT"
     assert dict(EXCHANGE.instruments.params) == ask | {"status": "Trading"}
-    assert after("Trading", 1000, cursor) == ask | {"status": "Trading", "cursor": "first=0GUSDT&last=MOCAUSDT"}
+    assert after("Trading", 1000, cursor) == ask | {"status": "Trading", "cursor": decoded}
+    assert after("Trading", 3, cursor) == ask | {"status": "Trading", "cursor": decoded}, (
+        "the server may page as it likes"
+    )
+    assert after("Trading", 3, cursor, cursor=decoded) == ask | {"status": "Closed"}, "a cursor that leads in a circle"
     assert after("Trading", 801, "") == ask | {"status": "Closed"}
-    assert after("Closed", 3, cursor) == ask | {"status": "Delivering"}, "a cursor after few rows leads nowhere"
-    assert after("Delivering", 3, cursor) is None
+    assert after("Trading", 801, None) == ask | {"status": "Closed"}
+    assert after("Closed", 0, cursor) == ask | {"status": "Delivering"}, "an empty page ends its status alone"
+    assert after("Delivering", 3, "") is None
     assert after("Delivering", 0, "") is None
     with pytest.raises(BadPayload):
-        after("Settling", 1, "")
+        after("Trading", 1, 7)
 
 
 def test_recorded_time():

@@ -228,12 +228,9 @@ def test_an_answer_of_another_market_or_shape_is_bad(body):
 
 @pytest.mark.parametrize("metric", ROWS)
 def test_sizes_in_quote_currency_are_not_taken_for_coins(metric):
-    feed, asked = page(metric, IN_QUOTE)
-    if metric in ("ohlcv", "oi"):
-        with pytest.raises(Refused, match="quote currency"):
-            feed.params(asked)
-    else:
-        assert feed.params(asked)["symbols"] == "GALAUSDT_PERP.A"
+    feed, _ = page(metric, IN_QUOTE)
+    assert feed.serves(IN_QUOTE) is (metric not in ("ohlcv", "oi"))
+    assert feed.serves(BTC)
 
 
 def test_polls_read_the_value_of_now():
@@ -246,7 +243,8 @@ def test_polls_read_the_value_of_now():
     assert interest.items([NOW]) == [("BTCUSDT_PERP.A", NOW)]
     assert interest.parse(NOW, BTC) == OpenInterest(TS + 34_764, "78621.542")
     assert interest.parse(NOW, PEPE).oi == "78621542"
-    assert interest.parse(NOW, IN_QUOTE) is None
+    assert not interest.serves(IN_QUOTE)
+    assert estimate.serves(IN_QUOTE)
     assert estimate.parse(NOW | {"value": -1e-7}, BTC) == PredictedFunding(TS + 34_764, "-0.0000001")
     for feed in EXCHANGE.poll_feeds:
         assert feed.cost * feed.batch <= EXCHANGE.budget(feed.budget).burst

@@ -21,6 +21,7 @@ START = 1_788_480_000_000
 BTC = Instrument(exchange="okx", code="okx", name="BTC-USDT-SWAP", symbol="BTC", contract_value="0.01")
 FEEDS = {feed.metric: feed for feed in EXCHANGE.rest_feeds}
 PUSHES = {feed.metric: feed for feed in EXCHANGE.stream_feeds}
+POLLS = {feed.metric: feed for feed in EXCHANGE.poll_feeds}
 
 
 def payload(name, index=0):
@@ -295,6 +296,22 @@ def test_the_ends_of_a_statistics_page_lie_beside_the_grid():
 def test_a_contract_never_gets_more_full_pages_of_ratios_than_its_own_limit():
     budget = EXCHANGE.budget(FEEDS["lsr"].budget)
     assert budget.limit // FEEDS["lsr"].cost(100) == 5
+
+
+def test_open_interest_and_the_predicted_rate_are_polled_for_all_contracts_at_once():
+    for metric, asked, name in (
+        ("ppr", {"instId": "ANY"}, "rest_funding_rate"), ("oi", {"instType": "SWAP"}, "rest_open_interest")
+    ):  # fmt: skip
+        feed = POLLS[metric]
+        assert feed.params([BTC, swap("ETH-USDT-SWAP")]) == asked
+        assert (feed.batch, feed.every_ms) == (None, MINUTE_MS)
+        for index in range(len(RECORDINGS[name])):
+            body = payload(name, index)
+            found = feed.items(body)
+            assert [own_name for own_name, _ in found] == [item["instId"] for item in body["data"]]
+            for own_name, item in found:
+                assert [feed.parse(item, swap(own_name))] == PUSHES[metric].parse([item], swap(own_name))
+    assert POLLS["ppr"].parse(payload("rest_funding_rate")["data"][0] | {"fundingRate": ""}, BTC) is None
 
 
 # pushes of funding

@@ -1,0 +1,122 @@
+"""Current values by REST: rounds that share a small budget, samples behind a stream's, lists that change."""
+
+import dataclasses
+
+import pytest
+import requests
+
+from fademoe import context as contexts
+from fademoe import instruments
+from fademoe.clock import MINUTE_MS, floor_to, now_ms
+from fademoe.feeds import registry
+from fademoe.jobs import polls, upkeep
+from fademoe.jobs.scheduler import Chore
+from fademoe.metrics import PredictedFunding
+from fademoe.store.coverage import Series
+from fademoe.store.writer import Batch
+
+
+@pytest.fixture
+def ask(system):
+    """Return a function that asks a round of a poll in this process."""
+    for exchange in ("OKX", "BYBIT"):
+        system.environment[f"FADEMOE_{exchange}_REST_URL"] = system.simulator.url
+    system.environment |= {"FADEMOE_SYMBOLS": "BTC,ETH,PEPE", "FADEMOE_EXCHANGES": "binance,bybit,okx"}
+    context = system.context()
+    contexts.use(context)
+    yield polls.poll
+    context.close()
+
+
+@pytest.fixture
+def clock(system):
+    """Return a function that sets by how much the exchanges' clock is ahead."""
+
+    def set_ahead(offset_ms):
+        requests.post(f"{system.simulator.url}/sim/clock", json={"offset_ms": offset_ms}, timeout=10).raise_for_status()
+
+    yield set_ahead
+    set_ahead(0)
+
+
+def stored(system, source):
+    return dict(
+        system.query("SELECT symbol, count(*) FROM perp_data WHERE source = %s AND interval = '1m' GROUP BY 1", source)
+    )
+
+
+def test_a_round_takes_its_share_and_the_next_goes_on(ask, system, monkeypatch):
+    exchange = registry.exchanges()["binance"]
+    (feed,) = exchange.poll_feeds
+    shared = dataclasses.replace(exchange, poll_feeds=(dataclasses.replace(feed, share=2),))
+    monkeypatch.setitem(registry.exchanges(), "binance", shared)
+    assert ask("binance", "oi") == {"rows": 2, "asked": 2}
+    assert set(stored(system, "bin-oi")) == {"BTC", "ETH"}
+    ask("binance", "oi")
+    assert set(stored(system, "bin-oi")) == {"BTC", "ETH", "PEPE"}
+
+
+def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, system, clock):
+    assert ask("okx", "ppr") == {"rows": 0, "asked": 3}, "the minute is not over"
+    clock(-5 * MINUTE_MS)
+    ts = floor_to(now_ms() - 5 * MINUTE_MS, MINUTE_MS)
+    streamed = [(Series("okx-ppr", "BTC"), PredictedFunding(each, "0.5")) for each in (ts, ts + MINUTE_MS)]
+    contexts.current().writer.write([Batch("ppr", "1m", streamed)], [])
+    assert ask("okx", "ppr") == {"rows": 2, "asked": 3}
+    rows = system.query("SELECT ts, ppr::text FROM perp_data WHERE source = 'okx-ppr' AND symbol = 'BTC' ORDER BY ts")
+    assert rows == [(ts, "0.5"), (ts + MINUTE_MS, "0.5")]
+    clock(0)
+    for symbol in ("ETH", "PEPE"):
+        ((at,),) = system.query("SELECT ts FROM perp_data WHERE source = 'okx-ppr' AND symbol = %s", symbol)
+        assert system.differences("okx", "okx-ppr", symbol, at, at + MINUTE_MS) == []
+
+
+@pytest.mark.parametrize("kind", ["seconds", "truncated"])
+def test_a_damaged_answer_is_recorded_with_its_request_and_nothing_of_it_is_stored(ask, system, clock, kind):
+    clock(-5 * MINUTE_MS)
+    instruments.refresh(registry.exchanges()["okx"], contexts.current().rest, contexts.current().database)
+    system.simulator.fault(exchange="okx", kind=kind, count=1)
+    assert ask("okx", "oi")["rows"] == 0
+    ((request, excerpt),) = system.query("SELECT request, excerpt FROM perp_errors WHERE unit = 'poll okx oi'")
+    assert request.startswith("/api/v5/public/open-interest")
+    assert excerpt
+    assert stored(system, "okx-oi") == {}
+
+
+def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, system):
+    context, exchange = contexts.current(), registry.exchanges()["okx"]
+
+    def change(delisted_ms):
+        body = {"exchange": "okx", "instrument": "ETH-USDT-SWAP", "delisted_ms": delisted_ms}
+        requests.post(f"{system.simulator.url}/sim/contracts", json=body, timeout=10).raise_for_status()
+        upkeep.refresh_instruments()
+        return instruments.known(exchange, context.database)["okx"]["ETH"].delisted_ms
+
+    assert change(None) is None
+    try:
+        gone_ms = change(now_ms() - 1000)
+        assert gone_ms is not None
+        assert abs(gone_ms - now_ms()) < MINUTE_MS
+        assert ask("okx", "ppr")["asked"] == 2
+        assert instruments.known(exchange, context.database)["okx"]["BTC"].delisted_ms is None
+    finally:
+        assert change(None) is None
+
+
+def test_the_whole_list_is_read_whatever_a_status_holds(ask, system):
+    context, exchange = contexts.current(), registry.exchanges()["bybit"]
+    found = []
+
+    def get(exchange, path, params, **_):
+        found.append(params["status"])
+        return context.rest.get(exchange, path, params, **_)
+
+    reader = type("Reader", (), {"get": staticmethod(get)})()
+    assert instruments.refresh(exchange, reader, context.database) > 20
+    assert list(dict.fromkeys(found)) == ["Trading", "Closed", "Delivering"]
+
+
+def test_polls_are_due_at_their_second_of_the_minute():
+    chore = Chore(function="x.poll", every_s=60, at_s=20)
+    assert [chore.pause_s(now_s) for now_s in (0, 19.5, 20, 20.5, 61)] == [20, 0.5, 60, 59.5, 19]
+    assert Chore(function="x.y", every_s=60).pause_s(17) == 60
