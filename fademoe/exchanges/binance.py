@@ -82,8 +82,9 @@ def parse_kline(item: Json, instrument: Instrument) -> Candle:
      "49.832", "4141805.93340", "0"]: open time, o, h, l, c, base volume, close time, quote volume, trades, taker-buy
     base volume, taker-buy quote volume, unused.
     """
-    parse.element(item, 9)  # all that is read below is there
+    parse.element(item, 11)  # all that is read below is there
     ts = parse.to_ms(item[0])
+    parse.amount(item[10])
     if parse.to_ms(item[6]) <= ts:
         raise BadPayload(f"kline of {ts}: closes before it opens")
     return parse.candle(instrument, ts, [*item[1:6], *item[7:10]])
@@ -114,7 +115,8 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
     [1691603820000, "-0.00042931", "-0.00023641", "-0.00059406", "-0.00043659", "0", 1691603879999, "0", 12, "0", …]
     """
     parse.element(item, 11)
-    return Premium(parse.to_ms(item[0]), parse.number(item[4]))
+    parse.to_ms(item[6])
+    return Premium(parse.to_ms(item[0]), [parse.number(value) for value in item[1:5]][-1])
 
 
 def parse_funding(item: Json, instrument: Instrument) -> Funding:
@@ -156,6 +158,8 @@ def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
      "timestamp": 1602989400000}
     """
     parse.check_name(member(item, "symbol"), instrument)
+    for share in ("longAccount", "shortAccount"):
+        parse.amount(member(item, share))
     return LongShortRatio(parse.to_ms(member(item, "timestamp")), parse.amount(member(item, "longShortRatio")))
 
 
@@ -174,7 +178,8 @@ def parse_mark_price(data: Json, instrument: Instrument) -> list[PredictedFundin
 def split_force_orders(data: Json) -> list[tuple[str, Json]]:
     """Sort forced orders by symbol; a frame holds one. Rows of COIN-M (st 2) ride along and are left out."""
     orders = [member(event, "o") for event in (data if isinstance(data, list) else [data])]
-    return [(parse.text(member(order, "s")), order) for order in orders if order.get("st", 1) == 1]
+    named = parse.by_name(orders, "s")
+    return [(name, order) for name, order in named if order.get("st", 1) == 1]
 
 
 def parse_force_order(order: Json, instrument: Instrument) -> list[Liquidations]:

@@ -149,16 +149,24 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
     return Funding(ts, number(member(item, "fundingRate")), parse.hours_since(item.get("previous", ts), ts))
 
 
+def interest_items(body: Json, page: Page) -> list[Json]:
+    """Return the rows. One source shows ten-digit seconds in the last one of a page: unconfirmed, so both are read."""
+    rows = list(own_items(body, page))
+    stamp = member(rows[-1], "timestamp") if len(rows) > 1 else None
+    if isinstance(stamp, str) and len(stamp) == 10:
+        rows[-1] = rows[-1] | {"timestamp": f"{stamp}000"}
+    return rows
+
+
 def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
     """Read one sample of the open interest: one side as sent since 2026-06-11, else half of both sides, exactly.
 
     {"openInterest": "52673.34300000", "singleOpenInterest": "26336.672", "timestamp": "1789458300000"}
-    One source shows ten-digit seconds in the last row of a page; unconfirmed, so both are read. USD are not sent.
+    USD are not sent.
     """
-    stamp = member(item, "timestamp")
-    if isinstance(stamp, str) and len(stamp) == 10:
-        stamp += "000"
-    return OpenInterest(to_ms(stamp), _one_side(item, "openInterest", "singleOpenInterest", instrument))
+    return OpenInterest(
+        to_ms(member(item, "timestamp")), _one_side(item, "openInterest", "singleOpenInterest", instrument)
+    )
 
 
 def ratio_items(body: Json, page: Page) -> list[Json]:
@@ -257,7 +265,7 @@ def _one_side(item: Json, both: str, single: str, instrument: Instrument | None)
     """Read a member that counts both sides, and the member of one side where it is there; in coins of `instrument`."""
     sides = Decimal(amount(member(item, both)))
     one = item.get(single)
-    value = amount(one) if one else f"{EXACT.divide(sides, Decimal(2)):f}"
+    value = amount(one) if one not in (None, "") else f"{EXACT.divide(sides, Decimal(2)):f}"
     return shift(value, power_of_ten(instrument.multiplier)) if instrument else value
 
 
@@ -330,6 +338,7 @@ EXCHANGE = spec.Exchange(
             path="/v5/market/open-interest",
             costs=((INTERESTS, 1),),
             params=asks("startTime", "endTime", INTERESTS, intervalTime="5min"),
+            items=interest_items,
             parse=parse_open_interest,
             source=DOCS + "Get Open Interest",
         ),

@@ -53,8 +53,8 @@ def price(value: Json) -> str:
 
 
 def count(value: Json) -> int:
-    """Read a non-negative JSON integer."""
-    if type(value) is not int or value < 0:
+    """Read a non-negative JSON integer that a BIGINT holds."""
+    if type(value) is not int or not 0 <= value < 2**63:
         raise BadPayload(f"{value!r} is not a count")
     return value
 

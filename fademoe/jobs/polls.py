@@ -112,6 +112,8 @@ def _ask(context: Context, exchange: Exchange, feed: PollFeed, batch: Sequence[I
     try:
         for name, item in feed.items(body):
             instrument = by_name.get(name)
+            if instrument is None and feed.batch:
+                raise BadPayload(f"{name} was not asked for")
             row = feed.parse(item, instrument) if instrument else None
             if instrument and row is not None:
                 series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)

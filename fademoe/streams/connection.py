@@ -128,7 +128,7 @@ class Connection(threading.Thread):
 
     def _follow(self, connection: websocket.WebSocket) -> None:
         socket = self.socket
-        self._waiting, self._asked = _requests(sorted(self.topics), socket.topics_per_request), []
+        self._waiting, self._asked = requests_of(sorted(self.topics), socket.topics_per_request), []
         born_s = look_s = ask_s = self.health.last_data_s = self._alive_s = monotonic_s()
         every_s = socket.ping_every_s if socket.ping_text else PING_S
         ping_s = born_s + every_s
@@ -250,7 +250,8 @@ class Connection(threading.Thread):
         self._buffer.complain(self.name, error)
 
 
-def _requests(topics: list[str], size: int) -> list[list[str]]:
+def requests_of(topics: list[str], size: int) -> list[list[str]]:
+    """Cut topics into requests of at most `size` of them."""
     return [topics[at : at + size] for at in range(0, len(topics), size)]
 
 

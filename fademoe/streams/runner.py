@@ -139,7 +139,7 @@ class StreamRunner:
         self._connections = [
             self._open(socket, part)
             for socket in self._exchange.sockets
-            for part in _parts(topics[socket.name], socket)
+            for part in parts_of(topics[socket.name], socket)
         ]
         log.info("%s follows %d topics", self.unit, sum(len(found) for found in topics.values()))
 
@@ -243,7 +243,7 @@ def _series(topic: Topic) -> set[Series]:
     return {route.series for routes in topic.values() for route in routes.values()}
 
 
-def _parts(topics: Mapping[str, Topic], socket: Socket) -> list[dict[str, Topic]]:
+def parts_of(topics: Mapping[str, Topic], socket: Socket) -> list[dict[str, Topic]]:
     """Spread topics over as few sockets as the exchange's limit allows."""
     names = sorted(topics)
     size = socket.topics_per_socket

@@ -94,6 +94,7 @@ def test_a_forced_sell_liquidates_a_long():
 @pytest.mark.parametrize("metric", ["fr", "oi", "lsr"])
 def test_a_row_of_another_symbol_is_a_bad_payload(metric):
     item = {"symbol": "ETHUSDT", "fundingTime": T, "fundingRate": "0.1", "timestamp": T, "longShortRatio": "1",
+            "longAccount": "0.5", "shortAccount": "0.5",
             "sumOpenInterest": "1", "sumOpenInterestValue": "1"}  # fmt: skip
     EXCHANGE.rest_feed(metric).parse(item, contract("ETHUSDT"))
     with pytest.raises(BadPayload):
