@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
 import requests
 from requests.adapters import HTTPAdapter
 
 from fademoe.clock import now_ms
 from fademoe.errors import RetryLater
+from fademoe.feeds.parse import decode
 from fademoe.feeds.spec import Answer, Closes, Exchange, Json, Refusal
 from fademoe.limits.budgets import Budgets, Grant
 from fademoe.settings import Settings
@@ -132,8 +132,8 @@ def _session(address: str | None) -> requests.Session:
 def _decoded(content: bytes) -> Json:
     """Return the decoded JSON, None where it is not JSON."""
     try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
+        return decode(content)
+    except ValueError:
         return None
 
 

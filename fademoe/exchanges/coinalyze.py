@@ -9,9 +9,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from math import isfinite
 
-from fademoe.clock import HOUR_MS, MINUTE_MS, SECOND_MS
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from fademoe.errors import BadPayload, Refused
 from fademoe.feeds import refusals
 from fademoe.feeds.parse import (
@@ -46,8 +45,11 @@ from fademoe.feeds.spec import (
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Row
 
 CODES = {"A": "c-bin", "6": "c-byb", "3": "c-okx"}  # Coinalyze's code of an exchange -> ours
-NO_COINS = "0"  # contract_value of a market whose sizes are quote currency: its unit is no fixed number of coins
-KEPT_ROWS = 1500  # of an intraday series, at least; more are seen until the daily trim
+NO_COINS = "0"  # contract_value of a market whose sizes are quote currency, or of an unknown number of coins
+KEPT_ROWS, MOST_ROWS = 1500, 2000  # of an intraday series after the daily trim, by the documentation
+WINDOW_ROWS = 6 * KEPT_ROWS
+SPARSE_REACH_MS, SPARSE_WINDOW_ROWS = MOST_ROWS * DAY_MS, 60 * KEPT_ROWS  # rows of some minutes reach back for years
+MOST_DIGITS = 30  # before or behind the point
 SETTLE_MS = 2 * MINUTE_MS  # publication is unmeasured, and the clock is the host's, as Coinalyze tells no time
 SPARSE_SETTLE_MS = 5 * MINUTE_MS  # a row that comes later than this is never asked for again
 # Of some forty calls a minute so many go to current values, every contract being one call: open interest of a minute
@@ -55,7 +57,7 @@ SPARSE_SETTLE_MS = 5 * MINUTE_MS  # a row that comes later than this is never as
 INTEREST_SHARE, RATE_SHARE = 12, 4
 KEY_S = 60.0  # the period of the limit: the wait when an answer names none
 FIREWALL_S = 300.0
-ROUNDING = Decimal("0.02")  # l and s may have two digits only
+HUNDREDTH = Decimal("0.01")  # r, l and s may have two digits behind the point only
 UNITS_MS = {"1m": MINUTE_MS, "5m": 5 * MINUTE_MS, "1h": HOUR_MS}
 DOCUMENTATION = "api.coinalyze.net/v1/doc, stored copy read in autumn 2026"
 
@@ -101,12 +103,13 @@ def parse_instruments(body: Json) -> list[Instrument]:
 
     What base_asset is for 1000PEPEUSDT is told nowhere. Taken: 1000PEPE, prices and sizes then are of 1000 coins, as on
     the exchange itself. Should it be PEPE while the exchange's symbol counts in thousands, the unit would be unknown:
-    such a market is left out. Whether a market is on crypto is not told either, and listing times are unknown.
+    only metrics without coins are stored then. Whether a market is on crypto is not told either, and listing times are
+    unknown.
     """
     found = [_instrument(item) for item in records(body) if _is_followed(item)]
     if not found:
         raise BadPayload(f"no USDT perpetual of Binance, Bybit or OKX among {len(body)} markets")
-    return [instrument for instrument in found if instrument is not None]
+    return found
 
 
 def history_params(interval: str, **more: str) -> Params:
@@ -120,7 +123,7 @@ def history_params(interval: str, **more: str) -> Params:
 
 
 def counts_coins(instrument: Instrument) -> bool:
-    """Tell whether a market's sizes are coins; those in quote currency are no fixed number of coins."""
+    """Tell whether a market's prices and sizes are of a known number of coins."""
     return instrument.contract_value != NO_COINS
 
 
@@ -202,10 +205,10 @@ def parse_long_short_ratio(item: Json, instrument: Instrument) -> LongShortRatio
 
     Raises BadPayload where r is not l / s, within what rounding may do.
     """
-    ratio, longs, shorts = (amount(_number(item, name)) for name in "rls")
-    if _is_zero(shorts) or abs(Decimal(ratio) * Decimal(shorts) - Decimal(longs)) > ROUNDING * Decimal(longs):
+    ratio, longs, shorts = (Decimal(amount(_number(item, name))) for name in "rls")
+    if not shorts or abs(ratio * shorts - longs) > HUNDREDTH * (2 * longs + shorts + ratio + 1):
         raise BadPayload(f"ratio {ratio} is not {longs} / {shorts}")
-    return LongShortRatio(ts=_start_ms(item), lsr=ratio)
+    return LongShortRatio(ts=_start_ms(item), lsr=f"{ratio:f}")
 
 
 def parse_liquidations(item: Json, instrument: Instrument) -> Liquidations:
@@ -240,15 +243,10 @@ def parse_current_predicted_funding(item: Json, instrument: Instrument) -> Predi
 
 
 def exact(value: Json) -> str:
-    """Write a JSON number as decimal text without exponent; texts, NaN and null are bad.
-
-    A float becomes the shortest digits that mean it: the digits that were sent, up to fifteen of them.
-    """
-    if type(value) is int:
-        return str(value)
-    if type(value) is not float or not isfinite(value):
-        raise BadPayload(f"{value!r} is not a JSON number")
-    return format(Decimal(repr(value)), "f")
+    """Write a JSON number as decimal text without exponent, all digits kept; texts, null and absurd sizes are bad."""
+    if type(value) is not int and not (isinstance(value, Decimal) and abs(value.adjusted()) <= MOST_DIGITS):
+        raise BadPayload(f"{str(value)[:50]!r} is not a JSON number")
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def _number(item: Json, name: str) -> str:
@@ -260,7 +258,7 @@ def _is_zero(value: str) -> bool:
 
 
 def _start_ms(item: Json) -> int:
-    """Read the start of a row's bucket, in ms."""
+    """Read the start of a row's bucket, in ms; that t is its start, not its end, all clients say but no document."""
     seconds = member(item, "t")
     if type(seconds) is not int:
         raise BadPayload(f"{seconds!r} is not a time in s")
@@ -283,36 +281,36 @@ def _is_followed(item: Json) -> bool:
     return exchange in CODES and kind == (True, "USDT", "STABLE")
 
 
-def _instrument(item: Json) -> Instrument | None:
-    """Read one market, None where its unit is in doubt."""
+def _instrument(item: Json) -> Instrument:
+    """Read one market."""
     base, unit = text(member(item, "base_asset")), member(item, "oi_lq_vol_denominated_in")
     if unit not in ("BASE_ASSET", "QUOTE_ASSET"):
         raise BadPayload(f"market {item['symbol']}: sizes in {unit!r}")
     symbol, multiplier = split_multiplier(base)
     thousands = _THOUSANDS.search(text(member(item, "symbol_on_exchange")))
-    if thousands and thousands[0] not in base:
-        return None
+    is_clear = thousands is None or thousands[0] in base
     return Instrument(
         exchange="coinalyze",
         code=CODES[item["exchange"]],
         name=item["symbol"],
         symbol=symbol.upper(),
         multiplier=multiplier,
-        contract_value="1" if unit == "BASE_ASSET" else NO_COINS,
+        contract_value="1" if unit == "BASE_ASSET" and is_clear else NO_COINS,
     )
 
 
 def _feed(metric: str, route: str, parse: Parse, params: Params, unit: str = "1m", *, sparse: bool = False) -> RestFeed:
     """Describe a history route: one call answers all that is kept of an intraday series, whatever its interval.
 
-    What is kept is counted in rows: of sparse series they reach further back than `history_ms`, how far is not known.
+    What is kept is counted in rows and trimmed once a day, so a dense series reaches no further than its most rows and
+    a day. How far a sparse one reaches depends on what happened.
     """
     interval_ms = UNITS_MS[unit]
     return RestFeed(
         metric=metric,
         path=f"/v1/{route}-history",
         budget="key",
-        costs=((KEPT_ROWS, 1),),
+        costs=((WINDOW_ROWS, 1),),
         params=params,
         items=history,
         parse=parse,
@@ -321,7 +319,8 @@ def _feed(metric: str, route: str, parse: Parse, params: Params, unit: str = "1m
         edge_ms=HOUR_MS,  # a call an hour for each series: there are some forty a minute for all
         settle_ms=SPARSE_SETTLE_MS if sparse else SETTLE_MS,
         history_ms=KEPT_ROWS * interval_ms,
-        window_ms=6 * KEPT_ROWS * interval_ms,  # so that what is kept is mostly one window, and one call
+        reach_ms=MOST_ROWS * interval_ms + DAY_MS,
+        window_ms=WINDOW_ROWS * interval_ms,  # so that what is kept is mostly one window, and one call
         source=f"{DOCUMENTATION}, /{route}-history; measurements of 2026-08-25",
         sparse=sparse,
     )
@@ -356,7 +355,12 @@ EXCHANGE = Exchange(
             serves=counts_coins,
         ),
         _feed("lsr", "long-short-ratio", parse_long_short_ratio, history_params("5min"), "5m"),
-        _feed("lq", "liquidation", parse_liquidations, history_params("1min", convert_to_usd="true"), sparse=True),
+        replace(
+            _feed("lq", "liquidation", parse_liquidations, history_params("1min", convert_to_usd="true"), sparse=True),
+            costs=((SPARSE_WINDOW_ROWS, 1),),
+            window_ms=SPARSE_WINDOW_ROWS * MINUTE_MS,
+            reach_ms=SPARSE_REACH_MS,
+        ),
     ),
     poll_feeds=(
         PollFeed(

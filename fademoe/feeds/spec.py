@@ -86,7 +86,8 @@ class RestFeed:
 
     `costs`: (rows asked for at most, cost in the budget), ascending; the page size is the one with most rows per cost.
     `settle_ms`: how long after its close a row may still change or be absent; younger rows are not asked for.
-    `history_ms`: how far back the exchange keeps rows; None: to the listing.
+    `history_ms`: how far back the exchange keeps rows for certain; None: to the listing.
+    `reach_ms`: how far back it may have rows at most, where that is further: older ones are not asked for.
     `exact_pages`: a page asks for no more rows than one answer holds, so one answer settles its span; otherwise the
     engine goes on from the last row until an answer is empty.
     `sparse`: a minute without a row is a fact (no settlement, no liquidation), not a hole.
@@ -108,6 +109,7 @@ class RestFeed:
     interval_ms: int = MINUTE_MS
     settle_ms: int = 10 * SECOND_MS
     history_ms: int | None = None
+    reach_ms: int | None = None
     window_ms: int = 10 * DAY_MS
     exact_pages: bool = True
     sparse: bool = False
@@ -115,6 +117,11 @@ class RestFeed:
     recent_ms: int = 0
     edge_ms: int = 3 * MINUTE_MS
     serves: Callable[[Instrument], bool] = lambda instrument: True
+
+    @property
+    def asked_ms(self) -> int | None:
+        """How far back rows are asked for; None: to the listing."""
+        return self.reach_ms or self.history_ms
 
     @property
     def page_rows(self) -> int:

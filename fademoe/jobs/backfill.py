@@ -12,13 +12,13 @@ from rq import Retry, get_current_job
 
 from fademoe import context as contexts
 from fademoe import instruments
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, monotonic_s, now_ms, subtract, to_iso
+from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, monotonic_s, now_ms, subtract, to_iso
 from fademoe.context import Context
 from fademoe.errors import BadPayload, BudgetSpent, Refused, RetryLater, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Exchange, Instrument, Json, RestFeed
 from fademoe.jobs import queues
-from fademoe.jobs.fetch import Get, confirm_holes, fetch
+from fademoe.jobs.fetch import EXPIRY_MS, Get, confirm_holes, fetch, kept_from_ms
 from fademoe.jobs.queues import LIVE
 from fademoe.metrics import Row
 from fademoe.stop import Stopped
@@ -39,7 +39,6 @@ NO_ROW = "the exchange has no row"
 NOT_LISTED_YET = "before the listing"
 DELISTED = "after the delisting"
 EXPIRED = "expired: older than the exchange keeps"
-EXPIRY_MS = 5 * MINUTE_MS  # what expires so soon is not asked for any more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +148,8 @@ def _fetch_and_store(work: Work, missing: list[Window]) -> tuple[int, int]:
     for part, windows in shares(feed, missing, answered, time_ms):
         fetched = fetch(part, work.instrument, windows, work.getter(part))
         holes = confirm_holes(part, work.instrument, fetched, time_ms, work.getter(part))
-        absences += [Absence(hole, NO_ROW) for hole in holes]
+        kept_ms = kept_from_ms(part, time_ms)
+        absences += [Absence(hole, NO_ROW if hole.end_ms > kept_ms else EXPIRED) for hole in holes]
         answered += fetched.answered
         rows.update(fetched.rows)
         failed = failed or fetched.failed
@@ -171,8 +171,8 @@ def _unavailable(work: Work, missing: list[Window], time_ms: int) -> list[Absenc
     # lists err by hours, so the whole day of the listing is asked for
     listed_ms = floor_to(work.instrument.listed_ms or 0, DAY_MS)
     kept_ms = 0
-    if work.feed.history_ms is not None:
-        kept_ms = ceil_to(time_ms - work.feed.history_ms + EXPIRY_MS, work.feed.interval_ms)
+    if work.feed.asked_ms is not None:
+        kept_ms = ceil_to(time_ms - work.feed.asked_ms + EXPIRY_MS, work.feed.interval_ms)
     first_ms, reason = max((listed_ms, NOT_LISTED_YET), (kept_ms, EXPIRED))
     found = [Absence(Window(w.start_ms, min(w.end_ms, first_ms)), reason) for w in missing if w.start_ms < first_ms]
     if work.instrument.delisted_ms is not None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fademoe.clock import Window, ceil_to, floor_to, merge, subtract
+from fademoe.clock import LATEST_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, subtract
 from fademoe.errors import BadPayload, SourceError
 from fademoe.feeds.spec import Instrument, Json, Order, Page, RestFeed
 from fademoe.metrics import Row
@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 Get = Callable[[str, Mapping[str, str | int], int], Json]  # (path, parameters, cost) -> decoded answer
 
+EXPIRY_MS = 5 * MINUTE_MS  # what expires so soon counts as expired
 CONFIRMED_AFTER_MS = 180_000  # a younger hole may still be filled; of an older one the nightly audit asks again
 
 
@@ -48,24 +49,42 @@ def fetch(feed: RestFeed, instrument: Instrument, windows: Sequence[Window], get
 def confirm_holes(
     feed: RestFeed, instrument: Instrument, fetched: Fetched, exchange_now_ms: int, get: Get
 ) -> list[Window]:
-    """Ask once more for every hole; return those that stay, take young ones back out of what was answered.
+    """Ask again for every hole; return those that stay, take young ones back out of what was answered.
 
     A hole is a range of the feed's grid inside the answered ranges for which no row came. The exchange gets a second
-    question before it is believed, and a third by whoever comes next when the hole is younger than three minutes.
+    question before it is believed, and a third by whoever comes next when the hole is younger than three minutes. An
+    exchange that sends fewer rows than were asked for is asked until no more come. A hole older than what is kept for
+    certain is believed at once. A sparse feed has no holes, but what is that old and before its first row is unknown.
     """
+    kept_ms = kept_from_ms(feed, exchange_now_ms)
     if feed.sparse:
-        return []
+        known = Window(min([kept_ms, *fetched.rows]), LATEST_MS)
+        return [part for window in fetched.answered for part in subtract(window, [known])]
+    kept = Window(kept_ms, LATEST_MS)
     holes = [hole for window in fetched.answered for hole in _holes(feed, window, fetched.rows)]
-    again = fetch(feed, instrument, holes, get) if fetched.failed is None else Fetched()
-    fetched.rows.update(again.rows)
-    asked = [hole for window in again.answered for hole in _holes(feed, window, again.rows)]
-    unasked = [left for hole in holes for left in subtract(hole, again.answered)]
+    gone = [part for hole in holes for part in subtract(hole, [kept])]
+    holes = [part for hole in holes for part in subtract(hole, gone)]
+    vain: list[Window] = []  # asked for again, and nothing came
+    unasked: list[Window] = []
+    while holes and fetched.failed is None:
+        again = fetch(feed, instrument, holes, get)
+        fetched.rows.update(again.rows)
+        fetched.failed = again.failed
+        unasked += [left for hole in holes for left in subtract(hole, again.answered)]
+        left = [hole for window in again.answered for hole in _holes(feed, window, again.rows)]
+        vain += [hole for hole in left if hole in again.answered]
+        holes = [hole for hole in left if hole not in again.answered]
     young_ms = exchange_now_ms - CONFIRMED_AFTER_MS
-    confirmed = [hole for hole in asked if hole.end_ms <= young_ms]
-    doubtful = unasked + [hole for hole in asked if hole.end_ms > young_ms]
+    doubtful = unasked + holes + [hole for hole in vain if hole.end_ms > young_ms]
     fetched.answered = [left for window in fetched.answered for left in subtract(window, doubtful)]
-    fetched.failed = fetched.failed or again.failed
-    return confirmed
+    return sorted(gone + [hole for hole in vain if hole.end_ms <= young_ms])
+
+
+def kept_from_ms(feed: RestFeed, exchange_now_ms: int) -> int:
+    """Return the first ts that the exchange keeps for certain, and a little longer; 0 where it keeps everything."""
+    if feed.history_ms is None:
+        return 0
+    return ceil_to(exchange_now_ms - feed.history_ms + EXPIRY_MS, feed.interval_ms)
 
 
 def pages(feed: RestFeed, window: Window) -> list[Window]:
@@ -100,19 +119,22 @@ def _rows(feed: RestFeed, page: Page, params: Mapping[str, str | int], body: Jso
     item: Json = None
     try:
         items = feed.items(body, page)
-        rows = []
+        found: dict[int, Row] = {}
         for item in items:
             row = feed.parse(item, page.instrument)
+            if row.ts >= page.end_ms and feed.sparse:
+                raise BadPayload(f"ts {row.ts} lies after the range that was asked for")
             if page.start_ms <= row.ts < page.end_ms:
                 if row.ts % feed.interval_ms and not feed.sparse:
                     raise BadPayload(f"ts {row.ts} is not on the grid of {feed.interval}")
-                rows.append(row)
-        if items and not rows and feed.exact_pages and not feed.sparse:
+                if found.setdefault(row.ts, row) != row:
+                    raise BadPayload(f"two rows of ts {row.ts} differ")
+        if items and not found and feed.exact_pages and not feed.sparse:
             raise BadPayload(f"none of {len(items)} rows lies in the range that was asked for")
     except BadPayload as error:
         error.locate(page.instrument.exchange, f"{feed.path} {dict(params)}", body if item is None else item)
         raise
-    return rows
+    return list(found.values())
 
 
 def _holes(feed: RestFeed, window: Window, rows: Mapping[int, Row]) -> list[Window]:

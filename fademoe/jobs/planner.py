@@ -65,7 +65,7 @@ def plan(
 def _planned(exchange: Exchange, feed: RestFeed, task: Task, instrument: Instrument | None, now_ms: int) -> Planned:
     window = task.window
     alive = life(instrument, window) if instrument else window
-    kept_from_ms = now_ms - feed.history_ms if feed.history_ms is not None else 0
+    kept_from_ms = now_ms - feed.asked_ms if feed.asked_ms is not None else 0
     start_ms = max(window.start_ms, floor_to(alive.start_ms, DAY_MS), floor_to(kept_from_ms, feed.interval_ms))
     spans = pages(feed, Window(start_ms, alive.end_ms))
     rows = [-(-(span.end_ms - span.start_ms) // feed.interval_ms) for span in spans]

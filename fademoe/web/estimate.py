@@ -36,7 +36,7 @@ def estimate(source: str, gaps: Iterable[Window], now_ms: int, workers: int) -> 
     windows = [window for gap in closed for window in split(gap, feed.window_ms)]
     rows = [-(-(window.end_ms - window.start_ms) // feed.interval_ms) for window in windows]
     requests = sum(-(-count // feed.page_rows) for count in rows)
-    oldest_ms = now_ms - feed.history_ms if feed.history_ms else 0
+    oldest_ms = now_ms - feed.asked_ms if feed.asked_ms else 0
     return Estimate(
         windows=len(windows),
         requests=requests,

@@ -11,6 +11,7 @@ import pytest
 from fademoe.clock import EARLIEST_MS, HOUR_MS, LATEST_MS, floor_to
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.feeds import registry
+from fademoe.feeds.parse import decode
 from fademoe.feeds.spec import Answer, Instrument, Page
 from fademoe.jobs.fetch import _rows
 from fademoe.metrics import METRICS
@@ -87,7 +88,9 @@ def asked(sim):
     sim.session.headers["api_key"] = "k"
 
     def ask(path, params):
-        return sim.rows(path, **params)
+        response = sim.get(path, **params)
+        assert response.status_code == 200, response.text
+        return decode(response.content)
 
     def through(exchange, read):
         def judged(body):

@@ -3,13 +3,13 @@
 import json
 from dataclasses import replace
 
-import orjson
 import pytest
 
 from fademoe.clock import HOUR_MS, MINUTE_MS
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges import coinalyze
 from fademoe.exchanges.coinalyze import EXCHANGE
+from fademoe.feeds.parse import decode
 from fademoe.feeds.spec import Answer, Closes, Instrument, Page
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding
 
@@ -48,9 +48,14 @@ def page(metric, instrument=BTC, rows=10):
     return feed, Page(instrument=instrument, start_ms=TS, end_ms=TS + rows * feed.interval_ms, limit=rows)
 
 
+def sent(value):
+    """Return what the REST client makes of a value that is sent."""
+    return decode(json.dumps(value).encode())
+
+
 def read(metric, row, instrument=BTC):
-    """Decode a row as the REST client does and parse it."""
-    return EXCHANGE.rest_feed(metric).parse(orjson.loads(json.dumps(row)), instrument)
+    """Parse a row that is sent."""
+    return EXCHANGE.rest_feed(metric).parse(sent(row), instrument)
 
 
 def answer(status=200, body=None, **headers):
@@ -62,7 +67,7 @@ def answer(status=200, body=None, **headers):
 
 
 @pytest.mark.parametrize(
-    ("sent", "text"),
+    ("number", "text"),
     [
         (b"83137.9", "83137.9"),
         (b"0", "0"),
@@ -73,13 +78,15 @@ def answer(status=200, body=None, **headers):
         (b"2.5e+20", "250000000000000000000"),
         (b"1e-7", "0.0000001"),
         (b"12.0", "12.0"),
+        (b"0.12345678901234567890123456789", "0.12345678901234567890123456789"),
+        (b"98765432109876543210987654321", "98765432109876543210987654321"),
     ],
 )
-def test_json_numbers_become_decimals_without_exponent(sent, text):
-    assert coinalyze.exact(orjson.loads(sent)) == text
+def test_json_numbers_keep_every_digit_and_lose_the_exponent(number, text):
+    assert coinalyze.exact(decode(number)) == text
 
 
-@pytest.mark.parametrize("value", ["1.5", None, True, [], {}, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", ["1.5", None, True, [], {}, 1.5, decode(b"1e300"), decode(b"1e-300")])
 def test_what_is_no_json_number_is_bad(value):
     with pytest.raises(BadPayload):
         coinalyze.exact(value)
@@ -131,7 +138,10 @@ def test_longs_and_shorts_keep_their_sides():
 
 @pytest.mark.parametrize(
     ("longs", "shorts", "ratio"),
-    [(54.12, 45.88, 1.1796), (0.5412, 0.4588, 1.1796), (0.67, 0.33, 2.0123), (0, 100, 0), (50, 50, 1)],
+    [
+        (54.12, 45.88, 1.1796), (0.5412, 0.4588, 1.1796), (0.67, 0.33, 2.0123), (0, 100, 0), (50, 50, 1),
+        (0.03, 0.97, 0.0361), (3.12, 96.88, 0.03),
+    ],
 )
 def test_the_ratio_is_that_of_its_shares(longs, shorts, ratio):
     row = {"t": T, "r": ratio, "l": longs, "s": shorts}
@@ -147,10 +157,10 @@ def test_a_ratio_that_is_not_that_of_its_shares_is_bad(longs, shorts, ratio):
 @pytest.mark.parametrize(("metric", "name"), [(metric, name) for metric, row in ROWS.items() for name in row])
 def test_a_row_with_a_bad_member_is_bad(metric, name):
     row = ROWS[metric]
-    wrong = ["1", None, True, [], "NaN", float("nan")]
+    wrong = ["1", None, True, [], "NaN", 1e300]
     for bad in [row | {name: value} for value in wrong] + [{key: row[key] for key in row if key != name}]:
         with pytest.raises(BadPayload):
-            EXCHANGE.rest_feed(metric).parse(bad, BTC)
+            read(metric, bad)
 
 
 @pytest.mark.parametrize("metric", ROWS)
@@ -194,7 +204,9 @@ def test_a_page_is_asked_for_in_inclusive_seconds(metric):
     assert params["interval"] == interval
     assert params.get("convert_to_usd") == {"oi": "false", "lq": "true"}.get(metric)
     assert feed.exact_pages and feed.history_ms == 1500 * feed.interval_ms
-    assert (feed.cost(1), feed.cost(1500)) == (1, 1)
+    assert feed.asked_ms > 2000 * feed.interval_ms
+    assert feed.page_rows * feed.interval_ms == feed.window_ms, "one call for all that is kept"
+    assert (feed.cost(1), feed.cost(feed.page_rows)) == (1, 1)
 
 
 def test_rows_are_those_of_the_market_that_was_asked():
@@ -241,11 +253,11 @@ def test_polls_read_the_value_of_now():
     }
     assert estimate.params([BTC]) == {"symbols": "BTCUSDT_PERP.A"}
     assert interest.items([NOW]) == [("BTCUSDT_PERP.A", NOW)]
-    assert interest.parse(NOW, BTC) == OpenInterest(TS + 34_764, "78621.542")
-    assert interest.parse(NOW, PEPE).oi == "78621542"
+    assert interest.parse(sent(NOW), BTC) == OpenInterest(TS + 34_764, "78621.542")
+    assert interest.parse(sent(NOW), PEPE).oi == "78621542"
     assert not interest.serves(IN_QUOTE)
     assert estimate.serves(IN_QUOTE)
-    assert estimate.parse(NOW | {"value": -1e-7}, BTC) == PredictedFunding(TS + 34_764, "-0.0000001")
+    assert estimate.parse(sent(NOW | {"value": -1e-7}), BTC) == PredictedFunding(TS + 34_764, "-0.0000001")
     for feed in EXCHANGE.poll_feeds:
         assert feed.cost * feed.batch <= EXCHANGE.budget(feed.budget).burst
 
@@ -254,7 +266,7 @@ def test_polls_read_the_value_of_now():
 def test_a_bad_value_of_now_is_bad(change):
     for feed in EXCHANGE.poll_feeds:
         with pytest.raises(BadPayload):
-            feed.parse(NOW | change, BTC)
+            feed.parse(sent(NOW | change), BTC)
 
 
 # markets
@@ -291,13 +303,21 @@ def test_markets_become_instruments_under_the_code_of_their_exchange(change, exp
         {"is_perpetual": False, "expire_at": 1_798_185_600},
         {"quote_asset": "USDC"},
         {"quote_asset": "USD", "margined": "COIN"},
-        {"base_asset": "PEPE", "symbol_on_exchange": "1000PEPEUSDT"},
-        {"base_asset": "SHIB", "symbol_on_exchange": "SHIB1000USDT"},
-        {"base_asset": "BABYDOGE", "symbol_on_exchange": "1MBABYDOGEUSDT"},
     ],
 )
-def test_other_markets_and_those_whose_unit_is_in_doubt_are_left_out(change):
+def test_other_markets_are_left_out(change):
     assert [each.symbol for each in coinalyze.parse_instruments([MARKET | change, MARKET])] == ["BTC"]
+
+
+@pytest.mark.parametrize(
+    ("base", "own"), [("PEPE", "1000PEPEUSDT"), ("SHIB", "SHIB1000USDT"), ("BABYDOGE", "1MBABYDOGEUSDT")]
+)
+def test_of_a_market_whose_unit_is_in_doubt_only_what_counts_no_coins_is_served(base, own):
+    [found] = coinalyze.parse_instruments([MARKET | {"base_asset": base, "symbol_on_exchange": own}])
+    assert found.symbol == base
+    served = {feed.metric for feed in EXCHANGE.rest_feeds if feed.serves(found)}
+    assert served == {"fr", "ppr", "lsr", "lq"}
+    assert [feed.metric for feed in EXCHANGE.poll_feeds if feed.serves(found)] == ["ppr"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from fademoe.clock import DAY_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, RetryLater
 from fademoe.feeds.parse import records, to_ms
 from fademoe.feeds.spec import Instrument, Order, RestFeed
-from fademoe.jobs.fetch import confirm_holes, fetch, pages
+from fademoe.jobs.fetch import EXPIRY_MS, confirm_holes, fetch, pages
 from fademoe.metrics import Premium
 from fademoe.stop import Stopped
 
@@ -119,6 +119,54 @@ def test_a_hole_that_fills_on_the_second_question_is_none():
     acme.minutes = minutes(100)
     assert confirm_holes(FEED, ACME, fetched, START + DAY_MS, acme.get) == []
     assert [row.ts for row in fetched.ordered()] == minutes(100)
+
+
+@pytest.mark.parametrize("order", list(Order))
+def test_an_exchange_that_cuts_its_pages_short_is_asked_until_nothing_more_comes(order):
+    acme = Acme(minutes(100), order, most=30)
+    window = Window(START, START + 101 * MINUTE_MS)
+    fetched = fetch(FEED, ACME, [window], acme.get)
+    holes = confirm_holes(FEED, ACME, fetched, START + DAY_MS, acme.get)
+    assert [row.ts for row in fetched.ordered()] == minutes(100)
+    assert holes == [Window(START + 100 * MINUTE_MS, window.end_ms)]
+
+
+def test_what_is_older_than_is_kept_for_certain_is_believed_at_once():
+    feed = replace(FEED, history_ms=200 * MINUTE_MS, reach_ms=DAY_MS)
+    acme = Acme(minutes(100, START + 50 * MINUTE_MS))
+    fetched = fetch(feed, ACME, [Window(START, START + 100 * MINUTE_MS)], acme.get)
+    acme.requests.clear()
+    kept_ms = START + 40 * MINUTE_MS
+    holes = confirm_holes(feed, ACME, fetched, kept_ms + 200 * MINUTE_MS - EXPIRY_MS, acme.get)
+    assert holes == [Window(START, kept_ms), Window(kept_ms, START + 50 * MINUTE_MS)]
+    assert acme.requests == [(kept_ms, START + 50 * MINUTE_MS - 1)]
+    assert feed.asked_ms == DAY_MS
+
+
+def test_a_sparse_feed_is_unknown_before_what_is_kept_for_certain_and_its_first_row():
+    feed = replace(FEED, sparse=True, history_ms=200 * MINUTE_MS, reach_ms=DAY_MS)
+    window, now_ms = Window(START, START + 100 * MINUTE_MS), START + 240 * MINUTE_MS - EXPIRY_MS
+    for first, known in ((30, 30), (60, 40)):
+        acme = Acme([START + first * MINUTE_MS, START + 70 * MINUTE_MS])
+        fetched = fetch(feed, ACME, [window], acme.get)
+        assert confirm_holes(feed, ACME, fetched, now_ms, acme.get) == [Window(START, START + known * MINUTE_MS)]
+        assert len(acme.requests) == 1
+
+
+def test_rows_after_the_range_show_that_a_sparse_feed_was_not_asked_for_it():
+    feed = replace(FEED, sparse=True)
+    fetched = fetch(feed, ACME, [Window(START, START + MINUTE_MS)], lambda *_: [[START + MINUTE_MS, "1"]])
+    assert isinstance(fetched.failed, BadPayload)
+    assert fetched.answered == []
+
+
+def test_two_rows_of_one_time_must_agree():
+    window = Window(START, START + MINUTE_MS)
+    twice = fetch(FEED, ACME, [window], lambda *_: [[START, "1"], [START, "1"]])
+    assert [row.pfr for row in twice.ordered()] == ["1"]
+    differing = fetch(FEED, ACME, [window], lambda *_: [[START, "1"], [START, "2"]])
+    assert isinstance(differing.failed, BadPayload)
+    assert differing.rows == {}
 
 
 def test_a_young_hole_stays_missing():

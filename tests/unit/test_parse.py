@@ -82,3 +82,21 @@ def test_candles_must_be_ordered():
 def test_multipliers_are_told_from_coins_with_digits(base, coin, multiplier):
     assert parse.split_multiplier(base) == (coin, multiplier)
     assert 10 ** parse.power_of_ten(multiplier) == multiplier
+
+
+def test_numbers_keep_the_digits_that_were_sent():
+    assert str(parse.decode(b'[{"a":1.50,"b":-1e-7,"c":12345678901234567890123}]')[0]["a"]) == "1.50"
+    assert parse.decode(b'[0.1234567890123456789, 123456789012345678901234567890]') == [
+        Decimal("0.1234567890123456789"),
+        123456789012345678901234567890,
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>", b'{"a":1', b"[NaN]", b"[Infinity]", b"[1e999]", b"\xff", b'["\\ud800"]', b"[" * 5000, b"[1]x",
+     b"[" * 1020 + b"]" * 1020],
+)  # fmt: skip
+def test_what_is_no_json_to_the_letter_is_refused(content):
+    with pytest.raises(ValueError, match="."):
+        parse.decode(content)
