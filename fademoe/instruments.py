@@ -12,6 +12,8 @@ from fademoe.store.pool import Database
 
 log = logging.getLogger(__name__)
 
+MOST_PAGES = 500
+
 
 def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
     """Fetch the exchange's list and store it; return how many contracts it has.
@@ -22,14 +24,18 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
     feed = exchange.instruments
     found: list[Instrument] = []
     following: Mapping[str, str | int] | None = feed.params
+    asked: list[Mapping[str, str | int]] = []
     while following is not None:
         params = following
+        asked.append(params)
         body = rest.get(exchange, feed.path, params, budget=feed.budget, cost=feed.cost, live=True)
         try:
             found += feed.parse(body)
             following = feed.following(body, params)
             if not found and following is None:
                 raise BadPayload("a list without any contract")
+            if following in asked or len(asked) >= MOST_PAGES:
+                raise BadPayload(f"a list without an end: it goes on after {len(asked)} pages")
         except BadPayload as error:
             error.locate(exchange.name, f"{feed.path} {dict(params)}", body)
             raise

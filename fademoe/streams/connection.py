@@ -4,7 +4,7 @@ import logging
 import random
 import socket as sockets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -14,7 +14,9 @@ from websocket import ABNF
 from fademoe.clock import SECOND_MS, monotonic_s
 from fademoe.errors import BadPayload
 from fademoe.feeds.spec import Frame, Json, Reduce, Socket, StreamFeed
+from fademoe.metrics import Row
 from fademoe.stop import StopSignal
+from fademoe.store.status import fingerprint
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.minutes import Item, Minutes, Route
 
@@ -27,8 +29,11 @@ CONNECT_S = 10.0
 LOOK_S = 0.5  # between two looks at the clock and at the wish to stop
 SILENT_S = 90.0  # without one message of data a socket is dead, whatever pings say
 SILENT_INTERVALS = 3  # a topic that has no message for so many of its intervals while others have is broken
+MOST_DOUBLINGS = 5  # of the patience with a topic whose silence ended a session in vain
 HOPELESS = 2  # sessions without any message, then a topic is reported and not watched any more
 PING_S = 20.0
+DOUBT_S = 60.0  # the age of a session that is ended for a frame that cannot be read: they may come in numbers
+COMPLAINT_S, MOST_CAUSES = 60.0, 1000
 SUBSCRIBED_MS = SECOND_MS  # a subscription is taken to hold so long after its last request
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -73,11 +78,15 @@ class Connection(threading.Thread):
         self._exchange_now_ms = exchange_now_ms
         self._ended = threading.Event()
         routes = [route for topic in topics.values() for found in topic.values() for route in found.values()]
+        self._routes = routes
         self._minutes = Minutes(routes)
         self._merged: dict[str, dict[str, Json]] = {}
         self._heard: dict[str, float] = {}  # topic -> monotonic time of its newest message in this session
         self._silent_sessions: dict[str, int] = {}  # topic -> sessions in a row without a message
+        self._breaks: dict[str, int] = {}  # topic -> sessions that were ended for its silence
+        self._said: dict[str, float] = {}  # fingerprint of a complaint -> monotonic time
         self._steady = any(feed.steady for topic in topics.values() for feed in topic)
+        self._in_doubt = False  # a change was missed: merged states are void until the next session
         self._alive_ms = 0  # exchange time of the newest frame of any kind
         self._alive_s = 0.0  # the same, monotonic
         self._waiting: list[list[str]] = []  # topics of the requests that are still to be sent
@@ -118,6 +127,7 @@ class Connection(threading.Thread):
             self._url, timeout=CONNECT_S, skip_utf8_validation=True, sockopt=options, http_no_proxy=["*"]
         )
         self._merged.clear()
+        self._in_doubt = False
         try:
             connection.settimeout(LOOK_S)
             self.health.connected = True
@@ -155,14 +165,18 @@ class Connection(threading.Thread):
             self._buffer.put(items)
         if now_s - (self.health.last_data_s if self._steady else self._alive_s) > SILENT_S:
             raise Broken(f"open but silent: no {'data' if self._steady else 'sign of life'} for {SILENT_S:.0f} s")
+        if self._in_doubt and now_s - born_s > DOUBT_S:
+            raise Broken("a frame could not be read, so what has changed since is not known")
         renew_s = self.socket.renew_after_s
         self.health.aged = self.health.aged or (renew_s is not None and now_s - born_s > renew_s)
         for name, topic in self.topics.items():
             patience_s = max(feed.interval_ms for feed in topic) * SILENT_INTERVALS / SECOND_MS
+            patience_s *= 2 ** min(self._breaks.get(name, 0), MOST_DOUBLINGS)  # it may just have nothing to say
             if now_s - self._heard.get(name, born_s) <= patience_s or not any(feed.steady for feed in topic):
                 continue
             silent = self._silent_sessions[name] = self._silent_sessions.get(name, 0) + (name not in self._heard)
             if silent <= HOPELESS:
+                self._breaks[name] = self._breaks.get(name, 0) + (name in self._heard)
                 raise Broken(f"{name} is silent for {patience_s:.0f} s while other topics have data")
             if silent == HOPELESS + 1:
                 self._complain(BadPayload(f"{name} never has data: the exchange may not know it"))
@@ -179,19 +193,30 @@ class Connection(threading.Thread):
             code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 0
             raise Broken(f"closed by the exchange with code {code} {payload[2:].decode('utf-8', 'replace')}".rstrip())
         if opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY) and payload != b"pong":
-            try:
-                self._handle(orjson.loads(payload))
-            except orjson.JSONDecodeError:
-                self._complain(BadPayload("a frame is not JSON"), payload)
-            except BadPayload as error:
-                self._complain(error, payload)
+            self.take(payload)
 
-    def _handle(self, message: Json) -> None:
-        """Sort one message and hand its rows on; raise BadPayload when it is not what the exchange documents."""
-        frame = self.socket.route(message)
+    def take(self, payload: bytes) -> None:
+        """Sort one message and hand its rows on; what cannot be read is recorded and costs what it may have told."""
+        try:
+            frame = self.socket.route(orjson.loads(payload))
+        except (orjson.JSONDecodeError, BadPayload) as error:
+            self._give_up(error, payload)
+        else:
+            self._handle(frame, payload)
+
+    def _give_up(self, error: ValueError | BadPayload, payload: bytes) -> None:
+        """Note a frame of which nobody can tell what it was: what it may have told is given up."""
+        self._minutes.spoil(self._alive_ms, self._routes)
+        self._complain(error if isinstance(error, BadPayload) else BadPayload("a frame is not JSON"), payload)
+        self._in_doubt = self._in_doubt or bool(self._merged)
+        self._merged.clear()
+
+    def _handle(self, frame: Frame, payload: bytes) -> None:
+        """Hand the rows of one message on."""
         if frame.fault is not None:
             self._ask_again(frame.topic)
-            raise BadPayload(f"the exchange reports a fault: {frame.fault}")
+            self._complain(BadPayload(f"the exchange reports a fault: {frame.fault}"), payload)
+            return
         if frame.renew:
             log.info("%s: the exchange asks for a new connection", self._url)
             self.health.aged = True
@@ -204,7 +229,7 @@ class Connection(threading.Thread):
         data = self._complete(frame)
         if data is not None:
             for feed, routes in topic.items():
-                self._read(feed, routes, data)
+                self._read(feed, routes, data, payload)
 
     def _ask_again(self, offender: str | None) -> None:
         """Send the rest of a request once more after the exchange refused all of it for one named topic."""
@@ -213,6 +238,7 @@ class Connection(threading.Thread):
                 rest = [topic for topic in request if topic != offender]
                 request.clear()
                 self._silent_sessions[offender] = HOPELESS + 2
+                self._minutes.refuse(route for found in self.topics[offender].values() for route in found.values())
                 if rest:
                     self._waiting.append(rest)
 
@@ -230,20 +256,45 @@ class Connection(threading.Thread):
             self._merged[frame.topic] = dict(frame.data)
         return frame.data
 
-    def _read(self, feed: StreamFeed, routes: Mapping[str, Route], data: Json) -> None:
-        for name, item in feed.split(data) if feed.split else (("", data),):
+    def _read(self, feed: StreamFeed, routes: Mapping[str, Route], data: Json, payload: bytes) -> None:
+        """Hand on what a message tells a feed; what cannot be read costs nobody else's rows."""
+        try:
+            items = feed.split(data) if feed.split else (("", data),)
+        except BadPayload as error:
+            self._minutes.spoil(self._alive_ms, routes.values())
+            self._complain(error, payload)
+            return
+        for name, item in items:
             route = routes.get(name)
             if route is None:
                 continue
-            rows = feed.parse(item, route.instrument)
-            if feed.reduce is Reduce.CLOSED:
-                if rows:
-                    self._buffer.put([Item(feed, route.series, row.ts, row) for row in rows])
-                continue
+            try:
+                self._sort(route, feed.parse(item, route.instrument))
+            except BadPayload as error:
+                self._minutes.spoil(self._alive_ms, [route])
+                self._complain(error, payload)
+
+    def _sort(self, route: Route, rows: Sequence[Row]) -> None:
+        """Give closed bars to the buffer, samples and events to their minutes."""
+        feed = route.feed
+        if feed.reduce is not Reduce.CLOSED:
             for row in rows:
                 self._minutes.add(route, row)
+            return
+        off = [row.ts for row in rows if row.ts % feed.interval_ms]
+        if off:
+            raise BadPayload(f"ts {off[0]} of {route.instrument.name} is not on the grid of {feed.interval}")
+        if rows:
+            self._buffer.put([Item(feed, route.series, row.ts, row) for row in rows])
 
     def _complain(self, error: BadPayload, payload: bytes = b"") -> None:
+        """Have an error recorded, those of one cause once a minute."""
+        cause, now_s = fingerprint(error), monotonic_s()
+        if now_s - self._said.get(cause, -COMPLAINT_S) < COMPLAINT_S:
+            return
+        if len(self._said) >= MOST_CAUSES:
+            self._said.clear()
+        self._said[cause] = now_s
         error.body = error.body or payload[:200].decode("utf-8", "replace")
         error.request = error.request or self._url
         log.warning("%s: %s", self._url, error)

@@ -5,6 +5,7 @@ was watched: to its end for a last sample, from its first moment for a sum. What
 never guessed.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
@@ -52,13 +53,18 @@ class Minutes:
         self._open: dict[tuple[Series, int], _Minute] = {}
         self._watched_from_ms: int | None = None
         self._next_sum_ms: int | None = None
+        self._spoiled: set[tuple[Series, int]] = set()  # sums of which a part could not be read
+        self._refused: set[Series] = set()  # sums that the exchange does not send in this session
         self.late = 0  # events that came after their minute was closed
 
     def watch_from(self, exchange_ms: int | None) -> None:
         """Note since when the subscriptions hold; None: the connection is gone, and with it every open minute."""
         self._watched_from_ms = exchange_ms
         self._open.clear()
+        self._spoiled.clear()
         self._next_sum_ms = None
+        if exchange_ms is None:
+            self._refused.clear()
         if exchange_ms is not None and self._sums:
             step_ms = self._sums[0].feed.interval_ms
             self._next_sum_ms = floor_to(exchange_ms + step_ms - 1, step_ms)
@@ -70,6 +76,22 @@ class Minutes:
             self.late += 1
             return
         self._open.setdefault((route.series, ts), _Minute(route, ts)).rows.append(row)
+
+    def refuse(self, routes: Iterable[Route]) -> None:
+        """Note that the exchange does not send what these routes are for: it is not watched."""
+        self._refused.update(route.series for route in routes)
+
+    def spoil(self, exchange_ms: int, routes: Iterable[Route]) -> None:
+        """Give up what a message that cannot be read may have changed: the running minute, or the one just over.
+
+        A minute of last samples is good again with the next sample, a sum is not.
+        """
+        for feed, series, _ in routes:
+            for at_ms in (exchange_ms - GRACE_MS, exchange_ms):
+                key = (series, floor_to(at_ms, feed.interval_ms))
+                self._open.pop(key, None)
+                if feed.reduce is Reduce.SUM:
+                    self._spoiled.add(key)
 
     def close(self, exchange_ms: int, alive_ms: int) -> list[Item]:
         """Return the rows of the minutes that are over; `alive_ms`: when the connection last brought any frame."""
@@ -89,7 +111,8 @@ class Minutes:
             ts = self._next_sum_ms
             for route in self._sums:
                 minute = self._open.pop((route.series, ts), None)
-                items.append(Item(route.feed, route.series, ts, _sum(minute) if minute else None))
+                if route.series not in self._refused and (route.series, ts) not in self._spoiled:
+                    items.append(Item(route.feed, route.series, ts, _sum(minute) if minute else None))
             self._next_sum_ms = ts + self._sums[0].feed.interval_ms
         return items
 

@@ -117,7 +117,9 @@ class StreamRunner:
         found: dict[str, dict[str, dict[StreamFeed, dict[str, Route]]]] = {s.name: {} for s in self._exchange.sockets}
         for code, by_symbol in contracts.items():
             for symbol, instrument in by_symbol.items():
-                if (instrument.delisted_ms or now + 1) <= now or not (chosen == ALL_SYMBOLS or symbol in chosen):
+                if (instrument.delisted_ms or now + 1) <= now or (instrument.listed_ms or now) > now:
+                    continue  # a topic of what does not trade yet is refused, and asked for again by nobody
+                if not (chosen == ALL_SYMBOLS or symbol in chosen):
                     continue
                 for feed in self._exchange.stream_feeds:
                     route = Route(feed, Series(perpspec(code, feed.metric), symbol), instrument)

@@ -86,6 +86,39 @@ def test_a_minute_watched_in_part_has_no_sum(since):
     assert minutes.late == 1
 
 
+@pytest.mark.parametrize(("at", "left"), [(30_000, [1]), (62_000, []), (70_000, [0])])
+def test_a_sum_of_which_a_part_could_not_be_read_is_given_up(at, left):
+    minutes = Minutes([SUM])
+    minutes.watch_from(START)
+    minutes.add(SUM, Liquidations(START + 1, "1", "0"))
+    minutes.spoil(START + at, [SUM])
+    minutes.add(SUM, Liquidations(START + 80_000, "2", "0"))
+    items = minutes.close(START + 2 * MINUTE_MS + GRACE_MS, START + 2 * MINUTE_MS)
+    assert [(item.ts - START) // MINUTE_MS for item in items] == left
+
+
+def test_a_last_sample_that_could_not_be_read_is_not_the_one_before_it():
+    minutes = Minutes([LAST])
+    minutes.watch_from(START)
+    minutes.add(LAST, PredictedFunding(START + 1_000, "0.1"))
+    minutes.spoil(START + 30_000, [LAST])
+    end = START + MINUTE_MS
+    assert minutes.close(end + GRACE_MS, end) == []
+    minutes.add(LAST, PredictedFunding(START + 40_000, "0.2"))
+    assert rows(minutes.close(end + GRACE_MS, end)) == [(0, ("0.2",))]
+
+
+def test_what_the_exchange_refuses_to_send_is_not_watched():
+    minutes = Minutes([SUM])
+    minutes.watch_from(START)
+    minutes.refuse([SUM])
+    minutes.watch_from(START)  # the rest of the request was asked for again
+    assert minutes.close(START + MINUTE_MS + GRACE_MS, START + MINUTE_MS) == []
+    minutes.watch_from(None)
+    minutes.watch_from(START + MINUTE_MS)
+    assert rows(minutes.close(START + 2 * MINUTE_MS + GRACE_MS, START + 2 * MINUTE_MS)) == [(MINUTE_MS, None)]
+
+
 def test_of_doubles_the_first_counts_and_every_watched_minute_is_covered():
     series = LAST.series
     items = [

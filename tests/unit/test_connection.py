@@ -1,0 +1,168 @@
+"""What a connection makes of its frames, good and bad; no socket is opened."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from fademoe.clock import MINUTE_MS
+from fademoe.errors import BadPayload
+from fademoe.feeds.parse import every, member, price, records, to_ms
+from fademoe.feeds.spec import Frame, Instrument, Reduce, Socket, StreamFeed
+from fademoe.metrics import Liquidations, Premium
+from fademoe.stop import StopSignal
+from fademoe.store.coverage import Series
+from fademoe.streams import connection as connections
+from fademoe.streams.buffer import Buffer
+from fademoe.streams.connection import Broken, Connection
+from fademoe.streams.minutes import GRACE_MS, Route
+
+START = 1_767_225_600_000
+END = START + MINUTE_MS
+BTC, ETH = (Instrument(exchange="acme", code="acm", name=name, symbol=name) for name in ("BTC", "ETH"))
+
+
+def route_frame(message):
+    if "refused" in message:
+        return Frame(topic=message["refused"], fault="unknown topic")
+    return Frame(topic=member(message, "topic"), data=member(message, "data"), partial="partial" in message)
+
+
+SOCKET = Socket(
+    name="s",
+    path="/ws",
+    subscribe=lambda topics, number: json.dumps(topics),
+    route=route_frame,
+    topics_per_socket=10,
+    topics_per_request=10,
+    request_pause_s=0,
+)
+FEED = StreamFeed(
+    metric="pfr",
+    socket="s",
+    topic=lambda instrument: f"premium.{instrument.name}",
+    parse=every(lambda item, instrument: Premium(to_ms(item["ts"]), price(item["p"]))),
+    source="made up",
+)
+LAST = replace(
+    FEED,
+    reduce=Reduce.LAST,
+    merged=True,
+    parse=lambda data, instrument: [Premium(to_ms(member(data, "ts")), price(member(data, "p")))],
+)
+SUM = replace(
+    FEED,
+    metric="lq",
+    reduce=Reduce.SUM,
+    split=lambda data: [(item["name"], item) for item in records(data)],
+    parse=lambda item, instrument: [Liquidations(to_ms(item["ts"]), price(item["usd"]), "0")],
+)
+
+
+class Line:
+    """A connection that is given frames, at a time that is set."""
+
+    def __init__(self, *feeds):
+        self.now_ms = START
+        topic = {feed: self.routes(feed) for feed in feeds}
+        self.buffer = Buffer()
+        self.connection = Connection(SOCKET, "wss://x", {"all": topic}, self.buffer, StopSignal(), lambda: self.now_ms)
+        self.connection._minutes.watch_from(START)
+
+    @staticmethod
+    def routes(feed):
+        found = {each.name: Route(feed, Series(f"acm-{feed.metric}", each.name), each) for each in (BTC, ETH)}
+        return found if feed.split else {"": found["BTC"]}
+
+    def take(self, *frames, at=1_000):
+        self.now_ms = self.connection._alive_ms = START + at
+        for frame in frames:
+            self.connection.take(frame if isinstance(frame, bytes) else json.dumps({"topic": "all", **frame}).encode())
+
+    def rows(self):
+        """Return the rows of the first minute, and the number of errors."""
+        self.now_ms = END + GRACE_MS
+        self.buffer.put(self.connection._minutes.close(END + GRACE_MS, END))
+        items = [item for item in self.buffer.take() if item.ts == START]
+        return {item.series.symbol: item.row and item.row[1] for item in items}, len(self.buffer.take_faults())
+
+
+def event(name, usd, ts=START + 500):
+    return {"name": name, "ts": ts, "usd": usd}
+
+
+def test_an_event_that_cannot_be_read_costs_the_sum_of_its_contract_only():
+    line = Line(SUM)
+    line.take({"data": [event("BTC", "1"), event("ETH", "2")]}, {"data": [event("BTC", "NaN"), event("ETH", "3")]})
+    assert line.rows() == ({"ETH": "5"}, 1)
+
+
+@pytest.mark.parametrize("frame", [b"<html>", b'{"topic":"all"', b'{"a":NaN}', b'{"data":[]}', {"data": {}}])
+def test_a_frame_that_cannot_be_read_costs_the_sums_of_its_minute(frame):
+    line = Line(SUM)
+    line.take({"data": [event("BTC", "1")]}, frame)
+    assert line.rows() == ({}, 1)
+
+
+def test_a_refused_topic_is_not_taken_for_a_quiet_one():
+    line = Line(SUM)
+    line.connection._asked = [["all"]]
+    line.take({"refused": "all"})
+    assert line.rows() == ({}, 1)
+
+
+def test_changes_are_merged_and_nothing_is_known_before_a_snapshot_or_after_a_lost_frame():
+    line = Line(LAST)
+    line.take({"data": {"p": "1", "ts": START + 1}, "partial": 1})
+    assert line.rows() == ({}, 0)
+    line.take({"data": {"p": "2", "ts": START + 2}}, {"data": {"ts": START + 3}, "partial": 1})
+    assert line.rows() == ({"BTC": "2"}, 0)
+    line = Line(LAST)
+    line.take({"data": {"p": "2", "ts": START + 2}}, b"{", {"data": {"ts": START + 3}, "partial": 1})
+    assert line.rows() == ({}, 1)
+    line.connection._look(30.0, 0.0)
+    with pytest.raises(Broken, match="could not be read"):
+        line.connection._look(61.0, 0.0)
+
+
+def test_one_feed_of_a_topic_does_not_suffer_for_the_other():
+    line = Line(LAST, replace(LAST, metric="ppr", parse=lambda data, instrument: [Premium(START, price(data["x"]))]))
+    line.take({"data": {"p": "2", "ts": START + 2, "x": "-1"}})
+    assert line.rows() == ({"BTC": "2"}, 1)
+
+
+def test_a_bar_off_the_grid_is_bad_and_errors_of_one_cause_are_told_once_a_minute():
+    line = Line(FEED)
+    line.take(*({"data": [{"ts": START + 1, "p": "1"}]} for _ in range(20)), {"data": [{"ts": START, "p": "3"}]})
+    assert line.rows() == ({"BTC": "3"}, 1)
+
+
+def test_the_patience_with_a_topic_that_often_has_nothing_to_say_doubles():
+    line = Line(FEED)
+    waits, now_s = [], 1000.0
+    for _ in range(8):
+        line.connection._heard["all"] = now_s
+        waited_s = 0
+        while waited_s < 10_000:
+            waited_s += 10
+            line.connection.health.last_data_s = now_s + waited_s
+            try:
+                line.connection._look(now_s + waited_s, now_s)
+            except Broken:
+                break
+        waits.append(waited_s)
+        now_s += waited_s
+    assert waits == [190, 370, 730, 1450, 2890, 5770, 5770, 5770]
+
+
+def test_a_topic_that_never_has_data_is_given_up_after_three_sessions():
+    line = Line(FEED)
+    for session in range(3):
+        line.connection.health.last_data_s = 1000.0
+        if session < connections.HOPELESS:
+            with pytest.raises(Broken, match="silent"):
+                line.connection._look(1000.0, 0.0)
+    line.connection._look(1000.0, 0.0)
+    (fault,) = [error for _, error in line.buffer.take_faults()]
+    assert isinstance(fault, BadPayload)
+    assert "never has data" in str(fault)
