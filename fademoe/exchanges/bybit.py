@@ -30,6 +30,7 @@ AFTER = {"Trading": "Closed", "Closed": "Delivering", "Delivering": None}  # sta
 CRYPTO_TYPES = (None, "", "innovation", "adventure")  # the others: stock, forex, commodity, and whatever comes next
 LIMIT_CODES, REGION_CODES = (10006, 10018, 429), (10009, 10024)
 TRANSIENT_CODES, REFUSED_CODES = (10000, 10016), (10001, 10017, 10029)
+OFF = Decimal("0.001")  # two shares of four decimals make one, give or take their rounding
 BAN_S, REGION_S, LIMIT_S, LONGEST_LIMIT_S = 600.0, 300.0, 2.0, 60.0
 
 
@@ -103,10 +104,11 @@ def asks(start: str, end: str, limit: int, *, early_ms: int = 0, **rest: str) ->
 
 
 def own_items(body: Json, page: Page) -> Sequence[Json]:
-    """Return the rows of an answer, which names its contract once for all, or in each row."""
+    """Return the rows of an answer, which names its contract once for all, or in each row, or both."""
     result = member(body, "result")
     rows = parse.rows_of(result, "list")
-    for named in [result] if "symbol" in result else rows:
+    also = [row for row in rows if isinstance(row, dict) and "symbol" in row]
+    for named in (result, *also) if "symbol" in result else rows:
         parse.check_name(member(named, "symbol"), page.instrument)
     if result.get("category", "linear") != "linear":
         raise BadPayload(f"category linear was asked for, not {result['category']!r}")
@@ -133,11 +135,13 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
     """Read one minute of the premium index: open time, open, high, low, close, fractions.
 
     ["1677024000000", "0.000000", "0.000045", "0.000000", "0.000000"]
-    The open repeats the close before and lies outside low..high in half of the rows, so no order is demanded.
+    The open repeats the close before and lies outside low..high in half of the rows, the close in none.
     """
     if not isinstance(item, list) or len(item) != 5:
         raise BadPayload(f"five values of the premium index were expected, not {item!r}")
-    return Premium(to_ms(item[0]), [number(value) for value in item[1:]][-1])
+    _, high, low, close = (number(value) for value in item[1:])
+    parse.check_candle(close, high, low, close)
+    return Premium(to_ms(item[0]), close)
 
 
 def parse_funding(item: Json, instrument: Instrument) -> Funding:
@@ -150,11 +154,16 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
 
 
 def interest_items(body: Json, page: Page) -> list[Json]:
-    """Return the rows. One source shows ten-digit seconds in the last one of a page: unconfirmed, so both are read."""
+    """Return the rows. One source shows ten-digit seconds in the oldest one of a page: unconfirmed, so both are read.
+
+    Alone on a page it tells seconds only if they lie in the range that was asked for.
+    """
     rows = list(own_items(body, page))
-    stamp = member(rows[-1], "timestamp") if len(rows) > 1 else None
+    stamp = member(rows[-1], "timestamp") if rows else None
     if isinstance(stamp, str) and len(stamp) == 10:
-        rows[-1] = rows[-1] | {"timestamp": f"{stamp}000"}
+        in_ms = f"{stamp}000"
+        if len(rows) > 1 or page.start_ms <= to_ms(in_ms) < page.end_ms:
+            rows[-1] = rows[-1] | {"timestamp": in_ms}
     return rows
 
 
@@ -181,8 +190,8 @@ def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
     The exchange sends no ratio; all other values of this module are exact, this one is the only one that is rounded.
     """
     longs, shorts = (Decimal(amount(member(item, name))) for name in ("buyRatio", "sellRatio"))
-    if not shorts or longs > 1 or shorts > 1:
-        raise BadPayload(f"{longs} and {shorts} are not two shares of all accounts")
+    if not shorts or abs(longs + shorts - 1) > OFF:
+        raise BadPayload(f"{longs} and {shorts} are not the two shares of all accounts")
     ratio = EXACT.divide(longs, shorts).quantize(Decimal("1E-8"), rounding=ROUND_HALF_UP)
     return LongShortRatio(to_ms(member(item, "timestamp")), f"{ratio:f}")
 
@@ -221,6 +230,11 @@ def parse_ticker_interest(data: Json, instrument: Instrument) -> list[OpenIntere
     interest = _one_side(data, "openInterest", "singleOpenInterest", instrument)
     usd = _one_side(data, "openInterestValue", "singleOpenInterestValue", None)
     return [OpenInterest(to_ms(member(data, "ts")), interest, usd)]
+
+
+def parse_liquidations(data: Json, instrument: Instrument) -> list[Liquidations]:
+    """Read the liquidations of a message: an array of them in all captures, one object on Bybit's page."""
+    return [parse_liquidation(item, instrument) for item in (data if isinstance(data, list) else [data])]
 
 
 def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
@@ -376,7 +390,7 @@ EXCHANGE = spec.Exchange(
         channel(
             metric="lq",
             topic=lambda instrument: f"allLiquidation.{instrument.name}",
-            parse=parse.every(parse_liquidation),
+            parse=parse_liquidations,
             reduce=spec.Reduce.SUM,
             steady=False,  # not distinct either: events have no id, and equal ones in a frame are different events
             source=DOCS + "All Liquidation stream",

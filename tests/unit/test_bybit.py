@@ -336,8 +336,11 @@ def test_rows_of_another_shape_are_bad():
         bybit.parse_premium(KLINE, BTC)
     with pytest.raises(BadPayload, match="between low and high"):
         bybit.parse_kline([KLINE[0], "30720", *KLINE[2:]], BTC)
-    with pytest.raises(BadPayload, match="shares"):
-        bybit.parse_ratio(SHARES | {"buyRatio": "67.84", "sellRatio": "32.16"}, BTC)
+    for longs, shorts in (("67.84", "32.16"), ("0.6784", "0.2216"), ("0.6784", "0.6784")):
+        with pytest.raises(BadPayload, match="shares"):
+            bybit.parse_ratio(SHARES | {"buyRatio": longs, "sellRatio": shorts}, BTC)
+    with pytest.raises(BadPayload, match="between low and high"):
+        bybit.parse_premium([KLINE[0], "0", "-0.0002", "0.0001", "0"], BTC)
 
 
 @pytest.mark.parametrize("metric", ROWS)
@@ -346,6 +349,32 @@ def test_a_page_of_another_contract_is_bad(metric):
     named = {"symbol": "BTCUSDT", "category": "linear"} if metric in ("ohlcv", "pfr", "oi") else {}
     with pytest.raises(BadPayload, match="ETHUSDT was asked for"):
         feed.items(enveloped([ROWS[metric]], **named), page_of("ETHUSDT"))
+
+
+@pytest.mark.parametrize("metric", ["ohlcv", "fr", "oi", "lsr"])
+def test_a_row_of_another_contract_spoils_a_page_that_is_said_to_be_right(metric):
+    page = page_of("BTCUSDT")
+    strange = enveloped([SETTLED, SETTLED | {"symbol": "ETHUSDT"}], symbol="BTCUSDT", category="linear")
+    with pytest.raises(BadPayload, match="BTCUSDT was asked for"):
+        EXCHANGE.rest_feed(metric).items(strange, page)
+
+
+def test_times_in_seconds_are_taken_from_the_oldest_row_of_open_interest_only():
+    feed, seconds = EXCHANGE.rest_feed("oi"), str(T // 1000)
+    named = {"symbol": "BTCUSDT", "category": "linear"}
+    late = {"openInterest": "4", "timestamp": str(T + 300_000)}
+    last = {"openInterest": "2", "timestamp": seconds}
+    for rows in ([last], [late, last]):
+        items = feed.items(enveloped(rows, **named), page_of("BTCUSDT"))
+        assert feed.parse(items[-1], BTC) == OpenInterest(T, "1")
+    for rows, page in (
+        ([last], page_of("BTCUSDT", T + 1)),
+        ([last | {"timestamp": T // 1000}], page_of("BTCUSDT")),
+        ([last, late], page_of("BTCUSDT")),
+        ([late | {"timestamp": str(T // 1000 + 300)}, last], page_of("BTCUSDT")),
+    ):
+        with pytest.raises(BadPayload, match="not a time in ms"):
+            [feed.parse(item, BTC) for item in feed.items(enveloped(rows, **named), page)]
 
 
 @pytest.mark.parametrize("metric", ROWS)
@@ -448,8 +477,15 @@ def test_an_event_with_a_missing_value_or_of_another_contract_is_bad(metric):
 
 @pytest.mark.parametrize("changes", [{"S": "Long"}, {"v": "-1"}, {"p": "0"}, {"T": T // 1000}])
 def test_a_strange_liquidation_is_bad(changes):
+    for data in ([EVENT | changes], EVENT | changes, [EVENT, EVENT | changes]):
+        with pytest.raises(BadPayload):
+            channel("lq").parse(data, BTC)
+
+
+@pytest.mark.parametrize("data", [None, "", 1, [None], [[EVENT]]])
+def test_liquidations_of_another_shape_are_bad(data):
     with pytest.raises(BadPayload):
-        channel("lq").parse([EVENT | changes], BTC)
+        channel("lq").parse(data, BTC)
 
 
 def test_recorded_acks_and_pongs_are_passed_over_and_refusals_name_their_topic():
