@@ -8,7 +8,7 @@ SHELL = /bin/sh
 IN = .venv/bin
 PIP = $(IN)/python -m pip install --quiet --quiet --editable
 
-.PHONY: help demo up down status test lint bench clean
+.PHONY: help demo up down status test chaos lint bench clean
 
 help:
 	@echo "make demo     everything against the built-in exchange simulator: no account, no internet"
@@ -16,6 +16,7 @@ help:
 	@echo "make down     stop everything"
 	@echo "make status   what runs"
 	@echo "make test     the tests, on servers that they start themselves"
+	@echo "make chaos    five minutes of kills and faults, then every row compared (a minute of it is in make test)"
 	@echo "make lint     style and types"
 	@echo "make bench    the benchmarks"
 	@echo "make clean    remove what make has made; the data in var stay"
@@ -34,6 +35,9 @@ status: .venv/.runs
 
 test: .venv/.tests
 	$(IN)/python -m pytest -n 5 --maxschedchunk 1
+
+chaos: .venv/.tests
+	$(IN)/python -m pytest tests/chaos -m full
 
 lint: .venv/.tests
 	$(IN)/ruff check .

@@ -1,9 +1,12 @@
 """Time as FadeMoe uses it: integer milliseconds UTC and half-open windows. The only place that reads the clock."""
 
 import re
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 SECOND_MS = 1_000
@@ -33,6 +36,18 @@ def now_ms() -> int:
 def monotonic_s() -> float:
     """Read the clock that never jumps, for intervals."""
     return time.monotonic()
+
+
+def steady_ms() -> int:
+    """Read a clock that never jumps, runs on while the machine sleeps, and is the same in all processes of a boot."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000
+
+
+@cache
+def boot() -> str:
+    """Name the run of this machine within which times of `steady_ms` can be compared."""
+    mark = Path("/proc/sys/kernel/random/boot_id")
+    return f"{socket.gethostname()}:{mark.read_text().strip() if mark.exists() else ''}"
 
 
 def floor_to(ts: int, step_ms: int) -> int:

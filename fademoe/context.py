@@ -9,6 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from fademoe.errors import FadeMoeError
+from fademoe.exchange_clock import ExchangeClocks
 from fademoe.limits.budgets import Budgets
 from fademoe.rest import RestClient
 from fademoe.settings import Settings
@@ -64,6 +65,11 @@ class Context:
     def rest(self) -> RestClient:
         """The client for exchanges."""
         return RestClient(self.settings, self.budgets, egress(self.settings))
+
+    @cached_property
+    def clocks(self) -> ExchangeClocks:
+        """The exchanges' clocks."""
+        return ExchangeClocks(self.redis, self.rest)
 
     def close(self) -> None:
         """Close what was opened."""

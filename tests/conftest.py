@@ -31,8 +31,14 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that mostly wait: the others run beside them."""
-    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+    """Begin with the tests that mostly wait, the longest first: the others run beside them."""
+    items.sort(key=_waits_s, reverse=True)
+
+
+def _waits_s(item: pytest.Item) -> float:
+    """Return the seconds that a test says it waits: @pytest.mark.waits, or waits(seconds)."""
+    marker = item.get_closest_marker("waits")
+    return 0.0 if marker is None else float((*marker.args, 30)[0])
 
 
 @pytest.fixture(autouse=True)

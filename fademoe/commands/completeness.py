@@ -12,9 +12,8 @@ from fademoe.commands.running import adopt
 from fademoe.context import Context
 from fademoe.errors import ConfigError, SourceError
 from fademoe.feeds import registry
-from fademoe.jobs import queues
+from fademoe.jobs import gaps, queues
 from fademoe.jobs.audit import audit
-from fademoe.jobs.planner import last_closed_ms
 from fademoe.jobs.queues import LIVE
 from fademoe.settings import Settings, check_symbol
 from fademoe.store import certificate, coverage
@@ -24,15 +23,15 @@ from fademoe.store.coverage import Series
 def main(argv: Sequence[str]) -> int:
     """Answer questions about completeness, or mend it."""
     commands = Commands(adopt)
-    gaps = commands.add("gaps", show_gaps, "print what is wanted and missing; exit 1 when there is any")
+    missing = commands.add("gaps", show_gaps, "print what is wanted and missing, and why; exit 1 when there is any")
     table = commands.add("coverage", show_coverage, "print what is wanted, covered, absent and missing per series")
     check = commands.add("verify", verify, "print a certificate of a series: counts, reasons, SHA-256 over its rows")
     compare = commands.add("audit", run_audit, "fetch again, compare with what is stored, and correct")
     again = commands.add("retry", retry, "put windows that rest after a failure back into their queue")
-    for parser in (gaps, table, check, compare, again):
+    for parser in (missing, table, check, compare, again):
         parser.add_argument("--source", required=parser is check, metavar="PERPSPEC", help="such as bin-ohlcv")
         parser.add_argument("--symbol", required=parser is check, help="such as BTC")
-    for parser in (gaps, table, check, compare):
+    for parser in (missing, table, check, compare):
         parser.add_argument("--json", action="store_true", help="as JSON")
     for parser in (check, compare):
         parser.add_argument("--since", required=True, metavar="ISO", help="first moment")
@@ -41,25 +40,19 @@ def main(argv: Sequence[str]) -> int:
 
 
 def show_gaps(settings: Settings, args: argparse.Namespace) -> int:
-    """Print every wanted range that is missing; return 0 when there is none, else 1."""
+    """Print every wanted range that is missing, and what becomes of it; return 0 when there is none, else 1."""
     context = ready(settings)
-    found = []
-    for source in _sources(args):
-        exchange, _, metric = registry.by_source(source)
-        feed = exchange.rest_feed(metric)
-        until_ms = last_closed_ms(feed, now_ms()) if feed else now_ms()
-        with context.database.transaction() as cursor:
-            gaps = coverage.gaps(cursor, source, until_ms, _symbols(args))
-        found += [
-            {"source": source, "symbol": series.symbol, "from": to_iso(gap.start_ms), "to": to_iso(gap.end_ms),
-             "start_ms": gap.start_ms, "end_ms": gap.end_ms}
-            for series, gap in gaps
-        ]  # fmt: skip
+    found = [
+        {"source": gap.series.source, "symbol": gap.series.symbol, "from": to_iso(gap.window.start_ms),
+         "to": to_iso(gap.window.end_ms), "start_ms": gap.window.start_ms, "end_ms": gap.window.end_ms, "why": gap.why}
+        for source in _sources(args)
+        for gap in gaps.find(context, *registry.by_source(source), _symbols(args))
+    ]  # fmt: skip
     if args.json:
         print(json.dumps(found, ensure_ascii=False))
     else:
-        for gap in found:
-            print(f"{gap['source']:<14}{gap['symbol']:<14}{gap['from']:<22}{gap['to']:<22}")
+        for row in found:
+            print(f"{row['source']:<14}{row['symbol']:<14}{row['from']:<22}{row['to']:<22}{row['why']}")
         print(f"{len(found)} gaps")
     return FAILED if found else DONE
 

@@ -2,19 +2,16 @@
 
 import logging
 import random
-import socket
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
-from redis.exceptions import RedisError
 from rq import Retry, get_current_job
 
 from fademoe import context as contexts
 from fademoe import instruments
-from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, monotonic_s, now_ms, subtract, to_iso
+from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, monotonic_s, subtract, to_iso
 from fademoe.context import Context
-from fademoe.errors import BadPayload, BudgetSpent, Refused, RetryLater, SourceError, StoreError
+from fademoe.errors import BudgetSpent, Refused, RetryLater, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Exchange, Instrument, Json, RestFeed
 from fademoe.jobs import queues
@@ -30,10 +27,9 @@ from fademoe.store.writer import Batch
 log = logging.getLogger(__name__)
 
 ENDLESS = 1_000_000_000  # waiting for an exchange uses up no attempt
-ATTEMPTS = 5  # other failures, then the window rests
-FAILED_S = 4  # the first pause after a failure is twice that, and each one twice the one before
+ATTEMPTS = 5  # other failures without one new row in between, then the window rests
+FAILED_S = 4  # the first pause after a failure is twice that, and each one twice the one before: two minutes in all
 STORE_AWAY_S = 10
-CLOCK_S = 60
 WORK_S = 40.0  # then what is done is stored and the rest goes back to the queue: others get their turn
 NO_ROW = "the exchange has no row"
 NOT_LISTED_YET = "before the listing"
@@ -159,11 +155,20 @@ def _fetch_and_store(work: Work, missing: list[Window]) -> tuple[int, int]:
     if answered:
         batch = Batch(feed.metric, feed.interval, [(work.series, rows[ts]) for ts in sorted(rows)])
         new = work.context.writer.write([batch], [Covered(work.series, merge(answered), absences)])
+    if rows:
+        _forget_failures()
     if failed is not None:
         if new:
             _say(work, State.RUNNING, f"{_span(work.window)}: {new} rows so far", new)
         raise failed
     return new, sum(a.window.end_ms - a.window.start_ms for a in absences) // feed.interval_ms
+
+
+def _forget_failures() -> None:
+    """Count this job's failures anew: it came further, so it is not always the same that fails."""
+    job = get_current_job()
+    if job and job.meta.pop("failures", 0):
+        job.save_meta()
 
 
 def _unavailable(work: Work, missing: list[Window], time_ms: int) -> list[Absence]:
@@ -197,28 +202,9 @@ def shares(
 
 
 def exchange_now_ms(work: Work) -> int:
-    """Return the exchange's time where it matters: for windows that end within a day of the host's own time."""
-    host_ms = now_ms()
-    clock = work.exchange.clock
-    if clock is None or work.window.end_ms < host_ms - DAY_MS:
-        return host_ms
-    key = f"clock:{work.exchange.name}:{socket.gethostname()}"  # how far this host is off, asked once a minute
-    with suppress(RedisError):  # then the request below cannot be sent either, and says so
-        offset = work.context.redis.get(key)
-        if offset is not None:
-            return host_ms + int(offset)
-    offset_ms = 0
-    try:
-        with work.context.stop.breakable():
-            body = work.context.rest.get(
-                work.exchange, clock.path, {}, budget=clock.budget, cost=clock.cost, live=work.live
-            )
-        offset_ms = clock.parse(body) - now_ms()  # too small by the way back, so no bar is taken for closed too soon
-    except (Refused, BadPayload) as error:
-        log.warning("%s does not tell its time, this host's is taken for it: %s", work.exchange.name, error)
-    with suppress(RedisError):
-        work.context.redis.set(key, offset_ms, ex=CLOCK_S)
-    return now_ms() + offset_ms
+    """Return the exchange's time; raise RetryLater when it cannot be had."""
+    with work.context.stop.breakable():
+        return work.context.clocks.ask(work.exchange, live=work.live)
 
 
 def _instrument(context: Context, exchange: Exchange, code: str, symbol: str) -> Instrument:

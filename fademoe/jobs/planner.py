@@ -25,11 +25,17 @@ class Planned:
     cost: int
     rows: int
     expires_ms: int | None  # how soon its oldest row is no longer kept by the exchange; None: never
+    perishes_ms: int | None  # the same of the oldest row that its series misses
 
 
 def last_closed_ms(feed: RestFeed, now_ms: int) -> int:
-    """Return the end of the newest row that a feed can be asked for."""
+    """Return the end of the newest row that a feed can be asked for at `now_ms`, the exchange's time."""
     return floor_to(now_ms - (feed.recent or feed).settle_ms, feed.interval_ms)
+
+
+def ripe(feed: RestFeed, gaps: Iterable[tuple[Series, Window]], until_ms: int) -> list[tuple[Series, Window]]:
+    """Leave out the gaps at the newest end that are on their way: a stream brings them, or the wait saves requests."""
+    return [(series, gap) for series, gap in gaps if gap.end_ms < until_ms or gap.end_ms - gap.start_ms > feed.edge_ms]
 
 
 def plan(
@@ -40,7 +46,7 @@ def plan(
     instruments: Mapping[str, Instrument],
     now_ms: int,
 ) -> list[Planned]:
-    """Return the windows that close `gaps` and are not in `taken`: symbol by symbol, newest first.
+    """Return the windows that close `gaps` and are not in `taken`; `now_ms` is the exchange's time.
 
     What the exchange does not list or serve is passed over. Without any instruments all is planned as it is: the
     exchange's list is not known, the jobs will look.
@@ -53,17 +59,21 @@ def plan(
         instrument = instruments.get(series.symbol)
         if instruments and (instrument is None or not feed.serves(instrument)):
             continue
+        oldest_ms = min(gap.start_ms for gap in by_series[series])
         free = [left for gap in by_series[series] for left in subtract(gap, taken.get(series, ()))]
-        windows = [window for gap in free for window in split(gap, feed.window_ms)]
         planned += [
-            _planned(exchange, feed, Task(series, window), instrument, now_ms)
-            for window in sorted(windows, reverse=True)
+            _planned(exchange, feed, Task(series, window), instrument, (now_ms, oldest_ms))
+            for gap in free
+            for window in split(gap, feed.window_ms)
         ]
     return planned
 
 
-def _planned(exchange: Exchange, feed: RestFeed, task: Task, instrument: Instrument | None, now_ms: int) -> Planned:
-    window = task.window
+def _planned(
+    exchange: Exchange, feed: RestFeed, task: Task, instrument: Instrument | None, times: tuple[int, int]
+) -> Planned:
+    """Work out a window; `times`: now, and the oldest moment that its series misses."""
+    window, (now_ms, oldest_ms) = task.window, times
     alive = life(instrument, window) if instrument else window
     kept_from_ms = now_ms - feed.asked_ms if feed.asked_ms is not None else 0
     start_ms = max(window.start_ms, floor_to(alive.start_ms, DAY_MS), floor_to(kept_from_ms, feed.interval_ms))
@@ -78,16 +88,34 @@ def _planned(exchange: Exchange, feed: RestFeed, task: Task, instrument: Instrum
         cost=sum(feed.cost(count) for count in rows),
         rows=sum(rows),
         expires_ms=None if feed.history_ms is None else window.start_ms + feed.history_ms - now_ms,
+        perishes_ms=None if feed.history_ms is None else oldest_ms + feed.history_ms - now_ms,
     )
 
 
+def ordered(planned: Iterable[Planned]) -> list[Planned]:
+    """Return windows in the order in which they are to be fetched.
+
+    First what the exchange drops within a day, the soonest first. Then what perishes at all, the series first of which
+    a row is lost soonest. Then the rest. Newest first within each of these, symbol after symbol.
+    """
+    return sorted(planned, key=_priority)
+
+
+def _priority(item: Planned) -> tuple[int, int, int, Series]:
+    newest_first, series = -item.task.window.start_ms, item.task.series
+    if item.expires_ms is None or item.perishes_ms is None:
+        return 2, 0, newest_first, series
+    if item.expires_ms < DAY_MS:
+        return 0, item.expires_ms, newest_first, series
+    return 1, floor_to(item.perishes_ms, DAY_MS), newest_first, series
+
+
 def enqueue(redis: Redis, planned: Sequence[Planned]) -> int:
-    """Enqueue planned windows, what perishes within a day in front of everything; return how many were new."""
+    """Enqueue planned windows in their order, what perishes in front of all that waits; return how many were new."""
     new = 0
-    urgent = [item for item in planned if item.expires_ms is not None and item.expires_ms < DAY_MS]
-    for item in sorted(urgent, key=lambda item: item.expires_ms or 0, reverse=True):
+    first = [item for item in planned if item.perishes_ms is not None]
+    for item in reversed(ordered(first)):
         new += queues.enqueue(redis, item.queue, [item.task], at_front=True)
-    lasting = [item for item in planned if item.expires_ms is None or item.expires_ms >= DAY_MS]
-    for name in dict.fromkeys(item.queue for item in lasting):
-        new += queues.enqueue(redis, name, [item.task for item in lasting if item.queue == name])
+    for item in ordered(item for item in planned if item.perishes_ms is None):
+        new += queues.enqueue(redis, item.queue, [item.task])
     return new

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fademoe import context as contexts
 from fademoe import instruments
-from fademoe.clock import SECOND_MS, Window, floor_to, monotonic_s, now_ms
+from fademoe.clock import SECOND_MS, Window, floor_to, monotonic_s
 from fademoe.context import Context
 from fademoe.errors import BadPayload, SourceError, StoreError
 from fademoe.feeds import registry
@@ -38,11 +38,13 @@ def poll(exchange_name: str, metric: str) -> dict[str, int]:
     exchange = registry.exchanges()[exchange_name]
     feed = next(feed for feed in exchange.poll_feeds if feed.metric == metric)
     unit = f"poll {exchange.name} {metric}"
-    followed = _followed(context, exchange, feed)
-    _want(context, feed, followed)
+    with context.stop.breakable():
+        time_ms = context.clocks.best_ms(exchange)
+    followed = _followed(context, exchange, feed, time_ms)
+    _want(context, feed, followed, time_ms)
     rows, asked, trouble = _ask_all(context, exchange, feed, followed)
     if any(channel.metric == metric for channel in exchange.stream_feeds):
-        rows = _after_the_stream(context, unit, feed, rows)
+        rows = _after_the_stream(context, unit, feed, rows, context.clocks.now_ms(exchange))
     new = _store(context, feed, rows)
     _say(context, unit, feed, f"{new} new rows, {asked} of {len(followed)} contracts asked", new, trouble)
     return {"rows": new, "asked": asked}
@@ -77,9 +79,9 @@ def _ask_all(
     return rows, asked, trouble
 
 
-def _followed(context: Context, exchange: Exchange, feed: PollFeed) -> list[Instrument]:
+def _followed(context: Context, exchange: Exchange, feed: PollFeed, time_ms: int) -> list[Instrument]:
     """Return the contracts that trade, are wanted and have the metric."""
-    chosen, now = context.settings.symbols, now_ms()
+    chosen = context.settings.symbols
     with context.stop.breakable():
         by_code = instruments.ensure(exchange, context.rest, context.database)
     return [
@@ -87,16 +89,16 @@ def _followed(context: Context, exchange: Exchange, feed: PollFeed) -> list[Inst
         for contracts in by_code.values()
         for symbol, instrument in contracts.items()
         if (chosen == ALL_SYMBOLS or symbol in chosen)
-        and (instrument.delisted_ms or now + 1) > now
+        and (instrument.delisted_ms or time_ms + 1) > time_ms
         and feed.serves(instrument)
     ]
 
 
-def _want(context: Context, feed: PollFeed, followed: Sequence[Instrument]) -> None:
+def _want(context: Context, feed: PollFeed, followed: Sequence[Instrument], time_ms: int) -> None:
     series = [Series(perpspec(instrument.code, feed.metric), instrument.symbol) for instrument in followed]
     if series:
         with context.database.transaction() as cursor:
-            coverage.want(cursor, series, floor_to(now_ms(), feed.interval_ms), None)
+            coverage.want(cursor, series, floor_to(time_ms, feed.interval_ms), None)
 
 
 def _ask(context: Context, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument]) -> list[Sample]:
@@ -124,7 +126,9 @@ def _ask(context: Context, exchange: Exchange, feed: PollFeed, batch: Sequence[I
     return found
 
 
-def _after_the_stream(context: Context, unit: str, feed: PollFeed, rows: Sequence[Sample]) -> list[Sample]:
+def _after_the_stream(
+    context: Context, unit: str, feed: PollFeed, rows: Sequence[Sample], time_ms: int
+) -> list[Sample]:
     """Keep samples back until their minute is over and the stream had its turn; return those that are due now.
 
     A stored row is never overwritten, and the stream's last sample of a minute is the better one.
@@ -132,7 +136,7 @@ def _after_the_stream(context: Context, unit: str, feed: PollFeed, rows: Sequenc
     key, row_type = f"{unit}:held".replace(" ", ":"), METRICS[feed.metric].row_type
     before = json.loads(context.redis.get(key) or "[]")
     held = [*((Series(*series), row_type._make(row)) for series, row in before), *rows]
-    due_ms = now_ms() - feed.interval_ms - STREAM_FIRST_MS
+    due_ms = time_ms - feed.interval_ms - STREAM_FIRST_MS
     context.redis.set(key, json.dumps([sample for sample in held if sample[1].ts > due_ms]), ex=HELD_S)
     return [sample for sample in held if sample[1].ts <= due_ms]
 

@@ -8,7 +8,6 @@ import logging
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
-from rq.exceptions import DuplicateJobError
 from rq.scheduler import RQScheduler
 from rq.serializers import JSONSerializer
 
@@ -27,6 +26,7 @@ TICK_S = 1.0
 REAP_S = 5.0
 HEARTBEAT_S = 10.0
 POLL_AT_S = 20.0  # of each minute: the streams' rows of the one before are stored then
+RECONCILE_AT_S = 30.0  # and the polls' too: what is missing of the minute before that one will not come by itself
 UNIT = "scheduler"
 
 
@@ -54,7 +54,7 @@ class Chore:
 CHORES = (
     Chore(function="fademoe.jobs.upkeep.refresh_instruments", every_s=3600),
     Chore(function="fademoe.jobs.upkeep.keep_house", every_s=3600),
-    Chore(function="fademoe.jobs.upkeep.reconcile", every_s=60),
+    Chore(function="fademoe.jobs.upkeep.reconcile", every_s=60, at_s=RECONCILE_AT_S),
     Chore(function="fademoe.jobs.audit.nightly", every_s=3600),
 )
 
@@ -64,6 +64,7 @@ def run(context: Context) -> None:
     names = (*registry.names(), LIVE, UPKEEP)
     chores = [*CHORES, *_polls(context)]
     due = {chore.job_id: 0.0 for chore in chores}
+    reaper = queues.Reaper(context.redis, names)
     reap_at = heartbeat_at = 0.0
     log.info("scheduler starts for the queues %s", ", ".join(names))
     while not context.stop.wait(TICK_S):
@@ -72,7 +73,7 @@ def run(context: Context) -> None:
             _promote(context, names)
             if now >= reap_at:
                 reap_at = now + REAP_S
-                touched = queues.reap(context.redis, names)
+                touched = reaper.reap()
                 if touched:
                     log.info("%d jobs of dead workers given back", touched)
             for chore in chores:
@@ -117,19 +118,19 @@ def _promote(context: Context, names: tuple[str, ...]) -> None:
 
 def _enqueue(context: Context, chore: Chore) -> None:
     """Enqueue a chore unless it waits or runs already."""
-    try:
-        queues.queue(context.redis, chore.queue).enqueue(
-            chore.function,
-            args=chore.arguments,
-            job_id=chore.job_id,
-            unique=True,
-            at_front=chore.queue not in (LIVE, UPKEEP),
-            result_ttl=0,
-            failure_ttl=1,
-            job_timeout=chore.timeout_s,
-            description=chore.job_id,
-        )
-    except DuplicateJobError:
+    new = queues.put(
+        context.redis,
+        chore.queue,
+        chore.job_id,
+        chore.function,
+        chore.arguments,
+        at_front=chore.queue not in (LIVE, UPKEEP),
+        result_ttl=0,
+        failure_ttl=1,
+        job_timeout=chore.timeout_s,
+        description=chore.job_id,
+    )
+    if not new:
         log.debug("%s is still under way", chore.job_id)
 
 

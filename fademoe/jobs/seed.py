@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fademoe import instruments
-from fademoe.clock import Window, floor_to, now_ms
+from fademoe.clock import Window, floor_to
 from fademoe.context import Context
 from fademoe.errors import ConfigError, RetryLater
 from fademoe.feeds.spec import Exchange, Instrument
@@ -76,7 +76,7 @@ def _plan_code(
     result: SeedPlan,
 ) -> None:
     """Plan every metric and symbol of one exchange code into `result`."""
-    now = now_ms()
+    now = context.clocks.best_ms(exchange)
     symbols = _chosen(ask, exchange, contracts, result)
     taken = queues.taken(context.redis, (exchange.name, LIVE))
     for metric in ask.metrics:

@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 
 from fademoe import context as contexts
 from fademoe import instruments
-from fademoe.clock import DAY_MS, Window, now_ms
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.context import Context
 from fademoe.errors import RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Exchange, Instrument, RestFeed
 from fademoe.jobs import queues
-from fademoe.jobs.planner import Planned, enqueue, last_closed_ms, plan
+from fademoe.jobs.planner import Planned, enqueue, last_closed_ms, plan, ripe
 from fademoe.jobs.queues import LIVE
 from fademoe.metrics import perpspec
 from fademoe.store import coverage, status
-from fademoe.store.coverage import Series
+from fademoe.store.coverage import Absence, Covered, Series
 from fademoe.store.partitions import Partitions
 from fademoe.store.status import Report, State
 
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 AHEAD_MS = 40 * DAY_MS  # partitions are there before rows need them
 HOUR_S = 3600
+MISSED = "missed live: the exchange keeps no history of it"
+MISSED_MS = 15 * MINUTE_MS  # by then a stream has stored what it held back
 
 
 def reconcile() -> dict[str, int]:
@@ -34,11 +36,13 @@ def reconcile() -> dict[str, int]:
     context = contexts.current()
     found = {}
     for exchange in registry.enabled(context.settings):
+        context.clocks.best_ms(exchange)  # asked once: what follows is judged by it
         planned = plan_missing(context, exchange)
         new = enqueue(context.redis, planned)
         if new:
             log.info("reconcile: %d windows of %s enqueued", new, exchange.name)
         found[exchange.name] = new
+        _give_up_missed(context, exchange)
     return found
 
 
@@ -61,12 +65,28 @@ def _plan_feed(
     known: Mapping[str, Instrument],
     taken: Mapping[Series, Sequence[Window]],
 ) -> list[Planned]:
-    now = now_ms()
+    now = context.clocks.now_ms(exchange)
     until_ms = last_closed_ms(feed, now)
     with context.database.transaction() as cursor:
         gaps = coverage.gaps(cursor, perpspec(code, feed.metric), until_ms)
-    real = [(series, gap) for series, gap in gaps if gap.end_ms < until_ms or gap.end_ms - gap.start_ms > feed.edge_ms]
-    return plan(exchange, feed, real, taken, known, now)
+    return plan(exchange, feed, ripe(feed, gaps, until_ms), taken, known, now)
+
+
+def _give_up_missed(context: Context, exchange: Exchange) -> None:
+    """Enter as absent what a stream or a poll missed of a metric without history: nobody can fetch it any more."""
+    until_ms = floor_to(context.clocks.now_ms(exchange), MINUTE_MS) - MISSED_MS
+    for code in exchange.codes:
+        for metric in exchange.metrics():
+            if exchange.rest_feed(metric) is not None:
+                continue
+            missed: dict[Series, list[Window]] = {}
+            with context.database.transaction() as cursor:
+                for series, gap in coverage.gaps(cursor, perpspec(code, metric), until_ms):
+                    missed.setdefault(series, []).append(gap)
+            answers = [Covered(series, gaps, [Absence(gap, MISSED) for gap in gaps]) for series, gaps in missed.items()]
+            if answers:
+                context.writer.write([], answers)
+                log.info("%s-%s: what was missed of %d series is given up", code, metric, len(answers))
 
 
 def refresh_instruments() -> dict[str, int]:

@@ -8,6 +8,7 @@ import socket
 import sys
 from types import FrameType
 
+from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import RoundRobinWorker
 
@@ -26,6 +27,7 @@ JOB_FUNCTIONS = (
     upkeep.reconcile,
 )  # imported here, so that no work horse has to
 MONITOR_S = 5  # between two looks at the work horse, each of which renews the job's lease
+LEASE_S = 30  # a job whose lease was not renewed for so long is given to another worker
 WORKER_TTL_S = 60
 PR_SET_PDEATHSIG = 1
 
@@ -38,6 +40,10 @@ class Worker(RoundRobinWorker):
         if self.horse_pid:
             self.kill_horse(signal.SIGTERM)
         super().request_stop(signum, frame)
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        """Return the seconds of a job's lease; rq's own are a minute more than the time between two looks."""
+        return LEASE_S
 
     def setup_work_horse_signals(self) -> None:
         """Let the work horse be told when its worker dies: it ends as after SIGTERM instead of working on unseen."""

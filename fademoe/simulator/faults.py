@@ -10,6 +10,7 @@ from fademoe.simulator.clock import Clock
 BEFORE_ANSWER = (
     "down",
     "reset",
+    "html_200",
     "html_502",
     "html_403",
     "error_503",

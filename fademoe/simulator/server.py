@@ -27,6 +27,10 @@ from fademoe.simulator.sockets import CLOSE_TIMEOUT_S, Socket
 EXCHANGE_NAMES = ("binance", "bybit", "okx", "coinalyze")
 STOP_TIMEOUT_S = 0.5
 LARGEST_MESSAGE = 1_000_000
+HTML_200 = (
+    "<!DOCTYPE html><html><head><title>Maintenance</title></head>"
+    "<body><h1>We are upgrading our systems and will be back soon.</h1></body></html>"
+)
 HTML_502 = (
     "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n"
     "<body><center><h1>502 Bad Gateway</h1></center></body>\r\n</html>\r\n"
@@ -228,6 +232,8 @@ def _ask_for_another(exchange: Exchange, call: Call) -> Call:
 
 def _refuse(exchange: Exchange, fault: Fault, call: Call) -> Reply:
     """Return the refusal that a fault asks for."""
+    if fault.kind == "html_200":
+        return Reply(HTML_200.encode(), content_type="text/html")
     if fault.kind == "html_502":
         return Reply(HTML_502.encode(), 502, content_type="text/html")
     if fault.kind == "html_403":

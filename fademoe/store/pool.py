@@ -16,7 +16,7 @@ from fademoe.settings import Settings, mask_url
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 10
+CONNECT_TIMEOUT_S = 5  # psycopg2 cannot be interrupted meanwhile, and SIGTERM is obeyed within ten
 WAIT_S = 30  # how long a starting process waits for PostgreSQL
 
 
@@ -34,13 +34,14 @@ class Database:
     def transaction(self) -> Iterator[Cursor]:
         """Yield a cursor of one transaction: committed at the end, rolled back when the block raises.
 
-        Raises StoreError when PostgreSQL cannot be reached or breaks off.
+        Raises StoreError when PostgreSQL cannot be reached, breaks off or refuses for its own sake: a full disk, a
+        server that only reads for the time being.
         """
         connection = self._open()
         try:
             with connection, connection.cursor() as cursor:
                 yield cursor
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        except (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError) as error:
             self.close()
             raise StoreError(f"PostgreSQL at {mask_url(self._url)}: {first_line(error)}") from error
 

@@ -30,6 +30,7 @@ LOOK_S = 0.5  # between two looks at the clock and at the wish to stop
 SILENT_S = 90.0  # without one message of data a socket is dead, whatever pings say
 SILENT_INTERVALS = 3  # a topic that has no message for so many of its intervals while others have is broken
 MOST_DOUBLINGS = 5  # of the patience with a topic whose silence ended a session in vain
+QUIET_S = 180.0  # the same for a socket of topics that may each be quiet for a while, but hardly all of them
 HOPELESS = 2  # sessions without any message, then a topic is reported and not watched any more
 PING_S = 20.0
 DOUBT_S = 60.0  # the age of a session that is ended for a frame that cannot be read: they may come in numbers
@@ -77,6 +78,7 @@ class Connection(threading.Thread):
         self._stop_signal = stop
         self._exchange_now_ms = exchange_now_ms
         self._ended = threading.Event()
+        self._retired = False
         routes = [route for topic in topics.values() for found in topic.values() for route in found.values()]
         self._routes = routes
         self._minutes = Minutes(routes)
@@ -85,8 +87,10 @@ class Connection(threading.Thread):
         self._silent_sessions: dict[str, int] = {}  # topic -> sessions in a row without a message
         self._breaks: dict[str, int] = {}  # topic -> sessions that were ended for its silence
         self._said: dict[str, float] = {}  # fingerprint of a complaint -> monotonic time
-        self._steady = any(feed.steady for topic in topics.values() for feed in topic)
         self._in_doubt = False  # a change was missed: merged states are void until the next session
+        feeds = {feed for topic in topics.values() for feed in topic}
+        self._steady = any(feed.steady for feed in feeds)
+        self._eventful = all(feed.reduce is Reduce.SUM for feed in feeds)  # events alone may fail to come for hours
         self._alive_ms = 0  # exchange time of the newest frame of any kind
         self._alive_s = 0.0  # the same, monotonic
         self._waiting: list[list[str]] = []  # topics of the requests that are still to be sent
@@ -96,6 +100,10 @@ class Connection(threading.Thread):
         """Ask the connection to close; join it to wait for that."""
         self._ended.set()
 
+    def retire(self) -> None:
+        """Go on as long as the connection holds, and do not come back after it: another one takes over."""
+        self._retired = True
+
     def run(self) -> None:
         """Connect again and again; pauses double up to a minute and start afresh after a good message."""
         pause_s = FIRST_PAUSE_S
@@ -104,7 +112,7 @@ class Connection(threading.Thread):
             try:
                 self._session()
             except (Broken, websocket.WebSocketException, OSError) as error:
-                if self._over():
+                if self._over() or self._retired:
                     break
                 pause_s = FIRST_PAUSE_S if self._heard else min(pause_s * 2, LONGEST_PAUSE_S)
                 wait_s = pause_s * random.uniform(0.5, 1.0)
@@ -163,8 +171,7 @@ class Connection(threading.Thread):
         items = self._minutes.close(self._exchange_now_ms(), self._alive_ms)
         if items:
             self._buffer.put(items)
-        if now_s - (self.health.last_data_s if self._steady else self._alive_s) > SILENT_S:
-            raise Broken(f"open but silent: no {'data' if self._steady else 'sign of life'} for {SILENT_S:.0f} s")
+        self._look_for_silence(now_s)
         if self._in_doubt and now_s - born_s > DOUBT_S:
             raise Broken("a frame could not be read, so what has changed since is not known")
         renew_s = self.socket.renew_after_s
@@ -181,6 +188,14 @@ class Connection(threading.Thread):
             if silent == HOPELESS + 1:
                 self._complain(BadPayload(f"{name} never has data: the exchange may not know it"))
             self._silent_sessions[name] = HOPELESS + 2
+
+    def _look_for_silence(self, now_s: float) -> None:
+        """Raise Broken when the socket is open but brings nothing, or nothing but pongs."""
+        if now_s - self._alive_s > SILENT_S:
+            raise Broken(f"open but silent: no sign of life for {SILENT_S:.0f} s")
+        patience_s = SILENT_S if self._steady else QUIET_S
+        if not self._eventful and now_s - self.health.last_data_s > patience_s:
+            raise Broken(f"open but silent: no data for {patience_s:.0f} s, so the address may be a wrong one")
 
     def _receive(self, connection: websocket.WebSocket) -> None:
         """Take one message, if one comes."""

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from fademoe import instruments
-from fademoe.clock import MINUTE_MS, floor_to, monotonic_s, now_ms
+from fademoe.clock import MINUTE_MS, floor_to, monotonic_s, now_ms, steady_ms
 from fademoe.context import Context
 from fademoe.errors import SourceError, StoreError
+from fademoe.exchange_clock import off
 from fademoe.feeds.spec import Exchange, Instrument, Socket, StreamFeed
 from fademoe.metrics import perpspec
 from fademoe.settings import ALL_SYMBOLS
@@ -27,9 +28,9 @@ REPORT_S = 5.0
 LOOK_S = 60.0  # between two looks for newly listed or delisted contracts
 LIST_RETRY_S = 10.0
 STORE_PAUSE_S = 2.0
-OVERLAP_S = 75.0  # an old connection goes on so long beside the one that takes over
+OVERLAP_S = 75.0  # an old connection goes on so long at least beside the one that takes over
+END_S = 3.0  # how long all connections together may take to end
 MOST_IN_MEMORY = 50_000  # rows, about 25 MB; older ones go to disk while the database is away
-CLOCK_OFF_MS = 5_000
 LATE_S = 75.0  # a connection without data for so long is reported
 
 
@@ -43,13 +44,14 @@ class StreamRunner:
         self._exchange = exchange
         self._buffer = Buffer()
         self._connections: list[Connection] = []
-        self._leaving: list[tuple[Connection, float]] = []  # (connection, monotonic time to end it)
+        self._leaving: list[tuple[Connection, float]] = []  # (connection, monotonic time when it may end)
         self._followed: dict[str, dict[str, list[Series]]] = {}
-        self._clock_offset_ms = 0
+        self._distance_ms: int | None = None  # of the exchange's time from this machine's steady clock
         self._list_trouble = "no contracts to follow yet"
         self._rows = 0  # stored since the last report
         self._last_ts: int | None = None
         self._trouble = ""  # why rows could not be stored
+        self._spill_trouble = ""  # why the disk did not take them either
         self._spill = Spill(context.settings.home / "spill" / f"{exchange.name}.jsonl", exchange.stream_feeds)
 
     def run(self) -> None:
@@ -73,8 +75,8 @@ class StreamRunner:
         self._report(State.STOPPED, f"stopped, {held} rows could not be stored" if held else "stopped")
 
     def exchange_now_ms(self) -> int:
-        """Return the exchange's time, as far as it is known."""
-        return now_ms() + self._clock_offset_ms
+        """Return the exchange's time, as far as it is known; for any thread."""
+        return now_ms() if self._distance_ms is None else steady_ms() + self._distance_ms
 
     def _follow_contracts(self) -> bool:
         """Connect to the topics of today's contracts when they have changed; return False when there is no list yet."""
@@ -98,17 +100,9 @@ class StreamRunner:
         return True
 
     def _set_clock(self) -> None:
-        """Ask the exchange for its time; an exchange that cannot be asked keeps the offset it had."""
-        clock = self._exchange.clock
-        if clock is None:
-            return
-        try:
-            body = self._context.rest.get(
-                self._exchange, clock.path, {}, budget=clock.budget, cost=clock.cost, live=True
-            )
-            self._clock_offset_ms = clock.parse(body) - now_ms()
-        except SourceError as error:
-            log.warning("%s: its clock cannot be read: %s", self.unit, error)
+        """Ask the exchange for its time."""
+        time_ms = self._context.clocks.best_ms(self._exchange)
+        self._distance_ms = time_ms - steady_ms()
 
     def _topics(self, contracts: Mapping[str, Mapping[str, Instrument]]) -> dict[str, dict[str, Topic]]:
         """Return socket name -> topic name -> where its messages go, for the contracts that trade and are wanted."""
@@ -132,12 +126,11 @@ class StreamRunner:
         series = sorted({series for found in topics.values() for topic in found.values() for series in _series(topic)})
         if series:
             with self._context.database.transaction() as cursor:
-                coverage.want(cursor, series, floor_to(now_ms(), MINUTE_MS), None)
+                coverage.want(cursor, series, floor_to(self.exchange_now_ms(), MINUTE_MS), None)
 
     def _connect(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
         """Open the sockets for `topics`; those before go on until the new ones have watched a whole minute."""
-        leave_s = monotonic_s() + OVERLAP_S
-        self._leaving += [(connection, leave_s) for connection in self._connections]
+        self._retire(self._connections)
         self._connections = [
             self._open(socket, part)
             for socket in self._exchange.sockets
@@ -152,27 +145,38 @@ class StreamRunner:
         return connection
 
     def _renew(self, now_s: float) -> None:
-        """Let fresh connections take over from aged ones, and end those whose time to leave has come."""
+        """Let fresh connections take over from aged ones; end those that left when all that follow are connected."""
         for index, connection in enumerate(self._connections):
             if connection.health.aged:
-                self._leaving.append((connection, now_s + OVERLAP_S))
+                self._retire([connection])
                 self._connections[index] = self._open(connection.socket, connection.topics)
-        self._end([old for old, leave_s in self._leaving if now_s >= leave_s])
-        self._leaving = [(old, leave_s) for old, leave_s in self._leaving if now_s < leave_s]
+        taken_over = all(connection.health.connected for connection in self._connections)
+        over = [old for old, leave_s in self._leaving if (taken_over and now_s >= leave_s) or not old.is_alive()]
+        self._end(over)
+        self._leaving = [(old, leave_s) for old, leave_s in self._leaving if old not in over]
+
+    def _retire(self, connections: list[Connection]) -> None:
+        leave_s = monotonic_s() + OVERLAP_S
+        for connection in connections:
+            connection.retire()
+            self._leaving.append((connection, leave_s))
 
     def _end(self, connections: list[Connection]) -> None:
+        """End connections; one that cannot be reached at the moment is left to itself."""
         for connection in connections:
             connection.end()
+        deadline_s = monotonic_s() + END_S
         for connection in connections:
-            connection.join(timeout=3)
+            connection.join(timeout=max(0.0, deadline_s - monotonic_s()))
 
     def _flush(self) -> bool:
         """Store what the buffer and the spill hold; on failure keep it and return False."""
         items = self._buffer.take()
         faults = self._buffer.take_faults()
         try:
-            if self._spill and not self._trouble:
-                self._store(self._spill.read())
+            if self._spill and not self._trouble and not self._context.stop.requested:
+                for spilled in self._spill.chunks():
+                    self._store(spilled)
                 self._spill.clear()
             self._store(items)
             for _, fault in faults:
@@ -201,7 +205,11 @@ class StreamRunner:
             try:
                 self._spill.write(items[:surplus])
             except OSError as error:
-                log.warning("%s: %d rows are lost to a gap, for the disk refuses them: %s", self.unit, surplus, error)
+                if str(error) != self._spill_trouble:
+                    log.warning("%s: the disk refuses %d rows, memory keeps them: %s", self.unit, surplus, error)
+                self._spill_trouble, surplus = str(error), 0
+            else:
+                self._spill_trouble = ""
         self._buffer.put_back(items[surplus:])
 
     def _state(self) -> tuple[State, str]:
@@ -217,9 +225,8 @@ class StreamRunner:
             return State.WAITING, f"{len(late)} of {len(self._connections)} sockets open without data"
         if self._trouble:
             return State.WAITING, f"{len(self._buffer)} rows wait for the database: {self._trouble}"
-        if abs(self._clock_offset_ms) > CLOCK_OFF_MS:
-            away = f"{abs(self._clock_offset_ms) / 1000:.0f} s {'behind' if self._clock_offset_ms > 0 else 'ahead'}"
-            return State.RUNNING, f"this host's clock is {away} of the exchange's; bars are judged by the exchange's"
+        if is_off := off(self.exchange_now_ms() - now_ms()):
+            return State.RUNNING, is_off
         topics = sum(len(connection.topics) for connection in self._connections)
         messages = sum(connection.health.messages for connection in self._connections)
         return State.RUNNING, f"{topics} topics over {len(self._connections)} sockets, {messages} messages"

@@ -2,7 +2,9 @@
 
 import json
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from fademoe.feeds.spec import StreamFeed
@@ -11,6 +13,8 @@ from fademoe.store.coverage import Series
 from fademoe.streams.minutes import Item
 
 log = logging.getLogger(__name__)
+
+CHUNK = 10_000  # rows that are in memory at a time when they are read back
 
 
 class Spill:
@@ -26,27 +30,35 @@ class Spill:
         return self._path.exists()
 
     def write(self, items: Sequence[Item]) -> None:
-        """Append rows; raise OSError when the disk refuses them."""
+        """Append rows; raise OSError when the disk refuses them, then the file is as it was."""
         lines = [
             json.dumps([item.feed.metric, item.feed.interval, *item.series, item.ts, item.row]) + "\n" for item in items
         ]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
+        before = self._path.stat().st_size if self._path.exists() else 0
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.writelines(lines)
+        except OSError:
+            if self._path.exists():
+                os.truncate(self._path, before)
+            raise
 
-    def read(self) -> list[Item]:
-        """Return all spilled rows; they stay until `clear`."""
-        items = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                metric, interval, source, symbol, ts, row = json.loads(line)
-                feed = self._feeds[metric, interval]
-                values = METRICS[metric].row_type._make(row) if row is not None else None
-            except (ValueError, KeyError, TypeError) as error:
-                log.warning("%s: a line cannot be read back: %s", self._path, error)
-                continue
-            items.append(Item(feed, Series(source, symbol), ts, values))
-        return items
+    def chunks(self) -> Iterator[list[Item]]:
+        """Yield all spilled rows, some thousands at a time; they stay until `clear`."""
+        with self._path.open(encoding="utf-8") as file:
+            while lines := list(islice(file, CHUNK)):
+                yield [item for item in map(self._read, lines) if item is not None]
+
+    def _read(self, line: str) -> Item | None:
+        try:
+            metric, interval, source, symbol, ts, row = json.loads(line)
+            feed = self._feeds[metric, interval]
+            values = METRICS[metric].row_type._make(row) if row is not None else None
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("%s: a line cannot be read back: %s", self._path, error)
+            return None
+        return Item(feed, Series(source, symbol), ts, values)
 
     def clear(self) -> None:
         """Forget the rows, which are stored now."""

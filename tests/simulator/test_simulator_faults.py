@@ -22,6 +22,7 @@ def ask(sim, **query):
 @pytest.mark.parametrize(
     ("kind", "status", "text"),
     [
+        ("html_200", 200, "<html>"),
         ("html_502", 502, "<html>"),
         ("html_403", 403, "cloudfront"),
         ("error_503", 503, "-1000"),

@@ -47,11 +47,17 @@ class Installation(System):
             self.environment[f"FADEMOE_{name.upper()}_WS_URL"] = simulator.url.replace("http", "ws")
             if exchange.needs_key:
                 self.environment[f"FADEMOE_{name.upper()}_KEY"] = "demo"
-        self.settings = load_settings(self.environment)
         self.simulator = simulator
-        self.database_url = self.settings.postgres_url
         self.programs = []
+        self.with_settings()
         self.supervisord = Supervisord(self.home, checkout)
+
+    def with_settings(self, **environment: str) -> "Installation":
+        """Take these settings, too; to be called before it is up."""
+        self.environment |= environment
+        self.settings = load_settings(self.environment)
+        self.database_url = self.settings.postgres_url
+        return self
 
     def up(self) -> None:
         """Start supervisord and everything in it."""

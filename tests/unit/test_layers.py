@@ -16,13 +16,14 @@ LAYERS = (  # lowest first; a module may import what lies below its own entry, a
     ("exchanges",),
     ("limits", "store"),
     ("rest",),
+    ("exchange_clock",),
     ("instruments", "context"),
     ("web", "jobs", "streams", "simulator", "embedded"),
     ("lifecycle",),
     ("commands",),
     ("__main__",),
 )
-NOT_FOR_WEB = ("rest", "limits", "jobs", "streams")
+NOT_FOR_WEB = ("rest", "limits", "exchange_clock", "jobs", "streams")
 
 
 def part_of(module: str) -> str:

@@ -98,5 +98,5 @@ def test_numbers_keep_the_digits_that_were_sent():
      b"[" * 1020 + b"]" * 1020],
 )  # fmt: skip
 def test_what_is_no_json_to_the_letter_is_refused(content):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError):
         parse.decode(content)
