@@ -270,9 +270,17 @@ EXCHANGE = spec.Exchange(
     rest_url="https://fapi.binance.com",
     stream_url="wss://fstream.binance.com",
     budgets=(
-        spec.Budget(name="weight", limit=2400, period_ms=MINUTE_MS, burst=20, used_header="X-MBX-USED-WEIGHT-1M"),
-        spec.Budget(name="funding", limit=500, period_ms=5 * MINUTE_MS, burst=10),
-        spec.Budget(name="futures-data", limit=1000, period_ms=5 * MINUTE_MS, burst=10),
+        spec.Budget(
+            name="weight",
+            limit=2400,
+            period_ms=MINUTE_MS,
+            aligned=True,
+            jitter_ms=500,
+            used_header="X-MBX-USED-WEIGHT-1M",
+        ),
+        # whether these two are windows of the clock is not known: sliding is the stricter reading
+        spec.Budget(name="funding", limit=500, period_ms=5 * MINUTE_MS, jitter_ms=1000),
+        spec.Budget(name="futures-data", limit=1000, period_ms=5 * MINUTE_MS, jitter_ms=1000),
     ),
     judge=judge,
     clock=spec.ClockFeed(

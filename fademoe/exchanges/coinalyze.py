@@ -333,8 +333,8 @@ EXCHANGE = Exchange(
     rest_url="https://api.coinalyze.net",
     needs_key=True,
     headers=headers,
-    # every market of a request is one call; a request of n markets needs a burst of n, which the refill pays twice
-    budgets=(Budget(name="key", limit=40, period_ms=MINUTE_MS, burst=2, per_key=True),),
+    # every market of a request is one call
+    budgets=(Budget(name="key", limit=40, period_ms=MINUTE_MS, jitter_ms=1000, per_key=True),),
     judge=judge,
     clock=None,
     instruments=InstrumentsFeed(
@@ -367,7 +367,7 @@ EXCHANGE = Exchange(
             metric="oi",
             path="/v1/open-interest",
             budget="key",
-            batch=2,  # twenty are allowed, and none is cheaper for it; a request must fit the burst
+            batch=2,  # twenty are allowed, and none is cheaper for it
             share=INTEREST_SHARE,
             params=lambda instruments: current_params(instruments, convert_to_usd="false"),
             items=lambda body: by_name(body, "symbol"),

@@ -223,7 +223,7 @@ predicted = current_funding("fundingRate", PredictedFunding)
 data = partial(parse.rows_of, name="data")
 by_instrument = partial(parse.by_name, name="instId")
 current = partial(spec.PollFeed, items=lambda body: by_instrument(data(body)))
-limit = partial(spec.Budget, period_ms=2 * SECOND_MS)
+limit = partial(spec.Budget, period_ms=2 * SECOND_MS, jitter_ms=100)
 history = partial(spec.RestFeed, order=spec.Order.NEWEST_FIRST, exact_pages=False)
 candles = partial(
     history,  # with inexact pages: older sources say that an answer holds 100 rows, whatever is asked for
@@ -265,18 +265,18 @@ EXCHANGE = spec.Exchange(
     rest_url="https://www.okx.com",
     stream_url="wss://ws.okx.com:8443",
     budgets=(
-        limit(name="candles", limit=40, burst=4),
-        limit(name="history-candles", limit=20, burst=2),
-        limit(name="premium-history", limit=20, burst=2),
+        limit(name="candles", limit=40),
+        limit(name="history-candles", limit=20),
+        limit(name="premium-history", limit=20),
         # The next five count by address and contract, here by address all the same. Only the ratio's 5 would be spent
         # on one row of every contract, so there are 10, of which a full page takes 2: no contract gets more than 5.
-        limit(name="funding-rate-history", limit=10, burst=1),
-        limit(name="open-interest-history", limit=10, burst=1),
-        limit(name="long-short-ratio", limit=10, burst=2),
-        limit(name="funding-rate", limit=10, burst=1),
-        limit(name="open-interest", limit=20, burst=1),
-        limit(name="instruments", limit=20, burst=2),
-        limit(name="time", limit=10, burst=1),
+        limit(name="funding-rate-history", limit=10),
+        limit(name="open-interest-history", limit=10),
+        limit(name="long-short-ratio", limit=10),
+        limit(name="funding-rate", limit=10),
+        limit(name="open-interest", limit=20),
+        limit(name="instruments", limit=20),
+        limit(name="time", limit=10),
     ),
     judge=judge,
     clock=spec.ClockFeed(

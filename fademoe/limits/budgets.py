@@ -1,4 +1,4 @@
-"""Budgets in Redis: whoever sends a request takes its cost first, from one bucket per (exchange, budget, egress)."""
+"""Budgets in Redis: whoever sends a request takes its cost first, from one budget per (exchange, name, egress)."""
 
 import logging
 import random
@@ -15,23 +15,24 @@ from fademoe.stop import Stopped, StopSignal
 
 log = logging.getLogger(__name__)
 
-PREFIX = "budget:gcra1"  # names the algorithm: another one uses another key
+ALGORITHM = "line1"  # in the names of the keys: another one uses other keys
 ANY_EGRESS = "any"  # in the name of a budget that all addresses share
 REDIS_AWAY_S = 5.0
+REFUSED, GRANTED, IN_LINE = 0, 1, 2  # first number of the result of take.lua
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """Units that were taken: for this budget and egress, counted at `slot_ms` of Redis's clock."""
+    """Units that were taken: of this budget and egress, counted at `at_ms` of Redis's clock."""
 
     exchange: str
     budget: Budget
     egress: str
-    slot_ms: int
+    at_ms: int
 
 
 class Budgets:
-    """The budgets of this process's egress addresses. Fails closed: without Redis nobody sends."""
+    """The budgets of this process's egress addresses. Fails closed: without Redis nobody sends. For any thread."""
 
     def __init__(self, redis: Redis, egress: Sequence[str], stop: StopSignal) -> None:
         """Use the budgets of the addresses named in `egress`; waits end when `stop` is requested."""
@@ -45,55 +46,39 @@ class Budgets:
     def take(self, exchange: Exchange, name: str, cost: int, *, live: bool, max_wait_s: float) -> Grant:
         """Take `cost` units at the address where they are due first, sleeping until then, `max_wait_s` at most.
 
-        Raises BudgetSpent when they are due later or the budget is closed for longer, RetryLater when Redis is away,
-        ValueError when `cost` could never be granted, Stopped when the process is to end.
+        Live work that comes meanwhile goes ahead. Raises BudgetSpent when the units are due later or the budget is
+        closed for longer, RetryLater when Redis is away, ValueError when `cost` could never be granted, Stopped when
+        the process is to end.
         """
         budget = exchange.budget(name)
-        if cost > budget.burst:
-            raise ValueError(f"{exchange.name} {name}: a cost of {cost} is above the burst of {budget.burst}")
+        if not 0 < cost <= budget.limit:
+            raise ValueError(f"{exchange.name} {name}: a cost of {cost} is not within the limit of {budget.limit}")
+        places = random.sample(self._egress, len(self._egress))  # so that equally free ones take turns
+        longest_ms = round(max_wait_s * 1000)
+        arguments = [cost, budget.limit, budget.period_ms, budget.jitter_ms, int(budget.aligned), int(live), longest_ms]
         try:
-            egress, granted, wait_ms, slot_ms = self._reserve(
-                exchange, budget, cost, round(max_wait_s * 1000), live=live
-            )
-            if granted and wait_ms:
-                if self._stop.wait(wait_ms / 1000):
+            state, place, number, *ticket = self._take(keys=_keys(exchange, budget, places), args=arguments)
+            egress = places[place - 1]
+            while state == IN_LINE:
+                if self._stop.wait(number / 1000):
                     raise Stopped
-                closed_s = self._closed_for_s(_key(exchange.name, budget, egress))
-                if closed_s > 0:
-                    granted, wait_ms = False, round(closed_s * 1000)
+                state, _, number, *ticket = self._take(
+                    keys=_keys(exchange, budget, [egress]), args=[*arguments, *ticket]
+                )
         except RedisError as error:
             raise _redis_away(exchange, error) from error
-        if not granted:
+        if state == REFUSED:
             raise BudgetSpent(
-                f"the {name} budget of {exchange.name} is spent or closed for {wait_ms / 1000:.1f} s",
-                retry_after_s=wait_ms / 1000,
+                f"the {name} budget of {exchange.name} is spent or closed for {number / 1000:.1f} s",
+                retry_after_s=number / 1000,
                 exchange=exchange.name,
             )
-        return Grant(exchange=exchange.name, budget=budget, egress=egress, slot_ms=slot_ms)
-
-    def _reserve(
-        self, exchange: Exchange, budget: Budget, cost: int, longest_ms: int, *, live: bool
-    ) -> tuple[str, bool, int, int]:
-        """Return (egress, granted, wait_ms, slot_ms): at once where one is free, else where the wait is shortest."""
-        waits: dict[str, int] = {}
-        for egress in random.sample(self._egress, len(self._egress)):
-            key = _key(exchange.name, budget, egress)
-            patience_ms = longest_ms if len(self._egress) == 1 else 0
-            granted, wait_ms, slot_ms = self._take(keys=[key], args=_arguments(cost, budget, patience_ms, live=live))
-            if granted:
-                return egress, True, wait_ms, slot_ms
-            waits[egress] = wait_ms
-        egress = min(waits, key=lambda name: waits[name])
-        if len(waits) == 1 or waits[egress] > longest_ms:
-            return egress, False, waits[egress], 0
-        key = _key(exchange.name, budget, egress)
-        granted, wait_ms, slot_ms = self._take(keys=[key], args=_arguments(cost, budget, longest_ms, live=live))
-        return egress, bool(granted), wait_ms, slot_ms
+        return Grant(exchange=exchange.name, budget=budget, egress=egress, at_ms=number)
 
     def correct(self, grant: Grant, server_count: int) -> None:
         """Take over the exchange's own count of the current window when it is above ours."""
         budget = grant.budget
-        arguments = [server_count, grant.slot_ms, budget.limit, budget.period_ms, budget.burst, budget.burst]
+        arguments = [server_count, grant.at_ms, budget.limit, budget.period_ms, budget.jitter_ms]
         try:
             foreign = self._correct(keys=[_key(grant.exchange, budget, grant.egress)], args=arguments)
         except RedisError as error:
@@ -112,24 +97,19 @@ class Budgets:
         log.warning("%s: budgets %s closed for %.0f s: %s", exchange.name, ", ".join(names), for_s, reason)
 
     def until_turn_s(self, budget: Budget) -> float:
-        """Return the seconds until the budget's clock-aligned window turns, by Redis's clock."""
-        return (budget.period_ms - self._now_ms() % budget.period_ms) / 1000
-
-    def _closed_for_s(self, key: str) -> float:
-        until = self._redis.hget(key, "closed_until")
-        return 0.0 if until is None else (int(until) - self._now_ms()) / 1000
-
-    def _now_ms(self) -> float:
+        """Return the seconds until the budget's aligned window turns, by Redis's clock."""
         seconds, micros = self._redis.time()
-        return float(seconds * 1000 + micros / 1000)
+        return float(budget.period_ms - (seconds * 1000 + micros / 1000) % budget.period_ms) / 1000
 
 
 def _key(exchange: str, budget: Budget, egress: str) -> str:
-    return f"{PREFIX}:{exchange}:{budget.name}:{ANY_EGRESS if budget.per_key else egress}"
+    return f"budget:{ALGORITHM}:{exchange}:{budget.name}:{ANY_EGRESS if budget.per_key else egress}"
 
 
-def _arguments(cost: int, budget: Budget, longest_ms: int, *, live: bool) -> list[int]:
-    return [cost, budget.limit, budget.period_ms, budget.burst, budget.burst, int(live), longest_ms]
+def _keys(exchange: Exchange, budget: Budget, places: Sequence[str]) -> list[str]:
+    """Return the keys of the hash and the list of each place."""
+    hashes = [_key(exchange.name, budget, place) for place in places]
+    return [key for name in hashes for key in (name, f"sent{name.removeprefix('budget')}")]
 
 
 def _redis_away(exchange: Exchange, error: RedisError) -> RetryLater:

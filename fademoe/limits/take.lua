@@ -1,55 +1,138 @@
--- Take cost units from a budget, or reserve them for a moment not too far ahead.
+-- Take cost units from a budget: now, or after a wait in line.
 --
--- The budget is a leaky bucket kept as one time (GCRA): `tat`, when everything granted so far will have flowed out at
--- the refill rate. Units flow out at (limit - burst - live burst) per period, so the bursts and the refill of any window
--- as long as the period add up to the limit at most. Time is Redis's own: hosts' clocks play no part.
+-- Two rules hold at once. The line: requests leave one after the other, `unit` ms apart for each unit of cost, first
+-- come, first served; `tat` is when all who stand in it will have gone, and may lag behind a little, so that what was
+-- not used can be caught up. The window: what was sent, and nothing else, is counted, so the limit holds whatever the
+-- line does: in the list of the times of the last `limit` units, or by the number of the aligned window.
+-- Who has to wait gets a ticket (due, shift), sleeps, and calls again with it: only then the units are counted. Live
+-- work goes ahead of the line, within a share of the limit; this adds to `shift`, which puts off all who wait.
+-- Time is Redis's own: hosts' clocks play no part.
 --
--- KEYS[1] budget:gcra1:<exchange>:<budget>:<egress>, a hash
--- ARGV    cost, limit, period_ms, burst, live burst, is live (0 or 1), longest wait in ms
--- Result  {1, wait_ms, slot_ms}  granted: send in wait_ms, counted at slot_ms
---         {0, wait_ms, 0}        not granted, nothing taken: free or open again in wait_ms
-local cost, limit, period = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local burst, live_burst, is_live, longest = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
+-- KEYS    for each address a hash (tat, shift, live_tat, live_due, closed_until, window, used, used_before, ...) and a
+--         list (times of the units sent, newest first; only for budgets whose windows are not aligned)
+-- ARGV    cost, limit, period_ms, jitter_ms, is aligned, is live (0 or 1), longest wait in ms; of a ticket: due, shift
+-- Result  {1, n, at_ms}               granted at the n-th address, counted at at_ms
+--         {2, n, wait_ms, due, shift} in line there: come back with this ticket in wait_ms
+--         {0, n, wait_ms}             not granted, nothing taken: it would be due in wait_ms
+local cost, limit, period, jitter = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local is_aligned, is_live, longest = ARGV[5] == '1', ARGV[6] == '1', tonumber(ARGV[7])
+local span = period + jitter * (is_aligned and 2 or 1)
+local unit = span / limit
+local CATCH_UP, LIVE_SHARE, KEPT_MS = math.min(span / 10, 5000), 1 / 4, 3600000
+local AHEAD = 'ahead' -- the shift of those whom nothing puts off
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
-local state = redis.call('HMGET', KEYS[1], 'tat', 'live_tat', 'closed_until', 'window', 'used', 'used_before')
-local tat = math.max(tonumber(state[1]) or now, now)
-local live_tat = math.max(tonumber(state[2]) or now, now)
-local closed = tonumber(state[3]) or 0
-local per_unit = period / (limit - burst - live_burst)
 
-local wait
-if is_live then
-    -- the live lane is a tenth of the refill and its own burst; beyond it live work queues like all other
-    local lane_unit = per_unit * 10
-    local lane_wait = live_tat + cost * lane_unit - live_burst * lane_unit - now
-    if lane_wait <= 0 then
-        wait = 0
-        live_tat = live_tat + cost * lane_unit
+local function used_in(state, window)
+    if window == state.window then
+        return state.used
+    end
+    return window == state.window - 1 and state.used_before or 0
+end
+
+-- Read a budget; `open` is when its window has room for the cost.
+local function read(n)
+    local hash, list = KEYS[2 * n - 1], KEYS[2 * n]
+    local found = redis.call('HMGET', hash, 'tat', 'shift', 'live_tat', 'live_due', 'closed_until', 'window', 'used',
+        'used_before')
+    local state = {n = n, hash = hash, list = list, tat = tonumber(found[1]) or 0, shift = tonumber(found[2]) or 0,
+        live_tat = tonumber(found[3]) or 0, live_due = tonumber(found[4]) or 0, open = tonumber(found[5]) or 0,
+        window = tonumber(found[6]) or 0, used = tonumber(found[7]) or 0, used_before = tonumber(found[8]) or 0}
+    if is_aligned then
+        for _, near in ipairs({now - jitter, now + jitter}) do
+            local window = math.floor(near / period)
+            if used_in(state, window) + cost > limit then
+                state.open = math.max(state.open, (window + 1) * period + jitter)
+            end
+        end
+    else
+        local leaving = redis.call('LINDEX', list, limit - cost)
+        if leaving then
+            state.open = math.max(state.open, tonumber(leaving) + span)
+        end
+    end
+    return state
+end
+
+-- Units that are sent now count for the window at hand, and near its edge for the one beyond it, too.
+local function count(state)
+    if is_aligned then
+        local before, after = math.floor((now - jitter) / period), math.floor((now + jitter) / period)
+        local used, used_before = used_in(state, after), used_in(state, after - 1)
+        state.window, state.used = after, used + cost
+        state.used_before = before < after and used_before + cost or used_before
+    else
+        for _ = 1, cost do
+            redis.call('LPUSH', state.list, string.format('%.0f', math.ceil(now)))
+        end
+        redis.call('LTRIM', state.list, 0, limit - 1)
+        redis.call('PEXPIRE', state.list, span + KEPT_MS)
     end
 end
-if not wait then
-    wait = math.max(0, tat + cost * per_unit - burst * per_unit - now)
-end
-wait = math.ceil(math.max(wait, closed - now))
-if wait > longest then
-    return {0, wait, 0}
+
+local function write(state)
+    redis.call('HSET', state.hash, 'tat', string.format('%.3f', state.tat), 'shift', string.format('%.3f', state.shift),
+        'live_tat', string.format('%.3f', state.live_tat), 'live_due', string.format('%.3f', state.live_due),
+        'limit', limit, 'period_ms', period)
+    if is_aligned then
+        redis.call('HSET', state.hash, 'window', state.window, 'used', state.used, 'used_before', state.used_before)
+    end
+    if redis.call('PTTL', state.hash) < KEPT_MS then
+        redis.call('PEXPIRE', state.hash, span + KEPT_MS)
+    end
 end
 
-local slot = now + wait
-local window = math.floor(slot / period)
-local newest, used, before = tonumber(state[4]) or window, tonumber(state[5]) or 0, tonumber(state[6]) or 0
-if window > newest then
-    before = (window == newest + 1) and used or 0
-    newest, used = window, cost
-elseif window == newest then
-    used = used + cost
-else
-    before = before + cost
+-- Grant what is due, or give a ticket.
+local function serve(state, due, is_ahead)
+    if due - now > longest then
+        return {0, state.n, math.ceil(due - now)}
+    end
+    if is_ahead then
+        state.live_due = math.max(state.live_due, due > now and due + cost * unit or 0)
+    end
+    if due <= now then
+        count(state)
+        write(state)
+        return {1, state.n, math.floor(now)}
+    end
+    write(state)
+    return {2, state.n, math.ceil(due - now), string.format('%.3f', due),
+        is_ahead and AHEAD or string.format('%.3f', state.shift)}
 end
-redis.call('HSET', KEYS[1], 'tat', string.format('%.3f', tat + cost * per_unit),
-    'live_tat', string.format('%.3f', live_tat), 'window', newest, 'used', used, 'used_before', before,
-    'limit', limit, 'period_ms', period)
-redis.call('PEXPIRE', KEYS[1], math.max(period * 4, closed - now + period, 3600000))
-return {1, wait, math.floor(slot)}
+
+if ARGV[8] then
+    local state, due = read(1), tonumber(ARGV[8])
+    if ARGV[9] == AHEAD then
+        return serve(state, math.max(due, state.open), true)
+    end
+    due = due + state.shift - tonumber(ARGV[9])
+    local open = math.max(state.open, state.live_due)
+    if due <= now and open > now then
+        -- whoever stands behind is put off as well, so nobody overtakes
+        state.shift, state.tat, due = state.shift + open - now, state.tat + open - now, open
+    end
+    return serve(state, due, false)
+end
+
+local best, best_due, best_is_ahead
+for n = 1, #KEYS / 2 do
+    local state = read(n)
+    state.tat = math.max(state.tat, now - CATCH_UP)
+    state.live_tat = math.max(state.live_tat, now - span * LIVE_SHARE)
+    local is_ahead = is_live and state.live_tat <= now
+    local open = math.max(state.open, state.live_due)
+    if not is_ahead and open > math.max(now, state.tat) then
+        state.tat = open
+    end
+    local due = math.max(now, open, is_ahead and 0 or state.tat)
+    if not best or due < best_due then
+        best, best_due, best_is_ahead = state, due, is_ahead
+    end
+end
+best.tat = best.tat + cost * unit
+if best_is_ahead then
+    best.live_tat = best.live_tat + cost * unit / LIVE_SHARE
+    best.shift = best.shift + cost * unit
+end
+return serve(best, best_due, best_is_ahead)

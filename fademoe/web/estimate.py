@@ -55,7 +55,6 @@ def _minutes(exchange: Exchange, feed: RestFeed, rows: list[int], workers: int) 
         for count in rows
     )
     requests = sum(-(-count // feed.page_rows) for count in rows)
-    # Two bursts are kept back: one for live work, one for what is sent at once (fademoe/limits/take.lua).
-    by_budget_ms = cost * budget.period_ms / max(1, budget.limit - 2 * budget.burst)
+    by_budget_ms = cost * budget.span_ms / budget.limit
     by_workers_ms = requests * REQUEST_MS / max(1, workers)
     return max(by_budget_ms, by_workers_ms) / MINUTE_MS

@@ -21,7 +21,7 @@ SHARED_QUEUES = ("live", "upkeep")
 # rq: a worker at work sends heartbeats every 30 s, an idle one every 405 s; its key expires 60 s after it is due.
 BUSY_STALE_S = 90
 IDLE_STALE_S = 480
-BUDGET_KEYS = "budget:gcra1:*"
+BUDGET_KEYS = "budget:line1:*"  # hashes, each beside a list sent:line1:* (fademoe/limits/take.lua)
 BUDGET_SCAN = 1_000
 
 
@@ -60,8 +60,8 @@ class WorkerState:
 class Budget:
     """One rate limit of an exchange for one egress address.
 
-    `used` is our own count of the current period, `server_used` the exchange's; `closed_until_ms` lies in the future
-    while nobody may ask.
+    `used` is our own count of the running window of the clock, or of the last `period_ms` where the exchange counts so;
+    `server_used` is the exchange's. `closed_until_ms` lies in the future while nobody may ask.
     """
 
     exchange: str
@@ -73,7 +73,7 @@ class Budget:
     server_used: int | None
     closed_until_ms: int | None
     closed_why: str | None
-    waits_ms: int  # until a request of the usual kind may be sent: how full it is, as time
+    waits_ms: int  # until all who stand in line have sent: how full it is, as time
 
 
 class _SeenWorker(Worker):
@@ -119,9 +119,11 @@ def budgets(connection: redis.Redis) -> list[Budget]:
         with connection.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.hgetall(key)
-            hashes = pipeline.execute()
+                pipeline.lrange(key.replace(b"budget:", b"sent:", 1), 0, -1)
+            found = pipeline.execute()
     now = now_ms()
-    return [_budget(key.decode(), values, now) for key, values in zip(keys, hashes, strict=True)]
+    read = zip(keys, found[::2], found[1::2], strict=True)
+    return [_budget(key.decode(), values, sent, now) for key, values, sent in read]
 
 
 def as_dict(state: QueueState | WorkerState | Budget) -> dict[str, object]:
@@ -171,12 +173,11 @@ def _worker_state(worker: Worker) -> WorkerState:
     )
 
 
-def _budget(key: str, values: dict[bytes, bytes], now: int) -> Budget:
-    """Read one hash; a count of a period that is over counts as nothing used."""
+def _budget(key: str, values: dict[bytes, bytes], sent: list[bytes], now: int) -> Budget:
+    """Read one hash and its list; a count of a period that is over counts as nothing used."""
     exchange, name, egress = (*key.split(":", 4)[2:], "", "", "")[:3]
     period_ms = _whole(values.get(b"period_ms"))
     window = None if period_ms is None else now // period_ms
-    is_current = _whole(values.get(b"window")) in (None, window)
     is_servers = _whole(values.get(b"server_window")) in (None, window)
     closed_until_ms = _whole(values.get(b"closed_until"))
     is_closed = closed_until_ms is not None and closed_until_ms > now
@@ -186,12 +187,20 @@ def _budget(key: str, values: dict[bytes, bytes], now: int) -> Budget:
         egress=egress,
         limit=_whole(values.get(b"limit")),
         period_ms=period_ms,
-        used=(_whole(values.get(b"used")) or 0) if is_current else 0,
+        used=_used(values, window) if b"window" in values else sum(int(at_ms) > now - (period_ms or 0) for at_ms in sent),
         server_used=_whole(values.get(b"server_used")) if is_servers else None,
         closed_until_ms=closed_until_ms if is_closed else None,
         closed_why=values.get(b"closed_why", b"").decode(errors="replace") if is_closed else None,
         waits_ms=max(0, (_whole(values.get(b"tat")) or now) - now),
     )
+
+
+def _used(values: dict[bytes, bytes], window: int | None) -> int:
+    """Return the count of an aligned window; shortly before the next one begins, that one is the newest."""
+    newest = _whole(values.get(b"window"))
+    if newest is None or window is None or not newest - 1 <= window <= newest:
+        return 0
+    return _whole(values.get(b"used" if window == newest else b"used_before")) or 0
 
 
 def _whole(value: bytes | None) -> int | None:

@@ -1,136 +1,226 @@
-"""The shared buckets, on a real Redis."""
+"""The shared budgets, on a real Redis."""
 
 import multiprocessing
+import random
+import threading
 import time
 from dataclasses import replace
 
 import pytest
 from redis import Redis
 
-from fademoe.errors import RetryLater
+from fademoe.errors import BudgetSpent, RetryLater
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Budget
-from fademoe.limits.budgets import Budgets
-from fademoe.stop import StopSignal
+from fademoe.feeds.spec import Budget, Exchange
+from fademoe.limits.budgets import ALGORITHM, Budgets
+from fademoe.stop import Stopped, StopSignal
 
-BINANCE = registry.exchanges()["binance"]
-SMALL = replace(
-    BINANCE,
-    rest_feeds=(),
-    poll_feeds=(),
-    budgets=(Budget(name="weight", limit=60, period_ms=1000, burst=6, used_header="X"),),
+SPAWN = multiprocessing.get_context("spawn")
+MADE_UP = replace(next(iter(registry.exchanges().values())), rest_feeds=(), poll_feeds=())
+SLIDING = replace(MADE_UP, budgets=(Budget(name="weight", limit=60, period_ms=1000, jitter_ms=20),))
+SLOW = replace(MADE_UP, budgets=(Budget(name="weight", limit=10, period_ms=10_000, jitter_ms=0),))
+ALIGNED = replace(
+    MADE_UP, budgets=(Budget(name="weight", limit=60, period_ms=1000, jitter_ms=100, aligned=True, used_header="X"),)
 )
+MINUTE = replace(
+    MADE_UP, budgets=(Budget(name="weight", limit=600, period_ms=60_000, jitter_ms=0, aligned=True, used_header="X"),)
+)
+KINDS = {"sliding": SLIDING, "aligned": ALIGNED}  # a process is told the name
 
 
 def budgets(url: str, *egress: str) -> Budgets:
     return Budgets(Redis.from_url(url), egress or ("here",), StopSignal())
 
 
-def spend(url: str, seconds: float, live: bool, found) -> None:
-    """Take two units again and again; report when each was granted."""
-    mine = budgets(url)
+def spend(url: str, kind: str, seconds: float, live: bool, found) -> None:
+    """Take one to five units again and again, at times with a pause; report (when, cost) of each grant."""
+    mine, dice = budgets(url), random.Random()
     until = time.monotonic() + seconds
-    times = []
+    grants = []
     while time.monotonic() < until:
-        grant = mine.take(SMALL, "weight", 2, live=live, max_wait_s=5)
-        times.append(grant.slot_ms)
-    found.put(times)
+        cost = dice.randint(1, 5)
+        grants.append((mine.take(KINDS[kind], "weight", cost, live=live, max_wait_s=10).at_ms, cost))
+        if dice.random() < 0.02:
+            time.sleep(0.3)
+    found.put(grants)
 
 
-def test_processes_together_never_pass_the_limit_and_use_most_of_it(redis_url):
-    context = multiprocessing.get_context("spawn")
-    found = context.Queue()
-    spenders = [context.Process(target=spend, args=(redis_url, 4.0, n == 0, found)) for n in range(4)]
+def spend_together(url: str, kind: str, seconds: float, lanes: list[bool]) -> list[list[tuple[int, int]]]:
+    """Let a process for each lane (live or not) spend; return the grants of each, the live ones first."""
+    found = {live: SPAWN.Queue() for live in (True, False)}
+    spenders = [SPAWN.Process(target=spend, args=(url, kind, seconds, live, found[live])) for live in lanes]
     for spender in spenders:
         spender.start()
-    times = sorted(ts for _ in spenders for ts in found.get(timeout=30))
+    grants = [found[live].get(timeout=seconds + 30) for live in sorted(lanes, reverse=True)]
     for spender in spenders:
         spender.join(10)
-    most = max(sum(2 for other in times if ts <= other < ts + 1000) for ts in times)
-    assert most <= 60
-    span_s = (times[-1] - times[0]) / 1000
-    assert len(times) * 2 / span_s > 0.75 * 60
+    return grants
+
+
+def fill(url: str, exchange: Exchange) -> None:
+    """Take what can be had at once, and one unit more than that: whoever comes next stands in line."""
+    mine = budgets(url)
+    with pytest.raises(BudgetSpent):
+        for _ in range(1000):
+            mine.take(exchange, "weight", 1, live=False, max_wait_s=0)
+
+
+@pytest.mark.parametrize("lanes", ([False] * 6, [True, True, False, False, False, False]), ids=("backfill", "with live"))
+def test_in_no_window_is_more_than_the_limit_sent(redis_url, lanes):
+    grants = sorted(grant for each in spend_together(redis_url, "sliding", 5.0, lanes) for grant in each)
+    budget = SLIDING.budget("weight")
+    for first, _ in grants:
+        within = sum(cost for at_ms, cost in grants if first <= at_ms < first + budget.span_ms)
+        assert within <= budget.limit
+    assert grants[-1][0] - grants[0][0] > 3 * budget.period_ms
+
+
+@pytest.mark.parametrize("lanes", ([False] * 6, [True, True, False, False, False, False]), ids=("backfill", "with live"))
+def test_in_no_aligned_window_is_more_than_the_limit_even_when_requests_cross_its_edges(redis_url, lanes):
+    grants = [grant for each in spend_together(redis_url, "aligned", 5.0, lanes) for grant in each]
+    budget = ALIGNED.budget("weight")
+    windows = {at_ms // budget.period_ms for at_ms, _ in grants}
+    for window in windows:
+        start_ms = window * budget.period_ms - budget.jitter_ms
+        # 1 ms: the times of the grants are rounded down
+        assert sum(cost for at_ms, cost in grants if start_ms <= at_ms < start_ms + budget.span_ms - 1) <= budget.limit
+    assert len(windows) > 3
+
+
+def test_live_work_has_its_share_while_backfill_takes_all_it_gets(redis_url):
+    live, *others = spend_together(redis_url, "sliding", 5.0, [True, *[False] * 8])
+    units = [sum(cost for _, cost in grants) for grants in (live, *others)]
+    # one of nine, and it asks for no more than one page at a time
+    assert units[0] > 1.5 * sum(units) / len(units)
+
+
+def test_first_come_first_served(redis_url):
+    fill(redis_url, SLIDING)
+    grants = {}
+
+    def wait_in_line(number: int) -> None:
+        grants[number] = budgets(redis_url).take(SLIDING, "weight", 3, live=False, max_wait_s=10).at_ms
+
+    line = [threading.Thread(target=wait_in_line, args=(number,)) for number in range(30)]
+    for waiting in line:
+        waiting.start()
+        time.sleep(0.05)
+    for waiting in line:
+        waiting.join(20)
+    order = sorted(grants, key=lambda number: grants[number])
+    # a thread may sleep too long for its turn, and is served when it comes
+    assert all(abs(order.index(number) - number) <= 2 for number in range(30))
 
 
 def test_a_wait_longer_than_allowed_takes_nothing(redis_url):
     mine = budgets(redis_url)
-    for _ in range(3):
-        mine.take(SMALL, "weight", 2, live=False, max_wait_s=0)
+    mine.take(SLOW, "weight", 5, live=False, max_wait_s=0)
     for _ in range(50):
-        with pytest.raises(RetryLater) as raised:
-            mine.take(SMALL, "weight", 6, live=False, max_wait_s=0)
-        assert 0 < raised.value.retry_after_s < 0.5
-    time.sleep(0.2)
-    mine.take(SMALL, "weight", 6, live=False, max_wait_s=0)
+        with pytest.raises(BudgetSpent) as raised:
+            mine.take(SLOW, "weight", 5, live=False, max_wait_s=0.1)
+        assert 0 < raised.value.retry_after_s <= 5
+    mine.take(SLOW, "weight", 5, live=False, max_wait_s=5)
 
 
-def test_live_work_goes_before_what_waits(redis_url):
-    mine = budgets(redis_url)
-    with pytest.raises(RetryLater):
-        for _ in range(20):
-            mine.take(SMALL, "weight", 2, live=False, max_wait_s=0)
-    mine.take(SMALL, "weight", 2, live=True, max_wait_s=0)
+def test_who_leaves_the_line_has_used_nothing(redis_url):
+    budgets(redis_url).take(SLOW, "weight", 5, live=False, max_wait_s=0)
+    stop = StopSignal()
+    leaving = Budgets(Redis.from_url(redis_url), ["here"], stop)
+    threading.Timer(0.2, stop._event.set).start()
+    sent = Redis.from_url(redis_url).llen(f"sent:{ALGORITHM}:{MADE_UP.name}:weight:here")
+    with pytest.raises(Stopped):
+        leaving.take(SLOW, "weight", 5, live=False, max_wait_s=20)
+    assert Redis.from_url(redis_url).llen(f"sent:{ALGORITHM}:{MADE_UP.name}:weight:here") == sent
+
+
+def test_live_work_goes_ahead_of_the_line(redis_url):
+    budgets(redis_url).take(SLOW, "weight", 2, live=False, max_wait_s=0)
+    begin_s = time.monotonic()
+    waiting = threading.Thread(
+        target=lambda: budgets(redis_url).take(SLOW, "weight", 1, live=False, max_wait_s=20), daemon=True
+    )
+    waiting.start()
+    budgets(redis_url).take(SLOW, "weight", 1, live=True, max_wait_s=0)
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    waiting.join(20)
+    assert time.monotonic() - begin_s > 1.0  # its own turn and that of the live request
 
 
 def test_a_closed_budget_is_closed_for_everyone_behind_the_egress(redis_url):
-    budgets(redis_url).close(SMALL, ("weight",), "here", 30, "429")
-    budgets(redis_url).close(SMALL, ("weight",), "here", 1, "a shorter pause does not end a longer one")
-    with pytest.raises(RetryLater) as raised:
-        budgets(redis_url).take(SMALL, "weight", 1, live=True, max_wait_s=5)
-    assert 25 < raised.value.retry_after_s <= 30
-    budgets(redis_url, "elsewhere").take(SMALL, "weight", 1, live=False, max_wait_s=0)
+    budgets(redis_url).close(SLIDING, ("weight",), "here", 30, "429")
+    budgets(redis_url).close(SLIDING, ("weight",), "here", 1, "a shorter pause does not end a longer one")
+    for live in (True, False):
+        with pytest.raises(BudgetSpent) as raised:
+            budgets(redis_url).take(SLIDING, "weight", 1, live=live, max_wait_s=5)
+        assert 25 < raised.value.retry_after_s <= 30
+    budgets(redis_url, "elsewhere").take(SLIDING, "weight", 1, live=False, max_wait_s=0)
 
 
-def test_a_budget_that_closes_while_one_waits_is_not_used(redis_url):
+@pytest.mark.parametrize("live", (False, True))
+def test_a_budget_that_closes_while_one_waits_is_not_used(redis_url, live):
     mine = budgets(redis_url)
-    for _ in range(3):
-        mine.take(SMALL, "weight", 2, live=False, max_wait_s=0)
-    waiter = budgets(redis_url)
-    closer = multiprocessing.get_context("spawn").Process(target=close_soon, args=(redis_url,))
-    closer.start()
-    with pytest.raises(RetryLater):
-        for _ in range(200):
-            waiter.take(SMALL, "weight", 6, live=False, max_wait_s=5)
-    closer.join(10)
+    mine.take(SLOW, "weight", 10, live=False, max_wait_s=0)  # the window is full for ten seconds
+    closing = threading.Timer(0.3, lambda: budgets(redis_url).close(SLOW, ("weight",), "here", 60, "banned"))
+    closing.start()
+    with pytest.raises(BudgetSpent) as raised:
+        mine.take(SLOW, "weight", 1, live=live, max_wait_s=20)
+    assert raised.value.retry_after_s > 30
+    closing.join()
 
 
-def close_soon(url: str) -> None:
-    time.sleep(0.5)
-    budgets(url).close(SMALL, ("weight",), "here", 60, "banned")
+def test_after_a_closure_all_are_served_one_after_the_other(redis_url):
+    budgets(redis_url).close(SLIDING, ("weight",), "here", 1, "429")
+    grants = []
+    line = [
+        threading.Thread(
+            target=lambda: grants.append(budgets(redis_url).take(SLIDING, "weight", 5, live=False, max_wait_s=9).at_ms)
+        )
+        for _ in range(6)
+    ]
+    for waiting in line:
+        waiting.start()
+    for waiting in line:
+        waiting.join(20)
+    apart = [later - earlier for earlier, later in zip(sorted(grants), sorted(grants)[1:], strict=False)]
+    assert min(apart) > 50  # 5 units are 85 ms
 
 
 def test_the_exchanges_own_count_is_taken_over(redis_url):
-    aligned = replace(SMALL, budgets=(Budget(name="weight", limit=600, period_ms=60_000, burst=20, used_header="X"),))
     mine = budgets(redis_url)
-    if mine.until_turn_s(aligned.budget("weight")) < 2:
-        time.sleep(2.1)
-    grant = mine.take(aligned, "weight", 2, live=False, max_wait_s=0)
+    while not 6 < mine.until_turn_s(MINUTE.budget("weight")) < 54:  # near the turn it may be the count of either
+        time.sleep(0.5)
+    grant = mine.take(MINUTE, "weight", 2, live=False, max_wait_s=0)
     mine.correct(grant, 302)
-    with pytest.raises(RetryLater) as raised:
-        mine.take(aligned, "weight", 2, live=False, max_wait_s=1)
-    assert raised.value.retry_after_s > 20
+    with pytest.raises(BudgetSpent) as raised:
+        mine.take(MINUTE, "weight", 2, live=False, max_wait_s=1)
+    assert raised.value.retry_after_s > 20  # 300 units of 600 a minute take half of one, less what can be caught up
     mine.correct(grant, 302)
-    with pytest.raises(RetryLater) as again:
-        mine.take(aligned, "weight", 2, live=False, max_wait_s=1)
+    with pytest.raises(BudgetSpent) as again:
+        mine.take(MINUTE, "weight", 2, live=False, max_wait_s=1)
     assert again.value.retry_after_s <= raised.value.retry_after_s
 
 
 def test_without_redis_nothing_is_sent():
     away = Budgets(Redis.from_url("unix:///nowhere/redis.sock"), ["here"], StopSignal())
     with pytest.raises(RetryLater, match="Redis is away"):
-        away.take(SMALL, "weight", 1, live=False, max_wait_s=0)
+        away.take(SLIDING, "weight", 1, live=False, max_wait_s=0)
 
 
-def test_a_cost_above_the_burst_is_a_mistake_of_the_table(redis_url):
-    with pytest.raises(ValueError, match="burst"):
-        budgets(redis_url).take(SMALL, "weight", 7, live=False, max_wait_s=0)
+def test_a_cost_above_the_limit_is_a_mistake_of_the_table(redis_url):
+    with pytest.raises(ValueError, match="limit"):
+        budgets(redis_url).take(SLIDING, "weight", 61, live=False, max_wait_s=0)
 
 
 def test_two_addresses_have_a_budget_each(redis_url):
     both = budgets(redis_url, "one", "two")
-    granted = [both.take(SMALL, "weight", 6, live=False, max_wait_s=0).egress for _ in range(2)]
+    granted = [both.take(SLOW, "weight", 10, live=False, max_wait_s=0).egress for _ in range(2)]
     assert sorted(granted) == ["one", "two"]
-    with pytest.raises(RetryLater):
-        both.take(SMALL, "weight", 6, live=False, max_wait_s=0)
-    waited = both.take(SMALL, "weight", 2, live=False, max_wait_s=1)
-    assert waited.egress in ("one", "two")
+    with pytest.raises(BudgetSpent):
+        both.take(SLOW, "weight", 1, live=False, max_wait_s=0)
+
+
+def test_a_wait_goes_to_the_address_where_it_is_shortest(redis_url):
+    both = budgets(redis_url, "one", "two")
+    both.close(SLOW, ("weight",), "one", 60, "429")
+    assert {both.take(SLOW, "weight", 1, live=False, max_wait_s=2).egress for _ in range(4)} == {"two"}

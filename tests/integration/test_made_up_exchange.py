@@ -23,7 +23,7 @@ from fademoe.metrics import Premium
 
 EXCHANGE = spec.Exchange(
     name="acme", title="Acme", codes=("acm",), rest_url="https://api.acme.test", stream_url="wss://ws.acme.test",
-    budgets=(spec.Budget(name="ip", limit=1000, period_ms=1000, burst=50),),
+    budgets=(spec.Budget(name="ip", limit=1000, period_ms=1000, jitter_ms=20),),
     judge=lambda answer: None if answer.status == 200 else spec.Refusal(error=RetryLater, message="away"),
     clock=spec.ClockFeed(path="/time", budget="ip", cost=1, parse=lambda body: parse.to_ms(body["now"])),
     instruments=spec.InstrumentsFeed(

@@ -25,12 +25,12 @@ def test_addresses_are_scheme_and_host(exchange):
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: exchange.name)
-def test_every_cost_fits_the_burst_of_its_budget(exchange):
+def test_every_cost_fits_its_budget(exchange):
     for feed in exchange.rest_feeds:
-        assert feed.cost(feed.page_rows) <= exchange.budget(feed.budget).burst
+        assert feed.cost(feed.page_rows) <= exchange.budget(feed.budget).limit
     if exchange.clock:
-        assert exchange.clock.cost <= exchange.budget(exchange.clock.budget).burst
-    assert exchange.instruments.cost <= exchange.budget(exchange.instruments.budget).burst
+        assert exchange.clock.cost <= exchange.budget(exchange.clock.budget).limit
+    assert exchange.instruments.cost <= exchange.budget(exchange.instruments.budget).limit
 
 
 @pytest.mark.parametrize(("exchange", "feed"), FEEDS)

@@ -1,0 +1,123 @@
+"""What the benchmarks measure on: FadeMoe's own programs in a home of their own, and the simulator beside them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from fademoe.commands.edge import load_settings
+from fademoe.commands.ready import ready
+from fademoe.context import Context
+from fademoe.feeds import registry
+from fademoe.settings import PREFIX
+
+STOP_S = 70.0
+
+
+class Stage:
+    """A home with PostgreSQL, Valkey and, when asked for, a simulator; programs run with `environ`."""
+
+    def __init__(self, home: Path) -> None:
+        """Begin without a program."""
+        self.home = home
+        self.logs = Path(f"{home}-logs")
+        self.environ = {"FADEMOE_HOME": str(home)}
+        self.simulator_url = ""
+        self._programs: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *command: str, **environ: str) -> "subprocess.Popen[bytes]":
+        """Start `fademoe COMMAND` beside the others; its output goes to `logs`."""
+        base = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        number = len(self._programs)
+        with (self.logs / f"{number:02}-{command[0]}.log").open("wb") as log:
+            program = subprocess.Popen(
+                [sys.executable, "-m", "fademoe", *command],
+                env={**base, **self.environ, **environ},
+                stdout=log,
+                stderr=log,
+            )
+        self._programs.append(program)
+        return program
+
+    def stop(self, *programs: "subprocess.Popen[bytes]") -> None:
+        """End programs with SIGTERM, all at once, and wait for them."""
+        for program in programs:
+            program.send_signal(signal.SIGTERM)
+        for program in programs:
+            program.wait(STOP_S)
+            self._programs.remove(program)
+
+    def start_simulator(self, *options: str) -> None:
+        """Start the simulator and let every exchange's addresses point to it."""
+        port = _free_port()
+        self.simulator_url = f"http://127.0.0.1:{port}"
+        self.start("simulator", "--port", str(port), *options)
+        until(lambda: self.ask("/sim/health"), 30)
+        for name, exchange in registry.exchanges().items():
+            self.environ[f"{PREFIX}{name.upper()}_REST_URL"] = self.simulator_url
+            self.environ[f"{PREFIX}{name.upper()}_WS_URL"] = self.simulator_url.replace("http", "ws")
+            if exchange.needs_key:
+                self.environ[f"{PREFIX}{name.upper()}_KEY"] = "bench"
+
+    def ask(self, path: str, **params: object) -> object:
+        """Return an answer of the simulator's control plane, None while it does not answer."""
+        try:
+            return requests.get(self.simulator_url + path, params=params, timeout=120).json()  # type: ignore[arg-type]
+        except requests.ConnectionError:
+            return None
+
+    def context(self, environ: Mapping[str, str] | None = None) -> Context:
+        """Return a context over the servers, the schema up to date."""
+        return ready(load_settings({**self.environ, **(environ or {})}))
+
+    def close(self) -> None:
+        """End everything, the servers last."""
+        for program in reversed(self._programs):
+            program.send_signal(signal.SIGTERM if self._programs.index(program) else signal.SIGINT)
+            program.wait(STOP_S)
+        self._programs.clear()
+
+
+@contextmanager
+def stage(*simulator: str, with_simulator: bool = True) -> Iterator[Stage]:
+    """Yield a stage with fresh servers and, unless told otherwise, a simulator with these options."""
+    home = Path(tempfile.mkdtemp(prefix="fademoe-bench-"))
+    built = Stage(home)
+    built.logs.mkdir()
+    try:
+        built.start("postgres")
+        built.start("redis")
+        built.context().close()
+        if with_simulator:
+            built.start_simulator(*simulator)
+        yield built
+    finally:
+        built.close()
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(built.logs, ignore_errors=True)
+
+
+def until(probe: Callable[[], object], seconds: float, every_s: float = 0.1) -> object:
+    """Return what `probe` gives as soon as it is true; raise TimeoutError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = probe()
+        if value:
+            return value
+        time.sleep(every_s)
+    raise TimeoutError(f"still not so after {seconds:.0f} s")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
