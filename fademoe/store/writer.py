@@ -1,7 +1,8 @@
 """Writes rows and the coverage they prove, in one transaction."""
 
-from collections.abc import Iterable, Sequence
-from io import StringIO
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from psycopg2 import errors, sql
@@ -15,6 +16,8 @@ from fademoe.store.partitions import Partitions
 from fademoe.store.pool import Database
 
 KEY_COLUMNS = ("ts", "symbol", "source", "interval")
+LONG = 50  # rows of one series in a batch: from so many on, a look at what is stored is cheaper than a COPY that fails
+CHUNK_ROWS = 500  # written as text at once, while PostgreSQL still takes in the ones before
 
 
 class Batch(NamedTuple):
@@ -44,29 +47,30 @@ class Writer:
         new = 0
         with self._database.transaction() as cursor:
             for batch in batches:
-                if batch.rows:
-                    new += _insert(cursor, batch)
+                new += _insert(cursor, batch)
             if answers:
                 coverage.record(cursor, answers)
         return new
 
 
 def _insert(cursor: Cursor, batch: Batch) -> int:
-    """COPY straight into perp_data; where a row exists already, COPY aside and insert what is new."""
+    """COPY what is not stored yet straight into perp_data; where a row exists all the same, insert from aside."""
+    groups = list(_unknown(cursor, batch.rows))
+    if not groups:
+        return 0
     metric = METRICS[batch.metric]
     names = sql.SQL(", ").join(map(sql.Identifier, (*KEY_COLUMNS, *(column.name for column in metric.columns))))
-    text = copy_text(batch)
     cursor.execute("SAVEPOINT fresh")
     try:
-        cursor.copy_expert(sql.SQL("COPY perp_data ({}) FROM STDIN").format(names), StringIO(text))
+        _copy(cursor, "perp_data", names, CopyText(groups, batch.interval))
     except errors.UniqueViolation:
         cursor.execute("ROLLBACK TO SAVEPOINT fresh")
     else:
         cursor.execute("RELEASE SAVEPOINT fresh")
-        return len(batch.rows)
+        return sum(len(rows) for _, rows in groups)
     cursor.execute("CREATE TEMP TABLE IF NOT EXISTS perp_incoming (LIKE perp_data) ON COMMIT DROP")
     cursor.execute("TRUNCATE perp_incoming")
-    cursor.copy_expert(sql.SQL("COPY perp_incoming ({}) FROM STDIN").format(names), StringIO(text))
+    _copy(cursor, "perp_incoming", names, CopyText(groups, batch.interval))
     cursor.execute(
         sql.SQL(
             "INSERT INTO perp_data ({names}) SELECT {names} FROM perp_incoming ORDER BY source, symbol, ts"
@@ -76,12 +80,60 @@ def _insert(cursor: Cursor, batch: Batch) -> int:
     return int(cursor.rowcount)
 
 
-def copy_text(batch: Batch) -> str:
-    """Write rows in PostgreSQL's COPY text format, columns as in KEY_COLUMNS and the metric; None becomes \\N."""
-    return "".join(_lines(batch))
+def _unknown(cursor: Cursor, rows: Sequence[tuple[Series, Row]]) -> Iterator[tuple[Series, list[Row]]]:
+    """Yield the rows by series, without those that a look finds stored: they are recognised, not written again.
+
+    Short series are not looked at: they come from streams and are new, mostly.
+    """
+    for series, group in groupby(rows, itemgetter(0)):
+        found = [row for _, row in group]
+        if len(found) >= LONG:
+            found = _unstored(cursor, series, found)
+        if found:
+            yield series, found
 
 
-def _lines(batch: Batch) -> Iterable[str]:
-    for (source, symbol), row in batch.rows:
-        values = "\t".join(["\\N" if value is None else str(value) for value in row[1:]])
-        yield f"{row[0]}\t{symbol}\t{source}\t{batch.interval}\t{values}\n"
+def _unstored(cursor: Cursor, series: Series, rows: list[Row]) -> list[Row]:
+    """Return the rows of a series at whose times none is stored; the look reads nothing but the primary key."""
+    times = [row.ts for row in rows]
+    cursor.execute(
+        "SELECT array_agg(ts) FROM (SELECT ts FROM perp_data"
+        " WHERE source = %s AND symbol = %s AND ts BETWEEN %s AND %s ORDER BY ts) AS there",
+        (*series, min(times), max(times)),
+    )
+    (stored,) = cursor.fetchone() or (None,)
+    if stored is None:
+        return rows
+    if stored == times:
+        return []
+    known = set(stored)
+    return [row for row in rows if row.ts not in known]
+
+
+def _copy(cursor: Cursor, table: str, names: sql.Composable, text: "CopyText") -> None:
+    # None is what Python writes for no value
+    statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (NULL 'None')").format(sql.Identifier(table), names)
+    cursor.copy_expert(statement, text)
+
+
+class CopyText:
+    """Rows of one metric in PostgreSQL's COPY text format, columns as in KEY_COLUMNS and the metric.
+
+    A file to read from: the text is made piece by piece, so PostgreSQL works on one piece while the next is written.
+    """
+
+    def __init__(self, groups: Iterable[tuple[Series, Sequence[Row]]], interval: str) -> None:
+        """Begin before the first of `groups`."""
+        self._pieces = _pieces(groups, interval)
+
+    def read(self, size: int = -1) -> str:
+        """Return the next piece, of any size; '' at the end."""
+        return next(self._pieces, "")
+
+
+def _pieces(groups: Iterable[tuple[Series, Sequence[Row]]], interval: str) -> Iterator[str]:
+    for (source, symbol), rows in groups:
+        key = f"{symbol}\t{source}\t{interval}".replace("%", "%%")
+        line = "\t".join(["%s", key, *["%s"] * (len(rows[0]) - 1)]) + "\n"
+        for at in range(0, len(rows), CHUNK_ROWS):
+            yield "".join([line % row for row in rows[at : at + CHUNK_ROWS]])

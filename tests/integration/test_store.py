@@ -67,6 +67,33 @@ def test_what_is_stored_is_never_overwritten(database):
     assert fetch(database, "SELECT covered::text FROM perp_coverage") == [(f"{{[{START},{START + 20 * MINUTE_MS})}}",)]
 
 
+def test_of_a_long_window_only_what_is_not_there_is_inserted(database):
+    writer = Writer(database)
+    stored = candles(300)
+    del stored[40], stored[200]
+    writer.write([batch(BTC, stored)], [])
+    shifted = candles(300, START + 30_000)  # as many rows in the same span, at other times
+    assert writer.write([batch(BTC, shifted)], []) == 300
+    assert writer.write([batch(BTC, candles(300, close="1.9"))], []) == 2
+    assert writer.write([batch(BTC, candles(300, close="1.8"))], []) == 0
+    assert fetch(database, "SELECT c, count(*) FROM perp_data GROUP BY c ORDER BY c") == [
+        (Decimal("1.50"), 598),
+        (Decimal("1.9"), 2),
+    ]
+
+
+def test_a_row_that_comes_twice_is_stored_once(database):
+    twice = sorted([*candles(200), *candles(200)])
+    assert Writer(database).write([batch(BTC, twice), batch(ETH, twice[:20])], []) == 210
+    assert fetch(database, "SELECT symbol, count(*) FROM perp_data GROUP BY 1 ORDER BY 1") == [("BTC", 200), ("ETH", 10)]
+
+
+def test_any_symbol_is_stored_as_it_is(database):
+    strange = Series("bin-ohlcv", "100%S币安人生%%")
+    Writer(database).write([batch(strange, candles(60))], [Covered(strange, [minutes(0, 60)])])
+    assert fetch(database, "SELECT DISTINCT symbol, tbv FROM perp_data") == [(strange.symbol, None)]
+
+
 def test_rows_and_coverage_are_stored_together_or_not_at_all(database):
     broken = Covered(BTC, [Window(START + 10, START)])  # an impossible range
     with pytest.raises(psycopg2.Error):
