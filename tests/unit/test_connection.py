@@ -145,7 +145,7 @@ def test_the_patience_with_a_topic_that_often_has_nothing_to_say_doubles():
         waited_s = 0
         while waited_s < 10_000:
             waited_s += 10
-            line.connection.health.last_data_s = now_s + waited_s
+            line.connection.health.last_data_s = line.connection._alive_s = now_s + waited_s
             try:
                 line.connection._look(now_s + waited_s, now_s)
             except Broken:
@@ -158,7 +158,7 @@ def test_the_patience_with_a_topic_that_often_has_nothing_to_say_doubles():
 def test_a_topic_that_never_has_data_is_given_up_after_three_sessions():
     line = Line(FEED)
     for session in range(3):
-        line.connection.health.last_data_s = 1000.0
+        line.connection.health.last_data_s = line.connection._alive_s = 1000.0
         if session < connections.HOPELESS:
             with pytest.raises(Broken, match="silent"):
                 line.connection._look(1000.0, 0.0)
