@@ -39,13 +39,14 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
         except BadPayload as error:
             error.locate(exchange.name, f"{feed.path} {dict(params)}", body)
             raise
+    listed = list({(each.code, each.name): each for each in found}.values())  # one may move from page to page
     with database.transaction() as cursor:
-        store.save(cursor, found)
-        gone = store.retire_others(cursor, found, now_ms())
-    log.info("%s lists %d contracts", exchange.name, len(found))
+        store.save(cursor, listed)
+        gone = store.retire_others(cursor, listed, now_ms())
+    log.info("%s lists %d contracts", exchange.name, len(listed))
     if gone:
         log.warning("%s does not list %s any more", exchange.name, ", ".join(gone))
-    return len(found)
+    return len(listed)
 
 
 def known(exchange: Exchange, database: Database) -> dict[str, dict[str, Instrument]]:

@@ -4,7 +4,7 @@ Facts: the v5 documentation (bybit-exchange.github.io/docs/v5), read 2026-07-24,
 up to 2026-10-09. Every list comes newest first, numbers are strings, trailing zeros are dropped.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import partial
 from urllib.parse import unquote
@@ -43,7 +43,7 @@ def judge(answer: Answer) -> Refusal | None:
     told = answer.body if isinstance(answer.body, Mapping) and type(answer.body.get("retCode")) is int else {}
     code, message = told.get("retCode"), told.get("retMsg", "")
     said = f"HTTP {answer.status}" + (f", code {code}: {message}" if code else "")
-    reset = answer.headers.get("X-Bapi-Limit-Reset-Timestamp", "")  # of public answers mostly missing
+    reset = answer.headers.get("X-Bapi-Limit-Reset-Timestamp", "")[:16]  # of public answers mostly missing
     reset_s = (int(reset) - answer.now_ms) / SECOND_MS if reset.isdecimal() else LIMIT_S
     if answer.status == 403 and "access too frequent" in answer.text.lower():
         return refusals.shut_out("banned", said, BAN_S)
@@ -93,14 +93,15 @@ def following(body: Json, params: Params) -> Params | None:
     return {**LIST, "status": later} if later else None
 
 
-def asks(start: str, end: str, limit: int, *, early_ms: int = 0, **rest: str) -> Callable[[Page], Params]:
+def asks(start: str, end: str, limit: int, *, early: int = 0, late: int = 0, **rest: str) -> spec.Ask:
     """Return how a history is asked for: both times always, and never more than one answer holds.
 
     So it does not matter which rows win when there are too many, and that a start alone is an error here and ignored
-    there. Ends are inclusive; where that is not said of the start, `early_ms` asks from before it.
+    there. `early` and `late`: how many ms more are asked for.
     """
-    fixed: Params = {"category": "linear", "limit": limit, **rest}
-    return lambda page: {**fixed, "symbol": page.instrument.name, start: page.start_ms - early_ms, end: page.end_ms - 1}
+    fixed: dict[str, str | int] = {"category": "linear", "limit": limit, **rest}
+    late -= 1  # ends are inclusive
+    return lambda page: fixed | {"symbol": page.instrument.name, start: page.start_ms - early, end: page.end_ms + late}
 
 
 def own_items(body: Json, page: Page) -> Sequence[Json]:
@@ -116,9 +117,15 @@ def own_items(body: Json, page: Page) -> Sequence[Json]:
 
 
 def kline_items(body: Json, page: Page) -> list[Json]:
-    """Return the candles that were final for two seconds by the answer's own time: the open one has no mark."""
-    final_ms = to_ms(member(body, "time")) - MINUTE_MS - 2 * SECOND_MS
-    return [row for row in own_items(body, page) if to_ms(parse.element(row, 0)) <= final_ms]
+    """Return the candles that are final: the open one has no mark, and Bybit warns that REST may answer with old data.
+
+    Over for two seconds by the answer's own time, and with a newer one in the answer: the one after the page is asked
+    for, too. As minutes without trades may have none, what was over two minutes ago needs no such witness.
+    """
+    now_ms = to_ms(member(body, "time"))
+    rows = [(to_ms(parse.element(row, 0)), row) for row in own_items(body, page)]
+    final_ms = min(now_ms - 2 * SECOND_MS, max([now_ms - 2 * MINUTE_MS, *(ts for ts, _ in rows)])) - MINUTE_MS
+    return [row for ts, row in rows if ts <= final_ms and not page.end_ms <= ts < page.end_ms + MINUTE_MS]
 
 
 def parse_kline(item: Json, instrument: Instrument) -> Candle:
@@ -154,10 +161,7 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
 
 
 def interest_items(body: Json, page: Page) -> list[Json]:
-    """Return the rows. One source shows ten-digit seconds in the oldest one of a page: unconfirmed, so both are read.
-
-    Alone on a page it tells seconds only if they lie in the range that was asked for.
-    """
+    """Return the rows; of the oldest one source shows ten-digit seconds: read, but alone only if within the page."""
     rows = list(own_items(body, page))
     stamp = member(rows[-1], "timestamp") if rows else None
     if isinstance(stamp, str) and len(stamp) == 10:
@@ -232,11 +236,6 @@ def parse_ticker_interest(data: Json, instrument: Instrument) -> list[OpenIntere
     return [OpenInterest(to_ms(member(data, "ts")), interest, usd)]
 
 
-def parse_liquidations(data: Json, instrument: Instrument) -> list[Liquidations]:
-    """Read the liquidations of a message: an array of them in all captures, one object on Bybit's page."""
-    return [parse_liquidation(item, instrument) for item in (data if isinstance(data, list) else [data])]
-
-
 def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
     """Read one liquidation: S is the side of the POSITION, so Buy is a long that was closed.
 
@@ -300,7 +299,8 @@ def _instrument(item: Json, answered_ms: int) -> Instrument:
 
 
 history = partial(spec.RestFeed, budget="ip", order=spec.Order.NEWEST_FIRST, items=own_items)
-candles = partial(history, costs=((BARS, 1),), params=asks("start", "end", BARS, interval="1"), items=kline_items)
+bars = asks("start", "end", BARS, late=MINUTE_MS, interval="1")
+candles = partial(history, costs=((BARS - 1, 1),), params=bars, items=kline_items)
 # a sample is asked for half a minute after the next one's time; they were seen there 42 s and 129 s after their own
 samples = partial(history, interval="5m", interval_ms=STEP_MS, settle_ms=30 * SECOND_MS, window_ms=50 * DAY_MS)
 channel = partial(spec.StreamFeed, socket="linear")
@@ -342,7 +342,7 @@ EXCHANGE = spec.Exchange(
             settle_ms=5 * MINUTE_MS,  # unconfirmed; nobody asks twice for a settlement that was not there yet
             window_ms=25 * (SETTLEMENTS - 8) * HOUR_MS,
             sparse=True,
-            params=asks("startTime", "endTime", SETTLEMENTS, early_ms=8 * HOUR_MS + 1),  # the one before, too
+            params=asks("startTime", "endTime", SETTLEMENTS, early=8 * HOUR_MS + 1),  # the one before, too
             items=lambda body, page: parse.with_previous(own_items(body, page), "fundingRateTimestamp"),
             parse=parse_funding,
             source=DOCS + "Get Funding Rate History",
@@ -360,7 +360,7 @@ EXCHANGE = spec.Exchange(
             metric="lsr",
             path="/v5/market/account-ratio",
             costs=((RATIOS, 1),),
-            params=asks("startTime", "endTime", RATIOS, early_ms=1, period="5min"),
+            params=asks("startTime", "endTime", RATIOS, early=1, period="5min"),
             items=ratio_items,
             parse=parse_ratio,
             source=DOCS + "Get Long Short Ratio",
@@ -390,7 +390,8 @@ EXCHANGE = spec.Exchange(
         channel(
             metric="lq",
             topic=lambda instrument: f"allLiquidation.{instrument.name}",
-            parse=parse_liquidations,
+            # an array of events in all captures, one event on the page
+            parse=lambda data, one: parse.every(parse_liquidation)(data if isinstance(data, list) else [data], one),
             reduce=spec.Reduce.SUM,
             steady=False,  # not distinct either: events have no id, and equal ones in a frame are different events
             source=DOCS + "All Liquidation stream",

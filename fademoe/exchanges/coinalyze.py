@@ -32,6 +32,7 @@ from fademoe.feeds.parse import (
 )
 from fademoe.feeds.spec import (
     Answer,
+    Ask,
     Budget,
     Exchange,
     Instrument,
@@ -64,7 +65,6 @@ DOCUMENTATION = "api.coinalyze.net/v1/doc, stored copy read in autumn 2026"
 _KEY = re.compile(r"[!-~]{1,200}")
 _THOUSANDS = re.compile(r"10{3,6}|\b1M(?=[A-Z]{3})")
 
-Params = Callable[[Page], Mapping[str, str | int]]
 Parse = Callable[[Json, Instrument], Row]
 
 
@@ -112,7 +112,7 @@ def parse_instruments(body: Json) -> list[Instrument]:
     return found
 
 
-def history_params(interval: str, **more: str) -> Params:
+def history_params(interval: str, **more: str) -> Ask:
     """Make the parameters of a history route; both ends are inclusive seconds, milliseconds would get []."""
 
     def params(page: Page) -> Mapping[str, str | int]:
@@ -299,7 +299,7 @@ def _instrument(item: Json) -> Instrument:
     )
 
 
-def _feed(metric: str, route: str, parse: Parse, params: Params, unit: str = "1m", *, sparse: bool = False) -> RestFeed:
+def _feed(metric: str, route: str, parse: Parse, params: Ask, unit: str = "1m", *, sparse: bool = False) -> RestFeed:
     """Describe a history route: one call answers all that is kept of an intraday series, whatever its interval.
 
     What is kept is counted in rows and trimmed once a day, so a dense series reaches no further than its most rows and

@@ -91,6 +91,9 @@ class Page:
     limit: int
 
 
+Ask = Callable[[Page], Mapping[str, str | int]]  # the parameters that ask for a page
+
+
 @dataclass(frozen=True, kw_only=True)
 class RestFeed:
     """A history endpoint of one metric.
@@ -111,7 +114,7 @@ class RestFeed:
     path: str
     budget: str
     costs: tuple[tuple[int, int], ...]
-    params: Callable[[Page], Mapping[str, str | int]]
+    params: Ask
     items: Callable[[Json, Page], Sequence[Json]]
     parse: Callable[[Json, Instrument], Row]
     source: str

@@ -38,6 +38,7 @@ COMPLAINT_S, MOST_CAUSES = 60.0, 1000
 SUBSCRIBED_MS = SECOND_MS  # a subscription is taken to hold so long after its last request
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+FINE_S = 10.0  # a shorter session does not count: exchanges limit the connections of some minutes
 
 
 class Broken(Exception):
@@ -105,16 +106,18 @@ class Connection(threading.Thread):
         self._retired = True
 
     def run(self) -> None:
-        """Connect again and again; pauses double up to a minute and start afresh after a good message."""
+        """Connect again and again; pauses double up to a minute and start afresh after a session that had data."""
         pause_s = FIRST_PAUSE_S
         while not self._over():
             self._heard.clear()
+            born_s = monotonic_s()
             try:
                 self._session()
             except (Broken, websocket.WebSocketException, OSError) as error:
                 if self._over() or self._retired:
                     break
-                pause_s = FIRST_PAUSE_S if self._heard else min(pause_s * 2, LONGEST_PAUSE_S)
+                is_fine = bool(self._heard) and monotonic_s() - born_s > FINE_S
+                pause_s = FIRST_PAUSE_S if is_fine else min(pause_s * 2, LONGEST_PAUSE_S)
                 wait_s = pause_s * random.uniform(0.5, 1.0)
                 self.health.connected = False
                 self.health.said = f"{self._url}: {_reason(error)}; next try in {wait_s:.0f} s"

@@ -73,10 +73,32 @@ def test_recorded_candles_lose_the_open_one():
     assert [list(map(str, row[:7])) for row in rows] == listed[1:]
 
 
-def test_a_candle_counts_two_seconds_after_its_close_by_the_answers_own_time():
-    for age_ms, expected in ((1_999, 0), (2_000, 1)):
-        body = enveloped([KLINE], now_ms=T + MINUTE_MS + age_ms, symbol="BTCUSDT", category="linear")
-        assert len(read("ohlcv", body, "BTCUSDT")) == expected
+@pytest.mark.parametrize("metric", ["ohlcv", "pfr"])
+def test_a_candle_counts_two_seconds_after_its_close_if_a_newer_one_is_there_else_after_two_minutes(metric):
+    candle = ROWS[metric]
+    newer = [str(T + MINUTE_MS), *candle[1:]]
+    for rows, age_ms, expected in (
+        ([newer, candle], 1_999, []),
+        ([newer, candle], 2_000, [T]),
+        ([candle], 119_999, []),
+        ([candle], 120_000, [T]),
+    ):
+        body = enveloped(rows, now_ms=T + MINUTE_MS + age_ms, symbol="BTCUSDT", category="linear")
+        assert [row.ts for row in read(metric, body, "BTCUSDT")] == expected
+
+
+def test_the_candle_behind_a_page_is_its_witness_and_those_of_another_range_are_told():
+    feed, page = EXCHANGE.rest_feed("ohlcv"), page_of("BTCUSDT", T, T + 5 * MINUTE_MS)
+    assert feed.page_rows * feed.interval_ms + MINUTE_MS == 1000 * MINUTE_MS
+
+    def times(*minutes):
+        rows = [[str(T + minute * MINUTE_MS), *KLINE[1:]] for minute in minutes]
+        body = enveloped(rows, now_ms=T + 10 * HOUR_MS, symbol="BTCUSDT", category="linear")
+        return [(int(row[0]) - T) // MINUTE_MS for row in feed.items(body, page)]
+
+    assert times(5, 4, 0) == [4, 0]
+    assert times(5) == [], "the minutes of the page have no candle"
+    assert times(500, 499) == [500, 499], "which the engine refuses"
 
 
 def test_a_recorded_answer_of_the_spot_market_is_refused():
@@ -389,8 +411,8 @@ def test_both_times_are_always_sent_and_the_largest_page():
     common = {"category": "linear", "symbol": "BTCUSDT"}
     early, late = {"startTime": T - 1}, {"endTime": T + HOUR_MS - 1}
     expected = {
-        "ohlcv": {"interval": "1", "start": T, "end": T + HOUR_MS - 1, "limit": 1000},
-        "pfr": {"interval": "1", "start": T, "end": T + HOUR_MS - 1, "limit": 1000},
+        "ohlcv": {"interval": "1", "start": T, "end": T + HOUR_MS + MINUTE_MS - 1, "limit": 1000},
+        "pfr": {"interval": "1", "start": T, "end": T + HOUR_MS + MINUTE_MS - 1, "limit": 1000},
         "fr": {"startTime": T - 8 * HOUR_MS - 1, **late, "limit": 200},
         "oi": {"intervalTime": "5min", "startTime": T, **late, "limit": 200},
         "lsr": {"period": "5min", **early, **late, "limit": 500},

@@ -44,7 +44,7 @@ def test_a_page_asks_for_no_time_outside_of_it(exchange, feed):
     assert times
     for time in times:
         ms = time if time > 10**12 else time * 1000
-        assert start_ms - (8 * HOUR_MS + 1 if feed.sparse else 1) <= ms <= end_ms + 1
+        assert start_ms - (8 * HOUR_MS + 1 if feed.sparse else 1) <= ms <= end_ms + feed.interval_ms
     assert feed.window_ms % feed.interval_ms == 0
     assert DAY_MS % feed.interval_ms == 0 or feed.sparse
     assert feed.settle_ms >= 2000, "bars may change for two seconds after their close"
