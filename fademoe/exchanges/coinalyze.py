@@ -48,8 +48,8 @@ from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenI
 CODES = {"A": "c-bin", "6": "c-byb", "3": "c-okx"}  # Coinalyze's code of an exchange -> ours
 NO_COINS = "0"  # contract_value of a market whose sizes are quote currency, or of an unknown number of coins
 KEPT_ROWS, MOST_ROWS = 1500, 2000  # of an intraday series after the daily trim, by the documentation
-WINDOW_ROWS = 6 * KEPT_ROWS
-SPARSE_REACH_MS, SPARSE_WINDOW_ROWS = MOST_ROWS * DAY_MS, 60 * KEPT_ROWS  # rows of some minutes reach back for years
+WINDOW_ROWS = 60 * KEPT_ROWS  # of which most are not kept: so that what is kept is mostly one window, and one call
+SPARSE_REACH_MS = MOST_ROWS * DAY_MS  # where few minutes have rows, those that are kept reach back for years
 MOST_DIGITS = 30  # before or behind the point
 SETTLE_MS = 2 * MINUTE_MS  # publication is unmeasured, and the clock is the host's, as Coinalyze tells no time
 SPARSE_SETTLE_MS = 5 * MINUTE_MS  # a row that comes later than this is never asked for again
@@ -317,10 +317,11 @@ def _feed(metric: str, route: str, parse: Parse, params: Ask, unit: str = "1m", 
         interval=unit,
         interval_ms=interval_ms,
         edge_ms=HOUR_MS,  # a call an hour for each series: there are some forty a minute for all
+        gather_ms=HOUR_MS,  # and the polls leave gaps between them
         settle_ms=SPARSE_SETTLE_MS if sparse else SETTLE_MS,
         history_ms=KEPT_ROWS * interval_ms,
         reach_ms=MOST_ROWS * interval_ms + DAY_MS,
-        window_ms=WINDOW_ROWS * interval_ms,  # so that what is kept is mostly one window, and one call
+        window_ms=WINDOW_ROWS * interval_ms,
         source=f"{DOCUMENTATION}, /{route}-history; measurements of 2026-08-25",
         sparse=sparse,
     )
@@ -357,8 +358,6 @@ EXCHANGE = Exchange(
         _feed("lsr", "long-short-ratio", parse_long_short_ratio, history_params("5min"), "5m"),
         replace(
             _feed("lq", "liquidation", parse_liquidations, history_params("1min", convert_to_usd="true"), sparse=True),
-            costs=((SPARSE_WINDOW_ROWS, 1),),
-            window_ms=SPARSE_WINDOW_ROWS * MINUTE_MS,
             reach_ms=SPARSE_REACH_MS,
         ),
     ),

@@ -106,6 +106,7 @@ class RestFeed:
     engine goes on from the last row until an answer is empty.
     `sparse`: a minute without a row is a fact (no settlement, no liquidation), not a hole.
     `edge_ms`: rows missing at the newest end are asked for only when they span more: a stream brings them, or the wait.
+    `gather_ms`: a request costs the same whatever its span, so gaps of the last so long wait to be asked for together.
     `recent`: the endpoint for rows younger than `recent_ms`, where this one lags behind or does not reach.
     `serves`: whether the exchange has the metric of an instrument in a unit that can be stored.
     """
@@ -130,6 +131,7 @@ class RestFeed:
     recent: "RestFeed | None" = None
     recent_ms: int = 0
     edge_ms: int = 3 * MINUTE_MS
+    gather_ms: int = 0
     serves: Callable[[Instrument], bool] = lambda instrument: True
 
     @property

@@ -34,16 +34,28 @@ class Fetched:
 def fetch(feed: RestFeed, instrument: Instrument, windows: Sequence[Window], get: Get) -> Fetched:
     """Fetch windows page by page, in order; an error ends it and what was answered before is kept."""
     fetched = Fetched()
-    for window in windows:
-        for page in pages(feed, window):
+    for group in groups(feed, windows):
+        for page in pages(feed, Window(group[0].start_ms, group[-1].end_ms)):
             try:
                 rows = _drain(feed, instrument, page, get)
             except (SourceError, Stopped) as error:
                 fetched.failed = error
                 return fetched
-            fetched.rows.update((row.ts, row) for row in rows)
-            fetched.answered = merge([*fetched.answered, page])
+            asked = [Window(max(page.start_ms, each.start_ms), min(page.end_ms, each.end_ms)) for each in group]
+            fetched.rows.update((row.ts, row) for row in rows if any(w.start_ms <= row.ts < w.end_ms for w in asked))
+            fetched.answered = merge([*fetched.answered, *asked])
     return fetched
+
+
+def groups(feed: RestFeed, windows: Sequence[Window]) -> list[list[Window]]:
+    """Put windows together that one request can answer, where that saves any; they are ascending."""
+    found: list[list[Window]] = []
+    for window in windows:
+        if found and feed.gather_ms and window.end_ms - found[-1][0].start_ms <= feed.page_rows * feed.interval_ms:
+            found[-1].append(window)
+        else:
+            found.append([window])
+    return found
 
 
 def confirm_holes(

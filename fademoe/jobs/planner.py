@@ -8,7 +8,7 @@ from redis import Redis
 from fademoe.clock import DAY_MS, HOUR_MS, Window, floor_to, split, subtract
 from fademoe.feeds.spec import Exchange, Instrument, RestFeed, life
 from fademoe.jobs import queues
-from fademoe.jobs.fetch import pages
+from fademoe.jobs.fetch import groups, pages
 from fademoe.jobs.queues import LIVE, Task
 from fademoe.store.coverage import Series
 
@@ -34,8 +34,25 @@ def last_closed_ms(feed: RestFeed, now_ms: int) -> int:
 
 
 def ripe(feed: RestFeed, gaps: Iterable[tuple[Series, Window]], until_ms: int) -> list[tuple[Series, Window]]:
-    """Leave out the gaps at the newest end that are on their way: a stream brings them, or the wait saves requests."""
-    return [(series, gap) for series, gap in gaps if gap.end_ms < until_ms or gap.end_ms - gap.start_ms > feed.edge_ms]
+    """Leave out the gaps at the newest end that are on their way: a stream brings them, or the wait saves requests.
+
+    Those of a feed that gathers its gaps wait for each other, wherever they are.
+    """
+    gaps = list(gaps)
+    due = [
+        (series, gap)
+        for series, gap in gaps
+        if gap.end_ms < until_ms - feed.gather_ms or gap.end_ms - gap.start_ms > feed.edge_ms
+    ]
+    asked = {series for series, _ in due}
+    return [(series, gap) for series, gap in gaps if series in asked] if feed.gather_ms else due
+
+
+def left(
+    gaps: Iterable[tuple[Series, Window]], taken: Mapping[Series, Sequence[Window]]
+) -> list[tuple[Series, Window]]:
+    """Return what of gaps is in no queue."""
+    return [(series, piece) for series, gap in gaps for piece in subtract(gap, taken.get(series, ()))]
 
 
 def plan(
@@ -60,11 +77,11 @@ def plan(
         if instruments and (instrument is None or not feed.serves(instrument)):
             continue
         oldest_ms = min(gap.start_ms for gap in by_series[series])
-        free = [left for gap in by_series[series] for left in subtract(gap, taken.get(series, ()))]
+        free = [gap for _, gap in left([(series, gap) for gap in by_series[series]], taken)]
         planned += [
             _planned(exchange, feed, Task(series, window), instrument, (now_ms, oldest_ms))
-            for gap in free
-            for window in split(gap, feed.window_ms)
+            for group in groups(feed, free)
+            for window in split(Window(group[0].start_ms, group[-1].end_ms), feed.window_ms)
         ]
     return planned
 

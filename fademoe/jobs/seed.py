@@ -10,7 +10,7 @@ from fademoe.context import Context
 from fademoe.errors import ConfigError, RetryLater
 from fademoe.feeds.spec import Exchange, Instrument
 from fademoe.jobs import queues
-from fademoe.jobs.planner import Planned, enqueue, last_closed_ms, plan
+from fademoe.jobs.planner import Planned, enqueue, last_closed_ms, left, plan, ripe
 from fademoe.jobs.queues import LIVE
 from fademoe.metrics import METRICS, perpspec
 from fademoe.settings import ALL_SYMBOLS
@@ -99,11 +99,12 @@ def _plan_code(
                 if symbol in unserved:
                     continue
                 series = Series(source, symbol)
-                result.asked[series] = window
-                missing = coverage.missing(cursor, series, window)
+                missing = [(series, gap) for gap in coverage.missing(cursor, series, window)]
                 if symbol in followed:  # its newest minutes come by themselves
-                    missing = [gap for gap in missing if gap.start_ms < until_ms - feed.edge_ms]
-                gaps += [(series, gap) for gap in missing]
+                    missing = ripe(feed, left(missing, taken), last_closed_ms(feed, now))
+                by_itself_ms = feed.edge_ms if symbol in followed and not missing else 0
+                result.asked[series] = Window(window.start_ms, max(window.start_ms, until_ms - by_itself_ms))
+                gaps += missing
         planned = plan(exchange, feed, gaps, taken, contracts or {}, now)
         result.planned += planned
         result.waiting += sum(len(taken.get(Series(source, symbol), ())) for symbol in symbols)

@@ -11,7 +11,7 @@ from fademoe.errors import RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Exchange, Instrument, RestFeed
 from fademoe.jobs import queues
-from fademoe.jobs.planner import Planned, enqueue, last_closed_ms, plan, ripe
+from fademoe.jobs.planner import Planned, enqueue, last_closed_ms, left, plan, ripe
 from fademoe.jobs.queues import LIVE
 from fademoe.metrics import perpspec
 from fademoe.store import coverage, status
@@ -69,7 +69,7 @@ def _plan_feed(
     until_ms = last_closed_ms(feed, now)
     with context.database.transaction() as cursor:
         gaps = coverage.gaps(cursor, perpspec(code, feed.metric), until_ms)
-    return plan(exchange, feed, ripe(feed, gaps, until_ms), taken, known, now)
+    return plan(exchange, feed, ripe(feed, left(gaps, taken), until_ms), taken, known, now)
 
 
 def _give_up_missed(context: Context, exchange: Exchange) -> None:

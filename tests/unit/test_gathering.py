@@ -1,0 +1,67 @@
+"""Gaps that wait for each other, where a request costs the same whatever its span."""
+
+from dataclasses import replace
+
+from fademoe.clock import HOUR_MS, MINUTE_MS, Window
+from fademoe.feeds import registry
+from fademoe.feeds.parse import records, to_ms
+from fademoe.feeds.spec import Instrument, RestFeed
+from fademoe.jobs.fetch import confirm_holes, fetch
+from fademoe.jobs.planner import left, plan, ripe
+from fademoe.metrics import Premium
+from fademoe.store.coverage import Series
+
+START = 1_767_225_600_000
+BTC = Instrument(exchange="acme", code="acm", name="BTC", symbol="BTC")
+SERIES, OTHER = Series("acm-pfr", "BTC"), Series("acm-pfr", "ETH")
+FEED = RestFeed(
+    metric="pfr",
+    path="/premium",
+    budget="key",
+    costs=((6 * 60, 1),),
+    params=lambda page: {"from": page.start_ms, "to": page.end_ms - 1},
+    items=lambda body, page: records(body),
+    parse=lambda item, instrument: Premium(to_ms(item[0]), item[1]),
+    source="made up",
+    edge_ms=HOUR_MS,
+    gather_ms=HOUR_MS,
+)
+
+
+def minutes(start, end):
+    return Window(START + start * MINUTE_MS, START + end * MINUTE_MS)
+
+
+def test_what_grows_behind_a_queued_window_is_no_window_of_its_own():
+    for feed in (FEED, replace(FEED, gather_ms=0)):
+        gaps = [(SERIES, minutes(0, 1000))]
+        assert ripe(feed, left(gaps, {SERIES: [minutes(0, 990)]}), START + 1000 * MINUTE_MS) == []
+        rest = left(gaps, {SERIES: [minutes(0, 900)]})
+        assert ripe(feed, rest, START + 1000 * MINUTE_MS) == rest == [(SERIES, minutes(900, 1000))]
+
+
+def test_gaps_between_polls_wait_until_one_is_old_and_are_then_asked_for_together():
+    gaps = [(SERIES, minutes(at, at + 4)) for at in range(0, 60, 5)]
+    assert ripe(FEED, gaps, START + 63 * MINUTE_MS) == []
+    assert ripe(FEED, [*gaps, (OTHER, minutes(60, 65))], START + 65 * MINUTE_MS) == gaps
+    assert ripe(replace(FEED, gather_ms=0), gaps, START + 60 * MINUTE_MS) == gaps
+    (planned,) = plan(registry.exchanges()["coinalyze"], FEED, gaps, {}, {}, START + HOUR_MS)
+    assert (planned.task.window, planned.requests) == (minutes(0, 59), 1)
+    far = [*gaps, (SERIES, minutes(500, 501))]
+    assert len(plan(registry.exchanges()["coinalyze"], FEED, far, {}, {}, START + HOUR_MS)) == 2
+
+
+def test_one_request_closes_many_gaps_and_tells_nothing_of_what_lies_between():
+    asked = []
+
+    def get(path, params, cost):
+        asked.append(params)
+        return [[ts, "1"] for ts in range(params["from"], params["to"], MINUTE_MS) if ts != START + 21 * MINUTE_MS]
+
+    gaps = [minutes(0, 2), minutes(20, 23), minutes(300, 301), minutes(1000, 1001)]
+    fetched = fetch(FEED, BTC, gaps, get)
+    assert [(row.ts - START) // MINUTE_MS for row in fetched.ordered()] == [0, 1, 20, 22, 300, 1000]
+    assert fetched.answered == gaps
+    assert len(asked) == 2
+    assert confirm_holes(FEED, BTC, fetched, START + 2000 * MINUTE_MS, get) == [minutes(21, 22)]
+    assert len(asked) == 3
