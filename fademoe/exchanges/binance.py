@@ -10,20 +10,21 @@ from dataclasses import replace
 
 import orjson
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
+from fademoe.clock import DAY_MS, HOUR_MS, LATEST_MS, MINUTE_MS, SECOND_MS, floor_to
 from fademoe.errors import BadPayload
 from fademoe.feeds import parse, refusals, spec
 from fademoe.feeds.parse import member
 from fademoe.feeds.spec import Answer, Frame, Instrument, Json, Page, Refusal
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 
-NEVER_MS = 4_133_404_800_000  # deliveryDate of a contract that is not to be delisted
+FUNDING_ROWS = 1000
 TRANSIENT_CODES = (-1000, -1001, -1007, -1008, -1016)
 LIMIT_CODE = -1003
 BANNED_UNTIL = re.compile(r"banned until (\d{13})")
 BAN_S = 120.0  # bans start at two minutes; used when the text names no end
 FIREWALL_S = 300.0
 BARRED_S = 3600.0
+USED = "X-MBX-USED-WEIGHT-1M"
 
 
 def judge(answer: Answer) -> Refusal | None:
@@ -53,12 +54,12 @@ def parse_instruments(body: Json) -> list[Instrument]:
     """Read exchangeInfo: crypto perpetuals quoted in USDT, delisted ones with their time.
 
     Left out: TRADIFI_PERPETUAL and other underlyings than COIN, dated futures, USDC quotes, contracts not yet trading.
-    A symbol that was delisted stays in the list for years as SETTLING, its deliveryDate is then the delisting.
+    deliveryDate says when a contract is or was delisted, whatever its status; times after 2100 are for "never".
     """
     return [
         _instrument(item)
         for item in parse.rows_of(body, "symbols")
-        if member(item, "contractType") == "PERPETUAL"
+        if member(item, "contractType") in ("PERPETUAL", "PERPETUAL_DELIVERING")
         and member(item, "quoteAsset") == "USDT"
         and item.get("underlyingType", "COIN") == "COIN"
         and member(item, "status") != "PENDING_TRADING"
@@ -66,7 +67,10 @@ def parse_instruments(body: Json) -> list[Instrument]:
 
 
 def span_params(page: Page) -> dict[str, str | int]:
-    """Both ends are inclusive; the limit is always sent, for the pages name two defaults."""
+    """Both ends are inclusive, and always sent: with one alone the newest rows come.
+
+    A window holds no more rows than the limit, so it does not matter which ones would win: sources differ.
+    """
     return {
         "symbol": page.instrument.name,
         "startTime": page.start_ms,
@@ -75,23 +79,37 @@ def span_params(page: Page) -> dict[str, str | int]:
     }
 
 
-def parse_kline(item: Json, instrument: Instrument) -> Candle:
+def funding_params(page: Page) -> dict[str, str | int]:
+    """Begin 8 hours early, to have the settlement before; the oldest rows win, so room is asked for as for all.
+
+    Contracts settle once an hour at most: the 83 hours of a page and the 8 before are fewer rows than the limit.
+    """
+    return {**span_params(page), "startTime": page.start_ms - 8 * HOUR_MS, "limit": FUNDING_ROWS}
+
+
+def open_time(item: Json, interval_ms: int) -> int:
+    """Read the open time of a kline; one of another interval than was asked for is bad."""
+    parse.element(item, 11)  # all that is read of it is there
+    ts = parse.to_ms(item[0])
+    if parse.to_ms(item[6]) != ts + interval_ms - 1:
+        raise BadPayload(f"kline of {ts}: it does not close {interval_ms} ms after its open time")
+    return ts
+
+
+def parse_kline(item: Json, instrument: Instrument, interval_ms: int = MINUTE_MS) -> Candle:
     """Read one kline of REST.
 
     [1791382920000, "83137.90", "83155.70", "83082.90", "83084.90", "102.437", 1791382979999, "8514292.61220", 4409,
      "49.832", "4141805.93340", "0"]: open time, o, h, l, c, base volume, close time, quote volume, trades, taker-buy
     base volume, taker-buy quote volume, unused.
     """
-    parse.element(item, 11)  # all that is read below is there
-    ts = parse.to_ms(item[0])
+    ts = open_time(item, interval_ms)
     parse.amount(item[10])
-    if parse.to_ms(item[6]) <= ts:
-        raise BadPayload(f"kline of {ts}: closes before it opens")
     return parse.candle(instrument, ts, [*item[1:6], *item[7:10]])
 
 
 def parse_kline_event(data: Json, instrument: Instrument) -> list[Candle]:
-    """Read one kline event of the stream; only x = true is final.
+    """Read one kline event of the stream; only x = true is final, and comes after the minute's end.
 
     {"e": "kline", "E": 1791382992723, "s": "BTCUSDT", "k": {"t": 1791382980000, "T": 1791383039999, "s": "BTCUSDT",
      "i": "1m", "f": 8153633367, "L": 8153634395, "o": "83084.90", "c": "83091.60", "h": "83091.70", "l": "83051.20",
@@ -104,8 +122,8 @@ def parse_kline_event(data: Json, instrument: Instrument) -> list[Candle]:
     if closed is not True or member(k, "s") != instrument.name or member(k, "i") != "1m":
         raise BadPayload(f"a kline event of {instrument.name} 1m was expected")
     ts = parse.to_ms(member(k, "t"))
-    if member(k, "T") != ts + MINUTE_MS - 1:
-        raise BadPayload(f"kline event of {ts}: its close time is not the minute's end")
+    if member(k, "T") != ts + MINUTE_MS - 1 or parse.to_ms(member(data, "E")) < member(k, "T"):
+        raise BadPayload(f"kline event of {ts}: it is closed before the minute's end")
     return [parse.candle(instrument, ts, [member(k, name) for name in "ohlcvqnV"])]
 
 
@@ -113,10 +131,9 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
     """Read one premium index kline; its close is the premium at the minute's end. All but prices and samples is "0".
 
     [1691603820000, "-0.00042931", "-0.00023641", "-0.00059406", "-0.00043659", "0", 1691603879999, "0", 12, "0", …]
+    The row is the documented one, nobody has recorded any. The open may lie outside low..high.
     """
-    parse.element(item, 11)
-    parse.to_ms(item[6])
-    return Premium(parse.to_ms(item[0]), [parse.number(value) for value in item[1:5]][-1])
+    return Premium(open_time(item, MINUTE_MS), [parse.number(value) for value in item[1:5]][-1])
 
 
 def parse_funding(item: Json, instrument: Instrument) -> Funding:
@@ -124,6 +141,9 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
 
     {"symbol": "BTCUSDT", "fundingTime": 1791331200002, "fundingRate": "-0.00000743", "markPrice": "85516.50151449",
      "rateType": "Regular"}
+
+    Other rateTypes were never seen; a row with one is a settlement as well. The interval is told by the settlement
+    before: fundingInfo has only today's, and it drifts within days.
     """
     parse.check_name(member(item, "symbol"), instrument)
     ts = floor_to(parse.to_ms(member(item, "fundingTime")), MINUTE_MS)
@@ -170,9 +190,11 @@ def parse_mark_price(data: Json, instrument: Instrument) -> list[PredictedFundin
      "P": "83195.15881449", "i": "83123.65891304", "r": "0.00000078", "T": 1791388800000, "st": 1}
     """
     parse.check_name(member(data, "s"), instrument)
+    ts = parse.to_ms(member(data, "E"))
     if member(data, "T") == 0:
         return []
-    return [PredictedFunding(parse.to_ms(member(data, "E")), parse.number(member(data, "r")))]
+    parse.to_ms(data["T"])
+    return [PredictedFunding(ts, parse.number(member(data, "r")))]
 
 
 def split_force_orders(data: Json) -> list[tuple[str, Json]]:
@@ -188,13 +210,15 @@ def parse_force_order(order: Json, instrument: Instrument) -> list[Liquidations]
     {"s": "ILVUSDT", "S": "SELL", "o": "LIMIT", "f": "IOC", "q": "116.5", "p": "3.80300", "ap": "3.85642",
      "X": "FILLED", "l": "25.2", "z": "116.5", "T": 1791391082119, "ps": "ILVUSDT", "st": 1}
 
-    The stream shows one order per symbol and second at most, so the sums are too small.
+    The stream shows one order per symbol and second at most, the largest or the newest (sources differ), so the sums
+    are too small. An order of which nothing is filled has liquidated nothing.
     """
     side = member(order, "S")
     if side not in ("SELL", "BUY"):
         raise BadPayload(f"{side!r} is not a side of a forced order")
     usd = parse.product(parse.amount(member(order, "ap")), parse.amount(member(order, "z")))
-    return [parse.liquidation(parse.to_ms(member(order, "T")), usd, of_long=side == "SELL")]
+    ts = parse.to_ms(member(order, "T"))
+    return [parse.liquidation(ts, usd, of_long=side == "SELL")] if usd.strip("0.") else []
 
 
 def subscribe(topics: Sequence[str], request_id: int) -> str:
@@ -222,15 +246,15 @@ def _instrument(item: Json) -> Instrument:
         symbol=symbol.upper(),
         multiplier=multiplier,
         listed_ms=parse.to_ms(member(item, "onboardDate")),
-        delisted_ms=None if delivery == NEVER_MS else parse.to_ms(delivery),
+        delisted_ms=None if type(delivery) is int and delivery >= LATEST_MS else parse.to_ms(delivery),
     )
 
 
 def _ban(answer: Answer) -> float:
-    """Return the seconds until a ban ends: Retry-After, else the time in the text, else two minutes."""
+    """Return the seconds until a ban ends: by Retry-After or the time in the text, the later; else two minutes."""
     named = BANNED_UNTIL.search(answer.text)
-    in_text = (int(named[1]) - answer.now_ms) / SECOND_MS + 1 if named else BAN_S
-    return max(parse.retry_after_s(answer.headers) or 0.0, in_text, 1.0)
+    waits = [(int(named[1]) - answer.now_ms) / SECOND_MS + 1] if named else []
+    return max(1.0, *waits, parse.retry_after_s(answer.headers) or (0.0 if named else BAN_S))
 
 
 DOCS = "developers.binance.com, read 2026-05-28: "
@@ -252,7 +276,7 @@ STATISTICS = spec.RestFeed(
     path="/futures/data/openInterestHist",
     budget="futures-data",
     costs=((500, 1),),
-    params=lambda page: {**span_params(page), "period": "5m"},  # with one time alone the newest rows come
+    params=lambda page: {**span_params(page), "period": "5m"},
     items=lambda body, page: parse.records(body),
     parse=parse_open_interest,
     source=DOCS + "Open Interest Statistics",
@@ -270,15 +294,8 @@ EXCHANGE = spec.Exchange(
     rest_url="https://fapi.binance.com",
     stream_url="wss://fstream.binance.com",
     budgets=(
-        spec.Budget(
-            name="weight",
-            limit=2400,
-            period_ms=MINUTE_MS,
-            aligned=True,
-            jitter_ms=500,
-            used_header="X-MBX-USED-WEIGHT-1M",
-        ),
-        # whether these two are windows of the clock is not known: sliding is the stricter reading
+        spec.Budget(name="weight", limit=2400, period_ms=MINUTE_MS, aligned=True, jitter_ms=500, used_header=USED),
+        # windows of the clock or sliding ones, one pool for all of futures-data or one per route: the stricter readings
         spec.Budget(name="funding", limit=500, period_ms=5 * MINUTE_MS, jitter_ms=1000),
         spec.Budget(name="futures-data", limit=1000, period_ms=5 * MINUTE_MS, jitter_ms=1000),
     ),
@@ -300,14 +317,15 @@ EXCHANGE = spec.Exchange(
             metric="pfr",
             path="/fapi/v1/premiumIndexKlines",
             parse=parse_premium,
+            edge_ms=MINUTE_MS,  # no stream brings it
             source=DOCS + "Premium index Kline Data; its costs are not measured, those of klines are documented for it",
         ),
         spec.RestFeed(
             metric="fr",
             path="/fapi/v1/fundingRate",
             budget="funding",
-            costs=((1000, 1),),
-            params=lambda page: {**span_params(page), "startTime": page.start_ms - 8 * HOUR_MS},  # the one before, too
+            costs=((FUNDING_ROWS, 1),),
+            params=funding_params,
             items=lambda body, page: parse.with_previous(body, "fundingTime"),
             parse=parse_funding,
             source=DOCS + "Get Funding Rate History",
@@ -358,6 +376,7 @@ EXCHANGE = spec.Exchange(
             topic=lambda instrument: f"{instrument.name.lower()}@kline_1m",
             parse=parse_kline_event,
             source=DOCS + "Kline/Candlestick Streams",
+            steady=False,  # minutes without trades may have no event; the mark price tells whether a contract is heard
         ),
         spec.StreamFeed(
             metric="ppr",

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Context, Decimal, Inexact
 from functools import cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import ceil
 
 import orjson
@@ -144,8 +144,11 @@ def newest_of_each(rows: Json, time: str, value: str, step_ms: int) -> list[Json
 
 
 def with_previous(rows: Json, name: str) -> list[Json]:
-    """Add to each row the time of the row before it as "previous"; `name` is the member that holds a row's time."""
-    ordered = sorted(records(rows), key=lambda row: to_ms(member(row, name)))
+    """Add to each row the time of the row before it as "previous"; `name` is the member that holds a row's time.
+
+    A row that is sent twice is one.
+    """
+    ordered = [row for row, _ in groupby(sorted(records(rows), key=lambda row: to_ms(member(row, name))))]
     return [{**row, "previous": to_ms(before[name])} for before, row in pairwise([*ordered[:1], *ordered])]
 
 

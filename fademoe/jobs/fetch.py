@@ -110,6 +110,8 @@ def _drain(feed: RestFeed, instrument: Instrument, span: Window, get: Get) -> li
     """Return all rows of a span, in as many requests as the feed's answers need; each turn shrinks the span."""
     found: list[Row] = []
     start_ms, end_ms = span
+    if not feed.sparse and ceil_to(start_ms, feed.interval_ms) >= end_ms:
+        return found  # between two points of the grid there is no row
     while start_ms < end_ms:
         limit = min(feed.page_rows, -(-(end_ms - start_ms) // feed.interval_ms))
         page = Page(instrument=instrument, start_ms=start_ms, end_ms=end_ms, limit=limit)

@@ -11,7 +11,8 @@ COLUMNS = "exchange, code, instrument, symbol, multiplier, contract_value::text,
 
 
 def save(cursor: Cursor, instruments: Sequence[Instrument]) -> None:
-    """Insert or update contracts; one that is listed again trades again."""
+    """Insert or update contracts; one that is listed again trades again, of one that came twice the last counts."""
+    found = {(i.code, i.name): i for i in instruments}  # it moved to the next page while the list was read
     execute_values(
         cursor,
         "INSERT INTO perp_metadata (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms,"
@@ -20,7 +21,7 @@ def save(cursor: Cursor, instruments: Sequence[Instrument]) -> None:
         " listed_ms = excluded.listed_ms, delisted_ms = excluded.delisted_ms, seen_at = now()",
         [
             (i.exchange, i.code, i.name, i.symbol, i.multiplier, i.contract_value, i.listed_ms, i.delisted_ms)
-            for i in sorted(instruments, key=lambda i: (i.code, i.name))
+            for _, i in sorted(found.items())
         ],
     )
 

@@ -94,6 +94,7 @@ class Connection(threading.Thread):
         self._eventful = all(feed.reduce is Reduce.SUM for feed in feeds)  # events alone may fail to come for hours
         self._alive_ms = 0  # exchange time of the newest frame of any kind
         self._alive_s = 0.0  # the same, monotonic
+        self._data_ms = 0  # exchange time of the newest message of data
         self._waiting: list[list[str]] = []  # topics of the requests that are still to be sent
         self._asked: list[list[str]] = []  # topics of the requests that were sent
 
@@ -171,7 +172,7 @@ class Connection(threading.Thread):
 
     def _look(self, now_s: float, born_s: float) -> None:
         """Close minutes that are over; raise Broken when the connection or a topic is silent."""
-        items = self._minutes.close(self._exchange_now_ms(), self._alive_ms)
+        items = self._minutes.close(self._exchange_now_ms(), self._data_ms if self._steady else self._alive_ms)
         if items:
             self._buffer.put(items)
         self._look_for_silence(now_s)
@@ -242,6 +243,7 @@ class Connection(threading.Thread):
         if topic is None or frame.topic is None:
             return
         self._heard[frame.topic] = self.health.last_data_s = monotonic_s()
+        self._data_ms = self._alive_ms
         self._silent_sessions.pop(frame.topic, None)
         self.health.messages += 1
         data = self._complete(frame)

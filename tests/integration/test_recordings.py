@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from fademoe.clock import DAY_MS, MINUTE_MS
 from fademoe.errors import BadPayload
+from fademoe.exchanges.binance import parse_kline
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Instrument
 from fademoe.store.coverage import Series
@@ -14,6 +16,7 @@ from fademoe.store.writer import Batch, Writer
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"
 EXCHANGE = registry.exchanges()["binance"]
+SPANS_MS = {"1m": MINUTE_MS, "5m": 5 * MINUTE_MS, "1d": DAY_MS}
 KLINES = json.loads((FOLDER / "rest_klines.json").read_text(encoding="utf-8"))
 EVENTS = json.loads((FOLDER / "ws_kline_1m.json").read_text(encoding="utf-8"))
 
@@ -43,9 +46,8 @@ def store(database_url):
 
 @pytest.mark.parametrize("recording", [r for r in KLINES if isinstance(r["payload"], list)], ids=lambda r: r["source"])
 def test_every_recorded_kline_page_is_stored_as_it_was_sent(recording, store):
-    feed = EXCHANGE.rest_feed("ohlcv")
-    name = recording["request"]["params"]["symbol"]
-    rows = [feed.parse(item, instrument(name)) for item in recording["payload"]]
+    name, interval = (recording["request"]["params"][key] for key in ("symbol", "interval"))
+    rows = [parse_kline(item, instrument(name), SPANS_MS[interval]) for item in recording["payload"]]
     expected = [(i[0], *i[1:6], i[7], i[8], i[9]) for i in recording["payload"]]
     assert store(name, rows) == expected
 

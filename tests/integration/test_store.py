@@ -1,5 +1,6 @@
 """Rows and the coverage they prove."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import psycopg2
@@ -7,8 +8,9 @@ import pytest
 
 from fademoe.clock import DAY_MS, MINUTE_MS, Window
 from fademoe.errors import StoreError
+from fademoe.feeds.spec import Instrument
 from fademoe.metrics import Candle
-from fademoe.store import coverage, status
+from fademoe.store import coverage, instruments, status
 from fademoe.store.coverage import Absence, Covered, Series
 from fademoe.store.partitions import Partitions
 from fademoe.store.pool import Database
@@ -145,6 +147,13 @@ def test_partitions_are_made_for_any_month(database, database_url):
     assert names[0] == "perp_data_2024_11"
     assert names[-1] == "perp_data_2025_12"
     assert len(names) == 14
+
+
+def test_a_contract_that_came_on_two_pages_of_a_list_is_stored_as_it_came_last(database):
+    contract = Instrument(exchange="acme", code="acm", name="BTC-PERP", symbol="BTC")
+    with database.transaction() as cursor:
+        instruments.save(cursor, [contract, contract, replace(contract, delisted_ms=START)])
+        assert instruments.by_symbol(cursor, "acm") == {"BTC": replace(contract, delisted_ms=START)}
 
 
 def test_status_keeps_since_and_adds_rows(database):

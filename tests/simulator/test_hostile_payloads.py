@@ -25,7 +25,7 @@ WRONG = (
     *("", "NaN", "Infinity", "-1", "1e5", "x", "\x00", "\uff11", "1" * 40, "1767225600"),
 )
 SPANS = {"settlement": 160, "1h": 5}  # rows of a page that has some
-CLOSED = {"x": True, "confirm": True}
+CLOSED = {"x": True, "confirm": True, "E": 4_000_000_000_000}  # and told of after its end
 NAMES = re.compile(r"[A-Z0-9]+-USDT-SWAP|[A-Z0-9]+USDT")
 
 

@@ -5,16 +5,31 @@ from pathlib import Path
 
 import pytest
 
-from fademoe.clock import HOUR_MS, MINUTE_MS
+from fademoe.clock import HOUR_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges import binance
 from fademoe.feeds.spec import Answer, Closes, Instrument
-from fademoe.metrics import Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
+from fademoe.jobs.fetch import fetch
+from fademoe.metrics import (
+    Candle,
+    Funding,
+    Liquidations,
+    LongShortRatio,
+    OpenInterest,
+    PredictedFunding,
+    Premium,
+)
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"
 EXCHANGE = binance.EXCHANGE
 STREAMS = {feed.metric: feed for feed in EXCHANGE.stream_feeds}
 T = 1_791_382_920_000
+NEVER_MS = 4_133_404_800_000
+SPANS_MS = {"1m": MINUTE_MS, "5m": 5 * MINUTE_MS, "1d": 24 * HOUR_MS}
+READ = {"errors", "exchangeInfo", "fundingRate", "globalLongShortAccountRatio", "klines", "openInterest"} | {
+    "openInterestHist", "premiumIndexKlines", "time_ping"}  # fmt: skip
+HEARD = {"control", "forceOrder", "kline_1m", "markPrice"}
+UNUSED = {"fundingInfo", "premiumIndex", "takerlongshortRatio"}  # no feed asks for these
 
 
 def recorded(name):
@@ -30,6 +45,90 @@ def read(metric, recording):
     feed = EXCHANGE.rest_feed(metric)
     name = recording["request"]["params"]["symbol"]
     return [feed.parse(item, contract(name)) for item in feed.items(recording["payload"], None)]
+
+
+def test_every_recording_is_replayed_here():
+    assert {path.stem for path in FOLDER.glob("*.json")} == {
+        *(f"rest_{name}" for name in READ | UNUSED), *(f"ws_{name}" for name in HEARD)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(UNUSED))
+def test_what_no_feed_asks_for_is_refused_by_every_reader(name):
+    for recording in recorded(f"rest_{name}"):
+        payload = recording["payload"]
+        for item in payload if isinstance(payload, list) else [payload]:
+            for feed in (*EXCHANGE.rest_feeds, *EXCHANGE.poll_feeds):
+                with pytest.raises(BadPayload):
+                    feed.parse(item, contract(item.get("symbol", "BTCUSDT")))
+
+
+def test_recorded_klines_are_read_as_sent_and_only_of_the_interval_that_was_asked_for():
+    for recording in recorded("rest_klines"):
+        payload = recording["payload"]
+        items = payload if isinstance(payload, list) else [payload["first_row"], *payload["last_two_rows"]]
+        interval_ms = SPANS_MS[recording["request"]["params"]["interval"]]
+        instrument = contract(recording["request"]["params"]["symbol"])
+        for item in items:
+            row = binance.parse_kline(item, instrument, interval_ms)
+            assert row == Candle(item[0], *item[1:6], item[7], item[8], item[9])
+            if interval_ms != MINUTE_MS:
+                with pytest.raises(BadPayload, match="does not close"):
+                    EXCHANGE.rest_feed("ohlcv").parse(item, instrument)
+
+
+def test_the_recorded_lists_keep_crypto_perpetuals_in_usdt_with_their_lives():
+    for recording in recorded("rest_exchangeInfo"):
+        found = EXCHANGE.instruments.parse(recording["payload"])
+        assert [(each.name, each.symbol, each.listed_ms, each.delisted_ms) for each in found] == [
+            (
+                item["symbol"],
+                item["baseAsset"],
+                item["onboardDate"],
+                None if item["deliveryDate"] == NEVER_MS else item["deliveryDate"],
+            )
+            for item in recording["payload"]["symbols"]
+            if (item["contractType"], item["quoteAsset"], item["underlyingType"]) == ("PERPETUAL", "USDT", "COIN")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "delisted_ms"),
+    [
+        ({}, None),
+        ({"deliveryDate": NEVER_MS + 2000}, None),
+        ({"status": "PRE_DELIVERING", "contractType": "PERPETUAL_DELIVERING", "deliveryDate": T}, T),
+        ({"status": "SETTLING", "deliveryDate": T}, T),
+    ],
+)
+def test_the_delivery_date_says_how_long_a_contract_lives(changes, delisted_ms):
+    item = recorded("rest_exchangeInfo")[0]["payload"]["symbols"][0] | {"newKey": {}} | changes
+    (found,) = EXCHANGE.instruments.parse({"symbols": [item]})
+    assert found.delisted_ms == delisted_ms
+
+
+def test_the_recorded_time_is_read_and_a_ping_has_none():
+    time, ping = recorded("rest_time_ping")
+    assert EXCHANGE.clock.parse(time["payload"]) == 1_791_382_984_200
+    with pytest.raises(BadPayload):
+        EXCHANGE.clock.parse(ping["payload"])
+
+
+@pytest.mark.parametrize("hours", [1, 2, 4, 8])
+def test_the_rows_before_a_window_of_settlements_leave_room_for_its_own(hours):
+    feed = EXCHANGE.rest_feed("fr")
+    start_ms = T - T % (8 * HOUR_MS)
+    window = Window(start_ms, start_ms + feed.interval_ms)
+    sent = [
+        {"symbol": "BTCUSDT", "fundingTime": start_ms + n * hours * HOUR_MS + 20, "fundingRate": f"0.{n % 10}"}
+        for n in range(-40, 3)
+    ]
+
+    def get(path, params, cost):
+        found = [row for row in sent if params["startTime"] <= row["fundingTime"] <= params["endTime"]]
+        return found[: params["limit"]]
+
+    assert fetch(feed, contract("BTCUSDT"), [window], get).ordered() == [Funding(start_ms, "0.0", hours)]
 
 
 def test_settlements_lose_their_jitter_and_tell_their_interval():
@@ -63,10 +162,48 @@ def test_open_interest_of_a_thousandfold_contract_is_in_coins():
     assert binance.parse_open_interest(item, contract("1000PEPEUSDT", "PEPE", 1000)) == OpenInterest(T, "5250", "60.1")
 
 
-def test_the_premium_is_the_close():
+def test_the_premium_is_the_close_wherever_the_open_lies():
     (recording,) = recorded("rest_premiumIndexKlines")
     item = recording["payload"][0]
     assert binance.parse_premium(item, contract("BTCUSDT")) == Premium(item[0], item[4])
+    assert binance.parse_premium([item[0], "0.5", *item[2:]], contract("BTCUSDT")) == Premium(item[0], item[4])
+    for damaged in (item[:11], [*item[:6], item[0] + 299_999, *item[7:]], [*item[:4], "1E-8", *item[5:]]):
+        with pytest.raises(BadPayload):
+            binance.parse_premium(damaged, contract("BTCUSDT"))
+
+
+def test_recorded_kline_events_give_a_row_once_closed_and_never_before_the_end():
+    for recording in recorded("ws_kline_1m"):
+        frame = binance.route(recording["payload"])
+        event, k = frame.data, frame.data["k"]
+        instrument = contract(event["s"])
+        row = Candle(k["t"], k["o"], k["h"], k["l"], k["c"], k["v"], k["q"], k["n"], k["V"])
+        assert frame.topic == STREAMS["ohlcv"].topic(instrument)
+        assert binance.parse_kline_event(event, instrument) == [row] * k["x"]
+        closed = {**event, "k": {**k, "x": True}}
+        assert binance.parse_kline_event({**closed, "E": k["T"] + 2000}, instrument) == [row]
+        with pytest.raises(BadPayload, match="before the minute's end"):
+            binance.parse_kline_event({**closed, "E": k["T"] - 1}, instrument)
+
+
+def test_a_minute_without_trades_is_a_flat_candle():
+    k = {"t": T, "T": T + 59_999, "s": "BTCUSDT", "i": "1m", "f": -1, "L": -1, "o": "1", "h": "1", "l": "1", "c": "1",
+         "v": "0", "n": 0, "x": True, "q": "0", "V": "0", "Q": "0", "B": "0"}  # fmt: skip
+    event = {"e": "kline", "E": T + 62_000, "s": "BTCUSDT", "k": k}
+    flat = Candle(T, "1", "1", "1", "1", "0", "0", 0, "0")
+    assert binance.parse_kline_event(event, contract("BTCUSDT")) == [flat]
+    item = [T, "1", "1", "1", "1", "0", T + 59_999, "0", 0, "0", "0", "0"]
+    assert binance.parse_kline(item, contract("BTCUSDT")) == flat
+
+
+@pytest.mark.parametrize("metric", ["ohlcv", "pfr", "fr", "oi", "lsr"])
+@pytest.mark.parametrize("body", [{"code": -1130, "msg": "x"}, {}, "[]", 5, None, [None], [[]], [{}]])
+def test_what_is_no_page_is_a_bad_payload(metric, body):
+    fetched = fetch(
+        EXCHANGE.rest_feed(metric), contract("BTCUSDT"), [Window(T, T + HOUR_MS)], lambda path, params, cost: body
+    )
+    assert isinstance(fetched.failed, BadPayload)
+    assert (fetched.rows, fetched.answered) == ({}, [])
 
 
 def test_the_stream_estimates_the_funding_rate():
@@ -76,6 +213,8 @@ def test_the_stream_estimates_the_funding_rate():
             rows = STREAMS["ppr"].parse(event, contract(event["s"]))
             assert rows == [PredictedFunding(event["E"], event["r"])]
             assert STREAMS["ppr"].parse({**event, "T": 0}, contract(event["s"])) == []
+            with pytest.raises(BadPayload):
+                STREAMS["ppr"].parse({**event, "T": "0"}, contract(event["s"]))
 
 
 def test_a_forced_sell_liquidates_a_long():
@@ -86,7 +225,9 @@ def test_a_forced_sell_liquidates_a_long():
     usd = "449.272930"  # 3.85642 x 116.5
     assert STREAMS["lq"].parse(order, contract(name)) == [Liquidations(order["T"], usd, "0")]
     assert STREAMS["lq"].parse({**order, "S": "BUY"}, contract(name)) == [Liquidations(order["T"], "0", usd)]
+    assert STREAMS["lq"].parse({**order, "z": "0.0"}, contract(name)) == []
     assert STREAMS["lq"].split({"o": {**order, "st": 2}}) == []
+    assert STREAMS["lq"].split({"o": {key: order[key] for key in "sSapzT" if key in order}})[0][0] == name
     with pytest.raises(BadPayload):
         STREAMS["lq"].parse({**order, "S": "LONG"}, contract(name))
 
@@ -119,6 +260,10 @@ def test_limits_and_bans_close_what_they_should():
     banned = judged(418, {"code": -1003, "msg": text}, text)
     assert (banned.closes, round(banned.retry_after_s)) == (Closes.EXCHANGE, 91)
     assert judged(418, None).retry_after_s == 120
+    assert judged(418, None, headers={"Retry-After": "30"}).retry_after_s == 30
+    assert judged(418, None, text, headers={"Retry-After": "30"}).retry_after_s == 91
+    assert judged(418, None, f"banned until {T - 5000}").retry_after_s == 1
+    assert judged(200, {"code": -1003, "msg": text}, text).closes is Closes.EXCHANGE
     assert judged(403, None, "<html>").closes is Closes.EXCHANGE
     assert judged(502, None).error is RetryLater
     assert judged(200, None).error is BadPayload

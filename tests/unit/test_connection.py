@@ -111,6 +111,17 @@ def test_a_refused_topic_is_not_taken_for_a_quiet_one():
     assert line.rows() == ({}, 1)
 
 
+@pytest.mark.parametrize("is_steady", [True, False])
+def test_where_topics_always_have_data_only_data_prove_that_a_minute_was_watched(is_steady):
+    line = Line(replace(SUM, steady=is_steady))
+    line.now_ms = line.connection._alive_ms = END + GRACE_MS  # a pong came
+    line.connection._look(10.0, 0.0)
+    assert [item.ts for item in line.buffer.take()] == [START] * 2 * (not is_steady)
+    line.take({"data": []}, at=MINUTE_MS + GRACE_MS)
+    line.connection._look(10.0, 0.0)
+    assert [item.ts for item in line.buffer.take()] == [START] * 2 * is_steady
+
+
 def test_changes_are_merged_and_nothing_is_known_before_a_snapshot_or_after_a_lost_frame():
     line = Line(LAST)
     line.take({"data": {"p": "1", "ts": START + 1}, "partial": 1})

@@ -169,6 +169,13 @@ def test_two_rows_of_one_time_must_agree():
     assert differing.rows == {}
 
 
+def test_between_two_points_of_the_grid_nothing_is_asked_for():
+    acme = Acme(minutes(100))
+    gap = Window(START + 1, START + MINUTE_MS)
+    fetched = fetch(FEED, ACME, [gap], acme.get)
+    assert (fetched.answered, fetched.rows, acme.requests) == ([gap], {}, [])
+
+
 def test_a_young_hole_stays_missing():
     acme = Acme([m for m in minutes(100) if m != START + 95 * MINUTE_MS])
     window = Window(START, START + 100 * MINUTE_MS)
