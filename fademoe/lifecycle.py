@@ -12,7 +12,7 @@ from pathlib import Path
 from fademoe import embedded
 from fademoe.errors import StoreError
 from fademoe.feeds import registry
-from fademoe.lifecycle_checks import Web, check_servers, check_web_port, unreachable
+from fademoe.lifecycle_checks import Web, check_servers, check_web_port, disk_trouble, unreachable
 from fademoe.lifecycle_demo import Demo
 from fademoe.lifecycle_processes import end_processes, find_processes
 from fademoe.lifecycle_supervisord import SERVERS, Program, Supervisord, linked_home
@@ -74,9 +74,11 @@ def status(settings: Settings) -> int:
             programs = supervisord.programs()
             say(f"{title} ({home})")
             say("\n".join(_table(programs)))
+            if full := disk_trouble(home):
+                say(f"  {full}")
             shown += 1
             started = [program.is_fine for program in programs if program.was_started]
-            all_fine = all_fine and bool(started) and all(started)
+            all_fine = all_fine and bool(started) and all(started) and not full
         elif left := find_processes(home):
             say(f"{title} ({home}): supervisord is gone; {len(left)} of its processes are left: make down ends them")
             shown += 1

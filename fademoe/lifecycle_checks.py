@@ -2,10 +2,12 @@
 
 import http.client
 import json
+import shutil
 import socket
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -20,6 +22,7 @@ from fademoe.store.pool import WAIT_S, wait_for_database
 HTTP_TIMEOUT_S = 5.0
 REACH_S = 4.0
 REASON_LENGTH = 160
+FULL_BYTES = 50_000_000  # with less the servers cannot be expected to store anything
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # listening address -> one to connect to
 
 
@@ -103,6 +106,14 @@ def check_servers(settings: Settings) -> None:
         wait_for_database(settings)
     if settings.redis_url:
         _wait_for_redis(settings)
+
+
+def disk_trouble(home: Path) -> str:
+    """Return "" when there is room where the data are, else how little there is."""
+    free = shutil.disk_usage(home).free
+    if free >= FULL_BYTES:
+        return ""
+    return f"the disk is full: {free / 1e6:.0f} MB are free where {home} is; all goes on by itself when there is room"
 
 
 def unreachable(exchanges: Iterable[Exchange], settings: Settings) -> list[str]:

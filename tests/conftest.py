@@ -9,6 +9,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -81,8 +82,21 @@ def _template(postgres_url: str) -> str:
 @pytest.fixture
 def database_url(postgres_url: str, _template: str) -> Iterator[str]:
     """The address of a database of this test's own, with the schema and no rows."""
+    with _fresh_database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture
+def other_database_url(postgres_url: str, _template: str) -> Iterator[str]:
+    """The address of a second one, as another machine has it."""
+    with _fresh_database(postgres_url) as url:
+        yield url
+
+
+@contextmanager
+def _fresh_database(postgres_url: str) -> Iterator[str]:
     name = f"fademoe_test_{next(NUMBERS)}"
-    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {_template}")
+    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     yield _of_database(postgres_url, name)
     _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -42,7 +42,7 @@ def reconcile() -> dict[str, int]:
         if new:
             log.info("reconcile: %d windows of %s enqueued", new, exchange.name)
         found[exchange.name] = new
-        _give_up_missed(context, exchange)
+        give_up_missed(context, exchange)
     return found
 
 
@@ -72,7 +72,7 @@ def _plan_feed(
     return plan(exchange, feed, ripe(feed, left(gaps, taken), until_ms), taken, known, now)
 
 
-def _give_up_missed(context: Context, exchange: Exchange) -> None:
+def give_up_missed(context: Context, exchange: Exchange) -> None:
     """Enter as absent what a stream or a poll missed of a metric without history: nobody can fetch it any more."""
     until_ms = floor_to(context.clocks.now_ms(exchange), MINUTE_MS) - MISSED_MS
     for code in exchange.codes:

@@ -6,8 +6,11 @@ import os
 import signal
 import socket
 import sys
+import time
 from types import FrameType
 
+from redis.exceptions import ResponseError
+from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import RoundRobinWorker
@@ -29,6 +32,7 @@ JOB_FUNCTIONS = (
 MONITOR_S = 5  # between two looks at the work horse, each of which renews the job's lease
 LEASE_S = 30  # a job whose lease was not renewed for so long is given to another worker
 WORKER_TTL_S = 60
+REFUSED_S = 5.0  # between two tries while Redis refuses to write, as on a full disk
 PR_SET_PDEATHSIG = 1
 
 
@@ -40,6 +44,22 @@ class Worker(RoundRobinWorker):
         if self.horse_pid:
             self.kill_horse(signal.SIGTERM)
         super().request_stop(signum, frame)
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Wait for the next job; while Redis refuses to write, wait for that: rq's own worker would end."""
+        said = ""
+        while True:
+            try:
+                found: tuple[Job, Queue] | None = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            except ResponseError as error:
+                if str(error) != said:
+                    log.warning("Redis refuses to write: %s", error)
+                said = str(error)
+                time.sleep(REFUSED_S)
+            else:
+                return found
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Return the seconds of a job's lease; rq's own are a minute more than the time between two looks."""

@@ -34,7 +34,7 @@ class Simulator:
     def start(self) -> None:
         command = [sys.executable, "-m", "fademoe", "simulator", "--port", str(self.port), *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        until(lambda: self.get("/sim/health"), 20)
+        until(lambda: self.get("/sim/health"), 60)
 
     def stop(self) -> None:
         if self.process:

@@ -75,7 +75,7 @@ def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, syst
 def test_a_damaged_answer_is_recorded_with_its_request_and_nothing_of_it_is_stored(ask, system, clock, kind):
     clock(-5 * MINUTE_MS)
     instruments.refresh(registry.exchanges()["okx"], contexts.current().rest, contexts.current().database)
-    system.simulator.fault(exchange="okx", kind=kind, count=1)
+    system.simulator.fault(exchange="okx", path="/api/v5/public/open-interest", kind=kind, count=1)
     assert ask("okx", "oi")["rows"] == 0
     ((request, excerpt),) = system.query("SELECT request, excerpt FROM perp_errors WHERE unit = 'poll okx oi'")
     assert request.startswith("/api/v5/public/open-interest")

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import psycopg2
@@ -59,14 +59,15 @@ class Installation(System):
         self.database_url = self.settings.postgres_url
         return self
 
-    def up(self) -> None:
-        """Start supervisord and everything in it."""
+    def up(self, only: Collection[str] = ()) -> None:
+        """Start supervisord and everything in it, or the programs in `only`."""
         environ = lifecycle.environment({**os.environ, **self.environment}, self.settings)
         environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
         if not self.supervisord.is_running():
             self.supervisord.start("supervisord.conf", environ)
-        self.supervisord.start_programs()
-        until(lambda: all(program.is_fine for program in self.supervisord.programs()), 60)
+        self.supervisord.start_programs(only)
+        until(lambda: all(row.is_fine for row in self.supervisord.programs() if not only or row.name in only), 60)
+        until(self.answers, 60)
 
     def down(self) -> None:
         """Stop everything; nothing may be left."""
@@ -91,10 +92,10 @@ class Installation(System):
             os.kill(int(children[0]), signal.SIGKILL)
 
     def answers(self) -> bool:
-        """Tell whether PostgreSQL answers."""
+        """Tell whether PostgreSQL answers, with our tables in it."""
         try:
-            psycopg2.connect(self.database_url).close()
-        except psycopg2.OperationalError:
+            self.query("SELECT 1 FROM perp_status LIMIT 1")
+        except (psycopg2.OperationalError, psycopg2.errors.UndefinedTable):
             return False
         return True
 

@@ -1,0 +1,214 @@
+"""Servers, disks and clocks that fail for a while, and SIGTERM in the middle of everything."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fademoe import embedded
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, now_ms
+from fademoe.jobs import queues
+from fademoe.lifecycle_supervisord import CHECKOUT
+from tests.chaos.conftest import EXCHANGES, SYMBOLS, assert_exact, installation, minute_of, missing
+from tests.integration.conftest import Simulator, System, until
+from tests.system.conftest import Installation
+
+LIVE = ("ohlcv", "ppr", "lq")
+STREAMS = [f"stream-{name}" for name in EXCHANGES]
+AWAY_S = 60
+MOST_GROWTH_MB = 30  # of a stream process while PostgreSQL is away for a minute
+TERM_S = 10
+
+
+@pytest.fixture
+def simulator():
+    """A simulator of this test's own."""
+    running = Simulator("--no-limits")
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def system(folder, simulator):
+    """A system that is down, and is taken down afterwards."""
+    made = installation(folder, simulator)
+    yield made
+    made.down()
+
+
+def resident_mb(pid: int) -> float:
+    """Return the resident memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def sleep_until(ms: int) -> None:
+    """Sleep until the host's clock shows a time."""
+    time.sleep(max(0.0, (ms - now_ms()) / SECOND_MS))
+
+
+def start_again(system: Installation, name: str) -> None:
+    """Start a program that was stopped, and wait until it runs."""
+    system.supervisord.start_programs([name])
+    until(lambda: name in system.pids(), 20)
+
+
+def stop(system: Installation, *names: str) -> float:
+    """Stop programs as supervisorctl does; return the seconds that it took."""
+    begin_s = time.monotonic()
+    system.supervisord._stop_programs([program for program in system.supervisord.programs() if program.name in names])
+    return time.monotonic() - begin_s
+
+
+def watched(system: Installation, metric: str, start_ms: int, end_ms: int) -> bool:
+    """Tell whether the streams have covered a range of a metric, of every contract."""
+    rows = system.query(
+        "SELECT count(*) FROM perp_coverage WHERE source = ANY(%s) AND covered @> int8multirange(int8range(%s, %s))",
+        [f"{code}-{metric}" for code in EXCHANGES.values()],
+        start_ms,
+        end_ms,
+    )
+    return rows[0][0] == len(EXCHANGES) * len(SYMBOLS)
+
+
+@pytest.mark.waits(240)
+def test_streams_outlive_a_database_that_is_away_and_lose_no_bar(system):
+    """Only the streams run, so nobody else could bring the rows."""
+    only = ["postgres", "redis", *STREAMS]
+    system.up(only)
+    until(lambda: len(system.query("SELECT 1 FROM perp_status WHERE kind = 'stream' AND state = 'running'")) == 3, 60)
+    first_ms = minute_of(now_ms()) + MINUTE_MS  # watched from its first moment
+    sleep_until(first_ms + 20 * SECOND_MS)
+    before = system.pids()
+    memory = {name: resident_mb(before[name]) for name in STREAMS}
+    stop(system, "postgres")
+    begin_s, most = time.monotonic(), dict(memory)
+    while time.monotonic() - begin_s < AWAY_S:
+        for name in STREAMS:
+            most[name] = max(most[name], resident_mb(before[name]))
+        time.sleep(1)
+    start_again(system, "postgres")
+    until(system.answers, 30)
+    until(lambda: all(watched(system, metric, first_ms, first_ms + MINUTE_MS) for metric in LIVE), 30)
+    assert {name: system.pids()[name] for name in STREAMS} == {name: before[name] for name in STREAMS}
+    growth = {name: round(most[name] - memory[name], 1) for name in STREAMS}
+    print(f"memory of the streams grew by {growth} MB while PostgreSQL was away for {AWAY_S} s")
+    assert max(growth.values()) < MOST_GROWTH_MB, growth
+    # and now SIGTERM while it is away: what they hold waits on the disk
+    sleep_until(first_ms + 110 * SECOND_MS)
+    stop(system, "postgres")
+    second_ms = minute_of(now_ms())
+    sleep_until(second_ms + 68 * SECOND_MS)
+    assert stop(system, *STREAMS) < TERM_S
+    assert len(list((system.home / "spill").iterdir())) == len(EXCHANGES)
+    start_again(system, "postgres")
+    for name in STREAMS:
+        start_again(system, name)
+    until(lambda: all(watched(system, metric, second_ms, second_ms + MINUTE_MS) for metric in LIVE), 60)
+    for metric in LIVE:
+        assert_exact(system, metric, first_ms, second_ms + MINUTE_MS)
+    assert list((system.home / "spill").iterdir()) == []
+
+
+@pytest.mark.waits(90)
+def test_a_full_disk_is_said_and_outlived(folder):
+    home = folder / "home"
+    home.mkdir(mode=0o700)
+    namespace = ["--mount"] if os.geteuid() == 0 else ["--user", "--map-current-user", "--keep-caps", "--mount"]
+    mount = 'mount -t tmpfs -o size=256m,mode=700 fademoe "$1" && shift && exec "$@"'
+    run = [sys.executable, "-m", "tests.chaos.full_disk", str(folder)]
+    done = subprocess.run(
+        ["unshare", *namespace, "sh", "-c", mount, "sh", str(home), *run],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=420,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.waits(120)
+@pytest.mark.parametrize("off_s", [-300, 300])
+def test_a_wrong_clock_changes_no_row_and_is_said(off_s, tmp_path, database_url, redis_url):
+    """The exchanges' clock is beside the host's, which is the same to those two as the host's being wrong."""
+    simulator = Simulator("--no-limits", "--clock-offset-ms", str(off_s * SECOND_MS))
+    system = System(tmp_path, database_url, redis_url, simulator)
+    system.environment |= {
+        "FADEMOE_OKX_REST_URL": simulator.url,
+        "FADEMOE_OKX_WS_URL": simulator.url.replace("http", "ws"),
+        "FADEMOE_EXCHANGES": "binance,okx",
+        "FADEMOE_SYMBOLS": "BTC,PEPE",
+    }
+    simulator.start()
+    try:
+        programs = (("stream", "binance"), ("stream", "okx"), ("worker",), ("worker", "--live"), ("scheduler",))
+        for program in programs:
+            system.start(*program)
+        way = "behind" if off_s > 0 else "ahead of"
+        said = "SELECT unit FROM perp_status WHERE message LIKE %s"
+        until(lambda: len(system.query(said, f"this host's clock is 300 s {way}%")) == 2, 40)
+        start_ms = minute_of(simulator.get("/sim/clock")["now_ms"]) - 3 * HOUR_MS
+        seeded = system.run("seed", "--since", str(start_ms), "--metrics", "ohlcv", "--wait")
+        assert seeded.returncode == 0, seeded.stdout + seeded.stderr
+        sleep_until(minute_of(now_ms()) + 85 * SECOND_MS)
+        exchange_ms = simulator.get("/sim/clock")["now_ms"]
+        for exchange, code in (("binance", "bin"), ("okx", "okx")):
+            for symbol in ("BTC", "PEPE"):
+                end_ms = minute_of(exchange_ms) - MINUTE_MS
+                until(lambda: is_covered(system, f"{code}-ohlcv", symbol, start_ms, end_ms), 30)  # noqa: B023
+                later = exchange_ms + DAY_MS  # a row of an open bar would be too much
+                found = system.differences(exchange, f"{code}-ohlcv", symbol, start_ms, later)
+                assert [line for line in found if not line.startswith("missing")] == []
+                assert all(int(line.split()[1]) >= end_ms for line in found), found
+        newest = system.query("SELECT max(upper(covered)) FROM perp_coverage WHERE source LIKE '%%-ohlcv'")[0][0]
+        assert newest <= simulator.get("/sim/clock")["now_ms"]
+        assert system.run("reconcile").stdout == "binance: 0 windows enqueued\nokx: 0 windows enqueued\n"
+        assert system.run("gaps", "--source", "bin-ohlcv").stdout == "0 gaps\n"
+    finally:
+        system.stop()
+        simulator.stop()
+
+
+def is_covered(system, source, symbol, start_ms, end_ms):
+    return system.query(
+        "SELECT covered @> int8multirange(int8range(%s, %s)) FROM perp_coverage WHERE source = %s AND symbol = %s",
+        start_ms,
+        end_ms,
+        source,
+        symbol,
+    )[0][0]
+
+
+@pytest.mark.waits(120)
+def test_every_program_ends_within_ten_seconds_of_sigterm_and_gives_back_what_it_held(system):
+    simulator = system.simulator
+    system.up()
+    start_ms = minute_of(now_ms()) - 3 * DAY_MS
+    simulator.fault(kind="stall", path="/fapi/v1/klines", probability=0.5, seconds=25)
+    simulator.fault(kind="stall", path="/v5/market/kline", probability=0.5, seconds=25)
+    assert system.run("seed", "--since", str(start_ms), "--metrics", "ohlcv").returncode == 0
+    redis = system.context().redis
+    until(lambda: any("running" in queues.states(redis, name).values() for name in EXCHANGES), 30)
+    for name, pid in sorted(system.pids().items()):
+        if name in ("postgres", "redis"):
+            continue
+        os.kill(pid, signal.SIGTERM)
+        begin_s = time.monotonic()
+        until(lambda: not Path(f"/proc/{pid}").exists(), TERM_S)  # noqa: B023
+        print(f"{name} ended after {time.monotonic() - begin_s:.1f} s")
+    assert stop(system, "postgres") < TERM_S
+    assert stop(system, "redis") < TERM_S
+    start_again(system, "redis")
+    start_again(system, "postgres")
+    simulator.clear()
+    end_ms = minute_of(now_ms())
+    until(lambda: embedded.accepting(system.settings), 60)
+    assert queues.failed(redis, EXCHANGES) == []
+    until(lambda: system.answers() and not missing(system, "ohlcv", start_ms, end_ms), 150)
+    assert_exact(system, "ohlcv", start_ms, end_ms)
+    assert system.query("SELECT unit, message FROM perp_status WHERE state = 'error'") == []

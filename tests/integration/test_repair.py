@@ -1,0 +1,211 @@
+"""The system closes its gaps by itself, says why the others stay, and asks nobody twice in vain."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.jobs import queues, upkeep
+from fademoe.jobs.queues import Task
+from fademoe.store.coverage import Series
+from tests.integration.conftest import System, until
+from tests.integration.test_backfill import covered, recent, seed, work  # noqa: F401 - recent is a fixture
+
+KLINES = "/fapi/v1/klines"
+NO_ROW = "the exchange has no row"
+
+
+def absences(system, source, symbol):
+    return system.query(
+        "SELECT start_ms, end_ms, reason FROM perp_absence WHERE source = %s AND symbol = %s ORDER BY start_ms",
+        source,
+        symbol,
+    )
+
+
+def klines_asked(simulator):
+    return simulator.get("/sim/stats")["binance"]["paths"].get(KLINES, 0)
+
+
+@pytest.mark.waits(90)
+def test_a_queue_that_is_flushed_in_the_middle_of_a_backfill_is_made_anew(system, recent):  # noqa: F811
+    symbols = ["BTC", "ETH", "SOL", "XRP"]
+    start_ms = recent[0] - 40 * DAY_MS
+    work(system)
+    system.start("worker")
+    assert seed(system, "--symbols", ",".join(symbols), since_ms=start_ms, until_ms=recent[1]).returncode == 0
+    until(lambda: system.query("SELECT 1 FROM perp_data LIMIT 1"), 30)
+    redis = system.context().redis
+    assert queues.taken(redis, ["binance"])
+    redis.flushall()
+    assert not covered(system, symbols, start_ms, recent[1])
+    until(lambda: covered(system, symbols, start_ms, recent[1]), 150)
+    for symbol in symbols:
+        assert system.differences("binance", "bin-ohlcv", symbol, start_ms, recent[1]) == []
+    until(lambda: not queues.taken(redis, ["binance", "live"]), 60)
+
+
+def test_a_job_that_a_dying_worker_has_taken_and_not_started_is_made_anew(system):
+    redis = system.context().redis
+    task = Task(Series("bin-ohlcv", "BTC"), Window(0, MINUTE_MS))
+    assert queues.enqueue(redis, "binance", [task]) == 1
+    assert queues.enqueue(redis, "binance", [task]) == 0
+    redis.lpop("rq:queue:binance")  # as the worker does, which is then killed
+    assert queues.enqueue(redis, "binance", [task]) == 1
+    assert queues.queue(redis, "binance").get_job_ids() == [task.job_id]
+    redis.flushall()
+    redis.hset(f"rq:job:{task.job_id}", "last_heartbeat", "x")  # the last breath of a worker after a flush
+    assert queues.enqueue(redis, "binance", [task]) == 1
+
+
+def test_a_job_that_is_stuck_on_the_way_to_a_worker_is_given_back(system):
+    redis = system.context().redis
+    task = Task(Series("bin-ohlcv", "BTC"), Window(0, MINUTE_MS))
+    queues.enqueue(redis, "binance", [task])
+    redis.lmove("rq:queue:binance", "rq:queue:binance:intermediate")  # a worker with one queue takes a job so
+    reaper = queues.Reaper(redis, ["binance"])
+    assert queues.enqueue(redis, "binance", [task]) == 0
+    assert reaper.reap() == 0
+    assert reaper.reap() == 1
+    assert queues.queue(redis, "binance").get_job_ids() == [task.job_id]
+    redis.lpop("rq:queue:binance")
+    redis.zadd("rq:wip:binance", {f"{task.job_id}:1": time.time() - 1})  # leased, and not begun when both died
+    assert reaper.reap() == 1
+    assert queues.queue(redis, "binance").get_job_ids() == [task.job_id]
+
+
+def test_two_reconcilers_at_once_do_no_harm(system, recent):  # noqa: F811
+    symbols = ["BTC", "ETH", "SOL", "XRP", "DOGE", "ADA"]
+    start_ms = recent[0] - 30 * DAY_MS
+    assert seed(system, "--symbols", ",".join(symbols), since_ms=start_ms, until_ms=recent[1]).returncode == 0
+    context = system.context()
+    windows = queues.taken(context.redis, ["binance"])
+    context.redis.flushall()
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda _: system.run("reconcile"), range(2)))
+    counts = [int(one.stdout.split()[1]) for one in done]
+    assert sum(counts) == sum(map(len, windows.values()))
+    assert {series: sorted(found) for series, found in queues.taken(context.redis, ["binance", "live"]).items()} == {
+        series: sorted(found) for series, found in windows.items()
+    }
+    assert system.run("reconcile").stdout == "binance: 0 windows enqueued\n"
+
+
+def test_a_hole_of_the_exchange_is_absent_after_one_confirmation_and_not_asked_for_again(system, simulator):
+    until_ms = floor_to(now_ms(), DAY_MS)
+    since_ms = until_ms - 20 * DAY_MS
+    there = set(simulator.truth("binance", "ohlcv", "BTC", since_ms, until_ms))
+    hole_ms = next(ts for ts in range(since_ms, until_ms, MINUTE_MS) if ts not in there)
+    window = (hole_ms - hole_ms % HOUR_MS, hole_ms - hole_ms % HOUR_MS + 2 * HOUR_MS)
+    gone = [ts for ts in range(*window, MINUTE_MS) if ts not in there]
+    before = klines_asked(simulator)
+    work(system)
+    assert seed(system, "--symbols", "BTC", since_ms=window[0], until_ms=window[1]).returncode == 0
+    until(lambda: covered(system, ["BTC"], *window), 30)
+    found = absences(system, "bin-ohlcv", "BTC")
+    assert [ts for start_ms, end_ms, _ in found for ts in range(start_ms, end_ms, MINUTE_MS)] == gone
+    assert {reason for _, _, reason in found} == {NO_ROW}
+    assert klines_asked(simulator) - before == 1 + len(found)
+    assert system.run("reconcile").stdout == "binance: 0 windows enqueued\n"
+    assert seed(system, "--symbols", "BTC", since_ms=window[0], until_ms=window[1]).returncode == 0
+    time.sleep(3)
+    assert klines_asked(simulator) - before == 1 + len(found)
+    verified = json.loads(verify(system, "BTC", *window).stdout)
+    assert (verified["absent"], verified["complete"]) == ({NO_ROW: len(gone)}, True)
+
+
+def verify(system, symbol, start_ms, end_ms):
+    options = ("--source", "bin-ohlcv", "--symbol", symbol, "--since", str(start_ms), "--until", str(end_ms))
+    return system.run("verify", *options, "--json")
+
+
+def test_what_the_exchange_does_not_keep_is_absent_as_expired(system):
+    work(system)
+    seeded = system.run("seed", "--days", "40", "--metrics", "oi", "--symbols", "BTC", "--wait")
+    assert seeded.returncode == 0, seeded.stderr
+    expired = [found for found in absences(system, "bin-oi", "BTC") if found[2].startswith("expired")]
+    end_ms = max(end_ms for _, end_ms, _ in expired)
+    assert sum(end_ms - start_ms for start_ms, end_ms, _ in expired) > 9 * DAY_MS
+    assert abs(now_ms() - 30 * DAY_MS - end_ms) < HOUR_MS
+    assert system.query("SELECT min(ts) FROM perp_data WHERE source = 'bin-oi'")[0][0] - end_ms < HOUR_MS
+
+
+@pytest.mark.waits(150)
+def test_after_five_failures_a_window_rests_until_it_is_asked_for(system, simulator, recent):  # noqa: F811
+    simulator.fault(exchange="binance", path=KLINES, symbol="SOLUSDT", kind="truncated")
+    work(system)
+    assert seed(system, "--symbols", "SOL", since_ms=recent[0], until_ms=recent[1]).returncode == 0
+    until(lambda: system.query("SELECT 1 FROM perp_status WHERE kind = 'backfill' AND state = 'error'"), 170)
+    errors = system.query("SELECT class, request FROM perp_errors WHERE unit = 'backfill bin-ohlcv SOL'")
+    assert [name for name, _ in errors] == ["BadPayload"] * 5
+    assert all(request.startswith(KLINES) and "symbol=SOLUSDT" in request for _, request in errors)
+    assert system.run("reconcile").stdout == "binance: 0 windows enqueued\n"
+    missing = system.run("gaps", "--json")
+    assert missing.returncode == 1
+    assert [(gap["symbol"], gap["why"]) for gap in json.loads(missing.stdout)] == [("SOL", "resting after failures")]
+    simulator.clear()
+    assert system.run("retry", "--source", "bin-ohlcv", "--symbol", "SOL").stdout.startswith("1 windows")
+    until(lambda: covered(system, ["SOL"], *recent), 30)
+    assert system.differences("binance", "bin-ohlcv", "SOL", *recent) == []
+    assert (system.run("gaps").stdout, system.run("gaps").returncode) == ("0 gaps\n", 0)
+
+
+def test_what_was_missed_live_and_has_no_history_is_given_up(system):
+    context = system.context()
+    now = floor_to(now_ms(), MINUTE_MS)
+    system.query(
+        "INSERT INTO perp_coverage (source, symbol, wanted, covered) VALUES"
+        " ('bin-lq', 'BTC', int8multirange(int8range(%s, NULL)), int8multirange(int8range(%s, %s))) RETURNING 1",
+        now - HOUR_MS,
+        now - 50 * MINUTE_MS,
+        now - 5 * MINUTE_MS,
+    )
+    assert json.loads(system.run("gaps", "--source", "bin-lq", "--json").stdout)[0]["start_ms"] == now - HOUR_MS
+    upkeep.give_up_missed(context, next(iter(upkeep.registry.enabled(context.settings))))
+    found = absences(system, "bin-lq", "BTC")
+    assert [(start_ms, end_ms) for start_ms, end_ms, _ in found] == [(now - HOUR_MS, now - 50 * MINUTE_MS)]
+    assert "no history" in found[0][2]
+    context.close()
+
+
+@pytest.mark.waits(90)
+def test_the_certificate_is_the_same_on_two_machines(
+    system,
+    tmp_path,
+    other_database_url,
+    redis_url,
+    simulator,
+    recent,  # noqa: F811
+):
+    other = System(
+        tmp_path / "other", other_database_url, redis_url.replace("redis.sock", "redis.sock?db=1"), simulator
+    )
+    start_ms, end_ms = recent[0], floor_to(now_ms(), MINUTE_MS) + 2 * MINUTE_MS
+    system.environment["FADEMOE_SYMBOLS"] = "BTC,PEPE"
+    system.start("stream", "binance")
+    work(system)
+    try:
+        assert seed(system, "--symbols", "BTC,PEPE", since_ms=start_ms, until_ms=recent[1] - HOUR_MS).returncode == 0
+        until(lambda: is_live(system, end_ms), 150)
+        assert seed(system, "--symbols", "BTC,PEPE", since_ms=start_ms, until_ms=end_ms).returncode == 0
+        until(lambda: covered(system, ["BTC", "PEPE"], start_ms, end_ms), 60)
+        work(other)
+        until(lambda: now_ms() > end_ms + 15_000, 30)
+        assert seed(other, "--symbols", "BTC,PEPE", since_ms=start_ms, until_ms=end_ms).returncode == 0
+        until(lambda: covered(other, ["BTC", "PEPE"], start_ms, end_ms), 60)
+        for symbol in ("BTC", "PEPE"):
+            one, two = verify(system, symbol, start_ms, end_ms), verify(other, symbol, start_ms, end_ms)
+            assert one.returncode == two.returncode == 0, one.stdout
+            assert one.stdout == two.stdout
+            assert json.loads(one.stdout)["sha256"]
+    finally:
+        other.stop()
+
+
+def is_live(system, end_ms):
+    return system.query(
+        "SELECT count(*) = 2 FROM perp_coverage WHERE source = 'bin-ohlcv' AND covered @> %s::bigint",
+        end_ms - MINUTE_MS,
+    )[0][0]

@@ -1,0 +1,96 @@
+"""Which windows are fetched, and in which order, against a made-up exchange."""
+
+from dataclasses import replace
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
+from fademoe.feeds.spec import Budget, Exchange, Instrument, InstrumentsFeed
+from fademoe.jobs.planner import last_closed_ms, ordered, plan, ripe
+from fademoe.store.coverage import Series
+from tests.unit.test_fetch import FEED
+
+NOW = 20_505 * DAY_MS + 7 * HOUR_MS
+CANDLES = replace(FEED, metric="ohlcv", path="/v1/candles")
+MONTH = replace(FEED, metric="oi", history_ms=30 * DAY_MS)
+HALF_YEAR = replace(FEED, history_ms=180 * DAY_MS)
+ACME = Exchange(
+    name="acme",
+    title="Acme",
+    codes=("acm",),
+    rest_url="http://acme.test",
+    budgets=(Budget(name="ip", limit=100, period_ms=MINUTE_MS, burst=50),),
+    instruments=InstrumentsFeed(path="/", budget="ip", params={}, parse=lambda body: [], source="made up"),
+    clock=None,
+    judge=lambda answer: None,
+    rest_feeds=(CANDLES, MONTH, HALF_YEAR),
+)
+INSTRUMENTS = {
+    symbol: Instrument(exchange="acme", code="acm", name=f"{symbol}-PERP", symbol=symbol) for symbol in ("BTC", "ETH")
+}
+
+
+def planned(feed, *gaps, taken=None):
+    wanted = [(Series(f"acm-{feed.metric}", symbol), Window(start_ms, end_ms)) for symbol, start_ms, end_ms in gaps]
+    return plan(ACME, feed, wanted, taken or {}, INSTRUMENTS, NOW)
+
+
+def names(windows):
+    return [
+        (item.task.series.source, item.task.series.symbol, (NOW - item.task.window.end_ms) // DAY_MS)
+        for item in windows
+    ]
+
+
+def test_windows_are_newest_first():
+    windows = planned(CANDLES, ("ETH", NOW - 25 * DAY_MS, NOW), ("BTC", NOW - 25 * DAY_MS, NOW))
+    assert names(ordered(windows)) == [
+        ("acm-ohlcv", "BTC", 0),
+        ("acm-ohlcv", "ETH", 0),
+        ("acm-ohlcv", "BTC", 5),
+        ("acm-ohlcv", "ETH", 5),
+        ("acm-ohlcv", "BTC", 15),
+        ("acm-ohlcv", "ETH", 15),
+    ]
+
+
+def test_what_perishes_is_first_by_how_soon_its_oldest_minute_is_lost():
+    windows = [
+        *planned(CANDLES, ("BTC", NOW - 2 * DAY_MS, NOW)),
+        *planned(HALF_YEAR, ("BTC", NOW - 15 * DAY_MS, NOW)),
+        *planned(MONTH, ("BTC", NOW - 5 * DAY_MS, NOW), ("ETH", NOW - 25 * DAY_MS, NOW)),
+    ]
+    order = names(ordered(windows))
+    assert [name[:2] for name in dict.fromkeys((source, symbol) for source, symbol, _ in order)] == [
+        ("acm-oi", "ETH"),
+        ("acm-oi", "BTC"),
+        ("acm-pfr", "BTC"),
+        ("acm-ohlcv", "BTC"),
+    ]
+    assert [age for source, symbol, age in order if (source, symbol) == ("acm-oi", "ETH")] == [0, 5, 15]
+
+
+def test_what_is_lost_within_a_day_is_before_everything():
+    windows = planned(MONTH, ("BTC", NOW - 30 * DAY_MS + HOUR_MS, NOW), ("ETH", NOW - 30 * DAY_MS + 2 * HOUR_MS, NOW))
+    assert [symbol for _, symbol, _ in names(ordered(windows))[:2]] == ["BTC", "ETH"]
+    assert all(item.expires_ms < DAY_MS for item in ordered(windows)[:2])
+
+
+def test_windows_that_are_under_way_are_left_out():
+    gap = ("BTC", NOW - 3 * HOUR_MS, NOW)
+    under_way = {Series("acm-ohlcv", "BTC"): [Window(NOW - 2 * HOUR_MS, NOW - HOUR_MS)]}
+    left = [item.task.window for item in planned(CANDLES, gap, taken=under_way)]
+    assert left == [Window(NOW - 3 * HOUR_MS, NOW - 2 * HOUR_MS), Window(NOW - HOUR_MS, NOW)]
+
+
+def test_the_open_bar_is_not_asked_for():
+    feed = replace(CANDLES, settle_ms=10_000)
+    assert last_closed_ms(feed, NOW + 9_999) == NOW - MINUTE_MS
+    assert last_closed_ms(feed, NOW + 10_000) == NOW
+
+
+def test_the_newest_minutes_have_a_grace_time_and_lost_ones_before_them_have_none():
+    series = Series("acm-ohlcv", "BTC")
+    newest = (series, Window(NOW - 3 * MINUTE_MS, NOW))
+    lost = (series, Window(NOW - 5 * MINUTE_MS, NOW - 4 * MINUTE_MS))
+    assert ripe(CANDLES, [lost, newest], NOW) == [lost]
+    too_long = (series, Window(NOW - 4 * MINUTE_MS, NOW))
+    assert ripe(CANDLES, [too_long], NOW) == [too_long]
