@@ -1,12 +1,13 @@
 """Keeps `perp_metadata` in step with the exchanges' own lists, and answers which contract a symbol is."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fademoe.clock import now_ms
 from fademoe.errors import BadPayload
 from fademoe.feeds.spec import Exchange, Instrument
 from fademoe.rest import RestClient
+from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import instruments as store
 from fademoe.store.pool import Database
 
@@ -62,3 +63,19 @@ def ensure(exchange: Exchange, rest: RestClient, database: Database) -> dict[str
         refresh(exchange, rest, database)
         found = known(exchange, database)
     return found
+
+
+def followed(
+    contracts: Mapping[str, Mapping[str, Instrument]], symbols: Sequence[str], time_ms: int
+) -> list[Instrument]:
+    """Return the contracts (see `known`) of the symbols that the settings choose, as far as they trade at a time.
+
+    A topic of what does not trade yet is refused, and asked for again by nobody.
+    """
+    return [
+        instrument
+        for by_symbol in contracts.values()
+        for symbol, instrument in by_symbol.items()
+        if symbols == ALL_SYMBOLS or symbol in symbols
+        if (instrument.listed_ms or time_ms) <= time_ms < (instrument.delisted_ms or time_ms + 1)
+    ]

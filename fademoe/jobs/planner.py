@@ -21,6 +21,7 @@ class Planned:
 
     task: Task
     queue: str
+    is_young: bool  # what keeps up with the present goes before the past
     requests: int
     cost: int
     rows: int
@@ -97,10 +98,11 @@ def _planned(
     spans = pages(feed, Window(start_ms, alive.end_ms))
     rows = [-(-(span.end_ms - span.start_ms) // feed.interval_ms) for span in spans]
     streamed = any(channel.metric == feed.metric for channel in exchange.stream_feeds)
-    young = streamed and window.start_ms >= now_ms - LIVE_MS
+    is_young = window.start_ms >= now_ms - LIVE_MS
     return Planned(
         task=task,
-        queue=LIVE if young else exchange.name,
+        queue=LIVE if is_young and streamed else exchange.name,
+        is_young=is_young,
         requests=len(spans),
         cost=sum(feed.cost(count) for count in rows),
         rows=sum(rows),
@@ -112,27 +114,33 @@ def _planned(
 def ordered(planned: Iterable[Planned]) -> list[Planned]:
     """Return windows in the order in which they are to be fetched.
 
-    First what the exchange drops within a day, the soonest first. Then what perishes at all, the series first of which
-    a row is lost soonest. Then the rest. Newest first within each of these, symbol after symbol.
+    First what is hours old at most. Then what the exchange drops within a day, the soonest first. Then what perishes at
+    all, the series first of which a row is lost soonest. Then the rest. Newest first within each, symbol after symbol.
     """
     return sorted(planned, key=_priority)
 
 
 def _priority(item: Planned) -> tuple[int, int, int, Series]:
     newest_first, series = -item.task.window.start_ms, item.task.series
+    if item.is_young:
+        return 0, 0, newest_first, series
     if item.expires_ms is None or item.perishes_ms is None:
-        return 2, 0, newest_first, series
+        return 3, 0, newest_first, series
     if item.expires_ms < DAY_MS:
-        return 0, item.expires_ms, newest_first, series
-    return 1, floor_to(item.perishes_ms, DAY_MS), newest_first, series
+        return 1, item.expires_ms, newest_first, series
+    return 2, floor_to(item.perishes_ms, DAY_MS), newest_first, series
 
 
 def enqueue(redis: Redis, planned: Sequence[Planned]) -> int:
-    """Enqueue planned windows in their order, what perishes in front of all that waits; return how many were new."""
+    """Enqueue planned windows in their order, what cannot wait in front of all that does; return how many were new."""
     new = 0
-    first = [item for item in planned if item.perishes_ms is not None]
-    for item in reversed(ordered(first)):
+    for item in reversed(ordered(item for item in planned if _is_urgent(item))):
         new += queues.enqueue(redis, item.queue, [item.task], at_front=True)
-    for item in ordered(item for item in planned if item.perishes_ms is None):
+    for item in ordered(item for item in planned if not _is_urgent(item)):
         new += queues.enqueue(redis, item.queue, [item.task])
     return new
+
+
+def _is_urgent(item: Planned) -> bool:
+    """Tell whether a window perishes, or keeps up with the present in a queue where others do not."""
+    return item.perishes_ms is not None or (item.is_young and item.queue != LIVE)

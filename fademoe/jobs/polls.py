@@ -8,11 +8,10 @@ from fademoe import context as contexts
 from fademoe import instruments
 from fademoe.clock import SECOND_MS, Window, floor_to, monotonic_s
 from fademoe.context import Context
-from fademoe.errors import BadPayload, SourceError, StoreError
+from fademoe.errors import BadPayload, Refused, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Exchange, Instrument, PollFeed
 from fademoe.metrics import METRICS, Row, perpspec
-from fademoe.settings import ALL_SYMBOLS
 from fademoe.stop import Stopped
 from fademoe.store import coverage, status
 from fademoe.store.coverage import Covered, Series
@@ -72,7 +71,7 @@ def _ask_all(
             rows += _ask(context, exchange, feed, batch)
         except (SourceError, Stopped) as error:
             trouble = error
-            if not isinstance(error, BadPayload):
+            if not isinstance(error, BadPayload | Refused):  # these are about one contract, the next one may be fine
                 break
         asked += len(batch)
     redis.set(key, (first + asked) % max(1, len(followed)), ex=HELD_S)
@@ -81,17 +80,9 @@ def _ask_all(
 
 def _followed(context: Context, exchange: Exchange, feed: PollFeed, time_ms: int) -> list[Instrument]:
     """Return the contracts that trade, are wanted and have the metric."""
-    chosen = context.settings.symbols
     with context.stop.breakable():
-        by_code = instruments.ensure(exchange, context.rest, context.database)
-    return [
-        instrument
-        for contracts in by_code.values()
-        for symbol, instrument in contracts.items()
-        if (chosen == ALL_SYMBOLS or symbol in chosen)
-        and (instrument.delisted_ms or time_ms + 1) > time_ms
-        and feed.serves(instrument)
-    ]
+        contracts = instruments.ensure(exchange, context.rest, context.database)
+    return [each for each in instruments.followed(contracts, context.settings.symbols, time_ms) if feed.serves(each)]
 
 
 def _want(context: Context, feed: PollFeed, followed: Sequence[Instrument], time_ms: int) -> None:

@@ -37,6 +37,7 @@ def reconcile() -> dict[str, int]:
     found = {}
     for exchange in registry.enabled(context.settings):
         context.clocks.best_ms(exchange)  # asked once: what follows is judged by it
+        want_followed(context, exchange)
         planned = plan_missing(context, exchange)
         new = enqueue(context.redis, planned)
         if new:
@@ -44,6 +45,22 @@ def reconcile() -> dict[str, int]:
         found[exchange.name] = new
         give_up_missed(context, exchange)
     return found
+
+
+def want_followed(context: Context, exchange: Exchange) -> None:
+    """Declare that followed contracts want, from now on, the metrics whose newest rows come by their history only.
+
+    Streams and polls declare it for their own. An exchange without streams is not followed live.
+    """
+    others = {channel.metric for channel in exchange.stream_feeds} | {feed.metric for feed in exchange.poll_feeds}
+    alone = [feed for feed in exchange.rest_feeds if exchange.sockets and feed.metric not in others]
+    contracts, time_ms = instruments.known(exchange, context.database), context.clocks.now_ms(exchange)
+    followed = instruments.followed(contracts, context.settings.symbols, time_ms)
+    for feed in alone:
+        series = [Series(perpspec(each.code, feed.metric), each.symbol) for each in followed if feed.serves(each)]
+        if series:
+            with context.database.transaction() as cursor:
+                coverage.want(cursor, series, floor_to(time_ms, feed.interval_ms), None)
 
 
 def plan_missing(context: Context, exchange: Exchange) -> list[Planned]:

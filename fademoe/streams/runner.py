@@ -11,7 +11,6 @@ from fademoe.errors import SourceError, StoreError
 from fademoe.exchange_clock import off
 from fademoe.feeds.spec import Exchange, Instrument, Socket, StreamFeed
 from fademoe.metrics import perpspec
-from fademoe.settings import ALL_SYMBOLS
 from fademoe.stop import Stopped
 from fademoe.store import coverage, status
 from fademoe.store.coverage import Series
@@ -106,19 +105,12 @@ class StreamRunner:
 
     def _topics(self, contracts: Mapping[str, Mapping[str, Instrument]]) -> dict[str, dict[str, Topic]]:
         """Return socket name -> topic name -> where its messages go, for the contracts that trade and are wanted."""
-        chosen = self._context.settings.symbols
-        now = self.exchange_now_ms()
         found: dict[str, dict[str, dict[StreamFeed, dict[str, Route]]]] = {s.name: {} for s in self._exchange.sockets}
-        for code, by_symbol in contracts.items():
-            for symbol, instrument in by_symbol.items():
-                if (instrument.delisted_ms or now + 1) <= now or (instrument.listed_ms or now) > now:
-                    continue  # a topic of what does not trade yet is refused, and asked for again by nobody
-                if not (chosen == ALL_SYMBOLS or symbol in chosen):
-                    continue
-                for feed in self._exchange.stream_feeds:
-                    route = Route(feed, Series(perpspec(code, feed.metric), symbol), instrument)
-                    topic = found[feed.socket].setdefault(feed.topic(instrument), {})
-                    topic.setdefault(feed, {})[instrument.name if feed.split else ""] = route
+        for instrument in instruments.followed(contracts, self._context.settings.symbols, self.exchange_now_ms()):
+            for feed in self._exchange.stream_feeds:
+                series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
+                topic = found[feed.socket].setdefault(feed.topic(instrument), {})
+                topic.setdefault(feed, {})[instrument.name if feed.split else ""] = Route(feed, series, instrument)
         return {name: dict(topics) for name, topics in found.items()}
 
     def _want(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:

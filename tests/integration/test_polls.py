@@ -56,6 +56,34 @@ def test_a_round_takes_its_share_and_the_next_goes_on(ask, system, monkeypatch):
     assert set(stored(system, "bin-oi")) == {"BTC", "ETH", "PEPE"}
 
 
+def test_a_contract_that_is_refused_costs_no_other(ask, system):
+    context = contexts.current()
+    instruments.refresh(registry.exchanges()["binance"], context.rest, context.database)
+    with context.database.transaction() as cursor:
+        cursor.execute(
+            "UPDATE perp_metadata SET instrument = 'NOPEUSDT' WHERE exchange = 'binance' AND instrument = 'BTCUSDT'"
+        )
+    assert ask("binance", "oi") == {"rows": 2, "asked": 3}
+    assert set(stored(system, "bin-oi")) == {"ETH", "PEPE"}
+    assert system.query("SELECT class, http_status FROM perp_errors") == [("Refused", 400)]
+
+
+def test_followed_contracts_want_what_neither_stream_nor_poll_brings(ask, system):
+    for exchange in ("binance", "bybit", "okx"):
+        instruments.refresh(registry.exchanges()[exchange], contexts.current().rest, contexts.current().database)
+    upkeep.reconcile()
+    rows = system.query("SELECT source, array_agg(symbol ORDER BY symbol) FROM perp_coverage GROUP BY 1 ORDER BY 1")
+    three = ["BTC", "ETH", "PEPE"]
+    assert dict(rows) == {
+        f"{code}-{metric}": three
+        for code, metrics in (("bin", ("fr", "lsr", "pfr")), ("byb", ("fr", "lsr", "pfr")), ("okx", ("fr", "lsr")))
+        for metric in metrics
+    }
+    before = system.query("SELECT source, symbol, wanted FROM perp_coverage ORDER BY 1, 2")
+    upkeep.reconcile()
+    assert system.query("SELECT source, symbol, wanted FROM perp_coverage ORDER BY 1, 2") == before
+
+
 def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, system, clock):
     assert ask("okx", "ppr") == {"rows": 0, "asked": 3}, "the minute is not over"
     clock(-5 * MINUTE_MS)
