@@ -14,6 +14,7 @@ from fademoe.store.pool import Database
 log = logging.getLogger(__name__)
 
 MOST_PAGES = 500
+LONGEST_WAIT_S = 20.0  # for the budget: the next try is an hour away
 
 
 def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
@@ -29,7 +30,9 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
     while following is not None:
         params = following
         asked.append(params)
-        body = rest.get(exchange, feed.path, params, budget=feed.budget, cost=feed.cost, live=True)
+        body = rest.get(
+            exchange, feed.path, params, budget=feed.budget, cost=feed.cost, live=True, max_wait_s=LONGEST_WAIT_S
+        )
         try:
             found += feed.parse(body)
             following = feed.following(body, params)

@@ -7,7 +7,7 @@ from fademoe import context as contexts
 from fademoe import instruments
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.context import Context
-from fademoe.errors import RetryLater, SourceError
+from fademoe.errors import BudgetSpent, RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Exchange, Instrument, RestFeed
 from fademoe.jobs import queues
@@ -116,7 +116,8 @@ def refresh_instruments() -> dict[str, int]:
             found[exchange.name] = instruments.refresh(exchange, context.rest, context.database)
         except SourceError as error:
             state = State.WAITING if isinstance(error, RetryLater) else State.ERROR
-            status.record_error(context.database, unit, error)
+            if not isinstance(error, BudgetSpent):
+                status.record_error(context.database, unit, error)
             status.report(context.database, Report(unit=unit, state=state, message=str(error), interval_s=HOUR_S))
         else:
             message = f"{found[exchange.name]} contracts"
