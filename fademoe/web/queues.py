@@ -187,7 +187,9 @@ def _budget(key: str, values: dict[bytes, bytes], sent: list[bytes], now: int) -
         egress=egress,
         limit=_whole(values.get(b"limit")),
         period_ms=period_ms,
-        used=_used(values, window) if b"window" in values else sum(int(at_ms) > now - (period_ms or 0) for at_ms in sent),
+        used=_used(values, window)
+        if b"window" in values
+        else sum(int(at_ms) > now - (period_ms or 0) for at_ms in sent),
         server_used=_whole(values.get(b"server_used")) if is_servers else None,
         closed_until_ms=closed_until_ms if is_closed else None,
         closed_why=values.get(b"closed_why", b"").decode(errors="replace") if is_closed else None,

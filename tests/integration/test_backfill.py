@@ -127,11 +127,16 @@ def test_a_lost_queue_is_made_anew(system, recent):
     assert system.differences("binance", "bin-ohlcv", "ETH", *recent) == []
 
 
+def stalled(simulator):
+    return simulator.get("/sim/stats")["binance"]["faults"].get("stall", 0)
+
+
 def test_sigterm_ends_a_busy_worker_within_ten_seconds(system, simulator, recent):
+    before = stalled(simulator)
     simulator.fault(exchange="binance", kind="stall", path="/fapi/v1/klines", seconds=25)
     system.start("worker")
     seeded = seed(system, "--symbols", "BTC", since_ms=recent[0] - DAY_MS, until_ms=recent[0])
-    until(lambda: system.query("SELECT 1 FROM perp_status WHERE state = 'running'"), 20)
+    until(lambda: stalled(simulator) > before, 60)
     system.stop()  # asserts the ten seconds
     assert queues.queue(system.context().redis, "binance").count == int(seeded.stdout.splitlines()[-1].split()[0])
 

@@ -65,7 +65,9 @@ def fill(url: str, exchange: Exchange) -> None:
             mine.take(exchange, "weight", 1, live=False, max_wait_s=0)
 
 
-@pytest.mark.parametrize("lanes", ([False] * 6, [True, True, False, False, False, False]), ids=("backfill", "with live"))
+@pytest.mark.parametrize(
+    "lanes", ([False] * 6, [True, True, False, False, False, False]), ids=("backfill", "with live")
+)
 def test_in_no_window_is_more_than_the_limit_sent(redis_url, lanes):
     grants = sorted(grant for each in spend_together(redis_url, "sliding", 5.0, lanes) for grant in each)
     budget = SLIDING.budget("weight")
@@ -75,7 +77,9 @@ def test_in_no_window_is_more_than_the_limit_sent(redis_url, lanes):
     assert grants[-1][0] - grants[0][0] > 3 * budget.period_ms
 
 
-@pytest.mark.parametrize("lanes", ([False] * 6, [True, True, False, False, False, False]), ids=("backfill", "with live"))
+@pytest.mark.parametrize(
+    "lanes", ([False] * 6, [True, True, False, False, False, False]), ids=("backfill", "with live")
+)
 def test_in_no_aligned_window_is_more_than_the_limit_even_when_requests_cross_its_edges(redis_url, lanes):
     grants = [grant for each in spend_together(redis_url, "aligned", 5.0, lanes) for grant in each]
     budget = ALIGNED.budget("weight")

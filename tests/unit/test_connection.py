@@ -177,3 +177,26 @@ def test_a_topic_that_never_has_data_is_given_up_after_three_sessions():
     (fault,) = [error for _, error in line.buffer.take_faults()]
     assert isinstance(fault, BadPayload)
     assert "never has data" in str(fault)
+
+
+def test_a_socket_on_which_nothing_but_pongs_come_is_given_up():
+    bars = Line(replace(FEED, steady=False))
+    bars.connection._alive_s, bars.connection.health.last_data_s = 500.0, 320.0
+    bars.connection._look(500.0, 0.0)
+    with pytest.raises(Broken, match="no data for 180 s"):
+        bars.connection._look(501.0, 0.0)
+    events = Line(replace(SUM, steady=False))  # where hours may pass without one
+    events.connection._alive_s = 500.0
+    events.connection._look(501.0, 0.0)
+    with pytest.raises(Broken, match="no sign of life"):
+        events.connection._look(600.0, 0.0)
+
+
+def test_a_connection_that_is_to_be_cut_soon_asks_for_another_one():
+    line = Line(FEED)
+    line.connection.socket = replace(SOCKET, renew_after_s=100)
+    line.connection._alive_s = line.connection.health.last_data_s = 100.0
+    line.connection._look(100.0, 0.0)
+    assert not line.connection.health.aged
+    line.connection._look(101.0, 0.0)
+    assert line.connection.health.aged

@@ -86,7 +86,7 @@ def test_multipliers_are_told_from_coins_with_digits(base, coin, multiplier):
 
 def test_numbers_keep_the_digits_that_were_sent():
     assert str(parse.decode(b'[{"a":1.50,"b":-1e-7,"c":12345678901234567890123}]')[0]["a"]) == "1.50"
-    assert parse.decode(b'[0.1234567890123456789, 123456789012345678901234567890]') == [
+    assert parse.decode(b"[0.1234567890123456789, 123456789012345678901234567890]") == [
         Decimal("0.1234567890123456789"),
         123456789012345678901234567890,
     ]

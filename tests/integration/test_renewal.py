@@ -1,0 +1,47 @@
+"""Connections that an exchange is going to close are replaced before, and nobody sees it in the rows."""
+
+import pytest
+
+from fademoe.clock import MINUTE_MS, floor_to, now_ms
+from tests.integration.conftest import Simulator, System, until
+
+NOTICE_AFTER_S = 40  # told at that age, as before a service upgrade
+SYMBOLS = ["BTC", "ETH", "PEPE"]
+
+
+@pytest.mark.waits(200)
+def test_an_announced_end_of_a_connection_costs_no_minute(tmp_path, database_url, redis_url):
+    simulator = Simulator("--no-limits", "--okx-notice-after-s", str(NOTICE_AFTER_S))
+    simulator.start()
+    system = System(tmp_path, database_url, redis_url, simulator)
+    system.environment |= {
+        "FADEMOE_OKX_REST_URL": simulator.url,
+        "FADEMOE_OKX_WS_URL": simulator.url.replace("http", "ws"),
+        "FADEMOE_EXCHANGES": "okx",
+        "FADEMOE_SYMBOLS": ",".join(SYMBOLS),
+    }
+    try:
+        system.start("stream", "okx")
+        until(lambda: system.query("SELECT 1 FROM perp_status WHERE unit = 'stream okx' AND state = 'running'"), 40)
+        start_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
+        end_ms = start_ms + 2 * MINUTE_MS
+        for metric in ("ppr", "lq", "ohlcv"):  # of the first two nobody has a history: only an overlap can bring them
+            until(lambda: watched(system, f"okx-{metric}", start_ms, end_ms), 200)  # noqa: B023
+            for symbol in SYMBOLS:
+                assert system.differences("okx", f"okx-{metric}", symbol, start_ms, end_ms) == []
+        assert simulator.get("/sim/stats")["okx"]["sockets_closed"] >= 1
+        states = system.query("SELECT state FROM perp_status_history WHERE unit = 'stream okx' ORDER BY id")
+        assert [state for (state,) in states if state == "waiting"][1:] == []  # at the start at most
+    finally:
+        system.stop()
+        simulator.stop()
+
+
+def watched(system, source, start_ms, end_ms):
+    rows = system.query(
+        "SELECT count(*) FROM perp_coverage WHERE source = %s AND covered @> int8multirange(int8range(%s, %s))",
+        source,
+        start_ms,
+        end_ms,
+    )
+    return rows[0][0] == len(SYMBOLS)
