@@ -62,11 +62,11 @@ def _writer_alone(context: Context) -> Table:
         batch = Batch("ohlcv", "1m", [(ours, row) for row in candles])
         answer = Covered(ours, [window])
         text = _text(bare, candles)
-        taken["bare"].append(_seconds(lambda: _bare_copy(database, [text])))
-        taken["fresh"].append(_seconds(lambda: _expect(ROWS, writer.write([batch], [answer]))))
-        taken["staged"].append(_seconds(lambda: _expect(0, _staged(database, text))))
-        taken["uncovered"].append(_seconds(lambda: _expect(0, writer.write([batch], [answer]))))
-        taken["covered"].append(_seconds(lambda: _look(database, ours, window)))
+        taken["bare"].append(_seconds(_bare_copy, database, [text]))
+        taken["fresh"].append(_seconds(_write, writer, batch, answer, ROWS))
+        taken["staged"].append(_seconds(_staged, database, text))
+        taken["uncovered"].append(_seconds(_write, writer, batch, answer, 0))
+        taken["covered"].append(_seconds(_look, database, ours, window))
     context.close()
     rate = {name: ROWS / median(seconds) for name, seconds in taken.items()}
     table = Table(columns=("window", "by", "rows/s", "beside", "ratio", "at least"))
@@ -83,7 +83,8 @@ def _writer_alone(context: Context) -> Table:
 def _end_to_end(servers: Stage, exchange: str) -> Sequence[object]:
     """Backfill once to warm the simulator up, once to measure; then copy the same rows back."""
     addresses = ",".join(f"a{number}=127.0.0.{number + 1}" for number in range(1, EGRESS[exchange] + 1))
-    servers.environ |= {"FADEMOE_EXCHANGES": exchange, "FADEMOE_EGRESS": addresses, "FADEMOE_SYMBOLS": ",".join(SYMBOLS)}
+    servers.environ |= {"FADEMOE_EXCHANGES": exchange, "FADEMOE_EGRESS": addresses}
+    servers.environ["FADEMOE_SYMBOLS"] = ",".join(SYMBOLS)
     workers = [servers.start("worker") for _ in range(WORKERS)]
     context = servers.context()
     end_ms = floor_to(now_ms(), DAY_MS)
@@ -98,7 +99,7 @@ def _end_to_end(servers: Stage, exchange: str) -> Sequence[object]:
     bare = []
     for _ in range(3):
         _empty(context.database)
-        bare.append(_seconds(lambda: _bare_copy(context.database, texts)))
+        bare.append(_seconds(_bare_copy, context.database, texts))
     context.close()
     ratio = median(bare) / seconds
     return (exchange, rows, WORKERS, rows / seconds, rows / median(bare), ratio, 0.25)
@@ -106,7 +107,6 @@ def _end_to_end(servers: Stage, exchange: str) -> Sequence[object]:
 
 def _backfill(servers: Stage, context: Context, window: Window) -> float:
     """Seed a window of all symbols; return the seconds from enqueuing until all of it is covered."""
-    begin_s = time.monotonic()
     command = ("seed", "--since", str(window.start_ms), "--until", str(window.end_ms), "--metrics", "ohlcv")
     seeding = servers.start(*command)
 
@@ -117,8 +117,6 @@ def _backfill(servers: Stage, context: Context, window: Window) -> float:
             )
             return cursor.fetchone() == (len(SYMBOLS),)
 
-    with context.database.transaction() as cursor:
-        cursor.execute("SELECT count(*) FROM perp_coverage")
     until(lambda: _has_begun(context), 60, every_s=0.01)
     begin_s = time.monotonic()
     until(is_done, 600, every_s=0.05)
@@ -157,13 +155,17 @@ def _bare_copy(database: Database, texts: Sequence[str]) -> None:
             cursor.copy_expert(f"COPY perp_data ({COLUMNS}) FROM STDIN WITH (NULL 'None')", StringIO(text))
 
 
-def _staged(database: Database, text: str) -> int:
-    """COPY into a temporary table, then INSERT … ON CONFLICT DO NOTHING; return how many rows were new."""
+def _write(writer: Writer, batch: Batch, answer: Covered, new: int) -> None:
+    _expect(new, writer.write([batch], [answer]))
+
+
+def _staged(database: Database, text: str) -> None:
+    """COPY into a temporary table, then INSERT … ON CONFLICT DO NOTHING, all of it there already."""
     with database.transaction() as cursor:
         cursor.execute("CREATE TEMP TABLE staged (LIKE perp_data) ON COMMIT DROP")
         cursor.copy_expert(f"COPY staged ({COLUMNS}) FROM STDIN WITH (NULL 'None')", StringIO(text))
         cursor.execute(f"INSERT INTO perp_data ({COLUMNS}) SELECT {COLUMNS} FROM staged ON CONFLICT DO NOTHING")
-        return int(cursor.rowcount)
+        _expect(0, cursor.rowcount)
 
 
 def _look(database: Database, series: Series, window: Window) -> None:
@@ -187,9 +189,9 @@ def _empty(database: Database) -> None:
             cursor.execute(statement)
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Callable[..., object], *arguments: object) -> float:
     begin_s = time.perf_counter()
-    work()
+    work(*arguments)
     return time.perf_counter() - begin_s
 
 
@@ -197,5 +199,3 @@ def _expect(wanted: int, got: int) -> None:
     """Stop a benchmark that does not do what it says it measures."""
     if wanted != got:
         raise RuntimeError(f"{got} rows instead of {wanted}")
-
-
