@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from fademoe.clock import DAY_MS, HOUR_MS, floor_to
 from fademoe.errors import ConfigError
 
 PREFIX = "FADEMOE_"
@@ -86,6 +87,10 @@ class Settings:
             if get("RETENTION_DAYS")
             else None,
         )
+
+    def kept_from_ms(self, now_ms: int) -> int | None:
+        """Return the edge of FADEMOE_RETENTION_DAYS, on the hour: what is older goes. None: everything is kept."""
+        return floor_to(now_ms - self.retention_days * DAY_MS, HOUR_MS) if self.retention_days else None
 
     @property
     def run_dir(self) -> Path:

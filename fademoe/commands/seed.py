@@ -53,11 +53,10 @@ def _seed(settings: Settings, args: argparse.Namespace) -> int:
     exchanges = _exchanges(settings, args.exchanges)
     metrics = _metrics(args.metrics, exchanges)
     context = ready(settings)
-    if settings.retention_days:
-        kept_from_ms = floor_to(now_ms() - settings.retention_days * DAY_MS, MINUTE_MS)
-        if since_ms < kept_from_ms:
-            sys.stderr.write(f"note: FADEMOE_RETENTION_DAYS keeps nothing before {to_iso(kept_from_ms)}\n")
-            since_ms = kept_from_ms
+    edge_ms = settings.kept_from_ms(now_ms())
+    if edge_ms is not None and since_ms < edge_ms:
+        sys.stderr.write(f"note: FADEMOE_RETENTION_DAYS keeps nothing before {to_iso(edge_ms)}\n")
+        since_ms = edge_ms
         if until_ms is not None and until_ms <= since_ms:
             raise ConfigError(f"the range lies before {to_iso(since_ms)}, the edge of FADEMOE_RETENTION_DAYS")
     ask = Ask(

@@ -16,10 +16,12 @@ from fademoe.feeds.spec import Instrument, Json, ParseItem
 from fademoe.metrics import Candle, Liquidations, Row
 
 LONGEST_FUNDING_HOURS = 8
+PER_COIN = (-1, -1, -1, -1, 1, 0, 1)  # which way a multiplier shifts the values of a candle, as `candle` takes them
 _EXACT = Context(prec=300, traps=[Inexact])  # no product of what `amount` lets through has more digits
 
 _DECIMAL = re.compile(r"-?(?:[0-9]{1,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})")
 _UNSIGNED = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
+_UNSIGNED_LIST = re.compile(rf"{_UNSIGNED.pattern}(?:,{_UNSIGNED.pattern})*")
 _INTEGER = re.compile(r"[0-9]{1,18}")
 _MULTIPLIED = re.compile(r"(?P<factor>10{3,6})(?P<coin>[^\W\d]\w*)|1M(?P<millions>[A-Z]{3,})|(?P<behind>[A-Z]{3,})1000")
 
@@ -57,6 +59,17 @@ def amount(value: Json) -> str:
     if not isinstance(value, str) or not _UNSIGNED.fullmatch(value):
         raise BadPayload(f"{value!r} is not a non-negative decimal string")
     return value
+
+
+def amounts(values: Sequence[Json]) -> Sequence[str]:
+    """Read decimal strings that cannot be negative, digits kept: all by one match, for every candle has seven."""
+    try:
+        joined = ",".join(values)
+    except TypeError:
+        joined = ""
+    if _UNSIGNED_LIST.fullmatch(joined) and joined.count(",") < len(values):
+        return values
+    return [amount(value) for value in values]  # one of them raises
 
 
 def price(value: Json) -> str:
@@ -184,10 +197,13 @@ def candle(instrument: Instrument, ts: int, values: Sequence[Json]) -> Candle:
 
     They are open, high, low, close, volume and quote volume, and where these are sent trades and taker-buy volume.
     """
-    opened, high, low, close = (coin_price(value, instrument) for value in values[:4])
-    check_candle(opened, high, low, close)
-    made = Candle(ts, opened, high, low, close, v=coins(values[4], instrument), qv=amount(values[5]))
-    return made._replace(n=count(values[6]), tbv=coins(values[7], instrument)) if len(values) > 6 else made
+    numbers = amounts([*values[:6], *values[7:8]])
+    power = power_of_ten(instrument.multiplier)
+    if power:
+        numbers = [shift(value, power * way) for value, way in zip(numbers, PER_COIN, strict=False)]
+    opened, high, low, close, volume, quote, *taker = numbers
+    check_candle(opened, high, price(low), close)  # all of them are prices, then
+    return Candle(ts, opened, high, low, close, volume, quote, count(values[6]) if taker else None, *taker)
 
 
 def liquidation(ts: int, usd: str, *, of_long: bool) -> Liquidations:

@@ -86,6 +86,8 @@ def _plan_feed(
     until_ms = last_closed_ms(feed, now)
     with context.database.transaction() as cursor:
         gaps = coverage.gaps(cursor, perpspec(code, feed.metric), until_ms)
+    edge_ms = context.settings.kept_from_ms(now) or 0  # what is older would be dropped as soon as it is stored
+    gaps = [(series, Window(max(gap.start_ms, edge_ms), gap.end_ms)) for series, gap in gaps if gap.end_ms > edge_ms]
     return plan(exchange, feed, ripe(feed, left(gaps, taken), until_ms), taken, known, now)
 
 
@@ -131,8 +133,8 @@ def keep_house() -> None:
     now = now_ms()
     Partitions(context.database).ensure(Window(now, now + AHEAD_MS))
     status.forget_old(context.database)
-    days = context.settings.retention_days
-    kept_from_ms = Partitions(context.database).drop_before(now - days * DAY_MS) if days else None
-    if kept_from_ms is not None:
+    edge_ms = context.settings.kept_from_ms(now)
+    if edge_ms is not None:
+        kept_from_ms = Partitions(context.database).drop_before(edge_ms)
         with context.database.transaction() as cursor:
-            coverage.forget_before(cursor, kept_from_ms)
+            coverage.forget_before(cursor, edge_ms, kept_from_ms)

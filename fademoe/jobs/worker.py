@@ -1,6 +1,7 @@
 """The RQ worker as FadeMoe runs it: imports everything before it forks, ends within seconds of SIGTERM."""
 
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -85,5 +86,7 @@ def run(context: Context, *, live: bool) -> None:
         worker_ttl=WORKER_TTL_S,
     )
     worker.log.propagate = True
+    gc.collect()
+    gc.freeze()  # a work horse's collector would touch, and so copy, all that it shares with its worker
     worker.work(with_scheduler=False, logging_level="WARNING")
     context.close()

@@ -76,14 +76,15 @@ def record(cursor: Cursor, answers: Sequence[Covered]) -> None:
     )
 
 
-def forget_before(cursor: Cursor, edge_ms: int) -> None:
-    """Want, and claim to have, nothing older than `edge_ms` any more: its rows are dropped."""
+def forget_before(cursor: Cursor, wanted_from_ms: int, kept_from_ms: int) -> None:
+    """Want nothing older than `wanted_from_ms` any more, and claim nothing older than `kept_from_ms`: it is dropped."""
     cursor.execute(
-        "UPDATE perp_coverage SET wanted = wanted - old, covered = covered - old, absent = absent - old"
-        " FROM (SELECT int8multirange(int8range(NULL, %s)) AS old) o WHERE (wanted + covered) && old",
-        (edge_ms,),
+        "UPDATE perp_coverage SET wanted = wanted - unwanted, covered = covered - gone, absent = absent - gone"
+        " FROM (SELECT int8multirange(int8range(NULL, %s)) AS unwanted, int8multirange(int8range(NULL, %s)) AS gone) o"
+        " WHERE wanted && unwanted OR covered && gone",
+        (wanted_from_ms, kept_from_ms),
     )
-    cursor.execute("DELETE FROM perp_absence WHERE end_ms <= %s", (edge_ms,))
+    cursor.execute("DELETE FROM perp_absence WHERE end_ms <= %s", (kept_from_ms,))
 
 
 def missing(cursor: Cursor, series: Series, window: Window) -> list[Window]:

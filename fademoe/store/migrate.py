@@ -14,6 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.feeds.spec import Exchange
 from fademoe.metrics import METRICS, Metric
+from fademoe.store import hypertable
 from fademoe.store.pool import Database
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def migrate(database: Database, exchanges: list[Exchange]) -> list[str]:
                 applied.append(name)
         for exchange in exchanges:
             register(cursor, exchange)
+        hypertable.compress_finished(cursor)
         cursor.execute(_text("read_role.sql"))
     for name in applied:
         log.info("migration %s applied", name)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from psycopg2 import sql
 
 from fademoe.clock import SECOND_MS, Window
+from fademoe.store import hypertable
 from fademoe.store.migrate import LOCK
 from fademoe.store.pool import Database
 
@@ -29,29 +30,23 @@ class Partitions:
         for month in months:
             self._make(month)
 
-    def drop_before(self, edge_ms: int) -> int | None:
-        """Drop the months that lie wholly before `edge_ms`; return the start of the oldest one kept, None if none went.
-
-        On a hypertable the chunks before the edge are dropped.
-        """
+    def drop_before(self, edge_ms: int) -> int:
+        """Drop the months, or chunks, that lie wholly before `edge_ms`; return since when rows are kept now."""
         self._look()
         if not self._native:
             with self._database.transaction() as cursor:
-                cursor.execute("SELECT drop_chunks('perp_data', older_than => %s::bigint)", (edge_ms,))
-            return edge_ms
+                return hypertable.drop_chunks(cursor, edge_ms)
         first_kept = _Month.at(edge_ms)
-        old = [name for name in self._present or () if name < first_kept.name]
-        for name in old:
+        for name in [name for name in self._present or () if name < first_kept.name]:
             with self._database.transaction() as cursor:
                 cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)))
             log.info("partition %s dropped: older than FADEMOE_RETENTION_DAYS", name)
         self._present = None
-        return first_kept.start_ms if old else None
+        return first_kept.start_ms
 
     def _look(self) -> None:
         with self._database.transaction() as cursor:
-            cursor.execute("SELECT relkind = 'p' FROM pg_class WHERE oid = 'perp_data'::regclass")
-            self._native = bool((cursor.fetchone() or (False,))[0])
+            self._native = hypertable.is_partitioned(cursor)
             cursor.execute(
                 "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
                 " WHERE i.inhparent = 'perp_data'::regclass"

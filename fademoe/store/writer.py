@@ -113,7 +113,7 @@ def _unstored(cursor: Cursor, series: Series, rows: list[Row]) -> list[Row]:
 def _copy(cursor: Cursor, table: str, names: sql.Composable, text: "CopyText") -> None:
     # None is what Python writes for no value
     statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (NULL 'None')").format(sql.Identifier(table), names)
-    cursor.copy_expert(statement, text)
+    cursor.copy_expert(statement, text)  # type: ignore[arg-type]  # the stubs know text from TextIO only
 
 
 class CopyText:

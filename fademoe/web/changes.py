@@ -12,7 +12,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
 
-from fademoe.clock import Window
+from fademoe.clock import Window, now_ms, to_iso
 from fademoe.errors import StoreError
 from fademoe.store.coverage import Series, want
 from fademoe.store.pool import Database
@@ -71,8 +71,12 @@ def switch_on(services: Services) -> str:
 def fill(services: Services, series: Sequence[Series], window: Window | None) -> str:
     """Want a range of some series (None: only what is wanted already) and have the missing windows enqueued now."""
     named = f"{len(series)} series" if len(series) != 1 else f"{series[0].source} {series[0].symbol}"
+    edge_ms = services.settings.kept_from_ms(now_ms())
+    if window is not None and edge_ms is not None and window.start_ms < edge_ms:
+        window = Window(edge_ms, max(window.end_ms, edge_ms))
+        named += f" from {to_iso(edge_ms)} on, the edge of FADEMOE_RETENTION_DAYS"
     with _transaction(services) as cursor:
-        if window is not None:
+        if window is not None and window.start_ms < window.end_ms:
             want(cursor, series, window.start_ms, window.end_ms)
         _record(cursor, "fill", f"asked to fill {named}" + (f" {window.start_ms}..{window.end_ms}" if window else ""))
     enqueued = _reconcile(services)

@@ -1,6 +1,8 @@
 """FADEMOE_RETENTION_DAYS."""
 
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.jobs import queues
+from fademoe.jobs.queues import Task
 from fademoe.metrics import Candle
 from fademoe.store import coverage
 from fademoe.store.coverage import Covered, Series
@@ -17,13 +19,17 @@ def test_old_months_go_with_their_coverage_and_young_rows_stay(database_url):
     rows = [(BTC, Candle(ts, "1", "1", "1", "1", "1")) for ts in (old, young)]
     windows = [Window(ts, ts + MINUTE_MS) for ts in (old, young)]
     Writer(database).write([Batch("ohlcv", "1m", rows)], [Covered(BTC, windows)])
-    kept_from_ms = Partitions(database).drop_before(now_ms() - 60 * DAY_MS)
+    edge_ms = floor_to(now_ms(), DAY_MS) - 60 * DAY_MS
+    kept_from_ms = Partitions(database).drop_before(edge_ms)
+    assert edge_ms - 31 * DAY_MS < kept_from_ms <= edge_ms
     with database.transaction() as cursor:
-        coverage.forget_before(cursor, kept_from_ms)
+        coverage.want(cursor, [BTC], old, None)
+        coverage.forget_before(cursor, edge_ms, kept_from_ms)
         cursor.execute("SELECT ts FROM perp_data")
         assert cursor.fetchall() == [(young,)]
         assert coverage.covered(cursor, BTC, Window(old, now_ms())) == [windows[1]]
-    assert Partitions(database).drop_before(now_ms() - 60 * DAY_MS) is None
+        assert coverage.gaps(cursor, "bin-ohlcv", young)[0][1].start_ms == edge_ms
+    assert Partitions(database).drop_before(edge_ms) == kept_from_ms
     database.close()
 
 
@@ -32,4 +38,16 @@ def test_seeding_stops_at_the_edge_and_says_so(system):
     assert done.returncode == 0, done.stderr
     assert "FADEMOE_RETENTION_DAYS keeps nothing before" in done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("bin-ohlcv"))
-    assert int(line.split()[-1].replace(",", "")) <= 5 * 1440
+    assert int(line.split()[-1].replace(",", "")) <= 5 * 1440 + 60
+
+
+def test_what_was_wanted_before_the_edge_is_not_fetched_any_more(system):
+    with system.context().database.transaction() as cursor:
+        coverage.want(cursor, [BTC], now_ms() - 90 * DAY_MS, None)
+    system.environment["FADEMOE_RETENTION_DAYS"] = "5"
+    edge_ms = floor_to(now_ms() - 5 * DAY_MS, HOUR_MS)
+    assert system.run("reconcile").returncode == 0
+    tasks = [Task.from_job_id(job_id) for job_id in queues.queue(system.context().redis, "binance").get_job_ids()]
+    assert tasks
+    oldest_ms = min(task.window.start_ms for task in tasks)
+    assert oldest_ms in (edge_ms, edge_ms + HOUR_MS)

@@ -87,10 +87,8 @@ def test_of_a_long_window_only_what_is_not_there_is_inserted(database):
 def test_a_row_that_comes_twice_is_stored_once(database):
     twice = sorted([*candles(200), *candles(200)])
     assert Writer(database).write([batch(BTC, twice), batch(ETH, twice[:20])], []) == 210
-    assert fetch(database, "SELECT symbol, count(*) FROM perp_data GROUP BY 1 ORDER BY 1") == [
-        ("BTC", 200),
-        ("ETH", 10),
-    ]
+    counts = fetch(database, "SELECT symbol, count(*) FROM perp_data GROUP BY symbol ORDER BY symbol")
+    assert counts == [("BTC", 200), ("ETH", 10)]
 
 
 def test_any_symbol_is_stored_as_it_is(database):
