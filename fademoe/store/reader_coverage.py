@@ -30,9 +30,7 @@ class Series(NamedTuple):
     @property
     def percent(self) -> float | None:
         """Percent of the wanted time that is settled, rounded down: 100 only when nothing is missing."""
-        if not self.wanted_ms:
-            return None
-        return (self.wanted_ms - self.missing_ms) * 10_000 // self.wanted_ms / 100
+        return _percent(self.wanted_ms, self.missing_ms)
 
 
 class Ranges(NamedTuple):
@@ -114,6 +112,11 @@ class Total(NamedTuple):
     first_ms: int | None
     newest_ms: int | None
 
+    @property
+    def percent(self) -> float | None:
+        """Percent of the wanted time that is settled, rounded down: 100 only when nothing is missing."""
+        return _percent(self.wanted_ms, self.missing_ms)
+
 
 def series(
     cursor: Cursor,
@@ -159,6 +162,10 @@ def are_covered(cursor: Cursor, source: str, symbols: Sequence[str], window: Win
     )
     row = cursor.fetchone()
     return row is not None and row[0] == len(symbols)
+
+
+def _percent(wanted_ms: int, missing_ms: int) -> float | None:
+    return (wanted_ms - missing_ms) * 10_000 // wanted_ms / 100 if wanted_ms else None
 
 
 @cache

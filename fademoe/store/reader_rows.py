@@ -17,7 +17,7 @@ HEAD_START = 4  # how many times its fair share of a page is read of each symbol
 
 
 class Position(NamedTuple):
-    """The last row of a page; the next page begins behind it."""
+    """A row at the edge of a page; the next page begins behind it, the one before ends in front of it."""
 
     ts: int
     symbol: str
@@ -25,7 +25,10 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which rows of a perpspec: start_ms <= ts < end_ms of `symbols` (none: all), at most `limit` behind `after`."""
+    """Which rows of a perpspec: start_ms <= ts < end_ms of `symbols` (none: all), at most `limit` of them.
+
+    They lie behind `after`, or, `before` given, just in front of it.
+    """
 
     symbols: tuple[str, ...]
     columns: tuple[str, ...]
@@ -34,13 +37,23 @@ class Selection:
     limit: int
     newest_first: bool = True
     after: Position | None = None
+    before: Position | None = None
+
+    @property
+    def reads_down(self) -> bool:
+        """Whether rows are read from new to old: against the order when the page before is wanted."""
+        return self.newest_first == (self.before is None)
 
 
 class Page(NamedTuple):
-    """Rows (ts, symbol, interval, values of the selected columns…), numbers as text; where the next page begins."""
+    """Rows (ts, symbol, interval, values of the selected columns…), numbers as text, and where other pages are.
+
+    The next page comes after `next`, the one before it before `previous`; None at the ends.
+    """
 
     rows: list[tuple[Any, ...]]
     next: Position | None
+    previous: Position | None
 
 
 _ONE_SYMBOL = """
@@ -65,10 +78,10 @@ _MANY_SYMBOLS = """
     SELECT d.* FROM edge CROSS JOIN bounds b CROSS JOIN LATERAL (
         SELECT ts, symbol, interval, {columns} FROM perp_data
         WHERE source = %(source)s AND symbol = b.symbol
-          AND ts >= CASE WHEN %(newest)s THEN coalesce(edge.ts, b.low) ELSE b.low END
-          AND ts < CASE WHEN %(newest)s THEN b.high ELSE coalesce(edge.ts + 1, b.high) END
+          AND ts >= CASE WHEN %(down)s THEN coalesce(edge.ts, b.low) ELSE b.low END
+          AND ts < CASE WHEN %(down)s THEN b.high ELSE coalesce(edge.ts + 1, b.high) END
         ORDER BY ts {direction} LIMIT %(limit)s
-    ) d ORDER BY d.ts {direction}, d.symbol COLLATE "C" LIMIT %(limit)s
+    ) d ORDER BY d.ts {direction}, d.symbol COLLATE "C" {by_symbol} LIMIT %(limit)s
 """
 
 
@@ -76,25 +89,22 @@ def page(cursor: Cursor, spec: Perpspec, selection: Selection) -> Page:
     """Read one page of a perpspec."""
     chosen = selection.symbols or symbols(cursor, spec.name)
     if not chosen:
-        return Page([], None)
+        return Page([], None, None)
     lows, highs = zip(*(_bounds(selection, symbol) for symbol in chosen), strict=True)
     query = sql.SQL(_ONE_SYMBOL if len(chosen) == 1 else _MANY_SYMBOLS).format(
         columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in selection.columns),
-        direction=sql.SQL("DESC" if selection.newest_first else "ASC"),
+        direction=sql.SQL("DESC" if selection.reads_down else "ASC"),
+        by_symbol=sql.SQL("ASC" if selection.before is None else "DESC"),
     )
     limit = selection.limit + 1  # one more than wanted: it tells whether there is a next page
-    values = {"source": spec.name, "limit": limit, "newest": selection.newest_first}
+    values = {"source": spec.name, "limit": limit, "down": selection.reads_down}
     if len(chosen) == 1:
         values |= {"symbol": chosen[0], "low": lows[0], "high": highs[0]}
     else:
         each = max(1, -(-HEAD_START * limit // len(chosen)))
         values |= {"symbols": list(chosen), "lows": list(lows), "highs": list(highs), "each": each}
     cursor.execute(query, values)
-    rows = cursor.fetchall()
-    if len(rows) <= selection.limit:
-        return Page(rows, None)
-    del rows[selection.limit :]
-    return Page(rows, Position(rows[-1][0], rows[-1][1]))
+    return _page(cursor.fetchall(), selection)
 
 
 def pages(reader: Reader, spec: Perpspec, selection: Selection) -> Iterator[list[tuple[Any, ...]]]:
@@ -102,21 +112,36 @@ def pages(reader: Reader, spec: Perpspec, selection: Selection) -> Iterator[list
     part = replace(selection, limit=EXPORT_PAGE_ROWS)
     while True:
         with reader.read() as cursor:
-            rows, following = page(cursor, spec, part)
-        yield rows
-        if following is None:
+            found = page(cursor, spec, part)
+        yield found.rows
+        if found.next is None:
             return
-        part = replace(part, after=following)
+        part = replace(part, after=found.next)
+
+
+def _page(rows: list[tuple[Any, ...]], selection: Selection) -> Page:
+    """Cut what was read, one row more than a page, and put it into order."""
+    more = len(rows) > selection.limit
+    del rows[selection.limit :]
+    if not rows:
+        return Page(rows, None, None)
+    if selection.before is not None:
+        rows.reverse()
+    first, last = Position(*rows[0][:2]), Position(*rows[-1][:2])
+    if selection.before is not None:
+        return Page(rows, last, first if more else None)
+    return Page(rows, last if more else None, first if selection.after else None)
 
 
 def _bounds(selection: Selection, symbol: str) -> Window:
     """Return the times in which rows of `symbol` may lie on this page.
 
-    At the time of the last page's end only the symbols behind its last one still have rows to come.
+    At the time of the row where the page begins to be read only the symbols on its far side still have rows to come.
     """
-    start_ms, end_ms, after = selection.start_ms, selection.end_ms, selection.after
-    if after is None:
+    start_ms, end_ms, edge = selection.start_ms, selection.end_ms, selection.after or selection.before
+    if edge is None:
         return Window(start_ms, end_ms)
-    if selection.newest_first:
-        return Window(start_ms, min(end_ms, after.ts + 1 if symbol > after.symbol else after.ts))
-    return Window(max(start_ms, after.ts if symbol > after.symbol else after.ts + 1), end_ms)
+    has_more = symbol > edge.symbol if selection.after else symbol < edge.symbol
+    if selection.reads_down:
+        return Window(start_ms, min(end_ms, edge.ts + 1 if has_more else edge.ts))
+    return Window(max(start_ms, edge.ts if has_more else edge.ts + 1), end_ms)

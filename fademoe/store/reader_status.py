@@ -93,6 +93,11 @@ _ERROR_GROUPS = f"""
     FROM ({_GROUPS}) AS g JOIN perp_errors e ON e.id = g.newest
     ORDER BY g.max DESC
 """  # noqa: S608
+_UNITS_OF_ERROR = f"""
+    SELECT DISTINCT unit FROM (
+        SELECT unit FROM perp_errors WHERE fingerprint = %(fingerprint)s ORDER BY at DESC LIMIT {ERRORS_GROUPED}
+    ) AS e ORDER BY unit
+"""  # noqa: S608
 _HISTORY = f"""
     SELECT id, {_MS.format("at")}, unit, state, message FROM perp_status_history
     WHERE {{unit}} ORDER BY id DESC LIMIT %(limit)s
@@ -130,6 +135,12 @@ def error_groups(cursor: Cursor, limit: int) -> list[ErrorGroup]:
     """Return the newest errors grouped by cause, the group with the newest error first."""
     cursor.execute(_ERROR_GROUPS, {"limit": limit})
     return [ErrorGroup(*row) for row in cursor.fetchall()]
+
+
+def units_of_error(cursor: Cursor, fingerprint: str) -> list[str]:
+    """Return the units that the newest errors of one cause befell."""
+    cursor.execute(_UNITS_OF_ERROR, {"fingerprint": fingerprint})
+    return [unit for (unit,) in cursor.fetchall()]
 
 
 def errors_since(cursor: Cursor, seconds: int) -> dict[str, int]:

@@ -10,7 +10,7 @@ from fademoe.store import reader_catalog, reader_coverage, reader_rows
 from fademoe.web.caching import IMMUTABLE, SETTLED_AFTER_MS
 from fademoe.web.formats import MEDIA_TYPES, csv_text, header, json_bytes, ndjson_bytes, records
 from fademoe.web.params import Params, write_position
-from fademoe.web.problems import Problem
+from fademoe.web.problems import Problem, bad_parameter
 from fademoe.web.selection import ROW_PARAMETERS, Query, read_query
 from fademoe.web.services import services
 
@@ -72,6 +72,8 @@ def list_metric_rows(name: str) -> Response:
             valid = sorted({spec.metric for spec in known.values()})
             raise Problem(404, f"no metric {name[:100]!r}: valid is {', '.join(valid) or 'none yet'}", allowed=valid)
         queries = [read_query(cursor, spec.name, params) for spec in specs]
+        if queries[0].selection.before is not None:
+            raise bad_parameter("cursor", params.text("cursor"), "the value of `next` of the page before")
         side_by_side: dict[tuple[int, str], dict[str, object]] = {}
         more = False
         for query in queries:

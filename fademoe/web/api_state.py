@@ -8,7 +8,7 @@ from fademoe.web.api_data import json_response
 from fademoe.web.params import Params, write_cursor
 from fademoe.web.problems import Problem
 from fademoe.web.services import services
-from fademoe.web.summary import as_json, health, summarise
+from fademoe.web.summary import as_json, current_summary, health
 
 blueprint = Blueprint("api_state", __name__)
 
@@ -27,7 +27,7 @@ def show_health() -> Response:
 def show_summary() -> Response:
     """Answer streams, workers, queues, budgets, recent status and errors."""
     Params(request.args, ())
-    return json_response(as_json(summarise(services())))
+    return json_response(as_json(current_summary()))
 
 
 @blueprint.get("/api/coverage")

@@ -14,7 +14,7 @@ from fademoe.web.params import Params, write_cursor
 from fademoe.web.problems import bad_parameter
 from fademoe.web.selection import find_perpspec
 from fademoe.web.services import services
-from fademoe.web.summary import queue_names, summarise
+from fademoe.web.summary import current_summary, queue_names
 
 blueprint = Blueprint("api_system", __name__)
 
@@ -67,7 +67,7 @@ def show_queues() -> Response:
     Params(request.args, ())
     names = queue_names(services().settings)
     found = queues.queues(services().redis, names)
-    services().samples.add(now_ms(), ((queue.name, queue.queued + queue.started) for queue in found))
+    services().samples.add(now_ms(), ((queue.name, queue.depth) for queue in found))
     return json_response(
         {
             "paused": queues.is_paused(services().redis),
@@ -92,7 +92,7 @@ def show_limits() -> Response:
 def list_alerts() -> Response:
     """Answer what needs somebody now."""
     Params(request.args, ())
-    found = alerts(services(), summarise(services()))
+    found = alerts(services(), current_summary())
     return json_response({"alerts": [alert._asdict() for alert in found]})
 
 

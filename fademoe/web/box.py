@@ -8,6 +8,7 @@ from fademoe.web.words import duration, grouped, many
 
 CANDLES = "-ohlcv"
 GOOD, WARN, BAD, IDLE = "good", "warn", "bad", "idle"
+FIRST_WORDS = {BAD: "Broken", WARN: "Look at"}
 LEVEL_WORDS = {GOOD: "OK", WARN: "Look", BAD: "Broken", IDLE: "Idle"}
 
 
@@ -46,6 +47,14 @@ def tiles(summary: Summary) -> list[Tile]:
     return found
 
 
+def sentence(found: list[Tile]) -> tuple[str, str]:
+    """Return the worst level, and the box in one line that stays in sight: `Broken: Redis. Look at: Errors.`"""
+    titles = {level: [tile.title for tile in found if tile.level == level] for level in (BAD, WARN)}
+    words = [f"{name}: {', '.join(titles[level])}." for level, name in FIRST_WORDS.items() if titles[level]]
+    worst = next((level for level in (BAD, WARN) if titles[level]), GOOD)
+    return worst, " ".join(words) or "All is well."
+
+
 def _stored_words(stored: Stored) -> str:
     if not stored.totals:
         return "no series is wanted yet"
@@ -77,13 +86,17 @@ def _workers(queued: Queued) -> Tile:
 
 
 def _queues(queued: Queued) -> Tile:
-    waiting = sum(queue.queued for queue in queued.queues)
+    waiting = sum(queue.queued + queue.later for queue in queued.queues)
     failed = sum(queue.failed for queue in queued.queues)
-    full = [queue for queue in queued.queues if queue.queued]
-    detail = ", ".join(f"{queue.name} {queue.queued}" for queue in full) or "nothing waits"
+    words = [
+        f"{queue.name} {grouped(queue.queued)}" + (f" and {grouped(queue.later)} later" if queue.later else "")
+        for queue in queued.queues
+        if queue.queued or queue.later
+    ]
+    detail = ", ".join(words) or "nothing waits"
     if failed:
-        return Tile("Queues", WARN, f"{many(failed, 'job')} failed", f"{waiting} waiting: {detail}", "/queues")
-    return Tile("Queues", GOOD, f"{waiting} waiting" if waiting else "empty", detail, "/queues")
+        return Tile("Queues", WARN, f"{many(failed, 'job')} failed", f"{grouped(waiting)} waiting: {detail}", "/queues")
+    return Tile("Queues", GOOD, f"{grouped(waiting)} waiting" if waiting else "empty", detail, "/queues")
 
 
 def _errors(stored: Stored) -> Tile:

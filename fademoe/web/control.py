@@ -8,20 +8,22 @@ from werkzeug.wrappers import Response as BaseResponse
 from fademoe.clock import Window, now_ms
 from fademoe.errors import ConfigError
 from fademoe.settings import check_symbol
-from fademoe.store import reader_catalog
+from fademoe.store import reader_catalog, reader_status
 from fademoe.store.coverage import Series
 from fademoe.web import changes
 from fademoe.web.alerts import alerts
 from fademoe.web.api_data import json_response
-from fademoe.web.failed import FailedGroup, failed_groups, series_jobs
+from fademoe.web.failed import GROUP_MOST, failed_groups, failed_ids, failed_of
 from fademoe.web.params import TIME_WORDS, read_time
 from fademoe.web.problems import Problem, bad_parameter
 from fademoe.web.selection import find_perpspec
 from fademoe.web.services import services
 from fademoe.web.session import own_path
-from fademoe.web.summary import queue_names, summarise
+from fademoe.web.summary import current_summary, queue_names
 
 blueprint = Blueprint("control", __name__, url_prefix="/control")
+
+BACKFILL = "backfill"  # the first word of a unit that fetches history
 
 
 class Asked(NamedTuple):
@@ -71,16 +73,22 @@ def fill() -> BaseResponse:
 
 @blueprint.post("/retry")
 def retry() -> BaseResponse:
-    """Queue failed jobs again: one (`job`), those of one error (`group`), all of a queue, or all of a series."""
-    asked = _asked("queue", "group", "job", "perpspec", "symbol")
+    """Queue failed jobs again: one (`job`), those of one trace (`group`), all of a queue.
+
+    Or all of a series, or of the series that an error of perp_errors befell (`error`, its fingerprint).
+    """
+    asked = _asked("queue", "group", "job", "perpspec", "symbol", "error")
+    if asked.text("error"):
+        return _done(_retry_series(_befallen(asked.text("error")), f"error {asked.text('error')[:40]}"))
     if asked.text("perpspec"):
-        return _done(_retry_series(asked))
+        with services().reader.read() as cursor:
+            spec = find_perpspec(cursor, asked.text("perpspec"))
+        series = Series(spec.name, _symbol(asked.text("symbol")))
+        return _done(_retry_series([series], f"{series.source} {series.symbol}"))
     queue = asked.choice("queue", tuple(queue_names(services().settings)))
-    groups = [group for group in failed_groups(services().redis, [queue]) if _is_meant(group, asked)]
-    jobs = [job for group in groups for job in group.jobs if asked.text("job") in ("", job)]
+    jobs, whole = _failed(queue, asked.text("job"), asked.text("group"))
     if not jobs:
         raise Problem(409, "there is no such failed job any more")
-    whole = asked.text("job") or (groups[0].error if asked.text("group") else "all of the queue")
     return _done(changes.retry(services(), queue, jobs, whole=whole))
 
 
@@ -88,27 +96,29 @@ def retry() -> BaseResponse:
 def acknowledge() -> BaseResponse:
     """Take note of an alert."""
     wanted = _asked("alert").text("alert")
-    for alert in alerts(services(), summarise(services())):
+    for alert in alerts(services(), current_summary()):
         if alert.id == wanted:
             return _done(changes.acknowledge(services(), alert.id, alert.title))
     raise Problem(409, "this alert has ended")
 
 
-def _retry_series(asked: Asked) -> str:
-    """Queue the failed windows of a series again; when none has failed, look for what is missing of it."""
-    with services().reader.read() as cursor:
-        spec = find_perpspec(cursor, asked.text("perpspec"))
-    symbol = _symbol(asked.text("symbol"))
-    names = queue_names(services().settings)
-    failed = [job for job in series_jobs(services().redis, names, spec.name, symbol) if job.state == "failed"]
+def _retry_series(series: list[Series], whole: str) -> str:
+    """Queue the failed windows of some series again; when none has failed, look for what is missing of them."""
+    failed = failed_of(services().redis, queue_names(services().settings), series)
     if not failed:
-        return changes.fill(services(), [Series(spec.name, symbol)], None)
-    queues = sorted({job.queue for job in failed})
-    whole = f"{spec.name} {symbol}"
-    return "; ".join(
-        changes.retry(services(), queue, [job.id for job in failed if job.queue == queue], whole=whole)
-        for queue in queues
-    )
+        return changes.fill(services(), series, None)
+    return "; ".join(changes.retry(services(), queue, jobs, whole=whole) for queue, jobs in failed.items())
+
+
+def _befallen(fingerprint: str) -> list[Series]:
+    """Return the series whose backfill an error befell."""
+    with services().reader.read() as cursor:
+        units = reader_status.units_of_error(cursor, fingerprint)
+    parts = [unit.split(" ") for unit in units]
+    series = [Series(words[1], words[2]) for words in parts if words[0] == BACKFILL and len(words) == 3]
+    if not series:
+        raise Problem(409, "no backfill had this error: there is nothing to retry")
+    return series
 
 
 def _asked(*names: str) -> Asked:
@@ -125,10 +135,16 @@ def _asked(*names: str) -> Asked:
     return Asked(values)
 
 
-def _is_meant(group: FailedGroup, asked: Asked) -> bool:
-    if asked.text("job"):
-        return asked.text("job") in group.jobs
-    return asked.text("group") in ("", group.fingerprint)
+def _failed(queue: str, job: str, group: str) -> tuple[list[str], str]:
+    """Return the failed jobs that are meant, and what they are together in words."""
+    if job:
+        return [known for known in failed_ids(services().redis, queue) if known == job], job
+    if not group:
+        return failed_ids(services().redis, queue), "all of the queue"
+    for found in failed_groups(services().redis, [queue], GROUP_MOST):
+        if found.fingerprint == group:
+            return found.jobs, found.error
+    return [], ""
 
 
 def _symbol(text: str) -> str:

@@ -150,8 +150,9 @@ def _control_paths() -> dict[str, Json]:
         ),
         "/control/retry": _post(
             "retry",
-            "Queue failed jobs again: one, a group, all of a `queue`, or all of a series (`perpspec`, `symbol`)",
-            {"queue": text, "group": text, "job": text, "perpspec": text, "symbol": text},
+            "Queue failed jobs again: one, a group, all of a queue; all of a series (perpspec and symbol); or those of"
+            " every series that had an error (its fingerprint)",
+            {"queue": text, "group": text, "job": text, "perpspec": text, "symbol": text, "error": text},
             [],
         ),
         "/control/acknowledge": _post("acknowledge", "Take note of an alert for a day", {"alert": text}, ["alert"]),

@@ -8,15 +8,15 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.errors import StoreError
 from fademoe.store import reader_catalog, reader_rows, reader_status
-from fademoe.web import auth, box, words
+from fademoe.web import auth, box, supervisord, words
 from fademoe.web.addresses import address
 from fademoe.web.alerts import alerts
 from fademoe.web.api_system import STATES, UNITS, read_units
-from fademoe.web.params import Params, write_position
+from fademoe.web.params import BEFORE, Params, write_position
 from fademoe.web.parquet import is_possible
 from fademoe.web.selection import ROW_PARAMETERS, Query, read_query
 from fademoe.web.services import attempt, services
-from fademoe.web.summary import summarise
+from fademoe.web.summary import current_summary
 
 blueprint = Blueprint("pages", __name__)
 
@@ -41,8 +41,11 @@ class Frame(NamedTuple):
     """What the frame of a page says about the system."""
 
     tiles: list[box.Tile]
+    worst: str  # level of the worst tile
+    sentence: str  # the tiles in a few words
     alerts: int  # that nobody took note of
     apis: str  # "on", "off" or "unknown": whether data are being collected
+    unswitchable: str | None  # why the streams cannot be stopped and started from here
     at_ms: int
 
 
@@ -114,10 +117,12 @@ def show_data() -> str:
 def _frame() -> Frame:
     """Read the state of the system once for this request."""
     if "frame" not in g:
-        summary = summarise(services())
+        summary = current_summary()
         found = [alert for alert in alerts(services(), summary) if not alert.acknowledged]
         apis = "unknown" if summary.queued is None else "off" if summary.queued.paused else "on"
-        g.frame = Frame(box.tiles(summary), len(found), apis, summary.at_ms)
+        tiles = box.tiles(summary)
+        unswitchable = supervisord.absence(services().settings)
+        g.frame = Frame(tiles, *box.sentence(tiles), len(found), apis, unswitchable, summary.at_ms)
     frame: Frame = g.frame
     return frame
 
@@ -135,6 +140,7 @@ def _read_data(cursor: Cursor, query: Query) -> dict[str, object]:
     spec, selection = query.spec, query.selection
     page = reader_rows.page(cursor, spec, selection)
     following = write_position(page.next, newest_first=selection.newest_first)
+    previous = write_position(page.previous, newest_first=selection.newest_first, side=BEFORE)
     columns = list(zip(*(row[3:] for row in page.rows), strict=True))
     return {
         "spec": spec,
@@ -144,6 +150,7 @@ def _read_data(cursor: Cursor, query: Query) -> dict[str, object]:
         "symbols": reader_catalog.symbols(cursor, spec.name),
         "fields": [field for field in spec.fields if field.name in selection.columns],
         "following": address({"cursor": following}) if following else None,
+        "previous": address({"cursor": previous}) if previous else None,
         "first_page": address({"cursor": ""}) if request.args.get("cursor") else None,
         "page_as": _addresses(f"/api/data/{spec.name}", ("json", "csv", "ndjson"), str(selection.limit)),
         "whole_as": _addresses(f"/api/export/{spec.name}", ("csv", "ndjson", *(["parquet"] * is_possible())), None),

@@ -7,6 +7,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window, floor_to, merge, now_ms, subtract, to_iso
 from fademoe.errors import StoreError
+from fademoe.metrics import METRICS
 from fademoe.store import reader_catalog, reader_coverage, reader_lives
 from fademoe.web import heatmap
 from fademoe.web.addresses import address
@@ -17,7 +18,7 @@ from fademoe.web.params import Params, write_cursor
 from fademoe.web.problems import bad_parameter
 from fademoe.web.selection import find_perpspec
 from fademoe.web.services import services
-from fademoe.web.summary import queue_names
+from fademoe.web.summary import current_summary, queue_names
 
 blueprint = Blueprint("pages_coverage", __name__)
 
@@ -34,6 +35,20 @@ class Heading:
     totals: dict[str, reader_coverage.Total]
     spec: reader_catalog.Perpspec | None
 
+    @property
+    def metrics(self) -> list[str]:
+        """The columns of the table of perpspecs, in the order of the metrics."""
+        names = dict.fromkeys(spec.metric for spec in self.specs.values())
+        return [name for name in METRICS if name in names] + [name for name in names if name not in METRICS]
+
+    @property
+    def codes(self) -> dict[str, dict[str, str]]:
+        """The lines of the table: per exchange code its perpspecs by metric."""
+        found: dict[str, dict[str, str]] = {}
+        for spec in self.specs.values():
+            found.setdefault(spec.name.rpartition("-")[0], {})[spec.metric] = spec.name
+        return found
+
 
 @blueprint.get("/coverage")
 def show_coverage() -> str:
@@ -44,9 +59,11 @@ def show_coverage() -> str:
     count = params.integer("columns", heatmap.COLUMNS[by][2], 1, max(heatmap.COLUMNS[by]))
     window = heatmap.window_of(params.time("to", now_ms()), by, count)
     found: dict[str, object] = {"reason": None, "heading": Heading(specs={}, totals={}, spec=None)}
+    stored = current_summary().stored
+    totals = {total.source: total for total in stored.totals} if stored else {}
     try:
         with services().reader.read() as cursor:
-            heading = _heading(cursor, params.text("perpspec"))
+            heading = _heading(cursor, params.text("perpspec"), totals)
             found["heading"] = heading
             if heading.spec is not None:
                 read = _read_map if view == "map" else _read_list
@@ -99,9 +116,8 @@ def show_fill() -> str:
     return render_template("fill.html", symbols=symbols, window=window, given=request.args, **found)
 
 
-def _heading(cursor: Cursor, name: str) -> Heading:
+def _heading(cursor: Cursor, name: str, totals: dict[str, reader_coverage.Total]) -> Heading:
     specs = reader_catalog.perpspecs(cursor)
-    totals = {total.source: total for total in reader_coverage.totals(cursor, now_ms())}
     default = next((spec for spec in specs if spec in totals), next(iter(specs), None))
     candles = next((spec.name for spec in specs.values() if spec.metric == "ohlcv" and spec.name in totals), default)
     spec = find_perpspec(cursor, name) if name else specs.get(candles or "")

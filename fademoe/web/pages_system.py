@@ -11,12 +11,12 @@ from fademoe.web import queues
 from fademoe.web.alerts import alerts
 from fademoe.web.api_state import unit_of
 from fademoe.web.api_system import CHART_STEPS
-from fademoe.web.failed import FailedGroup, failed_groups
+from fademoe.web.failed import NEWEST, FailedGroup, failed_groups
 from fademoe.web.headers import POLICY
 from fademoe.web.params import Params
 from fademoe.web.problems import Problem
 from fademoe.web.services import attempt, services
-from fademoe.web.summary import queue_names, summarise
+from fademoe.web.summary import current_summary, queue_names
 
 blueprint = Blueprint("pages_system", __name__)
 
@@ -56,7 +56,7 @@ def show_schema() -> str:
 def show_alerts() -> str:
     """Show what needs somebody."""
     Params(request.args, ())
-    return render_template("alerts.html", alerts=alerts(services(), summarise(services())))
+    return render_template("alerts.html", alerts=alerts(services(), current_summary()))
 
 
 @blueprint.get("/charts")
@@ -106,12 +106,14 @@ def _plotly() -> Path | None:
 def _read_queues() -> dict[str, object]:
     redis = services().redis
     found = queues.queues(redis, queue_names(services().settings))
-    services().samples.add(now_ms(), ((queue.name, queue.queued + queue.started) for queue in found))
+    services().samples.add(now_ms(), ((queue.name, queue.depth) for queue in found))
     groups: list[FailedGroup] = failed_groups(redis, [queue.name for queue in found if queue.failed])
     return {
         "queues": [(queue, services().samples.rate(queue.name)) for queue in found],
         "workers": queues.workers(redis),
         "groups": groups,
+        "looked_at": NEWEST,
+        "more_failed": any(queue.failed > NEWEST for queue in found),
         "paused": queues.is_paused(redis),
     }
 

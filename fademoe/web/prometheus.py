@@ -8,8 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fademoe.clock import SECOND_MS
-from fademoe.web.services import services
-from fademoe.web.summary import Queued, Stored, Summary, summarise
+from fademoe.web.summary import Queued, Stored, Summary, current_summary
 
 blueprint = Blueprint("prometheus", __name__)
 
@@ -18,7 +17,7 @@ blueprint = Blueprint("prometheus", __name__)
 def show_metrics() -> Response:
     """Answer in the text format of Prometheus; a server that is away is `fademoe_up 0`, not an error."""
     registry = CollectorRegistry()
-    registry.register(_Snapshot(summarise(services())))
+    registry.register(_Snapshot(current_summary()))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

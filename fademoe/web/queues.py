@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 import redis
+from redis.client import Pipeline
 from rq import Queue, Worker
-from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.suspension import is_suspended
+from rq.utils import as_text, str_to_date
 
 from fademoe.clock import SECOND_MS, now_ms
 from fademoe.errors import StoreError
@@ -36,6 +37,21 @@ class QueueState(NamedTuple):
     failed: int
     finished: int
     oldest_ms: int | None
+
+    @property
+    def later(self) -> int:
+        """Jobs that come back to the queue by themselves: at their time, or after another job."""
+        return self.scheduled + self.deferred
+
+    @property
+    def depth(self) -> int:
+        """Jobs that are still to be done."""
+        return self.queued + self.started + self.later
+
+    @property
+    def waits_ms(self) -> int:
+        """How long the job at the head has waited."""
+        return max(0, now_ms() - self.oldest_ms) if self.oldest_ms else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +112,20 @@ def queues(connection: redis.Redis, expected: Iterable[str]) -> list[QueueState]
     """Return the state of the expected queues and of all others that rq knows, by name."""
     with redis_errors(connection):
         known = {queue.name for queue in Queue.all(connection=connection, serializer=JSONSerializer)}
-        return [_queue_state(connection, name) for name in sorted(known | set(expected))]
+        names = sorted(known | set(expected))
+        with connection.pipeline(transaction=False) as pipeline:
+            for name in names:
+                _ask_queue(pipeline, Queue(name, connection=connection, serializer=JSONSerializer))
+            found = pipeline.execute()
+            each = len(found) // max(1, len(names))
+            states = [(name, *found[number * each : (number + 1) * each]) for number, name in enumerate(names)]
+            for _, _, head, *_ in states:
+                pipeline.hget(Job.key_for(as_text(head[0]) if head else ""), "enqueued_at")
+            queued_at = pipeline.execute()
+    return [
+        QueueState._make([name, queued, *counts, _ms(str_to_date(at)) if at else None])
+        for (name, queued, _, *counts), at in zip(states, queued_at, strict=True)
+    ]
 
 
 def workers(connection: redis.Redis) -> list[WorkerState]:
@@ -131,27 +160,18 @@ def as_dict(state: QueueState | WorkerState | Budget) -> dict[str, object]:
     return state._asdict() if isinstance(state, QueueState) else asdict(state)
 
 
-def _queue_state(connection: redis.Redis, name: str) -> QueueState:
-    queue = Queue(name, connection=connection, serializer=JSONSerializer)
-    head = queue.get_job_ids(0, 1)
-    return QueueState(
-        name=name,
-        queued=queue.count,
-        started=queue.started_job_registry.get_job_count(cleanup=False),
-        scheduled=queue.scheduled_job_registry.get_job_count(cleanup=False),
-        deferred=queue.deferred_job_registry.get_job_count(cleanup=False),
-        failed=queue.failed_job_registry.get_job_count(cleanup=False),
-        finished=queue.finished_job_registry.get_job_count(cleanup=False),
-        oldest_ms=_queued_at(connection, head[0]) if head else None,
-    )
-
-
-def _queued_at(connection: redis.Redis, job_id: str) -> int | None:
-    try:
-        job = Job.fetch(job_id, connection=connection, serializer=JSONSerializer)
-    except NoSuchJobError:  # taken or deleted since its id was read
-        return None
-    return _ms(job.enqueued_at)
+def _ask_queue(pipeline: Pipeline, queue: Queue) -> None:
+    """Ask for a queue's length, its head, and its registries in the order of QueueState."""
+    pipeline.llen(queue.key)
+    pipeline.lrange(queue.key, 0, 0)
+    for registry in (
+        queue.started_job_registry,
+        queue.scheduled_job_registry,
+        queue.deferred_job_registry,
+        queue.failed_job_registry,
+        queue.finished_job_registry,
+    ):
+        pipeline.zcard(registry.key)
 
 
 def _worker_state(worker: Worker) -> WorkerState:

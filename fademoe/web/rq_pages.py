@@ -1,6 +1,7 @@
 """rq-dashboard under /rq: it may look and change nothing; the actions are on our own queues page."""
 
 import re
+import secrets
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -22,10 +23,11 @@ from fademoe.web.services import NAME, services
 
 PREFIX = "/rq"
 BLUEPRINT = "rq_dashboard"
-# Its pages are built by inline scripts and by templates compiled in the browser; all of it still comes from this host.
+# Its pages are built by scripts inside them, each of which gets the answer's nonce, and by templates compiled in the
+# browser; a script that came with a job's text has no nonce and does not run.
 POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
-    " img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    "default-src 'self'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
+    " img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 )
 # Everything else it has changes something; its requeue route does so even on GET.
 READING = (
@@ -110,9 +112,11 @@ def _framed(view: Callable[..., Any]) -> Callable[..., Response]:
                 response = make_response(view(**given))
             except NoSuchJobError:
                 raise Problem(404, "there is no such job: it ended, or it was removed") from None
-        response.headers["Content-Security-Policy"] = POLICY
+        nonce = secrets.token_urlsafe(16)
+        response.headers["Content-Security-Policy"] = POLICY.format(nonce=nonce)
         if response.mimetype == "text/html":
-            head, _, body = response.get_data(as_text=True).partition("<body>")
+            text = response.get_data(as_text=True).replace("<script", f'<script nonce="{nonce}"')
+            head, _, body = text.partition("<body>")
             # Its template asks our static folder for its icon.
             head = head.replace("/static/favicon.ico", "/static/icon.svg")
             head = head.replace("</head>", f"{render_template('rq_head.html')}</head>")

@@ -35,6 +35,7 @@ def read_query(cursor: Cursor, name: str, params: Params, limit: int = LIMIT) ->
     fields = [field.name for field in spec.fields]
     start_ms, end_ms = params.span()
     newest_first = params.choice("order", ("desc", "asc"), "desc") == "desc"
+    after, before = params.position(newest_first=newest_first)
     selection = Selection(
         symbols=params.symbols(),
         columns=params.choices("columns", fields) or tuple(fields),
@@ -42,6 +43,7 @@ def read_query(cursor: Cursor, name: str, params: Params, limit: int = LIMIT) ->
         end_ms=end_ms,
         limit=params.integer("limit", limit, 1, LIMIT_MOST),
         newest_first=newest_first,
-        after=params.position(newest_first=newest_first),
+        after=after,
+        before=before,
     )
     return Query(spec, selection)

@@ -2,12 +2,14 @@
 
 from typing import NamedTuple
 
+from flask import g
+
 from fademoe.clock import now_ms
 from fademoe.feeds import registry
 from fademoe.settings import Settings
 from fademoe.store import reader_coverage, reader_status
 from fademoe.web import queues
-from fademoe.web.services import Services, attempt
+from fademoe.web.services import Services, attempt, services
 
 LINES = 50  # of recent status and of recent errors
 ERROR_SECONDS = 3_600
@@ -49,6 +51,14 @@ def summarise(services: Services) -> Summary:
     stored, stored_reason = attempt(lambda: _stored(services))
     queued, queued_reason = attempt(lambda: _queued(services))
     return Summary(now_ms(), services.settings.simulated, stored, stored_reason, queued, queued_reason)
+
+
+def current_summary() -> Summary:
+    """Return the state of everything, read once for each request."""
+    if "summary" not in g:
+        g.summary = summarise(services())
+    found: Summary = g.summary
+    return found
 
 
 def queue_names(settings: Settings) -> list[str]:
@@ -104,7 +114,7 @@ def _stored(services: Services) -> Stored:
 
 def _queued(services: Services) -> Queued:
     found = queues.queues(services.redis, queue_names(services.settings))
-    services.samples.add(now_ms(), ((queue.name, queue.queued + queue.started) for queue in found))
+    services.samples.add(now_ms(), ((queue.name, queue.depth) for queue in found))
     return Queued(
         workers=queues.workers(services.redis),
         queues=found,

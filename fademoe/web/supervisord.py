@@ -1,6 +1,7 @@
 """The streams' programs, as the supervisord of this home runs them: seen, stopped and started over its socket."""
 
 import http.client
+import socket
 import xmlrpc.client
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from fademoe.errors import StoreError
 from fademoe.settings import Settings
 
 SOCKET = "ctl.sock"  # conf/supervisord.conf
+CONNECT_S = 0.5
 STREAM_PREFIX = "stream-"
 UP = ("RUNNING", "STARTING", "BACKOFF")
 
@@ -26,6 +28,18 @@ class Program(NamedTuple):
     def is_up(self) -> bool:
         """Whether it runs, or tries to."""
         return self.state in UP
+
+
+def absence(settings: Settings) -> str | None:
+    """Return why supervisord cannot be asked here, None when it takes connections."""
+    path = settings.run_dir / SOCKET
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(CONNECT_S)
+            probe.connect(str(path))
+    except OSError as error:
+        return f"supervisord at {path} does not answer: {error.strerror or error}"
+    return None
 
 
 def streams(settings: Settings) -> list[Program]:

@@ -15,7 +15,7 @@
     { metrics: ["ohlcv"], title: "Price", share: 4 },
     { metrics: ["ohlcv"], title: "Volume", share: 1.3, volume: true },
     { metrics: ["oi"], title: "Open interest", share: 1.6 },
-    { metrics: ["pfr", "ppr", "fr"], title: "Premium, funding", share: 1.6 },
+    { metrics: ["pfr", "ppr", "fr"], title: "Premium, funding", share: 1.6, format: ".3~%" },
     { metrics: ["lsr"], title: "Long/short", share: 1.4 },
     { metrics: ["lq"], title: "Liquidated, USD", share: 1.4 },
   ];
@@ -36,20 +36,26 @@
     return { color: COLOURS[number % COLOURS.length], dash: DASHES[number % DASHES.length] };
   };
 
+  // A value between two holes has no line: it is drawn as a dot.
+  const isAlone = (values, at) => values[at] !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null;
+
   const line = (points, column, axis, name, shape) => ({
-    type: "scatter", mode: points.events ? "lines+markers" : "lines", name, legendgroup: points.code, yaxis: axis,
-    x: points.ts, y: points.columns[column], connectgaps: false, marker: { size: 4 },
+    type: "scatter", mode: "lines+markers", name, legendgroup: points.code, yaxis: axis,
+    x: points.ts, y: points.columns[column], connectgaps: false,
+    marker: { size: points.columns[column].map((_, at, values) => (points.events || isAlone(values, at) ? 5 : 0)), color: look(points.code).color },
     line: { ...look(points.code), width: 1.3, shape: shape || "linear", simplify: true },
-    hovertemplate: `${name} %{y}<extra></extra>`,
+    hovertemplate: `${name} %{y}<extra></extra>`, opacity: 0.8,
   });
 
   // Two paths instead of a bar for each step: ten thousand of them are drawn at once. plotly fills across holes, so the
   // area goes down to nothing there, and the line above it breaks.
   const steps = (points, values, axis, name, color) => {
-    const same = { type: "scatter", mode: "lines", legendgroup: points.code, yaxis: axis, x: points.ts, connectgaps: false };
+    const ends = [...points.ts, points.ts.at(-1) + MINUTES[step] * 60000]; // the last step has a width too
+    const held = [...values, values.at(-1)];
+    const same = { type: "scatter", mode: "lines", legendgroup: points.code, yaxis: axis, x: ends, connectgaps: false };
     return [
-      { ...same, y: values.map((value) => value ?? 0), hoverinfo: "skip", line: { width: 0, shape: "hv" }, fill: "tozeroy", fillcolor: `${color}2e` },
-      { ...same, y: values, name, line: { color, width: 0.8, shape: "hv" }, hovertemplate: `${name} %{y}<extra></extra>` },
+      { ...same, y: held.map((value) => value ?? 0), hoverinfo: "skip", line: { width: 0, shape: "hv" }, fill: "tozeroy", fillcolor: `${color}2e` },
+      { ...same, y: held, name, line: { color, width: 0.8, shape: "hv" }, hovertemplate: `${name} %{y}<extra></extra>` },
     ];
   };
 
@@ -85,7 +91,7 @@
     const layout = {
       paper_bgcolor: "#1d1330", plot_bgcolor: "#140c21", font: { color: "#f0eafa", size: 12 },
       margin: { l: 76, r: 14, t: 26, b: 34 }, hovermode: "x unified", barmode: "overlay", bargap: 0.1, dragmode: "zoom",
-      legend: { orientation: "h", y: 1.03, x: 0, font: { size: 11 } }, showlegend: true,
+      legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, font: { size: 11 } }, showlegend: true,
       hoverlabel: { bgcolor: "#281b42", font: { color: "#f0eafa" } },
       xaxis: { ...axis, type: "date", fixedrange: false, rangeslider: { visible: false }, anchor: "free", position: 0,
         showspikes: true, spikemode: "across", spikethickness: 1, spikecolor: "#8f7ab8", spikedash: "dot" },
@@ -95,11 +101,23 @@
       const height = pane.share / total;
       layout[`yaxis${index ? index + 1 : ""}`] = {
         ...axis, domain: [Math.max(0, top - height + 0.012), Math.max(0.01, top - 0.012)], fixedrange: true,
-        title: { text: pane.title, font: { size: 11 }, standoff: 4 }, exponentformat: "SI",
+        title: { text: pane.title, font: { size: 11 }, standoff: 4 }, exponentformat: "SI", tickformat: pane.format || "",
       };
       top -= height;
     });
     return layout;
+  };
+
+  // Without a begin that somebody asked for, the axis begins where the data do.
+  const rangeOf = (points) => {
+    const firsts = points.map((one) => one.ts[Math.min(...Object.values(one.columns).map((values) => {
+      const at = values.findIndex((value) => value !== null);
+      return at < 0 ? values.length - 1 : at;
+    }))]);
+    const begin = Math.min(...firsts);
+    const end = Math.max(...points.map((one) => one.ts.at(-1)));
+    const pad = Math.max((end - begin) / 50, MINUTES[step] * 60000);
+    return [begin - pad, end + pad];
   };
 
   const draw = async () => {
@@ -130,7 +148,9 @@
     }
     place.style.height = `${Math.round(130 + panes.reduce((sum, pane) => sum + pane.share, 0) * 88)}px`;
     const begin = performance.now();
-    await window.Plotly.newPlot(place, traces, layoutOf(panes), { responsive: true, displaylogo: false, displayModeBar: false });
+    const layout = layoutOf(panes);
+    if (!from) layout.xaxis.range = rangeOf(points);
+    await window.Plotly.newPlot(place, traces, layout, { responsive: true, displaylogo: false, displayModeBar: false });
     const drawn = Math.round(performance.now() - begin);
     place.dataset.drawnMs = drawn;
     const count = points.reduce((sum, one) => sum + one.ts.length, 0);

@@ -8,6 +8,9 @@
   for (const link of links) link.tabIndex = -1;
   if (links.length) links[0].tabIndex = 0;
 
+  const frame = grid.closest(".scroll");
+  frame.scrollLeft = frame.scrollWidth; // the newest days are what one comes for
+
   const place = (link) => {
     const cell = link.closest("td");
     const line = lines.findIndex((row) => row.includes(cell));

@@ -28,7 +28,11 @@
 
   const complain = (part, why) => {
     const age = part.querySelector(".age");
-    if (age) age.textContent = ` – could not be read again: ${why}`;
+    if (!age) return;
+    age.textContent = ` – could not be read again: ${why}`;
+    const sentence = age.parentElement.querySelector("strong");
+    sentence.className = "bad";
+    sentence.textContent = "Not known.";
   };
 
   const read = async (part) => {
