@@ -14,7 +14,7 @@ from fademoe.store import coverage
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
 from fademoe.store.pool import Database
-from fademoe.store.writer import KEY_COLUMNS, Batch, CopyText
+from fademoe.store.writer import KEY_COLUMNS, Batch, CopyText, Writer
 
 ROWS = 14_400  # of one window: ten days of minutes
 ROUNDS = 31

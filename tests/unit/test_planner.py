@@ -17,7 +17,7 @@ ACME = Exchange(
     title="Acme",
     codes=("acm",),
     rest_url="http://acme.test",
-    budgets=(Budget(name="ip", limit=100, period_ms=MINUTE_MS, burst=50),),
+    budgets=(Budget(name="ip", limit=100, period_ms=MINUTE_MS, jitter_ms=0),),
     instruments=InstrumentsFeed(path="/", budget="ip", params={}, parse=lambda body: [], source="made up"),
     clock=None,
     judge=lambda answer: None,
