@@ -128,7 +128,7 @@ def run(context: Context, series: Series, window: Window) -> dict[str, int]:
     work = make_work(context, series, window)
     _say(work, State.RUNNING, f"fetching {_span(window)}")
     rows, absent = _fetch_and_store(work, missing)
-    message = f"{_span(window)}: {rows} new rows" + (f", {absent} absent upstream" if absent else "")
+    message = f"{_span(window)}: {rows} new rows" + (f", partial: {absent} absent upstream" if absent else "")
     _say(work, State.DONE, message, rows, window.end_ms)
     return {"rows": rows, "absent": absent}
 

@@ -76,6 +76,22 @@ def test_a_job_that_is_stuck_on_the_way_to_a_worker_is_given_back(system):
     assert queues.queue(redis, "binance").get_job_ids() == [task.job_id]
 
 
+def test_a_window_that_failed_rests_for_a_day(system):
+    redis = system.context().redis
+    task = Task(Series("bin-ohlcv", "BTC"), Window(0, MINUTE_MS))
+    queues.enqueue(redis, "binance", [task])
+    target = queues.queue(redis, "binance")
+    job = target.fetch_job(task.job_id)
+    redis.lpop(target.key)
+    job.failed_job_registry.add(job, ttl=job.failure_ttl)
+    assert queues.enqueue(redis, "binance", [task]) == 0
+    assert queues.failed(redis, ["binance"]) == [task]
+    assert abs(redis.zscore(job.failed_job_registry.key, task.job_id) - time.time() - 86_400) < 60
+    redis.zadd(job.failed_job_registry.key, {task.job_id: time.time() - 1})  # a day later
+    assert queues.taken(redis, ["binance"]) == {}
+    assert queues.enqueue(redis, "binance", [task]) == 1
+
+
 def test_two_reconcilers_at_once_do_no_harm(system, recent):  # noqa: F811
     symbols = ["BTC", "ETH", "SOL", "XRP", "DOGE", "ADA"]
     start_ms = recent[0] - 30 * DAY_MS

@@ -1,5 +1,7 @@
 """Samples and events become minutes only when those were watched."""
 
+import resource
+
 import pytest
 
 from fademoe.clock import MINUTE_MS
@@ -157,3 +159,17 @@ def test_spilled_rows_come_back_as_they_were(tmp_path):
     assert list(spill.chunks()) == [items]
     spill.clear()
     assert not spill
+
+
+def test_rows_that_the_disk_refuses_leave_the_spill_as_it_was(tmp_path):
+    spill = Spill(tmp_path / "x.jsonl", [LAST.feed])
+    items = [Item(LAST.feed, LAST.series, START + n, PredictedFunding(START + n, "0.1")) for n in range(1000)]
+    spill.write(items[:2])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # the disk is full after 10 kB
+    try:
+        with pytest.raises(OSError, match="too large"):
+            spill.write(items[2:])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(spill.chunks()) == [items[:2]]
