@@ -1,8 +1,8 @@
 """Every recorded answer of Bybit through the real judge, parsers and merging, compared value by value."""
 
 import json
-from functools import partial
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
