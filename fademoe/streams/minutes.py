@@ -135,6 +135,7 @@ class Minutes:
                     self._closed[route.series, ts] = minute or _Minute(route, ts)
             self._next_sum_ms = ts + self._sums[0].feed.interval_ms
             self._closed = {key: minute for key, minute in self._closed.items() if key[1] > ts - LATEST_MS}
+            self._spoiled = {key for key in self._spoiled if key[1] > ts - LATEST_MS}
         return items
 
 
