@@ -90,10 +90,10 @@ def _end_ms(instrument: Instrument) -> int:
 
 
 def _has_more_life(now: Instrument, before: Instrument | None) -> bool:
-    """Tell whether a contract is new, or lives earlier or longer than was known."""
+    """Tell whether a contract is new, was listed earlier than was known, or lives on."""
     if before is None:
         return True
-    return (now.listed_ms or 0) < (before.listed_ms or 0) or _end_ms(now) > _end_ms(before)
+    return (now.listed_ms or 0) < (before.listed_ms or 0) or _end_ms(now) > max(_end_ms(before), now_ms())
 
 
 def known(exchange: Exchange, database: Database) -> dict[str, dict[str, Instrument]]:
