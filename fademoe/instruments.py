@@ -1,14 +1,18 @@
 """Keeps `perp_metadata` in step with the exchanges' own lists, and answers which contract a symbol is."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from fademoe.clock import now_ms
+from fademoe.clock import LATEST_MS, now_ms
 from fademoe.errors import BadPayload
 from fademoe.feeds.spec import Exchange, Instrument
+from fademoe.metrics import perpspec
 from fademoe.rest import RestClient
 from fademoe.settings import ALL_SYMBOLS
+from fademoe.store import coverage
 from fademoe.store import instruments as store
+from fademoe.store.coverage import Series
 from fademoe.store.pool import Database
 
 log = logging.getLogger(__name__)
@@ -20,7 +24,8 @@ LONGEST_WAIT_S = 20.0  # for the budget: the next try is an hour away
 def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
     """Fetch the exchange's list and store it; return how many contracts it has.
 
-    A contract that is stored and not in the list any more is delisted from now on.
+    A contract that is stored and not in the list any more is delisted from now on. What is absent for the reason that
+    a contract did not live is doubted where the list says now that it does: a new one, one listed again or earlier.
     Raises RetryLater when the exchange cannot be reached, BadPayload when the list is not one.
     """
     feed = exchange.instruments
@@ -45,12 +50,50 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
             raise
     listed = list({(each.code, each.name): each for each in found}.values())  # one may move from page to page
     with database.transaction() as cursor:
+        before = store.listed_before(cursor, exchange.codes)
+        listed = told_apart(listed, before.values())
         store.save(cursor, listed)
         gone = store.retire_others(cursor, listed, now_ms())
+        revived = [each for each in listed if before and _has_more_life(each, before.get((each.code, each.name)))]
+        coverage.doubt_list(
+            cursor, [Series(perpspec(each.code, m), each.symbol) for each in revived for m in exchange.metrics()]
+        )
     log.info("%s lists %d contracts", exchange.name, len(listed))
     if gone:
         log.warning("%s does not list %s any more", exchange.name, ", ".join(gone))
     return len(listed)
+
+
+def told_apart(listed: Collection[Instrument], before: Iterable[Instrument]) -> list[Instrument]:
+    """Give a multiplied contract a symbol of its own where the exchange trades its plain coin as well.
+
+    1000CAT beside CAT is another coin; by itself it is 1000 CAT. A plain contract that was listed `before` counts.
+    """
+    plain = {(each.code, each.symbol): each for each in (*before, *listed) if each.multiplier == 1}
+    return [
+        replace(each, symbol=f"{each.multiplier}{each.symbol}")
+        if each.multiplier > 1 and _overlap(each, plain.get((each.code, each.symbol)))
+        else each
+        for each in listed
+    ]
+
+
+def _overlap(one: Instrument, other: Instrument | None) -> bool:
+    """Tell whether two contracts lived at the same time."""
+    if other is None:
+        return False
+    return max(one.listed_ms or 0, other.listed_ms or 0) < min(_end_ms(one), _end_ms(other))
+
+
+def _end_ms(instrument: Instrument) -> int:
+    return instrument.delisted_ms or LATEST_MS
+
+
+def _has_more_life(now: Instrument, before: Instrument | None) -> bool:
+    """Tell whether a contract is new, was listed earlier than was known, or lives on."""
+    if before is None:
+        return True
+    return (now.listed_ms or 0) < (before.listed_ms or 0) or _end_ms(now) > max(_end_ms(before), now_ms())
 
 
 def known(exchange: Exchange, database: Database) -> dict[str, dict[str, Instrument]]:

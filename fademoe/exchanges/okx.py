@@ -4,12 +4,13 @@ Facts: the OKX API guide (docs-v5) as mirrored on 2026-08-22, and what clients r
 neither settles is said where it matters. Prices are per one coin; sizes are contracts and mostly come in coins too.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import orjson
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to
 from fademoe.errors import BadPayload
 from fademoe.feeds import parse, refusals, spec
 from fademoe.feeds.parse import amount, check_name, element, member, number, price, to_ms
@@ -17,17 +18,23 @@ from fademoe.feeds.spec import Answer, Frame, Instrument, Json, Page, ParseItem,
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 
 GUIDE = "OKX API guide, mirrored 2026-08-22: "
-LIMIT_CODES, TRANSIENT_CODES = ("50011", "50013", "50040"), ("50001", "50004", "50026")
+LIMIT_CODES, TRANSIENT_CODES = ("50011", "50013", "50040", "50061"), ("50001", "50004", "50026")
 REFUSED_CODES = (
     *("50005", "50014", "50015", "50016", "50024", "50025", "50030", "50039", "50047", "50051", "50103", "50119"),
     *("51000", "51001", "51014", "51015", "51027", "51155"),
 )
 LIMIT_S, FIREWALL_S = 2.0, 60.0  # every limit counts in two seconds
+LIMITS = {  # requests in two seconds
+    "candles": 40, "history-candles": 20, "premium-history": 20, "instruments": 20, "open-interest": 20, "time": 10,
+    # The others count by address and contract, here by address all the same. Only the ratio's 5 would be spent on one
+    # row of every contract, so there are 10, of which a full page takes 2: no contract gets more than 5.
+    "funding-rate-history": 10, "open-interest-history": 10, "long-short-ratio": 10, "funding-rate": 10,
+}  # fmt: skip
 CANDLES, PREMIUMS, SETTLEMENTS, SAMPLES = 300, 100, 400, 100  # rows of a full answer
 CONFIRM = 8  # index in a candle; rows before 2023 are shorter
 STEP_MS, QUARTER_MS = 5 * MINUTE_MS, 15 * MINUTE_MS
 KIND = "SWAP"
-MEANT = 12  # digits of open interest: the noise of floats, 2752527.40000001374, was seen from the 14th on
+NAMED = re.compile(r"channel:\s*([^\s,]+),\s*inst(?:Id|Type):\s*([^\s,]+?)\.?(?=[\s,]|$)")  # a topic in a text
 FIVE = {"period": "5m", "limit": SAMPLES}
 
 
@@ -55,15 +62,15 @@ def parse_instruments(body: Json) -> list[Instrument]:
      "ctVal": "0.01", "ctMult": "1", "ctValCcy": "BTC", "settleCcy": "USDT", "baseCcy": "", "instCategory": "1",
      "state": "live", "listTime": "1573557408000", "expTime": ""}
 
-    An announced contract is nearly blank until minutes before its listing. instCategory (1 is crypto) came in 2026 and
-    instFamily after 2022; lists without them are read. A delisted contract vanishes; expTime is set when announced.
+    An announced contract is nearly blank until minutes before its listing. instCategory (1 is crypto) came in 2026,
+    instFamily after 2022. A delisted contract vanishes, or is expired as on the channel; expTime tells it before.
     """
     return [
         _instrument(item)
         for item in data(body)
         if (member(item, "instType"), member(item, "ctType"), member(item, "settleCcy")) == (KIND, "linear", "USDT")
         and item.get("instCategory", "1") == "1"
-        and member(item, "state") != "test"
+        and member(item, "state") not in ("test", "expired")
         and "" not in (member(item, "ctVal"), member(item, "ctMult"), member(item, "listTime"))
     ]
 
@@ -83,9 +90,9 @@ def _instrument(item: Json) -> Instrument:
     )
 
 
-def window_params(page: Page, **more: str | int) -> Mapping[str, str | int]:
-    """Both ends are exclusive; of a range that holds more than an answer the newest rows come."""
-    return {"instId": page.instrument.name, "before": page.start_ms - 1, "after": page.end_ms, **more}
+def older(page: Page, **more: str | int) -> Mapping[str, str | int]:
+    """Ask for the newest rows with ts < end; which rows of a range with both ends come is not documented."""
+    return {"instId": page.instrument.name, "after": page.end_ms, **more}
 
 
 def parse_candle(item: Json, instrument: Instrument) -> Candle:
@@ -131,7 +138,7 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
 
 
 def parse_interest(item: Json, instrument: Instrument) -> OpenInterest:
-    """Read one row of open interest, in coins and USD rounded to twelve digits (see MEANT).
+    """Read one row of open interest, in coins and USD without the noise of floats.
 
     ["1789239600000", "2752527.40000001374", "27523.9951000001359", "2121056862.79572047273939"]: time, contracts,
     coins, USD. Contracts times their size are 0.005 % off the coins there; the coins are taken.
@@ -143,19 +150,18 @@ def parse_interest(item: Json, instrument: Instrument) -> OpenInterest:
 
 def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
     """Read one row of long / short accounts: ["1790322000000", "1.24"]. The guide's field note says positions."""
-    element(item, 1)
-    return LongShortRatio(to_ms(item[0]), amount(item[1]))
+    return LongShortRatio(to_ms(element(item, 0)), amount(element(item, 1)))
 
 
 def parse_current_interest(item: Json, instrument: Instrument) -> OpenInterest:
-    """Read one element of open-interest, of the channel or of REST; oiUsd came in 2025.
+    """Read one element of open-interest, of the channel or of REST; oiUsd came in 2025, what is not known is blank.
 
     {"instId": "ETH-USDT-SWAP", "instType": "SWAP", "oi": "6385848.98", "oiCcy": "638584.898",
      "oiUsd": "1737793854.62", "ts": "1790165111452"}
     """
     check_name(member(item, "instId"), instrument)
-    usd = amount(item["oiUsd"]) if "oiUsd" in item else None
-    return _interest(member(item, "ts"), member(item, "oiCcy"), usd, instrument)
+    usd = item.get("oiUsd", "")
+    return _interest(member(item, "ts"), member(item, "oiCcy"), None if usd == "" else amount(usd), instrument)
 
 
 def current_funding(name: str, row_type: type[Premium] | type[PredictedFunding]) -> ParseItem:
@@ -192,44 +198,51 @@ def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
 
 
 def subscribe(topics: Sequence[str], request_id: int) -> str:
-    """Write a request; each topic is acknowledged by itself, a refusal names its topic in the text alone."""
+    """Write a request."""
     pairs = [name.split(":", 1) for name in topics]
     arguments = [{"channel": channel, "instType" if what == KIND else "instId": what} for channel, what in pairs]
     return orjson.dumps({"id": str(request_id), "op": "subscribe", "args": arguments}).decode()
 
 
 def route(message: Json) -> Frame:
-    """Sort a frame: {"arg", "data"} is data, {"event"} an ack, an error, or the notice of a service upgrade."""
-    if isinstance(message, dict):
-        event = message.get("event")
-        if event in ("subscribe", "unsubscribe"):
-            return Frame()
-        if event == "notice" and message.get("code") == "64008":
-            return Frame(renew=True)  # a service upgrade: closed in 60 s
-        if event is None and "arg" in message and "data" in message:
-            channel = member(message["arg"], "channel")
-            what = message["arg"].get("instId") or member(message["arg"], "instType")
-            return Frame(topic=f"{channel}:{what}", data=message["data"])
-    return Frame(fault=str(message)[:200])
+    """Sort a frame: {"arg", "data"} is data, {"event"} an ack, an error, or the notice of a service upgrade.
+
+    {"event": "error", "code": "60018", "msg": "Wrong URL or channel:index-tickers, instId:NEAR-USDT-SWAP doesn't
+     exist. …"}: the text alone names the topic. Whether the rest of its request is served is not documented: acks tell.
+    """
+    told = message if isinstance(message, dict) else {}
+    event = told.get("event")
+    if event == "subscribe":
+        return Frame(acked=_topic(member(told, "arg")))
+    if event == "notice" and told.get("code") == "64008":
+        return Frame(renew=True)  # a service upgrade: closed in 60 s
+    if event is None and "arg" in told and "data" in told:
+        return Frame(topic=_topic(told["arg"]), data=told["data"])
+    named = NAMED.search(str(told.get("msg")))
+    return Frame(topic=named and ":".join(named.groups()), fault=str(message)[:200])
+
+
+def _topic(argument: Json) -> str:
+    channel = parse.text(member(argument, "channel"))
+    return f"{channel}:{parse.text(argument.get('instId') or member(argument, 'instType'))}"
 
 
 def _interest(ts: Json, coins: Json, usd: str | None, instrument: Instrument) -> OpenInterest:
-    """Make a row of open interest, whose values have eleven digits and noise; one of before 2025 has no USD."""
-    meant = None if usd is None else parse.rounded(usd, MEANT)
-    return OpenInterest(to_ms(ts), parse.rounded(parse.coins(coins, instrument), MEANT), meant)
+    """Make a row of open interest; one of before 2025 has no USD."""
+    meant = None if usd is None else parse.without_noise(usd)
+    return OpenInterest(to_ms(ts), parse.without_noise(parse.coins(coins, instrument)), meant)
 
 
 predicted = current_funding("fundingRate", PredictedFunding)
 data = partial(parse.rows_of, name="data")
 by_instrument = partial(parse.by_name, name="instId")
 current = partial(spec.PollFeed, items=lambda body: by_instrument(data(body)))
-limit = partial(spec.Budget, period_ms=2 * SECOND_MS, jitter_ms=100)
 history = partial(spec.RestFeed, order=spec.Order.NEWEST_FIRST, exact_pages=False)
 candles = partial(
     history,  # with inexact pages: older sources say that an answer holds 100 rows, whatever is asked for
     metric="ohlcv",
     costs=((CANDLES, 1),),
-    params=lambda page: window_params(page, bar="1m", limit=page.limit),
+    params=lambda page: older(page, bar="1m", limit=page.limit),
     items=lambda body, page: [row for row in data(body) if element(row, CONFIRM) != "0"],  # the open bar is no row yet
     parse=parse_candle,
 )
@@ -254,6 +267,7 @@ socket = partial(
     topics_per_request=100,  # 64 KB are allowed, and 480 requests an hour
     request_pause_s=0.35,
     ping_text="ping",
+    acks=True,
 )
 channel = partial(spec.StreamFeed, socket="public", reduce=spec.Reduce.LAST)
 funding = partial(channel, topic=lambda of: f"funding-rate:{of.name}", source=GUIDE + "Funding rate channel")
@@ -264,25 +278,10 @@ EXCHANGE = spec.Exchange(
     codes=("okx",),
     rest_url="https://www.okx.com",
     stream_url="wss://ws.okx.com:8443",
-    budgets=(
-        limit(name="candles", limit=40),
-        limit(name="history-candles", limit=20),
-        limit(name="premium-history", limit=20),
-        # The next five count by address and contract, here by address all the same. Only the ratio's 5 would be spent
-        # on one row of every contract, so there are 10, of which a full page takes 2: no contract gets more than 5.
-        limit(name="funding-rate-history", limit=10),
-        limit(name="open-interest-history", limit=10),
-        limit(name="long-short-ratio", limit=10),
-        limit(name="funding-rate", limit=10),
-        limit(name="open-interest", limit=20),
-        limit(name="instruments", limit=20),
-        limit(name="time", limit=10),
-    ),
+    budgets=tuple(spec.Budget(name=n, limit=most, period_ms=2_000, jitter_ms=100) for n, most in LIMITS.items()),
     judge=judge,
-    clock=spec.ClockFeed(
-        path="/api/v5/public/time",
-        budget="time",
-        parse=lambda body: to_ms(member(element(data(body), 0), "ts")),  # {"data": [{"ts": "1597026383085"}]}
+    clock=spec.ClockFeed(  # {"data": [{"ts": "1597026383085"}]}
+        path="/api/v5/public/time", budget="time", parse=lambda body: to_ms(member(element(data(body), 0), "ts"))
     ),
     instruments=spec.InstrumentsFeed(
         path="/api/v5/public/instruments",
@@ -296,21 +295,21 @@ EXCHANGE = spec.Exchange(
             path="/api/v5/market/history-candles",
             budget="history-candles",
             source=GUIDE + "GET / Candlesticks history",
-            # it lags behind by an unknown time, where the other reaches 1440 bars back, the open one among them
             recent=candles(path="/api/v5/market/candles", budget="candles", source=GUIDE + "GET / Candlesticks"),
-            recent_ms=12 * HOUR_MS,
+            recent_ms=12 * HOUR_MS,  # of the 24 that it reaches back; the other one lags behind by an unknown time
         ),
         history(
             metric="pfr",
             path="/api/v5/public/premium-history",
             budget="premium-history",
             costs=((PREMIUMS, 1),),
-            params=lambda page: window_params(page, limit=PREMIUMS),  # how many samples a minute has is not known
+            params=lambda page: older(page, limit=PREMIUMS),  # how many samples a minute has is not known
             # where an answer breaks off within a minute, it holds that minute's last
             items=lambda body, page: parse.newest_of_each(data(body), "ts", "premium", MINUTE_MS),
             parse=parse_premium,
             settle_ms=5 * MINUTE_MS,  # a minute's last sample must be there: its row is never asked for again
             history_ms=180 * DAY_MS,
+            reach_ms=184 * DAY_MS,  # six months at their longest
             source=GUIDE + "Get premium history",
         ),
         history(
@@ -320,13 +319,14 @@ EXCHANGE = spec.Exchange(
             # in steps of a quarter of an hour, so that a settlement is asked for soon after it, a span of 100 days
             costs=((100 * DAY_MS // QUARTER_MS, 1),),
             # the end is exclusive; without a start the settlement in front of the page comes too: it tells an interval
-            params=lambda page: {"instId": page.instrument.name, "after": page.end_ms, "limit": SETTLEMENTS},
+            params=lambda page: older(page, limit=SETTLEMENTS),
             items=funding_items,
             parse=parse_funding,
             interval="settlement",
             interval_ms=QUARTER_MS,
             settle_ms=5 * MINUTE_MS,  # nobody asks twice for a settlement that was not there yet
             history_ms=90 * DAY_MS,
+            reach_ms=100 * DAY_MS,  # rows were seen 94 days back, none at 120
             window_ms=100 * DAY_MS,
             sparse=True,
             source=GUIDE + "Get funding rate history",

@@ -212,7 +212,8 @@ class Frame:
     """One message of a socket, sorted: data of a topic, or a fault, or something to pass over (both None).
 
     `partial`: `data`, an object, holds only what changed since the message before of this topic.
-    `fault` with a `topic`: the whole request was refused for that topic; the others are asked for again.
+    `fault` with a `topic`: its request was refused for that topic; others that are not served are asked for again.
+    `acked`: the topic whose subscription the exchange confirms.
     `renew`: the exchange announces that it will close the connection, so another one should take over.
     """
 
@@ -221,6 +222,7 @@ class Frame:
     partial: bool = False
     renew: bool = False
     fault: str | None = None
+    acked: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +232,7 @@ class Socket:
     `subscribe(topics, request_id)` gives the text of a subscription; `route` sorts a decoded message. `ping_text` is
     sent every `ping_every_s` where the exchange wants text pings; protocol pings are answered everywhere.
     `renew_after_s`: the exchange cuts every connection at that age, so a fresh one replaces it before.
+    `acks`: the exchange confirms each topic by itself (Frame.acked), so one that is not is asked for again.
     """
 
     name: str
@@ -242,6 +245,7 @@ class Socket:
     ping_text: str | None = None
     ping_every_s: float = 20.0
     renew_after_s: float | None = None
+    acks: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from fademoe.jobs.queues import LIVE
 from fademoe.metrics import Row
 from fademoe.stop import Stopped
 from fademoe.store import coverage, status
-from fademoe.store.coverage import Absence, Covered, Series
+from fademoe.store.coverage import DELISTED, NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.status import Report, State
 from fademoe.store.writer import Batch
 
@@ -32,8 +32,6 @@ FAILED_S = 4  # the first pause after a failure is twice that, and each one twic
 STORE_AWAY_S = 10
 WORK_S = 40.0  # then what is done is stored and the rest goes back to the queue: others get their turn
 NO_ROW = "the exchange has no row"
-NOT_LISTED_YET = "before the listing"
-DELISTED = "after the delisting"
 EXPIRED = "expired: older than the exchange keeps"
 
 

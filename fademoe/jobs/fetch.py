@@ -64,7 +64,8 @@ def confirm_holes(
     """Ask again for every hole; return those that stay, take young ones back out of what was answered.
 
     A hole is a range of the feed's grid inside the answered ranges for which no row came. The exchange gets a second
-    question before it is believed, and a third by whoever comes next when the hole is younger than three minutes. An
+    question before it is believed, and a third by whoever comes next when the hole is younger than three minutes.
+    Holes that lie on one page are asked for together: where many rows are missing each would cost a request. An
     exchange that sends fewer rows than were asked for is asked until no more come. A hole older than what is kept for
     certain is believed at once. A sparse feed has no holes, but what is that old and before its first row is unknown.
     """
@@ -77,17 +78,17 @@ def confirm_holes(
     gone = [part for hole in holes for part in subtract(hole, [kept])]
     holes = [part for hole in holes for part in subtract(hole, gone)]
     vain: list[Window] = []  # asked for again, and nothing came
-    unasked: list[Window] = []
     while holes and fetched.failed is None:
-        again = fetch(feed, instrument, holes, get)
+        asked, holes = _on_pages(feed, holes), []
+        again = fetch(feed, instrument, [page for page, _ in asked], get)
         fetched.rows.update(again.rows)
         fetched.failed = again.failed
-        unasked += [left for hole in holes for left in subtract(hole, again.answered)]
-        left = [hole for window in again.answered for hole in _holes(feed, window, again.rows)]
-        vain += [hole for hole in left if hole in again.answered]
-        holes = [hole for hole in left if hole not in again.answered]
+        for page, before in asked:
+            left = [part for hole in before for part in _holes(feed, hole, again.rows)]
+            is_vain = left == before and not subtract(page, again.answered)
+            (vain if is_vain else holes).extend(left)
     young_ms = exchange_now_ms - CONFIRMED_AFTER_MS
-    doubtful = unasked + holes + [hole for hole in vain if hole.end_ms > young_ms]
+    doubtful = holes + [hole for hole in vain if hole.end_ms > young_ms]
     fetched.answered = [left for window in fetched.answered for left in subtract(window, doubtful)]
     return sorted(gone + [hole for hole in vain if hole.end_ms <= young_ms])
 
@@ -134,21 +135,35 @@ def _rows(feed: RestFeed, page: Page, params: Mapping[str, str | int], body: Jso
     try:
         items = feed.items(body, page)
         found: dict[int, Row] = {}
+        is_newer = False
         for item in items:
             row = feed.parse(item, page.instrument)
-            if row.ts >= page.end_ms and feed.sparse:
+            is_newer |= row.ts > page.end_ms  # not at it: ends may belong to the range
+            if is_newer and feed.sparse:
                 raise BadPayload(f"ts {row.ts} lies after the range that was asked for")
             if page.start_ms <= row.ts < page.end_ms:
                 if row.ts % feed.interval_ms and not feed.sparse:
                     raise BadPayload(f"ts {row.ts} is not on the grid of {feed.interval}")
                 if found.setdefault(row.ts, row) != row:
                     raise BadPayload(f"two rows of ts {row.ts} differ")
-        if items and not found and feed.exact_pages and not feed.sparse:
+        if items and not found and not feed.sparse and (feed.exact_pages or is_newer):
             raise BadPayload(f"none of {len(items)} rows lies in the range that was asked for")
     except BadPayload as error:
         error.locate(page.instrument.exchange, f"{feed.path} {dict(params)}", body if item is None else item)
         raise
     return list(found.values())
+
+
+def _on_pages(feed: RestFeed, holes: Sequence[Window]) -> list[tuple[Window, list[Window]]]:
+    """Join holes, ascending, to spans of a page at most; return each span with its holes."""
+    spans: list[tuple[Window, list[Window]]] = []
+    for hole in sorted(holes):
+        if spans and hole.end_ms - spans[-1][0].start_ms <= feed.page_rows * feed.interval_ms:
+            span, before = spans.pop()
+            spans.append((Window(span.start_ms, hole.end_ms), [*before, hole]))
+        else:
+            spans.append((hole, [hole]))
+    return spans
 
 
 def _holes(feed: RestFeed, window: Window, rows: Mapping[int, Row]) -> list[Window]:

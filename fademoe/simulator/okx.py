@@ -94,6 +94,7 @@ class Okx(Exchange):
             default="exclusive",
             help="whether begin and end of the trading statistics belong to the range",
         )
+        add("--okx-void-requests", action="store_true", help="one unknown topic spoils all others of its request")
         add("--okx-notice-after-s", type=float, default=0, help="age at which /public sockets are told to go, 0: never")
         add("--okx-notice-s", type=float, default=60, help="seconds from that notice to the end of the connection")
         add("--okx-silence-s", type=float, default=30, help="seconds without ping or data after which a socket ends")

@@ -67,7 +67,9 @@ class OkxStreams:
         elif self._is_too_often(socket):
             self._fail(socket, request, 60014, "Requests too frequent")
         else:
-            for argument in arguments:
+            unknown = [each for each in arguments if self._topic(socket, each) is None]
+            is_void = bool(unknown) and self._exchange.options.okx_void_requests
+            for argument in unknown[:1] if is_void else arguments:
                 self._carry_out(socket, request, argument)
 
     def restart(self) -> None:

@@ -1,4 +1,7 @@
-"""Stored rows beside the exchange's: what differs, and the only way to change a stored value."""
+"""Stored rows beside the exchange's: what differs, and the only way to change a stored value.
+
+The audit does so, and a stream where events of a minute came after its sum was stored.
+"""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal

@@ -8,6 +8,10 @@ from psycopg2.extras import execute_values
 
 from fademoe.clock import Window
 
+NOT_LISTED_YET = "before the listing"
+DELISTED = "after the delisting"
+BY_LIST = (NOT_LISTED_YET, DELISTED)  # reasons that no exchange was asked for: as good as its list of contracts
+
 
 class Series(NamedTuple):
     """One perpspec of one symbol."""
@@ -85,6 +89,19 @@ def forget_before(cursor: Cursor, wanted_from_ms: int, kept_from_ms: int) -> Non
         (wanted_from_ms, kept_from_ms),
     )
     cursor.execute("DELETE FROM perp_absence WHERE end_ms <= %s", (kept_from_ms,))
+
+
+def doubt_list(cursor: Cursor, series: Sequence[Series]) -> None:
+    """Take back what is absent by the list of contracts alone: it says otherwise now, so it is to be looked at anew."""
+    cursor.execute(
+        "WITH gone AS (DELETE FROM perp_absence"
+        " WHERE (source, symbol) IN (SELECT unnest(%s::text[]), unnest(%s::text[])) AND reason = ANY(%s)"
+        " RETURNING source, symbol, int8range(start_ms, end_ms) AS r),"
+        " ranges AS (SELECT source, symbol, range_agg(r) AS old FROM gone GROUP BY source, symbol)"
+        " UPDATE perp_coverage p SET covered = covered - old, absent = absent - old, updated_at = now()"
+        " FROM ranges WHERE p.source = ranges.source AND p.symbol = ranges.symbol",
+        ([one.source for one in series], [one.symbol for one in series], list(BY_LIST)),
+    )
 
 
 def missing(cursor: Cursor, series: Series, window: Window) -> list[Window]:

@@ -1,6 +1,7 @@
 """The exchanges' contracts, `perp_metadata`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
@@ -39,6 +40,13 @@ def retire_others(cursor: Cursor, listed: Sequence[Instrument], now_ms: int) -> 
     return sorted(name for (name,) in cursor.fetchall())
 
 
+def listed_before(cursor: Cursor, codes: Sequence[str]) -> dict[tuple[str, str], Instrument]:
+    """Return every stored contract of the exchange codes by code and name."""
+    cursor.execute(f"SELECT {COLUMNS} FROM perp_metadata WHERE code = ANY(%s)", (list(codes),))  # noqa: S608
+    contracts = map(_instrument, cursor.fetchall())
+    return {(each.code, each.name): each for each in contracts}
+
+
 def by_symbol(cursor: Cursor, code: str) -> dict[str, Instrument]:
     """Return the contract of each symbol of an exchange code; of several the one that trades, or was listed last."""
     cursor.execute(
@@ -46,16 +54,9 @@ def by_symbol(cursor: Cursor, code: str) -> dict[str, Instrument]:
         " ORDER BY symbol, delisted_ms DESC NULLS FIRST, listed_ms DESC NULLS LAST, instrument",
         (code,),
     )
-    found = {}
-    for exchange, row_code, name, symbol, multiplier, contract_value, listed_ms, delisted_ms in cursor.fetchall():
-        found[symbol] = Instrument(
-            exchange=exchange,
-            code=row_code,
-            name=name,
-            symbol=symbol,
-            multiplier=multiplier,
-            contract_value=contract_value,
-            listed_ms=listed_ms,
-            delisted_ms=delisted_ms,
-        )
-    return found
+    return {each.symbol: each for each in map(_instrument, cursor.fetchall())}
+
+
+def _instrument(row: tuple[Any, ...]) -> Instrument:
+    names = ("exchange", "code", "name", "symbol", "multiplier", "contract_value", "listed_ms", "delisted_ms")
+    return Instrument(**dict(zip(names, row, strict=True)))

@@ -9,7 +9,7 @@ TABLES = {
     "perp_data": "The market data: one row per time, symbol and perpspec",
     "perp_coverage": "What is wanted, covered and absent of each series, as ranges of time",
     "perp_absence": "Ranges that an exchange does not have, with the reason",
-    "perp_corrections": "What an audit changed: old and new value of each cell",
+    "perp_corrections": "What an audit or a late liquidation changed: old and new value of each cell",
     "perp_metadata": "The contracts: the exchange's name, multiplier, contract value, listing",
     "perpspec_schema": "The perpspecs and the columns they fill",
     "metric_catalog": "The metrics with columns, units and titles",

@@ -68,7 +68,7 @@ def to_batches(items: list[Item]) -> tuple[list[Batch], list[Covered]]:
     """Sort rows into batches for the writer, with the minutes that they prove; of doubles the first counts."""
     rows: dict[tuple[str, str], dict[tuple[Series, int], Row]] = {}
     windows: dict[Series, list[Window]] = {}
-    for feed, series, ts, row in items:
+    for feed, series, ts, row, _ in items:
         windows.setdefault(series, []).append(Window(ts, ts + feed.interval_ms))
         if row is not None:
             rows.setdefault((feed.metric, feed.interval), {}).setdefault((series, ts), row)

@@ -27,7 +27,8 @@ Topic = Mapping[StreamFeed, Mapping[str, Route]]
 
 CONNECT_S = 10.0
 LOOK_S = 0.5  # between two looks at the clock and at the wish to stop
-SILENT_S = 90.0  # without one message of data a socket is dead, whatever pings say
+SILENT_S = 90.0  # without a frame of any kind a socket is dead
+STEADY_S = 120.0  # and without one message of data, whatever pings say: one in 90 s is the slowest that is known
 SILENT_INTERVALS = 3  # a topic that has no message for so many of its intervals while others have is broken
 MOST_DOUBLINGS = 5  # of the patience with a topic whose silence ended a session in vain
 QUIET_S = 180.0  # the same for a socket of topics that may each be quiet for a while, but hardly all of them
@@ -35,7 +36,9 @@ HOPELESS = 2  # sessions without any message, then a topic is reported and not w
 PING_S = 20.0
 DOUBT_S = 60.0  # the age of a session that is ended for a frame that cannot be read: they may come in numbers
 COMPLAINT_S, MOST_CAUSES = 60.0, 1000
-SUBSCRIBED_MS = SECOND_MS  # a subscription is taken to hold so long after its last request
+SUBSCRIBED_MS = SECOND_MS  # a subscription is taken to hold so long after its last request, where no topic is confirmed
+CONFIRMED_S = 5.0  # a topic that is not confirmed by then is asked for again
+AHEAD_MS = 5 * SECOND_MS  # so far may the exchange be ahead of what is known of its clock
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 FINE_S = 10.0  # a shorter session does not count: exchanges limit the connections of some minutes
@@ -68,8 +71,9 @@ class Connection(threading.Thread):
         buffer: Buffer,
         stop: StopSignal,
         exchange_now_ms: Callable[[], int],
+        wait_s: float = 0.0,
     ) -> None:
-        """Prepare to follow `topics` at `url`, scheme and host."""
+        """Prepare to follow `topics` at `url`, scheme and host, `wait_s` after the start."""
         super().__init__(name=f"socket {socket.name}", daemon=True)
         self.health = Health()
         self.topics = topics
@@ -97,6 +101,12 @@ class Connection(threading.Thread):
         self._data_ms = 0  # exchange time of the newest message of data
         self._waiting: list[list[str]] = []  # topics of the requests that are still to be sent
         self._asked: list[list[str]] = []  # topics of the requests that were sent
+        self._unconfirmed: dict[str, float] = {}  # topic -> monotonic time of its request
+        self._questions: dict[str, int] = {}  # topic -> how often it was not confirmed in this session
+        self._answers = False  # whether the exchange has confirmed or refused any topic in this session
+        self._sums = {name for name, topic in topics.items() if any(feed.reduce is Reduce.SUM for feed in topic)}
+        self._watching = False  # whether the sums have begun
+        self._wait_s = wait_s
 
     def end(self) -> None:
         """Ask the connection to close; join it to wait for that."""
@@ -109,6 +119,7 @@ class Connection(threading.Thread):
     def run(self) -> None:
         """Connect again and again; pauses double up to a minute and start afresh after a session that had data."""
         pause_s = FIRST_PAUSE_S
+        self._ended.wait(self._wait_s)
         while not self._over():
             self._heard.clear()
             born_s = monotonic_s()
@@ -151,6 +162,7 @@ class Connection(threading.Thread):
     def _follow(self, connection: websocket.WebSocket) -> None:
         socket = self.socket
         self._waiting, self._asked = requests_of(sorted(self.topics), socket.topics_per_request), []
+        self._unconfirmed, self._questions, self._answers, self._watching = {}, {}, False, False
         born_s = look_s = ask_s = self.health.last_data_s = self._alive_s = monotonic_s()
         every_s = socket.ping_every_s if socket.ping_text else PING_S
         ping_s = born_s + every_s
@@ -160,8 +172,9 @@ class Connection(threading.Thread):
                 self._asked.append(self._waiting.pop(0))
                 connection.send(socket.subscribe(self._asked[-1], len(self._asked)))
                 ask_s = now_s + socket.request_pause_s
-                if not self._waiting:
-                    self._minutes.watch_from(self._exchange_now_ms() + SUBSCRIBED_MS)
+                if socket.acks:
+                    self._unconfirmed |= dict.fromkeys(self._asked[-1], now_s)
+                self._watch_sums()
             if now_s >= ping_s:
                 connection.send(socket.ping_text) if socket.ping_text else connection.ping()
                 ping_s = now_s + every_s
@@ -175,6 +188,7 @@ class Connection(threading.Thread):
         items = self._minutes.close(self._exchange_now_ms(), self._data_ms if self._steady else self._alive_ms)
         if items:
             self._buffer.put(items)
+        self._ask_for_unconfirmed(now_s)
         self._look_for_silence(now_s)
         if self._in_doubt and now_s - born_s > DOUBT_S:
             raise Broken("a frame could not be read, so what has changed since is not known")
@@ -197,7 +211,7 @@ class Connection(threading.Thread):
         """Raise Broken when the socket is open but brings nothing, or nothing but pongs."""
         if now_s - self._alive_s > SILENT_S:
             raise Broken(f"open but silent: no sign of life for {SILENT_S:.0f} s")
-        patience_s = SILENT_S if self._steady else QUIET_S
+        patience_s = STEADY_S if self._steady else QUIET_S
         if not self._eventful and now_s - self.health.last_data_s > patience_s:
             raise Broken(f"open but silent: no data for {patience_s:.0f} s, so the address may be a wrong one")
 
@@ -233,9 +247,13 @@ class Connection(threading.Thread):
     def _handle(self, frame: Frame, payload: bytes) -> None:
         """Hand the rows of one message on."""
         if frame.fault is not None:
+            self._answers = True
             self._ask_again(frame.topic)
             self._complain(BadPayload(f"the exchange reports a fault: {frame.fault}"), payload)
             return
+        if frame.acked is not None:
+            self._answers = True
+            self._confirm(frame.acked)
         if frame.renew:
             log.info("%s: the exchange asks for a new connection", self._url)
             self.health.aged = True
@@ -246,21 +264,62 @@ class Connection(threading.Thread):
         self._data_ms = self._alive_ms
         self._silent_sessions.pop(frame.topic, None)
         self.health.messages += 1
+        self._confirm(frame.topic)
         data = self._complete(frame)
         if data is not None:
             for feed, routes in topic.items():
                 self._read(feed, routes, data, payload)
 
+    def _confirm(self, topic: str) -> None:
+        if self._unconfirmed.pop(topic, None) is not None:
+            self._watch_sums()
+
+    def _watch_sums(self) -> None:
+        """Let the sums begin once all topics of events are served."""
+        if not self._watching and not self._waiting and self._sums.isdisjoint(self._unconfirmed):
+            self._watching = True
+            self._minutes.watch_from(self._exchange_now_ms() + (0 if self._answers else SUBSCRIBED_MS))
+
+    def _expect_nothing(self, topic: str) -> None:
+        """Neither wait for a topic that the exchange does not serve, nor claim anything of it."""
+        self._silent_sessions[topic] = HOPELESS + 2
+        self._minutes.refuse(route for found in self.topics[topic].values() for route in found.values())
+        self._confirm(topic)
+
     def _ask_again(self, offender: str | None) -> None:
-        """Send the rest of a request once more after the exchange refused all of it for one named topic."""
+        """Send the rest of a request once more after the exchange refused all of it for one named topic.
+
+        Where topics are confirmed the rest is asked for when its time is up: it may be served all the same.
+        """
         for request in self._asked:
             if offender is not None and offender in request:
+                self._expect_nothing(offender)
                 rest = [topic for topic in request if topic != offender]
                 request.clear()
-                self._silent_sessions[offender] = HOPELESS + 2
-                self._minutes.refuse(route for found in self.topics[offender].values() for route in found.values())
-                if rest:
+                if rest and not self.socket.acks:
+                    self._watching = False
                     self._waiting.append(rest)
+
+    def _ask_for_unconfirmed(self, now_s: float) -> None:
+        """Ask again for topics that were not confirmed, in smaller requests: one of them may spoil all others."""
+        overdue = [topic for topic, asked_s in self._unconfirmed.items() if now_s - asked_s > CONFIRMED_S]
+        if not overdue or self._waiting:
+            return
+        for topic in overdue:
+            del self._unconfirmed[topic]
+            self._questions[topic] = self._questions.get(topic, 0) + 1
+        if not self._answers:  # no word of any topic: then silence says nothing
+            self._watch_sums()
+            return
+        times = min(self._questions[topic] for topic in overdue)
+        if times > HOPELESS:
+            self._complain(BadPayload(f"{len(overdue)} topics are not confirmed, the first is {overdue[0]}"))
+            for topic in overdue:
+                self._expect_nothing(topic)
+            self._watch_sums()
+            return
+        most = self.socket.topics_per_request
+        self._waiting = requests_of(overdue, 1 if times > 1 and len(overdue) <= most else max(1, most // 10))
 
     def _complete(self, frame: Frame) -> Json:
         """Return a message's data, merged into the topic's state where it tells changes only; None before the first."""
@@ -295,8 +354,12 @@ class Connection(threading.Thread):
                 self._complain(error, payload)
 
     def _sort(self, route: Route, rows: Sequence[Row]) -> None:
-        """Give closed bars to the buffer, samples and events to their minutes."""
+        """Give closed bars to the buffer, samples and events to their minutes; none of a time to come."""
         feed = route.feed
+        soon_ms = self._exchange_now_ms() + AHEAD_MS - (feed.interval_ms if feed.reduce is Reduce.CLOSED else 0)
+        ahead = [row.ts for row in rows if row.ts > soon_ms]
+        if ahead:
+            raise BadPayload(f"ts {ahead[0]} of {route.instrument.name} is not over by the exchange's clock")
         if feed.reduce is not Reduce.CLOSED:
             for row in rows:
                 self._minutes.add(route, row)

@@ -2,7 +2,7 @@
 
 A minute becomes a row only when it is over by the exchange's clock, the connection was alive after its end, and it
 was watched: to its end for a last sample, from its first moment for a sum. What was not watched so is left missing,
-never guessed.
+never guessed. An event that comes when the sum of its minute is stored makes a new sum.
 """
 
 from collections.abc import Iterable
@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
 
-from fademoe.clock import SECOND_MS, floor_to
+from fademoe.clock import MINUTE_MS, SECOND_MS, floor_to
 from fademoe.feeds.spec import Instrument, Reduce, StreamFeed
 from fademoe.metrics import METRICS, Row
 from fademoe.store.coverage import Series
 
 GRACE_MS = 5 * SECOND_MS  # exchanges send events up to a second and a half late
+LATEST_MS = 15 * MINUTE_MS  # mostly: an event was seen eight minutes late
 
 
 class Route(NamedTuple):
@@ -27,12 +28,16 @@ class Route(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A final row of a series; without a row: the interval at `ts` was watched and nothing happened."""
+    """A final row of a series; without a row: the interval at `ts` was watched and nothing happened.
+
+    `is_late`: events came after the interval was closed; this row takes the place of the one before.
+    """
 
     feed: StreamFeed
     series: Series
     ts: int
     row: Row | None
+    is_late: bool = False
 
 
 @dataclass
@@ -51,21 +56,24 @@ class Minutes:
         """Watch for `routes`, those of Reduce.LAST and Reduce.SUM."""
         self._sums = [route for route in routes if route.feed.reduce is Reduce.SUM]
         self._open: dict[tuple[Series, int], _Minute] = {}
-        self._watched_from_ms: int | None = None
         self._next_sum_ms: int | None = None
         self._spoiled: set[tuple[Series, int]] = set()  # sums of which a part could not be read
         self._refused: set[Series] = set()  # sums that the exchange does not send in this session
-        self.late = 0  # events that came after their minute was closed
+        self._closed: dict[tuple[Series, int], _Minute] = {}  # the sums of the last minutes
+        self._changed: dict[tuple[Series, int], _Minute] = {}  # those of them that events came late for
+        self.unwatched = 0  # events of minutes that were not watched
 
     def watch_from(self, exchange_ms: int | None) -> None:
-        """Note since when the subscriptions hold; None: the connection is gone, and with it every open minute."""
-        self._watched_from_ms = exchange_ms
-        self._open.clear()
-        self._spoiled.clear()
+        """Note since when the subscriptions of events hold; None: the connection is gone, with every open minute."""
         self._next_sum_ms = None
         if exchange_ms is None:
+            self._open.clear()
+            self._spoiled.clear()
             self._refused.clear()
-        if exchange_ms is not None and self._sums:
+            return
+        for key in [key for key, minute in self._open.items() if minute.route.feed.reduce is Reduce.SUM]:
+            del self._open[key]
+        if self._sums:
             step_ms = self._sums[0].feed.interval_ms
             self._next_sum_ms = floor_to(exchange_ms + step_ms - 1, step_ms)
 
@@ -73,9 +81,18 @@ class Minutes:
         """Sort a sample or an event, whose ts is its own time, into its minute."""
         ts = floor_to(row.ts, route.feed.interval_ms)
         if route.feed.reduce is Reduce.SUM and (self._next_sum_ms is None or ts < self._next_sum_ms):
-            self.late += 1
+            self._add_late((route.series, ts), row)
             return
         self._open.setdefault((route.series, ts), _Minute(route, ts)).rows.append(row)
+
+    def _add_late(self, key: tuple[Series, int], row: Row) -> None:
+        """Add an event to a minute that is closed, if it was watched; one that is sent again changes nothing."""
+        minute = self._closed.get(key)
+        if minute is None:
+            self.unwatched += 1
+        elif not (minute.route.feed.distinct and row in minute.rows):
+            minute.rows.append(row)
+            self._changed[key] = minute
 
     def refuse(self, routes: Iterable[Route]) -> None:
         """Note that the exchange does not send what these routes are for: it is not watched."""
@@ -96,7 +113,9 @@ class Minutes:
     def close(self, exchange_ms: int, alive_ms: int) -> list[Item]:
         """Return the rows of the minutes that are over; `alive_ms`: when the connection last brought any frame."""
         sure_ms = min(exchange_ms - GRACE_MS, alive_ms)
-        items = self._close_sums(sure_ms)
+        items = [Item(m.route.feed, m.route.series, m.ts, _sum(m), is_late=True) for m in self._changed.values()]
+        self._changed.clear()
+        items += self._close_sums(sure_ms)
         for key, minute in list(self._open.items()):
             feed = minute.route.feed
             if feed.reduce is Reduce.LAST and minute.ts + feed.interval_ms <= sure_ms:
@@ -113,7 +132,10 @@ class Minutes:
                 minute = self._open.pop((route.series, ts), None)
                 if route.series not in self._refused and (route.series, ts) not in self._spoiled:
                     items.append(Item(route.feed, route.series, ts, _sum(minute) if minute else None))
+                    self._closed[route.series, ts] = minute or _Minute(route, ts)
             self._next_sum_ms = ts + self._sums[0].feed.interval_ms
+            self._closed = {key: minute for key, minute in self._closed.items() if key[1] > ts - LATEST_MS}
+            self._spoiled = {key for key in self._spoiled if key[1] > ts - LATEST_MS}
         return items
 
 

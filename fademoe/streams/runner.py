@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from fademoe import instruments
-from fademoe.clock import MINUTE_MS, floor_to, monotonic_s, now_ms, steady_ms
+from fademoe.clock import MINUTE_MS, Window, floor_to, monotonic_s, now_ms, steady_ms
 from fademoe.context import Context
 from fademoe.errors import SourceError, StoreError
 from fademoe.exchange_clock import off
 from fademoe.feeds.spec import Exchange, Instrument, Socket, StreamFeed
 from fademoe.metrics import perpspec
 from fademoe.stop import Stopped
-from fademoe.store import coverage, status
+from fademoe.store import corrections, coverage, status
 from fademoe.store.coverage import Series
 from fademoe.store.status import Report, State
 from fademoe.streams.buffer import Buffer, to_batches
@@ -30,7 +30,8 @@ STORE_PAUSE_S = 2.0
 OVERLAP_S = 75.0  # an old connection goes on so long at least beside the one that takes over
 END_S = 3.0  # how long all connections together may take to end
 MOST_IN_MEMORY = 50_000  # rows, about 25 MB; older ones go to disk while the database is away
-LATE_S = 75.0  # a connection without data for so long is reported
+LATE_S = 125.0  # a connection without data for so long is reported
+BETWEEN_S = 0.4  # from one new connection to the next: the strictest exchange allows three a second
 
 
 class StreamRunner:
@@ -44,7 +45,7 @@ class StreamRunner:
         self._buffer = Buffer()
         self._connections: list[Connection] = []
         self._leaving: list[tuple[Connection, float]] = []  # (connection, monotonic time when it may end)
-        self._followed: dict[str, dict[str, list[Series]]] = {}
+        self._followed: dict[str, dict[str, set[tuple[Series, str, int, str]]]] = {}
         self._distance_ms: int | None = None  # of the exchange's time from this machine's steady clock
         self._list_trouble = "no contracts to follow yet"
         self._rows = 0  # stored since the last report
@@ -83,14 +84,13 @@ class StreamRunner:
         try:
             contracts = instruments.ensure(self._exchange, self._context.rest, self._context.database)
             topics = self._topics(contracts)
-            names = {
-                socket: {name: sorted(_series(topic)) for name, topic in found.items()}
-                for socket, found in topics.items()
+            followed = {
+                socket: {name: _routes(topic) for name, topic in found.items()} for socket, found in topics.items()
             }
-            if names != self._followed:
+            if followed != self._followed:
                 self._want(topics)
                 self._connect(topics)
-                self._followed = names
+                self._followed = followed
         except (SourceError, StoreError) as error:
             log.warning("%s: %s", self.unit, error)
             if not self._connections:
@@ -123,16 +123,14 @@ class StreamRunner:
     def _connect(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
         """Open the sockets for `topics`; those before go on until the new ones have watched a whole minute."""
         self._retire(self._connections)
-        self._connections = [
-            self._open(socket, part)
-            for socket in self._exchange.sockets
-            for part in parts_of(topics[socket.name], socket)
-        ]
+        parts = [(s, part) for s in self._exchange.sockets for part in parts_of(topics[s.name], s)]
+        self._connections = [self._open(*part, wait_s=number * BETWEEN_S) for number, part in enumerate(parts)]
         log.info("%s follows %d topics", self.unit, sum(len(found) for found in topics.values()))
 
-    def _open(self, socket: Socket, topics: Mapping[str, Topic]) -> Connection:
+    def _open(self, socket: Socket, topics: Mapping[str, Topic], wait_s: float = 0.0) -> Connection:
         url = self._context.settings.ws_urls.get(self._exchange.name, self._exchange.stream_url)
-        connection = Connection(socket, url, topics, self._buffer, self._context.stop, self.exchange_now_ms)
+        stop = self._context.stop
+        connection = Connection(socket, url, topics, self._buffer, stop, self.exchange_now_ms, wait_s)
         connection.start()
         return connection
 
@@ -188,6 +186,17 @@ class StreamRunner:
         if items:
             self._rows += self._context.writer.write(*to_batches(items))
             self._last_ts = max(item.ts for item in items)
+            self._correct([item for item in items if item.is_late])
+
+    def _correct(self, late: list[Item]) -> None:
+        """Put the sums of minutes that events came late for in the place of those that are stored, and record it."""
+        newest = {(item.series, item.ts): item for item in late}
+        for feed, series, ts, row, _ in newest.values():
+            window = [Window(ts, ts + feed.interval_ms)]
+            if row is not None:
+                with self._context.database.transaction() as cursor:
+                    stored = corrections.stored_rows(cursor, series, feed.metric, feed.interval, window)
+                    corrections.correct(cursor, series, corrections.differences(feed.metric, stored, {ts: row}))
 
     def _keep(self, items: list[Item]) -> None:
         """Keep rows that could not be stored: in memory, the oldest on disk where they are too many or time is up."""
@@ -238,6 +247,12 @@ class StreamRunner:
             log.warning("%s: its status could not be stored: %s", self.unit, error)
         else:
             self._rows = 0
+
+
+def _routes(topic: Topic) -> set[tuple[Series, str, int, str]]:
+    """Return what must be the same for a connection to go on: contracts change their size now and then."""
+    contracts = [(route.series, route.instrument) for routes in topic.values() for route in routes.values()]
+    return {(series, each.name, each.multiplier, each.contract_value) for series, each in contracts}
 
 
 def _series(topic: Topic) -> set[Series]:

@@ -32,7 +32,8 @@ class Spill:
     def write(self, items: Sequence[Item]) -> None:
         """Append rows; raise OSError when the disk refuses them, then the file is as it was."""
         lines = [
-            json.dumps([item.feed.metric, item.feed.interval, *item.series, item.ts, item.row]) + "\n" for item in items
+            json.dumps([item.feed.metric, item.feed.interval, *item.series, item.ts, item.row, item.is_late]) + "\n"
+            for item in items
         ]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         before = self._path.stat().st_size if self._path.exists() else 0
@@ -52,13 +53,13 @@ class Spill:
 
     def _read(self, line: str) -> Item | None:
         try:
-            metric, interval, source, symbol, ts, row = json.loads(line)
+            metric, interval, source, symbol, ts, row, is_late = json.loads(line)
             feed = self._feeds[metric, interval]
             values = METRICS[metric].row_type._make(row) if row is not None else None
         except (ValueError, KeyError, TypeError) as error:
             log.warning("%s: a line cannot be read back: %s", self._path, error)
             return None
-        return Item(feed, Series(source, symbol), ts, values)
+        return Item(feed, Series(source, symbol), ts, values, is_late=bool(is_late))
 
     def clear(self) -> None:
         """Forget the rows, which are stored now."""

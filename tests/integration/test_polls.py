@@ -7,12 +7,13 @@ import requests
 
 from fademoe import context as contexts
 from fademoe import instruments
-from fademoe.clock import MINUTE_MS, floor_to, now_ms
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.jobs import polls, upkeep
 from fademoe.jobs.scheduler import Chore
 from fademoe.metrics import PredictedFunding
-from fademoe.store.coverage import Series
+from fademoe.store import coverage
+from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.writer import Batch
 
 
@@ -129,6 +130,21 @@ def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, system):
         assert instruments.known(exchange, context.database)["okx"]["BTC"].delisted_ms is None
     finally:
         assert change(None) is None
+
+
+def test_a_contract_that_is_listed_again_is_asked_for_what_it_was_thought_not_to_have(ask, system):
+    context, exchange = contexts.current(), registry.exchanges()["okx"]
+    instruments.refresh(exchange, context.rest, context.database)
+    eth = instruments.known(exchange, context.database)["okx"]["ETH"]
+    series, past = Series("okx-ohlcv", "ETH"), Window(eth.listed_ms - DAY_MS, eth.listed_ms)
+    with context.database.transaction() as cursor:
+        cursor.execute("UPDATE perp_metadata SET listed_ms = %s WHERE instrument = 'ETH-USDT-SWAP'", (past.end_ms + 1,))
+    absent = [Absence(past, NOT_LISTED_YET)]
+    context.writer.write([], [Covered(series, [past], absent), Covered(Series("okx-ohlcv", "BTC"), [past], absent)])
+    instruments.refresh(exchange, context.rest, context.database)
+    with context.database.transaction() as cursor:
+        assert coverage.missing(cursor, series, past) == [past]
+        assert coverage.missing(cursor, Series("okx-ohlcv", "BTC"), past) == []
 
 
 def test_the_whole_list_is_read_whatever_a_status_holds(ask, system):

@@ -11,7 +11,7 @@ from fademoe.errors import StoreError
 from fademoe.feeds.spec import Instrument
 from fademoe.metrics import Candle
 from fademoe.store import coverage, instruments, status
-from fademoe.store.coverage import Absence, Covered, Series
+from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.partitions import Partitions
 from fademoe.store.pool import Database
 from fademoe.store.status import Report, State
@@ -55,6 +55,19 @@ def test_rows_arrive_with_all_their_digits(database):
         "SELECT ts, interval, o::text, h::text, l::text, c::text, v::text, qv::text, n, tbv::text FROM perp_data",
     )
     assert stored == [(START, "1m", "0.000012300", "83155.70", "0.00001", "0.5", "0", "8514292.61220", 4409, "49.832")]
+
+
+def test_what_is_absent_by_the_list_is_missing_again_when_the_list_says_otherwise(database):
+    absences = [Absence(minutes(0, 3), NOT_LISTED_YET), Absence(minutes(5, 6), "the exchange has no row")]
+    Writer(database).write([], [Covered(series, [minutes(0, 10)], absences) for series in (BTC, ETH)])
+    with database.transaction() as cursor:
+        coverage.doubt_list(cursor, [BTC, Series("bin-oi", "BTC")])
+        coverage.doubt_list(cursor, [])
+        assert coverage.missing(cursor, BTC, minutes(0, 10)) == [minutes(0, 3)]
+        assert coverage.absent_ms(cursor, BTC, minutes(0, 10)) == MINUTE_MS
+        assert coverage.missing(cursor, ETH, minutes(0, 10)) == []
+    reasons = "SELECT symbol, reason FROM perp_absence ORDER BY symbol, start_ms"
+    assert fetch(database, reasons) == [("BTC", absences[1].reason), *(("ETH", each.reason) for each in absences)]
 
 
 def test_what_is_stored_is_never_overwritten(database):

@@ -7,6 +7,11 @@ import time
 import pytest
 
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
+from fademoe.feeds import registry
+from fademoe.metrics import Liquidations
+from fademoe.store.coverage import Series
+from fademoe.streams.minutes import Item
+from fademoe.streams.runner import StreamRunner
 from tests.integration.conftest import Simulator, until
 
 SYMBOLS = ["BTC", "ETH", "PEPE", "币安人生"]
@@ -110,3 +115,20 @@ def test_a_killed_stream_leaves_a_gap_that_is_known(system):
     follow(system)
     until(lambda: state(system)[0] == "running", 20)
     assert system.query("SELECT lower(wanted) FROM perp_coverage WHERE symbol = 'BTC'")[0][0] == wanted
+
+
+def test_events_that_come_late_correct_the_row_of_their_minute_and_that_is_recorded(system):
+    exchange, series, ts = registry.exchanges()["okx"], Series("okx-lq", "BTC"), floor_to(now_ms(), MINUTE_MS)
+    feed = next(feed for feed in exchange.stream_feeds if feed.metric == "lq")
+    context = system.context()
+    runner = StreamRunner(context, exchange)
+    quiet = ts + MINUTE_MS
+    runner._store([Item(feed, series, ts, Liquidations(ts, "1", "0")), Item(feed, series, quiet, None)])
+    sums = [Liquidations(ts, "1.5", "0"), Liquidations(quiet, "0", "2"), Liquidations(ts, "1.5", "7")]
+    for _ in range(2):
+        runner._store([Item(feed, series, row.ts, row, is_late=True) for row in sums])
+    context.close()
+    stored = system.query("SELECT ts, lql::text, lqs::text FROM perp_data WHERE source = 'okx-lq' ORDER BY ts")
+    assert stored == [(ts, "1.5", "7"), (quiet, "0", "2")]
+    changed = system.query('SELECT ts, "column", old_value, new_value FROM perp_corrections ORDER BY id')
+    assert [(each[0] - ts, *map(str, each[1:])) for each in changed] == [(0, "lql", "1", "1.5"), (0, "lqs", "0", "7")]

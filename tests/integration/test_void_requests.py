@@ -1,36 +1,52 @@
 """An exchange that refuses a whole request for one unknown topic: the other topics are asked for again."""
 
+import pytest
+
 from fademoe import instruments
 from fademoe.feeds import registry
-from tests.integration.conftest import until
+from tests.integration.conftest import Simulator, until
 
 GOOD = ("BTC", "ETH")
-TOPICS = ("kline.1", "tickers", "allLiquidation")
+NOPE = {"bybit": ("byb", "NOPEUSDT"), "okx": ("okx", "NOPE-USDT-SWAP")}
+TOPICS = {"bybit": ["allLiquidation", "kline.1", "tickers"], "okx": ["candle1m", "funding-rate", "open-interest"]}
+OF_ALL = {"bybit": 0, "okx": 1}  # topics that are one for all contracts
 
 
-def test_one_topic_that_is_unknown_costs_no_other(system, simulator):
+@pytest.fixture(scope="module")
+def spoiling():
+    """A simulator that refuses whole requests."""
+    running = Simulator("--no-limits", "--okx-void-requests")
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.mark.waits
+@pytest.mark.parametrize("exchange", ["bybit", "okx"])
+def test_one_topic_that_is_unknown_costs_no_other(exchange, system, spoiling):
     system.environment |= {
-        "FADEMOE_EXCHANGES": "bybit",
-        "FADEMOE_BYBIT_REST_URL": simulator.url,
-        "FADEMOE_BYBIT_WS_URL": simulator.url.replace("http", "ws"),
+        "FADEMOE_EXCHANGES": exchange,
+        f"FADEMOE_{exchange.upper()}_REST_URL": spoiling.url,
+        f"FADEMOE_{exchange.upper()}_WS_URL": spoiling.url.replace("http", "ws"),
         "FADEMOE_SYMBOLS": ",".join((*GOOD, "NOPE")),
     }
     context = system.context()
-    instruments.refresh(registry.exchanges()["bybit"], context.rest, context.database)
+    instruments.refresh(registry.exchanges()[exchange], context.rest, context.database)
     with context.database.transaction() as cursor:
         cursor.execute(
-            "INSERT INTO perp_metadata (exchange, code, instrument, symbol) VALUES ('bybit', 'byb', 'NOPEUSDT', 'NOPE')"
+            "INSERT INTO perp_metadata (exchange, code, instrument, symbol) VALUES (%s, %s, %s, 'NOPE')",
+            (exchange, *NOPE[exchange]),
         )
     context.close()
-    system.start("stream", "bybit")
-    until(lambda: simulator.get("/sim/stats")["bybit"]["subscriptions"] == len(GOOD) * len(TOPICS), 40)
-    said = until(lambda: len(errors(system)) == len(TOPICS) and errors(system), 20)
-    assert [message.rpartition("topic:")[2] for message in said] == [
-        "allLiquidation.NOPEUSDT", "kline.1.NOPEUSDT", "tickers.NOPEUSDT"
-    ]  # fmt: skip
-    until(lambda: system.query("SELECT 1 FROM perp_status WHERE unit = 'stream bybit' AND state = 'running'"), 20)
+    system.start("stream", exchange)
+    wanted = len(GOOD) * len(TOPICS[exchange]) + OF_ALL[exchange]
+    until(lambda: spoiling.get("/sim/stats")[exchange]["subscriptions"] == wanted, 50)
+    said = until(lambda: len(errors(system)) == len(TOPICS[exchange]) and errors(system), 20)
+    for topic in TOPICS[exchange]:
+        assert len([message for message in said if topic in message and "NOPE" in message]) == 1
+    running = "SELECT 1 FROM perp_status WHERE unit = %s AND state = 'running'"
+    until(lambda: system.query(running, f"stream {exchange}"), 20)
 
 
 def errors(system):
-    rows = system.query("SELECT message FROM perp_errors WHERE unit LIKE '%%linear%%' OR unit LIKE '%%bybit%%'")
-    return sorted(message for (message,) in rows)
+    return sorted(message for (message,) in system.query("SELECT message FROM perp_errors"))

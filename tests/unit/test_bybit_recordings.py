@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,14 +52,15 @@ def follow(frames, *names):
             topics.setdefault(feed.topic(instrument), {})[feed] = {"": route}
     buffer, found = Buffer(), {}
     for frame in frames:  # the clock of the exchange is that of the frame
-        connection = Connection(EXCHANGE.sockets[0], "wss://x", topics, buffer, StopSignal(), lambda: 0)
         minute_ms = frame[-1].get("ts", LATER_MS) // MINUTE_MS * MINUTE_MS
+        clock = partial(int, minute_ms + MINUTE_MS)
+        connection = Connection(EXCHANGE.sockets[0], "wss://x", topics, buffer, StopSignal(), clock)
         connection._minutes.watch_from(minute_ms)
         for message in frame:
             connection.take(json.dumps(message).encode())
         end_ms = minute_ms + MINUTE_MS
         buffer.put(connection._minutes.close(end_ms + GRACE_MS, end_ms))
-    for feed, series, _, row in buffer.take():
+    for feed, series, _, row, _ in buffer.take():
         if row is not None:
             found.setdefault((feed.metric, series.symbol), []).append(row)
     return found, [str(error) for _, error in buffer.take_faults()]

@@ -144,7 +144,8 @@ def test_one_feed_of_a_topic_does_not_suffer_for_the_other():
 
 def test_a_bar_off_the_grid_is_bad_and_errors_of_one_cause_are_told_once_a_minute():
     line = Line(FEED)
-    line.take(*({"data": [{"ts": START + 1, "p": "1"}]} for _ in range(20)), {"data": [{"ts": START, "p": "3"}]})
+    line.take(*({"data": [{"ts": START + 1, "p": "1"}]} for _ in range(20)), at=MINUTE_MS)
+    line.take({"data": [{"ts": START, "p": "3"}]}, at=MINUTE_MS)
     assert line.rows() == ({"BTC": "3"}, 1)
 
 

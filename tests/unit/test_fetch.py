@@ -155,9 +155,11 @@ def test_a_sparse_feed_is_unknown_before_what_is_kept_for_certain_and_its_first_
 
 def test_rows_after_the_range_show_that_a_sparse_feed_was_not_asked_for_it():
     feed = replace(FEED, sparse=True)
-    fetched = fetch(feed, ACME, [Window(START, START + MINUTE_MS)], lambda *_: [[START + MINUTE_MS, "1"]])
+    fetched = fetch(feed, ACME, [Window(START, START + MINUTE_MS)], lambda *_: [[START + 2 * MINUTE_MS, "1"]])
     assert isinstance(fetched.failed, BadPayload)
     assert fetched.answered == []
+    at_its_end = fetch(feed, ACME, [Window(START, START + MINUTE_MS)], lambda *_: [[START + MINUTE_MS, "1"]])
+    assert (at_its_end.failed, at_its_end.rows) == (None, {})
 
 
 def test_two_rows_of_one_time_must_agree():

@@ -1,4 +1,4 @@
-"""Lists of contracts that would never end, and contracts that do not trade yet."""
+"""Lists of contracts that would never end, contracts that do not trade yet, and which coin a contract is on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from fademoe import instruments
-from fademoe.clock import HOUR_MS, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, now_ms
 from fademoe.errors import BadPayload
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Instrument
+from fademoe.instruments import told_apart
 from fademoe.streams.runner import StreamRunner
 
 EXCHANGE = registry.exchanges()["bybit"]
@@ -49,3 +50,41 @@ def test_what_does_not_trade_yet_or_any_more_is_not_followed():
     }
     topics = runner._topics({"byb": contracts})["linear"]
     assert sorted(topic.rpartition(".")[2] for topic in topics) == ["BTCUSDT"] * 3 + ["XRPUSDT"] * 3
+
+
+def listed(name, symbol, multiplier=1, since=1, until=None, code="acm"):
+    return Instrument(
+        exchange="acme",
+        code=code,
+        name=name,
+        symbol=symbol,
+        multiplier=multiplier,
+        listed_ms=since * DAY_MS,
+        delisted_ms=until and until * DAY_MS,
+    )
+
+
+CAT = listed("CATUSDT", "CAT")
+THOUSAND = listed("1000CATUSDT", "CAT", 1000)
+
+
+def symbols(found, before=()):
+    return {each.name: (each.symbol, each.multiplier) for each in told_apart(found, before)}
+
+
+def test_a_multiplied_contract_is_on_the_plain_coin_where_it_is_alone():
+    elsewhere = listed("CATUSDT", "CAT", code="other")
+    assert symbols([THOUSAND, elsewhere, listed("PEPEUSDT", "PEPE")])["1000CATUSDT"] == ("CAT", 1000)
+
+
+def test_beside_its_plain_coin_it_is_another_coin():
+    for found in ([CAT, THOUSAND], [THOUSAND, CAT]):
+        assert symbols(found) == {"CATUSDT": ("CAT", 1), "1000CATUSDT": ("1000CAT", 1000)}
+    assert symbols([THOUSAND], [CAT]) == {"1000CATUSDT": ("1000CAT", 1000)}, "a symbol stays when its neighbour goes"
+
+
+@pytest.mark.parametrize(("since", "until"), [(1, 2), (9, None)])
+def test_a_contract_that_took_the_place_of_another_is_on_the_same_coin(since, until):
+    plain = listed("CATUSDT", "CAT", 1, since, until)
+    thousand = listed("1000CATUSDT", "CAT", 1000, 3, 8)
+    assert symbols([plain, thousand])["1000CATUSDT"] == ("CAT", 1000)

@@ -9,7 +9,7 @@ from fademoe.feeds.spec import Instrument, Reduce, StreamFeed
 from fademoe.metrics import Liquidations, PredictedFunding
 from fademoe.store.coverage import Series
 from fademoe.streams.buffer import Buffer, to_batches
-from fademoe.streams.minutes import GRACE_MS, Item, Minutes, Route
+from fademoe.streams.minutes import GRACE_MS, LATEST_MS, Item, Minutes, Route
 from fademoe.streams.spill import Spill
 
 START = 1_767_225_600_000
@@ -85,7 +85,7 @@ def test_a_minute_watched_in_part_has_no_sum(since):
     minutes.add(SUM, Liquidations(START + 70_000, "2", "0"))
     items = minutes.close(START + 2 * MINUTE_MS + GRACE_MS, START + 2 * MINUTE_MS)
     assert rows(items) == [(MINUTE_MS, ("2", "0"))]
-    assert minutes.late == 1
+    assert minutes.unwatched == 1
 
 
 @pytest.mark.parametrize(("at", "left"), [(30_000, [1]), (62_000, []), (70_000, [0])])
@@ -121,6 +121,62 @@ def test_what_the_exchange_refuses_to_send_is_not_watched():
     assert rows(minutes.close(START + 2 * MINUTE_MS + GRACE_MS, START + 2 * MINUTE_MS)) == [(MINUTE_MS, None)]
 
 
+def watched(feed=SUM, minutes=3):
+    """Return minutes of which so many were watched and closed, with one event in the first."""
+    found = Minutes([feed])
+    found.watch_from(START)
+    found.add(feed, Liquidations(START + 5, "0.1", "0"))
+    found.close(START + minutes * MINUTE_MS + GRACE_MS, START + minutes * MINUTE_MS)
+    return found
+
+
+def late(minutes, at_ms=START + 4 * MINUTE_MS):
+    return [(item.ts - START, item.row[1:]) for item in minutes.close(at_ms, at_ms) if item.is_late]
+
+
+def test_an_event_that_comes_late_makes_a_new_sum_of_its_minute():
+    minutes = watched()
+    minutes.add(SUM, Liquidations(START + 7, "0.2", "0"))
+    minutes.add(SUM, Liquidations(START + MINUTE_MS, "0", "3"))
+    assert late(minutes) == [(0, ("0.3", "0")), (MINUTE_MS, ("0", "3"))]
+    assert late(minutes) == []
+    minutes.watch_from(None)
+    minutes.add(SUM, Liquidations(START + 8, "1", "0"))
+    assert late(minutes) == [(0, ("1.3", "0"))], "the connection may be another one by then"
+
+
+def test_old_events_that_are_sent_again_change_nothing():
+    minutes = watched(distinct := route("lq", Reduce.SUM, distinct=True))
+    minutes.watch_from(None)
+    minutes.add(distinct, Liquidations(START + 5, "0.1", "0"))
+    minutes.add(distinct, Liquidations(START - MINUTE_MS, "9", "0"))
+    assert late(minutes) == []
+    assert minutes.unwatched == 1
+
+
+def test_an_event_of_a_minute_that_is_forgotten_changes_nothing():
+    minutes = watched(minutes=3 + LATEST_MS // MINUTE_MS)
+    minutes.add(SUM, Liquidations(START + 5, "7", "0"))
+    minutes.add(SUM, Liquidations(START + 4 * MINUTE_MS, "7", "0"))
+    assert late(minutes, START + LATEST_MS) == [(4 * MINUTE_MS, ("7", "0"))]
+
+
+def test_a_late_event_does_not_make_a_sum_of_a_minute_that_was_given_up():
+    minutes = Minutes([SUM])
+    minutes.watch_from(START)
+    minutes.spoil(START + 30_000, [SUM])
+    minutes.close(START + MINUTE_MS + GRACE_MS, START + MINUTE_MS)
+    minutes.add(SUM, Liquidations(START + 5, "7", "0"))
+    assert late(minutes) == []
+
+
+def test_samples_that_came_while_topics_were_still_asked_for_count():
+    minutes = Minutes([LAST, SUM])
+    minutes.add(LAST, PredictedFunding(START + 1_000, "0.1"))
+    minutes.watch_from(START + 2_000)
+    assert rows(minutes.close(START + MINUTE_MS + GRACE_MS, START + MINUTE_MS)) == [(0, ("0.1",))]
+
+
 def test_of_doubles_the_first_counts_and_every_watched_minute_is_covered():
     series = LAST.series
     items = [
@@ -150,6 +206,7 @@ def test_spilled_rows_come_back_as_they_were(tmp_path):
     items = [
         Item(LAST.feed, LAST.series, START, PredictedFunding(START, "0.000010")),
         Item(SUM.feed, Series("acm-lq", "币安人生"), START, None),
+        Item(SUM.feed, SUM.series, START, Liquidations(START, "0.3", "0"), is_late=True),
     ]
     spill.write(items[:1])
     spill.write(items[1:])

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fademoe.clock import HOUR_MS, MINUTE_MS, Window
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges import okx
 from fademoe.exchanges.okx import EXCHANGE, judge, route, subscribe
 from fademoe.feeds.spec import Answer, Closes, Frame, Instrument, Page
-from fademoe.jobs.fetch import fetch
+from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "okx"
@@ -113,13 +113,43 @@ def test_prices_and_volumes_are_per_one_coin_should_a_contract_ever_have_a_multi
     assert candle == Candle(1747094040000, "0.000012345", "0.00001235", "0.0000123", "0.0000123", "1024000", "12.64")
 
 
-def test_both_candle_endpoints_ask_for_the_page_with_exclusive_ends():
+def test_both_candle_endpoints_ask_for_what_is_older_than_the_pages_end():
     wanted = page(START, START + 300 * MINUTE_MS)
     for feed in (FEEDS["ohlcv"], FEEDS["ohlcv"].recent):
         assert feed.params(wanted) == {
-            "instId": "BTC-USDT-SWAP", "bar": "1m", "before": START - 1, "after": START + 300 * MINUTE_MS, "limit": 100
+            "instId": "BTC-USDT-SWAP", "bar": "1m", "after": START + 300 * MINUTE_MS, "limit": 100
         }  # fmt: skip
     assert FEEDS["ohlcv"].recent_ms < 1440 * MINUTE_MS
+
+
+@pytest.mark.parametrize("most", [7, 100, 300])
+@pytest.mark.parametrize("is_inclusive", [False, True])
+def test_every_candle_comes_once_however_the_service_is_read(most, is_inclusive):
+    gone = {START + minute * MINUTE_MS for minute in (0, 1, 5, 299, 300, 450)}
+    listed = [ts for ts in range(START - 500 * MINUTE_MS, START + 900 * MINUTE_MS, MINUTE_MS) if ts not in gone]
+    asked = []
+
+    def get(path, params, cost):
+        asked.append(params)
+        older = [ts for ts in listed if ts < params["after"] + is_inclusive]
+        newest = older[::-1][: min(most, params["limit"])]
+        return {"data": [[str(ts), "2", "3", "1", "2", "100", "1", "2", "1"] for ts in newest]}
+
+    window = Window(START, START + 600 * MINUTE_MS)
+    fetched = fetch(FEEDS["ohlcv"], BTC, [window], get)
+    expected = [ts for ts in listed if ts in range(*window, MINUTE_MS)]
+    assert [row.ts for row in fetched.ordered()] == expected
+    before = len(asked)
+    holes = confirm_holes(FEEDS["ohlcv"], BTC, fetched, START + DAY_MS, get)
+    assert {ts for hole in holes for ts in range(*hole, MINUTE_MS)} == gone
+    assert fetched.answered == [window]
+    assert len(asked) - before <= before, "the holes of a page are asked for together"
+
+
+def test_a_service_that_does_not_look_at_the_end_is_not_believed():
+    newest = [[str(START + n * MINUTE_MS), "2", "3", "1", "2", "100", "1", "2", "1"] for n in range(100, 0, -1)]
+    fetched = fetch(FEEDS["ohlcv"], BTC, [Window(START - DAY_MS, START)], lambda *_: {"data": newest})
+    assert isinstance(fetched.failed, BadPayload) and fetched.answered == []
 
 
 def test_only_a_confirmed_push_is_a_candle():
@@ -169,6 +199,27 @@ def test_a_bad_sample_spoils_the_page_even_when_another_one_is_the_row():
     good = payload("rest_premium_history")["data"][0]
     with pytest.raises(BadPayload):
         rows("pfr", {"data": [good, good | {"ts": "1713925921000", "premium": "NaN"}]})
+
+
+@pytest.mark.parametrize("most", [2, 5, 100])
+@pytest.mark.parametrize("seconds", [(0, 1, 59), (7, 7, 7), (30,), tuple(range(0, 60, 2))])
+def test_the_last_sample_of_every_minute_is_found_across_pages(most, seconds):
+    samples = [
+        (START + minute * MINUTE_MS + second * 1000, f"0.{minute + 50}{number}1")
+        for minute in range(-20, 160)
+        if minute % 7
+        for number, second in enumerate(seconds)
+    ]
+
+    def get(path, params, cost):
+        newest = [one for one in reversed(samples) if one[0] < params["after"]][:most]
+        return {"data": [{"instId": BTC.name, "premium": value, "ts": str(ts)} for ts, value in newest]}
+
+    last = {ts // MINUTE_MS * MINUTE_MS: value for ts, value in samples}
+    fetched = fetch(FEEDS["pfr"], BTC, [Window(START, START + 150 * MINUTE_MS)], get)
+    assert {row.ts: row.pfr for row in fetched.ordered()} == {
+        ts: value for ts, value in last.items() if START <= ts < START + 150 * MINUTE_MS
+    }
 
 
 def test_a_premium_page_asks_for_a_full_answer_whatever_it_spans():
@@ -244,8 +295,10 @@ def test_the_first_settlement_of_all_is_a_row_without_interval():
 # open interest and ratio
 
 
-def test_the_noise_of_floats_is_rounded_away():
-    assert rows("oi", payload("rest_rubik")) == [OpenInterest(1789239600000, "27523.9951", "2121056862.8")]
+def test_the_noise_of_floats_is_rounded_away_and_nothing_else():
+    assert rows("oi", payload("rest_rubik")) == [
+        OpenInterest(1789239600000, "27523.9951", "2121056862.79572047273939")
+    ]
     (found,) = PUSHES["oi"].parse(payload("rest_open_interest")["data"], BTC)
     assert found == OpenInterest(1728728314766, "26631.073", "1676426045.35")
 
@@ -259,6 +312,8 @@ def test_what_has_few_digits_is_kept_as_sent():
 def test_recorded_open_interest_pushes():
     assert pushed(payload("ws_open_interest")) == {"oi": [OpenInterest(1790165111452, "638584.898", "1737793854.62")]}
     assert pushed(payload("ws_open_interest", 1)) == {"oi": [OpenInterest(1640131258756, "644195", None)]}
+    blank = payload("ws_open_interest")["data"][0] | {"oiUsd": ""}
+    assert PUSHES["oi"].parse([blank], swap("ETH-USDT-SWAP"))[0].oi_usd is None
     older = payload("rest_open_interest", 1)["data"]  # 2022, two inverse contracts
     assert [PUSHES["oi"].parse([item], swap(item["instId"]))[0].oi_usd for item in older] == [None, None]
 
@@ -291,6 +346,21 @@ def test_the_ends_of_a_statistics_page_lie_beside_the_grid():
         params = FEEDS[metric].params(wanted)
         assert (params["begin"], params["end"], params["limit"]) == (START - 1, START + 500 * MINUTE_MS - 1, 100)
         assert FEEDS[metric].page_rows == 100
+
+
+@pytest.mark.parametrize("is_inclusive", [False, True])
+def test_every_row_of_the_statistics_comes_whether_their_ends_belong_to_the_range_or_not(is_inclusive):
+    listed = range(START - DAY_MS, START + 2 * DAY_MS, 5 * MINUTE_MS)
+
+    def get(path, params, cost):
+        inside = [
+            ts for ts in listed if params["begin"] - is_inclusive < ts < params["end"] + is_inclusive
+        ]  # fmt: skip
+        return {"data": [[str(ts), "1.5"] for ts in inside[::-1][: params["limit"]]]}
+
+    for start_ms in (START, START + MINUTE_MS):  # what is missing need not begin on the grid
+        fetched = fetch(FEEDS["lsr"], BTC, [Window(start_ms, START + DAY_MS)], get)
+        assert [row.ts for row in fetched.ordered()] == [ts for ts in listed if start_ms <= ts < START + DAY_MS]
 
 
 def test_a_contract_never_gets_more_full_pages_of_ratios_than_its_own_limit():
@@ -412,10 +482,27 @@ def test_a_full_request_is_far_from_the_largest():
 
 def test_recorded_events_are_acks_faults_and_a_farewell():
     frames = [route(recording["payload"]) for recording in RECORDINGS["ws_events"][:5]]
-    assert frames[0] == frames[1] == frames[4] == Frame()
-    assert frames[2].fault and "60018" in frames[2].fault and "NEAR-USDT-SWAP" in frames[2].fault
+    assert [frame.acked for frame in frames] == [
+        "funding-rate:BTC-USD-SWAP", "instruments:SPOT", None, None, "liquidation-orders:SWAP"
+    ]  # fmt: skip
+    assert not any(frame.fault or frame.data for frame in (*frames[:2], frames[4]))
+    assert frames[2].fault and "60018" in frames[2].fault and frames[2].topic == "index-tickers:NEAR-USDT-SWAP"
     assert frames[3] == Frame(renew=True)
     assert payload("ws_events", 5) == "pong"  # not JSON: the connection takes it before
+
+
+@pytest.mark.parametrize(
+    ("text", "topic"),
+    [
+        ("Subscribe failed, wrong URL or channel: candle1m,instId:币安人生-USDT-SWAP doesn't exist.",
+         "candle1m:币安人生-USDT-SWAP"),
+        ("Wrong URL or channel:liquidation-orders, instType:SWAP.", "liquidation-orders:SWAP"),
+        ("Illegal request: {}", None),
+    ],
+)  # fmt: skip
+def test_an_error_names_its_topic_in_its_text(text, topic):
+    frame = route({"event": "error", "code": "60018", "msg": text, "connId": "a4d3ae55", "id": "3"})
+    assert (frame.topic, bool(frame.fault)) == (topic, True)
 
 
 def test_channels_nobody_asked_for_are_passed_over():
@@ -443,7 +530,7 @@ def test_recorded_contracts():
     for name, row in linear.items():
         assert found[name].symbol == row["ctValCcy"] and found[name].multiplier == 1
         assert Decimal(found[name].contract_value) == Decimal(row["ctVal"])
-        assert found[name].delisted_ms is None
+        assert (found[name].listed_ms, found[name].delisted_ms) == (int(row["listTime"]), None)
     assert found["1INCH-USDT-SWAP"].symbol == "1INCH"
 
 
@@ -458,6 +545,7 @@ def listed(**change):
     "change",
     [
         {"ctType": "inverse"}, {"settleCcy": "USDC"}, {"instCategory": "3"}, {"instCategory": "4"}, {"state": "test"},
+        {"state": "expired"},
         {"instType": "FUTURES"}, {"ctType": "", "settleCcy": "", "ctVal": "", "state": "preopen"}, {"ctVal": ""},
     ],
 )  # fmt: skip
@@ -504,7 +592,7 @@ def test_recorded_errors():
 
 
 @pytest.mark.parametrize("status", [200, 429])
-@pytest.mark.parametrize("code", ["50011", "50013", "50040"])
+@pytest.mark.parametrize("code", ["50011", "50013", "50040", "50061"])
 def test_a_rate_limit_closes_its_budget_for_a_window(status, code):
     refusal = answer(status, {"msg": "Too Many Requests", "code": code})
     assert (refusal.error, refusal.closes, refusal.retry_after_s) == (RetryLater, Closes.BUDGET, 2.0)
