@@ -38,24 +38,25 @@ def run() -> Report:
         port = free_port()
         built.start("web", FADEMOE_WEB_PORT=str(port))
         until(lambda: _answers(port), 30)
-        table = Table(
-            columns=("address", "status", "bytes", "first ms", "median ms", "worst ms", f"worst ms, {AT_ONCE} readers")
-        )
-        addresses = list(_addresses())
-        for address in addresses:
-            cold_ms, _, _ = _first_byte(port, address)
-            found = [_first_byte(port, address) for _ in range(TIMES)]
-            times = [one[0] for one in found]
-            busy = max(_at_once(port, address))
-            table.rows.append(
-                (address, found[-1][1], found[-1][2], cold_ms, statistics.median(times), max(times), busy)
-            )
-        slow = [row[0] for row in table.rows if float(str(row[5])) > BOUND_MS]
+        table = measure(port)
+    slow = [str(row[0]) for row in table.rows if float(str(row[5])) > BOUND_MS]
     notes = [
         f"{SERIES:,} series, {ROWS:,} rows, {HOLES} holes in each series, {JOBS:,} jobs; filled in {filled_s:.0f} s",
         f"one request after the other; beyond {BOUND_MS} ms to the first byte: {', '.join(slow) or 'none'}",
     ]
     return Report(title="first byte of every page and route", tables=[table], notes=notes)
+
+
+def measure(port: int) -> Table:
+    """Ask for every address: once, again and again, and beside others."""
+    busy = f"worst ms, {AT_ONCE} readers"
+    table = Table(columns=("address", "status", "bytes", "first ms", "median ms", "worst ms", busy))
+    for address in _addresses():
+        cold_ms, status, length = _first_byte(port, address)
+        times = [_first_byte(port, address)[0] for _ in range(TIMES)]
+        together = max(_at_once(port, address))
+        table.rows.append((address, status, length, cold_ms, statistics.median(times), max(times), together))
+    return table
 
 
 def fill(built: Stage, series: int, rows: int) -> None:

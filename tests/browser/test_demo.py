@@ -28,7 +28,7 @@ from tests.browser.conftest import PAGES, faults, settle, sign_in, watch
 
 SCREENSHOTS = CHECKOUT / "var" / "screenshots"
 README_PAGES = ("status", "data", "coverage", "charts", "queues", "limits")
-SHOWN = {"coverage": "/coverage?perpspec=c-bin-oi&by=hour&columns=48"}  # of the README's pages
+SHOWN = {"coverage": "/coverage?perpspec=c-byb-ohlcv&by=hour&columns=48"}  # of the README's pages
 CANDLES = ("bin-ohlcv", "byb-ohlcv", "okx-ohlcv")
 FILLED_S = 240
 
@@ -117,8 +117,9 @@ def test_the_demo_from_the_first_look_to_a_gap_that_was_filled(demo: Demo, chrom
     look_at_everything(page)
     on_ms = turn_on(demo, page, off_ms)
     context.close()
-    take_pictures(demo, chromium)
+    take_pictures(demo, chromium, 360)
     see_no_gap(demo, off_ms, on_ms)
+    take_pictures(demo, chromium, 1280)
     assert complaints == []
 
 
@@ -231,20 +232,18 @@ def look_at_everything(page: sync_api.Page) -> None:
             assert faults(page) == []
 
 
-def take_pictures(demo: Demo, chromium: sync_api.Browser) -> None:
-    """Leave pictures of every page, wide and narrow; the README's as WebP, to be copied into docs/ by hand."""
+def take_pictures(demo: Demo, chromium: sync_api.Browser, width: int) -> None:
+    """Leave a picture of every page; the README's as WebP too, to be copied into docs/ by hand."""
     (SCREENSHOTS / "docs").mkdir(parents=True, exist_ok=True)
-    for width in (1280, 360):
-        context = chromium.new_context(base_url=demo.address, viewport={"width": width, "height": 860})
-        for name, path in PAGES.items():
-            page = context.new_page()
-            page.goto(SHOWN.get(name, path))
-            settle(page, name)
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (name, width)
-            picture = SCREENSHOTS / f"{name}-{width}.png"
-            page.screenshot(path=picture, full_page=True)
-            if width == 1280 and name in README_PAGES:
-                with Image.open(io.BytesIO(page.screenshot())) as image:
-                    image.save(SCREENSHOTS / "docs" / f"{name}.webp", lossless=True, method=4)
-            page.close()
-        context.close()
+    context = chromium.new_context(base_url=demo.address, viewport={"width": width, "height": 860})
+    for name, path in PAGES.items():
+        page = context.new_page()
+        page.goto(SHOWN.get(name, path))
+        settle(page, name)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (name, width)
+        page.screenshot(path=SCREENSHOTS / f"{name}-{width}.png", full_page=True)
+        if width == 1280 and name in README_PAGES:
+            with Image.open(io.BytesIO(page.screenshot())) as image:
+                image.save(SCREENSHOTS / "docs" / f"{name}.webp", lossless=True, method=4)
+        page.close()
+    context.close()
