@@ -9,11 +9,12 @@ from collections.abc import Iterator
 import psycopg2
 
 from bench.report import Report, Table
-from bench.stage import Stage, free_port, stage, until
+from bench.stage import Stage, stage, until
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.context import Context
 from fademoe.feeds import registry
 from fademoe.jobs.queues import Task, enqueue
+from fademoe.lifecycle_checks import free_port
 from fademoe.metrics import INTERVALS_MS, METRICS, perpspec
 from fademoe.store.coverage import Series
 from fademoe.store.partitions import Partitions
@@ -35,7 +36,7 @@ def run() -> Report:
         begin_s = time.monotonic()
         fill(built, SERIES, ROWS)
         filled_s = time.monotonic() - begin_s
-        port = free_port()
+        port = free_port(0)
         built.start("web", FADEMOE_WEB_PORT=str(port))
         until(lambda: _answers(port), 30)
         table = measure(port)
