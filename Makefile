@@ -34,6 +34,7 @@ status: .venv/.runs
 	@$(IN)/fademoe status
 
 test: .venv/.tests
+	@sh .ci/browser
 	$(IN)/python -m pytest -n 5 --maxschedchunk 1
 
 chaos: .venv/.tests

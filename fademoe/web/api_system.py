@@ -9,7 +9,7 @@ from fademoe.web import queues
 from fademoe.web.alerts import alerts
 from fademoe.web.api_data import json_response
 from fademoe.web.failed import failed_groups
-from fademoe.web.heatmap import COLUMNS, STEPS, Cell, cells, heads, marks, window_of
+from fademoe.web.heatmap import COLUMNS, STEPS, Mark, marks, window_of
 from fademoe.web.params import Params, write_cursor
 from fademoe.web.problems import bad_parameter
 from fademoe.web.selection import find_perpspec
@@ -118,7 +118,7 @@ def list_cells(perpspec: str) -> Response:
             "to": window.end_ms,
             "step_ms": STEPS[by],
             "symbols": [
-                _row(symbol, cells(ranges[(spec.name, symbol)], window, STEPS[by]), lives.get(symbol), by)
+                _row(symbol, marks(ranges[(spec.name, symbol)], lives.get(symbol), window, by, now))
                 for symbol in page
                 if (spec.name, symbol) in ranges
             ],
@@ -169,19 +169,17 @@ def _rate(name: str) -> dict[str, object] | None:
     return found._asdict() if found else None
 
 
-def _row(symbol: str, found: list[Cell], life: reader_lives.Life | None, by: str) -> dict[str, object]:
-    names = [name for name, _ in heads(Window(found[0].start_ms, found[-1].start_ms + STEPS[by]), by)]
-    drawn = marks(found, life, names, now_ms())
+def _row(symbol: str, drawn: list[Mark]) -> dict[str, object]:
     return {
         "symbol": symbol,
         "cells": [
             {
-                "ts": cell.start_ms,
+                "ts": mark.start_ms,
                 "state": mark.state,
-                "wanted_ms": cell.wanted_ms,
-                "missing_ms": cell.missing_ms,
-                "absent_ms": cell.absent_ms,
+                "wanted_ms": mark.cell.wanted_ms,
+                "missing_ms": mark.cell.missing_ms,
+                "absent_ms": mark.cell.absent_ms,
             }
-            for cell, mark in zip(found, drawn, strict=True)
+            for mark in drawn
         ],
     }

@@ -13,6 +13,7 @@ from fademoe.settings import Settings
 from fademoe.store.reader import Busy, TooSlow
 from fademoe.web import (
     api_data,
+    api_fill,
     api_state,
     api_system,
     auth,
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 PARTS = (
     api_data,
+    api_fill,
     api_state,
     api_system,
     exports,

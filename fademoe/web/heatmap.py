@@ -1,5 +1,7 @@
 """The heat map of coverage: symbols by days, each cell in a word, a sign and a colour."""
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from fademoe.clock import DAY_MS, HOUR_MS, Window, ceil_to, floor_to, to_iso
@@ -52,7 +54,12 @@ class Mark(NamedTuple):
     state: str
     sign: str
     label: str
-    start_ms: int
+    cell: Cell
+
+    @property
+    def start_ms(self) -> int:
+        """Begin of the span."""
+        return self.cell.start_ms
 
 
 def window_of(end_ms: int, by: str, count: int) -> Window:
@@ -71,13 +78,15 @@ def cells(ranges: Ranges, window: Window, step_ms: int) -> list[Cell]:
     return [Cell(*values) for values in zip(starts, wanted, missing, absent, strict=True)]
 
 
-def marks(found: list[Cell], life: Life | None, names: list[str], now_ms: int) -> list[Mark]:
-    """Return cells as marks; `names` are the times of the cells in words."""
-    step_ms = found[1].start_ms - found[0].start_ms if len(found) > 1 else DAY_MS
-    return [_mark(cell, life, name, step_ms, now_ms) for cell, name in zip(found, names, strict=True)]
+def marks(ranges: Ranges, life: Life | None, window: Window, by: str, now_ms: int) -> list[Mark]:
+    """Return a series as marks, one for each column of a window."""
+    step_ms = STEPS[by]
+    found = zip(cells(ranges, window, step_ms), heads(window, by), strict=True)
+    return [_mark(cell, life, name, step_ms, now_ms) for cell, (name, _) in found]
 
 
-def heads(window: Window, by: str) -> list[tuple[str, str]]:
+@lru_cache(maxsize=8)
+def heads(window: Window, by: str) -> Sequence[tuple[str, str]]:
     """Return the column heads: the whole date for the ear, the short one for the eye."""
     found = []
     for start_ms in range(window.start_ms, window.end_ms, STEPS[by]):
@@ -115,9 +124,9 @@ def _mark(cell: Cell, life: Life | None, name: str, step_ms: int, now_ms: int) -
     state = _state(cell, life, step_ms, now_ms)
     if state == PARTIAL:
         percent = _percent(cell)
-        return Mark(state, str(percent), f"{name}: {percent} % stored", cell.start_ms)
+        return Mark(state, str(percent), f"{name}: {percent} % stored", cell)
     words = "complete, part of it absent upstream" if state == COMPLETE and cell.absent_ms else WORDS[state]
-    return Mark(state, SIGNS[state], f"{name}: {words}", cell.start_ms)
+    return Mark(state, SIGNS[state], f"{name}: {words}", cell)
 
 
 def _state(cell: Cell, life: Life | None, step_ms: int, now_ms: int) -> str:

@@ -121,6 +121,13 @@ def _state_paths() -> dict[str, Json]:
         "/api/coverage/{perpspec}": _get(
             "listCells", "The heat map: symbols by days or hours", "Cells", cells, codes=(400, 404, 503)
         ),
+        "/api/fill/{perpspec}": _get(
+            "showPlan",
+            "What filling would take: of what is wanted and missing, or of a whole range",
+            "Plan",
+            [PERPSPEC, SYMBOL, FROM, TO],
+            codes=(400, 404, 503),
+        ),
         "/api/units": _get("listUnits", "What every unit does, those that need somebody first", "Units", units),
         "/api/queues": _get("showQueues", "Queues, workers, failed jobs by error", "Queues"),
         "/api/limits": _get("showLimits", "The budgets of the exchanges", "Limits"),

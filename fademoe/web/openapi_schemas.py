@@ -232,6 +232,18 @@ SCHEMAS: dict[str, Json] = {
             "next": MAYBE_TEXT,
         }
     ),
+    "Plan": _object(
+        {
+            "perpspec": TEXT,
+            "series": WHOLE,
+            "windows": WHOLE,
+            "requests": WHOLE,
+            "rows": WHOLE,
+            "minutes": NUMBER,
+            "lost": WHOLE,
+            "reason": MAYBE_TEXT,
+        }
+    ),
     "Units": _object({"units": _list(UNIT), "next": MAYBE_TEXT}),
     "Queues": _object(
         {

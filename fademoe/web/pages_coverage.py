@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from flask import Blueprint, render_template, request
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import Window, floor_to, merge, now_ms, subtract, to_iso
+from fademoe.clock import Window, floor_to, merge, now_ms, to_iso
 from fademoe.errors import StoreError
 from fademoe.metrics import METRICS
 from fademoe.store import reader_catalog, reader_coverage, reader_lives
 from fademoe.web import heatmap
 from fademoe.web.addresses import address
+from fademoe.web.api_fill import PARAMETERS, plan, window_of
 from fademoe.web.api_system import SYMBOLS
-from fademoe.web.estimate import Estimate, estimate
+from fademoe.web.estimate import estimate
 from fademoe.web.failed import SeriesJob, series_jobs
 from fademoe.web.params import Params, write_cursor
 from fademoe.web.problems import bad_parameter
@@ -100,17 +101,12 @@ def show_cell() -> str:
 @blueprint.get("/coverage/fill")
 def show_fill() -> str:
     """Show what filling would take, before anybody asks for it."""
-    params = Params(request.args, ("perpspec", "symbol", "from", "to"))
-    symbols = params.symbols()
-    given = bool(params.text("from") or params.text("to"))
-    now = now_ms()
-    window = Window(*params.span(0, now)) if given else None
+    params = Params(request.args, ("perpspec", *PARAMETERS))
+    symbols, window = params.symbols(), window_of(params)
     found: dict[str, object] = {"reason": None, "spec": None}
     try:
         with services().reader.read() as cursor:
-            spec = find_perpspec(cursor, params.text("perpspec"))
-            gaps = _gaps(cursor, spec.name, list(symbols), window, now)
-            found |= {"spec": spec, "series": len(gaps), "estimate": _estimate(spec.name, gaps, now)}
+            found |= plan(cursor, params.text("perpspec"), list(symbols), window)._asdict()
     except StoreError as error:
         found["reason"] = str(error)
     return render_template("fill.html", symbols=symbols, window=window, given=request.args, **found)
@@ -137,7 +133,8 @@ def _read_map(
     series = reader_coverage.series(cursor, now_ms=now, limit=SYMBOLS, sources=[spec.name], symbols=page)
     return {
         "rows": [
-            (one, _marks(ranges[(one.source, one.symbol)], lives.get(one.symbol), window, by, now)) for one in series
+            (one, heatmap.marks(ranges[(one.source, one.symbol)], lives.get(one.symbol), window, by, now))
+            for one in series
         ],
         "heads": heatmap.heads(window, by),
         "groups": heatmap.groups(window, by),
@@ -148,13 +145,6 @@ def _read_map(
         else None,
         "following": address({"cursor": write_cursor("symbol", page[-1])}) if more else None,
     }
-
-
-def _marks(
-    ranges: reader_coverage.Ranges, life: reader_lives.Life | None, window: Window, by: str, now: int
-) -> list[heatmap.Mark]:
-    names = [name for name, _ in heatmap.heads(window, by)]
-    return heatmap.marks(heatmap.cells(ranges, window, heatmap.STEPS[by]), life, names, now)
 
 
 def _read_list(
@@ -198,27 +188,6 @@ def _jobs(source: str, symbol: str, window: Window) -> tuple[list[SeriesJob], st
         return [], str(error)
     overlapping = [job for job in found if job.window.start_ms < window.end_ms and job.window.end_ms > window.start_ms]
     return overlapping[:RANGES], None
-
-
-def _gaps(cursor: Cursor, source: str, symbols: list[str], window: Window | None, now: int) -> dict[str, list[Window]]:
-    """Return what is missing of each symbol: of what is wanted, or of a whole window."""
-    chosen = symbols or reader_catalog.symbols(cursor, source)
-    ranges = reader_coverage.ranges(cursor, [(source, symbol) for symbol in chosen], now)
-    found = {}
-    for symbol in chosen:
-        of_symbol = ranges.get((source, symbol))
-        if window is None:
-            gaps = of_symbol.missing if of_symbol else []
-        else:
-            gaps = subtract(window, of_symbol.covered if of_symbol else [])
-        if gaps:
-            found[symbol] = gaps
-    return found
-
-
-def _estimate(source: str, gaps: dict[str, list[Window]], now: int) -> Estimate:
-    every = [window for symbol in sorted(gaps) for window in gaps[symbol]]
-    return estimate(source, every, now, services().settings.workers)
 
 
 def _cut(windows: list[Window], window: Window) -> list[Window]:

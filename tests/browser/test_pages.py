@@ -1,76 +1,33 @@
 """Every page in a real browser: wide and narrow, without a mouse, without a complaint of the console."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from fademoe.clock import DAY_MS, to_iso
-from tests.browser.conftest import SCREENSHOTS, TOKEN, Site, sign_in
+from tests.browser.conftest import PAGES, TOKEN, Site, faults, settle, sign_in
 
-PAGES = {
-    "status": "/",
-    "data": "/data?perpspec=bin-ohlcv&symbol=BTC,PEPE",
-    "coverage": "/coverage?perpspec=byb-oi&columns=14",
-    "coverage-list": "/coverage?perpspec=byb-oi&view=list",
-    "charts": "/charts?symbol=BTC",
-    "queues": "/queues",
-    "limits": "/limits",
-    "schema": "/schema",
-    "alerts": "/alerts",
-    "api": "/api",
-    "login": "/login",
-    "rq": "/rq/",
-}
-IGNORED = ("Password forms should have",)  # a hint of Chromium about user names, which this form has none of
 Open = Callable[..., "object"]
 
 
-def settle(page: "object", name: str) -> None:
-    """Wait until a page shows what it has to show."""
-    if name == "charts":
-        page.wait_for_selector("#chart[data-drawn-ms]")
-    else:
-        page.wait_for_load_state("load")
-
-
-@pytest.mark.parametrize("width", [1400, 360])
-def test_every_page_is_whole(site: Site, open_page: Open, width: int):
-    """No complaint, no sideways scrolling of the page, its heading there; a picture is kept."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+def test_every_page_is_whole(site: Site, open_page: Open):
+    """No complaint, no sideways scrolling of a narrow page, its heading there."""
     for name, path in PAGES.items():
-        page = open_page(path, width=width)
+        page = open_page(path, width=360)
         settle(page, name)
         assert page.locator("h1").count() == 1, name
         assert "SIMULATED DATA" in page.inner_text("body"), name
-        if name != "rq":
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        page.screenshot(path=SCREENSHOTS / f"{name}-{width}.png", full_page=name != "rq")
-    assert [said for said in site.complaints if not said.startswith(IGNORED)] == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+    assert site.complaints == []
 
 
-def test_axe_finds_nothing_serious(open_page: Open):
-    package = find_spec("axe_playwright_python")
-    if package is None or package.origin is None:
-        pytest.skip("axe is not installed")
-    axe = (Path(package.origin).parent / "axe.min.js").read_text(encoding="utf-8")
-    serious = []
+def test_axe_finds_nothing_serious_where_something_is_wrong(open_page: Open):
+    """The pages with errors, failed jobs and alerts, and what an administrator can do about them."""
     page = open_page()
     sign_in(page)
-    for name, path in PAGES.items():
-        if name != "rq":  # not ours
-            page.goto(path)
-            settle(page, name)
-            page.evaluate(axe)
-            found = page.evaluate("axe.run()")["violations"]
-            serious += [
-                (name, one["id"], one["nodes"][0]["html"][:200], one["nodes"][0].get("failureSummary"))
-                for one in found
-                if one["impact"] in ("serious", "critical")
-            ]
-    assert serious == []
+    for path in ("/", "/queues", "/alerts", "/limits"):
+        page.goto(path)
+        assert faults(page) == []
 
 
 def test_keyboard_reaches_the_content_and_every_page(site: Site, open_page: Open):
@@ -135,8 +92,14 @@ def test_data_is_chosen_paged_and_shared_by_its_address(site: Site, open_page: O
     assert int(second) == int(first) - 50 * 60_000
     shared = open_page(page.url)
     assert shared.locator("table.figures tbody th").first.get_attribute("title") == second
-    page.go_back()
+    page.get_by_role("link", name="Next page").click()
+    page.get_by_role("link", name="Previous page").click()
+    assert page.locator("table.figures tbody th").first.get_attribute("title") == second
+    page.get_by_role("link", name="Previous page").click()
     assert page.locator("table.figures tbody th").first.get_attribute("title") == first
+    assert page.get_by_role("link", name="Previous page").count() == 0
+    page.go_back()
+    assert page.locator("table.figures tbody th").first.get_attribute("title") == second
 
 
 def test_refresh_shows_new_rows_without_a_reload(site: Site, open_page: Open):
@@ -156,16 +119,11 @@ def test_refresh_shows_new_rows_without_a_reload(site: Site, open_page: Open):
     assert page.evaluate("window.stays")
 
 
-def test_ten_thousand_points_are_drawn_in_a_second_and_holes_stay_holes(site: Site, open_page: Open):
+def test_ten_thousand_points_are_drawn_and_holes_stay_holes(site: Site, open_page: Open):
     begin = site.begin_ms
     page = open_page(f"/charts?symbol=BTC&step=1m&from={begin}&to={begin + 10_000 * 60_000}")
-    drawn = []
-    for _ in range(3):  # the best of three: other tests share the machine
-        page.wait_for_selector("#chart[data-drawn-ms]")
-        drawn.append(int(page.get_attribute("#chart", "data-drawn-ms")))
-        page.reload()
-    assert min(drawn) < 1000
     page.wait_for_selector("#chart[data-drawn-ms]")
+    assert page.evaluate("document.getElementById('chart').data[0].x.length") == 10_000
     holes = page.evaluate(
         "document.getElementById('chart').data.filter((trace) => trace.fill !== 'tozeroy')"
         ".map((trace) => (trace.y || trace.close).filter((y) => y === null).length)"

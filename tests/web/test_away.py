@@ -76,6 +76,15 @@ def test_redis_away(settings: Settings, make_app: MakeApp, tmp_path: Path):
     assert client.post("/control/workers", data={"state": "pause"}, headers=BEARER).status_code == 503
 
 
+def test_supervisord_away(client: FlaskClient):
+    """The streams cannot be switched: every page says so, beside the switch."""
+    for path in (*(page for page in PAGES if page != "/part/status"), CELL, "/login"):
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        assert "supervisord is away" in answer.text, path
+        assert "ctl.sock does not answer" in answer.text, path
+
+
 def test_both_away(settings: Settings, make_app: MakeApp, nowhere: str, tmp_path: Path):
     away = replace(settings, database_url=nowhere, redis_url=f"unix://{tmp_path}/none.sock")
     client = make_app(away).test_client()

@@ -17,6 +17,7 @@ from rq.serializers import JSONSerializer
 
 from fademoe.clock import now_ms
 from fademoe.settings import Settings
+from fademoe.web.failed import failed_groups
 from tests.web.conftest import BEARER, cover, day
 from tests.web.test_api_state import fail
 
@@ -186,6 +187,9 @@ def test_preview_counts_windows_requests_and_minutes(client: FlaskClient, sql: C
     assert "Nothing is missing" in client.get("/coverage/fill?perpspec=byb-ohlcv").text
     one = client.get(f"/coverage/fill?perpspec=bin-ohlcv&symbol=BTC&from={day(5)}&to={day(11)}").text
     assert "1\u2009440" in one
+    told = client.get(f"/api/fill/bin-ohlcv?symbol=BTC&from={day(5)}&to={day(11)}").get_json()
+    assert (told["series"], told["windows"], told["rows"], told["reason"]) == (1, 1, 1440, None)
+    assert client.get(f"/api/fill/bin-ohlcv?from={day(5)}").status_code == 400
 
 
 def test_failed_jobs_are_retried_one_by_one_by_group_and_all(client: FlaskClient, redis: Redis, sql: Cursor):
@@ -210,6 +214,34 @@ def test_failed_windows_of_a_series_are_retried(client: FlaskClient, redis: Redi
     assert queue.failed_job_registry.get_job_ids() == ["bf-bin-ohlcv_ETH_1_2"]
     assert "enqueued now" in post(client, "/control/retry", series)
     post(client, "/control/retry", {"perpspec": "nope", "symbol": "BTC"}, 404)
+    assert [unit for unit, _ in history(sql)] == ["web retry", "web fill"]
+
+
+def test_all_failed_jobs_are_retried_also_those_that_the_page_does_not_look_at(
+    client: FlaskClient, redis: Redis, sql: Cursor, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("fademoe.web.failed.BATCH", 2)
+    fail(redis, "live", *"abcdefg")
+    [group] = failed_groups(redis, ["live"], 3)
+    assert len(group.jobs) == 3
+    [group] = failed_groups(redis, ["live"])
+    assert sorted(group.jobs) == list("abcdefg")
+    assert "7 of 7" in post(client, "/control/retry", {"queue": "live"})
+
+
+def test_every_series_that_an_error_befell_is_retried(client: FlaskClient, redis: Redis, sql: Cursor):
+    fail(redis, "binance", "bf-bin-ohlcv_BTC_1_2", "bf-bin-ohlcv_ETH_2_3", "bf-bin-ohlcv_XRP_1_2")
+    for unit in ("backfill bin-ohlcv BTC", "backfill bin-ohlcv ETH", "backfill bin-ohlcv ETH", "stream binance"):
+        sql.execute(
+            "INSERT INTO perp_errors (unit, class, fingerprint, message) VALUES (%s, 'Refused', 'f', 'm')", (unit,)
+        )
+    sql.execute("INSERT INTO perp_errors (unit, class, fingerprint, message) VALUES ('scheduler', 'X', 'g', 'm')")
+    assert "2 of 2" in post(client, "/control/retry", {"error": "f"})
+    queue = Queue("binance", connection=redis, serializer=JSONSerializer)
+    assert queue.failed_job_registry.get_job_ids() == ["bf-bin-ohlcv_XRP_1_2"]
+    assert "filling 2 series" in post(client, "/control/retry", {"error": "f"})
+    post(client, "/control/retry", {"error": "g"}, 409)
+    post(client, "/control/retry", {"error": "nothing"}, 409)
     assert [unit for unit, _ in history(sql)] == ["web retry", "web fill"]
 
 

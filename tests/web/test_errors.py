@@ -80,8 +80,9 @@ def test_hostile_input_gets_a_4xx_and_changes_nothing(client: FlaskClient, sql: 
     dice = random.Random(7)
     answered: dict[int, int] = {}
     for _ in range(1000):
-        method, path = _hostile(dice)
-        answer = client.open(path, method=method, follow_redirects=method == "GET")
+        method, path, body = _hostile(dice)
+        signed = {"json": body, "headers": BEARER} if body else {}
+        answer = client.open(path, method=method, follow_redirects=method == "GET", **signed)
         assert 400 <= answer.status_code < 500, (method, path, answer.status_code)
         if path.startswith("/api/"):
             assert answer.mimetype == "application/problem+json", path
@@ -143,16 +144,28 @@ PLACES = [
     "/rq/0/data/jobs/live/queued/{}/asc/1.json",
     "/static/{}",
 ]
+BODIES = [
+    ("/control/apis", "state"),
+    ("/control/workers", "state"),
+    ("/control/fill", "perpspec"),
+    ("/control/retry", "queue"),
+    ("/control/retry", "error"),
+    ("/control/acknowledge", "alert"),
+]
 CHANGES = ["/control/apis", "/control/workers", "/control/fill", "/control/retry", "/control/acknowledge", "/logout"]
 
 
-def _hostile(dice: random.Random) -> tuple[str, str]:
+def _hostile(dice: random.Random) -> tuple[str, str, dict[str, object] | None]:
+    """Return a method, an address, and for a change with the token a body."""
     spell = dice.choice(SPELLS)
     if dice.random() < 0.3:
         spell += "".join(dice.choices(string.punctuation + "äß漢\u0001", k=5))
     if dice.random() < 0.15:
-        return dice.choice(["POST", "PUT", "DELETE", "PATCH"]), f"{dice.choice(CHANGES)}?x={quote(spell)}"
-    return "GET", dice.choice(PLACES).format(quote(spell, safe=""))
+        return dice.choice(["POST", "PUT", "DELETE", "PATCH"]), f"{dice.choice(CHANGES)}?x={quote(spell)}", None
+    if dice.random() < 0.2:
+        path, name = dice.choice(BODIES)
+        return "POST", path, dice.choice([{name: spell}, {spell: "on"}, {name: [spell]}, {name: {"a": spell}}])
+    return "GET", dice.choice(PLACES).format(quote(spell, safe="")), None
 
 
 def _state(sql: Cursor, redis: Redis) -> tuple[object, ...]:

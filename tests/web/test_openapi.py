@@ -1,6 +1,5 @@
 """The API's description: complete, and every answer is as it says."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -113,7 +112,6 @@ def test_page_has_a_form_for_every_operation(client: FlaskClient):
         assert f"<code>{template}</code>" in page
 
 
-@pytest.mark.skipif(importlib.util.find_spec("schemathesis") is None, reason="schemathesis is not installed")
 def test_schemathesis_finds_no_answer_that_is_not_declared(app: Flask, stored: None, tmp_path: Path):
     """Hundreds of generated requests; opaque cursors and times out of range may be refused with a declared 400."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
@@ -121,8 +119,8 @@ def test_schemathesis_finds_no_answer_that_is_not_declared(app: Flask, stored: N
     thread.start()
     address = f"http://127.0.0.1:{server.server_port}"
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/api/openapi.json", "--url", address]
-    command += ["--header", f"Authorization: Bearer {TOKEN}", "--max-examples", "25", "--generation-deterministic"]
-    command += ["--exclude-checks", "positive_data_acceptance", "--exclude-path-regex", "^/control"]
+    command += ["--header", f"Authorization: Bearer {TOKEN}", "--max-examples", "15", "--generation-deterministic"]
+    command += ["--exclude-checks", "positive_data_acceptance"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
     finally:

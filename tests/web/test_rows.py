@@ -2,8 +2,10 @@
 
 import csv
 import gzip
+import html
 import io
 import json
+import re
 from itertools import pairwise
 
 import pytest
@@ -64,6 +66,33 @@ def test_pages_together_are_the_whole(client: FlaskClient, sql: Cursor, order: s
     pages = walk(client, f"/api/data/bin-ohlcv?symbol={symbols}&order={order}&limit={limit}")
     assert [(row["ts"], row["symbol"]) for page in pages for row in page] == expected
     assert all(len(page) == limit for page in pages[:-1])
+
+
+@pytest.mark.parametrize("order", ["desc", "asc"])
+@pytest.mark.parametrize("symbols", ["", "BTC"])
+@pytest.mark.parametrize("limit", [1, 4, 9])
+def test_table_pages_backward_as_it_came_forward(
+    client: FlaskClient, sql: Cursor, order: str, symbols: str, limit: int
+):
+    """Uneven series, pages that end in the middle of a minute: each page back is the page that was there."""
+    for symbol, minutes in {"AAA": range(0, 20, 3), "BTC": range(14), "ZZZ": range(9, 20)}.items():
+        store_candles(sql, symbol, minutes)
+
+    def read(address: str) -> tuple[list[str], dict[str, str]]:
+        text = client.get(address).text
+        links = {rel: html.unescape(href) for rel, href in re.findall(r'rel="(next|prev)" href="([^"]+)"', text)}
+        return re.findall(r'<th scope="row" title="(\d+)">[^<]+</th><td>(\w+)</td>', text), links
+
+    pages = [read(f"/data?perpspec=bin-ohlcv&symbol={symbols}&order={order}&limit={limit}")]
+    while "next" in pages[-1][1]:
+        pages.append(read(pages[-1][1]["next"]))
+    assert "prev" not in pages[0][1]
+    here = pages[-1]
+    for rows, _ in reversed(pages[:-1]):
+        here = read(here[1]["prev"])
+        assert here[0] == rows
+        assert "next" in here[1]
+    assert "prev" not in here[1]
 
 
 def test_range_is_half_open_and_taken_in_every_notation(client: FlaskClient, sql: Cursor):

@@ -36,16 +36,20 @@
     return { color: COLOURS[number % COLOURS.length], dash: DASHES[number % DASHES.length] };
   };
 
-  // A value between two holes has no line: it is drawn as a dot.
-  const isAlone = (values, at) => values[at] !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null;
-
-  const line = (points, column, axis, name, shape) => ({
-    type: "scatter", mode: "lines+markers", name, legendgroup: points.code, yaxis: axis,
-    x: points.ts, y: points.columns[column], connectgaps: false,
-    marker: { size: points.columns[column].map((_, at, values) => (points.events || isAlone(values, at) ? 5 : 0)), color: look(points.code).color },
-    line: { ...look(points.code), width: 1.3, shape: shape || "linear", simplify: true },
-    hovertemplate: `${name} %{y}<extra></extra>`, opacity: 0.8,
-  });
+  // A value between two holes has no line: it is drawn as a dot, as events are. Only those: a dot for each of ten
+  // thousand points takes seconds.
+  const line = (points, column, axis, name, shape) => {
+    const values = points.columns[column];
+    const isHole = (at) => (values[at] ?? null) === null;
+    const dots = [...values.keys()].filter((at) => !isHole(at) && (points.events || (isHole(at - 1) && isHole(at + 1))));
+    const same = { type: "scatter", legendgroup: points.code, yaxis: axis, connectgaps: false, opacity: 0.8 };
+    return [
+      { ...same, mode: "lines", name, x: points.ts, y: values, hovertemplate: `${name} %{y}<extra></extra>`,
+        line: { ...look(points.code), width: 1.3, shape: shape || "linear", simplify: true } },
+      ...(dots.length ? [{ ...same, mode: "markers", x: dots.map((at) => points.ts[at]), y: dots.map((at) => values[at]),
+        hoverinfo: "skip", marker: { size: 5, color: look(points.code).color } }] : []),
+    ];
+  };
 
   // Two paths instead of a bar for each step: ten thousand of them are drawn at once. plotly fills across holes, so the
   // area goes down to nothing there, and the line above it breaks.
@@ -67,17 +71,17 @@
       }
       const { o, h, l, c } = points.columns;
       // One exchange as candles; the others as lines over them, or nobody could read either.
-      if (!isFirst || points.ts.length > 1000) return [line(points, "c", axis, `${points.code} close`)];
+      if (!isFirst || points.ts.length > 1000) return line(points, "c", axis, `${points.code} close`);
       return [{ type: "candlestick", name: points.code, legendgroup: points.code, yaxis: axis,
         x: points.ts, open: o, high: h, low: l, close: c,
         increasing: { line: { color: "#5fdc98", width: 1 }, fillcolor: "#140c21" },
         decreasing: { line: { color: "#ff8296", width: 1 }, fillcolor: "#ff8296" } }];
     },
-    oi: (points, axis) => [line(points, "oi", axis, `${points.code} open interest`)],
-    pfr: (points, axis) => [line(points, "pfr", axis, `${points.code} premium`)],
-    ppr: (points, axis) => [line(points, "ppr", axis, `${points.code} predicted`)],
-    fr: (points, axis) => [line(points, "fr", axis, `${points.code} funding`, "hv")],
-    lsr: (points, axis) => [line(points, "lsr", axis, `${points.code} long/short`)],
+    oi: (points, axis) => line(points, "oi", axis, `${points.code} open interest`),
+    pfr: (points, axis) => line(points, "pfr", axis, `${points.code} premium`),
+    ppr: (points, axis) => line(points, "ppr", axis, `${points.code} predicted`),
+    fr: (points, axis) => line(points, "fr", axis, `${points.code} funding`, "hv"),
+    lsr: (points, axis) => line(points, "lsr", axis, `${points.code} long/short`),
     // Longs upwards, shorts downwards: told apart without their colours too.
     lq: (points, axis) => [
       ...steps(points, points.columns.lql, axis, `${points.code} longs`, "#ff8296"),
