@@ -103,7 +103,8 @@ def _plan_code(
                 if symbol in followed:  # its newest minutes come by themselves
                     missing = ripe(feed, left(missing, taken), last_closed_ms(feed, now))
                 by_itself_ms = feed.edge_ms if symbol in followed and not missing else 0
-                result.asked[series] = Window(window.start_ms, max(window.start_ms, until_ms - by_itself_ms))
+                end_ms = min(until_ms, last_closed_ms(feed, now) - by_itself_ms)
+                result.asked[series] = Window(window.start_ms, max(window.start_ms, end_ms))
                 gaps += missing
         planned = plan(exchange, feed, gaps, taken, contracts or {}, now)
         result.planned += planned
