@@ -88,15 +88,16 @@ class Stage:
 
 
 @contextmanager
-def stage(*simulator: str, with_simulator: bool = True) -> Iterator[Stage]:
-    """Yield a stage with fresh servers and, unless told otherwise, a simulator with these options."""
+def stage(*simulator: str, with_servers: bool = True, with_simulator: bool = True) -> Iterator[Stage]:
+    """Yield a stage with, unless told otherwise, fresh servers and a simulator with these options."""
     home = Path(tempfile.mkdtemp(prefix="fademoe-bench-"))
     built = Stage(home)
     built.logs.mkdir()
     try:
-        built.start("postgres")
-        built.start("redis")
-        built.context().close()
+        if with_servers:
+            built.start("postgres")
+            built.start("redis")
+            built.context().close()
         if with_simulator:
             built.start_simulator(*simulator)
         yield built

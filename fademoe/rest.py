@@ -21,11 +21,11 @@ TIMEOUT_S = (5.0, 30.0)  # connect, and between two pieces of an answer
 UNREACHABLE_S = 15.0
 MAX_WAIT_S = 2.0  # for units of a budget; a job that would wait longer goes back to the queue and frees its worker
 USER_AGENT = "fademoe"
-POOL = 4  # connections kept alive per host
+POOL = 16  # connections kept alive per host
 
 
 class RestClient:
-    """Sends the requests of one process. Not for use by two threads."""
+    """Sends the requests of one process, from any of its threads."""
 
     def __init__(self, settings: Settings, budgets: Budgets, egress: Sequence[tuple[str, str | None]]) -> None:
         """Open one session per egress, (name, local address or proxy URL); connections are kept alive."""

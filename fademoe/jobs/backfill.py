@@ -2,22 +2,25 @@
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from rq import Retry, get_current_job
 
 from fademoe import context as contexts
 from fademoe import instruments
-from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, monotonic_s, subtract, to_iso
+from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, monotonic_s, split, subtract, to_iso
 from fademoe.context import Context
 from fademoe.errors import BudgetSpent, Refused, RetryLater, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Exchange, Instrument, Json, RestFeed
 from fademoe.jobs import queues
-from fademoe.jobs.fetch import EXPIRY_MS, Get, confirm_holes, fetch, kept_from_ms
+from fademoe.jobs.fetch import EXPIRY_MS, Get, Helpers, confirm_holes, fetch, kept_from_ms
 from fademoe.jobs.queues import LIVE
 from fademoe.metrics import Row
+from fademoe.rest import MAX_WAIT_S
 from fademoe.stop import Stopped
 from fademoe.store import coverage, status
 from fademoe.store.coverage import DELISTED, NOT_LISTED_YET, Absence, Covered, Series
@@ -30,6 +33,8 @@ ENDLESS = 1_000_000_000  # waiting for an exchange uses up no attempt
 ATTEMPTS = 5  # other failures without one new row in between, then the window rests
 FAILED_S = 4  # the first pause after a failure is twice that, and each one twice the one before: two minutes in all
 STORE_AWAY_S = 10
+HELPERS = 7  # threads that fetch pages beside the job's own
+SPARE_S = 0.25  # units due within that time are to spare: whoever has work for them may use them beside its own turn
 WORK_S = 40.0  # then what is done is stored and the rest goes back to the queue: others get their turn
 NO_ROW = "the exchange has no row"
 EXPIRED = "expired: older than the exchange keeps"
@@ -53,16 +58,37 @@ class Work:
         """Name of the series' status row."""
         return status.backfill_unit(*self.series)
 
-    def getter(self, feed: RestFeed) -> Get:
-        """Return what asks the exchange within the feed's budget; it raises TimeUp when this run's time is up."""
+    def getter(self, feed: RestFeed, *, max_wait_s: float = MAX_WAIT_S, breakable: bool = True) -> Get:
+        """Return what asks the exchange within the feed's budget; it raises TimeUp when this run's time is up.
+
+        `breakable`: SIGTERM may break it off; for the main thread only.
+        """
 
         def get(path: str, params: Mapping[str, str | int], cost: int) -> Json:
             if monotonic_s() > self.deadline_s:
                 raise TimeUp("this run's time is up", retry_after_s=0)
-            with self.context.stop.breakable():
-                return self.context.rest.get(self.exchange, path, params, budget=feed.budget, cost=cost, live=self.live)
+            with self.context.stop.breakable() if breakable else nullcontext():
+                return self.context.rest.get(
+                    self.exchange,
+                    path,
+                    params,
+                    budget=feed.budget,
+                    cost=cost,
+                    live=self.live,
+                    max_wait_s=max_wait_s,
+                )
 
         return get
+
+    def helpers(self, feed: RestFeed, pool: Executor) -> Helpers:
+        """Return the threads that fetch pages of the feed beside this one."""
+        return Helpers(
+            pool=pool,
+            most=HELPERS,
+            hurried=self.getter(feed, max_wait_s=SPARE_S, breakable=False),
+            patient=self.getter(feed, breakable=False),
+            breakable=self.context.stop.breakable,
+        )
 
 
 class TimeUp(RetryLater):
@@ -133,15 +159,50 @@ def run(context: Context, series: Series, window: Window) -> dict[str, int]:
 
 def _fetch_and_store(work: Work, missing: list[Window]) -> tuple[int, int]:
     """Return (new rows, absent rows); what was answered before an error is stored, then the error is raised."""
-    feed = work.feed
     time_ms = exchange_now_ms(work)
+    new = absent = 0
+    pool = ThreadPoolExecutor(HELPERS)
+    try:
+        for portion in _portions(missing, work.feed.window_ms):
+            stored, gone, failed = _fetch_portion(work, portion, time_ms, pool)
+            new, absent = new + stored, absent + gone
+            if failed is not None:
+                if new:
+                    _say(work, State.RUNNING, f"{_span(work.window)}: {new} rows so far", new)
+                raise failed
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return new, absent
+
+
+def _portions(missing: Sequence[Window], most_ms: int) -> Iterator[list[Window]]:
+    """Sort windows into portions of `most_ms` at most: the memory that a job takes is that of a portion."""
+    portion: list[Window] = []
+    room_ms = most_ms
+    for part in (part for window in missing for part in split(window, most_ms)):
+        length_ms = part.end_ms - part.start_ms
+        if portion and length_ms > room_ms:
+            yield portion
+            portion, room_ms = [], most_ms
+        portion.append(part)
+        room_ms -= length_ms
+    if portion:
+        yield portion
+
+
+def _fetch_portion(
+    work: Work, missing: list[Window], time_ms: int, pool: Executor
+) -> tuple[int, int, SourceError | Stopped | None]:
+    """Fetch and store windows; return (new rows, absent rows, what ended it early)."""
+    feed = work.feed
     absences = _unavailable(work, missing, time_ms)
     answered = [absence.window for absence in absences]
     rows: dict[int, Row] = {}
     failed = None
     for part, windows in shares(feed, missing, answered, time_ms):
-        fetched = fetch(part, work.instrument, windows, work.getter(part))
-        holes = confirm_holes(part, work.instrument, fetched, time_ms, work.getter(part))
+        get, helpers = work.getter(part), work.helpers(part, pool)
+        fetched = fetch(part, work.instrument, windows, get, helpers)
+        holes = confirm_holes(part, work.instrument, fetched, time_ms, get, helpers)
         kept_ms = kept_from_ms(part, time_ms)
         absences += [Absence(hole, NO_ROW if hole.end_ms > kept_ms else EXPIRED) for hole in holes]
         answered += fetched.answered
@@ -155,11 +216,7 @@ def _fetch_and_store(work: Work, missing: list[Window]) -> tuple[int, int]:
         new = work.context.writer.write([batch], [Covered(work.series, merge(answered), absences)])
     if rows:
         _forget_failures()
-    if failed is not None:
-        if new:
-            _say(work, State.RUNNING, f"{_span(work.window)}: {new} rows so far", new)
-        raise failed
-    return new, sum(a.window.end_ms - a.window.start_ms for a in absences) // feed.interval_ms
+    return new, sum(a.window.end_ms - a.window.start_ms for a in absences) // feed.interval_ms, failed
 
 
 def _forget_failures() -> None:

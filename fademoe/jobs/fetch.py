@@ -1,11 +1,16 @@
 """The engine: turns a window of a feed into pages, and pages into checked rows. One loop for every exchange."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import chain, repeat
+from threading import Lock
 
 from fademoe.clock import LATEST_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, subtract
-from fademoe.errors import BadPayload, SourceError
+from fademoe.errors import BadPayload, BudgetSpent, SourceError
 from fademoe.feeds.spec import Instrument, Json, Order, Page, RestFeed
 from fademoe.metrics import Row
 from fademoe.stop import Stopped
@@ -31,20 +36,122 @@ class Fetched:
         return [self.rows[ts] for ts in sorted(self.rows)]
 
 
-def fetch(feed: RestFeed, instrument: Instrument, windows: Sequence[Window], get: Get) -> Fetched:
-    """Fetch windows page by page, in order; an error ends it and what was answered before is kept."""
-    fetched = Fetched()
+@dataclass(frozen=True, kw_only=True)
+class Helpers:
+    """Threads that fetch pages beside the caller, as long as the budget has units to spare.
+
+    `hurried` raises BudgetSpent where units are not due soon, `patient` waits for them as the caller does; both are
+    called by the threads of `pool`, of which `most` are used. In `breakable` the caller may be broken off by Stopped.
+    """
+
+    pool: Executor
+    most: int
+    hurried: Get
+    patient: Get
+    breakable: Callable[[], AbstractContextManager[None]]
+
+
+def fetch(
+    feed: RestFeed, instrument: Instrument, windows: Sequence[Window], get: Get, helpers: Helpers | None = None
+) -> Fetched:
+    """Fetch windows page by page, oldest first; an error ends it and what was answered is kept."""
+    task = _Task(feed, instrument, windows)
+    helping: set[Future[None]] = set()
+    try:
+        while task.has_more() or helping:
+            if task.has_more():
+                if helpers:
+                    task.hire(helpers, helping)
+                task.do_next(get)
+            elif helpers:
+                with helpers.breakable():
+                    wait(helping, return_when=FIRST_COMPLETED)
+            _dismiss(helping)
+    except Stopped as stopped:
+        task.fail(stopped)  # answers that are on their way are lost
+    return task.result()
+
+
+class _Task:
+    """The pages that the caller and its helpers have to fetch, and what came of it."""
+
+    def __init__(self, feed: RestFeed, instrument: Instrument, windows: Sequence[Window]) -> None:
+        self._feed = feed
+        self._instrument = instrument
+        self._todo = deque(_asked(feed, windows))
+        self._fetched = Fetched()
+        self._lock = Lock()
+        self._hands = len(self._todo)
+
+    def has_more(self) -> bool:
+        """Return whether there is a page to fetch."""
+        return bool(self._todo) and self._fetched.failed is None
+
+    def fail(self, error: SourceError | Stopped) -> None:
+        """End the task; the first error counts."""
+        self._fetched.failed = self._fetched.failed or error
+
+    def result(self) -> Fetched:
+        """Return what was fetched so far."""
+        with self._lock:
+            return Fetched(
+                rows=dict(self._fetched.rows), answered=merge(self._fetched.answered), failed=self._fetched.failed
+            )
+
+    def hire(self, helpers: Helpers, helping: set[Future[None]]) -> None:
+        """Let helpers begin: as many as there are pages for, later one more with each page that the caller has."""
+        wanted = min(helpers.most - len(helping), len(self._todo) - 1, self._hands)
+        for _ in range(wanted):
+            helping.add(helpers.pool.submit(self._help, helpers))
+        self._hands = 1
+
+    def do_next(self, get: Get) -> None:
+        """Fetch the next page; an error ends the task, and what helpers are at is waited for. Stopped is raised."""
+        try:
+            self._next(get)
+        except SourceError as error:
+            self.fail(error)
+
+    def _help(self, helpers: Helpers) -> None:
+        """Fetch pages until none is left, the task has failed or the budget has no units to spare."""
+        while self.has_more():
+            first_hurried = chain([helpers.hurried], repeat(helpers.patient))
+            try:
+                self._next(lambda *request, turns=first_hurried: next(turns)(*request))
+            except BudgetSpent:
+                return
+            except (SourceError, Stopped) as error:
+                self.fail(error)
+
+    def _next(self, get: Get) -> None:
+        """Fetch the next page, if there is still one; it stays to be done when it cannot be had."""
+        try:
+            page, asked = self._todo.popleft()
+        except IndexError:
+            return
+        try:
+            rows = _drain(self._feed, self._instrument, page, get)
+        except (SourceError, Stopped):
+            self._todo.appendleft((page, asked))
+            raise
+        with self._lock:
+            self._fetched.rows.update((r.ts, r) for r in rows if any(w.start_ms <= r.ts < w.end_ms for w in asked))
+            self._fetched.answered += asked
+
+
+def _dismiss(helping: set[Future[None]]) -> None:
+    """Forget the helpers that have ended; a bug in one is raised here."""
+    for done in [future for future in helping if future.done()]:
+        helping.remove(done)
+        done.result()
+
+
+def _asked(feed: RestFeed, windows: Sequence[Window]) -> Iterator[tuple[Window, list[Window]]]:
+    """Yield the span of each page that windows take, with the parts of them that lie on it."""
     for group in groups(feed, windows):
         for page in pages(feed, Window(group[0].start_ms, group[-1].end_ms)):
-            try:
-                rows = _drain(feed, instrument, page, get)
-            except (SourceError, Stopped) as error:
-                fetched.failed = error
-                return fetched
-            asked = [Window(max(page.start_ms, each.start_ms), min(page.end_ms, each.end_ms)) for each in group]
-            fetched.rows.update((row.ts, row) for row in rows if any(w.start_ms <= row.ts < w.end_ms for w in asked))
-            fetched.answered = merge([*fetched.answered, *asked])
-    return fetched
+            parts = [Window(max(page.start_ms, each.start_ms), min(page.end_ms, each.end_ms)) for each in group]
+            yield page, parts
 
 
 def groups(feed: RestFeed, windows: Sequence[Window]) -> list[list[Window]]:
@@ -59,7 +166,12 @@ def groups(feed: RestFeed, windows: Sequence[Window]) -> list[list[Window]]:
 
 
 def confirm_holes(
-    feed: RestFeed, instrument: Instrument, fetched: Fetched, exchange_now_ms: int, get: Get
+    feed: RestFeed,
+    instrument: Instrument,
+    fetched: Fetched,
+    exchange_now_ms: int,
+    get: Get,
+    helpers: Helpers | None = None,
 ) -> list[Window]:
     """Ask again for every hole; return those that stay, take young ones back out of what was answered.
 
@@ -80,7 +192,7 @@ def confirm_holes(
     vain: list[Window] = []  # asked for again, and nothing came
     while holes and fetched.failed is None:
         asked, holes = _on_pages(feed, holes), []
-        again = fetch(feed, instrument, [page for page, _ in asked], get)
+        again = fetch(feed, instrument, [page for page, _ in asked], get, helpers)
         fetched.rows.update(again.rows)
         fetched.failed = again.failed
         for page, before in asked:

@@ -17,7 +17,8 @@
 local cost, limit, period, jitter = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local is_aligned, is_live, longest = ARGV[5] == '1', ARGV[6] == '1', tonumber(ARGV[7])
 local span = period + jitter * (is_aligned and 2 or 1)
-local unit = span / limit
+local LATE = 25 -- ms that one may come late for its turn without putting off who has the same turn a window later
+local unit = (span + LATE) / limit
 local CATCH_UP, LIVE_SHARE, KEPT_MS = math.min(span / 10, 5000), 1 / 4, 3600000
 local AHEAD = 'ahead' -- the shift of those whom nothing puts off
 

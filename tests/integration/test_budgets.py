@@ -18,7 +18,7 @@ from fademoe.stop import Stopped, StopSignal
 SPAWN = multiprocessing.get_context("spawn")
 MADE_UP = replace(next(iter(registry.exchanges().values())), rest_feeds=(), poll_feeds=())
 SLIDING = replace(MADE_UP, budgets=(Budget(name="weight", limit=60, period_ms=1000, jitter_ms=20),))
-SLOW = replace(MADE_UP, budgets=(Budget(name="weight", limit=10, period_ms=10_000, jitter_ms=0),))
+SLOW = replace(MADE_UP, budgets=(Budget(name="weight", limit=10, period_ms=4000, jitter_ms=0),))
 ALIGNED = replace(
     MADE_UP, budgets=(Budget(name="weight", limit=60, period_ms=1000, jitter_ms=100, aligned=True, used_header="X"),)
 )
@@ -65,37 +65,34 @@ def fill(url: str, exchange: Exchange) -> None:
             mine.take(exchange, "weight", 1, live=False, max_wait_s=0)
 
 
-@pytest.mark.parametrize(
-    "lanes", ([False] * 6, [True, True, False, False, False, False]), ids=("backfill", "with live")
-)
+@pytest.mark.parametrize("lanes", ([False] * 4, [True, False, False, False]), ids=("backfill", "with live"))
 def test_in_no_window_is_more_than_the_limit_sent(redis_url, lanes):
-    grants = sorted(grant for each in spend_together(redis_url, "sliding", 5.0, lanes) for grant in each)
+    grants = sorted(grant for each in spend_together(redis_url, "sliding", 3.0, lanes) for grant in each)
     budget = SLIDING.budget("weight")
     for first, _ in grants:
         within = sum(cost for at_ms, cost in grants if first <= at_ms < first + budget.span_ms)
         assert within <= budget.limit
-    assert grants[-1][0] - grants[0][0] > 3 * budget.period_ms
+    assert grants[-1][0] - grants[0][0] > 2 * budget.period_ms
 
 
-@pytest.mark.parametrize(
-    "lanes", ([False] * 6, [True, True, False, False, False, False]), ids=("backfill", "with live")
-)
+@pytest.mark.parametrize("lanes", ([False] * 4, [True, False, False, False]), ids=("backfill", "with live"))
 def test_in_no_aligned_window_is_more_than_the_limit_even_when_requests_cross_its_edges(redis_url, lanes):
-    grants = [grant for each in spend_together(redis_url, "aligned", 5.0, lanes) for grant in each]
+    grants = [grant for each in spend_together(redis_url, "aligned", 3.0, lanes) for grant in each]
     budget = ALIGNED.budget("weight")
     windows = {at_ms // budget.period_ms for at_ms, _ in grants}
     for window in windows:
         start_ms = window * budget.period_ms - budget.jitter_ms
         # 1 ms: the times of the grants are rounded down
         assert sum(cost for at_ms, cost in grants if start_ms <= at_ms < start_ms + budget.span_ms - 1) <= budget.limit
-    assert len(windows) > 3
+    assert len(windows) > 2
 
 
 def test_live_work_has_its_share_while_backfill_takes_all_it_gets(redis_url):
-    live, *others = spend_together(redis_url, "sliding", 5.0, [True, *[False] * 8])
-    units = [sum(cost for _, cost in grants) for grants in (live, *others)]
-    # one of nine, and it asks for no more than one page at a time
-    assert units[0] > 1.5 * sum(units) / len(units)
+    live, *others = spend_together(redis_url, "sliding", 4.0, [True, *[False] * 5])
+    begin_ms, end_ms = live[0][0], live[-1][0]
+    units = [sum(cost for at_ms, cost in grants if begin_ms <= at_ms <= end_ms) for grants in (live, *others)]
+    # one of six, and it asks for no more than one page at a time: a sixth would be its part without a share
+    assert units[0] > 1.2 * sum(units) / len(units)
 
 
 def test_first_come_first_served(redis_url):
@@ -148,7 +145,7 @@ def test_live_work_goes_ahead_of_the_line(redis_url):
     waiting.join(0.1)
     assert waiting.is_alive()
     waiting.join(20)
-    assert time.monotonic() - begin_s > 1.0  # its own turn and that of the live request
+    assert time.monotonic() - begin_s > 0.6  # its own turn came after 0.4 s, behind the live request
 
 
 def test_a_closed_budget_is_closed_for_everyone_behind_the_egress(redis_url):
@@ -164,7 +161,7 @@ def test_a_closed_budget_is_closed_for_everyone_behind_the_egress(redis_url):
 @pytest.mark.parametrize("live", (False, True))
 def test_a_budget_that_closes_while_one_waits_is_not_used(redis_url, live):
     mine = budgets(redis_url)
-    mine.take(SLOW, "weight", 10, live=False, max_wait_s=0)  # the window is full for ten seconds
+    mine.take(SLOW, "weight", 10, live=False, max_wait_s=0)  # the window is full for four seconds
     closing = threading.Timer(0.3, lambda: budgets(redis_url).close(SLOW, ("weight",), "here", 60, "banned"))
     closing.start()
     with pytest.raises(BudgetSpent) as raised:

@@ -1,14 +1,17 @@
 """The engine, against a made-up feed."""
 
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from fademoe.clock import DAY_MS, MINUTE_MS, Window
-from fademoe.errors import BadPayload, RetryLater
+from fademoe.errors import BadPayload, BudgetSpent, RetryLater
 from fademoe.feeds.parse import records, to_ms
 from fademoe.feeds.spec import Instrument, Order, RestFeed
-from fademoe.jobs.fetch import EXPIRY_MS, confirm_holes, fetch, pages
+from fademoe.jobs.fetch import EXPIRY_MS, Helpers, confirm_holes, fetch, pages
 from fademoe.metrics import Premium
 from fademoe.stop import Stopped
 
@@ -227,3 +230,104 @@ def test_a_bad_row_spoils_its_page_and_says_where(item):
     assert error.body == str(item)
     assert fetched.rows == {}
     assert fetched.answered == []
+
+
+class Spare:
+    """Helpers whose budget has units to spare for so many requests."""
+
+    def __init__(self, acme, units):
+        self.acme = acme
+        self.units = iter(range(units))
+        self.lock = threading.Lock()
+        self.threads = set()
+
+    def hurried(self, path, params, cost):
+        with self.lock:
+            self.threads.add(threading.get_ident())
+            if next(self.units, None) is None:
+                raise BudgetSpent("spent", retry_after_s=1)
+        return self.acme.get(path, params, cost)
+
+    def helpers(self, pool, patient=None):
+        return Helpers(
+            pool=pool, most=4, hurried=self.hurried, patient=patient or self.acme.get, breakable=contextlib.nullcontext
+        )
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(4) as threads:
+        yield threads
+
+
+@pytest.mark.parametrize("units", (0, 1, 5, 1000))
+@pytest.mark.parametrize("order", Order)
+def test_helpers_fetch_what_one_alone_would(pool, units, order):
+    feed = replace(FEED, order=order, exact_pages=False)
+    window = Window(START, START + 2050 * MINUTE_MS)
+    acme = Acme(minutes(2050), order, most=40)
+    fetched = fetch(feed, ACME, [window], acme.get, Spare(acme, units).helpers(pool))
+    assert fetched.failed is None
+    assert [row.ts for row in fetched.ordered()] == minutes(2050)
+    assert fetched.answered == [window]
+
+
+def test_helpers_leave_when_nothing_is_to_spare_and_the_caller_goes_on_alone(pool):
+    acme = Acme(minutes(1000))
+    spare = Spare(acme, 0)
+    fetched = fetch(FEED, ACME, [Window(START, START + 1000 * MINUTE_MS)], acme.get, spare.helpers(pool))
+    assert len(fetched.rows) == 1000
+    assert len(acme.requests) == 10
+    assert threading.get_ident() not in spare.threads
+
+
+def test_what_a_helper_runs_into_ends_the_task_and_keeps_what_was_answered(pool):
+    acme = Acme(minutes(1000))
+
+    def down(path, params, cost):
+        raise RetryLater("down", retry_after_s=1)
+
+    helpers = replace(Spare(acme, 0).helpers(pool), hurried=down)
+    fetched = fetch(FEED, ACME, [Window(START, START + 1000 * MINUTE_MS)], acme.get, helpers)
+    assert isinstance(fetched.failed, RetryLater)
+    assert sum(window.end_ms - window.start_ms for window in fetched.answered) == len(fetched.rows) * MINUTE_MS
+
+
+def test_a_bug_in_a_helper_is_not_hidden(pool):
+    acme = Acme(minutes(1000))
+
+    def broken(path, params, cost):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fetch(
+            FEED,
+            ACME,
+            [Window(START, START + 1000 * MINUTE_MS)],
+            acme.get,
+            replace(Spare(acme, 0).helpers(pool), hurried=broken),
+        )
+
+
+def test_a_stop_does_not_wait_for_helpers(pool):
+    acme, asked, released = Acme(minutes(1000)), threading.Event(), threading.Event()
+
+    def slow(path, params, cost):
+        asked.set()
+        released.wait(20)
+        return acme.get(path, params, cost)
+
+    def stopping(path, params, cost):
+        asked.wait(20)
+        raise Stopped
+
+    fetched = fetch(
+        FEED,
+        ACME,
+        [Window(START, START + 1000 * MINUTE_MS)],
+        stopping,
+        replace(Spare(acme, 0).helpers(pool), hurried=slow),
+    )
+    assert isinstance(fetched.failed, Stopped)
+    assert not fetched.rows
+    released.set()

@@ -1,0 +1,60 @@
+"""What a worker's processes are like: imported before the fork, small at any window, and at home behind any address."""
+
+import json
+import subprocess
+import sys
+
+from fademoe.clock import DAY_MS, floor_to, now_ms
+from tests.integration.conftest import until
+
+RUN = """
+import json, resource, sys
+from fademoe.commands import programs
+from fademoe.commands.edge import load_settings
+from fademoe.commands.ready import ready
+from fademoe.clock import Window
+from fademoe.jobs import backfill
+from fademoe.store.coverage import Series
+
+context = ready(load_settings())
+before = set(sys.modules)
+found = backfill.run(context, Series("bin-ohlcv", "BTC"), Window(*map(int, sys.argv[1:])))
+late = sorted(set(sys.modules) - before)
+print(json.dumps([found, late, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+"""
+
+
+def run_window(system, days: int) -> tuple[dict, list[str], int]:
+    """Fetch a window of so many days in a process of its own: (counts, modules imported late, most memory in kB)."""
+    end_ms = floor_to(now_ms(), DAY_MS) - DAY_MS
+    command = [sys.executable, "-c", RUN, str(end_ms - days * DAY_MS), str(end_ms)]
+    done = subprocess.run(
+        command, env={"PATH": "", **system.environment}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return tuple(json.loads(done.stdout))
+
+
+def test_a_work_horse_imports_nothing(system):
+    counts, late, _ = run_window(system, 2)
+    assert counts["rows"] + counts["absent"] == 2 * 1440
+    assert late == []
+
+
+def test_memory_does_not_grow_with_the_window(system):
+    counts, _, most_kb = run_window(system, 90)
+    assert counts["rows"] + counts["absent"] == 90 * 1440
+    assert most_kb < 120 * 1024
+
+
+def test_work_spreads_over_the_addresses_and_each_has_its_budget(system):
+    system.environment |= {"FADEMOE_EGRESS": "127.0.0.2,second=127.0.0.3"}
+    system.start("worker")
+    done = system.run("seed", "--days", "20", "--metrics", "ohlcv", "--symbols", "BTC,ETH")
+    assert done.returncode == 0, done.stderr
+    redis = system.context().redis
+    names = [f"budget:line1:binance:weight:{name}" for name in ("127.0.0.2", "second")]
+    until(lambda: redis.exists(*names) == 2, 60)
+    until(lambda: {"127.0.0.2", "127.0.0.3"} <= set(system.simulator.get("/sim/stats")["binance"]["budgets"]), 60)
+    end_ms = floor_to(now_ms(), DAY_MS)
+    until(lambda: not system.differences("binance", "bin-ohlcv", "BTC", end_ms - 19 * DAY_MS, end_ms - DAY_MS), 120)
