@@ -55,18 +55,18 @@ def _writer_alone(context: Context) -> Table:
     end_ms = floor_to(now_ms(), DAY_MS)
     window = Window(end_ms - ROWS * MINUTE_MS, end_ms)
     Partitions(database).ensure(window)
-    candles = _candles(window)
+    made = candles(window)
     taken: dict[str, list[float]] = {"bare": [], "fresh": [], "staged": [], "uncovered": [], "covered": []}
     for number in range(ROUNDS):
         ours, bare = Series("bin-ohlcv", f"OURS{number}"), Series("bin-ohlcv", f"BARE{number}")
-        batch = Batch("ohlcv", "1m", [(ours, row) for row in candles])
+        batch = Batch("ohlcv", "1m", [(ours, row) for row in made])
         answer = Covered(ours, [window])
-        text = _text(bare, candles)
-        taken["bare"].append(_seconds(_bare_copy, database, [text]))
-        taken["fresh"].append(_seconds(_write, writer, batch, answer, ROWS))
-        taken["staged"].append(_seconds(_staged, database, text))
-        taken["uncovered"].append(_seconds(_write, writer, batch, answer, 0))
-        taken["covered"].append(_seconds(_look, database, ours, window))
+        text = _text(bare, made)
+        taken["bare"].append(seconds(_bare_copy, database, [text]))
+        taken["fresh"].append(seconds(write, writer, batch, answer, ROWS))
+        taken["staged"].append(seconds(_staged, database, text))
+        taken["uncovered"].append(seconds(write, writer, batch, answer, 0))
+        taken["covered"].append(seconds(_look, database, ours, window))
     context.close()
     rate = {name: ROWS / median(seconds) for name, seconds in taken.items()}
     table = Table(columns=("window", "by", "rows/s", "beside", "ratio", "at least"))
@@ -92,17 +92,17 @@ def _end_to_end(servers: Stage, exchange: str) -> Sequence[object]:
     Partitions(context.database).ensure(window)
     _backfill(servers, context, window)
     _empty(context.database)
-    seconds = _backfill(servers, context, window)
+    took_s = _backfill(servers, context, window)
     servers.stop(*workers)
     texts = _export(context.database)
     rows = sum(text.count("\n") for text in texts)
     bare = []
     for _ in range(3):
         _empty(context.database)
-        bare.append(_seconds(_bare_copy, context.database, texts))
+        bare.append(seconds(_bare_copy, context.database, texts))
     context.close()
-    ratio = median(bare) / seconds
-    return (exchange, rows, WORKERS, rows / seconds, rows / median(bare), ratio, 0.25)
+    ratio = median(bare) / took_s
+    return (exchange, rows, WORKERS, rows / took_s, rows / median(bare), ratio, 0.25)
 
 
 def _backfill(servers: Stage, context: Context, window: Window) -> float:
@@ -120,9 +120,9 @@ def _backfill(servers: Stage, context: Context, window: Window) -> float:
     until(lambda: _has_begun(context), 60, every_s=0.01)
     begin_s = time.monotonic()
     until(is_done, 600, every_s=0.05)
-    seconds = time.monotonic() - begin_s
+    took_s = time.monotonic() - begin_s
     seeding.wait(60)
-    return seconds
+    return took_s
 
 
 def _has_begun(context: Context) -> bool:
@@ -132,7 +132,7 @@ def _has_begun(context: Context) -> bool:
         return cursor.fetchone() == (True,)
 
 
-def _candles(window: Window) -> list[Candle]:
+def candles(window: Window) -> list[Candle]:
     """Return candles with as many digits as those of a big contract."""
     rows = []
     for number, ts in enumerate(range(window.start_ms, window.end_ms, MINUTE_MS)):
@@ -155,7 +155,8 @@ def _bare_copy(database: Database, texts: Sequence[str]) -> None:
             cursor.copy_expert(f"COPY perp_data ({COLUMNS}) FROM STDIN WITH (NULL 'None')", StringIO(text))
 
 
-def _write(writer: Writer, batch: Batch, answer: Covered, new: int) -> None:
+def write(writer: Writer, batch: Batch, answer: Covered, new: int) -> None:
+    """Write one window; RuntimeError unless so many rows were new."""
     _expect(new, writer.write([batch], [answer]))
 
 
@@ -189,7 +190,8 @@ def _empty(database: Database) -> None:
             cursor.execute(statement)
 
 
-def _seconds(work: Callable[..., object], *arguments: object) -> float:
+def seconds(work: Callable[..., object], *arguments: object) -> float:
+    """Return how long a call takes."""
     begin_s = time.perf_counter()
     work(*arguments)
     return time.perf_counter() - begin_s

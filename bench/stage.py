@@ -56,6 +56,14 @@ class Stage:
             program.wait(STOP_S)
             self._programs.remove(program)
 
+    def restart_postgres(self) -> None:
+        """Stop the first program, PostgreSQL, and start it again in the same place."""
+        first = self._programs.pop(0)
+        first.send_signal(signal.SIGINT)
+        first.wait(STOP_S)
+        self._programs.insert(0, self.start("postgres"))
+        self._programs.pop()
+
     def start_simulator(self, *options: str) -> None:
         """Start the simulator and let every exchange's addresses point to it."""
         port = _free_port()
