@@ -7,7 +7,7 @@ from fademoe.store.reader_coverage import Ranges
 from fademoe.store.reader_lives import Life
 from fademoe.web import words
 from fademoe.web.estimate import estimate
-from fademoe.web.heatmap import cells, groups, heads, marks, window_of
+from fademoe.web.heatmap import groups, marks, window_of
 from fademoe.web.samples import Samples
 
 DAY = 1_767_225_600_000  # 2026-01-01
@@ -48,15 +48,13 @@ def test_heat_map_shows_what_is_there():
     assert window == Window(DAY - DAY_MS, DAY + 3 * DAY_MS)
     wanted = [Window(DAY, DAY + 3 * DAY_MS)]
     ranges = Ranges("s", "BTC", wanted, [], [], [Window(DAY + HOUR_MS, DAY + 2 * DAY_MS)])
-    found = cells(ranges, window, DAY_MS)
-    assert [(cell.wanted_ms // HOUR_MS, cell.missing_ms // HOUR_MS) for cell in found] == [
+    drawn = marks(ranges, Life(DAY, None), window, "day", DAY + 3 * DAY_MS)
+    assert [(mark.cell.wanted_ms // HOUR_MS, mark.cell.missing_ms // HOUR_MS) for mark in drawn] == [
         (0, 0),
         (24, 23),
         (24, 24),
         (24, 0),
     ]
-    names = [name for name, _ in heads(window, "day")]
-    drawn = marks(found, Life(DAY, None), names, DAY + 3 * DAY_MS)
     assert [mark.state for mark in drawn] == ["unlisted", "partial", "missing", "complete"]
     assert (drawn[1].sign, drawn[1].label) == ("4", "2026-01-01: 4 % stored")
     assert groups(window, "day") == [("2025-12", 1), ("2026-01", 3)]
@@ -66,8 +64,15 @@ def test_a_partial_cell_never_looks_complete_or_empty():
     window = Window(DAY, DAY + DAY_MS)
     for missing in (1, DAY_MS - 1):
         ranges = Ranges("s", "BTC", [window], [], [], [Window(DAY, DAY + missing)])
-        [mark] = marks(cells(ranges, window, DAY_MS), None, ["d"], DAY + DAY_MS)
+        [mark] = marks(ranges, None, window, "day", DAY + DAY_MS)
         assert mark.sign in ("1", "99")
+
+
+def test_one_column_of_an_hour_is_an_hour():
+    """A contract listed at noon was not listed in the hour before."""
+    hour = Window(DAY + 11 * HOUR_MS, DAY + 12 * HOUR_MS)
+    [mark] = marks(Ranges("s", "BTC", [], [], [], []), Life(DAY + 12 * HOUR_MS, None), hour, "hour", DAY + DAY_MS)
+    assert mark.state == "unlisted"
 
 
 def test_rate_is_told_after_twenty_seconds():
