@@ -104,6 +104,7 @@ def audit_window(source: str, symbol: str, start_ms: int, end_ms: int) -> dict[s
             context.database,
             Report(unit=unit, state=State.ERROR, message=str(error), source=source, symbol=symbol, interval_s=DAY_S),
         )
+        queues.rest()
         raise
     message = f"{to_iso(start_ms)} to {to_iso(end_ms)}: {verdict.equal} equal, {verdict.corrected} corrected,"
     message += f" {verdict.missing} missing, {verdict.extra} extra"

@@ -7,6 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+from redis.exceptions import RedisError
 from rq import Retry, get_current_job
 
 from fademoe import context as contexts
@@ -112,10 +113,13 @@ def backfill(source: str, symbol: str, start_ms: int, end_ms: int) -> dict[str, 
         return Retry(max=ENDLESS)
     except TimeUp:
         return Retry(max=ENDLESS)
-    except StoreError as error:
+    except (StoreError, RedisError) as error:
         log.warning("%s waits: %s", unit, error)
         return Retry(max=ENDLESS, interval=STORE_AWAY_S)
     except SourceError as error:
+        return _after_failure(context, series, error)
+    except Exception as error:  # the worker's edge: a mistake of ours is tried again as an exchange's is
+        log.exception("%s failed", unit)
         return _after_failure(context, series, error)
     log.info("%s %s..%s done: %s", unit, to_iso(start_ms), to_iso(end_ms), result)
     return result
@@ -274,7 +278,7 @@ def _instrument(context: Context, exchange: Exchange, code: str, symbol: str) ->
     return found
 
 
-def _after_failure(context: Context, series: Series, error: SourceError) -> Retry:
+def _after_failure(context: Context, series: Series, error: Exception) -> Retry:
     """Say that the series waits, or that it is in error, and decide when the job runs again.
 
     Raises `error` when the window is to rest: the exchange refuses it, or five runs failed.
@@ -305,6 +309,7 @@ def _after_failure(context: Context, series: Series, error: SourceError) -> Retr
         log.warning("%s: its status could not be stored: %s", unit, away)
     log.warning("%s %s", unit, news)
     if resting:
+        queues.rest()
         raise error
     if job and failures:
         job.meta["failures"] = failures

@@ -25,7 +25,7 @@ def test_an_announced_end_of_a_connection_costs_no_minute(tmp_path, database_url
         until(lambda: system.query("SELECT 1 FROM perp_status WHERE unit = 'stream okx' AND state = 'running'"), 40)
         start_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
         end_ms = start_ms + 2 * MINUTE_MS
-        for metric in ("ppr", "lq", "ohlcv"):  # of the first two nobody has a history: only an overlap can bring them
+        for metric in ("lq", "ohlcv"):  # nobody else brings them here: what is whole was watched by one or the other
             until(lambda: watched(system, f"okx-{metric}", start_ms, end_ms), 200)  # noqa: B023
             for symbol in SYMBOLS:
                 assert system.differences("okx", f"okx-{metric}", symbol, start_ms, end_ms) == []

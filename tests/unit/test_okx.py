@@ -296,9 +296,7 @@ def test_the_first_settlement_of_all_is_a_row_without_interval():
 
 
 def test_the_noise_of_floats_is_rounded_away_and_nothing_else():
-    assert rows("oi", payload("rest_rubik")) == [
-        OpenInterest(1789239600000, "27523.9951", "2121056862.79572047273939")
-    ]
+    assert rows("oi", payload("rest_rubik")) == [OpenInterest(1789239600000, "27523.9951", "2121056862.79572047273939")]
     (found,) = PUSHES["oi"].parse(payload("rest_open_interest")["data"], BTC)
     assert found == OpenInterest(1728728314766, "26631.073", "1676426045.35")
 
