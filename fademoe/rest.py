@@ -63,6 +63,8 @@ class RestClient:
                 exchange=exchange.name,
                 request=request,
             ) from error
+        finally:
+            self._budgets.landed(grant)
         answer = Answer(
             status=response.status_code,
             headers=response.headers,

@@ -296,8 +296,8 @@ EXCHANGE = spec.Exchange(
     budgets=(
         spec.Budget(name="weight", limit=2400, period_ms=MINUTE_MS, aligned=True, jitter_ms=400, used_header=USED),
         # windows of the clock or sliding ones, one pool for all of futures-data or one per route: the stricter readings
-        spec.Budget(name="funding", limit=500, period_ms=5 * MINUTE_MS, jitter_ms=1000),
-        spec.Budget(name="futures-data", limit=1000, period_ms=5 * MINUTE_MS, jitter_ms=1000),
+        spec.Budget(name="funding", limit=500, period_ms=5 * MINUTE_MS, jitter_ms=500),
+        spec.Budget(name="futures-data", limit=1000, period_ms=5 * MINUTE_MS, jitter_ms=500),
     ),
     judge=judge,
     clock=spec.ClockFeed(

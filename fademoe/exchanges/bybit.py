@@ -312,7 +312,7 @@ EXCHANGE = spec.Exchange(
     codes=("byb",),
     rest_url="https://api.bybit.com",
     stream_url="wss://stream.bybit.com",
-    budgets=(spec.Budget(name="ip", limit=MOST_REQUESTS, period_ms=5 * SECOND_MS, jitter_ms=150),),
+    budgets=(spec.Budget(name="ip", limit=MOST_REQUESTS, period_ms=5 * SECOND_MS, jitter_ms=50),),
     judge=judge,
     clock=spec.ClockFeed(path="/v5/market/time", budget="ip", parse=lambda body: to_ms(member(body, "time"))),
     instruments=spec.InstrumentsFeed(

@@ -335,7 +335,7 @@ EXCHANGE = Exchange(
     needs_key=True,
     headers=headers,
     # every market of a request is one call
-    budgets=(Budget(name="key", limit=40, period_ms=MINUTE_MS, jitter_ms=1000, per_key=True),),
+    budgets=(Budget(name="key", limit=40, period_ms=MINUTE_MS, jitter_ms=500, per_key=True),),
     judge=judge,
     clock=None,
     instruments=InstrumentsFeed(

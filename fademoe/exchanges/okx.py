@@ -278,7 +278,7 @@ EXCHANGE = spec.Exchange(
     codes=("okx",),
     rest_url="https://www.okx.com",
     stream_url="wss://ws.okx.com:8443",
-    budgets=tuple(spec.Budget(name=n, limit=most, period_ms=2_000, jitter_ms=400) for n, most in LIMITS.items()),
+    budgets=tuple(spec.Budget(name=n, limit=most, period_ms=2_000, jitter_ms=30) for n, most in LIMITS.items()),
     judge=judge,
     clock=spec.ClockFeed(  # {"data": [{"ts": "1597026383085"}]}
         path="/api/v5/public/time", budget="time", parse=lambda body: to_ms(member(element(data(body), 0), "ts"))

@@ -54,10 +54,10 @@ class Budget:
     """A rate limit: `limit` units of cost in a window of `period_ms`, for one egress address (or one key).
 
     `aligned`: the windows lie side by side from the epoch on, as the minutes of the clock; otherwise the limit holds in
-    every window of that length, wherever it begins. `jitter_ms`: by how much two requests may come closer to each other
-    on their way, and for aligned windows by how much the exchange's clock may be off: the window is kept that much
-    longer, on both sides of an aligned one. `used_header` names the answer's header with the exchange's own count of
-    the running aligned window.
+    every window of that length, wherever it begins. `jitter_ms`: for aligned windows by how much the exchange's clock
+    may be off, so that requests near the turn count for both windows; for others how much longer than the period a
+    unit is held after its answer. `used_header` names the answer's header with the exchange's own count of the running
+    aligned window.
     """
 
     name: str

@@ -15,7 +15,7 @@ from fademoe.stop import Stopped, StopSignal
 
 log = logging.getLogger(__name__)
 
-ALGORITHM = "line1"  # in the names of the keys: another one uses other keys
+ALGORITHM = "line2"  # in the names of the keys: another one uses other keys
 ANY_EGRESS = "any"  # in the name of a budget that all addresses share
 REDIS_AWAY_S = 5.0
 REFUSED, GRANTED, IN_LINE = 0, 1, 2  # first number of the result of take.lua
@@ -23,12 +23,14 @@ REFUSED, GRANTED, IN_LINE = 0, 1, 2  # first number of the result of take.lua
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """Units that were taken: of this budget and egress, counted at `at_ms` of Redis's clock."""
+    """Units that were taken: of this budget and egress, counted at `at_ms` of Redis's clock. `mark` is the script's."""
 
     exchange: str
     budget: Budget
     egress: str
+    cost: int
     at_ms: int
+    mark: int
 
 
 class Budgets:
@@ -40,6 +42,7 @@ class Budgets:
         self._egress = tuple(egress)
         self._stop = stop
         self._take = redis.register_script(_script("take.lua"))
+        self._landed = redis.register_script(_script("landed.lua"))
         self._close = redis.register_script(_script("close.lua"))
         self._correct = redis.register_script(_script("correct.lua"))
 
@@ -73,7 +76,17 @@ class Budgets:
                 retry_after_s=number / 1000,
                 exchange=exchange.name,
             )
-        return Grant(exchange=exchange.name, budget=budget, egress=egress, at_ms=number)
+        mark = int(ticket[0])
+        return Grant(exchange=exchange.name, budget=budget, egress=egress, cost=cost, at_ms=number, mark=mark)
+
+    def landed(self, grant: Grant) -> None:
+        """Note that a request has its answer, or will not get one: from now on its units grow old."""
+        budget = grant.budget
+        arguments = [grant.cost, grant.mark, budget.period_ms, budget.jitter_ms, int(budget.aligned)]
+        try:
+            self._landed(keys=_pair(_key(grant.exchange, budget, grant.egress)), args=arguments)
+        except RedisError as error:
+            log.warning("an answer of %s was not noted, its units count a little longer: %s", grant.exchange, error)
 
     def correct(self, grant: Grant, server_count: int) -> None:
         """Take over the exchange's own count of the current window when it is above ours."""
@@ -107,9 +120,12 @@ def _key(exchange: str, budget: Budget, egress: str) -> str:
 
 
 def _keys(exchange: Exchange, budget: Budget, places: Sequence[str]) -> list[str]:
-    """Return the keys of the hash and the list of each place."""
-    hashes = [_key(exchange.name, budget, place) for place in places]
-    return [key for name in hashes for key in (name, f"sent{name.removeprefix('budget')}")]
+    """Return the keys of the hash and the sorted set of each place."""
+    return [key for place in places for key in _pair(_key(exchange.name, budget, place))]
+
+
+def _pair(key: str) -> list[str]:
+    return [key, f"held{key.removeprefix('budget')}"]
 
 
 def _redis_away(exchange: Exchange, error: RedisError) -> RetryLater:

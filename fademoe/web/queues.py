@@ -22,7 +22,7 @@ SHARED_QUEUES = ("live", "upkeep")
 # rq: a worker at work sends heartbeats every 30 s, an idle one every 405 s; its key expires 60 s after it is due.
 BUSY_STALE_S = 90
 IDLE_STALE_S = 480
-BUDGET_KEYS = "budget:line1:*"  # hashes, each beside a list sent:line1:* (fademoe/limits/take.lua)
+BUDGET_KEYS = "budget:line2:*"  # hashes, each beside a sorted set held:line2:* (fademoe/limits/take.lua)
 BUDGET_SCAN = 1_000
 
 
@@ -148,11 +148,11 @@ def budgets(connection: redis.Redis) -> list[Budget]:
         with connection.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.hgetall(key)
-                pipeline.lrange(key.replace(b"budget:", b"sent:", 1), 0, -1)
+                pipeline.zcount(key.replace(b"budget:", b"held:", 1), now_ms(), "+inf")
             found = pipeline.execute()
     now = now_ms()
     read = zip(keys, found[::2], found[1::2], strict=True)
-    return [_budget(key.decode(), values, sent, now) for key, values, sent in read]
+    return [_budget(key.decode(), values, held, now) for key, values, held in read]
 
 
 def as_dict(state: QueueState | WorkerState | Budget) -> dict[str, object]:
@@ -193,8 +193,8 @@ def _worker_state(worker: Worker) -> WorkerState:
     )
 
 
-def _budget(key: str, values: dict[bytes, bytes], sent: list[bytes], now: int) -> Budget:
-    """Read one hash and its list; a count of a period that is over counts as nothing used."""
+def _budget(key: str, values: dict[bytes, bytes], held: int, now: int) -> Budget:
+    """Read one hash, beside the units held; a count of a period that is over counts as nothing used."""
     exchange, name, egress = (*key.split(":", 4)[2:], "", "", "")[:3]
     period_ms = _whole(values.get(b"period_ms"))
     window = None if period_ms is None else now // period_ms
@@ -207,9 +207,7 @@ def _budget(key: str, values: dict[bytes, bytes], sent: list[bytes], now: int) -
         egress=egress,
         limit=_whole(values.get(b"limit")),
         period_ms=period_ms,
-        used=_used(values, window)
-        if b"window" in values
-        else sum(int(at_ms) > now - (period_ms or 0) for at_ms in sent),
+        used=_used(values, window) if b"window" in values else held,
         server_used=_whole(values.get(b"server_used")) if is_servers else None,
         closed_until_ms=closed_until_ms if is_closed else None,
         closed_why=values.get(b"closed_why", b"").decode(errors="replace") if is_closed else None,

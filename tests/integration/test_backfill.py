@@ -100,7 +100,7 @@ def test_a_ban_closes_the_exchange_and_uses_up_no_attempt(system, simulator, rec
     message = until(lambda: system.query("SELECT message FROM perp_status WHERE state = 'waiting'"), 20)[0][0]
     assert "banned" in message
     redis = system.context().redis
-    assert int(redis.hget(f"budget:line1:binance:weight:{os.uname().nodename}", "closed_until")) > now_ms()
+    assert int(redis.hget(f"budget:line2:binance:weight:{os.uname().nodename}", "closed_until")) > now_ms()
     until(lambda: covered(system, ["ETH"], *recent), 60)
     assert system.differences("binance", "bin-ohlcv", "ETH", *recent) == []
 

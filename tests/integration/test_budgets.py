@@ -12,7 +12,7 @@ from redis import Redis
 from fademoe.errors import BudgetSpent, RetryLater
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Budget, Exchange
-from fademoe.limits.budgets import ALGORITHM, Budgets
+from fademoe.limits.budgets import ALGORITHM, Budgets, Grant
 from fademoe.stop import Stopped, StopSignal
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -33,19 +33,34 @@ def budgets(url: str, *egress: str) -> Budgets:
 
 
 def spend(url: str, kind: str, seconds: float, live: bool, found) -> None:
-    """Take one to five units again and again, at times with a pause; report (when, cost) of each grant."""
-    mine, dice = budgets(url), random.Random()
+    """Send requests of one to five units again and again, at times with a pause; report (arrival, cost) of each.
+
+    Each is on its way for up to 0.2 s, and arrives, by Redis's clock, at some time between.
+    """
+    mine, dice, redis = budgets(url), random.Random(), Redis.from_url(url)
     until = time.monotonic() + seconds
     grants = []
     while time.monotonic() < until:
         cost = dice.randint(1, 5)
-        grants.append((mine.take(KINDS[kind], "weight", cost, live=live, max_wait_s=10).at_ms, cost))
+        grant = mine.take(KINDS[kind], "weight", cost, live=live, max_wait_s=10)
+        time.sleep(dice.random() * dice.choice((0.0, 0.01, 0.1)))
+        seconds_now, micros = redis.time()
+        grants.append((seconds_now * 1000 + micros / 1000, cost))
+        time.sleep(dice.random() * dice.choice((0.0, 0.01, 0.1)))
+        mine.landed(grant)
         if dice.random() < 0.02:
             time.sleep(0.3)
     found.put(grants)
 
 
-def spend_together(url: str, kind: str, seconds: float, lanes: list[bool]) -> list[list[tuple[int, int]]]:
+def take(mine: Budgets, exchange: Exchange, cost: int, *, live: bool = False, max_wait_s: float = 0) -> Grant:
+    """Send a request that is answered at once."""
+    grant = mine.take(exchange, "weight", cost, live=live, max_wait_s=max_wait_s)
+    mine.landed(grant)
+    return grant
+
+
+def spend_together(url: str, kind: str, seconds: float, lanes: list[bool]) -> list[list[tuple[float, int]]]:
     """Let a process for each lane (live or not) spend; return the grants of each, the live ones first."""
     found = {live: SPAWN.Queue() for live in (True, False)}
     spenders = [SPAWN.Process(target=spend, args=(url, kind, seconds, live, found[live])) for live in lanes]
@@ -62,7 +77,7 @@ def fill(url: str, exchange: Exchange) -> None:
     mine = budgets(url)
     with pytest.raises(BudgetSpent):
         for _ in range(1000):
-            mine.take(exchange, "weight", 1, live=False, max_wait_s=0)
+            take(mine, exchange, 1)
 
 
 @pytest.mark.parametrize("lanes", ([False] * 4, [True, False, False, False]), ids=("backfill", "with live"))
@@ -70,7 +85,7 @@ def test_in_no_window_is_more_than_the_limit_sent(redis_url, lanes):
     grants = sorted(grant for each in spend_together(redis_url, "sliding", 3.0, lanes) for grant in each)
     budget = SLIDING.budget("weight")
     for first, _ in grants:
-        within = sum(cost for at_ms, cost in grants if first <= at_ms < first + budget.span_ms)
+        within = sum(cost for at_ms, cost in grants if first <= at_ms < first + budget.period_ms)
         assert within <= budget.limit
     assert grants[-1][0] - grants[0][0] > 2 * budget.period_ms
 
@@ -79,12 +94,24 @@ def test_in_no_window_is_more_than_the_limit_sent(redis_url, lanes):
 def test_in_no_aligned_window_is_more_than_the_limit_even_when_requests_cross_its_edges(redis_url, lanes):
     grants = [grant for each in spend_together(redis_url, "aligned", 3.0, lanes) for grant in each]
     budget = ALIGNED.budget("weight")
-    windows = {at_ms // budget.period_ms for at_ms, _ in grants}
+    windows = {int(at_ms // budget.period_ms) for at_ms, _ in grants}
     for window in windows:
-        start_ms = window * budget.period_ms - budget.jitter_ms
-        # 1 ms: the times of the grants are rounded down
-        assert sum(cost for at_ms, cost in grants if start_ms <= at_ms < start_ms + budget.span_ms - 1) <= budget.limit
+        for off_ms in (-budget.jitter_ms + 1, 0, budget.jitter_ms - 1):  # so far may the exchange's clock be off
+            assert sum(c for at_ms, c in grants if (at_ms + off_ms) // budget.period_ms == window) <= budget.limit
     assert len(windows) > 2
+
+
+def test_a_unit_is_held_until_a_window_after_its_answer(redis_url):
+    mine = budgets(redis_url)
+    late = mine.take(SLIDING, "weight", 60, live=False, max_wait_s=0)
+    time.sleep(1.5)
+    with pytest.raises(BudgetSpent):
+        take(mine, SLIDING, 1)
+    mine.landed(late)
+    with pytest.raises(BudgetSpent) as raised:
+        take(mine, SLIDING, 1)
+    assert 0.5 < raised.value.retry_after_s <= 1.1
+    take(mine, SLIDING, 1, max_wait_s=2)
 
 
 def test_live_work_has_its_share_while_backfill_takes_all_it_gets(redis_url):
@@ -100,7 +127,7 @@ def test_first_come_first_served(redis_url):
     grants = {}
 
     def wait_in_line(number: int) -> None:
-        grants[number] = budgets(redis_url).take(SLIDING, "weight", 3, live=False, max_wait_s=10).at_ms
+        grants[number] = take(budgets(redis_url), SLIDING, 3, max_wait_s=10).at_ms
 
     line = [threading.Thread(target=wait_in_line, args=(number,)) for number in range(30)]
     for waiting in line:
@@ -115,33 +142,33 @@ def test_first_come_first_served(redis_url):
 
 def test_a_wait_longer_than_allowed_takes_nothing(redis_url):
     mine = budgets(redis_url)
-    mine.take(SLOW, "weight", 5, live=False, max_wait_s=0)
+    take(mine, SLOW, 5)
     for _ in range(50):
         with pytest.raises(BudgetSpent) as raised:
-            mine.take(SLOW, "weight", 5, live=False, max_wait_s=0.1)
+            take(mine, SLOW, 5, max_wait_s=0.1)
         assert 0 < raised.value.retry_after_s <= 5
-    mine.take(SLOW, "weight", 5, live=False, max_wait_s=5)
+    take(mine, SLOW, 5, max_wait_s=5)
 
 
 def test_who_leaves_the_line_has_used_nothing(redis_url):
-    budgets(redis_url).take(SLOW, "weight", 5, live=False, max_wait_s=0)
+    take(budgets(redis_url), SLOW, 5)
     stop = StopSignal()
     leaving = Budgets(Redis.from_url(redis_url), ["here"], stop)
     threading.Timer(0.2, stop._event.set).start()
-    sent = Redis.from_url(redis_url).llen(f"sent:{ALGORITHM}:{MADE_UP.name}:weight:here")
+    sent = Redis.from_url(redis_url).zcard(f"held:{ALGORITHM}:{MADE_UP.name}:weight:here")
     with pytest.raises(Stopped):
-        leaving.take(SLOW, "weight", 5, live=False, max_wait_s=20)
-    assert Redis.from_url(redis_url).llen(f"sent:{ALGORITHM}:{MADE_UP.name}:weight:here") == sent
+        take(leaving, SLOW, 5, max_wait_s=20)
+    assert Redis.from_url(redis_url).zcard(f"held:{ALGORITHM}:{MADE_UP.name}:weight:here") == sent
 
 
 def test_live_work_goes_ahead_of_the_line(redis_url):
-    budgets(redis_url).take(SLOW, "weight", 2, live=False, max_wait_s=0)
+    take(budgets(redis_url), SLOW, 2)
     begin_s = time.monotonic()
     waiting = threading.Thread(
-        target=lambda: budgets(redis_url).take(SLOW, "weight", 1, live=False, max_wait_s=20), daemon=True
+        target=lambda: take(budgets(redis_url), SLOW, 1, max_wait_s=20), daemon=True
     )
     waiting.start()
-    budgets(redis_url).take(SLOW, "weight", 1, live=True, max_wait_s=0)
+    take(budgets(redis_url), SLOW, 1, live=True)
     waiting.join(0.1)
     assert waiting.is_alive()
     waiting.join(20)
@@ -153,19 +180,19 @@ def test_a_closed_budget_is_closed_for_everyone_behind_the_egress(redis_url):
     budgets(redis_url).close(SLIDING, ("weight",), "here", 1, "a shorter pause does not end a longer one")
     for live in (True, False):
         with pytest.raises(BudgetSpent) as raised:
-            budgets(redis_url).take(SLIDING, "weight", 1, live=live, max_wait_s=5)
+            take(budgets(redis_url), SLIDING, 1, live=live, max_wait_s=5)
         assert 25 < raised.value.retry_after_s <= 30
-    budgets(redis_url, "elsewhere").take(SLIDING, "weight", 1, live=False, max_wait_s=0)
+    take(budgets(redis_url, "elsewhere"), SLIDING, 1)
 
 
 @pytest.mark.parametrize("live", (False, True))
 def test_a_budget_that_closes_while_one_waits_is_not_used(redis_url, live):
     mine = budgets(redis_url)
-    mine.take(SLOW, "weight", 10, live=False, max_wait_s=0)  # the window is full for four seconds
+    take(mine, SLOW, 10)  # the window is full for four seconds
     closing = threading.Timer(0.3, lambda: budgets(redis_url).close(SLOW, ("weight",), "here", 60, "banned"))
     closing.start()
     with pytest.raises(BudgetSpent) as raised:
-        mine.take(SLOW, "weight", 1, live=live, max_wait_s=20)
+        take(mine, SLOW, 1, live=live, max_wait_s=20)
     assert raised.value.retry_after_s > 30
     closing.join()
 
@@ -175,7 +202,7 @@ def test_after_a_closure_all_are_served_one_after_the_other(redis_url):
     grants = []
     line = [
         threading.Thread(
-            target=lambda: grants.append(budgets(redis_url).take(SLIDING, "weight", 5, live=False, max_wait_s=9).at_ms)
+            target=lambda: grants.append(take(budgets(redis_url), SLIDING, 5, max_wait_s=9).at_ms)
         )
         for _ in range(6)
     ]
@@ -191,37 +218,37 @@ def test_the_exchanges_own_count_is_taken_over(redis_url):
     mine = budgets(redis_url)
     while not 6 < mine.until_turn_s(MINUTE.budget("weight")) < 54:  # near the turn it may be the count of either
         time.sleep(0.5)
-    grant = mine.take(MINUTE, "weight", 2, live=False, max_wait_s=0)
+    grant = take(mine, MINUTE, 2)
     mine.correct(grant, 302)
     with pytest.raises(BudgetSpent) as raised:
-        mine.take(MINUTE, "weight", 2, live=False, max_wait_s=1)
+        take(mine, MINUTE, 2, max_wait_s=1)
     assert raised.value.retry_after_s > 20  # 300 units of 600 a minute take half of one, less what can be caught up
     mine.correct(grant, 302)
     with pytest.raises(BudgetSpent) as again:
-        mine.take(MINUTE, "weight", 2, live=False, max_wait_s=1)
+        take(mine, MINUTE, 2, max_wait_s=1)
     assert again.value.retry_after_s <= raised.value.retry_after_s
 
 
 def test_without_redis_nothing_is_sent():
     away = Budgets(Redis.from_url("unix:///nowhere/redis.sock"), ["here"], StopSignal())
     with pytest.raises(RetryLater, match="Redis is away"):
-        away.take(SLIDING, "weight", 1, live=False, max_wait_s=0)
+        take(away, SLIDING, 1)
 
 
 def test_a_cost_above_the_limit_is_a_mistake_of_the_table(redis_url):
     with pytest.raises(ValueError, match="limit"):
-        budgets(redis_url).take(SLIDING, "weight", 61, live=False, max_wait_s=0)
+        take(budgets(redis_url), SLIDING, 61)
 
 
 def test_two_addresses_have_a_budget_each(redis_url):
     both = budgets(redis_url, "one", "two")
-    granted = [both.take(SLOW, "weight", 10, live=False, max_wait_s=0).egress for _ in range(2)]
+    granted = [take(both, SLOW, 10).egress for _ in range(2)]
     assert sorted(granted) == ["one", "two"]
     with pytest.raises(BudgetSpent):
-        both.take(SLOW, "weight", 1, live=False, max_wait_s=0)
+        take(both, SLOW, 1)
 
 
 def test_a_wait_goes_to_the_address_where_it_is_shortest(redis_url):
     both = budgets(redis_url, "one", "two")
     both.close(SLOW, ("weight",), "one", 60, "429")
-    assert {both.take(SLOW, "weight", 1, live=False, max_wait_s=2).egress for _ in range(4)} == {"two"}
+    assert {take(both, SLOW, 1, max_wait_s=2).egress for _ in range(4)} == {"two"}

@@ -175,8 +175,8 @@ def test_budgets_of_a_period_that_is_over_count_as_unused(client: FlaskClient, r
         "closed_until": now + 30_000,
         "closed_why": "HTTP 418",
     }
-    redis.hset("budget:line1:binance:ip:home", mapping=fields | closed)
-    redis.hset("budget:line1:bybit:ip:home", mapping=fields | {"window": now // period - 1, "closed_until": now - 1})
+    redis.hset("budget:line2:binance:ip:home", mapping=fields | closed)
+    redis.hset("budget:line2:bybit:ip:home", mapping=fields | {"window": now // period - 1, "closed_until": now - 1})
     first, second = get(client, "/api/limits")["budgets"]
     assert (first["exchange"], first["name"], first["egress"]) == ("binance", "ip", "home")
     assert (first["used"], first["server_used"], first["limit"], first["closed_why"]) == (900, 950, 2400, "HTTP 418")
