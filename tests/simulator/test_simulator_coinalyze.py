@@ -4,12 +4,12 @@ import logging
 import time
 from decimal import Decimal
 
-import orjson
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to
 from fademoe.errors import BadPayload, Refused, RetryLater, SourceError
 from fademoe.exchanges.coinalyze import EXCHANGE
+from fademoe.feeds.parse import decode
 from fademoe.feeds.spec import Answer, Instrument
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.limits.budgets import Grant
@@ -48,8 +48,8 @@ def getter(sim):
         headers = dict(EXCHANGE.headers(KEY))
         sent = sim.session.get(sim.url + path, params=dict(params), headers=headers, timeout=10)
         try:
-            body = orjson.loads(sent.content)
-        except orjson.JSONDecodeError:
+            body = decode(sent.content)
+        except ValueError:
             body = None
         refusal = EXCHANGE.judge(
             Answer(status=sent.status_code, headers=sent.headers, body=body, text=sent.text, now_ms=sim.now_ms())
@@ -338,7 +338,10 @@ class Plenty:
     """Budgets that grant everything at once."""
 
     def take(self, exchange, name, cost, **_):
-        return Grant(exchange=exchange.name, budget=exchange.budget(name), egress="test", slot_ms=0)
+        return Grant(exchange=exchange.name, budget=exchange.budget(name), egress="test", cost=cost, at_ms=0, mark=0)
+
+    def landed(self, grant):
+        pass
 
     def close(self, exchange, names, egress, for_s, reason):
         logging.getLogger("budgets").warning("%s %s closed for %s s: %s", exchange.name, names, for_s, reason)
