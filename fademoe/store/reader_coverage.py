@@ -76,6 +76,13 @@ _RANGES = f"""
     FROM perp_coverage p {_WANTED}
     WHERE (p.source, p.symbol) IN (SELECT * FROM unnest(%(sources)s::text[], %(symbols)s::text[]))
 """  # noqa: S608
+# The end of what is wanted so far, less the end of what is covered.
+_LAG = "greatest(0, upper(w) - greatest(upper(p.covered), lower(w)))"
+_LAGS = f"""
+    SELECT p.source, min(s.exchange), count(*)::int, (count(*) FILTER (WHERE {_LAG} > x.edge))::int, max({_LAG})
+    FROM perp_coverage p LEFT JOIN perpspec_schema s ON s.perpspec_name = p.source {_WANTED}
+    GROUP BY p.source ORDER BY p.source
+"""  # noqa: S608
 _TOTALS = f"""
     SELECT p.source, min(s.exchange), count(*)::int,
            sum({_LENGTH.format("due")})::bigint, sum({_LENGTH.format("y.missing")})::bigint,
@@ -85,10 +92,7 @@ _TOTALS = f"""
            max(upper(p.covered))
     FROM perp_coverage p LEFT JOIN perpspec_schema s ON s.perpspec_name = p.source {_WANTED}
     CROSS JOIN LATERAL (
-        SELECT due - p.covered AS missing,
-               -- the end of what is wanted so far, less the end of what is covered
-               greatest(0, upper(w) - greatest(upper(p.covered), lower(w))) AS lag_ms
-        OFFSET 0
+        SELECT due - p.covered AS missing, {_LAG} AS lag_ms OFFSET 0
     ) AS y
     GROUP BY p.source ORDER BY p.source
 """  # noqa: S608
@@ -96,6 +100,16 @@ _COVERED = """
     SELECT count(*) FROM perp_coverage
     WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND covered @> int8range(%(start)s, %(end)s)
 """
+
+
+class Lag(NamedTuple):
+    """How far behind the series of one perpspec are, without a look at their holes: ten times as fast as a Total."""
+
+    source: str
+    exchange: str | None
+    series: int
+    behind: int  # series whose newest row is overdue
+    lag_ms: int | None  # of the series furthest behind
 
 
 class Total(NamedTuple):
@@ -147,6 +161,12 @@ def ranges(cursor: Cursor, keys: list[tuple[str, str]], now_ms: int) -> dict[tup
         (source, symbol): Ranges(source, symbol, *([Window(*pair) for pair in pairs] for pairs in lists))
         for source, symbol, *lists in cursor.fetchall()
     }
+
+
+def lags(cursor: Cursor, now_ms: int) -> list[Lag]:
+    """Return one line per perpspec that has series."""
+    cursor.execute(_LAGS, _times(now_ms))
+    return [Lag(*row) for row in cursor.fetchall()]
 
 
 def totals(cursor: Cursor, now_ms: int) -> list[Total]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fademoe.clock import HOUR_MS
 from fademoe.errors import StoreError
 from fademoe.store import reader_status
-from fademoe.store.reader_coverage import Total
+from fademoe.store.reader_coverage import Lag
 from fademoe.web.changes import acknowledged
 from fademoe.web.queues import Budget
 from fademoe.web.services import Services
@@ -76,24 +76,22 @@ def _from_database(summary: Summary) -> Iterator[Alert]:
             yield _alert(
                 "stream", f"{unit.unit} is {'stale' if unit.stale else 'in error'}", text, advice, "/?kind=stream"
             )
-    yield from _gaps(summary.stored.totals, summary.queued)
+    yield from _gaps(summary.stored.lags, summary.queued)
     yield from _drift(summary.stored.errors)
 
 
-def _gaps(totals: list[Total], queued: Queued | None) -> Iterator[Alert]:
+def _gaps(lags: list[Lag], queued: Queued | None) -> Iterator[Alert]:
     """Yield one card for each exchange with series behind on which nobody works: those gaps grow."""
     at_work = (
         {queue.name for queue in queued.queues if queue.queued or queue.started or queue.scheduled} if queued else ()
     )
-    late: dict[str, list[Total]] = {}
-    for total in totals:
-        exchange = total.exchange or total.source
-        if total.behind and total.lag_ms is not None and total.lag_ms > GAP_MS and exchange not in at_work:
-            late.setdefault(exchange, []).append(total)
+    late: dict[str, list[Lag]] = {}
+    for lag in lags:
+        exchange = lag.exchange or lag.source
+        if lag.behind and lag.lag_ms is not None and lag.lag_ms > GAP_MS and exchange not in at_work:
+            late.setdefault(exchange, []).append(lag)
     for exchange, behind in late.items():
-        words = (
-            f"{total.source}: {total.behind} of {total.series}, up to {duration(total.lag_ms)}" for total in behind
-        )
+        words = (f"{lag.source}: {lag.behind} of {lag.series}, up to {duration(lag.lag_ms)}" for lag in behind)
         text = f"Nobody works on what is missing – {'; '.join(words)}"
         advice = "Are the workers and the scheduler running? Failed windows rest until somebody retries them."
         yield _alert("gap", f"{exchange} falls behind", text, advice, f"/coverage?perpspec={behind[0].source}")

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fademoe.store.reader_coverage import Total
+from fademoe.store.reader_coverage import Lag
 from fademoe.web.summary import Queued, Stored, Summary
 from fademoe.web.words import duration, grouped, many
 
@@ -43,7 +43,7 @@ def tiles(summary: Summary) -> list[Tile]:
         found += [_workers(summary.queued), _queues(summary.queued)]
     if summary.stored is not None:
         found.append(_errors(summary.stored))
-        found.append(_behind(summary.stored.totals))
+        found.append(_behind(summary.stored.lags))
     return found
 
 
@@ -56,9 +56,9 @@ def sentence(found: list[Tile]) -> tuple[str, str]:
 
 
 def _stored_words(stored: Stored) -> str:
-    if not stored.totals:
+    if not stored.lags:
         return "no series is wanted yet"
-    return f"{many(sum(total.series for total in stored.totals), 'series', 'series')} wanted"
+    return f"{many(sum(lag.series for lag in stored.lags), 'series', 'series')} wanted"
 
 
 def _streams(stored: Stored) -> Tile:
@@ -107,15 +107,15 @@ def _errors(stored: Stored) -> Tile:
     return Tile("Errors", WARN, grouped(count), f"in the last hour; newest: {newest}", "/#errors")
 
 
-def _behind(totals: list[Total]) -> Tile:
+def _behind(found: list[Lag]) -> Tile:
     """Say how far behind live each exchange is, by its candles: the slowest series counts."""
     lags: dict[str, int] = {}
     late: dict[str, int] = {}
-    for total in totals:
-        if total.source.endswith(CANDLES) and total.lag_ms is not None:
-            name = total.exchange or total.source
-            lags[name] = max(lags.get(name, 0), total.lag_ms)
-            late[name] = late.get(name, 0) + total.behind
+    for lag in found:
+        if lag.source.endswith(CANDLES) and lag.lag_ms is not None:
+            name = lag.exchange or lag.source
+            lags[name] = max(lags.get(name, 0), lag.lag_ms)
+            late[name] = late.get(name, 0) + lag.behind
     if not lags:
         return Tile("Behind live", IDLE, "nothing yet", "no candles are wanted", "/coverage")
     worst_first = sorted(lags, key=lambda name: -lags[name])

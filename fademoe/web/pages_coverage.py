@@ -19,7 +19,7 @@ from fademoe.web.params import Params, write_cursor
 from fademoe.web.problems import bad_parameter
 from fademoe.web.selection import find_perpspec
 from fademoe.web.services import services
-from fademoe.web.summary import current_summary, queue_names
+from fademoe.web.summary import queue_names
 
 blueprint = Blueprint("pages_coverage", __name__)
 
@@ -60,11 +60,9 @@ def show_coverage() -> str:
     count = params.integer("columns", heatmap.COLUMNS[by][2], 1, max(heatmap.COLUMNS[by]))
     window = heatmap.window_of(params.time("to", now_ms()), by, count)
     found: dict[str, object] = {"reason": None, "heading": Heading(specs={}, totals={}, spec=None)}
-    stored = current_summary().stored
-    totals = {total.source: total for total in stored.totals} if stored else {}
     try:
         with services().reader.read() as cursor:
-            heading = _heading(cursor, params.text("perpspec"), totals)
+            heading = _heading(cursor, params.text("perpspec"))
             found["heading"] = heading
             if heading.spec is not None:
                 read = _read_map if view == "map" else _read_list
@@ -112,8 +110,9 @@ def show_fill() -> str:
     return render_template("fill.html", symbols=symbols, window=window, given=request.args, **found)
 
 
-def _heading(cursor: Cursor, name: str, totals: dict[str, reader_coverage.Total]) -> Heading:
+def _heading(cursor: Cursor, name: str) -> Heading:
     specs = reader_catalog.perpspecs(cursor)
+    totals = {total.source: total for total in reader_coverage.totals(cursor, now_ms())}
     default = next((spec for spec in specs if spec in totals), next(iter(specs), None))
     candles = next((spec.name for spec in specs.values() if spec.metric == "ohlcv" and spec.name in totals), default)
     spec = find_perpspec(cursor, name) if name else specs.get(candles or "")

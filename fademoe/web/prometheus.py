@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fademoe.clock import SECOND_MS
-from fademoe.web.summary import Queued, Stored, Summary, current_summary
+from fademoe.web.summary import Queued, Stored, Summary, current_summary, totals
 
 blueprint = Blueprint("prometheus", __name__)
 
@@ -57,7 +57,7 @@ def _of_database(stored: Stored, at_ms: int) -> Iterator[Metric]:
     incomplete = GaugeMetricFamily("fademoe_series_holes", "Series with something missing", labels=["source"])
     missing = GaugeMetricFamily("fademoe_missing_seconds", "Wanted and not yet covered", labels=["source"])
     lag = GaugeMetricFamily("fademoe_series_lag_seconds", "Of the series that is furthest behind", labels=["source"])
-    for total in stored.totals:
+    for total in totals():
         series.add_metric([total.source], total.series)
         incomplete.add_metric([total.source], total.incomplete)
         missing.add_metric([total.source], total.missing_ms / SECOND_MS)

@@ -23,7 +23,7 @@ class Stored(NamedTuple):
     recent: list[reader_status.Event]
     errors: list[reader_status.ErrorGroup]
     errors_last_hour: dict[str, int]
-    totals: list[reader_coverage.Total]
+    lags: list[reader_coverage.Lag]
 
 
 class Queued(NamedTuple):
@@ -79,6 +79,16 @@ def health(services: Services) -> dict[str, object]:
     }
 
 
+def totals() -> list[reader_coverage.Total]:
+    """Read how complete every perpspec is; empty when the database is away."""
+
+    def read() -> list[reader_coverage.Total]:
+        with services().reader.read() as cursor:
+            return reader_coverage.totals(cursor, now_ms())
+
+    return attempt(read)[0] or []
+
+
 def as_json(summary: Summary) -> dict[str, object]:
     """Return the summary as the API sends it."""
     stored, queued = summary.stored, summary.queued
@@ -93,7 +103,7 @@ def as_json(summary: Summary) -> dict[str, object]:
         "queues": [queues.as_dict(queue) for queue in queued.queues] if queued else None,
         "budgets": [queues.as_dict(budget) for budget in queued.budgets] if queued else None,
         "units": stored.counts if stored else None,
-        "coverage": [total._asdict() for total in stored.totals] if stored else None,
+        "coverage": [total._asdict() for total in totals()] if stored else None,
         "recent_status": [event._asdict() for event in stored.recent] if stored else None,
         "recent_errors": [group._asdict() for group in stored.errors] if stored else None,
         "errors_last_hour": stored.errors_last_hour if stored else None,
@@ -108,7 +118,7 @@ def _stored(services: Services) -> Stored:
             recent=reader_status.history(cursor, LINES),
             errors=reader_status.error_groups(cursor, LINES),
             errors_last_hour=reader_status.errors_since(cursor, ERROR_SECONDS),
-            totals=reader_coverage.totals(cursor, now_ms()),
+            lags=reader_coverage.lags(cursor, now_ms()),
         )
 
 
