@@ -1,5 +1,6 @@
 """Streams: a closed bar's message to its committed row at 3 × 500 symbols, and the messages that one process takes."""
 
+import select
 import subprocess
 import sys
 import tempfile
@@ -130,16 +131,17 @@ class _Frames:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.frames", str(FRAMES)], stdout=subprocess.PIPE, text=True
         )
-        self.url = f"ws://127.0.0.1:{self.line()}"
+        self.url = f"ws://127.0.0.1:{self.line(60)}"
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait(10)
 
-    def line(self) -> str:
-        """Return what the server says next."""
-        return self._process.stdout.readline().strip()  # type: ignore[union-attr]
+    def line(self, seconds: float) -> str:
+        """Return what the server says next, '' when it says nothing for so long."""
+        ready, _, _ = select.select([self._process.stdout], [], [], seconds)
+        return self._process.stdout.readline().strip() if ready else ""  # type: ignore[union-attr]
 
 
 def _ours(servers: Stage, server: _Frames) -> tuple[float, float]:
@@ -163,10 +165,10 @@ def _cryptofeeds(servers: Stage, server: _Frames, python: Path) -> tuple[float, 
 
 def _rates(server: _Frames, pid: int) -> tuple[float, float]:
     """Return frames per second and per CPU second of the next client."""
-    if server.line() != "begin":
-        raise RuntimeError("the server of frames has no client")
+    if server.line(60) != "begin":
+        raise RuntimeError("no client came to the server of frames")
     before_s = cpu.spent_s([pid])
-    seconds = float(server.line())
+    seconds = float(server.line(300))
     return FRAMES / seconds, FRAMES / (cpu.spent_s([pid]) - before_s)
 
 
