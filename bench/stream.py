@@ -3,15 +3,14 @@
 import select
 import subprocess
 import sys
-import tempfile
 import time
-import venv
 from pathlib import Path
 from statistics import median
 
 import psycopg2
 
 from bench import cpu, frames
+from bench.peers import environment
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
@@ -44,12 +43,12 @@ def run() -> Report:
     ]
     with stage("--universe-size", str(UNIVERSE), "--seed", str(SEED)) as servers, _Frames() as server:
         messages.rows.append(("FadeMoe", FRAMES, *_ours(servers, server)))
-        with tempfile.TemporaryDirectory(prefix="fademoe-bench-peer-") as folder:
-            python, trouble = _peer_python(Path(folder))
-            if python:
-                messages.rows.append((CRYPTOFEED, FRAMES, *_cryptofeeds(servers, server, python)))
-            else:
-                notes.append(f"{CRYPTOFEED} could not be installed: {trouble}")
+        try:
+            python = environment("cryptofeed", CRYPTOFEED)
+        except subprocess.CalledProcessError as error:
+            notes.append(f"{CRYPTOFEED} could not be installed: {error}")
+        else:
+            messages.rows.append((CRYPTOFEED, FRAMES, *_cryptofeeds(servers, server, python)))
     return Report(title="streams", tables=[latency, messages], notes=notes)
 
 
@@ -153,7 +152,7 @@ def _ours(servers: Stage, server: _Frames) -> tuple[float, float]:
 
 
 def _cryptofeeds(servers: Stage, server: _Frames, python: Path) -> tuple[float, float]:
-    script = Path(__file__).with_name("cryptofeed_client.py")
+    script = Path(__file__).with_name("peer_cryptofeed.py")
     arguments = (servers.simulator_url, server.url, ",".join(frames.names()))
     program = subprocess.Popen([python, script, *arguments], cwd=python.parent)
     try:
@@ -170,18 +169,6 @@ def _rates(server: _Frames, pid: int) -> tuple[float, float]:
     before_s = cpu.spent_s([pid])
     seconds = float(server.line(300))
     return FRAMES / seconds, FRAMES / (cpu.spent_s([pid]) - before_s)
-
-
-def _peer_python(folder: Path) -> tuple[Path | None, str]:
-    """Install cryptofeed into a venv of its own; return its Python, or None and why not."""
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    done = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", CRYPTOFEED], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        return None, (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-    return python, ""
 
 
 def _peak_mb(pid: int) -> float:
