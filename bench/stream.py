@@ -21,7 +21,7 @@ from fademoe.simulator.market import Market
 SYMBOLS = 500
 UNIVERSE = 700  # so many on Binance, so that OKX, which lists the fewest, has more than 500
 SEED = 1
-MINUTES = 1
+MINUTES = 2
 FRAMES = 200_000
 CRYPTOFEED = "cryptofeed==2.4.1"
 EXCHANGES = ("binance", "bybit", "okx")
@@ -29,7 +29,9 @@ EXCHANGES = ("binance", "bybit", "okx")
 
 def run() -> Report:
     """Measure the way of closed bars, then the messages of one process beside cryptofeed."""
-    latency = Table(columns=("exchange", "bars", "p50 s", "p99 s", "max s", "p99 at most", "process's peak RSS MB"))
+    latency = Table(
+        columns=("exchange", "bars", "p50 s", "p99 s", "max s", "p99 at most", "peak RSS MB", "CPU s a minute")
+    )
     with stage("--universe-size", str(UNIVERSE), "--seed", str(SEED)) as servers:
         latency.rows += _latency(servers)
     messages = Table(columns=("one process", "frames", "frames/s", "frames per CPU second"))
@@ -61,12 +63,17 @@ def _latency(servers: Stage) -> list[tuple[object, ...]]:
     context = servers.context()
     until(lambda: _running(context) == len(EXCHANGES), 90)
     first_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
-    time.sleep((first_ms + MINUTES * MINUTE_MS + 15_000 - now_ms()) / 1000)
-    rows = []
+    time.sleep((first_ms - now_ms()) / 1000)
+    before_s = {name: cpu.spent_s([program.pid]) for name, program in programs.items()}
+    time.sleep((first_ms + MINUTES * MINUTE_MS - now_ms()) / 1000)
+    spent_s = {name: cpu.spent_s([program.pid]) - before_s[name] for name, program in programs.items()}
+    time.sleep(15)  # for the closed bars of the last minute, and their commit
+    rows: list[tuple[object, ...]] = []
     for name, program in programs.items():
         delays = _delays(context, market, name, first_ms)
-        peak = _peak_mb(program.pid)
-        rows.append((name, len(delays), median(delays), delays[len(delays) * 99 // 100], delays[-1], 1, peak))
+        p99 = delays[len(delays) * 99 // 100]
+        use = (_peak_mb(program.pid), spent_s[name] / MINUTES)
+        rows.append((name, len(delays), median(delays), p99, delays[-1], 1, *use))
     servers.stop(*programs.values())
     context.close()
     return rows
