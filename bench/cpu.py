@@ -19,6 +19,17 @@ def spent_s(pids: Iterable[int]) -> float:
     return sum(parents[pid][1] for pid in wanted if pid in parents)
 
 
+def by_program() -> dict[str, float]:
+    """Return the CPU seconds so far of the programs that this process has started, by `fademoe COMMAND` or server."""
+    found: dict[str, float] = {}
+    for pid, (parent, _) in _parents().items():
+        if parent == os.getpid():
+            arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            name = arguments[arguments.index("fademoe") + 1] if "fademoe" in arguments else Path(arguments[0]).name
+            found[name] = found.get(name, 0.0) + spent_s([pid])
+    return found
+
+
 def _parents() -> dict[int, tuple[int, float]]:
     """Return pid -> (pid of its parent, CPU seconds with those of the children it has waited for)."""
     found = {}

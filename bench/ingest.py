@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from io import StringIO
 from statistics import median
 
+from bench import cpu
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms, split
@@ -32,9 +33,12 @@ def run() -> Report:
     with stage(with_simulator=False) as servers:
         alone = _writer_alone(servers.context())
     whole = Table(columns=("exchange", "rows", "workers", "end to end rows/s", "bare COPY rows/s", "ratio", "at least"))
+    use = Table(columns=("exchange", "CPU µs a row: workers", "PostgreSQL", "simulator", "Redis", "bare COPY, all"))
     for exchange in EGRESS:
         with stage("--no-limits", "--cache-chunks", "2000") as servers:
-            whole.rows.append(_end_to_end(servers, exchange))
+            rates, spent = _end_to_end(servers, exchange)
+            whole.rows.append(rates)
+            use.rows.append(spent)
     notes = [
         NOISY,
         f"Writer: windows of {ROWS:,} candles, one transaction each; bare COPY is given its text ready-made, the writer"
@@ -46,7 +50,7 @@ def run() -> Report:
         f" back: there are {EGRESS['binance']} and {EGRESS['bybit']} egress addresses. Bare COPY: the very same rows,"
         f" exported and copied back into the emptied table by one connection, {ROWS:,} a transaction.",
     ]
-    return Report(title="rows per second beside bare COPY", tables=[alone, whole], notes=notes)
+    return Report(title="rows per second beside bare COPY", tables=[alone, whole, use], notes=notes)
 
 
 def _writer_alone(context: Context) -> Table:
@@ -80,8 +84,8 @@ def _writer_alone(context: Context) -> Table:
     return table
 
 
-def _end_to_end(servers: Stage, exchange: str) -> Sequence[object]:
-    """Backfill once to warm the simulator up, once to measure; then copy the same rows back."""
+def _end_to_end(servers: Stage, exchange: str) -> tuple[Sequence[object], Sequence[object]]:
+    """Backfill once to warm the simulator up, once to measure; then copy the same rows back: rates, and CPU used."""
     addresses = ",".join(f"a{number}=127.0.0.{number + 1}" for number in range(1, EGRESS[exchange] + 1))
     servers.environ |= {"FADEMOE_EXCHANGES": exchange, "FADEMOE_EGRESS": addresses}
     servers.environ["FADEMOE_SYMBOLS"] = ",".join(SYMBOLS)
@@ -92,17 +96,25 @@ def _end_to_end(servers: Stage, exchange: str) -> Sequence[object]:
     Partitions(context.database).ensure(window)
     _backfill(servers, context, window)
     _empty(context.database)
+    before = cpu.by_program()
     took_s = _backfill(servers, context, window)
+    spent = {name: total_s - before.get(name, 0.0) for name, total_s in cpu.by_program().items()}
     servers.stop(*workers)
     texts = _export(context.database)
     rows = sum(text.count("\n") for text in texts)
-    bare = []
+    bare, bare_cpu_s = [], 0.0
     for _ in range(3):
         _empty(context.database)
+        before_s = cpu.by_program()["postgres"] + time.process_time()
         bare.append(seconds(_bare_copy, context.database, texts))
+        bare_cpu_s += (cpu.by_program()["postgres"] + time.process_time() - before_s) / 3
     context.close()
     ratio = median(bare) / took_s
-    return (exchange, rows, WORKERS, rows / took_s, rows / median(bare), ratio, 0.25)
+    names = ("worker", "postgres", "simulator", "valkey-server")
+    return (
+        (exchange, rows, WORKERS, rows / took_s, rows / median(bare), ratio, 0.25),
+        (exchange, *(spent[name] * 1e6 / rows for name in names), bare_cpu_s * 1e6 / rows),
+    )
 
 
 def _backfill(servers: Stage, context: Context, window: Window) -> float:

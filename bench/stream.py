@@ -1,16 +1,16 @@
 """Streams: a closed bar's message to its committed row at 3 × 500 symbols, and the messages that one process takes."""
 
+import select
 import subprocess
 import sys
-import tempfile
 import time
-import venv
 from pathlib import Path
 from statistics import median
 
 import psycopg2
 
 from bench import cpu, frames
+from bench.peers import environment
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
@@ -21,7 +21,7 @@ from fademoe.simulator.market import Market
 SYMBOLS = 500
 UNIVERSE = 700  # so many on Binance, so that OKX, which lists the fewest, has more than 500
 SEED = 1
-MINUTES = 1
+MINUTES = 2
 FRAMES = 200_000
 CRYPTOFEED = "cryptofeed==2.4.1"
 EXCHANGES = ("binance", "bybit", "okx")
@@ -29,7 +29,9 @@ EXCHANGES = ("binance", "bybit", "okx")
 
 def run() -> Report:
     """Measure the way of closed bars, then the messages of one process beside cryptofeed."""
-    latency = Table(columns=("exchange", "bars", "p50 s", "p99 s", "max s", "p99 at most", "process's peak RSS MB"))
+    latency = Table(
+        columns=("exchange", "bars", "p50 s", "p99 s", "max s", "p99 at most", "peak RSS MB", "CPU s a minute")
+    )
     with stage("--universe-size", str(UNIVERSE), "--seed", str(SEED)) as servers:
         latency.rows += _latency(servers)
     messages = Table(columns=("one process", "frames", "frames/s", "frames per CPU second"))
@@ -43,12 +45,12 @@ def run() -> Report:
     ]
     with stage("--universe-size", str(UNIVERSE), "--seed", str(SEED)) as servers, _Frames() as server:
         messages.rows.append(("FadeMoe", FRAMES, *_ours(servers, server)))
-        with tempfile.TemporaryDirectory(prefix="fademoe-bench-peer-") as folder:
-            python, trouble = _peer_python(Path(folder))
-            if python:
-                messages.rows.append((CRYPTOFEED, FRAMES, *_cryptofeeds(servers, server, python)))
-            else:
-                notes.append(f"{CRYPTOFEED} could not be installed: {trouble}")
+        try:
+            python = environment("cryptofeed", CRYPTOFEED)
+        except subprocess.CalledProcessError as error:
+            notes.append(f"{CRYPTOFEED} could not be installed: {error}")
+        else:
+            messages.rows.append((CRYPTOFEED, FRAMES, *_cryptofeeds(servers, server, python)))
     return Report(title="streams", tables=[latency, messages], notes=notes)
 
 
@@ -61,12 +63,17 @@ def _latency(servers: Stage) -> list[tuple[object, ...]]:
     context = servers.context()
     until(lambda: _running(context) == len(EXCHANGES), 90)
     first_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
-    time.sleep((first_ms + MINUTES * MINUTE_MS + 15_000 - now_ms()) / 1000)
-    rows = []
+    time.sleep((first_ms - now_ms()) / 1000)
+    before_s = {name: cpu.spent_s([program.pid]) for name, program in programs.items()}
+    time.sleep((first_ms + MINUTES * MINUTE_MS - now_ms()) / 1000)
+    spent_s = {name: cpu.spent_s([program.pid]) - before_s[name] for name, program in programs.items()}
+    time.sleep(15)  # for the closed bars of the last minute, and their commit
+    rows: list[tuple[object, ...]] = []
     for name, program in programs.items():
         delays = _delays(context, market, name, first_ms)
-        peak = _peak_mb(program.pid)
-        rows.append((name, len(delays), median(delays), delays[len(delays) * 99 // 100], delays[-1], 1, peak))
+        p99 = delays[len(delays) * 99 // 100]
+        use = (_peak_mb(program.pid), spent_s[name] / MINUTES)
+        rows.append((name, len(delays), median(delays), p99, delays[-1], 1, *use))
     servers.stop(*programs.values())
     context.close()
     return rows
@@ -130,16 +137,17 @@ class _Frames:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.frames", str(FRAMES)], stdout=subprocess.PIPE, text=True
         )
-        self.url = f"ws://127.0.0.1:{self.line()}"
+        self.url = f"ws://127.0.0.1:{self.line(60)}"
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait(10)
 
-    def line(self) -> str:
-        """Return what the server says next."""
-        return self._process.stdout.readline().strip()  # type: ignore[union-attr]
+    def line(self, seconds: float) -> str:
+        """Return what the server says next, '' when it says nothing for so long."""
+        ready, _, _ = select.select([self._process.stdout], [], [], seconds)
+        return self._process.stdout.readline().strip() if ready else ""  # type: ignore[union-attr]
 
 
 def _ours(servers: Stage, server: _Frames) -> tuple[float, float]:
@@ -151,7 +159,7 @@ def _ours(servers: Stage, server: _Frames) -> tuple[float, float]:
 
 
 def _cryptofeeds(servers: Stage, server: _Frames, python: Path) -> tuple[float, float]:
-    script = Path(__file__).with_name("cryptofeed_client.py")
+    script = Path(__file__).with_name("peer_cryptofeed.py")
     arguments = (servers.simulator_url, server.url, ",".join(frames.names()))
     program = subprocess.Popen([python, script, *arguments], cwd=python.parent)
     try:
@@ -163,23 +171,11 @@ def _cryptofeeds(servers: Stage, server: _Frames, python: Path) -> tuple[float, 
 
 def _rates(server: _Frames, pid: int) -> tuple[float, float]:
     """Return frames per second and per CPU second of the next client."""
-    if server.line() != "begin":
-        raise RuntimeError("the server of frames has no client")
+    if server.line(60) != "begin":
+        raise RuntimeError("no client came to the server of frames")
     before_s = cpu.spent_s([pid])
-    seconds = float(server.line())
+    seconds = float(server.line(300))
     return FRAMES / seconds, FRAMES / (cpu.spent_s([pid]) - before_s)
-
-
-def _peer_python(folder: Path) -> tuple[Path | None, str]:
-    """Install cryptofeed into a venv of its own; return its Python, or None and why not."""
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    done = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", CRYPTOFEED], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        return None, (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-    return python, ""
 
 
 def _peak_mb(pid: int) -> float:

@@ -104,7 +104,7 @@ def records(value: Json) -> Sequence[Json]:
 
 def member(value: Json, name: str) -> Json:
     """Read one member of an object."""
-    if not isinstance(value, Mapping) or name not in value:
+    if not isinstance(value, dict) or name not in value:
         raise BadPayload(f"{name!r} is missing")
     return value[name]
 

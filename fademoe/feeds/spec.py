@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from fademoe.clock import DAY_MS, MINUTE_MS, SECOND_MS, Window
 from fademoe.errors import SourceError
@@ -207,8 +207,7 @@ class StreamFeed:
     steady: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
-class Frame:
+class Frame(NamedTuple):
     """One message of a socket, sorted: data of a topic, or a fault, or something to pass over (both None).
 
     `partial`: `data`, an object, holds only what changed since the message before of this topic.

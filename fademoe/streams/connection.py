@@ -18,6 +18,7 @@ from fademoe.metrics import Row
 from fademoe.stop import StopSignal
 from fademoe.store.status import fingerprint
 from fademoe.streams.buffer import Buffer
+from fademoe.streams.buffered import BufferedSocket
 from fademoe.streams.minutes import Item, Minutes, Route
 
 log = logging.getLogger(__name__)
@@ -153,6 +154,7 @@ class Connection(threading.Thread):
         self._in_doubt = False
         try:
             connection.settimeout(LOOK_S)
+            connection.sock = BufferedSocket(connection.sock)  # type: ignore[arg-type, assignment]  # it takes its place
             self.health.connected = True
             log.info("%s: connected, %d topics", self._url, len(self.topics))
             self._follow(connection)
@@ -218,7 +220,7 @@ class Connection(threading.Thread):
     def _receive(self, connection: websocket.WebSocket) -> None:
         """Take one message, if one comes."""
         try:
-            opcode, payload = connection.recv_data(control_frame=True)
+            opcode, payload = connection.sock.receive(connection)  # type: ignore[union-attr]
         except websocket.WebSocketTimeoutException:
             return
         self._alive_ms, self._alive_s = self._exchange_now_ms(), monotonic_s()
