@@ -11,7 +11,8 @@ from fademoe.lifecycle_checks import Web, free_port
 from fademoe.settings import ALL_SYMBOLS, PREFIX, Settings
 
 SIMULATOR_PORT = 8790
-SEED = ("seed", "--days", "2", "--metrics", "all")
+DAYS = "2"
+METRICS = ("ohlcv", "all")  # candles first, so that there is something to see soon
 DATA_S = 120.0
 SAY_EVERY_S = 5.0
 # Simulated data never go into servers of the user's own, and loopback is reached without proxies or other addresses.
@@ -55,13 +56,16 @@ class Demo:
 
     def seed(self, environ: Mapping[str, str], say: Callable[[str], None]) -> bool:
         """Ask for the first days of history; tell whether that worked."""
-        command = [sys.executable, "-m", "fademoe", *SEED]
-        done = subprocess.run(command, env=dict(environ), capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            say(f"history: {''.join(done.stdout.strip().splitlines()[-1:])}")
-        else:
-            say(f"fademoe {' '.join(SEED)} failed:\n{done.stderr.strip()}")
-        return done.returncode == 0
+        for metrics in METRICS:
+            command = ["fademoe", "seed", "--days", DAYS, "--metrics", metrics]
+            done = subprocess.run(
+                [sys.executable, "-m", *command], env=dict(environ), capture_output=True, text=True, check=False
+            )
+            if done.returncode != 0:
+                say(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
+                return False
+            say(f"history of {metrics}: {''.join(done.stdout.strip().splitlines()[-1:])}")
+        return True
 
     def wait_for_data(self, say: Callable[[str], None]) -> bool:
         """Wait until the web shows rows of the past and a minute that ended after all was up, so from the stream."""
