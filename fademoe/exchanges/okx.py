@@ -296,7 +296,8 @@ EXCHANGE = spec.Exchange(
             budget="history-candles",
             source=GUIDE + "GET / Candlesticks history",
             recent=candles(path="/api/v5/market/candles", budget="candles", source=GUIDE + "GET / Candlesticks"),
-            recent_ms=12 * HOUR_MS,  # of the 24 that it reaches back; the other one lags behind by an unknown time
+            # of the 24 that it reaches back: a budget of its own, and the other one lags behind by an unknown time
+            recent_ms=23 * HOUR_MS,
         ),
         history(
             metric="pfr",
