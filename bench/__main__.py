@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import pkgutil
+import signal
 import sys
 import time
 
@@ -25,6 +26,7 @@ def main() -> int:
     unknown = [name for name in names if name not in programs]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}: there are {', '.join(programs)}")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended, too
     failed = 0
     for name in names:
         begin_s = time.monotonic()

@@ -123,6 +123,7 @@ def saturate(case: Case, seconds: float, egress: str = "") -> Measured:
     with stage("--latency-ms", str(LATENCY_MS)) as on:
         on.environ |= {"FADEMOE_EXCHANGES": case.exchange, "FADEMOE_EGRESS": egress}
         workers = [on.start("worker") for _ in range(WORKERS)]
+        scheduler = on.start("scheduler")  # brings back what has waited for its time
         seeding = ("seed", "--days", str(case.days), "--metrics", case.metric, "--exchanges", case.exchange)
         on.start(*seeding).wait(120)
         until(lambda: count(on, case)["requests"] > 0, 60)
@@ -133,7 +134,7 @@ def saturate(case: Case, seconds: float, egress: str = "") -> Measured:
             time.sleep(2)
             most_kb = max([most_kb, *(memory_kb(worker.pid) for worker in workers)])
         after, rows_after, elapsed_s = count(on, case), rows(on), time.monotonic() - begin_s
-        on.stop(*workers)
+        on.stop(scheduler, *workers)
     windows = [one["used"] for one in after["windows"] if one not in before["windows"]][1:]
     return Measured(
         seconds=elapsed_s,

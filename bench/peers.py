@@ -13,7 +13,7 @@ from typing import Any
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe import instruments
-from fademoe.clock import DAY_MS, Window, floor_to, now_ms
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.context import Context
 from fademoe.feeds import registry
 from fademoe.jobs import seed
@@ -52,17 +52,15 @@ class Outcome:
 def run() -> Report:
     """Let each download 20 symbols x 3 days from each exchange."""
     python = environment("peers", CCXT)
-    end_ms = floor_to(now_ms(), DAY_MS)
-    window = Window(end_ms - DAYS * DAY_MS, end_ms)
     columns = ("exchange", "downloader", "rows/s", "seconds", "rows", "requests", "refusals", "rows right", "ratio")
     table = Table(columns=columns)
     for name, target in TARGETS.items():
-        peers = {limit: by_ccxt(python, name, window, limit) for limit in PAGES[name]}
+        peers = {limit: by_ccxt(python, name, limit) for limit in PAGES[name]}
         best = max(peers, key=lambda limit: peers[limit].rate)
         for limit, outcome in peers.items():
             label = f"ccxt, {limit or 'default'} a page" + (" (its best)" if limit == best else "")
             table.rows.append(line(name, label, outcome, ""))
-        ours = by_fademoe(name, window)
+        ours = by_fademoe(name)
         ratio = f"{ours.rate / peers[best].rate:.2f} x (at least {target} x)"
         table.rows.append(line(name, "FadeMoe", ours, ratio))
         print(table.markdown(), flush=True)
@@ -78,21 +76,28 @@ def run() -> Report:
     )
 
 
+def last_days() -> Window:
+    """Return the last days whose candles all exchanges have by now."""
+    end_ms = floor_to(now_ms() - 5 * MINUTE_MS, MINUTE_MS)
+    return Window(end_ms - DAYS * DAY_MS, end_ms)
+
+
 def line(name: str, label: str, outcome: Outcome, ratio: str) -> tuple[object, ...]:
     """Return a row of the table."""
     counts = (outcome.rows, outcome.requests, outcome.refusals, outcome.verdict)
     return (name, label, outcome.rate, f"{outcome.seconds:.1f}", *counts, ratio)
 
 
-def by_fademoe(name: str, window: Window) -> Outcome:
+def by_fademoe(name: str) -> Outcome:
     """Let 16 workers fetch, and compare every value."""
     exchange = registry.exchanges()[name]
     with stage("--latency-ms", str(LATENCY_MS)) as on:
         on.environ["FADEMOE_EXCHANGES"] = name
-        workers = [on.start("worker") for _ in range(WORKERS)]
+        programs = [on.start("scheduler"), *(on.start("worker") for _ in range(WORKERS))]
         context = on.context()
         instruments.refresh(exchange, context.rest, context.database)
         until(lambda: context.redis.scard("rq:workers") == WORKERS, 60)
+        window = last_days()
         asked = requests_and_refusals(on, name)
         ask = seed.Ask(
             exchanges=[exchange], metrics=["ohlcv"], symbols=SYMBOLS, since_ms=window.start_ms, until_ms=window.end_ms
@@ -104,15 +109,16 @@ def by_fademoe(name: str, window: Window) -> Outcome:
         seconds = time.monotonic() - begin_s
         requests, refusals = (now - then for now, then in zip(requests_and_refusals(on, name), asked, strict=True))
         rows, wrong = compare(on, context, name, source, window)
-        on.stop(*workers)
+        on.stop(*programs)
         context.close()
     verdict = "all" if not wrong else f"{wrong} wrong"
     return Outcome(seconds=seconds, rows=rows, requests=requests, refusals=refusals, verdict=verdict)
 
 
-def by_ccxt(python: Path, name: str, window: Window, limit: int) -> Outcome:
+def by_ccxt(python: Path, name: str, limit: int) -> Outcome:
     """Let ccxt fetch in a process of its own, and compare the times of the rows."""
     with stage("--latency-ms", str(LATENCY_MS), with_servers=False) as on:
+        window = last_days()
         command = [python, PEER, name, on.simulator_url, window.start_ms, window.end_ms, limit, *SYMBOLS]
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=900, check=False)
         if done.returncode:

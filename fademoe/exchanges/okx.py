@@ -24,11 +24,10 @@ REFUSED_CODES = (
     *("51000", "51001", "51014", "51015", "51027", "51155"),
 )
 LIMIT_S, FIREWALL_S = 2.0, 60.0  # every limit counts in two seconds
-LIMITS = {  # requests in two seconds, of which four fifths are used: who asks for many contracts does get refused
+LIMITS = {  # requests in two seconds
     "candles": 40, "history-candles": 20, "premium-history": 20, "instruments": 20, "open-interest": 20, "time": 10,
-    # The others count by address and contract, here by address all the same. Only the ratio's 5 would be spent on one
-    # row of every contract, so there are 10, of which a full page takes 2: no contract gets more than 5.
-    "funding-rate-history": 10, "open-interest-history": 10, "long-short-ratio": 10, "funding-rate": 10,
+    # The others count by address and contract, here by address all the same: right under both readings.
+    "funding-rate-history": 10, "open-interest-history": 10, "long-short-ratio": 5, "funding-rate": 10,
 }  # fmt: skip
 CANDLES, PREMIUMS, SETTLEMENTS, SAMPLES = 300, 100, 400, 100  # rows of a full answer
 CONFIRM = 8  # index in a candle; rows before 2023 are shorter
@@ -296,7 +295,8 @@ EXCHANGE = spec.Exchange(
             budget="history-candles",
             source=GUIDE + "GET / Candlesticks history",
             recent=candles(path="/api/v5/market/candles", budget="candles", source=GUIDE + "GET / Candlesticks"),
-            recent_ms=12 * HOUR_MS,  # of the 24 that it reaches back; the other one lags behind by an unknown time
+            # of the 24 that it reaches back: a budget of its own, and the other one lags behind by an unknown time
+            recent_ms=23 * HOUR_MS,
         ),
         history(
             metric="pfr",
@@ -343,7 +343,7 @@ EXCHANGE = spec.Exchange(
             metric="lsr",
             path="/api/v5/rubik/stat/contracts/long-short-account-ratio-contract",
             budget="long-short-ratio",
-            costs=((12, 1), (SAMPLES, 2)),
+            costs=((SAMPLES, 1),),
             parse=parse_ratio,
             source=GUIDE + "Get contract long/short ratio",
         ),

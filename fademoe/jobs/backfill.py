@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 from redis.exceptions import RedisError
 from rq import Retry, get_current_job
@@ -35,6 +36,9 @@ ATTEMPTS = 5  # other failures without one new row in between, then the window r
 FAILED_S = 4  # the first pause after a failure is twice that, and each one twice the one before: two minutes in all
 STORE_AWAY_S = 10
 HELPERS = 7  # threads that fetch pages beside the job's own
+# In line for the budget a run waits MAX_WAIT_S to begin, so that no more workers work on it than it feeds, and longer
+# to go on.
+GO_ON_S = 10.0
 SPARE_S = 0.25  # units due within that time are to spare: whoever has work for them may use them beside its own turn
 WORK_S = 40.0  # then what is done is stored and the rest goes back to the queue: others get their turn
 NO_ROW = "the exchange has no row"
@@ -59,11 +63,13 @@ class Work:
         """Name of the series' status row."""
         return status.backfill_unit(*self.series)
 
-    def getter(self, feed: RestFeed, *, max_wait_s: float = MAX_WAIT_S, breakable: bool = True) -> Get:
+    def getter(self, feed: RestFeed, *, max_wait_s: float | None = None, breakable: bool = True) -> Get:
         """Return what asks the exchange within the feed's budget; it raises TimeUp when this run's time is up.
 
-        `breakable`: SIGTERM may break it off; for the main thread only.
+        `max_wait_s`: how long a request may wait for the budget, instead of as long as a run may. `breakable`: SIGTERM
+        may break it off; for the main thread only.
         """
+        waits_s = chain([MAX_WAIT_S], repeat(GO_ON_S)) if max_wait_s is None else repeat(max_wait_s)
 
         def get(path: str, params: Mapping[str, str | int], cost: int) -> Json:
             if monotonic_s() > self.deadline_s:
@@ -76,7 +82,7 @@ class Work:
                     budget=feed.budget,
                     cost=cost,
                     live=self.live,
-                    max_wait_s=max_wait_s,
+                    max_wait_s=next(waits_s),
                 )
 
         return get
@@ -87,7 +93,7 @@ class Work:
             pool=pool,
             most=HELPERS,
             hurried=self.getter(feed, max_wait_s=SPARE_S, breakable=False),
-            patient=self.getter(feed, breakable=False),
+            patient=self.getter(feed, max_wait_s=GO_ON_S, breakable=False),
             breakable=self.context.stop.breakable,
         )
 
@@ -113,6 +119,8 @@ def backfill(source: str, symbol: str, start_ms: int, end_ms: int) -> dict[str, 
         return Retry(max=ENDLESS)
     except TimeUp:
         return Retry(max=ENDLESS)
+    except BudgetSpent as error:
+        return _after_budget(context, series, error)
     except (StoreError, RedisError) as error:
         log.warning("%s waits: %s", unit, error)
         return Retry(max=ENDLESS, interval=STORE_AWAY_S)
@@ -278,6 +286,19 @@ def _instrument(context: Context, exchange: Exchange, code: str, symbol: str) ->
     return found
 
 
+def _after_budget(context: Context, series: Series, error: BudgetSpent) -> Retry:
+    """Say that the series waits, and decide when the job runs again: behind all others, or when the budget opens.
+
+    Where the line is full this worker pauses: the next job may want the same budget, and nobody is to ask all the time.
+    """
+    wait_s = max(1.0, error.retry_after_s * random.uniform(1.0, 1.2))
+    _say_why(context, series, State.WAITING, f"waits {wait_s:.0f} s: {error}")
+    if error.retry_after_s > GO_ON_S:
+        return Retry(max=ENDLESS, interval=round(wait_s))
+    context.stop.wait(MAX_WAIT_S)
+    return Retry(max=ENDLESS)
+
+
 def _after_failure(context: Context, series: Series, error: Exception) -> Retry:
     """Say that the series waits, or that it is in error, and decide when the job runs again.
 
@@ -287,10 +308,7 @@ def _after_failure(context: Context, series: Series, error: Exception) -> Retry:
     job = get_current_job()
     failures = 0
     if isinstance(error, RetryLater):
-        # Of all who wait for a spent budget one is served each time: they come back one after the other, not at once.
-        is_spent = job is not None and isinstance(error, BudgetSpent)
-        turns = random.uniform(1, queues.depth(context.redis, job.origin)) if is_spent else 1.0
-        wait_s = max(1, round(error.retry_after_s * turns * random.uniform(1.0, 1.2)))
+        wait_s = max(1, round(error.retry_after_s * random.uniform(1.0, 1.2)))
         news, resting = f"waits {wait_s} s: {error}", False
     else:
         failures = int(job.meta.get("failures", 0)) + 1 if job else ATTEMPTS
@@ -300,14 +318,9 @@ def _after_failure(context: Context, series: Series, error: Exception) -> Retry:
     try:
         if not isinstance(error, RetryLater) or error.http_status is not None:
             status.record_error(context.database, unit, error)
-        state = State.ERROR if resting else State.WAITING
-        status.report(
-            context.database,
-            Report(unit=unit, state=state, message=news, source=series.source, symbol=series.symbol, interval_s=3600),
-        )
     except StoreError as away:
-        log.warning("%s: its status could not be stored: %s", unit, away)
-    log.warning("%s %s", unit, news)
+        log.warning("%s: its error could not be stored: %s", unit, away)
+    _say_why(context, series, State.ERROR if resting else State.WAITING, news)
     if resting:
         queues.rest()
         raise error
@@ -315,6 +328,19 @@ def _after_failure(context: Context, series: Series, error: Exception) -> Retry:
         job.meta["failures"] = failures
         job.save_meta()
     return Retry(max=ENDLESS, interval=wait_s)
+
+
+def _say_why(context: Context, series: Series, state: State, news: str) -> None:
+    """Report a unit that does not go on now; PostgreSQL may be away."""
+    unit = status.backfill_unit(*series)
+    log.warning("%s %s", unit, news)
+    try:
+        status.report(
+            context.database,
+            Report(unit=unit, state=state, message=news, source=series.source, symbol=series.symbol, interval_s=3600),
+        )
+    except StoreError as away:
+        log.warning("%s: its status could not be stored: %s", unit, away)
 
 
 def _say(work: Work, state: State, message: str, new_rows: int = 0, last_ts: int | None = None) -> None:

@@ -116,12 +116,6 @@ def enqueue_once(redis: Redis, name: str, function: str, calls: Iterable[tuple[s
     )
 
 
-def depth(redis: Redis, name: str) -> int:
-    """Return how many jobs of a queue wait or are scheduled; 1 at least."""
-    target = queue(redis, name)
-    return max(1, int(target.count) + int(ScheduledJobRegistry(queue=target).get_job_count(cleanup=False)))
-
-
 def states(redis: Redis, name: str) -> dict[str, str]:
     """Return what every job of a queue does, by its name: waiting, running or resting after a failure."""
     target = queue(redis, name)

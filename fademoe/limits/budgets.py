@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 ALGORITHM = "line2"  # in the names of the keys: another one uses other keys
 ANY_EGRESS = "any"  # in the name of a budget that all addresses share
 REDIS_AWAY_S = 5.0
+STAY_MS = 10_000  # who stands in line is put off that long, at most, before the place is given up
 REFUSED, GRANTED, IN_LINE = 0, 1, 2  # first number of the result of take.lua
 
 
@@ -49,9 +50,9 @@ class Budgets:
     def take(self, exchange: Exchange, name: str, cost: int, *, live: bool, max_wait_s: float) -> Grant:
         """Take `cost` units at the address where they are due first, sleeping until then, `max_wait_s` at most.
 
-        Live work that comes meanwhile goes ahead. Raises BudgetSpent when the units are due later or the budget is
-        closed for longer, RetryLater when Redis is away, ValueError when `cost` could never be granted, Stopped when
-        the process is to end.
+        Live work that comes meanwhile goes ahead, and a short closure puts off: the place in line is kept for ten
+        seconds. Raises BudgetSpent when the units are due later or the budget is closed for longer, RetryLater when
+        Redis is away, ValueError when `cost` could never be granted, Stopped when the process is to end.
         """
         budget = exchange.budget(name)
         if not 0 < cost <= budget.limit:
@@ -62,6 +63,7 @@ class Budgets:
         try:
             state, place, number, *ticket = self._take(keys=_keys(exchange, budget, places), args=arguments)
             egress = places[place - 1]
+            arguments[-1] = max(longest_ms, STAY_MS)
             while state == IN_LINE:
                 if self._stop.wait(number / 1000):
                     raise Stopped
