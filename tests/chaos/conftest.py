@@ -13,6 +13,7 @@ SYMBOLS = ["BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK", "LTC", "PE
 EXCHANGES = {"binance": "bin", "bybit": "byb", "okx": "okx"}
 LIVE_ONLY = ("ppr", "lq")
 PACE_S = 5.0
+YOUNG_MS = 5 * MINUTE_MS
 REST_FAULTS = (  # (kind, share of the requests that it strikes)
     ("reset", 0.03),
     ("truncated", 0.03),
@@ -58,8 +59,11 @@ class Chaos:
 
 
 def missing(system: Installation, metric: str, start_ms: int, end_ms: int) -> list[tuple]:
-    """Return (source, symbol, from, to) of what is not covered of a metric in a range."""
-    return system.query(
+    """Return (source, symbol, from, to) of what is not covered of a metric in a range.
+
+    Left out are minutes that the exchange itself does not have: those of the last three are not believed to it yet.
+    """
+    found = system.query(
         "SELECT source, symbol, lower(r), upper(r) FROM perp_coverage,"
         " unnest(int8multirange(int8range(%s, %s)) - covered) r WHERE source = ANY(%s) AND symbol = ANY(%s)",
         start_ms,
@@ -67,6 +71,15 @@ def missing(system: Installation, metric: str, start_ms: int, end_ms: int) -> li
         [f"{code}-{metric}" for code in EXCHANGES.values()],
         SYMBOLS,
     )
+    return [row for row in found if not (metric == "ohlcv" and row[3] - row[2] < YOUNG_MS and is_hole(system, row))]
+
+
+def is_hole(system: Installation, row: tuple, *, quiet: bool = False) -> bool:
+    """Tell whether the exchange has no candle in (source, symbol, from, to); `quiet`: or none with a trade."""
+    source, symbol, start_ms, end_ms = row
+    (exchange,) = [name for name, code in EXCHANGES.items() if source == f"{code}-ohlcv"]
+    candles = system.simulator.truth(exchange, "ohlcv", symbol, start_ms, end_ms).values()
+    return not any(float(candle["v"]) for candle in candles) if quiet else not candles
 
 
 def assert_exact(system: Installation, metric: str, start_ms: int, end_ms: int) -> None:
