@@ -18,8 +18,6 @@ from fademoe.context import Context
 from fademoe.feeds import registry
 from fademoe.jobs import seed
 from fademoe.settings import DEFAULT_SYMBOLS
-from fademoe.store import coverage
-from fademoe.store.coverage import Series
 
 WORKERS = 16
 LATENCY_MS = 80
@@ -105,7 +103,7 @@ def by_fademoe(name: str) -> Outcome:
         begin_s = time.monotonic()
         seed.carry_out(context, ask, seed.make_plan(context, ask))
         source = f"{exchange.codes[0]}-ohlcv"
-        until(lambda: is_covered(context, source, window), 900, every_s=0.02)
+        until(lambda: is_covered(context, source, window), 900, every_s=0.05)
         seconds = time.monotonic() - begin_s
         requests, refusals = (now - then for now, then in zip(requests_and_refusals(on, name), asked, strict=True))
         rows, wrong = compare(on, context, name, source, window)
@@ -165,7 +163,10 @@ def truth(on: Stage, name: str, symbol: str, window: Window) -> dict[int, dict[s
 def is_covered(context: Context, source: str, window: Window) -> bool:
     """Return whether nothing is missing of any symbol."""
     with context.database.transaction() as cursor:
-        return not any(coverage.missing(cursor, Series(source, symbol), window) for symbol in SYMBOLS)
+        cursor.execute(
+            "SELECT count(*) FROM perp_coverage WHERE source = %s AND covered @> int8range(%s, %s)", (source, *window)
+        )
+        return cursor.fetchone() == (len(SYMBOLS),)
 
 
 def requests_and_refusals(on: Stage, name: str) -> tuple[int, int]:

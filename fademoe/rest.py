@@ -1,11 +1,13 @@
 """Requests to exchanges: take the cost, GET with timeouts, and turn the answer into JSON or one of our errors."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from fademoe.clock import now_ms
@@ -48,17 +50,20 @@ class RestClient:
 
         Raises RetryLater, Refused or BadPayload with the request and an excerpt of the answer.
         """
-        grant = self._budgets.take(exchange, budget, cost, live=live, max_wait_s=max_wait_s)
         request = f"{path}?{urlencode(params)}" if params else path
-        url = self._settings.rest_urls.get(exchange.name, exchange.rest_url) + path
-        headers = exchange.headers(self._settings.keys.get(exchange.name, ""))
+        url = self._settings.rest_urls.get(exchange.name, exchange.rest_url)
+        headers = {"User-Agent": USER_AGENT, **exchange.headers(self._settings.keys.get(exchange.name, ""))}
+        prepared = requests.Request("GET", url + path, params=dict(params), headers=headers).prepare()
+        connected = ExitStack()
         try:
-            response = self._sessions[grant.egress].get(
-                url, params=dict(params), headers=dict(headers), timeout=TIMEOUT_S, allow_redirects=False
-            )
-        except requests.RequestException as error:
+            with connected:
+                for session in self._sessions.values():
+                    connected.enter_context(_connected(session, prepared))
+                grant = self._budgets.take(exchange, budget, cost, live=live, max_wait_s=max_wait_s)
+            response = self._sessions[grant.egress].send(prepared, timeout=TIMEOUT_S, allow_redirects=False)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise RetryLater(
-                f"{exchange.name} cannot be reached at {url.removesuffix(path)}: {_cause(error)}",
+                f"{exchange.name} cannot be reached at {url}: {_cause(error)}",
                 retry_after_s=UNREACHABLE_S,
                 exchange=exchange.name,
                 request=request,
@@ -116,11 +121,31 @@ class _BoundAdapter(HTTPAdapter):
         super().init_poolmanager(*args, source_address=(self._address, 0), **kwargs)
 
 
+@contextmanager
+def _connected(session: requests.Session, request: requests.PreparedRequest) -> Iterator[None]:
+    """Keep a connection open for `request`: what was granted leaves at once, not after a handshake of unknown length.
+
+    Raises what urllib3 does when the host cannot be reached. Proxies connect for themselves.
+    """
+    adapter = session.get_adapter(request.url or "")
+    pool = adapter.get_connection_with_tls_context(request, verify=True) if isinstance(adapter, HTTPAdapter) else None
+    if session.proxies or not isinstance(pool, urllib3.HTTPConnectionPool):
+        yield
+        return
+    connection = pool._get_conn()
+    try:
+        if connection.is_closed:
+            connection.timeout = TIMEOUT_S[0]
+            connection.connect()
+        yield
+    finally:
+        pool._put_conn(connection)  # where the request takes it from
+
+
 def _session(address: str | None) -> requests.Session:
     """Return a session that leaves by a local address, through a proxy URL, or (None) as the host routes it."""
     session = requests.Session()
     session.trust_env = False
-    session.headers["User-Agent"] = USER_AGENT
     adapter = HTTPAdapter(pool_maxsize=POOL)
     if address and "://" in address:
         session.proxies = {"http": address, "https": address}

@@ -81,7 +81,6 @@ class _Task:
         self._todo = deque(_asked(feed, windows))
         self._fetched = Fetched()
         self._lock = Lock()
-        self._hands = len(self._todo)
 
     def has_more(self) -> bool:
         """Return whether there is a page to fetch."""
@@ -99,11 +98,9 @@ class _Task:
             )
 
     def hire(self, helpers: Helpers, helping: set[Future[None]]) -> None:
-        """Let helpers begin: as many as there are pages for, later one more with each page that the caller has."""
-        wanted = min(helpers.most - len(helping), len(self._todo) - 1, self._hands)
-        for _ in range(wanted):
+        """Let one more helper begin, if there is a page for it, with each page that the caller has but the first."""
+        if self._fetched.answered and len(helping) < min(helpers.most, len(self._todo) - 1):
             helping.add(helpers.pool.submit(self._help, helpers))
-        self._hands = 1
 
     def do_next(self, get: Get) -> None:
         """Fetch the next page; an error ends the task, and what helpers are at is waited for. Stopped is raised."""
