@@ -54,13 +54,12 @@ class RestClient:
         url = self._settings.rest_urls.get(exchange.name, exchange.rest_url)
         headers = {"User-Agent": USER_AGENT, **exchange.headers(self._settings.keys.get(exchange.name, ""))}
         prepared = requests.Request("GET", url + path, params=dict(params), headers=headers).prepare()
-        connected = ExitStack()
         try:
-            with connected:
+            with ExitStack() as connected:
                 for session in self._sessions.values():
                     connected.enter_context(_connected(session, prepared))
                 grant = self._budgets.take(exchange, budget, cost, live=live, max_wait_s=max_wait_s)
-            response = self._sessions[grant.egress].send(prepared, timeout=TIMEOUT_S, allow_redirects=False)
+            response = self._send(grant, prepared)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise RetryLater(
                 f"{exchange.name} cannot be reached at {url}: {_cause(error)}",
@@ -68,8 +67,6 @@ class RestClient:
                 exchange=exchange.name,
                 request=request,
             ) from error
-        finally:
-            self._budgets.landed(grant)
         answer = Answer(
             status=response.status_code,
             headers=response.headers,
@@ -82,6 +79,15 @@ class RestClient:
         if refusal is not None:
             raise self._error(exchange, grant, refusal, request, answer)
         return answer.body
+
+    def _send(self, grant: Grant, request: requests.PreparedRequest) -> requests.Response:
+        """Return the whole answer; its units grow old as soon as it begins."""
+        try:
+            response = self._sessions[grant.egress].send(request, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
+        finally:
+            self._budgets.landed(grant)
+        response.content  # noqa: B018 - read, and the connection is free again
+        return response
 
     def _correct(self, grant: Grant, answer: Answer) -> None:
         header = grant.budget.used_header
