@@ -21,7 +21,7 @@ ROWS = 14_400  # of one window: ten days of minutes
 ROUNDS = 31
 DAYS = 30
 SYMBOLS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "BNB", "ADA", "AVAX", "LINK", "LTC", "TRX", "DOT")
-WORKERS = 4
+WORKERS = 3
 # Without limits: so many addresses, each with the exchange's whole budget, that no budget is ever waited for.
 EGRESS = {"binance": 12, "bybit": 2}
 COLUMNS = ", ".join((*KEY_COLUMNS, *(column.name for column in METRICS["ohlcv"].columns)))

@@ -164,9 +164,7 @@ def test_who_leaves_the_line_has_used_nothing(redis_url):
 def test_live_work_goes_ahead_of_the_line(redis_url):
     take(budgets(redis_url), SLOW, 2)
     begin_s = time.monotonic()
-    waiting = threading.Thread(
-        target=lambda: take(budgets(redis_url), SLOW, 1, max_wait_s=20), daemon=True
-    )
+    waiting = threading.Thread(target=lambda: take(budgets(redis_url), SLOW, 1, max_wait_s=20), daemon=True)
     waiting.start()
     take(budgets(redis_url), SLOW, 1, live=True)
     waiting.join(0.1)
@@ -201,9 +199,7 @@ def test_after_a_closure_all_are_served_one_after_the_other(redis_url):
     budgets(redis_url).close(SLIDING, ("weight",), "here", 1, "429")
     grants = []
     line = [
-        threading.Thread(
-            target=lambda: grants.append(take(budgets(redis_url), SLIDING, 5, max_wait_s=9).at_ms)
-        )
+        threading.Thread(target=lambda: grants.append(take(budgets(redis_url), SLIDING, 5, max_wait_s=9).at_ms))
         for _ in range(6)
     ]
     for waiting in line:

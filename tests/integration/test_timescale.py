@@ -13,7 +13,7 @@ import pytest
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.metrics import Candle
-from fademoe.store import corrections, coverage, hypertable
+from fademoe.store import corrections, coverage, hypertable, reader_schema
 from fademoe.store.corrections import Difference
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.migrate import migrate
@@ -73,6 +73,9 @@ def test_finished_chunks_are_compressed_and_take_late_rows(database):
     holes = range(100, 110)
     assert write(database, [n for n in range(ROWS) if n not in holes]) == ROWS - len(holes)
     assert compress(database) >= 1
+    with database.transaction() as cursor:
+        shown = next(size for size in reader_schema.sizes(cursor) if size.table == "perp_data")
+    assert shown.bytes >= fetch(database, "SELECT sum(total_bytes) FROM chunks_detailed_size('perp_data')")[0][0]
     assert write(database, range(ROWS), close="1.9") == len(holes)
     assert write(database, [5, ROWS, 6, ROWS + 1], close="1.8") == 2
     with database.transaction() as cursor:
