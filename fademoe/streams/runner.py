@@ -217,6 +217,8 @@ class StreamRunner:
         """Say how the connections are, worst first."""
         now_s = monotonic_s()
         lost = [connection.health for connection in self._connections if not connection.health.connected]
+        if self._leaving:  # one that just begins to take over is not down
+            lost = [health for health in lost if health.reconnects]
         if not self._connections:
             return State.WAITING, self._list_trouble
         if lost:

@@ -1,5 +1,6 @@
 """A whole FadeMoe under supervisord, in a home of its own, against a simulator of its own."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -84,12 +85,14 @@ class Installation(System):
         pids = self.pids()
         if name != "horse":
             if name in pids:
-                os.kill(pids[name], signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pids[name], signal.SIGKILL)
             return
         workers = ",".join(str(pid) for program, pid in pids.items() if program.startswith("worker"))
         children = subprocess.run(["pgrep", "-P", workers], capture_output=True, text=True, check=False).stdout.split()
         if children:
-            os.kill(int(children[0]), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.kill(int(children[0]), signal.SIGKILL)
 
     def answers(self) -> bool:
         """Tell whether PostgreSQL answers, with our tables in it."""
