@@ -34,7 +34,11 @@ class Simulator:
     def start(self) -> None:
         command = [sys.executable, "-m", "fademoe", "simulator", "--port", str(self.port), *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        until(lambda: self.get("/sim/health"), 60)
+        try:
+            until(lambda: self.get("/sim/health"), 60)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         if self.process:
