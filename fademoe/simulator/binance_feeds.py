@@ -144,7 +144,7 @@ class MarkPrices:
                 return
             if instruments is None:
                 exchange.hub.publish(topic, self._frame("perpetual", now_ms), wrap)
-                exchange.timeline.at(now_ms // SECOND_MS * SECOND_MS + TRADFI_OFFSET_MS, tradfi)
+                exchange.timeline.at(max(now_ms + 1, now_ms // SECOND_MS * SECOND_MS + TRADFI_OFFSET_MS), tradfi)
             else:
                 exchange.hub.publish(topic, orjson.dumps(self._row(instruments[0], now_ms)), wrap)
             exchange.timeline.at((now_ms // (seconds * SECOND_MS) + 1) * seconds * SECOND_MS, tick)
