@@ -10,6 +10,7 @@ import sys
 import time
 
 import ccxt.async_support as ccxt
+from addresses import moved
 
 CLASSES = {"binance": ("binanceusdm", "linear"), "bybit": ("bybit", "linear"), "okx": ("okx", "swap")}
 MINUTE_MS = 60_000
@@ -23,14 +24,6 @@ def make(name: str, address: str) -> ccxt.Exchange:
     exchange.has["fetchCurrencies"] = False
     exchange.urls["api"] = moved(exchange.urls["api"], address)
     return exchange
-
-
-def moved(urls: object, address: str) -> object:
-    """Replace scheme and host of every address."""
-    if isinstance(urls, dict):
-        return {key: moved(value, address) for key, value in urls.items()}
-    path = str(urls).partition("://")[2].partition("/")[2]
-    return f"{address}/{path}" if path else address
 
 
 async def download(exchange: ccxt.Exchange, symbol: str, since: int, until: int, limit: int | None) -> set[int]:

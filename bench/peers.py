@@ -1,15 +1,18 @@
 """The same candles from the same simulator with real limits: FadeMoe beside ccxt and freqtrade's downloader."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 import venv
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from bench.addresses import moved
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe import instruments
@@ -25,7 +28,9 @@ DAYS = 3
 # the starting list of coins without the two whose contracts are on a thousand coins: ccxt names those in its own way
 SYMBOLS = (*(coin for coin in DEFAULT_SYMBOLS.split(",") if coin not in ("PEPE", "SHIB")), "AAVE", "ATOM")
 CCXT = "ccxt==4.5.90"
+FREQTRADE = "freqtrade"
 PAGES = {"binance": (0, 499, 1000, 1500), "bybit": (0, 1000), "okx": (0, 100, 300)}  # 0: what ccxt takes by itself
+REFUSALS = ("403", "418", "429", "10006", "50011")
 TARGETS = {"binance": 2.0, "bybit": 4.0, "okx": 1.1}
 ENVIRONMENTS = Path(__file__).parent / "data"
 PEER = Path(__file__).parent / "peer_ccxt.py"
@@ -50,6 +55,11 @@ class Outcome:
 def run() -> Report:
     """Let each download 20 symbols x 3 days from each exchange."""
     python = environment("peers", CCXT)
+    try:
+        freqtrade = environment("freqtrade", FREQTRADE)
+        installed = version_of(freqtrade)
+    except subprocess.CalledProcessError:
+        freqtrade, installed = None, "freqtrade cannot be installed here"
     columns = ("exchange", "downloader", "rows/s", "seconds", "rows", "requests", "refusals", "rows right", "ratio")
     table = Table(columns=columns)
     for name, target in TARGETS.items():
@@ -58,6 +68,8 @@ def run() -> Report:
         for limit, outcome in peers.items():
             label = f"ccxt, {limit or 'default'} a page" + (" (its best)" if limit == best else "")
             table.rows.append(line(name, label, outcome, ""))
+        if freqtrade:
+            table.rows.append(line(name, "freqtrade download-data", by_freqtrade(freqtrade, name), ""))
         ours = by_fademoe(name)
         ratio = f"{ours.rate / peers[best].rate:.2f} x (at least {target} x)"
         table.rows.append(line(name, "FadeMoe", ours, ratio))
@@ -68,6 +80,8 @@ def run() -> Report:
         notes=[
             f"FadeMoe: {WORKERS} workers that wait for work; from the wish to the last commit in PostgreSQL",
             f"{CCXT}: async, its own rate limiter, a task per symbol; from the first request to the last row in memory",
+            f"{installed}: from its first line about data to its last, one pair after the other; it fetches"
+            " up to now, so a little more; its rows are not compared",
             "lists of contracts are loaded before the clock starts, for both",
             "rows right: every value equal to the simulator's own, to the digit; of ccxt their number and times",
         ],
@@ -134,6 +148,64 @@ def by_ccxt(python: Path, name: str, limit: int) -> Outcome:
     )
 
 
+def by_freqtrade(python: Path, name: str) -> Outcome:
+    """Let freqtrade fetch into files, and read in its log what it says of it."""
+    with stage("--latency-ms", str(LATENCY_MS), with_servers=False) as on:
+        window = last_days()
+        (on.logs / "config.json").write_text(json.dumps(freqtrade_config(python, name, on.simulator_url)))
+        where = ("--config", on.logs / "config.json", "--userdir", on.logs, "--datadir", on.logs / "candles")
+        times = f"{window.start_ms // 1000}-{window.end_ms // 1000}"
+        what = ("--timeframes", "1m", "--candle-types", "futures", "--timerange", times, "--pairs")
+        pairs = [f"{symbol}/USDT:USDT" for symbol in SYMBOLS]
+        command = [python.parent / "freqtrade", "download-data", *where, *what, *pairs]
+        done = subprocess.run(
+            [str(part) for part in command], capture_output=True, text=True, timeout=900, check=False, cwd=on.logs
+        )
+        requests, refusals = requests_and_refusals(on, name)
+    # lines are wrapped, so a length may stand on the line below
+    lengths = re.findall(
+        r"Downloaded\s+data\s+for[^,]*,[^,]*,\s+futures\s+with\s+length\s+(\d+)", done.stdout + done.stderr
+    )
+    if done.returncode or len(lengths) != len(SYMBOLS):
+        raise RuntimeError(f"freqtrade failed: {done.stderr.strip()[-500:]}")
+    moments = re.findall(r"(\d{4}-\S+ \S+),(\d{3}) - freqtrade\.data\.history", done.stdout + done.stderr)
+    begin, end = (datetime.fromisoformat(f"{moment[0]}.{moment[1]}+00:00") for moment in (moments[0], moments[-1]))
+    seconds = (end - begin).total_seconds()
+    return Outcome(
+        seconds=seconds, rows=sum(map(int, lengths)), requests=requests, refusals=refusals, verdict="not compared"
+    )
+
+
+def freqtrade_config(python: Path, name: str, address: str) -> dict[str, Any]:
+    """Return a configuration for futures without keys, every address of its ccxt replaced."""
+    asked = "import ccxt, json, sys; print(json.dumps(getattr(ccxt, sys.argv[1])().urls['api']))"
+    urls = subprocess.run([str(python), "-c", asked, name], capture_output=True, text=True, check=True).stdout
+    markets = {"fetchMarkets": {"types": ["swap" if name == "okx" else "linear"]}}
+    ccxt_config = {
+        "urls": {"api": moved(json.loads(urls), address)},
+        "options": markets,
+        "has": {"fetchCurrencies": False},
+    }
+    return {
+        "trading_mode": "futures",
+        "margin_mode": "isolated",
+        "stake_currency": "USDT",
+        "stake_amount": 10,
+        "max_open_trades": 1,
+        "dry_run": True,
+        "exchange": {"name": name, "ccxt_config": ccxt_config, "pair_whitelist": [], "only_from_ccxt": True},
+        "pairlists": [{"method": "StaticPairList"}],
+        "entry_pricing": {"price_side": "same"},
+        "exit_pricing": {"price_side": "same"},
+    }
+
+
+def version_of(python: Path) -> str:
+    """Return what freqtrade calls itself."""
+    asked = "import importlib.metadata as m; print('freqtrade', m.version('freqtrade'), 'with ccxt', m.version('ccxt'))"
+    return subprocess.run([str(python), "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def compare(on: Stage, context: Context, name: str, source: str, window: Window) -> tuple[int, int]:
     """Return how many rows are stored and how many values differ from the simulator's own."""
     stored_rows = wrong = 0
@@ -172,7 +244,7 @@ def is_covered(context: Context, source: str, window: Window) -> bool:
 def requests_and_refusals(on: Stage, name: str) -> tuple[int, int]:
     """Return what the simulator counted."""
     stats: Any = on.ask("/sim/stats")
-    return stats[name]["requests"], sum(stats[name]["refusals"].values())
+    return stats[name]["requests"], sum(stats[name]["refusals"].get(code, 0) for code in REFUSALS)
 
 
 def environment(name: str, *packages: str) -> Path:
