@@ -208,7 +208,9 @@ def candle(instrument: Instrument, ts: int, values: Sequence[Json]) -> Candle:
     if power:
         numbers = [shift(value, power * way) for value, way in zip(numbers, PER_COIN, strict=False)]
     opened, high, low, close, volume, quote, *taker = numbers
-    check_candle(opened, high, price(low), close)  # all of them are prices, then
+    check_candle(opened, high, low, close)
+    if not low.strip("0."):
+        raise BadPayload(f"{low!r} is not a price: it is zero")
     return Candle(ts, opened, high, low, close, volume, quote, count(values[6]) if taker else None, *taker)
 
 
