@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 from collections.abc import Sequence
 
 from fademoe.commands.edge import DONE, Commands
@@ -13,6 +14,10 @@ from fademoe.settings import Settings
 from fademoe.streams.runner import StreamRunner
 
 log = logging.getLogger(__name__)
+
+# What a shell says of a program that SIGTERM ended. supervisord leaves a stream alone that has nothing to do (0) or that
+# it was told to stop, and starts one again that somebody else has ended.
+TERMINATED = 128 + signal.SIGTERM
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def stream(settings: Settings, args: argparse.Namespace) -> int:
-    """Follow one exchange until SIGTERM; return at once when the settings leave it out."""
+    """Follow one exchange until SIGTERM; return DONE at once when the settings leave it out."""
     if args.exchange not in registry.names():
         raise ConfigError(f"unknown exchange {args.exchange!r}: valid are {', '.join(registry.names())}")
     exchange = registry.exchanges()[args.exchange]
@@ -43,7 +48,7 @@ def stream(settings: Settings, args: argparse.Namespace) -> int:
     context.stop.install()
     StreamRunner(context, exchange).run()
     context.close()
-    return DONE
+    return TERMINATED
 
 
 def work(settings: Settings, args: argparse.Namespace) -> int:

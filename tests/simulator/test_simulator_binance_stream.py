@@ -152,14 +152,15 @@ def test_mark_prices_come_as_two_frames_a_second(sim, connect):
     """Crypto with COIN-M rows (st 2) and rows without funding (T 0), and TradFi apart."""
     minute_ms = sim.set_second(20.8)
     socket = connect("/market/ws/!markPrice@arr@1s")
-    frames = [frame for frame in sim.receive_for(socket, 1.5) if frame[0]["E"] >= minute_ms + 21_000]
+    frames = [frame for frame in sim.receive_for(socket, 3.5) if frame[0]["E"] >= minute_ms + 21_000]
     tradfi, crypto = min(frames, key=len), max(frames, key=len)
     assert {row["s"] for row in tradfi} == {"XAUUSDT", "XAGUSDT"} and tradfi[0]["st"] == 1
-    assert crypto[0]["E"] != tradfi[0]["E"] and len(crypto) > 50
+    assert len(crypto) > 50
+    assert len({frame[0]["E"] for frame in frames}) > len(frames) // 2  # the two of a second differ
     assert [row["s"] for row in crypto if row["st"] == 2][:2] == ["BTCUSD_PERP", "ETHUSD_PERP"]
     assert {"OMGUSDT"} <= {row["s"] for row in crypto if row["T"] == 0 and row["r"] == "0.00000000"}
     assert set(crypto[0]) == {"e", "E", "s", "p", "ap", "P", "i", "r", "T", "st"}
-    assert 2 <= len(frames) <= 4
+    assert 4 <= len(frames) <= 8
 
 
 def test_liquidations_are_single_frames_a_second_late_and_add_up_to_the_truth(sim, connect, market):
