@@ -15,8 +15,8 @@ from fademoe.streams.runner import StreamRunner
 
 log = logging.getLogger(__name__)
 
-# What a shell says of a program that SIGTERM ended. supervisord leaves a stream alone that has nothing to do (0) or that
-# it was told to stop, and starts one again that somebody else has ended.
+# What a shell says of a program that SIGTERM ended. supervisord leaves a stream alone that has nothing to do (0) or was
+# stopped through it, and starts one again that somebody else has ended.
 TERMINATED = 128 + signal.SIGTERM
 
 
