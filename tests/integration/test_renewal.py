@@ -22,8 +22,8 @@ def test_an_announced_end_of_a_connection_costs_no_minute(tmp_path, database_url
         "FADEMOE_EXCHANGES": "okx",
         "FADEMOE_SYMBOLS": ",".join(SYMBOLS),
     }
-    # Begun in the middle of a minute, the first connection is told of its end, a minute ahead, within the next one: it has
-    # to watch that one to its end, for the connection that takes over comes too late for it.
+    # Begun in the middle of a minute, the first connection is told of its end, a minute ahead, within the next one: it
+    # has to watch that one to its end, for the connection that takes over comes too late for it.
     time.sleep((30 - time.time()) % 60)
     try:
         system.start("stream", "okx")
