@@ -502,7 +502,7 @@ def test_every_liquidation_comes_by_its_side_and_may_come_twice(sim, connect, ma
     sim.set_time(begin - 200)
     socket = connect("/ws/v5/public")
     subscribe(socket, "liquidation-orders:SWAP")
-    messages = [message for message in sim.receive_for(socket, 3.3) if "data" in message]
+    messages = [message for message in sim.receive_for(socket, 5) if "data" in message]
     feed = PUSHES["lq"]
     came = []
     for message in messages:
