@@ -538,5 +538,5 @@ def test_topics_of_a_socket_stay_below_the_limit_of_characters():
 
 def test_requests_stay_below_the_limit_that_bans():
     (budget,) = EXCHANGE.budgets
-    assert (budget.limit, budget.period_ms) == (580, 5_000)
+    assert (budget.limit, budget.period_ms) == (595, 5_000)
     assert {feed.cost(feed.page_rows) for feed in EXCHANGE.rest_feeds} == {1}
