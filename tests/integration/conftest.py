@@ -162,8 +162,8 @@ def same(expected, stored: str | None) -> bool:
 
 
 def until(probe: Callable[[], object], seconds: float) -> object:
-    """Return what `probe` gives as soon as it is true; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """Return what `probe` gives as soon as it is true; fail after `seconds`, and as many more for a busy machine."""
+    deadline = time.monotonic() + 2 * seconds
     while time.monotonic() < deadline:
         value = probe()
         if value:
