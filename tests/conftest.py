@@ -27,13 +27,20 @@ from fademoe.store.pool import Database
 START_S = 20.0
 TEMPLATE = "fademoe_template"
 NUMBERS = count(1)
+AT_ONCE = 6  # tests that wait at the start, of the eight processes of `make test`
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that mostly wait, the longest first: the others run beside them."""
-    items.sort(key=_waits_s, reverse=True)
+    """Spread the tests that mostly wait, the longest first, over most of the run: the others run beside them."""
+    waiting = sorted((item for item in items if _waits_s(item)), key=_waits_s, reverse=True)
+    others = [item for item in items if not _waits_s(item)]
+    first, later = waiting[:AT_ONCE], waiting[AT_ONCE:]
+    apart = max(1, len(others) * 6 // 10 // max(1, len(later)))
+    for number, item in enumerate(later):
+        others.insert(number * (apart + 1), item)
+    items[:] = [*first, *others]
 
 
 def _waits_s(item: pytest.Item) -> float:
