@@ -223,7 +223,7 @@ class StreamRunner:
             return State.WAITING, self._list_trouble
         if lost:
             return State.WAITING, f"{len(lost)} of {len(self._connections)} sockets down: {lost[0].said}"
-        late = [connection for connection in self._connections if now_s - connection.health.last_data_s > LATE_S]
+        late = [connection for connection in self._connections if 0 < connection.health.last_data_s < now_s - LATE_S]
         if late:
             return State.WAITING, f"{len(late)} of {len(self._connections)} sockets open without data"
         if self._trouble:

@@ -74,7 +74,7 @@ def live_through(folder: Path) -> None:
         until(lambda: system.answers() and not missing(system, "ohlcv", start_ms, end_ms), 240)
         assert_exact(system, "ohlcv", start_ms, end_ms)
         until(lambda: all(program.is_fine for program in system.supervisord.programs()), 60)
-        assert ask(system.web_port, "/health")[0] == 200
+        until(lambda: ask(system.web_port, "/health")[0] == 200, 30)
         print(f"{len(EXCHANGES)} exchanges, {written} bytes of logs in {FULL_S} s of a full disk")
     finally:
         ballast.unlink(missing_ok=True)
