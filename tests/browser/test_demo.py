@@ -52,17 +52,22 @@ class Demo:
         }
         self.supervisord = Supervisord(self.home, self.checkout)
 
-    def run(self, command: str) -> "subprocess.CompletedProcess[str]":
-        """Run `fademoe COMMAND`."""
+    def run(self, *command: str, home: Path | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run `fademoe COMMAND ...`, on another home if one is given."""
         return subprocess.run(
-            [sys.executable, "-m", "fademoe", command],
-            env=self.environ,
+            [sys.executable, "-m", "fademoe", *command],
+            env=self.environ | ({"FADEMOE_HOME": str(home)} if home else {}),
             cwd=self.checkout,
             capture_output=True,
             text=True,
             timeout=240,
             check=False,
         )
+
+    def seed(self, *arguments: str) -> None:
+        """Ask for history."""
+        seeded = self.run("seed", *arguments, home=self.home)
+        assert seeded.returncode == 0, seeded.stderr
 
     def control(self, *command: str) -> None:
         """Run supervisorctl."""
@@ -113,7 +118,7 @@ def test_the_demo_from_the_first_look_to_a_gap_that_was_filled(demo: Demo, chrom
     see_a_stream_die(demo, page)
     off_ms = turn_off(page)
     read_a_table(demo, page)
-    go_from_a_cell_to_its_job(page)
+    go_from_a_cell_to_its_job(demo, page)
     look_at_everything(page)
     on_ms = turn_on(demo, page, off_ms)
     context.close()
@@ -178,10 +183,11 @@ def read_a_table(demo: Demo, page: sync_api.Page) -> None:
     assert [row[:2] for row in list(whole)[51:101]] == [row[:2] for row in shown]
 
 
-def go_from_a_cell_to_its_job(page: sync_api.Page) -> None:
-    """A cell with something missing, its job that waits, the job itself."""
-    page.goto("/coverage?perpspec=c-bin-lsr&columns=7")
-    page.locator("td.cell.missing a, td.cell.partial a").first.click()
+def go_from_a_cell_to_its_job(demo: Demo, page: sync_api.Page) -> None:
+    """A cell of older days that are asked for while no worker works, its job that waits, the job itself."""
+    demo.seed("--days", "7", "--metrics", "ohlcv", "--exchanges", "bybit")
+    page.goto("/coverage?perpspec=byb-ohlcv&columns=7")
+    page.locator("td.cell.missing a").first.click()
     page.get_by_role("heading", name="Jobs here").wait_for()
     job = page.locator("a[href^='/rq/0/view/job/']").first
     name = job.inner_text()
