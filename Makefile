@@ -35,7 +35,7 @@ status: .venv/.runs
 
 test: .venv/.tests
 	@sh .ci/browser
-	$(IN)/python -m pytest -n 8 --maxschedchunk 1
+	$(IN)/python -m pytest -n 8 --dist worksteal
 
 chaos: .venv/.tests
 	$(IN)/python -m pytest tests/chaos -m full

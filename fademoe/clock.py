@@ -61,8 +61,11 @@ def ceil_to(ts: int, step_ms: int) -> int:
 
 
 def split(window: Window, span_ms: int) -> Iterator[Window]:
-    """Cut a window into pieces that end at multiples of `span_ms`, oldest first."""
+    """Cut a window that is longer than `span_ms` into pieces that end at multiples of it, oldest first."""
     start_ms = window.start_ms
+    if start_ms < window.end_ms <= start_ms + span_ms:
+        yield window
+        return
     while start_ms < window.end_ms:
         end_ms = min(floor_to(start_ms, span_ms) + span_ms, window.end_ms)
         yield Window(start_ms, end_ms)

@@ -102,6 +102,12 @@ def known(exchange: Exchange, database: Database) -> dict[str, dict[str, Instrum
         return {code: store.by_symbol(cursor, code) for code in exchange.codes}
 
 
+def find(database: Database, code: str, symbol: str) -> Instrument | None:
+    """Return the stored contract of one symbol, None where none is known."""
+    with database.transaction() as cursor:
+        return store.by_symbol(cursor, code, symbol).get(symbol)
+
+
 def ensure(exchange: Exchange, rest: RestClient, database: Database) -> dict[str, dict[str, Instrument]]:
     """Return the stored contracts, fetched now if there are none; raise RetryLater when they cannot be had."""
     found = known(exchange, database)

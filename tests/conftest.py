@@ -27,20 +27,40 @@ from fademoe.store.pool import Database
 START_S = 20.0
 TEMPLATE = "fademoe_template"
 NUMBERS = count(1)
-AT_ONCE = 6  # tests that wait at the start, of the eight processes of `make test`
+BUSY = 2  # of the processes of `make test`: one for each core; the others begin with tests that mostly wait
+COSTLY = ("browser", "integration", "lifecycle", "web")  # folders whose fixtures take seconds: best kept together
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the tests that mostly wait, the longest first, over most of the run: the others run beside them."""
-    waiting = sorted((item for item in items if _waits_s(item)), key=_waits_s, reverse=True)
-    others = [item for item in items if not _waits_s(item)]
-    first, later = waiting[:AT_ONCE], waiting[AT_ONCE:]
-    apart = max(1, len(others) * 6 // 10 // max(1, len(later)))
-    for number, item in enumerate(later):
-        others.insert(number * (apart + 1), item)
-    items[:] = [*first, *others]
+@pytest.hookimpl(trylast=True)  # when all that is not to be run is left out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the tests for `--dist worksteal`, which gives each process an equal number of those that follow each other.
+
+    Some processes begin with tests that mostly wait, each with as many seconds of them; the others do the work of the
+    machine meanwhile. Who is done takes from the end of what another still has.
+    """
+    processes = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    lanes: list[list[pytest.Item]] = [[] for _ in range(max(1, processes - BUSY))]
+    for item in sorted(filter(_waits_s, items), key=_waits_s, reverse=True):
+        min(lanes, key=lambda lane: sum(map(_waits_s, lane))).append(item)
+    others = sorted((item for item in items if not _waits_s(item)), key=_cheap)
+    share = len(items) // processes
+    busy = [others.pop(0) for _ in range(min(len(others), share * (processes - len(lanes))))]
+    items[:] = [item for lane in lanes for item in (*lane, *_cut(others, share - len(lane)))] + others + busy
+
+
+def _cut(items: list[pytest.Item], count: int) -> list[pytest.Item]:
+    """Take that many items off a list."""
+    taken = items[:count]
+    del items[:count]
+    return taken
+
+
+def _cheap(item: pytest.Item) -> int:
+    """Return the place of a test's folder in the order of their costs, the costly ones first."""
+    folder = item.path.parent.name
+    return COSTLY.index(folder) if folder in COSTLY else len(COSTLY)
 
 
 def _waits_s(item: pytest.Item) -> float:

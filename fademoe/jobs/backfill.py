@@ -276,11 +276,11 @@ def exchange_now_ms(work: Work) -> int:
 
 def _instrument(context: Context, exchange: Exchange, code: str, symbol: str) -> Instrument:
     """Return the contract of a symbol, looked up at the exchange when it is not known."""
-    found = instruments.known(exchange, context.database)[code].get(symbol)
+    found = instruments.find(context.database, code, symbol)
     if found is None:
         with context.stop.breakable():
             instruments.refresh(exchange, context.rest, context.database)
-        found = instruments.known(exchange, context.database)[code].get(symbol)
+        found = instruments.find(context.database, code, symbol)
     if found is None:
         raise Refused(f"{exchange.name} does not list {symbol}", exchange=exchange.name)
     return found

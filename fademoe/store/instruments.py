@@ -47,12 +47,16 @@ def listed_before(cursor: Cursor, codes: Sequence[str]) -> dict[tuple[str, str],
     return {(each.code, each.name): each for each in contracts}
 
 
-def by_symbol(cursor: Cursor, code: str) -> dict[str, Instrument]:
-    """Return the contract of each symbol of an exchange code; of several the one that trades, or was listed last."""
+def by_symbol(cursor: Cursor, code: str, symbol: str | None = None) -> dict[str, Instrument]:
+    """Return the contract of each symbol of an exchange code, or of one symbol.
+
+    Of several contracts of a symbol it is the one that trades, or was listed last.
+    """
     cursor.execute(
-        f"SELECT DISTINCT ON (symbol) {COLUMNS} FROM perp_metadata WHERE code = %s"  # noqa: S608 - a constant
+        f"SELECT DISTINCT ON (symbol) {COLUMNS} FROM perp_metadata"  # noqa: S608 - a constant
+        " WHERE code = %(code)s AND coalesce(symbol = %(symbol)s, true)"
         " ORDER BY symbol, delisted_ms DESC NULLS FIRST, listed_ms DESC NULLS LAST, instrument",
-        (code,),
+        {"code": code, "symbol": symbol},
     )
     return {each.symbol: each for each in map(_instrument, cursor.fetchall())}
 

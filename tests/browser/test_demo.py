@@ -107,10 +107,10 @@ def demo() -> Iterator[Demo]:
     assert went_down.returncode == 0, went_down.stdout
 
 
-@pytest.mark.waits
+@pytest.mark.waits(320)
 def test_the_demo_from_the_first_look_to_a_gap_that_was_filled(demo: Demo, chromium: sync_api.Browser):
     complaints: list[str] = []
-    context = chromium.new_context(base_url=demo.address, viewport={"width": 1280, "height": 900})
+    context = chromium.new_context(base_url=demo.address, viewport={"width": 1280, "height": 860})
     page = context.new_page()
     watch(page, complaints)
     page.goto("/")
@@ -119,12 +119,10 @@ def test_the_demo_from_the_first_look_to_a_gap_that_was_filled(demo: Demo, chrom
     off_ms = turn_off(page)
     read_a_table(demo, page)
     go_from_a_cell_to_its_job(demo, page)
-    look_at_everything(page)
     on_ms = turn_on(demo, page, off_ms)
-    context.close()
-    take_pictures(demo, chromium, 360)
+    look_at_everything(page)  # while the gap is filled
     see_no_gap(demo, off_ms, on_ms)
-    take_pictures(demo, chromium, 1280)
+    context.close()
     assert complaints == []
 
 
@@ -228,28 +226,20 @@ def inside(ranges: list[list[int]]) -> set[int]:
 
 
 def look_at_everything(page: sync_api.Page) -> None:
-    """Every page on the live demo: its heading, nothing that axe calls serious."""
+    """Every page on the live demo: whole, nothing that axe calls serious, and a picture of it.
+
+    The README's pictures are made as WebP too, to be copied into docs/ by hand.
+    """
+    (SCREENSHOTS / "docs").mkdir(parents=True, exist_ok=True)
     for name, path in PAGES.items():
-        page.goto(path)
+        page.goto(SHOWN.get(name, path))
         settle(page, name)
         assert page.locator("h1").count() == 1, name
         assert "SIMULATED DATA" in page.inner_text("body"), name
-        if name != "rq":  # not ours
-            assert faults(page) == []
-
-
-def take_pictures(demo: Demo, chromium: sync_api.Browser, width: int) -> None:
-    """Leave a picture of every page; the README's as WebP too, to be copied into docs/ by hand."""
-    (SCREENSHOTS / "docs").mkdir(parents=True, exist_ok=True)
-    context = chromium.new_context(base_url=demo.address, viewport={"width": width, "height": 860})
-    for name, path in PAGES.items():
-        page = context.new_page()
-        page.goto(SHOWN.get(name, path))
-        settle(page, name)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (name, width)
-        page.screenshot(path=SCREENSHOTS / f"{name}-{width}.png", full_page=True)
-        if width == 1280 and name in README_PAGES:
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+        if name in README_PAGES:
             with Image.open(io.BytesIO(page.screenshot())) as image:
                 image.save(SCREENSHOTS / "docs" / f"{name}.webp", lossless=True, method=4)
-        page.close()
-    context.close()
+        if name != "rq":  # not ours
+            assert faults(page) == []

@@ -44,18 +44,29 @@ class Chaos:
         turn: list[list[str]] = []
         while (now_s := monotonic_s()) < end_s:
             turn = turn or self._dice.sample(self._kinds, len(self._kinds))
-            self._kill(self._dice.choice(turn.pop()))
+            kind = turn.pop()
+            if not self._kill(self._dice.choice(kind)):  # it is just coming back
+                turn.insert(0, kind)
             if self._dice.random() < 0.5:
                 simulator.fault(kind="drop_sockets", exchange=self._dice.choice(list(EXCHANGES)), count=1)
             time.sleep(max(0.0, min(end_s, now_s + PACE_S) - monotonic_s()))
         simulator.clear()
 
-    def _kill(self, name: str) -> None:
-        workers = [program for program in self._system.pids() if program.startswith("worker:")]
+    def spared(self) -> list[list[str]]:
+        """Return the kinds of programs that were never killed."""
+        killed = {name.partition(":")[0] for name in self.killed}
+        return [kind for kind in self._kinds if not killed & set(kind)]
+
+    def _kill(self, name: str) -> bool:
+        """Kill a program; tell whether it ran."""
+        before = self._system.pids()
+        workers = [program for program in before if program.startswith("worker:")]
         name = self._dice.choice(workers) if name == "worker" and workers else name
-        if name == "horse" or name in self._system.pids():
-            self._system.kill(name)
-            self.killed.append(name)
+        if name != "horse" and name not in before:
+            return False
+        self._system.kill(name)
+        self.killed.append(name)
+        return True
 
 
 def missing(system: Installation, metric: str, start_ms: int, end_ms: int) -> list[tuple]:

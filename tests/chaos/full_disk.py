@@ -53,8 +53,7 @@ def live_through(folder: Path) -> None:
         until(lambda: system.query("SELECT 1 FROM perp_data LIMIT 1"), 60)
         fill(ballast)
         before, begin_s = logged(system.home), time.monotonic()
-        health = until(lambda: "No space left" in (found := ask(system.web_port, "/health"))[1] and found, 30)
-        assert health[0] == 503, health
+        until(lambda: ask(system.web_port, "/health")[0] == 503, 30)  # PostgreSQL refuses, or is down
         alerts = json.loads(ask(system.web_port, "/api/alerts")[1])
         assert "disk" in [alert["kind"] for alert in alerts["alerts"]], alerts
         said = system.run("status")

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -129,6 +129,23 @@ class System:
         finally:
             connection.close()
 
+    def covers(self, source: str, symbols: Collection[str], start_ms: int, end_ms: int) -> bool:
+        """Tell whether nothing is missing of a range of some series, that is, also what is absent is known."""
+        rows = self.query(
+            "SELECT count(*) FROM perp_coverage WHERE source = %s AND symbol = ANY(%s)"
+            " AND covered @> int8multirange(int8range(%s, %s))",
+            source,
+            list(symbols),
+            start_ms,
+            end_ms,
+        )
+        return bool(rows[0][0] == len(symbols))
+
+    def streams(self) -> set[str]:
+        """Return the exchanges whose streams run, every one of their topics."""
+        rows = self.query("SELECT unit FROM perp_status WHERE kind = 'stream' AND state = 'running'")
+        return {unit.removeprefix("stream ") for (unit,) in rows}
+
     def differences(self, exchange: str, source: str, symbol: str, start_ms: int, end_ms: int) -> list[str]:
         """Compare what is stored with the simulator's truth, value by value; [] when all is equal."""
         metric = source.rpartition("-")[2]
@@ -163,12 +180,12 @@ def same(expected, stored: str | None) -> bool:
 
 def until(probe: Callable[[], object], seconds: float) -> object:
     """Return what `probe` gives as soon as it is true; fail after `seconds`, and as many more for a busy machine."""
-    deadline = time.monotonic() + 2 * seconds
-    while time.monotonic() < deadline:
+    begin_s = time.monotonic()
+    while (waited_s := time.monotonic() - begin_s) < 2 * seconds:
         value = probe()
         if value:
             return value
-        time.sleep(0.1)
+        time.sleep(min(0.5, 0.1 + waited_s / 50))  # many wait beside each other, and a probe costs something
     pytest.fail(f"still not so after {seconds} s")
 
 

@@ -28,13 +28,7 @@ def work(system):
 
 
 def covered(system, symbols, since_ms, until_ms):
-    rows = system.query(
-        "SELECT count(*) FROM perp_coverage WHERE symbol = ANY(%s) AND covered @> int8multirange(int8range(%s, %s))",
-        list(symbols),
-        since_ms,
-        until_ms,
-    )
-    return rows[0][0] == len(symbols)
+    return system.covers("bin-ohlcv", symbols, since_ms, until_ms)
 
 
 def test_ten_days_are_stored_exactly_and_seeding_twice_does_nothing(system):
@@ -105,6 +99,7 @@ def test_a_ban_closes_the_exchange_and_uses_up_no_attempt(system, simulator, rec
     assert system.differences("binance", "bin-ohlcv", "ETH", *recent) == []
 
 
+@pytest.mark.waits(12)
 def test_killed_workers_lose_nothing(system, simulator, recent):
     start_ms = recent[0] - 20 * DAY_MS
     programs = work(system)
@@ -141,6 +136,7 @@ def test_sigterm_ends_a_busy_worker_within_ten_seconds(system, simulator, recent
     assert queues.queue(system.context().redis, "binance").count == int(seeded.stdout.splitlines()[-1].split()[0])
 
 
+@pytest.mark.waits(20)
 def test_without_the_exchange_jobs_wait_and_then_go_on_by_themselves(system, recent):
     simulator = Simulator("--no-limits")
     system.environment["FADEMOE_BINANCE_REST_URL"] = simulator.url

@@ -11,7 +11,7 @@ NOTICE_AFTER_S = 40  # told at that age, as before a service upgrade
 SYMBOLS = ["BTC", "ETH"]  # which trade in every minute: of others the channel may tell nothing
 
 
-@pytest.mark.waits(150)
+@pytest.mark.waits(130)
 def test_an_announced_end_of_a_connection_costs_no_minute(tmp_path, database_url, redis_url):
     simulator = Simulator("--no-limits", "--okx-notice-after-s", str(NOTICE_AFTER_S))
     simulator.start()
@@ -27,11 +27,11 @@ def test_an_announced_end_of_a_connection_costs_no_minute(tmp_path, database_url
     time.sleep((30 - time.time()) % 60)
     try:
         system.start("stream", "okx")
-        until(lambda: system.query("SELECT 1 FROM perp_status WHERE unit = 'stream okx' AND state = 'running'"), 40)
+        until(system.streams, 40)
         start_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
         end_ms = start_ms + MINUTE_MS
         for metric in ("lq", "ohlcv"):  # nobody else brings them here: what is whole was watched by one or the other
-            until(lambda: watched(system, f"okx-{metric}", start_ms, end_ms), 200)  # noqa: B023
+            until(lambda: system.covers(f"okx-{metric}", SYMBOLS, start_ms, end_ms), 200)  # noqa: B023
             for symbol in SYMBOLS:
                 assert system.differences("okx", f"okx-{metric}", symbol, start_ms, end_ms) == []
         until(lambda: simulator.get("/sim/stats")["okx"]["sockets_closed"], 120)
@@ -40,13 +40,3 @@ def test_an_announced_end_of_a_connection_costs_no_minute(tmp_path, database_url
     finally:
         system.stop()
         simulator.stop()
-
-
-def watched(system, source, start_ms, end_ms):
-    rows = system.query(
-        "SELECT count(*) FROM perp_coverage WHERE source = %s AND covered @> int8multirange(int8range(%s, %s))",
-        source,
-        start_ms,
-        end_ms,
-    )
-    return rows[0][0] == len(SYMBOLS)

@@ -38,7 +38,7 @@ def klines_asked(simulator):
     return simulator.get("/sim/stats")["binance"]["paths"].get(KLINES, 0)
 
 
-@pytest.mark.waits(90)
+@pytest.mark.waits(56)
 def test_a_queue_that_is_flushed_in_the_middle_of_a_backfill_is_made_anew(system, recent):  # noqa: F811
     symbols = ["BTC", "ETH", "SOL", "XRP"]
     start_ms = recent[0] - 40 * DAY_MS
@@ -157,13 +157,27 @@ def test_what_the_exchange_does_not_keep_is_absent_as_expired(system):
     assert system.query("SELECT min(ts) FROM perp_data WHERE source = 'bin-oi'")[0][0] - end_ms < HOUR_MS
 
 
-@pytest.mark.waits(150)
+def retried_at_once(redis, seen):
+    """Let the retries that are scheduled be due now; add the pauses they would have made, in seconds, to `seen`."""
+    for name, due_s in redis.zrange("rq:scheduled:binance", 0, -1, withscores=True):
+        if due_s > time.time() + 1:
+            seen.append(round(due_s - time.time()))
+            redis.zadd("rq:scheduled:binance", {name: time.time()}, xx=True)
+
+
 def test_after_five_failures_a_window_rests_until_it_is_asked_for(system, simulator, recent):  # noqa: F811
     simulator.fault(exchange="binance", path=KLINES, symbol="SOLUSDT", kind="truncated")
     system.environment["FADEMOE_SYMBOLS"] = "NOPE"  # so nothing is followed: only what is seeded is asked for
     work(system)
     assert seed(system, "--symbols", "SOL", since_ms=recent[0], until_ms=recent[1]).returncode == 0
-    until(lambda: system.query("SELECT 1 FROM perp_status WHERE kind = 'backfill' AND state = 'error'"), 170)
+    redis, pauses = system.context().redis, []
+
+    def is_resting():
+        retried_at_once(redis, pauses)
+        return system.query("SELECT 1 FROM perp_status WHERE kind = 'backfill' AND state = 'error'")
+
+    until(is_resting, 60)
+    assert all(abs(pause - expected) <= 1 for pause, expected in zip(pauses, (8, 16, 32, 64), strict=True)), pauses
     errors = system.query("SELECT class, request FROM perp_errors WHERE unit = 'backfill bin-ohlcv SOL'")
     assert [name for name, _ in errors] == ["BadPayload"] * 5
     assert all(request.startswith(KLINES) and "symbol=SOLUSDT" in request for _, request in errors)
@@ -197,7 +211,7 @@ def test_what_was_missed_live_and_has_no_history_is_given_up(system):
     context.close()
 
 
-@pytest.mark.waits(90)
+@pytest.mark.waits(72)
 def test_the_certificate_is_the_same_on_two_machines(
     system,
     tmp_path,

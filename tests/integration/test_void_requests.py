@@ -21,7 +21,7 @@ def spoiling():
     running.stop()
 
 
-@pytest.mark.waits
+@pytest.mark.waits(14)
 @pytest.mark.parametrize("exchange", ["bybit", "okx"])
 def test_one_topic_that_is_unknown_costs_no_other(exchange, system, spoiling):
     system.environment |= {

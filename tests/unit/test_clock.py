@@ -12,6 +12,7 @@ def test_split_ends_at_multiples_and_keeps_every_minute():
     pieces = list(split(window, DAY_MS))
     assert [piece.end_ms for piece in pieces] == [MIDNIGHT + DAY_MS, MIDNIGHT + 2 * DAY_MS, window.end_ms]
     assert merge(pieces) == [window]
+    assert list(split(window, 2 * DAY_MS)) == [window]  # short enough as it is
 
 
 def test_subtract_leaves_what_nothing_covers():

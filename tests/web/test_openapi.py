@@ -119,7 +119,7 @@ def test_schemathesis_finds_no_answer_that_is_not_declared(app: Flask, stored: N
     thread.start()
     address = f"http://127.0.0.1:{server.server_port}"
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/api/openapi.json", "--url", address]
-    command += ["--header", f"Authorization: Bearer {TOKEN}", "--max-examples", "15", "--generation-deterministic"]
+    command += ["--header", f"Authorization: Bearer {TOKEN}", "--max-examples", "8", "--generation-deterministic"]
     command += ["--exclude-checks", "positive_data_acceptance"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
