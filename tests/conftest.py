@@ -46,8 +46,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         min(lanes, key=lambda lane: sum(map(_waits_s, lane))).append(item)
     others = sorted((item for item in items if not _waits_s(item)), key=_cheap)
     share = len(items) // processes
-    busy = [others.pop(0) for _ in range(min(len(others), share * (processes - len(lanes))))]
-    items[:] = [item for lane in lanes for item in (*lane, *_cut(others, share - len(lane)))] + others + busy
+    busy = _cut(others, share * (processes - len(lanes)))
+    items[:] = [item for lane in lanes for item in (*lane, *_cut(others, max(0, share - len(lane))))] + others + busy
 
 
 def _cut(items: list[pytest.Item], count: int) -> list[pytest.Item]:
