@@ -36,10 +36,10 @@ ATTEMPTS = 5  # other failures without one new row in between, then the window r
 FAILED_S = 4  # the first pause after a failure is twice that, and each one twice the one before: two minutes in all
 STORE_AWAY_S = 10
 HELPERS = 7  # threads that fetch pages beside the job's own
-# In line for the budget a run waits MAX_WAIT_S to begin, so that no more workers work on it than it feeds, and longer
-# to go on.
-GO_ON_S = 10.0
 SPARE_S = 0.25  # units due within that time are to spare: whoever has work for them may use them beside its own turn
+# In line for a budget a run waits SPARE_S to begin, for where others use it up already this worker is of more use
+# elsewhere; live work waits MAX_WAIT_S. To go on both wait longer.
+GO_ON_S = 10.0
 WORK_S = 40.0  # then what is done is stored and the rest goes back to the queue: others get their turn
 NO_ROW = "the exchange has no row"
 EXPIRED = "expired: older than the exchange keeps"
@@ -69,7 +69,8 @@ class Work:
         `max_wait_s`: how long a request may wait for the budget, instead of as long as a run may. `breakable`: SIGTERM
         may break it off; for the main thread only.
         """
-        waits_s = chain([MAX_WAIT_S], repeat(GO_ON_S)) if max_wait_s is None else repeat(max_wait_s)
+        begin_s = MAX_WAIT_S if self.live else SPARE_S
+        waits_s = chain([begin_s], repeat(GO_ON_S)) if max_wait_s is None else repeat(max_wait_s)
 
         def get(path: str, params: Mapping[str, str | int], cost: int) -> Json:
             if monotonic_s() > self.deadline_s:

@@ -26,7 +26,7 @@ from fademoe.lifecycle_checks import free_port
 from fademoe.lifecycle_supervisord import CHECKOUT, Supervisord
 from tests.browser.conftest import PAGES, faults, settle, sign_in, watch
 
-SCREENSHOTS = CHECKOUT / "var" / "screenshots"
+SCREENSHOTS = CHECKOUT / "build" / "screenshots"
 README_PAGES = ("status", "data", "coverage", "charts", "queues", "limits")
 SHOWN = {"coverage": "/coverage?perpspec=c-byb-ohlcv&by=hour&columns=48"}  # of the README's pages
 CANDLES = ("bin-ohlcv", "byb-ohlcv", "okx-ohlcv")
