@@ -4,13 +4,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from zlib import crc32
 
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.lifecycle_checks import Web, free_port
 from fademoe.settings import ALL_SYMBOLS, PREFIX, Settings
 
-SIMULATOR_PORT = 8790
+SIMULATOR_PORTS = range(8790, 9790)  # a home has its own of them: two demos that start at once do not meet
 DAYS = "2"
 METRICS = ("ohlcv", "all")  # candles first, so that there is something to see soon
 DATA_S = 120.0
@@ -36,7 +37,8 @@ class Demo:
         The simulator of a running demo keeps its port; otherwise another one is taken when the usual one is in use.
         """
         keeps_port = is_running and self._port_mark.exists()
-        port = int(self._port_mark.read_text()) if keeps_port else free_port(SIMULATOR_PORT)
+        usual = SIMULATOR_PORTS[crc32(bytes(self.home)) % len(SIMULATOR_PORTS)]
+        port = int(self._port_mark.read_text()) if keeps_port else free_port(usual)
         self._port_mark.write_text(str(port))
         changed = {"FADEMOE_HOME": str(self.home), "SIMULATOR_PORT": str(port)}
         for name, exchange in registry.exchanges().items():

@@ -22,10 +22,10 @@ from fademoe.lifecycle_supervisord import CHECKOUT, Supervisord
 from fademoe.settings import Settings
 
 CONF = CHECKOUT / "conf" / "supervisord.conf"
-# A stand-in for every program: ends like a server that is given elsewhere, or runs until it is told to stop.
+# A stand-in for every program: ends, as soon as Python would, like a server that is given elsewhere, or runs on.
 STAND_IN = """#!/bin/sh
 case "$1" in
-    redis) exit 0 ;;
+    redis) sleep 0.3 ;;
     *) exec sleep 600 ;;
 esac
 """
