@@ -31,7 +31,7 @@ class Chaos:
         self._system = system
         self._dice = random.Random(seed)
         streams = [f"stream-{name}" for name in EXCHANGES]
-        self._kinds = [["worker"], ["horse"], streams, ["scheduler"], ["redis"], ["postgres"], ["web"], ["worker-live"]]
+        self._kinds = ["worker", "horse", *streams, "scheduler", "redis", "postgres", "web", "worker-live"]
         self.killed: list[str] = []
 
     def rage(self, seconds: float) -> None:
@@ -41,21 +41,20 @@ class Chaos:
             simulator.fault(kind=kind, probability=share, seconds=4)
         simulator.fault(kind="lost_close", probability=0.3)
         end_s = monotonic_s() + seconds
-        turn: list[list[str]] = []
+        turn: list[str] = []
         while (now_s := monotonic_s()) < end_s:
             turn = turn or self._dice.sample(self._kinds, len(self._kinds))
             kind = turn.pop()
-            if not self._kill(self._dice.choice(kind)):  # it is just coming back
+            if not self._kill(kind):  # it is just coming back
                 turn.insert(0, kind)
             if self._dice.random() < 0.5:
                 simulator.fault(kind="drop_sockets", exchange=self._dice.choice(list(EXCHANGES)), count=1)
             time.sleep(max(0.0, min(end_s, now_s + PACE_S) - monotonic_s()))
         simulator.clear()
 
-    def spared(self) -> list[list[str]]:
-        """Return the kinds of programs that were never killed."""
-        killed = {name.partition(":")[0] for name in self.killed}
-        return [kind for kind in self._kinds if not killed & set(kind)]
+    def spared(self) -> set[str]:
+        """Return the programs that were never killed; of the workers any one counts."""
+        return set(self._kinds) - {name.partition(":")[0] for name in self.killed}
 
     def _kill(self, name: str) -> bool:
         """Kill a program; tell whether it ran."""

@@ -53,7 +53,8 @@ def live_through(folder: Path) -> None:
         until(lambda: system.query("SELECT 1 FROM perp_data LIMIT 1"), 60)
         fill(ballast)
         before, begin_s = logged(system.home), time.monotonic()
-        until(lambda: ask(system.web_port, "/health")[0] == 503, 30)  # PostgreSQL refuses, or is down
+        until(lambda: "No space left" in ask(system.web_port, "/health")[1] or not system.answers(), 30)
+        assert ask(system.web_port, "/health")[0] == 503
         alerts = json.loads(ask(system.web_port, "/api/alerts")[1])
         assert "disk" in [alert["kind"] for alert in alerts["alerts"]], alerts
         said = system.run("status")

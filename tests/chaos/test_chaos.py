@@ -45,7 +45,7 @@ def live_through(folder, *, seconds, metrics, seed):
         before = system.pids()
         chaos = Chaos(system, seed)
         chaos.rage(seconds)
-        assert chaos.spared() == [], chaos.killed
+        assert chaos.spared() == set(), chaos.killed
         ends = {metric: minute_of(now_ms()) - (0 if metric == "ohlcv" else PUBLISHED_MS) for metric in metrics}
         quiet_ms = now_ms()
         until(system.answers, 20)
