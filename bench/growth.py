@@ -7,7 +7,7 @@ from bench.ingest import ROWS, candles, seconds, write
 from bench.report import Report, Table
 from bench.stage import stage
 from fademoe.clock import MINUTE_MS, Window
-from fademoe.context import Context
+from fademoe.runtime.context import Context
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.writer import Batch
 

@@ -9,12 +9,12 @@ from bench import cpu
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms, split
-from fademoe.context import Context
 from fademoe.metrics import METRICS, Candle
+from fademoe.runtime.context import Context
 from fademoe.store import coverage
+from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
-from fademoe.store.pool import Database
 from fademoe.store.writer import KEY_COLUMNS, Batch, CopyText, Writer
 
 ROWS = 14_400  # of one window: ten days of minutes

@@ -11,11 +11,11 @@ import psycopg2
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
-from fademoe.context import Context
+from fademoe.deploy.checks import free_port
 from fademoe.feeds import registry
-from fademoe.jobs.queues import Task, enqueue
-from fademoe.lifecycle_checks import free_port
 from fademoe.metrics import INTERVALS_MS, METRICS, perpspec
+from fademoe.queue.jobs import Task, enqueue
+from fademoe.runtime.context import Context
 from fademoe.store.coverage import Series
 from fademoe.store.partitions import Partitions
 

@@ -15,11 +15,11 @@ from typing import Any
 from bench.addresses import moved
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
-from fademoe import instruments
+from fademoe.client import instruments
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
-from fademoe.context import Context
 from fademoe.feeds import registry
 from fademoe.jobs import seed
+from fademoe.runtime.context import Context
 from fademoe.settings import DEFAULT_SYMBOLS
 
 WORKERS = 16

@@ -12,8 +12,8 @@ from bench import rows
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe.clock import DAY_MS, MINUTE_MS, to_iso
-from fademoe.store.reader_rows import Position
-from fademoe.web.params import write_position
+from fademoe.store.read.rows import Position
+from fademoe.web.http.params import write_position
 
 REQUESTS = 400
 WARM = 20

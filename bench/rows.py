@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from bench.ingest import COLUMNS
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.store.connection import Database
 from fademoe.store.partitions import Partitions
-from fademoe.store.pool import Database
 
 SOURCES = ("bin-ohlcv", "byb-ohlcv", "okx-ohlcv")
 SYMBOLS = tuple(f"SYM{n:03}" for n in range(50))

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import requests
 
-from fademoe.commands.edge import load_settings
-from fademoe.commands.ready import ready
-from fademoe.context import Context
+from fademoe.cli.edge import load_settings
 from fademoe.feeds import registry
+from fademoe.runtime.context import Context
+from fademoe.runtime.startup import ready
 from fademoe.settings import PREFIX
 
 STOP_S = 70.0

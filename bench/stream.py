@@ -14,9 +14,9 @@ from bench.peers import environment
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
-from fademoe.context import Context
 from fademoe.feeds import registry
-from fademoe.simulator.market import Market
+from fademoe.runtime.context import Context
+from fademoe.simulator.market.market import Market
 
 SYMBOLS = 500
 UNIVERSE = 700  # so many on Binance, so that OKX, which lists the fewest, has more than 500

@@ -8,7 +8,7 @@ from pathlib import Path
 VENV_PYTHON = Path(__file__).resolve().parent.parent / ".venv" / "bin" / "python"
 
 try:
-    from fademoe.commands.seed import main
+    from fademoe.cli.seed import main
 except ModuleNotFoundError:
     # Called without the virtual environment: use the one that make sets up.
     if not VENV_PYTHON.exists() or Path(sys.executable) == VENV_PYTHON:

@@ -18,11 +18,11 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from fademoe import embedded
+from fademoe.embedded import servers
 from fademoe.feeds import registry
 from fademoe.settings import PREFIX, Settings
+from fademoe.store.connection import Database
 from fademoe.store.migrate import migrate
-from fademoe.store.pool import Database
 
 START_S = 20.0
 TEMPLATE = "fademoe_template"
@@ -87,7 +87,7 @@ def server_home() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres_url(server_home: Path) -> Iterator[str]:
     """The address of a PostgreSQL for the whole run, with an empty database."""
-    server = embedded.prepare_postgres(server_home)
+    server = servers.prepare_postgres(server_home)
     # safe against a killed test, not against a killed machine: a test's data are not worth the wait
     process = launch(server, "-c", "fsync=off", "-c", "log_min_messages=fatal")
     url = Settings(home=server_home).postgres_url
@@ -130,7 +130,7 @@ def _fresh_database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def _redis_server(server_home: Path) -> Iterator[str]:
-    process = launch(embedded.prepare_redis(server_home), "--loglevel", "warning")
+    process = launch(servers.prepare_redis(server_home), "--loglevel", "warning")
     url = Settings(home=server_home).queue_url
     client = Redis.from_url(url)
     _wait(process, client.ping, RedisError)
@@ -149,7 +149,7 @@ def redis_url(_redis_server: str) -> Iterator[str]:
     client.close()
 
 
-def launch(server: embedded.Server, *arguments: str) -> "subprocess.Popen[bytes]":
+def launch(server: servers.Server, *arguments: str) -> "subprocess.Popen[bytes]":
     """Start a prepared server as a child that ends when the tests are killed."""
 
     def become() -> None:

@@ -5,16 +5,16 @@ from dataclasses import asdict, dataclass
 
 from rq import Retry
 
-from fademoe import context as contexts
 from fademoe.clock import DAY_MS, Window, floor_to, now_ms, to_iso
-from fademoe.context import Context
 from fademoe.errors import RetryLater, SourceError, StoreError
 from fademoe.feeds import registry
-from fademoe.jobs import queues
 from fademoe.jobs.backfill import ENDLESS, Work, exchange_now_ms, make_work, shares
 from fademoe.jobs.fetch import fetch
 from fademoe.metrics import Row, perpspec
-from fademoe.stop import Stopped
+from fademoe.queue import jobs as queues
+from fademoe.runtime import context as contexts
+from fademoe.runtime.context import Context
+from fademoe.signals import Stopped
 from fademoe.store import corrections, coverage, status
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.status import Report, State

@@ -11,19 +11,19 @@ from itertools import chain, repeat
 from redis.exceptions import RedisError
 from rq import Retry, get_current_job
 
-from fademoe import context as contexts
-from fademoe import instruments
+from fademoe.client import instruments
+from fademoe.client.rest import MAX_WAIT_S
 from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, monotonic_s, split, subtract, to_iso
-from fademoe.context import Context
 from fademoe.errors import BudgetSpent, Refused, RetryLater, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Exchange, Instrument, Json, RestFeed
-from fademoe.jobs import queues
 from fademoe.jobs.fetch import EXPIRY_MS, Get, Helpers, confirm_holes, fetch, kept_from_ms
-from fademoe.jobs.queues import LIVE
 from fademoe.metrics import Row
-from fademoe.rest import MAX_WAIT_S
-from fademoe.stop import Stopped
+from fademoe.queue import jobs as queues
+from fademoe.queue.jobs import LIVE
+from fademoe.runtime import context as contexts
+from fademoe.runtime.context import Context
+from fademoe.signals import Stopped
 from fademoe.store import coverage, status
 from fademoe.store.coverage import DELISTED, NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.status import Report, State

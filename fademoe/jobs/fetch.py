@@ -13,7 +13,7 @@ from fademoe.clock import LATEST_MS, MINUTE_MS, Window, ceil_to, floor_to, merge
 from fademoe.errors import BadPayload, BudgetSpent, SourceError
 from fademoe.feeds.spec import Instrument, Json, Order, Page, RestFeed
 from fademoe.metrics import Row
-from fademoe.stop import Stopped
+from fademoe.signals import Stopped
 
 log = logging.getLogger(__name__)
 

@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fademoe import instruments
+from fademoe.client import instruments
 from fademoe.clock import MINUTE_MS, Window, floor_to
-from fademoe.context import Context
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Exchange, Instrument, RestFeed
-from fademoe.jobs import queues
-from fademoe.jobs.planner import last_closed_ms, ripe
-from fademoe.jobs.queues import LIVE, Task
+from fademoe.jobs.plan import last_closed_ms, ripe
 from fademoe.metrics import perpspec
+from fademoe.queue import jobs as queues
+from fademoe.queue.jobs import LIVE, Task
+from fademoe.runtime.context import Context
 from fademoe.store import coverage
 from fademoe.store.coverage import Series
 

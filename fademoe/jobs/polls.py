@@ -4,15 +4,15 @@ import json
 import logging
 from collections.abc import Sequence
 
-from fademoe import context as contexts
-from fademoe import instruments
+from fademoe.client import instruments
 from fademoe.clock import SECOND_MS, Window, floor_to, monotonic_s
-from fademoe.context import Context
 from fademoe.errors import BadPayload, Refused, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Exchange, Instrument, PollFeed
 from fademoe.metrics import METRICS, Row, perpspec
-from fademoe.stop import Stopped
+from fademoe.runtime import context as contexts
+from fademoe.runtime.context import Context
+from fademoe.signals import Stopped
 from fademoe.store import coverage, status
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.status import Report, State

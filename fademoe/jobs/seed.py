@@ -4,15 +4,15 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fademoe import instruments
+from fademoe.client import instruments
 from fademoe.clock import Window, floor_to
-from fademoe.context import Context
 from fademoe.errors import ConfigError, RetryLater
 from fademoe.feeds.spec import Exchange, Instrument
-from fademoe.jobs import queues
-from fademoe.jobs.planner import Planned, enqueue, last_closed_ms, left, plan, ripe
-from fademoe.jobs.queues import LIVE
+from fademoe.jobs.plan import Planned, enqueue, last_closed_ms, left, plan, ripe
 from fademoe.metrics import METRICS, perpspec
+from fademoe.queue import jobs as queues
+from fademoe.queue.jobs import LIVE
+from fademoe.runtime.context import Context
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage
 from fademoe.store.coverage import Series

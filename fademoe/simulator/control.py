@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 
 from fademoe.simulator.exchange import Exchange, Simulation
-from fademoe.simulator.instrument import Instrument
+from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.stats import Stats
 
 LOST_AT_ONCE = ("down", "drop_sockets")

@@ -16,10 +16,10 @@ from aiohttp import WSMsgType, web
 
 from fademoe.simulator.clock import Clock
 from fademoe.simulator.control import Control
-from fademoe.simulator.damage import damage_body
 from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
 from fademoe.simulator.faults import AFTER_ANSWER, BEFORE_ANSWER, Fault, Faults
-from fademoe.simulator.market import Market
+from fademoe.simulator.market.damage import damage_body
+from fademoe.simulator.market.market import Market
 from fademoe.simulator.options import build_parser
 from fademoe.simulator.pages import ChunkStore
 from fademoe.simulator.sockets import CLOSE_TIMEOUT_S, Socket
@@ -155,7 +155,7 @@ class Server:
 
 def load_exchanges() -> list[type[Exchange]]:
     """Return the exchanges whose modules exist, in the order of `EXCHANGE_NAMES`."""
-    names = [f"fademoe.simulator.{name}" for name in EXCHANGE_NAMES]
+    names = [f"fademoe.simulator.{name}.exchange" for name in EXCHANGE_NAMES]
     return [importlib.import_module(name).EXCHANGE for name in names if importlib.util.find_spec(name)]
 
 

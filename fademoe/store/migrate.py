@@ -14,8 +14,8 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.feeds.spec import Exchange
 from fademoe.metrics import METRICS, Metric
-from fademoe.store import hypertable
-from fademoe.store.pool import Database
+from fademoe.store import timescale
+from fademoe.store.connection import Database
 
 log = logging.getLogger(__name__)
 
@@ -38,18 +38,18 @@ def migrate(database: Database, exchanges: list[Exchange]) -> list[str]:
         cursor.execute("SELECT name FROM schema_migrations")
         done = {name for (name,) in cursor.fetchall()}
         cursor.execute(HAS_TIMESCALE)
-        timescale = bool(_one(cursor))
+        has_timescale = bool(_one(cursor))
         applied: list[str] = []
-        for name, text in _files("timescale" if timescale else "plain"):
+        for name, text in _files("timescale" if has_timescale else "plain"):
             if name not in done:
-                if not applied and timescale:
+                if not applied and has_timescale:
                     cursor.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
                 cursor.execute(text)
                 cursor.execute("INSERT INTO schema_migrations (name) VALUES (%s)", (name,))
                 applied.append(name)
         for exchange in exchanges:
             register(cursor, exchange)
-        hypertable.compress_finished(cursor)
+        timescale.compress_finished(cursor)
         cursor.execute(_text("read_role.sql"))
     for name in applied:
         log.info("migration %s applied", name)

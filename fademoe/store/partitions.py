@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from psycopg2 import sql
 
 from fademoe.clock import SECOND_MS, Window
-from fademoe.store import hypertable
+from fademoe.store import timescale
+from fademoe.store.connection import Database
 from fademoe.store.migrate import LOCK
-from fademoe.store.pool import Database
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Partitions:
         self._look()
         if not self._native:
             with self._database.transaction() as cursor:
-                return hypertable.drop_chunks(cursor, edge_ms)
+                return timescale.drop_chunks(cursor, edge_ms)
         first_kept = _Month.at(edge_ms)
         for name in [name for name in self._present or () if name < first_kept.name]:
             with self._database.transaction() as cursor:
@@ -46,7 +46,7 @@ class Partitions:
 
     def _look(self) -> None:
         with self._database.transaction() as cursor:
-            self._native = hypertable.is_partitioned(cursor)
+            self._native = timescale.is_partitioned(cursor)
             cursor.execute(
                 "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
                 " WHERE i.inhparent = 'perp_data'::regclass"

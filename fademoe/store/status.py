@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fademoe.errors import SourceError
-from fademoe.store.pool import Database
+from fademoe.store.connection import Database
 
 MESSAGE_LENGTH = 500
 KEEP_ERRORS = "30 days"

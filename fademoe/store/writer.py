@@ -11,9 +11,9 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.clock import Window
 from fademoe.metrics import METRICS, Row
 from fademoe.store import coverage
+from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
-from fademoe.store.pool import Database
 
 KEY_COLUMNS = ("ts", "symbol", "source", "interval")
 LONG = 50  # rows of one series in a batch: from so many on, a look at what is stored is cheaper than a COPY that fails

@@ -15,11 +15,11 @@ from fademoe.clock import SECOND_MS, monotonic_s
 from fademoe.errors import BadPayload
 from fademoe.feeds.spec import Frame, Json, Reduce, Socket, StreamFeed
 from fademoe.metrics import Row
-from fademoe.stop import StopSignal
+from fademoe.signals import StopSignal
 from fademoe.store.status import fingerprint
 from fademoe.streams.buffer import Buffer
-from fademoe.streams.buffered import BufferedSocket
 from fademoe.streams.minutes import Item, Minutes, Route
+from fademoe.streams.socket import BufferedSocket
 
 log = logging.getLogger(__name__)
 

@@ -4,14 +4,14 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 
-from fademoe import instruments
+from fademoe.client import instruments
+from fademoe.client.server_time import off
 from fademoe.clock import MINUTE_MS, Window, floor_to, monotonic_s, now_ms, steady_ms
-from fademoe.context import Context
 from fademoe.errors import SourceError, StoreError
-from fademoe.exchange_clock import off
 from fademoe.feeds.spec import Exchange, Instrument, Socket, StreamFeed
 from fademoe.metrics import perpspec
-from fademoe.stop import Stopped
+from fademoe.runtime.context import Context
+from fademoe.signals import Stopped
 from fademoe.store import corrections, coverage, status
 from fademoe.store.coverage import Series
 from fademoe.store.status import Report, State

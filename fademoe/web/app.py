@@ -10,43 +10,33 @@ from werkzeug.exceptions import HTTPException
 from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
-from fademoe.store.reader import Busy, TooSlow
-from fademoe.web import (
-    api_data,
-    api_fill,
-    api_state,
-    api_system,
-    auth,
-    control,
-    exports,
-    openapi,
-    pages,
-    pages_coverage,
-    pages_system,
-    prometheus,
-    rq_pages,
-    session,
-)
-from fademoe.web.caching import finish
-from fademoe.web.headers import add_headers
-from fademoe.web.problems import Problem, add_problem_headers, is_for_programs, problem_response
-from fademoe.web.services import NAME, make_services
+from fademoe.store.read.pool import Busy, TooSlow
+from fademoe.web.api import data, exports, fill, openapi, prometheus, state, system
+from fademoe.web.control import routes
+from fademoe.web.http import auth, session
+from fademoe.web.http.caching import finish
+from fademoe.web.http.headers import add_headers
+from fademoe.web.http.problems import Problem, add_problem_headers, is_for_programs, problem_response
+from fademoe.web.http.services import NAME, make_services
+from fademoe.web.pages import base, rq
+from fademoe.web.pages import coverage as pages_coverage
+from fademoe.web.pages import system as pages_system
 
 log = logging.getLogger(__name__)
 
 PARTS = (
-    api_data,
-    api_fill,
-    api_state,
-    api_system,
+    data,
+    fill,
+    state,
+    system,
     exports,
     openapi,
     prometheus,
     session,
-    pages,
+    base,
     pages_coverage,
     pages_system,
-    control,
+    routes,
 )
 BODY_MOST = 64 * 1024
 
@@ -63,7 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     auth.set_up(app, settings)
     for part in PARTS:
         app.register_blueprint(part.blueprint)
-    rq_pages.mount(app)
+    rq.mount(app)
     app.register_error_handler(Exception, _answer_error)
     app.after_request(add_headers)
     app.after_request(finish)  # runs first: the last one that is registered does

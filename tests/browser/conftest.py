@@ -19,8 +19,8 @@ from psycopg2.extensions import cursor as Cursor
 from redis import Redis
 
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.store.connection import Database
 from fademoe.store.partitions import Partitions
-from fademoe.store.pool import Database
 from tests.web.test_api_state import fail, report
 
 ROOT = Path(__file__).parents[2]

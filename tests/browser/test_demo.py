@@ -22,8 +22,8 @@ from playwright import sync_api
 from playwright.sync_api import expect
 
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
-from fademoe.lifecycle_checks import free_port
-from fademoe.lifecycle_supervisord import CHECKOUT, Supervisord
+from fademoe.deploy.checks import free_port
+from fademoe.supervisord.daemon import CHECKOUT, Supervisord
 from tests.browser.conftest import PAGES, faults, settle, sign_in, watch
 
 SCREENSHOTS = CHECKOUT / "build" / "screenshots"

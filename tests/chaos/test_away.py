@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fademoe import embedded
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, now_ms
-from fademoe.jobs import queues
-from fademoe.lifecycle_supervisord import CHECKOUT
+from fademoe.embedded import servers
+from fademoe.queue import jobs as queues
+from fademoe.supervisord.daemon import CHECKOUT
 from tests.chaos.conftest import (
     EXCHANGES,
     assert_exact,
@@ -215,7 +215,7 @@ def test_every_program_ends_within_ten_seconds_of_sigterm_and_gives_back_what_it
     start_again(system, "postgres")
     simulator.clear()
     end_ms = minute_of(now_ms())
-    until(lambda: embedded.accepting(system.settings), 60)
+    until(lambda: servers.accepting(system.settings), 60)
     assert queues.failed(redis, EXCHANGES) == []
     until(lambda: system.answers() and not missing(system, "ohlcv", start_ms, end_ms), 150)
     assert_exact(system, "ohlcv", start_ms, end_ms)

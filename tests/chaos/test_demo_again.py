@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fademoe.clock import DAY_MS, MINUTE_MS, now_ms
-from fademoe.lifecycle_checks import free_port
-from fademoe.lifecycle_processes import find_processes
-from fademoe.lifecycle_supervisord import CHECKOUT
+from fademoe.deploy.checks import free_port
 from fademoe.settings import Settings
+from fademoe.supervisord.daemon import CHECKOUT
+from fademoe.supervisord.processes import find_processes
 from tests.chaos.conftest import EXCHANGES, minute_of
 from tests.integration.conftest import Simulator, System, until
 

@@ -15,9 +15,9 @@ import psycopg2
 import pytest
 import requests
 
-from fademoe.commands.edge import load_settings
-from fademoe.context import Context
-from fademoe.stop import StopSignal
+from fademoe.cli.edge import load_settings
+from fademoe.runtime.context import Context
+from fademoe.signals import StopSignal
 
 
 class Simulator:

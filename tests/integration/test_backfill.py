@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
-from fademoe.jobs import queues
+from fademoe.queue import jobs as queues
 from tests.integration.conftest import Simulator, until
 
 SETTLED_MS = 300_000  # a hole of the exchange that is younger than three minutes is not believed yet

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 
+from fademoe.client.rate_limit.budgets import ALGORITHM, Budgets, Grant
 from fademoe.errors import BudgetSpent, RetryLater
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Budget, Exchange
-from fademoe.limits.budgets import ALGORITHM, Budgets, Grant
-from fademoe.stop import Stopped, StopSignal
+from fademoe.signals import Stopped, StopSignal
 
 SPAWN = multiprocessing.get_context("spawn")
 MADE_UP = replace(next(iter(registry.exchanges().values())), rest_feeds=(), poll_feeds=())

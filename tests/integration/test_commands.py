@@ -3,7 +3,7 @@
 import pytest
 
 from fademoe.clock import DAY_MS, now_ms, to_iso
-from fademoe.jobs import queues
+from fademoe.queue import jobs as queues
 
 TOMORROW = to_iso(now_ms() + DAY_MS)
 

@@ -5,16 +5,16 @@ import dataclasses
 import pytest
 import requests
 
-from fademoe import context as contexts
-from fademoe import instruments
+from fademoe.client import instruments
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
-from fademoe.jobs import polls, upkeep
-from fademoe.jobs.scheduler import Chore
+from fademoe.jobs import maintenance, polls
 from fademoe.metrics import PredictedFunding
+from fademoe.runtime import context as contexts
 from fademoe.store import coverage
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.writer import Batch
+from fademoe.worker.scheduler import Chore
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_contract_that_is_refused_costs_no_other(ask, system):
 def test_followed_contracts_want_what_neither_stream_nor_poll_brings(ask, system):
     for exchange in ("binance", "bybit", "okx"):
         instruments.refresh(registry.exchanges()[exchange], contexts.current().rest, contexts.current().database)
-    upkeep.reconcile()
+    maintenance.reconcile()
     rows = system.query("SELECT source, array_agg(symbol ORDER BY symbol) FROM perp_coverage GROUP BY 1 ORDER BY 1")
     three = ["BTC", "ETH", "PEPE"]
     assert dict(rows) == {
@@ -81,7 +81,7 @@ def test_followed_contracts_want_what_neither_stream_nor_poll_brings(ask, system
         for metric in metrics
     }
     before = system.query("SELECT source, symbol, wanted FROM perp_coverage ORDER BY 1, 2")
-    upkeep.reconcile()
+    maintenance.reconcile()
     assert system.query("SELECT source, symbol, wanted FROM perp_coverage ORDER BY 1, 2") == before
 
 
@@ -118,7 +118,7 @@ def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, system):
     def change(delisted_ms):
         body = {"exchange": "okx", "instrument": "ETH-USDT-SWAP", "delisted_ms": delisted_ms}
         requests.post(f"{system.simulator.url}/sim/contracts", json=body, timeout=10).raise_for_status()
-        upkeep.refresh_instruments()
+        maintenance.refresh_instruments()
         return instruments.known(exchange, context.database)["okx"]["ETH"].delisted_ms
 
     assert change(None) is None

@@ -10,8 +10,8 @@ from fademoe.errors import BadPayload
 from fademoe.exchanges.binance import parse_kline
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Instrument
+from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
-from fademoe.store.pool import Database
 from fademoe.store.writer import Batch, Writer
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"

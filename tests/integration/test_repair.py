@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
-from fademoe.jobs import queues, upkeep
-from fademoe.jobs.queues import Task
+from fademoe.jobs import maintenance
+from fademoe.queue import jobs as queues
+from fademoe.queue.jobs import Task
 from fademoe.store.coverage import Series
 from tests.integration.conftest import System, until
 from tests.integration.test_backfill import covered, recent, seed, work  # noqa: F401 - recent is a fixture
@@ -204,7 +205,7 @@ def test_what_was_missed_live_and_has_no_history_is_given_up(system):
         now - 5 * MINUTE_MS,
     )
     assert json.loads(system.run("gaps", "--source", "bin-lq", "--json").stdout)[0]["start_ms"] == now - HOUR_MS
-    upkeep.give_up_missed(context, next(iter(upkeep.registry.enabled(context.settings))))
+    maintenance.give_up_missed(context, next(iter(maintenance.registry.enabled(context.settings))))
     found = absences(system, "bin-lq", "BTC")
     assert [(start_ms, end_ms) for start_ms, end_ms, _ in found] == [(now - HOUR_MS, now - 50 * MINUTE_MS)]
     assert "no history" in found[0][2]

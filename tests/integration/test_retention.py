@@ -1,13 +1,13 @@
 """FADEMOE_RETENTION_DAYS."""
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
-from fademoe.jobs import queues
-from fademoe.jobs.queues import Task
 from fademoe.metrics import Candle
+from fademoe.queue import jobs as queues
+from fademoe.queue.jobs import Task
 from fademoe.store import coverage
+from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
-from fademoe.store.pool import Database
 from fademoe.store.writer import Batch, Writer
 
 BTC = Series("bin-ohlcv", "BTC")

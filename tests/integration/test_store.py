@@ -11,9 +11,9 @@ from fademoe.errors import StoreError
 from fademoe.feeds.spec import Instrument
 from fademoe.metrics import Candle
 from fademoe.store import coverage, instruments, status
+from fademoe.store.connection import Database
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.partitions import Partitions
-from fademoe.store.pool import Database
 from fademoe.store.status import Report, State
 from fademoe.store.writer import Batch, Writer
 

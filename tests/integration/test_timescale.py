@@ -13,12 +13,13 @@ import pytest
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.metrics import Candle
-from fademoe.store import corrections, coverage, hypertable, reader_schema
+from fademoe.store import corrections, coverage, timescale
+from fademoe.store.connection import Database
 from fademoe.store.corrections import Difference
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.migrate import migrate
 from fademoe.store.partitions import Partitions
-from fademoe.store.pool import Database
+from fademoe.store.read import schema as read_schema
 from fademoe.store.writer import Batch, Writer
 
 URL = os.environ.get("FADEMOE_TEST_TIMESCALE_URL", "")
@@ -74,7 +75,7 @@ def test_finished_chunks_are_compressed_and_take_late_rows(database):
     assert write(database, [n for n in range(ROWS) if n not in holes]) == ROWS - len(holes)
     assert compress(database) >= 1
     with database.transaction() as cursor:
-        shown = next(size for size in reader_schema.sizes(cursor) if size.table == "perp_data")
+        shown = next(size for size in read_schema.sizes(cursor) if size.table == "perp_data")
     assert shown.bytes >= fetch(database, "SELECT sum(total_bytes) FROM chunks_detailed_size('perp_data')")[0][0]
     assert write(database, range(ROWS), close="1.9") == len(holes)
     assert write(database, [5, ROWS, 6, ROWS + 1], close="1.8") == 2
@@ -125,5 +126,5 @@ def test_retention_drops_chunks_and_their_coverage(database):
     ],
 )
 def test_chunks_stay_uncompressed_where_that_cannot_be_or_is_not_safe(version, license_name, words):
-    reason = hypertable.why_uncompressed(version, license_name)
+    reason = timescale.why_uncompressed(version, license_name)
     assert reason is None if words is None else words in reason

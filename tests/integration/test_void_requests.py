@@ -2,7 +2,7 @@
 
 import pytest
 
-from fademoe import instruments
+from fademoe.client import instruments
 from fademoe.feeds import registry
 from tests.integration.conftest import Simulator, until
 

@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from fademoe import embedded
+from fademoe.embedded import servers
 from fademoe.errors import ConfigError, StoreError
 from fademoe.settings import Settings
 
@@ -34,7 +34,7 @@ def home() -> Iterator[Path]:
 def cluster() -> Iterator[Path]:
     """A cluster that was never started, to be copied: making one takes a second."""
     folder = Path(tempfile.mkdtemp(prefix="fademoe-"))
-    os.close(embedded.prepare_postgres(folder).lock)
+    os.close(servers.prepare_postgres(folder).lock)
     yield folder / "postgres"
     shutil.rmtree(folder)
 
@@ -42,7 +42,7 @@ def cluster() -> Iterator[Path]:
 @pytest.fixture
 def made_home(home: Path, cluster: Path) -> Path:
     """A home with a cluster."""
-    embedded.make_home(home)
+    servers.make_home(home)
     shutil.copytree(cluster, home / "postgres")
     return home
 
@@ -57,7 +57,7 @@ def running() -> Iterator[list[Process]]:
         process.wait(10)
 
 
-def start(server: embedded.Server, running: list[Process]) -> Process:
+def start(server: servers.Server, running: list[Process]) -> Process:
     """Start a server in a way that the lock goes on to it."""
     process = subprocess.Popen(
         server.command, cwd="/", pass_fds=(server.lock,), stderr=subprocess.DEVNULL, **server.account.options
@@ -107,11 +107,11 @@ def count(home: Path) -> int:
 
 
 def test_committed_rows_survive_kill_9_and_a_stop_leaves_no_socket(made_home, running):
-    process = start(embedded.prepare_postgres(made_home), running)
+    process = start(servers.prepare_postgres(made_home), running)
     fill(made_home)
     process.kill()
     process.wait()
-    process = start(embedded.prepare_postgres(made_home), running)
+    process = start(servers.prepare_postgres(made_home), running)
     assert count(made_home) == 1000
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
@@ -119,21 +119,21 @@ def test_committed_rows_survive_kill_9_and_a_stop_leaves_no_socket(made_home, ru
 
 
 def test_a_reused_process_number_in_the_pid_files_does_not_keep_postgres_down(made_home, running):
-    process = start(embedded.prepare_postgres(made_home), running)
+    process = start(servers.prepare_postgres(made_home), running)
     fill(made_home)
     process.kill()
     process.wait()
-    stranger = subprocess.Popen(["sleep", "60"], **embedded.own_home(made_home).options)
+    stranger = subprocess.Popen(["sleep", "60"], **servers.own_home(made_home).options)
     running.append(stranger)
-    for path in (made_home / "postgres" / "postmaster.pid", made_home / "run" / f"{embedded.POSTGRES_SOCKET}.lock"):
+    for path in (made_home / "postgres" / "postmaster.pid", made_home / "run" / f"{servers.POSTGRES_SOCKET}.lock"):
         lines = path.read_text().splitlines()
         path.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
-    start(embedded.prepare_postgres(made_home), running)
+    start(servers.prepare_postgres(made_home), running)
     assert count(made_home) == 1000
 
 
 def test_postgres_listens_on_no_port_and_keeps_its_data_safe(made_home, running):
-    start(embedded.prepare_postgres(made_home), running)
+    start(servers.prepare_postgres(made_home), running)
     connection = connect(made_home)
     with connection, connection.cursor() as cursor:
         cursor.execute(
@@ -146,21 +146,21 @@ def test_postgres_listens_on_no_port_and_keeps_its_data_safe(made_home, running)
 
 
 def test_a_second_server_on_the_same_data_is_refused(made_home, running, monkeypatch):
-    monkeypatch.setattr(embedded, "LOCK_WAIT_S", 0.2)
-    start(embedded.prepare_redis(made_home), running)
-    start(embedded.prepare_postgres(made_home), running)
+    monkeypatch.setattr(servers, "LOCK_WAIT_S", 0.2)
+    start(servers.prepare_redis(made_home), running)
+    start(servers.prepare_postgres(made_home), running)
     with pytest.raises(StoreError, match="runs already"):
-        embedded.prepare_redis(made_home)
+        servers.prepare_redis(made_home)
     with pytest.raises(StoreError, match="runs already"):
-        embedded.prepare_postgres(made_home)
+        servers.prepare_postgres(made_home)
 
 
 def test_a_cluster_that_was_not_finished_is_made_again(home, running):
-    embedded.make_home(home)
+    servers.make_home(home)
     unfinished = home / "postgres.unfinished"
     unfinished.mkdir()
     (unfinished / "PG_VERSION").write_text("18\n")
-    start(embedded.prepare_postgres(home), running)
+    start(servers.prepare_postgres(home), running)
     fill(home)
     assert count(home) == 1000
     assert not unfinished.exists()
@@ -168,20 +168,20 @@ def test_a_cluster_that_was_not_finished_is_made_again(home, running):
 
 def test_another_major_version_is_refused_with_words(home):
     (home / "postgres").mkdir(parents=True)
-    (home / embedded.MARK).touch()
+    (home / servers.MARK).touch()
     (home / "postgres" / "PG_VERSION").write_text("15\n")
     with pytest.raises(ConfigError, match="made by PostgreSQL 15"):
-        embedded.check(Settings(home=home))
+        servers.check(Settings(home=home))
     with pytest.raises(ConfigError, match="made by PostgreSQL 15"):
-        embedded.prepare_postgres(home)
+        servers.prepare_postgres(home)
 
 
 def test_the_queue_survives_kill_9(home, running):
-    process = start(embedded.prepare_redis(home), running)
+    process = start(servers.prepare_redis(home), running)
     open_redis(home).rpush("queue", *range(1000))
     process.kill()
     process.wait()
-    process = start(embedded.prepare_redis(home), running)
+    process = start(servers.prepare_redis(home), running)
     client = open_redis(home)
     assert client.llen("queue") == 1000
     assert client.config_get("port") == {"port": "0"}
@@ -191,41 +191,41 @@ def test_the_queue_survives_kill_9(home, running):
 
 
 def test_a_queue_with_a_damaged_end_is_mended(home, running):
-    process = start(embedded.prepare_redis(home), running)
+    process = start(servers.prepare_redis(home), running)
     open_redis(home).rpush("queue", *range(1000))
     process.terminate()
     process.wait()
     (log,) = (home / "redis" / "appendonlydir").glob("*.incr.aof")
     with log.open("ab") as file:
         file.write(b"*2\r\n$5\r\nRPUSH" + b"\0" * 4096)  # what a machine crash leaves of a write
-    start(embedded.prepare_redis(home), running)
+    start(servers.prepare_redis(home), running)
     assert open_redis(home).llen("queue") == 1000
 
 
 def test_a_path_too_long_for_a_socket_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match="FADEMOE_HOME"):
-        embedded.make_home(tmp_path / ("x" * 100))
+        servers.make_home(tmp_path / ("x" * 100))
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").touch()
     mode = tmp_path.stat().st_mode
     with pytest.raises(ConfigError, match="a folder of its own"):
-        embedded.own_home(tmp_path)
+        servers.own_home(tmp_path)
     assert mode == tmp_path.stat().st_mode
 
 
 def test_with_urls_given_the_servers_are_not_needed(tmp_path):
     settings = Settings(home=tmp_path / "var", database_url="postgresql://a.test/x", redis_url="redis://a.test")
-    assert embedded.run_postgres(settings) == 0
-    assert embedded.run_redis(settings) == 0
+    assert servers.run_postgres(settings) == 0
+    assert servers.run_redis(settings) == 0
     assert not settings.home.exists()
 
 
 def test_a_program_that_just_started_waits_before_it_starts_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedded, "PACE_S", 0.3)
+    monkeypatch.setattr(servers, "PACE_S", 0.3)
     begin = time.monotonic()
-    embedded.pace(tmp_path / "mark")
+    servers.pace(tmp_path / "mark")
     assert time.monotonic() - begin < 0.2
-    embedded.pace(tmp_path / "mark")
+    servers.pace(tmp_path / "mark")
     assert time.monotonic() - begin >= 0.2

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from supervisor.options import ServerOptions
 
-from fademoe import __main__, lifecycle
-from fademoe.embedded import make_home
+from fademoe import __main__
+from fademoe.deploy import up
+from fademoe.embedded.servers import make_home
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
-from fademoe.lifecycle_processes import end_processes, find_processes
-from fademoe.lifecycle_supervisord import CHECKOUT, Supervisord
 from fademoe.settings import Settings
+from fademoe.supervisord.daemon import CHECKOUT, Supervisord
+from fademoe.supervisord.processes import end_processes, find_processes
 
 CONF = CHECKOUT / "conf" / "supervisord.conf"
 # A stand-in for every program: ends, as soon as Python would, like a server that is given elsewhere, or runs on.
@@ -53,7 +54,7 @@ def start(checkout: Path, tmp_path: Path) -> Iterator[Callable[[str], Supervisor
     def _start(name: str) -> Supervisord:
         home = tmp_path / name
         make_home(home)
-        environ = lifecycle.environment(os.environ, Settings(home=home, workers=2, redis_url="redis://a.test"))
+        environ = up.environment(os.environ, Settings(home=home, workers=2, redis_url="redis://a.test"))
         environ["PATH"] = f"{checkout / 'bin'}{os.pathsep}{environ['PATH']}"
         supervisord = Supervisord(home, checkout)
         started.append(supervisord)
@@ -95,7 +96,7 @@ def test_a_program_that_is_stopped_behind_supervisords_back_is_started_again(sta
 def test_the_configuration_is_one_that_supervisord_accepts(name, tmp_path, monkeypatch):
     make_home(tmp_path / "var")
     settings = Settings(home=tmp_path / "var", workers=3)
-    for variable, value in lifecycle.environment({"SIMULATOR_PORT": "1"}, settings).items():
+    for variable, value in up.environment({"SIMULATOR_PORT": "1"}, settings).items():
         monkeypatch.setenv(variable, value)
     options = ServerOptions()
     options.realize(["-c", str(CONF.with_name(name))])

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from fademoe.lifecycle_checks import free_port
-from fademoe.lifecycle_processes import find_processes
-from fademoe.lifecycle_supervisord import CHECKOUT
+from fademoe.deploy.checks import free_port
+from fademoe.supervisord.daemon import CHECKOUT
+from fademoe.supervisord.processes import find_processes
 
 NOWHERE = "http://127.0.0.1:9"  # discard: nobody listens there
 

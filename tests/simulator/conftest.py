@@ -10,7 +10,7 @@ import pytest
 import requests
 import websocket
 
-from fademoe.simulator.market import Market
+from fademoe.simulator.market.market import Market
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000

@@ -6,14 +6,14 @@ from decimal import Decimal
 
 import pytest
 
+from fademoe.client.rate_limit.budgets import Grant
+from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to
 from fademoe.errors import BadPayload, Refused, RetryLater, SourceError
 from fademoe.exchanges.coinalyze import EXCHANGE
 from fademoe.feeds.parse import decode
 from fademoe.feeds.spec import Answer, Instrument
 from fademoe.jobs.fetch import confirm_holes, fetch
-from fademoe.limits.budgets import Grant
-from fademoe.rest import RestClient
 from fademoe.settings import Settings
 
 KEY = "0badc0de-1234"

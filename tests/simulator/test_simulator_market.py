@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from fademoe.simulator.candles import Bar
-from fademoe.simulator.gauges import PremiumBar
-from fademoe.simulator.market import Market
-from fademoe.simulator.truth import truth_rows
+from fademoe.simulator.market.candles import Bar
+from fademoe.simulator.market.gauges import PremiumBar
+from fademoe.simulator.market.market import Market
+from fademoe.simulator.market.truth import truth_rows
 
 NOW_MS = 1_795_424_000_000
 DAY_MS = 86_400_000

@@ -15,7 +15,7 @@ from fademoe.exchanges.okx import EXCHANGE
 from fademoe.feeds.spec import Answer
 from fademoe.jobs.backfill import shares
 from fademoe.jobs.fetch import confirm_holes, fetch
-from fademoe.simulator.okx_rows import meant
+from fademoe.simulator.okx.rows import meant
 
 SYMBOLS = ("BTC", "SATS", "C98")
 FEEDS = EXCHANGE.rest_feeds

@@ -13,12 +13,12 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from fademoe import lifecycle
-from fademoe.commands.edge import load_settings
-from fademoe.embedded import make_home
+from fademoe.cli.edge import load_settings
+from fademoe.deploy import up
+from fademoe.embedded.servers import make_home
 from fademoe.feeds import registry
-from fademoe.lifecycle_processes import find_processes
-from fademoe.lifecycle_supervisord import CHECKOUT, Supervisord
+from fademoe.supervisord.daemon import CHECKOUT, Supervisord
+from fademoe.supervisord.processes import find_processes
 from tests.integration.conftest import Simulator, System, until
 
 
@@ -62,7 +62,7 @@ class Installation(System):
 
     def up(self, only: Collection[str] = ()) -> None:
         """Start supervisord and everything in it, or the programs in `only`."""
-        environ = lifecycle.environment({**os.environ, **self.environment}, self.settings)
+        environ = up.environment({**os.environ, **self.environment}, self.settings)
         environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
         if not self.supervisord.is_running():
             self.supervisord.start("supervisord.conf", environ)

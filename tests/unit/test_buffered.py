@@ -8,7 +8,7 @@ import pytest
 import websocket
 from websocket import ABNF
 
-from fademoe.streams.buffered import BufferedSocket
+from fademoe.streams.socket import BufferedSocket
 
 
 def frame(opcode, payload, *, last=True):

@@ -12,7 +12,7 @@ from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges.bybit import EXCHANGE
 from fademoe.feeds.parse import decode
 from fademoe.feeds.spec import Answer, Instrument, Page
-from fademoe.stop import StopSignal
+from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.connection import Connection

@@ -10,7 +10,7 @@ from fademoe.errors import BadPayload
 from fademoe.feeds.parse import every, member, price, records, to_ms
 from fademoe.feeds.spec import Frame, Instrument, Reduce, Socket, StreamFeed
 from fademoe.metrics import Liquidations, Premium
-from fademoe.stop import StopSignal
+from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
 from fademoe.streams import connection as connections
 from fademoe.streams.buffer import Buffer

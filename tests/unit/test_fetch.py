@@ -13,7 +13,7 @@ from fademoe.feeds.parse import records, to_ms
 from fademoe.feeds.spec import Instrument, Order, RestFeed
 from fademoe.jobs.fetch import EXPIRY_MS, Helpers, confirm_holes, fetch, pages
 from fademoe.metrics import Premium
-from fademoe.stop import Stopped
+from fademoe.signals import Stopped
 
 START = 1_767_225_600_000
 ACME = Instrument(exchange="acme", code="acm", name="BTC-PERP", symbol="BTC")

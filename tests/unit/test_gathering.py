@@ -7,7 +7,7 @@ from fademoe.feeds import registry
 from fademoe.feeds.parse import records, to_ms
 from fademoe.feeds.spec import Instrument, RestFeed
 from fademoe.jobs.fetch import confirm_holes, fetch
-from fademoe.jobs.planner import left, plan, ripe
+from fademoe.jobs.plan import left, plan, ripe
 from fademoe.metrics import Premium
 from fademoe.store.coverage import Series
 

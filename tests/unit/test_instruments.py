@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from fademoe import instruments
+from fademoe.client import instruments
+from fademoe.client.instruments import told_apart
 from fademoe.clock import DAY_MS, HOUR_MS, now_ms
 from fademoe.errors import BadPayload
 from fademoe.feeds import registry
 from fademoe.feeds.spec import Instrument
-from fademoe.instruments import told_apart
 from fademoe.streams.runner import StreamRunner
 
 EXCHANGE = registry.exchanges()["bybit"]

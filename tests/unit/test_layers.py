@@ -8,31 +8,27 @@ import fademoe
 from fademoe.feeds import registry
 
 ROOT = Path(fademoe.__file__).parent
-LAYERS = (  # lowest first; a module may import what lies below its own entry, and its own package
-    ("errors", "clock", "logs"),
-    ("settings", "stop"),
-    ("metrics", "derived"),
-    ("feeds",),
-    ("exchanges",),
-    ("limits", "store"),
-    ("rest",),
-    ("exchange_clock",),
-    ("instruments", "context"),
-    ("web", "jobs", "streams", "simulator", "embedded"),
-    ("lifecycle",),
-    ("commands",),
+FLOORS = (  # lowest first; a room may import what lies on the floors below its own, and itself
+    ("errors", "clock", "logs", "signals"),
+    ("settings", "metrics"),
+    ("feeds", "embedded", "supervisord"),
+    ("exchanges", "store"),
+    ("client", "queue"),
+    ("runtime",),
+    ("jobs", "streams", "simulator"),
+    ("worker", "web", "deploy"),
+    ("cli",),
     ("__main__",),
 )
-NOT_FOR_WEB = ("rest", "limits", "exchange_clock", "jobs", "streams")
+NOT_FOR_WEB = ("client", "jobs", "streams", "worker")
 
 
 def part_of(module: str) -> str:
-    name = module.split(".")[1] if "." in module else "__init__"
-    return re.sub(r"^(embedded|lifecycle)_\w+$", r"\1", name)
+    return module.split(".")[1] if "." in module else "__init__"
 
 
 def layer_of(part: str) -> int:
-    return next(level for level, parts in enumerate(LAYERS) if part in parts)
+    return next(level for level, parts in enumerate(FLOORS) if part in parts)
 
 
 def imports_of(path: Path) -> set[str]:

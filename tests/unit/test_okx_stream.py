@@ -8,7 +8,7 @@ from fademoe.clock import MINUTE_MS
 from fademoe.exchanges.okx import EXCHANGE
 from fademoe.feeds.spec import Instrument
 from fademoe.metrics import perpspec
-from fademoe.stop import StopSignal
+from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.connection import AHEAD_MS, Connection

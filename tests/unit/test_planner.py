@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
 from fademoe.feeds.spec import Budget, Exchange, Instrument, InstrumentsFeed
-from fademoe.jobs.planner import last_closed_ms, ordered, plan, ripe
+from fademoe.jobs.plan import last_closed_ms, ordered, plan, ripe
 from fademoe.store.coverage import Series
 from tests.unit.test_fetch import FEED
 

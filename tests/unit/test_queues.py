@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fademoe.clock import Window
-from fademoe.jobs.queues import Task
+from fademoe.queue.jobs import Task
 from fademoe.store.coverage import Series
 
 

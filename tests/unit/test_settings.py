@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fademoe.commands.edge import load_settings
+from fademoe.cli.edge import load_settings
 from fademoe.errors import ConfigError
 
 

@@ -12,10 +12,10 @@ from redis import Redis
 
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to
 from fademoe.settings import Settings
+from fademoe.store.connection import Database
 from fademoe.store.partitions import Partitions
-from fademoe.store.pool import Database
 from fademoe.web.app import create_app
-from fademoe.web.services import NAME
+from fademoe.web.http.services import NAME
 
 TOKEN = "a-token-of-the-tests"
 DAY = 1_767_225_600_000  # 2026-01-01

@@ -126,7 +126,7 @@ def test_a_read_that_takes_too_long_ends(client: FlaskClient, app, monkeypatch: 
         " FROM pg_sleep(60)"
     )
     sql.execute("GRANT SELECT ON metric_catalog TO fademoe_read")
-    monkeypatch.setattr("fademoe.store.reader.STATEMENT_TIMEOUT_S", 1)
+    monkeypatch.setattr("fademoe.store.read.pool.STATEMENT_TIMEOUT_S", 1)
     answer = client.get("/api/perpspecs")
     assert answer.status_code == 503
     assert "shorter range" in answer.get_json()["detail"]

@@ -17,7 +17,7 @@ from rq.serializers import JSONSerializer
 
 from fademoe.clock import now_ms
 from fademoe.settings import Settings
-from fademoe.web.failed import failed_groups
+from fademoe.web.model.failed_jobs import failed_groups
 from tests.web.conftest import BEARER, cover, day
 from tests.web.test_api_state import fail
 
@@ -142,7 +142,7 @@ def test_fill_wants_the_range_and_enqueues_a_look(client: FlaskClient, redis: Re
     sql.execute("SELECT wanted::text, covered::text FROM perp_coverage")
     assert sql.fetchall() == [(f"{{[{day(0)},{day(2)}),[{day(4)},{day(6)})}}", f"{{[{day(0)},{day(2)})}}")]
     [job] = Queue("upkeep", connection=redis, serializer=JSONSerializer).get_jobs()
-    assert (job.func_name, job.id) == ("fademoe.jobs.upkeep.reconcile", "chore-reconcile")
+    assert (job.func_name, job.id) == ("fademoe.jobs.maintenance.reconcile", "chore-reconcile")
     assert "under way" in post(client, "/control/fill", body)
     assert len(history(sql)) == 2
 
@@ -220,7 +220,7 @@ def test_failed_windows_of_a_series_are_retried(client: FlaskClient, redis: Redi
 def test_all_failed_jobs_are_retried_also_those_that_the_page_does_not_look_at(
     client: FlaskClient, redis: Redis, sql: Cursor, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("fademoe.web.failed.BATCH", 2)
+    monkeypatch.setattr("fademoe.web.model.failed_jobs.BATCH", 2)
     fail(redis, "live", *"abcdefg")
     [group] = failed_groups(redis, ["live"], 3)
     assert len(group.jobs) == 3

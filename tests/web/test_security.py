@@ -13,10 +13,10 @@ from redis import Redis
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
+from fademoe.store.connection import Database
 from fademoe.store.migrate import migrate
-from fademoe.store.pool import Database
-from fademoe.store.reader_schema import TABLES
-from fademoe.web.auth import admin_token
+from fademoe.store.read.schema import TABLES
+from fademoe.web.http.auth import admin_token
 from tests.web.conftest import BEARER, TOKEN, MakeApp
 
 PAGES = ("/", "/data", "/coverage", "/charts", "/queues", "/limits", "/schema", "/alerts", "/api", "/login", "/rq/")
@@ -72,7 +72,7 @@ def test_changes_need_the_token_and_a_browser_the_csrf_token_too(
 
 
 def test_wrong_token_opens_nothing_and_guessing_ends(client: FlaskClient, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fademoe.web.session._wrong", [])
+    monkeypatch.setattr("fademoe.web.http.session._wrong", [])
     for _ in range(10):
         assert client.post("/login", data={"token": "guess"}).status_code == 401
     answer = client.post("/login", data={"token": TOKEN})

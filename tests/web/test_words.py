@@ -3,12 +3,12 @@
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
-from fademoe.store.reader_coverage import Ranges
-from fademoe.store.reader_lives import Life
-from fademoe.web import words
-from fademoe.web.estimate import estimate
-from fademoe.web.heatmap import groups, marks, window_of
-from fademoe.web.samples import Samples
+from fademoe.store.read.coverage import Ranges
+from fademoe.store.read.series import Life
+from fademoe.web.model import format as formatting
+from fademoe.web.model.estimate import estimate
+from fademoe.web.model.heatmap import groups, marks, window_of
+from fademoe.web.model.queue_rates import Samples
 
 DAY = 1_767_225_600_000  # 2026-01-01
 
@@ -27,7 +27,7 @@ DAY = 1_767_225_600_000  # 2026-01-01
     ],
 )
 def test_durations_have_two_units_at_most(ms: int | None, said: str):
-    assert words.duration(ms) == said
+    assert formatting.duration(ms) == said
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ def test_durations_have_two_units_at_most(ms: int | None, said: str):
     [("1234567.0010", "1\u2009234\u2009567.0010"), ("-1234", "-1\u2009234"), ("0.5", "0.5"), (None, "–"), ("x1", "x1")],
 )
 def test_numbers_keep_every_digit(value: str | None, shown: str):
-    assert words.grouped(value) == shown
+    assert formatting.grouped(value) == shown
 
 
 def test_points_of_a_column_stand_below_each_other():
-    shown = words.aligned(["1.25", "10", None, "3.5"])
+    shown = formatting.aligned(["1.25", "10", None, "3.5"])
     assert shown == ["1.25", "10\u2007\u2007\u2008", "–", "3.5\u2007"]
 
 

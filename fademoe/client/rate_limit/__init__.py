@@ -1,0 +1,1 @@
+"""The rate limits of the exchanges, kept in Redis and shared by all processes and hosts."""

@@ -1,1 +1,0 @@
-"""The commands: arguments in, one call, an exit code out."""

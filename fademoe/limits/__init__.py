@@ -1,1 +1,0 @@
-"""The budgets: rate limits that all processes and hosts share, in Redis."""

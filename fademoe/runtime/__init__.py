@@ -1,0 +1,1 @@
+"""What every program starts with: settings, PostgreSQL, Redis, clients."""

@@ -1,0 +1,93 @@
+"""What a job or a stream works with: settings, database, Redis, budgets and REST, each opened when first used."""
+
+import socket
+from functools import cached_property
+
+from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+
+from fademoe.client.rate_limit.budgets import Budgets
+from fademoe.client.rest import RestClient
+from fademoe.client.server_time import ExchangeClocks
+from fademoe.errors import FadeMoeError
+from fademoe.settings import Settings
+from fademoe.signals import StopSignal
+from fademoe.store.connection import Database
+from fademoe.store.writer import Writer
+
+
+def connect_redis(settings: Settings) -> Redis:
+    """Open Redis; calls that fail for the network are tried again for about a second."""
+    return Redis.from_url(
+        settings.queue_url,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 4),
+        retry_on_error=[RedisConnectionError],
+        health_check_interval=30,
+    )
+
+
+def egress(settings: Settings) -> tuple[tuple[str, str | None], ...]:
+    """Return (name, local address or proxy URL) of each egress; the host's own address goes by the host's name."""
+    return settings.egress or ((socket.gethostname(), None),)
+
+
+class Context:
+    """The connections of one process, each opened when first used."""
+
+    def __init__(self, settings: Settings, stop: StopSignal) -> None:
+        """Remember the settings; open nothing."""
+        self.settings = settings
+        self.stop = stop
+
+    @cached_property
+    def database(self) -> Database:
+        """The process's connection to PostgreSQL."""
+        return Database(self.settings.postgres_url)
+
+    @cached_property
+    def writer(self) -> Writer:
+        """The process's writer."""
+        return Writer(self.database)
+
+    @cached_property
+    def redis(self) -> Redis:
+        """The process's connection to Redis."""
+        return connect_redis(self.settings)
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        """The budgets of this host's egress addresses."""
+        return Budgets(self.redis, [name for name, _ in egress(self.settings)], self.stop)
+
+    @cached_property
+    def rest(self) -> RestClient:
+        """The client for exchanges."""
+        return RestClient(self.settings, self.budgets, egress(self.settings))
+
+    @cached_property
+    def clocks(self) -> ExchangeClocks:
+        """The exchanges' clocks."""
+        return ExchangeClocks(self.redis, self.rest)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("database", "redis"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
+
+
+_current: list[Context] = []
+
+
+def use(context: Context) -> None:
+    """Make `context` the one that jobs of this process, and of work horses forked from it, run with."""
+    _current[:] = [context]
+
+
+def current() -> Context:
+    """Return the context in use; raise FadeMoeError in a process that is no FadeMoe worker."""
+    if not _current:
+        raise FadeMoeError("this job needs a FadeMoe worker: start one with `fademoe worker`")
+    return _current[0]

@@ -1,0 +1,46 @@
+"""Waits for PostgreSQL and Redis and brings the schema up to date: what every program and command does first."""
+
+import time
+
+from redis.exceptions import RedisError
+
+from fademoe.clock import monotonic_s
+from fademoe.errors import ConfigError
+from fademoe.feeds import registry
+from fademoe.runtime.context import Context, connect_redis
+from fademoe.settings import Settings, mask_url
+from fademoe.signals import StopSignal
+from fademoe.store.connection import WAIT_S, Database, wait_for_database
+from fademoe.store.migrate import migrate
+
+
+def ready(settings: Settings, wait_s: float = WAIT_S) -> Context:
+    """Return a context whose servers answer and whose schema is up to date.
+
+    Raises ConfigError that names the server which does not answer within `wait_s` seconds.
+    """
+    wait_for_database(settings, wait_s)
+    wait_for_redis(settings, wait_s)
+    database = Database(settings.postgres_url, "fademoe migrate")
+    migrate(database, list(registry.exchanges().values()))
+    database.close()
+    return Context(settings, StopSignal())
+
+
+def wait_for_redis(settings: Settings, wait_s: float = WAIT_S) -> None:
+    """Return when Redis answers; raise ConfigError that names the address after `wait_s` seconds."""
+    deadline_s = monotonic_s() + wait_s
+    redis = connect_redis(settings)
+    while True:
+        try:
+            redis.ping()
+        except RedisError as error:
+            if monotonic_s() >= deadline_s:
+                setting = "FADEMOE_REDIS_URL" if settings.redis_url else "the embedded server (make up starts it)"
+                raise ConfigError(
+                    f"Redis at {mask_url(settings.queue_url)}: {error}; waited {wait_s:.0f} s; this is {setting}"
+                ) from error
+            time.sleep(0.3)
+        else:
+            redis.close()
+            return

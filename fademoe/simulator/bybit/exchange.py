@@ -1,0 +1,393 @@
+"""Bybit v5, category linear: REST. The streams are in bybit_stream.py, the limit in bybit_limits.py.
+
+Where nobody has measured how the exchange behaves there is an option, or the module says what it assumes. Candles are
+served for the interval of one minute only.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+
+from fademoe.simulator.bybit import listing as bybit_listing
+from fademoe.simulator.bybit.limits import (
+    CLOUDFRONT,
+    PARAMETER,
+    PROTECTION,
+    TOO_FREQUENT,
+    TOO_MANY,
+    TOO_MANY_TEXT,
+    Banned,
+    BybitLimits,
+    BybitRefusal,
+    error_body,
+)
+from fademoe.simulator.bybit.rows import (
+    PERIODS_MS,
+    PREMIUM_SAMPLES,
+    SampleRow,
+    chained,
+    funding_row,
+    growing_premium,
+    interest_row,
+    kline_texts,
+    premium_texts,
+    ratio_row,
+)
+from fademoe.simulator.bybit.stream import BybitStreams
+from fademoe.simulator.bybit.tickers import rest_ticker
+from fademoe.simulator.bybit.truth import bybit_truth
+from fademoe.simulator.clock import DAY_MS, MINUTE_MS
+from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
+from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.truth import Row
+from fademoe.simulator.pages import Chunk, RowSource, cut_page
+from fademoe.simulator.sockets import Socket
+
+KLINES_DEFAULT, KLINES_MAX = 200, 1_000
+FUNDING_DEFAULT, FUNDING_MAX = 200, 200
+INTEREST_DEFAULT, INTEREST_MAX = 50, 200
+RATIO_DEFAULT, RATIO_MAX = 50, 500
+LISTING_DEFAULT, LISTING_MAX = 500, 1_000
+SETTLED_AFTER_MS = 8_000  # a rate is in the history so long after its settlement
+INTEREST_LAG_MS, RATIO_LAG_MS = (5_000, 40_000), (20_000, 130_000)  # least and most age of a new row
+UNKNOWN_SYMBOL = "Not supported symbols"
+
+
+class Bybit(Exchange):
+    """The exchange as its clients see it."""
+
+    name = "bybit"
+    rest_prefixes = ("/v5/",)
+    stream_prefixes = ("/v5/public/",)
+
+    def __init__(self, simulation: Simulation) -> None:
+        """Set up the table of routes."""
+        super().__init__(simulation)
+        self._limits = BybitLimits(simulation.options)
+        self._streams = BybitStreams(self)
+        self._listing: dict[str, tuple[int, list[tuple[str, bytes]]]] = {}
+        self._routes: dict[str, Callable[[Call], bytes]] = {
+            "/v5/market/time": lambda call: (
+                b'{"timeSecond":"%d","timeNano":"%d"}' % (call.now_ms // 1000, call.now_ms * 1_000_000 + 229_586)
+            ),
+            "/v5/market/kline": self._klines,
+            "/v5/market/premium-index-price-kline": self._premium_klines,
+            "/v5/market/funding/history": self._funding,
+            "/v5/market/open-interest": self._open_interest,
+            "/v5/market/account-ratio": self._account_ratio,
+            "/v5/market/tickers": self._tickers,
+            "/v5/market/instruments-info": self._instruments_info,
+        }
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the sizes that the exchange may change, and the readings that nobody has settled."""
+        add = parser.add_argument
+        add("--bybit-request-limit", type=int, default=600, help="requests in any 5 seconds and from one address")
+        add("--bybit-ban-s", type=float, default=600, help="how long an address is shut out after one more")
+        add(
+            "--bybit-page-keeps",
+            choices=("newest", "oldest"),
+            default="newest",
+            help="which rows win when a window with both ends holds more than the limit",
+        )
+        add("--bybit-stale-ms", type=int, default=0, help="how old REST answers are, by their own time too")
+        add("--bybit-no-quiet-candles", action="store_true", help="no candle for a minute without trades")
+        add("--bybit-no-single-side", action="store_true", help="open interest of both sides only, as before June 2026")
+        add("--bybit-seconds-at-the-end", action="store_true", help="time in seconds in a page's last open interest")
+        add("--bybit-idle-s", type=float, default=61, help="seconds after which a socket without topics is cut")
+        add("--bybit-args-limit", type=int, default=21_000, help="characters of all topics of a socket")
+
+    def answer(self, call: Call) -> Reply:
+        """Answer a REST request; none of the documented limit headers is sent, as public answers have shown."""
+        try:
+            self._limits.take(call.ip, call.now_ms)
+        except Banned:
+            return Reply(TOO_FREQUENT, 403, content_type="text/plain")
+        call = call._replace(now_ms=call.now_ms - self.options.bybit_stale_ms)
+        route = self._routes.get(call.path)
+        try:
+            if route is None:
+                raise BybitRefusal(10017, f"Path {call.path} not found", 404)
+            if call.query.get("category", "linear") != "linear":
+                raise BybitRefusal(PARAMETER, "params error: category only support linear")
+            result = route(call)
+        except BybitRefusal as refusal:
+            self.stats.refusals[str(refusal.code)] += 1
+            return Reply(error_body(refusal.code, str(refusal), call.now_ms), refusal.status)
+        return Reply(b'{"retCode":0,"retMsg":"OK","result":%b,"retExtInfo":{},"time":%d}' % (result, call.now_ms))
+
+    def refusal(self, status: int, call: Call) -> Reply:
+        """Return Bybit's words for what a fault asks for: it bans with 403 too, and bars regions with CloudFront's."""
+        if status == 418:
+            return Reply(TOO_FREQUENT, 403, content_type="text/plain")
+        if status in (403, 451):
+            return Reply(CLOUDFRONT, 403, content_type="text/html")
+        if status == 429:
+            return Reply(error_body(PROTECTION, "System level frequency protection", call.now_ms), 429)
+        return Reply(error_body(10016, "Server error.", call.now_ms), status)
+
+    def error_in_200(self, call: Call) -> Reply:
+        """Return the public 10006 of January 2026: 123 bytes, and no header that says until when."""
+        return Reply(error_body(TOO_MANY, TOO_MANY_TEXT, call.now_ms))
+
+    def rows_in(self, body: object) -> list[object]:
+        """Return the list of an answer."""
+        result = body.get("result") if isinstance(body, dict) else None
+        return result.get("list", []) if isinstance(result, dict) else []
+
+    def limit_report(self) -> dict[str, object]:
+        """Return the use of the limit by address."""
+        return self._limits.report(self.clock.now_ms())
+
+    def truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
+        """Return the rows that a collector must have, in what Bybit tells (see bybit_truth)."""
+        rows = super().truth(metric, symbol, start_ms, end_ms, step_ms)
+        instrument = self.market.world.find(self.name, symbol)
+        return rows if instrument is None else bybit_truth(self, instrument, metric, rows, (start_ms, end_ms), step_ms)
+
+    def open_socket(self, socket: Socket, path: str, query: Mapping[str, str]) -> None:
+        """Watch a new socket: one that asks for nothing is cut."""
+        self._streams.open(socket)
+
+    def receive(self, socket: Socket, text: str) -> None:
+        """Handle subscribe, unsubscribe and ping."""
+        self._streams.receive(socket, text)
+
+    def restart_streams(self) -> None:
+        """Schedule the running streams anew."""
+        self._streams.restart()
+
+    def contract_changed(self, instrument: Instrument) -> None:
+        """Show the change in the list at once; Bybit pushes nothing."""
+        self._listing.clear()
+
+    def _klines(self, call: Call) -> bytes:
+        """Return candles, the open one first."""
+        instrument, start_ms, end_ms, keep_newest = self._window(call, "start", "end")
+        settled_ms = self.market.final_until(instrument, call.now_ms)
+        quiet = not self.options.bybit_no_quiet_candles
+
+        def chunk(day: int) -> Chunk:
+            bars = [bar for bar in self.market.candles.day_bars(instrument, day) if quiet or bar[5]]
+            return Chunk([bar[0] for bar in bars], kline_texts(instrument, bars), newest_first=True)
+
+        visible = [self.market.visible_bar(instrument, ts, call.now_ms) for ts in _open_minutes(settled_ms, call)]
+        tail = [bar for bar in visible if bar is not None and (quiet or bar.volume)]
+        last = Chunk([bar.ts for bar in tail], kline_texts(instrument, tail), newest_first=True)
+        source = RowSource(self._kept("candle", instrument, chunk), settled_ms, last)
+        limit = _limit(call, KLINES_DEFAULT, KLINES_MAX)
+        page = cut_page(source, start_ms, end_ms, limit, keep_newest=keep_newest, newest_first=True)
+        return _result(call, instrument, page)
+
+    def _premium_klines(self, call: Call) -> bytes:
+        """Return the premium index, the open minute first; a row's open is the close of the row before."""
+        instrument, start_ms, end_ms, keep_newest = self._window(call, "start", "end")
+        gauges = self.market.gauges
+        settled_ms = self.market.final_until(instrument, call.now_ms)
+
+        def chunk(day: int) -> Chunk:
+            before = gauges.premium(instrument, day * DAY_MS - MINUTE_MS)
+            rows = chained(gauges.day_premium(instrument, day), before)
+            return Chunk([row[0] for row in rows], premium_texts(rows), newest_first=True)
+
+        tail = []
+        for ts in _open_minutes(settled_ms, call):
+            bar = gauges.premium(instrument, ts)
+            if bar is not None:
+                tail.append(growing_premium(bar, min(PREMIUM_SAMPLES - 1, 1 + (call.now_ms - ts) // 5_000)))
+        tail = chained(tail, gauges.premium(instrument, settled_ms - MINUTE_MS))
+        last = Chunk([row[0] for row in tail], premium_texts(tail), newest_first=True)
+        source = RowSource(self._kept("premium", instrument, chunk), settled_ms, last)
+        limit = _limit(call, KLINES_DEFAULT, KLINES_MAX)
+        page = cut_page(source, start_ms, end_ms, limit, keep_newest=keep_newest, newest_first=True)
+        return _result(call, instrument, page)
+
+    def _kept(self, kind: str, instrument: Instrument, build: Callable[[int], Chunk]) -> Callable[[int], Chunk]:
+        """Return the day chunks of a series, each built once."""
+        chunks = self.simulation.chunks
+        return lambda day: chunks.get((self.name, kind, instrument, day), lambda: build(day))
+
+    def _funding(self, call: Call) -> bytes:
+        """Return settled rates, newest first; a start without an end is an error."""
+        _need(call, "category")
+        instrument = self._instrument(call)
+        if call.query.get("startTime") and not call.query.get("endTime"):
+            raise BybitRefusal(PARAMETER, "params error: endTime is required")
+        start_ms, end_ms = _integer(call, "startTime", 0), _integer(call, "endTime", call.now_ms)
+        limit = _limit(call, FUNDING_DEFAULT, FUNDING_MAX)
+        until_ms = min(end_ms + 1, call.now_ms - SETTLED_AFTER_MS)
+        funding = self.market.funding
+        if call.query.get("startTime"):
+            settled = funding.settlements(instrument, max(start_ms, instrument.listed_ms), until_ms)[-limit:]
+        else:
+            settled = funding.last_settlements(instrument, until_ms, limit)
+        rows = ",".join(funding_row(instrument, one) for one in reversed(settled))
+        return f'{{"category":"linear","list":[{rows}]}}'.encode()
+
+    def _open_interest(self, call: Call) -> bytes:
+        """Return samples of the open interest."""
+        has_single = not self.options.bybit_no_single_side
+
+        def row(market: object, instrument: Instrument, ts: int) -> str:
+            return interest_row(self.market, instrument, ts, has_single=has_single)
+
+        instrument, page, oldest_ms, cursor = self._samples(call, "intervalTime", row, INTEREST_DEFAULT, INTEREST_MAX)
+        if self.options.bybit_seconds_at_the_end and oldest_ms:
+            head, _, tail = page.rpartition(b'"%d"' % oldest_ms)
+            page = head + b'"%d"' % (oldest_ms // 1000) + tail
+        number = oldest_ms // (5 * MINUTE_MS) % 10**8
+        after = f"lastid%3D{number}%26lasttime%3D{oldest_ms // 1000}" if cursor else ""
+        return _result(call, instrument, page, b',"nextPageCursor":"%b"' % after.encode())
+
+    def _account_ratio(self, call: Call) -> bytes:
+        """Return samples of the shares of accounts that are long and short."""
+        _, page, oldest_ms, cursor = self._samples(call, "period", ratio_row, RATIO_DEFAULT, RATIO_MAX)
+        after = f"lastid%3D0%26lasttime%3D{oldest_ms // 1000}" if cursor else ""
+        return b'{"list":%b,"nextPageCursor":"%b"}' % (page, after.encode())
+
+    def _samples(
+        self, call: Call, parameter: str, make_row: SampleRow, default: int, most: int
+    ) -> tuple[Instrument, bytes, int, bool]:
+        """Return contract, page, time of its oldest row (0: no row), and whether a page follows.
+
+        Both ends are inclusive. A start without an end is not looked at: the newest rows come, without a word.
+        """
+        _need(call, "category")
+        instrument = self._instrument(call)
+        period_ms = PERIODS_MS.get(call.query.get(parameter, ""))
+        if period_ms is None:
+            raise BybitRefusal(PARAMETER, "params error: intervalTime is invalid")
+        start_ms, end_ms = self._sample_window(call, instrument)
+
+        def chunk(day: int) -> Chunk:
+            has_sample = self.market.gauges.has_sample
+            times = [ts for ts in range(day * DAY_MS, (day + 1) * DAY_MS, period_ms) if has_sample(instrument, ts)]
+            return Chunk(times, [make_row(self.market, instrument, ts) for ts in times], newest_first=True)
+
+        lag = INTEREST_LAG_MS if parameter == "intervalTime" else RATIO_LAG_MS
+        published_ms = self._published_until(instrument, call.now_ms, period_ms, lag)
+        source = RowSource(self._kept(f"{parameter} {period_ms}", instrument, chunk), published_ms, Chunk([], []))
+        limit = _limit(call, default, most)
+        page = cut_page(source, start_ms, end_ms, limit, keep_newest=True, newest_first=True)
+        stamp = page.rpartition(b'"timestamp":"')[2].partition(b'"')[0]
+        oldest_ms = int(stamp) if stamp.isdigit() else 0
+        is_full = page.count(b'"timestamp"') == limit
+        return instrument, page, oldest_ms, is_full and oldest_ms - period_ms >= start_ms
+
+    def _sample_window(self, call: Call, instrument: Instrument) -> tuple[int, int]:
+        """Return the window of a request for samples, half open, cut by its cursor."""
+        start_ms, end_ms = _integer(call, "startTime", 0), _integer(call, "endTime", call.now_ms)
+        if not call.query.get("endTime"):
+            start_ms = 0
+        if start_ms > end_ms:
+            raise BybitRefusal(PARAMETER, "params error: startTime is greater than endTime")
+        cursor = call.query.get("cursor", "")
+        if cursor:
+            names, _, second = cursor.rpartition("lasttime=")
+            if not (names.startswith("lastid=") and names.endswith("&") and second.isdecimal()):
+                raise BybitRefusal(PARAMETER, "params error: cursor is invalid")
+            end_ms = min(end_ms, int(second) * 1000 - 1)
+        return max(start_ms, instrument.listed_ms), end_ms + 1
+
+    def _published_until(self, instrument: Instrument, now_ms: int, period_ms: int, lag: tuple[int, int]) -> int:
+        """Return the first time of which no sample is there yet."""
+        ts = now_ms - now_ms % period_ms
+        lag_ms = lag[0] + random_number(self.market.seed, "lag", instrument.key, ts) % (lag[1] - lag[0] + 1)
+        return ts + 1 if ts + lag_ms <= now_ms else ts
+
+    def _tickers(self, call: Call) -> bytes:
+        """Return the current values of one contract or of all that trade."""
+        _need(call, "category")
+        listed = [self._instrument(call)] if call.query.get("symbol") else self.market.world.instruments(self.name)
+        rows = [rest_ticker(self, each, call.now_ms) for each in listed if each.is_trading(call.now_ms)]
+        return b'{"category":"linear","list":[%b]}' % b",".join(rows)
+
+    def _instruments_info(self, call: Call) -> bytes:
+        """Return a page of the contracts of one status, those that trade unless another one is asked for."""
+        _need(call, "category")
+        status = call.query.get("status", "Trading")
+        if status not in bybit_listing.STATUSES:
+            raise BybitRefusal(PARAMETER, "params error: status is invalid")
+        rows = self._rows_of(status, call.now_ms)
+        if call.query.get("symbol"):
+            rows = [row for row in rows if row[0] == call.query["symbol"]]
+        limit = _limit(call, LISTING_DEFAULT, LISTING_MAX)
+        try:
+            shown, cursor = bybit_listing.page(
+                rows, limit, call.query.get("cursor", ""), is_trading=status == "Trading"
+            )
+        except ValueError as error:
+            raise BybitRefusal(PARAMETER, "params error: cursor is invalid") from error
+        return b'{"category":"linear","list":[%b],"nextPageCursor":"%b"}' % (b",".join(shown), cursor.encode())
+
+    def _rows_of(self, status: str, now_ms: int) -> list[tuple[str, bytes]]:
+        """Return the contracts of a status, sorted by name; made once a minute."""
+        minute, rows = self._listing.get(status, (0, []))
+        if minute != now_ms // MINUTE_MS:
+            listed = self.market.world.instruments(self.name)
+            chosen = sorted(
+                (each for each in listed if bybit_listing.status(each, now_ms) == status), key=lambda each: each.name
+            )
+            rows = [(each.name, bybit_listing.listing_row(self.market, each, now_ms)) for each in chosen]
+            self._listing[status] = now_ms // MINUTE_MS, rows
+        return rows
+
+    def _instrument(self, call: Call) -> Instrument:
+        """Return the contract that the request names, in upper case."""
+        instrument = self.market.world.instrument(self.name, call.query.get("symbol", ""))
+        if instrument is None:
+            raise BybitRefusal(PARAMETER, UNKNOWN_SYMBOL)
+        return instrument
+
+    def _window(self, call: Call, start: str, end: str) -> tuple[Instrument, int, int, bool]:
+        """Return contract and window of open times, half open, and which end wins when there are too many.
+
+        The candles that contain an unaligned start or end are part of it.
+        """
+        instrument = self._instrument(call)
+        if call.query.get("interval") != "1":
+            raise BybitRefusal(PARAMETER, "params error: intervalTime is invalid")
+        start_ms, end_ms = _integer(call, start, 0), _integer(call, end, call.now_ms)
+        if start_ms > end_ms:
+            raise BybitRefusal(PARAMETER, "params error: start is greater than end")
+        has_start, has_end = bool(call.query.get(start)), bool(call.query.get(end))
+        keep_newest = not has_start or (has_end and self.options.bybit_page_keeps == "newest")
+        first_ms = max(start_ms - start_ms % MINUTE_MS, instrument.listed_ms)
+        return instrument, first_ms, min(end_ms, call.now_ms) + 1, keep_newest
+
+
+EXCHANGE = Bybit
+
+
+def _open_minutes(settled_ms: int, call: Call) -> range:
+    """Return the minutes that are not final yet."""
+    return range(settled_ms, call.now_ms + 1, MINUTE_MS)
+
+
+def _result(call: Call, instrument: Instrument, page: bytes, more: bytes = b"") -> bytes:
+    """Return the result of an answer that names its contract once; the order of its keys varies, as captures show."""
+    names = [b'"symbol":"%b"' % instrument.name.encode(), b'"category":"linear"']
+    head = b",".join(names if call.now_ms & 1 else reversed(names))
+    return b'{%b,"list":%b%b}' % (head, page, more)
+
+
+def _need(call: Call, name: str) -> None:
+    """Refuse a request without a parameter that it needs."""
+    if not call.query.get(name):
+        raise BybitRefusal(PARAMETER, f"params error: {name} is required")
+
+
+def _integer(call: Call, name: str, default: int) -> int:
+    """Return a whole number of the query."""
+    text = call.query.get(name)
+    if not text:
+        return default
+    if not text.removeprefix("-").isdecimal():
+        raise BybitRefusal(PARAMETER, f"params error: {name} is invalid")
+    return int(text)
+
+
+def _limit(call: Call, default: int, most: int) -> int:
+    """Return the number of rows: more than the most is cut down to it, as was seen for settlements."""
+    return min(most, max(1, _integer(call, "limit", default)))

@@ -1,0 +1,161 @@
+"""What flows on Bybit's streams besides tickers: candles and liquidations, each only while somebody listens."""
+
+from collections.abc import Callable
+from itertools import groupby
+
+from fademoe.simulator.bybit.rows import kline_element, message
+from fademoe.simulator.clock import MINUTE_MS
+from fademoe.simulator.decimals import fixed, trimmed
+from fademoe.simulator.exchange import Exchange
+from fademoe.simulator.market.candles import Bar, grow
+from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.liquidations import Liquidation
+from fademoe.simulator.market.noise import random_number
+
+SECOND_MS = 1_000
+BATCH_MS = 500  # liquidations of so long share a frame
+BATCH_DELAY_MS = 100
+CLOSE_FAULTS = ("lost_close", "duplicate_close", "late_bars")
+OnIdle = Callable[[str], object]  # told the topic that nobody hears any more
+TOGETHER = 6  # in one minute of so many the closed candle comes together with the running one
+
+
+class KlineFeed:
+    """The candles of one contract: the running one at most once a second, at least once a minute, and each closed one.
+
+    How late the closed one comes, and that it comes for minutes without trades, is not known of the real exchange.
+    """
+
+    def __init__(self, exchange: Exchange, topic: str, name: str, on_idle: OnIdle) -> None:
+        """Start with the minute that is running, and with the one before when it is not closed yet."""
+        self._exchange = exchange
+        self._topic = topic
+        self._name = name
+        self._on_idle = on_idle
+        self._ts = 0
+        self._bar: Bar | None = None
+        self._sent: Bar | None = None
+        instrument = self._instrument
+        self._steps = min(MINUTE_MS // SECOND_MS, exchange.market.steps(instrument))
+        self._period_ms = MINUTE_MS // self._steps
+        self._phase_ms = random_number(exchange.market.seed, "phase", instrument.key) % self._period_ms
+        now_ms = exchange.clock.now_ms()
+        final_ms = exchange.market.final_until(instrument, now_ms)
+        if final_ms < now_ms // MINUTE_MS * MINUTE_MS:
+            self._schedule_close(instrument, final_ms)
+        self.tick(now_ms)
+
+    @property
+    def _instrument(self) -> Instrument:
+        """The contract as it is listed now."""
+        instrument = self._exchange.market.world.instrument("bybit", self._name)
+        assert instrument is not None, "a topic is started for listed contracts only"
+        return instrument
+
+    def tick(self, now_ms: int) -> None:
+        """Send the running candle when it has changed and come back at the next possible change."""
+        exchange = self._exchange
+        if not exchange.hub.has_listeners(self._topic):
+            self._on_idle(self._topic)
+            return
+        instrument = self._instrument
+        ts = now_ms // MINUTE_MS * MINUTE_MS
+        if ts != self._ts:
+            self._ts, self._sent = ts, None
+            self._bar = exchange.market.candles.bar(instrument, ts)
+            if self._bar is not None:
+                self._schedule_close(instrument, ts)
+        bar = self._running(now_ms)
+        if bar is not None and bar != self._sent:
+            self._sent = bar
+            element = kline_element(instrument, bar, now_ms, is_closed=False)
+            exchange.hub.publish(self._topic, message(self._topic, element, now_ms))
+        step = (now_ms - ts - self._phase_ms) // self._period_ms + 1
+        exchange.timeline.at(ts + step * self._period_ms + self._phase_ms, self.tick)
+
+    def _running(self, now_ms: int) -> Bar | None:
+        """Return the running candle as it looks now."""
+        if self._bar is None:
+            return None
+        step = min((now_ms - self._bar.ts) // self._period_ms, self._steps - 1)
+        return grow(self._bar, step, self._steps, self._instrument.tick)
+
+    def _schedule_close(self, instrument: Instrument, ts: int) -> None:
+        """Send the closed candle once the minute is final."""
+        due_ms = ts + MINUTE_MS + self._exchange.market.final_delay_ms(instrument, ts)
+        self._exchange.timeline.at(due_ms, lambda now_ms: self._close(ts, now_ms))
+
+    def _close(self, ts: int, now_ms: int) -> None:
+        """Send the closed candle, unless a fault loses, doubles or delays it."""
+        exchange, instrument = self._exchange, self._instrument
+        bar = exchange.market.candles.bar(instrument, ts)
+        if bar is None or (not bar.trades and exchange.options.bybit_no_quiet_candles):
+            return
+
+        def send(at_ms: int) -> None:
+            elements = [kline_element(instrument, bar, at_ms, is_closed=True)]
+            running = self._running(at_ms)
+            if running is not None and running.ts == ts + MINUTE_MS and bar.close % TOGETHER == 0:
+                elements.append(kline_element(instrument, running, at_ms, is_closed=False))
+            exchange.hub.publish(self._topic, message(self._topic, ",".join(elements), at_ms))
+
+        fault = exchange.strike(CLOSE_FAULTS, symbol=self._name)
+        kind = fault.kind if fault else ""
+        if fault and kind == "late_bars":
+            exchange.timeline.at(now_ms + int(fault.seconds * 1000), send)
+        elif kind != "lost_close":
+            send(now_ms)
+        if kind == "duplicate_close":
+            exchange.timeline.at(now_ms + SECOND_MS, send)
+
+
+class LiquidationFeed:
+    """The liquidations of one contract: every one, those of half a second in one frame."""
+
+    def __init__(self, exchange: Exchange, topic: str, name: str, on_idle: OnIdle) -> None:
+        """Look through the minutes from the running one on, and what is still to come of the one before."""
+        self._exchange = exchange
+        self._topic = topic
+        self._name = name
+        self._on_idle = on_idle
+        now_ms = exchange.clock.now_ms()
+        self._schedule(now_ms // MINUTE_MS * MINUTE_MS - MINUTE_MS, now_ms)
+        self._scan(now_ms)
+
+    def _scan(self, now_ms: int) -> None:
+        """Schedule the frames of a minute, and the look at the next one."""
+        if not self._exchange.hub.has_listeners(self._topic):
+            self._on_idle(self._topic)
+            return
+        ts = now_ms // MINUTE_MS * MINUTE_MS
+        self._schedule(ts, now_ms)
+        self._exchange.timeline.at(ts + MINUTE_MS, self._scan)
+
+    def _schedule(self, ts: int, now_ms: int) -> None:
+        """Schedule those frames of the minute at `ts` that are still to come."""
+        exchange = self._exchange
+        instrument = exchange.market.world.instrument("bybit", self._name)
+        if instrument is None:
+            return
+        events = exchange.market.liquidations.in_minute(instrument, ts)
+        for slot, batch in groupby(events, key=lambda event: event.ts // BATCH_MS):
+            due_ms = (slot + 1) * BATCH_MS + BATCH_DELAY_MS
+            if due_ms > now_ms:
+                self._send_at(due_ms, ",".join(liquidation(instrument, event) for event in batch))
+
+    def _send_at(self, due_ms: int, data: str) -> None:
+        """Send a frame."""
+
+        def send(now_ms: int) -> None:
+            self._exchange.hub.publish(self._topic, message(self._topic, data, now_ms))
+
+        self._exchange.timeline.at(due_ms, send)
+
+
+def liquidation(instrument: Instrument, event: Liquidation) -> str:
+    """Return one event: S is the side of the position, so Buy is a long; p is the bankruptcy price."""
+    side = "Buy" if event.side == "long" else "Sell"
+    return (
+        f'{{"T":{event.ts},"s":"{instrument.name}","S":"{side}","v":"{trimmed(event.size, instrument.lot_decimals)}",'
+        f'"p":"{fixed(event.limit_price, instrument.price_decimals)}"}}'
+    )

@@ -1,0 +1,92 @@
+"""Bybit's list of contracts, instruments-info: sorted by name, one status at a time, in pages with a cursor."""
+
+import re
+from urllib.parse import quote
+
+import orjson
+
+from fademoe.simulator.clock import HOUR_MS
+from fademoe.simulator.decimals import fixed
+from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.market import Market
+from fademoe.simulator.market.noise import random_number
+
+DELIVERING_MS = HOUR_MS // 2  # a contract that has ended is Delivering for so long, then Closed
+STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed")
+_CURSOR = re.compile(r"first=[^&]+&last=([^&]+)")
+
+
+def status(instrument: Instrument, now_ms: int) -> str:
+    """Return the status that the list shows."""
+    if now_ms < instrument.listed_ms:
+        return "PreLaunch"
+    if instrument.is_trading(now_ms):
+        return "Trading"
+    return "Delivering" if now_ms < (instrument.delisted_ms or 0) + DELIVERING_MS else "Closed"
+
+
+def page(rows: list[tuple[str, bytes]], limit: int, cursor: str, *, is_trading: bool) -> tuple[list[bytes], str]:
+    """Return a page of (name, row) pairs and the cursor after it, percent-encoded, "" after the last page.
+
+    Lists of other statuses than Trading carry a cursor after their last page too, which leads to an empty one, as the
+    example of the documentation does. Raises ValueError for a cursor that the exchange has not made.
+    """
+    start = 0
+    if cursor:
+        match = _CURSOR.fullmatch(cursor)
+        if not match:
+            raise ValueError(cursor)
+        start = sum(name <= match[1] for name, _ in rows)
+    shown = rows[start : start + limit]
+    is_last = start + limit >= len(rows)
+    if not shown or (is_last and is_trading):
+        return [row for _, row in shown], ""
+    return [row for _, row in shown], quote(f"first={shown[0][0]}&last={shown[-1][0]}", safe="")
+
+
+def base_coin(instrument: Instrument) -> str:
+    """Return the base coin, multiplier included: 1000PEPE, SHIB1000."""
+    return instrument.name.split("-")[0].removesuffix("PERP").removesuffix(instrument.quote)
+
+
+def listing_row(market: Market, instrument: Instrument, now_ms: int) -> bytes:
+    """Return one contract with the fields of 2026; a commodity or stock tells so in symbolType."""
+    is_perpetual = instrument.kind != "dated"
+    step = fixed(1, instrument.lot_decimals)
+    tick = fixed(instrument.tick, instrument.price_decimals)
+    hours = market.funding.hours_at(instrument, now_ms) if is_perpetual else 0
+    is_new = now_ms < instrument.listed_ms
+    return orjson.dumps(
+        {
+            "symbol": instrument.name,
+            "symbolId": random_number(market.seed, "symbol id", instrument.key) % 5_000,
+            "contractType": "LinearPerpetual" if is_perpetual else "LinearFutures",
+            "status": status(instrument, now_ms),
+            "baseCoin": base_coin(instrument),
+            "quoteCoin": instrument.quote,
+            "launchTime": str(instrument.listed_ms),
+            "deliveryTime": str(instrument.delisted_ms or 0),
+            "deliveryFeeRate": "" if is_perpetual else "0",
+            "priceScale": str(instrument.price_decimals),
+            "leverageFilter": {"minLeverage": "1", "maxLeverage": "25.00", "leverageStep": "0.01"},
+            "priceFilter": {"minPrice": tick, "maxPrice": "1999999.80", "tickSize": tick},
+            "lotSizeFilter": {
+                "maxOrderQty": "100000",
+                "minOrderQty": step,
+                "qtyStep": step,
+                "postOnlyMaxOrderQty": "100000",
+                "maxMktOrderQty": "50000",
+                "minNotionalValue": "5",
+            },
+            "unifiedMarginTrade": True,
+            "fundingInterval": hours * 60,
+            "settleCoin": instrument.quote,
+            "copyTrading": "both",
+            "upperFundingRate": "0.00375",
+            "lowerFundingRate": "-0.00375",
+            "isPreListing": is_new,
+            "preListingInfo": {"curAuctionPhase": "NotStarted", "phases": []} if is_new else None,
+            "riskParameters": {"priceLimitRatioX": "0.01", "priceLimitRatioY": "0.02"},
+            "symbolType": "commodity" if instrument.kind == "tradfi" else "",
+        }
+    )

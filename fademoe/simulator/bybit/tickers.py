@@ -1,0 +1,173 @@
+"""Bybit's tickers: all current values of a contract, over REST, and as a snapshot with sparse deltas on the stream."""
+
+import datetime
+
+import orjson
+
+from fademoe.simulator.bybit.feeds import SECOND_MS, OnIdle
+from fademoe.simulator.bybit.rows import VALUE_DECIMALS, both_sides, interest_values
+from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
+from fademoe.simulator.decimals import fixed, trimmed
+from fademoe.simulator.exchange import Exchange
+from fademoe.simulator.market.funding import RATE_DECIMALS
+from fademoe.simulator.market.gauges import PREMIUM_DECIMALS
+from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.noise import random_number
+
+PREMIUM_UNIT = 10 ** PREMIUM_DECIMALS["bybit"]
+PERIODS_MS = ((1_000_000, 200), (300_000, 500), (60_000, 1_000), (0, 3_000))  # turnover a minute -> between deltas
+# Of the fast values each delta tells one group. The slow ones change with the minute: values first, amounts after.
+FAST = (
+    ("lastPrice", "tickDirection"),
+    ("bid1Price", "bid1Size"),
+    ("markPrice", "indexPrice"),
+    ("ask1Price", "ask1Size"),
+)
+SLOW = (("openInterestValue", "singleOpenInterestValue"), ("openInterest", "singleOpenInterest"))
+FUNDING = ("fundingRate", "nextFundingTime")
+
+
+def slow_values(exchange: Exchange, instrument: Instrument, now_ms: int) -> dict[str, str]:
+    """Return open interest and funding, which change at the full minute only; dated contracts have no funding."""
+    market, lots = exchange.market, instrument.lot_decimals
+    both_value, one_value = interest_values(market, instrument, now_ms)
+    is_funded = instrument.kind != "dated"
+    rate = trimmed(market.funding.estimate(instrument, now_ms), RATE_DECIMALS) if is_funded else ""
+    values = {
+        "openInterest": trimmed(both_sides(market, instrument, now_ms), lots),
+        "openInterestValue": fixed(both_value, VALUE_DECIMALS),
+        "singleOpenInterest": trimmed(market.gauges.open_interest(instrument, now_ms), lots),
+        "singleOpenInterestValue": fixed(one_value, VALUE_DECIMALS),
+        "fundingRate": rate,
+        "nextFundingTime": str(market.funding.next_ms(instrument, now_ms)),
+    }
+    if exchange.options.bybit_no_single_side:
+        values = {name: value for name, value in values.items() if not name.startswith("single")}
+    return values
+
+
+def fast_values(exchange: Exchange, instrument: Instrument, premium: int, now_ms: int) -> dict[str, str]:
+    """Return prices and the best orders; `premium` is the index' distance from the mark price."""
+    places, tick = instrument.price_decimals, instrument.tick
+    price = exchange.market.candles.price(instrument, now_ms)
+    noise = random_number(exchange.market.seed, "best", instrument.key, now_ms)
+    return {
+        "tickDirection": ("PlusTick", "ZeroPlusTick", "MinusTick", "ZeroMinusTick")[noise & 3],
+        "lastPrice": fixed(price, places),
+        "markPrice": fixed(price, places),
+        "indexPrice": fixed(price - price * premium // PREMIUM_UNIT, places),
+        "bid1Price": fixed(max(tick, price - tick), places),
+        "bid1Size": fixed(1 + noise % 90_000, instrument.lot_decimals),
+        "ask1Price": fixed(price, places),
+        "ask1Size": fixed(1 + (noise >> 20) % 90_000, instrument.lot_decimals),
+    }
+
+
+def premium_of(exchange: Exchange, instrument: Instrument, now_ms: int) -> int:
+    """Return the premium index of the running minute."""
+    bar = exchange.market.gauges.premium(instrument, now_ms // MINUTE_MS * MINUTE_MS)
+    return bar.close if bar else 0
+
+
+def day_values(exchange: Exchange, instrument: Instrument, now_ms: int) -> dict[str, str]:
+    """Return what is told of the last day and hour; rough, as nobody stores it."""
+    places, candles = instrument.price_decimals, exchange.market.candles
+    hour, day = (candles.rough_price(instrument, now_ms - ago_ms) for ago_ms in (HOUR_MS, DAY_MS))
+    now = candles.rough_price(instrument, now_ms)
+    turnover = instrument.usd_per_minute * DAY_MS // MINUTE_MS
+    return {
+        "price24hPcnt": fixed((now - day) * 1_000_000 // max(1, day), 6),
+        "prevPrice24h": fixed(day, places),
+        "highPrice24h": fixed(max(now, day, hour) * 102 // 100, places),
+        "lowPrice24h": fixed(min(now, day, hour) * 98 // 100, places),
+        "prevPrice1h": fixed(hour, places),
+        "turnover24h": fixed(turnover * 10_000, 4),
+        "volume24h": fixed(turnover * 10_000 * 10**places // max(1, now), 4),
+    }
+
+
+def rest_ticker(exchange: Exchange, instrument: Instrument, now_ms: int) -> bytes:
+    """Return a row of /v5/market/tickers; what does not apply is ""."""
+    hours = exchange.market.funding.hours_at(instrument, now_ms)
+    delivery_ms = instrument.delisted_ms if instrument.kind == "dated" else 0
+    row = {"symbol": instrument.name}
+    row |= fast_values(exchange, instrument, premium_of(exchange, instrument, now_ms), now_ms)
+    row |= day_values(exchange, instrument, now_ms) | slow_values(exchange, instrument, now_ms)
+    row |= {"predictedDeliveryPrice": "", "basisRate": "", "basis": "", "deliveryFeeRate": "", "preOpenPrice": ""}
+    row |= {"deliveryTime": str(delivery_ms), "curPreListingPhase": "", "preQty": ""}
+    row |= {"fundingIntervalHour": "" if delivery_ms else str(hours), "fundingCap": "0.00375", "basisRateYear": ""}
+    del row["tickDirection"]
+    return orjson.dumps(row)
+
+
+class TickerFeed:
+    """The ticker of one contract while somebody listens: a snapshot for each new listener, deltas for all."""
+
+    def __init__(self, exchange: Exchange, topic: str, name: str, on_idle: OnIdle) -> None:
+        """Start to send deltas, the first of them after the snapshot of who has asked."""
+        self._on_idle = on_idle
+        self._exchange = exchange
+        self._topic = topic
+        self._name = name
+        self._told: dict[str, str] = {}
+        self._minute = 0
+        self._ticks = 0  # deltas in this minute
+        self._slow: dict[str, str] = {}
+        self._premium = 0
+        turnover = self._instrument.usd_per_minute
+        self._period_ms = next(period_ms for least, period_ms in PERIODS_MS if turnover >= least)
+        self._phase_ms = random_number(exchange.market.seed, "ticker", self._instrument.key) % self._period_ms
+        exchange.timeline.at(exchange.clock.now_ms() + SECOND_MS // 10, self.tick)
+
+    @property
+    def _instrument(self) -> Instrument:
+        """The contract as it is listed now."""
+        instrument = self._exchange.market.world.instrument("bybit", self._name)
+        assert instrument is not None, "a topic is started for listed contracts only"
+        return instrument
+
+    def snapshot(self, now_ms: int) -> bytes:
+        """Return all values; the delivery time of a dated contract is a text here, of perpetuals it is left out."""
+        instrument = self._instrument
+        self._refresh(instrument, now_ms)
+        data = {"symbol": instrument.name} | day_values(self._exchange, instrument, now_ms)
+        data |= fast_values(self._exchange, instrument, self._premium, now_ms) | self._slow
+        if instrument.kind == "dated" and instrument.delisted_ms:
+            end = datetime.datetime.fromtimestamp(instrument.delisted_ms / 1000, datetime.UTC)
+            data["deliveryTime"] = end.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self._frame("snapshot", data, now_ms)
+
+    def tick(self, now_ms: int) -> None:
+        """Send what has changed of some values, and come back."""
+        exchange = self._exchange
+        if not exchange.hub.has_listeners(self._topic):
+            self._on_idle(self._topic)
+            return
+        instrument = self._instrument
+        if instrument.is_trading(now_ms):
+            exchange.hub.publish(self._topic, self._delta(instrument, now_ms))
+        step = (now_ms - self._phase_ms) // self._period_ms + 1
+        exchange.timeline.at(step * self._period_ms + self._phase_ms, self.tick)
+
+    def _delta(self, instrument: Instrument, now_ms: int) -> bytes:
+        """Return the next delta: one group of fast values, and slow values in the first two of a minute."""
+        self._refresh(instrument, now_ms)
+        current = fast_values(self._exchange, instrument, self._premium, now_ms) | self._slow
+        names: tuple[str, ...] = FAST[self._ticks % len(FAST)]
+        names += (SLOW[self._ticks] if self._ticks < len(SLOW) else ()) + (FUNDING if self._ticks == 0 else ())
+        self._ticks += 1
+        changed = {name: current[name] for name in names if name in current and self._told.get(name) != current[name]}
+        self._told |= changed
+        return self._frame("delta", {"symbol": instrument.name} | changed, now_ms)
+
+    def _refresh(self, instrument: Instrument, now_ms: int) -> None:
+        """Compute the values of a new minute."""
+        if self._minute != now_ms // MINUTE_MS:
+            self._minute = now_ms // MINUTE_MS
+            self._ticks = 0
+            self._slow = slow_values(self._exchange, instrument, now_ms)
+            self._premium = premium_of(self._exchange, instrument, now_ms)
+
+    def _frame(self, kind: str, data: dict[str, str], now_ms: int) -> bytes:
+        """Return a message; `cs` is a sequence of all contracts."""
+        return orjson.dumps({"topic": self._topic, "type": kind, "data": data, "cs": now_ms * 9, "ts": now_ms})

@@ -1,0 +1,67 @@
+"""What a collector of Bybit must have stored, where that differs from the common truth.
+
+Candles have no quiet minutes with --bybit-no-quiet-candles; settlements do not tell their interval; the ratio is not
+sent, so it is the quotient of the shares, rounded half up to 8 decimals; the open interest's history has no USD, and
+with --bybit-no-single-side it is half of both sides, exactly. A step of one minute stands for the ticker stream, which
+goes on where the history has holes, and tells USD in cents.
+"""
+
+from fademoe.simulator.bybit.rows import VALUE_DECIMALS, both_sides, interest_values
+from fademoe.simulator.clock import MINUTE_MS
+from fademoe.simulator.decimals import fixed
+from fademoe.simulator.exchange import Exchange
+from fademoe.simulator.market.gauges import RATIO_DECIMALS
+from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.truth import Row
+
+STORED_RATIO_DECIMALS = 8
+
+
+def bybit_truth(
+    exchange: Exchange,
+    instrument: Instrument,
+    metric: str,
+    rows: list[Row],
+    window: tuple[int, int],
+    step_ms: int | None,
+) -> list[Row]:
+    """Turn rows of the common truth into what Bybit tells."""
+    if metric == "ohlcv" and exchange.options.bybit_no_quiet_candles:
+        return [row for row in rows if str(row["v"]).strip("0.")]
+    if metric == "lsr":
+        return [row | {"lsr": _ratio(exchange, instrument, row)} for row in rows]
+    if metric == "oi" and step_ms == MINUTE_MS:
+        first_ms = max(window[0], instrument.listed_ms)
+        last_ms = min(window[1], exchange.clock.now_ms() - MINUTE_MS, instrument.delisted_ms or window[1])
+        minutes = range(-(-first_ms // MINUTE_MS) * MINUTE_MS, last_ms, MINUTE_MS)
+        return [_interest(exchange, instrument, ts, has_value=True) for ts in minutes]
+    if metric == "oi":
+        return [_interest(exchange, instrument, _ts(row), has_value=False) for row in rows]
+    return rows
+
+
+def _ts(row: Row) -> int:
+    ts = row["ts"]
+    assert isinstance(ts, int)
+    return ts
+
+
+def _ratio(exchange: Exchange, instrument: Instrument, row: Row) -> str:
+    """Return long / short with eight decimals."""
+    longs = exchange.market.gauges.long_share(instrument, _ts(row))
+    shorts = 10**RATIO_DECIMALS - longs
+    return fixed((2 * longs * 10**STORED_RATIO_DECIMALS + shorts) // (2 * shorts), STORED_RATIO_DECIMALS)
+
+
+def _interest(exchange: Exchange, instrument: Instrument, ts: int, *, has_value: bool) -> Row:
+    """Return one side's open interest in coins, and in USD where that is told."""
+    market = exchange.market
+    decimals = instrument.lot_decimals - instrument.unit_shift
+    both_value, value = interest_values(market, instrument, ts)
+    if exchange.options.bybit_no_single_side:
+        interest = fixed(both_sides(market, instrument, ts) * 5, decimals + 1)
+        usd = fixed(both_value * 5, VALUE_DECIMALS + 1)
+    else:
+        interest = fixed(market.gauges.open_interest(instrument, ts), decimals)
+        usd = fixed(value, VALUE_DECIMALS)
+    return {"ts": ts, "oi": interest, "oi_usd": usd if has_value else None}

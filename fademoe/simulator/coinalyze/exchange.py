@@ -1,0 +1,311 @@
+"""Coinalyze: an aggregator that tells of the other simulated exchanges, over REST only and with a key.
+
+Nobody has published a recorded answer of it; where the documentation is silent the stricter reading is reproduced, or
+there is an option.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from fademoe.simulator.clock import DAY_MS, MINUTE_MS
+from fademoe.simulator.coinalyze import markets as listing
+from fademoe.simulator.coinalyze.markets import Market
+from fademoe.simulator.coinalyze.rows import (
+    INTERVALS_MS,
+    RowMaker,
+    Span,
+    candle_rows,
+    funding_rows,
+    json_number,
+    liquidation_rows,
+    open_interest,
+    open_interest_rows,
+    predicted_funding_rows,
+    ratio_rows,
+)
+from fademoe.simulator.coinalyze.truth import coinalyze_truth
+from fademoe.simulator.decimals import fixed
+from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
+from fademoe.simulator.limits import SlidingWindow
+from fademoe.simulator.market.funding import RATE_DECIMALS
+from fademoe.simulator.market.truth import Row
+from fademoe.simulator.pages import Chunk, RowSource, cut_page
+
+MOST_SYMBOLS = 20
+MOST_ROWS = 1_000_000
+FINAL_MS = 5_000  # all minutes of a day are final so long after it
+UPDATE_MS = 5_000  # current values are made anew so often
+FUNDED_MS = 16 * 3_600_000  # a rate was settled within that
+Choices = tuple[str, ...]
+
+
+class CoinalyzeRefusal(Exception):
+    """An answer other than 200. The words are ours, the real ones are not known."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        """Keep what the answer shall say."""
+        super().__init__(message)
+        self.reply = Reply(orjson.dumps({"message": message}), status, headers or {})
+
+
+class Coinalyze(Exchange):
+    """The aggregator as its clients see it."""
+
+    name = "coinalyze"
+    rest_prefixes = ("/v1/",)
+    symbol_parameter = "symbols"
+
+    def __init__(self, simulation: Simulation) -> None:
+        """Set up the table of routes."""
+        super().__init__(simulation)
+        self._windows: dict[str, SlidingWindow] = {}
+        self._listed: tuple[int, dict[str, Market]] = (-1, {})
+        self._histories: dict[str, RowMaker] = {
+            "/v1/ohlcv-history": candle_rows,
+            "/v1/open-interest-history": open_interest_rows,
+            "/v1/funding-rate-history": funding_rows,
+            "/v1/predicted-funding-rate-history": predicted_funding_rows,
+            "/v1/long-short-ratio-history": ratio_rows,
+            "/v1/liquidation-history": liquidation_rows,
+        }
+        self._currents: dict[str, Callable[[Market, int, Call], str | None]] = {
+            "/v1/open-interest": self._open_interest,
+            "/v1/funding-rate": self._funding_rate,
+            "/v1/predicted-funding-rate": self._predicted_rate,
+        }
+        self._lists: dict[str, Callable[[int], bytes]] = {
+            "/v1/exchanges": lambda now_ms: listing.exchanges(),
+            "/v1/future-markets": lambda now_ms: listing.future_markets(self.markets(now_ms).values()),
+        }
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the sizes that the service may change, and the readings that nobody has settled."""
+        add = parser.add_argument
+        add("--coinalyze-limit", type=int, default=40, help="calls in any 60 s per key; every symbol is one")
+        add("--coinalyze-key", help="the only key that is accepted (default: any)")
+        add("--coinalyze-points", type=int, default=1_500, help="rows of a series that outlive the daily trim")
+        add("--coinalyze-lag-s", type=float, default=20, help="how old the newest that histories tell of is")
+        add("--coinalyze-no-forming", action="store_true", help="do not show the bucket that is still forming")
+        add("--coinalyze-whole-waits", action="store_true", help="Retry-After in whole seconds instead of fractions")
+        add(
+            "--coinalyze-bybit-suffix",
+            choices=("", "_PERP"),
+            default="",
+            help="what stands between pair and exchange in the names of Bybit's perpetuals",
+        )
+
+    def answer(self, call: Call) -> Reply:
+        """Answer a REST request; what is refused costs nothing."""
+        try:
+            known = (*self._lists, *self._currents, *self._histories)
+            if call.path not in known:
+                raise CoinalyzeRefusal(404, f"no route {call.path}")
+            key = self._key(call)
+            if call.path in self._lists:
+                self._take(key, 1, call.now_ms)
+                return Reply(self._lists[call.path](call.now_ms))
+            symbols = _symbols(call)
+            handle = self._read_history(call) if call.path in self._histories else self._read_current(call)
+            self._take(key, len(symbols), call.now_ms)
+            listed = self.markets(call.now_ms)
+            parts = [handle(listed[name]) for name in symbols if name in listed]
+            return Reply(b"[" + b",".join(part for part in parts if part) + b"]")
+        except CoinalyzeRefusal as refusal:
+            return refusal.reply
+
+    def markets(self, now_ms: int) -> dict[str, Market]:
+        """Return the markets by name, listed anew once a minute."""
+        minute = now_ms // MINUTE_MS
+        if self._listed[0] != minute:
+            suffix = self.options.coinalyze_bybit_suffix
+            self._listed = minute, listing.list_markets(self.market.world, now_ms, suffix)
+        return self._listed[1]
+
+    def truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
+        """Return the rows that a collector must have stored by now; LookupError for what is not there.
+
+        A contract is told by Coinalyze's own name, or by perpspec and coin: c-bin-oi and BTC.
+        """
+        now_ms = self.clock.now_ms()
+        code, _, plain = metric.rpartition("-")
+        market = self.markets(now_ms).get(symbol)
+        if market is None and code:
+            market = next((each for each in self.markets(now_ms).values() if _is_perpetual(each, code, symbol)), None)
+        if market is None or (code and market.code != code):
+            raise LookupError(
+                f"coinalyze has no market {symbol} for {metric}: a coin needs a perpspec such as c-bin-oi"
+            )
+        window = (start_ms, end_ms)
+        return coinalyze_truth(self.market, market, plain, window, as_of_ms=self._as_of(now_ms), step_ms=step_ms)
+
+    def refusal(self, status: int, call: Call) -> Reply:
+        """Return the service's words for a status that a fault asks for."""
+        headers = {"Retry-After": self._wait(1_500)} if status == 429 else {}
+        return CoinalyzeRefusal(status, "refused", headers).reply
+
+    def error_in_200(self, call: Call) -> Reply:
+        """Return an error with status 200; whether the service ever does so is not known."""
+        return Reply(b'{"message":"Internal server error"}')
+
+    def rows_in(self, body: object) -> list[Any]:
+        """Return the rows of the first market of a history, else the list itself."""
+        if isinstance(body, list) and body and isinstance(body[0], dict) and "history" in body[0]:
+            body = body[0]["history"]
+        return body if isinstance(body, list) else []
+
+    def limit_report(self) -> dict[str, object]:
+        """Return the use of the keys in the order of their coming, the keys themselves untold."""
+        now_ms = self.clock.now_ms()
+        return {f"key {number}": window.used(now_ms) for number, window in enumerate(self._windows.values(), 1)}
+
+    def _key(self, call: Call) -> str:
+        """Return the key of a request, from header or query."""
+        key = call.headers.get("api_key") or call.query.get("api_key") or ""
+        if not key or (self.options.coinalyze_key is not None and key != self.options.coinalyze_key):
+            raise CoinalyzeRefusal(401, "invalid or missing api key")
+        return key
+
+    def _take(self, key: str, cost: int, now_ms: int) -> None:
+        """Count calls against a key."""
+        window = self._windows.setdefault(key, SlidingWindow(self.options.coinalyze_limit, MINUTE_MS))
+        if not window.take(cost, now_ms) and self.options.limits:
+            raise CoinalyzeRefusal(429, "too many requests", {"Retry-After": self._wait(window.retry_ms(now_ms))})
+
+    def _wait(self, wait_ms: int) -> str:
+        """Return a value of Retry-After."""
+        return str(-(-wait_ms // 1000)) if self.options.coinalyze_whole_waits else fixed(wait_ms, 3)
+
+    def _as_of(self, now_ms: int) -> int:
+        """Return the instant up to which histories tell."""
+        return now_ms - int(self.options.coinalyze_lag_s * 1000)
+
+    def _read_current(self, call: Call) -> Callable[[Market], bytes]:
+        """Return what answers one market with its value of now; updates are in milliseconds."""
+        value_of = self._currents[call.path]
+        _in_usd(call)
+        update_ms = call.now_ms - call.now_ms % UPDATE_MS
+
+        def handle(market: Market) -> bytes:
+            value = value_of(market, update_ms, call)
+            head = b'{"symbol":%b,"value":' % orjson.dumps(market.name)
+            return b"" if value is None else head + b'%b,"update":%d}' % (value.encode(), update_ms)
+
+        return handle
+
+    def _read_history(self, call: Call) -> Callable[[Market], bytes]:
+        """Return what answers one market with its rows; [] stands for no rows, so such a market is left out.
+
+        Milliseconds in from and to are far in the future, so they find nothing, with status 200.
+        """
+        step_ms = INTERVALS_MS.get(call.query.get("interval", ""))
+        if step_ms is None:
+            raise CoinalyzeRefusal(400, f"interval must be one of {', '.join(INTERVALS_MS)}")
+        start_ms, end_ms = _seconds(call, "from") * 1000, _seconds(call, "to") * 1000 + 1
+        span = Span(start_ms, end_ms, step_ms, self._as_of(call.now_ms), _in_usd(call))
+        make = self._histories[call.path]
+
+        def handle(market: Market) -> bytes:
+            rows = self._rows(make, market, span, call.now_ms)
+            head = b'{"symbol":%b,"history":' % orjson.dumps(market.name)
+            return b"" if rows == b"[]" else head + rows + b"}"
+
+        return handle
+
+    def _rows(self, make: RowMaker, market: Market, span: Span, now_ms: int) -> bytes:
+        """Return the rows of a market in a span as a JSON array, oldest first."""
+        step_ms, in_usd = span.step_ms, span.in_usd
+        final_ms = span.as_of_ms
+        if make is candle_rows:
+            final_ms = self.market.final_until(market.instrument, span.as_of_ms)
+        settled_ms = final_ms - final_ms % step_ms
+
+        def chunk(day: int) -> Chunk:
+            key = (self.name, make, step_ms, in_usd, market, day)
+            whole = Span(day * DAY_MS, (day + 1) * DAY_MS, step_ms, (day + 1) * DAY_MS + FINAL_MS, in_usd)
+            return self.simulation.chunks.get(key, lambda: _chunk(make(self.market, market, whole)))
+
+        tail = Chunk([], [])
+        if span.end_ms > settled_ms and not self.options.coinalyze_no_forming:
+            forming = span._replace(start_ms=settled_ms, end_ms=span.as_of_ms + 1)
+            tail = _chunk(make(self.market, market, forming))
+        start_ms = max(span.start_ms, market.instrument.listed_ms)
+        start_ms = max(start_ms, self._oldest_ms(make, step_ms, start_ms, chunk, now_ms))
+        source = RowSource(chunk, settled_ms, tail)
+        return cut_page(source, start_ms, span.end_ms, MOST_ROWS, keep_newest=False)
+
+    def _oldest_ms(
+        self, make: RowMaker, step_ms: int, start_ms: int, chunk: Callable[[int], Chunk], now_ms: int
+    ) -> int:
+        """Return where the series begins: a number of rows before the last midnight; whole days are never trimmed."""
+        points = self.options.coinalyze_points
+        midnight_ms = now_ms - now_ms % DAY_MS
+        oldest_ms: int = midnight_ms - points * step_ms
+        if step_ms == DAY_MS:
+            return 0
+        if make is not liquidation_rows or start_ms >= oldest_ms:
+            return oldest_ms
+        for day in range(midnight_ms // DAY_MS - 1, start_ms // DAY_MS - 1, -1):
+            rows = chunk(day)
+            if len(rows) >= points:
+                return int(rows.times[len(rows) - points])
+            points -= len(rows)
+        return start_ms
+
+    def _open_interest(self, market: Market, at_ms: int, call: Call) -> str | None:
+        """Return the open interest of now."""
+        return json_number(*open_interest(self.market, market, at_ms, in_usd=_in_usd(call)))
+
+    def _funding_rate(self, market: Market, at_ms: int, call: Call) -> str | None:
+        """Return the rate that was settled last."""
+        settled = self.market.funding.settlements(market.instrument, at_ms - FUNDED_MS, at_ms + 1)
+        return json_number(settled[-1].rate, RATE_DECIMALS) if settled else None
+
+    def _predicted_rate(self, market: Market, at_ms: int, call: Call) -> str | None:
+        """Return the running estimate."""
+        if market.instrument.kind == "dated":
+            return None
+        return json_number(self.market.funding.estimate(market.instrument, at_ms), RATE_DECIMALS)
+
+
+EXCHANGE = Coinalyze
+
+
+def _chunk(rows: list[tuple[int, str]]) -> Chunk:
+    """Encode rows."""
+    return Chunk([ts for ts, _ in rows], [text for _, text in rows])
+
+
+def _is_perpetual(market: Market, code: str, coin: str) -> bool:
+    """Tell whether a market is the USDT perpetual on a coin at the exchange of a code."""
+    instrument = market.instrument
+    return (
+        market.code == code and instrument.is_perpetual and (instrument.quote, instrument.coin.name) == ("USDT", coin)
+    )
+
+
+def _symbols(call: Call) -> Choices:
+    """Return the markets that a request names."""
+    symbols = tuple(name for name in call.query.get("symbols", "").split(",") if name)
+    if not 0 < len(symbols) <= MOST_SYMBOLS:
+        raise CoinalyzeRefusal(400, f"symbols must name 1 to {MOST_SYMBOLS} markets")
+    return symbols
+
+
+def _seconds(call: Call, name: str) -> int:
+    """Return a time of the query."""
+    text = call.query.get(name, "")
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise CoinalyzeRefusal(400, f"{name} must be a time in seconds")
+    return int(text)
+
+
+def _in_usd(call: Call) -> bool:
+    """Return the parameter convert_to_usd."""
+    wanted = call.query.get("convert_to_usd", "false")
+    if wanted not in ("true", "false"):
+        raise CoinalyzeRefusal(400, "convert_to_usd must be true or false")
+    return wanted == "true"

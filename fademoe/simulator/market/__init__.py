@@ -1,0 +1,1 @@
+"""The simulated market: deterministic values that every simulated exchange serves."""

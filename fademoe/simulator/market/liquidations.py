@@ -1,0 +1,74 @@
+"""Forced closes of positions, as single events."""
+
+from typing import NamedTuple
+
+from fademoe.simulator.clock import DAY_MS, MINUTE_MS
+from fademoe.simulator.market.candles import Candles
+from fademoe.simulator.market.holes import Holes
+from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.noise import PPM, heavy_tail, random_number, random_words
+
+_SIZES = heavy_tail(256, 8, 3)  # in 4096ths of a minute's usual turnover
+_BURST = 12  # in one minute with liquidations of so many, several come at once
+_REACH_PPM = 4_000
+
+
+class Liquidation(NamedTuple):
+    """A position closed by force: `side` is that of the position, `size` in lots, both prices in price units."""
+
+    ts: int
+    side: str  # long or short
+    price: int  # at which the closing order was filled, on average
+    limit_price: int  # of the closing order: the bankruptcy price
+    size: int
+
+
+class Liquidations:
+    """Random access to the liquidations of every contract."""
+
+    def __init__(self, seed: int, candles: Candles, holes: Holes) -> None:
+        """Generate the liquidations of this seed; `candles` gives the prices."""
+        self._seed = seed
+        self._candles = candles
+        self._holes = holes
+
+    def in_minute(self, instrument: Instrument, ts: int) -> list[Liquidation]:
+        """Return all liquidations of the minute that opens at `ts`, in time order."""
+        dice = random_number(self._seed, "liquidations", instrument.key, ts)
+        if dice % 1_000 >= _chance_permille(instrument):
+            return []
+        day, ms = divmod(ts, DAY_MS)
+        if not instrument.is_trading(ts) or ms // MINUTE_MS in self._holes.maintenance(instrument.exchange, day):
+            return []
+        is_burst = dice >> 16 & 255 < 256 // _BURST
+        count = 4 + (dice >> 24) % 7 if is_burst else 1 + (dice >> 24) % 2
+        start_ms = ts + (dice >> 32) % 50_000 if is_burst else ts
+        span_ms = 3_000 if is_burst else MINUTE_MS
+        words = random_words(self._seed, "liquidated", instrument.key, ts, count=count, code="Q")
+        return sorted(self._event(instrument, start_ms + (word >> 40) % span_ms, word) for word in words)
+
+    def largest_per_second(self, instrument: Instrument, ts: int) -> list[Liquidation]:
+        """Return what an exchange shows that publishes the largest liquidation of each second only."""
+        shown: dict[int, Liquidation] = {}
+        for event in self.in_minute(instrument, ts):
+            rival = shown.get(event.ts // 1_000)
+            if rival is None or event.size * event.price > rival.size * rival.price:
+                shown[event.ts // 1_000] = event
+        return list(shown.values())
+
+    def _event(self, instrument: Instrument, at_ms: int, word: int) -> Liquidation:
+        """Make one event: longs are closed below the last price, shorts above."""
+        last = self._candles.price(instrument, at_ms)
+        side = "long" if word & 1 else "short"
+        away = max(1, last * ((word >> 1) % _REACH_PPM) // PPM // instrument.tick) * instrument.tick
+        price, limit = (last - away // 3, last - away) if side == "long" else (last + away // 3, last + away)
+        price = max(instrument.tick, price // instrument.tick * instrument.tick)
+        turnover = instrument.usd_per_minute * 10**instrument.quote_decimals // max(1, last)
+        size = 1 + (word >> 24) % 17 + (turnover * _SIZES[word >> 14 & 255] >> 12)
+        return Liquidation(at_ms, side, price, max(instrument.tick, limit), size)
+
+
+def _chance_permille(instrument: Instrument) -> int:
+    """Return in how many of 1000 minutes something is liquidated."""
+    turnover = instrument.usd_per_minute
+    return 250 if turnover >= 1_000_000 else 90 if turnover >= 100_000 else 25

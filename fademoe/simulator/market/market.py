@@ -1,0 +1,70 @@
+"""The truth: all that happens on the simulated exchanges, by (exchange, contract, minute), in any order of asking.
+
+All values are integers in the contract's units (instrument.py); the exchanges' modules turn them into their payloads
+and truth.py into the rows that a collector must have stored.
+"""
+
+from fademoe.simulator.clock import DAY_MINUTES, DAY_MS, MINUTE_MS
+from fademoe.simulator.market.candles import Bar, Candles
+from fademoe.simulator.market.funding import Funding
+from fademoe.simulator.market.gauges import Gauges
+from fademoe.simulator.market.holes import Holes
+from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.liquidations import Liquidations
+from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.world import World
+
+EARLIEST_FINAL_MS = 200
+LATEST_FINAL_MS = 2_000
+
+
+class Market:
+    """One world and its data; what is passed in decides everything, so two of the same seed are equal."""
+
+    def __init__(self, seed: int, now_ms: int, *, universe_size: int = 0, has_holes: bool = True) -> None:
+        """Build the world of `seed`; `now_ms` decides only which dated and newly listed contracts exist."""
+        self.seed = seed
+        self.world = World(seed, now_ms, universe_size)
+        self.holes = Holes(seed, enabled=has_holes)
+        self.candles = Candles(seed, self.holes)
+        self.gauges = Gauges(seed, self.candles, self.holes)
+        self.funding = Funding(seed, self.candles)
+        self.liquidations = Liquidations(seed, self.candles, self.holes)
+
+    def final_delay_ms(self, instrument: Instrument, ts: int) -> int:
+        """Return how long after its close the minute that opened at `ts` still changes: 200 to 2000 ms.
+
+        Until then REST serves it without its last trades, and then the stream sends it closed.
+        """
+        if self.candles.is_quiet(instrument, ts):
+            return LATEST_FINAL_MS
+        spread = LATEST_FINAL_MS - EARLIEST_FINAL_MS + 1
+        return EARLIEST_FINAL_MS + random_number(self.seed, "final", instrument.key, ts) % spread
+
+    def final_until(self, instrument: Instrument, now_ms: int) -> int:
+        """Return the open time of the first minute that is not final at `now_ms`."""
+        minute_ms = now_ms // MINUTE_MS * MINUTE_MS
+        before_ms = minute_ms - MINUTE_MS
+        return before_ms if now_ms - minute_ms < self.final_delay_ms(instrument, before_ms) else minute_ms
+
+    def steps(self, instrument: Instrument) -> int:
+        """Return in how many visible changes a minute of the contract grows (see `Candles.growing_bar`)."""
+        turnover = instrument.usd_per_minute
+        return 240 if turnover >= 1_000_000 else 120 if turnover >= 300_000 else 60 if turnover >= 60_000 else 30
+
+    def visible_bar(self, instrument: Instrument, ts: int, now_ms: int) -> Bar | None:
+        """Return the minute that opens at `ts` as it looks at `now_ms`; None when missing or still to come."""
+        steps = self.steps(instrument)
+        if ts > now_ms or not instrument.is_trading(ts):
+            return None
+        if ts >= self.final_until(instrument, now_ms):
+            return self.candles.growing_bar(instrument, ts, min(steps - 1, (now_ms - ts) * steps // MINUTE_MS), steps)
+        return self.candles.bar(instrument, ts)
+
+    def taker_volumes(self, instrument: Instrument, start_ms: int, minutes: int) -> tuple[int, int]:
+        """Return lots bought and lots sold by takers in the minutes from `start_ms`, missing minutes left out."""
+        day, ms = divmod(start_ms, DAY_MS)
+        first = ms // MINUTE_MS
+        bars = self.candles.day_bars(instrument, day, first, min(DAY_MINUTES, first + minutes))
+        bought = sum(bar[8] for bar in bars)
+        return bought, sum(bar[5] for bar in bars) - bought

@@ -1,0 +1,362 @@
+"""OKX v5, swaps: REST. The streams are in okx_stream.py, the rows in okx_rows.py, the limits in okx_limits.py.
+
+What is reproduced and what nobody has measured is told in the fact sheet that the project keeps of the exchange; where
+readings differ there is an option.
+"""
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+
+import orjson
+
+from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
+from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
+from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.truth import Row
+from fademoe.simulator.okx import listing as okx_listing
+from fademoe.simulator.okx.limits import RULES, OkxLimits, OkxRefusal, missing, no_instrument, too_many, wrong
+from fademoe.simulator.okx.rows import (
+    candle_texts,
+    current_interest,
+    funding_row,
+    interest_row,
+    meant,
+    premium_samples,
+    ratio_row,
+    settlement_row,
+)
+from fademoe.simulator.okx.stream import OkxStreams
+from fademoe.simulator.pages import Chunk, RowSource, cut_page
+from fademoe.simulator.sockets import Socket
+
+CANDLES_KEPT = 1_440  # by market/candles, the open one among them
+CANDLES_DEFAULT, CANDLES_MAX = 100, 300
+PREMIUMS_MAX, SETTLEMENTS_MAX, SAMPLES_MAX = 100, 400, 100
+PREMIUM_KEPT_MS = 184 * DAY_MS
+SETTLEMENTS_KEPT_MS = 93 * DAY_MS
+SAMPLE_MS = 5 * MINUTE_MS
+SAMPLES_KEPT = 1_440
+PREMIUM_LAG_MS = 3_000
+SETTLING_MS = 20_000  # after its time a settlement is still being processed
+EARLIEST_LAG_MS, LATEST_LAG_MS = 66_000, 100_000  # of a row of the statistics behind its stamp
+KEPT_AFTER_DELISTING_MS = DAY_MS  # then a contract's data are gone too, as it has left the list at once
+
+_NAME = re.compile(r"\w+-\w+-\w+")
+SampleRow = Callable[..., str]  # (market, instrument, ts, is_provisional=)
+
+
+class Okx(Exchange):
+    """The exchange as its clients see it."""
+
+    name = "okx"
+    rest_prefixes = ("/api/v5/",)
+    stream_prefixes = ("/ws/v5/",)
+    symbol_parameter = "instId"
+
+    def __init__(self, simulation: Simulation) -> None:
+        """Set up the table of routes."""
+        super().__init__(simulation)
+        self._limits = OkxLimits(simulation.options)
+        self._streams = OkxStreams(self)
+        self._lists: dict[str, tuple[int, bytes]] = {}
+        self._routes: dict[str, Callable[[Call], bytes]] = {
+            "/api/v5/market/candles": self._newest_candles,
+            "/api/v5/market/history-candles": self._older_candles,
+            "/api/v5/public/premium-history": self._premium,
+            "/api/v5/public/funding-rate": self._funding,
+            "/api/v5/public/funding-rate-history": self._settlements,
+            "/api/v5/public/open-interest": self._interest,
+            "/api/v5/public/instruments": self._instruments,
+            "/api/v5/public/time": lambda call: b'[{"ts":"%d"}]' % call.now_ms,
+            "/api/v5/rubik/stat/contracts/open-interest-history": lambda call: self._samples(call, interest_row),
+            "/api/v5/rubik/stat/contracts/long-short-account-ratio-contract": (
+                lambda call: self._samples(call, ratio_row)
+            ),
+        }
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the readings that nobody has settled, and what happens seldom."""
+        add = parser.add_argument
+        add(
+            "--okx-history-page",
+            type=int,
+            choices=(100, 300),
+            default=300,
+            help="most rows of an answer of history-candles",
+        )
+        add("--okx-history-lag-min", type=int, default=3, help="history-candles lacks one to so many of the newest")
+        add(
+            "--okx-statistics-end",
+            choices=("exclusive", "inclusive"),
+            default="exclusive",
+            help="whether begin and end of the trading statistics belong to the range",
+        )
+        add("--okx-void-requests", action="store_true", help="one unknown topic spoils all others of its request")
+        add("--okx-notice-after-s", type=float, default=0, help="age at which /public sockets are told to go, 0: never")
+        add("--okx-notice-s", type=float, default=60, help="seconds from that notice to the end of the connection")
+        add("--okx-silence-s", type=float, default=30, help="seconds without ping or data after which a socket ends")
+        add("--okx-late-liquidations-s", type=float, default=0, help="delay of one message of liquidations in ten")
+
+    def answer(self, call: Call) -> Reply:
+        """Answer a REST request."""
+        handle = self._routes.get(call.path)
+        try:
+            if handle is None:
+                raise OkxRefusal(404, "Not Found", 404, has_data=False)
+            counted_by = RULES[call.path][1]
+            self._limits.take(call.ip, call.path, call.query.get(counted_by, "") if counted_by else "")
+            rows = handle(call)
+        except OkxRefusal as refusal:
+            if refusal.status == 200:
+                self.stats.refusals[str(refusal.code)] += 1
+            return Reply(refusal.body, refusal.status)
+        if call.path.startswith("/api/v5/rubik/"):  # the order of members differs
+            return Reply(b'{"code":"0","data":%b,"msg":""}' % rows)
+        return Reply(b'{"code":"0","msg":"","data":%b}' % rows)
+
+    def refusal(self, status: int, call: Call) -> Reply:
+        """Return OKX's words for a status that a fault asks for; no bans, a region gets code 51155."""
+        if status in (418, 429):
+            refusal = too_many(is_gateway=True)
+        elif status == 451:
+            refusal = OkxRefusal(
+                51155, "Trading of this instrument is restricted due to local compliance requirements."
+            )
+        else:
+            refusal = OkxRefusal(50001, "Service temporarily unavailable. Please try again later.", 503)
+        return Reply(refusal.body, refusal.status)
+
+    def error_in_200(self, call: Call) -> Reply:
+        """Return a system error without its status."""
+        return Reply(OkxRefusal(50026, "System error. Try again later.").body)
+
+    def rows_in(self, body: object) -> list[object]:
+        """Return the rows in an envelope."""
+        rows = body.get("data") if isinstance(body, dict) else None
+        return rows if isinstance(rows, list) else []
+
+    def limit_report(self) -> dict[str, object]:
+        """Return the use of the limits."""
+        return self._limits.report()
+
+    def open_socket(self, socket: Socket, path: str, query: Mapping[str, str]) -> None:
+        """Greet a socket of /public or /business."""
+        self._streams.open(socket, path)
+
+    def receive(self, socket: Socket, text: str) -> None:
+        """Handle subscribe and ping."""
+        self._streams.receive(socket, text)
+
+    def restart_streams(self) -> None:
+        """Schedule the running streams anew."""
+        self._streams.restart()
+
+    def contract_changed(self, instrument: Instrument) -> None:
+        """Show the change in the list at once."""
+        self._lists.clear()
+        self._streams.forget_contract(instrument)
+
+    def truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
+        """Return the rows that a collector must have: open interest in USD has twelve digits that mean something.
+
+        No row of funding says its interval: that of a contract's first settlement cannot be known.
+        """
+        rows = super().truth(metric, symbol, start_ms, end_ms, step_ms)
+        instrument = self.market.world.find(self.name, symbol)
+        if instrument is None:
+            return rows
+        if metric == "oi":
+            for row in rows:
+                row["oi_usd"] = _twelve_digits(str(row["oi_usd"]))
+        return rows
+
+    def _instruments(self, call: Call) -> bytes:
+        """Return the list of contracts, made once a minute."""
+        kind = call.query.get("instType")
+        if not kind:
+            raise missing("instType")
+        if kind not in ("SWAP", "FUTURES"):
+            raise wrong("instType")
+        minute = call.now_ms // MINUTE_MS
+        if self._lists.get(kind, (0, b""))[0] != minute:
+            self._lists[kind] = minute, okx_listing.instruments(self.market, kind, call.now_ms)
+        return self._lists[kind][1]
+
+    def _newest_candles(self, call: Call) -> bytes:
+        """Return candles of the last 1440 minutes, the open one first."""
+        minute_ms = call.now_ms // MINUTE_MS * MINUTE_MS
+        return self._candles(call, minute_ms - (CANDLES_KEPT - 1) * MINUTE_MS, call.now_ms + 1, CANDLES_MAX)
+
+    def _older_candles(self, call: Call) -> bytes:
+        """Return candles without the newest minutes."""
+        minute_ms = call.now_ms // MINUTE_MS * MINUTE_MS
+        lag = 1 + random_number(self.market.seed, "history lag", minute_ms) % max(1, self.options.okx_history_lag_min)
+        return self._candles(call, 0, minute_ms - lag * MINUTE_MS, self.options.okx_history_page)
+
+    def _candles(self, call: Call, oldest_ms: int, newest_ms: int, most: int) -> bytes:
+        """Return candles with oldest_ms <= ts < newest_ms, those that are not final with confirm 0."""
+        instrument = self._instrument(call)
+        if call.query.get("bar", "1m") != "1m":
+            raise wrong("bar")
+        start_ms, end_ms, limit = _window(call, "before", "after"), _end(call, "after"), _limit(call, most)
+        final_ms = self.market.final_until(instrument, call.now_ms)
+        tail = Chunk([], [])
+        if min(end_ms, newest_ms) > final_ms:
+            visible = [
+                self.market.visible_bar(instrument, ts, call.now_ms)
+                for ts in range(final_ms, min(newest_ms, call.now_ms + 1), MINUTE_MS)
+            ]
+            bars = [bar for bar in visible if bar is not None]
+            tail = Chunk([bar.ts for bar in bars], candle_texts(instrument, bars, "0"), newest_first=True)
+
+        def encode(day: int) -> Chunk:
+            bars = self.market.candles.day_bars(instrument, day)
+            return Chunk([bar[0] for bar in bars], candle_texts(instrument, bars), newest_first=True)
+
+        def chunk(day: int) -> Chunk:
+            return self.simulation.chunks.get((self.name, "candles", instrument, day), lambda: encode(day))
+
+        start_ms = max(start_ms, oldest_ms, instrument.listed_ms)
+        source = RowSource(chunk, min(final_ms, newest_ms), tail)
+        return cut_page(source, start_ms, min(end_ms, newest_ms), limit, keep_newest=True, newest_first=True)
+
+    def _premium(self, call: Call) -> bytes:
+        """Return samples of the premium, newest first."""
+        instrument = self._instrument(call)
+        start_ms, end_ms, limit = _window(call, "before", "after"), _end(call, "after"), _limit(call, PREMIUMS_MAX)
+
+        def encode(day: int) -> Chunk:
+            times, rows = premium_samples(self.market, instrument, day)
+            return Chunk(times, rows, newest_first=True)
+
+        def chunk(day: int) -> Chunk:
+            return self.simulation.chunks.get((self.name, "samples", instrument, day), lambda: encode(day))
+
+        start_ms = max(start_ms, call.now_ms - PREMIUM_KEPT_MS, instrument.listed_ms)
+        source = RowSource(chunk, call.now_ms - PREMIUM_LAG_MS, Chunk([], []))
+        return cut_page(source, start_ms, end_ms, limit, keep_newest=True, newest_first=True)
+
+    def _settlements(self, call: Call) -> bytes:
+        """Return settled rates of three months, newest first."""
+        instrument = self._instrument(call)
+        start_ms, end_ms = _window(call, "before", "after"), _end(call, "after")
+        limit = _limit(call, SETTLEMENTS_MAX, SETTLEMENTS_MAX)
+        start_ms = max(start_ms, call.now_ms - SETTLEMENTS_KEPT_MS)
+        settled = self.market.funding.last_settlements(instrument, min(end_ms, call.now_ms - SETTLING_MS), limit)
+        rows = [settlement_row(self.market, instrument, one) for one in reversed(settled) if one.ts >= start_ms]
+        return orjson.dumps(rows)
+
+    def _samples(self, call: Call, make_row: SampleRow) -> bytes:
+        """Return rows of the trading statistics, newest first; the newest one changes once more."""
+        instrument = self._instrument(call)
+        if call.query.get("period", "5m") != "5m":
+            raise wrong("period")
+        is_inclusive = self.options.okx_statistics_end == "inclusive"
+        start_ms, end_ms = _window(call, "begin", "end") - is_inclusive, _end(call, "end") + is_inclusive
+        limit = _limit(call, SAMPLES_MAX)
+        newest_ms = self._newest_sample(instrument, call.now_ms)
+        tail = Chunk([], [])
+        if self.market.gauges.has_sample(instrument, newest_ms):
+            tail = Chunk([newest_ms], [make_row(self.market, instrument, newest_ms, is_provisional=True)])
+
+        def encode(day: int) -> Chunk:
+            grid = range(day * DAY_MS, (day + 1) * DAY_MS, SAMPLE_MS)
+            times = [ts for ts in grid if self.market.gauges.has_sample(instrument, ts)]
+            rows = [make_row(self.market, instrument, ts, is_provisional=False) for ts in times]
+            return Chunk(times, rows, newest_first=True)
+
+        def chunk(day: int) -> Chunk:
+            return self.simulation.chunks.get((self.name, make_row, instrument, day), lambda: encode(day))
+
+        start_ms = max(start_ms, newest_ms - (SAMPLES_KEPT - 1) * SAMPLE_MS, instrument.listed_ms)
+        source = RowSource(chunk, newest_ms, tail)
+        return cut_page(source, start_ms, end_ms, limit, keep_newest=True, newest_first=True)
+
+    def _newest_sample(self, instrument: Instrument, now_ms: int) -> int:
+        """Return the newest stamp of which there is a row."""
+        ts = now_ms // SAMPLE_MS * SAMPLE_MS
+        spread = LATEST_LAG_MS - EARLIEST_LAG_MS + 1
+        lag_ms = EARLIEST_LAG_MS + random_number(self.market.seed, "lag", instrument.key, ts) % spread
+        return ts if ts + lag_ms <= now_ms else ts - SAMPLE_MS
+
+    def _funding(self, call: Call) -> bytes:
+        """Return the current funding of one contract, or of ANY."""
+        if call.query.get("instId") == "ANY":
+            found = [each for each in self._swaps() if each.is_trading(call.now_ms)]
+        else:
+            found = [self._instrument(call)]
+        rows = []
+        for instrument in found:
+            bar = self.market.gauges.premium(instrument, call.now_ms // MINUTE_MS * MINUTE_MS)
+            rows.append(funding_row(self.market, instrument, call.now_ms, bar.close if bar else 0))
+        return orjson.dumps(rows)
+
+    def _interest(self, call: Call) -> bytes:
+        """Return the current open interest of one swap, or of all."""
+        if call.query.get("instType") != "SWAP":
+            raise missing("instType")
+        found = [self._instrument(call)] if call.query.get("instId") else self._swaps()
+        trading = [each for each in found if each.is_trading(call.now_ms)]
+        return orjson.dumps([current_interest(self.market, each, call.now_ms) for each in trading])
+
+    def _swaps(self) -> list[Instrument]:
+        """Return all swaps."""
+        return [each for each in self.market.world.instruments(self.name) if each.kind != "dated"]
+
+    def _instrument(self, call: Call) -> Instrument:
+        """Return the contract that the request names; one that is delisted or not yet detailed is unknown."""
+        name = call.query.get("instId")
+        if not name:
+            raise missing("instId")
+        if not _NAME.fullmatch(name):
+            raise wrong("instId")
+        instrument = self.market.world.instrument(self.name, name)
+        if instrument is None or not okx_listing.is_known(instrument, call.now_ms):
+            raise no_instrument()
+        if instrument.delisted_ms is not None and call.now_ms >= instrument.delisted_ms + KEPT_AFTER_DELISTING_MS:
+            raise no_instrument()
+        return instrument
+
+
+EXCHANGE = Okx
+
+
+def _integer(call: Call, name: str, default: int) -> int:
+    """Return a whole number of the query."""
+    text = call.query.get(name)
+    if not text:
+        return default
+    if not text.isdecimal():
+        raise wrong(name)
+    return int(text)
+
+
+def _window(call: Call, newer_than: str, older_than: str) -> int:
+    """Return the first time of a range whose start is exclusive; a range that ends before it starts is wrong."""
+    start_ms = _integer(call, newer_than, -1) + 1
+    if start_ms > _end(call, older_than):
+        raise wrong(newer_than)
+    return start_ms
+
+
+def _end(call: Call, older_than: str) -> int:
+    """Return the end of a range, exclusive."""
+    return _integer(call, older_than, call.now_ms + HOUR_MS)
+
+
+def _limit(call: Call, most: int, default: int = CANDLES_DEFAULT) -> int:
+    """Return how many rows are wanted, as far as they are allowed."""
+    return max(1, min(most, _integer(call, "limit", default)))
+
+
+def _twelve_digits(text: str) -> str:
+    """Round a decimal text."""
+    whole, _, fraction = text.partition(".")
+    digits = str(meant(int(whole + fraction)))
+    if not fraction:
+        return digits
+    digits = digits.rjust(len(fraction) + 1, "0")
+    return f"{digits[: -len(fraction)]}.{digits[-len(fraction) :]}"

@@ -1,0 +1,223 @@
+"""What flows on OKX's channels, each only while somebody listens: candles, funding, open interest, liquidations."""
+
+from collections.abc import Callable
+from itertools import groupby
+
+import orjson
+
+from fademoe.simulator.clock import MINUTE_MS
+from fademoe.simulator.decimals import fixed
+from fademoe.simulator.exchange import Exchange
+from fademoe.simulator.market.candles import Bar, grow
+from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.liquidations import Liquidation
+from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.okx.rows import candle_texts, current_interest, funding_row
+
+SECOND_MS = 1_000
+CLOSE_FAULTS = ("lost_close", "duplicate_close", "late_bars")
+SHORTEST_FUNDING_MS, LONGEST_FUNDING_MS = 30_000, 90_000  # between two messages
+EARLIEST_EVENT_MS, LATEST_EVENT_MS = 200, 1_500  # from a liquidation to its message
+REPEATED, UNSIDED, LATE = 12, 4, 10  # one message in so many comes twice, has positions without a side, may be late
+
+Publish = Callable[[str, bytes], None]
+
+
+class Feed:
+    """What is sent on one topic. `newest` is what a new listener gets at once."""
+
+    def __init__(self, exchange: Exchange, topic: str, publish: Publish) -> None:
+        """Prepare; a feed of a contract begins with `follow`."""
+        self.exchange = exchange
+        self.topic = topic
+        self.newest = b""
+        self.is_over = False
+        self._publish = publish
+        channel, _, what = topic.partition(":")
+        name = "instType" if channel == "liquidation-orders" else "instId"
+        self._head = b'{"arg":%b,"data":[' % orjson.dumps({"channel": channel, name: what})
+
+    def follow(self, instrument: Instrument) -> None:
+        """Begin to send what there is of a contract."""
+
+    def end(self) -> None:
+        """Send nothing any more."""
+        self.is_over = True
+
+    def has_ended(self) -> bool:
+        """Tell whether there is nobody to send to; a feed without listeners ends, another one takes its place."""
+        self.is_over = self.is_over or not self.exchange.hub.has_listeners(self.topic)
+        return self.is_over
+
+    def send(self, row: bytes) -> None:
+        """Send one row."""
+        self.newest = self._head + row + b"]}"
+        self._publish(self.topic, self.newest)
+
+
+class CandleFeed(Feed):
+    """Candles, at most one a second, none at all in a minute without trades."""
+
+    def follow(self, instrument: Instrument) -> None:
+        """Start with the minute that is running, and with the one before when it is not final yet."""
+        market, now_ms = self.exchange.market, self.exchange.clock.now_ms()
+        self._instrument = instrument
+        self._steps = market.steps(instrument)
+        self._period_ms = max(SECOND_MS, MINUTE_MS // self._steps)
+        self._phase_ms = random_number(market.seed, "phase", instrument.key) % self._period_ms
+        self._ts = 0
+        self._bar: Bar | None = None
+        final_ms = market.final_until(instrument, now_ms)
+        if final_ms < now_ms // MINUTE_MS * MINUTE_MS:
+            self._schedule_close(final_ms)
+        self._tick(now_ms)
+
+    def _tick(self, now_ms: int) -> None:
+        """Send the open candle and come back at the next possible change."""
+        if self.has_ended():
+            return
+        ts = now_ms // MINUTE_MS * MINUTE_MS
+        if ts != self._ts:
+            self._ts, self._bar = ts, self.exchange.market.candles.bar(self._instrument, ts)
+            self._schedule_close(ts)
+        next_ms = ts + MINUTE_MS + self._phase_ms
+        if self._bar is not None and self._bar.trades:
+            step = (now_ms - ts) // self._period_ms
+            next_ms = ts + (step + 1) * self._period_ms + self._phase_ms
+            done = min(self._steps - 1, (now_ms - ts) * self._steps // MINUTE_MS)
+            self.send(self._row(grow(self._bar, done, self._steps, self._instrument.tick), "0"))
+        self.exchange.timeline.at(next_ms, self._tick)
+
+    def _schedule_close(self, ts: int) -> None:
+        """Send the confirmed candle once the minute is final."""
+        bar = self.exchange.market.candles.bar(self._instrument, ts)
+        if bar is not None and bar.trades:
+            due_ms = ts + MINUTE_MS + self.exchange.market.final_delay_ms(self._instrument, ts)
+            self.exchange.timeline.at(due_ms, lambda now_ms: self._close(bar, now_ms))
+
+    def _close(self, bar: Bar, now_ms: int) -> None:
+        """Send the confirmed candle, unless a fault loses, doubles or delays it."""
+        if self.has_ended():
+            return
+        row = self._row(bar, "1")
+
+        def send(_now_ms: int) -> None:
+            self.send(row)
+
+        fault = self.exchange.strike(CLOSE_FAULTS, symbol=self._instrument.name)
+        kind = fault.kind if fault else ""
+        if fault and kind == "late_bars":
+            self.exchange.timeline.at(now_ms + int(fault.seconds * 1000), send)
+        elif kind != "lost_close":
+            send(now_ms)
+        if kind == "duplicate_close":
+            self.exchange.timeline.at(now_ms + SECOND_MS, send)
+
+    def _row(self, bar: Bar, confirm: str) -> bytes:
+        """Return a candle's row."""
+        return candle_texts(self._instrument, [bar], confirm)[0].encode()
+
+
+class FundingFeed(Feed):
+    """Funding with the premium, every 30 to 90 s; the last message of a minute has its premium."""
+
+    def follow(self, instrument: Instrument) -> None:
+        """Send the first message at once."""
+        self._instrument = instrument
+        self._tick(self.exchange.clock.now_ms())
+
+    def _tick(self, due_ms: int) -> None:
+        """Send what was true when the message fell due."""
+        if self.has_ended():
+            return
+        market, instrument = self.exchange.market, self._instrument
+        spread = LONGEST_FUNDING_MS - SHORTEST_FUNDING_MS + 1
+        next_ms = due_ms + SHORTEST_FUNDING_MS + random_number(market.seed, "push", instrument.key, due_ms) % spread
+        bar = market.gauges.premium(instrument, due_ms // MINUTE_MS * MINUTE_MS)
+        if bar is not None and instrument.is_trading(due_ms):
+            is_last = next_ms // MINUTE_MS > due_ms // MINUTE_MS
+            row = funding_row(market, instrument, due_ms, bar.close if is_last else bar.open)
+            self.send(orjson.dumps(row))
+        self.exchange.timeline.at(next_ms, lambda _now_ms: self._tick(next_ms))
+
+
+class InterestFeed(Feed):
+    """Open interest within three seconds of its change, which comes with the full minute."""
+
+    def follow(self, instrument: Instrument) -> None:
+        """Send the first message at once."""
+        self._instrument = instrument
+        self._sent = ""
+        self._tick(self.exchange.clock.now_ms())
+
+    def _tick(self, due_ms: int) -> None:
+        """Send when it has changed."""
+        if self.has_ended():
+            return
+        market, instrument = self.exchange.market, self._instrument
+        minute_ms = due_ms // MINUTE_MS * MINUTE_MS
+        if market.gauges.has_sample(instrument, minute_ms):
+            row = current_interest(market, instrument, due_ms)
+            if row["oi"] != self._sent:
+                self._sent = row["oi"]
+                self.send(orjson.dumps(row))
+        next_ms = minute_ms + MINUTE_MS
+        next_ms += random_number(market.seed, "interest", instrument.key, next_ms) % (3 * SECOND_MS)
+        self.exchange.timeline.at(next_ms, lambda _now_ms: self._tick(next_ms))
+
+
+class LiquidationFeed(Feed):
+    """Liquidations of all swaps: several of a contract in one message, out of order, now and then twice."""
+
+    def __init__(self, exchange: Exchange, topic: str, publish: Publish) -> None:
+        """Look through the minutes from the running one on."""
+        super().__init__(exchange, topic, publish)
+        self._scan(exchange.clock.now_ms())
+
+    def _scan(self, now_ms: int) -> None:
+        """Schedule the messages of a minute."""
+        if self.has_ended():
+            return
+        exchange, ts = self.exchange, now_ms // MINUTE_MS * MINUTE_MS
+        for instrument in exchange.market.world.instruments(exchange.name):
+            if instrument.kind != "dated":
+                events = exchange.market.liquidations.in_minute(instrument, ts)
+                for _, together in groupby(events, key=lambda event: event.ts // SECOND_MS):
+                    self._schedule(instrument, list(together), now_ms)
+        exchange.timeline.at(ts + MINUTE_MS, lambda _now_ms: self._scan(ts + MINUTE_MS))
+
+    def _schedule(self, instrument: Instrument, events: list[Liquidation], now_ms: int) -> None:
+        """Send one message, later or again where the dice say so."""
+        dice = random_number(self.exchange.market.seed, "message", instrument.key, events[0].ts)
+        due_ms = events[-1].ts + EARLIEST_EVENT_MS + dice % (LATEST_EVENT_MS - EARLIEST_EVENT_MS)
+        if dice >> 16 & 0xFFFF < 0x10000 // LATE:
+            due_ms += int(self.exchange.options.okx_late_liquidations_s * 1000)
+        if due_ms <= now_ms:
+            return
+        row = orjson.dumps(liquidation_row(instrument, events, has_sides=(dice >> 32) % UNSIDED != 0))
+
+        def send(_now_ms: int) -> None:
+            if not self.has_ended():
+                self.send(row)
+
+        self.exchange.timeline.at(due_ms, send)
+        if (dice >> 40) % REPEATED == 0:
+            self.exchange.timeline.at(due_ms + SECOND_MS, send)
+
+
+def liquidation_row(instrument: Instrument, events: list[Liquidation], *, has_sides: bool) -> dict[str, object]:
+    """Return the element of one contract, newest detail first; side is that of the closing order."""
+    family = f"{instrument.coin.name}-{instrument.quote}"
+    details = [
+        {
+            "bkLoss": "0",
+            "bkPx": fixed(event.limit_price, instrument.price_decimals),
+            "ccy": "",
+            "posSide": event.side if has_sides else "net",
+            "side": "sell" if event.side == "long" else "buy",
+            "sz": fixed(event.size, instrument.lot_decimals),
+            "ts": str(event.ts),
+        }
+        for event in reversed(events)
+    ]
+    return {"details": details, "instFamily": family, "instId": instrument.name, "instType": "SWAP", "uly": family}

@@ -1,0 +1,163 @@
+"""The texts of OKX's rows: candles, premium samples, funding, open interest with the noise of floats, ratios."""
+
+from collections.abc import Iterable
+
+from fademoe.simulator.clock import DAY_MINUTES, HOUR_MS, MINUTE_MS
+from fademoe.simulator.decimals import fixed
+from fademoe.simulator.market.candles import BarTuple
+from fademoe.simulator.market.funding import RATE_DECIMALS, Settlement
+from fademoe.simulator.market.gauges import PREMIUM_DECIMALS, RATIO_DECIMALS
+from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.market import Market
+from fademoe.simulator.market.noise import random_number, random_words
+from fademoe.simulator.market.truth import account_ratio
+
+RATE_TEXT_DECIMALS = 16
+MEANT_DIGITS = 12  # of a figure that OKX adds up in floats; what comes behind is noise
+NOISE_DECIMALS = 11
+PROVISIONAL_PERMILLE = 3  # by so much the newest row of a statistic is off at most
+OLD_METHOD, BLANK_REALIZED = 8, 40  # one settlement in so many has a predicted rate of its own, or no realized one
+
+
+def candle_texts(instrument: Instrument, bars: Iterable[BarTuple], confirm: str = "1") -> list[str]:
+    """Return candles as JSON arrays of nine strings; this is the hot path of the simulator."""
+    places, lots, money = instrument.price_decimals, instrument.lot_decimals, instrument.quote_decimals
+    coin_places = max(0, lots - instrument.unit_shift)
+    coin_scale, k = 10 ** max(0, instrument.unit_shift - lots), 10**coin_places
+    price = f'"%d.%0{places}d",' * 4
+    coins = f'"%d.%0{coin_places}d",' if coin_places else '"%d%.0s",'  # %.0s swallows the decimals of whole coins
+    row = f'["%d",{price}"%d.%0{lots}d",{coins}"%d.%0{money}d","{confirm}"]'
+    flat = f'["%d",{price}"0","0","0","{confirm}"]'
+    p, lot, m = 10**places, 10**lots, 10**money
+    # fmt: off
+    return [
+        row
+        % (t, o // p, o % p, h // p, h % p, low // p, low % p, c // p, c % p, v // lot, v % lot,
+           v * coin_scale // k, v * coin_scale % k, q // m, q % m)
+        if v
+        else flat % (t, o // p, o % p, h // p, h % p, low // p, low % p, c // p, c % p)
+        for t, o, h, low, c, v, q, _, _, _ in bars
+    ]
+    # fmt: on
+
+
+def premium_samples(market: Market, instrument: Instrument, day: int) -> tuple[list[int], list[str]]:
+    """Return the times and the rows of a day of premium-history: one to three samples at odd seconds of each minute.
+
+    The last of a minute is its premium; a minute that the exchange lacks has none.
+    """
+    words = random_words(market.seed, "samples", instrument.key, day, count=DAY_MINUTES, code="Q")
+    decimals = PREMIUM_DECIMALS["okx"]
+    times: list[int] = []
+    rows: list[str] = []
+    for ts, opened, high, _, close in market.gauges.day_premium(instrument, day):
+        word = words[ts // MINUTE_MS % DAY_MINUTES]
+        moments = [(31 + (word >> 4) % 28, close)]
+        if word & 1:
+            moments.append((14 + (word >> 12) % 16, high))
+        if word & 2:
+            moments.append(((word >> 20) % 13, opened))
+        for second, value in reversed(moments):
+            times.append(ts + second * 1_000)
+            rows.append(
+                f'{{"instId":"{instrument.name}","premium":"{fixed(value, decimals)}","ts":"{ts + second * 1_000}"}}'
+            )
+    return times, rows
+
+
+def rate_text(rate: int) -> str:
+    """Return a rate with the sixteen decimals that OKX prints."""
+    return fixed(rate * 10 ** (RATE_TEXT_DECIMALS - RATE_DECIMALS), RATE_TEXT_DECIMALS)
+
+
+def settlement_row(market: Market, instrument: Instrument, settled: Settlement) -> dict[str, str]:
+    """Return a row of funding-rate-history: now and then from the time when the predicted rate was another."""
+    dice = random_number(market.seed, "settlement", instrument.key, settled.ts)
+    is_old = dice % OLD_METHOD == 0
+    is_blank = not is_old and dice % BLANK_REALIZED == 1
+    return {
+        "fundingRate": rate_text(settled.rate + (1 + dice % 700 if is_old else 0)),
+        "fundingTime": str(settled.ts),
+        "realizedRate": "" if is_blank else rate_text(settled.rate),
+        "method": "next_period" if is_old else "current_period",
+        "formulaType": "noRate" if is_old else "withRate",
+        "instId": instrument.name,
+        "instType": "SWAP",
+    }
+
+
+def funding_row(market: Market, instrument: Instrument, now_ms: int, premium: int) -> dict[str, str]:
+    """Return the current funding, of REST and of the channel, with a member that the guide does not know."""
+    next_ms = market.funding.next_ms(instrument, now_ms)
+    hours_ms = market.funding.hours_at(instrument, now_ms) * HOUR_MS
+    after_ms = market.funding.next_ms(instrument, next_ms)
+    last = market.funding.last_settlements(instrument, now_ms, 1)
+    return {
+        "formulaType": "withRate",
+        "fundingRate": rate_text(market.funding.estimate(instrument, now_ms)),
+        "fundingTime": str(next_ms),
+        "impactValue": "20000.0000000000000000",
+        "instId": instrument.name,
+        "instType": "SWAP",
+        "interestRate": "0.0001000000000000",
+        "maxFundingRate": "0.00375",
+        "method": "current_period",
+        "minFundingRate": "-0.00375",
+        "nextFundingRate": "",
+        "nextFundingTime": str(after_ms),
+        "premium": fixed(premium, PREMIUM_DECIMALS["okx"]),
+        "prevFundingTime": str(last[0].ts if last else next_ms - hours_ms),
+        "settFundingRate": rate_text(last[0].rate) if last else "",
+        "settState": "settled",
+        "ts": str(now_ms),
+    }
+
+
+def interest_values(market: Market, instrument: Instrument, ts: int, *, is_provisional: bool = False) -> list[str]:
+    """Return open interest in contracts, in coins and in USD as OKX writes them."""
+    lots = market.gauges.open_interest(instrument, ts)
+    usd = meant(market.gauges.open_interest_value(instrument, ts))
+    dice = random_number(market.seed, "noise", instrument.key, ts)
+    if is_provisional:
+        off = 1 + (dice >> 40) % PROVISIONAL_PERMILLE
+        lots, usd = lots + lots * off // 1_000 + 1, usd + usd * off // 1_000 + 1
+    coin_decimals = instrument.lot_decimals - instrument.unit_shift
+    return [
+        noisy(lots, instrument.lot_decimals, dice),
+        noisy(lots, coin_decimals, dice >> 12),
+        noisy(usd, instrument.quote_decimals, dice >> 24),
+    ]
+
+
+def current_interest(market: Market, instrument: Instrument, now_ms: int) -> dict[str, str]:
+    """Return open interest now, of REST and of the channel."""
+    contracts, coins, usd = interest_values(market, instrument, now_ms // MINUTE_MS * MINUTE_MS)
+    values = {"oi": contracts, "oiCcy": coins, "oiUsd": usd, "ts": str(now_ms)}
+    return {"instId": instrument.name, "instType": "SWAP", **values}
+
+
+def interest_row(market: Market, instrument: Instrument, ts: int, *, is_provisional: bool) -> str:
+    """Return a row of open-interest-history."""
+    values = interest_values(market, instrument, ts, is_provisional=is_provisional)
+    return '["' + '","'.join([str(ts), *values]) + '"]'
+
+
+def ratio_row(market: Market, instrument: Instrument, ts: int, *, is_provisional: bool) -> str:
+    """Return a row of the long/short account ratio."""
+    ratio = account_ratio(market.gauges.long_share(instrument, ts))
+    if is_provisional:
+        ratio += 1 + random_number(market.seed, "provisional", instrument.key, ts) % 90
+    return f'["{ts}","{fixed(ratio, RATIO_DECIMALS)}"]'
+
+
+def meant(value: int) -> int:
+    """Return a figure in USD as far as it means something: twelve digits, half to even."""
+    unit: int = 10 ** max(0, len(str(value)) - MEANT_DIGITS)
+    whole, rest = divmod(value, unit)
+    return (whole + (2 * rest > unit or (2 * rest == unit and whole % 2 == 1))) * unit
+
+
+def noisy(value: int, decimals: int, dice: int) -> str:
+    """Return a figure with an error of at most four parts in 10 ** 15, as sums of floats have."""
+    scaled = value * 10**NOISE_DECIMALS
+    return fixed(scaled + scaled * (dice % 9 - 4) // 10**15, decimals + NOISE_DECIMALS)

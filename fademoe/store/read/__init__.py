@@ -1,0 +1,1 @@
+"""The queries behind pages, API and commands, as a role that can only read."""

@@ -1,0 +1,1 @@
+"""supervisord: its daemon, its XML-RPC interface, and the processes of this machine."""

@@ -1,0 +1,88 @@
+"""Rows as Parquet, written page by page. Needs pyarrow, which is an extra: without it the other formats remain."""
+
+import importlib
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from importlib.util import find_spec
+from typing import Any
+
+from fademoe.store.read.catalog import Perpspec
+
+PLACES = 18  # decimals have 20 digits before the point and 18 behind it; the few longer ones are rounded there
+_LAST_PLACE = Decimal(1).scaleb(-PLACES)
+
+
+class _Sink:
+    """A file to write only, whose content is taken away as it grows."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._length = 0
+
+    def write(self, part: Any) -> int:
+        self._parts.append(bytes(part))
+        self._length += len(part)
+        return len(part)
+
+    def tell(self) -> int:
+        return self._length
+
+    def flush(self) -> None:
+        """Nothing waits anywhere."""
+
+    def close(self) -> None:
+        self.closed = True
+
+    def take(self) -> bytes:
+        """Return what was written since the last call."""
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
+
+
+def is_possible() -> bool:
+    """Return whether pyarrow is installed."""
+    return find_spec("pyarrow") is not None
+
+
+def parquet_parts(pages: Iterable[list[tuple[Any, ...]]], spec: Perpspec, columns: Sequence[str]) -> Iterator[bytes]:
+    """Yield a Parquet file of rows (ts, symbol, interval, values…), one row group for each page."""
+    pyarrow, writer_type = _arrow(), importlib.import_module("pyarrow.parquet").ParquetWriter
+    whole = {field.name for field in spec.fields if field.type == "integer"}
+    schema = pyarrow.schema(
+        [
+            ("ts", pyarrow.timestamp("ms", tz="UTC")),
+            *((name, pyarrow.string()) for name in ("symbol", "source", "interval")),
+            *((name, pyarrow.int64() if name in whole else pyarrow.decimal128(38, PLACES)) for name in columns),
+        ]
+    )
+    sink = _Sink()
+    with writer_type(sink, schema, compression="zstd") as writer:
+        for page in pages:
+            if page:
+                writer.write_batch(_batch(page, spec.name, schema))
+            yield sink.take()
+    yield sink.take()
+
+
+def _arrow() -> Any:
+    """Load pyarrow when the first file is asked for: it takes 40 MB of memory, and most processes never need it."""
+    return importlib.import_module("pyarrow")
+
+
+def _batch(page: list[tuple[Any, ...]], source: str, schema: Any) -> Any:
+    pyarrow = _arrow()
+    ts, symbols, intervals, *values = (list(column) for column in zip(*page, strict=True))
+    columns = [ts, symbols, [source] * len(page), intervals]
+    for field, column in zip(list(schema)[len(columns) :], values, strict=True):
+        read = int if pyarrow.types.is_integer(field.type) else _decimal
+        columns.append([None if text is None else read(text) for text in column])
+    arrays = [pyarrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pyarrow.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _decimal(text: str) -> Decimal:
+    value = Decimal(text)
+    exponent = value.as_tuple().exponent
+    return value.quantize(_LAST_PLACE) if isinstance(exponent, int) and exponent < -PLACES else value

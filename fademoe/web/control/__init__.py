@@ -1,0 +1,1 @@
+"""What changes something: switch, fill, retry."""

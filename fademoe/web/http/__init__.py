@@ -1,0 +1,1 @@
+"""HTTP: parameters, problems, authentication, headers, caching, formats."""

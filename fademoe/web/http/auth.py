@@ -1,0 +1,115 @@
+"""Who may do what: reads are open on loopback, everything else needs the admin token.
+
+A program sends `Authorization: Bearer <token>`; a browser signs in once and holds a session cookie, whose changes also
+need the CSRF token of that session.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from urllib.parse import urlsplit
+
+from flask import Flask, current_app, request, session
+
+from fademoe.errors import ConfigError
+from fademoe.settings import LOOPBACK, Settings
+from fademoe.web.http.problems import Problem
+
+TOKEN_FILE = "admin_token"
+SIGNED_IN = "signed_in"
+CSRF = "csrf"
+CSRF_HEADER = "X-CSRF-Token"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+# What a visitor without a token may see anywhere: whether it lives, the form to sign in, and its looks.
+OPEN_ENDPOINTS = ("api_state.show_health", "session.show_form", "session.sign_in", "static")
+TOKEN = "FADEMOE_TOKEN"
+
+
+def admin_token(settings: Settings) -> str:
+    """Return the admin token: the setting, else the file under FADEMOE_HOME, made (mode 0600) when it is missing."""
+    if settings.admin_token:
+        return settings.admin_token
+    path = settings.home / TOKEN_FILE
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            token = path.read_text(encoding="utf-8").strip()
+        else:
+            token = secrets.token_urlsafe(24)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(token + "\n")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be used: {error.strerror}; set FADEMOE_ADMIN_TOKEN") from error
+    if not token:
+        raise ConfigError(f"{path} is empty: delete it, or set FADEMOE_ADMIN_TOKEN")
+    return token
+
+
+def set_up(app: Flask, settings: Settings) -> None:
+    """Give the application its token and the key of its cookies, which every process derives alike from the token."""
+    token = admin_token(settings)
+    app.config[TOKEN] = token
+    app.secret_key = hmac.new(token.encode(), b"fademoe session", hashlib.sha256).digest()
+    app.config.update(
+        SESSION_COOKIE_NAME="fademoe",
+        SESSION_COOKIE_SAMESITE="Strict",
+        SESSION_COOKIE_HTTPONLY=True,
+    )
+    app.before_request(_guard)
+
+
+def is_signed_in() -> bool:
+    """Return whether this request carries the token or the cookie of a session."""
+    return _has_token() or session.get(SIGNED_IN) is True
+
+
+def sign_in(given: str) -> bool:
+    """Begin a session when the token is right."""
+    if not _equal(given, current_app.config[TOKEN]):
+        return False
+    session.clear()
+    session[SIGNED_IN] = True
+    session[CSRF] = secrets.token_urlsafe(24)
+    return True
+
+
+def csrf_token() -> str:
+    """Return what a form of this session must send back; empty without a session."""
+    found: str = session.get(CSRF, "")
+    return found
+
+
+def is_open() -> bool:
+    """Return whether reads need no token: bound to loopback, and asked by that name.
+
+    A page elsewhere that made its own name point here (DNS rebinding) asks by another name.
+    """
+    settings: Settings = current_app.extensions["fademoe"].settings
+    return settings.web_host in LOOPBACK and urlsplit(f"//{request.host}").hostname in LOOPBACK
+
+
+def _guard() -> None:
+    if request.endpoint in OPEN_ENDPOINTS:
+        return
+    if request.method in SAFE_METHODS:
+        if not is_open() and not is_signed_in():
+            raise Problem(401, "reading needs the admin token here: sign in, or send it as a Bearer token")
+        return
+    if not is_signed_in():
+        raise Problem(401, "this changes something: sign in with the admin token, or send it as a Bearer token")
+    if not _has_token():
+        given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF, "")
+        if not _equal(given, csrf_token()):
+            raise Problem(403, "the form is too old: open the page again and repeat")
+
+
+def _has_token() -> bool:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and _equal(given.strip(), current_app.config[TOKEN])
+
+
+def _equal(given: str, right: str) -> bool:
+    return bool(right) and hmac.compare_digest(given.encode(), right.encode())

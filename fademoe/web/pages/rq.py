@@ -1,0 +1,126 @@
+"""rq-dashboard under /rq: it may look and change nothing; the actions are on our own queues page."""
+
+import re
+import secrets
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import redis
+import rq_dashboard
+import rq_dashboard.web
+from flask import Flask, Response, make_response, render_template, request
+from rq import Worker
+from rq.exceptions import NoSuchJobError
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from fademoe.settings import mask_url
+from fademoe.web.http.auth import SAFE_METHODS
+from fademoe.web.http.problems import Problem
+from fademoe.web.http.services import NAME, services
+from fademoe.web.model.queues import redis_errors
+
+PREFIX = "/rq"
+BLUEPRINT = "rq_dashboard"
+# Its pages are built by scripts inside them, each of which gets the answer's nonce, and by templates compiled in the
+# browser; a script that came with a job's text has no nonce and does not run.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
+    " img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+)
+# Everything else it has changes something; its requeue route does so even on GET.
+READING = (
+    "queues_overview",
+    "workers_overview",
+    "jobs_overview",
+    "job_view",
+    "list_queues",
+    "list_jobs",
+    "list_workers",
+    "job_info",
+    "favicon",
+    "static",
+)
+# What it would answer with an exception, or with all jobs at once.
+VALID: dict[str, Callable[[Any], object]] = {
+    "job_id": lambda value: re.fullmatch(r"[A-Za-z0-9_-]{1,200}", value),
+    "queue_name": lambda value: value is None or re.fullmatch(r"[\w-]{1,100}", value),
+    "instance_number": lambda value: int(value) == 0,
+    "registry_name": lambda value: (
+        value in (None, "queued", "failed", "deferred", "started", "finished", "scheduled", "canceled")
+    ),
+    "order": lambda value: value in ("asc", "dsc"),
+    "per_page": lambda value: re.fullmatch(r"[1-9][0-9]?|100", str(value)),
+    "page": lambda value: re.fullmatch(r"[1-9][0-9]{0,4}", str(value)),
+}
+
+
+class _JsonJob(Job):
+    """A job as our queues store it: rq-dashboard does not pass its serializer on everywhere."""
+
+    @classmethod
+    def fetch(cls, id: str, connection: redis.Redis | None = None, serializer: Any = None) -> Job:
+        return super().fetch(id, connection=connection, serializer=serializer or JSONSerializer)
+
+
+class _JsonWorker(Worker):
+    """A worker whose jobs are stored as JSON."""
+
+    @classmethod
+    def all(cls, **given: Any) -> list[Worker]:
+        found: list[Worker] = Worker.all(**({"serializer": JSONSerializer} | given))
+        return found
+
+
+def mount(app: Flask) -> None:
+    """Put rq-dashboard under /rq, on our connection to Redis."""
+    rq_dashboard.web.config.serializer = JSONSerializer
+    rq_dashboard.web.Job = _JsonJob
+    rq_dashboard.web.Worker = _JsonWorker
+    # It opens a connection for each request, to an address which it also shows.
+    rq_dashboard.web.from_url = lambda url, **options: (None, services().redis)
+    app.config["RQ_DASHBOARD_REDIS_URL"] = (mask_url(app.extensions[NAME].settings.queue_url),)
+    app.config["RQ_DASHBOARD_DISABLE_DELETE"] = True
+    app.config["RQ_DASHBOARD_POLL_INTERVAL"] = 5_000
+    app.redis_conn = app.extensions[NAME].redis  # type: ignore[attr-defined]
+    app.before_request(_refuse_changes)
+    app.register_blueprint(rq_dashboard.blueprint, url_prefix=PREFIX)
+    for endpoint, view in app.view_functions.items():
+        if endpoint.startswith(f"{BLUEPRINT}.") and endpoint != f"{BLUEPRINT}.static":
+            app.view_functions[endpoint] = _framed(view)
+
+
+def _refuse_changes() -> None:
+    if request.blueprint != BLUEPRINT:
+        return
+    if request.method not in SAFE_METHODS or str(request.endpoint).partition(".")[2] not in READING:
+        raise Problem(403, "rq-dashboard only looks here: use the queues page of FadeMoe for actions")
+    for name, is_valid in VALID.items():
+        if name in (request.view_args or {}) and not is_valid((request.view_args or {})[name]):
+            raise Problem(404, f"nothing is at {request.path}")
+
+
+def _framed(view: Callable[..., Any]) -> Callable[..., Response]:
+    """Wrap a view: its errors become ours, its pages get our banner and the way back."""
+
+    @wraps(view)
+    def framed(**given: Any) -> Response:
+        with redis_errors(services().redis):
+            services().redis.ping()  # it would answer 200 and two words when Redis is away
+            try:
+                response = make_response(view(**given))
+            except NoSuchJobError:
+                raise Problem(404, "there is no such job: it ended, or it was removed") from None
+        nonce = secrets.token_urlsafe(16)
+        response.headers["Content-Security-Policy"] = POLICY.format(nonce=nonce)
+        if response.mimetype == "text/html":
+            text = response.get_data(as_text=True).replace("<script", f'<script nonce="{nonce}"')
+            head, _, body = text.partition("<body>")
+            # Its template asks our static folder for its icon.
+            head = head.replace("/static/favicon.ico", "/static/icon.svg")
+            head = head.replace("</head>", f"{render_template('rq_head.html')}</head>")
+            response.set_data(f"{head}<body>{render_template('rq_bar.html')}{body}")
+        return response
+
+    return framed

@@ -1,0 +1,92 @@
+"""The RQ worker as FadeMoe runs it: imports everything before it forks, ends within seconds of SIGTERM."""
+
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+
+from redis.exceptions import ResponseError
+from rq import Queue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.worker import RoundRobinWorker
+
+from fademoe.feeds import registry
+from fademoe.jobs import audit, backfill, maintenance, polls
+from fademoe.queue.jobs import LIVE, UPKEEP, queue
+from fademoe.runtime import context as contexts
+from fademoe.runtime.context import Context
+
+log = logging.getLogger(__name__)
+
+JOB_FUNCTIONS = (
+    backfill.backfill,
+    audit.audit_window,
+    polls.poll,
+    maintenance.reconcile,
+)  # imported here, so that no work horse has to
+MONITOR_S = 5  # between two looks at the work horse, each of which renews the job's lease
+LEASE_S = 30  # a job whose lease was not renewed for so long is given to another worker
+WORKER_TTL_S = 60
+REFUSED_S = 5.0  # between two tries while Redis refuses to write, as on a full disk
+PR_SET_PDEATHSIG = 1
+
+
+class Worker(RoundRobinWorker):
+    """Takes the queues in turn, so that no exchange starves another."""
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Pass SIGTERM on to the work horse, which stores what it has and gives its job back; then end."""
+        if self.horse_pid:
+            self.kill_horse(signal.SIGTERM)
+        super().request_stop(signum, frame)
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Wait for the next job; while Redis refuses to write, wait for that: rq's own worker would end."""
+        said = ""
+        while True:
+            try:
+                found: tuple[Job, Queue] | None = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            except ResponseError as error:
+                if str(error) != said:
+                    log.warning("Redis refuses to write: %s", error)
+                said = str(error)
+                time.sleep(REFUSED_S)
+            else:
+                return found
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        """Return the seconds of a job's lease; rq's own are a minute more than the time between two looks."""
+        return LEASE_S
+
+    def setup_work_horse_signals(self) -> None:
+        """Let the work horse be told when its worker dies: it ends as after SIGTERM instead of working on unseen."""
+        super().setup_work_horse_signals()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def run(context: Context, *, live: bool) -> None:
+    """Work until SIGTERM: `live` for the live and upkeep queues, else for the exchanges' queues."""
+    names = (LIVE, UPKEEP) if live else tuple(exchange.name for exchange in registry.enabled(context.settings))
+    contexts.use(context)
+    worker = Worker(
+        [queue(context.redis, name) for name in names],
+        connection=context.redis,
+        serializer=JSONSerializer,
+        name=f"{'live' if live else 'worker'}.{socket.gethostname()}.{os.getpid()}",
+        job_monitoring_interval=MONITOR_S,
+        worker_ttl=WORKER_TTL_S,
+    )
+    worker.log.propagate = True
+    gc.collect()
+    gc.freeze()  # a work horse's collector would touch, and so copy, all that it shares with its worker
+    worker.work(with_scheduler=False, logging_level="WARNING")
+    context.close()
