@@ -42,6 +42,7 @@ chaos: .venv/.tests
 
 lint: .venv/.tests
 	$(IN)/ruff check .
+	$(IN)/ruff format --check .
 	$(IN)/mypy
 
 bench: .venv/.runs

@@ -9,9 +9,7 @@ from fademoe.deploy import up
 def main(argv: Sequence[str]) -> int:
     """Start, stop or show the system."""
     commands = Commands()
-    commands.add(
-        "up", lambda settings, args: up.up(settings, only=tuple(args.only)), "start everything"
-    ).add_argument(
+    commands.add("up", lambda settings, args: up.up(settings, only=tuple(args.only)), "start everything").add_argument(
         "--only", nargs="+", default=(), metavar="PROGRAM", help="start only these programs or groups, such as worker"
     )
     commands.add("down", lambda settings, args: up.down(settings), "stop everything")
