@@ -8,7 +8,7 @@ from tqdm import tqdm
 from fademoe.clock import MINUTE_MS, Window, monotonic_s
 from fademoe.errors import StoreError
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Exchange
+from fademoe.feeds.exchange import Exchange
 from fademoe.queue import jobs as queues
 from fademoe.queue.jobs import LIVE, Task
 from fademoe.runtime.context import Context

@@ -10,7 +10,7 @@ from fademoe.cli.running import adopt
 from fademoe.clock import DAY_MS, MINUTE_MS, floor_to, now_ms, parse_time, to_iso
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Exchange
+from fademoe.feeds.exchange import Exchange
 from fademoe.jobs.seed import Ask, SeedPlan, carry_out, make_plan, metric_names
 from fademoe.runtime.startup import ready
 from fademoe.settings import ALL_SYMBOLS, Settings, check_symbol

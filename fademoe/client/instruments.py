@@ -7,7 +7,8 @@ from dataclasses import replace
 from fademoe.client.rest import RestClient
 from fademoe.clock import LATEST_MS, now_ms
 from fademoe.errors import BadPayload
-from fademoe.feeds.spec import Exchange, Instrument
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import perpspec
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage

@@ -13,8 +13,10 @@ from requests.adapters import HTTPAdapter
 from fademoe.client.rate_limit.budgets import Budgets, Grant
 from fademoe.clock import now_ms
 from fademoe.errors import RetryLater
-from fademoe.feeds.parse import decode
-from fademoe.feeds.spec import Answer, Closes, Exchange, Json, Refusal
+from fademoe.feeds.answers import Answer, Closes, Refusal
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.instrument import Json
+from fademoe.feeds.values import decode
 from fademoe.settings import Settings
 
 log = logging.getLogger(__name__)

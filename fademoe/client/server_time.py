@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from fademoe.client.rest import RestClient
 from fademoe.clock import MINUTE_MS, boot, now_ms, steady_ms
 from fademoe.errors import BadPayload, Refused, RetryLater
-from fademoe.feeds.spec import Exchange
+from fademoe.feeds.exchange import Exchange
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 
 from fademoe.errors import ConfigError
-from fademoe.feeds.spec import Exchange
+from fademoe.feeds.exchange import Exchange
 from fademoe.settings import Settings
 
 GROUP = "fademoe.exchanges"

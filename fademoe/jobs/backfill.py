@@ -16,8 +16,11 @@ from fademoe.client.rest import MAX_WAIT_S
 from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, monotonic_s, split, subtract, to_iso
 from fademoe.errors import BudgetSpent, Refused, RetryLater, SourceError, StoreError
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Exchange, Instrument, Json, RestFeed
-from fademoe.jobs.fetch import EXPIRY_MS, Get, Helpers, confirm_holes, fetch, kept_from_ms
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import RestFeed
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.paging import EXPIRY_MS, retained_from_ms
+from fademoe.jobs.fetch import Get, Helpers, confirm_holes, fetch
 from fademoe.metrics import Row
 from fademoe.queue import jobs as queues
 from fademoe.queue.jobs import LIVE
@@ -216,7 +219,7 @@ def _fetch_portion(
         get, helpers = work.getter(part), work.helpers(part, pool)
         fetched = fetch(part, work.instrument, windows, get, helpers)
         holes = confirm_holes(part, work.instrument, fetched, time_ms, get, helpers)
-        kept_ms = kept_from_ms(part, time_ms)
+        kept_ms = retained_from_ms(part, time_ms)
         absences += [Absence(hole, NO_ROW if hole.end_ms > kept_ms else EXPIRED) for hole in holes]
         answered += fetched.answered
         rows.update(fetched.rows)

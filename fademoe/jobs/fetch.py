@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from threading import Lock
 
-from fademoe.clock import LATEST_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, subtract
+from fademoe.clock import LATEST_MS, Window, ceil_to, floor_to, merge, subtract
 from fademoe.errors import BadPayload, BudgetSpent, SourceError
-from fademoe.feeds.spec import Instrument, Json, Order, Page, RestFeed
+from fademoe.feeds.history import Order, Page, RestFeed
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.paging import group_gaps, pages, retained_from_ms
 from fademoe.metrics import Row
 from fademoe.signals import Stopped
 
@@ -19,7 +21,6 @@ log = logging.getLogger(__name__)
 
 Get = Callable[[str, Mapping[str, str | int], int], Json]  # (path, parameters, cost) -> decoded answer
 
-EXPIRY_MS = 5 * MINUTE_MS  # what expires so soon counts as expired
 CONFIRMED_AFTER_MS = 180_000  # a younger hole may still be filled; of an older one the nightly audit asks again
 
 
@@ -145,21 +146,10 @@ def _dismiss(helping: set[Future[None]]) -> None:
 
 def _asked(feed: RestFeed, windows: Sequence[Window]) -> Iterator[tuple[Window, list[Window]]]:
     """Yield the span of each page that windows take, with the parts of them that lie on it."""
-    for group in groups(feed, windows):
+    for group in group_gaps(feed, windows):
         for page in pages(feed, Window(group[0].start_ms, group[-1].end_ms)):
             parts = [Window(max(page.start_ms, each.start_ms), min(page.end_ms, each.end_ms)) for each in group]
             yield page, parts
-
-
-def groups(feed: RestFeed, windows: Sequence[Window]) -> list[list[Window]]:
-    """Put windows together that one request can answer, where that saves any; they are ascending."""
-    found: list[list[Window]] = []
-    for window in windows:
-        if found and feed.gather_ms and window.end_ms - found[-1][0].start_ms <= feed.page_rows * feed.interval_ms:
-            found[-1].append(window)
-        else:
-            found.append([window])
-    return found
 
 
 def confirm_holes(
@@ -178,7 +168,7 @@ def confirm_holes(
     exchange that sends fewer rows than were asked for is asked until no more come. A hole older than what is kept for
     certain is believed at once. A sparse feed has no holes, but what is that old and before its first row is unknown.
     """
-    kept_ms = kept_from_ms(feed, exchange_now_ms)
+    kept_ms = retained_from_ms(feed, exchange_now_ms)
     if feed.sparse:
         known = Window(min([kept_ms, *fetched.rows]), LATEST_MS)
         return [part for window in fetched.answered for part in subtract(window, [known])]
@@ -200,20 +190,6 @@ def confirm_holes(
     doubtful = holes + [hole for hole in vain if hole.end_ms > young_ms]
     fetched.answered = [left for window in fetched.answered for left in subtract(window, doubtful)]
     return sorted(gone + [hole for hole in vain if hole.end_ms <= young_ms])
-
-
-def kept_from_ms(feed: RestFeed, exchange_now_ms: int) -> int:
-    """Return the first ts that the exchange keeps for certain, and a little longer; 0 where it keeps everything."""
-    if feed.history_ms is None:
-        return 0
-    return ceil_to(exchange_now_ms - feed.history_ms + EXPIRY_MS, feed.interval_ms)
-
-
-def pages(feed: RestFeed, window: Window) -> list[Window]:
-    """Cut a window into the spans of single pages, oldest first."""
-    span_ms = feed.page_rows * feed.interval_ms
-    starts = range(window.start_ms, window.end_ms, span_ms)
-    return [Window(start_ms, min(start_ms + span_ms, window.end_ms)) for start_ms in starts]
 
 
 def _drain(feed: RestFeed, instrument: Instrument, span: Window, get: Get) -> list[Row]:

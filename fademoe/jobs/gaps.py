@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from fademoe.client import instruments
 from fademoe.clock import MINUTE_MS, Window, floor_to
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Exchange, Instrument, RestFeed
-from fademoe.jobs.plan import last_closed_ms, ripe
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import RestFeed
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.paging import closed_until_ms
+from fademoe.jobs.plan import ripe
 from fademoe.metrics import perpspec
 from fademoe.queue import jobs as queues
 from fademoe.queue.jobs import LIVE, Task
@@ -35,7 +38,7 @@ class Gap:
 def find(context: Context, exchange: Exchange, code: str, metric: str, symbols: Sequence[str] | None) -> list[Gap]:
     """Return the gaps of a perpspec, by symbol and ascending; newest minutes that are on their way are none yet."""
     feed, now = exchange.rest_feed(metric), context.clocks.now_ms(exchange)
-    until_ms = last_closed_ms(feed, now) if feed else floor_to(now, MINUTE_MS) - LIVE_EDGE_MS
+    until_ms = closed_until_ms(feed, now) if feed else floor_to(now, MINUTE_MS) - LIVE_EDGE_MS
     with context.database.transaction() as cursor:
         found = coverage.gaps(cursor, perpspec(code, metric), until_ms, symbols)
     if feed is None:

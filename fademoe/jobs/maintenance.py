@@ -7,8 +7,11 @@ from fademoe.client import instruments
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.errors import BudgetSpent, RetryLater, SourceError
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Exchange, Instrument, RestFeed
-from fademoe.jobs.plan import Planned, enqueue, last_closed_ms, left, plan, ripe
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import RestFeed
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.paging import closed_until_ms
+from fademoe.jobs.plan import Planned, enqueue, left, plan, ripe
 from fademoe.metrics import perpspec
 from fademoe.queue import jobs as queues
 from fademoe.queue.jobs import LIVE
@@ -83,7 +86,7 @@ def _plan_feed(
     taken: Mapping[Series, Sequence[Window]],
 ) -> list[Planned]:
     now = context.clocks.now_ms(exchange)
-    until_ms = last_closed_ms(feed, now)
+    until_ms = closed_until_ms(feed, now)
     with context.database.transaction() as cursor:
         gaps = coverage.gaps(cursor, perpspec(code, feed.metric), until_ms)
     edge_ms = context.settings.kept_from_ms(now) or 0  # what is older would be dropped as soon as it is stored

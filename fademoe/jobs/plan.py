@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from redis import Redis
 
 from fademoe.clock import DAY_MS, HOUR_MS, Window, floor_to, split, subtract
-from fademoe.feeds.spec import Exchange, Instrument, RestFeed, life
-from fademoe.jobs.fetch import groups, pages
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import RestFeed
+from fademoe.feeds.instrument import Instrument, active_period
+from fademoe.feeds.paging import group_gaps, pages
 from fademoe.queue import jobs as queues
 from fademoe.queue.jobs import LIVE, Task
 from fademoe.store.coverage import Series
@@ -27,11 +29,6 @@ class Planned:
     rows: int
     expires_ms: int | None  # how soon its oldest row is no longer kept by the exchange; None: never
     perishes_ms: int | None  # the same of the oldest row that its series misses
-
-
-def last_closed_ms(feed: RestFeed, now_ms: int) -> int:
-    """Return the end of the newest row that a feed can be asked for at `now_ms`, the exchange's time."""
-    return floor_to(now_ms - (feed.recent or feed).settle_ms, feed.interval_ms)
 
 
 def ripe(feed: RestFeed, gaps: Iterable[tuple[Series, Window]], until_ms: int) -> list[tuple[Series, Window]]:
@@ -81,7 +78,7 @@ def plan(
         free = [gap for _, gap in left([(series, gap) for gap in by_series[series]], taken)]
         planned += [
             _planned(exchange, feed, Task(series, window), instrument, (now_ms, oldest_ms))
-            for group in groups(feed, free)
+            for group in group_gaps(feed, free)
             for window in split(Window(group[0].start_ms, group[-1].end_ms), feed.window_ms)
         ]
     return planned
@@ -92,7 +89,7 @@ def _planned(
 ) -> Planned:
     """Work out a window; `times`: now, and the oldest moment that its series misses."""
     window, (now_ms, oldest_ms) = task.window, times
-    alive = life(instrument, window) if instrument else window
+    alive = active_period(instrument, window) if instrument else window
     kept_from_ms = now_ms - feed.asked_ms if feed.asked_ms is not None else 0
     start_ms = max(window.start_ms, floor_to(alive.start_ms, DAY_MS), floor_to(kept_from_ms, feed.interval_ms))
     spans = pages(feed, Window(start_ms, alive.end_ms))

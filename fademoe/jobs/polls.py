@@ -8,7 +8,9 @@ from fademoe.client import instruments
 from fademoe.clock import SECOND_MS, Window, floor_to, monotonic_s
 from fademoe.errors import BadPayload, Refused, SourceError, StoreError
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Exchange, Instrument, PollFeed
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.poll import PollFeed
 from fademoe.metrics import METRICS, Row, perpspec
 from fademoe.runtime import context as contexts
 from fademoe.runtime.context import Context

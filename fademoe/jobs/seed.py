@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from fademoe.client import instruments
 from fademoe.clock import Window, floor_to
 from fademoe.errors import ConfigError, RetryLater
-from fademoe.feeds.spec import Exchange, Instrument
-from fademoe.jobs.plan import Planned, enqueue, last_closed_ms, left, plan, ripe
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.paging import closed_until_ms
+from fademoe.jobs.plan import Planned, enqueue, left, plan, ripe
 from fademoe.metrics import METRICS, perpspec
 from fademoe.queue import jobs as queues
 from fademoe.queue.jobs import LIVE
@@ -84,7 +86,7 @@ def _plan_code(
         if feed is None:
             result.notes.append(f"{exchange.name} has no history of {metric}")
             continue
-        until_ms = min(last_closed_ms(feed, now), ask.until_ms or now)
+        until_ms = min(closed_until_ms(feed, now), ask.until_ms or now)
         window = Window(floor_to(ask.since_ms, feed.interval_ms), until_ms)
         if window.start_ms >= window.end_ms:
             continue
@@ -101,9 +103,9 @@ def _plan_code(
                 series = Series(source, symbol)
                 missing = [(series, gap) for gap in coverage.missing(cursor, series, window)]
                 if symbol in followed:  # its newest minutes come by themselves
-                    missing = ripe(feed, left(missing, taken), last_closed_ms(feed, now))
+                    missing = ripe(feed, left(missing, taken), closed_until_ms(feed, now))
                 by_itself_ms = feed.edge_ms if symbol in followed and not missing else 0
-                end_ms = min(until_ms, last_closed_ms(feed, now) - by_itself_ms)
+                end_ms = min(until_ms, closed_until_ms(feed, now) - by_itself_ms)
                 result.asked[series] = Window(window.start_ms, max(window.start_ms, end_ms))
                 gaps += missing
         planned = plan(exchange, feed, gaps, taken, contracts or {}, now)

@@ -6,7 +6,7 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from fademoe.feeds.spec import Instrument
+from fademoe.feeds.instrument import Instrument
 
 COLUMNS = "exchange, code, instrument, symbol, multiplier, contract_value::text, listed_ms, delisted_ms"
 

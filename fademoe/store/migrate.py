@@ -12,7 +12,7 @@ from typing import Any
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.feeds.spec import Exchange
+from fademoe.feeds.exchange import Exchange
 from fademoe.metrics import METRICS, Metric
 from fademoe.store import timescale
 from fademoe.store.connection import Database

@@ -13,7 +13,8 @@ from websocket import ABNF
 
 from fademoe.clock import SECOND_MS, monotonic_s
 from fademoe.errors import BadPayload
-from fademoe.feeds.spec import Frame, Json, Reduce, Socket, StreamFeed
+from fademoe.feeds.instrument import Json
+from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
 from fademoe.metrics import Row
 from fademoe.signals import StopSignal
 from fademoe.store.status import fingerprint

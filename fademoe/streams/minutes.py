@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from fademoe.clock import MINUTE_MS, SECOND_MS, floor_to
-from fademoe.feeds.spec import Instrument, Reduce, StreamFeed
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.stream import Reduce, StreamFeed
 from fademoe.metrics import METRICS, Row
 from fademoe.store.coverage import Series
 

@@ -8,7 +8,9 @@ from fademoe.client import instruments
 from fademoe.client.server_time import off
 from fademoe.clock import MINUTE_MS, Window, floor_to, monotonic_s, now_ms, steady_ms
 from fademoe.errors import SourceError, StoreError
-from fademoe.feeds.spec import Exchange, Instrument, Socket, StreamFeed
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.stream import Socket, StreamFeed
 from fademoe.metrics import perpspec
 from fademoe.runtime.context import Context
 from fademoe.signals import Stopped

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from fademoe.feeds.spec import StreamFeed
+from fademoe.feeds.stream import StreamFeed
 from fademoe.metrics import METRICS
 from fademoe.store.coverage import Series
 from fademoe.streams.minutes import Item

@@ -12,7 +12,8 @@ from redis import Redis
 from fademoe.client.rate_limit.budgets import ALGORITHM, Budgets, Grant
 from fademoe.errors import BudgetSpent, RetryLater
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Budget, Exchange
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.limits import Budget
 from fademoe.signals import Stopped, StopSignal
 
 SPAWN = multiprocessing.get_context("spawn")

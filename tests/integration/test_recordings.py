@@ -9,7 +9,7 @@ from fademoe.clock import DAY_MS, MINUTE_MS
 from fademoe.errors import BadPayload
 from fademoe.exchanges.binance import parse_kline
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Instrument
+from fademoe.feeds.instrument import Instrument
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
 from fademoe.store.writer import Batch, Writer

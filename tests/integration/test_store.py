@@ -8,7 +8,7 @@ import pytest
 
 from fademoe.clock import DAY_MS, MINUTE_MS, Window
 from fademoe.errors import StoreError
-from fademoe.feeds.spec import Instrument
+from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import Candle
 from fademoe.store import coverage, instruments, status
 from fademoe.store.connection import Database

@@ -11,8 +11,10 @@ import pytest
 from fademoe.clock import EARLIEST_MS, HOUR_MS, LATEST_MS, floor_to
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.feeds import registry
-from fademoe.feeds.parse import decode
-from fademoe.feeds.spec import Answer, Instrument, Page
+from fademoe.feeds.answers import Answer
+from fademoe.feeds.history import Page
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.values import decode
 from fademoe.jobs.fetch import _rows
 from fademoe.metrics import METRICS
 

@@ -10,7 +10,7 @@ import pytest
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, ceil_to, floor_to, merge
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges.bybit import EXCHANGE
-from fademoe.feeds.spec import Answer, Closes
+from fademoe.feeds.answers import Answer, Closes
 from fademoe.jobs.fetch import confirm_holes, fetch
 
 KLINE = "/v5/market/kline"

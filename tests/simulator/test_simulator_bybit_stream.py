@@ -10,7 +10,7 @@ import websocket
 
 from fademoe.clock import MINUTE_MS, floor_to
 from fademoe.exchanges.bybit import EXCHANGE, route
-from fademoe.feeds.spec import Instrument
+from fademoe.feeds.instrument import Instrument
 
 LINEAR = "/v5/public/linear"
 CONTRACTS = [

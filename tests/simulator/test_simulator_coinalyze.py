@@ -11,8 +11,9 @@ from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to
 from fademoe.errors import BadPayload, Refused, RetryLater, SourceError
 from fademoe.exchanges.coinalyze import EXCHANGE
-from fademoe.feeds.parse import decode
-from fademoe.feeds.spec import Answer, Instrument
+from fademoe.feeds.answers import Answer
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.values import decode
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.settings import Settings
 

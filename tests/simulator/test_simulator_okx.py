@@ -12,7 +12,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges import okx
 from fademoe.exchanges.okx import EXCHANGE
-from fademoe.feeds.spec import Answer
+from fademoe.feeds.answers import Answer
 from fademoe.jobs.backfill import shares
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.simulator.okx.rows import meant

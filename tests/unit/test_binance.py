@@ -8,7 +8,8 @@ import pytest
 from fademoe.clock import HOUR_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges import binance
-from fademoe.feeds.spec import Answer, Closes, Instrument
+from fademoe.feeds.answers import Answer, Closes
+from fademoe.feeds.instrument import Instrument
 from fademoe.jobs.fetch import fetch
 from fademoe.metrics import (
     Candle,

@@ -11,7 +11,10 @@ from fademoe.clock import HOUR_MS, MINUTE_MS
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges import bybit
 from fademoe.exchanges.bybit import EXCHANGE
-from fademoe.feeds.spec import Answer, Closes, Instrument, Page, Reduce
+from fademoe.feeds.answers import Answer, Closes
+from fademoe.feeds.history import Page
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.stream import Reduce
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "bybit"

@@ -10,8 +10,10 @@ import pytest
 from fademoe.clock import MINUTE_MS
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges.bybit import EXCHANGE
-from fademoe.feeds.parse import decode
-from fademoe.feeds.spec import Answer, Instrument, Page
+from fademoe.feeds.answers import Answer
+from fademoe.feeds.history import Page
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.values import decode
 from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
 from fademoe.streams.buffer import Buffer

@@ -9,8 +9,10 @@ from fademoe.clock import HOUR_MS, MINUTE_MS
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges import coinalyze
 from fademoe.exchanges.coinalyze import EXCHANGE
-from fademoe.feeds.parse import decode
-from fademoe.feeds.spec import Answer, Closes, Instrument, Page
+from fademoe.feeds.answers import Answer, Closes
+from fademoe.feeds.history import Page
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.values import decode
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding
 
 KEY = "0badc0de-1234"

@@ -7,8 +7,10 @@ import pytest
 
 from fademoe.clock import MINUTE_MS
 from fademoe.errors import BadPayload
-from fademoe.feeds.parse import every, member, price, records, to_ms
-from fademoe.feeds.spec import Frame, Instrument, Reduce, Socket, StreamFeed
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.rows import every
+from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
+from fademoe.feeds.values import member, price, records, to_ms
 from fademoe.metrics import Liquidations, Premium
 from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series

@@ -6,7 +6,8 @@ import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Instrument, Page
+from fademoe.feeds.history import Page
+from fademoe.feeds.instrument import Instrument
 
 EXCHANGES = list(registry.exchanges().values())
 FEEDS = [

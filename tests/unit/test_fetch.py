@@ -9,9 +9,11 @@ import pytest
 
 from fademoe.clock import DAY_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, BudgetSpent, RetryLater
-from fademoe.feeds.parse import records, to_ms
-from fademoe.feeds.spec import Instrument, Order, RestFeed
-from fademoe.jobs.fetch import EXPIRY_MS, Helpers, confirm_holes, fetch, pages
+from fademoe.feeds.history import Order, RestFeed
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.paging import EXPIRY_MS, pages
+from fademoe.feeds.values import records, to_ms
+from fademoe.jobs.fetch import Helpers, confirm_holes, fetch
 from fademoe.metrics import Premium
 from fademoe.signals import Stopped
 

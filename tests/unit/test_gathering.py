@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from fademoe.clock import HOUR_MS, MINUTE_MS, Window
 from fademoe.feeds import registry
-from fademoe.feeds.parse import records, to_ms
-from fademoe.feeds.spec import Instrument, RestFeed
+from fademoe.feeds.history import RestFeed
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.values import records, to_ms
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.jobs.plan import left, plan, ripe
 from fademoe.metrics import Premium

@@ -11,7 +11,7 @@ from fademoe.client.instruments import told_apart
 from fademoe.clock import DAY_MS, HOUR_MS, now_ms
 from fademoe.errors import BadPayload
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Instrument
+from fademoe.feeds.instrument import Instrument
 from fademoe.streams.runner import StreamRunner
 
 EXCHANGE = registry.exchanges()["bybit"]

@@ -5,7 +5,8 @@ import resource
 import pytest
 
 from fademoe.clock import MINUTE_MS
-from fademoe.feeds.spec import Instrument, Reduce, StreamFeed
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.stream import Reduce, StreamFeed
 from fademoe.metrics import Liquidations, PredictedFunding
 from fademoe.store.coverage import Series
 from fademoe.streams.buffer import Buffer, to_batches

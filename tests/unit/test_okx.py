@@ -11,7 +11,10 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges import okx
 from fademoe.exchanges.okx import EXCHANGE, judge, route, subscribe
-from fademoe.feeds.spec import Answer, Closes, Frame, Instrument, Page
+from fademoe.feeds.answers import Answer, Closes
+from fademoe.feeds.history import Page
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.stream import Frame
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 

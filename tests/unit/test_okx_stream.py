@@ -6,7 +6,7 @@ import pytest
 
 from fademoe.clock import MINUTE_MS
 from fademoe.exchanges.okx import EXCHANGE
-from fademoe.feeds.spec import Instrument
+from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import perpspec
 from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series

@@ -5,57 +5,57 @@ from decimal import Decimal
 import pytest
 
 from fademoe.errors import BadPayload
-from fademoe.feeds import parse
+from fademoe.feeds import rows, symbols, values
 
 BAD_NUMBERS = [None, 1.5, 3, True, "", " 1", "NaN", "Infinity", "1e5", "0x10", "1,5", "--1", "１", "1.", [], "1\n"]
 
 
 @pytest.mark.parametrize("value", BAD_NUMBERS)
 def test_what_is_not_a_decimal_string_is_a_bad_payload(value):
-    for read in (parse.number, parse.amount, parse.price):
+    for read in (values.number, values.amount, values.price):
         with pytest.raises(BadPayload):
             read(value)
 
 
 def test_digits_are_kept():
-    assert parse.number("-0.00042931") == "-0.00042931"
-    assert parse.amount("8514292.61220") == "8514292.61220"
-    assert parse.price("0.0000100") == "0.0000100"
+    assert values.number("-0.00042931") == "-0.00042931"
+    assert values.amount("8514292.61220") == "8514292.61220"
+    assert values.price("0.0000100") == "0.0000100"
 
 
 def test_amounts_are_not_negative_and_prices_not_zero():
     with pytest.raises(BadPayload):
-        parse.amount("-1")
+        values.amount("-1")
     for zero in ("0", "0.000"):
-        assert parse.amount(zero) == zero
+        assert values.amount(zero) == zero
         with pytest.raises(BadPayload):
-            parse.price(zero)
+            values.price(zero)
 
 
 @pytest.mark.parametrize("value", [1767225600, 1767225600000000, "x", None, True, 1.7e12, -1])
 def test_times_in_other_units_are_bad(value):
     with pytest.raises(BadPayload):
-        parse.to_ms(value)
+        values.to_ms(value)
 
 
 def test_times_are_read_from_integers_and_digits():
-    assert parse.to_ms(1767225600000) == parse.to_ms("1767225600000") == 1767225600000
+    assert values.to_ms(1767225600000) == values.to_ms("1767225600000") == 1767225600000
 
 
 @pytest.mark.parametrize("value", ["0", "0.00", "12.5", "-0.5", "1234.5600", "0.0123", "100", "-7", "83137.90"])
 @pytest.mark.parametrize("power", [-6, -3, 0, 3, 6])
 def test_shift_is_exact(value, power):
-    shifted = parse.shift(value, power)
+    shifted = values.shift(value, power)
     assert Decimal(shifted) == Decimal(value).scaleb(power)
     assert "E" not in shifted.upper()
     assert not shifted.lstrip("-").startswith("00")
 
 
 def test_candles_must_be_ordered():
-    parse.check_candle("1.0", "2", "0.5", "2.0")
+    rows.check_candle("1.0", "2", "0.5", "2.0")
     for o, h, low, c in (("3", "2", "1", "2"), ("1", "2", "1.5", "2"), ("1", "2", "1", "2.1")):
         with pytest.raises(BadPayload):
-            parse.check_candle(o, h, low, c)
+            rows.check_candle(o, h, low, c)
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_candles_must_be_ordered():
     ],
 )
 def test_multipliers_are_told_from_coins_with_digits(base, coin, multiplier):
-    assert parse.split_multiplier(base) == (coin, multiplier)
-    assert 10 ** parse.power_of_ten(multiplier) == multiplier
+    assert symbols.split_multiplier(base) == (coin, multiplier)
+    assert 10 ** symbols.power_of_ten(multiplier) == multiplier
 
 
 def test_numbers_keep_the_digits_that_were_sent():
-    assert str(parse.decode(b'[{"a":1.50,"b":-1e-7,"c":12345678901234567890123}]')[0]["a"]) == "1.50"
-    assert parse.decode(b"[0.1234567890123456789, 123456789012345678901234567890]") == [
+    assert str(values.decode(b'[{"a":1.50,"b":-1e-7,"c":12345678901234567890123}]')[0]["a"]) == "1.50"
+    assert values.decode(b"[0.1234567890123456789, 123456789012345678901234567890]") == [
         Decimal("0.1234567890123456789"),
         123456789012345678901234567890,
     ]
@@ -99,4 +99,4 @@ def test_numbers_keep_the_digits_that_were_sent():
 )  # fmt: skip
 def test_what_is_no_json_to_the_letter_is_refused(content):
     with pytest.raises(ValueError):
-        parse.decode(content)
+        values.decode(content)

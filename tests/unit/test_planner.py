@@ -3,8 +3,11 @@
 from dataclasses import replace
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
-from fademoe.feeds.spec import Budget, Exchange, Instrument, InstrumentsFeed
-from fademoe.jobs.plan import last_closed_ms, ordered, plan, ripe
+from fademoe.feeds.exchange import Exchange, InstrumentsFeed
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.limits import Budget
+from fademoe.feeds.paging import closed_until_ms
+from fademoe.jobs.plan import ordered, plan, ripe
 from fademoe.store.coverage import Series
 from tests.unit.test_fetch import FEED
 
@@ -83,8 +86,8 @@ def test_windows_that_are_under_way_are_left_out():
 
 def test_the_open_bar_is_not_asked_for():
     feed = replace(CANDLES, settle_ms=10_000)
-    assert last_closed_ms(feed, NOW + 9_999) == NOW - MINUTE_MS
-    assert last_closed_ms(feed, NOW + 10_000) == NOW
+    assert closed_until_ms(feed, NOW + 9_999) == NOW - MINUTE_MS
+    assert closed_until_ms(feed, NOW + 10_000) == NOW
 
 
 def test_the_newest_minutes_have_a_grace_time_and_lost_ones_before_them_have_none():

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Instrument, Socket
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.stream import Socket
 from fademoe.streams.connection import requests_of
 from fademoe.streams.runner import parts_of
 

@@ -10,7 +10,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from fademoe.errors import BudgetSpent, RetryLater
-from fademoe.feeds.spec import Budget, Exchange
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.limits import Budget
 from fademoe.signals import Stopped, StopSignal
 
 log = logging.getLogger(__name__)

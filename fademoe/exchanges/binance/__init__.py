@@ -12,9 +12,15 @@ import orjson
 
 from fademoe.clock import DAY_MS, HOUR_MS, LATEST_MS, MINUTE_MS, SECOND_MS, floor_to
 from fademoe.errors import BadPayload
-from fademoe.feeds import parse, refusals, spec
-from fademoe.feeds.parse import member
-from fademoe.feeds.spec import Answer, Frame, Instrument, Json, Page, Refusal
+from fademoe.feeds import answers, rows, symbols, values
+from fademoe.feeds.answers import Answer, Refusal
+from fademoe.feeds.exchange import ClockFeed, Exchange, InstrumentsFeed
+from fademoe.feeds.history import Page, RestFeed
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.limits import Budget
+from fademoe.feeds.poll import PollFeed
+from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
+from fademoe.feeds.values import member
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 
 FUNDING_ROWS = 1000
@@ -34,20 +40,20 @@ def judge(answer: Answer) -> Refusal | None:
     said = f"HTTP {answer.status}" + (f", code {code}: {message}" if code is not None else "")
 
     if answer.status == 418 or (code == LIMIT_CODE and "banned" in message):
-        return refusals.shut_out("banned", said, _ban(answer))
+        return answers.banned("banned", said, _ban(answer))
     if answer.status == 429 or code == LIMIT_CODE:
-        return refusals.too_often(said, parse.retry_after_s(answer.headers))
+        return answers.rate_limited(said, values.retry_after_s(answer.headers))
     if answer.status == 403:
-        return refusals.shut_out("firewall", said, FIREWALL_S)
+        return answers.banned("firewall", said, FIREWALL_S)
     if answer.status == 451:
-        return refusals.shut_out("this address's country is barred", said, BARRED_S)
+        return answers.banned("this address's country is barred", said, BARRED_S)
     if answer.status != 200 and code in TRANSIENT_CODES:
-        return refusals.trouble(said)
+        return answers.server_error(said)
     if answer.status == 200 and code is not None:
-        return refusals.broken(f"an error inside HTTP 200: code {code}: {message}")
+        return answers.unexpected_payload(f"an error inside HTTP 200: code {code}: {message}")
     if answer.status == 200 and answer.body is None:
-        return refusals.broken("the answer is not JSON")
-    return refusals.by_status(answer, said)
+        return answers.unexpected_payload("the answer is not JSON")
+    return answers.by_status(answer, said)
 
 
 def parse_instruments(body: Json) -> list[Instrument]:
@@ -58,7 +64,7 @@ def parse_instruments(body: Json) -> list[Instrument]:
     """
     return [
         _instrument(item)
-        for item in parse.rows_of(body, "symbols")
+        for item in values.rows_of(body, "symbols")
         if member(item, "contractType") in ("PERPETUAL", "PERPETUAL_DELIVERING")
         and member(item, "quoteAsset") == "USDT"
         and item.get("underlyingType", "COIN") == "COIN"
@@ -89,9 +95,9 @@ def funding_params(page: Page) -> dict[str, str | int]:
 
 def open_time(item: Json, interval_ms: int) -> int:
     """Read the open time of a kline; one of another interval than was asked for is bad."""
-    parse.element(item, 11)  # all that is read of it is there
-    ts = parse.to_ms(item[0])
-    if parse.to_ms(item[6]) != ts + interval_ms - 1:
+    values.element(item, 11)  # all that is read of it is there
+    ts = values.to_ms(item[0])
+    if values.to_ms(item[6]) != ts + interval_ms - 1:
         raise BadPayload(f"kline of {ts}: it does not close {interval_ms} ms after its open time")
     return ts
 
@@ -104,8 +110,8 @@ def parse_kline(item: Json, instrument: Instrument, interval_ms: int = MINUTE_MS
     base volume, taker-buy quote volume, unused.
     """
     ts = open_time(item, interval_ms)
-    parse.amount(item[10])
-    return parse.candle(instrument, ts, [*item[1:6], *item[7:10]])
+    values.amount(item[10])
+    return rows.candle(instrument, ts, [*item[1:6], *item[7:10]])
 
 
 def parse_kline_event(data: Json, instrument: Instrument) -> list[Candle]:
@@ -121,10 +127,10 @@ def parse_kline_event(data: Json, instrument: Instrument) -> list[Candle]:
         return []
     if closed is not True or member(k, "s") != instrument.name or member(k, "i") != "1m":
         raise BadPayload(f"a kline event of {instrument.name} 1m was expected")
-    ts = parse.to_ms(member(k, "t"))
-    if member(k, "T") != ts + MINUTE_MS - 1 or parse.to_ms(member(data, "E")) < member(k, "T"):
+    ts = values.to_ms(member(k, "t"))
+    if member(k, "T") != ts + MINUTE_MS - 1 or values.to_ms(member(data, "E")) < member(k, "T"):
         raise BadPayload(f"kline event of {ts}: it is closed before the minute's end")
-    return [parse.candle(instrument, ts, [member(k, name) for name in "ohlcvqnV"])]
+    return [rows.candle(instrument, ts, [member(k, name) for name in "ohlcvqnV"])]
 
 
 def parse_premium(item: Json, instrument: Instrument) -> Premium:
@@ -133,7 +139,7 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
     [1691603820000, "-0.00042931", "-0.00023641", "-0.00059406", "-0.00043659", "0", 1691603879999, "0", 12, "0", …]
     The row is the documented one, nobody has recorded any. The open may lie outside low..high.
     """
-    return Premium(open_time(item, MINUTE_MS), [parse.number(value) for value in item[1:5]][-1])
+    return Premium(open_time(item, MINUTE_MS), [values.number(value) for value in item[1:5]][-1])
 
 
 def parse_funding(item: Json, instrument: Instrument) -> Funding:
@@ -145,9 +151,9 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
     Other rateTypes were never seen; a row with one is a settlement as well. The interval is told by the settlement
     before: fundingInfo has only today's, and it drifts within days.
     """
-    parse.check_name(member(item, "symbol"), instrument)
-    ts = floor_to(parse.to_ms(member(item, "fundingTime")), MINUTE_MS)
-    return Funding(ts, parse.number(member(item, "fundingRate")), parse.hours_since(item.get("previous", ts), ts))
+    rows.check_name(member(item, "symbol"), instrument)
+    ts = floor_to(values.to_ms(member(item, "fundingTime")), MINUTE_MS)
+    return Funding(ts, values.number(member(item, "fundingRate")), rows.hours_since(item.get("previous", ts), ts))
 
 
 def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
@@ -156,10 +162,10 @@ def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
     {"symbol": "LTCUSDT", "sumOpenInterest": "286060.67400000", "sumOpenInterestValue": "13151177.54493120",
      "timestamp": 1602028800000}
     """
-    parse.check_name(member(item, "symbol"), instrument)
-    coins = parse.coins(member(item, "sumOpenInterest"), instrument)
-    usd = parse.amount(member(item, "sumOpenInterestValue"))
-    return OpenInterest(parse.to_ms(member(item, "timestamp")), coins, usd)
+    rows.check_name(member(item, "symbol"), instrument)
+    coins = rows.coins(member(item, "sumOpenInterest"), instrument)
+    usd = values.amount(member(item, "sumOpenInterestValue"))
+    return OpenInterest(values.to_ms(member(item, "timestamp")), coins, usd)
 
 
 def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
@@ -167,8 +173,8 @@ def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInter
 
     {"symbol": "BTCUSDT", "openInterest": "95744.938", "time": 1791382984119}
     """
-    parse.check_name(member(item, "symbol"), instrument)
-    return OpenInterest(parse.to_ms(member(item, "time")), parse.coins(member(item, "openInterest"), instrument))
+    rows.check_name(member(item, "symbol"), instrument)
+    return OpenInterest(values.to_ms(member(item, "time")), rows.coins(member(item, "openInterest"), instrument))
 
 
 def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
@@ -177,10 +183,10 @@ def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
     {"symbol": "BTCUSDT", "longAccount": "0.5799", "longShortRatio": "1.3804", "shortAccount": "0.4201",
      "timestamp": 1602989400000}
     """
-    parse.check_name(member(item, "symbol"), instrument)
+    rows.check_name(member(item, "symbol"), instrument)
     for share in ("longAccount", "shortAccount"):
-        parse.amount(member(item, share))
-    return LongShortRatio(parse.to_ms(member(item, "timestamp")), parse.amount(member(item, "longShortRatio")))
+        values.amount(member(item, share))
+    return LongShortRatio(values.to_ms(member(item, "timestamp")), values.amount(member(item, "longShortRatio")))
 
 
 def parse_mark_price(data: Json, instrument: Instrument) -> list[PredictedFunding]:
@@ -189,18 +195,18 @@ def parse_mark_price(data: Json, instrument: Instrument) -> list[PredictedFundin
     {"e": "markPriceUpdate", "E": 1791382993000, "s": "BTCUSDT", "p": "83084.30000000", "ap": "83084.30000000",
      "P": "83195.15881449", "i": "83123.65891304", "r": "0.00000078", "T": 1791388800000, "st": 1}
     """
-    parse.check_name(member(data, "s"), instrument)
-    ts = parse.to_ms(member(data, "E"))
+    rows.check_name(member(data, "s"), instrument)
+    ts = values.to_ms(member(data, "E"))
     if member(data, "T") == 0:
         return []
-    parse.to_ms(data["T"])
-    return [PredictedFunding(ts, parse.number(member(data, "r")))]
+    values.to_ms(data["T"])
+    return [PredictedFunding(ts, values.number(member(data, "r")))]
 
 
 def split_force_orders(data: Json) -> list[tuple[str, Json]]:
     """Sort forced orders by symbol; a frame holds one. Rows of COIN-M (st 2) ride along and are left out."""
     orders = [member(event, "o") for event in (data if isinstance(data, list) else [data])]
-    named = parse.by_name(orders, "s")
+    named = rows.by_name(orders, "s")
     return [(name, order) for name, order in named if order.get("st", 1) == 1]
 
 
@@ -216,9 +222,9 @@ def parse_force_order(order: Json, instrument: Instrument) -> list[Liquidations]
     side = member(order, "S")
     if side not in ("SELL", "BUY"):
         raise BadPayload(f"{side!r} is not a side of a forced order")
-    usd = parse.product(parse.amount(member(order, "ap")), parse.amount(member(order, "z")))
-    ts = parse.to_ms(member(order, "T"))
-    return [parse.liquidation(ts, usd, of_long=side == "SELL")] if usd.strip("0.") else []
+    usd = values.product(values.amount(member(order, "ap")), values.amount(member(order, "z")))
+    ts = values.to_ms(member(order, "T"))
+    return [rows.liquidation(ts, usd, of_long=side == "SELL")] if usd.strip("0.") else []
 
 
 def subscribe(topics: Sequence[str], request_id: int) -> str:
@@ -230,23 +236,23 @@ def route(message: Json) -> Frame:
     """Sort a frame of /market/stream: {"stream", "data"} is data, {"result", "id"} an ack, the rest is a fault."""
     if isinstance(message, dict):
         if "stream" in message and "data" in message:
-            return Frame(topic=parse.text(message["stream"]), data=message["data"])
+            return Frame(topic=values.text(message["stream"]), data=message["data"])
         if "result" in message:
             return Frame()
     return Frame(fault=str(message)[:200])
 
 
 def _instrument(item: Json) -> Instrument:
-    symbol, multiplier = parse.split_multiplier(parse.text(member(item, "baseAsset")))
+    symbol, multiplier = symbols.split_multiplier(values.text(member(item, "baseAsset")))
     delivery = member(item, "deliveryDate")
     return Instrument(
         exchange="binance",
         code="bin",
-        name=parse.text(member(item, "symbol")),
+        name=values.text(member(item, "symbol")),
         symbol=symbol.upper(),
         multiplier=multiplier,
-        listed_ms=parse.to_ms(member(item, "onboardDate")),
-        delisted_ms=None if type(delivery) is int and delivery >= LATEST_MS else parse.to_ms(delivery),
+        listed_ms=values.to_ms(member(item, "onboardDate")),
+        delisted_ms=None if type(delivery) is int and delivery >= LATEST_MS else values.to_ms(delivery),
     )
 
 
@@ -254,30 +260,30 @@ def _ban(answer: Answer) -> float:
     """Return the seconds until a ban ends: by Retry-After or the time in the text, the later; else two minutes."""
     named = BANNED_UNTIL.search(answer.text)
     waits = [(int(named[1]) - answer.now_ms) / SECOND_MS + 1] if named else []
-    return max(1.0, *waits, parse.retry_after_s(answer.headers) or (0.0 if named else BAN_S))
+    return max(1.0, *waits, values.retry_after_s(answer.headers) or (0.0 if named else BAN_S))
 
 
 DOCS = "developers.binance.com, read 2026-05-28: "
 # Measured bands end at 100, 500, 1000, 1500, documented ones one row earlier: cheap under both readings.
 KLINE_COSTS = ((99, 1), (499, 2), (1000, 5), (1500, 10))
 
-KLINES = spec.RestFeed(
+KLINES = RestFeed(
     metric="ohlcv",
     path="/fapi/v1/klines",
     budget="weight",
     costs=KLINE_COSTS,
     params=lambda page: {**span_params(page), "interval": "1m"},
-    items=lambda body, page: parse.records(body),
+    items=lambda body, page: values.records(body),
     parse=parse_kline,
     source=DOCS + "Kline/Candlestick Data",
 )
-STATISTICS = spec.RestFeed(
+STATISTICS = RestFeed(
     metric="oi",
     path="/futures/data/openInterestHist",
     budget="futures-data",
     costs=((500, 1),),
     params=lambda page: {**span_params(page), "period": "5m"},
-    items=lambda body, page: parse.records(body),
+    items=lambda body, page: values.records(body),
     parse=parse_open_interest,
     source=DOCS + "Open Interest Statistics",
     interval="5m",
@@ -287,23 +293,21 @@ STATISTICS = spec.RestFeed(
     edge_ms=5 * MINUTE_MS,
 )
 
-EXCHANGE = spec.Exchange(
+EXCHANGE = Exchange(
     name="binance",
     title="Binance USDⓈ-M",
     codes=("bin",),
     rest_url="https://fapi.binance.com",
     stream_url="wss://fstream.binance.com",
     budgets=(
-        spec.Budget(name="weight", limit=2400, period_ms=MINUTE_MS, aligned=True, jitter_ms=400, used_header=USED),
+        Budget(name="weight", limit=2400, period_ms=MINUTE_MS, aligned=True, jitter_ms=400, used_header=USED),
         # windows of the clock or sliding ones, one pool for all of futures-data or one per route: the stricter readings
-        spec.Budget(name="funding", limit=500, period_ms=5 * MINUTE_MS, jitter_ms=500),
-        spec.Budget(name="futures-data", limit=1000, period_ms=5 * MINUTE_MS, jitter_ms=500),
+        Budget(name="funding", limit=500, period_ms=5 * MINUTE_MS, jitter_ms=500),
+        Budget(name="futures-data", limit=1000, period_ms=5 * MINUTE_MS, jitter_ms=500),
     ),
     judge=judge,
-    clock=spec.ClockFeed(
-        path="/fapi/v1/time", budget="weight", parse=lambda body: parse.to_ms(member(body, "serverTime"))
-    ),
-    instruments=spec.InstrumentsFeed(
+    clock=ClockFeed(path="/fapi/v1/time", budget="weight", parse=lambda body: values.to_ms(member(body, "serverTime"))),
+    instruments=InstrumentsFeed(
         path="/fapi/v1/exchangeInfo",
         budget="weight",
         params={},
@@ -320,13 +324,13 @@ EXCHANGE = spec.Exchange(
             edge_ms=MINUTE_MS,  # no stream brings it
             source=DOCS + "Premium index Kline Data; its costs are not measured, those of klines are documented for it",
         ),
-        spec.RestFeed(
+        RestFeed(
             metric="fr",
             path="/fapi/v1/fundingRate",
             budget="funding",
             costs=((FUNDING_ROWS, 1),),
             params=funding_params,
-            items=lambda body, page: parse.with_previous(body, "fundingTime"),
+            items=lambda body, page: rows.with_previous(body, "fundingTime"),
             parse=parse_funding,
             source=DOCS + "Get Funding Rate History",
             interval="settlement",
@@ -346,19 +350,19 @@ EXCHANGE = spec.Exchange(
         ),
     ),
     poll_feeds=(
-        spec.PollFeed(
+        PollFeed(
             metric="oi",
             path="/fapi/v1/openInterest",
             budget="weight",
             batch=1,
             params=lambda instruments: {"symbol": instruments[0].name},
-            items=lambda body: [(parse.text(member(body, "symbol")), body)],
+            items=lambda body: [(values.text(member(body, "symbol")), body)],
             parse=parse_current_open_interest,
             source=DOCS + "Open Interest",
         ),
     ),
     sockets=(
-        spec.Socket(
+        Socket(
             name="market",
             path="/market/stream",
             subscribe=subscribe,
@@ -370,7 +374,7 @@ EXCHANGE = spec.Exchange(
         ),
     ),
     stream_feeds=(
-        spec.StreamFeed(
+        StreamFeed(
             metric="ohlcv",
             socket="market",
             topic=lambda instrument: f"{instrument.name.lower()}@kline_1m",
@@ -378,22 +382,22 @@ EXCHANGE = spec.Exchange(
             source=DOCS + "Kline/Candlestick Streams",
             steady=False,  # minutes without trades may have no event; the mark price tells whether a contract is heard
         ),
-        spec.StreamFeed(
+        StreamFeed(
             metric="ppr",
             socket="market",
             topic=lambda instrument: f"{instrument.name.lower()}@markPrice@1s",
             parse=parse_mark_price,
             source=DOCS + "Mark Price Stream",
-            reduce=spec.Reduce.LAST,
+            reduce=Reduce.LAST,
         ),
-        spec.StreamFeed(
+        StreamFeed(
             metric="lq",
             socket="market",
             topic=lambda instrument: "!forceOrder@arr",
             split=split_force_orders,
             parse=parse_force_order,
             source=DOCS + "All Market Liquidation Order Streams; side and value as every implementation reads them",
-            reduce=spec.Reduce.SUM,
+            reduce=Reduce.SUM,
             steady=False,
         ),
     ),

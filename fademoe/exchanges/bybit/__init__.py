@@ -13,9 +13,15 @@ import orjson
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from fademoe.errors import BadPayload
-from fademoe.feeds import parse, refusals, spec
-from fademoe.feeds.parse import amount, member, number, power_of_ten, price, shift, to_ms
-from fademoe.feeds.spec import Answer, Frame, Instrument, Json, Page, Refusal
+from fademoe.feeds import answers, rows, symbols, values
+from fademoe.feeds.answers import Answer, Refusal
+from fademoe.feeds.exchange import ClockFeed, Exchange, InstrumentsFeed
+from fademoe.feeds.history import Order, Page, PageParams, RestFeed
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.limits import Budget
+from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
+from fademoe.feeds.symbols import power_of_ten
+from fademoe.feeds.values import amount, member, number, price, shift, to_ms
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 
 Params = Mapping[str, str | int]
@@ -46,18 +52,18 @@ def judge(answer: Answer) -> Refusal | None:
     reset = answer.headers.get("X-Bapi-Limit-Reset-Timestamp", "")[:16]  # of public answers mostly missing
     reset_s = (int(reset) - answer.now_ms) / SECOND_MS if reset.isdecimal() else LIMIT_S
     if answer.status == 403 and "access too frequent" in answer.text.lower():
-        return refusals.shut_out("banned", said, BAN_S)
+        return answers.banned("banned", said, BAN_S)
     if answer.status in (403, 451) or code in REGION_CODES:
-        return refusals.shut_out("barred region", said, REGION_S)
+        return answers.banned("barred region", said, REGION_S)
     if answer.status == 429 or code in LIMIT_CODES:
-        return refusals.too_often(said, min(max(reset_s, LIMIT_S), LONGEST_LIMIT_S))
+        return answers.rate_limited(said, min(max(reset_s, LIMIT_S), LONGEST_LIMIT_S))
     if code in TRANSIENT_CODES:
-        return refusals.trouble(said)
+        return answers.server_error(said)
     if code in REFUSED_CODES:
-        return refusals.refused(said)
+        return answers.refused(said)
     if code == 0 and answer.status == 200:
         return None
-    return refusals.by_status(answer, said) or refusals.broken(f"no data: {said} (retCode {code})")
+    return answers.by_status(answer, said) or answers.unexpected_payload(f"no data: {said} (retCode {code})")
 
 
 def parse_instruments(body: Json) -> list[Instrument]:
@@ -70,11 +76,11 @@ def parse_instruments(body: Json) -> list[Instrument]:
     answered_ms = to_ms(member(body, "time"))
     return [
         _instrument(item, answered_ms)
-        for item in parse.rows_of(member(body, "result"), "list")
+        for item in values.rows_of(member(body, "result"), "list")
         if member(item, "contractType") == "LinearPerpetual"
         and member(item, "settleCoin") == "USDT"
         and item.get("symbolType") in CRYPTO_TYPES
-        and parse.text(member(item, "status")) in AFTER
+        and values.text(member(item, "status")) in AFTER
     ]
 
 
@@ -85,15 +91,15 @@ def following(body: Json, params: Params) -> Params | None:
     to. The cursor comes percent-encoded, and is encoded again when sent.
     """
     result = member(body, "result")
-    rows, sent = parse.rows_of(result, "list"), result.get("nextPageCursor")
-    cursor = unquote(parse.text(sent)) if sent else ""
+    rows, sent = values.rows_of(result, "list"), result.get("nextPageCursor")
+    cursor = unquote(values.text(sent)) if sent else ""
     if rows and cursor and cursor != params.get("cursor"):
         return {**LIST, "status": params["status"], "cursor": cursor}
     later = AFTER[str(params["status"])]
     return {**LIST, "status": later} if later else None
 
 
-def asks(start: str, end: str, limit: int, *, early: int = 0, late: int = 0, **rest: str) -> spec.Ask:
+def asks(start: str, end: str, limit: int, *, early: int = 0, late: int = 0, **rest: str) -> PageParams:
     """Return how a history is asked for: both times always, and never more than one answer holds.
 
     So it does not matter which rows win when there are too many, and that a start alone is an error here and ignored
@@ -107,13 +113,13 @@ def asks(start: str, end: str, limit: int, *, early: int = 0, late: int = 0, **r
 def own_items(body: Json, page: Page) -> Sequence[Json]:
     """Return the rows of an answer, which names its contract once for all, or in each row, or both."""
     result = member(body, "result")
-    rows = parse.rows_of(result, "list")
-    also = [row for row in rows if isinstance(row, dict) and "symbol" in row]
-    for named in (result, *also) if "symbol" in result else rows:
-        parse.check_name(member(named, "symbol"), page.instrument)
+    listed = values.rows_of(result, "list")
+    also = [row for row in listed if isinstance(row, dict) and "symbol" in row]
+    for named in (result, *also) if "symbol" in result else listed:
+        rows.check_name(member(named, "symbol"), page.instrument)
     if result.get("category", "linear") != "linear":
         raise BadPayload(f"category linear was asked for, not {result['category']!r}")
-    return rows
+    return listed
 
 
 def kline_items(body: Json, page: Page) -> list[Json]:
@@ -123,7 +129,7 @@ def kline_items(body: Json, page: Page) -> list[Json]:
     for, too. As minutes without trades may have none, what was over two minutes ago needs no such witness.
     """
     now_ms = to_ms(member(body, "time"))
-    rows = [(to_ms(parse.element(row, 0)), row) for row in own_items(body, page)]
+    rows = [(to_ms(values.element(row, 0)), row) for row in own_items(body, page)]
     final_ms = min(now_ms - 2 * SECOND_MS, max([now_ms - 2 * MINUTE_MS, *(ts for ts, _ in rows)])) - MINUTE_MS
     return [row for ts, row in rows if ts <= final_ms and not page.end_ms <= ts < page.end_ms + MINUTE_MS]
 
@@ -134,8 +140,8 @@ def parse_kline(item: Json, instrument: Instrument) -> Candle:
     ["1687589580000", "30707.9", "30710", "30704.7", "30709.9", "21.984", "675041.8648"]
     Whether a minute without trades has a flat candle or none is unconfirmed: both are accepted.
     """
-    parse.element(item, 6)  # all that is read below is there
-    return parse.candle(instrument, to_ms(item[0]), item[1:7])
+    values.element(item, 6)  # all that is read below is there
+    return rows.candle(instrument, to_ms(item[0]), item[1:7])
 
 
 def parse_premium(item: Json, instrument: Instrument) -> Premium:
@@ -147,7 +153,7 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
     if not isinstance(item, list) or len(item) != 5:
         raise BadPayload(f"five values of the premium index were expected, not {item!r}")
     _, high, low, close = (number(value) for value in item[1:])
-    parse.check_candle(close, high, low, close)
+    rows.check_candle(close, high, low, close)
     return Premium(to_ms(item[0]), close)
 
 
@@ -157,7 +163,7 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
     {"symbol": "XTZUSDT", "fundingRate": "-0.00249093", "fundingRateTimestamp": "1752940800000"}
     """
     ts = to_ms(member(item, "fundingRateTimestamp"))
-    return Funding(ts, number(member(item, "fundingRate")), parse.hours_since(item.get("previous", ts), ts))
+    return Funding(ts, number(member(item, "fundingRate")), rows.hours_since(item.get("previous", ts), ts))
 
 
 def interest_items(body: Json, page: Page) -> list[Json]:
@@ -211,7 +217,7 @@ def parse_kline_event(bar: Json, instrument: Instrument) -> Candle | None:
     ts = to_ms(member(bar, "start"))
     if bar["confirm"] is not True or member(bar, "interval") != "1" or member(bar, "end") != ts + MINUTE_MS - 1:
         raise BadPayload(f"candles of {instrument.name} of one minute were expected")
-    return parse.candle(instrument, ts, [member(bar, name) for name in BAR_VALUES])
+    return rows.candle(instrument, ts, [member(bar, name) for name in BAR_VALUES])
 
 
 def parse_predicted_funding(data: Json, instrument: Instrument) -> list[PredictedFunding]:
@@ -219,7 +225,7 @@ def parse_predicted_funding(data: Json, instrument: Instrument) -> list[Predicte
 
     {"symbol": "BTCUSDT", "fundingRate": "0.00008055", ..., "ts": 1715748762463}: the message's ts, added by `route`.
     """
-    parse.check_name(member(data, "symbol"), instrument)
+    rows.check_name(member(data, "symbol"), instrument)
     rate = member(data, "fundingRate")
     return [] if rate == "" else [PredictedFunding(to_ms(member(data, "ts")), number(rate))]
 
@@ -230,7 +236,7 @@ def parse_ticker_interest(data: Json, instrument: Instrument) -> list[OpenIntere
     {"symbol": "BTCUSDT", "openInterest": "58117.022", "openInterestValue": "3596005265.51",
      "singleOpenInterest": "29058.511", "singleOpenInterestValue": "1798002632.75", "ts": 1715748762463}
     """
-    parse.check_name(member(data, "symbol"), instrument)
+    rows.check_name(member(data, "symbol"), instrument)
     interest = _one_side(data, "openInterest", "singleOpenInterest", instrument)
     usd = _one_side(data, "openInterestValue", "singleOpenInterestValue", None)
     return [OpenInterest(to_ms(member(data, "ts")), interest, usd)]
@@ -243,11 +249,11 @@ def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
     BIAS: p is the bankruptcy price, not the price paid, so v * p is a little low for longs, a little high for shorts.
     Bybit's page, tardis and a capture beside another exchange agree on the side; two clients read S as the order's.
     """
-    parse.check_name(member(item, "s"), instrument)
+    rows.check_name(member(item, "s"), instrument)
     if member(item, "S") not in ("Buy", "Sell"):
         raise BadPayload(f"{item['S']!r} is not the side of a position")
-    usd = parse.product(amount(member(item, "v")), price(member(item, "p")))
-    return parse.liquidation(to_ms(member(item, "T")), usd, of_long=item["S"] == "Buy")
+    usd = values.product(amount(member(item, "v")), price(member(item, "p")))
+    return rows.liquidation(to_ms(member(item, "T")), usd, of_long=item["S"] == "Buy")
 
 
 def subscribe(topics: Sequence[str], request_id: int) -> str:
@@ -266,7 +272,7 @@ def route(message: Json) -> Frame:
             data = member(message, "data")
             if isinstance(data, dict):
                 data = data | {"ts": member(message, "ts")}
-            return Frame(topic=parse.text(message["topic"]), data=data, partial=member(message, "type") == "delta")
+            return Frame(topic=values.text(message["topic"]), data=data, partial=member(message, "type") == "delta")
         if "op" in message and message.get("success") is not False:
             return Frame()
         said = str(message.get("ret_msg", message))[:200]
@@ -284,13 +290,13 @@ def _one_side(item: Json, both: str, single: str, instrument: Instrument | None)
 
 def _instrument(item: Json, answered_ms: int) -> Instrument:
     """Make a contract; a closed one without a time of delisting was delisted before the answer."""
-    symbol, multiplier = parse.split_multiplier(parse.text(member(item, "baseCoin")))
+    symbol, multiplier = symbols.split_multiplier(values.text(member(item, "baseCoin")))
     times = (item.get("launchTime"), item.get("deliveryTime"))
     listed_ms, delisted_ms = (None if time in (None, "", "0") else to_ms(time) for time in times)
     return Instrument(
         exchange="bybit",
         code="byb",
-        name=parse.text(member(item, "symbol")),
+        name=values.text(member(item, "symbol")),
         symbol=symbol.upper(),
         multiplier=multiplier,
         listed_ms=listed_ms,
@@ -298,24 +304,24 @@ def _instrument(item: Json, answered_ms: int) -> Instrument:
     )
 
 
-history = partial(spec.RestFeed, budget="ip", order=spec.Order.NEWEST_FIRST, items=own_items)
+history = partial(RestFeed, budget="ip", order=Order.NEWEST_FIRST, items=own_items)
 bars = asks("start", "end", BARS, late=MINUTE_MS, interval="1")
 candles = partial(history, costs=((BARS - 1, 1),), params=bars, items=kline_items)
 # a sample is asked for half a minute after the next one's time; they were seen there 42 s and 129 s after their own
 samples = partial(history, interval="5m", interval_ms=STEP_MS, settle_ms=30 * SECOND_MS, window_ms=50 * DAY_MS)
-channel = partial(spec.StreamFeed, socket="linear")
-ticker = partial(channel, topic=lambda instrument: f"tickers.{instrument.name}", reduce=spec.Reduce.LAST, merged=True)
+channel = partial(StreamFeed, socket="linear")
+ticker = partial(channel, topic=lambda instrument: f"tickers.{instrument.name}", reduce=Reduce.LAST, merged=True)
 
-EXCHANGE = spec.Exchange(
+EXCHANGE = Exchange(
     name="bybit",
     title="Bybit linear",
     codes=("byb",),
     rest_url="https://api.bybit.com",
     stream_url="wss://stream.bybit.com",
-    budgets=(spec.Budget(name="ip", limit=MOST_REQUESTS, period_ms=5 * SECOND_MS, jitter_ms=25),),
+    budgets=(Budget(name="ip", limit=MOST_REQUESTS, period_ms=5 * SECOND_MS, jitter_ms=25),),
     judge=judge,
-    clock=spec.ClockFeed(path="/v5/market/time", budget="ip", parse=lambda body: to_ms(member(body, "time"))),
-    instruments=spec.InstrumentsFeed(
+    clock=ClockFeed(path="/v5/market/time", budget="ip", parse=lambda body: to_ms(member(body, "time"))),
+    instruments=InstrumentsFeed(
         path="/v5/market/instruments-info",
         budget="ip",
         params={**LIST, "status": "Trading"},
@@ -343,7 +349,7 @@ EXCHANGE = spec.Exchange(
             window_ms=25 * (SETTLEMENTS - 8) * HOUR_MS,
             sparse=True,
             params=asks("startTime", "endTime", SETTLEMENTS, early=8 * HOUR_MS + 1),  # the one before, too
-            items=lambda body, page: parse.with_previous(own_items(body, page), "fundingRateTimestamp"),
+            items=lambda body, page: rows.with_previous(own_items(body, page), "fundingRateTimestamp"),
             parse=parse_funding,
             source=DOCS + "Get Funding Rate History",
         ),
@@ -367,7 +373,7 @@ EXCHANGE = spec.Exchange(
         ),
     ),
     sockets=(
-        spec.Socket(
+        Socket(
             name="linear",
             path="/v5/public/linear",
             subscribe=subscribe,
@@ -382,7 +388,7 @@ EXCHANGE = spec.Exchange(
         channel(
             metric="ohlcv",
             topic=lambda instrument: f"kline.1.{instrument.name}",
-            parse=parse.every(parse_kline_event),
+            parse=rows.every(parse_kline_event),
             source=DOCS + "Kline stream",
         ),
         ticker(metric="ppr", parse=parse_predicted_funding, source=DOCS + "Ticker stream"),
@@ -391,8 +397,8 @@ EXCHANGE = spec.Exchange(
             metric="lq",
             topic=lambda instrument: f"allLiquidation.{instrument.name}",
             # an array of events in all captures, one event on the page
-            parse=lambda data, one: parse.every(parse_liquidation)(data if isinstance(data, list) else [data], one),
-            reduce=spec.Reduce.SUM,
+            parse=lambda data, one: rows.every(parse_liquidation)(data if isinstance(data, list) else [data], one),
+            reduce=Reduce.SUM,
             steady=False,  # not distinct either: events have no id, and equal ones in a frame are different events
             source=DOCS + "All Liquidation stream",
         ),

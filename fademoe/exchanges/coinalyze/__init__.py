@@ -12,36 +12,27 @@ from decimal import Decimal
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from fademoe.errors import BadPayload, Refused
-from fademoe.feeds import refusals
-from fademoe.feeds.parse import (
+from fademoe.feeds import answers
+from fademoe.feeds.answers import Answer, Refusal
+from fademoe.feeds.exchange import Exchange, InstrumentsFeed
+from fademoe.feeds.history import Page, PageParams, RestFeed
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.limits import Budget
+from fademoe.feeds.poll import PollFeed
+from fademoe.feeds.rows import by_name, check_candle
+from fademoe.feeds.symbols import power_of_ten, split_multiplier
+from fademoe.feeds.values import (
     amount,
-    by_name,
-    check_candle,
     count,
     member,
     number,
-    power_of_ten,
     price,
     records,
     retry_after_s,
     rows_of,
     shift,
-    split_multiplier,
     text,
     to_ms,
-)
-from fademoe.feeds.spec import (
-    Answer,
-    Ask,
-    Budget,
-    Exchange,
-    Instrument,
-    InstrumentsFeed,
-    Json,
-    Page,
-    PollFeed,
-    Refusal,
-    RestFeed,
 )
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Row
 
@@ -72,14 +63,14 @@ def judge(answer: Answer) -> Refusal | None:
     """Say what an answer means, by its status alone: no body of an error is known, and a text might repeat the key."""
     said = f"HTTP {answer.status}"
     if answer.status == 429:
-        return refusals.too_often(said, retry_after_s(answer.headers) or KEY_S)
+        return answers.rate_limited(said, retry_after_s(answer.headers) or KEY_S)
     if answer.status == 401:
-        return refusals.refused(f"the key is not accepted, check FADEMOE_COINALYZE_KEY: {said}")
+        return answers.refused(f"the key is not accepted, check FADEMOE_COINALYZE_KEY: {said}")
     if answer.status in (403, 418, 451):
-        return refusals.shut_out("this address is shut out", said, FIREWALL_S)
+        return answers.banned("this address is shut out", said, FIREWALL_S)
     if answer.status == 200 and not isinstance(answer.body, list):
-        return refusals.broken("the answer is not JSON" if answer.body is None else "no list came")
-    return refusals.by_status(answer, said)
+        return answers.unexpected_payload("the answer is not JSON" if answer.body is None else "no list came")
+    return answers.by_status(answer, said)
 
 
 def headers(key: str) -> Mapping[str, str]:
@@ -112,7 +103,7 @@ def parse_instruments(body: Json) -> list[Instrument]:
     return found
 
 
-def history_params(interval: str, **more: str) -> Ask:
+def history_params(interval: str, **more: str) -> PageParams:
     """Make the parameters of a history route; both ends are inclusive seconds, milliseconds would get []."""
 
     def params(page: Page) -> Mapping[str, str | int]:
@@ -299,7 +290,9 @@ def _instrument(item: Json) -> Instrument:
     )
 
 
-def _feed(metric: str, route: str, parse: Parse, params: Ask, unit: str = "1m", *, sparse: bool = False) -> RestFeed:
+def _feed(
+    metric: str, route: str, parse: Parse, params: PageParams, unit: str = "1m", *, sparse: bool = False
+) -> RestFeed:
     """Describe a history route: one call answers all that is kept of an intraday series, whatever its interval.
 
     What is kept is counted in rows and trimmed once a day, so a dense series reaches no further than its most rows and

@@ -12,9 +12,16 @@ import orjson
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to
 from fademoe.errors import BadPayload
-from fademoe.feeds import parse, refusals, spec
-from fademoe.feeds.parse import amount, check_name, element, member, number, price, to_ms
-from fademoe.feeds.spec import Answer, Frame, Instrument, Json, Page, ParseItem, Refusal
+from fademoe.feeds import answers, rows, symbols, values
+from fademoe.feeds.answers import Answer, Refusal
+from fademoe.feeds.exchange import ClockFeed, Exchange, InstrumentsFeed
+from fademoe.feeds.history import Order, Page, RestFeed
+from fademoe.feeds.instrument import Instrument, Json, ParseItem
+from fademoe.feeds.limits import Budget
+from fademoe.feeds.poll import PollFeed
+from fademoe.feeds.rows import check_name
+from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
+from fademoe.feeds.values import amount, element, member, number, price, to_ms
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 
 GUIDE = "OKX API guide, mirrored 2026-08-22: "
@@ -42,16 +49,16 @@ def judge(answer: Answer) -> Refusal | None:
     told = answer.body if isinstance(answer.body, Mapping) else {}
     code, said = told.get("code"), f"HTTP {answer.status}, code {told.get('code')}: {told.get('msg')}"
     if answer.status == 429 or code in LIMIT_CODES:
-        return refusals.too_often(said, LIMIT_S)
+        return answers.rate_limited(said, LIMIT_S)
     if code in REFUSED_CODES:
-        return refusals.refused(said)
+        return answers.refused(said)
     if answer.status in (403, 451):
-        return refusals.shut_out("this address is shut out", said, FIREWALL_S)
+        return answers.banned("this address is shut out", said, FIREWALL_S)
     if code in TRANSIENT_CODES or (answer.body is None and answer.text.lstrip().startswith("<")):
-        return refusals.trouble(said)
+        return answers.server_error(said)
     if code == "0" and answer.status == 200:
         return None
-    return refusals.by_status(answer, said) or refusals.broken(f"an error inside HTTP 200: {said}")
+    return answers.by_status(answer, said) or answers.unexpected_payload(f"an error inside HTTP 200: {said}")
 
 
 def parse_instruments(body: Json) -> list[Instrument]:
@@ -75,15 +82,15 @@ def parse_instruments(body: Json) -> list[Instrument]:
 
 
 def _instrument(item: Json) -> Instrument:
-    family = parse.text(item.get("instFamily") or member(item, "uly"))
-    symbol, multiplier = parse.split_multiplier(parse.text(family.partition("-")[0]))
+    family = values.text(item.get("instFamily") or member(item, "uly"))
+    symbol, multiplier = symbols.split_multiplier(values.text(family.partition("-")[0]))
     return Instrument(
         exchange="okx",
         code="okx",
-        name=parse.text(member(item, "instId")),
+        name=values.text(member(item, "instId")),
         symbol=symbol.upper(),
         multiplier=multiplier,
-        contract_value=parse.product(price(item["ctVal"]), price(item["ctMult"]), str(multiplier)),
+        contract_value=values.product(price(item["ctVal"]), price(item["ctMult"]), str(multiplier)),
         listed_ms=to_ms(item["listTime"]),
         delisted_ms=None if member(item, "expTime") == "" else to_ms(item["expTime"]),
     )
@@ -103,7 +110,7 @@ def parse_candle(item: Json, instrument: Instrument) -> Candle:
     if element(item, CONFIRM) != "1":
         raise BadPayload(f"a confirmed bar was expected, not {item[CONFIRM]!r}")
     amount(item[5])
-    return parse.candle(instrument, to_ms(item[0]), [*item[1:5], *item[6:8]])
+    return rows.candle(instrument, to_ms(item[0]), [*item[1:5], *item[6:8]])
 
 
 def parse_premium(item: Json, instrument: Instrument) -> Premium:
@@ -117,8 +124,8 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
 
 def funding_items(body: Json, page: Page) -> list[Json]:
     """Leave the oldest row to the next answer, which shows what was before it, unless it is all there is."""
-    rows = parse.with_previous(data(body), "fundingTime")
-    return (rows[1:] or rows)[::-1]
+    found = rows.with_previous(data(body), "fundingTime")
+    return (found[1:] or found)[::-1]
 
 
 def parse_funding(item: Json, instrument: Instrument) -> Funding:
@@ -132,7 +139,7 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
     check_name(member(item, "instId"), instrument)
     ts = to_ms(member(item, "fundingTime"))
     stood, charged = number(member(item, "fundingRate")), member(item, "realizedRate")
-    hours = parse.hours_since(item.get("previous", ts), ts)
+    hours = rows.hours_since(item.get("previous", ts), ts)
     return Funding(ts, stood if charged == "" else number(charged), hours)
 
 
@@ -191,9 +198,9 @@ def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
     if order not in ("buy", "sell") or position not in ("long", "short", "net", ""):
         raise BadPayload(f"a liquidation with side {order!r} and posSide {position!r}")
     was_long = position == "long" if position in ("long", "short") else order == "sell"
-    each = parse.coin_price(member(item, "bkPx"), instrument)
-    usd = parse.product(amount(member(item, "sz")), instrument.contract_value, each)
-    return parse.liquidation(to_ms(member(item, "ts")), usd, of_long=was_long)
+    each = rows.coin_price(member(item, "bkPx"), instrument)
+    usd = values.product(amount(member(item, "sz")), instrument.contract_value, each)
+    return rows.liquidation(to_ms(member(item, "ts")), usd, of_long=was_long)
 
 
 def subscribe(topics: Sequence[str], request_id: int) -> str:
@@ -222,21 +229,21 @@ def route(message: Json) -> Frame:
 
 
 def _topic(argument: Json) -> str:
-    channel = parse.text(member(argument, "channel"))
-    return f"{channel}:{parse.text(argument.get('instId') or member(argument, 'instType'))}"
+    channel = values.text(member(argument, "channel"))
+    return f"{channel}:{values.text(argument.get('instId') or member(argument, 'instType'))}"
 
 
 def _interest(ts: Json, coins: Json, usd: str | None, instrument: Instrument) -> OpenInterest:
     """Make a row of open interest; one of before 2025 has no USD."""
-    meant = None if usd is None else parse.without_noise(usd)
-    return OpenInterest(to_ms(ts), parse.without_noise(parse.coins(coins, instrument)), meant)
+    meant = None if usd is None else values.without_noise(usd)
+    return OpenInterest(to_ms(ts), values.without_noise(rows.coins(coins, instrument)), meant)
 
 
 predicted = current_funding("fundingRate", PredictedFunding)
-data = partial(parse.rows_of, name="data")
-by_instrument = partial(parse.by_name, name="instId")
-current = partial(spec.PollFeed, items=lambda body: by_instrument(data(body)))
-history = partial(spec.RestFeed, order=spec.Order.NEWEST_FIRST, exact_pages=False)
+data = partial(values.rows_of, name="data")
+by_instrument = partial(rows.by_name, name="instId")
+current = partial(PollFeed, items=lambda body: by_instrument(data(body)))
+history = partial(RestFeed, order=Order.NEWEST_FIRST, exact_pages=False)
 candles = partial(
     history,  # with inexact pages: older sources say that an answer holds 100 rows, whatever is asked for
     metric="ohlcv",
@@ -259,7 +266,7 @@ samples = partial(
     exact_pages=True,
 )
 socket = partial(
-    spec.Socket,
+    Socket,
     subscribe=subscribe,
     route=route,
     topics_per_socket=480,  # no limit is documented, 483 have worked
@@ -268,21 +275,21 @@ socket = partial(
     ping_text="ping",
     acks=True,
 )
-channel = partial(spec.StreamFeed, socket="public", reduce=spec.Reduce.LAST)
+channel = partial(StreamFeed, socket="public", reduce=Reduce.LAST)
 funding = partial(channel, topic=lambda of: f"funding-rate:{of.name}", source=GUIDE + "Funding rate channel")
 
-EXCHANGE = spec.Exchange(
+EXCHANGE = Exchange(
     name="okx",
     title="OKX swaps",
     codes=("okx",),
     rest_url="https://www.okx.com",
     stream_url="wss://ws.okx.com:8443",
-    budgets=tuple(spec.Budget(name=n, limit=most, period_ms=2_000, jitter_ms=30) for n, most in LIMITS.items()),
+    budgets=tuple(Budget(name=n, limit=most, period_ms=2_000, jitter_ms=30) for n, most in LIMITS.items()),
     judge=judge,
-    clock=spec.ClockFeed(  # {"data": [{"ts": "1597026383085"}]}
+    clock=ClockFeed(  # {"data": [{"ts": "1597026383085"}]}
         path="/api/v5/public/time", budget="time", parse=lambda body: to_ms(member(element(data(body), 0), "ts"))
     ),
-    instruments=spec.InstrumentsFeed(
+    instruments=InstrumentsFeed(
         path="/api/v5/public/instruments",
         budget="instruments",
         params={"instType": KIND},
@@ -305,7 +312,7 @@ EXCHANGE = spec.Exchange(
             costs=((PREMIUMS, 1),),
             params=lambda page: older(page, limit=PREMIUMS),  # how many samples a minute has is not known
             # where an answer breaks off within a minute, it holds that minute's last
-            items=lambda body, page: parse.newest_of_each(data(body), "ts", "premium", MINUTE_MS),
+            items=lambda body, page: rows.newest_of_each(data(body), "ts", "premium", MINUTE_MS),
             parse=parse_premium,
             settle_ms=5 * MINUTE_MS,  # a minute's last sample must be there: its row is never asked for again
             history_ms=180 * DAY_MS,
@@ -369,28 +376,28 @@ EXCHANGE = spec.Exchange(
     ),
     sockets=(socket(name="public", path="/ws/v5/public"), socket(name="business", path="/ws/v5/business")),
     stream_feeds=(
-        spec.StreamFeed(
+        StreamFeed(
             metric="ohlcv",
             socket="business",
             topic=lambda instrument: f"candle1m:{instrument.name}",
-            parse=parse.every(lambda row, of: parse_candle(row, of) if element(row, CONFIRM) != "0" else None),
+            parse=rows.every(lambda row, of: parse_candle(row, of) if element(row, CONFIRM) != "0" else None),
             steady=False,  # a minute without trades may have no message
             source=GUIDE + "Candlesticks channel",
         ),
-        funding(metric="pfr", parse=parse.every(current_funding("premium", Premium))),
-        funding(metric="ppr", parse=parse.every(predicted)),
+        funding(metric="pfr", parse=rows.every(current_funding("premium", Premium))),
+        funding(metric="ppr", parse=rows.every(predicted)),
         channel(
             metric="oi",
             topic=lambda instrument: f"open-interest:{instrument.name}",
-            parse=parse.every(parse_current_interest),
+            parse=rows.every(parse_current_interest),
             steady=False,  # sent when it has changed
             source=GUIDE + "Open interest channel",
         ),
         channel(
             metric="lq",
             topic=lambda instrument: f"liquidation-orders:{KIND}",
-            parse=lambda item, of: parse.every(parse_liquidation)(member(item, "details"), of),
-            reduce=spec.Reduce.SUM,
+            parse=lambda item, of: rows.every(parse_liquidation)(member(item, "details"), of),
+            reduce=Reduce.SUM,
             split=by_instrument,
             distinct=True,
             steady=False,

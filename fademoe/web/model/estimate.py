@@ -6,7 +6,8 @@ from typing import NamedTuple
 from fademoe.clock import MINUTE_MS, Window, floor_to, split
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
-from fademoe.feeds.spec import Exchange, RestFeed
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import RestFeed
 
 REQUEST_MS = 150  # how long one request and the storing of its rows take when no budget holds it back
 

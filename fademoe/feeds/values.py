@@ -2,29 +2,22 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal, Inexact
-from functools import cache
-from itertools import groupby, pairwise
 from math import ceil
 
 import orjson
 
-from fademoe.clock import EARLIEST_MS, HOUR_MS, LATEST_MS, MINUTE_MS, floor_to
+from fademoe.clock import EARLIEST_MS, LATEST_MS
 from fademoe.errors import BadPayload
-from fademoe.feeds.spec import Instrument, Json, ParseItem
-from fademoe.metrics import Candle, Liquidations, Row
+from fademoe.feeds.instrument import Json
 
-LONGEST_FUNDING_HOURS = 8
-PER_COIN = (-1, -1, -1, -1, 1, 0, 1)  # which way a multiplier shifts the values of a candle, as `candle` takes them
 MEANT_DIGITS, FLOAT_ERROR = 12, Decimal("2e-14")  # noise was seen from the 15th digit on: 5e-15 of the value
 _EXACT = Context(prec=300, traps=[Inexact])  # no product of what `amount` lets through has more digits
-
 _DECIMAL = re.compile(r"-?(?:[0-9]{1,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})")
 _UNSIGNED = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _UNSIGNED_LIST = re.compile(rf"{_UNSIGNED.pattern}(?:,{_UNSIGNED.pattern})*")
 _INTEGER = re.compile(r"[0-9]{1,18}")
-_MULTIPLIED = re.compile(r"(?P<factor>10{3,6})(?P<coin>[^\W\d]\w*)|1M(?P<millions>[A-Z]{3,})|(?P<behind>[A-Z]{3,})1000")
 
 
 def decode(content: bytes) -> Json:
@@ -121,102 +114,10 @@ def element(value: Json, index: int) -> Json:
     return value[index]
 
 
-def by_name(rows: Json, name: str) -> list[tuple[str, Json]]:
-    """Sort rows by instrument: the exchange's name of it, which is the member `name`, with each row."""
-    return [(text(member(item, name)), item) for item in records(rows)]
-
-
-def every(parse: ParseItem) -> Callable[[Json, Instrument], list[Row]]:
-    """Make of a parser of one item, None where it is no row, a parser of a list of them."""
-
-    def parse_all(items: Json, instrument: Instrument) -> list[Row]:
-        rows = [parse(item, instrument) for item in records(items)]
-        return [row for row in rows if row is not None]
-
-    return parse_all
-
-
-def check_name(name: Json, instrument: Instrument) -> None:
-    """Raise BadPayload unless a row or page is of the instrument that was asked for."""
-    if name != instrument.name:
-        raise BadPayload(f"{instrument.name} was asked for, not {name!r}")
-
-
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Read the header Retry-After in seconds, rounded up to a whole one; None when it is missing or no number."""
     value = headers.get("Retry-After", "").strip()
     return float(max(1, ceil(float(value)))) if _UNSIGNED.fullmatch(value) else None
-
-
-def newest_of_each(rows: Json, time: str, value: str, step_ms: int) -> list[Json]:
-    """Return of each interval of `step_ms` the row with the newest `time`; a bad `value` of any row spoils all.
-
-    `rows` come newest first, so of equal times the first counts.
-    """
-    newest: dict[int, tuple[int, Json]] = {}
-    for row in records(rows):
-        ts = to_ms(member(row, time))
-        number(member(row, value))
-        if ts > newest.get(floor_to(ts, step_ms), (0, None))[0]:
-            newest[floor_to(ts, step_ms)] = ts, row
-    return [row for _, row in newest.values()]
-
-
-def with_previous(rows: Json, name: str) -> list[Json]:
-    """Add to each row the time of the row before it as "previous"; `name` is the member that holds a row's time.
-
-    A row that is sent twice is one.
-    """
-    ordered = [row for row, _ in groupby(sorted(records(rows), key=lambda row: to_ms(member(row, name))))]
-    return [{**row, "previous": to_ms(before[name])} for before, row in pairwise([*ordered[:1], *ordered])]
-
-
-def hours_since(previous: Json, ts: int) -> int | None:
-    """Return the funding interval that ended at `ts`: whole hours since the settlement before, None if unknown.
-
-    No exchange sends it with a settlement, and it changes in a contract's life.
-    """
-    hours = round((ts - previous) / HOUR_MS)
-    is_whole = abs(ts - previous - hours * HOUR_MS) < MINUTE_MS
-    return hours if is_whole and 1 <= hours <= LONGEST_FUNDING_HOURS else None
-
-
-def check_candle(o: str, h: str, l: str, c: str) -> None:  # noqa: E741 - the columns' names
-    """Raise BadPayload unless low <= open, close <= high."""
-    low, high = float(l), float(h)
-    if not (low <= float(o) <= high and low <= float(c) <= high):
-        raise BadPayload(f"candle o={o} h={h} l={l} c={c}: open and close must lie between low and high")
-
-
-def coins(value: Json, instrument: Instrument) -> str:
-    """Read an amount of the contract's quoted unit as coins: 1.5 of 1000PEPE are 1500 PEPE."""
-    return shift(amount(value), power_of_ten(instrument.multiplier))
-
-
-def coin_price(value: Json, instrument: Instrument) -> str:
-    """Read a price of the contract's quoted unit as the price of one coin."""
-    return shift(price(value), -power_of_ten(instrument.multiplier))
-
-
-def candle(instrument: Instrument, ts: int, values: Sequence[Json]) -> Candle:
-    """Make the row of a closed candle, per one coin, of values in the exchange's unit.
-
-    They are open, high, low, close, volume and quote volume, and where these are sent trades and taker-buy volume.
-    """
-    numbers = amounts([*values[:6], *values[7:8]])
-    power = power_of_ten(instrument.multiplier)
-    if power:
-        numbers = [shift(value, power * way) for value, way in zip(numbers, PER_COIN, strict=False)]
-    opened, high, low, close, volume, quote, *taker = numbers
-    check_candle(opened, high, low, close)
-    if not low.strip("0."):
-        raise BadPayload(f"{low!r} is not a price: it is zero")
-    return Candle(ts, opened, high, low, close, volume, quote, count(values[6]) if taker else None, *taker)
-
-
-def liquidation(ts: int, usd: str, *, of_long: bool) -> Liquidations:
-    """Make the row of one liquidated position."""
-    return Liquidations(ts, lql=usd if of_long else "0", lqs="0" if of_long else usd)
 
 
 def shift(value: str, power: int) -> str:
@@ -253,28 +154,3 @@ def without_noise(value: str) -> str:
         return value
     near = Context(prec=MEANT_DIGITS).plus(exact)
     return f"{near.normalize():f}" if abs(near - exact) <= near.copy_abs() * FLOAT_ERROR else value
-
-
-@cache
-def power_of_ten(multiplier: int) -> int:
-    """Return n for a multiplier of 10**n; raise ValueError for any other."""
-    digits = str(multiplier)
-    if multiplier < 1 or digits.strip("0") != "1":
-        raise ValueError(f"multiplier {multiplier} is not a power of ten")
-    return len(digits) - 1
-
-
-def split_multiplier(base: str) -> tuple[str, int]:
-    """Split an exchange's base asset into (coin, coins per quoted unit): 1000PEPE is 1000 PEPE, SHIB1000 1000 SHIB.
-
-    Only 1000 to 1000000 in front of a letter, 1M in front of three, or 1000 behind three count: 1INCH, C98, API3 and
-    LUNA2 are coins. No exchange states the multiplier; its own list of base assets is the only source.
-    """
-    match = _MULTIPLIED.fullmatch(base)
-    if not match:
-        return base, 1
-    if match["behind"]:
-        return match["behind"], 1000
-    if match["millions"]:
-        return match["millions"], 1_000_000
-    return match["coin"], int(match["factor"])

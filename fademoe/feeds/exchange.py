@@ -1,0 +1,101 @@
+"""An exchange as one table. Everything is data or a pure function; nothing here does I/O."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fademoe.feeds.answers import Answer, Refusal
+from fademoe.feeds.history import RestFeed
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.limits import Budget
+from fademoe.feeds.poll import PollFeed
+from fademoe.feeds.stream import Socket, StreamFeed
+from fademoe.metrics import METRICS, perpspec
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstrumentsFeed:
+    """The exchange's own list of contracts; `parse` returns the crypto perpetuals that FadeMoe follows.
+
+    `following(body, params)`: the parameters of the page after the one that was asked for with `params`, None after the
+    last. All pages together are the whole list: a contract that is on none of them is not listed any more.
+    """
+
+    path: str
+    budget: str
+    params: Mapping[str, str | int]
+    parse: Callable[[Json], Sequence[Instrument]]
+    source: str
+    cost: int = 1
+    following: Callable[[Json, Mapping[str, str | int]], Mapping[str, str | int] | None] = lambda body, params: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockFeed:
+    """The exchange's clock: `parse` returns its time in ms."""
+
+    path: str
+    budget: str
+    parse: Callable[[Json], int]
+    cost: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """Everything FadeMoe knows of an exchange.
+
+    `codes` are the first parts of its perpspecs (one, except for an aggregator). `judge` says what an answer means:
+    None when it holds data. `headers(key)` are sent with every request.
+    """
+
+    name: str
+    title: str
+    codes: tuple[str, ...]
+    rest_url: str
+    budgets: tuple[Budget, ...]
+    instruments: InstrumentsFeed
+    clock: ClockFeed | None  # None: the exchange does not tell its time, the host's clock has to do
+    judge: Callable[[Answer], Refusal | None]
+    rest_feeds: tuple[RestFeed, ...]
+    stream_url: str = ""
+    poll_feeds: tuple[PollFeed, ...] = ()
+    sockets: tuple[Socket, ...] = ()
+    stream_feeds: tuple[StreamFeed, ...] = ()
+    needs_key: bool = False
+    headers: Callable[[str], Mapping[str, str]] = lambda key: {}
+
+    def __post_init__(self) -> None:
+        """Refuse a table that contradicts itself."""
+        budgets = {budget.name for budget in self.budgets}
+        sockets = {socket.name for socket in self.sockets}
+        if not re.fullmatch(r"[a-z][a-z0-9]*", self.name):
+            raise ValueError(f"exchange {self.name!r}: a name is small letters and digits")
+        feeds: tuple[RestFeed | PollFeed, ...] = (*self.rest_feeds, *self.poll_feeds)
+        for feed in feeds:
+            if feed.metric not in METRICS or feed.budget not in budgets:
+                raise ValueError(f"exchange {self.name}: {feed.path} names an unknown metric or budget")
+            if not feed.source:
+                raise ValueError(f"exchange {self.name}: {feed.path} does not say where its facts come from")
+        for channel in self.stream_feeds:
+            if channel.metric not in METRICS or channel.socket not in sockets:
+                raise ValueError(
+                    f"exchange {self.name}: a stream of {channel.metric} names an unknown metric or socket"
+                )
+
+    def budget(self, name: str) -> Budget:
+        """Return the budget called `name`."""
+        return next(budget for budget in self.budgets if budget.name == name)
+
+    def rest_feed(self, metric: str) -> RestFeed | None:
+        """Return the history feed of a metric, None where the exchange has none."""
+        return next((feed for feed in self.rest_feeds if feed.metric == metric), None)
+
+    def metrics(self) -> tuple[str, ...]:
+        """Return the metrics that the exchange serves in any way, in the order of METRICS."""
+        feeds: tuple[RestFeed | PollFeed | StreamFeed, ...] = (*self.rest_feeds, *self.poll_feeds, *self.stream_feeds)
+        served = {feed.metric for feed in feeds}
+        return tuple(name for name in METRICS if name in served)
+
+    def perpspecs(self) -> tuple[str, ...]:
+        """Return the values of `source` that the exchange writes."""
+        return tuple(perpspec(code, metric) for code in self.codes for metric in self.metrics())

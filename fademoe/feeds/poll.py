@@ -1,0 +1,34 @@
+"""Endpoints of current values, which are polled."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fademoe.clock import MINUTE_MS
+from fademoe.feeds.instrument import Instrument, Json, ParseItem
+
+
+@dataclass(frozen=True, kw_only=True)
+class PollFeed:
+    """An endpoint of current values, asked once in each `every_ms`; a sample's ts is floored to its interval.
+
+    One request asks for up to `batch` instruments and costs `cost` for each; without a batch it asks for all and costs
+    `cost` once. `items` sorts the answer by the exchange's name of the instrument; `parse` reads one sample with its
+    own ts, None where the exchange has none. `share`: the most instruments of one round, where the budget has no more
+    for it; the next round goes on behind them. `serves`: see RestFeed.
+    Where a stream has the metric too, a sample counts only for a minute of which the stream has none.
+    """
+
+    metric: str
+    path: str
+    budget: str
+    params: Callable[[Sequence[Instrument]], Mapping[str, str | int]]
+    items: Callable[[Json], Sequence[tuple[str, Json]]]
+    parse: ParseItem
+    source: str
+    cost: int = 1
+    batch: int | None = None
+    share: int | None = None
+    interval: str = "1m"
+    interval_ms: int = MINUTE_MS
+    every_ms: int = MINUTE_MS
+    serves: Callable[[Instrument], bool] = lambda instrument: True

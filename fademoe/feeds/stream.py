@@ -1,0 +1,86 @@
+"""Sockets and their channels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from fademoe.clock import MINUTE_MS
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.metrics import Row
+
+
+class Reduce(StrEnum):
+    """How the messages of a channel become at most one row a minute."""
+
+    CLOSED = "closed"  # the message of a closed bar is the row
+    LAST = "last"  # the last sample of the minute is the row
+    SUM = "sum"  # the events of the minute are added up
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamFeed:
+    """A channel of one metric: `topic` names it for an instrument, `parse` reads the rows of one message.
+
+    Reduce.CLOSED: `parse` returns the final rows, mostly none. LAST and SUM: it returns samples or events with their
+    own ts; the runner sorts them into minutes by that ts. LAST: the newest sample of a minute watched to its end is the
+    row. SUM: a minute watched from its first moment is added up, and has no row where nothing happened.
+    `split`: the topic is one for all instruments; it sorts a message into (exchange's name of the instrument, item).
+    `merged`: messages tell changes only; `parse` gets the topic's merged state (see Frame.partial).
+    `distinct`: the exchange may repeat an event, so equal events of a minute count once.
+    `steady`: the channel always has messages, so a topic that has none for three intervals is taken for broken; on a
+    socket with such topics only data prove that a minute was watched.
+    """
+
+    metric: str
+    socket: str
+    topic: Callable[[Instrument], str]
+    parse: Callable[[Json, Instrument], Sequence[Row]]
+    source: str
+    reduce: Reduce = Reduce.CLOSED
+    split: Callable[[Json], Sequence[tuple[str, Json]]] | None = None
+    interval: str = "1m"
+    interval_ms: int = MINUTE_MS
+    merged: bool = False
+    distinct: bool = False
+    steady: bool = True
+
+
+class Frame(NamedTuple):
+    """One message of a socket, sorted: data of a topic, or a fault, or something to pass over (both None).
+
+    `partial`: `data`, an object, holds only what changed since the message before of this topic.
+    `fault` with a `topic`: its request was refused for that topic; others that are not served are asked for again.
+    `acked`: the topic whose subscription the exchange confirms.
+    `renew`: the exchange announces that it will close the connection, so another one should take over.
+    """
+
+    topic: str | None = None
+    data: Json = None
+    partial: bool = False
+    renew: bool = False
+    fault: str | None = None
+    acked: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Socket:
+    """How an exchange's sockets are spoken to.
+
+    `subscribe(topics, request_id)` gives the text of a subscription; `route` sorts a decoded message. `ping_text` is
+    sent every `ping_every_s` where the exchange wants text pings; protocol pings are answered everywhere.
+    `renew_after_s`: the exchange cuts every connection at that age, so a fresh one replaces it before.
+    `acks`: the exchange confirms each topic by itself (Frame.acked), so one that is not is asked for again.
+    """
+
+    name: str
+    path: str
+    subscribe: Callable[[Sequence[str], int], str]
+    route: Callable[[Json], Frame]
+    topics_per_socket: int
+    topics_per_request: int
+    request_pause_s: float
+    ping_text: str | None = None
+    ping_every_s: float = 20.0
+    renew_after_s: float | None = None
+    acks: bool = False
