@@ -30,18 +30,73 @@ PageParams = Callable[[Page], Mapping[str, str | int]]  # the parameters that as
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retention:
+    """How far back from now an endpoint's rows reach; None: to the listing of the contract.
+
+    `certain_ms`: the exchange keeps rows at least that long. `possible_ms`: it may have rows up to that age, where that
+    is further back; older rows are not requested.
+    """
+
+    certain_ms: int | None = None
+    possible_ms: int | None = None
+
+    @property
+    def requested_ms(self) -> int | None:
+        """Return how far back rows are requested; None: to the listing."""
+        return self.possible_ms or self.certain_ms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """How soon a row is available, and how soon it is requested.
+
+    `settle_ms`: how long after its interval's end a row may still change or be missing; younger rows are not requested.
+    `live_edge_ms`: a gap at the newest end is requested only when it is longer: a stream fills it, or a later request
+    that fills more.
+    """
+
+    settle_ms: int = 10 * SECOND_MS
+    live_edge_ms: int = 3 * MINUTE_MS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paging:
+    """How a span is split into requests.
+
+    `costs`: (most rows of the request, its cost in the budget), ascending. The page size is the one with the most rows
+    per unit of cost. `order`: which row of a full answer comes first.
+    `exact`: a request asks for no more rows than one answer holds, so one answer completes its span. Otherwise the next
+    request continues from the last row, until an answer is empty.
+    `window_ms`: the longest window of one job. `coalesce_ms`: merge gaps younger than this into one request, where a
+    request costs the same whatever its span; 0: never.
+    """
+
+    costs: tuple[tuple[int, int], ...]
+    order: Order = Order.OLDEST_FIRST
+    exact: bool = True
+    window_ms: int = 10 * DAY_MS
+    coalesce_ms: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Return the rows of a page: the size with the most rows per unit of cost."""
+        return max(self.costs, key=lambda band: band[0] / band[1])[0]
+
+    def cost(self, rows: int) -> int:
+        """Return the cost of a request for `rows` rows; raise ValueError above the largest page."""
+        for most_rows, cost in self.costs:
+            if rows <= most_rows:
+                return cost
+        raise ValueError(f"{rows} rows are more than a page holds")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RestFeed:
     """A history endpoint of one metric.
 
-    `costs`: (rows asked for at most, cost in the budget), ascending; the page size is the one with most rows per cost.
-    `settle_ms`: how long after its close a row may still change or be absent; younger rows are not asked for.
-    `history_ms`: how far back the exchange keeps rows for certain; None: to the listing.
-    `reach_ms`: how far back it may have rows at most, where that is further: older ones are not asked for.
-    `exact_pages`: a page asks for no more rows than one answer holds, so one answer settles its span; otherwise the
-    engine goes on from the last row until an answer is empty.
-    `sparse`: a minute without a row is a fact (no settlement, no liquidation), not a hole.
-    `edge_ms`: rows missing at the newest end are asked for only when they span more: a stream brings them, or the wait.
-    `gather_ms`: a request costs the same whatever its span, so gaps of the last so long wait to be asked for together.
+    `params(page)` are the parameters of a request. `items(body, page)` are the elements of its answer, of which
+    `parse(item, instrument)` makes one row each.
+    `sparse`: an interval without a row is a fact (no settlement, no liquidation), not a gap.
     `recent`: the endpoint for rows younger than `recent_ms`, where this one lags behind or does not reach.
     `serves`: whether the exchange has the metric of an instrument in a unit that can be stored.
     """
@@ -49,39 +104,21 @@ class RestFeed:
     metric: str
     path: str
     budget: str
-    costs: tuple[tuple[int, int], ...]
     params: PageParams
     items: Callable[[Json, Page], Sequence[Json]]
     parse: Callable[[Json, Instrument], Row]
     source: str
-    order: Order = Order.OLDEST_FIRST
+    paging: Paging
+    latency: Latency = Latency()
+    retention: Retention = Retention()
     interval: str = "1m"
     interval_ms: int = MINUTE_MS
-    settle_ms: int = 10 * SECOND_MS
-    history_ms: int | None = None
-    reach_ms: int | None = None
-    window_ms: int = 10 * DAY_MS
-    exact_pages: bool = True
     sparse: bool = False
     recent: "RestFeed | None" = None
     recent_ms: int = 0
-    edge_ms: int = 3 * MINUTE_MS
-    gather_ms: int = 0
     serves: Callable[[Instrument], bool] = lambda instrument: True
 
     @property
-    def asked_ms(self) -> int | None:
-        """How far back rows are asked for; None: to the listing."""
-        return self.reach_ms or self.history_ms
-
-    @property
-    def page_rows(self) -> int:
-        """Rows of a page: the size with most rows per cost."""
-        return max(self.costs, key=lambda band: band[0] / band[1])[0]
-
-    def cost(self, rows: int) -> int:
-        """Return what a request for `rows` rows costs; raise ValueError above the largest page."""
-        for most, cost in self.costs:
-            if rows <= most:
-                return cost
-        raise ValueError(f"{self.path}: {rows} rows are more than a page holds")
+    def page_span_ms(self) -> int:
+        """Return the longest span of one request."""
+        return self.paging.rows * self.interval_ms

@@ -28,8 +28,8 @@ class StreamFeed:
     `split`: the topic is one for all instruments; it sorts a message into (exchange's name of the instrument, item).
     `merged`: messages tell changes only; `parse` gets the topic's merged state (see Frame.partial).
     `distinct`: the exchange may repeat an event, so equal events of a minute count once.
-    `steady`: the channel always has messages, so a topic that has none for three intervals is taken for broken; on a
-    socket with such topics only data prove that a minute was watched.
+    `continuous`: silence for three intervals means that the subscription is broken; on a socket with such topics only
+    data prove that a minute was watched.
     """
 
     metric: str
@@ -43,7 +43,7 @@ class StreamFeed:
     interval_ms: int = MINUTE_MS
     merged: bool = False
     distinct: bool = False
-    steady: bool = True
+    continuous: bool = True
 
 
 class Frame(NamedTuple):

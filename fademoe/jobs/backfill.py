@@ -179,7 +179,7 @@ def _fetch_and_store(work: Work, missing: list[Window]) -> tuple[int, int]:
     new = absent = 0
     pool = ThreadPoolExecutor(HELPERS)
     try:
-        for portion in _portions(missing, work.feed.window_ms):
+        for portion in _portions(missing, work.feed.paging.window_ms):
             stored, gone, failed = _fetch_portion(work, portion, time_ms, pool)
             new, absent = new + stored, absent + gone
             if failed is not None:
@@ -247,8 +247,8 @@ def _unavailable(work: Work, missing: list[Window], time_ms: int) -> list[Absenc
     # lists err by hours, so the whole day of the listing is asked for
     listed_ms = floor_to(work.instrument.listed_ms or 0, DAY_MS)
     kept_ms = 0
-    if work.feed.asked_ms is not None:
-        kept_ms = ceil_to(time_ms - work.feed.asked_ms + EXPIRY_MS, work.feed.interval_ms)
+    if work.feed.retention.requested_ms is not None:
+        kept_ms = ceil_to(time_ms - work.feed.retention.requested_ms + EXPIRY_MS, work.feed.interval_ms)
     first_ms, reason = max((listed_ms, NOT_LISTED_YET), (kept_ms, EXPIRED))
     found = [Absence(Window(w.start_ms, min(w.end_ms, first_ms)), reason) for w in missing if w.start_ms < first_ms]
     if work.instrument.delisted_ms is not None:
@@ -262,7 +262,7 @@ def shares(
     feed: RestFeed, missing: list[Window], settled: list[Window], time_ms: int
 ) -> list[tuple[RestFeed, list[Window]]]:
     """Return each endpoint of the feed with the closed windows it is to be asked for."""
-    closed_ms = floor_to(time_ms - (feed.recent or feed).settle_ms, feed.interval_ms)
+    closed_ms = floor_to(time_ms - (feed.recent or feed).latency.settle_ms, feed.interval_ms)
     left = [part for w in missing for part in subtract(Window(w.start_ms, min(w.end_ms, closed_ms)), settled)]
     if feed.recent is None:
         return [(feed, left)]

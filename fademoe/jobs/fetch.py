@@ -199,15 +199,15 @@ def _drain(feed: RestFeed, instrument: Instrument, span: Window, get: Get) -> li
     if not feed.sparse and ceil_to(start_ms, feed.interval_ms) >= end_ms:
         return found  # between two points of the grid there is no row
     while start_ms < end_ms:
-        limit = min(feed.page_rows, -(-(end_ms - start_ms) // feed.interval_ms))
+        limit = min(feed.paging.rows, -(-(end_ms - start_ms) // feed.interval_ms))
         page = Page(instrument=instrument, start_ms=start_ms, end_ms=end_ms, limit=limit)
         params = feed.params(page)
-        body = get(feed.path, params, feed.cost(limit))
+        body = get(feed.path, params, feed.paging.cost(limit))
         rows = _rows(feed, page, params, body)
         found += rows
-        if feed.exact_pages or not rows:
+        if feed.paging.exact or not rows:
             break
-        if feed.order is Order.OLDEST_FIRST:
+        if feed.paging.order is Order.OLDEST_FIRST:
             start_ms = max(row.ts for row in rows) + 1
         else:
             end_ms = min(row.ts for row in rows)
@@ -231,7 +231,7 @@ def _rows(feed: RestFeed, page: Page, params: Mapping[str, str | int], body: Jso
                     raise BadPayload(f"ts {row.ts} is not on the grid of {feed.interval}")
                 if found.setdefault(row.ts, row) != row:
                     raise BadPayload(f"two rows of ts {row.ts} differ")
-        if items and not found and not feed.sparse and (feed.exact_pages or is_newer):
+        if items and not found and not feed.sparse and (feed.paging.exact or is_newer):
             raise BadPayload(f"none of {len(items)} rows lies in the range that was asked for")
     except BadPayload as error:
         error.locate(page.instrument.exchange, f"{feed.path} {dict(params)}", body if item is None else item)
@@ -243,7 +243,7 @@ def _on_pages(feed: RestFeed, holes: Sequence[Window]) -> list[tuple[Window, lis
     """Join holes, ascending, to spans of a page at most; return each span with its holes."""
     spans: list[tuple[Window, list[Window]]] = []
     for hole in sorted(holes):
-        if spans and hole.end_ms - spans[-1][0].start_ms <= feed.page_rows * feed.interval_ms:
+        if spans and hole.end_ms - spans[-1][0].start_ms <= feed.page_span_ms:
             span, before = spans.pop()
             spans.append((Window(span.start_ms, hole.end_ms), [*before, hole]))
         else:

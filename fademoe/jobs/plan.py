@@ -40,10 +40,10 @@ def ripe(feed: RestFeed, gaps: Iterable[tuple[Series, Window]], until_ms: int) -
     due = [
         (series, gap)
         for series, gap in gaps
-        if gap.end_ms < until_ms - feed.gather_ms or gap.end_ms - gap.start_ms > feed.edge_ms
+        if gap.end_ms < until_ms - feed.paging.coalesce_ms or gap.end_ms - gap.start_ms > feed.latency.live_edge_ms
     ]
     asked = {series for series, _ in due}
-    return [(series, gap) for series, gap in gaps if series in asked] if feed.gather_ms else due
+    return [(series, gap) for series, gap in gaps if series in asked] if feed.paging.coalesce_ms else due
 
 
 def left(
@@ -79,7 +79,7 @@ def plan(
         planned += [
             _planned(exchange, feed, Task(series, window), instrument, (now_ms, oldest_ms))
             for group in group_gaps(feed, free)
-            for window in split(Window(group[0].start_ms, group[-1].end_ms), feed.window_ms)
+            for window in split(Window(group[0].start_ms, group[-1].end_ms), feed.paging.window_ms)
         ]
     return planned
 
@@ -90,7 +90,7 @@ def _planned(
     """Work out a window; `times`: now, and the oldest moment that its series misses."""
     window, (now_ms, oldest_ms) = task.window, times
     alive = active_period(instrument, window) if instrument else window
-    kept_from_ms = now_ms - feed.asked_ms if feed.asked_ms is not None else 0
+    kept_from_ms = now_ms - feed.retention.requested_ms if feed.retention.requested_ms is not None else 0
     start_ms = max(window.start_ms, floor_to(alive.start_ms, DAY_MS), floor_to(kept_from_ms, feed.interval_ms))
     spans = pages(feed, Window(start_ms, alive.end_ms))
     rows = [-(-(span.end_ms - span.start_ms) // feed.interval_ms) for span in spans]
@@ -101,10 +101,10 @@ def _planned(
         queue=LIVE if is_young and streamed else exchange.name,
         is_young=is_young,
         requests=len(spans),
-        cost=sum(feed.cost(count) for count in rows),
+        cost=sum(feed.paging.cost(count) for count in rows),
         rows=sum(rows),
-        expires_ms=None if feed.history_ms is None else window.start_ms + feed.history_ms - now_ms,
-        perishes_ms=None if feed.history_ms is None else oldest_ms + feed.history_ms - now_ms,
+        expires_ms=None if feed.retention.certain_ms is None else window.start_ms + feed.retention.certain_ms - now_ms,
+        perishes_ms=None if feed.retention.certain_ms is None else oldest_ms + feed.retention.certain_ms - now_ms,
     )
 
 

@@ -104,7 +104,7 @@ def _plan_code(
                 missing = [(series, gap) for gap in coverage.missing(cursor, series, window)]
                 if symbol in followed:  # its newest minutes come by themselves
                     missing = ripe(feed, left(missing, taken), closed_until_ms(feed, now))
-                by_itself_ms = feed.edge_ms if symbol in followed and not missing else 0
+                by_itself_ms = feed.latency.live_edge_ms if symbol in followed and not missing else 0
                 end_ms = min(until_ms, closed_until_ms(feed, now) - by_itself_ms)
                 result.asked[series] = Window(window.start_ms, max(window.start_ms, end_ms))
                 gaps += missing

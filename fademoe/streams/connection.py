@@ -30,7 +30,7 @@ Topic = Mapping[StreamFeed, Mapping[str, Route]]
 CONNECT_S = 10.0
 LOOK_S = 0.5  # between two looks at the clock and at the wish to stop
 SILENT_S = 90.0  # without a frame of any kind a socket is dead
-STEADY_S = 120.0  # and without one message of data, whatever pings say: one in 90 s is the slowest that is known
+CONTINUOUS_S = 120.0  # and without one message of data, whatever pings say: one in 90 s is the slowest that is known
 SILENT_INTERVALS = 3  # a topic that has no message for so many of its intervals while others have is broken
 MOST_DOUBLINGS = 5  # of the patience with a topic whose silence ended a session in vain
 QUIET_S = 180.0  # the same for a socket of topics that may each be quiet for a while, but hardly all of them
@@ -96,7 +96,7 @@ class Connection(threading.Thread):
         self._said: dict[str, float] = {}  # fingerprint of a complaint -> monotonic time
         self._in_doubt = False  # a change was missed: merged states are void until the next session
         feeds = {feed for topic in topics.values() for feed in topic}
-        self._steady = any(feed.steady for feed in feeds)
+        self._continuous = any(feed.continuous for feed in feeds)
         self._eventful = all(feed.reduce is Reduce.SUM for feed in feeds)  # events alone may fail to come for hours
         self._alive_ms = 0  # exchange time of the newest frame of any kind
         self._alive_s = 0.0  # the same, monotonic
@@ -188,7 +188,7 @@ class Connection(threading.Thread):
 
     def _look(self, now_s: float, born_s: float) -> None:
         """Close minutes that are over; raise Broken when the connection or a topic is silent."""
-        items = self._minutes.close(self._exchange_now_ms(), self._data_ms if self._steady else self._alive_ms)
+        items = self._minutes.close(self._exchange_now_ms(), self._data_ms if self._continuous else self._alive_ms)
         if items:
             self._buffer.put(items)
         self._ask_for_unconfirmed(now_s)
@@ -200,7 +200,7 @@ class Connection(threading.Thread):
         for name, topic in self.topics.items():
             patience_s = max(feed.interval_ms for feed in topic) * SILENT_INTERVALS / SECOND_MS
             patience_s *= 2 ** min(self._breaks.get(name, 0), MOST_DOUBLINGS)  # it may just have nothing to say
-            if now_s - self._heard.get(name, born_s) <= patience_s or not any(feed.steady for feed in topic):
+            if now_s - self._heard.get(name, born_s) <= patience_s or not any(feed.continuous for feed in topic):
                 continue
             silent = self._silent_sessions[name] = self._silent_sessions.get(name, 0) + (name not in self._heard)
             if silent <= HOPELESS:
@@ -214,7 +214,7 @@ class Connection(threading.Thread):
         """Raise Broken when the socket is open but brings nothing, or nothing but pongs."""
         if now_s - self._alive_s > SILENT_S:
             raise Broken(f"open but silent: no sign of life for {SILENT_S:.0f} s")
-        patience_s = STEADY_S if self._steady else QUIET_S
+        patience_s = CONTINUOUS_S if self._continuous else QUIET_S
         if not self._eventful and now_s - self.health.last_data_s > patience_s:
             raise Broken(f"open but silent: no data for {patience_s:.0f} s, so the address may be a wrong one")
 

@@ -32,7 +32,7 @@ EXCHANGE = spec.Exchange(
     ),
     rest_feeds=(
         spec.RestFeed(
-            metric="pfr", path="/premium", budget="ip", costs=((100, 1),), source="made up",
+            metric="pfr", path="/premium", budget="ip", paging=spec.Paging(costs=((100, 1),)), source="made up",
             params=lambda page: {"name": page.instrument.name, "from": page.start_ms, "to": page.end_ms},
             items=lambda body, page: parse.records(body),
             parse=lambda item, instrument: Premium(parse.to_ms(item[0]), parse.number(item[1])),

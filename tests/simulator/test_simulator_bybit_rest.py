@@ -96,7 +96,7 @@ def check_engine(sim, metric, instrument, days):
     now_ms = EXCHANGE.clock.parse(get(EXCHANGE.clock.path, {}, 1))
     listed_ms = floor_to(instrument.listed_ms, DAY_MS)
     start_ms = max(floor_to(now_ms, feed.interval_ms) - days * DAY_MS, listed_ms)
-    window = Window(start_ms, floor_to(now_ms - feed.settle_ms, feed.interval_ms))
+    window = Window(start_ms, floor_to(now_ms - feed.latency.settle_ms, feed.interval_ms))
     fetched = fetch(feed, instrument, [window], get)
     absent = confirm_holes(feed, instrument, fetched, now_ms + DAY_MS, get)
     assert fetched.failed is None

@@ -106,7 +106,7 @@ def test_the_engine_stores_the_truth(sim, code, symbol, metric):
     feed = EXCHANGE.rest_feed(metric)
     instrument = instruments(sim)[code, symbol]
     now_ms = sim.now_ms()
-    end_ms = floor_to(now_ms - feed.settle_ms, feed.interval_ms)
+    end_ms = floor_to(now_ms - feed.latency.settle_ms, feed.interval_ms)
     start_ms = end_ms - (POINTS if symbol == "BTC" or metric == "lq" else 400) * feed.interval_ms
     fetched = fetch(feed, instrument, [Window(start_ms, end_ms)], getter(sim))
     holes = confirm_holes(feed, instrument, fetched, now_ms + HOUR_MS, getter(sim))

@@ -97,8 +97,8 @@ def fetched_all(sim, feed, instrument, window, now_ms):
 
 
 def window_of(feed, now_ms, days):
-    end_ms = floor_to(now_ms - (feed.recent or feed).settle_ms, feed.interval_ms)
-    span_ms = min(days * DAY_MS, (feed.history_ms or DAY_MS * days) - HOUR_MS)
+    end_ms = floor_to(now_ms - (feed.recent or feed).latency.settle_ms, feed.interval_ms)
+    span_ms = min(days * DAY_MS, (feed.retention.certain_ms or DAY_MS * days) - HOUR_MS)
     return Window(floor_to(end_ms - span_ms, feed.interval_ms) + feed.interval_ms, end_ms)
 
 
@@ -379,7 +379,7 @@ def test_limits_count_by_address_or_by_contract_and_refuse_in_two_shapes(strict)
 def test_the_clock_and_the_contracts_fit_their_budgets(strict):
     for feed in FEEDS:
         budget = EXCHANGE.budget(feed.budget)
-        assert feed.cost(feed.page_rows) <= budget.limit
+        assert feed.paging.cost(feed.paging.rows) <= budget.limit
 
 
 def closed_with(socket):

@@ -92,7 +92,7 @@ def test_a_candle_counts_two_seconds_after_its_close_if_a_newer_one_is_there_els
 
 def test_the_candle_behind_a_page_is_its_witness_and_those_of_another_range_are_told():
     feed, page = EXCHANGE.rest_feed("ohlcv"), page_of("BTCUSDT", T, T + 5 * MINUTE_MS)
-    assert feed.page_rows * feed.interval_ms + MINUTE_MS == 1000 * MINUTE_MS
+    assert feed.page_span_ms + MINUTE_MS == 1000 * MINUTE_MS
 
     def times(*minutes):
         rows = [[str(T + minute * MINUTE_MS), *KLINE[1:]] for minute in minutes]
@@ -427,8 +427,8 @@ def test_both_times_are_always_sent_and_the_largest_page():
 
 def test_a_page_of_settlements_holds_no_more_of_them_than_an_answer():
     feed = EXCHANGE.rest_feed("fr")
-    assert feed.page_rows * feed.interval_ms == (200 - 8) * HOUR_MS
-    assert feed.exact_pages
+    assert feed.page_span_ms == (200 - 8) * HOUR_MS
+    assert feed.paging.exact
     assert feed.sparse
 
 
@@ -542,4 +542,4 @@ def test_topics_of_a_socket_stay_below_the_limit_of_characters():
 def test_requests_stay_below_the_limit_that_bans():
     (budget,) = EXCHANGE.budgets
     assert (budget.limit, budget.period_ms) == (595, 5_000)
-    assert {feed.cost(feed.page_rows) for feed in EXCHANGE.rest_feeds} == {1}
+    assert {feed.paging.cost(feed.paging.rows) for feed in EXCHANGE.rest_feeds} == {1}

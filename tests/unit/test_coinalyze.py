@@ -210,10 +210,10 @@ def test_a_page_is_asked_for_in_inclusive_seconds(metric):
     interval = {MINUTE_MS: "1min", 5 * MINUTE_MS: "5min", HOUR_MS: "1hour"}[feed.interval_ms]
     assert params["interval"] == interval
     assert params.get("convert_to_usd") == {"oi": "false", "lq": "true"}.get(metric)
-    assert feed.exact_pages and feed.history_ms == 1500 * feed.interval_ms
-    assert feed.asked_ms > 2000 * feed.interval_ms
-    assert feed.page_rows * feed.interval_ms == feed.window_ms, "one call for all that is kept"
-    assert (feed.cost(1), feed.cost(feed.page_rows)) == (1, 1)
+    assert feed.paging.exact and feed.retention.certain_ms == 1500 * feed.interval_ms
+    assert feed.retention.requested_ms > 2000 * feed.interval_ms
+    assert feed.page_span_ms == feed.paging.window_ms, "one call for all that is kept"
+    assert (feed.paging.cost(1), feed.paging.cost(feed.paging.rows)) == (1, 1)
 
 
 def test_rows_are_those_of_the_market_that_was_asked():

@@ -113,15 +113,15 @@ def test_a_refused_topic_is_not_taken_for_a_quiet_one():
     assert line.rows() == ({}, 1)
 
 
-@pytest.mark.parametrize("is_steady", [True, False])
-def test_where_topics_always_have_data_only_data_prove_that_a_minute_was_watched(is_steady):
-    line = Line(replace(SUM, steady=is_steady))
+@pytest.mark.parametrize("is_continuous", [True, False])
+def test_where_topics_always_have_data_only_data_prove_that_a_minute_was_watched(is_continuous):
+    line = Line(replace(SUM, continuous=is_continuous))
     line.now_ms = line.connection._alive_ms = END + GRACE_MS  # a pong came
     line.connection._look(10.0, 0.0)
-    assert [item.ts for item in line.buffer.take()] == [START] * 2 * (not is_steady)
+    assert [item.ts for item in line.buffer.take()] == [START] * 2 * (not is_continuous)
     line.take({"data": []}, at=MINUTE_MS + GRACE_MS)
     line.connection._look(10.0, 0.0)
-    assert [item.ts for item in line.buffer.take()] == [START] * 2 * is_steady
+    assert [item.ts for item in line.buffer.take()] == [START] * 2 * is_continuous
 
 
 def test_changes_are_merged_and_nothing_is_known_before_a_snapshot_or_after_a_lost_frame():
@@ -183,12 +183,12 @@ def test_a_topic_that_never_has_data_is_given_up_after_three_sessions():
 
 
 def test_a_socket_on_which_nothing_but_pongs_come_is_given_up():
-    bars = Line(replace(FEED, steady=False))
+    bars = Line(replace(FEED, continuous=False))
     bars.connection._alive_s, bars.connection.health.last_data_s = 500.0, 320.0
     bars.connection._look(500.0, 0.0)
     with pytest.raises(Broken, match="no data for 180 s"):
         bars.connection._look(501.0, 0.0)
-    events = Line(replace(SUM, steady=False))  # where hours may pass without one
+    events = Line(replace(SUM, continuous=False))  # where hours may pass without one
     events.connection._alive_s = 500.0
     events.connection._look(501.0, 0.0)
     with pytest.raises(Broken, match="no sign of life"):

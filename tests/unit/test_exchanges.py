@@ -28,7 +28,7 @@ def test_addresses_are_scheme_and_host(exchange):
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: exchange.name)
 def test_every_cost_fits_its_budget(exchange):
     for feed in exchange.rest_feeds:
-        assert feed.cost(feed.page_rows) <= exchange.budget(feed.budget).limit
+        assert feed.paging.cost(feed.paging.rows) <= exchange.budget(feed.budget).limit
     if exchange.clock:
         assert exchange.clock.cost <= exchange.budget(exchange.clock.budget).limit
     assert exchange.instruments.cost <= exchange.budget(exchange.instruments.budget).limit
@@ -38,15 +38,15 @@ def test_every_cost_fits_its_budget(exchange):
 def test_a_page_asks_for_no_time_outside_of_it(exchange, feed):
     start_ms = 1_767_225_600_000
     instrument = Instrument(exchange=exchange.name, code=exchange.codes[0], name="BTCUSDT", symbol="BTC")
-    end_ms = start_ms + feed.page_rows * feed.interval_ms
-    page = Page(instrument=instrument, start_ms=start_ms, end_ms=end_ms, limit=feed.page_rows)
+    end_ms = start_ms + feed.page_span_ms
+    page = Page(instrument=instrument, start_ms=start_ms, end_ms=end_ms, limit=feed.paging.rows)
     params = feed.params(page)
     times = [int(value) for value in params.values() if str(value).isdigit() and int(value) > 10**9]
     assert times
     for time in times:
         ms = time if time > 10**12 else time * 1000
         assert start_ms - (8 * HOUR_MS + 1 if feed.sparse else 1) <= ms <= end_ms + feed.interval_ms
-    assert feed.window_ms % feed.interval_ms == 0
+    assert feed.paging.window_ms % feed.interval_ms == 0
     assert DAY_MS % feed.interval_ms == 0 or feed.sparse
-    assert feed.settle_ms >= 2000, "bars may change for two seconds after their close"
+    assert feed.latency.settle_ms >= 2000, "bars may change for two seconds after their close"
     assert feed.interval_ms >= MINUTE_MS

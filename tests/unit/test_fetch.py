@@ -9,7 +9,7 @@ import pytest
 
 from fademoe.clock import DAY_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, BudgetSpent, RetryLater
-from fademoe.feeds.history import Order, RestFeed
+from fademoe.feeds.history import Order, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import EXPIRY_MS, pages
 from fademoe.feeds.values import records, to_ms
@@ -23,7 +23,7 @@ FEED = RestFeed(
     metric="pfr",
     path="/v1/premium",
     budget="ip",
-    costs=((10, 1), (100, 2), (1000, 50)),
+    paging=Paging(costs=((10, 1), (100, 2), (1000, 50))),
     params=lambda page: {"from": page.start_ms, "to": page.end_ms - 1, "limit": page.limit},
     items=lambda body, page: records(body),
     parse=lambda item, instrument: Premium(to_ms(item[0]), item[1]),
@@ -56,11 +56,11 @@ def minutes(count, start=START):
 
 
 def test_the_page_size_is_the_one_with_most_rows_per_cost():
-    assert FEED.page_rows == 100
-    assert FEED.cost(10) == 1
-    assert FEED.cost(11) == 2
+    assert FEED.paging.rows == 100
+    assert FEED.paging.cost(10) == 1
+    assert FEED.paging.cost(11) == 2
     with pytest.raises(ValueError, match="more than a page"):
-        FEED.cost(1001)
+        FEED.paging.cost(1001)
 
 
 def test_pages_tile_the_window():
@@ -83,7 +83,7 @@ def test_every_row_of_the_window_comes_once_and_none_of_outside():
 @pytest.mark.parametrize("order", list(Order))
 @pytest.mark.parametrize("most", [7, 100])
 def test_a_feed_whose_answers_hold_fewer_rows_than_asked_is_drained(order, most):
-    feed = replace(FEED, exact_pages=False, order=order)
+    feed = replace(FEED, paging=replace(FEED.paging, exact=False, order=order))
     acme = Acme(minutes(250), order, most)
     window = Window(START, START + 250 * MINUTE_MS)
     fetched = fetch(feed, ACME, [window], acme.get)
@@ -137,7 +137,7 @@ def test_an_exchange_that_cuts_its_pages_short_is_asked_until_nothing_more_comes
 
 
 def test_what_is_older_than_is_kept_for_certain_is_believed_at_once():
-    feed = replace(FEED, history_ms=200 * MINUTE_MS, reach_ms=DAY_MS)
+    feed = replace(FEED, retention=Retention(certain_ms=200 * MINUTE_MS, possible_ms=DAY_MS))
     acme = Acme(minutes(100, START + 50 * MINUTE_MS))
     fetched = fetch(feed, ACME, [Window(START, START + 100 * MINUTE_MS)], acme.get)
     acme.requests.clear()
@@ -145,11 +145,11 @@ def test_what_is_older_than_is_kept_for_certain_is_believed_at_once():
     holes = confirm_holes(feed, ACME, fetched, kept_ms + 200 * MINUTE_MS - EXPIRY_MS, acme.get)
     assert holes == [Window(START, kept_ms), Window(kept_ms, START + 50 * MINUTE_MS)]
     assert acme.requests == [(kept_ms, START + 50 * MINUTE_MS - 1)]
-    assert feed.asked_ms == DAY_MS
+    assert feed.retention.requested_ms == DAY_MS
 
 
 def test_a_sparse_feed_is_unknown_before_what_is_kept_for_certain_and_its_first_row():
-    feed = replace(FEED, sparse=True, history_ms=200 * MINUTE_MS, reach_ms=DAY_MS)
+    feed = replace(FEED, sparse=True, retention=Retention(certain_ms=200 * MINUTE_MS, possible_ms=DAY_MS))
     window, now_ms = Window(START, START + 100 * MINUTE_MS), START + 240 * MINUTE_MS - EXPIRY_MS
     for first, known in ((30, 30), (60, 40)):
         acme = Acme([START + first * MINUTE_MS, START + 70 * MINUTE_MS])
@@ -265,7 +265,7 @@ def pool():
 @pytest.mark.parametrize("units", (0, 1, 5, 1000))
 @pytest.mark.parametrize("order", Order)
 def test_helpers_fetch_what_one_alone_would(pool, units, order):
-    feed = replace(FEED, order=order, exact_pages=False)
+    feed = replace(FEED, paging=replace(FEED.paging, exact=False, order=order))
     window = Window(START, START + 2050 * MINUTE_MS)
     acme = Acme(minutes(2050), order, most=40)
     fetched = fetch(feed, ACME, [window], acme.get, Spare(acme, units).helpers(pool))

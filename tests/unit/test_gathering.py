@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fademoe.clock import HOUR_MS, MINUTE_MS, Window
 from fademoe.feeds import registry
-from fademoe.feeds.history import RestFeed
+from fademoe.feeds.history import Latency, Paging, RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.values import records, to_ms
 from fademoe.jobs.fetch import confirm_holes, fetch
@@ -19,13 +19,12 @@ FEED = RestFeed(
     metric="pfr",
     path="/premium",
     budget="key",
-    costs=((6 * 60, 1),),
+    paging=Paging(costs=((6 * 60, 1),), coalesce_ms=HOUR_MS),
     params=lambda page: {"from": page.start_ms, "to": page.end_ms - 1},
     items=lambda body, page: records(body),
     parse=lambda item, instrument: Premium(to_ms(item[0]), item[1]),
     source="made up",
-    edge_ms=HOUR_MS,
-    gather_ms=HOUR_MS,
+    latency=Latency(live_edge_ms=HOUR_MS),
 )
 
 
@@ -34,7 +33,7 @@ def minutes(start, end):
 
 
 def test_what_grows_behind_a_queued_window_is_no_window_of_its_own():
-    for feed in (FEED, replace(FEED, gather_ms=0)):
+    for feed in (FEED, replace(FEED, paging=replace(FEED.paging, coalesce_ms=0))):
         gaps = [(SERIES, minutes(0, 1000))]
         assert ripe(feed, left(gaps, {SERIES: [minutes(0, 990)]}), START + 1000 * MINUTE_MS) == []
         rest = left(gaps, {SERIES: [minutes(0, 900)]})
@@ -45,7 +44,7 @@ def test_gaps_between_polls_wait_until_one_is_old_and_are_then_asked_for_togethe
     gaps = [(SERIES, minutes(at, at + 4)) for at in range(0, 60, 5)]
     assert ripe(FEED, gaps, START + 63 * MINUTE_MS) == []
     assert ripe(FEED, [*gaps, (OTHER, minutes(60, 65))], START + 65 * MINUTE_MS) == gaps
-    assert ripe(replace(FEED, gather_ms=0), gaps, START + 60 * MINUTE_MS) == gaps
+    assert ripe(replace(FEED, paging=replace(FEED.paging, coalesce_ms=0)), gaps, START + 60 * MINUTE_MS) == gaps
     (planned,) = plan(registry.exchanges()["coinalyze"], FEED, gaps, {}, {}, START + HOUR_MS)
     assert (planned.task.window, planned.requests) == (minutes(0, 59), 1)
     far = [*gaps, (SERIES, minutes(500, 501))]

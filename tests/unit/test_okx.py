@@ -346,7 +346,7 @@ def test_the_ends_of_a_statistics_page_lie_beside_the_grid():
     for metric in ("oi", "lsr"):
         params = FEEDS[metric].params(wanted)
         assert (params["begin"], params["end"], params["limit"]) == (START - 1, START + 500 * MINUTE_MS - 1, 100)
-        assert FEEDS[metric].page_rows == 100
+        assert FEEDS[metric].paging.rows == 100
 
 
 @pytest.mark.parametrize("is_inclusive", [False, True])
@@ -366,7 +366,7 @@ def test_every_row_of_the_statistics_comes_whether_their_ends_belong_to_the_rang
 
 def test_a_contract_never_gets_more_full_pages_of_ratios_than_its_own_limit():
     budget = EXCHANGE.budget(FEEDS["lsr"].budget)
-    assert budget.limit // FEEDS["lsr"].cost(100) == 5
+    assert budget.limit // FEEDS["lsr"].paging.cost(100) == 5
 
 
 def test_open_interest_and_the_predicted_rate_are_polled_for_all_contracts_at_once():

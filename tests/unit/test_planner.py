@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
 from fademoe.feeds.exchange import Exchange, InstrumentsFeed
+from fademoe.feeds.history import Latency, Retention
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.paging import closed_until_ms
@@ -13,8 +14,8 @@ from tests.unit.test_fetch import FEED
 
 NOW = 20_505 * DAY_MS + 7 * HOUR_MS
 CANDLES = replace(FEED, metric="ohlcv", path="/v1/candles")
-MONTH = replace(FEED, metric="oi", history_ms=30 * DAY_MS)
-HALF_YEAR = replace(FEED, history_ms=180 * DAY_MS)
+MONTH = replace(FEED, metric="oi", retention=Retention(certain_ms=30 * DAY_MS))
+HALF_YEAR = replace(FEED, retention=Retention(certain_ms=180 * DAY_MS))
 ACME = Exchange(
     name="acme",
     title="Acme",
@@ -85,7 +86,7 @@ def test_windows_that_are_under_way_are_left_out():
 
 
 def test_the_open_bar_is_not_asked_for():
-    feed = replace(CANDLES, settle_ms=10_000)
+    feed = replace(CANDLES, latency=Latency(settle_ms=10_000))
     assert closed_until_ms(feed, NOW + 9_999) == NOW - MINUTE_MS
     assert closed_until_ms(feed, NOW + 10_000) == NOW
 

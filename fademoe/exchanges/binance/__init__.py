@@ -15,7 +15,7 @@ from fademoe.errors import BadPayload
 from fademoe.feeds import answers, rows, symbols, values
 from fademoe.feeds.answers import Answer, Refusal
 from fademoe.feeds.exchange import ClockFeed, Exchange, InstrumentsFeed
-from fademoe.feeds.history import Page, RestFeed
+from fademoe.feeds.history import Latency, Page, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.poll import PollFeed
@@ -271,7 +271,7 @@ KLINES = RestFeed(
     metric="ohlcv",
     path="/fapi/v1/klines",
     budget="weight",
-    costs=KLINE_COSTS,
+    paging=Paging(costs=KLINE_COSTS),
     params=lambda page: {**span_params(page), "interval": "1m"},
     items=lambda body, page: values.records(body),
     parse=parse_kline,
@@ -281,16 +281,16 @@ STATISTICS = RestFeed(
     metric="oi",
     path="/futures/data/openInterestHist",
     budget="futures-data",
-    costs=((500, 1),),
+    paging=Paging(costs=((500, 1),)),
     params=lambda page: {**span_params(page), "period": "5m"},
     items=lambda body, page: values.records(body),
     parse=parse_open_interest,
     source=DOCS + "Open Interest Statistics",
     interval="5m",
     interval_ms=5 * MINUTE_MS,
-    settle_ms=30 * SECOND_MS,  # a row is public 201 s after its time at most, and asked for 330 s after it
-    history_ms=30 * DAY_MS,
-    edge_ms=5 * MINUTE_MS,
+    # a row is public 201 s after its time at most, and requested 330 s after it
+    latency=Latency(settle_ms=30 * SECOND_MS, live_edge_ms=5 * MINUTE_MS),
+    retention=Retention(certain_ms=30 * DAY_MS),
 )
 
 EXCHANGE = Exchange(
@@ -321,23 +321,22 @@ EXCHANGE = Exchange(
             metric="pfr",
             path="/fapi/v1/premiumIndexKlines",
             parse=parse_premium,
-            edge_ms=MINUTE_MS,  # no stream brings it
+            latency=Latency(live_edge_ms=MINUTE_MS),  # no stream brings it
             source=DOCS + "Premium index Kline Data; its costs are not measured, those of klines are documented for it",
         ),
         RestFeed(
             metric="fr",
             path="/fapi/v1/fundingRate",
             budget="funding",
-            costs=((FUNDING_ROWS, 1),),
+            paging=Paging(costs=((FUNDING_ROWS, 1),), window_ms=40 * DAY_MS),
             params=funding_params,
             items=lambda body, page: rows.with_previous(body, "fundingTime"),
             parse=parse_funding,
             source=DOCS + "Get Funding Rate History",
             interval="settlement",
             interval_ms=5 * MINUTE_MS,  # far finer than settlements come: a page never holds more than an answer
-            settle_ms=5 * MINUTE_MS,  # nobody asks twice for a settlement that was not there yet
-            window_ms=40 * DAY_MS,
-            edge_ms=15 * MINUTE_MS,
+            # a settlement that was not there yet is not requested again
+            latency=Latency(settle_ms=5 * MINUTE_MS, live_edge_ms=15 * MINUTE_MS),
             sparse=True,
         ),
         STATISTICS,
@@ -380,7 +379,8 @@ EXCHANGE = Exchange(
             topic=lambda instrument: f"{instrument.name.lower()}@kline_1m",
             parse=parse_kline_event,
             source=DOCS + "Kline/Candlestick Streams",
-            steady=False,  # minutes without trades may have no event; the mark price tells whether a contract is heard
+            # minutes without trades may have no event; the mark price tells whether a contract is heard
+            continuous=False,
         ),
         StreamFeed(
             metric="ppr",
@@ -398,7 +398,7 @@ EXCHANGE = Exchange(
             parse=parse_force_order,
             source=DOCS + "All Market Liquidation Order Streams; side and value as every implementation reads them",
             reduce=Reduce.SUM,
-            steady=False,
+            continuous=False,
         ),
     ),
 )

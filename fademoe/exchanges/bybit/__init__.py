@@ -16,7 +16,7 @@ from fademoe.errors import BadPayload
 from fademoe.feeds import answers, rows, symbols, values
 from fademoe.feeds.answers import Answer, Refusal
 from fademoe.feeds.exchange import ClockFeed, Exchange, InstrumentsFeed
-from fademoe.feeds.history import Order, Page, PageParams, RestFeed
+from fademoe.feeds.history import Latency, Order, Page, PageParams, Paging, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
@@ -304,11 +304,12 @@ def _instrument(item: Json, answered_ms: int) -> Instrument:
     )
 
 
-history = partial(RestFeed, budget="ip", order=Order.NEWEST_FIRST, items=own_items)
+history = partial(RestFeed, budget="ip", items=own_items)
+pages = partial(Paging, order=Order.NEWEST_FIRST)
 bars = asks("start", "end", BARS, late=MINUTE_MS, interval="1")
-candles = partial(history, costs=((BARS - 1, 1),), params=bars, items=kline_items)
+candles = partial(history, paging=pages(costs=((BARS - 1, 1),)), params=bars, items=kline_items)
 # a sample is asked for half a minute after the next one's time; they were seen there 42 s and 129 s after their own
-samples = partial(history, interval="5m", interval_ms=STEP_MS, settle_ms=30 * SECOND_MS, window_ms=50 * DAY_MS)
+samples = partial(history, interval="5m", interval_ms=STEP_MS, latency=Latency(settle_ms=30 * SECOND_MS))
 channel = partial(StreamFeed, socket="linear")
 ticker = partial(channel, topic=lambda instrument: f"tickers.{instrument.name}", reduce=Reduce.LAST, merged=True)
 
@@ -342,11 +343,14 @@ EXCHANGE = Exchange(
             path="/v5/market/funding/history",
             # intervals are whole hours, so 192 + 8 hours hold no more settlements than an answer; counted in steps of
             # 5 min so that a settlement is asked for minutes after it, not at the end of the next hour
-            costs=(((SETTLEMENTS - 8) * HOUR_MS // STEP_MS, 1),),
+            paging=pages(
+                costs=(((SETTLEMENTS - 8) * HOUR_MS // STEP_MS, 1),), window_ms=25 * (SETTLEMENTS - 8) * HOUR_MS
+            ),
             interval="settlement",
             interval_ms=STEP_MS,
-            settle_ms=5 * MINUTE_MS,  # unconfirmed; nobody asks twice for a settlement that was not there yet
-            window_ms=25 * (SETTLEMENTS - 8) * HOUR_MS,
+            latency=Latency(
+                settle_ms=5 * MINUTE_MS
+            ),  # unconfirmed; nobody asks twice for a settlement that was not there yet
             sparse=True,
             params=asks("startTime", "endTime", SETTLEMENTS, early=8 * HOUR_MS + 1),  # the one before, too
             items=lambda body, page: rows.with_previous(own_items(body, page), "fundingRateTimestamp"),
@@ -356,7 +360,7 @@ EXCHANGE = Exchange(
         samples(
             metric="oi",
             path="/v5/market/open-interest",
-            costs=((INTERESTS, 1),),
+            paging=pages(costs=((INTERESTS, 1),), window_ms=50 * DAY_MS),
             params=asks("startTime", "endTime", INTERESTS, intervalTime="5min"),
             items=interest_items,
             parse=parse_open_interest,
@@ -365,7 +369,7 @@ EXCHANGE = Exchange(
         samples(
             metric="lsr",
             path="/v5/market/account-ratio",
-            costs=((RATIOS, 1),),
+            paging=pages(costs=((RATIOS, 1),), window_ms=50 * DAY_MS),
             params=asks("startTime", "endTime", RATIOS, early=1, period="5min"),
             items=ratio_items,
             parse=parse_ratio,
@@ -399,7 +403,7 @@ EXCHANGE = Exchange(
             # an array of events in all captures, one event on the page
             parse=lambda data, one: rows.every(parse_liquidation)(data if isinstance(data, list) else [data], one),
             reduce=Reduce.SUM,
-            steady=False,  # not distinct either: events have no id, and equal ones in a frame are different events
+            continuous=False,  # not distinct either: events have no id, and equal ones in a frame are different events
             source=DOCS + "All Liquidation stream",
         ),
     ),

@@ -15,7 +15,7 @@ from fademoe.errors import BadPayload, Refused
 from fademoe.feeds import answers
 from fademoe.feeds.answers import Answer, Refusal
 from fademoe.feeds.exchange import Exchange, InstrumentsFeed
-from fademoe.feeds.history import Page, PageParams, RestFeed
+from fademoe.feeds.history import Latency, Page, PageParams, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.poll import PollFeed
@@ -303,18 +303,19 @@ def _feed(
         metric=metric,
         path=f"/v1/{route}-history",
         budget="key",
-        costs=((WINDOW_ROWS, 1),),
+        paging=Paging(
+            costs=((WINDOW_ROWS, 1),),
+            window_ms=WINDOW_ROWS * interval_ms,
+            coalesce_ms=HOUR_MS,  # polls leave gaps between the calls of an hour
+        ),
         params=params,
         items=history,
         parse=parse,
         interval=unit,
         interval_ms=interval_ms,
-        edge_ms=HOUR_MS,  # a call an hour for each series: there are some forty a minute for all
-        gather_ms=HOUR_MS,  # and the polls leave gaps between them
-        settle_ms=SPARSE_SETTLE_MS if sparse else SETTLE_MS,
-        history_ms=KEPT_ROWS * interval_ms,
-        reach_ms=MOST_ROWS * interval_ms + DAY_MS,
-        window_ms=WINDOW_ROWS * interval_ms,
+        # a call an hour for each series: there are some forty a minute for all
+        latency=Latency(settle_ms=SPARSE_SETTLE_MS if sparse else SETTLE_MS, live_edge_ms=HOUR_MS),
+        retention=Retention(certain_ms=KEPT_ROWS * interval_ms, possible_ms=MOST_ROWS * interval_ms + DAY_MS),
         source=f"{DOCUMENTATION}, /{route}-history; measurements of 2026-08-25",
         sparse=sparse,
     )
@@ -351,7 +352,7 @@ EXCHANGE = Exchange(
         _feed("lsr", "long-short-ratio", parse_long_short_ratio, history_params("5min"), "5m"),
         replace(
             _feed("lq", "liquidation", parse_liquidations, history_params("1min", convert_to_usd="true"), sparse=True),
-            reach_ms=SPARSE_REACH_MS,
+            retention=Retention(certain_ms=KEPT_ROWS * MINUTE_MS, possible_ms=SPARSE_REACH_MS),
         ),
     ),
     poll_feeds=(

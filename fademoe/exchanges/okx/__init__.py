@@ -15,7 +15,7 @@ from fademoe.errors import BadPayload
 from fademoe.feeds import answers, rows, symbols, values
 from fademoe.feeds.answers import Answer, Refusal
 from fademoe.feeds.exchange import ClockFeed, Exchange, InstrumentsFeed
-from fademoe.feeds.history import Order, Page, RestFeed
+from fademoe.feeds.history import Latency, Order, Page, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument, Json, ParseItem
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.poll import PollFeed
@@ -41,7 +41,7 @@ CONFIRM = 8  # index in a candle; rows before 2023 are shorter
 STEP_MS, QUARTER_MS = 5 * MINUTE_MS, 15 * MINUTE_MS
 KIND = "SWAP"
 NAMED = re.compile(r"channel:\s*([^\s,]+),\s*inst(?:Id|Type):\s*([^\s,]+?)\.?(?=[\s,]|$)")  # a topic in a text
-FIVE = {"period": "5m", "limit": SAMPLES}
+FIVE: dict[str, str | int] = {"period": "5m", "limit": SAMPLES}
 
 
 def judge(answer: Answer) -> Refusal | None:
@@ -243,11 +243,12 @@ predicted = current_funding("fundingRate", PredictedFunding)
 data = partial(values.rows_of, name="data")
 by_instrument = partial(rows.by_name, name="instId")
 current = partial(PollFeed, items=lambda body: by_instrument(data(body)))
-history = partial(RestFeed, order=Order.NEWEST_FIRST, exact_pages=False)
+
+pages = partial(Paging, order=Order.NEWEST_FIRST, exact=False)
 candles = partial(
-    history,  # with inexact pages: older sources say that an answer holds 100 rows, whatever is asked for
+    RestFeed,  # with inexact pages: older sources say that an answer holds 100 rows, whatever is asked for
     metric="ohlcv",
-    costs=((CANDLES, 1),),
+    paging=pages(costs=((CANDLES, 1),)),
     params=lambda page: older(page, bar="1m", limit=page.limit),
     items=lambda body, page: [row for row in data(body) if element(row, CONFIRM) != "0"],  # the open bar is no row yet
     parse=parse_candle,
@@ -255,15 +256,15 @@ candles = partial(
 # The newest row may still change, and the one after it was seen 66 to 100 s after its stamp: a row is asked for when
 # the next one must be there.
 samples = partial(
-    history,
+    RestFeed,
     # Whether the ends are inclusive is unknown: rows lie on multiples of five minutes, so the ends lie beside them.
     params=lambda page: {"instId": page.instrument.name, "begin": page.start_ms - 1, "end": page.end_ms - 1, **FIVE},
     items=lambda body, page: data(body),
     interval="5m",
     interval_ms=STEP_MS,
-    settle_ms=3 * MINUTE_MS,
-    history_ms=1440 * STEP_MS,
-    exact_pages=True,
+    paging=pages(costs=((SAMPLES, 1),), exact=True),
+    latency=Latency(settle_ms=3 * MINUTE_MS),
+    retention=Retention(certain_ms=1440 * STEP_MS),
 )
 socket = partial(
     Socket,
@@ -305,36 +306,35 @@ EXCHANGE = Exchange(
             # of the 24 that it reaches back: a budget of its own, and the other one lags behind by an unknown time
             recent_ms=23 * HOUR_MS,
         ),
-        history(
+        RestFeed(
             metric="pfr",
             path="/api/v5/public/premium-history",
             budget="premium-history",
-            costs=((PREMIUMS, 1),),
+            paging=pages(costs=((PREMIUMS, 1),)),
             params=lambda page: older(page, limit=PREMIUMS),  # how many samples a minute has is not known
             # where an answer breaks off within a minute, it holds that minute's last
             items=lambda body, page: rows.newest_of_each(data(body), "ts", "premium", MINUTE_MS),
             parse=parse_premium,
-            settle_ms=5 * MINUTE_MS,  # a minute's last sample must be there: its row is never asked for again
-            history_ms=180 * DAY_MS,
-            reach_ms=184 * DAY_MS,  # six months at their longest
+            # a minute's last sample must be there: its row is never requested again
+            latency=Latency(settle_ms=5 * MINUTE_MS),
+            retention=Retention(certain_ms=180 * DAY_MS, possible_ms=184 * DAY_MS),  # six months at their longest
             source=GUIDE + "Get premium history",
         ),
-        history(
+        RestFeed(
             metric="fr",
             path="/api/v5/public/funding-rate-history",
             budget="funding-rate-history",
             # in steps of a quarter of an hour, so that a settlement is asked for soon after it, a span of 100 days
-            costs=((100 * DAY_MS // QUARTER_MS, 1),),
+            paging=pages(costs=((100 * DAY_MS // QUARTER_MS, 1),), window_ms=100 * DAY_MS),
             # the end is exclusive; without a start the settlement in front of the page comes too: it tells an interval
             params=lambda page: older(page, limit=SETTLEMENTS),
             items=funding_items,
             parse=parse_funding,
             interval="settlement",
             interval_ms=QUARTER_MS,
-            settle_ms=5 * MINUTE_MS,  # nobody asks twice for a settlement that was not there yet
-            history_ms=90 * DAY_MS,
-            reach_ms=100 * DAY_MS,  # rows were seen 94 days back, none at 120
-            window_ms=100 * DAY_MS,
+            latency=Latency(settle_ms=5 * MINUTE_MS),  # a settlement that was not there yet is not requested again
+            # rows were seen 94 days back, none at 120
+            retention=Retention(certain_ms=90 * DAY_MS, possible_ms=100 * DAY_MS),
             sparse=True,
             source=GUIDE + "Get funding rate history",
         ),
@@ -342,7 +342,6 @@ EXCHANGE = Exchange(
             metric="oi",
             path="/api/v5/rubik/stat/contracts/open-interest-history",
             budget="open-interest-history",
-            costs=((SAMPLES, 1),),
             parse=parse_interest,
             source=GUIDE + "Get contract open interest history",
         ),
@@ -350,7 +349,6 @@ EXCHANGE = Exchange(
             metric="lsr",
             path="/api/v5/rubik/stat/contracts/long-short-account-ratio-contract",
             budget="long-short-ratio",
-            costs=((SAMPLES, 1),),
             parse=parse_ratio,
             source=GUIDE + "Get contract long/short ratio",
         ),
@@ -381,7 +379,7 @@ EXCHANGE = Exchange(
             socket="business",
             topic=lambda instrument: f"candle1m:{instrument.name}",
             parse=rows.every(lambda row, of: parse_candle(row, of) if element(row, CONFIRM) != "0" else None),
-            steady=False,  # a minute without trades may have no message
+            continuous=False,  # a minute without trades may have no message
             source=GUIDE + "Candlesticks channel",
         ),
         funding(metric="pfr", parse=rows.every(current_funding("premium", Premium))),
@@ -390,7 +388,7 @@ EXCHANGE = Exchange(
             metric="oi",
             topic=lambda instrument: f"open-interest:{instrument.name}",
             parse=rows.every(parse_current_interest),
-            steady=False,  # sent when it has changed
+            continuous=False,  # sent when it has changed
             source=GUIDE + "Open interest channel",
         ),
         channel(
@@ -400,7 +398,7 @@ EXCHANGE = Exchange(
             reduce=Reduce.SUM,
             split=by_instrument,
             distinct=True,
-            steady=False,
+            continuous=False,
             source=GUIDE + "Liquidation orders channel",
         ),
     ),

@@ -195,7 +195,7 @@ def _edges() -> dict[str, int]:
     for exchange in registry.exchanges().values():
         for metric in exchange.metrics():
             feed = exchange.rest_feed(metric)
-            own_ms = feed.interval_ms + feed.settle_ms if feed else MINUTE_MS
+            own_ms = feed.interval_ms + feed.latency.settle_ms if feed else MINUTE_MS
             found |= {perpspec(code, metric): own_ms + GRACE_MS for code in exchange.codes}
     return found
 

@@ -32,12 +32,12 @@ def estimate(source: str, gaps: Iterable[Window], now_ms: int, workers: int) -> 
     feed = exchange.rest_feed(metric)
     if feed is None:
         return Estimate(reason=f"{exchange.title} has no history of {metric}: it comes from the stream alone")
-    closed_ms = floor_to(now_ms - feed.settle_ms, feed.interval_ms)
+    closed_ms = floor_to(now_ms - feed.latency.settle_ms, feed.interval_ms)
     closed = [Window(gap.start_ms, min(gap.end_ms, closed_ms)) for gap in gaps if gap.start_ms < closed_ms]
-    windows = [window for gap in closed for window in split(gap, feed.window_ms)]
+    windows = [window for gap in closed for window in split(gap, feed.paging.window_ms)]
     rows = [-(-(window.end_ms - window.start_ms) // feed.interval_ms) for window in windows]
-    requests = sum(-(-count // feed.page_rows) for count in rows)
-    oldest_ms = now_ms - feed.asked_ms if feed.asked_ms else 0
+    requests = sum(-(-count // feed.paging.rows) for count in rows)
+    oldest_ms = now_ms - feed.retention.requested_ms if feed.retention.requested_ms else 0
     return Estimate(
         windows=len(windows),
         requests=requests,
@@ -50,12 +50,12 @@ def estimate(source: str, gaps: Iterable[Window], now_ms: int, workers: int) -> 
 def _minutes(exchange: Exchange, feed: RestFeed, rows: list[int], workers: int) -> float:
     """Return the time by the exchange's budget or by the workers, whichever is longer."""
     budget = exchange.budget(feed.budget)
-    full = feed.cost(feed.page_rows)
+    full = feed.paging.cost(feed.paging.rows)
     cost = sum(
-        (count // feed.page_rows) * full + (feed.cost(rest) if (rest := count % feed.page_rows) else 0)
+        (count // feed.paging.rows) * full + (feed.paging.cost(rest) if (rest := count % feed.paging.rows) else 0)
         for count in rows
     )
-    requests = sum(-(-count // feed.page_rows) for count in rows)
+    requests = sum(-(-count // feed.paging.rows) for count in rows)
     by_budget_ms = cost * budget.span_ms / budget.limit
     by_workers_ms = requests * REQUEST_MS / max(1, workers)
     return max(by_budget_ms, by_workers_ms) / MINUTE_MS
