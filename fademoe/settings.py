@@ -1,10 +1,17 @@
-"""The settings: read from the environment once, at the process edge, checked, frozen and passed down."""
+"""The settings: environment variables FADEMOE_*, read and checked once when a process starts, then passed as arguments.
 
+Each field of `Settings` declares one setting: kind of value, default, description. Parsing, error messages, the output
+of `fademoe settings` and the table in docs/operating.md all follow from these declarations.
+"""
+
+import ipaddress
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from fademoe.clock import DAY_MS, HOUR_MS, floor_to
@@ -14,42 +21,303 @@ PREFIX = "FADEMOE_"
 DEFAULT_SYMBOLS = "BTC,ETH,SOL,XRP,DOGE,BNB,ADA,AVAX,LINK,LTC,TRX,DOT,BCH,NEAR,UNI,APT,ARB,SUI,PEPE,SHIB"
 ALL_SYMBOLS = ("all",)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+VALID_SYMBOLS = "valid are names of coins, such as BTC, ETH, PEPE"
+MAX_PATH_PART_BYTES = 255
 
+_INTEGER = re.compile(r"[0-9]{1,9}")
+_NUMBER = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
 _SYMBOL = re.compile(r"[\w.]{1,40}")
-_PER_EXCHANGE = re.compile(r"FADEMOE_([A-Z0-9]+)_(REST_URL|WS_URL|KEY)")
-_PLAIN = (
-    "DATABASE_URL",
-    "REDIS_URL",
-    "HOME",
-    "SYMBOLS",
-    "EXCHANGES",
-    "WORKERS",
-    "EGRESS",
-    "WEB_HOST",
-    "WEB_PORT",
-    "ADMIN_TOKEN",
-    "RETENTION_DAYS",
+_CONTRACT = re.compile(  # names that exchanges and chart sites give to a contract on a coin
+    r"(?P<base>[\w.]+?)(?:[-_/:.]?USD[TC](?:[-_/:.](?:USD[TC]|SWAP|PERP|P|M))?|[-_/:](?:SWAP|PERP|USD))"
 )
+_MULTIPLIER = re.compile(r"10{3,}(?=[^\W\d])")
+_EGRESS_NAME = re.compile(r"(?P<name>[\w.-]{1,60})=(?P<address>.*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of value: how its text is read and printed."""
+
+    valid: str  # the valid values, for messages: "valid are …"; {exchanges} stands for the exchanges' names
+    parse: Callable[[str, Collection[str]], Any]  # (text, names of the exchanges) -> value; raises ValueError
+    show: Callable[[Any], str] = str  # value -> text without secrets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting, or one setting of each exchange."""
+
+    name: str  # without FADEMOE_
+    kind: Kind
+    default: str  # as a user would write it; "": not set
+    unset: str  # what holds while it is not set; {settings.…} inserts a property of the settings
+    help: str
+    is_per_exchange: bool = False
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable, `FADEMOE_<EXCHANGE>_…` when each exchange has its own."""
+        return PREFIX + ("<EXCHANGE>_" if self.is_per_exchange else "") + self.name
+
+    def variables(self, exchange_names: Collection[str]) -> dict[str, str]:
+        """Return the environment variables with the exchange of each, "" for a setting that all share."""
+        if not self.is_per_exchange:
+            return {self.variable: ""}
+        return {f"{PREFIX}{name.upper().replace('-', '_')}_{self.name}": name for name in exchange_names}
+
+    def parse(self, variable: str, text: str, exchange_names: Collection[str]) -> Any:
+        """Return the value of a text; raise ConfigError that names the variable and the valid values."""
+        try:
+            return self.kind.parse(text, exchange_names)
+        except ValueError as error:
+            valid = self.kind.valid.format(exchanges=", ".join(sorted(exchange_names)))
+            detail = f"{error}; " if str(error) else ""
+            raise ConfigError(f"{variable} is {mask_text(text)!r}: {detail}valid are {valid}") from error
+
+
+def mask_url(url: str) -> str:
+    """Replace the password of a URL by ***."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+
+
+def mask_text(text: str) -> str:
+    """Replace everything between `//` and `@` by ***: passwords in addresses that may be malformed."""
+    return re.sub(r"//[^/\s]*@", "//***@", text)
+
+
+def check_symbol(text: str) -> str:
+    """Return a well-formed symbol in upper case.
+
+    Raises ConfigError for anything else; for the name of a contract, such as BTCUSDT, the message names the coin.
+    """
+    symbol = text.strip().upper()
+    if contract := _CONTRACT.fullmatch(symbol):
+        coin = _MULTIPLIER.sub("", contract["base"], count=1)
+        raise ConfigError(f"{text!r} is the name of a contract on {coin}: {VALID_SYMBOLS}")
+    if not _SYMBOL.fullmatch(symbol):
+        raise ConfigError(f"{text!r} is not a symbol: {VALID_SYMBOLS}")
+    return symbol
+
+
+def _integer(lowest: int, highest: int) -> Kind:
+    def parse(text: str, _: Collection[str]) -> int:
+        if not _INTEGER.fullmatch(text) or not lowest <= int(text) <= highest:
+            raise ValueError
+        return int(text)
+
+    return Kind(valid=f"whole numbers from {lowest} to {highest}", parse=parse)
+
+
+def _parse_folder(text: str, _: Collection[str]) -> Path:
+    try:
+        folder = Path(text).expanduser().resolve()
+        name = str(folder).encode().decode()
+    except (OSError, RuntimeError, UnicodeError) as error:
+        raise ValueError(str(error)) from error
+    if "," in name or not name.isprintable():  # PostgreSQL separates the folders of sockets by commas
+        raise ValueError("it holds a comma or an unprintable character")
+    if any(len(part.encode()) > MAX_PATH_PART_BYTES for part in folder.parts):
+        raise ValueError(f"a name in it is longer than {MAX_PATH_PART_BYTES} bytes")
+    return folder
+
+
+def _split_list(text: str) -> list[str]:
+    """Return the entries of a comma list without blanks, each once, in their order."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _parse_symbols(text: str, _: Collection[str]) -> tuple[str, ...]:
+    if text.lower() == "all":
+        return ALL_SYMBOLS
+    symbols, mistakes = [], []
+    for part in _split_list(text):
+        try:
+            symbols.append(check_symbol(part))
+        except ConfigError as error:
+            mistakes.append(str(error).removesuffix(f": {VALID_SYMBOLS}"))
+    if "ALL" in symbols:
+        mistakes.append("'all' stands alone")
+    if mistakes or not symbols:
+        raise ValueError("; ".join(mistakes))
+    return tuple(dict.fromkeys(symbols))
+
+
+def _parse_exchanges(text: str, exchange_names: Collection[str]) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys(part.lower() for part in _split_list(text)))
+    unknown = [name for name in chosen if name not in exchange_names]
+    if unknown or not chosen:
+        raise ValueError(f"unknown exchange {', '.join(unknown)}" if unknown else "")
+    return chosen
+
+
+def _server_url(*schemes: str) -> Kind:
+    def parse(text: str, _: Collection[str]) -> str:
+        parts = urlsplit(text)
+        if parts.scheme not in schemes or "//" not in text:
+            raise ValueError
+        if parts.scheme != "unix" and parts.port == 0:  # reading `port` raises ValueError when it is not a number
+            raise ValueError("port 0")
+        return text
+
+    return Kind(
+        valid=f"addresses that start with {' or '.join(f'{scheme}://' for scheme in schemes)}",
+        parse=parse,
+        show=mask_url,
+    )
+
+
+def _origin(*schemes: str) -> Kind:
+    def parse(text: str, _: Collection[str]) -> str:
+        parts = urlsplit(text)
+        has_more = parts.path.strip("/") or parts.query or parts.fragment
+        if parts.scheme not in schemes or not parts.hostname or has_more or parts.port == 0:
+            raise ValueError
+        return f"{parts.scheme}://{parts.netloc}"
+
+    return Kind(valid=f"scheme and host without a path, such as {schemes[0]}://host", parse=parse, show=mask_url)
+
+
+def _parse_egress(text: str, _: Collection[str]) -> tuple[tuple[str, str], ...]:
+    addresses: dict[str, str] = {}
+    for part in _split_list(text):
+        match = _EGRESS_NAME.fullmatch(part)
+        name, address = (match["name"], match["address"].strip()) if match else (part, part)
+        if name in addresses or address in addresses.values():
+            raise ValueError(f"{mask_text(part)} stands in it twice")
+        if "://" in address:
+            if urlsplit(address).scheme not in PROXY_SCHEMES or not urlsplit(address).hostname:
+                raise ValueError(f"{mask_text(address)} is not the URL of a proxy")
+        else:
+            ipaddress.ip_address(address)
+        addresses[name] = address
+    return tuple(addresses.items())
+
+
+def _show_egress(egress: tuple[tuple[str, str], ...]) -> str:
+    return ",".join(mask_url(url) if name == url else f"{name}={mask_url(url)}" for name, url in egress)
+
+
+def _parse_host(text: str, _: Collection[str]) -> str:
+    if not re.fullmatch(r"[\w.:%-]+", text):
+        raise ValueError
+    return text
+
+
+def _parse_shares(text: str, exchange_names: Collection[str]) -> Mapping[str, Decimal]:
+    shares: dict[str, Decimal] = {}
+    for part in _split_list(text):
+        left, equals, right = part.partition("=")
+        name, number = (left.strip().lower(), right.strip()) if equals else ("", left)
+        if name and name not in exchange_names:
+            raise ValueError(f"unknown exchange {name}")
+        if not _NUMBER.fullmatch(number) or not 0 < Decimal(number) <= 1 or name in shares:
+            raise ValueError
+        shares[name] = Decimal(number)
+    return MappingProxyType(shares)
+
+
+def _show_shares(shares: Mapping[str, Decimal]) -> str:
+    return ",".join(f"{name}={share}" if name else str(share) for name, share in shares.items())
+
+
+SECRET = Kind(valid="any text", parse=lambda text, _: text, show=lambda _: "***")
+FOLDER = Kind(valid="folders whose path is UTF-8 text without commas and line breaks", parse=_parse_folder)
+SYMBOLS = Kind(valid="'all' or a comma list of coins such as BTC,ETH,PEPE", parse=_parse_symbols, show=",".join)
+EXCHANGES = Kind(valid="comma lists of {exchanges}", parse=_parse_exchanges, show=",".join)
+HOST = Kind(valid="host names and addresses such as 127.0.0.1, ::1 or 0.0.0.0", parse=_parse_host)
+EGRESS = Kind(
+    valid="comma lists of [name=]local IP address or proxy URL, each once", parse=_parse_egress, show=_show_egress
+)
+SHARES = Kind(
+    valid="numbers above 0 and up to 1, and exchange=number in a comma list; exchanges: {exchanges}",
+    parse=_parse_shares,
+    show=_show_shares,
+)
+
+
+def _setting(name: str, kind: Kind, default: str, help_text: str, unset: str = "") -> Any:
+    """Declare a setting as a field of `Settings`."""
+    setting = Setting(name=name, kind=kind, default=default, unset=unset, help=help_text)
+    return field(default_factory=lambda: kind.parse(default, ()) if default else None, metadata={"setting": setting})
+
+
+def _exchange_setting(name: str, kind: Kind, help_text: str, unset: str) -> Any:
+    """Declare a setting that each exchange has, as a field of `Settings`: exchange name -> value that is set."""
+    setting = Setting(name=name, kind=kind, default="", unset=unset, help=help_text, is_per_exchange=True)
+    return field(default_factory=lambda: MappingProxyType({}), metadata={"setting": setting})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of one process. URLs of exchanges hold only what the user overrides."""
+    """All settings of one process. None stands for a setting that is not set."""
 
-    home: Path
-    database_url: str | None = None  # None: the embedded server under `home`
-    redis_url: str | None = None  # None: the embedded server under `home`
-    symbols: tuple[str, ...] = tuple(DEFAULT_SYMBOLS.split(","))
-    exchanges: tuple[str, ...] | None = None  # None: every exchange that can be used without or with its key
-    rest_urls: Mapping[str, str] = field(default_factory=dict)  # exchange name -> scheme and host
-    ws_urls: Mapping[str, str] = field(default_factory=dict)
-    keys: Mapping[str, str] = field(default_factory=dict)
-    workers: int = 8
-    egress: tuple[tuple[str, str], ...] = ()  # (name, local address or proxy URL)
-    web_host: str = "127.0.0.1"
-    web_port: int = 8000
-    admin_token: str | None = None  # None: made on first start, kept under `home`
-    retention_days: int | None = None  # None: keep for ever
+    home: Path = _setting(  # noqa: RUF009 - it returns a dataclass field
+        "HOME",
+        FOLDER,
+        "var",
+        "folder of database files, sockets, logs and pid files; the demo has its own, `demo` in it",
+    )
+    database_url: str | None = _setting(
+        "DATABASE_URL",
+        _server_url("postgresql", "postgres"),
+        "",
+        "PostgreSQL 14 or later, or TimescaleDB 2",
+        "embedded: {settings.postgres_url}",
+    )
+    redis_url: str | None = _setting(
+        "REDIS_URL",
+        _server_url("redis", "rediss", "unix"),
+        "",
+        "Redis 6.2 or later, or Valkey",
+        "embedded: {settings.queue_url}",
+    )
+    symbols: tuple[str, ...] = _setting(
+        "SYMBOLS", SYMBOLS, DEFAULT_SYMBOLS, "coins to follow live; `all`: every live USDT perpetual"
+    )
+    exchanges: tuple[str, ...] | None = _setting(
+        "EXCHANGES", EXCHANGES, "", "exchanges to collect from", "every exchange that needs no key or whose key is set"
+    )
+    workers: int = _setting("WORKERS", _integer(1, 256), "8", "worker processes on this host")
+    limit_shares: Mapping[str, Decimal] = _setting(
+        "LIMIT_SHARE",
+        SHARES,
+        "0.9",
+        "share of each rate limit that is used; `binance=0.5,okx=0.8` sets it by exchange",
+    )
+    egress: tuple[tuple[str, str], ...] | None = _setting(
+        "EGRESS",
+        EGRESS,
+        "",
+        "addresses that requests leave by: comma list of `[name=]local IP address or proxy URL`; each has its own rate"
+        " limits, and hosts behind one public address give it the same name",
+        "the host's own address, under the host's name",
+    )
+    web_host: str = _setting("WEB_HOST", HOST, "127.0.0.1", "address that the web server listens on")
+    web_port: int = _setting("WEB_PORT", _integer(1, 65_535), "8000", "port that the web server listens on")
+    admin_token: str | None = _setting(
+        "ADMIN_TOKEN",
+        SECRET,
+        "",
+        "token for every action that changes something",
+        "made on first start, in the file admin_token under FADEMOE_HOME",
+    )
+    retention_days: int | None = _setting(
+        "RETENTION_DAYS", _integer(1, 36_500), "", "days after which rows are deleted", "rows are kept for ever"
+    )
+    rest_urls: Mapping[str, str] = _exchange_setting(
+        "REST_URL", _origin("https", "http"), "REST API of an exchange: scheme and host, no path", "the real host"
+    )
+    ws_urls: Mapping[str, str] = _exchange_setting(
+        "WS_URL", _origin("wss", "ws"), "WebSocket API of an exchange: scheme, host and port, no path", "the real host"
+    )
+    keys: Mapping[str, str] = _exchange_setting(
+        "KEY", SECRET, "API key of an exchange", "an exchange that needs a key is left out"
+    )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], exchange_names: Collection[str]) -> "Settings":
@@ -57,40 +325,30 @@ class Settings:
 
         Raises ConfigError that names the variable and the valid values.
         """
-        given = {name: value.strip() for name, value in environ.items() if name.startswith(PREFIX) and value.strip()}
-        _refuse_unknown(given, exchange_names)
+        given = {name: value.strip() for name, value in environ.items() if name.upper().startswith(PREFIX)}
+        given = {name: value for name, value in given.items() if value}
+        variables = {
+            variable: (attribute, setting, exchange)
+            for attribute, setting in declared_settings().items()
+            for variable, exchange in setting.variables(exchange_names).items()
+        }
+        if unknown := sorted(set(given) - set(variables)):
+            raise ConfigError(f"unknown setting {', '.join(unknown)}: valid are {', '.join(sorted(variables))}")
+        values: dict[str, Any] = {}
+        for variable, text in given.items():
+            attribute, setting, exchange = variables[variable]
+            value = setting.parse(variable, text, exchange_names)
+            values[attribute] = MappingProxyType({**values.get(attribute, {}), exchange: value}) if exchange else value
+        return cls(**values)
 
-        def get(name: str, default: str = "") -> str:
-            return given.get(PREFIX + name, default)
-
-        per_exchange: dict[str, dict[str, str]] = {"REST_URL": {}, "WS_URL": {}, "KEY": {}}
-        for variable, value in given.items():
-            match = _PER_EXCHANGE.fullmatch(variable)
-            if match and match[1].lower() in exchange_names:
-                checked = value if match[2] == "KEY" else _origin(variable, value, match[2])
-                per_exchange[match[2]][match[1].lower()] = checked
-        return cls(
-            home=Path(get("HOME", "var")).expanduser().resolve(),
-            database_url=_server_url("DATABASE_URL", get("DATABASE_URL"), ("postgresql", "postgres")),
-            redis_url=_server_url("REDIS_URL", get("REDIS_URL"), ("redis", "rediss", "unix")),
-            symbols=_symbols(get("SYMBOLS", DEFAULT_SYMBOLS)),
-            exchanges=_names("EXCHANGES", get("EXCHANGES"), exchange_names) if get("EXCHANGES") else None,
-            rest_urls=MappingProxyType(per_exchange["REST_URL"]),
-            ws_urls=MappingProxyType(per_exchange["WS_URL"]),
-            keys=MappingProxyType(per_exchange["KEY"]),
-            workers=_integer("WORKERS", get("WORKERS", "8"), 1, 256),
-            egress=_egress(get("EGRESS")),
-            web_host=get("WEB_HOST", "127.0.0.1"),
-            web_port=_integer("WEB_PORT", get("WEB_PORT", "8000"), 1, 65535),
-            admin_token=get("ADMIN_TOKEN") or None,
-            retention_days=_integer("RETENTION_DAYS", get("RETENTION_DAYS"), 1, 36_500)
-            if get("RETENTION_DAYS")
-            else None,
-        )
-
-    def kept_from_ms(self, now_ms: int) -> int | None:
-        """Return the edge of FADEMOE_RETENTION_DAYS, on the hour: what is older goes. None: everything is kept."""
+    def retained_from_ms(self, now_ms: int) -> int | None:
+        """Return the time before which FADEMOE_RETENTION_DAYS deletes rows, on the hour; None: nothing is deleted."""
         return floor_to(now_ms - self.retention_days * DAY_MS, HOUR_MS) if self.retention_days else None
+
+    def limit_share(self, exchange: str) -> Decimal:
+        """Return the share of an exchange's rate limits that is used, above 0 and up to 1."""
+        default = declared_settings()["limit_shares"].default
+        return self.limit_shares.get(exchange, self.limit_shares.get("", Decimal(default)))
 
     @property
     def run_dir(self) -> Path:
@@ -113,108 +371,29 @@ class Settings:
         return self.redis_url or f"unix://{quote(str(self.run_dir / 'redis.sock'))}"
 
     @property
-    def simulated(self) -> bool:
-        """Whether any exchange is answered by this machine itself: its data are not market data."""
+    def is_simulated(self) -> bool:
+        """Whether the API of any exchange is on this machine: then the data are not market data."""
         urls = (*self.rest_urls.values(), *self.ws_urls.values())
         return any(urlsplit(url).hostname in LOOPBACK for url in urls)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return (variable, resolved value) for people to read, with secrets masked."""
-        found = [
-            ("HOME", str(self.home)),
-            ("DATABASE_URL", mask_url(self.database_url) if self.database_url else f"embedded: {self.postgres_url}"),
-            ("REDIS_URL", mask_url(self.redis_url) if self.redis_url else f"embedded: {self.queue_url}"),
-            ("SYMBOLS", ",".join(self.symbols)),
-            ("EXCHANGES", ",".join(self.exchanges) if self.exchanges else "default"),
-            ("WORKERS", str(self.workers)),
-            (
-                "EGRESS",
-                ",".join(f"{name}={mask_url(value)}" for name, value in self.egress) or "the host's own address",
-            ),
-            ("WEB_HOST", self.web_host),
-            ("WEB_PORT", str(self.web_port)),
-            ("ADMIN_TOKEN", "***" if self.admin_token else "in the file admin_token under FADEMOE_HOME"),
-            ("RETENTION_DAYS", str(self.retention_days) if self.retention_days else "for ever"),
-        ]
-        found += [(f"{name.upper()}_REST_URL", url) for name, url in sorted(self.rest_urls.items())]
-        found += [(f"{name.upper()}_WS_URL", url) for name, url in sorted(self.ws_urls.items())]
-        found += [(f"{name.upper()}_KEY", "***") for name in sorted(self.keys)]
-        return [(PREFIX + name, value) for name, value in found]
+        """Return (variable, value in effect) of every setting for people to read, secrets masked.
+
+        Of settings that each exchange has, only those that are set.
+        """
+        rows = []
+        for attribute, setting in declared_settings().items():
+            value = getattr(self, attribute)
+            if setting.is_per_exchange:
+                names = setting.variables(value)
+                rows += [(variable, setting.kind.show(value[name])) for variable, name in sorted(names.items())]
+            elif value is None:
+                rows.append((setting.variable, setting.unset.format(settings=self)))
+            else:
+                rows.append((setting.variable, setting.kind.show(value)))
+        return rows
 
 
-def mask_url(url: str) -> str:
-    """Replace the password of a URL by ***."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
-
-
-def check_symbol(text: str) -> str:
-    """Return a well-formed symbol in upper case; raise ConfigError otherwise."""
-    symbol = text.strip().upper()
-    if not _SYMBOL.fullmatch(symbol):
-        raise ConfigError(f"{text!r} is not a symbol: valid are coin names such as BTC, ETH, PEPE")
-    return symbol
-
-
-def _refuse_unknown(given: Mapping[str, str], exchange_names: Collection[str]) -> None:
-    known = {PREFIX + name for name in _PLAIN}
-    known |= {f"{PREFIX}{name.upper()}_{what}" for name in exchange_names for what in ("REST_URL", "WS_URL", "KEY")}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise ConfigError(f"unknown setting {', '.join(unknown)}: valid are {', '.join(sorted(known))}")
-
-
-def _integer(name: str, text: str, lowest: int, highest: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not lowest <= int(text) <= highest:
-        raise ConfigError(f"{PREFIX}{name} is {text!r}: valid are whole numbers from {lowest} to {highest}")
-    return int(text)
-
-
-def _names(name: str, text: str, valid: Collection[str]) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
-    unknown = [part for part in chosen if part not in valid]
-    if unknown or not chosen:
-        raise ConfigError(f"{PREFIX}{name} is {text!r}: valid are {', '.join(sorted(valid))}")
-    return chosen
-
-
-def _symbols(text: str) -> tuple[str, ...]:
-    if text.lower() == "all":
-        return ALL_SYMBOLS
-    chosen = tuple(dict.fromkeys(check_symbol(part) for part in text.split(",") if part.strip()))
-    if not chosen:
-        raise ConfigError(f"{PREFIX}SYMBOLS is {text!r}: valid are 'all' or a comma list such as BTC,ETH,PEPE")
-    return chosen
-
-
-def _server_url(name: str, url: str, schemes: tuple[str, ...]) -> str | None:
-    if url and urlsplit(url).scheme not in schemes:
-        raise ConfigError(f"{PREFIX}{name} is {mask_url(url)!r}: valid are addresses that start with {schemes[0]}://")
-    return url or None
-
-
-def _origin(variable: str, url: str, what: str) -> str:
-    schemes = ("https", "http") if what == "REST_URL" else ("wss", "ws")
-    parts = urlsplit(url)
-    if parts.scheme not in schemes or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise ConfigError(
-            f"{variable} is {url!r}: valid are scheme and host without a path, such as {schemes[0]}://host"
-        )
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def _egress(text: str) -> tuple[tuple[str, str], ...]:
-    found: dict[str, str] = {}
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, equals, address = part.partition("=")
-        if not equals:
-            name, address = part, part
-        if not address or name in found:
-            raise ConfigError(
-                f"{PREFIX}EGRESS is {text!r}: valid is a comma list of [name=]local address or proxy, each once"
-            )
-        found[name] = address
-    return tuple(found.items())
+def declared_settings() -> dict[str, Setting]:
+    """Return the declaration of every setting by its attribute of `Settings`, in their order."""
+    return {item.name: item.metadata["setting"] for item in fields(Settings)}

@@ -53,7 +53,7 @@ def _seed(settings: Settings, args: argparse.Namespace) -> int:
     exchanges = _exchanges(settings, args.exchanges)
     metrics = _metrics(args.metrics, exchanges)
     context = ready(settings)
-    edge_ms = settings.kept_from_ms(now_ms())
+    edge_ms = settings.retained_from_ms(now_ms())
     if edge_ms is not None and since_ms < edge_ms:
         sys.stderr.write(f"note: FADEMOE_RETENTION_DAYS keeps nothing before {to_iso(edge_ms)}\n")
         since_ms = edge_ms

@@ -89,7 +89,7 @@ def _plan_feed(
     until_ms = closed_until_ms(feed, now)
     with context.database.transaction() as cursor:
         gaps = coverage.gaps(cursor, perpspec(code, feed.metric), until_ms)
-    edge_ms = context.settings.kept_from_ms(now) or 0  # what is older would be dropped as soon as it is stored
+    edge_ms = context.settings.retained_from_ms(now) or 0  # what is older would be dropped as soon as it is stored
     gaps = [(series, Window(max(gap.start_ms, edge_ms), gap.end_ms)) for series, gap in gaps if gap.end_ms > edge_ms]
     return plan(exchange, feed, ripe(feed, left(gaps, taken), until_ms), taken, known, now)
 
@@ -136,7 +136,7 @@ def keep_house() -> None:
     now = now_ms()
     Partitions(context.database).ensure(Window(now, now + AHEAD_MS))
     status.forget_old(context.database)
-    edge_ms = context.settings.kept_from_ms(now)
+    edge_ms = context.settings.retained_from_ms(now)
     if edge_ms is not None:
         kept_from_ms = Partitions(context.database).drop_before(edge_ms)
         with context.database.transaction() as cursor:

@@ -1,11 +1,13 @@
-"""Settings from the environment."""
+"""Settings are read from the environment; a wrong one is refused by name."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from fademoe.cli.edge import load_settings
 from fademoe.errors import ConfigError
+from fademoe.settings import Settings, check_symbol
 
 
 def test_defaults_need_no_variable():
@@ -17,7 +19,8 @@ def test_defaults_need_no_variable():
     assert settings.workers == 8
     assert len(settings.symbols) == 20
     assert (settings.web_host, settings.web_port) == ("127.0.0.1", 8000)
-    assert not settings.simulated
+    assert settings.retained_from_ms(1_800_000_000_000) is None
+    assert not settings.is_simulated
 
 
 def test_every_variable_is_read():
@@ -30,43 +33,78 @@ def test_every_variable_is_read():
             "FADEMOE_EXCHANGES": "Binance",
             "FADEMOE_BINANCE_REST_URL": "http://127.0.0.1:9/",
             "FADEMOE_BINANCE_WS_URL": "ws://127.0.0.1:9",
+            "FADEMOE_OKX_REST_URL": "https://okx.test",
+            "FADEMOE_COINALYZE_KEY": "unseen",
             "FADEMOE_WORKERS": "3",
-            "FADEMOE_EGRESS": "a=10.0.0.1,http://proxy:3128",
+            "FADEMOE_EGRESS": "a=10.0.0.1,http://me:covert=x@proxy:3128",
             "FADEMOE_WEB_PORT": "8001",
             "FADEMOE_ADMIN_TOKEN": "hush",
             "FADEMOE_RETENTION_DAYS": "30",
         }
     )
+    proxy = "http://me:covert=x@proxy:3128"
     assert settings.symbols == ("BTC", "ETH")
     assert settings.exchanges == ("binance",)
-    assert settings.rest_urls == {"binance": "http://127.0.0.1:9"}
-    assert settings.egress == (("a", "10.0.0.1"), ("http://proxy:3128", "http://proxy:3128"))
+    assert settings.rest_urls == {"binance": "http://127.0.0.1:9", "okx": "https://okx.test"}
+    assert settings.egress == (("a", "10.0.0.1"), (proxy, proxy))
     assert settings.retention_days == 30
-    assert settings.simulated
+    assert settings.is_simulated
     printed = "\n".join(f"{name}={value}" for name, value in settings.rows())
-    for secret in ("secret", "hidden", "hush"):
+    assert "FADEMOE_OKX_REST_URL=https://okx.test" in printed
+    for secret in ("secret", "hidden", "hush", "unseen", "covert"):
         assert secret not in printed
+
+
+def test_printed_settings_can_be_read_back():
+    settings = load_settings({"FADEMOE_SYMBOLS": "all", "FADEMOE_LIMIT_SHARE": "0.5,okx=1"})
+    rows = dict(settings.rows())
+    names = ("FADEMOE_HOME", "FADEMOE_SYMBOLS", "FADEMOE_LIMIT_SHARE", "FADEMOE_WORKERS", "FADEMOE_WEB_HOST")
+    assert load_settings({name: rows[name] for name in names}) == settings
 
 
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
         ("FADEMOE_WORKER", "8"),
+        ("fademoe_workers", "8"),
         ("FADEMOE_NOWHERE_REST_URL", "http://x"),
         ("FADEMOE_WORKERS", "0"),
         ("FADEMOE_WORKERS", "many"),
+        ("FADEMOE_WORKERS", "8.0"),
         ("FADEMOE_WEB_PORT", "70000"),
         ("FADEMOE_WEB_PORT", "８０"),
+        ("FADEMOE_WEB_HOST", "http://0.0.0.0"),
+        ("FADEMOE_WEB_HOST", "[::1]"),
         ("FADEMOE_EXCHANGES", "mtgox"),
+        ("FADEMOE_EXCHANGES", ","),
         ("FADEMOE_SYMBOLS", "BTC;DROP"),
+        ("FADEMOE_SYMBOLS", "BTC ETH"),
+        ("FADEMOE_SYMBOLS", "all,BTC"),
         ("FADEMOE_SYMBOLS", ","),
         ("FADEMOE_DATABASE_URL", "mysql://x"),
+        ("FADEMOE_DATABASE_URL", "host=db dbname=fademoe"),
+        ("FADEMOE_DATABASE_URL", "postgresql://db:secret/x"),
+        ("FADEMOE_DATABASE_URL", "postgresql://[::1/x"),
         ("FADEMOE_REDIS_URL", "http://x"),
+        ("FADEMOE_REDIS_URL", "redis://me:secret@host:port/0"),
         ("FADEMOE_BINANCE_REST_URL", "https://host/path"),
+        ("FADEMOE_BINANCE_REST_URL", "https://host:port"),
         ("FADEMOE_BINANCE_REST_URL", "ws://host"),
         ("FADEMOE_BINANCE_WS_URL", "https://host"),
-        ("FADEMOE_EGRESS", "a=1,a=2"),
+        ("FADEMOE_EGRESS", "a=10.0.0.1,a=10.0.0.2"),
+        ("FADEMOE_EGRESS", "a=10.0.0.1,b=10.0.0.1"),
+        ("FADEMOE_EGRESS", "office"),
+        ("FADEMOE_EGRESS", "ftp://me:secret@proxy"),
         ("FADEMOE_RETENTION_DAYS", "-1"),
+        ("FADEMOE_LIMIT_SHARE", "0"),
+        ("FADEMOE_LIMIT_SHARE", "1.1"),
+        ("FADEMOE_LIMIT_SHARE", "nan"),
+        ("FADEMOE_LIMIT_SHARE", "mtgox=0.5"),
+        ("FADEMOE_HOME", "/tmp/a,b"),
+        ("FADEMOE_HOME", "/tmp/a\nb"),
+        ("FADEMOE_HOME", "/tmp/\udcff"),
+        ("FADEMOE_HOME", "~nobody-of-this-name/var"),
+        ("FADEMOE_HOME", "/tmp/" + "x" * 300),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_name_and_the_valid_values(variable, value):
@@ -74,9 +112,58 @@ def test_a_wrong_value_is_refused_with_the_name_and_the_valid_values(variable, v
         load_settings({variable: value})
     message = str(raised.value)
     assert "\n" not in message
-    assert "valid" in message
-    assert variable in message or variable == "FADEMOE_SYMBOLS"
+    assert "valid are" in message
+    assert variable in message
+    assert "secret@" not in message
 
 
 def test_an_empty_variable_counts_as_not_set():
     assert load_settings({"FADEMOE_WORKERS": "", "FADEMOE_DATABASE_URL": " "}).workers == 8
+
+
+@pytest.mark.parametrize(
+    ("contract", "coin"),
+    [
+        ("BTCUSDT", "BTC"),
+        ("btcusdt", "BTC"),
+        ("1000PEPEUSDT", "PEPE"),
+        ("PEPE-USDT-SWAP", "PEPE"),
+        ("BTC/USDT:USDT", "BTC"),
+        ("BTC-PERP", "BTC"),
+        ("ETHUSDC", "ETH"),
+    ],
+)
+def test_the_name_of_a_contract_is_refused_with_the_coin_that_is_meant(contract, coin):
+    """Fault 40."""
+    with pytest.raises(ConfigError, match=f"FADEMOE_SYMBOLS .*contract on {coin}[:;].*valid are"):
+        load_settings({"FADEMOE_SYMBOLS": f"SOL,{contract}"})
+    with pytest.raises(ConfigError, match=f"contract on {coin}: valid are"):
+        check_symbol(contract)
+
+
+def test_every_contract_in_a_list_of_symbols_is_named():
+    """Fault 40."""
+    with pytest.raises(ConfigError) as raised:
+        load_settings({"FADEMOE_SYMBOLS": "BTCUSDT,1000PEPEUSDT"})
+    assert "'BTCUSDT' is the name of a contract on BTC; '1000PEPEUSDT' is the name of a contract on PEPE" in str(
+        raised.value
+    )
+
+
+@pytest.mark.parametrize("symbol", ["USDT", "USDC", "FDUSD", "PERP", "1000CAT", "1INCH", "币安人生"])
+def test_coins_that_look_like_contracts_are_symbols(symbol):
+    assert check_symbol(symbol) == symbol
+
+
+def test_the_share_of_a_limit_can_be_set_for_all_and_for_one_exchange():
+    assert load_settings({}).limit_share("okx") == Decimal("0.9")
+    assert load_settings({"FADEMOE_LIMIT_SHARE": "okx=0.5"}).limit_share("okx") == Decimal("0.5")
+    assert load_settings({"FADEMOE_LIMIT_SHARE": "okx=0.5"}).limit_share("bybit") == Decimal("0.9")
+    assert load_settings({"FADEMOE_LIMIT_SHARE": "0.7, OKX = 0.5"}).limit_share("bybit") == Decimal("0.7")
+
+
+def test_an_exchange_has_settings_whatever_its_name():
+    given = {"FADEMOE_KRAKEN_FUTURES_REST_URL": "https://k.test", "FADEMOE_KRAKEN_FUTURES_KEY": "hush"}
+    settings = Settings.from_env(given, ["kraken-futures"])
+    assert settings.rest_urls == {"kraken-futures": "https://k.test"}
+    assert settings.keys == {"kraken-futures": "hush"}

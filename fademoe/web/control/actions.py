@@ -71,7 +71,7 @@ def switch_on(services: Services) -> str:
 def fill(services: Services, series: Sequence[Series], window: Window | None) -> str:
     """Want a range of some series (None: only what is wanted already) and have the missing windows enqueued now."""
     named = f"{len(series)} series" if len(series) != 1 else f"{series[0].source} {series[0].symbol}"
-    edge_ms = services.settings.kept_from_ms(now_ms())
+    edge_ms = services.settings.retained_from_ms(now_ms())
     if window is not None and edge_ms is not None and window.start_ms < edge_ms:
         window = Window(edge_ms, max(window.end_ms, edge_ms))
         named += f" from {to_iso(edge_ms)} on, the edge of FADEMOE_RETENTION_DAYS"

@@ -51,7 +51,7 @@ def summarise(services: Services) -> Summary:
     """Read the state of everything; a server that is away leaves its side empty instead of failing."""
     stored, stored_reason = attempt(lambda: _stored(services))
     queued, queued_reason = attempt(lambda: _queued(services))
-    return Summary(now_ms(), services.settings.simulated, stored, stored_reason, queued, queued_reason)
+    return Summary(now_ms(), services.settings.is_simulated, stored, stored_reason, queued, queued_reason)
 
 
 def current_summary() -> Summary:
@@ -76,7 +76,7 @@ def health(services: Services) -> dict[str, object]:
         "ready": database is None and queue is None,
         "database": database or "ok",
         "redis": queue or "ok",
-        "simulated": services.settings.simulated,
+        "simulated": services.settings.is_simulated,
     }
 
 

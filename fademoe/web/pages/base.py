@@ -59,7 +59,7 @@ def add_frame() -> dict[str, object]:
     """Give every page what its frame shows."""
     return {
         "pages": PAGES,
-        "simulated": services().settings.simulated,
+        "simulated": services().settings.is_simulated,
         "signed_in": auth.is_signed_in(),
         "csrf": auth.csrf_token(),
         "may_read": auth.is_open() or auth.is_signed_in(),
