@@ -56,7 +56,7 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
         store.save(cursor, listed)
         gone = store.retire_others(cursor, listed, now_ms())
         revived = [each for each in listed if before and _has_more_life(each, before.get((each.code, each.name)))]
-        coverage.doubt_list(
+        coverage.invalidate_listing_absences(
             cursor, [Series(perpspec(each.code, m), each.symbol) for each in revived for m in exchange.metrics()]
         )
     log.info("%s lists %d contracts", exchange.name, len(listed))

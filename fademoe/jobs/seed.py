@@ -96,7 +96,7 @@ def _plan_code(
             result.notes.append(f"{exchange.name} has no {metric} of {', '.join(unserved)} in coins ({code})")
         gaps = []
         with context.database.transaction() as cursor:
-            followed = coverage.wanted_for_ever(cursor, source)
+            followed = coverage.wanted_without_end(cursor, source)
             for symbol in symbols:
                 if symbol in unserved:
                     continue

@@ -61,8 +61,8 @@ def test_what_is_absent_by_the_list_is_missing_again_when_the_list_says_otherwis
     absences = [Absence(minutes(0, 3), NOT_LISTED_YET), Absence(minutes(5, 6), "the exchange has no row")]
     Writer(database).write([], [Covered(series, [minutes(0, 10)], absences) for series in (BTC, ETH)])
     with database.transaction() as cursor:
-        coverage.doubt_list(cursor, [BTC, Series("bin-oi", "BTC")])
-        coverage.doubt_list(cursor, [])
+        coverage.invalidate_listing_absences(cursor, [BTC, Series("bin-oi", "BTC")])
+        coverage.invalidate_listing_absences(cursor, [])
         assert coverage.missing(cursor, BTC, minutes(0, 10)) == [minutes(0, 3)]
         assert coverage.absent_ms(cursor, BTC, minutes(0, 10)) == MINUTE_MS
         assert coverage.missing(cursor, ETH, minutes(0, 10)) == []
@@ -127,7 +127,7 @@ def test_missing_is_wanted_minus_covered(database):
         assert found == [(BTC, minutes(3, 5)), (BTC, minutes(7, 9)), (ETH, minutes(0, 9))]
         assert coverage.missing(cursor, BTC, minutes(2, 6)) == [minutes(3, 5)]
         assert coverage.missing(cursor, Series("bin-ohlcv", "NEW"), minutes(0, 1)) == [minutes(0, 1)]
-        assert coverage.wanted_for_ever(cursor, "bin-ohlcv") == {"BTC", "ETH"}
+        assert coverage.wanted_without_end(cursor, "bin-ohlcv") == {"BTC", "ETH"}
     assert fetch(database, "SELECT wanted_from FROM perp_coverage WHERE symbol = 'BTC'") == [(START,)]
 
 

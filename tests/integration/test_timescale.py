@@ -75,7 +75,7 @@ def test_finished_chunks_are_compressed_and_take_late_rows(database):
     assert write(database, [n for n in range(ROWS) if n not in holes]) == ROWS - len(holes)
     assert compress(database) >= 1
     with database.transaction() as cursor:
-        shown = next(size for size in read_schema.sizes(cursor) if size.table == "perp_data")
+        shown = next(size for size in read_schema.list_sizes(cursor) if size.table == "perp_data")
     assert shown.bytes >= fetch(database, "SELECT sum(total_bytes) FROM chunks_detailed_size('perp_data')")[0][0]
     assert write(database, range(ROWS), close="1.9") == len(holes)
     assert write(database, [5, ROWS, 6, ROWS + 1], close="1.8") == 2

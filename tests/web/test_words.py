@@ -3,8 +3,8 @@
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
-from fademoe.store.read.coverage import Ranges
-from fademoe.store.read.series import Life
+from fademoe.store.read.coverage import SeriesRanges
+from fademoe.store.read.series import ListingPeriod
 from fademoe.web.model import format as formatting
 from fademoe.web.model.estimate import estimate
 from fademoe.web.model.heatmap import groups, marks, window_of
@@ -47,8 +47,8 @@ def test_heat_map_shows_what_is_there():
     window = window_of(DAY + 3 * DAY_MS - 5, "day", 4)
     assert window == Window(DAY - DAY_MS, DAY + 3 * DAY_MS)
     wanted = [Window(DAY, DAY + 3 * DAY_MS)]
-    ranges = Ranges("s", "BTC", wanted, [], [], [Window(DAY + HOUR_MS, DAY + 2 * DAY_MS)])
-    drawn = marks(ranges, Life(DAY, None), window, "day", DAY + 3 * DAY_MS)
+    ranges = SeriesRanges("s", "BTC", wanted, [], [], [Window(DAY + HOUR_MS, DAY + 2 * DAY_MS)])
+    drawn = marks(ranges, ListingPeriod(DAY, None), window, "day", DAY + 3 * DAY_MS)
     assert [(mark.cell.wanted_ms // HOUR_MS, mark.cell.missing_ms // HOUR_MS) for mark in drawn] == [
         (0, 0),
         (24, 23),
@@ -63,7 +63,7 @@ def test_heat_map_shows_what_is_there():
 def test_a_partial_cell_never_looks_complete_or_empty():
     window = Window(DAY, DAY + DAY_MS)
     for missing in (1, DAY_MS - 1):
-        ranges = Ranges("s", "BTC", [window], [], [], [Window(DAY, DAY + missing)])
+        ranges = SeriesRanges("s", "BTC", [window], [], [], [Window(DAY, DAY + missing)])
         [mark] = marks(ranges, None, window, "day", DAY + DAY_MS)
         assert mark.sign in ("1", "99")
 
@@ -71,7 +71,9 @@ def test_a_partial_cell_never_looks_complete_or_empty():
 def test_one_column_of_an_hour_is_an_hour():
     """A contract listed at noon was not listed in the hour before."""
     hour = Window(DAY + 11 * HOUR_MS, DAY + 12 * HOUR_MS)
-    [mark] = marks(Ranges("s", "BTC", [], [], [], []), Life(DAY + 12 * HOUR_MS, None), hour, "hour", DAY + DAY_MS)
+    [mark] = marks(
+        SeriesRanges("s", "BTC", [], [], [], []), ListingPeriod(DAY + 12 * HOUR_MS, None), hour, "hour", DAY + DAY_MS
+    )
     assert mark.state == "unlisted"
 
 

@@ -1,4 +1,4 @@
-"""Rows of perp_data in pages: always by key, so the thousandth page costs as much as the first."""
+"""Rows of perp_data in pages, read by key, so that the thousandth page costs as much as the first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,9 +8,11 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window
-from fademoe.store.read.catalog import Perpspec, symbols
+from fademoe.store.queries import load_queries
+from fademoe.store.read.catalog import Perpspec, list_symbols
 from fademoe.store.read.pool import Reader
 
+SQL = load_queries("read_rows")
 LIMIT_MOST = 10_000
 EXPORT_PAGE_ROWS = 10_000
 HEAD_START = 4  # how many times its fair share of a page is read of each symbol to find where the page ends
@@ -45,7 +47,7 @@ class Selection:
         return self.newest_first == (self.before is None)
 
 
-class Page(NamedTuple):
+class RowPage(NamedTuple):
     """Rows (ts, symbol, interval, values of the selected columns…), numbers as text, and where other pages are.
 
     The next page comes after `next`, the one before it before `previous`; None at the ends.
@@ -56,42 +58,13 @@ class Page(NamedTuple):
     previous: Position | None
 
 
-_ONE_SYMBOL = """
-    SELECT ts, symbol, interval, {columns} FROM perp_data
-    WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(low)s AND ts < %(high)s
-    ORDER BY ts {direction} LIMIT %(limit)s
-"""
-# A page over many symbols. `edge` is the time behind which the page cannot reach, found on a few index entries of each
-# symbol; then only rows up to it are read. Without it, every symbol would be read `limit` rows deep.
-_MANY_SYMBOLS = """
-    WITH bounds AS (
-        SELECT * FROM unnest(%(symbols)s::text[], %(lows)s::bigint[], %(highs)s::bigint[]) AS b(symbol, low, high)
-    ), edge AS MATERIALIZED (
-        SELECT (
-            SELECT x.ts FROM bounds b CROSS JOIN LATERAL (
-                SELECT d.ts FROM perp_data d
-                WHERE d.source = %(source)s AND d.symbol = b.symbol AND d.ts >= b.low AND d.ts < b.high
-                ORDER BY d.ts {direction} LIMIT %(each)s
-            ) x ORDER BY x.ts {direction} OFFSET %(limit)s - 1 LIMIT 1
-        ) AS ts
-    )
-    SELECT d.* FROM edge CROSS JOIN bounds b CROSS JOIN LATERAL (
-        SELECT ts, symbol, interval, {columns} FROM perp_data
-        WHERE source = %(source)s AND symbol = b.symbol
-          AND ts >= CASE WHEN %(down)s THEN coalesce(edge.ts, b.low) ELSE b.low END
-          AND ts < CASE WHEN %(down)s THEN b.high ELSE coalesce(edge.ts + 1, b.high) END
-        ORDER BY ts {direction} LIMIT %(limit)s
-    ) d ORDER BY d.ts {direction}, d.symbol COLLATE "C" {by_symbol} LIMIT %(limit)s
-"""
-
-
-def page(cursor: Cursor, spec: Perpspec, selection: Selection) -> Page:
+def read_page(cursor: Cursor, spec: Perpspec, selection: Selection) -> RowPage:
     """Read one page of a perpspec."""
-    chosen = selection.symbols or symbols(cursor, spec.name)
+    chosen = selection.symbols or list_symbols(cursor, spec.name)
     if not chosen:
-        return Page([], None, None)
+        return RowPage([], None, None)
     lows, highs = zip(*(_bounds(selection, symbol) for symbol in chosen), strict=True)
-    query = sql.SQL(_ONE_SYMBOL if len(chosen) == 1 else _MANY_SYMBOLS).format(
+    query = sql.SQL(SQL["one_symbol" if len(chosen) == 1 else "many_symbols"]).format(
         columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in selection.columns),
         direction=sql.SQL("DESC" if selection.reads_down else "ASC"),
         by_symbol=sql.SQL("ASC" if selection.before is None else "DESC"),
@@ -107,30 +80,30 @@ def page(cursor: Cursor, spec: Perpspec, selection: Selection) -> Page:
     return _page(cursor.fetchall(), selection)
 
 
-def pages(reader: Reader, spec: Perpspec, selection: Selection) -> Iterator[list[tuple[Any, ...]]]:
+def read_pages(reader: Reader, spec: Perpspec, selection: Selection) -> Iterator[list[tuple[Any, ...]]]:
     """Read all rows of a selection, page by page; each page is a read of its own, so no transaction stays open."""
     part = replace(selection, limit=EXPORT_PAGE_ROWS)
     while True:
         with reader.read() as cursor:
-            found = page(cursor, spec, part)
-        yield found.rows
-        if found.next is None:
+            page = read_page(cursor, spec, part)
+        yield page.rows
+        if page.next is None:
             return
-        part = replace(part, after=found.next)
+        part = replace(part, after=page.next)
 
 
-def _page(rows: list[tuple[Any, ...]], selection: Selection) -> Page:
+def _page(rows: list[tuple[Any, ...]], selection: Selection) -> RowPage:
     """Cut what was read, one row more than a page, and put it into order."""
     more = len(rows) > selection.limit
     del rows[selection.limit :]
     if not rows:
-        return Page(rows, None, None)
+        return RowPage(rows, None, None)
     if selection.before is not None:
         rows.reverse()
     first, last = Position(*rows[0][:2]), Position(*rows[-1][:2])
     if selection.before is not None:
-        return Page(rows, last, first if more else None)
-    return Page(rows, last if more else None, first if selection.after else None)
+        return RowPage(rows, last, first if more else None)
+    return RowPage(rows, last if more else None, first if selection.after else None)
 
 
 def _bounds(selection: Selection, symbol: str) -> Window:

@@ -4,6 +4,10 @@ from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 
+from fademoe.store.queries import load_queries
+
+SQL = load_queries("read_schema")
+
 # What each table is for; a table that is not here is not shown.
 TABLES = {
     "perp_data": "The market data: one row per time, symbol and perpspec",
@@ -20,7 +24,7 @@ TABLES = {
 }
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """One column of a table."""
 
     name: str
@@ -29,7 +33,7 @@ class Column(NamedTuple):
     default: str | None
 
 
-class Index(NamedTuple):
+class TableIndex(NamedTuple):
     """One index of a table."""
 
     name: str
@@ -38,7 +42,7 @@ class Index(NamedTuple):
     unique: bool
 
 
-class Size(NamedTuple):
+class TableSize(NamedTuple):
     """What a table takes; `rows` is PostgreSQL's estimate, None before the first ANALYZE."""
 
     table: str
@@ -47,56 +51,25 @@ class Size(NamedTuple):
     partitions: int
 
 
-_COLUMNS = """
-    SELECT a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, pg_get_expr(d.adbin, d.adrelid)
-    FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE a.attrelid = to_regclass(%(table)s) AND a.attnum > 0 AND NOT a.attisdropped
-    ORDER BY a.attnum
-"""
-_INDEXES = """
-    SELECT c.relname, pg_get_indexdef(i.indexrelid), i.indisprimary, i.indisunique
-    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-    WHERE i.indrelid = to_regclass(%(table)s) ORDER BY NOT i.indisprimary, c.relname
-"""
-# A partitioned table is empty itself: its size is that of its partitions (or of its Timescale chunks, which inherit).
-_SIZES = """
-    WITH RECURSIVE tree AS (
-        SELECT c.relname AS root, c.oid FROM pg_class c
-        WHERE c.oid IN (SELECT to_regclass(name) FROM unnest(%(tables)s::text[]) AS name)
-        UNION ALL
-        SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
-    )
-    SELECT t.root, CASE WHEN bool_or(c.reltuples >= 0) THEN sum(greatest(c.reltuples, 0))::bigint END,
-           sum(pg_total_relation_size(c.oid))::bigint, (count(*) - 1)::int
-    FROM tree t JOIN pg_class c ON c.oid = t.oid
-    GROUP BY t.root ORDER BY t.root
-"""
-# Compressed chunks lie in tables that inherit from nobody: TimescaleDB has to be asked what all of it takes.
-_IS_HYPERTABLE = """
-    SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')
-       AND EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('perp_data') AND relkind = 'r')
-"""
-
-
-def columns(cursor: Cursor, table: str) -> list[Column]:
+def list_columns(cursor: Cursor, table: str) -> list[TableColumn]:
     """Return the columns of one of our tables, none when it is not there yet."""
-    cursor.execute(_COLUMNS, {"table": table})
-    return [Column(*row) for row in cursor.fetchall()]
+    cursor.execute(SQL["columns"], {"table": table})
+    return [TableColumn(*row) for row in cursor.fetchall()]
 
 
-def indexes(cursor: Cursor, table: str) -> list[Index]:
+def list_indexes(cursor: Cursor, table: str) -> list[TableIndex]:
     """Return the indexes of one of our tables."""
-    cursor.execute(_INDEXES, {"table": table})
-    return [Index(*row) for row in cursor.fetchall()]
+    cursor.execute(SQL["indexes"], {"table": table})
+    return [TableIndex(*row) for row in cursor.fetchall()]
 
 
-def sizes(cursor: Cursor) -> list[Size]:
+def list_sizes(cursor: Cursor) -> list[TableSize]:
     """Return the size of each of our tables."""
-    cursor.execute(_SIZES, {"tables": list(TABLES)})
-    found = [Size(*row) for row in cursor.fetchall()]
-    cursor.execute(_IS_HYPERTABLE)
+    cursor.execute(SQL["sizes"], {"tables": list(TABLES)})
+    sizes = [TableSize(*row) for row in cursor.fetchall()]
+    cursor.execute(SQL["is_hypertable"])
     if cursor.fetchone() != (True,):
-        return found
-    cursor.execute("SELECT total_bytes FROM hypertable_detailed_size('perp_data')")
-    (whole,) = cursor.fetchone() or (0,)
-    return [size._replace(bytes=whole) if size.table == "perp_data" else size for size in found]
+        return sizes
+    cursor.execute(SQL["hypertable_bytes"])
+    (total_bytes,) = cursor.fetchone() or (0,)
+    return [size._replace(bytes=total_bytes) if size.table == "perp_data" else size for size in sizes]

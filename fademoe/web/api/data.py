@@ -27,8 +27,8 @@ def list_perpspecs() -> Response:
     """Answer every perpspec with its fields, its series, and its first and last ts."""
     Params(request.args, ())
     with services().reader.read() as cursor:
-        known = read_catalog.perpspecs(cursor)
-        totals = {total.source: total for total in read_coverage.totals(cursor, now_ms())}
+        known = read_catalog.list_perpspecs(cursor)
+        totals = {total.source: total for total in read_coverage.list_totals(cursor, now_ms())}
         found = [_described(cursor, spec, totals.get(spec.name)) for spec in known.values()]
     return json_response({"perpspecs": found})
 
@@ -41,7 +41,7 @@ def list_rows(perpspec: str) -> Response:
     iso = params.choice("ts", ("ms", "iso"), "ms") == "iso"
     with services().reader.read() as cursor:
         query = read_query(cursor, perpspec, params)
-        page = read_rows.page(cursor, query.spec, query.selection)
+        page = read_rows.read_page(cursor, query.spec, query.selection)
         settled = _is_settled(cursor, query)
     following = write_position(page.next, newest_first=query.selection.newest_first)
     response = Response(_body(query, page.rows, following, wanted, iso=iso), content_type=MEDIA_TYPES[wanted])
@@ -55,7 +55,7 @@ def list_metrics() -> Response:
     """Answer the metrics that exist, with their columns and the perpspecs that hold them."""
     Params(request.args, ())
     with services().reader.read() as cursor:
-        known = read_catalog.perpspecs(cursor)
+        known = read_catalog.list_perpspecs(cursor)
     found: dict[str, dict[str, object]] = {}
     for spec in known.values():
         entry = found.setdefault(spec.metric, _metric(spec) | {"perpspecs": []})
@@ -68,7 +68,7 @@ def list_metric_rows(name: str) -> Response:
     """Answer rows of one metric: per time and symbol the values of all exchanges side by side."""
     params = Params(request.args, ROW_PARAMETERS)
     with services().reader.read() as cursor:
-        known = read_catalog.perpspecs(cursor)
+        known = read_catalog.list_perpspecs(cursor)
         specs = [spec for spec in known.values() if spec.metric == name]
         if not specs:
             valid = sorted({spec.metric for spec in known.values()})
@@ -79,7 +79,7 @@ def list_metric_rows(name: str) -> Response:
         side_by_side: dict[tuple[int, str], dict[str, object]] = {}
         more = False
         for query in queries:
-            found = read_rows.page(cursor, query.spec, query.selection)
+            found = read_rows.read_page(cursor, query.spec, query.selection)
             more = more or found.next is not None
             for ts, symbol, _, *values in found.rows:
                 row = side_by_side.setdefault((ts, symbol), dict.fromkeys(spec.name for spec in specs))
@@ -99,9 +99,11 @@ def json_response(body: object, status: int = 200) -> Response:
     return Response(json_bytes(body), status, content_type="application/json")
 
 
-def _described(cursor: Cursor, spec: read_catalog.Perpspec, total: read_coverage.Total | None) -> dict[str, object]:
-    of_symbols = read_catalog.symbols(cursor, spec.name)
-    first, last = read_catalog.ends(cursor, spec.name, of_symbols)
+def _described(
+    cursor: Cursor, spec: read_catalog.Perpspec, total: read_coverage.PerpspecTotal | None
+) -> dict[str, object]:
+    of_symbols = read_catalog.list_symbols(cursor, spec.name)
+    first, last = read_catalog.find_first_and_last_ts(cursor, spec.name, of_symbols)
     return {
         "perpspec": spec.name,
         "exchange": spec.exchange,

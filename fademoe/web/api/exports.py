@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from flask import Blueprint, Response, request
 
 from fademoe.clock import EARLIEST_MS, LATEST_MS, to_iso
-from fademoe.store.read.rows import pages
+from fademoe.store.read.rows import read_pages
 from fademoe.web.api.parquet import is_possible, parquet_parts
 from fademoe.web.http.formats import MEDIA_TYPES, csv_text, header, ndjson_bytes, records
 from fademoe.web.http.params import Params
@@ -18,7 +18,7 @@ blueprint = Blueprint("exports", __name__)
 
 FORMATS = ("csv", "ndjson", "parquet")
 EXPORT_PARAMETERS = ("symbol", "from", "to", "order", "columns", "ts", "format")
-AT_ONCE = 2  # exports of one process: the pages must find a free thread and connection too
+AT_ONCE = 2  # exports of one process: the read_pages must find a free thread and connection too
 RETRY_S = 30
 PARQUET_TYPE = "application/vnd.apache.parquet"
 
@@ -56,7 +56,7 @@ def _until_end(parts: Iterator[bytes], leave: Callable[[], None]) -> Iterator[by
 
 def _parts(found: Services, query: Query, wanted: str, *, iso: bool) -> Iterator[bytes]:
     """Yield the file in parts. An error on the way breaks the transfer off: half a file must not look whole."""
-    rows = pages(found.reader, query.spec, query.selection)
+    rows = read_pages(found.reader, query.spec, query.selection)
     columns = query.selection.columns
     if wanted == "parquet":
         yield from parquet_parts(rows, query.spec, columns)

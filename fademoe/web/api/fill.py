@@ -50,8 +50,8 @@ def plan(cursor: Cursor, name: str, symbols: list[str], window: Window | None) -
     """Return what filling a perpspec takes: what is missing of what is wanted, or of a whole window."""
     now = now_ms()
     spec = find_perpspec(cursor, name)
-    chosen = symbols or read_catalog.symbols(cursor, spec.name)
-    ranges = read_coverage.ranges(cursor, [(spec.name, symbol) for symbol in chosen], now)
+    chosen = symbols or read_catalog.list_symbols(cursor, spec.name)
+    ranges = read_coverage.list_ranges(cursor, [(spec.name, symbol) for symbol in chosen], now)
     gaps: list[list[Window]] = []
     for symbol in sorted(chosen):
         of_symbol = ranges.get((spec.name, symbol))

@@ -40,9 +40,9 @@ def list_coverage() -> Response:
     after = params.cursor("series", 2) or ("", "")
     now = now_ms()
     with services().reader.read() as cursor:
-        known = read_catalog.perpspecs(cursor)
+        known = read_catalog.list_perpspecs(cursor)
         sources = params.choices("source", known)
-        series = read_coverage.series(
+        series = read_coverage.list_series(
             cursor,
             now_ms=now,
             limit=limit + 1,
@@ -51,7 +51,7 @@ def list_coverage() -> Response:
             after=(after[0], after[1]),
         )
         more, series = len(series) > limit, series[:limit]
-        ranges = read_coverage.ranges(cursor, [(one.source, one.symbol) for one in series], now)
+        ranges = read_coverage.list_ranges(cursor, [(one.source, one.symbol) for one in series], now)
     found = [_with_ranges(one, ranges.get((one.source, one.symbol))) for one in series]
     return json_response(
         {
@@ -67,7 +67,7 @@ def list_tables() -> Response:
     """Answer the tables with their sizes."""
     Params(request.args, ())
     with services().reader.read() as cursor:
-        sizes = {size.table: size for size in read_schema.sizes(cursor)}
+        sizes = {size.table: size for size in read_schema.list_sizes(cursor)}
     return json_response({"tables": [_sized(table, sizes.get(table)) for table in read_schema.TABLES]})
 
 
@@ -79,10 +79,10 @@ def show_table(table: str) -> Response:
         valid = list(read_schema.TABLES)
         raise Problem(404, f"no table {table[:100]!r}: valid is {', '.join(valid)}", allowed=valid)
     with services().reader.read() as cursor:
-        fields = {field.name: field for spec in read_catalog.perpspecs(cursor).values() for field in spec.fields}
-        columns = read_schema.columns(cursor, table)
-        indexes = read_schema.indexes(cursor, table)
-        sizes = {size.table: size for size in read_schema.sizes(cursor)}
+        fields = {field.name: field for spec in read_catalog.list_perpspecs(cursor).values() for field in spec.fields}
+        columns = read_schema.list_columns(cursor, table)
+        indexes = read_schema.list_indexes(cursor, table)
+        sizes = {size.table: size for size in read_schema.list_sizes(cursor)}
     described = _sized(table, sizes.get(table))
     return json_response(
         described
@@ -116,7 +116,7 @@ TIMES = (
 )
 
 
-def _sized(table: str, size: read_schema.Size | None) -> dict[str, object]:
+def _sized(table: str, size: read_schema.TableSize | None) -> dict[str, object]:
     return {
         "table": table,
         "purpose": read_schema.TABLES[table],
@@ -126,7 +126,7 @@ def _sized(table: str, size: read_schema.Size | None) -> dict[str, object]:
     }
 
 
-def _with_ranges(one: read_coverage.Series, ranges: read_coverage.Ranges | None) -> dict[str, object]:
+def _with_ranges(one: read_coverage.SeriesCoverage, ranges: read_coverage.SeriesRanges | None) -> dict[str, object]:
     found = one._asdict() | {"percent": one.percent}
     for name in ("wanted", "covered", "absent", "missing"):
         found[name] = getattr(ranges, name) if ranges else []

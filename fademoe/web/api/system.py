@@ -52,10 +52,11 @@ def read_units(params: Params, limit: int) -> tuple[list[read_status.Unit], str 
     rank, unit = params.cursor("unit", 2) or ("-1", "")
     if not rank.lstrip("-").isdecimal() or len(rank) > 2:
         raise bad_parameter("cursor", params.text("cursor"), "the value of `next` of the page before")
+    kind = params.text("kind")
     with services().reader.read() as cursor:
-        found = read_status.units(
+        found = read_status.list_units(
             cursor,
-            kind=params.text("kind"),
+            kinds=[kind] if kind else (),
             state=params.choice("state", ("", *STATES), ""),
             find=params.text("find"),
             after=(int(rank), unit),
@@ -110,11 +111,11 @@ def list_cells(perpspec: str) -> Response:
     after = params.cursor("symbol", 1) or ("",)
     with services().reader.read() as cursor:
         spec = find_perpspec(cursor, perpspec)
-        chosen = list(params.symbols()) or read_catalog.symbols(cursor, spec.name)
+        chosen = list(params.symbols()) or read_catalog.list_symbols(cursor, spec.name)
         page = sorted(symbol for symbol in chosen if symbol > after[0])
         more, page = len(page) > SYMBOLS, page[:SYMBOLS]
-        ranges = read_coverage.ranges(cursor, [(spec.name, symbol) for symbol in page], now)
-        lives = read_series.lives(cursor, spec.name.rpartition("-")[0], page)
+        ranges = read_coverage.list_ranges(cursor, [(spec.name, symbol) for symbol in page], now)
+        lives = read_series.list_listing_periods(cursor, spec.name.rpartition("-")[0], page)
     return json_response(
         {
             "perpspec": spec.name,

@@ -64,7 +64,7 @@ def fill() -> BaseResponse:
     asked = _asked("perpspec", "symbol", "from", "to")
     with services().reader.read() as cursor:
         spec = find_perpspec(cursor, asked.text("perpspec"))
-        known = read_catalog.symbols(cursor, spec.name)
+        known = read_catalog.list_symbols(cursor, spec.name)
     symbols = [_symbol(asked.text("symbol"))] if asked.text("symbol") else known
     if not symbols:
         raise Problem(409, f"{spec.name} has no symbols yet: seed some with scripts/seed_backfill.py")
@@ -114,7 +114,7 @@ def _retry_series(series: list[Series], whole: str) -> str:
 def _befallen(fingerprint: str) -> list[Series]:
     """Return the series whose backfill an error befell."""
     with services().reader.read() as cursor:
-        units = read_status.units_of_error(cursor, fingerprint)
+        units = read_status.list_units_of_error(cursor, fingerprint)
     parts = [unit.split(" ") for unit in units]
     series = [Series(words[1], words[2]) for words in parts if words[0] == BACKFILL and len(words) == 3]
     if not series:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.store.read.catalog import Perpspec, perpspecs
+from fademoe.store.read.catalog import Perpspec, list_perpspecs
 from fademoe.store.read.rows import LIMIT_MOST, Selection
 from fademoe.web.http.params import Params
 from fademoe.web.http.problems import Problem
@@ -22,7 +22,7 @@ class Query(NamedTuple):
 
 def find_perpspec(cursor: Cursor, name: str) -> Perpspec:
     """Return a registered perpspec; any other name is a 404 with the valid ones."""
-    known = perpspecs(cursor)
+    known = list_perpspecs(cursor)
     if name not in known:
         names = ", ".join(known) or "none: no exchange is registered in the database yet"
         raise Problem(404, f"no perpspec {name[:100]!r}: valid is {names}", allowed=list(known))

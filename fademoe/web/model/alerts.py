@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fademoe.clock import HOUR_MS
 from fademoe.errors import StoreError
 from fademoe.store.read import status as read_status
-from fademoe.store.read.coverage import Lag
+from fademoe.store.read.coverage import PerpspecLag
 from fademoe.web.control.actions import acknowledged
 from fademoe.web.http.services import Services
 from fademoe.web.model.format import ago, duration, grouped, size
@@ -80,12 +80,12 @@ def _from_database(summary: Summary) -> Iterator[Alert]:
     yield from _drift(summary.stored.errors)
 
 
-def _gaps(lags: list[Lag], queued: Queued | None) -> Iterator[Alert]:
+def _gaps(lags: list[PerpspecLag], queued: Queued | None) -> Iterator[Alert]:
     """Yield one card for each exchange with series behind on which nobody works: those gaps grow."""
     at_work = (
         {queue.name for queue in queued.queues if queue.queued or queue.started or queue.scheduled} if queued else ()
     )
-    late: dict[str, list[Lag]] = {}
+    late: dict[str, list[PerpspecLag]] = {}
     for lag in lags:
         exchange = lag.exchange or lag.source
         if lag.behind and lag.lag_ms is not None and lag.lag_ms > GAP_MS and exchange not in at_work:

@@ -5,8 +5,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fademoe.clock import DAY_MS, HOUR_MS, Window, ceil_to, floor_to, to_iso
-from fademoe.store.read.coverage import Ranges
-from fademoe.store.read.series import Life
+from fademoe.store.read.coverage import SeriesRanges
+from fademoe.store.read.series import ListingPeriod
 
 COMPLETE, PARTIAL, MISSING, ABSENT, UNLISTED, UNWANTED, FUTURE = (
     "complete",
@@ -69,7 +69,7 @@ def window_of(end_ms: int, by: str, count: int) -> Window:
     return Window(end_ms - count * step_ms, end_ms)
 
 
-def cells(ranges: Ranges, window: Window, step_ms: int) -> list[Cell]:
+def cells(ranges: SeriesRanges, window: Window, step_ms: int) -> list[Cell]:
     """Return a series in steps of a window."""
     starts = range(window.start_ms, window.end_ms, step_ms)
     wanted, missing, absent = (
@@ -78,7 +78,7 @@ def cells(ranges: Ranges, window: Window, step_ms: int) -> list[Cell]:
     return [Cell(*values) for values in zip(starts, wanted, missing, absent, strict=True)]
 
 
-def marks(ranges: Ranges, life: Life | None, window: Window, by: str, now_ms: int) -> list[Mark]:
+def marks(ranges: SeriesRanges, life: ListingPeriod | None, window: Window, by: str, now_ms: int) -> list[Mark]:
     """Return a series as marks, one for each column of a window."""
     step_ms = STEPS[by]
     found = zip(cells(ranges, window, step_ms), heads(window, by), strict=True)
@@ -120,7 +120,7 @@ def _lengths(windows: list[Window], window: Window, step_ms: int) -> list[int]:
     return lengths
 
 
-def _mark(cell: Cell, life: Life | None, name: str, step_ms: int, now_ms: int) -> Mark:
+def _mark(cell: Cell, life: ListingPeriod | None, name: str, step_ms: int, now_ms: int) -> Mark:
     state = _state(cell, life, step_ms, now_ms)
     if state == PARTIAL:
         percent = _percent(cell)
@@ -129,7 +129,7 @@ def _mark(cell: Cell, life: Life | None, name: str, step_ms: int, now_ms: int) -
     return Mark(state, SIGNS[state], f"{name}: {words}", cell)
 
 
-def _state(cell: Cell, life: Life | None, step_ms: int, now_ms: int) -> str:
+def _state(cell: Cell, life: ListingPeriod | None, step_ms: int, now_ms: int) -> str:
     if cell.start_ms >= now_ms:
         return FUTURE
     if life is not None and _is_outside(life, cell.start_ms, cell.start_ms + step_ms):
@@ -143,7 +143,7 @@ def _state(cell: Cell, life: Life | None, step_ms: int, now_ms: int) -> str:
     return ABSENT if cell.absent_ms >= cell.wanted_ms else COMPLETE
 
 
-def _is_outside(life: Life, start_ms: int, end_ms: int) -> bool:
+def _is_outside(life: ListingPeriod, start_ms: int, end_ms: int) -> bool:
     too_early = life.listed_ms is not None and end_ms <= floor_to(life.listed_ms, HOUR_MS)
     too_late = life.delisted_ms is not None and start_ms >= life.delisted_ms
     return too_early or too_late

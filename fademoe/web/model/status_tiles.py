@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fademoe.store.read.coverage import Lag
+from fademoe.store.read.coverage import PerpspecLag
 from fademoe.web.model.format import duration, grouped, many
 from fademoe.web.model.summary import Queued, Stored, Summary
 
@@ -107,7 +107,7 @@ def _errors(stored: Stored) -> Tile:
     return Tile("Errors", WARN, grouped(count), f"in the last hour; newest: {newest}", "/#errors")
 
 
-def _behind(found: list[Lag]) -> Tile:
+def _behind(found: list[PerpspecLag]) -> Tile:
     """Say how far behind live each exchange is, by its candles: the slowest series counts."""
     lags: dict[str, int] = {}
     late: dict[str, int] = {}

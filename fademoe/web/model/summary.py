@@ -24,7 +24,7 @@ class Stored(NamedTuple):
     recent: list[read_status.Event]
     errors: list[read_status.ErrorGroup]
     errors_last_hour: dict[str, int]
-    lags: list[read_coverage.Lag]
+    lags: list[read_coverage.PerpspecLag]
 
 
 class Queued(NamedTuple):
@@ -80,12 +80,12 @@ def health(services: Services) -> dict[str, object]:
     }
 
 
-def totals() -> list[read_coverage.Total]:
+def totals() -> list[read_coverage.PerpspecTotal]:
     """Read how complete every perpspec is; empty when the database is away."""
 
-    def read() -> list[read_coverage.Total]:
+    def read() -> list[read_coverage.PerpspecTotal]:
         with services().reader.read() as cursor:
-            return read_coverage.totals(cursor, now_ms())
+            return read_coverage.list_totals(cursor, now_ms())
 
     return attempt(read)[0] or []
 
@@ -114,12 +114,12 @@ def as_json(summary: Summary) -> dict[str, object]:
 def _stored(services: Services) -> Stored:
     with services.reader.read() as cursor:
         return Stored(
-            streams=read_status.units_of(cursor, ["stream"]),
-            counts=read_status.counts(cursor),
-            recent=read_status.history(cursor, LINES),
-            errors=read_status.error_groups(cursor, LINES),
-            errors_last_hour=read_status.errors_since(cursor, ERROR_SECONDS),
-            lags=read_coverage.lags(cursor, now_ms()),
+            streams=read_status.list_units(cursor, kinds=["stream"]),
+            counts=read_status.count_units(cursor),
+            recent=read_status.list_history(cursor, LINES),
+            errors=read_status.list_error_groups(cursor, LINES),
+            errors_last_hour=read_status.count_errors_since(cursor, ERROR_SECONDS),
+            lags=read_coverage.list_lags(cursor, now_ms()),
         )
 
 

@@ -106,7 +106,7 @@ def show_data() -> str:
     found: dict[str, object] = {"specs": {}, "spec": None, "reason": None}
     try:
         with services().reader.read() as cursor:
-            specs = read_catalog.perpspecs(cursor)
+            specs = read_catalog.list_perpspecs(cursor)
             found["specs"] = specs
             default = next((spec.name for spec in specs.values() if spec.metric == "ohlcv"), next(iter(specs), ""))
             name = params.text("perpspec", default)
@@ -135,15 +135,15 @@ def _frame() -> Frame:
 def _read_status() -> dict[str, object]:
     with services().reader.read() as cursor:
         return {
-            "counts": read_status.counts(cursor),
-            "groups": read_status.error_groups(cursor, GROUPS),
-            "events": read_status.history(cursor, EVENTS),
+            "counts": read_status.count_units(cursor),
+            "groups": read_status.list_error_groups(cursor, GROUPS),
+            "events": read_status.list_history(cursor, EVENTS),
         }
 
 
 def _read_data(cursor: Cursor, query: Query) -> dict[str, object]:
     spec, selection = query.spec, query.selection
-    page = read_rows.page(cursor, spec, selection)
+    page = read_rows.read_page(cursor, spec, selection)
     following = write_position(page.next, newest_first=selection.newest_first)
     previous = write_position(page.previous, newest_first=selection.newest_first, side=BEFORE)
     columns = list(zip(*(row[3:] for row in page.rows), strict=True))
@@ -152,7 +152,7 @@ def _read_data(cursor: Cursor, query: Query) -> dict[str, object]:
         "selection": selection,
         "rows": page.rows,
         "shown": list(zip(*map(formatting.aligned, columns), strict=True)),
-        "symbols": read_catalog.symbols(cursor, spec.name),
+        "symbols": read_catalog.list_symbols(cursor, spec.name),
         "fields": [field for field in spec.fields if field.name in selection.columns],
         "following": address({"cursor": following}) if following else None,
         "previous": address({"cursor": previous}) if previous else None,

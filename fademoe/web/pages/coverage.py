@@ -35,7 +35,7 @@ class Heading:
     """What both views of the coverage page choose from."""
 
     specs: dict[str, read_catalog.Perpspec]
-    totals: dict[str, read_coverage.Total]
+    totals: dict[str, read_coverage.PerpspecTotal]
     spec: read_catalog.Perpspec | None
 
     @property
@@ -113,8 +113,8 @@ def show_fill() -> str:
 
 
 def _heading(cursor: Cursor, name: str) -> Heading:
-    specs = read_catalog.perpspecs(cursor)
-    totals = {total.source: total for total in read_coverage.totals(cursor, now_ms())}
+    specs = read_catalog.list_perpspecs(cursor)
+    totals = {total.source: total for total in read_coverage.list_totals(cursor, now_ms())}
     default = next((spec for spec in specs if spec in totals), next(iter(specs), None))
     candles = next((spec.name for spec in specs.values() if spec.metric == "ohlcv" and spec.name in totals), default)
     spec = find_perpspec(cursor, name) if name else specs.get(candles or "")
@@ -126,12 +126,12 @@ def _read_map(
 ) -> dict[str, object]:
     now, step_ms = now_ms(), heatmap.STEPS[by]
     after = params.cursor("symbol", 1) or ("",)
-    chosen = list(params.symbols()) or read_catalog.symbols(cursor, spec.name)
+    chosen = list(params.symbols()) or read_catalog.list_symbols(cursor, spec.name)
     page = sorted(symbol for symbol in chosen if symbol > after[0])
     more, page = len(page) > SYMBOLS, page[:SYMBOLS]
-    ranges = read_coverage.ranges(cursor, [(spec.name, symbol) for symbol in page], now)
-    lives = read_series.lives(cursor, spec.name.rpartition("-")[0], page)
-    series = read_coverage.series(cursor, now_ms=now, limit=SYMBOLS, sources=[spec.name], symbols=page)
+    ranges = read_coverage.list_ranges(cursor, [(spec.name, symbol) for symbol in page], now)
+    lives = read_series.list_listing_periods(cursor, spec.name.rpartition("-")[0], page)
+    series = read_coverage.list_series(cursor, now_ms=now, limit=SYMBOLS, sources=[spec.name], symbols=page)
     return {
         "rows": [
             (one, heatmap.marks(ranges[(one.source, one.symbol)], lives.get(one.symbol), window, by, now))
@@ -152,7 +152,7 @@ def _read_list(
     cursor: Cursor, spec: read_catalog.Perpspec, params: Params, _window: Window, _by: str
 ) -> dict[str, object]:
     after = params.cursor("symbol", 1) or ("",)
-    series = read_coverage.series(
+    series = read_coverage.list_series(
         cursor,
         now_ms=now_ms(),
         limit=SERIES + 1,
@@ -167,16 +167,16 @@ def _read_list(
 
 def _read_cell(cursor: Cursor, spec: read_catalog.Perpspec, symbol: str, window: Window) -> dict[str, object]:
     now = now_ms()
-    ranges = read_coverage.ranges(cursor, [(spec.name, symbol)], now).get((spec.name, symbol))
-    series = read_coverage.series(cursor, now_ms=now, limit=1, sources=[spec.name], symbols=[symbol])
+    ranges = read_coverage.list_ranges(cursor, [(spec.name, symbol)], now).get((spec.name, symbol))
+    series = read_coverage.list_series(cursor, now_ms=now, limit=1, sources=[spec.name], symbols=[symbol])
     missing = _cut(ranges.missing, window) if ranges else []
     return {
         "series": series[0] if series else None,
         "missing": missing[:RANGES],
         "covered": _cut(ranges.covered, window)[:RANGES] if ranges else [],
-        "absences": read_series.absences(cursor, spec.name, symbol, window, RANGES),
-        "corrections": read_series.corrections(cursor, spec.name, symbol, window, RANGES),
-        "failures": read_series.failures(cursor, f"backfill {spec.name} {symbol}", ERRORS),
+        "absences": read_series.list_absences(cursor, spec.name, symbol, window, RANGES),
+        "corrections": read_series.list_corrections(cursor, spec.name, symbol, window, RANGES),
+        "failures": read_series.list_failures(cursor, f"backfill {spec.name} {symbol}", ERRORS),
         "estimate": estimate(spec.name, missing, now, services().settings.workers) if missing else None,
     }
 

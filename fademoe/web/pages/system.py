@@ -122,27 +122,27 @@ def _read_queues() -> dict[str, object]:
 
 def _waiting() -> list[read_status.Unit]:
     with services().reader.read() as cursor:
-        return read_status.units(cursor, state="waiting", limit=WAITING_UNITS)
+        return read_status.list_units(cursor, state="waiting", limit=WAITING_UNITS)
 
 
 def _specs() -> dict[str, read_catalog.Perpspec]:
     with services().reader.read() as cursor:
-        return read_catalog.perpspecs(cursor)
+        return read_catalog.list_perpspecs(cursor)
 
 
 def _tables() -> list[dict[str, object]]:
     with services().reader.read() as cursor:
-        fields = {field.name: field for spec in read_catalog.perpspecs(cursor).values() for field in spec.fields}
-        sizes = {size.table: size for size in read_schema.sizes(cursor)}
+        fields = {field.name: field for spec in read_catalog.list_perpspecs(cursor).values() for field in spec.fields}
+        sizes = {size.table: size for size in read_schema.list_sizes(cursor)}
         return [
             {
                 "name": table,
                 "purpose": purpose,
                 "size": sizes.get(table),
                 "columns": [
-                    (column, unit_of(table, column.name, fields)) for column in read_schema.columns(cursor, table)
+                    (column, unit_of(table, column.name, fields)) for column in read_schema.list_columns(cursor, table)
                 ],
-                "indexes": read_schema.indexes(cursor, table),
+                "indexes": read_schema.list_indexes(cursor, table),
             }
             for table, purpose in read_schema.TABLES.items()
         ]

@@ -1,0 +1,42 @@
+-- Rows of perp_data in pages, by key.
+
+-- name: one_symbol
+SELECT ts, symbol, interval, {columns}
+FROM perp_data
+WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(low)s AND ts < %(high)s
+ORDER BY ts {direction}
+LIMIT %(limit)s
+
+-- name: many_symbols
+-- `edge` is the time behind which the page cannot reach, found on a few index entries of each symbol; then only rows up
+-- to it are read. Without it, every symbol would be read `limit` rows deep.
+WITH bounds AS (
+    SELECT * FROM unnest(%(symbols)s::text[], %(lows)s::bigint[], %(highs)s::bigint[]) AS b(symbol, low, high)
+), edge AS MATERIALIZED (
+    SELECT (
+        SELECT x.ts
+        FROM bounds AS b
+        CROSS JOIN LATERAL (
+            SELECT d.ts FROM perp_data AS d
+            WHERE d.source = %(source)s AND d.symbol = b.symbol AND d.ts >= b.low AND d.ts < b.high
+            ORDER BY d.ts {direction}
+            LIMIT %(each)s
+        ) AS x
+        ORDER BY x.ts {direction}
+        OFFSET %(limit)s - 1 LIMIT 1
+    ) AS ts
+)
+SELECT d.*
+FROM edge
+CROSS JOIN bounds AS b
+CROSS JOIN LATERAL (
+    SELECT ts, symbol, interval, {columns}
+    FROM perp_data
+    WHERE source = %(source)s AND symbol = b.symbol
+      AND ts >= CASE WHEN %(down)s THEN coalesce(edge.ts, b.low) ELSE b.low END
+      AND ts < CASE WHEN %(down)s THEN b.high ELSE coalesce(edge.ts + 1, b.high) END
+    ORDER BY ts {direction}
+    LIMIT %(limit)s
+) AS d
+ORDER BY d.ts {direction}, d.symbol COLLATE "C" {by_symbol}
+LIMIT %(limit)s

@@ -1,0 +1,28 @@
+-- What belongs to the coverage of one series: listing, absences, errors, corrections.
+
+-- name: listing_periods
+SELECT symbol, min(listed_ms), CASE WHEN bool_and(delisted_ms IS NOT NULL) THEN max(delisted_ms) END
+FROM perp_metadata
+WHERE code = %(code)s AND symbol = ANY(%(symbols)s)
+GROUP BY symbol
+
+-- name: absences
+SELECT start_ms, end_ms, reason, (extract(epoch FROM checked_at) * 1000)::bigint
+FROM perp_absence
+WHERE source = %(source)s AND symbol = %(symbol)s AND start_ms < %(end)s AND end_ms > %(start)s
+ORDER BY start_ms
+LIMIT %(limit)s
+
+-- name: failures
+SELECT id, (extract(epoch FROM at) * 1000)::bigint, class, message, request, http_status
+FROM perp_errors
+WHERE unit = %(unit)s
+ORDER BY at DESC
+LIMIT %(limit)s
+
+-- name: corrections
+SELECT (extract(epoch FROM at) * 1000)::bigint, ts, "column", old_value::text, new_value::text
+FROM perp_corrections
+WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
+ORDER BY ts DESC, id DESC
+LIMIT %(limit)s
