@@ -287,7 +287,7 @@ class Settings:
         "LIMIT_SHARE",
         SHARES,
         "0.9",
-        "share of each rate limit that is used; `binance=0.5,okx=0.8` sets it by exchange",
+        "share of each rate limit that is used; `0.9,<exchange>=0.5` sets another one for an exchange",
     )
     egress: tuple[tuple[str, str], ...] | None = _setting(
         "EGRESS",
