@@ -1,9 +1,12 @@
-"""The metrics: what is measured, in which columns and units. Adding an entry here is all that a new metric needs."""
+"""The metrics: columns, units, how rows of a step are aggregated, and how each metric is drawn.
+
+Everything that stores, serves or shows a metric reads this declaration: docs/adding-a-metric.md.
+"""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-from fademoe.clock import MINUTE_MS
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS
 
 Decimal = str  # a decimal number in plain notation, digits as the exchange sent them: no float on the way
 
@@ -70,6 +73,12 @@ class Liquidations(NamedTuple):
 Row = Candle | Premium | Funding | PredictedFunding | OpenInterest | LongShortRatio | Liquidations
 
 
+Aggregate = Literal["first", "last", "max", "min", "sum"]  # which value stands for all rows of a time step
+Drawing = Literal["candles", "line", "step", "area"]
+Format = Literal["number", "percent"]
+CANDLE_COLUMNS = 4  # open, high, low, close
+
+
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """One column that a metric brings into `perp_data`."""
@@ -78,97 +87,184 @@ class Column:
     unit: str
     title: str
     whole: bool = False  # BIGINT instead of NUMERIC
+    aggregate: Aggregate = "last"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pane:
+    """A part of the chart with a scale of its own; metrics that name the same pane share it."""
+
+    title: str
+    share: float = 1.4  # of the chart's height, relative to the other panes
+    format: Format = "number"  # "percent" shows a fraction of 0.01 as 1 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """One drawing of some columns of a metric in a pane.
+
+    `candles` takes four columns (open, high, low, close) and shows further exchanges as lines of the last one. `line`
+    joins the values, `step` holds a value until the next row, `area` fills from zero.
+    """
+
+    pane: Pane
+    drawing: Drawing
+    columns: tuple[str, ...]
+    label: str  # beside the exchange's code where values are shown
+    downward: bool = False  # draws values below zero, as the counterpart of another column
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A kind of measurement. `columns` follow `ts` in the order of `row_type`."""
+    """A kind of measurement. `columns` follow `ts` in the order of `row_type`; without `plots` no chart shows it."""
 
     name: str
     title: str
     row_type: type[Row]
     columns: tuple[Column, ...]
-    interval: str = "1m"  # the value of the column `interval` unless the feed says otherwise
+    plots: tuple[Plot, ...] = ()
+    interval: str = "1m"  # a key of INTERVALS_MS, or a word for events; the value of the column `interval`
 
     def __post_init__(self) -> None:
-        """Refuse a declaration whose columns are not the fields of its row type."""
+        """Raise ValueError unless columns and plots fit the row type and each other."""
         fields = self.row_type._fields
-        if fields != ("ts", *(column.name for column in self.columns)):
+        names = [column.name for column in self.columns]
+        if fields != ("ts", *names):
             raise ValueError(f"metric {self.name}: columns differ from the fields of {self.row_type.__name__}")
+        for column in self.columns:
+            if column.aggregate not in get_args(Aggregate):
+                raise ValueError(f"metric {self.name}: column {column.name} has no aggregate {column.aggregate!r}")
+        for plot in self.plots:
+            wanted = CANDLE_COLUMNS if plot.drawing == "candles" else 1
+            if plot.drawing not in get_args(Drawing) or plot.pane.format not in get_args(Format):
+                raise ValueError(f"metric {self.name}: plot {plot.label!r} has an unknown drawing or format")
+            if len(plot.columns) != wanted or not set(plot.columns) <= set(names):
+                raise ValueError(f"metric {self.name}: {plot.drawing} takes {wanted} of its columns")
 
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            name="ohlcv",
-            title="Candles",
-            row_type=Candle,
-            columns=(
-                Column(name="o", unit="quote per coin", title="Open"),
-                Column(name="h", unit="quote per coin", title="High"),
-                Column(name="l", unit="quote per coin", title="Low"),
-                Column(name="c", unit="quote per coin", title="Close"),
-                Column(name="v", unit="coins", title="Volume"),
-                Column(name="qv", unit="quote", title="Quote volume"),
-                Column(name="n", unit="trades", title="Trades", whole=True),
-                Column(name="tbv", unit="coins", title="Taker buy volume"),
-            ),
+PRICE = Pane(title="Price", share=4)
+VOLUME = Pane(title="Volume, coins", share=1.3)
+OPEN_INTEREST = Pane(title="Open interest, coins", share=1.6)
+FUNDING = Pane(title="Premium and funding", share=1.6, format="percent")
+LONG_SHORT = Pane(title="Long/short ratio")
+LIQUIDATED = Pane(title="Liquidated, USD")
+
+METRICS: dict[str, Metric] = {}
+
+
+def declare(metric: Metric) -> None:
+    """Add a metric to METRICS. A package that brings an exchange calls it when it is imported.
+
+    Raises ValueError if the name is taken, or if a column of the same name is declared otherwise.
+    """
+    if METRICS.get(metric.name, metric) != metric:
+        raise ValueError(f"metric {metric.name} is declared twice")
+    declared = {column.name: column for other in METRICS.values() for column in other.columns}
+    for column in metric.columns:
+        if declared.get(column.name, column) != column:
+            raise ValueError(f"metric {metric.name}: column {column.name} is declared otherwise by another metric")
+    METRICS[metric.name] = metric
+
+
+for _metric in (
+    Metric(
+        name="ohlcv",
+        title="Candles",
+        row_type=Candle,
+        columns=(
+            Column(name="o", unit="quote per coin", title="Open", aggregate="first"),
+            Column(name="h", unit="quote per coin", title="High", aggregate="max"),
+            Column(name="l", unit="quote per coin", title="Low", aggregate="min"),
+            Column(name="c", unit="quote per coin", title="Close"),
+            Column(name="v", unit="coins", title="Volume", aggregate="sum"),
+            Column(name="qv", unit="quote", title="Quote volume", aggregate="sum"),
+            Column(name="n", unit="trades", title="Trades", whole=True, aggregate="sum"),
+            Column(name="tbv", unit="coins", title="Taker buy volume", aggregate="sum"),
         ),
-        Metric(
-            name="pfr",
-            title="Premium index",
-            row_type=Premium,
-            columns=(Column(name="pfr", unit="fraction", title="Premium index"),),
+        plots=(
+            Plot(pane=PRICE, drawing="candles", columns=("o", "h", "l", "c"), label="price"),
+            Plot(pane=VOLUME, drawing="area", columns=("v",), label="volume"),
         ),
-        Metric(
-            name="fr",
-            title="Funding rate",
-            row_type=Funding,
-            columns=(
-                Column(name="fr", unit="fraction per interval", title="Settled funding rate"),
-                Column(name="fr_hours", unit="hours", title="Funding interval", whole=True),
-            ),
-            interval="settlement",
+    ),
+    Metric(
+        name="pfr",
+        title="Premium index",
+        row_type=Premium,
+        columns=(Column(name="pfr", unit="fraction", title="Premium index"),),
+        plots=(Plot(pane=FUNDING, drawing="line", columns=("pfr",), label="premium"),),
+    ),
+    Metric(
+        name="fr",
+        title="Funding rate",
+        row_type=Funding,
+        columns=(
+            Column(name="fr", unit="fraction per interval", title="Settled funding rate"),
+            Column(name="fr_hours", unit="hours", title="Funding interval", whole=True),
         ),
-        Metric(
-            name="ppr",
-            title="Predicted funding rate",
-            row_type=PredictedFunding,
-            columns=(Column(name="ppr", unit="fraction per interval", title="Predicted funding rate"),),
+        interval="settlement",
+        plots=(Plot(pane=FUNDING, drawing="step", columns=("fr",), label="funding"),),
+    ),
+    Metric(
+        name="ppr",
+        title="Predicted funding rate",
+        row_type=PredictedFunding,
+        columns=(Column(name="ppr", unit="fraction per interval", title="Predicted funding rate"),),
+        plots=(Plot(pane=FUNDING, drawing="line", columns=("ppr",), label="predicted"),),
+    ),
+    Metric(
+        name="oi",
+        title="Open interest",
+        row_type=OpenInterest,
+        columns=(
+            Column(name="oi", unit="coins, one side", title="Open interest"),
+            Column(name="oi_usd", unit="USD", title="Open interest in USD"),
         ),
-        Metric(
-            name="oi",
-            title="Open interest",
-            row_type=OpenInterest,
-            columns=(
-                Column(name="oi", unit="coins, one side", title="Open interest"),
-                Column(name="oi_usd", unit="USD", title="Open interest in USD"),
-            ),
-            interval="5m",
+        interval="5m",
+        plots=(Plot(pane=OPEN_INTEREST, drawing="line", columns=("oi",), label="open interest"),),
+    ),
+    Metric(
+        name="lsr",
+        title="Long/short ratio",
+        row_type=LongShortRatio,
+        columns=(Column(name="lsr", unit="long accounts / short accounts", title="Long/short ratio"),),
+        interval="5m",
+        plots=(Plot(pane=LONG_SHORT, drawing="line", columns=("lsr",), label="long/short"),),
+    ),
+    Metric(
+        name="lq",
+        title="Liquidations",
+        row_type=Liquidations,
+        columns=(
+            Column(name="lql", unit="USD", title="Longs liquidated", aggregate="sum"),
+            Column(name="lqs", unit="USD", title="Shorts liquidated", aggregate="sum"),
         ),
-        Metric(
-            name="lsr",
-            title="Long/short ratio",
-            row_type=LongShortRatio,
-            columns=(Column(name="lsr", unit="long accounts / short accounts", title="Long/short ratio"),),
-            interval="5m",
+        plots=(
+            Plot(pane=LIQUIDATED, drawing="area", columns=("lql",), label="longs"),
+            Plot(pane=LIQUIDATED, drawing="area", columns=("lqs",), label="shorts", downward=True),
         ),
-        Metric(
-            name="lq",
-            title="Liquidations",
-            row_type=Liquidations,
-            columns=(
-                Column(name="lql", unit="USD", title="Longs liquidated"),
-                Column(name="lqs", unit="USD", title="Shorts liquidated"),
-            ),
-        ),
-    )
+    ),
+):
+    declare(_metric)
+
+MAIN_METRIC = next(iter(METRICS))  # what pages show until another is chosen, and by which lag is measured
+
+# Lengths of the values of `interval`; rows of any other interval are events, such as settlements, and are never joined.
+INTERVALS_MS = {
+    "1m": MINUTE_MS,
+    "5m": 5 * MINUTE_MS,
+    "15m": 15 * MINUTE_MS,
+    "1h": HOUR_MS,
+    "4h": 4 * HOUR_MS,
+    "8h": 8 * HOUR_MS,
+    "1d": DAY_MS,
 }
-
-INTERVALS_MS = {"1m": MINUTE_MS, "5m": 5 * MINUTE_MS}
 
 
 def perpspec(code: str, metric: str) -> str:
     """Name the series kind of an exchange code and a metric: the value of the column `source`, such as `bin-ohlcv`."""
     return f"{code}-{metric}"
+
+
+def metric_of(perpspec: str) -> str:
+    """Return the metric of a perpspec."""
+    return perpspec.rpartition("-")[2]

@@ -9,11 +9,12 @@ from zlib import crc32
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from fademoe.deploy.checks import Web, free_port
 from fademoe.feeds import registry
+from fademoe.metrics import MAIN_METRIC
 from fademoe.settings import ALL_SYMBOLS, PREFIX, Settings
 
 SIMULATOR_PORTS = range(8790, 9790)  # a home has its own of them: two demos that start at once do not meet
 DAYS = "2"
-METRICS = ("ohlcv", "all")  # candles first, so that there is something to see soon
+METRICS = (MAIN_METRIC, "all")  # the main metric first, so that pages show something soon
 DATA_S = 120.0
 SAY_EVERY_S = 5.0
 # Simulated data never go into servers of the user's own, and loopback is reached without proxies or other addresses.
@@ -72,7 +73,7 @@ class Demo:
     def wait_for_data(self, say: Callable[[str], None]) -> bool:
         """Wait until the web shows rows of the past and a minute that ended after all was up, so from the stream."""
         symbol = "BTC" if self.settings.symbols == ALL_SYMBOLS else self.settings.symbols[0]
-        perpspec = f"{registry.enabled(self.settings)[0].codes[0]}-ohlcv"
+        perpspec = f"{registry.enabled(self.settings)[0].codes[0]}-{MAIN_METRIC}"
         web = Web(self.settings)
         live_from = floor_to(now_ms(), MINUTE_MS)
         said = 0.0

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 
+from fademoe.metrics import METRICS, Aggregate, Plot
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("read_catalog")
@@ -17,6 +18,7 @@ class Field:
     unit: str
     title: str
     type: str  # "decimal" or "integer"
+    aggregate: Aggregate  # which value stands for all rows of a time step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class Perpspec:
     title: str
     interval: str
     fields: tuple[Field, ...]
+    plots: tuple[Plot, ...]  # how charts draw it; empty where no package declares the metric any more
 
 
 def list_perpspecs(cursor: Cursor) -> dict[str, Perpspec]:
@@ -41,10 +44,18 @@ def list_perpspecs(cursor: Cursor) -> dict[str, Perpspec]:
             metric=metric,
             title=title,
             interval=interval,
-            fields=tuple(Field(**field) for field in fields),
+            fields=_fields(metric, fields),
+            plots=METRICS[metric].plots if metric in METRICS else (),
         )
         for name, exchange, metric, title, interval, fields in cursor.fetchall()
     }
+
+
+def _fields(metric: str, registered: list[dict[str, str]]) -> tuple[Field, ...]:
+    """Return the registered columns of a metric, each with the aggregate that its declaration names."""
+    declared = METRICS[metric].columns if metric in METRICS else ()
+    aggregates: dict[str, Aggregate] = {column.name: column.aggregate for column in declared}
+    return tuple(Field(**field, aggregate=aggregates.get(field["name"], "last")) for field in registered)
 
 
 def list_symbols(cursor: Cursor, source: str) -> list[str]:

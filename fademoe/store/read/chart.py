@@ -1,6 +1,6 @@
-"""Points for charts: rows of one series joined into steps by PostgreSQL, on a full grid, so that a hole stays a hole.
+"""Points for charts: PostgreSQL aggregates the rows of one series into time steps, and a gap stays a gap.
 
-Numbers are floats here: they become pixels. Everything exact comes from `reader_rows`.
+Values are floats, because they become pixels; exact values come from `fademoe.store.read.rows`.
 """
 
 from collections.abc import Sequence
@@ -10,25 +10,16 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window
-from fademoe.store.read.catalog import Perpspec
+from fademoe.metrics import Aggregate
+from fademoe.store.read.catalog import Field, Perpspec
 
-# How the rows of a step become one value. What is not named here is a state: its last value in the step counts.
-FIRST, HIGHEST, LOWEST, TOTAL = "first", "max", "min", "sum"
-JOINED = {
-    "o": FIRST,
-    "h": HIGHEST,
-    "l": LOWEST,
-    "v": TOTAL,
-    "qv": TOTAL,
-    "n": TOTAL,
-    "tbv": TOTAL,
-    "lql": TOTAL,
-    "lqs": TOTAL,
-}
+# Where the query finds a column's value: in the first or the last row of a step, or in the aggregate over all rows.
+FIRST_ROW, LAST_ROW, STEP = "f", "t", "s"
+SIDES: dict[Aggregate, str] = {"first": FIRST_ROW, "last": LAST_ROW, "max": STEP, "min": STEP, "sum": STEP}
 
 
 class Points(NamedTuple):
-    """Columns of equal length; `ts` is the begin of each step."""
+    """Columns of equal length; `ts` is the start of each step. A step without a row holds None."""
 
     ts: list[int]
     columns: dict[str, list[float | None]]
@@ -38,7 +29,7 @@ _ROWS = """
     SELECT ts, {columns} FROM perp_data
     WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s ORDER BY ts
 """
-# First and last values are fetched by their key: faster than carrying every row of a step along.
+# The first and the last row of a step are read by key, which is faster than collecting all rows of the step.
 _STEPS = """
     WITH steps AS (
         SELECT ts - ts %% %(step)s AS step, min(ts) AS first_ts, max(ts) AS last_ts{totals} FROM perp_data
@@ -54,13 +45,14 @@ _STEPS = """
 def points(
     cursor: Cursor, spec: Perpspec, symbol: str, window: Window, *, step_ms: int | None, own_step_ms: int | None
 ) -> Points:
-    """Return one series in steps of `step_ms`; None leaves the rows as they are, and makes no grid.
+    """Return one series of a window in steps of `step_ms`; None returns the stored rows, without empty steps.
 
-    `own_step_ms` is the distance of the rows as stored: no step is shorter.
+    `own_step_ms` is the distance of the stored rows, and the shortest possible step. Each column is aggregated as its
+    metric declares.
     """
     names = [field.name for field in spec.fields]
-    joins = step_ms is not None and (own_step_ms is None or step_ms > own_step_ms)
-    query = _steps_query(names) if joins else _rows_query(names)
+    aggregates = step_ms is not None and (own_step_ms is None or step_ms > own_step_ms)
+    query = _steps_query(spec.fields) if aggregates else _rows_query(names)
     values = {
         "source": spec.name,
         "symbol": symbol,
@@ -95,16 +87,13 @@ def _rows_query(names: Sequence[str]) -> sql.Composable:
     return sql.SQL(_ROWS).format(columns=sql.SQL(", ").join(columns))
 
 
-def _steps_query(names: Sequence[str]) -> sql.Composable:
-    joined = [name for name in names if JOINED.get(name, FIRST) != FIRST]
-    totals = [sql.SQL(", {}({}) AS {}").format(sql.SQL(JOINED[name]), *[sql.Identifier(name)] * 2) for name in joined]
+def _steps_query(fields: Sequence[Field]) -> sql.Composable:
+    totals = [
+        sql.SQL(", {}({}) AS {}").format(sql.SQL(field.aggregate), *[sql.Identifier(field.name)] * 2)
+        for field in fields
+        if SIDES[field.aggregate] == STEP
+    ]
     columns = [
-        sql.SQL("{}.{}::float8").format(sql.SQL("s" if name in joined else _side(name)), sql.Identifier(name))
-        for name in names
+        sql.SQL("{}.{}::float8").format(sql.SQL(SIDES[field.aggregate]), sql.Identifier(field.name)) for field in fields
     ]
     return sql.SQL(_STEPS).format(totals=sql.SQL("").join(totals), columns=sql.SQL(", ").join(columns))
-
-
-def _side(name: str) -> str:
-    """Return which row of a step holds the value of a column: the first (`f`) or the last one (`t`)."""
-    return "f" if JOINED.get(name) == FIRST else "t"

@@ -1,5 +1,6 @@
 """The JSON API of the market data: perpspecs, rows of one perpspec, rows of one metric over all exchanges."""
 
+from dataclasses import asdict
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
@@ -111,6 +112,7 @@ def _described(
         "title": spec.title,
         "interval": spec.interval,
         "fields": [vars(field) for field in spec.fields],
+        "plots": [asdict(plot) for plot in spec.plots],
         "series": len(of_symbols),
         "symbols": of_symbols,
         "first_ts": first,

@@ -1,6 +1,8 @@
 """The shapes of the API's answers, as JSON Schema."""
 
-from typing import Any
+from typing import Any, get_args
+
+from fademoe.metrics import Aggregate, Drawing, Format
 
 Json = dict[str, Any]
 
@@ -31,7 +33,27 @@ def _or_null(schema: Json) -> Json:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-FIELD = _object({"name": TEXT, "unit": TEXT, "title": TEXT, "type": {"type": "string", "enum": ["decimal", "integer"]}})
+FIELD = _object(
+    {
+        "name": TEXT,
+        "unit": TEXT,
+        "title": TEXT,
+        "type": {"type": "string", "enum": ["decimal", "integer"]},
+        "aggregate": {"type": "string", "enum": list(get_args(Aggregate))},
+    }
+)
+PANE = _object(
+    {"title": TEXT, "share": {"type": "number"}, "format": {"type": "string", "enum": list(get_args(Format))}}
+)
+PLOT = _object(
+    {
+        "pane": PANE,
+        "drawing": {"type": "string", "enum": list(get_args(Drawing))},
+        "columns": _list(TEXT),
+        "label": TEXT,
+        "downward": FLAG,
+    }
+)
 RANGES = _list({"type": "array", "items": WHOLE, "minItems": 2, "maxItems": 2})
 SIZED = {
     "table": TEXT,
@@ -178,6 +200,7 @@ SCHEMAS: dict[str, Json] = {
                         "title": TEXT,
                         "interval": TEXT,
                         "fields": _list(FIELD),
+                        "plots": _list(PLOT),
                         "series": WHOLE,
                         "symbols": _list(TEXT),
                         "first_ts": MAYBE_WHOLE,

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
+from fademoe.metrics import MAIN_METRIC, METRICS, metric_of
 from fademoe.store.read.coverage import PerpspecLag
 from fademoe.web.model.format import duration, grouped, many
 from fademoe.web.model.summary import Queued, Stored, Summary
 
-CANDLES = "-ohlcv"
 GOOD, WARN, BAD, IDLE = "good", "warn", "bad", "idle"
 FIRST_WORDS = {BAD: "Broken", WARN: "Look at"}
 LEVEL_WORDS = {GOOD: "OK", WARN: "Look", BAD: "Broken", IDLE: "Idle"}
@@ -108,16 +108,18 @@ def _errors(stored: Stored) -> Tile:
 
 
 def _behind(found: list[PerpspecLag]) -> Tile:
-    """Say how far behind live each exchange is, by its candles: the slowest series counts."""
+    """Say how far behind live each exchange is: the slowest series of the main metric counts."""
     lags: dict[str, int] = {}
     late: dict[str, int] = {}
     for lag in found:
-        if lag.source.endswith(CANDLES) and lag.lag_ms is not None:
+        if metric_of(lag.source) == MAIN_METRIC and lag.lag_ms is not None:
             name = lag.exchange or lag.source
             lags[name] = max(lags.get(name, 0), lag.lag_ms)
             late[name] = late.get(name, 0) + lag.behind
     if not lags:
-        return Tile("Behind live", IDLE, "nothing yet", "no candles are wanted", "/coverage")
+        return Tile(
+            "Behind live", IDLE, "nothing yet", f"no {METRICS[MAIN_METRIC].title.lower()} requested", "/coverage"
+        )
     worst_first = sorted(lags, key=lambda name: -lags[name])
     words = [
         f"{name} {duration(lags[name])}" + (f" ({many(late[name], 'series', 'series')})" if late[name] else "")

@@ -7,6 +7,7 @@ from flask import Blueprint, g, render_template, request
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.errors import StoreError
+from fademoe.metrics import MAIN_METRIC
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import rows as read_rows
 from fademoe.store.read import status as read_status
@@ -108,7 +109,7 @@ def show_data() -> str:
         with services().reader.read() as cursor:
             specs = read_catalog.list_perpspecs(cursor)
             found["specs"] = specs
-            default = next((spec.name for spec in specs.values() if spec.metric == "ohlcv"), next(iter(specs), ""))
+            default = next((spec.name for spec in specs.values() if spec.metric == MAIN_METRIC), next(iter(specs), ""))
             name = params.text("perpspec", default)
             if name:
                 found |= _read_data(cursor, read_query(cursor, name, params, PAGE_ROWS))

@@ -7,7 +7,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window, floor_to, merge, now_ms, to_iso
 from fademoe.errors import StoreError
-from fademoe.metrics import METRICS
+from fademoe.metrics import MAIN_METRIC, METRICS
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import series as read_series
@@ -116,8 +116,8 @@ def _heading(cursor: Cursor, name: str) -> Heading:
     specs = read_catalog.list_perpspecs(cursor)
     totals = {total.source: total for total in read_coverage.list_totals(cursor, now_ms())}
     default = next((spec for spec in specs if spec in totals), next(iter(specs), None))
-    candles = next((spec.name for spec in specs.values() if spec.metric == "ohlcv" and spec.name in totals), default)
-    spec = find_perpspec(cursor, name) if name else specs.get(candles or "")
+    main = next((spec.name for spec in specs.values() if spec.metric == MAIN_METRIC and spec.name in totals), default)
+    spec = find_perpspec(cursor, name) if name else specs.get(main or "")
     return Heading(specs=specs, totals=totals, spec=spec)
 
 
