@@ -9,6 +9,7 @@ from fademoe.clock import LATEST_MS, now_ms
 from fademoe.errors import BadPayload
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.request import Request
 from fademoe.metrics import perpspec
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage
@@ -31,23 +32,21 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
     """
     feed = exchange.instruments
     found: list[Instrument] = []
-    following: Mapping[str, str | int] | None = feed.params
-    asked: list[Mapping[str, str | int]] = []
+    following: Request | None = feed.request
+    asked: list[Request] = []
     while following is not None:
-        params = following
-        asked.append(params)
-        body = rest.get(
-            exchange, feed.path, params, budget=feed.budget, cost=feed.cost, live=True, max_wait_s=LONGEST_WAIT_S
-        )
+        request = following
+        asked.append(request)
+        body = rest.send(exchange, request, budget=feed.budget, cost=feed.cost, live=True, max_wait_s=LONGEST_WAIT_S)
         try:
             found += feed.parse(body)
-            following = feed.following(body, params)
+            following = feed.next_page(body, request)
             if not found and following is None:
                 raise BadPayload("a list without any contract")
             if following in asked or len(asked) >= MOST_PAGES:
                 raise BadPayload(f"a list without an end: it goes on after {len(asked)} pages")
         except BadPayload as error:
-            error.locate(exchange.name, f"{feed.path} {dict(params)}", body)
+            error.locate(exchange.name, str(request), body)
             raise
     listed = list({(each.code, each.name): each for each in found}.values())  # one may move from page to page
     with database.transaction() as cursor:

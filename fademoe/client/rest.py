@@ -1,10 +1,9 @@
-"""Requests to exchanges: take the cost, GET with timeouts, and turn the answer into JSON or one of our errors."""
+"""Requests to exchanges: take the cost, send with timeouts, and turn the answer into JSON or one of our errors."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from urllib.parse import urlencode
 
 import requests
 import urllib3
@@ -16,6 +15,7 @@ from fademoe.errors import RetryLater
 from fademoe.feeds.answers import Answer, Closes, Refusal
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Json
+from fademoe.feeds.request import Request
 from fademoe.feeds.values import decode
 from fademoe.settings import Settings
 
@@ -37,37 +37,37 @@ class RestClient:
         self._budgets = budgets
         self._sessions = {name: _session(address) for name, address in egress}
 
-    def get(
+    def send(
         self,
         exchange: Exchange,
-        path: str,
-        params: Mapping[str, str | int],
+        request: Request,
         *,
         budget: str,
         cost: int,
         live: bool = False,
         max_wait_s: float = MAX_WAIT_S,
     ) -> Json:
-        """Return the decoded answer of one GET after its cost was granted, `max_wait_s` from now at most.
+        """Return the decoded answer of one request after its cost was granted, `max_wait_s` from now at most.
 
         Raises RetryLater, Refused or BadPayload with the request and an excerpt of the answer.
         """
-        request = f"{path}?{urlencode(params)}" if params else path
         url = self._settings.rest_urls.get(exchange.name, exchange.rest_url)
         headers = {"User-Agent": USER_AGENT, **exchange.headers(self._settings.keys.get(exchange.name, ""))}
-        prepared = requests.Request("GET", url + path, params=dict(params), headers=headers).prepare()
+        prepared = requests.Request(
+            request.method, url + request.path, params=dict(request.params), json=request.json, headers=headers
+        ).prepare()
         try:
             with ExitStack() as connected:
                 for session in self._sessions.values():
                     connected.enter_context(_connected(session, prepared))
                 grant = self._budgets.take(exchange, budget, cost, live=live, max_wait_s=max_wait_s)
-            response = self._send(grant, prepared)
+            response = self._send_granted(grant, prepared)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise RetryLater(
                 f"{exchange.name} cannot be reached at {url}: {_cause(error)}",
                 retry_after_s=UNREACHABLE_S,
                 exchange=exchange.name,
-                request=request,
+                request=str(request),
             ) from error
         answer = Answer(
             status=response.status_code,
@@ -79,10 +79,10 @@ class RestClient:
         self._correct(grant, answer)
         refusal = exchange.judge(answer)
         if refusal is not None:
-            raise self._error(exchange, grant, refusal, request, answer)
+            raise self._error(exchange, grant, refusal, str(request), answer)
         return answer.body
 
-    def _send(self, grant: Grant, request: requests.PreparedRequest) -> requests.Response:
+    def _send_granted(self, grant: Grant, request: requests.PreparedRequest) -> requests.Response:
         """Return the whole answer; its units grow old as soon as it begins."""
         try:
             response = self._sessions[grant.egress].send(request, timeout=TIMEOUT_S, allow_redirects=False, stream=True)

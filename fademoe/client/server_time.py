@@ -56,7 +56,7 @@ class ExchangeClocks:
         if clock is None or (known is not None and steady_ms() - known[1] < ASK_MS):
             return self.now_ms(exchange)
         try:
-            body = self._rest.get(exchange, clock.path, {}, budget=clock.budget, cost=clock.cost, live=live)
+            body = self._rest.send(exchange, clock.request, budget=clock.budget, cost=clock.cost, live=live)
             # too small by the way back, so that no bar is taken for closed too soon
             known = (clock.parse(body) - steady_ms(), steady_ms())
         except (Refused, BadPayload) as error:

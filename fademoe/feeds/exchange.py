@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fademoe.feeds.answers import Answer, Refusal
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.poll import PollFeed
+from fademoe.feeds.request import Params, Request, to_request
 from fademoe.feeds.stream import Socket, StreamFeed
 from fademoe.metrics import METRICS, perpspec
 
@@ -17,17 +18,24 @@ from fademoe.metrics import METRICS, perpspec
 class InstrumentsFeed:
     """The exchange's own list of contracts; `parse` returns the crypto perpetuals that FadeMoe follows.
 
-    `following(body, params)`: the parameters of the page after the one that was asked for with `params`, None after the
-    last. All pages together are the whole list: a contract that is on none of them is not listed any more.
+    `params` and `body` ask for the first page (see RestFeed). `next_page(answer, request)` returns the request for the
+    page after the one that `request` asked for, None after the last. All pages together are the whole list: a contract
+    that is on none of them is delisted.
     """
 
     path: str
     budget: str
-    params: Mapping[str, str | int]
     parse: Callable[[Json], Sequence[Instrument]]
     source: str
+    params: Params = field(default_factory=dict)
+    body: Json = None
     cost: int = 1
-    following: Callable[[Json, Mapping[str, str | int]], Mapping[str, str | int] | None] = lambda body, params: None
+    next_page: Callable[[Json, Request], Request | None] = lambda answer, request: None
+
+    @property
+    def request(self) -> Request:
+        """The request for the first page."""
+        return to_request(self.path, self.params, self.body)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +45,14 @@ class ClockFeed:
     path: str
     budget: str
     parse: Callable[[Json], int]
+    params: Params = field(default_factory=dict)
+    body: Json = None
     cost: int = 1
+
+    @property
+    def request(self) -> Request:
+        """The request for the time."""
+        return to_request(self.path, self.params, self.body)
 
 
 @dataclass(frozen=True, kw_only=True)

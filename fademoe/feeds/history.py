@@ -1,11 +1,12 @@
 """History endpoints: what a page is, and how a metric's rows are asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from fademoe.clock import DAY_MS, MINUTE_MS, SECOND_MS
 from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.request import Params, Request, to_request
 from fademoe.metrics import Row
 
 
@@ -26,7 +27,7 @@ class Page:
     limit: int
 
 
-PageParams = Callable[[Page], Mapping[str, str | int]]  # the parameters that ask for a page
+PageParams = Callable[[Page], Params]  # the parameters that ask for a page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +95,8 @@ class Paging:
 class RestFeed:
     """A history endpoint of one metric.
 
-    `params(page)` are the parameters of a request. `items(body, page)` are the elements of its answer, of which
-    `parse(item, instrument)` makes one row each.
+    `params(page)` are the query parameters of a request; `body(page)` is its JSON body, where the endpoint takes one by
+    POST. `items(body, page)` are the elements of its answer, of which `parse(item, instrument)` makes one row each.
     `sparse`: an interval without a row is a fact (no settlement, no liquidation), not a gap.
     `recent`: the endpoint for rows younger than `recent_ms`, where this one lags behind or does not reach.
     `serves`: whether the exchange has the metric of an instrument in a unit that can be stored.
@@ -104,11 +105,12 @@ class RestFeed:
     metric: str
     path: str
     budget: str
-    params: PageParams
     items: Callable[[Json, Page], Sequence[Json]]
     parse: Callable[[Json, Instrument], Row]
     source: str
     paging: Paging
+    params: PageParams = lambda page: {}
+    body: Callable[[Page], Json] = lambda page: None
     latency: Latency = Latency()
     retention: Retention = Retention()
     interval: str = "1m"
@@ -122,3 +124,7 @@ class RestFeed:
     def page_span_ms(self) -> int:
         """Return the longest span of one request."""
         return self.paging.rows * self.interval_ms
+
+    def request(self, page: Page) -> Request:
+        """Return the request for a page."""
+        return to_request(self.path, self.params(page), self.body(page))

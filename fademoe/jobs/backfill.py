@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.paging import EXPIRY_MS, retained_from_ms
+from fademoe.feeds.request import Request
 from fademoe.jobs.fetch import Get, Helpers, confirm_holes, fetch
 from fademoe.metrics import Row
 from fademoe.queue import jobs as queues
@@ -75,14 +76,13 @@ class Work:
         begin_s = MAX_WAIT_S if self.live else SPARE_S
         waits_s = chain([begin_s], repeat(GO_ON_S)) if max_wait_s is None else repeat(max_wait_s)
 
-        def get(path: str, params: Mapping[str, str | int], cost: int) -> Json:
+        def get(request: Request, cost: int) -> Json:
             if monotonic_s() > self.deadline_s:
                 raise TimeUp("this run's time is up", retry_after_s=0)
             with self.context.stop.breakable() if breakable else nullcontext():
-                return self.context.rest.get(
+                return self.context.rest.send(
                     self.exchange,
-                    path,
-                    params,
+                    request,
                     budget=feed.budget,
                     cost=cost,
                     live=self.live,

@@ -14,12 +14,13 @@ from fademoe.errors import BadPayload, BudgetSpent, SourceError
 from fademoe.feeds.history import Order, Page, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.paging import group_gaps, pages, retained_from_ms
+from fademoe.feeds.request import Request
 from fademoe.metrics import Row
 from fademoe.signals import Stopped
 
 log = logging.getLogger(__name__)
 
-Get = Callable[[str, Mapping[str, str | int], int], Json]  # (path, parameters, cost) -> decoded answer
+Get = Callable[[Request, int], Json]  # (request, cost) -> decoded answer
 
 CONFIRMED_AFTER_MS = 180_000  # a younger hole may still be filled; of an older one the nightly audit asks again
 
@@ -201,9 +202,9 @@ def _drain(feed: RestFeed, instrument: Instrument, span: Window, get: Get) -> li
     while start_ms < end_ms:
         limit = min(feed.paging.rows, -(-(end_ms - start_ms) // feed.interval_ms))
         page = Page(instrument=instrument, start_ms=start_ms, end_ms=end_ms, limit=limit)
-        params = feed.params(page)
-        body = get(feed.path, params, feed.paging.cost(limit))
-        rows = _rows(feed, page, params, body)
+        request = feed.request(page)
+        body = get(request, feed.paging.cost(limit))
+        rows = _rows(feed, page, request, body)
         found += rows
         if feed.paging.exact or not rows:
             break
@@ -214,7 +215,7 @@ def _drain(feed: RestFeed, instrument: Instrument, span: Window, get: Get) -> li
     return found
 
 
-def _rows(feed: RestFeed, page: Page, params: Mapping[str, str | int], body: Json) -> list[Row]:
+def _rows(feed: RestFeed, page: Page, request: Request, body: Json) -> list[Row]:
     """Parse one answer; rows outside the page are passed over, anything that is not a row raises BadPayload."""
     item: Json = None
     try:
@@ -234,7 +235,7 @@ def _rows(feed: RestFeed, page: Page, params: Mapping[str, str | int], body: Jso
         if items and not found and not feed.sparse and (feed.paging.exact or is_newer):
             raise BadPayload(f"none of {len(items)} rows lies in the range that was asked for")
     except BadPayload as error:
-        error.locate(page.instrument.exchange, f"{feed.path} {dict(params)}", body if item is None else item)
+        error.locate(page.instrument.exchange, str(request), body if item is None else item)
         raise
     return list(found.values())
 

@@ -96,12 +96,10 @@ def _want(context: Context, feed: PollFeed, followed: Sequence[Instrument], time
 
 def _ask(context: Context, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument]) -> list[Sample]:
     """Return the samples of one request, each stamped with its interval."""
-    params = feed.params(batch)
+    request = feed.request(batch)
     cost = feed.cost * len(batch) if feed.batch else feed.cost
     with context.stop.breakable():
-        body = context.rest.get(
-            exchange, feed.path, params, budget=feed.budget, cost=cost, live=True, max_wait_s=WAIT_S
-        )
+        body = context.rest.send(exchange, request, budget=feed.budget, cost=cost, live=True, max_wait_s=WAIT_S)
     by_name = {instrument.name: instrument for instrument in batch}
     found = []
     try:
@@ -114,7 +112,7 @@ def _ask(context: Context, exchange: Exchange, feed: PollFeed, batch: Sequence[I
                 series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
                 found.append((series, row._replace(ts=floor_to(row.ts, feed.interval_ms))))
     except BadPayload as error:
-        error.locate(exchange.name, f"{feed.path} {dict(params)}", body)
+        error.locate(exchange.name, str(request), body)
         raise
     return found
 

@@ -1,6 +1,7 @@
 """Current values by REST: rounds that share a small budget, samples behind a stream's, lists that change."""
 
-import dataclasses
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -49,7 +50,7 @@ def stored(system, source):
 def test_a_round_takes_its_share_and_the_next_goes_on(ask, system, monkeypatch):
     exchange = registry.exchanges()["binance"]
     (feed,) = exchange.poll_feeds
-    shared = dataclasses.replace(exchange, poll_feeds=(dataclasses.replace(feed, share=2),))
+    shared = replace(exchange, poll_feeds=(replace(feed, share=2),))
     monkeypatch.setitem(registry.exchanges(), "binance", shared)
     assert ask("binance", "oi") == {"rows": 2, "asked": 2}
     assert set(stored(system, "bin-oi")) == {"BTC", "ETH"}
@@ -151,20 +152,21 @@ def test_the_whole_list_is_read_whatever_a_status_holds(ask, system):
     context, exchange = contexts.current(), registry.exchanges()["bybit"]
     found = []
 
-    def get(exchange, path, params, **_):
-        found.append(params["status"])
-        return context.rest.get(exchange, path, params, **_)
+    def send(exchange, request, **_):
+        found.append(request.params["status"])
+        return context.rest.send(exchange, request, **_)
 
-    def get_trading(exchange, path, params, **_):
-        return context.rest.get(exchange, path, {**params, "status": "Trading"}, **_)
+    def send_trading(exchange, request, **_):
+        trading = replace(request, params={**request.params, "status": "Trading"})
+        return context.rest.send(exchange, trading, **_)
 
-    def read_by(ask):
-        return instruments.refresh(exchange, type("Reader", (), {"get": staticmethod(ask)})(), context.database)
+    def read_by(send):
+        return instruments.refresh(exchange, SimpleNamespace(send=send), context.database)
 
-    listed = read_by(get)
+    listed = read_by(send)
     assert listed > 20
     assert list(dict.fromkeys(found)) == ["Trading", "Closed", "Delivering"]
-    assert 20 < read_by(get_trading) <= listed, "a contract that is on several pages is one"
+    assert 20 < read_by(send_trading) <= listed, "a contract that is on several pages is one"
 
 
 def test_polls_are_due_at_their_second_of_the_minute():

@@ -95,8 +95,8 @@ def asked(sim):
     """Return a function that asks an exchange, and one that reads through its judge as the client does."""
     sim.session.headers["api_key"] = "k"
 
-    def ask(path, params):
-        response = sim.get(path, **params)
+    def ask(request):
+        response = sim.get(request.path, **request.params)
         assert response.status_code == 200, response.text
         return decode(response.content)
 
@@ -116,22 +116,22 @@ def asked(sim):
 def test_rest(sim, asked, name):
     ask, through = asked
     exchange = registry.exchanges()[name]
-    listed = ask(exchange.instruments.path, exchange.instruments.params)
+    listed = ask(exchange.instruments.request)
     found = {(each.code, each.symbol): each for each in exchange.instruments.parse(listed)}
     instrument = found[exchange.codes[0], "PEPE"]
     withstands(through(exchange, exchange.instruments.parse), shortened(listed), None)
     if exchange.clock:
         clock = exchange.clock
-        withstands(through(exchange, lambda body: [clock.parse(body)]), ask(clock.path, {}), None)
+        withstands(through(exchange, lambda body: [clock.parse(body)]), ask(clock.request), None)
     for feed in (*exchange.rest_feeds, *(feed.recent for feed in exchange.rest_feeds if feed.recent)):
         end_ms = floor_to(sim.now_ms() - (feed.recent_ms or HOUR_MS), HOUR_MS)
         count = 300 if feed.metric == "lq" else SPANS.get(feed.interval, 3)
         page = Page(instrument=instrument, start_ms=end_ms - count * feed.interval_ms, end_ms=end_ms, limit=count)
-        params = feed.params(page)
-        body = ask(feed.path, params)
-        withstands(through(exchange, lambda body: _rows(feed, page, params, body)), body, feed.metric)  # noqa: B023
+        request = feed.request(page)
+        body = ask(request)
+        withstands(through(exchange, lambda body: _rows(feed, page, request, body)), body, feed.metric)  # noqa: B023
     for feed in exchange.poll_feeds:
-        body = shortened(ask(feed.path, feed.params([instrument])))
+        body = shortened(ask(feed.request([instrument])))
         withstands(through(exchange, current(feed, {each.name: each for each in found.values()})), body, feed.metric)
 
 

@@ -11,6 +11,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, ceil_to
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges.bybit import EXCHANGE
 from fademoe.feeds.answers import Answer, Closes
+from fademoe.feeds.request import Request
 from fademoe.jobs.fetch import confirm_holes, fetch
 
 KLINE = "/v5/market/kline"
@@ -61,8 +62,8 @@ def unbroken_hour(sim, market, kind, ago_ms, hours=1):
 def getter(sim):
     """Return the engine's `get`: over HTTP, with the table's judge."""
 
-    def get(path, params, cost):
-        sent = sim.session.get(sim.url + path, params=dict(params), timeout=10)
+    def get(request, cost):
+        sent = sim.session.get(sim.url + request.path, params=dict(request.params), timeout=10)
         try:
             body = orjson.loads(sent.content)
         except orjson.JSONDecodeError:
@@ -81,11 +82,11 @@ def getter(sim):
 def contracts_of(sim):
     """Return the contracts that the table finds by all its pages, by name."""
     feed, get = EXCHANGE.instruments, getter(sim)
-    found, params, requests = [], feed.params, 0
-    while params is not None:
-        body = get(feed.path, params, feed.cost)
+    found, request, requests = [], feed.request, 0
+    while request is not None:
+        body = get(request, feed.cost)
         found += feed.parse(body)
-        params, requests = feed.following(body, params), requests + 1
+        request, requests = feed.next_page(body, request), requests + 1
     assert len({each.name for each in found}) == len(found)
     return {each.name: each for each in found}, requests
 
@@ -93,7 +94,7 @@ def contracts_of(sim):
 def check_engine(sim, metric, instrument, days):
     """Fetch the last days as the backfill does and compare every value and every hole with the truth."""
     feed, get = EXCHANGE.rest_feed(metric), getter(sim)
-    now_ms = EXCHANGE.clock.parse(get(EXCHANGE.clock.path, {}, 1))
+    now_ms = EXCHANGE.clock.parse(get(EXCHANGE.clock.request, 1))
     listed_ms = floor_to(instrument.listed_ms, DAY_MS)
     start_ms = max(floor_to(now_ms, feed.interval_ms) - days * DAY_MS, listed_ms)
     window = Window(start_ms, floor_to(now_ms - feed.latency.settle_ms, feed.interval_ms))
@@ -398,4 +399,4 @@ def test_the_public_10006_has_the_recorded_length_and_an_unknown_contract_is_ref
     answer = sim.get("/v5/market/time")
     assert (answer.status_code, len(answer.content), answer.json()["retCode"]) == (200, 123, 10006)
     with pytest.raises(Refused, match="Not supported symbols"):
-        getter(sim)(KLINE, {"category": "linear", "symbol": "NOPEUSDT", "interval": 1}, 1)
+        getter(sim)(Request(path=KLINE, params={"category": "linear", "symbol": "NOPEUSDT", "interval": 1}), 1)

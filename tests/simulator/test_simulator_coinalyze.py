@@ -13,6 +13,7 @@ from fademoe.errors import BadPayload, Refused, RetryLater, SourceError
 from fademoe.exchanges.coinalyze import EXCHANGE
 from fademoe.feeds.answers import Answer
 from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.request import Request
 from fademoe.feeds.values import decode
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.settings import Settings
@@ -45,9 +46,9 @@ def truth_of(sim, metric, symbol, start_ms, end_ms, **query):
 def getter(sim):
     """Return the engine's `get`: over HTTP, with the table's headers and its judge."""
 
-    def get(path, params, cost):
+    def get(request, cost):
         headers = dict(EXCHANGE.headers(KEY))
-        sent = sim.session.get(sim.url + path, params=dict(params), headers=headers, timeout=10)
+        sent = sim.session.get(sim.url + request.path, params=dict(request.params), headers=headers, timeout=10)
         try:
             body = decode(sent.content)
         except ValueError:
@@ -66,7 +67,7 @@ def getter(sim):
 
 def instruments(sim):
     """Return the instruments that the table reads from the list, by perpspec code and symbol."""
-    body = getter(sim)("/v1/future-markets", {}, 1)
+    body = getter(sim)(EXCHANGE.instruments.request, 1)
     return {(each.code, each.symbol): each for each in EXCHANGE.instruments.parse(body)}
 
 
@@ -129,7 +130,7 @@ def test_polls_see_what_the_histories_tell_later(sim, market):
     batch = [found["c-bin", "BTC"], found["c-byb", "SHIB"], found["c-bin", "GALA"], found["c-okx", "PEPE"]]
     seen = {}
     for feed in EXCHANGE.poll_feeds:
-        items = feed.items(getter(sim)(feed.path, feed.params(batch), 1))
+        items = feed.items(getter(sim)(feed.request(batch), 1))
         by_name = dict(items)
         assert [name for name, _ in items] == [each.name for each in batch]
         seen[feed.metric] = {each: feed.parse(by_name[each.name], each) for each in batch}
@@ -353,7 +354,7 @@ def refused(sim, tmp_path, key):
     settings = Settings(home=tmp_path, rest_urls={"coinalyze": sim.url}, keys={"coinalyze": key})
     client = RestClient(settings, Plenty(), [("test", None)])
     with pytest.raises(SourceError) as caught:
-        client.get(EXCHANGE, "/v1/open-interest", {"symbols": BTC}, budget="key", cost=1)
+        client.send(EXCHANGE, Request(path="/v1/open-interest", params={"symbols": BTC}), budget="key", cost=1)
     return caught.value
 
 

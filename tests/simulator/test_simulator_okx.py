@@ -13,6 +13,7 @@ from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges import okx
 from fademoe.exchanges.okx import EXCHANGE
 from fademoe.feeds.answers import Answer
+from fademoe.feeds.request import Request
 from fademoe.jobs.backfill import shares
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.simulator.okx.rows import meant
@@ -52,9 +53,9 @@ def contracts(sim):
 def asking(sim):
     """Return what the engine calls to ask: requests are judged as fademoe.rest does, and counted."""
 
-    def get(path, params, cost):
+    def get(request, cost):
         get.requests += 1
-        response = sim.get(path, **params)
+        response = sim.get(request.path, **request.params)
         try:
             body = response.json()
         except ValueError:
@@ -371,7 +372,7 @@ def test_limits_count_by_address_or_by_contract_and_refuse_in_two_shapes(strict)
     assert [code(strict.get(RATIO, instId=SWAP))[1] for _ in range(7)] == ["0"] * 5 + ["50011"] * 2
     assert code(strict.get(RATIO, instId="ETH-USDT-SWAP")) == (200, "0", True)
     with pytest.raises(RetryLater):
-        asking(strict)(HISTORY, {"instId": SWAP}, 1)
+        asking(strict)(Request(path=HISTORY, params={"instId": SWAP}), 1)
     time.sleep(2.05)
     assert code(strict.get(HISTORY, instId=SWAP)) == (200, "0", True)
 

@@ -125,9 +125,9 @@ def test_the_rows_before_a_window_of_settlements_leave_room_for_its_own(hours):
         for n in range(-40, 3)
     ]
 
-    def get(path, params, cost):
-        found = [row for row in sent if params["startTime"] <= row["fundingTime"] <= params["endTime"]]
-        return found[: params["limit"]]
+    def get(request, cost):
+        found = [row for row in sent if request.params["startTime"] <= row["fundingTime"] <= request.params["endTime"]]
+        return found[: request.params["limit"]]
 
     assert fetch(feed, contract("BTCUSDT"), [window], get).ordered() == [Funding(start_ms, "0.0", hours)]
 
@@ -201,7 +201,7 @@ def test_a_minute_without_trades_is_a_flat_candle():
 @pytest.mark.parametrize("body", [{"code": -1130, "msg": "x"}, {}, "[]", 5, None, [None], [[]], [{}]])
 def test_what_is_no_page_is_a_bad_payload(metric, body):
     fetched = fetch(
-        EXCHANGE.rest_feed(metric), contract("BTCUSDT"), [Window(T, T + HOUR_MS)], lambda path, params, cost: body
+        EXCHANGE.rest_feed(metric), contract("BTCUSDT"), [Window(T, T + HOUR_MS)], lambda request, cost: body
     )
     assert isinstance(fetched.failed, BadPayload)
     assert (fetched.rows, fetched.answered) == ({}, [])

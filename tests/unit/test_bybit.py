@@ -214,7 +214,9 @@ def test_the_list_goes_on_by_cursor_sent_decoded_then_by_status():
 
     def after(status, count, next_cursor, **asked):
         body = enveloped([{"status": status}] * count, nextPageCursor=next_cursor)
-        return bybit.following(body, ask | {"status": status} | asked)
+        request = replace(EXCHANGE.instruments.request, params=ask | {"status": status} | asked)
+        following = bybit.next_page(body, request)
+        return following and following.params
 
     decoded = "first=0GUSDT&last=MOCAUSDT"
     assert dict(EXCHANGE.instruments.params) == ask | {"status": "Trading"}

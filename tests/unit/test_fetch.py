@@ -41,7 +41,8 @@ class Acme:
         self.requests = []
         self.cost = 0
 
-    def get(self, path, params, cost):
+    def get(self, request, cost):
+        params = request.params
         self.requests.append((params["from"], params["to"]))
         self.cost += cost
         rows = [[m, str(m % 7)] for m in sorted(self.minutes) if params["from"] <= m <= params["to"]]
@@ -93,10 +94,10 @@ def test_a_feed_whose_answers_hold_fewer_rows_than_asked_is_drained(order, most)
 def test_an_error_keeps_what_was_answered_before():
     acme = Acme(minutes(250))
 
-    def get(path, params, cost):
+    def get(request, cost):
         if len(acme.requests) == 2:
             raise RetryLater("busy", retry_after_s=1)
-        return acme.get(path, params, cost)
+        return acme.get(request, cost)
 
     fetched = fetch(FEED, ACME, [Window(START, START + 250 * MINUTE_MS)], get)
     assert isinstance(fetched.failed, RetryLater)
@@ -195,10 +196,10 @@ def test_a_young_hole_stays_missing():
 def test_after_a_stop_only_ranges_without_holes_count_as_answered():
     acme = Acme([m for m in minutes(200) if m != START + 7 * MINUTE_MS])
 
-    def get(path, params, cost):
+    def get(request, cost):
         if acme.requests:
             raise Stopped
-        return acme.get(path, params, cost)
+        return acme.get(request, cost)
 
     fetched = fetch(FEED, ACME, [Window(START, START + 200 * MINUTE_MS)], get)
     assert confirm_holes(FEED, ACME, fetched, START + DAY_MS, get) == []
@@ -243,12 +244,12 @@ class Spare:
         self.lock = threading.Lock()
         self.threads = set()
 
-    def hurried(self, path, params, cost):
+    def hurried(self, request, cost):
         with self.lock:
             self.threads.add(threading.get_ident())
             if next(self.units, None) is None:
                 raise BudgetSpent("spent", retry_after_s=1)
-        return self.acme.get(path, params, cost)
+        return self.acme.get(request, cost)
 
     def helpers(self, pool, patient=None):
         return Helpers(
@@ -286,7 +287,7 @@ def test_helpers_leave_when_nothing_is_to_spare_and_the_caller_goes_on_alone(poo
 def test_what_a_helper_runs_into_ends_the_task_and_keeps_what_was_answered(pool):
     acme = Acme(minutes(1000))
 
-    def down(path, params, cost):
+    def down(request, cost):
         raise RetryLater("down", retry_after_s=1)
 
     helpers = replace(Spare(acme, 0).helpers(pool), hurried=down)
@@ -298,7 +299,7 @@ def test_what_a_helper_runs_into_ends_the_task_and_keeps_what_was_answered(pool)
 def test_a_bug_in_a_helper_is_not_hidden(pool):
     acme = Acme(minutes(1000))
 
-    def broken(path, params, cost):
+    def broken(request, cost):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -315,14 +316,14 @@ def test_a_stop_does_not_wait_for_helpers(pool):
     acme, asked, released = Acme(minutes(1000)), threading.Event(), threading.Event()
     answers = iter([acme.get])  # a helper comes with the second page
 
-    def slow(path, params, cost):
+    def slow(request, cost):
         asked.set()
         released.wait(20)
-        return acme.get(path, params, cost)
+        return acme.get(request, cost)
 
-    def stopping(path, params, cost):
+    def stopping(request, cost):
         for get in answers:
-            return get(path, params, cost)
+            return get(request, cost)
         asked.wait(20)
         raise Stopped
 

@@ -54,9 +54,10 @@ def test_gaps_between_polls_wait_until_one_is_old_and_are_then_asked_for_togethe
 def test_one_request_closes_many_gaps_and_tells_nothing_of_what_lies_between():
     asked = []
 
-    def get(path, params, cost):
-        asked.append(params)
-        return [[ts, "1"] for ts in range(params["from"], params["to"], MINUTE_MS) if ts != START + 21 * MINUTE_MS]
+    def get(request, cost):
+        asked.append(request)
+        minutes = range(request.params["from"], request.params["to"], MINUTE_MS)
+        return [[ts, "1"] for ts in minutes if ts != START + 21 * MINUTE_MS]
 
     gaps = [minutes(0, 2), minutes(20, 23), minutes(300, 301), minutes(1000, 1001)]
     fetched = fetch(FEED, BTC, gaps, get)

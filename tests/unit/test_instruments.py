@@ -22,17 +22,17 @@ BTC = Instrument(exchange="bybit", code="byb", name="BTCUSDT", symbol="BTC")
 def test_a_list_without_an_end_is_bad(cycle):
     asked = []
 
-    def get(exchange, path, params, **_):
-        asked.append(params)
+    def send(exchange, request, **_):
+        asked.append(request)
         return {"page": len(asked) % cycle}
 
     endless = replace(
         EXCHANGE.instruments,
         parse=lambda body: [BTC],
-        following=lambda body, params: {"category": "linear", "page": body["page"]},
+        next_page=lambda body, request: replace(request, params={"page": body["page"]}),
     )
     with pytest.raises(BadPayload, match="without an end") as caught:
-        instruments.refresh(replace(EXCHANGE, instruments=endless), SimpleNamespace(get=get), database=None)
+        instruments.refresh(replace(EXCHANGE, instruments=endless), SimpleNamespace(send=send), database=None)
     assert len(asked) <= instruments.MOST_PAGES
     assert "page" in caught.value.request
 

@@ -132,10 +132,10 @@ def test_every_candle_comes_once_however_the_service_is_read(most, is_inclusive)
     listed = [ts for ts in range(START - 500 * MINUTE_MS, START + 900 * MINUTE_MS, MINUTE_MS) if ts not in gone]
     asked = []
 
-    def get(path, params, cost):
-        asked.append(params)
-        older = [ts for ts in listed if ts < params["after"] + is_inclusive]
-        newest = older[::-1][: min(most, params["limit"])]
+    def get(request, cost):
+        asked.append(request.params)
+        older = [ts for ts in listed if ts < request.params["after"] + is_inclusive]
+        newest = older[::-1][: min(most, request.params["limit"])]
         return {"data": [[str(ts), "2", "3", "1", "2", "100", "1", "2", "1"] for ts in newest]}
 
     window = Window(START, START + 600 * MINUTE_MS)
@@ -214,8 +214,8 @@ def test_the_last_sample_of_every_minute_is_found_across_pages(most, seconds):
         for number, second in enumerate(seconds)
     ]
 
-    def get(path, params, cost):
-        newest = [one for one in reversed(samples) if one[0] < params["after"]][:most]
+    def get(request, cost):
+        newest = [one for one in reversed(samples) if one[0] < request.params["after"]][:most]
         return {"data": [{"instId": BTC.name, "premium": value, "ts": str(ts)} for ts, value in newest]}
 
     last = {ts // MINUTE_MS * MINUTE_MS: value for ts, value in samples}
@@ -276,9 +276,9 @@ def test_every_settlement_comes_once_with_its_interval_however_short_the_answers
     hours = list(range(-30, 100, 4))
     asked = []
 
-    def get(path, params, cost):
-        asked.append(params)
-        older = [settlement(hour) for hour in reversed(hours) if START + hour * HOUR_MS < params["after"]]
+    def get(request, cost):
+        asked.append(request.params)
+        older = [settlement(hour) for hour in reversed(hours) if START + hour * HOUR_MS < request.params["after"]]
         return {"code": "0", "data": older[:most]}
 
     fetched = fetch(FEEDS["fr"], BTC, [Window(START, START + 80 * HOUR_MS)], get)
@@ -288,8 +288,8 @@ def test_every_settlement_comes_once_with_its_interval_however_short_the_answers
 
 
 def test_the_first_settlement_of_all_is_a_row_without_interval():
-    def get(path, params, cost):
-        return {"data": [settlement(h) for h in (24, 16, 8) if START + h * HOUR_MS < params["after"]]}
+    def get(request, cost):
+        return {"data": [settlement(h) for h in (24, 16, 8) if START + h * HOUR_MS < request.params["after"]]}
 
     fetched = fetch(FEEDS["fr"], BTC, [Window(START, START + 80 * HOUR_MS)], get)
     assert [row.fr_hours for row in fetched.ordered()] == [None, 8, 8]
@@ -353,11 +353,11 @@ def test_the_ends_of_a_statistics_page_lie_beside_the_grid():
 def test_every_row_of_the_statistics_comes_whether_their_ends_belong_to_the_range_or_not(is_inclusive):
     listed = range(START - DAY_MS, START + 2 * DAY_MS, 5 * MINUTE_MS)
 
-    def get(path, params, cost):
+    def get(request, cost):
         inside = [
-            ts for ts in listed if params["begin"] - is_inclusive < ts < params["end"] + is_inclusive
+            ts for ts in listed if request.params["begin"] - is_inclusive < ts < request.params["end"] + is_inclusive
         ]  # fmt: skip
-        return {"data": [[str(ts), "1.5"] for ts in inside[::-1][: params["limit"]]]}
+        return {"data": [[str(ts), "1.5"] for ts in inside[::-1][: request.params["limit"]]]}
 
     for start_ms in (START, START + MINUTE_MS):  # what is missing need not begin on the grid
         fetched = fetch(FEEDS["lsr"], BTC, [Window(start_ms, START + DAY_MS)], get)

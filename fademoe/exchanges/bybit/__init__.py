@@ -5,6 +5,7 @@ up to 2026-10-09. Every list comes newest first, numbers are strings, trailing z
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import partial
 from urllib.parse import unquote
@@ -19,12 +20,12 @@ from fademoe.feeds.exchange import ClockFeed, Exchange, InstrumentsFeed
 from fademoe.feeds.history import Latency, Order, Page, PageParams, Paging, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.limits import Budget
+from fademoe.feeds.request import Params, Request
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
 from fademoe.feeds.symbols import power_of_ten
 from fademoe.feeds.values import amount, member, number, price, shift, to_ms
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 
-Params = Mapping[str, str | int]
 DOCS = "bybit-exchange.github.io/docs/v5, read 2026-07-24: "
 EXACT = Context(prec=80)  # products and halves of what the exchange sends have far fewer digits
 BARS, SETTLEMENTS, INTERESTS, RATIOS = 1000, 200, 200, 500  # most of an answer
@@ -84,8 +85,8 @@ def parse_instruments(body: Json) -> list[Instrument]:
     ]
 
 
-def following(body: Json, params: Params) -> Params | None:
-    """Return the parameters after a page of instruments-info: its cursor, else the next status, None after the last.
+def next_page(body: Json, request: Request) -> Request | None:
+    """Return the request after a page of instruments-info: its cursor, else the next status, None after the last.
 
     A short page may carry a cursor to nothing, so an empty page ends its status too, and one that a cursor leads back
     to. The cursor comes percent-encoded, and is encoded again when sent.
@@ -93,10 +94,10 @@ def following(body: Json, params: Params) -> Params | None:
     result = member(body, "result")
     rows, sent = values.rows_of(result, "list"), result.get("nextPageCursor")
     cursor = unquote(values.text(sent)) if sent else ""
-    if rows and cursor and cursor != params.get("cursor"):
-        return {**LIST, "status": params["status"], "cursor": cursor}
-    later = AFTER[str(params["status"])]
-    return {**LIST, "status": later} if later else None
+    if rows and cursor and cursor != request.params.get("cursor"):
+        return replace(request, params={**LIST, "status": request.params["status"], "cursor": cursor})
+    later = AFTER[str(request.params["status"])]
+    return replace(request, params={**LIST, "status": later}) if later else None
 
 
 def asks(start: str, end: str, limit: int, *, early: int = 0, late: int = 0, **rest: str) -> PageParams:
@@ -327,7 +328,7 @@ EXCHANGE = Exchange(
         budget="ip",
         params={**LIST, "status": "Trading"},
         parse=parse_instruments,
-        following=following,
+        next_page=next_page,
         source=DOCS + "Get Instruments Info",
     ),
     rest_feeds=(
