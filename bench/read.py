@@ -13,7 +13,7 @@ from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe.clock import DAY_MS, MINUTE_MS, to_iso
 from fademoe.store.read.rows import Position
-from fademoe.web.http.params import write_position
+from fademoe.web.api.row_query import write_position
 
 REQUESTS = 400
 WARM = 20

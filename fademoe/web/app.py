@@ -13,14 +13,16 @@ from fademoe.settings import Settings
 from fademoe.store.read.pool import Busy, TooSlow
 from fademoe.web.api import data, exports, fill, openapi, prometheus, state, system
 from fademoe.web.control import routes
+from fademoe.web.current import NAME
 from fademoe.web.http import auth, session
 from fademoe.web.http.caching import finish
 from fademoe.web.http.headers import add_headers
-from fademoe.web.http.problems import Problem, add_problem_headers, is_for_programs, problem_response
-from fademoe.web.http.services import NAME, make_services
+from fademoe.web.http.problems import add_problem_headers, is_for_programs, problem_response
+from fademoe.web.model.services import make_services
 from fademoe.web.pages import base, rq
 from fademoe.web.pages import coverage as pages_coverage
 from fademoe.web.pages import system as pages_system
+from fademoe.web.problem import Problem
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,11 @@ FLOORS = (  # lowest first; a room may import what lies on the floors below its 
     ("cli",),
     ("__main__",),
 )
-NOT_FOR_WEB = ("client", "jobs", "streams", "worker")
+NOT_FOR_WEB = ("client", "jobs", "streams", "worker", "runtime")
+ALLOWED_FOR_WEB = ("fademoe.client.rate_limit",)  # its read model: what is used of each rate limit
+# The floors inside web, lowest first. `http` knows Flask and none of FadeMoe's data, `model` the data and no Flask.
+WEB_FLOORS = (("problem",), ("http", "model"), ("current",), ("api",), ("pages", "control"), ("app",), ("serve",))
+GROUND = ("errors", "clock", "logs", "settings")  # all that `web.http` may import from outside web
 
 
 def part_of(module: str) -> str:
@@ -38,7 +42,7 @@ def imports_of(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names if alias.name.startswith("fademoe.")}
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "fademoe":
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found |= set(names) if node.module == "fademoe" else {node.module}
+            found |= set(names) if node.module in ("fademoe", "fademoe.web") else {node.module}
     return found
 
 
@@ -57,11 +61,45 @@ def test_modules_import_only_lower_layers():
             below = part_of(target)
             if below in ("__init__", "__version__", part):
                 continue
-            if layer_of(below) >= layer_of(part) or (part == "web" and below in NOT_FOR_WEB):
+            is_barred = part == "web" and below in NOT_FOR_WEB and not target.startswith(ALLOWED_FOR_WEB)
+            if layer_of(below) >= layer_of(part) or is_barred:
                 wrong.append(f"{name} imports {target}")
             if below == "exchanges":
                 wrong.append(f"{name} imports the exchange {target}")
     assert not wrong
+
+
+def test_web_modules_import_only_lower_floors_of_web():
+    wrong = []
+    for name, path in modules():
+        own = web_floor_of(name)
+        for target in imports_of(path) if own is not None else ():
+            floor = web_floor_of(target)
+            if floor is not None and part_in_web(target) != part_in_web(name) and floor >= own:
+                wrong.append(f"{name} imports {target}")
+    assert not wrong
+
+
+def test_http_knows_none_of_our_data_and_model_no_flask():
+    wrong = []
+    for name, path in modules():
+        if name.startswith("fademoe.web.http."):
+            barred = {target for target in imports_of(path) if part_of(target) not in ("web", *GROUND)}
+            wrong += [f"{name} imports {target}" for target in barred]
+        if name.startswith("fademoe.web.model.") and re.search(r"(?:from|import) (?:flask|werkzeug)", path.read_text()):
+            wrong.append(f"{name} imports Flask")
+    assert not wrong
+
+
+def part_in_web(module: str) -> str | None:
+    """Return the room or file of web that a module belongs to, None outside of web."""
+    parts = module.split(".")
+    return parts[2] if parts[1:2] == ["web"] and parts[2:] and parts[2] != "__init__" else None
+
+
+def web_floor_of(module: str) -> int | None:
+    part = part_in_web(module)
+    return None if part is None else next(level for level, parts in enumerate(WEB_FLOORS) if part in parts)
 
 
 def test_no_import_inside_a_function():

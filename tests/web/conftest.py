@@ -15,7 +15,7 @@ from fademoe.settings import Settings
 from fademoe.store.connection import Database
 from fademoe.store.partitions import Partitions
 from fademoe.web.app import create_app
-from fademoe.web.http.services import NAME
+from fademoe.web.current import NAME
 
 TOKEN = "a-token-of-the-tests"
 DAY = 1_767_225_600_000  # 2026-01-01

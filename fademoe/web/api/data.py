@@ -10,12 +10,12 @@ from fademoe.clock import EARLIEST_MS, Window, now_ms
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import rows as read_rows
+from fademoe.web.api.row_query import ROW_PARAMETERS, Query, read_query, write_position
+from fademoe.web.current import services
 from fademoe.web.http.caching import IMMUTABLE, SETTLED_AFTER_MS
 from fademoe.web.http.formats import MEDIA_TYPES, csv_text, header, json_bytes, ndjson_bytes, records
-from fademoe.web.http.params import Params, write_position
-from fademoe.web.http.problems import Problem, bad_parameter
-from fademoe.web.http.row_query import ROW_PARAMETERS, Query, read_query
-from fademoe.web.http.services import services
+from fademoe.web.http.params import Params
+from fademoe.web.problem import Problem, bad_parameter
 
 blueprint = Blueprint("api_data", __name__)
 

@@ -8,11 +8,12 @@ from flask import Blueprint, Response, request
 from fademoe.clock import EARLIEST_MS, LATEST_MS, to_iso
 from fademoe.store.read.rows import read_pages
 from fademoe.web.api.parquet import is_possible, parquet_parts
+from fademoe.web.api.row_query import Query, read_query
+from fademoe.web.current import services
 from fademoe.web.http.formats import MEDIA_TYPES, csv_text, header, ndjson_bytes, records
 from fademoe.web.http.params import Params
-from fademoe.web.http.problems import Problem, bad_parameter
-from fademoe.web.http.row_query import Query, read_query
-from fademoe.web.http.services import Services, services
+from fademoe.web.model.services import Services
+from fademoe.web.problem import Problem, bad_parameter
 
 blueprint = Blueprint("exports", __name__)
 

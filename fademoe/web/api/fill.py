@@ -9,11 +9,11 @@ from fademoe.clock import Window, now_ms, subtract
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import coverage as read_coverage
 from fademoe.web.api.data import json_response
+from fademoe.web.api.row_query import find_perpspec
+from fademoe.web.current import services
 from fademoe.web.http.params import TIME_WORDS, Params
-from fademoe.web.http.problems import bad_parameter
-from fademoe.web.http.row_query import find_perpspec
-from fademoe.web.http.services import services
 from fademoe.web.model.estimate import Estimate, estimate
+from fademoe.web.problem import bad_parameter
 
 blueprint = Blueprint("api_fill", __name__)
 

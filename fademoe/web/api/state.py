@@ -7,10 +7,10 @@ from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import schema as read_schema
 from fademoe.web.api.data import json_response
+from fademoe.web.current import current_summary, services
 from fademoe.web.http.params import Params, write_cursor
-from fademoe.web.http.problems import Problem
-from fademoe.web.http.services import services
-from fademoe.web.model.summary import as_json, current_summary, health
+from fademoe.web.model.summary import as_json, health
+from fademoe.web.problem import Problem
 
 blueprint = Blueprint("api_state", __name__)
 
@@ -29,7 +29,7 @@ def show_health() -> Response:
 def show_summary() -> Response:
     """Answer streams, workers, queues, budgets, recent status and errors."""
     Params(request.args, ())
-    return json_response(as_json(current_summary()))
+    return json_response(as_json(services(), current_summary()))
 
 
 @blueprint.get("/api/coverage")

@@ -10,15 +10,15 @@ from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import series as read_series
 from fademoe.store.read import status as read_status
 from fademoe.web.api.data import json_response
+from fademoe.web.api.row_query import find_perpspec
+from fademoe.web.current import current_summary, services
 from fademoe.web.http.params import Params, write_cursor
-from fademoe.web.http.problems import bad_parameter
-from fademoe.web.http.row_query import find_perpspec
-from fademoe.web.http.services import services
 from fademoe.web.model import queues
 from fademoe.web.model.alerts import alerts
 from fademoe.web.model.failed_jobs import failed_groups
 from fademoe.web.model.heatmap import COLUMNS, STEPS, Mark, marks, window_of
-from fademoe.web.model.summary import current_summary, queue_names
+from fademoe.web.model.summary import queue_names
+from fademoe.web.problem import bad_parameter
 
 blueprint = Blueprint("api_system", __name__)
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import redis
 from psycopg2.extensions import cursor as Cursor
 from rq import Queue
 from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
@@ -17,8 +16,9 @@ from fademoe.errors import StoreError
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series, want
 from fademoe.supervisord import client as supervisord
-from fademoe.web.http.services import Services
+from fademoe.web.model.alerts import ACKNOWLEDGED
 from fademoe.web.model.queues import redis_errors
+from fademoe.web.model.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ UPKEEP = "upkeep"
 RECONCILE = "fademoe.jobs.maintenance.reconcile"
 RECONCILE_ID = "chore-reconcile"  # as the scheduler names it: asked for twice it runs once
 RECONCILE_S = 300
-ACKNOWLEDGED = "web:acknowledged:"
 ACKNOWLEDGED_S = 86_400
 
 
@@ -106,15 +105,6 @@ def acknowledge(services: Services, alert: str, text: str) -> str:
     with redis_errors(services.redis):
         services.redis.set(f"{ACKNOWLEDGED}{alert}", 1, ex=ACKNOWLEDGED_S)
     return _recorded(services, "acknowledge", f"acknowledged for a day: {text}")
-
-
-def acknowledged(connection: redis.Redis, alerts: Sequence[str]) -> set[str]:
-    """Return which of these alerts somebody has taken note of."""
-    if not alerts:
-        return set()
-    with redis_errors(connection):
-        found = connection.mget([f"{ACKNOWLEDGED}{alert}" for alert in alerts])
-    return {alert for alert, value in zip(alerts, found, strict=True) if value}
 
 
 def _reconcile(services: Services) -> bool:

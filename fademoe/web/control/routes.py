@@ -12,15 +12,15 @@ from fademoe.store.coverage import Series
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import status as read_status
 from fademoe.web.api.data import json_response
+from fademoe.web.api.row_query import find_perpspec
 from fademoe.web.control import actions
+from fademoe.web.current import current_summary, services
 from fademoe.web.http.params import TIME_WORDS, read_time
-from fademoe.web.http.problems import Problem, bad_parameter
-from fademoe.web.http.row_query import find_perpspec
-from fademoe.web.http.services import services
 from fademoe.web.http.session import own_path
 from fademoe.web.model.alerts import alerts
 from fademoe.web.model.failed_jobs import GROUP_MOST, failed_groups, failed_ids, failed_of
-from fademoe.web.model.summary import current_summary, queue_names
+from fademoe.web.model.summary import queue_names
+from fademoe.web.problem import Problem, bad_parameter
 
 blueprint = Blueprint("control", __name__, url_prefix="/control")
 

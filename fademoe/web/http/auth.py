@@ -14,7 +14,7 @@ from flask import Flask, current_app, request, session
 
 from fademoe.errors import ConfigError
 from fademoe.settings import LOOPBACK, Settings
-from fademoe.web.http.problems import Problem
+from fademoe.web.problem import Problem
 
 TOKEN_FILE = "admin_token"
 SIGNED_IN = "signed_in"

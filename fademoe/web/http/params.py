@@ -9,17 +9,14 @@ from werkzeug.datastructures import MultiDict
 from fademoe.clock import EARLIEST_MS, LATEST_MS, parse_time
 from fademoe.errors import ConfigError
 from fademoe.settings import check_symbol
-from fademoe.store.read.rows import Position
-from fademoe.web.http.problems import Problem, bad_parameter
+from fademoe.web.problem import Problem, bad_parameter
 
 SYMBOLS_MOST = 500
 TEXT_MOST = 4_000  # characters of one parameter
 TIME_WORDS = "ISO 8601 or an epoch in s or ms, from 2010 to 2100"
 LISTS = ("symbol", "columns", "exchanges")  # may be given more than once; the same as one comma list
-AFTER, BEFORE = "after", "before"  # which side of the row that a cursor names
 
 _INTEGER = re.compile(r"[0-9]{1,9}")
-_TIME = re.compile(r"[0-9]{13}")
 
 
 class Params:
@@ -106,18 +103,6 @@ class Params:
             raise bad_parameter("cursor", value, "the value of `next` of the page before, with the same order")
         return found[1:]
 
-    def position(self, *, newest_first: bool) -> tuple[Position | None, Position | None]:
-        """Return the row behind which the page begins and that in front of which it ends; one at most is given."""
-        order = _order(newest_first=newest_first)
-        found = self.cursor(order, 3)
-        if found is None:
-            return None, None
-        side, ts, symbol = found
-        if side not in (AFTER, BEFORE) or not _TIME.fullmatch(ts):
-            raise bad_parameter("cursor", self.text("cursor"), "the value of `next` of the page before")
-        position = Position(int(ts), symbol)
-        return (position, None) if side == AFTER else (None, position)
-
 
 def read_time(name: str, value: str) -> int:
     """Return a time in ms; anything else is the 400 of the parameter `name`."""
@@ -130,14 +115,3 @@ def read_time(name: str, value: str) -> int:
 def write_cursor(*parts: str) -> str:
     """Return the token that holds a kind and further parts."""
     return base64.urlsafe_b64encode("\n".join(parts).encode("utf-8")).decode("ascii").rstrip("=")
-
-
-def write_position(position: Position | None, *, newest_first: bool, side: str = AFTER) -> str | None:
-    """Return the token of the page on one side of a row, None when there is no such page."""
-    if position is None:
-        return None
-    return write_cursor(_order(newest_first=newest_first), side, str(position.ts), position.symbol)
-
-
-def _order(*, newest_first: bool) -> str:
-    return "desc" if newest_first else "asc"

@@ -3,6 +3,7 @@
 from flask import Response, request
 
 from fademoe.web.http.formats import json_bytes
+from fademoe.web.problem import Problem
 
 TITLES = {
     400: "Bad request",
@@ -18,26 +19,6 @@ TITLES = {
     503: "Not available",
 }
 PROGRAM_PATHS = ("/api/", "/health", "/metric", "/metrics")
-
-
-class Problem(Exception):
-    """A request that cannot be answered; `detail` is one sentence for people.
-
-    `members` are further members of the body, such as the parameter and its valid values.
-    """
-
-    def __init__(self, status: int, detail: str, *, retry_after_s: int | None = None, **members: object) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.retry_after_s = retry_after_s
-        self.members = members
-
-
-def bad_parameter(name: str, given: str, allowed: object) -> Problem:
-    """Return the 400 that names a parameter and what is valid for it."""
-    words = ", ".join(map(str, allowed)) if isinstance(allowed, list | tuple) else allowed
-    return Problem(400, f"{name} is {given[:100]!r}: valid is {words}", parameter=name, allowed=allowed)
 
 
 def problem_response(problem: Problem) -> Response:

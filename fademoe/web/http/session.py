@@ -5,7 +5,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from fademoe.clock import monotonic_s
 from fademoe.web.http import auth
-from fademoe.web.http.problems import Problem
+from fademoe.web.problem import Problem
 
 blueprint = Blueprint("session", __name__)
 

@@ -2,23 +2,25 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+import redis
 
 from fademoe.clock import HOUR_MS
 from fademoe.errors import StoreError
 from fademoe.store.read import status as read_status
 from fademoe.store.read.coverage import PerpspecLag
-from fademoe.web.control.actions import acknowledged
-from fademoe.web.http.services import Services
 from fademoe.web.model.format import ago, duration, grouped, size
-from fademoe.web.model.queues import Budget
+from fademoe.web.model.queues import BudgetUse, redis_errors
+from fademoe.web.model.services import Services
 from fademoe.web.model.summary import Queued, Summary
 
 FREE_LEAST_SHARE = 0.1
 FREE_LEAST_BYTES = 5_000_000_000
 GAP_MS = HOUR_MS  # by then a look every minute should have found it
 DRIFT_CLASS = "BadPayload"
+ACKNOWLEDGED = "web:acknowledged:"  # prefix of the keys in Redis
 
 
 class Alert(NamedTuple):
@@ -42,6 +44,15 @@ def alerts(services: Services, summary: Summary) -> list[Alert]:
         known = set()
     marked = [alert._replace(acknowledged=alert.id in known) for alert in found]
     return sorted(marked, key=lambda alert: alert.acknowledged)
+
+
+def acknowledged(connection: redis.Redis, alerts: Sequence[str]) -> set[str]:
+    """Return which of these alerts somebody has taken note of."""
+    if not alerts:
+        return set()
+    with redis_errors(connection):
+        found = connection.mget([f"{ACKNOWLEDGED}{alert}" for alert in alerts])
+    return {alert for alert, value in zip(alerts, found, strict=True) if value}
 
 
 def _servers(summary: Summary) -> Iterator[Alert]:
@@ -123,7 +134,7 @@ def _from_redis(summary: Summary) -> Iterator[Alert]:
         )
 
 
-def _closed(budget: Budget, at_ms: int) -> Alert:
+def _closed(budget: BudgetUse, at_ms: int) -> Alert:
     left = duration((budget.closed_until_ms or at_ms) - at_ms)
     why = f": {budget.closed_why}" if budget.closed_why else ""
     return _alert(

@@ -73,7 +73,7 @@ class WorkerState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class BudgetUse:
     """One rate limit of an exchange for one egress address.
 
     `used` is our own count of the running window of the clock, or of the last `period_ms` where the exchange counts so;
@@ -141,7 +141,7 @@ def is_paused(connection: redis.Redis) -> bool:
         return bool(is_suspended(connection))
 
 
-def budgets(connection: redis.Redis) -> list[Budget]:
+def budgets(connection: redis.Redis) -> list[BudgetUse]:
     """Return the budgets that somebody has used, by exchange, name and egress."""
     with redis_errors(connection):
         keys = sorted(connection.scan_iter(BUDGET_KEYS, count=BUDGET_SCAN))
@@ -155,7 +155,7 @@ def budgets(connection: redis.Redis) -> list[Budget]:
     return [_budget(key.decode(), values, held, now) for key, values, held in read]
 
 
-def as_dict(state: QueueState | WorkerState | Budget) -> dict[str, object]:
+def as_dict(state: QueueState | WorkerState | BudgetUse) -> dict[str, object]:
     """Return a state as members of a JSON object."""
     return state._asdict() if isinstance(state, QueueState) else asdict(state)
 
@@ -193,7 +193,7 @@ def _worker_state(worker: Worker) -> WorkerState:
     )
 
 
-def _budget(key: str, values: dict[bytes, bytes], held: int, now: int) -> Budget:
+def _budget(key: str, values: dict[bytes, bytes], held: int, now: int) -> BudgetUse:
     """Read one hash, beside the units held; a count of a period that is over counts as nothing used."""
     exchange, name, egress = (*key.split(":", 4)[2:], "", "", "")[:3]
     period_ms = _whole(values.get(b"period_ms"))
@@ -201,7 +201,7 @@ def _budget(key: str, values: dict[bytes, bytes], held: int, now: int) -> Budget
     is_servers = _whole(values.get(b"server_window")) in (None, window)
     closed_until_ms = _whole(values.get(b"closed_until"))
     is_closed = closed_until_ms is not None and closed_until_ms > now
-    return Budget(
+    return BudgetUse(
         exchange=exchange,
         name=name,
         egress=egress,

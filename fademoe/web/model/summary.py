@@ -2,15 +2,13 @@
 
 from typing import NamedTuple
 
-from flask import g
-
 from fademoe.clock import now_ms
 from fademoe.feeds import registry
 from fademoe.settings import Settings
 from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import status as read_status
-from fademoe.web.http.services import Services, attempt, services
 from fademoe.web.model import queues
+from fademoe.web.model.services import Services, attempt
 
 LINES = 50  # of recent status and of recent errors
 ERROR_SECONDS = 3_600
@@ -32,7 +30,7 @@ class Queued(NamedTuple):
 
     workers: list[queues.WorkerState]
     queues: list[queues.QueueState]
-    budgets: list[queues.Budget]
+    budgets: list[queues.BudgetUse]
     paused: bool
 
 
@@ -54,14 +52,6 @@ def summarise(services: Services) -> Summary:
     return Summary(now_ms(), services.settings.is_simulated, stored, stored_reason, queued, queued_reason)
 
 
-def current_summary() -> Summary:
-    """Return the state of everything, read once for each request."""
-    if "summary" not in g:
-        g.summary = summarise(services())
-    found: Summary = g.summary
-    return found
-
-
 def queue_names(settings: Settings) -> list[str]:
     """Return the queues that should exist: one per exchange in use and the shared ones."""
     return [*(exchange.name for exchange in registry.enabled(settings)), *queues.SHARED_QUEUES]
@@ -80,17 +70,17 @@ def health(services: Services) -> dict[str, object]:
     }
 
 
-def totals() -> list[read_coverage.PerpspecTotal]:
+def totals(services: Services) -> list[read_coverage.PerpspecTotal]:
     """Read how complete every perpspec is; empty when the database is away."""
 
     def read() -> list[read_coverage.PerpspecTotal]:
-        with services().reader.read() as cursor:
+        with services.reader.read() as cursor:
             return read_coverage.list_totals(cursor, now_ms())
 
     return attempt(read)[0] or []
 
 
-def as_json(summary: Summary) -> dict[str, object]:
+def as_json(services: Services, summary: Summary) -> dict[str, object]:
     """Return the summary as the API sends it."""
     stored, queued = summary.stored, summary.queued
     return {
@@ -104,7 +94,7 @@ def as_json(summary: Summary) -> dict[str, object]:
         "queues": [queues.as_dict(queue) for queue in queued.queues] if queued else None,
         "budgets": [queues.as_dict(budget) for budget in queued.budgets] if queued else None,
         "units": stored.counts if stored else None,
-        "coverage": [total._asdict() for total in totals()] if stored else None,
+        "coverage": [total._asdict() for total in totals(services)] if stored else None,
         "recent_status": [event._asdict() for event in stored.recent] if stored else None,
         "recent_errors": [group._asdict() for group in stored.errors] if stored else None,
         "errors_last_hour": stored.errors_last_hour if stored else None,

@@ -13,16 +13,16 @@ from fademoe.store.read import rows as read_rows
 from fademoe.store.read import status as read_status
 from fademoe.supervisord import client as supervisord
 from fademoe.web.api.parquet import is_possible
+from fademoe.web.api.row_query import BEFORE, ROW_PARAMETERS, Query, read_query, write_position
 from fademoe.web.api.system import STATES, UNITS, read_units
+from fademoe.web.current import current_summary, services
 from fademoe.web.http import auth
 from fademoe.web.http.addresses import address
-from fademoe.web.http.params import BEFORE, Params, write_position
-from fademoe.web.http.row_query import ROW_PARAMETERS, Query, read_query
-from fademoe.web.http.services import attempt, services
+from fademoe.web.http.params import Params
 from fademoe.web.model import format as formatting
 from fademoe.web.model import status_tiles
 from fademoe.web.model.alerts import alerts
-from fademoe.web.model.summary import current_summary
+from fademoe.web.model.services import attempt
 
 blueprint = Blueprint("pages", __name__)
 
@@ -43,7 +43,7 @@ PAGES = (
 )
 
 
-class Frame(NamedTuple):
+class PageFrame(NamedTuple):
     """What the frame of a page says about the system."""
 
     tiles: list[status_tiles.Tile]
@@ -120,7 +120,7 @@ def show_data() -> str:
     )
 
 
-def _frame() -> Frame:
+def _frame() -> PageFrame:
     """Read the state of the system once for this request."""
     if "frame" not in g:
         summary = current_summary()
@@ -128,8 +128,8 @@ def _frame() -> Frame:
         apis = "unknown" if summary.queued is None else "off" if summary.queued.paused else "on"
         tiles = status_tiles.tiles(summary)
         unswitchable = supervisord.absence(services().settings)
-        g.frame = Frame(tiles, *status_tiles.sentence(tiles), len(found), apis, unswitchable, summary.at_ms)
-    frame: Frame = g.frame
+        g.frame = PageFrame(tiles, *status_tiles.sentence(tiles), len(found), apis, unswitchable, summary.at_ms)
+    frame: PageFrame = g.frame
     return frame
 
 

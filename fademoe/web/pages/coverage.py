@@ -12,16 +12,16 @@ from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import series as read_series
 from fademoe.web.api.fill import PARAMETERS, plan, window_of
+from fademoe.web.api.row_query import find_perpspec
 from fademoe.web.api.system import SYMBOLS
+from fademoe.web.current import services
 from fademoe.web.http.addresses import address
 from fademoe.web.http.params import Params, write_cursor
-from fademoe.web.http.problems import bad_parameter
-from fademoe.web.http.row_query import find_perpspec
-from fademoe.web.http.services import services
 from fademoe.web.model import heatmap
 from fademoe.web.model.estimate import estimate
 from fademoe.web.model.failed_jobs import SeriesJob, series_jobs
 from fademoe.web.model.summary import queue_names
+from fademoe.web.problem import bad_parameter
 
 blueprint = Blueprint("pages_coverage", __name__)
 

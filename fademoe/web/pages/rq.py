@@ -16,10 +16,10 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from fademoe.settings import mask_url
+from fademoe.web.current import NAME, services
 from fademoe.web.http.auth import SAFE_METHODS
-from fademoe.web.http.problems import Problem
-from fademoe.web.http.services import NAME, services
 from fademoe.web.model.queues import redis_errors
+from fademoe.web.problem import Problem
 
 PREFIX = "/rq"
 BLUEPRINT = "rq_dashboard"

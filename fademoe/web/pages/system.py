@@ -11,14 +11,15 @@ from fademoe.store.read import schema as read_schema
 from fademoe.store.read import status as read_status
 from fademoe.web.api.state import unit_of
 from fademoe.web.api.system import CHART_STEPS
+from fademoe.web.current import current_summary, services
 from fademoe.web.http.headers import POLICY
 from fademoe.web.http.params import Params
-from fademoe.web.http.problems import Problem
-from fademoe.web.http.services import attempt, services
 from fademoe.web.model import queues
 from fademoe.web.model.alerts import alerts
 from fademoe.web.model.failed_jobs import NEWEST, FailedGroup, failed_groups
-from fademoe.web.model.summary import current_summary, queue_names
+from fademoe.web.model.services import attempt
+from fademoe.web.model.summary import queue_names
+from fademoe.web.problem import Problem
 
 blueprint = Blueprint("pages_system", __name__)
 

@@ -5,14 +5,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import redis
-from flask import current_app
 
 from fademoe.errors import StoreError
 from fademoe.settings import Settings
 from fademoe.store.read.pool import Reader
 from fademoe.web.model.queue_rates import Samples
 
-NAME = "fademoe"
 REDIS_TIMEOUT_S = 2
 
 Found = TypeVar("Found")
@@ -37,12 +35,6 @@ def make_services(settings: Settings) -> Services:
             settings.queue_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
         ),
     )
-
-
-def services() -> Services:
-    """Return the services of the application that answers this request."""
-    found: Services = current_app.extensions[NAME]
-    return found
 
 
 def attempt(read: Callable[[], Found]) -> tuple[Found | None, str | None]:
