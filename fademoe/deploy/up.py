@@ -15,6 +15,7 @@ from fademoe.embedded import servers
 from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
+from fademoe.supervisord import streams
 from fademoe.supervisord.daemon import SERVERS, Program, Supervisord, linked_home
 from fademoe.supervisord.processes import end_processes, find_processes
 
@@ -159,6 +160,8 @@ def _start(
         before = record.read_text().splitlines() if record.exists() else rows
         for changed in sorted({row.partition("=")[0] for row in set(rows) ^ set(before)}):
             say(f"{changed} has changed since: it takes effect after make down")
+        if streams.has_changed(settings.home, registry.streamed()):
+            say("the exchanges with a stream have changed since: it takes effect after make down")
     else:
         servers.check(settings)
         registry.enabled(settings)  # raises ConfigError when a key is missing
@@ -167,7 +170,7 @@ def _start(
         if not only or "web" in only:
             check_web_port(settings)
         check_servers(settings)
-        supervisord.start(conf, environ)
+        supervisord.start(conf, environ, registry.streamed())
         record.write_text("\n".join(rows) + "\n")
     # the servers first: on a small host a dozen starting programs would keep them from their work
     programs = [name for name in SERVERS if not only or name in only]

@@ -35,6 +35,11 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(exchanges()))
 
 
+def streamed() -> tuple[str, ...]:
+    """Return the names of the exchanges that have streams, sorted."""
+    return tuple(name for name in names() if exchanges()[name].stream_feeds)
+
+
 def enabled(settings: Settings) -> list[Exchange]:
     """Return the exchanges that the settings choose; by default all but those whose key is missing."""
     known = exchanges()

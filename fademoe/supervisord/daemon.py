@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from fademoe.errors import ConfigError, StoreError
 from fademoe.supervisord.processes import CONTROL_SOCKET, end_processes, find_processes
+from fademoe.supervisord.streams import write_stream_programs
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +75,19 @@ class Supervisord:
             return False
         return True
 
-    def start(self, conf: str, environ: Mapping[str, str]) -> None:
-        """Start it, with no program yet; raise ConfigError with its own words when it refuses."""
+    def start(self, conf: str, environ: Mapping[str, str], streamed: Iterable[str]) -> None:
+        """Start it, with no program yet; `streamed` are the exchanges that get a stream program.
+
+        Raises ConfigError with its own words when it refuses.
+        """
         path = self._checkout / "conf" / conf
         if not path.is_file():
             raise ConfigError(f"{str(path)!r} is missing: run FadeMoe from its checkout (pip install -e .)")
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(path), "--identifier", str(self.home)]
         if os.geteuid() == 0:
             command += ["--user", "root"]  # said on purpose: otherwise it warns
-        done = subprocess.run(
-            command, cwd=self._checkout, env=dict(environ), capture_output=True, text=True, check=False
-        )
+        environ = {**environ, **write_stream_programs(self.home, streamed)}
+        done = subprocess.run(command, cwd=self._checkout, env=environ, capture_output=True, text=True, check=False)
         deadline = time.monotonic() + ANSWER_S
         while done.returncode == 0 and not self.is_running() and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -21,6 +21,7 @@ from fademoe.feeds import registry
 from fademoe.settings import Settings
 from fademoe.supervisord.daemon import CHECKOUT, Supervisord
 from fademoe.supervisord.processes import end_processes, find_processes
+from fademoe.supervisord.streams import stream_programs, write_stream_programs
 
 CONF = CHECKOUT / "conf" / "supervisord.conf"
 # A stand-in for every program: ends, as soon as Python would, like a server that is given elsewhere, or runs on.
@@ -58,7 +59,7 @@ def start(checkout: Path, tmp_path: Path) -> Iterator[Callable[[str], Supervisor
         environ["PATH"] = f"{checkout / 'bin'}{os.pathsep}{environ['PATH']}"
         supervisord = Supervisord(home, checkout)
         started.append(supervisord)
-        supervisord.start("supervisord.conf", environ)
+        supervisord.start("supervisord.conf", environ, registry.streamed())
         return supervisord
 
     yield _start
@@ -80,6 +81,7 @@ def states(supervisord: Supervisord) -> dict[str, str]:
 def sections() -> RawConfigParser:
     parser = RawConfigParser(inline_comment_prefixes=(";",), strict=True)
     parser.read([CONF, CONF.with_name("demo.conf")])
+    parser.read_string(stream_programs(registry.streamed()))
     return parser
 
 
@@ -94,15 +96,18 @@ def test_a_program_that_is_stopped_behind_supervisords_back_is_started_again(sta
 
 @pytest.mark.parametrize("name", ["supervisord.conf", "demo.conf"])
 def test_the_configuration_is_one_that_supervisord_accepts(name, tmp_path, monkeypatch):
-    make_home(tmp_path / "var")
-    settings = Settings(home=tmp_path / "var", workers=3)
-    for variable, value in up.environment({"SIMULATOR_PORT": "1"}, settings).items():
+    home = tmp_path / "a [b]"
+    make_home(home)
+    settings = Settings(home=home, workers=3)
+    environ = up.environment({"SIMULATOR_PORT": "1"}, settings)
+    for variable, value in (environ | dict(write_stream_programs(settings.home, registry.streamed()))).items():
         monkeypatch.setenv(variable, value)
     options = ServerOptions()
     options.realize(["-c", str(CONF.with_name(name))])
     groups = {group.name: len(group.process_configs) for group in options.process_group_configs}
     assert groups["worker"] == 3
     assert ("simulator" in groups) == (name == "demo.conf")
+    assert {name for name in groups if name.startswith("stream-")} == {f"stream-{name}" for name in registry.streamed()}
 
 
 def test_every_program_is_a_command_of_fademoe(capsys):
@@ -119,9 +124,9 @@ def test_every_program_is_a_command_of_fademoe(capsys):
     capsys.readouterr()
 
 
-def test_every_exchange_with_a_stream_has_its_program():
-    streamed = {f"program:stream-{name}" for name, exchange in registry.exchanges().items() if exchange.stream_feeds}
-    assert streamed == {name for name in sections().sections() if name.startswith("program:stream-")}
+def test_every_exchange_with_sockets_has_a_stream_program():
+    sockets = {f"program:stream-{name}" for name, exchange in registry.exchanges().items() if exchange.sockets}
+    assert sockets == {name for name in sections().sections() if name.startswith("program:stream-")}
 
 
 def test_programs_start_in_full_and_a_stop_leaves_nothing(start, checkout):

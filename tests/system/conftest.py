@@ -65,7 +65,7 @@ class Installation(System):
         environ = up.environment({**os.environ, **self.environment}, self.settings)
         environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
         if not self.supervisord.is_running():
-            self.supervisord.start("supervisord.conf", environ)
+            self.supervisord.start("supervisord.conf", environ, registry.streamed())
         self.supervisord.start_programs(only)
         until(lambda: all(row.is_fine for row in self.supervisord.programs() if not only or row.name in only), 60)
         until(self.answers, 60)
