@@ -1,4 +1,4 @@
-"""Time as FadeMoe uses it: integer milliseconds UTC and half-open windows. The only place that reads the clock."""
+"""Times in integer milliseconds UTC, and half-open windows of time. No other module reads the clock."""
 
 import re
 import socket
@@ -39,15 +39,18 @@ def monotonic_s() -> float:
 
 
 def steady_ms() -> int:
-    """Read a clock that never jumps, runs on while the machine sleeps, and is the same in all processes of a boot."""
+    """Read a clock that never jumps, counts suspended time, and is the same in all processes of one boot."""
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000
 
 
 @cache
-def boot() -> str:
-    """Name the run of this machine within which times of `steady_ms` can be compared."""
-    mark = Path("/proc/sys/kernel/random/boot_id")
-    return f"{socket.gethostname()}:{mark.read_text().strip() if mark.exists() else ''}"
+def boot_id() -> str:
+    """Return an identifier of this boot of this machine: times of `steady_ms` compare only within one boot.
+
+    Where the system has no identifier of a boot, it is the name of the host.
+    """
+    identifier = Path("/proc/sys/kernel/random/boot_id")
+    return f"{socket.gethostname()}:{identifier.read_text().strip() if identifier.exists() else ''}"
 
 
 def floor_to(ts: int, step_ms: int) -> int:
@@ -61,7 +64,7 @@ def ceil_to(ts: int, step_ms: int) -> int:
 
 
 def split(window: Window, span_ms: int) -> Iterator[Window]:
-    """Cut a window that is longer than `span_ms` into pieces that end at multiples of it, oldest first."""
+    """Cut a window longer than `span_ms` into pieces that end at multiples of `span_ms`, oldest first."""
     start_ms = window.start_ms
     if start_ms < window.end_ms <= start_ms + span_ms:
         yield window
@@ -84,7 +87,7 @@ def merge(windows: Iterable[Window]) -> list[Window]:
 
 
 def subtract(window: Window, taken: Iterable[Window]) -> list[Window]:
-    """Return what of `window` no window of `taken` covers, ascending."""
+    """Return the parts of `window` that no window of `taken` covers, ascending."""
     left: list[Window] = []
     start_ms = window.start_ms
     for piece in merge(taken):

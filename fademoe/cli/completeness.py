@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from fademoe.cli.edge import DONE, FAILED, Commands
-from fademoe.cli.running import adopt
+from fademoe.cli.running import inherit_running_settings
 from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, now_ms, parse_time, to_iso
 from fademoe.errors import ConfigError, SourceError
 from fademoe.feeds import registry
@@ -23,7 +23,7 @@ from fademoe.store.coverage import Series
 
 def main(argv: Sequence[str]) -> int:
     """Answer questions about completeness, or mend it."""
-    commands = Commands(adopt)
+    commands = Commands(inherit_running_settings)
     missing = commands.add("gaps", show_gaps, "print what is wanted and missing, and why; exit 1 when there is any")
     table = commands.add("coverage", show_coverage, "print what is wanted, covered, absent and missing per series")
     check = commands.add("verify", verify, "print a certificate of a series: counts, reasons, SHA-256 over its rows")

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from fademoe.cli.edge import DONE, Commands
-from fademoe.cli.running import adopt
+from fademoe.cli.running import inherit_running_settings
 from fademoe.jobs import maintenance
 from fademoe.runtime import context as contexts
 from fademoe.runtime.startup import ready
@@ -13,7 +13,7 @@ from fademoe.settings import Settings
 
 def main(argv: Sequence[str]) -> int:
     """Do a chore now instead of waiting for the scheduler."""
-    commands = Commands(adopt)
+    commands = Commands(inherit_running_settings)
     commands.add("reconcile", reconcile, "enqueue everything that is wanted and missing, now")
     commands.add("migrate", update_schema, "bring the schema up to date")
     return commands.call(argv)

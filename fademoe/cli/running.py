@@ -1,4 +1,4 @@
-"""Lets commands talk to the system that runs: they take over its settings where the shell sets none."""
+"""Lets commands work on the system that runs: they inherit its settings where the shell sets none."""
 
 import sys
 from collections.abc import Mapping
@@ -6,32 +6,31 @@ from pathlib import Path
 
 from fademoe.settings import PREFIX
 from fademoe.supervisord.daemon import linked_home
+from fademoe.supervisord.processes import read_settings
 
 PID_FILE = Path("run") / "supervisord.pid"
 
 
-def adopt(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return `environ` completed by the settings of the running system: of FADEMOE_HOME, else of what started last.
+def inherit_running_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` completed by the settings of the system that runs in FADEMOE_HOME, else of the one started last.
 
-    So `scripts/seed_backfill.py` after `make demo` seeds the demo. Nothing is taken over when nothing runs, or when the
-    shell names servers of its own.
+    So `scripts/seed_backfill.py` after `make demo` seeds the demo. Nothing is inherited when no system runs, or when
+    the shell names a server by FADEMOE_DATABASE_URL or FADEMOE_REDIS_URL. An empty variable counts as not set.
     """
-    if environ.get("FADEMOE_DATABASE_URL") or environ.get("FADEMOE_REDIS_URL"):
-        return dict(environ)
-    given = environ.get("FADEMOE_HOME", "").strip()
-    home = Path(given) if given else linked_home()
-    found = _settings_of(home) if home else {}
-    if found and not given:
-        sys.stderr.write(f"fademoe: with the running system in {found.get('FADEMOE_HOME', home)}\n")
-    return {**found, **environ}
+    given = {name: text for name, text in environ.items() if text.strip() or not name.startswith(PREFIX)}
+    if "FADEMOE_DATABASE_URL" in given or "FADEMOE_REDIS_URL" in given:
+        return given
+    home = Path(given["FADEMOE_HOME"].strip()) if "FADEMOE_HOME" in given else linked_home()
+    inherited = _settings_of(home) if home else {}
+    if inherited and "FADEMOE_HOME" not in given:
+        sys.stderr.write(f"fademoe: using the running system in {inherited.get('FADEMOE_HOME', home)}\n")
+    return {**inherited, **given}
 
 
 def _settings_of(home: Path) -> dict[str, str]:
-    """Return the FADEMOE_* variables of a home's supervisord, {} when none runs."""
+    """Return the FADEMOE_* variables that the supervisord of a home was started with, {} when none runs."""
     try:
-        pid = int((home / PID_FILE).read_text())
-        raw = Path(f"/proc/{pid}/environ").read_bytes()
-    except (OSError, ValueError):
+        pid = int((home.expanduser() / PID_FILE).read_text())
+    except (OSError, ValueError, RuntimeError):
         return {}
-    pairs = (entry.decode("utf-8", "surrogateescape").partition("=") for entry in raw.split(b"\0"))
-    return {name: value for name, _, value in pairs if name.startswith(PREFIX)}
+    return read_settings(pid)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fademoe.cli.edge import DONE, FAILED, guarded
 from fademoe.cli.progress import wait_until_covered
-from fademoe.cli.running import adopt
+from fademoe.cli.running import inherit_running_settings
 from fademoe.clock import DAY_MS, MINUTE_MS, floor_to, now_ms, parse_time, to_iso
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Seed a backfill; return 0 when done (with --wait: complete), 1 when not, 2 on bad usage."""
     parser = _parser()
     args = parser.parse_args(argv)
-    return guarded(lambda settings: _seed(settings, args), adopt)
+    return guarded(lambda settings: _seed(settings, args), inherit_running_settings)
 
 
 def _parser() -> argparse.ArgumentParser:

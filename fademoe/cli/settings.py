@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 
 from fademoe.cli.edge import DONE, Commands, guarded
-from fademoe.cli.running import adopt
+from fademoe.cli.running import inherit_running_settings
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
@@ -15,8 +15,8 @@ from fademoe.settings import Settings
 def main(argv: Sequence[str]) -> int:
     """Print the settings, or open a shell on the database they name."""
     if argv[0] == "psql":  # its arguments are psql's
-        return guarded(lambda settings: shell(settings, argv[1:]), adopt)
-    commands = Commands(adopt)
+        return guarded(lambda settings: shell(settings, argv[1:]), inherit_running_settings)
+    commands = Commands(inherit_running_settings)
     commands.add("settings", show, "print the resolved settings, secrets masked")
     return commands.call(argv)
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 
 from fademoe.cli.edge import Commands
-from fademoe.cli.running import adopt
+from fademoe.cli.running import inherit_running_settings
 from fademoe.client import instruments
 from fademoe.clock import to_iso
 from fademoe.feeds import registry
@@ -15,7 +15,7 @@ from fademoe.settings import Settings
 
 def main(argv: Sequence[str]) -> int:
     """Print the table of symbols."""
-    commands = Commands(adopt)
+    commands = Commands(inherit_running_settings)
     commands.add("symbols", show, "print which contract each symbol is on each exchange").add_argument(
         "--json", action="store_true", help="as JSON"
     )

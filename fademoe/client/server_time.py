@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from fademoe.client.rest import RestClient
-from fademoe.clock import MINUTE_MS, boot, now_ms, steady_ms
+from fademoe.clock import MINUTE_MS, boot_id, now_ms, steady_ms
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.feeds.exchange import Exchange
 
@@ -30,7 +30,7 @@ class ExchangeClocks:
         """Share what is known through Redis."""
         self._redis = redis
         self._rest = rest
-        self._key = f"clocks:{boot()}"
+        self._key = f"clocks:{boot_id()}"
         self._known: dict[str, tuple[int, int]] = {}  # exchange -> (its time - steady time, steady time when asked)
 
     def now_ms(self, exchange: Exchange) -> int:

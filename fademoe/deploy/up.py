@@ -16,7 +16,8 @@ from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
 from fademoe.supervisord import streams
-from fademoe.supervisord.daemon import SERVERS, Program, Supervisord, linked_home
+from fademoe.supervisord.client import Program
+from fademoe.supervisord.daemon import SERVERS, Supervisord, linked_home
 from fademoe.supervisord.processes import end_processes, find_processes
 
 UP_S = 90.0  # how long the programs may take to come up

@@ -14,10 +14,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+
+import psutil
 
 from fademoe.embedded.account import Account, choose_account, hand_over, reachable_copy
 from fademoe.errors import ConfigError, StoreError
@@ -320,11 +323,11 @@ def _clear_stale(data: Path, run: Path) -> None:
     for path in (data / "postmaster.pid", run / f"{POSTGRES_SOCKET}.lock"):
         if not path.exists():
             continue
-        lines = path.read_text(errors="replace").splitlines()
-        arguments = Path(f"/proc/{lines[0].strip() if lines else ''}/cmdline")
-        if lines and arguments.is_file() and os.fsencode(data) not in arguments.read_bytes().split(b"\0"):
-            log.warning("%s names process %s, which is not PostgreSQL: removing it", path, lines[0].strip())
-            path.unlink()
+        number = path.read_text(errors="replace").partition("\n")[0].strip()
+        with suppress(ValueError, psutil.Error):  # no number, or no such process
+            if str(data) not in psutil.Process(int(number)).cmdline():
+                log.warning("%s names process %s, which is not PostgreSQL: removing it", path, number)
+                path.unlink()
 
 
 def _mend_queue(program: Path, data: Path, account: Account) -> None:

@@ -1,81 +1,139 @@
-"""The streams' programs, as the supervisord of this home runs them: seen, stopped and started over its socket."""
+"""Client of a supervisord: lists, starts and stops its programs over its unix socket, without waiting for them."""
 
 import http.client
 import socket
 import xmlrpc.client
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from fademoe.errors import StoreError
-from fademoe.settings import Settings
 
-SOCKET = "ctl.sock"  # conf/supervisord.conf
-CONNECT_S = 0.5
+CONTROL_SOCKET = "ctl.sock"  # under run/ of a home, see conf/supervisord.conf
 STREAM_PREFIX = "stream-"
-UP = ("RUNNING", "STARTING", "BACKOFF")
+RUNNING = "RUNNING"
+UP_STATES = (RUNNING, "STARTING", "BACKOFF")
+CONNECT_TIMEOUT_S = 0.5
 
 
-class Program(NamedTuple):
-    """A program and its state in supervisord's words; `is_up` when it runs or is about to."""
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A program as supervisord reports it."""
 
-    name: str
+    name: str  # group:name for the programs of a group, as supervisorctl expects it
+    group: str
     state: str
+    pid: int
+    uptime_s: int
+    exit_code: int
+    log_path: Path
+    was_started: bool  # since supervisord runs; `up --only` starts a part of the programs
 
     @property
     def is_up(self) -> bool:
-        """Whether it runs, or tries to."""
-        return self.state in UP
+        """Whether it runs, or supervisord is starting it."""
+        return self.state in UP_STATES
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether it has a process or is about to get one."""
+        return self.is_up or self.state == "STOPPING"
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether it runs, or has ended because the settings do not need it."""
+        return self.state == RUNNING or self.is_unneeded
+
+    @property
+    def is_unneeded(self) -> bool:
+        """Whether it ended by itself with exit code 0: a server given elsewhere, a stream that is not enabled."""
+        return self.state == "EXITED" and self.exit_code == 0
 
 
-def absence(settings: Settings) -> str | None:
-    """Return why supervisord cannot be asked here, None when it takes connections."""
-    path = settings.run_dir / SOCKET
-    try:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(CONNECT_S)
-            probe.connect(str(path))
-    except OSError as error:
-        return f"supervisord at {path} does not answer: {error.strerror or error}"
-    return None
+class SupervisorClient:
+    """Calls one supervisord. Every method raises StoreError when supervisord does not answer or refuses."""
 
+    def __init__(self, run_dir: Path) -> None:
+        """Name the socket in `run_dir`; connect to nothing."""
+        self.socket = run_dir / CONTROL_SOCKET
 
-def streams(settings: Settings) -> list[Program]:
-    """Return the stream programs; raise StoreError when supervisord does not answer."""
-    with _supervisor(settings) as supervisor:
-        rows = supervisor.getAllProcessInfo()
-    return [Program(row["name"], row["statename"]) for row in rows if row["name"].startswith(STREAM_PREFIX)]
+    def connection_error(self) -> str | None:
+        """Return why supervisord cannot be reached, None when it accepts connections."""
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(CONNECT_TIMEOUT_S)
+                probe.connect(str(self.socket))
+        except OSError as error:
+            return f"supervisord at {self.socket} does not answer: {error.strerror or error}"
+        return None
 
+    def is_running(self) -> bool:
+        """Return whether supervisord answers."""
+        try:
+            self._call("getState")
+        except StoreError:
+            return False
+        return True
 
-def stop_streams(settings: Settings) -> list[str]:
-    """Stop every stream that is up, without waiting for its end; return their names."""
-    found = [program.name for program in streams(settings) if program.is_up]
-    with _supervisor(settings) as supervisor:
-        for name in found:
-            supervisor.stopProcess(name, False)  # noqa: FBT003 - supervisord's own interface
-    return found
+    def programs(self) -> list[Program]:
+        """Return all programs, in the order of their names."""
+        return [
+            Program(
+                name=row["name"] if row["name"] == row["group"] else f"{row['group']}:{row['name']}",
+                group=row["group"],
+                state=row["statename"],
+                pid=row["pid"],
+                uptime_s=max(0, row["now"] - row["start"]) if row["statename"] == RUNNING else 0,
+                exit_code=row["exitstatus"],
+                log_path=Path(row["stdout_logfile"]),
+                was_started=row["start"] > 0,
+            )
+            for row in self._call("getAllProcessInfo")
+        ]
 
+    def start(self, name: str) -> None:
+        """Start a program; one that runs already is left alone."""
+        self._call("startProcess", name, False, ignored=Faults.ALREADY_STARTED)  # noqa: FBT003 - not to wait for it
 
-def start_streams(settings: Settings) -> list[str]:
-    """Start every stream that is down; return their names. One that is not enabled ends by itself at once."""
-    found = [program.name for program in streams(settings) if not program.is_up]
-    with _supervisor(settings) as supervisor:
-        for name in found:
-            supervisor.startProcess(name, False)  # noqa: FBT003
-    return found
+    def stop(self, name: str) -> None:
+        """Stop a program; one that has ended already is left alone."""
+        self._call("stopProcess", name, False, ignored=Faults.NOT_RUNNING)  # noqa: FBT003 - not to wait for it
 
+    def start_streams(self) -> list[str]:
+        """Start every stream that is down; return their names. One that is not enabled ends by itself at once."""
+        names = [program.name for program in self._streams() if not program.is_up]
+        for name in names:
+            self.start(name)
+        return names
 
-@contextmanager
-def _supervisor(settings: Settings) -> Iterator[Any]:
-    path = settings.run_dir / SOCKET
-    transport = SupervisorTransport(None, None, f"unix://{path}")
-    try:
-        yield xmlrpc.client.ServerProxy("http://localhost", transport=transport).supervisor
-    except xmlrpc.client.Fault as fault:
-        raise StoreError(f"supervisord refuses: {fault.faultString}") from fault
-    except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
-        raise StoreError(f"supervisord at {path} does not answer: {error}") from error
-    finally:
-        transport.close()
+    def stop_streams(self) -> list[str]:
+        """Stop every stream that is up; return their names."""
+        names = [program.name for program in self._streams() if program.is_up]
+        for name in names:
+            self.stop(name)
+        return names
+
+    def shut_down(self) -> None:
+        """End supervisord itself."""
+        self._call("shutdown")
+
+    def _streams(self) -> list[Program]:
+        return [program for program in self.programs() if program.name.startswith(STREAM_PREFIX)]
+
+    def _call(self, method: str, *arguments: Any, ignored: int | None = None) -> Any:
+        """Call a method; return its answer, None for the fault `ignored`."""
+        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
+        try:
+            server = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
+            return getattr(server.supervisor, method)(*arguments)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == ignored:
+                return None
+            action = " ".join([method, *(argument for argument in arguments if isinstance(argument, str))])
+            raise StoreError(f"supervisord refuses {action}: {fault.faultString}") from fault
+        except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
+            raise StoreError(f"supervisord at {self.socket} does not answer: {error}") from error
+        finally:
+            transport.close()

@@ -1,20 +1,25 @@
-"""Finds and ends the processes of a home whose supervisord is gone: nobody else would ever end them.
+"""Finds and ends the processes of a home, also when its supervisord is gone and nobody else would end them.
 
-They are recognised by what they were started with, not by pid files, whose numbers may belong to strangers by now.
+A process is recognised by its arguments and environment, not by a pid file: the number in one may belong to another
+process by now.
 """
 
-import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+import psutil
 
-CONTROL_SOCKET = "ctl.sock"
-END_S = 15.0  # how long a process may take to end before it is killed
+from fademoe.settings import PREFIX
+from fademoe.supervisord.client import CONTROL_SOCKET
+
+ROLES = ("supervisord", "program", "server")  # in the order in which they are ended
+END_TIMEOUT_S = {"supervisord": 90.0, "program": 15.0, "server": 15.0}  # then a process is killed
+POLL_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,71 +28,74 @@ class Process:
 
     pid: int
     title: str
-    role: str  # "supervisord", "server" or "program"
+    role: str  # one of ROLES
 
     def send(self, number: int) -> None:
-        """Send a signal; a process that has ended meanwhile is fine."""
-        try:
+        """Send a signal, unless the process has ended meanwhile."""
+        with suppress(ProcessLookupError):
             os.kill(self.pid, number)
-        except ProcessLookupError:
-            log.debug("process %s has ended already", self.pid)
 
 
 def find_processes(home: Path) -> list[Process]:
-    """Return the processes that belong to `home`, this one excepted."""
-    return [process for pid in _pids() if pid != os.getpid() and (process := _inspect(pid, home))]
+    """Return the processes that belong to `home`, this one excepted.
+
+    A process of another user, whose arguments or environment may not be read, is not found.
+    """
+    processes = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has ended, or it belongs to another user
+            if process.pid != os.getpid() and (found := _identify(process, home)):
+                processes.append(found)
+    return processes
 
 
 def end_processes(home: Path, say: Callable[[str], None]) -> bool:
-    """End all processes of `home`: supervisord, then the programs, then the servers; tell whether all have ended."""
-    for role in ("supervisord", "program", "server"):
-        left = _of_role(home, role)
-        for process in left:
+    """End all processes of `home`: supervisord, then the programs, then the servers.
+
+    Tells `say` each of them. Returns whether all have ended.
+    """
+    for role in ROLES:
+        remaining = _processes_with_role(home, role)
+        for process in remaining:
             say(f"ending process {process.pid}, left over: {process.title}")
-            # INT is PostgreSQL's fast shutdown; TERM would wait for its clients
+            # INT is PostgreSQL's fast shutdown; with TERM it waits for its clients
             process.send(signal.SIGINT if process.title == "postgres" else signal.SIGTERM)
-        deadline = time.monotonic() + END_S * (6 if role == "supervisord" else 1)
-        while left and time.monotonic() < deadline:
-            time.sleep(0.1)
-            left = _of_role(home, role)
-        for process in left:
+        deadline = time.monotonic() + END_TIMEOUT_S[role]
+        while remaining and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            remaining = _processes_with_role(home, role)
+        for process in remaining:
             say(f"process {process.pid} ({process.title}) did not end: killing it")
             process.send(signal.SIGKILL)
-    time.sleep(0.1)
+    time.sleep(POLL_S)
     return not find_processes(home)
 
 
-def _of_role(home: Path, role: str) -> list[Process]:
+def read_settings(pid: int) -> dict[str, str]:
+    """Return the FADEMOE_* variables that a process was started with; {} when it cannot be read."""
+    try:
+        environ = psutil.Process(pid).environ()
+    except psutil.Error:
+        return {}
+    return {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+
+
+def _processes_with_role(home: Path, role: str) -> list[Process]:
     return [process for process in find_processes(home) if process.role == role]
 
 
-def _pids() -> Iterator[int]:
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            yield int(folder.name)
-
-
-def _inspect(pid: int, home: Path) -> Process | None:
-    """Return the process when it belongs to `home`."""
-    arguments = _fields(pid, "cmdline")
-    if not arguments:
-        return None
-    run = home / "run"
+def _identify(process: psutil.Process, home: Path) -> Process | None:
+    """Return the process when it belongs to `home`; raise psutil.Error when it cannot be read."""
+    arguments = process.cmdline()
     if str(home / "redis") in arguments and "--unixsocket" in arguments:
-        return Process(pid=pid, title="redis", role="server")
+        return Process(pid=process.pid, title="redis", role="server")
     if str(home / "postgres") in arguments and "-D" in arguments:
-        return Process(pid=pid, title="postgres", role="server")
+        return Process(pid=process.pid, title="postgres", role="server")
     if "supervisor.supervisord" in arguments and str(home) in arguments:
-        return Process(pid=pid, title="supervisord", role="supervisord")
-    # supervisord tells each program where its own socket is; what a program starts inherits that
-    if f"SUPERVISOR_SERVER_URL=unix://{run / CONTROL_SOCKET}" in _fields(pid, "environ"):
-        return Process(pid=pid, title=" ".join(Path(part).name for part in arguments[1:5]), role="program")
+        return Process(pid=process.pid, title="supervisord", role="supervisord")
+    # supervisord gives each program the address of its own socket, and children of a program inherit it
+    address = f"unix://{home / 'run' / CONTROL_SOCKET}"
+    if arguments and process.environ().get("SUPERVISOR_SERVER_URL") == address:
+        title = " ".join(Path(argument).name for argument in arguments[1:5])
+        return Process(pid=process.pid, title=title, role="program")
     return None
-
-
-def _fields(pid: int, name: str) -> list[str]:
-    """Read a list that the kernel keeps of a process; empty when it has ended or belongs to somebody else."""
-    try:
-        return os.fsdecode(Path(f"/proc/{pid}/{name}").read_bytes()).split("\0")
-    except (FileNotFoundError, PermissionError, ProcessLookupError):
-        return []

@@ -72,7 +72,7 @@ def start_again(system: Installation, name: str) -> None:
 def stop(system: Installation, *names: str) -> float:
     """Stop programs as supervisorctl does; return the seconds that it took."""
     begin_s = time.monotonic()
-    system.supervisord._stop_programs([program for program in system.supervisord.programs() if program.name in names])
+    system.supervisord.stop_programs(names)
     return time.monotonic() - begin_s
 
 

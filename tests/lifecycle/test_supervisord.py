@@ -20,6 +20,7 @@ from fademoe.errors import ConfigError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
 from fademoe.supervisord.daemon import CHECKOUT, Supervisord
+from fademoe.supervisord.hint import HINT
 from fademoe.supervisord.processes import end_processes, find_processes
 from fademoe.supervisord.streams import stream_programs, write_stream_programs
 
@@ -161,15 +162,41 @@ def test_a_killed_program_is_started_again(start):
     wait_until(lambda: any(program.pid not in (0, before) for program in supervisord.programs()))
 
 
+def supervisorctl(
+    checkout: Path, *arguments: str, conf: str = "supervisord.conf"
+) -> "subprocess.CompletedProcess[str]":
+    """Run supervisorctl as from a new shell."""
+    command = [str(Path(sys.executable).with_name("supervisorctl")), "-c", str(checkout / "conf" / conf), *arguments]
+    return subprocess.run(command, env={}, capture_output=True, text=True, check=False)
+
+
 def test_supervisorctl_needs_no_environment(start, checkout):
     start("var").start_programs(["worker"])
-    command = [str(Path(sys.executable).with_name("supervisorctl")), "-c", str(checkout / "conf" / "supervisord.conf")]
     for arguments in (["start", "all"], ["restart", "stream-binance"], ["stop", "all"]):
-        done = subprocess.run([*command, *arguments], env={}, capture_output=True, text=True, check=False)
+        done = supervisorctl(checkout, *arguments)
         assert "ERROR" not in done.stdout + done.stderr
-    status = subprocess.run([*command, "status"], env={}, capture_output=True, text=True, check=False)
+    status = supervisorctl(checkout, "status")
     assert "RUNNING" not in status.stdout
     assert status.stdout.count("STOPPED") >= 7
+
+
+@pytest.mark.parametrize("conf", ["supervisord.conf", "demo.conf"])
+@pytest.mark.parametrize("arguments", [["status"], ["start", "all"], ["tail", "web"]])
+def test_supervisorctl_says_how_to_start_when_nothing_runs(checkout, conf, arguments):
+    """Fault 46."""
+    done = supervisorctl(checkout, *arguments, conf=conf)
+    assert done.stdout.splitlines() == [HINT]
+    assert done.stderr == ""
+    assert done.returncode != 0
+
+
+def test_supervisorctl_says_how_to_start_when_supervisord_was_killed(start, checkout):
+    """Fault 46, where the socket is left behind."""
+    supervisord = start("var")
+    (process,) = [process for process in find_processes(supervisord.home) if process.role == "supervisord"]
+    process.send(signal.SIGKILL)
+    wait_until(lambda: not supervisord.is_running())
+    assert supervisorctl(checkout, "status").stdout.splitlines() == [HINT]
 
 
 def test_supervisorctl_talks_to_what_was_started_last_and_then_to_what_is_left(start):

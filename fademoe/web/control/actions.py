@@ -15,7 +15,7 @@ from fademoe.clock import Window, now_ms, to_iso
 from fademoe.errors import StoreError
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series, want
-from fademoe.supervisord import client as supervisord
+from fademoe.supervisord.client import SupervisorClient
 from fademoe.web.model.alerts import ACKNOWLEDGED
 from fademoe.web.model.queues import redis_errors
 from fademoe.web.model.services import Services
@@ -48,7 +48,7 @@ def switch_off(services: Services) -> str:
     with redis_errors(services.redis):
         suspend(services.redis)
     try:
-        stopped = supervisord.stop_streams(services.settings)
+        stopped = SupervisorClient(services.settings.run_dir).stop_streams()
         words = f"streams stopped: {', '.join(stopped) or 'none ran'}"
     except StoreError as error:
         words = f"the streams could not be stopped: {error}"
@@ -60,7 +60,7 @@ def switch_on(services: Services) -> str:
     with redis_errors(services.redis):
         resume(services.redis)
     try:
-        started = supervisord.start_streams(services.settings)
+        started = SupervisorClient(services.settings.run_dir).start_streams()
         words = f"streams started: {', '.join(started) or 'all ran'}"
     except StoreError as error:
         words = f"the streams could not be started: {error}"

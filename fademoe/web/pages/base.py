@@ -11,7 +11,7 @@ from fademoe.metrics import MAIN_METRIC
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import rows as read_rows
 from fademoe.store.read import status as read_status
-from fademoe.supervisord import client as supervisord
+from fademoe.supervisord.client import SupervisorClient
 from fademoe.web.api.parquet import is_possible
 from fademoe.web.api.row_query import BEFORE, ROW_PARAMETERS, Query, read_query, write_position
 from fademoe.web.api.system import STATES, UNITS, read_units
@@ -127,7 +127,7 @@ def _frame() -> PageFrame:
         found = [alert for alert in alerts(services(), summary) if not alert.acknowledged]
         apis = "unknown" if summary.queued is None else "off" if summary.queued.paused else "on"
         tiles = status_tiles.tiles(summary)
-        unswitchable = supervisord.absence(services().settings)
+        unswitchable = SupervisorClient(services().settings.run_dir).connection_error()
         g.frame = PageFrame(tiles, *status_tiles.sentence(tiles), len(found), apis, unswitchable, summary.at_ms)
     frame: PageFrame = g.frame
     return frame
