@@ -4,9 +4,10 @@ Everything that stores, serves or shows a metric reads this declaration: docs/ad
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal, NamedTuple, get_args
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, ceil_to, floor_to
 
 Decimal = str  # a decimal number in plain notation, digits as the exchange sent them: no float on the way
 
@@ -48,7 +49,7 @@ class PredictedFunding(NamedTuple):
 
 
 class OpenInterest(NamedTuple):
-    """Open contracts of one side at `ts`, in coins and in USD."""
+    """Open contracts of one side at `ts`, in coins and in USD; a live row is the last sample before `ts`."""
 
     ts: int
     oi: Decimal
@@ -114,15 +115,27 @@ class Plot:
     downward: bool = False  # draws values below zero, as the counterpart of another column
 
 
+class Instant(StrEnum):
+    """Which instant the `ts` of a row is; the same for history, stream and poll."""
+
+    START = "start"  # the start of the interval that the value is of: bars, sums, values at the interval's end
+    MOMENT = "moment"  # the instant at which the value is valid: samples, settlements
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A kind of measurement. `columns` follow `ts` in the order of `row_type`; without `plots` no chart shows it."""
+    """A kind of measurement. `columns` follow `ts` in the order of `row_type`; without `plots` no chart shows it.
+
+    `interval` is the value of that column in rows of the history. A live feed may have a finer one; where both have a
+    row for a ts, the row of the history is kept.
+    """
 
     name: str
     title: str
     row_type: type[Row]
     columns: tuple[Column, ...]
     plots: tuple[Plot, ...] = ()
+    instant: Instant = Instant.START
     interval: str = "1m"  # a key of INTERVALS_MS, or a word for events; the value of the column `interval`
 
     def __post_init__(self) -> None:
@@ -140,6 +153,17 @@ class Metric:
                 raise ValueError(f"metric {self.name}: plot {plot.label!r} has an unknown drawing or format")
             if len(plot.columns) != wanted or not set(plot.columns) <= set(names):
                 raise ValueError(f"metric {self.name}: {plot.drawing} takes {wanted} of its columns")
+
+    def stamp(self, at_ms: int, interval_ms: int) -> int:
+        """Return the ts of a sample or event of the time `at_ms`: START rounds down to the interval, MOMENT up.
+
+        A sample that is rounded up is older than its ts, so no row tells of a later instant than its own.
+        """
+        return ceil_to(at_ms, interval_ms) if self.instant is Instant.MOMENT else floor_to(at_ms, interval_ms)
+
+    def over_ms(self, ts: int, interval_ms: int) -> int:
+        """Return the time from which the row of `ts` cannot change any more: the end of its interval, or its moment."""
+        return ts if self.instant is Instant.MOMENT else ts + interval_ms
 
 
 PRICE = Pane(title="Price", share=4)
@@ -197,6 +221,7 @@ for _metric in (
         name="fr",
         title="Funding rate",
         row_type=Funding,
+        instant=Instant.MOMENT,
         columns=(
             Column(name="fr", unit="fraction per interval", title="Settled funding rate"),
             Column(name="fr_hours", unit="hours", title="Funding interval", whole=True),
@@ -215,6 +240,7 @@ for _metric in (
         name="oi",
         title="Open interest",
         row_type=OpenInterest,
+        instant=Instant.MOMENT,
         columns=(
             Column(name="oi", unit="coins, one side", title="Open interest"),
             Column(name="oi_usd", unit="USD", title="Open interest in USD"),
@@ -226,6 +252,7 @@ for _metric in (
         name="lsr",
         title="Long/short ratio",
         row_type=LongShortRatio,
+        instant=Instant.MOMENT,
         columns=(Column(name="lsr", unit="long accounts / short accounts", title="Long/short ratio"),),
         interval="5m",
         plots=(Plot(pane=LONG_SHORT, drawing="line", columns=("lsr",), label="long/short"),),

@@ -10,7 +10,7 @@ from fademoe.feeds.request import Params, Request, to_request
 
 @dataclass(frozen=True, kw_only=True)
 class PollFeed:
-    """An endpoint of current values, asked once in each `every_ms`; a sample's ts is floored to its interval.
+    """An endpoint of current values, asked once in each `every_ms`; Metric.stamp makes the ts of a sample.
 
     One request asks for up to `batch` instruments and costs `cost` for each; without a batch it asks for all and costs
     `cost` once. `items` sorts the answer by the exchange's name of the instrument; `parse` reads one sample with its

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 
 from fademoe.client import instruments
-from fademoe.clock import SECOND_MS, Window, floor_to, monotonic_s
+from fademoe.clock import SECOND_MS, Window, monotonic_s
 from fademoe.errors import BadPayload, Refused, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
@@ -44,8 +44,9 @@ def poll(exchange_name: str, metric: str) -> dict[str, int]:
     followed = _followed(context, exchange, feed, time_ms)
     _want(context, feed, followed, time_ms)
     rows, asked, trouble = _ask_all(context, exchange, feed, followed)
-    if any(channel.metric == metric for channel in exchange.stream_feeds):
-        rows = _after_the_stream(context, unit, feed, rows, context.clocks.now_ms(exchange))
+    is_streamed = any(channel.metric == metric for channel in exchange.stream_feeds)
+    due_ms = context.clocks.now_ms(exchange) - (STREAM_FIRST_MS if is_streamed else 0)
+    rows = _hold_until_due(context, unit, feed, rows, due_ms)
     new = _store(context, feed, rows)
     _say(context, unit, feed, f"{new} new rows, {asked} of {len(followed)} contracts asked", new, trouble)
     return {"rows": new, "asked": asked}
@@ -91,11 +92,11 @@ def _want(context: Context, feed: PollFeed, followed: Sequence[Instrument], time
     series = [Series(perpspec(instrument.code, feed.metric), instrument.symbol) for instrument in followed]
     if series:
         with context.database.transaction() as cursor:
-            coverage.want(cursor, series, floor_to(time_ms, feed.interval_ms), None)
+            coverage.want(cursor, series, METRICS[feed.metric].stamp(time_ms, feed.interval_ms), None)
 
 
 def _ask(context: Context, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument]) -> list[Sample]:
-    """Return the samples of one request, each stamped with its interval."""
+    """Return the samples of one request, each with the ts that its metric declares."""
     request = feed.request(batch)
     cost = feed.cost * len(batch) if feed.batch else feed.cost
     with context.stop.breakable():
@@ -110,26 +111,26 @@ def _ask(context: Context, exchange: Exchange, feed: PollFeed, batch: Sequence[I
             row = feed.parse(item, instrument) if instrument else None
             if instrument and row is not None:
                 series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
-                found.append((series, row._replace(ts=floor_to(row.ts, feed.interval_ms))))
+                found.append((series, row._replace(ts=METRICS[feed.metric].stamp(row.ts, feed.interval_ms))))
     except BadPayload as error:
         error.locate(exchange.name, str(request), body)
         raise
     return found
 
 
-def _after_the_stream(
-    context: Context, unit: str, feed: PollFeed, rows: Sequence[Sample], time_ms: int
-) -> list[Sample]:
-    """Keep samples back until their minute is over and the stream had its turn; return those that are due now.
+def _hold_until_due(context: Context, unit: str, feed: PollFeed, rows: Sequence[Sample], due_ms: int) -> list[Sample]:
+    """Hold samples back while their row can still change; return those that are over at `due_ms`.
 
-    A stored row is never overwritten, and the stream's last sample of a minute is the better one.
+    Of several samples of a row the newest one is kept. Where a stream has the metric, its rows come first: a stored row
+    is not overwritten, and the last sample of a minute that a stream saw is the better one.
     """
-    key, row_type = f"{unit}:held".replace(" ", ":"), METRICS[feed.metric].row_type
+    key, metric = f"{unit}:held".replace(" ", ":"), METRICS[feed.metric]
     before = json.loads(context.redis.get(key) or "[]")
-    held = [*((Series(*series), row_type._make(row)) for series, row in before), *rows]
-    due_ms = time_ms - feed.interval_ms - STREAM_FIRST_MS
-    context.redis.set(key, json.dumps([sample for sample in held if sample[1].ts > due_ms]), ex=HELD_S)
-    return [sample for sample in held if sample[1].ts <= due_ms]
+    samples = [*((Series(*series), metric.row_type._make(row)) for series, row in before), *rows]
+    held = {(series, row.ts): (series, row) for series, row in samples}.values()
+    is_due = {sample: metric.over_ms(sample[1].ts, feed.interval_ms) <= due_ms for sample in held}
+    context.redis.set(key, json.dumps([sample for sample in held if not is_due[sample]]), ex=HELD_S)
+    return [sample for sample in held if is_due[sample]]
 
 
 def _store(context: Context, feed: PollFeed, rows: Sequence[Sample]) -> int:

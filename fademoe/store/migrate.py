@@ -1,6 +1,7 @@
 """Brings the schema up to date: numbered SQL files, each applied once, in one transaction with the record of it.
 
 `NNNN_name.sql` is for every database; of `NNNN_name.plain.sql` and `NNNN_name.timescale.sql` one is taken.
+A notice that a file raises is logged.
 `read_role.sql` is looked after at every start.
 """
 
@@ -44,7 +45,10 @@ def migrate(database: Database, exchanges: list[Exchange]) -> list[str]:
             if name not in done:
                 if not applied and has_timescale:
                     cursor.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+                cursor.connection.notices.clear()
                 cursor.execute(text)
+                for notice in cursor.connection.notices:
+                    log.info("migration %s: %s", name, notice.removeprefix("NOTICE:").strip())
                 cursor.execute("INSERT INTO schema_migrations (name) VALUES (%s)", (name,))
                 applied.append(name)
         for exchange in exchanges:

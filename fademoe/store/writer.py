@@ -9,7 +9,7 @@ from psycopg2 import errors, sql
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window
-from fademoe.metrics import METRICS, Row
+from fademoe.metrics import METRICS, Instant, Metric, Row
 from fademoe.store import coverage
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
@@ -18,6 +18,12 @@ from fademoe.store.partitions import Partitions
 KEY_COLUMNS = ("ts", "symbol", "source", "interval")
 LONG = 50  # rows of one series in a batch: from so many on, a look at what is stored is cheaper than a COPY that fails
 CHUNK_ROWS = 500  # written as text at once, while PostgreSQL still takes in the ones before
+
+STORED_TIMES = (
+    "SELECT array_agg(ts) FROM (SELECT ts FROM perp_data WHERE source = %(source)s AND symbol = %(symbol)s"
+    " AND ts BETWEEN %(first)s AND %(last)s ORDER BY ts) AS stored"
+)
+STORED_TIMES_OF_INTERVAL = STORED_TIMES.replace("ORDER BY", "AND interval = %(of)s ORDER BY")
 
 
 class Batch(NamedTuple):
@@ -39,7 +45,8 @@ class Writer:
     def write(self, batches: Sequence[Batch], answers: Sequence[Covered]) -> int:
         """Insert the rows that are not there yet and enter `answers`; return how many rows were new.
 
-        All of it or nothing. Rows that exist are left as they are. Raises StoreError when PostgreSQL is away.
+        All of it or nothing. Rows that exist are left as they are, except that a row of the metric's own interval, one
+        of its history, replaces a live sample of another interval. Raises StoreError when PostgreSQL is away.
         """
         times = [row.ts for batch in batches for _, row in batch.rows]
         if times:
@@ -55,10 +62,10 @@ class Writer:
 
 def _insert(cursor: Cursor, batch: Batch) -> int:
     """COPY what is not stored yet straight into perp_data; where a row exists all the same, insert from aside."""
-    groups = list(_unknown(cursor, batch.rows))
+    metric = METRICS[batch.metric]
+    groups = list(_unknown(cursor, metric, batch))
     if not groups:
         return 0
-    metric = METRICS[batch.metric]
     names = sql.SQL(", ").join(map(sql.Identifier, (*KEY_COLUMNS, *(column.name for column in metric.columns))))
     cursor.execute("SAVEPOINT fresh")
     try:
@@ -73,33 +80,49 @@ def _insert(cursor: Cursor, batch: Batch) -> int:
     _copy(cursor, "perp_incoming", names, CopyText(groups, batch.interval))
     cursor.execute(
         sql.SQL(
-            "INSERT INTO perp_data ({names}) SELECT {names} FROM perp_incoming ORDER BY source, symbol, ts"
-            " ON CONFLICT DO NOTHING"
-        ).format(names=names)
+            "INSERT INTO perp_data AS stored ({names}) SELECT DISTINCT ON (source, symbol, ts) {names}"
+            " FROM perp_incoming ORDER BY source, symbol, ts ON CONFLICT {action}"
+        ).format(names=names, action=_on_conflict(metric, batch.interval))
     )
     return int(cursor.rowcount)
 
 
-def _unknown(cursor: Cursor, rows: Sequence[tuple[Series, Row]]) -> Iterator[tuple[Series, list[Row]]]:
+def _on_conflict(metric: Metric, interval: str) -> sql.Composable:
+    """Return what happens to a stored row: one of another interval gives way to the history, except values it lacks."""
+    if interval != metric.interval:
+        return sql.SQL("DO NOTHING")
+    changes = [
+        sql.SQL("{name} = coalesce(excluded.{name}, stored.{name})").format(name=sql.Identifier(column.name))
+        for column in metric.columns
+    ]
+    return sql.SQL(
+        "(source, symbol, ts) DO UPDATE SET interval = excluded.interval, {} WHERE stored.interval <> excluded.interval"
+    ).format(sql.SQL(", ").join(changes))
+
+
+def _unknown(cursor: Cursor, metric: Metric, batch: Batch) -> Iterator[tuple[Series, list[Row]]]:
     """Yield the rows by series, without those that a look finds stored: they are recognised, not written again.
 
     Short series are not looked at: they come from streams and are new, mostly.
     """
-    for series, group in groupby(rows, itemgetter(0)):
-        found = [row for _, row in group]
-        if len(found) >= LONG:
-            found = _unstored(cursor, series, found)
-        if found:
-            yield series, found
+    replaces = metric.instant is Instant.MOMENT and batch.interval == metric.interval
+    for series, group in groupby(batch.rows, itemgetter(0)):
+        rows = [row for _, row in group]
+        if len(rows) >= LONG:
+            rows = _unstored(cursor, series, rows, batch.interval if replaces else None)
+        if rows:
+            yield series, rows
 
 
-def _unstored(cursor: Cursor, series: Series, rows: list[Row]) -> list[Row]:
-    """Return the rows of a series at whose times none is stored; the look reads nothing but the primary key."""
+def _unstored(cursor: Cursor, series: Series, rows: list[Row], interval: str | None) -> list[Row]:
+    """Return the rows of a series at whose times none is stored, or none of `interval`.
+
+    Without an interval the look reads nothing but the primary key.
+    """
     times = [row.ts for row in rows]
     cursor.execute(
-        "SELECT array_agg(ts) FROM (SELECT ts FROM perp_data"
-        " WHERE source = %s AND symbol = %s AND ts BETWEEN %s AND %s ORDER BY ts) AS there",
-        (*series, min(times), max(times)),
+        STORED_TIMES_OF_INTERVAL if interval else STORED_TIMES,
+        {"source": series.source, "symbol": series.symbol, "first": min(times), "last": max(times), "of": interval},
     )
     (stored,) = cursor.fetchone() or (None,)
     if stored is None:

@@ -80,7 +80,7 @@ class Minutes:
 
     def add(self, route: Route, row: Row) -> None:
         """Sort a sample or an event, whose ts is its own time, into its minute."""
-        ts = floor_to(row.ts, route.feed.interval_ms)
+        ts = METRICS[route.feed.metric].stamp(row.ts, route.feed.interval_ms)
         if route.feed.reduce is Reduce.SUM and (self._next_sum_ms is None or ts < self._next_sum_ms):
             self._add_late((route.series, ts), row)
             return
@@ -106,7 +106,7 @@ class Minutes:
         """
         for feed, series, _ in routes:
             for at_ms in (exchange_ms - GRACE_MS, exchange_ms):
-                key = (series, floor_to(at_ms, feed.interval_ms))
+                key = (series, METRICS[feed.metric].stamp(at_ms, feed.interval_ms))
                 self._open.pop(key, None)
                 if feed.reduce is Reduce.SUM:
                     self._spoiled.add(key)
@@ -119,7 +119,8 @@ class Minutes:
         items += self._close_sums(sure_ms)
         for key, minute in list(self._open.items()):
             feed = minute.route.feed
-            if feed.reduce is Reduce.LAST and minute.ts + feed.interval_ms <= sure_ms:
+            over_ms = METRICS[feed.metric].over_ms(minute.ts, feed.interval_ms)
+            if feed.reduce is Reduce.LAST and over_ms <= sure_ms:
                 del self._open[key]
                 items.append(Item(feed, minute.route.series, minute.ts, _last(minute)))
         return items

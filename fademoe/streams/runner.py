@@ -6,12 +6,12 @@ from contextlib import suppress
 
 from fademoe.client import instruments
 from fademoe.client.server_time import off
-from fademoe.clock import MINUTE_MS, Window, floor_to, monotonic_s, now_ms, steady_ms
+from fademoe.clock import Window, monotonic_s, now_ms, steady_ms
 from fademoe.errors import SourceError, StoreError
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Socket, StreamFeed
-from fademoe.metrics import perpspec
+from fademoe.metrics import METRICS, perpspec
 from fademoe.runtime.context import Context
 from fademoe.signals import Stopped
 from fademoe.store import corrections, coverage, status
@@ -117,10 +117,21 @@ class StreamRunner:
 
     def _want(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
         """Declare that the followed series are wanted from this minute on: what the stream misses is then a gap."""
-        series = sorted({series for found in topics.values() for topic in found.values() for series in _series(topic)})
-        if series:
+        routes = [
+            route
+            for by_name in topics.values()
+            for topic in by_name.values()
+            for by_instrument in topic.values()
+            for route in by_instrument.values()
+        ]
+        starts: dict[int, set[Series]] = {}
+        for feed, series, _ in routes:
+            start_ms = METRICS[feed.metric].stamp(self.exchange_now_ms(), feed.interval_ms)
+            starts.setdefault(start_ms, set()).add(series)
+        if starts:
             with self._context.database.transaction() as cursor:
-                coverage.want(cursor, series, floor_to(self.exchange_now_ms(), MINUTE_MS), None)
+                for start_ms, wanted in starts.items():
+                    coverage.want(cursor, sorted(wanted), start_ms, None)
 
     def _connect(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
         """Open the sockets for `topics`; those before go on until the new ones have watched a whole minute."""
@@ -257,10 +268,6 @@ def _routes(topic: Topic) -> set[tuple[Series, str, int, str]]:
     """Return what must be the same for a connection to go on: contracts change their size now and then."""
     contracts = [(route.series, route.instrument) for routes in topic.values() for route in routes.values()]
     return {(series, each.name, each.multiplier, each.contract_value) for series, each in contracts}
-
-
-def _series(topic: Topic) -> set[Series]:
-    return {route.series for routes in topic.values() for route in routes.values()}
 
 
 def parts_of(topics: Mapping[str, Topic], socket: Socket) -> list[dict[str, Topic]]:

@@ -1,6 +1,7 @@
 """Current values by REST: rounds that share a small budget, samples behind a stream's, lists that change."""
 
 from dataclasses import replace
+from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
@@ -31,6 +32,18 @@ def ask(system):
 
 
 @pytest.fixture
+def ask_later(ask, clock):
+    """Return a function that asks a round whose minute is over by the clock that is known."""
+
+    def ask_five_minutes_later(exchange, metric):
+        contexts.current().clocks.ask(registry.exchanges()[exchange], live=True)
+        clock(-5 * MINUTE_MS)
+        return ask(exchange, metric)
+
+    return ask_five_minutes_later
+
+
+@pytest.fixture
 def clock(system):
     """Return a function that sets by how much the exchanges' clock is ahead."""
 
@@ -47,25 +60,50 @@ def stored(system, source):
     )
 
 
-def test_a_round_takes_its_share_and_the_next_goes_on(ask, system, monkeypatch):
+def test_a_sample_is_stored_at_the_end_of_its_minute_and_not_before(ask, system, clock):
+    """Fault 1: no row tells of an instant that is not over."""
+    before_ms = now_ms()
+    assert ask("binance", "oi") == {"rows": 0, "asked": 3}
+    assert stored(system, "bin-oi") == {}
+    clock(2 * MINUTE_MS)
+    for key in contexts.current().redis.scan_iter("clocks:*"):
+        contexts.current().redis.delete(key)
+    later = system.context()
+    contexts.use(later)
+    assert ask("binance", "oi")["rows"] == 3
+    later.close()
+    clock(0)
+    times = {ts for (ts,) in system.query("SELECT ts FROM perp_data WHERE source = 'bin-oi'")}
+    assert times == {floor_to(before_ms, MINUTE_MS) + MINUTE_MS} or min(times) > before_ms
+    for symbol in ("BTC", "ETH", "PEPE"):
+        (ts,) = times
+        ((coins,),) = system.query("SELECT oi::text FROM perp_data WHERE source = 'bin-oi' AND symbol = %s", symbol)
+        clock(20 * MINUTE_MS)
+        true = system.simulator.get(
+            "/sim/truth", exchange="binance", metric="oi", symbol=symbol, step=MINUTE_MS, **{"from": ts, "to": ts + 1}
+        )["rows"]
+        assert Decimal(true[0]["oi"]) == Decimal(coins)
+
+
+def test_a_round_takes_its_share_and_the_next_goes_on(ask_later, system, monkeypatch):
     exchange = registry.exchanges()["binance"]
     (feed,) = exchange.poll_feeds
     shared = replace(exchange, poll_feeds=(replace(feed, share=2),))
     monkeypatch.setitem(registry.exchanges(), "binance", shared)
-    assert ask("binance", "oi") == {"rows": 2, "asked": 2}
+    assert ask_later("binance", "oi") == {"rows": 2, "asked": 2}
     assert set(stored(system, "bin-oi")) == {"BTC", "ETH"}
-    ask("binance", "oi")
+    ask_later("binance", "oi")
     assert set(stored(system, "bin-oi")) == {"BTC", "ETH", "PEPE"}
 
 
-def test_a_contract_that_is_refused_costs_no_other(ask, system):
+def test_a_contract_that_is_refused_costs_no_other(ask_later, system):
     context = contexts.current()
     instruments.refresh(registry.exchanges()["binance"], context.rest, context.database)
     with context.database.transaction() as cursor:
         cursor.execute(
             "UPDATE perp_metadata SET instrument = 'NOPEUSDT' WHERE exchange = 'binance' AND instrument = 'BTCUSDT'"
         )
-    assert ask("binance", "oi") == {"rows": 2, "asked": 3}
+    assert ask_later("binance", "oi") == {"rows": 2, "asked": 3}
     assert set(stored(system, "bin-oi")) == {"ETH", "PEPE"}
     assert system.query("SELECT class, http_status FROM perp_errors") == [("Refused", 400)]
 

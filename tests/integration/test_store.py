@@ -9,7 +9,7 @@ import pytest
 from fademoe.clock import DAY_MS, MINUTE_MS, Window
 from fademoe.errors import StoreError
 from fademoe.feeds.instrument import Instrument
-from fademoe.metrics import Candle
+from fademoe.metrics import Candle, OpenInterest
 from fademoe.store import coverage, instruments, status
 from fademoe.store.connection import Database
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
@@ -55,6 +55,27 @@ def test_rows_arrive_with_all_their_digits(database):
         "SELECT ts, interval, o::text, h::text, l::text, c::text, v::text, qv::text, n, tbv::text FROM perp_data",
     )
     assert stored == [(START, "1m", "0.000012300", "83155.70", "0.00001", "0.5", "0", "8514292.61220", 4409, "49.832")]
+
+
+@pytest.mark.parametrize("count", [1, 60])
+def test_history_replaces_a_live_sample_and_a_live_sample_replaces_nothing(database, count):
+    """Fault 1: the exact value of the history is kept; that is no correction."""
+    series, step = Series("bin-oi", "BTC"), 5 * MINUTE_MS
+    times = [START + n * step for n in range(count)]
+
+    def write(interval, coins, usd):
+        rows = [(series, OpenInterest(ts, coins, usd)) for ts in times]
+        return Writer(database).write([Batch("oi", interval, rows)], [])
+
+    assert [write("1m", "10", "7"), write("5m", "11", None), write("1m", "12", "8"), write("5m", "13", "9")] == [
+        count,
+        count,
+        0,
+        0,
+    ]
+    assert fetch(database, "SELECT DISTINCT interval, oi::text, oi_usd::text FROM perp_data") == [("5m", "11", "7")]
+    assert fetch(database, "SELECT count(*) FROM perp_data") == [(count,)]
+    assert fetch(database, "SELECT count(*) FROM perp_corrections") == [(0,)]
 
 
 def test_what_is_absent_by_the_list_is_missing_again_when_the_list_says_otherwise(database):

@@ -298,12 +298,13 @@ def test_premium_index_shows_the_running_estimate(sim):
 
 
 def test_open_interest_is_that_of_the_minute(sim):
-    """All answers within a minute agree with the one minute truth."""
+    """All answers within a minute are what stands at its end."""
     minute_ms = sim.set_second(10)
     first, second = (sim.rows("/fapi/v1/openInterest", symbol="BTCUSDT") for _ in range(2))
     assert first["openInterest"] == second["openInterest"] and minute_ms < first["time"] < minute_ms + MINUTE_MS
     sim.set_time(minute_ms + 10 * MINUTE_MS)
-    (true,) = sim.truth("oi", "BTC", minute_ms, minute_ms + 1, step=MINUTE_MS)
+    end_ms = minute_ms + MINUTE_MS
+    (true,) = sim.truth("oi", "BTC", end_ms, end_ms + 1, step=MINUTE_MS)
     assert Decimal(first["openInterest"]) == Decimal(true["oi"])
 
 

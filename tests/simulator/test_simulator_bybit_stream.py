@@ -11,6 +11,7 @@ import websocket
 from fademoe.clock import MINUTE_MS, floor_to
 from fademoe.exchanges.bybit import EXCHANGE, route
 from fademoe.feeds.instrument import Instrument
+from fademoe.metrics import METRICS
 
 LINEAR = "/v5/public/linear"
 CONTRACTS = [
@@ -87,14 +88,16 @@ def test_closed_candles_and_the_last_tickers_of_a_minute_equal_the_truth(sim, co
     say(socket, "subscribe", *(f"tickers.{name}" for name in names))
     messages = sim.receive_for(socket, 4.7)
     rows = parsed(messages, CONTRACTS)
+    sim.set_time(minute_ms + 5 * MINUTE_MS)
     for contract in CONTRACTS:
         (candle,) = rows["ohlcv", contract.name] or [None]
         (true,) = truth_of(sim, "ohlcv", contract.name, minute_ms, minute_ms + 1) or [None]
         assert (candle is None and true is None) or same(candle, true)
         for metric in ("ppr", "oi"):
             samples = [row for row in rows[metric, contract.name] if floor_to(row.ts, MINUTE_MS) == minute_ms]
-            (true,) = truth_of(sim, metric, contract.name, minute_ms, minute_ms + 1, step=MINUTE_MS)
-            assert same(samples[-1]._replace(ts=minute_ms), true)
+            ts = METRICS[metric].stamp(samples[-1].ts, MINUTE_MS)
+            (true,) = truth_of(sim, metric, contract.name, ts, ts + 1, step=MINUTE_MS)
+            assert same(samples[-1]._replace(ts=ts), true)
             assert rows[metric, contract.name][-1].ts > minute_ms + MINUTE_MS
     closes = {name: [] for name in (LOST, DOUBLE, LATE)}
     for message in messages:

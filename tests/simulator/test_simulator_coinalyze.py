@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from fademoe import metrics
 from fademoe.client.rate_limit.budgets import Grant
 from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to
@@ -140,10 +141,10 @@ def test_polls_see_what_the_histories_tell_later(sim, market):
     for metric, samples in seen.items():
         for instrument, row in samples.items():
             assert minute_ms + 35 * SECOND_MS <= row.ts < minute_ms + MINUTE_MS
-            window = (minute_ms, minute_ms + MINUTE_MS)
+            ts = metrics.METRICS[metric].stamp(row.ts, MINUTE_MS)
             perpspec = f"{instrument.code}-{metric}"
-            [true] = truth_of(sim, perpspec, instrument.symbol, *window, step=MINUTE_MS)
-            assert same(row._replace(ts=minute_ms), true)
+            [true] = truth_of(sim, perpspec, instrument.symbol, ts, ts + MINUTE_MS, step=MINUTE_MS)
+            assert same(row._replace(ts=ts), true)
 
 
 def test_a_window_older_than_the_retention_has_no_rows_and_a_market_in_quote_currency_no_coins(sim):

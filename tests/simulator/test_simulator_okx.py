@@ -16,6 +16,7 @@ from fademoe.feeds.answers import Answer
 from fademoe.feeds.request import Request
 from fademoe.jobs.backfill import shares
 from fademoe.jobs.fetch import confirm_holes, fetch
+from fademoe.metrics import METRICS
 from fademoe.simulator.okx.rows import meant
 
 SYMBOLS = ("BTC", "SATS", "C98")
@@ -463,7 +464,7 @@ def test_streams_tell_the_truth(sim, connect):
         for feed, instrument in [(feed, routes[frame.topic][1]) for feed in routes.get(frame.topic, ((), None))[0]]:
             raw += 1
             for row in feed.parse(frame.data, instrument):
-                found[feed.metric][by_name[instrument.name]][floor_to(row.ts, MINUTE_MS)] = row
+                found[feed.metric][by_name[instrument.name]][METRICS[feed.metric].stamp(row.ts, MINUTE_MS)] = row
     assert raw > 20
     for symbol in known:
         true = {
@@ -478,7 +479,7 @@ def test_streams_tell_the_truth(sim, connect):
         assert found["pfr"][symbol].keys() & {minute_ms} == true["pfr"].keys() & {minute_ms}
     sim.set_time(minute_ms + 20 * MINUTE_MS)  # all of it is published
     for symbol in known:
-        true = truth(sim, "oi", symbol, minute_ms, minute_ms + 2 * MINUTE_MS, step=MINUTE_MS)
+        true = truth(sim, "oi", symbol, minute_ms + MINUTE_MS, minute_ms + 3 * MINUTE_MS, step=MINUTE_MS)
         mine = found["oi"][symbol]
         assert differences(mine, {ts: row for ts, row in true.items() if ts in mine}) == []
         assert set(mine) == set(true)

@@ -7,7 +7,7 @@ import pytest
 from fademoe.clock import MINUTE_MS
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Reduce, StreamFeed
-from fademoe.metrics import Liquidations, PredictedFunding
+from fademoe.metrics import Liquidations, OpenInterest, PredictedFunding
 from fademoe.store.coverage import Series
 from fademoe.streams.buffer import Buffer, to_batches
 from fademoe.streams.minutes import GRACE_MS, LATEST_MS, Item, Minutes, Route
@@ -48,6 +48,19 @@ def test_the_last_sample_of_a_minute_is_its_row():
     assert minutes.close(end + GRACE_MS, end - 1) == [], "nothing proves that the connection was alive to the end"
     assert rows(minutes.close(end + GRACE_MS, end)) == [(0, ("0.3",))]
     assert rows(minutes.close(end + MINUTE_MS + GRACE_MS, end + MINUTE_MS)) == [(MINUTE_MS, ("0.4",))]
+
+
+def test_a_live_sample_of_open_interest_stands_at_the_end_of_its_minute():
+    """Fault 1: the value of a row is never younger than its ts."""
+    feed = route("oi", Reduce.LAST)
+    minutes = Minutes([feed])
+    minutes.watch_from(START)
+    for at_ms, coins in ((0, "1"), (1, "2"), (59_999, "3"), (60_000, "4"), (60_001, "5")):
+        minutes.add(feed, OpenInterest(START + at_ms, coins))
+    end = START + MINUTE_MS
+    assert rows(minutes.close(START + GRACE_MS, START)) == [(0, ("1", None))]
+    assert minutes.close(end + GRACE_MS - 1, end) == []
+    assert rows(minutes.close(end + GRACE_MS, end)) == [(MINUTE_MS, ("4", None))]
 
 
 def test_a_minute_whose_end_was_not_watched_has_no_last_sample():

@@ -71,12 +71,12 @@ def both_sides(market: Market, instrument: Instrument, at_ms: int) -> int:
     So half of it, rounded half up, is the one side, and the exact half is not always a whole number of lots.
     """
     interest = market.gauges.open_interest(instrument, at_ms)
-    return 2 * interest - random_number(market.seed, "odd", instrument.key, at_ms // MINUTE_MS) % 2
+    return 2 * interest - random_number(market.seed, "odd", instrument.key, -(-at_ms // MINUTE_MS)) % 2
 
 
 def interest_values(market: Market, instrument: Instrument, at_ms: int) -> tuple[int, int]:
-    """Return the open interest of both sides and of one, in cents of the quote currency, at the full minute's price."""
-    price = market.candles.price(instrument, at_ms // MINUTE_MS * MINUTE_MS)
+    """Return the open interest of both sides and of one, in cents of the quote currency."""
+    price = market.candles.price(instrument, -(-at_ms // MINUTE_MS) * MINUTE_MS)
     one = market.gauges.open_interest(instrument, at_ms) * price
     both = both_sides(market, instrument, at_ms) * price
     decimals = instrument.quote_decimals

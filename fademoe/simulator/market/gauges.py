@@ -94,12 +94,15 @@ class Gauges:
         return PremiumBar._make(rows[0]) if rows else None
 
     def open_interest(self, instrument: Instrument, at_ms: int) -> int:
-        """Return the open interest of one side in lots; it changes at the full minute only."""
-        return self._interest(instrument, at_ms // MINUTE_MS)
+        """Return the open interest of one side in lots.
+
+        It changes right after the full minute, so what is seen within a minute is what stands at its end.
+        """
+        return self._interest(instrument, -(-at_ms // MINUTE_MS))
 
     def open_interest_value(self, instrument: Instrument, at_ms: int) -> int:
         """Return the open interest of one side in quote currency, in units of 10 ** -quote_decimals."""
-        minute_ms = at_ms // MINUTE_MS * MINUTE_MS
+        minute_ms = -(-at_ms // MINUTE_MS) * MINUTE_MS
         return self.open_interest(instrument, at_ms) * self._candles.price(instrument, minute_ms)
 
     def long_share(self, instrument: Instrument, at_ms: int) -> int:

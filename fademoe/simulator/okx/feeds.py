@@ -12,7 +12,7 @@ from fademoe.simulator.market.candles import Bar, grow
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.liquidations import Liquidation
 from fademoe.simulator.market.noise import random_number
-from fademoe.simulator.okx.rows import candle_texts, current_interest, funding_row
+from fademoe.simulator.okx.rows import candle_texts, current_interest, funding_row, interest_stamp_ms
 
 SECOND_MS = 1_000
 CLOSE_FAULTS = ("lost_close", "duplicate_close", "late_bars")
@@ -156,13 +156,12 @@ class InterestFeed(Feed):
             return
         market, instrument = self.exchange.market, self._instrument
         minute_ms = due_ms // MINUTE_MS * MINUTE_MS
-        if market.gauges.has_sample(instrument, minute_ms):
+        if market.gauges.has_sample(instrument, minute_ms + MINUTE_MS):
             row = current_interest(market, instrument, due_ms)
             if row["oi"] != self._sent:
                 self._sent = row["oi"]
                 self.send(orjson.dumps(row))
-        next_ms = minute_ms + MINUTE_MS
-        next_ms += random_number(market.seed, "interest", instrument.key, next_ms) % (3 * SECOND_MS)
+        next_ms = interest_stamp_ms(market, instrument, minute_ms + MINUTE_MS)
         self.exchange.timeline.at(next_ms, lambda _now_ms: self._tick(next_ms))
 
 

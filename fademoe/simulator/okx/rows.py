@@ -15,6 +15,7 @@ from fademoe.simulator.market.truth import account_ratio
 RATE_TEXT_DECIMALS = 16
 MEANT_DIGITS = 12  # of a figure that OKX adds up in floats; what comes behind is noise
 NOISE_DECIMALS = 11
+LATEST_STAMP_MS = 3_000  # into its minute
 PROVISIONAL_PERMILLE = 3  # by so much the newest row of a statistic is off at most
 OLD_METHOD, BLANK_REALIZED = 8, 40  # one settlement in so many has a predicted rate of its own, or no realized one
 
@@ -129,10 +130,20 @@ def interest_values(market: Market, instrument: Instrument, ts: int, *, is_provi
     ]
 
 
+def interest_stamp_ms(market: Market, instrument: Instrument, minute_ms: int) -> int:
+    """Return when the open interest of a contract was counted in the minute that starts at `minute_ms`."""
+    return minute_ms + 1 + random_number(market.seed, "interest", instrument.key, minute_ms) % LATEST_STAMP_MS
+
+
 def current_interest(market: Market, instrument: Instrument, now_ms: int) -> dict[str, str]:
-    """Return open interest now, of REST and of the channel."""
-    contracts, coins, usd = interest_values(market, instrument, now_ms // MINUTE_MS * MINUTE_MS)
-    values = {"oi": contracts, "oiCcy": coins, "oiUsd": usd, "ts": str(now_ms)}
+    """Return the open interest as it was counted last, of REST and of the channel: each contract has its own stamp."""
+    minute_ms = now_ms // MINUTE_MS * MINUTE_MS
+    stamp_ms = interest_stamp_ms(market, instrument, minute_ms)
+    if stamp_ms > now_ms:
+        minute_ms -= MINUTE_MS
+        stamp_ms = interest_stamp_ms(market, instrument, minute_ms)
+    contracts, coins, usd = interest_values(market, instrument, minute_ms + MINUTE_MS)
+    values = {"oi": contracts, "oiCcy": coins, "oiUsd": usd, "ts": str(stamp_ms)}
     return {"instId": instrument.name, "instType": "SWAP", **values}
 
 
