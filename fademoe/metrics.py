@@ -292,6 +292,11 @@ def perpspec(code: str, metric: str) -> str:
     return f"{code}-{metric}"
 
 
+def rank(metric: str) -> int:
+    """Return the place of a metric in the order of the declarations; one that nobody declares comes last."""
+    return list(METRICS).index(metric) if metric in METRICS else len(METRICS)
+
+
 def metric_of(perpspec: str) -> str:
     """Return the metric of a perpspec."""
     return perpspec.rpartition("-")[2]

@@ -11,7 +11,7 @@ from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
 from fademoe.store.read.pool import Busy, TooSlow
-from fademoe.web.api import data, exports, fill, openapi, prometheus, state, system
+from fademoe.web.api import chart, data, exports, fill, openapi, prometheus, state, system
 from fademoe.web.control import routes
 from fademoe.web.current import NAME
 from fademoe.web.http import auth, session
@@ -20,6 +20,7 @@ from fademoe.web.http.headers import add_headers
 from fademoe.web.http.problems import add_problem_headers, is_for_programs, problem_response
 from fademoe.web.model.services import make_services
 from fademoe.web.pages import base, rq
+from fademoe.web.pages import charts as pages_charts
 from fademoe.web.pages import coverage as pages_coverage
 from fademoe.web.pages import system as pages_system
 from fademoe.web.problem import Problem
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 PARTS = (
     data,
+    chart,
     fill,
     state,
     system,
@@ -38,6 +40,7 @@ PARTS = (
     base,
     pages_coverage,
     pages_system,
+    pages_charts,
     routes,
 )
 BODY_MOST = 64 * 1024

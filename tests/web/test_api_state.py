@@ -219,6 +219,22 @@ def test_points_of_a_chart_keep_holes(client: FlaskClient, sql: Cursor, partitio
     assert minutes["columns"]["c"].count(None) == 110
 
 
+def test_bands_of_a_chart_say_why_there_are_no_rows(client: FlaskClient, sql: Cursor):
+    """Of 6 h: 1 h not requested, 1 h absent but for its last minute, 10 minutes missing, and the rest covered."""
+    hours = [day(0) + i * HOUR_MS for i in range(7)]
+    gap = (hours[3] + 5 * MINUTE_MS, hours[3] + 15 * MINUTE_MS)
+    absent = (hours[1], hours[2] - MINUTE_MS)
+    sql.execute(
+        "INSERT INTO perp_coverage (source, symbol, wanted, covered, absent) VALUES ('bin-ohlcv', 'BTC', %s, %s, %s)",
+        (f"{{[{hours[1]},)}}", f"{{[{hours[1]},{gap[0]}),[{gap[1]},{day(1)})}}", f"{{[{absent[0]},{absent[1]})}}"),
+    )
+    path = f"/api/chart/bin-ohlcv?symbol=BTC&from={hours[0]}&to={hours[6]}"
+    minutes = [tuple(band.values()) for band in get(client, f"{path}&step=1m")["bands"]]
+    assert minutes == [("unrequested", hours[0], hours[1]), ("absent", *absent), ("missing", *gap)]
+    whole = [tuple(band.values()) for band in get(client, f"{path}&step=1h")["bands"]]
+    assert whole == [("unrequested", hours[0], hours[1]), ("missing", hours[3], hours[4])]
+
+
 @pytest.mark.usefixtures("partitions")
 def test_many_at_once_find_a_connection_each(client: FlaskClient, app):
     """More requests than connections: those that find none wait for one."""

@@ -4,14 +4,18 @@ Values are floats, because they become pixels; exact values come from `fademoe.s
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import Window
+from fademoe.clock import Window, ceil_to, floor_to, merge, subtract
 from fademoe.metrics import Aggregate
 from fademoe.store.read.catalog import Field, Perpspec
+from fademoe.store.read.coverage import list_ranges
+
+BandState = Literal["missing", "absent", "unrequested"]
+BANDS_MOST = 400
 
 # Where the query finds a column's value: in the first or the last row of a step, or in the aggregate over all rows.
 FIRST_ROW, LAST_ROW, STEP = "f", "t", "s"
@@ -23,6 +27,14 @@ class Points(NamedTuple):
 
     ts: list[int]
     columns: dict[str, list[float | None]]
+
+
+class Band(NamedTuple):
+    """A range without rows: not stored yet, not available at the exchange, or never requested."""
+
+    state: BandState
+    start_ms: int
+    end_ms: int
 
 
 _ROWS = """
@@ -42,7 +54,7 @@ _STEPS = """
 """
 
 
-def points(
+def read_points(
     cursor: Cursor, spec: Perpspec, symbol: str, window: Window, *, step_ms: int | None, own_step_ms: int | None
 ) -> Points:
     """Return one series of a window in steps of `step_ms`; None returns the stored rows, without empty steps.
@@ -65,6 +77,44 @@ def points(
     if step_ms is None:
         return Points([row[0] for row in rows], _columns(names, rows))
     return _on_grid(names, rows, window, max(step_ms, own_step_ms or 0))
+
+
+def list_bands(cursor: Cursor, source: str, symbol: str, window: Window, *, step_ms: int, now_ms: int) -> list[Band]:
+    """Return the ranges of a window where a series has no rows, in whole steps of `step_ms`, oldest first.
+
+    A step is `missing` if any of its rows is missing, but `absent` or `unrequested` only as a whole. The steps are
+    joined into longer ones if there are more than BANDS_MOST bands.
+    """
+    until_now = Window(window.start_ms, max(window.start_ms, min(window.end_ms, now_ms)))
+    ranges = list_ranges(cursor, [(source, symbol)], now_ms).get((source, symbol))
+    if ranges is None:
+        return []
+    unrequested = subtract(until_now, merge([*ranges.wanted, *ranges.covered]))
+    while True:
+        bands = [
+            *_cut("missing", ranges.missing, until_now, step_ms, partly=True),
+            *_cut("absent", ranges.absent, until_now, step_ms),
+            *_cut("unrequested", unrequested, until_now, step_ms),
+        ]
+        if len(bands) <= BANDS_MOST:
+            return sorted(bands, key=lambda band: band.start_ms)
+        step_ms *= 2
+
+
+def _cut(state: BandState, windows: list[Window], limits: Window, step_ms: int, *, partly: bool = False) -> list[Band]:
+    """Return the steps inside `limits` that lie in `windows`: as a whole, or `partly`.
+
+    The first and the last step may be cut by `limits`.
+    """
+    down, up = (floor_to, ceil_to) if partly else (ceil_to, floor_to)
+    steps = []
+    inside = (one for one in windows if one.start_ms < limits.end_ms and one.end_ms > limits.start_ms)
+    for window in inside:
+        start_ms = limits.start_ms if window.start_ms <= limits.start_ms else down(window.start_ms, step_ms)
+        end_ms = limits.end_ms if window.end_ms >= limits.end_ms else min(up(window.end_ms, step_ms), limits.end_ms)
+        if start_ms < end_ms:
+            steps.append(Window(start_ms, end_ms))
+    return [Band(state, *window) for window in merge(steps)]
 
 
 def _on_grid(names: Sequence[str], rows: list[tuple[float | None, ...]], window: Window, step_ms: int) -> Points:

@@ -8,11 +8,12 @@ import fademoe
 from fademoe.store.read.rows import LIMIT_MOST
 from fademoe.store.read.schema import TABLES
 from fademoe.web.api import schemas
+from fademoe.web.api.chart import CHART_STEPS, POINTS_MOST
 from fademoe.web.api.data import FORMATS, json_response
 from fademoe.web.api.exports import FORMATS as EXPORT_FORMATS
 from fademoe.web.api.row_query import LIMIT
 from fademoe.web.api.state import SERIES_LIMIT, SERIES_MOST
-from fademoe.web.api.system import CHART_STEPS, COLUMNS_MOST, POINTS_MOST, STATES, UNITS, UNITS_MOST
+from fademoe.web.api.system import COLUMNS_MOST, STATES, UNITS, UNITS_MOST
 from fademoe.web.http.params import SYMBOLS_MOST, Params
 from fademoe.web.model.heatmap import STEPS
 

@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 from fademoe.metrics import Aggregate, Drawing, Format
+from fademoe.store.read.chart import BandState
 
 Json = dict[str, Any]
 
@@ -45,6 +46,7 @@ FIELD = _object(
 PANE = _object(
     {"title": TEXT, "share": {"type": "number"}, "format": {"type": "string", "enum": list(get_args(Format))}}
 )
+BAND = _object({"state": {"type": "string", "enum": list(get_args(BandState))}, "start_ms": WHOLE, "end_ms": WHOLE})
 PLOT = _object(
     {
         "pane": PANE,
@@ -240,8 +242,10 @@ SCHEMAS: dict[str, Json] = {
             "exchange": TEXT,
             "symbol": TEXT,
             "events": FLAG,
+            "step_ms": WHOLE,
             "ts": _list(WHOLE),
             "columns": {"type": "object", "additionalProperties": _list(MAYBE_NUMBER)},
+            "bands": _list(BAND),
         }
     ),
     "Coverage": _object({"at": WHOLE, "series": _list(SERIES), "next": MAYBE_TEXT}),

@@ -1,11 +1,9 @@
-"""The JSON twins of the pages about the system: units, queues, limits, alerts, coverage by day, chart points."""
+"""The JSON twins of the pages about the system: units, queues, limits, alerts, coverage by day."""
 
 from flask import Blueprint, Response, request
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
-from fademoe.metrics import INTERVALS_MS
+from fademoe.clock import now_ms
 from fademoe.store.read import catalog as read_catalog
-from fademoe.store.read import chart as read_chart
 from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import series as read_series
 from fademoe.store.read import status as read_status
@@ -25,15 +23,6 @@ blueprint = Blueprint("api_system", __name__)
 UNITS = 200
 UNITS_MOST = 2_000
 STATES = ("error", "stale", "waiting", "started", "running", "stopped", "done")
-POINTS_MOST = 10_000
-CHART_STEPS = {
-    "1m": MINUTE_MS,
-    "5m": 5 * MINUTE_MS,
-    "15m": 15 * MINUTE_MS,
-    "1h": HOUR_MS,
-    "4h": 4 * HOUR_MS,
-    "1d": DAY_MS,
-}
 SYMBOLS = 100  # of one heat map
 COLUMNS_MOST = 100
 
@@ -128,43 +117,6 @@ def list_cells(perpspec: str) -> Response:
                 if (spec.name, symbol) in ranges
             ],
             "next": write_cursor("symbol", page[-1]) if more else None,
-        }
-    )
-
-
-@blueprint.get("/api/chart/<perpspec>")
-def show_points(perpspec: str) -> Response:
-    """Answer one series in equal steps, as columns of numbers to draw; a step without a row is null."""
-    params = Params(request.args, ("symbol", "from", "to", "step"))
-    symbols = params.symbols()
-    if len(symbols) != 1:
-        raise bad_parameter("symbol", params.text("symbol"), "one coin such as BTC")
-    step_ms = CHART_STEPS[params.choice("step", tuple(CHART_STEPS), "1h")]
-    end_ms = params.time("to", now_ms())
-    window = Window(params.time("from", end_ms - DAY_MS), end_ms)
-    if (window.end_ms - window.start_ms) // step_ms > POINTS_MOST:
-        most = f"a range of at most {POINTS_MOST} steps of {params.text('step', '1h')}, or a longer step"
-        raise bad_parameter("from", params.text("from"), most)
-    with services().reader.read() as cursor:
-        spec = find_perpspec(cursor, perpspec)
-        own_step_ms = INTERVALS_MS.get(spec.interval)
-        is_event = own_step_ms is None
-        points = read_chart.points(
-            cursor,
-            spec,
-            symbols[0],
-            Window(floor_to(window.start_ms, step_ms), window.end_ms),
-            step_ms=None if is_event else step_ms,
-            own_step_ms=own_step_ms,
-        )
-    return json_response(
-        {
-            "perpspec": spec.name,
-            "exchange": spec.exchange,
-            "symbol": symbols[0],
-            "events": is_event,
-            "ts": points.ts,
-            "columns": points.columns,
         }
     )
 

@@ -7,7 +7,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window, floor_to, merge, now_ms, to_iso
 from fademoe.errors import StoreError
-from fademoe.metrics import MAIN_METRIC, METRICS
+from fademoe.metrics import MAIN_METRIC, rank
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import series as read_series
@@ -41,8 +41,7 @@ class Heading:
     @property
     def metrics(self) -> list[str]:
         """The columns of the table of perpspecs, in the order of the metrics."""
-        names = dict.fromkeys(spec.metric for spec in self.specs.values())
-        return [name for name in METRICS if name in names] + [name for name in names if name not in METRICS]
+        return sorted({spec.metric for spec in self.specs.values()}, key=rank)
 
     @property
     def codes(self) -> dict[str, dict[str, str]]:
