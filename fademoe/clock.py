@@ -18,6 +18,8 @@ DAY_MS = 86_400_000
 EARLIEST_MS = 1_262_304_000_000  # 2010-01-01
 LATEST_MS = 4_102_444_800_000  # 2100-01-01
 
+MAX_SPEED = 100  # of a clock that runs faster than the host's
+
 _EPOCH = re.compile(r"[0-9]{1,16}(\.[0-9]+)?")
 
 
@@ -28,19 +30,41 @@ class Window(NamedTuple):
     end_ms: int
 
 
+class Pace(NamedTuple):
+    """How fast the clock of a process runs: since `since_ms` (host time) `speed` times as fast as the host's."""
+
+    speed: int
+    since_ms: int
+
+
+_pace = Pace(1, 0)
+
+
+def set_pace(pace: Pace) -> None:
+    """Let this process's clock run at another pace, for runs against the simulator; Pace(1, 0) is the host's."""
+    global _pace
+    _pace = pace
+
+
 def now_ms() -> int:
-    """Read the host's clock."""
-    return time.time_ns() // 1_000_000
+    """Read the host's clock, at the pace of this process."""
+    host_ms = time.time_ns() // 1_000_000
+    return _pace.since_ms + (host_ms - _pace.since_ms) * _pace.speed
 
 
 def monotonic_s() -> float:
-    """Read the clock that never jumps, for intervals."""
-    return time.monotonic()
+    """Read the clock that never jumps, for intervals, at the pace of this process."""
+    return time.monotonic() * _pace.speed
 
 
 def steady_ms() -> int:
     """Read a clock that never jumps, counts suspended time, and is the same in all processes of one boot."""
-    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000 * _pace.speed
+
+
+def to_host_s(seconds: float) -> float:
+    """Convert seconds of this process's clock to seconds of the host's, to sleep for."""
+    return seconds / _pace.speed
 
 
 @cache
@@ -99,6 +123,14 @@ def subtract(window: Window, taken: Iterable[Window]) -> list[Window]:
     if start_ms < window.end_ms:
         left.append(Window(start_ms, window.end_ms))
     return [piece for piece in left if piece.start_ms < piece.end_ms]
+
+
+def parse_pace(text: str) -> Pace:
+    """Read `speed@ms`; raise ValueError unless the speed is 1 to 100 and the time lies in 2010-2100."""
+    match = re.fullmatch(r"([0-9]{1,3})@([0-9]{13})", text)
+    if not match or not 1 <= int(match[1]) <= MAX_SPEED or not EARLIEST_MS <= int(match[2]) < LATEST_MS:
+        raise ValueError(f"{text!r} is not a speed from 1 to {MAX_SPEED} and a time in ms, such as 6@1790000000000")
+    return Pace(int(match[1]), int(match[2]))
 
 
 def to_iso(ts: int) -> str:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from fademoe.clock import DAY_MS, HOUR_MS, floor_to
+from fademoe.clock import DAY_MS, HOUR_MS, MAX_SPEED, Pace, floor_to, parse_pace
 from fademoe.errors import ConfigError
 
 PREFIX = "FADEMOE_"
@@ -233,6 +233,11 @@ HOST = Kind(valid="host names and addresses such as 127.0.0.1, ::1 or 0.0.0.0", 
 EGRESS = Kind(
     valid="comma lists of [name=]local IP address or proxy URL, each once", parse=_parse_egress, show=_show_egress
 )
+PACE = Kind(
+    valid=f"speed@ms: a speed from 1 to {MAX_SPEED} and a time in ms, such as 6@1790000000000",
+    parse=lambda text, _: parse_pace(text),
+    show=lambda pace: f"{pace.speed}@{pace.since_ms}",
+)
 SHARES = Kind(
     valid="numbers above 0 and up to 1, and exchange=number in a comma list; exchanges: {exchanges}",
     parse=_parse_shares,
@@ -308,6 +313,13 @@ class Settings:
     )
     retention_days: int | None = _setting(
         "RETENTION_DAYS", _integer(1, 36_500), "", "days after which rows are deleted", "rows are kept for ever"
+    )
+    clock: Pace | None = _setting(  # noqa: RUF009 - it returns a dataclass field
+        "CLOCK",
+        PACE,
+        "",
+        "for runs against the simulator: `speed@ms` lets the clock run so many times as fast as the host's since then",
+        "the host's clock",
     )
     rest_urls: Mapping[str, str] = _exchange_setting(
         "REST_URL", _origin("https", "http"), "REST API of an exchange: scheme and host, no path", "the real host"

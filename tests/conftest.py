@@ -18,6 +18,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from fademoe.clock import Pace, set_pace
 from fademoe.embedded import servers
 from fademoe.feeds import registry
 from fademoe.settings import PREFIX, Settings
@@ -67,6 +68,13 @@ def _waits_s(item: pytest.Item) -> float:
     """Return the seconds that a test says it waits: @pytest.mark.waits, or waits(seconds)."""
     marker = item.get_closest_marker("waits")
     return 0.0 if marker is None else float((*marker.args, 30)[0])
+
+
+@pytest.fixture(autouse=True)
+def _host_pace() -> Iterator[None]:
+    """Let the clock run at the host's pace again after each test."""
+    yield
+    set_pace(Pace(1, 0))
 
 
 @pytest.fixture(autouse=True)

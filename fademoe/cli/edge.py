@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from fademoe import logs
+from fademoe.clock import set_pace
 from fademoe.errors import ConfigError, FadeMoeError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
@@ -40,8 +41,11 @@ class Commands:
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings; raise ConfigError that names a wrong one and the valid values."""
-    return Settings.from_env(environ, registry.names())
+    """Read the settings and set the clock's pace; raise ConfigError that names a wrong one and the valid values."""
+    settings = Settings.from_env(environ, registry.names())
+    if settings.clock:
+        set_pace(settings.clock)
+    return settings
 
 
 def guarded(command: Callable[[Settings], int], complete: Complete = dict) -> int:

@@ -1,6 +1,6 @@
 """The exchanges' clock: the only place of the simulator that reads the time."""
 
-import time
+from fademoe import clock
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
@@ -17,9 +17,9 @@ class Clock:
 
     def now_ms(self) -> int:
         """Return the exchanges' time in milliseconds since the epoch, UTC."""
-        return time.time_ns() // 1_000_000 + self.offset_ms
+        return clock.now_ms() + self.offset_ms
 
     @staticmethod
     def host_ms() -> int:
-        """Return milliseconds that only ever grow, for durations that a change of the offset must not touch."""
-        return time.monotonic_ns() // 1_000_000
+        """Return milliseconds that never jump, for durations that a change of the offset must not touch."""
+        return int(clock.monotonic_s() * 1000)

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
+from fademoe.clock import parse_pace
 from fademoe.simulator.exchange import Exchange
 
 
@@ -24,6 +25,11 @@ def build_parser(exchanges: Iterable[type[Exchange]]) -> argparse.ArgumentParser
         help="crypto perpetuals on Binance, 570 is the real size (default: some 50 coins)",
     )
     add("--clock-offset-ms", type=int, default=0, help="how far the exchanges' clock is ahead of the host's")
+    add(
+        "--clock",
+        type=parse_pace,
+        help="speed@ms: run so many times as fast as the host's clock since that time, as FADEMOE_CLOCK",
+    )
     add("--latency-ms", type=float, default=0, help="delay of every REST answer; requests wait side by side")
     add("--no-limits", dest="limits", action="store_false", help="count requests, refuse none, tell nobody the count")
     add("--no-holes", dest="holes", action="store_false", help="no missing minutes")

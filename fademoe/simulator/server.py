@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from aiohttp import WSMsgType, web
 
+from fademoe.clock import set_pace
 from fademoe.simulator.clock import Clock
 from fademoe.simulator.control import Control
 from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
@@ -47,6 +48,8 @@ class Server:
 
     def __init__(self, options: argparse.Namespace, exchanges: Sequence[type[Exchange]]) -> None:
         """Build the world and the exchanges in it."""
+        if options.clock:
+            set_pace(options.clock)
         self.clock = Clock(options.clock_offset_ms)
         self.faults = Faults(options.seed)
         self._latency_s = options.latency_ms / 1000

@@ -16,8 +16,11 @@ import pytest
 import requests
 
 from fademoe.cli.edge import load_settings
+from fademoe.clock import Pace, now_ms, set_pace, to_host_s
 from fademoe.runtime.context import Context
 from fademoe.signals import StopSignal
+
+FAST = 6  # times as fast as the host's the clocks of `fast_system` run
 
 
 class Simulator:
@@ -178,6 +181,11 @@ def same(expected, stored: str | None) -> bool:
     return Decimal(str(expected)) == Decimal(stored)
 
 
+def sleep_until(ts: int) -> None:
+    """Sleep until this process's clock shows `ts`."""
+    time.sleep(max(0.0, to_host_s((ts - now_ms()) / 1000)))
+
+
 def until(probe: Callable[[], object], seconds: float) -> object:
     """Return what `probe` gives as soon as it is true; fail after `seconds`, and as many more for a busy machine."""
     begin_s = time.monotonic()
@@ -187,6 +195,36 @@ def until(probe: Callable[[], object], seconds: float) -> object:
             return value
         time.sleep(min(0.5, 0.1 + waited_s / 50))  # many wait beside each other, and a probe costs something
     pytest.fail(f"still not so after {seconds} s")
+
+
+@contextlib.contextmanager
+def fast_clock(speed: int) -> Iterator[str]:
+    """Let the clock of this process run `speed` times as fast as the host's; yield it as FADEMOE_CLOCK takes it."""
+    pace = Pace(speed, now_ms())
+    set_pace(pace)
+    yield f"{pace.speed}@{pace.since_ms}"
+
+
+@pytest.fixture
+def fast_system(tmp_path: Path, database_url: str, redis_url: str, request: pytest.FixtureRequest) -> Iterator[System]:
+    """As `system`, over a simulator of its own; all their clocks run several times as fast as the host's.
+
+    Options of the simulator come by `@pytest.mark.parametrize("fast_system", [[...]], indirect=True)`.
+    """
+    with fast_clock(FAST) as clock:
+        simulator = Simulator("--no-limits", "--clock", clock, *getattr(request, "param", ()))
+        simulator.start()
+        running = System(tmp_path, database_url, redis_url, simulator)
+        running.environment["FADEMOE_CLOCK"] = clock
+        try:
+            yield running
+            running.stop()
+        finally:
+            for program in running.programs:
+                if program.poll() is None:
+                    program.kill()
+                    program.wait(5)
+            simulator.stop()
 
 
 @pytest.fixture

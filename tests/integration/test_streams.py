@@ -12,7 +12,7 @@ from fademoe.metrics import Liquidations
 from fademoe.store.coverage import Series
 from fademoe.streams.minutes import Item
 from fademoe.streams.runner import StreamRunner
-from tests.integration.conftest import Simulator, until
+from tests.integration.conftest import Simulator, sleep_until, until
 
 SYMBOLS = ["BTC", "ETH", "PEPE", "币安人生"]
 
@@ -36,15 +36,16 @@ def is_repaired(system, start_ms, end_ms):
     return system.covers("bin-ohlcv", SYMBOLS, start_ms, end_ms)
 
 
-@pytest.mark.waits(119)
-def test_closed_bars_are_stored_and_what_a_broken_socket_missed_is_fetched(system, simulator):
+@pytest.mark.waits(25)
+def test_closed_bars_are_stored_and_what_a_broken_socket_missed_is_fetched(fast_system):
+    system, simulator = fast_system, fast_system.simulator
     system.start("worker", "--live")
     follow(system)
     until(lambda: state(system)[0] == "running", 20)
     start_ms = floor_to(now_ms(), MINUTE_MS)
     closed_ms, end_ms = start_ms + MINUTE_MS, start_ms + 2 * MINUTE_MS
     simulator.fault(exchange="binance", kind="lost_close", probability=1.0)
-    time.sleep(max(0, (closed_ms + 4000 - now_ms()) / 1000))
+    sleep_until(closed_ms + 4000)
     assert newest(system) == 0
     assert system.query("SELECT source, count(*) FROM perp_coverage WHERE upper_inf(wanted) GROUP BY 1 ORDER BY 1") == [
         ("bin-lq", len(SYMBOLS)),

@@ -5,6 +5,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 
+from fademoe.clock import to_host_s
 from fademoe.simulator.clock import Clock
 
 Action = Callable[[int], None]
@@ -41,9 +42,9 @@ class Timeline:
             while self._heap and self._heap[0][0] <= now_ms:
                 heapq.heappop(self._heap)[2](now_ms)
             wait_s = (self._heap[0][0] - self._clock.now_ms()) / 1000 if self._heap else _LONGEST_SLEEP_S
-            if wait_s > _SLOT_S:
+            if to_host_s(wait_s) > _SLOT_S:
                 try:
-                    await asyncio.wait_for(self._earlier.wait(), min(wait_s, _LONGEST_SLEEP_S))
+                    await asyncio.wait_for(self._earlier.wait(), min(to_host_s(wait_s), _LONGEST_SLEEP_S))
                 except TimeoutError:
                     continue
             else:
