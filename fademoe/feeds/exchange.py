@@ -91,6 +91,9 @@ class Exchange:
                 raise ValueError(f"exchange {self.name}: {feed.path} names an unknown metric or budget")
             if not feed.source:
                 raise ValueError(f"exchange {self.name}: {feed.path} does not say where its facts come from")
+        endpoints = [socket.endpoint.budget for socket in self.sockets if socket.endpoint]
+        if not budgets.issuperset(endpoints):
+            raise ValueError(f"exchange {self.name}: a socket's endpoint names an unknown budget")
         for channel in self.stream_feeds:
             if channel.metric not in METRICS or channel.socket not in sockets:
                 raise ValueError(

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from fademoe.clock import MINUTE_MS
 from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.request import Request
+from fademoe.feeds.values import decode
 from fademoe.metrics import Row
 
 
@@ -16,15 +18,18 @@ class Reduce(StrEnum):
     CLOSED = "closed"  # the message of a closed bar is the row
     LAST = "last"  # the last sample of the minute is the row
     SUM = "sum"  # the events of the minute are added up
+    BAR = "bar"  # the last state of the minute's bar is the row: the bar has no mark of its end
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamFeed:
     """A channel of one metric: `topic` names it for an instrument, `parse` reads the rows of one message.
 
-    Reduce.CLOSED: `parse` returns the final rows, mostly none. LAST and SUM: it returns samples or events with their
-    own ts; the runner sorts them into minutes by that ts. LAST: the newest sample of a minute watched to its end is the
-    row. SUM: a minute watched from its first moment is added up, and has no row where nothing happened.
+    Reduce.CLOSED: `parse` returns the final rows, mostly none. BAR: it returns the running bar as it is now, with its
+    begin as ts; the bar is final when the next one comes, or a grace after its end by the exchange's clock. LAST and
+    SUM: it returns samples or events with their own ts; the runner sorts them into minutes by that ts. LAST: the newest
+    sample of a minute watched to its end is the row. SUM: a minute watched from its first moment is added up, and has
+    no row where nothing happened.
     `split`: the topic is one for all instruments; it sorts a message into (exchange's name of the instrument, item).
     `merged`: messages tell changes only; `parse` gets the topic's merged state (see Frame.partial).
     `distinct`: the exchange may repeat an event, so equal events of a minute count once.
@@ -51,7 +56,8 @@ class Frame(NamedTuple):
 
     `partial`: `data`, an object, holds only what changed since the message before of this topic.
     `fault` with a `topic`: its request was refused for that topic; others that are not served are asked for again.
-    `acked`: the topic whose subscription the exchange confirms.
+    `acked`: the topics whose subscriptions the exchange confirms.
+    `reply`: a text that is sent back at once, as the answer to the server's heartbeat.
     `renew`: the exchange announces that it will close the connection, so another one should take over.
     """
 
@@ -60,17 +66,33 @@ class Frame(NamedTuple):
     partial: bool = False
     renew: bool = False
     fault: str | None = None
-    acked: str | None = None
+    acked: Sequence[str] = ()
+    reply: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A REST request whose answer names the address of a socket; it is sent before each connection.
+
+    `parse` returns the whole address with its token, or what belongs behind the socket's own, such as "?token=...".
+    """
+
+    request: Request
+    budget: str
+    parse: Callable[[Json], str]
+    cost: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Socket:
     """How an exchange's sockets are spoken to.
 
-    `subscribe(topics, request_id)` gives the text of a subscription; `route` sorts a decoded message. `ping_text` is
-    sent every `ping_every_s` where the exchange wants text pings; protocol pings are answered everywhere.
+    `endpoint`: asks for the address where it is not a fixed one. `opening`: texts that are sent right after connecting.
+    `subscribe(topics, request_id)` gives the text of a subscription. `decode` reads the bytes of a message and raises
+    ValueError or BadPayload where it cannot; `route` sorts what it returns. `ping_text` is sent every `ping_every_s`
+    where the exchange wants text pings; protocol pings are answered everywhere.
     `renew_after_s`: the exchange cuts every connection at that age, so a fresh one replaces it before.
-    `acks`: the exchange confirms each topic by itself (Frame.acked), so one that is not is asked for again.
+    `acks`: the exchange confirms topics (Frame.acked), so one that it does not confirm is asked for again.
     """
 
     name: str
@@ -80,6 +102,9 @@ class Socket:
     topics_per_socket: int
     topics_per_request: int
     request_pause_s: float
+    decode: Callable[[bytes], Json] = decode
+    endpoint: Endpoint | None = None
+    opening: tuple[str, ...] = ()
     ping_text: str | None = None
     ping_every_s: float = 20.0
     renew_after_s: float | None = None

@@ -1,12 +1,11 @@
 """Readers of single values: exact, and strict enough that a wrong payload never becomes a row."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal, Inexact
 from math import ceil
 
-import orjson
+import msgspec
 
 from fademoe.clock import EARLIEST_MS, LATEST_MS
 from fademoe.errors import BadPayload
@@ -18,16 +17,17 @@ _DECIMAL = re.compile(r"-?(?:[0-9]{1,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})")
 _UNSIGNED = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _UNSIGNED_LIST = re.compile(rf"{_UNSIGNED.pattern}(?:,{_UNSIGNED.pattern})*")
 _INTEGER = re.compile(r"[0-9]{1,18}")
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+MOST_DIGITS = 30  # of a number, before or behind the point
 
 
 def decode(content: bytes) -> Json:
-    """Decode an answer; numbers with a fraction or an exponent become Decimals with the digits that were sent.
+    """Decode an answer or a stream message; numbers with a fraction or an exponent become Decimals, digits kept.
 
-    Raises ValueError for what is not JSON to the letter, such as NaN, half a character, or lists in lists without end.
+    Raises ValueError for what is not valid JSON, such as NaN, half a character or nesting without end.
     """
-    orjson.loads(content)  # the strict one of the two; the other keeps digits
     try:
-        return json.loads(content, parse_float=Decimal)
+        return _DECODER.decode(content)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -53,6 +53,13 @@ def amount(value: Json) -> str:
     if not isinstance(value, str) or not _UNSIGNED.fullmatch(value):
         raise BadPayload(f"{value!r} is not a non-negative decimal string")
     return value
+
+
+def exact(value: Json) -> str:
+    """Write a JSON number as decimal text without exponent, digits kept; texts, null and absurd sizes are bad."""
+    if type(value) is not int and not (isinstance(value, Decimal) and abs(value.adjusted()) <= MOST_DIGITS):
+        raise BadPayload(f"{str(value)[:50]!r} is not a JSON number")
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def amounts(values: Sequence[Json]) -> Sequence[str]:

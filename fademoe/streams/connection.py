@@ -7,17 +7,17 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import orjson
 import websocket
 from websocket import ABNF
 
 from fademoe.clock import SECOND_MS, monotonic_s
-from fademoe.errors import BadPayload
+from fademoe.errors import BadPayload, SourceError
 from fademoe.feeds.instrument import Json
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
 from fademoe.metrics import Row
 from fademoe.signals import StopSignal
 from fademoe.store.status import fingerprint
+from fademoe.streams.address import Address
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.minutes import Item, Minutes, Route
 from fademoe.streams.socket import BufferedSocket
@@ -43,6 +43,7 @@ CONFIRMED_S = 5.0  # a topic that is not confirmed by then is asked for again
 AHEAD_MS = 5 * SECOND_MS  # so far may the exchange be ahead of what is known of its clock
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+BARS = (Reduce.CLOSED, Reduce.BAR)  # their rows are stamped with the begin of an interval
 FINE_S = 10.0  # a shorter session does not count: exchanges limit the connections of some minutes
 
 
@@ -68,19 +69,20 @@ class Connection(threading.Thread):
     def __init__(
         self,
         socket: Socket,
-        url: str,
+        address: Address,
         topics: Mapping[str, Topic],
         buffer: Buffer,
         stop: StopSignal,
         exchange_now_ms: Callable[[], int],
         wait_s: float = 0.0,
     ) -> None:
-        """Prepare to follow `topics` at `url`, scheme and host, `wait_s` after the start."""
+        """Prepare to follow `topics` at `address`, `wait_s` after the start."""
         super().__init__(name=f"socket {socket.name}", daemon=True)
         self.health = Health()
         self.topics = topics
         self.socket = socket
-        self._url = url + socket.path
+        self._address = address
+        self._url = address.url
         self._buffer = buffer
         self._stop_signal = stop
         self._exchange_now_ms = exchange_now_ms
@@ -127,7 +129,7 @@ class Connection(threading.Thread):
             born_s = monotonic_s()
             try:
                 self._session()
-            except (Broken, websocket.WebSocketException, OSError) as error:
+            except (Broken, SourceError, websocket.WebSocketException, OSError) as error:
                 if self._over() or self._retired:
                     break
                 is_fine = bool(self._heard) and monotonic_s() - born_s > FINE_S
@@ -149,7 +151,7 @@ class Connection(threading.Thread):
         """Follow the topics over one connection until it breaks or is to end."""
         options = ((sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1), (sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1))
         connection = websocket.create_connection(
-            self._url, timeout=CONNECT_S, skip_utf8_validation=True, sockopt=options, http_no_proxy=["*"]
+            self._address.resolve(), timeout=CONNECT_S, skip_utf8_validation=True, sockopt=options, http_no_proxy=["*"]
         )
         self._merged.clear()
         self._in_doubt = False
@@ -169,6 +171,8 @@ class Connection(threading.Thread):
         born_s = look_s = ask_s = self.health.last_data_s = self._alive_s = monotonic_s()
         every_s = socket.ping_every_s if socket.ping_text else PING_S
         ping_s = born_s + every_s
+        for text in socket.opening:
+            connection.send(text)
         while not self._over():
             now_s = monotonic_s()
             if self._waiting and now_s >= ask_s:
@@ -229,16 +233,22 @@ class Connection(threading.Thread):
             code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 0
             raise Broken(f"closed by the exchange with code {code} {payload[2:].decode('utf-8', 'replace')}".rstrip())
         if opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY) and payload != b"pong":
-            self.take(payload)
+            reply = self.take(payload)
+            if reply is not None:
+                connection.send(reply)
 
-    def take(self, payload: bytes) -> None:
-        """Sort one message and hand its rows on; what cannot be read is recorded and costs what it may have told."""
+    def take(self, payload: bytes) -> str | None:
+        """Sort one message and hand its rows on; return what the exchange wants to be answered at once.
+
+        What cannot be read is recorded and costs what it may have told.
+        """
         try:
-            frame = self.socket.route(orjson.loads(payload))
-        except (orjson.JSONDecodeError, BadPayload) as error:
+            frame = self.socket.route(self.socket.decode(payload))
+        except (ValueError, BadPayload) as error:
             self._give_up(error, payload)
-        else:
-            self._handle(frame, payload)
+            return None
+        self._handle(frame, payload)
+        return frame.reply
 
     def _give_up(self, error: ValueError | BadPayload, payload: bytes) -> None:
         """Note a frame of which nobody can tell what it was: what it may have told is given up."""
@@ -254,9 +264,10 @@ class Connection(threading.Thread):
             self._ask_again(frame.topic)
             self._complain(BadPayload(f"the exchange reports a fault: {frame.fault}"), payload)
             return
-        if frame.acked is not None:
+        if frame.acked:
             self._answers = True
-            self._confirm(frame.acked)
+            for acked in frame.acked:
+                self._confirm(acked)
         if frame.renew:
             log.info("%s: the exchange asks for a new connection", self._url)
             self.health.aged = True
@@ -363,14 +374,13 @@ class Connection(threading.Thread):
         ahead = [row.ts for row in rows if row.ts > soon_ms]
         if ahead:
             raise BadPayload(f"ts {ahead[0]} of {route.instrument.name} is not over by the exchange's clock")
+        off = [row.ts for row in rows if row.ts % feed.interval_ms] if feed.reduce in BARS else []
+        if off:
+            raise BadPayload(f"ts {off[0]} of {route.instrument.name} is not on the grid of {feed.interval}")
         if feed.reduce is not Reduce.CLOSED:
             for row in rows:
                 self._minutes.add(route, row)
-            return
-        off = [row.ts for row in rows if row.ts % feed.interval_ms]
-        if off:
-            raise BadPayload(f"ts {off[0]} of {route.instrument.name} is not on the grid of {feed.interval}")
-        if rows:
+        elif rows:
             self._buffer.put([Item(feed, route.series, row.ts, row) for row in rows])
 
     def _complain(self, error: BadPayload, payload: bytes = b"") -> None:

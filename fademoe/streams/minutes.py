@@ -1,8 +1,9 @@
-"""Makes one row a minute of samples or events: the last sample, or the sum of what happened.
+"""Makes one row a minute of samples, events or running bars: the last sample, the exact sum, the last state.
 
 A minute becomes a row only when it is over by the exchange's clock, the connection was alive after its end, and it
-was watched: to its end for a last sample, from its first moment for a sum. What was not watched so is left missing,
-never guessed. An event that comes when the sum of its minute is stored makes a new sum.
+was watched: to its end for a last sample or state, from its first moment for a sum. What was not watched so is left
+missing, never guessed. A bar is final, too, as soon as the next one has come. An event that comes when the sum of its
+minute is stored makes a new sum.
 """
 
 from collections.abc import Iterable
@@ -54,7 +55,7 @@ class Minutes:
     """The open minutes of one connection; used by its thread only."""
 
     def __init__(self, routes: list[Route]) -> None:
-        """Watch for `routes`, those of Reduce.LAST and Reduce.SUM."""
+        """Watch for `routes`, all but those of Reduce.CLOSED."""
         self._sums = [route for route in routes if route.feed.reduce is Reduce.SUM]
         self._open: dict[tuple[Series, int], _Minute] = {}
         self._next_sum_ms: int | None = None
@@ -62,6 +63,7 @@ class Minutes:
         self._refused: set[Series] = set()  # sums that the exchange does not send in this session
         self._closed: dict[tuple[Series, int], _Minute] = {}  # the sums of the last minutes
         self._changed: dict[tuple[Series, int], _Minute] = {}  # those of them that events came late for
+        self._newest_bar_ms: dict[Series, int] = {}
         self.unwatched = 0  # events of minutes that were not watched
 
     def watch_from(self, exchange_ms: int | None) -> None:
@@ -71,6 +73,7 @@ class Minutes:
             self._open.clear()
             self._spoiled.clear()
             self._refused.clear()
+            self._newest_bar_ms.clear()
             return
         for key in [key for key, minute in self._open.items() if minute.route.feed.reduce is Reduce.SUM]:
             del self._open[key]
@@ -79,12 +82,22 @@ class Minutes:
             self._next_sum_ms = floor_to(exchange_ms + step_ms - 1, step_ms)
 
     def add(self, route: Route, row: Row) -> None:
-        """Sort a sample or an event, whose ts is its own time, into its minute."""
+        """Sort a sample or an event, whose ts is its own time, or the state of a bar into its minute."""
+        if route.feed.reduce is Reduce.BAR:
+            self._set_bar(route, row)
+            return
         ts = METRICS[route.feed.metric].stamp(row.ts, route.feed.interval_ms)
         if route.feed.reduce is Reduce.SUM and (self._next_sum_ms is None or ts < self._next_sum_ms):
             self._add_late((route.series, ts), row)
             return
         self._open.setdefault((route.series, ts), _Minute(route, ts)).rows.append(row)
+
+    def _set_bar(self, route: Route, row: Row) -> None:
+        """Put a bar's state in the place of the one before; a bar older than the newest one is final already."""
+        newest_ms = self._newest_bar_ms.get(route.series, 0)
+        if row.ts >= newest_ms:
+            self._newest_bar_ms[route.series] = row.ts
+            self._open[route.series, row.ts] = _Minute(route, row.ts, [row])
 
     def _add_late(self, key: tuple[Series, int], row: Row) -> None:
         """Add an event to a minute that is closed, if it was watched; one that is sent again changes nothing."""
@@ -119,8 +132,9 @@ class Minutes:
         items += self._close_sums(sure_ms)
         for key, minute in list(self._open.items()):
             feed = minute.route.feed
-            over_ms = METRICS[feed.metric].over_ms(minute.ts, feed.interval_ms)
-            if feed.reduce is Reduce.LAST and over_ms <= sure_ms:
+            is_followed = minute.ts < self._newest_bar_ms.get(minute.route.series, 0)
+            is_over = METRICS[feed.metric].over_ms(minute.ts, feed.interval_ms) <= sure_ms
+            if is_followed or (is_over and feed.reduce is not Reduce.SUM):
                 del self._open[key]
                 items.append(Item(feed, minute.route.series, minute.ts, _last(minute)))
         return items

@@ -17,6 +17,7 @@ from fademoe.signals import Stopped
 from fademoe.store import corrections, coverage, status
 from fademoe.store.coverage import Series
 from fademoe.store.status import Report, State
+from fademoe.streams.address import address_of
 from fademoe.streams.buffer import Buffer, to_batches
 from fademoe.streams.connection import Connection, Topic
 from fademoe.streams.minutes import Item, Route
@@ -143,7 +144,8 @@ class StreamRunner:
     def _open(self, socket: Socket, topics: Mapping[str, Topic], wait_s: float = 0.0) -> Connection:
         url = self._context.settings.ws_urls.get(self._exchange.name, self._exchange.stream_url)
         stop = self._context.stop
-        connection = Connection(socket, url, topics, self._buffer, stop, self.exchange_now_ms, wait_s)
+        address = address_of(self._exchange, socket, self._context.rest, url)
+        connection = Connection(socket, address, topics, self._buffer, stop, self.exchange_now_ms, wait_s)
         connection.start()
         return connection
 

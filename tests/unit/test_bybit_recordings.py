@@ -16,10 +16,12 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.values import decode
 from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
+from fademoe.streams.address import Address
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.connection import Connection
 from fademoe.streams.minutes import GRACE_MS, Route
 
+ADDRESS = Address(url="wss://x/ws", resolve=lambda: "wss://x/ws")
 FOLDER = Path(__file__).parents[1] / "recordings" / "bybit"
 LATER_MS = 2_000_000_000_000  # results that were recorded without their envelope are taken to be that old
 
@@ -56,7 +58,7 @@ def follow(frames, *names):
     for frame in frames:  # the clock of the exchange is that of the frame
         minute_ms = frame[-1].get("ts", LATER_MS) // MINUTE_MS * MINUTE_MS
         clock = partial(int, minute_ms + MINUTE_MS)
-        connection = Connection(EXCHANGE.sockets[0], "wss://x", topics, buffer, StopSignal(), clock)
+        connection = Connection(EXCHANGE.sockets[0], ADDRESS, topics, buffer, StopSignal(), clock)
         connection._minutes.watch_from(minute_ms)
         for message in frame:
             connection.take(json.dumps(message).encode())

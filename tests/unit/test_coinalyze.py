@@ -12,7 +12,7 @@ from fademoe.exchanges.coinalyze import EXCHANGE
 from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
-from fademoe.feeds.values import decode
+from fademoe.feeds.values import decode, exact
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding
 
 KEY = "0badc0de-1234"
@@ -85,13 +85,13 @@ def answer(status=200, body=None, **headers):
     ],
 )
 def test_json_numbers_keep_every_digit_and_lose_the_exponent(number, text):
-    assert coinalyze.exact(decode(number)) == text
+    assert exact(decode(number)) == text
 
 
 @pytest.mark.parametrize("value", ["1.5", None, True, [], {}, 1.5, decode(b"1e300"), decode(b"1e-300")])
 def test_what_is_no_json_number_is_bad(value):
     with pytest.raises(BadPayload):
-        coinalyze.exact(value)
+        exact(value)
 
 
 # rows

@@ -15,10 +15,12 @@ from fademoe.metrics import Liquidations, Premium
 from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
 from fademoe.streams import connection as connections
+from fademoe.streams.address import Address
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.connection import Broken, Connection
 from fademoe.streams.minutes import GRACE_MS, Route
 
+ADDRESS = Address(url="wss://x/ws", resolve=lambda: "wss://x/ws")
 START = 1_767_225_600_000
 END = START + MINUTE_MS
 BTC, ETH = (Instrument(exchange="acme", code="acm", name=name, symbol=name) for name in ("BTC", "ETH"))
@@ -27,6 +29,8 @@ BTC, ETH = (Instrument(exchange="acme", code="acm", name=name, symbol=name) for 
 def route_frame(message):
     if "refused" in message:
         return Frame(topic=message["refused"], fault="unknown topic")
+    if "heartbeat" in message:
+        return Frame(reply="pong")
     return Frame(topic=member(message, "topic"), data=member(message, "data"), partial="partial" in message)
 
 
@@ -68,7 +72,7 @@ class Line:
         self.now_ms = START
         topic = {feed: self.routes(feed) for feed in feeds}
         self.buffer = Buffer()
-        self.connection = Connection(SOCKET, "wss://x", {"all": topic}, self.buffer, StopSignal(), lambda: self.now_ms)
+        self.connection = Connection(SOCKET, ADDRESS, {"all": topic}, self.buffer, StopSignal(), lambda: self.now_ms)
         self.connection._minutes.watch_from(START)
 
     @staticmethod
@@ -203,3 +207,60 @@ def test_a_connection_that_is_to_be_cut_soon_asks_for_another_one():
     assert not line.connection.health.aged
     line.connection._look(101.0, 0.0)
     assert line.connection.health.aged
+
+
+# heartbeats and bars without a mark of their end
+
+
+BAR = replace(FEED, reduce=Reduce.BAR)
+
+
+def bar(price, minute=0):
+    return {"data": [{"ts": START + minute * MINUTE_MS, "p": price}]}
+
+
+def test_a_heartbeat_of_the_server_is_answered_at_once():
+    line = Line(SUM)
+    assert line.connection.take(b'{"heartbeat":1}') == "pong"
+    assert line.connection.take(b'{"topic":"all","data":[]}') is None
+    assert line.rows() == ({"BTC": None, "ETH": None}, 0)
+
+
+def test_a_bar_is_final_when_the_next_one_comes_and_in_its_last_state():
+    line = Line(BAR)
+    line.take(bar("1"), bar("2"), at=30_000)
+    line.buffer.put(line.connection._minutes.close(START + 30_000, START + 30_000))
+    assert not len(line.buffer), "the running bar is never stored"
+    line.take(bar("3"), bar("9", minute=1), bar("4"), at=MINUTE_MS + 100)
+    line.buffer.put(line.connection._minutes.close(line.now_ms, line.now_ms))
+    assert [(item.ts, item.row.pfr) for item in line.buffer.take()] == [(START, "3")], "a state that comes late is old"
+
+
+def test_a_bar_without_a_next_one_is_final_after_a_grace():
+    line = Line(BAR)
+    line.take(bar("1"), at=59_000)
+    early_ms = END + GRACE_MS - 1
+    assert line.connection._minutes.close(early_ms, early_ms) == []
+    assert line.connection._minutes.close(END + GRACE_MS, END - 1) == [], "the connection was not alive at its end"
+    assert line.rows() == ({"BTC": "1"}, 0)
+
+
+def test_a_bar_whose_connection_broke_is_not_known():
+    line = Line(BAR)
+    line.take(bar("1"), at=59_000)
+    line.connection._minutes.watch_from(None)
+    line.take(bar("9", minute=1), at=MINUTE_MS + 100)
+    assert line.rows() == ({}, 0)
+
+
+def test_a_bar_off_the_grid_or_of_a_time_to_come_is_bad():
+    line = Line(BAR)
+    line.take({"data": [{"ts": START + 1, "p": "1"}]}, bar("1", minute=1), at=1_000)
+    assert line.rows() == ({}, 2)
+
+
+def test_numbers_of_a_message_keep_their_digits():
+    prices = []
+    line = Line(replace(LAST, parse=lambda data, instrument: prices.append(data["p"]) or []))
+    line.take(b'{"topic":"all","data":{"p":0.10000000000000000001}}')
+    assert str(prices[0]) == "0.10000000000000000001"

@@ -484,7 +484,7 @@ def test_a_full_request_is_far_from_the_largest():
 def test_recorded_events_are_acks_faults_and_a_farewell():
     frames = [route(recording["payload"]) for recording in RECORDINGS["ws_events"][:5]]
     assert [frame.acked for frame in frames] == [
-        "funding-rate:BTC-USD-SWAP", "instruments:SPOT", None, None, "liquidation-orders:SWAP"
+        ["funding-rate:BTC-USD-SWAP"], ["instruments:SPOT"], (), (), ["liquidation-orders:SWAP"]
     ]  # fmt: skip
     assert not any(frame.fault or frame.data for frame in (*frames[:2], frames[4]))
     assert frames[2].fault and "60018" in frames[2].fault and frames[2].topic == "index-tickers:NEAR-USDT-SWAP"

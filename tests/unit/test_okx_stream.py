@@ -10,10 +10,12 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import perpspec
 from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
+from fademoe.streams.address import Address
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.connection import AHEAD_MS, Connection
 from fademoe.streams.minutes import GRACE_MS, Route
 
+ADDRESS = Address(url="wss://x/ws", resolve=lambda: "wss://x/ws")
 START = 1_788_480_000_000
 BTC = Instrument(exchange="okx", code="okx", name="BTC-USDT-SWAP", symbol="BTC", contract_value="0.01")
 ETH = Instrument(exchange="okx", code="okx", name="ETH-USDT-SWAP", symbol="ETH", contract_value="0.1")
@@ -33,7 +35,7 @@ class Line:
         self.now_ms = START
         self.buffer = Buffer()
         arguments = (self.buffer, StopSignal(), lambda: self.now_ms)
-        self.connection = Connection(EXCHANGE.sockets[0], "ws://127.0.0.1:9", topics, *arguments)
+        self.connection = Connection(EXCHANGE.sockets[0], ADDRESS, topics, *arguments)
         self.connection._unconfirmed = dict.fromkeys(topics, 0.0)
 
     def hear(self, message):

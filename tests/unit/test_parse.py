@@ -94,7 +94,7 @@ def test_numbers_keep_the_digits_that_were_sent():
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"<html>", b'{"a":1', b"[NaN]", b"[Infinity]", b"[1e999]", b"\xff", b'["\\ud800"]', b"[" * 5000, b"[1]x",
+    [b"", b"<html>", b'{"a":1', b"[NaN]", b"[Infinity]", b"\xff", b'["\\ud800"]', b"[" * 5000, b"[1]x",
      b"[" * 1020 + b"]" * 1020],
 )  # fmt: skip
 def test_what_is_no_json_to_the_letter_is_refused(content):

@@ -24,6 +24,7 @@ from fademoe.feeds.symbols import power_of_ten, split_multiplier
 from fademoe.feeds.values import (
     amount,
     count,
+    exact,
     member,
     number,
     price,
@@ -41,7 +42,6 @@ NO_COINS = "0"  # contract_value of a market whose sizes are quote currency, or 
 KEPT_ROWS, MOST_ROWS = 1500, 2000  # of an intraday series after the daily trim, by the documentation
 WINDOW_ROWS = 60 * KEPT_ROWS  # of which most are not kept: so that what is kept is mostly one window, and one call
 SPARSE_REACH_MS = MOST_ROWS * DAY_MS  # where few minutes have rows, those that are kept reach back for years
-MOST_DIGITS = 30  # before or behind the point
 SETTLE_MS = 2 * MINUTE_MS  # publication is unmeasured, and the clock is the host's, as Coinalyze tells no time
 SPARSE_SETTLE_MS = 5 * MINUTE_MS  # a row that comes later than this is never asked for again
 # Of some forty calls a minute so many go to current values, every contract being one call: open interest of a minute
@@ -231,13 +231,6 @@ def parse_current_predicted_funding(item: Json, instrument: Instrument) -> Predi
     {"symbol": "BTCUSDT_PERP.A", "value": 0.0092, "update": 1791382934764}
     """
     return PredictedFunding(ts=to_ms(member(item, "update")), ppr=number(_number(item, "value")))
-
-
-def exact(value: Json) -> str:
-    """Write a JSON number as decimal text without exponent, all digits kept; texts, null and absurd sizes are bad."""
-    if type(value) is not int and not (isinstance(value, Decimal) and abs(value.adjusted()) <= MOST_DIGITS):
-        raise BadPayload(f"{str(value)[:50]!r} is not a JSON number")
-    return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def _number(item: Json, name: str) -> str:

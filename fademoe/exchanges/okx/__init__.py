@@ -219,7 +219,7 @@ def route(message: Json) -> Frame:
     told = message if isinstance(message, dict) else {}
     event = told.get("event")
     if event == "subscribe":
-        return Frame(acked=_topic(member(told, "arg")))
+        return Frame(acked=[_topic(member(told, "arg"))])
     if event == "notice" and told.get("code") == "64008":
         return Frame(renew=True)  # a service upgrade: closed in 60 s
     if event is None and "arg" in told and "data" in told:
