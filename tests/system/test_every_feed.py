@@ -3,7 +3,7 @@
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
-from tests.integration.conftest import Simulator, until
+from tests.integration.conftest import FAST, Simulator, fast_clock, sleep_until, until
 from tests.system.conftest import Installation
 
 SYMBOLS = ["BTC", "PEPE", "SHIB"]
@@ -17,11 +17,15 @@ LIVE_METRICS = ("ohlcv", "ppr", "lq")
 NEWEST_MS = 20 * MINUTE_MS  # what may still come by the next poll
 
 
-@pytest.mark.waits(143)
+@pytest.mark.waits(60)
 def test_every_cell_is_stored_exactly(folder):
-    simulator = Simulator("--no-limits")
-    simulator.start()
-    system = Installation(folder, simulator, SYMBOLS, workers=3)
+    with fast_clock(FAST) as clock:
+        simulator = Simulator("--no-limits", "--clock", clock)
+        simulator.start()
+        compare_every_cell(Installation(folder, simulator, SYMBOLS, workers=3).with_settings(FADEMOE_CLOCK=clock))
+
+
+def compare_every_cell(system):
     try:
         system.up()
         until(lambda: system.streams() == set(LIVE), 60)
@@ -37,7 +41,7 @@ def test_every_cell_is_stored_exactly(folder):
                     assert found == [], f"{exchange} {metric} {symbol}"
         assert_units_agree(system, live_ms - NEWEST_MS)
         end_ms = live_ms + MINUTE_MS
-        until(lambda: now_ms() > end_ms + 10_000, 100)
+        sleep_until(end_ms + 10_000)
         for exchange, code in LIVE.items():
             for metric in LIVE_METRICS:
                 for symbol in SYMBOLS:
@@ -47,7 +51,7 @@ def test_every_cell_is_stored_exactly(folder):
         assert system.query("SELECT DISTINCT unit, message FROM perp_errors") == []
     finally:
         system.down()
-        simulator.stop()
+        system.simulator.stop()
 
 
 def assert_units_agree(system, at_ms):
