@@ -1,6 +1,7 @@
 """The simulator's command line."""
 
 import argparse
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def build_parser(exchanges: Iterable[type[Exchange]]) -> argparse.ArgumentParser
     add(
         "--clock",
         type=parse_pace,
-        help="speed@ms: run so many times as fast as the host's clock since that time, as FADEMOE_CLOCK",
+        default=os.environ.get("FADEMOE_CLOCK"),
+        help="speed@ms: run so many times as fast as the host's clock since that time (default: FADEMOE_CLOCK)",
     )
     add("--latency-ms", type=float, default=0, help="delay of every REST answer; requests wait side by side")
     add("--no-limits", dest="limits", action="store_false", help="count requests, refuse none, tell nobody the count")
