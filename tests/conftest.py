@@ -24,6 +24,9 @@ from fademoe.feeds import registry
 from fademoe.settings import PREFIX, Settings
 from fademoe.store.connection import Database
 from fademoe.store.migrate import migrate
+from tests.support.clocks import FAST, fast_clock
+from tests.support.simulator import Simulator
+from tests.support.system import System
 
 START_S = 20.0
 TEMPLATE = "fademoe_template"
@@ -155,6 +158,62 @@ def redis_url(_redis_server: str) -> Iterator[str]:
     yield _redis_server
     client.flushall()
     client.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for sockets."""
+    path = Path(f"/tmp/fademoe-system-{os.getpid()}")
+    path.mkdir()
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[Simulator]:
+    """A simulator whose limits are off, so that tests wait for nothing but themselves."""
+    running = Simulator("--no-limits", "--binance-ban-s", "4")
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def fast_system(tmp_path: Path, database_url: str, redis_url: str, request: pytest.FixtureRequest) -> Iterator[System]:
+    """As `system`, over a simulator of its own; all their clocks run several times as fast as the host's.
+
+    Options of the simulator come by `@pytest.mark.parametrize("fast_system", [[...]], indirect=True)`.
+    """
+    with fast_clock(FAST) as clock:
+        simulator = Simulator("--no-limits", "--clock", clock, *getattr(request, "param", ()))
+        simulator.start()
+        running = System(tmp_path, database_url, redis_url, simulator)
+        running.environment["FADEMOE_CLOCK"] = clock
+        try:
+            yield running
+            running.stop()
+        finally:
+            for program in running.programs:
+                if program.poll() is None:
+                    program.kill()
+                    program.wait(5)
+            simulator.stop()
+
+
+@pytest.fixture
+def system(tmp_path: Path, database_url: str, redis_url: str, simulator: Simulator) -> Iterator[System]:
+    """Programs that are ended after the test, over servers of its own."""
+    running = System(tmp_path, database_url, redis_url, simulator)
+    yield running
+    simulator.clear()
+    try:
+        running.stop()
+    finally:
+        for program in running.programs:
+            if program.poll() is None:
+                program.kill()
+                program.wait(5)
 
 
 def launch(server: servers.Server, *arguments: str) -> "subprocess.Popen[bytes]":

@@ -8,8 +8,9 @@ import urllib.request
 from pathlib import Path
 
 from fademoe.clock import DAY_MS, now_ms
-from tests.chaos.conftest import EXCHANGES, assert_exact, installation, minute_of, missing
-from tests.integration.conftest import Simulator, until
+from tests.support.chaos import EXCHANGES, assert_exact, installation, minute_of, missing
+from tests.support.clocks import until
+from tests.support.simulator import Simulator
 
 FULL_S = 45
 LOGS_BYTES = 500_000  # what all programs together may write meanwhile

@@ -3,7 +3,7 @@
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, now_ms
-from tests.chaos.conftest import (
+from tests.support.chaos import (
     LIVE_ONLY,
     Chaos,
     assert_exact,
@@ -14,7 +14,8 @@ from tests.chaos.conftest import (
     missing,
     seed_of,
 )
-from tests.integration.conftest import Simulator, until
+from tests.support.clocks import until
+from tests.support.simulator import Simulator
 
 QUIET_S = 120
 TOO_MANY = {"403", "418", "429", "10006", "50011"}  # what exchanges answer to whoever asks too often

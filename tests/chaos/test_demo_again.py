@@ -15,8 +15,10 @@ from fademoe.deploy.checks import free_port
 from fademoe.settings import Settings
 from fademoe.supervisord.daemon import CHECKOUT
 from fademoe.supervisord.processes import find_processes
-from tests.chaos.conftest import EXCHANGES, minute_of
-from tests.integration.conftest import Simulator, System, until
+from tests.support.chaos import EXCHANGES, minute_of
+from tests.support.clocks import until
+from tests.support.simulator import Simulator
+from tests.support.system import System
 
 SYMBOLS = ("BTC", "PEPE")
 

@@ -7,7 +7,8 @@ import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
 from fademoe.queue import jobs as queues
-from tests.integration.conftest import Simulator, until
+from tests.support.clocks import until
+from tests.support.simulator import Simulator
 
 SETTLED_MS = 300_000  # a hole of the exchange that is younger than three minutes is not believed yet
 

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from fademoe.clock import HOUR_MS, MINUTE_MS, floor_to, now_ms
-from tests.integration.conftest import until
+from tests.support.clocks import until
 
 MODULE = '''
 """Acme: an exchange for a test."""

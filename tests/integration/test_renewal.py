@@ -3,7 +3,7 @@
 import pytest
 
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
-from tests.integration.conftest import sleep_until, until
+from tests.support.clocks import sleep_until, until
 
 NOTICE_AFTER_S = 40  # told at that age, as before a service upgrade
 SYMBOLS = ["BTC", "ETH"]  # which trade in every minute: of others the channel may tell nothing

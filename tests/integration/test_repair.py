@@ -11,8 +11,9 @@ from fademoe.jobs import maintenance
 from fademoe.queue import jobs as queues
 from fademoe.queue.jobs import Task
 from fademoe.store.coverage import Series
-from tests.integration.conftest import System, until
 from tests.integration.test_backfill import covered, recent, seed, work  # noqa: F401 - recent is a fixture
+from tests.support.clocks import until
+from tests.support.system import System
 
 KLINES = "/fapi/v1/klines"
 NO_ROW = "the exchange has no row"

@@ -12,7 +12,8 @@ from fademoe.metrics import Liquidations
 from fademoe.store.coverage import Series
 from fademoe.streams.minutes import Item
 from fademoe.streams.runner import StreamRunner
-from tests.integration.conftest import Simulator, sleep_until, until
+from tests.support.clocks import sleep_until, until
+from tests.support.simulator import Simulator
 
 SYMBOLS = ["BTC", "ETH", "PEPE", "币安人生"]
 

@@ -4,7 +4,8 @@ import pytest
 
 from fademoe.client import instruments
 from fademoe.feeds import registry
-from tests.integration.conftest import Simulator, until
+from tests.support.clocks import until
+from tests.support.simulator import Simulator
 
 GOOD = ("BTC", "ETH")
 NOPE = {"bybit": ("byb", "NOPEUSDT"), "okx": ("okx", "NOPE-USDT-SWAP")}

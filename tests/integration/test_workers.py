@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from fademoe.clock import DAY_MS, floor_to, now_ms
-from tests.integration.conftest import until
+from tests.support.clocks import until
 
 RUN = """
 import json, pathlib, re, sys

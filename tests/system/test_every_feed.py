@@ -3,8 +3,9 @@
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
-from tests.integration.conftest import FAST, Simulator, fast_clock, sleep_until, until
-from tests.system.conftest import Installation
+from tests.support.clocks import FAST, fast_clock, sleep_until, until
+from tests.support.installation import Installation
+from tests.support.simulator import Simulator
 
 SYMBOLS = ["BTC", "PEPE", "SHIB"]
 HISTORY = {

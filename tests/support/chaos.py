@@ -6,8 +6,8 @@ import time
 
 from fademoe.clock import MINUTE_MS, SECOND_MS, monotonic_s, now_ms
 from fademoe.feeds import registry
-from tests.integration.conftest import Simulator, same
-from tests.system.conftest import Installation, folder  # noqa: F401 - a fixture of these tests
+from tests.support.installation import Installation
+from tests.support.simulator import Simulator, same
 
 SYMBOLS = ["BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK", "LTC", "PEPE", "SHIB", "UNI"]
 EXCHANGES = {"binance": "bin", "bybit": "byb", "okx": "okx"}
@@ -122,7 +122,7 @@ def assert_nothing_invented(system: Installation, metric: str, start_ms: int, en
                     assert same(truth[ts][name], value), f"{code}-{metric} {symbol} {ts} {name}: {value}"
 
 
-def installation(folder, simulator: Simulator, **environment: str) -> Installation:  # noqa: F811
+def installation(folder, simulator: Simulator, **environment: str) -> Installation:
     """Return a system of the three exchanges."""
     system = Installation(folder, simulator, SYMBOLS, workers=3)
     return system.with_settings(FADEMOE_EXCHANGES=",".join(EXCHANGES), **environment)

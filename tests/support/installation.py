@@ -7,11 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import psycopg2
-import pytest
 
 from fademoe.cli.edge import load_settings
 from fademoe.deploy import up
@@ -19,7 +18,9 @@ from fademoe.embedded.servers import make_home
 from fademoe.feeds import registry
 from fademoe.supervisord.daemon import CHECKOUT, Supervisord
 from fademoe.supervisord.processes import find_processes
-from tests.integration.conftest import Simulator, System, until
+from tests.support.clocks import until
+from tests.support.simulator import Simulator
+from tests.support.system import System
 
 
 def free_port() -> int:
@@ -101,13 +102,3 @@ class Installation(System):
         except (psycopg2.OperationalError, psycopg2.errors.UndefinedTable):
             return False
         return True
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder whose path is short enough for sockets."""
-    path = Path(f"/tmp/fademoe-system-{os.getpid()}")
-    path.mkdir()
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)

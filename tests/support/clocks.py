@@ -1,0 +1,35 @@
+"""Waiting, and clocks that run faster than the host's."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fademoe.clock import Pace, now_ms, set_pace, to_host_s
+
+FAST = 6  # times as fast as the host's the clocks of fast systems run
+
+
+@contextlib.contextmanager
+def fast_clock(speed: int) -> Iterator[str]:
+    """Let the clock of this process run `speed` times as fast as the host's; yield it as FADEMOE_CLOCK takes it."""
+    pace = Pace(speed, now_ms())
+    set_pace(pace)
+    yield f"{pace.speed}@{pace.since_ms}"
+
+
+def sleep_until(ts: int) -> None:
+    """Sleep until this process's clock shows `ts`."""
+    time.sleep(max(0.0, to_host_s((ts - now_ms()) / 1000)))
+
+
+def until(probe: Callable[[], object], seconds: float) -> object:
+    """Return what `probe` gives as soon as it is true; fail after `seconds`, and as many more for a busy machine."""
+    begin_s = time.monotonic()
+    while (waited_s := time.monotonic() - begin_s) < 2 * seconds:
+        value = probe()
+        if value:
+            return value
+        time.sleep(min(0.5, 0.1 + waited_s / 50))  # many wait beside each other, and a probe costs something
+    pytest.fail(f"still not so after {seconds} s")

@@ -1,0 +1,63 @@
+"""A simulator process and its control plane."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+from decimal import Decimal
+
+import requests
+
+from tests.support.clocks import until
+
+
+class Simulator:
+    """A simulator process and its control plane."""
+
+    def __init__(self, *options: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.options = options
+        self.process = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "fademoe", "simulator", "--port", str(self.port), *self.options]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            until(lambda: self.get("/sim/health"), 60)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(10)
+            self.process = None
+
+    def get(self, path: str, **params):
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.get(self.url + path, params=params, timeout=30).json()
+        return None
+
+    def fault(self, **fault) -> None:
+        requests.post(f"{self.url}/sim/faults", json=fault, timeout=10).raise_for_status()
+
+    def clear(self) -> None:
+        requests.delete(f"{self.url}/sim/faults", timeout=10)
+
+    def truth(self, exchange: str, metric: str, symbol: str, start_ms: int, end_ms: int) -> dict[int, dict]:
+        rows = self.get(
+            "/sim/truth", exchange=exchange, metric=metric, symbol=symbol, **{"from": start_ms, "to": end_ms}
+        )
+        return {row.pop("ts"): row for row in rows["rows"]}
+
+
+def same(expected, stored: str | None) -> bool:
+    """Return whether two numbers are equal to the digit."""
+    if expected is None or stored is None:
+        return expected is stored
+    return Decimal(str(expected)) == Decimal(stored)
