@@ -9,10 +9,11 @@ from fademoe.clock import LATEST_MS, now_ms
 from fademoe.errors import BadPayload
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.reading import Unreadable, read_elements
 from fademoe.feeds.request import Request
 from fademoe.metrics import perpspec
 from fademoe.settings import ALL_SYMBOLS
-from fademoe.store import coverage
+from fademoe.store import coverage, status
 from fademoe.store import instruments as store
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
@@ -32,6 +33,7 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
     """
     feed = exchange.instruments
     found: list[Instrument] = []
+    unreadable: list[Unreadable] = []
     following: Request | None = feed.request
     asked: list[Request] = []
     while following is not None:
@@ -39,7 +41,9 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
         asked.append(request)
         body = rest.send(exchange, request, budget=feed.budget, cost=feed.cost, live=True, max_wait_s=LONGEST_WAIT_S)
         try:
-            found += feed.parse(body)
+            elements = read_elements(feed.items(body), feed.parse)
+            found += elements.readable
+            unreadable += elements.unreadable
             following = feed.next_page(body, request)
             if not found and following is None:
                 raise BadPayload("a list without any contract")
@@ -51,6 +55,8 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
     listed = list({(each.code, each.name): each for each in found}.values())  # one may move from page to page
     with database.transaction() as cursor:
         before = store.listed_before(cursor, exchange.codes)
+        read = {(instrument.code, instrument.name) for instrument in listed}
+        listed += [before[key] for key in _named_in(unreadable, before) if key not in read]
         listed = told_apart(listed, before.values())
         store.save(cursor, listed)
         gone = store.retire_others(cursor, listed, now_ms())
@@ -59,9 +65,20 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
             cursor, [Series(perpspec(each.code, m), each.symbol) for each in revived for m in exchange.metrics()]
         )
     log.info("%s lists %d contracts", exchange.name, len(listed))
+    for element in unreadable:
+        left_out = element.error(exchange.name, feed.path)
+        log.warning("%s: a contract is left out: %s", exchange.name, left_out)
+        status.record_error(database, f"instruments {exchange.name}", left_out)
     if gone:
         log.warning("%s does not list %s any more", exchange.name, ", ".join(gone))
     return len(listed)
+
+
+def _named_in(unreadable: Sequence[Unreadable], before: Mapping[tuple[str, str], Instrument]) -> list[tuple[str, str]]:
+    """Return the keys (code, name) of the stored contracts that unreadable elements name: they stay as they are."""
+    members = [element.element.values() for element in unreadable if isinstance(element.element, dict)]
+    names = {value for values in members for value in values if isinstance(value, str)}
+    return [(code, name) for code, name in before if name in names]
 
 
 def told_apart(listed: Collection[Instrument], before: Iterable[Instrument]) -> list[Instrument]:

@@ -16,16 +16,18 @@ from fademoe.metrics import METRICS, perpspec
 
 @dataclass(frozen=True, kw_only=True)
 class InstrumentsFeed:
-    """The exchange's own list of contracts; `parse` returns the crypto perpetuals that FadeMoe follows.
+    """The exchange's own list of contracts.
 
-    `params` and `body` ask for the first page (see RestFeed). `next_page(answer, request)` returns the request for the
-    page after the one that `request` asked for, None after the last. All pages together are the whole list: a contract
-    that is on none of them is delisted.
+    `params` and `body` ask for the first page (see RestFeed). `items(answer)` are the contracts of one page;
+    `parse(item)` reads one, None where it is not a crypto perpetual that FadeMoe follows. `next_page(answer, request)`
+    returns the request for the page after the one that `request` asked for, None after the last. All pages together are
+    the whole list: a contract that is on none of them is delisted.
     """
 
     path: str
     budget: str
-    parse: Callable[[Json], Sequence[Instrument]]
+    items: Callable[[Json], Sequence[Json]]
+    parse: Callable[[Json], Instrument | None]
     source: str
     params: Params = field(default_factory=dict)
     body: Json = None

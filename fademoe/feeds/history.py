@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fademoe.clock import DAY_MS, MINUTE_MS, SECOND_MS
-from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.instrument import Instrument, Json, ParseItem
 from fademoe.feeds.request import Params, Request, to_request
-from fademoe.metrics import Row
 
 
 class Order(StrEnum):
@@ -96,7 +95,8 @@ class RestFeed:
     """A history endpoint of one metric.
 
     `params(page)` are the query parameters of a request; `body(page)` is its JSON body, where the endpoint takes one by
-    POST. `items(body, page)` are the elements of its answer, of which `parse(item, instrument)` makes one row each.
+    POST. `items(answer, page)` are the elements of its answer; it raises BadPayload when the answer is not one for the
+    page, not for a fault of one element. `parse(item, instrument)` reads one element, None where it holds no row.
     `sparse`: an interval without a row is a fact (no settlement, no liquidation), not a gap.
     `recent`: the endpoint for rows younger than `recent_ms`, where this one lags behind or does not reach.
     `serves`: whether the exchange has the metric of an instrument in a unit that can be stored.
@@ -106,7 +106,7 @@ class RestFeed:
     path: str
     budget: str
     items: Callable[[Json, Page], Sequence[Json]]
-    parse: Callable[[Json, Instrument], Row]
+    parse: ParseItem
     source: str
     paging: Paging
     params: PageParams = lambda page: {}

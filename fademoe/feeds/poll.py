@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fademoe.clock import MINUTE_MS
 from fademoe.feeds.instrument import Instrument, Json, ParseItem
 from fademoe.feeds.request import Params, Request, to_request
+from fademoe.feeds.values import member, text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,16 +14,18 @@ class PollFeed:
     """An endpoint of current values, asked once in each `every_ms`; Metric.stamp makes the ts of a sample.
 
     One request asks for up to `batch` instruments and costs `cost` for each; without a batch it asks for all and costs
-    `cost` once. `items` sorts the answer by the exchange's name of the instrument; `parse` reads one sample with its
-    own ts, None where the exchange has none. `share`: the most instruments of one round, where the budget has no more
-    for it; the next round goes on behind them. `params`, `body`, `serves`: see RestFeed.
+    `cost` once. `items(answer)` are the samples; `name` is the member of a sample that holds the exchange's name of its
+    instrument; `parse` reads one with its own ts, None where the exchange has none. `share`: the most instruments of
+    one round, where the budget has no more for it; the next round goes on behind them. `params`, `body`, `serves`: see
+    RestFeed.
     Where a stream has the metric too, a sample counts only for a minute of which the stream has none.
     """
 
     metric: str
     path: str
     budget: str
-    items: Callable[[Json], Sequence[tuple[str, Json]]]
+    items: Callable[[Json], Sequence[Json]]
+    name: str
     parse: ParseItem
     source: str
     params: Callable[[Sequence[Instrument]], Params] = lambda instruments: {}
@@ -38,3 +41,7 @@ class PollFeed:
     def request(self, instruments: Sequence[Instrument]) -> Request:
         """Return the request for the current values of `instruments`."""
         return to_request(self.path, self.params(instruments), self.body(instruments))
+
+    def instrument_name(self, item: Json) -> str:
+        """Return the exchange's name of a sample's instrument; raise BadPayload where it has none."""
+        return text(member(item, self.name))

@@ -53,7 +53,7 @@ class Elements(Generic[T]):
 def read_elements(items: Sequence[Json], read: Callable[[Json], T | None]) -> Elements[T]:
     """Read each element of a list; one for which `read` returns None holds nothing and is left out.
 
-    Raises BadPayload when more than half of the elements, and at least MIN_REFUSED, are unreadable: then the whole
+    Raises BadPayload when more elements are unreadable than were read, and at least MIN_REFUSED are: then the whole
     list is not what the exchange documents.
     """
     try:  # nearly every list is good: no cost for it
@@ -73,10 +73,10 @@ def _read_one_by_one(items: Sequence[Json], read: Callable[[Json], T | None]) ->
         else:
             if value is not None:
                 readable.append(value)
-    if len(unreadable) >= MIN_REFUSED and len(unreadable) * 2 > len(items):
+    if len(unreadable) >= MIN_REFUSED and len(unreadable) > len(readable):
         first = unreadable[0]
         raise BadPayload(
-            f"{len(unreadable)} of {len(items)} elements are unreadable, the first because {first.reason}",
+            f"{len(unreadable)} of {len(items)} elements are unreadable; element {first.position}: {first.reason}",
             body=str(first.element)[:BODY_EXCERPT],
         )
     return Elements(readable=readable, unreadable=unreadable)

@@ -1,61 +1,68 @@
 """Readers of rows: candles, liquidations, settlements, per one coin."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 
 from fademoe.clock import HOUR_MS, MINUTE_MS, floor_to
 from fademoe.errors import BadPayload
-from fademoe.feeds.instrument import Instrument, Json, ParseItem
+from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.symbols import power_of_ten
-from fademoe.feeds.values import amount, amounts, count, member, number, price, records, shift, text, to_ms
-from fademoe.metrics import Candle, Liquidations, Row
+from fademoe.feeds.values import amount, amounts, count, member, price, records, shift, to_ms
+from fademoe.metrics import Candle, Liquidations
 
 LONGEST_FUNDING_HOURS = 8
 PER_COIN = (-1, -1, -1, -1, 1, 0, 1)  # which way a multiplier shifts the values of a candle, as `candle` takes them
 
 
-def by_name(rows: Json, name: str) -> list[tuple[str, Json]]:
-    """Sort rows by instrument: the exchange's name of it, which is the member `name`, with each row."""
-    return [(text(member(item, name)), item) for item in records(rows)]
-
-
-def every(parse: ParseItem) -> Callable[[Json, Instrument], list[Row]]:
-    """Make of a parser of one item, None where it is no row, a parser of a list of them."""
-
-    def parse_all(items: Json, instrument: Instrument) -> list[Row]:
-        rows = [parse(item, instrument) for item in records(items)]
-        return [row for row in rows if row is not None]
-
-    return parse_all
-
-
 def check_name(name: Json, instrument: Instrument) -> None:
-    """Raise BadPayload unless a row or page is of the instrument that was asked for."""
+    """Raise BadPayload unless a row or page is of the requested instrument."""
     if name != instrument.name:
-        raise BadPayload(f"{instrument.name} was asked for, not {name!r}")
+        raise BadPayload(f"{instrument.name} was requested, not {name!r}")
 
 
-def newest_of_each(rows: Json, time: str, value: str, step_ms: int) -> list[Json]:
-    """Return of each interval of `step_ms` the row with the newest `time`; a bad `value` of any row spoils all.
+def newest_per_interval(rows: Json, time: str, interval_ms: int) -> list[Json]:
+    """Return the newest row of each interval; `time` is the member that holds a row's time.
 
-    `rows` come newest first, so of equal times the first counts.
+    `rows` come newest first, so of equal times the first counts. Rows whose time is unreadable come first, and an
+    interval that such a row may have been the newest of is left out.
     """
+    unreadable: list[Json] = []
     newest: dict[int, tuple[int, Json]] = {}
+    left_out: set[int] = set()
+    is_behind_unreadable = False
     for row in records(rows):
-        ts = to_ms(member(row, time))
-        number(member(row, value))
-        if ts > newest.get(floor_to(ts, step_ms), (0, None))[0]:
-            newest[floor_to(ts, step_ms)] = ts, row
-    return [row for _, row in newest.values()]
+        ts = _time(row, time)
+        if ts is None:
+            unreadable.append(row)
+            is_behind_unreadable = True
+            continue
+        start_ms = floor_to(ts, interval_ms)
+        if is_behind_unreadable and start_ms not in newest:
+            left_out.add(start_ms)
+        if start_ms not in newest or ts > newest[start_ms][0]:
+            newest[start_ms] = ts, row
+        is_behind_unreadable = False
+    return [*unreadable, *(row for start_ms, (_, row) in newest.items() if start_ms not in left_out)]
 
 
 def with_previous(rows: Json, name: str) -> list[Json]:
-    """Add to each row the time of the row before it as "previous"; `name` is the member that holds a row's time.
+    """Return the rows, oldest first, each with the time of the row before it as "previous".
 
-    A row that is sent twice is one.
+    `name` is the member that holds a row's time. A row that is sent twice is one. "previous" is the row's own time
+    where the time of the row before is unknown: of the first row, and of one with an unreadable row in between. Rows
+    whose time is unreadable come last, as they are.
     """
-    ordered = [row for row, _ in groupby(sorted(records(rows), key=lambda row: to_ms(member(row, name))))]
-    return [{**row, "previous": to_ms(before[name])} for before, row in pairwise([*ordered[:1], *ordered])]
+    sent = records(rows)
+    times = [_time(row, name) for row in sent]
+    unreadable = [position for position, time in enumerate(times) if time is None]
+    ordered = sorted((time, position) for position, time in enumerate(times) if time is not None)
+    distinct = [next(group) for _, group in groupby(ordered, key=lambda pair: (pair[0], str(sent[pair[1]])))]
+    result = []
+    for (before_ms, before), (ts, position) in pairwise([*distinct[:1], *distinct]):
+        span = range(min(before, position), max(before, position))
+        is_known = not any(other in span for other in unreadable)
+        result.append({**sent[position], "previous": before_ms if is_known else ts})
+    return [*result, *(sent[position] for position in unreadable)]
 
 
 def hours_since(previous: Json, ts: int) -> int | None:
@@ -66,6 +73,14 @@ def hours_since(previous: Json, ts: int) -> int | None:
     hours = round((ts - previous) / HOUR_MS)
     is_whole = abs(ts - previous - hours * HOUR_MS) < MINUTE_MS
     return hours if is_whole and 1 <= hours <= LONGEST_FUNDING_HOURS else None
+
+
+def _time(row: Json, name: str) -> int | None:
+    """Return a row's time in ms, None where it is unreadable."""
+    try:
+        return to_ms(member(row, name))
+    except BadPayload:
+        return None
 
 
 def check_candle(o: str, h: str, l: str, c: str) -> None:  # noqa: E741 - the columns' names

@@ -6,10 +6,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from fademoe.clock import MINUTE_MS
-from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.instrument import Instrument, Json, ParseItem
 from fademoe.feeds.request import Request
-from fademoe.feeds.values import decode
-from fademoe.metrics import Row
+from fademoe.feeds.values import decode, member, text
 
 
 class Reduce(StrEnum):
@@ -23,15 +22,17 @@ class Reduce(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamFeed:
-    """A channel of one metric: `topic` names it for an instrument, `parse` reads the rows of one message.
+    """A channel of one metric: `topic` names it for an instrument.
 
-    Reduce.CLOSED: `parse` returns the final rows, mostly none. BAR: it returns the running bar as it is now, with its
-    begin as ts; the bar is final when the next one comes, or a grace after its end by the exchange's clock. LAST and
-    SUM: it returns samples or events with their own ts; the runner sorts them into minutes by that ts. LAST: the newest
-    sample of a minute watched to its end is the row. SUM: a minute watched from its first moment is added up, and has
-    no row where nothing happened.
-    `split`: the topic is one for all instruments; it sorts a message into (exchange's name of the instrument, item).
-    `merged`: messages tell changes only; `parse` gets the topic's merged state (see Frame.partial).
+    `items(data)` are the elements of one message's data, the data itself by default; `parse(item, instrument)` reads
+    one, None where it holds no row. `name`: the member of an item that holds the exchange's name of its instrument,
+    where one topic serves all instruments.
+    Reduce.CLOSED: `parse` returns final rows, mostly none. BAR: it returns the running bar as it is now, with its begin
+    as ts; the bar is final when the next one comes, or a grace after its end by the exchange's clock. LAST and SUM: it
+    returns samples or events with their own ts; the runner sorts them into minutes by that ts. LAST: the newest sample
+    of a minute watched to its end is the row. SUM: a minute watched from its first moment is added up, and has no row
+    where nothing happened.
+    `merged`: messages tell changes only; `items` gets the topic's merged state (see Frame.partial).
     `distinct`: the exchange may repeat an event, so equal events of a minute count once.
     `continuous`: silence for three intervals means that the subscription is broken; on a socket with such topics only
     data prove that a minute was watched.
@@ -40,15 +41,20 @@ class StreamFeed:
     metric: str
     socket: str
     topic: Callable[[Instrument], str]
-    parse: Callable[[Json, Instrument], Sequence[Row]]
+    parse: ParseItem
     source: str
+    items: Callable[[Json], Sequence[Json]] = lambda data: (data,)
+    name: str | None = None
     reduce: Reduce = Reduce.CLOSED
-    split: Callable[[Json], Sequence[tuple[str, Json]]] | None = None
     interval: str = "1m"
     interval_ms: int = MINUTE_MS
     merged: bool = False
     distinct: bool = False
     continuous: bool = True
+
+    def instrument_name(self, item: Json) -> str:
+        """Return the exchange's name of an item's instrument, "" where the topic names it; raise BadPayload."""
+        return text(member(item, self.name)) if self.name else ""
 
 
 class Frame(NamedTuple):

@@ -14,7 +14,7 @@ from rq import Retry, get_current_job
 from fademoe.client import instruments
 from fademoe.client.rest import MAX_WAIT_S
 from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, monotonic_s, split, subtract, to_iso
-from fademoe.errors import BudgetSpent, Refused, RetryLater, SourceError, StoreError
+from fademoe.errors import BadPayload, BudgetSpent, Refused, RetryLater, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
@@ -219,6 +219,7 @@ def _fetch_portion(
         get, helpers = work.getter(part), work.helpers(part, pool)
         fetched = fetch(part, work.instrument, windows, get, helpers)
         holes = confirm_holes(part, work.instrument, fetched, time_ms, get, helpers)
+        _record_unreadable(work, fetched.errors)
         kept_ms = retained_from_ms(part, time_ms)
         absences += [Absence(hole, NO_ROW if hole.end_ms > kept_ms else EXPIRED) for hole in holes]
         answered += fetched.answered
@@ -233,6 +234,13 @@ def _fetch_portion(
     if rows:
         _forget_failures()
     return new, sum(a.window.end_ms - a.window.start_ms for a in absences) // feed.interval_ms, failed
+
+
+def _record_unreadable(work: Work, errors: Sequence[BadPayload]) -> None:
+    """Record each unreadable element once; a page that holds one is asked for twice."""
+    for error in {error.body: error for error in errors}.values():
+        log.warning("%s: %s", work.unit, error)
+        status.record_error(work.context.database, work.unit, error)
 
 
 def _forget_failures() -> None:

@@ -10,10 +10,11 @@ from itertools import chain, repeat
 from threading import Lock
 
 from fademoe.clock import LATEST_MS, Window, ceil_to, floor_to, merge, subtract
-from fademoe.errors import BadPayload, BudgetSpent, SourceError
+from fademoe.errors import BODY_EXCERPT, BadPayload, BudgetSpent, SourceError
 from fademoe.feeds.history import Order, Page, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.paging import group_gaps, pages, retained_from_ms
+from fademoe.feeds.reading import Elements, read_elements
 from fademoe.feeds.request import Request
 from fademoe.metrics import Row
 from fademoe.signals import Stopped
@@ -27,10 +28,15 @@ CONFIRMED_AFTER_MS = 180_000  # a younger hole may still be filled; of an older 
 
 @dataclass(kw_only=True)
 class Fetched:
-    """What a window gave: rows by ts, and the ranges that were fully answered; `failed` ended it early."""
+    """What a window gave: rows by ts, and the ranges that were fully answered; `failed` ended it early.
+
+    `errors` name the elements that were unreadable, `unreadable` are the spans of the pages that held them.
+    """
 
     rows: dict[int, Row] = field(default_factory=dict)
     answered: list[Window] = field(default_factory=list)
+    unreadable: list[Window] = field(default_factory=list)
+    errors: list[BadPayload] = field(default_factory=list)
     failed: SourceError | Stopped | None = None
 
     def ordered(self) -> list[Row]:
@@ -96,7 +102,11 @@ class _Task:
         """Return what was fetched so far."""
         with self._lock:
             return Fetched(
-                rows=dict(self._fetched.rows), answered=merge(self._fetched.answered), failed=self._fetched.failed
+                rows=dict(self._fetched.rows),
+                answered=merge(self._fetched.answered),
+                unreadable=merge(self._fetched.unreadable),
+                errors=list(self._fetched.errors),
+                failed=self._fetched.failed,
             )
 
     def hire(self, helpers: Helpers, helping: set[Future[None]]) -> None:
@@ -129,13 +139,17 @@ class _Task:
         except IndexError:
             return
         try:
-            rows = _drain(self._feed, self._instrument, page, get)
+            rows, errors = _drain(self._feed, self._instrument, page, get)
         except (SourceError, Stopped):
             self._todo.appendleft((page, asked))
             raise
         with self._lock:
             self._fetched.rows.update((r.ts, r) for r in rows if any(w.start_ms <= r.ts < w.end_ms for w in asked))
-            self._fetched.answered += asked
+            self._fetched.errors += errors
+            if errors:
+                self._fetched.unreadable.append(page)
+            if not (errors and self._feed.sparse):  # of a sparse feed nobody can tell which row is missing
+                self._fetched.answered += asked
 
 
 def _dismiss(helping: set[Future[None]]) -> None:
@@ -166,8 +180,9 @@ def confirm_holes(
     A hole is a range of the feed's grid inside the answered ranges for which no row came. The exchange gets a second
     question before it is believed, and a third by whoever comes next when the hole is younger than three minutes.
     Holes that lie on one page are asked for together: where many rows are missing each would cost a request. An
-    exchange that sends fewer rows than were asked for is asked until no more come. A hole older than what is kept for
-    certain is believed at once. A sparse feed has no holes, but what is that old and before its first row is unknown.
+    exchange that sends fewer rows than were asked for is asked until no more come. A hole whose page holds an
+    unreadable element stays missing. A hole older than what is kept for certain is believed at once. A sparse feed has
+    no holes, but what is that old and before its first row is unknown.
     """
     kept_ms = retained_from_ms(feed, exchange_now_ms)
     if feed.sparse:
@@ -178,66 +193,111 @@ def confirm_holes(
     gone = [part for hole in holes for part in subtract(hole, [kept])]
     holes = [part for hole in holes for part in subtract(hole, gone)]
     vain: list[Window] = []  # asked for again, and nothing came
-    while holes and fetched.failed is None:
-        asked, holes = _on_pages(feed, holes), []
+    unreadable: list[Window] = []  # asked for again, and what came cannot be read
+    alone: list[Window] = []  # to be asked for one by one: which of them is unreadable is not known
+    while (holes or alone) and fetched.failed is None:
+        asked = _on_pages(feed, holes) + [(hole, [hole]) for hole in alone]
+        holes, alone = [], []
         again = fetch(feed, instrument, [page for page, _ in asked], get, helpers)
         fetched.rows.update(again.rows)
+        fetched.errors += again.errors
         fetched.failed = again.failed
         for page, before in asked:
             left = [part for hole in before for part in _holes(feed, hole, again.rows)]
+            readable = [part for hole in left for part in subtract(hole, again.unreadable)]
+            if readable != left and len(before) > 1:
+                alone.extend(left)
+                continue
+            unreadable += [part for hole in left for part in subtract(hole, readable)]
             is_vain = left == before and not subtract(page, again.answered)
-            (vain if is_vain else holes).extend(left)
+            (vain if is_vain else holes).extend(readable)
     young_ms = exchange_now_ms - CONFIRMED_AFTER_MS
-    doubtful = holes + [hole for hole in vain if hole.end_ms > young_ms]
+    doubtful = holes + alone + unreadable + [hole for hole in vain if hole.end_ms > young_ms]
     fetched.answered = [left for window in fetched.answered for left in subtract(window, doubtful)]
     return sorted(gone + [hole for hole in vain if hole.end_ms <= young_ms])
 
 
-def _drain(feed: RestFeed, instrument: Instrument, span: Window, get: Get) -> list[Row]:
-    """Return all rows of a span, in as many requests as the feed's answers need; each turn shrinks the span."""
+def _drain(feed: RestFeed, instrument: Instrument, span: Window, get: Get) -> tuple[list[Row], list[BadPayload]]:
+    """Return all rows of a span and what was unreadable, in as many requests as needed; each turn shrinks the span."""
     found: list[Row] = []
+    errors: list[BadPayload] = []
     start_ms, end_ms = span
     if not feed.sparse and ceil_to(start_ms, feed.interval_ms) >= end_ms:
-        return found  # between two points of the grid there is no row
+        return found, errors  # between two points of the grid there is no row
     while start_ms < end_ms:
         limit = min(feed.paging.rows, -(-(end_ms - start_ms) // feed.interval_ms))
         page = Page(instrument=instrument, start_ms=start_ms, end_ms=end_ms, limit=limit)
         request = feed.request(page)
         body = get(request, feed.paging.cost(limit))
-        rows = _rows(feed, page, request, body)
+        rows, unreadable = read_page(feed, page, request, body)
         found += rows
+        errors += unreadable
         if feed.paging.exact or not rows:
             break
         if feed.paging.order is Order.OLDEST_FIRST:
             start_ms = max(row.ts for row in rows) + 1
         else:
             end_ms = min(row.ts for row in rows)
-    return found
+    return found, errors
 
 
-def _rows(feed: RestFeed, page: Page, request: Request, body: Json) -> list[Row]:
-    """Parse one answer; rows outside the page are passed over, anything that is not a row raises BadPayload."""
-    item: Json = None
+def read_page(feed: RestFeed, page: Page, request: Request, body: Json) -> tuple[list[Row], list[BadPayload]]:
+    """Return the rows of one answer that lie inside the page, and an error for each element that is unreadable.
+
+    Raises BadPayload when the answer is not one for this page, or when most of its elements are unreadable.
+    """
+    exchange, instrument, parse = page.instrument.exchange, page.instrument, feed.parse
+
+    def read(item: Json) -> Row | None:
+        return parse(item, instrument)
+
+    def read_placed(item: Json) -> Row | None:
+        return _placed(feed, page, parse(item, instrument))
+
     try:
         items = feed.items(body, page)
-        found: dict[int, Row] = {}
-        is_newer = False
-        for item in items:
-            row = feed.parse(item, page.instrument)
-            is_newer |= row.ts > page.end_ms  # not at it: ends may belong to the range
-            if is_newer and feed.sparse:
-                raise BadPayload(f"ts {row.ts} lies after the range that was asked for")
-            if page.start_ms <= row.ts < page.end_ms:
-                if row.ts % feed.interval_ms and not feed.sparse:
-                    raise BadPayload(f"ts {row.ts} is not on the grid of {feed.interval}")
-                if found.setdefault(row.ts, row) != row:
-                    raise BadPayload(f"two rows of ts {row.ts} differ")
-        if items and not found and not feed.sparse and (feed.paging.exact or is_newer):
-            raise BadPayload(f"none of {len(items)} rows lies in the range that was asked for")
+        elements: Elements[Row] = read_elements(items, read)
+        if not all(_is_placed(feed, page, row.ts) for row in elements.readable):
+            elements = read_elements(items, read_placed)
+        rows, errors = _distinct(elements.readable)
+        errors += elements.errors(exchange, str(request))
+        inside = [row for row in rows if page.start_ms <= row.ts < page.end_ms]
+        is_newer = any(row.ts > page.end_ms for row in rows)  # not at it: ends may belong to the range
+        if rows and not inside and not feed.sparse and (feed.paging.exact or is_newer):
+            raise BadPayload(f"none of {len(items)} rows lies in the requested range")
     except BadPayload as error:
-        error.locate(page.instrument.exchange, str(request), body if item is None else item)
+        error.locate(exchange, str(request), body)
         raise
-    return list(found.values())
+    for unreadable in errors:
+        unreadable.locate(exchange, str(request), body)
+    return inside, errors
+
+
+def _is_placed(feed: RestFeed, page: Page, ts: int) -> bool:
+    """Return whether a row of the page may have this ts: on the grid; of a sparse feed not after the page."""
+    if feed.sparse:
+        return ts <= page.end_ms
+    return not ts % feed.interval_ms or not page.start_ms <= ts < page.end_ms
+
+
+def _placed(feed: RestFeed, page: Page, row: Row | None) -> Row | None:
+    if row is not None and not _is_placed(feed, page, row.ts):
+        place = "after the requested range" if feed.sparse else f"not on the grid of {feed.interval}"
+        raise BadPayload(f"ts {row.ts} is {place}")
+    return row
+
+
+def _distinct(rows: Sequence[Row]) -> tuple[list[Row], list[BadPayload]]:
+    """Return the rows, each once, without those of one ts that differ; and an error for each such ts."""
+    by_ts = {row.ts: row for row in rows}
+    if len(by_ts) == len(rows):
+        return list(rows), []
+    differing = {row.ts: row for row in rows if by_ts[row.ts] != row}
+    errors = [
+        BadPayload(f"two rows of ts {ts} differ", body=f"{by_ts[ts]} {other}"[:BODY_EXCERPT])
+        for ts, other in differing.items()
+    ]
+    return [row for ts, row in by_ts.items() if ts not in differing], errors
 
 
 def _on_pages(feed: RestFeed, holes: Sequence[Window]) -> list[tuple[Window, list[Window]]]:

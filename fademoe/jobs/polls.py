@@ -9,8 +9,9 @@ from fademoe.clock import SECOND_MS, Window, monotonic_s
 from fademoe.errors import BadPayload, Refused, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
-from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
+from fademoe.feeds.reading import read_elements
 from fademoe.metrics import METRICS, Row, perpspec
 from fademoe.runtime import context as contexts
 from fademoe.runtime.context import Context
@@ -63,6 +64,7 @@ def _ask_all(
     first = int(redis.get(key) or 0) % max(1, len(followed))
     turn = [*followed[first:], *followed[:first]][: feed.share]
     rows: list[Sample] = []
+    unreadable: list[BadPayload] = []
     asked, trouble = 0, None
     deadline_s = monotonic_s() + feed.every_ms / SECOND_MS
     size = feed.batch or max(1, len(turn))
@@ -71,13 +73,16 @@ def _ask_all(
             break
         batch = turn[at : at + size]
         try:
-            rows += _ask(context, exchange, feed, batch)
+            samples, errors = _ask(context, exchange, feed, batch)
+            rows += samples
+            unreadable += errors
         except (SourceError, Stopped) as error:
             trouble = error
             if not isinstance(error, BadPayload | Refused):  # these are about one contract, the next one may be fine
                 break
         asked += len(batch)
     redis.set(key, (first + asked) % max(1, len(followed)), ex=HELD_S)
+    _record(context, f"poll {exchange.name} {feed.metric}", unreadable)
     return rows, asked, trouble
 
 
@@ -95,27 +100,42 @@ def _want(context: Context, feed: PollFeed, followed: Sequence[Instrument], time
             coverage.want(cursor, series, METRICS[feed.metric].stamp(time_ms, feed.interval_ms), None)
 
 
-def _ask(context: Context, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument]) -> list[Sample]:
-    """Return the samples of one request, each with the ts that its metric declares."""
+def _ask(
+    context: Context, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument]
+) -> tuple[list[Sample], list[BadPayload]]:
+    """Return the samples of one request, each with the ts its metric declares, and an error for each unreadable one."""
     request = feed.request(batch)
     cost = feed.cost * len(batch) if feed.batch else feed.cost
     with context.stop.breakable():
         body = context.rest.send(exchange, request, budget=feed.budget, cost=cost, live=True, max_wait_s=WAIT_S)
     by_name = {instrument.name: instrument for instrument in batch}
-    found = []
+
+    def read(item: Json) -> Sample | None:
+        name = feed.instrument_name(item)
+        instrument = by_name.get(name)
+        if instrument is None and feed.batch:
+            raise BadPayload(f"{name} was not requested")
+        row = feed.parse(item, instrument) if instrument else None
+        if instrument is None or row is None:
+            return None
+        series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
+        return series, row._replace(ts=METRICS[feed.metric].stamp(row.ts, feed.interval_ms))
+
     try:
-        for name, item in feed.items(body):
-            instrument = by_name.get(name)
-            if instrument is None and feed.batch:
-                raise BadPayload(f"{name} was not asked for")
-            row = feed.parse(item, instrument) if instrument else None
-            if instrument and row is not None:
-                series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
-                found.append((series, row._replace(ts=METRICS[feed.metric].stamp(row.ts, feed.interval_ms))))
+        elements = read_elements(feed.items(body), read)
     except BadPayload as error:
         error.locate(exchange.name, str(request), body)
         raise
-    return found
+    return elements.readable, elements.errors(exchange.name, str(request))
+
+
+def _record(context: Context, unit: str, errors: Sequence[BadPayload]) -> None:
+    """Record the samples that were unreadable; PostgreSQL may be away."""
+    try:
+        for error in errors:
+            status.record_error(context.database, unit, error)
+    except StoreError as error:
+        log.warning("%s: %d unreadable samples could not be recorded: %s", unit, len(errors), error)
 
 
 def _hold_until_due(context: Context, unit: str, feed: PollFeed, rows: Sequence[Sample], due_ms: int) -> list[Sample]:

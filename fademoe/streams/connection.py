@@ -4,7 +4,7 @@ import logging
 import random
 import socket as sockets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import websocket
@@ -13,6 +13,7 @@ from websocket import ABNF
 from fademoe.clock import SECOND_MS, monotonic_s
 from fademoe.errors import BadPayload, SourceError
 from fademoe.feeds.instrument import Json
+from fademoe.feeds.reading import read_elements
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
 from fademoe.metrics import Row
 from fademoe.signals import StopSignal
@@ -350,38 +351,38 @@ class Connection(threading.Thread):
         return frame.data
 
     def _read(self, feed: StreamFeed, routes: Mapping[str, Route], data: Json, payload: bytes) -> None:
-        """Hand on what a message tells a feed; what cannot be read costs nobody else's rows."""
+        """Pass on the rows of a message; an unreadable item costs the open minute of its own series only."""
+
+        def read(item: Json) -> tuple[Route, Row] | None:
+            route = routes.get(feed.instrument_name(item))
+            row = feed.parse(item, route.instrument) if route else None
+            if route is None or row is None:
+                return None
+            self._check_time(route, row)
+            return route, row
+
         try:
-            items = feed.split(data) if feed.split else (("", data),)
+            elements = read_elements(feed.items(data), read)
         except BadPayload as error:
             self._minutes.spoil(self._alive_ms, routes.values())
             self._complain(error, payload)
             return
-        for name, item in items:
-            route = routes.get(name)
-            if route is None:
-                continue
-            try:
-                self._sort(route, feed.parse(item, route.instrument))
-            except BadPayload as error:
-                self._minutes.spoil(self._alive_ms, [route])
-                self._complain(error, payload)
-
-    def _sort(self, route: Route, rows: Sequence[Row]) -> None:
-        """Give closed bars to the buffer, samples and events to their minutes; none of a time to come."""
-        feed = route.feed
-        soon_ms = self._exchange_now_ms() + AHEAD_MS - (feed.interval_ms if feed.reduce is Reduce.CLOSED else 0)
-        ahead = [row.ts for row in rows if row.ts > soon_ms]
-        if ahead:
-            raise BadPayload(f"ts {ahead[0]} of {route.instrument.name} is not over by the exchange's clock")
-        off = [row.ts for row in rows if row.ts % feed.interval_ms] if feed.reduce in BARS else []
-        if off:
-            raise BadPayload(f"ts {off[0]} of {route.instrument.name} is not on the grid of {feed.interval}")
+        for element in elements.unreadable:
+            self._minutes.spoil(self._alive_ms, _routes_of(feed, routes, element.element))
+            self._complain(BadPayload(element.reason), payload)
         if feed.reduce is not Reduce.CLOSED:
-            for row in rows:
+            for route, row in elements.readable:
                 self._minutes.add(route, row)
-        elif rows:
-            self._buffer.put([Item(feed, route.series, row.ts, row) for row in rows])
+        elif elements.readable:
+            self._buffer.put([Item(feed, route.series, row.ts, row) for route, row in elements.readable])
+
+    def _check_time(self, route: Route, row: Row) -> None:
+        """Raise BadPayload for a row of the future, and for a bar that does not lie on the grid."""
+        feed = route.feed
+        if row.ts > self._exchange_now_ms() + AHEAD_MS - (feed.interval_ms if feed.reduce is Reduce.CLOSED else 0):
+            raise BadPayload(f"ts {row.ts} of {route.instrument.name} is not over by the exchange's clock")
+        if feed.reduce in BARS and row.ts % feed.interval_ms:
+            raise BadPayload(f"ts {row.ts} of {route.instrument.name} is not on the grid of {feed.interval}")
 
     def _complain(self, error: BadPayload, payload: bytes = b"") -> None:
         """Have an error recorded, those of one cause once a minute."""
@@ -395,6 +396,15 @@ class Connection(threading.Thread):
         error.request = error.request or self._url
         log.warning("%s: %s", self._url, error)
         self._buffer.complain(self.name, error)
+
+
+def _routes_of(feed: StreamFeed, routes: Mapping[str, Route], item: Json) -> Collection[Route]:
+    """Return the route of an unreadable item, all routes of its topic where it does not name its instrument."""
+    try:
+        name = feed.instrument_name(item)
+    except BadPayload:
+        return routes.values()
+    return [routes[name]] if name in routes else []
 
 
 def requests_of(topics: list[str], size: int) -> list[list[str]]:

@@ -113,7 +113,7 @@ class StreamRunner:
             for feed in self._exchange.stream_feeds:
                 series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
                 topic = found[feed.socket].setdefault(feed.topic(instrument), {})
-                topic.setdefault(feed, {})[instrument.name if feed.split else ""] = Route(feed, series, instrument)
+                topic.setdefault(feed, {})[instrument.name if feed.name else ""] = Route(feed, series, instrument)
         return {name: dict(topics) for name, topics in found.items()}
 
     def _want(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:

@@ -13,6 +13,7 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
 from fademoe.store.writer import Batch, Writer
+from tests.support.feeds import read_contracts, read_message
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"
 EXCHANGE = registry.exchanges()["binance"]
@@ -60,7 +61,7 @@ def test_every_recorded_event_gives_a_row_only_when_it_is_closed(store):
         frame = socket.route(recording["payload"])
         contract = instrument(recording["payload"]["data"]["s"])
         assert frame.topic == feed.topic(contract)
-        rows = feed.parse(frame.data, contract)
+        rows = read_message(feed, frame.data, contract)
         k = recording["payload"]["data"]["k"]
         assert len(rows) == int(k["x"])
         if rows:
@@ -126,7 +127,7 @@ def test_a_short_kline_is_a_bad_payload():
 
 def test_the_list_of_contracts_keeps_crypto_perpetuals_in_usdt():
     recordings = json.loads((FOLDER / "rest_exchangeInfo.json").read_text(encoding="utf-8"))
-    found = [contract for recording in recordings for contract in EXCHANGE.instruments.parse(recording["payload"])]
+    found = [contract for recording in recordings for contract in read_contracts(EXCHANGE, recording["payload"])]
     by_name = {contract.name: contract for contract in found}
     assert by_name["BTCUSDT"].symbol == "BTC"
     assert by_name["币安人生USDT"].symbol == "币安人生"

@@ -15,8 +15,9 @@ from fademoe.feeds.answers import Answer
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.values import decode
-from fademoe.jobs.fetch import _rows
+from fademoe.jobs.fetch import read_page
 from fademoe.metrics import METRICS
+from tests.support.feeds import read_contracts, read_message, read_samples
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 DECLARED = (BadPayload, Refused, RetryLater)
@@ -117,9 +118,9 @@ def test_rest(sim, asked, name):
     ask, through = asked
     exchange = registry.exchanges()[name]
     listed = ask(exchange.instruments.request)
-    found = {(each.code, each.symbol): each for each in exchange.instruments.parse(listed)}
+    found = {(each.code, each.symbol): each for each in read_contracts(exchange, listed)}
     instrument = found[exchange.codes[0], "PEPE"]
-    withstands(through(exchange, exchange.instruments.parse), shortened(listed), None)
+    withstands(through(exchange, lambda body: read_contracts(exchange, body)), shortened(listed), None)
     if exchange.clock:
         clock = exchange.clock
         withstands(through(exchange, lambda body: [clock.parse(body)]), ask(clock.request), None)
@@ -129,7 +130,7 @@ def test_rest(sim, asked, name):
         page = Page(instrument=instrument, start_ms=end_ms - count * feed.interval_ms, end_ms=end_ms, limit=count)
         request = feed.request(page)
         body = ask(request)
-        withstands(through(exchange, lambda body: _rows(feed, page, request, body)), body, feed.metric)  # noqa: B023
+        withstands(through(exchange, lambda body: read_page(feed, page, request, body)[0]), body, feed.metric)  # noqa: B023
     for feed in exchange.poll_feeds:
         body = shortened(ask(feed.request([instrument])))
         withstands(through(exchange, current(feed, {each.name: each for each in found.values()})), body, feed.metric)
@@ -139,8 +140,7 @@ def current(feed, contracts: dict[str, Instrument]):
     """Return what reads current values as a poll does."""
 
     def read(body):
-        rows = [feed.parse(item, contracts[own]) for own, item in feed.items(body) if own in contracts]
-        return [row for row in rows if row is not None]
+        return read_samples(feed, body, contracts)
 
     return read
 
@@ -184,7 +184,6 @@ def reader(feed, route, instrument: Instrument):
         frame = route(message)
         if frame.fault is not None or frame.topic != feed.topic(instrument) or frame.data is None:
             return []
-        items = feed.split(frame.data) if feed.split else [(instrument.name, frame.data)]
-        return [row for own, item in items if own == instrument.name for row in feed.parse(item, instrument)]
+        return read_message(feed, frame.data, instrument)
 
     return read

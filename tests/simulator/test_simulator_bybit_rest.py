@@ -13,6 +13,7 @@ from fademoe.exchanges.bybit import EXCHANGE
 from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.request import Request
 from fademoe.jobs.fetch import confirm_holes, fetch
+from tests.support.feeds import read_contracts
 
 KLINE = "/v5/market/kline"
 PREMIUM, FUNDING = "/v5/market/premium-index-price-kline", "/v5/market/funding/history"
@@ -85,7 +86,7 @@ def contracts_of(sim):
     found, request, requests = [], feed.request, 0
     while request is not None:
         body = get(request, feed.cost)
-        found += feed.parse(body)
+        found += read_contracts(EXCHANGE, body)
         request, requests = feed.next_page(body, request), requests + 1
     assert len({each.name for each in found}) == len(found)
     return {each.name: each for each in found}, requests
@@ -375,15 +376,12 @@ def test_one_request_too_many_brings_a_ban(start):
         ("html_502", RetryLater, "HTTP 502"),
         ("error_503", RetryLater, "HTTP 503"),
         ("truncated", BadPayload, "retCode None"),
-        ("nan", BadPayload, "NaN"),
-        ("negative_volume", BadPayload, ""),
-        ("missing_field", BadPayload, ""),
         ("seconds", BadPayload, "not a time in ms"),
-        ("other_symbol", BadPayload, "was asked for"),
+        ("other_symbol", BadPayload, "was requested"),
     ],
 )
 @pytest.mark.parametrize("metric", ["ohlcv", "lsr"])
-def test_nothing_of_a_damaged_answer_is_kept(sim, market, metric, kind, error, said):
+def test_nothing_of_an_answer_that_is_no_page_is_kept(sim, market, metric, kind, error, said):
     contracts, _ = contracts_of(sim)
     feed = EXCHANGE.rest_feed(metric)
     hour_ms = unbroken_hour(sim, market, "candle" if metric == "ohlcv" else "sample", 2 * HOUR_MS)
@@ -392,6 +390,21 @@ def test_nothing_of_a_damaged_answer_is_kept(sim, market, metric, kind, error, s
     assert isinstance(fetched.failed, error)
     assert said in str(fetched.failed)
     assert (fetched.rows, fetched.answered) == ({}, [])
+
+
+@pytest.mark.parametrize("kind", ["nan", "negative_volume", "missing_field"])
+@pytest.mark.parametrize("metric", ["ohlcv", "lsr"])
+def test_a_damaged_row_costs_no_other_row(sim, market, metric, kind):
+    """Fault 10."""
+    contracts, _ = contracts_of(sim)
+    feed = EXCHANGE.rest_feed(metric)
+    hour_ms = unbroken_hour(sim, market, "candle" if metric == "ohlcv" else "sample", 2 * HOUR_MS)
+    window = Window(hour_ms, hour_ms + HOUR_MS)
+    sim.fault(kind=kind, exchange="bybit", path=feed.path, count=1)
+    damaged, whole = (fetch(feed, contracts["BTCUSDT"], [window], getter(sim)) for _ in range(2))
+    assert (damaged.failed, len(damaged.errors), whole.errors) == (None, 1, [])
+    assert len(damaged.rows) == len(whole.rows) - 1
+    assert damaged.rows.items() <= whole.rows.items()
 
 
 def test_the_public_10006_has_the_recorded_length_and_an_unknown_contract_is_refused(sim):

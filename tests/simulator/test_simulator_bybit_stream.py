@@ -12,6 +12,7 @@ from fademoe.clock import MINUTE_MS, floor_to
 from fademoe.exchanges.bybit import EXCHANGE, route
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import METRICS
+from tests.support.feeds import read_message
 
 LINEAR = "/v5/public/linear"
 CONTRACTS = [
@@ -53,7 +54,7 @@ def parsed(messages, contracts):
             data = states[frame.topic] = states[frame.topic] | data if frame.partial else data
         for topic, feed, contract in by_topic:
             if topic == frame.topic:
-                rows[feed.metric, contract.name] += feed.parse(data, contract)
+                rows[feed.metric, contract.name] += read_message(feed, data, contract)
     return rows
 
 

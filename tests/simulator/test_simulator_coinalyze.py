@@ -18,6 +18,7 @@ from fademoe.feeds.request import Request
 from fademoe.feeds.values import decode
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.settings import Settings
+from tests.support.feeds import read_contracts
 
 KEY = "0badc0de-1234"
 HEADERS = {"api_key": KEY}
@@ -69,7 +70,7 @@ def getter(sim):
 def instruments(sim):
     """Return the instruments that the table reads from the list, by perpspec code and symbol."""
     body = getter(sim)(EXCHANGE.instruments.request, 1)
-    return {(each.code, each.symbol): each for each in EXCHANGE.instruments.parse(body)}
+    return {(each.code, each.symbol): each for each in read_contracts(EXCHANGE, body)}
 
 
 def same(row, true):
@@ -132,8 +133,8 @@ def test_polls_see_what_the_histories_tell_later(sim, market):
     seen = {}
     for feed in EXCHANGE.poll_feeds:
         items = feed.items(getter(sim)(feed.request(batch), 1))
-        by_name = dict(items)
-        assert [name for name, _ in items] == [each.name for each in batch]
+        by_name = {feed.instrument_name(item): item for item in items}
+        assert list(by_name) == [each.name for each in batch]
         seen[feed.metric] = {each: feed.parse(by_name[each.name], each) for each in batch}
     assert [each for each in batch if not EXCHANGE.poll_feeds[0].serves(each)] == [batch[2]], "in quote currency"
     del seen["oi"][batch[2]]
@@ -164,9 +165,6 @@ def test_a_window_older_than_the_retention_has_no_rows_and_a_market_in_quote_cur
     [
         ("truncated", BadPayload),
         ("error_200", BadPayload),
-        ("nan", BadPayload),
-        ("negative_volume", BadPayload),
-        ("missing_field", BadPayload),
         ("html_502", RetryLater),
         ("html_403", RetryLater),
         ("error_503", RetryLater),
@@ -175,13 +173,26 @@ def test_a_window_older_than_the_retention_has_no_rows_and_a_market_in_quote_cur
         ("restricted", RetryLater),
     ],
 )
-def test_nothing_of_a_damaged_answer_is_kept(sim, kind, error):
+def test_nothing_of_an_answer_that_is_no_page_is_kept(sim, kind, error):
     feed, end_ms = EXCHANGE.rest_feed("lsr"), floor_to(sim.now_ms(), HOUR_MS)
     instrument = Instrument(exchange="coinalyze", code="c-bin", name=BTC, symbol="BTC")
     sim.fault(kind=kind, exchange="coinalyze", count=1)
     fetched = fetch(feed, instrument, [Window(end_ms - DAY_MS, end_ms)], getter(sim))
     assert isinstance(fetched.failed, error)
     assert (fetched.rows, fetched.answered) == ({}, [])
+
+
+@pytest.mark.parametrize("kind", ["nan", "negative_volume", "missing_field"])
+def test_a_damaged_row_costs_no_other_row(sim, kind):
+    """Fault 10."""
+    feed, end_ms = EXCHANGE.rest_feed("lsr"), floor_to(sim.now_ms(), HOUR_MS)
+    instrument = Instrument(exchange="coinalyze", code="c-bin", name=BTC, symbol="BTC")
+    window = Window(end_ms - DAY_MS, end_ms)
+    sim.fault(kind=kind, exchange="coinalyze", count=1)
+    damaged, whole = (fetch(feed, instrument, [window], getter(sim)) for _ in range(2))
+    assert (damaged.failed, len(damaged.errors), whole.errors) == (None, 1, [])
+    assert len(damaged.rows) == len(whole.rows) - 1
+    assert damaged.rows.items() <= whole.rows.items()
 
 
 # the service

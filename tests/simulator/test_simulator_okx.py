@@ -18,6 +18,7 @@ from fademoe.jobs.backfill import shares
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.metrics import METRICS
 from fademoe.simulator.okx.rows import meant
+from tests.support.feeds import read_contracts, read_message
 
 SYMBOLS = ("BTC", "SATS", "C98")
 FEEDS = EXCHANGE.rest_feeds
@@ -48,7 +49,7 @@ def truth(sim, metric, symbol, start_ms, end_ms, **query):
 
 
 def contracts(sim):
-    return {each.symbol: each for each in EXCHANGE.instruments.parse(sim.rows(CONTRACTS, instType="SWAP"))}
+    return {each.symbol: each for each in read_contracts(EXCHANGE, sim.rows(CONTRACTS, instType="SWAP"))}
 
 
 def asking(sim):
@@ -158,7 +159,7 @@ def test_a_new_contract_has_a_history_from_its_listing(sim):
     [
         ("html_502", RetryLater), ("html_403", RetryLater), ("error_503", RetryLater), ("rate_limited", RetryLater),
         ("banned", RetryLater), ("restricted", Refused), ("truncated", BadPayload), ("error_200", RetryLater),
-        ("nan", BadPayload), ("missing_field", BadPayload), ("seconds", BadPayload),
+        ("seconds", BadPayload),
     ],
 )  # fmt: skip
 def test_damaged_answers_become_errors_and_no_rows(sim, kind, error):
@@ -167,6 +168,19 @@ def test_damaged_answers_become_errors_and_no_rows(sim, kind, error):
     for feed in FEEDS:
         fetched = fetch(feed, btc, [window_of(feed, now_ms, 1)], asking(sim))
         assert isinstance(fetched.failed, error) and not fetched.rows, feed.path
+
+
+@pytest.mark.parametrize("kind", ["nan", "missing_field"])
+def test_a_damaged_row_costs_no_other_row(sim, kind):
+    """Fault 10."""
+    btc, now_ms = contracts(sim)["BTC"], sim.now_ms()
+    for feed in FEEDS:
+        window = window_of(feed, now_ms, 1)
+        whole = fetch(feed, btc, [window], asking(sim))
+        sim.fault(exchange="okx", kind=kind, count=1)
+        damaged = fetch(feed, btc, [window], asking(sim))
+        assert damaged.failed is None and len(damaged.errors) <= 1, feed.path
+        assert damaged.rows.items() <= whole.rows.items() and len(damaged.rows) >= len(whole.rows) - 1, feed.path
 
 
 @pytest.mark.parametrize("feed", [feed for feed in FEEDS if feed.metric in ("pfr", "fr")], ids=lambda feed: feed.metric)
@@ -452,7 +466,7 @@ def test_streams_tell_the_truth(sim, connect):
     sockets = {name: connect(f"/ws/v5/{name}") for name in ("public", "business")}
     routes = {}
     for name, socket in sockets.items():
-        feeds = [feed for feed in EXCHANGE.stream_feeds if feed.socket == name and not feed.split]
+        feeds = [feed for feed in EXCHANGE.stream_feeds if feed.socket == name and not feed.name]
         wanted = {feed.topic(each): each for feed in feeds for each in known.values()}
         routes |= {topic: ([f for f in feeds if f.topic(each) == topic], each) for topic, each in wanted.items()}
         subscribe(socket, *sorted(wanted))
@@ -463,7 +477,7 @@ def test_streams_tell_the_truth(sim, connect):
         assert frame.fault is None
         for feed, instrument in [(feed, routes[frame.topic][1]) for feed in routes.get(frame.topic, ((), None))[0]]:
             raw += 1
-            for row in feed.parse(frame.data, instrument):
+            for row in read_message(feed, frame.data, instrument):
                 found[feed.metric][by_name[instrument.name]][METRICS[feed.metric].stamp(row.ts, MINUTE_MS)] = row
     assert raw > 20
     for symbol in known:
@@ -510,8 +524,8 @@ def test_every_liquidation_comes_by_its_side_and_may_come_twice(sim, connect, ma
     for message in messages:
         frame = okx.route(message)
         assert frame.topic == feed.topic(known[SWAP])
-        for name, item in feed.split(frame.data):
-            came += [(row.ts, name, row) for row in feed.parse(item, known[name])] if name in known else []
+        for name, instrument in known.items():
+            came += [(row.ts, name, row) for row in read_message(feed, frame.data, instrument)]
     assert any(len(item["details"]) > 1 for message in messages for item in message["data"])
     for ts, name, event in events:
         if begin <= ts < begin + 1_500 and name in known:

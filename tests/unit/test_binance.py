@@ -9,6 +9,7 @@ from fademoe.clock import HOUR_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges import binance
 from fademoe.feeds.answers import Answer, Closes
+from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
 from fademoe.jobs.fetch import fetch
 from fademoe.metrics import (
@@ -20,6 +21,7 @@ from fademoe.metrics import (
     PredictedFunding,
     Premium,
 )
+from tests.support.feeds import read_contracts, read_message, read_rows
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"
 EXCHANGE = binance.EXCHANGE
@@ -45,7 +47,8 @@ def contract(name, symbol=None, multiplier=1):
 def read(metric, recording):
     feed = EXCHANGE.rest_feed(metric)
     name = recording["request"]["params"]["symbol"]
-    return [feed.parse(item, contract(name)) for item in feed.items(recording["payload"], None)]
+    page = Page(instrument=contract(name), start_ms=0, end_ms=0, limit=0)
+    return read_rows(feed, recording["payload"], page)
 
 
 def test_every_recording_is_replayed_here():
@@ -80,7 +83,7 @@ def test_recorded_klines_are_read_as_sent_and_only_of_the_interval_that_was_aske
 
 def test_the_recorded_lists_keep_crypto_perpetuals_in_usdt_with_their_lives():
     for recording in recorded("rest_exchangeInfo"):
-        found = EXCHANGE.instruments.parse(recording["payload"])
+        found = read_contracts(EXCHANGE, recording["payload"])
         assert [(each.name, each.symbol, each.listed_ms, each.delisted_ms) for each in found] == [
             (
                 item["symbol"],
@@ -104,7 +107,7 @@ def test_the_recorded_lists_keep_crypto_perpetuals_in_usdt_with_their_lives():
 )
 def test_the_delivery_date_says_how_long_a_contract_lives(changes, delisted_ms):
     item = recorded("rest_exchangeInfo")[0]["payload"]["symbols"][0] | {"newKey": {}} | changes
-    (found,) = EXCHANGE.instruments.parse({"symbols": [item]})
+    (found,) = read_contracts(EXCHANGE, {"symbols": [item]})
     assert found.delisted_ms == delisted_ms
 
 
@@ -154,8 +157,9 @@ def test_recorded_open_interest_and_ratio_are_read_as_sent():
         ]
     poll = EXCHANGE.poll_feeds[0]
     for recording in recorded("rest_openInterest"):
-        ((name, item),) = poll.items(recording["payload"])
-        assert poll.parse(item, contract(name)) == OpenInterest(item["time"], item["openInterest"])
+        (item,) = poll.items(recording["payload"])
+        instrument = contract(poll.instrument_name(item))
+        assert poll.parse(item, instrument) == OpenInterest(item["time"], item["openInterest"])
 
 
 def test_open_interest_of_a_thousandfold_contract_is_in_coins():
@@ -180,9 +184,9 @@ def test_recorded_kline_events_give_a_row_once_closed_and_never_before_the_end()
         instrument = contract(event["s"])
         row = Candle(k["t"], k["o"], k["h"], k["l"], k["c"], k["v"], k["q"], k["n"], k["V"])
         assert frame.topic == STREAMS["ohlcv"].topic(instrument)
-        assert binance.parse_kline_event(event, instrument) == [row] * k["x"]
+        assert binance.parse_kline_event(event, instrument) == (row if k["x"] else None)
         closed = {**event, "k": {**k, "x": True}}
-        assert binance.parse_kline_event({**closed, "E": k["T"] + 2000}, instrument) == [row]
+        assert binance.parse_kline_event({**closed, "E": k["T"] + 2000}, instrument) == row
         with pytest.raises(BadPayload, match="before the minute's end"):
             binance.parse_kline_event({**closed, "E": k["T"] - 1}, instrument)
 
@@ -192,13 +196,13 @@ def test_a_minute_without_trades_is_a_flat_candle():
          "v": "0", "n": 0, "x": True, "q": "0", "V": "0", "Q": "0", "B": "0"}  # fmt: skip
     event = {"e": "kline", "E": T + 62_000, "s": "BTCUSDT", "k": k}
     flat = Candle(T, "1", "1", "1", "1", "0", "0", 0, "0")
-    assert binance.parse_kline_event(event, contract("BTCUSDT")) == [flat]
+    assert binance.parse_kline_event(event, contract("BTCUSDT")) == flat
     item = [T, "1", "1", "1", "1", "0", T + 59_999, "0", 0, "0", "0", "0"]
     assert binance.parse_kline(item, contract("BTCUSDT")) == flat
 
 
 @pytest.mark.parametrize("metric", ["ohlcv", "pfr", "fr", "oi", "lsr"])
-@pytest.mark.parametrize("body", [{"code": -1130, "msg": "x"}, {}, "[]", 5, None, [None], [[]], [{}]])
+@pytest.mark.parametrize("body", [{"code": -1130, "msg": "x"}, {}, "[]", 5, None, [None] * 3, [[]] * 3, [{}] * 3])
 def test_what_is_no_page_is_a_bad_payload(metric, body):
     fetched = fetch(
         EXCHANGE.rest_feed(metric), contract("BTCUSDT"), [Window(T, T + HOUR_MS)], lambda request, cost: body
@@ -211,26 +215,30 @@ def test_the_stream_estimates_the_funding_rate():
     for recording in recorded("ws_markPrice"):
         data = recording["payload"]["data"]
         for event in data if isinstance(data, list) else [data]:
-            rows = STREAMS["ppr"].parse(event, contract(event["s"]))
+            rows = read_message(STREAMS["ppr"], event, contract(event["s"]))
             assert rows == [PredictedFunding(event["E"], event["r"])]
-            assert STREAMS["ppr"].parse({**event, "T": 0}, contract(event["s"])) == []
+            assert read_message(STREAMS["ppr"], {**event, "T": 0}, contract(event["s"])) == []
             with pytest.raises(BadPayload):
-                STREAMS["ppr"].parse({**event, "T": "0"}, contract(event["s"]))
+                read_message(STREAMS["ppr"], {**event, "T": "0"}, contract(event["s"]))
 
 
 def test_a_forced_sell_liquidates_a_long():
     (recording,) = recorded("ws_forceOrder")
     frame = binance.route(recording["payload"])
-    ((name, order),) = STREAMS["lq"].split(frame.data)
-    assert frame.topic == STREAMS["lq"].topic(contract(name))
+    feed, order = STREAMS["lq"], frame.data["o"]
+    instrument = contract(order["s"])
+
+    def read_order(**changes):
+        return read_message(feed, {"o": {**order, **changes}}, instrument)
+
+    assert frame.topic == feed.topic(instrument)
     usd = "449.272930"  # 3.85642 x 116.5
-    assert STREAMS["lq"].parse(order, contract(name)) == [Liquidations(order["T"], usd, "0")]
-    assert STREAMS["lq"].parse({**order, "S": "BUY"}, contract(name)) == [Liquidations(order["T"], "0", usd)]
-    assert STREAMS["lq"].parse({**order, "z": "0.0"}, contract(name)) == []
-    assert STREAMS["lq"].split({"o": {**order, "st": 2}}) == []
-    assert STREAMS["lq"].split({"o": {key: order[key] for key in "sSapzT" if key in order}})[0][0] == name
+    assert read_message(feed, frame.data, instrument) == [Liquidations(order["T"], usd, "0")]
+    assert read_order(S="BUY") == [Liquidations(order["T"], "0", usd)]
+    assert read_order(z="0.0") == []
+    assert read_order(st=2) == [], "an order of COIN-M"
     with pytest.raises(BadPayload):
-        STREAMS["lq"].parse({**order, "S": "LONG"}, contract(name))
+        read_order(S="LONG")
 
 
 @pytest.mark.parametrize("metric", ["fr", "oi", "lsr"])

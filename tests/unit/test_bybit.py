@@ -16,6 +16,7 @@ from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Reduce
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
+from tests.support.feeds import read_contracts, read_message, read_rows
 
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "bybit"
 BTC = Instrument(exchange="bybit", code="byb", name="BTCUSDT", symbol="BTC")
@@ -52,7 +53,7 @@ def enveloped(rows, *, now_ms=T + HOUR_MS, **result):
 def read(metric, body, name):
     """Return the rows of an answer as the engine reads them."""
     feed, page = EXCHANGE.rest_feed(metric), page_of(name)
-    return [feed.parse(item, page.instrument) for item in feed.items(body, page)]
+    return read_rows(feed, body, page)
 
 
 def channel(metric):
@@ -158,7 +159,7 @@ def test_without_shorts_there_is_no_ratio_and_without_longs_it_is_zero(shorts):
 
 def test_recorded_list_has_usdt_perpetuals_only_and_splits_multipliers_off_the_base_coin():
     many, current, older = recorded("rest_instruments_info")
-    found = {each.name: each for each in bybit.parse_instruments(many | {"time": T})}
+    found = {each.name: each for each in read_contracts(EXCHANGE, many | {"time": T})}
     assert len(found) == 99
     assert not any(name.endswith("PERP") for name in found)
     assert found["10000NFTUSDT"] == Instrument(
@@ -169,7 +170,7 @@ def test_recorded_list_has_usdt_perpetuals_only_and_splits_multipliers_off_the_b
     assert coins["1INCHUSDT"] == ("1INCH", 1)
     assert coins["LUNA2USDT"] == ("LUNA2", 1)
     for body in (current, older):
-        assert bybit.parse_instruments(body) == [replace(BTC, listed_ms=1585526400000)]
+        assert read_contracts(EXCHANGE, body) == [replace(BTC, listed_ms=1585526400000)]
 
 
 def listed(**changes):
@@ -179,11 +180,11 @@ def listed(**changes):
 
 
 def test_the_number_may_stand_behind_and_delisted_contracts_say_when():
-    (shib,) = bybit.parse_instruments(listed(symbol="SHIB1000USDT", baseCoin="SHIB1000"))
+    (shib,) = read_contracts(EXCHANGE, listed(symbol="SHIB1000USDT", baseCoin="SHIB1000"))
     assert (shib.symbol, shib.multiplier) == ("SHIB", 1000)
-    (closed,) = bybit.parse_instruments(listed(status="Closed", deliveryTime="1738314000000"))
+    (closed,) = read_contracts(EXCHANGE, listed(status="Closed", deliveryTime="1738314000000"))
     assert closed.delisted_ms == 1738314000000
-    (closed,) = bybit.parse_instruments(listed(status="Closed"))
+    (closed,) = read_contracts(EXCHANGE, listed(status="Closed"))
     assert closed.delisted_ms == T + HOUR_MS, "delisted before the answer, at an unknown time"
 
 
@@ -199,13 +200,13 @@ def test_the_number_may_stand_behind_and_delisted_contracts_say_when():
     ],
 )
 def test_what_is_no_crypto_perpetual_in_usdt_is_left_out(changes):
-    assert bybit.parse_instruments(listed(**changes)) == []
+    assert read_contracts(EXCHANGE, listed(**changes)) == []
 
 
 @pytest.mark.parametrize("changes", [{"baseCoin": ""}, {"launchTime": "1643007175"}, {"symbol": None}])
 def test_a_contract_that_cannot_be_read_is_not_half_read(changes):
     with pytest.raises(BadPayload):
-        bybit.parse_instruments(listed(**changes))
+        read_contracts(EXCHANGE, listed(**changes))
 
 
 def test_the_list_goes_on_by_cursor_sent_decoded_then_by_status():
@@ -293,8 +294,8 @@ def test_values_are_per_coin_and_for_one_side():
     assert EXCHANGE.rest_feed("oi").parse(odd, PEPE).oi == "1500"
     assert EXCHANGE.rest_feed("oi").parse(odd | {"singleOpenInterest": ""}, BTC).oi == "1.5"
     ticker = TICKER | {"symbol": PEPE.name}
-    assert channel("oi").parse(ticker, PEPE) == [OpenInterest(T, "29058511.5", "1798002632.755")]
-    (event,) = channel("lq").parse([EVENT | {"s": PEPE.name, "v": "2000", "p": "0.005"}], PEPE)
+    assert read_message(channel("oi"), ticker, PEPE) == [OpenInterest(T, "29058511.5", "1798002632.755")]
+    (event,) = read_message(channel("lq"), [EVENT | {"s": PEPE.name, "v": "2000", "p": "0.005"}], PEPE)
     assert event.lql == "10.000", "contract units times contract price is USD already"
 
 
@@ -325,7 +326,7 @@ def test_a_row_with_a_missing_value_is_bad(metric):
         if metric == "oi" and "singleOpenInterest" not in row:
             continue
         with pytest.raises(BadPayload):
-            [feed.parse(item, BTC) for item in feed.items(enveloped([row], **named), page)]
+            read_rows(feed, enveloped([row], **named), page)
 
 
 @pytest.mark.parametrize("bad", ["NaN", "-5", "", None, 1.5, "1e5", "1,5", [], True])
@@ -374,16 +375,15 @@ def test_rows_of_another_shape_are_bad():
 def test_a_page_of_another_contract_is_bad(metric):
     feed = EXCHANGE.rest_feed(metric)
     named = {"symbol": "BTCUSDT", "category": "linear"} if metric in ("ohlcv", "pfr", "oi") else {}
-    with pytest.raises(BadPayload, match="ETHUSDT was asked for"):
-        feed.items(enveloped([ROWS[metric]], **named), page_of("ETHUSDT"))
+    with pytest.raises(BadPayload, match="ETHUSDT was requested"):
+        read_rows(feed, enveloped([ROWS[metric]], **named), page_of("ETHUSDT"))
 
 
-@pytest.mark.parametrize("metric", ["ohlcv", "fr", "oi", "lsr"])
-def test_a_row_of_another_contract_spoils_a_page_that_is_said_to_be_right(metric):
-    page = page_of("BTCUSDT")
-    strange = enveloped([SETTLED, SETTLED | {"symbol": "ETHUSDT"}], symbol="BTCUSDT", category="linear")
-    with pytest.raises(BadPayload, match="BTCUSDT was asked for"):
-        EXCHANGE.rest_feed(metric).items(strange, page)
+@pytest.mark.parametrize(("metric", "row"), [("fr", SETTLED), ("oi", INTEREST), ("lsr", SHARES)])
+def test_a_row_of_another_contract_is_bad_in_a_page_of_the_right_one(metric, row):
+    strange = enveloped([row | {"symbol": "ETHUSDT"}], symbol="BTCUSDT", category="linear")
+    with pytest.raises(BadPayload, match="BTCUSDT was requested"):
+        read_rows(EXCHANGE.rest_feed(metric), strange, page_of("BTCUSDT"))
 
 
 def test_times_in_seconds_are_taken_from_the_oldest_row_of_open_interest_only():
@@ -401,7 +401,7 @@ def test_times_in_seconds_are_taken_from_the_oldest_row_of_open_interest_only():
         ([late | {"timestamp": str(T // 1000 + 300)}, last], page_of("BTCUSDT")),
     ):
         with pytest.raises(BadPayload, match="not a time in ms"):
-            [feed.parse(item, BTC) for item in feed.items(enveloped(rows, **named), page)]
+            read_rows(feed, enveloped(rows, **named), page)
 
 
 @pytest.mark.parametrize("metric", ROWS)
@@ -439,18 +439,18 @@ def test_recorded_candle_messages_are_open_and_a_confirmed_one_is_a_row():
         frame = bybit.route(message)
         assert frame.topic == channel("ohlcv").topic(BTC) == "kline.1.BTCUSDT"
         assert not frame.partial
-        assert channel("ohlcv").parse(frame.data, BTC) == []
+        assert read_message(channel("ohlcv"), frame.data, BTC) == []
     confirmed = recorded("ws_kline")[0]["data"][0] | {"confirm": True}
     row = Candle(1719667560000, "61030", "61030", "61015", "61029.9", "10.798", "658980.4245")
-    assert channel("ohlcv").parse([confirmed], BTC) == [row]
+    assert read_message(channel("ohlcv"), [confirmed], BTC) == [row]
     running = BAR | {"start": T + MINUTE_MS, "end": T + MINUTE_MS + 59_999, "confirm": False}
-    assert channel("ohlcv").parse([BAR, running], BTC) == [Candle(T, "2", "4", "1", "3", "10.5", "25.25")]
+    assert read_message(channel("ohlcv"), [BAR, running], BTC) == [Candle(T, "2", "4", "1", "3", "10.5", "25.25")]
 
 
 @pytest.mark.parametrize("changes", [{"confirm": "true"}, {"interval": "5"}, {"end": T + 299_999}, {"volume": "-1"}])
 def test_a_candle_that_is_not_of_one_minute_is_bad(changes):
     with pytest.raises(BadPayload):
-        channel("ohlcv").parse([BAR | changes], BTC)
+        read_message(channel("ohlcv"), [BAR | changes], BTC)
 
 
 def test_recorded_tickers_merge_to_funding_and_open_interest():
@@ -458,17 +458,19 @@ def test_recorded_tickers_merge_to_funding_and_open_interest():
     assert [frame.partial for frame in frames] == [False, True, True, True, True, False]
     assert {frame.topic for frame in frames} == {"tickers.BTCUSDT"}
     state = dict(frames[0].data)
-    assert channel("ppr").parse(state, BTC) == [PredictedFunding(1715748762463, "0.00008055")]
-    assert channel("oi").parse(state, BTC) == [OpenInterest(1715748762463, "29058.511", "1798002632.755")]
+    assert read_message(channel("ppr"), state, BTC) == [PredictedFunding(1715748762463, "0.00008055")]
+    assert read_message(channel("oi"), state, BTC) == [OpenInterest(1715748762463, "29058.511", "1798002632.755")]
     state |= frames[1].data
-    assert channel("oi").parse(state, BTC) == [OpenInterest(1715748763063, "29058.511", "1797997111.635")]
+    assert read_message(channel("oi"), state, BTC) == [OpenInterest(1715748763063, "29058.511", "1797997111.635")]
     state |= frames[4].data
-    assert channel("oi").parse(state, BTC)[0].oi_usd == "2625495106.91", "one side as sent, which is not quite the half"
-    assert channel("ppr").parse(state, BTC) == [PredictedFunding(1790134712383, "0.00008055")]
+    assert read_message(channel("oi"), state, BTC)[0].oi_usd == "2625495106.91", (
+        "one side as sent, which is not quite the half"
+    )
+    assert read_message(channel("ppr"), state, BTC) == [PredictedFunding(1790134712383, "0.00008055")]
 
 
 def test_contracts_without_funding_have_no_estimate():
-    assert channel("ppr").parse(TICKER | {"fundingRate": ""}, BTC) == []
+    assert read_message(channel("ppr"), TICKER | {"fundingRate": ""}, BTC) == []
 
 
 def test_recorded_liquidations_have_the_side_of_the_position():
@@ -480,8 +482,8 @@ def test_recorded_liquidations_have_the_side_of_the_position():
     ):
         instrument = replace(BTC, name=name)
         assert frame.topic == channel("lq").topic(instrument)
-        assert channel("lq").parse(frame.data, instrument) == [expected]
-    assert len(channel("lq").parse([EVENT, EVENT], BTC)) == 2, "equal events of a frame are two"
+        assert read_message(channel("lq"), frame.data, instrument) == [expected]
+    assert len(read_message(channel("lq"), [EVENT, EVENT], BTC)) == 2, "equal events of a frame are two"
     assert channel("lq").reduce is Reduce.SUM
     assert not channel("lq").distinct
 
@@ -496,23 +498,23 @@ def test_an_event_with_a_missing_value_or_of_another_contract_is_bad(metric):
     for gone in set(event) - unused:
         broken = {name: value for name, value in event.items() if name != gone}
         with pytest.raises(BadPayload):
-            channel(metric).parse([broken] if isinstance(EVENTS[metric], list) else broken, BTC)
+            read_message(channel(metric), [broken] if isinstance(EVENTS[metric], list) else broken, BTC)
     if metric != "ohlcv":
-        with pytest.raises(BadPayload, match="ETHUSDT was asked for"):
-            channel(metric).parse(EVENTS[metric], replace(BTC, name="ETHUSDT"))
+        with pytest.raises(BadPayload, match="ETHUSDT was requested"):
+            read_message(channel(metric), EVENTS[metric], replace(BTC, name="ETHUSDT"))
 
 
 @pytest.mark.parametrize("changes", [{"S": "Long"}, {"v": "-1"}, {"p": "0"}, {"T": T // 1000}])
 def test_a_strange_liquidation_is_bad(changes):
     for data in ([EVENT | changes], EVENT | changes, [EVENT, EVENT | changes]):
         with pytest.raises(BadPayload):
-            channel("lq").parse(data, BTC)
+            read_message(channel("lq"), data, BTC)
 
 
 @pytest.mark.parametrize("data", [None, "", 1, [None], [[EVENT]]])
 def test_liquidations_of_another_shape_are_bad(data):
     with pytest.raises(BadPayload):
-        channel("lq").parse(data, BTC)
+        read_message(channel("lq"), data, BTC)
 
 
 def test_recorded_acks_and_pongs_are_passed_over_and_refusals_name_their_topic():

@@ -20,6 +20,7 @@ from fademoe.streams.address import Address
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.connection import Connection
 from fademoe.streams.minutes import GRACE_MS, Route
+from tests.support.feeds import read_contracts, read_rows
 
 ADDRESS = Address(url="wss://x/ws", resolve=lambda: "wss://x/ws")
 FOLDER = Path(__file__).parents[1] / "recordings" / "bybit"
@@ -44,7 +45,7 @@ def read(metric, payload, name="BTCUSDT"):
     body, feed = enveloped(payload), EXCHANGE.rest_feed(metric)
     assert EXCHANGE.judge(Answer(status=200, headers={}, body=body, text="", now_ms=LATER_MS)) is None
     page = Page(instrument=contract(name), start_ms=1_300_000_000_000, end_ms=LATER_MS, limit=1000)
-    return [feed.parse(item, page.instrument) for item in feed.items(body, page)]
+    return read_rows(feed, body, page)
 
 
 def follow(frames, *names):
@@ -117,7 +118,7 @@ def ratios(payload):
 
 
 def contracts(payload):
-    found = {each.name: each for each in EXCHANGE.instruments.parse(enveloped(payload))}
+    found = {each.name: each for each in read_contracts(EXCHANGE, enveloped(payload))}
     listed = [row for row in payload["result"]["list"] if row["contractType"] == "LinearPerpetual"]
     wanted = [row for row in listed if row["settleCoin"] == "USDT"]
     assert sorted(found) == sorted(row["symbol"] for row in wanted)

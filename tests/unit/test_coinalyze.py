@@ -14,6 +14,7 @@ from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.values import decode, exact
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding
+from tests.support.feeds import read_contracts
 
 KEY = "0badc0de-1234"
 T = 1_791_382_800
@@ -259,7 +260,7 @@ def test_polls_read_the_value_of_now():
         "convert_to_usd": "false",
     }
     assert estimate.params([BTC]) == {"symbols": "BTCUSDT_PERP.A"}
-    assert interest.items([NOW]) == [("BTCUSDT_PERP.A", NOW)]
+    assert (interest.items([NOW]), interest.instrument_name(NOW)) == ([NOW], "BTCUSDT_PERP.A")
     assert interest.parse(sent(NOW), BTC) == OpenInterest(TS + 34_764, "78621.542")
     assert interest.parse(sent(NOW), PEPE).oi == "78621542"
     assert not interest.serves(IN_QUOTE)
@@ -297,7 +298,7 @@ def test_a_bad_value_of_now_is_bad(change):
     ],
 )
 def test_markets_become_instruments_under_the_code_of_their_exchange(change, expected):
-    [found] = coinalyze.parse_instruments([MARKET | change])
+    [found] = read_contracts(EXCHANGE, [MARKET | change])
     assert (found.code, found.symbol, found.multiplier, found.contract_value) == expected
     assert found.name == (MARKET | change)["symbol"]
     assert (found.exchange, found.listed_ms, found.delisted_ms) == ("coinalyze", None, None)
@@ -313,14 +314,14 @@ def test_markets_become_instruments_under_the_code_of_their_exchange(change, exp
     ],
 )
 def test_other_markets_are_left_out(change):
-    assert [each.symbol for each in coinalyze.parse_instruments([MARKET | change, MARKET])] == ["BTC"]
+    assert [each.symbol for each in read_contracts(EXCHANGE, [MARKET | change, MARKET])] == ["BTC"]
 
 
 @pytest.mark.parametrize(
     ("base", "own"), [("PEPE", "1000PEPEUSDT"), ("SHIB", "SHIB1000USDT"), ("BABYDOGE", "1MBABYDOGEUSDT")]
 )
 def test_of_a_market_whose_unit_is_in_doubt_only_what_counts_no_coins_is_served(base, own):
-    [found] = coinalyze.parse_instruments([MARKET | {"base_asset": base, "symbol_on_exchange": own}])
+    [found] = read_contracts(EXCHANGE, [MARKET | {"base_asset": base, "symbol_on_exchange": own}])
     assert found.symbol == base
     served = {feed.metric for feed in EXCHANGE.rest_feeds if feed.serves(found)}
     assert served == {"fr", "ppr", "lsr", "lq"}
@@ -330,8 +331,6 @@ def test_of_a_market_whose_unit_is_in_doubt_only_what_counts_no_coins_is_served(
 @pytest.mark.parametrize(
     "body",
     [
-        [],
-        [MARKET | {"quote_asset": "USDC"}],
         [MARKET, MARKET | {"oi_lq_vol_denominated_in": "CONTRACTS"}],
         [MARKET, MARKET | {"exchange": "NaN"}],
         [MARKET, MARKET | {"exchange": "6"}],
@@ -343,7 +342,7 @@ def test_of_a_market_whose_unit_is_in_doubt_only_what_counts_no_coins_is_served(
 )
 def test_a_list_that_is_none_is_bad(body):
     with pytest.raises(BadPayload):
-        coinalyze.parse_instruments(body)
+        read_contracts(EXCHANGE, body)
 
 
 # refusals and the key

@@ -8,7 +8,6 @@ import pytest
 from fademoe.clock import MINUTE_MS
 from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Instrument
-from fademoe.feeds.rows import every
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
 from fademoe.feeds.values import member, price, records, to_ms
 from fademoe.metrics import Liquidations, Premium
@@ -47,21 +46,23 @@ FEED = StreamFeed(
     metric="pfr",
     socket="s",
     topic=lambda instrument: f"premium.{instrument.name}",
-    parse=every(lambda item, instrument: Premium(to_ms(item["ts"]), price(item["p"]))),
+    items=records,
+    parse=lambda item, instrument: Premium(to_ms(member(item, "ts")), price(member(item, "p"))),
     source="made up",
 )
 LAST = replace(
     FEED,
     reduce=Reduce.LAST,
     merged=True,
-    parse=lambda data, instrument: [Premium(to_ms(member(data, "ts")), price(member(data, "p")))],
+    items=lambda data: [data],
+    parse=lambda data, instrument: Premium(to_ms(member(data, "ts")), price(member(data, "p"))),
 )
 SUM = replace(
     FEED,
     metric="lq",
     reduce=Reduce.SUM,
-    split=lambda data: [(item["name"], item) for item in records(data)],
-    parse=lambda item, instrument: [Liquidations(to_ms(item["ts"]), price(item["usd"]), "0")],
+    name="name",
+    parse=lambda item, instrument: Liquidations(to_ms(item["ts"]), price(item["usd"]), "0"),
 )
 
 
@@ -78,7 +79,7 @@ class Line:
     @staticmethod
     def routes(feed):
         found = {each.name: Route(feed, Series(f"acm-{feed.metric}", each.name), each) for each in (BTC, ETH)}
-        return found if feed.split else {"": found["BTC"]}
+        return found if feed.name else {"": found["BTC"]}
 
     def take(self, *frames, at=1_000):
         self.now_ms = self.connection._alive_ms = START + at
@@ -261,6 +262,6 @@ def test_a_bar_off_the_grid_or_of_a_time_to_come_is_bad():
 
 def test_numbers_of_a_message_keep_their_digits():
     prices = []
-    line = Line(replace(LAST, parse=lambda data, instrument: prices.append(data["p"]) or []))
+    line = Line(replace(LAST, parse=lambda data, instrument: prices.append(data["p"])))
     line.take(b'{"topic":"all","data":{"p":0.10000000000000000001}}')
     assert str(prices[0]) == "0.10000000000000000001"

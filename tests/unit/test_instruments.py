@@ -28,7 +28,8 @@ def test_a_list_without_an_end_is_bad(cycle):
 
     endless = replace(
         EXCHANGE.instruments,
-        parse=lambda body: [BTC],
+        items=lambda body: [body],
+        parse=lambda item: BTC,
         next_page=lambda body, request: replace(request, params={"page": body["page"]}),
     )
     with pytest.raises(BadPayload, match="without an end") as caught:

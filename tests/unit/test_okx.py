@@ -9,7 +9,6 @@ import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, Refused, RetryLater
-from fademoe.exchanges import okx
 from fademoe.exchanges.okx import EXCHANGE, judge, route, subscribe
 from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.history import Page
@@ -17,6 +16,7 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Frame
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
+from tests.support.feeds import read_contracts, read_message, read_rows
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "okx"
 RECORDINGS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
@@ -45,7 +45,7 @@ def page(start_ms, end_ms, instrument=BTC):
 def rows(metric, body, instrument=BTC, start_ms=0, end_ms=2**42):
     """Read a whole answer as the engine does."""
     feed = FEEDS[metric]
-    return [feed.parse(item, instrument) for item in feed.items(body, page(start_ms, end_ms, instrument))]
+    return read_rows(feed, body, page(start_ms, end_ms, instrument))
 
 
 def pushed(message):
@@ -55,9 +55,10 @@ def pushed(message):
     for metric, feed in PUSHES.items():
         name = message["arg"].get("instId", "BTC-USDT-SWAP")
         if feed.topic(swap(name)) == frame.topic:
-            for own_name, item in feed.split(frame.data) if feed.split else [(name, frame.data)]:
+            names = {feed.instrument_name(item) or name for item in feed.items(frame.data)}
+            for own_name in sorted(names):
                 instrument = swap(own_name, "0.01" if own_name == BTC.name else "1")
-                found[metric] = list(feed.parse(item, instrument))
+                found[metric] = read_message(feed, frame.data, instrument)
     return found
 
 
@@ -198,10 +199,19 @@ def test_a_damaged_premium_sample_is_a_bad_payload(change):
         rows("pfr", {"data": [item]})
 
 
-def test_a_bad_sample_spoils_the_page_even_when_another_one_is_the_row():
+def test_only_the_newest_sample_of_a_minute_has_to_be_readable():
     good = payload("rest_premium_history")["data"][0]
+    older = good | {"ts": "1713925921000", "premium": "NaN"}
+    assert len(rows("pfr", {"data": [good, older]})) == 1
     with pytest.raises(BadPayload):
-        rows("pfr", {"data": [good, good | {"ts": "1713925921000", "premium": "NaN"}]})
+        rows("pfr", {"data": [good | {"premium": "NaN"}, older | {"premium": "0"}]})
+
+
+def test_a_minute_whose_newest_sample_may_be_the_unreadable_one_has_no_row():
+    good = payload("rest_premium_history")["data"][0]
+    other = good | {"ts": str(int(good["ts"]) - MINUTE_MS)}
+    items = FEEDS["pfr"].items({"data": [good | {"ts": None}, good, other]}, page(0, 2**42))
+    assert items == [good | {"ts": None}, other]
 
 
 @pytest.mark.parametrize("most", [2, 5, 100])
@@ -300,7 +310,7 @@ def test_the_first_settlement_of_all_is_a_row_without_interval():
 
 def test_the_noise_of_floats_is_rounded_away_and_nothing_else():
     assert rows("oi", payload("rest_rubik")) == [OpenInterest(1789239600000, "27523.9951", "2121056862.79572047273939")]
-    (found,) = PUSHES["oi"].parse(payload("rest_open_interest")["data"], BTC)
+    (found,) = read_message(PUSHES["oi"], payload("rest_open_interest")["data"], BTC)
     assert found == OpenInterest(1728728314766, "26631.073", "1676426045.35")
 
 
@@ -314,9 +324,9 @@ def test_recorded_open_interest_pushes():
     assert pushed(payload("ws_open_interest")) == {"oi": [OpenInterest(1790165111452, "638584.898", "1737793854.62")]}
     assert pushed(payload("ws_open_interest", 1)) == {"oi": [OpenInterest(1640131258756, "644195", None)]}
     blank = payload("ws_open_interest")["data"][0] | {"oiUsd": ""}
-    assert PUSHES["oi"].parse([blank], swap("ETH-USDT-SWAP"))[0].oi_usd is None
+    assert read_message(PUSHES["oi"], [blank], swap("ETH-USDT-SWAP"))[0].oi_usd is None
     older = payload("rest_open_interest", 1)["data"]  # 2022, two inverse contracts
-    assert [PUSHES["oi"].parse([item], swap(item["instId"]))[0].oi_usd for item in older] == [None, None]
+    assert [read_message(PUSHES["oi"], [item], swap(item["instId"]))[0].oi_usd for item in older] == [None, None]
 
 
 def test_recorded_ratios():
@@ -378,10 +388,10 @@ def test_open_interest_and_the_predicted_rate_are_polled_for_all_contracts_at_on
         assert (feed.batch, feed.every_ms) == (None, MINUTE_MS)
         for index in range(len(RECORDINGS[name])):
             body = payload(name, index)
-            found = feed.items(body)
-            assert [own_name for own_name, _ in found] == [item["instId"] for item in body["data"]]
-            for own_name, item in found:
-                assert [feed.parse(item, swap(own_name))] == PUSHES[metric].parse([item], swap(own_name))
+            assert feed.items(body) == body["data"]
+            for item in body["data"]:
+                instrument = swap(feed.instrument_name(item))
+                assert [feed.parse(item, instrument)] == read_message(PUSHES[metric], [item], instrument)
     assert POLLS["ppr"].parse(payload("rest_funding_rate")["data"][0] | {"fundingRate": ""}, BTC) is None
 
 
@@ -396,8 +406,10 @@ def test_recorded_funding_pushes_give_premium_and_predicted_rate():
     for recording in RECORDINGS["rest_funding_rate"]:  # REST's rows have the shape of the channel's
         for item in recording["payload"]["data"]:
             instrument = swap(item["instId"])
-            assert PUSHES["pfr"].parse([item], instrument) == [Premium(int(item["ts"]), item["premium"])]
-            assert PUSHES["ppr"].parse([item], instrument) == [PredictedFunding(int(item["ts"]), item["fundingRate"])]
+            assert read_message(PUSHES["pfr"], [item], instrument) == [Premium(int(item["ts"]), item["premium"])]
+            assert read_message(PUSHES["ppr"], [item], instrument) == [
+                PredictedFunding(int(item["ts"]), item["fundingRate"])
+            ]
 
 
 @pytest.mark.parametrize("index", [1, 2])
@@ -409,13 +421,13 @@ def test_funding_pushes_before_2024_are_refused(index):
 def test_a_blank_rate_or_a_lacking_one_is_no_sample():
     item = dict(payload("ws_funding_rate")["data"][0])
     instrument = swap("LTC-USDT-SWAP")
-    assert PUSHES["pfr"].parse([item | {"premium": ""}], instrument) == []
-    assert PUSHES["ppr"].parse([item | {"fundingRate": ""}], instrument) == []
+    assert read_message(PUSHES["pfr"], [item | {"premium": ""}], instrument) == []
+    assert read_message(PUSHES["ppr"], [item | {"fundingRate": ""}], instrument) == []
     del item["fundingRate"]
-    assert PUSHES["ppr"].parse([item], instrument) == []
+    assert read_message(PUSHES["ppr"], [item], instrument) == []
     for change in ({"instId": "BTC-USDT-SWAP"}, {"premium": "NaN"}, {"ts": "1765201461"}):
         with pytest.raises(BadPayload):
-            PUSHES["pfr"].parse([item | change], instrument)
+            read_message(PUSHES["pfr"], [item | change], instrument)
 
 
 # liquidations
@@ -438,13 +450,13 @@ def test_the_order_tells_the_side_of_a_position_without_one(position, order, was
     detail = {"side": order, "posSide": position, "bkPx": "2", "sz": "3", "ts": "1791565600771"}
     item = {"instId": "BTC-USDT-SWAP", "details": [detail, detail]}
     usd = Liquidations(1791565600771, *(("0.06", "0") if was_long else ("0", "0.06")))
-    assert PUSHES["lq"].parse(item, BTC) == [usd, usd]
+    assert read_message(PUSHES["lq"], [item], BTC) == [usd, usd]
 
 
 def test_a_multiplied_contract_is_liquidated_for_the_same_usd():
     detail = {"side": "sell", "posSide": "net", "bkPx": "0.012", "sz": "5", "ts": "1791565600771"}
     item = {"instId": "1000PEPE-USDT-SWAP", "details": [detail]}
-    (found,) = PUSHES["lq"].parse(item, swap("1000PEPE-USDT-SWAP", "10000", 1000))  # 10 x 1000 coins
+    (found,) = read_message(PUSHES["lq"], [item], swap("1000PEPE-USDT-SWAP", "10000", 1000))  # 10 x 1000 coins
     assert Decimal(found.lql) == Decimal("0.6")
 
 
@@ -456,9 +468,9 @@ def test_a_damaged_liquidation_is_a_bad_payload(change):
     item = payload("ws_liquidation_orders")["data"][0]
     item["details"][0] |= change
     with pytest.raises(BadPayload):
-        PUSHES["lq"].parse(item, BTC)
+        read_message(PUSHES["lq"], [item], BTC)
     with pytest.raises(BadPayload):
-        PUSHES["lq"].split([{"details": []}])
+        read_message(PUSHES["lq"], [{"instId": BTC.name}], BTC)
 
 
 # sockets
@@ -519,7 +531,7 @@ def test_channels_nobody_asked_for_are_passed_over():
 
 def test_recorded_contracts():
     found = {
-        each.name: each for item in RECORDINGS["rest_instruments"] for each in okx.parse_instruments(item["payload"])
+        each.name: each for item in RECORDINGS["rest_instruments"] for each in read_contracts(EXCHANGE, item["payload"])
     }
     linear = {
         row["instId"]: row
@@ -539,7 +551,7 @@ def listed(**change):
     names = {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT", "uly": "BTC-USDT"}
     sizes = {"ctType": "linear", "ctVal": "0.01", "ctMult": "1", "ctValCcy": "BTC", "settleCcy": "USDT"}
     life = {"state": "live", "listTime": "1573557408000", "expTime": "", "instCategory": "1"}
-    return okx.parse_instruments({"code": "0", "data": [{**names, **sizes, **life, **change}]})
+    return read_contracts(EXCHANGE, {"code": "0", "data": [{**names, **sizes, **life, **change}]})
 
 
 @pytest.mark.parametrize(
@@ -633,4 +645,4 @@ def test_an_answer_without_rows_is_a_bad_payload(body):
         with pytest.raises(BadPayload):
             feed.items(body, page(START, START + HOUR_MS))
     with pytest.raises(BadPayload):
-        EXCHANGE.instruments.parse(body)
+        read_contracts(EXCHANGE, body)

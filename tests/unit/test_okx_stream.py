@@ -31,7 +31,7 @@ class Line:
             for each in (BTC, ETH):
                 found = topics.setdefault(feed.topic(each), {}).setdefault(feed, {})
                 series = Series(perpspec("okx", feed.metric), each.symbol)
-                found[each.name if feed.split else ""] = Route(feed, series, each)
+                found[each.name if feed.name else ""] = Route(feed, series, each)
         self.now_ms = START
         self.buffer = Buffer()
         arguments = (self.buffer, StopSignal(), lambda: self.now_ms)
@@ -85,10 +85,11 @@ def test_a_bar_that_is_not_over_is_no_row(line):
     assert line.rows(1) == [("okx-ohlcv", "BTC", 0, ("2", "3", "1", "2", "1", "2", None, None))]
 
 
-def test_of_a_message_with_a_bad_bar_no_bar_is_taken(line):
+def test_a_bad_bar_costs_no_other_bar_of_its_message(line):
+    """Fault 10."""
     line.now_ms += 5 * MINUTE_MS
     assert "NaN" in line.take("candle1m", candle(START), candle(START + MINUTE_MS, _6="NaN"))
-    assert line.rows(6) == []
+    assert [(source, ts) for source, _, ts, _ in line.rows(6)] == [("okx-ohlcv", 0)]
 
 
 def test_liquidations_are_claimed_only_from_the_ack_of_their_topic_on(line):

@@ -22,7 +22,9 @@ ACME = Exchange(
     codes=("acm",),
     rest_url="http://acme.test",
     budgets=(Budget(name="ip", limit=100, period_ms=MINUTE_MS, jitter_ms=0),),
-    instruments=InstrumentsFeed(path="/", budget="ip", params={}, parse=lambda body: [], source="made up"),
+    instruments=InstrumentsFeed(
+        path="/", budget="ip", parse=lambda item: None, items=lambda body: body, source="made up"
+    ),
     clock=None,
     judge=lambda answer: None,
     rest_feeds=(CANDLES, MONTH, HALF_YEAR),

@@ -42,5 +42,10 @@ def test_a_list_of_which_most_is_unreadable_is_refused(bad, good):
         read_elements(["1"] * good + [None] * bad, read_price)
 
 
+def test_elements_that_hold_nothing_do_not_make_a_list_readable():
+    with pytest.raises(BadPayload, match="3 of 103 elements"):
+        read_elements([""] * 100 + [None] * 3, read_price)
+
+
 def test_half_of_a_list_may_be_unreadable():
     assert len(read_elements(["1"] * 4 + [None] * 4, read_price).readable) == 4

@@ -56,20 +56,19 @@ def judge(answer: Answer) -> Refusal | None:
     return answers.by_status(answer, said)
 
 
-def parse_instruments(body: Json) -> list[Instrument]:
-    """Read exchangeInfo: crypto perpetuals quoted in USDT, delisted ones with their time.
+def parse_instrument(item: Json) -> Instrument | None:
+    """Read a contract of exchangeInfo: crypto perpetuals quoted in USDT, delisted ones with their time.
 
     Left out: TRADIFI_PERPETUAL and other underlyings than COIN, dated futures, USDC quotes, contracts not yet trading.
     deliveryDate says when a contract is or was delisted, whatever its status; times after 2100 are for "never".
     """
-    return [
-        _instrument(item)
-        for item in values.rows_of(body, "symbols")
-        if member(item, "contractType") in ("PERPETUAL", "PERPETUAL_DELIVERING")
+    is_followed = (
+        member(item, "contractType") in ("PERPETUAL", "PERPETUAL_DELIVERING")
         and member(item, "quoteAsset") == "USDT"
         and item.get("underlyingType", "COIN") == "COIN"
         and member(item, "status") != "PENDING_TRADING"
-    ]
+    )
+    return _instrument(item) if is_followed else None
 
 
 def span_params(page: Page) -> dict[str, str | int]:
@@ -114,7 +113,7 @@ def parse_kline(item: Json, instrument: Instrument, interval_ms: int = MINUTE_MS
     return rows.candle(instrument, ts, [*item[1:6], *item[7:10]])
 
 
-def parse_kline_event(data: Json, instrument: Instrument) -> list[Candle]:
+def parse_kline_event(data: Json, instrument: Instrument) -> Candle | None:
     """Read one kline event of the stream; only x = true is final, and comes after the minute's end.
 
     {"e": "kline", "E": 1791382992723, "s": "BTCUSDT", "k": {"t": 1791382980000, "T": 1791383039999, "s": "BTCUSDT",
@@ -124,13 +123,13 @@ def parse_kline_event(data: Json, instrument: Instrument) -> list[Candle]:
     k = member(data, "k")
     closed = member(k, "x")
     if closed is False:
-        return []
+        return None
     if closed is not True or member(k, "s") != instrument.name or member(k, "i") != "1m":
         raise BadPayload(f"a kline event of {instrument.name} 1m was expected")
     ts = values.to_ms(member(k, "t"))
     if member(k, "T") != ts + MINUTE_MS - 1 or values.to_ms(member(data, "E")) < member(k, "T"):
         raise BadPayload(f"kline event of {ts}: it is closed before the minute's end")
-    return [rows.candle(instrument, ts, [member(k, name) for name in "ohlcvqnV"])]
+    return rows.candle(instrument, ts, [member(k, name) for name in "ohlcvqnV"])
 
 
 def parse_premium(item: Json, instrument: Instrument) -> Premium:
@@ -189,7 +188,7 @@ def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
     return LongShortRatio(values.to_ms(member(item, "timestamp")), values.amount(member(item, "longShortRatio")))
 
 
-def parse_mark_price(data: Json, instrument: Instrument) -> list[PredictedFunding]:
+def parse_mark_price(data: Json, instrument: Instrument) -> PredictedFunding | None:
     """Read the running funding estimate `r`; a contract without funding has T = 0 and no estimate.
 
     {"e": "markPriceUpdate", "E": 1791382993000, "s": "BTCUSDT", "p": "83084.30000000", "ap": "83084.30000000",
@@ -198,33 +197,36 @@ def parse_mark_price(data: Json, instrument: Instrument) -> list[PredictedFundin
     rows.check_name(member(data, "s"), instrument)
     ts = values.to_ms(member(data, "E"))
     if member(data, "T") == 0:
-        return []
+        return None
     values.to_ms(data["T"])
-    return [PredictedFunding(ts, values.number(member(data, "r")))]
+    return PredictedFunding(ts, values.number(member(data, "r")))
 
 
-def split_force_orders(data: Json) -> list[tuple[str, Json]]:
-    """Sort forced orders by symbol; a frame holds one. Rows of COIN-M (st 2) ride along and are left out."""
-    orders = [member(event, "o") for event in (data if isinstance(data, list) else [data])]
-    named = rows.by_name(orders, "s")
-    return [(name, order) for name, order in named if order.get("st", 1) == 1]
+def force_orders(data: Json) -> list[Json]:
+    """Return the forced orders of a message; it holds one event, in captures of others a list of them."""
+    return [
+        event.get("o") if isinstance(event, dict) else event for event in (data if isinstance(data, list) else [data])
+    ]
 
 
-def parse_force_order(order: Json, instrument: Instrument) -> list[Liquidations]:
+def parse_force_order(order: Json, instrument: Instrument) -> Liquidations | None:
     """Read one forced order: SELL closes a long. USD = average price x filled quantity.
 
     {"s": "ILVUSDT", "S": "SELL", "o": "LIMIT", "f": "IOC", "q": "116.5", "p": "3.80300", "ap": "3.85642",
      "X": "FILLED", "l": "25.2", "z": "116.5", "T": 1791391082119, "ps": "ILVUSDT", "st": 1}
 
     The stream shows one order per symbol and second at most, the largest or the newest (sources differ), so the sums
-    are too small. An order of which nothing is filled has liquidated nothing.
+    are too small. An order of which nothing is filled has liquidated nothing. Orders of COIN-M (st 2)
+    ride along and are left out.
     """
+    if order.get("st", 1) != 1:
+        return None
     side = member(order, "S")
     if side not in ("SELL", "BUY"):
         raise BadPayload(f"{side!r} is not a side of a forced order")
     usd = values.product(values.amount(member(order, "ap")), values.amount(member(order, "z")))
     ts = values.to_ms(member(order, "T"))
-    return [rows.liquidation(ts, usd, of_long=side == "SELL")] if usd.strip("0.") else []
+    return rows.liquidation(ts, usd, of_long=side == "SELL") if usd.strip("0.") else None
 
 
 def subscribe(topics: Sequence[str], request_id: int) -> str:
@@ -311,7 +313,8 @@ EXCHANGE = Exchange(
         path="/fapi/v1/exchangeInfo",
         budget="weight",
         params={},
-        parse=parse_instruments,
+        items=lambda body: values.rows_of(body, "symbols"),
+        parse=parse_instrument,
         source=DOCS + "Exchange Information",
     ),
     rest_feeds=(
@@ -355,7 +358,8 @@ EXCHANGE = Exchange(
             budget="weight",
             batch=1,
             params=lambda instruments: {"symbol": instruments[0].name},
-            items=lambda body: [(values.text(member(body, "symbol")), body)],
+            items=lambda body: [body],
+            name="symbol",
             parse=parse_current_open_interest,
             source=DOCS + "Open Interest",
         ),
@@ -394,7 +398,8 @@ EXCHANGE = Exchange(
             metric="lq",
             socket="market",
             topic=lambda instrument: "!forceOrder@arr",
-            split=split_force_orders,
+            items=force_orders,
+            name="s",
             parse=parse_force_order,
             source=DOCS + "All Market Liquidation Order Streams; side and value as every implementation reads them",
             reduce=Reduce.SUM,

@@ -67,22 +67,27 @@ def judge(answer: Answer) -> Refusal | None:
     return answers.by_status(answer, said) or answers.unexpected_payload(f"no data: {said} (retCode {code})")
 
 
-def parse_instruments(body: Json) -> list[Instrument]:
-    """Read a page of instruments-info: crypto perpetuals settled in USDT, delisted ones with their time.
+def listed_contracts(body: Json) -> list[Json]:
+    """Return the contracts of a page of instruments-info, each with the time of the answer as "answered"."""
+    answered_ms = to_ms(member(body, "time"))
+    contracts = values.rows_of(member(body, "result"), "list")
+    return [item | {"answered": answered_ms} if isinstance(item, dict) else item for item in contracts]
+
+
+def parse_instrument(item: Json) -> Instrument | None:
+    """Read a contract of instruments-info: crypto perpetuals settled in USDT, delisted ones with their time.
 
     {"symbol": "1000BTTUSDT", "contractType": "LinearPerpetual", "status": "Trading", "baseCoin": "1000BTT",
      "quoteCoin": "USDT", "settleCoin": "USDT", "launchTime": "1645769298000", "deliveryTime": "0", "symbolType": ""}
     Left out: dated futures, USDC contracts, TradFi (told by symbolType, which 2023's rows lack), pre-market contracts.
     """
-    answered_ms = to_ms(member(body, "time"))
-    return [
-        _instrument(item, answered_ms)
-        for item in values.rows_of(member(body, "result"), "list")
-        if member(item, "contractType") == "LinearPerpetual"
+    is_followed = (
+        member(item, "contractType") == "LinearPerpetual"
         and member(item, "settleCoin") == "USDT"
         and item.get("symbolType") in CRYPTO_TYPES
         and values.text(member(item, "status")) in AFTER
-    ]
+    )
+    return _instrument(item) if is_followed else None
 
 
 def next_page(body: Json, request: Request) -> Request | None:
@@ -115,9 +120,7 @@ def own_items(body: Json, page: Page) -> Sequence[Json]:
     """Return the rows of an answer, which names its contract once for all, or in each row, or both."""
     result = member(body, "result")
     listed = values.rows_of(result, "list")
-    also = [row for row in listed if isinstance(row, dict) and "symbol" in row]
-    for named in (result, *also) if "symbol" in result else listed:
-        rows.check_name(member(named, "symbol"), page.instrument)
+    rows.check_name(result.get("symbol", page.instrument.name), page.instrument)
     if result.get("category", "linear") != "linear":
         raise BadPayload(f"category linear was asked for, not {result['category']!r}")
     return listed
@@ -130,9 +133,14 @@ def kline_items(body: Json, page: Page) -> list[Json]:
     for, too. As minutes without trades may have none, what was over two minutes ago needs no such witness.
     """
     now_ms = to_ms(member(body, "time"))
-    rows = [(to_ms(values.element(row, 0)), row) for row in own_items(body, page)]
-    final_ms = min(now_ms - 2 * SECOND_MS, max([now_ms - 2 * MINUTE_MS, *(ts for ts, _ in rows)])) - MINUTE_MS
-    return [row for ts, row in rows if ts <= final_ms and not page.end_ms <= ts < page.end_ms + MINUTE_MS]
+    listed = own_items(body, page)
+    newest_ms = max([now_ms - 2 * MINUTE_MS, *(int(row[0]) for row in listed if _is_timed(row))])
+    final_ms = min(now_ms - 2 * SECOND_MS, newest_ms) - MINUTE_MS
+    return [
+        row
+        for row in listed
+        if not _is_timed(row) or (int(row[0]) <= final_ms and not page.end_ms <= int(row[0]) < page.end_ms + MINUTE_MS)
+    ]
 
 
 def parse_kline(item: Json, instrument: Instrument) -> Candle:
@@ -163,6 +171,7 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
 
     {"symbol": "XTZUSDT", "fundingRate": "-0.00249093", "fundingRateTimestamp": "1752940800000"}
     """
+    rows.check_name(member(item, "symbol"), instrument)
     ts = to_ms(member(item, "fundingRateTimestamp"))
     return Funding(ts, number(member(item, "fundingRate")), rows.hours_since(item.get("previous", ts), ts))
 
@@ -184,24 +193,22 @@ def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
     {"openInterest": "52673.34300000", "singleOpenInterest": "26336.672", "timestamp": "1789458300000"}
     USD are not sent.
     """
-    return OpenInterest(
-        to_ms(member(item, "timestamp")), _one_side(item, "openInterest", "singleOpenInterest", instrument)
-    )
+    ts = to_ms(member(item, "timestamp"))
+    rows.check_name(item.get("symbol", instrument.name), instrument)
+    return OpenInterest(ts, _one_side(item, "openInterest", "singleOpenInterest", instrument))
 
 
-def ratio_items(body: Json, page: Page) -> list[Json]:
-    """Return the rows that have a ratio: without any account on the short side there is none."""
-    return [row for row in own_items(body, page) if amount(member(row, "sellRatio")).strip("0.")]
-
-
-def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
+def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio | None:
     """Read the shares of accounts that are long and short, and divide them: rounded to 8 decimals, half up.
 
     {"symbol": "ETHUSDT", "buyRatio": "0.6784", "sellRatio": "0.3216", "timestamp": "1789460400000"}
-    The exchange sends no ratio; all other values of this module are exact, this one is the only one that is rounded.
+    Without any account on the short side there is no ratio. It is the only value of this module that is rounded.
     """
+    rows.check_name(member(item, "symbol"), instrument)
     longs, shorts = (Decimal(amount(member(item, name))) for name in ("buyRatio", "sellRatio"))
-    if not shorts or abs(longs + shorts - 1) > OFF:
+    if not shorts:
+        return None
+    if abs(longs + shorts - 1) > OFF:
         raise BadPayload(f"{longs} and {shorts} are not the two shares of all accounts")
     ratio = EXACT.divide(longs, shorts).quantize(Decimal("1E-8"), rounding=ROUND_HALF_UP)
     return LongShortRatio(to_ms(member(item, "timestamp")), f"{ratio:f}")
@@ -221,17 +228,17 @@ def parse_kline_event(bar: Json, instrument: Instrument) -> Candle | None:
     return rows.candle(instrument, ts, [member(bar, name) for name in BAR_VALUES])
 
 
-def parse_predicted_funding(data: Json, instrument: Instrument) -> list[PredictedFunding]:
+def parse_predicted_funding(data: Json, instrument: Instrument) -> PredictedFunding | None:
     """Read the running estimate of the next funding rate from a merged ticker; "" stands for none.
 
     {"symbol": "BTCUSDT", "fundingRate": "0.00008055", ..., "ts": 1715748762463}: the message's ts, added by `route`.
     """
     rows.check_name(member(data, "symbol"), instrument)
     rate = member(data, "fundingRate")
-    return [] if rate == "" else [PredictedFunding(to_ms(member(data, "ts")), number(rate))]
+    return None if rate == "" else PredictedFunding(to_ms(member(data, "ts")), number(rate))
 
 
-def parse_ticker_interest(data: Json, instrument: Instrument) -> list[OpenInterest]:
+def parse_ticker_interest(data: Json, instrument: Instrument) -> OpenInterest:
     """Read the open interest from a merged ticker: one side as sent since 2026-06-11, else half of both, exactly.
 
     {"symbol": "BTCUSDT", "openInterest": "58117.022", "openInterestValue": "3596005265.51",
@@ -240,7 +247,7 @@ def parse_ticker_interest(data: Json, instrument: Instrument) -> list[OpenIntere
     rows.check_name(member(data, "symbol"), instrument)
     interest = _one_side(data, "openInterest", "singleOpenInterest", instrument)
     usd = _one_side(data, "openInterestValue", "singleOpenInterestValue", None)
-    return [OpenInterest(to_ms(member(data, "ts")), interest, usd)]
+    return OpenInterest(to_ms(member(data, "ts")), interest, usd)
 
 
 def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
@@ -281,6 +288,15 @@ def route(message: Json) -> Frame:
     return Frame(fault=str(message)[:200])
 
 
+def _is_timed(row: Json) -> bool:
+    """Return whether a candle has a readable time."""
+    try:
+        to_ms(values.element(row, 0))
+    except BadPayload:
+        return False
+    return True
+
+
 def _one_side(item: Json, both: str, single: str, instrument: Instrument | None) -> str:
     """Read a member that counts both sides, and the member of one side where it is there; in coins of `instrument`."""
     sides = Decimal(amount(member(item, both)))
@@ -289,7 +305,7 @@ def _one_side(item: Json, both: str, single: str, instrument: Instrument | None)
     return shift(value, power_of_ten(instrument.multiplier)) if instrument else value
 
 
-def _instrument(item: Json, answered_ms: int) -> Instrument:
+def _instrument(item: Json) -> Instrument:
     """Make a contract; a closed one without a time of delisting was delisted before the answer."""
     symbol, multiplier = symbols.split_multiplier(values.text(member(item, "baseCoin")))
     times = (item.get("launchTime"), item.get("deliveryTime"))
@@ -301,7 +317,7 @@ def _instrument(item: Json, answered_ms: int) -> Instrument:
         symbol=symbol.upper(),
         multiplier=multiplier,
         listed_ms=listed_ms,
-        delisted_ms=delisted_ms or (answered_ms if item["status"] == "Closed" else None),
+        delisted_ms=delisted_ms or (item["answered"] if item["status"] == "Closed" else None),
     )
 
 
@@ -327,7 +343,8 @@ EXCHANGE = Exchange(
         path="/v5/market/instruments-info",
         budget="ip",
         params={**LIST, "status": "Trading"},
-        parse=parse_instruments,
+        items=listed_contracts,
+        parse=parse_instrument,
         next_page=next_page,
         source=DOCS + "Get Instruments Info",
     ),
@@ -372,7 +389,6 @@ EXCHANGE = Exchange(
             path="/v5/market/account-ratio",
             paging=pages(costs=((RATIOS, 1),), window_ms=50 * DAY_MS),
             params=asks("startTime", "endTime", RATIOS, early=1, period="5min"),
-            items=ratio_items,
             parse=parse_ratio,
             source=DOCS + "Get Long Short Ratio",
         ),
@@ -393,7 +409,8 @@ EXCHANGE = Exchange(
         channel(
             metric="ohlcv",
             topic=lambda instrument: f"kline.1.{instrument.name}",
-            parse=rows.every(parse_kline_event),
+            items=values.records,
+            parse=parse_kline_event,
             source=DOCS + "Kline stream",
         ),
         ticker(metric="ppr", parse=parse_predicted_funding, source=DOCS + "Ticker stream"),
@@ -402,7 +419,8 @@ EXCHANGE = Exchange(
             metric="lq",
             topic=lambda instrument: f"allLiquidation.{instrument.name}",
             # an array of events in all captures, one event on the page
-            parse=lambda data, one: rows.every(parse_liquidation)(data if isinstance(data, list) else [data], one),
+            items=lambda data: data if isinstance(data, list) else [data],
+            parse=parse_liquidation,
             reduce=Reduce.SUM,
             continuous=False,  # not distinct either: events have no id, and equal ones in a frame are different events
             source=DOCS + "All Liquidation stream",

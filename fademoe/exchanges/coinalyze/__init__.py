@@ -19,7 +19,7 @@ from fademoe.feeds.history import Latency, Page, PageParams, Paging, RestFeed, R
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.poll import PollFeed
-from fademoe.feeds.rows import by_name, check_candle
+from fademoe.feeds.rows import check_candle
 from fademoe.feeds.symbols import power_of_ten, split_multiplier
 from fademoe.feeds.values import (
     amount,
@@ -84,8 +84,8 @@ def headers(key: str) -> Mapping[str, str]:
     return {"api_key": key}
 
 
-def parse_instruments(body: Json) -> list[Instrument]:
-    """Read /future-markets: perpetuals of the three exchanges, quoted in USDT and margined in stablecoins.
+def parse_instrument(item: Json) -> Instrument | None:
+    """Read a market of /future-markets: perpetuals of the three exchanges, quoted in USDT and margined in stablecoins.
 
     {"symbol": "BTCUSDT_PERP.A", "exchange": "A", "symbol_on_exchange": "BTCUSDT", "base_asset": "BTC",
      "quote_asset": "USDT", "is_perpetual": true, "margined": "STABLE", "expire_at": null,
@@ -97,10 +97,7 @@ def parse_instruments(body: Json) -> list[Instrument]:
     only metrics without coins are stored then. Whether a market is on crypto is not told either, and listing times are
     unknown.
     """
-    found = [_instrument(item) for item in records(body) if _is_followed(item)]
-    if not found:
-        raise BadPayload(f"no USDT perpetual of Binance, Bybit or OKX among {len(body)} markets")
-    return found
+    return _instrument(item) if _is_followed(item) else None
 
 
 def history_params(interval: str, **more: str) -> PageParams:
@@ -330,7 +327,8 @@ EXCHANGE = Exchange(
         budget="key",
         cost=1,
         params={},
-        parse=parse_instruments,
+        items=records,
+        parse=parse_instrument,
         source=f"{DOCUMENTATION}, /future-markets",
     ),
     rest_feeds=(
@@ -356,7 +354,8 @@ EXCHANGE = Exchange(
             batch=2,  # twenty are allowed, and none is cheaper for it
             share=INTEREST_SHARE,
             params=lambda instruments: current_params(instruments, convert_to_usd="false"),
-            items=lambda body: by_name(body, "symbol"),
+            items=records,
+            name="symbol",
             parse=parse_current_open_interest,
             serves=counts_coins,
             source=f"{DOCUMENTATION}, /open-interest",
@@ -368,7 +367,8 @@ EXCHANGE = Exchange(
             batch=2,
             share=RATE_SHARE,
             params=current_params,
-            items=lambda body: by_name(body, "symbol"),
+            items=records,
+            name="symbol",
             parse=parse_current_predicted_funding,
             source=f"{DOCUMENTATION}, /predicted-funding-rate",
         ),

@@ -61,8 +61,8 @@ def judge(answer: Answer) -> Refusal | None:
     return answers.by_status(answer, said) or answers.unexpected_payload(f"an error inside HTTP 200: {said}")
 
 
-def parse_instruments(body: Json) -> list[Instrument]:
-    """Read the list of swaps: linear ones in USDT on crypto.
+def parse_instrument(item: Json) -> Instrument | None:
+    """Read a contract of the list of swaps: linear ones in USDT on crypto.
 
     {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT", "uly": "BTC-USDT", "ctType": "linear",
      "ctVal": "0.01", "ctMult": "1", "ctValCcy": "BTC", "settleCcy": "USDT", "baseCcy": "", "instCategory": "1",
@@ -71,14 +71,13 @@ def parse_instruments(body: Json) -> list[Instrument]:
     An announced contract is nearly blank until minutes before its listing. instCategory (1 is crypto) came in 2026,
     instFamily after 2022. A delisted contract vanishes, or is expired as on the channel; expTime tells it before.
     """
-    return [
-        _instrument(item)
-        for item in data(body)
-        if (member(item, "instType"), member(item, "ctType"), member(item, "settleCcy")) == (KIND, "linear", "USDT")
+    is_followed = (
+        (member(item, "instType"), member(item, "ctType"), member(item, "settleCcy")) == (KIND, "linear", "USDT")
         and item.get("instCategory", "1") == "1"
         and member(item, "state") not in ("test", "expired")
         and "" not in (member(item, "ctVal"), member(item, "ctMult"), member(item, "listTime"))
-    ]
+    )
+    return _instrument(item) if is_followed else None
 
 
 def _instrument(item: Json) -> Instrument:
@@ -101,13 +100,15 @@ def older(page: Page, **more: str | int) -> Mapping[str, str | int]:
     return {"instId": page.instrument.name, "after": page.end_ms, **more}
 
 
-def parse_candle(item: Json, instrument: Instrument) -> Candle:
-    """Read one confirmed bar, of REST or of a push.
+def parse_candle(item: Json, instrument: Instrument) -> Candle | None:
+    """Read one bar, of REST or of a push; the open bar is no row yet.
 
     ["1747094040000", "102806.1", "102820.4", "102806.1", "102820.4", "1040.37", "10.4037", "1069603.34883", "1"]:
     open time, o, h, l, c, contracts, coins, USDT, confirmed. A quiet minute has three volumes of 0.
     """
-    if element(item, CONFIRM) != "1":
+    if element(item, CONFIRM) == "0":
+        return None
+    if item[CONFIRM] != "1":
         raise BadPayload(f"a confirmed bar was expected, not {item[CONFIRM]!r}")
     amount(item[5])
     return rows.candle(instrument, to_ms(item[0]), [*item[1:5], *item[6:8]])
@@ -187,6 +188,20 @@ def current_funding(name: str, row_type: type[Premium] | type[PredictedFunding])
     return parse_one
 
 
+def liquidation_details(data: Json) -> list[Json]:
+    """Return the liquidations of a message, each with the name of its contract; what has no details stays as it is."""
+    return [
+        {**detail, "instId": contract.get("instId")} if isinstance(detail, dict) else detail
+        for contract in values.records(data)
+        for detail in _details(contract)
+    ]
+
+
+def _details(contract: Json) -> Sequence[Json]:
+    details = contract.get("details") if isinstance(contract, dict) else None
+    return details if isinstance(details, list) else [contract]
+
+
 def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
     """Read one of the details of a contract's liquidations: contracts x their size x price, in USDT.
 
@@ -241,8 +256,7 @@ def _interest(ts: Json, coins: Json, usd: str | None, instrument: Instrument) ->
 
 predicted = current_funding("fundingRate", PredictedFunding)
 data = partial(values.rows_of, name="data")
-by_instrument = partial(rows.by_name, name="instId")
-current = partial(PollFeed, items=lambda body: by_instrument(data(body)))
+current = partial(PollFeed, items=data, name="instId")
 
 pages = partial(Paging, order=Order.NEWEST_FIRST, exact=False)
 candles = partial(
@@ -250,7 +264,7 @@ candles = partial(
     metric="ohlcv",
     paging=pages(costs=((CANDLES, 1),)),
     params=lambda page: older(page, bar="1m", limit=page.limit),
-    items=lambda body, page: [row for row in data(body) if element(row, CONFIRM) != "0"],  # the open bar is no row yet
+    items=lambda body, page: data(body),
     parse=parse_candle,
 )
 # The newest row may still change, and the one after it was seen 66 to 100 s after its stamp: a row is asked for when
@@ -276,7 +290,7 @@ socket = partial(
     ping_text="ping",
     acks=True,
 )
-channel = partial(StreamFeed, socket="public", reduce=Reduce.LAST)
+channel = partial(StreamFeed, socket="public", reduce=Reduce.LAST, items=values.records)
 funding = partial(channel, topic=lambda of: f"funding-rate:{of.name}", source=GUIDE + "Funding rate channel")
 
 EXCHANGE = Exchange(
@@ -294,7 +308,8 @@ EXCHANGE = Exchange(
         path="/api/v5/public/instruments",
         budget="instruments",
         params={"instType": KIND},
-        parse=parse_instruments,
+        items=data,
+        parse=parse_instrument,
         source=GUIDE + "Get instruments",
     ),
     rest_feeds=(
@@ -313,7 +328,7 @@ EXCHANGE = Exchange(
             paging=pages(costs=((PREMIUMS, 1),)),
             params=lambda page: older(page, limit=PREMIUMS),  # how many samples a minute has is not known
             # where an answer breaks off within a minute, it holds that minute's last
-            items=lambda body, page: rows.newest_of_each(data(body), "ts", "premium", MINUTE_MS),
+            items=lambda body, page: rows.newest_per_interval(data(body), "ts", MINUTE_MS),
             parse=parse_premium,
             # a minute's last sample must be there: its row is never requested again
             latency=Latency(settle_ms=5 * MINUTE_MS),
@@ -378,25 +393,28 @@ EXCHANGE = Exchange(
             metric="ohlcv",
             socket="business",
             topic=lambda instrument: f"candle1m:{instrument.name}",
-            parse=rows.every(lambda row, of: parse_candle(row, of) if element(row, CONFIRM) != "0" else None),
+            items=values.records,
+            parse=parse_candle,
             continuous=False,  # a minute without trades may have no message
             source=GUIDE + "Candlesticks channel",
         ),
-        funding(metric="pfr", parse=rows.every(current_funding("premium", Premium))),
-        funding(metric="ppr", parse=rows.every(predicted)),
+        funding(metric="pfr", parse=current_funding("premium", Premium)),
+        funding(metric="ppr", parse=predicted),
         channel(
             metric="oi",
             topic=lambda instrument: f"open-interest:{instrument.name}",
-            parse=rows.every(parse_current_interest),
+            parse=parse_current_interest,
             continuous=False,  # sent when it has changed
             source=GUIDE + "Open interest channel",
         ),
-        channel(
+        StreamFeed(
             metric="lq",
+            socket="public",
             topic=lambda instrument: f"liquidation-orders:{KIND}",
-            parse=lambda item, of: rows.every(parse_liquidation)(member(item, "details"), of),
+            items=liquidation_details,
+            parse=parse_liquidation,
             reduce=Reduce.SUM,
-            split=by_instrument,
+            name="instId",
             distinct=True,
             continuous=False,
             source=GUIDE + "Liquidation orders channel",
