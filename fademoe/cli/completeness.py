@@ -7,14 +7,17 @@ from dataclasses import asdict
 
 from fademoe.cli.edge import DONE, FAILED, Commands
 from fademoe.cli.running import inherit_running_settings
-from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, now_ms, parse_time, to_iso
+from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, parse_time, to_iso
 from fademoe.errors import ConfigError, SourceError
 from fademoe.feeds import registry
+from fademoe.feeds.paging import due_until_ms
 from fademoe.jobs import gaps
 from fademoe.jobs.audit import audit
-from fademoe.queue import jobs as queues
-from fademoe.queue.jobs import LIVE
-from fademoe.runtime.context import Context
+from fademoe.queue.ids import window_queues
+from fademoe.queue.retry import requeue_failed
+from fademoe.queue.states import failed_windows
+from fademoe.runtime.job_context import JobContext
+from fademoe.runtime.services import Services
 from fademoe.runtime.startup import ready
 from fademoe.settings import Settings, check_symbol
 from fademoe.store import certificate, coverage
@@ -42,12 +45,12 @@ def main(argv: Sequence[str]) -> int:
 
 def show_gaps(settings: Settings, args: argparse.Namespace) -> int:
     """Print every wanted range that is missing, and what becomes of it; return 0 when there is none, else 1."""
-    context = ready(settings)
+    services = ready(settings)
     found = [
         {"source": gap.series.source, "symbol": gap.series.symbol, "from": to_iso(gap.window.start_ms),
          "to": to_iso(gap.window.end_ms), "start_ms": gap.window.start_ms, "end_ms": gap.window.end_ms, "why": gap.why}
         for source in _sources(args)
-        for gap in gaps.find(context, *registry.by_source(source), _symbols(args))
+        for gap in gaps.find_gaps(services, *registry.by_source(source), _symbols(args))
     ]  # fmt: skip
     if args.json:
         print(json.dumps(found, ensure_ascii=False))
@@ -60,12 +63,12 @@ def show_gaps(settings: Settings, args: argparse.Namespace) -> int:
 
 def show_coverage(settings: Settings, args: argparse.Namespace) -> int:
     """Print one line per series."""
-    context = ready(settings)
-    now = now_ms()
+    services = ready(settings)
     rows = []
-    with context.database.transaction() as cursor:
+    with services.database.transaction() as cursor:
         for source in _sources(args):
-            rows += [_line(source, totals) for totals in coverage.totals(cursor, source, now, _symbols(args))]
+            until_ms = _due_until_ms(services, source)
+            rows += [_line(source, totals) for totals in coverage.totals(cursor, source, until_ms, _symbols(args))]
     if args.json:
         print(json.dumps(rows, ensure_ascii=False))
         return DONE
@@ -80,13 +83,13 @@ def show_coverage(settings: Settings, args: argparse.Namespace) -> int:
 
 def verify(settings: Settings, args: argparse.Namespace) -> int:
     """Print a certificate; return 0 when the range is complete, else 1."""
-    context = ready(settings)
+    services = ready(settings)
     exchange, _, metric = registry.by_source(args.source)
     feed = exchange.rest_feed(metric)
     window = _window(args)
     interval_ms = feed.interval_ms if feed else 60_000
     span = Window(floor_to(window.start_ms, interval_ms), ceil_to(window.end_ms, interval_ms))
-    with context.database.transaction() as cursor:
+    with services.database.transaction() as cursor:
         found = certificate.certify(
             cursor, Series(args.source, check_symbol(args.symbol)), metric, span, interval_ms,
             sparse=feed.sparse if feed else True,
@@ -101,42 +104,44 @@ def verify(settings: Settings, args: argparse.Namespace) -> int:
 
 def run_audit(settings: Settings, args: argparse.Namespace) -> int:
     """Audit every stored series in a range, one after the other; return 1 when one could not be compared."""
-    context = ready(settings)
-    context.stop.install()
+    services = ready(settings)
+    services.stop.install()
     window = _window(args)
-    verdicts, trouble = [], False
-    for series in _stored_series(context, args, window):
+    results, trouble = [], False
+    for series in _stored_series(services, args, window):
         try:
-            verdict = audit(context, series, window)
+            result = audit(JobContext(services=services), series, window)
         except SourceError as error:
             trouble = True
             print(f"{series.source:<14}{series.symbol:<14}not compared: {error}")
             continue
-        verdicts.append(asdict(verdict))
+        results.append(asdict(result))
         if not args.json:
-            print(
-                f"{series.source:<14}{series.symbol:<14}{verdict.equal} equal, {verdict.corrected} corrected,"
-                f" {verdict.missing} missing, {verdict.extra} extra"
-            )
+            print(f"{series.source:<14}{series.symbol:<14}{result.describe()}")
     if args.json:
-        print(json.dumps(verdicts, ensure_ascii=False))
+        print(json.dumps(results, ensure_ascii=False))
     return FAILED if trouble else DONE
 
 
 def retry(settings: Settings, args: argparse.Namespace) -> int:
     """Wake the windows that rest after a failure."""
-    context = ready(settings)
+    services = ready(settings)
     sources, symbols = _sources(args), _symbols(args)
     woken = 0
-    for name in (*registry.names(), LIVE):
+    for name in window_queues(*registry.names()):
         tasks = [
-            task
-            for task in queues.failed(context.redis, [name])
+            task.job_id
+            for task in failed_windows(services.redis, [name])
             if task.series.source in sources and (symbols is None or task.series.symbol in symbols)
         ]
-        woken += queues.wake(context.redis, name, tasks)
+        woken += requeue_failed(services.redis, name, tasks)
     print(f"{woken} windows are back in their queue")
     return DONE
+
+
+def _due_until_ms(services: Services, source: str) -> int:
+    exchange, _, metric = registry.by_source(source)
+    return due_until_ms(exchange, metric, services.clocks.now_ms(exchange))
 
 
 def _sources(args: argparse.Namespace) -> list[str]:
@@ -161,10 +166,10 @@ def _window(args: argparse.Namespace) -> Window:
     return window
 
 
-def _stored_series(context: Context, args: argparse.Namespace, window: Window) -> list[Series]:
+def _stored_series(services: Services, args: argparse.Namespace, window: Window) -> list[Series]:
     symbols = _symbols(args)
     found = []
-    with context.database.transaction() as cursor:
+    with services.database.transaction() as cursor:
         for source in _sources(args):
             exchange, _, metric = registry.by_source(source)
             if exchange.rest_feed(metric) is not None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from fademoe.cli.edge import DONE, Commands
 from fademoe.cli.running import inherit_running_settings
 from fademoe.jobs import maintenance
-from fademoe.runtime import context as contexts
 from fademoe.runtime.startup import ready
 from fademoe.settings import Settings
 
@@ -21,9 +20,7 @@ def main(argv: Sequence[str]) -> int:
 
 def reconcile(settings: Settings, args: argparse.Namespace) -> int:
     """Enqueue what is missing and print how many windows that is per exchange."""
-    context = ready(settings)
-    contexts.use(context)
-    for exchange, count in maintenance.reconcile().items():
+    for exchange, count in maintenance.enqueue_missing(ready(settings)).items():
         print(f"{exchange}: {count} windows enqueued")
     return DONE
 

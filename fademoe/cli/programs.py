@@ -44,10 +44,10 @@ def stream(settings: Settings, args: argparse.Namespace) -> int:
     if not exchange.stream_feeds:
         log.info("%s has no streams", exchange.name)
         return DONE
-    context = ready(settings)
-    context.stop.install()
-    StreamRunner(context, exchange).run()
-    context.close()
+    services = ready(settings)
+    services.stop.install()
+    StreamRunner(services, exchange).run()
+    services.close()
     return TERMINATED
 
 
@@ -59,8 +59,8 @@ def work(settings: Settings, args: argparse.Namespace) -> int:
 
 def schedule(settings: Settings, args: argparse.Namespace) -> int:
     """Run the scheduler until SIGTERM."""
-    context = ready(settings)
-    context.stop.install()
-    scheduler.run(context)
-    context.close()
+    services = ready(settings)
+    services.stop.install()
+    scheduler.run(services)
+    services.close()
     return DONE

@@ -9,66 +9,70 @@ from fademoe.clock import MINUTE_MS, Window, monotonic_s
 from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
-from fademoe.queue import jobs as queues
-from fademoe.queue.jobs import LIVE, Task
-from fademoe.runtime.context import Context
+from fademoe.queue.ids import Task, window_queues
+from fademoe.queue.states import FAILED, failed_windows, job_states
+from fademoe.runtime.services import Services
 from fademoe.store import coverage
 from fademoe.store.coverage import Series
 
-LOOK_S = 1.0
-MOST_ERRORS = 20
+REFRESH_S = 1.0
+MAX_ERRORS = 20
 IDLE_S = 180.0  # nothing left in the queues and nothing covered for so long: what is missing will not come
 
 
-def wait_until_covered(context: Context, asked: Mapping[Series, Window], exchanges: Sequence[Exchange]) -> bool:
-    """Show progress until every asked range is covered, or only failed windows are left; return whether it is complete.
+def wait_until_covered(services: Services, requested: Mapping[Series, Window], exchanges: Sequence[Exchange]) -> bool:
+    """Show progress until every requested range is covered or only failed windows are left; return whether all is.
 
     A PostgreSQL or Redis that goes away meanwhile is waited for.
     """
-    total = sum(window.end_ms - window.start_ms for window in asked.values()) // MINUTE_MS
-    names = [*(exchange.name for exchange in exchanges), LIVE]
+    total = sum(window.end_ms - window.start_ms for window in requested.values()) // MINUTE_MS
+    names = window_queues(*(exchange.name for exchange in exchanges))
     moved_s, before = monotonic_s(), -1
     with tqdm(total=total, unit="min", unit_scale=True, dynamic_ncols=True, smoothing=0.1) as bar:
         while True:
             try:
-                left = _missing(context, asked)
-                resting = {task.series for task in queues.failed(context.redis, names)}
+                left = _missing(services, requested)
+                failed = {task.series for task in failed_windows(services.redis, names)}
             except StoreError:
-                context.stop.wait(LOOK_S)
+                services.stop.wait(REFRESH_S)
                 continue
             missing = sum(w.end_ms - w.start_ms for gaps in left.values() for w in gaps) // MINUTE_MS
             bar.n = total - missing
             bar.refresh()
             if missing != before:
                 moved_s, before = monotonic_s(), missing
-            only_failed = bool(left) and all(series in resting for series in left)
-            if not left or (only_failed and not _under_way(context, left, names)) or monotonic_s() - moved_s > IDLE_S:
+            only_failed = bool(left) and all(series in failed for series in left)
+            if (
+                not left
+                or (only_failed and not _is_in_progress(services, left, names))
+                or monotonic_s() - moved_s > IDLE_S
+            ):
                 break
-            context.stop.wait(LOOK_S)
-    _print_summary(context, asked, left)
+            services.stop.wait(REFRESH_S)
+    _print_summary(services, requested, left)
     return not left
 
 
-def _missing(context: Context, asked: Mapping[Series, Window]) -> dict[Series, list[Window]]:
-    with context.database.transaction() as cursor:
-        found = {series: coverage.missing(cursor, series, window) for series, window in asked.items()}
+def _missing(services: Services, requested: Mapping[Series, Window]) -> dict[Series, list[Window]]:
+    with services.database.transaction() as cursor:
+        found = {series: coverage.missing(cursor, series, window) for series, window in requested.items()}
     return {series: gaps for series, gaps in found.items() if gaps}
 
 
-def _under_way(context: Context, left: Mapping[Series, list[Window]], names: Sequence[str]) -> bool:
-    """Return whether any window of the incomplete series still waits or runs."""
-    taken = queues.taken(context.redis, names)
-    tasks = [Task(series, window) for series in left for window in taken.get(series, ())]
-    return any(queues.is_waiting(context.redis, task) for task in tasks)
+def _is_in_progress(services: Services, left: Mapping[Series, list[Window]], names: Sequence[str]) -> bool:
+    """Return whether any window of the incomplete series is queued, running or scheduled."""
+    states = {job_id: state for name in names for job_id, state in job_states(services.redis, name).items()}
+    tasks = ((Task.from_job_id(job_id), state) for job_id, state in states.items())
+    return any(task is not None and task.series in left and state != FAILED for task, state in tasks)
 
 
-def _print_summary(context: Context, asked: Mapping[Series, Window], left: Mapping[Series, list[Window]]) -> None:
+def _print_summary(services: Services, requested: Mapping[Series, Window], left: Mapping[Series, list[Window]]) -> None:
     """Print rows stored, rows absent upstream, rows missing, and series in error, per perpspec."""
     print(f"{'perpspec':<14}{'series':>8}{'rows':>12}{'absent':>10}{'missing':>10}{'errors':>8}")
     errors: list[str] = []
-    with context.database.transaction() as cursor:
-        for source in dict.fromkeys(series.source for series in asked):
-            mine = {series: window for series, window in asked.items() if series.source == source}
+    with services.database.transaction() as cursor:
+        for source in dict.fromkeys(series.source for series in requested):
+            mine = {series: window for series, window in requested.items() if series.source == source}
             exchange, _, metric = registry.by_source(source)
             feed = exchange.rest_feed(metric)
             step_ms = feed.interval_ms if feed else MINUTE_MS
@@ -78,7 +82,7 @@ def _print_summary(context: Context, asked: Mapping[Series, Window], left: Mappi
             wrong = _errors(cursor, list(mine))
             errors += wrong
             print(f"{source:<14}{len(mine):>8}{rows:>12,}{absent:>10,}{missing:>10,}{len(wrong):>8}")
-    for line in errors[:MOST_ERRORS]:
+    for line in errors[:MAX_ERRORS]:
         print(line)
 
 

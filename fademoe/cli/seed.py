@@ -10,8 +10,9 @@ from fademoe.cli.running import inherit_running_settings
 from fademoe.clock import DAY_MS, MINUTE_MS, floor_to, now_ms, parse_time, to_iso
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
+from fademoe.feeds.estimate import estimate_s
 from fademoe.feeds.exchange import Exchange
-from fademoe.jobs.seed import Ask, SeedPlan, carry_out, make_plan, metric_names
+from fademoe.jobs.seed import SeedPlan, SeedRequest, carry_out, make_plan, metric_names
 from fademoe.runtime.startup import ready
 from fademoe.settings import ALL_SYMBOLS, Settings, check_symbol
 
@@ -52,31 +53,31 @@ def _seed(settings: Settings, args: argparse.Namespace) -> int:
     since_ms, until_ms = _range(args)
     exchanges = _exchanges(settings, args.exchanges)
     metrics = _metrics(args.metrics, exchanges)
-    context = ready(settings)
+    services = ready(settings)
     edge_ms = settings.retained_from_ms(now_ms())
     if edge_ms is not None and since_ms < edge_ms:
         sys.stderr.write(f"note: FADEMOE_RETENTION_DAYS keeps nothing before {to_iso(edge_ms)}\n")
         since_ms = edge_ms
         if until_ms is not None and until_ms <= since_ms:
             raise ConfigError(f"the range lies before {to_iso(since_ms)}, the edge of FADEMOE_RETENTION_DAYS")
-    ask = Ask(
+    request = SeedRequest(
         exchanges=exchanges,
         metrics=metrics,
         symbols=_symbols(settings, args.symbols),
         since_ms=since_ms,
         until_ms=until_ms,
     )
-    result = make_plan(context, ask)
+    result = make_plan(services, request)
     for note in result.notes:
         sys.stderr.write(f"note: {note}\n")
-    _print_plan(result, exchanges)
+    _print_plan(settings, result, exchanges)
     if args.dry_run:
         return DONE
-    new = carry_out(context, ask, result)
-    print(f"{new} windows enqueued, {result.waiting} were waiting already")
+    new = carry_out(services, request, result)
+    print(f"{new} windows enqueued, {result.queued} were waiting already")
     if not args.wait:
         return DONE
-    complete = wait_until_covered(context, result.asked, list(exchanges))
+    complete = wait_until_covered(services, result.requested, list(exchanges))
     return DONE if complete else FAILED
 
 
@@ -150,27 +151,17 @@ def _split(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
 
 
-def _print_plan(result: SeedPlan, exchanges: Sequence[Exchange]) -> None:
-    """Print one line per perpspec, and per exchange the time that its limits make it take."""
+def _print_plan(settings: Settings, result: SeedPlan, exchanges: Sequence[Exchange]) -> None:
+    """Print one line per perpspec, and per exchange the time it takes."""
     print(f"{'perpspec':<14}{'series':>8}{'windows':>9}{'requests':>10}{'rows':>12}")
-    for source in dict.fromkeys(series.source for series in result.asked):
+    for source in dict.fromkeys(series.source for series in result.requested):
         mine = [item for item in result.planned if item.task.series.source == source]
-        series = sum(1 for asked in result.asked if asked.source == source)
-        requests, rows = sum(item.requests for item in mine), sum(item.rows for item in mine)
+        series = sum(1 for requested in result.requested if requested.source == source)
+        requests, rows = sum(item.effort.requests for item in mine), sum(item.effort.rows for item in mine)
         print(f"{source:<14}{series:>8}{len(mine):>9}{requests:>10}{rows:>12,}")
     for exchange in exchanges:
-        minutes = _minutes(result, exchange)
-        if minutes:
-            print(f"{exchange.name}: at least {minutes:.1f} minutes under its limits")
-
-
-def _minutes(result: SeedPlan, exchange: Exchange) -> float:
-    """Return how long the planned requests of an exchange must take: its slowest budget decides."""
-    cost: dict[str, int] = {}
-    for item in result.planned:
-        found, _, metric = registry.by_source(item.task.series.source)
-        feed = exchange.rest_feed(metric)
-        if found is exchange and feed is not None:
-            cost[feed.budget] = cost.get(feed.budget, 0) + item.cost
-    times = [units / exchange.budget(name).limit * exchange.budget(name).period_ms for name, units in cost.items()]
-    return max(times, default=0.0) / MINUTE_MS
+        mine = [item for item in result.planned if registry.by_source(item.task.series.source)[0] is exchange]
+        share, workers = settings.limit_share(exchange.name), settings.workers
+        seconds = estimate_s(exchange, [(item.feed, item.effort) for item in mine], share=share, workers=workers)
+        if seconds:
+            print(f"{exchange.name}: about {seconds / 60:.1f} minutes")

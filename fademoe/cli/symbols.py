@@ -24,10 +24,10 @@ def main(argv: Sequence[str]) -> int:
 
 def show(settings: Settings, args: argparse.Namespace) -> int:
     """Print which contract each symbol is, with multiplier and life; fetches lists that are missing."""
-    context = ready(settings)
+    services = ready(settings)
     rows = []
     for exchange in registry.enabled(settings):
-        for code, by_symbol in instruments.ensure(exchange, context.rest, context.database).items():
+        for code, by_symbol in instruments.ensure(exchange, services.rest, services.database).items():
             for symbol, item in by_symbol.items():
                 rows.append(
                     {

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from fademoe.errors import ConfigError
 from fademoe.feeds.exchange import Exchange
-from fademoe.runtime.context import connect_redis
+from fademoe.runtime.services import connect_redis
 from fademoe.settings import Settings, mask_url
 from fademoe.store.connection import WAIT_S, wait_for_database
 

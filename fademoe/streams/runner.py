@@ -12,7 +12,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Socket, StreamFeed
 from fademoe.metrics import METRICS, perpspec
-from fademoe.runtime.context import Context
+from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
 from fademoe.store import corrections, coverage, status
 from fademoe.store.coverage import Series
@@ -40,7 +40,7 @@ BETWEEN_S = 0.4  # from one new connection to the next: the strictest exchange a
 class StreamRunner:
     """Follows an exchange until SIGTERM."""
 
-    def __init__(self, context: Context, exchange: Exchange) -> None:
+    def __init__(self, context: Services, exchange: Exchange) -> None:
         """Prepare; nothing is opened yet."""
         self.unit = f"stream {exchange.name}"
         self._context = context
@@ -64,7 +64,7 @@ class StreamRunner:
         while not self._context.stop.wait(FLUSH_S):
             now_s = monotonic_s()
             if now_s >= look_s:
-                with suppress(Stopped), self._context.stop.breakable():
+                with suppress(Stopped), self._context.stop.interruptible():
                     look_s = now_s + (LOOK_S if self._follow_contracts() else LIST_RETRY_S)
             self._renew(now_s)
             if now_s >= store_s and not self._flush():

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
-from fademoe.queue import jobs as queues
+from fademoe.queue.states import connect_queue
 from tests.support.clocks import until
 from tests.support.simulator import Simulator
 
@@ -46,7 +46,7 @@ def test_ten_days_are_stored_exactly_and_seeding_twice_does_nothing(system):
     again = system.run("seed", "--days", "10", "--metrics", "ohlcv", "--symbols", ",".join(symbols))
     assert again.returncode == 0
     assert again.stdout.splitlines()[-1] == "0 windows enqueued, 0 were waiting already"
-    assert queues.queue(system.context().redis, "binance").count == 0
+    assert connect_queue(system.context().redis, "binance").count == 0
 
 
 def test_a_dry_run_plans_and_stores_nothing(system, recent):
@@ -59,7 +59,7 @@ def test_a_dry_run_plans_and_stores_nothing(system, recent):
     assert int(requests) >= 2 * 20 * 1440 / 499
     assert int(rows.replace(",", "")) == 2 * (20 * 1440 + 180)
     assert system.query("SELECT count(*) FROM perp_coverage") == [(0,)]
-    assert queues.queue(system.context().redis, "binance").count == 0
+    assert connect_queue(system.context().redis, "binance").count == 0
 
 
 BAD = ("truncated", "error_200", "nan", "negative_volume", "missing_field", "seconds")
@@ -134,7 +134,7 @@ def test_sigterm_ends_a_busy_worker_within_ten_seconds(system, simulator, recent
     seeded = seed(system, "--symbols", "BTC", since_ms=recent[0] - DAY_MS, until_ms=recent[0])
     until(lambda: stalled(simulator) > before, 60)
     system.stop()  # asserts the ten seconds
-    assert queues.queue(system.context().redis, "binance").count == int(seeded.stdout.splitlines()[-1].split()[0])
+    assert connect_queue(system.context().redis, "binance").count == int(seeded.stdout.splitlines()[-1].split()[0])
 
 
 @pytest.mark.waits(20)

@@ -143,7 +143,7 @@ def test_fill_wants_the_range_and_enqueues_a_look(client: FlaskClient, redis: Re
     assert sql.fetchall() == [(f"{{[{day(0)},{day(2)}),[{day(4)},{day(6)})}}", f"{{[{day(0)},{day(2)})}}")]
     [job] = Queue("upkeep", connection=redis, serializer=JSONSerializer).get_jobs()
     assert (job.func_name, job.id) == ("fademoe.jobs.maintenance.reconcile", "chore-reconcile")
-    assert "under way" in post(client, "/control/fill", body)
+    assert "already in progress" in post(client, "/control/fill", body)
     assert len(history(sql)) == 2
 
 

@@ -1,8 +1,11 @@
 """What pages say about numbers and times, and the pure parts behind them."""
 
+from pathlib import Path
+
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
+from fademoe.settings import Settings
 from fademoe.store.read.coverage import SeriesRanges
 from fademoe.store.read.series import ListingPeriod
 from fademoe.web.model import format as formatting
@@ -91,9 +94,9 @@ def test_rate_is_told_after_twenty_seconds():
 
 def test_estimate_counts_what_a_gap_takes():
     gap = Window(DAY, DAY + 10 * DAY_MS)
-    found = estimate("bin-ohlcv", [gap], DAY + 20 * DAY_MS, workers=8)
+    found = estimate("bin-ohlcv", [gap], DAY + 20 * DAY_MS, Settings(home=Path("var"), workers=8))
     assert (found.rows, found.reason) == (14_400, None)
     assert 0 < found.minutes < 60
     assert found.requests >= found.windows >= 1
-    assert estimate("bin-ohlcv", [gap], DAY + DAY_MS, workers=8).rows <= 1440
-    assert "valid are" in estimate("nope-ohlcv", [gap], DAY, workers=8).reason
+    assert estimate("bin-ohlcv", [gap], DAY + DAY_MS, Settings(home=Path("var"), workers=8)).rows <= 1440
+    assert "valid are" in estimate("nope-ohlcv", [gap], DAY, Settings(home=Path("var"), workers=8)).reason

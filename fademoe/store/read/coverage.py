@@ -1,18 +1,17 @@
 """How complete the series are: from perp_coverage alone, one subtraction of multiranges, never a scan of the data."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import MINUTE_MS, Window
 from fademoe.feeds import registry
+from fademoe.feeds.paging import due_until_ms
 from fademoe.metrics import perpspec
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("read_coverage")
-GRACE_MS = 5 * MINUTE_MS  # for a closed row to be fetched, or received, and stored
 EDGE_MS = 20 * MINUTE_MS  # of a perpspec that no exchange declares
 
 
@@ -133,18 +132,12 @@ def _percent(wanted_ms: int, missing_ms: int) -> float | None:
     return (wanted_ms - missing_ms) * 10_000 // wanted_ms / 100 if wanted_ms else None
 
 
-@cache
-def _edges() -> dict[str, int]:
-    """Return how old the end of each perpspec's newest row may be: its step, what the exchange needs, what we need."""
-    found: dict[str, int] = {}
-    for exchange in registry.exchanges().values():
-        for metric in exchange.metrics():
-            feed = exchange.rest_feed(metric)
-            own_ms = feed.interval_ms + feed.latency.settle_ms if feed else MINUTE_MS
-            found |= {perpspec(code, metric): own_ms + GRACE_MS for code in exchange.codes}
-    return found
-
-
 def _times(now_ms: int) -> dict[str, object]:
-    edges = _edges()
+    """Return the parameters that say until when rows are due, as ages at `now_ms` (see `due_until_ms`)."""
+    edges = {
+        perpspec(code, metric): now_ms - due_until_ms(exchange, metric, now_ms)
+        for exchange in registry.exchanges().values()
+        for metric in exchange.metrics()
+        for code in exchange.codes
+    }
     return {"now": now_ms, "edge_sources": list(edges), "edges": list(edges.values()), "edge": EDGE_MS}

@@ -60,4 +60,4 @@ def plan(cursor: Cursor, name: str, symbols: list[str], window: Window | None) -
         else:
             gaps.append(subtract(window, of_symbol.covered if of_symbol else []))
     every = [gap for of_symbol in gaps for gap in of_symbol]
-    return Plan(spec, sum(map(bool, gaps)), estimate(spec.name, every, now, services().settings.workers))
+    return Plan(spec, sum(map(bool, gaps)), estimate(spec.name, every, now, services().settings))

@@ -5,14 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from psycopg2.extensions import cursor as Cursor
-from rq import Queue
-from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
-from rq.job import Job
-from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
 
 from fademoe.clock import Window, now_ms, to_iso
 from fademoe.errors import StoreError
+from fademoe.queue.chores import RECONCILE, enqueue_chore
+from fademoe.queue.retry import requeue_failed
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series, want
 from fademoe.supervisord.client import SupervisorClient
@@ -22,10 +20,6 @@ from fademoe.web.model.services import Services
 
 log = logging.getLogger(__name__)
 
-UPKEEP = "upkeep"
-RECONCILE = "fademoe.jobs.maintenance.reconcile"
-RECONCILE_ID = "chore-reconcile"  # as the scheduler names it: asked for twice it runs once
-RECONCILE_S = 300
 ACKNOWLEDGED_S = 86_400
 
 
@@ -78,26 +72,16 @@ def fill(services: Services, series: Sequence[Series], window: Window | None) ->
         if window is not None and window.start_ms < window.end_ms:
             want(cursor, series, window.start_ms, window.end_ms)
         _record(cursor, "fill", f"asked to fill {named}" + (f" {window.start_ms}..{window.end_ms}" if window else ""))
-    enqueued = _reconcile(services)
-    return f"filling {named}: the missing windows are enqueued {'now' if enqueued else 'by the look that is under way'}"
+    if _reconcile(services):
+        return f"filling {named}: the missing windows are enqueued now"
+    return f"filling {named}: a reconcile run is already in progress and will enqueue them"
 
 
 def retry(services: Services, queue: str, jobs: Sequence[str], *, whole: str) -> str:
     """Put failed jobs back into their queue, with fresh attempts; `whole` names them for the record."""
-    again = 0
     with redis_errors(services.redis):
-        registry = Queue(queue, connection=services.redis, serializer=JSONSerializer).failed_job_registry
-        for job_id in jobs:
-            try:
-                job = Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
-                if job.meta.pop("failures", None):
-                    job.save_meta()
-                registry.requeue(job)
-            except (NoSuchJobError, InvalidJobOperation):
-                log.info("job %s is not among the failed ones any more", job_id)
-            else:
-                again += 1
-    return _recorded(services, "retry", f"{again} of {len(jobs)} failed jobs of {queue} queued again ({whole})")
+        requeued = requeue_failed(services.redis, queue, jobs)
+    return _recorded(services, "retry", f"{requeued} of {len(jobs)} failed jobs of {queue} queued again ({whole})")
 
 
 def acknowledge(services: Services, alert: str, text: str) -> str:
@@ -108,21 +92,9 @@ def acknowledge(services: Services, alert: str, text: str) -> str:
 
 
 def _reconcile(services: Services) -> bool:
-    """Enqueue the look for what is missing; return False when one waits or runs already."""
+    """Enqueue a reconcile run; return False when one is queued or running already."""
     with redis_errors(services.redis):
-        try:
-            Queue(UPKEEP, connection=services.redis, serializer=JSONSerializer).enqueue(
-                RECONCILE,
-                job_id=RECONCILE_ID,
-                unique=True,
-                result_ttl=0,
-                failure_ttl=1,
-                job_timeout=RECONCILE_S,
-                description="reconcile, asked for in the web",
-            )
-        except DuplicateJobError:
-            return False
-    return True
+        return enqueue_chore(services.redis, RECONCILE)
 
 
 def _recorded(services: Services, action: str, words: str) -> str:

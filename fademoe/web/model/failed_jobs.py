@@ -13,6 +13,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
 from fademoe.clock import SECOND_MS, Window
+from fademoe.queue.ids import series_prefix
 from fademoe.store.coverage import Series
 from fademoe.web.model.queues import redis_errors
 
@@ -73,7 +74,7 @@ def failed_groups(connection: redis.Redis, names: Iterable[str], newest: int = N
 
 def failed_of(connection: redis.Redis, names: Iterable[str], series: Iterable[Series]) -> dict[str, list[str]]:
     """Return the failed windows of some series by queue."""
-    wanted = {_prefix(one.source, one.symbol) for one in series}
+    wanted = set(map(series_prefix, series))
     found: dict[str, list[str]] = {}
     for name in names:
         jobs = [job_id for job_id in failed_ids(connection, name) if job_id.rsplit("_", 2)[0] in wanted]
@@ -84,7 +85,7 @@ def failed_of(connection: redis.Redis, names: Iterable[str], series: Iterable[Se
 
 def series_jobs(connection: redis.Redis, names: Iterable[str], source: str, symbol: str) -> list[SeriesJob]:
     """Return the windows of a series that are in any queue, oldest first."""
-    name_of_job = re.compile(rf"{re.escape(_prefix(source, symbol))}_([0-9]+)_([0-9]+)")
+    name_of_job = re.compile(rf"{re.escape(series_prefix(Series(source, symbol)))}_([0-9]+)_([0-9]+)")
     found: list[SeriesJob] = []
     with redis_errors(connection):
         for name in names:
@@ -108,12 +109,6 @@ def failed_ids(connection: redis.Redis, name: str) -> list[str]:
     """Return the ids of all failed jobs of a queue, the newest first."""
     with redis_errors(connection):
         return _newest_ids(connection, name, 0)
-
-
-def _prefix(source: str, symbol: str) -> str:
-    """Return how the names of a series' jobs begin, as the engine makes them."""
-    coded = symbol if symbol.isascii() and symbol.isalnum() else f"-{symbol.encode().hex()}"
-    return f"bf-{source}_{coded}"
 
 
 def _newest_ids(connection: redis.Redis, name: str, newest: int) -> list[str]:

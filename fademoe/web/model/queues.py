@@ -18,7 +18,6 @@ from fademoe.clock import SECOND_MS, now_ms
 from fademoe.errors import StoreError
 from fademoe.settings import mask_url
 
-SHARED_QUEUES = ("live", "upkeep")
 # rq: a worker at work sends heartbeats every 30 s, an idle one every 405 s; its key expires 60 s after it is due.
 BUSY_STALE_S = 90
 IDLE_STALE_S = 480

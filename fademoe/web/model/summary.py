@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from fademoe.clock import now_ms
 from fademoe.feeds import registry
+from fademoe.queue.ids import SHARED_QUEUES
 from fademoe.settings import Settings
 from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import status as read_status
@@ -54,7 +55,7 @@ def summarise(services: Services) -> Summary:
 
 def queue_names(settings: Settings) -> list[str]:
     """Return the queues that should exist: one per exchange in use and the shared ones."""
-    return [*(exchange.name for exchange in registry.enabled(settings)), *queues.SHARED_QUEUES]
+    return [*(exchange.name for exchange in registry.enabled(settings)), *SHARED_QUEUES]
 
 
 def health(services: Services) -> dict[str, object]:

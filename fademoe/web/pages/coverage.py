@@ -176,7 +176,7 @@ def _read_cell(cursor: Cursor, spec: read_catalog.Perpspec, symbol: str, window:
         "absences": read_series.list_absences(cursor, spec.name, symbol, window, RANGES),
         "corrections": read_series.list_corrections(cursor, spec.name, symbol, window, RANGES),
         "failures": read_series.list_failures(cursor, f"backfill {spec.name} {symbol}", ERRORS),
-        "estimate": estimate(spec.name, missing, now, services().settings.workers) if missing else None,
+        "estimate": estimate(spec.name, missing, now, services().settings) if missing else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""What a job or a stream works with: settings, database, Redis, budgets and REST, each opened when first used."""
+"""The shared services of a process: settings, database, Redis, rate limits and REST, each opened when first used."""
 
 import socket
 from functools import cached_property
@@ -11,7 +11,6 @@ from redis.retry import Retry
 from fademoe.client.rate_limit.budgets import Budgets
 from fademoe.client.rest import RestClient
 from fademoe.client.server_time import ExchangeClocks
-from fademoe.errors import FadeMoeError
 from fademoe.settings import Settings
 from fademoe.signals import StopSignal
 from fademoe.store.connection import Database
@@ -33,7 +32,7 @@ def egress(settings: Settings) -> tuple[tuple[str, str | None], ...]:
     return settings.egress or ((socket.gethostname(), None),)
 
 
-class Context:
+class Services:
     """The connections of one process, each opened when first used."""
 
     def __init__(self, settings: Settings, stop: StopSignal) -> None:
@@ -76,18 +75,3 @@ class Context:
         for name in ("database", "redis"):
             if name in self.__dict__:
                 self.__dict__[name].close()
-
-
-_current: list[Context] = []
-
-
-def use(context: Context) -> None:
-    """Make `context` the one that jobs of this process, and of work horses forked from it, run with."""
-    _current[:] = [context]
-
-
-def current() -> Context:
-    """Return the context in use; raise FadeMoeError in a process that is no FadeMoe worker."""
-    if not _current:
-        raise FadeMoeError("this job needs a FadeMoe worker: start one with `fademoe worker`")
-    return _current[0]
