@@ -14,7 +14,7 @@ from pathlib import Path
 
 import requests
 
-from fademoe.cli.edge import load_settings
+from fademoe.cli.environment import load_settings
 from fademoe.feeds import registry
 from fademoe.runtime.services import Services
 from fademoe.runtime.startup import ready

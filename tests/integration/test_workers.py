@@ -10,7 +10,7 @@ from tests.support.clocks import until
 RUN = """
 import json, pathlib, re, sys
 from fademoe.cli import programs
-from fademoe.cli.edge import load_settings
+from fademoe.cli.environment import load_settings
 from fademoe.runtime.startup import ready
 from fademoe.clock import Window
 from fademoe.jobs import backfill

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg2
 
-from fademoe.cli.edge import load_settings
+from fademoe.cli.environment import load_settings
 from fademoe.runtime.services import Services
 from fademoe.signals import StopSignal
 from tests.support.simulator import Simulator, same
