@@ -8,6 +8,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from fademoe.client.clock_offsets import ClockOffsets
 from fademoe.client.rate_limit.budgets import Budgets
 from fademoe.client.rest import RestClient
 from fademoe.client.server_time import ExchangeClocks
@@ -56,19 +57,30 @@ class Services:
         return connect_redis(self.settings)
 
     @cached_property
+    def clock_offsets(self) -> ClockOffsets:
+        """How far the exchanges' clocks are from this machine's."""
+        return ClockOffsets(self.redis)
+
+    @cached_property
     def budgets(self) -> Budgets:
         """The budgets of this host's egress addresses."""
-        return Budgets(self.redis, [name for name, _ in egress(self.settings)], self.stop)
+        return Budgets(
+            self.redis,
+            [name for name, _ in egress(self.settings)],
+            self.stop,
+            share=lambda exchange: float(self.settings.limit_share(exchange)),
+            server_now_ms=self.clock_offsets.server_now_ms,
+        )
 
     @cached_property
     def rest(self) -> RestClient:
         """The client for exchanges."""
-        return RestClient(self.settings, self.budgets, egress(self.settings))
+        return RestClient(self.settings, self.budgets, egress(self.settings), self.clock_offsets)
 
     @cached_property
     def clocks(self) -> ExchangeClocks:
         """The exchanges' clocks."""
-        return ExchangeClocks(self.redis, self.rest)
+        return ExchangeClocks(self.clock_offsets, self.rest)
 
     def close(self) -> None:
         """Close what was opened."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from fademoe.client import instruments
-from fademoe.client.server_time import off
+from fademoe.client.server_time import describe_clock_skew
 from fademoe.clock import Window, monotonic_s, now_ms, steady_ms
 from fademoe.errors import SourceError, StoreError
 from fademoe.feeds.exchange import Exchange
@@ -243,8 +243,8 @@ class StreamRunner:
             return State.WAITING, f"{len(late)} of {len(self._connections)} sockets open without data"
         if self._trouble:
             return State.WAITING, f"{len(self._buffer)} rows wait for the database: {self._trouble}"
-        if is_off := off(self.exchange_now_ms() - now_ms()):
-            return State.RUNNING, is_off
+        if skew := describe_clock_skew(self.exchange_now_ms() - now_ms()):
+            return State.RUNNING, skew
         topics = sum(len(connection.topics) for connection in self._connections)
         messages = sum(connection.health.messages for connection in self._connections)
         return State.RUNNING, f"{topics} topics over {len(self._connections)} sockets, {messages} messages"

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from fademoe.client.rate_limit import usage
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
 from fademoe.queue.states import connect_queue
 from tests.support.clocks import until
@@ -94,8 +95,8 @@ def test_a_ban_closes_the_exchange_and_uses_up_no_attempt(system, simulator, rec
     assert seed(system, "--symbols", "ETH", since_ms=recent[0], until_ms=recent[1]).returncode == 0
     message = until(lambda: system.query("SELECT message FROM perp_status WHERE state = 'waiting'"), 20)[0][0]
     assert "banned" in message
-    redis = system.context().redis
-    assert int(redis.hget(f"budget:line2:binance:weight:{os.uname().nodename}", "closed_until")) > now_ms()
+    closed = [budget for budget in usage.budgets(system.context().redis) if budget.closed_until_ms]
+    assert {"weight", "funding", "futures-data"} == {budget.name for budget in closed}
     until(lambda: covered(system, ["ETH"], *recent), 60)
     assert system.differences("binance", "bin-ohlcv", "ETH", *recent) == []
 

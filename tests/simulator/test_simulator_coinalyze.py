@@ -5,8 +5,10 @@ import time
 from decimal import Decimal
 
 import pytest
+from redis import Redis
 
 from fademoe import metrics
+from fademoe.client.clock_offsets import ClockOffsets
 from fademoe.client.rate_limit.budgets import Grant
 from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to
@@ -352,10 +354,26 @@ class Plenty:
     """Budgets that grant everything at once."""
 
     def take(self, exchange, name, cost, **_):
-        return Grant(exchange=exchange.name, budget=exchange.budget(name), egress="test", cost=cost, at_ms=0, mark=0)
+        return Grant(
+            exchange=exchange.name,
+            budget=exchange.budget(name),
+            egress="test",
+            cost=cost,
+            at_ms=0,
+            mark=0,
+            failures=0,
+            redis_ms=0,
+        )
 
-    def landed(self, grant):
+    def release(self, grant):
         pass
+
+    def note_success(self, grant):
+        pass
+
+    def note_failure(self, grant, reason):
+        logging.getLogger("budgets").warning("%s failed: %s", grant.exchange, reason)
+        return 0.0
 
     def close(self, exchange, names, egress, for_s, reason):
         logging.getLogger("budgets").warning("%s %s closed for %s s: %s", exchange.name, names, for_s, reason)
@@ -364,7 +382,7 @@ class Plenty:
 def refused(sim, tmp_path, key):
     """Return the error of a request with this key."""
     settings = Settings(home=tmp_path, rest_urls={"coinalyze": sim.url}, keys={"coinalyze": key})
-    client = RestClient(settings, Plenty(), [("test", None)])
+    client = RestClient(settings, Plenty(), [("test", None)], ClockOffsets(Redis.from_url("unix:///nowhere")))
     with pytest.raises(SourceError) as caught:
         client.send(EXCHANGE, Request(path="/v1/open-interest", params={"symbols": BTC}), budget="key", cost=1)
     return caught.value

@@ -247,7 +247,7 @@ def test_every_series_that_an_error_befell_is_retried(client: FlaskClient, redis
 
 def test_alert_is_acknowledged_for_a_day(client: FlaskClient, redis: Redis, sql: Cursor):
     now = now_ms()
-    redis.hset("budget:line2:acme:ip:home", mapping={"closed_until": now + 60_000, "closed_why": "HTTP 418"})
+    redis.hset("budget:slots1:acme:ip:home", mapping={"closed_until": now + 60_000, "closed_why": "HTTP 418"})
     alerts = client.get("/api/alerts").get_json()["alerts"]
     [ban] = [alert for alert in alerts if alert["kind"] == "ban"]
     assert "HTTP 418" in ban["text"]

@@ -38,7 +38,7 @@ def stored(sql: Cursor, redis: Redis, partitions: None) -> None:
     report(sql, "backfill bin-ohlcv BTC", "error", message="Refused")
     sql.execute("INSERT INTO perp_errors (unit, class, fingerprint, message) VALUES ('u', 'BadPayload', 'f', 'm')")
     sql.execute("INSERT INTO perp_status_history (unit, state) VALUES ('stream binance', 'running')")
-    redis.hset("budget:line2:binance:ip:home", mapping={"used": 1, "limit": 10, "period_ms": 60_000})
+    redis.hset("budget:slots1:binance:ip:home", mapping={"used": 1, "limit": 10, "period_ms": 60_000})
     fail(redis, "live", "a")
 
 

@@ -113,6 +113,7 @@ BUDGET = _object(
         "name": TEXT,
         "egress": TEXT,
         "limit": MAYBE_WHOLE,
+        "allowed": MAYBE_NUMBER,
         "period_ms": MAYBE_WHOLE,
         "used": WHOLE,
         "server_used": MAYBE_WHOLE,

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import redis
 
+from fademoe.client.rate_limit.usage import BudgetUse, Outage
 from fademoe.clock import HOUR_MS
 from fademoe.errors import StoreError
 from fademoe.store.read import status as read_status
 from fademoe.store.read.coverage import PerpspecLag
 from fademoe.web.model.format import ago, duration, grouped, size
-from fademoe.web.model.queues import BudgetUse, redis_errors
+from fademoe.web.model.queues import redis_errors
 from fademoe.web.model.services import Services
 from fademoe.web.model.summary import Queued, Summary
 
@@ -123,6 +124,8 @@ def _from_redis(summary: Summary) -> Iterator[Alert]:
     for budget in summary.queued.budgets:
         if budget.closed_until_ms is not None:
             yield _closed(budget, summary.at_ms)
+    for outage in summary.queued.outages:
+        yield _unreachable(outage)
     if not any(not worker.stale for worker in summary.queued.workers):
         advice = "Start them: supervisorctl -c conf/supervisord.conf start all."
         yield _alert("workers", "No worker is running", "Nobody works on the queues.", advice, "/queues")
@@ -142,6 +145,16 @@ def _closed(budget: BudgetUse, at_ms: int) -> Alert:
         f"{budget.exchange} closed its {budget.name} budget",
         f"For another {left} nothing is sent from {budget.egress}{why}",
         "Nothing needs to be done: the queue goes on by itself when it opens.",
+        "/limits",
+    )
+
+
+def _unreachable(outage: Outage) -> Alert:
+    return _alert(
+        "outage",
+        f"{outage.exchange} does not answer {outage.egress}",
+        f"{outage.failures} requests in a row failed since {ago(outage.since_ms)}: {outage.reason}",
+        "It is asked again by itself, after growing pauses. If other addresses get answers, check this one.",
         "/limits",
     )
 

@@ -1,4 +1,4 @@
-"""The queues and workers as rq knows them, and the budgets of the exchanges: read from Redis, nothing is changed."""
+"""The queues and workers as rq knows them, and the limiter's budgets: read from Redis, nothing is changed."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +14,8 @@ from rq.serializers import JSONSerializer
 from rq.suspension import is_suspended
 from rq.utils import as_text, str_to_date
 
+from fademoe.client.rate_limit import usage
+from fademoe.client.rate_limit.usage import BudgetUse, Outage
 from fademoe.clock import SECOND_MS, now_ms
 from fademoe.errors import StoreError
 from fademoe.settings import mask_url
@@ -21,8 +23,6 @@ from fademoe.settings import mask_url
 # rq: a worker at work sends heartbeats every 30 s, an idle one every 405 s; its key expires 60 s after it is due.
 BUSY_STALE_S = 90
 IDLE_STALE_S = 480
-BUDGET_KEYS = "budget:line2:*"  # hashes, each beside a sorted set held:line2:* (fademoe/limits/take.lua)
-BUDGET_SCAN = 1_000
 
 
 class QueueState(NamedTuple):
@@ -69,26 +69,6 @@ class WorkerState:
     done: int = 0
     failed: int = 0
     working_s: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class BudgetUse:
-    """One rate limit of an exchange for one egress address.
-
-    `used` is our own count of the running window of the clock, or of the last `period_ms` where the exchange counts so;
-    `server_used` is the exchange's. `closed_until_ms` lies in the future while nobody may ask.
-    """
-
-    exchange: str
-    name: str
-    egress: str
-    limit: int | None
-    period_ms: int | None
-    used: int
-    server_used: int | None
-    closed_until_ms: int | None
-    closed_why: str | None
-    waits_ms: int  # until all who stand in line have sent: how full it is, as time
 
 
 class _SeenWorker(Worker):
@@ -143,15 +123,13 @@ def is_paused(connection: redis.Redis) -> bool:
 def budgets(connection: redis.Redis) -> list[BudgetUse]:
     """Return the budgets that somebody has used, by exchange, name and egress."""
     with redis_errors(connection):
-        keys = sorted(connection.scan_iter(BUDGET_KEYS, count=BUDGET_SCAN))
-        with connection.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.hgetall(key)
-                pipeline.zcount(key.replace(b"budget:", b"held:", 1), now_ms(), "+inf")
-            found = pipeline.execute()
-    now = now_ms()
-    read = zip(keys, found[::2], found[1::2], strict=True)
-    return [_budget(key.decode(), values, held, now) for key, values, held in read]
+        return usage.budgets(connection)
+
+
+def outages(connection: redis.Redis) -> list[Outage]:
+    """Return the exchanges that do not answer one of our addresses."""
+    with redis_errors(connection):
+        return usage.outages(connection)
 
 
 def as_dict(state: QueueState | WorkerState | BudgetUse) -> dict[str, object]:
@@ -190,43 +168,6 @@ def _worker_state(worker: Worker) -> WorkerState:
         failed=worker.failed_job_count,
         working_s=round(worker.total_working_time, 1),
     )
-
-
-def _budget(key: str, values: dict[bytes, bytes], held: int, now: int) -> BudgetUse:
-    """Read one hash, beside the units held; a count of a period that is over counts as nothing used."""
-    exchange, name, egress = (*key.split(":", 4)[2:], "", "", "")[:3]
-    period_ms = _whole(values.get(b"period_ms"))
-    window = None if period_ms is None else now // period_ms
-    is_servers = _whole(values.get(b"server_window")) in (None, window)
-    closed_until_ms = _whole(values.get(b"closed_until"))
-    is_closed = closed_until_ms is not None and closed_until_ms > now
-    return BudgetUse(
-        exchange=exchange,
-        name=name,
-        egress=egress,
-        limit=_whole(values.get(b"limit")),
-        period_ms=period_ms,
-        used=_used(values, window) if b"window" in values else held,
-        server_used=_whole(values.get(b"server_used")) if is_servers else None,
-        closed_until_ms=closed_until_ms if is_closed else None,
-        closed_why=values.get(b"closed_why", b"").decode(errors="replace") if is_closed else None,
-        waits_ms=max(0, (_whole(values.get(b"tat")) or now) - now),
-    )
-
-
-def _used(values: dict[bytes, bytes], window: int | None) -> int:
-    """Return the count of an aligned window; shortly before the next one begins, that one is the newest."""
-    newest = _whole(values.get(b"window"))
-    if newest is None or window is None or not newest - 1 <= window <= newest:
-        return 0
-    return _whole(values.get(b"used" if window == newest else b"used_before")) or 0
-
-
-def _whole(value: bytes | None) -> int | None:
-    try:
-        return None if value is None else int(float(value))
-    except ValueError:
-        return None
 
 
 def _ms(moment: datetime | None) -> int | None:

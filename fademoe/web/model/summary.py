@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from fademoe.client.rate_limit.usage import BudgetUse, Outage
 from fademoe.clock import now_ms
 from fademoe.feeds import registry
 from fademoe.queue.ids import SHARED_QUEUES
@@ -31,7 +32,8 @@ class Queued(NamedTuple):
 
     workers: list[queues.WorkerState]
     queues: list[queues.QueueState]
-    budgets: list[queues.BudgetUse]
+    budgets: list[BudgetUse]
+    outages: list[Outage]
     paused: bool
 
 
@@ -121,6 +123,7 @@ def _queued(services: Services) -> Queued:
         workers=queues.workers(services.redis),
         queues=found,
         budgets=queues.budgets(services.redis),
+        outages=queues.outages(services.redis),
         paused=queues.is_paused(services.redis),
     )
 
