@@ -159,8 +159,13 @@ def record_error(database: Database, unit: str, error: BaseException) -> None:
 def fingerprint(error: BaseException) -> str:
     """Return the same 12 characters for errors of one cause: class, path and message without its numbers."""
     path = error.request.partition("?")[0] if isinstance(error, SourceError) else ""
-    plain = re.sub(r"[0-9.]+", "#", str(error))
-    return hashlib.sha256(f"{type(error).__name__} {path} {plain}".encode()).hexdigest()[:12]
+    return fingerprint_message(f"{type(error).__name__} {path}", str(error))
+
+
+def fingerprint_message(label: str, message: str) -> str:
+    """Return 12 characters, the same for messages that differ in numbers alone and have the same label."""
+    plain = re.sub(r"[0-9.]+", "#", message)
+    return hashlib.sha256(f"{label} {plain}".encode()).hexdigest()[:12]
 
 
 def forget_old(database: Database) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import MINUTE_MS, Window
@@ -15,7 +16,7 @@ SQL = load_queries("read_coverage")
 EDGE_MS = 20 * MINUTE_MS  # of a perpspec that no exchange declares
 
 
-class SeriesCoverage(NamedTuple):
+class SeriesCoverage(Struct, frozen=True, forbid_unknown_fields=True):
     """One perpspec of one symbol; lengths in ms, up to the rows that are due by now."""
 
     source: str
@@ -27,11 +28,7 @@ class SeriesCoverage(NamedTuple):
     absent_ms: int
     missing_ms: int
     gaps: int  # missing ranges that are due
-
-    @property
-    def percent(self) -> float | None:
-        """Percent of the wanted time that is settled, rounded down: 100 only when nothing is missing."""
-        return _percent(self.wanted_ms, self.missing_ms)
+    percent: float | None  # of the wanted time that is settled, rounded down: 100 only when nothing is missing
 
 
 class SeriesRanges(NamedTuple):
@@ -55,7 +52,7 @@ class PerpspecLag(NamedTuple):
     lag_ms: int | None  # of the series furthest behind
 
 
-class PerpspecTotal(NamedTuple):
+class PerpspecTotal(Struct, frozen=True, forbid_unknown_fields=True):
     """All series of one perpspec together; `lag_ms` is that of the series furthest behind."""
 
     source: str
@@ -93,7 +90,7 @@ def list_series(
         "limit": limit,
     }
     cursor.execute(SQL["series"], values)
-    return [SeriesCoverage(*row) for row in cursor.fetchall()]
+    return [SeriesCoverage(*(*row, _percent(row[4], row[7]))) for row in cursor.fetchall()]
 
 
 def list_ranges(cursor: Cursor, keys: list[tuple[str, str]], now_ms: int) -> dict[tuple[str, str], SeriesRanges]:
