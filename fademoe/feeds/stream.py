@@ -36,6 +36,8 @@ class StreamFeed:
     `distinct`: the exchange may repeat an event, so equal events of a minute count once.
     `continuous`: silence for three intervals means that the subscription is broken; on a socket with such topics only
     data prove that a minute was watched.
+    `max_silence_s`: with SUM, how long no event of any contract may come before the feed counts as not served, where it
+    is of all contracts or of many; minutes are then claimed only up to the newest event.
     """
 
     metric: str
@@ -51,6 +53,7 @@ class StreamFeed:
     merged: bool = False
     distinct: bool = False
     continuous: bool = True
+    max_silence_s: float | None = None
 
     def instrument_name(self, item: Json) -> str:
         """Return the exchange's name of an item's instrument, "" where the topic names it; raise BadPayload."""
@@ -61,8 +64,11 @@ class Frame(NamedTuple):
     """One message of a socket, sorted: data of a topic, or a fault, or something to pass over (both None).
 
     `partial`: `data`, an object, holds only what changed since the message before of this topic.
-    `fault` with a `topic`: its request was refused for that topic; others that are not served are asked for again.
     `acked`: the topics whose subscriptions the exchange confirms.
+    `request`: the number of the request that the message answers. Without `fault` or `void` all of it is confirmed.
+    `fault`: a refusal of the `topic`, or of all of `request`, or, without either, of what was not answered yet; what is
+    not refused by name and not served is asked for again. `void`: nothing of `request` was carried out, though the
+    message is no fault.
     `reply`: a text that is sent back at once, as the answer to the server's heartbeat.
     `renew`: the exchange announces that it will close the connection, so another one should take over.
     """
@@ -73,6 +79,8 @@ class Frame(NamedTuple):
     renew: bool = False
     fault: str | None = None
     acked: Sequence[str] = ()
+    request: int | None = None
+    void: bool = False
     reply: str | None = None
 
 
@@ -98,7 +106,8 @@ class Socket:
     ValueError or BadPayload where it cannot; `route` sorts what it returns. `ping_text` is sent every `ping_every_s`
     where the exchange wants text pings; protocol pings are answered everywhere.
     `renew_after_s`: the exchange cuts every connection at that age, so a fresh one replaces it before.
-    `acks`: the exchange confirms topics (Frame.acked), so one that it does not confirm is asked for again.
+    `acks`: the exchange confirms topics, by name (Frame.acked) or by the number of their request (Frame.request), so
+    one that it does not confirm is asked for again.
     """
 
     name: str

@@ -1,24 +1,26 @@
-"""Makes one row a minute of samples, events or running bars: the last sample, the exact sum, the last state.
+"""Makes one row a minute of what a connection brings: closed bars, running bars, samples, events.
 
-A minute becomes a row only when it is over by the exchange's clock, the connection was alive after its end, and it
-was watched: to its end for a last sample or state, from its first moment for a sum. What was not watched so is left
-missing, never guessed. A bar is final, too, as soon as the next one has come. An event that comes when the sum of its
-minute is stored makes a new sum.
+A minute becomes a row only when it is over by the exchange's clock, the connection was alive after its end, and it was
+watched: to its end for a last sample, from its first moment for a sum. What was not watched so is left missing, never
+guessed. Of a feed whose silence is a fault (StreamFeed.max_silence_s) only an event proves that it was watched so far.
+
+A message that changes a minute which is stored already, a late event or the same bar with other values, makes a new row
+that replaces the stored one while the minute is young.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
 from decimal import Decimal
+from enum import StrEnum
 from typing import NamedTuple
 
-from fademoe.clock import MINUTE_MS, SECOND_MS, floor_to
+from fademoe.clock import MINUTE_MS, SECOND_MS, ceil_to
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Reduce, StreamFeed
 from fademoe.metrics import METRICS, Row
 from fademoe.store.coverage import Series
 
 GRACE_MS = 5 * SECOND_MS  # exchanges send events up to a second and a half late
-LATEST_MS = 15 * MINUTE_MS  # mostly: an event was seen eight minutes late
+YOUNG_MS = 15 * MINUTE_MS  # an event was seen eight minutes late
 
 
 class Route(NamedTuple):
@@ -32,141 +34,205 @@ class Route(NamedTuple):
 class Item(NamedTuple):
     """A final row of a series; without a row: the interval at `ts` was watched and nothing happened.
 
-    `is_late`: events came after the interval was closed; this row takes the place of the one before.
+    `replaces`: the row takes the place of the one that is stored, and the change is recorded.
     """
 
     feed: StreamFeed
     series: Series
     ts: int
     row: Row | None
-    is_late: bool = False
+    replaces: bool = False
 
 
-@dataclass
-class _Minute:
-    """What came in one interval of one series: (order of arrival, row)."""
+class State(StrEnum):
+    """The state of a minute of a series."""
 
-    route: Route
-    ts: int
-    rows: list[Row] = field(default_factory=list)
+    OPEN = "open"  # collects
+    SPOILED = "spoiled"  # a part could not be read: a sum is given up, anything else waits for the next message
+    CLOSED = "closed"  # handed over as an item; a change makes another item
+
+
+class Minute:
+    """One interval of one series: the rows that came for it, in order of arrival."""
+
+    __slots__ = ("route", "rows", "state", "ts")
+
+    def __init__(self, route: Route, ts: int) -> None:
+        """Open the interval whose row has the ts `ts`."""
+        self.route = route
+        self.ts = ts
+        self.rows: list[Row] = []
+        self.state = State.OPEN
+
+    @property
+    def over_ms(self) -> int:
+        """When the row can change no more by what happens at the exchange."""
+        feed = self.route.feed
+        return METRICS[feed.metric].over_ms(self.ts, feed.interval_ms)
+
+    def add(self, row: Row) -> bool:
+        """Take in a row; return whether that changes what the minute makes."""
+        feed = self.route.feed
+        if self.state is State.SPOILED:
+            if feed.reduce is Reduce.SUM:
+                return False
+            self.state = State.OPEN
+        if feed.reduce is Reduce.SUM:
+            if feed.distinct and row in self.rows:
+                return False
+            self.rows.append(row)
+            return True
+        if feed.reduce is Reduce.LAST:
+            if self.rows and row.ts < self.rows[0].ts:
+                return False
+            self.rows = [row]  # of equal times the one that came last
+            return True
+        is_changed = self.rows != [row]
+        self.rows = [row]
+        return is_changed
+
+    def spoil(self) -> None:
+        """Give up what came so far: a message that could not be read may have changed it."""
+        self.rows = []
+        self.state = State.SPOILED
+
+    def close(self, *, replaces: bool = False) -> Item:
+        """Hand over the row."""
+        self.state = State.CLOSED
+        return Item(self.route.feed, self.route.series, self.ts, self._row(), replaces)
+
+    def _row(self) -> Row | None:
+        feed = self.route.feed
+        if not self.rows:
+            return None
+        if feed.reduce is Reduce.SUM:
+            columns = list(zip(*self.rows, strict=True))[1:]
+            totals = [sum((Decimal(str(value)) for value in column), Decimal()) for column in columns]
+            return METRICS[feed.metric].row_type._make([self.ts, *(f"{total:f}" for total in totals)])
+        return self.rows[0]._replace(ts=self.ts)
+
+
+Key = tuple[Series, int]
 
 
 class Minutes:
-    """The open minutes of one connection; used by its thread only."""
+    """Indexes the minutes of one connection; used by its thread only."""
 
-    def __init__(self, routes: list[Route]) -> None:
-        """Watch for `routes`, all but those of Reduce.CLOSED."""
+    def __init__(self, routes: Collection[Route], proving_feeds: Collection[StreamFeed] = ()) -> None:
+        """Expect `routes`. Sums of `proving_feeds` close only up to the newest event of their feed."""
         self._sums = [route for route in routes if route.feed.reduce is Reduce.SUM]
-        self._open: dict[tuple[Series, int], _Minute] = {}
-        self._next_sum_ms: int | None = None
-        self._spoiled: set[tuple[Series, int]] = set()  # sums of which a part could not be read
-        self._refused: set[Series] = set()  # sums that the exchange does not send in this session
-        self._closed: dict[tuple[Series, int], _Minute] = {}  # the sums of the last minutes
-        self._changed: dict[tuple[Series, int], _Minute] = {}  # those of them that events came late for
-        self._newest_bar_ms: dict[Series, int] = {}
-        self.unwatched = 0  # events of minutes that were not watched
+        self._proving = frozenset(proving_feeds)
+        self._open: dict[Key, Minute] = {}
+        self._closed: dict[Key, Minute] = {}  # the young ones
+        self._changed: dict[Key, Minute] = {}  # those of them that make another item
+        self._next_sum_ms: dict[Series, int] = {}  # the sums that are watched: the next interval to close
+        self._newest_bar_ms: dict[Series, int] = {}  # bars without a mark of their end
+        self._event_ms: dict[StreamFeed, int] = {}
+        self._oldest_kept_ms = 0
 
-    def watch_from(self, exchange_ms: int | None) -> None:
-        """Note since when the subscriptions of events hold; None: the connection is gone, with every open minute."""
-        self._next_sum_ms = None
-        if exchange_ms is None:
-            self._open.clear()
-            self._spoiled.clear()
-            self._refused.clear()
-            self._newest_bar_ms.clear()
-            return
-        for key in [key for key, minute in self._open.items() if minute.route.feed.reduce is Reduce.SUM]:
-            del self._open[key]
-        if self._sums:
-            step_ms = self._sums[0].feed.interval_ms
-            self._next_sum_ms = floor_to(exchange_ms + step_ms - 1, step_ms)
+    def watch(self, routes: Iterable[Route], from_ms: int) -> None:
+        """Note that the events of these routes come from `from_ms` on: their first whole interval is the next one."""
+        for feed, series, _ in routes:
+            if feed.reduce is Reduce.SUM and series not in self._next_sum_ms:
+                self._next_sum_ms[series] = ceil_to(from_ms, feed.interval_ms)
 
-    def add(self, route: Route, row: Row) -> None:
-        """Sort a sample or an event, whose ts is its own time, or the state of a bar into its minute."""
-        if route.feed.reduce is Reduce.BAR:
-            self._set_bar(route, row)
-            return
-        ts = METRICS[route.feed.metric].stamp(row.ts, route.feed.interval_ms)
-        if route.feed.reduce is Reduce.SUM and (self._next_sum_ms is None or ts < self._next_sum_ms):
-            self._add_late((route.series, ts), row)
-            return
-        self._open.setdefault((route.series, ts), _Minute(route, ts)).rows.append(row)
+    def unwatch(self, routes: Iterable[Route]) -> None:
+        """Note that the events of these routes do not come: no interval that is open is claimed."""
+        for feed, series, _ in routes:
+            if feed.reduce is Reduce.SUM and self._next_sum_ms.pop(series, None) is not None:
+                for key in [key for key in self._open if key[0] == series]:
+                    del self._open[key]
 
-    def _set_bar(self, route: Route, row: Row) -> None:
-        """Put a bar's state in the place of the one before; a bar older than the newest one is final already."""
-        newest_ms = self._newest_bar_ms.get(route.series, 0)
-        if row.ts >= newest_ms:
-            self._newest_bar_ms[route.series] = row.ts
-            self._open[route.series, row.ts] = _Minute(route, row.ts, [row])
+    def end_session(self) -> None:
+        """Note that the connection is gone, with every open minute."""
+        self._open.clear()
+        self._next_sum_ms.clear()
+        self._newest_bar_ms.clear()
+        self._event_ms.clear()
 
-    def _add_late(self, key: tuple[Series, int], row: Row) -> None:
-        """Add an event to a minute that is closed, if it was watched; one that is sent again changes nothing."""
-        minute = self._closed.get(key)
-        if minute is None:
-            self.unwatched += 1
-        elif not (minute.route.feed.distinct and row in minute.rows):
-            minute.rows.append(row)
-            self._changed[key] = minute
+    def on_event(self, feed: StreamFeed, exchange_ms: int) -> None:
+        """Note that an event of a feed came at `exchange_ms`, of any contract: until then all of it was watched."""
+        self._event_ms[feed] = exchange_ms
 
-    def refuse(self, routes: Iterable[Route]) -> None:
-        """Note that the exchange does not send what these routes are for: it is not watched."""
-        self._refused.update(route.series for route in routes)
+    def add(self, route: Route, row: Row) -> list[Item]:
+        """Sort a sample, an event or a bar into its minute; return what is final at once."""
+        feed, series, _ = route
+        ts = METRICS[feed.metric].stamp(row.ts, feed.interval_ms)
+        key = series, ts
+        if feed.reduce is Reduce.BAR:
+            if ts < self._newest_bar_ms.get(series, 0):
+                return []  # a state from before the end of the bar
+            self._newest_bar_ms[series] = ts
+        closed = self._closed.get(key)
+        if closed is not None:
+            if closed.add(row):
+                self._changed[key] = closed
+            return []
+        if feed.reduce is Reduce.CLOSED:
+            minute = self._closed[key] = Minute(route, ts)
+            minute.add(row)
+            return [minute.close()]
+        if feed.reduce is Reduce.SUM and ts < self._next_sum_ms.get(series, ts + 1):
+            return []  # of an interval that was not watched
+        minute = self._open.get(key) or self._open.setdefault(key, Minute(route, ts))
+        minute.add(row)
+        return []
 
     def spoil(self, exchange_ms: int, routes: Iterable[Route]) -> None:
-        """Give up what a message that cannot be read may have changed: the running minute, or the one just over.
-
-        A minute of last samples is good again with the next sample, a sum is not.
-        """
-        for feed, series, _ in routes:
+        """Give up what a message that cannot be read may have changed: the running minute, or the one just over."""
+        for route in routes:
+            feed, series, _ = route
             for at_ms in (exchange_ms - GRACE_MS, exchange_ms):
-                key = (series, METRICS[feed.metric].stamp(at_ms, feed.interval_ms))
-                self._open.pop(key, None)
-                if feed.reduce is Reduce.SUM:
-                    self._spoiled.add(key)
+                key = series, METRICS[feed.metric].stamp(at_ms, feed.interval_ms)
+                if feed.reduce is Reduce.SUM and key not in self._closed:
+                    self._open.setdefault(key, Minute(route, key[1])).spoil()
+                elif key in self._open:
+                    self._open[key].spoil()
 
     def close(self, exchange_ms: int, alive_ms: int) -> list[Item]:
-        """Return the rows of the minutes that are over; `alive_ms`: when the connection last brought any frame."""
+        """Return the rows that are final; `alive_ms`: when the connection last proved that it is alive."""
         sure_ms = min(exchange_ms - GRACE_MS, alive_ms)
-        items = [Item(m.route.feed, m.route.series, m.ts, _sum(m), is_late=True) for m in self._changed.values()]
+        items = [minute.close(replaces=True) for minute in self._changed.values()]
         self._changed.clear()
         items += self._close_sums(sure_ms)
         for key, minute in list(self._open.items()):
-            feed = minute.route.feed
             is_followed = minute.ts < self._newest_bar_ms.get(minute.route.series, 0)
-            is_over = METRICS[feed.metric].over_ms(minute.ts, feed.interval_ms) <= sure_ms
-            if is_followed or (is_over and feed.reduce is not Reduce.SUM):
+            if minute.route.feed.reduce is not Reduce.SUM and (is_followed or minute.over_ms <= sure_ms):
                 del self._open[key]
-                items.append(Item(feed, minute.route.series, minute.ts, _last(minute)))
+                if minute.state is State.OPEN:
+                    items.append(minute.close())
+                    self._closed[key] = minute
+        self._forget(exchange_ms - YOUNG_MS)
         return items
+
+    def claims_from_ms(self) -> int:
+        """Return from when on the sums of every watched route are still to be claimed, 0 where there are none."""
+        return max(self._next_sum_ms.values(), default=0)
+
+    def claimed_until_ms(self) -> int | None:
+        """Return until when the sums of every watched route are claimed, None where there are none."""
+        return min(self._next_sum_ms.values(), default=None)
 
     def _close_sums(self, sure_ms: int) -> list[Item]:
-        """Close every fully watched interval of the summed feeds, with or without events."""
+        """Close every interval that was watched as a whole, with or without events."""
         items: list[Item] = []
-        while self._next_sum_ms is not None and self._next_sum_ms + self._sums[0].feed.interval_ms <= sure_ms:
-            ts = self._next_sum_ms
-            for route in self._sums:
-                minute = self._open.pop((route.series, ts), None)
-                if route.series not in self._refused and (route.series, ts) not in self._spoiled:
-                    items.append(Item(route.feed, route.series, ts, _sum(minute) if minute else None))
-                    self._closed[route.series, ts] = minute or _Minute(route, ts)
-            self._next_sum_ms = ts + self._sums[0].feed.interval_ms
-            self._closed = {key: minute for key, minute in self._closed.items() if key[1] > ts - LATEST_MS}
-            self._spoiled = {key for key in self._spoiled if key[1] > ts - LATEST_MS}
+        for route in self._sums:
+            feed, series, _ = route
+            ts = self._next_sum_ms.get(series)
+            proved_ms = min(sure_ms, self._event_ms.get(feed, 0)) if feed in self._proving else sure_ms
+            while ts is not None and ts + feed.interval_ms <= proved_ms:
+                minute = self._open.pop((series, ts), None) or Minute(route, ts)
+                if minute.state is State.OPEN:
+                    items.append(minute.close())
+                self._closed[series, ts] = minute
+                ts += feed.interval_ms
+                self._next_sum_ms[series] = ts
         return items
 
-
-def _last(minute: _Minute) -> Row:
-    """Return the newest sample, stamped with its minute; of equal times the one that came last."""
-    newest = minute.rows[0]
-    for row in minute.rows:
-        if row.ts >= newest.ts:
-            newest = row
-    return newest._replace(ts=minute.ts)
-
-
-def _sum(minute: _Minute) -> Row:
-    """Return the exact sum of the events, column by column."""
-    feed = minute.route.feed
-    rows = list(dict.fromkeys(minute.rows)) if feed.distinct else minute.rows
-    totals = [sum((Decimal(str(value)) for value in column), Decimal()) for column in zip(*rows, strict=True)][1:]
-    return METRICS[feed.metric].row_type._make([minute.ts, *(f"{total:f}" for total in totals)])
+    def _forget(self, until_ms: int) -> None:
+        """Forget closed minutes that are not young any more, once a minute."""
+        if until_ms - self._oldest_kept_ms >= MINUTE_MS:
+            self._oldest_kept_ms = until_ms
+            self._closed = {key: minute for key, minute in self._closed.items() if key[1] > until_ms}
+            for key in [key for key in self._open if key[1] <= until_ms < self._next_sum_ms.get(key[0], until_ms + 1)]:
+                del self._open[key]

@@ -1,46 +1,48 @@
 """The stream process of an exchange: chooses the topics, spreads them over sockets, stores what they bring."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from fademoe.client import instruments
-from fademoe.client.server_time import describe_clock_skew
+from fademoe.client.server_time import off
 from fademoe.clock import Window, monotonic_s, now_ms, steady_ms
 from fademoe.errors import SourceError, StoreError
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Socket, StreamFeed
 from fademoe.metrics import METRICS, perpspec
-from fademoe.runtime.services import Services
+from fademoe.runtime.context import Context
 from fademoe.signals import Stopped
 from fademoe.store import corrections, coverage, status
 from fademoe.store.coverage import Series
 from fademoe.store.status import Report, State
 from fademoe.streams.address import address_of
 from fademoe.streams.buffer import Buffer, to_batches
-from fademoe.streams.connection import Connection, Topic
+from fademoe.streams.connection import Connection
+from fademoe.streams.intake import Topic, routes_of
 from fademoe.streams.minutes import Item, Route
 from fademoe.streams.spill import Spill
 
 log = logging.getLogger(__name__)
 
-FLUSH_S = 0.5
-REPORT_S = 5.0
-LOOK_S = 60.0  # between two looks for newly listed or delisted contracts
+FLUSH_EVERY_S = 0.5
+REPORT_EVERY_S = 5.0
+LIST_EVERY_S = 60.0  # for contracts that are listed, delisted or changed
 LIST_RETRY_S = 10.0
 STORE_PAUSE_S = 2.0
-OVERLAP_S = 75.0  # an old connection goes on so long at least beside the one that takes over
-END_S = 3.0  # how long all connections together may take to end
-MOST_IN_MEMORY = 50_000  # rows, about 25 MB; older ones go to disk while the database is away
-LATE_S = 125.0  # a connection without data for so long is reported
-BETWEEN_S = 0.4  # from one new connection to the next: the strictest exchange allows three a second
+MIN_OVERLAP_S = 75.0  # an old connection goes on so long at least beside the one that takes over
+END_TIMEOUT_S = 3.0  # for all connections together
+MAX_ITEMS_IN_MEMORY = 50_000  # about 25 MB; older ones go to disk while the database is away
+DATA_LATE_S = 125.0  # a connection without data for so long is reported
+CONNECT_EVERY_S = 0.4  # the strictest exchange allows three new connections a second
+LOSS_SHOWN_S = 3600.0  # so long after rows were lost the stream's state is an error
 
 
 class StreamRunner:
     """Follows an exchange until SIGTERM."""
 
-    def __init__(self, context: Services, exchange: Exchange) -> None:
+    def __init__(self, context: Context, exchange: Exchange) -> None:
         """Prepare; nothing is opened yet."""
         self.unit = f"stream {exchange.name}"
         self._context = context
@@ -49,29 +51,32 @@ class StreamRunner:
         self._connections: list[Connection] = []
         self._leaving: list[tuple[Connection, float]] = []  # (connection, monotonic time when it may end)
         self._followed: dict[str, dict[str, set[tuple[Series, str, int, str]]]] = {}
-        self._distance_ms: int | None = None  # of the exchange's time from this machine's steady clock
-        self._list_trouble = "no contracts to follow yet"
-        self._rows = 0  # stored since the last report
+        self._clock_offset_ms: int | None = None  # of the exchange's time from this machine's steady clock
+        self._list_problem = "no contracts to follow yet"
+        self._new_rows = 0  # stored since the last report
         self._last_ts: int | None = None
-        self._trouble = ""  # why rows could not be stored
-        self._spill_trouble = ""  # why the disk did not take them either
+        self._store_problem = ""  # why rows could not be stored
+        self._spill_problem = ""  # why the disk did not take them either
+        self._lost_rows = 0  # dropped when memory and disk were full
+        self._lost_s: float | None = None  # monotonic time of the newest loss
         self._spill = Spill(context.settings.home / "spill" / f"{exchange.name}.jsonl", exchange.stream_feeds)
 
     def run(self) -> None:
         """Follow until SIGTERM; then store what is held and report that it stopped."""
         self._report(State.STARTED, "starting")
-        look_s = report_s = store_s = 0.0
-        while not self._context.stop.wait(FLUSH_S):
+        list_s = report_s = store_s = 0.0
+        while not self._context.stop.wait(FLUSH_EVERY_S):
             now_s = monotonic_s()
-            if now_s >= look_s:
-                with suppress(Stopped), self._context.stop.interruptible():
-                    look_s = now_s + (LOOK_S if self._follow_contracts() else LIST_RETRY_S)
+            if now_s >= list_s:
+                with suppress(Stopped), self._context.stop.breakable():
+                    list_s = now_s + (LIST_EVERY_S if self._follow_contracts() else LIST_RETRY_S)
             self._renew(now_s)
             if now_s >= store_s and not self._flush():
                 store_s = now_s + STORE_PAUSE_S
+            self._count_losses(now_s)
             if now_s >= report_s:
-                report_s = now_s + REPORT_S
-                self._report(*self._state())
+                report_s = now_s + REPORT_EVERY_S
+                self._report(*self._state(now_s))
         self._end([*self._connections, *(old for old, _ in self._leaving)])
         self._flush()
         held = len(self._buffer)
@@ -79,7 +84,7 @@ class StreamRunner:
 
     def exchange_now_ms(self) -> int:
         """Return the exchange's time, as far as it is known; for any thread."""
-        return now_ms() if self._distance_ms is None else steady_ms() + self._distance_ms
+        return now_ms() if self._clock_offset_ms is None else steady_ms() + self._clock_offset_ms
 
     def _follow_contracts(self) -> bool:
         """Connect to the topics of today's contracts when they have changed; return False when there is no list yet."""
@@ -88,7 +93,7 @@ class StreamRunner:
             contracts = instruments.ensure(self._exchange, self._context.rest, self._context.database)
             topics = self._topics(contracts)
             followed = {
-                socket: {name: _routes(topic) for name, topic in found.items()} for socket, found in topics.items()
+                socket: {name: _terms(topic) for name, topic in by_name.items()} for socket, by_name in topics.items()
             }
             if followed != self._followed:
                 self._want(topics)
@@ -97,71 +102,67 @@ class StreamRunner:
         except (SourceError, StoreError) as error:
             log.warning("%s: %s", self.unit, error)
             if not self._connections:
-                self._list_trouble = f"the list of contracts cannot be had: {error}"
+                self._list_problem = f"the list of contracts is not available: {error}"
             return bool(self._connections)
         return True
 
     def _set_clock(self) -> None:
         """Ask the exchange for its time."""
-        time_ms = self._context.clocks.best_ms(self._exchange)
-        self._distance_ms = time_ms - steady_ms()
+        self._clock_offset_ms = self._context.clocks.best_ms(self._exchange) - steady_ms()
 
     def _topics(self, contracts: Mapping[str, Mapping[str, Instrument]]) -> dict[str, dict[str, Topic]]:
-        """Return socket name -> topic name -> where its messages go, for the contracts that trade and are wanted."""
-        found: dict[str, dict[str, dict[StreamFeed, dict[str, Route]]]] = {s.name: {} for s in self._exchange.sockets}
+        """Return socket name -> topic name -> where its messages go, for the contracts that trade and are followed."""
+        topics: dict[str, dict[str, dict[StreamFeed, dict[str, Route]]]] = {s.name: {} for s in self._exchange.sockets}
         for instrument in instruments.followed(contracts, self._context.settings.symbols, self.exchange_now_ms()):
             for feed in self._exchange.stream_feeds:
                 series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
-                topic = found[feed.socket].setdefault(feed.topic(instrument), {})
+                topic = topics[feed.socket].setdefault(feed.topic(instrument), {})
                 topic.setdefault(feed, {})[instrument.name if feed.name else ""] = Route(feed, series, instrument)
-        return {name: dict(topics) for name, topics in found.items()}
+        return {name: dict(by_name) for name, by_name in topics.items()}
 
     def _want(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
         """Declare that the followed series are wanted from this minute on: what the stream misses is then a gap."""
-        routes = [
-            route
-            for by_name in topics.values()
-            for topic in by_name.values()
-            for by_instrument in topic.values()
-            for route in by_instrument.values()
-        ]
         starts: dict[int, set[Series]] = {}
-        for feed, series, _ in routes:
-            start_ms = METRICS[feed.metric].stamp(self.exchange_now_ms(), feed.interval_ms)
-            starts.setdefault(start_ms, set()).add(series)
+        for topic in (topic for by_name in topics.values() for topic in by_name.values()):
+            for feed, series, _ in routes_of(topic):
+                start_ms = METRICS[feed.metric].stamp(self.exchange_now_ms(), feed.interval_ms)
+                starts.setdefault(start_ms, set()).add(series)
         if starts:
             with self._context.database.transaction() as cursor:
                 for start_ms, wanted in starts.items():
                     coverage.want(cursor, sorted(wanted), start_ms, None)
 
     def _connect(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
-        """Open the sockets for `topics`; those before go on until the new ones have watched a whole minute."""
+        """Open the sockets for `topics`; those before go on until the new ones have taken over."""
         self._retire(self._connections)
         parts = [(s, part) for s in self._exchange.sockets for part in parts_of(topics[s.name], s)]
-        self._connections = [self._open(*part, wait_s=number * BETWEEN_S) for number, part in enumerate(parts)]
-        log.info("%s follows %d topics", self.unit, sum(len(found) for found in topics.values()))
+        self._connections = [self._open(*part, wait_s=number * CONNECT_EVERY_S) for number, part in enumerate(parts)]
+        log.info("%s follows %d topics", self.unit, sum(len(by_name) for by_name in topics.values()))
 
     def _open(self, socket: Socket, topics: Mapping[str, Topic], wait_s: float = 0.0) -> Connection:
         url = self._context.settings.ws_urls.get(self._exchange.name, self._exchange.stream_url)
-        stop = self._context.stop
         address = address_of(self._exchange, socket, self._context.rest, url)
+        stop = self._context.stop
         connection = Connection(socket, address, topics, self._buffer, stop, self.exchange_now_ms, wait_s)
         connection.start()
         return connection
 
     def _renew(self, now_s: float) -> None:
-        """Let fresh connections take over from aged ones; end those that left when all that follow are connected."""
+        """Let fresh connections take over from aged ones; end those that left when all that follow took over."""
         for index, connection in enumerate(self._connections):
-            if connection.health.aged:
+            if connection.health.is_aged:
                 self._retire([connection])
                 self._connections[index] = self._open(connection.socket, connection.topics)
-        taken_over = all(connection.health.connected for connection in self._connections)
-        over = [old for old, leave_s in self._leaving if (taken_over and now_s >= leave_s) or not old.is_alive()]
+        over = [
+            old
+            for old, leave_s in self._leaving
+            if not old.is_alive() or (now_s >= leave_s and has_taken_over(old, self._connections))
+        ]
         self._end(over)
         self._leaving = [(old, leave_s) for old, leave_s in self._leaving if old not in over]
 
     def _retire(self, connections: list[Connection]) -> None:
-        leave_s = monotonic_s() + OVERLAP_S
+        leave_s = monotonic_s() + MIN_OVERLAP_S
         for connection in connections:
             connection.retire()
             self._leaving.append((connection, leave_s))
@@ -170,42 +171,43 @@ class StreamRunner:
         """End connections; one that cannot be reached at the moment is left to itself."""
         for connection in connections:
             connection.end()
-        deadline_s = monotonic_s() + END_S
+        deadline_s = monotonic_s() + END_TIMEOUT_S
         for connection in connections:
             connection.join(timeout=max(0.0, deadline_s - monotonic_s()))
 
     def _flush(self) -> bool:
         """Store what the buffer and the spill hold; on failure keep it and return False."""
         items = self._buffer.take()
-        faults = self._buffer.take_faults()
+        errors = self._buffer.take_errors()
         try:
-            if self._spill and not self._trouble and not self._context.stop.requested:
+            if self._spill and not self._store_problem and not self._context.stop.requested:
                 for spilled in self._spill.chunks():
-                    self._store(spilled)
+                    self.store(spilled)
                 self._spill.clear()
-            self._store(items)
-            for _, fault in faults:
-                status.record_error(self._context.database, self.unit, fault)
+            self.store(items)
+            for _, error in errors:
+                status.record_error(self._context.database, self.unit, error)
         except (StoreError, OSError) as error:
             self._keep(items)
-            if str(error) != self._trouble:
+            if str(error) != self._store_problem:
                 log.warning("%s: rows wait: %s", self.unit, error)
-            self._trouble = str(error)
+            self._store_problem = str(error)
             return False
-        if self._trouble:
+        if self._store_problem:
             log.info("%s: rows are stored again", self.unit)
-        self._trouble = ""
+        self._store_problem = ""
         return True
 
-    def _store(self, items: list[Item]) -> None:
+    def store(self, items: list[Item]) -> None:
+        """Store rows and the minutes that they prove; raise StoreError when PostgreSQL is away."""
         if items:
-            self._rows += self._context.writer.write(*to_batches(items))
+            self._new_rows += self._context.writer.write(*to_batches(items))
             self._last_ts = max(item.ts for item in items)
-            self._correct([item for item in items if item.is_late])
+            self._replace(item for item in items if item.replaces)
 
-    def _correct(self, late: list[Item]) -> None:
-        """Put the sums of minutes that events came late for in the place of those that are stored, and record it."""
-        newest = {(item.series, item.ts): item for item in late}
+    def _replace(self, items: Iterable[Item]) -> None:
+        """Put rows in the place of those that are stored, and record what changed."""
+        newest = {(item.series, item.ts): item for item in items}
         for feed, series, ts, row, _ in newest.values():
             window = [Window(ts, ts + feed.interval_ms)]
             if row is not None:
@@ -215,60 +217,84 @@ class StreamRunner:
 
     def _keep(self, items: list[Item]) -> None:
         """Keep rows that could not be stored: in memory, the oldest on disk where they are too many or time is up."""
-        room = 0 if self._context.stop.requested else MOST_IN_MEMORY
+        room = 0 if self._context.stop.requested else MAX_ITEMS_IN_MEMORY
         surplus = max(0, len(items) - room)
         if surplus:
             try:
                 self._spill.write(items[:surplus])
             except OSError as error:
-                if str(error) != self._spill_trouble:
+                if str(error) != self._spill_problem:
                     log.warning("%s: the disk refuses %d rows, memory keeps them: %s", self.unit, surplus, error)
-                self._spill_trouble, surplus = str(error), 0
+                self._spill_problem, surplus = str(error), 0
             else:
-                self._spill_trouble = ""
+                self._spill_problem = ""
         self._buffer.put_back(items[surplus:])
 
-    def _state(self) -> tuple[State, str]:
-        """Say how the connections are, worst first."""
-        now_s = monotonic_s()
-        lost = [connection.health for connection in self._connections if not connection.health.connected]
+    def _count_losses(self, now_s: float) -> None:
+        """Note rows that the buffer dropped since the last time: memory and disk were full."""
+        lost = self._buffer.dropped - self._lost_rows
+        if lost:
+            if self._lost_s is None or now_s - self._lost_s > LOSS_SHOWN_S:
+                log.error("%s: rows are lost: memory and disk are full", self.unit)
+            self._lost_rows, self._lost_s = self._buffer.dropped, now_s
+
+    def _state(self, now_s: float) -> tuple[State, str]:
+        """Return the state of the connections and why, worst first."""
+        if self._lost_s is not None and now_s - self._lost_s < LOSS_SHOWN_S:
+            why = f"{self._store_problem or 'the database was away'}; {self._spill_problem or 'no room'}"
+            return State.ERROR, f"{self._lost_rows} rows are lost, their minutes are missing: memory is full, {why}"
+        healths = [connection.health for connection in self._connections]
+        silent = sorted({metric for health in healths for metric in health.silent_feeds})
+        if silent:
+            text = f"no event of {', '.join(silent)} for an hour though subscribed"
+            return State.ERROR, f"{text}: nothing is claimed since the last one"
+        lost = [health for health in healths if not health.connected]
         if self._leaving:  # one that just begins to take over is not down
             lost = [health for health in lost if health.reconnects]
-        if not self._connections:
-            return State.WAITING, self._list_trouble
+        if not healths:
+            return State.WAITING, self._list_problem
         if lost:
-            return State.WAITING, f"{len(lost)} of {len(self._connections)} sockets down: {lost[0].said}"
-        late = [connection for connection in self._connections if 0 < connection.health.last_data_s < now_s - LATE_S]
+            return State.WAITING, f"{len(lost)} of {len(healths)} sockets down: {lost[0].detail}"
+        late = [health for health in healths if 0 < health.last_data_s < now_s - DATA_LATE_S]
         if late:
-            return State.WAITING, f"{len(late)} of {len(self._connections)} sockets open without data"
-        if self._trouble:
-            return State.WAITING, f"{len(self._buffer)} rows wait for the database: {self._trouble}"
-        if skew := describe_clock_skew(self.exchange_now_ms() - now_ms()):
+            return State.WAITING, f"{len(late)} of {len(healths)} sockets open without data"
+        if self._store_problem:
+            return State.WAITING, f"{len(self._buffer)} rows wait for the database: {self._store_problem}"
+        if skew := off(self.exchange_now_ms() - now_ms()):
             return State.RUNNING, skew
         topics = sum(len(connection.topics) for connection in self._connections)
-        messages = sum(connection.health.messages for connection in self._connections)
-        return State.RUNNING, f"{topics} topics over {len(self._connections)} sockets, {messages} messages"
+        messages = sum(health.messages for health in healths)
+        return State.RUNNING, f"{topics} topics over {len(healths)} sockets, {messages} messages"
 
     def _report(self, state: State, message: str) -> None:
         news = Report(
             unit=self.unit,
             state=state,
             message=message,
-            new_rows=self._rows,
+            new_rows=self._new_rows,
             last_ts=self._last_ts,
-            interval_s=int(REPORT_S),
+            interval_s=int(REPORT_EVERY_S),
         )
         try:
             status.report(self._context.database, news)
         except StoreError as error:
             log.warning("%s: its status could not be stored: %s", self.unit, error)
         else:
-            self._rows = 0
+            self._new_rows = 0
 
 
-def _routes(topic: Topic) -> set[tuple[Series, str, int, str]]:
+def has_taken_over(old: Connection, connections: list[Connection]) -> bool:
+    """Tell whether the connections claim on where an old one stops: no minute of events is claimed by neither."""
+    if not all(connection.health.connected for connection in connections):
+        return False
+    until_ms = old.health.claimed_until_ms
+    starts = [connection.health.claims_from_ms for connection in connections]
+    return until_ms is None or all(start is not None and start <= until_ms for start in starts)
+
+
+def _terms(topic: Topic) -> set[tuple[Series, str, int, str]]:
     """Return what must be the same for a connection to go on: contracts change their size now and then."""
-    contracts = [(route.series, route.instrument) for routes in topic.values() for route in routes.values()]
+    contracts = [(route.series, route.instrument) for route in routes_of(topic)]
     return {(series, each.name, each.multiplier, each.contract_value) for series, each in contracts}
 
 

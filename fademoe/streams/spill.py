@@ -8,13 +8,14 @@ from itertools import islice
 from pathlib import Path
 
 from fademoe.feeds.stream import StreamFeed
-from fademoe.metrics import METRICS
+from fademoe.metrics import METRICS, Instant
 from fademoe.store.coverage import Series
 from fademoe.streams.minutes import Item
 
 log = logging.getLogger(__name__)
 
-CHUNK = 10_000  # rows that are in memory at a time when they are read back
+CHUNK_ROWS = 10_000  # in memory at a time when they are read back
+VERSION = 2  # last member of a line; lines of the first version have none
 
 
 class Spill:
@@ -32,7 +33,8 @@ class Spill:
     def write(self, items: Sequence[Item]) -> None:
         """Append rows; raise OSError when the disk refuses them, then the file is as it was."""
         lines = [
-            json.dumps([item.feed.metric, item.feed.interval, *item.series, item.ts, item.row, item.is_late]) + "\n"
+            json.dumps([item.feed.metric, item.feed.interval, *item.series, item.ts, item.row, item.replaces, VERSION])
+            + "\n"
             for item in items
         ]
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,18 +50,20 @@ class Spill:
     def chunks(self) -> Iterator[list[Item]]:
         """Yield all spilled rows, some thousands at a time; they stay until `clear`."""
         with self._path.open(encoding="utf-8") as file:
-            while lines := list(islice(file, CHUNK)):
+            while lines := list(islice(file, CHUNK_ROWS)):
                 yield [item for item in map(self._read, lines) if item is not None]
 
     def _read(self, line: str) -> Item | None:
         try:
-            metric, interval, source, symbol, ts, row, is_late = json.loads(line)
-            feed = self._feeds[metric, interval]
-            values = METRICS[metric].row_type._make(row) if row is not None else None
+            name, interval, source, symbol, ts, row, replaces, *version = json.loads(line)
+            feed, metric = self._feeds[name, interval], METRICS[name]
+            if not version and metric.instant is Instant.MOMENT:  # of an older FadeMoe: stamped with the minute's start
+                ts += feed.interval_ms
+            values = metric.row_type._make(row)._replace(ts=ts) if row is not None else None
         except (ValueError, KeyError, TypeError) as error:
             log.warning("%s: a line cannot be read back: %s", self._path, error)
             return None
-        return Item(feed, Series(source, symbol), ts, values, is_late=bool(is_late))
+        return Item(feed, Series(source, symbol), ts, values, replaces=bool(replaces))
 
     def clear(self) -> None:
         """Forget the rows, which are stored now."""

@@ -105,10 +105,10 @@ def test_events_that_come_late_correct_the_row_of_their_minute_and_that_is_recor
     context = system.context()
     runner = StreamRunner(context, exchange)
     quiet = ts + MINUTE_MS
-    runner._store([Item(feed, series, ts, Liquidations(ts, "1", "0")), Item(feed, series, quiet, None)])
+    runner.store([Item(feed, series, ts, Liquidations(ts, "1", "0")), Item(feed, series, quiet, None)])
     sums = [Liquidations(ts, "1.5", "0"), Liquidations(quiet, "0", "2"), Liquidations(ts, "1.5", "7")]
     for _ in range(2):
-        runner._store([Item(feed, series, row.ts, row, is_late=True) for row in sums])
+        runner.store([Item(feed, series, row.ts, row, replaces=True) for row in sums])
     context.close()
     stored = system.query("SELECT ts, lql::text, lqs::text FROM perp_data WHERE source = 'okx-lq' ORDER BY ts")
     assert stored == [(ts, "1.5", "7"), (quiet, "0", "2")]

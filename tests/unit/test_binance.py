@@ -11,6 +11,7 @@ from fademoe.exchanges import binance
 from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
+from fademoe.jobs.fetch import fetch
 from fademoe.metrics import (
     Candle,
     Funding,
@@ -21,7 +22,6 @@ from fademoe.metrics import (
     Premium,
 )
 from tests.support.feeds import read_contracts, read_message, read_rows
-from tests.support.pages import fetch_with
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"
 EXCHANGE = binance.EXCHANGE
@@ -132,7 +132,7 @@ def test_the_rows_before_a_window_of_settlements_leave_room_for_its_own(hours):
         found = [row for row in sent if request.params["startTime"] <= row["fundingTime"] <= request.params["endTime"]]
         return found[: request.params["limit"]]
 
-    assert fetch_with(feed, contract("BTCUSDT"), [window], get).ordered() == [Funding(start_ms, "0.0", hours)]
+    assert fetch(feed, contract("BTCUSDT"), [window], get).ordered() == [Funding(start_ms, "0.0", hours)]
 
 
 def test_settlements_lose_their_jitter_and_tell_their_interval():
@@ -204,7 +204,7 @@ def test_a_minute_without_trades_is_a_flat_candle():
 @pytest.mark.parametrize("metric", ["ohlcv", "pfr", "fr", "oi", "lsr"])
 @pytest.mark.parametrize("body", [{"code": -1130, "msg": "x"}, {}, "[]", 5, None, [None] * 3, [[]] * 3, [{}] * 3])
 def test_what_is_no_page_is_a_bad_payload(metric, body):
-    fetched = fetch_with(
+    fetched = fetch(
         EXCHANGE.rest_feed(metric), contract("BTCUSDT"), [Window(T, T + HOUR_MS)], lambda request, cost: body
     )
     assert isinstance(fetched.failed, BadPayload)

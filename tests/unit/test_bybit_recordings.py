@@ -1,8 +1,9 @@
 """Every recorded answer of Bybit through the real judge, parsers and merging, compared value by value."""
 
 import json
+from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,11 @@ from fademoe.feeds.answers import Answer
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.values import decode
-from fademoe.signals import StopSignal
-from fademoe.store.coverage import Series
-from fademoe.streams.address import Address
-from fademoe.streams.buffer import Buffer
-from fademoe.streams.connection import Connection
-from fademoe.streams.minutes import GRACE_MS, Route
+from fademoe.streams.liveness import Broken
+from fademoe.streams.minutes import GRACE_MS
 from tests.support.feeds import read_contracts, read_rows
+from tests.support.lines import Line, topics_of
 
-ADDRESS = Address(url="wss://x/ws", resolve=lambda: "wss://x/ws")
 FOLDER = Path(__file__).parents[1] / "recordings" / "bybit"
 LATER_MS = 2_000_000_000_000  # results that were recorded without their envelope are taken to be that old
 
@@ -49,26 +46,26 @@ def read(metric, payload, name="BTCUSDT"):
 
 
 def follow(frames, *names):
-    """Return the rows of a socket that receives frames, {(metric, contract): rows}, and what it complains of."""
-    topics = {}
-    for instrument in map(contract, names):
-        for feed in EXCHANGE.stream_feeds:
-            route = Route(feed, Series(f"byb-{feed.metric}", instrument.name), instrument)
-            topics.setdefault(feed.topic(instrument), {})[feed] = {"": route}
-    buffer, found = Buffer(), {}
+    """Return the rows of a socket that receives frames, {(metric, contract): rows}, and the errors it reports."""
+    topics = topics_of(EXCHANGE.stream_feeds, [replace(each, symbol=each.name) for each in map(contract, names)])
+    found, errors = {}, []
     for frame in frames:  # the clock of the exchange is that of the frame
         minute_ms = frame[-1].get("ts", LATER_MS) // MINUTE_MS * MINUTE_MS
-        clock = partial(int, minute_ms + MINUTE_MS)
-        connection = Connection(EXCHANGE.sockets[0], ADDRESS, topics, buffer, StopSignal(), clock)
-        connection._minutes.watch_from(minute_ms)
-        for message in frame:
-            connection.take(json.dumps(message).encode())
-        end_ms = minute_ms + MINUTE_MS
-        buffer.put(connection._minutes.close(end_ms + GRACE_MS, end_ms))
-    for feed, series, _, row, _ in buffer.take():
-        if row is not None:
-            found.setdefault((feed.metric, series.symbol), []).append(row)
-    return found, [str(error) for _, error in buffer.take_faults()]
+        line = Line(EXCHANGE.sockets[0], topics, minute_ms - MINUTE_MS)
+        while text := line.connection.next_request(1e9):
+            line.hear({"success": True, "ret_msg": "", "op": "subscribe", "req_id": json.loads(text)["req_id"]})
+        line.now_ms = minute_ms + MINUTE_MS
+        line.hear(*frame)
+        errors += line.errors()
+        line.now_ms += GRACE_MS
+        line.hear({"topic": "kline.1.BTCUSDT", "type": "snapshot", "ts": line.now_ms, "data": []})
+        with suppress(Broken):
+            line.check()
+        line.errors()
+        for feed, series, ts, row, _ in line.items():
+            if row is not None and ts <= minute_ms + MINUTE_MS:
+                found.setdefault((feed.metric, series.symbol), []).append(row)
+    return found, errors
 
 
 def candles(payload):

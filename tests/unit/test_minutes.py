@@ -10,7 +10,7 @@ from fademoe.feeds.stream import Reduce, StreamFeed
 from fademoe.metrics import Liquidations, OpenInterest, PredictedFunding
 from fademoe.store.coverage import Series
 from fademoe.streams.buffer import Buffer, to_batches
-from fademoe.streams.minutes import GRACE_MS, LATEST_MS, Item, Minutes, Route
+from fademoe.streams.minutes import GRACE_MS, YOUNG_MS, Item, Minutes, Route
 from fademoe.streams.spill import Spill
 
 START = 1_767_225_600_000
@@ -40,7 +40,7 @@ def rows(items):
 
 def test_the_last_sample_of_a_minute_is_its_row():
     minutes = Minutes([LAST])
-    minutes.watch_from(START)
+    minutes.watch([LAST], START)
     for at, value in ((1_000, "0.1"), (59_000, "0.3"), (30_000, "0.2"), (61_000, "0.4")):
         minutes.add(LAST, PredictedFunding(START + at, value))
     end = START + MINUTE_MS
@@ -54,7 +54,7 @@ def test_a_live_sample_of_open_interest_stands_at_the_end_of_its_minute():
     """Fault 1: the value of a row is never younger than its ts."""
     feed = route("oi", Reduce.LAST)
     minutes = Minutes([feed])
-    minutes.watch_from(START)
+    minutes.watch([feed], START)
     for at_ms, coins in ((0, "1"), (1, "2"), (59_999, "3"), (60_000, "4"), (60_001, "5")):
         minutes.add(feed, OpenInterest(START + at_ms, coins))
     end = START + MINUTE_MS
@@ -65,16 +65,16 @@ def test_a_live_sample_of_open_interest_stands_at_the_end_of_its_minute():
 
 def test_a_minute_whose_end_was_not_watched_has_no_last_sample():
     minutes = Minutes([LAST])
-    minutes.watch_from(START)
+    minutes.watch([LAST], START)
     minutes.add(LAST, PredictedFunding(START + 1_000, "0.1"))
-    minutes.watch_from(None)
-    minutes.watch_from(START + 2 * MINUTE_MS)
+    minutes.end_session()
+    minutes.watch([LAST], START + 2 * MINUTE_MS)
     assert minutes.close(START + 3 * MINUTE_MS, START + 3 * MINUTE_MS) == []
 
 
 def test_events_are_summed_exactly_and_quiet_minutes_are_known_as_watched():
     minutes = Minutes([SUM])
-    minutes.watch_from(START - 1)
+    minutes.watch([SUM], START - 1)
     minutes.add(SUM, Liquidations(START + 5, "0.1", "0"))
     minutes.add(SUM, Liquidations(START + 5, "0.1", "0"))
     minutes.add(SUM, Liquidations(START + 9, "0", "1234567890.000000001"))
@@ -85,7 +85,7 @@ def test_events_are_summed_exactly_and_quiet_minutes_are_known_as_watched():
 def test_repeated_events_of_a_distinct_feed_count_once():
     distinct = route("lq", Reduce.SUM, distinct=True)
     minutes = Minutes([distinct])
-    minutes.watch_from(START)
+    minutes.watch([distinct], START)
     for _ in range(3):
         minutes.add(distinct, Liquidations(START + 5, "0.1", "0"))
     assert rows(minutes.close(START + MINUTE_MS + GRACE_MS, START + MINUTE_MS)) == [(0, ("0.1", "0"))]
@@ -94,18 +94,17 @@ def test_repeated_events_of_a_distinct_feed_count_once():
 @pytest.mark.parametrize("since", [1, 30_000])
 def test_a_minute_watched_in_part_has_no_sum(since):
     minutes = Minutes([SUM])
-    minutes.watch_from(START + since)
+    minutes.watch([SUM], START + since)
     minutes.add(SUM, Liquidations(START + 40_000, "1", "0"))
     minutes.add(SUM, Liquidations(START + 70_000, "2", "0"))
     items = minutes.close(START + 2 * MINUTE_MS + GRACE_MS, START + 2 * MINUTE_MS)
     assert rows(items) == [(MINUTE_MS, ("2", "0"))]
-    assert minutes.unwatched == 1
 
 
 @pytest.mark.parametrize(("at", "left"), [(30_000, [1]), (62_000, []), (70_000, [0])])
 def test_a_sum_of_which_a_part_could_not_be_read_is_given_up(at, left):
     minutes = Minutes([SUM])
-    minutes.watch_from(START)
+    minutes.watch([SUM], START)
     minutes.add(SUM, Liquidations(START + 1, "1", "0"))
     minutes.spoil(START + at, [SUM])
     minutes.add(SUM, Liquidations(START + 80_000, "2", "0"))
@@ -115,7 +114,7 @@ def test_a_sum_of_which_a_part_could_not_be_read_is_given_up(at, left):
 
 def test_a_last_sample_that_could_not_be_read_is_not_the_one_before_it():
     minutes = Minutes([LAST])
-    minutes.watch_from(START)
+    minutes.watch([LAST], START)
     minutes.add(LAST, PredictedFunding(START + 1_000, "0.1"))
     minutes.spoil(START + 30_000, [LAST])
     end = START + MINUTE_MS
@@ -126,26 +125,25 @@ def test_a_last_sample_that_could_not_be_read_is_not_the_one_before_it():
 
 def test_what_the_exchange_refuses_to_send_is_not_watched():
     minutes = Minutes([SUM])
-    minutes.watch_from(START)
-    minutes.refuse([SUM])
-    minutes.watch_from(START)  # the rest of the request was asked for again
+    minutes.watch([SUM], START)
+    minutes.unwatch([SUM])
     assert minutes.close(START + MINUTE_MS + GRACE_MS, START + MINUTE_MS) == []
-    minutes.watch_from(None)
-    minutes.watch_from(START + MINUTE_MS)
+    minutes.end_session()
+    minutes.watch([SUM], START + MINUTE_MS)
     assert rows(minutes.close(START + 2 * MINUTE_MS + GRACE_MS, START + 2 * MINUTE_MS)) == [(MINUTE_MS, None)]
 
 
 def watched(feed=SUM, minutes=3):
     """Return minutes of which so many were watched and closed, with one event in the first."""
     found = Minutes([feed])
-    found.watch_from(START)
+    found.watch([feed], START)
     found.add(feed, Liquidations(START + 5, "0.1", "0"))
     found.close(START + minutes * MINUTE_MS + GRACE_MS, START + minutes * MINUTE_MS)
     return found
 
 
 def late(minutes, at_ms=START + 4 * MINUTE_MS):
-    return [(item.ts - START, item.row[1:]) for item in minutes.close(at_ms, at_ms) if item.is_late]
+    return [(item.ts - START, item.row[1:]) for item in minutes.close(at_ms, at_ms) if item.replaces]
 
 
 def test_an_event_that_comes_late_makes_a_new_sum_of_its_minute():
@@ -154,30 +152,29 @@ def test_an_event_that_comes_late_makes_a_new_sum_of_its_minute():
     minutes.add(SUM, Liquidations(START + MINUTE_MS, "0", "3"))
     assert late(minutes) == [(0, ("0.3", "0")), (MINUTE_MS, ("0", "3"))]
     assert late(minutes) == []
-    minutes.watch_from(None)
+    minutes.end_session()
     minutes.add(SUM, Liquidations(START + 8, "1", "0"))
     assert late(minutes) == [(0, ("1.3", "0"))], "the connection may be another one by then"
 
 
 def test_old_events_that_are_sent_again_change_nothing():
     minutes = watched(distinct := route("lq", Reduce.SUM, distinct=True))
-    minutes.watch_from(None)
+    minutes.end_session()
     minutes.add(distinct, Liquidations(START + 5, "0.1", "0"))
     minutes.add(distinct, Liquidations(START - MINUTE_MS, "9", "0"))
     assert late(minutes) == []
-    assert minutes.unwatched == 1
 
 
 def test_an_event_of_a_minute_that_is_forgotten_changes_nothing():
-    minutes = watched(minutes=3 + LATEST_MS // MINUTE_MS)
+    minutes = watched(minutes=3 + YOUNG_MS // MINUTE_MS)
     minutes.add(SUM, Liquidations(START + 5, "7", "0"))
     minutes.add(SUM, Liquidations(START + 4 * MINUTE_MS, "7", "0"))
-    assert late(minutes, START + LATEST_MS) == [(4 * MINUTE_MS, ("7", "0"))]
+    assert late(minutes, START + YOUNG_MS) == [(4 * MINUTE_MS, ("7", "0"))]
 
 
 def test_a_late_event_does_not_make_a_sum_of_a_minute_that_was_given_up():
     minutes = Minutes([SUM])
-    minutes.watch_from(START)
+    minutes.watch([SUM], START)
     minutes.spoil(START + 30_000, [SUM])
     minutes.close(START + MINUTE_MS + GRACE_MS, START + MINUTE_MS)
     minutes.add(SUM, Liquidations(START + 5, "7", "0"))
@@ -187,11 +184,11 @@ def test_a_late_event_does_not_make_a_sum_of_a_minute_that_was_given_up():
 def test_samples_that_came_while_topics_were_still_asked_for_count():
     minutes = Minutes([LAST, SUM])
     minutes.add(LAST, PredictedFunding(START + 1_000, "0.1"))
-    minutes.watch_from(START + 2_000)
+    minutes.watch([LAST, SUM], START + 2_000)
     assert rows(minutes.close(START + MINUTE_MS + GRACE_MS, START + MINUTE_MS)) == [(0, ("0.1",))]
 
 
-def test_of_doubles_the_first_counts_and_every_watched_minute_is_covered():
+def test_of_doubles_the_last_counts_and_every_watched_minute_is_covered():
     series = LAST.series
     items = [
         Item(LAST.feed, series, START, PredictedFunding(START, "1")),
@@ -199,12 +196,12 @@ def test_of_doubles_the_first_counts_and_every_watched_minute_is_covered():
         Item(SUM.feed, SUM.series, START, None),
     ]
     batches, answers = to_batches(items)
-    assert [[row for _, row in batch.rows] for batch in batches] == [[PredictedFunding(START, "1")]]
+    assert [[row for _, row in batch.rows] for batch in batches] == [[PredictedFunding(START, "2")]]
     assert {answer.series for answer in answers} == {series, SUM.series}
 
 
 def test_a_full_buffer_drops_the_oldest_and_counts_them():
-    buffer = Buffer(most=3)
+    buffer = Buffer(max_items=3)
     items = [Item(LAST.feed, LAST.series, START + n, None) for n in range(5)]
     buffer.put(items[:2])
     taken = buffer.take()
@@ -220,7 +217,7 @@ def test_spilled_rows_come_back_as_they_were(tmp_path):
     items = [
         Item(LAST.feed, LAST.series, START, PredictedFunding(START, "0.000010")),
         Item(SUM.feed, Series("acm-lq", "币安人生"), START, None),
-        Item(SUM.feed, SUM.series, START, Liquidations(START, "0.3", "0"), is_late=True),
+        Item(SUM.feed, SUM.series, START, Liquidations(START, "0.3", "0"), replaces=True),
     ]
     spill.write(items[:1])
     spill.write(items[1:])
@@ -244,3 +241,48 @@ def test_rows_that_the_disk_refuses_leave_the_spill_as_it_was(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(spill.chunks()) == [items[:2]]
+
+
+def test_a_feed_whose_silence_is_a_fault_is_claimed_only_up_to_its_newest_event():
+    """Fault 19: acknowledged and silent is not watched."""
+    proving = route("lq", Reduce.SUM, max_silence_s=3600.0)
+    minutes = Minutes([proving], [proving.feed])
+    minutes.watch([proving], START)
+    late_ms = START + 10 * MINUTE_MS
+    minutes.on_event(proving.feed, START + 2 * MINUTE_MS + 1)
+    assert rows(minutes.close(late_ms, late_ms)) == [(0, None), (MINUTE_MS, None)]
+    assert minutes.close(late_ms + MINUTE_MS, late_ms + MINUTE_MS) == []
+    minutes.on_event(proving.feed, late_ms)
+    assert len(minutes.close(late_ms + MINUTE_MS, late_ms + MINUTE_MS)) == 8
+    minutes.end_session()
+    assert minutes.close(late_ms + 9 * MINUTE_MS, late_ms + 9 * MINUTE_MS) == []
+
+
+def test_a_late_sample_replaces_the_last_one_of_its_minute():
+    minutes = Minutes([LAST])
+    minutes.add(LAST, PredictedFunding(START + 1_000, "0.1"))
+    end = START + MINUTE_MS
+    assert rows(minutes.close(end + GRACE_MS, end)) == [(0, ("0.1",))]
+    minutes.add(LAST, PredictedFunding(START + 500, "0.0"))
+    assert minutes.close(end + 2 * GRACE_MS, end) == []
+    minutes.add(LAST, PredictedFunding(START + 2_000, "0.2"))
+    assert [(item.row.ppr, item.replaces) for item in minutes.close(end + 2 * GRACE_MS, end)] == [("0.2", True)]
+
+
+def test_a_row_that_replaces_another_is_never_dropped_and_comes_last():
+    buffer = Buffer(max_items=2)
+    first = Item(LAST.feed, LAST.series, START, PredictedFunding(START, "1"))
+    second = first._replace(row=PredictedFunding(START, "2"), replaces=True)
+    buffer.put([second, first, first, first])
+    assert buffer.take() == [first, first, second]
+    assert buffer.dropped == 1
+
+
+def test_a_spill_of_an_older_version_is_read_with_the_instants_of_today(tmp_path):
+    """Fault 1: it stamped samples with the start of their minute."""
+    feeds = [route("oi", Reduce.LAST).feed, LAST.feed]
+    (tmp_path / "x.jsonl").write_text(
+        f'["oi","1m","acm-oi","BTC",{START},[{START},"5",null],false]\n["ppr","1m","acm-ppr","BTC",{START},[{START},"1"],false]\n'
+    )
+    (items,) = Spill(tmp_path / "x.jsonl", feeds).chunks()
+    assert [(item.ts - START, item.row.ts - START) for item in items] == [(MINUTE_MS, MINUTE_MS), (0, 0)]

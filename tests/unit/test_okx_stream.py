@@ -7,57 +7,42 @@ import pytest
 from fademoe.clock import MINUTE_MS
 from fademoe.exchanges.okx import EXCHANGE
 from fademoe.feeds.instrument import Instrument
-from fademoe.metrics import perpspec
-from fademoe.signals import StopSignal
-from fademoe.store.coverage import Series
-from fademoe.streams.address import Address
-from fademoe.streams.buffer import Buffer
-from fademoe.streams.connection import AHEAD_MS, Connection
-from fademoe.streams.minutes import GRACE_MS, Route
+from fademoe.streams.intake import MAX_AHEAD_MS
+from fademoe.streams.minutes import GRACE_MS
+from fademoe.streams.subscriptions import CONFIRM_S, MAX_ATTEMPTS
+from tests.support import lines
 
-ADDRESS = Address(url="wss://x/ws", resolve=lambda: "wss://x/ws")
 START = 1_788_480_000_000
 BTC = Instrument(exchange="okx", code="okx", name="BTC-USDT-SWAP", symbol="BTC", contract_value="0.01")
 ETH = Instrument(exchange="okx", code="okx", name="ETH-USDT-SWAP", symbol="ETH", contract_value="0.1")
 ALL = "liquidation-orders:SWAP"
 
 
-class Line:
-    """A connection to OKX with both sockets' topics, and a clock of its own."""
+class Line(lines.Line):
+    """A connection to OKX with both sockets' topics, which were all requested in the first second."""
 
     def __init__(self):
-        topics = {}
-        for feed in EXCHANGE.stream_feeds:
-            for each in (BTC, ETH):
-                found = topics.setdefault(feed.topic(each), {}).setdefault(feed, {})
-                series = Series(perpspec("okx", feed.metric), each.symbol)
-                found[each.name if feed.name else ""] = Route(feed, series, each)
-        self.now_ms = START
-        self.buffer = Buffer()
-        arguments = (self.buffer, StopSignal(), lambda: self.now_ms)
-        self.connection = Connection(EXCHANGE.sockets[0], ADDRESS, topics, *arguments)
-        self.connection._unconfirmed = dict.fromkeys(topics, 0.0)
+        super().__init__(EXCHANGE.sockets[0], lines.topics_of(EXCHANGE.stream_feeds, [BTC, ETH]), START)
+        self.send()
 
-    def hear(self, message):
-        """Take a message; return what there is to complain of."""
-        self.connection._alive_ms = self.now_ms
-        self.connection.take(json.dumps(message).encode())
-        return " ".join(str(error) for _, error in self.buffer.take_faults())
+    def hear_one(self, message):
+        """Take a message; return the errors that it makes."""
+        self.hear(message)
+        return " ".join(self.errors())
 
     def take(self, channel, *data, **argument):
-        return self.hear({"arg": {"channel": channel, **(argument or {"instId": BTC.name})}, "data": list(data)})
+        return self.hear_one({"arg": {"channel": channel, **(argument or {"instId": BTC.name})}, "data": list(data)})
 
     def acknowledge(self, topic):
         channel, _, what = topic.partition(":")
         name = "instType" if what == "SWAP" else "instId"
-        assert self.hear({"event": "subscribe", "arg": {"channel": channel, name: what}, "connId": "a"}) == ""
+        assert self.hear_one({"event": "subscribe", "arg": {"channel": channel, name: what}, "connId": "a"}) == ""
 
     def rows(self, minutes):
-        """Let so many minutes pass; return (source, symbol, minute, values) of what is to be stored."""
+        """Let so many minutes pass with data; return what is to be stored."""
         self.now_ms = START + minutes * MINUTE_MS + GRACE_MS
-        self.connection._alive_ms = self.now_ms
-        items = self.buffer.take() + self.connection._minutes.close(self.now_ms, self.now_ms)
-        return [(*i.series, (i.ts - START) // MINUTE_MS, i.row and i.row[1:]) for i in items]
+        self.take("funding-rate")
+        return sorted(super().rows(minutes), key=lambda row: row[2])
 
 
 @pytest.fixture
@@ -78,7 +63,7 @@ def liquidated(instrument, *details):
 
 
 def test_a_bar_that_is_not_over_is_no_row(line):
-    line.now_ms = START + MINUTE_MS - AHEAD_MS - 1
+    line.now_ms = START + MINUTE_MS - MAX_AHEAD_MS - 1
     assert "not over" in line.take("candle1m", candle(START))
     line.now_ms = START + MINUTE_MS
     assert line.take("candle1m", candle(START)) == ""
@@ -93,9 +78,9 @@ def test_a_bad_bar_costs_no_other_bar_of_its_message(line):
 
 
 def test_liquidations_are_claimed_only_from_the_ack_of_their_topic_on(line):
-    assert line.rows(2) == []
     line.acknowledge("open-interest:BTC-USDT-SWAP")
     assert line.rows(4) == []
+    line.send()
     line.acknowledge(ALL)
     line.now_ms = START + 5 * MINUTE_MS
     line.take("liquidation-orders", liquidated(BTC, (line.now_ms, "2")), instType="SWAP")
@@ -103,9 +88,8 @@ def test_liquidations_are_claimed_only_from_the_ack_of_their_topic_on(line):
 
 
 def test_liquidations_that_are_refused_are_never_claimed(line):
-    line.connection._asked = [[*line.connection.topics]]
     text = "Subscribe failed, wrong URL or channel: liquidation-orders,instType:SWAP doesn't exist."
-    assert "fault" in line.hear({"event": "error", "code": "60018", "msg": text, "connId": "a"})
+    assert "fault" in line.hear_one({"event": "error", "code": "60018", "msg": text, "connId": "a"})
     assert line.rows(9) == []
 
 
@@ -130,27 +114,28 @@ def test_details_of_several_contracts_and_minutes_are_sorted(line):
     ]  # fmt: skip
 
 
-def test_where_no_topic_is_ever_confirmed_all_are_believed_to_be_served(line):
-    line.connection._ask_for_unconfirmed(100.0)
-    assert line.connection._waiting == []
+def test_where_no_topic_is_ever_confirmed_all_count_as_served(line):
+    line.now_ms += 6_000
+    line.hear(b"pong")
+    line.check()
+    assert line.send() == []
     assert [row[1:] for row in line.rows(2)] == [("BTC", 1, None), ("ETH", 1, None)]
 
 
-def test_what_is_not_confirmed_is_asked_for_again_in_smaller_requests(line):
-    connection = line.connection
+def test_what_is_not_confirmed_is_asked_for_again_in_smaller_requests_and_then_given_up(line):
     line.acknowledge(ALL)
-    rest = [topic for topic in connection.topics if topic != ALL]
-    connection._ask_for_unconfirmed(100.0)
-    assert connection._waiting == [rest]
-    connection._waiting, connection._unconfirmed = [], dict.fromkeys(rest, 100.0)
-    connection._ask_for_unconfirmed(101.0)
-    assert connection._waiting == []
-    connection._ask_for_unconfirmed(200.0)
-    assert connection._waiting == [[topic] for topic in rest]
-    connection._waiting, connection._unconfirmed = [], dict.fromkeys(rest, 200.0)
-    connection._ask_for_unconfirmed(300.0)
-    assert connection._waiting == []
-    assert ["6 topics are not confirmed" in str(error) for _, error in line.buffer.take_faults()] == [True]
+    sizes = []
+    for _ in range(2 + MAX_ATTEMPTS):
+        line.now_ms += int(CONFIRM_S * 1000) + 1
+        line.hear(b"pong")
+        line.check()
+        sent = []
+        while text := line.connection.next_request(line.now_s + len(sent)):
+            sent.append(text)
+        sizes.append(sorted(len(json.loads(text)["args"]) for text in sent))
+        line.now_ms += len(sent) * 1000
+    assert sizes[:3] == [[3, 3], [1, 1, 2, 2], [1, 1, 1, 1, 1, 1]]
+    assert any("topics are not confirmed" in error for error in line.errors())
 
 
 def test_every_request_of_a_full_socket_fits_the_limits():

@@ -8,7 +8,7 @@ import pytest
 import websocket
 from websocket import ABNF
 
-from fademoe.streams.socket import BufferedSocket
+from fademoe.streams.socket import LiveSocket, SocketError
 
 
 def frame(opcode, payload, *, last=True):
@@ -27,8 +27,8 @@ def ends():
     connection = websocket.WebSocket(skip_utf8_validation=True)
     connection.connected = True
     ours.settimeout(0.05)
-    connection.sock = BufferedSocket(ours)
-    yield connection, theirs
+    connection.sock = ours
+    yield LiveSocket(connection), theirs
     ours.close()
     theirs.close()
 
@@ -37,7 +37,7 @@ SIZES = (0, 1, 125, 126, 127, 300, 65_535, 65_536, 70_000)
 
 
 def test_every_size_arrives_whole_in_any_pieces(ends):
-    connection, theirs = ends
+    line, theirs = ends
     dice = random.Random(3)
     payloads = [bytes([97 + n % 26]) * size for n, size in enumerate(SIZES * 3)]
     dice.shuffle(payloads)
@@ -47,16 +47,13 @@ def test_every_size_arrives_whole_in_any_pieces(ends):
         cut = dice.choice((1, 2, 3, 7, 200, 40_000))
         theirs.sendall(stream[:cut])
         stream = stream[cut:]
-        try:
-            while True:
-                found.append(connection.sock.receive(connection))
-        except websocket.WebSocketTimeoutException:
-            continue
-    assert found == [(ABNF.OPCODE_TEXT, payload) for payload in payloads]
+        while (payload := line.receive()) is not None:
+            found.append(payload)
+    assert found == payloads
 
 
 def test_control_frames_and_fragments_are_websocket_clients_work(ends):
-    connection, theirs = ends
+    line, theirs = ends
     theirs.sendall(
         frame(ABNF.OPCODE_TEXT, b"one")
         + frame(ABNF.OPCODE_PING, b"there?")
@@ -67,24 +64,25 @@ def test_control_frames_and_fragments_are_websocket_clients_work(ends):
         + frame(ABNF.OPCODE_TEXT, b"four")
         + frame(ABNF.OPCODE_CLOSE, struct.pack("!H", 1001) + b"bye")
     )
-    found = [connection.sock.receive(connection) for _ in range(7)]
-    assert found == [
-        (ABNF.OPCODE_TEXT, b"one"),
-        (ABNF.OPCODE_PING, b"there?"),
-        (ABNF.OPCODE_PING, b"amid"),
-        (ABNF.OPCODE_TEXT, b"two"),
-        (ABNF.OPCODE_BINARY, b"three"),
-        (ABNF.OPCODE_TEXT, b"four"),
-        (ABNF.OPCODE_CLOSE, struct.pack("!H", 1001) + b"bye"),
-    ]
+    assert [line.receive() for _ in range(6)] == [b"one", b"", b"", b"two", b"three", b"four"]
+    with pytest.raises(SocketError, match="closed by the exchange with code 1001 bye"):
+        line.receive()
     theirs.settimeout(1)
     assert theirs.recv(100)[:1] == bytes([0x80 | ABNF.OPCODE_PONG])
 
 
 def test_a_cut_connection_is_an_error(ends):
-    connection, theirs = ends
+    line, theirs = ends
     theirs.sendall(frame(ABNF.OPCODE_TEXT, b"last") + frame(ABNF.OPCODE_TEXT, b"torn")[:3])
     theirs.close()
-    assert connection.sock.receive(connection) == (ABNF.OPCODE_TEXT, b"last")
-    with pytest.raises(websocket.WebSocketConnectionClosedException):
-        connection.sock.receive(connection)
+    assert line.receive() == b"last"
+    with pytest.raises(SocketError):
+        line.receive()
+
+
+def test_an_address_where_nobody_listens_is_an_error():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(SocketError, match="refused"):
+        LiveSocket.connect(f"ws://127.0.0.1:{port}")

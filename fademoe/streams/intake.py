@@ -1,0 +1,165 @@
+"""Turns the data of messages into rows: merges states, parses, checks times, and hands rows to the minutes.
+
+What cannot be read is reported and costs what it may have told, nobody else's rows.
+"""
+
+import logging
+from collections.abc import Collection, Mapping
+
+from fademoe.clock import SECOND_MS, monotonic_s
+from fademoe.errors import BadPayload
+from fademoe.feeds.instrument import Json
+from fademoe.feeds.reading import read_elements
+from fademoe.feeds.stream import Frame, Reduce, StreamFeed
+from fademoe.metrics import Row
+from fademoe.store.status import fingerprint
+from fademoe.streams.buffer import Buffer
+from fademoe.streams.minutes import Minutes, Route
+from fademoe.streams.topic_state import TopicState
+
+log = logging.getLogger(__name__)
+
+MAX_AHEAD_MS = 5 * SECOND_MS  # so far may the exchange be ahead of what is known of its clock
+REPORT_EVERY_S = 60.0  # errors of one cause
+MAX_CAUSES = 1000
+BARS = (Reduce.CLOSED, Reduce.BAR)  # their rows are stamped with the start of an interval
+
+# Where the messages of a topic go: feed -> the exchange's name of the instrument ("" where the topic has just one).
+Topic = Mapping[StreamFeed, Mapping[str, Route]]
+
+
+class ErrorReports:
+    """Hands errors to the buffer, those of one cause once a minute."""
+
+    def __init__(self, unit: str, request: str, buffer: Buffer) -> None:
+        """Report for `unit`; `request` is the address of the socket."""
+        self._unit = unit
+        self._request = request
+        self._buffer = buffer
+        self._last_logged_s: dict[str, float] = {}  # fingerprint -> monotonic time
+
+    def add(self, error: BadPayload, payload: bytes = b"") -> None:
+        """Have an error recorded with the message that it is about."""
+        cause, now_s = fingerprint(error), monotonic_s()
+        if now_s - self._last_logged_s.get(cause, -REPORT_EVERY_S) < REPORT_EVERY_S:
+            return
+        if len(self._last_logged_s) >= MAX_CAUSES:
+            self._last_logged_s.clear()
+        self._last_logged_s[cause] = now_s
+        error.body = error.body or payload[:200].decode("utf-8", "replace")
+        error.request = error.request or self._request
+        log.warning("%s: %s", self._request, error)
+        self._buffer.add_error(self._unit, error)
+
+
+class Intake:
+    """The way of the data of one connection; used by its thread only."""
+
+    def __init__(
+        self,
+        topics: Mapping[str, Topic],
+        minutes: Minutes,
+        buffer: Buffer,
+        errors: ErrorReports,
+    ) -> None:
+        """Take in data of `topics`: rows that are final at once go to `buffer`, all others to `minutes`."""
+        self.state_invalid = False  # a change was missed, so merged states are unknown until the next session
+        self._topics = topics
+        self._minutes = minutes
+        self._buffer = buffer
+        self._errors = errors
+        self._routes = [route for topic in topics.values() for route in routes_of(topic)]
+        merged = [name for name, topic in topics.items() if any(feed.merged for feed in topic)]
+        self._states = {name: TopicState() for name in merged}
+
+    def begin_session(self) -> None:
+        """Forget the merged states: the exchange sends them whole again."""
+        for state in self._states.values():
+            state.invalidate()
+        self.state_invalid = False
+
+    def discard(self, error: ValueError | BadPayload, payload: bytes, exchange_ms: int) -> None:
+        """Report a message of which nobody can tell what it was, and give up what it may have told."""
+        self._minutes.spoil(exchange_ms, self._routes)
+        self._errors.add(error if isinstance(error, BadPayload) else BadPayload("a message is not JSON"), payload)
+        for state in self._states.values():
+            self.state_invalid |= state.invalidate()
+
+    def take(self, name: str, frame: Frame, payload: bytes, exchange_ms: int) -> list[StreamFeed]:
+        """Hand on the rows of a topic's message that came at `exchange_ms`; return the feeds that had an event."""
+        state = self._states.get(name)
+        data = state.merge(frame) if state else frame.data
+        events = []
+        if data is not None:
+            for feed, routes in self._topics[name].items():
+                if self._read(feed, routes, data, payload, exchange_ms) and feed.reduce is Reduce.SUM:
+                    events.append(feed)
+        return events
+
+    def _read(
+        self, feed: StreamFeed, routes: Mapping[str, Route], data: Json, payload: bytes, exchange_ms: int
+    ) -> bool:
+        """Hand on the rows of a feed; return whether the message had any item, of whatever instrument."""
+        try:
+            items = feed.items(data)
+            pairs = [_read_item(feed, routes, item, exchange_ms) for item in items]
+        except BadPayload:
+            return self._read_odd(feed, routes, data, payload, exchange_ms)
+        for pair in pairs:
+            if pair is not None:
+                self._add(*pair)
+        return bool(items)
+
+    def _read_odd(
+        self, feed: StreamFeed, routes: Mapping[str, Route], data: Json, payload: bytes, exchange_ms: int
+    ) -> bool:
+        """Hand on what can be read of a message; what cannot is reported and costs the minute of its series."""
+        try:
+            elements = read_elements(feed.items(data), lambda item: _read_item(feed, routes, item, exchange_ms))
+        except BadPayload as error:
+            self._minutes.spoil(exchange_ms, routes.values())
+            self._errors.add(error, payload)
+            return False
+        for element in elements.unreadable:
+            self._minutes.spoil(exchange_ms, _routes_of_item(feed, routes, element.element))
+            self._errors.add(BadPayload(element.reason), payload)
+        for pair in elements.readable:
+            self._add(*pair)
+        return True
+
+    def _add(self, route: Route, row: Row) -> None:
+        if final := self._minutes.add(route, row):
+            self._buffer.put(final)
+
+
+def _read_item(feed: StreamFeed, routes: Mapping[str, Route], item: Json, exchange_ms: int) -> tuple[Route, Row] | None:
+    """Read one item of a message, None where it holds no row or its instrument is not followed; raise BadPayload."""
+    route = routes.get(feed.instrument_name(item) if feed.name else "")
+    row = feed.parse(item, route.instrument) if route else None
+    if route is None or row is None:
+        return None
+    _check_time(route, row, exchange_ms)
+    return route, row
+
+
+def _check_time(route: Route, row: Row, exchange_ms: int) -> None:
+    """Raise BadPayload for a row of a time to come, and for a bar off the grid."""
+    feed = route.feed
+    if row.ts > exchange_ms + MAX_AHEAD_MS - (feed.interval_ms if feed.reduce is Reduce.CLOSED else 0):
+        raise BadPayload(f"ts {row.ts} of {route.instrument.name} is not over by the exchange's clock")
+    if feed.reduce in BARS and row.ts % feed.interval_ms:
+        raise BadPayload(f"ts {row.ts} of {route.instrument.name} is not on the grid of {feed.interval}")
+
+
+def _routes_of_item(feed: StreamFeed, routes: Mapping[str, Route], item: Json) -> Collection[Route]:
+    """Return the route of an unreadable item, all routes of its topic where it does not name its instrument."""
+    try:
+        name = feed.instrument_name(item)
+    except BadPayload:
+        return routes.values()
+    return [routes[name]] if name in routes else []
+
+
+def routes_of(topic: Topic) -> list[Route]:
+    """Return every route of a topic."""
+    return [route for by_instrument in topic.values() for route in by_instrument.values()]
