@@ -1,0 +1,35 @@
+"""The contracts and the clock of Acme RPC."""
+
+from acme_rpc.answers import result
+from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.values import member, records, text, to_ms
+
+
+def parse_instrument(item: Json) -> Instrument | None:
+    """Read a contract: perpetuals in USDC.
+
+    {"instrument_name": "BTC_USDC-PERPETUAL", "base_currency": "BTC", "settlement_period": "perpetual",
+     "quote_currency": "USDC", "creation_timestamp": 1650000000000}
+    """
+    kind = (member(item, "settlement_period"), member(item, "quote_currency"))
+    if kind != ("perpetual", "USDC"):
+        return None
+    return Instrument(
+        exchange="acmerpc",
+        code="acr",
+        name=text(member(item, "instrument_name")),
+        symbol=text(member(item, "base_currency")),
+        listed_ms=to_ms(member(item, "creation_timestamp")),
+    )
+
+
+INSTRUMENTS = InstrumentsFeed(
+    path="/api/v2/public/get_instruments",
+    budget="public",
+    params={"currency": "any", "kind": "future"},
+    items=lambda answer: records(result(answer)),
+    parse=parse_instrument,
+    source="made up",
+)
+CLOCK = ClockFeed(path="/api/v2/public/get_time", budget="public", parse=lambda answer: to_ms(result(answer)))
