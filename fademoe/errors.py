@@ -68,7 +68,7 @@ class BudgetSpent(RetryLater):
 
 
 class Refused(SourceError):
-    """The exchange refuses this request for good: unknown symbol, bad parameter, barred country."""
+    """The exchange refuses this request for good: unknown symbol, bad parameter, blocked region."""
 
 
 class BadPayload(SourceError):

@@ -1,15 +1,18 @@
-"""What an answer that is not data means: one function for each reaction, so that all exchanges are understood alike."""
+"""What an answer that is not data means: each exchange has tables of reactions, and one evaluator reads them all."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from fademoe.errors import BadPayload, Refused, RetryLater, SourceError
 from fademoe.feeds.instrument import Json
 
+SERVER_ERROR_S = 5.0
+NOT_THE_API_S = 15.0
+
 
 class Closes(StrEnum):
-    """What a refusal shuts for everyone behind the same egress address."""
+    """What a refusal closes for everyone behind the same egress address."""
 
     NOTHING = "nothing"
     BUDGET = "budget"  # the budget of the request
@@ -25,7 +28,7 @@ class Refusal:
 
     error: type[SourceError]
     message: str
-    retry_after_s: float | None = 5.0
+    retry_after_s: float | None = SERVER_ERROR_S
     closes: Closes = Closes.NOTHING
 
 
@@ -40,36 +43,71 @@ class Answer:
     now_ms: int
 
 
-SERVER_ERROR_S = 5.0
+Wait = float | Callable[[Answer], float | None] | None
 
 
-def rate_limited(said: str, wait_s: float | None) -> Refusal:
-    """Wait with everything that shares the budget; None: until its aligned window turns."""
-    return Refusal(error=RetryLater, message=f"rate limit: {said}", retry_after_s=wait_s, closes=Closes.BUDGET)
+@dataclass(frozen=True, kw_only=True)
+class Reaction:
+    """An entry of an exchange's tables: the error to raise for an answer, and what it closes.
+
+    `wait_s`: the pause before the next request, or how it is read from the answer; None: until the budget's aligned
+    window turns.
+    """
+
+    error: type[SourceError]
+    reason: str
+    wait_s: Wait = SERVER_ERROR_S
+    closes: Closes = Closes.NOTHING
+
+    def to_refusal(self, answer: Answer, detail: str) -> Refusal:
+        """Return what the reaction means for one answer; `detail` is what the exchange says."""
+        wait_s = self.wait_s(answer) if callable(self.wait_s) else self.wait_s
+        return Refusal(error=self.error, message=f"{self.reason}: {detail}", retry_after_s=wait_s, closes=self.closes)
 
 
-def banned(reason: str, said: str, wait_s: float) -> Refusal:
-    """Send nothing more from this address: it is banned, or its country barred."""
-    return Refusal(error=RetryLater, message=f"{reason}: {said}", retry_after_s=wait_s, closes=Closes.EXCHANGE)
+REFUSED = Reaction(error=Refused, reason="refused")
+SERVER_ERROR = Reaction(error=RetryLater, reason="error on the exchange's side")
+UNEXPECTED = Reaction(error=BadPayload, reason="neither data nor a known error")
+NOT_THE_API = Reaction(error=RetryLater, reason="the answer is not the API's", wait_s=NOT_THE_API_S)
 
 
-def server_error(said: str, wait_s: float = SERVER_ERROR_S) -> Refusal:
-    """Ask the same again soon."""
-    return Refusal(error=RetryLater, message=f"trouble on the exchange's side: {said}", retry_after_s=wait_s)
+def close_budget(wait_s: Wait) -> Reaction:
+    """Return the reaction to a spent rate limit: nothing more of its budget is sent until the wait is over."""
+    return Reaction(error=RetryLater, reason="rate limit", wait_s=wait_s, closes=Closes.BUDGET)
 
 
-def refused(said: str) -> Refusal:
-    """Do not ask this again."""
-    return Refusal(error=Refused, message=f"refused: {said}")
+def close_exchange(reason: str, wait_s: Wait) -> Reaction:
+    """Return the reaction to a ban or a blocked region: nothing is sent from this address until the wait is over."""
+    return Reaction(error=RetryLater, reason=reason, wait_s=wait_s, closes=Closes.EXCHANGE)
 
 
-def unexpected_payload(said: str) -> Refusal:
-    """Keep the answer for a human: it is neither data nor a known refusal."""
-    return Refusal(error=BadPayload, message=said)
+def evaluate(
+    answer: Answer,
+    code: int | str | None,
+    message: object,
+    *,
+    errors: Mapping[int | str, Reaction],
+    statuses: Mapping[int, Reaction],
+    success: int | str | None = None,
+) -> Refusal | None:
+    """Return what an exchange's tables say of an answer; None: it holds data.
+
+    `code` is the exchange's own error code, None where the answer has none; `message` is its text; `success` is the
+    code of data, None where data come without a code. `errors` decides first, then `statuses`, then what a status means
+    everywhere: a 5xx or a timeout is an error of the server, what is not JSON did not come from the API (a proxy, a
+    page of maintenance), every other status but 200 is a refusal.
+    """
+    detail = f"HTTP {answer.status}" + (f", code {code}: {message}" if code is not None else "")
+    reaction = None if code is None else errors.get(code)
+    reaction = reaction or statuses.get(answer.status) or _by_status(answer)
+    if reaction is None and code != success:
+        reaction = UNEXPECTED
+    return reaction.to_refusal(answer, detail) if reaction else None
 
 
-def by_status(answer: Answer, said: str) -> Refusal | None:
-    """Judge the statuses that mean the same everywhere; None for 200."""
+def _by_status(answer: Answer) -> Reaction | None:
     if answer.status >= 500 or answer.status == 408:
-        return server_error(said)
-    return None if answer.status == 200 else refused(said)
+        return SERVER_ERROR
+    if answer.body is None or (answer.status != 200 and answer.status < 400):
+        return NOT_THE_API
+    return None if answer.status == 200 else REFUSED

@@ -7,7 +7,7 @@ from fademoe.clock import HOUR_MS, MINUTE_MS, floor_to
 from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.symbols import power_of_ten
-from fademoe.feeds.values import amount, amounts, count, member, price, records, shift, to_ms
+from fademoe.feeds.values import amount, amounts, count, element, member, price, records, shift, to_ms
 from fademoe.metrics import Candle, Liquidations
 
 LONGEST_FUNDING_HOURS = 8
@@ -31,7 +31,7 @@ def newest_per_interval(rows: Json, time: str, interval_ms: int) -> list[Json]:
     left_out: set[int] = set()
     is_behind_unreadable = False
     for row in records(rows):
-        ts = _time(row, time)
+        ts = read_time(row, time)
         if ts is None:
             unreadable.append(row)
             is_behind_unreadable = True
@@ -53,7 +53,7 @@ def with_previous(rows: Json, name: str) -> list[Json]:
     whose time is unreadable come last, as they are.
     """
     sent = records(rows)
-    times = [_time(row, name) for row in sent]
+    times = [read_time(row, name) for row in sent]
     unreadable = [position for position, time in enumerate(times) if time is None]
     ordered = sorted((time, position) for position, time in enumerate(times) if time is not None)
     distinct = [next(group) for _, group in groupby(ordered, key=lambda pair: (pair[0], str(sent[pair[1]])))]
@@ -75,10 +75,10 @@ def hours_since(previous: Json, ts: int) -> int | None:
     return hours if is_whole and 1 <= hours <= LONGEST_FUNDING_HOURS else None
 
 
-def _time(row: Json, name: str) -> int | None:
-    """Return a row's time in ms, None where it is unreadable."""
+def read_time(row: Json, place: str | int) -> int | None:
+    """Return a row's time in ms, None where it is unreadable; `place` is its member or its index."""
     try:
-        return to_ms(member(row, name))
+        return to_ms(member(row, place) if isinstance(place, str) else element(row, place))
     except BadPayload:
         return None
 
@@ -90,12 +90,12 @@ def check_candle(o: str, h: str, l: str, c: str) -> None:  # noqa: E741 - the co
         raise BadPayload(f"candle o={o} h={h} l={l} c={c}: open and close must lie between low and high")
 
 
-def coins(value: Json, instrument: Instrument) -> str:
+def to_coins(value: Json, instrument: Instrument) -> str:
     """Read an amount of the contract's quoted unit as coins: 1.5 of 1000PEPE are 1500 PEPE."""
     return shift(amount(value), power_of_ten(instrument.multiplier))
 
 
-def coin_price(value: Json, instrument: Instrument) -> str:
+def to_coin_price(value: Json, instrument: Instrument) -> str:
     """Read a price of the contract's quoted unit as the price of one coin."""
     return shift(price(value), -power_of_ten(instrument.multiplier))
 

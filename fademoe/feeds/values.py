@@ -14,6 +14,7 @@ from fademoe.feeds.instrument import Json
 MEANT_DIGITS, FLOAT_ERROR = 12, Decimal("2e-14")  # noise was seen from the 15th digit on: 5e-15 of the value
 _EXACT = Context(prec=300, traps=[Inexact])  # no product of what `amount` lets through has more digits
 _DECIMAL = re.compile(r"-?(?:[0-9]{1,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})")
+_EXPONENTIAL = re.compile(rf"{_DECIMAL.pattern}[eE][+-]?[0-9]{{1,3}}")
 _UNSIGNED = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _UNSIGNED_LIST = re.compile(rf"{_UNSIGNED.pattern}(?:,{_UNSIGNED.pattern})*")
 _INTEGER = re.compile(r"[0-9]{1,18}")
@@ -42,24 +43,32 @@ def to_ms(value: Json) -> int:
 
 
 def number(value: Json) -> str:
-    """Read a decimal string that may be negative, digits kept; NaN, exponents, floats and blanks are bad."""
-    if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
-        raise BadPayload(f"{value!r} is not a decimal string")
-    return value
+    """Read a decimal that may be negative, digits kept: a decimal string, or a JSON number.
+
+    Returns it in plain notation ("5E-7" is "0.0000005"). NaN, blanks, floats, and numbers of more than 30 digits before
+    or behind the point are bad.
+    """
+    if type(value) is str and _DECIMAL.fullmatch(value):
+        return value
+    text = _to_plain(value)
+    if text is None or not _DECIMAL.fullmatch(text):
+        raise BadPayload(f"{str(value)[:50]!r} is not a decimal")
+    return text
 
 
 def amount(value: Json) -> str:
-    """Read a decimal string that cannot be negative, digits kept."""
-    if not isinstance(value, str) or not _UNSIGNED.fullmatch(value):
-        raise BadPayload(f"{value!r} is not a non-negative decimal string")
-    return value
+    """Read a decimal that cannot be negative (see `number`)."""
+    if type(value) is str and _UNSIGNED.fullmatch(value):
+        return value
+    text = _to_plain(value)
+    if text is None or not _UNSIGNED.fullmatch(text):
+        raise BadPayload(f"{str(value)[:50]!r} is not a non-negative decimal")
+    return text
 
 
-def exact(value: Json) -> str:
-    """Write a JSON number as decimal text without exponent, digits kept; texts, null and absurd sizes are bad."""
-    if type(value) is not int and not (isinstance(value, Decimal) and abs(value.adjusted()) <= MOST_DIGITS):
-        raise BadPayload(f"{str(value)[:50]!r} is not a JSON number")
-    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+def optional_amount(value: Json) -> str | None:
+    """Read a decimal that cannot be negative; None where it is blank or missing."""
+    return None if value is None or value == "" else amount(value)
 
 
 def amounts(values: Sequence[Json]) -> Sequence[str]:
@@ -71,6 +80,15 @@ def amounts(values: Sequence[Json]) -> Sequence[str]:
     if _UNSIGNED_LIST.fullmatch(joined) and joined.count(",") < len(values):
         return values
     return [amount(value) for value in values]  # one of them raises
+
+
+def _to_plain(value: Json) -> str | None:
+    """Return a number in plain notation, digits kept; None for what is none, or of an absurd size."""
+    if type(value) is str and _EXPONENTIAL.fullmatch(value):
+        value = Decimal(value)
+    if isinstance(value, Decimal):
+        return f"{value:f}" if value.is_finite() and abs(value.adjusted()) <= MOST_DIGITS else None
+    return str(value) if type(value) is int else None
 
 
 def price(value: Json) -> str:

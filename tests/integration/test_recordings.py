@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fademoe.clock import DAY_MS, MINUTE_MS
+from fademoe.clock import MINUTE_MS
 from fademoe.errors import BadPayload
-from fademoe.exchanges.binance import parse_kline
+from fademoe.exchanges.binance.history import parse_kline
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument
 from fademoe.store.connection import Database
@@ -17,7 +17,6 @@ from tests.support.feeds import read_contracts, read_message
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"
 EXCHANGE = registry.exchanges()["binance"]
-SPANS_MS = {"1m": MINUTE_MS, "5m": 5 * MINUTE_MS, "1d": DAY_MS}
 KLINES = json.loads((FOLDER / "rest_klines.json").read_text(encoding="utf-8"))
 EVENTS = json.loads((FOLDER / "ws_kline_1m.json").read_text(encoding="utf-8"))
 
@@ -47,8 +46,9 @@ def store(database_url):
 
 @pytest.mark.parametrize("recording", [r for r in KLINES if isinstance(r["payload"], list)], ids=lambda r: r["source"])
 def test_every_recorded_kline_page_is_stored_as_it_was_sent(recording, store):
-    name, interval = (recording["request"]["params"][key] for key in ("symbol", "interval"))
-    rows = [parse_kline(item, instrument(name), SPANS_MS[interval]) for item in recording["payload"]]
+    name = recording["request"]["params"]["symbol"]
+    as_minutes = [[*item[:6], item[0] + MINUTE_MS - 1, *item[7:]] for item in recording["payload"]]
+    rows = [parse_kline(item, instrument(name)) for item in as_minutes]
     expected = [(i[0], *i[1:6], i[7], i[8], i[9]) for i in recording["payload"]]
     assert store(name, rows) == expected
 

@@ -9,7 +9,8 @@ import pytest
 import websocket
 
 from fademoe.clock import MINUTE_MS, floor_to
-from fademoe.exchanges.bybit import EXCHANGE, route
+from fademoe.exchanges.bybit import EXCHANGE
+from fademoe.exchanges.bybit.stream import route
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import METRICS
 from tests.support.feeds import read_message

@@ -163,7 +163,7 @@ def test_a_window_older_than_the_retention_has_no_rows_and_a_market_in_quote_cur
 @pytest.mark.parametrize(
     ("kind", "error"),
     [
-        ("truncated", BadPayload),
+        ("truncated", RetryLater),
         ("error_200", BadPayload),
         ("html_502", RetryLater),
         ("html_403", RetryLater),

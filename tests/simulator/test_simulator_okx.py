@@ -10,8 +10,9 @@ import websocket
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to
 from fademoe.errors import BadPayload, Refused, RetryLater
-from fademoe.exchanges import okx
 from fademoe.exchanges.okx import EXCHANGE
+from fademoe.exchanges.okx.stream import route
+from fademoe.exchanges.okx.stream import subscribe as write_subscription
 from fademoe.feeds.answers import Answer
 from fademoe.feeds.request import Request
 from fademoe.jobs.backfill import shares
@@ -158,7 +159,7 @@ def test_a_new_contract_has_a_history_from_its_listing(sim):
     ("kind", "error"),
     [
         ("html_502", RetryLater), ("html_403", RetryLater), ("error_503", RetryLater), ("rate_limited", RetryLater),
-        ("banned", RetryLater), ("restricted", Refused), ("truncated", BadPayload), ("error_200", RetryLater),
+        ("banned", RetryLater), ("restricted", Refused), ("truncated", RetryLater), ("error_200", RetryLater),
         ("seconds", BadPayload),
     ],
 )  # fmt: skip
@@ -423,11 +424,11 @@ def test_pings_keep_a_socket_and_public_ones_are_told_to_go(strict):
     number, _, came = closed_with(public)
     (notice,) = map(json.loads, came)
     assert (number, notice["event"], notice["code"]) == (1001, "notice", "64008")
-    assert okx.route(notice).renew
+    assert route(notice).renew
 
 
 def subscribe(socket, *topics, number=1):
-    socket.send(okx.subscribe(topics, number))
+    socket.send(write_subscription(topics, number))
 
 
 def test_each_topic_has_an_ack_and_errors_name_theirs_in_the_text_alone(sim, connect):
@@ -443,8 +444,8 @@ def test_each_topic_has_an_ack_and_errors_name_theirs_in_the_text_alone(sim, con
     assert events[0]["arg"] == {"channel": "open-interest", "instId": SWAP}
     for event, name in ((events[1], "candle1m,instId:BTC-USDT-SWAP"), (events[3], "open-interest,instId:X-Y-Z")):
         assert "arg" not in event and event["code"] == "60018" and name in event["msg"]
-        assert "60018" in okx.route(event).fault
-    topics = [okx.route(message).topic for message in messages if "data" in message]
+        assert "60018" in route(event).fault
+    topics = [route(message).topic for message in messages if "data" in message]
     assert f"open-interest:{SWAP}" in topics  # at once; liquidations when there are any
     assert set(topics) <= {f"open-interest:{SWAP}", "liquidation-orders:SWAP"}
     for text in ("{", "[]", '{"op":"shout","args":[]}'):
@@ -473,7 +474,7 @@ def test_streams_tell_the_truth(sim, connect):
     found = {metric: {symbol: {} for symbol in known} for metric in PUSHES}
     raw = 0
     for message in [*sim.receive_for(sockets["business"], 4.0), *sim.receive_for(sockets["public"], 0.2)]:
-        frame = okx.route(message)
+        frame = route(message)
         assert frame.fault is None
         for feed, instrument in [(feed, routes[frame.topic][1]) for feed in routes.get(frame.topic, ((), None))[0]]:
             raw += 1
@@ -522,7 +523,7 @@ def test_every_liquidation_comes_by_its_side_and_may_come_twice(sim, connect, ma
     feed = PUSHES["lq"]
     came = []
     for message in messages:
-        frame = okx.route(message)
+        frame = route(message)
         assert frame.topic == feed.topic(known[SWAP])
         for name, instrument in known.items():
             came += [(row.ts, name, row) for row in read_message(feed, frame.data, instrument)]

@@ -7,7 +7,8 @@ import pytest
 
 from fademoe.clock import HOUR_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, Refused, RetryLater
-from fademoe.exchanges import binance
+from fademoe.exchanges.binance import EXCHANGE, history, stream
+from fademoe.exchanges.binance.answers import judge
 from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
@@ -24,7 +25,6 @@ from fademoe.metrics import (
 from tests.support.feeds import read_contracts, read_message, read_rows
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"
-EXCHANGE = binance.EXCHANGE
 STREAMS = {feed.metric: feed for feed in EXCHANGE.stream_feeds}
 T = 1_791_382_920_000
 NEVER_MS = 4_133_404_800_000
@@ -74,11 +74,12 @@ def test_recorded_klines_are_read_as_sent_and_only_of_the_interval_that_was_aske
         interval_ms = SPANS_MS[recording["request"]["params"]["interval"]]
         instrument = contract(recording["request"]["params"]["symbol"])
         for item in items:
-            row = binance.parse_kline(item, instrument, interval_ms)
-            assert row == Candle(item[0], *item[1:6], item[7], item[8], item[9])
             if interval_ms != MINUTE_MS:
-                with pytest.raises(BadPayload, match="does not close"):
-                    EXCHANGE.rest_feed("ohlcv").parse(item, instrument)
+                with pytest.raises(BadPayload, match="not a minute after"):
+                    history.parse_kline(item, instrument)
+                item = [*item[:6], item[0] + MINUTE_MS - 1, *item[7:]]
+            row = history.parse_kline(item, instrument)
+            assert row == Candle(item[0], *item[1:6], item[7], item[8], item[9])
 
 
 def test_the_recorded_lists_keep_crypto_perpetuals_in_usdt_with_their_lives():
@@ -164,31 +165,31 @@ def test_recorded_open_interest_and_ratio_are_read_as_sent():
 
 def test_open_interest_of_a_thousandfold_contract_is_in_coins():
     item = {"symbol": "1000PEPEUSDT", "sumOpenInterest": "5.25", "sumOpenInterestValue": "60.1", "timestamp": T}
-    assert binance.parse_open_interest(item, contract("1000PEPEUSDT", "PEPE", 1000)) == OpenInterest(T, "5250", "60.1")
+    assert history.parse_open_interest(item, contract("1000PEPEUSDT", "PEPE", 1000)) == OpenInterest(T, "5250", "60.1")
 
 
 def test_the_premium_is_the_close_wherever_the_open_lies():
     (recording,) = recorded("rest_premiumIndexKlines")
     item = recording["payload"][0]
-    assert binance.parse_premium(item, contract("BTCUSDT")) == Premium(item[0], item[4])
-    assert binance.parse_premium([item[0], "0.5", *item[2:]], contract("BTCUSDT")) == Premium(item[0], item[4])
-    for damaged in (item[:11], [*item[:6], item[0] + 299_999, *item[7:]], [*item[:4], "1E-8", *item[5:]]):
+    assert history.parse_premium(item, contract("BTCUSDT")) == Premium(item[0], item[4])
+    assert history.parse_premium([item[0], "0.5", *item[2:]], contract("BTCUSDT")) == Premium(item[0], item[4])
+    for damaged in (item[:11], [*item[:6], item[0] + 299_999, *item[7:]], [*item[:4], "1E", *item[5:]]):
         with pytest.raises(BadPayload):
-            binance.parse_premium(damaged, contract("BTCUSDT"))
+            history.parse_premium(damaged, contract("BTCUSDT"))
 
 
 def test_recorded_kline_events_give_a_row_once_closed_and_never_before_the_end():
     for recording in recorded("ws_kline_1m"):
-        frame = binance.route(recording["payload"])
+        frame = stream.route(recording["payload"])
         event, k = frame.data, frame.data["k"]
         instrument = contract(event["s"])
         row = Candle(k["t"], k["o"], k["h"], k["l"], k["c"], k["v"], k["q"], k["n"], k["V"])
         assert frame.topic == STREAMS["ohlcv"].topic(instrument)
-        assert binance.parse_kline_event(event, instrument) == (row if k["x"] else None)
+        assert stream.parse_kline_event(event, instrument) == (row if k["x"] else None)
         closed = {**event, "k": {**k, "x": True}}
-        assert binance.parse_kline_event({**closed, "E": k["T"] + 2000}, instrument) == row
+        assert stream.parse_kline_event({**closed, "E": k["T"] + 2000}, instrument) == row
         with pytest.raises(BadPayload, match="before the minute's end"):
-            binance.parse_kline_event({**closed, "E": k["T"] - 1}, instrument)
+            stream.parse_kline_event({**closed, "E": k["T"] - 1}, instrument)
 
 
 def test_a_minute_without_trades_is_a_flat_candle():
@@ -196,9 +197,9 @@ def test_a_minute_without_trades_is_a_flat_candle():
          "v": "0", "n": 0, "x": True, "q": "0", "V": "0", "Q": "0", "B": "0"}  # fmt: skip
     event = {"e": "kline", "E": T + 62_000, "s": "BTCUSDT", "k": k}
     flat = Candle(T, "1", "1", "1", "1", "0", "0", 0, "0")
-    assert binance.parse_kline_event(event, contract("BTCUSDT")) == flat
+    assert stream.parse_kline_event(event, contract("BTCUSDT")) == flat
     item = [T, "1", "1", "1", "1", "0", T + 59_999, "0", 0, "0", "0", "0"]
-    assert binance.parse_kline(item, contract("BTCUSDT")) == flat
+    assert history.parse_kline(item, contract("BTCUSDT")) == flat
 
 
 @pytest.mark.parametrize("metric", ["ohlcv", "pfr", "fr", "oi", "lsr"])
@@ -224,7 +225,7 @@ def test_the_stream_estimates_the_funding_rate():
 
 def test_a_forced_sell_liquidates_a_long():
     (recording,) = recorded("ws_forceOrder")
-    frame = binance.route(recording["payload"])
+    frame = stream.route(recording["payload"])
     feed, order = STREAMS["lq"], frame.data["o"]
     instrument = contract(order["s"])
 
@@ -252,7 +253,7 @@ def test_a_row_of_another_symbol_is_a_bad_payload(metric):
 
 
 def judged(status, body, text="", headers=None):
-    return binance.judge(Answer(status=status, headers=headers or {}, body=body, text=text, now_ms=T))
+    return judge(Answer(status=status, headers=headers or {}, body=body, text=text, now_ms=T))
 
 
 def test_recorded_errors_are_refusals():
@@ -275,13 +276,14 @@ def test_limits_and_bans_close_what_they_should():
     assert judged(200, {"code": -1003, "msg": text}, text).closes is Closes.EXCHANGE
     assert judged(403, None, "<html>").closes is Closes.EXCHANGE
     assert judged(502, None).error is RetryLater
-    assert judged(200, None).error is BadPayload
+    for status in (200, 202, 302, 400, 404, 405):  # fault 11: not an answer of the API
+        assert judged(status, None).error is RetryLater
     assert judged(200, {"code": -1121, "msg": "Invalid symbol."}).error is BadPayload
     assert judged(200, []) is None
 
 
 def test_acks_pass_and_errors_are_faults():
     for recording in recorded("ws_control"):
-        frame = binance.route(recording["payload"])
+        frame = stream.route(recording["payload"])
         assert frame.topic is None
         assert (frame.fault is None) == ("result" in recording["payload"])

@@ -9,7 +9,9 @@ import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, Refused, RetryLater
-from fademoe.exchanges.okx import EXCHANGE, judge, route, subscribe
+from fademoe.exchanges.okx import EXCHANGE
+from fademoe.exchanges.okx.answers import judge
+from fademoe.exchanges.okx.stream import route, subscribe
 from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
@@ -190,7 +192,7 @@ def test_the_last_sample_of_a_minute_is_its_row_in_any_order():
     "change",
     [
         {"instId": "ETH-USDT-SWAP"}, {"premium": "NaN"}, {"premium": ""}, {"premium": 0.1}, {"ts": "1713925924"},
-        {"ts": None}, {"premium": "1e-5"},
+        {"ts": None}, {"premium": "1e-x"},
     ],
 )  # fmt: skip
 def test_a_damaged_premium_sample_is_a_bad_payload(change):
@@ -343,9 +345,12 @@ def test_recorded_ratios():
 @pytest.mark.parametrize("value", ["NaN", "-1", "", None, 1.5])
 def test_damaged_statistics_are_bad_payloads(metric, value):
     good = ["1789239600000", "2752527.4", "27523.9951", "2121056862.79"][: 4 if metric == "oi" else 2]
-    for index in range(1, len(good)):
+    for index in range(1, len(good) - (value in ("", None) and metric == "oi")):
         with pytest.raises(BadPayload):
             rows(metric, {"data": [[*good[:index], value, *good[index + 1 :]]]})
+    if metric == "oi" and value in ("", None):  # fault 41: a blank USD value costs the coins nothing
+        (row,) = rows(metric, {"data": [[*good[:3], value]]})
+        assert (row.oi, row.oi_usd) == ("27523.9951", None)
     for row in ([], good[:1], ["1789239600", *good[1:]], None, {}):
         with pytest.raises(BadPayload):
             rows(metric, {"data": [row]})
@@ -496,7 +501,7 @@ def test_a_full_request_is_far_from_the_largest():
 def test_recorded_events_are_acks_faults_and_a_farewell():
     frames = [route(recording["payload"]) for recording in RECORDINGS["ws_events"][:5]]
     assert [frame.acked for frame in frames] == [
-        ["funding-rate:BTC-USD-SWAP"], ["instruments:SPOT"], (), (), ["liquidation-orders:SWAP"]
+        ("funding-rate:BTC-USD-SWAP",), ("instruments:SPOT",), (), (), ("liquidation-orders:SWAP",)
     ]  # fmt: skip
     assert not any(frame.fault or frame.data for frame in (*frames[:2], frames[4]))
     assert frames[2].fault and "60018" in frames[2].fault and frames[2].topic == "index-tickers:NEAR-USDT-SWAP"
@@ -635,8 +640,10 @@ def test_other_answers():
     assert answer(403, None, "<html>").closes is Closes.EXCHANGE
     assert answer(429, None, "<html>").closes is Closes.BUDGET
     assert answer(404, {"msg": "Not Found", "code": "404"}).error is Refused
-    for body in ({"code": "59999", "msg": ""}, [], {}, None, {"code": 0}):
+    for body in ({"code": "59999", "msg": ""}, [], {}, {"code": 0}):
         assert answer(200, body).error is BadPayload
+    for status in (200, 202, 302, 400, 404, 405):  # fault 11
+        assert answer(status, None).error is RetryLater
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"code": "0"}, {"data": None}, {"data": {}}, {"data": "x"}])

@@ -7,7 +7,8 @@ import pytest
 from fademoe.errors import BadPayload
 from fademoe.feeds import rows, symbols, values
 
-BAD_NUMBERS = [None, 1.5, 3, True, "", " 1", "NaN", "Infinity", "1e5", "0x10", "1,5", "--1", "１", "1.", [], "1\n"]
+BAD_NUMBERS = [None, 1.5, True, "", " 1", "NaN", "Infinity", "1e", "0x10", "1,5", "--1", "１", "1.", [], "1\n"]
+BAD_NUMBERS += ["1e99", "1E-99", Decimal("NaN"), Decimal("1e31"), Decimal("1e-31"), 10**30, "1e5\n", "1e1.5"]
 
 
 @pytest.mark.parametrize("value", BAD_NUMBERS)
@@ -21,6 +22,34 @@ def test_digits_are_kept():
     assert values.number("-0.00042931") == "-0.00042931"
     assert values.amount("8514292.61220") == "8514292.61220"
     assert values.price("0.0000100") == "0.0000100"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("5E-7", "0.0000005"),
+        ("1.25e3", "1250"),
+        ("-2e-05", "-0.00002"),
+        (Decimal("1e-7"), "0.0000001"),
+        (Decimal("-0.10"), "-0.10"),
+        (Decimal("0.10000000000000000001"), "0.10000000000000000001"),
+        (12, "12"),
+    ],
+)
+def test_exponents_and_json_numbers_are_decimals_read_exactly(value, expected):
+    """Fault 10: "5E-7" voided its page."""
+    assert values.number(value) == expected
+    if not expected.startswith("-"):
+        assert values.amount(value) == values.price(value) == values.amounts([value])[0] == expected
+    else:
+        with pytest.raises(BadPayload):
+            values.amount(value)
+
+
+def test_a_blank_optional_amount_is_none():
+    assert [values.optional_amount(value) for value in (None, "", "1.5")] == [None, None, "1.5"]
+    with pytest.raises(BadPayload):
+        values.optional_amount("-")
 
 
 def test_amounts_are_not_negative_and_prices_not_zero():

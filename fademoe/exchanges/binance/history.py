@@ -1,0 +1,213 @@
+"""Binance's endpoints of histories and of current values."""
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
+from fademoe.errors import BadPayload
+from fademoe.feeds.history import Latency, Page, Paging, RestFeed, Retention
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.poll import PollFeed
+from fademoe.feeds.request import Params
+from fademoe.feeds.rows import candle, check_name, hours_since, to_coins, with_previous
+from fademoe.feeds.values import amount, element, member, number, optional_amount, records, to_ms
+from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium
+
+DOCS = "developers.binance.com, read 2026-05-28: "
+FUNDING_ROWS = 1000  # of a full answer
+EARLIER_MS = 8 * HOUR_MS  # the longest funding interval
+
+
+def span_params(page: Page) -> Params:
+    """Ask for the rows of a page. Both ends are inclusive, and always sent: with one alone the newest rows come.
+
+    A page holds no more rows than the limit, so it does not matter which ones would win: sources differ.
+    """
+    return {
+        "symbol": page.instrument.name,
+        "startTime": page.start_ms,
+        "endTime": page.end_ms - 1,
+        "limit": page.limit,
+    }
+
+
+def kline_params(page: Page) -> Params:
+    """Ask for candles of one minute."""
+    return {**span_params(page), "interval": "1m"}
+
+
+def statistics_params(page: Page) -> Params:
+    """Ask for samples of every five minutes."""
+    return {**span_params(page), "period": "5m"}
+
+
+def funding_params(page: Page) -> Params:
+    """Begin 8 hours early, to have the settlement before the page; the oldest rows win, so all room is requested.
+
+    Contracts settle once an hour at most: the 83 hours of a page and the 8 before are fewer rows than the limit.
+    """
+    return {**span_params(page), "startTime": page.start_ms - EARLIER_MS, "limit": FUNDING_ROWS}
+
+
+def parse_kline(item: Json, instrument: Instrument) -> Candle:
+    """Read one kline of a minute.
+
+    [1791382920000, "83137.90", "83155.70", "83082.90", "83084.90", "102.437", 1791382979999, "8514292.61220", 4409,
+     "49.832", "4141805.93340", "0"]: open time, o, h, l, c, base volume, close time, quote volume, trades, taker-buy
+    base volume, taker-buy quote volume, unused.
+    """
+    ts = read_open_time(item)
+    amount(item[10])
+    return candle(instrument, ts, [*item[1:6], *item[7:10]])
+
+
+def parse_premium(item: Json, instrument: Instrument) -> Premium:
+    """Read one premium index kline; its close is the premium at the minute's end. All but prices and samples is "0".
+
+    [1691603820000, "-0.00042931", "-0.00023641", "-0.00059406", "-0.00043659", "0", 1691603879999, "0", 12, "0", …]
+    The row is the documented one, nobody has recorded any. The open may lie outside low..high.
+    """
+    ts = read_open_time(item)
+    _, _, _, close = (number(value) for value in item[1:5])
+    return Premium(ts, close)
+
+
+def read_open_time(item: Json) -> int:
+    """Return the open time of a kline of one minute; raise BadPayload for one of another interval."""
+    element(item, 11)  # all members that are read of it exist
+    ts = to_ms(item[0])
+    if item[6] != ts + MINUTE_MS - 1:
+        raise BadPayload(f"kline of {ts}: it closes at {item[6]!r}, not a minute after its open time")
+    return ts
+
+
+def parse_funding(item: Json, instrument: Instrument) -> Funding:
+    """Read one settlement; its time comes 0 to 20 ms late and is floored to the minute.
+
+    {"symbol": "BTCUSDT", "fundingTime": 1791331200002, "fundingRate": "-0.00000743", "markPrice": "85516.50151449",
+     "rateType": "Regular"}
+
+    Other rateTypes were never seen; a row with one is a settlement as well. The interval is the distance to the
+    settlement before: fundingInfo has only today's, and settlements drift within days.
+    """
+    check_name(member(item, "symbol"), instrument)
+    ts = floor_to(to_ms(member(item, "fundingTime")), MINUTE_MS)
+    return Funding(ts, number(member(item, "fundingRate")), hours_since(item.get("previous", ts), ts))
+
+
+def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
+    """Read one point sample of open interest, one side, in base asset and USD; a blank USD value is unknown.
+
+    {"symbol": "LTCUSDT", "sumOpenInterest": "286060.67400000", "sumOpenInterestValue": "13151177.54493120",
+     "timestamp": 1602028800000}
+    """
+    check_name(member(item, "symbol"), instrument)
+    coins = to_coins(member(item, "sumOpenInterest"), instrument)
+    return OpenInterest(to_ms(member(item, "timestamp")), coins, optional_amount(item.get("sumOpenInterestValue")))
+
+
+def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
+    """Read one point sample of the ratio of all accounts.
+
+    {"symbol": "BTCUSDT", "longAccount": "0.5799", "longShortRatio": "1.3804", "shortAccount": "0.4201",
+     "timestamp": 1602989400000}
+    """
+    check_name(member(item, "symbol"), instrument)
+    for share in ("longAccount", "shortAccount"):
+        amount(member(item, share))
+    return LongShortRatio(to_ms(member(item, "timestamp")), amount(member(item, "longShortRatio")))
+
+
+def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
+    """Read the current open interest; it comes without a value in USD.
+
+    {"symbol": "BTCUSDT", "openInterest": "95744.938", "time": 1791382984119}
+    """
+    check_name(member(item, "symbol"), instrument)
+    return OpenInterest(to_ms(member(item, "time")), to_coins(member(item, "openInterest"), instrument))
+
+
+# Measured bands end at 100, 500, 1000, 1500, documented ones one row earlier: cheap under both readings.
+KLINE_PAGING = Paging(costs=((99, 1), (499, 2), (1000, 5), (1500, 10)))
+STATISTICS_PAGING = Paging(costs=((500, 1),))
+# A sample is public 201 s after its time at most, and requested 330 s after it.
+STATISTICS_LATENCY = Latency(settle_ms=30 * SECOND_MS, live_edge_ms=5 * MINUTE_MS)
+STATISTICS_RETENTION = Retention(certain_ms=30 * DAY_MS)
+
+REST_FEEDS = (
+    RestFeed(
+        metric="ohlcv",
+        path="/fapi/v1/klines",
+        budget="weight",
+        params=kline_params,
+        items=lambda answer, page: records(answer),
+        parse=parse_kline,
+        paging=KLINE_PAGING,
+        source=DOCS + "Kline/Candlestick Data",
+    ),
+    RestFeed(
+        metric="pfr",
+        path="/fapi/v1/premiumIndexKlines",
+        budget="weight",
+        params=kline_params,
+        items=lambda answer, page: records(answer),
+        parse=parse_premium,
+        paging=KLINE_PAGING,
+        latency=Latency(live_edge_ms=MINUTE_MS),  # no stream brings it
+        source=DOCS + "Premium index Kline Data; its costs are not measured, those of klines are documented for it",
+    ),
+    RestFeed(
+        metric="fr",
+        path="/fapi/v1/fundingRate",
+        budget="funding",
+        params=funding_params,
+        items=lambda answer, page: with_previous(answer, "fundingTime"),
+        parse=parse_funding,
+        interval="settlement",
+        interval_ms=5 * MINUTE_MS,  # far finer than settlements come: a page never holds more than an answer
+        sparse=True,
+        paging=Paging(costs=((FUNDING_ROWS, 1),), window_ms=40 * DAY_MS),
+        # a settlement that is not there yet when its page is requested is not requested again
+        latency=Latency(settle_ms=5 * MINUTE_MS, live_edge_ms=15 * MINUTE_MS),
+        source=DOCS + "Get Funding Rate History",
+    ),
+    RestFeed(
+        metric="oi",
+        path="/futures/data/openInterestHist",
+        budget="futures-data",
+        params=statistics_params,
+        items=lambda answer, page: records(answer),
+        parse=parse_open_interest,
+        interval="5m",
+        interval_ms=5 * MINUTE_MS,
+        paging=STATISTICS_PAGING,
+        latency=STATISTICS_LATENCY,
+        retention=STATISTICS_RETENTION,
+        source=DOCS + "Open Interest Statistics",
+    ),
+    RestFeed(
+        metric="lsr",
+        path="/futures/data/globalLongShortAccountRatio",
+        budget="futures-data",
+        params=statistics_params,
+        items=lambda answer, page: records(answer),
+        parse=parse_ratio,
+        interval="5m",
+        interval_ms=5 * MINUTE_MS,
+        paging=STATISTICS_PAGING,
+        latency=STATISTICS_LATENCY,
+        retention=STATISTICS_RETENTION,
+        source=DOCS + "Long/Short Ratio",
+    ),
+)
+
+POLL_FEEDS = (
+    PollFeed(
+        metric="oi",
+        path="/fapi/v1/openInterest",
+        budget="weight",
+        batch=1,
+        params=lambda instruments: {"symbol": instruments[0].name},
+        items=lambda answer: [answer],
+        name="symbol",
+        parse=parse_current_open_interest,
+        source=DOCS + "Open Interest",
+    ),
+)

@@ -1,0 +1,51 @@
+"""Binance's list of contracts, and its clock."""
+
+from fademoe.clock import LATEST_MS
+from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.symbols import split_multiplier
+from fademoe.feeds.values import member, rows_of, text, to_ms
+
+
+def parse_instrument(item: Json) -> Instrument | None:
+    """Read a contract of exchangeInfo: crypto perpetuals quoted in USDT, delisted ones with their time.
+
+    {"symbol": "1000PEPEUSDT", "contractType": "PERPETUAL", "status": "TRADING", "baseAsset": "1000PEPE",
+     "quoteAsset": "USDT", "underlyingType": "COIN", "onboardDate": 1683270000000, "deliveryDate": 4133404800000}
+
+    Left out: TRADIFI_PERPETUAL and other underlyings than COIN, dated futures, USDC quotes, contracts not yet trading.
+    deliveryDate says when a contract is or was delisted, whatever its status; times after 2100 are for "never".
+    """
+    is_followed = (
+        member(item, "contractType") in ("PERPETUAL", "PERPETUAL_DELIVERING")
+        and member(item, "quoteAsset") == "USDT"
+        and item.get("underlyingType", "COIN") == "COIN"
+        and member(item, "status") != "PENDING_TRADING"
+    )
+    if not is_followed:
+        return None
+    symbol, multiplier = split_multiplier(text(member(item, "baseAsset")))
+    delivery = member(item, "deliveryDate")
+    return Instrument(
+        exchange="binance",
+        code="bin",
+        name=text(member(item, "symbol")),
+        symbol=symbol.upper(),
+        multiplier=multiplier,
+        listed_ms=to_ms(member(item, "onboardDate")),
+        delisted_ms=None if type(delivery) is int and delivery >= LATEST_MS else to_ms(delivery),
+    )
+
+
+INSTRUMENTS = InstrumentsFeed(
+    path="/fapi/v1/exchangeInfo",
+    budget="weight",
+    items=lambda answer: rows_of(answer, "symbols"),
+    parse=parse_instrument,
+    source="developers.binance.com, read 2026-05-28: Exchange Information",
+)
+CLOCK = ClockFeed(  # {"serverTime": 1499827319559}
+    path="/fapi/v1/time",
+    budget="weight",
+    parse=lambda answer: to_ms(member(answer, "serverTime")),
+)

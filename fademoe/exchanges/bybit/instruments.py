@@ -1,0 +1,90 @@
+"""Bybit's list of contracts, and its clock."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from urllib.parse import unquote
+
+from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.request import Params, Request
+from fademoe.feeds.symbols import split_multiplier
+from fademoe.feeds.values import member, rows_of, text, to_ms
+
+LIST: Params = {"category": "linear", "limit": 1000}
+NEXT_STATUS = {"Trading": "Closed", "Closed": "Delivering", "Delivering": None}  # of the contracts to list
+CRYPTO_TYPES = (None, "", "innovation", "adventure")  # the others: stock, forex, commodity, and whatever comes next
+
+
+def list_contracts(answer: Json) -> Sequence[Json]:
+    """Return the contracts of a page of instruments-info, each with the time of the answer as "answered"."""
+    answered_ms = to_ms(member(answer, "time"))
+    contracts = rows_of(member(answer, "result"), "list")
+    return [{**item, "answered": answered_ms} if isinstance(item, dict) else item for item in contracts]
+
+
+def parse_instrument(item: Json) -> Instrument | None:
+    """Read a contract of instruments-info: crypto perpetuals settled in USDT, delisted ones with their time.
+
+    {"symbol": "1000BTTUSDT", "contractType": "LinearPerpetual", "status": "Trading", "baseCoin": "1000BTT",
+     "quoteCoin": "USDT", "settleCoin": "USDT", "launchTime": "1645769298000", "deliveryTime": "0", "symbolType": ""}
+
+    Left out: dated futures, USDC contracts, TradFi (told by symbolType, which 2023's rows lack), pre-market contracts.
+    A closed contract without a time of delisting was delisted before the answer.
+    """
+    is_followed = (
+        member(item, "contractType") == "LinearPerpetual"
+        and member(item, "settleCoin") == "USDT"
+        and item.get("symbolType") in CRYPTO_TYPES
+        and text(member(item, "status")) in NEXT_STATUS
+    )
+    if not is_followed:
+        return None
+    symbol, multiplier = split_multiplier(text(member(item, "baseCoin")))
+    delisted_ms = _optional_ms(item.get("deliveryTime"))
+    if delisted_ms is None and item["status"] == "Closed":
+        delisted_ms = item["answered"]
+    return Instrument(
+        exchange="bybit",
+        code="byb",
+        name=text(member(item, "symbol")),
+        symbol=symbol.upper(),
+        multiplier=multiplier,
+        listed_ms=_optional_ms(item.get("launchTime")),
+        delisted_ms=delisted_ms,
+    )
+
+
+def get_next_page(answer: Json, request: Request) -> Request | None:
+    """Return the request after a page of instruments-info: its cursor, else the next status, None after the last.
+
+    A short page may carry a cursor to nothing, so an empty page ends its status too, and so does one that a cursor
+    leads back to. The cursor comes percent-encoded, and is encoded again when sent.
+    """
+    result = member(answer, "result")
+    contracts, sent = rows_of(result, "list"), result.get("nextPageCursor")
+    cursor = unquote(text(sent)) if sent else ""
+    status = str(request.params["status"])
+    if contracts and cursor and cursor != request.params.get("cursor"):
+        return replace(request, params={**LIST, "status": status, "cursor": cursor})
+    next_status = NEXT_STATUS[status]
+    return replace(request, params={**LIST, "status": next_status}) if next_status else None
+
+
+def _optional_ms(value: Json) -> int | None:
+    return None if value in (None, "", "0") else to_ms(value)
+
+
+INSTRUMENTS = InstrumentsFeed(
+    path="/v5/market/instruments-info",
+    budget="ip",
+    params={**LIST, "status": "Trading"},
+    items=list_contracts,
+    parse=parse_instrument,
+    next_page=get_next_page,
+    source="bybit-exchange.github.io/docs/v5, read 2026-07-24: Get Instruments Info",
+)
+CLOCK = ClockFeed(  # {"retCode": 0, "retMsg": "OK", "result": {...}, "time": 1688639403423}
+    path="/v5/market/time",
+    budget="ip",
+    parse=lambda answer: to_ms(member(answer, "time")),
+)

@@ -1,0 +1,160 @@
+"""Bybit's socket and its channels."""
+
+from collections.abc import Sequence
+
+import orjson
+
+from fademoe.clock import MINUTE_MS
+from fademoe.errors import BadPayload
+from fademoe.exchanges.bybit.history import read_one_side
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.rows import candle, check_name, liquidation
+from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
+from fademoe.feeds.symbols import power_of_ten
+from fademoe.feeds.values import amount, member, number, price, product, records, shift, text, to_ms
+from fademoe.metrics import Candle, Liquidations, OpenInterest, PredictedFunding
+
+DOCS = "bybit-exchange.github.io/docs/v5, read 2026-07-24: "
+
+
+def subscribe(topics: Sequence[str], request_id: int) -> str:
+    """Write a subscription; one topic that is unknown or already active voids all of them."""
+    return orjson.dumps({"req_id": str(request_id), "op": "subscribe", "args": list(topics)}).decode()
+
+
+def route(message: Json) -> Frame:
+    """Sort a frame by its topic, else by its op: acknowledgements and pongs are passed over, refusals are faults.
+
+    {"success": false, "ret_msg": "error:handler not found,topic:kline.1.NOPEUSDT", "req_id": "1", "op": "subscribe"}
+    A refusal names its first bad topic, which goes with the fault; all topics of its request are void.
+    """
+    if not isinstance(message, dict):
+        return Frame(fault=str(message)[:200])
+    if "topic" in message:
+        data = member(message, "data")
+        if isinstance(data, dict):
+            data = {**data, "ts": member(message, "ts")}
+        return Frame(topic=text(message["topic"]), data=data, partial=member(message, "type") == "delta")
+    if "op" in message and message.get("success") is not False:
+        return Frame()
+    detail = str(message.get("ret_msg", message))[:200]
+    return Frame(topic=detail.partition(",topic:")[2] or None, fault=detail)
+
+
+def ticker_topic(instrument: Instrument) -> str:
+    """Return the topic of a contract's ticker, which several metrics are read from."""
+    return f"tickers.{instrument.name}"
+
+
+def list_events(data: Json) -> Sequence[Json]:
+    """Return the events of a message: an array in all captures, one event in the documentation."""
+    return data if isinstance(data, list) else [data]
+
+
+def parse_kline_event(item: Json, instrument: Instrument) -> Candle | None:
+    """Read one of the candles of a kline message, there may be several; only confirm = true is final.
+
+    {"start": 1719667560000, "end": 1719667619999, "interval": "1", "open": "61030", "close": "61029.9", "high":
+     "61030", "low": "61015", "volume": "10.798", "turnover": "658980.4245", "confirm": false, "timestamp": ...}
+    """
+    if member(item, "confirm") is False:
+        return None
+    ts = to_ms(member(item, "start"))
+    if item["confirm"] is not True or member(item, "interval") != "1" or member(item, "end") != ts + MINUTE_MS - 1:
+        raise BadPayload(f"a candle of {instrument.name} of one minute was expected")
+    names = ("open", "high", "low", "close", "volume", "turnover")
+    return candle(instrument, ts, [member(item, name) for name in names])
+
+
+def parse_predicted_funding(data: Json, instrument: Instrument) -> PredictedFunding | None:
+    """Read the running estimate of the next funding rate from a merged ticker; "" stands for none.
+
+    {"symbol": "BTCUSDT", "fundingRate": "0.00008055", ..., "ts": 1715748762463}: the message's ts, added by `route`.
+    """
+    check_name(member(data, "symbol"), instrument)
+    rate = member(data, "fundingRate")
+    return None if rate == "" else PredictedFunding(to_ms(member(data, "ts")), number(rate))
+
+
+def parse_open_interest(data: Json, instrument: Instrument) -> OpenInterest:
+    """Read the open interest from a merged ticker: one side as sent since 2026-06-11, else half of both, exactly.
+
+    {"symbol": "BTCUSDT", "openInterest": "58117.022", "openInterestValue": "3596005265.51",
+     "singleOpenInterest": "29058.511", "singleOpenInterestValue": "1798002632.75", "ts": 1715748762463}
+
+    A blank value in USD is unknown.
+    """
+    check_name(member(data, "symbol"), instrument)
+    contracts = amount(read_one_side(data, both="openInterest", single="singleOpenInterest"))
+    usd = read_one_side(data, both="openInterestValue", single="singleOpenInterestValue")
+    return OpenInterest(to_ms(member(data, "ts")), shift(contracts, power_of_ten(instrument.multiplier)), usd)
+
+
+def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
+    """Read one liquidation: S is the side of the POSITION, so Buy is a long that was closed.
+
+    {"T": 1791091285156, "s": "STRKUSDT", "S": "Buy", "v": "2084.9", "p": "0.05165"}
+
+    p is the bankruptcy price, not the price paid, so v * p is a little low for longs, a little high for shorts.
+    Bybit's page, tardis and a capture beside another exchange agree on the side; two clients read S as the order's.
+    """
+    check_name(member(item, "s"), instrument)
+    side = member(item, "S")
+    if side not in ("Buy", "Sell"):
+        raise BadPayload(f"{side!r} is not the side of a position")
+    usd = product(amount(member(item, "v")), price(member(item, "p")))
+    return liquidation(to_ms(member(item, "T")), usd, of_long=side == "Buy")
+
+
+SOCKETS = (
+    Socket(
+        name="linear",
+        path="/v5/public/linear",
+        subscribe=subscribe,
+        route=route,
+        topics_per_socket=500,  # 21,000 characters are allowed; the longest topics have 35, and quotes and a comma
+        topics_per_request=10,
+        request_pause_s=0.1,
+        ping_text='{"op":"ping"}',
+    ),
+)
+
+STREAM_FEEDS = (
+    StreamFeed(
+        metric="ohlcv",
+        socket="linear",
+        topic=lambda instrument: f"kline.1.{instrument.name}",
+        items=records,
+        parse=parse_kline_event,
+        source=DOCS + "Kline stream",
+    ),
+    StreamFeed(
+        metric="ppr",
+        socket="linear",
+        topic=ticker_topic,
+        parse=parse_predicted_funding,
+        reduce=Reduce.LAST,
+        merged=True,
+        source=DOCS + "Ticker stream",
+    ),
+    StreamFeed(
+        metric="oi",
+        socket="linear",
+        topic=ticker_topic,
+        parse=parse_open_interest,
+        reduce=Reduce.LAST,
+        merged=True,
+        source=DOCS + "Ticker stream",
+    ),
+    StreamFeed(
+        metric="lq",
+        socket="linear",
+        topic=lambda instrument: f"allLiquidation.{instrument.name}",
+        items=list_events,
+        parse=parse_liquidation,
+        reduce=Reduce.SUM,
+        continuous=False,  # there may be no liquidation for minutes
+        # not distinct: events have no id, and equal ones in a frame are different events
+        source=DOCS + "All Liquidation stream",
+    ),
+)

@@ -1,0 +1,328 @@
+"""Coinalyze's endpoints of histories and of current values.
+
+One call answers all that is kept of an intraday series, whatever its interval. What is kept is counted in rows and
+trimmed once a day, so a dense series reaches no further than its most rows and a day.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
+from fademoe.errors import BadPayload
+from fademoe.exchanges.coinalyze.instruments import counts_coins
+from fademoe.feeds.history import Latency, Page, Paging, RestFeed, Retention
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.poll import PollFeed
+from fademoe.feeds.request import Params
+from fademoe.feeds.rows import check_candle, to_coin_price, to_coins
+from fademoe.feeds.values import amount, count, member, number, records, rows_of, text, to_ms
+from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding
+
+DOCS = "api.coinalyze.net/v1/doc, stored copy read in autumn 2026, and measurements of 2026-08-25: "
+KEPT_ROWS = 1500  # of an intraday series after the daily trim, by the documentation
+MOST_ROWS = 2000  # before it
+WINDOW_ROWS = 60 * KEPT_ROWS  # of which most are not kept: so that what is kept is mostly one window, and one call
+SAMPLE_MS = 5 * MINUTE_MS
+HUNDREDTH = Decimal("0.01")  # r, l and s may have two digits behind the point only
+
+
+def span_params(page: Page, interval: str) -> Params:
+    """Ask for the rows of a page; both ends are inclusive seconds, milliseconds would get []."""
+    return {
+        "symbols": page.instrument.name,
+        "interval": interval,
+        "from": -(-page.start_ms // SECOND_MS),
+        "to": (page.end_ms - 1) // SECOND_MS,
+    }
+
+
+def minute_params(page: Page) -> Params:
+    """Ask for the buckets of one minute."""
+    return span_params(page, "1min")
+
+
+def sample_params(page: Page) -> Params:
+    """Ask for the buckets of five minutes."""
+    return span_params(page, "5min")
+
+
+def funding_params(page: Page) -> Params:
+    """Ask for the buckets of one hour: the longest inside which no funding interval ends."""
+    return span_params(page, "1hour")
+
+
+def interest_params(page: Page) -> Params:
+    """Ask for open interest in coins."""
+    return {**sample_params(page), "convert_to_usd": "false"}
+
+
+def liquidation_params(page: Page) -> Params:
+    """Ask for liquidations in USD."""
+    return {**minute_params(page), "convert_to_usd": "true"}
+
+
+def list_rows(answer: Json, page: Page) -> Sequence[Json]:
+    """Return the rows of [{"symbol": "BTCUSDT_PERP.A", "history": [row, ...]}]; [] is a market without rows."""
+    series = records(answer)
+    if len(series) > 1:
+        raise BadPayload(f"{len(series)} markets were sent, one was requested")
+    if series and text(member(series[0], "symbol")) != page.instrument.name:
+        raise BadPayload(f"rows of {series[0]['symbol']} instead of {page.instrument.name}")
+    return rows_of(series[0], "history") if series else []
+
+
+def parse_candle(item: Json, instrument: Instrument) -> Candle:
+    """Read a row of /ohlcv-history; bv is the volume that takers bought, tx counts trades, btx those of buyers.
+
+    {"t": 1791382920, "o": 83137.9, "h": 83155.7, "l": 83082.9, "c": 83084.9, "v": 102.437, "bv": 49.832, "tx": 4409,
+     "btx": 2210}
+
+    Volume without any trade means that the exchange gives no trades to count: its zeros then stand for "not known".
+    """
+    ts = read_start_ms(item)
+    opened, high, low, close = (to_coin_price(value, instrument) for value in read_bucket(item))
+    volume, bought = (to_coins(member(item, name), instrument) for name in ("v", "bv"))
+    trades, _ = count(member(item, "tx")), count(member(item, "btx"))
+    is_counted = trades > 0 or _is_zero(volume)
+    return Candle(
+        ts=ts,
+        o=opened,
+        h=high,
+        l=low,
+        c=close,
+        v=volume,
+        n=trades if is_counted else None,
+        tbv=bought if is_counted or not _is_zero(bought) else None,
+    )
+
+
+def parse_funding(item: Json, instrument: Instrument) -> Funding:
+    """Read a row of /funding-rate-history, one an hour: the rate that was in force when the hour ended.
+
+    {"t": 1791381600, "o": 0.0052, "h": 0.01, "l": 0.0052, "c": 0.01}
+
+    Stored as it is sent: no source proves whether it is a fraction or a percentage. Settlements fall on full hours, and
+    the first value behind one may still be the rate before, so the rate of the instant t is the close, not the open.
+    Whether hours without a settlement have rows is not told: those that come are stored, others are no holes.
+    """
+    return Funding(ts=read_start_ms(item), fr=read_bucket(item)[3])
+
+
+def parse_predicted_funding(item: Json, instrument: Instrument) -> PredictedFunding:
+    """Read a row of /predicted-funding-rate-history: the estimate at the end of the minute.
+
+    {"t": 1791382920, "o": 0.0091, "h": 0.0093, "l": 0.0091, "c": 0.0092}
+
+    Stored as it is sent, a fraction or a percentage.
+    """
+    return PredictedFunding(ts=read_start_ms(item), ppr=read_bucket(item)[3])
+
+
+def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
+    """Read a row of /open-interest-history in coins: four values of the five minutes from t on.
+
+    {"t": 1791382800, "o": 78621.542, "h": 78640.11, "l": 78598.2, "c": 78633.906}
+
+    A sample's ts is the instant it stands for: the open is the value at t, whether it is made of the first sample of
+    the bucket or of the last one before. The close belongs to the bucket's other end. That all exchanges are counted
+    on one side is not documented; taken as sent.
+    """
+    for value in read_bucket(item):
+        amount(value)
+    return OpenInterest(ts=read_start_ms(item), oi=to_coins(item["o"], instrument))
+
+
+def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
+    """Read a row of /long-short-ratio-history; l and s are shares of accounts, as percentages or fractions.
+
+    {"t": 1791382800, "r": 1.1796, "l": 54.12, "s": 45.88}
+
+    Raises BadPayload where r is not l / s, within what rounding may do.
+    """
+    ratio, longs, shorts = (Decimal(amount(member(item, name))) for name in "rls")
+    if not shorts or abs(ratio * shorts - longs) > HUNDREDTH * (2 * longs + shorts + ratio + 1):
+        raise BadPayload(f"ratio {ratio} is not {longs} / {shorts}")
+    return LongShortRatio(ts=read_start_ms(item), lsr=f"{ratio:f}")
+
+
+def parse_liquidations(item: Json, instrument: Instrument) -> Liquidations:
+    """Read a row of /liquidation-history in USD: l of longs, s of shorts; minutes without liquidations have none.
+
+    {"t": 1791382920, "l": 15230.44, "s": 0}
+    """
+    longs, shorts = (amount(member(item, name)) for name in "ls")
+    return Liquidations(ts=read_start_ms(item), lql=longs, lqs=shorts)
+
+
+def current_params(instruments: Sequence[Instrument]) -> Params:
+    """Ask for the current values of some markets."""
+    return {"symbols": ",".join(instrument.name for instrument in instruments)}
+
+
+def current_interest_params(instruments: Sequence[Instrument]) -> Params:
+    """Ask for the current open interest of some markets, in coins."""
+    return {**current_params(instruments), "convert_to_usd": "false"}
+
+
+def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
+    """Read the current open interest; `update` is in ms, unlike all other times.
+
+    {"symbol": "BTCUSDT_PERP.A", "value": 78621.542, "update": 1791382934764}
+    """
+    return OpenInterest(ts=to_ms(member(item, "update")), oi=to_coins(member(item, "value"), instrument))
+
+
+def parse_current_predicted_funding(item: Json, instrument: Instrument) -> PredictedFunding:
+    """Read the current estimate, in the unit of its history.
+
+    {"symbol": "BTCUSDT_PERP.A", "value": 0.0092, "update": 1791382934764}
+    """
+    return PredictedFunding(ts=to_ms(member(item, "update")), ppr=number(member(item, "value")))
+
+
+def read_start_ms(item: Json) -> int:
+    """Return the start of a row's bucket in ms; that t is its start, not its end, all clients say but no document."""
+    seconds = member(item, "t")
+    if type(seconds) is not int:
+        raise BadPayload(f"{seconds!r} is not a time in s")
+    return to_ms(seconds * SECOND_MS)
+
+
+def read_bucket(item: Json) -> tuple[str, str, str, str]:
+    """Return open, high, low and close of a bucket."""
+    opened, high, low, close = (number(member(item, name)) for name in "ohlc")
+    check_candle(opened, high, low, close)
+    return opened, high, low, close
+
+
+def _is_zero(value: str) -> bool:
+    return not value.strip("0.")
+
+
+# Polls leave gaps, and a call costs the same whatever its span: a call an hour for each series, of some forty a minute
+# for all.
+MINUTE_PAGING = Paging(costs=((WINDOW_ROWS, 1),), window_ms=WINDOW_ROWS * MINUTE_MS, coalesce_ms=HOUR_MS)
+SAMPLE_PAGING = Paging(costs=((WINDOW_ROWS, 1),), window_ms=WINDOW_ROWS * SAMPLE_MS, coalesce_ms=HOUR_MS)
+HOUR_PAGING = Paging(costs=((WINDOW_ROWS, 1),), window_ms=WINDOW_ROWS * HOUR_MS, coalesce_ms=HOUR_MS)
+# The delay of publication is not measured, and the clock is the host's, as Coinalyze tells no time.
+LATENCY = Latency(settle_ms=2 * MINUTE_MS, live_edge_ms=HOUR_MS)
+SPARSE_LATENCY = Latency(settle_ms=5 * MINUTE_MS, live_edge_ms=HOUR_MS)  # a later row is never requested again
+MINUTE_RETENTION = Retention(certain_ms=KEPT_ROWS * MINUTE_MS, possible_ms=MOST_ROWS * MINUTE_MS + DAY_MS)
+SAMPLE_RETENTION = Retention(certain_ms=KEPT_ROWS * SAMPLE_MS, possible_ms=MOST_ROWS * SAMPLE_MS + DAY_MS)
+HOUR_RETENTION = Retention(certain_ms=KEPT_ROWS * HOUR_MS, possible_ms=MOST_ROWS * HOUR_MS + DAY_MS)
+
+REST_FEEDS = (
+    RestFeed(
+        metric="ohlcv",
+        path="/v1/ohlcv-history",
+        budget="key",
+        params=minute_params,
+        items=list_rows,
+        parse=parse_candle,
+        serves=counts_coins,
+        paging=MINUTE_PAGING,
+        latency=LATENCY,
+        retention=MINUTE_RETENTION,
+        source=DOCS + "/ohlcv-history",
+    ),
+    RestFeed(
+        metric="fr",
+        path="/v1/funding-rate-history",
+        budget="key",
+        params=funding_params,
+        items=list_rows,
+        parse=parse_funding,
+        interval="1h",
+        interval_ms=HOUR_MS,
+        sparse=True,
+        paging=HOUR_PAGING,
+        latency=SPARSE_LATENCY,
+        retention=HOUR_RETENTION,
+        source=DOCS + "/funding-rate-history",
+    ),
+    RestFeed(
+        metric="ppr",
+        path="/v1/predicted-funding-rate-history",
+        budget="key",
+        params=minute_params,
+        items=list_rows,
+        parse=parse_predicted_funding,
+        paging=MINUTE_PAGING,
+        latency=LATENCY,
+        retention=MINUTE_RETENTION,
+        source=DOCS + "/predicted-funding-rate-history",
+    ),
+    RestFeed(
+        metric="oi",
+        path="/v1/open-interest-history",
+        budget="key",
+        params=interest_params,
+        items=list_rows,
+        parse=parse_open_interest,
+        serves=counts_coins,
+        interval="5m",
+        interval_ms=SAMPLE_MS,
+        paging=SAMPLE_PAGING,
+        latency=LATENCY,
+        retention=SAMPLE_RETENTION,
+        source=DOCS + "/open-interest-history",
+    ),
+    RestFeed(
+        metric="lsr",
+        path="/v1/long-short-ratio-history",
+        budget="key",
+        params=sample_params,
+        items=list_rows,
+        parse=parse_ratio,
+        interval="5m",
+        interval_ms=SAMPLE_MS,
+        paging=SAMPLE_PAGING,
+        latency=LATENCY,
+        retention=SAMPLE_RETENTION,
+        source=DOCS + "/long-short-ratio-history",
+    ),
+    RestFeed(
+        metric="lq",
+        path="/v1/liquidation-history",
+        budget="key",
+        params=liquidation_params,
+        items=list_rows,
+        parse=parse_liquidations,
+        sparse=True,
+        paging=MINUTE_PAGING,
+        latency=SPARSE_LATENCY,
+        # where few minutes have rows, those that are kept reach back for years
+        retention=Retention(certain_ms=KEPT_ROWS * MINUTE_MS, possible_ms=MOST_ROWS * DAY_MS),
+        source=DOCS + "/liquidation-history",
+    ),
+)
+
+# Twenty markets are allowed in a request, and none is cheaper for it. Of some forty calls a minute twelve go to current
+# open interest, which has no other source of minutes, and four to predicted rates, which the history brings as well.
+POLL_FEEDS = (
+    PollFeed(
+        metric="oi",
+        path="/v1/open-interest",
+        budget="key",
+        batch=2,
+        share=12,
+        params=current_interest_params,
+        items=records,
+        name="symbol",
+        parse=parse_current_open_interest,
+        serves=counts_coins,
+        source=DOCS + "/open-interest",
+    ),
+    PollFeed(
+        metric="ppr",
+        path="/v1/predicted-funding-rate",
+        budget="key",
+        batch=2,
+        share=4,
+        params=current_params,
+        items=records,
+        name="symbol",
+        parse=parse_current_predicted_funding,
+        source=DOCS + "/predicted-funding-rate",
+    ),
+)

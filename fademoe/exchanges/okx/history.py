@@ -1,0 +1,287 @@
+"""OKX's endpoints of histories and of current values."""
+
+from collections.abc import Sequence
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to
+from fademoe.errors import BadPayload
+from fademoe.feeds.history import Latency, Order, Page, Paging, RestFeed, Retention
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.poll import PollFeed
+from fademoe.feeds.request import Params
+from fademoe.feeds.rows import candle, check_name, hours_since, newest_per_interval, to_coins, with_previous
+from fademoe.feeds.values import amount, element, member, number, optional_amount, rows_of, to_ms, without_noise
+from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, PredictedFunding, Premium
+
+GUIDE = "OKX API guide, mirrored 2026-08-22: "
+CANDLES = 300  # of a full answer, as are the three below
+PREMIUMS = 100
+SETTLEMENTS = 400
+SAMPLES = 100
+CONFIRM = 8  # index in a candle; rows before 2023 are shorter
+SAMPLE_MS = 5 * MINUTE_MS
+QUARTER_MS = 15 * MINUTE_MS
+
+
+def candle_params(page: Page) -> Params:
+    """Ask for the newest candles with ts < end; which ones of a range with both ends come is not documented."""
+    return {"instId": page.instrument.name, "bar": "1m", "after": page.end_ms, "limit": page.limit}
+
+
+def premium_params(page: Page) -> Params:
+    """Ask for the newest samples with ts < end, a full answer: how many samples a minute has is not known."""
+    return {"instId": page.instrument.name, "after": page.end_ms, "limit": PREMIUMS}
+
+
+def funding_params(page: Page) -> Params:
+    """Ask for the newest settlements with ts < end; the one before the page comes too, which shows an interval."""
+    return {"instId": page.instrument.name, "after": page.end_ms, "limit": SETTLEMENTS}
+
+
+def sample_params(page: Page) -> Params:
+    """Ask for samples of every five minutes.
+
+    Whether the ends are inclusive is unknown: rows lie on multiples of five minutes, so the ends lie beside them.
+    """
+    return {
+        "instId": page.instrument.name,
+        "begin": page.start_ms - 1,
+        "end": page.end_ms - 1,
+        "period": "5m",
+        "limit": SAMPLES,
+    }
+
+
+def list_rows(answer: Json, page: Page) -> Sequence[Json]:
+    """Return the rows of an answer."""
+    return rows_of(answer, "data")
+
+
+def list_premiums(answer: Json, page: Page) -> Sequence[Json]:
+    """Return each minute's last sample; an answer that breaks off within a minute holds that minute's last."""
+    return newest_per_interval(list_rows(answer, page), "ts", MINUTE_MS)
+
+
+def list_settlements(answer: Json, page: Page) -> Sequence[Json]:
+    """Leave the oldest row to the next answer, which shows what was before it, unless it is all there is."""
+    settlements = with_previous(list_rows(answer, page), "fundingTime")
+    return (settlements[1:] or settlements)[::-1]
+
+
+def parse_candle(item: Json, instrument: Instrument) -> Candle | None:
+    """Read one bar, of REST or of a push; the open bar is no row yet.
+
+    ["1747094040000", "102806.1", "102820.4", "102806.1", "102820.4", "1040.37", "10.4037", "1069603.34883", "1"]:
+    open time, o, h, l, c, contracts, coins, USDT, confirmed. A quiet minute has three volumes of 0.
+    """
+    confirmed = element(item, CONFIRM)
+    if confirmed == "0":
+        return None
+    if confirmed != "1":
+        raise BadPayload(f"a confirmed bar was expected, not {confirmed!r}")
+    amount(item[5])
+    return candle(instrument, to_ms(item[0]), [*item[1:5], *item[6:8]])
+
+
+def parse_premium(item: Json, instrument: Instrument) -> Premium:
+    """Read one sample for its minute; its second is arbitrary, how many a minute has is not documented.
+
+    {"instId": "BTC-USDT-SWAP", "premium": "0.0000578896878167", "ts": "1713925924000"}
+    """
+    check_name(member(item, "instId"), instrument)
+    return Premium(floor_to(to_ms(member(item, "ts")), MINUTE_MS), number(member(item, "premium")))
+
+
+def parse_funding(item: Json, instrument: Instrument) -> Funding:
+    """Read one settlement: the rate that was charged, where that is blank the rate that stood.
+
+    {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "method": "current_period", "formulaType": "withRate",
+     "fundingRate": "0.0000418741079605", "realizedRate": "0.0000418741079605", "fundingTime": "1788480000000"}
+
+    The interval is the distance to "previous", as no row says how long it was; unknown for the first that is kept.
+    """
+    check_name(member(item, "instId"), instrument)
+    ts = to_ms(member(item, "fundingTime"))
+    stood, charged = number(member(item, "fundingRate")), member(item, "realizedRate")
+    hours = hours_since(item.get("previous", ts), ts)
+    return Funding(ts, stood if charged == "" else number(charged), hours)
+
+
+def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
+    """Read one row of open interest, in coins and USD without the noise of floats; a blank USD value is unknown.
+
+    ["1789239600000", "2752527.40000001374", "27523.9951000001359", "2121056862.79572047273939"]: time, contracts,
+    coins, USD. Contracts times their size are 0.005 % off the coins there; the coins are taken.
+    """
+    usd = element(item, 3)
+    amount(item[1])
+    return make_open_interest(item[0], item[2], usd, instrument)
+
+
+def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
+    """Read one row of long / short accounts: ["1790322000000", "1.24"]. The guide's field note says positions."""
+    return LongShortRatio(to_ms(element(item, 0)), amount(element(item, 1)))
+
+
+def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
+    """Read one element of open-interest, of the channel or of REST; oiUsd came in 2025, what is not known is blank.
+
+    {"instId": "ETH-USDT-SWAP", "instType": "SWAP", "oi": "6385848.98", "oiCcy": "638584.898",
+     "oiUsd": "1737793854.62", "ts": "1790165111452"}
+    """
+    check_name(member(item, "instId"), instrument)
+    return make_open_interest(member(item, "ts"), member(item, "oiCcy"), item.get("oiUsd"), instrument)
+
+
+def make_open_interest(ts: Json, coins: Json, usd: Json, instrument: Instrument) -> OpenInterest:
+    """Make a row of a time, coins and USD as they were sent, without the noise of floats."""
+    usd_text = optional_amount(usd)
+    return OpenInterest(
+        to_ms(ts),
+        without_noise(to_coins(coins, instrument)),
+        None if usd_text is None else without_noise(usd_text),
+    )
+
+
+def parse_current_premium(item: Json, instrument: Instrument) -> Premium | None:
+    """Read the premium of an element of funding-rate (see `parse_predicted_funding`)."""
+    ts, value = read_current_funding(item, "premium", instrument)
+    return None if value is None else Premium(ts, value)
+
+
+def parse_predicted_funding(item: Json, instrument: Instrument) -> PredictedFunding | None:
+    """Read the fundingRate of an element of funding-rate, which forms for the next settlement.
+
+    {"instId": "LTC-USDT-SWAP", "instType": "SWAP", "fundingRate": "0.0001000000000000", "premium":
+     "-0.0004021053670636", "fundingTime": "1765209600000", "nextFundingTime": "1765238400000", "ts": "1765201461438"}
+    """
+    ts, value = read_current_funding(item, "fundingRate", instrument)
+    return None if value is None else PredictedFunding(ts, value)
+
+
+def read_current_funding(item: Json, name: str, instrument: Instrument) -> tuple[int, str | None]:
+    """Return the time of an element of funding-rate and one of its members, None where that is blank or missing.
+
+    A new contract may lack the member (seen in 2021). Messages of 2022 have no ts: BadPayload.
+    """
+    check_name(member(item, "instId"), instrument)
+    ts, value = to_ms(member(item, "ts")), item.get(name, "")
+    return ts, None if value == "" else number(value)
+
+
+# Inexact pages: older sources say that an answer holds 100 rows, whatever is requested.
+CANDLE_PAGING = Paging(costs=((CANDLES, 1),), order=Order.NEWEST_FIRST, exact=False)
+SAMPLE_PAGING = Paging(costs=((SAMPLES, 1),), order=Order.NEWEST_FIRST)
+# The newest row may still change, and the one after it was seen 66 to 100 s after its stamp: a row is requested when
+# the next one must be there.
+SAMPLE_LATENCY = Latency(settle_ms=3 * MINUTE_MS)
+SAMPLE_RETENTION = Retention(certain_ms=1440 * SAMPLE_MS)
+
+RECENT_CANDLES = RestFeed(
+    metric="ohlcv",
+    path="/api/v5/market/candles",
+    budget="candles",
+    params=candle_params,
+    items=list_rows,
+    parse=parse_candle,
+    paging=CANDLE_PAGING,
+    source=GUIDE + "GET / Candlesticks",
+)
+
+REST_FEEDS = (
+    RestFeed(
+        metric="ohlcv",
+        path="/api/v5/market/history-candles",
+        budget="history-candles",
+        params=candle_params,
+        items=list_rows,
+        parse=parse_candle,
+        paging=CANDLE_PAGING,
+        # of the 24 hours that it reaches back: it has a budget of its own, and the other lags by an unknown time
+        recent=RECENT_CANDLES,
+        recent_ms=23 * HOUR_MS,
+        source=GUIDE + "GET / Candlesticks history",
+    ),
+    RestFeed(
+        metric="pfr",
+        path="/api/v5/public/premium-history",
+        budget="premium-history",
+        params=premium_params,
+        items=list_premiums,
+        parse=parse_premium,
+        paging=Paging(costs=((PREMIUMS, 1),), order=Order.NEWEST_FIRST, exact=False),
+        # a minute's last sample must be there: its row is never requested again
+        latency=Latency(settle_ms=5 * MINUTE_MS),
+        retention=Retention(certain_ms=180 * DAY_MS, possible_ms=184 * DAY_MS),  # six months at their longest
+        source=GUIDE + "Get premium history",
+    ),
+    RestFeed(
+        metric="fr",
+        path="/api/v5/public/funding-rate-history",
+        budget="funding-rate-history",
+        params=funding_params,
+        items=list_settlements,
+        parse=parse_funding,
+        interval="settlement",
+        interval_ms=QUARTER_MS,  # so that a settlement is requested soon after it
+        sparse=True,
+        paging=Paging(
+            costs=((100 * DAY_MS // QUARTER_MS, 1),), order=Order.NEWEST_FIRST, exact=False, window_ms=100 * DAY_MS
+        ),
+        # a settlement that is not there yet when its page is requested is not requested again
+        latency=Latency(settle_ms=5 * MINUTE_MS),
+        retention=Retention(certain_ms=90 * DAY_MS, possible_ms=100 * DAY_MS),  # seen 94 days back, none at 120
+        source=GUIDE + "Get funding rate history",
+    ),
+    RestFeed(
+        metric="oi",
+        path="/api/v5/rubik/stat/contracts/open-interest-history",
+        budget="open-interest-history",
+        params=sample_params,
+        items=list_rows,
+        parse=parse_open_interest,
+        interval="5m",
+        interval_ms=SAMPLE_MS,
+        paging=SAMPLE_PAGING,
+        latency=SAMPLE_LATENCY,
+        retention=SAMPLE_RETENTION,
+        source=GUIDE + "Get contract open interest history",
+    ),
+    RestFeed(
+        metric="lsr",
+        path="/api/v5/rubik/stat/contracts/long-short-account-ratio-contract",
+        budget="long-short-ratio",
+        params=sample_params,
+        items=list_rows,
+        parse=parse_ratio,
+        interval="5m",
+        interval_ms=SAMPLE_MS,
+        paging=SAMPLE_PAGING,
+        latency=SAMPLE_LATENCY,
+        retention=SAMPLE_RETENTION,
+        source=GUIDE + "Get contract long/short ratio",
+    ),
+)
+
+# When a channel sends within a minute is up to it, so once a minute all contracts are polled as well.
+POLL_FEEDS = (
+    PollFeed(
+        metric="ppr",
+        path="/api/v5/public/funding-rate",
+        budget="funding-rate",
+        params=lambda instruments: {"instId": "ANY"},
+        items=lambda answer: rows_of(answer, "data"),
+        name="instId",
+        parse=parse_predicted_funding,
+        source=GUIDE + "Get funding rate",
+    ),
+    PollFeed(
+        metric="oi",
+        path="/api/v5/public/open-interest",
+        budget="open-interest",
+        params=lambda instruments: {"instType": "SWAP"},
+        items=lambda answer: rows_of(answer, "data"),
+        name="instId",
+        parse=parse_current_open_interest,
+        source=GUIDE + "Get open interest",
+    ),
+)

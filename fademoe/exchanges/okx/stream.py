@@ -1,0 +1,178 @@
+"""OKX's sockets and their channels; a topic is "channel:instrument", or "channel:SWAP" for all swaps."""
+
+import re
+from collections.abc import Sequence
+
+import orjson
+
+from fademoe.errors import BadPayload
+from fademoe.exchanges.okx.history import (
+    parse_candle,
+    parse_current_open_interest,
+    parse_current_premium,
+    parse_predicted_funding,
+)
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.rows import liquidation, to_coin_price
+from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
+from fademoe.feeds.values import amount, member, product, records, text, to_ms
+from fademoe.metrics import Liquidations
+
+GUIDE = "OKX API guide, mirrored 2026-08-22: "
+ALL_SWAPS = "SWAP"
+UPGRADE_NOTICE = "64008"  # the connection is closed in 60 s
+REFUSED_TOPIC = re.compile(r"channel:\s*([^\s,]+),\s*inst(?:Id|Type):\s*([^\s,]+?)\.?(?=[\s,]|$)")
+
+
+def subscribe(topics: Sequence[str], request_id: int) -> str:
+    """Write a request; each topic is acknowledged by itself, a refusal names its topic in the text alone."""
+    arguments = []
+    for topic in topics:
+        channel, instrument = topic.split(":", 1)
+        arguments.append({"channel": channel, "instType" if instrument == ALL_SWAPS else "instId": instrument})
+    return orjson.dumps({"id": str(request_id), "op": "subscribe", "args": arguments}).decode()
+
+
+def route(message: Json) -> Frame:
+    """Sort a frame: {"arg", "data"} is data, {"event"} an acknowledgement, an error, or the notice of an upgrade.
+
+    {"event": "error", "code": "60018", "msg": "Wrong URL or channel:index-tickers, instId:NEAR-USDT-SWAP doesn't
+     exist. …"}: the text alone names the topic. Whether the rest of its request is served is not documented: the
+    acknowledgements show it.
+    """
+    if not isinstance(message, dict):
+        return Frame(fault=str(message)[:200])
+    event = message.get("event")
+    if event == "subscribe":
+        return Frame(acked=(read_topic(member(message, "arg")),))
+    if event == "notice" and message.get("code") == UPGRADE_NOTICE:
+        return Frame(renew=True)
+    if event is None and "arg" in message and "data" in message:
+        return Frame(topic=read_topic(message["arg"]), data=message["data"])
+    refused = REFUSED_TOPIC.search(str(message.get("msg")))
+    return Frame(topic=":".join(refused.groups()) if refused else None, fault=str(message)[:200])
+
+
+def read_topic(argument: Json) -> str:
+    """Return the topic of the member "arg" of a frame."""
+    channel = text(member(argument, "channel"))
+    return f"{channel}:{text(argument.get('instId') or member(argument, 'instType'))}"
+
+
+def funding_topic(instrument: Instrument) -> str:
+    """Return the topic of a contract's funding rate, which two metrics are read from."""
+    return f"funding-rate:{instrument.name}"
+
+
+def list_liquidations(data: Json) -> Sequence[Json]:
+    """Return the liquidations of a message, each with the name of its contract; what has no details stays as it is.
+
+    {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT", "uly": "BTC-USDT", "details": [{...}]}
+    """
+    liquidations: list[Json] = []
+    for contract in records(data):
+        details = contract.get("details") if isinstance(contract, dict) else None
+        if isinstance(details, list):
+            name = contract.get("instId")
+            liquidations += [{**item, "instId": name} if isinstance(item, dict) else item for item in details]
+        else:
+            liquidations.append(contract)
+    return liquidations
+
+
+def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
+    """Read one liquidation: contracts x their size x price, in USDT.
+
+    {"bkPx": "82655.7", "side": "sell", "posSide": "long", "sz": "8.55", "bkLoss": "0", "ccy": "", "ts":
+     "1791565600771"}: side is that of the closing order, so sell means a long; posSide is net where a position has no
+    side of its own.
+    """
+    position, order = member(item, "posSide"), member(item, "side")
+    if order not in ("buy", "sell") or position not in ("long", "short", "net", ""):
+        raise BadPayload(f"a liquidation with side {order!r} and posSide {position!r}")
+    was_long = position == "long" if position in ("long", "short") else order == "sell"
+    price = to_coin_price(member(item, "bkPx"), instrument)
+    usd = product(amount(member(item, "sz")), instrument.contract_value, price)
+    return liquidation(to_ms(member(item, "ts")), usd, of_long=was_long)
+
+
+TOPICS_PER_SOCKET = 480  # no limit is documented, 483 have worked
+TOPICS_PER_REQUEST = 100  # 64 KB are allowed, and 480 requests an hour
+REQUEST_PAUSE_S = 0.35
+
+SOCKETS = (
+    Socket(
+        name="public",
+        path="/ws/v5/public",
+        subscribe=subscribe,
+        route=route,
+        topics_per_socket=TOPICS_PER_SOCKET,
+        topics_per_request=TOPICS_PER_REQUEST,
+        request_pause_s=REQUEST_PAUSE_S,
+        ping_text="ping",
+        acks=True,
+    ),
+    Socket(
+        name="business",
+        path="/ws/v5/business",
+        subscribe=subscribe,
+        route=route,
+        topics_per_socket=TOPICS_PER_SOCKET,
+        topics_per_request=TOPICS_PER_REQUEST,
+        request_pause_s=REQUEST_PAUSE_S,
+        ping_text="ping",
+        acks=True,
+    ),
+)
+
+STREAM_FEEDS = (
+    StreamFeed(
+        metric="ohlcv",
+        socket="business",
+        topic=lambda instrument: f"candle1m:{instrument.name}",
+        items=records,
+        parse=parse_candle,
+        continuous=False,  # a minute without trades may have no message
+        source=GUIDE + "Candlesticks channel",
+    ),
+    StreamFeed(
+        metric="pfr",
+        socket="public",
+        topic=funding_topic,
+        items=records,
+        parse=parse_current_premium,
+        reduce=Reduce.LAST,
+        source=GUIDE + "Funding rate channel",
+    ),
+    StreamFeed(
+        metric="ppr",
+        socket="public",
+        topic=funding_topic,
+        items=records,
+        parse=parse_predicted_funding,
+        reduce=Reduce.LAST,
+        source=GUIDE + "Funding rate channel",
+    ),
+    StreamFeed(
+        metric="oi",
+        socket="public",
+        topic=lambda instrument: f"open-interest:{instrument.name}",
+        items=records,
+        parse=parse_current_open_interest,
+        reduce=Reduce.LAST,
+        continuous=False,  # sent when it has changed
+        source=GUIDE + "Open interest channel",
+    ),
+    StreamFeed(
+        metric="lq",
+        socket="public",
+        topic=lambda instrument: f"liquidation-orders:{ALL_SWAPS}",
+        items=list_liquidations,
+        name="instId",
+        parse=parse_liquidation,
+        reduce=Reduce.SUM,
+        distinct=True,
+        continuous=False,  # there may be no liquidation for minutes
+        source=GUIDE + "Liquidation orders channel",
+    ),
+)
