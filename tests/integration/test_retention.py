@@ -2,8 +2,8 @@
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.metrics import Candle
-from fademoe.queue import jobs as queues
-from fademoe.queue.jobs import Task
+from fademoe.queue.ids import Task
+from fademoe.queue.states import connect_queue
 from fademoe.store import coverage
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
@@ -47,7 +47,7 @@ def test_what_was_wanted_before_the_edge_is_not_fetched_any_more(system):
     system.environment["FADEMOE_RETENTION_DAYS"] = "5"
     edge_ms = floor_to(now_ms() - 5 * DAY_MS, HOUR_MS)
     assert system.run("reconcile").returncode == 0
-    tasks = [Task.from_job_id(job_id) for job_id in queues.queue(system.context().redis, "binance").get_job_ids()]
+    tasks = [Task.from_job_id(job_id) for job_id in connect_queue(system.context().redis, "binance").get_job_ids()]
     assert tasks
     oldest_ms = min(task.window.start_ms for task in tasks)
     assert oldest_ms in (edge_ms, edge_ms + HOUR_MS)

@@ -12,7 +12,6 @@ from fademoe.exchanges.binance.answers import judge
 from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
-from fademoe.jobs.fetch import fetch
 from fademoe.metrics import (
     Candle,
     Funding,
@@ -23,6 +22,7 @@ from fademoe.metrics import (
     Premium,
 )
 from tests.support.feeds import read_contracts, read_message, read_rows
+from tests.support.pages import fetch_with
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"
 STREAMS = {feed.metric: feed for feed in EXCHANGE.stream_feeds}
@@ -133,7 +133,7 @@ def test_the_rows_before_a_window_of_settlements_leave_room_for_its_own(hours):
         found = [row for row in sent if request.params["startTime"] <= row["fundingTime"] <= request.params["endTime"]]
         return found[: request.params["limit"]]
 
-    assert fetch(feed, contract("BTCUSDT"), [window], get).ordered() == [Funding(start_ms, "0.0", hours)]
+    assert fetch_with(feed, contract("BTCUSDT"), [window], get).ordered() == [Funding(start_ms, "0.0", hours)]
 
 
 def test_settlements_lose_their_jitter_and_tell_their_interval():
@@ -205,7 +205,7 @@ def test_a_minute_without_trades_is_a_flat_candle():
 @pytest.mark.parametrize("metric", ["ohlcv", "pfr", "fr", "oi", "lsr"])
 @pytest.mark.parametrize("body", [{"code": -1130, "msg": "x"}, {}, "[]", 5, None, [None] * 3, [[]] * 3, [{}] * 3])
 def test_what_is_no_page_is_a_bad_payload(metric, body):
-    fetched = fetch(
+    fetched = fetch_with(
         EXCHANGE.rest_feed(metric), contract("BTCUSDT"), [Window(T, T + HOUR_MS)], lambda request, cost: body
     )
     assert isinstance(fetched.failed, BadPayload)
