@@ -138,7 +138,7 @@ def test_programs_run_in_a_home_of_any_name(start, name):
     wait_until(lambda: states(supervisord)["stream-okx"] == "RUNNING")
     assert (supervisord.home / "log" / "stream-okx.log").is_file()
     assert (supervisord.home / "log" / "worker_01.log").is_file()
-    assert Path(os.readlink(supervisord.link)) == supervisord.socket
+    assert supervisord.link.readlink() == supervisord.socket
 
 
 @pytest.mark.parametrize("name", ["100%", "a b"])
