@@ -55,6 +55,11 @@ class RestClient:
         self._sessions = {name: _session(address) for name, address in egress}
         self._offsets = offsets
 
+    def server_now_ms(self, exchange: Exchange) -> int:
+        """Return the exchange's time as far as it is known, without asking it; otherwise the host's."""
+        server_ms = self._offsets.server_now_ms(exchange.name)
+        return now_ms() if server_ms is None else server_ms
+
     def send(
         self,
         exchange: Exchange,
@@ -119,16 +124,15 @@ class RestClient:
 
     def _read(self, exchange: Exchange, grant: Grant, request: str, response: requests.Response) -> Json:
         """Return the body of an answer that holds data, else raise the error that the answer means."""
-        server_now_ms = self._offsets.server_now_ms(exchange.name)
         answer = Answer(
             status=response.status_code,
             headers=response.headers,
             body=_decoded(response.content),
             text=response.content[:1000].decode("utf-8", "replace"),
-            now_ms=now_ms() if server_now_ms is None else server_now_ms,
+            now_ms=self.server_now_ms(exchange),
         )
         self._correct(grant, answer)
-        refusal = _judge(exchange, answer)
+        refusal = exchange.judge(answer)
         if refusal is not None:
             raise self._error(exchange, grant, refusal, request, answer)
         self._budgets.note_success(grant)
@@ -193,22 +197,6 @@ def _session(address: str | None) -> requests.Session:
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
-
-
-def _judge(exchange: Exchange, answer: Answer) -> Refusal | None:
-    """Return what an answer means, None for data.
-
-    An answer that is not the API's (a page of a proxy, a redirection, nothing at all) says nothing about the request,
-    unless the exchange's table reads it as a limit, a ban or an error of the server.
-    """
-    refusal = exchange.judge(answer)
-    is_understood = refusal is not None and refusal.error is RetryLater
-    is_json = answer.body is not None or answer.text.lstrip()[:1] in ("{", "[")  # the rest of it may be damaged
-    if is_understood or (is_json and not 200 < answer.status < 400):
-        return refusal
-    kind = answer.headers.get("Content-Type", "").partition(";")[0] or "no type"
-    message = f"the answer is not the API's: HTTP {answer.status}, {kind}, {answer.text.strip()[:60]!r}"
-    return Refusal(error=RetryLater, message=message, retry_after_s=UNREACHABLE_S)
 
 
 def _decoded(content: bytes) -> Json:

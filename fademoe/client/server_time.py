@@ -35,13 +35,12 @@ class ExchangeClocks:
         server_ms = self._offsets.server_now_ms(exchange.name)
         if server_ms is not None:
             return server_ms
-        known_ms = self.known_now_ms() if exchange.clock is None else None
-        return now_ms() if known_ms is None else known_ms
+        others = [offset.ms for offset in self._offsets.all().values()]
+        return steady_ms() + median_low(others) if others and exchange.clock is None else now_ms()
 
-    def known_now_ms(self) -> int | None:
-        """Return the time that the exchanges agree on, the median of those that are known; None where none is."""
-        distances = [offset.ms for offset in self._offsets.all().values()]
-        return steady_ms() + median_low(distances) if distances else None
+    def known_ms(self) -> list[int]:
+        """Return the times of the exchanges that have told theirs, the earliest first."""
+        return sorted(steady_ms() + offset.ms for offset in self._offsets.all().values())
 
     def ask(self, exchange: Exchange, *, live: bool) -> int:
         """Return the exchange's time, asked for when nobody here did so within a minute.

@@ -1,9 +1,10 @@
 """What the system does for itself: enqueue what is missing, refresh the exchanges' lists, make partitions, clean up."""
 
 import logging
+from collections.abc import Sequence
 
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms, to_iso
 from fademoe.errors import BudgetSpent, RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 PARTITIONS_AHEAD_MS = 40 * DAY_MS
 INSTRUMENTS_INTERVAL_S = 3600
+MAINTENANCE_INTERVAL_S = 3600
+MAX_CLOCKS_APART_MS = DAY_MS + MINUTE_MS  # a day, and what measuring takes
 UNRECOVERABLE = "missed live: the exchange keeps no history of it"
 HELD_BACK_MS = 10 * MINUTE_MS  # a stream may store a due row so much later, after PostgreSQL was away
 
@@ -51,19 +54,19 @@ def enqueue_missing(services: Services) -> dict[str, int]:
 
 
 def want_followed(services: Services, exchange: Exchange) -> None:
-    """Declare that followed contracts want, from now on, the metrics whose newest rows come by their history only.
+    """Declare what followed contracts want, from now or from their listing on, of metrics that come as history only.
 
     Streams and polls declare it for their own. An exchange without streams is not followed live.
     """
     live = {stream.metric for stream in exchange.stream_feeds} | {feed.metric for feed in exchange.poll_feeds}
     history_only = [feed for feed in exchange.rest_feeds if exchange.sockets and feed.metric not in live]
-    contracts, time_ms = instruments.known(exchange, services.database), services.clocks.now_ms(exchange)
-    followed = instruments.followed(contracts, services.settings.symbols, time_ms)
+    stored, time_ms = instruments.known(exchange, services.database), services.clocks.now_ms(exchange)
+    followed = instruments.followed(stored, services.settings.symbols, time_ms)
     for feed in history_only:
-        series = [Series(perpspec(each.code, feed.metric), each.symbol) for each in followed if feed.serves(each)]
-        if series:
-            with services.database.transaction() as cursor:
-                coverage.want(cursor, series, floor_to(time_ms, feed.interval_ms), None)
+        with services.database.transaction() as cursor:
+            for start_ms, contracts in instruments.group_by_start(filter(feed.serves, followed), time_ms).items():
+                series = [Series(perpspec(each.code, feed.metric), each.symbol) for each in contracts]
+                coverage.want(cursor, series, floor_to(start_ms, feed.interval_ms), None)
 
 
 def plan_missing(services: Services, exchange: Exchange) -> list[Planned]:
@@ -105,29 +108,69 @@ def mark_unrecoverable(services: Services, exchange: Exchange) -> None:
 @as_job
 def refresh_instruments(context: JobContext) -> dict[str, int]:
     """Fetch every exchange's list of contracts; an exchange that cannot be reached keeps its old one."""
-    services, counts = context.services, {}
-    for exchange in registry.enabled(services.settings):
+    return _refresh(context.services, registry.enabled(context.services.settings))
+
+
+@as_job
+def refresh_changing_instruments(context: JobContext) -> dict[str, int]:
+    """Fetch the lists of contracts that are about to change: a listing is near, or a contract has vanished."""
+    services = context.services
+    changing = [
+        exchange
+        for exchange in registry.enabled(services.settings)
+        if instruments.is_changing(exchange, services.database, services.clocks.now_ms(exchange))
+    ]
+    return _refresh(services, changing)
+
+
+def _refresh(services: Services, exchanges: Sequence[Exchange]) -> dict[str, int]:
+    counts = {}
+    for exchange in exchanges:
         unit = f"instruments {exchange.name}"
         with status.track(services.database, unit, interval_s=INSTRUMENTS_INTERVAL_S) as tracked:
             try:
-                counts[exchange.name] = instruments.refresh(exchange, services.rest, services.database)
+                refreshed = instruments.refresh(exchange, services.rest, services.database)
             except SourceError as error:
                 if not isinstance(error, BudgetSpent):
                     tracked.record(error)
                 tracked.report(State.WAITING if isinstance(error, RetryLater) else State.ERROR, str(error))
             else:
-                tracked.report(State.DONE, f"{counts[exchange.name]} contracts")
+                counts[exchange.name] = refreshed.listed
+                tracked.report(State.ERROR if refreshed.is_partial else State.DONE, refreshed.message)
     return counts
 
 
 @as_job
 def run_maintenance(context: JobContext) -> None:
     """Make the partitions of the coming month, drop what retention lets go, delete old errors and history."""
-    services, time_ms = context.services, now_ms()
-    Partitions(services.database).ensure(Window(time_ms, time_ms + PARTITIONS_AHEAD_MS))
-    status.forget_old(services.database)
-    edge_ms = services.settings.retained_from_ms(time_ms)
+    services = context.services
+    with status.track(services.database, "maintenance", interval_s=MAINTENANCE_INTERVAL_S) as tracked:
+        Partitions(services.database).ensure(Window(now_ms(), now_ms() + PARTITIONS_AHEAD_MS))
+        status.forget_old(services.database)
+        refusal = "" if services.settings.retention_days is None else drop_expired(services)
+        tracked.report(State.ERROR if refusal else State.DONE, refusal or "partitions are made, old data are dropped")
+
+
+def drop_expired(services: Services) -> str:
+    """Drop the rows that FADEMOE_RETENTION_DAYS lets go; return why nothing was dropped, "" when it was done.
+
+    The earliest of the host's and the exchanges' clocks counts, so that a clock that is ahead deletes nothing too soon.
+    While they differ by more than MAX_CLOCKS_APART_MS, or no exchange tells its time, nothing is dropped.
+    """
+    for exchange in registry.enabled(services.settings):
+        services.clocks.best_ms(exchange)
+    times = services.clocks.known_ms()
+    if not times:
+        return "retention waits: no exchange tells its time"
+    earliest_ms, latest_ms = min(now_ms(), times[0]), max(now_ms(), times[-1])
+    if latest_ms - earliest_ms > MAX_CLOCKS_APART_MS:
+        return (
+            f"retention waits: the clocks of this host ({to_iso(now_ms())}) and of the exchanges"
+            f" ({to_iso(times[0])} to {to_iso(times[-1])}) differ by more than a day"
+        )
+    edge_ms = services.settings.retained_from_ms(earliest_ms)
     if edge_ms is not None:
         kept_from_ms = Partitions(services.database).drop_before(edge_ms)
         with services.database.transaction() as cursor:
             coverage.forget_before(cursor, edge_ms, kept_from_ms)
+    return ""

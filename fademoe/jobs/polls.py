@@ -101,10 +101,10 @@ def _list_followed(services: Services, exchange: Exchange, feed: PollFeed, time_
 
 
 def _want(services: Services, feed: PollFeed, followed: Sequence[Instrument], time_ms: int) -> None:
-    series = [Series(perpspec(instrument.code, feed.metric), instrument.symbol) for instrument in followed]
-    if series:
-        with services.database.transaction() as cursor:
-            coverage.want(cursor, series, METRICS[feed.metric].stamp(time_ms, feed.interval_ms), None)
+    with services.database.transaction() as cursor:
+        for start_ms, contracts in instruments.group_by_start(followed, time_ms).items():
+            series = [Series(perpspec(each.code, feed.metric), each.symbol) for each in contracts]
+            coverage.want(cursor, series, METRICS[feed.metric].stamp(start_ms, feed.interval_ms), None)
 
 
 def _request_batch(

@@ -36,6 +36,7 @@ class Chore:
 RECONCILE = Chore(function="fademoe.jobs.maintenance.reconcile", every_s=60, at_s=RECONCILE_AT_S)
 CHORES = (
     Chore(function="fademoe.jobs.maintenance.refresh_instruments", every_s=3600),
+    Chore(function="fademoe.jobs.maintenance.refresh_changing_instruments", every_s=300),
     Chore(function="fademoe.jobs.maintenance.run_maintenance", every_s=3600),
     RECONCILE,
     Chore(function="fademoe.jobs.audit.enqueue_nightly", every_s=3600),

@@ -121,11 +121,15 @@ class StreamRunner:
         return {name: dict(by_name) for name, by_name in topics.items()}
 
     def _want(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
-        """Declare that the followed series are wanted from this minute on: what the stream misses is then a gap."""
+        """Declare that the followed series are wanted: from this minute on, new ones from their listing on.
+
+        What the stream misses is then a gap.
+        """
         starts: dict[int, set[Series]] = {}
         for topic in (topic for by_name in topics.values() for topic in by_name.values()):
-            for feed, series, _ in routes_of(topic):
-                start_ms = METRICS[feed.metric].stamp(self.exchange_now_ms(), feed.interval_ms)
+            for feed, series, instrument in routes_of(topic):
+                from_ms = instruments.wanted_from_ms(instrument, self.exchange_now_ms())
+                start_ms = METRICS[feed.metric].stamp(from_ms, feed.interval_ms)
                 starts.setdefault(start_ms, set()).add(series)
         if starts:
             with self._context.database.transaction() as cursor:

@@ -32,6 +32,7 @@ JOB_FUNCTIONS = (
     polls.poll,
     maintenance.reconcile,
     maintenance.refresh_instruments,
+    maintenance.refresh_changing_instruments,
     maintenance.run_maintenance,
 )  # imported here, so that no work horse has to
 MONITOR_S = 5  # between two looks at the work horse, each of which renews the job's lease

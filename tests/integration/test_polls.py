@@ -164,6 +164,7 @@ def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, services, sys
         body = {"exchange": "okx", "instrument": "ETH-USDT-SWAP", "delisted_ms": delisted_ms}
         requests.post(f"{system.simulator.url}/sim/contracts", json=body, timeout=10).raise_for_status()
         maintenance.refresh_instruments()
+        maintenance.refresh_changing_instruments()
         return instruments.known(exchange, context.database)["okx"]["ETH"].delisted_ms
 
     assert change(None) is None
@@ -205,7 +206,9 @@ def test_the_whole_list_is_read_whatever_a_status_holds(ask, services, system):
         return context.rest.send(exchange, trading, **_)
 
     def read_by(send):
-        return instruments.refresh(exchange, SimpleNamespace(send=send), context.database)
+        return instruments.refresh(
+            exchange, SimpleNamespace(send=send, server_now_ms=context.rest.server_now_ms), context.database
+        ).listed
 
     listed = read_by(send)
     assert listed > 20

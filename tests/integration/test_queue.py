@@ -24,7 +24,8 @@ def test_chores_of_an_older_version_do_not_block_those_of_this_one(system):
     upkeep.enqueue("fademoe.jobs.maintenance.run_maintenance", job_id="chore-run_maintenance", unique=True)
     assert drop_foreign_chores(redis) == 3
     assert [job.id for job in upkeep.get_jobs()] == ["chore-run_maintenance"]
-    assert [enqueue_chore(redis, chore) for chore in CHORES] == [True, False, True, True]
+    queued_before = [chore.job_id for chore in CHORES if not enqueue_chore(redis, chore)]
+    assert queued_before == ["chore-run_maintenance"]
 
 
 def test_every_function_that_is_enqueued_by_its_path_exists():

@@ -266,13 +266,14 @@ def test_limits_and_bans_close_what_they_should():
     limited = judged(429, {"code": -1003, "msg": "Too many requests"})
     assert (limited.error, limited.closes, limited.retry_after_s) == (RetryLater, Closes.BUDGET, None)
     assert judged(429, {}, headers={"Retry-After": "7"}).retry_after_s == 7
-    text = f"Way too many requests; IP(1.2.3.4) banned until {T + 90_000}"
+    text = f"Way too many requests; IP(1.2.3.4) banned until {T + 190_000}"
     banned = judged(418, {"code": -1003, "msg": text}, text)
-    assert (banned.closes, round(banned.retry_after_s)) == (Closes.EXCHANGE, 91)
+    assert (banned.closes, round(banned.retry_after_s)) == (Closes.EXCHANGE, 191)
     assert judged(418, None).retry_after_s == 120
-    assert judged(418, None, headers={"Retry-After": "30"}).retry_after_s == 30
-    assert judged(418, None, text, headers={"Retry-After": "30"}).retry_after_s == 91
-    assert judged(418, None, f"banned until {T - 5000}").retry_after_s == 1
+    assert judged(418, None, headers={"Retry-After": "300"}).retry_after_s == 300
+    assert judged(418, None, text, headers={"Retry-After": "30"}).retry_after_s == 191
+    for left_ms in (-86_400_000, -5000, 0, 90_000):  # fault 23: never less than the shortest ban
+        assert judged(418, None, f"banned until {T + left_ms}").retry_after_s == 120
     assert judged(200, {"code": -1003, "msg": text}, text).closes is Closes.EXCHANGE
     assert judged(403, None, "<html>").closes is Closes.EXCHANGE
     assert judged(502, None).error is RetryLater
