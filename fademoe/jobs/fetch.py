@@ -115,7 +115,9 @@ class PageQueue:
         """Add what came of an answered page: the rows inside its requested parts, and what was unreadable."""
         span, parts = page
         with self._lock:
-            self._rows.update((r.ts, r) for r in rows if any(w.start_ms <= r.ts < w.end_ms for w in parts))
+            if parts != [span]:  # mostly the whole page is requested, and all its rows lie inside
+                rows = [row for row in rows if any(part.start_ms <= row.ts < part.end_ms for part in parts)]
+            self._rows.update((row.ts, row) for row in rows)
             self._errors += errors
             if errors:
                 self._unreadable.append(span)
@@ -357,12 +359,13 @@ def read_page(feed: RestFeed, page: Page, request: Request, body: Json) -> tuple
     try:
         items = feed.items(body, page)
         elements: Elements[Row] = read_elements(items, read)
-        if not all(_is_placed(feed, page, row.ts) for row in elements.readable):
+        times = [row.ts for row in elements.readable]
+        is_newer = max(times, default=0) > page.end_ms  # not at it: ends may belong to the range
+        if is_newer if feed.sparse else any(ts % feed.interval_ms for ts in times):
             elements = read_elements(items, read_placed)
         rows, errors = _distinct(elements.readable)
         errors += elements.errors(exchange, str(request))
         inside = [row for row in rows if page.start_ms <= row.ts < page.end_ms]
-        is_newer = any(row.ts > page.end_ms for row in rows)  # not at it: ends may belong to the range
         if rows and not inside and not feed.sparse and (feed.paging.exact or is_newer):
             raise BadPayload(f"none of {len(items)} rows lies in the requested range")
     except BadPayload as error:
