@@ -12,6 +12,7 @@ from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.stats import Stats
 
 LOST_AT_ONCE = ("down", "drop_sockets")
+ONCE = ("drop_sockets", "control_frames")
 
 
 class Control:
@@ -102,7 +103,9 @@ class Control:
             added.append(fault.report())
             if fault.kind in LOST_AT_ONCE:
                 self._drop_sockets(fault.exchange)
-            if fault.kind == "drop_sockets":
+            if fault.kind == "control_frames":
+                self._send_control_frames(fault.exchange)
+            if fault.kind in ONCE:
                 self._simulation.faults.clear(fault.id)
         return {"faults": added}
 
@@ -149,6 +152,14 @@ class Control:
                 exchange.stats.faults["drop_sockets"] += len(exchange.hub.sockets)
                 for socket in list(exchange.hub.sockets):
                     socket.abort()
+
+    def _send_control_frames(self, name: str | None) -> None:
+        """Let one exchange or all send the frames about themselves."""
+        for exchange in self._exchanges.values():
+            if name in (None, exchange.name):
+                for socket in exchange.hub.sockets:
+                    for frame in exchange.control_frames():
+                        socket.send(frame)
 
     def _exchange(self, name: object) -> Exchange:
         """Return an exchange by name."""

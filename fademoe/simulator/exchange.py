@@ -16,7 +16,7 @@ A refusal with status 200 (an error code in the body) counts itself: `self.stats
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -115,6 +115,14 @@ class Exchange:
 
     def receive(self, socket: Socket, text: str) -> None:
         """Handle a text message of a client."""
+
+    def control_frames(self) -> list[bytes]:
+        """Return the frames that the exchange sends about itself to every socket."""
+        return []
+
+    def strike_topics(self, kind: str, topics: Iterable[str]) -> bool:
+        """Return whether a fault of a kind strikes a request for `topics`."""
+        return any(self.strike((kind,), path=topic) is not None for topic in topics)
 
     def close_socket(self, socket: Socket) -> None:
         """Forget a socket that is gone; the hub has dropped its topics already."""

@@ -13,12 +13,6 @@ BEFORE_ANSWER = (
     "html_200",
     "html_502",
     "html_403",
-    "html_400",
-    "html_404",
-    "html_405",
-    "empty_200",
-    "empty_202",
-    "redirect_302",
     "error_503",
     "rate_limited",
     "banned",
@@ -26,9 +20,20 @@ BEFORE_ANSWER = (
     "stall",
     "other_symbol",
 )
-LISTS = ("half_list", "sibling")  # in lists of contracts
-AFTER_ANSWER = (*LISTS, "truncated", "error_200", "nan", "negative_volume", "missing_field", "seconds")
-ON_STREAM = ("lost_close", "duplicate_close", "late_bars", "silent_sockets", "drop_sockets", "down")
+AFTER_ANSWER = ("truncated", "error_200", "nan", "negative_volume", "missing_field", "seconds")
+ON_STREAM = (
+    "lost_close",
+    "duplicate_close",
+    "changed_close",  # a closed bar comes with another close first, and a second later with the right one
+    "late_bars",
+    "silent_sockets",
+    "silent_topics",  # topics that begin with `path` are acknowledged and send nothing
+    "unnamed_refusal",  # a request with a topic that begins with `path` is void, and the refusal does not name it
+    "lost_ack",  # a request with such a topic is carried out and not answered
+    "control_frames",  # at once, every socket gets the frames that the exchange sends about itself
+    "drop_sockets",
+    "down",
+)
 KINDS = tuple(dict.fromkeys(BEFORE_ANSWER + AFTER_ANSWER + ON_STREAM))
 
 
@@ -38,13 +43,12 @@ class Fault:
 
     kind: str
     exchange: str | None = None  # None: every exchange
-    path: str = ""  # prefix of the REST path
+    path: str = ""  # prefix of the REST path, or of the topic
     symbol: str | None = None  # the exchange's own name of a contract; None: every one
     count: int | None = None  # how often; None: without end
     duration_s: float | None = None  # how long; None: without end
     probability: float = 1.0
     seconds: float = 5.0  # of a stall, or by how much bars are late
-    retry_after: str | None = None  # header of a refusal that asks for a pause
     id: int = 0
     hits: int = 0
     until_ms: int | None = field(default=None, repr=False)
@@ -103,9 +107,12 @@ class Faults:
             return fault
         return None
 
-    def is_in_force(self, kind: str, exchange: str) -> bool:
+    def is_in_force(self, kind: str, exchange: str, path: str = "") -> bool:
         """Tell whether a lasting fault is in force, without counting it."""
-        return any(fault.kind == kind and fault.exchange in (None, exchange) for fault in self.list_active())
+        return any(
+            fault.kind == kind and fault.exchange in (None, exchange) and path.startswith(fault.path)
+            for fault in self.list_active()
+        )
 
     def list_active(self) -> list[Fault]:
         """Return the faults whose time is not over."""

@@ -89,9 +89,12 @@ class Hub:
         self._exchange = exchange
         self._listeners: dict[str, set[Socket]] = {}
 
-    def is_silent(self) -> bool:
-        """Tell whether a fault keeps all sockets open and without data."""
-        return bool(self._faults.active) and self._faults.is_in_force("silent_sockets", self._exchange)
+    def is_silent(self, topic: str | None = None) -> bool:
+        """Tell whether a fault keeps all sockets open and without data, or one topic."""
+        if not self._faults.active:
+            return False
+        is_topic_silent = topic is not None and self._faults.is_in_force("silent_topics", self._exchange, topic)
+        return is_topic_silent or self._faults.is_in_force("silent_sockets", self._exchange)
 
     def subscribe(self, socket: Socket, topic: str) -> bool:
         """Let `socket` hear `topic`; return whether it is the topic's first listener."""
@@ -126,7 +129,7 @@ class Hub:
     def publish(self, topic: str, payload: bytes, wrap: Callable[[str, bytes], bytes] | None = None) -> None:
         """Send `payload` to all who hear `topic`, through `wrap` to those sockets that want an envelope."""
         listeners = self._listeners.get(topic)
-        if not listeners or self.is_silent():
+        if not listeners or self.is_silent(topic):
             return
         plain = enveloped = b""
         for socket in listeners:

@@ -18,22 +18,17 @@ from rq.worker import RoundRobinWorker
 
 from fademoe.feeds import registry
 from fademoe.jobs import audit, backfill, maintenance, polls
-from fademoe.queue.ids import LIVE, UPKEEP
-from fademoe.queue.states import connect_queue
-from fademoe.runtime.job_context import use_services
-from fademoe.runtime.services import Services
+from fademoe.queue.jobs import LIVE, UPKEEP, queue
+from fademoe.runtime import context as contexts
+from fademoe.runtime.context import Context
 
 log = logging.getLogger(__name__)
 
 JOB_FUNCTIONS = (
     backfill.backfill,
     audit.audit_window,
-    audit.enqueue_nightly,
     polls.poll,
     maintenance.reconcile,
-    maintenance.refresh_instruments,
-    maintenance.refresh_changing_instruments,
-    maintenance.run_maintenance,
 )  # imported here, so that no work horse has to
 MONITOR_S = 5  # between two looks at the work horse, each of which renews the job's lease
 LEASE_S = 30  # a job whose lease was not renewed for so long is given to another worker
@@ -55,17 +50,17 @@ class Worker(RoundRobinWorker):
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
         """Wait for the next job; while Redis refuses to write, wait for that: rq's own worker would end."""
-        last_logged = ""
+        said = ""
         while True:
             try:
-                taken: tuple[Job, Queue] | None = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+                found: tuple[Job, Queue] | None = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
             except ResponseError as error:
-                if str(error) != last_logged:
+                if str(error) != said:
                     log.warning("Redis refuses to write: %s", error)
-                last_logged = str(error)
+                said = str(error)
                 time.sleep(REFUSED_S)
             else:
-                return taken
+                return found
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Return the seconds of a job's lease; rq's own are a minute more than the time between two looks."""
@@ -78,13 +73,13 @@ class Worker(RoundRobinWorker):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def run(services: Services, *, live: bool) -> None:
+def run(context: Context, *, live: bool) -> None:
     """Work until SIGTERM: `live` for the live and upkeep queues, else for the exchanges' queues."""
-    names = (LIVE, UPKEEP) if live else tuple(exchange.name for exchange in registry.enabled(services.settings))
-    use_services(services)
+    names = (LIVE, UPKEEP) if live else tuple(exchange.name for exchange in registry.enabled(context.settings))
+    contexts.use(context)
     worker = Worker(
-        [connect_queue(services.redis, name) for name in names],
-        connection=services.redis,
+        [queue(context.redis, name) for name in names],
+        connection=context.redis,
         serializer=JSONSerializer,
         name=f"{'live' if live else 'worker'}.{socket.gethostname()}.{os.getpid()}",
         job_monitoring_interval=MONITOR_S,
@@ -94,4 +89,4 @@ def run(services: Services, *, live: bool) -> None:
     gc.collect()
     gc.freeze()  # a work horse's collector would touch, and so copy, all that it shares with its worker
     worker.work(with_scheduler=False, logging_level="WARNING")
-    services.close()
+    context.close()

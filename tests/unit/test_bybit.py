@@ -15,7 +15,7 @@ from fademoe.exchanges.bybit.stream import route
 from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
-from fademoe.feeds.stream import Reduce
+from fademoe.feeds.stream import Frame, Reduce
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 from tests.support.feeds import read_contracts, read_message, read_rows
 
@@ -523,14 +523,21 @@ def test_recorded_acks_and_pongs_are_passed_over_and_refusals_name_their_topic()
     ack, pong, twice, unknown = (route(message) for message in recorded("ws_control"))
     assert ack == pong == route({"op": "pong", "args": ["1791382800000"]})
     assert (ack.topic, ack.data, ack.fault) == (None, None, None)
-    assert (twice.topic, twice.fault) == (
-        "orderbook.1.ETHUSDT",
-        "error:already subscribed,topic:orderbook.1.ETHUSDT",
-    )
+    assert (twice.acked, twice.void, twice.fault) == (("orderbook.1.ETHUSDT",), True, None), "fault 18"
     assert (unknown.topic, unknown.data) == ("orderbook.50.NOPEUSDT", None)
     assert route("what?").fault == "what?"
     with pytest.raises(BadPayload):
         route({"topic": "kline.1.BTCUSDT"})
+
+
+def test_answers_of_requests_say_which_request_they_are_about():
+    """Faults 17 and 18."""
+    answer = {"conn_id": "x", "req_id": "7", "op": "subscribe"}
+    assert route({**answer, "success": True, "ret_msg": ""}) == Frame(request=7)
+    unnamed = route({**answer, "success": False, "ret_msg": "Invalid symbol :[kline.1.X]"})
+    assert (unnamed.topic, unnamed.request, unnamed.fault) == (None, 7, "Invalid symbol :[kline.1.X]")
+    twice = route({**answer, "success": False, "ret_msg": "error:already subscribed,topic:kline.1.X"})
+    assert twice == Frame(acked=("kline.1.X",), request=7, void=True)
 
 
 def test_topics_of_a_socket_stay_below_the_limit_of_characters():

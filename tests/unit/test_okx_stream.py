@@ -16,6 +16,7 @@ START = 1_788_480_000_000
 BTC = Instrument(exchange="okx", code="okx", name="BTC-USDT-SWAP", symbol="BTC", contract_value="0.01")
 ETH = Instrument(exchange="okx", code="okx", name="ETH-USDT-SWAP", symbol="ETH", contract_value="0.1")
 ALL = "liquidation-orders:SWAP"
+OTHER = {"instId": "BTC-USD-SWAP", "instType": "SWAP", "details": [{"side": "?"}]}  # inverse: nobody reads it
 
 
 class Line(lines.Line):
@@ -38,10 +39,12 @@ class Line(lines.Line):
         name = "instType" if what == "SWAP" else "instId"
         assert self.hear_one({"event": "subscribe", "arg": {"channel": channel, name: what}, "connId": "a"}) == ""
 
-    def rows(self, minutes):
-        """Let so many minutes pass with data; return what is to be stored."""
+    def rows(self, minutes, *, has_event=True):
+        """Let so many minutes pass with data and an event of another contract; return what is to be stored."""
         self.now_ms = START + minutes * MINUTE_MS + GRACE_MS
         self.take("funding-rate")
+        if has_event:
+            self.take("liquidation-orders", OTHER, instType="SWAP")
         return sorted(super().rows(minutes), key=lambda row: row[2])
 
 
@@ -79,7 +82,7 @@ def test_a_bad_bar_costs_no_other_bar_of_its_message(line):
 
 def test_liquidations_are_claimed_only_from_the_ack_of_their_topic_on(line):
     line.acknowledge("open-interest:BTC-USDT-SWAP")
-    assert line.rows(4) == []
+    assert line.rows(4, has_event=False) == []
     line.send()
     line.acknowledge(ALL)
     line.now_ms = START + 5 * MINUTE_MS
@@ -90,7 +93,36 @@ def test_liquidations_are_claimed_only_from_the_ack_of_their_topic_on(line):
 def test_liquidations_that_are_refused_are_never_claimed(line):
     text = "Subscribe failed, wrong URL or channel: liquidation-orders,instType:SWAP doesn't exist."
     assert "fault" in line.hear_one({"event": "error", "code": "60018", "msg": text, "connId": "a"})
-    assert line.rows(9) == []
+    assert line.rows(9, has_event=False) == []
+
+
+def test_liquidations_that_are_acknowledged_and_silent_are_not_claimed(line):
+    """Fault 19: only an event, of whatever contract, proves that they were watched."""
+    line.acknowledge(ALL)
+    assert line.rows(3, has_event=False) == []
+    assert len(line.rows(5)) == 2 * 5
+    assert line.rows(8, has_event=False) == []
+
+
+def test_frames_about_connections_are_passed_over_and_an_upgrade_renews(line):
+    """Fault 20."""
+    assert line.hear_one({"event": "channel-conn-count", "channel": "candle1m", "connCount": "2", "connId": "a"}) == ""
+    assert line.hear_one({"event": "notice", "code": "1", "msg": "for information", "connId": "a"}) == ""
+    assert not line.connection.health.is_aged
+    assert line.hear_one({"event": "notice", "code": "64008", "msg": "upgrade", "connId": "a"}) == ""
+    assert line.connection.health.is_aged
+    assert "fault" in line.hear_one({"event": "channel-conn-count-error", "channel": "x", "connCount": "30"})
+
+
+def test_a_refusal_that_names_no_topic_voids_its_request(line):
+    """Fault 17."""
+    line.acknowledge("open-interest:BTC-USDT-SWAP")
+    assert "fault" in line.hear_one({"event": "error", "code": "60012", "msg": "Illegal request", "id": "1"})
+    sizes = []
+    for _ in range(5):
+        line.now_ms += 1_000
+        sizes += [len(json.loads(text)["args"]) for text in line.send()]
+    assert sizes == [3, 3]
 
 
 def test_liquidations_that_cannot_be_read_cost_the_minute_of_their_contract(line):
@@ -103,10 +135,9 @@ def test_liquidations_that_cannot_be_read_cost_the_minute_of_their_contract(line
 
 def test_details_of_several_contracts_and_minutes_are_sorted(line):
     line.acknowledge(ALL)
-    other = {"instId": "BTC-USD-SWAP", "instType": "SWAP", "details": [{"side": "?"}]}  # inverse: nobody reads it
     events = liquidated(BTC, (START + MINUTE_MS + 1, "1"), (START + 1, "3"), (START + 2, "4"))
     line.now_ms += MINUTE_MS + 1
-    line.take("liquidation-orders", other, events, liquidated(ETH, (START + 1, "5")), instType="SWAP")
+    line.take("liquidation-orders", OTHER, events, liquidated(ETH, (START + 1, "5")), instType="SWAP")
     line.take("liquidation-orders", liquidated(BTC, (START + 1, "3")), instType="SWAP")  # once more
     assert line.rows(2) == [
         ("okx-lq", "BTC", 0, ("7.00", "0")), ("okx-lq", "ETH", 0, ("50.0", "0")),

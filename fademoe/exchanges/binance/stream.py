@@ -9,25 +9,35 @@ from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.rows import candle, check_name, liquidation
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
-from fademoe.feeds.values import amount, count, member, number, product, text, to_ms
+from fademoe.feeds.values import amount, member, number, product, text, to_ms
 from fademoe.metrics import Candle, Liquidations, PredictedFunding
 
 DOCS = "developers.binance.com, read 2026-05-28: "
+SHUTDOWN = "serverShutdown"
+EVENT_SILENCE_S = 3600.0  # forced orders of all contracts come several times a minute
 
 
 def subscribe(topics: Sequence[str], request_id: int) -> str:
-    """Write a SUBSCRIBE request; its acknowledgement proves nothing, not even that a topic exists."""
+    """Write a SUBSCRIBE request; its acknowledgement proves that it was read, not that its topics exist."""
     return orjson.dumps({"method": "SUBSCRIBE", "params": list(topics), "id": request_id}).decode()
 
 
 def route(message: Json) -> Frame:
-    """Sort a frame of /market/stream: {"stream", "data"} is data, {"result", "id"} an acknowledgement, else a fault."""
-    if isinstance(message, dict):
-        if "stream" in message and "data" in message:
-            return Frame(topic=text(message["stream"]), data=message["data"])
-        if "result" in message:
-            return Frame()
-    return Frame(fault=str(message)[:200])
+    """Sort a frame of /market/stream: {"stream", "data"} is data, {"result", "id"} an acknowledgement.
+
+    {"error": {"code": 2, "msg": "Invalid request: ..."}, "id": 1} refuses the whole request and names no topic.
+    {"e": "serverShutdown", "E": 1791382993000}, bare or in an envelope, comes before the server closes the connection.
+    """
+    if not isinstance(message, dict):
+        return Frame(fault=str(message)[:200])
+    data = message.get("data", message.get("event", message))
+    if isinstance(data, dict) and data.get("e") == SHUTDOWN:
+        return Frame(renew=True)
+    if "stream" in message and "data" in message:
+        return Frame(topic=text(message["stream"]), data=data)
+    number = message.get("id")
+    request = number if isinstance(number, int) else None
+    return Frame(request=request) if "result" in message else Frame(fault=str(message)[:200], request=request)
 
 
 def parse_kline_event(data: Json, instrument: Instrument) -> Candle | None:
@@ -46,7 +56,7 @@ def parse_kline_event(data: Json, instrument: Instrument) -> Candle | None:
     ts = to_ms(member(kline, "t"))
     if member(kline, "T") != ts + MINUTE_MS - 1 or to_ms(member(data, "E")) < member(kline, "T"):
         raise BadPayload(f"kline event of {ts}: it is closed before the minute's end")
-    return candle(instrument, ts, [member(kline, name) for name in "ohlcvqV"], trades=count(member(kline, "n")))
+    return candle(instrument, ts, [member(kline, name) for name in "ohlcvqnV"])
 
 
 def parse_mark_price(data: Json, instrument: Instrument) -> PredictedFunding | None:
@@ -99,6 +109,7 @@ SOCKETS = (
         topics_per_request=100,
         request_pause_s=0.25,  # 10 messages a second are allowed
         renew_after_s=23.5 * HOUR_MS / SECOND_MS,  # cut after 24 h
+        acks=True,
     ),
 )
 
@@ -129,6 +140,7 @@ STREAM_FEEDS = (
         parse=parse_force_order,
         reduce=Reduce.SUM,
         continuous=False,  # there may be no liquidation for minutes
+        max_silence_s=EVENT_SILENCE_S,
         source=DOCS + "All Market Liquidation Order Streams; side and value as every implementation reads them",
     ),
 )

@@ -15,6 +15,7 @@ from fademoe.feeds.values import amount, member, number, price, product, records
 from fademoe.metrics import Candle, Liquidations, OpenInterest, PredictedFunding
 
 DOCS = "bybit-exchange.github.io/docs/v5, read 2026-07-24: "
+EVENT_SILENCE_S = 3600.0  # of many contracts together; a single one may be without liquidations for hours
 
 
 def subscribe(topics: Sequence[str], request_id: int) -> str:
@@ -23,10 +24,11 @@ def subscribe(topics: Sequence[str], request_id: int) -> str:
 
 
 def route(message: Json) -> Frame:
-    """Sort a frame by its topic, else by its op: acknowledgements and pongs are passed over, refusals are faults.
+    """Sort a frame by its topic, else by its op: pongs are passed over, acknowledgements are those of a whole request.
 
     {"success": false, "ret_msg": "error:handler not found,topic:kline.1.NOPEUSDT", "req_id": "1", "op": "subscribe"}
-    A refusal names its first bad topic, which goes with the fault; all topics of its request are void.
+    A refusal names its first bad topic ("Invalid symbol :[...]" names none), and all of its request is void. One that
+    is "already subscribed" is served.
     """
     if not isinstance(message, dict):
         return Frame(fault=str(message)[:200])
@@ -35,10 +37,15 @@ def route(message: Json) -> Frame:
         if isinstance(data, dict):
             data = {**data, "ts": member(message, "ts")}
         return Frame(topic=text(message["topic"]), data=data, partial=member(message, "type") == "delta")
+    number = str(message.get("req_id", ""))
+    request = int(number) if number.isdecimal() and message.get("op") == "subscribe" else None
     if "op" in message and message.get("success") is not False:
-        return Frame()
+        return Frame(request=request)
     detail = str(message.get("ret_msg", message))[:200]
-    return Frame(topic=detail.partition(",topic:")[2] or None, fault=detail)
+    topic = detail.partition(",topic:")[2] or None
+    if topic and "already subscribed" in detail:
+        return Frame(acked=(topic,), request=request, void=True)
+    return Frame(topic=topic, fault=detail, request=request)
 
 
 def ticker_topic(instrument: Instrument) -> str:
@@ -116,6 +123,7 @@ SOCKETS = (
         topics_per_request=10,
         request_pause_s=0.1,
         ping_text='{"op":"ping"}',
+        acks=True,
     ),
 )
 
@@ -154,6 +162,7 @@ STREAM_FEEDS = (
         parse=parse_liquidation,
         reduce=Reduce.SUM,
         continuous=False,  # there may be no liquidation for minutes
+        max_silence_s=EVENT_SILENCE_S,
         # not distinct: events have no id, and equal ones in a frame are different events
         source=DOCS + "All Liquidation stream",
     ),

@@ -21,6 +21,8 @@ from fademoe.metrics import Liquidations
 GUIDE = "OKX API guide, mirrored 2026-08-22: "
 ALL_SWAPS = "SWAP"
 UPGRADE_NOTICE = "64008"  # the connection is closed in 60 s
+ERROR_EVENTS = ("error", "channel-conn-count-error")
+EVENT_SILENCE_S = 3600.0  # liquidations of all swaps come two to five times a minute
 REFUSED_TOPIC = re.compile(r"channel:\s*([^\s,]+),\s*inst(?:Id|Type):\s*([^\s,]+?)\.?(?=[\s,]|$)")
 
 
@@ -43,14 +45,19 @@ def route(message: Json) -> Frame:
     if not isinstance(message, dict):
         return Frame(fault=str(message)[:200])
     event = message.get("event")
+    if event is not None and event not in ("subscribe", "notice", *ERROR_EVENTS):
+        return Frame()  # such as channel-conn-count, which tells how many connections listen to a channel
     if event == "subscribe":
         return Frame(acked=(read_topic(member(message, "arg")),))
-    if event == "notice" and message.get("code") == UPGRADE_NOTICE:
-        return Frame(renew=True)
+    if event == "notice":
+        return Frame(renew=message.get("code") == UPGRADE_NOTICE)
     if event is None and "arg" in message and "data" in message:
         return Frame(topic=read_topic(message["arg"]), data=message["data"])
     refused = REFUSED_TOPIC.search(str(message.get("msg")))
-    return Frame(topic=":".join(refused.groups()) if refused else None, fault=str(message)[:200])
+    if refused:
+        return Frame(topic=":".join(refused.groups()), fault=str(message)[:200])
+    number = str(message.get("id", ""))
+    return Frame(fault=str(message)[:200], request=int(number) if number.isdecimal() else None)
 
 
 def read_topic(argument: Json) -> str:
@@ -173,6 +180,7 @@ STREAM_FEEDS = (
         reduce=Reduce.SUM,
         distinct=True,
         continuous=False,  # there may be no liquidation for minutes
+        max_silence_s=EVENT_SILENCE_S,
         source=GUIDE + "Liquidation orders channel",
     ),
 )

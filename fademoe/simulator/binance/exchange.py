@@ -129,6 +129,11 @@ class Binance(Exchange):
         """Return the use of the budgets by address."""
         return self._limits.report(self.clock.now_ms())
 
+    def control_frames(self) -> list[bytes]:
+        """Announce that the server is about to go, bare and in an envelope."""
+        notice = b'{"e":"serverShutdown","E":%d}' % self.clock.now_ms()
+        return [notice, b'{"stream":"serverShutdown","data":%b}' % notice]
+
     def open_socket(self, socket: Socket, path: str, query: Mapping[str, str]) -> None:
         """Subscribe what the address names."""
         self._streams.open(socket, path, query)

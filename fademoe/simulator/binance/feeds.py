@@ -9,7 +9,7 @@ from fademoe.simulator.binance.rows import kline_event
 from fademoe.simulator.clock import MINUTE_MS
 from fademoe.simulator.decimals import fixed, rescale
 from fademoe.simulator.exchange import Exchange
-from fademoe.simulator.market.candles import Bar, grow
+from fademoe.simulator.market.candles import Bar, grow, with_other_close
 from fademoe.simulator.market.funding import RATE_DECIMALS
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.liquidations import Liquidation
@@ -19,7 +19,7 @@ SECOND_MS = 1_000
 TRADFI_OFFSET_MS = 684  # the frame of TradFi rows comes so much later than that of crypto rows
 FORCE_ORDER_DELAY_MS = 1_005
 FORCE_ORDERS = "!forceOrder@arr"
-CLOSE_FAULTS = ("lost_close", "duplicate_close", "late_bars")
+CLOSE_FAULTS = ("lost_close", "duplicate_close", "changed_close", "late_bars")
 PREMIUM_UNIT = 10**8
 
 OnIdle = Callable[[str], None]
@@ -80,22 +80,22 @@ class KlineFeed:
         self._exchange.timeline.at(due_ms, lambda now_ms: self._close(ts, now_ms))
 
     def _close(self, ts: int, now_ms: int) -> None:
-        """Send the closed candle, unless a fault loses, doubles or delays it."""
+        """Send the closed candle, unless a fault loses, doubles, changes or delays it."""
         exchange = self._exchange
         bar = exchange.market.candles.bar(self._instrument, ts)
         if bar is None or (not bar.trades and exchange.options.binance_no_quiet_closes):
             return
 
-        def send(at_ms: int) -> None:
-            exchange.hub.publish(self._topic, kline_event(self._instrument, bar, at_ms, is_closed=True), wrap)
+        def send(at_ms: int, sent: Bar = bar) -> None:
+            exchange.hub.publish(self._topic, kline_event(self._instrument, sent, at_ms, is_closed=True), wrap)
 
         fault = exchange.strike(CLOSE_FAULTS, symbol=self._instrument.name)
         kind = fault.kind if fault else ""
         if fault and kind == "late_bars":
             exchange.timeline.at(now_ms + int(fault.seconds * 1000), send)
         elif kind != "lost_close":
-            send(now_ms)
-        if kind == "duplicate_close":
+            send(now_ms, with_other_close(bar) if kind == "changed_close" else bar)
+        if kind in ("duplicate_close", "changed_close"):
             exchange.timeline.at(now_ms + SECOND_MS, send)
 
 

@@ -61,13 +61,18 @@ class BinanceStreams:
             socket.send(b'{"error":{"code":3,"msg":"Invalid JSON: expected value at line 1 column 1"}}')
             socket.close(1008, "Invalid request")
             return
+        names = [str(name) for name in request.get("params") or []]
+        if request.get("method") == "SUBSCRIBE" and self._exchange.strike_topics("unnamed_refusal", names):
+            refusal = {"error": {"code": 2, "msg": "Invalid request: invalid stream"}, "id": request.get("id")}
+            socket.send(orjson.dumps(refusal))
+            return
         answer = self._answer(socket, request.get("method"), request.get("params") or [])
         if "id" in request:
             answer["id"] = request["id"]
         if answer.pop("is_full", False):
             socket.send(b'{"error":{"code":4,"msg":"Too many subscriptions"}}')
             socket.close(1008, "Invalid request")
-        else:
+        elif not self._exchange.strike_topics("lost_ack", names):
             socket.send(orjson.dumps(answer))
 
     def restart(self) -> None:

@@ -7,7 +7,7 @@ from fademoe.simulator.bybit.rows import kline_element, message
 from fademoe.simulator.clock import MINUTE_MS
 from fademoe.simulator.decimals import fixed, trimmed
 from fademoe.simulator.exchange import Exchange
-from fademoe.simulator.market.candles import Bar, grow
+from fademoe.simulator.market.candles import Bar, grow, with_other_close
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.liquidations import Liquidation
 from fademoe.simulator.market.noise import random_number
@@ -15,7 +15,7 @@ from fademoe.simulator.market.noise import random_number
 SECOND_MS = 1_000
 BATCH_MS = 500  # liquidations of so long share a frame
 BATCH_DELAY_MS = 100
-CLOSE_FAULTS = ("lost_close", "duplicate_close", "late_bars")
+CLOSE_FAULTS = ("lost_close", "duplicate_close", "changed_close", "late_bars")
 OnIdle = Callable[[str], object]  # told the topic that nobody hears any more
 TOGETHER = 6  # in one minute of so many the closed candle comes together with the running one
 
@@ -86,14 +86,14 @@ class KlineFeed:
         self._exchange.timeline.at(due_ms, lambda now_ms: self._close(ts, now_ms))
 
     def _close(self, ts: int, now_ms: int) -> None:
-        """Send the closed candle, unless a fault loses, doubles or delays it."""
+        """Send the closed candle, unless a fault loses, doubles, changes or delays it."""
         exchange, instrument = self._exchange, self._instrument
         bar = exchange.market.candles.bar(instrument, ts)
         if bar is None or (not bar.trades and exchange.options.bybit_no_quiet_candles):
             return
 
-        def send(at_ms: int) -> None:
-            elements = [kline_element(instrument, bar, at_ms, is_closed=True)]
+        def send(at_ms: int, sent: Bar = bar) -> None:
+            elements = [kline_element(instrument, sent, at_ms, is_closed=True)]
             running = self._running(at_ms)
             if running is not None and running.ts == ts + MINUTE_MS and bar.close % TOGETHER == 0:
                 elements.append(kline_element(instrument, running, at_ms, is_closed=False))
@@ -104,8 +104,8 @@ class KlineFeed:
         if fault and kind == "late_bars":
             exchange.timeline.at(now_ms + int(fault.seconds * 1000), send)
         elif kind != "lost_close":
-            send(now_ms)
-        if kind == "duplicate_close":
+            send(now_ms, with_other_close(bar) if kind == "changed_close" else bar)
+        if kind in ("duplicate_close", "changed_close"):
             exchange.timeline.at(now_ms + SECOND_MS, send)
 
 

@@ -68,13 +68,16 @@ class BybitStreams:
     def _subscribe(self, socket: Socket, request: dict[str, object], names: Sequence[str]) -> None:
         """Let the socket hear the topics, or none of them: the first that is wrong voids the whole request."""
         refusal = self._refusal(socket, names)
+        if self._exchange.strike_topics("unnamed_refusal", names):
+            refusal = f"Invalid symbol :[{len(names)} topics]"
         if refusal:
             self._answer(socket, request, refusal, is_good=False)
             return
         hub, now_ms = self._exchange.hub, self._exchange.clock.now_ms()
         for name in names:
             hub.subscribe(socket, name)
-        self._answer(socket, request, "")
+        if not self._exchange.strike_topics("lost_ack", names):
+            self._answer(socket, request, "")
         for name in names:
             self._start(name)
             feed = self._feeds.get(name)

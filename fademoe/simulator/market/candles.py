@@ -192,6 +192,11 @@ class Candles:
         return PPM + random_number(self._seed, "spread", instrument.key, day) % (2 * SPREAD_PPM + 1) - SPREAD_PPM
 
 
+def with_other_close(bar: Bar) -> Bar:
+    """Return a closed bar as an exchange may send it by mistake before the right one: with another close."""
+    return bar._replace(close=bar.high if bar.close != bar.high else bar.low)
+
+
 def grow(bar: Bar, step: int, steps: int, tick: int) -> Bar:
     """Return a final candle as it looked after `step` of `steps` of its trading: nothing yet at 0, final at `steps`."""
     if step >= steps or not bar.trades:

@@ -142,6 +142,12 @@ class Okx(Exchange):
         """Return the use of the limits."""
         return self._limits.report()
 
+    def control_frames(self) -> list[bytes]:
+        """Tell how many connections listen to a channel, and a notice that is none of a service upgrade."""
+        count = {"event": "channel-conn-count", "channel": "candle1m", "connCount": "1", "connId": "abcd1234"}
+        notice = {"event": "notice", "code": "64100", "msg": "for information", "connId": "abcd1234"}
+        return [orjson.dumps(count), orjson.dumps(notice)]
+
     def open_socket(self, socket: Socket, path: str, query: Mapping[str, str]) -> None:
         """Greet a socket of /public or /business."""
         self._streams.open(socket, path)

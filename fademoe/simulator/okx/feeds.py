@@ -8,14 +8,14 @@ import orjson
 from fademoe.simulator.clock import MINUTE_MS
 from fademoe.simulator.decimals import fixed
 from fademoe.simulator.exchange import Exchange
-from fademoe.simulator.market.candles import Bar, grow
+from fademoe.simulator.market.candles import Bar, grow, with_other_close
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.liquidations import Liquidation
 from fademoe.simulator.market.noise import random_number
 from fademoe.simulator.okx.rows import candle_texts, current_interest, funding_row, interest_stamp_ms
 
 SECOND_MS = 1_000
-CLOSE_FAULTS = ("lost_close", "duplicate_close", "late_bars")
+CLOSE_FAULTS = ("lost_close", "duplicate_close", "changed_close", "late_bars")
 SHORTEST_FUNDING_MS, LONGEST_FUNDING_MS = 30_000, 90_000  # between two messages
 EARLIEST_EVENT_MS, LATEST_EVENT_MS = 200, 1_500  # from a liquidation to its message
 REPEATED, UNSIDED, LATE = 12, 4, 10  # one message in so many comes twice, has positions without a side, may be late
@@ -96,21 +96,20 @@ class CandleFeed(Feed):
             self.exchange.timeline.at(due_ms, lambda now_ms: self._close(bar, now_ms))
 
     def _close(self, bar: Bar, now_ms: int) -> None:
-        """Send the confirmed candle, unless a fault loses, doubles or delays it."""
+        """Send the confirmed candle, unless a fault loses, doubles, changes or delays it."""
         if self.has_ended():
             return
-        row = self._row(bar, "1")
 
-        def send(_now_ms: int) -> None:
-            self.send(row)
+        def send(_now_ms: int, sent: Bar = bar) -> None:
+            self.send(self._row(sent, "1"))
 
         fault = self.exchange.strike(CLOSE_FAULTS, symbol=self._instrument.name)
         kind = fault.kind if fault else ""
         if fault and kind == "late_bars":
             self.exchange.timeline.at(now_ms + int(fault.seconds * 1000), send)
         elif kind != "lost_close":
-            send(now_ms)
-        if kind == "duplicate_close":
+            send(now_ms, with_other_close(bar) if kind == "changed_close" else bar)
+        if kind in ("duplicate_close", "changed_close"):
             self.exchange.timeline.at(now_ms + SECOND_MS, send)
 
     def _row(self, bar: Bar, confirm: str) -> bytes:

@@ -67,6 +67,10 @@ class OkxStreams:
         elif self._is_too_often(socket):
             self._fail(socket, request, 60014, "Requests too frequent")
         else:
+            topics = [topic for topic in (self._topic(socket, each) for each in arguments) if topic]
+            if self._exchange.strike_topics("unnamed_refusal", topics):
+                self._fail(socket, request, 60012, "Illegal request")
+                return
             unknown = [each for each in arguments if self._topic(socket, each) is None]
             is_void = bool(unknown) and self._exchange.options.okx_void_requests
             for argument in unknown[:1] if is_void else arguments:
@@ -109,7 +113,8 @@ class OkxStreams:
             self._fail(socket, request, 60018, text + tail)
             return
         answer = {"event": request["op"], "arg": argument, "connId": socket.memory["id"]}
-        socket.send(orjson.dumps(_with_id(request, answer)))
+        if not self._exchange.strike_topics("lost_ack", [topic]):
+            socket.send(orjson.dumps(_with_id(request, answer)))
         if request["op"] == "unsubscribe":
             self._exchange.hub.unsubscribe(socket, topic)
             return

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.metrics import METRICS, Aggregate, Plot
@@ -11,7 +10,8 @@ from fademoe.store.queries import load_queries
 SQL = load_queries("read_catalog")
 
 
-class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, kw_only=True)
+class Field:
     """One column of a perpspec, as its registration declared it."""
 
     name: str

@@ -1,22 +1,22 @@
 """How complete the series are: from perp_coverage alone, one subtraction of multiranges, never a scan of the data."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
-from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import MINUTE_MS, Window
 from fademoe.feeds import registry
-from fademoe.feeds.paging import due_until_ms
 from fademoe.metrics import perpspec
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("read_coverage")
+GRACE_MS = 5 * MINUTE_MS  # for a closed row to be fetched, or received, and stored
 EDGE_MS = 20 * MINUTE_MS  # of a perpspec that no exchange declares
 
 
-class SeriesCoverage(Struct, frozen=True, forbid_unknown_fields=True):
+class SeriesCoverage(NamedTuple):
     """One perpspec of one symbol; lengths in ms, up to the rows that are due by now."""
 
     source: str
@@ -28,7 +28,11 @@ class SeriesCoverage(Struct, frozen=True, forbid_unknown_fields=True):
     absent_ms: int
     missing_ms: int
     gaps: int  # missing ranges that are due
-    percent: float | None  # of the wanted time that is settled, rounded down: 100 only when nothing is missing
+
+    @property
+    def percent(self) -> float | None:
+        """Percent of the wanted time that is settled, rounded down: 100 only when nothing is missing."""
+        return _percent(self.wanted_ms, self.missing_ms)
 
 
 class SeriesRanges(NamedTuple):
@@ -52,7 +56,7 @@ class PerpspecLag(NamedTuple):
     lag_ms: int | None  # of the series furthest behind
 
 
-class PerpspecTotal(Struct, frozen=True, forbid_unknown_fields=True):
+class PerpspecTotal(NamedTuple):
     """All series of one perpspec together; `lag_ms` is that of the series furthest behind."""
 
     source: str
@@ -90,7 +94,7 @@ def list_series(
         "limit": limit,
     }
     cursor.execute(SQL["series"], values)
-    return [SeriesCoverage(*(*row, _percent(row[4], row[7]))) for row in cursor.fetchall()]
+    return [SeriesCoverage(*row) for row in cursor.fetchall()]
 
 
 def list_ranges(cursor: Cursor, keys: list[tuple[str, str]], now_ms: int) -> dict[tuple[str, str], SeriesRanges]:
@@ -129,12 +133,18 @@ def _percent(wanted_ms: int, missing_ms: int) -> float | None:
     return (wanted_ms - missing_ms) * 10_000 // wanted_ms / 100 if wanted_ms else None
 
 
+@cache
+def _edges() -> dict[str, int]:
+    """Return how old the end of each perpspec's newest row may be: its step, what the exchange needs, what we need."""
+    found: dict[str, int] = {}
+    for exchange in registry.exchanges().values():
+        for metric in exchange.metrics():
+            feed = exchange.rest_feed(metric)
+            own_ms = feed.interval_ms + feed.latency.settle_ms if feed else MINUTE_MS
+            found |= {perpspec(code, metric): own_ms + GRACE_MS for code in exchange.codes}
+    return found
+
+
 def _times(now_ms: int) -> dict[str, object]:
-    """Return the parameters that say until when rows are due, as ages at `now_ms` (see `due_until_ms`)."""
-    edges = {
-        perpspec(code, metric): now_ms - due_until_ms(exchange, metric, now_ms)
-        for exchange in registry.exchanges().values()
-        for metric in exchange.metrics()
-        for code in exchange.codes
-    }
+    edges = _edges()
     return {"now": now_ms, "edge_sources": list(edges), "edges": list(edges.values()), "edge": EDGE_MS}

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.store.queries import load_queries
@@ -25,7 +24,7 @@ TABLES = {
 }
 
 
-class TableColumn(Struct, frozen=True, forbid_unknown_fields=True):
+class TableColumn(NamedTuple):
     """One column of a table."""
 
     name: str
@@ -34,7 +33,7 @@ class TableColumn(Struct, frozen=True, forbid_unknown_fields=True):
     default: str | None
 
 
-class TableIndex(Struct, frozen=True, forbid_unknown_fields=True):
+class TableIndex(NamedTuple):
     """One index of a table."""
 
     name: str

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them; registered as filters of the templates."""
+"""Numbers and times in words for people; registered as filters of the templates."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _UNITS = ((DAY_MS, "d"), (HOUR_MS, "h"), (MINUTE_MS, "min"), (SECOND_MS, "s"))
 
 
 def duration(ms: float | None) -> str:
-    """Write a length of time with its two largest units: `3 d 4 h`, `40 s`."""
+    """Say a length of time with its two largest units: `3 d 4 h`, `40 s`."""
     if ms is None:
         return "–"
     left = int(ms)
@@ -27,7 +27,7 @@ def duration(ms: float | None) -> str:
 
 
 def ago(ms: int | None) -> str:
-    """Write how long ago a time was, or how far ahead it is."""
+    """Say how long ago a time was, or how far ahead it lies."""
     if ms is None:
         return "never"
     distance = now_ms() - ms
@@ -37,13 +37,8 @@ def ago(ms: int | None) -> str:
 
 
 def moment(ms: int | None) -> str:
-    """Write a time in UTC: `2026-11-22 14:05:00`; a time outside the calendar in ms."""
-    if ms is None:
-        return "–"
-    try:
-        return to_iso(ms).replace("T", " ").rstrip("Z")
-    except (ValueError, OverflowError, OSError):
-        return f"{ms} ms"
+    """Write a time in UTC as people read it: `2026-11-22 14:05:00`."""
+    return "–" if ms is None else to_iso(ms).replace("T", " ").rstrip("Z")
 
 
 def grouped(value: object) -> str:
@@ -55,16 +50,16 @@ def grouped(value: object) -> str:
     return f"{match[1]}{whole}{match[3] or ''}"
 
 
-def align(values: Sequence[object]) -> list[str]:
-    """Pad a column of numbers so that their decimal points are below each other when aligned right."""
+def aligned(values: Sequence[str | None]) -> list[str]:
+    """Write a column of numbers so that their points stand below each other when they are set flush right."""
     places = [len(str(value).partition(".")[2]) for value in values if value is not None]
     most = max(places, default=0)
-    texts = []
+    found = []
     for value in values:
         own = len(str(value).partition(".")[2]) if value is not None else most
         pad = FIGURE_SPACE * (most - own) + (POINT_SPACE if most and not own else "")
-        texts.append(grouped(value) + (pad if value is not None else ""))
-    return texts
+        found.append(grouped(value) + (pad if value is not None else ""))
+    return found
 
 
 def size(count: int | None) -> str:
@@ -80,7 +75,7 @@ def size(count: int | None) -> str:
 
 
 def many(count: int, one: str, more: str | None = None) -> str:
-    """Write a count with its noun: `1 worker`, `3 workers`."""
+    """Say a count with its noun: `1 worker`, `3 workers`."""
     return f"{grouped(count)} {one if count == 1 else more or one + 's'}"
 
 

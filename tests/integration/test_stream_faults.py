@@ -1,0 +1,124 @@
+"""What streams claim and store when an exchange refuses, repeats or keeps silent."""
+
+import pytest
+
+from fademoe.clock import MINUTE_MS, floor_to, now_ms
+from fademoe.feeds import registry
+from tests.support.clocks import sleep_until, until
+
+SYMBOLS = ["BTC", "ETH"]
+CODES = {"binance": "bin", "bybit": "byb", "okx": "okx"}
+EVENTS = {"binance": "!forceOrder@arr", "bybit": "allLiquidation.BTCUSDT", "okx": "liquidation-orders"}
+ONLY_BTC = {"bybit"}  # where a topic of liquidations is that of one contract
+
+
+def follow(system, exchange):
+    system.environment |= {
+        "FADEMOE_EXCHANGES": exchange,
+        "FADEMOE_SYMBOLS": ",".join(SYMBOLS),
+        f"FADEMOE_{exchange.upper()}_REST_URL": system.simulator.url,
+        f"FADEMOE_{exchange.upper()}_WS_URL": system.simulator.url.replace("http", "ws"),
+    }
+    system.start("stream", exchange)
+    until(lambda: state(system, exchange) == "running", 30)
+
+
+def state(system, exchange):
+    rows = system.query("SELECT state FROM perp_status WHERE unit = %s", f"stream {exchange}")
+    return rows[0][0] if rows else ""
+
+
+def errors(system):
+    return [message for (message,) in system.query("SELECT message FROM perp_errors")]
+
+
+def topics(exchange):
+    """Return how many topics the followed contracts have."""
+    feeds = registry.exchanges()[exchange].stream_feeds
+    contracts = {"bybit": "{}USDT", "binance": "{}USDT", "okx": "{}-USDT-SWAP"}[exchange]
+    names = [contracts.format(symbol) for symbol in SYMBOLS]
+    instrument = type("Named", (), {})
+    found = set()
+    for name in names:
+        instrument.name = name
+        found |= {(feed.socket, feed.topic(instrument)) for feed in feeds}
+    return len(found)
+
+
+def wait_for_minutes(system, source, symbols):
+    """Wait until a whole minute from now on is covered; return its start."""
+    start_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
+    until(lambda: system.covers(source, symbols, start_ms, start_ms + MINUTE_MS), 60)
+    return start_ms
+
+
+@pytest.mark.waits(40)
+@pytest.mark.parametrize("exchange", list(CODES))
+def test_a_refusal_that_names_no_topic_costs_the_offender_only(fast_system, exchange):
+    """Fault 17: nothing is claimed of the offender, everything of the others."""
+    fast_system.simulator.fault(exchange=exchange, kind="unnamed_refusal", path=EVENTS[exchange])
+    follow(fast_system, exchange)
+    until(lambda: fast_system.simulator.get("/sim/stats")[exchange]["subscriptions"] == topics(exchange) - 1, 40)
+    code = CODES[exchange]
+    wait_for_minutes(fast_system, f"{code}-ppr", SYMBOLS)
+    claimed = "SELECT symbol FROM perp_coverage WHERE source = %s AND NOT isempty(covered)"
+    if exchange in ONLY_BTC:
+        wait_for_minutes(fast_system, f"{code}-lq", ["ETH"])
+        assert fast_system.query(claimed, f"{code}-lq") == [("ETH",)]
+    else:
+        assert fast_system.query(claimed, f"{code}-lq") == []
+    assert any("reports a fault" in message for message in errors(fast_system))
+
+
+@pytest.mark.waits(30)
+@pytest.mark.parametrize("exchange", ["binance", "bybit"])
+def test_a_topic_that_is_subscribed_already_is_served(fast_system, exchange):
+    """Fault 18: the answer to the first request was lost, so it is asked again."""
+    fast_system.simulator.fault(exchange=exchange, kind="lost_ack", path=EVENTS[exchange], count=1)
+    follow(fast_system, exchange)
+    start_ms = wait_for_minutes(fast_system, f"{CODES[exchange]}-lq", SYMBOLS)
+    for symbol in SYMBOLS:
+        source = f"{CODES[exchange]}-lq"
+        assert fast_system.differences(exchange, source, symbol, start_ms, start_ms + MINUTE_MS) == []
+    assert errors(fast_system) == []
+
+
+@pytest.mark.waits(40)
+@pytest.mark.parametrize("exchange", ["binance", "okx"])
+def test_liquidations_that_are_acknowledged_and_silent_are_not_claimed(fast_system, exchange):
+    """Fault 19: what was silent is claimed by nobody, also when the events come again."""
+    code = CODES[exchange]
+    fast_system.simulator.fault(exchange=exchange, kind="silent_topics", path=EVENTS[exchange])
+    follow(fast_system, exchange)
+    for _ in range(2):
+        wait_for_minutes(fast_system, f"{code}-ppr", SYMBOLS)
+    claimed = "SELECT symbol FROM perp_coverage WHERE source = %s AND NOT isempty(covered)"
+    assert fast_system.query(claimed, f"{code}-lq") == []
+
+
+@pytest.mark.waits(30)
+@pytest.mark.parametrize("exchange", ["binance", "okx"])
+def test_frames_of_an_exchange_about_itself_are_no_faults(fast_system, exchange):
+    """Fault 20: a server that is about to go is left for a new connection."""
+    follow(fast_system, exchange)
+    opened = fast_system.simulator.get("/sim/stats")[exchange]["sockets_opened"]
+    fast_system.simulator.fault(exchange=exchange, kind="control_frames")
+    wait_for_minutes(fast_system, f"{CODES[exchange]}-ppr", SYMBOLS)
+    assert errors(fast_system) == []
+    more = fast_system.simulator.get("/sim/stats")[exchange]["sockets_opened"] - opened
+    assert more == (1 if exchange == "binance" else 0)
+
+
+@pytest.mark.waits(30)
+@pytest.mark.parametrize("exchange", list(CODES))
+def test_of_a_bar_that_is_closed_twice_the_later_message_is_kept_and_the_change_recorded(fast_system, exchange):
+    """Fault 8."""
+    follow(fast_system, exchange)
+    fast_system.simulator.fault(exchange=exchange, kind="changed_close")
+    source = f"{CODES[exchange]}-ohlcv"
+    start_ms = wait_for_minutes(fast_system, source, SYMBOLS)
+    sleep_until(start_ms + MINUTE_MS + 20_000)
+    changed = 'SELECT count(*) FROM perp_corrections WHERE source = %s AND "column" = %s'
+    until(lambda: fast_system.query(changed, source, "c")[0][0] >= len(SYMBOLS), 20)
+    for symbol in SYMBOLS:
+        assert fast_system.differences(exchange, source, symbol, start_ms, start_ms + MINUTE_MS) == []
