@@ -13,7 +13,7 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
 from fademoe.store.writer import Batch, Writer
-from tests.support.feeds import read_contracts, read_message
+from fademoe.testing.readers import read_contracts, read_message
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"
 EXCHANGE = registry.exchanges()["binance"]

@@ -13,7 +13,7 @@ from fademoe.exchanges.bybit import EXCHANGE
 from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.request import Request
 from fademoe.jobs.fetch import confirm_holes, fetch
-from tests.support.feeds import read_contracts
+from fademoe.testing.readers import read_contracts
 
 KLINE = "/v5/market/kline"
 PREMIUM, FUNDING = "/v5/market/premium-index-price-kline", "/v5/market/funding/history"

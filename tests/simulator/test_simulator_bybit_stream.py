@@ -13,7 +13,7 @@ from fademoe.exchanges.bybit import EXCHANGE
 from fademoe.exchanges.bybit.stream import route
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import METRICS
-from tests.support.feeds import read_message
+from fademoe.testing.readers import read_message
 
 LINEAR = "/v5/public/linear"
 CONTRACTS = [

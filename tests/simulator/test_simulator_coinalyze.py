@@ -18,7 +18,7 @@ from fademoe.feeds.request import Request
 from fademoe.feeds.values import decode
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.settings import Settings
-from tests.support.feeds import read_contracts
+from fademoe.testing.readers import read_contracts
 
 KEY = "0badc0de-1234"
 HEADERS = {"api_key": KEY}

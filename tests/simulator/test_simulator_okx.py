@@ -19,7 +19,7 @@ from fademoe.jobs.backfill import shares
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.metrics import METRICS
 from fademoe.simulator.okx.rows import meant
-from tests.support.feeds import read_contracts, read_message
+from fademoe.testing.readers import read_contracts, read_message
 
 SYMBOLS = ("BTC", "SATS", "C98")
 FEEDS = EXCHANGE.rest_feeds

@@ -23,7 +23,7 @@ from fademoe.metrics import (
     PredictedFunding,
     Premium,
 )
-from tests.support.feeds import read_contracts, read_message, read_rows
+from fademoe.testing.readers import read_contracts, read_message, read_rows
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"
 STREAMS = {feed.metric: feed for feed in EXCHANGE.stream_feeds}

@@ -17,7 +17,7 @@ from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Frame, Reduce
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
-from tests.support.feeds import read_contracts, read_message, read_rows
+from fademoe.testing.readers import read_contracts, read_message, read_rows
 
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "bybit"
 BTC = Instrument(exchange="bybit", code="byb", name="BTCUSDT", symbol="BTC")

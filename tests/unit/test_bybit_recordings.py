@@ -17,7 +17,7 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.values import decode
 from fademoe.streams.liveness import Broken
 from fademoe.streams.minutes import GRACE_MS
-from tests.support.feeds import read_contracts, read_rows
+from fademoe.testing.readers import read_contracts, read_rows
 from tests.support.lines import Line, topics_of
 
 FOLDER = Path(__file__).parents[1] / "recordings" / "bybit"

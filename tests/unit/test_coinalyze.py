@@ -15,7 +15,7 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.values import decode
 from fademoe.feeds.values import number as read_number
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding
-from tests.support.feeds import read_contracts
+from fademoe.testing.readers import read_contracts
 
 KEY = "0badc0de-1234"
 T = 1_791_382_800

@@ -16,7 +16,7 @@ FLOORS = (  # lowest first; a room may import what lies on the floors below its 
     ("client", "queue"),
     ("runtime",),
     ("jobs", "streams", "simulator"),
-    ("worker", "web", "deploy"),
+    ("worker", "web", "deploy", "testing"),
     ("cli",),
     ("__main__",),
 )

@@ -18,7 +18,7 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Frame
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
-from tests.support.feeds import read_contracts, read_message, read_rows
+from fademoe.testing.readers import read_contracts, read_message, read_rows
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "okx"
 RECORDINGS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}

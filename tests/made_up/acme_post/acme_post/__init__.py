@@ -4,10 +4,9 @@ It is made up. Facts: tests/made_up/acme_post/acme_post_server.py, which is the 
 """
 
 from acme_post.answers import judge
-from acme_post.history import HISTORY
+from acme_post.history import POLL_FEEDS, REST_FEEDS
 from acme_post.instruments import INSTRUMENTS
-from acme_post.polls import POLLS
-from acme_post.stream import SOCKETS, STREAMS
+from acme_post.stream import SOCKETS, STREAM_FEEDS
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.limits import Budget
 
@@ -21,8 +20,8 @@ EXCHANGE = Exchange(
     judge=judge,
     clock=None,  # the exchange does not tell its time
     instruments=INSTRUMENTS,
-    rest_feeds=HISTORY,
-    poll_feeds=POLLS,
+    rest_feeds=REST_FEEDS,
+    poll_feeds=POLL_FEEDS,
     sockets=SOCKETS,
-    stream_feeds=STREAMS,
+    stream_feeds=STREAM_FEEDS,
 )

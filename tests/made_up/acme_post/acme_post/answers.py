@@ -1,16 +1,13 @@
-"""What an answer of Acme Post that is not data means."""
+"""What Acme Post's answers mean: the HTTP status alone. An error is a JSON text: "unknown coin"."""
 
-from fademoe.feeds import answers
-from fademoe.feeds.answers import Answer, Refusal
+from fademoe.feeds.answers import UNEXPECTED, Answer, Refusal, close_budget, evaluate
 
 LIMIT_S = 10.0
+STATUSES = {429: close_budget(wait_s=LIMIT_S)}
 
 
 def judge(answer: Answer) -> Refusal | None:
-    """Return what to do about an answer, None where it holds data. An error is a JSON text: "unknown coin"."""
-    detail = f"HTTP {answer.status}: {answer.text[:200]}"
-    if answer.status == 429:
-        return answers.rate_limited(detail, LIMIT_S)
-    if answer.status == 200 and not isinstance(answer.body, list | dict):
-        return answers.unexpected_payload(detail)
-    return answers.by_status(answer, detail)
+    """Return what an answer means; None: it holds data, a list or an object."""
+    if answer.status == 200 and isinstance(answer.body, str):
+        return UNEXPECTED.to_refusal(answer, answer.body[:200])
+    return evaluate(answer, None, None, errors={}, statuses=STATUSES)

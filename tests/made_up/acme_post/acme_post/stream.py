@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from acme_post.bars import parse_bar
+from acme_post.history import parse_bar
 from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Json
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
@@ -57,7 +57,7 @@ SOCKETS = (
         ping_every_s=20.0,
     ),
 )
-STREAMS = (
+STREAM_FEEDS = (
     StreamFeed(
         metric="ohlcv",
         socket="public",

@@ -4,9 +4,9 @@ It is made up. Facts: tests/made_up/acme_rpc/acme_rpc_server.py, which is the ex
 """
 
 from acme_rpc.answers import judge
-from acme_rpc.history import HISTORY
+from acme_rpc.history import REST_FEEDS
 from acme_rpc.instruments import CLOCK, INSTRUMENTS
-from acme_rpc.stream import SOCKETS, STREAMS
+from acme_rpc.stream import SOCKETS, STREAM_FEEDS
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.limits import Budget
 
@@ -23,7 +23,7 @@ EXCHANGE = Exchange(
     judge=judge,
     clock=CLOCK,
     instruments=INSTRUMENTS,
-    rest_feeds=HISTORY,
+    rest_feeds=REST_FEEDS,
     sockets=SOCKETS,
-    stream_feeds=STREAMS,
+    stream_feeds=STREAM_FEEDS,
 )

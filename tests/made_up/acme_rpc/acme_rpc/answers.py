@@ -1,33 +1,31 @@
-"""What an answer of Acme RPC that is not data means, and what is inside of one that is."""
+"""What Acme RPC's answers mean: the code of their error, which comes with HTTP 400."""
 
 from collections.abc import Mapping
 
-from fademoe.feeds import answers
-from fademoe.feeds.answers import Answer, Refusal
+from fademoe.feeds.answers import REFUSED, Answer, Reaction, Refusal, close_budget, evaluate
 from fademoe.feeds.instrument import Json
 from fademoe.feeds.values import member
 
-TOO_MANY_REQUESTS, INVALID_PARAMS, UNKNOWN_METHOD = 10028, -32602, -32601
+RATE_LIMITED = close_budget(wait_s=1.0)
+ERRORS: Mapping[int | str, Reaction] = {
+    10028: RATE_LIMITED,  # too_many_requests
+    -32601: REFUSED,  # unknown method
+    -32602: REFUSED,  # invalid params
+}
+STATUSES = {429: RATE_LIMITED}
 
 
 def judge(answer: Answer) -> Refusal | None:
-    """Return what to do about an answer, None where it holds a result.
+    """Return what an answer means; None: it holds a result.
 
-    {"jsonrpc": "2.0", "error": {"code": 10028, "message": "too_many_requests"}} comes with HTTP 400.
+    {"jsonrpc": "2.0", "error": {"code": 10028, "message": "too_many_requests"}}
     """
     body = answer.body if isinstance(answer.body, Mapping) else {}
-    error = body.get("error")
-    code = error.get("code") if isinstance(error, Mapping) else None
-    detail = f"HTTP {answer.status}, error {error}"
-    if code == TOO_MANY_REQUESTS or answer.status == 429:
-        return answers.rate_limited(detail, 1.0)
-    if code in (INVALID_PARAMS, UNKNOWN_METHOD):
-        return answers.refused(detail)
-    if answer.status == 200 and "result" in body:
-        return None
-    return answers.by_status(answer, detail) or answers.unexpected_payload(detail)
+    error = body.get("error") if isinstance(body.get("error"), Mapping) else {}
+    code = error.get("code")
+    return evaluate(answer, code if type(code) is int else None, error.get("message"), errors=ERRORS, statuses=STATUSES)
 
 
-def result(answer: Json) -> Json:
+def read_result(answer: Json) -> Json:
     """Return the result of an answer."""
     return member(answer, "result")

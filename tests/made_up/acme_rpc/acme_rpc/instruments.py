@@ -1,6 +1,6 @@
 """The contracts and the clock of Acme RPC."""
 
-from acme_rpc.answers import result
+from acme_rpc.answers import read_result
 from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.values import member, records, text, to_ms
@@ -28,8 +28,8 @@ INSTRUMENTS = InstrumentsFeed(
     path="/api/v2/public/get_instruments",
     budget="public",
     params={"currency": "any", "kind": "future"},
-    items=lambda answer: records(result(answer)),
+    items=lambda answer: records(read_result(answer)),
     parse=parse_instrument,
     source="made up",
 )
-CLOCK = ClockFeed(path="/api/v2/public/get_time", budget="public", parse=lambda answer: to_ms(result(answer)))
+CLOCK = ClockFeed(path="/api/v2/public/get_time", budget="public", parse=lambda answer: to_ms(read_result(answer)))

@@ -5,7 +5,7 @@ import zlib
 
 import orjson
 
-from acme_rpc.answers import result
+from acme_rpc.answers import read_result
 from acme_rpc.history import parse_bar
 from fademoe.errors import BadPayload
 from fademoe.feeds import values
@@ -13,7 +13,7 @@ from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.request import Request
 from fademoe.feeds.rows import liquidation
 from fademoe.feeds.stream import Endpoint, Frame, Reduce, Socket, StreamFeed
-from fademoe.feeds.values import amount, exact, member, product, records, text, to_ms
+from fademoe.feeds.values import amount, member, product, records, text, to_ms
 from fademoe.metrics import Candle, Liquidations, OpenInterest
 
 HEARTBEAT_S = 10
@@ -40,7 +40,9 @@ def route(message: Json) -> Frame:
     {"jsonrpc": "2.0", "method": "heartbeat", "params": {"type": "test_request"}}
     {"jsonrpc": "2.0", "id": 1, "result": ["ticker.BTC_USDC-PERPETUAL"]}
     """
-    method = member(message, "method") if "method" in message else None
+    if not isinstance(message, dict):
+        raise BadPayload(f"a message is no object: {str(message)[:50]!r}")
+    method = message.get("method")
     if method == "subscription":
         params = member(message, "params")
         return Frame(topic=text(member(params, "channel")), data=member(params, "data"))
@@ -49,7 +51,7 @@ def route(message: Json) -> Frame:
         return Frame(reply=call(0, "public/test") if is_question else None)
     if "error" in message:
         return Frame(fault=str(message["error"])[:200])
-    confirmed = result(message)
+    confirmed = read_result(message)
     return Frame(acked=[text(topic) for topic in confirmed] if isinstance(confirmed, list) else ())
 
 
@@ -70,7 +72,7 @@ def parse_ticker(item: Json, instrument: Instrument) -> OpenInterest:
 
     {"timestamp": 1767225605123, "open_interest": 688.110}
     """
-    return OpenInterest(to_ms(member(item, "timestamp")), amount(exact(member(item, "open_interest"))))
+    return OpenInterest(to_ms(member(item, "timestamp")), amount(member(item, "open_interest")))
 
 
 def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
@@ -82,7 +84,7 @@ def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
     direction = member(item, "direction")
     if direction not in ("buy", "sell"):
         raise BadPayload(f"{direction!r} is not a direction")
-    usd = product(amount(exact(member(item, "amount"))), amount(exact(member(item, "price"))))
+    usd = product(amount(member(item, "amount")), amount(member(item, "price")))
     return liquidation(to_ms(member(item, "timestamp")), usd, of_long=direction == "sell")
 
 
@@ -93,7 +95,7 @@ SOCKETS = (
         endpoint=Endpoint(
             request=Request(method="POST", path="/api/v2/public/connect"),
             budget="tokens",
-            parse=lambda answer: f"?token={text(member(result(answer), 'token'))}",
+            parse=lambda answer: f"?token={text(member(read_result(answer), 'token'))}",
         ),
         opening=(call(0, "public/set_heartbeat", interval=HEARTBEAT_S),),
         subscribe=lambda topics, request_id: call(request_id, "public/subscribe", channels=list(topics)),
@@ -105,7 +107,7 @@ SOCKETS = (
         acks=True,
     ),
 )
-STREAMS = (
+STREAM_FEEDS = (
     StreamFeed(
         metric="ohlcv",
         socket="public",

@@ -1,0 +1,57 @@
+"""What the contract of exchanges finds in a table that is wrong."""
+
+from dataclasses import replace
+
+import pytest
+
+from fademoe.clock import MINUTE_MS
+from fademoe.exchanges.bybit import EXCHANGE
+from fademoe.feeds.instrument import Instrument
+from fademoe.metrics import Premium
+from fademoe.testing.contract import ExchangeContract
+from fademoe.testing.samples import sample
+
+BTC = Instrument(exchange="bybit", code="byb", name="BTCUSDT", symbol="BTC")
+FEED = EXCHANGE.rest_feed("pfr")
+
+
+class Contract(ExchangeContract):
+    """The contract of a table with one feed."""
+
+    def __init__(self, **changes):
+        feed = replace(FEED, items=lambda body, page: body, **changes)
+        self.exchange = replace(EXCHANGE, rest_feeds=(feed,), judge=lambda answer: None)
+
+    def contracts(self):
+        return [BTC]
+
+    def samples(self):
+        return [sample(self.exchange, "history pfr", [{"ts": 29453760 * MINUTE_MS, "p": "0.1"}], {}, BTC)]
+
+
+@pytest.mark.parametrize(
+    "parse",
+    [
+        lambda item, instrument: Premium(item["ts"], item["p"]),
+        lambda item, instrument: Premium(int(item["ts"]), "0.1"),
+    ],
+)
+def test_a_reader_that_checks_nothing_is_found(parse):
+    contract = Contract(parse=parse)
+    contract.test_samples_are_read()
+    with pytest.raises((AssertionError, TypeError, KeyError, ValueError)):
+        contract.test_damaged_samples_give_good_rows_or_none()
+
+
+def test_a_page_that_asks_for_other_times_is_found():
+    contract = Contract(params=lambda page: {"from": page.start_ms - MINUTE_MS})
+    with pytest.raises(AssertionError):
+        contract.test_a_page_requests_no_time_outside_of_it()
+
+
+def test_a_feed_without_a_recording_and_a_judge_that_accepts_all_are_found():
+    contract = Contract()
+    with pytest.raises(AssertionError, match="no recording of clock, instruments, stream"):
+        contract.test_every_feed_has_a_sample()
+    with pytest.raises(AssertionError, match="429"):
+        contract.test_refusals_are_recognised()
