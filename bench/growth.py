@@ -7,7 +7,7 @@ from bench.ingest import ROWS, candles, seconds, write
 from bench.report import Report, Table
 from bench.stage import stage
 from fademoe.clock import MINUTE_MS, Window
-from fademoe.runtime.context import Context
+from fademoe.runtime.services import Services
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.writer import Batch
 
@@ -36,7 +36,7 @@ def run() -> Report:
     return Report(title="insert rate and size as the table grows", tables=[table], notes=notes)
 
 
-def _insert_rate(context: Context, number: int, end_ms: int) -> float:
+def _insert_rate(context: Services, number: int, end_ms: int) -> float:
     """Return the rows per second of fresh windows at the newest end."""
     window = Window(end_ms - ROWS * MINUTE_MS, end_ms)
     made = candles(window)

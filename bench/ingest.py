@@ -10,7 +10,7 @@ from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms, split
 from fademoe.metrics import METRICS, Candle
-from fademoe.runtime.context import Context
+from fademoe.runtime.services import Services
 from fademoe.store import coverage
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
@@ -53,7 +53,7 @@ def run() -> Report:
     return Report(title="rows per second beside bare COPY", tables=[alone, whole, use], notes=notes)
 
 
-def _writer_alone(context: Context) -> Table:
+def _writer_alone(context: Services) -> Table:
     """Compare the writer with bare COPY and with staged inserts, window by window in turns."""
     database, writer = context.database, context.writer
     end_ms = floor_to(now_ms(), DAY_MS)
@@ -117,7 +117,7 @@ def _end_to_end(servers: Stage, exchange: str) -> tuple[Sequence[object], Sequen
     )
 
 
-def _backfill(servers: Stage, context: Context, window: Window) -> float:
+def _backfill(servers: Stage, context: Services, window: Window) -> float:
     """Seed a window of all symbols; return the seconds from enqueuing until all of it is covered."""
     command = ("seed", "--since", str(window.start_ms), "--until", str(window.end_ms), "--metrics", "ohlcv")
     seeding = servers.start(*command)
@@ -137,7 +137,7 @@ def _backfill(servers: Stage, context: Context, window: Window) -> float:
     return took_s
 
 
-def _has_begun(context: Context) -> bool:
+def _has_begun(context: Services) -> bool:
     """Return whether the first wish is stored: the next thing is the queue."""
     with context.database.transaction() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM perp_coverage)")

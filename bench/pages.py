@@ -14,8 +14,9 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.deploy.checks import free_port
 from fademoe.feeds import registry
 from fademoe.metrics import INTERVALS_MS, METRICS, perpspec
-from fademoe.queue.jobs import Task, enqueue
-from fademoe.runtime.context import Context
+from fademoe.queue.enqueue import enqueue_windows
+from fademoe.queue.ids import Task
+from fademoe.runtime.services import Services
 from fademoe.store.coverage import Series
 from fademoe.store.partitions import Partitions
 
@@ -135,14 +136,14 @@ def _store(url: str, series: list[tuple[str, str, str]], end_ms: int, each: int)
     connection.close()
 
 
-def _enqueue(context: Context, series: list[tuple[str, str, str]], end_ms: int) -> None:
+def _enqueue(context: Services, series: list[tuple[str, str, str]], end_ms: int) -> None:
     """Put jobs into the queues of the exchanges, as many of each series as it takes."""
     names = {code: name for name, one in registry.exchanges().items() for code in one.codes}
     for number in range(JOBS):
         code, metric, symbol = series[number % len(series)]
         start_ms = end_ms - DAY_MS - number * HOUR_MS
         task = Task(Series(perpspec(code, metric), symbol), Window(start_ms, start_ms + HOUR_MS))
-        enqueue(context.redis, names[code], [task])
+        enqueue_windows(context.redis, names[code], [task])
 
 
 def _addresses() -> Iterator[str]:

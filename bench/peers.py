@@ -19,7 +19,7 @@ from fademoe.client import instruments
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.jobs import seed
-from fademoe.runtime.context import Context
+from fademoe.runtime.services import Services
 from fademoe.settings import DEFAULT_SYMBOLS
 
 WORKERS = 16
@@ -111,7 +111,7 @@ def by_fademoe(name: str) -> Outcome:
         until(lambda: context.redis.scard("rq:workers") == WORKERS, 60)
         window = last_days()
         asked = requests_and_refusals(on, name)
-        ask = seed.Ask(
+        ask = seed.SeedRequest(
             exchanges=[exchange], metrics=["ohlcv"], symbols=SYMBOLS, since_ms=window.start_ms, until_ms=window.end_ms
         )
         begin_s = time.monotonic()
@@ -206,7 +206,7 @@ def version_of(python: Path) -> str:
     return subprocess.run([str(python), "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def compare(on: Stage, context: Context, name: str, source: str, window: Window) -> tuple[int, int]:
+def compare(on: Stage, context: Services, name: str, source: str, window: Window) -> tuple[int, int]:
     """Return how many rows are stored and how many values differ from the simulator's own."""
     stored_rows = wrong = 0
     for symbol in SYMBOLS:
@@ -232,7 +232,7 @@ def truth(on: Stage, name: str, symbol: str, window: Window) -> dict[int, dict[s
     return {row.pop("ts"): row for row in answer["rows"]}
 
 
-def is_covered(context: Context, source: str, window: Window) -> bool:
+def is_covered(context: Services, source: str, window: Window) -> bool:
     """Return whether nothing is missing of any symbol."""
     with context.database.transaction() as cursor:
         cursor.execute(

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import requests
 
-from fademoe.cli.edge import load_settings
+from fademoe.cli.environment import load_settings
 from fademoe.feeds import registry
-from fademoe.runtime.context import Context
+from fademoe.runtime.services import Services
 from fademoe.runtime.startup import ready
 from fademoe.settings import PREFIX
 
@@ -83,7 +83,7 @@ class Stage:
         except requests.ConnectionError:
             return None
 
-    def context(self, environ: Mapping[str, str] | None = None) -> Context:
+    def context(self, environ: Mapping[str, str] | None = None) -> Services:
         """Return a context over the servers, the schema up to date."""
         return ready(load_settings({**self.environ, **(environ or {})}))
 

@@ -15,7 +15,7 @@ from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from fademoe.feeds import registry
-from fademoe.runtime.context import Context
+from fademoe.runtime.services import Services
 from fademoe.simulator.market.market import Market
 
 SYMBOLS = 500
@@ -106,13 +106,13 @@ def _keep_commit_times(servers: Stage) -> None:
     servers.context().close()
 
 
-def _running(context: Context) -> int:
+def _running(context: Services) -> int:
     with context.database.transaction() as cursor:
         cursor.execute("SELECT count(*) FROM perp_status WHERE kind = 'stream' AND state = 'running'")
         return int((cursor.fetchone() or (0,))[0])
 
 
-def _delays(context: Context, market: Market, exchange: str, first_ms: int) -> list[float]:
+def _delays(context: Services, market: Market, exchange: str, first_ms: int) -> list[float]:
     """Return, ascending, the seconds from each closed bar's message to the commit of its row."""
     (code,) = registry.exchanges()[exchange].codes
     with context.database.transaction() as cursor:

@@ -36,6 +36,10 @@ class Pace(NamedTuple):
     speed: int
     since_ms: int
 
+    def apply(self, host_ms: int) -> int:
+        """Return the time at this pace when the host's clock shows `host_ms`."""
+        return self.since_ms + (host_ms - self.since_ms) * self.speed
+
 
 _pace = Pace(1, 0)
 
@@ -46,10 +50,14 @@ def set_pace(pace: Pace) -> None:
     _pace = pace
 
 
+def pace() -> Pace:
+    """Return how fast this process's clock runs."""
+    return _pace
+
+
 def now_ms() -> int:
     """Read the host's clock, at the pace of this process."""
-    host_ms = time.time_ns() // 1_000_000
-    return _pace.since_ms + (host_ms - _pace.since_ms) * _pace.speed
+    return _pace.apply(time.time_ns() // 1_000_000)
 
 
 def monotonic_s() -> float:

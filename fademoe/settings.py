@@ -60,6 +60,11 @@ class Setting:
         """Name of the environment variable, `FADEMOE_<EXCHANGE>_…` when each exchange has its own."""
         return PREFIX + ("<EXCHANGE>_" if self.is_per_exchange else "") + self.name
 
+    @property
+    def default_text(self) -> str:
+        """The default, for people."""
+        return self.default or self.unset.partition(":")[0]
+
     def variables(self, exchange_names: Collection[str]) -> dict[str, str]:
         """Return the environment variables with the exchange of each, "" for a setting that all share."""
         if not self.is_per_exchange:
@@ -271,14 +276,14 @@ class Settings:
         "DATABASE_URL",
         _server_url("postgresql", "postgres"),
         "",
-        "PostgreSQL 14 or later, or TimescaleDB 2",
+        "address of PostgreSQL 14 or later, or of TimescaleDB 2; embedded: the server that FadeMoe brings",
         "embedded: {settings.postgres_url}",
     )
     redis_url: str | None = _setting(
         "REDIS_URL",
         _server_url("redis", "rediss", "unix"),
         "",
-        "Redis 6.2 or later, or Valkey",
+        "address of Redis 6.2 or later, or of Valkey; embedded: the server that FadeMoe brings",
         "embedded: {settings.queue_url}",
     )
     symbols: tuple[str, ...] = _setting(

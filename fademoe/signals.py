@@ -1,4 +1,4 @@
-"""Ends a process in good order: SIGTERM sets a flag, and breaks off only what says that it may be broken off."""
+"""Graceful shutdown: SIGTERM sets a flag and interrupts blocks marked `interruptible`."""
 
 import signal
 import threading
@@ -17,7 +17,7 @@ class StopSignal:
     def __init__(self) -> None:
         """Begin without a wish to stop."""
         self._event = threading.Event()
-        self._breakable = False
+        self._is_interruptible = False
 
     def install(self) -> None:
         """Let SIGTERM and SIGINT set the flag."""
@@ -26,8 +26,8 @@ class StopSignal:
 
     def _received(self, signum: int, frame: FrameType | None) -> None:
         self._event.set()
-        if self._breakable:
-            self._breakable = False
+        if self._is_interruptible:
+            self._is_interruptible = False
             raise Stopped
 
     @property
@@ -40,12 +40,18 @@ class StopSignal:
         return self._event.wait(max(seconds, 0.0))
 
     @contextmanager
-    def breakable(self) -> Iterator[None]:
-        """Let a signal raise Stopped inside the block; raise it at once when it came before. Main thread only."""
+    def interruptible(self) -> Iterator[None]:
+        """Let a signal raise Stopped inside the block; raise it at once when it came before.
+
+        In another thread than the main one, which signals do not reach, it only checks before the block.
+        """
         if self.requested:
             raise Stopped
-        self._breakable = True
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._is_interruptible = True
         try:
             yield
         finally:
-            self._breakable = False
+            self._is_interruptible = False

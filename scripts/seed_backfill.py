@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Want a range of history and enqueue what is missing of it: `scripts/seed_backfill.py --help`."""
+"""Want a range of history and enqueue what is missing of it; the same as `fademoe seed`."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 VENV_PYTHON = Path(__file__).resolve().parent.parent / ".venv" / "bin" / "python"
 
 try:
-    from fademoe.cli.seed import main
+    from fademoe.cli.main import main
 except ModuleNotFoundError:
     # Called without the virtual environment: use the one that make sets up.
     if not VENV_PYTHON.exists() or Path(sys.executable) == VENV_PYTHON:
@@ -16,4 +16,4 @@ except ModuleNotFoundError:
     os.execv(VENV_PYTHON, [str(VENV_PYTHON), __file__, *sys.argv[1:]])
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["seed", *sys.argv[1:]]))

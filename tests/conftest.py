@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import hypothesis
 import psycopg2
 import pytest
 from redis import Redis
@@ -35,6 +36,11 @@ BUSY = 2  # of the processes of `make test`: one for each core; the others begin
 COSTLY = ("browser", "integration", "lifecycle", "web")  # folders whose fixtures take seconds: best kept together
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+# The same examples in every run: a run fails for what was changed, not by chance.
+hypothesis.settings.register_profile("fademoe", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("fademoe")
 
 
 @pytest.hookimpl(trylast=True)  # when all that is not to be run is left out

@@ -1,179 +1,192 @@
-"""`fademoe gaps`, `coverage`, `verify`, `audit`, `retry`: is a series complete, and if not, what is missing and why."""
+"""`fademoe gaps`, `coverage`, `verify`, `audit`: whether a series is complete, what is missing and why."""
 
-import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
-from fademoe.cli.edge import DONE, FAILED, Commands
-from fademoe.cli.running import inherit_running_settings
-from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, now_ms, parse_time, to_iso
-from fademoe.errors import ConfigError, SourceError
+import click
+
+from fademoe.cli.arguments import PERPSPEC, SYMBOL, TIME, make_window
+from fademoe.cli.environment import pass_running_settings
+from fademoe.cli.main import DONE, FAILED
+from fademoe.cli.table import format_table
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, to_iso
+from fademoe.errors import SourceError
 from fademoe.feeds import registry
+from fademoe.feeds.paging import due_until_ms
 from fademoe.jobs import gaps
 from fademoe.jobs.audit import audit
-from fademoe.queue import jobs as queues
-from fademoe.queue.jobs import LIVE
-from fademoe.runtime.context import Context
+from fademoe.runtime.job_context import JobContext
+from fademoe.runtime.services import Services
 from fademoe.runtime.startup import ready
-from fademoe.settings import Settings, check_symbol
+from fademoe.settings import Settings
 from fademoe.store import certificate, coverage
 from fademoe.store.coverage import Series
 
+Command = Callable[..., Any]
 
-def main(argv: Sequence[str]) -> int:
-    """Answer questions about completeness, or mend it."""
-    commands = Commands(inherit_running_settings)
-    missing = commands.add("gaps", show_gaps, "print what is wanted and missing, and why; exit 1 when there is any")
-    table = commands.add("coverage", show_coverage, "print what is wanted, covered, absent and missing per series")
-    check = commands.add("verify", verify, "print a certificate of a series: counts, reasons, SHA-256 over its rows")
-    compare = commands.add("audit", run_audit, "fetch again, compare with what is stored, and correct")
-    again = commands.add("retry", retry, "put windows that rest after a failure back into their queue")
-    for parser in (missing, table, check, compare, again):
-        parser.add_argument("--source", required=parser is check, metavar="PERPSPEC", help="such as bin-ohlcv")
-        parser.add_argument("--symbol", required=parser is check, help="such as BTC")
-    for parser in (missing, table, check, compare):
-        parser.add_argument("--json", action="store_true", help="as JSON")
-    for parser in (check, compare):
-        parser.add_argument("--since", required=True, metavar="ISO", help="first moment")
-        parser.add_argument("--until", required=True, metavar="ISO", help="end of the range")
-    return commands.call(argv)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def show_gaps(settings: Settings, args: argparse.Namespace) -> int:
-    """Print every wanted range that is missing, and what becomes of it; return 0 when there is none, else 1."""
-    context = ready(settings)
-    found = [
-        {"source": gap.series.source, "symbol": gap.series.symbol, "from": to_iso(gap.window.start_ms),
-         "to": to_iso(gap.window.end_ms), "start_ms": gap.window.start_ms, "end_ms": gap.window.end_ms, "why": gap.why}
-        for source in _sources(args)
-        for gap in gaps.find(context, *registry.by_source(source), _symbols(args))
-    ]  # fmt: skip
-    if args.json:
-        print(json.dumps(found, ensure_ascii=False))
+def series_options(*, required: bool = False) -> Callable[[Command], Command]:
+    """Return a decorator that adds --source and --symbol."""
+
+    def add(command: Command) -> Command:
+        for name, kind, example in (("--symbol", SYMBOL, "BTC"), ("--source", PERPSPEC, "bin-ohlcv")):
+            only = "Such as" if required else "Only this one, such as"
+            command = click.option(name, type=kind, required=required, help=f"{only} {example}.")(command)
+        return command
+
+    return add
+
+
+def window_options(command: Command) -> Command:
+    """Add --since and --until, both required."""
+    until = click.option("--until", type=TIME, required=True, help="End of the range, not included.")
+    return click.option("--since", type=TIME, required=True, help="Start of the range.")(until(command))
+
+
+@click.command("gaps")
+@series_options()
+@json_option
+@pass_running_settings
+def print_gaps(settings: Settings, source: str | None, symbol: str | None, *, as_json: bool) -> int:
+    """Print what is wanted and missing, and why; exit code 1 when there is any.
+
+    Leaves out the newest minutes, which are not due yet.
+    """
+    services = ready(settings)
+    rows = [
+        {
+            "source": gap.series.source,
+            "symbol": gap.series.symbol,
+            "from": to_iso(gap.window.start_ms),
+            "to": to_iso(gap.window.end_ms),
+            "start_ms": gap.window.start_ms,
+            "end_ms": gap.window.end_ms,
+            "why": gap.why,
+        }
+        for name in _sources(source)
+        for gap in gaps.find_gaps(services, *registry.by_source(name), _symbols(symbol))
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False))
     else:
-        for row in found:
-            print(f"{row['source']:<14}{row['symbol']:<14}{row['from']:<22}{row['to']:<22}{row['why']}")
-        print(f"{len(found)} gaps")
-    return FAILED if found else DONE
+        columns = ("source", "symbol", "from", "to", "why")
+        if rows:
+            click.echo(format_table(columns, [[row[column] for column in columns] for row in rows]))
+        click.echo(f"{len(rows)} gaps")
+    return FAILED if rows else DONE
 
 
-def show_coverage(settings: Settings, args: argparse.Namespace) -> int:
-    """Print one line per series."""
-    context = ready(settings)
-    now = now_ms()
-    rows = []
-    with context.database.transaction() as cursor:
-        for source in _sources(args):
-            rows += [_line(source, totals) for totals in coverage.totals(cursor, source, now, _symbols(args))]
-    if args.json:
-        print(json.dumps(rows, ensure_ascii=False))
-        return DONE
-    print(f"{'perpspec':<14}{'symbol':<14}{'wanted from':<22}{'complete':>9}{'absent':>9}{'missing':>9}  (in percent)")
-    for row in rows:
-        print(
-            f"{row['source']:<14}{row['symbol']:<14}{row['wanted_from'] or '-':<22}{row['complete']:>9}"
-            f"{row['absent']:>9}{row['missing']:>9}"
-        )
-    return DONE
-
-
-def verify(settings: Settings, args: argparse.Namespace) -> int:
-    """Print a certificate; return 0 when the range is complete, else 1."""
-    context = ready(settings)
-    exchange, _, metric = registry.by_source(args.source)
-    feed = exchange.rest_feed(metric)
-    window = _window(args)
-    interval_ms = feed.interval_ms if feed else 60_000
-    span = Window(floor_to(window.start_ms, interval_ms), ceil_to(window.end_ms, interval_ms))
-    with context.database.transaction() as cursor:
-        found = certificate.certify(
-            cursor, Series(args.source, check_symbol(args.symbol)), metric, span, interval_ms,
-            sparse=feed.sparse if feed else True,
-        )  # fmt: skip
-    if args.json:
-        print(json.dumps(found, ensure_ascii=False, indent=1))
-    else:
-        for name, value in found.items():
-            print(f"{name}: {value}")
-    return DONE if found["complete"] else FAILED
-
-
-def run_audit(settings: Settings, args: argparse.Namespace) -> int:
-    """Audit every stored series in a range, one after the other; return 1 when one could not be compared."""
-    context = ready(settings)
-    context.stop.install()
-    window = _window(args)
-    verdicts, trouble = [], False
-    for series in _stored_series(context, args, window):
-        try:
-            verdict = audit(context, series, window)
-        except SourceError as error:
-            trouble = True
-            print(f"{series.source:<14}{series.symbol:<14}not compared: {error}")
-            continue
-        verdicts.append(asdict(verdict))
-        if not args.json:
-            print(
-                f"{series.source:<14}{series.symbol:<14}{verdict.equal} equal, {verdict.corrected} corrected,"
-                f" {verdict.missing} missing, {verdict.extra} extra"
-            )
-    if args.json:
-        print(json.dumps(verdicts, ensure_ascii=False))
-    return FAILED if trouble else DONE
-
-
-def retry(settings: Settings, args: argparse.Namespace) -> int:
-    """Wake the windows that rest after a failure."""
-    context = ready(settings)
-    sources, symbols = _sources(args), _symbols(args)
-    woken = 0
-    for name in (*registry.names(), LIVE):
-        tasks = [
-            task
-            for task in queues.failed(context.redis, [name])
-            if task.series.source in sources and (symbols is None or task.series.symbol in symbols)
+@click.command("coverage")
+@series_options()
+@json_option
+@pass_running_settings
+def print_coverage(settings: Settings, source: str | None, symbol: str | None, *, as_json: bool) -> None:
+    """Print what is wanted, complete, absent and missing of each series, in percent of its time."""
+    services = ready(settings)
+    with services.database.transaction() as cursor:
+        rows = [
+            _describe_totals(name, totals)
+            for name in _sources(source)
+            for totals in coverage.totals(cursor, name, _due_until_ms(services, name), _symbols(symbol))
         ]
-        woken += queues.wake(context.redis, name, tasks)
-    print(f"{woken} windows are back in their queue")
-    return DONE
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    headings = ("source", "symbol", "wanted from", "complete %", "absent %", "missing %")
+    columns = ("source", "symbol", "wanted_from", "complete", "absent", "missing")
+    click.echo(format_table(headings, [[row[column] for column in columns] for row in rows]))
 
 
-def _sources(args: argparse.Namespace) -> list[str]:
-    every = [spec for exchange in registry.exchanges().values() for spec in exchange.perpspecs()]
-    if args.source is None:
-        return every
-    registry.by_source(args.source)
-    return [args.source]
+@click.command("verify")
+@series_options(required=True)
+@window_options
+@json_option
+@pass_running_settings
+def verify(settings: Settings, source: str, symbol: str, since: int, until: int, *, as_json: bool) -> int:
+    """Print a certificate of a series; exit code 1 when it is not complete.
+
+    It has the numbers of rows expected, present and absent by reason, and a SHA-256 over the rows, which is the same on
+    every machine that has the same rows.
+    """
+    services = ready(settings)
+    exchange, _, metric = registry.by_source(source)
+    feed = exchange.rest_feed(metric)
+    interval_ms = feed.interval_ms if feed else MINUTE_MS
+    window = make_window(since, until)
+    window = Window(floor_to(window.start_ms, interval_ms), ceil_to(window.end_ms, interval_ms))
+    is_sparse = feed.sparse if feed else True
+    with services.database.transaction() as cursor:
+        certified = certificate.certify(cursor, Series(source, symbol), metric, window, interval_ms, sparse=is_sparse)
+    if as_json:
+        click.echo(json.dumps(certified, ensure_ascii=False, indent=1))
+    else:
+        click.echo("\n".join(f"{name}: {value}" for name, value in certified.items()))
+    return DONE if certified["complete"] else FAILED
 
 
-def _symbols(args: argparse.Namespace) -> list[str] | None:
-    return [check_symbol(args.symbol)] if args.symbol else None
+@click.command("audit")
+@series_options()
+@window_options
+@json_option
+@pass_running_settings
+def run_audit(
+    settings: Settings, source: str | None, symbol: str | None, since: int, until: int, *, as_json: bool
+) -> int:
+    """Fetch stored rows again, compare them value by value, and correct what differs.
+
+    Exit code 1 when a series could not be compared.
+    """
+    services = ready(settings)
+    services.stop.install()
+    window = make_window(since, until)
+    results, errors = [], 0
+    for series in _stored_series(services, _sources(source), _symbols(symbol), window):
+        try:
+            result = audit(JobContext(services=services), series, window)
+        except SourceError as error:
+            errors += 1
+            click.echo(f"{series.source} {series.symbol}: not compared: {error}", err=as_json)
+            continue
+        results.append(asdict(result))
+        if not as_json:
+            click.echo(f"{series.source} {series.symbol}: {result.describe()}")
+    if as_json:
+        click.echo(json.dumps(results, ensure_ascii=False))
+    return FAILED if errors else DONE
 
 
-def _window(args: argparse.Namespace) -> Window:
-    try:
-        window = Window(parse_time(args.since), parse_time(args.until))
-    except ValueError as error:
-        raise ConfigError(f"{error}: valid are ISO 8601 times such as 2026-01-31 or 2026-01-31T12:00") from error
-    if window.start_ms >= window.end_ms:
-        raise ConfigError(f"--until {args.until} must lie after --since {args.since}")
-    return window
+def _sources(source: str | None) -> list[str]:
+    if source is not None:
+        return [source]
+    return [perpspec for exchange in registry.exchanges().values() for perpspec in exchange.perpspecs()]
 
 
-def _stored_series(context: Context, args: argparse.Namespace, window: Window) -> list[Series]:
-    symbols = _symbols(args)
-    found = []
-    with context.database.transaction() as cursor:
-        for source in _sources(args):
+def _symbols(symbol: str | None) -> list[str] | None:
+    return None if symbol is None else [symbol]
+
+
+def _due_until_ms(services: Services, source: str) -> int:
+    exchange, _, metric = registry.by_source(source)
+    return due_until_ms(exchange, metric, services.clocks.now_ms(exchange))
+
+
+def _stored_series(services: Services, sources: list[str], symbols: list[str] | None, window: Window) -> list[Series]:
+    """Return the series with rows in the window that a REST feed serves."""
+    stored: list[Series] = []
+    with services.database.transaction() as cursor:
+        for source in sources:
             exchange, _, metric = registry.by_source(source)
             if exchange.rest_feed(metric) is not None:
                 within = coverage.series_within(cursor, source, window)
-                found += [series for series in within if symbols is None or series.symbol in symbols]
-    return found
+                stored += [series for series in within if symbols is None or series.symbol in symbols]
+    return stored
 
 
-def _line(source: str, totals: coverage.Totals) -> dict[str, object]:
+def _describe_totals(source: str, totals: coverage.Totals) -> dict[str, object]:
     def percent(part: int) -> str:
         return f"{100 * part / totals.wanted_ms:.2f}" if totals.wanted_ms else "-"
 

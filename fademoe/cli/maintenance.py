@@ -1,35 +1,47 @@
-"""`fademoe reconcile`, `fademoe migrate`."""
+"""`fademoe reconcile`, `fademoe retry`, `fademoe migrate`: do now what the scheduler does later."""
 
-import argparse
-from collections.abc import Sequence
+import click
 
-from fademoe.cli.edge import DONE, Commands
-from fademoe.cli.running import inherit_running_settings
+from fademoe.cli.arguments import PERPSPEC, SYMBOL
+from fademoe.cli.environment import pass_running_settings
+from fademoe.feeds import registry
 from fademoe.jobs import maintenance
-from fademoe.runtime import context as contexts
+from fademoe.queue.ids import window_queues
+from fademoe.queue.retry import requeue_failed
+from fademoe.queue.states import failed_windows
 from fademoe.runtime.startup import ready
 from fademoe.settings import Settings
 
 
-def main(argv: Sequence[str]) -> int:
-    """Do a chore now instead of waiting for the scheduler."""
-    commands = Commands(inherit_running_settings)
-    commands.add("reconcile", reconcile, "enqueue everything that is wanted and missing, now")
-    commands.add("migrate", update_schema, "bring the schema up to date")
-    return commands.call(argv)
+@click.command("reconcile")
+@pass_running_settings
+def reconcile(settings: Settings) -> None:
+    """Enqueue everything that is wanted and missing; print how many windows per exchange."""
+    for exchange, count in maintenance.enqueue_missing(ready(settings)).items():
+        click.echo(f"{exchange}: {count} windows enqueued")
 
 
-def reconcile(settings: Settings, args: argparse.Namespace) -> int:
-    """Enqueue what is missing and print how many windows that is per exchange."""
-    context = ready(settings)
-    contexts.use(context)
-    for exchange, count in maintenance.reconcile().items():
-        print(f"{exchange}: {count} windows enqueued")
-    return DONE
+@click.command("retry")
+@click.option("--source", type=PERPSPEC, help="Only this perpspec, such as bin-ohlcv.")
+@click.option("--symbol", type=SYMBOL, help="Only this symbol, such as BTC.")
+@pass_running_settings
+def retry(settings: Settings, source: str | None, symbol: str | None) -> None:
+    """Put windows that are paused after repeated failures back into their queue."""
+    services = ready(settings)
+    count = 0
+    for name in window_queues(*registry.names()):
+        tasks = [
+            task.job_id
+            for task in failed_windows(services.redis, [name])
+            if source in (None, task.series.source) and symbol in (None, task.series.symbol)
+        ]
+        count += requeue_failed(services.redis, name, tasks)
+    click.echo(f"{count} windows are back in their queue")
 
 
-def update_schema(settings: Settings, args: argparse.Namespace) -> int:
-    """Apply pending migrations."""
+@click.command("migrate")
+@pass_running_settings
+def migrate(settings: Settings) -> None:
+    """Bring the database schema up to date."""
     ready(settings).close()
-    print("the schema is up to date")
-    return DONE
+    click.echo("the schema is up to date")

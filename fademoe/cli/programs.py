@@ -1,12 +1,12 @@
-"""What supervisord runs: streams, workers, the scheduler."""
+"""`fademoe stream`, `worker`, `scheduler`: what supervisord runs."""
 
-import argparse
 import logging
 import signal
-from collections.abc import Sequence
 
-from fademoe.cli.edge import DONE, Commands
-from fademoe.errors import ConfigError
+import click
+
+from fademoe.cli.environment import pass_settings
+from fademoe.cli.main import DONE
 from fademoe.feeds import registry
 from fademoe.runtime.startup import ready
 from fademoe.settings import Settings
@@ -15,52 +15,46 @@ from fademoe.worker import scheduler, worker
 
 log = logging.getLogger(__name__)
 
-# What a shell says of a program that SIGTERM ended. supervisord leaves a stream alone that has nothing to do (0) or was
-# stopped through it, and starts one again that somebody else has ended.
+# The exit code that a shell reports for a program that SIGTERM ended. supervisord starts a stream again that ends with
+# it, unless supervisord itself was told to stop the stream. A stream that has nothing to do ends with 0 and stays down.
 TERMINATED = 128 + signal.SIGTERM
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run `stream EXCHANGE`, `worker [--live]` or `scheduler`."""
-    commands = Commands()
-    commands.add("stream", stream, "follow an exchange live until SIGTERM").add_argument(
-        "exchange", help=f"one of {', '.join(registry.names())}"
-    )
-    commands.add("worker", work, "run one RQ worker until SIGTERM").add_argument(
-        "--live", action="store_true", help="serve the live and upkeep queues instead of the exchanges'"
-    )
-    commands.add("scheduler", schedule, "run the scheduler until SIGTERM")
-    return commands.call(argv)
+@click.command("stream")
+@click.argument("exchange", type=click.Choice(registry.names()), metavar="EXCHANGE")
+@pass_settings
+def run_stream(settings: Settings, exchange: str) -> int:
+    """Follow the streams of an exchange until SIGTERM.
 
-
-def stream(settings: Settings, args: argparse.Namespace) -> int:
-    """Follow one exchange until SIGTERM; return DONE at once when the settings leave it out."""
-    if args.exchange not in registry.names():
-        raise ConfigError(f"unknown exchange {args.exchange!r}: valid are {', '.join(registry.names())}")
-    exchange = registry.exchanges()[args.exchange]
-    if exchange not in registry.enabled(settings):
-        log.info("%s is not enabled in FADEMOE_EXCHANGES: nothing to follow", exchange.name)
+    Ends at once with exit code 0 when FADEMOE_EXCHANGES leaves the exchange out.
+    """
+    table = registry.exchanges()[exchange]
+    if table not in registry.enabled(settings):
+        log.info("%s is disabled by FADEMOE_EXCHANGES", exchange)
         return DONE
-    if not exchange.stream_feeds:
-        log.info("%s has no streams", exchange.name)
+    if not table.stream_feeds:
+        log.info("%s has no streams", exchange)
         return DONE
-    context = ready(settings)
-    context.stop.install()
-    StreamRunner(context, exchange).run()
-    context.close()
+    services = ready(settings)
+    services.stop.install()
+    StreamRunner(services, table).run()
+    services.close()
     return TERMINATED
 
 
-def work(settings: Settings, args: argparse.Namespace) -> int:
+@click.command("worker")
+@click.option("--live", is_flag=True, help="Serve the queues live and upkeep instead of those of the exchanges.")
+@pass_settings
+def run_worker(settings: Settings, *, live: bool) -> None:
     """Run one RQ worker until SIGTERM."""
-    worker.run(ready(settings), live=args.live)
-    return DONE
+    worker.run(ready(settings), live=live)
 
 
-def schedule(settings: Settings, args: argparse.Namespace) -> int:
-    """Run the scheduler until SIGTERM."""
-    context = ready(settings)
-    context.stop.install()
-    scheduler.run(context)
-    context.close()
-    return DONE
+@click.command("scheduler")
+@pass_settings
+def run_scheduler(settings: Settings) -> None:
+    """Run the scheduler until SIGTERM: polls, reconcile, audit and maintenance at their times."""
+    services = ready(settings)
+    services.stop.install()
+    scheduler.run(services)
+    services.close()

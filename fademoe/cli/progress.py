@@ -2,94 +2,103 @@
 
 from collections.abc import Mapping, Sequence
 
+import click
 from psycopg2.extensions import cursor as Cursor
 from tqdm import tqdm
 
+from fademoe.cli.table import format_table
 from fademoe.clock import MINUTE_MS, Window, monotonic_s
 from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
-from fademoe.queue import jobs as queues
-from fademoe.queue.jobs import LIVE, Task
-from fademoe.runtime.context import Context
+from fademoe.queue.ids import Task, window_queues
+from fademoe.queue.states import FAILED, failed_windows, job_states
+from fademoe.runtime.services import Services
 from fademoe.store import coverage
 from fademoe.store.coverage import Series
 
-LOOK_S = 1.0
-MOST_ERRORS = 20
-IDLE_S = 180.0  # nothing left in the queues and nothing covered for so long: what is missing will not come
+POLL_INTERVAL_S = 1.0
+MAX_PRINTED_ERRORS = 20
+STALL_TIMEOUT_S = 180.0  # without any progress for so long, the rest is not expected any more
+
+Gaps = Mapping[Series, Sequence[Window]]
 
 
-def wait_until_covered(context: Context, asked: Mapping[Series, Window], exchanges: Sequence[Exchange]) -> bool:
-    """Show progress until every asked range is covered, or only failed windows are left; return whether it is complete.
+def wait_until_covered(services: Services, requested: Mapping[Series, Window], exchanges: Sequence[Exchange]) -> bool:
+    """Show progress until every requested range is covered or no more progress is expected; return whether all is.
 
-    A PostgreSQL or Redis that goes away meanwhile is waited for.
+    No more is expected when only windows are left that are paused after repeated failures, or after STALL_TIMEOUT_S.
+    Waits for PostgreSQL or Redis when one of them is away.
     """
-    total = sum(window.end_ms - window.start_ms for window in asked.values()) // MINUTE_MS
-    names = [*(exchange.name for exchange in exchanges), LIVE]
-    moved_s, before = monotonic_s(), -1
+    total = sum(window.end_ms - window.start_ms for window in requested.values()) // MINUTE_MS
+    queue_names = window_queues(*(exchange.name for exchange in exchanges))
+    progressed_s, previous = monotonic_s(), -1
     with tqdm(total=total, unit="min", unit_scale=True, dynamic_ncols=True, smoothing=0.1) as bar:
         while True:
             try:
-                left = _missing(context, asked)
-                resting = {task.series for task in queues.failed(context.redis, names)}
+                gaps = _find_gaps(services, requested)
+                is_waiting = _has_waiting_windows(services, gaps, queue_names)
             except StoreError:
-                context.stop.wait(LOOK_S)
+                services.stop.wait(POLL_INTERVAL_S)
                 continue
-            missing = sum(w.end_ms - w.start_ms for gaps in left.values() for w in gaps) // MINUTE_MS
+            missing = sum(gap.end_ms - gap.start_ms for windows in gaps.values() for gap in windows) // MINUTE_MS
             bar.n = total - missing
             bar.refresh()
-            if missing != before:
-                moved_s, before = monotonic_s(), missing
-            only_failed = bool(left) and all(series in resting for series in left)
-            if not left or (only_failed and not _under_way(context, left, names)) or monotonic_s() - moved_s > IDLE_S:
+            if missing != previous:
+                progressed_s, previous = monotonic_s(), missing
+            if not gaps or not is_waiting or monotonic_s() - progressed_s > STALL_TIMEOUT_S:
                 break
-            context.stop.wait(LOOK_S)
-    _print_summary(context, asked, left)
-    return not left
+            services.stop.wait(POLL_INTERVAL_S)
+    _print_summary(services, requested, gaps)
+    return not gaps
 
 
-def _missing(context: Context, asked: Mapping[Series, Window]) -> dict[Series, list[Window]]:
-    with context.database.transaction() as cursor:
-        found = {series: coverage.missing(cursor, series, window) for series, window in asked.items()}
-    return {series: gaps for series, gaps in found.items() if gaps}
+def _find_gaps(services: Services, requested: Mapping[Series, Window]) -> dict[Series, list[Window]]:
+    """Return the missing ranges of each series that has any."""
+    with services.database.transaction() as cursor:
+        gaps = {series: coverage.missing(cursor, series, window) for series, window in requested.items()}
+    return {series: windows for series, windows in gaps.items() if windows}
 
 
-def _under_way(context: Context, left: Mapping[Series, list[Window]], names: Sequence[str]) -> bool:
-    """Return whether any window of the incomplete series still waits or runs."""
-    taken = queues.taken(context.redis, names)
-    tasks = [Task(series, window) for series in left for window in taken.get(series, ())]
-    return any(queues.is_waiting(context.redis, task) for task in tasks)
+def _has_waiting_windows(services: Services, gaps: Gaps, queue_names: Sequence[str]) -> bool:
+    """Return False when every incomplete series has failed windows and none that waits or runs."""
+    failed = {task.series for task in failed_windows(services.redis, queue_names)}
+    if any(series not in failed for series in gaps):
+        return True
+    states = {job_id: state for name in queue_names for job_id, state in job_states(services.redis, name).items()}
+    tasks = ((Task.from_job_id(job_id), state) for job_id, state in states.items())
+    return any(task is not None and task.series in gaps and state != FAILED for task, state in tasks)
 
 
-def _print_summary(context: Context, asked: Mapping[Series, Window], left: Mapping[Series, list[Window]]) -> None:
+def _print_summary(services: Services, requested: Mapping[Series, Window], gaps: Gaps) -> None:
     """Print rows stored, rows absent upstream, rows missing, and series in error, per perpspec."""
-    print(f"{'perpspec':<14}{'series':>8}{'rows':>12}{'absent':>10}{'missing':>10}{'errors':>8}")
-    errors: list[str] = []
-    with context.database.transaction() as cursor:
-        for source in dict.fromkeys(series.source for series in asked):
-            mine = {series: window for series, window in asked.items() if series.source == source}
+    rows, errors = [], []
+    with services.database.transaction() as cursor:
+        for source in dict.fromkeys(series.source for series in requested):
+            windows = {series: window for series, window in requested.items() if series.source == source}
             exchange, _, metric = registry.by_source(source)
             feed = exchange.rest_feed(metric)
             step_ms = feed.interval_ms if feed else MINUTE_MS
-            rows = sum(_rows(cursor, series, window) for series, window in mine.items())
-            absent = sum(coverage.absent_ms(cursor, series, window) for series, window in mine.items()) // step_ms
-            missing = sum(gap.end_ms - gap.start_ms for series in mine for gap in left.get(series, ())) // step_ms
-            wrong = _errors(cursor, list(mine))
-            errors += wrong
-            print(f"{source:<14}{len(mine):>8}{rows:>12,}{absent:>10,}{missing:>10,}{len(wrong):>8}")
-    for line in errors[:MOST_ERRORS]:
-        print(line)
+            stored = sum(_count_rows(cursor, series, window) for series, window in windows.items())
+            absent = sum(coverage.absent_ms(cursor, series, window) for series, window in windows.items()) // step_ms
+            missing = sum(gap.end_ms - gap.start_ms for series in windows for gap in gaps.get(series, ())) // step_ms
+            failed = _read_errors(cursor, list(windows))
+            errors += failed
+            rows.append((source, len(windows), stored, absent, missing, len(failed)))
+    click.echo(format_table(("perpspec", "series", "rows", "absent", "missing", "errors"), rows))
+    for line in errors[:MAX_PRINTED_ERRORS]:
+        click.echo(line)
 
 
-def _rows(cursor: Cursor, series: Series, window: Window) -> int:
+def _count_rows(cursor: Cursor, series: Series, window: Window) -> int:
     cursor.execute(
         "SELECT count(*) FROM perp_data WHERE source = %s AND symbol = %s AND ts >= %s AND ts < %s", (*series, *window)
     )
     return int((cursor.fetchone() or (0,))[0])
 
 
-def _errors(cursor: Cursor, series: list[Series]) -> list[str]:
+def _read_errors(cursor: Cursor, series: Sequence[Series]) -> list[str]:
+    """Return a line for each series of one perpspec whose backfill is in error."""
     cursor.execute(
         "SELECT source, symbol, message FROM perp_status WHERE kind = 'backfill' AND state = 'error'"
         " AND source = %s AND symbol = ANY(%s) ORDER BY symbol",

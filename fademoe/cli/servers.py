@@ -1,14 +1,21 @@
 """`fademoe postgres`, `fademoe redis`: the embedded servers, as supervisord runs them."""
 
-from collections.abc import Sequence
+import click
 
-from fademoe.cli.edge import Commands
+from fademoe.cli.environment import pass_settings
 from fademoe.embedded import servers
+from fademoe.settings import Settings
 
 
-def main(argv: Sequence[str]) -> int:
-    """Become a server; return at once where the settings name another one."""
-    commands = Commands()
-    commands.add("postgres", lambda settings, args: servers.run_postgres(settings), "run the embedded PostgreSQL")
-    commands.add("redis", lambda settings, args: servers.run_redis(settings), "run the embedded Valkey")
-    return commands.call(argv)
+@click.command("postgres")
+@pass_settings
+def run_postgres(settings: Settings) -> int:
+    """Run the embedded PostgreSQL; end at once when FADEMOE_DATABASE_URL names another one."""
+    return servers.run_postgres(settings)
+
+
+@click.command("redis")
+@pass_settings
+def run_redis(settings: Settings) -> int:
+    """Run the embedded Valkey; end at once when FADEMOE_REDIS_URL names another one."""
+    return servers.run_redis(settings)

@@ -1,37 +1,38 @@
 """`fademoe settings`, `fademoe psql`."""
 
-import argparse
 import os
 import shutil
-from collections.abc import Sequence
 
-from fademoe.cli.edge import DONE, Commands, guarded
-from fademoe.cli.running import inherit_running_settings
+import click
+
+from fademoe.cli.environment import pass_running_settings
+from fademoe.cli.table import format_table
+from fademoe.embedded.servers import find_psql
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
-from fademoe.settings import Settings
+from fademoe.settings import Settings, declared_settings
 
 
-def main(argv: Sequence[str]) -> int:
-    """Print the settings, or open a shell on the database they name."""
-    if argv[0] == "psql":  # its arguments are psql's
-        return guarded(lambda settings: shell(settings, argv[1:]), inherit_running_settings)
-    commands = Commands(inherit_running_settings)
-    commands.add("settings", show, "print the resolved settings, secrets masked")
-    return commands.call(argv)
-
-
-def show(settings: Settings, args: argparse.Namespace) -> int:
-    """Print every setting as VARIABLE=value."""
+@click.command("settings")
+@click.option("--describe", is_flag=True, help="Print what each setting means and its default instead.")
+@pass_running_settings
+def print_settings(settings: Settings, *, describe: bool) -> None:
+    """Print the settings in effect as VARIABLE=value, secrets masked."""
+    if describe:
+        rows = [(item.variable, item.default_text, item.help) for item in declared_settings().values()]
+        click.echo(format_table(("variable", "default", "meaning"), rows))
+        return
     enabled = ",".join(exchange.name for exchange in registry.enabled(settings))
-    for name, value in settings.rows():
-        print(f"{name}={enabled if name == 'FADEMOE_EXCHANGES' else value}")
-    return DONE
+    for variable, value in settings.rows():
+        click.echo(f"{variable}={enabled if variable == 'FADEMOE_EXCHANGES' else value}")
 
 
-def shell(settings: Settings, arguments: Sequence[str]) -> int:
-    """Become psql; raise ConfigError when it is not installed."""
-    program = shutil.which("psql")
+@click.command("psql", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@pass_running_settings
+def open_psql(settings: Settings, arguments: tuple[str, ...]) -> None:
+    """Open psql on the database; ARGUMENTS are psql's own, such as -c "SELECT 1"."""
+    program = shutil.which("psql") or find_psql()
     if program is None:
         raise ConfigError("psql is not on PATH: install PostgreSQL's client programs (Debian: postgresql-client)")
     os.execv(program, [program, settings.postgres_url, *arguments])

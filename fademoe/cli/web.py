@@ -1,13 +1,14 @@
 """`fademoe web`: the web server, as supervisord runs it."""
 
-from collections.abc import Sequence
+import click
 
-from fademoe.cli.edge import Commands
+from fademoe.cli.environment import pass_settings
+from fademoe.settings import Settings
 from fademoe.web import serve
 
 
-def main(argv: Sequence[str]) -> int:
-    """Serve until SIGTERM."""
-    commands = Commands()
-    commands.add("web", lambda settings, args: serve.run_web(settings), "run the web server until SIGTERM")
-    return commands.call(["web", *argv])
+@click.command("web")
+@pass_settings
+def run_web(settings: Settings) -> int:
+    """Run the web server until SIGTERM."""
+    return serve.run_web(settings)

@@ -1,11 +1,13 @@
-"""Keeps `perp_metadata` in step with the exchanges' own lists, and answers which contract a symbol is."""
+"""Keeps `perp_metadata` in step with the exchanges' own lists of contracts, and finds the contract of a symbol."""
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from itertools import chain, count
 
 from fademoe.client.rest import RestClient
-from fademoe.clock import LATEST_MS, now_ms
+from fademoe.clock import DAY_MS, LATEST_MS, MINUTE_MS
 from fademoe.errors import BadPayload
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
@@ -17,88 +19,196 @@ from fademoe.store import coverage, status
 from fademoe.store import instruments as store
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
+from fademoe.store.instruments import Key, key_of
 
 log = logging.getLogger(__name__)
 
-MOST_PAGES = 500
-LONGEST_WAIT_S = 20.0  # for the budget: the next try is an hour away
+MAX_PAGES = 500
+MAX_WAIT_S = 20.0  # for the budget
+MAX_VANISHED = 3  # contracts, or MAX_VANISHED_SHARE of those that trade: more at once are half a list
+MAX_VANISHED_SHARE = 0.02
+MASS_DELISTING_MS = DAY_MS  # after so long, what vanished at once is believed to be delisted
+NEW_MS = DAY_MS  # a contract that was listed since is wanted from its listing on
+LISTING_NEAR_MS = 30 * MINUTE_MS
 
 
-def refresh(exchange: Exchange, rest: RestClient, database: Database) -> int:
-    """Fetch the exchange's list and store it; return how many contracts it has.
+@dataclass(frozen=True, kw_only=True)
+class Refreshed:
+    """What a refresh did: contracts on the list, those that are delisted now, those missing, and remarks for people.
 
-    A contract that is stored and not in the list any more is delisted from now on. What is absent for the reason that
-    a contract did not live is doubted where the list says now that it does: a new one, one listed again or earlier.
+    `is_partial`: so many are missing at once that the list is not believed.
+    """
+
+    listed: int
+    delisted: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+    is_partial: bool = False
+
+    @property
+    def message(self) -> str:
+        """Say it in one line."""
+        missing = [f"not on the list: {', '.join(self.missing[:5])}"] if self.missing else []
+        return "; ".join([f"{self.listed} contracts", *missing, *self.remarks])
+
+
+def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refreshed:
+    """Fetch the exchange's list of contracts and store it.
+
+    A contract that two lists in a row lack is delisted from the first of them on. When many vanish at once, the list
+    is taken for a part of itself: nothing is delisted before a day of such lists, and an error is recorded. Absences
+    that only the list was the reason for are invalidated where it shows a longer life now.
     Raises RetryLater when the exchange cannot be reached, BadPayload when the list is not one.
     """
-    feed = exchange.instruments
-    found: list[Instrument] = []
-    unreadable: list[Unreadable] = []
-    following: Request | None = feed.request
-    asked: list[Request] = []
-    while following is not None:
-        request = following
-        asked.append(request)
-        body = rest.send(exchange, request, budget=feed.budget, cost=feed.cost, live=True, max_wait_s=LONGEST_WAIT_S)
-        try:
-            elements = read_elements(feed.items(body), feed.parse)
-            found += elements.readable
-            unreadable += elements.unreadable
-            following = feed.next_page(body, request)
-            if not found and following is None:
-                raise BadPayload("a list without any contract")
-            if following in asked or len(asked) >= MOST_PAGES:
-                raise BadPayload(f"a list without an end: it goes on after {len(asked)} pages")
-        except BadPayload as error:
-            error.locate(exchange.name, str(request), body)
-            raise
-    listed = list({(each.code, each.name): each for each in found}.values())  # one may move from page to page
+    read, unreadable = _fetch_list(exchange, rest)
+    now_ms = rest.server_now_ms(exchange)
     with database.transaction() as cursor:
-        before = store.listed_before(cursor, exchange.codes)
-        read = {(instrument.code, instrument.name) for instrument in listed}
-        listed += [before[key] for key in _named_in(unreadable, before) if key not in read]
-        listed = told_apart(listed, before.values())
+        stored = store.by_key(cursor, exchange.codes)
+        found = {key_of(instrument): instrument for instrument in read}  # one may move from page to page
+        found = {key: stored[key] for key in _named_in(unreadable, stored)} | found
+        listed = disambiguate_symbols(found.values(), stored.values())
         store.save(cursor, listed)
-        gone = store.retire_others(cursor, listed, now_ms())
-        revived = [each for each in listed if before and _has_more_life(each, before.get((each.code, each.name)))]
+        trading = [key for key, instrument in stored.items() if _end_ms(instrument) > now_ms]
+        missing = [key for key in trading if key not in found]
+        listed_codes = {code for code, _ in found}
+        is_partial = len(missing) > max(MAX_VANISHED, MAX_VANISHED_SHARE * len(trading)) or any(
+            code not in listed_codes for code, _ in missing
+        )
+        before_ms = now_ms - MASS_DELISTING_MS if is_partial else now_ms
+        delisted = store.retire_missing(cursor, missing, now_ms, before_ms)
+        revived = [each for each in listed if stored and _lives_longer(each, stored.get(key_of(each)), now_ms)]
         coverage.invalidate_listing_absences(
             cursor, [Series(perpspec(each.code, m), each.symbol) for each in revived for m in exchange.metrics()]
         )
-    log.info("%s lists %d contracts", exchange.name, len(listed))
-    for element in unreadable:
-        left_out = element.error(exchange.name, feed.path)
-        log.warning("%s: a contract is left out: %s", exchange.name, left_out)
-        status.record_error(database, f"instruments {exchange.name}", left_out)
-    if gone:
-        log.warning("%s does not list %s any more", exchange.name, ", ".join(gone))
-    return len(listed)
+    refreshed = Refreshed(
+        listed=len(listed),
+        delisted=delisted,
+        missing=sorted({name for _, name in missing} - set(delisted)),
+        remarks=_describe_symbols(listed, found, stored),
+        is_partial=is_partial,
+    )
+    _record(exchange, database, refreshed, unreadable, len(trading))
+    return refreshed
 
 
-def _named_in(unreadable: Sequence[Unreadable], before: Mapping[tuple[str, str], Instrument]) -> list[tuple[str, str]]:
-    """Return the keys (code, name) of the stored contracts that unreadable elements name: they stay as they are."""
+def _fetch_list(exchange: Exchange, rest: RestClient) -> tuple[list[Instrument], list[Unreadable]]:
+    """Return the contracts of all pages, and the elements that could not be read."""
+    feed = exchange.instruments
+    instruments: list[Instrument] = []
+    unreadable: list[Unreadable] = []
+    request: Request | None = feed.request
+    requested: list[Request] = []
+    while request is not None:
+        requested.append(request)
+        body = rest.send(exchange, request, budget=feed.budget, cost=feed.cost, live=True, max_wait_s=MAX_WAIT_S)
+        try:
+            elements = read_elements(feed.items(body), feed.parse)
+            instruments += elements.readable
+            unreadable += elements.unreadable
+            next_request = feed.next_page(body, request)
+            if not instruments and next_request is None:
+                raise BadPayload("a list without any contract")
+            if next_request in requested or len(requested) >= MAX_PAGES:
+                raise BadPayload(f"a list without an end: it goes on after {len(requested)} pages")
+        except BadPayload as error:
+            error.locate(exchange.name, str(request), body)
+            raise
+        request = next_request
+    return instruments, unreadable
+
+
+def _record(
+    exchange: Exchange, database: Database, refreshed: Refreshed, unreadable: Sequence[Unreadable], trading: int
+) -> None:
+    """Log what a refresh did; store as errors what somebody should look at."""
+    log.info("%s lists %d contracts", exchange.name, refreshed.listed)
+    for remark in refreshed.remarks:
+        log.warning("%s: %s", exchange.name, remark)
+    if refreshed.delisted:
+        log.warning("%s does not list %s any more", exchange.name, ", ".join(refreshed.delisted))
+    path = exchange.instruments.path
+    errors = [element.error(exchange.name, path) for element in unreadable]
+    if refreshed.is_partial:
+        names = ", ".join(refreshed.missing)
+        error = BadPayload(f"{len(refreshed.missing)} of {trading} contracts vanished at once: the old list stays")
+        error.locate(exchange.name, path, names)
+        errors.append(error)
+    for error in errors:
+        log.warning("%s: list of contracts: %s", exchange.name, error)
+        status.record_error(database, f"instruments {exchange.name}", error)
+
+
+def _named_in(unreadable: Sequence[Unreadable], stored: Mapping[Key, Instrument]) -> list[Key]:
+    """Return the keys of the stored contracts that unreadable elements name: they stay as they are."""
     members = [element.element.values() for element in unreadable if isinstance(element.element, dict)]
     names = {value for values in members for value in values if isinstance(value, str)}
-    return [(code, name) for code, name in before if name in names]
+    return [(code, name) for code, name in stored if name in names]
 
 
-def told_apart(listed: Collection[Instrument], before: Iterable[Instrument]) -> list[Instrument]:
-    """Give a multiplied contract a symbol of its own where the exchange trades its plain coin as well.
+def disambiguate_symbols(listed: Iterable[Instrument], stored: Collection[Instrument]) -> list[Instrument]:
+    """Return the listed contracts with symbols that no two contracts have at the same time.
 
-    1000CAT beside CAT is another coin; by itself it is 1000 CAT. A plain contract that was listed `before` counts.
+    A stored contract keeps its symbol and multiplier, so that a series never changes its meaning. A new one whose
+    symbol belongs to another contract while both live gets another symbol: its multiplier in front of the coin
+    (1000CAT beside CAT), else a number behind it (CAT_2 beside 1000CATUSDT, which is stored as CAT). Of new contracts
+    on one coin the one with the smallest multiplier comes first.
     """
-    plain = {(each.code, each.symbol): each for each in (*before, *listed) if each.multiplier == 1}
-    return [
-        replace(each, symbol=f"{each.multiplier}{each.symbol}")
-        if each.multiplier > 1 and _overlap(each, plain.get((each.code, each.symbol)))
-        else each
-        for each in listed
-    ]
+    kept = {key_of(instrument): instrument for instrument in stored}
+    owners: dict[tuple[str, str], list[Instrument]] = {}
+    for instrument in sorted(stored, key=_rank_owner):
+        rivals = owners.setdefault((instrument.code, instrument.symbol), [])
+        if any(_overlap(instrument, rival) for rival in rivals):
+            del kept[key_of(instrument)]  # two were stored under one symbol: the other one keeps it
+        else:
+            rivals.append(instrument)
+    named = []
+    for instrument in sorted(listed, key=lambda each: (each.multiplier, each.listed_ms or 0, each.name)):
+        before = kept.get(key_of(instrument))
+        if before is not None:
+            named.append(_with_meaning_of(instrument, before))
+            continue
+        for symbol in _candidates(instrument):
+            rivals = owners.setdefault((instrument.code, symbol), [])
+            if not any(_overlap(instrument, rival) for rival in rivals):
+                break
+        named.append(replace(instrument, symbol=symbol))
+        rivals.append(named[-1])
+    return named
 
 
-def _overlap(one: Instrument, other: Instrument | None) -> bool:
-    """Tell whether two contracts lived at the same time."""
-    if other is None:
-        return False
+def _candidates(instrument: Instrument) -> Iterable[str]:
+    """Return symbols for a contract, the best one first."""
+    multiplied = [f"{instrument.multiplier}{instrument.symbol}"] if instrument.multiplier > 1 else []
+    return chain([instrument.symbol], multiplied, (f"{instrument.symbol}_{number}" for number in count(2)))
+
+
+def _rank_owner(instrument: Instrument) -> tuple[int, int, str]:
+    """Sort stored contracts of one symbol: the one that trades, or was listed last, owns it (see store.by_symbol)."""
+    return -_end_ms(instrument), -(instrument.listed_ms or 0), instrument.name
+
+
+def _with_meaning_of(instrument: Instrument, stored: Instrument) -> Instrument:
+    """Return a contract with the symbol and the unit under which it is stored."""
+    if instrument.multiplier != stored.multiplier:
+        coins = Decimal(instrument.contract_value) * stored.multiplier / instrument.multiplier
+        instrument = replace(instrument, multiplier=stored.multiplier, contract_value=f"{coins:f}")
+    return replace(instrument, symbol=stored.symbol)
+
+
+def _describe_symbols(
+    listed: Sequence[Instrument], found: Mapping[Key, Instrument], stored: Mapping[Key, Instrument]
+) -> list[str]:
+    """Say which contracts are stored under another symbol than their coin's, once, when that is decided."""
+    remarks = []
+    for instrument in listed:
+        key, coin = key_of(instrument), found[key_of(instrument)].symbol
+        if instrument.symbol not in (coin, stored[key].symbol if key in stored else coin):
+            remarks.append(f"{instrument.name} is stored as {instrument.symbol}: {coin} is another contract")
+    return remarks
+
+
+def _overlap(one: Instrument, other: Instrument) -> bool:
+    """Return whether two contracts live at the same time."""
     return max(one.listed_ms or 0, other.listed_ms or 0) < min(_end_ms(one), _end_ms(other))
 
 
@@ -106,11 +216,33 @@ def _end_ms(instrument: Instrument) -> int:
     return instrument.delisted_ms or LATEST_MS
 
 
-def _has_more_life(now: Instrument, before: Instrument | None) -> bool:
-    """Tell whether a contract is new, was listed earlier than was known, or lives on."""
-    if before is None:
+def _lives_longer(instrument: Instrument, stored: Instrument | None, now_ms: int) -> bool:
+    """Return whether a contract is new, was listed earlier than was known, or lives on."""
+    if stored is None:
         return True
-    return (now.listed_ms or 0) < (before.listed_ms or 0) or _end_ms(now) > max(_end_ms(before), now_ms())
+    is_older = (instrument.listed_ms or 0) < (stored.listed_ms or 0)
+    return is_older or _end_ms(instrument) > max(_end_ms(stored), now_ms)
+
+
+def is_changing(exchange: Exchange, database: Database, time_ms: int) -> bool:
+    """Return whether the list should be fetched more often: near a listing, and while a contract is missing."""
+    with database.transaction() as cursor:
+        stored, missing = store.by_key(cursor, exchange.codes), store.count_missing(cursor, exchange.codes)
+    return missing > 0 or any(abs((each.listed_ms or 0) - time_ms) < LISTING_NEAR_MS for each in stored.values())
+
+
+def wanted_from_ms(instrument: Instrument, time_ms: int) -> int:
+    """Return from when on a followed contract is wanted: from its listing where it is new, otherwise from `time_ms`."""
+    listed_ms = instrument.listed_ms
+    return listed_ms if listed_ms is not None and 0 <= time_ms - listed_ms < NEW_MS else time_ms
+
+
+def group_by_start(instruments: Iterable[Instrument], time_ms: int) -> dict[int, list[Instrument]]:
+    """Sort contracts by the time from which on they are wanted (see `wanted_from_ms`)."""
+    groups: dict[int, list[Instrument]] = {}
+    for instrument in instruments:
+        groups.setdefault(wanted_from_ms(instrument, time_ms), []).append(instrument)
+    return groups
 
 
 def known(exchange: Exchange, database: Database) -> dict[str, dict[str, Instrument]]:
@@ -127,11 +259,11 @@ def find(database: Database, code: str, symbol: str) -> Instrument | None:
 
 def ensure(exchange: Exchange, rest: RestClient, database: Database) -> dict[str, dict[str, Instrument]]:
     """Return the stored contracts, fetched now if there are none; raise RetryLater when they cannot be had."""
-    found = known(exchange, database)
-    if not any(found.values()):
+    contracts = known(exchange, database)
+    if not any(contracts.values()):
         refresh(exchange, rest, database)
-        found = known(exchange, database)
-    return found
+        contracts = known(exchange, database)
+    return contracts
 
 
 def followed(

@@ -1,4 +1,4 @@
-"""What is looked at before programs start, and while they come up: ports, servers, the web's health, the exchanges."""
+"""Checks before programs start and while they come up: ports, servers, the web's health, reach of the exchanges."""
 
 import http.client
 import json
@@ -15,48 +15,48 @@ from redis.exceptions import RedisError
 
 from fademoe.errors import ConfigError
 from fademoe.feeds.exchange import Exchange
-from fademoe.runtime.context import connect_redis
+from fademoe.runtime.services import connect_redis
 from fademoe.settings import Settings, mask_url
 from fademoe.store.connection import WAIT_S, wait_for_database
 
 HTTP_TIMEOUT_S = 5.0
-REACH_S = 4.0
-REASON_LENGTH = 160
-FULL_BYTES = 50_000_000  # with less the servers cannot be expected to store anything
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # listening address -> one to connect to
+CONNECT_TIMEOUT_S = 4.0
+MAX_REASON_LENGTH = 160
+MIN_FREE_BYTES = 50_000_000  # with less, the servers cannot be expected to store anything
+CONNECTABLE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # listening address -> one to connect to
 
 
 class Web:
-    """The web of a deployment, as its users see it."""
+    """Client of the web of a deployment."""
 
     def __init__(self, settings: Settings) -> None:
-        """Name the address; nothing is asked yet."""
-        self._host = EVERYWHERE.get(settings.web_host, settings.web_host)
+        """Name the address; connect to nothing."""
+        self._host = CONNECTABLE.get(settings.web_host, settings.web_host)
         self._port = settings.web_port
 
     @property
     def url(self) -> str:
-        """The address for a browser."""
+        """Address for a browser."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}/"
 
     def health(self) -> str:
-        """Return "" when the web is up and ready, else what is wrong."""
+        """Return "" when the web is up and ready, else the reason."""
         status, body = self._get("/health")
         if status == 200:
             return ""
-        return f"/health says {status}: {_reasons(body)}" if status else body
+        return f"/health answers {status}: {_read_reasons(body)}" if status else body
 
     def rows(self, perpspec: str, **query: str | int) -> list[dict[str, Any]]:
-        """Return rows of a perpspec; none as long as the web has none, does not answer or does not know the symbol."""
+        """Return rows of a perpspec; none while the web has none, does not answer or does not know the symbol."""
         status, body = self._get(f"/api/data/{perpspec}?{urlencode(query)}")
         if status != 200:
             return []
-        found: list[dict[str, Any]] = json.loads(body)["rows"]
-        return found
+        rows: list[dict[str, Any]] = json.loads(body)["rows"]
+        return rows
 
     def _get(self, path: str) -> tuple[int, str]:
-        """Return (status, body), or (0, why there is no answer); never through a proxy."""
+        """Return (status, body), or (0, reason) when there is no answer; never through a proxy."""
         connection = http.client.HTTPConnection(self._host, self._port, timeout=HTTP_TIMEOUT_S)
         try:
             connection.request("GET", path)
@@ -69,7 +69,7 @@ class Web:
 
 
 def check_web_port(settings: Settings) -> None:
-    """Raise ConfigError when the web could not listen on its address."""
+    """Raise ConfigError that names the setting when the web could not listen on its address."""
     host, port = settings.web_host, settings.web_port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
@@ -101,48 +101,50 @@ def free_port(preferred: int) -> int:
 
 
 def check_servers(settings: Settings) -> None:
-    """Wait for the servers that the settings name; raise ConfigError that names the setting when one stays away."""
+    """Wait for the servers that the settings name; raise ConfigError that names the setting of one that stays away."""
     if settings.database_url:
         wait_for_database(settings)
     if settings.redis_url:
         _wait_for_redis(settings)
 
 
-def disk_trouble(home: Path) -> str:
-    """Return "" when there is room where the data are, else how little there is."""
+def describe_full_disk(home: Path) -> str:
+    """Return "" when the disk of `home` has room, else a sentence that says how little is free."""
     free = shutil.disk_usage(home).free
-    if free >= FULL_BYTES:
+    if free >= MIN_FREE_BYTES:
         return ""
-    return f"the disk is full: {free / 1e6:.0f} MB are free where {home} is; all goes on by itself when there is room"
+    return f"the disk is full: {free / 1e6:.0f} MB are free at {home}; collecting resumes when there is room"
 
 
-def unreachable(exchanges: Iterable[Exchange], settings: Settings) -> list[str]:
-    """Return a line for each exchange to which no connection can be opened from here now."""
+def find_unreachable(exchanges: Iterable[Exchange], settings: Settings) -> list[str]:
+    """Return a line for each exchange to which this host cannot open a connection now.
+
+    None when FADEMOE_EGRESS is set: requests then leave by another way than the check.
+    """
     urls = {exchange.title: settings.rest_urls.get(exchange.name, exchange.rest_url) for exchange in exchanges}
-    if settings.egress or not urls:  # through a proxy or from another address: this host's own reach says nothing
+    if settings.egress or not urls:
         return []
     with ThreadPoolExecutor(len(urls)) as pool:
-        reasons = list(pool.map(_reach, urls.values()))
-    found = zip(urls.items(), reasons, strict=True)
-    return [f"{title} ({url}): {reason}" for (title, url), reason in found if reason]
+        reasons = list(pool.map(_connection_error, urls.values()))
+    return [f"{title} ({url}): {why}" for (title, url), why in zip(urls.items(), reasons, strict=True) if why]
 
 
-def _reasons(body: str) -> str:
-    """Return what an answer of /health says in words."""
+def _read_reasons(body: str) -> str:
+    """Return the texts in an answer of /health."""
     try:
-        found = json.loads(body)
+        health = json.loads(body)
     except ValueError:
-        found = body
-    reasons = [value for value in found.values() if isinstance(value, str)] if isinstance(found, dict) else [str(found)]
-    return "; ".join(reasons)[:REASON_LENGTH].strip()
+        health = body
+    reasons = [text for text in health.values() if isinstance(text, str)] if isinstance(health, dict) else [body]
+    return "; ".join(reasons)[:MAX_REASON_LENGTH].strip()
 
 
-def _reach(url: str) -> str:
-    """Return "" when a connection can be opened, else why not."""
+def _connection_error(url: str) -> str:
+    """Return "" when a connection can be opened, else the reason."""
     parts = urlsplit(url)
     port = parts.port or (80 if parts.scheme == "http" else 443)
     try:
-        socket.create_connection((parts.hostname, port), REACH_S).close()
+        socket.create_connection((parts.hostname, port), CONNECT_TIMEOUT_S).close()
     except OSError as error:
         return error.strerror or str(error)
     return ""

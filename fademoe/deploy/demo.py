@@ -1,4 +1,4 @@
-"""The demo: FadeMoe against the built-in simulator, in a home of its own, until data are to be seen."""
+"""The demo: FadeMoe against the built-in simulator, in a home of its own, until its pages show data."""
 
 import subprocess
 import sys
@@ -9,16 +9,15 @@ from zlib import crc32
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from fademoe.deploy.checks import Web, free_port
 from fademoe.feeds import registry
-from fademoe.metrics import MAIN_METRIC
 from fademoe.settings import ALL_SYMBOLS, PREFIX, Settings
 
-SIMULATOR_PORTS = range(8790, 9790)  # a home has its own of them: two demos that start at once do not meet
+SIMULATOR_PORTS = range(8790, 9790)  # each home prefers another one, so that two demos that start at once do not meet
 DAYS = "2"
-METRICS = (MAIN_METRIC, "all")  # the main metric first, so that pages show something soon
-DATA_S = 120.0
-SAY_EVERY_S = 5.0
-# Simulated data never go into servers of the user's own, and loopback is reached without proxies or other addresses.
-DROPPED = ("DATABASE_URL", "REDIS_URL", "EGRESS", "RETENTION_DAYS")
+METRICS = ("ohlcv", "all")  # candles first, so that the pages show data soon
+DATA_TIMEOUT_S = 120.0
+PROGRESS_INTERVAL_S = 5.0
+# Simulated data never go into the user's own servers, and loopback is reached without proxies or other addresses.
+DROPPED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "EGRESS", "RETENTION_DAYS")
 
 
 class Demo:
@@ -27,27 +26,27 @@ class Demo:
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         """Name the places; `environ` is that of the user."""
         self.home = settings.home / "demo"
-        self._given = environ
-        self._port_mark = self.home / "run" / "simulator.port"
-        self._begin_s = time.monotonic()
         self.settings = settings
+        self._given = environ
+        self._port_file = self.home / "run" / "simulator.port"
+        self._started_s = time.monotonic()
 
     def environ(self, *, is_running: bool) -> dict[str, str]:
-        """Return the user's environment with every exchange replaced by the simulator; sets `settings` to that.
+        """Return the user's environment with every exchange replaced by the simulator; set `settings` to that.
 
-        The simulator of a running demo keeps its port; otherwise another one is taken when the usual one is in use.
+        The simulator of a running demo keeps its port; otherwise another port is taken when the preferred one is used.
         """
-        keeps_port = is_running and self._port_mark.exists()
-        usual = SIMULATOR_PORTS[crc32(bytes(self.home)) % len(SIMULATOR_PORTS)]
-        port = int(self._port_mark.read_text()) if keeps_port else free_port(usual)
-        self._port_mark.write_text(str(port))
+        keeps_port = is_running and self._port_file.exists()
+        preferred = SIMULATOR_PORTS[crc32(bytes(self.home)) % len(SIMULATOR_PORTS)]
+        port = int(self._port_file.read_text()) if keeps_port else free_port(preferred)
+        self._port_file.write_text(str(port))
         changed = {"FADEMOE_HOME": str(self.home), "SIMULATOR_PORT": str(port)}
         for name, exchange in registry.exchanges().items():
             changed[f"{PREFIX}{name.upper()}_REST_URL"] = f"http://127.0.0.1:{port}"
             changed[f"{PREFIX}{name.upper()}_WS_URL"] = f"ws://127.0.0.1:{port}"
             if exchange.needs_key:
                 changed[f"{PREFIX}{name.upper()}_KEY"] = "demo"
-        dropped = {PREFIX + name for name in DROPPED}
+        dropped = {PREFIX + name for name in DROPPED_SETTINGS}
         environ = {name: value for name, value in self._given.items() if name not in dropped} | changed
         self.settings = Settings.from_env(environ, registry.names())
         return environ
@@ -55,10 +54,10 @@ class Demo:
     @property
     def elapsed_s(self) -> float:
         """Seconds since the command was given."""
-        return time.monotonic() - self._begin_s
+        return time.monotonic() - self._started_s
 
     def seed(self, environ: Mapping[str, str], say: Callable[[str], None]) -> bool:
-        """Ask for the first days of history; tell whether that worked."""
+        """Request the first days of history; return whether that worked."""
         for metrics in METRICS:
             command = ["fademoe", "seed", "--days", DAYS, "--metrics", metrics]
             done = subprocess.run(
@@ -71,23 +70,26 @@ class Demo:
         return True
 
     def wait_for_data(self, say: Callable[[str], None]) -> bool:
-        """Wait until the web shows rows of the past and a minute that ended after all was up, so from the stream."""
+        """Wait until the web shows past rows and a minute that ended after all was up, so one from the stream.
+
+        Returns False, with the reason told to `say`, after DATA_TIMEOUT_S.
+        """
         symbol = "BTC" if self.settings.symbols == ALL_SYMBOLS else self.settings.symbols[0]
-        perpspec = f"{registry.enabled(self.settings)[0].codes[0]}-{MAIN_METRIC}"
+        perpspec = f"{registry.enabled(self.settings)[0].codes[0]}-ohlcv"
         web = Web(self.settings)
-        live_from = floor_to(now_ms(), MINUTE_MS)
-        said = 0.0
+        live_from_ms = floor_to(now_ms(), MINUTE_MS)
+        printed_s = 0.0
         while True:
-            past = web.rows(perpspec, symbol=symbol, to=live_from, limit=5)
-            live = web.rows(perpspec, symbol=symbol, **{"from": live_from}, limit=5)
+            past = web.rows(perpspec, symbol=symbol, to=live_from_ms, limit=5)
+            live = web.rows(perpspec, symbol=symbol, **{"from": live_from_ms}, limit=5)
             if past and live:
-                say(f"{symbol} of {perpspec}: history and live minutes are there")
+                say(f"{symbol} of {perpspec}: history and live minutes have arrived")
                 return True
-            missing = ["history"] * (not past) + ["the first live minute"] * (not live)
-            if self.elapsed_s > DATA_S:
-                say(f"after {DATA_S:.0f} s {web.url} does not show {' and '.join(missing)} of {symbol}, {perpspec}")
+            missing = " and ".join(["history"] * (not past) + ["the first live minute"] * (not live))
+            if self.elapsed_s > DATA_TIMEOUT_S:
+                say(f"after {DATA_TIMEOUT_S:.0f} s {web.url} does not show {missing} of {symbol}, {perpspec}")
                 return False
-            if time.monotonic() - said >= SAY_EVERY_S:
-                said = time.monotonic()
-                say(f"{self.elapsed_s:4.0f} s  waiting for {' and '.join(missing)} of {symbol}")
+            if time.monotonic() - printed_s >= PROGRESS_INTERVAL_S:
+                printed_s = time.monotonic()
+                say(f"{self.elapsed_s:4.0f} s  waiting for {missing} of {symbol}")
             time.sleep(1)

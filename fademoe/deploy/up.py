@@ -1,15 +1,16 @@
-"""Bring everything up, take it down, say how it is: `fademoe up | down | status | demo`, and so make."""
+"""Starts, stops and shows the whole system: `fademoe up | down | status | demo`, and so make."""
 
 import fcntl
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from fademoe.deploy.checks import Web, check_servers, check_web_port, disk_trouble, unreachable
+from fademoe.deploy.checks import Web, check_servers, check_web_port, describe_full_disk, find_unreachable
 from fademoe.deploy.demo import Demo
 from fademoe.embedded import servers
 from fademoe.errors import StoreError
@@ -20,12 +21,29 @@ from fademoe.supervisord.client import Program
 from fademoe.supervisord.daemon import SERVERS, Supervisord, linked_home
 from fademoe.supervisord.processes import end_processes, find_processes
 
-UP_S = 90.0  # how long the programs may take to come up
-SERVERS_S = 20.0  # how long the others are held back for the servers
-STEADY_S = 3.0  # programs count as up when they all are for so long
-SAY_EVERY_S = 5.0
-LOG_LINES = 10
-STARTED_WITH = "settings"  # in run/: what supervisord was started with, secrets masked
+UP_TIMEOUT_S = 90.0  # until all programs run and the web is healthy
+SERVERS_TIMEOUT_S = 20.0  # how long the other programs are held back for the servers
+STABLE_AFTER_S = 3.0  # without a web to ask, programs count as up when all of them run for so long
+PROGRESS_INTERVAL_S = 5.0
+MAX_LOG_LINES = 10
+MAX_PROBLEMS = 4  # in one line of progress
+STARTED_WITH = "settings"  # in run/: the settings that supervisord was started with, secrets masked
+
+
+@dataclass(frozen=True, kw_only=True)
+class HomeStatus:
+    """What runs in one home."""
+
+    title: str
+    home: Path
+    programs: list[Program]
+    problems: list[str]  # beside programs that do not run
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether all programs run that were started, and there is no other problem."""
+        started = [program.is_fine for program in self.programs if program.was_started]
+        return bool(started) and all(started) and not self.problems
 
 
 def up(settings: Settings, only: Collection[str] = ()) -> int:
@@ -33,85 +51,71 @@ def up(settings: Settings, only: Collection[str] = ()) -> int:
 
     Safe to repeat: starts what is stopped. Raises ConfigError when a setting stands in the way.
     """
-    supervisord = Supervisord(settings.home)
-    with _alone(settings.home):
-        _start(supervisord, settings, environment(os.environ, settings), "supervisord.conf", only)
-    if not _wait_until_up(supervisord, settings, only):
+    start = _Start(settings, environment(os.environ, settings), "supervisord.conf", only)
+    with _locked(settings.home):
+        start.run_steps()
+    if not start.wait_until_up():
         return 1
-    for line in unreachable(registry.enabled(settings), settings):
+    for line in find_unreachable(registry.enabled(settings), settings):
         say(f"no connection to {line}; its programs keep trying")
-    if not only or "web" in only:
+    if start.includes("web"):
         say(f"FadeMoe is up: {Web(settings).url}")
-    _say_how(settings.home)
+    _say_next_steps(settings.home)
     return 0
 
 
+def demo(settings: Settings) -> int:
+    """Start everything against the built-in simulator, in a home of its own, and wait until its pages show data.
+
+    Returns the exit code. Raises ConfigError when a setting stands in the way.
+    """
+    servers.own_home(settings.home)  # the demo's home is inside, and the servers' user must be able to enter
+    shown = Demo(settings, os.environ)
+    with _locked(shown.home):
+        simulated = shown.environ(is_running=Supervisord(shown.home).is_running())
+        environ = environment(simulated, shown.settings)
+        start = _Start(shown.settings, environ, "demo.conf", ())
+        start.run_steps()
+    if not start.wait_until_up() or not shown.seed(environ, say):
+        return 1
+    has_data = shown.wait_for_data(say)
+    if has_data:
+        say(f"The demo is up: {Web(shown.settings).url}")
+    else:
+        _print_logs(start.supervisord.programs(), shown.elapsed_s)
+    _say_next_steps(shown.home)
+    return 0 if has_data else 1
+
+
 def down(settings: Settings) -> int:
-    """Stop everything that was started from here, the demo too; leave no process, socket or pid file behind."""
-    exit_code = 0
+    """Stop everything that was started from here, the demo included; leave no process, socket or pid file behind.
+
+    Prints one line for each system that was stopped. Returns the exit code.
+    """
+    exit_code, stopped = 0, 0
     for title, home in _homes(settings):
         if not (home / servers.MARK).exists():
             continue
         supervisord = Supervisord(home)
-        with _alone(home):
-            is_alive = supervisord.is_running() or bool(find_processes(home))
-            if is_alive:
-                say(f"stopping {title} ({home})")
+        with _locked(home):
+            is_running = supervisord.is_running() or bool(find_processes(home))
             try:
                 supervisord.stop(say)
             except StoreError as error:
                 say(str(error))
                 exit_code = 1
-            else:
-                say(f"{title} is stopped" if is_alive else f"{title} was not running")
+                continue
+        if is_running:
+            say(f"{title} is stopped ({home})")
+            stopped += 1
+    if not stopped and not exit_code:
+        say("FadeMoe is not running")
     return exit_code
 
 
-def status(settings: Settings) -> int:
-    """Print a table of all programs; return 0 when all run that were started, 1 otherwise."""
-    shown, all_fine = 0, True
-    for title, home in _homes(settings):
-        supervisord = Supervisord(home)
-        if supervisord.is_running():
-            programs = supervisord.programs()
-            say(f"{title} ({home})")
-            say("\n".join(_table(programs)))
-            if full := disk_trouble(home):
-                say(f"  {full}")
-            shown += 1
-            started = [program.is_fine for program in programs if program.was_started]
-            all_fine = all_fine and bool(started) and all(started) and not full
-        elif left := find_processes(home):
-            say(f"{title} ({home}): supervisord is gone; {len(left)} of its processes are left: make down ends them")
-            shown += 1
-            all_fine = False
-    if not shown:
-        say("FadeMoe is not running: make up starts it, make demo shows it without the internet")
-    return 0 if shown and all_fine else 1
-
-
-def demo(settings: Settings) -> int:
-    """Start everything against the built-in simulator, in a home of its own, and wait until data are to be seen.
-
-    Raises ConfigError when a setting stands in the way.
-    """
-    servers.own_home(settings.home)  # the demo's home lies in it, and the servers' user must be able to go there
-    show = Demo(settings, os.environ)
-    supervisord = Supervisord(show.home)
-    with _alone(show.home):
-        environ = environment(show.environ(is_running=supervisord.is_running()), show.settings)
-        _start(supervisord, show.settings, environ, "demo.conf", ())
-    if not _wait_until_up(supervisord, show.settings, ()):
-        return 1
-    if not show.seed(environ, say):
-        return 1
-    if not show.wait_for_data(say):
-        _report(supervisord.programs(), show.elapsed_s)
-        _say_how(show.home)
-        return 1
-    say(f"The demo is up: {Web(show.settings).url}")
-    _say_how(show.home)
-    return 0
+def status(settings: Settings) -> list[HomeStatus]:
+    """Return what runs, for each home that has any process."""
+    return [shown for title, home in _homes(settings) if (shown := _home_status(title, home))]
 
 
 def environment(given: Mapping[str, str], settings: Settings) -> dict[str, str]:
@@ -121,6 +125,7 @@ def environment(given: Mapping[str, str], settings: Settings) -> dict[str, str]:
     return kept | {
         "FADEMOE_HOME": str(settings.home),
         "FADEMOE_WORKERS": str(settings.workers),
+        "PROGRAM_LOGS": str(settings.log_dir).replace("%", "%%"),  # supervisord expands the names of logs twice
         "AUTORESTART_POSTGRES": "unexpected" if settings.database_url else "true",
         "AUTORESTART_REDIS": "unexpected" if settings.redis_url else "true",
         "PATH": os.pathsep.join(dict.fromkeys([programs, *given.get("PATH", os.defpath).split(os.pathsep)])),
@@ -129,14 +134,122 @@ def environment(given: Mapping[str, str], settings: Settings) -> dict[str, str]:
 
 
 def say(text: str) -> None:
-    """Print a line for the user."""
+    """Print a line for the user at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
+class _Start:
+    """The start of one home: supervisord, then the servers, then the other programs."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], conf: str, only: Collection[str]) -> None:
+        """`conf`: file name in conf/ of the checkout; `only`: programs and groups to start, empty for all."""
+        self.supervisord = Supervisord(settings.home)
+        self._settings = settings
+        self._environ = environ
+        self._conf = conf
+        self._only = only
+        self._record = settings.run_dir / STARTED_WITH
+        self._started: list[str] = []
+
+    def includes(self, name: str) -> bool:
+        """Return whether a program is among those to start."""
+        return not self._only or name in self._only
+
+    def run_steps(self) -> None:
+        """Start what is stopped; the caller holds the lock of the home."""
+        start_supervisord: list[Callable[[], None]] = [
+            self._check_settings,
+            self._end_leftovers,
+            self._check_web_port,
+            self._check_servers,
+            self._start_supervisord,
+        ]
+        start_programs: list[Callable[[], None]] = [self._start_servers, self._wait_for_servers, self._start_programs]
+        first = [self._report_changes] if self.supervisord.is_running() else start_supervisord
+        for step in (*first, *start_programs):
+            step()
+        say(f"started {_count_groups(self._started)}" if self._started else "all programs are already running")
+
+    def _report_changes(self) -> None:
+        """Say which settings differ from those that supervisord was started with."""
+        say(f"FadeMoe is running already ({self._settings.home})")
+        rows = self._settings_rows()
+        before = self._record.read_text().splitlines() if self._record.exists() else rows
+        for variable in sorted({row.partition("=")[0] for row in set(rows) ^ set(before)}):
+            say(f"{variable} has changed: it takes effect after make down")
+        if streams.has_changed(self._settings.home, registry.streamed()):
+            say("the exchanges that have streams have changed: it takes effect after make down")
+
+    def _check_settings(self) -> None:
+        servers.check(self._settings)
+        registry.enabled(self._settings)  # raises ConfigError when a key is missing
+
+    def _end_leftovers(self) -> None:
+        if not end_processes(self._settings.home, say):
+            raise StoreError(f"processes of {str(self._settings.home)!r} are left over and cannot be ended")
+
+    def _check_web_port(self) -> None:
+        if self.includes("web"):
+            check_web_port(self._settings)
+
+    def _check_servers(self) -> None:
+        check_servers(self._settings)
+
+    def _start_supervisord(self) -> None:
+        self.supervisord.start(self._conf, self._environ, registry.streamed())
+        self._record.write_text("\n".join(self._settings_rows()) + "\n")
+
+    def _start_servers(self) -> None:
+        """Start the servers before the rest: on a small host a dozen starting programs would slow them down."""
+        if names := [name for name in SERVERS if self.includes(name)]:
+            self._started += self.supervisord.start_programs(names)
+
+    def _wait_for_servers(self) -> None:
+        deadline = time.monotonic() + SERVERS_TIMEOUT_S
+        while any(map(self.includes, SERVERS)) and time.monotonic() < deadline:
+            if servers.are_accepting(self._settings):
+                return
+            time.sleep(0.1)
+
+    def _start_programs(self) -> None:
+        self._started += self.supervisord.start_programs(self._only)
+
+    def wait_until_up(self) -> bool:
+        """Wait until all programs run and the web is healthy; print what does not when that takes too long."""
+        started_s = stable_since_s = printed_s = time.monotonic()
+        while True:
+            problems, now_s = self._find_problems(), time.monotonic()
+            if problems:
+                stable_since_s = now_s
+            elif self.includes("web") or now_s - stable_since_s >= STABLE_AFTER_S:
+                return True
+            if now_s - started_s > UP_TIMEOUT_S:
+                say(f"after {UP_TIMEOUT_S:.0f} s not everything is up: {'; '.join(problems)}")
+                _print_logs(self._programs(), now_s - started_s)
+                return False
+            if problems and now_s - printed_s >= PROGRESS_INTERVAL_S:
+                printed_s = now_s
+                say(f"{now_s - started_s:4.0f} s  waiting: {'; '.join(problems[:MAX_PROBLEMS])}")
+            time.sleep(0.25)
+
+    def _find_problems(self) -> list[str]:
+        problems = [f"{program.name} is {program.state.lower()}" for program in self._programs() if not program.is_fine]
+        if self.includes("web") and (problem := Web(self._settings).health()):
+            problems.append(f"web: {problem}")
+        return problems
+
+    def _programs(self) -> list[Program]:
+        only = set(self._only)
+        return [row for row in self.supervisord.programs() if not only or {row.name, row.group} & only]
+
+    def _settings_rows(self) -> list[str]:
+        return [f"{variable}={value}" for variable, value in self._settings.rows()]
+
+
 @contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Let one up or down at a time work on a home: the second waits."""
+def _locked(home: Path) -> Iterator[None]:
+    """Hold the lock of a home, so that one command at a time starts or stops it; a second one waits."""
     servers.make_home(home)
     handle = os.open(home / "run", os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -150,112 +263,43 @@ def _alone(home: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _start(
-    supervisord: Supervisord, settings: Settings, environ: Mapping[str, str], conf: str, only: Collection[str]
-) -> None:
-    """Start supervisord unless it runs, and then what is stopped."""
-    record = settings.run_dir / STARTED_WITH
-    rows = [f"{name}={value}" for name, value in settings.rows()]
+def _home_status(title: str, home: Path) -> HomeStatus | None:
+    """Return what runs in a home, None when nothing does."""
+    supervisord = Supervisord(home)
     if supervisord.is_running():
-        say(f"FadeMoe is running already ({settings.home})")
-        before = record.read_text().splitlines() if record.exists() else rows
-        for changed in sorted({row.partition("=")[0] for row in set(rows) ^ set(before)}):
-            say(f"{changed} has changed since: it takes effect after make down")
-        if streams.has_changed(settings.home, registry.streamed()):
-            say("the exchanges with a stream have changed since: it takes effect after make down")
-    else:
-        servers.check(settings)
-        registry.enabled(settings)  # raises ConfigError when a key is missing
-        if not end_processes(settings.home, say):
-            raise StoreError(f"processes of {str(settings.home)!r} are left over and cannot be ended")
-        if not only or "web" in only:
-            check_web_port(settings)
-        check_servers(settings)
-        supervisord.start(conf, environ, registry.streamed())
-        record.write_text("\n".join(rows) + "\n")
-    # the servers first: on a small host a dozen starting programs would keep them from their work
-    programs = [name for name in SERVERS if not only or name in only]
-    say(f"starting {', '.join(only) or 'the servers and then the rest'}")
-    started = supervisord.start_programs(programs) if programs else []
-    deadline = time.monotonic() + SERVERS_S
-    while programs and not servers.accepting(settings) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    started += supervisord.start_programs(only)
-    say(f"started {_counted(started)}" if started else "nothing was stopped")
-
-
-def _wait_until_up(supervisord: Supervisord, settings: Settings, only: Collection[str]) -> bool:
-    """Wait until the web is healthy and all programs run; say what is not when that takes too long."""
-    web = Web(settings) if not only or "web" in only else None
-    begin = said = calm_since = time.monotonic()
-    while True:
-        now = time.monotonic()
-        programs = [row for row in supervisord.programs() if not only or {row.name, row.group} & set(only)]
-        trouble = [f"{program.name} is {program.state.lower()}" for program in programs if not program.is_fine]
-        if web and (words := web.health()):
-            trouble.append(f"web: {words}")
-        if not trouble and (web or now - calm_since >= STEADY_S):
-            return True
-        if trouble:
-            calm_since = now
-        if now - begin > UP_S:
-            say(f"after {UP_S:.0f} s not everything is up: {'; '.join(trouble)}")
-            _report(programs, now - begin)
-            return False
-        if trouble and now - said >= SAY_EVERY_S:
-            said = now
-            say(f"{now - begin:4.0f} s  waiting: {'; '.join(trouble[:4])}")
-        time.sleep(0.25)
-
-
-def _report(programs: Collection[Program], elapsed_s: float) -> None:
-    """Print the last log lines of each program that is not up or was started again; when none is, of all kinds."""
-    suspect = [row for row in programs if not row.is_fine or (row.pid and row.uptime_s < elapsed_s / 2)]
-    for program in suspect or {row.group: row for row in programs}.values():
-        say(f"\n{program.name}: {program.state.lower()}, the end of {program.log_path}:")
-        lines = program.log_path.read_text(errors="replace").splitlines() if program.log_path.exists() else []
-        say("\n".join(f"    {line}" for line in lines[-LOG_LINES:]) or "    (empty)")
-
-
-def _say_how(home: Path) -> None:
-    say(f"  logs     {home / 'log'}")
-    say("  status   make status, or supervisorctl -c conf/supervisord.conf status")
-    say("  stop     make down")
-
-
-def _table(programs: Collection[Program]) -> list[str]:
-    width = max((len(program.name) for program in programs), default=0)
-    return [f"  {row.name:<{width}}  {_state(row):<22}  {_uptime(row)}".rstrip() for row in programs]
-
-
-def _counted(names: Collection[str]) -> str:
-    """Write program names with one entry for each group of them."""
-    groups = Counter(name.partition(":")[0] for name in names)
-    return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in groups.items())
-
-
-def _state(program: Program) -> str:
-    if program.is_unneeded:
-        return "not needed"
-    if not program.was_started:
-        return "not started"
-    if program.state == "EXITED":
-        return f"ended, exit code {program.exit_code}"
-    return program.state.lower()
-
-
-def _uptime(program: Program) -> str:
-    if not program.pid:
-        return ""
-    minutes, seconds = divmod(program.uptime_s, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"pid {program.pid:<8} up {hours}:{minutes:02}:{seconds:02}"
+        problems = [problem for problem in [describe_full_disk(home)] if problem]
+        return HomeStatus(title=title, home=home, programs=supervisord.programs(), problems=problems)
+    if processes := find_processes(home):
+        problem = f"supervisord has ended and {len(processes)} of its processes are left: make down ends them"
+        return HomeStatus(title=title, home=home, programs=[], problems=[problem])
+    return None
 
 
 def _homes(settings: Settings) -> list[tuple[str, Path]]:
-    """Return (title, home) of what may run: the demo, FadeMoe itself, and what was started last with another home."""
+    """Return (title, home) of the demo, of FadeMoe itself, and of what was started last with another home."""
     homes = {settings.home / "demo": "the demo", settings.home: "FadeMoe"}
     linked = linked_home()
     if linked and linked.is_dir():
         homes.setdefault(linked, "FadeMoe of another FADEMOE_HOME")
     return [(title, home) for home, title in homes.items()]
+
+
+def _print_logs(programs: Collection[Program], elapsed_s: float) -> None:
+    """Print the last log lines of each program that is not up or was restarted; when there is none, of each group."""
+    suspects = [row for row in programs if not row.is_fine or (row.pid and row.uptime_s < elapsed_s / 2)]
+    for program in suspects or {row.group: row for row in programs}.values():
+        say(f"\n{program.name}: {program.state.lower()}, the end of {program.log_path}:")
+        lines = program.log_path.read_text(errors="replace").splitlines() if program.log_path.exists() else []
+        say("\n".join(f"    {line}" for line in lines[-MAX_LOG_LINES:]) or "    (empty)")
+
+
+def _say_next_steps(home: Path) -> None:
+    say(f"  logs     {home / 'log'}")
+    say("  status   make status, or .venv/bin/supervisorctl -c conf/supervisord.conf status")
+    say("  stop     make down")
+
+
+def _count_groups(names: Collection[str]) -> str:
+    """Write the names of programs with one entry for each group of them."""
+    groups = Counter(name.partition(":")[0] for name in names)
+    return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in groups.items())

@@ -152,8 +152,8 @@ def find_psql() -> str | None:
     return str(program) if program and program.is_file() else None
 
 
-def accepting(settings: Settings) -> bool:
-    """Tell whether the embedded servers that the settings ask for take connections."""
+def are_accepting(settings: Settings) -> bool:
+    """Return whether the embedded servers that the settings need accept connections."""
     wanted = [POSTGRES_SOCKET] * (not settings.database_url) + [REDIS_SOCKET] * (not settings.redis_url)
     for name in wanted:
         with socket.socket(socket.AF_UNIX) as probe:

@@ -1,22 +1,34 @@
-"""The geometry of pages: which spans single requests ask for, and until when rows are due."""
+"""The geometry of pages: which spans single requests ask for, what is retained upstream, until when rows are due."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from fademoe.clock import MINUTE_MS, Window, ceil_to, floor_to
+from fademoe.clock import MINUTE_MS, Window, ceil_to, floor_to, split, subtract
+from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 
 EXPIRY_MS = 5 * MINUTE_MS  # what expires so soon counts as expired
+FETCH_MS = 2 * MINUTE_MS  # from the moment a row may be requested until it is stored: a reconcile run and a job
+LIVE_EDGE_MS = 5 * MINUTE_MS  # the same for rows of streams and polls
+
+
+class Effort(NamedTuple):
+    """What it takes to fetch some windows of one feed, at most."""
+
+    requests: int
+    cost: int  # units of the feed's rate limit
+    rows: int
 
 
 def group_gaps(feed: RestFeed, windows: Sequence[Window]) -> list[list[Window]]:
-    """Put windows together that one request can answer, where that saves any; they are ascending."""
-    found: list[list[Window]] = []
+    """Put ascending windows together that one request can answer, where that saves any."""
+    groups: list[list[Window]] = []
     for window in windows:
-        if found and feed.paging.coalesce_ms and window.end_ms - found[-1][0].start_ms <= feed.page_span_ms:
-            found[-1].append(window)
+        if groups and feed.paging.coalesce_ms and window.end_ms - groups[-1][0].start_ms <= feed.page_span_ms:
+            groups[-1].append(window)
         else:
-            found.append([window])
-    return found
+            groups.append([window])
+    return groups
 
 
 def pages(feed: RestFeed, window: Window) -> list[Window]:
@@ -26,13 +38,66 @@ def pages(feed: RestFeed, window: Window) -> list[Window]:
     return [Window(start_ms, min(start_ms + span_ms, window.end_ms)) for start_ms in starts]
 
 
+def group_windows(feed: RestFeed, gaps: Sequence[Window]) -> list[Window]:
+    """Return the windows of jobs that close ascending gaps of one series, oldest first."""
+    return [
+        window
+        for group in group_gaps(feed, gaps)
+        for window in split(Window(group[0].start_ms, group[-1].end_ms), feed.paging.window_ms)
+    ]
+
+
+def measure(feed: RestFeed, windows: Iterable[Window]) -> Effort:
+    """Return what fetching windows takes; empty ones take nothing."""
+    rows = [-(-(page.end_ms - page.start_ms) // feed.interval_ms) for window in windows for page in pages(feed, window)]
+    return Effort(len(rows), sum(map(feed.paging.cost, rows)), sum(rows))
+
+
 def retained_from_ms(feed: RestFeed, exchange_now_ms: int) -> int:
-    """Return the first ts that the exchange keeps for certain, and a little longer; 0 where it keeps everything."""
+    """Return the first ts that the exchange certainly retains, a little late; 0 where it retains everything."""
     if feed.retention.certain_ms is None:
         return 0
     return ceil_to(exchange_now_ms - feed.retention.certain_ms + EXPIRY_MS, feed.interval_ms)
 
 
-def closed_until_ms(feed: RestFeed, now_ms: int) -> int:
-    """Return the end of the newest row that a feed can be asked for at `now_ms`, the exchange's time."""
-    return floor_to(now_ms - (feed.recent or feed).latency.settle_ms, feed.interval_ms)
+def requested_from_ms(feed: RestFeed, exchange_now_ms: int) -> int:
+    """Return the first ts that the exchange may retain, so that is requested; 0 where it retains everything."""
+    if feed.retention.requested_ms is None:
+        return 0
+    return ceil_to(exchange_now_ms - feed.retention.requested_ms + EXPIRY_MS, feed.interval_ms)
+
+
+def closed_until_ms(feed: RestFeed, exchange_now_ms: int) -> int:
+    """Return the end of the newest row that can be requested at the exchange's time: it is closed and settled."""
+    return floor_to(exchange_now_ms - (feed.recent or feed).latency.settle_ms, feed.interval_ms)
+
+
+def closed_part(feed: RestFeed, windows: Iterable[Window], exchange_now_ms: int) -> list[Window]:
+    """Return what of windows is closed."""
+    until_ms = closed_until_ms(feed, exchange_now_ms)
+    return [Window(w.start_ms, min(w.end_ms, until_ms)) for w in windows if w.start_ms < until_ms]
+
+
+def due_until_ms(exchange: Exchange, metric: str, exchange_now_ms: int) -> int:
+    """Return the time up to which rows of a metric are due, by the exchange's time: what is not covered then is late.
+
+    A metric with history is due once its rows have closed, the live edge is old enough to be requested (`live_edge_ms`,
+    `coalesce_ms`) and FETCH_MS have passed. A metric without is due LIVE_EDGE_MS after its minute.
+    """
+    feed = exchange.rest_feed(metric)
+    if feed is None:
+        return floor_to(exchange_now_ms, MINUTE_MS) - LIVE_EDGE_MS
+    return closed_until_ms(feed, exchange_now_ms) - max(feed.latency.live_edge_ms, feed.paging.coalesce_ms) - FETCH_MS
+
+
+def endpoint_shares(
+    feed: RestFeed, windows: Sequence[Window], settled: Sequence[Window], exchange_now_ms: int
+) -> list[tuple[RestFeed, list[Window]]]:
+    """Return each endpoint of a feed with the closed parts of `windows`, less `settled`, that it is requested for."""
+    left = [part for window in closed_part(feed, windows, exchange_now_ms) for part in subtract(window, settled)]
+    if feed.recent is None:
+        return [(feed, left)]
+    edge_ms = floor_to(exchange_now_ms - feed.recent_ms, feed.interval_ms)
+    older = [Window(w.start_ms, min(w.end_ms, edge_ms)) for w in left if w.start_ms < edge_ms]
+    younger = [Window(max(w.start_ms, edge_ms), w.end_ms) for w in left if w.end_ms > edge_ms]
+    return [(feed, older), (feed.recent, younger)]

@@ -1,17 +1,17 @@
 """Readers of rows: candles, liquidations, settlements, per one coin."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 from itertools import groupby, pairwise
 
 from fademoe.clock import HOUR_MS, MINUTE_MS, floor_to
 from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.symbols import power_of_ten
-from fademoe.feeds.values import amount, amounts, count, element, member, price, records, shift, to_ms
+from fademoe.feeds.values import amount, amounts, element, member, price, records, shift, to_ms
 from fademoe.metrics import Candle, Liquidations
 
 LONGEST_FUNDING_HOURS = 8
-PER_COIN = (-1, -1, -1, -1, 1, 0, 1)  # which way a multiplier shifts the values of a candle, as `candle` takes them
 
 
 def check_name(name: Json, instrument: Instrument) -> None:
@@ -85,9 +85,24 @@ def read_time(row: Json, place: str | int) -> int | None:
 
 def check_candle(o: str, h: str, l: str, c: str) -> None:  # noqa: E741 - the columns' names
     """Raise BadPayload unless low <= open, close <= high."""
-    low, high = float(l), float(h)
-    if not (low <= float(o) <= high and low <= float(c) <= high):
+    low, high = Decimal(l), Decimal(h)
+    if not (low <= Decimal(o) <= high and low <= Decimal(c) <= high):
         raise BadPayload(f"candle o={o} h={h} l={l} c={c}: open and close must lie between low and high")
+
+
+def _are_ordered(o: str, h: str, l: str, c: str) -> bool:  # noqa: E741
+    """Return whether low <= open, close <= high, for unsigned decimals of one length with their point at one place.
+
+    Texts of that shape are in the order of their numbers, and are compared in a fifth of the time. Of others False says
+    nothing.
+    """
+    point = l.find(".")
+    return (
+        len(o) == len(h) == len(l) == len(c)
+        and o.find(".") == h.find(".") == c.find(".") == point
+        and l <= o <= h
+        and l <= c <= h
+    )
 
 
 def to_coins(value: Json, instrument: Instrument) -> str:
@@ -100,20 +115,25 @@ def to_coin_price(value: Json, instrument: Instrument) -> str:
     return shift(price(value), -power_of_ten(instrument.multiplier))
 
 
-def candle(instrument: Instrument, ts: int, values: Sequence[Json]) -> Candle:
+def candle(instrument: Instrument, ts: int, values: Sequence[Json], trades: int | None = None) -> Candle:
     """Make the row of a closed candle, per one coin, of values in the exchange's unit.
 
-    They are open, high, low, close, volume and quote volume, and where these are sent trades and taker-buy volume.
+    `values` are open, high, low, close, volume and quote volume, and where it is sent taker-buy volume; `trades` is
+    their number, None where it is not sent.
     """
-    numbers = amounts([*values[:6], *values[7:8]])
-    power = power_of_ten(instrument.multiplier)
-    if power:
-        numbers = [shift(value, power * way) for value, way in zip(numbers, PER_COIN, strict=False)]
-    opened, high, low, close, volume, quote, *taker = numbers
-    check_candle(opened, high, low, close)
-    if not low.strip("0."):
+    opened, high, low, close, volume, quote, *taker = amounts(values)
+    if not _are_ordered(opened, high, low, close):
+        check_candle(opened, high, low, close)
+    if low[0] == "0" and not low.strip("0."):
         raise BadPayload(f"{low!r} is not a price: it is zero")
-    return Candle(ts, opened, high, low, close, volume, quote, count(values[6]) if taker else None, *taker)
+    taker_volume = taker[0] if taker else None
+    if instrument.multiplier != 1:
+        power = power_of_ten(instrument.multiplier)
+        opened, high, low, close = (shift(price, -power) for price in (opened, high, low, close))
+        volume = shift(volume, power)
+        taker_volume = None if taker_volume is None else shift(taker_volume, power)
+    # tuple.__new__ takes a third of the time of the class itself
+    return tuple.__new__(Candle, (ts, opened, high, low, close, volume, quote, trades, taker_volume))
 
 
 def liquidation(ts: int, usd: str, *, of_long: bool) -> Liquidations:

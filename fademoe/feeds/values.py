@@ -1,8 +1,9 @@
 """Readers of single values: exact, and strict enough that a wrong payload never becomes a row."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Context, Decimal, Inexact
+from functools import cache
 from math import ceil
 
 import msgspec
@@ -13,10 +14,10 @@ from fademoe.feeds.instrument import Json
 
 MEANT_DIGITS, FLOAT_ERROR = 12, Decimal("2e-14")  # noise was seen from the 15th digit on: 5e-15 of the value
 _EXACT = Context(prec=300, traps=[Inexact])  # no product of what `amount` lets through has more digits
-_DECIMAL = re.compile(r"-?(?:[0-9]{1,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})")
+# Possessive repetitions never give back what they matched: no second look at a digit, and half of the time.
+_DECIMAL = re.compile(r"-?(?:[0-9]{1,30}+(?:\.[0-9]{1,30}+)?+|\.[0-9]{1,30}+)")
 _EXPONENTIAL = re.compile(rf"{_DECIMAL.pattern}[eE][+-]?[0-9]{{1,3}}")
-_UNSIGNED = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
-_UNSIGNED_LIST = re.compile(rf"{_UNSIGNED.pattern}(?:,{_UNSIGNED.pattern})*")
+_UNSIGNED = re.compile(r"[0-9]{1,30}+(?:\.[0-9]{1,30}+)?+")
 _INTEGER = re.compile(r"[0-9]{1,18}")
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
 MOST_DIGITS = 30  # of a number, before or behind the point
@@ -72,14 +73,19 @@ def optional_amount(value: Json) -> str | None:
 
 
 def amounts(values: Sequence[Json]) -> Sequence[str]:
-    """Read decimal strings that cannot be negative, digits kept: all by one match, for every candle has seven."""
+    """Read decimals that cannot be negative (see `number`): all by one match, as every candle has seven."""
     try:
-        joined = ",".join(values)
-    except TypeError:
-        joined = ""
-    if _UNSIGNED_LIST.fullmatch(joined) and joined.count(",") < len(values):
-        return values
-    return [amount(value) for value in values]  # one of them raises
+        if _match_list(len(values))(",".join(values)):
+            return values
+    except TypeError:  # not all of them are strings
+        pass
+    return [amount(value) for value in values]
+
+
+@cache
+def _match_list(count: int) -> Callable[[str], object]:
+    """Return what matches a list of exactly `count` decimals; one with a comma of its own makes the list too long."""
+    return re.compile(rf"{_UNSIGNED.pattern}(?:,{_UNSIGNED.pattern}){{{max(0, count - 1)}}}").fullmatch
 
 
 def _to_plain(value: Json) -> str | None:
@@ -149,16 +155,14 @@ def shift(value: str, power: int) -> str:
     """Multiply a decimal string by 10**power by moving its point; exact, digits kept."""
     if power == 0:
         return value
-    sign, digits = ("-", value[1:]) if value.startswith("-") else ("", value)
+    sign, digits = ("-", value[1:]) if value[0] == "-" else ("", value)
     whole, _, fraction = digits.partition(".")
-    if power > 0:
-        fraction = fraction.ljust(power, "0")
-        whole, fraction = whole + fraction[:power], fraction[power:]
-    else:
-        whole = whole.rjust(1 - power, "0")
-        whole, fraction = whole[:power], whole[power:] + fraction
-    whole = whole.lstrip("0") or "0"
-    return f"{sign}{whole}.{fraction}" if fraction else sign + whole
+    if power < 0:
+        whole = whole.zfill(1 - power)
+        return f"{sign}{whole[:power].lstrip('0') or '0'}.{whole[power:]}{fraction}"
+    if len(fraction) > power:
+        return f"{sign}{(whole + fraction[:power]).lstrip('0') or '0'}.{fraction[power:]}"
+    return f"{sign}{(whole + fraction.ljust(power, '0')).lstrip('0') or '0'}"
 
 
 def product(*factors: str) -> str:

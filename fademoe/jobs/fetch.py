@@ -1,13 +1,12 @@
-"""The engine: turns a window of a feed into pages, and pages into checked rows. One loop for every exchange."""
+"""The engine: turns windows of a feed into pages, and pages into checked rows. One loop for every exchange."""
 
-import logging
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from itertools import chain, repeat
-from threading import Lock
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from fademoe.clock import LATEST_MS, Window, ceil_to, floor_to, merge, subtract
 from fademoe.errors import BODY_EXCERPT, BadPayload, BudgetSpent, SourceError
@@ -19,24 +18,36 @@ from fademoe.feeds.request import Request
 from fademoe.metrics import Row
 from fademoe.signals import Stopped
 
-log = logging.getLogger(__name__)
-
-Get = Callable[[Request, int], Json]  # (request, cost) -> decoded answer
-
 CONFIRMED_AFTER_MS = 180_000  # a younger hole may still be filled; of an older one the nightly audit asks again
 
 
-@dataclass(kw_only=True)
-class Fetched:
-    """What a window gave: rows by ts, and the ranges that were fully answered; `failed` ended it early.
+class PageClient(Protocol):
+    """Sends the requests for pages of one feed, from any thread."""
 
-    `errors` name the elements that were unreadable, `unreadable` are the spans of the pages that held them.
+    def get(self, feed: RestFeed, page: Page, *, opportunistic: bool = False) -> Json:
+        """Return the decoded answer; raise SourceError or Stopped.
+
+        `opportunistic`: use spare units of the rate limit only; raises BudgetSpent where there are none.
+        """
+
+    def interruptible(self) -> AbstractContextManager[None]:
+        """Let a stop raise Stopped in the block, for the thread that waits for others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """What windows gave.
+
+    `rows` by ts. `answered`: the ranges that were fully answered, ascending. `absent`: what of them the exchange does
+    not have. `errors` name the elements that were unreadable, `unreadable` are the spans of the pages that held them.
+    `failed` is the error that ended it early.
     """
 
-    rows: dict[int, Row] = field(default_factory=dict)
-    answered: list[Window] = field(default_factory=list)
-    unreadable: list[Window] = field(default_factory=list)
-    errors: list[BadPayload] = field(default_factory=list)
+    rows: Mapping[int, Row] = field(default_factory=dict)
+    answered: Sequence[Window] = ()
+    absent: Sequence[Window] = ()
+    unreadable: Sequence[Window] = ()
+    errors: Sequence[BadPayload] = ()
     failed: SourceError | Stopped | None = None
 
     def ordered(self) -> list[Row]:
@@ -44,126 +55,160 @@ class Fetched:
         return [self.rows[ts] for ts in sorted(self.rows)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Helpers:
-    """Threads that fetch pages beside the caller, as long as the budget has units to spare.
-
-    `hurried` raises BudgetSpent where units are not due soon, `patient` waits for them as the caller does; both are
-    called by the threads of `pool`, of which `most` are used. In `breakable` the caller may be broken off by Stopped.
-    """
-
-    pool: Executor
-    most: int
-    hurried: Get
-    patient: Get
-    breakable: Callable[[], AbstractContextManager[None]]
-
-
 def fetch(
-    feed: RestFeed, instrument: Instrument, windows: Sequence[Window], get: Get, helpers: Helpers | None = None
+    feed: RestFeed, instrument: Instrument, windows: Sequence[Window], client: PageClient, *, helpers: int = 0
 ) -> Fetched:
-    """Fetch windows page by page, oldest first; an error ends it and what was answered is kept."""
-    task = _Task(feed, instrument, windows)
-    helping: set[Future[None]] = set()
+    """Fetch windows page by page, oldest first, with up to `helpers` threads beside this one.
+
+    Returns the rows inside `windows`. The first error ends it and is returned as `failed`; what was answered before is
+    kept. A bug in a helper is raised.
+    """
+    queue = PageQueue(feed, windows)
+    prefetcher = Prefetcher(feed, instrument, queue, client, helpers)
     try:
-        while task.has_more() or helping:
-            if task.has_more():
-                if helpers:
-                    task.hire(helpers, helping)
-                task.do_next(get)
-            elif helpers:
-                with helpers.breakable():
-                    wait(helping, return_when=FIRST_COMPLETED)
-            _dismiss(helping)
+        while queue.has_pages():
+            prefetcher.submit()
+            try:
+                _fetch_next(feed, instrument, queue, client)
+            except SourceError as error:
+                queue.fail(error)
+            if not queue.has_pages():
+                prefetcher.collect()  # a helper without units to spare puts its page back
     except Stopped as stopped:
-        task.fail(stopped)  # answers that are on their way are lost
-    return task.result()
+        queue.fail(stopped)  # answers that are on their way are lost
+    finally:
+        prefetcher.close()
+    return queue.result()
 
 
-class _Task:
-    """The pages that the caller and its helpers have to fetch, and what came of it."""
+class PageQueue:
+    """The pages that several threads fetch, and what came of them."""
 
-    def __init__(self, feed: RestFeed, instrument: Instrument, windows: Sequence[Window]) -> None:
-        self._feed = feed
-        self._instrument = instrument
-        self._todo = deque(_asked(feed, windows))
-        self._fetched = Fetched()
-        self._lock = Lock()
+    def __init__(self, feed: RestFeed, windows: Sequence[Window]) -> None:
+        self._is_sparse = feed.sparse
+        self._pages = deque(_requested_spans(feed, windows))
+        self._rows: dict[int, Row] = {}
+        self._answered: list[Window] = []
+        self._unreadable: list[Window] = []
+        self._errors: list[BadPayload] = []
+        self._failed: SourceError | Stopped | None = None
+        self._lock = threading.Lock()
 
-    def has_more(self) -> bool:
-        """Return whether there is a page to fetch."""
-        return bool(self._todo) and self._fetched.failed is None
+    def has_pages(self) -> bool:
+        """Return whether there is a page to fetch and nothing has failed."""
+        return bool(self._pages) and self._failed is None
+
+    def has_room(self, helpers: int) -> bool:
+        """Return whether one more helper finds a page: the first answer is there, and pages for all are left."""
+        return bool(self._answered) and helpers < len(self._pages) - 1 and self._failed is None
+
+    def take(self) -> tuple[Window, list[Window]] | None:
+        """Return the next page's span with the requested parts of it, None when there is none."""
+        with self._lock:
+            return self._pages.popleft() if self.has_pages() else None
+
+    def put_back(self, page: tuple[Window, list[Window]]) -> None:
+        """Return a page that could not be fetched."""
+        self._pages.appendleft(page)
+
+    def add(self, page: tuple[Window, list[Window]], rows: Sequence[Row], errors: Sequence[BadPayload]) -> None:
+        """Add what came of an answered page: the rows inside its requested parts, and what was unreadable."""
+        span, parts = page
+        with self._lock:
+            if parts != [span]:  # mostly the whole page is requested, and all its rows lie inside
+                rows = [row for row in rows if any(part.start_ms <= row.ts < part.end_ms for part in parts)]
+            self._rows.update((row.ts, row) for row in rows)
+            self._errors += errors
+            if errors:
+                self._unreadable.append(span)
+            if not (errors and self._is_sparse):  # of a sparse feed nobody can tell which row is missing
+                self._answered += parts
 
     def fail(self, error: SourceError | Stopped) -> None:
-        """End the task; the first error counts."""
-        self._fetched.failed = self._fetched.failed or error
+        """End the work; the first error counts."""
+        self._failed = self._failed or error
 
     def result(self) -> Fetched:
         """Return what was fetched so far."""
         with self._lock:
             return Fetched(
-                rows=dict(self._fetched.rows),
-                answered=merge(self._fetched.answered),
-                unreadable=merge(self._fetched.unreadable),
-                errors=list(self._fetched.errors),
-                failed=self._fetched.failed,
+                rows=dict(self._rows),
+                answered=merge(self._answered),
+                unreadable=merge(self._unreadable),
+                errors=list(self._errors),
+                failed=self._failed,
             )
 
-    def hire(self, helpers: Helpers, helping: set[Future[None]]) -> None:
-        """Let one more helper begin, if there is a page for it, with each page that the caller has but the first."""
-        if self._fetched.answered and len(helping) < min(helpers.most, len(self._todo) - 1):
-            helping.add(helpers.pool.submit(self._help, helpers))
 
-    def do_next(self, get: Get) -> None:
-        """Fetch the next page; an error ends the task, and what helpers are at is waited for. Stopped is raised."""
+class Prefetcher:
+    """Threads that fetch pages of a queue beside its owner, as long as the rate limit has units to spare."""
+
+    def __init__(
+        self, feed: RestFeed, instrument: Instrument, queue: PageQueue, client: PageClient, max_threads: int
+    ) -> None:
+        self._feed = feed
+        self._instrument = instrument
+        self._queue = queue
+        self._client = client
+        self._pool = ThreadPoolExecutor(max_threads) if max_threads else None
+        self._max_threads = max_threads
+        self._running: list[Future[None]] = []
+
+    def submit(self) -> None:
+        """Start one more thread if there is a page for it."""
+        self._drop_finished()
+        if self._pool and len(self._running) < self._max_threads and self._queue.has_room(len(self._running)):
+            self._running.append(self._pool.submit(self._run))
+
+    def collect(self) -> None:
+        """Wait for the threads; raise Stopped when a stop is requested, or the bug that ended one of them."""
+        with self._client.interruptible():
+            wait(self._running)
+        self._drop_finished()
+
+    def close(self) -> None:
+        """Let the threads end by themselves; nothing more is fetched."""
+        if self._pool:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _drop_finished(self) -> None:
+        """Forget the threads that have ended; a bug in one is raised here."""
+        for future in [future for future in self._running if future.done()]:
+            self._running.remove(future)
+            future.result()
+
+    def _run(self) -> None:
+        """Fetch pages until none is left; the first one only with units to spare, the others as its owner does."""
         try:
-            self._next(get)
-        except SourceError as error:
-            self.fail(error)
-
-    def _help(self, helpers: Helpers) -> None:
-        """Fetch pages until none is left, the task has failed or the budget has no units to spare."""
-        while self.has_more():
-            first_hurried = chain([helpers.hurried], repeat(helpers.patient))
-            try:
-                self._next(lambda *request, turns=first_hurried: next(turns)(*request))
-            except BudgetSpent:
-                return
-            except (SourceError, Stopped) as error:
-                self.fail(error)
-
-    def _next(self, get: Get) -> None:
-        """Fetch the next page, if there is still one; it stays to be done when it cannot be had."""
-        try:
-            page, asked = self._todo.popleft()
-        except IndexError:
+            _fetch_next(self._feed, self._instrument, self._queue, self._client, opportunistic=True)
+            while self._queue.has_pages():
+                _fetch_next(self._feed, self._instrument, self._queue, self._client)
+        except BudgetSpent:
             return
-        try:
-            rows, errors = _drain(self._feed, self._instrument, page, get)
-        except (SourceError, Stopped):
-            self._todo.appendleft((page, asked))
-            raise
-        with self._lock:
-            self._fetched.rows.update((r.ts, r) for r in rows if any(w.start_ms <= r.ts < w.end_ms for w in asked))
-            self._fetched.errors += errors
-            if errors:
-                self._fetched.unreadable.append(page)
-            if not (errors and self._feed.sparse):  # of a sparse feed nobody can tell which row is missing
-                self._fetched.answered += asked
+        except (SourceError, Stopped) as error:
+            self._queue.fail(error)
 
 
-def _dismiss(helping: set[Future[None]]) -> None:
-    """Forget the helpers that have ended; a bug in one is raised here."""
-    for done in [future for future in helping if future.done()]:
-        helping.remove(done)
-        done.result()
+def _fetch_next(
+    feed: RestFeed, instrument: Instrument, queue: PageQueue, client: PageClient, *, opportunistic: bool = False
+) -> None:
+    """Fetch the next page of a queue, if there is one; it is put back when the request fails."""
+    page = queue.take()
+    if page is None:
+        return
+    try:
+        rows, errors = _drain(feed, instrument, page[0], client, opportunistic=opportunistic)
+    except BaseException:
+        queue.put_back(page)
+        raise
+    queue.add(page, rows, errors)
 
 
-def _asked(feed: RestFeed, windows: Sequence[Window]) -> Iterator[tuple[Window, list[Window]]]:
+def _requested_spans(feed: RestFeed, windows: Sequence[Window]) -> Iterator[tuple[Window, list[Window]]]:
     """Yield the span of each page that windows take, with the parts of them that lie on it."""
     for group in group_gaps(feed, windows):
         for page in pages(feed, Window(group[0].start_ms, group[-1].end_ms)):
-            parts = [Window(max(page.start_ms, each.start_ms), min(page.end_ms, each.end_ms)) for each in group]
+            parts = [Window(max(page.start_ms, gap.start_ms), min(page.end_ms, gap.end_ms)) for gap in group]
             yield page, parts
 
 
@@ -172,73 +217,130 @@ def confirm_holes(
     instrument: Instrument,
     fetched: Fetched,
     exchange_now_ms: int,
-    get: Get,
-    helpers: Helpers | None = None,
-) -> list[Window]:
-    """Ask again for every hole; return those that stay, take young ones back out of what was answered.
+    client: PageClient,
+    *,
+    helpers: int = 0,
+) -> Fetched:
+    """Request each hole again and return what is known then; `fetched` is not changed.
 
-    A hole is a range of the feed's grid inside the answered ranges for which no row came. The exchange gets a second
-    question before it is believed, and a third by whoever comes next when the hole is younger than three minutes.
-    Holes that lie on one page are asked for together: where many rows are missing each would cost a request. An
-    exchange that sends fewer rows than were asked for is asked until no more come. A hole whose page holds an
-    unreadable element stays missing. A hole older than what is kept for certain is believed at once. A sparse feed has
-    no holes, but what is that old and before its first row is unknown.
+    A hole is a range of the feed's grid inside `answered` without a row. One that stays is `absent` when it is older
+    than CONFIRMED_AFTER_MS; a younger one, and one whose page holds an unreadable element, is taken out of `answered`,
+    so that it stays missing. What is older than the exchange certainly retains is absent without another request. A
+    sparse feed has no holes; what it may not retain, before its first row, is absent.
     """
-    kept_ms = retained_from_ms(feed, exchange_now_ms)
+    expired = expired_ranges(feed, fetched, exchange_now_ms)
     if feed.sparse:
-        known = Window(min([kept_ms, *fetched.rows]), LATEST_MS)
-        return [part for window in fetched.answered for part in subtract(window, [known])]
-    kept = Window(kept_ms, LATEST_MS)
-    holes = [hole for window in fetched.answered for hole in _holes(feed, window, fetched.rows)]
-    gone = [part for hole in holes for part in subtract(hole, [kept])]
-    holes = [part for hole in holes for part in subtract(hole, gone)]
-    vain: list[Window] = []  # asked for again, and nothing came
-    unreadable: list[Window] = []  # asked for again, and what came cannot be read
-    alone: list[Window] = []  # to be asked for one by one: which of them is unreadable is not known
-    while (holes or alone) and fetched.failed is None:
-        asked = _on_pages(feed, holes) + [(hole, [hole]) for hole in alone]
-        holes, alone = [], []
-        again = fetch(feed, instrument, [page for page, _ in asked], get, helpers)
-        fetched.rows.update(again.rows)
-        fetched.errors += again.errors
-        fetched.failed = again.failed
-        for page, before in asked:
-            left = [part for hole in before for part in _holes(feed, hole, again.rows)]
+        return replace(fetched, absent=expired)
+    holes = [part for hole in find_holes(feed, fetched.answered, fetched.rows) for part in subtract(hole, expired)]
+    again, unfilled, unanswered = _request_again(feed, instrument, fetched, holes, client, helpers)
+    absent, young = classify(unfilled, exchange_now_ms)
+    answered = [part for window in fetched.answered for part in subtract(window, [*unanswered, *young])]
+    return replace(again, answered=answered, absent=sorted([*expired, *absent]))
+
+
+def find_holes(feed: RestFeed, windows: Sequence[Window], rows: Mapping[int, Row]) -> list[Window]:
+    """Return the ranges of the feed's grid inside ascending windows that have no row."""
+    step_ms = feed.interval_ms
+    return [
+        hole
+        for window in windows
+        for hole in merge(
+            Window(ts, ts + step_ms)
+            for ts in range(ceil_to(window.start_ms, step_ms), floor_to(window.end_ms - 1, step_ms) + 1, step_ms)
+            if ts not in rows
+        )
+    ]
+
+
+def expired_ranges(feed: RestFeed, fetched: Fetched, exchange_now_ms: int) -> list[Window]:
+    """Return the answered ranges without a row that are older than what the exchange certainly retains."""
+    retained_ms = retained_from_ms(feed, exchange_now_ms)
+    if feed.sparse:
+        since_first_row = Window(min([retained_ms, *fetched.rows]), LATEST_MS)
+        return [part for window in fetched.answered for part in subtract(window, [since_first_row])]
+    retained = Window(retained_ms, LATEST_MS)
+    holes = find_holes(feed, fetched.answered, fetched.rows)
+    return [part for hole in holes for part in subtract(hole, [retained])]
+
+
+def classify(holes: Sequence[Window], exchange_now_ms: int) -> tuple[list[Window], list[Window]]:
+    """Return (absent, unconfirmed) of holes that were requested twice: young ones may still be filled."""
+    young_ms = exchange_now_ms - CONFIRMED_AFTER_MS
+    return [hole for hole in holes if hole.end_ms <= young_ms], [hole for hole in holes if hole.end_ms > young_ms]
+
+
+def _request_again(
+    feed: RestFeed,
+    instrument: Instrument,
+    fetched: Fetched,
+    holes: Sequence[Window],
+    client: PageClient,
+    helpers: int,
+) -> tuple[Fetched, list[Window], Sequence[Window]]:
+    """Request holes until nothing more comes.
+
+    Returns `fetched` with the new rows, the holes that an answer brought nothing for, and those without an answer or
+    with an unreadable one. Holes that lie on one page share a request; an exchange that sends fewer rows than were
+    requested is asked until an answer brings none.
+    """
+    rows, errors, failed = dict(fetched.rows), list(fetched.errors), fetched.failed
+    unfilled: list[Window] = []
+    unreadable: list[Window] = []
+    alone: list[Window] = []  # to be requested one by one: which of them is unreadable is not known
+    while (holes or alone) and failed is None:
+        requested = _join_on_pages(feed, holes) + [(hole, [hole]) for hole in alone]
+        again = fetch(feed, instrument, [page for page, _ in requested], client, helpers=helpers)
+        rows.update(again.rows)
+        errors += again.errors
+        failed, unanswered, alone = again.failed, list[Window](), list[Window]()
+        for page, before in requested:
+            left = find_holes(feed, before, again.rows)
             readable = [part for hole in left for part in subtract(hole, again.unreadable)]
             if readable != left and len(before) > 1:
-                alone.extend(left)
+                alone += left
                 continue
             unreadable += [part for hole in left for part in subtract(hole, readable)]
-            is_vain = left == before and not subtract(page, again.answered)
-            (vain if is_vain else holes).extend(readable)
-    young_ms = exchange_now_ms - CONFIRMED_AFTER_MS
-    doubtful = holes + alone + unreadable + [hole for hole in vain if hole.end_ms > young_ms]
-    fetched.answered = [left for window in fetched.answered for left in subtract(window, doubtful)]
-    return sorted(gone + [hole for hole in vain if hole.end_ms <= young_ms])
+            is_unfilled = left == before and not subtract(page, again.answered)
+            (unfilled if is_unfilled else unanswered).extend(readable)
+        holes = unanswered
+    return replace(fetched, rows=rows, errors=errors, failed=failed), unfilled, [*holes, *alone, *unreadable]
 
 
-def _drain(feed: RestFeed, instrument: Instrument, span: Window, get: Get) -> tuple[list[Row], list[BadPayload]]:
+def _join_on_pages(feed: RestFeed, holes: Sequence[Window]) -> list[tuple[Window, list[Window]]]:
+    """Join ascending holes to spans of a page at most; return each span with its holes."""
+    spans: list[tuple[Window, list[Window]]] = []
+    for hole in sorted(holes):
+        if spans and hole.end_ms - spans[-1][0].start_ms <= feed.page_span_ms:
+            span, before = spans.pop()
+            spans.append((Window(span.start_ms, hole.end_ms), [*before, hole]))
+        else:
+            spans.append((hole, [hole]))
+    return spans
+
+
+def _drain(
+    feed: RestFeed, instrument: Instrument, span: Window, client: PageClient, *, opportunistic: bool
+) -> tuple[list[Row], list[BadPayload]]:
     """Return all rows of a span and what was unreadable, in as many requests as needed; each turn shrinks the span."""
-    found: list[Row] = []
+    rows: list[Row] = []
     errors: list[BadPayload] = []
     start_ms, end_ms = span
     if not feed.sparse and ceil_to(start_ms, feed.interval_ms) >= end_ms:
-        return found, errors  # between two points of the grid there is no row
+        return rows, errors  # between two points of the grid there is no row
     while start_ms < end_ms:
         limit = min(feed.paging.rows, -(-(end_ms - start_ms) // feed.interval_ms))
         page = Page(instrument=instrument, start_ms=start_ms, end_ms=end_ms, limit=limit)
-        request = feed.request(page)
-        body = get(request, feed.paging.cost(limit))
-        rows, unreadable = read_page(feed, page, request, body)
-        found += rows
+        body = client.get(feed, page, opportunistic=opportunistic and not rows)
+        answer, unreadable = read_page(feed, page, feed.request(page), body)
+        rows += answer
         errors += unreadable
-        if feed.paging.exact or not rows:
+        if feed.paging.exact or not answer:
             break
         if feed.paging.order is Order.OLDEST_FIRST:
-            start_ms = max(row.ts for row in rows) + 1
+            start_ms = max(row.ts for row in answer) + 1
         else:
-            end_ms = min(row.ts for row in rows)
-    return found, errors
+            end_ms = min(row.ts for row in answer)
+    return rows, errors
 
 
 def read_page(feed: RestFeed, page: Page, request: Request, body: Json) -> tuple[list[Row], list[BadPayload]]:
@@ -257,12 +359,13 @@ def read_page(feed: RestFeed, page: Page, request: Request, body: Json) -> tuple
     try:
         items = feed.items(body, page)
         elements: Elements[Row] = read_elements(items, read)
-        if not all(_is_placed(feed, page, row.ts) for row in elements.readable):
+        times = [row.ts for row in elements.readable]
+        is_newer = max(times, default=0) > page.end_ms  # not at it: ends may belong to the range
+        if is_newer if feed.sparse else any(ts % feed.interval_ms for ts in times):
             elements = read_elements(items, read_placed)
         rows, errors = _distinct(elements.readable)
         errors += elements.errors(exchange, str(request))
         inside = [row for row in rows if page.start_ms <= row.ts < page.end_ms]
-        is_newer = any(row.ts > page.end_ms for row in rows)  # not at it: ends may belong to the range
         if rows and not inside and not feed.sparse and (feed.paging.exact or is_newer):
             raise BadPayload(f"none of {len(items)} rows lies in the requested range")
     except BadPayload as error:
@@ -298,23 +401,3 @@ def _distinct(rows: Sequence[Row]) -> tuple[list[Row], list[BadPayload]]:
         for ts, other in differing.items()
     ]
     return [row for ts, row in by_ts.items() if ts not in differing], errors
-
-
-def _on_pages(feed: RestFeed, holes: Sequence[Window]) -> list[tuple[Window, list[Window]]]:
-    """Join holes, ascending, to spans of a page at most; return each span with its holes."""
-    spans: list[tuple[Window, list[Window]]] = []
-    for hole in sorted(holes):
-        if spans and hole.end_ms - spans[-1][0].start_ms <= feed.page_span_ms:
-            span, before = spans.pop()
-            spans.append((Window(span.start_ms, hole.end_ms), [*before, hole]))
-        else:
-            spans.append((hole, [hole]))
-    return spans
-
-
-def _holes(feed: RestFeed, window: Window, rows: Mapping[int, Row]) -> list[Window]:
-    """Return the ranges of the grid inside `window` without a row, ascending."""
-    step_ms = feed.interval_ms
-    first, last = ceil_to(window.start_ms, step_ms), floor_to(window.end_ms - 1, step_ms)
-    gone = [Window(ts, ts + step_ms) for ts in range(first, last + 1, step_ms) if ts not in rows]
-    return merge(gone)

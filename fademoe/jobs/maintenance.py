@@ -1,143 +1,176 @@
-"""What the system does for itself: enqueue what is missing, refresh the exchanges' lists, make partitions, forget."""
+"""What the system does for itself: enqueue what is missing, refresh the exchanges' lists, make partitions, clean up."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms, to_iso
 from fademoe.errors import BudgetSpent, RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
-from fademoe.feeds.history import RestFeed
-from fademoe.feeds.instrument import Instrument
-from fademoe.feeds.paging import closed_until_ms
-from fademoe.jobs.plan import Planned, enqueue, left, plan, ripe
+from fademoe.feeds.paging import due_until_ms
+from fademoe.jobs.plan import FeedState, Planned, enqueue_planned, plan_gaps
 from fademoe.metrics import perpspec
-from fademoe.queue import jobs as queues
-from fademoe.queue.jobs import LIVE
-from fademoe.runtime import context as contexts
-from fademoe.runtime.context import Context
+from fademoe.queue.ids import window_queues
+from fademoe.queue.states import windows_in_queues
+from fademoe.runtime.job_context import JobContext, as_job
+from fademoe.runtime.services import Services
 from fademoe.store import coverage, status
 from fademoe.store.coverage import Absence, Covered, Series
 from fademoe.store.partitions import Partitions
-from fademoe.store.status import Report, State
+from fademoe.store.status import State
 
 log = logging.getLogger(__name__)
 
-AHEAD_MS = 40 * DAY_MS  # partitions are there before rows need them
-HOUR_S = 3600
-MISSED = "missed live: the exchange keeps no history of it"
-MISSED_MS = 15 * MINUTE_MS  # by then a stream has stored what it held back
+PARTITIONS_AHEAD_MS = 40 * DAY_MS
+INSTRUMENTS_INTERVAL_S = 3600
+MAINTENANCE_INTERVAL_S = 3600
+MAX_CLOCKS_APART_MS = DAY_MS + MINUTE_MS  # a day, and what measuring takes
+UNRECOVERABLE = "missed live: the exchange keeps no history of it"
+HELD_BACK_MS = 10 * MINUTE_MS  # a stream may store a due row so much later, after PostgreSQL was away
 
 
-def reconcile() -> dict[str, int]:
-    """Enqueue every window that is wanted, not covered, and neither queued nor running nor resting.
+@as_job
+def reconcile(context: JobContext) -> dict[str, int]:
+    """Enqueue what is missing, as a job; see `enqueue_missing`."""
+    return enqueue_missing(context.services)
 
-    The system's self-repair: after a lost Redis, a killed worker or a broken stream it makes the work anew. Two of
-    them at once do no harm: a window's name can be queued once.
+
+def enqueue_missing(services: Services) -> dict[str, int]:
+    """Enqueue every window that is wanted, missing and in no queue; return how many per exchange.
+
+    The system's self-repair: after a lost Redis, a killed worker or a broken stream it re-enqueues the work. Two of
+    them at once do no harm: a window's id can be queued once.
     """
-    context = contexts.current()
-    found = {}
-    for exchange in registry.enabled(context.settings):
-        context.clocks.best_ms(exchange)  # asked once: what follows is judged by it
-        want_followed(context, exchange)
-        planned = plan_missing(context, exchange)
-        new = enqueue(context.redis, planned)
-        if new:
-            log.info("reconcile: %d windows of %s enqueued", new, exchange.name)
-        found[exchange.name] = new
-        give_up_missed(context, exchange)
-    return found
+    counts = {}
+    for exchange in registry.enabled(services.settings):
+        services.clocks.best_ms(exchange)  # asked once: what follows is judged by it
+        want_followed(services, exchange)
+        counts[exchange.name] = enqueue_planned(services.redis, plan_missing(services, exchange))
+        if counts[exchange.name]:
+            log.info("reconcile: %d windows of %s enqueued", counts[exchange.name], exchange.name)
+        mark_unrecoverable(services, exchange)
+    return counts
 
 
-def want_followed(context: Context, exchange: Exchange) -> None:
-    """Declare that followed contracts want, from now on, the metrics whose newest rows come by their history only.
+def want_followed(services: Services, exchange: Exchange) -> None:
+    """Declare what followed contracts want, from now or from their listing on, of metrics that come as history only.
 
     Streams and polls declare it for their own. An exchange without streams is not followed live.
     """
-    others = {channel.metric for channel in exchange.stream_feeds} | {feed.metric for feed in exchange.poll_feeds}
-    alone = [feed for feed in exchange.rest_feeds if exchange.sockets and feed.metric not in others]
-    contracts, time_ms = instruments.known(exchange, context.database), context.clocks.now_ms(exchange)
-    followed = instruments.followed(contracts, context.settings.symbols, time_ms)
-    for feed in alone:
-        series = [Series(perpspec(each.code, feed.metric), each.symbol) for each in followed if feed.serves(each)]
-        if series:
-            with context.database.transaction() as cursor:
-                coverage.want(cursor, series, floor_to(time_ms, feed.interval_ms), None)
+    live = {stream.metric for stream in exchange.stream_feeds} | {feed.metric for feed in exchange.poll_feeds}
+    history_only = [feed for feed in exchange.rest_feeds if exchange.sockets and feed.metric not in live]
+    stored, time_ms = instruments.known(exchange, services.database), services.clocks.now_ms(exchange)
+    followed = instruments.followed(stored, services.settings.symbols, time_ms)
+    for feed in history_only:
+        with services.database.transaction() as cursor:
+            for start_ms, contracts in instruments.group_by_start(filter(feed.serves, followed), time_ms).items():
+                series = [Series(perpspec(each.code, feed.metric), each.symbol) for each in contracts]
+                coverage.want(cursor, series, floor_to(start_ms, feed.interval_ms), None)
 
 
-def plan_missing(context: Context, exchange: Exchange) -> list[Planned]:
+def plan_missing(services: Services, exchange: Exchange) -> list[Planned]:
     """Return the windows of an exchange that are wanted, missing and in no queue."""
-    taken = queues.taken(context.redis, (exchange.name, LIVE))
-    known = instruments.known(exchange, context.database)
+    queued = windows_in_queues(services.redis, window_queues(exchange.name))
+    contracts = instruments.known(exchange, services.database)
+    time_ms = services.clocks.now_ms(exchange)
+    edge_ms = services.settings.retained_from_ms(time_ms) or 0  # older rows would be dropped as soon as they are stored
     planned: list[Planned] = []
     for code in exchange.codes:
         for feed in exchange.rest_feeds:
-            planned += _plan_feed(context, exchange, feed, code, known[code], taken)
+            with services.database.transaction() as cursor:
+                gaps = coverage.gaps(cursor, perpspec(code, feed.metric), time_ms)
+            state = FeedState(exchange=exchange, feed=feed, now_ms=time_ms, queued=queued, instruments=contracts[code])
+            planned += plan_gaps(state, [(series, Window(max(w.start_ms, edge_ms), w.end_ms)) for series, w in gaps])
     return planned
 
 
-def _plan_feed(
-    context: Context,
-    exchange: Exchange,
-    feed: RestFeed,
-    code: str,
-    known: Mapping[str, Instrument],
-    taken: Mapping[Series, Sequence[Window]],
-) -> list[Planned]:
-    now = context.clocks.now_ms(exchange)
-    until_ms = closed_until_ms(feed, now)
-    with context.database.transaction() as cursor:
-        gaps = coverage.gaps(cursor, perpspec(code, feed.metric), until_ms)
-    edge_ms = context.settings.retained_from_ms(now) or 0  # what is older would be dropped as soon as it is stored
-    gaps = [(series, Window(max(gap.start_ms, edge_ms), gap.end_ms)) for series, gap in gaps if gap.end_ms > edge_ms]
-    return plan(exchange, feed, ripe(feed, left(gaps, taken), until_ms), taken, known, now)
-
-
-def give_up_missed(context: Context, exchange: Exchange) -> None:
+def mark_unrecoverable(services: Services, exchange: Exchange) -> None:
     """Enter as absent what a stream or a poll missed of a metric without history: nobody can fetch it any more."""
-    until_ms = floor_to(context.clocks.now_ms(exchange), MINUTE_MS) - MISSED_MS
+    time_ms = services.clocks.now_ms(exchange)
     for code in exchange.codes:
         for metric in exchange.metrics():
             if exchange.rest_feed(metric) is not None:
                 continue
+            until_ms = due_until_ms(exchange, metric, time_ms) - HELD_BACK_MS
             missed: dict[Series, list[Window]] = {}
-            with context.database.transaction() as cursor:
+            with services.database.transaction() as cursor:
                 for series, gap in coverage.gaps(cursor, perpspec(code, metric), until_ms):
                     missed.setdefault(series, []).append(gap)
-            answers = [Covered(series, gaps, [Absence(gap, MISSED) for gap in gaps]) for series, gaps in missed.items()]
+            answers = [
+                Covered(series, gaps, [Absence(gap, UNRECOVERABLE) for gap in gaps]) for series, gaps in missed.items()
+            ]
             if answers:
-                context.writer.write([], answers)
-                log.info("%s-%s: what was missed of %d series is given up", code, metric, len(answers))
+                services.writer.write([], answers)
+                log.info("%s-%s: what was missed of %d series cannot be fetched", code, metric, len(answers))
 
 
-def refresh_instruments() -> dict[str, int]:
+@as_job
+def refresh_instruments(context: JobContext) -> dict[str, int]:
     """Fetch every exchange's list of contracts; an exchange that cannot be reached keeps its old one."""
-    context = contexts.current()
-    found = {}
-    for exchange in registry.enabled(context.settings):
+    return _refresh(context.services, registry.enabled(context.services.settings))
+
+
+@as_job
+def refresh_changing_instruments(context: JobContext) -> dict[str, int]:
+    """Fetch the lists of contracts that are about to change: a listing is near, or a contract has vanished."""
+    services = context.services
+    changing = [
+        exchange
+        for exchange in registry.enabled(services.settings)
+        if instruments.is_changing(exchange, services.database, services.clocks.now_ms(exchange))
+    ]
+    return _refresh(services, changing)
+
+
+def _refresh(services: Services, exchanges: Sequence[Exchange]) -> dict[str, int]:
+    counts = {}
+    for exchange in exchanges:
         unit = f"instruments {exchange.name}"
-        try:
-            found[exchange.name] = instruments.refresh(exchange, context.rest, context.database)
-        except SourceError as error:
-            state = State.WAITING if isinstance(error, RetryLater) else State.ERROR
-            if not isinstance(error, BudgetSpent):
-                status.record_error(context.database, unit, error)
-            status.report(context.database, Report(unit=unit, state=state, message=str(error), interval_s=HOUR_S))
-        else:
-            message = f"{found[exchange.name]} contracts"
-            status.report(context.database, Report(unit=unit, state=State.DONE, message=message, interval_s=HOUR_S))
-    return found
+        with status.track(services.database, unit, interval_s=INSTRUMENTS_INTERVAL_S) as tracked:
+            try:
+                refreshed = instruments.refresh(exchange, services.rest, services.database)
+            except SourceError as error:
+                if not isinstance(error, BudgetSpent):
+                    tracked.record(error)
+                tracked.report(State.WAITING if isinstance(error, RetryLater) else State.ERROR, str(error))
+            else:
+                counts[exchange.name] = refreshed.listed
+                tracked.report(State.ERROR if refreshed.is_partial else State.DONE, refreshed.message)
+    return counts
 
 
-def keep_house() -> None:
-    """Make the partitions of the coming month, drop what retention lets go, forget old errors and history."""
-    context = contexts.current()
-    now = now_ms()
-    Partitions(context.database).ensure(Window(now, now + AHEAD_MS))
-    status.forget_old(context.database)
-    edge_ms = context.settings.retained_from_ms(now)
+@as_job
+def run_maintenance(context: JobContext) -> None:
+    """Make the partitions of the coming month, drop what retention lets go, delete old errors and history."""
+    services = context.services
+    with status.track(services.database, "maintenance", interval_s=MAINTENANCE_INTERVAL_S) as tracked:
+        Partitions(services.database).ensure(Window(now_ms(), now_ms() + PARTITIONS_AHEAD_MS))
+        status.forget_old(services.database)
+        refusal = "" if services.settings.retention_days is None else drop_expired(services)
+        tracked.report(State.ERROR if refusal else State.DONE, refusal or "partitions are made, old data are dropped")
+
+
+def drop_expired(services: Services) -> str:
+    """Drop the rows that FADEMOE_RETENTION_DAYS lets go; return why nothing was dropped, "" when it was done.
+
+    The earliest of the host's and the exchanges' clocks counts, so that a clock that is ahead deletes nothing too soon.
+    While they differ by more than MAX_CLOCKS_APART_MS, or no exchange tells its time, nothing is dropped.
+    """
+    for exchange in registry.enabled(services.settings):
+        services.clocks.best_ms(exchange)
+    times = services.clocks.known_ms()
+    if not times:
+        return "retention waits: no exchange tells its time"
+    earliest_ms, latest_ms = min(now_ms(), times[0]), max(now_ms(), times[-1])
+    if latest_ms - earliest_ms > MAX_CLOCKS_APART_MS:
+        return (
+            f"retention waits: the clocks of this host ({to_iso(now_ms())}) and of the exchanges"
+            f" ({to_iso(times[0])} to {to_iso(times[-1])}) differ by more than a day"
+        )
+    edge_ms = services.settings.retained_from_ms(earliest_ms)
     if edge_ms is not None:
-        kept_from_ms = Partitions(context.database).drop_before(edge_ms)
-        with context.database.transaction() as cursor:
+        kept_from_ms = Partitions(services.database).drop_before(edge_ms)
+        with services.database.transaction() as cursor:
             coverage.forget_before(cursor, edge_ms, kept_from_ms)
+    return ""

@@ -5,36 +5,76 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from fademoe.clock import DAY_MS, HOUR_MS, Window, floor_to, split, subtract
+from fademoe.clock import DAY_MS, HOUR_MS, Window, floor_to, subtract
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument, active_period
-from fademoe.feeds.paging import group_gaps, pages
-from fademoe.queue import jobs as queues
-from fademoe.queue.jobs import LIVE, Task
+from fademoe.feeds.paging import Effort, closed_until_ms, group_windows, measure
+from fademoe.queue.enqueue import enqueue_windows
+from fademoe.queue.ids import LIVE, Task
 from fademoe.store.coverage import Series
 
 LIVE_MS = 3 * HOUR_MS  # a gap this young goes to the live queue: a stream missed it
 
+Gap = tuple[Series, Window]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A window to fetch, with what it takes at most: requests, units of the feed's budget, rows."""
+    """A window to fetch, and what it takes at most."""
 
     task: Task
+    feed: RestFeed
     queue: str
     is_young: bool  # what keeps up with the present goes before the past
-    requests: int
-    cost: int
-    rows: int
-    expires_ms: int | None  # how soon its oldest row is no longer kept by the exchange; None: never
-    perishes_ms: int | None  # the same of the oldest row that its series misses
+    effort: Effort
+    window_ttl_ms: int | None  # until the exchange drops its oldest row; None: never
+    series_ttl_ms: int | None  # the same of the oldest row that its series misses
 
 
-def ripe(feed: RestFeed, gaps: Iterable[tuple[Series, Window]], until_ms: int) -> list[tuple[Series, Window]]:
-    """Leave out the gaps at the newest end that are on their way: a stream brings them, or the wait saves requests.
+@dataclass(frozen=True, kw_only=True)
+class FeedState:
+    """What planning the gaps of one feed depends on.
 
-    Those of a feed that gathers its gaps wait for each other, wherever they are.
+    `now_ms` is the exchange's time. `queued`: the windows of each series that are in the queues. `instruments`: the
+    contracts by symbol; empty when the exchange's list is not known, then everything is planned: the jobs will look.
+    """
+
+    exchange: Exchange
+    feed: RestFeed
+    now_ms: int
+    queued: Mapping[Series, Sequence[Window]]
+    instruments: Mapping[str, Instrument]
+
+
+def plan_gaps(state: FeedState, gaps: Iterable[Gap], *, with_live_edge: bool = False) -> list[Planned]:
+    """Return the windows that close gaps of a feed and are in no queue.
+
+    Rows that have not closed are left out, contracts that the exchange does not list or serve too, and gaps at the live
+    edge (see `due_gaps`) unless `with_live_edge`.
+    """
+    until_ms = closed_until_ms(state.feed, state.now_ms)
+    closed = [(series, Window(gap.start_ms, min(gap.end_ms, until_ms))) for series, gap in gaps]
+    unqueued = subtract_queued([(series, gap) for series, gap in closed if gap.start_ms < gap.end_ms], state.queued)
+    if not with_live_edge:
+        unqueued = due_gaps(state.feed, unqueued, until_ms)
+    oldest_ms = {series: gap.start_ms for series, gap in sorted(closed, reverse=True)}
+    by_series: dict[Series, list[Window]] = {}
+    for series, gap in sorted(unqueued):
+        by_series.setdefault(series, []).append(gap)
+    return [
+        _plan_window(state, Task(series, window), oldest_ms[series])
+        for series, of_series in by_series.items()
+        if _is_served(state, series.symbol)
+        for window in group_windows(state.feed, of_series)
+    ]
+
+
+def due_gaps(feed: RestFeed, gaps: Iterable[Gap], until_ms: int) -> list[Gap]:
+    """Drop gaps at the live edge that a stream will fill or that are cheaper to batch.
+
+    `until_ms`: the end of the newest closed row. Where a feed coalesces its gaps, all gaps of a series wait until one
+    of them is due.
     """
     gaps = list(gaps)
     due = [
@@ -42,77 +82,51 @@ def ripe(feed: RestFeed, gaps: Iterable[tuple[Series, Window]], until_ms: int) -
         for series, gap in gaps
         if gap.end_ms < until_ms - feed.paging.coalesce_ms or gap.end_ms - gap.start_ms > feed.latency.live_edge_ms
     ]
-    asked = {series for series, _ in due}
-    return [(series, gap) for series, gap in gaps if series in asked] if feed.paging.coalesce_ms else due
+    with_due = {series for series, _ in due}
+    return [(series, gap) for series, gap in gaps if series in with_due] if feed.paging.coalesce_ms else due
 
 
-def left(
-    gaps: Iterable[tuple[Series, Window]], taken: Mapping[Series, Sequence[Window]]
-) -> list[tuple[Series, Window]]:
+def subtract_queued(gaps: Iterable[Gap], queued: Mapping[Series, Sequence[Window]]) -> list[Gap]:
     """Return what of gaps is in no queue."""
-    return [(series, piece) for series, gap in gaps for piece in subtract(gap, taken.get(series, ()))]
+    return [(series, part) for series, gap in gaps for part in subtract(gap, queued.get(series, ()))]
 
 
-def plan(
-    exchange: Exchange,
-    feed: RestFeed,
-    gaps: Iterable[tuple[Series, Window]],
-    taken: Mapping[Series, Sequence[Window]],
-    instruments: Mapping[str, Instrument],
-    now_ms: int,
-) -> list[Planned]:
-    """Return the windows that close `gaps` and are not in `taken`; `now_ms` is the exchange's time.
-
-    What the exchange does not list or serve is passed over. Without any instruments all is planned as it is: the
-    exchange's list is not known, the jobs will look.
-    """
-    planned: list[Planned] = []
-    by_series: dict[Series, list[Window]] = {}
-    for series, gap in gaps:
-        by_series.setdefault(series, []).append(gap)
-    for series in sorted(by_series):
-        instrument = instruments.get(series.symbol)
-        if instruments and (instrument is None or not feed.serves(instrument)):
-            continue
-        oldest_ms = min(gap.start_ms for gap in by_series[series])
-        free = [gap for _, gap in left([(series, gap) for gap in by_series[series]], taken)]
-        planned += [
-            _planned(exchange, feed, Task(series, window), instrument, (now_ms, oldest_ms))
-            for group in group_gaps(feed, free)
-            for window in split(Window(group[0].start_ms, group[-1].end_ms), feed.paging.window_ms)
-        ]
-    return planned
+def _is_served(state: FeedState, symbol: str) -> bool:
+    instrument = state.instruments.get(symbol)
+    return not state.instruments or (instrument is not None and state.feed.serves(instrument))
 
 
-def _planned(
-    exchange: Exchange, feed: RestFeed, task: Task, instrument: Instrument | None, times: tuple[int, int]
-) -> Planned:
-    """Work out a window; `times`: now, and the oldest moment that its series misses."""
-    window, (now_ms, oldest_ms) = task.window, times
-    alive = active_period(instrument, window) if instrument else window
-    kept_from_ms = now_ms - feed.retention.requested_ms if feed.retention.requested_ms is not None else 0
-    start_ms = max(window.start_ms, floor_to(alive.start_ms, DAY_MS), floor_to(kept_from_ms, feed.interval_ms))
-    spans = pages(feed, Window(start_ms, alive.end_ms))
-    rows = [-(-(span.end_ms - span.start_ms) // feed.interval_ms) for span in spans]
-    streamed = any(channel.metric == feed.metric for channel in exchange.stream_feeds)
+def _plan_window(state: FeedState, task: Task, oldest_ms: int) -> Planned:
+    """Plan one window; `oldest_ms`: the oldest moment that its series misses."""
+    feed, window, now_ms = state.feed, task.window, state.now_ms
+    is_streamed = any(stream.metric == feed.metric for stream in state.exchange.stream_feeds)
     is_young = window.start_ms >= now_ms - LIVE_MS
+    certain_ms = feed.retention.certain_ms
     return Planned(
         task=task,
-        queue=LIVE if is_young and streamed else exchange.name,
+        feed=feed,
+        queue=LIVE if is_young and is_streamed else state.exchange.name,
         is_young=is_young,
-        requests=len(spans),
-        cost=sum(feed.paging.cost(count) for count in rows),
-        rows=sum(rows),
-        expires_ms=None if feed.retention.certain_ms is None else window.start_ms + feed.retention.certain_ms - now_ms,
-        perishes_ms=None if feed.retention.certain_ms is None else oldest_ms + feed.retention.certain_ms - now_ms,
+        effort=measure(feed, [available_part(feed, window, state.instruments.get(task.series.symbol), now_ms)]),
+        window_ttl_ms=None if certain_ms is None else window.start_ms + certain_ms - now_ms,
+        series_ttl_ms=None if certain_ms is None else oldest_ms + certain_ms - now_ms,
     )
 
 
-def ordered(planned: Iterable[Planned]) -> list[Planned]:
+def available_part(feed: RestFeed, window: Window, instrument: Instrument | None, now_ms: int) -> Window:
+    """Return the part of a window that will be requested: within the contract's life and the retention."""
+    active = active_period(instrument, window) if instrument else window
+    requested_ms = feed.retention.requested_ms
+    retained_ms = floor_to(now_ms - requested_ms, feed.interval_ms) if requested_ms is not None else 0
+    return Window(max(window.start_ms, floor_to(active.start_ms, DAY_MS), retained_ms), active.end_ms)
+
+
+def by_priority(planned: Iterable[Planned]) -> list[Planned]:
     """Return windows in the order in which they are to be fetched.
 
-    First what is hours old at most. Then what the exchange drops within a day, the soonest first. Then what perishes at
-    all, the series first of which a row is lost soonest. Then the rest. Newest first within each, symbol after symbol.
+    First what is hours old at most. Then what the exchange drops within a day, the soonest first. Then data with
+    limited upstream retention, shortest remaining retention first. Then the rest. Newest first within each, symbol
+    after symbol.
     """
     return sorted(planned, key=_priority)
 
@@ -121,23 +135,23 @@ def _priority(item: Planned) -> tuple[int, int, int, Series]:
     newest_first, series = -item.task.window.start_ms, item.task.series
     if item.is_young:
         return 0, 0, newest_first, series
-    if item.expires_ms is None or item.perishes_ms is None:
+    if item.window_ttl_ms is None or item.series_ttl_ms is None:
         return 3, 0, newest_first, series
-    if item.expires_ms < DAY_MS:
-        return 1, item.expires_ms, newest_first, series
-    return 2, floor_to(item.perishes_ms, DAY_MS), newest_first, series
+    if item.window_ttl_ms < DAY_MS:
+        return 1, item.window_ttl_ms, newest_first, series
+    return 2, floor_to(item.series_ttl_ms, DAY_MS), newest_first, series
 
 
-def enqueue(redis: Redis, planned: Sequence[Planned]) -> int:
-    """Enqueue planned windows in their order, what cannot wait in front of all that does; return how many were new."""
+def enqueue_planned(redis: Redis, planned: Sequence[Planned]) -> int:
+    """Enqueue planned windows in their order, urgent ones in front of all that wait; return how many were new."""
     new = 0
-    for item in reversed(ordered(item for item in planned if _is_urgent(item))):
-        new += queues.enqueue(redis, item.queue, [item.task], at_front=True)
-    for item in ordered(item for item in planned if not _is_urgent(item)):
-        new += queues.enqueue(redis, item.queue, [item.task])
+    for item in reversed(by_priority(item for item in planned if _is_urgent(item))):
+        new += enqueue_windows(redis, item.queue, [item.task], at_front=True)
+    for item in by_priority(item for item in planned if not _is_urgent(item)):
+        new += enqueue_windows(redis, item.queue, [item.task])
     return new
 
 
 def _is_urgent(item: Planned) -> bool:
-    """Tell whether a window perishes, or keeps up with the present in a queue where others do not."""
-    return item.perishes_ms is not None or (item.is_young and item.queue != LIVE)
+    """Return whether upstream drops a window some day, or it keeps up with the present in a queue of old ones."""
+    return item.series_ttl_ms is not None or (item.is_young and item.queue != LIVE)

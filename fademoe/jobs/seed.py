@@ -1,27 +1,28 @@
 """Seeding: say what is wanted, and enqueue the windows that are missing."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fademoe.client import instruments
 from fademoe.clock import Window, floor_to
 from fademoe.errors import ConfigError, RetryLater
 from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import closed_until_ms
-from fademoe.jobs.plan import Planned, enqueue, left, plan, ripe
+from fademoe.jobs.plan import FeedState, Gap, Planned, enqueue_planned, plan_gaps
 from fademoe.metrics import METRICS, perpspec
-from fademoe.queue import jobs as queues
-from fademoe.queue.jobs import LIVE
-from fademoe.runtime.context import Context
+from fademoe.queue.ids import window_queues
+from fademoe.queue.states import windows_in_queues
+from fademoe.runtime.services import Services
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage
 from fademoe.store.coverage import Series
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class SeedRequest:
     """What a user wants: metrics of symbols on exchanges, from `since_ms` until `until_ms` (None: for ever)."""
 
     exchanges: Sequence[Exchange]
@@ -31,117 +32,143 @@ class Ask:
     until_ms: int | None
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SeedPlan:
-    """What an Ask comes to: the series it wants, the windows to fetch, and what it cannot have."""
+    """What a SeedRequest comes to.
 
-    asked: dict[Series, Window] = field(default_factory=dict)  # what of each series can be had by now
-    planned: list[Planned] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    waiting: int = 0  # windows that were queued already
-
-
-def make_plan(context: Context, ask: Ask) -> SeedPlan:
-    """Work out an Ask; nothing is stored or enqueued.
-
-    Raises ConfigError when a symbol is on none of the exchanges, or nothing can be had.
+    `requested`: what of each series can be had by now. `planned`: the windows to fetch. `notes`: what cannot be had.
+    `queued`: how many windows were in the queues already.
     """
-    result = SeedPlan()
-    listed: set[str] = set()
-    complete = True
-    for exchange in ask.exchanges:
-        by_code, known = _contracts(context, exchange, result)
-        complete &= known
-        listed |= {symbol for contracts in by_code.values() for symbol in contracts}
-        for code in exchange.codes:
-            _plan_code(context, ask, exchange, code, by_code[code] if known else None, result)
-    if complete:
-        _refuse_unknown(ask, listed)
-    if not result.asked:
-        raise ConfigError("; ".join(["nothing can be had", *result.notes]))
-    return result
+
+    requested: Mapping[Series, Window] = field(default_factory=dict)
+    planned: Sequence[Planned] = ()
+    notes: Sequence[str] = ()
+    queued: int = 0
 
 
-def carry_out(context: Context, ask: Ask, result: SeedPlan) -> int:
+def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
+    """Work out a request; nothing is stored or enqueued.
+
+    Raises ConfigError when a symbol is on none of the exchanges, or no data are available.
+    """
+    notes: list[str] = []
+    plans: list[SeedPlan] = []
+    contracts: dict[str, dict[str, dict[str, Instrument]]] = {}
+    for exchange in request.exchanges:
+        try:
+            contracts[exchange.name] = instruments.ensure(exchange, services.rest, services.database)
+        except RetryLater as error:
+            notes.append(f"the list of {exchange.name} is not known yet, its jobs will wait: {error}")
+    if len(contracts) == len(request.exchanges):
+        _refuse_unknown(request, {symbol for by_code in contracts.values() for of in by_code.values() for symbol in of})
+    for exchange in request.exchanges:
+        by_code = contracts.get(exchange.name, {})
+        plans += [_plan_code(services, request, exchange, code, by_code.get(code)) for code in exchange.codes]
+    notes += [note for plan in plans for note in plan.notes]
+    if not any(plan.requested for plan in plans):
+        raise ConfigError("; ".join(["no data available for this request", *notes]))
+    return SeedPlan(
+        requested={series: window for plan in plans for series, window in plan.requested.items()},
+        planned=[item for plan in plans for item in plan.planned],
+        notes=notes,
+        queued=sum(plan.queued for plan in plans),
+    )
+
+
+def carry_out(services: Services, request: SeedRequest, plan: SeedPlan) -> int:
     """Store what is wanted and enqueue the planned windows; return how many were new to the queues."""
-    with context.database.transaction() as cursor:
-        coverage.want(cursor, sorted(result.asked), ask.since_ms, ask.until_ms)
-    return enqueue(context.redis, result.planned)
+    with services.database.transaction() as cursor:
+        coverage.want(cursor, sorted(plan.requested), request.since_ms, request.until_ms)
+    return enqueue_planned(services.redis, plan.planned)
 
 
 def _plan_code(
-    context: Context,
-    ask: Ask,
+    services: Services,
+    request: SeedRequest,
     exchange: Exchange,
     code: str,
-    contracts: dict[str, Instrument] | None,
-    result: SeedPlan,
-) -> None:
-    """Plan every metric and symbol of one exchange code into `result`."""
-    now = context.clocks.best_ms(exchange)
-    symbols = _chosen(ask, exchange, contracts, result)
-    taken = queues.taken(context.redis, (exchange.name, LIVE))
-    for metric in ask.metrics:
+    contracts: Mapping[str, Instrument] | None,
+) -> SeedPlan:
+    """Plan every metric and symbol of one exchange code; `contracts`: by symbol, None where the list is not known."""
+    time_ms = services.clocks.best_ms(exchange)
+    queued = windows_in_queues(services.redis, window_queues(exchange.name))
+    symbols, notes = _choose_symbols(request, exchange, contracts)
+    requested: dict[Series, Window] = {}
+    planned: list[Planned] = []
+    waiting = 0
+    for metric in request.metrics:
         feed = exchange.rest_feed(metric)
         if feed is None:
-            result.notes.append(f"{exchange.name} has no history of {metric}")
+            notes.append(f"{exchange.name} has no history of {metric}")
             continue
-        until_ms = min(closed_until_ms(feed, now), ask.until_ms or now)
-        window = Window(floor_to(ask.since_ms, feed.interval_ms), until_ms)
-        if window.start_ms >= window.end_ms:
-            continue
-        source = perpspec(code, metric)
-        unserved = [symbol for symbol in symbols if contracts and not feed.serves(contracts[symbol])]
+        served = [symbol for symbol in symbols if not contracts or feed.serves(contracts[symbol])]
+        unserved = sorted(set(symbols) - set(served))
         if unserved:
-            result.notes.append(f"{exchange.name} has no {metric} of {', '.join(unserved)} in coins ({code})")
-        gaps = []
-        with context.database.transaction() as cursor:
-            followed = coverage.wanted_without_end(cursor, source)
-            for symbol in symbols:
-                if symbol in unserved:
-                    continue
-                series = Series(source, symbol)
-                missing = [(series, gap) for gap in coverage.missing(cursor, series, window)]
-                if symbol in followed:  # its newest minutes come by themselves
-                    missing = ripe(feed, left(missing, taken), closed_until_ms(feed, now))
-                by_itself_ms = feed.latency.live_edge_ms if symbol in followed and not missing else 0
-                end_ms = min(until_ms, closed_until_ms(feed, now) - by_itself_ms)
-                result.asked[series] = Window(window.start_ms, max(window.start_ms, end_ms))
-                gaps += missing
-        planned = plan(exchange, feed, gaps, taken, contracts or {}, now)
-        result.planned += planned
-        result.waiting += sum(len(taken.get(Series(source, symbol), ())) for symbol in symbols)
+            notes.append(f"{exchange.name} has no {metric} of {', '.join(unserved)} in coins ({code})")
+        state = FeedState(exchange=exchange, feed=feed, now_ms=time_ms, queued=queued, instruments=contracts or {})
+        series = [Series(perpspec(code, metric), symbol) for symbol in served]
+        until_ms = min(closed_until_ms(feed, time_ms), request.until_ms or time_ms)
+        window = Window(floor_to(request.since_ms, feed.interval_ms), until_ms)
+        if series and window.start_ms < window.end_ms:
+            of_feed = _plan_feed(services, state, series, window)
+            requested |= of_feed.requested
+            planned += of_feed.planned
+            waiting += of_feed.queued
+    return SeedPlan(requested=requested, planned=planned, notes=notes, queued=waiting)
 
 
-def _contracts(context: Context, exchange: Exchange, result: SeedPlan) -> tuple[dict[str, dict[str, Instrument]], bool]:
-    """Return the exchange's contracts per code, and whether its list is known."""
-    try:
-        return instruments.ensure(exchange, context.rest, context.database), True
-    except RetryLater as error:
-        result.notes.append(f"the list of {exchange.name} is not known yet, its jobs will wait: {error}")
-        return {code: {} for code in exchange.codes}, False
+def _plan_feed(services: Services, state: FeedState, series: Sequence[Series], window: Window) -> SeedPlan:
+    """Plan a closed window of some series of one feed.
+
+    The live edge of a series that is wanted without an end is left to its stream.
+    """
+    gaps: list[Gap] = []
+    with services.database.transaction() as cursor:
+        endless = coverage.wanted_without_end(cursor, series[0].source)
+        for each in series:
+            gaps += [(each, gap) for gap in coverage.missing(cursor, each, window)]
+    planned = [
+        *plan_gaps(state, [(each, gap) for each, gap in gaps if each.symbol in endless]),
+        *plan_gaps(state, [(each, gap) for each, gap in gaps if each.symbol not in endless], with_live_edge=True),
+    ]
+    edge_ms = _live_edge_ms(state.feed, state.now_ms)
+    busy = {item.task.series for item in planned}
+    requested = {
+        each: Window(window.start_ms, max(window.start_ms, min(window.end_ms, edge_ms)))
+        if each.symbol in endless and each not in busy
+        else window
+        for each in series
+    }
+    waiting = sum(len(state.queued.get(each, ())) for each in series)
+    return SeedPlan(requested=requested, planned=planned, queued=waiting)
 
 
-def _chosen(ask: Ask, exchange: Exchange, contracts: dict[str, Instrument] | None, result: SeedPlan) -> list[str]:
-    """Return the symbols of the Ask that the exchange lists, all of them when its list is not known."""
-    if tuple(ask.symbols) == ALL_SYMBOLS:
-        return sorted(contracts or ())
+def _live_edge_ms(feed: RestFeed, exchange_now_ms: int) -> int:
+    """Return the begin of the live edge, whose rows come by themselves."""
+    return closed_until_ms(feed, exchange_now_ms) - feed.latency.live_edge_ms
+
+
+def _choose_symbols(
+    request: SeedRequest, exchange: Exchange, contracts: Mapping[str, Instrument] | None
+) -> tuple[list[str], list[str]]:
+    """Return the requested symbols that the exchange lists (all where its list is unknown), and notes on the others."""
+    if tuple(request.symbols) == ALL_SYMBOLS:
+        return sorted(contracts or ()), []
     if contracts is None:
-        return list(ask.symbols)
-    absent = [symbol for symbol in ask.symbols if symbol not in contracts]
-    if absent:
-        result.notes.append(f"{exchange.name} does not list {', '.join(absent)}")
-    return [symbol for symbol in ask.symbols if symbol in contracts]
+        return list(request.symbols), []
+    unlisted = [symbol for symbol in request.symbols if symbol not in contracts]
+    notes = [f"{exchange.name} does not list {', '.join(unlisted)}"] if unlisted else []
+    return [symbol for symbol in request.symbols if symbol in contracts], notes
 
 
-def _refuse_unknown(ask: Ask, listed: set[str]) -> None:
+def _refuse_unknown(request: SeedRequest, listed: set[str]) -> None:
     """Raise ConfigError for symbols that none of the exchanges lists."""
-    if tuple(ask.symbols) == ALL_SYMBOLS:
+    if tuple(request.symbols) == ALL_SYMBOLS:
         return
-    unknown = [symbol for symbol in ask.symbols if symbol not in listed]
+    unknown = [symbol for symbol in request.symbols if symbol not in listed]
     if unknown:
         close = difflib.get_close_matches(unknown[0], sorted(listed), n=5, cutoff=0.5)
-        names = [exchange.name for exchange in ask.exchanges]
+        names = [exchange.name for exchange in request.exchanges]
         hint = f"close are {', '.join(close)}; " if close else ""
         raise ConfigError(
             f"unknown symbol {', '.join(unknown)}: {hint}valid are the {len(listed)} symbols of"
@@ -150,5 +177,5 @@ def _refuse_unknown(ask: Ask, listed: set[str]) -> None:
 
 
 def metric_names() -> list[str]:
-    """Return the metrics that can be asked for."""
+    """Return the metrics that can be requested."""
     return list(METRICS)

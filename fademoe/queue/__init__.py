@@ -1,1 +1,1 @@
-"""The job queue in Redis: RQ as FadeMoe uses it."""
+"""The queue: names of queues and jobs, enqueueing, what each job does, retrying, and recovery from killed workers."""

@@ -7,15 +7,15 @@ from redis.exceptions import RedisError
 from fademoe.clock import monotonic_s
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
-from fademoe.runtime.context import Context, connect_redis
+from fademoe.runtime.services import Services, connect_redis
 from fademoe.settings import Settings, mask_url
 from fademoe.signals import StopSignal
 from fademoe.store.connection import WAIT_S, Database, wait_for_database
 from fademoe.store.migrate import migrate
 
 
-def ready(settings: Settings, wait_s: float = WAIT_S) -> Context:
-    """Return a context whose servers answer and whose schema is up to date.
+def ready(settings: Settings, wait_s: float = WAIT_S) -> Services:
+    """Return services whose servers answer and whose schema is up to date.
 
     Raises ConfigError that names the server which does not answer within `wait_s` seconds.
     """
@@ -24,7 +24,7 @@ def ready(settings: Settings, wait_s: float = WAIT_S) -> Context:
     database = Database(settings.postgres_url, "fademoe migrate")
     migrate(database, list(registry.exchanges().values()))
     database.close()
-    return Context(settings, StopSignal())
+    return Services(settings, StopSignal())
 
 
 def wait_for_redis(settings: Settings, wait_s: float = WAIT_S) -> None:

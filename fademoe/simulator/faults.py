@@ -13,6 +13,12 @@ BEFORE_ANSWER = (
     "html_200",
     "html_502",
     "html_403",
+    "html_400",
+    "html_404",
+    "html_405",
+    "empty_200",
+    "empty_202",
+    "redirect_302",
     "error_503",
     "rate_limited",
     "banned",
@@ -20,7 +26,8 @@ BEFORE_ANSWER = (
     "stall",
     "other_symbol",
 )
-AFTER_ANSWER = ("truncated", "error_200", "nan", "negative_volume", "missing_field", "seconds")
+LISTS = ("half_list", "sibling")  # in lists of contracts
+AFTER_ANSWER = (*LISTS, "truncated", "error_200", "nan", "negative_volume", "missing_field", "seconds")
 ON_STREAM = (
     "lost_close",
     "duplicate_close",
@@ -49,6 +56,7 @@ class Fault:
     duration_s: float | None = None  # how long; None: without end
     probability: float = 1.0
     seconds: float = 5.0  # of a stall, or by how much bars are late
+    retry_after: str | None = None  # header of a refusal that asks for a pause
     id: int = 0
     hits: int = 0
     until_ms: int | None = field(default=None, repr=False)

@@ -8,7 +8,14 @@ from psycopg2.extras import execute_values
 
 from fademoe.feeds.instrument import Instrument
 
+Key = tuple[str, str]  # exchange code and the exchange's name of a contract
+
 COLUMNS = "exchange, code, instrument, symbol, multiplier, contract_value::text, listed_ms, delisted_ms"
+
+
+def key_of(instrument: Instrument) -> Key:
+    """Return the key of a contract."""
+    return instrument.code, instrument.name
 
 
 def save(cursor: Cursor, instruments: Sequence[Instrument]) -> None:
@@ -19,7 +26,7 @@ def save(cursor: Cursor, instruments: Sequence[Instrument]) -> None:
         "INSERT INTO perp_metadata (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms,"
         " delisted_ms) VALUES %s ON CONFLICT (code, instrument) DO UPDATE SET symbol = excluded.symbol,"
         " multiplier = excluded.multiplier, contract_value = excluded.contract_value,"
-        " listed_ms = excluded.listed_ms, delisted_ms = excluded.delisted_ms, seen_at = now()",
+        " listed_ms = excluded.listed_ms, delisted_ms = excluded.delisted_ms, missing_ms = NULL, seen_at = now()",
         [
             (i.exchange, i.code, i.name, i.symbol, i.multiplier, i.contract_value, i.listed_ms, i.delisted_ms)
             for _, i in sorted(found.items())
@@ -27,24 +34,39 @@ def save(cursor: Cursor, instruments: Sequence[Instrument]) -> None:
     )
 
 
-def retire_others(cursor: Cursor, listed: Sequence[Instrument], now_ms: int) -> list[str]:
-    """Set the end of the contracts of the same exchange codes that are not `listed` any more; return their names.
+def retire_missing(cursor: Cursor, missing: Sequence[Key], now_ms: int, before_ms: int) -> list[str]:
+    """Note which contracts a list lacks; return the names of those that are delisted by that.
 
-    A code of which nothing is listed is left alone: that is rather a broken list than the end of all its contracts.
+    A contract that an earlier list lacked, at `before_ms` or earlier, and every list since, is delisted from then on.
     """
+    arrays = [code for code, _ in missing], [name for _, name in missing]
     cursor.execute(
-        "UPDATE perp_metadata SET delisted_ms = %s WHERE code = ANY(%s) AND coalesce(delisted_ms > %s, true)"
-        " AND (code, instrument) NOT IN (SELECT unnest(%s), unnest(%s)) RETURNING instrument",
-        (now_ms, sorted({i.code for i in listed}), now_ms, [i.code for i in listed], [i.name for i in listed]),
+        "UPDATE perp_metadata SET delisted_ms = missing_ms, missing_ms = NULL"
+        " WHERE (code, instrument) IN (SELECT unnest(%s::text[]), unnest(%s::text[])) AND missing_ms <= %s"
+        " RETURNING instrument",
+        (*arrays, before_ms),
     )
-    return sorted(name for (name,) in cursor.fetchall())
+    retired = sorted(name for (name,) in cursor.fetchall())
+    cursor.execute(
+        "UPDATE perp_metadata SET missing_ms = %s"
+        " WHERE (code, instrument) IN (SELECT unnest(%s::text[]), unnest(%s::text[]))"
+        " AND missing_ms IS NULL AND coalesce(delisted_ms > %s, true)",
+        (now_ms, *arrays, now_ms),
+    )
+    return retired
 
 
-def listed_before(cursor: Cursor, codes: Sequence[str]) -> dict[tuple[str, str], Instrument]:
-    """Return every stored contract of the exchange codes by code and name."""
+def count_missing(cursor: Cursor, codes: Sequence[str]) -> int:
+    """Return how many contracts of the exchange codes the last list lacked without being delisted."""
+    cursor.execute("SELECT count(*) FROM perp_metadata WHERE code = ANY(%s) AND missing_ms IS NOT NULL", (list(codes),))
+    row = cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+def by_key(cursor: Cursor, codes: Sequence[str]) -> dict[Key, Instrument]:
+    """Return every stored contract of the exchange codes."""
     cursor.execute(f"SELECT {COLUMNS} FROM perp_metadata WHERE code = ANY(%s)", (list(codes),))  # noqa: S608
-    contracts = map(_instrument, cursor.fetchall())
-    return {(each.code, each.name): each for each in contracts}
+    return {key_of(instrument): instrument for instrument in map(_instrument, cursor.fetchall())}
 
 
 def by_symbol(cursor: Cursor, code: str, symbol: str | None = None) -> dict[str, Instrument]:
@@ -58,7 +80,7 @@ def by_symbol(cursor: Cursor, code: str, symbol: str | None = None) -> dict[str,
         " ORDER BY symbol, delisted_ms DESC NULLS FIRST, listed_ms DESC NULLS LAST, instrument",
         {"code": code, "symbol": symbol},
     )
-    return {each.symbol: each for each in map(_instrument, cursor.fetchall())}
+    return {instrument.symbol: instrument for instrument in map(_instrument, cursor.fetchall())}
 
 
 def _instrument(row: tuple[Any, ...]) -> Instrument:

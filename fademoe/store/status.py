@@ -1,12 +1,17 @@
 """The state of every unit (a stream, a backfill of a series, the scheduler), its history, and the errors."""
 
 import hashlib
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fademoe.errors import SourceError
+from fademoe.errors import SourceError, StoreError
 from fademoe.store.connection import Database
+
+log = logging.getLogger(__name__)
 
 MESSAGE_LENGTH = 500
 KEEP_ERRORS = "30 days"
@@ -36,6 +41,63 @@ class Report:
     new_rows: int = 0
     last_ts: int | None = None
     interval_s: int = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """A unit that reports its state; while PostgreSQL is away its reports go to the log instead."""
+
+    database: Database
+    unit: str
+    source: str | None = None
+    symbol: str | None = None
+    interval_s: int = 60
+
+    def report(
+        self,
+        state: State,
+        message: str,
+        *,
+        new_rows: int = 0,
+        last_ts: int | None = None,
+        interval_s: int | None = None,
+    ) -> None:
+        """Store the state; `interval_s`: time to the next report at most, unless it is the unit's usual one."""
+        news = Report(
+            unit=self.unit,
+            state=state,
+            message=message,
+            source=self.source,
+            symbol=self.symbol,
+            new_rows=new_rows,
+            last_ts=last_ts,
+            interval_s=interval_s or self.interval_s,
+        )
+        try:
+            report(self.database, news)
+        except StoreError as error:
+            log.warning("%s %s: %s (its status could not be stored: %s)", self.unit, state.value, message, error)
+
+    def record(self, error: BaseException) -> None:
+        """Append an error to perp_errors."""
+        try:
+            record_error(self.database, self.unit, error)
+        except StoreError as away:
+            log.warning("%s: %s (the error could not be stored: %s)", self.unit, error, away)
+
+
+@contextmanager
+def track(
+    database: Database, unit: str, *, source: str | None = None, symbol: str | None = None, interval_s: int = 60
+) -> Iterator[Tracked]:
+    """Yield the reporter of a unit; an exception that leaves the block is recorded as the unit's error and raised."""
+    tracked = Tracked(database=database, unit=unit, source=source, symbol=symbol, interval_s=interval_s)
+    try:
+        yield tracked
+    except Exception as error:
+        tracked.record(error)
+        tracked.report(State.ERROR, str(error) or type(error).__name__)
+        raise
 
 
 def backfill_unit(source: str, symbol: str) -> str:
@@ -97,8 +159,13 @@ def record_error(database: Database, unit: str, error: BaseException) -> None:
 def fingerprint(error: BaseException) -> str:
     """Return the same 12 characters for errors of one cause: class, path and message without its numbers."""
     path = error.request.partition("?")[0] if isinstance(error, SourceError) else ""
-    plain = re.sub(r"[0-9.]+", "#", str(error))
-    return hashlib.sha256(f"{type(error).__name__} {path} {plain}".encode()).hexdigest()[:12]
+    return fingerprint_message(f"{type(error).__name__} {path}", str(error))
+
+
+def fingerprint_message(label: str, message: str) -> str:
+    """Return 12 characters, the same for messages that differ in numbers alone and have the same label."""
+    plain = re.sub(r"[0-9.]+", "#", message)
+    return hashlib.sha256(f"{label} {plain}".encode()).hexdigest()[:12]
 
 
 def forget_old(database: Database) -> None:

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from fademoe.client import instruments
-from fademoe.client.server_time import off
+from fademoe.client.server_time import describe_clock_skew
 from fademoe.clock import Window, monotonic_s, now_ms, steady_ms
 from fademoe.errors import SourceError, StoreError
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Socket, StreamFeed
 from fademoe.metrics import METRICS, perpspec
-from fademoe.runtime.context import Context
+from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
 from fademoe.store import corrections, coverage, status
 from fademoe.store.coverage import Series
@@ -42,7 +42,7 @@ LOSS_SHOWN_S = 3600.0  # so long after rows were lost the stream's state is an e
 class StreamRunner:
     """Follows an exchange until SIGTERM."""
 
-    def __init__(self, context: Context, exchange: Exchange) -> None:
+    def __init__(self, context: Services, exchange: Exchange) -> None:
         """Prepare; nothing is opened yet."""
         self.unit = f"stream {exchange.name}"
         self._context = context
@@ -68,7 +68,7 @@ class StreamRunner:
         while not self._context.stop.wait(FLUSH_EVERY_S):
             now_s = monotonic_s()
             if now_s >= list_s:
-                with suppress(Stopped), self._context.stop.breakable():
+                with suppress(Stopped), self._context.stop.interruptible():
                     list_s = now_s + (LIST_EVERY_S if self._follow_contracts() else LIST_RETRY_S)
             self._renew(now_s)
             if now_s >= store_s and not self._flush():
@@ -121,11 +121,15 @@ class StreamRunner:
         return {name: dict(by_name) for name, by_name in topics.items()}
 
     def _want(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
-        """Declare that the followed series are wanted from this minute on: what the stream misses is then a gap."""
+        """Declare that the followed series are wanted: from this minute on, new ones from their listing on.
+
+        What the stream misses is then a gap.
+        """
         starts: dict[int, set[Series]] = {}
         for topic in (topic for by_name in topics.values() for topic in by_name.values()):
-            for feed, series, _ in routes_of(topic):
-                start_ms = METRICS[feed.metric].stamp(self.exchange_now_ms(), feed.interval_ms)
+            for feed, series, instrument in routes_of(topic):
+                from_ms = instruments.wanted_from_ms(instrument, self.exchange_now_ms())
+                start_ms = METRICS[feed.metric].stamp(from_ms, feed.interval_ms)
                 starts.setdefault(start_ms, set()).add(series)
         if starts:
             with self._context.database.transaction() as cursor:
@@ -260,7 +264,7 @@ class StreamRunner:
             return State.WAITING, f"{len(late)} of {len(healths)} sockets open without data"
         if self._store_problem:
             return State.WAITING, f"{len(self._buffer)} rows wait for the database: {self._store_problem}"
-        if skew := off(self.exchange_now_ms() - now_ms()):
+        if skew := describe_clock_skew(self.exchange_now_ms() - now_ms()):
             return State.RUNNING, skew
         topics = sum(len(connection.topics) for connection in self._connections)
         messages = sum(health.messages for health in healths)

@@ -15,7 +15,7 @@ autostart = false
 startsecs = 0
 stopwaitsecs = 20
 redirect_stderr = true
-stdout_logfile = %(ENV_FADEMOE_HOME)s/log/%(program_name)s.log
+stdout_logfile = %(ENV_PROGRAM_LOGS)s/%(program_name)s.log
 stdout_logfile_maxbytes = 10MB
 stdout_logfile_backups = 3
 """

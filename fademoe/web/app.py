@@ -1,4 +1,4 @@
-"""The web application: the routes put together, headers of every answer, the one handler of all errors."""
+"""The web application: its routes, the headers of every answer, and one handler for all errors."""
 
 import logging
 import os
@@ -11,53 +11,41 @@ from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
 from fademoe.store.read.pool import Busy, TooSlow
-from fademoe.web.api import chart, data, exports, fill, openapi, prometheus, state, system
-from fademoe.web.control import routes
+from fademoe.web.api import chart, coverage, data, document, exports, prometheus, system
+from fademoe.web.control import routes as control
 from fademoe.web.current import NAME
 from fademoe.web.http import auth, session
 from fademoe.web.http.caching import finish
 from fademoe.web.http.headers import add_headers
-from fademoe.web.http.problems import add_problem_headers, is_for_programs, problem_response
+from fademoe.web.http.problems import add_problem_headers, problem_response, wants_problem_body
+from fademoe.web.http.routes import OPERATIONS
 from fademoe.web.model.services import make_services
-from fademoe.web.pages import base, rq
-from fademoe.web.pages import charts as pages_charts
-from fademoe.web.pages import coverage as pages_coverage
-from fademoe.web.pages import system as pages_system
+from fademoe.web.pages import charts, frame, rq, status
+from fademoe.web.pages import coverage as coverage_page
+from fademoe.web.pages import data as data_page
 from fademoe.web.problem import Problem
 
 log = logging.getLogger(__name__)
 
-PARTS = (
-    data,
-    chart,
-    fill,
-    state,
-    system,
-    exports,
-    openapi,
-    prometheus,
-    session,
-    base,
-    pages_coverage,
-    pages_system,
-    pages_charts,
-    routes,
-)
-BODY_MOST = 64 * 1024
+API = (data, exports, chart, coverage, system, control)
+PAGES = (status, data_page, coverage_page)
+BLUEPRINTS = (document, prometheus, session, frame, charts)
+MAX_BODY_BYTES = 64 * 1024
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Build the application; without `settings` they are read from the environment."""
+    """Return the application; without `settings` they are read from the environment."""
     if settings is None:
         settings = Settings.from_env(os.environ, registry.names())
     app = Flask(NAME, root_path=str(Path(__file__).parent))
-    app.config["MAX_CONTENT_LENGTH"] = BODY_MOST
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.merge_slashes = False  # an address is right or it is 404
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.extensions[NAME] = make_services(settings)
     auth.set_up(app, settings)
-    for part in PARTS:
-        app.register_blueprint(part.blueprint)
+    app.extensions[OPERATIONS] = [operation for module in API for operation in module.routes.operations]
+    for blueprint in (*(module.routes.blueprint for module in (*API, *PAGES)), *(one.blueprint for one in BLUEPRINTS)):
+        app.register_blueprint(blueprint)
     rq.mount(app)
     app.register_error_handler(Exception, _answer_error)
     app.after_request(add_headers)
@@ -66,9 +54,9 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _answer_error(error: Exception) -> Response:
-    """Turn whatever went wrong into a problem body or a page; a bug is logged, its text stays here."""
+    """Answer an error with a problem body or a page; a bug is logged, and its text is not sent."""
     problem = _problem(error)
-    if is_for_programs():
+    if wants_problem_body():
         return problem_response(problem)
     page = Response(render_template("error.html", problem=problem), problem.status, mimetype="text/html")
     return add_problem_headers(page, problem)
@@ -86,15 +74,17 @@ def _problem(error: Exception) -> Problem:
     if isinstance(error, HTTPException) and error.code is not None:
         return _http_problem(error)
     log.error("%s %s failed", request.method, request.path, exc_info=error)
-    return Problem(500, "something in FadeMoe went wrong; its log says what")
+    return Problem(500, "internal error; see the log of the web server")
 
 
 def _http_problem(error: HTTPException) -> Problem:
     if error.code == 404:
-        return Problem(404, f"nothing is at {request.path}")
+        return Problem(404, f"not found: {request.path}")
     if error.code == 405:
-        allowed = sorted(getattr(error, "valid_methods", None) or [])
-        return Problem(405, f"{request.method} is not possible here: valid is {', '.join(allowed)}", allowed=allowed)
+        methods = sorted(getattr(error, "valid_methods", None) or [])
+        return Problem(405, f"{request.method} is not allowed; allowed: {', '.join(methods)}", allowed=methods)
     if error.code == 413:
-        return Problem(413, f"the request is larger than {BODY_MOST} bytes", allowed=f"at most {BODY_MOST} bytes")
+        return Problem(
+            413, f"the request is larger than {MAX_BODY_BYTES} bytes", allowed=f"at most {MAX_BODY_BYTES} bytes"
+        )
     return Problem(error.code or 500, error.description or error.name)

@@ -18,17 +18,22 @@ from rq.worker import RoundRobinWorker
 
 from fademoe.feeds import registry
 from fademoe.jobs import audit, backfill, maintenance, polls
-from fademoe.queue.jobs import LIVE, UPKEEP, queue
-from fademoe.runtime import context as contexts
-from fademoe.runtime.context import Context
+from fademoe.queue.ids import LIVE, UPKEEP
+from fademoe.queue.states import connect_queue
+from fademoe.runtime.job_context import use_services
+from fademoe.runtime.services import Services
 
 log = logging.getLogger(__name__)
 
 JOB_FUNCTIONS = (
     backfill.backfill,
     audit.audit_window,
+    audit.enqueue_nightly,
     polls.poll,
     maintenance.reconcile,
+    maintenance.refresh_instruments,
+    maintenance.refresh_changing_instruments,
+    maintenance.run_maintenance,
 )  # imported here, so that no work horse has to
 MONITOR_S = 5  # between two looks at the work horse, each of which renews the job's lease
 LEASE_S = 30  # a job whose lease was not renewed for so long is given to another worker
@@ -50,17 +55,17 @@ class Worker(RoundRobinWorker):
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
         """Wait for the next job; while Redis refuses to write, wait for that: rq's own worker would end."""
-        said = ""
+        last_logged = ""
         while True:
             try:
-                found: tuple[Job, Queue] | None = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+                taken: tuple[Job, Queue] | None = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
             except ResponseError as error:
-                if str(error) != said:
+                if str(error) != last_logged:
                     log.warning("Redis refuses to write: %s", error)
-                said = str(error)
+                last_logged = str(error)
                 time.sleep(REFUSED_S)
             else:
-                return found
+                return taken
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Return the seconds of a job's lease; rq's own are a minute more than the time between two looks."""
@@ -73,13 +78,13 @@ class Worker(RoundRobinWorker):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def run(context: Context, *, live: bool) -> None:
+def run(services: Services, *, live: bool) -> None:
     """Work until SIGTERM: `live` for the live and upkeep queues, else for the exchanges' queues."""
-    names = (LIVE, UPKEEP) if live else tuple(exchange.name for exchange in registry.enabled(context.settings))
-    contexts.use(context)
+    names = (LIVE, UPKEEP) if live else tuple(exchange.name for exchange in registry.enabled(services.settings))
+    use_services(services)
     worker = Worker(
-        [queue(context.redis, name) for name in names],
-        connection=context.redis,
+        [connect_queue(services.redis, name) for name in names],
+        connection=services.redis,
         serializer=JSONSerializer,
         name=f"{'live' if live else 'worker'}.{socket.gethostname()}.{os.getpid()}",
         job_monitoring_interval=MONITOR_S,
@@ -89,4 +94,4 @@ def run(context: Context, *, live: bool) -> None:
     gc.collect()
     gc.freeze()  # a work horse's collector would touch, and so copy, all that it shares with its worker
     worker.work(with_scheduler=False, logging_level="WARNING")
-    context.close()
+    services.close()

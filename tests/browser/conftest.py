@@ -222,9 +222,9 @@ def _fill(url: str, sql: Cursor, redis: Redis) -> int:
     sql.execute("INSERT INTO perp_status_history (unit, state) VALUES ('stream bybit', 'running')")
     fail(redis, "bybit", "bf-byb-oi_ETH_1_2", "bf-byb-oi_ETH_2_3")
     mapping = {"window": now // 60_000, "used": 1900, "limit": 2400, "period_ms": 60_000, "server_used": 1950}
-    redis.hset("budget:line2:binance:weight:home", mapping=mapping)
+    redis.hset("budget:slots1:binance:weight:home", mapping=mapping)
     closed = {"used": 5, "limit": 500, "period_ms": 5_000, "closed_until": now + 3_600_000, "closed_why": "HTTP 403"}
-    redis.hset("budget:line2:bybit:ip:home", mapping=closed)
+    redis.hset("budget:slots1:bybit:ip:home", mapping=closed)
     return begin
 
 

@@ -16,7 +16,7 @@ from fademoe.settings import Settings
 from fademoe.supervisord.daemon import CHECKOUT
 from fademoe.supervisord.processes import find_processes
 from tests.support.chaos import EXCHANGES, minute_of
-from tests.support.clocks import until
+from tests.support.clocks import FAST, fast_clock, until
 from tests.support.simulator import Simulator
 from tests.support.system import System
 
@@ -70,15 +70,17 @@ def demo():
     """A demo that is taken down afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="fademoe-"))
     folder.chmod(0o755)
-    made = Demo(folder)
-    yield made
-    made.fademoe("down")
+    with fast_clock(FAST) as clock:
+        made = Demo(folder)
+        made.environment["FADEMOE_CLOCK"] = clock
+        yield made
+        made.fademoe("down")
     left = find_processes(made.home)
     shutil.rmtree(folder)
     assert left == []
 
 
-@pytest.mark.waits(124)
+@pytest.mark.waits(70)
 def test_after_a_kill_of_supervisord_the_demo_leaves_no_orphan_and_becomes_complete(demo):
     start_ms = minute_of(now_ms()) - 2 * DAY_MS + 10 * MINUTE_MS  # the demo asks for two days
     first = demo.up()

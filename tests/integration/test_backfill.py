@@ -5,8 +5,9 @@ import signal
 
 import pytest
 
+from fademoe.client.rate_limit import usage
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
-from fademoe.queue import jobs as queues
+from fademoe.queue.states import connect_queue
 from tests.support.clocks import until
 from tests.support.simulator import Simulator
 
@@ -46,7 +47,7 @@ def test_ten_days_are_stored_exactly_and_seeding_twice_does_nothing(system):
     again = system.run("seed", "--days", "10", "--metrics", "ohlcv", "--symbols", ",".join(symbols))
     assert again.returncode == 0
     assert again.stdout.splitlines()[-1] == "0 windows enqueued, 0 were waiting already"
-    assert queues.queue(system.context().redis, "binance").count == 0
+    assert connect_queue(system.context().redis, "binance").count == 0
 
 
 def test_a_dry_run_plans_and_stores_nothing(system, recent):
@@ -59,12 +60,12 @@ def test_a_dry_run_plans_and_stores_nothing(system, recent):
     assert int(requests) >= 2 * 20 * 1440 / 499
     assert int(rows.replace(",", "")) == 2 * (20 * 1440 + 180)
     assert system.query("SELECT count(*) FROM perp_coverage") == [(0,)]
-    assert queues.queue(system.context().redis, "binance").count == 0
+    assert connect_queue(system.context().redis, "binance").count == 0
 
 
-BAD = ("truncated", "error_200", "nan", "negative_volume", "missing_field", "seconds")
-BROKEN = ("html_502", "reset", "error_503")
-VICTIMS = dict(zip((*BAD, *BROKEN), ("SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK", "LTC", "BNB", "TRX"), strict=True))
+BAD = ("error_200", "nan", "negative_volume", "missing_field", "seconds")
+BROKEN = ("truncated", "html_502", "reset", "error_503")
+VICTIMS = dict(zip((*BAD, *BROKEN), ("XRP", "DOGE", "ADA", "AVAX", "LINK", "SOL", "LTC", "BNB", "TRX"), strict=True))
 
 
 def test_faults_delay_windows_and_spoil_no_row(system, simulator, recent):
@@ -94,10 +95,12 @@ def test_a_ban_closes_the_exchange_and_uses_up_no_attempt(system, simulator, rec
     assert seed(system, "--symbols", "ETH", since_ms=recent[0], until_ms=recent[1]).returncode == 0
     message = until(lambda: system.query("SELECT message FROM perp_status WHERE state = 'waiting'"), 20)[0][0]
     assert "banned" in message
-    redis = system.context().redis
-    assert int(redis.hget(f"budget:line2:binance:weight:{os.uname().nodename}", "closed_until")) > now_ms()
-    until(lambda: covered(system, ["ETH"], *recent), 60)
-    assert system.differences("binance", "bin-ohlcv", "ETH", *recent) == []
+    closed = [budget for budget in usage.budgets(system.context().redis) if budget.closed_until_ms]
+    assert {"weight", "funding", "futures-data"} == {budget.name for budget in closed}
+    waiting = connect_queue(system.context().redis, "binance")
+    (job_id,) = until(lambda: waiting.scheduled_job_registry.get_job_ids(), 20)
+    assert waiting.fetch_job(job_id).meta.get("failures", 0) == 0
+    assert all(budget.closed_until_ms > now_ms() + 60_000 for budget in closed), "fault 23: two minutes at least"
 
 
 @pytest.mark.waits(12)
@@ -134,7 +137,7 @@ def test_sigterm_ends_a_busy_worker_within_ten_seconds(system, simulator, recent
     seeded = seed(system, "--symbols", "BTC", since_ms=recent[0] - DAY_MS, until_ms=recent[0])
     until(lambda: stalled(simulator) > before, 60)
     system.stop()  # asserts the ten seconds
-    assert queues.queue(system.context().redis, "binance").count == int(seeded.stdout.splitlines()[-1].split()[0])
+    assert connect_queue(system.context().redis, "binance").count == int(seeded.stdout.splitlines()[-1].split()[0])
 
 
 @pytest.mark.waits(20)

@@ -3,7 +3,7 @@
 import pytest
 
 from fademoe.clock import DAY_MS, now_ms, to_iso
-from fademoe.queue import jobs as queues
+from fademoe.queue.states import connect_queue
 
 TOMORROW = to_iso(now_ms() + DAY_MS)
 
@@ -40,7 +40,7 @@ def test_bad_arguments_of_seed(system, arguments, words):
         assert word in lines[0]
     assert "Traceback" not in done.stderr
     assert system.query("SELECT count(*) FROM perp_coverage") == [(0,)]
-    assert queues.queue(system.context().redis, "binance").count == 0
+    assert connect_queue(system.context().redis, "binance").count == 0
 
 
 @pytest.mark.parametrize(

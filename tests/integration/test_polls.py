@@ -12,31 +12,37 @@ from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.jobs import maintenance, polls
 from fademoe.metrics import PredictedFunding
-from fademoe.runtime import context as contexts
+from fademoe.queue.chores import Chore
+from fademoe.runtime.job_context import use_services
 from fademoe.store import coverage
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.writer import Batch
-from fademoe.worker.scheduler import Chore
 
 
 @pytest.fixture
-def ask(system):
-    """Return a function that asks a round of a poll in this process."""
+def services(system):
+    """Return the services of this process, with which jobs run."""
     for exchange in ("OKX", "BYBIT"):
         system.environment[f"FADEMOE_{exchange}_REST_URL"] = system.simulator.url
     system.environment |= {"FADEMOE_SYMBOLS": "BTC,ETH,PEPE", "FADEMOE_EXCHANGES": "binance,bybit,okx"}
     context = system.context()
-    contexts.use(context)
-    yield polls.poll
+    use_services(context)
+    yield context
     context.close()
 
 
 @pytest.fixture
-def ask_later(ask, clock):
+def ask(services):
+    """Return a function that requests a round of a poll in this process."""
+    return polls.poll
+
+
+@pytest.fixture
+def ask_later(ask, clock, services):
     """Return a function that asks a round whose minute is over by the clock that is known."""
 
     def ask_five_minutes_later(exchange, metric):
-        contexts.current().clocks.ask(registry.exchanges()[exchange], live=True)
+        services.clocks.ask(registry.exchanges()[exchange], live=True)
         clock(-5 * MINUTE_MS)
         return ask(exchange, metric)
 
@@ -60,16 +66,16 @@ def stored(system, source):
     )
 
 
-def test_a_sample_is_stored_at_the_end_of_its_minute_and_not_before(ask, system, clock):
+def test_a_sample_is_stored_at_the_end_of_its_minute_and_not_before(ask, services, system, clock):
     """Fault 1: no row tells of an instant that is not over."""
     before_ms = now_ms()
-    assert ask("binance", "oi") == {"rows": 0, "asked": 3}
+    assert ask("binance", "oi") == {"rows": 0, "requested": 3}
     assert stored(system, "bin-oi") == {}
     clock(2 * MINUTE_MS)
-    for key in contexts.current().redis.scan_iter("clocks:*"):
-        contexts.current().redis.delete(key)
+    for key in services.redis.scan_iter("clocks:*"):
+        services.redis.delete(key)
     later = system.context()
-    contexts.use(later)
+    use_services(later)
     assert ask("binance", "oi")["rows"] == 3
     later.close()
     clock(0)
@@ -85,32 +91,32 @@ def test_a_sample_is_stored_at_the_end_of_its_minute_and_not_before(ask, system,
         assert Decimal(true[0]["oi"]) == Decimal(coins)
 
 
-def test_a_round_takes_its_share_and_the_next_goes_on(ask_later, system, monkeypatch):
+def test_a_round_takes_its_share_and_the_next_goes_on(ask_later, services, system, monkeypatch):
     exchange = registry.exchanges()["binance"]
     (feed,) = exchange.poll_feeds
     shared = replace(exchange, poll_feeds=(replace(feed, share=2),))
     monkeypatch.setitem(registry.exchanges(), "binance", shared)
-    assert ask_later("binance", "oi") == {"rows": 2, "asked": 2}
+    assert ask_later("binance", "oi") == {"rows": 2, "requested": 2}
     assert set(stored(system, "bin-oi")) == {"BTC", "ETH"}
     ask_later("binance", "oi")
     assert set(stored(system, "bin-oi")) == {"BTC", "ETH", "PEPE"}
 
 
-def test_a_contract_that_is_refused_costs_no_other(ask_later, system):
-    context = contexts.current()
+def test_a_contract_that_is_refused_costs_no_other(ask_later, services, system):
+    context = services
     instruments.refresh(registry.exchanges()["binance"], context.rest, context.database)
     with context.database.transaction() as cursor:
         cursor.execute(
             "UPDATE perp_metadata SET instrument = 'NOPEUSDT' WHERE exchange = 'binance' AND instrument = 'BTCUSDT'"
         )
-    assert ask_later("binance", "oi") == {"rows": 2, "asked": 3}
+    assert ask_later("binance", "oi") == {"rows": 2, "requested": 3}
     assert set(stored(system, "bin-oi")) == {"ETH", "PEPE"}
     assert system.query("SELECT class, http_status FROM perp_errors") == [("Refused", 400)]
 
 
-def test_followed_contracts_want_what_neither_stream_nor_poll_brings(ask, system):
+def test_followed_contracts_want_what_neither_stream_nor_poll_brings(ask, services, system):
     for exchange in ("binance", "bybit", "okx"):
-        instruments.refresh(registry.exchanges()[exchange], contexts.current().rest, contexts.current().database)
+        instruments.refresh(registry.exchanges()[exchange], services.rest, services.database)
     maintenance.reconcile()
     rows = system.query("SELECT source, array_agg(symbol ORDER BY symbol) FROM perp_coverage GROUP BY 1 ORDER BY 1")
     three = ["BTC", "ETH", "PEPE"]
@@ -124,13 +130,13 @@ def test_followed_contracts_want_what_neither_stream_nor_poll_brings(ask, system
     assert system.query("SELECT source, symbol, wanted FROM perp_coverage ORDER BY 1, 2") == before
 
 
-def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, system, clock):
-    assert ask("okx", "ppr") == {"rows": 0, "asked": 3}, "the minute is not over"
+def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, services, system, clock):
+    assert ask("okx", "ppr") == {"rows": 0, "requested": 3}, "the minute is not over"
     clock(-5 * MINUTE_MS)
     ts = floor_to(now_ms() - 5 * MINUTE_MS, MINUTE_MS)
     streamed = [(Series("okx-ppr", "BTC"), PredictedFunding(each, "0.5")) for each in (ts, ts + MINUTE_MS)]
-    contexts.current().writer.write([Batch("ppr", "1m", streamed)], [])
-    assert ask("okx", "ppr") == {"rows": 2, "asked": 3}
+    services.writer.write([Batch("ppr", "1m", streamed)], [])
+    assert ask("okx", "ppr") == {"rows": 2, "requested": 3}
     rows = system.query("SELECT ts, ppr::text FROM perp_data WHERE source = 'okx-ppr' AND symbol = 'BTC' ORDER BY ts")
     assert rows == [(ts, "0.5"), (ts + MINUTE_MS, "0.5")]
     clock(0)
@@ -140,9 +146,9 @@ def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, syst
 
 
 @pytest.mark.parametrize("kind", ["seconds", "truncated"])
-def test_a_damaged_answer_is_recorded_with_its_request_and_nothing_of_it_is_stored(ask, system, clock, kind):
+def test_a_damaged_answer_is_recorded_with_its_request_and_nothing_of_it_is_stored(ask, services, system, clock, kind):
     clock(-5 * MINUTE_MS)
-    instruments.refresh(registry.exchanges()["okx"], contexts.current().rest, contexts.current().database)
+    instruments.refresh(registry.exchanges()["okx"], services.rest, services.database)
     system.simulator.fault(exchange="okx", path="/api/v5/public/open-interest", kind=kind, count=1)
     assert ask("okx", "oi")["rows"] == 0
     ((request, excerpt),) = system.query("SELECT request, excerpt FROM perp_errors WHERE unit = 'poll okx oi'")
@@ -151,13 +157,14 @@ def test_a_damaged_answer_is_recorded_with_its_request_and_nothing_of_it_is_stor
     assert stored(system, "okx-oi") == {}
 
 
-def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, system):
-    context, exchange = contexts.current(), registry.exchanges()["okx"]
+def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, services, system):
+    context, exchange = services, registry.exchanges()["okx"]
 
     def change(delisted_ms):
         body = {"exchange": "okx", "instrument": "ETH-USDT-SWAP", "delisted_ms": delisted_ms}
         requests.post(f"{system.simulator.url}/sim/contracts", json=body, timeout=10).raise_for_status()
         maintenance.refresh_instruments()
+        maintenance.refresh_changing_instruments()
         return instruments.known(exchange, context.database)["okx"]["ETH"].delisted_ms
 
     assert change(None) is None
@@ -165,14 +172,14 @@ def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, system):
         gone_ms = change(now_ms() - 1000)
         assert gone_ms is not None
         assert abs(gone_ms - now_ms()) < MINUTE_MS
-        assert ask("okx", "ppr")["asked"] == 2
+        assert ask("okx", "ppr")["requested"] == 2
         assert instruments.known(exchange, context.database)["okx"]["BTC"].delisted_ms is None
     finally:
         assert change(None) is None
 
 
-def test_a_contract_that_is_listed_again_is_asked_for_what_it_was_thought_not_to_have(ask, system):
-    context, exchange = contexts.current(), registry.exchanges()["okx"]
+def test_a_contract_that_is_listed_again_is_asked_for_what_it_was_thought_not_to_have(ask, services, system):
+    context, exchange = services, registry.exchanges()["okx"]
     instruments.refresh(exchange, context.rest, context.database)
     eth = instruments.known(exchange, context.database)["okx"]["ETH"]
     series, past = Series("okx-ohlcv", "ETH"), Window(eth.listed_ms - DAY_MS, eth.listed_ms)
@@ -186,8 +193,8 @@ def test_a_contract_that_is_listed_again_is_asked_for_what_it_was_thought_not_to
         assert coverage.missing(cursor, Series("okx-ohlcv", "BTC"), past) == []
 
 
-def test_the_whole_list_is_read_whatever_a_status_holds(ask, system):
-    context, exchange = contexts.current(), registry.exchanges()["bybit"]
+def test_the_whole_list_is_read_whatever_a_status_holds(ask, services, system):
+    context, exchange = services, registry.exchanges()["bybit"]
     found = []
 
     def send(exchange, request, **_):
@@ -199,7 +206,9 @@ def test_the_whole_list_is_read_whatever_a_status_holds(ask, system):
         return context.rest.send(exchange, trading, **_)
 
     def read_by(send):
-        return instruments.refresh(exchange, SimpleNamespace(send=send), context.database)
+        return instruments.refresh(
+            exchange, SimpleNamespace(send=send, server_now_ms=context.rest.server_now_ms), context.database
+        ).listed
 
     listed = read_by(send)
     assert listed > 20

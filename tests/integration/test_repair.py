@@ -8,8 +8,10 @@ import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.jobs import maintenance
-from fademoe.queue import jobs as queues
-from fademoe.queue.jobs import Task
+from fademoe.queue.enqueue import enqueue_windows
+from fademoe.queue.ids import Task
+from fademoe.queue.reaper import Reaper
+from fademoe.queue.states import connect_queue, failed_windows, windows_in_queues
 from fademoe.store.coverage import Series
 from tests.integration.test_backfill import covered, recent, seed, work  # noqa: F401 - recent is a fixture
 from tests.support.clocks import until
@@ -32,7 +34,8 @@ def reconcile(system, symbol):
     assert system.run("reconcile").returncode == 0
     series = Series("bin-ohlcv", symbol)
     return [
-        Task(series, window) for window in queues.taken(system.context().redis, ["binance", "live"]).get(series, ())
+        Task(series, window)
+        for window in windows_in_queues(system.context().redis, ["binance", "live"]).get(series, ())
     ]
 
 
@@ -49,58 +52,58 @@ def test_a_queue_that_is_flushed_in_the_middle_of_a_backfill_is_made_anew(system
     assert seed(system, "--symbols", ",".join(symbols), since_ms=start_ms, until_ms=recent[1]).returncode == 0
     until(lambda: system.query("SELECT 1 FROM perp_data LIMIT 1"), 30)
     redis = system.context().redis
-    assert queues.taken(redis, ["binance"])
+    assert windows_in_queues(redis, ["binance"])
     redis.flushall()
     assert not covered(system, symbols, start_ms, recent[1])
     until(lambda: covered(system, symbols, start_ms, recent[1]), 150)
     for symbol in symbols:
         assert system.differences("binance", "bin-ohlcv", symbol, start_ms, recent[1]) == []
-    until(lambda: not queues.taken(redis, ["binance", "live"]), 60)
+    until(lambda: not windows_in_queues(redis, ["binance", "live"]), 60)
 
 
 def test_a_job_that_a_dying_worker_has_taken_and_not_started_is_made_anew(system):
     redis = system.context().redis
     task = Task(Series("bin-ohlcv", "BTC"), Window(0, MINUTE_MS))
-    assert queues.enqueue(redis, "binance", [task]) == 1
-    assert queues.enqueue(redis, "binance", [task]) == 0
+    assert enqueue_windows(redis, "binance", [task]) == 1
+    assert enqueue_windows(redis, "binance", [task]) == 0
     redis.lpop("rq:queue:binance")  # as the worker does, which is then killed
-    assert queues.enqueue(redis, "binance", [task]) == 1
-    assert queues.queue(redis, "binance").get_job_ids() == [task.job_id]
+    assert enqueue_windows(redis, "binance", [task]) == 1
+    assert connect_queue(redis, "binance").get_job_ids() == [task.job_id]
     redis.flushall()
     redis.hset(f"rq:job:{task.job_id}", "last_heartbeat", "x")  # the last breath of a worker after a flush
-    assert queues.enqueue(redis, "binance", [task]) == 1
+    assert enqueue_windows(redis, "binance", [task]) == 1
 
 
 def test_a_job_that_is_stuck_on_the_way_to_a_worker_is_given_back(system):
     redis = system.context().redis
     task = Task(Series("bin-ohlcv", "BTC"), Window(0, MINUTE_MS))
-    queues.enqueue(redis, "binance", [task])
+    enqueue_windows(redis, "binance", [task])
     redis.lmove("rq:queue:binance", "rq:queue:binance:intermediate")  # a worker with one queue takes a job so
-    reaper = queues.Reaper(redis, ["binance"])
-    assert queues.enqueue(redis, "binance", [task]) == 0
+    reaper = Reaper(redis, ["binance"])
+    assert enqueue_windows(redis, "binance", [task]) == 0
     assert reaper.reap() == 0
     assert reaper.reap() == 1
-    assert queues.queue(redis, "binance").get_job_ids() == [task.job_id]
+    assert connect_queue(redis, "binance").get_job_ids() == [task.job_id]
     redis.lpop("rq:queue:binance")
     redis.zadd("rq:wip:binance", {f"{task.job_id}:1": time.time() - 1})  # leased, and not begun when both died
     assert reaper.reap() == 1
-    assert queues.queue(redis, "binance").get_job_ids() == [task.job_id]
+    assert connect_queue(redis, "binance").get_job_ids() == [task.job_id]
 
 
 def test_a_window_that_failed_rests_for_a_day(system):
     redis = system.context().redis
     task = Task(Series("bin-ohlcv", "BTC"), Window(0, MINUTE_MS))
-    queues.enqueue(redis, "binance", [task])
-    target = queues.queue(redis, "binance")
+    enqueue_windows(redis, "binance", [task])
+    target = connect_queue(redis, "binance")
     job = target.fetch_job(task.job_id)
     redis.lpop(target.key)
     job.failed_job_registry.add(job, ttl=job.failure_ttl)
-    assert queues.enqueue(redis, "binance", [task]) == 0
-    assert queues.failed(redis, ["binance"]) == [task]
+    assert enqueue_windows(redis, "binance", [task]) == 0
+    assert failed_windows(redis, ["binance"]) == [task]
     assert abs(redis.zscore(job.failed_job_registry.key, task.job_id) - time.time() - 86_400) < 60
     redis.zadd(job.failed_job_registry.key, {task.job_id: time.time() - 1})  # a day later
-    assert queues.taken(redis, ["binance"]) == {}
-    assert queues.enqueue(redis, "binance", [task]) == 1
+    assert windows_in_queues(redis, ["binance"]) == {}
+    assert enqueue_windows(redis, "binance", [task]) == 1
 
 
 def test_two_reconcilers_at_once_do_no_harm(system, recent):  # noqa: F811
@@ -108,15 +111,15 @@ def test_two_reconcilers_at_once_do_no_harm(system, recent):  # noqa: F811
     start_ms = recent[0] - 30 * DAY_MS
     assert seed(system, "--symbols", ",".join(symbols), since_ms=start_ms, until_ms=recent[1]).returncode == 0
     context = system.context()
-    windows = queues.taken(context.redis, ["binance"])
+    windows = windows_in_queues(context.redis, ["binance"])
     context.redis.flushall()
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda _: system.run("reconcile"), range(2)))
     counts = [int(one.stdout.split()[1]) for one in done]
     assert sum(counts) == sum(map(len, windows.values()))
-    assert {series: sorted(found) for series, found in queues.taken(context.redis, ["binance", "live"]).items()} == {
-        series: sorted(found) for series, found in windows.items()
-    }
+    assert {
+        series: sorted(found) for series, found in windows_in_queues(context.redis, ["binance", "live"]).items()
+    } == {series: sorted(found) for series, found in windows.items()}
     assert system.run("reconcile").stdout == "binance: 0 windows enqueued\n"
 
 
@@ -179,14 +182,19 @@ def test_after_five_failures_a_window_rests_until_it_is_asked_for(system, simula
         return system.query("SELECT 1 FROM perp_status WHERE kind = 'backfill' AND state = 'error'")
 
     until(is_resting, 60)
-    assert all(abs(pause - expected) <= 1 for pause, expected in zip(pauses, (8, 16, 32, 64), strict=True)), pauses
+    # what is left of each delay when it is seen
+    assert all(
+        before < left <= delay for before, left, delay in zip((0, 8, 16, 32), pauses, (8, 16, 32, 64), strict=True)
+    )
     errors = system.query("SELECT class, request FROM perp_errors WHERE unit = 'backfill bin-ohlcv SOL'")
     assert [name for name, _ in errors] == ["BadPayload"] * 5
     assert all(request.startswith(KLINES) and "symbol=SOLUSDT" in request for _, request in errors)
     assert reconcile(system, "SOL") == [Task(Series("bin-ohlcv", "SOL"), Window(*recent))]
     missing = system.run("gaps", "--source", "bin-ohlcv", "--json")
     assert missing.returncode == 1
-    assert [(gap["symbol"], gap["why"]) for gap in json.loads(missing.stdout)] == [("SOL", "resting after failures")]
+    assert [(gap["symbol"], gap["why"]) for gap in json.loads(missing.stdout)] == [
+        ("SOL", "paused after repeated failures")
+    ]
     simulator.clear()
     assert system.run("retry", "--source", "bin-ohlcv", "--symbol", "SOL").stdout.startswith("1 windows")
     until(lambda: covered(system, ["SOL"], *recent), 30)
@@ -206,7 +214,7 @@ def test_what_was_missed_live_and_has_no_history_is_given_up(system):
         now - 5 * MINUTE_MS,
     )
     assert json.loads(system.run("gaps", "--source", "bin-lq", "--json").stdout)[0]["start_ms"] == now - HOUR_MS
-    maintenance.give_up_missed(context, next(iter(maintenance.registry.enabled(context.settings))))
+    maintenance.mark_unrecoverable(context, next(iter(maintenance.registry.enabled(context.settings))))
     found = absences(system, "bin-lq", "BTC")
     assert [(start_ms, end_ms) for start_ms, end_ms, _ in found] == [(now - HOUR_MS, now - 50 * MINUTE_MS)]
     assert "no history" in found[0][2]

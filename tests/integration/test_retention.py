@@ -1,9 +1,13 @@
 """FADEMOE_RETENTION_DAYS."""
 
+import pytest
+
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.feeds import registry
+from fademoe.jobs import maintenance
 from fademoe.metrics import Candle
-from fademoe.queue import jobs as queues
-from fademoe.queue.jobs import Task
+from fademoe.queue.ids import Task
+from fademoe.queue.states import connect_queue
 from fademoe.store import coverage
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
@@ -36,7 +40,7 @@ def test_old_months_go_with_their_coverage_and_young_rows_stay(database_url):
 def test_seeding_stops_at_the_edge_and_says_so(system):
     done = system.run("seed", "--days", "90", "--symbols", "BTC", "--dry-run", FADEMOE_RETENTION_DAYS="5")
     assert done.returncode == 0, done.stderr
-    assert "FADEMOE_RETENTION_DAYS keeps nothing before" in done.stderr
+    assert "FADEMOE_RETENTION_DAYS deletes everything before" in done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("bin-ohlcv"))
     assert int(line.split()[-1].replace(",", "")) <= 5 * 1440 + 60
 
@@ -47,7 +51,55 @@ def test_what_was_wanted_before_the_edge_is_not_fetched_any_more(system):
     system.environment["FADEMOE_RETENTION_DAYS"] = "5"
     edge_ms = floor_to(now_ms() - 5 * DAY_MS, HOUR_MS)
     assert system.run("reconcile").returncode == 0
-    tasks = [Task.from_job_id(job_id) for job_id in queues.queue(system.context().redis, "binance").get_job_ids()]
+    tasks = [Task.from_job_id(job_id) for job_id in connect_queue(system.context().redis, "binance").get_job_ids()]
     assert tasks
     oldest_ms = min(task.window.start_ms for task in tasks)
     assert oldest_ms in (edge_ms, edge_ms + HOUR_MS)
+
+
+def months(services) -> int:
+    """Return how many partitions there are."""
+    with services.database.transaction() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'perp_data'::regclass")
+        return int(cursor.fetchone()[0])
+
+
+@pytest.fixture
+def kept(system):
+    """Services with thirty days of retention and rows of 200 days; (services, partitions there are)."""
+    system.environment["FADEMOE_RETENTION_DAYS"] = "30"
+    services = system.context()
+    Partitions(services.database).ensure(Window(now_ms() - 200 * DAY_MS, now_ms()))
+    yield services, months(services)
+    services.close()
+
+
+@pytest.mark.parametrize("ahead_days", [365, 2, -2, -365])
+def test_nothing_is_dropped_while_the_clock_of_the_host_is_off_by_more_than_a_day(kept, monkeypatch, ahead_days):
+    """Fault 28: a host a year ahead dropped every partition at its start."""
+    services, before = kept
+    monkeypatch.setattr(maintenance, "now_ms", lambda: now_ms() + ahead_days * DAY_MS)
+    assert "differ by more than a day" in maintenance.drop_expired(services)
+    assert months(services) == before
+
+
+@pytest.mark.parametrize("ahead_days", [-1, 0, 1])
+def test_retention_goes_by_the_earliest_clock(kept, monkeypatch, ahead_days):
+    """Fault 28."""
+    services, before = kept
+    monkeypatch.setattr(maintenance, "now_ms", lambda: now_ms() + ahead_days * DAY_MS)
+    edges = []
+    monkeypatch.setattr(Partitions, "drop_before", lambda self, edge_ms: edges.append(edge_ms) or edge_ms)
+    assert maintenance.drop_expired(services) == ""
+    expected = services.settings.retained_from_ms(now_ms() + min(ahead_days, 0) * DAY_MS)
+    assert abs(edges[0] - expected) <= HOUR_MS
+    assert months(services) == before
+
+
+def test_without_any_exchanges_time_nothing_is_dropped(kept, system):
+    """Fault 28."""
+    services, before = kept
+    system.simulator.fault(exchange="binance", kind="down")
+    assert registry.enabled(services.settings)
+    assert maintenance.drop_expired(services) == "retention waits: no exchange tells its time"
+    assert months(services) == before

@@ -9,20 +9,21 @@ from tests.support.clocks import until
 
 RUN = """
 import json, pathlib, re, sys
-from fademoe.commands import programs
-from fademoe.commands.edge import load_settings
-from fademoe.commands.ready import ready
+from fademoe.cli import programs
+from fademoe.cli.environment import load_settings
+from fademoe.runtime.startup import ready
 from fademoe.clock import Window
 from fademoe.jobs import backfill
+from fademoe.runtime.job_context import JobContext
 from fademoe.store.coverage import Series
 
-context = ready(load_settings())
+services = ready(load_settings())
 before = set(sys.modules)
-found = backfill.run(context, Series("bin-ohlcv", "BTC"), Window(*map(int, sys.argv[1:])))
+stored = backfill.run_window(JobContext(services=services), Series("bin-ohlcv", "BTC"), Window(*map(int, sys.argv[1:])))
 late = sorted(set(sys.modules) - before)
 # not getrusage: its figure begins with the memory of the process that forked this one
 most_kb = int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
-print(json.dumps([found, late, most_kb]))
+print(json.dumps([{"rows": stored.rows, "absent": stored.absent}, late, most_kb]))
 """
 
 

@@ -12,8 +12,8 @@ from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges.bybit import EXCHANGE
 from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.request import Request
-from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.testing.readers import read_contracts
+from tests.support.pages import confirm_with, fetch_with
 
 KLINE = "/v5/market/kline"
 PREMIUM, FUNDING = "/v5/market/premium-index-price-kline", "/v5/market/funding/history"
@@ -99,8 +99,8 @@ def check_engine(sim, metric, instrument, days):
     listed_ms = floor_to(instrument.listed_ms, DAY_MS)
     start_ms = max(floor_to(now_ms, feed.interval_ms) - days * DAY_MS, listed_ms)
     window = Window(start_ms, floor_to(now_ms - feed.latency.settle_ms, feed.interval_ms))
-    fetched = fetch(feed, instrument, [window], get)
-    absent = confirm_holes(feed, instrument, fetched, now_ms + DAY_MS, get)
+    fetched = fetch_with(feed, instrument, [window], get)
+    fetched = confirm_with(feed, instrument, fetched, now_ms + DAY_MS, get)
     assert fetched.failed is None
     assert fetched.answered == [window]
     truth = truth_of(sim, metric, instrument.name, *window)
@@ -114,7 +114,7 @@ def check_engine(sim, metric, instrument, days):
     step = feed.interval_ms
     grid = range(ceil_to(window.start_ms, step), window.end_ms, step)
     gone = [] if feed.sparse else [Window(ts, ts + step) for ts in grid if ts not in there]
-    assert absent == merge(gone)
+    assert fetched.absent == merge(gone)
     return len(found)
 
 
@@ -122,7 +122,7 @@ def check_stale(sim, instrument):
     """Check that of an answer half a minute old the minute that has closed since is left out, not stored half."""
     minute_ms = sim.set_second(15)
     feed = EXCHANGE.rest_feed("ohlcv")
-    fetched = fetch(feed, instrument, [Window(minute_ms - 10 * MINUTE_MS, minute_ms)], getter(sim))
+    fetched = fetch_with(feed, instrument, [Window(minute_ms - 10 * MINUTE_MS, minute_ms)], getter(sim))
     truth = truth_of(sim, "ohlcv", "BTC", minute_ms - 10 * MINUTE_MS, minute_ms)
     assert fetched.failed is None
     assert [(row.ts, row.v) for row in fetched.ordered()] == [
@@ -151,7 +151,7 @@ def test_the_engine_reads_the_histories_of_a_delisted_contract_to_its_end(sim):
     gone = contracts["OMGUSDT"]
     assert gone.delisted_ms == 1_738_314_000_000
     window = Window(gone.delisted_ms - 100 * MINUTE_MS, gone.delisted_ms)
-    fetched = fetch(EXCHANGE.rest_feed("ohlcv"), gone, [window], getter(sim))
+    fetched = fetch_with(EXCHANGE.rest_feed("ohlcv"), gone, [window], getter(sim))
     assert [row.ts for row in fetched.ordered()] == [row["ts"] for row in truth_of(sim, "ohlcv", "OMGUSDT", *window)]
     assert (
         rows_of(sim, KLINE, symbol="OMGUSDT", interval=1, start=gone.delisted_ms, end=gone.delisted_ms + HOUR_MS) == []
@@ -386,7 +386,7 @@ def test_nothing_of_an_answer_that_is_no_page_is_kept(sim, market, metric, kind,
     feed = EXCHANGE.rest_feed(metric)
     hour_ms = unbroken_hour(sim, market, "candle" if metric == "ohlcv" else "sample", 2 * HOUR_MS)
     sim.fault(kind=kind, exchange="bybit", path=feed.path, count=1)
-    fetched = fetch(feed, contracts["BTCUSDT"], [Window(hour_ms, hour_ms + HOUR_MS)], getter(sim))
+    fetched = fetch_with(feed, contracts["BTCUSDT"], [Window(hour_ms, hour_ms + HOUR_MS)], getter(sim))
     assert isinstance(fetched.failed, error)
     assert said in str(fetched.failed)
     assert (fetched.rows, fetched.answered) == ({}, [])
@@ -401,7 +401,7 @@ def test_a_damaged_row_costs_no_other_row(sim, market, metric, kind):
     hour_ms = unbroken_hour(sim, market, "candle" if metric == "ohlcv" else "sample", 2 * HOUR_MS)
     window = Window(hour_ms, hour_ms + HOUR_MS)
     sim.fault(kind=kind, exchange="bybit", path=feed.path, count=1)
-    damaged, whole = (fetch(feed, contracts["BTCUSDT"], [window], getter(sim)) for _ in range(2))
+    damaged, whole = (fetch_with(feed, contracts["BTCUSDT"], [window], getter(sim)) for _ in range(2))
     assert (damaged.failed, len(damaged.errors), whole.errors) == (None, 1, [])
     assert len(damaged.rows) == len(whole.rows) - 1
     assert damaged.rows.items() <= whole.rows.items()

@@ -5,8 +5,10 @@ import time
 from decimal import Decimal
 
 import pytest
+from redis import Redis
 
 from fademoe import metrics
+from fademoe.client.clock_offsets import ClockOffsets
 from fademoe.client.rate_limit.budgets import Grant
 from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to
@@ -16,9 +18,9 @@ from fademoe.feeds.answers import Answer
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.request import Request
 from fademoe.feeds.values import decode
-from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.settings import Settings
 from fademoe.testing.readers import read_contracts
+from tests.support.pages import confirm_with, fetch_with
 
 KEY = "0badc0de-1234"
 HEADERS = {"api_key": KEY}
@@ -111,8 +113,8 @@ def test_the_engine_stores_the_truth(sim, code, symbol, metric):
     now_ms = sim.now_ms()
     end_ms = floor_to(now_ms - feed.latency.settle_ms, feed.interval_ms)
     start_ms = end_ms - (POINTS if symbol == "BTC" or metric == "lq" else 400) * feed.interval_ms
-    fetched = fetch(feed, instrument, [Window(start_ms, end_ms)], getter(sim))
-    holes = confirm_holes(feed, instrument, fetched, now_ms + HOUR_MS, getter(sim))
+    fetched = fetch_with(feed, instrument, [Window(start_ms, end_ms)], getter(sim))
+    fetched = confirm_with(feed, instrument, fetched, now_ms + HOUR_MS, getter(sim))
     assert fetched.failed is None
     assert fetched.answered == [Window(start_ms, end_ms)]
     truth = truth_of(sim, f"{code}-{metric}", symbol, start_ms, end_ms)
@@ -121,7 +123,7 @@ def test_the_engine_stores_the_truth(sim, code, symbol, metric):
     assert all(same(row, true) for row, true in zip(rows, truth, strict=True))
     assert len(rows) > (10 if metric == "lq" else 300)
     if not feed.sparse:
-        missing = sum(hole.end_ms - hole.start_ms for hole in holes) // feed.interval_ms
+        missing = sum(hole.end_ms - hole.start_ms for hole in fetched.absent) // feed.interval_ms
         assert missing == (end_ms - start_ms) // feed.interval_ms - len(rows)
 
 
@@ -152,7 +154,7 @@ def test_a_window_older_than_the_retention_has_no_rows_and_a_market_in_quote_cur
     feed, now_ms = EXCHANGE.rest_feed("ohlcv"), sim.now_ms()
     found = instruments(sim)
     start_ms = floor_to(now_ms, DAY_MS) - 6 * DAY_MS
-    fetched = fetch(feed, found["c-bin", "BTC"], [Window(start_ms, start_ms + DAY_MS)], getter(sim))
+    fetched = fetch_with(feed, found["c-bin", "BTC"], [Window(start_ms, start_ms + DAY_MS)], getter(sim))
     assert (fetched.rows, fetched.failed) == ({}, None)
     for metric in ("ohlcv", "oi"):
         assert not EXCHANGE.rest_feed(metric).serves(found["c-bin", "GALA"])
@@ -177,7 +179,7 @@ def test_nothing_of_an_answer_that_is_no_page_is_kept(sim, kind, error):
     feed, end_ms = EXCHANGE.rest_feed("lsr"), floor_to(sim.now_ms(), HOUR_MS)
     instrument = Instrument(exchange="coinalyze", code="c-bin", name=BTC, symbol="BTC")
     sim.fault(kind=kind, exchange="coinalyze", count=1)
-    fetched = fetch(feed, instrument, [Window(end_ms - DAY_MS, end_ms)], getter(sim))
+    fetched = fetch_with(feed, instrument, [Window(end_ms - DAY_MS, end_ms)], getter(sim))
     assert isinstance(fetched.failed, error)
     assert (fetched.rows, fetched.answered) == ({}, [])
 
@@ -189,7 +191,7 @@ def test_a_damaged_row_costs_no_other_row(sim, kind):
     instrument = Instrument(exchange="coinalyze", code="c-bin", name=BTC, symbol="BTC")
     window = Window(end_ms - DAY_MS, end_ms)
     sim.fault(kind=kind, exchange="coinalyze", count=1)
-    damaged, whole = (fetch(feed, instrument, [window], getter(sim)) for _ in range(2))
+    damaged, whole = (fetch_with(feed, instrument, [window], getter(sim)) for _ in range(2))
     assert (damaged.failed, len(damaged.errors), whole.errors) == (None, 1, [])
     assert len(damaged.rows) == len(whole.rows) - 1
     assert damaged.rows.items() <= whole.rows.items()
@@ -352,10 +354,26 @@ class Plenty:
     """Budgets that grant everything at once."""
 
     def take(self, exchange, name, cost, **_):
-        return Grant(exchange=exchange.name, budget=exchange.budget(name), egress="test", cost=cost, at_ms=0, mark=0)
+        return Grant(
+            exchange=exchange.name,
+            budget=exchange.budget(name),
+            egress="test",
+            cost=cost,
+            at_ms=0,
+            mark=0,
+            failures=0,
+            redis_ms=0,
+        )
 
-    def landed(self, grant):
+    def release(self, grant):
         pass
+
+    def note_success(self, grant):
+        pass
+
+    def note_failure(self, grant, reason):
+        logging.getLogger("budgets").warning("%s failed: %s", grant.exchange, reason)
+        return 0.0
 
     def close(self, exchange, names, egress, for_s, reason):
         logging.getLogger("budgets").warning("%s %s closed for %s s: %s", exchange.name, names, for_s, reason)
@@ -364,7 +382,7 @@ class Plenty:
 def refused(sim, tmp_path, key):
     """Return the error of a request with this key."""
     settings = Settings(home=tmp_path, rest_urls={"coinalyze": sim.url}, keys={"coinalyze": key})
-    client = RestClient(settings, Plenty(), [("test", None)])
+    client = RestClient(settings, Plenty(), [("test", None)], ClockOffsets(Redis.from_url("unix:///nowhere")))
     with pytest.raises(SourceError) as caught:
         client.send(EXCHANGE, Request(path="/v1/open-interest", params={"symbols": BTC}), budget="key", cost=1)
     return caught.value

@@ -30,14 +30,37 @@ def ask(sim, **query):
         ("banned", 418, "banned until"),
         ("restricted", 451, "restricted location"),
         ("error_200", 200, '"code"'),
+        ("html_400", 400, "<html>"),
+        ("html_404", 404, "<html>"),
+        ("html_405", 405, "<html>"),
+        ("empty_200", 200, ""),
+        ("empty_202", 202, ""),
+        ("redirect_302", 302, ""),
     ],
 )
 def test_refusals(sim, kind, status, text):
     """Each has the status and the words of the real one, once when asked once."""
     sim.fault(kind=kind, exchange="binance", count=1)
-    response = ask(sim)
+    response = requests.get(sim.url + KLINES, params=HISTORY, allow_redirects=False, timeout=10)
     assert response.status_code == status and text in response.text
     assert ask(sim).status_code == 200
+
+
+def test_a_refusal_may_ask_for_any_pause(sim):
+    sim.fault(kind="rate_limited", exchange="binance", count=1, retry_after="9999999999")
+    assert ask(sim).headers["Retry-After"] == "9999999999"
+
+
+def test_lists_of_contracts_may_be_halved_or_have_siblings(sim):
+    """A list without its second half; a contract named as another one without its thousands."""
+    path = "/fapi/v1/exchangeInfo"
+    whole = [contract["symbol"] for contract in sim.get(path).json()["symbols"]]
+    sim.fault(kind="half_list", exchange="binance", path=path, count=1)
+    assert [contract["symbol"] for contract in sim.get(path).json()["symbols"]] == whole[: len(whole) // 2]
+    sim.fault(kind="sibling", exchange="binance", path=path, count=1)
+    more = [contract["symbol"] for contract in sim.get(path).json()["symbols"]]
+    assert more[: len(whole)] == whole
+    assert "1000PEPEUSDT" in whole and "PEPEUSDT" in more[len(whole) :]
 
 
 @pytest.mark.parametrize("kind", ["reset", "down"])

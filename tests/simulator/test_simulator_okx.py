@@ -14,12 +14,12 @@ from fademoe.exchanges.okx import EXCHANGE
 from fademoe.exchanges.okx.stream import route
 from fademoe.exchanges.okx.stream import subscribe as write_subscription
 from fademoe.feeds.answers import Answer
+from fademoe.feeds.paging import endpoint_shares
 from fademoe.feeds.request import Request
-from fademoe.jobs.backfill import shares
-from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.metrics import METRICS
 from fademoe.simulator.okx.rows import meant
 from fademoe.testing.readers import read_contracts, read_message
+from tests.support.pages import confirm_with, fetch_with
 
 SYMBOLS = ("BTC", "SATS", "C98")
 FEEDS = EXCHANGE.rest_feeds
@@ -89,14 +89,14 @@ def differences(rows, true):
 def fetched_all(sim, feed, instrument, window, now_ms):
     """Fetch a window from each endpoint of a feed that has a share of it: rows, (answered, absent) in ms."""
     rows, answered, absent = {}, 0, 0
-    for part, windows in shares(feed, [window], [], now_ms):
+    for part, windows in endpoint_shares(feed, [window], [], now_ms):
         get = asking(sim)
-        fetched = fetch(part, instrument, windows, get)
-        holes = confirm_holes(part, instrument, fetched, now_ms, get)
+        fetched = fetch_with(part, instrument, windows, get)
+        fetched = confirm_with(part, instrument, fetched, now_ms, get)
         assert fetched.failed is None
         rows |= fetched.rows
         answered += sum(end_ms - start_ms for start_ms, end_ms in fetched.answered)
-        absent += sum(end_ms - start_ms for start_ms, end_ms in holes)
+        absent += sum(end_ms - start_ms for start_ms, end_ms in fetched.absent)
     return rows, answered, absent
 
 
@@ -167,7 +167,7 @@ def test_damaged_answers_become_errors_and_no_rows(sim, kind, error):
     btc, now_ms = contracts(sim)["BTC"], sim.now_ms()
     sim.fault(exchange="okx", kind=kind)
     for feed in FEEDS:
-        fetched = fetch(feed, btc, [window_of(feed, now_ms, 1)], asking(sim))
+        fetched = fetch_with(feed, btc, [window_of(feed, now_ms, 1)], asking(sim))
         assert isinstance(fetched.failed, error) and not fetched.rows, feed.path
 
 
@@ -177,9 +177,9 @@ def test_a_damaged_row_costs_no_other_row(sim, kind):
     btc, now_ms = contracts(sim)["BTC"], sim.now_ms()
     for feed in FEEDS:
         window = window_of(feed, now_ms, 1)
-        whole = fetch(feed, btc, [window], asking(sim))
+        whole = fetch_with(feed, btc, [window], asking(sim))
         sim.fault(exchange="okx", kind=kind, count=1)
-        damaged = fetch(feed, btc, [window], asking(sim))
+        damaged = fetch_with(feed, btc, [window], asking(sim))
         assert damaged.failed is None and len(damaged.errors) <= 1, feed.path
         assert damaged.rows.items() <= whole.rows.items() and len(damaged.rows) >= len(whole.rows) - 1, feed.path
 
@@ -188,7 +188,7 @@ def test_a_damaged_row_costs_no_other_row(sim, kind):
 def test_a_page_of_another_contract_is_noticed_where_rows_name_theirs(sim, feed):
     btc, now_ms = contracts(sim)["BTC"], sim.now_ms()
     sim.fault(exchange="okx", kind="other_symbol")
-    assert isinstance(fetch(feed, btc, [window_of(feed, now_ms, 1)], asking(sim)).failed, BadPayload)
+    assert isinstance(fetch_with(feed, btc, [window_of(feed, now_ms, 1)], asking(sim)).failed, BadPayload)
 
 
 # REST

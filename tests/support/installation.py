@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg2
 
-from fademoe.cli.edge import load_settings
+from fademoe.cli.environment import load_settings
 from fademoe.deploy import up
 from fademoe.embedded.servers import make_home
 from fademoe.feeds import registry

@@ -49,6 +49,10 @@ class Simulator:
     def clear(self) -> None:
         requests.delete(f"{self.url}/sim/faults", timeout=10)
 
+    def set_clock(self, ahead_ms: int) -> None:
+        """Set the exchanges' clocks `ahead_ms` ahead of this machine's."""
+        requests.post(f"{self.url}/sim/clock", json={"offset_ms": ahead_ms}, timeout=30).raise_for_status()
+
     def truth(self, exchange: str, metric: str, symbol: str, start_ms: int, end_ms: int) -> dict[int, dict]:
         rows = self.get(
             "/sim/truth", exchange=exchange, metric=metric, symbol=symbol, **{"from": start_ms, "to": end_ms}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psycopg2
 
-from fademoe.cli.edge import load_settings
-from fademoe.runtime.context import Context
+from fademoe.cli.environment import load_settings
+from fademoe.runtime.services import Services
 from fademoe.signals import StopSignal
 from tests.support.simulator import Simulator, same
 
@@ -31,9 +31,9 @@ class System:
         }
         self.programs: list[subprocess.Popen] = []
 
-    def context(self) -> Context:
+    def context(self) -> Services:
         """Return a context in this process."""
-        return Context(load_settings(self.environment), StopSignal())
+        return Services(load_settings(self.environment), StopSignal())
 
     def start(self, *command: str) -> subprocess.Popen:
         """Start a program."""

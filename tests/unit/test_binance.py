@@ -13,7 +13,6 @@ from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Frame
-from fademoe.jobs.fetch import fetch
 from fademoe.metrics import (
     Candle,
     Funding,
@@ -24,6 +23,7 @@ from fademoe.metrics import (
     Premium,
 )
 from fademoe.testing.readers import read_contracts, read_message, read_rows
+from tests.support.pages import fetch_with
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"
 STREAMS = {feed.metric: feed for feed in EXCHANGE.stream_feeds}
@@ -134,7 +134,7 @@ def test_the_rows_before_a_window_of_settlements_leave_room_for_its_own(hours):
         found = [row for row in sent if request.params["startTime"] <= row["fundingTime"] <= request.params["endTime"]]
         return found[: request.params["limit"]]
 
-    assert fetch(feed, contract("BTCUSDT"), [window], get).ordered() == [Funding(start_ms, "0.0", hours)]
+    assert fetch_with(feed, contract("BTCUSDT"), [window], get).ordered() == [Funding(start_ms, "0.0", hours)]
 
 
 def test_settlements_lose_their_jitter_and_tell_their_interval():
@@ -206,7 +206,7 @@ def test_a_minute_without_trades_is_a_flat_candle():
 @pytest.mark.parametrize("metric", ["ohlcv", "pfr", "fr", "oi", "lsr"])
 @pytest.mark.parametrize("body", [{"code": -1130, "msg": "x"}, {}, "[]", 5, None, [None] * 3, [[]] * 3, [{}] * 3])
 def test_what_is_no_page_is_a_bad_payload(metric, body):
-    fetched = fetch(
+    fetched = fetch_with(
         EXCHANGE.rest_feed(metric), contract("BTCUSDT"), [Window(T, T + HOUR_MS)], lambda request, cost: body
     )
     assert isinstance(fetched.failed, BadPayload)
@@ -267,13 +267,14 @@ def test_limits_and_bans_close_what_they_should():
     limited = judged(429, {"code": -1003, "msg": "Too many requests"})
     assert (limited.error, limited.closes, limited.retry_after_s) == (RetryLater, Closes.BUDGET, None)
     assert judged(429, {}, headers={"Retry-After": "7"}).retry_after_s == 7
-    text = f"Way too many requests; IP(1.2.3.4) banned until {T + 90_000}"
+    text = f"Way too many requests; IP(1.2.3.4) banned until {T + 190_000}"
     banned = judged(418, {"code": -1003, "msg": text}, text)
-    assert (banned.closes, round(banned.retry_after_s)) == (Closes.EXCHANGE, 91)
+    assert (banned.closes, round(banned.retry_after_s)) == (Closes.EXCHANGE, 191)
     assert judged(418, None).retry_after_s == 120
-    assert judged(418, None, headers={"Retry-After": "30"}).retry_after_s == 30
-    assert judged(418, None, text, headers={"Retry-After": "30"}).retry_after_s == 91
-    assert judged(418, None, f"banned until {T - 5000}").retry_after_s == 1
+    assert judged(418, None, headers={"Retry-After": "300"}).retry_after_s == 300
+    assert judged(418, None, text, headers={"Retry-After": "30"}).retry_after_s == 191
+    for left_ms in (-86_400_000, -5000, 0, 90_000):  # fault 23: never less than the shortest ban
+        assert judged(418, None, f"banned until {T + left_ms}").retry_after_s == 120
     assert judged(200, {"code": -1003, "msg": text}, text).closes is Closes.EXCHANGE
     assert judged(403, None, "<html>").closes is Closes.EXCHANGE
     assert judged(502, None).error is RetryLater

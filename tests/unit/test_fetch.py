@@ -1,8 +1,6 @@
 """The engine, against a made-up feed."""
 
-import contextlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -13,9 +11,9 @@ from fademoe.feeds.history import Order, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import EXPIRY_MS, pages
 from fademoe.feeds.values import element, number, records, to_ms
-from fademoe.jobs.fetch import Helpers, confirm_holes, fetch
 from fademoe.metrics import Premium
 from fademoe.signals import Stopped
+from tests.support.pages import confirm_with, fetch_with
 
 START = 1_767_225_600_000
 ACME = Instrument(exchange="acme", code="acm", name="BTC-PERP", symbol="BTC")
@@ -74,7 +72,7 @@ def test_pages_tile_the_window():
 def test_every_row_of_the_window_comes_once_and_none_of_outside():
     acme = Acme(minutes(500, START - 100 * MINUTE_MS))
     window = Window(START, START + 250 * MINUTE_MS)
-    fetched = fetch(FEED, ACME, [window], acme.get)
+    fetched = fetch_with(FEED, ACME, [window], acme.get)
     assert [row.ts for row in fetched.ordered()] == minutes(250)
     assert fetched.answered == [window]
     assert len(acme.requests) == 3
@@ -87,7 +85,7 @@ def test_a_feed_whose_answers_hold_fewer_rows_than_asked_is_drained(order, most)
     feed = replace(FEED, paging=replace(FEED.paging, exact=False, order=order))
     acme = Acme(minutes(250), order, most)
     window = Window(START, START + 250 * MINUTE_MS)
-    fetched = fetch(feed, ACME, [window], acme.get)
+    fetched = fetch_with(feed, ACME, [window], acme.get)
     assert [row.ts for row in fetched.ordered()] == minutes(250)
 
 
@@ -99,7 +97,7 @@ def test_an_error_keeps_what_was_answered_before():
             raise RetryLater("busy", retry_after_s=1)
         return acme.get(request, cost)
 
-    fetched = fetch(FEED, ACME, [Window(START, START + 250 * MINUTE_MS)], get)
+    fetched = fetch_with(FEED, ACME, [Window(START, START + 250 * MINUTE_MS)], get)
     assert isinstance(fetched.failed, RetryLater)
     assert fetched.answered == [Window(START, START + 200 * MINUTE_MS)]
     assert len(fetched.rows) == 200
@@ -109,9 +107,9 @@ def test_holes_are_asked_for_twice_and_then_believed():
     gone = {START + 3 * MINUTE_MS, START + 4 * MINUTE_MS, START + 150 * MINUTE_MS}
     acme = Acme([m for m in minutes(250) if m not in gone])
     window = Window(START, START + 250 * MINUTE_MS)
-    fetched = fetch(FEED, ACME, [window], acme.get)
-    holes = confirm_holes(FEED, ACME, fetched, START + DAY_MS, acme.get)
-    assert holes == [
+    fetched = fetch_with(FEED, ACME, [window], acme.get)
+    fetched = confirm_with(FEED, ACME, fetched, START + DAY_MS, acme.get)
+    assert fetched.absent == [
         Window(START + 3 * MINUTE_MS, START + 5 * MINUTE_MS),
         Window(START + 150 * MINUTE_MS, START + 151 * MINUTE_MS),
     ]
@@ -121,9 +119,10 @@ def test_holes_are_asked_for_twice_and_then_believed():
 
 def test_a_hole_that_fills_on_the_second_question_is_none():
     acme = Acme([m for m in minutes(100) if m != START + 7 * MINUTE_MS])
-    fetched = fetch(FEED, ACME, [Window(START, START + 100 * MINUTE_MS)], acme.get)
+    fetched = fetch_with(FEED, ACME, [Window(START, START + 100 * MINUTE_MS)], acme.get)
     acme.minutes = minutes(100)
-    assert confirm_holes(FEED, ACME, fetched, START + DAY_MS, acme.get) == []
+    fetched = confirm_with(FEED, ACME, fetched, START + DAY_MS, acme.get)
+    assert fetched.absent == []
     assert [row.ts for row in fetched.ordered()] == minutes(100)
 
 
@@ -131,20 +130,20 @@ def test_a_hole_that_fills_on_the_second_question_is_none():
 def test_an_exchange_that_cuts_its_pages_short_is_asked_until_nothing_more_comes(order):
     acme = Acme(minutes(100), order, most=30)
     window = Window(START, START + 101 * MINUTE_MS)
-    fetched = fetch(FEED, ACME, [window], acme.get)
-    holes = confirm_holes(FEED, ACME, fetched, START + DAY_MS, acme.get)
+    fetched = fetch_with(FEED, ACME, [window], acme.get)
+    fetched = confirm_with(FEED, ACME, fetched, START + DAY_MS, acme.get)
     assert [row.ts for row in fetched.ordered()] == minutes(100)
-    assert holes == [Window(START + 100 * MINUTE_MS, window.end_ms)]
+    assert fetched.absent == [Window(START + 100 * MINUTE_MS, window.end_ms)]
 
 
 def test_what_is_older_than_is_kept_for_certain_is_believed_at_once():
     feed = replace(FEED, retention=Retention(certain_ms=200 * MINUTE_MS, possible_ms=DAY_MS))
     acme = Acme(minutes(100, START + 50 * MINUTE_MS))
-    fetched = fetch(feed, ACME, [Window(START, START + 100 * MINUTE_MS)], acme.get)
+    fetched = fetch_with(feed, ACME, [Window(START, START + 100 * MINUTE_MS)], acme.get)
     acme.requests.clear()
     kept_ms = START + 40 * MINUTE_MS
-    holes = confirm_holes(feed, ACME, fetched, kept_ms + 200 * MINUTE_MS - EXPIRY_MS, acme.get)
-    assert holes == [Window(START, kept_ms), Window(kept_ms, START + 50 * MINUTE_MS)]
+    fetched = confirm_with(feed, ACME, fetched, kept_ms + 200 * MINUTE_MS - EXPIRY_MS, acme.get)
+    assert fetched.absent == [Window(START, kept_ms), Window(kept_ms, START + 50 * MINUTE_MS)]
     assert acme.requests == [(kept_ms, START + 50 * MINUTE_MS - 1)]
     assert feed.retention.requested_ms == DAY_MS
 
@@ -154,25 +153,26 @@ def test_a_sparse_feed_is_unknown_before_what_is_kept_for_certain_and_its_first_
     window, now_ms = Window(START, START + 100 * MINUTE_MS), START + 240 * MINUTE_MS - EXPIRY_MS
     for first, known in ((30, 30), (60, 40)):
         acme = Acme([START + first * MINUTE_MS, START + 70 * MINUTE_MS])
-        fetched = fetch(feed, ACME, [window], acme.get)
-        assert confirm_holes(feed, ACME, fetched, now_ms, acme.get) == [Window(START, START + known * MINUTE_MS)]
+        fetched = fetch_with(feed, ACME, [window], acme.get)
+        fetched = confirm_with(feed, ACME, fetched, now_ms, acme.get)
+        assert fetched.absent == [Window(START, START + known * MINUTE_MS)]
         assert len(acme.requests) == 1
 
 
 def test_rows_after_the_range_show_that_a_sparse_feed_was_not_asked_for_it():
     feed = replace(FEED, sparse=True)
-    fetched = fetch(feed, ACME, [Window(START, START + MINUTE_MS)], lambda *_: [[START + 2 * MINUTE_MS, "1"]])
+    fetched = fetch_with(feed, ACME, [Window(START, START + MINUTE_MS)], lambda *_: [[START + 2 * MINUTE_MS, "1"]])
     assert "after the requested range" in str(fetched.errors[0])
     assert (fetched.answered, fetched.rows) == ([], {})
-    at_its_end = fetch(feed, ACME, [Window(START, START + MINUTE_MS)], lambda *_: [[START + MINUTE_MS, "1"]])
+    at_its_end = fetch_with(feed, ACME, [Window(START, START + MINUTE_MS)], lambda *_: [[START + MINUTE_MS, "1"]])
     assert (at_its_end.failed, at_its_end.rows) == (None, {})
 
 
 def test_two_rows_of_one_time_must_agree():
     window = Window(START, START + MINUTE_MS)
-    twice = fetch(FEED, ACME, [window], lambda *_: [[START, "1"], [START, "1"]])
+    twice = fetch_with(FEED, ACME, [window], lambda *_: [[START, "1"], [START, "1"]])
     assert [row.pfr for row in twice.ordered()] == ["1"]
-    differing = fetch(FEED, ACME, [window], lambda *_: [[START, "1"], [START, "2"]])
+    differing = fetch_with(FEED, ACME, [window], lambda *_: [[START, "1"], [START, "2"]])
     assert "differ" in str(differing.errors[0])
     assert differing.rows == {}
 
@@ -180,15 +180,16 @@ def test_two_rows_of_one_time_must_agree():
 def test_between_two_points_of_the_grid_nothing_is_asked_for():
     acme = Acme(minutes(100))
     gap = Window(START + 1, START + MINUTE_MS)
-    fetched = fetch(FEED, ACME, [gap], acme.get)
+    fetched = fetch_with(FEED, ACME, [gap], acme.get)
     assert (fetched.answered, fetched.rows, acme.requests) == ([gap], {}, [])
 
 
 def test_a_young_hole_stays_missing():
     acme = Acme([m for m in minutes(100) if m != START + 95 * MINUTE_MS])
     window = Window(START, START + 100 * MINUTE_MS)
-    fetched = fetch(FEED, ACME, [window], acme.get)
-    assert confirm_holes(FEED, ACME, fetched, START + 98 * MINUTE_MS, acme.get) == []
+    fetched = fetch_with(FEED, ACME, [window], acme.get)
+    fetched = confirm_with(FEED, ACME, fetched, START + 98 * MINUTE_MS, acme.get)
+    assert fetched.absent == []
     young = START + 95 * MINUTE_MS
     assert fetched.answered == [Window(START, young), Window(young + MINUTE_MS, window.end_ms)]
 
@@ -201,8 +202,9 @@ def test_after_a_stop_only_ranges_without_holes_count_as_answered():
             raise Stopped
         return acme.get(request, cost)
 
-    fetched = fetch(FEED, ACME, [Window(START, START + 200 * MINUTE_MS)], get)
-    assert confirm_holes(FEED, ACME, fetched, START + DAY_MS, get) == []
+    fetched = fetch_with(FEED, ACME, [Window(START, START + 200 * MINUTE_MS)], get)
+    fetched = confirm_with(FEED, ACME, fetched, START + DAY_MS, get)
+    assert fetched.absent == []
     assert isinstance(fetched.failed, Stopped)
     hole = START + 7 * MINUTE_MS
     assert fetched.answered == [Window(START, hole), Window(hole + MINUTE_MS, START + 100 * MINUTE_MS)]
@@ -211,13 +213,14 @@ def test_after_a_stop_only_ranges_without_holes_count_as_answered():
 def test_a_sparse_feed_has_no_holes():
     feed = replace(FEED, sparse=True)
     acme = Acme(minutes(3))
-    fetched = fetch(feed, ACME, [Window(START, START + 100 * MINUTE_MS)], acme.get)
-    assert confirm_holes(feed, ACME, fetched, START + DAY_MS, acme.get) == []
+    fetched = fetch_with(feed, ACME, [Window(START, START + 100 * MINUTE_MS)], acme.get)
+    fetched = confirm_with(feed, ACME, fetched, START + DAY_MS, acme.get)
+    assert fetched.absent == []
     assert len(acme.requests) == 1
 
 
 def test_a_page_with_no_row_of_the_window_is_a_bad_payload():
-    fetched = fetch(FEED, ACME, [Window(START, START + 100 * MINUTE_MS)], lambda *_: [[START - MINUTE_MS, "1"]])
+    fetched = fetch_with(FEED, ACME, [Window(START, START + 100 * MINUTE_MS)], lambda *_: [[START - MINUTE_MS, "1"]])
     assert isinstance(fetched.failed, BadPayload)
     assert "none of 1 rows" in str(fetched.failed)
     assert fetched.rows == {}
@@ -226,7 +229,7 @@ def test_a_page_with_no_row_of_the_window_is_a_bad_payload():
 @pytest.mark.parametrize("item", [[1767225600, "1"], ["x", "1"], [START + 1, "1"]])
 def test_a_bad_row_is_named_and_costs_no_other_row(item):
     """Fault 10: one odd row among good ones voided its page, and the window rested after five tries."""
-    fetched = fetch(FEED, ACME, [Window(START, START + 100 * MINUTE_MS)], lambda *_: [[START, "1"], item])
+    fetched = fetch_with(FEED, ACME, [Window(START, START + 100 * MINUTE_MS)], lambda *_: [[START, "1"], item])
     (error,) = fetched.errors
     assert error.exchange == "acme"
     assert error.request.startswith("/v1/premium")
@@ -238,7 +241,7 @@ def test_a_bad_row_is_named_and_costs_no_other_row(item):
 def test_a_page_of_which_most_is_bad_is_refused(bad):
     window = Window(START, START + 100 * MINUTE_MS)
     feed = replace(FEED, parse=lambda item, instrument: Premium(to_ms(element(item, 0)), number(element(item, 1))))
-    fetched = fetch(feed, ACME, [window], lambda *_: [[START, "1"], [START + MINUTE_MS, "1"], bad, bad, bad])
+    fetched = fetch_with(feed, ACME, [window], lambda *_: [[START, "1"], [START + MINUTE_MS, "1"], bad, bad, bad])
     assert "3 of 5 elements" in str(fetched.failed)
     assert (fetched.failed.exchange, fetched.rows, fetched.answered) == ("acme", {}, [])
 
@@ -252,9 +255,9 @@ def test_a_bad_row_stays_missing_and_only_its_page_is_requested_again():
         return [[ts, None if ts == odd_ms else value] for ts, value in acme.get(request, cost)]
 
     feed = replace(FEED, parse=lambda item, instrument: Premium(to_ms(item[0]), number(item[1])))
-    fetched = fetch(feed, ACME, [Window(START, START + 300 * MINUTE_MS)], get)
-    holes = confirm_holes(feed, ACME, fetched, START + DAY_MS, get)
-    assert holes == [Window(absent_ms, absent_ms + MINUTE_MS)]
+    fetched = fetch_with(feed, ACME, [Window(START, START + 300 * MINUTE_MS)], get)
+    fetched = confirm_with(feed, ACME, fetched, START + DAY_MS, get)
+    assert fetched.absent == [Window(absent_ms, absent_ms + MINUTE_MS)]
     assert len(fetched.rows) == 298
     assert fetched.failed is None
     odd = Window(odd_ms, odd_ms + MINUTE_MS)
@@ -264,7 +267,7 @@ def test_a_bad_row_stays_missing_and_only_its_page_is_requested_again():
 
 
 class Spare:
-    """Helpers whose budget has units to spare for so many requests."""
+    """A rate limit with units to spare for so many requests."""
 
     def __init__(self, acme, units):
         self.acme = acme
@@ -272,96 +275,75 @@ class Spare:
         self.lock = threading.Lock()
         self.threads = set()
 
-    def hurried(self, request, cost):
+    def get(self, request, cost):
         with self.lock:
             self.threads.add(threading.get_ident())
             if next(self.units, None) is None:
                 raise BudgetSpent("spent", retry_after_s=1)
         return self.acme.get(request, cost)
 
-    def helpers(self, pool, patient=None):
-        return Helpers(
-            pool=pool, most=4, hurried=self.hurried, patient=patient or self.acme.get, breakable=contextlib.nullcontext
-        )
 
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(4) as threads:
-        yield threads
+THOUSAND = Window(START, START + 1000 * MINUTE_MS)
 
 
 @pytest.mark.parametrize("units", (0, 1, 5, 1000))
 @pytest.mark.parametrize("order", Order)
-def test_helpers_fetch_what_one_alone_would(pool, units, order):
+def test_helpers_fetch_what_one_alone_would(units, order):
     feed = replace(FEED, paging=replace(FEED.paging, exact=False, order=order))
     window = Window(START, START + 2050 * MINUTE_MS)
     acme = Acme(minutes(2050), order, most=40)
-    fetched = fetch(feed, ACME, [window], acme.get, Spare(acme, units).helpers(pool))
+    fetched = fetch_with(feed, ACME, [window], acme.get, helpers=4, spare=Spare(acme, units).get)
     assert fetched.failed is None
     assert [row.ts for row in fetched.ordered()] == minutes(2050)
     assert fetched.answered == [window]
 
 
-def test_helpers_leave_when_nothing_is_to_spare_and_the_caller_goes_on_alone(pool):
+def test_helpers_end_when_nothing_is_to_spare_and_the_caller_goes_on_alone():
     acme = Acme(minutes(1000))
     spare = Spare(acme, 0)
-    fetched = fetch(FEED, ACME, [Window(START, START + 1000 * MINUTE_MS)], acme.get, spare.helpers(pool))
+    fetched = fetch_with(FEED, ACME, [THOUSAND], acme.get, helpers=4, spare=spare.get)
     assert len(fetched.rows) == 1000
     assert len(acme.requests) == 10
     assert threading.get_ident() not in spare.threads
 
 
-def test_what_a_helper_runs_into_ends_the_task_and_keeps_what_was_answered(pool):
+def test_an_error_of_a_helper_ends_the_work_and_keeps_what_was_answered():
     acme = Acme(minutes(1000))
 
     def down(request, cost):
         raise RetryLater("down", retry_after_s=1)
 
-    helpers = replace(Spare(acme, 0).helpers(pool), hurried=down)
-    fetched = fetch(FEED, ACME, [Window(START, START + 1000 * MINUTE_MS)], acme.get, helpers)
+    fetched = fetch_with(FEED, ACME, [THOUSAND], acme.get, helpers=4, spare=down)
     assert isinstance(fetched.failed, RetryLater)
     assert sum(window.end_ms - window.start_ms for window in fetched.answered) == len(fetched.rows) * MINUTE_MS
 
 
-def test_a_bug_in_a_helper_is_not_hidden(pool):
+def test_a_bug_in_a_helper_is_raised():
     acme = Acme(minutes(1000))
 
     def broken(request, cost):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        fetch(
-            FEED,
-            ACME,
-            [Window(START, START + 1000 * MINUTE_MS)],
-            acme.get,
-            replace(Spare(acme, 0).helpers(pool), hurried=broken),
-        )
+        fetch_with(FEED, ACME, [THOUSAND], acme.get, helpers=4, spare=broken)
 
 
-def test_a_stop_does_not_wait_for_helpers(pool):
-    acme, asked, released = Acme(minutes(1000)), threading.Event(), threading.Event()
-    answers = iter([acme.get])  # a helper comes with the second page
+def test_a_stop_does_not_wait_for_helpers():
+    acme, requested, released = Acme(minutes(1000)), threading.Event(), threading.Event()
+    answers = iter([acme.get])  # a helper begins with the second page
 
     def slow(request, cost):
-        asked.set()
+        requested.set()
         released.wait(20)
         return acme.get(request, cost)
 
     def stopping(request, cost):
         for get in answers:
             return get(request, cost)
-        asked.wait(20)
+        requested.wait(20)
         raise Stopped
 
-    fetched = fetch(
-        FEED,
-        ACME,
-        [Window(START, START + 1000 * MINUTE_MS)],
-        stopping,
-        replace(Spare(acme, 0).helpers(pool), hurried=slow),
-    )
+    fetched = fetch_with(FEED, ACME, [THOUSAND], stopping, helpers=4, spare=slow)
     assert isinstance(fetched.failed, Stopped)
     assert len(fetched.rows) == 100
     released.set()

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from fademoe.client import instruments
-from fademoe.client.instruments import told_apart
+from fademoe.client.instruments import disambiguate_symbols
 from fademoe.clock import DAY_MS, HOUR_MS, now_ms
 from fademoe.errors import BadPayload
 from fademoe.feeds import registry
@@ -34,7 +34,7 @@ def test_a_list_without_an_end_is_bad(cycle):
     )
     with pytest.raises(BadPayload, match="without an end") as caught:
         instruments.refresh(replace(EXCHANGE, instruments=endless), SimpleNamespace(send=send), database=None)
-    assert len(asked) <= instruments.MOST_PAGES
+    assert len(asked) <= instruments.MAX_PAGES
     assert "page" in caught.value.request
 
 
@@ -69,8 +69,9 @@ CAT = listed("CATUSDT", "CAT")
 THOUSAND = listed("1000CATUSDT", "CAT", 1000)
 
 
-def symbols(found, before=()):
-    return {each.name: (each.symbol, each.multiplier) for each in told_apart(found, before)}
+def symbols(listed, stored=()):
+    named = disambiguate_symbols(listed, stored)
+    return {instrument.name: (instrument.symbol, instrument.multiplier) for instrument in named}
 
 
 def test_a_multiplied_contract_is_on_the_plain_coin_where_it_is_alone():
@@ -89,3 +90,44 @@ def test_a_contract_that_took_the_place_of_another_is_on_the_same_coin(since, un
     plain = listed("CATUSDT", "CAT", 1, since, until)
     thousand = listed("1000CATUSDT", "CAT", 1000, 3, 8)
     assert symbols([plain, thousand])["1000CATUSDT"] == ("CAT", 1000)
+
+
+def test_a_stored_symbol_keeps_its_contract_when_another_coin_of_that_name_is_listed():
+    """Fault 4: 1000CATUSDT was followed as CAT; when CATUSDT came, the series went on with the other coin."""
+    for listed_contracts in ([THOUSAND, CAT], [CAT, THOUSAND]):
+        named = symbols(listed_contracts, [THOUSAND])
+        assert named == {"1000CATUSDT": ("CAT", 1000), "CATUSDT": ("CAT_2", 1)}
+    stored = [THOUSAND, replace(CAT, symbol="CAT_2")]
+    assert symbols([CAT, THOUSAND], stored) == {"1000CATUSDT": ("CAT", 1000), "CATUSDT": ("CAT_2", 1)}
+    third = listed("1000000CATUSDT", "CAT", 1_000_000)
+    assert symbols([CAT, THOUSAND, third], stored)["1000000CATUSDT"] == ("1000000CAT", 1_000_000)
+
+
+def test_two_multiplied_contracts_of_one_coin_are_two_symbols():
+    """Fault 6: 1000CHEEMS and 1000000CHEEMS were both CHEEMS, and the one listed last took the series."""
+    thousand, million = listed("1000CHEEMSUSDT", "CHEEMS", 1000, 5), listed("1000000CHEEMSUSDT", "CHEEMS", 10**6, 2)
+    both = {"1000CHEEMSUSDT": ("CHEEMS", 1000), "1000000CHEEMSUSDT": ("1000000CHEEMS", 10**6)}
+    assert symbols([million, thousand]) == both
+    assert symbols([thousand, million], [million]) == {
+        "1000000CHEEMSUSDT": ("CHEEMS", 10**6),
+        "1000CHEEMSUSDT": ("1000CHEEMS", 1000),
+    }
+    stored = [million, thousand]  # an older version stored both under one symbol; the series was the newer one's
+    assert symbols([million, thousand], stored) == both
+
+
+def test_a_stored_contract_keeps_its_unit():
+    """Faults 4 and 5: a version that reads another multiplier must not go on with the series in another unit."""
+    stored = replace(listed("10000000AIDOGEUSDT", "10000000AIDOGE"), contract_value="10")
+    read = replace(stored, symbol="AIDOGE", multiplier=10**7, contract_value="100000000")
+    (named,) = disambiguate_symbols([read], [stored])
+    assert (named.symbol, named.multiplier, named.contract_value) == ("10000000AIDOGE", 1, "10")
+    (new,) = disambiguate_symbols([read], [])
+    assert (new.symbol, new.multiplier) == ("AIDOGE", 10**7)
+
+
+def test_a_new_contract_is_wanted_from_its_listing():
+    """Fault 14: a contract that was listed a minute after the list was fetched was wanted an hour later only."""
+    now = 100 * DAY_MS
+    new, old = replace(BTC, listed_ms=now - HOUR_MS), replace(BTC, name="ETHUSDT", listed_ms=DAY_MS)
+    assert instruments.group_by_start([new, old, BTC], now) == {now - HOUR_MS: [new], now: [old, BTC]}

@@ -16,9 +16,9 @@ from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Frame
-from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 from fademoe.testing.readers import read_contracts, read_message, read_rows
+from tests.support.pages import confirm_with, fetch_with
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "okx"
 RECORDINGS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
@@ -142,19 +142,19 @@ def test_every_candle_comes_once_however_the_service_is_read(most, is_inclusive)
         return {"data": [[str(ts), "2", "3", "1", "2", "100", "1", "2", "1"] for ts in newest]}
 
     window = Window(START, START + 600 * MINUTE_MS)
-    fetched = fetch(FEEDS["ohlcv"], BTC, [window], get)
+    fetched = fetch_with(FEEDS["ohlcv"], BTC, [window], get)
     expected = [ts for ts in listed if ts in range(*window, MINUTE_MS)]
     assert [row.ts for row in fetched.ordered()] == expected
     before = len(asked)
-    holes = confirm_holes(FEEDS["ohlcv"], BTC, fetched, START + DAY_MS, get)
-    assert {ts for hole in holes for ts in range(*hole, MINUTE_MS)} == gone
+    fetched = confirm_with(FEEDS["ohlcv"], BTC, fetched, START + DAY_MS, get)
+    assert {ts for hole in fetched.absent for ts in range(*hole, MINUTE_MS)} == gone
     assert fetched.answered == [window]
     assert len(asked) - before <= before, "the holes of a page are asked for together"
 
 
 def test_a_service_that_does_not_look_at_the_end_is_not_believed():
     newest = [[str(START + n * MINUTE_MS), "2", "3", "1", "2", "100", "1", "2", "1"] for n in range(100, 0, -1)]
-    fetched = fetch(FEEDS["ohlcv"], BTC, [Window(START - DAY_MS, START)], lambda *_: {"data": newest})
+    fetched = fetch_with(FEEDS["ohlcv"], BTC, [Window(START - DAY_MS, START)], lambda *_: {"data": newest})
     assert isinstance(fetched.failed, BadPayload) and fetched.answered == []
 
 
@@ -231,7 +231,7 @@ def test_the_last_sample_of_every_minute_is_found_across_pages(most, seconds):
         return {"data": [{"instId": BTC.name, "premium": value, "ts": str(ts)} for ts, value in newest]}
 
     last = {ts // MINUTE_MS * MINUTE_MS: value for ts, value in samples}
-    fetched = fetch(FEEDS["pfr"], BTC, [Window(START, START + 150 * MINUTE_MS)], get)
+    fetched = fetch_with(FEEDS["pfr"], BTC, [Window(START, START + 150 * MINUTE_MS)], get)
     assert {row.ts: row.pfr for row in fetched.ordered()} == {
         ts: value for ts, value in last.items() if START <= ts < START + 150 * MINUTE_MS
     }
@@ -293,7 +293,7 @@ def test_every_settlement_comes_once_with_its_interval_however_short_the_answers
         older = [settlement(hour) for hour in reversed(hours) if START + hour * HOUR_MS < request.params["after"]]
         return {"code": "0", "data": older[:most]}
 
-    fetched = fetch(FEEDS["fr"], BTC, [Window(START, START + 80 * HOUR_MS)], get)
+    fetched = fetch_with(FEEDS["fr"], BTC, [Window(START, START + 80 * HOUR_MS)], get)
     assert fetched.failed is None
     assert [(row.ts - START) // HOUR_MS for row in fetched.ordered()] == [hour for hour in hours if 0 <= hour < 80]
     assert {row.fr_hours for row in fetched.ordered()} == {4}
@@ -303,7 +303,7 @@ def test_the_first_settlement_of_all_is_a_row_without_interval():
     def get(request, cost):
         return {"data": [settlement(h) for h in (24, 16, 8) if START + h * HOUR_MS < request.params["after"]]}
 
-    fetched = fetch(FEEDS["fr"], BTC, [Window(START, START + 80 * HOUR_MS)], get)
+    fetched = fetch_with(FEEDS["fr"], BTC, [Window(START, START + 80 * HOUR_MS)], get)
     assert [row.fr_hours for row in fetched.ordered()] == [None, 8, 8]
 
 
@@ -375,7 +375,7 @@ def test_every_row_of_the_statistics_comes_whether_their_ends_belong_to_the_rang
         return {"data": [[str(ts), "1.5"] for ts in inside[::-1][: request.params["limit"]]]}
 
     for start_ms in (START, START + MINUTE_MS):  # what is missing need not begin on the grid
-        fetched = fetch(FEEDS["lsr"], BTC, [Window(start_ms, START + DAY_MS)], get)
+        fetched = fetch_with(FEEDS["lsr"], BTC, [Window(start_ms, START + DAY_MS)], get)
         assert [row.ts for row in fetched.ordered()] == [ts for ts in listed if start_ms <= ts < START + DAY_MS]
 
 

@@ -3,9 +3,15 @@
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fademoe.errors import BadPayload
 from fademoe.feeds import rows, symbols, values
+from fademoe.feeds.instrument import Instrument
+from fademoe.metrics import Candle
+
+BTC = Instrument(exchange="acme", code="acm", name="BTC", symbol="BTC")
 
 BAD_NUMBERS = [None, 1.5, True, "", " 1", "NaN", "Infinity", "1e", "0x10", "1,5", "--1", "１", "1.", [], "1\n"]
 BAD_NUMBERS += ["1e99", "1E-99", Decimal("NaN"), Decimal("1e31"), Decimal("1e-31"), 10**30, "1e5\n", "1e1.5"]
@@ -78,6 +84,27 @@ def test_shift_is_exact(value, power):
     assert Decimal(shifted) == Decimal(value).scaleb(power)
     assert "E" not in shifted.upper()
     assert not shifted.lstrip("-").startswith("00")
+
+
+@given(st.lists(st.decimals(min_value="0.01", max_value="99999", places=2), min_size=4, max_size=4), st.data())
+def test_a_candle_is_read_where_its_prices_are_ordered_and_nowhere_else(prices, data):
+    """Texts of one shape are compared as texts, all others as numbers: the order is that of the numbers."""
+    texts = [data.draw(st.sampled_from([f"{price:f}", f"{price.normalize():f}", f"0{price:f}"])) for price in prices]
+    opened, high, low, close = prices
+    if low <= opened <= high and low <= close <= high:
+        assert rows.candle(BTC, 1767225600000, [*texts, "1", "2"]) == Candle(1767225600000, *texts, "1", "2")
+    else:
+        with pytest.raises(BadPayload, match="between low and high"):
+            rows.candle(BTC, 1767225600000, [*texts, "1", "2"])
+
+
+@pytest.mark.parametrize("bad", ["1,5", "", "-1", "1.", None, 1.5, "1" * 31])
+@pytest.mark.parametrize("index", range(7))
+def test_a_candle_with_one_bad_value_is_bad(bad, index):
+    values_sent = ["2", "4", "1", "3", "5", "6", "7"]
+    values_sent[index] = bad
+    with pytest.raises(BadPayload):
+        rows.candle(BTC, 1767225600000, values_sent)
 
 
 def test_candles_must_be_ordered():

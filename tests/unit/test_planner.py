@@ -8,7 +8,7 @@ from fademoe.feeds.history import Latency, Retention
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.paging import closed_until_ms
-from fademoe.jobs.plan import ordered, plan, ripe
+from fademoe.jobs.plan import FeedState, by_priority, due_gaps, plan_gaps
 from fademoe.store.coverage import Series
 from tests.unit.test_fetch import FEED
 
@@ -34,9 +34,12 @@ INSTRUMENTS = {
 }
 
 
-def planned(feed, *gaps, taken=None):
+def planned(feed, *gaps, queued=None):
     wanted = [(Series(f"acm-{feed.metric}", symbol), Window(start_ms, end_ms)) for symbol, start_ms, end_ms in gaps]
-    return plan(ACME, feed, wanted, taken or {}, INSTRUMENTS, NOW)
+    state = FeedState(
+        exchange=ACME, feed=feed, now_ms=NOW + feed.latency.settle_ms, queued=queued or {}, instruments=INSTRUMENTS
+    )
+    return plan_gaps(state, wanted, with_live_edge=True)
 
 
 def names(windows):
@@ -48,7 +51,7 @@ def names(windows):
 
 def test_windows_are_newest_first():
     windows = planned(CANDLES, ("ETH", NOW - 25 * DAY_MS, NOW), ("BTC", NOW - 25 * DAY_MS, NOW))
-    assert names(ordered(windows)) == [
+    assert names(by_priority(windows)) == [
         ("acm-ohlcv", "BTC", 0),
         ("acm-ohlcv", "ETH", 0),
         ("acm-ohlcv", "BTC", 5),
@@ -64,7 +67,7 @@ def test_what_perishes_is_first_by_how_soon_its_oldest_minute_is_lost():
         *planned(HALF_YEAR, ("BTC", NOW - 15 * DAY_MS, NOW)),
         *planned(MONTH, ("BTC", NOW - 5 * DAY_MS, NOW), ("ETH", NOW - 25 * DAY_MS, NOW)),
     ]
-    order = names(ordered(windows))
+    order = names(by_priority(windows))
     assert [name[:2] for name in dict.fromkeys((source, symbol) for source, symbol, _ in order)] == [
         ("acm-oi", "ETH"),
         ("acm-oi", "BTC"),
@@ -76,14 +79,14 @@ def test_what_perishes_is_first_by_how_soon_its_oldest_minute_is_lost():
 
 def test_what_is_lost_within_a_day_is_before_everything():
     windows = planned(MONTH, ("BTC", NOW - 30 * DAY_MS + HOUR_MS, NOW), ("ETH", NOW - 30 * DAY_MS + 2 * HOUR_MS, NOW))
-    assert [symbol for _, symbol, _ in names(ordered(windows))[:2]] == ["BTC", "ETH"]
-    assert all(item.expires_ms < DAY_MS for item in ordered(windows)[:2])
+    assert [symbol for _, symbol, _ in names(by_priority(windows))[:2]] == ["BTC", "ETH"]
+    assert all(item.window_ttl_ms < DAY_MS for item in by_priority(windows)[:2])
 
 
 def test_windows_that_are_under_way_are_left_out():
     gap = ("BTC", NOW - 3 * HOUR_MS, NOW)
     under_way = {Series("acm-ohlcv", "BTC"): [Window(NOW - 2 * HOUR_MS, NOW - HOUR_MS)]}
-    left = [item.task.window for item in planned(CANDLES, gap, taken=under_way)]
+    left = [item.task.window for item in planned(CANDLES, gap, queued=under_way)]
     assert left == [Window(NOW - 3 * HOUR_MS, NOW - 2 * HOUR_MS), Window(NOW - HOUR_MS, NOW)]
 
 
@@ -97,6 +100,6 @@ def test_the_newest_minutes_have_a_grace_time_and_lost_ones_before_them_have_non
     series = Series("acm-ohlcv", "BTC")
     newest = (series, Window(NOW - 3 * MINUTE_MS, NOW))
     lost = (series, Window(NOW - 5 * MINUTE_MS, NOW - 4 * MINUTE_MS))
-    assert ripe(CANDLES, [lost, newest], NOW) == [lost]
+    assert due_gaps(CANDLES, [lost, newest], NOW) == [lost]
     too_long = (series, Window(NOW - 4 * MINUTE_MS, NOW))
-    assert ripe(CANDLES, [too_long], NOW) == [too_long]
+    assert due_gaps(CANDLES, [too_long], NOW) == [too_long]

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fademoe.clock import Window
-from fademoe.queue.jobs import Task
+from fademoe.queue.ids import AUDIT, Task, job_id
 from fademoe.store.coverage import Series
 
 
@@ -20,3 +20,6 @@ def test_a_job_is_named_by_its_arguments(source, symbol):
 def test_other_jobs_are_not_windows():
     assert Task.from_job_id("chore-reconcile") is None
     assert Task.from_job_id("bf-x") is None
+    assert Task.from_job_id("bf-a_b_c_d") is None
+    audit = job_id(AUDIT, Task(Series("bin-fr", "BTC"), Window(0, 5)))
+    assert (audit, Task.from_job_id(audit)) == ("au-bin-fr_BTC_0_5", None)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fademoe.cli.edge import load_settings
+from fademoe.cli.environment import load_settings
 from fademoe.errors import ConfigError
 from fademoe.settings import Settings, check_symbol
 

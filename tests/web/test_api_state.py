@@ -168,15 +168,21 @@ def test_looking_changes_no_queue(client: FlaskClient, redis: Redis):
 
 def test_budgets_of_a_period_that_is_over_count_as_unused(client: FlaskClient, redis: Redis):
     now, period = now_ms(), 60_000
-    fields = {"tat": f"{now + 5_000}.25", "window": now // period, "used": 900, "limit": 2400, "period_ms": period}
+    fields = {
+        "next_slot": f"{now + 5_000}.25",
+        "window": now // period,
+        "used": 900,
+        "limit": 2400,
+        "period_ms": period,
+    }
     closed = {
         "server_used": 950,
         "server_window": now // period,
         "closed_until": now + 30_000,
         "closed_why": "HTTP 418",
     }
-    redis.hset("budget:line2:binance:ip:home", mapping=fields | closed)
-    redis.hset("budget:line2:bybit:ip:home", mapping=fields | {"window": now // period - 1, "closed_until": now - 1})
+    redis.hset("budget:slots1:binance:ip:home", mapping=fields | closed)
+    redis.hset("budget:slots1:bybit:ip:home", mapping=fields | {"window": now // period - 1, "closed_until": now - 1})
     first, second = get(client, "/api/limits")["budgets"]
     assert (first["exchange"], first["name"], first["egress"]) == ("binance", "ip", "home")
     assert (first["used"], first["server_used"], first["limit"], first["closed_why"]) == (900, 950, 2400, "HTTP 418")

@@ -17,7 +17,7 @@ from rq.serializers import JSONSerializer
 
 from fademoe.clock import now_ms
 from fademoe.settings import Settings
-from fademoe.web.model.failed_jobs import failed_groups
+from fademoe.web.model.failed_jobs import find_group, group_failed
 from tests.web.conftest import BEARER, cover, day
 from tests.web.test_api_state import fail
 
@@ -81,7 +81,7 @@ def post(client: FlaskClient, path: str, body: dict[str, str], status: int = 200
     return answer.get_json().get("done") or answer.get_json()["detail"]
 
 
-def test_workers_are_paused_and_go_on(client: FlaskClient, admin: FlaskClient, redis: Redis, sql: Cursor):
+def test_workers_are_paused_and_resumed(client: FlaskClient, admin: FlaskClient, redis: Redis, sql: Cursor):
     csrf = csrf_of(admin)
     answer = admin.post("/control/workers", data={"csrf": csrf, "state": "pause", "back": "/queues"})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/queues")
@@ -127,7 +127,7 @@ def test_apis_are_switched_off_and_on(client: FlaskClient, redis: Redis, sql: Cu
     assert [unit for unit, _ in history(sql)] == ["web DB APIs off", "web DB APIs on"]
 
 
-def test_switching_off_without_supervisord_says_what_could_not_be_done(client: FlaskClient, redis: Redis):
+def test_switching_off_without_supervisord_reports_the_streams(client: FlaskClient, redis: Redis):
     words = post(client, "/control/apis", {"state": "off"})
     assert "workers paused" in words
     assert "could not be stopped" in words
@@ -135,7 +135,7 @@ def test_switching_off_without_supervisord_says_what_could_not_be_done(client: F
     assert redis.exists("rq:suspended")
 
 
-def test_fill_wants_the_range_and_enqueues_a_look(client: FlaskClient, redis: Redis, sql: Cursor):
+def test_fill_requests_the_range_and_enqueues_reconcile(client: FlaskClient, redis: Redis, sql: Cursor):
     cover(sql, "bin-ohlcv", "BTC", "0-2", "0-2")
     body = {"perpspec": "bin-ohlcv", "symbol": "btc", "from": str(day(4)), "to": "2026-01-07"}
     assert "enqueued now" in post(client, "/control/fill", body)
@@ -143,11 +143,23 @@ def test_fill_wants_the_range_and_enqueues_a_look(client: FlaskClient, redis: Re
     assert sql.fetchall() == [(f"{{[{day(0)},{day(2)}),[{day(4)},{day(6)})}}", f"{{[{day(0)},{day(2)})}}")]
     [job] = Queue("upkeep", connection=redis, serializer=JSONSerializer).get_jobs()
     assert (job.func_name, job.id) == ("fademoe.jobs.maintenance.reconcile", "chore-reconcile")
-    assert "under way" in post(client, "/control/fill", body)
+    assert "a reconcile run is already in progress and will enqueue them" in post(client, "/control/fill", body)
     assert len(history(sql)) == 2
 
 
-def test_fill_of_a_whole_perpspec_changes_no_wish(client: FlaskClient, sql: Cursor):
+def test_fill_of_several_symbols_takes_all_of_them(client: FlaskClient, admin: FlaskClient, sql: Cursor):
+    """Fault 35: the form of the page filled the first symbol only."""
+    for symbol in ("BTC", "ETH", "XRP"):
+        cover(sql, "bin-ohlcv", symbol, "0-2")
+    page = admin.get(f"/coverage/fill?perpspec=bin-ohlcv&symbol=BTC&symbol=ETH&from={day(4)}&to={day(5)}").text
+    form = page[page.index('action="/control/fill"') :]
+    body = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', form[: form.index("</form>")]))
+    assert admin.post("/control/fill", data=body).status_code == 303
+    sql.execute("SELECT symbol FROM perp_coverage WHERE wanted @> %s::bigint ORDER BY symbol", (day(4),))
+    assert sql.fetchall() == [("BTC",), ("ETH",)]
+
+
+def test_fill_of_a_whole_perpspec_changes_no_requested_range(client: FlaskClient, sql: Cursor):
     for symbol in ("BTC", "ETH"):
         cover(sql, "bin-ohlcv", symbol, "0-2")
     before = "SELECT symbol, wanted::text FROM perp_coverage ORDER BY 1"
@@ -170,7 +182,7 @@ def test_fill_of_a_whole_perpspec_changes_no_wish(client: FlaskClient, sql: Curs
         ({"perpspec": "bin-ohlcv", "symbols": "BTC"}, 400),
     ],
 )
-def test_fill_refuses_what_makes_no_sense(client: FlaskClient, sql: Cursor, body: dict[str, str], status: int):
+def test_fill_refuses_invalid_requests(client: FlaskClient, sql: Cursor, body: dict[str, str], status: int):
     post(client, "/control/fill", body, status)
     sql.execute("SELECT count(*) FROM perp_coverage")
     assert sql.fetchone() == (0,)
@@ -187,8 +199,8 @@ def test_preview_counts_windows_requests_and_minutes(client: FlaskClient, sql: C
     assert "Nothing is missing" in client.get("/coverage/fill?perpspec=byb-ohlcv").text
     one = client.get(f"/coverage/fill?perpspec=bin-ohlcv&symbol=BTC&from={day(5)}&to={day(11)}").text
     assert "1\u2009440" in one
-    told = client.get(f"/api/fill/bin-ohlcv?symbol=BTC&from={day(5)}&to={day(11)}").get_json()
-    assert (told["series"], told["windows"], told["rows"], told["reason"]) == (1, 1, 1440, None)
+    plan = client.get(f"/api/fill/bin-ohlcv?symbol=BTC&from={day(5)}&to={day(11)}").get_json()
+    assert (plan["series"], plan["windows"], plan["rows"], plan["reason"]) == (1, 1, 1440, None)
     assert client.get(f"/api/fill/bin-ohlcv?from={day(5)}").status_code == 400
 
 
@@ -217,19 +229,19 @@ def test_failed_windows_of_a_series_are_retried(client: FlaskClient, redis: Redi
     assert [unit for unit, _ in history(sql)] == ["web retry", "web fill"]
 
 
-def test_all_failed_jobs_are_retried_also_those_that_the_page_does_not_look_at(
+def test_all_failed_jobs_are_retried_also_those_that_the_page_does_not_group(
     client: FlaskClient, redis: Redis, sql: Cursor, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("fademoe.web.model.failed_jobs.BATCH", 2)
     fail(redis, "live", *"abcdefg")
-    [group] = failed_groups(redis, ["live"], 3)
-    assert len(group.jobs) == 3
-    [group] = failed_groups(redis, ["live"])
-    assert sorted(group.jobs) == list("abcdefg")
+    [group] = group_failed(redis, ["live"], 3)
+    assert group.count == 3
+    jobs, error = find_group(redis, "live", group.fingerprint)
+    assert (sorted(jobs), error) == (list("abcdefg"), group.error)
     assert "7 of 7" in post(client, "/control/retry", {"queue": "live"})
 
 
-def test_every_series_that_an_error_befell_is_retried(client: FlaskClient, redis: Redis, sql: Cursor):
+def test_every_series_affected_by_an_error_is_retried(client: FlaskClient, redis: Redis, sql: Cursor):
     fail(redis, "binance", "bf-bin-ohlcv_BTC_1_2", "bf-bin-ohlcv_ETH_2_3", "bf-bin-ohlcv_XRP_1_2")
     for unit in ("backfill bin-ohlcv BTC", "backfill bin-ohlcv ETH", "backfill bin-ohlcv ETH", "stream binance"):
         sql.execute(
@@ -247,7 +259,7 @@ def test_every_series_that_an_error_befell_is_retried(client: FlaskClient, redis
 
 def test_alert_is_acknowledged_for_a_day(client: FlaskClient, redis: Redis, sql: Cursor):
     now = now_ms()
-    redis.hset("budget:line2:acme:ip:home", mapping={"closed_until": now + 60_000, "closed_why": "HTTP 418"})
+    redis.hset("budget:slots1:acme:ip:home", mapping={"closed_until": now + 60_000, "closed_why": "HTTP 418"})
     alerts = client.get("/api/alerts").get_json()["alerts"]
     [ban] = [alert for alert in alerts if alert["kind"] == "ban"]
     assert "HTTP 418" in ban["text"]
@@ -260,7 +272,7 @@ def test_alert_is_acknowledged_for_a_day(client: FlaskClient, redis: Redis, sql:
     assert len(history(sql)) == 1
 
 
-def test_alerts_name_what_needs_somebody(client: FlaskClient, redis: Redis, sql: Cursor):
+def test_alerts_name_what_needs_attention(client: FlaskClient, redis: Redis, sql: Cursor):
     sql.execute(
         "INSERT INTO perp_status (unit, kind, state, interval_s, heartbeat)"
         " VALUES ('stream acme', 'stream', 'running', 5, now() - interval '1 hour')"
@@ -278,7 +290,7 @@ def test_alerts_name_what_needs_somebody(client: FlaskClient, redis: Redis, sql:
     assert f"{len(kinds)}</b>" in page
 
 
-def test_json_body_that_is_none_is_a_400(client: FlaskClient, tmp_path: Path):
+def test_body_that_is_no_json_object_of_texts_is_a_400(client: FlaskClient, tmp_path: Path):
     for data in ("[]", "{", '"x"', '{"state": 1}', '{"state": "on\\u0000"}'):
         answer = client.post("/control/apis", data=data, content_type="application/json", headers=BEARER)
         assert answer.status_code == 400, data

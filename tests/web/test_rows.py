@@ -41,7 +41,7 @@ def test_newest_rows_come_first_with_exact_numbers(client: FlaskClient, sql: Cur
     assert [row["ts"] for row in body["rows"]] == [minute(4), minute(3)]
     row = body["rows"][0]
     assert (row["symbol"], row["source"], row["interval"]) == ("BTC", "bin-ohlcv", "1m")
-    assert (row["c"], row["h"], row["n"], row["tbv"]) == ("0.000012340", "4.50", "4", None)
+    assert (row["c"], row["h"], row["n"], row["tbv"]) == ("0.000012340", "4.50", 4, None)
     assert body["next"] is not None
 
 
@@ -148,6 +148,37 @@ def test_link_header_leads_on(client: FlaskClient, sql: Cursor):
     assert [row["ts"] for row in get(client, address)["rows"]] == [minute(0)]
 
 
+def test_next_link_keeps_every_parameter(client: FlaskClient, sql: Cursor):
+    """Fault 35: `symbol` given twice was cut to the first."""
+    for symbol in ("BTC", "ETH", "XRP"):
+        store_candles(sql, symbol, range(3))
+    for path in ("/api/data/bin-ohlcv", "/metric/ohlcv"):
+        address, symbols = f"{path}?symbol=BTC&symbol=ETH&columns=c&columns=v&limit=2", []
+        while address:
+            answer = client.get(address)
+            symbols += [row["symbol"] for row in answer.get_json()["rows"]]
+            address = answer.headers.get("Link", "").partition(">")[0].lstrip("<")
+        assert symbols == ["BTC", "ETH"] * 3, path
+
+
+@pytest.mark.parametrize("path", ["/data", "/coverage", "/coverage?view=list", "/coverage/fill", "/"])
+def test_page_links_to_its_twin_keep_every_parameter(client: FlaskClient, sql: Cursor, path: str):
+    """Fault 35: of pages as well."""
+    for symbol in ("BTC", "ETH", "XRP"):
+        store_candles(sql, symbol, range(3))
+        cover(sql, "bin-ohlcv", symbol, "0-3")
+    query = "kind=stream&find=b" if path == "/" else "perpspec=bin-ohlcv&symbol=BTC&symbol=ETH"
+    page = client.get(f"{path}{'&' if '?' in path else '?'}{query}").text
+    twin = re.search(r'<p class="twin">(.*?)</p>', page, re.DOTALL)[1]
+    links = [html.unescape(link) for link in re.findall(r'href="([^"]+)"', twin)]
+    kept = [link for link in links if link.startswith("/api/") and "summary" not in link]
+    assert kept
+    for link in kept:
+        assert ("kind=stream" if path == "/" else "symbol=BTC%2CETH") in link, link
+        with client.get(link) as answer:
+            assert answer.status_code == 200, link
+
+
 def test_metric_sets_exchanges_side_by_side(client: FlaskClient, sql: Cursor):
     store_candles(sql, "BTC", range(6))
     store_candles(sql, "BTC", range(3, 9), "byb-ohlcv")
@@ -167,30 +198,40 @@ def test_perpspecs_tell_fields_series_and_ends(client: FlaskClient, sql: Cursor)
     found = {spec["perpspec"]: spec for spec in get(client, "/api/perpspecs")["perpspecs"]}
     candles = found["bin-ohlcv"]
     assert (candles["series"], candles["first_ts"], candles["last_ts"]) == (2, minute(0), minute(5))
-    assert candles["fields"][0] == {"name": "o", "unit": "quote per coin", "title": "Open", "type": "decimal"}
+    assert candles["fields"][0] == {
+        "name": "o",
+        "unit": "quote per coin",
+        "title": "Open",
+        "type": "decimal",
+        "aggregate": "first",
+    }
     assert found["byb-oi"]["series"] == 0
     assert found["byb-oi"]["last_ts"] is None
 
 
-def test_settled_range_is_kept_for_ever_and_a_live_one_not_at_all(client: FlaskClient, sql: Cursor):
+def test_client_asks_each_time_whether_its_rows_are_still_current(client: FlaskClient, sql: Cursor):
+    """Fault 34: an audit or a fill changes rows of any age, so no answer is valid without asking."""
     store_candles(sql, "BTC", range(100))
     cover(sql, "bin-ohlcv", "BTC", "0-3", "0-2")
-    settled = f"/api/data/bin-ohlcv?symbol=BTC&from={day(0)}&to={day(1)}"
+    path = f"/api/data/bin-ohlcv?symbol=BTC&from={day(0)}&to={day(1)}"
     for headers in ({}, {"Accept-Encoding": "gzip"}):
-        answer = client.get(settled, headers=headers)
-        assert "immutable" in answer.headers["Cache-Control"]
-        tag, weak = answer.get_etag()
-        assert tag and not weak
-        again = client.get(settled, headers={"If-None-Match": f'"{tag}"', **headers})
+        answer = client.get(path, headers=headers)
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+        assert {"Accept", "Accept-Encoding"} <= set(answer.vary.as_set(preserve_casing=True))
+        tag, is_weak = answer.get_etag()
+        assert tag
+        assert not is_weak
+        again = client.get(path, headers={"If-None-Match": f'"{tag}"', **headers})
         assert (again.status_code, again.data) == (304, b"")
-    for live in (
-        f"/api/data/bin-ohlcv?symbol=BTC&from={day(0)}",
-        f"/api/data/bin-ohlcv?symbol=BTC&from={day(1)}&to={day(2.5)}",
-        f"/api/data/bin-ohlcv?from={day(0)}&to={day(1)}",
-    ):
-        answer = client.get(live)
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert answer.get_etag() == (None, None)
+        sql.execute("UPDATE perp_data SET c = c + 1 WHERE ts = %s", (minute(7),))
+        corrected = client.get(path, headers={"If-None-Match": f'"{tag}"', **headers})
+        assert (corrected.status_code, corrected.get_etag()[0] == tag) == (200, False)
+
+
+def test_other_format_has_another_etag(client: FlaskClient, sql: Cursor):
+    store_candles(sql, "BTC", range(3))
+    tags = {client.get("/api/data/bin-ohlcv", headers={"Accept": kind}).get_etag()[0] for kind in ("text/csv", "*/*")}
+    assert len(tags) == 2
 
 
 def test_answers_are_compressed_for_those_who_ask(client: FlaskClient, sql: Cursor):

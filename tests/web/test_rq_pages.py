@@ -39,7 +39,7 @@ def test_worker_at_work_is_shown_with_its_job(client: FlaskClient, redis: Redis,
     process = multiprocessing.get_context("spawn").Process(target=_work, args=(redis_url,), daemon=True)
     process.start()
     try:
-        for _ in range(100):
+        for _ in range(600):
             workers = client.get("/rq/0/data/workers.json").get_json()["workers"]
             if workers and workers[0]["current_job"] != "idle":
                 break

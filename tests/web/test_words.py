@@ -1,20 +1,23 @@
 """What pages say about numbers and times, and the pure parts behind them."""
 
+from pathlib import Path
+
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
+from fademoe.settings import Settings
 from fademoe.store.read.coverage import SeriesRanges
 from fademoe.store.read.series import ListingPeriod
 from fademoe.web.model import format as formatting
 from fademoe.web.model.estimate import estimate
-from fademoe.web.model.heatmap import groups, marks, window_of
-from fademoe.web.model.queue_rates import Samples
+from fademoe.web.model.heatmap import build_cells, find_window, list_groups
+from fademoe.web.model.queue_rates import QueueRates
 
 DAY = 1_767_225_600_000  # 2026-01-01
 
 
 @pytest.mark.parametrize(
-    ("ms", "said"),
+    ("ms", "text"),
     [
         (0, "0 s"),
         (400, "under 1 s"),
@@ -26,8 +29,8 @@ DAY = 1_767_225_600_000  # 2026-01-01
         (None, "–"),
     ],
 )
-def test_durations_have_two_units_at_most(ms: int | None, said: str):
-    assert formatting.duration(ms) == said
+def test_durations_have_two_units_at_most(ms: int | None, text: str):
+    assert formatting.duration(ms) == text
 
 
 @pytest.mark.parametrize(
@@ -39,61 +42,60 @@ def test_numbers_keep_every_digit(value: str | None, shown: str):
 
 
 def test_points_of_a_column_stand_below_each_other():
-    shown = formatting.aligned(["1.25", "10", None, "3.5"])
+    shown = formatting.align(["1.25", "10", None, "3.5"])
     assert shown == ["1.25", "10\u2007\u2007\u2008", "–", "3.5\u2007"]
 
 
 def test_heat_map_shows_what_is_there():
-    window = window_of(DAY + 3 * DAY_MS - 5, "day", 4)
+    window = find_window(DAY + 3 * DAY_MS - 5, "day", 4)
     assert window == Window(DAY - DAY_MS, DAY + 3 * DAY_MS)
     wanted = [Window(DAY, DAY + 3 * DAY_MS)]
     ranges = SeriesRanges("s", "BTC", wanted, [], [], [Window(DAY + HOUR_MS, DAY + 2 * DAY_MS)])
-    drawn = marks(ranges, ListingPeriod(DAY, None), window, "day", DAY + 3 * DAY_MS)
-    assert [(mark.cell.wanted_ms // HOUR_MS, mark.cell.missing_ms // HOUR_MS) for mark in drawn] == [
+    drawn = build_cells(ranges, ListingPeriod(DAY, None), window, DAY_MS, DAY + 3 * DAY_MS)
+    assert [(cell.wanted_ms // HOUR_MS, cell.missing_ms // HOUR_MS) for cell in drawn] == [
         (0, 0),
         (24, 23),
         (24, 24),
         (24, 0),
     ]
-    assert [mark.state for mark in drawn] == ["unlisted", "partial", "missing", "complete"]
-    assert (drawn[1].sign, drawn[1].label) == ("4", "2026-01-01: 4 % stored")
-    assert groups(window, "day") == [("2025-12", 1), ("2026-01", 3)]
+    assert [cell.state for cell in drawn] == ["unlisted", "partial", "missing", "complete"]
+    assert (drawn[1].sign, drawn[1].words) == ("4", "4 % stored")
+    assert list_groups(window, "day") == [("2025-12", 1), ("2026-01", 3)]
 
 
 def test_a_partial_cell_never_looks_complete_or_empty():
     window = Window(DAY, DAY + DAY_MS)
     for missing in (1, DAY_MS - 1):
         ranges = SeriesRanges("s", "BTC", [window], [], [], [Window(DAY, DAY + missing)])
-        [mark] = marks(ranges, None, window, "day", DAY + DAY_MS)
-        assert mark.sign in ("1", "99")
+        [cell] = build_cells(ranges, None, window, DAY_MS, DAY + DAY_MS)
+        assert cell.sign in ("1", "99")
 
 
 def test_one_column_of_an_hour_is_an_hour():
     """A contract listed at noon was not listed in the hour before."""
     hour = Window(DAY + 11 * HOUR_MS, DAY + 12 * HOUR_MS)
-    [mark] = marks(
-        SeriesRanges("s", "BTC", [], [], [], []), ListingPeriod(DAY + 12 * HOUR_MS, None), hour, "hour", DAY + DAY_MS
-    )
-    assert mark.state == "unlisted"
+    listing = ListingPeriod(DAY + 12 * HOUR_MS, None)
+    [cell] = build_cells(SeriesRanges("s", "BTC", [], [], [], []), listing, hour, HOUR_MS, DAY + DAY_MS)
+    assert cell.state == "unlisted"
 
 
 def test_rate_is_told_after_twenty_seconds():
-    samples = Samples()
+    samples = QueueRates()
     for second, depth in ((0, 100), (10, 90), (30, 70)):
         samples.add(second * 1000, [("q", depth)])
-        assert (samples.rate("q") is None) == (second < 20)
-    rate = samples.rate("q")
+        assert (samples.find_rate("q") is None) == (second < 20)
+    rate = samples.find_rate("q")
     assert (rate.per_minute, rate.left_ms) == (60.0, 70_000)
     samples.add(60_000, [("q", 200)])
-    assert samples.rate("q").left_ms is None
-    assert samples.rate("other") is None
+    assert samples.find_rate("q").left_ms is None
+    assert samples.find_rate("other") is None
 
 
 def test_estimate_counts_what_a_gap_takes():
     gap = Window(DAY, DAY + 10 * DAY_MS)
-    found = estimate("bin-ohlcv", [gap], DAY + 20 * DAY_MS, workers=8)
+    found = estimate("bin-ohlcv", [gap], DAY + 20 * DAY_MS, Settings(home=Path("var"), workers=8))
     assert (found.rows, found.reason) == (14_400, None)
     assert 0 < found.minutes < 60
     assert found.requests >= found.windows >= 1
-    assert estimate("bin-ohlcv", [gap], DAY + DAY_MS, workers=8).rows <= 1440
-    assert "valid are" in estimate("nope-ohlcv", [gap], DAY, workers=8).reason
+    assert estimate("bin-ohlcv", [gap], DAY + DAY_MS, Settings(home=Path("var"), workers=8)).rows <= 1440
+    assert "valid are" in estimate("nope-ohlcv", [gap], DAY, Settings(home=Path("var"), workers=8)).reason

@@ -2,13 +2,18 @@
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from math import ceil, floor
+from typing import Any
 
 from redis import Redis
+from redis.commands.core import Script
 from redis.exceptions import RedisError
 
+from fademoe.client.rate_limit.keys import ANY_EGRESS, budget_key, outage_key, units_key
+from fademoe.clock import boot_id, pace, steady_ms, to_host_s
 from fademoe.errors import BudgetSpent, RetryLater
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.limits import Budget
@@ -16,16 +21,21 @@ from fademoe.signals import Stopped, StopSignal
 
 log = logging.getLogger(__name__)
 
-ALGORITHM = "line2"  # in the names of the keys: another one uses other keys
-ANY_EGRESS = "any"  # in the name of a budget that all addresses share
 REDIS_AWAY_S = 5.0
-STAY_MS = 10_000  # who stands in line is put off that long, at most, before the place is given up
-REFUSED, GRANTED, IN_LINE = 0, 1, 2  # first number of the result of take.lua
+MAX_QUEUE_DELAY_MS = 10_000  # who waits in the queue keeps the place while it is delayed no longer than that
+LATE_MS = 25  # how late one may wake up for its slot without delaying who has the same slot a window later
+PACE_MARGIN = 1.01  # of the pace of a share: never more than the share on average
+WINDOW_MARGIN = 1.1  # of a share, what one sliding window may hold: units in flight are in use longer than a window
+REFUSED, GRANTED, QUEUED = 0, 1, 2  # first number of the result of take.lua
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """Units that were taken: of this budget and egress, counted at `at_ms` of Redis's clock. `mark` is the script's."""
+    """Units that were taken: of this budget and egress, counted at `at_ms` of the budget's clock.
+
+    `mark` is the scripts' own. `failures`: requests to the exchange from this egress that failed in a row before,
+    `redis_ms`: when this one was granted, both for `Budgets.note_failure` and `note_success`.
+    """
 
     exchange: str
     budget: Budget
@@ -33,70 +43,124 @@ class Grant:
     cost: int
     at_ms: int
     mark: int
+    failures: int
+    redis_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """What a share of a budget allows: `capacity` units in one window, `unit_ms` from one unit to the next."""
+
+    capacity: int
+    unit_ms: float
+
+    @classmethod
+    def of(cls, budget: Budget, share: float) -> "Allowance":
+        """Return what a share (above 0, at most 1) of the limit allows.
+
+        Aligned windows hold the share exactly. Of sliding ones the pace alone holds it: a unit is in use for longer
+        than a window, from its sending until a window after its answer.
+        """
+        allowed = budget.limit * share
+        tightest_ms = (budget.span_ms + LATE_MS) / budget.limit
+        if budget.aligned:
+            return cls(capacity=max(1, floor(allowed)), unit_ms=tightest_ms / share)
+        capacity = min(budget.limit, ceil(allowed * WINDOW_MARGIN) + 1)
+        return cls(capacity=capacity, unit_ms=max(tightest_ms, budget.period_ms * PACE_MARGIN / allowed))
 
 
 class Budgets:
     """The budgets of this process's egress addresses. Fails closed: without Redis nobody sends. For any thread."""
 
-    def __init__(self, redis: Redis, egress: Sequence[str], stop: StopSignal) -> None:
-        """Use the budgets of the addresses named in `egress`; waits end when `stop` is requested."""
+    def __init__(
+        self,
+        redis: Redis,
+        egress: Sequence[str],
+        stop: StopSignal,
+        *,
+        share: Callable[[str], float] = lambda exchange: 1.0,
+        server_now_ms: Callable[[str], int | None] = lambda exchange: None,
+    ) -> None:
+        """Use the budgets of the addresses named in `egress`; waits end when `stop` is requested.
+
+        `share(exchange)`: the part of each limit that is used. `server_now_ms(exchange)`: the exchange's time for
+        aligned windows, None where it is not known.
+        """
         self._redis = redis
         self._egress = tuple(egress)
         self._stop = stop
-        self._take = redis.register_script(_script("take.lua"))
-        self._landed = redis.register_script(_script("landed.lua"))
-        self._close = redis.register_script(_script("close.lua"))
-        self._correct = redis.register_script(_script("correct.lua"))
+        self._share = share
+        self._server_now_ms = server_now_ms
+        self._take = _register(redis, "take.lua")
+        self._on_response = _register(redis, "on_response.lua")
+        self._close = _register(redis, "close.lua")
+        self._correct = _register(redis, "correct.lua")
+        self._outage = _register(redis, "outage.lua")
 
-    def take(self, exchange: Exchange, name: str, cost: int, *, live: bool, max_wait_s: float) -> Grant:
+    def take(
+        self, exchange: Exchange, name: str, cost: int, *, live: bool, max_wait_s: float, avoid: Sequence[str] = ()
+    ) -> Grant:
         """Take `cost` units at the address where they are due first, sleeping until then, `max_wait_s` at most.
 
-        Live work that comes meanwhile goes ahead, and a short closure puts off: the place in line is kept for ten
-        seconds. Raises BudgetSpent when the units are due later or the budget is closed for longer, RetryLater when
-        Redis is away, ValueError when `cost` could never be granted, Stopped when the process is to end.
+        Live work that comes meanwhile goes ahead, and a short closure delays: the place in the queue is kept for
+        MAX_QUEUE_DELAY_MS. Addresses of `avoid` are not used. Raises BudgetSpent when the units are due later or the
+        budget is closed for longer, RetryLater when Redis is away, ValueError when `cost` could never be granted,
+        Stopped when the process is to end.
         """
-        budget = exchange.budget(name)
+        budget, share = exchange.budget(name), self._share(exchange.name)
         if not 0 < cost <= budget.limit:
             raise ValueError(f"{exchange.name} {name}: a cost of {cost} is not within the limit of {budget.limit}")
-        places = random.sample(self._egress, len(self._egress))  # so that equally free ones take turns
-        longest_ms = round(max_wait_s * 1000)
-        arguments = [cost, budget.limit, budget.period_ms, budget.jitter_ms, int(budget.aligned), int(live), longest_ms]
+        usable = [egress for egress in self._egress if egress not in avoid]
+        places = random.sample(usable, len(usable))  # so that equally free ones take turns
+        allowance, longest_ms = Allowance.of(budget, share), round(max_wait_s * 1000)
+        arguments = [cost, max(allowance.capacity, cost), allowance.unit_ms, *_window(budget), int(live)]
+        limits = [budget.limit, share]
         try:
-            state, place, number, *ticket = self._take(keys=_keys(exchange, budget, places), args=arguments)
-            egress = places[place - 1]
-            arguments[-1] = max(longest_ms, STAY_MS)
-            while state == IN_LINE:
-                if self._stop.wait(number / 1000):
+            state, place, number, *ticket = self._run(
+                self._take, exchange.name, _keys(exchange.name, budget, places), [*arguments, longest_ms, *limits]
+            )
+            keys = _keys(exchange.name, budget, [places[place - 1]])
+            longest_ms = max(longest_ms, MAX_QUEUE_DELAY_MS)
+            while state == QUEUED:
+                if self._stop.wait(to_host_s(number / 1000)):
                     raise Stopped
-                state, _, number, *ticket = self._take(
-                    keys=_keys(exchange, budget, [egress]), args=[*arguments, *ticket]
+                state, _, number, *ticket = self._run(
+                    self._take, exchange.name, keys, [*arguments, longest_ms, *limits, *ticket]
                 )
         except RedisError as error:
-            raise _redis_away(exchange, error) from error
+            raise _redis_away(exchange.name, error) from error
         if state == REFUSED:
-            raise BudgetSpent(
-                f"the {name} budget of {exchange.name} is spent or closed for {number / 1000:.1f} s",
-                retry_after_s=number / 1000,
-                exchange=exchange.name,
-            )
-        mark = int(ticket[0])
-        return Grant(exchange=exchange.name, budget=budget, egress=egress, cost=cost, at_ms=number, mark=mark)
+            raise _spent(exchange.name, name, number / 1000, is_outage=bool(ticket[0]))
+        mark, failures, redis_ms = map(int, ticket)
+        return Grant(
+            exchange=exchange.name,
+            budget=budget,
+            egress=places[place - 1],
+            cost=cost,
+            at_ms=number,
+            mark=mark,
+            failures=failures,
+            redis_ms=redis_ms,
+        )
 
-    def landed(self, grant: Grant) -> None:
-        """Note that a request has its answer, or will not get one: from now on its units grow old."""
-        budget = grant.budget
-        arguments = [grant.cost, grant.mark, budget.period_ms, budget.jitter_ms, int(budget.aligned)]
+    def release(self, grant: Grant) -> None:
+        """Start the window of granted units: the request has its answer, or will not get one."""
+        keys = _pair(_key(grant.exchange, grant.budget, grant.egress))
+        arguments = [grant.cost, grant.mark, *_window(grant.budget)]
         try:
-            self._landed(keys=_pair(_key(grant.exchange, budget, grant.egress)), args=arguments)
+            self._run(self._on_response, grant.exchange, keys, arguments)
         except RedisError as error:
             log.warning("an answer of %s was not noted, its units count a little longer: %s", grant.exchange, error)
 
     def correct(self, grant: Grant, server_count: int) -> None:
-        """Take over the exchange's own count of the current window when it is above ours."""
-        budget = grant.budget
-        arguments = [server_count, grant.at_ms, budget.limit, budget.period_ms, budget.jitter_ms]
+        """Take over the exchange's own count of the current window where others use more than is left to them."""
+        budget, share = grant.budget, self._share(grant.exchange)
+        allowance = Allowance.of(budget, share)
+        keys = _pair(_key(grant.exchange, budget, grant.egress))
+        others = budget.limit - allowance.capacity
+        arguments = [server_count, grant.at_ms, allowance.unit_ms, budget.period_ms, budget.jitter_ms, others]
         try:
-            foreign = self._correct(keys=[_key(grant.exchange, budget, grant.egress)], args=arguments)
+            foreign = self._run(self._correct, grant.exchange, keys, arguments)
         except RedisError as error:
             log.warning("the count of %s %s was not corrected: %s", grant.exchange, budget.name, error)
             return
@@ -105,39 +169,88 @@ class Budgets:
 
     def close(self, exchange: Exchange, names: Sequence[str], egress: str, for_s: float, reason: str) -> None:
         """Close budgets for everyone behind an address for `for_s` seconds; a later end that is set stays."""
-        keys = [_key(exchange.name, exchange.budget(name), egress) for name in names]
+        budgets = [exchange.budget(name) for name in names]
+        keys = [key for budget in budgets for key in _pair(_key(exchange.name, budget, egress))]
+        periods = [budget.period_ms if budget.aligned else "" for budget in budgets]
         try:
-            self._close(keys=keys, args=[round(for_s * 1000), reason])
+            self._run(self._close, exchange.name, keys, [round(for_s * 1000), reason, *periods])
         except RedisError as error:
-            raise _redis_away(exchange, error) from error
+            raise _redis_away(exchange.name, error) from error
         log.warning("%s: budgets %s closed for %.0f s: %s", exchange.name, ", ".join(names), for_s, reason)
 
-    def until_turn_s(self, budget: Budget) -> float:
-        """Return the seconds until the budget's aligned window turns, by Redis's clock."""
-        seconds, micros = self._redis.time()
-        return float(budget.period_ms - (seconds * 1000 + micros / 1000) % budget.period_ms) / 1000
+    def note_failure(self, grant: Grant, reason: str) -> float:
+        """Count a request that got no usable answer; return the pause of the exchange at that egress that begins, in s.
+
+        After some failures in a row the exchange is not asked for a growing pause, by nobody who uses this Redis.
+        """
+        keys = [outage_key(grant.exchange, grant.egress)]
+        try:
+            pause_s = float(self._run(self._outage, grant.exchange, keys, [1, grant.redis_ms, reason])) / 1000
+        except RedisError as error:
+            log.warning("a failure of %s was not noted: %s", grant.exchange, error)
+            return 0.0
+        if pause_s:
+            log.warning("%s is not asked from %s for %.0f s: %s", grant.exchange, grant.egress, pause_s, reason)
+        return pause_s
+
+    def note_success(self, grant: Grant) -> None:
+        """Note that the exchange answers again where requests had failed before."""
+        if not grant.failures:
+            return
+        try:
+            self._run(self._outage, grant.exchange, [outage_key(grant.exchange, grant.egress)], [0, grant.redis_ms, ""])
+        except RedisError as error:
+            log.warning("an answer of %s was not noted, it is asked a little later: %s", grant.exchange, error)
+
+    def window_left_s(self, exchange: str, budget: Budget) -> float:
+        """Return the seconds until the budget's aligned window turns, by the exchange's clock, else by Redis's."""
+        now = self._server_now_ms(exchange)
+        if now is None:
+            seconds, micros = self._redis.time()
+            now = pace().apply(seconds * 1000 + micros // 1000)
+        return (budget.period_ms - now % budget.period_ms) / 1000
+
+    def _run(self, script: Script, exchange: str, keys: Sequence[str], arguments: Sequence[str | int | float]) -> Any:
+        server_ms = self._server_now_ms(exchange)
+        clocks: list[str | int | float] = [boot_id(), steady_ms(), "" if server_ms is None else server_ms, *pace()]
+        return script(keys=keys, args=[*clocks, *arguments])
+
+
+def _window(budget: Budget) -> list[int]:
+    return [budget.period_ms, budget.jitter_ms, int(budget.aligned)]
 
 
 def _key(exchange: str, budget: Budget, egress: str) -> str:
-    return f"budget:{ALGORITHM}:{exchange}:{budget.name}:{ANY_EGRESS if budget.per_key else egress}"
-
-
-def _keys(exchange: Exchange, budget: Budget, places: Sequence[str]) -> list[str]:
-    """Return the keys of the hash and the sorted set of each place."""
-    return [key for place in places for key in _pair(_key(exchange.name, budget, place))]
+    return budget_key(exchange, budget.name, ANY_EGRESS if budget.per_key else egress)
 
 
 def _pair(key: str) -> list[str]:
-    return [key, f"held{key.removeprefix('budget')}"]
+    return [key, units_key(key)]
 
 
-def _redis_away(exchange: Exchange, error: RedisError) -> RetryLater:
+def _keys(exchange: str, budget: Budget, places: Sequence[str]) -> list[str]:
+    """Return the keys of each place: hash, units in use, outage."""
+    return [key for place in places for key in (*_pair(_key(exchange, budget, place)), outage_key(exchange, place))]
+
+
+def _spent(exchange: str, name: str, wait_s: float, *, is_outage: bool) -> BudgetSpent:
+    message = f"the {name} budget of {exchange} is spent or closed for {wait_s:.1f} s"
+    if is_outage:
+        message = f"{exchange} does not answer: it is asked again in {wait_s:.1f} s"
+    return BudgetSpent(message, retry_after_s=wait_s, exchange=exchange)
+
+
+def _redis_away(exchange: str, error: RedisError) -> RetryLater:
     return RetryLater(
-        f"Redis is away, so nothing is sent to {exchange.name}: {error}",
-        retry_after_s=REDIS_AWAY_S,
-        exchange=exchange.name,
+        f"Redis is away, so nothing is sent to {exchange}: {error}", retry_after_s=REDIS_AWAY_S, exchange=exchange
     )
 
 
-def _script(name: str) -> str:
+def _register(redis: Redis, name: str) -> Script:
+    """Register a script; it begins with what all of them share."""
+    return redis.register_script(read_script("state.lua") + read_script(name))
+
+
+def read_script(name: str) -> str:
+    """Return the text of a script."""
     return resources.files("fademoe.client.rate_limit").joinpath(name).read_text(encoding="utf-8")

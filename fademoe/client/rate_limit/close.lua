@@ -1,16 +1,15 @@
 -- Close budgets until a moment; a later end that is set already stays.
 --
--- KEYS    hashes of budgets (see take.lua)
--- ARGV    for how many ms, why
--- Result  the end, ms by Redis's clock
-local time = redis.call('TIME')
-local until_ms = math.floor(tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000 + tonumber(ARGV[1]))
-for _, key in ipairs(KEYS) do
-    if until_ms > (tonumber(redis.call('HGET', key, 'closed_until')) or 0) then
-        redis.call('HSET', key, 'closed_until', until_ms, 'closed_why', ARGV[2])
-    end
-    if redis.call('PTTL', key) < tonumber(ARGV[1]) + 3600000 then
-        redis.call('PEXPIRE', key, tonumber(ARGV[1]) + 3600000)
+-- KEYS    for each budget its hash and sorted set (see take.lua)
+-- ARGV    1..5 clocks (state.lua), 6 for how many ms, 7 why; for each budget: the period of its aligned windows or ''
+-- Result  how many budgets were closed, or closed for longer
+local for_ms, changed = tonumber(ARGV[6]), 0
+for n = 1, #KEYS / 2 do
+    local state = read_state(KEYS[2 * n - 1], KEYS[2 * n], tonumber(ARGV[7 + n]))
+    if state.now + for_ms > state.closed_until then
+        state.closed_until, changed = state.now + for_ms, changed + 1
+        write_numbers(state, {'closed_until'})
+        redis.call('HSET', state.hash, 'closed_why', ARGV[7])
     end
 end
-return until_ms
+return changed

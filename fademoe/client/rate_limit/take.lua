@@ -1,32 +1,39 @@
--- Take cost units from a budget: now, or after a wait in line.
+-- Take cost units from a budget: now, or after a wait in the queue.
 --
--- Two rules hold at once. The line: requests leave one after the other, `unit` ms apart for each unit of cost, first
--- come, first served; `tat` is when all who stand in it will have gone, and may lag behind a little, so that what was
--- not used can be caught up. The window: what was sent, and nothing else, is counted, so the limit holds whatever the
--- line does: by the number of the aligned window, or unit by unit. The exchange counts a request somewhere between its
--- sending and its answer, so a unit is held from the one until a window after the other (landed.lua); one that is never
--- answered, for its sender was killed, as if the answer had come FLIGHT_MS after the sending.
--- Who has to wait gets a ticket (due, shift), sleeps, and calls again with it: only then the units are counted. Live
--- work goes ahead of the line, within a share of the limit; this adds to `shift`, which puts off all who wait.
--- Time is Redis's own: hosts' clocks play no part.
+-- Two rules hold at once.
+-- Pace: requests leave one after the other, `unit_ms` apart for each unit of cost, first come, first served.
+-- `next_slot` is when the next request may leave; it may lag behind a little, so that unused time is caught up.
+-- Window: no window of the exchange holds more than `capacity` units. Aligned windows are counted by number, others
+-- unit by unit in a sorted set. The exchange counts a request at some time between its sending and its answer, so a
+-- unit is in use from the one until a window after the other (on_response.lua). A request that is never answered,
+-- because its sender was killed, counts as answered MAX_FLIGHT_MS after it was sent.
+-- Who has to wait gets a ticket (due, priority_offset), sleeps, and calls again with it: units are counted only when
+-- a request leaves. Live work goes ahead of the queue within LIVE_SHARE of the limit; that adds to `priority_offset`,
+-- which delays everybody who waits.
+-- While an exchange fails (outage.lua) nothing leaves, then a single request that probes it.
 --
--- KEYS    for each address a hash (tat, shift, live_tat, live_due, closed_until, window, used, used_before, ...) and a
---         sorted set (unit -> until when it is held; only for budgets whose windows are not aligned)
--- ARGV    cost, limit, period_ms, jitter_ms, is aligned, is live (0 or 1), longest wait in ms; of a ticket: due, shift
--- Result  {1, n, at_ms, mark}         granted at the n-th address, counted at at_ms; mark is for landed.lua
---         {2, n, wait_ms, due, shift} in line there: come back with this ticket in wait_ms
---         {0, n, wait_ms}             not granted, nothing taken: it would be due in wait_ms
-local cost, limit, period, jitter = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local is_aligned, is_live, longest = ARGV[5] == '1', ARGV[6] == '1', tonumber(ARGV[7])
+-- KEYS    for each address three: the budget's hash, the sorted set of its units in use (unit -> until when; only for
+--         windows that are not aligned), the hash of the exchange's outage
+-- ARGV    1..5 clocks (state.lua), 6 cost, 7 capacity, 8 unit_ms, 9 period_ms, 10 jitter_ms, 11 is aligned,
+--         12 is live (0 or 1), 13 longest wait in ms, 14 limit, 15 share of it that is ours (both only for usage.py);
+--         of a ticket: 16 due, 17 priority_offset
+-- Result  {1, n, at_ms, mark, failures, redis_ms}
+--             granted at the n-th address, at that time of the budget's clock and of Redis's; `mark` is for
+--             on_response.lua; so many requests have failed there in a row
+--         {2, n, wait_ms, due, priority_offset}
+--             queued there: come back with this ticket in wait_ms
+--         {0, n, wait_ms, is outage}
+--             not granted, nothing taken: it would be due in wait_ms
+local cost, capacity, unit_ms = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local period, jitter, is_aligned = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11] == '1'
+local is_live, longest = ARGV[12] == '1', tonumber(ARGV[13])
 local span = period + jitter * (is_aligned and 2 or 1)
-local LATE = 25 -- ms that one may come late for its turn without putting off who has the same turn a window later
-local unit = (span + LATE) / limit
-local CATCH_UP, LIVE_SHARE, KEPT_MS = math.min(span / 10, 5000), 1 / 4, 3600000
-local FLIGHT_MS, SOON_MS = 10000, 100 -- how long an answer may take at most, and mostly
-local AHEAD = 'ahead' -- the shift of those whom nothing puts off
-
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
+local MAX_CATCH_UP_MS, LIVE_SHARE = math.min(span / 10, 5000), 1 / 4
+local MAX_FLIGHT_MS, MEAN_FLIGHT_MS = 10000, 100
+local FAILURES, MAX_PROBE_MS, PROBE_POLL_MS = 4, 40000, 2000 -- FAILURES: as in outage.lua
+local PRIORITY = 'priority' -- the offset in the tickets of live work: nothing delays it
+local WRITTEN = {'limit', 'share', 'period_ms', 'priority_offset', 'next_slot', 'live_next_slot', 'live_until'}
+local WRITTEN_ALIGNED = {'window', 'used', 'used_before', unpack(WRITTEN)}
 
 local function used_in(state, window)
     if window == state.window then
@@ -35,116 +42,123 @@ local function used_in(state, window)
     return window == state.window - 1 and state.used_before or 0
 end
 
--- Read a budget; `open` is when its window has room for the cost.
-local function read(n)
-    local hash, held = KEYS[2 * n - 1], KEYS[2 * n]
-    local found = redis.call('HMGET', hash, 'tat', 'shift', 'live_tat', 'live_due', 'closed_until', 'window', 'used',
-        'used_before')
-    local state = {n = n, hash = hash, held = held, tat = tonumber(found[1]) or 0, shift = tonumber(found[2]) or 0,
-        live_tat = tonumber(found[3]) or 0, live_due = tonumber(found[4]) or 0, open = tonumber(found[5]) or 0,
-        window = tonumber(found[6]) or 0, used = tonumber(found[7]) or 0, used_before = tonumber(found[8]) or 0}
+-- Return when the window has room for the cost.
+local function opens_at(state)
+    local open = state.closed_until
     if is_aligned then
-        for _, near in ipairs({now - jitter, now + jitter}) do
+        for _, near in ipairs({state.now - jitter, state.now + jitter}) do
             local window = math.floor(near / period)
-            if used_in(state, window) + cost > limit then
-                state.open = math.max(state.open, (window + 1) * period + jitter)
+            if used_in(state, window) + cost > capacity then
+                open = math.max(open, (window + 1) * period + jitter)
             end
         end
-    else
-        redis.call('ZREMRANGEBYSCORE', held, '-inf', now)
-        local over = redis.call('ZCARD', held) + cost - limit
-        if over > 0 then
-            local leaves = tonumber(redis.call('ZRANGE', held, over - 1, over - 1, 'WITHSCORES')[2])
-            if leaves > now + span then
-                -- not answered yet
-                leaves = math.max(leaves - FLIGHT_MS, now) + SOON_MS
-            end
-            state.open = math.max(state.open, leaves)
+        return open
+    end
+    redis.call('ZREMRANGEBYSCORE', state.held, '-inf', state.now)
+    local over = redis.call('ZCARD', state.held) + cost - capacity
+    if over > 0 then
+        local leaves = tonumber(redis.call('ZRANGE', state.held, over - 1, over - 1, 'WITHSCORES')[2])
+        if leaves > state.now + span then
+            -- not answered yet
+            leaves = math.max(leaves - MAX_FLIGHT_MS, state.now) + MEAN_FLIGHT_MS
+        end
+        open = math.max(open, leaves)
+    end
+    return open
+end
+
+-- Read the n-th address; `open` is when a request may leave from it, apart from the queue.
+local function read(n)
+    local state = read_state(KEYS[3 * n - 2], KEYS[3 * n - 1], is_aligned and period or nil)
+    state.n, state.open = n, opens_at(state)
+    state.limit, state.share, state.period_ms = tonumber(ARGV[14]), tonumber(ARGV[15]), period
+    local outage = read_state(KEYS[3 * n])
+    state.outage = outage
+    if outage.failures >= FAILURES then
+        local wait = outage.resumes_at - outage.now
+        if wait <= 0 and outage.probe_until > outage.now then
+            wait = math.min(outage.probe_until - outage.now, PROBE_POLL_MS)
+        end
+        if wait > 0 and state.now + wait > state.open then
+            state.open, state.is_out = state.now + wait, true
         end
     end
     return state
 end
 
--- Units that are sent now count for the window at hand, and near its edge for the one beyond it, too. Return the mark:
+-- Units that leave now count for the window at hand, and near its edge for the one beyond it, too. Return the mark:
 -- the last window that they count for, or the number of the last unit.
 local function count(state)
+    if state.outage.failures >= FAILURES then
+        state.outage.probe_until = state.outage.now + MAX_PROBE_MS
+        write_numbers(state.outage, {'probe_until'})
+    end
     if is_aligned then
-        local before, after = math.floor((now - jitter) / period), math.floor((now + jitter) / period)
+        local before, after = math.floor((state.now - jitter) / period), math.floor((state.now + jitter) / period)
         local used, used_before = used_in(state, after), used_in(state, after - 1)
         state.window, state.used = after, used + cost
         state.used_before = before < after and used_before + cost or used_before
         return after
     end
-    local last = redis.call('HINCRBY', state.hash, 'units', cost)
-    for unit_number = last - cost + 1, last do
-        redis.call('ZADD', state.held, string.format('%.3f', now + span + FLIGHT_MS), unit_number)
+    local last = redis.call('HINCRBY', state.hash, 'sequence', cost)
+    for unit = last - cost + 1, last do
+        redis.call('ZADD', state.held, text(state.now + span + MAX_FLIGHT_MS), unit)
     end
-    redis.call('PEXPIRE', state.held, span + KEPT_MS)
+    redis.call('PEXPIRE', state.held, KEEP_MS)
     return last
 end
 
-local function write(state)
-    redis.call('HSET', state.hash, 'tat', string.format('%.3f', state.tat), 'shift', string.format('%.3f', state.shift),
-        'live_tat', string.format('%.3f', state.live_tat), 'live_due', string.format('%.3f', state.live_due),
-        'limit', limit, 'period_ms', period)
-    if is_aligned then
-        redis.call('HSET', state.hash, 'window', state.window, 'used', state.used, 'used_before', state.used_before)
-    end
-    if redis.call('PTTL', state.hash) < KEPT_MS then
-        redis.call('PEXPIRE', state.hash, span + KEPT_MS)
-    end
-end
-
 -- Grant what is due, or give a ticket.
-local function serve(state, due, is_ahead)
-    if due - now > longest then
-        return {0, state.n, math.ceil(due - now)}
+local function serve(state, due, has_priority)
+    local wait = due - state.now
+    if wait > longest then
+        return {0, state.n, math.ceil(wait), state.is_out and 1 or 0}
     end
-    if is_ahead then
-        state.live_due = math.max(state.live_due, due > now and due + cost * unit or 0)
+    if has_priority then
+        state.live_until = math.max(state.live_until, wait > 0 and due + cost * unit_ms or 0)
     end
-    if due <= now then
-        local mark = count(state)
-        write(state)
-        return {1, state.n, math.floor(now), mark}
+    local mark = wait <= 0 and count(state)
+    write_numbers(state, is_aligned and WRITTEN_ALIGNED or WRITTEN)
+    if mark then
+        return {1, state.n, math.floor(state.now), mark, state.outage.failures, math.floor(state.outage.now)}
     end
-    write(state)
-    return {2, state.n, math.ceil(due - now), string.format('%.3f', due),
-        is_ahead and AHEAD or string.format('%.3f', state.shift)}
+    return {2, state.n, math.ceil(wait), text(due), has_priority and PRIORITY or text(state.priority_offset)}
 end
 
-if ARGV[8] then
-    local state, due = read(1), tonumber(ARGV[8])
-    if ARGV[9] == AHEAD then
+if ARGV[16] then
+    local state, due = read(1), tonumber(ARGV[16])
+    if ARGV[17] == PRIORITY then
+        due = due > state.now + longest and state.now or due -- the clock was set back meanwhile
         return serve(state, math.max(due, state.open), true)
     end
-    due = due + state.shift - tonumber(ARGV[9])
-    local open = math.max(state.open, state.live_due)
-    if due <= now and open > now then
-        -- whoever stands behind is put off as well, so nobody overtakes
-        state.shift, state.tat, due = state.shift + open - now, state.tat + open - now, open
+    due = due + state.priority_offset - tonumber(ARGV[17])
+    local open = math.max(state.open, state.live_until)
+    if due <= state.now and open > state.now then
+        -- everybody behind is delayed as well, so nobody overtakes
+        local delay = open - state.now
+        state.priority_offset, state.next_slot, due = state.priority_offset + delay, state.next_slot + delay, open
     end
     return serve(state, due, false)
 end
 
-local best, best_due, best_is_ahead
-for n = 1, #KEYS / 2 do
+local best, best_wait, best_has_priority
+for n = 1, #KEYS / 3 do
     local state = read(n)
-    state.tat = math.max(state.tat, now - CATCH_UP)
-    state.live_tat = math.max(state.live_tat, now - span * LIVE_SHARE)
-    local is_ahead = is_live and state.live_tat <= now
-    local open = math.max(state.open, state.live_due)
-    if not is_ahead and open > math.max(now, state.tat) then
-        state.tat = open
+    state.next_slot = math.max(state.next_slot, state.now - MAX_CATCH_UP_MS)
+    state.live_next_slot = math.max(state.live_next_slot, state.now - span * LIVE_SHARE)
+    local has_priority = is_live and state.live_next_slot <= state.now
+    local open = math.max(state.open, state.live_until)
+    if not has_priority and open > math.max(state.now, state.next_slot) then
+        state.next_slot = open
     end
-    local due = math.max(now, open, is_ahead and 0 or state.tat)
-    if not best or due < best_due then
-        best, best_due, best_is_ahead = state, due, is_ahead
+    local wait = math.max(state.now, open, has_priority and 0 or state.next_slot) - state.now
+    if not best or wait < best_wait then
+        best, best_wait, best_has_priority = state, wait, has_priority
     end
 end
-best.tat = best.tat + cost * unit
-if best_is_ahead then
-    best.live_tat = best.live_tat + cost * unit / LIVE_SHARE
-    best.shift = best.shift + cost * unit
+best.next_slot = best.next_slot + cost * unit_ms
+if best_has_priority then
+    best.live_next_slot = best.live_next_slot + cost * unit_ms / LIVE_SHARE
+    best.priority_offset = best.priority_offset + cost * unit_ms
 end
-return serve(best, best_due, best_is_ahead)
+return serve(best, best.now + best_wait, best_has_priority)

@@ -16,17 +16,17 @@ from fademoe.feeds.answers import (
 )
 from fademoe.feeds.values import retry_after_s
 
-BAN_S = 120.0  # bans start at two minutes; used when the answer names no end
+BAN_S = 120.0  # the shortest ban
 FIREWALL_S = 300.0
 REGION_S = 3600.0
 BANNED_UNTIL = re.compile(r"banned until (\d{13})")
 
 
 def read_ban_s(answer: Answer) -> float:
-    """Return the seconds until a ban ends: by Retry-After or the time in the text, the later; else two minutes."""
+    """Return the seconds until a ban ends: by Retry-After or the time in the text, the later; at least two minutes."""
     named = BANNED_UNTIL.search(answer.text)
-    waits = [(int(named[1]) - answer.now_ms) / SECOND_MS + 1] if named else []
-    return max(1.0, *waits, retry_after_s(answer.headers) or (0.0 if named else BAN_S))
+    named_s = (int(named[1]) - answer.now_ms) / SECOND_MS + 1 if named else 0.0
+    return max(BAN_S, named_s, retry_after_s(answer.headers) or 0.0)
 
 
 RATE_LIMITED = close_budget(wait_s=lambda answer: retry_after_s(answer.headers))

@@ -7,7 +7,7 @@ from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params
 from fademoe.feeds.rows import candle, check_name, hours_since, to_coins, with_previous
-from fademoe.feeds.values import amount, element, member, number, optional_amount, records, to_ms
+from fademoe.feeds.values import amount, count, element, member, number, optional_amount, records, to_ms
 from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium
 
 DOCS = "developers.binance.com, read 2026-05-28: "
@@ -54,8 +54,7 @@ def parse_kline(item: Json, instrument: Instrument) -> Candle:
     base volume, taker-buy quote volume, unused.
     """
     ts = read_open_time(item)
-    amount(item[10])
-    return candle(instrument, ts, [*item[1:6], *item[7:10]])
+    return candle(instrument, ts, [*item[1:6], item[7], item[9]], trades=count(item[8]))
 
 
 def parse_premium(item: Json, instrument: Instrument) -> Premium:

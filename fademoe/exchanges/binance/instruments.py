@@ -13,14 +13,14 @@ def parse_instrument(item: Json) -> Instrument | None:
     {"symbol": "1000PEPEUSDT", "contractType": "PERPETUAL", "status": "TRADING", "baseAsset": "1000PEPE",
      "quoteAsset": "USDT", "underlyingType": "COIN", "onboardDate": 1683270000000, "deliveryDate": 4133404800000}
 
-    Left out: TRADIFI_PERPETUAL and other underlyings than COIN, dated futures, USDC quotes, contracts not yet trading.
+    Left out: TRADIFI_PERPETUAL and other underlyings than COIN, dated futures, USDC quotes.
+    A contract that is announced (PENDING_TRADING) has its onboardDate in the future.
     deliveryDate says when a contract is or was delisted, whatever its status; times after 2100 are for "never".
     """
     is_followed = (
         member(item, "contractType") in ("PERPETUAL", "PERPETUAL_DELIVERING")
         and member(item, "quoteAsset") == "USDT"
         and item.get("underlyingType", "COIN") == "COIN"
-        and member(item, "status") != "PENDING_TRADING"
     )
     if not is_followed:
         return None

@@ -9,7 +9,7 @@ from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.rows import candle, check_name, liquidation
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
-from fademoe.feeds.values import amount, member, number, product, text, to_ms
+from fademoe.feeds.values import amount, count, member, number, product, text, to_ms
 from fademoe.metrics import Candle, Liquidations, PredictedFunding
 
 DOCS = "developers.binance.com, read 2026-05-28: "
@@ -56,7 +56,7 @@ def parse_kline_event(data: Json, instrument: Instrument) -> Candle | None:
     ts = to_ms(member(kline, "t"))
     if member(kline, "T") != ts + MINUTE_MS - 1 or to_ms(member(data, "E")) < member(kline, "T"):
         raise BadPayload(f"kline event of {ts}: it is closed before the minute's end")
-    return candle(instrument, ts, [member(kline, name) for name in "ohlcvqnV"])
+    return candle(instrument, ts, [member(kline, name) for name in "ohlcvqV"], trades=count(member(kline, "n")))
 
 
 def parse_mark_price(data: Json, instrument: Instrument) -> PredictedFunding | None:

@@ -1,11 +1,13 @@
 """Faults that damage an answer: what a client must notice and refuse to store."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 FIRST_MS_OF_2001 = 978_307_200_000
+_MULTIPLIED = re.compile(r"10{3,}(?=[A-Z])")
 NOT_VALUES = ("symbol", "instId", "instType", "category")
 
 
@@ -25,6 +27,41 @@ def damage_body(kind: str, body: bytes, rows_in: Callable[[object], list[Any]], 
         else:
             _DAMAGES[kind](rows[middle], volume_index)
     return orjson.dumps(decoded)
+
+
+def damage_list(kind: str, body: bytes) -> bytes:
+    """Return a list of contracts with a fault of `faults.LISTS` in it.
+
+    `half_list`: its second half is missing. `sibling`: each contract that counts in thousands has another one beside
+    it, on another coin, whose name is the same without the number; the copy is otherwise equal.
+    """
+    decoded = orjson.loads(body)
+    contracts = _longest_list(decoded)
+    if kind == "half_list":
+        del contracts[len(contracts) // 2 :]
+    else:
+        contracts += [_sibling(contract) for contract in contracts if _is_multiplied(contract)]
+    return orjson.dumps(decoded)
+
+
+def _longest_list(value: Any) -> list[Any]:
+    """Return the longest list inside a decoded answer."""
+    members = value.values() if isinstance(value, dict) else ()
+    lists = [value] if isinstance(value, list) else [_longest_list(member) for member in members]
+    return max(lists, key=len, default=[])
+
+
+def _is_multiplied(contract: dict[str, Any]) -> bool:
+    """Tell whether a contract counts in thousands of its coin."""
+    return any(isinstance(value, str) and _MULTIPLIED.match(value) for value in contract.values())
+
+
+def _sibling(contract: dict[str, Any]) -> dict[str, Any]:
+    """Return the contract with the multiplier taken from its names."""
+    return {
+        name: _MULTIPLIED.sub("", value, count=1) if isinstance(value, str) else value
+        for name, value in contract.items()
+    }
 
 
 def _not_a_number(row: Any, _volume_index: int) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.metrics import METRICS, Aggregate, Plot
@@ -10,8 +11,7 @@ from fademoe.store.queries import load_queries
 SQL = load_queries("read_catalog")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Field:
+class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One column of a perpspec, as its registration declared it."""
 
     name: str

@@ -6,6 +6,7 @@ Values are floats, because they become pixels; exact values come from `fademoe.s
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
@@ -29,7 +30,7 @@ class Points(NamedTuple):
     columns: dict[str, list[float | None]]
 
 
-class Band(NamedTuple):
+class Band(Struct, frozen=True, forbid_unknown_fields=True):
     """A range without rows: not stored yet, not available at the exchange, or never requested."""
 
     state: BandState

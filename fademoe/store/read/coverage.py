@@ -1,22 +1,22 @@
 """How complete the series are: from perp_coverage alone, one subtraction of multiranges, never a scan of the data."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
+from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import MINUTE_MS, Window
 from fademoe.feeds import registry
+from fademoe.feeds.paging import due_until_ms
 from fademoe.metrics import perpspec
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("read_coverage")
-GRACE_MS = 5 * MINUTE_MS  # for a closed row to be fetched, or received, and stored
 EDGE_MS = 20 * MINUTE_MS  # of a perpspec that no exchange declares
 
 
-class SeriesCoverage(NamedTuple):
+class SeriesCoverage(Struct, frozen=True, forbid_unknown_fields=True):
     """One perpspec of one symbol; lengths in ms, up to the rows that are due by now."""
 
     source: str
@@ -28,11 +28,7 @@ class SeriesCoverage(NamedTuple):
     absent_ms: int
     missing_ms: int
     gaps: int  # missing ranges that are due
-
-    @property
-    def percent(self) -> float | None:
-        """Percent of the wanted time that is settled, rounded down: 100 only when nothing is missing."""
-        return _percent(self.wanted_ms, self.missing_ms)
+    percent: float | None  # of the wanted time that is settled, rounded down: 100 only when nothing is missing
 
 
 class SeriesRanges(NamedTuple):
@@ -56,7 +52,7 @@ class PerpspecLag(NamedTuple):
     lag_ms: int | None  # of the series furthest behind
 
 
-class PerpspecTotal(NamedTuple):
+class PerpspecTotal(Struct, frozen=True, forbid_unknown_fields=True):
     """All series of one perpspec together; `lag_ms` is that of the series furthest behind."""
 
     source: str
@@ -94,7 +90,7 @@ def list_series(
         "limit": limit,
     }
     cursor.execute(SQL["series"], values)
-    return [SeriesCoverage(*row) for row in cursor.fetchall()]
+    return [SeriesCoverage(*(*row, _percent(row[4], row[7]))) for row in cursor.fetchall()]
 
 
 def list_ranges(cursor: Cursor, keys: list[tuple[str, str]], now_ms: int) -> dict[tuple[str, str], SeriesRanges]:
@@ -133,18 +129,12 @@ def _percent(wanted_ms: int, missing_ms: int) -> float | None:
     return (wanted_ms - missing_ms) * 10_000 // wanted_ms / 100 if wanted_ms else None
 
 
-@cache
-def _edges() -> dict[str, int]:
-    """Return how old the end of each perpspec's newest row may be: its step, what the exchange needs, what we need."""
-    found: dict[str, int] = {}
-    for exchange in registry.exchanges().values():
-        for metric in exchange.metrics():
-            feed = exchange.rest_feed(metric)
-            own_ms = feed.interval_ms + feed.latency.settle_ms if feed else MINUTE_MS
-            found |= {perpspec(code, metric): own_ms + GRACE_MS for code in exchange.codes}
-    return found
-
-
 def _times(now_ms: int) -> dict[str, object]:
-    edges = _edges()
+    """Return the parameters that say until when rows are due, as ages at `now_ms` (see `due_until_ms`)."""
+    edges = {
+        perpspec(code, metric): now_ms - due_until_ms(exchange, metric, now_ms)
+        for exchange in registry.exchanges().values()
+        for metric in exchange.metrics()
+        for code in exchange.codes
+    }
     return {"now": now_ms, "edge_sources": list(edges), "edges": list(edges.values()), "edge": EDGE_MS}

@@ -1,6 +1,6 @@
 """Rows of perp_data in pages, read by key, so that the thousandth page costs as much as the first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -47,8 +47,25 @@ class Selection:
         return self.newest_first == (self.before is None)
 
 
+class MetricRow(NamedTuple):
+    """The values of one time and symbol by perpspec; a perpspec without a row then is missing."""
+
+    ts: int
+    symbol: str
+    values: dict[str, tuple[Any, ...]]
+
+
+class MetricPage(NamedTuple):
+    """Rows of one metric and the position of the next page, None at the end."""
+
+    rows: list[MetricRow]
+    next: Position | None
+
+
 class RowPage(NamedTuple):
-    """Rows (ts, symbol, interval, values of the selected columns…), numbers as text, and where other pages are.
+    """Rows (ts, symbol, interval, values of the selected columns…) and where other pages are.
+
+    Integers are int, decimals are text with the digits as stored.
 
     The next page comes after `next`, the one before it before `previous`; None at the ends.
     """
@@ -65,7 +82,7 @@ def read_page(cursor: Cursor, spec: Perpspec, selection: Selection) -> RowPage:
         return RowPage([], None, None)
     lows, highs = zip(*(_bounds(selection, symbol) for symbol in chosen), strict=True)
     query = sql.SQL(SQL["one_symbol" if len(chosen) == 1 else "many_symbols"]).format(
-        columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in selection.columns),
+        columns=_columns(spec, selection),
         direction=sql.SQL("DESC" if selection.reads_down else "ASC"),
         by_symbol=sql.SQL("ASC" if selection.before is None else "DESC"),
     )
@@ -80,6 +97,37 @@ def read_page(cursor: Cursor, spec: Perpspec, selection: Selection) -> RowPage:
     return _page(cursor.fetchall(), selection)
 
 
+def read_metric_page(cursor: Cursor, specs: Sequence[Perpspec], selection: Selection) -> MetricPage:
+    """Read one page of several perpspecs of one metric side by side; a page counts times and symbols, not rows.
+
+    `selection.before` is not supported: pages of a metric only go forward.
+    """
+    pairs = [(spec.name, symbol) for spec in specs for symbol in selection.symbols or list_symbols(cursor, spec.name)]
+    if not pairs:
+        return MetricPage([], None)
+    windows = [_bounds(selection, symbol) for _, symbol in pairs]
+    query = sql.SQL(SQL["metric_page"]).format(
+        columns=_columns(specs[0], selection), direction=sql.SQL("DESC" if selection.reads_down else "ASC")
+    )
+    limit = selection.limit + 1  # one more than wanted: it tells whether there is a next page
+    values = {
+        "sources": [source for source, _ in pairs],
+        "symbols": [symbol for _, symbol in pairs],
+        "lows": [window.start_ms for window in windows],
+        "highs": [window.end_ms for window in windows],
+        "limit": limit,
+        "rows": limit * len(specs),
+        "each": max(1, -(-HEAD_START * limit * len(specs) // len(pairs))),
+        "down": selection.reads_down,
+    }
+    cursor.execute(query, values)
+    rows: dict[tuple[int, str], MetricRow] = {}
+    for ts, symbol, source, *numbers in cursor.fetchall():
+        rows.setdefault((ts, symbol), MetricRow(ts, symbol, {})).values[source] = tuple(numbers)
+    page = list(rows.values())[: selection.limit]
+    return MetricPage(page, Position(page[-1].ts, page[-1].symbol) if len(rows) > selection.limit else None)
+
+
 def read_pages(reader: Reader, spec: Perpspec, selection: Selection) -> Iterator[list[tuple[Any, ...]]]:
     """Read all rows of a selection, page by page; each page is a read of its own, so no transaction stays open."""
     part = replace(selection, limit=EXPORT_PAGE_ROWS)
@@ -90,6 +138,14 @@ def read_pages(reader: Reader, spec: Perpspec, selection: Selection) -> Iterator
         if page.next is None:
             return
         part = replace(part, after=page.next)
+
+
+def _columns(spec: Perpspec, selection: Selection) -> sql.Composable:
+    """Return the selected columns of a query, decimals as text."""
+    integers = {field.name for field in spec.fields if field.type == "integer"}
+    return sql.SQL(", ").join(
+        sql.SQL("d.{}" if name in integers else "d.{}::text").format(sql.Identifier(name)) for name in selection.columns
+    )
 
 
 def _page(rows: list[tuple[Any, ...]], selection: Selection) -> RowPage:

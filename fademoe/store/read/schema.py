@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.store.queries import load_queries
@@ -24,7 +25,7 @@ TABLES = {
 }
 
 
-class TableColumn(NamedTuple):
+class TableColumn(Struct, frozen=True, forbid_unknown_fields=True):
     """One column of a table."""
 
     name: str
@@ -33,7 +34,7 @@ class TableColumn(NamedTuple):
     default: str | None
 
 
-class TableIndex(NamedTuple):
+class TableIndex(Struct, frozen=True, forbid_unknown_fields=True):
     """One index of a table."""
 
     name: str

@@ -1,8 +1,8 @@
 """What the units are doing and what went wrong: perp_status, its history, perp_errors."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.store.queries import load_queries
@@ -11,7 +11,7 @@ SQL = load_queries("read_status")
 MAX_GROUPED_ERRORS = 5_000  # groups are made of so many newest errors
 
 
-class Unit(NamedTuple):
+class Unit(Struct, frozen=True, forbid_unknown_fields=True):
     """One row of perp_status; times are ms."""
 
     rank: int
@@ -29,7 +29,7 @@ class Unit(NamedTuple):
     since_ms: int
 
 
-class ErrorGroup(NamedTuple):
+class ErrorGroup(Struct, frozen=True, forbid_unknown_fields=True):
     """Errors of one cause: the newest of them as a sample."""
 
     fingerprint: str
@@ -46,7 +46,7 @@ class ErrorGroup(NamedTuple):
     excerpt: str
 
 
-class Event(NamedTuple):
+class Event(Struct, frozen=True, forbid_unknown_fields=True):
     """One line of perp_status_history."""
 
     id: int

@@ -1,167 +1,97 @@
-"""The JSON API of the market data: perpspecs, rows of one perpspec, rows of one metric over all exchanges."""
+"""The market data: perpspecs, rows of one perpspec, rows of one metric over all exchanges."""
 
-from dataclasses import asdict
-from urllib.parse import urlencode
+import msgspec
+from flask import Response, request
 
-from flask import Blueprint, Response, request
-from psycopg2.extensions import cursor as Cursor
-
-from fademoe.clock import EARLIEST_MS, Window, now_ms
-from fademoe.store.read import catalog as read_catalog
-from fademoe.store.read import coverage as read_coverage
+from fademoe.clock import now_ms
 from fademoe.store.read import rows as read_rows
-from fademoe.web.api.row_query import ROW_PARAMETERS, Query, read_query, write_position
+from fademoe.web.api.parameters import PERPSPEC
+from fademoe.web.api.row_query import PAGE, TS, read_page_selection, write_position
 from fademoe.web.current import services
-from fademoe.web.http.caching import IMMUTABLE, SETTLED_AFTER_MS
-from fademoe.web.http.formats import MEDIA_TYPES, csv_text, header, json_bytes, ndjson_bytes, records
-from fademoe.web.http.params import Params
-from fademoe.web.problem import Problem, bad_parameter
+from fademoe.web.http.addresses import build_address
+from fademoe.web.http.caching import REVALIDATE
+from fademoe.web.http.formats import MEDIA_TYPES, encode_csv, encode_json, encode_ndjson, json_response
+from fademoe.web.http.params import CURSOR, Choice, Params, Text
+from fademoe.web.http.routes import Bodies, Routes
+from fademoe.web.model import catalog
+from fademoe.web.model.catalog import Metrics, Perpspecs, find_metric, find_perpspec
+from fademoe.web.model.rows import MetricRows, Rows, name_members, read_side_by_side, to_records
 
-blueprint = Blueprint("api_data", __name__)
+routes = Routes("api_data")
 
 FORMATS = ("json", "csv", "ndjson")
-DATA_PARAMETERS = (*ROW_PARAMETERS, "ts", "format")
+FORMAT = Choice("format", "by default as the Accept header says, else json", FORMATS)
+METRIC = Text("name", "a metric such as ohlcv", example="ohlcv")
+TEXT = {"type": "string"}
+ROW_BODIES = Bodies(json=Rows, media={"text/csv": TEXT, "application/x-ndjson": TEXT})
 
 
-@blueprint.get("/api/perpspecs")
-def list_perpspecs() -> Response:
-    """Answer every perpspec with its fields, its series, and its first and last ts."""
-    Params(request.args, ())
+@routes.get("/api/perpspecs", "Every perpspec with its fields, units, series, first and last ts")
+def list_perpspecs(params: Params) -> Perpspecs:
+    """Answer every perpspec."""
     with services().reader.read() as cursor:
-        known = read_catalog.list_perpspecs(cursor)
-        totals = {total.source: total for total in read_coverage.list_totals(cursor, now_ms())}
-        found = [_described(cursor, spec, totals.get(spec.name)) for spec in known.values()]
-    return json_response({"perpspecs": found})
+        return catalog.list_perpspecs(cursor, now_ms())
 
 
-@blueprint.get("/api/data/<perpspec>")
-def list_rows(perpspec: str) -> Response:
+@routes.get(
+    "/api/data/<perpspec>", "Rows of a perpspec, newest first", (PERPSPEC, *PAGE, TS, FORMAT), bodies=ROW_BODIES
+)
+def list_rows(params: Params) -> Response:
     """Answer one page of rows."""
-    params = Params(request.args, DATA_PARAMETERS)
-    wanted = _format(params)
-    iso = params.choice("ts", ("ms", "iso"), "ms") == "iso"
     with services().reader.read() as cursor:
-        query = read_query(cursor, perpspec, params)
-        page = read_rows.read_page(cursor, query.spec, query.selection)
-        settled = _is_settled(cursor, query)
-    following = write_position(page.next, newest_first=query.selection.newest_first)
-    response = Response(_body(query, page.rows, following, wanted, iso=iso), content_type=MEDIA_TYPES[wanted])
-    if settled:
-        response.headers["Cache-Control"] = IMMUTABLE
-    return _with_next(response, following)
+        spec = find_perpspec(cursor, params[PERPSPEC])
+        selection = read_page_selection(params, spec)
+        page = read_rows.read_page(cursor, spec, selection)
+    next_cursor = write_position(page.next, newest_first=selection.newest_first)
+    wanted, iso = _choose_format(params), params[TS] == "iso"
+    records = to_records(page.rows, spec.name, selection.columns, iso=iso)
+    if wanted == "csv":
+        body = encode_csv([name_members(selection.columns, iso=iso), *(list(record.values()) for record in records)])
+    elif wanted == "ndjson":
+        body = encode_ndjson(records)
+    else:
+        body = encode_json(Rows(perpspec=spec.name, rows=list(records), next=next_cursor))
+    response = Response(body, content_type=MEDIA_TYPES[wanted])
+    response.vary.add("Accept")
+    return _finish_page(response, next_cursor)
 
 
-@blueprint.get("/metric")
-def list_metrics() -> Response:
-    """Answer the metrics that exist, with their columns and the perpspecs that hold them."""
-    Params(request.args, ())
+@routes.get("/metric", "The metrics that exist")
+def list_metrics(params: Params) -> Metrics:
+    """Answer the metrics, with their columns and the perpspecs that hold them."""
     with services().reader.read() as cursor:
-        known = read_catalog.list_perpspecs(cursor)
-    found: dict[str, dict[str, object]] = {}
-    for spec in known.values():
-        entry = found.setdefault(spec.metric, _metric(spec) | {"perpspecs": []})
-        entry["perpspecs"].append(spec.name)  # type: ignore[attr-defined]
-    return json_response({"metrics": list(found.values())})
+        return catalog.list_metrics(cursor)
 
 
-@blueprint.get("/metric/<name>")
-def list_metric_rows(name: str) -> Response:
-    """Answer rows of one metric: per time and symbol the values of all exchanges side by side."""
-    params = Params(request.args, ROW_PARAMETERS)
+@routes.get(
+    "/metric/<name>",
+    "Rows of one metric, the values of all exchanges side by side",
+    (METRIC, *PAGE),
+    bodies=Bodies(json=MetricRows),
+)
+def list_metric_rows(params: Params) -> Response:
+    """Answer one page of rows of a metric."""
     with services().reader.read() as cursor:
-        known = read_catalog.list_perpspecs(cursor)
-        specs = [spec for spec in known.values() if spec.metric == name]
-        if not specs:
-            valid = sorted({spec.metric for spec in known.values()})
-            raise Problem(404, f"no metric {name[:100]!r}: valid is {', '.join(valid) or 'none yet'}", allowed=valid)
-        queries = [read_query(cursor, spec.name, params) for spec in specs]
-        if queries[0].selection.before is not None:
-            raise bad_parameter("cursor", params.text("cursor"), "the value of `next` of the page before")
-        side_by_side: dict[tuple[int, str], dict[str, object]] = {}
-        more = False
-        for query in queries:
-            found = read_rows.read_page(cursor, query.spec, query.selection)
-            more = more or found.next is not None
-            for ts, symbol, _, *values in found.rows:
-                row = side_by_side.setdefault((ts, symbol), dict.fromkeys(spec.name for spec in specs))
-                row[query.spec.name] = dict(zip(query.selection.columns, values, strict=True))
-    selection = queries[0].selection
-    keys = sorted(side_by_side, key=lambda key: (-key[0] if selection.newest_first else key[0], key[1]))
-    last = read_rows.Position(*keys[selection.limit - 1]) if len(keys) >= selection.limit else None
-    is_end = last is None or (len(keys) == selection.limit and not more)
-    following = None if is_end else write_position(last, newest_first=selection.newest_first)
-    rows = [{"ts": key[0], "symbol": key[1], "values": side_by_side[key]} for key in keys[: selection.limit]]
-    body = _metric(specs[0]) | {"perpspecs": [spec.name for spec in specs], "rows": rows, "next": following}
-    return _with_next(json_response(body), following)
+        specs = find_metric(cursor, params[METRIC])
+        selection = read_page_selection(params, specs[0])
+        if selection.before is not None:
+            raise params.refuse(CURSOR, "the value of `next` of the previous page")
+        rows, page = read_side_by_side(cursor, specs, selection)
+    next_cursor = write_position(page.next, newest_first=selection.newest_first)
+    return _finish_page(json_response(msgspec.structs.replace(rows, next=next_cursor)), next_cursor)
 
 
-def json_response(body: object, status: int = 200) -> Response:
-    """Return a JSON answer."""
-    return Response(json_bytes(body), status, content_type="application/json")
-
-
-def _described(
-    cursor: Cursor, spec: read_catalog.Perpspec, total: read_coverage.PerpspecTotal | None
-) -> dict[str, object]:
-    of_symbols = read_catalog.list_symbols(cursor, spec.name)
-    first, last = read_catalog.find_first_and_last_ts(cursor, spec.name, of_symbols)
-    return {
-        "perpspec": spec.name,
-        "exchange": spec.exchange,
-        "metric": spec.metric,
-        "title": spec.title,
-        "interval": spec.interval,
-        "fields": [vars(field) for field in spec.fields],
-        "plots": [asdict(plot) for plot in spec.plots],
-        "series": len(of_symbols),
-        "symbols": of_symbols,
-        "first_ts": first,
-        "last_ts": last,
-        "missing_ms": total.missing_ms if total else None,
-    }
-
-
-def _metric(spec: read_catalog.Perpspec) -> dict[str, object]:
-    return {
-        "metric": spec.metric,
-        "title": spec.title,
-        "interval": spec.interval,
-        "columns": [vars(field) for field in spec.fields],
-    }
-
-
-def _is_settled(cursor: Cursor, query: Query) -> bool:
-    """Return whether these rows will be the same for ever: a past range of named symbols, all of it covered."""
-    chosen = query.selection
-    if not chosen.symbols or chosen.start_ms == EARLIEST_MS or chosen.end_ms > now_ms() - SETTLED_AFTER_MS:
-        return False
-    window = Window(chosen.start_ms, chosen.end_ms)
-    return read_coverage.are_covered(cursor, query.spec.name, chosen.symbols, window)
-
-
-def _format(params: Params) -> str:
-    """Return the format wanted: the parameter, else the Accept header, else JSON."""
-    given = params.choice("format", FORMATS, "")
-    if given:
-        return given
+def _choose_format(params: Params) -> str:
+    """Return the format requested: the parameter, else the Accept header, else JSON."""
+    if params[FORMAT]:
+        return params[FORMAT]
     types = {MEDIA_TYPES[name].partition(";")[0]: name for name in FORMATS}
     return types[request.accept_mimetypes.best_match(list(types), default="application/json")]
 
 
-def _body(query: Query, rows: list[tuple[object, ...]], following: str | None, wanted: str, *, iso: bool) -> bytes:
-    columns = query.selection.columns
-    found = records(rows, query.spec.name, columns, iso=iso)
-    if wanted == "csv":
-        names = header(columns, iso=iso)
-        return csv_text([names, *(record.values() for record in found)]).encode()  # type: ignore[list-item]
-    if wanted == "ndjson":
-        return ndjson_bytes(found)
-    return json_bytes({"perpspec": query.spec.name, "rows": list(found), "next": following})
-
-
-def _with_next(response: Response, following: str | None) -> Response:
-    """Add the address of the next page (RFC 8288), where programs that do not read the body find it."""
-    if following is not None:
-        query = urlencode(request.args.to_dict() | {"cursor": following})
-        response.headers["Link"] = f'<{request.path}?{query}>; rel="next"'
+def _finish_page(response: Response, next_cursor: str | None) -> Response:
+    """Let the client keep a page; add the address of the next one (RFC 8288) for programs that read no body."""
+    response.headers["Cache-Control"] = REVALIDATE
+    if next_cursor is not None:
+        response.headers["Link"] = f'<{build_address({"cursor": next_cursor})}>; rel="next"'
     return response

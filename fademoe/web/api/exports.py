@@ -3,86 +3,103 @@
 import threading
 from collections.abc import Callable, Iterator
 
-from flask import Blueprint, Response, request
+from flask import Response
 
 from fademoe.clock import EARLIEST_MS, LATEST_MS, to_iso
-from fademoe.store.read.rows import read_pages
-from fademoe.web.api.parquet import is_possible, parquet_parts
-from fademoe.web.api.row_query import Query, read_query
+from fademoe.store.read.catalog import Perpspec
+from fademoe.store.read.rows import Selection, read_pages
+from fademoe.web.api.data import TEXT
+from fademoe.web.api.parameters import PERPSPEC
+from fademoe.web.api.parquet import encode_parquet, is_installed
+from fademoe.web.api.row_query import SELECTION, TS, read_selection
 from fademoe.web.current import services
-from fademoe.web.http.formats import MEDIA_TYPES, csv_text, header, ndjson_bytes, records
-from fademoe.web.http.params import Params
+from fademoe.web.http.formats import MEDIA_TYPES, encode_csv, encode_ndjson
+from fademoe.web.http.params import Choice, Params
+from fademoe.web.http.routes import Bodies, Routes
+from fademoe.web.model.catalog import find_perpspec
+from fademoe.web.model.rows import name_members, to_records
 from fademoe.web.model.services import Services
-from fademoe.web.problem import Problem, bad_parameter
+from fademoe.web.problem import Problem
 
-blueprint = Blueprint("exports", __name__)
+routes = Routes("exports")
 
 FORMATS = ("csv", "ndjson", "parquet")
-EXPORT_PARAMETERS = ("symbol", "from", "to", "order", "columns", "ts", "format")
-AT_ONCE = 2  # exports of one process: the read_pages must find a free thread and connection too
+FORMAT = Choice("format", "csv by default", FORMATS, "csv")
+MAX_AT_ONCE = 2  # exports of one process: the pages need free threads and connections too
 RETRY_S = 30
-PARQUET_TYPE = "application/vnd.apache.parquet"
+FILES = Bodies(
+    media={
+        "text/csv": TEXT,
+        "application/x-ndjson": TEXT,
+        MEDIA_TYPES["parquet"]: {"type": "string", "format": "binary"},
+    },
+    statuses=(429,),
+)
 
-_places = threading.BoundedSemaphore(AT_ONCE)
+_slots = threading.BoundedSemaphore(MAX_AT_ONCE)
 
 
-@blueprint.get("/api/export/<perpspec>")
-def export(perpspec: str) -> Response:
+@routes.get(
+    "/api/export/<perpspec>",
+    f"Every row of a selection as a file, streamed; {MAX_AT_ONCE} at a time",
+    (PERPSPEC, *SELECTION, TS, FORMAT),
+    bodies=FILES,
+)
+def export_rows(params: Params) -> Response:
     """Answer every row of a selection as a file."""
-    params = Params(request.args, EXPORT_PARAMETERS)
-    wanted = params.choice("format", FORMATS, "csv")
-    if wanted == "parquet" and not is_possible():
-        raise bad_parameter("format", wanted, "csv, ndjson: parquet needs pyarrow, which is not installed here")
-    iso = params.choice("ts", ("ms", "iso"), "ms") == "iso"
+    file_format = params[FORMAT]
+    if file_format == "parquet" and not is_installed():
+        raise params.refuse(FORMAT, "csv, ndjson: parquet needs pyarrow, which is not installed")
     with services().reader.read() as cursor:
-        query = read_query(cursor, perpspec, params)
-    if not _places.acquire(blocking=False):
-        raise Problem(429, f"{AT_ONCE} exports are under way: wait for one to end", retry_after_s=RETRY_S)
-    leave = _once(_places.release)
-    response = Response(
-        _until_end(_parts(services(), query, wanted, iso=iso), leave),
-        content_type=PARQUET_TYPE if wanted == "parquet" else MEDIA_TYPES[wanted],
-    )
-    response.call_on_close(leave)  # when the client left before the first part
-    response.headers["Content-Disposition"] = f'attachment; filename="{_file_name(query)}.{wanted}"'
+        spec = find_perpspec(cursor, params[PERPSPEC])
+        selection = read_selection(params, spec)
+    if not _slots.acquire(blocking=False):
+        raise Problem(429, f"{MAX_AT_ONCE} exports are running: wait until one has ended", retry_after_s=RETRY_S)
+    release = _call_once(_slots.release)
+    parts = _encode(services(), spec, selection, file_format, iso=params[TS] == "iso")
+    response = Response(_release_at_end(parts, release), content_type=MEDIA_TYPES[file_format])
+    response.call_on_close(release)  # when the client left before the first part
+    name = f"{_name_file(spec, selection)}.{file_format}"
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 
 
-def _until_end(parts: Iterator[bytes], leave: Callable[[], None]) -> Iterator[bytes]:
+def _release_at_end(parts: Iterator[bytes], release: Callable[[], None]) -> Iterator[bytes]:
     try:
         yield from parts
     finally:
-        leave()
+        release()
 
 
-def _parts(found: Services, query: Query, wanted: str, *, iso: bool) -> Iterator[bytes]:
-    """Yield the file in parts. An error on the way breaks the transfer off: half a file must not look whole."""
-    rows = read_pages(found.reader, query.spec, query.selection)
-    columns = query.selection.columns
-    if wanted == "parquet":
-        yield from parquet_parts(rows, query.spec, columns)
+def _encode(
+    services: Services, spec: Perpspec, selection: Selection, file_format: str, *, iso: bool
+) -> Iterator[bytes]:
+    """Yield the file in parts. An error on the way breaks the transfer off: half a file must not look complete."""
+    pages = read_pages(services.reader, spec, selection)
+    columns = selection.columns
+    if file_format == "parquet":
+        yield from encode_parquet(pages, spec, columns)
         return
-    if wanted == "csv":
-        yield csv_text([header(columns, iso=iso)]).encode()
-    for page in rows:
-        written = records(page, query.spec.name, columns, iso=iso)
-        if wanted == "csv":
-            yield csv_text(list(record.values()) for record in written).encode()
+    if file_format == "csv":
+        yield encode_csv([name_members(columns, iso=iso)])
+    for page in pages:
+        records = to_records(page, spec.name, columns, iso=iso)
+        if file_format == "csv":
+            yield encode_csv(list(record.values()) for record in records)
         else:
-            yield ndjson_bytes(written)
+            yield encode_ndjson(records)
 
 
-def _file_name(query: Query) -> str:
-    chosen = query.selection
-    parts = [query.spec.name, *(symbol for symbol in chosen.symbols[:3] if symbol.isascii())]
-    if chosen.start_ms > EARLIEST_MS:
-        parts.append(f"from_{to_iso(chosen.start_ms)}")
-    if chosen.end_ms < LATEST_MS:
-        parts.append(f"to_{to_iso(chosen.end_ms)}")
+def _name_file(spec: Perpspec, selection: Selection) -> str:
+    parts = [spec.name, *(symbol for symbol in selection.symbols[:3] if symbol.isascii())]
+    if selection.start_ms > EARLIEST_MS:
+        parts.append(f"from_{to_iso(selection.start_ms)}")
+    if selection.end_ms < LATEST_MS:
+        parts.append(f"to_{to_iso(selection.end_ms)}")
     return "_".join(parts).replace(":", "")
 
 
-def _once(call: Callable[[], None]) -> Callable[[], None]:
+def _call_once(call: Callable[[], None]) -> Callable[[], None]:
     """Return a function that makes the call the first time only."""
     calls = iter([call])
     return lambda: next(calls, lambda: None)()

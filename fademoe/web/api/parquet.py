@@ -2,18 +2,19 @@
 
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from importlib.util import find_spec
 from typing import Any
 
 from fademoe.store.read.catalog import Perpspec
 
-PLACES = 18  # decimals have 20 digits before the point and 18 behind it; the few longer ones are rounded there
+DIGITS, PLACES = 38, 18  # of a decimal; digits behind the 18th place are rounded
 _LAST_PLACE = Decimal(1).scaleb(-PLACES)
+_CONTEXT = Context(prec=DIGITS)  # the default one has 28 digits and would refuse longer numbers
 
 
 class _Sink:
-    """A file to write only, whose content is taken away as it grows."""
+    """A write-only file in memory whose content is taken away as it grows."""
 
     closed = False
 
@@ -30,7 +31,7 @@ class _Sink:
         return self._length
 
     def flush(self) -> None:
-        """Nothing waits anywhere."""
+        """Do nothing: no part is buffered elsewhere."""
 
     def close(self) -> None:
         self.closed = True
@@ -41,12 +42,12 @@ class _Sink:
         return b"".join(parts)
 
 
-def is_possible() -> bool:
+def is_installed() -> bool:
     """Return whether pyarrow is installed."""
     return find_spec("pyarrow") is not None
 
 
-def parquet_parts(pages: Iterable[list[tuple[Any, ...]]], spec: Perpspec, columns: Sequence[str]) -> Iterator[bytes]:
+def encode_parquet(pages: Iterable[list[tuple[Any, ...]]], spec: Perpspec, columns: Sequence[str]) -> Iterator[bytes]:
     """Yield a Parquet file of rows (ts, symbol, interval, values…), one row group for each page."""
     pyarrow, writer_type = _arrow(), importlib.import_module("pyarrow.parquet").ParquetWriter
     whole = {field.name for field in spec.fields if field.type == "integer"}
@@ -54,7 +55,7 @@ def parquet_parts(pages: Iterable[list[tuple[Any, ...]]], spec: Perpspec, column
         [
             ("ts", pyarrow.timestamp("ms", tz="UTC")),
             *((name, pyarrow.string()) for name in ("symbol", "source", "interval")),
-            *((name, pyarrow.int64() if name in whole else pyarrow.decimal128(38, PLACES)) for name in columns),
+            *((name, pyarrow.int64() if name in whole else pyarrow.decimal128(DIGITS, PLACES)) for name in columns),
         ]
     )
     sink = _Sink()
@@ -85,4 +86,4 @@ def _batch(page: list[tuple[Any, ...]], source: str, schema: Any) -> Any:
 def _decimal(text: str) -> Decimal:
     value = Decimal(text)
     exponent = value.as_tuple().exponent
-    return value.quantize(_LAST_PLACE) if isinstance(exponent, int) and exponent < -PLACES else value
+    return value.quantize(_LAST_PLACE, context=_CONTEXT) if isinstance(exponent, int) and exponent < -PLACES else value

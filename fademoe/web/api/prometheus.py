@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from fademoe.clock import SECOND_MS
 from fademoe.web.current import current_summary, services
-from fademoe.web.model.summary import Queued, Stored, Summary, totals
+from fademoe.web.model.summary import Queued, Stored, Summary, read_totals
 
 blueprint = Blueprint("prometheus", __name__)
 
@@ -58,7 +58,7 @@ def _of_database(stored: Stored, at_ms: int) -> Iterator[Metric]:
     incomplete = GaugeMetricFamily("fademoe_series_holes", "Series with something missing", labels=["source"])
     missing = GaugeMetricFamily("fademoe_missing_seconds", "Wanted and not yet covered", labels=["source"])
     lag = GaugeMetricFamily("fademoe_series_lag_seconds", "Of the series that is furthest behind", labels=["source"])
-    for total in totals(services()):
+    for total in read_totals(services()):
         series.add_metric([total.source], total.series)
         incomplete.add_metric([total.source], total.incomplete)
         missing.add_metric([total.source], total.missing_ms / SECOND_MS)

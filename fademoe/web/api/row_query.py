@@ -1,76 +1,65 @@
-"""Which rows a request asks for: the same parameters for the API, the data page and the exports."""
+"""Which rows a request selects: the same parameters for the API, the data page and the exports."""
 
 import re
-from typing import NamedTuple
+from dataclasses import replace
 
-from psycopg2.extensions import cursor as Cursor
-
-from fademoe.store.read.catalog import Perpspec, list_perpspecs
+from fademoe.clock import EARLIEST_MS, LATEST_MS
+from fademoe.store.read.catalog import Perpspec
 from fademoe.store.read.rows import LIMIT_MOST, Position, Selection
-from fademoe.web.http.params import Params, write_cursor
-from fademoe.web.problem import Problem, bad_parameter
+from fademoe.web.api.parameters import SYMBOL
+from fademoe.web.http.params import CURSOR, FROM, NEXT_FORM, TO, Choice, Integer, Names, Params, write_cursor
 
-ROW_PARAMETERS = ("symbol", "from", "to", "order", "columns", "limit", "cursor")
-LIMIT = 500
+DEFAULT_LIMIT = 500
+ORDER = Choice("order", "desc (newest first) by default", ("desc", "asc"), "desc")
+COLUMNS = Names("columns", "a comma list of the perpspec's fields; all when left out")
+LIMIT = Integer("limit", f"rows of a page, {DEFAULT_LIMIT} by default", DEFAULT_LIMIT, minimum=1, maximum=LIMIT_MOST)
+TS = Choice("ts", "iso adds the time as ISO 8601", ("ms", "iso"), "ms")
+SELECTION = (SYMBOL, FROM, TO, ORDER, COLUMNS)
+PAGE = (*SELECTION, LIMIT, CURSOR)
 AFTER, BEFORE = "after", "before"  # which side of its row a cursor continues from
 
 _TIME = re.compile(r"[0-9]{13}")
 
 
-class Query(NamedTuple):
-    """A perpspec and the rows wanted of it."""
-
-    spec: Perpspec
-    selection: Selection
-
-
-def find_perpspec(cursor: Cursor, name: str) -> Perpspec:
-    """Return a registered perpspec; any other name is a 404 with the valid ones."""
-    known = list_perpspecs(cursor)
-    if name not in known:
-        names = ", ".join(known) or "none: no exchange is registered in the database yet"
-        raise Problem(404, f"no perpspec {name[:100]!r}: valid is {names}", allowed=list(known))
-    return known[name]
-
-
-def read_query(cursor: Cursor, name: str, params: Params, limit: int = LIMIT) -> Query:
-    """Read and check all parameters of a request for rows of the perpspec `name`."""
-    spec = find_perpspec(cursor, name)
+def read_selection(params: Params, spec: Perpspec) -> Selection:
+    """Return all rows that the parameters SELECTION select of a perpspec."""
     fields = [field.name for field in spec.fields]
-    start_ms, end_ms = params.span()
-    newest_first = params.choice("order", ("desc", "asc"), "desc") == "desc"
-    after, before = _read_position(params, newest_first=newest_first)
-    selection = Selection(
-        symbols=params.symbols(),
-        columns=params.choices("columns", fields) or tuple(fields),
-        start_ms=start_ms,
-        end_ms=end_ms,
-        limit=params.integer("limit", limit, 1, LIMIT_MOST),
-        newest_first=newest_first,
-        after=after,
-        before=before,
+    params.read_span()  # refuses an end before its start
+    return Selection(
+        symbols=params[SYMBOL],
+        columns=params.check_names(COLUMNS, fields) or tuple(fields),
+        start_ms=params.get(FROM, EARLIEST_MS),
+        end_ms=params.get(TO, LATEST_MS),
+        limit=DEFAULT_LIMIT,
+        newest_first=params[ORDER] == "desc",
     )
-    return Query(spec, selection)
+
+
+def read_page_selection(params: Params, spec: Perpspec) -> Selection:
+    """Return the page of rows that the parameters PAGE select of a perpspec."""
+    selection = read_selection(params, spec)
+    after, before = _read_position(params, newest_first=selection.newest_first)
+    return replace(selection, limit=params[LIMIT], after=after, before=before)
+
+
+def write_position(position: Position | None, *, newest_first: bool, side: str = AFTER) -> str | None:
+    """Return the cursor of the page on one side of a row, None when there is no such page."""
+    if position is None:
+        return None
+    return write_cursor(_name_order(newest_first=newest_first), side, str(position.ts), position.symbol)
 
 
 def _read_position(params: Params, *, newest_first: bool) -> tuple[Position | None, Position | None]:
     """Return the row after which the page begins and the row before which it ends; at most one is given."""
-    parts = params.cursor(_order(newest_first=newest_first), 3)
+    parts = params.read_cursor(_name_order(newest_first=newest_first), 3)
     if parts is None:
         return None, None
     side, ts, symbol = parts
     if side not in (AFTER, BEFORE) or not _TIME.fullmatch(ts):
-        raise bad_parameter("cursor", params.text("cursor"), "the value of `next` of the page before")
+        raise params.refuse(CURSOR, NEXT_FORM)
     position = Position(int(ts), symbol)
     return (position, None) if side == AFTER else (None, position)
 
 
-def write_position(position: Position | None, *, newest_first: bool, side: str = AFTER) -> str | None:
-    """Return the token of the page on one side of a row, None when there is no such page."""
-    if position is None:
-        return None
-    return write_cursor(_order(newest_first=newest_first), side, str(position.ts), position.symbol)
-
-
-def _order(*, newest_first: bool) -> str:
+def _name_order(*, newest_first: bool) -> str:
     return "desc" if newest_first else "asc"

@@ -1,142 +1,108 @@
-"""The JSON twins of the pages about the system: units, queues, limits, alerts, coverage by day."""
+"""The state of the system, as JSON and as pages: health, summary, units, queues, limits, alerts, schema."""
 
-from flask import Blueprint, Response, request
+from flask import Response
 
 from fademoe.clock import now_ms
-from fademoe.store.read import catalog as read_catalog
-from fademoe.store.read import coverage as read_coverage
-from fademoe.store.read import series as read_series
 from fademoe.store.read import status as read_status
-from fademoe.web.api.data import json_response
-from fademoe.web.api.row_query import find_perpspec
+from fademoe.store.read.schema import TABLES
 from fademoe.web.current import current_summary, services
-from fademoe.web.http.params import Params, write_cursor
-from fademoe.web.model import queues
-from fademoe.web.model.alerts import alerts
-from fademoe.web.model.failed_jobs import failed_groups
-from fademoe.web.model.heatmap import COLUMNS, STEPS, Mark, marks, window_of
-from fademoe.web.model.summary import queue_names
-from fademoe.web.problem import bad_parameter
+from fademoe.web.http.formats import json_response
+from fademoe.web.http.params import CURSOR, NEXT_FORM, Choice, Integer, Params, Text, write_cursor
+from fademoe.web.http.routes import Bodies, Page, Routes
+from fademoe.web.model.alerts import Alerts, list_alerts
+from fademoe.web.model.answer import Answer
+from fademoe.web.model.limits import Limits, list_budgets, list_outages
+from fademoe.web.model.queues import Queues, read_queues
+from fademoe.web.model.schema import Table, Tables, find_table, list_tables
+from fademoe.web.model.services import attempt
+from fademoe.web.model.summary import Health, SystemSummary, check_health, describe_system, list_queue_names
 
-blueprint = Blueprint("api_system", __name__)
+routes = Routes("api_system")
 
-UNITS = 200
-UNITS_MOST = 2_000
 STATES = ("error", "stale", "waiting", "started", "running", "stopped", "done")
-SYMBOLS = 100  # of one heat map
-COLUMNS_MOST = 100
+WAITING_UNITS = 50
+KIND = Text("kind", "such as stream or backfill")
+STATE = Choice("state", "one state", ("", *STATES))
+FIND = Text("find", "a part of the unit's name")
+LIMIT = Integer("limit", "units of a page, 200 by default", 200, minimum=1, maximum=2_000)
+
+TABLE = Text("table", f"one of FadeMoe's tables: {', '.join(TABLES)}", example="perp_data")
 
 
-@blueprint.get("/api/units")
-def list_units() -> Response:
-    """Answer the units, those that need somebody first."""
-    params = Params(request.args, ("kind", "state", "find", "limit", "cursor"))
-    limit = params.integer("limit", UNITS, 1, UNITS_MOST)
-    units, following = read_units(params, limit)
-    return json_response({"units": [unit._asdict() for unit in units], "next": following})
+class Units(Answer):
+    """One page of units, most urgent first."""
+
+    units: list[read_status.Unit]
+    next: str | None
 
 
-def read_units(params: Params, limit: int) -> tuple[list[read_status.Unit], str | None]:
-    """Read a page of units and the cursor of the next one."""
-    rank, unit = params.cursor("unit", 2) or ("-1", "")
+@routes.get("/health", "Whether PostgreSQL and Redis answer", bodies=Bodies(json=Health, unready=Health))
+def show_health(params: Params) -> Response:
+    """Answer whether the system is ready: 503 with the reason when a server is unavailable."""
+    health = check_health(services())
+    return json_response(health, 200 if health.ready else 503)
+
+
+@routes.get("/api/system-summary", "Streams, workers, queues, budgets, recent status and errors")
+def show_summary(params: Params) -> SystemSummary:
+    """Answer the state of the system."""
+    return describe_system(services(), current_summary())
+
+
+@routes.get("/api/units", "What every unit does, most urgent first", (KIND, STATE, FIND, LIMIT, CURSOR))
+def list_units(params: Params) -> Units:
+    """Answer the units."""
+    rank, unit = params.read_cursor("unit", 2) or ("-1", "")
     if not rank.lstrip("-").isdecimal() or len(rank) > 2:
-        raise bad_parameter("cursor", params.text("cursor"), "the value of `next` of the page before")
-    kind = params.text("kind")
+        raise params.refuse(CURSOR, NEXT_FORM)
+    limit = params[LIMIT]
     with services().reader.read() as cursor:
-        found = read_status.list_units(
+        units = read_status.list_units(
             cursor,
-            kinds=[kind] if kind else (),
-            state=params.choice("state", ("", *STATES), ""),
-            find=params.text("find"),
+            kinds=[params[KIND]] if params[KIND] else [],
+            state=params[STATE],
+            find=params[FIND],
             after=(int(rank), unit),
             limit=limit + 1,
         )
-    following = write_cursor("unit", str(found[limit - 1].rank), found[limit - 1].unit) if len(found) > limit else None
-    return found[:limit], following
+    last = units[limit - 1] if len(units) > limit else None
+    return Units(units=units[:limit], next=write_cursor("unit", str(last.rank), last.unit) if last else None)
 
 
-@blueprint.get("/api/queues")
-def show_queues() -> Response:
-    """Answer queues with their rates, workers, and failed jobs by error."""
-    Params(request.args, ())
-    names = queue_names(services().settings)
-    found = queues.queues(services().redis, names)
-    services().samples.add(now_ms(), ((queue.name, queue.depth) for queue in found))
-    return json_response(
-        {
-            "paused": queues.is_paused(services().redis),
-            "queues": [queues.as_dict(queue) | {"rate": _rate(queue.name)} for queue in found],
-            "workers": [queues.as_dict(worker) for worker in queues.workers(services().redis)],
-            "failed": [
-                {name: value for name, value in vars(group).items() if name != "jobs"} | {"count": len(group.jobs)}
-                for group in failed_groups(services().redis, [queue.name for queue in found if queue.failed])
-            ],
-        }
-    )
+@routes.get("/api/queues", "Queues, workers, failed jobs by error", page=Page("/queues", "queues.html"))
+def show_queues(params: Params) -> Queues:
+    """Answer the queues with their rates, the workers, and the failed jobs by error."""
+    return read_queues(services(), list_queue_names(services().settings))
 
 
-@blueprint.get("/api/limits")
-def show_limits() -> Response:
-    """Answer every budget that somebody has used."""
-    Params(request.args, ())
-    return json_response({"at": now_ms(), "budgets": [vars(budget) for budget in queues.budgets(services().redis)]})
+@routes.get("/api/limits", "The rate limits of the exchanges", page=Page("/limits", "limits.html"))
+def show_limits(params: Params) -> Limits:
+    """Answer every budget that was used lately."""
+    budgets = list_budgets(services().redis)
+    waiting, _ = attempt(_list_waiting)
+    return Limits(at=now_ms(), budgets=budgets, outages=list_outages(services().redis), waiting=waiting)
 
 
-@blueprint.get("/api/alerts")
-def list_alerts() -> Response:
-    """Answer what needs somebody now."""
-    Params(request.args, ())
-    found = alerts(services(), current_summary())
-    return json_response({"alerts": [alert._asdict() for alert in found]})
+@routes.get("/api/alerts", "What needs attention now", page=Page("/alerts", "alerts.html"))
+def show_alerts(params: Params) -> Alerts:
+    """Answer the alerts."""
+    return list_alerts(services(), current_summary())
 
 
-@blueprint.get("/api/coverage/<perpspec>")
-def list_cells(perpspec: str) -> Response:
-    """Answer the heat map of one perpspec: symbols by days or hours."""
-    params = Params(request.args, ("symbol", "to", "by", "columns", "cursor"))
-    by = params.choice("by", tuple(STEPS), "day")
-    now = now_ms()
-    window = window_of(params.time("to", now), by, params.integer("columns", COLUMNS[by][0], 1, COLUMNS_MOST))
-    after = params.cursor("symbol", 1) or ("",)
+@routes.get("/api/schema", "The tables with columns, indexes and sizes", page=Page("/schema", "schema.html"))
+def show_tables(params: Params) -> Tables:
+    """Answer every table."""
     with services().reader.read() as cursor:
-        spec = find_perpspec(cursor, perpspec)
-        chosen = list(params.symbols()) or read_catalog.list_symbols(cursor, spec.name)
-        page = sorted(symbol for symbol in chosen if symbol > after[0])
-        more, page = len(page) > SYMBOLS, page[:SYMBOLS]
-        ranges = read_coverage.list_ranges(cursor, [(spec.name, symbol) for symbol in page], now)
-        lives = read_series.list_listing_periods(cursor, spec.name.rpartition("-")[0], page)
-    return json_response(
-        {
-            "perpspec": spec.name,
-            "from": window.start_ms,
-            "to": window.end_ms,
-            "step_ms": STEPS[by],
-            "symbols": [
-                _row(symbol, marks(ranges[(spec.name, symbol)], lives.get(symbol), window, by, now))
-                for symbol in page
-                if (spec.name, symbol) in ranges
-            ],
-            "next": write_cursor("symbol", page[-1]) if more else None,
-        }
-    )
+        return list_tables(cursor)
 
 
-def _rate(name: str) -> dict[str, object] | None:
-    found = services().samples.rate(name)
-    return found._asdict() if found else None
+@routes.get("/api/schema/<table>", "Columns, types, units and indexes of a table", (TABLE,))
+def show_table(params: Params) -> Table:
+    """Answer one table."""
+    with services().reader.read() as cursor:
+        return find_table(cursor, params[TABLE])
 
 
-def _row(symbol: str, drawn: list[Mark]) -> dict[str, object]:
-    return {
-        "symbol": symbol,
-        "cells": [
-            {
-                "ts": mark.start_ms,
-                "state": mark.state,
-                "wanted_ms": mark.cell.wanted_ms,
-                "missing_ms": mark.cell.missing_ms,
-                "absent_ms": mark.cell.absent_ms,
-            }
-            for mark in drawn
-        ],
-    }
+def _list_waiting() -> list[read_status.Unit]:
+    with services().reader.read() as cursor:
+        return read_status.list_units(cursor, state="waiting", limit=WAITING_UNITS)

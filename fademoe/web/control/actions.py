@@ -1,150 +1,127 @@
-"""Everything that the web changes. Each change says in perp_status_history what was done."""
+"""Everything that the web changes. Each change is recorded in perp_status_history."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from psycopg2.extensions import cursor as Cursor
-from rq import Queue
-from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
-from rq.job import Job
-from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
 
 from fademoe.clock import Window, now_ms, to_iso
 from fademoe.errors import StoreError
+from fademoe.queue.chores import RECONCILE, enqueue_chore
+from fademoe.queue.retry import requeue_failed
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series, want
 from fademoe.supervisord.client import SupervisorClient
 from fademoe.web.model.alerts import ACKNOWLEDGED
-from fademoe.web.model.queues import redis_errors
-from fademoe.web.model.services import Services
+from fademoe.web.model.services import Services, redis_errors
 
 log = logging.getLogger(__name__)
 
-UPKEEP = "upkeep"
-RECONCILE = "fademoe.jobs.maintenance.reconcile"
-RECONCILE_ID = "chore-reconcile"  # as the scheduler names it: asked for twice it runs once
-RECONCILE_S = 300
 ACKNOWLEDGED_S = 86_400
+MAX_MESSAGE = 500
+ENQUEUED = "the missing windows are enqueued now"
+ENQUEUED_BY_OTHER = "a reconcile run is already in progress and will enqueue them"
 
 
-def pause(services: Services) -> str:
-    """Tell every worker to take no job; return what was done, in words."""
+def pause_workers(services: Services) -> str:
+    """Let the workers take no further job; return in words what was done."""
     with redis_errors(services.redis):
         suspend(services.redis)
-    return _recorded(services, "pause", "workers paused: what runs ends, nothing new begins")
+    return _record_best_effort(services, "pause", "workers paused: running jobs end, no new one begins")
 
 
-def go_on(services: Services) -> str:
-    """Let the workers take jobs again."""
+def resume_workers(services: Services) -> str:
+    """Let the workers take jobs again; return in words what was done."""
     with redis_errors(services.redis):
         resume(services.redis)
-    return _recorded(services, "resume", "workers go on")
+    return _record_best_effort(services, "resume", "workers resumed")
 
 
 def switch_off(services: Services) -> str:
-    """Pause the workers and stop the streams; what cannot be done is said, the rest is done all the same."""
+    """Pause the workers and stop the streams, also when only one of them is possible; return what was done."""
     with redis_errors(services.redis):
         suspend(services.redis)
-    try:
-        stopped = SupervisorClient(services.settings.run_dir).stop_streams()
-        words = f"streams stopped: {', '.join(stopped) or 'none ran'}"
-    except StoreError as error:
-        words = f"the streams could not be stopped: {error}"
-    return _recorded(services, "DB APIs off", f"workers paused; {words}")
+    streams = _change_streams("stopped", SupervisorClient(services.settings.run_dir).stop_streams, "none was running")
+    return _record_best_effort(services, "DB APIs off", f"workers paused; {streams}")
 
 
 def switch_on(services: Services) -> str:
-    """Let the workers go on and start the streams."""
+    """Resume the workers and start the streams, also when only one of them is possible; return what was done."""
     with redis_errors(services.redis):
         resume(services.redis)
-    try:
-        started = SupervisorClient(services.settings.run_dir).start_streams()
-        words = f"streams started: {', '.join(started) or 'all ran'}"
-    except StoreError as error:
-        words = f"the streams could not be started: {error}"
-    return _recorded(services, "DB APIs on", f"workers go on; {words}")
+    streams = _change_streams("started", SupervisorClient(services.settings.run_dir).start_streams, "all were running")
+    return _record_best_effort(services, "DB APIs on", f"workers resumed; {streams}")
 
 
 def fill(services: Services, series: Sequence[Series], window: Window | None) -> str:
-    """Want a range of some series (None: only what is wanted already) and have the missing windows enqueued now."""
-    named = f"{len(series)} series" if len(series) != 1 else f"{series[0].source} {series[0].symbol}"
-    edge_ms = services.settings.retained_from_ms(now_ms())
-    if window is not None and edge_ms is not None and window.start_ms < edge_ms:
-        window = Window(edge_ms, max(window.end_ms, edge_ms))
-        named += f" from {to_iso(edge_ms)} on, the edge of FADEMOE_RETENTION_DAYS"
+    """Request a range of some series (None: only what is requested already) and enqueue what is missing.
+
+    The range begins no earlier than FADEMOE_RETENTION_DAYS keeps rows.
+    """
+    subject = f"{len(series)} series" if len(series) != 1 else f"{series[0].source} {series[0].symbol}"
+    oldest_ms = services.settings.retained_from_ms(now_ms())
+    if window is not None and oldest_ms is not None and window.start_ms < oldest_ms:
+        window = Window(oldest_ms, max(window.end_ms, oldest_ms))
+        subject += f" from {to_iso(oldest_ms)} on, the limit of FADEMOE_RETENTION_DAYS"
     with _transaction(services) as cursor:
         if window is not None and window.start_ms < window.end_ms:
             want(cursor, series, window.start_ms, window.end_ms)
-        _record(cursor, "fill", f"asked to fill {named}" + (f" {window.start_ms}..{window.end_ms}" if window else ""))
-    enqueued = _reconcile(services)
-    return f"filling {named}: the missing windows are enqueued {'now' if enqueued else 'by the look that is under way'}"
+        _record(cursor, "fill", f"fill of {subject}" + (f" {window.start_ms}..{window.end_ms}" if window else ""))
+    return f"filling {subject}: {ENQUEUED if _enqueue_reconcile(services) else ENQUEUED_BY_OTHER}"
 
 
-def retry(services: Services, queue: str, jobs: Sequence[str], *, whole: str) -> str:
-    """Put failed jobs back into their queue, with fresh attempts; `whole` names them for the record."""
-    again = 0
+def retry(services: Services, queue: str, jobs: Sequence[str], subject: str) -> str:
+    """Put failed jobs back into their queue, with fresh attempts; `subject` names them in the record."""
     with redis_errors(services.redis):
-        registry = Queue(queue, connection=services.redis, serializer=JSONSerializer).failed_job_registry
-        for job_id in jobs:
-            try:
-                job = Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
-                if job.meta.pop("failures", None):
-                    job.save_meta()
-                registry.requeue(job)
-            except (NoSuchJobError, InvalidJobOperation):
-                log.info("job %s is not among the failed ones any more", job_id)
-            else:
-                again += 1
-    return _recorded(services, "retry", f"{again} of {len(jobs)} failed jobs of {queue} queued again ({whole})")
+        requeued = requeue_failed(services.redis, queue, jobs)
+    done = f"{requeued} of {len(jobs)} failed jobs of {queue} queued again ({subject})"
+    return _record_best_effort(services, "retry", done)
 
 
-def acknowledge(services: Services, alert: str, text: str) -> str:
-    """Take note of an alert: for a day it is shown among the known ones."""
+def acknowledge(services: Services, alert: str, title: str) -> str:
+    """Mark an alert as acknowledged for a day; return in words what was done."""
     with redis_errors(services.redis):
         services.redis.set(f"{ACKNOWLEDGED}{alert}", 1, ex=ACKNOWLEDGED_S)
-    return _recorded(services, "acknowledge", f"acknowledged for a day: {text}")
+    return _record_best_effort(services, "acknowledge", f"acknowledged for a day: {title}")
 
 
-def _reconcile(services: Services) -> bool:
-    """Enqueue the look for what is missing; return False when one waits or runs already."""
+def _change_streams(done: str, change: Callable[[], list[str]], nothing: str) -> str:
+    """Stop or start the streams; return in words which, or why it was not possible."""
+    try:
+        return f"streams {done}: {', '.join(change()) or nothing}"
+    except StoreError as error:
+        return f"the streams could not be {done}: {error}"
+
+
+def _enqueue_reconcile(services: Services) -> bool:
+    """Enqueue a reconcile run; return False when one is queued or running already."""
     with redis_errors(services.redis):
-        try:
-            Queue(UPKEEP, connection=services.redis, serializer=JSONSerializer).enqueue(
-                RECONCILE,
-                job_id=RECONCILE_ID,
-                unique=True,
-                result_ttl=0,
-                failure_ttl=1,
-                job_timeout=RECONCILE_S,
-                description="reconcile, asked for in the web",
-            )
-        except DuplicateJobError:
-            return False
-    return True
+        return enqueue_chore(services.redis, RECONCILE)
 
 
-def _recorded(services: Services, action: str, words: str) -> str:
-    """Record what was done in Redis or supervisord; when the database is away the log has to do."""
+def _record_best_effort(services: Services, action: str, done: str) -> str:
+    """Record what was done outside the database; when that is unavailable, log it. Return it in words."""
     try:
         with _transaction(services) as cursor:
-            _record(cursor, action, words)
+            _record(cursor, action, done)
     except StoreError as error:
-        log.warning("web %s: %s (not in the history: %s)", action, words, error)
-        return f"{words}; the database is away, so the history does not say so"
-    return words
+        log.warning("web %s: %s (not in the history: %s)", action, done, error)
+        return f"{done}; not in the history, because the database is unavailable"
+    return done
 
 
-def _record(cursor: Cursor, action: str, words: str) -> None:
+def _record(cursor: Cursor, action: str, done: str) -> None:
     cursor.execute(
-        "INSERT INTO perp_status_history (unit, state, message) VALUES (%s, 'done', %s)", (f"web {action}", words[:500])
+        "INSERT INTO perp_status_history (unit, state, message) VALUES (%s, 'done', %s)",
+        (f"web {action}", done[:MAX_MESSAGE]),
     )
 
 
 @contextmanager
 def _transaction(services: Services) -> Iterator[Cursor]:
-    """Yield a cursor that may write, on a connection of its own: changes are rare."""
+    """Yield a cursor that may write, on a connection of its own, because changes are rare."""
     database = Database(services.settings.postgres_url, "fademoe web change")
     try:
         with database.transaction() as cursor:

@@ -22,7 +22,7 @@ CSRF = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # What a visitor without a token may see anywhere: whether it lives, the form to sign in, and its looks.
-OPEN_ENDPOINTS = ("api_state.show_health", "session.show_form", "session.sign_in", "static")
+OPEN_ENDPOINTS = ("api_system.show_health", "session.show_form", "session.sign_in", "static")
 TOKEN = "FADEMOE_TOKEN"
 
 
@@ -76,10 +76,10 @@ def sign_in(given: str) -> bool:
     return True
 
 
-def csrf_token() -> str:
-    """Return what a form of this session must send back; empty without a session."""
-    found: str = session.get(CSRF, "")
-    return found
+def get_csrf_token() -> str:
+    """Return the CSRF token of this session, empty without a session."""
+    token: str = session.get(CSRF, "")
+    return token
 
 
 def is_open() -> bool:
@@ -102,8 +102,8 @@ def _guard() -> None:
         raise Problem(401, "this changes something: sign in with the admin token, or send it as a Bearer token")
     if not _has_token():
         given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF, "")
-        if not _equal(given, csrf_token()):
-            raise Problem(403, "the form is too old: open the page again and repeat")
+        if not _equal(given, get_csrf_token()):
+            raise Problem(403, "CSRF token expired, reload the page")
 
 
 def _has_token() -> bool:

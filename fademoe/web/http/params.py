@@ -1,117 +1,221 @@
-"""Parameters of a request: read once, checked, each fault a 400 that names the parameter and what is valid."""
+"""Parameters of a request: each is declared once, with its description, its JSON schema and how it is parsed."""
 
 import base64
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
-from werkzeug.datastructures import MultiDict
-
-from fademoe.clock import EARLIEST_MS, LATEST_MS, parse_time
-from fademoe.errors import ConfigError
-from fademoe.settings import check_symbol
+from fademoe.clock import parse_time
 from fademoe.web.problem import Problem, bad_parameter
 
-SYMBOLS_MOST = 500
-TEXT_MOST = 4_000  # characters of one parameter
-TIME_WORDS = "ISO 8601 or an epoch in s or ms, from 2010 to 2100"
-LISTS = ("symbol", "columns", "exchanges")  # may be given more than once; the same as one comma list
+MAX_CHARACTERS = 4_000  # of one parameter
+TIME_FORMS = "ISO 8601 or an epoch in s or ms, from 2010 to 2100"
+NEXT_FORM = "the value of `next` of the previous page, with the same order"
+Json = dict[str, Any]
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _INTEGER = re.compile(r"[0-9]{1,9}")
 
 
+class Parameter(Generic[T_co]):
+    """One parameter of a path, a query or a body; a request without it gets `default`."""
+
+    is_list = False  # may be given more than once, which means the same as one comma list
+
+    def __init__(
+        self, name: str, description: str, default: T_co, *, example: str = "", is_required: bool = False
+    ) -> None:
+        self.schema: Json = {"type": "string"}
+        self.name = name
+        self.description = description
+        self.default = default
+        self.example = example
+        self.is_required = is_required
+
+    def parse(self, text: str) -> T_co:
+        """Return the value of a text; raise the 400 that names the parameter when it is not allowed."""
+        raise NotImplementedError
+
+
+class Text(Parameter[str]):
+    """Any text; a blank one counts as missing."""
+
+    def __init__(
+        self, name: str, description: str, default: str = "", *, example: str = "", is_required: bool = False
+    ) -> None:
+        super().__init__(name, description, default, example=example, is_required=is_required)
+
+    def parse(self, text: str) -> str:
+        """Return the text as it is."""
+        return text or self.default
+
+
+class Choice(Parameter[str]):
+    """One of a few texts."""
+
+    def __init__(
+        self, name: str, description: str, allowed: Sequence[str], default: str = "", *, is_required: bool = False
+    ) -> None:
+        super().__init__(name, description, default, is_required=is_required)
+        self.allowed = list(allowed)
+        self.schema = {"type": "string", "enum": self.allowed}
+
+    def parse(self, text: str) -> str:
+        """Return the text when it is allowed."""
+        if text not in self.allowed:
+            raise bad_parameter(self.name, text, self.allowed)
+        return text
+
+
+class Integer(Parameter[int]):
+    """A whole number within bounds."""
+
+    def __init__(self, name: str, description: str, default: int, *, minimum: int, maximum: int) -> None:
+        super().__init__(name, description, default)
+        self.minimum, self.maximum = minimum, maximum
+        self.schema = {"type": "integer", "minimum": minimum, "maximum": maximum}
+
+    def parse(self, text: str) -> int:
+        """Return the number."""
+        if not _INTEGER.fullmatch(text) or not self.minimum <= int(text) <= self.maximum:
+            raise bad_parameter(self.name, text, f"{self.minimum} to {self.maximum}")
+        return int(text)
+
+
+class Time(Parameter[int | None]):
+    """A time, as ISO 8601 or as an epoch in s or ms; its value is in ms. A blank one counts as missing."""
+
+    def __init__(self, name: str, description: str, *, example: str = "") -> None:
+        super().__init__(name, description, None, example=example)
+        self.schema = {"type": "string", "pattern": r"^(|20[0-9]{2}-[0-9]{2}-[0-9]{2}.*|[0-9]{10}|[0-9]{13})$"}
+
+    def parse(self, text: str) -> int | None:
+        """Return the time in ms."""
+        if not text:
+            return None
+        try:
+            return parse_time(text)
+        except (ValueError, OverflowError):
+            raise bad_parameter(self.name, text, TIME_FORMS) from None
+
+
+class Names(Parameter[tuple[str, ...]]):
+    """A comma list of names, each once, in the order given."""
+
+    is_list = True
+
+    def __init__(self, name: str, description: str, *, example: str = "", is_required: bool = False) -> None:
+        super().__init__(name, description, (), example=example, is_required=is_required)
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """Return the names."""
+        return tuple(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
+
+
+FROM = Time("from", "the first time, included", example="2026-01-31T00:00Z")
+TO = Time("to", "the end, not included", example="2026-02-01T00:00Z")
+CURSOR = Text("cursor", "`next` of the previous page")
+
+
 class Params:
-    """The query of one request; a parameter that is not in `known`, or is given twice, is refused at once."""
+    """The parameters of one request; one that is not declared, or is given twice, is refused."""
 
-    def __init__(self, query: MultiDict[str, str], known: Collection[str]) -> None:
-        self._values: dict[str, str] = {}
-        for name in query:
-            if name not in known:
-                words = ", ".join(known) or "none"
-                raise Problem(400, f"{name[:100]!r} is no parameter here: valid is {words}", allowed=list(known))
-            given = query.getlist(name)
-            if len(given) > 1 and name not in LISTS:
-                raise Problem(400, f"{name} is given more than once", parameter=name)
-            value = ",".join(given).strip()
-            if "\0" in value or len(value) > TEXT_MOST:
-                raise bad_parameter(name, value, f"at most {TEXT_MOST} characters, without NUL")
-            self._values[name] = value
+    def __init__(
+        self,
+        given: Mapping[str, Sequence[str]],
+        declared: Collection[Parameter[Any]],
+        path: Mapping[str, str] | None = None,
+    ) -> None:
+        """Parse every declared parameter of `given` (texts by name) and of the `path`."""
+        names = [parameter.name for parameter in declared if parameter.name not in (path or {})]
+        for name in given:
+            if name not in names:
+                allowed = ", ".join(names) or "none"
+                raise Problem(400, f"unknown parameter {name[:100]!r}; allowed: {allowed}", allowed=names)
+        self._texts: dict[str, str] = {}
+        self._values: dict[str, Any] = {}
+        for parameter in declared:
+            text = (path or {}).get(parameter.name) or _join(parameter, given.get(parameter.name, ()))
+            if text is not None:
+                self._texts[parameter.name] = text
+            elif parameter.is_required:
+                raise Problem(400, f"{parameter.name} is required: {parameter.description}", parameter=parameter.name)
+            self._values[parameter.name] = parameter.default if text is None else parameter.parse(text)
 
-    def text(self, name: str, default: str = "") -> str:
-        """Return a parameter as it is, `default` when it is missing or blank."""
-        return self._values.get(name) or default
-
-    def choice(self, name: str, allowed: Collection[str], default: str) -> str:
-        """Return one of `allowed`, `default` when the parameter is missing."""
-        value = self._values.get(name)
-        if value is None:
-            return default
-        if value not in allowed:
-            raise bad_parameter(name, value, list(allowed))
+    def __getitem__(self, parameter: Parameter[T]) -> T:
+        """Return the value of a declared parameter."""
+        value: T = self._values[parameter.name]
         return value
 
-    def choices(self, name: str, allowed: Collection[str]) -> tuple[str, ...]:
-        """Return a comma list of members of `allowed`, empty when not given."""
-        chosen = tuple(dict.fromkeys(filter(None, (part.strip() for part in self.text(name).split(",")))))
-        for part in chosen:
-            if part not in allowed:
-                raise bad_parameter(name, part, list(allowed))
-        return chosen
+    def __contains__(self, parameter: Parameter[Any]) -> bool:
+        """Return whether the request gives a declared parameter, and not blank."""
+        return bool(self._texts.get(parameter.name))
 
-    def integer(self, name: str, default: int, lowest: int, highest: int) -> int:
-        """Return a whole number within bounds, `default` when the parameter is missing."""
-        value = self._values.get(name)
-        if value is None:
-            return default
-        if not _INTEGER.fullmatch(value) or not lowest <= int(value) <= highest:
-            raise bad_parameter(name, value, f"{lowest} to {highest}")
-        return int(value)
+    def get_text_of(self, name: str) -> str:
+        """Return the parameter of a name as it was given, empty when it was not."""
+        return self._texts.get(name, "")
 
-    def time(self, name: str, default: int) -> int:
-        """Return a time in ms."""
-        value = self.text(name)
-        return read_time(name, value) if value else default
+    def get_text(self, parameter: Parameter[Any]) -> str:
+        """Return a parameter as it was given, empty when it was not."""
+        return self._texts.get(parameter.name, "")
 
-    def span(self, default_from: int = EARLIEST_MS, default_to: int = LATEST_MS) -> tuple[int, int]:
-        """Return [from, to) in ms; an end before its begin is refused."""
-        start_ms, end_ms = self.time("from", default_from), self.time("to", default_to)
-        if self.text("from") and self.text("to") and start_ms > end_ms:
-            raise bad_parameter("to", self.text("to"), f"a time not before from={self.text('from')}")
+    def set_default(self, parameter: Parameter[T], value: T) -> None:
+        """Give a parameter that the request leaves blank a value that only the data tell."""
+        if parameter not in self:
+            self._values[parameter.name] = value
+
+    def refuse(self, parameter: Parameter[Any], allowed: object) -> Problem:
+        """Return the 400 of a parameter whose value is not allowed, for a reason found out later."""
+        return bad_parameter(parameter.name, self.get_text(parameter), allowed)
+
+    def get(self, parameter: Parameter[T | None], default: T) -> T:
+        """Return the value of a declared parameter, `default` when the request has none."""
+        value: T | None = self._values[parameter.name]
+        return default if value is None else value
+
+    def read_span(self) -> tuple[int | None, int | None]:
+        """Return FROM and TO in ms, None where not given; refuse an end before its start."""
+        start_ms, end_ms = self[FROM], self[TO]
+        if start_ms is not None and end_ms is not None and start_ms > end_ms:
+            raise self.refuse(TO, f"a time not before from={self.get_text(FROM)}")
         return start_ms, end_ms
 
-    def symbols(self) -> tuple[str, ...]:
-        """Return the symbols of `symbol`, one or a comma list, sorted; empty means all."""
-        parts = {part.strip() for part in self.text("symbol").split(",") if part.strip()}
-        if len(parts) > SYMBOLS_MOST:
-            raise bad_parameter("symbol", f"{len(parts)} symbols", f"at most {SYMBOLS_MOST} symbols")
-        try:
-            return tuple(sorted({check_symbol(part) for part in parts}))
-        except ConfigError:
-            given = self.text("symbol")
-            raise bad_parameter("symbol", given, "a coin such as BTC, or a comma list of them") from None
-
-    def cursor(self, kind: str, parts: int) -> tuple[str, ...] | None:
-        """Return what a cursor of this kind holds, None for the first page; the token is opaque to its user."""
-        value = self.text("cursor")
+    def read_cursor(self, kind: str, parts: int) -> tuple[str, ...] | None:
+        """Return the parts of a CURSOR of this kind, None for the first page."""
+        value = self[CURSOR]
         if not value:
             return None
         try:
             text = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).decode("utf-8")
         except ValueError:
             text = ""
-        found = tuple(text.split("\n"))
-        if len(found) != parts + 1 or found[0] != kind or "\0" in text or write_cursor(*found) != value:
-            raise bad_parameter("cursor", value, "the value of `next` of the page before, with the same order")
-        return found[1:]
+        fields = tuple(text.split("\n"))
+        if len(fields) != parts + 1 or fields[0] != kind or "\0" in text or write_cursor(*fields) != value:
+            raise self.refuse(CURSOR, NEXT_FORM)
+        return fields[1:]
 
-
-def read_time(name: str, value: str) -> int:
-    """Return a time in ms; anything else is the 400 of the parameter `name`."""
-    try:
-        return parse_time(value)
-    except (ValueError, OverflowError):
-        raise bad_parameter(name, value, TIME_WORDS) from None
+    def check_names(self, parameter: Names, allowed: Iterable[str]) -> tuple[str, ...]:
+        """Return the names of a list; refuse one that is not in `allowed`, which only the data tell."""
+        known = list(allowed)
+        for name in self[parameter]:
+            if name not in known:
+                raise bad_parameter(parameter.name, name, known)
+        return self[parameter]
 
 
 def write_cursor(*parts: str) -> str:
-    """Return the token that holds a kind and further parts."""
+    """Return the opaque token of a kind and further parts."""
     return base64.urlsafe_b64encode("\n".join(parts).encode("utf-8")).decode("ascii").rstrip("=")
+
+
+def _join(parameter: Parameter[Any], texts: Sequence[str]) -> str | None:
+    """Return the one text of a parameter, None when it is not given."""
+    if not texts:
+        return None
+    if len(texts) > 1 and not parameter.is_list:
+        raise Problem(400, f"{parameter.name} is given more than once", parameter=parameter.name)
+    text = ",".join(texts).strip()
+    if "\0" in text or len(text) > MAX_CHARACTERS:
+        raise bad_parameter(parameter.name, text, f"at most {MAX_CHARACTERS} characters, without NUL")
+    return text

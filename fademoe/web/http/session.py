@@ -18,7 +18,7 @@ _wrong: list[float] = []
 @blueprint.get("/login")
 def show_form() -> str:
     """Show the form that asks for the admin token."""
-    return render_template("login.html", wrong=False, goal=own_path(request.args.get("next", "/")))
+    return render_template("login.html", wrong=False, goal=keep_own_path(request.args.get("next", "/")))
 
 
 @blueprint.post("/login")
@@ -28,7 +28,7 @@ def sign_in() -> BaseResponse:
     _wrong[:] = [at for at in _wrong if at > now - PERIOD_S]
     if len(_wrong) >= ATTEMPTS:
         raise Problem(429, f"more than {ATTEMPTS} wrong tokens in a minute: wait", retry_after_s=PERIOD_S)
-    goal = own_path(request.form.get("next", "/"))
+    goal = keep_own_path(request.form.get("next", "/"))
     if auth.sign_in(request.form.get("token", "").strip()):
         return redirect(goal, 303)
     _wrong.append(now)
@@ -42,7 +42,7 @@ def sign_out() -> BaseResponse:
     return redirect("/", 303)
 
 
-def own_path(given: str) -> str:
-    """Return a path of this site as it is, the first page for anything else."""
+def keep_own_path(given: str) -> str:
+    """Return a path of this site as it is, `/` for anything else: no redirect leads to another site."""
     is_ours = given.startswith("/") and not given.startswith("//") and "\\" not in given and given.isprintable()
     return given if is_ours else "/"

@@ -1,9 +1,6 @@
-"""Jobs that failed, grouped by what they say; and the jobs of one series."""
+"""Failed jobs, grouped by their error; and the jobs of one series. Reads only."""
 
-import hashlib
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 import redis
 from rq import Queue
@@ -13,21 +10,21 @@ from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
 from fademoe.clock import SECOND_MS, Window
+from fademoe.queue.ids import Task, series_prefix
 from fademoe.store.coverage import Series
-from fademoe.web.model.queues import redis_errors
+from fademoe.store.status import fingerprint_message
+from fademoe.web.model.answer import Answer
+from fademoe.web.model.services import redis_errors
 
-NEWEST = 300  # failed jobs looked at of each queue for a page
-GROUP_MOST = 5_000  # failed jobs looked at when all of a group are wanted
-IDS_MOST = 50_000  # queued ids looked through for the jobs of a series
+MAX_GROUPED = 300  # failed jobs of each queue that a page groups
+MAX_GROUPED_FOR_RETRY = 5_000  # the same when all jobs of a group are wanted
+MAX_IDS = 50_000  # queued ids searched for the jobs of a series
 BATCH = 500
-MESSAGE_LENGTH = 300
-
-_NUMBERS = re.compile(r"[0-9]+")
+MAX_MESSAGE = 300
 
 
-@dataclass(frozen=True, kw_only=True)
-class FailedGroup:
-    """Failed jobs of one queue with the same error, numbers aside; the newest one is the sample."""
+class FailedGroup(Answer):
+    """Failed jobs of one queue with the same error, numbers aside; `job`, `description`, `trace` are of the newest."""
 
     queue: str
     fingerprint: str
@@ -36,12 +33,11 @@ class FailedGroup:
     description: str
     newest_ms: int | None
     trace: str
-    jobs: list[str] = field(default_factory=list)
+    count: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class SeriesJob:
-    """One window of a series that waits, runs or has failed."""
+class SeriesJob(Answer):
+    """One job of a series."""
 
     queue: str
     state: str
@@ -49,92 +45,101 @@ class SeriesJob:
     window: Window
 
 
-def failed_groups(connection: redis.Redis, names: Iterable[str], newest: int = NEWEST) -> list[FailedGroup]:
+def group_failed(connection: redis.Redis, names: Iterable[str], newest: int = MAX_GROUPED) -> list[FailedGroup]:
     """Return the `newest` failed jobs of each queue by error, the largest group first."""
-    found: dict[tuple[str, str], FailedGroup] = {}
-    with redis_errors(connection):
-        for name in names:
-            for job, trace in _failed_jobs(connection, name, newest):
-                error = (trace.strip().splitlines() or ["no trace was kept"])[-1][:MESSAGE_LENGTH]
-                key = (name, _NUMBERS.sub("#", error))
-                if key not in found:
-                    found[key] = FailedGroup(
-                        queue=name,
-                        fingerprint=_fingerprint(*key),
-                        error=error,
-                        job=job.id,
-                        description=job.description or "",
-                        newest_ms=int(job.ended_at.timestamp() * SECOND_MS) if job.ended_at else None,
-                        trace=trace,
-                    )
-                found[key].jobs.append(job.id)
-    return sorted(found.values(), key=lambda group: -len(group.jobs))
+    groups = []
+    for (queue, fingerprint), jobs in _group(connection, names, newest).items():
+        job, trace = jobs[0]
+        group = FailedGroup(
+            queue=queue,
+            fingerprint=fingerprint,
+            error=_error_line(trace),
+            job=job.id,
+            description=job.description or "",
+            newest_ms=int(job.ended_at.timestamp() * SECOND_MS) if job.ended_at else None,
+            trace=trace,
+            count=len(jobs),
+        )
+        groups.append(group)
+    return sorted(groups, key=lambda group: -group.count)
 
 
-def failed_of(connection: redis.Redis, names: Iterable[str], series: Iterable[Series]) -> dict[str, list[str]]:
-    """Return the failed windows of some series by queue."""
-    wanted = {_prefix(one.source, one.symbol) for one in series}
-    found: dict[str, list[str]] = {}
-    for name in names:
-        jobs = [job_id for job_id in failed_ids(connection, name) if job_id.rsplit("_", 2)[0] in wanted]
-        if jobs:
-            found[name] = jobs
-    return found
+def find_group(connection: redis.Redis, queue: str, fingerprint: str) -> tuple[list[str], str]:
+    """Return the ids of the failed jobs of a group and its error, ([], "") when there is none."""
+    jobs = _group(connection, [queue], MAX_GROUPED_FOR_RETRY).get((queue, fingerprint), [])
+    return [job.id for job, _ in jobs], _error_line(jobs[0][1]) if jobs else ""
 
 
-def series_jobs(connection: redis.Redis, names: Iterable[str], source: str, symbol: str) -> list[SeriesJob]:
-    """Return the windows of a series that are in any queue, oldest first."""
-    name_of_job = re.compile(rf"{re.escape(_prefix(source, symbol))}_([0-9]+)_([0-9]+)")
-    found: list[SeriesJob] = []
+def find_failed_of_series(
+    connection: redis.Redis, names: Iterable[str], series: Iterable[Series]
+) -> dict[str, list[str]]:
+    """Return the ids of the failed jobs of some series by queue; queues without one are left out."""
+    wanted = set(series)
+    failed = {name: [job for job in list_failed(connection, name) if _series_of(job) in wanted] for name in names}
+    return {name: jobs for name, jobs in failed.items() if jobs}
+
+
+def list_jobs(connection: redis.Redis, names: Iterable[str], source: str, symbol: str) -> list[SeriesJob]:
+    """Return the jobs of a series that are in any of the queues, the oldest window first."""
+    prefix = series_prefix(Series(source, symbol))  # most ids are of other series, and reading them takes longer
+    jobs: list[SeriesJob] = []
     with redis_errors(connection):
         for name in names:
             queue = Queue(name, connection=connection, serializer=JSONSerializer)
             ids = {
-                "queued": queue.get_job_ids(0, IDS_MOST),
+                "queued": queue.get_job_ids(0, MAX_IDS),
                 "running": queue.started_job_registry.get_job_ids(cleanup=False),
                 "waiting": queue.scheduled_job_registry.get_job_ids(cleanup=False),
                 "failed": queue.failed_job_registry.get_job_ids(cleanup=False),
             }
             for state, of_state in ids.items():
-                for job_id in of_state:
-                    match = name_of_job.fullmatch(job_id)
-                    if match:
-                        window = Window(int(match[1]), int(match[2]))
-                        found.append(SeriesJob(queue=name, state=state, id=job_id, window=window))
-    return sorted(found, key=lambda job: job.window)
+                tasks = ((job_id, Task.from_job_id(job_id)) for job_id in of_state if job_id.startswith(f"{prefix}_"))
+                jobs += [
+                    SeriesJob(queue=name, state=state, id=job_id, window=task.window) for job_id, task in tasks if task
+                ]
+    return sorted(jobs, key=lambda job: job.window)
 
 
-def failed_ids(connection: redis.Redis, name: str) -> list[str]:
+def list_failed(connection: redis.Redis, name: str) -> list[str]:
     """Return the ids of all failed jobs of a queue, the newest first."""
     with redis_errors(connection):
-        return _newest_ids(connection, name, 0)
+        return _list_newest(connection, name, 0)
 
 
-def _prefix(source: str, symbol: str) -> str:
-    """Return how the names of a series' jobs begin, as the engine makes them."""
-    coded = symbol if symbol.isascii() and symbol.isalnum() else f"-{symbol.encode().hex()}"
-    return f"bf-{source}_{coded}"
+def _group(connection: redis.Redis, names: Iterable[str], newest: int) -> dict[tuple[str, str], list[tuple[Job, str]]]:
+    """Return (job, trace) of the newest failed jobs by (queue, fingerprint), the newest first."""
+    groups: dict[tuple[str, str], list[tuple[Job, str]]] = {}
+    with redis_errors(connection):
+        for name in names:
+            for job, trace in _read_failed(connection, name, newest):
+                groups.setdefault((name, fingerprint_message(name, _error_line(trace))), []).append((job, trace))
+    return groups
 
 
-def _newest_ids(connection: redis.Redis, name: str, newest: int) -> list[str]:
+def _series_of(job_id: str) -> Series | None:
+    task = Task.from_job_id(job_id)
+    return task.series if task else None
+
+
+def _list_newest(connection: redis.Redis, name: str, newest: int) -> list[str]:
     registry = Queue(name, connection=connection, serializer=JSONSerializer).failed_job_registry
     return [as_text(job_id) for job_id in connection.zrevrange(registry.key, 0, newest - 1)]
 
 
-def _failed_jobs(connection: redis.Redis, name: str, newest: int) -> Iterator[tuple[Job, str]]:
+def _read_failed(connection: redis.Redis, name: str, newest: int) -> Iterator[tuple[Job, str]]:
     """Yield failed jobs with their traces, a batch of them in two round trips."""
-    ids = _newest_ids(connection, name, newest)
-    for begin in range(0, len(ids), BATCH):
-        fetched = Job.fetch_many(ids[begin : begin + BATCH], connection=connection, serializer=JSONSerializer)
+    ids = _list_newest(connection, name, newest)
+    for start in range(0, len(ids), BATCH):
+        fetched = Job.fetch_many(ids[start : start + BATCH], connection=connection, serializer=JSONSerializer)
         jobs = [job for job in fetched if job is not None]
         with connection.pipeline(transaction=False) as pipeline:
             for job in jobs:
                 pipeline.xrevrange(Result.get_key(job.id), count=1)
             for job, entries in zip(jobs, pipeline.execute(), strict=True):
-                yield job, _trace(job, entries)
+                yield job, _read_trace(job, entries)
 
 
-def _trace(job: Job, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> str:
+def _read_trace(job: Job, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> str:
     """Return the traceback in the newest entry of a job's results, as rq stores it."""
     if not entries:
         return ""
@@ -143,5 +148,6 @@ def _trace(job: Job, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> str:
     return result.exc_string or ""
 
 
-def _fingerprint(queue: str, error: str) -> str:
-    return hashlib.sha256(f"{queue} {error}".encode()).hexdigest()[:12]
+def _error_line(trace: str) -> str:
+    """Return the last line of a traceback: class and message of the error."""
+    return (trace.strip().splitlines() or ["no traceback was kept"])[-1][:MAX_MESSAGE]

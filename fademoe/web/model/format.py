@@ -1,4 +1,4 @@
-"""Numbers and times in words for people; registered as filters of the templates."""
+"""Numbers and times as people read them; registered as filters of the templates."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _UNITS = ((DAY_MS, "d"), (HOUR_MS, "h"), (MINUTE_MS, "min"), (SECOND_MS, "s"))
 
 
 def duration(ms: float | None) -> str:
-    """Say a length of time with its two largest units: `3 d 4 h`, `40 s`."""
+    """Write a length of time with its two largest units: `3 d 4 h`, `40 s`."""
     if ms is None:
         return "–"
     left = int(ms)
@@ -27,7 +27,7 @@ def duration(ms: float | None) -> str:
 
 
 def ago(ms: int | None) -> str:
-    """Say how long ago a time was, or how far ahead it lies."""
+    """Write how long ago a time was, or how far ahead it is."""
     if ms is None:
         return "never"
     distance = now_ms() - ms
@@ -37,8 +37,13 @@ def ago(ms: int | None) -> str:
 
 
 def moment(ms: int | None) -> str:
-    """Write a time in UTC as people read it: `2026-11-22 14:05:00`."""
-    return "–" if ms is None else to_iso(ms).replace("T", " ").rstrip("Z")
+    """Write a time in UTC: `2026-11-22 14:05:00`; a time outside the calendar in ms."""
+    if ms is None:
+        return "–"
+    try:
+        return to_iso(ms).replace("T", " ").rstrip("Z")
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} ms"
 
 
 def grouped(value: object) -> str:
@@ -50,16 +55,16 @@ def grouped(value: object) -> str:
     return f"{match[1]}{whole}{match[3] or ''}"
 
 
-def aligned(values: Sequence[str | None]) -> list[str]:
-    """Write a column of numbers so that their points stand below each other when they are set flush right."""
+def align(values: Sequence[object]) -> list[str]:
+    """Pad a column of numbers so that their decimal points are below each other when aligned right."""
     places = [len(str(value).partition(".")[2]) for value in values if value is not None]
     most = max(places, default=0)
-    found = []
+    texts = []
     for value in values:
         own = len(str(value).partition(".")[2]) if value is not None else most
         pad = FIGURE_SPACE * (most - own) + (POINT_SPACE if most and not own else "")
-        found.append(grouped(value) + (pad if value is not None else ""))
-    return found
+        texts.append(grouped(value) + (pad if value is not None else ""))
+    return texts
 
 
 def size(count: int | None) -> str:
@@ -75,7 +80,7 @@ def size(count: int | None) -> str:
 
 
 def many(count: int, one: str, more: str | None = None) -> str:
-    """Say a count with its noun: `1 worker`, `3 workers`."""
+    """Write a count with its noun: `1 worker`, `3 workers`."""
     return f"{grouped(count)} {one if count == 1 else more or one + 's'}"
 
 

@@ -1,114 +1,169 @@
-"""The heat map of coverage: symbols by days, each cell in a word, a sign and a colour."""
+"""The heat map of coverage: symbols by days or hours, each cell with a state, a sign and words."""
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal
+
+import msgspec
+from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import DAY_MS, HOUR_MS, Window, ceil_to, floor_to, to_iso
+from fademoe.store.read import catalog as read_catalog
+from fademoe.store.read import coverage as read_coverage
+from fademoe.store.read import series as read_series
 from fademoe.store.read.coverage import SeriesRanges
 from fademoe.store.read.series import ListingPeriod
+from fademoe.web.model.answer import Answer
 
-COMPLETE, PARTIAL, MISSING, ABSENT, UNLISTED, UNWANTED, FUTURE = (
-    "complete",
-    "partial",
-    "missing",
-    "absent",
-    "unlisted",
-    "unwanted",
-    "future",
-)
-# What each state means, for the legend.
-MEANINGS = {
-    COMPLETE: "everything that is wanted is stored",
-    PARTIAL: "the percent that is stored; the rest is missing",
-    MISSING: "wanted, and nothing of it is stored yet",
-    ABSENT: "the exchange does not have it",
-    UNLISTED: "the contract was not listed then",
-    UNWANTED: "nobody asked for it",
+State = Literal["complete", "partial", "missing", "absent", "unlisted", "unwanted", "future"]
+LEGEND: dict[State, str] = {
+    "complete": "everything requested is stored",
+    "partial": "percent stored; the rest is missing",
+    "missing": "requested, nothing stored yet",
+    "absent": "the exchange does not have it",
+    "unlisted": "the contract was not listed",
+    "unwanted": "not requested",
 }
-WORDS = {
-    COMPLETE: "complete",
-    MISSING: "missing",
-    ABSENT: "absent upstream",
-    UNLISTED: "not listed",
-    UNWANTED: "not wanted",
-    FUTURE: "still to come",
+WORDS: dict[State, str] = {
+    "complete": "complete",
+    "missing": "missing",
+    "absent": "absent upstream",
+    "unlisted": "not listed",
+    "unwanted": "not requested",
+    "future": "in the future",
 }
-SIGNS = {COMPLETE: "✓", MISSING: "✗", ABSENT: "A", UNLISTED: "–", UNWANTED: "·", FUTURE: ""}
-STEPS = {"day": DAY_MS, "hour": HOUR_MS}
-COLUMNS = {"day": (7, 14, 30, 60), "hour": (24, 48, 72)}  # how many columns may be asked for
+SIGNS: dict[State, str] = {
+    "complete": "✓",
+    "missing": "✗",
+    "absent": "A",
+    "unlisted": "–",
+    "unwanted": "·",
+    "future": "",
+}
+STEPS_MS = {"day": DAY_MS, "hour": HOUR_MS}
+COLUMNS = {"day": (7, 14, 30, 60), "hour": (24, 48, 72)}  # how many columns the page offers
+MAX_COLUMNS = 100
+MAX_SYMBOLS = 100  # of one page
 
 
-class Cell(NamedTuple):
-    """One series in one span of time; lengths in ms, up to now."""
+class Cell(Answer):
+    """One series in one span of time that begins at `ts`; lengths in ms, of the rows that are due by now."""
 
-    start_ms: int
+    ts: int
+    state: State
     wanted_ms: int
     missing_ms: int
     absent_ms: int
 
-
-class Mark(NamedTuple):
-    """One cell as it is drawn; `label` says time and state in words, for those who point at it or hear it."""
-
-    state: str
-    sign: str
-    label: str
-    cell: Cell
+    @property
+    def sign(self) -> str:
+        """The state in one character, or the percent stored."""
+        return str(self._percent) if self.state == "partial" else SIGNS[self.state]
 
     @property
-    def start_ms(self) -> int:
-        """Begin of the span."""
-        return self.cell.start_ms
+    def words(self) -> str:
+        """The state in words."""
+        if self.state == "partial":
+            return f"{self._percent} % stored"
+        if self.state == "complete" and self.absent_ms:
+            return "complete, part of it absent upstream"
+        return WORDS[self.state]
+
+    @property
+    def _percent(self) -> int:
+        """The percent stored, from 1 to 99: a partial cell looks neither complete nor empty."""
+        return max(1, min(99, (self.wanted_ms - self.missing_ms) * 100 // self.wanted_ms))
 
 
-def window_of(end_ms: int, by: str, count: int) -> Window:
+class SeriesCells(Answer):
+    """One line of the heat map; `percent` is of the whole series, None while nothing of it is requested."""
+
+    symbol: str
+    percent: float | None
+    cells: list[Cell]
+
+
+class HeatMap(Answer):
+    """One page of the heat map of a perpspec."""
+
+    perpspec: str
+    start_ms: int = msgspec.field(name="from")
+    end_ms: int = msgspec.field(name="to")
+    step_ms: int
+    symbols: list[SeriesCells]
+    next: str | None
+
+
+def find_window(end_ms: int, by: str, count: int) -> Window:
     """Return the window of `count` whole steps that ends with the step of `end_ms`."""
-    step_ms = STEPS[by]
+    step_ms = STEPS_MS[by]
     end_ms = ceil_to(end_ms, step_ms)
     return Window(end_ms - count * step_ms, end_ms)
 
 
-def cells(ranges: SeriesRanges, window: Window, step_ms: int) -> list[Cell]:
+def read_lines(
+    cursor: Cursor, source: str, symbols: Sequence[str], after: str, window: Window, step_ms: int, now_ms: int
+) -> tuple[list[SeriesCells], str | None]:
+    """Return at most MAX_SYMBOLS lines behind the symbol `after`, and the symbol behind which more follow.
+
+    `symbols` empty: all of the perpspec.
+    """
+    chosen = sorted(symbol for symbol in symbols or read_catalog.list_symbols(cursor, source) if symbol > after)
+    page = chosen[:MAX_SYMBOLS]
+    ranges = read_coverage.list_ranges(cursor, [(source, symbol) for symbol in page], now_ms)
+    listings = read_series.list_listing_periods(cursor, source.rpartition("-")[0], page)
+    series = read_coverage.list_series(cursor, now_ms=now_ms, limit=MAX_SYMBOLS, sources=[source], symbols=page)
+    lines = [
+        SeriesCells(
+            symbol=one.symbol,
+            percent=one.percent,
+            cells=build_cells(ranges[(source, one.symbol)], listings.get(one.symbol), window, step_ms, now_ms),
+        )
+        for one in series
+    ]
+    return lines, page[-1] if len(chosen) > MAX_SYMBOLS else None
+
+
+def build_cells(
+    ranges: SeriesRanges, listing: ListingPeriod | None, window: Window, step_ms: int, now_ms: int
+) -> list[Cell]:
     """Return a series in steps of a window."""
     starts = range(window.start_ms, window.end_ms, step_ms)
     wanted, missing, absent = (
-        _lengths(windows, window, step_ms) for windows in (ranges.wanted, ranges.missing, ranges.absent)
+        _measure(windows, window, step_ms) for windows in (ranges.wanted, ranges.missing, ranges.absent)
     )
-    return [Cell(*values) for values in zip(starts, wanted, missing, absent, strict=True)]
-
-
-def marks(ranges: SeriesRanges, life: ListingPeriod | None, window: Window, by: str, now_ms: int) -> list[Mark]:
-    """Return a series as marks, one for each column of a window."""
-    step_ms = STEPS[by]
-    found = zip(cells(ranges, window, step_ms), heads(window, by), strict=True)
-    return [_mark(cell, life, name, step_ms, now_ms) for cell, (name, _) in found]
+    cells = []
+    for start_ms, *lengths in zip(starts, wanted, missing, absent, strict=True):
+        state = _find_state(listing, Window(start_ms, start_ms + step_ms), now_ms, *lengths)
+        wanted_ms, missing_ms, absent_ms = lengths
+        cells.append(Cell(ts=start_ms, state=state, wanted_ms=wanted_ms, missing_ms=missing_ms, absent_ms=absent_ms))
+    return cells
 
 
 @lru_cache(maxsize=8)
-def heads(window: Window, by: str) -> Sequence[tuple[str, str]]:
-    """Return the column heads: the whole date for the ear, the short one for the eye."""
-    found = []
-    for start_ms in range(window.start_ms, window.end_ms, STEPS[by]):
+def list_heads(window: Window, by: str) -> Sequence[tuple[str, str]]:
+    """Return the column heads: the whole date for screen readers, a short one to show."""
+    heads = []
+    for start_ms in range(window.start_ms, window.end_ms, STEPS_MS[by]):
         date, _, clock = to_iso(start_ms).partition("T")
-        found.append((date, date[8:]) if by == "day" else (f"{date} {clock[:5]}", clock[:2]))
-    return found
+        heads.append((date, date[8:]) if by == "day" else (f"{date} {clock[:5]}", clock[:2]))
+    return heads
 
 
-def groups(window: Window, by: str) -> list[tuple[str, int]]:
-    """Return the months (or days) above the columns, with how many columns each spans."""
-    found: list[tuple[str, int]] = []
-    for start_ms in range(window.start_ms, window.end_ms, STEPS[by]):
+def list_groups(window: Window, by: str) -> list[tuple[str, int]]:
+    """Return the months (or days) above the columns, each with the number of its columns."""
+    groups: list[tuple[str, int]] = []
+    for start_ms in range(window.start_ms, window.end_ms, STEPS_MS[by]):
         name = to_iso(start_ms)[: 7 if by == "day" else 10]
-        if found and found[-1][0] == name:
-            found[-1] = (name, found[-1][1] + 1)
+        if groups and groups[-1][0] == name:
+            groups[-1] = (name, groups[-1][1] + 1)
         else:
-            found.append((name, 1))
-    return found
+            groups.append((name, 1))
+    return groups
 
 
-def _lengths(windows: list[Window], window: Window, step_ms: int) -> list[int]:
-    """Return how much of each step the windows take, in ms."""
+def _measure(windows: list[Window], window: Window, step_ms: int) -> list[int]:
+    """Return how much of each step of a window is in `windows`, in ms."""
     lengths = [0] * len(range(window.start_ms, window.end_ms, step_ms))
     for one in windows:
         start_ms, end_ms = max(one.start_ms, window.start_ms), min(one.end_ms, window.end_ms)
@@ -120,35 +175,23 @@ def _lengths(windows: list[Window], window: Window, step_ms: int) -> list[int]:
     return lengths
 
 
-def _mark(cell: Cell, life: ListingPeriod | None, name: str, step_ms: int, now_ms: int) -> Mark:
-    state = _state(cell, life, step_ms, now_ms)
-    if state == PARTIAL:
-        percent = _percent(cell)
-        return Mark(state, str(percent), f"{name}: {percent} % stored", cell)
-    words = "complete, part of it absent upstream" if state == COMPLETE and cell.absent_ms else WORDS[state]
-    return Mark(state, SIGNS[state], f"{name}: {words}", cell)
+def _find_state(
+    listing: ListingPeriod | None, step: Window, now_ms: int, wanted_ms: int, missing_ms: int, absent_ms: int
+) -> State:
+    if step.start_ms >= now_ms:
+        return "future"
+    if listing is not None and _is_unlisted(listing, step):
+        return "unlisted"
+    if not wanted_ms:
+        return "unwanted"
+    if missing_ms >= wanted_ms:
+        return "missing"
+    if missing_ms:
+        return "partial"
+    return "absent" if absent_ms >= wanted_ms else "complete"
 
 
-def _state(cell: Cell, life: ListingPeriod | None, step_ms: int, now_ms: int) -> str:
-    if cell.start_ms >= now_ms:
-        return FUTURE
-    if life is not None and _is_outside(life, cell.start_ms, cell.start_ms + step_ms):
-        return UNLISTED
-    if not cell.wanted_ms:
-        return UNWANTED
-    if cell.missing_ms >= cell.wanted_ms:
-        return MISSING
-    if cell.missing_ms:
-        return PARTIAL
-    return ABSENT if cell.absent_ms >= cell.wanted_ms else COMPLETE
-
-
-def _is_outside(life: ListingPeriod, start_ms: int, end_ms: int) -> bool:
-    too_early = life.listed_ms is not None and end_ms <= floor_to(life.listed_ms, HOUR_MS)
-    too_late = life.delisted_ms is not None and start_ms >= life.delisted_ms
-    return too_early or too_late
-
-
-def _percent(cell: Cell) -> int:
-    """Return the percent that is stored, from 1 to 99: what is not complete must not look so."""
-    return max(1, min(99, (cell.wanted_ms - cell.missing_ms) * 100 // cell.wanted_ms))
+def _is_unlisted(listing: ListingPeriod, step: Window) -> bool:
+    is_before = listing.listed_ms is not None and step.end_ms <= floor_to(listing.listed_ms, HOUR_MS)
+    is_after = listing.delisted_ms is not None and step.start_ms >= listing.delisted_ms
+    return is_before or is_after

@@ -1,33 +1,34 @@
-"""What a request works with: the settings, the readers of PostgreSQL and Redis. One object per application."""
+"""What a request works with: the settings, PostgreSQL and Redis. One object per application."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import redis
 
 from fademoe.errors import StoreError
-from fademoe.settings import Settings
+from fademoe.settings import Settings, mask_url
 from fademoe.store.read.pool import Reader
-from fademoe.web.model.queue_rates import Samples
+from fademoe.web.model.queue_rates import QueueRates
 
 REDIS_TIMEOUT_S = 2
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """The things behind the routes. Nothing is connected before it is used, so a fork in between does no harm."""
+    """The services behind the routes. None connects before its first use, so a process may fork before that."""
 
     settings: Settings
     reader: Reader
     redis: redis.Redis
-    samples: Samples = field(default_factory=Samples)
+    queue_rates: QueueRates = field(default_factory=QueueRates)
 
 
 def make_services(settings: Settings) -> Services:
-    """Build the services of an application."""
+    """Return the services of an application."""
     return Services(
         settings=settings,
         reader=Reader(settings.postgres_url),
@@ -37,9 +38,25 @@ def make_services(settings: Settings) -> Services:
     )
 
 
-def attempt(read: Callable[[], Found]) -> tuple[Found | None, str | None]:
-    """Return what a read found; when a server is away, None and the reason, for a page that says so."""
+def attempt(read: Callable[[], T]) -> tuple[T | None, str | None]:
+    """Return (result, None); when a server is unavailable, (None, reason) for a page that shows the reason."""
     try:
         return read(), None
     except StoreError as error:
         return None, str(error)
+
+
+@contextmanager
+def redis_errors(connection: redis.Redis) -> Iterator[None]:
+    """Raise the errors of Redis inside the block as StoreError with its address."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise StoreError(f"Redis at {_address(connection)}: {error}") from error
+
+
+def _address(connection: redis.Redis) -> str:
+    given = connection.connection_pool.connection_kwargs
+    if "path" in given:
+        return f"unix://{given['path']}"
+    return mask_url(f"redis://{given.get('host')}:{given.get('port')}/{given.get('db') or 0}")

@@ -1,4 +1,4 @@
-"""The status box: a few tiles in words, worst level first in what they say; every page shows it."""
+"""The status tiles: a few facts about the system, each with a level; every page shows them."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,11 @@ from fademoe.web.model.format import duration, grouped, many
 from fademoe.web.model.summary import Queued, Stored, Summary
 
 GOOD, WARN, BAD, IDLE = "good", "warn", "bad", "idle"
-FIRST_WORDS = {BAD: "Broken", WARN: "Look at"}
-LEVEL_WORDS = {GOOD: "OK", WARN: "Look", BAD: "Broken", IDLE: "Idle"}
+LEVEL_WORDS = {GOOD: "OK", WARN: "Warning", BAD: "Error", IDLE: "Idle"}
 
 
 class Tile(NamedTuple):
-    """One fact of the box: a title, how it is, in a few words and in one more sentence."""
+    """One fact: a title, its level, a short text and a sentence of detail, and the page that shows more."""
 
     title: str
     level: str
@@ -27,38 +26,39 @@ class Tile(NamedTuple):
         return LEVEL_WORDS[self.level]
 
 
-def tiles(summary: Summary) -> list[Tile]:
-    """Return the tiles of the box."""
-    found = [
-        Tile("Database", BAD, "away", summary.stored_reason or "", "/schema")
-        if summary.stored is None
-        else Tile("Database", GOOD, "answers", _stored_words(summary.stored), "/schema"),
-        Tile("Redis", BAD, "away", summary.queued_reason or "", "/queues")
-        if summary.queued is None
-        else Tile("Redis", GOOD, "answers", "queues and rate limits", "/queues"),
-    ]
-    if summary.stored is not None:
-        found.append(_streams(summary.stored))
-    if summary.queued is not None:
-        found += [_workers(summary.queued), _queues(summary.queued)]
-    if summary.stored is not None:
-        found.append(_errors(summary.stored))
-        found.append(_behind(summary.stored.lags))
-    return found
+def list_tiles(summary: Summary) -> list[Tile]:
+    """Return the tiles of a summary."""
+    stored, queued = summary.stored, summary.queued
+    database = (BAD, "unavailable", summary.stored_reason or "") if stored is None else _describe_stored(stored)
+    redis = (BAD, "unavailable", summary.queued_reason or "") if queued is None else (GOOD, "connected", QUEUED_DETAIL)
+    tiles = [Tile("Database", *database, "/schema"), Tile("Redis", *redis, "/queues")]
+    if stored is not None:
+        tiles.append(_streams(stored))
+    if queued is not None:
+        tiles += [_workers(queued), _queues(queued)]
+    if stored is not None:
+        tiles += [_errors(stored), _lag(stored.lags)]
+    return tiles
 
 
-def sentence(found: list[Tile]) -> tuple[str, str]:
-    """Return the worst level, and the box in one line that stays in sight: `Broken: Redis. Look at: Errors.`"""
-    titles = {level: [tile.title for tile in found if tile.level == level] for level in (BAD, WARN)}
-    words = [f"{name}: {', '.join(titles[level])}." for level, name in FIRST_WORDS.items() if titles[level]]
-    worst = next((level for level in (BAD, WARN) if titles[level]), GOOD)
-    return worst, " ".join(words) or "All is well."
+def summarise_tiles(tiles: list[Tile]) -> tuple[str, str]:
+    """Return the worst level, and all tiles in one line such as `Error: Redis. Warning: Errors, Queues.`"""
+    titles = {level: [tile.title for tile in tiles if tile.level == level] for level in (BAD, WARN)}
+    words = [f"{LEVEL_WORDS[level]}: {', '.join(names)}." for level, names in titles.items() if names]
+    worst = next((level for level, names in titles.items() if names), GOOD)
+    return worst, " ".join(words) or "OK: no warnings."
 
 
-def _stored_words(stored: Stored) -> str:
-    if not stored.lags:
-        return "no series is wanted yet"
-    return f"{many(sum(lag.series for lag in stored.lags), 'series', 'series')} wanted"
+QUEUED_DETAIL = "queues and rate limits"
+
+
+def _describe_stored(stored: Stored) -> tuple[str, str, str]:
+    series = sum(lag.series for lag in stored.lags)
+    return (
+        GOOD,
+        "connected",
+        f"{many(series, 'series', 'series')} requested" if series else "no series requested yet",
+    )
 
 
 def _streams(stored: Stored) -> Tile:
@@ -77,9 +77,11 @@ def _workers(queued: Queued) -> Tile:
     alive = [worker for worker in queued.workers if not worker.stale]
     busy = sum(worker.state == "busy" for worker in alive)
     if queued.paused:
-        return Tile("Workers", WARN, "paused", f"{many(len(alive), 'worker')} told to take no job", "/queues")
+        return Tile(
+            "Workers", WARN, "paused", f"{many(len(alive), 'worker')} will paused, no new job starts", "/queues"
+        )
     if not alive:
-        return Tile("Workers", BAD, "none", "nobody works on the queues", "/queues")
+        return Tile("Workers", BAD, "none", "no worker is running", "/queues")
     stale = len(queued.workers) - len(alive)
     detail = f"{len(alive) - busy} idle" + (f", {stale} without heartbeat" if stale else "")
     return Tile("Workers", WARN if stale else GOOD, f"{busy} of {len(alive)} busy", detail, "/queues")
@@ -93,10 +95,10 @@ def _queues(queued: Queued) -> Tile:
         for queue in queued.queues
         if queue.queued or queue.later
     ]
-    detail = ", ".join(words) or "nothing waits"
+    detail = ", ".join(words) or "no job is queued"
     if failed:
-        return Tile("Queues", WARN, f"{many(failed, 'job')} failed", f"{grouped(waiting)} waiting: {detail}", "/queues")
-    return Tile("Queues", GOOD, f"{grouped(waiting)} waiting" if waiting else "empty", detail, "/queues")
+        return Tile("Queues", WARN, f"{many(failed, 'job')} failed", f"{grouped(waiting)} queued: {detail}", "/queues")
+    return Tile("Queues", GOOD, f"{grouped(waiting)} queued" if waiting else "empty", detail, "/queues")
 
 
 def _errors(stored: Stored) -> Tile:
@@ -107,18 +109,18 @@ def _errors(stored: Stored) -> Tile:
     return Tile("Errors", WARN, grouped(count), f"in the last hour; newest: {newest}", "/#errors")
 
 
-def _behind(found: list[PerpspecLag]) -> Tile:
+def _lag(perpspecs: list[PerpspecLag]) -> Tile:
     """Say how far behind live each exchange is: the slowest series of the main metric counts."""
     lags: dict[str, int] = {}
     late: dict[str, int] = {}
-    for lag in found:
+    for lag in perpspecs:
         if metric_of(lag.source) == MAIN_METRIC and lag.lag_ms is not None:
             name = lag.exchange or lag.source
             lags[name] = max(lags.get(name, 0), lag.lag_ms)
             late[name] = late.get(name, 0) + lag.behind
     if not lags:
         return Tile(
-            "Behind live", IDLE, "nothing yet", f"no {METRICS[MAIN_METRIC].title.lower()} requested", "/coverage"
+            "Behind live", IDLE, "no data yet", f"no {METRICS[MAIN_METRIC].title.lower()} requested", "/coverage"
         )
     worst_first = sorted(lags, key=lambda name: -lags[name])
     words = [

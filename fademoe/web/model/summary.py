@@ -1,21 +1,26 @@
-"""The state of the whole system in one object: what the status box, /api/system-summary and /health are made of."""
+"""The state of the whole system: what the status tiles, the alerts, /api/system-summary and /health show."""
 
 from typing import NamedTuple
 
+from fademoe.client.rate_limit.usage import BudgetUse, Outage
 from fademoe.clock import now_ms
 from fademoe.feeds import registry
+from fademoe.queue.ids import SHARED_QUEUES
 from fademoe.settings import Settings
 from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import status as read_status
-from fademoe.web.model import queues
-from fademoe.web.model.services import Services, attempt
+from fademoe.web.model.answer import Answer
+from fademoe.web.model.limits import list_budgets, list_outages
+from fademoe.web.model.queues import QueueState, WorkerState, is_paused, list_queues, list_workers
+from fademoe.web.model.services import Services, attempt, redis_errors
 
-LINES = 50  # of recent status and of recent errors
-ERROR_SECONDS = 3_600
+RECENT = 50  # of recent status and of recent errors
+ERROR_WINDOW_S = 3_600
+OK = "ok"
 
 
 class Stored(NamedTuple):
-    """What PostgreSQL says."""
+    """What PostgreSQL holds."""
 
     streams: list[read_status.Unit]
     counts: dict[str, dict[str, int]]
@@ -26,16 +31,17 @@ class Stored(NamedTuple):
 
 
 class Queued(NamedTuple):
-    """What Redis says."""
+    """What Redis holds."""
 
-    workers: list[queues.WorkerState]
-    queues: list[queues.QueueState]
-    budgets: list[queues.BudgetUse]
+    workers: list[WorkerState]
+    queues: list[QueueState]
+    budgets: list[BudgetUse]
+    outages: list[Outage]
     paused: bool
 
 
 class Summary(NamedTuple):
-    """Both sides; a side that cannot be read is None and its reason says why."""
+    """Both servers; one that is unavailable is None, and its reason says why."""
 
     at_ms: int
     simulated: bool
@@ -45,33 +51,62 @@ class Summary(NamedTuple):
     queued_reason: str | None
 
 
+class Health(Answer):
+    """Whether the system can answer: each server is `ok`, or the reason why it is not."""
+
+    live: bool
+    ready: bool
+    database: str
+    redis: str
+    simulated: bool
+
+
+class SystemSummary(Answer):
+    """The state of the system; members of a server that is unavailable are null."""
+
+    at: int
+    simulated: bool
+    database: str
+    redis: str
+    streams: list[read_status.Unit] | None
+    workers: list[WorkerState] | None
+    paused: bool | None
+    queues: list[QueueState] | None
+    budgets: list[BudgetUse] | None
+    units: dict[str, dict[str, int]] | None
+    coverage: list[read_coverage.PerpspecTotal] | None
+    recent_status: list[read_status.Event] | None
+    recent_errors: list[read_status.ErrorGroup] | None
+    errors_last_hour: dict[str, int] | None
+
+
 def summarise(services: Services) -> Summary:
-    """Read the state of everything; a server that is away leaves its side empty instead of failing."""
-    stored, stored_reason = attempt(lambda: _stored(services))
-    queued, queued_reason = attempt(lambda: _queued(services))
+    """Read the state of both servers."""
+    stored, stored_reason = attempt(lambda: _read_stored(services))
+    queued, queued_reason = attempt(lambda: _read_queued(services))
     return Summary(now_ms(), services.settings.is_simulated, stored, stored_reason, queued, queued_reason)
 
 
-def queue_names(settings: Settings) -> list[str]:
-    """Return the queues that should exist: one per exchange in use and the shared ones."""
-    return [*(exchange.name for exchange in registry.enabled(settings)), *queues.SHARED_QUEUES]
+def list_queue_names(settings: Settings) -> list[str]:
+    """Return the queues that should exist: one per enabled exchange and the shared ones."""
+    return [*(exchange.name for exchange in registry.enabled(settings)), *SHARED_QUEUES]
 
 
-def health(services: Services) -> dict[str, object]:
-    """Return what is needed to answer anything: a word on each server, `ok` or why not."""
-    _, database = attempt(lambda: _ask_database(services))
-    _, queue = attempt(lambda: _ask_redis(services))
-    return {
-        "live": True,
-        "ready": database is None and queue is None,
-        "database": database or "ok",
-        "redis": queue or "ok",
-        "simulated": services.settings.is_simulated,
-    }
+def check_health(services: Services) -> Health:
+    """Return whether both servers answer."""
+    _, database = attempt(lambda: _check_database(services))
+    _, queue = attempt(lambda: _check_redis(services))
+    return Health(
+        live=True,
+        ready=database is None and queue is None,
+        database=database or OK,
+        redis=queue or OK,
+        simulated=services.settings.is_simulated,
+    )
 
 
-def totals(services: Services) -> list[read_coverage.PerpspecTotal]:
-    """Read how complete every perpspec is; empty when the database is away."""
+def read_totals(services: Services) -> list[read_coverage.PerpspecTotal]:
+    """Return how complete every perpspec is; empty when the database is unavailable."""
 
     def read() -> list[read_coverage.PerpspecTotal]:
         with services.reader.read() as cursor:
@@ -80,55 +115,54 @@ def totals(services: Services) -> list[read_coverage.PerpspecTotal]:
     return attempt(read)[0] or []
 
 
-def as_json(services: Services, summary: Summary) -> dict[str, object]:
-    """Return the summary as the API sends it."""
+def describe_system(services: Services, summary: Summary) -> SystemSummary:
+    """Return a summary as the API sends it, with the coverage of every perpspec."""
     stored, queued = summary.stored, summary.queued
-    return {
-        "at": summary.at_ms,
-        "simulated": summary.simulated,
-        "database": summary.stored_reason or "ok",
-        "redis": summary.queued_reason or "ok",
-        "streams": [unit._asdict() for unit in stored.streams] if stored else None,
-        "workers": [queues.as_dict(worker) for worker in queued.workers] if queued else None,
-        "paused": queued.paused if queued else None,
-        "queues": [queues.as_dict(queue) for queue in queued.queues] if queued else None,
-        "budgets": [queues.as_dict(budget) for budget in queued.budgets] if queued else None,
-        "units": stored.counts if stored else None,
-        "coverage": [total._asdict() for total in totals(services)] if stored else None,
-        "recent_status": [event._asdict() for event in stored.recent] if stored else None,
-        "recent_errors": [group._asdict() for group in stored.errors] if stored else None,
-        "errors_last_hour": stored.errors_last_hour if stored else None,
-    }
+    return SystemSummary(
+        at=summary.at_ms,
+        simulated=summary.simulated,
+        database=summary.stored_reason or OK,
+        redis=summary.queued_reason or OK,
+        streams=stored.streams if stored else None,
+        workers=queued.workers if queued else None,
+        paused=queued.paused if queued else None,
+        queues=queued.queues if queued else None,
+        budgets=queued.budgets if queued else None,
+        units=stored.counts if stored else None,
+        coverage=read_totals(services) if stored else None,
+        recent_status=stored.recent if stored else None,
+        recent_errors=stored.errors if stored else None,
+        errors_last_hour=stored.errors_last_hour if stored else None,
+    )
 
 
-def _stored(services: Services) -> Stored:
+def _read_stored(services: Services) -> Stored:
     with services.reader.read() as cursor:
         return Stored(
             streams=read_status.list_units(cursor, kinds=["stream"]),
             counts=read_status.count_units(cursor),
-            recent=read_status.list_history(cursor, LINES),
-            errors=read_status.list_error_groups(cursor, LINES),
-            errors_last_hour=read_status.count_errors_since(cursor, ERROR_SECONDS),
+            recent=read_status.list_history(cursor, RECENT),
+            errors=read_status.list_error_groups(cursor, RECENT),
+            errors_last_hour=read_status.count_errors_since(cursor, ERROR_WINDOW_S),
             lags=read_coverage.list_lags(cursor, now_ms()),
         )
 
 
-def _queued(services: Services) -> Queued:
-    found = queues.queues(services.redis, queue_names(services.settings))
-    services.samples.add(now_ms(), ((queue.name, queue.depth) for queue in found))
+def _read_queued(services: Services) -> Queued:
     return Queued(
-        workers=queues.workers(services.redis),
-        queues=found,
-        budgets=queues.budgets(services.redis),
-        paused=queues.is_paused(services.redis),
+        workers=list_workers(services.redis),
+        queues=list_queues(services, list_queue_names(services.settings)),
+        budgets=list_budgets(services.redis),
+        outages=list_outages(services.redis),
+        paused=is_paused(services.redis),
     )
 
 
-def _ask_database(services: Services) -> None:
+def _check_database(services: Services) -> None:
     with services.reader.read() as cursor:
         cursor.execute("SELECT 1 FROM perpspec_schema LIMIT 1")
 
 
-def _ask_redis(services: Services) -> None:
-    with queues.redis_errors(services.redis):
+def _check_redis(services: Services) -> None:
+    with redis_errors(services.redis):
         services.redis.ping()

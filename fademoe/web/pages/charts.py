@@ -9,10 +9,12 @@ from flask import Blueprint, Response, render_template, request, send_file
 from fademoe.clock import DAY_MS
 from fademoe.metrics import rank
 from fademoe.store.read.catalog import Perpspec, list_perpspecs, list_symbols
-from fademoe.web.api.chart import CHART_STEPS, DEFAULT_STEP, POINTS_MOST
+from fademoe.web.api.chart import STEP
+from fademoe.web.api.parameters import SYMBOL
 from fademoe.web.current import services
 from fademoe.web.http.headers import POLICY
-from fademoe.web.http.params import Params
+from fademoe.web.http.params import FROM, TO, Choice, Names, Params
+from fademoe.web.model.chart import MAX_POINTS, STEPS_MS
 from fademoe.web.model.services import attempt
 from fademoe.web.problem import Problem
 
@@ -26,31 +28,33 @@ RANGES = {"1d": DAY_MS, "1w": 7 * DAY_MS, "1m": 30 * DAY_MS, "3m": 91 * DAY_MS, 
 RANGE_TITLES = {"1d": "1 day", "1w": "1 week", "1m": "1 month", "3m": "3 months", "1y": "1 year"}
 DEFAULT_RANGE = "1w"
 DEFAULT_SYMBOL = "BTC"
+EXCHANGES = Names("exchanges", "a comma list of exchanges; all when left out")
+RANGE = Choice("range", f"{DEFAULT_RANGE} by default", tuple(RANGES), DEFAULT_RANGE)
 PROPOSED_PERPSPECS = 3  # whose symbols the form proposes
 
 
 @blueprint.get("/charts")
 def show_charts() -> Response:
     """Show one symbol over all exchanges, pane above pane on one time axis."""
-    params = Params(request.args, ("symbol", "exchanges", "from", "to", "step", "range"))
-    symbol = (*params.symbols(), DEFAULT_SYMBOL)[0]
+    params = Params(request.args.to_dict(flat=False), (SYMBOL, EXCHANGES, FROM, TO, STEP, RANGE))
+    symbol = (*params[SYMBOL], DEFAULT_SYMBOL)[0]
     specs, reason = attempt(_read_drawn_perpspecs)
     symbols, _ = attempt(lambda: _read_symbols(specs or []))
     exchanges = sorted({spec.exchange for spec in specs or []})
-    chosen = params.choices("exchanges", exchanges) if exchanges else ()
-    params.span()
+    chosen = params.check_names(EXCHANGES, exchanges) if exchanges else ()
+    start_ms, end_ms = params.read_span()
     config = {
         "symbol": symbol,
         "specs": [_describe(spec) for spec in specs or []],
         "exchanges": exchanges,
         "chosen": chosen or exchanges,
-        "steps": CHART_STEPS,
-        "step": params.choice("step", tuple(CHART_STEPS), DEFAULT_STEP),
+        "steps": STEPS_MS,
+        "step": params[STEP],
         "ranges": RANGES,
-        "range": params.choice("range", tuple(RANGES), DEFAULT_RANGE),
-        "start_ms": params.time("from", 0) or None,
-        "end_ms": params.time("to", 0) or None,
-        "points_most": POINTS_MOST,
+        "range": params[RANGE],
+        "start_ms": start_ms,
+        "end_ms": end_ms,
+        "points_most": MAX_POINTS,
     }
     page = render_template(
         "charts.html",

@@ -1,4 +1,4 @@
-"""rq-dashboard under /rq: it may look and change nothing; the actions are on our own queues page."""
+"""rq-dashboard under /rq, read-only; the actions are on the queues page."""
 
 import re
 import secrets
@@ -18,7 +18,7 @@ from rq.serializers import JSONSerializer
 from fademoe.settings import mask_url
 from fademoe.web.current import NAME, services
 from fademoe.web.http.auth import SAFE_METHODS
-from fademoe.web.model.queues import redis_errors
+from fademoe.web.model.services import redis_errors
 from fademoe.web.problem import Problem
 
 PREFIX = "/rq"
@@ -69,8 +69,8 @@ class _JsonWorker(Worker):
 
     @classmethod
     def all(cls, **given: Any) -> list[Worker]:
-        found: list[Worker] = Worker.all(**({"serializer": JSONSerializer} | given))
-        return found
+        workers: list[Worker] = Worker.all(**({"serializer": JSONSerializer} | given))
+        return workers
 
 
 def mount(app: Flask) -> None:
@@ -95,10 +95,10 @@ def _refuse_changes() -> None:
     if request.blueprint != BLUEPRINT:
         return
     if request.method not in SAFE_METHODS or str(request.endpoint).partition(".")[2] not in READING:
-        raise Problem(403, "rq-dashboard only looks here: use the queues page of FadeMoe for actions")
+        raise Problem(403, "rq-dashboard is read-only here; use the queues page for actions")
     for name, is_valid in VALID.items():
         if name in (request.view_args or {}) and not is_valid((request.view_args or {})[name]):
-            raise Problem(404, f"nothing is at {request.path}")
+            raise Problem(404, f"not found: {request.path}")
 
 
 def _framed(view: Callable[..., Any]) -> Callable[..., Response]:
@@ -111,7 +111,7 @@ def _framed(view: Callable[..., Any]) -> Callable[..., Response]:
             try:
                 response = make_response(view(**given))
             except NoSuchJobError:
-                raise Problem(404, "there is no such job: it ended, or it was removed") from None
+                raise Problem(404, "no such job: it has ended, or it was removed") from None
         nonce = secrets.token_urlsafe(16)
         response.headers["Content-Security-Policy"] = POLICY.format(nonce=nonce)
         if response.mimetype == "text/html":

@@ -1,14 +1,49 @@
-"""Lets commands work on the system that runs: they inherit its settings where the shell sets none."""
+"""Where commands take their settings from: the environment, and for some the system that runs."""
 
+import functools
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from fademoe.settings import PREFIX
+from fademoe.clock import set_pace
+from fademoe.feeds import registry
+from fademoe.settings import PREFIX, Settings
 from fademoe.supervisord.daemon import linked_home
 from fademoe.supervisord.processes import read_settings
 
 PID_FILE = Path("run") / "supervisord.pid"
+
+Command = Callable[..., Any]
+
+
+def pass_settings(command: Command) -> Command:
+    """Decorate a command: its first argument becomes the settings of the environment."""
+
+    @functools.wraps(command)
+    def with_settings(*args: Any, **options: Any) -> Any:
+        return command(load_settings(os.environ), *args, **options)
+
+    return with_settings
+
+
+def pass_running_settings(command: Command) -> Command:
+    """Decorate a command: its first argument becomes the settings of the system that runs, and of the environment."""
+
+    @functools.wraps(command)
+    def with_settings(*args: Any, **options: Any) -> Any:
+        return command(load_settings(inherit_running_settings(os.environ)), *args, **options)
+
+    return with_settings
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings and set the clock's pace; raise ConfigError that names a wrong one and the valid values."""
+    settings = Settings.from_env(environ, registry.names())
+    if settings.clock:
+        set_pace(settings.clock)
+    return settings
 
 
 def inherit_running_settings(environ: Mapping[str, str]) -> dict[str, str]:

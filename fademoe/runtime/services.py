@@ -1,4 +1,4 @@
-"""What a job or a stream works with: settings, database, Redis, budgets and REST, each opened when first used."""
+"""The shared services of a process: settings, database, Redis, rate limits and REST, each opened when first used."""
 
 import socket
 from functools import cached_property
@@ -8,10 +8,10 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from fademoe.client.clock_offsets import ClockOffsets
 from fademoe.client.rate_limit.budgets import Budgets
 from fademoe.client.rest import RestClient
 from fademoe.client.server_time import ExchangeClocks
-from fademoe.errors import FadeMoeError
 from fademoe.settings import Settings
 from fademoe.signals import StopSignal
 from fademoe.store.connection import Database
@@ -33,7 +33,7 @@ def egress(settings: Settings) -> tuple[tuple[str, str | None], ...]:
     return settings.egress or ((socket.gethostname(), None),)
 
 
-class Context:
+class Services:
     """The connections of one process, each opened when first used."""
 
     def __init__(self, settings: Settings, stop: StopSignal) -> None:
@@ -57,37 +57,33 @@ class Context:
         return connect_redis(self.settings)
 
     @cached_property
+    def clock_offsets(self) -> ClockOffsets:
+        """How far the exchanges' clocks are from this machine's."""
+        return ClockOffsets(self.redis)
+
+    @cached_property
     def budgets(self) -> Budgets:
         """The budgets of this host's egress addresses."""
-        return Budgets(self.redis, [name for name, _ in egress(self.settings)], self.stop)
+        return Budgets(
+            self.redis,
+            [name for name, _ in egress(self.settings)],
+            self.stop,
+            share=lambda exchange: float(self.settings.limit_share(exchange)),
+            server_now_ms=self.clock_offsets.server_now_ms,
+        )
 
     @cached_property
     def rest(self) -> RestClient:
         """The client for exchanges."""
-        return RestClient(self.settings, self.budgets, egress(self.settings))
+        return RestClient(self.settings, self.budgets, egress(self.settings), self.clock_offsets)
 
     @cached_property
     def clocks(self) -> ExchangeClocks:
         """The exchanges' clocks."""
-        return ExchangeClocks(self.redis, self.rest)
+        return ExchangeClocks(self.clock_offsets, self.rest)
 
     def close(self) -> None:
         """Close what was opened."""
         for name in ("database", "redis"):
             if name in self.__dict__:
                 self.__dict__[name].close()
-
-
-_current: list[Context] = []
-
-
-def use(context: Context) -> None:
-    """Make `context` the one that jobs of this process, and of work horses forked from it, run with."""
-    _current[:] = [context]
-
-
-def current() -> Context:
-    """Return the context in use; raise FadeMoeError in a process that is no FadeMoe worker."""
-    if not _current:
-        raise FadeMoeError("this job needs a FadeMoe worker: start one with `fademoe worker`")
-    return _current[0]

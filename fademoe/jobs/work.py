@@ -1,0 +1,254 @@
+"""What the jobs of one window share: the series' exchange, feed and contract, requests for pages, failure policies."""
+
+import logging
+import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from redis.exceptions import RedisError
+from rq import Retry
+
+from fademoe.client import instruments
+from fademoe.client.rest import MAX_WAIT_S
+from fademoe.clock import Window, monotonic_s, to_iso
+from fademoe.errors import BudgetSpent, Refused, RetryLater, SourceError, StoreError
+from fademoe.feeds import registry
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import Page, RestFeed
+from fademoe.feeds.instrument import Instrument, Json
+from fademoe.queue.ids import LIVE
+from fademoe.queue.retry import FAILURES, fail_without_retry
+from fademoe.runtime.job_context import JobContext
+from fademoe.runtime.services import Services
+from fademoe.signals import Stopped
+from fademoe.store.coverage import Series
+from fademoe.store.status import State, Tracked
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+ENDLESS = 1_000_000_000  # retries of rq: waiting for an exchange uses up no attempt
+ATTEMPTS = 5  # other failures without one new row in between, then the window is paused for a day
+FIRST_FAILURE_S = 8  # delay after the first failure; each one doubles it: two minutes in all
+STORE_AWAY_S = 10
+PAUSED_INTERVAL_S = 3600  # a unit that waits reports again when it goes on
+RUN_S = 40.0  # then what is done is stored and the rest is requeued: other exchanges get their turn
+# How long a request waits for its rate limit. Opportunistic: use spare units only if they are available within 250 ms.
+OPPORTUNISTIC_WAIT_S = 0.25
+MAX_QUEUE_WAIT_S = 10.0
+
+
+class TimeUp(RetryLater):
+    """The run has worked long enough; the rest of its window is requeued."""
+
+
+@dataclass(kw_only=True)
+class FeedClient:
+    """Sends one run's requests for pages, from any of its threads.
+
+    The first request of the run waits OPPORTUNISTIC_WAIT_S for the rate limit (live work: MAX_WAIT_S), because where
+    others use it up this worker is of more use elsewhere; later ones wait MAX_QUEUE_WAIT_S.
+    """
+
+    services: Services
+    exchange: Exchange
+    is_live: bool
+    deadline_s: float
+    has_begun: bool = False
+
+    def get(self, feed: RestFeed, page: Page, *, opportunistic: bool = False) -> Json:
+        """Return the decoded answer; raise TimeUp when the run has worked long enough."""
+        if monotonic_s() > self.deadline_s:
+            raise TimeUp("this run has used its time", retry_after_s=0)
+        with self.services.stop.interruptible():
+            answer = self.services.rest.send(
+                self.exchange,
+                feed.request(page),
+                budget=feed.budget,
+                cost=feed.paging.cost(page.limit),
+                live=self.is_live,
+                max_wait_s=self._wait_s(opportunistic=opportunistic),
+            )
+        self.has_begun = True
+        return answer
+
+    def interruptible(self) -> AbstractContextManager[None]:
+        """Let a stop raise Stopped in the block."""
+        return self.services.stop.interruptible()
+
+    def _wait_s(self, *, opportunistic: bool) -> float:
+        if opportunistic:
+            return OPPORTUNISTIC_WAIT_S
+        if self.has_begun:
+            return MAX_QUEUE_WAIT_S
+        return MAX_WAIT_S if self.is_live else OPPORTUNISTIC_WAIT_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One run of a window's job."""
+
+    services: Services
+    exchange: Exchange
+    feed: RestFeed
+    instrument: Instrument
+    series: Series
+    window: Window
+    unit: Tracked
+    client: FeedClient
+
+
+def make_work(context: JobContext, unit: Tracked, series: Series, window: Window) -> Work:
+    """Look up exchange, feed and contract of a series; raise Refused when there is none."""
+    services = context.services
+    exchange, code, metric = registry.by_source(series.source)
+    feed = exchange.rest_feed(metric)
+    if feed is None:
+        raise Refused(f"{exchange.name} has no history of {metric}", exchange=exchange.name)
+    instrument = _find_instrument(services, exchange, code, series.symbol)
+    if not feed.serves(instrument):
+        raise Refused(f"{exchange.name} has no {metric} of {series.symbol} in coins", exchange=exchange.name)
+    return Work(
+        services=services,
+        exchange=exchange,
+        feed=feed,
+        instrument=instrument,
+        series=series,
+        window=window,
+        unit=unit,
+        client=FeedClient(
+            services=services, exchange=exchange, is_live=context.queue == LIVE, deadline_s=monotonic_s() + RUN_S
+        ),
+    )
+
+
+def ask_exchange_time(work: Work) -> int:
+    """Return the exchange's time in ms; raise RetryLater when it cannot be had."""
+    with work.services.stop.interruptible():
+        return work.services.clocks.ask(work.exchange, live=work.client.is_live)
+
+
+def _find_instrument(services: Services, exchange: Exchange, code: str, symbol: str) -> Instrument:
+    """Return the contract of a symbol; the exchange's list is fetched when it is not known."""
+    instrument = instruments.find(services.database, code, symbol)
+    if instrument is None:
+        with services.stop.interruptible():
+            instruments.refresh(exchange, services.rest, services.database)
+        instrument = instruments.find(services.database, code, symbol)
+    if instrument is None:
+        raise Refused(f"{exchange.name} does not list {symbol}", exchange=exchange.name)
+    return instrument
+
+
+def describe_window(window: Window) -> str:
+    """Return a window as messages show it."""
+    return f"{to_iso(window.start_ms)} to {to_iso(window.end_ms)}"
+
+
+class Policy(NamedTuple):
+    """What a job does after an error.
+
+    `delay_s(error, attempts)`: until the next run, 0 for at once. `counts_attempt`: the last of ATTEMPTS fails the job.
+    `state`: what the unit's status becomes, None to leave it. `is_recorded`: whether the error goes to perp_errors.
+    """
+
+    delay_s: Callable[[Exception, int], float]
+    counts_attempt: bool = False
+    state: State | None = None
+    is_recorded: bool = False
+
+
+class RunAgain(NamedTuple):
+    """The job runs again after `delay_s`; 0: as soon as its turn comes."""
+
+    delay_s: int
+
+
+class Fail(NamedTuple):
+    """The job fails, and is enqueued again a day later."""
+
+
+def _at_once(error: Exception, attempts: int) -> float:
+    return 0
+
+
+def _requested_delay_s(error: Exception, attempts: int) -> float:
+    """Return the delay that the exchange asks for, a little longer, so that not all come back together."""
+    return max(1.0, getattr(error, "retry_after_s", 0.0) * random.uniform(1.0, 1.2))
+
+
+def _budget_delay_s(error: Exception, attempts: int) -> float:
+    """Return the delay until the rate limit resets; 0 where it does soon: then the job waits in its queue."""
+    delay_s = _requested_delay_s(error, attempts)
+    return delay_s if delay_s > MAX_QUEUE_WAIT_S else 0
+
+
+def _doubled_delay_s(error: Exception, attempts: int) -> float:
+    return float(FIRST_FAILURE_S << (attempts - 1))
+
+
+POLICIES: dict[type[BaseException], Policy] = {
+    Stopped: Policy(_at_once),
+    TimeUp: Policy(_at_once),
+    BudgetSpent: Policy(_budget_delay_s, state=State.WAITING),
+    RetryLater: Policy(_requested_delay_s, state=State.WAITING, is_recorded=True),
+    StoreError: Policy(lambda error, attempts: STORE_AWAY_S),
+    RedisError: Policy(lambda error, attempts: STORE_AWAY_S),
+    Exception: Policy(_doubled_delay_s, counts_attempt=True, state=State.WAITING, is_recorded=True),
+}
+
+
+def policy_of(error: Exception) -> Policy:
+    """Return the policy of the nearest class of an error."""
+    return next(POLICIES[each] for each in type(error).__mro__ if each in POLICIES)
+
+
+def next_run(error: Exception, attempts: int) -> RunAgain | Fail:
+    """Return what follows an error; `attempts`: how many runs have failed since the last new row, this one included."""
+    policy = policy_of(error)
+    if isinstance(error, Refused) or (policy.counts_attempt and attempts >= ATTEMPTS):
+        return Fail()
+    return RunAgain(round(policy.delay_s(error, attempts)))
+
+
+def run_job(context: JobContext, unit: Tracked, work: Callable[[], Result]) -> Result | Retry:
+    """Return what a window's job gives, or when it runs again after an error; see `handle_failure`.
+
+    This is the worker's edge: our own mistakes are retried as an exchange's are.
+    """
+    try:
+        return work()
+    except (SourceError, Stopped, StoreError, RedisError) as error:
+        return handle_failure(context, unit, error)
+    except Exception as error:
+        log.exception("%s failed", unit.unit)
+        return handle_failure(context, unit, error)
+
+
+def handle_failure(context: JobContext, unit: Tracked, error: Exception) -> Retry:
+    """Report an error of a window's job, record it, and return when rq runs the job again.
+
+    Raises `error` when the job fails: the exchange refuses it, or ATTEMPTS runs failed.
+    """
+    policy = policy_of(error)
+    attempts = context.count_failure(FAILURES) if policy.counts_attempt else 0
+    following = next_run(error, attempts)
+    if policy.is_recorded and not (isinstance(error, RetryLater) and error.http_status is None):
+        unit.record(error)
+    if isinstance(following, Fail):
+        unit.report(State.ERROR, str(error), interval_s=PAUSED_INTERVAL_S)
+        fail_without_retry(context.job)
+        raise error
+    message = f"waits {following.delay_s} s: {error}"
+    if policy.counts_attempt:
+        message = f"attempt {attempts} of {ATTEMPTS}, again in {following.delay_s} s: {error}"
+    log.log(logging.INFO if policy.state is None else logging.WARNING, "%s %s", unit.unit, message)
+    if policy.state is not None:
+        unit.report(policy.state, message, interval_s=PAUSED_INTERVAL_S)
+    if isinstance(error, BudgetSpent) and not following.delay_s:
+        # Requeued at the tail. The limiter's queue is full: back off first to avoid busy polling.
+        context.services.stop.wait(MAX_WAIT_S)
+    return Retry(max=ENDLESS, interval=following.delay_s)

@@ -1,0 +1,72 @@
+"""Chores: functions that the system calls for itself at intervals, each queued at most once."""
+
+from dataclasses import dataclass
+
+from redis import Redis
+
+from fademoe.queue.enqueue import cancel_waiting, put
+from fademoe.queue.ids import LIVE, UPKEEP
+from fademoe.queue.states import connect_queue
+
+CHORE_PREFIX = "chore-"
+RECONCILE_AT_S = 30.0  # of each minute: by then streams and polls have stored the minute before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chore:
+    """A function that runs every `every_s` seconds, and once at the start; `at_s`: at that second of the period."""
+
+    function: str
+    every_s: float
+    arguments: tuple[str, ...] = ()
+    queue: str = UPKEEP
+    timeout_s: int = 300
+    at_s: float | None = None
+
+    @property
+    def job_id(self) -> str:
+        """Id of the job; letters, digits, `_` and `-` only."""
+        return CHORE_PREFIX + "-".join((self.function.rpartition(".")[2], *self.arguments))
+
+    def pause_s(self, now_s: float) -> float:
+        """Return the seconds from `now_s`, by the host's clock, until it is due again."""
+        return self.every_s - (0.0 if self.at_s is None else (now_s - self.at_s) % self.every_s)
+
+
+RECONCILE = Chore(function="fademoe.jobs.maintenance.reconcile", every_s=60, at_s=RECONCILE_AT_S)
+CHORES = (
+    Chore(function="fademoe.jobs.maintenance.refresh_instruments", every_s=3600),
+    Chore(function="fademoe.jobs.maintenance.refresh_changing_instruments", every_s=300),
+    Chore(function="fademoe.jobs.maintenance.run_maintenance", every_s=3600),
+    RECONCILE,
+    Chore(function="fademoe.jobs.audit.enqueue_nightly", every_s=3600),
+)
+
+
+def enqueue_chore(redis: Redis, chore: Chore) -> bool:
+    """Enqueue a chore; return False when it is queued or running already."""
+    return put(
+        redis,
+        chore.queue,
+        chore.job_id,
+        chore.function,
+        chore.arguments,
+        at_front=chore.queue not in (LIVE, UPKEEP),
+        result_ttl=0,
+        failure_ttl=1,
+        job_timeout=chore.timeout_s,
+        description=chore.job_id,
+    )
+
+
+def drop_foreign_chores(redis: Redis) -> int:
+    """Remove waiting chores whose function this version does not have; return how many.
+
+    An upgrade may find them in Redis: they would block the chore of the same id until a worker has failed them.
+    """
+    functions = {chore.function for chore in CHORES}
+    target = connect_queue(redis, UPKEEP)
+    foreign = [
+        job.id for job in target.get_jobs() if job.id.startswith(CHORE_PREFIX) and job.func_name not in functions
+    ]
+    return sum(cancel_waiting(redis, UPKEEP, job_id) for job_id in foreign)

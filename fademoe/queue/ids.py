@@ -1,0 +1,63 @@
+"""Names: the queues, and the jobs, whose ids are made of their arguments so that no work is queued twice."""
+
+from typing import NamedTuple
+
+from fademoe.clock import Window
+from fademoe.store.coverage import Series
+
+LIVE = "live"
+UPKEEP = "upkeep"
+SHARED_QUEUES = (LIVE, UPKEEP)  # beside one queue per exchange, which has the exchange's name
+
+BACKFILL = "bf"
+AUDIT = "au"
+
+
+class Task(NamedTuple):
+    """The arguments of a job that works on one window of one series."""
+
+    series: Series
+    window: Window
+
+    @property
+    def job_id(self) -> str:
+        """Id of the window's backfill job."""
+        return job_id(BACKFILL, self)
+
+    @classmethod
+    def from_job_id(cls, text: str) -> "Task | None":
+        """Read the id of a backfill job; return None for any other id."""
+        kind, task = parse_job_id(text)
+        return task if kind == BACKFILL else None
+
+
+def job_id(kind: str, task: Task) -> str:
+    """Return the id of a job: letters, digits, `_` and `-` only."""
+    return f"{series_prefix(task.series, kind)}_{task.window.start_ms}_{task.window.end_ms}"
+
+
+def series_prefix(series: Series, kind: str = BACKFILL) -> str:
+    """Return what the ids of a series' jobs begin with; `_` and the window follow."""
+    symbol = series.symbol
+    coded = symbol if symbol.isascii() and symbol.isalnum() else f"-{symbol.encode().hex()}"
+    return f"{kind}-{series.source}_{coded}"
+
+
+def parse_job_id(text: str) -> tuple[str, Task | None]:
+    """Return (kind, task) of an id made by `job_id`, ("", None) for any other text."""
+    kind, _, rest = text.partition("-")
+    source, _, rest = rest.partition("_")
+    parts = rest.rsplit("_", 2)
+    if kind not in (BACKFILL, AUDIT) or len(parts) != 3:
+        return "", None
+    try:
+        symbol = bytes.fromhex(parts[0][1:]).decode() if parts[0].startswith("-") else parts[0]
+        window = Window(int(parts[1]), int(parts[2]))
+    except ValueError:
+        return "", None
+    return kind, Task(Series(source, symbol), window)
+
+
+def window_queues(*exchanges: str) -> tuple[str, ...]:
+    """Return the queues in which windows of these exchanges can be."""
+    return (*exchanges, LIVE)

@@ -1,0 +1,76 @@
+"""Recovery of jobs whose worker died together with its work horse; rq itself looks every few minutes only.
+
+The keys of rq that hold a job of queue Q, and who moves it:
+
+    rq:queue:Q (list) --worker takes it--> rq:queue:Q:intermediate (list) --work horse starts--> rq:wip:Q (sorted set:
+        ^                                                                                         job:execution -> end
+        |                                                                                         of its lease)
+        +---- scheduler, when due ---- rq:scheduled:Q <---- retry with a delay -----------------------+
+        +---- retry without a delay ------------------------------------------------------------------+
+        +---- requeue_failed --------- rq:failed:Q <------- failure for good --------------------------+
+        +---- Reaper: the lease has ended, or in `intermediate` at two looks in a row -----------------+
+
+The hash rq:job:ID has the arguments and `origin`, the name of the queue.
+"""
+
+from collections.abc import Iterable
+
+from redis import Redis
+from rq import Queue
+from rq.job import Job
+from rq.registry import StartedJobRegistry
+from rq.serializers import JSONSerializer
+from rq.utils import as_text
+
+from fademoe.queue.states import connect_queue, is_held
+
+
+class Reaper:
+    """Requeues jobs that nobody works on any more. Call `reap` every few seconds."""
+
+    def __init__(self, redis: Redis, names: Iterable[str]) -> None:
+        """Look after the queues called `names`."""
+        self._queues = [connect_queue(redis, name) for name in names]
+        self._taken_before: set[str] = set()  # in `intermediate` and not started at the last look
+
+    def reap(self) -> int:
+        """Return how many jobs were requeued."""
+        return sum(self._reap_started(target) for target in self._queues) + self._reap_taken()
+
+    def _reap_started(self, target: Queue) -> int:
+        """Requeue started jobs whose lease has ended; drop leases of jobs that do not exist."""
+        registry = StartedJobRegistry(queue=target)
+        expired = registry.get_expired_job_ids()
+        registry.cleanup()
+        for job_id in expired:
+            _requeue(target, job_id)
+        for job_id, _ in registry.get_job_and_execution_ids(cleanup=False):
+            if not Job.exists(job_id, connection=target.connection):
+                target.connection.zrem(registry.key, *_leases(registry, job_id))
+        return len(expired)
+
+    def _reap_taken(self) -> int:
+        """Requeue jobs that were taken and not started both at this look and at the one before."""
+        before, self._taken_before, requeued = self._taken_before, set(), 0
+        for target in self._queues:
+            started = StartedJobRegistry(queue=target).get_job_ids(cleanup=False)
+            for job_id in set(target.intermediate_queue.get_job_ids()) - set(started):
+                if job_id in before:
+                    target.intermediate_queue.remove(job_id)
+                    requeued += _requeue(target, job_id)
+                else:
+                    self._taken_before.add(job_id)
+        return requeued
+
+
+def _requeue(target: Queue, job_id: str) -> bool:
+    """Queue a job that no queue and no registry refers to; return whether it was so."""
+    if not target.connection.hexists(Job.key_for(job_id), "origin") or is_held(target.connection, job_id):
+        return False
+    target.enqueue_job(Job.fetch(job_id, connection=target.connection, serializer=JSONSerializer))
+    return True
+
+
+def _leases(registry: StartedJobRegistry, job_id: str) -> list[str]:
+    keys = [str(as_text(key)) for key in registry.connection.zrange(registry.key, 0, -1)]
+    return [key for key in keys if key.startswith(f"{job_id}:")]

@@ -1,0 +1,70 @@
+"""What every job does: queued, running, scheduled or failed. Reads only."""
+
+from collections.abc import Iterable
+
+from redis import Redis
+from rq import Queue
+from rq.job import Job
+from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
+from rq.serializers import JSONSerializer
+from rq.utils import as_text
+
+from fademoe.clock import Window
+from fademoe.queue.ids import Task
+from fademoe.store.coverage import Series
+
+FAILED = "paused after repeated failures"
+SCHEDULED = "waiting for its next attempt"
+QUEUED = "queued"
+RUNNING = "running"
+
+
+def connect_queue(redis: Redis, name: str) -> Queue:
+    """Return the queue of that name, with JSON as its serializer."""
+    return Queue(name, connection=redis, serializer=JSONSerializer)
+
+
+def job_states(redis: Redis, name: str) -> dict[str, str]:
+    """Return the state of every job of a queue by its id: FAILED, SCHEDULED, QUEUED or RUNNING."""
+    target = connect_queue(redis, name)
+    states = dict.fromkeys(FailedJobRegistry(queue=target).get_job_ids(cleanup=True), FAILED)
+    states |= dict.fromkeys(ScheduledJobRegistry(queue=target).get_job_ids(cleanup=False), SCHEDULED)
+    states |= dict.fromkeys([*target.get_job_ids(), *target.intermediate_queue.get_job_ids()], QUEUED)
+    running = StartedJobRegistry(queue=target).get_job_and_execution_ids(cleanup=False)
+    return states | {job_id: RUNNING for job_id, _ in running}
+
+
+def windows_in_queues(redis: Redis, names: Iterable[str]) -> dict[Series, list[Window]]:
+    """Return the windows that are queued, running, scheduled or failed, per series."""
+    windows: dict[Series, list[Window]] = {}
+    for name in names:
+        for task in filter(None, map(Task.from_job_id, sorted(job_states(redis, name)))):
+            windows.setdefault(task.series, []).append(task.window)
+    return windows
+
+
+def failed_windows(redis: Redis, names: Iterable[str]) -> list[Task]:
+    """Return the windows that are paused after repeated failures."""
+    ids = (
+        job_id
+        for name in names
+        for job_id in FailedJobRegistry(queue=connect_queue(redis, name)).get_job_ids(cleanup=True)
+    )
+    return list(filter(None, map(Task.from_job_id, ids)))
+
+
+def is_held(redis: Redis, job_id: str) -> bool:
+    """Return whether a queue or one of its registries refers to a job."""
+    origin = redis.hget(Job.key_for(job_id), "origin")
+    if not origin:  # a heartbeat of a worker made the hash anew after a flush
+        return False
+    target = connect_queue(redis, str(as_text(origin)))
+    with redis.pipeline(transaction=True) as pipeline:
+        pipeline.lpos(target.key, job_id)
+        pipeline.lpos(target.intermediate_queue_key, job_id)
+        for registry in (target.scheduled_job_registry, target.failed_job_registry, target.finished_job_registry):
+            pipeline.zscore(registry.key, job_id)
+        pipeline.zrange(target.started_job_registry.key, 0, -1)
+        *places, started = pipeline.execute()
+    is_running = any(str(as_text(key)).startswith(f"{job_id}:") for key in started)
+    return is_running or any(place is not None for place in places)

@@ -1,0 +1,65 @@
+"""What a job is called with: the services of its process, and the rq job that it runs as."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+from rq import get_current_job
+from rq.job import Job
+
+from fademoe.errors import FadeMoeError
+from fademoe.runtime.services import Services
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobContext:
+    """The context of one run of a job; `job` is None outside a worker."""
+
+    services: Services
+    job: Job | None = None
+
+    @property
+    def queue(self) -> str:
+        """Name of the queue that the job came from, "" outside a worker."""
+        return str(self.job.origin) if self.job else ""
+
+    def count_failure(self, key: str) -> int:
+        """Add one to a counter that the job keeps from run to run; return it. Outside a worker it is 1."""
+        if self.job is None:
+            return 1
+        self.job.meta[key] = int(self.job.meta.get(key, 0)) + 1
+        self.job.save_meta()
+        return int(self.job.meta[key])
+
+    def clear_failures(self, key: str) -> None:
+        """Set the counter to zero."""
+        if self.job is not None and self.job.meta.pop(key, 0):
+            self.job.save_meta()
+
+
+_services: list[Services] = []  # of this worker process; work horses are forked from it
+
+
+def use_services(services: Services) -> None:
+    """Run the jobs of this process, and of work horses forked from it, with `services`."""
+    _services[:] = [services]
+
+
+def as_job(function: Callable[Concatenate[JobContext, Arguments], Result]) -> Callable[Arguments, Result]:
+    """Make a function that takes a JobContext callable by rq, which knows only the other arguments.
+
+    SIGTERM then requests a stop. Raises FadeMoeError in a process that is not a FadeMoe worker.
+    """
+
+    @wraps(function)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if not _services:
+            raise FadeMoeError("this job needs a FadeMoe worker: start one with `fademoe worker`")
+        _services[0].stop.install()
+        return function(JobContext(services=_services[0], job=get_current_job()), *args, **kwargs)
+
+    return run

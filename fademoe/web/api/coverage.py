@@ -1,0 +1,81 @@
+"""The coverage of the series: ranges, the heat map, and what filling would take."""
+
+from fademoe.clock import now_ms
+from fademoe.store.read.catalog import list_perpspecs
+from fademoe.web.api.parameters import PERPSPEC, SYMBOL, read_window
+from fademoe.web.current import services
+from fademoe.web.http.params import CURSOR, FROM, TO, Choice, Integer, Names, Params, write_cursor
+from fademoe.web.http.routes import Page, Routes
+from fademoe.web.model import heatmap
+from fademoe.web.model.catalog import find_perpspec
+from fademoe.web.model.coverage import Coverage, read_series
+from fademoe.web.model.fill import FillPlan, plan_fill
+from fademoe.web.model.heatmap import HeatMap
+
+routes = Routes("api_coverage")
+
+SOURCE = Names("source", "a perpspec, or a comma list of them")
+LIMIT = Integer("limit", "series of a page, 2000 by default", 2_000, minimum=1, maximum=10_000)
+BY = Choice("by", "day by default", tuple(heatmap.STEPS_MS), "day")
+COLUMNS = Integer("columns", "7 days or 24 hours by default", 7, minimum=1, maximum=heatmap.MAX_COLUMNS)
+
+
+@routes.get("/api/coverage", "Ranges and percentages of each series", (SOURCE, SYMBOL, LIMIT, CURSOR))
+def list_coverage(params: Params) -> Coverage:
+    """Answer the requested, covered, absent and missing ranges of each series."""
+    source, symbol = params.read_cursor("series", 2) or ("", "")
+    now = now_ms()
+    with services().reader.read() as cursor:
+        sources = params.check_names(SOURCE, list_perpspecs(cursor))
+        series, has_more = read_series(
+            cursor,
+            now_ms=now,
+            limit=params[LIMIT],
+            sources=list(sources) or None,
+            symbols=list(params[SYMBOL]) or None,
+            after=(source, symbol),
+        )
+    next_cursor = write_cursor("series", series[-1].source, series[-1].symbol) if has_more else None
+    return Coverage(at=now, series=series, next=next_cursor)
+
+
+@routes.get(
+    "/api/coverage/<perpspec>", "The heat map: symbols by days or hours", (PERPSPEC, SYMBOL, TO, BY, COLUMNS, CURSOR)
+)
+def list_cells(params: Params) -> HeatMap:
+    """Answer the heat map of one perpspec."""
+    return read_heat_map(params, params[COLUMNS] if COLUMNS in params else heatmap.COLUMNS[params[BY]][0])
+
+
+def read_heat_map(params: Params, columns: int) -> HeatMap:
+    """Return the heat map of a request, for the API and for the coverage page."""
+    now, by = now_ms(), params[BY]
+    window = heatmap.find_window(params.get(TO, now), by, columns)
+    (after,) = params.read_cursor("symbol", 1) or ("",)
+    step_ms = heatmap.STEPS_MS[by]
+    with services().reader.read() as cursor:
+        spec = find_perpspec(cursor, params[PERPSPEC])
+        lines, last = heatmap.read_lines(cursor, spec.name, params[SYMBOL], after, window, step_ms, now)
+    return HeatMap(
+        perpspec=spec.name,
+        start_ms=window.start_ms,
+        end_ms=window.end_ms,
+        step_ms=step_ms,
+        symbols=lines,
+        next=write_cursor("symbol", last) if last else None,
+    )
+
+
+@routes.get(
+    "/api/fill/<perpspec>",
+    "What filling would take: of what is requested and missing, or of a whole range",
+    (PERPSPEC, SYMBOL, FROM, TO),
+    page=Page("/coverage/fill", "fill.html"),
+)
+def show_plan(params: Params) -> FillPlan:
+    """Answer what filling would take."""
+    window = read_window(params)
+    with services().reader.read() as cursor:
+        return plan_fill(
+            cursor, params[PERPSPEC], params[SYMBOL], window, now_ms=now_ms(), settings=services().settings
+        )

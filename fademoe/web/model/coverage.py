@@ -1,0 +1,54 @@
+"""How complete the series are, as ranges of time."""
+
+import msgspec
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.clock import Window
+from fademoe.store.read import coverage as read_coverage
+from fademoe.store.read.coverage import SeriesCoverage
+from fademoe.web.model.answer import Answer
+
+
+class CoverageSeries(SeriesCoverage, kw_only=True, frozen=True):
+    """One series with its ranges, each [from, to) in ms."""
+
+    wanted: list[Window]
+    covered: list[Window]
+    absent: list[Window]
+    missing: list[Window]
+
+
+class Coverage(Answer):
+    """One page of series."""
+
+    at: int
+    series: list[CoverageSeries]
+    next: str | None
+
+
+def read_series(
+    cursor: Cursor,
+    *,
+    now_ms: int,
+    limit: int,
+    sources: list[str] | None,
+    symbols: list[str] | None,
+    after: tuple[str, str],
+) -> tuple[list[CoverageSeries], bool]:
+    """Return at most `limit` series behind `after` (source, symbol) with their ranges, and whether more follow."""
+    series = read_coverage.list_series(
+        cursor, now_ms=now_ms, limit=limit + 1, sources=sources, symbols=symbols, after=after
+    )
+    page = series[:limit]
+    ranges = read_coverage.list_ranges(cursor, [(one.source, one.symbol) for one in page], now_ms)
+    return [_add_ranges(one, ranges.get((one.source, one.symbol))) for one in page], len(series) > limit
+
+
+def _add_ranges(series: SeriesCoverage, ranges: read_coverage.SeriesRanges | None) -> CoverageSeries:
+    return CoverageSeries(
+        **msgspec.structs.asdict(series),
+        wanted=ranges.wanted if ranges else [],
+        covered=ranges.covered if ranges else [],
+        absent=ranges.absent if ranges else [],
+        missing=ranges.missing if ranges else [],
+    )

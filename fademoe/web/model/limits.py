@@ -1,0 +1,30 @@
+"""What is used of the exchanges' rate limits, and which exchanges do not answer."""
+
+import redis
+
+from fademoe.client.rate_limit import usage
+from fademoe.client.rate_limit.usage import BudgetUse, Outage
+from fademoe.store.read.status import Unit
+from fademoe.web.model.answer import Answer
+from fademoe.web.model.services import redis_errors
+
+
+class Limits(Answer):
+    """The budgets in use and the outages; `waiting` are units that wait, None while the database is unavailable."""
+
+    at: int
+    budgets: list[BudgetUse]
+    outages: list[Outage]
+    waiting: list[Unit] | None
+
+
+def list_budgets(connection: redis.Redis) -> list[BudgetUse]:
+    """Return the budgets in use, by exchange, name and egress."""
+    with redis_errors(connection):
+        return usage.budgets(connection)
+
+
+def list_outages(connection: redis.Redis) -> list[Outage]:
+    """Return the exchanges that do not answer an egress address now, by both."""
+    with redis_errors(connection):
+        return usage.outages(connection)

@@ -1,0 +1,77 @@
+"""Rows of the market data as objects: integers are numbers, decimals are texts with the digits as stored."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.clock import to_iso
+from fademoe.store.read.catalog import Perpspec
+from fademoe.store.read.rows import MetricPage, Selection, read_metric_page
+from fademoe.web.model.answer import Answer
+from fademoe.web.model.catalog import MetricInfo, describe_metric
+
+Number = str | int | None
+_KEY = {"ts": {"type": "integer"}, **{name: {"type": "string"} for name in ("symbol", "source", "interval", "time")}}
+Row = Annotated[
+    dict[str, Number],
+    msgspec.Meta(extra_json_schema={"properties": _KEY, "required": ["ts", "symbol", "source", "interval"]}),
+]
+
+
+class Rows(Answer):
+    """One page of rows of a perpspec."""
+
+    perpspec: str
+    rows: list[Row]
+    next: str | None
+
+
+class MetricRow(Answer):
+    """One time and symbol of a metric; a perpspec without a row then is null."""
+
+    ts: int
+    symbol: str
+    values: dict[str, dict[str, Number] | None]
+
+
+class MetricRows(MetricInfo):
+    """One page of rows of a metric, the perpspecs side by side."""
+
+    rows: list[MetricRow]
+    next: str | None
+
+
+def to_records(rows: Iterable[Sequence[Any]], source: str, columns: Sequence[str], *, iso: bool) -> Iterator[Row]:
+    """Yield an object of each row (ts, symbol, interval, values of `columns`…); `iso` adds the member `time`."""
+    for ts, symbol, interval, *values in rows:
+        record = {"ts": ts, "symbol": symbol, "source": source, "interval": interval}
+        if iso:
+            record["time"] = to_iso(ts)
+        record.update(zip(columns, values, strict=True))
+        yield record
+
+
+def name_members(columns: Sequence[str], *, iso: bool) -> list[str]:
+    """Return the names of the members of a record, in order."""
+    return ["ts", "symbol", "source", "interval", *(["time"] if iso else []), *columns]
+
+
+def read_side_by_side(cursor: Cursor, specs: list[Perpspec], selection: Selection) -> tuple[MetricRows, MetricPage]:
+    """Read a page of one metric; return the answer without its `next`, and the page as it was read."""
+    page = read_metric_page(cursor, specs, selection)
+    rows = [
+        MetricRow(
+            ts=row.ts,
+            symbol=row.symbol,
+            values={
+                spec.name: dict(zip(selection.columns, row.values[spec.name], strict=True))
+                if spec.name in row.values
+                else None
+                for spec in specs
+            },
+        )
+        for row in page.rows
+    ]
+    return MetricRows(**msgspec.structs.asdict(describe_metric(specs)), rows=rows, next=None), page

@@ -1,0 +1,78 @@
+"""The frame of every page: navigation, status tiles, switches, the session."""
+
+from typing import NamedTuple
+
+from flask import Blueprint, g, render_template
+
+from fademoe.supervisord.client import SupervisorClient
+from fademoe.web.current import current_summary, services
+from fademoe.web.http import auth
+from fademoe.web.http.addresses import build_address
+from fademoe.web.model import format as formatting
+from fademoe.web.model.alerts import list_alerts
+from fademoe.web.model.status_tiles import Tile, list_tiles, summarise_tiles
+
+blueprint = Blueprint("pages_frame", __name__)
+
+PAGES = (
+    ("/", "Status"),
+    ("/data", "Data"),
+    ("/coverage", "Coverage"),
+    ("/charts", "Charts"),
+    ("/queues", "Queues"),
+    ("/limits", "Limits"),
+    ("/schema", "Schema"),
+    ("/api", "API"),
+)
+
+
+class PageFrame(NamedTuple):
+    """The state of the system that every page shows."""
+
+    tiles: list[Tile]
+    worst: str  # level of the worst tile
+    sentence: str  # all tiles in one line
+    alerts: int  # that are not acknowledged
+    apis: str  # "on", "off" or "unknown": whether data are collected
+    supervisor_error: str | None  # why the streams cannot be stopped and started from here
+    at_ms: int
+
+
+@blueprint.app_context_processor
+def add_frame() -> dict[str, object]:
+    """Return the variables that every template has."""
+    return {
+        "pages": PAGES,
+        "simulated": services().settings.is_simulated,
+        "signed_in": auth.is_signed_in(),
+        "csrf": auth.get_csrf_token(),
+        "may_read": auth.is_open() or auth.is_signed_in(),
+        "frame": _read_frame,
+        "here": build_address(),
+        "address": build_address,
+    }
+
+
+@blueprint.record_once
+def add_filters(state: object) -> None:
+    """Register the formats as filters of the templates."""
+    state.app.jinja_env.filters.update(formatting.FILTERS)  # type: ignore[attr-defined]
+
+
+@blueprint.get("/part/status")
+def show_tiles() -> str:
+    """Answer the status tiles alone, for the page to refresh them."""
+    return render_template("box.html")
+
+
+def _read_frame() -> PageFrame:
+    """Return the frame, read at most once for each request."""
+    if "frame" not in g:
+        summary = current_summary()
+        alerts = [alert for alert in list_alerts(services(), summary).alerts if not alert.acknowledged]
+        apis = "unknown" if summary.queued is None else "off" if summary.queued.paused else "on"
+        tiles = list_tiles(summary)
+        error = SupervisorClient(services().settings.run_dir).connection_error()
+        g.frame = PageFrame(tiles, *summarise_tiles(tiles), len(alerts), apis, error, summary.at_ms)
+    frame: PageFrame = g.frame
+    return frame

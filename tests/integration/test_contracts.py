@@ -1,0 +1,104 @@
+"""The lists of contracts: halves of them, contracts that vanish, siblings, and clocks."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from fademoe.client import instruments
+from fademoe.clock import DAY_MS, HOUR_MS
+from fademoe.feeds import registry
+
+EXCHANGE = registry.exchanges()["binance"]
+LIST = "/fapi/v1/exchangeInfo"
+
+
+@pytest.fixture
+def services(system):
+    services = system.context()
+    yield services
+    services.close()
+
+
+class Lists:
+    """The exchange's list with contracts left out, at a time of the exchange's that a test sets."""
+
+    def __init__(self, services) -> None:
+        self.services = services
+        self.without: tuple[str, ...] = ()
+        self.ahead_ms = 0
+
+    def send(self, exchange, request, **_):
+        body = self.services.rest.send(exchange, request, **_)
+        return {**body, "symbols": [item for item in body["symbols"] if item["symbol"] not in self.without]}
+
+    def server_now_ms(self, exchange) -> int:
+        return self.services.rest.server_now_ms(exchange) + self.ahead_ms
+
+    def refresh(self, *without: str) -> instruments.Refreshed:
+        self.without = without
+        rest = SimpleNamespace(send=self.send, server_now_ms=self.server_now_ms)
+        return instruments.refresh(EXCHANGE, rest, self.services.database)
+
+
+def trading(services) -> set[str]:
+    stored = instruments.known(EXCHANGE, services.database)["bin"].values()
+    return {instrument.name for instrument in stored if instrument.delisted_ms is None}
+
+
+def test_half_a_list_delists_nothing_and_is_an_error(services, system, simulator):
+    """Fault 12: half the exchange was delisted for an hour, and what came live in it was lost."""
+    instruments.refresh(EXCHANGE, services.rest, services.database)
+    before = trading(services)
+    for _ in range(3):
+        simulator.fault(kind="half_list", exchange="binance", path=LIST, count=1)
+        refreshed = instruments.refresh(EXCHANGE, services.rest, services.database)
+        assert refreshed.is_partial
+        assert trading(services) == before
+    messages = {message for (message,) in system.query("SELECT message FROM perp_errors")}
+    assert len(messages) == 1
+    assert "vanished at once" in messages.pop()
+    assert not instruments.refresh(EXCHANGE, services.rest, services.database).is_partial
+    assert not instruments.is_changing(EXCHANGE, services.database, 0)
+
+
+def test_many_contracts_that_stay_away_for_a_day_are_delisted(services):
+    """Fault 12."""
+    lists = Lists(services)
+    lists.refresh()
+    gone = sorted(trading(services))[:9]
+    assert lists.refresh(*gone).is_partial
+    lists.ahead_ms = 2 * DAY_MS
+    assert lists.refresh(*gone).delisted == gone
+    assert not trading(services) & set(gone)
+
+
+def test_a_contract_is_delisted_when_two_lists_in_a_row_lack_it(services):
+    """Fault 12: a contract between two pages was delisted."""
+    lists = Lists(services)
+    lists.refresh()
+    assert lists.refresh("ETHUSDT").delisted == []
+    assert instruments.is_changing(EXCHANGE, services.database, 0), "the list is fetched again soon"
+    lists.refresh()
+    assert lists.refresh("ETHUSDT").missing == ["ETHUSDT"]
+    since_ms = lists.server_now_ms(EXCHANGE)
+    assert "ETHUSDT" in trading(services)
+    lists.ahead_ms = HOUR_MS
+    assert lists.refresh("ETHUSDT").delisted == ["ETHUSDT"]
+    delisted_ms = instruments.known(EXCHANGE, services.database)["bin"]["ETH"].delisted_ms
+    assert abs(delisted_ms - since_ms) < 60_000, "from the first of the two lists on"
+    lists.refresh()
+    assert "ETHUSDT" in trading(services)
+
+
+def test_a_sibling_that_is_listed_later_gets_a_symbol_of_its_own_and_that_is_said_once(services, simulator):
+    """Fault 4."""
+    instruments.refresh(EXCHANGE, services.rest, services.database)
+    remarks = []
+    for _ in range(2):
+        simulator.fault(kind="sibling", exchange="binance", path=LIST, count=1)
+        remarks += instruments.refresh(EXCHANGE, services.rest, services.database).remarks
+    stored = instruments.known(EXCHANGE, services.database)["bin"]
+    assert (stored["PEPE"].name, stored["PEPE_2"].name) == ("1000PEPEUSDT", "PEPEUSDT")
+    assert [remark for remark in remarks if remark.startswith("PEPEUSDT")] == [
+        "PEPEUSDT is stored as PEPE_2: PEPE is another contract"
+    ]

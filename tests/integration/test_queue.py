@@ -1,0 +1,60 @@
+"""The queue across upgrades, and one way of retrying."""
+
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from fademoe.clock import MINUTE_MS, Window
+from fademoe.queue.chores import CHORES, drop_foreign_chores, enqueue_chore
+from fademoe.queue.enqueue import enqueue_windows
+from fademoe.queue.ids import UPKEEP, Task
+from fademoe.queue.retry import requeue_failed
+from fademoe.queue.states import connect_queue, failed_windows
+from fademoe.store.coverage import Series
+from fademoe.worker import worker
+from tests.support.clocks import until
+
+TASK = Task(Series("bin-ohlcv", "BTC"), Window(0, MINUTE_MS))
+
+
+def test_chores_of_an_older_version_do_not_block_those_of_this_one(system):
+    redis = system.context().redis
+    upkeep = Queue(UPKEEP, connection=redis, serializer=JSONSerializer)
+    for name in ("reconcile", "refresh_instruments", "keep_house"):
+        upkeep.enqueue(f"fademoe.jobs.upkeep.{name}", job_id=f"chore-{name}", unique=True)
+    upkeep.enqueue("fademoe.jobs.maintenance.run_maintenance", job_id="chore-run_maintenance", unique=True)
+    assert drop_foreign_chores(redis) == 3
+    assert [job.id for job in upkeep.get_jobs()] == ["chore-run_maintenance"]
+    queued_before = [chore.job_id for chore in CHORES if not enqueue_chore(redis, chore)]
+    assert queued_before == ["chore-run_maintenance"]
+
+
+def test_every_function_that_is_enqueued_by_its_path_exists():
+    paths = {f"{function.__module__}.{function.__name__}" for function in worker.JOB_FUNCTIONS}
+    assert {chore.function for chore in CHORES} <= paths
+    assert {"fademoe.jobs.backfill.backfill", "fademoe.jobs.audit.audit_window", "fademoe.jobs.polls.poll"} <= paths
+
+
+def test_windows_that_an_older_version_has_queued_are_fetched(system):
+    redis = system.context().redis
+    Queue("binance", connection=redis, serializer=JSONSerializer).enqueue(
+        "fademoe.jobs.backfill.backfill", args=("bin-ohlcv", "BTC", 0, MINUTE_MS), job_id=TASK.job_id, unique=True
+    )
+    system.start("worker")
+    done = "SELECT 1 FROM perp_coverage WHERE source = 'bin-ohlcv' AND covered @> int8range(0, %s)"
+    until(lambda: system.query(done, MINUTE_MS), 60)
+
+
+def test_a_requeued_job_has_all_its_attempts(system):
+    redis = system.context().redis
+    enqueue_windows(redis, "binance", [TASK])
+    target = connect_queue(redis, "binance")
+    job = target.fetch_job(TASK.job_id)
+    redis.lpop(target.key)
+    job.meta["failures"], job.retries_left = 5, 0
+    job.save()
+    job.failed_job_registry.add(job, ttl=job.failure_ttl)
+    assert failed_windows(redis, ["binance"]) == [TASK]
+    assert requeue_failed(redis, "binance", [TASK.job_id, "bf-unknown_BTC_0_1"]) == 1
+    assert failed_windows(redis, ["binance"]) == []
+    again = target.fetch_job(TASK.job_id)
+    assert (target.get_job_ids(), again.meta, again.retries_left) == ([TASK.job_id], {}, 20)

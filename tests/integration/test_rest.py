@@ -1,0 +1,138 @@
+"""The REST client against an exchange, or what stands in front of it, that misbehaves: one process, no jobs."""
+
+import socket
+import time
+
+import pytest
+
+from fademoe.client.rate_limit import usage
+from fademoe.clock import DAY_MS, MINUTE_MS, now_ms
+from fademoe.errors import BudgetSpent, RetryLater, SourceError
+from fademoe.feeds import registry
+from fademoe.feeds.request import Request
+from fademoe.simulator.faults import KINDS
+from fademoe.web.model.format import moment
+
+EXCHANGE = registry.exchanges()["binance"]
+LIST = Request(path="/fapi/v1/exchangeInfo")
+
+
+@pytest.fixture
+def services(system):
+    """The clients of a process, with settings that a test may change before it uses them."""
+    made = []
+
+    def make(**environment: str):
+        system.environment |= environment
+        made.append(system.context())
+        return made[-1]
+
+    yield make
+    for services in made:
+        services.close()
+
+
+def send(services, exchange=EXCHANGE, request=LIST):
+    return services.rest.send(exchange, request, budget=exchange.instruments.budget, cost=1)
+
+
+@pytest.mark.parametrize(
+    "kind", ["html_200", "empty_200", "empty_202", "redirect_302", "html_400", "html_404", "html_405"]
+)
+@pytest.mark.parametrize("name", ["binance", "bybit", "okx"])
+def test_an_answer_that_is_not_the_apis_is_a_reason_to_wait(services, simulator, name, kind):
+    """Fault 11: the window rested for a day at once, or after five tries within two minutes."""
+    assert kind in KINDS
+    exchange = registry.exchanges()[name]
+    here = services(**{f"FADEMOE_{name.upper()}_REST_URL": simulator.url})
+    simulator.fault(exchange=name, kind=kind, count=1)
+    with pytest.raises(RetryLater) as raised:
+        send(here, exchange, exchange.instruments.request)
+    assert "not the API's" in str(raised.value)
+    assert raised.value.retry_after_s >= 5
+    assert send(here, exchange, exchange.instruments.request)
+
+
+@pytest.mark.parametrize("value", ["1791383040000", "9999999999", "9" * 30])
+@pytest.mark.parametrize(("kind", "longest_ms"), [("rate_limited", 10 * MINUTE_MS), ("banned", 3 * DAY_MS)])
+def test_an_absurd_pause_is_bounded(services, simulator, kind, longest_ms, value):
+    """Fault 24: closed for 317 to 56,804 years, and the Limits page raised."""
+    here = services()
+    simulator.fault(exchange="binance", kind=kind, count=1, retry_after=value)
+    with pytest.raises(RetryLater) as raised:
+        send(here)
+    assert raised.value.retry_after_s <= longest_ms / 1000
+    closed = [budget for budget in usage.budgets(here.redis) if budget.closed_until_ms]
+    assert closed
+    for budget in closed:
+        assert longest_ms - MINUTE_MS < budget.closed_until_ms - now_ms() <= longest_ms
+        assert moment(budget.closed_until_ms)
+
+
+@pytest.mark.parametrize("skew_ms", [600_000, -600_000, DAY_MS, -DAY_MS])
+def test_a_ban_ends_by_the_exchanges_clock(services, simulator, skew_ms):
+    """Fault 23: a host ten minutes ahead asked through a ban after a second; one behind waited ten minutes more."""
+    here = services()
+    simulator.set_clock(skew_ms)
+    try:
+        here.clocks.ask(EXCHANGE, live=True)
+        simulator.fault(exchange="binance", kind="banned", count=1)
+        with pytest.raises(RetryLater) as raised:
+            send(here)
+        assert 100 < raised.value.retry_after_s < 200
+    finally:
+        simulator.set_clock(0)
+
+
+def test_an_address_that_is_gone_does_not_stop_the_others_and_is_named(services):
+    """Fault 27: with one of two addresses gone there was no REST at all."""
+    here = services(FADEMOE_EGRESS="good=127.0.0.1,dead=192.0.2.1")
+    for _ in range(30):
+        assert send(here)
+    [outage] = usage.outages(here.redis)
+    assert (outage.exchange, outage.egress) == ("binance", "dead")
+    assert outage.failures >= 4
+    assert "cannot be reached" in outage.reason
+    assert "dead" in outage.reason
+
+
+def test_a_proxy_that_is_gone_does_not_stop_the_others(services):
+    """Fault 27."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    here = services(FADEMOE_EGRESS=f"dead=http://127.0.0.1:{port},good=127.0.0.1")
+    for _ in range(30):
+        assert send(here)
+    assert [outage.egress for outage in usage.outages(here.redis)] == ["dead"]
+
+
+@pytest.mark.parametrize("kind", ["error_503", "html_502", "down", "html_404"])
+def test_an_exchange_that_fails_is_asked_a_few_times_only(services, simulator, kind):
+    """Fault 25: every window asked again and again, with all of the budget."""
+    here = services()
+    simulator.fault(exchange="binance", kind=kind)
+    asked = refused = 0
+    begin_s = time.monotonic()
+    while time.monotonic() - begin_s < 8:
+        try:
+            send(here)
+        except BudgetSpent:
+            refused += 1
+            time.sleep(0.02)
+        except SourceError:
+            asked += 1
+    assert 4 <= asked <= 6
+    assert refused > 50
+    simulator.clear()
+    [outage] = usage.outages(here.redis)
+    assert outage.resumes_ms > now_ms()
+    until_s = time.monotonic() + 20
+    while time.monotonic() < until_s:
+        try:
+            assert send(here)
+            break
+        except BudgetSpent as error:
+            time.sleep(min(error.retry_after_s, 1))
+    assert send(here)
+    assert usage.outages(here.redis) == []
