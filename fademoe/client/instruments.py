@@ -64,13 +64,13 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
     now_ms = rest.server_now_ms(exchange)
     with database.transaction() as cursor:
         stored = store.by_key(cursor, exchange.codes)
-        found = {key_of(instrument): instrument for instrument in read}  # one may move from page to page
-        found = {key: stored[key] for key in _named_in(unreadable, stored)} | found
-        listed = disambiguate_symbols(found.values(), stored.values())
+        by_key = {key: stored[key] for key in _named_in(unreadable, stored)}
+        by_key |= {key_of(instrument): instrument for instrument in read}  # one may move from page to page
+        listed = disambiguate_symbols(by_key.values(), stored.values())
         store.save(cursor, listed)
         trading = [key for key, instrument in stored.items() if _end_ms(instrument) > now_ms]
-        missing = [key for key in trading if key not in found]
-        listed_codes = {code for code, _ in found}
+        missing = [key for key in trading if key not in by_key]
+        listed_codes = {code for code, _ in by_key}
         is_partial = len(missing) > max(MAX_VANISHED, MAX_VANISHED_SHARE * len(trading)) or any(
             code not in listed_codes for code, _ in missing
         )
@@ -84,7 +84,7 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         listed=len(listed),
         delisted=delisted,
         missing=sorted({name for _, name in missing} - set(delisted)),
-        remarks=_describe_symbols(listed, found, stored),
+        remarks=_describe_symbols(listed, by_key, stored),
         is_partial=is_partial,
     )
     _record(exchange, database, refreshed, unreadable, len(trading))
@@ -196,12 +196,12 @@ def _with_meaning_of(instrument: Instrument, stored: Instrument) -> Instrument:
 
 
 def _describe_symbols(
-    listed: Sequence[Instrument], found: Mapping[Key, Instrument], stored: Mapping[Key, Instrument]
+    listed: Sequence[Instrument], by_key: Mapping[Key, Instrument], stored: Mapping[Key, Instrument]
 ) -> list[str]:
     """Say which contracts are stored under another symbol than their coin's, once, when that is decided."""
     remarks = []
     for instrument in listed:
-        key, coin = key_of(instrument), found[key_of(instrument)].symbol
+        key, coin = key_of(instrument), by_key[key_of(instrument)].symbol
         if instrument.symbol not in (coin, stored[key].symbol if key in stored else coin):
             remarks.append(f"{instrument.name} is stored as {instrument.symbol}: {coin} is another contract")
     return remarks
@@ -245,7 +245,7 @@ def group_by_start(instruments: Iterable[Instrument], time_ms: int) -> dict[int,
     return groups
 
 
-def known(exchange: Exchange, database: Database) -> dict[str, dict[str, Instrument]]:
+def load_contracts(exchange: Exchange, database: Database) -> dict[str, dict[str, Instrument]]:
     """Return the stored contracts: exchange code -> symbol -> instrument; empty before the first refresh."""
     with database.transaction() as cursor:
         return {code: store.by_symbol(cursor, code) for code in exchange.codes}
@@ -259,19 +259,19 @@ def find(database: Database, code: str, symbol: str) -> Instrument | None:
 
 def ensure(exchange: Exchange, rest: RestClient, database: Database) -> dict[str, dict[str, Instrument]]:
     """Return the stored contracts, fetched now if there are none; raise RetryLater when they cannot be had."""
-    contracts = known(exchange, database)
+    contracts = load_contracts(exchange, database)
     if not any(contracts.values()):
         refresh(exchange, rest, database)
-        contracts = known(exchange, database)
+        contracts = load_contracts(exchange, database)
     return contracts
 
 
-def followed(
+def select_followed(
     contracts: Mapping[str, Mapping[str, Instrument]], symbols: Sequence[str], time_ms: int
 ) -> list[Instrument]:
-    """Return the contracts (see `known`) of the symbols that the settings choose, as far as they trade at a time.
+    """Return the contracts (see `load_contracts`) of the chosen symbols that trade at `time_ms`.
 
-    A topic of what does not trade yet is refused, and asked for again by nobody.
+    Those that do not trade yet are left out: an exchange refuses their topics.
     """
     return [
         instrument

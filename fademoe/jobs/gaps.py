@@ -47,7 +47,7 @@ def find_gaps(
         return []
     if exchange not in registry.enabled(services.settings):
         return [Gap(series=series, window=window, why=DISABLED) for series, window in gaps]
-    contracts = instruments.known(exchange, services.database)[code]
+    contracts = instruments.load_contracts(exchange, services.database)[code]
     states = _window_states(services, exchange)
     return [
         Gap(series=series, window=window, why=_explain(series, window, feed, contracts, states))

@@ -60,8 +60,8 @@ def want_followed(services: Services, exchange: Exchange) -> None:
     """
     live = {stream.metric for stream in exchange.stream_feeds} | {feed.metric for feed in exchange.poll_feeds}
     history_only = [feed for feed in exchange.rest_feeds if exchange.sockets and feed.metric not in live]
-    stored, time_ms = instruments.known(exchange, services.database), services.clocks.now_ms(exchange)
-    followed = instruments.followed(stored, services.settings.symbols, time_ms)
+    stored, time_ms = instruments.load_contracts(exchange, services.database), services.clocks.now_ms(exchange)
+    followed = instruments.select_followed(stored, services.settings.symbols, time_ms)
     for feed in history_only:
         with services.database.transaction() as cursor:
             for start_ms, contracts in instruments.group_by_start(filter(feed.serves, followed), time_ms).items():
@@ -72,7 +72,7 @@ def want_followed(services: Services, exchange: Exchange) -> None:
 def plan_missing(services: Services, exchange: Exchange) -> list[Planned]:
     """Return the windows of an exchange that are wanted, missing and in no queue."""
     queued = windows_in_queues(services.redis, window_queues(exchange.name))
-    contracts = instruments.known(exchange, services.database)
+    contracts = instruments.load_contracts(exchange, services.database)
     time_ms = services.clocks.now_ms(exchange)
     edge_ms = services.settings.retained_from_ms(time_ms) or 0  # older rows would be dropped as soon as they are stored
     planned: list[Planned] = []

@@ -96,7 +96,7 @@ def _list_followed(services: Services, exchange: Exchange, feed: PollFeed, time_
     """Return the contracts that trade, are wanted and have the metric."""
     with services.stop.interruptible():
         contracts = instruments.ensure(exchange, services.rest, services.database)
-    followed = instruments.followed(contracts, services.settings.symbols, time_ms)
+    followed = instruments.select_followed(contracts, services.settings.symbols, time_ms)
     return [instrument for instrument in followed if feed.serves(instrument)]
 
 

@@ -72,12 +72,13 @@ def by_key(cursor: Cursor, codes: Sequence[str]) -> dict[Key, Instrument]:
 def by_symbol(cursor: Cursor, code: str, symbol: str | None = None) -> dict[str, Instrument]:
     """Return the contract of each symbol of an exchange code, or of one symbol.
 
-    Of several contracts of a symbol it is the one that trades, or was listed last.
+    Of several contracts of a symbol it is the one that trades, or was listed last; an announced one comes after those.
     """
     cursor.execute(
         f"SELECT DISTINCT ON (symbol) {COLUMNS} FROM perp_metadata"  # noqa: S608 - a constant
         " WHERE code = %(code)s AND coalesce(symbol = %(symbol)s, true)"
-        " ORDER BY symbol, delisted_ms DESC NULLS FIRST, listed_ms DESC NULLS LAST, instrument",
+        " ORDER BY symbol, coalesce(listed_ms, 0) > extract(epoch FROM now()) * 1000,"
+        " delisted_ms DESC NULLS FIRST, listed_ms DESC NULLS LAST, instrument",
         {"code": code, "symbol": symbol},
     )
     return {instrument.symbol: instrument for instrument in map(_instrument, cursor.fetchall())}

@@ -113,7 +113,9 @@ class StreamRunner:
     def _topics(self, contracts: Mapping[str, Mapping[str, Instrument]]) -> dict[str, dict[str, Topic]]:
         """Return socket name -> topic name -> where its messages go, for the contracts that trade and are followed."""
         topics: dict[str, dict[str, dict[StreamFeed, dict[str, Route]]]] = {s.name: {} for s in self._exchange.sockets}
-        for instrument in instruments.followed(contracts, self._context.settings.symbols, self.exchange_now_ms()):
+        for instrument in instruments.select_followed(
+            contracts, self._context.settings.symbols, self.exchange_now_ms()
+        ):
             for feed in self._exchange.stream_feeds:
                 series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
                 topic = topics[feed.socket].setdefault(feed.topic(instrument), {})

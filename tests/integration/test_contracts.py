@@ -1,12 +1,14 @@
 """The lists of contracts: halves of them, contracts that vanish, siblings, and clocks."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, HOUR_MS
+from fademoe.clock import DAY_MS, HOUR_MS, now_ms
 from fademoe.feeds import registry
+from fademoe.store import instruments as store
 
 EXCHANGE = registry.exchanges()["binance"]
 LIST = "/fapi/v1/exchangeInfo"
@@ -41,7 +43,7 @@ class Lists:
 
 
 def trading(services) -> set[str]:
-    stored = instruments.known(EXCHANGE, services.database)["bin"].values()
+    stored = instruments.load_contracts(EXCHANGE, services.database)["bin"].values()
     return {instrument.name for instrument in stored if instrument.delisted_ms is None}
 
 
@@ -84,7 +86,7 @@ def test_a_contract_is_delisted_when_two_lists_in_a_row_lack_it(services):
     assert "ETHUSDT" in trading(services)
     lists.ahead_ms = HOUR_MS
     assert lists.refresh("ETHUSDT").delisted == ["ETHUSDT"]
-    delisted_ms = instruments.known(EXCHANGE, services.database)["bin"]["ETH"].delisted_ms
+    delisted_ms = instruments.load_contracts(EXCHANGE, services.database)["bin"]["ETH"].delisted_ms
     assert abs(delisted_ms - since_ms) < 60_000, "from the first of the two lists on"
     lists.refresh()
     assert "ETHUSDT" in trading(services)
@@ -97,8 +99,34 @@ def test_a_sibling_that_is_listed_later_gets_a_symbol_of_its_own_and_that_is_sai
     for _ in range(2):
         simulator.fault(kind="sibling", exchange="binance", path=LIST, count=1)
         remarks += instruments.refresh(EXCHANGE, services.rest, services.database).remarks
-    stored = instruments.known(EXCHANGE, services.database)["bin"]
+    stored = instruments.load_contracts(EXCHANGE, services.database)["bin"]
     assert (stored["PEPE"].name, stored["PEPE_2"].name) == ("1000PEPEUSDT", "PEPEUSDT")
     assert [remark for remark in remarks if remark.startswith("PEPEUSDT")] == [
         "PEPEUSDT is stored as PEPE_2: PEPE is another contract"
     ]
+
+
+def test_an_announced_contract_is_known_and_followed_from_its_listing(services):
+    """Fault 14: contracts that did not trade yet were left out, so a listing was found up to an hour later."""
+    instruments.refresh(EXCHANGE, services.rest, services.database)
+    stored = instruments.load_contracts(EXCHANGE, services.database)["bin"]
+    (announced,) = [instrument for instrument in stored.values() if (instrument.listed_ms or 0) > now_ms()]
+
+    def followed(time_ms: int) -> list[str]:
+        return [instrument.name for instrument in instruments.select_followed({"bin": stored}, ("all",), time_ms)]
+
+    assert announced.name not in followed(announced.listed_ms - 1)
+    assert announced.name in followed(announced.listed_ms)
+    assert instruments.is_changing(EXCHANGE, services.database, announced.listed_ms - HOUR_MS // 4)
+    assert not instruments.is_changing(EXCHANGE, services.database, announced.listed_ms - 20 * HOUR_MS)
+
+
+def test_a_contract_goes_on_until_its_announced_successor_is_listed(services):
+    """Fault 14."""
+    instruments.refresh(EXCHANGE, services.rest, services.database)
+    btc = instruments.load_contracts(EXCHANGE, services.database)["bin"]["BTC"]
+    end_ms = now_ms() + DAY_MS
+    successor = replace(btc, name="BTC2USDT", listed_ms=end_ms)
+    with services.database.transaction() as cursor:
+        store.save(cursor, [replace(btc, delisted_ms=end_ms), successor])
+        assert store.by_symbol(cursor, "bin", "BTC")["BTC"].name == "BTCUSDT"

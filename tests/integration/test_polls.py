@@ -165,7 +165,7 @@ def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, services, sys
         requests.post(f"{system.simulator.url}/sim/contracts", json=body, timeout=10).raise_for_status()
         maintenance.refresh_instruments()
         maintenance.refresh_changing_instruments()
-        return instruments.known(exchange, context.database)["okx"]["ETH"].delisted_ms
+        return instruments.load_contracts(exchange, context.database)["okx"]["ETH"].delisted_ms
 
     assert change(None) is None
     try:
@@ -173,7 +173,7 @@ def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, services, sys
         assert gone_ms is not None
         assert abs(gone_ms - now_ms()) < MINUTE_MS
         assert ask("okx", "ppr")["requested"] == 2
-        assert instruments.known(exchange, context.database)["okx"]["BTC"].delisted_ms is None
+        assert instruments.load_contracts(exchange, context.database)["okx"]["BTC"].delisted_ms is None
     finally:
         assert change(None) is None
 
@@ -181,7 +181,7 @@ def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, services, sys
 def test_a_contract_that_is_listed_again_is_asked_for_what_it_was_thought_not_to_have(ask, services, system):
     context, exchange = services, registry.exchanges()["okx"]
     instruments.refresh(exchange, context.rest, context.database)
-    eth = instruments.known(exchange, context.database)["okx"]["ETH"]
+    eth = instruments.load_contracts(exchange, context.database)["okx"]["ETH"]
     series, past = Series("okx-ohlcv", "ETH"), Window(eth.listed_ms - DAY_MS, eth.listed_ms)
     with context.database.transaction() as cursor:
         cursor.execute("UPDATE perp_metadata SET listed_ms = %s WHERE instrument = 'ETH-USDT-SWAP'", (past.end_ms + 1,))

@@ -88,11 +88,16 @@ def _of_redis(queued: Queued, at_ms: int) -> Iterator[Metric]:
     labels = ["exchange", "budget", "egress"]
     used = GaugeMetricFamily("fademoe_ratelimit_used", "Cost spent in the current period", labels=labels)
     limit = GaugeMetricFamily("fademoe_ratelimit_limit", "Cost that a period allows", labels=labels)
+    allowed = GaugeMetricFamily(
+        "fademoe_ratelimit_allowed", "What FADEMOE_LIMIT_SHARE leaves to us of the limit", labels=labels
+    )
     closed = GaugeMetricFamily("fademoe_gate_closed_seconds", "Until the exchange may be asked again", labels=labels)
     for budget in queued.budgets:
         of_budget = [budget.exchange, budget.name, budget.egress]
         used.add_metric(of_budget, max(budget.used, budget.server_used or 0))
         if budget.limit is not None:
             limit.add_metric(of_budget, budget.limit)
+        if budget.allowed is not None:
+            allowed.add_metric(of_budget, budget.allowed)
         closed.add_metric(of_budget, max(0, (budget.closed_until_ms or at_ms) - at_ms) / SECOND_MS)
-    yield from (used, limit, closed)
+    yield from (used, limit, allowed, closed)
