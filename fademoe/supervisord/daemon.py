@@ -59,6 +59,7 @@ class Supervisord:
         if not path.is_file():
             raise ConfigError(f"{str(path)!r} is missing: run FadeMoe from its checkout (pip install -e .)")
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(path), "--identifier", str(self.home)]
+        command += ["--directory", str(self._checkout)]
         if os.geteuid() == 0:
             command += ["--user", "root"]  # explicit, otherwise supervisord warns
         environ = {**environ, **write_stream_programs(self.home, streamed)}

@@ -222,7 +222,7 @@ def test_every_program_ends_within_ten_seconds_of_sigterm_and_gives_back_what_it
     start_again(system, "postgres")
     simulator.clear()
     end_ms = minute_of(now_ms())
-    until(lambda: servers.accepting(system.settings), 60)
+    until(lambda: servers.are_accepting(system.settings), 60)
     assert failed_windows(redis, EXCHANGES) == []
     until(lambda: system.answers() and not missing(system, "ohlcv", start_ms, end_ms), 150)
     assert_exact(system, "ohlcv", start_ms, end_ms)

@@ -146,7 +146,7 @@ def test_postgres_listens_on_no_port_and_keeps_its_data_safe(made_home, running)
 
 
 def test_a_second_server_on_the_same_data_is_refused(made_home, running, monkeypatch):
-    monkeypatch.setattr(servers, "LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr(servers, "LOCK_TIMEOUT_S", 0.2)
     start(servers.prepare_redis(made_home), running)
     start(servers.prepare_postgres(made_home), running)
     with pytest.raises(StoreError, match="runs already"):
@@ -202,6 +202,116 @@ def test_a_queue_with_a_damaged_end_is_mended(home, running):
     assert open_redis(home).llen("queue") == 1000
 
 
+def append_only_files(home: Path) -> dict[str, Path]:
+    """Return the files of the queue: `manifest`, `base`, `older` and `newest`."""
+    folder = home / "redis" / "appendonlydir"
+    newest = sorted(folder.glob("*.incr.aof"))
+    return {
+        "manifest": folder / "appendonly.aof.manifest",
+        "base": next(folder.glob("*.base.rdb")),
+        "older": newest[0],
+        "newest": newest[-1],
+    }
+
+
+def make_queue(home: Path, running: list[Process]) -> dict[str, Path]:
+    """Make a queue of several parts, as after a rewrite and a second one that was interrupted; stop its server."""
+    process = start(servers.prepare_redis(home), running)
+    client = open_redis(home)
+    client.rpush("queue", *range(1000))
+    client.bgrewriteaof()
+    deadline = time.monotonic() + 10
+    while client.info("persistence")["aof_rewrite_in_progress"] or client.info("persistence")["aof_rewrite_scheduled"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    client.rpush("queue", *range(1000))
+    process.terminate()
+    process.wait()
+    manifest = append_only_files(home)["manifest"]
+    newest = append_only_files(home)["newest"]
+    added = newest.with_name("appendonly.aof.99.incr.aof")
+    shutil.copy(newest, added)
+    shutil.chown(added, newest.stat().st_uid, newest.stat().st_gid)
+    manifest.write_text(manifest.read_text() + "file appendonly.aof.99.incr.aof seq 99 type i\n")
+    return append_only_files(home)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(b"\0" * path.stat().st_size)
+
+
+def damage_middle(path: Path) -> None:
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2 : len(body) // 2 + 64] = b"\xff" * 64
+    path.write_bytes(body)
+
+
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        ("manifest", empty),
+        ("manifest", zero),
+        ("manifest", Path.unlink),
+        ("base", empty),
+        ("base", zero),
+        ("base", damage_middle),
+        ("base", Path.unlink),
+        ("older", zero),
+        ("older", damage_middle),
+        ("older", Path.unlink),
+        ("newest", Path.unlink),
+    ],
+)
+def test_damaged_files_of_the_queue_are_set_aside_and_the_server_starts(home, running, part, damage):
+    """Fault 38."""
+    damage(make_queue(home, running)[part])
+    process = start(servers.prepare_redis(home), running)
+    assert open_redis(home).llen("queue") == 0
+    assert (home / "redis" / "appendonlydir.damaged").is_dir()
+    open_redis(home).rpush("queue", 1)
+    process.terminate()
+    process.wait()
+    start(servers.prepare_redis(home), running)
+    assert open_redis(home).llen("queue") == 1
+
+
+@pytest.mark.parametrize("damage", [None, zero, empty])
+def test_the_undamaged_parts_of_the_queue_are_kept(home, running, damage):
+    """Fault 38: the newest part alone can be repaired."""
+    files = make_queue(home, running)
+    if damage:
+        damage(files["newest"])
+    start(servers.prepare_redis(home), running)
+    assert open_redis(home).llen("queue") == 2000 + 1000 * (damage is None)
+    assert not (home / "redis" / "appendonlydir.damaged").exists()
+
+
+@pytest.mark.parametrize("content", ["", "\0" * 64, "no number\n"])
+def test_pid_files_that_a_power_loss_damaged_do_not_keep_postgres_down(made_home, running, content):
+    """Of the kind of fault 38."""
+    process = start(servers.prepare_postgres(made_home), running)
+    fill(made_home)
+    process.kill()
+    process.wait()
+    for path in (made_home / "postgres" / "postmaster.pid", made_home / "run" / f"{servers.POSTGRES_SOCKET}.lock"):
+        path.write_text(content)
+    start(servers.prepare_postgres(made_home), running)
+    assert count(made_home) == 1000
+
+
+@pytest.mark.parametrize("name", ["a b%2F;#'[é]$~&?", 'a"b', "a\\b"])
+def test_the_servers_run_in_a_home_of_any_name(home, running, name):
+    """Fault 39."""
+    start(servers.prepare_postgres(home / name), running)
+    start(servers.prepare_redis(home / name), running)
+    connect(home / name).close()
+    assert open_redis(home / name).ping()
+
+
 def test_a_path_too_long_for_a_socket_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match="FADEMOE_HOME"):
         servers.make_home(tmp_path / ("x" * 100))
@@ -223,7 +333,7 @@ def test_with_urls_given_the_servers_are_not_needed(tmp_path):
 
 
 def test_a_program_that_just_started_waits_before_it_starts_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(servers, "PACE_S", 0.3)
+    monkeypatch.setattr(servers, "MIN_START_INTERVAL_S", 0.3)
     begin = time.monotonic()
     servers.pace(tmp_path / "mark")
     assert time.monotonic() - begin < 0.2

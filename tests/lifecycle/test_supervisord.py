@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from configparser import RawConfigParser
@@ -51,9 +52,10 @@ def checkout(tmp_path: Path) -> Path:
 def start(checkout: Path, tmp_path: Path) -> Iterator[Callable[[str], Supervisord]]:
     """Start a supervisord of stand-ins in a home of that name; whatever is left of it is ended after the test."""
     started = []
+    folder = Path(tempfile.mkdtemp(prefix="fademoe-"))  # short enough for sockets
 
-    def _start(name: str) -> Supervisord:
-        home = tmp_path / name
+    def _start(name: str, checkout: Path = checkout) -> Supervisord:
+        home = folder / name
         make_home(home)
         environ = up.environment(os.environ, Settings(home=home, workers=2, redis_url="redis://a.test"))
         environ["PATH"] = f"{checkout / 'bin'}{os.pathsep}{environ['PATH']}"
@@ -65,6 +67,7 @@ def start(checkout: Path, tmp_path: Path) -> Iterator[Callable[[str], Supervisor
     yield _start
     for supervisord in started:
         supervisord.stop(lambda line: None)
+    shutil.rmtree(folder)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -125,6 +128,26 @@ def test_every_program_is_a_command_of_fademoe():
 def test_every_exchange_with_sockets_has_a_stream_program():
     sockets = {f"program:stream-{name}" for name, exchange in registry.exchanges().items() if exchange.sockets}
     assert sockets == {name for name in sections().sections() if name.startswith("program:stream-")}
+
+
+@pytest.mark.parametrize("name", ["100%", "%(here)s", "%%", "a b", "a;b #c", "[ab]*?", "'a' \"b\"", "ä$HOME", "~"])
+def test_programs_run_in_a_home_of_any_name(start, name):
+    """Fault 39."""
+    supervisord = start(name)
+    supervisord.start_programs(["worker", "stream-okx"])
+    wait_until(lambda: states(supervisord)["stream-okx"] == "RUNNING")
+    assert (supervisord.home / "log" / "stream-okx.log").is_file()
+    assert (supervisord.home / "log" / "worker_01.log").is_file()
+    assert supervisord.link.readlink() == supervisord.socket
+
+
+@pytest.mark.parametrize("name", ["100%", "a b"])
+def test_programs_run_from_a_checkout_of_any_name(checkout, start, name):
+    """Fault 39, for the folder that FADEMOE_HOME is in by default."""
+    checkout.rename(checkout.parent / name)
+    supervisord = start("var", checkout.parent / name)
+    supervisord.start_programs(["worker"])
+    wait_until(lambda: states(supervisord)["worker:worker_01"] == "RUNNING")
 
 
 def test_programs_start_in_full_and_a_stop_leaves_nothing(start, checkout):

@@ -190,6 +190,15 @@ def test_budgets_of_a_period_that_is_over_count_as_unused(client: FlaskClient, r
     assert (second["used"], second["server_used"], second["closed_until_ms"]) == (0, None, None)
 
 
+@pytest.mark.parametrize("until", ["1791383040000000", "9" * 40, "inf", "nan", "", "x"])
+def test_limits_page_shows_any_state(client: FlaskClient, redis: Redis, until: str):
+    """Fault 24: an absurd time in Redis, from an older version or by hand."""
+    fields = dict.fromkeys(("closed_until", "next_slot", "at", "used", "window", "limit", "period_ms"), until)
+    redis.hset("budget:slots1:acme:ip:home", mapping=fields | {"closed_why": "HTTP 418"})
+    for path in ("/limits", "/api/limits", "/alerts", "/metrics"):
+        assert client.get(path).status_code == 200, path
+
+
 def test_prometheus_reads_our_metrics(client: FlaskClient, sql: Cursor, redis: Redis):
     report(sql, "stream binance", "running")
     cover(sql, "bin-ohlcv", "BTC", "0-10", "0-4")

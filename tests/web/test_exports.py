@@ -4,7 +4,7 @@ import csv
 import gzip
 import io
 import json
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import psycopg2
 import pytest
@@ -50,6 +50,31 @@ def test_parquet_is_exact(client: FlaskClient, stored: None, sql: Cursor):
     row = table.slice(3, 1).to_pylist()[0]
     assert (row["c"], row["n"], row["v"], row["symbol"]) == (Decimal("0.000000012345678901"), 3, None, "BTC")
     assert int(row["ts"].timestamp() * 1000) == minute(3)
+
+
+@pytest.mark.parametrize("value", ["12345678901.123456789012345678901", "99999999999999999999.999999999999999999"])
+def test_parquet_takes_numbers_of_more_than_28_digits(client: FlaskClient, stored: None, sql: Cursor, value: str):
+    """Fault 42: the transfer broke off at such a number."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    sql.execute("UPDATE perp_data SET v = %s WHERE symbol = 'ETH' AND ts = %s", (value, minute(3)))
+    answer = client.get("/api/export/bin-ohlcv?format=parquet&symbol=ETH&columns=v&order=asc")
+    rounded = Decimal(value).quantize(Decimal("1e-18"), context=Context(prec=60))
+    assert parquet.read_table(io.BytesIO(answer.data)).to_pylist()[3]["v"] == rounded
+
+
+@pytest.mark.parametrize("value", ["100000000000000000000", "-1e25", "NaN"])
+def test_parquet_refuses_numbers_that_it_cannot_hold_before_the_first_byte(
+    client: FlaskClient, stored: None, sql: Cursor, value: str
+):
+    """Fault 42: also when the number is in a later part of the file; other columns and formats remain."""
+    sql.execute("UPDATE perp_data SET v = %s WHERE symbol = 'BTC' AND ts = %s", (value, minute(2)))
+    path = "/api/export/bin-ohlcv?symbol=BTC&format="
+    answer = client.get(f"{path}parquet")
+    assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
+    assert "more than 20 digits" in answer.get_json()["detail"]
+    for other in (f"{path}csv", f"{path}parquet&columns=c", f"{path}parquet&from={minute(5)}"):
+        with client.get(other) as other_answer:
+            assert other_answer.status_code == 200
 
 
 def test_empty_selection_is_an_empty_file(client: FlaskClient):

@@ -9,7 +9,7 @@ from fademoe.settings import Settings
 from fademoe.store.read.coverage import SeriesRanges
 from fademoe.store.read.series import ListingPeriod
 from fademoe.web.model import format as formatting
-from fademoe.web.model.estimate import estimate
+from fademoe.web.model.fill import plan_gaps
 from fademoe.web.model.heatmap import build_cells, find_window, list_groups
 from fademoe.web.model.queue_rates import QueueRates
 
@@ -31,6 +31,14 @@ DAY = 1_767_225_600_000  # 2026-01-01
 )
 def test_durations_have_two_units_at_most(ms: int | None, text: str):
     assert formatting.duration(ms) == text
+
+
+@pytest.mark.parametrize("ms", [0, 4_102_444_800_000, 1791383040000 * 1000, 10**30, -(10**18)])
+def test_any_time_and_any_wait_can_be_written(ms: int):
+    """Fault 24: a time in the year 56,804 broke the Limits page."""
+    assert formatting.moment(ms)
+    assert formatting.duration(ms)
+    assert formatting.ago(ms)
 
 
 @pytest.mark.parametrize(
@@ -91,11 +99,11 @@ def test_rate_is_told_after_twenty_seconds():
     assert samples.find_rate("other") is None
 
 
-def test_estimate_counts_what_a_gap_takes():
-    gap = Window(DAY, DAY + 10 * DAY_MS)
-    found = estimate("bin-ohlcv", [gap], DAY + 20 * DAY_MS, Settings(home=Path("var"), workers=8))
-    assert (found.rows, found.reason) == (14_400, None)
-    assert 0 < found.minutes < 60
-    assert found.requests >= found.windows >= 1
-    assert estimate("bin-ohlcv", [gap], DAY + DAY_MS, Settings(home=Path("var"), workers=8)).rows <= 1440
-    assert "valid are" in estimate("nope-ohlcv", [gap], DAY, Settings(home=Path("var"), workers=8)).reason
+def test_plan_counts_what_the_gaps_take():
+    gap, settings = Window(DAY, DAY + 10 * DAY_MS), Settings(home=Path("var"), workers=8)
+    plan = plan_gaps("bin-ohlcv", [[gap], []], now_ms=DAY + 20 * DAY_MS, settings=settings)
+    assert (plan.series, plan.rows, plan.reason) == (1, 14_400, None)
+    assert 0 < plan.minutes < 60
+    assert plan.requests >= plan.windows >= 1
+    assert plan_gaps("bin-ohlcv", [[gap]], now_ms=DAY + DAY_MS, settings=settings).rows <= 1440
+    assert "valid are" in plan_gaps("nope-ohlcv", [[gap]], now_ms=DAY, settings=settings).reason

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import Window
+from fademoe.clock import DAY_MS, Window, split
 from fademoe.store.queries import load_queries
-from fademoe.store.read.catalog import Perpspec, list_symbols
+from fademoe.store.read.catalog import Perpspec, find_first_and_last_ts, list_symbols
 from fademoe.store.read.pool import Reader
 
 SQL = load_queries("read_rows")
@@ -138,6 +138,31 @@ def read_pages(reader: Reader, spec: Perpspec, selection: Selection) -> Iterator
         if page.next is None:
             return
         part = replace(part, after=page.next)
+
+
+def holds_value_from(reader: Reader, spec: Perpspec, selection: Selection, limit: int) -> bool:
+    """Return whether a decimal of a selection is NaN, infinite, or as far from zero as `limit` or farther.
+
+    Reads every row of the selection, a day at a time, so that no statement takes long.
+    """
+    decimals = [field.name for field in spec.fields if field.type == "decimal" and field.name in selection.columns]
+    if not decimals:
+        return False
+    tests = [sql.SQL("abs({}) >= %(limit)s").format(sql.Identifier(name)) for name in decimals]
+    query = sql.SQL(SQL["holds_value"]).format(tests=sql.SQL(" OR ").join(tests))
+    with reader.read() as cursor:
+        symbols = list(selection.symbols) or list_symbols(cursor, spec.name)
+        first_ts, last_ts = find_first_and_last_ts(cursor, spec.name, symbols)
+    if first_ts is None or last_ts is None:
+        return False
+    window = Window(max(selection.start_ms, first_ts), min(selection.end_ms, last_ts + 1))
+    for part in split(window, DAY_MS) if window.start_ms < window.end_ms else ():
+        values = {"source": spec.name, "symbols": symbols, "low": part.start_ms, "high": part.end_ms, "limit": limit}
+        with reader.read() as cursor:
+            cursor.execute(query, values)
+            if cursor.fetchone() == (True,):
+                return True
+    return False
 
 
 def _columns(spec: Perpspec, selection: Selection) -> sql.Composable:

@@ -7,10 +7,10 @@ from flask import Response
 
 from fademoe.clock import EARLIEST_MS, LATEST_MS, to_iso
 from fademoe.store.read.catalog import Perpspec
-from fademoe.store.read.rows import Selection, read_pages
+from fademoe.store.read.rows import Selection, holds_value_from, read_pages
 from fademoe.web.api.data import TEXT
 from fademoe.web.api.parameters import PERPSPEC
-from fademoe.web.api.parquet import encode_parquet, is_installed
+from fademoe.web.api.parquet import TOO_LARGE, encode_parquet, is_installed
 from fademoe.web.api.row_query import SELECTION, TS, read_selection
 from fademoe.web.current import services
 from fademoe.web.http.formats import MEDIA_TYPES, encode_csv, encode_ndjson
@@ -53,6 +53,9 @@ def export_rows(params: Params) -> Response:
     with services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
         selection = read_selection(params, spec)
+    if file_format == "parquet" and holds_value_from(services().reader, spec, selection, TOO_LARGE):
+        digits = len(str(TOO_LARGE)) - 1
+        raise params.refuse(FORMAT, f"csv, ndjson: a value has more than {digits} digits before the decimal point")
     if not _slots.acquire(blocking=False):
         raise Problem(429, f"{MAX_AT_ONCE} exports are running: wait until one has ended", retry_after_s=RETRY_S)
     release = _call_once(_slots.release)

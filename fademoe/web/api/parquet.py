@@ -1,4 +1,7 @@
-"""Rows as Parquet, written page by page. Needs pyarrow, which is an extra: without it the other formats remain."""
+"""Rows as Parquet, written page by page. Needs pyarrow; without it the other formats remain.
+
+A decimal becomes decimal128(38, 18), the widest that every reader of Parquet knows.
+"""
 
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +12,7 @@ from typing import Any
 from fademoe.store.read.catalog import Perpspec
 
 DIGITS, PLACES = 38, 18  # of a decimal; digits behind the 18th place are rounded
+TOO_LARGE = 10 ** (DIGITS - PLACES)  # the least value that has no such decimal
 _LAST_PLACE = Decimal(1).scaleb(-PLACES)
 _CONTEXT = Context(prec=DIGITS)  # the default one has 28 digits and would refuse longer numbers
 

@@ -1,14 +1,20 @@
 """What filling would take, worked out before anybody requests it. Sends no request and changes nothing."""
 
+import msgspec
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import Window, subtract
+from fademoe.clock import Window, split, subtract
+from fademoe.errors import ConfigError
+from fademoe.feeds import registry
+from fademoe.feeds.estimate import estimate_s
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import RestFeed
+from fademoe.feeds.paging import closed_part, measure, requested_from_ms
 from fademoe.settings import Settings
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import coverage as read_coverage
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.catalog import find_perpspec
-from fademoe.web.model.estimate import estimate
 
 
 class FillPlan(Answer):
@@ -19,12 +25,12 @@ class FillPlan(Answer):
 
     perpspec: str
     series: int
-    windows: int
-    requests: int
-    rows: int
-    minutes: float
-    lost: int
-    reason: str | None
+    windows: int = 0
+    requests: int = 0
+    rows: int = 0
+    minutes: float = 0.0
+    lost: int = 0
+    reason: str | None = None
 
 
 def plan_fill(
@@ -43,8 +49,37 @@ def plan_fill(
 
 def plan_gaps(source: str, gaps: list[list[Window]], *, now_ms: int, settings: Settings) -> FillPlan:
     """Return what fetching the gaps of some series of a perpspec takes."""
-    cost = estimate(source, [gap for of_series in gaps for gap in of_series], now_ms, settings)
-    return FillPlan(perpspec=source, series=sum(map(bool, gaps)), **cost._asdict())
+    exchange, feed, reason = _find_feed(source)
+    plan = FillPlan(perpspec=source, series=sum(map(bool, gaps)), reason=reason)
+    if exchange is None or feed is None:
+        return plan
+    closed = closed_part(feed, (gap for of_series in gaps for gap in of_series), now_ms)
+    windows = [window for gap in closed for window in split(gap, feed.paging.window_ms)]
+    effort, share = measure(feed, windows), settings.limit_share(exchange.name)
+    seconds = estimate_s(exchange, [(feed, effort)], share=share, workers=settings.workers)
+    oldest_ms = requested_from_ms(feed, now_ms)
+    return msgspec.structs.replace(
+        plan,
+        windows=len(windows),
+        requests=effort.requests,
+        rows=effort.rows,
+        minutes=seconds / 60,
+        lost=sum(window.start_ms < oldest_ms for window in windows),
+    )
+
+
+def _find_feed(source: str) -> tuple[Exchange | None, RestFeed | None, str | None]:
+    """Return the exchange and the history feed of a perpspec; the feed is None for the reason given."""
+    try:
+        exchange, _, metric = registry.by_source(source)
+    except ConfigError as error:
+        return None, None, str(error)
+    feed = exchange.rest_feed(metric)
+    return (
+        exchange,
+        feed,
+        None if feed else f"{exchange.title} has no history of {metric}: it comes from the stream alone",
+    )
 
 
 def _find_gaps(ranges: read_coverage.SeriesRanges | None, window: Window | None) -> list[Window]:

@@ -80,3 +80,9 @@ FROM (SELECT DISTINCT source FROM bounds) AS s
 CROSS JOIN keys AS k
 JOIN perp_data AS d ON d.source = s.source AND d.symbol = k.symbol AND d.ts = k.ts
 ORDER BY d.ts {direction}, d.symbol COLLATE "C", d.source
+
+-- name: holds_value
+SELECT EXISTS (
+    SELECT FROM perp_data
+    WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND ts >= %(low)s AND ts < %(high)s AND ({tests})
+)
