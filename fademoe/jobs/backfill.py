@@ -10,8 +10,9 @@ from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, split
 from fademoe.errors import BadPayload, SourceError
 from fademoe.feeds.paging import endpoint_shares, requested_from_ms, retained_from_ms
 from fademoe.jobs.fetch import confirm_holes, fetch
-from fademoe.jobs.work import Work, ask_exchange_time, describe_window, make_work, run_job
+from fademoe.jobs.work import TimeUp, Work, ask_exchange_time, describe_window, make_work, run_job
 from fademoe.metrics import Row
+from fademoe.queue.pauses import budgets_of, resume_budget
 from fademoe.queue.retry import FAILURES
 from fademoe.runtime.job_context import JobContext, as_job
 from fademoe.signals import Stopped
@@ -69,8 +70,10 @@ def run_window(context: JobContext, series: Series, window: Window) -> Stored:
     if not missing:
         return Stored()
     work = make_work(context, unit, series, window)
-    unit.report(State.RUNNING, f"fetching {describe_window(window)}")
     stored = _fetch_and_store(work, missing)
+    if stored.failed is None or isinstance(stored.failed, TimeUp):
+        for budget in budgets_of(work.exchange, work.feed.metric):
+            resume_budget(context.services.redis, work.exchange.name, budget)
     if stored.rows:
         context.clear_failures(FAILURES)
     if stored.failed is not None:

@@ -10,8 +10,9 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument, active_period
 from fademoe.feeds.paging import Effort, closed_until_ms, group_windows, measure
-from fademoe.queue.enqueue import enqueue_windows
-from fademoe.queue.ids import LIVE, Task
+from fademoe.queue.enqueue import enqueue_windows, promote
+from fademoe.queue.ids import LIVE, Task, requested_queue, window_queues
+from fademoe.queue.states import windows_in_queues
 from fademoe.store.coverage import Series
 
 LIVE_MS = 3 * HOUR_MS  # a gap this young goes to the live queue: a stream missed it
@@ -150,6 +151,26 @@ def enqueue_planned(redis: Redis, planned: Sequence[Planned]) -> int:
     for item in by_priority(item for item in planned if not _is_urgent(item)):
         new += enqueue_windows(redis, item.queue, [item.task])
     return new
+
+
+def enqueue_requested(redis: Redis, exchange: Exchange, planned: Sequence[Planned]) -> int:
+    """Enqueue windows that a person asked for, in front of what was requested before; return how many were new."""
+    queue = requested_queue(exchange.name)
+    return sum(enqueue_windows(redis, queue, [item.task], at_front=True) for item in reversed(by_priority(planned)))
+
+
+def promote_windows(redis: Redis, exchange: Exchange, requested: Mapping[Series, Window]) -> int:
+    """Move the waiting windows that overlap requested ones to the requested queue; return how many."""
+    names = window_queues(exchange.name)
+    tasks = [
+        Task(series, window)
+        for series, windows in windows_in_queues(redis, names).items()
+        if series in requested
+        for window in windows
+        if window.start_ms < requested[series].end_ms and window.end_ms > requested[series].start_ms
+    ]
+    oldest_first = sorted(tasks, key=lambda task: task.window)
+    return promote(redis, names, [task.job_id for task in oldest_first], requested_queue(exchange.name))
 
 
 def _is_urgent(item: Planned) -> bool:

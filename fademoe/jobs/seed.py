@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from fademoe.client import instruments
 from fademoe.clock import Window, floor_to
 from fademoe.errors import ConfigError, RetryLater
+from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import closed_until_ms
-from fademoe.jobs.plan import FeedState, Gap, Planned, enqueue_planned, plan_gaps
+from fademoe.jobs.plan import FeedState, Gap, Planned, enqueue_requested, plan_gaps, promote_windows
 from fademoe.metrics import METRICS, perpspec
 from fademoe.queue.ids import window_queues
 from fademoe.queue.states import windows_in_queues
+from fademoe.runtime.job_context import JobContext, as_job
 from fademoe.runtime.services import Services
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage
@@ -79,7 +81,44 @@ def carry_out(services: Services, request: SeedRequest, plan: SeedPlan) -> int:
     """Store what is wanted and enqueue the planned windows; return how many were new to the queues."""
     with services.database.transaction() as cursor:
         coverage.want(cursor, sorted(plan.requested), request.since_ms, request.until_ms)
-    return enqueue_planned(services.redis, plan.planned)
+    new = 0
+    for exchange in request.exchanges:
+        sources = exchange.perpspecs()
+        requested = {series: window for series, window in plan.requested.items() if series.source in sources}
+        promote_windows(services.redis, exchange, requested)
+        planned = [item for item in plan.planned if item.task.series.source in sources]
+        new += enqueue_requested(services.redis, exchange, planned)
+    return new
+
+
+@as_job
+def fill(
+    context: JobContext, source: str, symbols: Sequence[str], start_ms: int | None, end_ms: int | None
+) -> dict[str, int]:
+    """Enqueue what some series miss of a window, or of all that is wanted, as requested work."""
+    services = context.services
+    exchange, code, metric = registry.by_source(source)
+    feed = exchange.rest_feed(metric)
+    if feed is None:
+        return {"enqueued": 0, "moved": 0}
+    time_ms = services.clocks.now_ms(exchange)
+    window = Window(services.settings.retained_from_ms(time_ms) or 0, time_ms)
+    if start_ms is not None and end_ms is not None:
+        window = Window(max(window.start_ms, start_ms), min(window.end_ms, end_ms))
+    with services.database.transaction() as cursor:
+        gaps = [
+            (series, Window(max(gap.start_ms, window.start_ms), min(gap.end_ms, window.end_ms)))
+            for series, gap in coverage.gaps(cursor, source, window.end_ms, symbols)
+        ]
+    state = FeedState(
+        exchange=exchange,
+        feed=feed,
+        now_ms=time_ms,
+        queued=windows_in_queues(services.redis, window_queues(exchange.name)),
+        instruments=instruments.known(exchange, services.database)[code],
+    )
+    moved = promote_windows(services.redis, exchange, {Series(source, symbol): window for symbol in symbols})
+    return {"enqueued": enqueue_requested(services.redis, exchange, plan_gaps(state, gaps)), "moved": moved}
 
 
 def _plan_code(

@@ -2,8 +2,8 @@
 
 import logging
 import random
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -11,14 +11,15 @@ from redis.exceptions import RedisError
 from rq import Retry
 
 from fademoe.client import instruments
-from fademoe.client.rest import MAX_WAIT_S
 from fademoe.clock import Window, monotonic_s, to_iso
 from fademoe.errors import BudgetSpent, Refused, RetryLater, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import Page, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
-from fademoe.queue.ids import LIVE
+from fademoe.queue.dequeue import OPPORTUNISTIC_WAIT_S, begin_wait_s, ready_queues
+from fademoe.queue.ids import LIVE, exchange_queues, is_requested, requested_queue
+from fademoe.queue.pauses import budgets_of, pause_budget
 from fademoe.queue.retry import FAILURES, fail_without_retry
 from fademoe.runtime.job_context import JobContext
 from fademoe.runtime.services import Services
@@ -36,55 +37,102 @@ FIRST_FAILURE_S = 8  # delay after the first failure; each one doubles it: two m
 STORE_AWAY_S = 10
 PAUSED_INTERVAL_S = 3600  # a unit that waits reports again when it goes on
 RUN_S = 40.0  # then what is done is stored and the rest is requeued: other exchanges get their turn
-# How long a request waits for its rate limit. Opportunistic: use spare units only if they are available within 250 ms.
-OPPORTUNISTIC_WAIT_S = 0.25
-MAX_QUEUE_WAIT_S = 10.0
+# How long a later request of a run waits for its rate limit: while another exchange has work and units, and otherwise.
+YIELDING_WAIT_S = 1.0
+PATIENT_WAIT_S = 10.0
+LOOK_EVERY_S = 0.5  # at what others have to do
 
 
 class TimeUp(RetryLater):
-    """The run has worked long enough; the rest of its window is requeued."""
+    """The run has worked long enough, or others go first; the rest of its window is requeued."""
+
+
+class NoUnits(BudgetSpent):
+    """The rate limit has no units for a run to begin; its window stays queued until it has."""
 
 
 @dataclass(kw_only=True)
 class FeedClient:
     """Sends one run's requests for pages, from any of its threads.
 
-    The first request of the run waits OPPORTUNISTIC_WAIT_S for the rate limit (live work: MAX_WAIT_S), because where
-    others use it up this worker is of more use elsewhere; later ones wait MAX_QUEUE_WAIT_S.
+    The first request decides whether the run begins: it does not wait for a rate limit that others use up. The run ends
+    early when requested work is ready and it is not requested itself, or when it would have to wait for its rate limit
+    while another queue has work and units.
     """
 
     services: Services
     exchange: Exchange
-    is_live: bool
+    queue: str
     deadline_s: float
+    on_begin: Callable[[], None]
     has_begun: bool = False
+    next_look_s: float = 0.0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it may displace other work at the rate limit."""
+        return self.queue == LIVE
 
     def get(self, feed: RestFeed, page: Page, *, opportunistic: bool = False) -> Json:
-        """Return the decoded answer; raise TimeUp when the run has worked long enough."""
+        """Return the decoded answer; raise TimeUp when the run is to end."""
         if monotonic_s() > self.deadline_s:
             raise TimeUp("this run has used its time", retry_after_s=0)
-        with self.services.stop.interruptible():
-            answer = self.services.rest.send(
-                self.exchange,
-                feed.request(page),
-                budget=feed.budget,
-                cost=feed.paging.cost(page.limit),
-                live=self.is_live,
-                max_wait_s=self._wait_s(opportunistic=opportunistic),
-            )
+        if opportunistic:
+            return self._send(feed, page, OPPORTUNISTIC_WAIT_S)
+        if not self.has_begun:
+            return self._begin(feed, page)
+        self._yield_to_requested()
+        try:
+            return self._send(feed, page, YIELDING_WAIT_S)
+        except BudgetSpent:
+            if self._has_others():
+                raise TimeUp("another queue has work and units", retry_after_s=0) from None
+        return self._send(feed, page, PATIENT_WAIT_S)
+
+    def _begin(self, feed: RestFeed, page: Page) -> Json:
+        try:
+            answer = self._send(feed, page, begin_wait_s(self.queue))
+        except BudgetSpent as error:
+            raise NoUnits(str(error), retry_after_s=error.retry_after_s, exchange=error.exchange) from error
         self.has_begun = True
+        self.on_begin()
         return answer
+
+    def _send(self, feed: RestFeed, page: Page, max_wait_s: float) -> Json:
+        try:
+            with self.services.stop.interruptible():
+                return self.services.rest.send(
+                    self.exchange,
+                    feed.request(page),
+                    budget=feed.budget,
+                    cost=feed.paging.cost(page.limit),
+                    live=self.is_live,
+                    max_wait_s=max_wait_s,
+                )
+        except BudgetSpent as error:
+            pause_budget(self.services.redis, self.exchange.name, feed.budget, error.retry_after_s)
+            raise
+
+    def _yield_to_requested(self) -> None:
+        """Raise TimeUp when requested work is ready and this run is work of the system."""
+        if not self.queue or self.is_live or is_requested(self.queue) or monotonic_s() < self.next_look_s:
+            return
+        self.next_look_s = monotonic_s() + LOOK_EVERY_S
+        enabled = [exchange.name for exchange in registry.enabled(self.services.settings)]
+        if ready_queues(self.services.redis, [requested_queue(name) for name in enabled]):
+            raise TimeUp("requested work goes first", retry_after_s=0)
+
+    def _has_others(self) -> bool:
+        """Return whether another queue of this worker has work and units."""
+        if not self.queue or self.is_live:
+            return False
+        enabled = [exchange.name for exchange in registry.enabled(self.services.settings)]
+        others = [name for name in exchange_queues(*enabled) if name != self.queue]
+        return bool(ready_queues(self.services.redis, others))
 
     def interruptible(self) -> AbstractContextManager[None]:
         """Let a stop raise Stopped in the block."""
         return self.services.stop.interruptible()
-
-    def _wait_s(self, *, opportunistic: bool) -> float:
-        if opportunistic:
-            return OPPORTUNISTIC_WAIT_S
-        if self.has_begun:
-            return MAX_QUEUE_WAIT_S
-        return MAX_WAIT_S if self.is_live else OPPORTUNISTIC_WAIT_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +156,7 @@ def make_work(context: JobContext, unit: Tracked, series: Series, window: Window
     feed = exchange.rest_feed(metric)
     if feed is None:
         raise Refused(f"{exchange.name} has no history of {metric}", exchange=exchange.name)
-    instrument = _find_instrument(services, exchange, code, series.symbol)
+    instrument = _find_instrument(services, exchange, code, metric, series.symbol)
     if not feed.serves(instrument):
         raise Refused(f"{exchange.name} has no {metric} of {series.symbol} in coins", exchange=exchange.name)
     return Work(
@@ -120,22 +168,37 @@ def make_work(context: JobContext, unit: Tracked, series: Series, window: Window
         window=window,
         unit=unit,
         client=FeedClient(
-            services=services, exchange=exchange, is_live=context.queue == LIVE, deadline_s=monotonic_s() + RUN_S
+            services=services,
+            exchange=exchange,
+            queue=context.queue,
+            deadline_s=monotonic_s() + RUN_S,
+            on_begin=lambda: unit.report(State.RUNNING, f"fetching {describe_window(window)}"),
         ),
     )
 
 
 def ask_exchange_time(work: Work) -> int:
     """Return the exchange's time in ms; raise RetryLater when it cannot be had."""
-    with work.services.stop.interruptible():
+    with _pausing(work.services, work.exchange, work.feed.metric), work.services.stop.interruptible():
         return work.services.clocks.ask(work.exchange, live=work.client.is_live)
 
 
-def _find_instrument(services: Services, exchange: Exchange, code: str, symbol: str) -> Instrument:
+@contextmanager
+def _pausing(services: Services, exchange: Exchange, metric: str) -> Iterator[None]:
+    """Let the windows of a metric stay queued while a request that they all begin with has no units."""
+    try:
+        yield
+    except BudgetSpent as error:
+        for budget in budgets_of(exchange, metric):
+            pause_budget(services.redis, exchange.name, budget, error.retry_after_s)
+        raise NoUnits(str(error), retry_after_s=error.retry_after_s, exchange=error.exchange) from error
+
+
+def _find_instrument(services: Services, exchange: Exchange, code: str, metric: str, symbol: str) -> Instrument:
     """Return the contract of a symbol; the exchange's list is fetched when it is not known."""
     instrument = instruments.find(services.database, code, symbol)
     if instrument is None:
-        with services.stop.interruptible():
+        with _pausing(services, exchange, metric), services.stop.interruptible():
             instruments.refresh(exchange, services.rest, services.database)
         instrument = instruments.find(services.database, code, symbol)
     if instrument is None:
@@ -162,7 +225,7 @@ class Policy(NamedTuple):
 
 
 class RunAgain(NamedTuple):
-    """The job runs again after `delay_s`; 0: as soon as its turn comes."""
+    """The job runs again after `delay_s`; 0: as soon as a worker takes it from the front of its queue."""
 
     delay_s: int
 
@@ -180,12 +243,6 @@ def _requested_delay_s(error: Exception, attempts: int) -> float:
     return max(1.0, getattr(error, "retry_after_s", 0.0) * random.uniform(1.0, 1.2))
 
 
-def _budget_delay_s(error: Exception, attempts: int) -> float:
-    """Return the delay until the rate limit resets; 0 where it does soon: then the job waits in its queue."""
-    delay_s = _requested_delay_s(error, attempts)
-    return delay_s if delay_s > MAX_QUEUE_WAIT_S else 0
-
-
 def _doubled_delay_s(error: Exception, attempts: int) -> float:
     return float(FIRST_FAILURE_S << (attempts - 1))
 
@@ -193,7 +250,8 @@ def _doubled_delay_s(error: Exception, attempts: int) -> float:
 POLICIES: dict[type[BaseException], Policy] = {
     Stopped: Policy(_at_once),
     TimeUp: Policy(_at_once),
-    BudgetSpent: Policy(_budget_delay_s, state=State.WAITING),
+    NoUnits: Policy(_at_once),
+    BudgetSpent: Policy(_at_once, state=State.WAITING),
     RetryLater: Policy(_requested_delay_s, state=State.WAITING, is_recorded=True),
     StoreError: Policy(lambda error, attempts: STORE_AWAY_S),
     RedisError: Policy(lambda error, attempts: STORE_AWAY_S),
@@ -242,13 +300,10 @@ def handle_failure(context: JobContext, unit: Tracked, error: Exception) -> Retr
         unit.report(State.ERROR, str(error), interval_s=PAUSED_INTERVAL_S)
         fail_without_retry(context.job)
         raise error
-    message = f"waits {following.delay_s} s: {error}"
+    message = f"waits {following.delay_s} s: {error}" if following.delay_s else f"waits: {error}"
     if policy.counts_attempt:
         message = f"attempt {attempts} of {ATTEMPTS}, again in {following.delay_s} s: {error}"
     log.log(logging.INFO if policy.state is None else logging.WARNING, "%s %s", unit.unit, message)
     if policy.state is not None:
         unit.report(policy.state, message, interval_s=PAUSED_INTERVAL_S)
-    if isinstance(error, BudgetSpent) and not following.delay_s:
-        # Requeued at the tail. The limiter's queue is full: back off first to avoid busy polling.
-        context.services.stop.wait(MAX_WAIT_S)
-    return Retry(max=ENDLESS, interval=following.delay_s)
+    return Retry(max=ENDLESS, interval=following.delay_s, enqueue_at_front=True)

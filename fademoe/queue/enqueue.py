@@ -1,7 +1,9 @@
 """Enqueueing: each job once, named by its arguments."""
 
+import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from importlib import resources
 from typing import Any
 
 from redis import Redis
@@ -10,16 +12,18 @@ from rq.exceptions import DuplicateJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from fademoe.clock import DAY_MS, SECOND_MS
-from fademoe.queue.ids import AUDIT, Task, job_id
+from fademoe.clock import DAY_MS, SECOND_MS, Window
+from fademoe.queue.ids import AUDIT, Task, job_id, requested_queue
 from fademoe.queue.states import connect_queue, is_held
 
 log = logging.getLogger(__name__)
 
 BACKFILL_FUNCTION = "fademoe.jobs.backfill.backfill"
+FILL_FUNCTION = "fademoe.jobs.seed.fill"
 AUDIT_FUNCTION = "fademoe.jobs.audit.audit_window"
 WINDOW_TIMEOUT_S = 300  # a run gives its window back after a minute
 FAILED_KEPT_S = DAY_MS // SECOND_MS  # how long a failed window is paused before it is enqueued again
+_MOVE = resources.files("fademoe.queue").joinpath("move.lua").read_text(encoding="utf-8")
 ABANDONED_JOB_RETRY = Retry(max=20)  # for a job whose worker and work horse were both killed
 
 
@@ -58,6 +62,38 @@ def enqueue_windows(redis: Redis, name: str, tasks: Iterable[Task], *, at_front:
             description=f"{task.series.source} {task.series.symbol}",
         )
         for task in tasks
+    )
+
+
+def promote(redis: Redis, names: Iterable[str], job_ids: Iterable[str], to: str) -> int:
+    """Move jobs that wait in queues to the front of another one, the last of them foremost; return how many waited."""
+    target, move = connect_queue(redis, to), redis.register_script(_MOVE)
+    sources = [connect_queue(redis, name) for name in names if name != to]
+    return sum(
+        int(move(keys=[source.key, target.key, Job.key_for(job_id)], args=[job_id, to]))
+        for job_id in job_ids
+        for source in sources
+    )
+
+
+def enqueue_fill(redis: Redis, exchange: str, source: str, symbols: Sequence[str], window: Window | None) -> bool:
+    """Enqueue the planning of what some series of a perpspec miss; return False when the same is queued already.
+
+    `window`: what is to be filled; None: all that is wanted.
+    """
+    arguments = (source, sorted(symbols), *(window or (None, None)))
+    digest = hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]
+    return put(
+        redis,
+        requested_queue(exchange),
+        f"fill-{digest}",
+        FILL_FUNCTION,
+        arguments,
+        at_front=True,
+        result_ttl=0,
+        failure_ttl=1,
+        job_timeout=WINDOW_TIMEOUT_S,
+        description=f"fill {source}",
     )
 
 

@@ -7,7 +7,10 @@ from fademoe.store.coverage import Series
 
 LIVE = "live"
 UPKEEP = "upkeep"
-SHARED_QUEUES = (LIVE, UPKEEP)  # beside one queue per exchange, which has the exchange's name
+SHARED_QUEUES = (LIVE, UPKEEP)
+# Each exchange has two queues beside them: one with its name for the system's own work, and `<name>-requested` for what
+# a person asked for by command or page. An exchange's name has letters and digits only.
+REQUESTED = "-requested"
 
 BACKFILL = "bf"
 AUDIT = "au"
@@ -58,6 +61,26 @@ def parse_job_id(text: str) -> tuple[str, Task | None]:
     return kind, Task(Series(source, symbol), window)
 
 
+def requested_queue(exchange: str) -> str:
+    """Return the queue of what was requested of an exchange by command or page."""
+    return f"{exchange}{REQUESTED}"
+
+
+def is_requested(queue: str) -> bool:
+    """Return whether a queue holds what was requested by command or page."""
+    return queue.endswith(REQUESTED)
+
+
+def exchange_of(queue: str) -> str | None:
+    """Return the exchange whose queue it is, None for the shared ones."""
+    return None if queue in SHARED_QUEUES else queue.removesuffix(REQUESTED)
+
+
+def exchange_queues(*exchanges: str) -> tuple[str, ...]:
+    """Return the queues of exchanges, those of requested work first."""
+    return (*map(requested_queue, exchanges), *exchanges)
+
+
 def window_queues(*exchanges: str) -> tuple[str, ...]:
     """Return the queues in which windows of these exchanges can be."""
-    return (*exchanges, LIVE)
+    return (*exchange_queues(*exchanges), LIVE)

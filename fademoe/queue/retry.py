@@ -9,7 +9,8 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
-from fademoe.queue.enqueue import ABANDONED_JOB_RETRY
+from fademoe.queue.enqueue import ABANDONED_JOB_RETRY, promote
+from fademoe.queue.ids import exchange_of, requested_queue
 from fademoe.queue.states import connect_queue
 
 log = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ FAILURES = "failures"  # key of Job.meta: attempts since the last new row
 
 
 def requeue_failed(redis: Redis, name: str, job_ids: Iterable[str]) -> int:
-    """Put failed jobs back into their queue with no attempt used; return how many were failed and are queued now."""
+    """Put failed jobs back into their exchange's queue of requested work, with no attempt used; return how many."""
     registry = FailedJobRegistry(queue=connect_queue(redis, name))
     requeued = 0
     for job_id in job_ids:
@@ -27,11 +28,14 @@ def requeue_failed(redis: Redis, name: str, job_ids: Iterable[str]) -> int:
             if job.meta.pop(FAILURES, None):
                 job.save_meta()
             job.retries_left = ABANDONED_JOB_RETRY.max
-            registry.requeue(job)  # saves the rest of the job
+            registry.requeue(job, at_front=True)  # saves the rest of the job
         except (NoSuchJobError, InvalidJobOperation):
             log.info("job %s is not failed any more", job_id)
         else:
             requeued += 1
+            exchange = exchange_of(name)
+            if exchange is not None:
+                promote(redis, [name], [job_id], requested_queue(exchange))
     return requeued
 
 

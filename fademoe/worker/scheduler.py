@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 from fademoe.clock import SECOND_MS, monotonic_s, now_ms
 from fademoe.feeds import registry
 from fademoe.queue.chores import CHORES, Chore, drop_foreign_chores, enqueue_chore
-from fademoe.queue.ids import LIVE, UPKEEP
+from fademoe.queue.ids import LIVE, UPKEEP, exchange_queues
 from fademoe.queue.reaper import Reaper
 from fademoe.runtime.services import Services
 from fademoe.store.status import State, Tracked
@@ -29,7 +29,7 @@ UNIT = "scheduler"
 
 def run(services: Services) -> None:
     """Schedule until SIGTERM; while Redis or PostgreSQL is away, keep trying."""
-    names = (*registry.names(), LIVE, UPKEEP)
+    names = (*exchange_queues(*registry.names()), LIVE, UPKEEP)
     chores = [*CHORES, *_poll_chores(services)]
     due = {chore.job_id: 0.0 for chore in chores}
     reaper = Reaper(services.redis, names)

@@ -17,9 +17,9 @@ from rq.serializers import JSONSerializer
 from rq.worker import RoundRobinWorker
 
 from fademoe.feeds import registry
-from fademoe.jobs import audit, backfill, maintenance, polls
-from fademoe.queue.ids import LIVE, UPKEEP
-from fademoe.queue.states import connect_queue
+from fademoe.jobs import audit, backfill, maintenance, polls, seed
+from fademoe.queue.dequeue import ReadyQueue
+from fademoe.queue.ids import LIVE, UPKEEP, exchange_queues
 from fademoe.runtime.job_context import use_services
 from fademoe.runtime.services import Services
 
@@ -30,6 +30,7 @@ JOB_FUNCTIONS = (
     audit.audit_window,
     audit.enqueue_nightly,
     polls.poll,
+    seed.fill,
     maintenance.reconcile,
     maintenance.refresh_instruments,
     maintenance.refresh_changing_instruments,
@@ -67,6 +68,10 @@ class Worker(RoundRobinWorker):
             else:
                 return taken
 
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Prepare a job in its work horse; it was taken by way of the intermediate queue (see ReadyQueue)."""
+        super().prepare_job_execution(job, remove_from_intermediate_queue=True)
+
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Return the seconds of a job's lease; rq's own are a minute more than the time between two looks."""
         return LEASE_S
@@ -80,12 +85,14 @@ class Worker(RoundRobinWorker):
 
 def run(services: Services, *, live: bool) -> None:
     """Work until SIGTERM: `live` for the live and upkeep queues, else for the exchanges' queues."""
-    names = (LIVE, UPKEEP) if live else tuple(exchange.name for exchange in registry.enabled(services.settings))
+    enabled = [exchange.name for exchange in registry.enabled(services.settings)]
+    names = (LIVE, UPKEEP) if live else exchange_queues(*enabled)
     use_services(services)
     worker = Worker(
-        [connect_queue(services.redis, name) for name in names],
+        [ReadyQueue(name, connection=services.redis, serializer=JSONSerializer) for name in names],
         connection=services.redis,
         serializer=JSONSerializer,
+        queue_class=ReadyQueue,
         name=f"{'live' if live else 'worker'}.{socket.gethostname()}.{os.getpid()}",
         job_monitoring_interval=MONITOR_S,
         worker_ttl=WORKER_TTL_S,

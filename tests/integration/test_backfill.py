@@ -7,7 +7,8 @@ import pytest
 
 from fademoe.client.rate_limit import usage
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
-from fademoe.queue.states import connect_queue
+from fademoe.queue.ids import window_queues
+from fademoe.queue.states import windows_in_queues
 from tests.support.clocks import until
 from tests.support.simulator import Simulator
 
@@ -47,7 +48,7 @@ def test_ten_days_are_stored_exactly_and_seeding_twice_does_nothing(system):
     again = system.run("seed", "--days", "10", "--metrics", "ohlcv", "--symbols", ",".join(symbols))
     assert again.returncode == 0
     assert again.stdout.splitlines()[-1] == "0 windows enqueued, 0 were waiting already"
-    assert connect_queue(system.context().redis, "binance").count == 0
+    assert windows_in_queues(system.context().redis, window_queues("binance")) == {}
 
 
 def test_a_dry_run_plans_and_stores_nothing(system, recent):
@@ -60,7 +61,7 @@ def test_a_dry_run_plans_and_stores_nothing(system, recent):
     assert int(requests) >= 2 * 20 * 1440 / 499
     assert int(rows.replace(",", "")) == 2 * (20 * 1440 + 180)
     assert system.query("SELECT count(*) FROM perp_coverage") == [(0,)]
-    assert connect_queue(system.context().redis, "binance").count == 0
+    assert windows_in_queues(system.context().redis, window_queues("binance")) == {}
 
 
 BAD = ("error_200", "nan", "negative_volume", "missing_field", "seconds")
@@ -137,7 +138,8 @@ def test_sigterm_ends_a_busy_worker_within_ten_seconds(system, simulator, recent
     seeded = seed(system, "--symbols", "BTC", since_ms=recent[0] - DAY_MS, until_ms=recent[0])
     until(lambda: stalled(simulator) > before, 60)
     system.stop()  # asserts the ten seconds
-    assert connect_queue(system.context().redis, "binance").count == int(seeded.stdout.splitlines()[-1].split()[0])
+    queued = windows_in_queues(system.context().redis, window_queues("binance"))
+    assert sum(map(len, queued.values())) == int(seeded.stdout.splitlines()[-1].split()[0])
 
 
 @pytest.mark.waits(20)

@@ -56,5 +56,7 @@ def test_a_requeued_job_has_all_its_attempts(system):
     assert failed_windows(redis, ["binance"]) == [TASK]
     assert requeue_failed(redis, "binance", [TASK.job_id, "bf-unknown_BTC_0_1"]) == 1
     assert failed_windows(redis, ["binance"]) == []
-    again = target.fetch_job(TASK.job_id)
-    assert (target.get_job_ids(), again.meta, again.retries_left) == ([TASK.job_id], {}, 20)
+    requested = connect_queue(redis, "binance-requested")
+    again = requested.fetch_job(TASK.job_id)
+    assert (requested.get_job_ids(), again.meta, again.retries_left) == ([TASK.job_id], {}, 20)
+    assert target.get_job_ids() == []

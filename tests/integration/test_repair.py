@@ -9,7 +9,7 @@ import pytest
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.jobs import maintenance
 from fademoe.queue.enqueue import enqueue_windows
-from fademoe.queue.ids import Task
+from fademoe.queue.ids import Task, window_queues
 from fademoe.queue.reaper import Reaper
 from fademoe.queue.states import connect_queue, failed_windows, windows_in_queues
 from fademoe.store.coverage import Series
@@ -18,6 +18,7 @@ from tests.support.clocks import until
 from tests.support.system import System
 
 KLINES = "/fapi/v1/klines"
+SCHEDULED = "rq:scheduled:binance-requested"  # of what was seeded
 NO_ROW = "the exchange has no row"
 
 
@@ -35,7 +36,7 @@ def reconcile(system, symbol):
     series = Series("bin-ohlcv", symbol)
     return [
         Task(series, window)
-        for window in windows_in_queues(system.context().redis, ["binance", "live"]).get(series, ())
+        for window in windows_in_queues(system.context().redis, window_queues("binance")).get(series, ())
     ]
 
 
@@ -52,13 +53,13 @@ def test_a_queue_that_is_flushed_in_the_middle_of_a_backfill_is_made_anew(system
     assert seed(system, "--symbols", ",".join(symbols), since_ms=start_ms, until_ms=recent[1]).returncode == 0
     until(lambda: system.query("SELECT 1 FROM perp_data LIMIT 1"), 30)
     redis = system.context().redis
-    assert windows_in_queues(redis, ["binance"])
+    assert windows_in_queues(redis, window_queues("binance"))
     redis.flushall()
     assert not covered(system, symbols, start_ms, recent[1])
     until(lambda: covered(system, symbols, start_ms, recent[1]), 150)
     for symbol in symbols:
         assert system.differences("binance", "bin-ohlcv", symbol, start_ms, recent[1]) == []
-    until(lambda: not windows_in_queues(redis, ["binance", "live"]), 60)
+    until(lambda: not windows_in_queues(redis, window_queues("binance")), 60)
 
 
 def test_a_job_that_a_dying_worker_has_taken_and_not_started_is_made_anew(system):
@@ -111,14 +112,14 @@ def test_two_reconcilers_at_once_do_no_harm(system, recent):  # noqa: F811
     start_ms = recent[0] - 30 * DAY_MS
     assert seed(system, "--symbols", ",".join(symbols), since_ms=start_ms, until_ms=recent[1]).returncode == 0
     context = system.context()
-    windows = windows_in_queues(context.redis, ["binance"])
+    windows = windows_in_queues(context.redis, window_queues("binance"))
     context.redis.flushall()
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda _: system.run("reconcile"), range(2)))
     counts = [int(one.stdout.split()[1]) for one in done]
     assert sum(counts) == sum(map(len, windows.values()))
     assert {
-        series: sorted(found) for series, found in windows_in_queues(context.redis, ["binance", "live"]).items()
+        series: sorted(found) for series, found in windows_in_queues(context.redis, window_queues("binance")).items()
     } == {series: sorted(found) for series, found in windows.items()}
     assert system.run("reconcile").stdout == "binance: 0 windows enqueued\n"
 
@@ -164,10 +165,10 @@ def test_what_the_exchange_does_not_keep_is_absent_as_expired(system):
 
 def retried_at_once(redis, seen):
     """Let the retries that are scheduled be due now; add the pauses they would have made, in seconds, to `seen`."""
-    for name, due_s in redis.zrange("rq:scheduled:binance", 0, -1, withscores=True):
+    for name, due_s in redis.zrange(SCHEDULED, 0, -1, withscores=True):
         if due_s > time.time() + 1:
             seen.append(round(due_s - time.time()))
-            redis.zadd("rq:scheduled:binance", {name: time.time()}, xx=True)
+            redis.zadd(SCHEDULED, {name: time.time()}, xx=True)
 
 
 def test_after_five_failures_a_window_rests_until_it_is_asked_for(system, simulator, recent):  # noqa: F811

@@ -141,9 +141,10 @@ def test_fill_requests_the_range_and_enqueues_reconcile(client: FlaskClient, red
     assert "enqueued now" in post(client, "/control/fill", body)
     sql.execute("SELECT wanted::text, covered::text FROM perp_coverage")
     assert sql.fetchall() == [(f"{{[{day(0)},{day(2)}),[{day(4)},{day(6)})}}", f"{{[{day(0)},{day(2)})}}")]
-    [job] = Queue("upkeep", connection=redis, serializer=JSONSerializer).get_jobs()
-    assert (job.func_name, job.id) == ("fademoe.jobs.maintenance.reconcile", "chore-reconcile")
-    assert "a reconcile run is already in progress and will enqueue them" in post(client, "/control/fill", body)
+    [job] = Queue("binance-requested", connection=redis, serializer=JSONSerializer).get_jobs()
+    assert job.func_name == "fademoe.jobs.seed.fill"
+    assert job.args == ["bin-ohlcv", ["BTC"], day(4), day(6)]
+    assert "is queued already" in post(client, "/control/fill", body)
     assert len(history(sql)) == 2
 
 
@@ -221,8 +222,9 @@ def test_failed_windows_of_a_series_are_retried(client: FlaskClient, redis: Redi
     fail(redis, "binance", "bf-bin-ohlcv_BTC_1_2", "bf-bin-ohlcv_BTC_2_3", "bf-bin-ohlcv_ETH_1_2")
     series = {"perpspec": "bin-ohlcv", "symbol": "BTC"}
     assert "2 of 2" in post(client, "/control/retry", series)
+    requested = Queue("binance-requested", connection=redis, serializer=JSONSerializer)
+    assert sorted(requested.get_job_ids()) == ["bf-bin-ohlcv_BTC_1_2", "bf-bin-ohlcv_BTC_2_3"]
     queue = Queue("binance", connection=redis, serializer=JSONSerializer)
-    assert sorted(queue.get_job_ids()) == ["bf-bin-ohlcv_BTC_1_2", "bf-bin-ohlcv_BTC_2_3"]
     assert queue.failed_job_registry.get_job_ids() == ["bf-bin-ohlcv_ETH_1_2"]
     assert "enqueued now" in post(client, "/control/retry", series)
     post(client, "/control/retry", {"perpspec": "nope", "symbol": "BTC"}, 404)

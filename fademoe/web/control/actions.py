@@ -9,7 +9,8 @@ from rq.suspension import resume, suspend
 
 from fademoe.clock import Window, now_ms, to_iso
 from fademoe.errors import StoreError
-from fademoe.queue.chores import RECONCILE, enqueue_chore
+from fademoe.feeds import registry
+from fademoe.queue.enqueue import enqueue_fill
 from fademoe.queue.retry import requeue_failed
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series, want
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 ACKNOWLEDGED_S = 86_400
 MAX_MESSAGE = 500
 ENQUEUED = "the missing windows are enqueued now"
-ENQUEUED_BY_OTHER = "a reconcile run is already in progress and will enqueue them"
+ENQUEUED_BY_OTHER = "the same request is queued already"
 
 
 def pause_workers(services: Services) -> str:
@@ -69,7 +70,7 @@ def fill(services: Services, series: Sequence[Series], window: Window | None) ->
         if window is not None and window.start_ms < window.end_ms:
             want(cursor, series, window.start_ms, window.end_ms)
         _record(cursor, "fill", f"fill of {subject}" + (f" {window.start_ms}..{window.end_ms}" if window else ""))
-    return f"filling {subject}: {ENQUEUED if _enqueue_reconcile(services) else ENQUEUED_BY_OTHER}"
+    return f"filling {subject}: {ENQUEUED if _enqueue_fill(services, series, window) else ENQUEUED_BY_OTHER}"
 
 
 def retry(services: Services, queue: str, jobs: Sequence[str], subject: str) -> str:
@@ -95,10 +96,17 @@ def _change_streams(done: str, change: Callable[[], list[str]], nothing: str) ->
         return f"the streams could not be {done}: {error}"
 
 
-def _enqueue_reconcile(services: Services) -> bool:
-    """Enqueue a reconcile run; return False when one is queued or running already."""
+def _enqueue_fill(services: Services, series: Sequence[Series], window: Window | None) -> bool:
+    """Enqueue the planning of what series miss; return False when all of it is queued already."""
+    symbols: dict[str, list[str]] = {}
+    for source, symbol in series:
+        symbols.setdefault(source, []).append(symbol)
     with redis_errors(services.redis):
-        return enqueue_chore(services.redis, RECONCILE)
+        enqueued = [
+            enqueue_fill(services.redis, registry.by_source(source)[0].name, source, of_source, window)
+            for source, of_source in symbols.items()
+        ]
+    return any(enqueued)
 
 
 def _record_best_effort(services: Services, action: str, done: str) -> str:

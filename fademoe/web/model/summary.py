@@ -5,7 +5,7 @@ from typing import NamedTuple
 from fademoe.client.rate_limit.usage import BudgetUse, Outage
 from fademoe.clock import now_ms
 from fademoe.feeds import registry
-from fademoe.queue.ids import SHARED_QUEUES
+from fademoe.queue.ids import SHARED_QUEUES, exchange_queues
 from fademoe.settings import Settings
 from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import status as read_status
@@ -88,8 +88,8 @@ def summarise(services: Services) -> Summary:
 
 
 def list_queue_names(settings: Settings) -> list[str]:
-    """Return the queues that should exist: one per enabled exchange and the shared ones."""
-    return [*(exchange.name for exchange in registry.enabled(settings)), *SHARED_QUEUES]
+    """Return the queues that should exist: two per enabled exchange and the shared ones."""
+    return [*exchange_queues(*(exchange.name for exchange in registry.enabled(settings))), *SHARED_QUEUES]
 
 
 def check_health(services: Services) -> Health:

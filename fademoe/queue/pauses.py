@@ -1,0 +1,70 @@
+"""Exhausted rate limits, as the queue knows them: jobs that need one stay queued, and no worker waits with them.
+
+A job whose request would wait too long for its rate limit notes for how long. The note is a key that expires then, so
+it depends on nobody's clock.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from redis import Redis
+
+from fademoe.clock import SECOND_MS
+from fademoe.feeds import registry
+from fademoe.feeds.exchange import Exchange
+from fademoe.metrics import perpspec
+
+MAX_PAUSE_S = 3600.0  # then it is tried again, whatever was noted
+SHORT_PAUSE_MS = 2_000  # a longer one is a closure by the exchange, which does not end with a job
+
+Budget = tuple[str, str]  # exchange, name of one of its rate limits
+
+
+def pause_budget(redis: Redis, exchange: str, budget: str, for_s: float) -> None:
+    """Note that a rate limit is exhausted or closed for that long."""
+    for_ms = round(min(for_s, MAX_PAUSE_S) * SECOND_MS)
+    if for_ms > 0:
+        redis.set(_key(exchange, budget), 1, px=for_ms)
+
+
+def resume_budget(redis: Redis, exchange: str, budget: str) -> None:
+    """Take a short pause back: whoever used the rate limit has ended."""
+    if redis.pttl(_key(exchange, budget)) <= SHORT_PAUSE_MS:
+        redis.delete(_key(exchange, budget))
+
+
+def read_pauses(redis: Redis) -> dict[Budget, float]:
+    """Return for how many more seconds each rate limit is exhausted."""
+    budgets = [(exchange.name, each.name) for exchange in registry.exchanges().values() for each in exchange.budgets]
+    with redis.pipeline(transaction=False) as pipeline:
+        for exchange, budget in budgets:
+            pipeline.pttl(_key(exchange, budget))
+        left_ms = pipeline.execute()
+    return {budget: ms / SECOND_MS for budget, ms in zip(budgets, left_ms, strict=True) if ms > 0}
+
+
+def paused_sources(pauses: Mapping[Budget, float], exchanges: Iterable[str], wait_s: float) -> list[str]:
+    """Return the perpspecs of exchanges whose windows would wait longer than `wait_s` for a rate limit."""
+    return [
+        source
+        for name in exchanges
+        for source, budgets in _budgets_by_source(registry.exchanges()[name]).items()
+        if any(pauses.get((name, budget), 0.0) > wait_s for budget in budgets)
+    ]
+
+
+def budgets_of(exchange: Exchange, metric: str) -> set[str]:
+    """Return the rate limits that the history of a metric uses."""
+    feed = exchange.rest_feed(metric)
+    return {endpoint.budget for endpoint in (feed, feed.recent) if endpoint is not None} if feed else set()
+
+
+def _budgets_by_source(exchange: Exchange) -> dict[str, set[str]]:
+    return {
+        perpspec(code, feed.metric): budgets_of(exchange, feed.metric)
+        for code in exchange.codes
+        for feed in exchange.rest_feeds
+    }
+
+
+def _key(exchange: str, budget: str) -> str:
+    return f"paused:{exchange}:{budget}"
