@@ -79,7 +79,7 @@ def seed(settings: Settings, **options: Any) -> int:
     if given.dry_run:
         return DONE
     count = carry_out(services, request, plan)
-    click.echo(f"{count} windows enqueued, {plan.queued} were waiting already")
+    click.echo(f"{count} windows enqueued, {len(plan.queued)} were waiting already")
     return DONE if not given.wait or wait_until_covered(services, plan.requested, chosen) else FAILED
 
 
@@ -135,8 +135,9 @@ def _print_plan(settings: Settings, plan: SeedPlan, exchanges: Sequence[Exchange
         rows.append((source, series_count, len(planned), requests, row_count))
     click.echo(format_table(("perpspec", "series", "windows", "requests", "rows"), rows))
     for exchange in exchanges:
-        planned = [item for item in plan.planned if registry.by_source(item.task.series.source)[0] is exchange]
+        efforts = [*((item.feed, item.effort) for item in plan.planned), *plan.queued]
+        of_exchange = [(feed, effort) for feed, effort in efforts if feed in exchange.rest_feeds]
         share, workers = settings.limit_share(exchange.name), settings.workers
-        seconds = estimate_s(exchange, [(item.feed, item.effort) for item in planned], share=share, workers=workers)
+        seconds = estimate_s(exchange, of_exchange, share=share, workers=workers)
         if seconds:
             click.echo(f"{exchange.name}: about {seconds / 60:.1f} minutes")

@@ -11,7 +11,7 @@ from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
-from fademoe.feeds.paging import closed_until_ms
+from fademoe.feeds.paging import Effort, closed_until_ms, measure
 from fademoe.jobs.plan import FeedState, Gap, Planned, enqueue_requested, plan_gaps, promote_windows
 from fademoe.metrics import METRICS, perpspec
 from fademoe.queue.ids import window_queues
@@ -39,13 +39,13 @@ class SeedPlan:
     """What a SeedRequest comes to.
 
     `requested`: what of each series can be had by now. `planned`: the windows to fetch. `notes`: what cannot be had.
-    `queued`: how many windows were in the queues already.
+    `queued`: the windows of these series that were in the queues already, with their feeds and what they take.
     """
 
     requested: Mapping[Series, Window] = field(default_factory=dict)
     planned: Sequence[Planned] = ()
     notes: Sequence[str] = ()
-    queued: int = 0
+    queued: Sequence[tuple[RestFeed, Effort]] = ()
 
 
 def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
@@ -73,7 +73,7 @@ def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
         requested={series: window for plan in plans for series, window in plan.requested.items()},
         planned=[item for plan in plans for item in plan.planned],
         notes=notes,
-        queued=sum(plan.queued for plan in plans),
+        queued=[item for plan in plans for item in plan.queued],
     )
 
 
@@ -134,7 +134,7 @@ def _plan_code(
     symbols, notes = _choose_symbols(request, exchange, contracts)
     requested: dict[Series, Window] = {}
     planned: list[Planned] = []
-    waiting = 0
+    waiting: list[tuple[RestFeed, Effort]] = []
     for metric in request.metrics:
         feed = exchange.rest_feed(metric)
         if feed is None:
@@ -178,7 +178,7 @@ def _plan_feed(services: Services, state: FeedState, series: Sequence[Series], w
         else window
         for each in series
     }
-    waiting = sum(len(state.queued.get(each, ())) for each in series)
+    waiting = [(state.feed, measure(state.feed, [queued])) for each in series for queued in state.queued.get(each, ())]
     return SeedPlan(requested=requested, planned=planned, queued=waiting)
 
 

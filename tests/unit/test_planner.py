@@ -1,13 +1,17 @@
 """Which windows are fetched, and in which order, against a made-up exchange."""
 
 from dataclasses import replace
+from decimal import Decimal
+
+import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
+from fademoe.feeds.estimate import estimate_s
 from fademoe.feeds.exchange import Exchange, InstrumentsFeed
 from fademoe.feeds.history import Latency, Retention
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.limits import Budget
-from fademoe.feeds.paging import closed_until_ms
+from fademoe.feeds.paging import Effort, closed_until_ms
 from fademoe.jobs.plan import FeedState, by_priority, due_gaps, plan_gaps
 from fademoe.store.coverage import Series
 from tests.unit.test_fetch import FEED
@@ -103,3 +107,15 @@ def test_the_newest_minutes_have_a_grace_time_and_lost_ones_before_them_have_non
     assert due_gaps(CANDLES, [lost, newest], NOW) == [lost]
     too_long = (series, Window(NOW - 4 * MINUTE_MS, NOW))
     assert due_gaps(CANDLES, [too_long], NOW) == [too_long]
+
+
+def test_the_slowest_rate_limit_decides_how_long_fetching_takes():
+    budget = ACME.budget("ip")
+    effort = Effort(requests=1000, cost=2000, rows=100_000)
+    alone = estimate_s(ACME, [(CANDLES, effort)], share=Decimal(1), workers=8)
+    assert alone == pytest.approx(2000 / budget.limit * 60 + 1)
+    assert (
+        estimate_s(ACME, [(CANDLES, effort), (MONTH, effort)], share=Decimal("0.5"), workers=8) == 4 * (alone - 1) + 1
+    )
+    assert estimate_s(ACME, [(CANDLES, Effort(800, 8, 800))], share=Decimal(1), workers=8) == pytest.approx(16)
+    assert estimate_s(ACME, [], share=Decimal(1), workers=8) == 0

@@ -1,0 +1,168 @@
+"""Which window a worker takes, with real rq workers and a simulator that enforces its limits."""
+
+import time
+
+import pytest
+
+from fademoe.client import instruments
+from fademoe.clock import DAY_MS, HOUR_MS, Window, floor_to, now_ms
+from fademoe.feeds import registry
+from fademoe.jobs import maintenance
+from fademoe.jobs.seed import SeedRequest, carry_out, make_plan
+from fademoe.queue.dequeue import ready_queues, take_job
+from fademoe.queue.enqueue import enqueue_windows, promote
+from fademoe.queue.ids import Task, exchange_queues, requested_queue
+from fademoe.queue.pauses import pause_budget, read_pauses, resume_budget
+from fademoe.queue.states import RUNNING, connect_queue, job_states
+from fademoe.store import coverage
+from fademoe.store.coverage import Series
+from tests.support.clocks import until
+from tests.support.simulator import Simulator
+from tests.support.system import System
+
+NAMES = ("okx", "coinalyze", "binance")
+SYMBOLS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK")
+
+
+def window_of(number: int) -> Window:
+    return Window(number * HOUR_MS, (number + 1) * HOUR_MS)
+
+
+def put(redis, queue, source, *numbers):
+    tasks = [Task(Series(source, "BTC"), window_of(number)) for number in numbers]
+    enqueue_windows(redis, queue, tasks)
+    return [task.job_id for task in tasks]
+
+
+def test_requested_windows_are_taken_first_and_exchanges_in_turn(system):
+    redis = system.context().redis
+    (okx,) = put(redis, "okx", "okx-ohlcv", 1)
+    (binance,) = put(redis, "binance", "bin-ohlcv", 1)
+    (requested,) = put(redis, "binance-requested", "bin-ohlcv", 2)
+    names = exchange_queues("okx", "binance")
+    assert ready_queues(redis, names) == ["binance-requested", "okx", "binance"]
+    assert [take_job(redis, names) for _ in range(4)] == [
+        ("binance-requested", requested),
+        ("okx", okx),
+        ("binance", binance),
+        None,
+    ]
+    assert connect_queue(redis, "okx").intermediate_queue.get_job_ids() == [okx]
+
+
+def test_a_window_whose_rate_limit_is_exhausted_is_passed_over(system):
+    redis = system.context().redis
+    ratios = put(redis, "okx", "okx-lsr", *range(700))
+    (candles,) = put(redis, "okx", "okx-ohlcv", 1)
+    (requested,) = put(redis, "okx-requested", "okx-lsr", 900)
+    feed = registry.exchanges()["okx"].rest_feed("lsr")
+    pause_budget(redis, "okx", feed.budget, 1.5)
+    assert 1 < read_pauses(redis)["okx", feed.budget] <= 1.5
+    assert take_job(redis, ["okx"]) == ("okx", candles)
+    assert take_job(redis, ["okx"]) is None
+    assert take_job(redis, ["okx-requested"]) == ("okx-requested", requested), "requested work waits up to two seconds"
+    resume_budget(redis, "okx", feed.budget)
+    assert take_job(redis, ["okx"]) == ("okx", ratios[0])
+    pause_budget(redis, "okx", feed.budget, 600)
+    resume_budget(redis, "okx", feed.budget)
+    assert take_job(redis, ["okx", "okx-requested"]) is None, "a closure stays"
+
+
+def test_a_waiting_window_that_is_requested_moves_to_the_front(system):
+    redis = system.context().redis
+    jobs = put(redis, "binance", "bin-ohlcv", 1, 2, 3)
+    assert promote(redis, ["binance", "live"], [jobs[1], jobs[2], "bf-none_BTC_0_1"], "binance-requested") == 2
+    requested = connect_queue(redis, "binance-requested")
+    assert requested.get_job_ids() == [jobs[2], jobs[1]]
+    assert requested.fetch_job(jobs[1]).origin == "binance-requested"
+    assert enqueue_windows(redis, "binance", [Task(Series("bin-ohlcv", "BTC"), window_of(2))]) == 0
+
+
+@pytest.fixture
+def limited(tmp_path, database_url, redis_url):
+    """Programs against a simulator that enforces its limits."""
+    simulator = Simulator("--no-holes")
+    simulator.start()
+    running = System(tmp_path, database_url, redis_url, simulator)
+    for name in NAMES:
+        running.environment[f"FADEMOE_{name.upper()}_REST_URL"] = simulator.url
+    running.environment |= {"FADEMOE_EXCHANGES": ",".join(NAMES), "FADEMOE_COINALYZE_KEY": "demo"}
+    yield running
+    running.stop()
+    simulator.stop()
+
+
+def want(services, name, days):
+    """Want histories of an exchange as the system does, and enqueue them; return how many windows that are."""
+    exchange = registry.exchanges()[name]
+    contracts = instruments.ensure(exchange, services.rest, services.database)
+    until_ms = floor_to(now_ms(), DAY_MS)
+    with services.database.transaction() as cursor:
+        for code, by_symbol in contracts.items():
+            series = [
+                Series(f"{code}-{feed.metric}", symbol)
+                for symbol in SYMBOLS
+                for feed in exchange.rest_feeds
+                if symbol in by_symbol and feed.serves(by_symbol[symbol])
+            ]
+            coverage.want(cursor, series, until_ms - days * DAY_MS, until_ms)
+    return maintenance.enqueue_planned(services.redis, maintenance.plan_missing(services, exchange))
+
+
+@pytest.mark.waits(30)
+def test_a_requested_seed_begins_within_two_seconds_whatever_is_queued(limited):
+    services = limited.context()
+    for name in NAMES:
+        assert want(services, name, 60) > 20
+    for _ in range(2):
+        limited.start("worker")
+    redis = services.redis
+
+    def are_busy():
+        return sum(list(job_states(redis, name).values()).count(RUNNING) for name in NAMES) >= 2
+
+    until(are_busy, 30)
+    time.sleep(5)
+    binance = registry.exchanges()["binance"]
+    request = SeedRequest(
+        exchanges=[binance],
+        metrics=["ohlcv"],
+        symbols=["BNB", "TRX"],
+        since_ms=floor_to(now_ms(), DAY_MS) - 5 * DAY_MS,
+        until_ms=floor_to(now_ms(), DAY_MS),
+    )
+    plan = make_plan(services, request)
+    begin_s = time.monotonic()
+    assert carry_out(services, request, plan) == 2
+    queue = requested_queue("binance")
+
+    def has_begun():
+        return RUNNING in job_states(redis, queue).values() or covered(limited, request)
+
+    until(has_begun, 10)
+    took_s = time.monotonic() - begin_s
+    until(lambda: covered(limited, request), 60)
+    assert took_s < 2
+    services.close()
+
+
+def covered(system, request):
+    return system.covers("bin-ohlcv", request.symbols, request.since_ms, request.until_ms)
+
+
+def test_a_closed_exchange_costs_its_workers_nothing(limited):
+    """Fault 25: windows of an exchange that is closed stay queued, and the others are fetched at full speed."""
+    services = limited.context()
+    for budget in registry.exchanges()["okx"].budgets:
+        pause_budget(services.redis, "okx", budget.name, 300)
+    assert want(services, "okx", 60) > 50
+    waiting = sorted(connect_queue(services.redis, "okx").get_job_ids())
+    requests = limited.simulator.get("/sim/stats")["okx"]["requests"]
+    assert want(services, "binance", 3) >= len(SYMBOLS)
+    limited.start("worker")
+    days = Window(floor_to(now_ms(), DAY_MS) - 3 * DAY_MS, floor_to(now_ms(), DAY_MS))
+    until(lambda: limited.covers("bin-ohlcv", SYMBOLS, *days), 40)
+    assert sorted(connect_queue(services.redis, "okx").get_job_ids()) == waiting
+    assert limited.simulator.get("/sim/stats")["okx"]["requests"] == requests
+    assert limited.query("SELECT count(*) FROM perp_status WHERE source LIKE 'okx-%%'") == [(0,)]
+    services.close()
