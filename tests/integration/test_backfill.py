@@ -8,7 +8,7 @@ import pytest
 from fademoe.client.rate_limit import usage
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
 from fademoe.queue.ids import window_queues
-from fademoe.queue.states import windows_in_queues
+from fademoe.queue.states import connect_queue, windows_in_queues
 from tests.support.clocks import until
 from tests.support.simulator import Simulator
 
@@ -98,7 +98,7 @@ def test_a_ban_closes_the_exchange_and_uses_up_no_attempt(system, simulator, rec
     assert "banned" in message
     closed = [budget for budget in usage.budgets(system.context().redis) if budget.closed_until_ms]
     assert {"weight", "funding", "futures-data"} == {budget.name for budget in closed}
-    waiting = connect_queue(system.context().redis, "binance")
+    waiting = connect_queue(system.context().redis, "binance-requested")
     (job_id,) = until(lambda: waiting.scheduled_job_registry.get_job_ids(), 20)
     assert waiting.fetch_job(job_id).meta.get("failures", 0) == 0
     assert all(budget.closed_until_ms > now_ms() + 60_000 for budget in closed), "fault 23: two minutes at least"

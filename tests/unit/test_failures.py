@@ -29,7 +29,7 @@ def test_a_run_that_only_ended_runs_again_as_soon_as_its_turn_comes(error):
     [
         (RetryLater("down", retry_after_s=20), 20, 24),
         (RetryLater("now", retry_after_s=0), 1, 1),
-        (BudgetSpent("banned", retry_after_s=600), 600, 720),
+        (BudgetSpent("banned", retry_after_s=600), 0, 0),
         (StoreError("away"), 10, 10),
     ],
 )
