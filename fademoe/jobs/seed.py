@@ -115,7 +115,7 @@ def fill(
         feed=feed,
         now_ms=time_ms,
         queued=windows_in_queues(services.redis, window_queues(exchange.name)),
-        instruments=instruments.known(exchange, services.database)[code],
+        instruments=instruments.load_contracts(exchange, services.database)[code],
     )
     moved = promote_windows(services.redis, exchange, {Series(source, symbol): window for symbol in symbols})
     return {"enqueued": enqueue_requested(services.redis, exchange, plan_gaps(state, gaps)), "moved": moved}
