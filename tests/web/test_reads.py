@@ -45,6 +45,6 @@ def test_no_get_changes_anything(app: Flask, client: FlaskClient, sql: Cursor, r
             path = re.sub(r"<(?:\w+:)?(\w+)>", lambda match: VALUES[match[1]], rule.rule)
             addresses.append(path + QUERIES.get(rule.rule, ""))
     for address in [*addresses, "/rq/", "/rq/0/view/queues", "/rq/0/data/queues.json", "/rq/0/data/workers.json"]:
-        with client.get(address) as answer:
+        with client.get(address, follow_redirects=True) as answer:
             assert answer.status_code == 200, address
         assert dump(sql, redis) == before, address
