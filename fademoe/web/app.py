@@ -17,7 +17,7 @@ from fademoe.web.current import NAME
 from fademoe.web.http import auth, session
 from fademoe.web.http.caching import finish
 from fademoe.web.http.headers import add_headers
-from fademoe.web.http.problems import add_problem_headers, problem_response, wants_problem_body
+from fademoe.web.http.problems import add_problem_headers, make_problem_response, wants_problem_body
 from fademoe.web.http.routes import OPERATIONS
 from fademoe.web.model.services import make_services
 from fademoe.web.pages import charts, frame, rq, status
@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         settings = Settings.from_env(os.environ, registry.names())
     app = Flask(NAME, root_path=str(Path(__file__).parent))
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    app.url_map.merge_slashes = False  # an address is right or it is 404
+    app.url_map.merge_slashes = False  # no redirect to another spelling
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.extensions[NAME] = make_services(settings)
     auth.set_up(app, settings)
@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     rq.mount(app)
     app.register_error_handler(Exception, _answer_error)
     app.after_request(add_headers)
-    app.after_request(finish)  # runs first: the last one that is registered does
+    app.after_request(finish)  # runs first, as it is registered last
     return app
 
 
@@ -57,7 +57,7 @@ def _answer_error(error: Exception) -> Response:
     """Answer an error with a problem body or a page; a bug is logged, and its text is not sent."""
     problem = _problem(error)
     if wants_problem_body():
-        return problem_response(problem)
+        return make_problem_response(problem)
     page = Response(render_template("error.html", problem=problem), problem.status, mimetype="text/html")
     return add_problem_headers(page, problem)
 
@@ -68,7 +68,7 @@ def _problem(error: Exception) -> Problem:
     if isinstance(error, Busy):
         return Problem(503, str(error), retry_after_s=1)
     if isinstance(error, TooSlow):
-        return Problem(503, f"{error}: ask for fewer rows, fewer symbols or a shorter range", retry_after_s=5)
+        return Problem(503, f"{error}: request fewer rows, fewer symbols or a shorter range", retry_after_s=5)
     if isinstance(error, StoreError):
         return Problem(503, str(error), retry_after_s=5)
     if isinstance(error, HTTPException) and error.code is not None:

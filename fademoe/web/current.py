@@ -8,15 +8,15 @@ from fademoe.web.model.summary import Summary, summarise
 NAME = "fademoe"  # of the services among the extensions of the application
 
 
-def services() -> Services:
+def get_services() -> Services:
     """Return the services of the application that answers this request."""
     of_application: Services = current_app.extensions[NAME]
     return of_application
 
 
-def current_summary() -> Summary:
+def read_summary() -> Summary:
     """Return the state of the system, read at most once for each request."""
     if "summary" not in g:
-        g.summary = summarise(services())
+        g.summary = summarise(get_services())
     summary: Summary = g.summary
     return summary

@@ -15,7 +15,10 @@ class Problem(Exception):
         self.members = members
 
 
-def bad_parameter(name: str, given: str, allowed: object) -> Problem:
-    """Return the 400 that names a parameter, the value given and the values allowed."""
-    words = ", ".join(map(str, allowed)) if isinstance(allowed, list | tuple) else allowed
-    return Problem(400, f"{name} is {given[:100]!r}: valid is {words}", parameter=name, allowed=allowed)
+class BadParameter(Problem):
+    """The 400 that names a parameter, the value given, and the values allowed."""
+
+    def __init__(self, name: str, given: str, allowed: object) -> None:
+        """Describe `allowed`, a list of values or a text about them."""
+        values = ", ".join(map(str, allowed)) if isinstance(allowed, list | tuple) else allowed
+        super().__init__(400, f"{name} is {given[:100]!r}; allowed: {values}", parameter=name, allowed=allowed)

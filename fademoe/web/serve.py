@@ -1,4 +1,4 @@
-"""Runs the web under gunicorn."""
+"""The web under gunicorn."""
 
 import errno
 import logging
@@ -23,7 +23,7 @@ GRACE_S = 10
 
 
 class _Log(Logger):
-    """gunicorn's messages in our own format."""
+    """gunicorn's messages in FadeMoe's format."""
 
     def setup(self, cfg: Config) -> None:
         super().setup(cfg)
@@ -33,7 +33,7 @@ class _Log(Logger):
 
 
 class _Server(BaseApplication):
-    """gunicorn with our options instead of its command line's; it serves the socket that we bound."""
+    """gunicorn with fixed options instead of its command line; it serves the socket of `listener_fd`."""
 
     def __init__(self, settings: Settings, listener_fd: int) -> None:
         self._settings = settings
@@ -46,7 +46,7 @@ class _Server(BaseApplication):
             "worker_class": "gthread",
             "workers": WORKERS,
             "threads": THREADS,
-            "preload_app": True,  # one copy of the code in memory; nothing is connected before the fork
+            "preload_app": True,  # one copy of the code in memory; no connection is opened before the fork
             "timeout": TIMEOUT_S,
             "graceful_timeout": GRACE_S,
             "keepalive": 5,
@@ -54,7 +54,7 @@ class _Server(BaseApplication):
         }
         for name, value in options.items():
             self.cfg.set(name, value)
-        if "control_socket_disable" in self.cfg.settings:  # gunicorn 25 and later listen for commands of their own
+        if "control_socket_disable" in self.cfg.settings:  # gunicorn 25 and later open a socket for commands
             self.cfg.set("control_socket_disable", value=True)
 
     def load(self) -> Any:
@@ -62,7 +62,7 @@ class _Server(BaseApplication):
 
 
 def run_web(settings: Settings) -> int:
-    """Serve the web until SIGTERM; raise ConfigError when the address cannot be taken."""
+    """Serve the web until SIGTERM and return 0; raise ConfigError when the address cannot be bound."""
     listener = _listen(settings.web_host, settings.web_port)
     host = f"[{settings.web_host}]" if ":" in settings.web_host else settings.web_host
     log.info("the web is at http://%s:%s/", host, settings.web_port)
@@ -73,7 +73,7 @@ def run_web(settings: Settings) -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Bind here, not in gunicorn: between a check of the port and its use somebody else could take it."""
+    """Return a bound socket. A check of the port without binding it would be a race with other programs."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:

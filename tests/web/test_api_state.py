@@ -79,7 +79,7 @@ def test_errors_are_grouped_by_cause(client: FlaskClient, sql: Cursor):
     assert summary["errors_last_hour"] == {"Refused": 5}
 
 
-def test_coverage_tells_ranges_and_percent(client: FlaskClient, sql: Cursor):
+def test_coverage_has_ranges_and_percent(client: FlaskClient, sql: Cursor):
     cover(sql, "bin-ohlcv", "BTC", "0-10", "0-4 6-10", "1-2")
     cover(sql, "bin-ohlcv", "ETH", "0-10", "0-10")
     cover(sql, "byb-ohlcv", "BTC", "0-3")
@@ -104,8 +104,8 @@ def test_percent_is_100_only_when_nothing_is_missing(client: FlaskClient, sql: C
     assert get(client, "/api/coverage")["series"][0]["percent"] == 99.99
 
 
-def test_a_wish_without_end_is_measured_up_to_the_rows_that_are_due(client: FlaskClient, sql: Cursor):
-    """The newest bar is still open and the one before on its way: that is no gap."""
+def test_a_request_without_end_counts_up_to_the_rows_that_are_due(client: FlaskClient, sql: Cursor):
+    """The newest bar is still open and the previous one may be in transit: neither is a gap."""
     start, now = now_ms() - DAY_MS, now_ms()
     for symbol, end in (("BTC", now - HOUR_MS), ("ETH", now - 2 * MINUTE_MS)):
         sql.execute(
@@ -134,7 +134,7 @@ def test_cells_of_the_heat_map(client: FlaskClient, sql: Cursor):
     assert [cell["state"] for cell in hours] == ["complete"] * 12 + ["missing"] * 12
 
 
-def test_schema_knows_only_our_tables(client: FlaskClient):
+def test_schema_has_only_fademoe_tables(client: FlaskClient):
     body = get(client, "/api/schema/perp_data")
     columns = {column["name"]: column for column in body["columns"]}
     assert (columns["v"]["type"], columns["v"]["unit"], columns["ts"]["type"]) == ("numeric", "coins", "bigint")
@@ -158,7 +158,7 @@ def test_queues_count_wait_and_group_failures(client: FlaskClient, redis: Redis)
     assert "JSONDecodeError" in group["error"]
 
 
-def test_looking_changes_no_queue(client: FlaskClient, redis: Redis):
+def test_reading_changes_no_queue(client: FlaskClient, redis: Redis):
     fail(redis, "live", "a")
     before = {key: redis.dump(key) for key in redis.scan_iter()}
     for path in ("/", "/queues", "/api/queues", "/api/system-summary", "/metrics", "/rq/", "/rq/0/data/queues.json"):
@@ -215,7 +215,7 @@ def test_prometheus_reads_our_metrics(client: FlaskClient, sql: Cursor, redis: R
     assert samples["fademoe_missing_seconds", ("source", "bin-ohlcv")] == 6 * DAY_MS / 1000
 
 
-def test_points_of_a_chart_keep_holes(client: FlaskClient, sql: Cursor, partitions: None):
+def test_points_of_a_chart_keep_gaps(client: FlaskClient, sql: Cursor, partitions: None):
     sql.execute(
         "INSERT INTO perp_data (ts, symbol, source, interval, o, h, l, c, v) SELECT %s + i * 60000, 'BTC', 'bin-ohlcv',"
         " '1m', i, i + 1, i - 1, i + 0.5, 2 FROM unnest(%s::int[]) AS i",
@@ -234,7 +234,7 @@ def test_points_of_a_chart_keep_holes(client: FlaskClient, sql: Cursor, partitio
     assert minutes["columns"]["c"].count(None) == 110
 
 
-def test_bands_of_a_chart_say_why_there_are_no_rows(client: FlaskClient, sql: Cursor):
+def test_bands_of_a_chart_name_the_reason_for_missing_rows(client: FlaskClient, sql: Cursor):
     """Of 6 h: 1 h not requested, 1 h absent but for its last minute, 10 minutes missing, and the rest covered."""
     hours = [day(0) + i * HOUR_MS for i in range(7)]
     gap = (hours[3] + 5 * MINUTE_MS, hours[3] + 15 * MINUTE_MS)
@@ -251,8 +251,8 @@ def test_bands_of_a_chart_say_why_there_are_no_rows(client: FlaskClient, sql: Cu
 
 
 @pytest.mark.usefixtures("partitions")
-def test_many_at_once_find_a_connection_each(client: FlaskClient, app):
-    """More requests than connections: those that find none wait for one."""
+def test_concurrent_requests_wait_for_a_connection(client: FlaskClient, app):
+    """More requests than connections: those without one wait."""
 
     def ask(_: int) -> int:
         return app.test_client().get("/api/data/bin-ohlcv").status_code

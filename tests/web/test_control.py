@@ -1,4 +1,4 @@
-"""The actions: what they change, what they record, and that nothing else changes."""
+"""The actions: what they change and record, and that nothing else changes."""
 
 import os
 import re
@@ -69,13 +69,13 @@ def csrf_of(admin: FlaskClient) -> str:
 
 
 def history(sql: Cursor) -> list[tuple[str, str]]:
-    """Return what the web wrote into the history."""
+    """Return (unit, message) of the changes recorded in the history."""
     sql.execute("SELECT unit, message FROM perp_status_history WHERE unit LIKE 'web %' ORDER BY id")
     return sql.fetchall()
 
 
 def post(client: FlaskClient, path: str, body: dict[str, str], status: int = 200) -> str:
-    """Change something as a program does; return what is said."""
+    """Post as a program; return the words of the answer."""
     answer = client.post(path, json=body, headers=BEARER)
     assert answer.status_code == status, answer.data
     return answer.get_json().get("done") or answer.get_json()["detail"]

@@ -1,4 +1,4 @@
-"""Every error is a problem body that says what is wrong; hostile input gets one and changes nothing."""
+"""Every error is a problem body with the reason, and hostile input changes nothing."""
 
 import random
 import string
@@ -30,7 +30,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("query", "parameter", "allowed"), BAD)
-def test_bad_parameter_is_named_with_what_is_valid(client: FlaskClient, query: str, parameter: str, allowed: str):
+def test_bad_parameter_is_named_with_the_allowed_values(client: FlaskClient, query: str, parameter: str, allowed: str):
     answer = client.get(f"/api/data/bin-ohlcv?{query}")
     assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
     body = answer.get_json()
@@ -39,12 +39,12 @@ def test_bad_parameter_is_named_with_what_is_valid(client: FlaskClient, query: s
     assert body["instance"] == "/api/data/bin-ohlcv"
 
 
-def test_unknown_parameter_is_refused_with_the_known_ones(client: FlaskClient):
+def test_unknown_parameter_is_refused_with_the_allowed_ones(client: FlaskClient):
     body = client.get("/api/data/bin-ohlcv?symbols=BTC").get_json()
     assert (body["status"], "symbol" in body["allowed"]) == (400, True)
 
 
-def test_unknown_names_are_404_with_the_valid_ones(client: FlaskClient):
+def test_unknown_names_are_404_with_the_allowed_ones(client: FlaskClient):
     for path, valid in (("/api/data/bin-nope", "bin-ohlcv"), ("/metric/nope", "ohlcv"), ("/api/schema/x", "perp_data")):
         answer = client.get(path)
         assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
@@ -73,7 +73,7 @@ def test_too_large_a_body_is_413(client: FlaskClient):
 
 
 def test_hostile_input_gets_a_4xx_and_changes_nothing(client: FlaskClient, sql: Cursor, redis: Redis, partitions: None):
-    """A thousand requests made of what breaks other programs: none may crash, none may change anything."""
+    """A thousand requests with input that is known to break programs: none crashes, none changes anything."""
     store_candles(sql, "BTC", range(3))
     cover(sql, "bin-ohlcv", "BTC", "0-3", "0-1")
     before = _state(sql, redis)

@@ -1,4 +1,4 @@
-"""Whole selections as files: all rows, exact, streamed, and never half a file that looks whole."""
+"""Exports: all rows, exact, streamed; a transfer that fails is never a complete file."""
 
 import csv
 import gzip
@@ -54,7 +54,7 @@ def test_parquet_is_exact(client: FlaskClient, stored: None, sql: Cursor):
 
 @pytest.mark.parametrize("value", ["12345678901.123456789012345678901", "99999999999999999999.999999999999999999"])
 def test_parquet_takes_numbers_of_more_than_28_digits(client: FlaskClient, stored: None, sql: Cursor, value: str):
-    """Fault 42: the transfer broke off at such a number."""
+    """Fault 42: such a number aborted the transfer."""
     parquet = pytest.importorskip("pyarrow.parquet")
     sql.execute("UPDATE perp_data SET v = %s WHERE symbol = 'ETH' AND ts = %s", (value, minute(3)))
     answer = client.get("/api/export/bin-ohlcv?format=parquet&symbol=ETH&columns=v&order=asc")
@@ -63,7 +63,7 @@ def test_parquet_takes_numbers_of_more_than_28_digits(client: FlaskClient, store
 
 
 @pytest.mark.parametrize("value", ["100000000000000000000", "-1e25", "NaN"])
-def test_parquet_refuses_numbers_that_it_cannot_hold_before_the_first_byte(
+def test_parquet_refuses_too_large_numbers_before_the_first_byte(
     client: FlaskClient, stored: None, sql: Cursor, value: str
 ):
     """Fault 42: also when the number is in a later part of the file; other columns and formats remain."""
@@ -82,8 +82,8 @@ def test_empty_selection_is_an_empty_file(client: FlaskClient):
     assert client.get("/api/export/bin-ohlcv?format=ndjson").data == b""
 
 
-def test_error_on_the_way_breaks_the_transfer_off(client: FlaskClient, stored: None, app, database_url: str):
-    """A file that ends early must not look like a whole one."""
+def test_error_during_the_transfer_aborts_it(client: FlaskClient, stored: None, app, database_url: str):
+    """A file that ends early must not look complete."""
     answer = client.get("/api/export/bin-ohlcv?format=csv&symbol=BTC", buffered=False)
     parts = answer.iter_encoded()
     next(parts), next(parts)

@@ -1,4 +1,4 @@
-"""The API's description: complete, and every answer is as it says."""
+"""The OpenAPI document is complete, and every answer conforms to it."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ QUERIES = {
 
 @pytest.fixture
 def stored(sql: Cursor, redis: Redis, partitions: None) -> None:
-    """Something in every table and queue, so that no list is empty."""
+    """Rows in every table and queue, so that no list of an answer is empty."""
     store_candles(sql, "BTC", range(5))
     store_candles(sql, "ETH", range(5))
     cover(sql, "bin-ohlcv", "BTC", "0-3", "0-1", "0-0.5")
@@ -49,15 +49,15 @@ def validator(document: dict, schema: dict) -> jsonschema_rs.Validator:
 
 def test_every_route_of_the_api_is_described(app: Flask, client: FlaskClient):
     described = set(client.get("/api/openapi.json").get_json()["paths"])
-    found = set()
+    routes = set()
     for rule in app.url_map.iter_rules():
         if rule.rule.startswith(("/api/", "/metric", "/health", "/control")):
-            found.add(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
-    assert found - described == {"/api/openapi.json", "/metrics"}
-    assert described <= found
+            routes.add(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+    assert routes - described == {"/api/openapi.json", "/metrics"}
+    assert described <= routes
 
 
-def test_answers_are_as_described(client: FlaskClient, stored: None):
+def test_answers_conform_to_their_schemas(client: FlaskClient, stored: None):
     document = client.get("/api/openapi.json").get_json()
     for template, operations in document["paths"].items():
         if "get" not in operations or template == "/api/export/{perpspec}":
@@ -70,7 +70,7 @@ def test_answers_are_as_described(client: FlaskClient, stored: None):
             assert [str(error) for error in validator(document, schema).iter_errors(answer.get_json())] == [], path
 
 
-def test_problems_are_as_described(client: FlaskClient):
+def test_problems_conform_to_their_schema(client: FlaskClient):
     document = client.get("/api/openapi.json").get_json()
     of_problems = validator(document, document["components"]["schemas"]["ProblemBody"])
     for path in ("/api/data/nope", "/api/data/bin-ohlcv?limit=x", "/api/none", "/metric/none", "/api/schema/none"):

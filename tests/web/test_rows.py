@@ -23,7 +23,7 @@ def get(client: FlaskClient, path: str, status: int = 200) -> dict:
     return answer.get_json()
 
 
-def walk(client: FlaskClient, path: str) -> list[list[dict]]:
+def read_all_pages(client: FlaskClient, path: str) -> list[list[dict]]:
     """Return all pages, following `next`."""
     pages, cursor = [], ""
     while cursor is not None:
@@ -55,7 +55,7 @@ def test_last_page_has_no_next(client: FlaskClient, sql: Cursor):
 @pytest.mark.parametrize("order", ["desc", "asc"])
 @pytest.mark.parametrize("symbols", ["", "BTC", "AAA,BTC,ZZZ", "BTC,NONE"])
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
-def test_pages_together_are_the_whole(client: FlaskClient, sql: Cursor, order: str, symbols: str, limit: int):
+def test_all_pages_together_hold_every_row_once(client: FlaskClient, sql: Cursor, order: str, symbols: str, limit: int):
     """Uneven series: dense, sparse, ended long ago, of one row; pages end in the middle of a minute."""
     shapes = {"AAA": range(0, 60, 7), "BTC": range(40), "CCC": range(3), "ZZZ": range(30, 70), "ONE": range(20, 21)}
     for symbol, minutes in shapes.items():
@@ -63,7 +63,7 @@ def test_pages_together_are_the_whole(client: FlaskClient, sql: Cursor, order: s
     chosen = set(symbols.split(",")) if symbols else set(shapes)
     expected = [(minute(at), symbol) for symbol in chosen & set(shapes) for at in shapes[symbol]]
     expected.sort(key=lambda key: (key[0] if order == "asc" else -key[0], key[1]))
-    pages = walk(client, f"/api/data/bin-ohlcv?symbol={symbols}&order={order}&limit={limit}")
+    pages = read_all_pages(client, f"/api/data/bin-ohlcv?symbol={symbols}&order={order}&limit={limit}")
     assert [(row["ts"], row["symbol"]) for page in pages for row in page] == expected
     assert all(len(page) == limit for page in pages[:-1])
 
@@ -71,10 +71,8 @@ def test_pages_together_are_the_whole(client: FlaskClient, sql: Cursor, order: s
 @pytest.mark.parametrize("order", ["desc", "asc"])
 @pytest.mark.parametrize("symbols", ["", "BTC"])
 @pytest.mark.parametrize("limit", [1, 4, 9])
-def test_table_pages_backward_as_it_came_forward(
-    client: FlaskClient, sql: Cursor, order: str, symbols: str, limit: int
-):
-    """Uneven series, pages that end in the middle of a minute: each page back is the page that was there."""
+def test_pages_backward_equal_the_pages_forward(client: FlaskClient, sql: Cursor, order: str, symbols: str, limit: int):
+    """Uneven series, pages that end in the middle of a minute."""
     for symbol, minutes in {"AAA": range(0, 20, 3), "BTC": range(14), "ZZZ": range(9, 20)}.items():
         store_candles(sql, symbol, minutes)
 
@@ -95,7 +93,7 @@ def test_table_pages_backward_as_it_came_forward(
     assert "prev" not in here[1]
 
 
-def test_range_is_half_open_and_taken_in_every_notation(client: FlaskClient, sql: Cursor):
+def test_range_is_half_open_in_every_notation(client: FlaskClient, sql: Cursor):
     store_candles(sql, "BTC", range(10))
     expected = [minute(at) for at in (5, 4, 3, 2)]
     notations = [
@@ -113,7 +111,12 @@ def test_cursor_stays_inside_the_range(client: FlaskClient, sql: Cursor):
     for symbol in ("A", "B"):
         store_candles(sql, symbol, range(10))
     path = f"/api/data/bin-ohlcv?from={minute(2)}&to={minute(5)}&limit=2"
-    times = {row["ts"] for order in ("asc", "desc") for page in walk(client, f"{path}&order={order}") for row in page}
+    times = {
+        row["ts"]
+        for order in ("asc", "desc")
+        for page in read_all_pages(client, f"{path}&order={order}")
+        for row in page
+    }
     assert times == {minute(2), minute(3), minute(4)}
 
 
@@ -141,7 +144,7 @@ def test_csv_and_ndjson_hold_the_same_rows(client: FlaskClient, sql: Cursor):
     assert 'rel="next"' in as_csv.headers["Link"]
 
 
-def test_link_header_leads_on(client: FlaskClient, sql: Cursor):
+def test_link_header_names_the_next_page(client: FlaskClient, sql: Cursor):
     store_candles(sql, "BTC", range(4))
     answer = client.get("/api/data/bin-ohlcv?limit=3&symbol=BTC")
     address = answer.headers["Link"].partition(">")[0].lstrip("<")
@@ -163,7 +166,7 @@ def test_next_link_keeps_every_parameter(client: FlaskClient, sql: Cursor):
 
 @pytest.mark.parametrize("path", ["/data", "/coverage", "/coverage?view=list", "/coverage/fill", "/"])
 def test_page_links_to_its_twin_keep_every_parameter(client: FlaskClient, sql: Cursor, path: str):
-    """Fault 35: of pages as well."""
+    """Fault 35: links of pages as well."""
     for symbol in ("BTC", "ETH", "XRP"):
         store_candles(sql, symbol, range(3))
         cover(sql, "bin-ohlcv", symbol, "0-3")
@@ -179,12 +182,12 @@ def test_page_links_to_its_twin_keep_every_parameter(client: FlaskClient, sql: C
             assert answer.status_code == 200, link
 
 
-def test_metric_sets_exchanges_side_by_side(client: FlaskClient, sql: Cursor):
+def test_metric_has_the_values_of_all_exchanges_side_by_side(client: FlaskClient, sql: Cursor):
     store_candles(sql, "BTC", range(6))
     store_candles(sql, "BTC", range(3, 9), "byb-ohlcv")
     metrics = {entry["metric"]: entry for entry in get(client, "/metric")["metrics"]}
     assert {"bin-ohlcv", "byb-ohlcv"} <= set(metrics["ohlcv"]["perpspecs"])
-    pages = walk(client, "/metric/ohlcv?symbol=BTC&limit=4&order=asc")
+    pages = read_all_pages(client, "/metric/ohlcv?symbol=BTC&limit=4&order=asc")
     rows = [row for page in pages for row in page]
     assert [row["ts"] for row in rows] == [minute(at) for at in range(9)]
     both = [(row["values"]["bin-ohlcv"] is not None, row["values"]["byb-ohlcv"] is not None) for row in rows]
@@ -192,11 +195,11 @@ def test_metric_sets_exchanges_side_by_side(client: FlaskClient, sql: Cursor):
     assert rows[3]["values"]["byb-ohlcv"]["c"] == "3"
 
 
-def test_perpspecs_tell_fields_series_and_ends(client: FlaskClient, sql: Cursor):
+def test_perpspecs_have_fields_series_and_first_and_last_ts(client: FlaskClient, sql: Cursor):
     store_candles(sql, "BTC", range(3, 6))
     store_candles(sql, "ETH", range(5))
-    found = {spec["perpspec"]: spec for spec in get(client, "/api/perpspecs")["perpspecs"]}
-    candles = found["bin-ohlcv"]
+    specs = {spec["perpspec"]: spec for spec in get(client, "/api/perpspecs")["perpspecs"]}
+    candles = specs["bin-ohlcv"]
     assert (candles["series"], candles["first_ts"], candles["last_ts"]) == (2, minute(0), minute(5))
     assert candles["fields"][0] == {
         "name": "o",
@@ -205,12 +208,12 @@ def test_perpspecs_tell_fields_series_and_ends(client: FlaskClient, sql: Cursor)
         "type": "decimal",
         "aggregate": "first",
     }
-    assert found["byb-oi"]["series"] == 0
-    assert found["byb-oi"]["last_ts"] is None
+    assert specs["byb-oi"]["series"] == 0
+    assert specs["byb-oi"]["last_ts"] is None
 
 
-def test_client_asks_each_time_whether_its_rows_are_still_current(client: FlaskClient, sql: Cursor):
-    """Fault 34: an audit or a fill changes rows of any age, so no answer is valid without asking."""
+def test_rows_are_revalidated_each_time(client: FlaskClient, sql: Cursor):
+    """Fault 34: an audit or a fill changes rows of any age, so no answer is fresh without revalidation."""
     store_candles(sql, "BTC", range(100))
     cover(sql, "bin-ohlcv", "BTC", "0-3", "0-2")
     path = f"/api/data/bin-ohlcv?symbol=BTC&from={day(0)}&to={day(1)}"
@@ -228,13 +231,13 @@ def test_client_asks_each_time_whether_its_rows_are_still_current(client: FlaskC
         assert (corrected.status_code, corrected.get_etag()[0] == tag) == (200, False)
 
 
-def test_other_format_has_another_etag(client: FlaskClient, sql: Cursor):
+def test_etag_depends_on_the_format(client: FlaskClient, sql: Cursor):
     store_candles(sql, "BTC", range(3))
     tags = {client.get("/api/data/bin-ohlcv", headers={"Accept": kind}).get_etag()[0] for kind in ("text/csv", "*/*")}
     assert len(tags) == 2
 
 
-def test_answers_are_compressed_for_those_who_ask(client: FlaskClient, sql: Cursor):
+def test_answers_are_compressed_for_clients_that_accept_gzip(client: FlaskClient, sql: Cursor):
     store_candles(sql, "BTC", range(100))
     plain = client.get("/api/data/bin-ohlcv")
     small = client.get("/api/data/bin-ohlcv", headers={"Accept-Encoding": "gzip"})

@@ -11,7 +11,7 @@ from rq.serializers import JSONSerializer
 from tests.web.test_api_state import fail
 
 
-def test_pages_and_their_data_are_there(client: FlaskClient, redis: Redis):
+def test_pages_and_their_data_are_served(client: FlaskClient, redis: Redis):
     fail(redis, "live", "a")
     Queue("live", connection=redis, serializer=JSONSerializer).enqueue("json.loads", "1", job_id="b", meta={"x": 1})
     assert client.get("/rq").status_code == 308
@@ -32,8 +32,8 @@ def _work(url: str) -> None:
     Worker([queue], connection=connection, serializer=JSONSerializer, name="w").work(logging_level="CRITICAL")
 
 
-def test_worker_at_work_is_shown_with_its_job(client: FlaskClient, redis: Redis, redis_url: str):
-    """A job stored as JSON: rq-dashboard by itself would read it as a pickle and fail."""
+def test_busy_worker_is_shown_with_its_job(client: FlaskClient, redis: Redis, redis_url: str):
+    """The job is stored as JSON, which rq-dashboard by itself would read as a pickle."""
     queue = Queue("live", connection=redis, serializer=JSONSerializer)
     queue.enqueue("time.sleep", 20, job_id="long")
     process = multiprocessing.get_context("spawn").Process(target=_work, args=(redis_url,), daemon=True)
@@ -52,7 +52,7 @@ def test_worker_at_work_is_shown_with_its_job(client: FlaskClient, redis: Redis,
         process.join()
 
 
-def test_what_is_not_there_is_404(client: FlaskClient):
+def test_unknown_job_queue_or_page_is_404(client: FlaskClient):
     for path in (
         "/rq/0/view/job/none",
         "/rq/0/data/job/none.json",

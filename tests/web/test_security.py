@@ -1,4 +1,4 @@
-"""Who may do what, what leaves the house, and what a browser is told."""
+"""Authorization, secrets, and the security headers."""
 
 import re
 from dataclasses import replace
@@ -16,7 +16,7 @@ from fademoe.settings import Settings
 from fademoe.store.connection import Database
 from fademoe.store.migrate import migrate
 from fademoe.store.read.schema import TABLES
-from fademoe.web.http.auth import admin_token
+from fademoe.web.http.auth import load_admin_token
 from tests.web.conftest import BEARER, TOKEN, MakeApp
 
 PAGES = ("/", "/data", "/coverage", "/charts", "/queues", "/limits", "/schema", "/alerts", "/api", "/login", "/rq/")
@@ -30,7 +30,7 @@ CHANGES = (
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/health", "/api/perpspecs", "/static/style.css", "/nothing"])
-def test_every_answer_is_strict_about_what_a_browser_may_do(client: FlaskClient, path: str):
+def test_every_answer_has_the_security_headers(client: FlaskClient, path: str):
     with client.get(path) as answer:
         headers = answer.headers
     policy = headers["Content-Security-Policy"]
@@ -42,8 +42,8 @@ def test_every_answer_is_strict_about_what_a_browser_may_do(client: FlaskClient,
     assert path.startswith("/rq") or "unsafe-eval" not in policy
 
 
-def test_scripts_of_rq_dashboard_run_by_a_nonce_of_their_answer_alone(client: FlaskClient):
-    """A job's text may hold a script: it has no nonce."""
+def test_scripts_of_rq_dashboard_need_the_nonce_of_their_answer(client: FlaskClient):
+    """A script in a job's text has no nonce."""
     answers = [client.get("/rq/0/view/jobs") for _ in range(2)]
     nonces = [re.search(r"'nonce-([^']+)'", answer.headers["Content-Security-Policy"])[1] for answer in answers]
     assert nonces[0] != nonces[1]
@@ -52,7 +52,7 @@ def test_scripts_of_rq_dashboard_run_by_a_nonce_of_their_answer_alone(client: Fl
 
 
 @pytest.mark.parametrize("path", [path for path in PAGES if not path.startswith("/rq")])
-def test_pages_hold_no_inline_script_and_nothing_from_elsewhere(client: FlaskClient, path: str):
+def test_pages_have_no_inline_script_and_no_foreign_content(client: FlaskClient, path: str):
     text = client.get(path).text
     assert not re.search(r"<script(?![^>]*\bsrc=)", text)
     assert not re.search(r"\son\w+=|\sstyle=|javascript:", text)
@@ -71,7 +71,7 @@ def test_changes_need_the_token_and_a_browser_the_csrf_token_too(
     assert not redis.exists("rq:suspended")
 
 
-def test_wrong_token_opens_nothing_and_guessing_ends(client: FlaskClient, monkeypatch: pytest.MonkeyPatch):
+def test_wrong_tokens_are_refused_and_limited(client: FlaskClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fademoe.web.http.session._wrong", [])
     for _ in range(10):
         assert client.post("/login", data={"token": "guess"}).status_code == 401
@@ -79,7 +79,7 @@ def test_wrong_token_opens_nothing_and_guessing_ends(client: FlaskClient, monkey
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "60")
 
 
-def test_cookie_is_strict_and_out_of_reach_of_scripts(client: FlaskClient):
+def test_cookie_is_strict_and_hidden_from_scripts(client: FlaskClient):
     cookie = client.post("/login", data={"token": TOKEN}).headers["Set-Cookie"]
     assert "SameSite=Strict" in cookie
     assert "HttpOnly" in cookie
@@ -89,7 +89,7 @@ def test_cookie_is_strict_and_out_of_reach_of_scripts(client: FlaskClient):
 @pytest.mark.parametrize(
     "goal", ["//evil.test", "https://evil.test", "/\\evil.test", "javascript:alert(1)", "/\n/evil"]
 )
-def test_sign_in_leads_nowhere_else(client: FlaskClient, goal: str):
+def test_sign_in_redirects_to_no_other_site(client: FlaskClient, goal: str):
     answer = client.post("/login", data={"token": TOKEN, "next": goal})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
 
@@ -112,8 +112,8 @@ def test_reads_need_the_token_when_the_host_is_not_loopback(settings: Settings, 
     assert visitor.get("/api/perpspecs", headers=BEARER).status_code == 200
 
 
-def test_reads_under_a_strange_name_need_the_token(client: FlaskClient):
-    """A page elsewhere whose name points here (DNS rebinding) must not read."""
+def test_reads_under_a_foreign_host_name_need_the_token(client: FlaskClient):
+    """A foreign page whose name resolves to this server (DNS rebinding) must not read."""
     assert client.get("/api/perpspecs", headers={"Host": "evil.test"}).status_code == 401
     for name in ("localhost:8000", "127.0.0.1:8000", "[::1]:8000"):
         assert client.get("/api/perpspecs", headers={"Host": name}).status_code == 200
@@ -172,7 +172,7 @@ def test_the_database_session_can_only_read(app, sql: Cursor):
 
 
 def test_the_web_reads_as_a_role_that_can_change_nothing(client: FlaskClient, app, sql: Cursor):
-    """Even in a session that lets it write: no table of ours takes a row, a change or a deletion from it."""
+    """Even in a session that is not read-only: no table accepts a change of this role."""
     with app.extensions["fademoe"].reader.read() as cursor:
         cursor.execute("SELECT current_user")
         assert cursor.fetchone() == ("fademoe_read",)
@@ -187,7 +187,7 @@ def test_the_web_reads_as_a_role_that_can_change_nothing(client: FlaskClient, ap
     assert client.get("/api/perpspecs").status_code == 200
 
 
-def test_a_table_that_came_later_is_let_in_at_the_next_start(client: FlaskClient, database_url: str, sql: Cursor):
+def test_migrate_grants_reads_of_later_tables(client: FlaskClient, database_url: str, sql: Cursor):
     sql.execute("REVOKE SELECT ON perpspec_schema FROM fademoe_read")
     answer = client.get("/api/perpspecs")
     assert (answer.status_code, "does not let the web read" in answer.get_json()["detail"]) == (503, True)
@@ -197,8 +197,10 @@ def test_a_table_that_came_later_is_let_in_at_the_next_start(client: FlaskClient
     assert client.get("/api/perpspecs").status_code == 200
 
 
-def test_a_user_who_may_make_no_role_reads_without_it(postgres_url: str, settings: Settings, make_app: MakeApp):
-    """A database of a user with no rights beyond it: the schema comes up, the web reads, and cannot write."""
+def test_a_user_without_the_right_to_create_roles_reads_without_the_role(
+    postgres_url: str, settings: Settings, make_app: MakeApp
+):
+    """A user with rights on one database alone: migrations run, the web reads, and cannot write."""
     connection = psycopg2.connect(postgres_url)
     connection.autocommit = True
     with connection.cursor() as cursor:
@@ -225,19 +227,19 @@ def test_a_user_who_may_make_no_role_reads_without_it(postgres_url: str, setting
         connection.close()
 
 
-def test_admin_token_is_made_once_and_for_its_owner_alone(tmp_path: Path):
+def test_admin_token_is_created_once_and_readable_by_its_owner_alone(tmp_path: Path):
     settings = Settings(home=tmp_path / "home")
-    made = admin_token(settings)
+    made = load_admin_token(settings)
     assert len(made) >= 32
-    assert admin_token(settings) == made
+    assert load_admin_token(settings) == made
     assert (tmp_path / "home" / "admin_token").stat().st_mode & 0o777 == 0o600
-    assert admin_token(replace(settings, admin_token="given")) == "given"
+    assert load_admin_token(replace(settings, admin_token="given")) == "given"
     (tmp_path / "home" / "admin_token").write_text("")
     with pytest.raises(ConfigError, match="empty"):
-        admin_token(settings)
+        load_admin_token(settings)
 
 
-def test_rq_dashboard_only_looks(admin: FlaskClient, client: FlaskClient, redis: Redis):
+def test_rq_dashboard_is_read_only(admin: FlaskClient, client: FlaskClient, redis: Redis):
     for path in ("/rq/requeue/live", "/rq/queue/live/failed/empty", "/rq/job/x/delete", "/rq/job/x/requeue"):
         for visitor in (client, admin):
             assert visitor.post(path).status_code in (401, 403), path

@@ -1,4 +1,4 @@
-"""The web as a process: it takes its port or says in one line why not, and ends when it is told to."""
+"""The web as a process: it binds its port or fails with one line, and ends on SIGTERM."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ CODE = "import sys; from fademoe.__main__ import main; sys.exit(main(['web']))"
 
 @pytest.fixture
 def port() -> int:
-    """A port that nobody uses."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -49,7 +49,7 @@ def fetch(address: str, wait_s: float = 15) -> tuple[int, str]:
             time.sleep(0.1)
 
 
-def test_it_serves_and_ends_on_term(port: int, tmp_path: Path, database_url: str, redis_url: str):
+def test_it_serves_until_sigterm(port: int, tmp_path: Path, database_url: str, redis_url: str):
     environ = {
         "FADEMOE_HOME": str(tmp_path / "home"),
         "FADEMOE_WEB_PORT": str(port),
@@ -78,7 +78,7 @@ def test_it_serves_and_ends_on_term(port: int, tmp_path: Path, database_url: str
         process.stderr.close()
 
 
-def test_it_answers_although_no_server_is_there(port: int, tmp_path: Path):
+def test_it_answers_while_both_servers_are_unavailable(port: int, tmp_path: Path):
     process = start({"FADEMOE_HOME": str(tmp_path), "FADEMOE_WEB_PORT": str(port)})
     try:
         status, text = fetch(f"http://127.0.0.1:{port}/health")

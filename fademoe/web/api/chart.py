@@ -2,7 +2,7 @@
 
 from fademoe.clock import DAY_MS, Window, now_ms
 from fademoe.web.api.parameters import ONE_SYMBOL, PERPSPEC, read_one_symbol
-from fademoe.web.current import services
+from fademoe.web.current import get_services
 from fademoe.web.http.params import FROM, TO, Choice, Params
 from fademoe.web.http.routes import Routes
 from fademoe.web.model.catalog import find_perpspec
@@ -25,6 +25,6 @@ def list_points(params: Params) -> Points:
     window = Window(params.get(FROM, end_ms - DAY_MS), end_ms)
     if (window.end_ms - window.start_ms) // STEPS_MS[params[STEP]] > MAX_POINTS:
         raise params.refuse(FROM, f"a range of at most {MAX_POINTS} steps of {params[STEP]}, or a longer step")
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
         return read_points(cursor, spec, symbol, window, STEPS_MS[params[STEP]], now)

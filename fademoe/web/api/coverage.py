@@ -3,7 +3,7 @@
 from fademoe.clock import now_ms
 from fademoe.store.read.catalog import list_perpspecs
 from fademoe.web.api.parameters import PERPSPEC, SYMBOL, read_window
-from fademoe.web.current import services
+from fademoe.web.current import get_services
 from fademoe.web.http.params import CURSOR, FROM, TO, Choice, Integer, Names, Params, write_cursor
 from fademoe.web.http.routes import Page, Routes
 from fademoe.web.model import heatmap
@@ -25,7 +25,7 @@ def list_coverage(params: Params) -> Coverage:
     """Answer the requested, covered, absent and missing ranges of each series."""
     source, symbol = params.read_cursor("series", 2) or ("", "")
     now = now_ms()
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         sources = params.check_names(SOURCE, list_perpspecs(cursor))
         series, has_more = read_series(
             cursor,
@@ -53,7 +53,7 @@ def read_heat_map(params: Params, columns: int) -> HeatMap:
     window = heatmap.find_window(params.get(TO, now), by, columns)
     (after,) = params.read_cursor("symbol", 1) or ("",)
     step_ms = heatmap.STEPS_MS[by]
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
         lines, last = heatmap.read_lines(cursor, spec.name, params[SYMBOL], after, window, step_ms, now)
     return HeatMap(
@@ -75,7 +75,7 @@ def read_heat_map(params: Params, columns: int) -> HeatMap:
 def show_plan(params: Params) -> FillPlan:
     """Answer what filling would take."""
     window = read_window(params)
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         return plan_fill(
-            cursor, params[PERPSPEC], params[SYMBOL], window, now_ms=now_ms(), settings=services().settings
+            cursor, params[PERPSPEC], params[SYMBOL], window, now_ms=now_ms(), settings=get_services().settings
         )

@@ -7,10 +7,10 @@ from fademoe.clock import now_ms
 from fademoe.store.read import rows as read_rows
 from fademoe.web.api.parameters import PERPSPEC
 from fademoe.web.api.row_query import PAGE, TS, read_page_selection, write_position
-from fademoe.web.current import services
+from fademoe.web.current import get_services
 from fademoe.web.http.addresses import build_address
 from fademoe.web.http.caching import REVALIDATE
-from fademoe.web.http.formats import MEDIA_TYPES, encode_csv, encode_json, encode_ndjson, json_response
+from fademoe.web.http.formats import MEDIA_TYPES, encode_csv, encode_json, encode_ndjson, make_json_response
 from fademoe.web.http.params import CURSOR, Choice, Params, Text
 from fademoe.web.http.routes import Bodies, Routes
 from fademoe.web.model import catalog
@@ -29,7 +29,7 @@ ROW_BODIES = Bodies(json=Rows, media={"text/csv": TEXT, "application/x-ndjson": 
 @routes.get("/api/perpspecs", "Every perpspec with its fields, units, series, first and last ts")
 def list_perpspecs(params: Params) -> Perpspecs:
     """Answer every perpspec."""
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         return catalog.list_perpspecs(cursor, now_ms())
 
 
@@ -38,20 +38,20 @@ def list_perpspecs(params: Params) -> Perpspecs:
 )
 def list_rows(params: Params) -> Response:
     """Answer one page of rows."""
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
         selection = read_page_selection(params, spec)
         page = read_rows.read_page(cursor, spec, selection)
     next_cursor = write_position(page.next, newest_first=selection.newest_first)
-    wanted, iso = _choose_format(params), params[TS] == "iso"
+    body_format, iso = _choose_format(params), params[TS] == "iso"
     records = to_records(page.rows, spec.name, selection.columns, iso=iso)
-    if wanted == "csv":
+    if body_format == "csv":
         body = encode_csv([name_members(selection.columns, iso=iso), *(list(record.values()) for record in records)])
-    elif wanted == "ndjson":
+    elif body_format == "ndjson":
         body = encode_ndjson(records)
     else:
         body = encode_json(Rows(perpspec=spec.name, rows=list(records), next=next_cursor))
-    response = Response(body, content_type=MEDIA_TYPES[wanted])
+    response = Response(body, content_type=MEDIA_TYPES[body_format])
     response.vary.add("Accept")
     return _finish_page(response, next_cursor)
 
@@ -59,7 +59,7 @@ def list_rows(params: Params) -> Response:
 @routes.get("/metric", "The metrics that exist")
 def list_metrics(params: Params) -> Metrics:
     """Answer the metrics, with their columns and the perpspecs that hold them."""
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         return catalog.list_metrics(cursor)
 
 
@@ -71,14 +71,14 @@ def list_metrics(params: Params) -> Metrics:
 )
 def list_metric_rows(params: Params) -> Response:
     """Answer one page of rows of a metric."""
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         specs = find_metric(cursor, params[METRIC])
         selection = read_page_selection(params, specs[0])
         if selection.before is not None:
             raise params.refuse(CURSOR, "the value of `next` of the previous page")
         rows, page = read_side_by_side(cursor, specs, selection)
     next_cursor = write_position(page.next, newest_first=selection.newest_first)
-    return _finish_page(json_response(msgspec.structs.replace(rows, next=next_cursor)), next_cursor)
+    return _finish_page(make_json_response(msgspec.structs.replace(rows, next=next_cursor)), next_cursor)
 
 
 def _choose_format(params: Params) -> str:

@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, current_app, render_template, request
 
 import fademoe
-from fademoe.web.http.formats import json_response
+from fademoe.web.http.formats import make_json_response
 from fademoe.web.http.openapi import describe_api
 from fademoe.web.http.params import Json, Params
 from fademoe.web.http.routes import OPERATIONS
@@ -21,7 +21,7 @@ DESCRIPTION = (
 @blueprint.get("/api/openapi.json")
 def show_document() -> Response:
     """Answer the OpenAPI document."""
-    return json_response(_describe())
+    return make_json_response(_describe())
 
 
 @blueprint.get("/api")

@@ -12,7 +12,7 @@ from fademoe.web.api.data import TEXT
 from fademoe.web.api.parameters import PERPSPEC
 from fademoe.web.api.parquet import TOO_LARGE, encode_parquet, is_installed
 from fademoe.web.api.row_query import SELECTION, TS, read_selection
-from fademoe.web.current import services
+from fademoe.web.current import get_services
 from fademoe.web.http.formats import MEDIA_TYPES, encode_csv, encode_ndjson
 from fademoe.web.http.params import Choice, Params
 from fademoe.web.http.routes import Bodies, Routes
@@ -50,16 +50,16 @@ def export_rows(params: Params) -> Response:
     file_format = params[FORMAT]
     if file_format == "parquet" and not is_installed():
         raise params.refuse(FORMAT, "csv, ndjson: parquet needs pyarrow, which is not installed")
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
         selection = read_selection(params, spec)
-    if file_format == "parquet" and holds_value_from(services().reader, spec, selection, TOO_LARGE):
+    if file_format == "parquet" and holds_value_from(get_services().reader, spec, selection, TOO_LARGE):
         digits = len(str(TOO_LARGE)) - 1
         raise params.refuse(FORMAT, f"csv, ndjson: a value has more than {digits} digits before the decimal point")
     if not _slots.acquire(blocking=False):
         raise Problem(429, f"{MAX_AT_ONCE} exports are running: wait until one has ended", retry_after_s=RETRY_S)
     release = _call_once(_slots.release)
-    parts = _encode(services(), spec, selection, file_format, iso=params[TS] == "iso")
+    parts = _encode(get_services(), spec, selection, file_format, iso=params[TS] == "iso")
     response = Response(_release_at_end(parts, release), content_type=MEDIA_TYPES[file_format])
     response.call_on_close(release)  # when the client left before the first part
     name = f"{_name_file(spec, selection)}.{file_format}"

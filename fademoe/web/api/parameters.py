@@ -4,7 +4,7 @@ from fademoe.clock import Window
 from fademoe.errors import ConfigError
 from fademoe.settings import check_symbol
 from fademoe.web.http.params import FROM, TIME_FORMS, TO, Names, Params, Text
-from fademoe.web.problem import Problem, bad_parameter
+from fademoe.web.problem import BadParameter, Problem
 
 MAX_SYMBOLS = 500
 
@@ -16,11 +16,11 @@ class Symbols(Names):
         """Return the symbols, in upper case as they are stored."""
         names = super().parse(text)
         if len(names) > MAX_SYMBOLS:
-            raise bad_parameter(self.name, f"{len(names)} symbols", f"at most {MAX_SYMBOLS} symbols")
+            raise BadParameter(self.name, f"{len(names)} symbols", f"at most {MAX_SYMBOLS} symbols")
         try:
             return tuple(sorted({check_symbol(name) for name in names}))
         except ConfigError:
-            raise bad_parameter(self.name, text, "a coin such as BTC, or a comma list of coins") from None
+            raise BadParameter(self.name, text, "a coin such as BTC, or a comma list of coins") from None
 
 
 PERPSPEC = Text("perpspec", "exchange code and metric; /api/perpspecs lists them", example="bin-ohlcv")

@@ -54,12 +54,12 @@ def is_installed() -> bool:
 def encode_parquet(pages: Iterable[list[tuple[Any, ...]]], spec: Perpspec, columns: Sequence[str]) -> Iterator[bytes]:
     """Yield a Parquet file of rows (ts, symbol, interval, values…), one row group for each page."""
     pyarrow, writer_type = _arrow(), importlib.import_module("pyarrow.parquet").ParquetWriter
-    whole = {field.name for field in spec.fields if field.type == "integer"}
+    integers = {field.name for field in spec.fields if field.type == "integer"}
     schema = pyarrow.schema(
         [
             ("ts", pyarrow.timestamp("ms", tz="UTC")),
             *((name, pyarrow.string()) for name in ("symbol", "source", "interval")),
-            *((name, pyarrow.int64() if name in whole else pyarrow.decimal128(DIGITS, PLACES)) for name in columns),
+            *((name, pyarrow.int64() if name in integers else pyarrow.decimal128(DIGITS, PLACES)) for name in columns),
         ]
     )
     sink = _Sink()
@@ -72,7 +72,7 @@ def encode_parquet(pages: Iterable[list[tuple[Any, ...]]], spec: Perpspec, colum
 
 
 def _arrow() -> Any:
-    """Load pyarrow when the first file is asked for: it takes 40 MB of memory, and most processes never need it."""
+    """Load pyarrow when the first file is requested: it takes 40 MB of memory that most processes never need."""
     return importlib.import_module("pyarrow")
 
 

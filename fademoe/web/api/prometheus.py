@@ -1,4 +1,4 @@
-"""The same facts for Prometheus. Labels are exchanges, perpspecs, queues and states: nothing that grows with data."""
+"""The state of the system for Prometheus. Labels are exchanges, perpspecs, queues and states: none grows with data."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fademoe.clock import SECOND_MS
-from fademoe.web.current import current_summary, services
+from fademoe.web.current import get_services, read_summary
 from fademoe.web.model.summary import Queued, Stored, Summary, read_totals
 
 blueprint = Blueprint("prometheus", __name__)
@@ -16,9 +16,9 @@ blueprint = Blueprint("prometheus", __name__)
 
 @blueprint.get("/metrics")
 def show_metrics() -> Response:
-    """Answer in the text format of Prometheus; a server that is away is `fademoe_up 0`, not an error."""
+    """Answer in the text format of Prometheus; for a server that is unavailable `fademoe_up` is 0."""
     registry = CollectorRegistry()
-    registry.register(_Snapshot(current_summary()))
+    registry.register(_Snapshot(read_summary()))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
@@ -29,7 +29,7 @@ class _Snapshot(Collector):
         self._summary = summary
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families, only those whose server could be read."""
+        """Yield the metrics of the servers that could be read."""
         stored, queued = self._summary.stored, self._summary.queued
         up = GaugeMetricFamily("fademoe_up", "Whether a server answers", labels=["server"])
         up.add_metric(["postgresql"], float(stored is not None))
@@ -56,9 +56,9 @@ def _of_database(stored: Stored, at_ms: int) -> Iterator[Metric]:
     yield rows
     series = GaugeMetricFamily("fademoe_series", "Series by perpspec", labels=["source"])
     incomplete = GaugeMetricFamily("fademoe_series_holes", "Series with something missing", labels=["source"])
-    missing = GaugeMetricFamily("fademoe_missing_seconds", "Wanted and not yet covered", labels=["source"])
+    missing = GaugeMetricFamily("fademoe_missing_seconds", "Requested and not yet covered", labels=["source"])
     lag = GaugeMetricFamily("fademoe_series_lag_seconds", "Of the series that is furthest behind", labels=["source"])
-    for total in read_totals(services()):
+    for total in read_totals(get_services()):
         series.add_metric([total.source], total.series)
         incomplete.add_metric([total.source], total.incomplete)
         missing.add_metric([total.source], total.missing_ms / SECOND_MS)
@@ -84,14 +84,16 @@ def _of_redis(queued: Queued, at_ms: int) -> Iterator[Metric]:
     for state in sorted({"busy", "idle", *states}):
         workers.add_metric([state], states.count(state))
     yield workers
-    yield GaugeMetricFamily("fademoe_paused", "Whether the workers are told to take no job", value=float(queued.paused))
+    yield GaugeMetricFamily("fademoe_paused", "Whether the workers are paused", value=float(queued.paused))
     labels = ["exchange", "budget", "egress"]
     used = GaugeMetricFamily("fademoe_ratelimit_used", "Cost spent in the current period", labels=labels)
     limit = GaugeMetricFamily("fademoe_ratelimit_limit", "Cost that a period allows", labels=labels)
     allowed = GaugeMetricFamily(
-        "fademoe_ratelimit_allowed", "What FADEMOE_LIMIT_SHARE leaves to us of the limit", labels=labels
+        "fademoe_ratelimit_allowed", "Cost that FADEMOE_LIMIT_SHARE allows of the limit", labels=labels
     )
-    closed = GaugeMetricFamily("fademoe_gate_closed_seconds", "Until the exchange may be asked again", labels=labels)
+    closed = GaugeMetricFamily(
+        "fademoe_gate_closed_seconds", "Until requests to the exchange may be sent again", labels=labels
+    )
     for budget in queued.budgets:
         of_budget = [budget.exchange, budget.name, budget.egress]
         used.add_metric(of_budget, max(budget.used, budget.server_used or 0))

@@ -5,8 +5,8 @@ from flask import Response
 from fademoe.clock import now_ms
 from fademoe.store.read import status as read_status
 from fademoe.store.read.schema import TABLES
-from fademoe.web.current import current_summary, services
-from fademoe.web.http.formats import json_response
+from fademoe.web.current import get_services, read_summary
+from fademoe.web.http.formats import make_json_response
 from fademoe.web.http.params import CURSOR, NEXT_FORM, Choice, Integer, Params, Text, write_cursor
 from fademoe.web.http.routes import Bodies, Page, Routes
 from fademoe.web.model.alerts import Alerts, list_alerts
@@ -39,14 +39,14 @@ class Units(Answer):
 @routes.get("/health", "Whether PostgreSQL and Redis answer", bodies=Bodies(json=Health, unready=Health))
 def show_health(params: Params) -> Response:
     """Answer whether the system is ready: 503 with the reason when a server is unavailable."""
-    health = check_health(services())
-    return json_response(health, 200 if health.ready else 503)
+    health = check_health(get_services())
+    return make_json_response(health, 200 if health.ready else 503)
 
 
 @routes.get("/api/system-summary", "Streams, workers, queues, budgets, recent status and errors")
 def show_summary(params: Params) -> SystemSummary:
     """Answer the state of the system."""
-    return describe_system(services(), current_summary())
+    return describe_system(get_services(), read_summary())
 
 
 @routes.get("/api/units", "What every unit does, most urgent first", (KIND, STATE, FIND, LIMIT, CURSOR))
@@ -56,7 +56,7 @@ def list_units(params: Params) -> Units:
     if not rank.lstrip("-").isdecimal() or len(rank) > 2:
         raise params.refuse(CURSOR, NEXT_FORM)
     limit = params[LIMIT]
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         units = read_status.list_units(
             cursor,
             kinds=[params[KIND]] if params[KIND] else [],
@@ -72,37 +72,37 @@ def list_units(params: Params) -> Units:
 @routes.get("/api/queues", "Queues, workers, failed jobs by error", page=Page("/queues", "queues.html"))
 def show_queues(params: Params) -> Queues:
     """Answer the queues with their rates, the workers, and the failed jobs by error."""
-    return read_queues(services(), list_queue_names(services().settings))
+    return read_queues(get_services(), list_queue_names(get_services().settings))
 
 
 @routes.get("/api/limits", "The rate limits of the exchanges", page=Page("/limits", "limits.html"))
 def show_limits(params: Params) -> Limits:
     """Answer every budget that was used lately."""
-    budgets = list_budgets(services().redis)
+    budgets = list_budgets(get_services().redis)
     waiting, _ = attempt(_list_waiting)
-    return Limits(at=now_ms(), budgets=budgets, outages=list_outages(services().redis), waiting=waiting)
+    return Limits(at=now_ms(), budgets=budgets, outages=list_outages(get_services().redis), waiting=waiting)
 
 
 @routes.get("/api/alerts", "What needs attention now", page=Page("/alerts", "alerts.html"))
 def show_alerts(params: Params) -> Alerts:
     """Answer the alerts."""
-    return list_alerts(services(), current_summary())
+    return list_alerts(get_services(), read_summary())
 
 
 @routes.get("/api/schema", "The tables with columns, indexes and sizes", page=Page("/schema", "schema.html"))
 def show_tables(params: Params) -> Tables:
     """Answer every table."""
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         return list_tables(cursor)
 
 
 @routes.get("/api/schema/<table>", "Columns, types, units and indexes of a table", (TABLE,))
 def show_table(params: Params) -> Table:
     """Answer one table."""
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         return find_table(cursor, params[TABLE])
 
 
 def _list_waiting() -> list[read_status.Unit]:
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         return read_status.list_units(cursor, state="waiting", limit=WAITING_UNITS)

@@ -16,7 +16,7 @@ from fademoe.store.connection import Database
 from fademoe.store.coverage import Series, want
 from fademoe.supervisord.client import SupervisorClient
 from fademoe.web.model.alerts import ACKNOWLEDGED
-from fademoe.web.model.services import Services, redis_errors
+from fademoe.web.model.services import Services, convert_redis_errors
 
 log = logging.getLogger(__name__)
 
@@ -28,21 +28,21 @@ ENQUEUED_BY_OTHER = "the same request is queued already"
 
 def pause_workers(services: Services) -> str:
     """Let the workers take no further job; return in words what was done."""
-    with redis_errors(services.redis):
+    with convert_redis_errors(services.redis):
         suspend(services.redis)
     return _record_best_effort(services, "pause", "workers paused: running jobs end, no new one begins")
 
 
 def resume_workers(services: Services) -> str:
     """Let the workers take jobs again; return in words what was done."""
-    with redis_errors(services.redis):
+    with convert_redis_errors(services.redis):
         resume(services.redis)
     return _record_best_effort(services, "resume", "workers resumed")
 
 
 def switch_off(services: Services) -> str:
     """Pause the workers and stop the streams, also when only one of them is possible; return what was done."""
-    with redis_errors(services.redis):
+    with convert_redis_errors(services.redis):
         suspend(services.redis)
     streams = _change_streams("stopped", SupervisorClient(services.settings.run_dir).stop_streams, "none was running")
     return _record_best_effort(services, "DB APIs off", f"workers paused; {streams}")
@@ -50,7 +50,7 @@ def switch_off(services: Services) -> str:
 
 def switch_on(services: Services) -> str:
     """Resume the workers and start the streams, also when only one of them is possible; return what was done."""
-    with redis_errors(services.redis):
+    with convert_redis_errors(services.redis):
         resume(services.redis)
     streams = _change_streams("started", SupervisorClient(services.settings.run_dir).start_streams, "all were running")
     return _record_best_effort(services, "DB APIs on", f"workers resumed; {streams}")
@@ -75,7 +75,7 @@ def fill(services: Services, series: Sequence[Series], window: Window | None) ->
 
 def retry(services: Services, queue: str, jobs: Sequence[str], subject: str) -> str:
     """Put failed jobs back into their queue, with fresh attempts; `subject` names them in the record."""
-    with redis_errors(services.redis):
+    with convert_redis_errors(services.redis):
         requeued = requeue_failed(services.redis, queue, jobs)
     done = f"{requeued} of {len(jobs)} failed jobs of {queue} queued again ({subject})"
     return _record_best_effort(services, "retry", done)
@@ -83,7 +83,7 @@ def retry(services: Services, queue: str, jobs: Sequence[str], subject: str) -> 
 
 def acknowledge(services: Services, alert: str, title: str) -> str:
     """Mark an alert as acknowledged for a day; return in words what was done."""
-    with redis_errors(services.redis):
+    with convert_redis_errors(services.redis):
         services.redis.set(f"{ACKNOWLEDGED}{alert}", 1, ex=ACKNOWLEDGED_S)
     return _record_best_effort(services, "acknowledge", f"acknowledged for a day: {title}")
 
@@ -101,7 +101,7 @@ def _enqueue_fill(services: Services, series: Sequence[Series], window: Window |
     symbols: dict[str, list[str]] = {}
     for source, symbol in series:
         symbols.setdefault(source, []).append(symbol)
-    with redis_errors(services.redis):
+    with convert_redis_errors(services.redis):
         enqueued = [
             enqueue_fill(services.redis, registry.by_source(source)[0].name, source, of_source, window)
             for source, of_source in symbols.items()

@@ -9,8 +9,8 @@ from fademoe.store.read import status as read_status
 from fademoe.store.read.catalog import list_symbols
 from fademoe.web.api.parameters import PERPSPEC, SYMBOL, read_window
 from fademoe.web.control import actions
-from fademoe.web.current import current_summary, services
-from fademoe.web.http.formats import json_response
+from fademoe.web.current import get_services, read_summary
+from fademoe.web.http.formats import make_json_response
 from fademoe.web.http.params import FROM, TIME_FORMS, TO, Choice, Params, Text
 from fademoe.web.http.routes import Bodies, Routes
 from fademoe.web.http.session import keep_own_path
@@ -47,14 +47,14 @@ DONE = Bodies(json=Done)
 def switch_apis(params: Params) -> Response:
     """Pause the workers and stop the streams, or resume and start them."""
     switch = actions.switch_on if params[ON_OFF] == "on" else actions.switch_off
-    return _answer(switch(services()))
+    return _answer(switch(get_services()))
 
 
 @routes.post("/control/workers", "Pause or resume the workers", (PAUSE_RESUME,), DONE)
 def pause_workers(params: Params) -> Response:
     """Pause or resume the workers."""
     change = actions.resume_workers if params[PAUSE_RESUME] == "resume" else actions.pause_workers
-    return _answer(change(services()))
+    return _answer(change(get_services()))
 
 
 @routes.post(
@@ -66,12 +66,12 @@ def pause_workers(params: Params) -> Response:
 def fill(params: Params) -> Response:
     """Request a range of some symbols of a perpspec, and enqueue what is missing."""
     window = _read_past_window(params)
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[FILLED])
         symbols = params[SYMBOL] or list_symbols(cursor, spec.name)
     if not symbols:
         raise Problem(409, f"{spec.name} has no symbols yet: seed some with scripts/seed_backfill.py")
-    return _answer(actions.fill(services(), [Series(spec.name, symbol) for symbol in symbols], window))
+    return _answer(actions.fill(get_services(), [Series(spec.name, symbol) for symbol in symbols], window))
 
 
 @routes.post(
@@ -87,46 +87,46 @@ def retry(params: Params) -> Response:
         return _answer(_retry_series(_series_affected_by(params[ERROR]), f"error {params[ERROR][:40]}"))
     if params[PERPSPEC]:
         return _answer(_retry_series(_read_series(params), f"{params[PERPSPEC]} {', '.join(params[SYMBOL])}"))
-    names = list_queue_names(services().settings)
+    names = list_queue_names(get_services().settings)
     if params[QUEUE] not in names:
         raise params.refuse(QUEUE, names)
     jobs, subject = _find_failed(params)
     if not jobs:
         raise Problem(409, "no such failed job exists any more")
-    return _answer(actions.retry(services(), params[QUEUE], jobs, subject))
+    return _answer(actions.retry(get_services(), params[QUEUE], jobs, subject))
 
 
 @routes.post("/control/acknowledge", "Acknowledge an alert for a day", (ALERT,), DONE)
 def acknowledge(params: Params) -> Response:
     """Acknowledge an alert."""
-    for alert in list_alerts(services(), current_summary()).alerts:
+    for alert in list_alerts(get_services(), read_summary()).alerts:
         if alert.id == params[ALERT]:
-            return _answer(actions.acknowledge(services(), alert.id, alert.title))
+            return _answer(actions.acknowledge(get_services(), alert.id, alert.title))
     raise Problem(409, "this alert has ended")
 
 
 def _read_series(params: Params) -> list[Series]:
     if not params[SYMBOL]:
         raise params.refuse(SYMBOL, "a coin such as BTC")
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
     return [Series(spec.name, symbol) for symbol in params[SYMBOL]]
 
 
 def _retry_series(series: list[Series], subject: str) -> str:
     """Queue the failed jobs of some series again; when none has failed, enqueue what is missing of them."""
-    failed = find_failed_of_series(services().redis, list_queue_names(services().settings), series)
+    failed = find_failed_of_series(get_services().redis, list_queue_names(get_services().settings), series)
     if not failed:
-        return actions.fill(services(), series, None)
-    return "; ".join(actions.retry(services(), queue, jobs, subject) for queue, jobs in failed.items())
+        return actions.fill(get_services(), series, None)
+    return "; ".join(actions.retry(get_services(), queue, jobs, subject) for queue, jobs in failed.items())
 
 
 def _series_affected_by(fingerprint: str) -> list[Series]:
     """Return the series whose backfill had an error."""
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         units = read_status.list_units_of_error(cursor, fingerprint)
-    words = [unit.split(" ") for unit in units]
-    series = [Series(parts[1], parts[2]) for parts in words if parts[0] == BACKFILL and len(parts) == 3]
+    names = [unit.split(" ") for unit in units]
+    series = [Series(parts[1], parts[2]) for parts in names if parts[0] == BACKFILL and len(parts) == 3]
     if not series:
         raise Problem(409, "no backfill had this error, so there is nothing to retry")
     return series
@@ -134,7 +134,7 @@ def _series_affected_by(fingerprint: str) -> list[Series]:
 
 def _find_failed(params: Params) -> tuple[list[str], str]:
     """Return the failed jobs that JOB, GROUP or QUEUE select, and what they are together, in words."""
-    redis, queue = services().redis, params[QUEUE]
+    redis, queue = get_services().redis, params[QUEUE]
     if params[JOB]:
         return [job_id for job_id in list_failed(redis, queue) if job_id == params[JOB]], params[JOB]
     if params[GROUP]:
@@ -157,6 +157,6 @@ def _read_past_window(params: Params) -> Window | None:
 def _answer(done: str) -> Response:
     """Answer a program with the words, a browser with the page that it came from."""
     if request.is_json or request.accept_mimetypes.best == "application/json":
-        return json_response(Done(done=done))
+        return make_json_response(Done(done=done))
     flash(done)
     return redirect(keep_own_path(request.form.get("back", "/")), 303)

@@ -1,4 +1,4 @@
-"""Who may do what: reads are open on loopback, everything else needs the admin token.
+"""Authorization: reads are open on loopback, everything else needs the admin token.
 
 A program sends `Authorization: Bearer <token>`; a browser signs in once and holds a session cookie, whose changes also
 need the CSRF token of that session.
@@ -21,13 +21,13 @@ SIGNED_IN = "signed_in"
 CSRF = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-# What a visitor without a token may see anywhere: whether it lives, the form to sign in, and its looks.
+# Open to everybody on every address: health, the form to sign in, styles and scripts.
 OPEN_ENDPOINTS = ("api_system.show_health", "session.show_form", "session.sign_in", "static")
 TOKEN = "FADEMOE_TOKEN"
 
 
-def admin_token(settings: Settings) -> str:
-    """Return the admin token: the setting, else the file under FADEMOE_HOME, made (mode 0600) when it is missing."""
+def load_admin_token(settings: Settings) -> str:
+    """Return the admin token: the setting, else the file under FADEMOE_HOME, created (mode 0600) when it is missing."""
     if settings.admin_token:
         return settings.admin_token
     path = settings.home / TOKEN_FILE
@@ -49,8 +49,8 @@ def admin_token(settings: Settings) -> str:
 
 
 def set_up(app: Flask, settings: Settings) -> None:
-    """Give the application its token and the key of its cookies, which every process derives alike from the token."""
-    token = admin_token(settings)
+    """Give the application its token and the key of its cookies, which each process derives from the token."""
+    token = load_admin_token(settings)
     app.config[TOKEN] = token
     app.secret_key = hmac.new(token.encode(), b"fademoe session", hashlib.sha256).digest()
     app.config.update(
@@ -62,12 +62,12 @@ def set_up(app: Flask, settings: Settings) -> None:
 
 
 def is_signed_in() -> bool:
-    """Return whether this request carries the token or the cookie of a session."""
+    """Return whether this request has the token or the cookie of a session."""
     return _has_token() or session.get(SIGNED_IN) is True
 
 
 def sign_in(given: str) -> bool:
-    """Begin a session when the token is right."""
+    """Begin a session and return True if the token is correct."""
     if not _equal(given, current_app.config[TOKEN]):
         return False
     session.clear()
@@ -83,9 +83,9 @@ def get_csrf_token() -> str:
 
 
 def is_open() -> bool:
-    """Return whether reads need no token: bound to loopback, and asked by that name.
+    """Return whether reads need no token: the server is bound to loopback, and the request names loopback as its host.
 
-    A page elsewhere that made its own name point here (DNS rebinding) asks by another name.
+    A foreign page whose host name resolves to this server (DNS rebinding) names another host.
     """
     settings: Settings = current_app.extensions["fademoe"].settings
     return settings.web_host in LOOPBACK and urlsplit(f"//{request.host}").hostname in LOOPBACK
@@ -96,10 +96,10 @@ def _guard() -> None:
         return
     if request.method in SAFE_METHODS:
         if not is_open() and not is_signed_in():
-            raise Problem(401, "reading needs the admin token here: sign in, or send it as a Bearer token")
+            raise Problem(401, "reads need the admin token: sign in, or send it as a Bearer token")
         return
     if not is_signed_in():
-        raise Problem(401, "this changes something: sign in with the admin token, or send it as a Bearer token")
+        raise Problem(401, "changes need the admin token: sign in, or send it as a Bearer token")
     if not _has_token():
         given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF, "")
         if not _equal(given, get_csrf_token()):

@@ -10,7 +10,7 @@ from flask import Response, request
 GZIP_MIN_BYTES = 1_000  # below it the header of gzip costs more than it saves
 GZIP_LEVEL = 1  # a quarter of the size; higher levels cost more time than they save bytes
 COMPRESSIBLE = ("text/", "application/json", "application/problem+json", "application/x-ndjson", "image/svg+xml")
-# A client may keep the answer, but asks each time whether it is still current: audits and fills change stored rows.
+# A client may keep the answer, but revalidates it each time, because audits and fills change stored rows of any age.
 REVALIDATE = "private, no-cache"
 
 

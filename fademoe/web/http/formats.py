@@ -34,6 +34,6 @@ def encode_csv(rows: Iterable[Sequence[object]]) -> bytes:
     return out.getvalue().encode()
 
 
-def json_response(body: object, status: int = 200) -> Response:
+def make_json_response(body: object, status: int = 200) -> Response:
     """Return a JSON answer."""
     return Response(encode_json(body), status, content_type=MEDIA_TYPES["json"])

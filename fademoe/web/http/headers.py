@@ -1,4 +1,4 @@
-"""The headers of every answer: nothing from elsewhere, no inline script, no guessing of types, no framing."""
+"""Security headers of every answer: no foreign content, no inline script, no type sniffing, no framing."""
 
 from flask import Response, request
 
@@ -14,7 +14,7 @@ HEADERS = {
 
 
 def add_headers(response: Response) -> Response:
-    """Add what a view has not set itself; what it did not call cacheable is not stored."""
+    """Add the headers that a view has not set; an answer without Cache-Control is not stored by clients."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if request.endpoint != "static":

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from fademoe.clock import parse_time
-from fademoe.web.problem import Problem, bad_parameter
+from fademoe.web.problem import BadParameter, Problem
 
 MAX_CHARACTERS = 4_000  # of one parameter
 TIME_FORMS = "ISO 8601 or an epoch in s or ms, from 2010 to 2100"
@@ -64,7 +64,7 @@ class Choice(Parameter[str]):
     def parse(self, text: str) -> str:
         """Return the text when it is allowed."""
         if text not in self.allowed:
-            raise bad_parameter(self.name, text, self.allowed)
+            raise BadParameter(self.name, text, self.allowed)
         return text
 
 
@@ -79,7 +79,7 @@ class Integer(Parameter[int]):
     def parse(self, text: str) -> int:
         """Return the number."""
         if not _INTEGER.fullmatch(text) or not self.minimum <= int(text) <= self.maximum:
-            raise bad_parameter(self.name, text, f"{self.minimum} to {self.maximum}")
+            raise BadParameter(self.name, text, f"{self.minimum} to {self.maximum}")
         return int(text)
 
 
@@ -97,7 +97,7 @@ class Time(Parameter[int | None]):
         try:
             return parse_time(text)
         except (ValueError, OverflowError):
-            raise bad_parameter(self.name, text, TIME_FORMS) from None
+            raise BadParameter(self.name, text, TIME_FORMS) from None
 
 
 class Names(Parameter[tuple[str, ...]]):
@@ -166,8 +166,8 @@ class Params:
             self._values[parameter.name] = value
 
     def refuse(self, parameter: Parameter[Any], allowed: object) -> Problem:
-        """Return the 400 of a parameter whose value is not allowed, for a reason found out later."""
-        return bad_parameter(parameter.name, self.get_text(parameter), allowed)
+        """Return the 400 of a parameter whose value is not allowed, for a reason that only the data tell."""
+        return BadParameter(parameter.name, self.get_text(parameter), allowed)
 
     def get(self, parameter: Parameter[T | None], default: T) -> T:
         """Return the value of a declared parameter, `default` when the request has none."""
@@ -197,10 +197,10 @@ class Params:
 
     def check_names(self, parameter: Names, allowed: Iterable[str]) -> tuple[str, ...]:
         """Return the names of a list; refuse one that is not in `allowed`, which only the data tell."""
-        known = list(allowed)
+        names = list(allowed)
         for name in self[parameter]:
-            if name not in known:
-                raise bad_parameter(parameter.name, name, known)
+            if name not in names:
+                raise BadParameter(parameter.name, name, names)
         return self[parameter]
 
 
@@ -217,5 +217,5 @@ def _join(parameter: Parameter[Any], texts: Sequence[str]) -> str | None:
         raise Problem(400, f"{parameter.name} is given more than once", parameter=parameter.name)
     text = ",".join(texts).strip()
     if "\0" in text or len(text) > MAX_CHARACTERS:
-        raise bad_parameter(parameter.name, text, f"at most {MAX_CHARACTERS} characters, without NUL")
+        raise BadParameter(parameter.name, text, f"at most {MAX_CHARACTERS} characters, without NUL")
     return text

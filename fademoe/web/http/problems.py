@@ -32,7 +32,7 @@ class ProblemBody(msgspec.Struct, frozen=True, kw_only=True, rename={"kind": "ty
     instance: str
 
 
-def problem_response(problem: Problem) -> Response:
+def make_problem_response(problem: Problem) -> Response:
     """Return the problem body."""
     title = TITLES.get(problem.status, "Error")
     body = ProblemBody(title=title, status=problem.status, detail=problem.detail, instance=request.path)

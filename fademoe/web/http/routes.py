@@ -13,9 +13,9 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from fademoe.errors import StoreError
 from fademoe.web.http.addresses import build_address
-from fademoe.web.http.formats import json_response
+from fademoe.web.http.formats import make_json_response
 from fademoe.web.http.params import Json, Parameter, Params
-from fademoe.web.problem import Problem, bad_parameter
+from fademoe.web.problem import BadParameter, Problem
 
 Declared = tuple[Parameter[Any], ...]
 Values = Mapping[str, list[str]]
@@ -181,12 +181,12 @@ def _read_body() -> Values:
         raise Problem(400, "the body must be a JSON object")
     for name, value in body.items():
         if not isinstance(value, str):
-            raise bad_parameter(name[:100], str(value), "a text")
+            raise BadParameter(name[:100], str(value), "a text")
     return {name: [value] for name, value in body.items() if name not in FORM_MEMBERS}
 
 
 def _to_response(answer: object) -> BaseResponse:
-    return answer if isinstance(answer, BaseResponse) else json_response(answer)
+    return answer if isinstance(answer, BaseResponse) else make_json_response(answer)
 
 
 def _answer_type(view: Callable[[Params], Any]) -> type | None:

@@ -9,7 +9,7 @@ from fademoe.web.problem import Problem
 
 blueprint = Blueprint("session", __name__)
 
-ATTEMPTS = 10  # wrong tokens a minute and process, of everybody together: guessing is hopeless long before that
+ATTEMPTS = 10  # wrong tokens per PERIOD_S and process, of all clients together
 PERIOD_S = 60
 
 _wrong: list[float] = []
@@ -27,7 +27,7 @@ def sign_in() -> BaseResponse:
     now = monotonic_s()
     _wrong[:] = [at for at in _wrong if at > now - PERIOD_S]
     if len(_wrong) >= ATTEMPTS:
-        raise Problem(429, f"more than {ATTEMPTS} wrong tokens in a minute: wait", retry_after_s=PERIOD_S)
+        raise Problem(429, f"more than {ATTEMPTS} wrong tokens in a minute; try again later", retry_after_s=PERIOD_S)
     goal = keep_own_path(request.form.get("next", "/"))
     if auth.sign_in(request.form.get("token", "").strip()):
         return redirect(goal, 303)

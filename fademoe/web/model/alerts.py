@@ -13,8 +13,8 @@ from fademoe.errors import StoreError
 from fademoe.store.read import status as read_status
 from fademoe.store.read.coverage import PerpspecLag
 from fademoe.web.model.answer import Answer
-from fademoe.web.model.format import ago, duration, grouped, size
-from fademoe.web.model.services import Services, redis_errors
+from fademoe.web.model.format import format_age, format_bytes, format_duration, group_digits
+from fademoe.web.model.services import Services, convert_redis_errors
 from fademoe.web.model.summary import Queued, Summary
 
 MIN_FREE_SHARE = 0.1
@@ -56,7 +56,7 @@ def list_alerts(services: Services, summary: Summary) -> Alerts:
 def _find_acknowledged(connection: redis.Redis, alerts: Sequence[str]) -> set[str]:
     if not alerts:
         return set()
-    with redis_errors(connection):
+    with convert_redis_errors(connection):
         values = connection.mget([f"{ACKNOWLEDGED}{alert}" for alert in alerts])
     return {alert for alert, value in zip(alerts, values, strict=True) if value}
 
@@ -76,7 +76,7 @@ def _check_disk(services: Services) -> Iterator[Alert]:
         return
     usage = shutil.disk_usage(home)
     if usage.free < MIN_FREE_BYTES or usage.free < usage.total * MIN_FREE_SHARE:
-        text = f"{size(usage.free)} of {size(usage.total)} are free on the disk of {home}"
+        text = f"{format_bytes(usage.free)} of {format_bytes(usage.total)} are free on the disk of {home}"
         yield _alert("disk", "The disk is nearly full", text, "Set FADEMOE_RETENTION_DAYS, or free space.", "/schema")
 
 
@@ -86,7 +86,7 @@ def _check_stored(summary: Summary) -> Iterator[Alert]:
     for unit in summary.stored.streams:
         if unit.stale or unit.state == "error":
             state = "stale" if unit.stale else "in error"
-            text = f"State {unit.state}, last heartbeat {ago(unit.heartbeat_ms)}: {unit.message}"
+            text = f"State {unit.state}, last heartbeat {format_age(unit.heartbeat_ms)}: {unit.message}"
             advice = "See its log. Meanwhile the missing rows are fetched as history."
             yield _alert("stream", f"{unit.unit} is {state}", text, advice, "/?kind=stream")
     yield from _check_lags(summary.stored.lags, summary.queued)
@@ -102,7 +102,7 @@ def _check_lags(lags: list[PerpspecLag], queued: Queued | None) -> Iterator[Aler
         if lag.behind and lag.lag_ms is not None and lag.lag_ms > MAX_LAG_MS and exchange not in busy:
             late.setdefault(exchange, []).append(lag)
     for exchange, behind in late.items():
-        parts = (f"{lag.source}: {lag.behind} of {lag.series}, up to {duration(lag.lag_ms)}" for lag in behind)
+        parts = (f"{lag.source}: {lag.behind} of {lag.series}, up to {format_duration(lag.lag_ms)}" for lag in behind)
         text = f"Series are behind, and no job is queued for them – {'; '.join(parts)}"
         advice = "Check that workers and scheduler run. Failed jobs are retried only on request."
         yield _alert("gap", f"{exchange} falls behind", text, advice, f"/coverage?perpspec={behind[0].source}")
@@ -111,7 +111,7 @@ def _check_lags(lags: list[PerpspecLag], queued: Queued | None) -> Iterator[Aler
 def _check_drift(groups: list[read_status.ErrorGroup]) -> Iterator[Alert]:
     for group in groups:
         if group.error_class == DRIFT_CLASS:
-            text = f"{grouped(group.errors)} times, last {ago(group.last_ms)}: {group.message}"
+            text = f"{group_digits(group.errors)} times, last {format_age(group.last_ms)}: {group.message}"
             advice = "Answers differ from the exchange's documentation and are not stored. The parser needs an update."
             title = f"{group.exchange or group.unit} changed its answers"
             yield _alert("drift", title, text, advice, "/#errors", group.fingerprint)
@@ -131,14 +131,14 @@ def _check_queued(summary: Summary) -> Iterator[Alert]:
     failed = sum(queue.failed for queue in summary.queued.queues)
     if failed:
         text, advice = (
-            f"{grouped(failed)} jobs failed.",
+            f"{group_digits(failed)} jobs failed.",
             "They stay failed for a day; retry them once the cause is gone.",
         )
         yield _alert("failed", "Jobs have failed", text, advice, "/queues#failed")
 
 
 def _describe_closed(budget: BudgetUse, at_ms: int) -> Alert:
-    left = duration((budget.closed_until_ms or at_ms) - at_ms)
+    left = format_duration((budget.closed_until_ms or at_ms) - at_ms)
     why = f": {budget.closed_why}" if budget.closed_why else ""
     return _alert(
         "ban",
@@ -153,7 +153,7 @@ def _describe_outage(outage: Outage) -> Alert:
     return _alert(
         "outage",
         f"{outage.exchange} does not answer {outage.egress}",
-        f"{outage.failures} requests in a row failed since {ago(outage.since_ms)}: {outage.reason}",
+        f"{outage.failures} requests in a row failed since {format_age(outage.since_ms)}: {outage.reason}",
         "Requests resume by themselves, after growing pauses. If other addresses get answers, check this one.",
         "/limits",
     )

@@ -14,10 +14,10 @@ from fademoe.queue.ids import Task, series_prefix
 from fademoe.store.coverage import Series
 from fademoe.store.status import fingerprint_message
 from fademoe.web.model.answer import Answer
-from fademoe.web.model.services import redis_errors
+from fademoe.web.model.services import convert_redis_errors
 
 MAX_GROUPED = 300  # failed jobs of each queue that a page groups
-MAX_GROUPED_FOR_RETRY = 5_000  # the same when all jobs of a group are wanted
+MAX_GROUPED_FOR_RETRY = 5_000  # the same when a group is retried
 MAX_IDS = 50_000  # queued ids searched for the jobs of a series
 BATCH = 500
 MAX_MESSAGE = 300
@@ -74,8 +74,8 @@ def find_failed_of_series(
     connection: redis.Redis, names: Iterable[str], series: Iterable[Series]
 ) -> dict[str, list[str]]:
     """Return the ids of the failed jobs of some series by queue; queues without one are left out."""
-    wanted = set(series)
-    failed = {name: [job for job in list_failed(connection, name) if _series_of(job) in wanted] for name in names}
+    chosen = set(series)
+    failed = {name: [job for job in list_failed(connection, name) if _series_of(job) in chosen] for name in names}
     return {name: jobs for name, jobs in failed.items() if jobs}
 
 
@@ -83,7 +83,7 @@ def list_jobs(connection: redis.Redis, names: Iterable[str], source: str, symbol
     """Return the jobs of a series that are in any of the queues, the oldest window first."""
     prefix = series_prefix(Series(source, symbol))  # most ids are of other series, and reading them takes longer
     jobs: list[SeriesJob] = []
-    with redis_errors(connection):
+    with convert_redis_errors(connection):
         for name in names:
             queue = Queue(name, connection=connection, serializer=JSONSerializer)
             ids = {
@@ -102,14 +102,14 @@ def list_jobs(connection: redis.Redis, names: Iterable[str], source: str, symbol
 
 def list_failed(connection: redis.Redis, name: str) -> list[str]:
     """Return the ids of all failed jobs of a queue, the newest first."""
-    with redis_errors(connection):
+    with convert_redis_errors(connection):
         return _list_newest(connection, name, 0)
 
 
 def _group(connection: redis.Redis, names: Iterable[str], newest: int) -> dict[tuple[str, str], list[tuple[Job, str]]]:
     """Return (job, trace) of the newest failed jobs by (queue, fingerprint), the newest first."""
     groups: dict[tuple[str, str], list[tuple[Job, str]]] = {}
-    with redis_errors(connection):
+    with convert_redis_errors(connection):
         for name in names:
             for job, trace in _read_failed(connection, name, newest):
                 groups.setdefault((name, fingerprint_message(name, _error_line(trace))), []).append((job, trace))

@@ -11,14 +11,14 @@ _NUMBER = re.compile(r"(-?)([0-9]+)(\.[0-9]+)?")
 _UNITS = ((DAY_MS, "d"), (HOUR_MS, "h"), (MINUTE_MS, "min"), (SECOND_MS, "s"))
 
 
-def duration(ms: float | None) -> str:
+def format_duration(ms: float | None) -> str:
     """Write a length of time with its two largest units: `3 d 4 h`, `40 s`."""
     if ms is None:
         return "–"
     left = int(ms)
     parts: list[str] = []
-    for size, name in _UNITS:
-        count, left = divmod(left, size)
+    for unit_ms, name in _UNITS:
+        count, left = divmod(left, unit_ms)
         if count or parts:
             parts.append(f"{count} {name}" if count else "")
         if len(parts) == 2:
@@ -26,17 +26,17 @@ def duration(ms: float | None) -> str:
     return " ".join(filter(None, parts)) or ("under 1 s" if ms else "0 s")
 
 
-def ago(ms: int | None) -> str:
+def format_age(ms: int | None) -> str:
     """Write how long ago a time was, or how far ahead it is."""
     if ms is None:
         return "never"
     distance = now_ms() - ms
     if abs(distance) < SECOND_MS:
         return "now"
-    return f"{duration(distance)} ago" if distance > 0 else f"in {duration(-distance)}"
+    return f"{format_duration(distance)} ago" if distance > 0 else f"in {format_duration(-distance)}"
 
 
-def moment(ms: int | None) -> str:
+def format_time(ms: int | None) -> str:
     """Write a time in UTC: `2026-11-22 14:05:00`; a time outside the calendar in ms."""
     if ms is None:
         return "–"
@@ -46,7 +46,7 @@ def moment(ms: int | None) -> str:
         return f"{ms} ms"
 
 
-def grouped(value: object) -> str:
+def group_digits(value: object) -> str:
     """Write a number with thin spaces between thousands of its whole part; digits are never changed."""
     match = _NUMBER.fullmatch(str(value))
     if value is None or not match:
@@ -55,19 +55,19 @@ def grouped(value: object) -> str:
     return f"{match[1]}{whole}{match[3] or ''}"
 
 
-def align(values: Sequence[object]) -> list[str]:
+def align_decimals(values: Sequence[object]) -> list[str]:
     """Pad a column of numbers so that their decimal points are below each other when aligned right."""
     places = [len(str(value).partition(".")[2]) for value in values if value is not None]
-    most = max(places, default=0)
+    longest = max(places, default=0)
     texts = []
     for value in values:
-        own = len(str(value).partition(".")[2]) if value is not None else most
-        pad = FIGURE_SPACE * (most - own) + (POINT_SPACE if most and not own else "")
-        texts.append(grouped(value) + (pad if value is not None else ""))
+        own = len(str(value).partition(".")[2]) if value is not None else longest
+        pad = FIGURE_SPACE * (longest - own) + (POINT_SPACE if longest and not own else "")
+        texts.append(group_digits(value) + (pad if value is not None else ""))
     return texts
 
 
-def size(count: int | None) -> str:
+def format_bytes(count: int | None) -> str:
     """Write a number of bytes: `5.4 GB`."""
     if count is None:
         return "–"
@@ -79,17 +79,17 @@ def size(count: int | None) -> str:
     return f"{value:.1f} TB"
 
 
-def many(count: int, one: str, more: str | None = None) -> str:
+def count_noun(count: int, singular: str, plural: str | None = None) -> str:
     """Write a count with its noun: `1 worker`, `3 workers`."""
-    return f"{grouped(count)} {one if count == 1 else more or one + 's'}"
+    return f"{group_digits(count)} {singular if count == 1 else plural or singular + 's'}"
 
 
 FILTERS = {
-    "duration": duration,
-    "ago": ago,
-    "moment": moment,
-    "grouped": grouped,
-    "size": size,
+    "duration": format_duration,
+    "ago": format_age,
+    "moment": format_time,
+    "grouped": group_digits,
+    "size": format_bytes,
     "iso": to_iso,
-    "many": many,
+    "many": count_noun,
 }

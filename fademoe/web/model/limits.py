@@ -6,7 +6,7 @@ from fademoe.client.rate_limit import usage
 from fademoe.client.rate_limit.usage import BudgetUse, Outage
 from fademoe.store.read.status import Unit
 from fademoe.web.model.answer import Answer
-from fademoe.web.model.services import redis_errors
+from fademoe.web.model.services import convert_redis_errors
 
 
 class Limits(Answer):
@@ -20,11 +20,11 @@ class Limits(Answer):
 
 def list_budgets(connection: redis.Redis) -> list[BudgetUse]:
     """Return the budgets in use, by exchange, name and egress."""
-    with redis_errors(connection):
+    with convert_redis_errors(connection):
         return usage.budgets(connection)
 
 
 def list_outages(connection: redis.Redis) -> list[Outage]:
     """Return the exchanges that do not answer an egress address now, by both."""
-    with redis_errors(connection):
+    with convert_redis_errors(connection):
         return usage.outages(connection)

@@ -15,7 +15,7 @@ from fademoe.clock import SECOND_MS, now_ms
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.failed_jobs import MAX_GROUPED, FailedGroup, group_failed
 from fademoe.web.model.queue_rates import Rate
-from fademoe.web.model.services import Services, redis_errors
+from fademoe.web.model.services import Services, convert_redis_errors
 
 # rq: a busy worker sends heartbeats every 30 s, an idle one every 405 s; its key expires 60 s after a missed one.
 BUSY_STALE_S = 90
@@ -108,7 +108,7 @@ def read_queues(services: Services, names: Iterable[str]) -> Queues:
 def list_queues(services: Services, expected: Iterable[str]) -> list[QueueState]:
     """Return the queues that rq knows or that are expected, by name; add their depths to the readings of the rates."""
     connection = services.redis
-    with redis_errors(connection):
+    with convert_redis_errors(connection):
         names = sorted({*_list_names(connection), *expected})
         with connection.pipeline(transaction=False) as pipeline:
             for name in names:
@@ -126,14 +126,14 @@ def list_queues(services: Services, expected: Iterable[str]) -> list[QueueState]
 
 def list_workers(connection: redis.Redis) -> list[WorkerState]:
     """Return every worker that rq knows, by name."""
-    with redis_errors(connection):
+    with convert_redis_errors(connection):
         workers = _ObservedWorker.all(connection=connection, serializer=JSONSerializer)
         return sorted(map(_worker_state, workers), key=lambda worker: worker.name)
 
 
 def is_paused(connection: redis.Redis) -> bool:
     """Return whether the workers are paused."""
-    with redis_errors(connection):
+    with convert_redis_errors(connection):
         return bool(is_suspended(connection))
 
 

@@ -47,7 +47,7 @@ def attempt(read: Callable[[], T]) -> tuple[T | None, str | None]:
 
 
 @contextmanager
-def redis_errors(connection: redis.Redis) -> Iterator[None]:
+def convert_redis_errors(connection: redis.Redis) -> Iterator[None]:
     """Raise the errors of Redis inside the block as StoreError with its address."""
     try:
         yield

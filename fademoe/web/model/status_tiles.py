@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from fademoe.metrics import MAIN_METRIC, METRICS, metric_of
 from fademoe.store.read.coverage import PerpspecLag
-from fademoe.web.model.format import duration, grouped, many
+from fademoe.web.model.format import count_noun, format_duration, group_digits
 from fademoe.web.model.summary import Queued, Stored, Summary
 
 GOOD, WARN, BAD, IDLE = "good", "warn", "bad", "idle"
@@ -44,9 +44,9 @@ def list_tiles(summary: Summary) -> list[Tile]:
 def summarise_tiles(tiles: list[Tile]) -> tuple[str, str]:
     """Return the worst level, and all tiles in one line such as `Error: Redis. Warning: Errors, Queues.`"""
     titles = {level: [tile.title for tile in tiles if tile.level == level] for level in (BAD, WARN)}
-    words = [f"{LEVEL_WORDS[level]}: {', '.join(names)}." for level, names in titles.items() if names]
+    parts = [f"{LEVEL_WORDS[level]}: {', '.join(names)}." for level, names in titles.items() if names]
     worst = next((level for level, names in titles.items() if names), GOOD)
-    return worst, " ".join(words) or "OK: no warnings."
+    return worst, " ".join(parts) or "OK: no warnings."
 
 
 QUEUED_DETAIL = "queues and rate limits"
@@ -57,7 +57,7 @@ def _describe_stored(stored: Stored) -> tuple[str, str, str]:
     return (
         GOOD,
         "connected",
-        f"{many(series, 'series', 'series')} requested" if series else "no series requested yet",
+        f"{count_noun(series, 'series', 'series')} requested" if series else "no series requested yet",
     )
 
 
@@ -67,10 +67,10 @@ def _streams(stored: Stored) -> Tile:
     bad = [unit for unit in stored.streams if unit.stale or unit.state == "error"]
     working = [unit for unit in stored.streams if unit.state == "running" and not unit.stale]
     level = BAD if bad else GOOD if len(working) == len(stored.streams) else WARN
-    words = ", ".join(
+    states = ", ".join(
         f"{unit.unit.partition(' ')[2]} {'stale' if unit.stale else unit.state}" for unit in stored.streams
     )
-    return Tile("Streams", level, f"{len(working)} of {len(stored.streams)} live", words, "/?kind=stream")
+    return Tile("Streams", level, f"{len(working)} of {len(stored.streams)} live", states, "/?kind=stream")
 
 
 def _workers(queued: Queued) -> Tile:
@@ -78,7 +78,7 @@ def _workers(queued: Queued) -> Tile:
     busy = sum(worker.state == "busy" for worker in alive)
     if queued.paused:
         return Tile(
-            "Workers", WARN, "paused", f"{many(len(alive), 'worker')} will paused, no new job starts", "/queues"
+            "Workers", WARN, "paused", f"{count_noun(len(alive), 'worker')} will paused, no new job starts", "/queues"
         )
     if not alive:
         return Tile("Workers", BAD, "none", "no worker is running", "/queues")
@@ -90,15 +90,22 @@ def _workers(queued: Queued) -> Tile:
 def _queues(queued: Queued) -> Tile:
     waiting = sum(queue.queued + queue.later for queue in queued.queues)
     failed = sum(queue.failed for queue in queued.queues)
-    words = [
-        f"{queue.name} {grouped(queue.queued)}" + (f" and {grouped(queue.later)} later" if queue.later else "")
+    parts = [
+        f"{queue.name} {group_digits(queue.queued)}"
+        + (f" and {group_digits(queue.later)} later" if queue.later else "")
         for queue in queued.queues
         if queue.queued or queue.later
     ]
-    detail = ", ".join(words) or "no job is queued"
+    detail = ", ".join(parts) or "no job is queued"
     if failed:
-        return Tile("Queues", WARN, f"{many(failed, 'job')} failed", f"{grouped(waiting)} queued: {detail}", "/queues")
-    return Tile("Queues", GOOD, f"{grouped(waiting)} queued" if waiting else "empty", detail, "/queues")
+        return Tile(
+            "Queues",
+            WARN,
+            f"{count_noun(failed, 'job')} failed",
+            f"{group_digits(waiting)} queued: {detail}",
+            "/queues",
+        )
+    return Tile("Queues", GOOD, f"{group_digits(waiting)} queued" if waiting else "empty", detail, "/queues")
 
 
 def _errors(stored: Stored) -> Tile:
@@ -106,11 +113,11 @@ def _errors(stored: Stored) -> Tile:
     if not count:
         return Tile("Errors", GOOD, "none", "in the last hour", "/#errors")
     newest = stored.errors[0].message[:80] if stored.errors else ""
-    return Tile("Errors", WARN, grouped(count), f"in the last hour; newest: {newest}", "/#errors")
+    return Tile("Errors", WARN, group_digits(count), f"in the last hour; newest: {newest}", "/#errors")
 
 
 def _lag(perpspecs: list[PerpspecLag]) -> Tile:
-    """Say how far behind live each exchange is: the slowest series of the main metric counts."""
+    """Return how far behind live each exchange is: the slowest series of its main metric."""
     lags: dict[str, int] = {}
     late: dict[str, int] = {}
     for lag in perpspecs:
@@ -123,10 +130,11 @@ def _lag(perpspecs: list[PerpspecLag]) -> Tile:
             "Behind live", IDLE, "no data yet", f"no {METRICS[MAIN_METRIC].title.lower()} requested", "/coverage"
         )
     worst_first = sorted(lags, key=lambda name: -lags[name])
-    words = [
-        f"{name} {duration(lags[name])}" + (f" ({many(late[name], 'series', 'series')})" if late[name] else "")
+    parts = [
+        f"{name} {format_duration(lags[name])}"
+        + (f" ({count_noun(late[name], 'series', 'series')})" if late[name] else "")
         for name in worst_first
     ]
     slow = sum(count > 0 for count in late.values())
-    text = f"{slow} of {len(lags)} late" if slow else f"{duration(lags[worst_first[0]])} at most"
-    return Tile("Behind live", WARN if slow else GOOD, text, ", ".join(words), "/coverage")
+    text = f"{slow} of {len(lags)} late" if slow else f"{format_duration(lags[worst_first[0]])} at most"
+    return Tile("Behind live", WARN if slow else GOOD, text, ", ".join(parts), "/coverage")

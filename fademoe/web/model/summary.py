@@ -12,7 +12,7 @@ from fademoe.store.read import status as read_status
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.limits import list_budgets, list_outages
 from fademoe.web.model.queues import QueueState, WorkerState, is_paused, list_queues, list_workers
-from fademoe.web.model.services import Services, attempt, redis_errors
+from fademoe.web.model.services import Services, attempt, convert_redis_errors
 
 RECENT = 50  # of recent status and of recent errors
 ERROR_WINDOW_S = 3_600
@@ -164,5 +164,5 @@ def _check_database(services: Services) -> None:
 
 
 def _check_redis(services: Services) -> None:
-    with redis_errors(services.redis):
+    with convert_redis_errors(services.redis):
         services.redis.ping()

@@ -11,7 +11,7 @@ from fademoe.metrics import rank
 from fademoe.store.read.catalog import Perpspec, list_perpspecs, list_symbols
 from fademoe.web.api.chart import STEP
 from fademoe.web.api.parameters import SYMBOL
-from fademoe.web.current import services
+from fademoe.web.current import get_services
 from fademoe.web.http.headers import POLICY
 from fademoe.web.http.params import FROM, TO, Choice, Names, Params
 from fademoe.web.model.chart import MAX_POINTS, STEPS_MS
@@ -20,7 +20,7 @@ from fademoe.web.problem import Problem
 
 blueprint = Blueprint("pages_charts", __name__)
 
-# plotly writes styles into the page; scripts stay as strict as everywhere.
+# plotly writes styles into the page; scripts are as strict as on other pages.
 CHARTS_POLICY = f"{POLICY}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 PLOTLY = "package_data/plotly.min.js"
 PLOTLY_SECONDS = 86_400
@@ -97,12 +97,12 @@ def _describe(spec: Perpspec) -> dict[str, object]:
 
 def _read_drawn_perpspecs() -> list[Perpspec]:
     """Return the perpspecs whose metrics declare plots, in the order of the metrics."""
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         specs = [spec for spec in list_perpspecs(cursor).values() if spec.plots]
     return sorted(specs, key=lambda spec: (rank(spec.metric), spec.name))
 
 
 def _read_symbols(specs: list[Perpspec]) -> list[str]:
     """Return the symbols of the first perpspecs, as proposals for the form."""
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         return sorted({symbol for spec in specs[:PROPOSED_PERPSPECS] for symbol in list_symbols(cursor, spec.name)})

@@ -13,7 +13,7 @@ from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import series as read_series
 from fademoe.web.api.coverage import BY, COLUMNS, read_heat_map
 from fademoe.web.api.parameters import ONE_SYMBOL, PERPSPEC, SYMBOL, read_one_symbol
-from fademoe.web.current import services
+from fademoe.web.current import get_services
 from fademoe.web.http.addresses import build_address
 from fademoe.web.http.params import CURSOR, FROM, TO, Choice, Params, write_cursor
 from fademoe.web.http.routes import Routes
@@ -69,7 +69,7 @@ def show_coverage(params: Params) -> dict[str, object]:
     by, view, now = params[BY], params[VIEW], now_ms()
     count = params[COLUMNS] if COLUMNS in params else heatmap.COLUMNS[by][2]
     choices = {"now": now, "by": by, "view": view, "count": count, "counts": heatmap.COLUMNS[by]}
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         heading = _read_heading(cursor, params[PERPSPEC], now)
     if heading.spec is None:
         return {"heading": heading, "meanings": heatmap.LEGEND, **choices}
@@ -84,8 +84,8 @@ def show_cell(params: Params) -> dict[str, object]:
     symbol, now, step_ms = read_one_symbol(params), now_ms(), heatmap.STEPS_MS[params[BY]]
     start_ms = params.get(FROM, floor_to(now, step_ms))
     window = Window(start_ms, params.get(TO, start_ms + step_ms))
-    names = list_queue_names(services().settings)
-    jobs, jobs_reason = attempt(lambda: list_jobs(services().redis, names, params[PERPSPEC], symbol))
+    names = list_queue_names(get_services().settings)
+    jobs, jobs_reason = attempt(lambda: list_jobs(get_services().redis, names, params[PERPSPEC], symbol))
     overlapping = [
         job for job in jobs or [] if job.window.start_ms < window.end_ms and job.window.end_ms > window.start_ms
     ]
@@ -143,7 +143,7 @@ def _draw(cells: list[heatmap.Cell], heads: Sequence[tuple[str, str]]) -> list[M
 def _read_list(params: Params, now: int) -> dict[str, object]:
     (after,) = params.read_cursor("symbol", 1) or ("",)
     source = params[PERPSPEC]
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         series = read_coverage.list_series(
             cursor,
             now_ms=now,
@@ -158,7 +158,7 @@ def _read_list(params: Params, now: int) -> dict[str, object]:
 
 
 def _read_cell(name: str, symbol: str, window: Window, now: int) -> dict[str, object]:
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, name)
         ranges = read_coverage.list_ranges(cursor, [(spec.name, symbol)], now).get((spec.name, symbol))
         series = read_coverage.list_series(cursor, now_ms=now, limit=1, sources=[spec.name], symbols=[symbol])
@@ -171,7 +171,7 @@ def _read_cell(name: str, symbol: str, window: Window, now: int) -> dict[str, ob
             "absences": read_series.list_absences(cursor, spec.name, symbol, window, MAX_RANGES),
             "corrections": read_series.list_corrections(cursor, spec.name, symbol, window, MAX_RANGES),
             "failures": read_series.list_failures(cursor, f"backfill {spec.name} {symbol}", MAX_ERRORS),
-            "estimate": plan_gaps(spec.name, [missing], now_ms=now, settings=services().settings),
+            "estimate": plan_gaps(spec.name, [missing], now_ms=now, settings=get_services().settings),
         }
 
 

@@ -10,12 +10,12 @@ from fademoe.store.read.rows import LIMIT_MOST, read_page
 from fademoe.web.api.parameters import PERPSPEC
 from fademoe.web.api.parquet import is_installed
 from fademoe.web.api.row_query import BEFORE, PAGE, read_page_selection, write_position
-from fademoe.web.current import services
+from fademoe.web.current import get_services
 from fademoe.web.http.addresses import build_address
 from fademoe.web.http.params import CURSOR, Integer, Params
 from fademoe.web.http.routes import Routes
 from fademoe.web.model.catalog import find_perpspec
-from fademoe.web.model.format import align
+from fademoe.web.model.format import align_decimals
 
 routes = Routes("pages_data")
 
@@ -31,7 +31,7 @@ PARAMETERS = (PERPSPEC, REFRESH, *(LIMIT if one.name == LIMIT.name else one for 
 def show_data(params: Params) -> dict[str, object]:
     """Show rows of one perpspec, of the main metric by default."""
     choices = {"row_counts": ROW_COUNTS, "refresh": params[REFRESH], "refreshes": REFRESH_S}
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         specs = list_perpspecs(cursor)
         name = params[PERPSPEC] or _choose_perpspec(specs)
         rows = _read_rows(cursor, find_perpspec(cursor, name), params) if name else {"spec": None}
@@ -53,7 +53,7 @@ def _read_rows(cursor: Cursor, spec: Perpspec, params: Params) -> dict[str, obje
         "spec": spec,
         "selection": selection,
         "rows": page.rows,
-        "shown": list(zip(*map(align, columns), strict=True)),
+        "shown": list(zip(*map(align_decimals, columns), strict=True)),
         "symbols": list_symbols(cursor, spec.name),
         "fields": [field for field in spec.fields if field.name in selection.columns],
         "following": build_address({"cursor": following}) if following else None,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from flask import Blueprint, g, render_template
 
 from fademoe.supervisord.client import SupervisorClient
-from fademoe.web.current import current_summary, services
+from fademoe.web.current import get_services, read_summary
 from fademoe.web.http import auth
 from fademoe.web.http.addresses import build_address
 from fademoe.web.model import format as formatting
@@ -43,7 +43,7 @@ def add_frame() -> dict[str, object]:
     """Return the variables that every template has."""
     return {
         "pages": PAGES,
-        "simulated": services().settings.is_simulated,
+        "simulated": get_services().settings.is_simulated,
         "signed_in": auth.is_signed_in(),
         "csrf": auth.get_csrf_token(),
         "may_read": auth.is_open() or auth.is_signed_in(),
@@ -68,11 +68,11 @@ def show_tiles() -> str:
 def _read_frame() -> PageFrame:
     """Return the frame, read at most once for each request."""
     if "frame" not in g:
-        summary = current_summary()
-        alerts = [alert for alert in list_alerts(services(), summary).alerts if not alert.acknowledged]
+        summary = read_summary()
+        alerts = [alert for alert in list_alerts(get_services(), summary).alerts if not alert.acknowledged]
         apis = "unknown" if summary.queued is None else "off" if summary.queued.paused else "on"
         tiles = list_tiles(summary)
-        error = SupervisorClient(services().settings.run_dir).connection_error()
+        error = SupervisorClient(get_services().settings.run_dir).connection_error()
         g.frame = PageFrame(tiles, *summarise_tiles(tiles), len(alerts), apis, error, summary.at_ms)
     frame: PageFrame = g.frame
     return frame

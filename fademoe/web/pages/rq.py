@@ -16,20 +16,20 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from fademoe.settings import mask_url
-from fademoe.web.current import NAME, services
+from fademoe.web.current import NAME, get_services
 from fademoe.web.http.auth import SAFE_METHODS
-from fademoe.web.model.services import redis_errors
+from fademoe.web.model.services import convert_redis_errors
 from fademoe.web.problem import Problem
 
 PREFIX = "/rq"
 BLUEPRINT = "rq_dashboard"
-# Its pages are built by scripts inside them, each of which gets the answer's nonce, and by templates compiled in the
-# browser; a script that came with a job's text has no nonce and does not run.
+# Its pages use inline scripts, which get the answer's nonce, and templates compiled in the browser. A script in
+# a job's text has no nonce and does not run.
 POLICY = (
     "default-src 'self'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
     " img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 )
-# Everything else it has changes something; its requeue route does so even on GET.
+# Its other endpoints change something; its requeue route does so even on GET.
 READING = (
     "queues_overview",
     "workers_overview",
@@ -42,7 +42,7 @@ READING = (
     "favicon",
     "static",
 )
-# What it would answer with an exception, or with all jobs at once.
+# Values that it would answer with an exception, or with all jobs at once.
 VALID: dict[str, Callable[[Any], object]] = {
     "job_id": lambda value: re.fullmatch(r"[A-Za-z0-9_-]{1,200}", value),
     "queue_name": lambda value: value is None or re.fullmatch(r"[\w-]{1,100}", value),
@@ -57,7 +57,7 @@ VALID: dict[str, Callable[[Any], object]] = {
 
 
 class _JsonJob(Job):
-    """A job as our queues store it: rq-dashboard does not pass its serializer on everywhere."""
+    """A job stored as JSON: rq-dashboard does not always pass its serializer on."""
 
     @classmethod
     def fetch(cls, id: str, connection: redis.Redis | None = None, serializer: Any = None) -> Job:
@@ -74,12 +74,12 @@ class _JsonWorker(Worker):
 
 
 def mount(app: Flask) -> None:
-    """Put rq-dashboard under /rq, on our connection to Redis."""
+    """Register rq-dashboard under /rq, on the connection to Redis of the services."""
     rq_dashboard.web.config.serializer = JSONSerializer
     rq_dashboard.web.Job = _JsonJob
     rq_dashboard.web.Worker = _JsonWorker
-    # It opens a connection for each request, to an address which it also shows.
-    rq_dashboard.web.from_url = lambda url, **options: (None, services().redis)
+    # It would open a connection for each request, to an address that it also shows.
+    rq_dashboard.web.from_url = lambda url, **options: (None, get_services().redis)
     app.config["RQ_DASHBOARD_REDIS_URL"] = (mask_url(app.extensions[NAME].settings.queue_url),)
     app.config["RQ_DASHBOARD_DISABLE_DELETE"] = True
     app.config["RQ_DASHBOARD_POLL_INTERVAL"] = 5_000
@@ -102,12 +102,12 @@ def _refuse_changes() -> None:
 
 
 def _framed(view: Callable[..., Any]) -> Callable[..., Response]:
-    """Wrap a view: its errors become ours, its pages get our banner and the way back."""
+    """Return a view that raises Problem for errors, and whose pages get FadeMoe's banner and navigation."""
 
     @wraps(view)
     def framed(**given: Any) -> Response:
-        with redis_errors(services().redis):
-            services().redis.ping()  # it would answer 200 and two words when Redis is away
+        with convert_redis_errors(get_services().redis):
+            get_services().redis.ping()  # without Redis it would answer 200 with a short text
             try:
                 response = make_response(view(**given))
             except NoSuchJobError:
@@ -117,7 +117,7 @@ def _framed(view: Callable[..., Any]) -> Callable[..., Response]:
         if response.mimetype == "text/html":
             text = response.get_data(as_text=True).replace("<script", f'<script nonce="{nonce}"')
             head, _, body = text.partition("<body>")
-            # Its template asks our static folder for its icon.
+            # Its template requests its icon from FadeMoe's static folder.
             head = head.replace("/static/favicon.ico", "/static/icon.svg")
             head = head.replace("</head>", f"{render_template('rq_head.html')}</head>")
             response.set_data(f"{head}<body>{render_template('rq_bar.html')}{body}")

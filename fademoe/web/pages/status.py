@@ -2,7 +2,7 @@
 
 from fademoe.store.read import status as read_status
 from fademoe.web.api.system import FIND, KIND, LIMIT, STATE, STATES, list_units
-from fademoe.web.current import services
+from fademoe.web.current import get_services
 from fademoe.web.http.addresses import build_address
 from fademoe.web.http.params import CURSOR, Params
 from fademoe.web.http.routes import Routes
@@ -17,7 +17,7 @@ MAX_EVENTS = 50
 def show_status(params: Params) -> dict[str, object]:
     """Show what every unit does and what went wrong."""
     page = list_units(params)
-    with services().reader.read() as cursor:
+    with get_services().reader.read() as cursor:
         return {
             "states": STATES,
             "units": page.units,

@@ -1,4 +1,4 @@
-"""What pages say about numbers and times, and the pure parts behind them."""
+"""Formats of numbers and times, heat map, queue rates, fill plan: the parts of the pages without a server."""
 
 from pathlib import Path
 
@@ -30,44 +30,44 @@ DAY = 1_767_225_600_000  # 2026-01-01
     ],
 )
 def test_durations_have_two_units_at_most(ms: int | None, text: str):
-    assert formatting.duration(ms) == text
+    assert formatting.format_duration(ms) == text
 
 
 @pytest.mark.parametrize("ms", [0, 4_102_444_800_000, 1791383040000 * 1000, 10**30, -(10**18)])
 def test_any_time_and_any_wait_can_be_written(ms: int):
     """Fault 24: a time in the year 56,804 broke the Limits page."""
-    assert formatting.moment(ms)
-    assert formatting.duration(ms)
-    assert formatting.ago(ms)
+    assert formatting.format_time(ms)
+    assert formatting.format_duration(ms)
+    assert formatting.format_age(ms)
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "text"),
     [("1234567.0010", "1\u2009234\u2009567.0010"), ("-1234", "-1\u2009234"), ("0.5", "0.5"), (None, "–"), ("x1", "x1")],
 )
-def test_numbers_keep_every_digit(value: str | None, shown: str):
-    assert formatting.grouped(value) == shown
+def test_numbers_keep_every_digit(value: str | None, text: str):
+    assert formatting.group_digits(value) == text
 
 
-def test_points_of_a_column_stand_below_each_other():
-    shown = formatting.align(["1.25", "10", None, "3.5"])
-    assert shown == ["1.25", "10\u2007\u2007\u2008", "–", "3.5\u2007"]
+def test_decimal_points_of_a_column_are_aligned():
+    text = formatting.align_decimals(["1.25", "10", None, "3.5"])
+    assert text == ["1.25", "10\u2007\u2007\u2008", "–", "3.5\u2007"]
 
 
-def test_heat_map_shows_what_is_there():
+def test_heat_map_has_a_state_for_each_cell():
     window = find_window(DAY + 3 * DAY_MS - 5, "day", 4)
     assert window == Window(DAY - DAY_MS, DAY + 3 * DAY_MS)
     wanted = [Window(DAY, DAY + 3 * DAY_MS)]
     ranges = SeriesRanges("s", "BTC", wanted, [], [], [Window(DAY + HOUR_MS, DAY + 2 * DAY_MS)])
-    drawn = build_cells(ranges, ListingPeriod(DAY, None), window, DAY_MS, DAY + 3 * DAY_MS)
-    assert [(cell.wanted_ms // HOUR_MS, cell.missing_ms // HOUR_MS) for cell in drawn] == [
+    cells = build_cells(ranges, ListingPeriod(DAY, None), window, DAY_MS, DAY + 3 * DAY_MS)
+    assert [(cell.wanted_ms // HOUR_MS, cell.missing_ms // HOUR_MS) for cell in cells] == [
         (0, 0),
         (24, 23),
         (24, 24),
         (24, 0),
     ]
-    assert [cell.state for cell in drawn] == ["unlisted", "partial", "missing", "complete"]
-    assert (drawn[1].sign, drawn[1].words) == ("4", "4 % stored")
+    assert [cell.state for cell in cells] == ["unlisted", "partial", "missing", "complete"]
+    assert (cells[1].sign, cells[1].words) == ("4", "4 % stored")
     assert list_groups(window, "day") == [("2025-12", 1), ("2026-01", 3)]
 
 
@@ -87,16 +87,16 @@ def test_one_column_of_an_hour_is_an_hour():
     assert cell.state == "unlisted"
 
 
-def test_rate_is_told_after_twenty_seconds():
-    samples = QueueRates()
+def test_rate_is_known_after_twenty_seconds():
+    rates = QueueRates()
     for second, depth in ((0, 100), (10, 90), (30, 70)):
-        samples.add(second * 1000, [("q", depth)])
-        assert (samples.find_rate("q") is None) == (second < 20)
-    rate = samples.find_rate("q")
+        rates.add(second * 1000, [("q", depth)])
+        assert (rates.find_rate("q") is None) == (second < 20)
+    rate = rates.find_rate("q")
     assert (rate.per_minute, rate.left_ms) == (60.0, 70_000)
-    samples.add(60_000, [("q", 200)])
-    assert samples.find_rate("q").left_ms is None
-    assert samples.find_rate("other") is None
+    rates.add(60_000, [("q", 200)])
+    assert rates.find_rate("q").left_ms is None
+    assert rates.find_rate("other") is None
 
 
 def test_plan_counts_what_the_gaps_take():

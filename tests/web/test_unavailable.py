@@ -1,4 +1,4 @@
-"""PostgreSQL away, Redis away, both away, nothing stored, no tables: every page renders and says so."""
+"""PostgreSQL or Redis unavailable, nothing stored, no tables: every page renders and names the reason."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,11 @@ QUEUED = ("/api/queues", "/api/limits")
 
 @pytest.fixture
 def nowhere(tmp_path: Path) -> str:
-    """An address where no PostgreSQL is."""
+    """An address without PostgreSQL."""
     return f"postgresql://fademoe@/fademoe?host={tmp_path}"
 
 
-def test_empty_database_says_so(client: FlaskClient):
+def test_pages_of_an_empty_database_name_the_reason(client: FlaskClient):
     for path in (
         *PAGES,
         CELL,
@@ -39,7 +39,7 @@ def test_empty_database_says_so(client: FlaskClient):
         assert client.get(path).status_code == 200, path
 
 
-def test_postgresql_away(settings: Settings, make_app: MakeApp, nowhere: str):
+def test_postgresql_unavailable(settings: Settings, make_app: MakeApp, nowhere: str):
     client = make_app(replace(settings, database_url=nowhere)).test_client()
     for path in (*PAGES, CELL, "/coverage/fill?perpspec=bin-ohlcv"):
         answer = client.get(path)
@@ -61,7 +61,7 @@ def test_postgresql_away(settings: Settings, make_app: MakeApp, nowhere: str):
     assert client.get("/api/queues").status_code == 200
 
 
-def test_redis_away(settings: Settings, make_app: MakeApp, tmp_path: Path):
+def test_redis_unavailable(settings: Settings, make_app: MakeApp, tmp_path: Path):
     client = make_app(replace(settings, redis_url=f"unix://{tmp_path}/none.sock")).test_client()
     for path in (*PAGES, CELL):
         answer = client.get(path)
@@ -76,8 +76,8 @@ def test_redis_away(settings: Settings, make_app: MakeApp, tmp_path: Path):
     assert client.post("/control/workers", data={"state": "pause"}, headers=BEARER).status_code == 503
 
 
-def test_supervisord_away(client: FlaskClient):
-    """The streams cannot be switched: every page says so, beside the switch."""
+def test_supervisord_unavailable(client: FlaskClient):
+    """The streams cannot be switched, and every page shows it beside the switch."""
     for path in (*(page for page in PAGES if page != "/part/status"), CELL, "/login"):
         answer = client.get(path)
         assert answer.status_code == 200, path
@@ -85,7 +85,7 @@ def test_supervisord_away(client: FlaskClient):
         assert "ctl.sock does not answer" in answer.text, path
 
 
-def test_both_away(settings: Settings, make_app: MakeApp, nowhere: str, tmp_path: Path):
+def test_both_unavailable(settings: Settings, make_app: MakeApp, nowhere: str, tmp_path: Path):
     away = replace(settings, database_url=nowhere, redis_url=f"unix://{tmp_path}/none.sock")
     client = make_app(away).test_client()
     for path in (*PAGES, CELL):
@@ -104,7 +104,7 @@ def test_database_without_our_tables(settings: Settings, make_app: MakeApp, data
 
 
 def test_reader_recovers_after_its_connections_were_cut(client: FlaskClient, database_url: str):
-    """As after a restart of PostgreSQL: what lay idle is dead, the next request must not notice."""
+    """After a restart of PostgreSQL idle connections are dead; the next request succeeds all the same."""
     for _ in range(3):
         assert client.get("/api/perpspecs").status_code == 200
     killer = psycopg2.connect(database_url)
@@ -118,8 +118,10 @@ def test_reader_recovers_after_its_connections_were_cut(client: FlaskClient, dat
     assert client.get("/api/perpspecs").status_code == 200
 
 
-def test_a_read_that_takes_too_long_ends(client: FlaskClient, app, monkeypatch: pytest.MonkeyPatch, sql: Cursor):
-    """A statement beyond its time is a 503 that says what to do, not a hanging page."""
+def test_a_read_that_takes_too_long_is_cancelled(
+    client: FlaskClient, app, monkeypatch: pytest.MonkeyPatch, sql: Cursor
+):
+    """A statement that exceeds its time limit is a 503 with advice."""
     sql.execute("DROP TABLE metric_catalog CASCADE")
     sql.execute(
         "CREATE VIEW metric_catalog AS SELECT 'x' AS metric, 'x' AS title, '1m' AS interval, '[]'::jsonb AS columns"
@@ -132,7 +134,7 @@ def test_a_read_that_takes_too_long_ends(client: FlaskClient, app, monkeypatch: 
     assert "shorter range" in answer.get_json()["detail"]
 
 
-def test_simulated_data_are_called_so_on_every_page(settings: Settings, make_app: MakeApp):
+def test_every_page_marks_simulated_data(settings: Settings, make_app: MakeApp):
     simulated = replace(settings, rest_urls={"binance": "http://127.0.0.1:9"})
     client = make_app(simulated).test_client()
     for path in (*(page for page in PAGES if page != "/part/status"), CELL, "/login", "/rq/", "/nothing"):
