@@ -201,7 +201,7 @@ def turn_on(demo: Demo, page: sync_api.Page, off_ms: int) -> int:
     assert demo.minutes("bin-ohlcv", minute_ms, now_ms(), "BTC") == set()
     page.goto("/")
     page.get_by_role("button", name="On", exact=True).click()
-    done = "workers go on; streams started: stream-binance, stream-bybit, stream-okx"
+    done = "workers resumed; streams started: stream-binance, stream-bybit, stream-okx"
     expect(page.get_by_role("status")).to_have_text(done)
     return now_ms()
 

@@ -141,7 +141,7 @@ def test_actions_by_the_pages(site: Site, open_page: Open):
     assert site.redis.exists("rq:suspended")
     assert page.get_by_role("button", name="Off").get_attribute("aria-pressed") == "true"
     page.get_by_role("button", name="On", exact=True).click()
-    page.get_by_text("workers go on").wait_for()
+    page.get_by_text("workers resumed").wait_for()
     assert not site.redis.exists("rq:suspended")
     page.get_by_role("button", name="Retry these 2").click()
     page.get_by_text("2 of 2 failed jobs of bybit queued again").wait_for()

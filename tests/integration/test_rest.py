@@ -11,7 +11,7 @@ from fademoe.errors import BudgetSpent, RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.request import Request
 from fademoe.simulator.faults import KINDS
-from fademoe.web.model.format import moment
+from fademoe.web.model.format import format_time
 
 EXCHANGE = registry.exchanges()["binance"]
 LIST = Request(path="/fapi/v1/exchangeInfo")
@@ -66,7 +66,7 @@ def test_an_absurd_pause_is_bounded(services, simulator, kind, longest_ms, value
     assert closed
     for budget in closed:
         assert longest_ms - MINUTE_MS < budget.closed_until_ms - now_ms() <= longest_ms
-        assert moment(budget.closed_until_ms)
+        assert format_time(budget.closed_until_ms)
 
 
 @pytest.mark.parametrize("skew_ms", [600_000, -600_000, DAY_MS, -DAY_MS])

@@ -124,13 +124,13 @@ def test_no_secret_is_in_any_page_or_log(
 ):
     caplog.set_level("DEBUG", "fademoe")
     secret = "s3cr3t-word"
-    away = replace(
+    with_secrets = replace(
         settings,
         database_url=f"postgresql://user:{secret}@127.0.0.1:1/db",
         redis_url=f"redis://:{secret}@127.0.0.1:1/0",
         keys={"coinalyze": secret},
     )
-    visitor = make_app(away).test_client()
+    visitor = make_app(with_secrets).test_client()
     for path in (*PAGES, "/health", "/api/system-summary", "/api/perpspecs", "/metrics", "/api/queues"):
         text = visitor.get(path).text
         assert secret not in text, path

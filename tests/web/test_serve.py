@@ -83,7 +83,7 @@ def test_it_answers_while_both_servers_are_unavailable(port: int, tmp_path: Path
     try:
         status, text = fetch(f"http://127.0.0.1:{port}/health")
         assert (status, "PostgreSQL" in text, "Redis" in text) == (503, True, True)
-        assert "away" in fetch(f"http://127.0.0.1:{port}/data")[1]
+        assert "unavailable" in fetch(f"http://127.0.0.1:{port}/data")[1]
     finally:
         process.terminate()
         process.communicate(timeout=20)
