@@ -3,7 +3,7 @@
 import re
 from functools import cache
 
-_MULTIPLIED = re.compile(r"(?P<factor>10{3,6})(?P<coin>[^\W\d]\w*)|1M(?P<millions>[A-Z]{3,})|(?P<behind>[A-Z]{3,})1000")
+_MULTIPLIED = re.compile(r"(?P<factor>10{3,9})(?P<coin>[^\W\d]\w*)|1M(?P<millions>[A-Z]{3,})|(?P<behind>[A-Z]{3,})1000")
 
 
 @cache
@@ -18,7 +18,7 @@ def power_of_ten(multiplier: int) -> int:
 def split_multiplier(base: str) -> tuple[str, int]:
     """Split an exchange's base asset into (coin, coins per quoted unit): 1000PEPE is 1000 PEPE, SHIB1000 1000 SHIB.
 
-    Only 1000 to 1000000 in front of a letter, 1M in front of three, or 1000 behind three count: 1INCH, C98, API3 and
+    Only 1000 to 1000000000 in front of a letter, 1M in front of three, or 1000 behind three count: 1INCH, C98, API3 and
     LUNA2 are coins. No exchange states the multiplier; its own list of base assets is the only source.
     """
     match = _MULTIPLIED.fullmatch(base)

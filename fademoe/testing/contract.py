@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
+from fademoe.clock import DAY_MS, MINUTE_MS, SECOND_MS
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.feeds.answers import Answer, Closes, Refusal
 from fademoe.feeds.exchange import Exchange
@@ -24,7 +24,7 @@ from fademoe.testing.samples import Sample, feed_titles, load_contracts, load_sa
 
 DECLARED = (BadPayload, Refused, RetryLater)
 START_MS = 1_767_225_600_000
-EARLY_MS = 8 * HOUR_MS + 1  # a page of a sparse feed may begin one settlement before
+EARLY_MS = 2 * DAY_MS  # a page of a sparse feed may begin earlier: rows before it show what its own rows mean
 
 
 class ExchangeContract:

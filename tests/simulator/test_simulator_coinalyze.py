@@ -121,7 +121,7 @@ def test_the_engine_stores_the_truth(sim, code, symbol, metric):
     rows = fetched.ordered()
     assert [row.ts for row in rows] == [true["ts"] for true in truth]
     assert all(same(row, true) for row, true in zip(rows, truth, strict=True))
-    assert len(rows) > (10 if metric == "lq" else 300)
+    assert len(rows) > {"lq": 10, "fr": 40}.get(metric, 300)
     if not feed.sparse:
         missing = sum(hole.end_ms - hole.start_ms for hole in fetched.absent) // feed.interval_ms
         assert missing == (end_ms - start_ms) // feed.interval_ms - len(rows)

@@ -129,10 +129,50 @@ def test_a_quiet_minute_is_zero_and_zeros_beside_a_volume_are_none():
 
 
 def test_funding_is_the_close_and_open_interest_the_open_of_its_bucket():
-    assert read("fr", RATE) == Funding(TS, "0.01", None)
-    assert read("ppr", RATE | {"c": -0.0052}) == PredictedFunding(TS, "-0.0052")
+    assert read("fr", RATE) == Funding(TS, "0.0001", None), "percent become fractions (fault 2)"
+    assert read("ppr", RATE | {"c": -0.0052}) == PredictedFunding(TS, "-0.000052")
     assert read("oi", INTEREST) == OpenInterest(TS, "78621.542", None)
-    assert read("fr", {"t": T, "o": 0, "h": 0, "l": 0, "c": 0}).fr == "0"
+    assert read("fr", {"t": T, "o": 0, "h": 0, "l": 0, "c": 0}).fr == "0.00"
+
+
+def settled_hours(rates, interval_hours, first_hour=0):
+    """Return the hours, from the first one, at which a settlement is read of the rates that stood hour by hour."""
+    feed, requested = page("fr")
+    start_s = 1_791_360_000 + 48 * 3600  # a multiple of eight hours
+    rows, before = [], rates[0]
+    for hour, rate in enumerate(rates):
+        is_settled = hour % interval_hours == 0
+        opened = before if is_settled else rate
+        rows.append(
+            {"t": start_s + hour * 3600, "o": opened, "h": max(opened, rate), "l": min(opened, rate), "c": rate}
+        )
+        before = rate
+    items = feed.items([{"symbol": BTC.name, "history": rows}], requested)
+    return [(item["t"] - start_s) // 3600 for item in items]
+
+
+@pytest.mark.parametrize("interval_hours", [1, 2, 4, 8])
+def test_each_settlement_is_read_once_whatever_the_interval(interval_hours):
+    """Fault 3: hourly rows counted a contract of eight hours eight times. A rate may be settled at its old value."""
+    settled = [0.01, 0.02, 0.02, 0.03, 0.01, 0.01, 0.05, 0.04]
+    rates = [settled[hour // interval_hours % 8] + hour // (interval_hours * 8) for hour in range(96)]
+    assert settled_hours(rates, interval_hours) == list(range(0, 96, interval_hours))
+
+
+def test_a_rate_that_never_changes_is_settled_every_eight_hours():
+    assert settled_hours([0.01] * 48, 8) == [0, 8, 16, 24, 32, 40]
+
+
+def test_an_interval_that_becomes_longer_leaves_no_settlements_of_the_old_one():
+    rates = [hour // 4 for hour in range(48)] + [100 + hour // 8 for hour in range(120)]
+    hours = settled_hours(rates, 4)
+    assert hours == [*range(0, 48, 4), *range(48, 168, 8)]
+
+
+def test_a_row_without_a_readable_time_is_passed_on_to_be_named():
+    feed, requested = page("fr")
+    answer = [{"symbol": BTC.name, "history": [RATE | {"t": None}, RATE]}]
+    assert RATE | {"t": None} in feed.items(answer, requested)
 
 
 def test_longs_and_shorts_keep_their_sides():
@@ -208,7 +248,9 @@ def test_impossible_values_are_bad(metric, change):
 def test_a_page_is_asked_for_in_inclusive_seconds(metric):
     feed, asked = page(metric)
     params = feed.params(asked)
-    assert (params["symbols"], params["from"], params["to"]) == ("BTCUSDT_PERP.A", T, asked.end_ms // 1000 - 1)
+    earlier_s = 2 * 86_400 if metric == "fr" else 0
+    assert (params["symbols"], params["from"]) == ("BTCUSDT_PERP.A", T - earlier_s)
+    assert params["to"] == asked.end_ms // 1000 - 1
     interval = {MINUTE_MS: "1min", 5 * MINUTE_MS: "5min", HOUR_MS: "1hour"}[feed.interval_ms]
     assert params["interval"] == interval
     assert params.get("convert_to_usd") == {"oi": "false", "lq": "true"}.get(metric)
@@ -266,7 +308,7 @@ def test_polls_read_the_value_of_now():
     assert interest.parse(sent(NOW), PEPE).oi == "78621542"
     assert not interest.serves(IN_QUOTE)
     assert estimate.serves(IN_QUOTE)
-    assert estimate.parse(sent(NOW | {"value": -1e-7}), BTC) == PredictedFunding(TS + 34_764, "-0.0000001")
+    assert estimate.parse(sent(NOW | {"value": -1e-7}), BTC) == PredictedFunding(TS + 34_764, "-0.000000001")
     for feed in EXCHANGE.poll_feeds:
         assert feed.cost * feed.batch <= EXCHANGE.budget(feed.budget).limit
 

@@ -4,8 +4,9 @@ One call answers all that is kept of an intraday series, whatever its interval. 
 trimmed once a day, so a dense series reaches no further than its most rows and a day.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
+from math import gcd
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from fademoe.errors import BadPayload
@@ -15,7 +16,7 @@ from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params
 from fademoe.feeds.rows import check_candle, to_coin_price, to_coins
-from fademoe.feeds.values import amount, count, member, number, records, rows_of, text, to_ms
+from fademoe.feeds.values import amount, count, member, number, records, rows_of, shift, text, to_ms
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding
 
 DOCS = "api.coinalyze.net/v1/doc, stored copy read in autumn 2026, and measurements of 2026-08-25: "
@@ -23,6 +24,8 @@ KEPT_ROWS = 1500  # of an intraday series after the daily trim, by the documenta
 MOST_ROWS = 2000  # before it
 WINDOW_ROWS = 60 * KEPT_ROWS  # of which most are not kept: so that what is kept is mostly one window, and one call
 SAMPLE_MS = 5 * MINUTE_MS
+EVIDENCE_MS = 2 * DAY_MS  # in which a contract with an interval below eight hours changes its rate between them
+LONGEST_INTERVAL_MS = 8 * HOUR_MS
 HUNDREDTH = Decimal("0.01")  # r, l and s may have two digits behind the point only
 
 
@@ -47,8 +50,12 @@ def sample_params(page: Page) -> Params:
 
 
 def funding_params(page: Page) -> Params:
-    """Ask for the buckets of one hour: the longest inside which no funding interval ends."""
-    return span_params(page, "1hour")
+    """Ask for the buckets of one hour, the longest inside which no funding interval ends, and for those of days before.
+
+    The rows before the page show in which hours the contract settles.
+    """
+    params = span_params(page, "1hour")
+    return {**params, "from": -(-(page.start_ms - EVIDENCE_MS) // SECOND_MS)}
 
 
 def interest_params(page: Page) -> Params:
@@ -69,6 +76,45 @@ def list_rows(answer: Json, page: Page) -> Sequence[Json]:
     if series and text(member(series[0], "symbol")) != page.instrument.name:
         raise BadPayload(f"rows of {series[0]['symbol']} instead of {page.instrument.name}")
     return rows_of(series[0], "history") if series else []
+
+
+def list_settlements(answer: Json, page: Page) -> Sequence[Json]:
+    """Return the hourly rows of the hours in which a rate was settled, and the rows whose time is unreadable.
+
+    A row says which rate was in force, not whether it was settled in its hour, and no route tells the interval of a
+    contract. Every contract settles at multiples of eight hours, whatever its interval of 1, 2, 4 or 8 hours. In
+    between, an hour is a settlement when the rate changed in it; and when it did not, if other hours of the same kind
+    (such as 4, 12 and 20 o'clock) before it and after it had a change: a rate may be settled anew at its old value.
+    """
+    timed = [(_read_start(row), row) for row in list_rows(answer, page)]
+    rows = {ts: row for ts, row in timed if ts is not None}
+    changes = {ts for ts, row in rows.items() if _has_change(row, rows.get(ts - HOUR_MS))}
+    newest_ms = max(rows, default=0)
+    return [row for ts, row in timed if ts is None or ts in changes or _is_settlement(ts, changes, newest_ms)]
+
+
+def _read_start(row: Json) -> int | None:
+    try:
+        return read_start_ms(row)
+    except BadPayload:
+        return None
+
+
+def _has_change(row: Json, before: Json) -> bool:
+    """Return whether the rate changed in the hour of `row`; `before`: the row of the hour before, None without one."""
+    opened, close = row.get("o"), row.get("c")
+    return bool(opened != close or (isinstance(before, dict) and before.get("c") != close))
+
+
+def _is_settlement(ts: int, changes: Collection[int], newest_ms: int) -> bool:
+    """Return whether an hour without a change is a settlement, by the changes in hours of its kind around it."""
+    step_ms = gcd(ts, LONGEST_INTERVAL_MS)  # the longest interval that would settle in this hour
+    if step_ms == LONGEST_INTERVAL_MS:
+        return True
+    around = range(HOUR_MS, EVIDENCE_MS + HOUR_MS, HOUR_MS)
+    is_begun = any(ts - ms in changes and gcd(ts - ms, LONGEST_INTERVAL_MS) <= step_ms for ms in around)
+    is_over = not any(ts + ms in changes and gcd(ts + ms, LONGEST_INTERVAL_MS) <= step_ms for ms in around)
+    return is_begun and not (is_over and newest_ms - ts >= EVIDENCE_MS)
 
 
 def parse_candle(item: Json, instrument: Instrument) -> Candle:
@@ -97,25 +143,23 @@ def parse_candle(item: Json, instrument: Instrument) -> Candle:
 
 
 def parse_funding(item: Json, instrument: Instrument) -> Funding:
-    """Read a row of /funding-rate-history, one an hour: the rate that was in force when the hour ended.
+    """Read a row of /funding-rate-history in whose hour a rate was settled (see `list_settlements`), in percent.
 
     {"t": 1791381600, "o": 0.0052, "h": 0.01, "l": 0.0052, "c": 0.01}
 
-    Stored as it is sent: no source proves whether it is a fraction or a percentage. Settlements fall on full hours, and
-    the first value behind one may still be the rate before, so the rate of the instant t is the close, not the open.
-    Whether hours without a settlement have rows is not told: those that come are stored, others are no holes.
+    Two independent clients compared values with those of the exchanges: 0.0027 is 0.0027 %. Settlements fall on full
+    hours, and the first value behind one may still be the rate before, so the rate settled at t is the close, not the
+    open. The interval is not sent, and not stored: hours without a change do not prove it.
     """
-    return Funding(ts=read_start_ms(item), fr=read_bucket(item)[3])
+    return Funding(ts=read_start_ms(item), fr=to_fraction(read_bucket(item)[3]))
 
 
 def parse_predicted_funding(item: Json, instrument: Instrument) -> PredictedFunding:
     """Read a row of /predicted-funding-rate-history: the estimate at the end of the minute.
 
-    {"t": 1791382920, "o": 0.0091, "h": 0.0093, "l": 0.0091, "c": 0.0092}
-
-    Stored as it is sent, a fraction or a percentage.
+    {"t": 1791382920, "o": 0.0091, "h": 0.0093, "l": 0.0091, "c": 0.0092}: percent
     """
-    return PredictedFunding(ts=read_start_ms(item), ppr=read_bucket(item)[3])
+    return PredictedFunding(ts=read_start_ms(item), ppr=to_fraction(read_bucket(item)[3]))
 
 
 def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
@@ -173,11 +217,11 @@ def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInter
 
 
 def parse_current_predicted_funding(item: Json, instrument: Instrument) -> PredictedFunding:
-    """Read the current estimate, in the unit of its history.
+    """Read the current estimate, in percent.
 
     {"symbol": "BTCUSDT_PERP.A", "value": 0.0092, "update": 1791382934764}
     """
-    return PredictedFunding(ts=to_ms(member(item, "update")), ppr=number(member(item, "value")))
+    return PredictedFunding(ts=to_ms(member(item, "update")), ppr=to_fraction(number(member(item, "value"))))
 
 
 def read_start_ms(item: Json) -> int:
@@ -186,6 +230,11 @@ def read_start_ms(item: Json) -> int:
     if type(seconds) is not int:
         raise BadPayload(f"{seconds!r} is not a time in s")
     return to_ms(seconds * SECOND_MS)
+
+
+def to_fraction(percent: str) -> str:
+    """Return a percentage as a fraction, exactly."""
+    return shift(percent, -2)
 
 
 def read_bucket(item: Json) -> tuple[str, str, str, str]:
@@ -230,9 +279,9 @@ REST_FEEDS = (
         path="/v1/funding-rate-history",
         budget="key",
         params=funding_params,
-        items=list_rows,
+        items=list_settlements,
         parse=parse_funding,
-        interval="1h",
+        interval="settlement",
         interval_ms=HOUR_MS,
         sparse=True,
         paging=HOUR_PAGING,

@@ -15,6 +15,7 @@ from fademoe.simulator.coinalyze import markets as listing
 from fademoe.simulator.coinalyze.markets import Market
 from fademoe.simulator.coinalyze.rows import (
     INTERVALS_MS,
+    PERCENT_DECIMALS,
     RowMaker,
     Span,
     candle_rows,
@@ -30,7 +31,6 @@ from fademoe.simulator.coinalyze.truth import coinalyze_truth
 from fademoe.simulator.decimals import fixed
 from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
 from fademoe.simulator.limits import SlidingWindow
-from fademoe.simulator.market.funding import RATE_DECIMALS
 from fademoe.simulator.market.truth import Row
 from fademoe.simulator.pages import Chunk, RowSource, cut_page
 
@@ -262,13 +262,13 @@ class Coinalyze(Exchange):
     def _funding_rate(self, market: Market, at_ms: int, call: Call) -> str | None:
         """Return the rate that was settled last."""
         settled = self.market.funding.settlements(market.instrument, at_ms - FUNDED_MS, at_ms + 1)
-        return json_number(settled[-1].rate, RATE_DECIMALS) if settled else None
+        return json_number(settled[-1].rate, PERCENT_DECIMALS) if settled else None
 
     def _predicted_rate(self, market: Market, at_ms: int, call: Call) -> str | None:
         """Return the running estimate."""
         if market.instrument.kind == "dated":
             return None
-        return json_number(self.market.funding.estimate(market.instrument, at_ms), RATE_DECIMALS)
+        return json_number(self.market.funding.estimate(market.instrument, at_ms), PERCENT_DECIMALS)
 
 
 EXCHANGE = Coinalyze

@@ -30,6 +30,7 @@ INTERVALS_MS = {
 }
 DOUBLE_DIGITS = 15  # that a double keeps for certain
 USD_DECIMALS = 2
+PERCENT_DECIMALS = RATE_DECIMALS - 2  # rates are sent in percent
 SHARE_DECIMALS = 2  # of a percentage of accounts
 MOST_SAMPLES = 12  # of a gauge within one bucket
 LONGEST_FUNDING_MS = 8 * HOUR_MS
@@ -117,7 +118,7 @@ def open_interest(truth: Truth, market: Market, at_ms: int, *, in_usd: bool) -> 
 
 
 def funding_rows(truth: Truth, market: Market, span: Span) -> list[tuple[int, str]]:
-    """Return the rate in force, as a fraction; a bucket opens with the rate before, as no trade makes it change."""
+    """Return the rate in force, in percent; a bucket opens with the rate before, as no trade makes it change."""
     settled = truth.funding.settlements(market.instrument, span.start_ms - 2 * LONGEST_FUNDING_MS, span.end_ms)
     times = [one.ts for one in settled]
     rows = []
@@ -126,12 +127,12 @@ def funding_rows(truth: Truth, market: Market, span: Span) -> list[tuple[int, st
         last = bisect_right(times, min(ts + span.step_ms - 1, span.as_of_ms)) - 1
         if last >= 0:
             rates = [one.rate for one in settled[max(before, 0) : last + 1]]
-            rows.append((ts, _bucket(ts, rates, RATE_DECIMALS)))
+            rows.append((ts, _bucket(ts, rates, PERCENT_DECIMALS)))
     return rows
 
 
 def predicted_funding_rows(truth: Truth, market: Market, span: Span) -> list[tuple[int, str]]:
-    """Return the running estimate, as a fraction; a bucket opens with the estimate of the minute before."""
+    """Return the running estimate, in percent; a bucket opens with the estimate of the minute before."""
     instrument = market.instrument
     if instrument.kind == "dated":
         return []
@@ -142,7 +143,7 @@ def predicted_funding_rows(truth: Truth, market: Market, span: Span) -> list[tup
         last_ms = min(ts + span.step_ms, span.as_of_ms // MINUTE_MS * MINUTE_MS + MINUTE_MS) - MINUTE_MS
         last = truth.funding.estimate(instrument, last_ms)
         between = [truth.funding.estimate(instrument, at_ms) for at_ms in span.samples(ts) if at_ms < last_ms]
-        rows.append((ts, _bucket(ts, [before, *between, last], RATE_DECIMALS)))
+        rows.append((ts, _bucket(ts, [before, *between, last], PERCENT_DECIMALS)))
     return rows
 
 

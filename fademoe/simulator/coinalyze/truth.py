@@ -5,7 +5,6 @@ from collections.abc import Callable
 from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from fademoe.simulator.coinalyze.markets import Market
 from fademoe.simulator.coinalyze.rows import (
-    LONGEST_FUNDING_MS,
     USD_DECIMALS,
     as_double,
     liquidated_usd,
@@ -61,13 +60,9 @@ def _candles(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[R
 
 
 def _funding(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:
-    """The rate settled last, at each full hour."""
-    rows: list[Row] = []
-    for ts in grid:
-        settled = truth.funding.settlements(market.instrument, ts - 2 * LONGEST_FUNDING_MS, ts + 1)
-        if settled:
-            rows.append({"ts": ts, "fr": fixed(settled[-1].rate, RATE_DECIMALS), "fr_hours": None})
-    return rows
+    """The settled rates, as fractions; their intervals are not sent."""
+    settled = truth.funding.settlements(market.instrument, grid.start, grid.stop)
+    return [{"ts": one.ts, "fr": fixed(one.rate, RATE_DECIMALS), "fr_hours": None} for one in settled]
 
 
 def _estimates(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:
