@@ -149,7 +149,7 @@ def turn_off(page: sync_api.Page) -> int:
     expect(page.get_by_role("status")).to_have_text(done)
     expect(page.get_by_role("row").filter(has_text="web DB APIs off")).to_contain_text(done)
     expect(page.locator("#box")).to_contain_text("0 of 3 live", timeout=30_000)
-    expect(page.locator("#box")).to_contain_text("told to take no job")
+    expect(page.locator("#box")).to_contain_text("no new job starts")
     return now_ms()
 
 

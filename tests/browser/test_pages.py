@@ -8,6 +8,7 @@ from fademoe.clock import DAY_MS, to_iso
 from tests.browser.conftest import PAGES, TOKEN, Site, faults, settle, sign_in
 
 Open = Callable[..., "object"]
+PHONE_PATHS = [path for name, path in PAGES.items() if name != "rq"]
 
 
 def test_every_page_is_whole(site: Site, open_page: Open):
@@ -28,6 +29,43 @@ def test_axe_finds_nothing_serious_where_something_is_wrong(open_page: Open):
     for path in ("/", "/queues", "/alerts", "/limits"):
         page.goto(path)
         assert faults(page) == []
+
+
+def test_on_a_phone_the_content_begins_within_the_first_screen(site: Site, open_page: Open):
+    """Navigation is in a menu, the status in one line; both open, by touch and by keyboard, and say so."""
+    page = open_page("/", width=390, height=844)
+    for path in PHONE_PATHS:
+        page.goto(path)
+        assert page.locator("h1").bounding_box()["y"] < 844 / 4, path
+    link, menu = page.locator("nav.pages").get_by_role("link", name="Coverage"), page.get_by_role("button", name="Menu")
+    expect(link).to_be_hidden()
+    menu.click()
+    expect(menu).to_have_attribute("aria-expanded", "true")
+    assert faults(page) == []
+    page.keyboard.press("Escape")
+    expect(link).to_be_hidden()
+    page.keyboard.press("Enter")  # the focus is on the button
+    link.click()
+    page.get_by_role("heading", name="Coverage").wait_for()
+    tiles, status = page.locator("#tiles"), page.locator(".status-button")
+    expect(status).to_contain_text("Error: ")
+    expect(tiles).to_be_hidden()
+    status.click()
+    expect(tiles).to_be_visible()
+    with page.expect_response("**/part/status"):
+        pass
+    expect(tiles).to_be_visible()
+    expect(status).to_have_attribute("aria-expanded", "true")
+    assert faults(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_on_a_wide_screen_the_status_closes_to_one_line(site: Site, open_page: Open):
+    page = open_page("/schema")
+    expect(page.locator(".status-button")).to_have_attribute("aria-expanded", "true")
+    page.locator(".status-button").click()
+    expect(page.locator("#tiles")).to_be_hidden()
+    expect(page.get_by_role("button", name="Menu")).to_be_hidden()
 
 
 def test_keyboard_reaches_the_content_and_every_page(site: Site, open_page: Open):
@@ -119,25 +157,12 @@ def test_refresh_shows_new_rows_without_a_reload(site: Site, open_page: Open):
     assert page.evaluate("window.stays")
 
 
-def test_ten_thousand_points_are_drawn_and_holes_stay_holes(site: Site, open_page: Open):
-    begin = site.begin_ms
-    page = open_page(f"/charts?symbol=BTC&step=1m&from={begin}&to={begin + 10_000 * 60_000}")
-    page.wait_for_selector("#chart[data-drawn-ms]")
-    assert page.evaluate("document.getElementById('chart').data[0].x.length") == 10_000
-    holes = page.evaluate(
-        "document.getElementById('chart').data.filter((trace) => trace.fill !== 'tozeroy')"
-        ".map((trace) => (trace.y || trace.close).filter((y) => y === null).length)"
-    )
-    assert min(holes) > 100
-    assert page.evaluate("document.getElementById('chart').data.every((trace) => !trace.connectgaps)")
-
-
 def test_actions_by_the_pages(site: Site, open_page: Open):
     page = open_page("/queues")
     assert page.get_by_role("button", name="Off").is_disabled()
     sign_in(page)
     page.get_by_role("button", name="Pause the workers").click()
-    page.get_by_text("workers paused").wait_for()
+    page.get_by_text("workers paused: ").wait_for()
     assert site.redis.exists("rq:suspended")
     assert page.get_by_role("button", name="Off").get_attribute("aria-pressed") == "true"
     page.get_by_role("button", name="On", exact=True).click()

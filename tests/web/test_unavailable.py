@@ -80,7 +80,7 @@ def test_supervisord_unavailable(client: FlaskClient):
     for path in (*(page for page in PAGES if page != "/part/status"), CELL, "/login"):
         answer = client.get(path)
         assert answer.status_code == 200, path
-        assert "supervisord is away" in answer.text, path
+        assert "supervisord unavailable" in answer.text, path
         assert "ctl.sock does not answer" in answer.text, path
 
 

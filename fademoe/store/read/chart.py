@@ -16,7 +16,7 @@ from fademoe.store.read.catalog import Field, Perpspec
 from fademoe.store.read.coverage import list_ranges
 
 BandState = Literal["missing", "absent", "unrequested"]
-BANDS_MOST = 400
+BANDS_MOST = 100
 
 # Where the query finds a column's value: in the first or the last row of a step, or in the aggregate over all rows.
 FIRST_ROW, LAST_ROW, STEP = "f", "t", "s"
