@@ -78,7 +78,7 @@ def _workers(queued: Queued) -> Tile:
     busy = sum(worker.state == "busy" for worker in alive)
     if queued.paused:
         return Tile(
-            "Workers", WARN, "paused", f"{count_noun(len(alive), 'worker')} will paused, no new job starts", "/queues"
+            "Workers", WARN, "paused", f"{count_noun(len(alive), 'worker')} paused, no new job starts", "/queues"
         )
     if not alive:
         return Tile("Workers", BAD, "none", "no worker is running", "/queues")
