@@ -116,7 +116,8 @@ class TickerFeed:
         self._premium = 0
         turnover = self._instrument.usd_per_minute
         self._period_ms = next(period_ms for least, period_ms in PERIODS_MS if turnover >= least)
-        self._phase_ms = random_number(exchange.market.seed, "ticker", self._instrument.key) % self._period_ms
+        # never at the full minute, where the slow values are those of two minutes
+        self._phase_ms = 1 + random_number(exchange.market.seed, "ticker", self._instrument.key) % (self._period_ms - 1)
         exchange.timeline.at(exchange.clock.now_ms() + SECOND_MS // 10, self.tick)
 
     @property

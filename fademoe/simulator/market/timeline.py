@@ -34,14 +34,18 @@ class Timeline:
         """Forget all actions."""
         self._heap.clear()
 
+    def run_due(self, now_ms: int) -> int | None:
+        """Run the actions that are due at `now_ms`; return when the next one is, None while there is none."""
+        while self._heap and self._heap[0][0] <= now_ms:
+            heapq.heappop(self._heap)[2](now_ms)
+        return self._heap[0][0] if self._heap else None
+
     async def run(self) -> None:
         """Run the actions as they fall due, until cancelled."""
         while True:
             self._earlier.clear()
-            now_ms = self._clock.now_ms()
-            while self._heap and self._heap[0][0] <= now_ms:
-                heapq.heappop(self._heap)[2](now_ms)
-            wait_s = (self._heap[0][0] - self._clock.now_ms()) / 1000 if self._heap else _LONGEST_SLEEP_S
+            next_ms = self.run_due(self._clock.now_ms())
+            wait_s = _LONGEST_SLEEP_S if next_ms is None else (next_ms - self._clock.now_ms()) / 1000
             if to_host_s(wait_s) > _SLOT_S:
                 try:
                     await asyncio.wait_for(self._earlier.wait(), min(to_host_s(wait_s), _LONGEST_SLEEP_S))
