@@ -1,20 +1,20 @@
-"""The errors of FadeMoe: the class says what to do, the attributes say where it happened.
+"""The exceptions of FadeMoe: the class says what the caller does, the attributes say where it happened.
 
 FadeMoeError
-├── ConfigError          a setting or an argument is wrong: one line, exit code 2
+├── ConfigError          a setting or an argument is wrong: print one line, exit code 2
 ├── SourceError          an exchange's answer cannot be used
-│   ├── RetryLater       wait `retry_after_s`, then ask again: uses up no attempt
-│   │   └── BudgetSpent  our own budget, not the exchange, asks for the pause
-│   ├── Refused          the exchange will not answer this request: no retry by itself
-│   └── BadPayload       the answer is not what the exchange documents: nothing of it is stored
-└── StoreError           PostgreSQL or Redis cannot be used
+│   ├── RetryLater       repeat the request after `retry_after_s` seconds: counts as no attempt
+│   │   └── BudgetSpent  our own rate limit, not the exchange, requires the pause
+│   ├── Refused          the exchange never answers this request: do not retry automatically
+│   └── BadPayload       the answer is not what the exchange documents: store nothing of it
+└── StoreError           PostgreSQL, Redis or supervisord is away or fails
 """
 
 BODY_EXCERPT = 200
 
 
 class FadeMoeError(Exception):
-    """Something went wrong that FadeMoe knows how to name."""
+    """Base class of all expected errors."""
 
 
 class ConfigError(FadeMoeError):
@@ -22,14 +22,14 @@ class ConfigError(FadeMoeError):
 
 
 class StoreError(FadeMoeError):
-    """PostgreSQL or Redis does not do what it should."""
+    """PostgreSQL, Redis or supervisord is away or fails."""
 
 
 class SourceError(FadeMoeError):
     """An exchange's answer cannot be used.
 
     `exchange`, `request` (path and query as sent, without secrets), `http_status` (None when there was no answer) and
-    `body` (the first 200 characters) say where; they are stored in `perp_errors`.
+    `body` (its first 200 characters) are stored in `perp_errors`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SourceError(FadeMoeError):
         self.body = body[:BODY_EXCERPT]
 
     def locate(self, exchange: str, request: str, body: object) -> None:
-        """Say which answer it was about, as far as that is not said yet; the answer came with HTTP 200."""
+        """Set the attributes that are still empty, for an answer that came with HTTP 200."""
         self.exchange = self.exchange or exchange
         self.request = self.request or request
         self.http_status = self.http_status or 200
@@ -56,7 +56,7 @@ class SourceError(FadeMoeError):
 
 
 class RetryLater(SourceError):
-    """The exchange asks for a pause, is unreachable or stumbled: ask the same again in `retry_after_s` seconds."""
+    """The exchange requires a pause, cannot be reached or fails: repeat the request after `retry_after_s` seconds."""
 
     def __init__(self, message: str, *, retry_after_s: float, **where: object) -> None:
         super().__init__(message, **where)  # type: ignore[arg-type]
@@ -64,11 +64,11 @@ class RetryLater(SourceError):
 
 
 class BudgetSpent(RetryLater):
-    """The budget of an exchange is spent for longer than this work may block its worker; nothing was sent."""
+    """The rate limit has no room within the time that the caller may wait; nothing was sent."""
 
 
 class Refused(SourceError):
-    """The exchange refuses this request for good: unknown symbol, bad parameter, blocked region."""
+    """The exchange refuses this request permanently: unknown symbol, bad parameter, blocked region."""
 
 
 class BadPayload(SourceError):

@@ -8,19 +8,19 @@ from types import FrameType
 
 
 class Stopped(Exception):
-    """SIGTERM came while the process waited or was asking an exchange; nothing is half done."""
+    """A stop was requested inside an `interruptible` block."""
 
 
 class StopSignal:
-    """The wish to stop. `install` in the main thread; `requested` and `wait` in any."""
+    """A flag that SIGTERM and SIGINT set. Call `install` in the main thread, the rest in any thread."""
 
     def __init__(self) -> None:
-        """Begin without a wish to stop."""
+        """Make the flag, not set."""
         self._event = threading.Event()
         self._is_interruptible = False
 
     def install(self) -> None:
-        """Let SIGTERM and SIGINT set the flag."""
+        """Install handlers of SIGTERM and SIGINT that set the flag."""
         signal.signal(signal.SIGTERM, self._received)
         signal.signal(signal.SIGINT, self._received)
 
@@ -32,16 +32,16 @@ class StopSignal:
 
     @property
     def requested(self) -> bool:
-        """Whether the process should end."""
+        """Whether a stop was requested."""
         return self._event.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, at most until a stop is requested; return whether it is."""
+        """Sleep for `seconds` or until a stop is requested; return whether it is."""
         return self._event.wait(max(seconds, 0.0))
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Let a signal raise Stopped inside the block; raise it at once when it came before.
+        """Let a signal raise Stopped inside the block; raise it at once when a stop was requested before.
 
         In another thread than the main one, which signals do not reach, it only checks before the block.
         """

@@ -140,4 +140,5 @@ def _print_plan(settings: Settings, plan: SeedPlan, exchanges: Sequence[Exchange
         share, workers = settings.limit_share(exchange.name), settings.workers
         seconds = estimate_s(exchange, of_exchange, share=share, workers=workers)
         if seconds:
-            click.echo(f"{exchange.name}: about {seconds / 60:.1f} minutes")
+            duration = f"about {seconds / 60:.0f} minutes" if seconds >= 90 else "about a minute or less"
+            click.echo(f"{exchange.name}: {duration}")

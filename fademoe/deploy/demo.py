@@ -72,13 +72,13 @@ class Demo:
     def wait_for_data(self, say: Callable[[str], None]) -> bool:
         """Wait until the web shows past rows and a minute that ended after all was up, so one from the stream.
 
-        Returns False, with the reason told to `say`, after DATA_TIMEOUT_S.
+        Returns False after DATA_TIMEOUT_S, and tells `say` what is missing.
         """
         symbol = "BTC" if self.settings.symbols == ALL_SYMBOLS else self.settings.symbols[0]
         perpspec = f"{registry.enabled(self.settings)[0].codes[0]}-ohlcv"
         web = Web(self.settings)
         live_from_ms = floor_to(now_ms(), MINUTE_MS)
-        printed_s = 0.0
+        printed_s, waits_until_s = 0.0, time.monotonic() + DATA_TIMEOUT_S
         while True:
             past = web.rows(perpspec, symbol=symbol, to=live_from_ms, limit=5)
             live = web.rows(perpspec, symbol=symbol, **{"from": live_from_ms}, limit=5)
@@ -86,8 +86,8 @@ class Demo:
                 say(f"{symbol} of {perpspec}: history and live minutes have arrived")
                 return True
             missing = " and ".join(["history"] * (not past) + ["the first live minute"] * (not live))
-            if self.elapsed_s > DATA_TIMEOUT_S:
-                say(f"after {DATA_TIMEOUT_S:.0f} s {web.url} does not show {missing} of {symbol}, {perpspec}")
+            if time.monotonic() > waits_until_s:
+                say(f"after {self.elapsed_s:.0f} s {web.url} does not show {missing} of {symbol}, {perpspec}")
                 return False
             if time.monotonic() - printed_s >= PROGRESS_INTERVAL_S:
                 printed_s = time.monotonic()
