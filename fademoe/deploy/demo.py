@@ -10,6 +10,7 @@ from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from fademoe.deploy.checks import Web, free_port
 from fademoe.feeds import registry
 from fademoe.settings import ALL_SYMBOLS, PREFIX, Settings
+from fademoe.simulator import EXCHANGE_NAMES
 
 SIMULATOR_PORTS = range(8790, 9790)  # each home prefers another one, so that two demos that start at once do not meet
 DAYS = "2"
@@ -34,6 +35,7 @@ class Demo:
     def environ(self, *, is_running: bool) -> dict[str, str]:
         """Return the user's environment with every exchange replaced by the simulator; set `settings` to that.
 
+        Exchanges of other packages are left out: the simulator does not play them.
         The simulator of a running demo keeps its port; otherwise another port is taken when the preferred one is used.
         """
         keeps_port = is_running and self._port_file.exists()
@@ -41,7 +43,11 @@ class Demo:
         port = int(self._port_file.read_text()) if keeps_port else free_port(preferred)
         self._port_file.write_text(str(port))
         changed = {"FADEMOE_HOME": str(self.home), "SIMULATOR_PORT": str(port)}
-        for name, exchange in registry.exchanges().items():
+        chosen = self.settings.exchanges or EXCHANGE_NAMES
+        simulated = [name for name in EXCHANGE_NAMES if name in chosen] or EXCHANGE_NAMES
+        changed[f"{PREFIX}EXCHANGES"] = ",".join(simulated)
+        for name in EXCHANGE_NAMES:
+            exchange = registry.exchanges()[name]
             changed[f"{PREFIX}{name.upper()}_REST_URL"] = f"http://127.0.0.1:{port}"
             changed[f"{PREFIX}{name.upper()}_WS_URL"] = f"ws://127.0.0.1:{port}"
             if exchange.needs_key:

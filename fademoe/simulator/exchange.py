@@ -1,7 +1,7 @@
 """What every simulated exchange is to the server: prefixes of paths, an answer to a request, a partner for a socket.
 
 To add one, write a module of this package with `EXCHANGE`, a class derived from `Exchange`; the server loads those
-named in `server.EXCHANGE_NAMES` that exist. It reads `self.market` (all data), answers with `Reply`, and uses
+named in `simulator.EXCHANGE_NAMES` that exist. It reads `self.market` (all data), answers with `Reply`, and uses
 
 - `self.hub.subscribe(socket, topic)` and `self.hub.publish(topic, payload, wrap)`: encoded once for all who listen;
 - `self.timeline.at(ms, action)` for what happens at a time of the exchange's clock;

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from aiohttp import WSMsgType, web
 
 from fademoe.clock import set_pace
+from fademoe.simulator import EXCHANGE_NAMES
 from fademoe.simulator.clock import Clock
 from fademoe.simulator.control import Control
 from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
@@ -25,7 +26,6 @@ from fademoe.simulator.options import build_parser
 from fademoe.simulator.pages import ChunkStore
 from fademoe.simulator.sockets import CLOSE_TIMEOUT_S, Socket
 
-EXCHANGE_NAMES = ("binance", "bybit", "okx", "coinalyze")
 STOP_TIMEOUT_S = 0.5
 LARGEST_MESSAGE = 1_000_000
 HTML_200 = (

@@ -198,6 +198,21 @@ def test_a_code_that_is_used_twice_stops_every_command(tmp_path, monkeypatch):
     assert "used twice" in done.stderr
 
 
+def test_the_demo_leaves_out_what_the_simulator_does_not_play(tmp_path, monkeypatch):
+    install(MADE_UP / "acme_post", tmp_path / "site")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    (tmp_path / "demo" / "run").mkdir(parents=True)
+    code = (
+        "import os, sys; from pathlib import Path; from fademoe.deploy.demo import Demo;"
+        " from fademoe.settings import Settings;"
+        "demo = Demo(Settings(home=Path(sys.argv[1])), os.environ); print(demo.environ(is_running=False));"
+        " print(demo.settings.exchanges)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "('binance', 'bybit', 'okx', 'coinalyze')", done.stderr
+    assert "ACMEPOST" not in done.stdout
+
+
 def test_commands_name_the_exchanges_of_all_packages(system, tmp_path, monkeypatch):
     for package in ("acme_post", "acme_rpc"):
         install(MADE_UP / package, tmp_path / "site")
