@@ -2,13 +2,18 @@
 
 import os
 import signal
+import time
 
 import pytest
 
+from fademoe.client import instruments
 from fademoe.client.rate_limit import usage
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
-from fademoe.queue.ids import window_queues
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.feeds import registry
+from fademoe.queue.enqueue import enqueue_windows
+from fademoe.queue.ids import Task, window_queues
 from fademoe.queue.states import connect_queue, windows_in_queues
+from fademoe.store.coverage import Series
 from tests.support.clocks import until
 from tests.support.simulator import Simulator
 
@@ -102,6 +107,31 @@ def test_a_ban_closes_the_exchange_and_uses_up_no_attempt(system, simulator, rec
     (job_id,) = until(lambda: waiting.scheduled_job_registry.get_job_ids(), 20)
     assert waiting.fetch_job(job_id).meta.get("failures", 0) == 0
     assert all(budget.closed_until_ms > now_ms() + 60_000 for budget in closed), "fault 23: two minutes at least"
+
+
+@pytest.mark.waits(60)
+def test_an_exchange_in_maintenance_is_hardly_asked_and_all_is_done_after_its_return(system, simulator, recent):
+    """Fault 25: each waiting window asked every five seconds, and each answer was an error of its own."""
+    tasks = [
+        Task(Series("bin-ohlcv", symbol), Window(start_ms, start_ms + 10 * MINUTE_MS))
+        for symbol in ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK", "LTC", "BNB")
+        for start_ms in range(recent[0], recent[0] + 3 * HOUR_MS, 10 * MINUTE_MS)
+    ]
+    services = system.context()
+    instruments.refresh(registry.exchanges()["binance"], services.rest, services.database)
+    simulator.fault(exchange="binance", kind="error_503")
+    before = simulator.requests("binance")
+    enqueue_windows(services.redis, "binance", tasks)
+    work(system)
+    until(lambda: simulator.requests("binance") > before, 30)
+    time.sleep(40)  # pauses of 5, 10, 20 and 40 s begin in it
+    assert simulator.requests("binance") - before <= 20
+    assert system.query("SELECT count(*) FROM perp_errors")[0][0] <= 20
+    assert connect_queue(services.redis, "binance").failed_job_registry.count == 0
+    simulator.clear()
+    rows = 10 * 3 * 60 // 10 * 10
+    until(lambda: system.query("SELECT count(*) FROM perp_data")[0][0] >= rows * 0.99, 120)
+    assert usage.outages(services.redis) == []
 
 
 @pytest.mark.waits(12)

@@ -53,6 +53,10 @@ class Simulator:
         """Set the exchanges' clocks `ahead_ms` ahead of this machine's."""
         requests.post(f"{self.url}/sim/clock", json={"offset_ms": ahead_ms}, timeout=30).raise_for_status()
 
+    def requests(self, exchange: str) -> int:
+        """Return how many REST requests an exchange has got."""
+        return sum(self.get("/sim/stats")[exchange]["paths"].values())
+
     def truth(self, exchange: str, metric: str, symbol: str, start_ms: int, end_ms: int) -> dict[int, dict]:
         rows = self.get(
             "/sim/truth", exchange=exchange, metric=metric, symbol=symbol, **{"from": start_ms, "to": end_ms}
