@@ -102,6 +102,10 @@ class SteppedWorld:
             due = [at_ms for at_ms in (*next_ms, check_ms, end_ms) if at_ms is not None]
             self.clock.at_ms = max(self.clock.at_ms + 1, min(due))
 
+    def server_now_ms(self, exchange):
+        """Return the exchange's time, as a client of REST knows it."""
+        return self.clock.at_ms
+
     def send(self, exchange, request, **_):
         """Answer a request as the exchange does, decoded."""
         query = {name: str(value) for name, value in request.params.items()}
