@@ -14,6 +14,14 @@ from fademoe.metrics import Candle, Liquidations
 LONGEST_FUNDING_HOURS = 8
 
 
+def read_kind(item: Json, *names: str) -> tuple[str, ...]:
+    """Return members of a contract that tell its kind; they may be blank. Raises BadPayload where one is no text."""
+    kind = tuple(member(item, name) for name in names)
+    if not all(isinstance(value, str) for value in kind):
+        raise BadPayload(f"{', '.join(names)} of a contract are {kind}")
+    return kind
+
+
 def check_name(name: Json, instrument: Instrument) -> None:
     """Raise BadPayload unless a row or page is of the requested instrument."""
     if name != instrument.name:

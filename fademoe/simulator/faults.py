@@ -26,7 +26,7 @@ BEFORE_ANSWER = (
     "stall",
     "other_symbol",
 )
-LISTS = ("half_list", "sibling")  # in lists of contracts
+LISTS = ("half_list", "sibling", "odd_contract")  # in lists of contracts
 AFTER_ANSWER = (*LISTS, "truncated", "error_200", "nan", "negative_volume", "missing_field", "seconds")
 ON_STREAM = (
     "lost_close",

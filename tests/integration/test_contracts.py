@@ -63,6 +63,21 @@ def test_half_a_list_delists_nothing_and_is_an_error(services, system, simulator
     assert not instruments.is_changing(EXCHANGE, services.database, 0)
 
 
+def test_one_odd_contract_is_named_and_costs_no_other_one(services, system, simulator):
+    """Fault 10: a fresh installation had no contract at all, for one odd element of the list."""
+    simulator.fault(kind="odd_contract", exchange="binance", path=LIST, count=1)
+    instruments.refresh(EXCHANGE, services.rest, services.database)
+    first = trading(services)
+    assert len(system.query("SELECT 1 FROM perp_errors WHERE starts_with(message, 'element 0 is unreadable')")) == 1
+    instruments.refresh(EXCHANGE, services.rest, services.database)
+    whole = trading(services)
+    assert first < whole and len(whole) == len(first) + 1
+    for _ in range(3):  # a contract that is known stays as it is while its element is odd
+        simulator.fault(kind="odd_contract", exchange="binance", path=LIST, count=1)
+        assert not instruments.refresh(EXCHANGE, services.rest, services.database).delisted
+    assert trading(services) == whole
+
+
 def test_many_contracts_that_stay_away_for_a_day_are_delisted(services):
     """Fault 12."""
     lists = Lists(services)

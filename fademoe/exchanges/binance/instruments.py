@@ -3,6 +3,7 @@
 from fademoe.clock import LATEST_MS
 from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
 from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.rows import read_kind
 from fademoe.feeds.symbols import split_multiplier
 from fademoe.feeds.values import member, rows_of, text, to_ms
 
@@ -17,9 +18,10 @@ def parse_instrument(item: Json) -> Instrument | None:
     A contract that is announced (PENDING_TRADING) has its onboardDate in the future.
     deliveryDate says when a contract is or was delisted, whatever its status; times after 2100 are for "never".
     """
+    contract_type, quote = read_kind(item, "contractType", "quoteAsset")
     is_followed = (
-        member(item, "contractType") in ("PERPETUAL", "PERPETUAL_DELIVERING")
-        and member(item, "quoteAsset") == "USDT"
+        contract_type in ("PERPETUAL", "PERPETUAL_DELIVERING")
+        and quote == "USDT"
         and item.get("underlyingType", "COIN") == "COIN"
     )
     if not is_followed:

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.request import Params, Request
+from fademoe.feeds.rows import read_kind
 from fademoe.feeds.symbols import split_multiplier
 from fademoe.feeds.values import member, rows_of, text, to_ms
 
@@ -31,17 +32,18 @@ def parse_instrument(item: Json) -> Instrument | None:
     Left out: dated futures, USDC contracts, TradFi (told by symbolType, which 2023's rows lack), pre-market contracts.
     A closed contract without a time of delisting was delisted before the answer.
     """
+    contract_type, settle, status = read_kind(item, "contractType", "settleCoin", "status")
     is_followed = (
-        member(item, "contractType") == "LinearPerpetual"
-        and member(item, "settleCoin") == "USDT"
+        contract_type == "LinearPerpetual"
+        and settle == "USDT"
         and item.get("symbolType") in CRYPTO_TYPES
-        and text(member(item, "status")) in NEXT_STATUS
+        and status in NEXT_STATUS
     )
     if not is_followed:
         return None
     symbol, multiplier = split_multiplier(text(member(item, "baseCoin")))
     delisted_ms = _optional_ms(item.get("deliveryTime"))
-    if delisted_ms is None and item["status"] == "Closed":
+    if delisted_ms is None and status == "Closed":
         delisted_ms = item["answered"]
     return Instrument(
         exchange="bybit",

@@ -2,6 +2,7 @@
 
 from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
 from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.rows import read_kind
 from fademoe.feeds.symbols import split_multiplier
 from fademoe.feeds.values import element, member, price, product, rows_of, text, to_ms
 
@@ -16,11 +17,11 @@ def parse_instrument(item: Json) -> Instrument | None:
     An announced contract is nearly blank until minutes before its listing. instCategory (1 is crypto) came in 2026,
     instFamily after 2022. A delisted contract vanishes, or is expired as on the channel; expTime announces it.
     """
-    kind = (member(item, "instType"), member(item, "ctType"), member(item, "settleCcy"))
+    *kind, state = read_kind(item, "instType", "ctType", "settleCcy", "state")
     is_followed = (
-        kind == ("SWAP", "linear", "USDT")
+        kind == ["SWAP", "linear", "USDT"]
         and item.get("instCategory", "1") == "1"
-        and member(item, "state") not in ("test", "expired")
+        and state not in ("test", "expired")
         and "" not in (member(item, "ctVal"), member(item, "ctMult"), member(item, "listTime"))
     )
     if not is_followed:

@@ -33,12 +33,16 @@ def damage_list(kind: str, body: bytes) -> bytes:
     """Return a list of contracts with a fault of `faults.LISTS` in it.
 
     `half_list`: its second half is missing. `sibling`: each contract that counts in thousands has another one beside
-    it, on another coin, whose name is the same without the number; the copy is otherwise equal.
+    it, on another coin, whose name is the same without the number; the copy is otherwise equal. `odd_contract`: of the
+    first one every text but the names is null.
     """
     decoded = orjson.loads(body)
     contracts = _longest_list(decoded)
     if kind == "half_list":
         del contracts[len(contracts) // 2 :]
+    elif kind == "odd_contract":
+        names = ("symbol", "instId")
+        contracts[0] |= {name: None for name, value in contracts[0].items() if type(value) is str and name not in names}
     else:
         contracts += [_sibling(contract) for contract in contracts if _is_multiplied(contract)]
     return orjson.dumps(decoded)
