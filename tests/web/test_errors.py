@@ -42,6 +42,7 @@ def test_bad_parameter_is_named_with_the_allowed_values(client: FlaskClient, que
 def test_unknown_parameter_is_refused_with_the_allowed_ones(client: FlaskClient):
     body = client.get("/api/data/bin-ohlcv?symbols=BTC").get_json()
     assert (body["status"], "symbol" in body["allowed"]) == (400, True)
+    assert body["detail"].startswith("unknown parameter 'symbols'; allowed: symbol, from, to")
 
 
 def test_unknown_names_are_404_with_the_allowed_ones(client: FlaskClient):
@@ -63,6 +64,7 @@ def test_wrong_method_and_unknown_path(client: FlaskClient):
     assert "GET" in wrong.get_json()["allowed"]
     missing = client.get("/api/nothing")
     assert (missing.status_code, missing.mimetype) == (404, "application/problem+json")
+    assert missing.get_json()["detail"] == "not found: /api/nothing"
     assert client.get("/nothing").mimetype == "text/html"
     assert client.get("/nothing", headers={"Accept": "application/json"}).mimetype == "application/problem+json"
 

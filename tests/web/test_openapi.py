@@ -57,6 +57,17 @@ def test_every_route_of_the_api_is_described(app: Flask, client: FlaskClient):
     assert described <= routes
 
 
+def test_operations_keep_their_names(client: FlaskClient):
+    """Generated clients call these."""
+    paths = client.get("/api/openapi.json").get_json()["paths"]
+    names = {operation["operationId"] for methods in paths.values() for operation in methods.values()}
+    assert names == {
+        *("listPerpspecs", "listRows", "exportRows", "listPoints", "listMetrics", "listMetricRows", "showHealth"),
+        *("showSummary", "listCoverage", "listCells", "showPlan", "listUnits", "showQueues", "showLimits"),
+        *("listAlerts", "listTables", "showTable", "switchApis", "pauseWorkers", "fill", "retry", "acknowledge"),
+    }
+
+
 def test_answers_conform_to_their_schemas(client: FlaskClient, stored: None):
     document = client.get("/api/openapi.json").get_json()
     for template, operations in document["paths"].items():

@@ -9,11 +9,12 @@ from fademoe.web.current import get_services, read_summary
 from fademoe.web.http.formats import make_json_response
 from fademoe.web.http.params import CURSOR, NEXT_FORM, Choice, Integer, Params, Text, write_cursor
 from fademoe.web.http.routes import Bodies, Page, Routes
-from fademoe.web.model.alerts import Alerts, list_alerts
+from fademoe.web.model import alerts, schema
+from fademoe.web.model.alerts import Alerts
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.limits import Limits, list_budgets, list_outages
 from fademoe.web.model.queues import Queues, read_queues
-from fademoe.web.model.schema import Table, Tables, find_table, list_tables
+from fademoe.web.model.schema import Table, Tables, find_table
 from fademoe.web.model.services import attempt
 from fademoe.web.model.summary import Health, SystemSummary, check_health, describe_system, list_queue_names
 
@@ -84,16 +85,16 @@ def show_limits(params: Params) -> Limits:
 
 
 @routes.get("/api/alerts", "What needs attention now", page=Page("/alerts", "alerts.html"))
-def show_alerts(params: Params) -> Alerts:
+def list_alerts(params: Params) -> Alerts:
     """Answer the alerts."""
-    return list_alerts(get_services(), read_summary())
+    return alerts.list_alerts(get_services(), read_summary())
 
 
 @routes.get("/api/schema", "The tables with columns, indexes and sizes", page=Page("/schema", "schema.html"))
-def show_tables(params: Params) -> Tables:
+def list_tables(params: Params) -> Tables:
     """Answer every table."""
     with get_services().reader.read() as cursor:
-        return list_tables(cursor)
+        return schema.list_tables(cursor)
 
 
 @routes.get("/api/schema/<table>", "Columns, types, units and indexes of a table", (TABLE,))
