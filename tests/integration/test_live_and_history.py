@@ -4,7 +4,6 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from fademoe.runtime.job_context import use_services
 
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
@@ -12,6 +11,7 @@ from fademoe.feeds import registry
 from fademoe.feeds.history import Page
 from fademoe.jobs import polls
 from fademoe.metrics import METRICS, perpspec
+from fademoe.runtime.job_context import use_services
 from fademoe.streams.buffer import to_batches
 from fademoe.testing.readers import read_rows
 from tests.support.lines import Line, topics_of

@@ -259,3 +259,11 @@ def test_concurrent_requests_wait_for_a_connection(client: FlaskClient, app):
 
     with ThreadPoolExecutor(24) as pool:
         assert set(pool.map(ask, range(120))) == {200}
+
+
+def test_the_summary_lists_the_streams_of_the_exchanges_that_are_enabled(client: FlaskClient, sql: Cursor):
+    report(sql, "stream okx", "running")
+    report(sql, "stream gone", "running", silent_s=9000)  # of a package that was uninstalled
+    summary = get(client, "/api/system-summary")
+    assert [unit["unit"] for unit in summary["streams"]] == ["stream okx"]
+    assert "gone" not in client.get("/alerts").text

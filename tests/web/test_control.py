@@ -277,11 +277,11 @@ def test_alert_is_acknowledged_for_a_day(client: FlaskClient, redis: Redis, sql:
 def test_alerts_name_what_needs_attention(client: FlaskClient, redis: Redis, sql: Cursor):
     sql.execute(
         "INSERT INTO perp_status (unit, kind, state, interval_s, heartbeat)"
-        " VALUES ('stream acme', 'stream', 'running', 5, now() - interval '1 hour')"
+        " VALUES ('stream okx', 'stream', 'running', 5, now() - interval '1 hour')"
     )
     sql.execute(
         "INSERT INTO perp_errors (unit, class, fingerprint, message, exchange)"
-        " VALUES ('stream acme', 'BadPayload', 'f', 'k is missing', 'acme')"
+        " VALUES ('stream okx', 'BadPayload', 'f', 'k is missing', 'acme')"
     )
     cover(sql, "bin-ohlcv", "BTC", "0-", "0-1")
     fail(redis, "live", "a")

@@ -22,7 +22,7 @@ OK = "ok"
 class Stored(NamedTuple):
     """What PostgreSQL holds."""
 
-    streams: list[read_status.Unit]
+    streams: list[read_status.Unit]  # of the exchanges that are enabled
     counts: dict[str, dict[str, int]]
     recent: list[read_status.Event]
     errors: list[read_status.ErrorGroup]
@@ -136,10 +136,16 @@ def describe_system(services: Services, summary: Summary) -> SystemSummary:
     )
 
 
+def list_stream_units(settings: Settings) -> list[str]:
+    """Return the status units of the streams that should run: of each enabled exchange that has any."""
+    return [f"stream {exchange.name}" for exchange in registry.enabled(settings) if exchange.stream_feeds]
+
+
 def _read_stored(services: Services) -> Stored:
+    expected = list_stream_units(services.settings)
     with services.reader.read() as cursor:
         return Stored(
-            streams=read_status.list_units(cursor, kinds=["stream"]),
+            streams=[unit for unit in read_status.list_units(cursor, kinds=["stream"]) if unit.unit in expected],
             counts=read_status.count_units(cursor),
             recent=read_status.list_history(cursor, RECENT),
             errors=read_status.list_error_groups(cursor, RECENT),
