@@ -1,4 +1,4 @@
-"""Finds and ends the processes of a home, also when its supervisord is gone and nobody else would end them.
+"""Finds and ends the processes of a home, also those that a killed supervisord has left.
 
 A process is recognised by its arguments and environment, not by a pid file: the number in one may belong to another
 process by now.
@@ -44,8 +44,8 @@ def find_processes(home: Path) -> list[Process]:
     processes = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # it has ended, or it belongs to another user
-            if process.pid != os.getpid() and (found := _identify(process, home)):
-                processes.append(found)
+            if process.pid != os.getpid() and (identified := _identify(process, home)):
+                processes.append(identified)
     return processes
 
 

@@ -1,4 +1,4 @@
-"""The embedded servers keep what was committed, whatever ends them, and refuse what they cannot serve."""
+"""The embedded servers keep committed data however they end, and refuse data that they cannot serve."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ Process = subprocess.Popen[bytes]
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A home of the test's own, which the servers' user can reach."""
+    """A home that the user of the servers can reach."""
     folder = Path(tempfile.mkdtemp(prefix="fademoe-"))
     folder.chmod(0o755)
     yield folder / "var"
@@ -32,7 +32,7 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Path]:
-    """A cluster that was never started, to be copied: making one takes a second."""
+    """A cluster that was never started, for copies: making one takes a second."""
     folder = Path(tempfile.mkdtemp(prefix="fademoe-"))
     os.close(servers.prepare_postgres(folder).lock)
     yield folder / "postgres"
@@ -49,7 +49,7 @@ def made_home(home: Path, cluster: Path) -> Path:
 
 @pytest.fixture
 def running() -> Iterator[list[Process]]:
-    """Servers to be killed after the test."""
+    """Servers that are killed after the test."""
     processes: list[Process] = []
     yield processes
     for process in processes:
@@ -58,7 +58,7 @@ def running() -> Iterator[list[Process]]:
 
 
 def start(server: servers.Server, running: list[Process]) -> Process:
-    """Start a server in a way that the lock goes on to it."""
+    """Start a server that inherits the lock."""
     process = subprocess.Popen(
         server.command, cwd="/", pass_fds=(server.lock,), stderr=subprocess.DEVNULL, **server.account.options
     )
@@ -101,9 +101,9 @@ def count(home: Path) -> int:
     connection = connect(home)
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM kept")
-        found = cursor.fetchone()
+        row = cursor.fetchone()
     connection.close()
-    return found[0]
+    return row[0]
 
 
 def test_committed_rows_survive_kill_9_and_a_stop_leaves_no_socket(made_home, running):
@@ -155,7 +155,7 @@ def test_a_second_server_on_the_same_data_is_refused(made_home, running, monkeyp
         servers.prepare_postgres(made_home)
 
 
-def test_a_cluster_that_was_not_finished_is_made_again(home, running):
+def test_an_unfinished_cluster_is_made_again(home, running):
     servers.make_home(home)
     unfinished = home / "postgres.unfinished"
     unfinished.mkdir()
@@ -166,7 +166,7 @@ def test_a_cluster_that_was_not_finished_is_made_again(home, running):
     assert not unfinished.exists()
 
 
-def test_another_major_version_is_refused_with_words(home):
+def test_data_of_another_major_version_are_refused(home):
     (home / "postgres").mkdir(parents=True)
     (home / servers.MARK).touch()
     (home / "postgres" / "PG_VERSION").write_text("15\n")
@@ -190,14 +190,14 @@ def test_the_queue_survives_kill_9(home, running):
     assert list((home / "run").iterdir()) == []
 
 
-def test_a_queue_with_a_damaged_end_is_mended(home, running):
+def test_the_damaged_end_of_a_queue_is_cut_off(home, running):
     process = start(servers.prepare_redis(home), running)
     open_redis(home).rpush("queue", *range(1000))
     process.terminate()
     process.wait()
     (log,) = (home / "redis" / "appendonlydir").glob("*.incr.aof")
     with log.open("ab") as file:
-        file.write(b"*2\r\n$5\r\nRPUSH" + b"\0" * 4096)  # what a machine crash leaves of a write
+        file.write(b"*2\r\n$5\r\nRPUSH" + b"\0" * 4096)  # the rest of a write after a crash of the machine
     start(servers.prepare_redis(home), running)
     assert open_redis(home).llen("queue") == 1000
 

@@ -1,4 +1,4 @@
-"""supervisord runs what conf/supervisord.conf names, and nothing of it outlives a stop."""
+"""supervisord runs the programs of conf/supervisord.conf, and a stop ends all of them."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(checkout: Path, tmp_path: Path) -> Iterator[Callable[[str], Supervisord]]:
-    """Start a supervisord of stand-ins in a home of that name; whatever is left of it is ended after the test."""
+    """Start a supervisord of stand-ins in a home of that name; it is stopped after the test."""
     started = []
     folder = Path(tempfile.mkdtemp(prefix="fademoe-"))  # short enough for sockets
 
@@ -88,7 +88,7 @@ def sections() -> RawConfigParser:
     return parser
 
 
-def test_a_program_that_is_stopped_behind_supervisords_back_is_started_again(start):
+def test_a_program_that_a_signal_ends_is_restarted(start):
     supervisord = start("var")
     supervisord.start_programs(["postgres"])
     wait_until(lambda: states(supervisord)["postgres"] == "RUNNING")
@@ -150,7 +150,7 @@ def test_programs_run_from_a_checkout_of_any_name(checkout, start, name):
     wait_until(lambda: states(supervisord)["worker:worker_01"] == "RUNNING")
 
 
-def test_programs_start_in_full_and_a_stop_leaves_nothing(start, checkout):
+def test_all_programs_start_and_a_stop_leaves_no_process_and_no_file(start, checkout):
     supervisord = start("var")
     assert set(states(supervisord).values()) == {"STOPPED"}
     supervisord.start_programs()
@@ -173,7 +173,7 @@ def test_a_part_of_the_programs_can_be_started(start):
         supervisord.start_programs(["worke"])
 
 
-def test_a_killed_program_is_started_again(start):
+def test_a_killed_program_is_restarted(start):
     supervisord = start("var")
     supervisord.start_programs(["stream-binance"])
     wait_until(lambda: states(supervisord)["stream-binance"] == "RUNNING")
@@ -219,14 +219,14 @@ def test_supervisorctl_says_how_to_start_when_supervisord_was_killed(start, chec
     assert supervisorctl(checkout, "status").stdout.splitlines() == [HINT]
 
 
-def test_supervisorctl_talks_to_what_was_started_last_and_then_to_what_is_left(start):
+def test_supervisorctl_uses_the_home_started_last_and_then_the_one_that_is_left(start):
     first, second = start("one"), start("two")
     assert first.link.resolve() == second.socket.resolve()
     second.stop(lambda line: None)
     assert first.link.resolve() == first.socket.resolve()
 
 
-def test_what_a_killed_supervisord_leaves_behind_is_found_and_ended(start):
+def test_processes_that_a_killed_supervisord_leaves_are_found_and_ended(start):
     supervisord = start("var")
     supervisord.start_programs()
     wait_until(lambda: states(supervisord)["web"] == "RUNNING")

@@ -1,6 +1,7 @@
 """`fademoe up`, `status` and `down` on the real programs, with exchanges that cannot be reached."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,18 +12,19 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fademoe.deploy.checks import free_port
 from fademoe.supervisord.daemon import CHECKOUT
 from fademoe.supervisord.processes import find_processes
 
-NOWHERE = "http://127.0.0.1:9"  # discard: nobody listens there
+NOWHERE = "http://127.0.0.1:9"  # discard: no program listens there
 
 
 @pytest.fixture
 def environ() -> Iterator[dict[str, str]]:
-    """The environment of a small deployment: a home and a checkout of its own, so that it meets nobody else's."""
+    """The environment of a small deployment with its own home and checkout."""
     folder = Path(tempfile.mkdtemp(prefix="fademoe-"))
     folder.chmod(0o755)
     checkout = folder / "checkout"
@@ -51,18 +53,13 @@ def fademoe(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedPr
 
 def listening(home: Path) -> set[int]:
     """Return the TCP ports on which processes of a home listen."""
-    inodes = {
-        str(link.readlink())[8:-1]
-        for process in find_processes(home)
-        for link in Path(f"/proc/{process.pid}/fd").iterdir()
-        if str(link.readlink()).startswith("socket:[")
-    }
-    tables = [Path("/proc/net/tcp").read_text(), Path("/proc/net/tcp6").read_text()]
-    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
-    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes}
+    connections = [
+        item for process in find_processes(home) for item in psutil.Process(process.pid).net_connections("tcp")
+    ]
+    return {item.laddr.port for item in connections if item.status == psutil.CONN_LISTEN}
 
 
-def test_a_deployment_comes_up_and_goes_down_without_a_trace_even_when_supervisord_was_killed(environ):
+def test_a_deployment_starts_and_stops_completely_even_when_supervisord_was_killed(environ):
     home = Path(environ["FADEMOE_HOME"])
     port = int(environ["FADEMOE_WEB_PORT"])
     came_up = fademoe(environ, "up")
@@ -75,9 +72,13 @@ def test_a_deployment_comes_up_and_goes_down_without_a_trace_even_when_superviso
 
     table = fademoe(environ, "status")
     assert table.returncode == 0, table.stdout
-    assert "worker:worker_00" in table.stdout
+    assert "all programs run" in table.stdout
+    assert re.search(r"^  worker +running +for 0:", table.stdout, re.MULTILINE)
+    assert len(table.stdout.splitlines()) <= 12
 
-    assert "is running already" in fademoe(environ, "up").stdout
+    again = fademoe(environ | {"FADEMOE_WORKERS": "2"}, "up").stdout
+    assert "all programs are already running" in again
+    assert "FADEMOE_WORKERS has changed: it takes effect after make down" in again
 
     supervisord, *_ = (process for process in find_processes(home) if process.role == "supervisord")
     supervisord.send(signal.SIGKILL)
@@ -87,15 +88,15 @@ def test_a_deployment_comes_up_and_goes_down_without_a_trace_even_when_superviso
     assert "left over: postgres" in went_down.stdout
     assert find_processes(home) == []
     assert list((home / "run").iterdir()) == []
-    assert fademoe(environ, "down").returncode == 0
+    assert fademoe(environ, "down").stdout == "FadeMoe is not running\n"
     assert not (Path(environ["PYTHONPATH"]) / "var" / "supervisor.sock").is_symlink()
 
 
-def test_a_port_that_somebody_else_uses_is_named(environ):
-    with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", 0))
-        stranger.listen()
-        port = stranger.getsockname()[1]
+def test_a_used_port_is_refused_by_the_name_of_its_setting(environ):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
         refused = fademoe(environ | {"FADEMOE_WEB_PORT": str(port)}, "up")
     assert refused.returncode == 2
     assert f"FADEMOE_WEB_PORT is {port}" in refused.stderr
