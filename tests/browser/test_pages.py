@@ -83,7 +83,7 @@ def test_keyboard_reaches_the_content_and_every_page(site: Site, open_page: Open
 
 
 def test_heat_map_by_keyboard_from_cell_to_filling(site: Site, open_page: Open):
-    """Arrow keys to the partial day, Enter, fill, preview, sign in, fill: the wish is stored and a look enqueued."""
+    """Arrow keys to the partial day, Enter, fill, preview, sign in, fill: the request is stored and a job is queued."""
     page = open_page("/coverage?perpspec=byb-oi&columns=14")
     cells = page.locator("table.heat td.cell a")
     assert page.locator('table.heat td.cell a[tabindex="0"]').count() == 1
@@ -109,7 +109,7 @@ def test_heat_map_by_keyboard_from_cell_to_filling(site: Site, open_page: Open):
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Fill", exact=True).press("Enter")
     page.get_by_text("filling byb-oi ETH").wait_for()
-    assert site.redis.exists("rq:job:chore-reconcile")
+    assert site.redis.llen("rq:queue:bybit-requested") == 1
     site.sql.execute("SELECT unit FROM perp_status_history WHERE unit = 'web fill'")
     assert site.sql.fetchall() == [("web fill",)]
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from urllib.parse import urlencode
 
+from markupsafe import Markup, escape
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window, floor_to, merge, now_ms, to_iso
@@ -52,15 +53,6 @@ class Heading:
         for spec in self.specs.values():
             lines.setdefault(spec.name.rpartition("-")[0], {})[spec.metric] = spec.name
         return lines
-
-
-class Mark(NamedTuple):
-    """A cell of the heat map as it is drawn; `label` tells time and state in words."""
-
-    start_ms: int
-    state: str
-    sign: str
-    label: str
 
 
 @routes.show("/coverage", "coverage.html", (PERPSPEC, SYMBOL, TO, BY, COLUMNS, VIEW, CURSOR))
@@ -126,7 +118,7 @@ def _read_map(params: Params, by: str, count: int, now: int) -> dict[str, object
     heads = heatmap.list_heads(window, by)
     newer = to_iso(window.end_ms + (window.end_ms - window.start_ms))
     return {
-        "rows": [(line, _draw(line.cells, heads)) for line in answer.symbols],
+        "rows": [(line, _draw(line, params[PERPSPEC], by, heads)) for line in answer.symbols],
         "heads": heads,
         "groups": heatmap.list_groups(window, by),
         "older": build_address({"to": to_iso(window.start_ms)}, dropped=("cursor",)),
@@ -135,9 +127,16 @@ def _read_map(params: Params, by: str, count: int, now: int) -> dict[str, object
     }
 
 
-def _draw(cells: list[heatmap.Cell], heads: Sequence[tuple[str, str]]) -> list[Mark]:
-    pairs = zip(cells, heads, strict=True)
-    return [Mark(cell.ts, cell.state, cell.sign, f"{date}: {cell.words}") for cell, (date, _) in pairs]
+def _draw(line: heatmap.SeriesCells, source: str, by: str, heads: Sequence[tuple[str, str]]) -> Markup:
+    """Return the cells of a line as HTML. A page has thousands, so only what is not our own text is escaped, once."""
+    symbol = escape(line.symbol)
+    link = escape(f"/coverage/cell?{urlencode({'perpspec': source, 'symbol': line.symbol, 'by': by})}&from=")
+    cells = []
+    for cell, (date, _) in zip(line.cells, heads, strict=True):
+        label = f"{symbol} {date}: {cell.words}"
+        sign = f'<a href="{link}{cell.ts}" aria-label="{label}">{cell.sign}</a>' if cell.sign else ""
+        cells.append(f'<td class="cell {cell.state}">{sign}</td>')
+    return Markup("".join(cells))
 
 
 def _read_list(params: Params, now: int) -> dict[str, object]:

@@ -1,4 +1,4 @@
-// The forms of the API page: the answer appears below the form, with the address that was asked.
+// The forms of the API page: the answer appears below the form, with the requested address.
 "use strict";
 (() => {
   const SHOWN = 20000;
