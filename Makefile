@@ -50,7 +50,7 @@ bench: .venv/.runs
 
 clean:
 	@if [ -x $(IN)/fademoe ]; then $(IN)/fademoe down; fi
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build .hypothesis *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './var/*' -prune -exec rm -rf {} +
 
 # A stamp is older than setup.cfg after every change of the dependencies: they are installed again.
