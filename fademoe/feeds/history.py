@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from fademoe.clock import DAY_MS, MINUTE_MS, SECOND_MS
 from fademoe.feeds.instrument import Instrument, Json, ParseItem
 from fademoe.feeds.request import Params, Request, to_request
+from fademoe.metrics import Row
 
 
 class Order(StrEnum):
@@ -90,6 +92,13 @@ class Paging:
         raise ValueError(f"{rows} rows are more than a page holds")
 
 
+class ParseAll(Protocol):
+    """Reads all elements of an answer at once; raises BadPayload when any is not as expected."""
+
+    def __call__(self, items: Sequence[Json], instrument: Instrument) -> list[Row]:
+        """Return the rows of the elements."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RestFeed:
     """A history endpoint of one metric.
@@ -97,6 +106,7 @@ class RestFeed:
     `params(page)` are the query parameters of a request; `body(page)` is its JSON body, where the endpoint takes one by
     POST. `items(answer, page)` are the elements of its answer; it raises BadPayload when the answer is not one for the
     page, not for a fault of one element. `parse(item, instrument)` reads one element, None where it holds no row.
+    `parse_all(items, instrument)` reads all elements of a good answer at once, see `read_elements`.
     `sparse`: an interval without a row is a fact (no settlement, no liquidation), not a gap.
     `recent`: the endpoint for rows younger than `recent_ms`, where this one lags behind or does not reach.
     `serves`: whether the exchange has the metric of an instrument in a unit that can be stored.
@@ -109,6 +119,7 @@ class RestFeed:
     parse: ParseItem
     source: str
     paging: Paging
+    parse_all: ParseAll | None = None
     params: PageParams = lambda page: {}
     body: Callable[[Page], Json] = lambda page: None
     latency: Latency = Latency()

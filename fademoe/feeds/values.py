@@ -18,8 +18,10 @@ _EXACT = Context(prec=300, traps=[Inexact])  # no product of what `amount` lets 
 _DECIMAL = re.compile(r"-?(?:[0-9]{1,30}+(?:\.[0-9]{1,30}+)?+|\.[0-9]{1,30}+)")
 _EXPONENTIAL = re.compile(rf"{_DECIMAL.pattern}[eE][+-]?[0-9]{{1,3}}")
 _UNSIGNED = re.compile(r"[0-9]{1,30}+(?:\.[0-9]{1,30}+)?+")
+_UNSIGNED_LIST = re.compile(rf"{_UNSIGNED.pattern}(?:,{_UNSIGNED.pattern})*+")
 _INTEGER = re.compile(r"[0-9]{1,18}")
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
+MAX_COUNT = 2**63  # of a BIGINT
 MOST_DIGITS = 30  # of a number, before or behind the point
 
 
@@ -82,6 +84,15 @@ def amounts(values: Sequence[Json]) -> Sequence[str]:
     return [amount(value) for value in values]
 
 
+def are_amounts(values: Sequence[Json]) -> bool:
+    """Return whether all values are decimal strings that cannot be negative, by one match; of numbers it is False."""
+    try:
+        joined = ",".join(values)
+    except TypeError:
+        return False
+    return not values or (bool(_UNSIGNED_LIST.fullmatch(joined)) and joined.count(",") == len(values) - 1)
+
+
 @cache
 def _match_list(count: int) -> Callable[[str], object]:
     """Return what matches a list of exactly `count` decimals; one with a comma of its own makes the list too long."""
@@ -107,7 +118,7 @@ def price(value: Json) -> str:
 
 def count(value: Json) -> int:
     """Read a non-negative JSON integer that a BIGINT holds."""
-    if type(value) is not int or not 0 <= value < 2**63:
+    if type(value) is not int or not 0 <= value < MAX_COUNT:
         raise BadPayload(f"{value!r} is not a count")
     return value
 

@@ -1,14 +1,18 @@
 """Binance's endpoints of histories and of current values."""
 
+from collections.abc import Sequence
+from operator import ne
+
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
 from fademoe.errors import BadPayload
+from fademoe.feeds.columns import read_candles, read_times, split_columns
 from fademoe.feeds.history import Latency, Page, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params
 from fademoe.feeds.rows import candle, check_name, hours_since, to_coins, with_previous
-from fademoe.feeds.values import amount, count, element, member, number, optional_amount, records, to_ms
-from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium
+from fademoe.feeds.values import amount, are_amounts, count, element, member, number, optional_amount, records, to_ms
+from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium, Row
 
 DOCS = "developers.binance.com, read 2026-05-28: "
 FUNDING_ROWS = 1000  # of a full answer
@@ -55,6 +59,15 @@ def parse_kline(item: Json, instrument: Instrument) -> Candle:
     """
     ts = read_open_time(item)
     return candle(instrument, ts, [*item[1:6], item[7], item[9]], trades=count(item[8]))
+
+
+def parse_klines(items: Sequence[Json], instrument: Instrument) -> list[Row]:
+    """Read a page of klines at once, as `parse_kline` reads one."""
+    times, *values, closes, quotes, trades, takers, taker_quotes, _ = split_columns(items, 12)
+    opens_ms = read_times(times)
+    if any(map(ne, closes, (ts + MINUTE_MS - 1 for ts in opens_ms))) or not are_amounts(taker_quotes):
+        raise BadPayload("not all klines are of a minute, with an amount of taker-buy quote volume")
+    return list(read_candles(instrument, opens_ms, [*values, quotes, takers], trades))
 
 
 def parse_premium(item: Json, instrument: Instrument) -> Premium:
@@ -138,6 +151,7 @@ REST_FEEDS = (
         params=kline_params,
         items=lambda answer, page: records(answer),
         parse=parse_kline,
+        parse_all=parse_klines,
         paging=KLINE_PAGING,
         source=DOCS + "Kline/Candlestick Data",
     ),

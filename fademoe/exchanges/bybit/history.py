@@ -5,13 +5,14 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from fademoe.errors import BadPayload
+from fademoe.feeds.columns import read_candles, read_times, split_columns
 from fademoe.feeds.history import Latency, Order, Page, Paging, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.request import Params
 from fademoe.feeds.rows import candle, check_candle, check_name, hours_since, read_time, with_previous
 from fademoe.feeds.symbols import power_of_ten
 from fademoe.feeds.values import amount, element, member, number, optional_amount, rows_of, shift, to_ms
-from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium
+from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium, Row
 
 DOCS = "bybit-exchange.github.io/docs/v5, read 2026-07-24: "
 CANDLES = 1000  # of a full answer, as are the three below
@@ -102,6 +103,12 @@ def parse_kline(item: Json, instrument: Instrument) -> Candle:
     return candle(instrument, to_ms(item[0]), item[1:7])
 
 
+def parse_klines(items: Sequence[Json], instrument: Instrument) -> list[Row]:
+    """Read a page of candles at once, as `parse_kline` reads one."""
+    times, *values = split_columns(items, 7)
+    return list(read_candles(instrument, read_times(times), values))
+
+
 def parse_premium(item: Json, instrument: Instrument) -> Premium:
     """Read one minute of the premium index: open time, open, high, low, close, fractions.
 
@@ -188,6 +195,7 @@ REST_FEEDS = (
         params=candle_params,
         items=list_final_candles,
         parse=parse_kline,
+        parse_all=parse_klines,
         paging=CANDLE_PAGING,
         source=DOCS + "Get Kline",
     ),

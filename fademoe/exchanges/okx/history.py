@@ -4,13 +4,24 @@ from collections.abc import Sequence
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to
 from fademoe.errors import BadPayload
+from fademoe.feeds.columns import read_candles, read_times, split_columns
 from fademoe.feeds.history import Latency, Order, Page, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params
 from fademoe.feeds.rows import candle, check_name, hours_since, newest_per_interval, to_coins, with_previous
-from fademoe.feeds.values import amount, element, member, number, optional_amount, rows_of, to_ms, without_noise
-from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, PredictedFunding, Premium
+from fademoe.feeds.values import (
+    amount,
+    are_amounts,
+    element,
+    member,
+    number,
+    optional_amount,
+    rows_of,
+    to_ms,
+    without_noise,
+)
+from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, PredictedFunding, Premium, Row
 
 GUIDE = "OKX API guide, mirrored 2026-08-22: "
 CANDLES = 300  # of a full answer, as are the three below
@@ -80,6 +91,14 @@ def parse_candle(item: Json, instrument: Instrument) -> Candle | None:
         raise BadPayload(f"a confirmed bar was expected, not {confirmed!r}")
     amount(item[5])
     return candle(instrument, to_ms(item[0]), [*item[1:5], *item[6:8]])
+
+
+def parse_candles(items: Sequence[Json], instrument: Instrument) -> list[Row]:
+    """Read a page of confirmed bars at once, as `parse_candle` reads one."""
+    times, *prices, contracts, coins, quotes, confirmed = split_columns(items, 9)
+    if confirmed.count("1") < len(confirmed) or not are_amounts(contracts):
+        raise BadPayload("not all bars are confirmed, with an amount of contracts")
+    return list(read_candles(instrument, read_times(times), [*prices, coins, quotes]))
 
 
 def parse_premium(item: Json, instrument: Instrument) -> Premium:
@@ -183,6 +202,7 @@ RECENT_CANDLES = RestFeed(
     params=candle_params,
     items=list_rows,
     parse=parse_candle,
+    parse_all=parse_candles,
     paging=CANDLE_PAGING,
     source=GUIDE + "GET / Candlesticks",
 )
@@ -195,6 +215,7 @@ REST_FEEDS = (
         params=candle_params,
         items=list_rows,
         parse=parse_candle,
+        parse_all=parse_candles,
         paging=CANDLE_PAGING,
         # of the 24 hours that it reaches back: it has a budget of its own, and the other lags by an unknown time
         recent=RECENT_CANDLES,
