@@ -34,12 +34,12 @@ def budgets(url: str, *egress: str) -> Budgets:
     return Budgets(Redis.from_url(url), egress or ("here",), StopSignal())
 
 
-def spend(url: str, kind: str, seconds: float, live: bool, found) -> None:
+def spend(url: str, kind: str, seconds: float, live: bool, found, seed: int) -> None:
     """Send requests of one to five units again and again, at times with a pause; report (arrival, cost) of each.
 
     Each is on its way for up to 0.2 s, and arrives, by Redis's clock, at some time between.
     """
-    mine, dice, redis = budgets(url), random.Random(), Redis.from_url(url)
+    mine, dice, redis = budgets(url), random.Random(seed), Redis.from_url(url)
     until = time.monotonic() + seconds
     grants = []
     while time.monotonic() < until:
@@ -71,7 +71,10 @@ def take(mine: Budgets, exchange: Exchange, cost: int, *, live: bool = False, ma
 def spend_together(url: str, kind: str, seconds: float, lanes: list[bool]) -> list[list[tuple[float, int]]]:
     """Let a process for each lane (live or not) spend; return the grants of each, the live ones first."""
     found = {live: SPAWN.Queue() for live in (True, False)}
-    spenders = [SPAWN.Process(target=spend, args=(url, kind, seconds, live, found[live])) for live in lanes]
+    spenders = [
+        SPAWN.Process(target=spend, args=(url, kind, seconds, live, found[live], seed))
+        for seed, live in enumerate(lanes)
+    ]
     for spender in spenders:
         spender.start()
     grants = [found[live].get(timeout=seconds + 30) for live in sorted(lanes, reverse=True)]
@@ -81,7 +84,7 @@ def spend_together(url: str, kind: str, seconds: float, lanes: list[bool]) -> li
 
 
 def fill(url: str, exchange: Exchange) -> None:
-    """Take what can be had at once, and one unit more than that: whoever comes next stands in line."""
+    """Take what can be had at once, and one unit more than that: whoever comes next is queued."""
     mine = budgets(url)
     with pytest.raises(BudgetSpent):
         for _ in range(1000):
@@ -109,7 +112,7 @@ def test_in_no_aligned_window_is_more_than_the_limit_even_when_requests_cross_it
     assert len(windows) > 2
 
 
-def test_a_unit_is_held_until_a_window_after_its_answer(redis_url):
+def test_a_unit_is_in_use_until_a_window_after_its_answer(redis_url):
     mine = budgets(redis_url)
     late = mine.take(SLIDING, "weight", 60, live=False, max_wait_s=0)
     time.sleep(1.5)
@@ -134,14 +137,14 @@ def test_first_come_first_served(redis_url):
     fill(redis_url, SLIDING)
     grants = {}
 
-    def wait_in_line(number: int) -> None:
+    def wait_for_turn(number: int) -> None:
         grants[number] = take(budgets(redis_url), SLIDING, 3, max_wait_s=10).at_ms
 
-    line = [threading.Thread(target=wait_in_line, args=(number,)) for number in range(30)]
-    for waiting in line:
+    queue = [threading.Thread(target=wait_for_turn, args=(number,)) for number in range(30)]
+    for waiting in queue:
         waiting.start()
         time.sleep(0.05)
-    for waiting in line:
+    for waiting in queue:
         waiting.join(20)
     order = sorted(grants, key=lambda number: grants[number])
     # a thread may sleep too long for its turn, and is served when it comes
@@ -158,7 +161,7 @@ def test_a_wait_longer_than_allowed_takes_nothing(redis_url):
     take(mine, SLOW, 5, max_wait_s=5)
 
 
-def test_who_leaves_the_line_has_used_nothing(redis_url):
+def test_a_request_that_leaves_the_queue_has_used_nothing(redis_url):
     take(budgets(redis_url), SLOW, 5)
     stop = StopSignal()
     leaving = Budgets(Redis.from_url(redis_url), ["here"], stop)
@@ -169,7 +172,7 @@ def test_who_leaves_the_line_has_used_nothing(redis_url):
     assert used(redis_url) == sent
 
 
-def test_live_work_goes_ahead_of_the_line(redis_url):
+def test_live_work_goes_ahead_of_the_queue(redis_url):
     take(budgets(redis_url), SLOW, 2)
     begin_s = time.monotonic()
     waiting = threading.Thread(target=lambda: take(budgets(redis_url), SLOW, 1, max_wait_s=20), daemon=True)
@@ -206,13 +209,13 @@ def test_a_budget_that_closes_while_one_waits_is_not_used(redis_url, live):
 def test_after_a_closure_all_are_served_one_after_the_other(redis_url):
     budgets(redis_url).close(SLIDING, ("weight",), "here", 1, "429")
     grants = []
-    line = [
+    queue = [
         threading.Thread(target=lambda: grants.append(take(budgets(redis_url), SLIDING, 5, max_wait_s=9).at_ms))
         for _ in range(6)
     ]
-    for waiting in line:
+    for waiting in queue:
         waiting.start()
-    for waiting in line:
+    for waiting in queue:
         waiting.join(20)
     assert len(grants) == 6
     assert max(grants) - min(grants) > 250  # five times 5 units are 430 ms, and a thread may come late for its turn
