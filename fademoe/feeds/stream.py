@@ -69,6 +69,7 @@ class Frame(NamedTuple):
     `fault`: a refusal of the `topic`, or of all of `request`, or, without either, of what was not answered yet; what is
     not refused by name and not served is asked for again. `void`: nothing of `request` was carried out, though the
     message is no fault.
+    `contracts`: contracts as the exchange announces them: their terms hold from now on.
     `reply`: a text that is sent back at once, as the answer to the server's heartbeat.
     `renew`: the exchange announces that it will close the connection, so another one should take over.
     """
@@ -81,6 +82,7 @@ class Frame(NamedTuple):
     acked: Sequence[str] = ()
     request: int | None = None
     void: bool = False
+    contracts: Sequence[Instrument] = ()
     reply: str | None = None
 
 
@@ -106,6 +108,7 @@ class Socket:
     ValueError or BadPayload where it cannot; `route` sorts what it returns. `ping_text` is sent every `ping_every_s`
     where the exchange wants text pings; protocol pings are answered everywhere.
     `renew_after_s`: the exchange cuts every connection at that age, so a fresh one replaces it before.
+    `announcements`: topics of no instrument's data, such as changes of contracts (Frame.contracts).
     `acks`: the exchange confirms topics, by name (Frame.acked) or by the number of their request (Frame.request), so
     one that it does not confirm is asked for again.
     """
@@ -123,4 +126,5 @@ class Socket:
     ping_text: str | None = None
     ping_every_s: float = 20.0
     renew_after_s: float | None = None
+    announcements: tuple[str, ...] = ()
     acks: bool = False

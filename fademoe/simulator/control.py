@@ -131,7 +131,7 @@ class Control:
         return await self._show_clock(request)
 
     async def _change_contract(self, request: web.BaseRequest) -> object:
-        """Change a contract's listed_ms or delisted_ms (null: none), as an announcement of the exchange does."""
+        """Change a contract's listed_ms or delisted_ms (null: none), or from now on its value by 10 ** value_shift."""
         body = await _read_json(request)
         if not isinstance(body, dict):
             raise ValueError("a change is a JSON object")
@@ -140,8 +140,10 @@ class Control:
         now = world.instrument(exchange.name, body["instrument"])
         if now is None:
             raise LookupError(f"{exchange.name} has no contract {body['instrument']}")
-        listed_ms, delisted_ms = body.get("listed_ms", now.listed_ms), body.get("delisted_ms", now.delisted_ms)
-        changed = world.change(exchange.name, now.name, listed_ms, delisted_ms)
+        changes = {name: body[name] for name in ("listed_ms", "delisted_ms", "value_shift") if name in body}
+        if "value_shift" in changes:
+            changes["value_changed_ms"] = self._simulation.clock.now_ms()
+        changed = world.change(exchange.name, now.name, **changes)
         exchange.contract_changed(changed)
         return _describe(changed, self._simulation.clock.now_ms())
 

@@ -39,6 +39,7 @@ class Health:
     messages: int = 0
     reconnects: int = 0
     is_aged: bool = False  # the exchange will cut it soon: another one should take over
+    contracts_changed: bool = False  # the exchange announced other terms than the list of contracts has
     silent_feeds: frozenset[str] = field(default_factory=frozenset)  # metrics whose events failed to come
     claims_from_ms: int | None = None  # from when on this session claims sums, once all topics are served or refused
     claimed_until_ms: int | None = None  # until when the sums of all topics are claimed
@@ -116,7 +117,7 @@ class Connection(threading.Thread):
     def _new_subscriptions(self) -> Subscriptions:
         socket = self.socket
         return Subscriptions(
-            self.topics,
+            (*self.topics, *socket.announcements),
             topics_per_request=socket.topics_per_request,
             request_pause_s=socket.request_pause_s,
             acks=socket.acks,
@@ -234,6 +235,8 @@ class Connection(threading.Thread):
             self._liveness.on_event(feed, now_s)
 
     def _take_control(self, frame: Frame, payload: bytes, now_s: float) -> None:
+        if frame.contracts and self._intake.change_terms(frame.contracts, self._frame_ms):
+            self.health.contracts_changed = True
         if frame.renew:
             log.info("%s: the exchange asks for a new connection", self._address.url)
             self.health.is_aged = True
@@ -249,8 +252,8 @@ class Connection(threading.Thread):
     def _apply(self, change: Change, *, delay_ms: int = 0) -> None:
         """Claim events of the topics that are served, and nothing of those that are not."""
         for topic in change.served:
-            self._minutes.watch(routes_of(self.topics[topic]), self._exchange_now_ms() + delay_ms)
+            self._minutes.watch(routes_of(self.topics.get(topic, {})), self._exchange_now_ms() + delay_ms)
         for topic in (*change.refused, *change.again):
-            self._minutes.unwatch(routes_of(self.topics[topic]))
+            self._minutes.unwatch(routes_of(self.topics.get(topic, {})))
         for topic in change.refused:
             self._liveness.ignore(topic)

@@ -4,14 +4,17 @@ What cannot be read is reported and costs what it may have told, nobody else's r
 """
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from decimal import Decimal
 
 from fademoe.clock import SECOND_MS, monotonic_s
 from fademoe.errors import BadPayload
-from fademoe.feeds.instrument import Json
+from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.reading import read_elements
 from fademoe.feeds.stream import Frame, Reduce, StreamFeed
 from fademoe.metrics import Row
+from fademoe.store.coverage import Series
 from fademoe.store.status import fingerprint
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.minutes import Minutes, Route
@@ -64,7 +67,8 @@ class Intake:
     ) -> None:
         """Take in data of `topics`: rows that are final at once go to `buffer`, all others to `minutes`."""
         self.state_invalid = False  # a change was missed, so merged states are unknown until the next session
-        self._topics = topics
+        self._topics = {name: {feed: dict(routes) for feed, routes in topic.items()} for name, topic in topics.items()}
+        self._earlier: dict[Series, tuple[int, Instrument]] = {}  # until when a contract had other terms, and which
         self._minutes = minutes
         self._buffer = buffer
         self._errors = errors
@@ -77,6 +81,21 @@ class Intake:
         for state in self._states.values():
             state.invalidate()
         self.state_invalid = False
+
+    def change_terms(self, contracts: Iterable[Instrument], from_ms: int) -> bool:
+        """Read the contracts' events of `from_ms` and later by their new terms; return whether any has other ones."""
+        by_name = {(contract.code, contract.name): contract for contract in contracts}
+        is_changed = False
+        for topic in self._topics.values():
+            for routes in topic.values():
+                for key, route in routes.items():
+                    old = route.instrument
+                    new = by_name.get((old.code, old.name), old)
+                    if Decimal(new.contract_value) != Decimal(old.contract_value):
+                        is_changed = True
+                        self._earlier[route.series] = (from_ms, old)
+                        routes[key] = route._replace(instrument=replace(old, contract_value=new.contract_value))
+        return is_changed
 
     def discard(self, error: ValueError | BadPayload, payload: bytes, exchange_ms: int) -> None:
         """Report a message of which nobody can tell what it was, and give up what it may have told."""
@@ -102,7 +121,7 @@ class Intake:
         """Hand on the rows of a feed; return whether the message had any item, of whatever instrument."""
         try:
             items = feed.items(data)
-            pairs = [_read_item(feed, routes, item, exchange_ms) for item in items]
+            pairs = [self._read_item(feed, routes, item, exchange_ms) for item in items]
         except BadPayload:
             return self._read_odd(feed, routes, data, payload, exchange_ms)
         for pair in pairs:
@@ -115,7 +134,7 @@ class Intake:
     ) -> bool:
         """Hand on what can be read of a message; what cannot is reported and costs the minute of its series."""
         try:
-            elements = read_elements(feed.items(data), lambda item: _read_item(feed, routes, item, exchange_ms))
+            elements = read_elements(feed.items(data), lambda item: self._read_item(feed, routes, item, exchange_ms))
         except BadPayload as error:
             self._minutes.spoil(exchange_ms, routes.values())
             self._errors.add(error, payload)
@@ -127,19 +146,23 @@ class Intake:
             self._add(*pair)
         return True
 
+    def _read_item(
+        self, feed: StreamFeed, routes: Mapping[str, Route], item: Json, exchange_ms: int
+    ) -> tuple[Route, Row] | None:
+        """Read one item of a message, None where it holds no row or is of no followed instrument; raise BadPayload."""
+        route = routes.get(feed.instrument_name(item) if feed.name else "")
+        row = feed.parse(item, route.instrument) if route else None
+        if route is None or row is None:
+            return None
+        if route.series in self._earlier:
+            until_ms, instrument = self._earlier[route.series]
+            row = (feed.parse(item, instrument) if row.ts < until_ms else row) or row
+        _check_time(route, row, exchange_ms)
+        return route, row
+
     def _add(self, route: Route, row: Row) -> None:
         if final := self._minutes.add(route, row):
             self._buffer.put(final)
-
-
-def _read_item(feed: StreamFeed, routes: Mapping[str, Route], item: Json, exchange_ms: int) -> tuple[Route, Row] | None:
-    """Read one item of a message, None where it holds no row or its instrument is not followed; raise BadPayload."""
-    route = routes.get(feed.instrument_name(item) if feed.name else "")
-    row = feed.parse(item, route.instrument) if route else None
-    if route is None or row is None:
-        return None
-    _check_time(route, row, exchange_ms)
-    return route, row
 
 
 def _check_time(route: Route, row: Row, exchange_ms: int) -> None:

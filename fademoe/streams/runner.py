@@ -71,6 +71,8 @@ class StreamRunner:
                 with suppress(Stopped), self._context.stop.interruptible():
                     list_s = now_s + (LIST_EVERY_S if self._follow_contracts() else LIST_RETRY_S)
             self._renew(now_s)
+            if self._take_changes():
+                list_s = 0.0
             if now_s >= store_s and not self._flush():
                 store_s = now_s + STORE_PAUSE_S
             self._count_losses(now_s)
@@ -104,6 +106,21 @@ class StreamRunner:
             if not self._connections:
                 self._list_problem = f"the list of contracts is not available: {error}"
             return bool(self._connections)
+        return True
+
+    def _take_changes(self) -> bool:
+        """Fetch the list of contracts when the exchange has announced other terms; return whether it was fetched."""
+        changed = [each.health for each in self._connections if each.health.contracts_changed]
+        if not changed:
+            return False
+        for health in changed:
+            health.contracts_changed = False
+        try:
+            with suppress(Stopped), self._context.stop.interruptible():
+                instruments.refresh(self._exchange, self._context.rest, self._context.database)
+        except (SourceError, StoreError) as error:
+            log.warning("%s: the list of contracts is not available: %s", self.unit, error)
+            return False
         return True
 
     def _set_clock(self) -> None:

@@ -1,6 +1,7 @@
 """What streams claim and store when an exchange refuses, repeats or keeps silent."""
 
 import pytest
+import requests
 
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from fademoe.feeds import registry
@@ -42,7 +43,8 @@ def topics(exchange):
     for name in names:
         instrument.name = name
         found |= {(feed.socket, feed.topic(instrument)) for feed in feeds}
-    return len(found)
+    announcements = sum(len(socket.announcements) for socket in registry.exchanges()[exchange].sockets)
+    return len(found) + announcements
 
 
 def wait_for_minutes(system, source, symbols):
@@ -60,7 +62,7 @@ def test_a_refusal_that_names_no_topic_costs_the_offender_only(fast_system, exch
     follow(fast_system, exchange)
     until(lambda: fast_system.simulator.get("/sim/stats")[exchange]["subscriptions"] == topics(exchange) - 1, 40)
     code = CODES[exchange]
-    wait_for_minutes(fast_system, f"{code}-ppr", SYMBOLS)
+    wait_for_minutes(fast_system, f"{code}-ohlcv", SYMBOLS)
     claimed = "SELECT symbol FROM perp_coverage WHERE source = %s AND NOT isempty(covered)"
     if exchange in ONLY_BTC:
         wait_for_minutes(fast_system, f"{code}-lq", ["ETH"])
@@ -91,7 +93,7 @@ def test_liquidations_that_are_acknowledged_and_silent_are_not_claimed(fast_syst
     fast_system.simulator.fault(exchange=exchange, kind="silent_topics", path=EVENTS[exchange])
     follow(fast_system, exchange)
     for _ in range(2):
-        wait_for_minutes(fast_system, f"{code}-ppr", SYMBOLS)
+        wait_for_minutes(fast_system, f"{code}-ohlcv", SYMBOLS)
     claimed = "SELECT symbol FROM perp_coverage WHERE source = %s AND NOT isempty(covered)"
     assert fast_system.query(claimed, f"{code}-lq") == []
 
@@ -103,7 +105,7 @@ def test_frames_of_an_exchange_about_itself_are_no_faults(fast_system, exchange)
     follow(fast_system, exchange)
     opened = fast_system.simulator.get("/sim/stats")[exchange]["sockets_opened"]
     fast_system.simulator.fault(exchange=exchange, kind="control_frames")
-    wait_for_minutes(fast_system, f"{CODES[exchange]}-ppr", SYMBOLS)
+    wait_for_minutes(fast_system, f"{CODES[exchange]}-ohlcv", SYMBOLS)
     assert errors(fast_system) == []
     more = fast_system.simulator.get("/sim/stats")[exchange]["sockets_opened"] - opened
     assert more == (1 if exchange == "binance" else 0)
@@ -122,3 +124,20 @@ def test_of_a_bar_that_is_closed_twice_the_later_message_is_kept_and_the_change_
     until(lambda: fast_system.query(changed, source, "c")[0][0] >= len(SYMBOLS), 20)
     for symbol in SYMBOLS:
         assert fast_system.differences(exchange, source, symbol, start_ms, start_ms + MINUTE_MS) == []
+
+
+@pytest.mark.waits(40)
+def test_liquidations_are_valued_by_the_size_of_the_contract_at_their_time(fast_system):
+    """Fault 7: the exchange makes a contract ten times as large, and the list is fetched an hour later."""
+    follow(fast_system, "okx")
+    start_ms = wait_for_minutes(fast_system, "okx-lq", SYMBOLS)
+    for symbol in SYMBOLS:
+        change = {"exchange": "okx", "instrument": f"{symbol}-USDT-SWAP", "value_shift": 1}
+        requests.post(f"{fast_system.simulator.url}/sim/contracts", json=change, timeout=10).raise_for_status()
+    end_ms = wait_for_minutes(fast_system, "okx-lq", SYMBOLS) + MINUTE_MS
+    listed = "SELECT count(*) FROM perp_metadata WHERE instrument LIKE '%%-USDT-SWAP' AND symbol = ANY(%s) AND"
+    until(lambda: fast_system.covers("okx-lq", SYMBOLS, start_ms, end_ms), 60)
+    for symbol in SYMBOLS:
+        assert fast_system.differences("okx", "okx-lq", symbol, start_ms, end_ms) == []
+    assert fast_system.query(f"{listed} contract_value >= 0.1", SYMBOLS) == [(len(SYMBOLS),)]
+    assert errors(fast_system) == []

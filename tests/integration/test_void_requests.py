@@ -10,7 +10,7 @@ from tests.support.simulator import Simulator
 GOOD = ("BTC", "ETH")
 NOPE = {"bybit": ("byb", "NOPEUSDT"), "okx": ("okx", "NOPE-USDT-SWAP")}
 TOPICS = {"bybit": ["allLiquidation", "kline.1", "tickers"], "okx": ["candle1m", "funding-rate", "open-interest"]}
-OF_ALL = {"bybit": 0, "okx": 1}  # topics that are one for all contracts
+OF_ALL = {"bybit": 0, "okx": 2}  # topics that are one for all contracts
 
 
 @pytest.fixture(scope="module")

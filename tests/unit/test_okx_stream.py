@@ -122,7 +122,24 @@ def test_a_refusal_that_names_no_topic_voids_its_request(line):
     for _ in range(5):
         line.now_ms += 1_000
         sizes += [len(json.loads(text)["args"]) for text in line.send()]
-    assert sizes == [3, 3]
+    assert sorted(sizes) == [3, 4]
+
+
+def test_liquidations_are_read_by_the_terms_of_their_time(line):
+    """Fault 7: the size of a contract changes in the middle of a minute."""
+    line.acknowledge(ALL)
+    line.now_ms += MINUTE_MS + 10_000
+    line.take("liquidation-orders", liquidated(BTC, (line.now_ms, "1")), instType="SWAP")
+    line.now_ms += 10_000
+    listed = {"instType": "SWAP", "instId": BTC.name, "instFamily": "BTC-USDT", "ctType": "linear", "ctMult": "1"}
+    listed |= {"settleCcy": "USDT", "state": "live", "listTime": "1573557408000", "expTime": ""}
+    assert line.take("instruments", listed | {"ctVal": "0.010"}, {"instId": 5}, instType="SWAP") == ""
+    assert not line.connection.health.contracts_changed
+    assert line.take("instruments", listed | {"ctVal": "0.1"}, instType="SWAP") == ""
+    assert line.connection.health.contracts_changed
+    early_ms, late_ms = line.now_ms - 1, line.now_ms + 1
+    line.take("liquidation-orders", liquidated(BTC, (early_ms, "2"), (late_ms, "5")), instType="SWAP")
+    assert [row[3] for row in line.rows(2) if row[1:3] == ("BTC", 1)] == [("53.00", "0")]
 
 
 def test_liquidations_that_cannot_be_read_cost_the_minute_of_their_contract(line):
@@ -165,7 +182,7 @@ def test_what_is_not_confirmed_is_asked_for_again_in_smaller_requests_and_then_g
             sent.append(text)
         sizes.append(sorted(len(json.loads(text)["args"]) for text in sent))
         line.now_ms += len(sent) * 1000
-    assert sizes[:3] == [[3, 3], [1, 1, 2, 2], [1, 1, 1, 1, 1, 1]]
+    assert sizes[:3] == [[3, 4], [1, 2, 2, 2], [1] * 7]
     assert any("topics are not confirmed" in error for error in line.errors())
 
 

@@ -12,7 +12,9 @@ from fademoe.exchanges.okx.history import (
     parse_current_premium,
     parse_predicted_funding,
 )
+from fademoe.exchanges.okx.instruments import parse_instrument
 from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.reading import read_elements
 from fademoe.feeds.rows import liquidation, to_coin_price
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
 from fademoe.feeds.values import amount, member, product, records, text, to_ms
@@ -21,6 +23,7 @@ from fademoe.metrics import Liquidations
 GUIDE = "OKX API guide, mirrored 2026-08-22: "
 ALL_SWAPS = "SWAP"
 UPGRADE_NOTICE = "64008"  # the connection is closed in 60 s
+CONTRACTS_TOPIC = f"instruments:{ALL_SWAPS}"
 ERROR_EVENTS = ("error", "channel-conn-count-error")
 EVENT_SILENCE_S = 3600.0  # liquidations of all swaps come two to five times a minute
 REFUSED_TOPIC = re.compile(r"channel:\s*([^\s,]+),\s*inst(?:Id|Type):\s*([^\s,]+?)\.?(?=[\s,]|$)")
@@ -41,6 +44,7 @@ def route(message: Json) -> Frame:
     {"event": "error", "code": "60018", "msg": "Wrong URL or channel:index-tickers, instId:NEAR-USDT-SWAP doesn't
      exist. …"}: the text alone names the topic. Whether the rest of its request is served is not documented: the
     acknowledgements show it.
+    The channel of instruments sends all contracts, and then each that changes, as the list of contracts has them.
     """
     if not isinstance(message, dict):
         return Frame(fault=str(message)[:200])
@@ -52,7 +56,10 @@ def route(message: Json) -> Frame:
     if event == "notice":
         return Frame(renew=message.get("code") == UPGRADE_NOTICE)
     if event is None and "arg" in message and "data" in message:
-        return Frame(topic=read_topic(message["arg"]), data=message["data"])
+        topic = read_topic(message["arg"])
+        if topic == CONTRACTS_TOPIC:
+            return Frame(contracts=read_elements(records(message["data"]), parse_instrument).readable)
+        return Frame(topic=topic, data=message["data"])
     refused = REFUSED_TOPIC.search(str(message.get("msg")))
     if refused:
         return Frame(topic=":".join(refused.groups()), fault=str(message)[:200])
@@ -116,6 +123,7 @@ SOCKETS = (
         topics_per_socket=TOPICS_PER_SOCKET,
         topics_per_request=TOPICS_PER_REQUEST,
         request_pause_s=REQUEST_PAUSE_S,
+        announcements=(CONTRACTS_TOPIC,),
         ping_text="ping",
         acks=True,
     ),

@@ -33,6 +33,8 @@ class Instrument:
     price_shift: int = 0  # a price is for 10 ** price_shift coins: 3 for 1000PEPEUSDT
     unit_shift: int = 0  # a volume unit is 10 ** unit_shift coins: 3 for 1000PEPEUSDT, -2 for OKX's 0.01 BTC contract
     funding_hours: int = 8
+    value_shift: int = 0  # since `value_changed_ms` a contract is 10 ** value_shift of what it was, on OKX's wire
+    value_changed_ms: int = 0
 
     @property
     def is_perpetual(self) -> bool:

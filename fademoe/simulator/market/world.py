@@ -81,10 +81,10 @@ class World:
                 return instrument
         return None
 
-    def change(self, exchange: str, name: str, listed_ms: int, delisted_ms: int | None) -> Instrument:
-        """Move the life of a contract, as a delisting announcement does; KeyError when it is not listed."""
+    def change(self, exchange: str, name: str, **changes: int | None) -> Instrument:
+        """Change members of a contract, as an announcement does; KeyError when it is not listed."""
         listed = self._instruments[exchange][name]
-        changed = dataclasses.replace(listed, listed_ms=listed_ms, delisted_ms=delisted_ms)
+        changed = dataclasses.replace(listed, **changes)  # type: ignore[arg-type]
         self._instruments[exchange][name] = changed
         return changed
 

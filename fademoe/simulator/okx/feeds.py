@@ -192,11 +192,12 @@ class LiquidationFeed(Feed):
             due_ms += int(self.exchange.options.okx_late_liquidations_s * 1000)
         if due_ms <= now_ms:
             return
-        row = orjson.dumps(liquidation_row(instrument, events, has_sides=(dice >> 32) % UNSIDED != 0))
+        has_sides = (dice >> 32) % UNSIDED != 0
 
         def send(_now_ms: int) -> None:
+            now = self.exchange.market.world.instrument(self.exchange.name, instrument.name) or instrument
             if not self.has_ended():
-                self.send(row)
+                self.send(orjson.dumps(liquidation_row(now, events, has_sides=has_sides)))
 
         self.exchange.timeline.at(due_ms, send)
         if (dice >> 40) % REPEATED == 0:
@@ -213,9 +214,16 @@ def liquidation_row(instrument: Instrument, events: list[Liquidation], *, has_si
             "ccy": "",
             "posSide": event.side if has_sides else "net",
             "side": "sell" if event.side == "long" else "buy",
-            "sz": fixed(event.size, instrument.lot_decimals),
+            "sz": _contracts(instrument, event),
             "ts": str(event.ts),
         }
         for event in reversed(events)
     ]
     return {"details": details, "instFamily": family, "instId": instrument.name, "instType": "SWAP", "uly": family}
+
+
+def _contracts(instrument: Instrument, event: Liquidation) -> str:
+    """Return the size of an event in contracts as they were at its time."""
+    shift = instrument.value_shift if event.ts >= instrument.value_changed_ms else 0
+    decimals = instrument.lot_decimals + shift
+    return fixed(event.size * 10 ** max(0, -decimals), max(0, decimals))

@@ -29,6 +29,12 @@ def instruments(market: Market, kind: str, now_ms: int) -> bytes:
     return orjson.dumps(rows)
 
 
+def announcement(market: Market, instruments: list[Instrument], now_ms: int) -> bytes:
+    """Return the message of the channel of instruments about some swaps."""
+    rows = [_row(market, instrument, "SWAP", now_ms) for instrument in instruments]
+    return orjson.dumps({"arg": {"channel": "instruments", "instType": "SWAP"}, "data": rows})
+
+
 def is_known(instrument: Instrument, now_ms: int) -> bool:
     """Tell whether a contract has its details, so that it can be subscribed."""
     return now_ms >= instrument.listed_ms - DETAILED_MS
@@ -43,12 +49,11 @@ def _row(market: Market, instrument: Instrument, kind: str, now_ms: int) -> dict
         return row
     family = f"{instrument.coin.name}-{instrument.quote}"
     step = fixed(1, instrument.lot_decimals)
+    unit_shift = instrument.unit_shift + instrument.value_shift
     return row | {
         "ctMult": "1",
         "ctType": "linear",
-        "ctVal": fixed(10 ** max(0, instrument.unit_shift), 0)
-        if instrument.unit_shift >= 0
-        else fixed(1, -instrument.unit_shift),
+        "ctVal": fixed(10 ** max(0, unit_shift), 0) if unit_shift >= 0 else fixed(1, -unit_shift),
         "ctValCcy": instrument.coin.name,
         "expTime": str(instrument.delisted_ms) if instrument.delisted_ms else "",
         "groupId": "1",  # unknown to every client

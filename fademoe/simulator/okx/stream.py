@@ -14,6 +14,7 @@ REQUESTS_PER_HOUR = 480
 LARGEST_REQUEST = 65_536
 CONNECTIONS_PER_SECOND = 3
 LIQUIDATIONS = "liquidation-orders"
+INSTRUMENTS = "instruments:SWAP"
 BY_CONTRACT: dict[str, tuple[str, type[Feed]]] = {
     "candle1m": ("business", CandleFeed),
     "funding-rate": ("public", FundingFeed),
@@ -88,7 +89,9 @@ class OkxStreams:
         self._is_looking = True
 
     def forget_contract(self, instrument: Instrument) -> None:
-        """Let feeds begin anew that know a contract as it was before a change."""
+        """Announce a change of a contract, and let feeds begin anew that know it as it was before."""
+        announced = okx_listing.announcement(self._exchange.market, [instrument], self._exchange.clock.now_ms())
+        self.publish(INSTRUMENTS, announced)
         for channel in BY_CONTRACT:
             topic = f"{channel}:{instrument.name}"
             feed = self._feeds.pop(topic, None)
@@ -119,6 +122,11 @@ class OkxStreams:
             self._exchange.hub.unsubscribe(socket, topic)
             return
         self._exchange.hub.subscribe(socket, topic)
+        if topic == INSTRUMENTS:
+            exchange = self._exchange
+            swaps = [each for each in exchange.market.world.instruments(exchange.name) if each.kind != "dated"]
+            socket.send(okx_listing.announcement(exchange.market, swaps, exchange.clock.now_ms()))
+            return
         feed = self._feeds.get(topic)
         if feed is None or feed.is_over:
             self._start(topic)
@@ -130,6 +138,8 @@ class OkxStreams:
         if not isinstance(argument, dict):
             return None
         channel, endpoint = argument.get("channel"), socket.memory.get("endpoint")
+        if f"{channel}:{argument.get('instType')}" == INSTRUMENTS:
+            return INSTRUMENTS if endpoint == "public" else None
         if channel == LIQUIDATIONS:
             is_good = endpoint == "public" and argument.get("instType") in ("SWAP", "FUTURES")
             return f"{LIQUIDATIONS}:{argument['instType']}" if is_good else None
@@ -143,6 +153,8 @@ class OkxStreams:
     def _start(self, topic: str) -> None:
         """Start what feeds a topic."""
         channel, _, what = topic.partition(":")
+        if topic == INSTRUMENTS:
+            return
         if channel == LIQUIDATIONS:
             if what == "SWAP":  # nothing happens on the others
                 self._feeds[topic] = LiquidationFeed(self._exchange, topic, self.publish)
