@@ -16,7 +16,7 @@ from fademoe.errors import SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.paging import due_until_ms
 from fademoe.jobs import gaps
-from fademoe.jobs.audit import audit
+from fademoe.jobs.audit import add_results, audit_range
 from fademoe.runtime.job_context import JobContext
 from fademoe.runtime.services import Services
 from fademoe.runtime.startup import ready
@@ -145,12 +145,19 @@ def run_audit(
     window = make_window(since, until)
     results, errors = [], 0
     for series in _stored_series(services, _sources(source), _symbols(symbol), window):
+        parts = []
         try:
-            result = audit(JobContext(services=services), series, window)
+            for part, of_part in audit_range(JobContext(services=services), series, window):
+                parts.append(of_part)
+                if part != window:
+                    click.echo(
+                        f"{series.source} {series.symbol} until {to_iso(part.end_ms)}: {of_part.describe()}", err=True
+                    )
         except SourceError as error:
             errors += 1
             click.echo(f"{series.source} {series.symbol}: not compared: {error}", err=as_json)
             continue
+        result = add_results(parts)
         results.append(asdict(result))
         if not as_json:
             click.echo(f"{series.source} {series.symbol}: {result.describe()}")

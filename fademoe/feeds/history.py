@@ -107,7 +107,8 @@ class RestFeed:
     POST. `items(answer, page)` are the elements of its answer; it raises BadPayload when the answer is not one for the
     page, not for a fault of one element. `parse(item, instrument)` reads one element, None where it holds no row.
     `parse_all(items, instrument)` reads all elements of a good answer at once, see `read_elements`.
-    `sparse`: an interval without a row is a fact (no settlement, no liquidation), not a gap.
+    `sparse`: an interval without a row is a fact (no settlement, no liquidation), not a gap. `due_every_ms`: a sparse
+    feed has a row at least that often while the contract trades, so a longer range without one is a gap; 0: never.
     `recent`: the endpoint for rows younger than `recent_ms`, where this one lags behind or does not reach.
     `serves`: whether the exchange has the metric of an instrument in a unit that can be stored.
     """
@@ -127,6 +128,7 @@ class RestFeed:
     interval: str = "1m"
     interval_ms: int = MINUTE_MS
     sparse: bool = False
+    due_every_ms: int = 0
     recent: "RestFeed | None" = None
     recent_ms: int = 0
     serves: Callable[[Instrument], bool] = lambda instrument: True

@@ -1,11 +1,13 @@
 """The audit: fetches what is stored again, compares value by value, corrects, and records every correction."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from rq import Retry
 
-from fademoe.clock import DAY_MS, SECOND_MS, Window, floor_to, now_ms
+from fademoe.clock import DAY_MS, SECOND_MS, Window, floor_to, now_ms, split, to_iso
 from fademoe.feeds import registry
+from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.paging import endpoint_shares
 from fademoe.jobs.fetch import fetch
 from fademoe.jobs.work import Work, ask_exchange_time, describe_window, make_work, run_job
@@ -13,10 +15,14 @@ from fademoe.metrics import Row, perpspec
 from fademoe.queue.enqueue import enqueue_audits
 from fademoe.queue.ids import Task
 from fademoe.runtime.job_context import JobContext, as_job
-from fademoe.store import corrections, coverage
+from fademoe.runtime.services import Services
+from fademoe.store import corrections, coverage, status
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.status import State, Tracked
 from fademoe.store.writer import Batch
+
+COUNTS = ("equal", "corrected", "missing", "extra")
+MAX_DAYS = 30  # audited afterwards when the host was off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +47,7 @@ def audit(context: JobContext, series: Series, window: Window) -> AuditResult:
     Rows which the exchange does not have (any more) are counted as extra and kept. Raises SourceError, StoreError or
     Stopped; then nothing was changed.
     """
-    work = make_work(context, _unit_of(context, series), series, window)
+    work = make_work(context, _unit_of(context, series), series, window, "audit")
     services, feed = context.services, work.feed
     with services.database.transaction() as cursor:
         covered = coverage.covered(cursor, series, window)
@@ -67,6 +73,20 @@ def audit(context: JobContext, series: Series, window: Window) -> AuditResult:
         missing=added,
         extra=len(stored.keys() - rows.keys()),
     )
+
+
+def audit_range(context: JobContext, series: Series, window: Window) -> Iterator[tuple[Window, AuditResult]]:
+    """Audit a long window part by part, oldest first; yield each part with its result."""
+    exchange, _, metric = registry.by_source(series.source)
+    feed = exchange.rest_feed(metric)
+    for part in split(window, feed.paging.window_ms if feed else DAY_MS):
+        yield part, audit(context, series, part)
+
+
+def add_results(results: Sequence[AuditResult]) -> AuditResult:
+    """Return the sums of results of one series."""
+    sums = {name: sum(getattr(result, name) for result in results) for name in COUNTS}
+    return replace(results[0], **sums)
 
 
 def _unit_of(context: JobContext, series: Series) -> Tracked:
@@ -108,15 +128,34 @@ def audit_window(context: JobContext, source: str, symbol: str, start_ms: int, e
 
 @as_job
 def enqueue_nightly(context: JobContext) -> dict[str, int]:
-    """Enqueue an audit of the last whole UTC day for every series that has rows in it; once a day."""
-    services = context.services
-    end_ms = floor_to(now_ms(), DAY_MS)
-    window = Window(end_ms - DAY_MS, end_ms)
+    """Enqueue the audits of whole UTC days; see `enqueue_days`."""
+    return enqueue_days(context.services, floor_to(now_ms(), DAY_MS))
+
+
+def enqueue_days(services: Services, end_ms: int) -> dict[str, int]:
+    """Enqueue an audit of each day before `end_ms` that was not enqueued yet, for every series that has rows in it.
+
+    The status of `audits <exchange>` remembers the last day, so days while the host was off are made up for, up to
+    MAX_DAYS of them. Returns how many audits were enqueued per exchange.
+    """
     counts = {}
     for exchange in registry.enabled(services.settings):
-        sources = {perpspec(code, feed.metric) for code in exchange.codes for feed in exchange.rest_feeds}
-        with services.database.transaction() as cursor:
-            covered = [each for source in sorted(sources) for each in coverage.series_within(cursor, source, window)]
-        tasks = [Task(series, window) for series in covered]
-        counts[exchange.name] = enqueue_audits(services.redis, exchange.name, tasks)
+        unit = f"audits {exchange.name}"
+        with status.track(services.database, unit, interval_s=DAY_MS // SECOND_MS) as tracked:
+            first_ms = status.read_last_ts(services.database, unit) or end_ms - DAY_MS
+            days = [
+                Window(start_ms, start_ms + DAY_MS)
+                for start_ms in range(max(first_ms, end_ms - MAX_DAYS * DAY_MS), end_ms, DAY_MS)
+            ]
+            counts[exchange.name] = sum(_enqueue_day(services, exchange, day) for day in days)
+            if days:
+                message = f"{counts[exchange.name]} series until {to_iso(end_ms)}"
+                tracked.report(State.DONE, message, last_ts=end_ms)
     return counts
+
+
+def _enqueue_day(services: Services, exchange: Exchange, day: Window) -> int:
+    sources = {perpspec(code, feed.metric) for code in exchange.codes for feed in exchange.rest_feeds}
+    with services.database.transaction() as cursor:
+        covered = [each for source in sorted(sources) for each in coverage.series_within(cursor, source, day)]
+    return enqueue_audits(services.redis, exchange.name, [Task(series, day) for series in covered])

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from rq import Retry
 
-from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, split
-from fademoe.errors import BadPayload, SourceError
+from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, split, subtract
+from fademoe.errors import BadPayload, RetryLater, SourceError
+from fademoe.feeds.history import RestFeed
+from fademoe.feeds.instrument import active_period
 from fademoe.feeds.paging import endpoint_shares, requested_from_ms, retained_from_ms
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.jobs.work import TimeUp, Work, ask_exchange_time, describe_window, make_work, run_job
@@ -17,15 +19,29 @@ from fademoe.queue.retry import FAILURES
 from fademoe.runtime.job_context import JobContext, as_job
 from fademoe.signals import Stopped
 from fademoe.store import coverage, status
-from fademoe.store.coverage import DELISTED, NOT_LISTED_YET, Absence, Covered, Series
+from fademoe.store.coverage import (
+    CONFIRMED_CHECKS,
+    DELISTED,
+    EXPIRED,
+    NO_ROW,
+    NOT_LISTED_YET,
+    RUNS_APART_S,
+    Absence,
+    Covered,
+    Series,
+)
 from fademoe.store.status import State, Tracked
 from fademoe.store.writer import Batch
 
 log = logging.getLogger(__name__)
 
 HELPERS = 7  # threads that fetch pages beside the job's own
-NO_ROW = "the exchange has no row"
-EXPIRED = "expired: older than the exchange keeps"
+RECHECK = "recheck"
+MIN_DOUBTED_ROWS = 60  # an empty answer for fewer rows is a small hole
+
+
+class EmptyAnswer(RetryLater):
+    """A whole page is empty inside a contract's life: another run asks again before that is believed."""
 
 
 class Stored(NamedTuple):
@@ -53,6 +69,20 @@ def backfill(context: JobContext, source: str, symbol: str, start_ms: int, end_m
     return run_job(context, _unit_of(context, series), work)
 
 
+@as_job
+def recheck(context: JobContext, source: str, symbol: str, start_ms: int, end_ms: int) -> dict[str, int] | Retry:
+    """Request again what is absent without proof in [start_ms, end_ms): rows that came are stored."""
+    series, window = Series(source, symbol), Window(start_ms, end_ms)
+
+    def work() -> dict[str, int]:
+        with context.services.database.transaction() as cursor:
+            absent = coverage.unproven(cursor, series, window)
+        stored = _run(context, series, window, merge(absent), RECHECK)
+        return {"rows": stored.rows, "absent": stored.absent}
+
+    return run_job(context, _unit_of(context, series), work)
+
+
 def _unit_of(context: JobContext, series: Series) -> Tracked:
     return Tracked(
         database=context.services.database,
@@ -64,13 +94,18 @@ def _unit_of(context: JobContext, series: Series) -> Tracked:
 
 def run_window(context: JobContext, series: Series, window: Window) -> Stored:
     """Do the work of one window; raise SourceError, StoreError or Stopped with everything answered stored."""
-    unit = _unit_of(context, series)
     with context.services.database.transaction() as cursor:
         missing = coverage.missing(cursor, series, window)
-    if not missing:
+    return _run(context, series, window, missing, "backfill")
+
+
+def _run(context: JobContext, series: Series, window: Window, requested: Sequence[Window], kind: str) -> Stored:
+    """Fetch and store parts of a window, and report it."""
+    unit = _unit_of(context, series)
+    if not requested:
         return Stored()
-    work = make_work(context, unit, series, window)
-    stored = _fetch_and_store(work, missing)
+    work = make_work(context, unit, series, window, kind)
+    stored = _fetch_and_store(work, requested)
     if stored.failed is None or isinstance(stored.failed, TimeUp):
         for budget in budgets_of(work.exchange, work.feed.metric):
             resume_budget(context.services.redis, work.exchange.name, budget)
@@ -125,18 +160,44 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
         fetched = confirm_holes(endpoint, work.instrument, fetched, time_ms, work.client, helpers=HELPERS)
         _record_unreadable(work, fetched.errors)
         retained_ms = retained_from_ms(endpoint, time_ms)
-        absences += [Absence(hole, NO_ROW if hole.end_ms > retained_ms else EXPIRED) for hole in fetched.absent]
-        answered += fetched.answered
+        expired = [hole for hole in fetched.absent if hole.end_ms <= retained_ms]
+        unproven = [hole for hole in fetched.absent if hole.end_ms > retained_ms]
+        is_believed = work.is_second_run or work.kind == RECHECK
+        doubted = [] if is_believed else _empty_pages(work, endpoint, windows, unproven)
+        checks = CONFIRMED_CHECKS if work.is_second_run else 1
+        absences += [Absence(hole, EXPIRED) for hole in expired]
+        absences += [Absence(hole, NO_ROW, checks) for hole in unproven if hole not in doubted]
+        answered += [part for window in fetched.answered for part in subtract(window, doubted)]
         rows.update(fetched.rows)
         failed = fetched.failed
+        if doubted and failed is None:
+            work.note_doubt()
+            spans = ", ".join(map(describe_window, doubted))
+            failed = EmptyAnswer(f"an empty answer for {spans} is asked for again", retry_after_s=RUNS_APART_S)
         if failed:
             break
     new = 0
     if answered:
         batch = Batch(feed.metric, feed.interval, [(work.series, rows[ts]) for ts in sorted(rows)])
-        new = work.services.writer.write([batch], [Covered(work.series, merge(answered), absences)])
+        answer = Covered(work.series, merge(answered), absences, feed.interval_ms, work.kind)
+        new = work.services.writer.write([batch], [answer])
     absent_ms = sum(absence.window.end_ms - absence.window.start_ms for absence in absences)
     return Stored(new, absent_ms // feed.interval_ms, failed)
+
+
+def _empty_pages(work: Work, endpoint: RestFeed, requested: Sequence[Window], holes: Sequence[Window]) -> list[Window]:
+    """Return the holes inside the contract's life that are as long as a page, or all that was requested.
+
+    Of a sparse feed each hole is one: several of its rows are due in it.
+    """
+    whole_ms = min([endpoint.page_span_ms, *(window.end_ms - window.start_ms for window in requested)])
+    least_ms = max(whole_ms, MIN_DOUBTED_ROWS * endpoint.interval_ms)
+    alive = [active_period(work.instrument, hole) for hole in holes]
+    return [
+        hole
+        for hole, part in zip(holes, alive, strict=True)
+        if part.end_ms - part.start_ms >= least_ms or (endpoint.sparse and part.start_ms < part.end_ms)
+    ]
 
 
 def _record_unreadable(work: Work, errors: Sequence[BadPayload]) -> None:
@@ -148,12 +209,33 @@ def _record_unreadable(work: Work, errors: Sequence[BadPayload]) -> None:
 
 def _unavailable(work: Work, missing: Sequence[Window], time_ms: int) -> list[Absence]:
     """Return what of `missing` need not be requested: before the listing, after the end, older than what is kept."""
+    requested_ms = requested_from_ms(work.feed, time_ms)
     # lists err by hours, so the whole day of the listing is requested
     listed_ms = floor_to(work.instrument.listed_ms or 0, DAY_MS)
-    first_ms, reason = max((listed_ms, NOT_LISTED_YET), (requested_from_ms(work.feed, time_ms), EXPIRED))
+    if any(window.start_ms < listed_ms for window in missing) and _traded_before(work, listed_ms, requested_ms):
+        listed_ms = 0
+    first_ms, reason = max((listed_ms, NOT_LISTED_YET), (requested_ms, EXPIRED))
     absences = [Absence(Window(w.start_ms, min(w.end_ms, first_ms)), reason) for w in missing if w.start_ms < first_ms]
     if work.instrument.delisted_ms is not None:
         last_ms = ceil_to(work.instrument.delisted_ms, DAY_MS)
         past = [w for w in missing if w.end_ms > last_ms and max(w.start_ms, first_ms) < w.end_ms]
         absences += [Absence(Window(max(w.start_ms, first_ms, last_ms), w.end_ms), DELISTED) for w in past]
     return absences
+
+
+def _traded_before(work: Work, listed_ms: int, requested_ms: int) -> bool:
+    """Return whether the exchange has rows before the listing that it names: one question per series.
+
+    Lists name a later time than the first trades, and that of the newest of several listings. A series that has ranges
+    absent for this reason was asked about before.
+    """
+    before = Window(max(requested_ms, listed_ms - work.feed.page_span_ms), listed_ms)
+    if before.start_ms >= before.end_ms:
+        return False
+    with work.services.database.transaction() as cursor:
+        if coverage.has_absence(cursor, work.series, NOT_LISTED_YET):
+            return False
+    fetched = fetch(work.feed, work.instrument, [before], work.client)
+    if fetched.failed is not None:
+        raise fetched.failed
+    return bool(fetched.rows)

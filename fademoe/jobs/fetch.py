@@ -14,13 +14,14 @@ from typing import Protocol
 from fademoe.clock import LATEST_MS, Window, ceil_to, floor_to, merge, subtract
 from fademoe.errors import BODY_EXCERPT, BadPayload, BudgetSpent, SourceError
 from fademoe.feeds.history import Order, Page, RestFeed
-from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.instrument import Instrument, Json, active_period
 from fademoe.feeds.paging import group_gaps, pages, retained_from_ms
 from fademoe.feeds.reading import Elements, read_elements
 from fademoe.feeds.request import Request
 from fademoe.metrics import Row
 from fademoe.signals import Stopped
 
+DUE_TOLERANCE_MS = 60_000  # stamps of settlements vary by seconds
 CONFIRMED_AFTER_MS = 180_000  # a younger hole may still be filled; of an older one the nightly audit asks again
 
 
@@ -229,12 +230,12 @@ def confirm_holes(
     A hole is a range of the feed's grid inside `answered` without a row. One that stays is `absent` when it is older
     than CONFIRMED_AFTER_MS; a younger one, and one whose page holds an unreadable element, is taken out of `answered`,
     so that it stays missing. What is older than the exchange certainly retains is absent without another request. A
-    sparse feed has no holes; what it may not retain, before its first row, is absent.
+    sparse feed has holes only where rows are due (`due_every_ms`); what it may not retain, before its first row, is
+    absent.
     """
     expired = expired_ranges(feed, fetched, exchange_now_ms)
-    if feed.sparse:
-        return replace(fetched, absent=expired)
-    holes = [part for hole in find_holes(feed, fetched.answered, fetched.rows) for part in subtract(hole, expired)]
+    alive = [active_period(instrument, window) for window in fetched.answered] if feed.sparse else fetched.answered
+    holes = [part for hole in find_holes(feed, alive, fetched.rows) for part in subtract(hole, expired)]
     again, unfilled, unanswered = _request_again(feed, instrument, fetched, holes, client, helpers)
     absent, young = classify(unfilled, exchange_now_ms)
     answered = [part for window in fetched.answered for part in subtract(window, [*unanswered, *young])]
@@ -242,7 +243,12 @@ def confirm_holes(
 
 
 def find_holes(feed: RestFeed, windows: Sequence[Window], rows: Mapping[int, Row]) -> list[Window]:
-    """Return the ranges of the feed's grid inside ascending windows that have no row."""
+    """Return the ranges of the feed's grid inside ascending windows that have no row.
+
+    Of a sparse feed: the ranges between rows that are longer than `due_every_ms`.
+    """
+    if feed.sparse:
+        return [hole for window in windows for hole in _overdue(feed, window, rows)] if feed.due_every_ms else []
     step_ms = feed.interval_ms
     return [
         hole
@@ -253,6 +259,14 @@ def find_holes(feed: RestFeed, windows: Sequence[Window], rows: Mapping[int, Row
             if ts not in rows
         )
     ]
+
+
+def _overdue(feed: RestFeed, window: Window, rows: Mapping[int, Row]) -> list[Window]:
+    """Return the ranges of a window in which a row of a sparse feed was due and none came."""
+    times = sorted(ts for ts in rows if window.start_ms <= ts < window.end_ms)
+    edges = zip([window.start_ms, *(ts + 1 for ts in times)], [*times, window.end_ms], strict=True)
+    longest_ms = feed.due_every_ms + DUE_TOLERANCE_MS
+    return [Window(start_ms, end_ms) for start_ms, end_ms in edges if end_ms - start_ms > longest_ms]
 
 
 def expired_ranges(feed: RestFeed, fetched: Fetched, exchange_now_ms: int) -> list[Window]:

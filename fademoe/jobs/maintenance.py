@@ -1,22 +1,24 @@
 """What the system does for itself: enqueue what is missing, refresh the exchanges' lists, make partitions, clean up."""
 
+import itertools
 import logging
 from collections.abc import Sequence
 
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms, to_iso
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, now_ms, to_iso
 from fademoe.errors import BudgetSpent, RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.paging import due_until_ms
 from fademoe.jobs.plan import FeedState, Planned, enqueue_planned, plan_gaps
 from fademoe.metrics import perpspec
-from fademoe.queue.ids import window_queues
+from fademoe.queue.enqueue import enqueue_rechecks as queue_rechecks
+from fademoe.queue.ids import Task, window_queues
 from fademoe.queue.states import windows_in_queues
 from fademoe.runtime.job_context import JobContext, as_job
 from fademoe.runtime.services import Services
 from fademoe.store import coverage, status
-from fademoe.store.coverage import Absence, Covered, Series
+from fademoe.store.coverage import MISSED_LIVE, Absence, Covered, Series
 from fademoe.store.partitions import Partitions
 from fademoe.store.status import State
 
@@ -26,7 +28,7 @@ PARTITIONS_AHEAD_MS = 40 * DAY_MS
 INSTRUMENTS_INTERVAL_S = 3600
 MAINTENANCE_INTERVAL_S = 3600
 MAX_CLOCKS_APART_MS = DAY_MS + MINUTE_MS  # a day, and what measuring takes
-UNRECOVERABLE = "missed live: the exchange keeps no history of it"
+MAX_RECHECKS = 200  # of one perpspec in a reconcile run
 HELD_BACK_MS = 10 * MINUTE_MS  # a stream may store a due row so much later, after PostgreSQL was away
 
 
@@ -50,7 +52,35 @@ def enqueue_missing(services: Services) -> dict[str, int]:
         if counts[exchange.name]:
             log.info("reconcile: %d windows of %s enqueued", counts[exchange.name], exchange.name)
         mark_unrecoverable(services, exchange)
+        follow_listings(services, exchange)
+        enqueue_rechecks(services, exchange)
     return counts
+
+
+def follow_listings(services: Services, exchange: Exchange) -> None:
+    """Want a delisted contract's series until a day after its end, and again from a new listing on."""
+    for code, contracts in instruments.load_contracts(exchange, services.database).items():
+        with services.database.transaction() as cursor:
+            for symbol, contract in contracts.items():
+                for metric in exchange.metrics():
+                    series = Series(perpspec(code, metric), symbol)
+                    if contract.delisted_ms is None:
+                        coverage.resume_wanted(cursor, series, floor_to(contract.listed_ms or 0, MINUTE_MS))
+                    elif contract.delisted_ms + DAY_MS <= services.clocks.now_ms(exchange):
+                        coverage.end_wanted(cursor, series, ceil_to(contract.delisted_ms, DAY_MS) + DAY_MS)
+
+
+def enqueue_rechecks(services: Services, exchange: Exchange) -> int:
+    """Enqueue the windows whose absences without proof are to be requested again; return how many."""
+    new = 0
+    for code in exchange.codes:
+        for feed in exchange.rest_feeds:
+            with services.database.transaction() as cursor:
+                windows = coverage.list_rechecks(
+                    cursor, perpspec(code, feed.metric), feed.paging.window_ms, MAX_RECHECKS
+                )
+            new += queue_rechecks(services.redis, exchange.name, itertools.starmap(Task, windows))
+    return new
 
 
 def want_followed(services: Services, exchange: Exchange) -> None:
@@ -98,7 +128,7 @@ def mark_unrecoverable(services: Services, exchange: Exchange) -> None:
                 for series, gap in coverage.gaps(cursor, perpspec(code, metric), until_ms):
                     missed.setdefault(series, []).append(gap)
             answers = [
-                Covered(series, gaps, [Absence(gap, UNRECOVERABLE) for gap in gaps]) for series, gaps in missed.items()
+                Covered(series, gaps, [Absence(gap, MISSED_LIVE) for gap in gaps]) for series, gaps in missed.items()
             ]
             if answers:
                 services.writer.write([], answers)

@@ -23,7 +23,7 @@ from fademoe.store.writer import Batch
 
 BUDGET_WAIT_S = 10.0  # of one request
 STREAM_FIRST_MS = 15 * SECOND_MS  # by then a stream has stored its row of a minute
-HELD_S = 600  # samples that are not stored so long are dropped
+HELD_S = 3600  # samples that are not stored so long are dropped
 
 Sample = tuple[Series, Row]
 
@@ -57,8 +57,9 @@ def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]
             tracked.record(error)
         is_streamed = any(stream.metric == metric for stream in exchange.stream_feeds)
         due_ms = services.clocks.now_ms(exchange) - (STREAM_FIRST_MS if is_streamed else 0)
-        samples = _hold_until_due(services, unit, feed, outcome.samples, due_ms)
+        samples, held = _hold_until_due(services, unit, feed, outcome.samples, due_ms)
         new = _store(services, feed, samples)
+        _keep_held(services, unit, held)
         message = f"{new} new rows, {outcome.requested} of {len(followed)} contracts requested"
         _report(tracked, message, new, outcome.failed)
     return {"rows": new, "requested": outcome.requested}
@@ -138,19 +139,27 @@ def _request_batch(
 
 def _hold_until_due(
     services: Services, unit: str, feed: PollFeed, samples: Sequence[Sample], due_ms: int
-) -> list[Sample]:
-    """Hold samples back while their row can still change; return those that are over at `due_ms`.
+) -> tuple[list[Sample], list[Sample]]:
+    """Hold samples until they are stored; return those that are over at `due_ms`, and those that can still change.
 
     Of several samples of a row the newest one is kept. Where a stream has the metric, its rows come first: a stored row
     is not overwritten, and the last sample of a minute that a stream saw is the better one.
     """
-    key, metric = f"{unit}:held".replace(" ", ":"), METRICS[feed.metric]
-    before = json.loads(services.redis.get(key) or "[]")
+    metric = METRICS[feed.metric]
+    before = json.loads(services.redis.get(_held_key(unit)) or "[]")
     every = [*((Series(*series), metric.row_type._make(row)) for series, row in before), *samples]
-    held = {(series, row.ts): (series, row) for series, row in every}.values()
-    is_due = {sample: metric.over_ms(sample[1].ts, feed.interval_ms) <= due_ms for sample in held}
-    services.redis.set(key, json.dumps([sample for sample in held if not is_due[sample]]), ex=HELD_S)
-    return [sample for sample in held if is_due[sample]]
+    newest = list({(series, row.ts): (series, row) for series, row in every}.values())
+    _keep_held(services, unit, newest)
+    is_due = {sample: metric.over_ms(sample[1].ts, feed.interval_ms) <= due_ms for sample in newest}
+    return [sample for sample in newest if is_due[sample]], [sample for sample in newest if not is_due[sample]]
+
+
+def _keep_held(services: Services, unit: str, samples: Sequence[Sample]) -> None:
+    services.redis.set(_held_key(unit), json.dumps(samples), ex=HELD_S)
+
+
+def _held_key(unit: str) -> str:
+    return f"{unit}:held".replace(" ", ":")
 
 
 def _store(services: Services, feed: PollFeed, samples: Sequence[Sample]) -> int:

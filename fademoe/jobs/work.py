@@ -1,6 +1,7 @@
 """What the jobs of one window share: the series' exchange, feed and contract, requests for pages, failure policies."""
 
 import logging
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,7 +12,7 @@ from redis.exceptions import RedisError
 from rq import Retry
 
 from fademoe.client import instruments
-from fademoe.clock import Window, monotonic_s, to_iso
+from fademoe.clock import SECOND_MS, Window, monotonic_s, now_ms, to_iso
 from fademoe.errors import BudgetSpent, Refused, RetryLater, SourceError, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
@@ -24,13 +25,14 @@ from fademoe.queue.retry import FAILURES, fail_without_retry
 from fademoe.runtime.job_context import JobContext
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
-from fademoe.store.coverage import Series
+from fademoe.store.coverage import RUNS_APART_S, Series
 from fademoe.store.status import State, Tracked
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+DOUBTED_MS = "doubted_ms"  # key of Job.meta: when a run first got an empty page
 ENDLESS = 1_000_000_000  # retries of rq: waiting for an exchange uses up no attempt
 ATTEMPTS = 5  # other failures without one new row in between, then the window is paused for a day
 FIRST_FAILURE_S = 8  # delay after the first failure; each one doubles it: two minutes in all
@@ -147,10 +149,26 @@ class Work:
     window: Window
     unit: Tracked
     client: FeedClient
+    context: JobContext
+    kind: str
+
+    @property
+    def is_second_run(self) -> bool:
+        """Whether a run at least RUNS_APART_S ago got an empty page in this window."""
+        noted_ms = self.context.read_meta(DOUBTED_MS)
+        return 0 < noted_ms <= now_ms() - RUNS_APART_S * SECOND_MS
+
+    def note_doubt(self) -> None:
+        """Note that this run got an empty page, unless one before did."""
+        if not self.context.read_meta(DOUBTED_MS):
+            self.context.write_meta(DOUBTED_MS, now_ms())
 
 
-def make_work(context: JobContext, unit: Tracked, series: Series, window: Window) -> Work:
-    """Look up exchange, feed and contract of a series; raise Refused when there is none."""
+def make_work(context: JobContext, unit: Tracked, series: Series, window: Window, kind: str) -> Work:
+    """Look up exchange, feed and contract of a series; raise Refused when there is none.
+
+    `kind`: the kind of work, as absences remember it.
+    """
     services = context.services
     exchange, code, metric = registry.by_source(series.source)
     feed = exchange.rest_feed(metric)
@@ -167,11 +185,13 @@ def make_work(context: JobContext, unit: Tracked, series: Series, window: Window
         series=series,
         window=window,
         unit=unit,
+        context=context,
+        kind=kind,
         client=FeedClient(
             services=services,
             exchange=exchange,
             queue=context.queue,
-            deadline_s=monotonic_s() + RUN_S,
+            deadline_s=monotonic_s() + RUN_S if context.job else math.inf,  # commands take their time
             on_begin=lambda: unit.report(State.RUNNING, f"fetching {describe_window(window)}"),
         ),
     )

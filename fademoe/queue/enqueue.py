@@ -13,13 +13,14 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from fademoe.clock import DAY_MS, SECOND_MS, Window
-from fademoe.queue.ids import AUDIT, Task, job_id, requested_queue
+from fademoe.queue.ids import AUDIT, RECHECK, Task, job_id, requested_queue
 from fademoe.queue.states import connect_queue, is_held
 
 log = logging.getLogger(__name__)
 
 BACKFILL_FUNCTION = "fademoe.jobs.backfill.backfill"
 FILL_FUNCTION = "fademoe.jobs.seed.fill"
+RECHECK_FUNCTION = "fademoe.jobs.backfill.recheck"
 AUDIT_FUNCTION = "fademoe.jobs.audit.audit_window"
 WINDOW_TIMEOUT_S = 300  # a run gives its window back after a minute
 FAILED_KEPT_S = DAY_MS // SECOND_MS  # how long a failed window is paused before it is enqueued again
@@ -111,6 +112,25 @@ def enqueue_audits(redis: Redis, name: str, tasks: Iterable[Task]) -> int:
             job_timeout=WINDOW_TIMEOUT_S,
             retry=ABANDONED_JOB_RETRY,
             description=f"audit {task.series.source} {task.series.symbol}",
+        )
+        for task in tasks
+    )
+
+
+def enqueue_rechecks(redis: Redis, name: str, tasks: Iterable[Task]) -> int:
+    """Enqueue windows whose absences are requested again; return how many were enqueued."""
+    return sum(
+        put(
+            redis,
+            name,
+            job_id(RECHECK, task),
+            RECHECK_FUNCTION,
+            (*task.series, *task.window),
+            result_ttl=0,
+            failure_ttl=FAILED_KEPT_S,
+            job_timeout=WINDOW_TIMEOUT_S,
+            retry=ABANDONED_JOB_RETRY,
+            description=f"recheck {task.series.source} {task.series.symbol}",
         )
         for task in tasks
     )

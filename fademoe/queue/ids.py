@@ -14,6 +14,7 @@ REQUESTED = "-requested"
 
 BACKFILL = "bf"
 AUDIT = "au"
+RECHECK = "re"
 
 
 class Task(NamedTuple):
@@ -51,7 +52,7 @@ def parse_job_id(text: str) -> tuple[str, Task | None]:
     kind, _, rest = text.partition("-")
     source, _, rest = rest.partition("_")
     parts = rest.rsplit("_", 2)
-    if kind not in (BACKFILL, AUDIT) or len(parts) != 3:
+    if kind not in (BACKFILL, AUDIT, RECHECK) or len(parts) != 3:
         return "", None
     try:
         symbol = bytes.fromhex(parts[0][1:]).decode() if parts[0].startswith("-") else parts[0]

@@ -27,6 +27,16 @@ class JobContext:
         """Name of the queue that the job came from, "" outside a worker."""
         return str(self.job.origin) if self.job else ""
 
+    def read_meta(self, key: str) -> int:
+        """Return the number that the job keeps from run to run under a key, 0 where there is none."""
+        return int(self.job.meta.get(key, 0)) if self.job else 0
+
+    def write_meta(self, key: str, value: int) -> None:
+        """Keep a number from run to run."""
+        if self.job is not None:
+            self.job.meta[key] = value
+            self.job.save_meta()
+
     def count_failure(self, key: str) -> int:
         """Add one to a counter that the job keeps from run to run; return it. Outside a worker it is 1."""
         if self.job is None:

@@ -27,7 +27,7 @@ BEFORE_ANSWER = (
     "other_symbol",
 )
 LISTS = ("half_list", "sibling", "odd_contract")  # in lists of contracts
-AFTER_ANSWER = (*LISTS, "truncated", "error_200", "nan", "negative_volume", "missing_field", "seconds")
+AFTER_ANSWER = (*LISTS, "truncated", "error_200", "nan", "negative_volume", "missing_field", "seconds", "empty_list")
 ON_STREAM = (
     "lost_close",
     "duplicate_close",

@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.clock import Window, to_iso
 from fademoe.metrics import METRICS
 from fademoe.store import coverage
-from fademoe.store.coverage import Series
+from fademoe.store.coverage import CONFIRMED_CHECKS, NO_ROW, Series
 
 
 def certify(
@@ -32,6 +32,7 @@ def certify(
         "expected": expected,
         "present": present,
         "absent": reasons,
+        "provisional": _provisional(cursor, series, window, interval_ms),
         "missing": missing // interval_ms,
         "complete": missing == 0 and (expected is None or explained == expected),
         "sha256": digest,
@@ -55,6 +56,16 @@ def _hash(cursor: Cursor, series: Series, metric: str, window: Window) -> tuple[
         present += len(lines)
         digest.update("".join(f"{line}\n" for (line,) in lines).encode())
     return present, digest.hexdigest()
+
+
+def _provisional(cursor: Cursor, series: Series, window: Window, interval_ms: int) -> int:
+    """Return how many of the absent rows are not confirmed by two runs: they are requested again."""
+    cursor.execute(
+        "SELECT coalesce(sum(least(end_ms, %s) - greatest(start_ms, %s)), 0) FROM perp_absence"
+        " WHERE source = %s AND symbol = %s AND start_ms < %s AND end_ms > %s AND reason = %s AND checks < %s",
+        (window.end_ms, window.start_ms, *series, window.end_ms, window.start_ms, NO_ROW, CONFIRMED_CHECKS),
+    )
+    return int((cursor.fetchone() or (0,))[0]) // interval_ms
 
 
 def _reasons(cursor: Cursor, series: Series, window: Window, interval_ms: int) -> dict[str, int]:

@@ -1,18 +1,26 @@
 """What is wanted, covered and absent of each series: multiranges that change together with the rows."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from fademoe.clock import Window
+from fademoe.clock import MINUTE_MS, Window, floor_to, merge, subtract
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("coverage")
 NOT_LISTED_YET = "before the listing"
 DELISTED = "after the delisting"
-LISTING_REASONS = (NOT_LISTED_YET, DELISTED)  # taken from the list of contracts, without a request
+LISTING_REASONS = (NOT_LISTED_YET, DELISTED)  # taken from the list of contracts
+EXPIRED = "expired: older than the exchange keeps"
+MISSED_LIVE = "missed live: the exchange keeps no history of it"
+NO_ROW = "the exchange has no row"  # without proof: answers were empty
+RUNS_APART_S = 600  # two runs that find nothing confirm an absence when they are so far apart
+CONFIRMED_CHECKS = 2
+# When an absence without proof is requested again, by how many runs found nothing: the seconds since the first of them.
+RECHECK_AFTER_S = {1: RUNS_APART_S, 2: 86_400, 3: 7 * 86_400}
 
 
 class Series(NamedTuple):
@@ -23,18 +31,27 @@ class Series(NamedTuple):
 
 
 class Absence(NamedTuple):
-    """A range which the exchange does not have, and why we say so."""
+    """A range which the exchange does not have, and why we say so.
+
+    `checks`: how many runs asked for it, this one included, as far as the store does not know of them.
+    """
 
     window: Window
     reason: str
+    checks: int = 1
 
 
 class Covered(NamedTuple):
-    """Ranges of one series that were fully answered, and what of them the exchange does not have."""
+    """Ranges of one series that were fully answered, and what of them the exchange does not have.
+
+    `interval_ms`: the interval of its rows. `checked_by`: which kind of work asked.
+    """
 
     series: Series
     windows: Sequence[Window]
     absences: Sequence[Absence] = ()
+    interval_ms: int = MINUTE_MS
+    checked_by: str = ""
 
 
 class Totals(NamedTuple):
@@ -54,19 +71,85 @@ def want(cursor: Cursor, series: Sequence[Series], start_ms: int, end_ms: int | 
 
 
 def record(cursor: Cursor, answers: Sequence[Covered]) -> None:
-    """Enter answered ranges: they are covered, and absent only where the answer says so.
+    """Enter answered ranges: they are covered, and absent only where the answer says so and no row is stored.
 
-    Must be the last statement of a transaction, so that nobody waits for its row locks.
+    Must be the last call of a transaction, so that nobody waits long for its row locks. The lock is taken first: of two
+    transactions about one series the later one sees the rows that the other has stored.
     """
-    changed = _series_with_absences(cursor, answers)
-    rows = []
-    for answer in sorted(answers, key=lambda answer: answer.series):
-        if answer.series in changed or answer.absences:
-            _replace_absences(cursor, answer)
-        absent = _multirange([absence.window for absence in answer.absences])
-        rows.append((*answer.series, _multirange(answer.windows), absent))
+    ordered = [_join(list(of_series)) for _, of_series in groupby(sorted(answers, key=_series_of), _series_of)]
+    rows = [
+        (*answer.series, _multirange(answer.windows), _multirange([absence.window for absence in answer.absences]))
+        for answer in ordered
+    ]
     template = "(%s, %s, %s::int8multirange, %s::int8multirange)"
     execute_values(cursor, SQL["record"], rows, template=template, page_size=len(rows))
+    changed = _series_with_absences(cursor, answers)
+    for answer in ordered:
+        if answer.absences:
+            answer = _without_stored(cursor, answer)
+        if answer.series in changed or answer.absences:
+            _replace_absences(cursor, answer)
+
+
+def _series_of(answer: Covered) -> Series:
+    return answer.series
+
+
+def _join(answers: Sequence[Covered]) -> Covered:
+    """Return several answers about one series as one."""
+    if len(answers) == 1:
+        return answers[0]
+    windows = merge(window for answer in answers for window in answer.windows)
+    return answers[0]._replace(windows=windows, absences=[each for answer in answers for each in answer.absences])
+
+
+def _without_stored(cursor: Cursor, answer: Covered) -> Covered:
+    """Take the intervals of stored rows out of an answer's absences, in `perp_coverage`, too; return the rest."""
+    windows = [absence.window for absence in answer.absences]
+    values = {"source": answer.series.source, "symbol": answer.series.symbol}
+    starts, ends = [window.start_ms for window in windows], [window.end_ms for window in windows]
+    cursor.execute(SQL["stored_within"], {**values, "starts": starts, "ends": ends})
+    stored = [
+        Window(floor_to(ts, answer.interval_ms), floor_to(ts, answer.interval_ms) + answer.interval_ms)
+        for (ts,) in cursor.fetchall()
+    ]
+    if not stored:
+        return answer
+    cursor.execute(SQL["not_absent"], {**values, "stored": _multirange(merge(stored))})
+    left = [absence._replace(window=part) for absence in answer.absences for part in subtract(absence.window, stored)]
+    return answer._replace(absences=left)
+
+
+def unproven(cursor: Cursor, series: Series, window: Window) -> list[Window]:
+    """Return the parts of `window` that are absent without proof, ascending."""
+    cursor.execute(SQL["unproven"], {**_values(series, window), "reason": NO_ROW})
+    return [Window(*row) for row in cursor.fetchall()]
+
+
+def list_rechecks(cursor: Cursor, source: str, span_ms: int, limit: int) -> list[tuple[Series, Window]]:
+    """Return the windows, of `span_ms` at most, whose absences without proof are to be requested again by now."""
+    checks = list(RECHECK_AFTER_S)
+    values = {"source": source, "span": span_ms, "limit": limit, "reason": NO_ROW, "apart": RUNS_APART_S}
+    cursor.execute(SQL["rechecks"], {**values, "checks": checks, "after": [RECHECK_AFTER_S[key] for key in checks]})
+    return [(Series(source, symbol), Window(start_ms, end_ms)) for symbol, start_ms, end_ms in cursor.fetchall()]
+
+
+def has_absence(cursor: Cursor, series: Series, reason: str) -> bool:
+    """Return whether any range of a series is absent for a reason."""
+    cursor.execute(SQL["has_absence"], {"source": series.source, "symbol": series.symbol, "reason": reason})
+    return cursor.fetchone() is not None
+
+
+def end_wanted(cursor: Cursor, series: Series, end_ms: int) -> bool:
+    """Want nothing of a series from `end_ms` on, until `resume_wanted`; return whether it was wanted without an end."""
+    cursor.execute(SQL["end_wanted"], {"source": series.source, "symbol": series.symbol, "end": end_ms})
+    return cursor.rowcount > 0
+
+
+def resume_wanted(cursor: Cursor, series: Series, start_ms: int) -> bool:
+    """Want a series that `end_wanted` has ended again, from `start_ms` on; return whether it was so."""
+    cursor.execute(SQL["resume_wanted"], {"source": series.source, "symbol": series.symbol, "start": start_ms})
+    return cursor.rowcount > 0
 
 
 def forget_before(cursor: Cursor, wanted_from_ms: int, kept_from_ms: int) -> None:
@@ -142,11 +225,43 @@ def _series_with_absences(cursor: Cursor, answers: Sequence[Covered]) -> set[Ser
 
 def _replace_absences(cursor: Cursor, answer: Covered) -> None:
     """Put the answer's absences in the place of those stored inside its ranges."""
+    stored: list[tuple[int, int, str, int, object, object]] = []
     for window in answer.windows:
-        cursor.execute(SQL["cut_absences"], _values(answer.series, window))
-    if answer.absences:
-        rows = [(*answer.series, *absence.window, absence.reason) for absence in answer.absences]
-        execute_values(cursor, SQL["add_absences"], rows)
+        values = _values(answer.series, window)
+        if answer.absences:
+            cursor.execute(SQL["absences_within"], values)
+            stored += cursor.fetchall()
+        cursor.execute(SQL["cut_absences"], values)
+    if not answer.absences:
+        return
+    rows = []
+    for absence in answer.absences:
+        before = [
+            each
+            for each in stored
+            if each[2] == absence.reason and each[0] <= absence.window.start_ms and each[1] >= absence.window.end_ms
+        ]
+        _, _, _, checks, first_checked_at, checked_at = before[0] if before else (0, 0, "", 0, None, None)
+        rows.append(
+            (
+                *answer.series,
+                *absence.window,
+                absence.reason,
+                absence.checks,
+                answer.checked_by,
+                checks,
+                first_checked_at,
+                checked_at,
+                RUNS_APART_S,
+            )
+        )
+    execute_values(cursor, SQL["add_absences"], rows, template=SQL["absence_values"])
+    for reason in {absence.reason for absence in answer.absences} - {NO_ROW}:
+        cursor.execute(SQL["join_absences"], {**_values(answer.series, _hull(answer.windows)), "reason": reason})
+
+
+def _hull(windows: Sequence[Window]) -> Window:
+    return Window(min(window.start_ms for window in windows), max(window.end_ms for window in windows))
 
 
 def _values(series: Series, window: Window) -> dict[str, object]:

@@ -100,6 +100,14 @@ def track(
         raise
 
 
+def read_last_ts(database: Database, unit: str) -> int | None:
+    """Return the `last_ts` of a unit's status, None where there is none."""
+    with database.transaction() as cursor:
+        cursor.execute("SELECT last_ts FROM perp_status WHERE unit = %s", (unit,))
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
 def backfill_unit(source: str, symbol: str) -> str:
     """Name the unit of a series' backfill."""
     return f"backfill {source} {symbol}"

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 JOB_FUNCTIONS = (
     backfill.backfill,
+    backfill.recheck,
     audit.audit_window,
     audit.enqueue_nightly,
     polls.poll,

@@ -172,7 +172,7 @@ def retried_at_once(redis, seen):
 
 
 def test_after_five_failures_a_window_rests_until_it_is_asked_for(system, simulator, recent):  # noqa: F811
-    simulator.fault(exchange="binance", path=KLINES, symbol="SOLUSDT", kind="truncated")
+    simulator.fault(exchange="binance", path=KLINES, symbol="SOLUSDT", kind="seconds")
     system.environment["FADEMOE_SYMBOLS"] = "NOPE"  # so nothing is followed: only what is seeded is asked for
     work(system)
     assert seed(system, "--symbols", "SOL", since_ms=recent[0], until_ms=recent[1]).returncode == 0

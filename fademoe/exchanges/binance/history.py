@@ -176,6 +176,7 @@ REST_FEEDS = (
         interval="settlement",
         interval_ms=5 * MINUTE_MS,  # far finer than settlements come: a page never holds more than an answer
         sparse=True,
+        due_every_ms=8 * HOUR_MS,
         paging=Paging(costs=((FUNDING_ROWS, 1),), window_ms=40 * DAY_MS),
         # a settlement that is not there yet when its page is requested is not requested again
         latency=Latency(settle_ms=5 * MINUTE_MS, live_edge_ms=15 * MINUTE_MS),

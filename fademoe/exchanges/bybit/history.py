@@ -219,6 +219,7 @@ REST_FEEDS = (
         interval="settlement",
         interval_ms=SAMPLE_MS,  # so that a settlement is requested minutes after it, not at the end of the next hour
         sparse=True,
+        due_every_ms=8 * HOUR_MS,
         paging=Paging(
             costs=((FUNDING_SPAN_MS // SAMPLE_MS, 1),), order=Order.NEWEST_FIRST, window_ms=25 * FUNDING_SPAN_MS
         ),

@@ -245,6 +245,7 @@ REST_FEEDS = (
         interval="settlement",
         interval_ms=QUARTER_MS,  # so that a settlement is requested soon after it
         sparse=True,
+        due_every_ms=8 * HOUR_MS,
         paging=Paging(
             costs=((100 * DAY_MS // QUARTER_MS, 1),), order=Order.NEWEST_FIRST, exact=False, window_ms=100 * DAY_MS
         ),

@@ -14,13 +14,16 @@ NOT_VALUES = ("symbol", "instId", "instType", "category")
 def damage_body(kind: str, body: bytes, rows_in: Callable[[object], list[Any]], volume_index: int) -> bytes:
     """Return the body with a fault of `faults.AFTER_ANSWER` in it; rows are damaged in the middle of the page.
 
-    `rows_in` finds the rows in the decoded body, `volume_index` is the volume's place in a candle that is an array.
+    `empty_list` takes all rows away. `rows_in` finds the rows in the decoded body, `volume_index` is the volume's
+    place in a candle that is an array.
     """
     if kind == "truncated":
         return body[: max(1, len(body) * 2 // 3)]
     decoded = orjson.loads(body)
     rows = rows_in(decoded)
-    if rows:
+    if kind == "empty_list":
+        rows.clear()
+    elif rows:
         middle = len(rows) // 2
         if kind == "seconds":
             rows[:] = [_in_seconds(row) for row in rows]

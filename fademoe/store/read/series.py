@@ -5,6 +5,7 @@ from typing import NamedTuple
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window
+from fademoe.store.coverage import CONFIRMED_CHECKS, NO_ROW
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("read_series")
@@ -18,12 +19,18 @@ class ListingPeriod(NamedTuple):
 
 
 class AbsentRange(NamedTuple):
-    """A range that the exchange does not have, and why we say so."""
+    """A range that the exchange does not have, and why we say so.
+
+    `is_confirmed`: the reason is a proof, or two runs at least ten minutes apart found nothing; otherwise the absence
+    is provisional and is requested again. `checked_by` is the kind of work that asked last.
+    """
 
     start_ms: int
     end_ms: int
     reason: str
     checked_ms: int
+    is_confirmed: bool
+    checked_by: str
 
 
 class Failure(NamedTuple):
@@ -56,7 +63,7 @@ def list_listing_periods(cursor: Cursor, code: str, symbols: list[str]) -> dict[
 def list_absences(cursor: Cursor, source: str, symbol: str, window: Window, limit: int) -> list[AbsentRange]:
     """Return what the exchange does not have of a window, with the reasons."""
     values = {"source": source, "symbol": symbol, "start": window.start_ms, "end": window.end_ms, "limit": limit}
-    cursor.execute(SQL["absences"], values)
+    cursor.execute(SQL["absences"], values | {"unproven": NO_ROW, "confirmed": CONFIRMED_CHECKS})
     return [AbsentRange(*row) for row in cursor.fetchall()]
 
 

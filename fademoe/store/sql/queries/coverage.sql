@@ -99,14 +99,91 @@ JOIN (VALUES %s) AS v (source, symbol, start_ms, end_ms)
 WITH cut AS (
     DELETE FROM perp_absence
     WHERE source = %(source)s AND symbol = %(symbol)s AND start_ms < %(end)s AND end_ms > %(start)s
-    RETURNING start_ms, end_ms, reason, checked_at
+    RETURNING start_ms, end_ms, reason, checked_at, first_checked_at, checks, checked_by
 )
-INSERT INTO perp_absence (source, symbol, start_ms, end_ms, reason, checked_at)
-SELECT %(source)s, %(symbol)s, lower(r), upper(r), reason, checked_at
+INSERT INTO perp_absence
+    (source, symbol, start_ms, end_ms, reason, checked_at, first_checked_at, checks, checked_by)
+SELECT %(source)s, %(symbol)s, lower(r), upper(r), reason, checked_at, first_checked_at, checks, checked_by
 FROM cut, unnest(int8multirange(int8range(start_ms, end_ms)) - int8multirange(int8range(%(start)s, %(end)s))) AS r
 
+-- name: absences_within
+SELECT start_ms, end_ms, reason, checks, first_checked_at, checked_at
+FROM perp_absence
+WHERE source = %(source)s AND symbol = %(symbol)s AND start_ms < %(end)s AND end_ms > %(start)s
+
 -- name: add_absences
--- VALUES: (source, symbol, start_ms, end_ms, reason)
-INSERT INTO perp_absence (source, symbol, start_ms, end_ms, reason) VALUES %s
+-- VALUES: absence_values
+INSERT INTO perp_absence (source, symbol, start_ms, end_ms, reason, checks, checked_by, first_checked_at, checked_at)
+SELECT v.source, v.symbol, v.start_ms, v.end_ms, v.reason,
+       CASE WHEN v.checked_at > now() - v.apart_s * interval '1 second' THEN v.checks_before
+            ELSE v.checks_before + v.checks END,
+       v.checked_by,
+       coalesce(v.first_checked_at, now()),
+       CASE WHEN v.checked_at > now() - v.apart_s * interval '1 second' THEN v.checked_at ELSE now() END
+FROM (VALUES %s) AS v (source, symbol, start_ms, end_ms, reason, checks, checked_by, checks_before, first_checked_at,
+                       checked_at, apart_s)
 ON CONFLICT (source, symbol, start_ms) DO UPDATE
-SET end_ms = excluded.end_ms, reason = excluded.reason, checked_at = now()
+SET end_ms = excluded.end_ms, reason = excluded.reason, checks = excluded.checks, checked_by = excluded.checked_by,
+    first_checked_at = excluded.first_checked_at, checked_at = excluded.checked_at
+
+-- name: absence_values
+(%s, %s, %s::bigint, %s::bigint, %s, %s::int, %s, %s::int, %s::timestamptz, %s::timestamptz, %s::int)
+
+-- name: join_absences
+-- Make neighbouring absences of one reason, in and beside a range, one.
+WITH near AS (
+    SELECT start_ms, end_ms, checks, first_checked_at, checked_at, checked_by
+    FROM perp_absence
+    WHERE source = %(source)s AND symbol = %(symbol)s AND reason = %(reason)s
+      AND start_ms <= %(end)s AND end_ms >= %(start)s
+), joined AS (
+    SELECT lower(r) AS start_ms, upper(r) AS end_ms
+    FROM unnest((SELECT range_agg(int8range(start_ms, end_ms)) FROM near)) AS r
+), deleted AS (
+    DELETE FROM perp_absence AS p USING near, joined
+    WHERE p.source = %(source)s AND p.symbol = %(symbol)s AND p.start_ms = near.start_ms
+      AND near.start_ms > joined.start_ms AND near.end_ms <= joined.end_ms
+)
+UPDATE perp_absence AS p SET end_ms = joined.end_ms, checked_at = now()
+FROM joined
+WHERE p.source = %(source)s AND p.symbol = %(symbol)s AND p.start_ms = joined.start_ms AND p.end_ms <> joined.end_ms
+
+-- name: stored_within
+SELECT DISTINCT d.ts
+FROM unnest(%(starts)s::bigint[], %(ends)s::bigint[]) AS w (start_ms, end_ms)
+JOIN perp_data AS d ON d.source = %(source)s AND d.symbol = %(symbol)s AND d.ts >= w.start_ms AND d.ts < w.end_ms
+
+-- name: not_absent
+UPDATE perp_coverage SET absent = absent - %(stored)s::int8multirange
+WHERE source = %(source)s AND symbol = %(symbol)s
+
+-- name: unproven
+SELECT greatest(start_ms, %(start)s), least(end_ms, %(end)s)
+FROM perp_absence
+WHERE source = %(source)s AND symbol = %(symbol)s AND reason = %(reason)s
+  AND start_ms < %(end)s AND end_ms > %(start)s
+ORDER BY start_ms
+
+-- name: rechecks
+SELECT a.symbol, min(a.start_ms), max(a.end_ms)
+FROM perp_absence AS a
+JOIN unnest(%(checks)s::int[], %(after)s::int[]) AS due (checks, after_s) ON due.checks = a.checks
+WHERE a.source = %(source)s AND a.reason = %(reason)s
+  AND a.first_checked_at < now() - due.after_s * interval '1 second'
+  AND a.checked_at < now() - %(apart)s * interval '1 second'
+GROUP BY a.symbol, a.start_ms / %(span)s
+ORDER BY min(a.checked_at)
+LIMIT %(limit)s
+
+-- name: has_absence
+SELECT 1 FROM perp_absence WHERE source = %(source)s AND symbol = %(symbol)s AND reason = %(reason)s LIMIT 1
+
+-- name: end_wanted
+UPDATE perp_coverage
+SET wanted = wanted - int8multirange(int8range(%(end)s, NULL)), resumes_with_listing = true, updated_at = now()
+WHERE source = %(source)s AND symbol = %(symbol)s AND upper_inf(wanted)
+
+-- name: resume_wanted
+UPDATE perp_coverage
+SET wanted = wanted + int8multirange(int8range(%(start)s, NULL)), resumes_with_listing = false, updated_at = now()
+WHERE source = %(source)s AND symbol = %(symbol)s AND resumes_with_listing

@@ -7,7 +7,8 @@ WHERE code = %(code)s AND symbol = ANY(%(symbols)s)
 GROUP BY symbol
 
 -- name: absences
-SELECT start_ms, end_ms, reason, (extract(epoch FROM checked_at) * 1000)::bigint
+SELECT start_ms, end_ms, reason, (extract(epoch FROM checked_at) * 1000)::bigint,
+       reason <> %(unproven)s OR checks >= %(confirmed)s, checked_by
 FROM perp_absence
 WHERE source = %(source)s AND symbol = %(symbol)s AND start_ms < %(end)s AND end_ms > %(start)s
 ORDER BY start_ms

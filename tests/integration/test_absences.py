@@ -1,0 +1,289 @@
+"""Proof before absence: what makes a range absent, and how it is taken back."""
+
+import threading
+import time
+
+import pytest
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.feeds import registry
+from fademoe.jobs import audit, backfill, maintenance, polls
+from fademoe.jobs.work import DOUBTED_MS
+from fademoe.metrics import Candle, PredictedFunding
+from fademoe.queue.enqueue import enqueue_windows
+from fademoe.queue.ids import Task
+from fademoe.queue.states import connect_queue
+from fademoe.runtime.job_context import JobContext, use_services
+from fademoe.store import coverage
+from fademoe.store.connection import Database
+from fademoe.store.coverage import DELISTED, EXPIRED, NO_ROW, NOT_LISTED_YET, Absence, Covered, Series
+from fademoe.store.writer import Batch, Writer
+from tests.support.clocks import until
+
+BTC = Series("bin-ohlcv", "BTC")
+START = 1_767_225_600_000
+KLINES = "/fapi/v1/klines"
+
+
+def minutes(start, end):
+    return Window(START + start * MINUTE_MS, START + end * MINUTE_MS)
+
+
+def candle(minute):
+    return Candle(START + minute * MINUTE_MS, "1", "1", "1", "1", "1")
+
+
+@pytest.fixture
+def services(system):
+    services = system.context()
+    use_services(services)
+    yield services
+    services.close()
+
+
+def absences(system, series=BTC):
+    return system.query(
+        "SELECT start_ms, end_ms, reason, checks FROM perp_absence WHERE source = %s AND symbol = %s ORDER BY 1",
+        *series,
+    )
+
+
+def absent(system, series=BTC):
+    statement = "SELECT lower(r), upper(r) FROM perp_coverage, unnest(absent) r WHERE source = %s AND symbol = %s"
+    return system.query(f"{statement} ORDER BY 1", *series)
+
+
+def test_an_absence_never_covers_a_stored_row(system, services):
+    """Fault 16: the row is committed before the absence of a job that did not see it."""
+    services.writer.write([Batch("ohlcv", "1m", [(BTC, candle(3))])], [])
+    answer = Covered(BTC, [minutes(0, 10)], [Absence(minutes(2, 6), NO_ROW)])
+    services.writer.write([], [answer])
+    kept = [tuple(minutes(2, 3)), tuple(minutes(4, 6))]
+    assert [row[:2] for row in absences(system)] == absent(system) == kept
+
+
+def test_an_absence_waits_for_a_row_that_is_being_stored(system, services):
+    """Fault 16: both transactions are open at once."""
+    database = Database(system.database_url)
+    done = threading.Event()
+
+    def enter_absence():
+        own = Database(system.database_url)
+        Writer(own).write([], [Covered(BTC, [minutes(0, 10)], [Absence(minutes(2, 6), NO_ROW)])])
+        own.close()
+        done.set()
+
+    services.writer.write([Batch("ohlcv", "1m", [(BTC, candle(0))])], [Covered(BTC, [minutes(0, 1)])])
+    with database.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO perp_data (ts, symbol, source, interval, o, h, l, c, v)"
+            " VALUES (%s, 'BTC', 'bin-ohlcv', '1m', 1, 1, 1, 1, 1)",
+            (START + 3 * MINUTE_MS,),
+        )
+        coverage.record(cursor, [Covered(BTC, [minutes(3, 4)])])
+        thread = threading.Thread(target=enter_absence)
+        thread.start()
+        time.sleep(0.5)
+        assert not done.is_set()
+    thread.join(10)
+    database.close()
+    assert [row[:2] for row in absences(system)] == absent(system) == [tuple(minutes(2, 3)), tuple(minutes(4, 6))]
+
+
+def test_two_runs_ten_minutes_apart_confirm_an_absence(system, services):
+    """Fault 9: one run believed its second question within a second, and nothing ever asked again."""
+    answer = Covered(BTC, [minutes(0, 10)], [Absence(minutes(2, 6), NO_ROW)])
+    services.writer.write([], [answer])
+    services.writer.write([], [answer])
+    assert absences(system) == [(*minutes(2, 6), NO_ROW, 1)], "two runs within ten minutes are one"
+    with services.database.transaction() as cursor:
+        assert coverage.list_rechecks(cursor, "bin-ohlcv", DAY_MS, 10) == []
+    for age, checks in (("11 minutes", 2), ("25 hours", 3), ("8 days", 4)):
+        make_older(system, age)
+        with services.database.transaction() as cursor:
+            assert coverage.list_rechecks(cursor, "bin-ohlcv", DAY_MS, 10) == [(BTC, minutes(2, 6))]
+        services.writer.write([], [Covered(BTC, [minutes(2, 6)], [Absence(minutes(2, 6), NO_ROW)])])
+        assert absences(system) == [(*minutes(2, 6), NO_ROW, checks)]
+    make_older(system, "90 days")
+    with services.database.transaction() as cursor:
+        assert coverage.list_rechecks(cursor, "bin-ohlcv", DAY_MS, 10) == []
+
+
+def make_older(system, age):
+    system.query(
+        "UPDATE perp_absence SET first_checked_at = now() - %s::interval, checked_at = now() - %s::interval"
+        " RETURNING 1",
+        age,
+        age,
+    )
+
+
+def test_neighbouring_absences_of_one_reason_are_one(system, services):
+    """Fault 15: a delisted contract got a row a minute."""
+    for start in (0, 2, 1, 3):
+        window = minutes(start, start + 1)
+        services.writer.write([], [Covered(BTC, [window], [Absence(window, DELISTED)])])
+    assert [row[:3] for row in absences(system)] == [(*minutes(0, 4), DELISTED)]
+    services.writer.write([], [Covered(BTC, [minutes(4, 5)], [Absence(minutes(4, 5), EXPIRED)])])
+    assert [row[2] for row in absences(system)] == [DELISTED, EXPIRED]
+
+
+def test_a_whole_empty_page_is_asked_for_by_another_run_before_it_is_believed(system, simulator, services):
+    """Fault 9 (ccxt#17269): the exchange answers [] for a while."""
+    end_ms = floor_to(now_ms(), DAY_MS)
+    window = Window(end_ms - DAY_MS, end_ms)
+    simulator.fault(exchange="binance", path=KLINES, symbol="ETHUSDT", kind="empty_list")
+    series = Series("bin-ohlcv", "ETH")
+    system.start("worker")
+    enqueue_windows(services.redis, "binance", [Task(series, window)])
+    queue = connect_queue(services.redis, "binance")
+    until(lambda: queue.scheduled_job_registry.get_job_ids(), 30)
+    assert absences(system, series) == []
+    assert not system.covers("bin-ohlcv", ["ETH"], *window)
+    job = queue.fetch_job(Task(series, window).job_id)
+    assert job.meta[DOUBTED_MS] > 0 and "failures" not in job.meta
+    simulator.clear()
+    services.redis.zadd("rq:scheduled:binance", {job.id: time.time()})
+    system.start("scheduler")
+    until(lambda: system.covers("bin-ohlcv", ["ETH"], *window), 30)
+    assert system.differences("binance", "bin-ohlcv", "ETH", *window) == []
+
+
+def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulator, services):
+    """Fault 9: the second run is at least ten minutes after the first."""
+    end_ms = floor_to(now_ms(), DAY_MS)
+    window, series = Window(end_ms - DAY_MS, end_ms), Series("bin-ohlcv", "ETH")
+    simulator.fault(exchange="binance", path=KLINES, symbol="ETHUSDT", kind="empty_list")
+    enqueue_windows(services.redis, "binance", [Task(series, window)])
+    job = connect_queue(services.redis, "binance").fetch_job(Task(series, window).job_id)
+    context = JobContext(services=services, job=job)
+    for age_s in (0, 300):
+        if job.meta.get(DOUBTED_MS):
+            job.meta[DOUBTED_MS] -= age_s * 1000
+        with pytest.raises(backfill.EmptyAnswer):
+            backfill.run_window(context, series, window)
+    job.meta[DOUBTED_MS] -= 300_000
+    assert backfill.run_window(context, series, window).absent == 1440
+    assert absences(system, series) == [(*window, NO_ROW, 2)]
+    simulator.clear()
+    make_older(system, "25 hours")
+    assert maintenance.enqueue_rechecks(services, registry.exchanges()["binance"]) == 1
+    system.start("worker")
+    until(lambda: not system.differences("binance", "bin-ohlcv", "ETH", *window), 30)
+    left = {ts for start, end, *_ in absences(system, series) for ts in range(start, end, MINUTE_MS)}
+    assert left == set(range(*window, MINUTE_MS)) - set(simulator.truth("binance", "ohlcv", "ETH", *window))
+
+
+def test_ten_days_without_a_settlement_are_not_believed(system, simulator, services):
+    """Fault 9: ten days of `fr` were covered with no row and no second question."""
+    end_ms = floor_to(now_ms(), DAY_MS)
+    window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-fr", "BTC")
+    simulator.fault(exchange="binance", path="/fapi/v1/fundingRate", symbol="BTCUSDT", kind="empty_list")
+    context = JobContext(services=services)
+    with pytest.raises(backfill.EmptyAnswer):
+        backfill.run_window(context, series, window)
+    assert not system.covers("bin-fr", ["BTC"], *window)
+    simulator.clear()
+    assert backfill.run_window(context, series, window).rows == 30
+    assert absences(system, series) == []
+
+
+def test_one_question_before_the_listing_that_the_list_names(system, simulator, services):
+    """Fault 13 (Bybit BTCUSDT): the list's own listing time is later than the first trades."""
+    contract = maintenance.instruments.ensure(registry.exchanges()["binance"], services.rest, services.database)["bin"]
+    listed_ms = floor_to(contract["SOL"].listed_ms, DAY_MS)
+    late_ms = listed_ms + 5 * DAY_MS
+    system.query("UPDATE perp_metadata SET listed_ms = %s WHERE symbol = 'SOL' RETURNING 1", late_ms)
+    series, context = Series("bin-ohlcv", "SOL"), JobContext(services=services)
+    window = Window(late_ms - DAY_MS, late_ms)
+    assert backfill.run_window(context, series, window).rows > 1000
+    assert [row for row in absences(system, series) if row[2] == NOT_LISTED_YET] == []
+    system.query("UPDATE perp_metadata SET listed_ms = %s WHERE symbol = 'SOL' RETURNING 1", listed_ms)
+    before = simulator.get("/sim/stats")["binance"]["paths"].get(KLINES, 0)
+    for days in (2, 3, 4):
+        window = Window(listed_ms - days * DAY_MS, listed_ms - (days - 1) * DAY_MS)
+        assert backfill.run_window(context, series, window).absent == 1440
+    assert simulator.get("/sim/stats")["binance"]["paths"][KLINES] - before <= 2, "one question per series"
+    assert {row[2] for row in absences(system, series)} >= {NOT_LISTED_YET}
+
+
+def test_what_is_wanted_of_a_delisted_contract_ends_and_comes_back_with_a_listing(system, services):
+    """Fault 15: it was wanted for ever, and each minute was a job."""
+    exchange = registry.exchanges()["binance"]
+    maintenance.instruments.ensure(exchange, services.rest, services.database)
+    delisted_ms = floor_to(now_ms() - 5 * DAY_MS, DAY_MS) + HOUR_MS
+    set_end = "UPDATE perp_metadata SET delisted_ms = %s WHERE exchange = 'binance' AND symbol = 'SOL' RETURNING 1"
+    wanted = "SELECT upper_inf(wanted), upper(wanted) FROM perp_coverage WHERE symbol = 'SOL'"
+    with services.database.transaction() as cursor:
+        coverage.want(cursor, [Series("bin-ohlcv", "SOL")], delisted_ms - DAY_MS, None)
+    system.query(set_end, delisted_ms)
+    maintenance.follow_listings(services, exchange)
+    ((is_endless, end_ms),) = system.query(wanted)
+    assert not is_endless
+    assert delisted_ms + DAY_MS <= end_ms <= delisted_ms + 3 * DAY_MS
+    system.query(set_end, None)
+    maintenance.follow_listings(services, exchange)
+    assert system.query(wanted)[0][0]
+
+
+def test_every_day_is_audited_once(system, services):
+    """Fault 32: a day during which the host was off was never audited."""
+    today_ms = floor_to(now_ms(), DAY_MS)
+    services.writer.write([], [Covered(BTC, [Window(today_ms - 10 * DAY_MS, today_ms + DAY_MS)])])
+    assert audit.enqueue_days(services, today_ms - 3 * DAY_MS) == {"binance": 1}
+    assert audit.enqueue_days(services, today_ms - 3 * DAY_MS) == {"binance": 0}
+    assert audit.enqueue_days(services, today_ms) == {"binance": 3}
+    ids = sorted(connect_queue(services.redis, "binance").get_job_ids())
+    days = [today_ms - days * DAY_MS for days in (4, 3, 2, 1)]
+    assert ids == [f"au-bin-ohlcv_BTC_{start}_{start + DAY_MS}" for start in days]
+
+
+def test_a_long_audit_goes_on_window_by_window(system, services):
+    """Fault 32: it ended after 40 seconds."""
+    end_ms = floor_to(now_ms(), DAY_MS)
+    window = Window(end_ms - 25 * DAY_MS, end_ms)
+    context = JobContext(services=services)
+    backfill.run_window(context, BTC, window)
+    parts = [part for part, _ in audit.audit_range(context, BTC, window)]
+    assert len(parts) >= 3 and (parts[0].start_ms, parts[-1].end_ms) == window
+    done = system.run(
+        "audit", "--source", "bin-ohlcv", "--symbol", "BTC", "--since", str(window[0]), "--until", str(end_ms)
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" until ") >= 3, "progress"
+    assert "0 corrected, 0 missing, 0 extra" in done.stdout
+
+
+def test_samples_of_a_poll_are_kept_until_they_are_stored(system, services, monkeypatch):
+    """Fault 29: two samples of one row killed the poll, what was due was lost with it, and nothing said so."""
+    feed = registry.exchanges()["okx"].poll_feeds[0]
+    series = Series("okx-ppr", "BTC")
+    samples = [(series, PredictedFunding(START + at * MINUTE_MS, f"0.{at}")) for at in (0, 0, 1)]
+    unit = "poll okx ppr"
+    due, held = polls._hold_until_due(services, unit, feed, samples, START + 10 * MINUTE_MS)
+    assert (len(due), held) == (2, [])
+    again, _ = polls._hold_until_due(services, unit, feed, [], START + 10 * MINUTE_MS)
+    assert again == due, "nothing was stored yet"
+    assert polls._store(services, feed, due) == 2
+    polls._keep_held(services, unit, held)
+    assert polls._hold_until_due(services, unit, feed, [], START + 10 * MINUTE_MS) == ([], [])
+    services.writer.write([], [Covered(series, [minutes(0, 1)]), Covered(series, [minutes(5, 6)])])
+    assert system.covers("okx-ppr", ["BTC"], *minutes(5, 6))
+
+
+def test_whatever_kills_a_poll_is_recorded(system, services, monkeypatch):
+    """Fault 29."""
+    monkeypatch.setattr(polls, "_store", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        polls.poll("binance", "oi")
+    assert system.query("SELECT class FROM perp_errors WHERE unit = 'poll binance oi'") == [("ZeroDivisionError",)]
+
+
+def test_a_certificate_tells_provisional_from_confirmed(system, services):
+    """Fault 9."""
+    services.writer.write([], [Covered(BTC, [minutes(0, 10)], [Absence(minutes(2, 6), NO_ROW)])])
+    options = ("--source", "bin-ohlcv", "--symbol", "BTC", "--since", str(START), "--until", str(minutes(0, 10)[1]))
+    assert "provisional: 4\n" in system.run("verify", *options).stdout
+    make_older(system, "11 minutes")
+    services.writer.write([], [Covered(BTC, [minutes(2, 6)], [Absence(minutes(2, 6), NO_ROW)])])
+    assert "provisional: 0\n" in system.run("verify", *options).stdout
