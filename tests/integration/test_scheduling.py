@@ -166,3 +166,24 @@ def test_a_closed_exchange_costs_its_workers_nothing(limited):
     assert limited.simulator.get("/sim/stats")["okx"]["requests"] == requests
     assert limited.query("SELECT count(*) FROM perp_status WHERE source LIKE 'okx-%%'") == [(0,)]
     services.close()
+
+
+@pytest.mark.waits(25)
+def test_an_exchange_in_maintenance_is_not_hammered_by_what_is_queued(limited):
+    """Fault 25: every window was sent every five seconds, and each left an error."""
+    services = limited.context()
+    count = want(services, "okx", 60) + want(services, "binance", 3)
+    assert count > 80
+    limited.simulator.fault(exchange="okx", kind="error_503")
+    for program in (("worker",), ("worker",), ("scheduler",)):
+        limited.start(*program)
+    days = Window(floor_to(now_ms(), DAY_MS) - 3 * DAY_MS, floor_to(now_ms(), DAY_MS))
+    until(lambda: limited.covers("bin-ohlcv", SYMBOLS, *days), 40)
+    time.sleep(15)
+    refused = limited.simulator.get("/sim/stats")["okx"]["faults"]["error_503"]
+    errors = limited.query("SELECT count(*) FROM perp_errors WHERE exchange = 'okx'")[0][0]
+    assert 3 <= refused < 40 and errors < 40, (refused, errors)
+    limited.simulator.clear()
+    rows = "SELECT count(*) FROM perp_data WHERE source LIKE 'okx-%%'"
+    until(lambda: limited.query(rows)[0][0], 90)
+    services.close()
