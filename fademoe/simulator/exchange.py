@@ -25,11 +25,11 @@ from fademoe.simulator.clock import Clock
 from fademoe.simulator.faults import Fault, Faults
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
-from fademoe.simulator.market.timeline import Timeline
 from fademoe.simulator.market.truth import Row, truth_rows
 from fademoe.simulator.pages import ChunkStore
 from fademoe.simulator.sockets import Hub, Socket
 from fademoe.simulator.stats import Stats
+from fademoe.simulator.timeline import Timeline
 
 
 class Call(NamedTuple):

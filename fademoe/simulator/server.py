@@ -18,9 +18,9 @@ from fademoe.clock import set_pace
 from fademoe.simulator import EXCHANGE_NAMES
 from fademoe.simulator.clock import Clock
 from fademoe.simulator.control import Control
+from fademoe.simulator.damage import damage_body, damage_list
 from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
 from fademoe.simulator.faults import AFTER_ANSWER, BEFORE_ANSWER, LISTS, Fault, Faults
-from fademoe.simulator.market.damage import damage_body, damage_list
 from fademoe.simulator.market.market import Market
 from fademoe.simulator.options import build_parser
 from fademoe.simulator.pages import ChunkStore

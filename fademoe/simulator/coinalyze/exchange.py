@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from fademoe.simulator.clock import DAY_MS, MINUTE_MS
-from fademoe.simulator.coinalyze import markets as listing
-from fademoe.simulator.coinalyze.markets import Market
+from fademoe.simulator.coinalyze import listing
+from fademoe.simulator.coinalyze.listing import Market
 from fademoe.simulator.coinalyze.rows import (
     INTERVALS_MS,
     PERCENT_DECIMALS,

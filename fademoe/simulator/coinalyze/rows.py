@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
-from fademoe.simulator.coinalyze.markets import Market
+from fademoe.simulator.coinalyze.listing import Market
 from fademoe.simulator.decimals import rescale, trimmed
 from fademoe.simulator.market.candles import BarTuple
 from fademoe.simulator.market.funding import RATE_DECIMALS

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
-from fademoe.simulator.coinalyze.markets import Market
+from fademoe.simulator.coinalyze.listing import Market
 from fademoe.simulator.coinalyze.rows import (
     USD_DECIMALS,
     as_double,
