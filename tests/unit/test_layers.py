@@ -24,6 +24,21 @@ NOT_FOR_WEB = ("client", "jobs", "streams", "worker", "runtime")
 ALLOWED_FOR_WEB = ("fademoe.client.rate_limit",)  # its read model: what is used of each rate limit
 # The floors inside web, lowest first. `http` knows Flask and none of FadeMoe's data, `model` the data and no Flask.
 WEB_FLOORS = (("problem",), ("http", "model"), ("current",), ("api",), ("pages", "control"), ("app",), ("serve",))
+# The floors inside the simulator, lowest first: time and numbers, the market's data, the parts of a server, the base of
+# an exchange, the exchanges (none knows another one), and the process with its control plane.
+SIMULATOR_FLOORS = (
+    ("clock", "decimals"),
+    ("market",),
+    ("damage", "faults", "limits", "pages", "stats", "timeline"),
+    ("sockets",),
+    ("exchange",),
+    ("binance", "bybit", "okx", "coinalyze"),
+    ("options", "control"),
+    ("server",),
+    ("__main__",),
+)
+SAME_FILES = {"exchange.py", "limits.py", "listing.py", "rows.py"}  # of every simulated exchange
+STREAM_FILES = {"feeds.py", "stream.py"}  # of those with sockets
 GROUND = ("errors", "clock", "logs", "settings")  # all that `web.http` may import from outside web
 
 
@@ -69,15 +84,31 @@ def test_modules_import_only_lower_layers():
     assert not wrong
 
 
-def test_web_modules_import_only_lower_floors_of_web():
+def wrong_imports(room: str, floors: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Return the imports inside a room that do not lead to a lower floor of it."""
     wrong = []
     for name, path in modules():
-        own = web_floor_of(name)
+        own = floor_in(room, name, floors)
         for target in imports_of(path) if own is not None else ():
-            floor = web_floor_of(target)
-            if floor is not None and part_in_web(target) != part_in_web(name) and floor >= own:
+            floor = floor_in(room, target, floors)
+            if floor is not None and part_in(room, target) != part_in(room, name) and floor >= own:
                 wrong.append(f"{name} imports {target}")
-    assert not wrong
+    return wrong
+
+
+def test_web_modules_import_only_lower_floors_of_web():
+    assert not wrong_imports("web", WEB_FLOORS)
+
+
+def test_simulator_modules_import_only_lower_floors_of_the_simulator():
+    assert not wrong_imports("simulator", SIMULATOR_FLOORS)
+
+
+def test_simulated_exchanges_have_the_same_files():
+    for folder in SIMULATOR_FLOORS[5]:
+        names = {path.name for path in (ROOT / "simulator" / folder).glob("*.py")}
+        assert names >= SAME_FILES, folder
+        assert names >= STREAM_FILES or not names & STREAM_FILES, folder
 
 
 def test_http_knows_none_of_our_data_and_model_no_flask():
@@ -91,15 +122,15 @@ def test_http_knows_none_of_our_data_and_model_no_flask():
     assert not wrong
 
 
-def part_in_web(module: str) -> str | None:
-    """Return the room or file of web that a module belongs to, None outside of web."""
+def part_in(room: str, module: str) -> str | None:
+    """Return the room or file inside `room` that a module belongs to, None outside of it."""
     parts = module.split(".")
-    return parts[2] if parts[1:2] == ["web"] and parts[2:] and parts[2] != "__init__" else None
+    return parts[2] if parts[1:2] == [room] and parts[2:] and parts[2] != "__init__" else None
 
 
-def web_floor_of(module: str) -> int | None:
-    part = part_in_web(module)
-    return None if part is None else next(level for level, parts in enumerate(WEB_FLOORS) if part in parts)
+def floor_in(room: str, module: str, floors: tuple[tuple[str, ...], ...]) -> int | None:
+    part = part_in(room, module)
+    return None if part is None else next(level for level, parts in enumerate(floors) if part in parts)
 
 
 def test_no_import_inside_a_function():

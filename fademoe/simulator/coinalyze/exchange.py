@@ -5,13 +5,14 @@ there is an option.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from fademoe.simulator.clock import DAY_MS, MINUTE_MS
 from fademoe.simulator.coinalyze import listing
+from fademoe.simulator.coinalyze.limits import CoinalyzeLimits, CoinalyzeRefusal
 from fademoe.simulator.coinalyze.listing import Market
 from fademoe.simulator.coinalyze.rows import (
     INTERVALS_MS,
@@ -28,9 +29,7 @@ from fademoe.simulator.coinalyze.rows import (
     ratio_rows,
 )
 from fademoe.simulator.coinalyze.truth import coinalyze_truth
-from fademoe.simulator.decimals import fixed
 from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
-from fademoe.simulator.limits import SlidingWindow
 from fademoe.simulator.market.truth import Row
 from fademoe.simulator.pages import Chunk, RowSource, cut_page
 
@@ -40,15 +39,6 @@ FINAL_MS = 5_000  # all minutes of a day are final so long after it
 UPDATE_MS = 5_000  # current values are made anew so often
 FUNDED_MS = 16 * 3_600_000  # a rate was settled within that
 Choices = tuple[str, ...]
-
-
-class CoinalyzeRefusal(Exception):
-    """An answer other than 200. The words are ours, the real ones are not known."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        """Keep what the answer shall say."""
-        super().__init__(message)
-        self.reply = Reply(orjson.dumps({"message": message}), status, headers or {})
 
 
 class Coinalyze(Exchange):
@@ -61,7 +51,7 @@ class Coinalyze(Exchange):
     def __init__(self, simulation: Simulation) -> None:
         """Set up the table of routes."""
         super().__init__(simulation)
-        self._windows: dict[str, SlidingWindow] = {}
+        self._limits = CoinalyzeLimits(simulation.options)
         self._listed: tuple[int, dict[str, Market]] = (-1, {})
         self._histories: dict[str, RowMaker] = {
             "/v1/ohlcv-history": candle_rows,
@@ -104,13 +94,13 @@ class Coinalyze(Exchange):
             known = (*self._lists, *self._currents, *self._histories)
             if call.path not in known:
                 raise CoinalyzeRefusal(404, f"no route {call.path}")
-            key = self._key(call)
+            key = self._limits.read_key(call)
             if call.path in self._lists:
-                self._take(key, 1, call.now_ms)
+                self._limits.take(key, 1, call.now_ms)
                 return Reply(self._lists[call.path](call.now_ms))
             symbols = _symbols(call)
             handle = self._read_history(call) if call.path in self._histories else self._read_current(call)
-            self._take(key, len(symbols), call.now_ms)
+            self._limits.take(key, len(symbols), call.now_ms)
             listed = self.markets(call.now_ms)
             parts = [handle(listed[name]) for name in symbols if name in listed]
             return Reply(b"[" + b",".join(part for part in parts if part) + b"]")
@@ -144,8 +134,7 @@ class Coinalyze(Exchange):
 
     def refusal(self, status: int, call: Call) -> Reply:
         """Return the service's words for a status that a fault asks for."""
-        headers = {"Retry-After": self._wait(1_500)} if status == 429 else {}
-        return CoinalyzeRefusal(status, "refused", headers).reply
+        return self._limits.refuse(status, "refused", wait_ms=1_500).reply
 
     def error_in_200(self, call: Call) -> Reply:
         """Return an error with status 200; whether the service ever does so is not known."""
@@ -159,25 +148,7 @@ class Coinalyze(Exchange):
 
     def limit_report(self) -> dict[str, object]:
         """Return the use of the keys in the order of their coming, the keys themselves untold."""
-        now_ms = self.clock.now_ms()
-        return {f"key {number}": window.used(now_ms) for number, window in enumerate(self._windows.values(), 1)}
-
-    def _key(self, call: Call) -> str:
-        """Return the key of a request, from header or query."""
-        key = call.headers.get("api_key") or call.query.get("api_key") or ""
-        if not key or (self.options.coinalyze_key is not None and key != self.options.coinalyze_key):
-            raise CoinalyzeRefusal(401, "invalid or missing api key")
-        return key
-
-    def _take(self, key: str, cost: int, now_ms: int) -> None:
-        """Count calls against a key."""
-        window = self._windows.setdefault(key, SlidingWindow(self.options.coinalyze_limit, MINUTE_MS))
-        if not window.take(cost, now_ms) and self.options.limits:
-            raise CoinalyzeRefusal(429, "too many requests", {"Retry-After": self._wait(window.retry_ms(now_ms))})
-
-    def _wait(self, wait_ms: int) -> str:
-        """Return a value of Retry-After."""
-        return str(-(-wait_ms // 1000)) if self.options.coinalyze_whole_waits else fixed(wait_ms, 3)
+        return self._limits.report(self.clock.now_ms())
 
     def _as_of(self, now_ms: int) -> int:
         """Return the instant up to which histories tell."""

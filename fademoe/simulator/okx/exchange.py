@@ -22,12 +22,12 @@ from fademoe.simulator.okx.rows import (
     current_interest,
     funding_row,
     interest_row,
-    meant,
     premium_samples,
     ratio_row,
     settlement_row,
 )
 from fademoe.simulator.okx.stream import OkxStreams
+from fademoe.simulator.okx.truth import okx_truth
 from fademoe.simulator.pages import Chunk, RowSource, cut_page
 from fademoe.simulator.sockets import Socket
 
@@ -166,18 +166,8 @@ class Okx(Exchange):
         self._streams.forget_contract(instrument)
 
     def truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
-        """Return the rows that a collector must have: open interest in USD has twelve digits that mean something.
-
-        No row of funding says its interval: that of a contract's first settlement cannot be known.
-        """
-        rows = super().truth(metric, symbol, start_ms, end_ms, step_ms)
-        instrument = self.market.world.find(self.name, symbol)
-        if instrument is None:
-            return rows
-        if metric == "oi":
-            for row in rows:
-                row["oi_usd"] = _twelve_digits(str(row["oi_usd"]))
-        return rows
+        """Return the rows that a collector must have stored by now (see `okx.truth`)."""
+        return okx_truth(metric, super().truth(metric, symbol, start_ms, end_ms, step_ms))
 
     def _instruments(self, call: Call) -> bytes:
         """Return the list of contracts, made once a minute."""
@@ -356,13 +346,3 @@ def _end(call: Call, older_than: str) -> int:
 def _limit(call: Call, most: int, default: int = CANDLES_DEFAULT) -> int:
     """Return how many rows are wanted, as far as they are allowed."""
     return max(1, min(most, _integer(call, "limit", default)))
-
-
-def _twelve_digits(text: str) -> str:
-    """Round a decimal text."""
-    whole, _, fraction = text.partition(".")
-    digits = str(meant(int(whole + fraction)))
-    if not fraction:
-        return digits
-    digits = digits.rjust(len(fraction) + 1, "0")
-    return f"{digits[: -len(fraction)]}.{digits[-len(fraction) :]}"
