@@ -11,7 +11,7 @@ import orjson
 from aiohttp import WSMsgType, web
 
 from fademoe.clock import DAY_MS, MINUTE_MS, floor_to, now_ms
-from fademoe.simulator.sockets import text_frame
+from fademoe.simulator.sockets import encode_text_frame
 
 CONTRACTS = 200  # cryptofeed follows so many over one socket
 CLOSED_EVERY = 100  # one frame of so many is that of a closed bar
@@ -31,7 +31,7 @@ def frame(name: str, ts: int, *, closed: bool) -> bytes:
     bar |= {"c": "83091.60", "h": "83091.70", "l": "83051.20", "v": "13.551", "n": 1027, "x": closed}
     bar |= {"q": "1125714.73960", "V": "6.426", "Q": "533856.66860", "B": "0"}
     data = {"e": "kline", "E": ts + MINUTE_MS + 7, "s": name, "k": bar}
-    return text_frame(orjson.dumps({"stream": f"{name.lower()}@kline_1m", "data": data}))
+    return encode_text_frame(orjson.dumps({"stream": f"{name.lower()}@kline_1m", "data": data}))
 
 
 def blocks(count: int) -> list[bytes]:

@@ -84,7 +84,7 @@ def _common_symbols(market: Market) -> list[str]:
     listed = [
         {
             each.coin.name
-            for each in market.world.instruments(name)
+            for each in market.world.list_instruments(name)
             if each.quote == "USDT" and each.is_perpetual and each.is_trading(now_ms()) and each.coin.kind == "crypto"
         }
         for name in EXCHANGES
@@ -124,8 +124,8 @@ def _delays(context: Services, market: Market, exchange: str, first_ms: int) -> 
         found = cursor.fetchall()
     delays = []
     for symbol, ts, committed_ms in found:
-        instrument = market.world.find(exchange, symbol)
-        due_ms = ts + MINUTE_MS + market.final_delay_ms(instrument, ts)
+        instrument = market.world.find_contract(exchange, symbol)
+        due_ms = ts + MINUTE_MS + market.find_final_delay_ms(instrument, ts)
         delays.append((float(committed_ms) - due_ms) / 1000)
     return sorted(delays)
 

@@ -61,7 +61,7 @@ class Control:
         """Return the rows that a collector must have: exchange, metric, symbol, from, to and optionally step in ms."""
         query = request.query
         step = int(query["step"]) if "step" in query else None
-        rows = self._exchange(query["exchange"]).truth(
+        rows = self._exchange(query["exchange"]).read_truth(
             query["metric"], query["symbol"], int(query["from"]), int(query["to"]), step
         )
         return {"rows": rows}
@@ -70,7 +70,7 @@ class Control:
         """Return the contracts of an exchange."""
         exchange = self._exchange(request.query["exchange"])
         now_ms = self._simulation.clock.now_ms()
-        listed = self._simulation.market.world.instruments(exchange.name)
+        listed = self._simulation.market.world.list_instruments(exchange.name)
         return {"symbols": [_describe(instrument, now_ms) for instrument in listed]}
 
     async def _stats(self, _request: web.BaseRequest) -> object:
@@ -137,14 +137,14 @@ class Control:
             raise ValueError("a change is a JSON object")
         exchange = self._exchange(body["exchange"])
         world = self._simulation.market.world
-        now = world.instrument(exchange.name, body["instrument"])
+        now = world.find_instrument(exchange.name, body["instrument"])
         if now is None:
             raise LookupError(f"{exchange.name} has no contract {body['instrument']}")
         changes = {name: body[name] for name in ("listed_ms", "delisted_ms", "value_shift") if name in body}
         if "value_shift" in changes:
             changes["value_changed_ms"] = self._simulation.clock.now_ms()
         changed = world.change(exchange.name, now.name, **changes)
-        exchange.contract_changed(changed)
+        exchange.apply_contract_change(changed)
         return _describe(changed, self._simulation.clock.now_ms())
 
     def _drop_sockets(self, name: str | None) -> None:
@@ -160,7 +160,7 @@ class Control:
         for exchange in self._exchanges.values():
             if name in (None, exchange.name):
                 for socket in exchange.hub.sockets:
-                    for frame in exchange.control_frames():
+                    for frame in exchange.build_control_frames():
                         socket.send(frame)
 
     def _exchange(self, name: object) -> Exchange:
@@ -207,7 +207,7 @@ def _report(exchange: Exchange) -> dict[str, object]:
     hub = exchange.hub
     subscriptions = sum(len(socket.topics) for socket in hub.sockets)
     counts = exchange.stats.report() | {"frames_sent": hub.frames_sent}
-    return counts | {"sockets": len(hub.sockets), "subscriptions": subscriptions, "budgets": exchange.limit_report()}
+    return counts | {"sockets": len(hub.sockets), "subscriptions": subscriptions, "budgets": exchange.report_limits()}
 
 
 async def _read_json(request: web.BaseRequest) -> Any:

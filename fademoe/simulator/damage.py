@@ -11,7 +11,7 @@ _MULTIPLIED = re.compile(r"10{3,}(?=[A-Z])")
 NOT_VALUES = ("symbol", "instId", "instType", "category")
 
 
-def damage_body(kind: str, body: bytes, rows_in: Callable[[object], list[Any]], volume_index: int) -> bytes:
+def damage_body(kind: str, body: bytes, find_rows: Callable[[object], list[Any]], volume_index: int) -> bytes:
     """Return the body with a fault of `faults.AFTER_ANSWER` in it; rows are damaged in the middle of the page.
 
     `empty_list` takes all rows away. `rows_in` finds the rows in the decoded body, `volume_index` is the volume's
@@ -20,7 +20,7 @@ def damage_body(kind: str, body: bytes, rows_in: Callable[[object], list[Any]], 
     if kind == "truncated":
         return body[: max(1, len(body) * 2 // 3)]
     decoded = orjson.loads(body)
-    rows = rows_in(decoded)
+    rows = find_rows(decoded)
     if kind == "empty_list":
         rows.clear()
     elif rows:

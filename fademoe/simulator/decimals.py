@@ -1,7 +1,7 @@
 """Integers as decimal text: the simulator's numbers are integers in units of ten to a negative power."""
 
 
-def fixed(value: int, decimals: int) -> str:
+def to_fixed(value: int, decimals: int) -> str:
     """Return `value` units of 10 ** -decimals with all decimals: fixed(-1204, 3) is "-1.204"."""
     if decimals <= 0:
         return f"{value}{'0' * -decimals}" if value else "0"
@@ -10,9 +10,9 @@ def fixed(value: int, decimals: int) -> str:
     return f"{sign}{digits[:-decimals]}.{digits[-decimals:]}"
 
 
-def trimmed(value: int, decimals: int) -> str:
+def to_trimmed(value: int, decimals: int) -> str:
     """Return `value` units of 10 ** -decimals without trailing zeros: trimmed(1200, 3) is "1.2"."""
-    text = fixed(value, decimals)
+    text = to_fixed(value, decimals)
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

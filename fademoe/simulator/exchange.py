@@ -1,16 +1,18 @@
-"""What every simulated exchange is to the server: prefixes of paths, an answer to a request, a partner for a socket.
+"""The base of the simulated exchanges: prefixes of paths, REST replies, and what happens on sockets.
 
-To add one, write a module of this package with `EXCHANGE`, a class derived from `Exchange`; the server loads those
-named in `simulator.EXCHANGE_NAMES` that exist. It reads `self.market` (all data), answers with `Reply`, and uses
+A new exchange is a folder of this package whose exchange.py has `EXCHANGE`, a class derived from `Exchange`, and whose
+name is in `simulator.EXCHANGE_NAMES` (docs/simulator.md). It uses
 
-- `self.hub.subscribe(socket, topic)` and `self.hub.publish(topic, payload, wrap)`: encoded once for all who listen;
-- `self.timeline.at(ms, action)` for what happens at a time of the exchange's clock;
+- `self.market` for all data, and `Reply` for its answers;
+- `self.hub.subscribe(socket, topic)` and `self.hub.publish(topic, payload, wrap)`: a payload is encoded once;
+- `self.timeline.schedule(ms, action)` for what happens at a time of the exchange's clock;
 - `pages.Chunk(times, texts, newest_first=...)` with `self.simulation.chunks` and `pages.cut_page` for pages of rows;
 - `limits.FixedWindow`, `SlidingWindow` and `Ban`, one set for each `call.ip`;
-- `self.strike(kinds, symbol=...)` where a stream's fault of `faults.ON_STREAM` may strike: lost, doubled or late bars.
-  All other faults are the server's and the hub's work.
+- `self.take_fault(kinds, symbol=...)` at the places where a fault of `faults.ON_STREAM` may occur. The server and the
+  hub handle all other faults.
 
-A refusal with status 200 (an error code in the body) counts itself: `self.stats.refusals[code] += 1`.
+A refusal with status 200 (an error code in the body) is counted by the exchange:
+`self.stats.refusals[code] += 1`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from fademoe.simulator.clock import Clock
 from fademoe.simulator.faults import Fault, Faults
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
-from fademoe.simulator.market.truth import Row, truth_rows
+from fademoe.simulator.market.truth import Row, list_truth
 from fademoe.simulator.pages import ChunkStore
 from fademoe.simulator.sockets import Hub, Socket
 from fademoe.simulator.stats import Stats
@@ -83,7 +85,7 @@ class Exchange:
         self.stats = Stats()
         self.timeline = Timeline(simulation.clock)
 
-    def strike(self, kinds: tuple[str, ...], *, path: str = "", symbol: str | None = None) -> Fault | None:
+    def take_fault(self, kinds: tuple[str, ...], *, path: str = "", symbol: str | None = None) -> Fault | None:
         """Return a fault of these kinds that strikes now, counted; None when nothing goes wrong."""
         fault = self.faults.pick(self.name, kinds, path=path, symbol=symbol)
         if fault is not None:
@@ -98,15 +100,15 @@ class Exchange:
         """Answer a REST request, its limits included."""
         raise LookupError(f"{self.name} answers no REST request")
 
-    def refusal(self, status: int, call: Call) -> Reply:
+    def refuse(self, status: int, call: Call) -> Reply:
         """Return the exchange's own words for a refusal that a fault asks for: 429, 418, 403 or 451."""
         return Reply(b"{}", status)
 
-    def error_in_200(self, call: Call) -> Reply:
+    def reply_error_in_200(self, call: Call) -> Reply:
         """Return an error that the exchange sends with HTTP status 200, for a fault."""
         return Reply(b'{"code":-1000,"msg":"An unknown error occurred while processing the request."}')
 
-    def rows_in(self, body: object) -> list[Any]:
+    def find_rows(self, body: object) -> list[Any]:
         """Return the list of rows inside a decoded answer, for faults that damage rows; [] when it has none."""
         return body if isinstance(body, list) else []
 
@@ -116,13 +118,13 @@ class Exchange:
     def receive(self, socket: Socket, text: str) -> None:
         """Handle a text message of a client."""
 
-    def control_frames(self) -> list[bytes]:
+    def build_control_frames(self) -> list[bytes]:
         """Return the frames that the exchange sends about itself to every socket."""
         return []
 
-    def strike_topics(self, kind: str, topics: Iterable[str]) -> bool:
+    def take_topic_fault(self, kind: str, topics: Iterable[str]) -> bool:
         """Return whether a fault of a kind strikes a request for `topics`."""
-        return any(self.strike((kind,), path=topic) is not None for topic in topics)
+        return any(self.take_fault((kind,), path=topic) is not None for topic in topics)
 
     def close_socket(self, socket: Socket) -> None:
         """Forget a socket that is gone; the hub has dropped its topics already."""
@@ -130,21 +132,21 @@ class Exchange:
     def restart_streams(self) -> None:
         """Schedule all running streams anew, after the clock was changed (the timeline is empty then)."""
 
-    def contract_changed(self, instrument: Instrument) -> None:
+    def apply_contract_change(self, instrument: Instrument) -> None:
         """Tell subscribers that the listing of a contract was changed by the control plane."""
 
-    def truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
+    def read_truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
         """Return the rows that a collector must have stored by now; LookupError for an unknown metric or symbol.
 
         `symbol` is a coin or the exchange's name of a contract. See `truth.truth_rows`.
         """
-        instrument = self.market.world.find(self.name, symbol)
+        instrument = self.market.world.find_contract(self.name, symbol)
         if instrument is None:
             raise LookupError(f"{self.name} has no contract on {symbol}")
-        return truth_rows(
+        return list_truth(
             self.market, instrument, metric, (start_ms, end_ms), now_ms=self.clock.now_ms(), step_ms=step_ms
         )
 
-    def limit_report(self) -> dict[str, object]:
+    def report_limits(self) -> dict[str, object]:
         """Return what /sim/stats shows of the exchange's budgets."""
         return {}

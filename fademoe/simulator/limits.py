@@ -30,11 +30,11 @@ class FixedWindow:
         """Tell whether the last `take` went over the budget."""
         return self._used > self.capacity
 
-    def retry_ms(self, now_ms: int) -> int:
+    def find_wait_ms(self, now_ms: int) -> int:
         """Return how long the running window lasts still."""
         return self._window_ms - now_ms % self._window_ms
 
-    def finished(self, now_ms: int) -> list[dict[str, int]]:
+    def list_finished(self, now_ms: int) -> list[dict[str, int]]:
         """Return the last windows that are over: start and units used, oldest first."""
         self.take(0, now_ms)
         return [{"start_ms": start_ms, "used": used} for start_ms, used in self._finished]
@@ -52,19 +52,19 @@ class SlidingWindow:
 
     def take(self, cost: int, now_ms: int) -> bool:
         """Count `cost` when it fits and tell whether it did."""
-        if self.used(now_ms) + cost > self.capacity:
+        if self.count_used(now_ms) + cost > self.capacity:
             return False
         self._taken.append((now_ms, cost))
         self._used += cost
         return True
 
-    def used(self, now_ms: int) -> int:
+    def count_used(self, now_ms: int) -> int:
         """Return the units taken within the period."""
         while self._taken and self._taken[0][0] <= now_ms - self._period_ms:
             self._used -= self._taken.popleft()[1]
         return self._used
 
-    def retry_ms(self, now_ms: int) -> int:
+    def find_wait_ms(self, now_ms: int) -> int:
         """Return how long until the oldest units leave the window."""
         return max(0, self._taken[0][0] + self._period_ms - now_ms) if self._taken else 0
 
@@ -81,11 +81,11 @@ class Ban:
         self._refusals: deque[int] = deque(maxlen=strikes)
         self._until_ms = 0
 
-    def until_ms(self, now_ms: int) -> int:
+    def find_end_ms(self, now_ms: int) -> int:
         """Return when the ban ends, 0 when there is none."""
         return self._until_ms if now_ms < self._until_ms else 0
 
-    def strike(self, now_ms: int) -> int:
+    def count_refusal(self, now_ms: int) -> int:
         """Count a refusal and return the end of the ban that it brought, 0 when it did not."""
         self._refusals.append(now_ms)
         if len(self._refusals) < self._strikes or now_ms - self._refusals[0] > self._memory_ms:

@@ -118,7 +118,7 @@ class Server:
     async def _answer_faulty(self, exchange: Exchange, call: Call) -> Reply | None:
         """Answer while faults are in force; None means that the connection has to be cut without an answer."""
         symbol = call.query.get(exchange.symbol_parameter)
-        fault = exchange.strike(BEFORE_ANSWER, path=call.path, symbol=symbol)
+        fault = exchange.take_fault(BEFORE_ANSWER, path=call.path, symbol=symbol)
         if fault is not None:
             if fault.kind in ("down", "reset"):
                 return None
@@ -130,19 +130,19 @@ class Server:
                 return _refuse(exchange, fault, call)
         reply = exchange.answer(call)
         if reply.status == 200:
-            fault = exchange.strike(AFTER_ANSWER, path=call.path, symbol=symbol)
+            fault = exchange.take_fault(AFTER_ANSWER, path=call.path, symbol=symbol)
             if fault is not None and fault.kind == "error_200":
-                return exchange.error_in_200(call)
+                return exchange.reply_error_in_200(call)
             if fault is not None and fault.kind in LISTS:
                 return reply._replace(body=damage_list(fault.kind, reply.body))
             if fault is not None:
-                body = damage_body(fault.kind, reply.body, exchange.rows_in, exchange.volume_index)
+                body = damage_body(fault.kind, reply.body, exchange.find_rows, exchange.volume_index)
                 return reply._replace(body=body)
         return reply
 
     async def _serve_socket(self, exchange: Exchange, request: web.BaseRequest) -> web.StreamResponse:
         """Serve a WebSocket until either side ends it."""
-        if exchange.strike(("down",), path=request.path):
+        if exchange.take_fault(("down",), path=request.path):
             return _cut(request)
         response = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S, compress=False, max_msg_size=LARGEST_MESSAGE, decode_text=True
@@ -239,7 +239,7 @@ def _find(prefixes: list[tuple[str, Exchange]], path: str) -> Exchange | None:
 def _ask_for_another(exchange: Exchange, call: Call) -> Call:
     """Return the request with another contract of the exchange in the place of the asked one."""
     asked = call.query.get(exchange.symbol_parameter)
-    listed = [instrument.name for instrument in exchange.market.world.instruments(exchange.name)]
+    listed = [instrument.name for instrument in exchange.market.world.list_instruments(exchange.name)]
     other = next((name for name in listed if name != asked), asked or "")
     return call._replace(query={**call.query, exchange.symbol_parameter: other})
 
@@ -254,7 +254,7 @@ def _refuse(exchange: Exchange, fault: Fault, call: Call) -> Reply:
         return Reply(HTML_403.encode(), 403, content_type="text/html")
     if fault.kind in FOREIGN_ANSWERS:
         return FOREIGN_ANSWERS[fault.kind]
-    refusal = exchange.refusal(STATUS_FAULTS[fault.kind], call)
+    refusal = exchange.refuse(STATUS_FAULTS[fault.kind], call)
     if fault.retry_after is None:
         return refusal
     return refusal._replace(headers={**refusal.headers, "Retry-After": fault.retry_after})

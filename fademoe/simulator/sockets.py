@@ -14,7 +14,7 @@ MAX_BUFFERED_BYTES = 16_000_000  # a client that lets so much pile up is cut off
 CLOSE_TIMEOUT_S = 0.5
 
 
-def text_frame(payload: bytes) -> bytes:
+def encode_text_frame(payload: bytes) -> bytes:
     """Return the WebSocket frame of a text message from a server (unmasked, not compressed)."""
     size = len(payload)
     if size < 126:
@@ -42,7 +42,7 @@ class Socket:
 
     def send(self, payload: bytes) -> None:
         """Send a text message to this client alone."""
-        self.write(text_frame(payload))
+        self.write(encode_text_frame(payload))
 
     def write(self, frame: bytes) -> None:
         """Send an encoded frame, unless a fault has silenced the exchange."""
@@ -122,7 +122,7 @@ class Hub:
         """Tell whether anybody hears `topic`."""
         return topic in self._listeners
 
-    def topics(self) -> list[str]:
+    def list_topics(self) -> list[str]:
         """Return the topics that somebody hears."""
         return list(self._listeners)
 
@@ -134,9 +134,9 @@ class Hub:
         plain = enveloped = b""
         for socket in listeners:
             if socket.is_wrapped and wrap is not None:
-                enveloped = enveloped or text_frame(wrap(topic, payload))
+                enveloped = enveloped or encode_text_frame(wrap(topic, payload))
                 socket.write(enveloped)
             else:
-                plain = plain or text_frame(payload)
+                plain = plain or encode_text_frame(payload)
                 socket.write(plain)
         self.frames_sent += len(listeners)

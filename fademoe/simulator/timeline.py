@@ -23,7 +23,7 @@ class Timeline:
         self._numbers = itertools.count()
         self._earlier = asyncio.Event()
 
-    def at(self, due_ms: int, action: Action) -> None:
+    def schedule(self, due_ms: int, action: Action) -> None:
         """Run `action` once the exchange's clock shows `due_ms`."""
         entry = (due_ms, next(self._numbers), action)
         heapq.heappush(self._heap, entry)

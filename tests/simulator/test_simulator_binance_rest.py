@@ -59,14 +59,14 @@ def test_the_open_candle_is_last_and_grows(sim):
 
 def test_a_just_closed_candle_still_lacks_its_last_trades(sim, market):
     """For up to two seconds after its close REST serves a candle that is not final."""
-    instrument = market.world.instrument("binance", "ETHUSDT")
+    instrument = market.world.find_instrument("binance", "ETHUSDT")
     minute_ms = sim.now_ms() // MINUTE_MS * MINUTE_MS
     ts = next(
         ts
         for ts in range(minute_ms, minute_ms + DAY_MS, MINUTE_MS)
-        if market.final_delay_ms(instrument, ts) > 1_500 and market.candles.bar(instrument, ts)
+        if market.find_final_delay_ms(instrument, ts) > 1_500 and market.candles.read_bar(instrument, ts)
     )
-    final = market.candles.bar(instrument, ts)
+    final = market.candles.read_bar(instrument, ts)
     sim.set_time(ts + MINUTE_MS + 300)
     row = sim.rows(KLINES, symbol="ETHUSDT", interval="1m", startTime=ts, endTime=ts)[0]
     assert 0 < row[8] < final.trades
@@ -278,9 +278,9 @@ def test_funding_info_has_intervals_of_the_truth(sim, market):
     """COIN-M rows and null update times are among them; a contract that is missing has eight hours."""
     rows = {row["symbol"]: row for row in sim.rows("/fapi/v1/fundingInfo")}
     assert rows["BTCUSDT"]["updateTime"] is None and "BTCUSD_PERP" in rows
-    for instrument in market.world.instruments("binance"):
+    for instrument in market.world.list_instruments("binance"):
         if instrument.kind != "dated":
-            hours = market.funding.hours_at(instrument, sim.now_ms())
+            hours = market.funding.find_hours(instrument, sim.now_ms())
             assert rows.get(instrument.name, {"fundingIntervalHours": 8})["fundingIntervalHours"] == hours
 
 

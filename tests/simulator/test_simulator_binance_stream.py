@@ -53,7 +53,7 @@ def test_closed_bars_come_once_late_interleaved_and_equal_the_truth(sim, connect
 
 def test_a_bar_that_the_exchange_lacks_is_not_streamed(sim, connect, market):
     """Holes are the same over REST and stream."""
-    instrument = market.world.instrument("binance", "BTCUSDT")
+    instrument = market.world.find_instrument("binance", "BTCUSDT")
     day = sim.now_ms() // 86_400_000
     ts = next(
         day * 86_400_000 + minute * MINUTE_MS
@@ -165,12 +165,13 @@ def test_mark_prices_come_as_two_frames_a_second(sim, connect):
 
 def test_liquidations_are_single_frames_a_second_late_and_add_up_to_the_truth(sim, connect, market):
     """S is the side of the closing order, st and ps sit inside o, value is ap times z."""
-    instrument = market.world.instrument("binance", "BTCUSDT")
+    instrument = market.world.find_instrument("binance", "BTCUSDT")
     minute_ms = sim.now_ms() // MINUTE_MS * MINUTE_MS
     ts, events = next(
         (ts, events)
         for ts in itertools.count(minute_ms, MINUTE_MS)
-        if (events := market.liquidations.largest_per_second(instrument, ts)) and events[-1].ts - events[0].ts < 1_500
+        if (events := market.liquidations.list_largest_per_second(instrument, ts))
+        and events[-1].ts - events[0].ts < 1_500
     )
     sim.set_time(events[0].ts)
     socket = connect("/market/stream?streams=!forceOrder@arr/btcusdt@forceOrder")
@@ -208,12 +209,12 @@ def test_listing_changes_are_pushed(other):
 
 def test_a_quiet_minute_has_one_event_at_its_close(sim, connect, market):
     """Flat, without trades and trade ids, two seconds late; nothing comes while it is open."""
-    instrument = market.world.instrument("binance", "C98USDT")
+    instrument = market.world.find_instrument("binance", "C98USDT")
     minute_ms = sim.now_ms() // MINUTE_MS * MINUTE_MS
     ts = next(
         ts
         for ts in itertools.count(minute_ms, MINUTE_MS)
-        if (bar := market.candles.bar(instrument, ts)) and not bar.trades
+        if (bar := market.candles.read_bar(instrument, ts)) and not bar.trades
     )
     sim.set_time(ts + 59_800)
     socket = connect("/market/ws/c98usdt@kline_1m")

@@ -50,7 +50,7 @@ def truth_of(sim, metric, symbol, start_ms, end_ms, **query):
 
 def unbroken_hour(sim, market, kind, ago_ms, hours=1):
     """Return the start of a past hour, with BTC's rows from 2 minutes before to `hours` after it all there."""
-    contract = market.world.instrument("bybit", "BTCUSDT")
+    contract = market.world.find_instrument("bybit", "BTCUSDT")
     hour_ms = floor_to(sim.now_ms(), HOUR_MS) - ago_ms
     while any(
         ts % DAY_MS // MINUTE_MS in market.holes.minutes(contract, ts // DAY_MS, kind)

@@ -61,12 +61,12 @@ def parsed(messages, contracts):
 
 def whole_minute(market, now_ms):
     """Return the next minute of which the exchange lacks nothing, nor of the one after it."""
-    contracts = [market.world.instrument("bybit", name) for name in ("BTCUSDT", LOST, DOUBLE, LATE)]
+    contracts = [market.world.find_instrument("bybit", name) for name in ("BTCUSDT", LOST, DOUBLE, LATE)]
     minutes = itertools.count(floor_to(now_ms, MINUTE_MS) + MINUTE_MS, MINUTE_MS)
     return next(
         minute_ms
         for minute_ms in minutes
-        if all(market.candles.bar(each, ts) for each in contracts for ts in (minute_ms, minute_ms + MINUTE_MS))
+        if all(market.candles.read_bar(each, ts) for each in contracts for ts in (minute_ms, minute_ms + MINUTE_MS))
     )
 
 
@@ -184,12 +184,13 @@ def test_a_topic_flows_again_after_it_was_left_and_after_a_change_of_the_clock(s
 
 def test_liquidations_come_in_arrays_and_sum_up_to_the_truth(sim, connect, market):
     """A burst: longs are Buy, at the bankruptcy price; the frames come within 0.6 s."""
-    instrument = market.world.instrument("bybit", "ETHUSDT")
+    instrument = market.world.find_instrument("bybit", "ETHUSDT")
     minutes = itertools.count(floor_to(sim.now_ms(), MINUTE_MS) + MINUTE_MS, MINUTE_MS)
     bursts = (
         (minute_ms, events)
         for minute_ms in minutes
-        if (events := market.liquidations.in_minute(instrument, minute_ms)) and len({each.side for each in events}) == 2
+        if (events := market.liquidations.list_in_minute(instrument, minute_ms))
+        and len({each.side for each in events}) == 2
     )
     minute_ms, events = next(pair for pair in bursts if len(pair[1]) > 3 and pair[1][-1].ts - pair[1][0].ts < 1_000)
     sim.set_time(events[0].ts - 400)

@@ -87,10 +87,10 @@ def same(row, true):
 
 def eventful_minute(market, now_ms):
     """Return the next minute around which BTC, SHIB and PEPE have everything at their exchanges."""
-    watched = [market.world.find(*place) for place in (("binance", "BTC"), ("bybit", "SHIB"), ("okx", "PEPE"))]
+    watched = [market.world.find_contract(*place) for place in (("binance", "BTC"), ("bybit", "SHIB"), ("okx", "PEPE"))]
 
     def is_whole(ts):
-        return market.candles.bar(watched[0], ts) and all(market.gauges.has_sample(each, ts) for each in watched)
+        return market.candles.read_bar(watched[0], ts) and all(market.gauges.has_sample(each, ts) for each in watched)
 
     minute_ms = floor_to(now_ms, MINUTE_MS) + MINUTE_MS
     while not all(is_whole(minute_ms + step * MINUTE_MS) for step in (-1, 0, 1)):

@@ -188,12 +188,12 @@ def test_silent_sockets_stay_open(sim):
 def test_closing_bars_are_lost_doubled_and_late(sim, market):
     """Of three contracts each loses, doubles or delays its closed bar."""
     symbols = {"lost_close": "BTCUSDT", "duplicate_close": "ETHUSDT", "late_bars": "SOLUSDT"}
-    instruments = [market.world.instrument("binance", name) for name in (*symbols.values(), "XRPUSDT")]
+    instruments = [market.world.find_instrument("binance", name) for name in (*symbols.values(), "XRPUSDT")]
     minute_ms = sim.now_ms() // MINUTE_MS * MINUTE_MS
     ts = next(
         ts
         for ts in itertools.count(minute_ms, MINUTE_MS)
-        if all(market.candles.bar(each, ts) and market.final_delay_ms(each, ts) < 900 for each in instruments)
+        if all(market.candles.read_bar(each, ts) and market.find_final_delay_ms(each, ts) < 900 for each in instruments)
     )
     for kind, symbol in symbols.items():
         sim.fault(kind=kind, symbol=symbol, seconds=1.1)

@@ -8,7 +8,7 @@ import pytest
 from fademoe.simulator.market.candles import Bar
 from fademoe.simulator.market.gauges import PremiumBar
 from fademoe.simulator.market.market import Market
-from fademoe.simulator.market.truth import truth_rows
+from fademoe.simulator.market.truth import list_truth
 
 NOW_MS = 1_795_424_000_000
 DAY_MS = 86_400_000
@@ -24,16 +24,16 @@ def market() -> Market:
 
 def day(market: Market, exchange: str, name: str, which: int = TODAY - 2) -> list[Bar]:
     """Return a day of candles."""
-    instrument = market.world.instrument(exchange, name)
-    return [Bar._make(bar) for bar in market.candles.day_bars(instrument, which)]
+    instrument = market.world.find_instrument(exchange, name)
+    return [Bar._make(bar) for bar in market.candles.list_bars(instrument, which)]
 
 
 def test_same_seed_gives_same_data_in_any_order_of_asking(market: Market) -> None:
     """A fresh world that is asked for single minutes backwards agrees with one that is asked for days."""
     whole = day(market, "binance", "C98USDT")
     other = Market(1, NOW_MS + 3 * DAY_MS)
-    instrument = other.world.instrument("binance", "C98USDT")
-    single = [other.candles.bar(instrument, bar.ts) for bar in reversed(whole[::97])]
+    instrument = other.world.find_instrument("binance", "C98USDT")
+    single = [other.candles.read_bar(instrument, bar.ts) for bar in reversed(whole[::97])]
     assert whole[::97] == single[::-1]
 
 
@@ -70,7 +70,7 @@ def test_holes_are_rare_and_maintenance_hits_all_contracts(market: Market) -> No
     found = [gap for gap in maintenance if gap]
     assert 5 <= len(found) <= 40 and all(20 <= len(gap) <= 60 for gap in found)
     assert maintenance != [market.holes.maintenance("bybit", which) for which in days]
-    instrument = market.world.instrument("binance", "ETHUSDT")
+    instrument = market.world.find_instrument("binance", "ETHUSDT")
     missing = sum(len(market.holes.minutes(instrument, which, "candle")) for which in days) - sum(map(len, found))
     assert 10 <= missing <= 90
     which = days[maintenance.index(found[0])]
@@ -82,9 +82,9 @@ def test_prices_agree_over_the_exchanges(market: Market) -> None:
     """The prices per coin differ by less than 0.1 %, whatever the multiplier."""
     rows = []
     for exchange, name in (("binance", "1000SHIBUSDT"), ("bybit", "SHIB1000USDT"), ("okx", "SHIB-USDT-SWAP")):
-        instrument = market.world.instrument(exchange, name)
+        instrument = market.world.find_instrument(exchange, name)
         start_ms = (TODAY - 1) * DAY_MS + 43_200_000
-        rows.append(truth_rows(market, instrument, "ohlcv", (start_ms, start_ms + 9 * MINUTE_MS), now_ms=NOW_MS)[0])
+        rows.append(list_truth(market, instrument, "ohlcv", (start_ms, start_ms + 9 * MINUTE_MS), now_ms=NOW_MS)[0])
     prices = [float(row["c"]) for row in rows]
     assert max(prices) / min(prices) < 1.001
     assert 1e-6 < prices[0] < 1e-4
@@ -93,28 +93,28 @@ def test_prices_agree_over_the_exchanges(market: Market) -> None:
 def test_the_universe_grows_to_its_real_size() -> None:
     """universe_size fills up with SIM coins."""
     world = Market(1, NOW_MS, universe_size=570).world
-    sizes = [len(world.instruments(exchange)) for exchange in ("binance", "bybit", "okx")]
+    sizes = [len(world.list_instruments(exchange)) for exchange in ("binance", "bybit", "okx")]
     assert [570 <= sizes[0] <= 590, 800 <= sizes[1] <= 820, 436 <= sizes[2] <= 456] == [True] * 3
-    assert len(Market(1, NOW_MS).world.instruments("binance")) >= 46
+    assert len(Market(1, NOW_MS).world.list_instruments("binance")) >= 46
 
 
 def test_a_new_listing_starts_inside_ten_days(market: Market) -> None:
     """Its first candle is that of its listing, and one more contract is announced."""
-    coins = [each for each in market.world.instruments("binance") if each.coin.name.startswith("NEW")]
+    coins = [each for each in market.world.list_instruments("binance") if each.coin.name.startswith("NEW")]
     assert [NOW_MS - each.listed_ms > 0 for each in coins] == [True, True, False]
     newest = coins[1]
     assert NOW_MS - newest.listed_ms <= 7 * DAY_MS
-    rows = truth_rows(market, newest, "ohlcv", (NOW_MS - 10 * DAY_MS, NOW_MS), now_ms=NOW_MS)
+    rows = list_truth(market, newest, "ohlcv", (NOW_MS - 10 * DAY_MS, NOW_MS), now_ms=NOW_MS)
     assert rows[0]["ts"] in (newest.listed_ms, newest.listed_ms + MINUTE_MS)
 
 
 def test_funding_intervals_differ_and_change(market: Market) -> None:
     """fr_hours is the distance to the settlement before, and some contract changes it within thirteen days."""
     seen, changing = set(), 0
-    for instrument in market.world.instruments("binance"):
+    for instrument in market.world.list_instruments("binance"):
         if instrument.kind == "dated" or not instrument.is_trading(NOW_MS - 13 * DAY_MS):
             continue
-        settled = market.funding.settlements(instrument, NOW_MS - 13 * DAY_MS, NOW_MS)
+        settled = market.funding.list_settlements(instrument, NOW_MS - 13 * DAY_MS, NOW_MS)
         for before, one in itertools.pairwise(settled):
             assert one.ts - before.ts == one.hours * 3_600_000
         intervals = {one.hours for one in settled}
@@ -125,27 +125,27 @@ def test_funding_intervals_differ_and_change(market: Market) -> None:
 
 def test_funding_estimate_ends_at_the_settled_rate(market: Market) -> None:
     """In the last minute before a settlement the estimate is close to what will be settled."""
-    instrument = market.world.instrument("binance", "BTCUSDT")
-    settled = market.funding.settlements(instrument, NOW_MS - DAY_MS, NOW_MS)[-1]
+    instrument = market.world.find_instrument("binance", "BTCUSDT")
+    settled = market.funding.list_settlements(instrument, NOW_MS - DAY_MS, NOW_MS)[-1]
     assert abs(market.funding.estimate(instrument, settled.ts - 1) - settled.rate) < 100
 
 
 def test_premium_is_a_small_fraction_of_either_sign(market: Market) -> None:
     """High and low hold the samples, and the values stay below half a percent."""
-    instrument = market.world.instrument("bybit", "BTCUSDT")
-    rows = [PremiumBar._make(row) for row in market.gauges.day_premium(instrument, TODAY - 1)]
+    instrument = market.world.find_instrument("bybit", "BTCUSDT")
+    rows = [PremiumBar._make(row) for row in market.gauges.list_premiums(instrument, TODAY - 1)]
     assert all(row.low <= min(row.open, row.close) <= max(row.open, row.close) <= row.high for row in rows)
     assert max(abs(row.close) for row in rows) < 5_000
     assert min(row.close for row in rows) < 0 < max(row.close for row in rows)
     one = rows[700]
-    assert market.gauges.premium(instrument, one.ts) == one
+    assert market.gauges.read_premium(instrument, one.ts) == one
 
 
 def test_truth_of_a_multiplied_contract_is_per_one_coin(market: Market) -> None:
     """1000PEPEUSDT: prices are divided, volumes multiplied, the value stays."""
-    instrument = market.world.instrument("binance", "1000PEPEUSDT")
+    instrument = market.world.find_instrument("binance", "1000PEPEUSDT")
     bar = day(market, "binance", "1000PEPEUSDT")[100]
-    row = truth_rows(market, instrument, "ohlcv", (bar.ts, bar.ts + 1), now_ms=NOW_MS)[0]
+    row = list_truth(market, instrument, "ohlcv", (bar.ts, bar.ts + 1), now_ms=NOW_MS)[0]
     assert row["c"] == f"0.{bar.close:010d}"
     assert row["v"] == str(bar.volume * 1000)
     assert row["n"] == str(bar.trades)
@@ -153,16 +153,16 @@ def test_truth_of_a_multiplied_contract_is_per_one_coin(market: Market) -> None:
 
 def test_truth_ends_with_the_last_final_minute(market: Market) -> None:
     """The open minute and one that may still change are not truth."""
-    instrument = market.world.instrument("binance", "BTCUSDT")
+    instrument = market.world.find_instrument("binance", "BTCUSDT")
     minute_ms = NOW_MS // MINUTE_MS * MINUTE_MS
     for now_ms, last_ms in ((minute_ms + 100, minute_ms - 2 * MINUTE_MS), (minute_ms + 2_100, minute_ms - MINUTE_MS)):
-        rows = truth_rows(market, instrument, "ohlcv", (NOW_MS - DAY_MS, NOW_MS + DAY_MS), now_ms=now_ms)
+        rows = list_truth(market, instrument, "ohlcv", (NOW_MS - DAY_MS, NOW_MS + DAY_MS), now_ms=now_ms)
         assert rows[-1]["ts"] == last_ms
 
 
 def test_generation_is_fast_enough_for_a_backfill(market: Market) -> None:
     """The aim is 100,000 rows a second; a tenth of it must hold on any machine."""
-    instrument = market.world.instrument("binance", "SOLUSDT")
+    instrument = market.world.find_instrument("binance", "SOLUSDT")
     started = time.process_time()
-    rows = sum(len(market.candles.day_bars(instrument, which)) for which in range(TODAY - 20, TODAY))
+    rows = sum(len(market.candles.list_bars(instrument, which)) for which in range(TODAY - 20, TODAY))
     assert rows / (time.process_time() - started) > 10_000

@@ -17,7 +17,7 @@ from fademoe.feeds.answers import Answer
 from fademoe.feeds.paging import endpoint_shares
 from fademoe.feeds.request import Request
 from fademoe.metrics import METRICS
-from fademoe.simulator.okx.rows import meant
+from fademoe.simulator.okx.rows import round_usd
 from fademoe.testing.readers import read_contracts, read_message
 from tests.support.pages import confirm_with, fetch_with
 
@@ -258,8 +258,8 @@ def test_settlements_reach_three_months_and_change_their_interval(sim, market):
     now_ms = sim.now_ms()
     changing = next(
         each.name
-        for each in market.world.instruments("okx")
-        if each.is_perpetual and len({market.funding.hours_at(each, now_ms - day * DAY_MS) for day in range(80)}) > 1
+        for each in market.world.list_instruments("okx")
+        if each.is_perpetual and len({market.funding.find_hours(each, now_ms - day * DAY_MS) for day in range(80)}) > 1
     )
     rows = data(sim, FUNDING, instId=changing)
     times = [int(row["fundingTime"]) for row in rows]
@@ -290,8 +290,8 @@ def test_statistics_have_1440_rows_know_no_after_and_change_their_newest_row(sim
 def test_open_interest_has_the_noise_of_floats(sim):
     rows = data(sim, INTEREST, instId=SWAP)
     assert sum(len(value) > 17 for row in rows for value in row[1:]) > 100
-    assert meant(123_456_789_012_500_000) == 123_456_789_012_000_000  # half to even
-    assert [meant(value) for value in (5, 1234567890125, 1234567890135)] == [5, 1234567890120, 1234567890140]
+    assert round_usd(123_456_789_012_500_000) == 123_456_789_012_000_000  # half to even
+    assert [round_usd(value) for value in (5, 1234567890125, 1234567890135)] == [5, 1234567890120, 1234567890140]
 
 
 def test_current_values(sim, market):
@@ -502,14 +502,14 @@ def test_streams_tell_the_truth(sim, connect):
 
 def test_every_liquidation_comes_by_its_side_and_may_come_twice(sim, connect, market):
     """Several of a contract in one message, newest first, within a second and a half."""
-    swaps = {each.name: each for each in market.world.instruments("okx") if each.kind != "dated"}
+    swaps = {each.name: each for each in market.world.list_instruments("okx") if each.kind != "dated"}
     known = {each.name: each for each in contracts(sim).values()}
     first = floor_to(sim.now_ms(), MINUTE_MS) + MINUTE_MS
     events = sorted(
         (event.ts, name, event)
         for ts in range(first, first + 120 * MINUTE_MS, MINUTE_MS)
         for name, each in swaps.items()
-        for event in market.liquidations.in_minute(each, ts)
+        for event in market.liquidations.list_in_minute(each, ts)
         if ts + 3_000 < event.ts < ts + 50_000
     )
     begin, _ = max(  # where most happens to one contract
@@ -539,6 +539,6 @@ def test_every_liquidation_comes_by_its_side_and_may_come_twice(sim, connect, ma
         (event.ts, name)
         for ts in range(floor_to(min(ts for ts, _, _ in came), MINUTE_MS), served_ms + 1, MINUTE_MS)
         for name, each in swaps.items()
-        for event in market.liquidations.in_minute(each, ts)
+        for event in market.liquidations.list_in_minute(each, ts)
     }
     assert {(ts, name) for ts, name, _ in came} <= expected

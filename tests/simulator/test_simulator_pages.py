@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fademoe.simulator.clock import DAY_MS
-from fademoe.simulator.decimals import fixed, rescale, trimmed
+from fademoe.simulator.decimals import rescale, to_fixed, to_trimmed
 from fademoe.simulator.limits import Ban, FixedWindow, SlidingWindow
 from fademoe.simulator.pages import Chunk, ChunkStore, RowSource, cut_page
 
@@ -65,33 +65,33 @@ def test_fixed_windows_start_with_the_clock():
     window = FixedWindow(10, 60_000)
     assert [window.take(4, ms) for ms in (59_000, 59_999, 60_000)] == [4, 8, 4]
     assert not window.is_over() and window.take(7, 60_001) == 11 and window.is_over()
-    assert window.retry_ms(60_001) == 59_999
-    assert window.finished(120_000) == [{"start_ms": 60_000, "used": 11}]
+    assert window.find_wait_ms(60_001) == 59_999
+    assert window.list_finished(120_000) == [{"start_ms": 60_000, "used": 11}]
 
 
 def test_sliding_windows_count_the_last_period_at_any_instant():
     """What is refused does not count."""
     window = SlidingWindow(3, 1_000)
     assert [window.take(1, ms) for ms in (0, 400, 800, 900, 1_000, 1_100)] == [True, True, True, False, True, False]
-    assert window.retry_ms(1_100) == 300 and window.used(1_400) == 2
+    assert window.find_wait_ms(1_100) == 300 and window.count_used(1_400) == 2
 
 
 def test_bans_double():
     """Refusals far apart bring none."""
     ban = Ban(2, 100, 250, 1_000)
-    assert [ban.strike(ms) for ms in (0, 2_000, 2_500)] == [0, 0, 2_600]
-    assert ban.until_ms(2_599) == 2_600 and ban.until_ms(2_600) == 0
-    assert [ban.strike(ms) for ms in (3_000, 3_000, 4_000, 4_000)] == [0, 3_200, 0, 4_250]
+    assert [ban.count_refusal(ms) for ms in (0, 2_000, 2_500)] == [0, 0, 2_600]
+    assert ban.find_end_ms(2_599) == 2_600 and ban.find_end_ms(2_600) == 0
+    assert [ban.count_refusal(ms) for ms in (3_000, 3_000, 4_000, 4_000)] == [0, 3_200, 0, 4_250]
 
 
 def test_decimal_texts_are_exact():
     """Also negative, trimmed and with more digits than there are."""
-    assert [fixed(*each) for each in ((-1_204, 3), (5, 3), (0, 2), (7, 0), (7, -2))] == [
+    assert [to_fixed(*each) for each in ((-1_204, 3), (5, 3), (0, 2), (7, 0), (7, -2))] == [
         "-1.204",
         "0.005",
         "0.00",
         "7",
         "700",
     ]
-    assert [trimmed(*each) for each in ((1_200, 3), (1_000, 3), (100, 0), (-10, 4))] == ["1.2", "1", "100", "-0.001"]
+    assert [to_trimmed(*each) for each in ((1_200, 3), (1_000, 3), (100, 0), (-10, 4))] == ["1.2", "1", "100", "-0.001"]
     assert (rescale(12, 1, 3), rescale(1_299, 3, 1)) == (1_200, 12)

@@ -11,29 +11,37 @@ import orjson
 
 from fademoe.simulator.binance import listing as binance_listing
 from fademoe.simulator.binance.feeds import MarkPrices
-from fademoe.simulator.binance.limits import DATA, FREE, FUNDING, WEIGHT, BinanceLimits, BinanceRefusal, too_many
+from fademoe.simulator.binance.limits import (
+    DATA,
+    FREE,
+    FUNDING,
+    WEIGHT,
+    BinanceLimits,
+    BinanceRefusal,
+    make_limit_refusal,
+)
 from fademoe.simulator.binance.rows import (
     INTERVALS_MS,
     PERIODS_MS,
     PREMIUM_SAMPLES,
     SampleRow,
-    account_ratio_row,
     aggregate,
-    growing_premium,
-    kline_texts,
-    open_interest_row,
-    premium_bars,
-    premium_texts,
-    taker_ratio_row,
+    convert_premiums,
+    encode_account_ratio,
+    encode_klines,
+    encode_open_interest,
+    encode_premiums,
+    encode_taker_ratio,
+    grow_premium,
 )
 from fademoe.simulator.binance.stream import BinanceStreams
 from fademoe.simulator.clock import DAY_MS, MINUTE_MS
-from fademoe.simulator.decimals import fixed, rescale
+from fademoe.simulator.decimals import rescale, to_fixed
 from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
 from fademoe.simulator.market.candles import BarTuple
 from fademoe.simulator.market.funding import RATE_DECIMALS, Settlement
 from fademoe.simulator.market.instrument import Instrument
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 from fademoe.simulator.pages import Chunk, RowSource, cut_page
 from fademoe.simulator.sockets import Socket
 
@@ -68,15 +76,19 @@ class Binance(Exchange):
             "/fapi/v1/ping": (WEIGHT, 1, lambda _call: b"{}"),
             "/fapi/v1/time": (WEIGHT, 1, lambda call: b'{"serverTime":%d}' % call.now_ms),
             "/fapi/v1/exchangeInfo": (WEIGHT, 1, self._exchange_info),
-            "/fapi/v1/klines": (WEIGHT, kline_weight, self._klines),
-            "/fapi/v1/premiumIndexKlines": (WEIGHT, kline_weight, self._premium_klines),
+            "/fapi/v1/klines": (WEIGHT, weigh_klines, self._klines),
+            "/fapi/v1/premiumIndexKlines": (WEIGHT, weigh_klines, self._premium_klines),
             "/fapi/v1/premiumIndex": (WEIGHT, lambda query: 1 if query.get("symbol") else 10, self._premium_index),
             "/fapi/v1/openInterest": (WEIGHT, 1, self._open_interest),
             "/fapi/v1/fundingRate": (FUNDING, 0, self._funding_rate),
             "/fapi/v1/fundingInfo": (FUNDING, 0, self._funding_info),
-            "/futures/data/openInterestHist": (DATA, 0, lambda call: self._samples(call, open_interest_row)),
-            "/futures/data/globalLongShortAccountRatio": (DATA, 0, lambda call: self._samples(call, account_ratio_row)),
-            "/futures/data/takerlongshortRatio": (DATA, 0, lambda call: self._samples(call, taker_ratio_row)),
+            "/futures/data/openInterestHist": (DATA, 0, lambda call: self._samples(call, encode_open_interest)),
+            "/futures/data/globalLongShortAccountRatio": (
+                DATA,
+                0,
+                lambda call: self._samples(call, encode_account_ratio),
+            ),
+            "/futures/data/takerlongshortRatio": (DATA, 0, lambda call: self._samples(call, encode_taker_ratio)),
         }
 
     @classmethod
@@ -113,7 +125,7 @@ class Binance(Exchange):
         except BinanceRefusal as refusal:
             return Reply(refusal.body, refusal.status, headers or refusal.headers)
 
-    def refusal(self, status: int, call: Call) -> Reply:
+    def refuse(self, status: int, call: Call) -> Reply:
         """Return Binance's words for a status that a fault asks for."""
         if status == 418:
             until_ms = call.now_ms + int(self.options.binance_ban_s * 1000)
@@ -122,14 +134,14 @@ class Binance(Exchange):
         if status == 451:
             return Reply(orjson.dumps({"code": 0, "msg": RESTRICTED}), 451)
         if status == 429:
-            return Reply(too_many(self.options.binance_weight_limit).body, 429)
+            return Reply(make_limit_refusal(self.options.binance_weight_limit).body, 429)
         return Reply(orjson.dumps({"code": -1000, "msg": "Service Unavailable."}), status)
 
-    def limit_report(self) -> dict[str, object]:
+    def report_limits(self) -> dict[str, object]:
         """Return the use of the budgets by address."""
         return self._limits.report(self.clock.now_ms())
 
-    def control_frames(self) -> list[bytes]:
+    def build_control_frames(self) -> list[bytes]:
         """Announce that the server is about to go, bare and in an envelope."""
         notice = b'{"e":"serverShutdown","E":%d}' % self.clock.now_ms()
         return [notice, b'{"stream":"serverShutdown","data":%b}' % notice]
@@ -146,7 +158,7 @@ class Binance(Exchange):
         """Schedule the running streams anew."""
         self._streams.restart()
 
-    def contract_changed(self, instrument: Instrument) -> None:
+    def apply_contract_change(self, instrument: Instrument) -> None:
         """Push !contractInfo and show the change in exchangeInfo at once."""
         self._info = (0, b"")
         self._streams.push_contract(instrument)
@@ -155,45 +167,43 @@ class Binance(Exchange):
         """Return the list of contracts, made once a minute."""
         minute = call.now_ms // MINUTE_MS
         if self._info[0] != minute:
-            listed = self.market.world.instruments(self.name)
+            listed = self.market.world.list_instruments(self.name)
             limit = self.options.binance_weight_limit
-            self._info = minute, binance_listing.exchange_info(listed, call.now_ms, limit)
+            self._info = minute, binance_listing.encode_exchange_info(listed, call.now_ms, limit)
         return self._info[1]
 
     def _klines(self, call: Call) -> bytes:
         """Return candles, the open one last."""
-        return self._kline_page(call, "klines", self.market.candles.day_bars, self._visible_candle, kline_texts)
+        return self._kline_page(call, "klines", self.market.candles.list_bars, self._visible_candle, encode_klines)
 
     def _premium_klines(self, call: Call) -> bytes:
         """Return the premium index, the open minute last."""
 
-        def day_bars(instrument: Instrument, day: int) -> list[BarTuple]:
-            return premium_bars(self.market.gauges.day_premium(instrument, day))
+        def list_bars(instrument: Instrument, day: int) -> list[BarTuple]:
+            return convert_premiums(self.market.gauges.list_premiums(instrument, day))
 
         def texts(_instrument: Instrument, bars: list[BarTuple], interval_ms: int) -> list[str]:
-            return premium_texts(bars, interval_ms)
+            return encode_premiums(bars, interval_ms)
 
-        return self._kline_page(call, "premium", day_bars, self._visible_premium, texts)
+        return self._kline_page(call, "premium", list_bars, self._visible_premium, texts)
 
     def _visible_candle(self, instrument: Instrument, ts: int, now_ms: int) -> BarTuple | None:
         """Return a candle as it looks now."""
-        return self.market.visible_bar(instrument, ts, now_ms)
+        return self.market.read_visible_bar(instrument, ts, now_ms)
 
     def _visible_premium(self, instrument: Instrument, ts: int, now_ms: int) -> BarTuple | None:
         """Return a minute of the premium index as it looks now: one sample each five seconds."""
-        bar = self.market.gauges.premium(instrument, ts)
+        bar = self.market.gauges.read_premium(instrument, ts)
         if bar is None or ts > now_ms:
             return None
-        is_final = ts < self.market.final_until(instrument, now_ms)
-        return growing_premium(
-            bar, PREMIUM_SAMPLES if is_final else min(PREMIUM_SAMPLES - 1, 1 + (now_ms - ts) // 5_000)
-        )
+        is_final = ts < self.market.find_final_end_ms(instrument, now_ms)
+        return grow_premium(bar, PREMIUM_SAMPLES if is_final else min(PREMIUM_SAMPLES - 1, 1 + (now_ms - ts) // 5_000))
 
     def _kline_page(
         self,
         call: Call,
         kind: str,
-        day_bars: Callable[[Instrument, int], list[BarTuple]],
+        list_bars: Callable[[Instrument, int], list[BarTuple]],
         visible: Callable[[Instrument, int, int], BarTuple | None],
         texts: Callable[[Instrument, list[BarTuple], int], list[str]],
     ) -> bytes:
@@ -204,7 +214,7 @@ class Binance(Exchange):
         if not 0 < limit <= KLINES_MAX:
             raise BinanceRefusal(-1130, "Data sent for parameter 'limit' is not valid.")
         start_ms, end_ms, has_start = _window(call, instrument)
-        final_ms = self.market.final_until(instrument, call.now_ms)
+        final_ms = self.market.find_final_end_ms(instrument, call.now_ms)
         settled_ms = final_ms - final_ms % interval_ms
         tail: list[BarTuple] = []
         if end_ms > settled_ms:
@@ -219,7 +229,7 @@ class Binance(Exchange):
 
         def chunk(day: int) -> Chunk:
             key = (self.name, kind, interval_ms, instrument, day)
-            return self.simulation.chunks.get(key, lambda: encode(day_bars(instrument, day)))
+            return self.simulation.chunks.get(key, lambda: encode(list_bars(instrument, day)))
 
         keep_newest = not has_start or self.options.binance_page_keeps == "newest"
         return cut_page(RowSource(chunk, settled_ms, encode(tail)), start_ms, end_ms, limit, keep_newest=keep_newest)
@@ -228,14 +238,14 @@ class Binance(Exchange):
         """Return mark price, index price and running funding estimate of one contract or of all."""
         if call.query.get("symbol"):
             return orjson.dumps(self._premium_row(self._instrument(call), call.now_ms))
-        instruments = self.market.world.instruments(self.name)
+        instruments = self.market.world.list_instruments(self.name)
         return orjson.dumps(
             [self._premium_row(each, call.now_ms) for each in instruments if call.now_ms >= each.listed_ms]
         )
 
     def _premium_row(self, instrument: Instrument, now_ms: int) -> dict[str, object]:
         """Return a row of premiumIndex."""
-        mark = self._marks.values(instrument, now_ms)
+        mark = self._marks.read_values(instrument, now_ms)
         return {
             "symbol": instrument.name,
             "markPrice": mark["p"],
@@ -250,12 +260,12 @@ class Binance(Exchange):
     def _open_interest(self, call: Call) -> bytes:
         """Return the open interest of this minute."""
         instrument = self._instrument(call)
-        interest = fixed(self.market.gauges.open_interest(instrument, call.now_ms), instrument.lot_decimals)
+        interest = to_fixed(self.market.gauges.read_open_interest(instrument, call.now_ms), instrument.lot_decimals)
         return orjson.dumps({"symbol": instrument.name, "openInterest": interest, "time": call.now_ms})
 
     def _funding_info(self, call: Call) -> bytes:
         """Return the intervals and caps."""
-        return binance_listing.funding_info(self.market, call.now_ms)
+        return binance_listing.encode_funding_info(self.market, call.now_ms)
 
     def _funding_rate(self, call: Call) -> bytes:
         """Return settled rates, oldest first; the earliest win when a start is given, else the newest."""
@@ -263,18 +273,22 @@ class Binance(Exchange):
         if call.query.get("symbol"):
             instruments = [self._instrument(call)]
         else:
-            instruments = [each for each in self.market.world.instruments(self.name) if each.is_trading(call.now_ms)]
+            instruments = [
+                each for each in self.market.world.list_instruments(self.name) if each.is_trading(call.now_ms)
+            ]
         found: list[tuple[int, str, Instrument, Settlement]] = []
         for instrument in instruments:
             start_ms, end_ms, has_start = _window(call, instrument)
             if has_start:
-                settled = self.market.funding.settlements(instrument, start_ms - LATEST_JITTER_MS, end_ms, limit + 1)
+                settled = self.market.funding.list_settlements(
+                    instrument, start_ms - LATEST_JITTER_MS, end_ms, limit + 1
+                )
             else:
-                settled = self.market.funding.last_settlements(
+                settled = self.market.funding.list_last_settlements(
                     instrument, end_ms, limit if len(instruments) == 1 else 1
                 )
             for one in settled:
-                printed_ms = one.ts + self.market.funding.jitter_ms(instrument, one.ts)
+                printed_ms = one.ts + self.market.funding.draw_jitter_ms(instrument, one.ts)
                 if start_ms <= printed_ms < end_ms:
                     found.append((printed_ms, instrument.name, instrument, one))
         found.sort(key=lambda entry: entry[:2])
@@ -298,12 +312,12 @@ class Binance(Exchange):
             raise BinanceRefusal(-1130, "parameter 'startTime' is invalid.")
         if start_ms > end_ms:
             raise BinanceRefusal(-1130, "parameter 'endTime' is invalid.")
-        instrument = self.market.world.instrument(self.name, call.query["symbol"].upper())
+        instrument = self.market.world.find_instrument(self.name, call.query["symbol"].upper())
         if instrument is None:
             return b"[]"
         if not call.query.get("endTime"):
             start_ms = oldest_ms
-        is_bucket = make_row is taker_ratio_row
+        is_bucket = make_row is encode_taker_ratio
 
         def chunk(day: int) -> Chunk:
             key = (self.name, make_row, period_ms, instrument, day)
@@ -323,7 +337,7 @@ class Binance(Exchange):
         """Return the first timestamp of which no row exists yet: rows come 70 to 200 s after what they tell of."""
         ts = now_ms - now_ms % period_ms - (period_ms if is_bucket else 0)
         spread = LATEST_LAG_MS - EARLIEST_LAG_MS + 1
-        lag_ms = EARLIEST_LAG_MS + random_number(self.market.seed, "lag", instrument.key, ts) % spread
+        lag_ms = EARLIEST_LAG_MS + draw_number(self.market.seed, "lag", instrument.key, ts) % spread
         told_of_ms = ts + (period_ms if is_bucket else 0)
         return ts + 1 if told_of_ms + lag_ms <= now_ms else ts
 
@@ -332,7 +346,7 @@ class Binance(Exchange):
         name = call.query.get("symbol")
         if not name:
             raise _missing("symbol")
-        instrument = self.market.world.instrument(self.name, name.upper())
+        instrument = self.market.world.find_instrument(self.name, name.upper())
         if instrument is None:
             raise BinanceRefusal(-1121, "Invalid symbol.")
         return instrument
@@ -341,7 +355,7 @@ class Binance(Exchange):
 EXCHANGE = Binance
 
 
-def kline_weight(query: Mapping[str, str]) -> int:
+def weigh_klines(query: Mapping[str, str]) -> int:
     """Return the weight of a klines request as measured on 2026-10-07; the page is off by one at 100 and 500."""
     text = query.get("limit", "")
     if not text.isdigit():
@@ -352,11 +366,11 @@ def kline_weight(query: Mapping[str, str]) -> int:
 
 def _funding_row(instrument: Instrument, settled: Settlement, printed_ms: int) -> dict[str, object]:
     """Return a row of fundingRate, its time late by some milliseconds."""
-    price = fixed(rescale(settled.price, instrument.price_decimals, 8), 8)
+    price = to_fixed(rescale(settled.price, instrument.price_decimals, 8), 8)
     return {
         "symbol": instrument.name,
         "fundingTime": printed_ms,
-        "fundingRate": fixed(settled.rate, RATE_DECIMALS),
+        "fundingRate": to_fixed(settled.rate, RATE_DECIMALS),
         "markPrice": price if settled.ts >= MARK_PRICE_SINCE_MS else "",
         "rateType": "Regular",
     }

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import orjson
 
 from fademoe.simulator.binance.listing import COIN_MARGINED
-from fademoe.simulator.binance.rows import kline_event
+from fademoe.simulator.binance.rows import encode_kline_event
 from fademoe.simulator.clock import MINUTE_MS
-from fademoe.simulator.decimals import fixed, rescale
+from fademoe.simulator.decimals import rescale, to_fixed
 from fademoe.simulator.exchange import Exchange
-from fademoe.simulator.market.candles import Bar, grow, with_other_close
+from fademoe.simulator.market.candles import Bar, grow, replace_close
 from fademoe.simulator.market.funding import RATE_DECIMALS
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.liquidations import Liquidation
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 
 SECOND_MS = 1_000
 TRADFI_OFFSET_MS = 684  # the frame of TradFi rows comes so much later than that of crypto rows
@@ -40,14 +40,14 @@ class KlineFeed:
         self._instrument = instrument
         self._on_idle = on_idle
         market = exchange.market
-        self._steps = market.steps(instrument)
+        self._steps = market.count_steps(instrument)
         self._period_ms = MINUTE_MS // self._steps
-        self._phase_ms = random_number(market.seed, "phase", instrument.key) % self._period_ms
+        self._phase_ms = draw_number(market.seed, "phase", instrument.key) % self._period_ms
         self._ts = 0
         self._bar: Bar | None = None
         self._sent_trades = 0
         now_ms = exchange.clock.now_ms()
-        final_ms = market.final_until(instrument, now_ms)
+        final_ms = market.find_final_end_ms(instrument, now_ms)
         if final_ms < now_ms // MINUTE_MS * MINUTE_MS:
             self._schedule_close(final_ms)
         self.tick(now_ms)
@@ -61,7 +61,7 @@ class KlineFeed:
         ts = now_ms // MINUTE_MS * MINUTE_MS
         if ts != self._ts:
             self._ts, self._sent_trades = ts, 0
-            self._bar = exchange.market.candles.bar(self._instrument, ts)
+            self._bar = exchange.market.candles.read_bar(self._instrument, ts)
             if self._bar is not None:
                 self._schedule_close(ts)
         next_ms = ts + MINUTE_MS + self._phase_ms
@@ -71,32 +71,34 @@ class KlineFeed:
             bar = grow(self._bar, min(step, self._steps - 1), self._steps, self._instrument.tick)
             if bar.trades > self._sent_trades:
                 self._sent_trades = bar.trades
-                exchange.hub.publish(self._topic, kline_event(self._instrument, bar, now_ms, is_closed=False), wrap)
-        exchange.timeline.at(next_ms, self.tick)
+                exchange.hub.publish(
+                    self._topic, encode_kline_event(self._instrument, bar, now_ms, is_closed=False), wrap
+                )
+        exchange.timeline.schedule(next_ms, self.tick)
 
     def _schedule_close(self, ts: int) -> None:
         """Send the closed candle once the minute is final."""
-        due_ms = ts + MINUTE_MS + self._exchange.market.final_delay_ms(self._instrument, ts)
-        self._exchange.timeline.at(due_ms, lambda now_ms: self._close(ts, now_ms))
+        due_ms = ts + MINUTE_MS + self._exchange.market.find_final_delay_ms(self._instrument, ts)
+        self._exchange.timeline.schedule(due_ms, lambda now_ms: self._close(ts, now_ms))
 
     def _close(self, ts: int, now_ms: int) -> None:
         """Send the closed candle, unless a fault loses, doubles, changes or delays it."""
         exchange = self._exchange
-        bar = exchange.market.candles.bar(self._instrument, ts)
+        bar = exchange.market.candles.read_bar(self._instrument, ts)
         if bar is None or (not bar.trades and exchange.options.binance_no_quiet_closes):
             return
 
         def send(at_ms: int, sent: Bar = bar) -> None:
-            exchange.hub.publish(self._topic, kline_event(self._instrument, sent, at_ms, is_closed=True), wrap)
+            exchange.hub.publish(self._topic, encode_kline_event(self._instrument, sent, at_ms, is_closed=True), wrap)
 
-        fault = exchange.strike(CLOSE_FAULTS, symbol=self._instrument.name)
+        fault = exchange.take_fault(CLOSE_FAULTS, symbol=self._instrument.name)
         kind = fault.kind if fault else ""
         if fault and kind == "late_bars":
-            exchange.timeline.at(now_ms + int(fault.seconds * 1000), send)
+            exchange.timeline.schedule(now_ms + int(fault.seconds * 1000), send)
         elif kind != "lost_close":
-            send(now_ms, with_other_close(bar) if kind == "changed_close" else bar)
+            send(now_ms, replace_close(bar) if kind == "changed_close" else bar)
         if kind in ("duplicate_close", "changed_close"):
-            exchange.timeline.at(now_ms + SECOND_MS, send)
+            exchange.timeline.schedule(now_ms + SECOND_MS, send)
 
 
 class MarkPrices:
@@ -107,7 +109,7 @@ class MarkPrices:
         self._exchange = exchange
         self._minutes: dict[Instrument, tuple[int, int, int, int]] = {}
 
-    def values(self, instrument: Instrument, now_ms: int) -> dict[str, str | int]:
+    def read_values(self, instrument: Instrument, now_ms: int) -> dict[str, str | int]:
         """Return p, ap, P, i, r, T as the stream names them, at the last full second.
 
         Contracts without funding have rate zero and time 0, dead ones an estimated settle price of zero too.
@@ -116,21 +118,21 @@ class MarkPrices:
         minute = now_ms // MINUTE_MS
         known = self._minutes.get(instrument)
         if known is None or known[0] != minute:
-            premium = market.gauges.premium(instrument, minute * MINUTE_MS)
+            premium = market.gauges.read_premium(instrument, minute * MINUTE_MS)
             is_funded = instrument.is_trading(now_ms)
             rate = market.funding.estimate(instrument, now_ms) if is_funded else 0
-            next_ms = market.funding.next_ms(instrument, now_ms) if is_funded else 0
+            next_ms = market.funding.find_next_ms(instrument, now_ms) if is_funded else 0
             known = self._minutes[instrument] = minute, premium.close if premium else 0, rate, next_ms
         _, premium_close, rate, next_ms = known
         at_ms = min(now_ms, instrument.delisted_ms or now_ms) // SECOND_MS * SECOND_MS
-        price = rescale(market.candles.price(instrument, at_ms), instrument.price_decimals, 8)
-        index = fixed(price - price * premium_close // PREMIUM_UNIT, 8)
+        price = rescale(market.candles.read_price(instrument, at_ms), instrument.price_decimals, 8)
+        index = to_fixed(price - price * premium_close // PREMIUM_UNIT, 8)
         return {
-            "p": fixed(price, 8),
-            "ap": fixed(price, 8),
+            "p": to_fixed(price, 8),
+            "ap": to_fixed(price, 8),
             "P": index if instrument.is_trading(now_ms) else "0.00000000",
             "i": index,
-            "r": fixed(rate, RATE_DECIMALS),
+            "r": to_fixed(rate, RATE_DECIMALS),
             "T": next_ms,
         }
 
@@ -144,10 +146,10 @@ class MarkPrices:
                 return
             if instruments is None:
                 exchange.hub.publish(topic, self._frame("perpetual", now_ms), wrap)
-                exchange.timeline.at(max(now_ms + 1, now_ms // SECOND_MS * SECOND_MS + TRADFI_OFFSET_MS), tradfi)
+                exchange.timeline.schedule(max(now_ms + 1, now_ms // SECOND_MS * SECOND_MS + TRADFI_OFFSET_MS), tradfi)
             else:
                 exchange.hub.publish(topic, orjson.dumps(self._row(instruments[0], now_ms)), wrap)
-            exchange.timeline.at((now_ms // (seconds * SECOND_MS) + 1) * seconds * SECOND_MS, tick)
+            exchange.timeline.schedule((now_ms // (seconds * SECOND_MS) + 1) * seconds * SECOND_MS, tick)
 
         def tradfi(now_ms: int) -> None:
             exchange.hub.publish(topic, self._frame("tradfi", now_ms), wrap)
@@ -157,7 +159,7 @@ class MarkPrices:
     def _frame(self, kind: str, now_ms: int) -> bytes:
         """Return one of the two frames of the array form; COIN-M rows travel with the crypto rows."""
         exchange = self._exchange
-        instruments = exchange.market.world.instruments(exchange.name)
+        instruments = exchange.market.world.list_instruments(exchange.name)
         rows = [
             self._row(instrument, now_ms)
             for instrument in instruments
@@ -170,7 +172,7 @@ class MarkPrices:
     def _row(self, instrument: Instrument, now_ms: int) -> dict[str, str | int]:
         """Return a markPriceUpdate."""
         head: dict[str, str | int] = {"e": "markPriceUpdate", "E": now_ms, "s": instrument.name}
-        return head | self.values(instrument, now_ms) | {"st": 1}
+        return head | self.read_values(instrument, now_ms) | {"st": 1}
 
 
 class ForceOrders:
@@ -195,29 +197,29 @@ class ForceOrders:
         """Schedule the liquidations of a minute."""
         exchange = self._exchange
         ts = now_ms // MINUTE_MS * MINUTE_MS
-        if not any(topic == FORCE_ORDERS or topic.endswith("@forceOrder") for topic in exchange.hub.topics()):
+        if not any(topic == FORCE_ORDERS or topic.endswith("@forceOrder") for topic in exchange.hub.list_topics()):
             self._is_scanning = False
             return
-        for instrument in exchange.market.world.instruments(exchange.name):
-            for event in exchange.market.liquidations.largest_per_second(instrument, ts):
+        for instrument in exchange.market.world.list_instruments(exchange.name):
+            for event in exchange.market.liquidations.list_largest_per_second(instrument, ts):
                 if event.ts + FORCE_ORDER_DELAY_MS > now_ms:
                     self._schedule(instrument, event)
-        exchange.timeline.at(ts + MINUTE_MS, self._scan)
+        exchange.timeline.schedule(ts + MINUTE_MS, self._scan)
 
     def _schedule(self, instrument: Instrument, event: Liquidation) -> None:
         """Send one liquidation to the all-market stream and to the contract's own."""
 
         def send(now_ms: int) -> None:
-            payload = force_order(instrument, event, now_ms)
+            payload = encode_force_order(instrument, event, now_ms)
             for topic in (FORCE_ORDERS, f"{instrument.name.lower()}@forceOrder"):
                 self._exchange.hub.publish(topic, payload, wrap)
 
-        self._exchange.timeline.at(event.ts + FORCE_ORDER_DELAY_MS, send)
+        self._exchange.timeline.schedule(event.ts + FORCE_ORDER_DELAY_MS, send)
 
 
-def force_order(instrument: Instrument, event: Liquidation, now_ms: int) -> bytes:
+def encode_force_order(instrument: Instrument, event: Liquidation, now_ms: int) -> bytes:
     """Return a forceOrder frame; S is the side of the closing order, so SELL means that a long was liquidated."""
-    size = fixed(event.size, instrument.lot_decimals)
+    size = to_fixed(event.size, instrument.lot_decimals)
     return orjson.dumps(
         {
             "e": "forceOrder",
@@ -228,10 +230,10 @@ def force_order(instrument: Instrument, event: Liquidation, now_ms: int) -> byte
                 "o": "LIMIT",
                 "f": "IOC",
                 "q": size,
-                "p": fixed(event.limit_price, instrument.price_decimals),
-                "ap": fixed(event.price, instrument.price_decimals),
+                "p": to_fixed(event.limit_price, instrument.price_decimals),
+                "ap": to_fixed(event.price, instrument.price_decimals),
                 "X": "FILLED",
-                "l": fixed(1 + event.size // 3, instrument.lot_decimals),
+                "l": to_fixed(1 + event.size // 3, instrument.lot_decimals),
                 "z": size,
                 "T": event.ts,
                 "ps": instrument.name,

@@ -50,9 +50,9 @@ class BinanceLimits:
         if address is None:
             address = self._addresses[ip] = AddressBudgets(self._options)
         is_enforced = self._options.limits
-        banned_until = address.ban.until_ms(now_ms)
+        banned_until = address.ban.find_end_ms(now_ms)
         if banned_until and is_enforced:
-            raise banned(ip, banned_until)
+            raise make_ban_refusal(ip, banned_until)
         headers = {}
         is_over = False
         if budget == WEIGHT:
@@ -64,8 +64,12 @@ class BinanceLimits:
             window = address.funding if budget == FUNDING else address.data
             is_over = not window.take(1, now_ms)
         if is_over and is_enforced:
-            banned_until = address.ban.strike(now_ms)
-            refusal = banned(ip, banned_until) if banned_until else too_many(self._options.binance_weight_limit)
+            banned_until = address.ban.count_refusal(now_ms)
+            refusal = (
+                make_ban_refusal(ip, banned_until)
+                if banned_until
+                else make_limit_refusal(self._options.binance_weight_limit)
+            )
             refusal.headers = headers
             raise refusal
         return headers
@@ -74,15 +78,15 @@ class BinanceLimits:
         """Return the last minutes' weight and the current use of the other budgets, by address."""
         return {
             ip: {
-                "weight_windows": address.weight.finished(now_ms),
-                "funding_used": address.funding.used(now_ms),
-                "data_used": address.data.used(now_ms),
+                "weight_windows": address.weight.list_finished(now_ms),
+                "funding_used": address.funding.count_used(now_ms),
+                "data_used": address.data.count_used(now_ms),
             }
             for ip, address in self._addresses.items()
         }
 
 
-def too_many(limit: int) -> BinanceRefusal:
+def make_limit_refusal(limit: int) -> BinanceRefusal:
     """Return the first refusal of somebody who asks too much."""
     text = (
         f"Too many requests; current limit is {limit} requests per minute. "
@@ -91,7 +95,7 @@ def too_many(limit: int) -> BinanceRefusal:
     return BinanceRefusal(-1003, text, 429)
 
 
-def banned(ip: str, until_ms: int) -> BinanceRefusal:
+def make_ban_refusal(ip: str, until_ms: int) -> BinanceRefusal:
     """Return the refusal of somebody who went on."""
     text = (
         f"Way too many requests; IP({ip}) banned until {until_ms}. "

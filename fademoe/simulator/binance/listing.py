@@ -2,10 +2,10 @@
 
 import orjson
 
-from fademoe.simulator.decimals import fixed
+from fademoe.simulator.decimals import to_fixed
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 
 NEVER_MS = 4_133_404_800_000
 COIN_MARGINED = ("BTCUSD_PERP", "ETHUSD_PERP", "BTCUSD_261225")
@@ -20,14 +20,14 @@ ASSETS = [
 ]
 
 
-def status(instrument: Instrument, now_ms: int) -> str:
+def find_status(instrument: Instrument, now_ms: int) -> str:
     """Return the status that exchangeInfo shows."""
     if now_ms < instrument.listed_ms:
         return "PENDING_TRADING"
     return "TRADING" if instrument.is_trading(now_ms) else "SETTLING"
 
 
-def contract_type(instrument: Instrument, now_ms: int) -> str:
+def find_contract_type(instrument: Instrument, now_ms: int) -> str:
     """Return the contract type; of dated contracts the one that ends within a quarter is the current."""
     if instrument.kind == "tradfi":
         return "TRADIFI_PERPETUAL"
@@ -37,7 +37,7 @@ def contract_type(instrument: Instrument, now_ms: int) -> str:
     return "PERPETUAL"
 
 
-def exchange_info(instruments: list[Instrument], now_ms: int, weight_limit: int) -> bytes:
+def encode_exchange_info(instruments: list[Instrument], now_ms: int, weight_limit: int) -> bytes:
     """Return the body of exchangeInfo, with the request weight allowed per minute."""
     weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": weight_limit}
     return orjson.dumps(
@@ -48,22 +48,22 @@ def exchange_info(instruments: list[Instrument], now_ms: int, weight_limit: int)
             "rateLimits": [weight, *ORDER_LIMITS],
             "exchangeFilters": [],
             "assets": ASSETS,
-            "symbols": [symbol_entry(instrument, now_ms) for instrument in instruments],
+            "symbols": [describe_symbol(instrument, now_ms) for instrument in instruments],
         }
     )
 
 
-def symbol_entry(instrument: Instrument, now_ms: int) -> dict[str, object]:
+def describe_symbol(instrument: Instrument, now_ms: int) -> dict[str, object]:
     """Return one contract with all keys of the capture of 2026-10-07."""
     is_coin = instrument.coin.kind != "tradfi"
-    base = base_asset(instrument)
+    base = find_base_asset(instrument)
     return {
         "symbol": instrument.name,
         "pair": base + instrument.quote,
-        "contractType": contract_type(instrument, now_ms),
+        "contractType": find_contract_type(instrument, now_ms),
         "deliveryDate": instrument.delisted_ms or NEVER_MS,
         "onboardDate": instrument.listed_ms,
-        "status": status(instrument, now_ms),
+        "status": find_status(instrument, now_ms),
         "maintMarginPercent": "2.5000",
         "requiredMarginPercent": "5.0000",
         "baseAsset": base,
@@ -86,20 +86,20 @@ def symbol_entry(instrument: Instrument, now_ms: int) -> dict[str, object]:
     }
 
 
-def base_asset(instrument: Instrument) -> str:
+def find_base_asset(instrument: Instrument) -> str:
     """Return the base asset, multiplier included: 1000PEPE."""
     return instrument.name.split("_")[0].removesuffix(instrument.quote)
 
 
-def funding_info(market: Market, now_ms: int) -> bytes:
+def encode_funding_info(market: Market, now_ms: int) -> bytes:
     """Return the body of fundingInfo: contracts whose interval or caps differ from the default, COIN-M among them.
 
     `updateTime` is null for about one row in fifteen.
     """
     rows = []
-    for instrument in market.world.instruments("binance"):
-        hours = market.funding.hours_at(instrument, now_ms)
-        dice = random_number(market.seed, "funding info", instrument.key)
+    for instrument in market.world.list_instruments("binance"):
+        hours = market.funding.find_hours(instrument, now_ms)
+        dice = draw_number(market.seed, "funding info", instrument.key)
         if instrument.kind == "dated" or (hours == 8 and dice % 2 and instrument.coin.name != "BTC"):
             continue
         cap = "0.00300" if instrument.coin.name == "BTC" else "0.02000000"
@@ -123,8 +123,8 @@ def _funding_row(symbol: str, cap: str, hours: int, changed_ms: int | None) -> d
 
 def _filters(instrument: Instrument) -> list[dict[str, object]]:
     """Return the order filters; collectors read the tick and the step from them."""
-    step = fixed(1, instrument.lot_decimals)
-    tick = fixed(instrument.tick, instrument.price_decimals)
+    step = to_fixed(1, instrument.lot_decimals)
+    tick = to_fixed(instrument.tick, instrument.price_decimals)
     return [
         {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "4529764", "tickSize": tick},
         {"filterType": "LOT_SIZE", "minQty": step, "maxQty": "1000000", "stepSize": step},

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
-from fademoe.simulator.decimals import fixed, rescale
+from fademoe.simulator.decimals import rescale, to_fixed
 from fademoe.simulator.market.candles import Bar, BarTuple
 from fademoe.simulator.market.gauges import PREMIUM_DECIMALS, RATIO_DECIMALS, PremiumBar, PremiumTuple
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
-from fademoe.simulator.market.truth import account_ratio
+from fademoe.simulator.market.truth import compute_account_ratio
 
 # The exchange has 3d, 1w and 1M too; the simulator does not, as no day of rows holds them.
 INTERVALS_MS = {
@@ -31,7 +31,7 @@ PREMIUM_SAMPLES = 12  # of the premium index in a minute
 _PREMIUM_DECIMALS = PREMIUM_DECIMALS["binance"]
 
 
-def kline_texts(instrument: Instrument, bars: Iterable[BarTuple], interval_ms: int = MINUTE_MS) -> list[str]:
+def encode_klines(instrument: Instrument, bars: Iterable[BarTuple], interval_ms: int = MINUTE_MS) -> list[str]:
     """Return klines as JSON arrays of twelve; this is the hot path of the simulator."""
     places, lots, money = instrument.price_decimals, instrument.lot_decimals, instrument.quote_decimals
     price = f'"%d.%0{places}d",' * 4
@@ -50,25 +50,25 @@ def kline_texts(instrument: Instrument, bars: Iterable[BarTuple], interval_ms: i
     # fmt: on
 
 
-def premium_texts(bars: Iterable[BarTuple], interval_ms: int = MINUTE_MS) -> list[str]:
+def encode_premiums(bars: Iterable[BarTuple], interval_ms: int = MINUTE_MS) -> list[str]:
     """Return premium index klines as JSON arrays of twelve; `bars` come from `premium_bars`."""
     places = _PREMIUM_DECIMALS
     return [
-        f'[{t},"{fixed(o, places)}","{fixed(h, places)}","{fixed(low, places)}","{fixed(c, places)}",'
+        f'[{t},"{to_fixed(o, places)}","{to_fixed(h, places)}","{to_fixed(low, places)}","{to_fixed(c, places)}",'
         f'"0",{t + interval_ms - 1},"0",{n},"0","0","0"]'
         for t, o, h, low, c, _, _, n, _, _ in bars
     ]
 
 
-def premium_bars(rows: Iterable[PremiumTuple]) -> list[BarTuple]:
+def convert_premiums(rows: Iterable[PremiumTuple]) -> list[BarTuple]:
     """Put whole minutes of the premium index into the shape of candles, with the samples as trades."""
     return [(t, o, h, low, c, 0, 0, PREMIUM_SAMPLES, 0, 0) for t, o, h, low, c in rows]
 
 
-def growing_premium(bar: PremiumBar, samples: int) -> BarTuple:
+def grow_premium(bar: PremiumBar, samples: int) -> BarTuple:
     """Return a minute of the premium index after `samples` of its twelve samples."""
     if samples >= PREMIUM_SAMPLES:
-        return premium_bars([bar])[0]
+        return convert_premiums([bar])[0]
     close = bar.open + (bar.close - bar.open) * samples // PREMIUM_SAMPLES
     return (bar.ts, bar.open, max(bar.open, close), min(bar.open, close), close, 0, 0, samples, 0, 0)
 
@@ -86,25 +86,25 @@ def aggregate(bars: Sequence[BarTuple], interval_ms: int) -> list[BarTuple]:
     return joined
 
 
-def kline_event(instrument: Instrument, bar: Bar, event_ms: int, *, is_closed: bool) -> bytes:
+def encode_kline_event(instrument: Instrument, bar: Bar, event_ms: int, *, is_closed: bool) -> bytes:
     """Return a kline event of the stream; a minute without trades has -1 for the first and last trade id."""
     places, lots, money = instrument.price_decimals, instrument.lot_decimals, instrument.quote_decimals
     first = bar.ts // MINUTE_MS * 100_000 if bar.trades else -1
     last = first + bar.trades - 1 if bar.trades else -1
     return (
         f'{{"e":"kline","E":{event_ms},"s":"{instrument.name}","k":{{"t":{bar.ts},"T":{bar.ts + MINUTE_MS - 1},'
-        f'"s":"{instrument.name}","i":"1m","f":{first},"L":{last},"o":"{fixed(bar.open, places)}",'
-        f'"c":"{fixed(bar.close, places)}","h":"{fixed(bar.high, places)}","l":"{fixed(bar.low, places)}",'
-        f'"v":"{fixed(bar.volume, lots)}","n":{bar.trades},"x":{"true" if is_closed else "false"},'
-        f'"q":"{fixed(bar.quote_volume, money)}","V":"{fixed(bar.buy_volume, lots)}",'
-        f'"Q":"{fixed(bar.buy_quote_volume, money)}","B":"0"}}}}'
+        f'"s":"{instrument.name}","i":"1m","f":{first},"L":{last},"o":"{to_fixed(bar.open, places)}",'
+        f'"c":"{to_fixed(bar.close, places)}","h":"{to_fixed(bar.high, places)}","l":"{to_fixed(bar.low, places)}",'
+        f'"v":"{to_fixed(bar.volume, lots)}","n":{bar.trades},"x":{"true" if is_closed else "false"},'
+        f'"q":"{to_fixed(bar.quote_volume, money)}","V":"{to_fixed(bar.buy_volume, lots)}",'
+        f'"Q":"{to_fixed(bar.buy_quote_volume, money)}","B":"0"}}}}'
     ).encode()
 
 
-def open_interest_row(market: Market, instrument: Instrument, ts: int, _period_ms: int) -> str:
+def encode_open_interest(market: Market, instrument: Instrument, ts: int, _period_ms: int) -> str:
     """Return a row of openInterestHist."""
-    interest = market.gauges.open_interest(instrument, ts)
-    value = market.gauges.open_interest_value(instrument, ts)
+    interest = market.gauges.read_open_interest(instrument, ts)
+    value = market.gauges.read_open_interest_value(instrument, ts)
     supply = 19_000_000 + len(instrument.coin.name) * 1_000_000
     return (
         f'{{"symbol":"{instrument.name}","sumOpenInterest":"{_eight(interest, instrument.lot_decimals)}",'
@@ -113,30 +113,30 @@ def open_interest_row(market: Market, instrument: Instrument, ts: int, _period_m
     )
 
 
-def account_ratio_row(market: Market, instrument: Instrument, ts: int, _period_ms: int) -> str:
+def encode_account_ratio(market: Market, instrument: Instrument, ts: int, _period_ms: int) -> str:
     """Return a row of globalLongShortAccountRatio."""
-    long_share = market.gauges.long_share(instrument, ts)
+    long_share = market.gauges.read_long_share(instrument, ts)
     return (
-        f'{{"symbol":"{instrument.name}","longAccount":"{fixed(long_share, RATIO_DECIMALS)}",'
-        f'"longShortRatio":"{fixed(account_ratio(long_share), RATIO_DECIMALS)}",'
-        f'"shortAccount":"{fixed(10_000 - long_share, RATIO_DECIMALS)}","timestamp":{ts}}}'
+        f'{{"symbol":"{instrument.name}","longAccount":"{to_fixed(long_share, RATIO_DECIMALS)}",'
+        f'"longShortRatio":"{to_fixed(compute_account_ratio(long_share), RATIO_DECIMALS)}",'
+        f'"shortAccount":"{to_fixed(10_000 - long_share, RATIO_DECIMALS)}","timestamp":{ts}}}'
     )
 
 
-def taker_ratio_row(market: Market, instrument: Instrument, ts: int, period_ms: int) -> str:
+def encode_taker_ratio(market: Market, instrument: Instrument, ts: int, period_ms: int) -> str:
     """Return a row of takerlongshortRatio: sums over the bucket that starts at `ts`, without a symbol."""
-    bought, sold = market.taker_volumes(instrument, ts, period_ms // MINUTE_MS)
+    bought, sold = market.sum_taker_volumes(instrument, ts, period_ms // MINUTE_MS)
     lots = instrument.lot_decimals
     ratio = bought * 10**RATIO_DECIMALS // sold if sold else 0
     return (
-        f'{{"buySellRatio":"{fixed(ratio, RATIO_DECIMALS)}","sellVol":"{fixed(sold * 10, lots + 1)}",'
-        f'"buyVol":"{fixed(bought * 10, lots + 1)}","timestamp":{ts}}}'
+        f'{{"buySellRatio":"{to_fixed(ratio, RATIO_DECIMALS)}","sellVol":"{to_fixed(sold * 10, lots + 1)}",'
+        f'"buyVol":"{to_fixed(bought * 10, lots + 1)}","timestamp":{ts}}}'
     )
 
 
 def _eight(value: int, decimals: int) -> str:
     """Return a value with eight decimals, exactly."""
-    return fixed(rescale(value, decimals, 8), 8)
+    return to_fixed(rescale(value, decimals, 8), 8)
 
 
 SampleRow = Callable[[Market, Instrument, int, int], str]

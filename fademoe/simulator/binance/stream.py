@@ -30,7 +30,7 @@ class BinanceStreams:
         self._force_orders = ForceOrders(exchange)
         self._running: set[str] = set()
         self._pings: set[asyncio.Task[None]] = set()
-        instruments = exchange.market.world.instruments(exchange.name)
+        instruments = exchange.market.world.list_instruments(exchange.name)
         self._by_stream = {instrument.name.lower(): instrument for instrument in instruments}
 
     def open(self, socket: Socket, path: str, query: Mapping[str, str]) -> None:
@@ -45,7 +45,7 @@ class BinanceStreams:
         self._subscribe(socket, [name for name in names if name])
         options, timeline = self._exchange.options, self._exchange.timeline
         now_ms = self._exchange.clock.now_ms()
-        timeline.at(now_ms + int(options.binance_lifetime_s * 1000), lambda _: socket.close(1001, ""))
+        timeline.schedule(now_ms + int(options.binance_lifetime_s * 1000), lambda _: socket.close(1001, ""))
         self._schedule_ping(socket, now_ms)
 
     def receive(self, socket: Socket, text: str) -> None:
@@ -62,7 +62,7 @@ class BinanceStreams:
             socket.close(1008, "Invalid request")
             return
         names = [str(name) for name in request.get("params") or []]
-        if request.get("method") == "SUBSCRIBE" and self._exchange.strike_topics("unnamed_refusal", names):
+        if request.get("method") == "SUBSCRIBE" and self._exchange.take_topic_fault("unnamed_refusal", names):
             refusal = {"error": {"code": 2, "msg": "Invalid request: invalid stream"}, "id": request.get("id")}
             socket.send(orjson.dumps(refusal))
             return
@@ -72,7 +72,7 @@ class BinanceStreams:
         if answer.pop("is_full", False):
             socket.send(b'{"error":{"code":4,"msg":"Too many subscriptions"}}')
             socket.close(1008, "Invalid request")
-        elif not self._exchange.strike_topics("lost_ack", names):
+        elif not self._exchange.take_topic_fault("lost_ack", names):
             socket.send(orjson.dumps(answer))
 
     def restart(self) -> None:
@@ -80,7 +80,7 @@ class BinanceStreams:
         self._running.clear()
         self._force_orders.stop()
         now_ms = self._exchange.clock.now_ms()
-        for topic in self._exchange.hub.topics():
+        for topic in self._exchange.hub.list_topics():
             self._start(topic)
         for socket in self._exchange.hub.sockets:
             self._schedule_ping(socket, now_ms)
@@ -92,11 +92,11 @@ class BinanceStreams:
             "e": "contractInfo",
             "E": now_ms,
             "s": instrument.name,
-            "ps": binance_listing.base_asset(instrument) + instrument.quote,
-            "ct": binance_listing.contract_type(instrument, now_ms),
+            "ps": binance_listing.find_base_asset(instrument) + instrument.quote,
+            "ct": binance_listing.find_contract_type(instrument, now_ms),
             "dt": instrument.delisted_ms or binance_listing.NEVER_MS,
             "ot": instrument.listed_ms,
-            "cs": binance_listing.status(instrument, now_ms),
+            "cs": binance_listing.find_status(instrument, now_ms),
             "st": 1,
         }
         self._exchange.hub.publish(CONTRACT_INFO, orjson.dumps(payload), wrap)
@@ -171,4 +171,4 @@ class BinanceStreams:
                 task.add_done_callback(self._pings.discard)
                 self._schedule_ping(socket, at_ms)
 
-        self._exchange.timeline.at(now_ms + int(self._exchange.options.binance_ping_s * 1000), ping)
+        self._exchange.timeline.schedule(now_ms + int(self._exchange.options.binance_ping_s * 1000), ping)

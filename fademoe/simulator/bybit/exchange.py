@@ -18,27 +18,27 @@ from fademoe.simulator.bybit.limits import (
     Banned,
     BybitLimits,
     BybitRefusal,
-    error_body,
+    encode_error,
 )
 from fademoe.simulator.bybit.rows import (
     PERIODS_MS,
     PREMIUM_SAMPLES,
     SampleRow,
-    chained,
-    funding_row,
-    growing_premium,
-    interest_row,
-    kline_texts,
-    premium_texts,
-    ratio_row,
+    chain_opens,
+    encode_interest,
+    encode_klines,
+    encode_premiums,
+    encode_ratio,
+    encode_settlement,
+    grow_premium,
 )
 from fademoe.simulator.bybit.stream import BybitStreams
-from fademoe.simulator.bybit.tickers import rest_ticker
-from fademoe.simulator.bybit.truth import bybit_truth
+from fademoe.simulator.bybit.tickers import encode_ticker
+from fademoe.simulator.bybit.truth import adapt_truth
 from fademoe.simulator.clock import DAY_MS, MINUTE_MS
 from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
 from fademoe.simulator.market.instrument import Instrument
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 from fademoe.simulator.market.truth import Row
 from fademoe.simulator.pages import Chunk, RowSource, cut_page
 from fademoe.simulator.sockets import Socket
@@ -114,37 +114,37 @@ class Bybit(Exchange):
             result = route(call)
         except BybitRefusal as refusal:
             self.stats.refusals[str(refusal.code)] += 1
-            return Reply(error_body(refusal.code, str(refusal), call.now_ms), refusal.status)
+            return Reply(encode_error(refusal.code, str(refusal), call.now_ms), refusal.status)
         return Reply(b'{"retCode":0,"retMsg":"OK","result":%b,"retExtInfo":{},"time":%d}' % (result, call.now_ms))
 
-    def refusal(self, status: int, call: Call) -> Reply:
+    def refuse(self, status: int, call: Call) -> Reply:
         """Return Bybit's words for what a fault asks for: it bans with 403 too, and bars regions with CloudFront's."""
         if status == 418:
             return Reply(TOO_FREQUENT, 403, content_type="text/plain")
         if status in (403, 451):
             return Reply(CLOUDFRONT, 403, content_type="text/html")
         if status == 429:
-            return Reply(error_body(PROTECTION, "System level frequency protection", call.now_ms), 429)
-        return Reply(error_body(10016, "Server error.", call.now_ms), status)
+            return Reply(encode_error(PROTECTION, "System level frequency protection", call.now_ms), 429)
+        return Reply(encode_error(10016, "Server error.", call.now_ms), status)
 
-    def error_in_200(self, call: Call) -> Reply:
+    def reply_error_in_200(self, call: Call) -> Reply:
         """Return the public 10006 of January 2026: 123 bytes, and no header that says until when."""
-        return Reply(error_body(TOO_MANY, TOO_MANY_TEXT, call.now_ms))
+        return Reply(encode_error(TOO_MANY, TOO_MANY_TEXT, call.now_ms))
 
-    def rows_in(self, body: object) -> list[object]:
+    def find_rows(self, body: object) -> list[object]:
         """Return the list of an answer."""
         result = body.get("result") if isinstance(body, dict) else None
         return result.get("list", []) if isinstance(result, dict) else []
 
-    def limit_report(self) -> dict[str, object]:
+    def report_limits(self) -> dict[str, object]:
         """Return the use of the limit by address."""
         return self._limits.report(self.clock.now_ms())
 
-    def truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
+    def read_truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
         """Return the rows that a collector must have, in what Bybit tells (see bybit_truth)."""
-        rows = super().truth(metric, symbol, start_ms, end_ms, step_ms)
-        instrument = self.market.world.find(self.name, symbol)
-        return rows if instrument is None else bybit_truth(self, instrument, metric, rows, (start_ms, end_ms), step_ms)
+        rows = super().read_truth(metric, symbol, start_ms, end_ms, step_ms)
+        instrument = self.market.world.find_contract(self.name, symbol)
+        return rows if instrument is None else adapt_truth(self, instrument, metric, rows, (start_ms, end_ms), step_ms)
 
     def open_socket(self, socket: Socket, path: str, query: Mapping[str, str]) -> None:
         """Watch a new socket: one that asks for nothing is cut."""
@@ -158,23 +158,23 @@ class Bybit(Exchange):
         """Schedule the running streams anew."""
         self._streams.restart()
 
-    def contract_changed(self, instrument: Instrument) -> None:
+    def apply_contract_change(self, instrument: Instrument) -> None:
         """Show the change in the list at once; Bybit pushes nothing."""
         self._listing.clear()
 
     def _klines(self, call: Call) -> bytes:
         """Return candles, the open one first."""
         instrument, start_ms, end_ms, keep_newest = self._window(call, "start", "end")
-        settled_ms = self.market.final_until(instrument, call.now_ms)
+        settled_ms = self.market.find_final_end_ms(instrument, call.now_ms)
         quiet = not self.options.bybit_no_quiet_candles
 
         def chunk(day: int) -> Chunk:
-            bars = [bar for bar in self.market.candles.day_bars(instrument, day) if quiet or bar[5]]
-            return Chunk([bar[0] for bar in bars], kline_texts(instrument, bars), newest_first=True)
+            bars = [bar for bar in self.market.candles.list_bars(instrument, day) if quiet or bar[5]]
+            return Chunk([bar[0] for bar in bars], encode_klines(instrument, bars), newest_first=True)
 
-        visible = [self.market.visible_bar(instrument, ts, call.now_ms) for ts in _open_minutes(settled_ms, call)]
+        visible = [self.market.read_visible_bar(instrument, ts, call.now_ms) for ts in _open_minutes(settled_ms, call)]
         tail = [bar for bar in visible if bar is not None and (quiet or bar.volume)]
-        last = Chunk([bar.ts for bar in tail], kline_texts(instrument, tail), newest_first=True)
+        last = Chunk([bar.ts for bar in tail], encode_klines(instrument, tail), newest_first=True)
         source = RowSource(self._kept("candle", instrument, chunk), settled_ms, last)
         limit = _limit(call, KLINES_DEFAULT, KLINES_MAX)
         page = cut_page(source, start_ms, end_ms, limit, keep_newest=keep_newest, newest_first=True)
@@ -184,20 +184,20 @@ class Bybit(Exchange):
         """Return the premium index, the open minute first; a row's open is the close of the row before."""
         instrument, start_ms, end_ms, keep_newest = self._window(call, "start", "end")
         gauges = self.market.gauges
-        settled_ms = self.market.final_until(instrument, call.now_ms)
+        settled_ms = self.market.find_final_end_ms(instrument, call.now_ms)
 
         def chunk(day: int) -> Chunk:
-            before = gauges.premium(instrument, day * DAY_MS - MINUTE_MS)
-            rows = chained(gauges.day_premium(instrument, day), before)
-            return Chunk([row[0] for row in rows], premium_texts(rows), newest_first=True)
+            before = gauges.read_premium(instrument, day * DAY_MS - MINUTE_MS)
+            rows = chain_opens(gauges.list_premiums(instrument, day), before)
+            return Chunk([row[0] for row in rows], encode_premiums(rows), newest_first=True)
 
         tail = []
         for ts in _open_minutes(settled_ms, call):
-            bar = gauges.premium(instrument, ts)
+            bar = gauges.read_premium(instrument, ts)
             if bar is not None:
-                tail.append(growing_premium(bar, min(PREMIUM_SAMPLES - 1, 1 + (call.now_ms - ts) // 5_000)))
-        tail = chained(tail, gauges.premium(instrument, settled_ms - MINUTE_MS))
-        last = Chunk([row[0] for row in tail], premium_texts(tail), newest_first=True)
+                tail.append(grow_premium(bar, min(PREMIUM_SAMPLES - 1, 1 + (call.now_ms - ts) // 5_000)))
+        tail = chain_opens(tail, gauges.read_premium(instrument, settled_ms - MINUTE_MS))
+        last = Chunk([row[0] for row in tail], encode_premiums(tail), newest_first=True)
         source = RowSource(self._kept("premium", instrument, chunk), settled_ms, last)
         limit = _limit(call, KLINES_DEFAULT, KLINES_MAX)
         page = cut_page(source, start_ms, end_ms, limit, keep_newest=keep_newest, newest_first=True)
@@ -219,10 +219,10 @@ class Bybit(Exchange):
         until_ms = min(end_ms + 1, call.now_ms - SETTLED_AFTER_MS)
         funding = self.market.funding
         if call.query.get("startTime"):
-            settled = funding.settlements(instrument, max(start_ms, instrument.listed_ms), until_ms)[-limit:]
+            settled = funding.list_settlements(instrument, max(start_ms, instrument.listed_ms), until_ms)[-limit:]
         else:
-            settled = funding.last_settlements(instrument, until_ms, limit)
-        rows = ",".join(funding_row(instrument, one) for one in reversed(settled))
+            settled = funding.list_last_settlements(instrument, until_ms, limit)
+        rows = ",".join(encode_settlement(instrument, one) for one in reversed(settled))
         return f'{{"category":"linear","list":[{rows}]}}'.encode()
 
     def _open_interest(self, call: Call) -> bytes:
@@ -230,7 +230,7 @@ class Bybit(Exchange):
         has_single = not self.options.bybit_no_single_side
 
         def row(market: object, instrument: Instrument, ts: int) -> str:
-            return interest_row(self.market, instrument, ts, has_single=has_single)
+            return encode_interest(self.market, instrument, ts, has_single=has_single)
 
         instrument, page, oldest_ms, cursor = self._samples(call, "intervalTime", row, INTEREST_DEFAULT, INTEREST_MAX)
         if self.options.bybit_seconds_at_the_end and oldest_ms:
@@ -242,7 +242,7 @@ class Bybit(Exchange):
 
     def _account_ratio(self, call: Call) -> bytes:
         """Return samples of the shares of accounts that are long and short."""
-        _, page, oldest_ms, cursor = self._samples(call, "period", ratio_row, RATIO_DEFAULT, RATIO_MAX)
+        _, page, oldest_ms, cursor = self._samples(call, "period", encode_ratio, RATIO_DEFAULT, RATIO_MAX)
         after = f"lastid%3D0%26lasttime%3D{oldest_ms // 1000}" if cursor else ""
         return b'{"list":%b,"nextPageCursor":"%b"}' % (page, after.encode())
 
@@ -293,14 +293,14 @@ class Bybit(Exchange):
     def _published_until(self, instrument: Instrument, now_ms: int, period_ms: int, lag: tuple[int, int]) -> int:
         """Return the first time of which no sample is there yet."""
         ts = now_ms - now_ms % period_ms
-        lag_ms = lag[0] + random_number(self.market.seed, "lag", instrument.key, ts) % (lag[1] - lag[0] + 1)
+        lag_ms = lag[0] + draw_number(self.market.seed, "lag", instrument.key, ts) % (lag[1] - lag[0] + 1)
         return ts + 1 if ts + lag_ms <= now_ms else ts
 
     def _tickers(self, call: Call) -> bytes:
         """Return the current values of one contract or of all that trade."""
         _need(call, "category")
-        listed = [self._instrument(call)] if call.query.get("symbol") else self.market.world.instruments(self.name)
-        rows = [rest_ticker(self, each, call.now_ms) for each in listed if each.is_trading(call.now_ms)]
+        listed = [self._instrument(call)] if call.query.get("symbol") else self.market.world.list_instruments(self.name)
+        rows = [encode_ticker(self, each, call.now_ms) for each in listed if each.is_trading(call.now_ms)]
         return b'{"category":"linear","list":[%b]}' % b",".join(rows)
 
     def _instruments_info(self, call: Call) -> bytes:
@@ -314,7 +314,7 @@ class Bybit(Exchange):
             rows = [row for row in rows if row[0] == call.query["symbol"]]
         limit = _limit(call, LISTING_DEFAULT, LISTING_MAX)
         try:
-            shown, cursor = bybit_listing.page(
+            shown, cursor = bybit_listing.cut_list(
                 rows, limit, call.query.get("cursor", ""), is_trading=status == "Trading"
             )
         except ValueError as error:
@@ -325,17 +325,18 @@ class Bybit(Exchange):
         """Return the contracts of a status, sorted by name; made once a minute."""
         minute, rows = self._listing.get(status, (0, []))
         if minute != now_ms // MINUTE_MS:
-            listed = self.market.world.instruments(self.name)
+            listed = self.market.world.list_instruments(self.name)
             chosen = sorted(
-                (each for each in listed if bybit_listing.status(each, now_ms) == status), key=lambda each: each.name
+                (each for each in listed if bybit_listing.find_status(each, now_ms) == status),
+                key=lambda each: each.name,
             )
-            rows = [(each.name, bybit_listing.listing_row(self.market, each, now_ms)) for each in chosen]
+            rows = [(each.name, bybit_listing.encode_contract(self.market, each, now_ms)) for each in chosen]
             self._listing[status] = now_ms // MINUTE_MS, rows
         return rows
 
     def _instrument(self, call: Call) -> Instrument:
         """Return the contract that the request names, in upper case."""
-        instrument = self.market.world.instrument(self.name, call.query.get("symbol", ""))
+        instrument = self.market.world.find_instrument(self.name, call.query.get("symbol", ""))
         if instrument is None:
             raise BybitRefusal(PARAMETER, UNKNOWN_SYMBOL)
         return instrument

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from itertools import groupby
 
-from fademoe.simulator.bybit.rows import kline_element, message
+from fademoe.simulator.bybit.rows import encode_kline, encode_message
 from fademoe.simulator.clock import MINUTE_MS
-from fademoe.simulator.decimals import fixed, trimmed
+from fademoe.simulator.decimals import to_fixed, to_trimmed
 from fademoe.simulator.exchange import Exchange
-from fademoe.simulator.market.candles import Bar, grow, with_other_close
+from fademoe.simulator.market.candles import Bar, grow, replace_close
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.liquidations import Liquidation
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 
 SECOND_MS = 1_000
 BATCH_MS = 500  # liquidations of so long share a frame
@@ -36,11 +36,11 @@ class KlineFeed:
         self._bar: Bar | None = None
         self._sent: Bar | None = None
         instrument = self._instrument
-        self._steps = min(MINUTE_MS // SECOND_MS, exchange.market.steps(instrument))
+        self._steps = min(MINUTE_MS // SECOND_MS, exchange.market.count_steps(instrument))
         self._period_ms = MINUTE_MS // self._steps
-        self._phase_ms = random_number(exchange.market.seed, "phase", instrument.key) % self._period_ms
+        self._phase_ms = draw_number(exchange.market.seed, "phase", instrument.key) % self._period_ms
         now_ms = exchange.clock.now_ms()
-        final_ms = exchange.market.final_until(instrument, now_ms)
+        final_ms = exchange.market.find_final_end_ms(instrument, now_ms)
         if final_ms < now_ms // MINUTE_MS * MINUTE_MS:
             self._schedule_close(instrument, final_ms)
         self.tick(now_ms)
@@ -48,7 +48,7 @@ class KlineFeed:
     @property
     def _instrument(self) -> Instrument:
         """The contract as it is listed now."""
-        instrument = self._exchange.market.world.instrument("bybit", self._name)
+        instrument = self._exchange.market.world.find_instrument("bybit", self._name)
         assert instrument is not None, "a topic is started for listed contracts only"
         return instrument
 
@@ -62,16 +62,16 @@ class KlineFeed:
         ts = now_ms // MINUTE_MS * MINUTE_MS
         if ts != self._ts:
             self._ts, self._sent = ts, None
-            self._bar = exchange.market.candles.bar(instrument, ts)
+            self._bar = exchange.market.candles.read_bar(instrument, ts)
             if self._bar is not None:
                 self._schedule_close(instrument, ts)
         bar = self._running(now_ms)
         if bar is not None and bar != self._sent:
             self._sent = bar
-            element = kline_element(instrument, bar, now_ms, is_closed=False)
-            exchange.hub.publish(self._topic, message(self._topic, element, now_ms))
+            element = encode_kline(instrument, bar, now_ms, is_closed=False)
+            exchange.hub.publish(self._topic, encode_message(self._topic, element, now_ms))
         step = (now_ms - ts - self._phase_ms) // self._period_ms + 1
-        exchange.timeline.at(ts + step * self._period_ms + self._phase_ms, self.tick)
+        exchange.timeline.schedule(ts + step * self._period_ms + self._phase_ms, self.tick)
 
     def _running(self, now_ms: int) -> Bar | None:
         """Return the running candle as it looks now."""
@@ -82,31 +82,31 @@ class KlineFeed:
 
     def _schedule_close(self, instrument: Instrument, ts: int) -> None:
         """Send the closed candle once the minute is final."""
-        due_ms = ts + MINUTE_MS + self._exchange.market.final_delay_ms(instrument, ts)
-        self._exchange.timeline.at(due_ms, lambda now_ms: self._close(ts, now_ms))
+        due_ms = ts + MINUTE_MS + self._exchange.market.find_final_delay_ms(instrument, ts)
+        self._exchange.timeline.schedule(due_ms, lambda now_ms: self._close(ts, now_ms))
 
     def _close(self, ts: int, now_ms: int) -> None:
         """Send the closed candle, unless a fault loses, doubles, changes or delays it."""
         exchange, instrument = self._exchange, self._instrument
-        bar = exchange.market.candles.bar(instrument, ts)
+        bar = exchange.market.candles.read_bar(instrument, ts)
         if bar is None or (not bar.trades and exchange.options.bybit_no_quiet_candles):
             return
 
         def send(at_ms: int, sent: Bar = bar) -> None:
-            elements = [kline_element(instrument, sent, at_ms, is_closed=True)]
+            elements = [encode_kline(instrument, sent, at_ms, is_closed=True)]
             running = self._running(at_ms)
             if running is not None and running.ts == ts + MINUTE_MS and bar.close % TOGETHER == 0:
-                elements.append(kline_element(instrument, running, at_ms, is_closed=False))
-            exchange.hub.publish(self._topic, message(self._topic, ",".join(elements), at_ms))
+                elements.append(encode_kline(instrument, running, at_ms, is_closed=False))
+            exchange.hub.publish(self._topic, encode_message(self._topic, ",".join(elements), at_ms))
 
-        fault = exchange.strike(CLOSE_FAULTS, symbol=self._name)
+        fault = exchange.take_fault(CLOSE_FAULTS, symbol=self._name)
         kind = fault.kind if fault else ""
         if fault and kind == "late_bars":
-            exchange.timeline.at(now_ms + int(fault.seconds * 1000), send)
+            exchange.timeline.schedule(now_ms + int(fault.seconds * 1000), send)
         elif kind != "lost_close":
-            send(now_ms, with_other_close(bar) if kind == "changed_close" else bar)
+            send(now_ms, replace_close(bar) if kind == "changed_close" else bar)
         if kind in ("duplicate_close", "changed_close"):
-            exchange.timeline.at(now_ms + SECOND_MS, send)
+            exchange.timeline.schedule(now_ms + SECOND_MS, send)
 
 
 class LiquidationFeed:
@@ -129,33 +129,32 @@ class LiquidationFeed:
             return
         ts = now_ms // MINUTE_MS * MINUTE_MS
         self._schedule(ts, now_ms)
-        self._exchange.timeline.at(ts + MINUTE_MS, self._scan)
+        self._exchange.timeline.schedule(ts + MINUTE_MS, self._scan)
 
     def _schedule(self, ts: int, now_ms: int) -> None:
         """Schedule those frames of the minute at `ts` that are still to come."""
         exchange = self._exchange
-        instrument = exchange.market.world.instrument("bybit", self._name)
+        instrument = exchange.market.world.find_instrument("bybit", self._name)
         if instrument is None:
             return
-        events = exchange.market.liquidations.in_minute(instrument, ts)
+        events = exchange.market.liquidations.list_in_minute(instrument, ts)
         for slot, batch in groupby(events, key=lambda event: event.ts // BATCH_MS):
             due_ms = (slot + 1) * BATCH_MS + BATCH_DELAY_MS
             if due_ms > now_ms:
-                self._send_at(due_ms, ",".join(liquidation(instrument, event) for event in batch))
+                self._send_at(due_ms, ",".join(encode_liquidation(instrument, event) for event in batch))
 
     def _send_at(self, due_ms: int, data: str) -> None:
         """Send a frame."""
 
         def send(now_ms: int) -> None:
-            self._exchange.hub.publish(self._topic, message(self._topic, data, now_ms))
+            self._exchange.hub.publish(self._topic, encode_message(self._topic, data, now_ms))
 
-        self._exchange.timeline.at(due_ms, send)
+        self._exchange.timeline.schedule(due_ms, send)
 
 
-def liquidation(instrument: Instrument, event: Liquidation) -> str:
+def encode_liquidation(instrument: Instrument, event: Liquidation) -> str:
     """Return one event: S is the side of the position, so Buy is a long; p is the bankruptcy price."""
     side = "Buy" if event.side == "long" else "Sell"
-    return (
-        f'{{"T":{event.ts},"s":"{instrument.name}","S":"{side}","v":"{trimmed(event.size, instrument.lot_decimals)}",'
-        f'"p":"{fixed(event.limit_price, instrument.price_decimals)}"}}'
-    )
+    size = to_trimmed(event.size, instrument.lot_decimals)
+    price = to_fixed(event.limit_price, instrument.price_decimals)
+    return f'{{"T":{event.ts},"s":"{instrument.name}","S":"{side}","v":"{size}","p":"{price}"}}'

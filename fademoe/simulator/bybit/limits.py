@@ -31,7 +31,7 @@ class Banned(Exception):
     """The address is shut out."""
 
 
-def error_body(code: int, message: str, now_ms: int) -> bytes:
+def encode_error(code: int, message: str, now_ms: int) -> bytes:
     """Return the envelope of an error."""
     return orjson.dumps({"retCode": code, "retMsg": message, "result": {}, "retExtInfo": {}, "time": now_ms})
 
@@ -59,6 +59,6 @@ class BybitLimits:
     def report(self, now_ms: int) -> dict[str, object]:
         """Return the requests of the last five seconds and the end of the ban, by address."""
         return {
-            ip: {"used": window.used(now_ms), "banned_until": self._banned_until.get(ip, 0)}
+            ip: {"used": window.count_used(now_ms), "banned_until": self._banned_until.get(ip, 0)}
             for ip, window in self._windows.items()
         }

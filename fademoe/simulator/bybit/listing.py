@@ -6,17 +6,17 @@ from urllib.parse import quote
 import orjson
 
 from fademoe.simulator.clock import HOUR_MS
-from fademoe.simulator.decimals import fixed
+from fademoe.simulator.decimals import to_fixed
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 
 DELIVERING_MS = HOUR_MS // 2  # a contract that has ended is Delivering for so long, then Closed
 STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed")
 _CURSOR = re.compile(r"first=[^&]+&last=([^&]+)")
 
 
-def status(instrument: Instrument, now_ms: int) -> str:
+def find_status(instrument: Instrument, now_ms: int) -> str:
     """Return the status that the list shows."""
     if now_ms < instrument.listed_ms:
         return "PreLaunch"
@@ -25,7 +25,7 @@ def status(instrument: Instrument, now_ms: int) -> str:
     return "Delivering" if now_ms < (instrument.delisted_ms or 0) + DELIVERING_MS else "Closed"
 
 
-def page(rows: list[tuple[str, bytes]], limit: int, cursor: str, *, is_trading: bool) -> tuple[list[bytes], str]:
+def cut_list(rows: list[tuple[str, bytes]], limit: int, cursor: str, *, is_trading: bool) -> tuple[list[bytes], str]:
     """Return a page of (name, row) pairs and the cursor after it, percent-encoded, "" after the last page.
 
     Lists of other statuses than Trading carry a cursor after their last page too, which leads to an empty one, as the
@@ -44,25 +44,25 @@ def page(rows: list[tuple[str, bytes]], limit: int, cursor: str, *, is_trading: 
     return [row for _, row in shown], quote(f"first={shown[0][0]}&last={shown[-1][0]}", safe="")
 
 
-def base_coin(instrument: Instrument) -> str:
+def find_base_coin(instrument: Instrument) -> str:
     """Return the base coin, multiplier included: 1000PEPE, SHIB1000."""
     return instrument.name.split("-")[0].removesuffix("PERP").removesuffix(instrument.quote)
 
 
-def listing_row(market: Market, instrument: Instrument, now_ms: int) -> bytes:
+def encode_contract(market: Market, instrument: Instrument, now_ms: int) -> bytes:
     """Return one contract with the fields of 2026; a commodity or stock tells so in symbolType."""
     is_perpetual = instrument.kind != "dated"
-    step = fixed(1, instrument.lot_decimals)
-    tick = fixed(instrument.tick, instrument.price_decimals)
-    hours = market.funding.hours_at(instrument, now_ms) if is_perpetual else 0
+    step = to_fixed(1, instrument.lot_decimals)
+    tick = to_fixed(instrument.tick, instrument.price_decimals)
+    hours = market.funding.find_hours(instrument, now_ms) if is_perpetual else 0
     is_new = now_ms < instrument.listed_ms
     return orjson.dumps(
         {
             "symbol": instrument.name,
-            "symbolId": random_number(market.seed, "symbol id", instrument.key) % 5_000,
+            "symbolId": draw_number(market.seed, "symbol id", instrument.key) % 5_000,
             "contractType": "LinearPerpetual" if is_perpetual else "LinearFutures",
-            "status": status(instrument, now_ms),
-            "baseCoin": base_coin(instrument),
+            "status": find_status(instrument, now_ms),
+            "baseCoin": find_base_coin(instrument),
             "quoteCoin": instrument.quote,
             "launchTime": str(instrument.listed_ms),
             "deliveryTime": str(instrument.delisted_ms or 0),

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
-from fademoe.simulator.decimals import fixed, rescale, trimmed
+from fademoe.simulator.decimals import rescale, to_fixed, to_trimmed
 from fademoe.simulator.market.candles import Bar, BarTuple
 from fademoe.simulator.market.funding import RATE_DECIMALS, Settlement
 from fademoe.simulator.market.gauges import PREMIUM_DECIMALS, RATIO_DECIMALS, PremiumBar, PremiumTuple
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 
 PERIODS_MS = {
     "5min": 5 * MINUTE_MS,
@@ -24,7 +24,7 @@ INTEREST_DECIMALS = 8  # of both sides' open interest over REST
 VALUE_DECIMALS = 2  # of the open interest in quote currency
 
 
-def kline_texts(instrument: Instrument, bars: Iterable[BarTuple]) -> list[str]:
+def encode_klines(instrument: Instrument, bars: Iterable[BarTuple]) -> list[str]:
     """Return candles as JSON arrays of seven, trailing zeros dropped; this is the hot path of the simulator."""
     places, lots, money = instrument.price_decimals, instrument.lot_decimals, instrument.quote_decimals
     price = f'"%d.%0{places}d~,' * 4
@@ -42,22 +42,22 @@ def kline_texts(instrument: Instrument, bars: Iterable[BarTuple]) -> list[str]:
     return text.replace(".~", '"').replace("~", '"').split("\n") if text else []
 
 
-def premium_texts(rows: Iterable[PremiumTuple]) -> list[str]:
+def encode_premiums(rows: Iterable[PremiumTuple]) -> list[str]:
     """Return premium index candles as JSON arrays of five with six decimals each."""
     places = PREMIUM_DECIMALS["bybit"]
     return [
-        f'["{t}","{fixed(o, places)}","{fixed(h, places)}","{fixed(low, places)}","{fixed(c, places)}"]'
+        f'["{t}","{to_fixed(o, places)}","{to_fixed(h, places)}","{to_fixed(low, places)}","{to_fixed(c, places)}"]'
         for t, o, h, low, c in rows
     ]
 
 
-def chained(rows: Sequence[PremiumTuple], before: PremiumBar | None) -> list[PremiumTuple]:
+def chain_opens(rows: Sequence[PremiumTuple], before: PremiumBar | None) -> list[PremiumTuple]:
     """Give each row the close of the row before as its open, so that it may lie outside [low, high]."""
     opens = [before.close if before else rows[0][1], *(row[4] for row in rows)] if rows else []
     return [(t, o, h, low, c) for o, (t, _, h, low, c) in zip(opens, rows, strict=False)]
 
 
-def growing_premium(bar: PremiumBar, samples: int) -> PremiumTuple:
+def grow_premium(bar: PremiumBar, samples: int) -> PremiumTuple:
     """Return a minute of the premium index after `samples` of its twelve samples."""
     if samples >= PREMIUM_SAMPLES:
         return (bar.ts, bar.open, bar.high, bar.low, bar.close)
@@ -65,63 +65,67 @@ def growing_premium(bar: PremiumBar, samples: int) -> PremiumTuple:
     return (bar.ts, bar.open, max(bar.open, close), min(bar.open, close), close)
 
 
-def both_sides(market: Market, instrument: Instrument, at_ms: int) -> int:
+def sum_both_sides(market: Market, instrument: Instrument, at_ms: int) -> int:
     """Return the open interest of both sides in lots: twice the one side, or one lot less.
 
     So half of it, rounded half up, is the one side, and the exact half is not always a whole number of lots.
     """
-    interest = market.gauges.open_interest(instrument, at_ms)
-    return 2 * interest - random_number(market.seed, "odd", instrument.key, -(-at_ms // MINUTE_MS)) % 2
+    interest = market.gauges.read_open_interest(instrument, at_ms)
+    return 2 * interest - draw_number(market.seed, "odd", instrument.key, -(-at_ms // MINUTE_MS)) % 2
 
 
-def interest_values(market: Market, instrument: Instrument, at_ms: int) -> tuple[int, int]:
+def sum_interest_values(market: Market, instrument: Instrument, at_ms: int) -> tuple[int, int]:
     """Return the open interest of both sides and of one, in cents of the quote currency."""
-    price = market.candles.price(instrument, -(-at_ms // MINUTE_MS) * MINUTE_MS)
-    one = market.gauges.open_interest(instrument, at_ms) * price
-    both = both_sides(market, instrument, at_ms) * price
+    price = market.candles.read_price(instrument, -(-at_ms // MINUTE_MS) * MINUTE_MS)
+    one = market.gauges.read_open_interest(instrument, at_ms) * price
+    both = sum_both_sides(market, instrument, at_ms) * price
     decimals = instrument.quote_decimals
     return rescale(both, decimals, VALUE_DECIMALS), rescale(one, decimals, VALUE_DECIMALS)
 
 
-def interest_row(market: Market, instrument: Instrument, ts: int, *, has_single: bool) -> str:
+def encode_interest(market: Market, instrument: Instrument, ts: int, *, has_single: bool) -> str:
     """Return a row of open-interest."""
     lots = instrument.lot_decimals
-    both = fixed(rescale(both_sides(market, instrument, ts), lots, INTEREST_DECIMALS), INTEREST_DECIMALS)
-    one = f'"singleOpenInterest":"{fixed(market.gauges.open_interest(instrument, ts), lots)}",' if has_single else ""
+    both = to_fixed(rescale(sum_both_sides(market, instrument, ts), lots, INTEREST_DECIMALS), INTEREST_DECIMALS)
+    one = (
+        f'"singleOpenInterest":"{to_fixed(market.gauges.read_open_interest(instrument, ts), lots)}",'
+        if has_single
+        else ""
+    )
     return f'{{"openInterest":"{both}",{one}"timestamp":"{ts}"}}'
 
 
-def ratio_row(market: Market, instrument: Instrument, ts: int) -> str:
+def encode_ratio(market: Market, instrument: Instrument, ts: int) -> str:
     """Return a row of account-ratio."""
-    longs = market.gauges.long_share(instrument, ts)
+    longs = market.gauges.read_long_share(instrument, ts)
     shorts = 10**RATIO_DECIMALS - longs
     return (
-        f'{{"symbol":"{instrument.name}","buyRatio":"{fixed(longs, RATIO_DECIMALS)}",'
-        f'"sellRatio":"{fixed(shorts, RATIO_DECIMALS)}","timestamp":"{ts}"}}'
+        f'{{"symbol":"{instrument.name}","buyRatio":"{to_fixed(longs, RATIO_DECIMALS)}",'
+        f'"sellRatio":"{to_fixed(shorts, RATIO_DECIMALS)}","timestamp":"{ts}"}}'
     )
 
 
-def funding_row(instrument: Instrument, settled: Settlement) -> str:
+def encode_settlement(instrument: Instrument, settled: Settlement) -> str:
     """Return a row of funding/history; the rate has as many decimals as it needs."""
     return (
-        f'{{"symbol":"{instrument.name}","fundingRate":"{trimmed(settled.rate, RATE_DECIMALS)}",'
+        f'{{"symbol":"{instrument.name}","fundingRate":"{to_trimmed(settled.rate, RATE_DECIMALS)}",'
         f'"fundingRateTimestamp":"{settled.ts}"}}'
     )
 
 
-def kline_element(instrument: Instrument, bar: Bar, now_ms: int, *, is_closed: bool) -> str:
+def encode_kline(instrument: Instrument, bar: Bar, now_ms: int, *, is_closed: bool) -> str:
     """Return one candle of a kline message."""
     places = instrument.price_decimals
     return (
-        f'{{"start":{bar.ts},"end":{bar.ts + MINUTE_MS - 1},"interval":"1","open":"{trimmed(bar.open, places)}",'
-        f'"close":"{trimmed(bar.close, places)}","high":"{trimmed(bar.high, places)}",'
-        f'"low":"{trimmed(bar.low, places)}","volume":"{trimmed(bar.volume, instrument.lot_decimals)}",'
-        f'"turnover":"{trimmed(bar.quote_volume, instrument.quote_decimals)}",'
+        f'{{"start":{bar.ts},"end":{bar.ts + MINUTE_MS - 1},"interval":"1","open":"{to_trimmed(bar.open, places)}",'
+        f'"close":"{to_trimmed(bar.close, places)}","high":"{to_trimmed(bar.high, places)}",'
+        f'"low":"{to_trimmed(bar.low, places)}","volume":"{to_trimmed(bar.volume, instrument.lot_decimals)}",'
+        f'"turnover":"{to_trimmed(bar.quote_volume, instrument.quote_decimals)}",'
         f'"confirm":{"true" if is_closed else "false"},"timestamp":{now_ms}}}'
     )
 
 
-def message(topic: str, data: str, now_ms: int) -> bytes:
+def encode_message(topic: str, data: str, now_ms: int) -> bytes:
     """Return a frame of a topic that sends whole objects."""
     return f'{{"topic":"{topic}","data":[{data}],"ts":{now_ms},"type":"snapshot"}}'.encode()
 

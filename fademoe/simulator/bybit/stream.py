@@ -59,7 +59,7 @@ class BybitStreams:
     def restart(self) -> None:
         """Schedule all feeds anew, as the timeline has been cleared."""
         self._feeds.clear()
-        for topic in self._exchange.hub.topics():
+        for topic in self._exchange.hub.list_topics():
             self._start(topic)
         for socket in self._exchange.hub.sockets:
             self._hear(socket)
@@ -68,7 +68,7 @@ class BybitStreams:
     def _subscribe(self, socket: Socket, request: dict[str, object], names: Sequence[str]) -> None:
         """Let the socket hear the topics, or none of them: the first that is wrong voids the whole request."""
         refusal = self._refusal(socket, names)
-        if self._exchange.strike_topics("unnamed_refusal", names):
+        if self._exchange.take_topic_fault("unnamed_refusal", names):
             refusal = f"Invalid symbol :[{len(names)} topics]"
         if refusal:
             self._answer(socket, request, refusal, is_good=False)
@@ -76,13 +76,13 @@ class BybitStreams:
         hub, now_ms = self._exchange.hub, self._exchange.clock.now_ms()
         for name in names:
             hub.subscribe(socket, name)
-        if not self._exchange.strike_topics("lost_ack", names):
+        if not self._exchange.take_topic_fault("lost_ack", names):
             self._answer(socket, request, "")
         for name in names:
             self._start(name)
             feed = self._feeds.get(name)
             if isinstance(feed, TickerFeed):
-                socket.send(feed.snapshot(now_ms))
+                socket.send(feed.encode_snapshot(now_ms))
 
     def _refusal(self, socket: Socket, names: Sequence[str]) -> str:
         """Return why a subscription is refused, "" when it is not.
@@ -107,7 +107,7 @@ class BybitStreams:
         return instrument is not None and (instrument.delisted_ms is None or now_ms < instrument.delisted_ms)
 
     def _instrument(self, name: str) -> Instrument | None:
-        return self._exchange.market.world.instrument(self._exchange.name, name)
+        return self._exchange.market.world.find_instrument(self._exchange.name, name)
 
     def _start(self, topic: str) -> None:
         """Start what feeds a topic, unless it runs: a feed without listeners has stopped by itself."""
@@ -148,4 +148,4 @@ class BybitStreams:
             socket.abort()
         else:
             due_ms = min(heard_ms + patience_ms, now_ms + int(self._exchange.options.bybit_idle_s * 1000))
-            self._exchange.timeline.at(due_ms, lambda _: self._watch(socket))
+            self._exchange.timeline.schedule(due_ms, lambda _: self._watch(socket))

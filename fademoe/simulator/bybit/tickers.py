@@ -5,14 +5,14 @@ import datetime
 import orjson
 
 from fademoe.simulator.bybit.feeds import SECOND_MS, OnIdle
-from fademoe.simulator.bybit.rows import VALUE_DECIMALS, both_sides, interest_values
+from fademoe.simulator.bybit.rows import VALUE_DECIMALS, sum_both_sides, sum_interest_values
 from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
-from fademoe.simulator.decimals import fixed, trimmed
+from fademoe.simulator.decimals import to_fixed, to_trimmed
 from fademoe.simulator.exchange import Exchange
 from fademoe.simulator.market.funding import RATE_DECIMALS
 from fademoe.simulator.market.gauges import PREMIUM_DECIMALS
 from fademoe.simulator.market.instrument import Instrument
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 
 PREMIUM_UNIT = 10 ** PREMIUM_DECIMALS["bybit"]
 PERIODS_MS = ((1_000_000, 200), (300_000, 500), (60_000, 1_000), (0, 3_000))  # turnover a minute -> between deltas
@@ -27,75 +27,75 @@ SLOW = (("openInterestValue", "singleOpenInterestValue"), ("openInterest", "sing
 FUNDING = ("fundingRate", "nextFundingTime")
 
 
-def slow_values(exchange: Exchange, instrument: Instrument, now_ms: int) -> dict[str, str]:
+def read_slow_values(exchange: Exchange, instrument: Instrument, now_ms: int) -> dict[str, str]:
     """Return open interest and funding, which change at the full minute only; dated contracts have no funding."""
     market, lots = exchange.market, instrument.lot_decimals
-    both_value, one_value = interest_values(market, instrument, now_ms)
+    both_value, one_value = sum_interest_values(market, instrument, now_ms)
     is_funded = instrument.kind != "dated"
-    rate = trimmed(market.funding.estimate(instrument, now_ms), RATE_DECIMALS) if is_funded else ""
+    rate = to_trimmed(market.funding.estimate(instrument, now_ms), RATE_DECIMALS) if is_funded else ""
     values = {
-        "openInterest": trimmed(both_sides(market, instrument, now_ms), lots),
-        "openInterestValue": fixed(both_value, VALUE_DECIMALS),
-        "singleOpenInterest": trimmed(market.gauges.open_interest(instrument, now_ms), lots),
-        "singleOpenInterestValue": fixed(one_value, VALUE_DECIMALS),
+        "openInterest": to_trimmed(sum_both_sides(market, instrument, now_ms), lots),
+        "openInterestValue": to_fixed(both_value, VALUE_DECIMALS),
+        "singleOpenInterest": to_trimmed(market.gauges.read_open_interest(instrument, now_ms), lots),
+        "singleOpenInterestValue": to_fixed(one_value, VALUE_DECIMALS),
         "fundingRate": rate,
-        "nextFundingTime": str(market.funding.next_ms(instrument, now_ms)),
+        "nextFundingTime": str(market.funding.find_next_ms(instrument, now_ms)),
     }
     if exchange.options.bybit_no_single_side:
         values = {name: value for name, value in values.items() if not name.startswith("single")}
     return values
 
 
-def fast_values(exchange: Exchange, instrument: Instrument, premium: int, now_ms: int) -> dict[str, str]:
+def read_fast_values(exchange: Exchange, instrument: Instrument, premium: int, now_ms: int) -> dict[str, str]:
     """Return prices and the best orders; `premium` is the index' distance from the mark price."""
     places, tick = instrument.price_decimals, instrument.tick
-    price = exchange.market.candles.price(instrument, now_ms)
-    noise = random_number(exchange.market.seed, "best", instrument.key, now_ms)
+    price = exchange.market.candles.read_price(instrument, now_ms)
+    noise = draw_number(exchange.market.seed, "best", instrument.key, now_ms)
     return {
         "tickDirection": ("PlusTick", "ZeroPlusTick", "MinusTick", "ZeroMinusTick")[noise & 3],
-        "lastPrice": fixed(price, places),
-        "markPrice": fixed(price, places),
-        "indexPrice": fixed(price - price * premium // PREMIUM_UNIT, places),
-        "bid1Price": fixed(max(tick, price - tick), places),
-        "bid1Size": fixed(1 + noise % 90_000, instrument.lot_decimals),
-        "ask1Price": fixed(price, places),
-        "ask1Size": fixed(1 + (noise >> 20) % 90_000, instrument.lot_decimals),
+        "lastPrice": to_fixed(price, places),
+        "markPrice": to_fixed(price, places),
+        "indexPrice": to_fixed(price - price * premium // PREMIUM_UNIT, places),
+        "bid1Price": to_fixed(max(tick, price - tick), places),
+        "bid1Size": to_fixed(1 + noise % 90_000, instrument.lot_decimals),
+        "ask1Price": to_fixed(price, places),
+        "ask1Size": to_fixed(1 + (noise >> 20) % 90_000, instrument.lot_decimals),
     }
 
 
-def premium_of(exchange: Exchange, instrument: Instrument, now_ms: int) -> int:
+def read_premium(exchange: Exchange, instrument: Instrument, now_ms: int) -> int:
     """Return the premium index of the running minute."""
-    bar = exchange.market.gauges.premium(instrument, now_ms // MINUTE_MS * MINUTE_MS)
+    bar = exchange.market.gauges.read_premium(instrument, now_ms // MINUTE_MS * MINUTE_MS)
     return bar.close if bar else 0
 
 
-def day_values(exchange: Exchange, instrument: Instrument, now_ms: int) -> dict[str, str]:
+def read_day_values(exchange: Exchange, instrument: Instrument, now_ms: int) -> dict[str, str]:
     """Return what is told of the last day and hour; rough, as nobody stores it."""
     places, candles = instrument.price_decimals, exchange.market.candles
-    hour, day = (candles.rough_price(instrument, now_ms - ago_ms) for ago_ms in (HOUR_MS, DAY_MS))
-    now = candles.rough_price(instrument, now_ms)
+    hour, day = (candles.estimate_price(instrument, now_ms - ago_ms) for ago_ms in (HOUR_MS, DAY_MS))
+    now = candles.estimate_price(instrument, now_ms)
     turnover = instrument.usd_per_minute * DAY_MS // MINUTE_MS
     return {
-        "price24hPcnt": fixed((now - day) * 1_000_000 // max(1, day), 6),
-        "prevPrice24h": fixed(day, places),
-        "highPrice24h": fixed(max(now, day, hour) * 102 // 100, places),
-        "lowPrice24h": fixed(min(now, day, hour) * 98 // 100, places),
-        "prevPrice1h": fixed(hour, places),
-        "turnover24h": fixed(turnover * 10_000, 4),
-        "volume24h": fixed(turnover * 10_000 * 10**places // max(1, now), 4),
+        "price24hPcnt": to_fixed((now - day) * 1_000_000 // max(1, day), 6),
+        "prevPrice24h": to_fixed(day, places),
+        "highPrice24h": to_fixed(max(now, day, hour) * 102 // 100, places),
+        "lowPrice24h": to_fixed(min(now, day, hour) * 98 // 100, places),
+        "prevPrice1h": to_fixed(hour, places),
+        "turnover24h": to_fixed(turnover * 10_000, 4),
+        "volume24h": to_fixed(turnover * 10_000 * 10**places // max(1, now), 4),
     }
 
 
-def rest_ticker(exchange: Exchange, instrument: Instrument, now_ms: int) -> bytes:
+def encode_ticker(exchange: Exchange, instrument: Instrument, now_ms: int) -> bytes:
     """Return a row of /v5/market/tickers; what does not apply is ""."""
-    hours = exchange.market.funding.hours_at(instrument, now_ms)
-    delivery_ms = instrument.delisted_ms if instrument.kind == "dated" else 0
+    hours = exchange.market.funding.find_hours(instrument, now_ms)
+    find_delivery_ms = instrument.delisted_ms if instrument.kind == "dated" else 0
     row = {"symbol": instrument.name}
-    row |= fast_values(exchange, instrument, premium_of(exchange, instrument, now_ms), now_ms)
-    row |= day_values(exchange, instrument, now_ms) | slow_values(exchange, instrument, now_ms)
+    row |= read_fast_values(exchange, instrument, read_premium(exchange, instrument, now_ms), now_ms)
+    row |= read_day_values(exchange, instrument, now_ms) | read_slow_values(exchange, instrument, now_ms)
     row |= {"predictedDeliveryPrice": "", "basisRate": "", "basis": "", "deliveryFeeRate": "", "preOpenPrice": ""}
-    row |= {"deliveryTime": str(delivery_ms), "curPreListingPhase": "", "preQty": ""}
-    row |= {"fundingIntervalHour": "" if delivery_ms else str(hours), "fundingCap": "0.00375", "basisRateYear": ""}
+    row |= {"deliveryTime": str(find_delivery_ms), "curPreListingPhase": "", "preQty": ""}
+    row |= {"fundingIntervalHour": "" if find_delivery_ms else str(hours), "fundingCap": "0.00375", "basisRateYear": ""}
     del row["tickDirection"]
     return orjson.dumps(row)
 
@@ -117,22 +117,22 @@ class TickerFeed:
         turnover = self._instrument.usd_per_minute
         self._period_ms = next(period_ms for least, period_ms in PERIODS_MS if turnover >= least)
         # never at the full minute, where the slow values are those of two minutes
-        self._phase_ms = 1 + random_number(exchange.market.seed, "ticker", self._instrument.key) % (self._period_ms - 1)
-        exchange.timeline.at(exchange.clock.now_ms() + SECOND_MS // 10, self.tick)
+        self._phase_ms = 1 + draw_number(exchange.market.seed, "ticker", self._instrument.key) % (self._period_ms - 1)
+        exchange.timeline.schedule(exchange.clock.now_ms() + SECOND_MS // 10, self.tick)
 
     @property
     def _instrument(self) -> Instrument:
         """The contract as it is listed now."""
-        instrument = self._exchange.market.world.instrument("bybit", self._name)
+        instrument = self._exchange.market.world.find_instrument("bybit", self._name)
         assert instrument is not None, "a topic is started for listed contracts only"
         return instrument
 
-    def snapshot(self, now_ms: int) -> bytes:
+    def encode_snapshot(self, now_ms: int) -> bytes:
         """Return all values; the delivery time of a dated contract is a text here, of perpetuals it is left out."""
         instrument = self._instrument
         self._refresh(instrument, now_ms)
-        data = {"symbol": instrument.name} | day_values(self._exchange, instrument, now_ms)
-        data |= fast_values(self._exchange, instrument, self._premium, now_ms) | self._slow
+        data = {"symbol": instrument.name} | read_day_values(self._exchange, instrument, now_ms)
+        data |= read_fast_values(self._exchange, instrument, self._premium, now_ms) | self._slow
         if instrument.kind == "dated" and instrument.delisted_ms:
             end = datetime.datetime.fromtimestamp(instrument.delisted_ms / 1000, datetime.UTC)
             data["deliveryTime"] = end.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -148,12 +148,12 @@ class TickerFeed:
         if instrument.is_trading(now_ms):
             exchange.hub.publish(self._topic, self._delta(instrument, now_ms))
         step = (now_ms - self._phase_ms) // self._period_ms + 1
-        exchange.timeline.at(step * self._period_ms + self._phase_ms, self.tick)
+        exchange.timeline.schedule(step * self._period_ms + self._phase_ms, self.tick)
 
     def _delta(self, instrument: Instrument, now_ms: int) -> bytes:
         """Return the next delta: one group of fast values, and slow values in the first two of a minute."""
         self._refresh(instrument, now_ms)
-        current = fast_values(self._exchange, instrument, self._premium, now_ms) | self._slow
+        current = read_fast_values(self._exchange, instrument, self._premium, now_ms) | self._slow
         names: tuple[str, ...] = FAST[self._ticks % len(FAST)]
         names += (SLOW[self._ticks] if self._ticks < len(SLOW) else ()) + (FUNDING if self._ticks == 0 else ())
         self._ticks += 1
@@ -166,8 +166,8 @@ class TickerFeed:
         if self._minute != now_ms // MINUTE_MS:
             self._minute = now_ms // MINUTE_MS
             self._ticks = 0
-            self._slow = slow_values(self._exchange, instrument, now_ms)
-            self._premium = premium_of(self._exchange, instrument, now_ms)
+            self._slow = read_slow_values(self._exchange, instrument, now_ms)
+            self._premium = read_premium(self._exchange, instrument, now_ms)
 
     def _frame(self, kind: str, data: dict[str, str], now_ms: int) -> bytes:
         """Return a message; `cs` is a sequence of all contracts."""

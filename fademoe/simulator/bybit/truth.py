@@ -6,9 +6,9 @@ with --bybit-no-single-side it is half of both sides, exactly. A step of one min
 goes on where the history has holes, and tells USD in cents.
 """
 
-from fademoe.simulator.bybit.rows import VALUE_DECIMALS, both_sides, interest_values
+from fademoe.simulator.bybit.rows import VALUE_DECIMALS, sum_both_sides, sum_interest_values
 from fademoe.simulator.clock import MINUTE_MS
-from fademoe.simulator.decimals import fixed
+from fademoe.simulator.decimals import to_fixed
 from fademoe.simulator.exchange import Exchange
 from fademoe.simulator.market.gauges import RATIO_DECIMALS
 from fademoe.simulator.market.instrument import Instrument
@@ -17,7 +17,7 @@ from fademoe.simulator.market.truth import Row
 STORED_RATIO_DECIMALS = 8
 
 
-def bybit_truth(
+def adapt_truth(
     exchange: Exchange,
     instrument: Instrument,
     metric: str,
@@ -48,20 +48,20 @@ def _ts(row: Row) -> int:
 
 def _ratio(exchange: Exchange, instrument: Instrument, row: Row) -> str:
     """Return long / short with eight decimals."""
-    longs = exchange.market.gauges.long_share(instrument, _ts(row))
+    longs = exchange.market.gauges.read_long_share(instrument, _ts(row))
     shorts = 10**RATIO_DECIMALS - longs
-    return fixed((2 * longs * 10**STORED_RATIO_DECIMALS + shorts) // (2 * shorts), STORED_RATIO_DECIMALS)
+    return to_fixed((2 * longs * 10**STORED_RATIO_DECIMALS + shorts) // (2 * shorts), STORED_RATIO_DECIMALS)
 
 
 def _interest(exchange: Exchange, instrument: Instrument, ts: int, *, has_value: bool) -> Row:
     """Return one side's open interest in coins, and in USD where that is told."""
     market = exchange.market
     decimals = instrument.lot_decimals - instrument.unit_shift
-    both_value, value = interest_values(market, instrument, ts)
+    both_value, value = sum_interest_values(market, instrument, ts)
     if exchange.options.bybit_no_single_side:
-        interest = fixed(both_sides(market, instrument, ts) * 5, decimals + 1)
-        usd = fixed(both_value * 5, VALUE_DECIMALS + 1)
+        interest = to_fixed(sum_both_sides(market, instrument, ts) * 5, decimals + 1)
+        usd = to_fixed(both_value * 5, VALUE_DECIMALS + 1)
     else:
-        interest = fixed(market.gauges.open_interest(instrument, ts), decimals)
-        usd = fixed(value, VALUE_DECIMALS)
+        interest = to_fixed(market.gauges.read_open_interest(instrument, ts), decimals)
+        usd = to_fixed(value, VALUE_DECIMALS)
     return {"ts": ts, "oi": interest, "oi_usd": usd if has_value else None}

@@ -19,16 +19,16 @@ from fademoe.simulator.coinalyze.rows import (
     PERCENT_DECIMALS,
     RowMaker,
     Span,
-    candle_rows,
-    funding_rows,
-    json_number,
-    liquidation_rows,
-    open_interest,
-    open_interest_rows,
-    predicted_funding_rows,
-    ratio_rows,
+    format_number,
+    list_candles,
+    list_funding,
+    list_liquidations,
+    list_open_interest,
+    list_predicted_funding,
+    list_ratios,
+    read_open_interest,
 )
-from fademoe.simulator.coinalyze.truth import coinalyze_truth
+from fademoe.simulator.coinalyze.truth import list_truth
 from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
 from fademoe.simulator.market.truth import Row
 from fademoe.simulator.pages import Chunk, RowSource, cut_page
@@ -54,12 +54,12 @@ class Coinalyze(Exchange):
         self._limits = CoinalyzeLimits(simulation.options)
         self._listed: tuple[int, dict[str, Market]] = (-1, {})
         self._histories: dict[str, RowMaker] = {
-            "/v1/ohlcv-history": candle_rows,
-            "/v1/open-interest-history": open_interest_rows,
-            "/v1/funding-rate-history": funding_rows,
-            "/v1/predicted-funding-rate-history": predicted_funding_rows,
-            "/v1/long-short-ratio-history": ratio_rows,
-            "/v1/liquidation-history": liquidation_rows,
+            "/v1/ohlcv-history": list_candles,
+            "/v1/open-interest-history": list_open_interest,
+            "/v1/funding-rate-history": list_funding,
+            "/v1/predicted-funding-rate-history": list_predicted_funding,
+            "/v1/long-short-ratio-history": list_ratios,
+            "/v1/liquidation-history": list_liquidations,
         }
         self._currents: dict[str, Callable[[Market, int, Call], str | None]] = {
             "/v1/open-interest": self._open_interest,
@@ -67,8 +67,8 @@ class Coinalyze(Exchange):
             "/v1/predicted-funding-rate": self._predicted_rate,
         }
         self._lists: dict[str, Callable[[int], bytes]] = {
-            "/v1/exchanges": lambda now_ms: listing.exchanges(),
-            "/v1/future-markets": lambda now_ms: listing.future_markets(self.markets(now_ms).values()),
+            "/v1/exchanges": lambda now_ms: listing.encode_exchanges(),
+            "/v1/future-markets": lambda now_ms: listing.encode_markets(self.list_markets(now_ms).values()),
         }
 
     @classmethod
@@ -101,13 +101,13 @@ class Coinalyze(Exchange):
             symbols = _symbols(call)
             handle = self._read_history(call) if call.path in self._histories else self._read_current(call)
             self._limits.take(key, len(symbols), call.now_ms)
-            listed = self.markets(call.now_ms)
+            listed = self.list_markets(call.now_ms)
             parts = [handle(listed[name]) for name in symbols if name in listed]
             return Reply(b"[" + b",".join(part for part in parts if part) + b"]")
         except CoinalyzeRefusal as refusal:
             return refusal.reply
 
-    def markets(self, now_ms: int) -> dict[str, Market]:
+    def list_markets(self, now_ms: int) -> dict[str, Market]:
         """Return the markets by name, listed anew once a minute."""
         minute = now_ms // MINUTE_MS
         if self._listed[0] != minute:
@@ -115,38 +115,40 @@ class Coinalyze(Exchange):
             self._listed = minute, listing.list_markets(self.market.world, now_ms, suffix)
         return self._listed[1]
 
-    def truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
+    def read_truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
         """Return the rows that a collector must have stored by now; LookupError for what is not there.
 
         A contract is told by Coinalyze's own name, or by perpspec and coin: c-bin-oi and BTC.
         """
         now_ms = self.clock.now_ms()
         code, _, plain = metric.rpartition("-")
-        market = self.markets(now_ms).get(symbol)
+        market = self.list_markets(now_ms).get(symbol)
         if market is None and code:
-            market = next((each for each in self.markets(now_ms).values() if _is_perpetual(each, code, symbol)), None)
+            market = next(
+                (each for each in self.list_markets(now_ms).values() if _is_perpetual(each, code, symbol)), None
+            )
         if market is None or (code and market.code != code):
             raise LookupError(
                 f"coinalyze has no market {symbol} for {metric}: a coin needs a perpspec such as c-bin-oi"
             )
         window = (start_ms, end_ms)
-        return coinalyze_truth(self.market, market, plain, window, as_of_ms=self._as_of(now_ms), step_ms=step_ms)
+        return list_truth(self.market, market, plain, window, as_of_ms=self._as_of(now_ms), step_ms=step_ms)
 
-    def refusal(self, status: int, call: Call) -> Reply:
+    def refuse(self, status: int, call: Call) -> Reply:
         """Return the service's words for a status that a fault asks for."""
         return self._limits.refuse(status, "refused", wait_ms=1_500).reply
 
-    def error_in_200(self, call: Call) -> Reply:
+    def reply_error_in_200(self, call: Call) -> Reply:
         """Return an error with status 200; whether the service ever does so is not known."""
         return Reply(b'{"message":"Internal server error"}')
 
-    def rows_in(self, body: object) -> list[Any]:
+    def find_rows(self, body: object) -> list[Any]:
         """Return the rows of the first market of a history, else the list itself."""
         if isinstance(body, list) and body and isinstance(body[0], dict) and "history" in body[0]:
             body = body[0]["history"]
         return body if isinstance(body, list) else []
 
-    def limit_report(self) -> dict[str, object]:
+    def report_limits(self) -> dict[str, object]:
         """Return the use of the keys in the order of their coming, the keys themselves untold."""
         return self._limits.report(self.clock.now_ms())
 
@@ -190,8 +192,8 @@ class Coinalyze(Exchange):
         """Return the rows of a market in a span as a JSON array, oldest first."""
         step_ms, in_usd = span.step_ms, span.in_usd
         final_ms = span.as_of_ms
-        if make is candle_rows:
-            final_ms = self.market.final_until(market.instrument, span.as_of_ms)
+        if make is list_candles:
+            final_ms = self.market.find_final_end_ms(market.instrument, span.as_of_ms)
         settled_ms = final_ms - final_ms % step_ms
 
         def chunk(day: int) -> Chunk:
@@ -217,7 +219,7 @@ class Coinalyze(Exchange):
         oldest_ms: int = midnight_ms - points * step_ms
         if step_ms == DAY_MS:
             return 0
-        if make is not liquidation_rows or start_ms >= oldest_ms:
+        if make is not list_liquidations or start_ms >= oldest_ms:
             return oldest_ms
         for day in range(midnight_ms // DAY_MS - 1, start_ms // DAY_MS - 1, -1):
             rows = chunk(day)
@@ -228,18 +230,18 @@ class Coinalyze(Exchange):
 
     def _open_interest(self, market: Market, at_ms: int, call: Call) -> str | None:
         """Return the open interest of now."""
-        return json_number(*open_interest(self.market, market, at_ms, in_usd=_in_usd(call)))
+        return format_number(*read_open_interest(self.market, market, at_ms, in_usd=_in_usd(call)))
 
     def _funding_rate(self, market: Market, at_ms: int, call: Call) -> str | None:
         """Return the rate that was settled last."""
-        settled = self.market.funding.settlements(market.instrument, at_ms - FUNDED_MS, at_ms + 1)
-        return json_number(settled[-1].rate, PERCENT_DECIMALS) if settled else None
+        settled = self.market.funding.list_settlements(market.instrument, at_ms - FUNDED_MS, at_ms + 1)
+        return format_number(settled[-1].rate, PERCENT_DECIMALS) if settled else None
 
     def _predicted_rate(self, market: Market, at_ms: int, call: Call) -> str | None:
         """Return the running estimate."""
         if market.instrument.kind == "dated":
             return None
-        return json_number(self.market.funding.estimate(market.instrument, at_ms), PERCENT_DECIMALS)
+        return format_number(self.market.funding.estimate(market.instrument, at_ms), PERCENT_DECIMALS)
 
 
 EXCHANGE = Coinalyze

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import orjson
 
 from fademoe.simulator.clock import MINUTE_MS
-from fademoe.simulator.decimals import fixed
+from fademoe.simulator.decimals import to_fixed
 from fademoe.simulator.exchange import Call, Reply
 from fademoe.simulator.limits import SlidingWindow
 
@@ -39,13 +39,13 @@ class CoinalyzeLimits:
         """Count `cost` calls; raise CoinalyzeRefusal (429), without counting them, when they exceed the limit."""
         window = self._windows.setdefault(key, SlidingWindow(self._options.coinalyze_limit, MINUTE_MS))
         if not window.take(cost, now_ms) and self._options.limits:
-            raise self.refuse(429, "too many requests", wait_ms=window.retry_ms(now_ms))
+            raise self.refuse(429, "too many requests", wait_ms=window.find_wait_ms(now_ms))
 
     def refuse(self, status: int, message: str, *, wait_ms: int) -> CoinalyzeRefusal:
         """Return a refusal; a 429 has Retry-After in seconds, with a fraction unless --coinalyze-whole-waits."""
-        seconds = str(-(-wait_ms // 1000)) if self._options.coinalyze_whole_waits else fixed(wait_ms, 3)
+        seconds = str(-(-wait_ms // 1000)) if self._options.coinalyze_whole_waits else to_fixed(wait_ms, 3)
         return CoinalyzeRefusal(status, message, {"Retry-After": seconds} if status == 429 else {})
 
     def report(self, now_ms: int) -> dict[str, object]:
         """Return the calls of the last minute of each key, numbered in order of first use; no key is shown."""
-        return {f"key {number}": window.used(now_ms) for number, window in enumerate(self._windows.values(), 1)}
+        return {f"key {number}": window.count_used(now_ms) for number, window in enumerate(self._windows.values(), 1)}

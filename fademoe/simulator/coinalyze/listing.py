@@ -6,7 +6,7 @@ from typing import NamedTuple
 import orjson
 
 from fademoe.simulator.market.instrument import Instrument
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 from fademoe.simulator.market.world import World
 
 VENUES = {"binance": ("A", "c-bin"), "bybit": ("6", "c-byb"), "okx": ("3", "c-okx")}
@@ -53,16 +53,16 @@ def list_markets(world: World, now_ms: int, bybit_suffix: str) -> dict[str, Mark
     """Return the markets that trade now, by name: crypto perpetuals and dated contracts."""
     markets = {}
     for exchange, (venue, code) in VENUES.items():
-        for instrument in world.instruments(exchange):
+        for instrument in world.list_instruments(exchange):
             if instrument.kind == "tradfi" or not instrument.is_trading(now_ms):
                 continue
-            base = base_asset(instrument)
-            name = market_name(instrument, base, venue, bybit_suffix)
+            base = find_base_asset(instrument)
+            name = build_name(instrument, base, venue, bybit_suffix)
             markets[name] = Market(name, venue, code, instrument, base, _is_in_quote(world.seed, instrument))
     return markets
 
 
-def base_asset(instrument: Instrument) -> str:
+def find_base_asset(instrument: Instrument) -> str:
     """Return the base asset as the exchange has it: 1000PEPE, SHIB1000, PEPE on OKX."""
     if instrument.exchange == "okx":
         return instrument.name.split("-")[0]
@@ -71,7 +71,7 @@ def base_asset(instrument: Instrument) -> str:
     return instrument.name.replace("-", "_").split("_")[0].removesuffix(instrument.quote)
 
 
-def market_name(instrument: Instrument, base: str, venue: str, bybit_suffix: str) -> str:
+def build_name(instrument: Instrument, base: str, venue: str, bybit_suffix: str) -> str:
     """Return Coinalyze's name: BTCUSDT_PERP.A, BTCUSDT.6, BTCUSDT_PERP.3; dated ones carry their exchange's ending.
 
     What Bybit's perpetuals are called is disputed: BTCUSDT.6, or with a suffix as elsewhere.
@@ -82,7 +82,7 @@ def market_name(instrument: Instrument, base: str, venue: str, bybit_suffix: str
     return f"{pair}{bybit_suffix if instrument.exchange == 'bybit' else '_PERP'}.{venue}"
 
 
-def future_markets(markets: Iterable[Market]) -> bytes:
+def encode_markets(markets: Iterable[Market]) -> bytes:
     """Return the body of /future-markets."""
     rows = [
         _row(
@@ -95,7 +95,7 @@ def future_markets(markets: Iterable[Market]) -> bytes:
     return orjson.dumps(rows + [_row(words) for words in FOREIGN])
 
 
-def exchanges() -> bytes:
+def encode_exchanges() -> bytes:
     """Return the body of /exchanges."""
     return orjson.dumps([{"name": name, "code": code} for name, code in EXCHANGES.items()])
 
@@ -126,5 +126,5 @@ def _is_in_quote(seed: int, instrument: Instrument) -> bool:
     if not instrument.is_perpetual or instrument.quote != "USDT":
         return False
     if instrument.coin.name.startswith("SIM"):
-        return random_number(seed, "in quote", instrument.key) % IN_QUOTE_RARITY == 0
+        return draw_number(seed, "in quote", instrument.key) % IN_QUOTE_RARITY == 0
     return instrument.coin.name == IN_QUOTE[instrument.exchange]

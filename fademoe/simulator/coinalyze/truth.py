@@ -6,20 +6,20 @@ from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from fademoe.simulator.coinalyze.listing import Market
 from fademoe.simulator.coinalyze.rows import (
     USD_DECIMALS,
-    as_double,
-    liquidated_usd,
-    shown_liquidations,
+    list_shown_liquidations,
+    round_to_double,
+    sum_liquidated_usd,
 )
-from fademoe.simulator.decimals import fixed
+from fademoe.simulator.decimals import to_fixed
 from fademoe.simulator.market.funding import RATE_DECIMALS
 from fademoe.simulator.market.gauges import RATIO_DECIMALS
 from fademoe.simulator.market.market import Market as Truth
-from fademoe.simulator.market.truth import Row, account_ratio
+from fademoe.simulator.market.truth import Row, compute_account_ratio
 
 SAMPLE_MS = 5 * MINUTE_MS
 
 
-def coinalyze_truth(
+def list_truth(
     truth: Truth, market: Market, metric: str, window: tuple[int, int], *, as_of_ms: int, step_ms: int | None
 ) -> list[Row]:
     """Return the rows of `metric` with window[0] <= ts < window[1] whose bucket is over at `as_of_ms`, oldest first.
@@ -46,30 +46,33 @@ def _candles(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[R
     instrument = market.instrument
     price_decimals = instrument.price_decimals + instrument.price_shift
     coin_decimals = instrument.lot_decimals - instrument.unit_shift
-    final_ms = truth.final_until(instrument, as_of_ms)
+    final_ms = truth.find_final_end_ms(instrument, as_of_ms)
     rows: list[Row] = []
     for day in range(grid.start // DAY_MS, -(-grid.stop // DAY_MS)):
-        for ts, o, h, low, c, v, _, n, buy, _ in truth.candles.day_bars(instrument, day):
+        for ts, o, h, low, c, v, _, n, buy, _ in truth.candles.list_bars(instrument, day):
             if ts in grid and ts < final_ms:
                 prices = {
-                    name: fixed(value, price_decimals) for name, value in zip("ohlc", (o, h, low, c), strict=True)
+                    name: to_fixed(value, price_decimals) for name, value in zip("ohlc", (o, h, low, c), strict=True)
                 }
-                volumes = {"v": fixed(as_double(v), coin_decimals), "tbv": fixed(as_double(buy), coin_decimals)}
+                volumes = {
+                    "v": to_fixed(round_to_double(v), coin_decimals),
+                    "tbv": to_fixed(round_to_double(buy), coin_decimals),
+                }
                 rows.append({"ts": ts, **prices, **volumes, "qv": None, "n": str(n)})
     return rows
 
 
 def _funding(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:
     """The settled rates, as fractions; their intervals are not sent."""
-    settled = truth.funding.settlements(market.instrument, grid.start, grid.stop)
-    return [{"ts": one.ts, "fr": fixed(one.rate, RATE_DECIMALS), "fr_hours": None} for one in settled]
+    settled = truth.funding.list_settlements(market.instrument, grid.start, grid.stop)
+    return [{"ts": one.ts, "fr": to_fixed(one.rate, RATE_DECIMALS), "fr_hours": None} for one in settled]
 
 
 def _estimates(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:
     """The estimate that is seen within each minute."""
     if market.instrument.kind == "dated":
         return []
-    return [{"ts": ts, "ppr": fixed(truth.funding.estimate(market.instrument, ts), RATE_DECIMALS)} for ts in grid]
+    return [{"ts": ts, "ppr": to_fixed(truth.funding.estimate(market.instrument, ts), RATE_DECIMALS)} for ts in grid]
 
 
 def _open_interest(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:
@@ -77,7 +80,11 @@ def _open_interest(truth: Truth, market: Market, grid: range, as_of_ms: int) -> 
     instrument = market.instrument
     decimals = instrument.lot_decimals - instrument.unit_shift
     return [
-        {"ts": ts, "oi": fixed(as_double(truth.gauges.open_interest(instrument, ts)), decimals), "oi_usd": None}
+        {
+            "ts": ts,
+            "oi": to_fixed(round_to_double(truth.gauges.read_open_interest(instrument, ts)), decimals),
+            "oi_usd": None,
+        }
         for ts in grid
         if truth.gauges.has_sample(instrument, ts)
     ]
@@ -87,7 +94,7 @@ def _ratio(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row
     """Long accounts over short accounts."""
     gauges, instrument = truth.gauges, market.instrument
     return [
-        {"ts": ts, "lsr": fixed(account_ratio(gauges.long_share(instrument, ts)), RATIO_DECIMALS)}
+        {"ts": ts, "lsr": to_fixed(compute_account_ratio(gauges.read_long_share(instrument, ts)), RATIO_DECIMALS)}
         for ts in grid
         if gauges.has_sample(instrument, ts)
     ]
@@ -97,9 +104,11 @@ def _liquidations(truth: Truth, market: Market, grid: range, as_of_ms: int) -> l
     """USD liquidated in each minute that saw a liquidation."""
     rows: list[Row] = []
     for ts in grid:
-        events = shown_liquidations(truth, market, ts)
+        events = list_shown_liquidations(truth, market, ts)
         if events:
-            longs, shorts = (fixed(liquidated_usd(market, events, side), USD_DECIMALS) for side in ("long", "short"))
+            longs, shorts = (
+                to_fixed(sum_liquidated_usd(market, events, side), USD_DECIMALS) for side in ("long", "short")
+            )
             rows.append({"ts": ts, "lql": longs, "lqs": shorts})
     return rows
 

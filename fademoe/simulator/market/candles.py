@@ -15,14 +15,14 @@ from fademoe.simulator.clock import DAY_MINUTES, DAY_MS, MINUTE_MS
 from fademoe.simulator.market.daycache import DayCache
 from fademoe.simulator.market.holes import Holes
 from fademoe.simulator.market.instrument import Coin, Instrument
-from fademoe.simulator.market.noise import PPM, heavy_tail, random_number, random_words, smooth_noise
+from fademoe.simulator.market.noise import PPM, build_heavy_tail, draw_number, draw_smooth_noise, draw_words
 
 PATH_DIGITS = 12  # a path's numbers have about so many digits, whatever the coin's price is
 WALK_PPM = 450  # largest step of a minute
 WICK_PPM = 260  # largest reach of high and low beyond open and close
 SPREAD_PPM = 180  # largest distance of an exchange's price from the coin's
 DRIFTS = ((1, 9_000), (5, 25_000), (23, 60_000), (101, 120_000))  # (days between knots, ppm)
-VOLUME_FACTORS = heavy_tail(256, 60, 2)  # in 1024ths of the usual volume
+VOLUME_FACTORS = build_heavy_tail(256, 60, 2)  # in 1024ths of the usual volume
 SMALLEST_VOLUME = 7  # lots in a minute that trades
 FEWEST_TRADES = 4
 
@@ -74,7 +74,7 @@ class Candles:
         self._path = lru_cache(maxsize=512)(self._make_path)
         self._source = DayCache(self._make_source)
 
-    def day_bars(self, instrument: Instrument, day: int, first: int = 0, last: int = DAY_MINUTES) -> list[BarTuple]:
+    def list_bars(self, instrument: Instrument, day: int, first: int = 0, last: int = DAY_MINUTES) -> list[BarTuple]:
         """Return the final candles of minutes [first, last) of `day` as tuples in the order of `Bar`.
 
         Minutes that the exchange lacks, or outside the contract's life, are left out; the future is included.
@@ -114,18 +114,18 @@ class Candles:
             bars.append((ts, o, h, low, c, v, q, n if n < v else v, buy, q * buy // v))
         return bars
 
-    def bar(self, instrument: Instrument, ts: int) -> Bar | None:
+    def read_bar(self, instrument: Instrument, ts: int) -> Bar | None:
         """Return the final candle that opens at `ts`, None where the exchange has none."""
         day, ms = divmod(ts, DAY_MS)
-        bars = self.day_bars(instrument, day, ms // MINUTE_MS, ms // MINUTE_MS + 1)
+        bars = self.list_bars(instrument, day, ms // MINUTE_MS, ms // MINUTE_MS + 1)
         return Bar._make(bars[0]) if bars else None
 
-    def growing_bar(self, instrument: Instrument, ts: int, step: int, steps: int) -> Bar | None:
+    def read_growing_bar(self, instrument: Instrument, ts: int, step: int, steps: int) -> Bar | None:
         """Return the candle that opens at `ts` after `step` of `steps` of its trading, None where there is none."""
-        bar = self.bar(instrument, ts)
+        bar = self.read_bar(instrument, ts)
         return bar and grow(bar, step, steps, instrument.tick)
 
-    def price(self, instrument: Instrument, at_ms: int) -> int:
+    def read_price(self, instrument: Instrument, at_ms: int) -> int:
         """Return the last price at an instant, in the contract's price units; it exists in missing minutes too."""
         day, ms = divmod(at_ms, DAY_MS)
         source = self._source(instrument, day)
@@ -133,7 +133,7 @@ class Candles:
         before = source.closes[minute - 1] if minute else source.before
         return before + (source.closes[minute] - before) * ms // MINUTE_MS // instrument.tick * instrument.tick
 
-    def rough_price(self, instrument: Instrument, at_ms: int) -> int:
+    def estimate_price(self, instrument: Instrument, at_ms: int) -> int:
         """Return a price within some percent of the last one, without the cost of generating the day."""
         day, ms = divmod(at_ms, DAY_MS)
         start, end = self._anchor(instrument.coin, day), self._anchor(instrument.coin, day + 1)
@@ -148,7 +148,7 @@ class Candles:
         """Return the coin's price at midnight that opens `day`, in path units."""
         base = int(coin.price.scaleb(_path_decimals(coin)))
         drift = sum(
-            smooth_noise(self._seed, "drift", coin.name, position=day, period=period, amplitude=amplitude)
+            draw_smooth_noise(self._seed, "drift", coin.name, position=day, period=period, amplitude=amplitude)
             for period, amplitude in DRIFTS
         )
         return base * (PPM + drift) // PPM
@@ -157,7 +157,7 @@ class Candles:
         """Return the coin's price at the end of each minute of `day`, in path units."""
         start, end = self._anchor(coin, day), self._anchor(coin, day + 1)
         reach = start * WALK_PPM // PPM
-        words = random_words(self._seed, "walk", coin.name, day, count=DAY_MINUTES, code="H")
+        words = draw_words(self._seed, "walk", coin.name, day, count=DAY_MINUTES, code="H")
         walk = list(accumulate((word - 32_768) * reach >> 15 for word in words))
         miss = end - start - walk[-1]
         return array("q", [start + step + miss * minute // DAY_MINUTES for minute, step in enumerate(walk, 1)])
@@ -170,7 +170,7 @@ class Candles:
         before = self._anchor(coin, day) * self._spread(instrument, day - 1) // divisor * tick
         spread = self._spread(instrument, day)
         closes = array("q", [price * spread // divisor * tick for price in self._path(coin, day)])
-        words = array("Q", random_words(self._seed, "minute", instrument.key, day, count=DAY_MINUTES, code="Q"))
+        words = array("Q", draw_words(self._seed, "minute", instrument.key, day, count=DAY_MINUTES, code="Q"))
         rarity = _quiet_share(instrument.usd_per_minute)
         quiet = [m for m in range(DAY_MINUTES - 1) if (words[m] >> 32 & 0xFFFF) < rarity] if rarity else []
         for minute in quiet:
@@ -189,10 +189,10 @@ class Candles:
 
     def _spread(self, instrument: Instrument, day: int) -> int:
         """Return the exchange's price in millionths of the coin's price on `day`."""
-        return PPM + random_number(self._seed, "spread", instrument.key, day) % (2 * SPREAD_PPM + 1) - SPREAD_PPM
+        return PPM + draw_number(self._seed, "spread", instrument.key, day) % (2 * SPREAD_PPM + 1) - SPREAD_PPM
 
 
-def with_other_close(bar: Bar) -> Bar:
+def replace_close(bar: Bar) -> Bar:
     """Return a closed bar as an exchange may send it by mistake before the right one: with another close."""
     return bar._replace(close=bar.high if bar.close != bar.high else bar.low)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from fademoe.simulator.market.candles import Candles
 from fademoe.simulator.market.instrument import Instrument
-from fademoe.simulator.market.noise import random_number, smooth_noise
+from fademoe.simulator.market.noise import draw_number, draw_smooth_noise
 
 RATE_DECIMALS = 8
 REGIME_DAYS = 12  # a contract whose interval changes does so after so many days, at midnight
@@ -31,9 +31,9 @@ class Funding:
         self._seed = seed
         self._candles = candles
 
-    def hours_at(self, instrument: Instrument, at_ms: int) -> int:
+    def find_hours(self, instrument: Instrument, at_ms: int) -> int:
         """Return the interval that is running at `at_ms`; an interval that ends exactly then is over."""
-        dice = random_number(self._seed, "regime", instrument.key)
+        dice = draw_number(self._seed, "regime", instrument.key)
         if dice % _CHANGING or instrument.coin.name in ("BTC", "ETH"):
             return instrument.funding_hours
         regime = (at_ms // DAY_MS + (dice >> 8) % REGIME_DAYS) // REGIME_DAYS
@@ -41,14 +41,14 @@ class Funding:
             return instrument.funding_hours
         return 8 if instrument.funding_hours < 8 else 4
 
-    def next_ms(self, instrument: Instrument, at_ms: int) -> int:
+    def find_next_ms(self, instrument: Instrument, at_ms: int) -> int:
         """Return the first settlement after `at_ms`, 0 for a contract without funding."""
         if instrument.kind == "dated":
             return 0
-        interval_ms = self.hours_at(instrument, at_ms) * HOUR_MS
+        interval_ms = self.find_hours(instrument, at_ms) * HOUR_MS
         return at_ms // interval_ms * interval_ms + interval_ms
 
-    def settlements(
+    def list_settlements(
         self, instrument: Instrument, start_ms: int, end_ms: int, limit: int | None = None
     ) -> list[Settlement]:
         """Return the first `limit` settlements with start_ms <= ts < end_ms, oldest first; the future is included."""
@@ -58,41 +58,41 @@ class Funding:
         end_ms = min(end_ms, instrument.delisted_ms or end_ms)
         found: list[Settlement] = []
         while True:
-            hours = self.hours_at(instrument, at_ms)
-            at_ms = self.next_ms(instrument, at_ms)
+            hours = self.find_hours(instrument, at_ms)
+            at_ms = self.find_next_ms(instrument, at_ms)
             if at_ms >= end_ms or len(found) == limit:
                 return found
-            price = self._candles.rough_price(instrument, at_ms)
+            price = self._candles.estimate_price(instrument, at_ms)
             found.append(Settlement(at_ms, self._rate(instrument, at_ms, hours), hours, price))
 
-    def last_settlements(self, instrument: Instrument, end_ms: int, count: int) -> list[Settlement]:
+    def list_last_settlements(self, instrument: Instrument, end_ms: int, count: int) -> list[Settlement]:
         """Return the newest `count` settlements before `end_ms`, oldest first."""
         found: list[Settlement] = []
         start_ms = end_ms
         while len(found) < count and start_ms > instrument.listed_ms:
             end_ms, start_ms = start_ms, max(instrument.listed_ms, start_ms - REGIME_DAYS * DAY_MS)
-            found = self.settlements(instrument, start_ms, end_ms) + found
+            found = self.list_settlements(instrument, start_ms, end_ms) + found
         return found[-count:] if count else []
 
     def estimate(self, instrument: Instrument, at_ms: int) -> int:
         """Return the running estimate of the next rate in units of 10 ** -8; it changes at the full minute only."""
-        next_ms = self.next_ms(instrument, at_ms)
+        next_ms = self.find_next_ms(instrument, at_ms)
         if not next_ms:
             return 0
-        hours = self.hours_at(instrument, at_ms)
+        hours = self.find_hours(instrument, at_ms)
         minute = at_ms // MINUTE_MS
-        doubt = smooth_noise(self._seed, "estimate", instrument.key, position=minute, period=9, amplitude=4_000)
+        doubt = draw_smooth_noise(self._seed, "estimate", instrument.key, position=minute, period=9, amplitude=4_000)
         left_ms = next_ms - minute * MINUTE_MS
         return self._rate(instrument, next_ms, hours) + doubt * left_ms // (hours * HOUR_MS)
 
-    def jitter_ms(self, instrument: Instrument, ts: int) -> int:
+    def draw_jitter_ms(self, instrument: Instrument, ts: int) -> int:
         """Return by how many milliseconds (0 to 20) the printed time of a settlement is late."""
-        return _JITTERS[random_number(self._seed, "jitter", instrument.key, ts) % len(_JITTERS)]
+        return _JITTERS[draw_number(self._seed, "jitter", instrument.key, ts) % len(_JITTERS)]
 
     def _rate(self, instrument: Instrument, ts: int, hours: int) -> int:
         """Return the settled rate: the base rate in a third of the cases, as exchanges clamp small premiums to it."""
-        if random_number(self._seed, "clamp", instrument.key, ts) % 3 == 0:
+        if draw_number(self._seed, "clamp", instrument.key, ts) % 3 == 0:
             return 10_000 * hours // 8
-        return smooth_noise(
+        return draw_smooth_noise(
             self._seed, "rate", instrument.key, position=ts // HOUR_MS, period=29, amplitude=_RATE_REACH
         )

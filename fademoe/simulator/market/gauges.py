@@ -12,7 +12,7 @@ from fademoe.simulator.market.candles import Candles
 from fademoe.simulator.market.daycache import DayCache
 from fademoe.simulator.market.holes import Holes
 from fademoe.simulator.market.instrument import Instrument
-from fademoe.simulator.market.noise import PPM, random_number, random_words, smooth_noise
+from fademoe.simulator.market.noise import PPM, draw_number, draw_smooth_noise, draw_words
 
 PREMIUM_DECIMALS = {"binance": 8, "bybit": 6, "okx": 16}
 RATIO_DECIMALS = 4
@@ -51,7 +51,7 @@ class Gauges:
         self._interest = lru_cache(maxsize=8_192)(self._make_interest)
         self._usual_interest = lru_cache(maxsize=8_192)(self._make_usual_interest)
 
-    def day_premium(
+    def list_premiums(
         self, instrument: Instrument, day: int, first: int = 0, last: int = DAY_MINUTES
     ) -> list[PremiumTuple]:
         """Return the premium index of minutes [first, last) of `day` as tuples in the order of `PremiumBar`.
@@ -87,25 +87,25 @@ class Gauges:
             rows.append((start_ms + minute * MINUTE_MS, o, h, low, c))
         return rows
 
-    def premium(self, instrument: Instrument, ts: int) -> PremiumBar | None:
+    def read_premium(self, instrument: Instrument, ts: int) -> PremiumBar | None:
         """Return the premium index of the minute that opens at `ts`, None where the exchange has none."""
         day, ms = divmod(ts, DAY_MS)
-        rows = self.day_premium(instrument, day, ms // MINUTE_MS, ms // MINUTE_MS + 1)
+        rows = self.list_premiums(instrument, day, ms // MINUTE_MS, ms // MINUTE_MS + 1)
         return PremiumBar._make(rows[0]) if rows else None
 
-    def open_interest(self, instrument: Instrument, at_ms: int) -> int:
+    def read_open_interest(self, instrument: Instrument, at_ms: int) -> int:
         """Return the open interest of one side in lots.
 
         It changes right after the full minute, so what is seen within a minute is what stands at its end.
         """
         return self._interest(instrument, -(-at_ms // MINUTE_MS))
 
-    def open_interest_value(self, instrument: Instrument, at_ms: int) -> int:
+    def read_open_interest_value(self, instrument: Instrument, at_ms: int) -> int:
         """Return the open interest of one side in quote currency, in units of 10 ** -quote_decimals."""
         minute_ms = -(-at_ms // MINUTE_MS) * MINUTE_MS
-        return self.open_interest(instrument, at_ms) * self._candles.price(instrument, minute_ms)
+        return self.read_open_interest(instrument, at_ms) * self._candles.read_price(instrument, minute_ms)
 
-    def long_share(self, instrument: Instrument, at_ms: int) -> int:
+    def read_long_share(self, instrument: Instrument, at_ms: int) -> int:
         """Return the share of accounts that are long, in ten thousandths; it changes at the full minute only."""
         minute = at_ms // MINUTE_MS
         return 5_400 + self._waves(instrument, "accounts", minute, _RATIO_WAVES)
@@ -123,7 +123,7 @@ class Gauges:
     def _waves(self, instrument: Instrument, name: str, minute: int, waves: tuple[tuple[int, int], ...]) -> int:
         """Return the sum of some waves at one minute."""
         return sum(
-            smooth_noise(self._seed, name, instrument.key, position=minute, period=period, amplitude=reach)
+            draw_smooth_noise(self._seed, name, instrument.key, position=minute, period=period, amplitude=reach)
             for period, reach in waves
         )
 
@@ -133,7 +133,7 @@ class Gauges:
         first_knot = position // period
         last_knot = (position + count - 1) // period + 1
         knots = [
-            random_number(self._seed, "wave", instrument.key, period, knot) % (2 * reach + 1) - reach
+            draw_number(self._seed, "wave", instrument.key, period, knot) % (2 * reach + 1) - reach
             for knot in range(first_knot, last_knot + 1)
         ]
         for left, right in pairwise(knots):
@@ -143,7 +143,7 @@ class Gauges:
 
     def _make_words(self, instrument: Instrument, day: int) -> array[int]:
         """Draw the random words of a day of the premium."""
-        return array("Q", random_words(self._seed, "premium", instrument.key, day, count=DAY_MINUTES, code="Q"))
+        return array("Q", draw_words(self._seed, "premium", instrument.key, day, count=DAY_MINUTES, code="Q"))
 
     def _make_interest(self, instrument: Instrument, minute: int) -> int:
         """Return the open interest of a minute in lots."""

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from fademoe.simulator.clock import DAY_MINUTES
 from fademoe.simulator.market.instrument import Instrument
-from fademoe.simulator.market.noise import random_words
+from fademoe.simulator.market.noise import draw_words
 
 MAINTENANCE_DAYS = 3  # on average one maintenance in so many days
 MAINTENANCE_FIRST_MINUTE = 60
@@ -25,7 +25,7 @@ class Holes:
 
     def _maintenance(self, exchange: str, day: int) -> range:
         """Return the minutes of `day` (days since the epoch) in which the whole exchange recorded nothing."""
-        lottery, start, length = random_words(self._seed, "maintenance", exchange, day, count=3, code="H")
+        lottery, start, length = draw_words(self._seed, "maintenance", exchange, day, count=3, code="H")
         if not self._enabled or lottery % MAINTENANCE_DAYS:
             return range(0)
         first = MAINTENANCE_FIRST_MINUTE + start % (MAINTENANCE_LAST_START - MAINTENANCE_FIRST_MINUTE)
@@ -38,6 +38,6 @@ class Holes:
         """
         if not self._enabled:
             return frozenset()
-        count, *places = random_words(self._seed, "hole", instrument.key, kind, day, count=4, code="H")
+        count, *places = draw_words(self._seed, "hole", instrument.key, kind, day, count=4, code="H")
         singles = {place % (DAY_MINUTES - 1) for place in places[: (0, 0, 1, 2)[count % 4]]}
         return frozenset(singles.union(self.maintenance(instrument.exchange, day)))

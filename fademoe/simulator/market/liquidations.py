@@ -6,9 +6,9 @@ from fademoe.simulator.clock import DAY_MS, MINUTE_MS
 from fademoe.simulator.market.candles import Candles
 from fademoe.simulator.market.holes import Holes
 from fademoe.simulator.market.instrument import Instrument
-from fademoe.simulator.market.noise import PPM, heavy_tail, random_number, random_words
+from fademoe.simulator.market.noise import PPM, build_heavy_tail, draw_number, draw_words
 
-_SIZES = heavy_tail(256, 8, 3)  # in 4096ths of a minute's usual turnover
+_SIZES = build_heavy_tail(256, 8, 3)  # in 4096ths of a minute's usual turnover
 _BURST = 12  # in one minute with liquidations of so many, several come at once
 _REACH_PPM = 4_000
 
@@ -32,9 +32,9 @@ class Liquidations:
         self._candles = candles
         self._holes = holes
 
-    def in_minute(self, instrument: Instrument, ts: int) -> list[Liquidation]:
+    def list_in_minute(self, instrument: Instrument, ts: int) -> list[Liquidation]:
         """Return all liquidations of the minute that opens at `ts`, in time order."""
-        dice = random_number(self._seed, "liquidations", instrument.key, ts)
+        dice = draw_number(self._seed, "liquidations", instrument.key, ts)
         if dice % 1_000 >= _chance_permille(instrument):
             return []
         day, ms = divmod(ts, DAY_MS)
@@ -44,13 +44,13 @@ class Liquidations:
         count = 4 + (dice >> 24) % 7 if is_burst else 1 + (dice >> 24) % 2
         start_ms = ts + (dice >> 32) % 50_000 if is_burst else ts
         span_ms = 3_000 if is_burst else MINUTE_MS
-        words = random_words(self._seed, "liquidated", instrument.key, ts, count=count, code="Q")
+        words = draw_words(self._seed, "liquidated", instrument.key, ts, count=count, code="Q")
         return sorted(self._event(instrument, start_ms + (word >> 40) % span_ms, word) for word in words)
 
-    def largest_per_second(self, instrument: Instrument, ts: int) -> list[Liquidation]:
+    def list_largest_per_second(self, instrument: Instrument, ts: int) -> list[Liquidation]:
         """Return what an exchange shows that publishes the largest liquidation of each second only."""
         shown: dict[int, Liquidation] = {}
-        for event in self.in_minute(instrument, ts):
+        for event in self.list_in_minute(instrument, ts):
             rival = shown.get(event.ts // 1_000)
             if rival is None or event.size * event.price > rival.size * rival.price:
                 shown[event.ts // 1_000] = event
@@ -58,7 +58,7 @@ class Liquidations:
 
     def _event(self, instrument: Instrument, at_ms: int, word: int) -> Liquidation:
         """Make one event: longs are closed below the last price, shorts above."""
-        last = self._candles.price(instrument, at_ms)
+        last = self._candles.read_price(instrument, at_ms)
         side = "long" if word & 1 else "short"
         away = max(1, last * ((word >> 1) % _REACH_PPM) // PPM // instrument.tick) * instrument.tick
         price, limit = (last - away // 3, last - away) if side == "long" else (last + away // 3, last + away)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from fademoe.simulator.clock import DAY_MS
 from fademoe.simulator.market.instrument import Coin, Instrument
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 
 # A contract on 10 ** n coins: exchange -> coin -> (name without quote, n). Bybit writes SHIB's number behind.
 MULTIPLIED = {
@@ -35,11 +35,11 @@ def list_instruments(exchange: str, coins: Iterable[Coin], now_ms: int, seed: in
         instruments.append(make(coin, "USDT", None, _funding_hours(seed, exchange, coin)))
         if coin.name == "BTC":
             instruments.append(make(coin, "USDC", None, 8))
-            instruments += [make(coin, "USDT", day, 8) for day in next_quarters(now_ms)]
+            instruments += [make(coin, "USDT", day, 8) for day in list_next_quarters(now_ms)]
     return instruments
 
 
-def next_quarters(now_ms: int) -> list[datetime.date]:
+def list_next_quarters(now_ms: int) -> list[datetime.date]:
     """Return the next two last Fridays of a quarter's last month whose 08:00 UTC is still to come."""
     today = datetime.datetime.fromtimestamp(now_ms // 1000, datetime.UTC)
     days = []
@@ -49,12 +49,12 @@ def next_quarters(now_ms: int) -> list[datetime.date]:
             after = datetime.date(year + (month + 1) // 12, (month + 1) % 12 + 1, 1)
             last = after - datetime.timedelta(days=1)
             friday = last - datetime.timedelta(days=(last.weekday() - 4) % 7)
-            if delivery_ms(friday) > now_ms:
+            if find_delivery_ms(friday) > now_ms:
                 days.append(friday)
     return days[:2]
 
 
-def delivery_ms(day: datetime.date) -> int:
+def find_delivery_ms(day: datetime.date) -> int:
     """Return 08:00 UTC of a delivery day."""
     return (day - datetime.date(1970, 1, 1)).days * DAY_MS + 8 * 3_600_000
 
@@ -65,7 +65,7 @@ def _funding_hours(seed: int, exchange: str, coin: Coin) -> int:
         return 1
     if coin.usd_per_minute >= 300_000:
         return 8
-    return (4, 4, 4, 8)[random_number(seed, "interval", exchange, coin.name) % 4]
+    return (4, 4, 4, 8)[draw_number(seed, "interval", exchange, coin.name) % 4]
 
 
 def _digits_before_point(coin: Coin, price_shift: int) -> int:
@@ -76,8 +76,8 @@ def _digits_before_point(coin: Coin, price_shift: int) -> int:
 def _build(coin: Coin, exchange: str, name: str, quote: str, day: datetime.date | None, **units: int) -> Instrument:
     """Build a contract; dated ones are listed half a year before delivery."""
     kind = "dated" if day else "tradfi" if coin.kind == "tradfi" else "perpetual"
-    end_ms = delivery_ms(day) if day else coin.delisted_ms
-    listed_ms = delivery_ms(day) - 182 * DAY_MS if day else coin.listed_ms
+    end_ms = find_delivery_ms(day) if day else coin.delisted_ms
+    listed_ms = find_delivery_ms(day) - 182 * DAY_MS if day else coin.listed_ms
     return Instrument(
         exchange=exchange,
         name=name,

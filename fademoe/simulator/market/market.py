@@ -11,7 +11,7 @@ from fademoe.simulator.market.gauges import Gauges
 from fademoe.simulator.market.holes import Holes
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.liquidations import Liquidations
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 from fademoe.simulator.market.world import World
 
 EARLIEST_FINAL_MS = 200
@@ -31,7 +31,7 @@ class Market:
         self.funding = Funding(seed, self.candles)
         self.liquidations = Liquidations(seed, self.candles, self.holes)
 
-    def final_delay_ms(self, instrument: Instrument, ts: int) -> int:
+    def find_final_delay_ms(self, instrument: Instrument, ts: int) -> int:
         """Return how long after its close the minute that opened at `ts` still changes: 200 to 2000 ms.
 
         Until then REST serves it without its last trades, and then the stream sends it closed.
@@ -39,32 +39,34 @@ class Market:
         if self.candles.is_quiet(instrument, ts):
             return LATEST_FINAL_MS
         spread = LATEST_FINAL_MS - EARLIEST_FINAL_MS + 1
-        return EARLIEST_FINAL_MS + random_number(self.seed, "final", instrument.key, ts) % spread
+        return EARLIEST_FINAL_MS + draw_number(self.seed, "final", instrument.key, ts) % spread
 
-    def final_until(self, instrument: Instrument, now_ms: int) -> int:
+    def find_final_end_ms(self, instrument: Instrument, now_ms: int) -> int:
         """Return the open time of the first minute that is not final at `now_ms`."""
         minute_ms = now_ms // MINUTE_MS * MINUTE_MS
         before_ms = minute_ms - MINUTE_MS
-        return before_ms if now_ms - minute_ms < self.final_delay_ms(instrument, before_ms) else minute_ms
+        return before_ms if now_ms - minute_ms < self.find_final_delay_ms(instrument, before_ms) else minute_ms
 
-    def steps(self, instrument: Instrument) -> int:
+    def count_steps(self, instrument: Instrument) -> int:
         """Return in how many visible changes a minute of the contract grows (see `Candles.growing_bar`)."""
         turnover = instrument.usd_per_minute
         return 240 if turnover >= 1_000_000 else 120 if turnover >= 300_000 else 60 if turnover >= 60_000 else 30
 
-    def visible_bar(self, instrument: Instrument, ts: int, now_ms: int) -> Bar | None:
+    def read_visible_bar(self, instrument: Instrument, ts: int, now_ms: int) -> Bar | None:
         """Return the minute that opens at `ts` as it looks at `now_ms`; None when missing or still to come."""
-        steps = self.steps(instrument)
+        steps = self.count_steps(instrument)
         if ts > now_ms or not instrument.is_trading(ts):
             return None
-        if ts >= self.final_until(instrument, now_ms):
-            return self.candles.growing_bar(instrument, ts, min(steps - 1, (now_ms - ts) * steps // MINUTE_MS), steps)
-        return self.candles.bar(instrument, ts)
+        if ts >= self.find_final_end_ms(instrument, now_ms):
+            return self.candles.read_growing_bar(
+                instrument, ts, min(steps - 1, (now_ms - ts) * steps // MINUTE_MS), steps
+            )
+        return self.candles.read_bar(instrument, ts)
 
-    def taker_volumes(self, instrument: Instrument, start_ms: int, minutes: int) -> tuple[int, int]:
+    def sum_taker_volumes(self, instrument: Instrument, start_ms: int, minutes: int) -> tuple[int, int]:
         """Return lots bought and lots sold by takers in the minutes from `start_ms`, missing minutes left out."""
         day, ms = divmod(start_ms, DAY_MS)
         first = ms // MINUTE_MS
-        bars = self.candles.day_bars(instrument, day, first, min(DAY_MINUTES, first + minutes))
+        bars = self.candles.list_bars(instrument, day, first, min(DAY_MINUTES, first + minutes))
         bought = sum(bar[8] for bar in bars)
         return bought, sum(bar[5] for bar in bars) - bought

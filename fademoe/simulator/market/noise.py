@@ -11,22 +11,22 @@ from functools import lru_cache
 PPM = 1_000_000
 
 
-def random_bytes(seed: int, *words: object, size: int) -> bytes:
+def draw_bytes(seed: int, *words: object, size: int) -> bytes:
     """Return `size` random bytes that belong to the address `words`."""
     return hashlib.shake_128("\x1f".join(map(str, (seed, *words))).encode()).digest(size)
 
 
-def random_number(seed: int, *words: object) -> int:
+def draw_number(seed: int, *words: object) -> int:
     """Return the 64 bit random number of the address `words`."""
-    return int.from_bytes(random_bytes(seed, *words, size=8), "little")
+    return int.from_bytes(draw_bytes(seed, *words, size=8), "little")
 
 
-def random_words(seed: int, *words: object, count: int, code: str) -> tuple[int, ...]:
+def draw_words(seed: int, *words: object, count: int, code: str) -> tuple[int, ...]:
     """Return `count` random integers of the struct type `code` ("H": 16 bit, "Q": 64 bit)."""
-    return struct.unpack(f"<{count}{code}", random_bytes(seed, *words, size=count * struct.calcsize(f"<{code}")))
+    return struct.unpack(f"<{count}{code}", draw_bytes(seed, *words, size=count * struct.calcsize(f"<{code}")))
 
 
-def smooth_noise(seed: int, *words: object, position: int, period: int, amplitude: int) -> int:
+def draw_smooth_noise(seed: int, *words: object, position: int, period: int, amplitude: int) -> int:
     """Return noise in [-amplitude, amplitude] that moves in straight lines between random knots `period` apart."""
     number, step = divmod(position, period)
     left = _knot(seed, words, period, number) % (2 * amplitude + 1)
@@ -39,10 +39,10 @@ def smooth_noise(seed: int, *words: object, position: int, period: int, amplitud
 @lru_cache(maxsize=65_536)
 def _knot(seed: int, words: tuple[object, ...], period: int, number: int) -> int:
     """Return the random number of a knot; neighbouring positions ask for the same ones."""
-    return random_number(seed, *words, period, number)
+    return draw_number(seed, *words, period, number)
 
 
-def heavy_tail(size: int, lowest: int, growth_percent: int) -> tuple[int, ...]:
+def build_heavy_tail(size: int, lowest: int, growth_percent: int) -> tuple[int, ...]:
     """Return `size` factors that grow by `growth_percent` each: picking one evenly gives a heavy tailed quantity."""
     factors = [lowest]
     while len(factors) < size:

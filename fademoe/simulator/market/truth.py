@@ -7,7 +7,7 @@ not from any payload.
 from collections.abc import Callable
 
 from fademoe.simulator.clock import DAY_MS, MINUTE_MS
-from fademoe.simulator.decimals import fixed
+from fademoe.simulator.decimals import to_fixed
 from fademoe.simulator.market.funding import RATE_DECIMALS
 from fademoe.simulator.market.gauges import PREMIUM_DECIMALS, RATIO_DECIMALS
 from fademoe.simulator.market.instrument import Instrument
@@ -21,7 +21,7 @@ HAS_TRADES = frozenset({"binance"})  # candles with number of trades and taker v
 SHOWS_LARGEST_ONLY = frozenset({"binance"})  # liquidations: one per second, at the price that was paid
 
 
-def truth_rows(
+def list_truth(
     market: Market,
     instrument: Instrument,
     metric: str,
@@ -51,21 +51,21 @@ def _candles(
     coin_decimals = instrument.lot_decimals - instrument.unit_shift
     has_trades = instrument.exchange in HAS_TRADES
     rows: list[Row] = []
-    end_ms = min(end_ms, market.final_until(instrument, now_ms))
+    end_ms = min(end_ms, market.find_final_end_ms(instrument, now_ms))
     for day in _days(start_ms, end_ms):
-        for ts, o, h, low, c, v, q, n, buy, _ in market.candles.day_bars(instrument, day):
+        for ts, o, h, low, c, v, q, n, buy, _ in market.candles.list_bars(instrument, day):
             if start_ms <= ts < end_ms:
                 rows.append(
                     {
                         "ts": ts,
-                        "o": fixed(o, price_decimals),
-                        "h": fixed(h, price_decimals),
-                        "l": fixed(low, price_decimals),
-                        "c": fixed(c, price_decimals),
-                        "v": fixed(v, coin_decimals),
-                        "qv": fixed(q, instrument.quote_decimals),
+                        "o": to_fixed(o, price_decimals),
+                        "h": to_fixed(h, price_decimals),
+                        "l": to_fixed(low, price_decimals),
+                        "c": to_fixed(c, price_decimals),
+                        "v": to_fixed(v, coin_decimals),
+                        "qv": to_fixed(q, instrument.quote_decimals),
                         "n": str(n) if has_trades else None,
-                        "tbv": fixed(buy, coin_decimals) if has_trades else None,
+                        "tbv": to_fixed(buy, coin_decimals) if has_trades else None,
                     }
                 )
     return rows
@@ -76,11 +76,11 @@ def _premium(
 ) -> list[Row]:
     """Premium index at the end of each minute."""
     decimals = PREMIUM_DECIMALS[instrument.exchange]
-    end_ms = min(end_ms, market.final_until(instrument, now_ms))
+    end_ms = min(end_ms, market.find_final_end_ms(instrument, now_ms))
     return [
-        {"ts": row[0], "pfr": fixed(row[4], decimals)}
+        {"ts": row[0], "pfr": to_fixed(row[4], decimals)}
         for day in _days(start_ms, end_ms)
-        for row in market.gauges.day_premium(instrument, day)
+        for row in market.gauges.list_premiums(instrument, day)
         if start_ms <= row[0] < end_ms
     ]
 
@@ -89,14 +89,14 @@ def _funding(
     market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, _step_ms: int
 ) -> list[Row]:
     """Settled funding rates at the exact time of settlement; no answer tells the interval of a contract's first one."""
-    first = market.funding.settlements(instrument, instrument.listed_ms, end_ms, 1)
+    first = market.funding.list_settlements(instrument, instrument.listed_ms, end_ms, 1)
     return [
         {
             "ts": settled.ts,
-            "fr": fixed(settled.rate, RATE_DECIMALS),
+            "fr": to_fixed(settled.rate, RATE_DECIMALS),
             "fr_hours": None if settled.ts == first[0].ts else str(settled.hours),
         }
-        for settled in market.funding.settlements(instrument, start_ms, min(end_ms, now_ms))
+        for settled in market.funding.list_settlements(instrument, start_ms, min(end_ms, now_ms))
     ]
 
 
@@ -107,7 +107,7 @@ def _estimates(
     if instrument.kind == "dated":
         return []
     return [
-        {"ts": ts, "ppr": fixed(market.funding.estimate(instrument, ts), RATE_DECIMALS)}
+        {"ts": ts, "ppr": to_fixed(market.funding.estimate(instrument, ts), RATE_DECIMALS)}
         for ts in _grid(start_ms, min(end_ms, now_ms - MINUTE_MS), MINUTE_MS)
     ]
 
@@ -121,8 +121,8 @@ def _open_interest(
     return [
         {
             "ts": ts,
-            "oi": fixed(gauges.open_interest(instrument, ts), decimals),
-            "oi_usd": fixed(gauges.open_interest_value(instrument, ts), instrument.quote_decimals),
+            "oi": to_fixed(gauges.read_open_interest(instrument, ts), decimals),
+            "oi_usd": to_fixed(gauges.read_open_interest_value(instrument, ts), instrument.quote_decimals),
         }
         for ts in _samples(market, instrument, start_ms, end_ms, now_ms, step_ms)
     ]
@@ -131,7 +131,10 @@ def _open_interest(
 def _ratio(market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, step_ms: int) -> list[Row]:
     """Long accounts over short accounts, four decimals."""
     return [
-        {"ts": ts, "lsr": fixed(account_ratio(market.gauges.long_share(instrument, ts)), RATIO_DECIMALS)}
+        {
+            "ts": ts,
+            "lsr": to_fixed(compute_account_ratio(market.gauges.read_long_share(instrument, ts)), RATIO_DECIMALS),
+        }
         for ts in _samples(market, instrument, start_ms, end_ms, now_ms, step_ms)
     ]
 
@@ -141,7 +144,7 @@ def _liquidations(
 ) -> list[Row]:
     """USD liquidated in each minute that saw a liquidation, as far as the exchange shows them."""
     is_largest_only = instrument.exchange in SHOWS_LARGEST_ONLY
-    show = market.liquidations.largest_per_second if is_largest_only else market.liquidations.in_minute
+    show = market.liquidations.list_largest_per_second if is_largest_only else market.liquidations.list_in_minute
     rows: list[Row] = []
     for ts in _grid(start_ms, min(end_ms, now_ms - MINUTE_MS - LATEST_FINAL_MS), MINUTE_MS):
         sums = {"long": 0, "short": 0}
@@ -149,11 +152,11 @@ def _liquidations(
             sums[event.side] += event.size * (event.price if is_largest_only else event.limit_price)
         if sums["long"] or sums["short"]:
             decimals = instrument.quote_decimals
-            rows.append({"ts": ts, "lqs": fixed(sums["short"], decimals), "lql": fixed(sums["long"], decimals)})
+            rows.append({"ts": ts, "lqs": to_fixed(sums["short"], decimals), "lql": to_fixed(sums["long"], decimals)})
     return rows
 
 
-def account_ratio(long_share: int) -> int:
+def compute_account_ratio(long_share: int) -> int:
     """Return long / short in ten thousandths, rounded half up, from the long share in ten thousandths."""
     short_share = 10_000 - long_share
     return (long_share * 20_000 + short_share) // (2 * short_share)

@@ -11,7 +11,7 @@ from string import ascii_uppercase
 
 from fademoe.simulator.market import listings
 from fademoe.simulator.market.instrument import Coin, Instrument
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 
 WEEK_MS = 7 * 86_400_000
 FIRST_MONDAY_MS = 4 * 86_400_000
@@ -55,7 +55,7 @@ class World:
         wanted = {name: max(0, universe_size * share // 570 - ordinary) for name, share in shares.items()}
         synthetic = _synthetic_coins(seed, max(wanted.values()))
         extra = _read_coins(_TRADFI, seed, kind="tradfi") + _read_coins(_SETTLED, seed, kind="settled")
-        weekly = weekly_coins(now_ms)
+        weekly = list_weekly_coins(now_ms)
         self._instruments: dict[str, dict[str, Instrument]] = {}
         for exchange, count in wanted.items():
             coins = [*self.coins, *synthetic[:count], *weekly, *extra]
@@ -63,17 +63,17 @@ class World:
             self._instruments[exchange] = {instrument.name: instrument for instrument in listed}
         self.coins = [*self.coins, *synthetic, *weekly, *extra]
 
-    def instruments(self, exchange: str) -> list[Instrument]:
+    def list_instruments(self, exchange: str) -> list[Instrument]:
         """Return the contracts of an exchange in its order of listing; [] for an exchange without own contracts."""
         return list(self._instruments.get(exchange, {}).values())
 
-    def instrument(self, exchange: str, name: str) -> Instrument | None:
+    def find_instrument(self, exchange: str, name: str) -> Instrument | None:
         """Return a contract by the exchange's own name, None when the exchange never listed it."""
         return self._instruments.get(exchange, {}).get(name)
 
-    def find(self, exchange: str, symbol: str) -> Instrument | None:
+    def find_contract(self, exchange: str, symbol: str) -> Instrument | None:
         """Return a contract by the exchange's name of it or, failing that, the USDT perpetual on the coin `symbol`."""
-        named = self.instrument(exchange, symbol)
+        named = self.find_instrument(exchange, symbol)
         if named is not None:
             return named
         for instrument in self._instruments.get(exchange, {}).values():
@@ -89,7 +89,7 @@ class World:
         return changed
 
 
-def weekly_coins(now_ms: int) -> list[Coin]:
+def list_weekly_coins(now_ms: int) -> list[Coin]:
     """Return the coins listed last Monday, the Monday before, and next Monday, each at 08:30 UTC.
 
     So every ten day backfill holds the start of a history, and one contract is always announced and not yet trading.
@@ -130,7 +130,7 @@ def _synthetic_coins(seed: int, count: int) -> list[Coin]:
     coins = []
     for letters in islice(product(ascii_uppercase, repeat=3), count):
         name = "SIM" + "".join(letters)
-        dice = random_number(seed, "synthetic", name)
+        dice = draw_number(seed, "synthetic", name)
         price = Decimal(100 + dice % 9_900).scaleb(-2 - (dice >> 20) % 5)
         coins.append(
             Coin(name=name, price=price, usd_per_minute=1000 + (dice >> 32) % 29_000, listed_ms=_listing_ms(seed, name))
@@ -143,4 +143,4 @@ def _listing_ms(seed: int, name: str) -> int:
     if name in ("BTC", "ETH"):
         return 1_567_965_300_000 - 1_567_965_300_000 % 1_800_000
     spread = (NEWEST_LISTING_MS - OLDEST_LISTING_MS) // 1_800_000
-    return OLDEST_LISTING_MS + random_number(seed, "listed", name) % spread * 1_800_000
+    return OLDEST_LISTING_MS + draw_number(seed, "listed", name) % spread * 1_800_000

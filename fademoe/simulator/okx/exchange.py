@@ -13,21 +13,29 @@ import orjson
 from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
 from fademoe.simulator.market.instrument import Instrument
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 from fademoe.simulator.market.truth import Row
 from fademoe.simulator.okx import listing as okx_listing
-from fademoe.simulator.okx.limits import RULES, OkxLimits, OkxRefusal, missing, no_instrument, too_many, wrong
+from fademoe.simulator.okx.limits import (
+    RULES,
+    OkxLimits,
+    OkxRefusal,
+    make_limit_refusal,
+    make_missing_parameter,
+    make_unknown_instrument,
+    make_wrong_parameter,
+)
 from fademoe.simulator.okx.rows import (
-    candle_texts,
-    current_interest,
-    funding_row,
-    interest_row,
-    premium_samples,
-    ratio_row,
-    settlement_row,
+    build_funding,
+    build_interest,
+    build_settlement,
+    encode_candles,
+    encode_interest,
+    encode_premiums,
+    encode_ratio,
 )
 from fademoe.simulator.okx.stream import OkxStreams
-from fademoe.simulator.okx.truth import okx_truth
+from fademoe.simulator.okx.truth import adapt_truth
 from fademoe.simulator.pages import Chunk, RowSource, cut_page
 from fademoe.simulator.sockets import Socket
 
@@ -70,9 +78,9 @@ class Okx(Exchange):
             "/api/v5/public/open-interest": self._interest,
             "/api/v5/public/instruments": self._instruments,
             "/api/v5/public/time": lambda call: b'[{"ts":"%d"}]' % call.now_ms,
-            "/api/v5/rubik/stat/contracts/open-interest-history": lambda call: self._samples(call, interest_row),
+            "/api/v5/rubik/stat/contracts/open-interest-history": lambda call: self._samples(call, encode_interest),
             "/api/v5/rubik/stat/contracts/long-short-account-ratio-contract": (
-                lambda call: self._samples(call, ratio_row)
+                lambda call: self._samples(call, encode_ratio)
             ),
         }
 
@@ -117,10 +125,10 @@ class Okx(Exchange):
             return Reply(b'{"code":"0","data":%b,"msg":""}' % rows)
         return Reply(b'{"code":"0","msg":"","data":%b}' % rows)
 
-    def refusal(self, status: int, call: Call) -> Reply:
+    def refuse(self, status: int, call: Call) -> Reply:
         """Return OKX's words for a status that a fault asks for; no bans, a region gets code 51155."""
         if status in (418, 429):
-            refusal = too_many(is_gateway=True)
+            refusal = make_limit_refusal(is_gateway=True)
         elif status == 451:
             refusal = OkxRefusal(
                 51155, "Trading of this instrument is restricted due to local compliance requirements."
@@ -129,20 +137,20 @@ class Okx(Exchange):
             refusal = OkxRefusal(50001, "Service temporarily unavailable. Please try again later.", 503)
         return Reply(refusal.body, refusal.status)
 
-    def error_in_200(self, call: Call) -> Reply:
+    def reply_error_in_200(self, call: Call) -> Reply:
         """Return a system error without its status."""
         return Reply(OkxRefusal(50026, "System error. Try again later.").body)
 
-    def rows_in(self, body: object) -> list[object]:
+    def find_rows(self, body: object) -> list[object]:
         """Return the rows in an envelope."""
         rows = body.get("data") if isinstance(body, dict) else None
         return rows if isinstance(rows, list) else []
 
-    def limit_report(self) -> dict[str, object]:
+    def report_limits(self) -> dict[str, object]:
         """Return the use of the limits."""
         return self._limits.report()
 
-    def control_frames(self) -> list[bytes]:
+    def build_control_frames(self) -> list[bytes]:
         """Tell how many connections listen to a channel, and a notice that is none of a service upgrade."""
         count = {"event": "channel-conn-count", "channel": "candle1m", "connCount": "1", "connId": "abcd1234"}
         notice = {"event": "notice", "code": "64100", "msg": "for information", "connId": "abcd1234"}
@@ -160,25 +168,25 @@ class Okx(Exchange):
         """Schedule the running streams anew."""
         self._streams.restart()
 
-    def contract_changed(self, instrument: Instrument) -> None:
+    def apply_contract_change(self, instrument: Instrument) -> None:
         """Show the change in the list at once."""
         self._lists.clear()
         self._streams.forget_contract(instrument)
 
-    def truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
+    def read_truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
         """Return the rows that a collector must have stored by now (see `okx.truth`)."""
-        return okx_truth(metric, super().truth(metric, symbol, start_ms, end_ms, step_ms))
+        return adapt_truth(metric, super().read_truth(metric, symbol, start_ms, end_ms, step_ms))
 
     def _instruments(self, call: Call) -> bytes:
         """Return the list of contracts, made once a minute."""
         kind = call.query.get("instType")
         if not kind:
-            raise missing("instType")
+            raise make_missing_parameter("instType")
         if kind not in ("SWAP", "FUTURES"):
-            raise wrong("instType")
+            raise make_wrong_parameter("instType")
         minute = call.now_ms // MINUTE_MS
         if self._lists.get(kind, (0, b""))[0] != minute:
-            self._lists[kind] = minute, okx_listing.instruments(self.market, kind, call.now_ms)
+            self._lists[kind] = minute, okx_listing.encode_instruments(self.market, kind, call.now_ms)
         return self._lists[kind][1]
 
     def _newest_candles(self, call: Call) -> bytes:
@@ -189,28 +197,28 @@ class Okx(Exchange):
     def _older_candles(self, call: Call) -> bytes:
         """Return candles without the newest minutes."""
         minute_ms = call.now_ms // MINUTE_MS * MINUTE_MS
-        lag = 1 + random_number(self.market.seed, "history lag", minute_ms) % max(1, self.options.okx_history_lag_min)
+        lag = 1 + draw_number(self.market.seed, "history lag", minute_ms) % max(1, self.options.okx_history_lag_min)
         return self._candles(call, 0, minute_ms - lag * MINUTE_MS, self.options.okx_history_page)
 
     def _candles(self, call: Call, oldest_ms: int, newest_ms: int, most: int) -> bytes:
         """Return candles with oldest_ms <= ts < newest_ms, those that are not final with confirm 0."""
         instrument = self._instrument(call)
         if call.query.get("bar", "1m") != "1m":
-            raise wrong("bar")
+            raise make_wrong_parameter("bar")
         start_ms, end_ms, limit = _window(call, "before", "after"), _end(call, "after"), _limit(call, most)
-        final_ms = self.market.final_until(instrument, call.now_ms)
+        final_ms = self.market.find_final_end_ms(instrument, call.now_ms)
         tail = Chunk([], [])
         if min(end_ms, newest_ms) > final_ms:
             visible = [
-                self.market.visible_bar(instrument, ts, call.now_ms)
+                self.market.read_visible_bar(instrument, ts, call.now_ms)
                 for ts in range(final_ms, min(newest_ms, call.now_ms + 1), MINUTE_MS)
             ]
             bars = [bar for bar in visible if bar is not None]
-            tail = Chunk([bar.ts for bar in bars], candle_texts(instrument, bars, "0"), newest_first=True)
+            tail = Chunk([bar.ts for bar in bars], encode_candles(instrument, bars, "0"), newest_first=True)
 
         def encode(day: int) -> Chunk:
-            bars = self.market.candles.day_bars(instrument, day)
-            return Chunk([bar[0] for bar in bars], candle_texts(instrument, bars), newest_first=True)
+            bars = self.market.candles.list_bars(instrument, day)
+            return Chunk([bar[0] for bar in bars], encode_candles(instrument, bars), newest_first=True)
 
         def chunk(day: int) -> Chunk:
             return self.simulation.chunks.get((self.name, "candles", instrument, day), lambda: encode(day))
@@ -225,7 +233,7 @@ class Okx(Exchange):
         start_ms, end_ms, limit = _window(call, "before", "after"), _end(call, "after"), _limit(call, PREMIUMS_MAX)
 
         def encode(day: int) -> Chunk:
-            times, rows = premium_samples(self.market, instrument, day)
+            times, rows = encode_premiums(self.market, instrument, day)
             return Chunk(times, rows, newest_first=True)
 
         def chunk(day: int) -> Chunk:
@@ -241,15 +249,15 @@ class Okx(Exchange):
         start_ms, end_ms = _window(call, "before", "after"), _end(call, "after")
         limit = _limit(call, SETTLEMENTS_MAX, SETTLEMENTS_MAX)
         start_ms = max(start_ms, call.now_ms - SETTLEMENTS_KEPT_MS)
-        settled = self.market.funding.last_settlements(instrument, min(end_ms, call.now_ms - SETTLING_MS), limit)
-        rows = [settlement_row(self.market, instrument, one) for one in reversed(settled) if one.ts >= start_ms]
+        settled = self.market.funding.list_last_settlements(instrument, min(end_ms, call.now_ms - SETTLING_MS), limit)
+        rows = [build_settlement(self.market, instrument, one) for one in reversed(settled) if one.ts >= start_ms]
         return orjson.dumps(rows)
 
     def _samples(self, call: Call, make_row: SampleRow) -> bytes:
         """Return rows of the trading statistics, newest first; the newest one changes once more."""
         instrument = self._instrument(call)
         if call.query.get("period", "5m") != "5m":
-            raise wrong("period")
+            raise make_wrong_parameter("period")
         is_inclusive = self.options.okx_statistics_end == "inclusive"
         start_ms, end_ms = _window(call, "begin", "end") - is_inclusive, _end(call, "end") + is_inclusive
         limit = _limit(call, SAMPLES_MAX)
@@ -275,7 +283,7 @@ class Okx(Exchange):
         """Return the newest stamp of which there is a row."""
         ts = now_ms // SAMPLE_MS * SAMPLE_MS
         spread = LATEST_LAG_MS - EARLIEST_LAG_MS + 1
-        lag_ms = EARLIEST_LAG_MS + random_number(self.market.seed, "lag", instrument.key, ts) % spread
+        lag_ms = EARLIEST_LAG_MS + draw_number(self.market.seed, "lag", instrument.key, ts) % spread
         return ts if ts + lag_ms <= now_ms else ts - SAMPLE_MS
 
     def _funding(self, call: Call) -> bytes:
@@ -286,34 +294,34 @@ class Okx(Exchange):
             found = [self._instrument(call)]
         rows = []
         for instrument in found:
-            bar = self.market.gauges.premium(instrument, call.now_ms // MINUTE_MS * MINUTE_MS)
-            rows.append(funding_row(self.market, instrument, call.now_ms, bar.close if bar else 0))
+            bar = self.market.gauges.read_premium(instrument, call.now_ms // MINUTE_MS * MINUTE_MS)
+            rows.append(build_funding(self.market, instrument, call.now_ms, bar.close if bar else 0))
         return orjson.dumps(rows)
 
     def _interest(self, call: Call) -> bytes:
         """Return the current open interest of one swap, or of all."""
         if call.query.get("instType") != "SWAP":
-            raise missing("instType")
+            raise make_missing_parameter("instType")
         found = [self._instrument(call)] if call.query.get("instId") else self._swaps()
         trading = [each for each in found if each.is_trading(call.now_ms)]
-        return orjson.dumps([current_interest(self.market, each, call.now_ms) for each in trading])
+        return orjson.dumps([build_interest(self.market, each, call.now_ms) for each in trading])
 
     def _swaps(self) -> list[Instrument]:
         """Return all swaps."""
-        return [each for each in self.market.world.instruments(self.name) if each.kind != "dated"]
+        return [each for each in self.market.world.list_instruments(self.name) if each.kind != "dated"]
 
     def _instrument(self, call: Call) -> Instrument:
         """Return the contract that the request names; one that is delisted or not yet detailed is unknown."""
         name = call.query.get("instId")
         if not name:
-            raise missing("instId")
+            raise make_missing_parameter("instId")
         if not _NAME.fullmatch(name):
-            raise wrong("instId")
-        instrument = self.market.world.instrument(self.name, name)
+            raise make_wrong_parameter("instId")
+        instrument = self.market.world.find_instrument(self.name, name)
         if instrument is None or not okx_listing.is_known(instrument, call.now_ms):
-            raise no_instrument()
+            raise make_unknown_instrument()
         if instrument.delisted_ms is not None and call.now_ms >= instrument.delisted_ms + KEPT_AFTER_DELISTING_MS:
-            raise no_instrument()
+            raise make_unknown_instrument()
         return instrument
 
 
@@ -326,7 +334,7 @@ def _integer(call: Call, name: str, default: int) -> int:
     if not text:
         return default
     if not text.isdecimal():
-        raise wrong(name)
+        raise make_wrong_parameter(name)
     return int(text)
 
 
@@ -334,7 +342,7 @@ def _window(call: Call, newer_than: str, older_than: str) -> int:
     """Return the first time of a range whose start is exclusive; a range that ends before it starts is wrong."""
     start_ms = _integer(call, newer_than, -1) + 1
     if start_ms > _end(call, older_than):
-        raise wrong(newer_than)
+        raise make_wrong_parameter(newer_than)
     return start_ms
 
 

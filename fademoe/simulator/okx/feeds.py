@@ -6,13 +6,13 @@ from itertools import groupby
 import orjson
 
 from fademoe.simulator.clock import MINUTE_MS
-from fademoe.simulator.decimals import fixed
+from fademoe.simulator.decimals import to_fixed
 from fademoe.simulator.exchange import Exchange
-from fademoe.simulator.market.candles import Bar, grow, with_other_close
+from fademoe.simulator.market.candles import Bar, grow, replace_close
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.liquidations import Liquidation
-from fademoe.simulator.market.noise import random_number
-from fademoe.simulator.okx.rows import candle_texts, current_interest, funding_row, interest_stamp_ms
+from fademoe.simulator.market.noise import draw_number
+from fademoe.simulator.okx.rows import build_funding, build_interest, encode_candles, find_interest_stamp_ms
 
 SECOND_MS = 1_000
 CLOSE_FAULTS = ("lost_close", "duplicate_close", "changed_close", "late_bars")
@@ -62,12 +62,12 @@ class CandleFeed(Feed):
         """Start with the minute that is running, and with the one before when it is not final yet."""
         market, now_ms = self.exchange.market, self.exchange.clock.now_ms()
         self._instrument = instrument
-        self._steps = market.steps(instrument)
+        self._steps = market.count_steps(instrument)
         self._period_ms = max(SECOND_MS, MINUTE_MS // self._steps)
-        self._phase_ms = random_number(market.seed, "phase", instrument.key) % self._period_ms
+        self._phase_ms = draw_number(market.seed, "phase", instrument.key) % self._period_ms
         self._ts = 0
         self._bar: Bar | None = None
-        final_ms = market.final_until(instrument, now_ms)
+        final_ms = market.find_final_end_ms(instrument, now_ms)
         if final_ms < now_ms // MINUTE_MS * MINUTE_MS:
             self._schedule_close(final_ms)
         self._tick(now_ms)
@@ -78,7 +78,7 @@ class CandleFeed(Feed):
             return
         ts = now_ms // MINUTE_MS * MINUTE_MS
         if ts != self._ts:
-            self._ts, self._bar = ts, self.exchange.market.candles.bar(self._instrument, ts)
+            self._ts, self._bar = ts, self.exchange.market.candles.read_bar(self._instrument, ts)
             self._schedule_close(ts)
         next_ms = ts + MINUTE_MS + self._phase_ms
         if self._bar is not None and self._bar.trades:
@@ -86,14 +86,14 @@ class CandleFeed(Feed):
             next_ms = ts + (step + 1) * self._period_ms + self._phase_ms
             done = min(self._steps - 1, (now_ms - ts) * self._steps // MINUTE_MS)
             self.send(self._row(grow(self._bar, done, self._steps, self._instrument.tick), "0"))
-        self.exchange.timeline.at(next_ms, self._tick)
+        self.exchange.timeline.schedule(next_ms, self._tick)
 
     def _schedule_close(self, ts: int) -> None:
         """Send the confirmed candle once the minute is final."""
-        bar = self.exchange.market.candles.bar(self._instrument, ts)
+        bar = self.exchange.market.candles.read_bar(self._instrument, ts)
         if bar is not None and bar.trades:
-            due_ms = ts + MINUTE_MS + self.exchange.market.final_delay_ms(self._instrument, ts)
-            self.exchange.timeline.at(due_ms, lambda now_ms: self._close(bar, now_ms))
+            due_ms = ts + MINUTE_MS + self.exchange.market.find_final_delay_ms(self._instrument, ts)
+            self.exchange.timeline.schedule(due_ms, lambda now_ms: self._close(bar, now_ms))
 
     def _close(self, bar: Bar, now_ms: int) -> None:
         """Send the confirmed candle, unless a fault loses, doubles, changes or delays it."""
@@ -103,18 +103,18 @@ class CandleFeed(Feed):
         def send(_now_ms: int, sent: Bar = bar) -> None:
             self.send(self._row(sent, "1"))
 
-        fault = self.exchange.strike(CLOSE_FAULTS, symbol=self._instrument.name)
+        fault = self.exchange.take_fault(CLOSE_FAULTS, symbol=self._instrument.name)
         kind = fault.kind if fault else ""
         if fault and kind == "late_bars":
-            self.exchange.timeline.at(now_ms + int(fault.seconds * 1000), send)
+            self.exchange.timeline.schedule(now_ms + int(fault.seconds * 1000), send)
         elif kind != "lost_close":
-            send(now_ms, with_other_close(bar) if kind == "changed_close" else bar)
+            send(now_ms, replace_close(bar) if kind == "changed_close" else bar)
         if kind in ("duplicate_close", "changed_close"):
-            self.exchange.timeline.at(now_ms + SECOND_MS, send)
+            self.exchange.timeline.schedule(now_ms + SECOND_MS, send)
 
     def _row(self, bar: Bar, confirm: str) -> bytes:
         """Return a candle's row."""
-        return candle_texts(self._instrument, [bar], confirm)[0].encode()
+        return encode_candles(self._instrument, [bar], confirm)[0].encode()
 
 
 class FundingFeed(Feed):
@@ -131,13 +131,13 @@ class FundingFeed(Feed):
             return
         market, instrument = self.exchange.market, self._instrument
         spread = LONGEST_FUNDING_MS - SHORTEST_FUNDING_MS + 1
-        next_ms = due_ms + SHORTEST_FUNDING_MS + random_number(market.seed, "push", instrument.key, due_ms) % spread
-        bar = market.gauges.premium(instrument, due_ms // MINUTE_MS * MINUTE_MS)
+        next_ms = due_ms + SHORTEST_FUNDING_MS + draw_number(market.seed, "push", instrument.key, due_ms) % spread
+        bar = market.gauges.read_premium(instrument, due_ms // MINUTE_MS * MINUTE_MS)
         if bar is not None and instrument.is_trading(due_ms):
             is_last = next_ms // MINUTE_MS > due_ms // MINUTE_MS
-            row = funding_row(market, instrument, due_ms, bar.close if is_last else bar.open)
+            row = build_funding(market, instrument, due_ms, bar.close if is_last else bar.open)
             self.send(orjson.dumps(row))
-        self.exchange.timeline.at(next_ms, lambda _now_ms: self._tick(next_ms))
+        self.exchange.timeline.schedule(next_ms, lambda _now_ms: self._tick(next_ms))
 
 
 class InterestFeed(Feed):
@@ -156,12 +156,12 @@ class InterestFeed(Feed):
         market, instrument = self.exchange.market, self._instrument
         minute_ms = due_ms // MINUTE_MS * MINUTE_MS
         if market.gauges.has_sample(instrument, minute_ms + MINUTE_MS):
-            row = current_interest(market, instrument, due_ms)
+            row = build_interest(market, instrument, due_ms)
             if row["oi"] != self._sent:
                 self._sent = row["oi"]
                 self.send(orjson.dumps(row))
-        next_ms = interest_stamp_ms(market, instrument, minute_ms + MINUTE_MS)
-        self.exchange.timeline.at(next_ms, lambda _now_ms: self._tick(next_ms))
+        next_ms = find_interest_stamp_ms(market, instrument, minute_ms + MINUTE_MS)
+        self.exchange.timeline.schedule(next_ms, lambda _now_ms: self._tick(next_ms))
 
 
 class LiquidationFeed(Feed):
@@ -177,16 +177,16 @@ class LiquidationFeed(Feed):
         if self.has_ended():
             return
         exchange, ts = self.exchange, now_ms // MINUTE_MS * MINUTE_MS
-        for instrument in exchange.market.world.instruments(exchange.name):
+        for instrument in exchange.market.world.list_instruments(exchange.name):
             if instrument.kind != "dated":
-                events = exchange.market.liquidations.in_minute(instrument, ts)
+                events = exchange.market.liquidations.list_in_minute(instrument, ts)
                 for _, together in groupby(events, key=lambda event: event.ts // SECOND_MS):
                     self._schedule(instrument, list(together), now_ms)
-        exchange.timeline.at(ts + MINUTE_MS, lambda _now_ms: self._scan(ts + MINUTE_MS))
+        exchange.timeline.schedule(ts + MINUTE_MS, lambda _now_ms: self._scan(ts + MINUTE_MS))
 
     def _schedule(self, instrument: Instrument, events: list[Liquidation], now_ms: int) -> None:
         """Send one message, later or again where the dice say so."""
-        dice = random_number(self.exchange.market.seed, "message", instrument.key, events[0].ts)
+        dice = draw_number(self.exchange.market.seed, "message", instrument.key, events[0].ts)
         due_ms = events[-1].ts + EARLIEST_EVENT_MS + dice % (LATEST_EVENT_MS - EARLIEST_EVENT_MS)
         if dice >> 16 & 0xFFFF < 0x10000 // LATE:
             due_ms += int(self.exchange.options.okx_late_liquidations_s * 1000)
@@ -195,22 +195,22 @@ class LiquidationFeed(Feed):
         has_sides = (dice >> 32) % UNSIDED != 0
 
         def send(_now_ms: int) -> None:
-            now = self.exchange.market.world.instrument(self.exchange.name, instrument.name) or instrument
+            now = self.exchange.market.world.find_instrument(self.exchange.name, instrument.name) or instrument
             if not self.has_ended():
-                self.send(orjson.dumps(liquidation_row(now, events, has_sides=has_sides)))
+                self.send(orjson.dumps(build_liquidation(now, events, has_sides=has_sides)))
 
-        self.exchange.timeline.at(due_ms, send)
+        self.exchange.timeline.schedule(due_ms, send)
         if (dice >> 40) % REPEATED == 0:
-            self.exchange.timeline.at(due_ms + SECOND_MS, send)
+            self.exchange.timeline.schedule(due_ms + SECOND_MS, send)
 
 
-def liquidation_row(instrument: Instrument, events: list[Liquidation], *, has_sides: bool) -> dict[str, object]:
+def build_liquidation(instrument: Instrument, events: list[Liquidation], *, has_sides: bool) -> dict[str, object]:
     """Return the element of one contract, newest detail first; side is that of the closing order."""
     family = f"{instrument.coin.name}-{instrument.quote}"
     details = [
         {
             "bkLoss": "0",
-            "bkPx": fixed(event.limit_price, instrument.price_decimals),
+            "bkPx": to_fixed(event.limit_price, instrument.price_decimals),
             "ccy": "",
             "posSide": event.side if has_sides else "net",
             "side": "sell" if event.side == "long" else "buy",
@@ -226,4 +226,4 @@ def _contracts(instrument: Instrument, event: Liquidation) -> str:
     """Return the size of an event in contracts as they were at its time."""
     shift = instrument.value_shift if event.ts >= instrument.value_changed_ms else 0
     decimals = instrument.lot_decimals + shift
-    return fixed(event.size * 10 ** max(0, -decimals), max(0, decimals))
+    return to_fixed(event.size * 10 ** max(0, -decimals), max(0, decimals))

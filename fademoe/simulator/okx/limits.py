@@ -54,10 +54,10 @@ class OkxLimits:
             window = self._windows[ip, path, counted] = SlidingWindow(limit, PERIOD_MS)
         now_ms = Clock.host_ms()
         fits = window.take(1, now_ms)
-        self._most[ip, path] = max(self._most.get((ip, path), 0), window.used(now_ms) + (not fits))
+        self._most[ip, path] = max(self._most.get((ip, path), 0), window.count_used(now_ms) + (not fits))
         if not fits and self._options.limits:
             self._refused += 1
-            raise too_many(is_gateway=self._refused % 2 == 1)
+            raise make_limit_refusal(is_gateway=self._refused % 2 == 1)
 
     def report(self) -> dict[str, object]:
         """Return the fullest two seconds of each endpoint and address, and how many requests were refused."""
@@ -65,23 +65,23 @@ class OkxLimits:
         return {"most_in_2_s": most, "refused": self._refused}
 
 
-def too_many(*, is_gateway: bool) -> OkxRefusal:
+def make_limit_refusal(*, is_gateway: bool) -> OkxRefusal:
     """Return the refusal of somebody who asks too often: HTTP 429 without data, or an ordinary answer."""
     if is_gateway:
         return OkxRefusal(50011, "Too Many Requests", 429, has_data=False)
     return OkxRefusal(50011, "Rate limit reached. Please refer to API documentation and throttle requests accordingly.")
 
 
-def no_instrument() -> OkxRefusal:
+def make_unknown_instrument() -> OkxRefusal:
     """Return the refusal of a contract that is not listed."""
     return OkxRefusal(51001, "Instrument ID, Instrument ID code, or Spread ID doesn't exist.")
 
 
-def wrong(name: str) -> OkxRefusal:
+def make_wrong_parameter(name: str) -> OkxRefusal:
     """Return the refusal of a parameter with a wrong value."""
     return OkxRefusal(51000, f"Parameter {name} error", 400)
 
 
-def missing(name: str) -> OkxRefusal:
+def make_missing_parameter(name: str) -> OkxRefusal:
     """Return the refusal of a request without a parameter that it needs; one recorder saw HTTP 200, the guide 400."""
     return OkxRefusal(50014, f"Parameter {name} can not be empty.")

@@ -3,10 +3,10 @@
 import orjson
 
 from fademoe.simulator.clock import DAY_MINUTES, MINUTE_MS
-from fademoe.simulator.decimals import fixed
+from fademoe.simulator.decimals import to_fixed
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 
 DETAILED_MS = 5 * MINUTE_MS  # before its listing an announced contract gets its details
 CRYPTO, STOCK, COMMODITY = "1", "3", "4"
@@ -17,10 +17,10 @@ BLANKS = (
 )
 
 
-def instruments(market: Market, kind: str, now_ms: int) -> bytes:
+def encode_instruments(market: Market, kind: str, now_ms: int) -> bytes:
     """Return the rows of one instType: SWAP or FUTURES; what is delisted is not among them any more."""
     rows = []
-    for instrument in market.world.instruments("okx"):
+    for instrument in market.world.list_instruments("okx"):
         is_gone = instrument.delisted_ms is not None and now_ms >= instrument.delisted_ms
         if not is_gone and (instrument.kind == "dated") == (kind == "FUTURES"):
             rows.append(_row(market, instrument, kind, now_ms))
@@ -48,25 +48,25 @@ def _row(market: Market, instrument: Instrument, kind: str, now_ms: int) -> dict
     if not is_known(instrument, now_ms):
         return row
     family = f"{instrument.coin.name}-{instrument.quote}"
-    step = fixed(1, instrument.lot_decimals)
+    step = to_fixed(1, instrument.lot_decimals)
     unit_shift = instrument.unit_shift + instrument.value_shift
     return row | {
         "ctMult": "1",
         "ctType": "linear",
-        "ctVal": fixed(10 ** max(0, unit_shift), 0) if unit_shift >= 0 else fixed(1, -unit_shift),
+        "ctVal": to_fixed(10 ** max(0, unit_shift), 0) if unit_shift >= 0 else to_fixed(1, -unit_shift),
         "ctValCcy": instrument.coin.name,
         "expTime": str(instrument.delisted_ms) if instrument.delisted_ms else "",
         "groupId": "1",  # unknown to every client
         "instCategory": COMMODITY if instrument.kind == "tradfi" else CRYPTO,
         "instFamily": family,
-        "instIdCode": random_number(market.seed, "code", instrument.key) % 1_000_000,
+        "instIdCode": draw_number(market.seed, "code", instrument.key) % 1_000_000,
         "lever": "100",
         "lotSz": step,
         "minSz": step,
         "openType": "call_auction",
         "ruleType": "normal",
         "settleCcy": instrument.quote,
-        "tickSz": fixed(instrument.tick, instrument.price_decimals),
+        "tickSz": to_fixed(instrument.tick, instrument.price_decimals),
         "uly": family,
     }
 

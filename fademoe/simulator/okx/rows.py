@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 
 from fademoe.simulator.clock import DAY_MINUTES, HOUR_MS, MINUTE_MS
-from fademoe.simulator.decimals import fixed
+from fademoe.simulator.decimals import to_fixed
 from fademoe.simulator.market.candles import BarTuple
 from fademoe.simulator.market.funding import RATE_DECIMALS, Settlement
 from fademoe.simulator.market.gauges import PREMIUM_DECIMALS, RATIO_DECIMALS
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
-from fademoe.simulator.market.noise import random_number, random_words
-from fademoe.simulator.market.truth import account_ratio
+from fademoe.simulator.market.noise import draw_number, draw_words
+from fademoe.simulator.market.truth import compute_account_ratio
 
 RATE_TEXT_DECIMALS = 16
 MEANT_DIGITS = 12  # of a figure that OKX adds up in floats; what comes behind is noise
@@ -20,7 +20,7 @@ PROVISIONAL_PERMILLE = 3  # by so much the newest row of a statistic is off at m
 OLD_METHOD, BLANK_REALIZED = 8, 40  # one settlement in so many has a predicted rate of its own, or no realized one
 
 
-def candle_texts(instrument: Instrument, bars: Iterable[BarTuple], confirm: str = "1") -> list[str]:
+def encode_candles(instrument: Instrument, bars: Iterable[BarTuple], confirm: str = "1") -> list[str]:
     """Return candles as JSON arrays of nine strings; this is the hot path of the simulator."""
     places, lots, money = instrument.price_decimals, instrument.lot_decimals, instrument.quote_decimals
     coin_places = max(0, lots - instrument.unit_shift)
@@ -42,16 +42,16 @@ def candle_texts(instrument: Instrument, bars: Iterable[BarTuple], confirm: str 
     # fmt: on
 
 
-def premium_samples(market: Market, instrument: Instrument, day: int) -> tuple[list[int], list[str]]:
+def encode_premiums(market: Market, instrument: Instrument, day: int) -> tuple[list[int], list[str]]:
     """Return the times and the rows of a day of premium-history: one to three samples at odd seconds of each minute.
 
     The last of a minute is its premium; a minute that the exchange lacks has none.
     """
-    words = random_words(market.seed, "samples", instrument.key, day, count=DAY_MINUTES, code="Q")
+    words = draw_words(market.seed, "samples", instrument.key, day, count=DAY_MINUTES, code="Q")
     decimals = PREMIUM_DECIMALS["okx"]
     times: list[int] = []
     rows: list[str] = []
-    for ts, opened, high, _, close in market.gauges.day_premium(instrument, day):
+    for ts, opened, high, _, close in market.gauges.list_premiums(instrument, day):
         word = words[ts // MINUTE_MS % DAY_MINUTES]
         moments = [(31 + (word >> 4) % 28, close)]
         if word & 1:
@@ -61,25 +61,25 @@ def premium_samples(market: Market, instrument: Instrument, day: int) -> tuple[l
         for second, value in reversed(moments):
             times.append(ts + second * 1_000)
             rows.append(
-                f'{{"instId":"{instrument.name}","premium":"{fixed(value, decimals)}","ts":"{ts + second * 1_000}"}}'
+                f'{{"instId":"{instrument.name}","premium":"{to_fixed(value, decimals)}","ts":"{ts + second * 1_000}"}}'
             )
     return times, rows
 
 
-def rate_text(rate: int) -> str:
+def format_rate(rate: int) -> str:
     """Return a rate with the sixteen decimals that OKX prints."""
-    return fixed(rate * 10 ** (RATE_TEXT_DECIMALS - RATE_DECIMALS), RATE_TEXT_DECIMALS)
+    return to_fixed(rate * 10 ** (RATE_TEXT_DECIMALS - RATE_DECIMALS), RATE_TEXT_DECIMALS)
 
 
-def settlement_row(market: Market, instrument: Instrument, settled: Settlement) -> dict[str, str]:
+def build_settlement(market: Market, instrument: Instrument, settled: Settlement) -> dict[str, str]:
     """Return a row of funding-rate-history: now and then from the time when the predicted rate was another."""
-    dice = random_number(market.seed, "settlement", instrument.key, settled.ts)
+    dice = draw_number(market.seed, "settlement", instrument.key, settled.ts)
     is_old = dice % OLD_METHOD == 0
     is_blank = not is_old and dice % BLANK_REALIZED == 1
     return {
-        "fundingRate": rate_text(settled.rate + (1 + dice % 700 if is_old else 0)),
+        "fundingRate": format_rate(settled.rate + (1 + dice % 700 if is_old else 0)),
         "fundingTime": str(settled.ts),
-        "realizedRate": "" if is_blank else rate_text(settled.rate),
+        "realizedRate": "" if is_blank else format_rate(settled.rate),
         "method": "next_period" if is_old else "current_period",
         "formulaType": "noRate" if is_old else "withRate",
         "instId": instrument.name,
@@ -87,15 +87,15 @@ def settlement_row(market: Market, instrument: Instrument, settled: Settlement) 
     }
 
 
-def funding_row(market: Market, instrument: Instrument, now_ms: int, premium: int) -> dict[str, str]:
+def build_funding(market: Market, instrument: Instrument, now_ms: int, premium: int) -> dict[str, str]:
     """Return the current funding, of REST and of the channel, with a member that the guide does not know."""
-    next_ms = market.funding.next_ms(instrument, now_ms)
-    hours_ms = market.funding.hours_at(instrument, now_ms) * HOUR_MS
-    after_ms = market.funding.next_ms(instrument, next_ms)
-    last = market.funding.last_settlements(instrument, now_ms, 1)
+    next_ms = market.funding.find_next_ms(instrument, now_ms)
+    hours_ms = market.funding.find_hours(instrument, now_ms) * HOUR_MS
+    after_ms = market.funding.find_next_ms(instrument, next_ms)
+    last = market.funding.list_last_settlements(instrument, now_ms, 1)
     return {
         "formulaType": "withRate",
-        "fundingRate": rate_text(market.funding.estimate(instrument, now_ms)),
+        "fundingRate": format_rate(market.funding.estimate(instrument, now_ms)),
         "fundingTime": str(next_ms),
         "impactValue": "20000.0000000000000000",
         "instId": instrument.name,
@@ -106,69 +106,69 @@ def funding_row(market: Market, instrument: Instrument, now_ms: int, premium: in
         "minFundingRate": "-0.00375",
         "nextFundingRate": "",
         "nextFundingTime": str(after_ms),
-        "premium": fixed(premium, PREMIUM_DECIMALS["okx"]),
+        "premium": to_fixed(premium, PREMIUM_DECIMALS["okx"]),
         "prevFundingTime": str(last[0].ts if last else next_ms - hours_ms),
-        "settFundingRate": rate_text(last[0].rate) if last else "",
+        "settFundingRate": format_rate(last[0].rate) if last else "",
         "settState": "settled",
         "ts": str(now_ms),
     }
 
 
-def interest_values(market: Market, instrument: Instrument, ts: int, *, is_provisional: bool = False) -> list[str]:
+def format_interest(market: Market, instrument: Instrument, ts: int, *, is_provisional: bool = False) -> list[str]:
     """Return open interest in contracts, in coins and in USD as OKX writes them."""
-    lots = market.gauges.open_interest(instrument, ts)
-    usd = meant(market.gauges.open_interest_value(instrument, ts))
-    dice = random_number(market.seed, "noise", instrument.key, ts)
+    lots = market.gauges.read_open_interest(instrument, ts)
+    usd = round_usd(market.gauges.read_open_interest_value(instrument, ts))
+    dice = draw_number(market.seed, "noise", instrument.key, ts)
     if is_provisional:
         off = 1 + (dice >> 40) % PROVISIONAL_PERMILLE
         lots, usd = lots + lots * off // 1_000 + 1, usd + usd * off // 1_000 + 1
     coin_decimals = instrument.lot_decimals - instrument.unit_shift
     return [
-        noisy(lots, instrument.lot_decimals, dice),
-        noisy(lots, coin_decimals, dice >> 12),
-        noisy(usd, instrument.quote_decimals, dice >> 24),
+        add_float_noise(lots, instrument.lot_decimals, dice),
+        add_float_noise(lots, coin_decimals, dice >> 12),
+        add_float_noise(usd, instrument.quote_decimals, dice >> 24),
     ]
 
 
-def interest_stamp_ms(market: Market, instrument: Instrument, minute_ms: int) -> int:
+def find_interest_stamp_ms(market: Market, instrument: Instrument, minute_ms: int) -> int:
     """Return when the open interest of a contract was counted in the minute that starts at `minute_ms`."""
-    return minute_ms + 1 + random_number(market.seed, "interest", instrument.key, minute_ms) % LATEST_STAMP_MS
+    return minute_ms + 1 + draw_number(market.seed, "interest", instrument.key, minute_ms) % LATEST_STAMP_MS
 
 
-def current_interest(market: Market, instrument: Instrument, now_ms: int) -> dict[str, str]:
+def build_interest(market: Market, instrument: Instrument, now_ms: int) -> dict[str, str]:
     """Return the open interest as it was counted last, of REST and of the channel: each contract has its own stamp."""
     minute_ms = now_ms // MINUTE_MS * MINUTE_MS
-    stamp_ms = interest_stamp_ms(market, instrument, minute_ms)
+    stamp_ms = find_interest_stamp_ms(market, instrument, minute_ms)
     if stamp_ms > now_ms:
         minute_ms -= MINUTE_MS
-        stamp_ms = interest_stamp_ms(market, instrument, minute_ms)
-    contracts, coins, usd = interest_values(market, instrument, minute_ms + MINUTE_MS)
+        stamp_ms = find_interest_stamp_ms(market, instrument, minute_ms)
+    contracts, coins, usd = format_interest(market, instrument, minute_ms + MINUTE_MS)
     values = {"oi": contracts, "oiCcy": coins, "oiUsd": usd, "ts": str(stamp_ms)}
     return {"instId": instrument.name, "instType": "SWAP", **values}
 
 
-def interest_row(market: Market, instrument: Instrument, ts: int, *, is_provisional: bool) -> str:
+def encode_interest(market: Market, instrument: Instrument, ts: int, *, is_provisional: bool) -> str:
     """Return a row of open-interest-history."""
-    values = interest_values(market, instrument, ts, is_provisional=is_provisional)
+    values = format_interest(market, instrument, ts, is_provisional=is_provisional)
     return '["' + '","'.join([str(ts), *values]) + '"]'
 
 
-def ratio_row(market: Market, instrument: Instrument, ts: int, *, is_provisional: bool) -> str:
+def encode_ratio(market: Market, instrument: Instrument, ts: int, *, is_provisional: bool) -> str:
     """Return a row of the long/short account ratio."""
-    ratio = account_ratio(market.gauges.long_share(instrument, ts))
+    ratio = compute_account_ratio(market.gauges.read_long_share(instrument, ts))
     if is_provisional:
-        ratio += 1 + random_number(market.seed, "provisional", instrument.key, ts) % 90
-    return f'["{ts}","{fixed(ratio, RATIO_DECIMALS)}"]'
+        ratio += 1 + draw_number(market.seed, "provisional", instrument.key, ts) % 90
+    return f'["{ts}","{to_fixed(ratio, RATIO_DECIMALS)}"]'
 
 
-def meant(value: int) -> int:
+def round_usd(value: int) -> int:
     """Return a figure in USD as far as it means something: twelve digits, half to even."""
     unit: int = 10 ** max(0, len(str(value)) - MEANT_DIGITS)
     whole, rest = divmod(value, unit)
     return (whole + (2 * rest > unit or (2 * rest == unit and whole % 2 == 1))) * unit
 
 
-def noisy(value: int, decimals: int, dice: int) -> str:
+def add_float_noise(value: int, decimals: int, dice: int) -> str:
     """Return a figure with an error of at most four parts in 10 ** 15, as sums of floats have."""
     scaled = value * 10**NOISE_DECIMALS
-    return fixed(scaled + scaled * (dice % 9 - 4) // 10**15, decimals + NOISE_DECIMALS)
+    return to_fixed(scaled + scaled * (dice % 9 - 4) // 10**15, decimals + NOISE_DECIMALS)

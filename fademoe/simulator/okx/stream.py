@@ -5,7 +5,7 @@ import orjson
 from fademoe.simulator.clock import HOUR_MS, Clock
 from fademoe.simulator.exchange import Exchange
 from fademoe.simulator.market.instrument import Instrument
-from fademoe.simulator.market.noise import random_number
+from fademoe.simulator.market.noise import draw_number
 from fademoe.simulator.okx import listing as okx_listing
 from fademoe.simulator.okx.feeds import CandleFeed, Feed, FundingFeed, InterestFeed, LiquidationFeed
 from fademoe.simulator.sockets import Socket
@@ -43,12 +43,12 @@ class OkxStreams:
             socket.abort()
             return
         socket.memory["endpoint"] = path.rstrip("/").rpartition("/")[2]
-        socket.memory["id"] = f"{random_number(exchange.market.seed, 'socket', exchange.stats.sockets_opened):016x}"[:8]
+        socket.memory["id"] = f"{draw_number(exchange.market.seed, 'socket', exchange.stats.sockets_opened):016x}"[:8]
         socket.memory["heard_ms"] = host_ms
         self._schedule_notice(socket, exchange.clock.now_ms())
         if not self._is_looking:
             self._is_looking = True
-            exchange.timeline.at(exchange.clock.now_ms() + LOOK_MS, self._look)
+            exchange.timeline.schedule(exchange.clock.now_ms() + LOOK_MS, self._look)
 
     def receive(self, socket: Socket, text: str) -> None:
         """Answer a ping or a request."""
@@ -69,7 +69,7 @@ class OkxStreams:
             self._fail(socket, request, 60014, "Requests too frequent")
         else:
             topics = [topic for topic in (self._topic(socket, each) for each in arguments) if topic]
-            if self._exchange.strike_topics("unnamed_refusal", topics):
+            if self._exchange.take_topic_fault("unnamed_refusal", topics):
                 self._fail(socket, request, 60012, "Illegal request")
                 return
             unknown = [each for each in arguments if self._topic(socket, each) is None]
@@ -81,11 +81,11 @@ class OkxStreams:
         """Schedule all feeds anew, as the timeline has been cleared."""
         self._feeds.clear()
         now_ms = self._exchange.clock.now_ms()
-        for topic in self._exchange.hub.topics():
+        for topic in self._exchange.hub.list_topics():
             self._start(topic)
         for socket in self._exchange.hub.sockets:
             self._schedule_notice(socket, now_ms)
-        self._exchange.timeline.at(now_ms + LOOK_MS, self._look)
+        self._exchange.timeline.schedule(now_ms + LOOK_MS, self._look)
         self._is_looking = True
 
     def forget_contract(self, instrument: Instrument) -> None:
@@ -116,7 +116,7 @@ class OkxStreams:
             self._fail(socket, request, 60018, text + tail)
             return
         answer = {"event": request["op"], "arg": argument, "connId": socket.memory["id"]}
-        if not self._exchange.strike_topics("lost_ack", [topic]):
+        if not self._exchange.take_topic_fault("lost_ack", [topic]):
             socket.send(orjson.dumps(_with_id(request, answer)))
         if request["op"] == "unsubscribe":
             self._exchange.hub.unsubscribe(socket, topic)
@@ -124,7 +124,7 @@ class OkxStreams:
         self._exchange.hub.subscribe(socket, topic)
         if topic == INSTRUMENTS:
             exchange = self._exchange
-            swaps = [each for each in exchange.market.world.instruments(exchange.name) if each.kind != "dated"]
+            swaps = [each for each in exchange.market.world.list_instruments(exchange.name) if each.kind != "dated"]
             socket.send(okx_listing.announcement(exchange.market, swaps, exchange.clock.now_ms()))
             return
         feed = self._feeds.get(topic)
@@ -143,7 +143,7 @@ class OkxStreams:
         if channel == LIQUIDATIONS:
             is_good = endpoint == "public" and argument.get("instType") in ("SWAP", "FUTURES")
             return f"{LIQUIDATIONS}:{argument['instType']}" if is_good else None
-        instrument = self._exchange.market.world.instrument(self._exchange.name, str(argument.get("instId")))
+        instrument = self._exchange.market.world.find_instrument(self._exchange.name, str(argument.get("instId")))
         if str(channel) not in BY_CONTRACT or BY_CONTRACT[str(channel)][0] != endpoint or instrument is None:
             return None
         now_ms = self._exchange.clock.now_ms()
@@ -159,7 +159,7 @@ class OkxStreams:
             if what == "SWAP":  # nothing happens on the others
                 self._feeds[topic] = LiquidationFeed(self._exchange, topic, self.publish)
             return
-        instrument = self._exchange.market.world.instrument(self._exchange.name, what)
+        instrument = self._exchange.market.world.find_instrument(self._exchange.name, what)
         if instrument is not None:
             self._feeds[topic] = feed = BY_CONTRACT[channel][1](self._exchange, topic, self.publish)
             feed.follow(instrument)
@@ -186,7 +186,7 @@ class OkxStreams:
                 socket.close(4004, f"No data received in {self._exchange.options.okx_silence_s:.0f}s.")
         self._is_looking = bool(sockets)
         if sockets:
-            self._exchange.timeline.at(now_ms + LOOK_MS, self._look)
+            self._exchange.timeline.schedule(now_ms + LOOK_MS, self._look)
 
     def _schedule_notice(self, socket: Socket, now_ms: int) -> None:
         """Announce the end of a /public socket, and bring it."""
@@ -201,9 +201,9 @@ class OkxStreams:
             text = "The connection will soon be closed for a service upgrade. Please reconnect."
             notice = {"event": "notice", "code": "64008", "msg": text, "connId": socket.memory["id"]}
             socket.send(orjson.dumps(notice))
-            self._exchange.timeline.at(at_ms + int(options.okx_notice_s * 1000), end)
+            self._exchange.timeline.schedule(at_ms + int(options.okx_notice_s * 1000), end)
 
-        self._exchange.timeline.at(now_ms + int(options.okx_notice_after_s * 1000), announce)
+        self._exchange.timeline.schedule(now_ms + int(options.okx_notice_after_s * 1000), announce)
 
 
 def _with_id(request: dict[str, object], answer: dict[str, object]) -> dict[str, object]:
