@@ -151,3 +151,11 @@ def test_no_exchange_is_named_outside_its_module():
         text = path.read_text(encoding="utf-8").lower()
         found += [f"{name}: {exchange}" for exchange in registry.names() if re.search(rf"\b{exchange}\b", text)]
     assert not found
+
+
+def test_the_drawing_of_the_rooms_is_this_one():
+    """docs/architecture.md draws the floors, the highest first; behind the names of a floor it may say what it is."""
+    text = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = text.partition("## Rooms")[2].split("\n\n")[2]
+    names = [re.split(r" {3,}", line.strip())[0].split() for line in block.splitlines()]
+    assert [set(floor) for floor in reversed(names)] == [set(floor) for floor in FLOORS]
