@@ -16,7 +16,18 @@ const READING_PX = 16; // room for the values above the lines
 
 const isNone = (value) => value === null || value === undefined;
 
-export const marginOf = (width) => ({ l: 6, r: width < 600 ? 62 : 78, t: 4, b: 40 });
+// The right margin holds the longest label of the axes: a small price takes many digits.
+export const marginOf = (panes, view, size) => {
+  const ranges = rangesOf(panes, view, { ...size, height: size.height || 400 });
+  const widths = panes.map((pane) => {
+    const [low, high] = ranges[`yaxis${pane.axis.slice(1)}`];
+    const largest = Math.max(Math.abs(low), Math.abs(high));
+    if (pane.format === "percent" || largest >= 1e6) return 8;
+    const decimals = Math.max(0, Math.ceil(-Math.log10((high - low) / 4)) + 1);
+    return largest.toFixed(0).length * 1.3 + (decimals ? decimals + 1 : 0);
+  });
+  return { l: 6, r: Math.round(Math.max(8, ...widths) * 6.6) + 10, t: 4, b: 40 };
+};
 
 // One colour per exchange; the codes of one exchange differ by their dashes.
 export const stylesOf = (specs, exchanges) => {
@@ -195,10 +206,10 @@ const tickFormat = (pane, range) => {
   return Math.max(...range.map(Math.abs)) >= 1e6 ? ".6~s" : ",.10~f";
 };
 
-export const layoutOf = (panes, view, size, isTouch) => {
+export const layoutOf = (panes, view, size, margin, isTouch) => {
   const axis = { gridcolor: "#2a1f42", zerolinecolor: "#4b3a70", linecolor: "#4b3a70", tickfont: { size: 11 }, fixedrange: true };
   const layout = {
-    paper_bgcolor: "#1d1330", plot_bgcolor: "#140c21", font: { color: "#d8cdec", size: 12 }, ...size, margin: marginOf(size.width),
+    paper_bgcolor: "#1d1330", plot_bgcolor: "#140c21", font: { color: "#d8cdec", size: 12 }, ...size, margin,
     hovermode: false, dragmode: isTouch ? false : "pan", showlegend: false, shapes: shapesOf(panes, view, size),
     xaxis: { ...axis, type: "date", range: view, fixedrange: false, rangeslider: { visible: false }, anchor: "free", position: 0,
       nticks: Math.max(3, Math.floor(size.width / 110)), minallowed: Date.UTC(2010, 0), maxallowed: Date.UTC(2100, 0) },

@@ -28,6 +28,7 @@ const start = (config) => {
   let loaded = [0, 0];
   let series = [];
   let panes = [];
+  let margin = marginOf([], view, { width: 0, height: 0 });
   let loading = null;
   let crosshair = null; // the time under it
   let newest_ms = 0;
@@ -114,7 +115,8 @@ const start = (config) => {
     const begin = performance.now();
     const traces = tracesOf(panes, view, styles);
     traced = kinds(traces);
-    Plotly.react(plot, traces, layoutOf(panes, view, size(), isTouch), { scrollZoom: true, displayModeBar: false, doubleClick: false, showTips: false })
+    margin = marginOf(panes, view, size());
+    Plotly.react(plot, traces, layoutOf(panes, view, size(), margin, isTouch), { scrollZoom: true, displayModeBar: false, doubleClick: false, showTips: false })
       .then(() => {
         const drawn = Math.round(performance.now() - begin);
         chart.dataset.drawnMs = drawn;
@@ -267,7 +269,6 @@ const start = (config) => {
   // ---- the crosshair
 
   const area = () => {
-    const margin = marginOf(chart.clientWidth);
     return { left: margin.l, top: margin.t, width: chart.clientWidth - margin.l - margin.r, height: chart.clientHeight - margin.t - margin.b };
   };
   const make = (name) => {
