@@ -9,12 +9,13 @@ from tests.browser.conftest import DAYS, Site, faults
 
 Open = Callable[..., Page]
 TEN_THOUSAND_MS = 10_000 * MINUTE_MS
+DRAWN = '#chart[data-drawn-ms][data-failed="0"]'  # a busy database may refuse some series at first
 
 
 def open_chart(open_page: Open, query: str = "step=15m&range=1w", **size: int) -> Page:
     """Open the charts of BTC and wait until they are drawn."""
     page = open_page(f"/charts?symbol=BTC&{query}", **size)
-    page.wait_for_selector("#chart[data-drawn-ms]")
+    page.wait_for_selector(DRAWN)
     return page
 
 
@@ -154,7 +155,7 @@ def test_steps_and_ranges_are_buttons_and_the_address_holds_them(site: Site, ope
     ranges.get_by_role("button", name="1 day").click()
     until(page, lambda: page.get_attribute("#chart", "data-step") == "1m")
     page.reload()
-    page.wait_for_selector("#chart[data-drawn-ms]")
+    page.wait_for_selector(DRAWN)
     assert page.get_attribute("#chart", "data-step") == "1m"
     assert abs(span_of(page) - DAY_MS) < HOUR_MS
 
@@ -190,7 +191,7 @@ def test_what_is_missing_or_absent_is_shaded_and_named(site: Site, open_page: Op
     page = open_page(
         f"/charts?symbol=PEPE&step=1h&from={site.begin_ms}&to={site.begin_ms + 5 * DAY_MS}&exchanges=binance"
     )
-    page.wait_for_selector("#chart[data-drawn-ms]")
+    page.wait_for_selector(DRAWN)
     shapes = page.evaluate("document.getElementById('plot').layout.shapes.map((s) => [s.name, s.x0, s.x1])")
     gap = [site.begin_ms + 3 * DAY_MS, floor_to(site.begin_ms + int(3.4 * DAY_MS), HOUR_MS) + HOUR_MS]
     assert ["all missing", *gap] in shapes
@@ -248,7 +249,7 @@ def test_fingers_pan_and_zoom_and_the_page_still_scrolls(site: Site, chromium: o
     )
     page = context.new_page()
     page.goto("/charts?symbol=BTC&step=15m&range=1d")
-    page.wait_for_selector("#chart[data-drawn-ms]")
+    page.wait_for_selector(DRAWN)
     assert page.locator("#chart").bounding_box()["y"] < 844
     page.locator("#chart").scroll_into_view_if_needed()
     box = page.locator("#chart").bounding_box()
@@ -273,6 +274,19 @@ def test_fingers_pan_and_zoom_and_the_page_still_scrolls(site: Site, chromium: o
     until(page, lambda: span_of(page) < (last - first) * 0.8)
     assert page.evaluate("getComputedStyle(document.getElementById('chart')).touchAction") == "pan-y"
     context.close()
+
+
+def test_what_could_not_be_loaded_is_loaded_again(site: Site, open_page: Open):
+    page = open_page("/schema")
+    refused = []
+    page.route("**/api/chart/bin-ohlcv*", lambda route: (refused.append(route.request.url), route.abort()))
+    page.goto("/charts?symbol=BTC&step=15m&range=1d")
+    expect(page.locator("#chart-state")).to_contain_text("Not loaded: ", timeout=20_000)
+    assert "bin" not in page.locator(".pane-reading").first.inner_text()
+    page.unroute("**/api/chart/bin-ohlcv*")
+    expect(page.locator(".pane-reading").first).to_contain_text("bin", timeout=30_000)
+    expect(page.locator("#chart-state")).not_to_contain_text("Not loaded")
+    assert refused
 
 
 def test_a_symbol_without_rows_says_so(site: Site, open_page: Open):

@@ -12,6 +12,7 @@ const GAP = 0.012; // between two panes, of the chart's height
 const CANDLES_MOST = 700; // more than that are drawn as a line of the last column
 const LABEL_PX = 80; // a narrower band has no label
 const STRIP_PX = 4; // height of the strip that shows the bands of one series
+const STRIPS_SHARE = 0.3; // of a pane's height, at most
 const READING_PX = 16; // room for the values above the lines
 
 const isNone = (value) => value === null || value === undefined;
@@ -168,8 +169,9 @@ export const shapesOf = (panes, view, size) => panes.flatMap((pane) => {
   const width = (band) => ((Math.min(band.end_ms, view[1]) - Math.max(band.start_ms, view[0])) / span) * size.width;
   const shared = sharedBands(pane).filter(isNear).map((band) =>
     rect(band, 0, 1, `all ${BANDS[band.state].word}`, width(band) > LABEL_PX ? BANDS[band.state].word : ""));
-  const strip = STRIP_PX / ((pane.domain[1] - pane.domain[0]) * size.height);
-  const strips = stripsOf(pane, view).flatMap((series, lane) => series.bands.filter(isNear).map((band) =>
+  const own = stripsOf(pane, view);
+  const strip = Math.min(STRIP_PX / ((pane.domain[1] - pane.domain[0]) * size.height), STRIPS_SHARE / own.length);
+  const strips = own.flatMap((series, lane) => series.bands.filter(isNear).map((band) =>
     rect(band, lane * strip, (lane + 0.8) * strip, `${series.spec.code} ${BANDS[band.state].word}`, "")));
   return [...shared, ...strips];
 });
@@ -194,7 +196,7 @@ const rangeOf = (pane, view, height) => {
   const areas = pane.entries.every(({ plot }) => plot.drawing === "area");
   const bottom = areas && low === 0 ? 0 : low - pad;
   const top = high + pad + ((high - low || 1) * READING_PX) / height;
-  const share = Math.min(0.3, (stripsOf(pane, view).length * STRIP_PX) / height);
+  const share = Math.min(STRIPS_SHARE, (stripsOf(pane, view).length * STRIP_PX) / height);
   return [bottom - ((top - bottom) * share) / (1 - share), top];
 };
 

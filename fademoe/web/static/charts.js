@@ -67,6 +67,7 @@ const start = (config) => {
     const errors = [...new Set(answers.filter((answer) => answer.status === "rejected").map((answer) => answer.reason.message))];
     series = answers.filter((answer) => answer.status === "fulfilled").map((answer) => answer.value);
     loaded = wanted;
+    chart.dataset.failed = errors.length; // loaded again with the next poll
     notes = errors.length ? `Not loaded: ${errors.join("; ")}. ` : "";
     newest_ms = newest();
     if (first && config.start_ms === null) beginWithData();
@@ -233,7 +234,9 @@ const start = (config) => {
   const poll = async () => {
     const now = Date.now();
     const reaches = loaded[1] >= now - 2 * stepMs() - 2 * LIVE_EVERY_MS;
-    if (document.hidden || loading || !reaches) return;
+    if (document.hidden || loading) return;
+    if (notes) await load();
+    if (!reaches) return;
     const known = [...series];
     const stamp = step;
     try {
@@ -260,8 +263,8 @@ const start = (config) => {
   };
 
   const showLive = () => {
-    live.className = follows ? "live good" : "live";
     const bar = newestBar();
+    live.className = follows && bar?.time ? "live good" : "live";
     live.textContent = bar?.time ? `${follows ? "Live" : "Newest bar"}: ${iso(bar.time)} ${bar.one.spec.code} ${show(bar.value)}` : "No bar yet";
     chart.dataset.newest = bar?.time || 0;
   };
