@@ -21,7 +21,7 @@ from redis import Redis
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.store.connection import Database
 from fademoe.store.partitions import Partitions
-from tests.web.test_api_state import fail, report
+from tests.support.web import fail, report
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-browser"

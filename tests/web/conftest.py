@@ -1,6 +1,6 @@
 """A web application on the run's real PostgreSQL and Redis."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
@@ -10,18 +10,13 @@ from flask.testing import FlaskClient
 from psycopg2.extensions import cursor as Cursor
 from redis import Redis
 
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to
+from fademoe.clock import DAY_MS, Window
 from fademoe.settings import Settings
 from fademoe.store.connection import Database
 from fademoe.store.partitions import Partitions
 from fademoe.web.app import create_app
 from fademoe.web.current import NAME
-
-TOKEN = "a-token-of-the-tests"
-DAY = 1_767_225_600_000  # 2026-01-01
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
-
-MakeApp = Callable[..., Flask]
+from tests.support.web import DAY, TOKEN, MakeApp
 
 
 @pytest.fixture
@@ -91,39 +86,3 @@ def partitions(database_url: str) -> Iterator[None]:
     Partitions(database).ensure(Window(DAY - 40 * DAY_MS, DAY + 70 * DAY_MS))
     database.close()
     yield
-
-
-def store_candles(sql: Cursor, symbol: str, minutes: range, source: str = "bin-ohlcv") -> None:
-    """Store a candle at each of these minutes after DAY; its close is its number, its volume null every third time."""
-    sql.execute(
-        "INSERT INTO perp_data (ts, symbol, source, interval, o, h, l, c, v, n)"
-        " SELECT %s + i * 60000, %s, %s, '1m', i, i + 0.50, i - 0.50, i, CASE WHEN i %% 3 > 0 THEN i END, i"
-        " FROM unnest(%s::int[]) AS i",
-        (DAY, symbol, source, list(minutes)),
-    )
-
-
-def cover(sql: Cursor, source: str, symbol: str, wanted: str, covered: str = "{}", absent: str = "{}") -> None:
-    """Enter the coverage of a series, in ranges of days after DAY such as `0-10 12-`."""
-    sql.execute(
-        "INSERT INTO perp_coverage (source, symbol, wanted, covered, absent)"
-        " VALUES (%s, %s, %s::int8multirange, %s::int8multirange, %s::int8multirange)",
-        (source, symbol, *(_ranges(text) for text in (wanted, covered, absent))),
-    )
-
-
-def minute(number: int) -> int:
-    """Return the time of a minute after DAY."""
-    return DAY + number * MINUTE_MS
-
-
-def day(number: float) -> int:
-    """Return the time of a day after DAY, on a whole minute."""
-    return ceil_to(DAY + round(number * DAY_MS), MINUTE_MS)
-
-
-def _ranges(text: str) -> str:
-    if text == "{}":
-        return text
-    parts = (part.partition("-") for part in text.split())
-    return "{" + ",".join(f"[{day(float(a))},{day(float(b)) if b else ''})" for a, _, b in parts) + "}"

@@ -7,33 +7,17 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg2.extensions import cursor as Cursor
 from redis import Redis
-from rq import Queue, SimpleWorker
+from rq import Queue
 from rq.serializers import JSONSerializer
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, now_ms
-from tests.web.conftest import cover, day
+from tests.support.web import cover, day, fail, report
 
 
 def get(client: FlaskClient, path: str) -> dict:
     answer = client.get(path)
     assert answer.status_code == 200, answer.data
     return answer.get_json()
-
-
-def report(sql: Cursor, unit: str, state: str, silent_s: int = 0, interval_s: int = 60, message: str = "") -> None:
-    sql.execute(
-        "INSERT INTO perp_status (unit, kind, state, message, interval_s, heartbeat)"
-        " VALUES (%s, %s, %s, %s, %s, now() - %s * interval '1 second')",
-        (unit, unit.split()[0], state, message, interval_s, silent_s),
-    )
-
-
-def fail(redis: Redis, queue: str, *names: str) -> None:
-    """Run jobs that fail in a queue."""
-    target = Queue(queue, connection=redis, serializer=JSONSerializer)
-    for name in names:
-        target.enqueue("json.loads", "no json", job_id=name, failure_ttl=600)
-    SimpleWorker([target], connection=redis, serializer=JSONSerializer).work(burst=True, logging_level="CRITICAL")
 
 
 def test_health_is_ready_when_both_servers_answer(client: FlaskClient):

@@ -18,8 +18,7 @@ from rq.serializers import JSONSerializer
 from fademoe.clock import now_ms
 from fademoe.settings import Settings
 from fademoe.web.model.failed_jobs import find_group, group_failed
-from tests.web.conftest import BEARER, cover, day
-from tests.web.test_api_state import fail
+from tests.support.web import BEARER, cover, day, fail
 
 CONF = """
 [unix_http_server]

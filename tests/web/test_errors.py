@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from psycopg2.extensions import cursor as Cursor
 from redis import Redis
 
-from tests.web.conftest import BEARER, cover, store_candles
+from tests.support.web import BEARER, cover, store_candles
 
 BAD = [
     ("limit=0", "limit", "1 to 10000"),

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.errors import StoreError
-from tests.web.conftest import minute, store_candles
+from tests.support.web import minute, store_candles
 
 pytestmark = pytest.mark.usefixtures("partitions")
 COUNT = 23_000  # more than two pages

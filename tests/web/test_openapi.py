@@ -14,8 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 from redis import Redis
 from werkzeug.serving import make_server
 
-from tests.web.conftest import TOKEN, cover, day, store_candles
-from tests.web.test_api_state import fail, report
+from tests.support.web import TOKEN, cover, day, fail, report, store_candles
 
 EXAMPLES = {"perpspec": "bin-ohlcv", "table": "perp_data", "name": "ohlcv"}
 QUERIES = {

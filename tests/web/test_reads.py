@@ -10,8 +10,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from fademoe.store.read.schema import TABLES
-from tests.web.conftest import cover, day, store_candles
-from tests.web.test_api_state import fail, report
+from tests.support.web import cover, day, fail, report, store_candles
 
 VALUES = {"perpspec": "bin-ohlcv", "table": "perp_data", "name": "ohlcv", "filename": "style.css"}
 QUERIES = {

@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from psycopg2.extensions import cursor as Cursor
 
-from tests.web.conftest import DAY, cover, day, minute, store_candles
+from tests.support.web import DAY, cover, day, minute, store_candles
 
 pytestmark = pytest.mark.usefixtures("partitions")
 

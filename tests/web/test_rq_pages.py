@@ -8,7 +8,7 @@ from redis import Redis
 from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 
-from tests.web.test_api_state import fail
+from tests.support.web import fail
 
 
 def test_pages_and_their_data_are_served(client: FlaskClient, redis: Redis):

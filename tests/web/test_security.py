@@ -17,7 +17,7 @@ from fademoe.store.connection import Database
 from fademoe.store.migrate import migrate
 from fademoe.store.read.schema import TABLES
 from fademoe.web.http.auth import load_admin_token
-from tests.web.conftest import BEARER, TOKEN, MakeApp
+from tests.support.web import BEARER, TOKEN, MakeApp
 
 PAGES = ("/", "/data", "/coverage", "/charts", "/queues", "/limits", "/schema", "/alerts", "/api", "/login", "/rq/")
 CHANGES = (

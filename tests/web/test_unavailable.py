@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.settings import Settings
-from tests.web.conftest import BEARER, MakeApp
+from tests.support.web import BEARER, MakeApp
 
 PAGES = ("/", "/data", "/coverage", "/charts", "/queues", "/limits", "/schema", "/alerts", "/api", "/part/status")
 CELL = "/coverage/cell?perpspec=bin-ohlcv&symbol=BTC"
