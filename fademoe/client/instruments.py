@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import chain, count
 
+from psycopg2.extensions import cursor as Cursor
+
 from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, LATEST_MS, MINUTE_MS
 from fademoe.errors import BadPayload
@@ -62,7 +64,8 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
     """
     read, unreadable = _fetch_list(exchange, rest)
     now_ms = rest.server_now_ms(exchange)
-    with database.transaction() as cursor:
+
+    def save(cursor: Cursor) -> tuple[Refreshed, int]:
         stored = store.by_key(cursor, exchange.codes)
         by_key = {key: stored[key] for key in _named_in(unreadable, stored)}
         by_key |= {key_of(instrument): instrument for instrument in read}  # one may move from page to page
@@ -80,14 +83,17 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         coverage.invalidate_listing_absences(
             cursor, [Series(perpspec(each.code, m), each.symbol) for each in revived for m in exchange.metrics()]
         )
-    refreshed = Refreshed(
-        listed=len(listed),
-        delisted=delisted,
-        missing=sorted({name for _, name in missing} - set(delisted)),
-        remarks=_describe_symbols(listed, by_key, stored),
-        is_partial=is_partial,
-    )
-    _record(exchange, database, refreshed, unreadable, len(trading))
+        refreshed = Refreshed(
+            listed=len(listed),
+            delisted=delisted,
+            missing=sorted({name for _, name in missing} - set(delisted)),
+            remarks=_describe_symbols(listed, by_key, stored),
+            is_partial=is_partial,
+        )
+        return refreshed, len(trading)
+
+    refreshed, trading_count = database.run(save)
+    _record(exchange, database, refreshed, unreadable, trading_count)
     return refreshed
 
 

@@ -2,13 +2,18 @@
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from psycopg2.extensions import cursor as Cursor
 
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, now_ms, to_iso
 from fademoe.errors import BudgetSpent, RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import RestFeed
+from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import due_until_ms
 from fademoe.jobs.plan import FeedState, Planned, enqueue_planned, plan_gaps
 from fademoe.metrics import perpspec
@@ -18,6 +23,7 @@ from fademoe.queue.states import windows_in_queues
 from fademoe.runtime.job_context import JobContext, as_job
 from fademoe.runtime.services import Services
 from fademoe.store import coverage, status
+from fademoe.store.connection import MAINTENANCE_LOCK_TIMEOUT_S
 from fademoe.store.coverage import MISSED_LIVE, Absence, Covered, Series
 from fademoe.store.partitions import Partitions
 from fademoe.store.status import State
@@ -60,14 +66,21 @@ def enqueue_missing(services: Services) -> dict[str, int]:
 def follow_listings(services: Services, exchange: Exchange) -> None:
     """Want a delisted contract's series until a day after its end, and again from a new listing on."""
     for code, contracts in instruments.load_contracts(exchange, services.database).items():
-        with services.database.transaction() as cursor:
-            for symbol, contract in contracts.items():
-                for metric in exchange.metrics():
-                    series = Series(perpspec(code, metric), symbol)
-                    if contract.delisted_ms is None:
-                        coverage.resume_wanted(cursor, series, floor_to(contract.listed_ms or 0, MINUTE_MS))
-                    elif contract.delisted_ms + DAY_MS <= services.clocks.now_ms(exchange):
-                        coverage.end_wanted(cursor, series, ceil_to(contract.delisted_ms, DAY_MS) + DAY_MS)
+        ends_before_ms = services.clocks.now_ms(exchange) - DAY_MS
+        series = {
+            Series(perpspec(code, metric), symbol): contract
+            for symbol, contract in contracts.items()
+            for metric in exchange.metrics()
+        }
+        services.database.run(partial(_follow_lives, series, ends_before_ms))
+
+
+def _follow_lives(contracts: Mapping[Series, Instrument], ends_before_ms: int, cursor: Cursor) -> None:
+    for series, contract in contracts.items():
+        if contract.delisted_ms is None:
+            coverage.resume_wanted(cursor, series, floor_to(contract.listed_ms or 0, MINUTE_MS))
+        elif contract.delisted_ms <= ends_before_ms:
+            coverage.end_wanted(cursor, series, ceil_to(contract.delisted_ms, DAY_MS) + DAY_MS)
 
 
 def enqueue_rechecks(services: Services, exchange: Exchange) -> int:
@@ -93,10 +106,14 @@ def want_followed(services: Services, exchange: Exchange) -> None:
     stored, time_ms = instruments.load_contracts(exchange, services.database), services.clocks.now_ms(exchange)
     followed = instruments.select_followed(stored, services.settings.symbols, time_ms)
     for feed in history_only:
-        with services.database.transaction() as cursor:
-            for start_ms, contracts in instruments.group_by_start(filter(feed.serves, followed), time_ms).items():
-                series = [Series(perpspec(each.code, feed.metric), each.symbol) for each in contracts]
-                coverage.want(cursor, series, floor_to(start_ms, feed.interval_ms), None)
+        starts = instruments.group_by_start(filter(feed.serves, followed), time_ms)
+        services.database.run(partial(_want_from, feed, starts))
+
+
+def _want_from(feed: RestFeed, starts: Mapping[int, Sequence[Instrument]], cursor: Cursor) -> None:
+    for start_ms, contracts in starts.items():
+        series = [Series(perpspec(each.code, feed.metric), each.symbol) for each in contracts]
+        coverage.want(cursor, series, floor_to(start_ms, feed.interval_ms), None)
 
 
 def plan_missing(services: Services, exchange: Exchange) -> list[Planned]:
@@ -201,6 +218,8 @@ def drop_expired(services: Services) -> str:
     edge_ms = services.settings.retained_from_ms(earliest_ms)
     if edge_ms is not None:
         kept_from_ms = Partitions(services.database).drop_before(edge_ms)
-        with services.database.transaction() as cursor:
-            coverage.forget_before(cursor, edge_ms, kept_from_ms)
+        services.database.run(
+            lambda cursor: coverage.forget_before(cursor, edge_ms, kept_from_ms),
+            lock_timeout_s=MAINTENANCE_LOCK_TIMEOUT_S,
+        )
     return ""

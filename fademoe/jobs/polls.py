@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from psycopg2.extensions import cursor as Cursor
+
 from fademoe.client import instruments
 from fademoe.clock import SECOND_MS, Window, monotonic_s
 from fademoe.errors import BadPayload, Refused, SourceError
@@ -102,10 +104,12 @@ def _list_followed(services: Services, exchange: Exchange, feed: PollFeed, time_
 
 
 def _want(services: Services, feed: PollFeed, followed: Sequence[Instrument], time_ms: int) -> None:
-    with services.database.transaction() as cursor:
+    def want(cursor: Cursor) -> None:
         for start_ms, contracts in instruments.group_by_start(followed, time_ms).items():
             series = [Series(perpspec(each.code, feed.metric), each.symbol) for each in contracts]
             coverage.want(cursor, series, METRICS[feed.metric].stamp(start_ms, feed.interval_ms), None)
+
+    services.database.run(want)
 
 
 def _request_batch(

@@ -79,8 +79,9 @@ def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
 
 def carry_out(services: Services, request: SeedRequest, plan: SeedPlan) -> int:
     """Store what is wanted and enqueue the planned windows; return how many were new to the queues."""
-    with services.database.transaction() as cursor:
-        coverage.want(cursor, sorted(plan.requested), request.since_ms, request.until_ms)
+    services.database.run(
+        lambda cursor: coverage.want(cursor, sorted(plan.requested), request.since_ms, request.until_ms)
+    )
     new = 0
     for exchange in request.exchanges:
         sources = exchange.perpspecs()

@@ -1,23 +1,39 @@
 """Connections to PostgreSQL."""
 
 import logging
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
+from psycopg2 import errors
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import monotonic_s
 from fademoe.errors import ConfigError, StoreError
 from fademoe.settings import Settings, mask_url
+from fademoe.store.queries import load_queries
+from fademoe.store.text import register_text
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5  # psycopg2 cannot be interrupted meanwhile, and SIGTERM is obeyed within ten
 WAIT_S = 30  # how long a starting process waits for PostgreSQL
+SCHEMA_LOCK = 7_226_153  # advisory lock: one migration, or one new partition, at a time
+MAINTENANCE_LOCK_TIMEOUT_S = 2.0  # who waits for a whole table holds up all others behind it
+RETRY_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # before each further try; a random part of up to a half is added
+COLLISIONS = (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable)  # 40P01, 40001, 55P03
+
+T = TypeVar("T")
+SQL = load_queries("connection")
+register_text()
+
+
+class Collision(StoreError):
+    """Another transaction was in the way: the same work succeeds when it is run again."""
 
 
 class Database:
@@ -35,15 +51,38 @@ class Database:
         """Yield a cursor of one transaction: committed at the end, rolled back when the block raises.
 
         Raises StoreError when PostgreSQL cannot be reached, breaks off or refuses for its own sake: a full disk, a
-        server that only reads for the time being.
+        server that only reads for the time being; Collision when another transaction was in the way.
         """
         connection = self._open()
         try:
             with connection, connection.cursor() as cursor:
                 yield cursor
+        except COLLISIONS as error:
+            raise Collision(f"PostgreSQL at {mask_url(self._url)}: {first_line(error)}") from error
         except (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError) as error:
             self.close()
             raise StoreError(f"PostgreSQL at {mask_url(self._url)}: {first_line(error)}") from error
+
+    def run(self, work: Callable[[Cursor], T], *, lock_timeout_s: float | None = None) -> T:
+        """Return what `work` returns for the cursor of one transaction, which is committed.
+
+        All that writes goes through here. After a deadlock, a serialization failure or a lock timeout `work` is called
+        again in a new transaction, so it must change nothing outside it. `lock_timeout_s` limits each wait for a lock.
+        Raises StoreError as `transaction` does, and Collision after the last try.
+        """
+        for pause_s in RETRY_PAUSES_S:
+            try:
+                return self._try(work, lock_timeout_s)
+            except Collision as error:
+                log.info("transaction is repeated: %s", error)
+            time.sleep(pause_s * random.uniform(1.0, 1.5))
+        return self._try(work, lock_timeout_s)
+
+    def _try(self, work: Callable[[Cursor], T], lock_timeout_s: float | None) -> T:
+        with self.transaction() as cursor:
+            if lock_timeout_s is not None:
+                cursor.execute(SQL["limit_lock_waits"], {"milliseconds": round(lock_timeout_s * 1000)})
+            return work(cursor)
 
     def close(self) -> None:
         """Close the connection if there is one."""
@@ -73,7 +112,7 @@ def wait_for_database(settings: Settings, wait_s: float = WAIT_S) -> None:
     while True:
         try:
             with database.transaction() as cursor:
-                cursor.execute("SELECT 1")
+                cursor.execute(SQL["ping"])
         except StoreError as error:
             if monotonic_s() >= deadline:
                 setting = "FADEMOE_DATABASE_URL" if settings.database_url else "the embedded server (make up starts it)"

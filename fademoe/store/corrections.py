@@ -14,7 +14,9 @@ from psycopg2.extras import execute_values
 from fademoe.clock import Window
 from fademoe.metrics import METRICS, Row
 from fademoe.store.coverage import Series
+from fademoe.store.queries import load_queries
 
+SQL = load_queries("corrections")
 Stored = Mapping[int, Sequence[str | None]]  # ts -> values as text, in the order of the metric's columns
 
 
@@ -30,43 +32,35 @@ class Difference(NamedTuple):
 def stored_rows(cursor: Cursor, series: Series, metric: str, interval: str, windows: Sequence[Window]) -> Stored:
     """Return the stored rows of a series inside `windows`, values in canonical text (no trailing zeros)."""
     columns = sql.SQL(", ").join(
-        sql.SQL("trim_scale({}::numeric)::text").format(sql.Identifier(column.name))
-        for column in METRICS[metric].columns
+        sql.SQL(SQL["value"]).format(column=sql.Identifier(column.name)) for column in METRICS[metric].columns
     )
-    found: dict[int, Sequence[str | None]] = {}
-    for window in windows:
-        cursor.execute(
-            sql.SQL(
-                "SELECT ts, {} FROM perp_data WHERE source = %s AND symbol = %s AND ts >= %s AND ts < %s"
-                " AND interval = %s ORDER BY ts"
-            ).format(columns),
-            (*series, *window, interval),
-        )
-        found.update((row[0], row[1:]) for row in cursor.fetchall())
-    return found
+    statement = sql.SQL(SQL["rows"]).format(columns=columns)
+    stored: dict[int, Sequence[str | None]] = {}
+    for start_ms, end_ms in windows:
+        values = {"source": series.source, "symbol": series.symbol, "start": start_ms, "end": end_ms}
+        cursor.execute(statement, {**values, "interval": interval})
+        stored.update((row[0], row[1:]) for row in cursor.fetchall())
+    return stored
 
 
 def differences(metric: str, stored: Stored, rows: Mapping[int, Row]) -> list[Difference]:
     """Return the values that differ, for rows that both have; what the exchange does not send is left as it is."""
-    found = []
+    changes = []
     for ts, row in rows.items():
         if ts not in stored:
             continue
         for column, old, new in zip(METRICS[metric].columns, stored[ts], row[1:], strict=True):
             if new is not None and (old is None or Decimal(old) != Decimal(str(new))):
-                found.append(Difference(ts, column.name, old, str(new)))
-    return found
+                changes.append(Difference(ts, column.name, old, str(new)))
+    return changes
 
 
 def correct(cursor: Cursor, series: Series, changes: Sequence[Difference]) -> None:
     """Change stored values and record old and new, in the caller's transaction."""
     for change in changes:
-        cursor.execute(
-            sql.SQL("UPDATE perp_data SET {} = %s WHERE source = %s AND symbol = %s AND ts = %s").format(
-                sql.Identifier(change.column)
-            ),
-            (change.new, *series, change.ts),
-        )
+        statement = sql.SQL(SQL["correct"]).format(column=sql.Identifier(change.column))
+        values = {"source": series.source, "symbol": series.symbol, "ts": change.ts, "new": change.new}
+        cursor.execute(statement, values)
     _record(cursor, [(*series, c.ts, c.column, c.old, c.new) for c in changes])
 
 
@@ -77,8 +71,4 @@ def record_missing(cursor: Cursor, series: Series, times: Sequence[int]) -> None
 
 def _record(cursor: Cursor, rows: Sequence[tuple[object, ...]]) -> None:
     if rows:
-        execute_values(
-            cursor,
-            'INSERT INTO perp_corrections (source, symbol, ts, "column", old_value, new_value) VALUES %s',
-            rows,
-        )
+        execute_values(cursor, SQL["record"], rows)

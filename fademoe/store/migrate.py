@@ -8,7 +8,6 @@ A notice that a file raises is logged.
 import json
 import logging
 from importlib import resources
-from typing import Any
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
@@ -16,48 +15,42 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.feeds.exchange import Exchange
 from fademoe.metrics import METRICS, Metric
 from fademoe.store import timescale
-from fademoe.store.connection import Database
+from fademoe.store.connection import SCHEMA_LOCK, Database
+from fademoe.store.queries import load_queries
 
 log = logging.getLogger(__name__)
 
-LOCK = 7_226_153  # advisory lock: one migration at a time
-HAS_TIMESCALE = """
-    SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')
-        OR (EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')
-            AND current_setting('shared_preload_libraries') LIKE '%timescaledb%')
-"""
+SQL = load_queries("migrate")
 
 
 def migrate(database: Database, exchanges: list[Exchange]) -> list[str]:
     """Apply what is pending and register the perpspecs of `exchanges`; return the names of the applied files."""
-    with database.transaction() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-        cursor.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations"
-            " (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
-        )
-        cursor.execute("SELECT name FROM schema_migrations")
-        done = {name for (name,) in cursor.fetchall()}
-        cursor.execute(HAS_TIMESCALE)
-        has_timescale = bool(_one(cursor))
-        applied: list[str] = []
-        for name, text in _files("timescale" if has_timescale else "plain"):
-            if name not in done:
-                if not applied and has_timescale:
-                    cursor.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-                cursor.connection.notices.clear()
-                cursor.execute(text)
-                for notice in cursor.connection.notices:
-                    log.info("migration %s: %s", name, notice.removeprefix("NOTICE:").strip())
-                cursor.execute("INSERT INTO schema_migrations (name) VALUES (%s)", (name,))
-                applied.append(name)
-        for exchange in exchanges:
-            register(cursor, exchange)
-        timescale.compress_finished(cursor)
-        cursor.execute(_text("read_role.sql"))
+    applied = database.run(lambda cursor: _migrate(cursor, exchanges))
     for name in applied:
         log.info("migration %s applied", name)
     return applied
+
+
+def _migrate(cursor: Cursor, exchanges: list[Exchange]) -> list[str]:
+    cursor.execute(SQL["lock_schema"], {"lock": SCHEMA_LOCK})
+    cursor.execute(SQL["create_record"])
+    cursor.execute(SQL["applied"])
+    done = {name for (name,) in cursor.fetchall()}
+    has_timescale = timescale.is_available(cursor)
+    pending = [file for file in _files("timescale" if has_timescale else "plain") if file[0] not in done]
+    if pending and has_timescale:
+        timescale.create_extension(cursor)
+    for name, text in pending:
+        cursor.connection.notices.clear()
+        cursor.execute(text)
+        for notice in cursor.connection.notices:
+            log.info("migration %s: %s", name, notice.removeprefix("NOTICE:").strip())
+        cursor.execute(SQL["record"], {"name": name})
+    for exchange in exchanges:
+        register(cursor, exchange)
+    timescale.compress_finished(cursor)
+    cursor.execute(_text("read_role.sql"))
+    return [name for name, _ in pending]
 
 
 def register(cursor: Cursor, exchange: Exchange) -> None:
@@ -69,33 +62,20 @@ def register(cursor: Cursor, exchange: Exchange) -> None:
         metric = METRICS[name]
         _ensure_columns(cursor, metric)
         fields = json.dumps(_fields(metric))
-        cursor.execute(
-            "INSERT INTO metric_catalog (metric, title, interval, columns) VALUES (%s, %s, %s, %s)"
-            " ON CONFLICT (metric) DO UPDATE SET title = excluded.title, interval = excluded.interval,"
-            " columns = excluded.columns WHERE metric_catalog.columns <> excluded.columns",
-            (name, metric.title, metric.interval, fields),
-        )
+        values = {"metric": name, "title": metric.title, "interval": metric.interval, "fields": fields}
+        cursor.execute(SQL["register_metric"], values)
         for code in exchange.codes:
-            cursor.execute(
-                "INSERT INTO perpspec_schema (perpspec_name, exchange, metric, fields) VALUES (%s, %s, %s, %s)"
-                " ON CONFLICT (perpspec_name) DO UPDATE SET fields = excluded.fields"
-                " WHERE perpspec_schema.fields <> excluded.fields",
-                (f"{code}-{name}", exchange.name, name, fields),
-            )
+            values |= {"perpspec": f"{code}-{name}", "exchange": exchange.name}
+            cursor.execute(SQL["register_perpspec"], values)
 
 
 def _ensure_columns(cursor: Cursor, metric: Metric) -> None:
-    cursor.execute(
-        "SELECT attname FROM pg_attribute WHERE attrelid = 'perp_data'::regclass AND attnum > 0 AND NOT attisdropped"
-    )
+    cursor.execute(SQL["columns"])
     present = {name for (name,) in cursor.fetchall()}
     for column in metric.columns:
         if column.name not in present:
-            cursor.execute(
-                sql.SQL("ALTER TABLE perp_data ADD COLUMN {} {}").format(
-                    sql.Identifier(column.name), sql.SQL("BIGINT" if column.whole else "NUMERIC")
-                )
-            )
+            kind = sql.SQL("BIGINT" if column.whole else "NUMERIC")
+            cursor.execute(sql.SQL(SQL["add_column"]).format(column=sql.Identifier(column.name), kind=kind))
 
 
 def _fields(metric: Metric) -> list[dict[str, str]]:
@@ -122,8 +102,3 @@ def _files(variant: str) -> list[tuple[str, str]]:
 
 def _text(name: str) -> str:
     return resources.files("fademoe.store").joinpath("sql", name).read_text(encoding="utf-8")
-
-
-def _one(cursor: Cursor) -> Any:
-    row = cursor.fetchone()
-    return row[0] if row else None

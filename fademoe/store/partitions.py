@@ -2,15 +2,19 @@
 
 import logging
 from datetime import UTC, datetime
+from functools import partial
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import SECOND_MS, Window
 from fademoe.store import timescale
-from fademoe.store.connection import Database
-from fademoe.store.migrate import LOCK
+from fademoe.store.connection import MAINTENANCE_LOCK_TIMEOUT_S, SCHEMA_LOCK, Database
+from fademoe.store.queries import load_queries
 
 log = logging.getLogger(__name__)
+
+SQL = load_queries("partitions")
 
 
 class Partitions:
@@ -34,12 +38,12 @@ class Partitions:
         """Drop the months, or chunks, that lie wholly before `edge_ms`; return since when rows are kept now."""
         self._look()
         if not self._native:
-            with self._database.transaction() as cursor:
-                return timescale.drop_chunks(cursor, edge_ms)
+            return self._database.run(
+                lambda cursor: timescale.drop_chunks(cursor, edge_ms), lock_timeout_s=MAINTENANCE_LOCK_TIMEOUT_S
+            )
         first_kept = _Month.at(edge_ms)
         for name in [name for name in self._present or () if name < first_kept.name]:
-            with self._database.transaction() as cursor:
-                cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)))
+            self._database.run(partial(_drop, name), lock_timeout_s=MAINTENANCE_LOCK_TIMEOUT_S)
             log.info("partition %s dropped: older than FADEMOE_RETENTION_DAYS", name)
         self._present = None
         return first_kept.start_ms
@@ -47,28 +51,31 @@ class Partitions:
     def _look(self) -> None:
         with self._database.transaction() as cursor:
             self._native = timescale.is_partitioned(cursor)
-            cursor.execute(
-                "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
-                " WHERE i.inhparent = 'perp_data'::regclass"
-            )
+            cursor.execute(SQL["partitions"])
             self._present = {name for (name,) in cursor.fetchall()}
 
     def _make(self, month: "_Month") -> None:
         """Attach a new table: unlike CREATE … PARTITION OF, that lets readers and writers of the others go on."""
-        table = sql.Identifier(month.name)
-        with self._database.transaction() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-            cursor.execute("SELECT to_regclass(%s)", (month.name,))
-            if (cursor.fetchone() or (None,))[0] is None:
-                cursor.execute(sql.SQL("CREATE TABLE {} (LIKE perp_data INCLUDING DEFAULTS)").format(table))
-                cursor.execute(
-                    sql.SQL("ALTER TABLE perp_data ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-                        table, sql.Literal(month.start_ms), sql.Literal(month.end_ms)
-                    )
-                )
-                log.info("partition %s made", month.name)
+        names = {"table": sql.Identifier(month.name)}
+        bounds = {"start": sql.Literal(month.start_ms), "end": sql.Literal(month.end_ms)}
+
+        def make(cursor: Cursor) -> bool:
+            cursor.execute(SQL["lock_schema"], {"lock": SCHEMA_LOCK})
+            cursor.execute(SQL["has_table"], {"table": month.name})
+            if cursor.fetchone() == (True,):
+                return False
+            cursor.execute(sql.SQL(SQL["create"]).format(**names))
+            cursor.execute(sql.SQL(SQL["attach"]).format(**names, **bounds))
+            return True
+
+        if self._database.run(make):
+            log.info("partition %s made", month.name)
         if self._present is not None:
             self._present.add(month.name)
+
+
+def _drop(name: str, cursor: Cursor) -> None:
+    cursor.execute(sql.SQL(SQL["drop"]).format(table=sql.Identifier(name)))
 
 
 class _Month:

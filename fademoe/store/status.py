@@ -8,10 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
+from psycopg2.extensions import cursor as Cursor
+
 from fademoe.errors import SourceError, StoreError
-from fademoe.store.connection import Database
+from fademoe.store.connection import MAINTENANCE_LOCK_TIMEOUT_S, Database
+from fademoe.store.queries import load_queries
+from fademoe.store.text import clean_text
 
 log = logging.getLogger(__name__)
+
+SQL = load_queries("status")
 
 MESSAGE_LENGTH = 500
 KEEP_ERRORS = "30 days"
@@ -103,7 +109,7 @@ def track(
 def read_last_ts(database: Database, unit: str) -> int | None:
     """Return the `last_ts` of a unit's status, None where there is none."""
     with database.transaction() as cursor:
-        cursor.execute("SELECT last_ts FROM perp_status WHERE unit = %s", (unit,))
+        cursor.execute(SQL["last_ts"], {"unit": unit})
         row = cursor.fetchone()
     return row[0] if row else None
 
@@ -126,19 +132,12 @@ def report(database: Database, news: Report) -> None:
         "last_ts": news.last_ts,
         "interval_s": news.interval_s,
     }
-    with database.transaction() as cursor:
-        cursor.execute(
-            "WITH before AS (SELECT state FROM perp_status WHERE unit = %(unit)s), news AS ("
-            " INSERT INTO perp_status AS p (unit, kind, state, message, source, symbol, rows, last_ts, interval_s)"
-            " VALUES (%(unit)s, %(kind)s, %(state)s, %(message)s, %(source)s, %(symbol)s, %(rows)s, %(last_ts)s,"
-            " %(interval_s)s) ON CONFLICT (unit) DO UPDATE SET state = excluded.state, message = excluded.message,"
-            " rows = p.rows + excluded.rows, last_ts = greatest(p.last_ts, excluded.last_ts),"
-            " interval_s = excluded.interval_s, heartbeat = now(),"
-            " since = CASE WHEN p.state = excluded.state THEN p.since ELSE now() END)"
-            " INSERT INTO perp_status_history (unit, state, message) SELECT %(unit)s, %(state)s, %(message)s"
-            " WHERE NOT EXISTS (SELECT FROM before WHERE state = %(state)s)",
-            values,
-        )
+    database.run(lambda cursor: cursor.execute(SQL["report"], values))
+
+
+def record_action(cursor: Cursor, unit: str, message: str) -> None:
+    """Add what a user did to the history, in the caller's transaction."""
+    cursor.execute(SQL["record_action"], {"unit": unit, "message": message[:MESSAGE_LENGTH]})
 
 
 def record_error(database: Database, unit: str, error: BaseException) -> None:
@@ -147,21 +146,17 @@ def record_error(database: Database, unit: str, error: BaseException) -> None:
     if isinstance(error, SourceError):
         exchange, request, http_status, excerpt = error.exchange, error.request, error.http_status, error.body
     message = str(error) or type(error).__name__
-    with database.transaction() as cursor:
-        cursor.execute(
-            "INSERT INTO perp_errors (unit, class, fingerprint, message, exchange, request, http_status, excerpt)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            (
-                unit,
-                type(error).__name__,
-                fingerprint(error),
-                message[:MESSAGE_LENGTH].replace("\x00", ""),
-                exchange,
-                request.replace("\x00", ""),
-                http_status,
-                excerpt.replace("\x00", ""),
-            ),
-        )
+    values = {
+        "unit": unit,
+        "class": type(error).__name__,
+        "fingerprint": fingerprint(error),
+        "message": message[:MESSAGE_LENGTH],
+        "exchange": exchange,
+        "request": request,
+        "http_status": http_status,
+        "excerpt": excerpt,
+    }
+    database.run(lambda cursor: cursor.execute(SQL["record_error"], values))
 
 
 def fingerprint(error: BaseException) -> str:
@@ -173,11 +168,14 @@ def fingerprint(error: BaseException) -> str:
 def fingerprint_message(label: str, message: str) -> str:
     """Return 12 characters, the same for messages that differ in numbers alone and have the same label."""
     plain = re.sub(r"[0-9.]+", "#", message)
-    return hashlib.sha256(f"{label} {plain}".encode()).hexdigest()[:12]
+    return hashlib.sha256(clean_text(f"{label} {plain}").encode()).hexdigest()[:12]
 
 
 def forget_old(database: Database) -> None:
     """Delete errors and history that nobody will look at any more."""
-    with database.transaction() as cursor:
-        cursor.execute("DELETE FROM perp_errors WHERE at < now() - %s::interval", (KEEP_ERRORS,))
-        cursor.execute("DELETE FROM perp_status_history WHERE at < now() - %s::interval", (KEEP_HISTORY,))
+
+    def forget(cursor: Cursor) -> None:
+        cursor.execute(SQL["forget_errors"], {"keep": KEEP_ERRORS})
+        cursor.execute(SQL["forget_history"], {"keep": KEEP_HISTORY})
+
+    database.run(forget, lock_timeout_s=MAINTENANCE_LOCK_TIMEOUT_S)

@@ -14,16 +14,14 @@ from fademoe.store import coverage
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
+from fademoe.store.queries import load_queries
+from fademoe.store.text import clean_text
 
 KEY_COLUMNS = ("ts", "symbol", "source", "interval")
 LONG = 50  # rows of one series in a batch: from so many on, a look at what is stored is cheaper than a COPY that fails
 CHUNK_ROWS = 500  # written as text at once, while PostgreSQL still takes in the ones before
 
-STORED_TIMES = (
-    "SELECT array_agg(ts) FROM (SELECT ts FROM perp_data WHERE source = %(source)s AND symbol = %(symbol)s"
-    " AND ts BETWEEN %(first)s AND %(last)s ORDER BY ts) AS stored"
-)
-STORED_TIMES_OF_INTERVAL = STORED_TIMES.replace("ORDER BY", "AND interval = %(of)s ORDER BY")
+SQL = load_queries("writer")
 
 
 class Batch(NamedTuple):
@@ -51,13 +49,14 @@ class Writer:
         times = [row.ts for batch in batches for _, row in batch.rows]
         if times:
             self._partitions.ensure(Window(min(times), max(times) + 1))
-        new = 0
-        with self._database.transaction() as cursor:
-            for batch in batches:
-                new += _insert(cursor, batch)
+
+        def write(cursor: Cursor) -> int:
+            new = sum(_insert(cursor, batch) for batch in batches)
             if answers:
                 coverage.record(cursor, answers)
-        return new
+            return new
+
+        return self._database.run(write)
 
 
 def _insert(cursor: Cursor, batch: Batch) -> int:
@@ -67,37 +66,28 @@ def _insert(cursor: Cursor, batch: Batch) -> int:
     if not groups:
         return 0
     names = sql.SQL(", ").join(map(sql.Identifier, (*KEY_COLUMNS, *(column.name for column in metric.columns))))
-    cursor.execute("SAVEPOINT fresh")
+    cursor.execute(SQL["begin_copy"])
     try:
         _copy(cursor, "perp_data", names, CopyText(groups, batch.interval))
     except errors.UniqueViolation:
-        cursor.execute("ROLLBACK TO SAVEPOINT fresh")
+        cursor.execute(SQL["undo_copy"])
     else:
-        cursor.execute("RELEASE SAVEPOINT fresh")
+        cursor.execute(SQL["end_copy"])
         return sum(len(rows) for _, rows in groups)
-    cursor.execute("CREATE TEMP TABLE IF NOT EXISTS perp_incoming (LIKE perp_data) ON COMMIT DROP")
-    cursor.execute("TRUNCATE perp_incoming")
+    cursor.execute(SQL["create_incoming"])
+    cursor.execute(SQL["empty_incoming"])
     _copy(cursor, "perp_incoming", names, CopyText(groups, batch.interval))
-    cursor.execute(
-        sql.SQL(
-            "INSERT INTO perp_data AS stored ({names}) SELECT DISTINCT ON (source, symbol, ts) {names}"
-            " FROM perp_incoming ORDER BY source, symbol, ts ON CONFLICT {action}"
-        ).format(names=names, action=_on_conflict(metric, batch.interval))
-    )
+    action = _on_conflict(metric, batch.interval)
+    cursor.execute(sql.SQL(SQL["insert_incoming"]).format(columns=names, action=action))
     return int(cursor.rowcount)
 
 
 def _on_conflict(metric: Metric, interval: str) -> sql.Composable:
     """Return what happens to a stored row: one of another interval gives way to the history, except values it lacks."""
     if interval != metric.interval:
-        return sql.SQL("DO NOTHING")
-    changes = [
-        sql.SQL("{name} = coalesce(excluded.{name}, stored.{name})").format(name=sql.Identifier(column.name))
-        for column in metric.columns
-    ]
-    return sql.SQL(
-        "(source, symbol, ts) DO UPDATE SET interval = excluded.interval, {} WHERE stored.interval <> excluded.interval"
-    ).format(sql.SQL(", ").join(changes))
+        return sql.SQL(SQL["keep_stored"])
+    changes = [sql.SQL(SQL["prefer_incoming"]).format(column=sql.Identifier(column.name)) for column in metric.columns]
+    return sql.SQL(SQL["replace_sample"]).format(changes=sql.SQL(", ").join(changes))
 
 
 def _unknown(cursor: Cursor, metric: Metric, batch: Batch) -> Iterator[tuple[Series, list[Row]]]:
@@ -120,22 +110,21 @@ def _unstored(cursor: Cursor, series: Series, rows: list[Row], interval: str | N
     Without an interval the look reads nothing but the primary key.
     """
     times = [row.ts for row in rows]
-    cursor.execute(
-        STORED_TIMES_OF_INTERVAL if interval else STORED_TIMES,
-        {"source": series.source, "symbol": series.symbol, "first": min(times), "last": max(times), "of": interval},
-    )
+    values = {"source": series.source, "symbol": series.symbol, "first": min(times), "last": max(times)}
+    name = "stored_times_of_interval" if interval else "stored_times"
+    cursor.execute(SQL[name], {**values, "interval": interval})
     (stored,) = cursor.fetchone() or (None,)
     if stored is None:
         return rows
     if stored == times:
         return []
-    known = set(stored)
-    return [row for row in rows if row.ts not in known]
+    stored_times = set(stored)
+    return [row for row in rows if row.ts not in stored_times]
 
 
 def _copy(cursor: Cursor, table: str, names: sql.Composable, text: "CopyText") -> None:
     # None is what Python writes for no value
-    statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (NULL 'None')").format(sql.Identifier(table), names)
+    statement = sql.SQL(SQL["copy"]).format(table=sql.Identifier(table), columns=names)
     cursor.copy_expert(statement, text)  # type: ignore[arg-type]  # the stubs know text from TextIO only
 
 
@@ -156,7 +145,7 @@ class CopyText:
 
 def _pieces(groups: Iterable[tuple[Series, Sequence[Row]]], interval: str) -> Iterator[str]:
     for (source, symbol), rows in groups:
-        key = f"{symbol}\t{source}\t{interval}".replace("%", "%%")
+        key = clean_text(f"{symbol}\t{source}\t{interval}").replace("%", "%%")
         line = "\t".join(["%s", key, *["%s"] * (len(rows[0]) - 1)]) + "\n"
         for at in range(0, len(rows), CHUNK_ROWS):
             yield "".join([line % row for row in rows[at : at + CHUNK_ROWS]])

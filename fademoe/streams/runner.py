@@ -3,6 +3,9 @@
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
+
+from psycopg2.extensions import cursor as Cursor
 
 from fademoe.client import instruments
 from fademoe.client.server_time import describe_clock_skew
@@ -11,7 +14,7 @@ from fademoe.errors import SourceError, StoreError
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Socket, StreamFeed
-from fademoe.metrics import METRICS, perpspec
+from fademoe.metrics import METRICS, Row, perpspec
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
 from fademoe.store import corrections, coverage, status
@@ -151,9 +154,7 @@ class StreamRunner:
                 start_ms = METRICS[feed.metric].stamp(from_ms, feed.interval_ms)
                 starts.setdefault(start_ms, set()).add(series)
         if starts:
-            with self._context.database.transaction() as cursor:
-                for start_ms, wanted in starts.items():
-                    coverage.want(cursor, sorted(wanted), start_ms, None)
+            self._context.database.run(partial(_want, starts))
 
     def _connect(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
         """Open the sockets for `topics`; those before go on until the new ones have taken over."""
@@ -234,9 +235,7 @@ class StreamRunner:
         for feed, series, ts, row, _ in newest.values():
             window = [Window(ts, ts + feed.interval_ms)]
             if row is not None:
-                with self._context.database.transaction() as cursor:
-                    stored = corrections.stored_rows(cursor, series, feed.metric, feed.interval, window)
-                    corrections.correct(cursor, series, corrections.differences(feed.metric, stored, {ts: row}))
+                self._context.database.run(partial(_correct, feed, series, window, {ts: row}))
 
     def _keep(self, items: list[Item]) -> None:
         """Keep rows that could not be stored: in memory, the oldest on disk where they are too many or time is up."""
@@ -304,6 +303,16 @@ class StreamRunner:
             log.warning("%s: its status could not be stored: %s", self.unit, error)
         else:
             self._new_rows = 0
+
+
+def _want(starts: Mapping[int, set[Series]], cursor: Cursor) -> None:
+    for start_ms, wanted in starts.items():
+        coverage.want(cursor, sorted(wanted), start_ms, None)
+
+
+def _correct(feed: StreamFeed, series: Series, windows: list[Window], rows: Mapping[int, Row], cursor: Cursor) -> None:
+    stored = corrections.stored_rows(cursor, series, feed.metric, feed.interval, windows)
+    corrections.correct(cursor, series, corrections.differences(feed.metric, stored, rows))
 
 
 def has_taken_over(old: Connection, connections: list[Connection]) -> bool:

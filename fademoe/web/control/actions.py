@@ -1,8 +1,8 @@
 """Everything that the web changes. Each change is recorded in perp_status_history."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from psycopg2.extensions import cursor as Cursor
 from rq.suspension import resume, suspend
@@ -14,6 +14,7 @@ from fademoe.queue.enqueue import enqueue_fill
 from fademoe.queue.retry import requeue_failed
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series, want
+from fademoe.store.status import record_action
 from fademoe.supervisord.client import SupervisorClient
 from fademoe.web.model.alerts import ACKNOWLEDGED
 from fademoe.web.model.services import Services, convert_redis_errors
@@ -21,7 +22,6 @@ from fademoe.web.model.services import Services, convert_redis_errors
 log = logging.getLogger(__name__)
 
 ACKNOWLEDGED_S = 86_400
-MAX_MESSAGE = 500
 ENQUEUED = "the missing windows are enqueued now"
 ENQUEUED_BY_OTHER = "the same request is queued already"
 
@@ -66,10 +66,13 @@ def fill(services: Services, series: Sequence[Series], window: Window | None) ->
     if window is not None and oldest_ms is not None and window.start_ms < oldest_ms:
         window = Window(oldest_ms, max(window.end_ms, oldest_ms))
         subject += f" from {to_iso(oldest_ms)} on, the limit of FADEMOE_RETENTION_DAYS"
-    with _transaction(services) as cursor:
+
+    def want_window(cursor: Cursor) -> None:
         if window is not None and window.start_ms < window.end_ms:
             want(cursor, series, window.start_ms, window.end_ms)
-        _record(cursor, "fill", f"fill of {subject}" + (f" {window.start_ms}..{window.end_ms}" if window else ""))
+        _record("fill", f"fill of {subject}" + (f" {window.start_ms}..{window.end_ms}" if window else ""), cursor)
+
+    _run(services, want_window)
     return f"filling {subject}: {ENQUEUED if _enqueue_fill(services, series, window) else ENQUEUED_BY_OTHER}"
 
 
@@ -112,27 +115,21 @@ def _enqueue_fill(services: Services, series: Sequence[Series], window: Window |
 def _record_best_effort(services: Services, action: str, done: str) -> str:
     """Record what was done outside the database; when that is unavailable, log it. Return it in words."""
     try:
-        with _transaction(services) as cursor:
-            _record(cursor, action, done)
+        _run(services, partial(_record, action, done))
     except StoreError as error:
         log.warning("web %s: %s (not in the history: %s)", action, done, error)
         return f"{done}; not in the history, because the database is unavailable"
     return done
 
 
-def _record(cursor: Cursor, action: str, done: str) -> None:
-    cursor.execute(
-        "INSERT INTO perp_status_history (unit, state, message) VALUES (%s, 'done', %s)",
-        (f"web {action}", done[:MAX_MESSAGE]),
-    )
+def _record(action: str, done: str, cursor: Cursor) -> None:
+    record_action(cursor, f"web {action}", done)
 
 
-@contextmanager
-def _transaction(services: Services) -> Iterator[Cursor]:
-    """Yield a cursor that may write, on a connection of its own, because changes are rare."""
+def _run(services: Services, work: Callable[[Cursor], None]) -> None:
+    """Run a transaction that writes, on a connection of its own, because changes are rare."""
     database = Database(services.settings.postgres_url, "fademoe web change")
     try:
-        with database.transaction() as cursor:
-            yield cursor
+        database.run(work)
     finally:
         database.close()

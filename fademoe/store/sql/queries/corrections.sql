@@ -1,0 +1,17 @@
+-- Stored rows beside the exchange's, and perp_corrections.
+
+-- name: value
+trim_scale({column}::numeric)::text
+
+-- name: rows
+SELECT ts, {columns}
+FROM perp_data
+WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s AND interval = %(interval)s
+ORDER BY ts
+
+-- name: correct
+UPDATE perp_data SET {column} = %(new)s WHERE source = %(source)s AND symbol = %(symbol)s AND ts = %(ts)s
+
+-- name: record
+-- VALUES: (source, symbol, ts, column, old_value, new_value)
+INSERT INTO perp_corrections (source, symbol, ts, "column", old_value, new_value) VALUES %s

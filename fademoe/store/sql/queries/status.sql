@@ -1,0 +1,32 @@
+-- The state of every unit, its history, and the errors.
+
+-- name: last_ts
+SELECT last_ts FROM perp_status WHERE unit = %(unit)s
+
+-- name: report
+WITH before AS (
+    SELECT state FROM perp_status WHERE unit = %(unit)s
+), news AS (
+    INSERT INTO perp_status AS p (unit, kind, state, message, source, symbol, rows, last_ts, interval_s)
+    VALUES (%(unit)s, %(kind)s, %(state)s, %(message)s, %(source)s, %(symbol)s, %(rows)s, %(last_ts)s, %(interval_s)s)
+    ON CONFLICT (unit) DO UPDATE
+    SET state = excluded.state, message = excluded.message, rows = p.rows + excluded.rows,
+        last_ts = greatest(p.last_ts, excluded.last_ts), interval_s = excluded.interval_s, heartbeat = now(),
+        since = CASE WHEN p.state = excluded.state THEN p.since ELSE now() END
+)
+INSERT INTO perp_status_history (unit, state, message)
+SELECT %(unit)s, %(state)s, %(message)s
+WHERE NOT EXISTS (SELECT FROM before WHERE state = %(state)s)
+
+-- name: record_action
+INSERT INTO perp_status_history (unit, state, message) VALUES (%(unit)s, 'done', %(message)s)
+
+-- name: record_error
+INSERT INTO perp_errors (unit, class, fingerprint, message, exchange, request, http_status, excerpt)
+VALUES (%(unit)s, %(class)s, %(fingerprint)s, %(message)s, %(exchange)s, %(request)s, %(http_status)s, %(excerpt)s)
+
+-- name: forget_errors
+DELETE FROM perp_errors WHERE at < now() - %(keep)s::interval
+
+-- name: forget_history
+DELETE FROM perp_status_history WHERE at < now() - %(keep)s::interval

@@ -1,0 +1,49 @@
+-- Rows into perp_data.
+
+-- name: stored_times
+SELECT array_agg(ts) FROM (
+    SELECT ts FROM perp_data
+    WHERE source = %(source)s AND symbol = %(symbol)s AND ts BETWEEN %(first)s AND %(last)s
+    ORDER BY ts
+) AS stored
+
+-- name: stored_times_of_interval
+SELECT array_agg(ts) FROM (
+    SELECT ts FROM perp_data
+    WHERE source = %(source)s AND symbol = %(symbol)s AND ts BETWEEN %(first)s AND %(last)s
+      AND interval = %(interval)s
+    ORDER BY ts
+) AS stored
+
+-- name: begin_copy
+SAVEPOINT fresh
+
+-- name: undo_copy
+ROLLBACK TO SAVEPOINT fresh
+
+-- name: end_copy
+RELEASE SAVEPOINT fresh
+
+-- name: copy
+COPY {table} ({columns}) FROM STDIN WITH (NULL 'None')
+
+-- name: create_incoming
+CREATE TEMP TABLE IF NOT EXISTS perp_incoming (LIKE perp_data) ON COMMIT DROP
+
+-- name: empty_incoming
+TRUNCATE perp_incoming
+
+-- name: insert_incoming
+INSERT INTO perp_data AS stored ({columns})
+SELECT DISTINCT ON (source, symbol, ts) {columns} FROM perp_incoming ORDER BY source, symbol, ts
+ON CONFLICT {action}
+
+-- name: keep_stored
+DO NOTHING
+
+-- name: replace_sample
+(source, symbol, ts) DO UPDATE SET interval = excluded.interval, {changes}
+WHERE stored.interval <> excluded.interval
+
+-- name: prefer_incoming
+{column} = coalesce(excluded.{column}, stored.{column})
