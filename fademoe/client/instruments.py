@@ -58,7 +58,8 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
     """Fetch the exchange's list of contracts and store it.
 
     A contract that two lists in a row lack is delisted from the first of them on. When many vanish at once, the list
-    is taken for a part of itself: nothing is delisted before a day of such lists, and an error is recorded. Absences
+    is taken for a part of itself: nothing is delisted before a day of such lists, and an error is recorded. Nor is it
+    while an element is unreadable that names no stored contract, for it may be one of those that are missing. Absences
     that only the list was the reason for are invalidated where it shows a longer life now.
     Raises RetryLater when the exchange cannot be reached, BadPayload when the list is not one.
     """
@@ -67,7 +68,8 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
 
     def save(cursor: Cursor) -> tuple[Refreshed, int]:
         stored = store.by_key(cursor, exchange.codes)
-        by_key = {key: stored[key] for key in _named_in(unreadable, stored)}
+        named = [_named_in(element, stored) for element in unreadable]
+        by_key = {key: stored[key] for keys in named for key in keys}
         by_key |= {key_of(instrument): instrument for instrument in read}  # one may move from page to page
         listed = disambiguate_symbols(by_key.values(), stored.values())
         store.save(cursor, listed)
@@ -77,7 +79,8 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         is_partial = len(missing) > max(MAX_VANISHED, MAX_VANISHED_SHARE * len(trading)) or any(
             code not in listed_codes for code, _ in missing
         )
-        before_ms = now_ms - MASS_DELISTING_MS if is_partial else now_ms
+        is_doubted = is_partial or not all(named)
+        before_ms = now_ms - MASS_DELISTING_MS if is_doubted else now_ms
         delisted = store.retire_missing(cursor, missing, now_ms, before_ms)
         revived = [each for each in listed if stored and _lives_longer(each, stored.get(key_of(each)), now_ms)]
         coverage.invalidate_listing_absences(
@@ -144,10 +147,10 @@ def _record(
         status.record_error(database, f"instruments {exchange.name}", error)
 
 
-def _named_in(unreadable: Sequence[Unreadable], stored: Mapping[Key, Instrument]) -> list[Key]:
-    """Return the keys of the stored contracts that unreadable elements name: they stay as they are."""
-    members = [element.element.values() for element in unreadable if isinstance(element.element, dict)]
-    names = {value for values in members for value in values if isinstance(value, str)}
+def _named_in(unreadable: Unreadable, stored: Mapping[Key, Instrument]) -> list[Key]:
+    """Return the keys of the stored contracts that an unreadable element names: they stay as they are."""
+    members = unreadable.element.values() if isinstance(unreadable.element, dict) else ()
+    names = {value for value in members if isinstance(value, str)}
     return [(code, name) for code, name in stored if name in names]
 
 
@@ -270,6 +273,12 @@ def ensure(exchange: Exchange, rest: RestClient, database: Database) -> dict[str
         refresh(exchange, rest, database)
         contracts = load_contracts(exchange, database)
     return contracts
+
+
+def list_unlisted(contracts: Mapping[str, Mapping[str, Instrument]], symbols: Sequence[str]) -> list[str]:
+    """Return the chosen symbols that no contract (see `load_contracts`) has, in their order."""
+    known = {symbol for by_symbol in contracts.values() for symbol in by_symbol}
+    return [] if symbols == ALL_SYMBOLS else [symbol for symbol in symbols if symbol not in known]
 
 
 def select_followed(

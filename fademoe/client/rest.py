@@ -1,6 +1,7 @@
 """Requests to exchanges: take the cost, send with timeouts, and turn the answer into JSON or one of our errors."""
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from fademoe.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_COUNT = re.compile("[0-9]{1,18}")
 TIMEOUT_S = (5.0, 30.0)  # connect, and between two pieces of an answer
 UNREACHABLE_S = 15.0
 MAX_WAIT_S = 2.0  # for units of a budget; a job that would wait longer goes back to the queue and frees its worker
@@ -99,7 +101,8 @@ class RestClient:
             sent_ms = steady_ms()
             try:
                 response = self._send_granted(grant, prepared)
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                # requests raises ValueError for a Location that is no address, even where it is not followed
                 reason = f"{exchange.name} cannot be reached at {url} from {grant.egress}: {_cause(error)}"
                 pause_s = self._budgets.note_failure(grant, reason)
                 unreachable.append(grant.egress)
@@ -141,7 +144,7 @@ class RestClient:
     def _correct(self, grant: Grant, answer: Answer) -> None:
         header = grant.budget.used_header
         count = answer.headers.get(header, "") if header else ""
-        if count.isdecimal():
+        if _COUNT.fullmatch(count):
             self._budgets.correct(grant, int(count))
 
     def _error(self, exchange: Exchange, grant: Grant, refusal: Refusal, request: str, answer: Answer) -> Exception:

@@ -94,20 +94,21 @@ def evaluate(
 
     `code` is the exchange's own error code, None where the answer has none; `message` is its text; `success` is the
     code of data, None where data come without a code. `errors` decides first, then `statuses`, then what a status means
-    everywhere: a 5xx or a timeout is an error of the server, what is not JSON did not come from the API (a proxy, a
-    page of maintenance), every other status but 200 is a refusal.
+    everywhere: a 5xx or a timeout is an error of the server. What is not a JSON object or list did not come from the
+    API (a proxy, a page of maintenance), nor did a redirect, nor an answer without a code where `success` or the status
+    needs one. Every other status but 200 is a refusal.
     """
     detail = f"HTTP {answer.status}" + (f", code {code}: {message}" if code is not None else "")
     reaction = None if code is None else errors.get(code)
-    reaction = reaction or statuses.get(answer.status) or _by_status(answer)
+    reaction = reaction or statuses.get(answer.status) or _by_status(answer, has_code=code is not None)
     if reaction is None and code != success:
-        reaction = UNEXPECTED
+        reaction = NOT_THE_API if code is None else UNEXPECTED
     return reaction.to_refusal(answer, detail) if reaction else None
 
 
-def _by_status(answer: Answer) -> Reaction | None:
+def _by_status(answer: Answer, *, has_code: bool) -> Reaction | None:
     if answer.status >= 500 or answer.status == 408:
         return SERVER_ERROR
-    if answer.body is None or (answer.status != 200 and answer.status < 400):
-        return NOT_THE_API
-    return None if answer.status == 200 else REFUSED
+    if answer.status == 200 and isinstance(answer.body, dict | list):
+        return None
+    return REFUSED if has_code and answer.status >= 400 else NOT_THE_API

@@ -22,6 +22,11 @@ def read_kind(item: Json, *names: str) -> tuple[str, ...]:
     return kind
 
 
+def read_optional_kind(item: Json, name: str, default: str) -> str:
+    """Return a member that tells a contract's kind and may be missing, but not null or of another type."""
+    return read_kind({name: default, **item}, name)[0]
+
+
 def check_name(name: Json, instrument: Instrument) -> None:
     """Raise BadPayload unless a row or page is of the requested instrument."""
     if name != instrument.name:

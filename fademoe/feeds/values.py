@@ -1,8 +1,9 @@
 """Readers of single values: exact, and strict enough that a wrong payload never becomes a row."""
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Context, Decimal, Inexact
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import cache
 from math import ceil
 
@@ -21,19 +22,47 @@ _UNSIGNED = re.compile(r"[0-9]{1,30}+(?:\.[0-9]{1,30}+)?+")
 _UNSIGNED_LIST = re.compile(rf"{_UNSIGNED.pattern}(?:,{_UNSIGNED.pattern})*+")
 _INTEGER = re.compile(r"[0-9]{1,18}")
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
+_NOT_A_NUMBER = Decimal("NaN")  # stands for what no reader takes for a number
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 MAX_COUNT = 2**63  # of a BIGINT
 MOST_DIGITS = 30  # of a number, before or behind the point
+MAX_INTEGER_LENGTH = 100  # of a JSON integer, in characters
 
 
 def decode(content: bytes) -> Json:
     """Decode an answer or a stream message; numbers with a fraction or an exponent become Decimals, digits kept.
 
-    Raises ValueError for what is not valid JSON, such as NaN, half a character or nesting without end.
+    NaN, Infinity and numbers of an absurd size become a Decimal that is not a number, so that they void their own
+    element only. Raises ValueError for what is not JSON apart from that, such as half a character or nesting without
+    end.
     """
     try:
-        return _DECODER.decode(content)
+        try:
+            return _DECODER.decode(content)
+        except (msgspec.DecodeError, InvalidOperation):
+            return _decode_odd_numbers(content)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def _decode_odd_numbers(content: bytes) -> Json:
+    """Decode what the fast decoder refuses, for a number in it may be the only reason."""
+    characters = content.decode("utf-8")
+    if _HALF_CHARACTER.search(characters):
+        raise ValueError("half a character, or an odd number beside a character in two halves")
+    return json.loads(
+        characters,
+        parse_float=_to_decimal,
+        parse_int=lambda digits: int(digits) if len(digits) <= MAX_INTEGER_LENGTH else _NOT_A_NUMBER,
+        parse_constant=lambda _: _NOT_A_NUMBER,
+    )
+
+
+def _to_decimal(digits: str) -> Decimal:
+    try:
+        return Decimal(digits)
+    except InvalidOperation:  # an exponent of an absurd size
+        return _NOT_A_NUMBER
 
 
 def to_ms(value: Json) -> int:

@@ -18,6 +18,8 @@ BEFORE_ANSWER = (
     "html_405",
     "empty_200",
     "empty_202",
+    "string_200",
+    "garbled_200",  # said to be gzip
     "redirect_302",
     "error_503",
     "rate_limited",
@@ -57,6 +59,7 @@ class Fault:
     probability: float = 1.0
     seconds: float = 5.0  # of a stall, or by how much bars are late
     retry_after: str | None = None  # header of a refusal that asks for a pause
+    location: str = "https://example.com/maintenance"  # header of a redirect
     id: int = 0
     hits: int = 0
     until_ms: int | None = field(default=None, repr=False)

@@ -44,7 +44,8 @@ HTML_ERROR = "<html><head><title>Error</title></head><body><h1>The page cannot b
 FOREIGN_ANSWERS = {  # what stands in front of an exchange answers in its place
     "empty_200": Reply(b""),
     "empty_202": Reply(b"", 202),
-    "redirect_302": Reply(b"", 302, {"Location": "https://example.com/maintenance"}, "text/html"),
+    "string_200": Reply(b'"maintenance"'),
+    "garbled_200": Reply(b"\x1f\x8b\x08 no gzip", 200, {"Content-Encoding": "gzip"}),
     "html_400": Reply(HTML_ERROR.encode(), 400, content_type="text/html"),
     "html_404": Reply(HTML_ERROR.encode(), 404, content_type="text/html"),
     "html_405": Reply(HTML_ERROR.encode(), 405, content_type="text/html"),
@@ -252,6 +253,8 @@ def _refuse(exchange: Exchange, fault: Fault, call: Call) -> Reply:
         return Reply(HTML_502.encode(), 502, content_type="text/html")
     if fault.kind == "html_403":
         return Reply(HTML_403.encode(), 403, content_type="text/html")
+    if fault.kind == "redirect_302":
+        return Reply(b"", 302, {"Location": fault.location}, "text/html")
     if fault.kind in FOREIGN_ANSWERS:
         return FOREIGN_ANSWERS[fault.kind]
     refusal = exchange.refuse(STATUS_FAULTS[fault.kind], call)

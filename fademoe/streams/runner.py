@@ -96,6 +96,7 @@ class StreamRunner:
         self._set_clock()
         try:
             contracts = instruments.ensure(self._exchange, self._context.rest, self._context.database)
+            self._list_problem = self._describe_nothing_to_follow(contracts)
             topics = self._topics(contracts)
             followed = {
                 socket: {name: _terms(topic) for name, topic in by_name.items()} for socket, by_name in topics.items()
@@ -110,6 +111,12 @@ class StreamRunner:
                 self._list_problem = f"the list of contracts is not available: {error}"
             return bool(self._connections)
         return True
+
+    def _describe_nothing_to_follow(self, contracts: Mapping[str, Mapping[str, Instrument]]) -> str:
+        """Return why there may be no contract to follow: symbols that the exchange does not list are named."""
+        unlisted = instruments.list_unlisted(contracts, self._context.settings.symbols)
+        names = f": {self._exchange.name} does not list {', '.join(unlisted)}" if unlisted else ""
+        return f"no contracts to follow yet{names}"
 
     def _take_changes(self) -> bool:
         """Fetch the list of contracts when the exchange has announced other terms; return whether it was fetched."""

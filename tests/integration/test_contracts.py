@@ -27,11 +27,13 @@ class Lists:
     def __init__(self, services) -> None:
         self.services = services
         self.without: tuple[str, ...] = ()
+        self.odd: tuple[object, ...] = ()
         self.ahead_ms = 0
 
     def send(self, exchange, request, **_):
         body = self.services.rest.send(exchange, request, **_)
-        return {**body, "symbols": [item for item in body["symbols"] if item["symbol"] not in self.without]}
+        contracts = [item for item in body["symbols"] if item["symbol"] not in self.without]
+        return {**body, "symbols": [*contracts, *self.odd]}
 
     def server_now_ms(self, exchange) -> int:
         return self.services.rest.server_now_ms(exchange) + self.ahead_ms
@@ -103,6 +105,19 @@ def test_a_contract_is_delisted_when_two_lists_in_a_row_lack_it(services):
     assert lists.refresh("ETHUSDT").delisted == ["ETHUSDT"]
     delisted_ms = instruments.load_contracts(EXCHANGE, services.database)["bin"]["ETH"].delisted_ms
     assert abs(delisted_ms - since_ms) < 60_000, "from the first of the two lists on"
+    lists.refresh()
+    assert "ETHUSDT" in trading(services)
+
+
+@pytest.mark.parametrize("odd", [None, [], "ETHUSDT?", {"symbol": None, "contractType": "PERPETUAL"}])
+def test_a_contract_whose_name_is_odd_is_not_delisted(services, odd):
+    """Faults 10 and 12: an unreadable element that does not say which contract it is may be the one that is missing."""
+    lists = Lists(services)
+    lists.refresh()
+    lists.odd = (odd,)
+    for lists.ahead_ms in (0, HOUR_MS, 2 * HOUR_MS):
+        assert lists.refresh("ETHUSDT").delisted == []
+    lists.odd = ()
     lists.refresh()
     assert "ETHUSDT" in trading(services)
 

@@ -178,6 +178,10 @@ def test_others_may_use_what_is_left_to_them(redis_url):
     limiter.correct(grant, 410)
     limiter.correct(grant, 410)
     assert used(redis_url) == 110
+    limiter.correct(grant, 10**15)
+    with pytest.raises(BudgetSpent) as raised:
+        take(limiter, minute, 10)
+    assert raised.value.retry_after_s < 61, "Fault 24: an absurd count closes the budget for no longer than a window"
 
 
 def used(redis_url: str) -> int:

@@ -37,7 +37,7 @@ def send(services, exchange=EXCHANGE, request=LIST):
 
 
 @pytest.mark.parametrize(
-    "kind", ["html_200", "empty_200", "empty_202", "redirect_302", "html_400", "html_404", "html_405"]
+    "kind", ["html_200", "empty_200", "empty_202", "string_200", "redirect_302", "html_400", "html_404", "html_405"]
 )
 @pytest.mark.parametrize("name", ["binance", "bybit", "okx"])
 def test_an_answer_that_is_not_the_apis_is_a_reason_to_wait(services, simulator, name, kind):
@@ -51,6 +51,36 @@ def test_an_answer_that_is_not_the_apis_is_a_reason_to_wait(services, simulator,
     assert "not the API's" in str(raised.value)
     assert raised.value.retry_after_s >= 5
     assert send(here, exchange, exchange.instruments.request)
+
+
+@pytest.mark.parametrize("location", ["", "http://[", "//", "http://maintenance:port", "\u00e9", "\ufffd" * 3000])
+def test_a_redirect_to_what_is_no_address_is_a_reason_to_wait(services, simulator, location):
+    """Fault 11: the library that sends requests reads the address of a redirect that is not followed."""
+    here = services()
+    simulator.fault(exchange="binance", kind="redirect_302", count=1, location=location)
+    with pytest.raises(RetryLater):
+        send(here)
+    assert send(here)
+
+
+def test_an_answer_that_cannot_be_unpacked_is_a_reason_to_wait(services, simulator):
+    """Fault 11."""
+    here = services()
+    simulator.fault(exchange="binance", kind="garbled_200", count=1)
+    with pytest.raises(RetryLater):
+        send(here)
+    assert send(here)
+
+
+@pytest.mark.parametrize("value", ["Wed, 21 Oct 2099 07:28:00 GMT", "-5", "1e30", "NaN", "", "\u0663"])
+@pytest.mark.parametrize(("kind", "longest_ms"), [("rate_limited", 10 * MINUTE_MS), ("banned", 3 * DAY_MS)])
+def test_a_pause_that_is_no_number_is_the_usual_one(services, simulator, kind, longest_ms, value):
+    """Fault 24."""
+    here = services()
+    simulator.fault(exchange="binance", kind=kind, count=1, retry_after=value)
+    with pytest.raises(RetryLater) as raised:
+        send(here)
+    assert 0 < raised.value.retry_after_s <= (61 if kind == "rate_limited" else 200)
 
 
 @pytest.mark.parametrize("value", ["1791383040000", "9999999999", "9" * 30])

@@ -87,6 +87,13 @@ def test_a_stream_without_its_exchange_says_why_and_goes_on_by_itself(system):
         simulator.stop()
 
 
+def test_a_symbol_that_the_exchange_does_not_list_is_named(system):
+    """Fault 40: a stream that follows nothing says which symbols are to blame."""
+    follow(system, ["BTCC", "NOSUCH"])
+    until(lambda: "does not list" in state(system)[1], 20)
+    assert state(system) == ("waiting", "no contracts to follow yet: binance does not list BTCC, NOSUCH")
+
+
 def test_a_killed_stream_leaves_a_gap_that_is_known(system):
     program = follow(system)
     until(lambda: state(system)[0] == "running", 20)

@@ -278,8 +278,10 @@ def test_limits_and_bans_close_what_they_should():
     assert judged(200, {"code": -1003, "msg": text}, text).closes is Closes.EXCHANGE
     assert judged(403, None, "<html>").closes is Closes.EXCHANGE
     assert judged(502, None).error is RetryLater
-    for status in (200, 202, 302, 400, 404, 405):  # fault 11: not an answer of the API
-        assert judged(status, None).error is RetryLater
+    for body in (None, "maintenance", 7, True):
+        for status in (200, 202, 302, 400, 404, 405):
+            assert judged(status, body).error is RetryLater, "Fault 11: it is not the API's"
+    assert judged(404, {"message": "no Route matched with those values"}).error is RetryLater, "Fault 11: a gateway's"
     assert judged(200, {"code": -1121, "msg": "Invalid symbol."}).error is BadPayload
     assert judged(200, []) is None
 

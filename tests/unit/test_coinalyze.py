@@ -411,6 +411,8 @@ def test_too_many_calls_close_the_budget_for_the_whole_seconds_that_are_asked(se
         (401, {"message": "bad key"}, Refused),
         (404, {}, Refused),
         (404, None, RetryLater),
+        (404, "not found", RetryLater),
+        (200, "maintenance", RetryLater),
         (302, None, RetryLater),
         (403, None, RetryLater),
         (418, None, RetryLater),

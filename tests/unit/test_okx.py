@@ -566,7 +566,7 @@ def listed(**change):
     [
         {"ctType": "inverse"}, {"settleCcy": "USDC"}, {"instCategory": "3"}, {"instCategory": "4"}, {"state": "test"},
         {"state": "expired"},
-        {"instType": "FUTURES"}, {"ctType": "", "settleCcy": "", "ctVal": "", "state": "preopen"}, {"ctVal": ""},
+        {"instType": "FUTURES"}, {"ctType": "", "settleCcy": "", "ctVal": "", "state": "preopen"},
     ],
 )  # fmt: skip
 def test_other_contracts_are_left_out(change):
@@ -583,7 +583,15 @@ def test_sizes_and_lives_of_contracts():
 
 
 @pytest.mark.parametrize(
-    "change", [{"ctVal": "0"}, {"ctVal": "NaN"}, {"listTime": "1573557408"}, {"instFamily": "-USDT"}]
+    "change",
+    [
+        {"ctVal": "0"},
+        {"ctVal": ""},
+        {"instCategory": None},
+        {"ctVal": "NaN"},
+        {"listTime": "1573557408"},
+        {"instFamily": "-USDT"},
+    ],
 )
 def test_a_damaged_contract_is_a_bad_payload(change):
     with pytest.raises(BadPayload):
@@ -642,10 +650,10 @@ def test_other_answers():
     assert answer(403, None, "<html>").closes is Closes.EXCHANGE
     assert answer(429, None, "<html>").closes is Closes.BUDGET
     assert answer(404, {"msg": "Not Found", "code": "404"}).error is Refused
-    for body in ({"code": "59999", "msg": ""}, [], {}, {"code": 0}):
-        assert answer(200, body).error is BadPayload
-    for status in (200, 202, 302, 400, 404, 405):  # fault 11
-        assert answer(status, None).error is RetryLater
+    assert answer(200, {"code": "59999", "msg": ""}).error is BadPayload
+    for body in (None, "maintenance", 7, True, [], {}, {"message": "no route"}, {"code": 0}):
+        for status in (200, 202, 302, 400, 404, 405):
+            assert answer(status, body).error is RetryLater, "Fault 11: it is not the API's"
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"code": "0"}, {"data": None}, {"data": {}}, {"data": "x"}])

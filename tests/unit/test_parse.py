@@ -150,8 +150,21 @@ def test_numbers_keep_the_digits_that_were_sent():
 
 
 @pytest.mark.parametrize(
+    "odd",
+    ["NaN", "Infinity", "-Infinity", "1e9999999999999999999", "1e-9999999999999999999", "7" * 5000, "-" + "7" * 500],
+)
+def test_an_odd_number_voids_its_own_element_only(odd):
+    """Fault 10: the whole answer was refused, again and again, or the job died."""
+    good, bad = values.decode(f'[{{"a":1.5}},{{"a":{odd}}}]'.encode())
+    assert values.amount(good["a"]) == "1.5"
+    for read in (values.number, values.amount, values.optional_amount, values.price, values.count, values.to_ms):
+        with pytest.raises(BadPayload):
+            read(bad["a"])
+
+
+@pytest.mark.parametrize(
     "content",
-    [b"", b"<html>", b'{"a":1', b"[NaN]", b"[Infinity]", b"\xff", b'["\\ud800"]', b"[" * 5000, b"[1]x",
+    [b"", b"<html>", b'{"a":1', b"[Nan]", b"\xff", b"NaN]", b'["\\ud800"]', b"[" * 5000, b"[1]x",
      b"[" * 1020 + b"]" * 1020],
 )  # fmt: skip
 def test_what_is_no_json_to_the_letter_is_refused(content):

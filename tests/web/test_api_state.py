@@ -183,6 +183,22 @@ def test_limits_page_shows_any_state(client: FlaskClient, redis: Redis, until: s
         assert client.get(path).status_code == 200, path
 
 
+def test_an_exchange_that_does_not_answer_is_on_the_limits_page(client: FlaskClient, redis: Redis):
+    """Fault 25: the pause was in the API only."""
+    now = now_ms()
+    fields = {"failures": 7, "since": now - 90_000, "paused_at": now - 1_000, "resumes_at": now + 40_000, "at": now}
+    redis.hset("outage:slots1:acme:home", mapping=fields | {"reason": "acme: HTTP <503>"})
+    [outage] = get(client, "/api/limits")["outages"]
+    assert (outage["exchange"], outage["egress"], outage["failures"]) == ("acme", "home", 7)
+    page = client.get("/limits").text
+    for text in ("do not answer", "acme", ">7<", "HTTP &lt;503&gt;"):
+        assert text in page, text
+    for odd in ("9" * 40, "nan", "inf", "x", ""):
+        redis.hset("outage:slots1:acme:home", mapping=dict.fromkeys(("failures", "since", "resumes_at", "at"), odd))
+        for path in ("/limits", "/api/limits", "/alerts", "/metrics"):
+            assert client.get(path).status_code == 200, (path, odd)
+
+
 def test_prometheus_reads_our_metrics(client: FlaskClient, sql: Cursor, redis: Redis):
     report(sql, "stream binance", "running")
     cover(sql, "bin-ohlcv", "BTC", "0-10", "0-4")

@@ -153,12 +153,22 @@ class Budgets:
             log.warning("an answer of %s was not noted, its units count a little longer: %s", grant.exchange, error)
 
     def correct(self, grant: Grant, server_count: int) -> None:
-        """Take over the exchange's own count of the current window where others use more than is left to them."""
+        """Take over the exchange's own count of the current window where others use more than is left to them.
+
+        A count above the limit is taken for the limit: an absurd one must not close the budget for years.
+        """
         budget, share = grant.budget, self._share(grant.exchange)
         allowance = Allowance.of(budget, share)
         keys = _pair(_key(grant.exchange, budget, grant.egress))
         others = budget.limit - allowance.capacity
-        arguments = [server_count, grant.at_ms, allowance.unit_ms, budget.period_ms, budget.jitter_ms, others]
+        arguments = [
+            min(server_count, budget.limit),
+            grant.at_ms,
+            allowance.unit_ms,
+            budget.period_ms,
+            budget.jitter_ms,
+            others,
+        ]
         try:
             foreign = self._run(self._correct, grant.exchange, keys, arguments)
         except RedisError as error:

@@ -3,7 +3,7 @@
 from fademoe.clock import LATEST_MS
 from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
 from fademoe.feeds.instrument import Instrument, Json
-from fademoe.feeds.rows import read_kind
+from fademoe.feeds.rows import read_kind, read_optional_kind
 from fademoe.feeds.symbols import split_multiplier
 from fademoe.feeds.values import member, rows_of, text, to_ms
 
@@ -22,7 +22,7 @@ def parse_instrument(item: Json) -> Instrument | None:
     is_followed = (
         contract_type in ("PERPETUAL", "PERPETUAL_DELIVERING")
         and quote == "USDT"
-        and item.get("underlyingType", "COIN") == "COIN"
+        and read_optional_kind(item, "underlyingType", "COIN") == "COIN"
     )
     if not is_followed:
         return None

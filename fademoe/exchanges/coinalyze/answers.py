@@ -33,9 +33,11 @@ STATUSES = {
 
 def judge(answer: Answer) -> Refusal | None:
     """Return what an answer means; None: it holds data, which are always a list."""
-    if answer.status == 200 and answer.body is not None and not isinstance(answer.body, list):
+    if answer.status == 200 and isinstance(answer.body, Mapping):
         return UNEXPECTED.to_refusal(answer, "the answer is not a list")
-    return evaluate(answer, None, "", errors=ERRORS, statuses=STATUSES)
+    is_error = answer.status != 200 and isinstance(answer.body, Mapping)
+    code = answer.status if is_error else None  # no code is known: the status stands for it
+    return evaluate(answer, code, "no text is repeated", errors=ERRORS, statuses=STATUSES)
 
 
 def make_headers(key: str) -> Mapping[str, str]:

@@ -54,7 +54,10 @@ def _is_followed(item: Json) -> bool:
     exchange, suffix = text(member(item, "exchange")), text(member(item, "symbol")).rpartition(".")[2]
     if exchange != suffix and (exchange in CODES or suffix in CODES):
         raise BadPayload(f"market {item['symbol']} is said to be of exchange {exchange}")
-    kind = (member(item, "is_perpetual"), text(member(item, "quote_asset")), text(member(item, "margined")))
+    is_perpetual = member(item, "is_perpetual")
+    if not isinstance(is_perpetual, bool):
+        raise BadPayload(f"market {item['symbol']}: is_perpetual is {is_perpetual!r}")
+    kind = (is_perpetual, text(member(item, "quote_asset")), text(member(item, "margined")))
     return exchange in CODES and kind == (True, "USDT", "STABLE")
 
 

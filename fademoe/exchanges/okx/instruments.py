@@ -2,7 +2,7 @@
 
 from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
 from fademoe.feeds.instrument import Instrument, Json
-from fademoe.feeds.rows import read_kind
+from fademoe.feeds.rows import read_kind, read_optional_kind
 from fademoe.feeds.symbols import split_multiplier
 from fademoe.feeds.values import element, member, price, product, rows_of, text, to_ms
 
@@ -18,25 +18,27 @@ def parse_instrument(item: Json) -> Instrument | None:
     instFamily after 2022. A delisted contract vanishes, or is expired as on the channel; expTime announces it.
     """
     *kind, state = read_kind(item, "instType", "ctType", "settleCcy", "state")
+    sizes_and_start = (member(item, "ctVal"), member(item, "ctMult"), member(item, "listTime"))
     is_followed = (
         kind == ["SWAP", "linear", "USDT"]
-        and item.get("instCategory", "1") == "1"
+        and read_optional_kind(item, "instCategory", "1") == "1"
         and state not in ("test", "expired")
-        and "" not in (member(item, "ctVal"), member(item, "ctMult"), member(item, "listTime"))
+        and not (state == "preopen" and "" in sizes_and_start)
     )
     if not is_followed:
         return None
     family = text(item.get("instFamily") or member(item, "uly"))
     symbol, multiplier = split_multiplier(text(family.partition("-")[0]))
     expiry = member(item, "expTime")
+    contract_value, contract_multiplier, listed = sizes_and_start
     return Instrument(
         exchange="okx",
         code="okx",
         name=text(member(item, "instId")),
         symbol=symbol.upper(),
         multiplier=multiplier,
-        contract_value=product(price(item["ctVal"]), price(item["ctMult"]), str(multiplier)),
-        listed_ms=to_ms(item["listTime"]),
+        contract_value=product(price(contract_value), price(contract_multiplier), str(multiplier)),
+        listed_ms=to_ms(listed),
         delisted_ms=None if expiry == "" else to_ms(expiry),
     )
 
