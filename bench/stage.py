@@ -30,7 +30,8 @@ class Stage:
         """Begin without a program."""
         self.home = home
         self.logs = Path(f"{home}-logs")
-        self.environ = {"FADEMOE_HOME": str(home)}
+        # used shares are measured against the whole limit, as on versions that know no share
+        self.environ = {"FADEMOE_HOME": str(home), "FADEMOE_LIMIT_SHARE": "1"}
         self.simulator_url = ""
         self._programs: list[subprocess.Popen[bytes]] = []
 
