@@ -5,7 +5,8 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import NamedTuple, TypeVar
 
 from redis.exceptions import RedisError
@@ -58,8 +59,8 @@ class FeedClient:
     """Sends one run's requests for pages, from any of its threads.
 
     The first request decides whether the run begins: it does not wait for a rate limit that others use up. The run ends
-    early when requested work is ready and it is not requested itself, or when it would have to wait for its rate limit
-    while another queue has work and units.
+    early when requested work is ready and it is not requested itself, or when it would wait for its rate limit, with no
+    other thread at work, while another queue has work and units.
     """
 
     services: Services
@@ -69,6 +70,8 @@ class FeedClient:
     on_begin: Callable[[], None]
     has_begun: bool = False
     next_look_s: float = 0.0
+    threads_at_work: int = 0
+    lock: Lock = field(default_factory=Lock)
 
     @property
     def is_live(self) -> bool:
@@ -87,7 +90,7 @@ class FeedClient:
         try:
             return self._send(feed, page, YIELDING_WAIT_S)
         except BudgetSpent:
-            if self._has_others():
+            if not self.threads_at_work and self._has_others():
                 raise TimeUp("another queue has work and units", retry_after_s=0) from None
         return self._send(feed, page, PATIENT_WAIT_S)
 
@@ -101,6 +104,8 @@ class FeedClient:
         return answer
 
     def _send(self, feed: RestFeed, page: Page, max_wait_s: float) -> Json:
+        with self.lock:
+            self.threads_at_work += 1
         try:
             with self.services.stop.interruptible():
                 return self.services.rest.send(
@@ -114,6 +119,9 @@ class FeedClient:
         except BudgetSpent as error:
             pause_budget(self.services.redis, self.exchange.name, feed.budget, error.retry_after_s)
             raise
+        finally:
+            with self.lock:
+                self.threads_at_work -= 1
 
     def _yield_to_requested(self) -> None:
         """Raise TimeUp when requested work is ready and this run is work of the system."""
