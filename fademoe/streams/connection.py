@@ -14,7 +14,8 @@ from fademoe.streams.address import Address
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.intake import ErrorReports, Intake, Topic, routes_of
 from fademoe.streams.liveness import Broken, Expected, Liveness
-from fademoe.streams.minutes import Minutes
+from fademoe.streams.minutes import GRACE_MS, Minutes
+from fademoe.streams.proofs import EventProofs, Unproven
 from fademoe.streams.socket import LiveSocket, SocketError
 from fademoe.streams.subscriptions import Change, Subscriptions
 
@@ -45,6 +46,16 @@ class Health:
     claimed_until_ms: int | None = None  # until when the sums of all topics are claimed
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What all connections of a stream share; `exchange_now_ms` gives the exchange's time."""
+
+    buffer: Buffer
+    stop: StopSignal
+    exchange_now_ms: Callable[[], int]
+    proofs: EventProofs = field(default_factory=EventProofs)
+
+
 class Connection(threading.Thread):
     """Follows topics of one socket until ended; final rows go into the buffer."""
 
@@ -53,9 +64,7 @@ class Connection(threading.Thread):
         socket: Socket,
         address: Address,
         topics: Mapping[str, Topic],
-        buffer: Buffer,
-        stop: StopSignal,
-        exchange_now_ms: Callable[[], int],
+        shared: Shared,
         wait_s: float = 0.0,
     ) -> None:
         """Prepare to follow `topics` at `address`, `wait_s` after the start."""
@@ -64,17 +73,18 @@ class Connection(threading.Thread):
         self.topics = topics
         self.socket = socket
         self._address = address
-        self._buffer = buffer
-        self._stop_signal = stop
-        self._exchange_now_ms = exchange_now_ms
+        self._buffer = shared.buffer
+        self._stop_signal = shared.stop
+        self._exchange_now_ms = shared.exchange_now_ms
+        self._proofs = shared.proofs
         self._wait_s = wait_s
         self._ended = threading.Event()
         self._retired = False
-        self._errors = ErrorReports(self.name, address.url, buffer)
+        self._errors = ErrorReports(self.name, address.url, shared.buffer)
         self._liveness = Liveness({name: Expected(feeds=tuple(topic)) for name, topic in topics.items()})
         routes = [route for topic in topics.values() for route in routes_of(topic)]
         self._minutes = Minutes(routes, self._liveness.proving_feeds)
-        self._intake = Intake(topics, self._minutes, buffer, self._errors)
+        self._intake = Intake(topics, self._minutes, shared.buffer, self._errors)
         self._subscriptions = self._new_subscriptions()
         self._frame_ms = 0  # exchange time of the newest frame of any kind
         self._data_ms = 0  # exchange time of the newest data
@@ -108,7 +118,7 @@ class Connection(threading.Thread):
                 log.warning("%s", self.health.detail)
                 self._ended.wait(wait_s)
             finally:
-                self._minutes.end_session()
+                self.end_session()
         self.health.connected = False
 
     def _over(self) -> bool:
@@ -145,6 +155,15 @@ class Connection(threading.Thread):
         self.health.claims_from_ms = self.health.claimed_until_ms = None
         self.health.connected = True
 
+    def end_session(self) -> None:
+        """Give up open minutes; those that only an event had still to prove wait for one on the next connection."""
+        sure_ms = min(self._exchange_now_ms() - GRACE_MS, self._proved_ms())
+        self._proofs.hold([Unproven(*unproven) for unproven in self._minutes.end_session(sure_ms)])
+
+    def _proved_ms(self) -> int:
+        """Return until when the connection proved to be alive."""
+        return self._data_ms if self._liveness.is_continuous else self._frame_ms
+
     def _follow(self, line: LiveSocket) -> None:
         socket = self.socket
         every_s = socket.ping_every_s if socket.ping_text else PING_EVERY_S
@@ -176,8 +195,7 @@ class Connection(threading.Thread):
 
     def check(self, now_s: float) -> None:
         """Close minutes that are over; raise Broken when the connection, a topic or a feed is silent."""
-        proved_ms = self._data_ms if self._liveness.is_continuous else self._frame_ms
-        items = self._minutes.close(self._exchange_now_ms(), proved_ms)
+        items = self._minutes.close(self._exchange_now_ms(), self._proved_ms())
         if items:
             self._buffer.put(items)
         self._ask_again(now_s)
@@ -233,6 +251,8 @@ class Connection(threading.Thread):
         for feed in self._intake.take(topic, frame, payload, self._frame_ms):
             self._minutes.on_event(feed, self._frame_ms)
             self._liveness.on_event(feed, now_s)
+            if items := self._proofs.on_event(feed, self._frame_ms):
+                self._buffer.put(items)
 
     def _take_control(self, frame: Frame, payload: bytes, now_s: float) -> None:
         if frame.contracts and self._intake.change_terms(frame.contracts, self._frame_ms):

@@ -128,6 +128,7 @@ class Minutes:
         self._next_sum_ms: dict[Series, int] = {}  # the sums that are watched: the next interval to close
         self._newest_bar_ms: dict[Series, int] = {}  # bars without a mark of their end
         self._event_ms: dict[StreamFeed, int] = {}
+        self._watched_ms: dict[StreamFeed, int] = {}  # since when proving feeds are watched
         self._oldest_kept_ms = 0
 
     def watch(self, routes: Iterable[Route], from_ms: int) -> None:
@@ -135,6 +136,7 @@ class Minutes:
         for feed, series, _ in routes:
             if feed.reduce is Reduce.SUM and series not in self._next_sum_ms:
                 self._next_sum_ms[series] = ceil_to(from_ms, feed.interval_ms)
+                self._watched_ms.setdefault(feed, from_ms)
 
     def unwatch(self, routes: Iterable[Route]) -> None:
         """Note that the events of these routes do not come: no interval that is open is claimed."""
@@ -143,12 +145,24 @@ class Minutes:
                 for key in [key for key in self._open if key[0] == series]:
                     del self._open[key]
 
-    def end_session(self) -> None:
-        """Note that the connection is gone, with every open minute."""
+    def end_session(self, sure_ms: int = 0) -> list[tuple[StreamFeed, int, list[Item]]]:
+        """Note that the connection is gone, with every open minute.
+
+        Return what no event has proved of each proving feed: the feed, when its last event came or it was subscribed,
+        and the minutes that were watched to their end until `sure_ms`.
+        """
+        items = self._close_sums(sure_ms, is_proved=True)
+        unproven = [
+            (feed, self._event_ms.get(feed, since_ms), [item for item in items if item.feed is feed])
+            for feed, since_ms in self._watched_ms.items()
+            if feed in self._proving
+        ]
+        self._watched_ms.clear()
         self._open.clear()
         self._next_sum_ms.clear()
         self._newest_bar_ms.clear()
         self._event_ms.clear()
+        return [(feed, since_ms, found) for feed, since_ms, found in unproven if found]
 
     def on_event(self, feed: StreamFeed, exchange_ms: int) -> None:
         """Note that an event of a feed came at `exchange_ms`, of any contract: until then all of it was watched."""
@@ -213,13 +227,14 @@ class Minutes:
         """Return until when the sums of every watched route are claimed, None where there are none."""
         return min(self._next_sum_ms.values(), default=None)
 
-    def _close_sums(self, sure_ms: int) -> list[Item]:
+    def _close_sums(self, sure_ms: int, *, is_proved: bool = False) -> list[Item]:
         """Close every interval that was watched as a whole, with or without events."""
         items: list[Item] = []
         for route in self._sums:
             feed, series, _ = route
             ts = self._next_sum_ms.get(series)
-            proved_ms = min(sure_ms, self._event_ms.get(feed, 0)) if feed in self._proving else sure_ms
+            is_limited = feed in self._proving and not is_proved
+            proved_ms = min(sure_ms, self._event_ms.get(feed, 0)) if is_limited else sure_ms
             while ts is not None and ts + feed.interval_ms <= proved_ms:
                 minute = self._open.pop((series, ts), None) or Minute(route, ts)
                 if minute.state is State.OPEN:

@@ -22,7 +22,7 @@ from fademoe.store.coverage import Series
 from fademoe.store.status import Report, State
 from fademoe.streams.address import address_of
 from fademoe.streams.buffer import Buffer, to_batches
-from fademoe.streams.connection import Connection
+from fademoe.streams.connection import Connection, Shared
 from fademoe.streams.intake import Topic, routes_of
 from fademoe.streams.minutes import Item, Route
 from fademoe.streams.spill import Spill
@@ -45,12 +45,13 @@ LOSS_SHOWN_S = 3600.0  # so long after rows were lost the stream's state is an e
 class StreamRunner:
     """Follows an exchange until SIGTERM."""
 
-    def __init__(self, context: Services, exchange: Exchange) -> None:
+    def __init__(self, services: Services, exchange: Exchange) -> None:
         """Prepare; nothing is opened yet."""
         self.unit = f"stream {exchange.name}"
-        self._context = context
+        self._services = services
         self._exchange = exchange
         self._buffer = Buffer()
+        self._shared = Shared(buffer=self._buffer, stop=services.stop, exchange_now_ms=self.exchange_now_ms)
         self._connections: list[Connection] = []
         self._leaving: list[tuple[Connection, float]] = []  # (connection, monotonic time when it may end)
         self._followed: dict[str, dict[str, set[tuple[Series, str, int, str]]]] = {}
@@ -62,16 +63,16 @@ class StreamRunner:
         self._spill_problem = ""  # why the disk did not take them either
         self._lost_rows = 0  # dropped when memory and disk were full
         self._lost_s: float | None = None  # monotonic time of the newest loss
-        self._spill = Spill(context.settings.home / "spill" / f"{exchange.name}.jsonl", exchange.stream_feeds)
+        self._spill = Spill(services.settings.home / "spill" / f"{exchange.name}.jsonl", exchange.stream_feeds)
 
     def run(self) -> None:
         """Follow until SIGTERM; then store what is held and report that it stopped."""
         self._report(State.STARTED, "starting")
         list_s = report_s = store_s = 0.0
-        while not self._context.stop.wait(FLUSH_EVERY_S):
+        while not self._services.stop.wait(FLUSH_EVERY_S):
             now_s = monotonic_s()
             if now_s >= list_s:
-                with suppress(Stopped), self._context.stop.interruptible():
+                with suppress(Stopped), self._services.stop.interruptible():
                     list_s = now_s + (LIST_EVERY_S if self._follow_contracts() else LIST_RETRY_S)
             self._renew(now_s)
             if self._take_changes():
@@ -95,7 +96,7 @@ class StreamRunner:
         """Connect to the topics of today's contracts when they have changed; return False when there is no list yet."""
         self._set_clock()
         try:
-            contracts = instruments.ensure(self._exchange, self._context.rest, self._context.database)
+            contracts = instruments.ensure(self._exchange, self._services.rest, self._services.database)
             self._list_problem = self._describe_nothing_to_follow(contracts)
             topics = self._topics(contracts)
             followed = {
@@ -114,7 +115,7 @@ class StreamRunner:
 
     def _describe_nothing_to_follow(self, contracts: Mapping[str, Mapping[str, Instrument]]) -> str:
         """Return why there may be no contract to follow: symbols that the exchange does not list are named."""
-        unlisted = instruments.list_unlisted(contracts, self._context.settings.symbols)
+        unlisted = instruments.list_unlisted(contracts, self._services.settings.symbols)
         names = f": {self._exchange.name} does not list {', '.join(unlisted)}" if unlisted else ""
         return f"no contracts to follow yet{names}"
 
@@ -126,8 +127,8 @@ class StreamRunner:
         for health in changed:
             health.contracts_changed = False
         try:
-            with suppress(Stopped), self._context.stop.interruptible():
-                instruments.refresh(self._exchange, self._context.rest, self._context.database)
+            with suppress(Stopped), self._services.stop.interruptible():
+                instruments.refresh(self._exchange, self._services.rest, self._services.database)
         except (SourceError, StoreError) as error:
             log.warning("%s: the list of contracts is not available: %s", self.unit, error)
             return False
@@ -135,13 +136,13 @@ class StreamRunner:
 
     def _set_clock(self) -> None:
         """Ask the exchange for its time."""
-        self._clock_offset_ms = self._context.clocks.best_ms(self._exchange) - steady_ms()
+        self._clock_offset_ms = self._services.clocks.best_ms(self._exchange) - steady_ms()
 
     def _topics(self, contracts: Mapping[str, Mapping[str, Instrument]]) -> dict[str, dict[str, Topic]]:
         """Return socket name -> topic name -> where its messages go, for the contracts that trade and are followed."""
         topics: dict[str, dict[str, dict[StreamFeed, dict[str, Route]]]] = {s.name: {} for s in self._exchange.sockets}
         for instrument in instruments.select_followed(
-            contracts, self._context.settings.symbols, self.exchange_now_ms()
+            contracts, self._services.settings.symbols, self.exchange_now_ms()
         ):
             for feed in self._exchange.stream_feeds:
                 series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
@@ -161,7 +162,7 @@ class StreamRunner:
                 start_ms = METRICS[feed.metric].stamp(from_ms, feed.interval_ms)
                 starts.setdefault(start_ms, set()).add(series)
         if starts:
-            self._context.database.run(partial(_want, starts))
+            self._services.database.run(partial(_want, starts))
 
     def _connect(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
         """Open the sockets for `topics`; those before go on until the new ones have taken over."""
@@ -171,10 +172,9 @@ class StreamRunner:
         log.info("%s follows %d topics", self.unit, sum(len(by_name) for by_name in topics.values()))
 
     def _open(self, socket: Socket, topics: Mapping[str, Topic], wait_s: float = 0.0) -> Connection:
-        url = self._context.settings.ws_urls.get(self._exchange.name, self._exchange.stream_url)
-        address = address_of(self._exchange, socket, self._context.rest, url)
-        stop = self._context.stop
-        connection = Connection(socket, address, topics, self._buffer, stop, self.exchange_now_ms, wait_s)
+        url = self._services.settings.ws_urls.get(self._exchange.name, self._exchange.stream_url)
+        address = address_of(self._exchange, socket, self._services.rest, url)
+        connection = Connection(socket, address, topics, self._shared, wait_s)
         connection.start()
         return connection
 
@@ -211,13 +211,13 @@ class StreamRunner:
         items = self._buffer.take()
         errors = self._buffer.take_errors()
         try:
-            if self._spill and not self._store_problem and not self._context.stop.requested:
+            if self._spill and not self._store_problem and not self._services.stop.requested:
                 for spilled in self._spill.chunks():
                     self.store(spilled)
                 self._spill.clear()
             self.store(items)
             for _, error in errors:
-                status.record_error(self._context.database, self.unit, error)
+                status.record_error(self._services.database, self.unit, error)
         except (StoreError, OSError) as error:
             self._keep(items)
             if str(error) != self._store_problem:
@@ -232,7 +232,7 @@ class StreamRunner:
     def store(self, items: list[Item]) -> None:
         """Store rows and the minutes that they prove; raise StoreError when PostgreSQL is away."""
         if items:
-            self._new_rows += self._context.writer.write(*to_batches(items))
+            self._new_rows += self._services.writer.write(*to_batches(items))
             self._last_ts = max(item.ts for item in items)
             self._replace(item for item in items if item.replaces)
 
@@ -242,11 +242,11 @@ class StreamRunner:
         for feed, series, ts, row, _ in newest.values():
             window = [Window(ts, ts + feed.interval_ms)]
             if row is not None:
-                self._context.database.run(partial(_correct, feed, series, window, {ts: row}))
+                self._services.database.run(partial(_correct, feed, series, window, {ts: row}))
 
     def _keep(self, items: list[Item]) -> None:
         """Keep rows that could not be stored: in memory, the oldest on disk where they are too many or time is up."""
-        room = 0 if self._context.stop.requested else MAX_ITEMS_IN_MEMORY
+        room = 0 if self._services.stop.requested else MAX_ITEMS_IN_MEMORY
         surplus = max(0, len(items) - room)
         if surplus:
             try:
@@ -305,7 +305,7 @@ class StreamRunner:
             interval_s=int(REPORT_EVERY_S),
         )
         try:
-            status.report(self._context.database, news)
+            status.report(self._services.database, news)
         except StoreError as error:
             log.warning("%s: its status could not be stored: %s", self.unit, error)
         else:

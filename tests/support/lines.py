@@ -9,9 +9,10 @@ from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
 from fademoe.streams.address import Address
 from fademoe.streams.buffer import Buffer
-from fademoe.streams.connection import Connection
+from fademoe.streams.connection import Connection, Shared
 from fademoe.streams.liveness import Broken
 from fademoe.streams.minutes import GRACE_MS, Route
+from fademoe.streams.proofs import EventProofs
 
 ADDRESS = Address(url="wss://x/ws", resolve=lambda: "wss://x/ws")
 
@@ -29,10 +30,16 @@ def topics_of(feeds, instruments):
 class Line:
     """A connection in its first session, which began at `start_ms` of the exchange's clock."""
 
-    def __init__(self, socket, topics, start_ms):
+    def __init__(self, socket, topics, start_ms, proofs=None):
         self.start_ms = self.now_ms = start_ms
         self.buffer = Buffer()
-        self.connection = Connection(socket, ADDRESS, topics, self.buffer, StopSignal(), lambda: self.now_ms)
+        shared = Shared(
+            buffer=self.buffer,
+            stop=StopSignal(),
+            exchange_now_ms=lambda: self.now_ms,
+            proofs=proofs or EventProofs(),
+        )
+        self.connection = Connection(socket, ADDRESS, topics, shared)
         self.connection.begin_session(0.0)
 
     @property

@@ -15,6 +15,7 @@ from fademoe.store.coverage import Series
 from fademoe.streams.connection import SUBSCRIBED_MS
 from fademoe.streams.liveness import Broken
 from fademoe.streams.minutes import GRACE_MS, Route
+from fademoe.streams.proofs import MAX_CARRY_MS, EventProofs
 from tests.support import lines
 
 START = 1_767_225_600_000
@@ -254,3 +255,22 @@ def test_numbers_of_a_message_keep_their_digits():
     line = Line(replace(LAST, parse=lambda data, instrument: prices.append(data["p"])))
     line.take(b'{"topic":"all","data":{"p":0.10000000000000000001}}')
     assert str(prices[0]) == "0.10000000000000000001"
+
+
+def test_minutes_that_a_connection_left_unproven_are_proved_by_the_next_event_of_another():
+    """Fault 19: a connection that is replaced costs no minute, a silent one claims nothing."""
+    events = replace(SUM, continuous=False, max_silence_s=3600.0)
+    topics = {"all": {events: Line.routes(events)}}
+    for late_ms, claimed in ((MAX_CARRY_MS, 2), (MAX_CARRY_MS + 1, 0)):
+        proofs = EventProofs()
+        old, new = (lines.Line(SOCKET, topics, START - 2_000, proofs) for _ in range(2))
+        old.send()
+        old.now_ms = START + 1_000
+        old.hear({"topic": "all", "data": [event("BTC", "1")]})
+        assert old.items(END + 2 * GRACE_MS) == []
+        old.connection.end_session()
+        new.now_ms = START + 1_000 + late_ms
+        new.hear({"topic": "all", "data": []})
+        assert new.items() == [], "a message without an event proves nothing"
+        new.hear({"topic": "all", "data": [{"name": "OTHER"}]})
+        assert [item.ts for item in new.items()] == [START] * claimed

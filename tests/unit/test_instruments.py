@@ -12,6 +12,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, now_ms
 from fademoe.errors import BadPayload
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument
+from fademoe.signals import StopSignal
 from fademoe.streams.runner import StreamRunner
 
 EXCHANGE = registry.exchanges()["bybit"]
@@ -40,7 +41,7 @@ def test_a_list_without_an_end_is_bad(cycle):
 
 def test_what_does_not_trade_yet_or_any_more_is_not_followed():
     settings = SimpleNamespace(symbols=("BTC", "ETH", "SOL", "XRP"), home=Path("/nowhere"))
-    runner = StreamRunner(SimpleNamespace(settings=settings), EXCHANGE)
+    runner = StreamRunner(SimpleNamespace(settings=settings, stop=StopSignal()), EXCHANGE)
     now = now_ms()
     contracts = {
         "BTC": BTC,

@@ -254,8 +254,10 @@ def test_a_feed_whose_silence_is_a_fault_is_claimed_only_up_to_its_newest_event(
     assert minutes.close(late_ms + MINUTE_MS, late_ms + MINUTE_MS) == []
     minutes.on_event(proving.feed, late_ms)
     assert len(minutes.close(late_ms + MINUTE_MS, late_ms + MINUTE_MS)) == 8
-    minutes.end_session()
+    ((feed, since_ms, items),) = minutes.end_session(late_ms + 2 * MINUTE_MS)
+    assert (feed, since_ms, rows(items)) == (proving.feed, late_ms, [(10 * MINUTE_MS, None), (11 * MINUTE_MS, None)])
     assert minutes.close(late_ms + 9 * MINUTE_MS, late_ms + 9 * MINUTE_MS) == []
+    assert minutes.end_session(late_ms + 9 * MINUTE_MS) == []
 
 
 def test_a_late_sample_replaces_the_last_one_of_its_minute():
