@@ -13,7 +13,7 @@ from bench.stage import Stage, stage, until
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.deploy.checks import free_port
 from fademoe.feeds import registry
-from fademoe.metrics import INTERVALS_MS, METRICS, perpspec
+from fademoe.metrics import INTERVALS_MS, METRICS, name_perpspec
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task
 from fademoe.runtime.services import Services
@@ -123,7 +123,7 @@ def _store(url: str, series: list[tuple[str, str, str]], end_ms: int, each: int)
     for code, metric, symbol in series:
         columns, interval = METRICS[metric].columns, METRICS[metric].interval
         step_ms = INTERVALS_MS.get(interval, MINUTE_MS)
-        values = {"source": perpspec(code, metric), "symbol": symbol, "interval": interval, "step": step_ms}
+        values = {"source": name_perpspec(code, metric), "symbol": symbol, "interval": interval, "step": step_ms}
         values |= {"begin": end_ms - each * step_ms, "end": end_ms, "apart": each * step_ms // (HOLES + 1)}
         names = ", ".join(column.name for column in columns)
         numbers = ", ".join(
@@ -142,14 +142,14 @@ def _enqueue(context: Services, series: list[tuple[str, str, str]], end_ms: int)
     for number in range(JOBS):
         code, metric, symbol = series[number % len(series)]
         start_ms = end_ms - DAY_MS - number * HOUR_MS
-        task = Task(Series(perpspec(code, metric), symbol), Window(start_ms, start_ms + HOUR_MS))
+        task = Task(Series(name_perpspec(code, metric), symbol), Window(start_ms, start_ms + HOUR_MS))
         enqueue_windows(context.redis, names[code], [task])
 
 
 def _addresses() -> Iterator[str]:
     """Yield every page and every route that reads, with what makes it work the most."""
     exchange = next(one for one in registry.exchanges().values() if not one.needs_key)
-    candles = perpspec(exchange.codes[0], "ohlcv")
+    candles = name_perpspec(exchange.codes[0], "ohlcv")
     now = floor_to(now_ms(), MINUTE_MS)
     yield from ("/", "/part/status", "/data", f"/data?perpspec={candles}&limit=1000")
     yield from (f"/data?perpspec={candles}&symbol=C001", f"/data?perpspec={candles}&order=asc")

@@ -287,16 +287,16 @@ INTERVALS_MS = {
 }
 
 
-def perpspec(code: str, metric: str) -> str:
+def name_perpspec(code: str, metric: str) -> str:
     """Name the series kind of an exchange code and a metric: the value of the column `source`, such as `bin-ohlcv`."""
     return f"{code}-{metric}"
 
 
-def rank(metric: str) -> int:
+def rank_metric(metric: str) -> int:
     """Return the place of a metric in the order of the declarations; one that nobody declares comes last."""
     return list(METRICS).index(metric) if metric in METRICS else len(METRICS)
 
 
-def metric_of(perpspec: str) -> str:
+def parse_metric(perpspec: str) -> str:
     """Return the metric of a perpspec."""
     return perpspec.rpartition("-")[2]

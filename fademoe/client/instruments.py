@@ -15,7 +15,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.reading import Unreadable, read_elements
 from fademoe.feeds.request import Request
-from fademoe.metrics import perpspec
+from fademoe.metrics import name_perpspec
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage, status
 from fademoe.store import instruments as store
@@ -84,7 +84,7 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         delisted = store.retire_missing(cursor, missing, now_ms, before_ms)
         revived = [each for each in listed if stored and _lives_longer(each, stored.get(key_of(each)), now_ms)]
         coverage.invalidate_listing_absences(
-            cursor, [Series(perpspec(each.code, m), each.symbol) for each in revived for m in exchange.metrics()]
+            cursor, [Series(name_perpspec(each.code, m), each.symbol) for each in revived for m in exchange.metrics()]
         )
         refreshed = Refreshed(
             listed=len(listed),

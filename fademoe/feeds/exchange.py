@@ -11,7 +11,7 @@ from fademoe.feeds.limits import Budget
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params, Request, to_request
 from fademoe.feeds.stream import Socket, StreamFeed
-from fademoe.metrics import METRICS, perpspec
+from fademoe.metrics import METRICS, name_perpspec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,4 +118,4 @@ class Exchange:
 
     def perpspecs(self) -> tuple[str, ...]:
         """Return the values of `source` that the exchange writes."""
-        return tuple(perpspec(code, metric) for code in self.codes for metric in self.metrics())
+        return tuple(name_perpspec(code, metric) for code in self.codes for metric in self.metrics())

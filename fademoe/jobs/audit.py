@@ -11,7 +11,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.paging import endpoint_shares
 from fademoe.jobs.fetch import fetch
 from fademoe.jobs.work import Work, ask_exchange_time, describe_window, make_work, run_job
-from fademoe.metrics import Row, perpspec
+from fademoe.metrics import Row, name_perpspec
 from fademoe.queue.enqueue import enqueue_audits
 from fademoe.queue.ids import Task
 from fademoe.runtime.job_context import JobContext, as_job
@@ -155,7 +155,7 @@ def enqueue_days(services: Services, end_ms: int) -> dict[str, int]:
 
 
 def _enqueue_day(services: Services, exchange: Exchange, day: Window) -> int:
-    sources = {perpspec(code, feed.metric) for code in exchange.codes for feed in exchange.rest_feeds}
+    sources = {name_perpspec(code, feed.metric) for code in exchange.codes for feed in exchange.rest_feeds}
     with services.database.transaction() as cursor:
         covered = [each for source in sorted(sources) for each in coverage.series_within(cursor, source, day)]
     return enqueue_audits(services.redis, exchange.name, [Task(series, day) for series in covered])

@@ -10,7 +10,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import due_until_ms
-from fademoe.metrics import perpspec
+from fademoe.metrics import name_perpspec
 from fademoe.queue.ids import Task, window_queues
 from fademoe.queue.states import job_states
 from fademoe.runtime.services import Services
@@ -39,7 +39,7 @@ def find_gaps(
     """Return the gaps of a perpspec, by symbol and ascending; rows are due as `due_until_ms` says."""
     until_ms = due_until_ms(exchange, metric, services.clocks.now_ms(exchange))
     with services.database.transaction() as cursor:
-        gaps = coverage.gaps(cursor, perpspec(code, metric), until_ms, symbols)
+        gaps = coverage.gaps(cursor, name_perpspec(code, metric), until_ms, symbols)
     feed = exchange.rest_feed(metric)
     if feed is None:
         return [Gap(series=series, window=window, why=NO_HISTORY) for series, window in gaps]

@@ -16,7 +16,7 @@ from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import due_until_ms
 from fademoe.jobs.plan import FeedState, Planned, enqueue_planned, plan_gaps
-from fademoe.metrics import perpspec
+from fademoe.metrics import name_perpspec
 from fademoe.queue.enqueue import enqueue_rechecks as queue_rechecks
 from fademoe.queue.ids import Task, window_queues
 from fademoe.queue.states import windows_in_queues
@@ -68,7 +68,7 @@ def follow_listings(services: Services, exchange: Exchange) -> None:
     for code, contracts in instruments.load_contracts(exchange, services.database).items():
         ends_before_ms = services.clocks.now_ms(exchange) - DAY_MS
         series = {
-            Series(perpspec(code, metric), symbol): contract
+            Series(name_perpspec(code, metric), symbol): contract
             for symbol, contract in contracts.items()
             for metric in exchange.metrics()
         }
@@ -90,7 +90,7 @@ def enqueue_rechecks(services: Services, exchange: Exchange) -> int:
         for feed in exchange.rest_feeds:
             with services.database.transaction() as cursor:
                 windows = coverage.list_rechecks(
-                    cursor, perpspec(code, feed.metric), feed.paging.window_ms, MAX_RECHECKS
+                    cursor, name_perpspec(code, feed.metric), feed.paging.window_ms, MAX_RECHECKS
                 )
             new += queue_rechecks(services.redis, exchange.name, itertools.starmap(Task, windows))
     return new
@@ -112,7 +112,7 @@ def want_followed(services: Services, exchange: Exchange) -> None:
 
 def _want_from(feed: RestFeed, starts: Mapping[int, Sequence[Instrument]], cursor: Cursor) -> None:
     for start_ms, contracts in starts.items():
-        series = [Series(perpspec(each.code, feed.metric), each.symbol) for each in contracts]
+        series = [Series(name_perpspec(each.code, feed.metric), each.symbol) for each in contracts]
         coverage.want(cursor, series, floor_to(start_ms, feed.interval_ms), None)
 
 
@@ -126,7 +126,7 @@ def plan_missing(services: Services, exchange: Exchange) -> list[Planned]:
     for code in exchange.codes:
         for feed in exchange.rest_feeds:
             with services.database.transaction() as cursor:
-                gaps = coverage.gaps(cursor, perpspec(code, feed.metric), time_ms)
+                gaps = coverage.gaps(cursor, name_perpspec(code, feed.metric), time_ms)
             state = FeedState(exchange=exchange, feed=feed, now_ms=time_ms, queued=queued, instruments=contracts[code])
             planned += plan_gaps(state, [(series, Window(max(w.start_ms, edge_ms), w.end_ms)) for series, w in gaps])
     return planned
@@ -142,7 +142,7 @@ def mark_unrecoverable(services: Services, exchange: Exchange) -> None:
             until_ms = due_until_ms(exchange, metric, time_ms) - HELD_BACK_MS
             missed: dict[Series, list[Window]] = {}
             with services.database.transaction() as cursor:
-                for series, gap in coverage.gaps(cursor, perpspec(code, metric), until_ms):
+                for series, gap in coverage.gaps(cursor, name_perpspec(code, metric), until_ms):
                     missed.setdefault(series, []).append(gap)
             answers = [
                 Covered(series, gaps, [Absence(gap, MISSED_LIVE) for gap in gaps]) for series, gaps in missed.items()

@@ -14,7 +14,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.reading import read_elements
-from fademoe.metrics import METRICS, Row, perpspec
+from fademoe.metrics import METRICS, Row, name_perpspec
 from fademoe.runtime.job_context import JobContext, as_job
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
@@ -106,7 +106,7 @@ def _list_followed(services: Services, exchange: Exchange, feed: PollFeed, time_
 def _want(services: Services, feed: PollFeed, followed: Sequence[Instrument], time_ms: int) -> None:
     def want(cursor: Cursor) -> None:
         for start_ms, contracts in instruments.group_by_start(followed, time_ms).items():
-            series = [Series(perpspec(each.code, feed.metric), each.symbol) for each in contracts]
+            series = [Series(name_perpspec(each.code, feed.metric), each.symbol) for each in contracts]
             coverage.want(cursor, series, METRICS[feed.metric].stamp(start_ms, feed.interval_ms), None)
 
     services.database.run(want)
@@ -130,7 +130,7 @@ def _request_batch(
         row = feed.parse(item, instrument) if instrument else None
         if instrument is None or row is None:
             return None
-        series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
+        series = Series(name_perpspec(instrument.code, feed.metric), instrument.symbol)
         return series, row._replace(ts=METRICS[feed.metric].stamp(row.ts, feed.interval_ms))
 
     try:

@@ -13,7 +13,7 @@ from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import Effort, closed_until_ms, measure
 from fademoe.jobs.plan import FeedState, Gap, Planned, enqueue_requested, plan_gaps, promote_windows
-from fademoe.metrics import METRICS, perpspec
+from fademoe.metrics import METRICS, name_perpspec
 from fademoe.queue.ids import window_queues
 from fademoe.queue.states import windows_in_queues
 from fademoe.runtime.job_context import JobContext, as_job
@@ -146,7 +146,7 @@ def _plan_code(
         if unserved:
             notes.append(f"{exchange.name} has no {metric} of {', '.join(unserved)} in coins ({code})")
         state = FeedState(exchange=exchange, feed=feed, now_ms=time_ms, queued=queued, instruments=contracts or {})
-        series = [Series(perpspec(code, metric), symbol) for symbol in served]
+        series = [Series(name_perpspec(code, metric), symbol) for symbol in served]
         until_ms = min(closed_until_ms(feed, time_ms), request.until_ms or time_ms)
         window = Window(floor_to(request.since_ms, feed.interval_ms), until_ms)
         if series and window.start_ms < window.end_ms:

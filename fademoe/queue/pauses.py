@@ -11,7 +11,7 @@ from redis import Redis
 from fademoe.clock import SECOND_MS
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
-from fademoe.metrics import perpspec
+from fademoe.metrics import name_perpspec
 
 MAX_PAUSE_S = 3600.0  # then it is tried again, whatever was noted
 SHORT_PAUSE_MS = 2_000  # a longer one is a closure by the exchange, which does not end with a job
@@ -60,7 +60,7 @@ def budgets_of(exchange: Exchange, metric: str) -> set[str]:
 
 def _budgets_by_source(exchange: Exchange) -> dict[str, set[str]]:
     return {
-        perpspec(code, feed.metric): budgets_of(exchange, feed.metric)
+        name_perpspec(code, feed.metric): budgets_of(exchange, feed.metric)
         for code in exchange.codes
         for feed in exchange.rest_feeds
     }

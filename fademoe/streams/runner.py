@@ -14,7 +14,7 @@ from fademoe.errors import SourceError, StoreError
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Socket, StreamFeed
-from fademoe.metrics import METRICS, Row, perpspec
+from fademoe.metrics import METRICS, Row, name_perpspec
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
 from fademoe.store import corrections, coverage, status
@@ -145,7 +145,7 @@ class StreamRunner:
             contracts, self._services.settings.symbols, self.exchange_now_ms()
         ):
             for feed in self._exchange.stream_feeds:
-                series = Series(perpspec(instrument.code, feed.metric), instrument.symbol)
+                series = Series(name_perpspec(instrument.code, feed.metric), instrument.symbol)
                 topic = topics[feed.socket].setdefault(feed.topic(instrument), {})
                 topic.setdefault(feed, {})[instrument.name if feed.name else ""] = Route(feed, series, instrument)
         return {name: dict(by_name) for name, by_name in topics.items()}

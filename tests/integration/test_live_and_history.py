@@ -10,7 +10,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.feeds.history import Page
 from fademoe.jobs import polls
-from fademoe.metrics import METRICS, perpspec
+from fademoe.metrics import METRICS, name_perpspec
 from fademoe.runtime.job_context import use_services
 from fademoe.streams.buffer import to_batches
 from fademoe.testing.readers import read_rows
@@ -95,7 +95,7 @@ def test_live_rows_are_those_of_the_history_and_are_stored_when_they_are_over(wo
                     page = Page(instrument=instrument, start_ms=start_ms, end_ms=start_ms + HOUR_MS, limit=60)
                     feed_now = feed.recent or feed
                     rows = read_rows(feed_now, world.send(exchange, feed_now.request(page)), page)
-                    source = perpspec(code, feed.metric)
+                    source = name_perpspec(code, feed.metric)
                     stored = live(system, source, instrument.symbol, served[feed.metric])
                     for row in rows:
                         for name, value in row._asdict().items():

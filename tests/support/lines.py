@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 
 from fademoe.clock import MINUTE_MS
-from fademoe.metrics import perpspec
+from fademoe.metrics import name_perpspec
 from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
 from fademoe.streams.address import Address
@@ -22,7 +22,7 @@ def topics_of(feeds, instruments):
     topics = {}
     for feed in feeds:
         for each in instruments:
-            route = Route(feed, Series(perpspec(each.code, feed.metric), each.symbol), each)
+            route = Route(feed, Series(name_perpspec(each.code, feed.metric), each.symbol), each)
             topics.setdefault(feed.topic(each), {}).setdefault(feed, {})[each.name if feed.name else ""] = route
     return topics
 

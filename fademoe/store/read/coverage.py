@@ -9,7 +9,7 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.clock import MINUTE_MS, Window
 from fademoe.feeds import registry
 from fademoe.feeds.paging import due_until_ms
-from fademoe.metrics import perpspec
+from fademoe.metrics import name_perpspec
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("read_coverage")
@@ -132,7 +132,7 @@ def _percent(wanted_ms: int, missing_ms: int) -> float | None:
 def _times(now_ms: int) -> dict[str, object]:
     """Return the parameters that say until when rows are due, as ages at `now_ms` (see `due_until_ms`)."""
     edges = {
-        perpspec(code, metric): now_ms - due_until_ms(exchange, metric, now_ms)
+        name_perpspec(code, metric): now_ms - due_until_ms(exchange, metric, now_ms)
         for exchange in registry.exchanges().values()
         for metric in exchange.metrics()
         for code in exchange.codes

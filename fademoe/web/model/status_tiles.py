@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fademoe.metrics import MAIN_METRIC, METRICS, metric_of
+from fademoe.metrics import MAIN_METRIC, METRICS, parse_metric
 from fademoe.store.read.coverage import PerpspecLag
 from fademoe.web.model.format import count_noun, format_duration, group_digits
 from fademoe.web.model.summary import Queued, Stored, Summary
@@ -121,7 +121,7 @@ def _lag(perpspecs: list[PerpspecLag]) -> Tile:
     lags: dict[str, int] = {}
     late: dict[str, int] = {}
     for lag in perpspecs:
-        if metric_of(lag.source) == MAIN_METRIC and lag.lag_ms is not None:
+        if parse_metric(lag.source) == MAIN_METRIC and lag.lag_ms is not None:
             name = lag.exchange or lag.source
             lags[name] = max(lags.get(name, 0), lag.lag_ms)
             late[name] = late.get(name, 0) + lag.behind

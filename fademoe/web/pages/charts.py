@@ -7,7 +7,7 @@ from pathlib import Path
 from flask import Blueprint, Response, render_template, request, send_file
 
 from fademoe.clock import DAY_MS
-from fademoe.metrics import rank
+from fademoe.metrics import rank_metric
 from fademoe.store.read.catalog import Perpspec, list_perpspecs, list_symbols
 from fademoe.web.api.chart import STEP
 from fademoe.web.api.parameters import SYMBOL
@@ -99,7 +99,7 @@ def _read_drawn_perpspecs() -> list[Perpspec]:
     """Return the perpspecs whose metrics declare plots, in the order of the metrics."""
     with get_services().reader.read() as cursor:
         specs = [spec for spec in list_perpspecs(cursor).values() if spec.plots]
-    return sorted(specs, key=lambda spec: (rank(spec.metric), spec.name))
+    return sorted(specs, key=lambda spec: (rank_metric(spec.metric), spec.name))
 
 
 def _read_symbols(specs: list[Perpspec]) -> list[str]:

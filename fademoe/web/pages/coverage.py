@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window, floor_to, merge, now_ms, to_iso
-from fademoe.metrics import MAIN_METRIC, rank
+from fademoe.metrics import MAIN_METRIC, rank_metric
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import series as read_series
@@ -44,7 +44,7 @@ class Heading:
     @property
     def metrics(self) -> list[str]:
         """The columns of the table of perpspecs, in the order of the metrics."""
-        return sorted({spec.metric for spec in self.specs.values()}, key=rank)
+        return sorted({spec.metric for spec in self.specs.values()}, key=rank_metric)
 
     @property
     def codes(self) -> dict[str, dict[str, str]]:
