@@ -1,3 +1,3 @@
-"""Stand in for the exchanges on loopback: one process, REST and WebSocket as they are, from one known truth."""
+"""Simulate the exchanges on loopback: one process that serves REST and WebSocket from one known set of data."""
 
 EXCHANGE_NAMES = ("binance", "bybit", "okx", "coinalyze")

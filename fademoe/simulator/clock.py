@@ -1,4 +1,4 @@
-"""The exchanges' clock: the only place of the simulator that reads the time."""
+"""The exchanges' clock: the only module of the simulator that reads the time."""
 
 from fademoe import clock
 
@@ -9,17 +9,17 @@ DAY_MINUTES = 1_440
 
 
 class Clock:
-    """A clock that may run ahead of or behind the host's, as an exchange's does."""
+    """A clock with an offset to the host's clock, as the clock of an exchange has."""
 
     def __init__(self, offset_ms: int = 0) -> None:
-        """Start `offset_ms` ahead of the host (negative: behind it)."""
+        """Set the offset to the host's clock in ms; a negative offset is behind it."""
         self.offset_ms = offset_ms
 
     def now_ms(self) -> int:
-        """Return the exchanges' time in milliseconds since the epoch, UTC."""
+        """Return the exchanges' time: ms since the epoch, UTC."""
         return clock.now_ms() + self.offset_ms
 
     @staticmethod
     def host_ms() -> int:
-        """Return milliseconds that never jump, for durations that a change of the offset must not touch."""
+        """Return a monotonic time in ms, for durations that a change of the offset must not affect."""
         return int(clock.monotonic_s() * 1000)

@@ -11,12 +11,13 @@ from fademoe.simulator.exchange import Exchange, Simulation
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.stats import Stats
 
-LOST_AT_ONCE = ("down", "drop_sockets")
+CHANGEABLE = ("listed_ms", "shown_listed_ms", "delisted_ms", "halted_from_ms", "halted_until_ms", "value_shift")
+SOCKETS_CUT_BY = ("down", "drop_sockets")
 ONCE = ("drop_sockets", "control_frames")
 
 
 class Control:
-    """What a test asks of the simulator besides the exchanges' own answers."""
+    """The HTTP routes by which tests control and inspect the simulator."""
 
     def __init__(self, simulation: Simulation, exchanges: Mapping[str, Exchange]) -> None:
         """Control the exchanges of one process."""
@@ -38,7 +39,7 @@ class Control:
         }
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
-        """Answer a request of the control plane; what is wrong with it is told with status 400 or 404."""
+        """Answer a request under /sim; errors are JSON with status 400 (bad parameter) or 404 (unknown name)."""
         if request.path.startswith("/sim/recordings/"):
             return self._recording(request.path.removeprefix("/sim/recordings/"))
         route = self._routes.get((request.method, request.path))
@@ -54,11 +55,11 @@ class Control:
             return _json({"error": str(error)}, 400)
 
     async def _health(self, _request: web.BaseRequest) -> object:
-        """Tell that the process answers, and the exchanges' time."""
+        """Return the exchanges' time and names."""
         return {"ok": True, "now_ms": self._simulation.clock.now_ms(), "exchanges": list(self._exchanges)}
 
     async def _truth(self, request: web.BaseRequest) -> object:
-        """Return the rows that a collector must have: exchange, metric, symbol, from, to and optionally step in ms."""
+        """Return the rows that a collector must have; query: exchange, metric, symbol, from, to, step (times in ms)."""
         query = request.query
         step = int(query["step"]) if "step" in query else None
         rows = self._exchange(query["exchange"]).read_truth(
@@ -67,7 +68,7 @@ class Control:
         return {"rows": rows}
 
     async def _symbols(self, request: web.BaseRequest) -> object:
-        """Return the contracts of an exchange."""
+        """Return the contracts of the exchange in the query."""
         exchange = self._exchange(request.query["exchange"])
         now_ms = self._simulation.clock.now_ms()
         listed = self._simulation.market.world.list_instruments(exchange.name)
@@ -78,30 +79,30 @@ class Control:
         return {name: _report(exchange) for name, exchange in self._exchanges.items()}
 
     async def _reset_stats(self, _request: web.BaseRequest) -> object:
-        """Start the counts anew; budgets go on."""
+        """Reset all counts; the use of rate limits stays."""
         for exchange in self._exchanges.values():
             exchange.stats = Stats()
             exchange.hub.frames_sent = 0
         return {"ok": True}
 
     async def _list_faults(self, _request: web.BaseRequest) -> object:
-        """Return the faults in force."""
+        """Return the active faults."""
         return {"faults": [fault.report() for fault in self._simulation.faults.list_active()]}
 
     async def _add_faults(self, request: web.BaseRequest) -> object:
-        """Put one fault or a list of them in force; {"clear": true} ends all."""
+        """Activate the fault or the list of faults in the body; {"clear": true} ends all faults."""
         body = await _read_json(request)
         if isinstance(body, dict) and body.get("clear"):
             return {"cleared": self._simulation.faults.clear()}
         added = []
-        for wanted in body if isinstance(body, list) else [body]:
-            if not isinstance(wanted, dict):
+        for item in body if isinstance(body, list) else [body]:
+            if not isinstance(item, dict):
                 raise ValueError("a fault is a JSON object")
-            if wanted.get("exchange") is not None:
-                self._exchange(wanted["exchange"])
-            fault = self._simulation.faults.add(wanted)
+            if item.get("exchange") is not None:
+                self._exchange(item["exchange"])
+            fault = self._simulation.faults.add(item)
             added.append(fault.report())
-            if fault.kind in LOST_AT_ONCE:
+            if fault.kind in SOCKETS_CUT_BY:
                 self._drop_sockets(fault.exchange)
             if fault.kind == "control_frames":
                 self._send_control_frames(fault.exchange)
@@ -110,17 +111,17 @@ class Control:
         return {"faults": added}
 
     async def _clear_faults(self, request: web.BaseRequest) -> object:
-        """End the fault `id`, or all of them."""
-        wanted = request.query.get("id")
-        return {"cleared": self._simulation.faults.clear(int(wanted) if wanted else None)}
+        """End the fault with the `id` of the query, or all faults."""
+        fault_id = request.query.get("id")
+        return {"cleared": self._simulation.faults.clear(int(fault_id) if fault_id else None)}
 
     async def _show_clock(self, _request: web.BaseRequest) -> object:
-        """Return the exchanges' time."""
+        """Return the exchanges' time and its offset to the host's."""
         clock = self._simulation.clock
         return {"offset_ms": clock.offset_ms, "now_ms": clock.now_ms()}
 
     async def _set_clock(self, request: web.BaseRequest) -> object:
-        """Set by how much the exchanges' clock is ahead of the host's; running streams follow."""
+        """Set the offset of the exchanges' clock to the host's, in ms; running streams are scheduled again."""
         body = await _read_json(request)
         if not isinstance(body, dict) or not isinstance(body.get("offset_ms"), int):
             raise ValueError("offset_ms must be a whole number")
@@ -131,24 +132,24 @@ class Control:
         return await self._show_clock(request)
 
     async def _change_contract(self, request: web.BaseRequest) -> object:
-        """Change a contract's listed_ms or delisted_ms (null: none), or from now on its value by 10 ** value_shift."""
+        """Change members of a contract for good; body: exchange, instrument, and any of `CHANGEABLE`."""
         body = await _read_json(request)
         if not isinstance(body, dict):
             raise ValueError("a change is a JSON object")
         exchange = self._exchange(body["exchange"])
         world = self._simulation.market.world
-        now = world.find_instrument(exchange.name, body["instrument"])
-        if now is None:
+        instrument = world.find_instrument(exchange.name, body["instrument"])
+        if instrument is None:
             raise LookupError(f"{exchange.name} has no contract {body['instrument']}")
-        changes = {name: body[name] for name in ("listed_ms", "delisted_ms", "value_shift") if name in body}
+        changes = {name: body[name] for name in CHANGEABLE if name in body}
         if "value_shift" in changes:
             changes["value_changed_ms"] = self._simulation.clock.now_ms()
-        changed = world.change(exchange.name, now.name, **changes)
+        changed = world.change(exchange.name, instrument.name, **changes)
         exchange.apply_contract_change(changed)
         return _describe(changed, self._simulation.clock.now_ms())
 
     def _drop_sockets(self, name: str | None) -> None:
-        """Cut all sockets of one exchange or of all."""
+        """Abort all sockets of one exchange, or of all (None)."""
         for exchange in self._exchanges.values():
             if name in (None, exchange.name):
                 exchange.stats.faults["drop_sockets"] += len(exchange.hub.sockets)
@@ -156,7 +157,7 @@ class Control:
                     socket.abort()
 
     def _send_control_frames(self, name: str | None) -> None:
-        """Let one exchange or all send the frames about themselves."""
+        """Send the control frames of one exchange, or of all (None), to every socket."""
         for exchange in self._exchanges.values():
             if name in (None, exchange.name):
                 for socket in exchange.hub.sockets:
@@ -164,13 +165,13 @@ class Control:
                         socket.send(frame)
 
     def _exchange(self, name: object) -> Exchange:
-        """Return an exchange by name."""
+        """Return the exchange of this name; LookupError when there is none."""
         if name not in self._exchanges:
             raise LookupError(f"no exchange {name}: there are {', '.join(self._exchanges)}")
         return self._exchanges[str(name)]
 
     def _recording(self, place: str) -> web.Response:
-        """Answer with a recorded answer: <file>/<index>, the file with or without its folder and its .json."""
+        """Return a recorded answer: <file>/<index>, the file with or without its folder and .json."""
         name, _, index = place.rpartition("/")
         path = self._recordings.get(name.removesuffix(".json"))
         entries = orjson.loads(path.read_bytes()) if path else []
@@ -181,14 +182,14 @@ class Control:
 
 
 def _list_recordings(folder: Path | None) -> dict[str, Path]:
-    """Return the recording files of a folder and of its folders, by name without .json."""
+    """Return the recording files below a folder by name without .json; {} without a folder."""
     if folder is None:
         return {}
     return {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.rglob("*.json"))}
 
 
 def _describe(instrument: Instrument, now_ms: int) -> dict[str, object]:
-    """Return what a test needs to know of a contract."""
+    """Return a contract as JSON values."""
     return {
         "symbol": instrument.coin.name,
         "instrument": instrument.name,
@@ -203,7 +204,7 @@ def _describe(instrument: Instrument, now_ms: int) -> dict[str, object]:
 
 
 def _report(exchange: Exchange) -> dict[str, object]:
-    """Return the counts of one exchange."""
+    """Return the counts of an exchange as JSON values."""
     hub = exchange.hub
     subscriptions = sum(len(socket.topics) for socket in hub.sockets)
     counts = exchange.stats.report() | {"frames_sent": hub.frames_sent}
@@ -211,10 +212,10 @@ def _report(exchange: Exchange) -> dict[str, object]:
 
 
 async def _read_json(request: web.BaseRequest) -> Any:
-    """Return the request's JSON; ValueError when it is none."""
+    """Return the decoded body; ValueError when it is not JSON."""
     return orjson.loads(await request.read())
 
 
 def _json(value: object, status: int = 200) -> web.Response:
-    """Return a JSON answer."""
+    """Encode a value as a JSON response."""
     return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")

@@ -1,54 +1,67 @@
-"""Faults that damage an answer: what a client must notice and refuse to store."""
+"""Faults that change an answer: a client must notice them and store nothing wrong."""
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
+from fademoe.simulator.faults import LISTS, ROWS
+
 FIRST_MS_OF_2001 = 978_307_200_000
 _MULTIPLIED = re.compile(r"10{3,}(?=[A-Z])")
-NOT_VALUES = ("symbol", "instId", "instType", "category")
+NAMES = ("symbol", "instId")
+NOT_VALUES = (*NAMES, "instType", "category", "t")
+TYPES = ("contractType", "instCategory", "symbolType", "margined")  # members that say what kind of contract it is
+UNKNOWN_TYPE = "HYBRID"
+OPEN, LOW = 1, 3  # indexes in a candle that is an array
 
 
 def damage_body(kind: str, body: bytes, find_rows: Callable[[object], list[Any]], volume_index: int) -> bytes:
-    """Return the body with a fault of `faults.AFTER_ANSWER` in it; rows are damaged in the middle of the page.
+    """Return the body of an answer with a fault of `faults.AFTER_ANSWER` other than error_200.
 
-    `empty_list` takes all rows away. `rows_in` finds the rows in the decoded body, `volume_index` is the volume's
-    place in a candle that is an array.
+    `find_rows` returns the list of rows inside the decoded body, `volume_index` is the index of the volume in a candle
+    that is an array. A body without rows stays as it is, except for the faults of lists.
     """
     if kind == "truncated":
         return body[: max(1, len(body) * 2 // 3)]
     decoded = orjson.loads(body)
+    if kind in LISTS:
+        elements = _longest_list(decoded)
+        if elements:
+            _LISTS[kind](elements)
+        return orjson.dumps(decoded)
     rows = find_rows(decoded)
-    if kind == "empty_list":
-        rows.clear()
+    if rows and kind in ROWS:
+        _ROWS[kind](rows, len(rows) // 2, volume_index)
     elif rows:
-        middle = len(rows) // 2
-        if kind == "seconds":
-            rows[:] = [_in_seconds(row) for row in rows]
-        else:
-            _DAMAGES[kind](rows[middle], volume_index)
+        rows[:] = [_in_seconds(row) for row in rows]
     return orjson.dumps(decoded)
 
 
-def damage_list(kind: str, body: bytes) -> bytes:
-    """Return a list of contracts with a fault of `faults.LISTS` in it.
+def _halve(contracts: list[Any]) -> None:
+    del contracts[len(contracts) // 2 :]
 
-    `half_list`: its second half is missing. `sibling`: each contract that counts in thousands has another one beside
-    it, on another coin, whose name is the same without the number; the copy is otherwise equal. `odd_contract`: of the
-    first one every text but the names is null.
-    """
-    decoded = orjson.loads(body)
-    contracts = _longest_list(decoded)
-    if kind == "half_list":
-        del contracts[len(contracts) // 2 :]
-    elif kind == "odd_contract":
-        names = ("symbol", "instId")
-        contracts[0] |= {name: None for name, value in contracts[0].items() if type(value) is str and name not in names}
-    else:
-        contracts += [_sibling(contract) for contract in contracts if _is_multiplied(contract)]
-    return orjson.dumps(decoded)
+
+def _lose_contract(contracts: list[Any]) -> None:
+    del contracts[len(contracts) // 2 : len(contracts) // 2 + 1]
+
+
+def _blank_contract(contracts: list[Any]) -> None:
+    """Set all texts of the first contract but its names to null."""
+    contracts[0] |= {name: None for name, value in contracts[0].items() if type(value) is str and name not in NAMES}
+
+
+def _change_types(contracts: list[Any]) -> None:
+    """Give the second half of the contracts a type that no client knows."""
+    for contract in contracts[len(contracts) // 2 :]:
+        contract |= {name: UNKNOWN_TYPE for name in TYPES if name in contract}
+
+
+def _add_siblings(contracts: list[Any]) -> None:
+    """Append a copy of each contract on thousands of a coin, with the multiplier removed from its names."""
+    contracts += [_sibling(contract) for contract in contracts if _is_multiplied(contract)]
 
 
 def _longest_list(value: Any) -> list[Any]:
@@ -71,23 +84,60 @@ def _sibling(contract: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _not_a_number(row: Any, _volume_index: int) -> None:
-    """Put NaN in the place of the first value after the time."""
-    row[_value_place(row)] = "NaN"
+def _set_value(value: Any) -> Callable[[list[Any], int, int], None]:
+    """Return a damage that writes `value` over the row's first value after the time."""
+
+    def damage(rows: list[Any], index: int, _volume_index: int) -> None:
+        rows[index][_value_place(rows[index])] = value
+
+    return damage
 
 
-def _negative_volume(row: Any, volume_index: int) -> None:
-    """Turn the volume, or the only value of a row without one, negative."""
-    place = volume_index if isinstance(row, list) and len(row) > volume_index else _value_place(row)
+def _set_null_row(rows: list[Any], index: int, _volume_index: int) -> None:
+    rows[index] = None
+
+
+def _negate_volume(rows: list[Any], index: int, volume_index: int) -> None:
+    """Turn the volume, or the first value of a row without one, negative."""
+    row = rows[index]
+    place = _volume_place(row, volume_index)
     row[place] = f"-{str(row[place]).lstrip('-')}" if isinstance(row[place], str) else -abs(row[place]) - 1
 
 
-def _missing_field(row: Any, _volume_index: int) -> None:
-    """Leave out the last value and all after it, or one member."""
+def _raise_low(rows: list[Any], index: int, _volume_index: int) -> None:
+    """Set the low of a candle above its open; leave other rows as they are."""
+    row = rows[index]
+    if isinstance(row, list) and len(row) > LOW + 1:
+        row[LOW] = _raise(row[OPEN])
+    elif isinstance(row, dict) and {"o", "l"} <= row.keys():
+        row["l"] = _raise(row["o"])
+
+
+def _remove_fields(rows: list[Any], index: int, _volume_index: int) -> None:
+    """Remove the second half of the values, or the first value of an object."""
+    row = rows[index]
     if isinstance(row, list):
         del row[len(row) // 2 :]
     else:
         del row[_value_place(row)]
+
+
+def _repeat_row(rows: list[Any], index: int, volume_index: int) -> None:
+    """Insert a copy of the row whose volume, or first value without one, is another one."""
+    copy = rows[index].copy()
+    place = _volume_place(copy, volume_index)
+    copy[place] = _raise(copy[place])
+    rows.insert(index, copy)
+
+
+def _raise(value: Any) -> Any:
+    """Return a positive number of more than ten times the size, as a text if `value` is a text."""
+    return format(abs(Decimal(value)) * 10 + 1, "f") if isinstance(value, str) else abs(value) * 10 + 1
+
+
+def _volume_place(row: Any, volume_index: int) -> Any:
+    """Return the index of the volume of a candle that is an array, else the place of the first value."""
+    return volume_index if isinstance(row, list) and len(row) > volume_index else _value_place(row)
 
 
 def _value_place(row: Any) -> Any:
@@ -119,8 +169,22 @@ def _is_time(value: Any) -> bool:
     return len(text) == 13 and text.isdecimal() and int(text) > FIRST_MS_OF_2001
 
 
-_DAMAGES: dict[str, Callable[[Any, int], None]] = {
-    "nan": _not_a_number,
-    "negative_volume": _negative_volume,
-    "missing_field": _missing_field,
+_LISTS: dict[str, Callable[[list[Any]], None]] = {
+    "empty_list": list.clear,
+    "half_list": _halve,
+    "lost_contract": _lose_contract,
+    "odd_contract": _blank_contract,
+    "unknown_type": _change_types,
+    "sibling": _add_siblings,
+}
+_ROWS: dict[str, Callable[[list[Any], int, int], None]] = {
+    "nan": _set_value("NaN"),
+    "blank": _set_value(""),
+    "null": _set_value(None),
+    "null_row": _set_null_row,
+    "exponent": _set_value("5E-7"),
+    "negative_volume": _negate_volume,
+    "low_above_open": _raise_low,
+    "missing_field": _remove_fields,
+    "duplicate_row": _repeat_row,
 }

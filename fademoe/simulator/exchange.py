@@ -18,7 +18,7 @@ A refusal with status 200 (an error code in the body) is counted by the exchange
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -35,7 +35,7 @@ from fademoe.simulator.timeline import Timeline
 
 
 class Call(NamedTuple):
-    """A REST request as the exchanges' modules see it."""
+    """A REST request as an exchange receives it."""
 
     path: str
     query: Mapping[str, str]  # the first value of each name, decoded
@@ -46,7 +46,7 @@ class Call(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """An answer to a `Call`."""
+    """The response to a `Call`."""
 
     body: bytes
     status: int = 200
@@ -66,16 +66,16 @@ class Simulation:
 
 
 class Exchange:
-    """Base of the simulated exchanges. A request goes to the exchange with the longest prefix of its path."""
+    """Base class of the simulated exchanges. A request goes to the exchange with the longest matching prefix."""
 
     name: ClassVar[str] = ""
     rest_prefixes: ClassVar[tuple[str, ...]] = ()
     stream_prefixes: ClassVar[tuple[str, ...]] = ()
     symbol_parameter: ClassVar[str] = "symbol"
-    volume_index: ClassVar[int] = 5  # of a candle that is an array
+    volume_index: ClassVar[int] = 5  # index of the volume in a candle that is an array
 
     def __init__(self, simulation: Simulation) -> None:
-        """Keep what the exchanges share and make what each has for itself."""
+        """Take the shared objects from `simulation`; create the exchange's own hub, counts and timeline."""
         self.simulation = simulation
         self.market = simulation.market
         self.clock = simulation.clock
@@ -85,60 +85,61 @@ class Exchange:
         self.stats = Stats()
         self.timeline = Timeline(simulation.clock)
 
-    def take_fault(self, kinds: tuple[str, ...], *, path: str = "", symbol: str | None = None) -> Fault | None:
-        """Return a fault of these kinds that strikes now, counted; None when nothing goes wrong."""
+    def take_fault(self, kinds: Collection[str], *, path: str = "", symbol: str | None = None) -> Fault | None:
+        """Return a fault of one of these kinds that applies to `path` and `symbol`, counted; None without one."""
         fault = self.faults.pick(self.name, kinds, path=path, symbol=symbol)
         if fault is not None:
             self.stats.faults[fault.kind] += 1
         return fault
 
     @classmethod
-    def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """Add the exchange's own options, each starting with `--<name>-`; their defaults are the real sizes."""
+    def add_options(cls, options: argparse._ArgumentGroup) -> None:
+        """Add the exchange's own options, each named `--<name>-...`; defaults are the real exchange's values."""
 
     def answer(self, call: Call) -> Reply:
-        """Answer a REST request, its limits included."""
+        """Answer a REST request; apply the rate limits."""
         raise LookupError(f"{self.name} answers no REST request")
 
     def refuse(self, status: int, call: Call) -> Reply:
-        """Return the exchange's own words for a refusal that a fault asks for: 429, 418, 403 or 451."""
+        """Return the exchange's own response for a status that a fault requests: 403, 418, 429, 451 or 503."""
         return Reply(b"{}", status)
 
     def reply_error_in_200(self, call: Call) -> Reply:
-        """Return an error that the exchange sends with HTTP status 200, for a fault."""
+        """Return an error that the exchange sends with HTTP status 200."""
         return Reply(b'{"code":-1000,"msg":"An unknown error occurred while processing the request."}')
 
     def find_rows(self, body: object) -> list[Any]:
-        """Return the list of rows inside a decoded answer, for faults that damage rows; [] when it has none."""
+        """Return the list of rows inside a decoded response, [] when it has none. Faults change this list in place."""
         return body if isinstance(body, list) else []
 
     def open_socket(self, socket: Socket, path: str, query: Mapping[str, str]) -> None:
-        """Greet a new socket: subscribe what its address names."""
+        """Handle a new socket: subscribe to the topics that its URL names."""
 
     def receive(self, socket: Socket, text: str) -> None:
         """Handle a text message of a client."""
 
     def build_control_frames(self) -> list[bytes]:
-        """Return the frames that the exchange sends about itself to every socket."""
+        """Return the frames about the connection or the service that the exchange sends to every socket."""
         return []
 
     def take_topic_fault(self, kind: str, topics: Iterable[str]) -> bool:
-        """Return whether a fault of a kind strikes a request for `topics`."""
+        """Tell whether a fault of `kind` applies to a request for one of `topics`; count it."""
         return any(self.take_fault((kind,), path=topic) is not None for topic in topics)
 
     def close_socket(self, socket: Socket) -> None:
-        """Forget a socket that is gone; the hub has dropped its topics already."""
+        """Forget a closed socket; the hub has already removed its subscriptions."""
 
     def restart_streams(self) -> None:
-        """Schedule all running streams anew, after the clock was changed (the timeline is empty then)."""
+        """Schedule all running streams again; called after a change of the clock, with an empty timeline."""
 
     def apply_contract_change(self, instrument: Instrument) -> None:
-        """Tell subscribers that the listing of a contract was changed by the control plane."""
+        """Update caches and notify subscribers after the control plane changed a contract."""
 
     def read_truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
         """Return the rows that a collector must have stored by now; LookupError for an unknown metric or symbol.
 
-        `symbol` is a coin or the exchange's name of a contract. See `truth.truth_rows`.
+        `symbol` is a coin or the exchange's name of a contract, `step_ms` the distance of rows (see
+        `truth.list_truth`).
         """
         instrument = self.market.world.find_contract(self.name, symbol)
         if instrument is None:
@@ -148,5 +149,5 @@ class Exchange:
         )
 
     def report_limits(self) -> dict[str, object]:
-        """Return what /sim/stats shows of the exchange's budgets."""
+        """Return the use of the rate limits, for /sim/stats."""
         return {}

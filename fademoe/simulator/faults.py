@@ -1,65 +1,95 @@
-"""Faults on request: what goes wrong at an exchange, told over the control plane."""
+"""Faults: what goes wrong at an exchange on request of the control plane, and for how long.
+
+Each kind is declared once, with its effect. `fademoe simulator --help` and docs/simulator.md show these texts.
+"""
 
 import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 
 from fademoe.simulator.clock import Clock
 
-BEFORE_ANSWER = (
-    "down",
-    "reset",
-    "html_200",
-    "html_502",
-    "html_403",
-    "html_400",
-    "html_404",
-    "html_405",
-    "empty_200",
-    "empty_202",
-    "string_200",
-    "garbled_200",  # said to be gzip
-    "redirect_302",
-    "error_503",
-    "rate_limited",
-    "banned",
-    "restricted",
-    "stall",
-    "other_symbol",
-)
-LISTS = ("half_list", "sibling", "odd_contract")  # in lists of contracts
-AFTER_ANSWER = (*LISTS, "truncated", "error_200", "nan", "negative_volume", "missing_field", "seconds", "empty_list")
-ON_STREAM = (
-    "lost_close",
-    "duplicate_close",
-    "changed_close",  # a closed bar comes with another close first, and a second later with the right one
-    "late_bars",
-    "silent_sockets",
-    "silent_topics",  # topics that begin with `path` are acknowledged and send nothing
-    "unnamed_refusal",  # a request with a topic that begins with `path` is void, and the refusal does not name it
-    "lost_ack",  # a request with such a topic is carried out and not answered
-    "control_frames",  # at once, every socket gets the frames that the exchange sends about itself
-    "drop_sockets",
-    "down",
-)
-KINDS = tuple(dict.fromkeys(BEFORE_ANSWER + AFTER_ANSWER + ON_STREAM))
+# In place of the answer to a REST request.
+BEFORE_ANSWER = {
+    "down": "connections are reset, open sockets too, and new ones are refused",
+    "reset": "the connection is reset without an answer",
+    "stall": "the answer comes after `seconds`",
+    "html_200": "status 200 with an HTML page about maintenance",
+    "html_400": "status 400 with an HTML page",
+    "html_403": "status 403 with an HTML page of a CDN",
+    "html_404": "status 404 with an HTML page",
+    "html_405": "status 405 with an HTML page",
+    "html_502": "status 502 with an HTML page of a proxy",
+    "empty_200": "status 200 with an empty body",
+    "empty_202": "status 202 with an empty body",
+    "string_200": "status 200 with a JSON string",
+    "garbled_200": "status 200 with a body that is said to be gzip and is not",
+    "redirect_302": "status 302 to `location`",
+    "error_503": "status 503 with the exchange's own body",
+    "rate_limited": "the exchange's refusal above a rate limit, with the header `retry_after`",
+    "banned": "the exchange's refusal of a banned address",
+    "restricted": "the exchange's refusal in a blocked region",
+    "other_symbol": "the rows of another contract",
+}
+# In an answer: its list of rows or of contracts.
+LISTS = {
+    "empty_list": "the list is empty",
+    "half_list": "the second half of the list is missing",
+    "lost_contract": "the element in the middle of the list is missing, as if it were between two pages",
+    "odd_contract": "all texts of the first contract but its names are null",
+    "unknown_type": "the second half of the contracts has a type that no client knows",
+    "sibling": "beside each contract on a thousand coins is a contract on another coin with the coin's name",
+}
+# In an answer: the row in the middle of the page.
+ROWS = {
+    "nan": "its first value is NaN",
+    "blank": 'its first value is ""',
+    "null": "its first value is null",
+    "null_row": "the row itself is null",
+    "exponent": "its first value is written with an exponent: 5E-7",
+    "negative_volume": "its volume, or its only value, is negative",
+    "low_above_open": "its low is above its open (candles only)",
+    "missing_field": "the second half of its values is missing, or its first value when it is an object",
+    "duplicate_row": "the row comes twice, with different volumes (or first values)",
+}
+AFTER_ANSWER = {
+    **LISTS,
+    **ROWS,
+    "seconds": "all times are in seconds instead of milliseconds",
+    "truncated": "the last third of the body is missing",
+    "error_200": "an error with status 200",
+}
+# On sockets; `path` is the prefix of a topic there.
+ON_STREAM = {
+    "lost_close": "a closed candle is not sent",
+    "duplicate_close": "a closed candle is sent twice, a second apart",
+    "changed_close": "a closed candle is sent with a wrong close, and a second later with the right one",
+    "late_bars": "a closed candle is sent `seconds` late",
+    "silent_sockets": "sockets stay open and send nothing, acks included",
+    "silent_topics": "topics are acknowledged and send nothing",
+    "unnamed_refusal": "a request with such a topic is refused as a whole, without the name of the topic",
+    "lost_ack": "a request with such a topic is executed and not acknowledged",
+    "control_frames": "at once and once: every socket gets the frames about the service and the connection",
+    "drop_sockets": "at once and once: every socket is cut without a close frame",
+}
+KINDS = {**BEFORE_ANSWER, **AFTER_ANSWER, **ON_STREAM}
 
 
 @dataclass(kw_only=True)
 class Fault:
-    """One thing that goes wrong, until its count or its time is used up or it is cleared."""
+    """A fault: what goes wrong, where, how often and for how long."""
 
-    kind: str
+    kind: str  # one of KINDS
     exchange: str | None = None  # None: every exchange
     path: str = ""  # prefix of the REST path, or of the topic
-    symbol: str | None = None  # the exchange's own name of a contract; None: every one
-    count: int | None = None  # how often; None: without end
-    duration_s: float | None = None  # how long; None: without end
-    probability: float = 1.0
-    seconds: float = 5.0  # of a stall, or by how much bars are late
-    retry_after: str | None = None  # header of a refusal that asks for a pause
-    location: str = "https://example.com/maintenance"  # header of a redirect
+    symbol: str | None = None  # the exchange's name of a contract; None: every contract
+    count: int | None = None  # number of hits after which it ends; None: no limit
+    duration_s: float | None = None  # host seconds after which it ends; None: no limit
+    probability: float = 1.0  # share of the matching requests or messages that it hits
+    seconds: float = 5.0  # delay of stall and late_bars
+    retry_after: str | None = None  # header Retry-After of a refusal
+    location: str = "https://example.com/maintenance"  # header Location of a redirect
     id: int = 0
     hits: int = 0
     until_ms: int | None = field(default=None, repr=False)
@@ -70,22 +100,22 @@ class Fault:
 
 
 class Faults:
-    """The faults in force. While there are none, asking costs one look at an empty list."""
+    """The active faults. Without faults, a check costs one test of an empty list."""
 
     def __init__(self, seed: int) -> None:
-        """Start without faults; `seed` decides the draws of faults with a probability."""
+        """Start without faults; `seed` seeds the random numbers of faults with a probability."""
         self.active: list[Fault] = []
         self._ids = itertools.count(1)
         self._dice = random.Random(seed)
 
     def add(self, request: Mapping[str, object]) -> Fault:
-        """Put a fault in force from its JSON object; ValueError when it is not a proper one."""
-        known = {item.name for item in fields(Fault)} - {"id", "hits", "until_ms"}
-        unknown = set(request) - known
+        """Activate a fault given as a JSON object and return it; ValueError when a member is unknown or invalid."""
+        members = {item.name for item in fields(Fault)} - {"id", "hits", "until_ms"}
+        unknown = set(request) - members
         if unknown:
-            raise ValueError(f"unknown members {', '.join(sorted(unknown))}: there are {', '.join(sorted(known))}")
+            raise ValueError(f"unknown members {', '.join(sorted(unknown))}: allowed: {', '.join(sorted(members))}")
         if request.get("kind") not in KINDS:
-            raise ValueError(f"unknown kind {request.get('kind')!r}: there are {', '.join(KINDS)}")
+            raise ValueError(f"unknown kind {request.get('kind')!r}: allowed: {', '.join(KINDS)}")
         for name in ("count", "duration_s", "probability", "seconds"):
             if request.get(name) is not None and not isinstance(request[name], int | float):
                 raise ValueError(f"{name} must be a number")
@@ -97,14 +127,17 @@ class Faults:
         return fault
 
     def clear(self, fault_id: int | None = None) -> int:
-        """End one fault, or all of them, and return how many ended."""
+        """End the fault with this id, or all (None); return how many ended."""
         kept = [fault for fault in self.active if fault_id is not None and fault.id != fault_id]
         ended = len(self.active) - len(kept)
         self.active = kept
         return ended
 
-    def pick(self, exchange: str, kinds: tuple[str, ...], *, path: str = "", symbol: str | None = None) -> Fault | None:
-        """Return a fault that strikes now and count it, None when nothing goes wrong."""
+    def pick(self, exchange: str, kinds: Collection[str], *, path: str = "", symbol: str | None = None) -> Fault | None:
+        """Return the first active fault that matches and count the hit; None when none matches.
+
+        A fault whose count is used up ends. `path` is the REST path or the topic.
+        """
         if not self.active:
             return None
         for fault in self.list_active():
@@ -119,7 +152,7 @@ class Faults:
         return None
 
     def is_in_force(self, kind: str, exchange: str, path: str = "") -> bool:
-        """Tell whether a lasting fault is in force, without counting it."""
+        """Tell whether a fault of this kind is active, without counting a hit."""
         return any(
             fault.kind == kind and fault.exchange in (None, exchange) and path.startswith(fault.path)
             for fault in self.list_active()

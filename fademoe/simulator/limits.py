@@ -1,4 +1,4 @@
-"""How exchanges count: budgets in fixed windows of the UTC clock or in sliding ones, and bans for those who go on."""
+"""Rate limits: fixed windows of the UTC clock, sliding windows, and bans for clients that continue after refusals."""
 
 from collections import deque
 
@@ -6,7 +6,7 @@ KEPT_WINDOWS = 30
 
 
 class FixedWindow:
-    """A budget that starts anew with every window of the UTC clock, as Binance's minute weight does."""
+    """A budget that resets with every window of the UTC clock, as Binance's weight per minute does."""
 
     def __init__(self, capacity: int, window_ms: int) -> None:
         """Allow `capacity` units in each window of `window_ms`."""
@@ -17,7 +17,7 @@ class FixedWindow:
         self._finished: deque[tuple[int, int]] = deque(maxlen=KEPT_WINDOWS)
 
     def take(self, cost: int, now_ms: int) -> int:
-        """Count `cost` and return what the window has used with it; more than `capacity` means refuse."""
+        """Count `cost` and return the units used in this window; more than `capacity` means refuse."""
         start_ms = now_ms - now_ms % self._window_ms
         if start_ms != self._start_ms:
             if self._start_ms:
@@ -27,15 +27,15 @@ class FixedWindow:
         return self._used
 
     def is_over(self) -> bool:
-        """Tell whether the last `take` went over the budget."""
+        """Tell whether the last `take` exceeded the budget."""
         return self._used > self.capacity
 
     def find_wait_ms(self, now_ms: int) -> int:
-        """Return how long the running window lasts still."""
+        """Return the ms until the current window ends."""
         return self._window_ms - now_ms % self._window_ms
 
     def list_finished(self, now_ms: int) -> list[dict[str, int]]:
-        """Return the last windows that are over: start and units used, oldest first."""
+        """Return start and used units of the last finished windows, oldest first."""
         self.take(0, now_ms)
         return [{"start_ms": start_ms, "used": used} for start_ms, used in self._finished]
 
@@ -51,7 +51,7 @@ class SlidingWindow:
         self._used = 0
 
     def take(self, cost: int, now_ms: int) -> bool:
-        """Count `cost` when it fits and tell whether it did."""
+        """Count `cost` if it fits; return whether it did."""
         if self.count_used(now_ms) + cost > self.capacity:
             return False
         self._taken.append((now_ms, cost))
@@ -59,18 +59,18 @@ class SlidingWindow:
         return True
 
     def count_used(self, now_ms: int) -> int:
-        """Return the units taken within the period."""
+        """Return the units used within the period."""
         while self._taken and self._taken[0][0] <= now_ms - self._period_ms:
             self._used -= self._taken.popleft()[1]
         return self._used
 
     def find_wait_ms(self, now_ms: int) -> int:
-        """Return how long until the oldest units leave the window."""
+        """Return the ms until the oldest units leave the window."""
         return max(0, self._taken[0][0] + self._period_ms - now_ms) if self._taken else 0
 
 
 class Ban:
-    """Shut out an address that goes on after refusals; each further ban lasts twice as long."""
+    """Ban an address that continues after refusals; each further ban lasts twice as long."""
 
     def __init__(self, strikes: int, first_ms: int, longest_ms: int, memory_ms: int) -> None:
         """Ban for `first_ms` at the refusal number `strikes` within `memory_ms`."""
@@ -82,11 +82,11 @@ class Ban:
         self._until_ms = 0
 
     def find_end_ms(self, now_ms: int) -> int:
-        """Return when the ban ends, 0 when there is none."""
+        """Return when the current ban ends, 0 when there is none."""
         return self._until_ms if now_ms < self._until_ms else 0
 
     def count_refusal(self, now_ms: int) -> int:
-        """Count a refusal and return the end of the ban that it brought, 0 when it did not."""
+        """Count a refusal; return the end of the ban that it causes, 0 when it causes none."""
         self._refusals.append(now_ms)
         if len(self._refusals) < self._strikes or now_ms - self._refusals[0] > self._memory_ms:
             return 0

@@ -1,4 +1,4 @@
-"""Pages of rows: a day of a contract is encoded once, after that a page is a slice of bytes."""
+"""Pages of rows: a contract's day is encoded once; a page is then a slice of bytes."""
 
 from array import array
 from bisect import bisect_left
@@ -11,12 +11,12 @@ from fademoe.simulator.clock import DAY_MS
 
 
 class Chunk:
-    """Encoded rows with their times, oldest first; the bytes may lie newest first, as the exchange sends them."""
+    """Encoded rows with their times, oldest first; the bytes may be stored newest first, as the exchange sends them."""
 
     __slots__ = ("_blob", "_is_newest_first", "_offsets", "times")
 
     def __init__(self, times: Sequence[int], rows: Sequence[str], *, newest_first: bool = False) -> None:
-        """Keep `rows`, texts of JSON values in the order of `times` (oldest first)."""
+        """Encode `rows` (texts of JSON values) in the order of `times`, oldest first."""
         self.times = array("q", times)
         self._is_newest_first = newest_first
         ordered = rows[::-1] if newest_first else rows
@@ -37,7 +37,7 @@ class Chunk:
 
 
 class ChunkStore:
-    """The last used chunks, at most `capacity` of them."""
+    """An LRU cache of at most `capacity` chunks."""
 
     def __init__(self, capacity: int) -> None:
         """Start empty."""
@@ -45,7 +45,7 @@ class ChunkStore:
         self._chunks: OrderedDict[Hashable, Chunk] = OrderedDict()
 
     def get(self, key: Hashable, build: Callable[[], Chunk]) -> Chunk:
-        """Return the chunk of `key`, building it when it is not there."""
+        """Return the chunk of `key`; build it when it is missing."""
         chunk = self._chunks.get(key)
         if chunk is None:
             chunk = self._chunks[key] = build()
@@ -58,10 +58,10 @@ class ChunkStore:
 
 @dataclass(frozen=True)
 class RowSource:
-    """The rows of one series: days that do not change any more, and the few rows at the end that still do."""
+    """The rows of one series: final days, and the last rows, which may still change."""
 
-    day_chunk: Callable[[int], Chunk]  # by day since the epoch; may reach into the future
-    settled_ms: int  # rows of `day_chunk` count before this time
+    day_chunk: Callable[[int], Chunk]  # by day since the epoch; may contain the future
+    settled_ms: int  # rows of `day_chunk` before this time are final
     tail: Chunk  # rows from `settled_ms` on
 
 

@@ -1,4 +1,4 @@
-"""WebSocket connections and who hears what: an event is encoded once, and all who hear it get the same bytes."""
+"""WebSocket connections and subscriptions: a payload is encoded once and all subscribers get the same bytes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from aiohttp import web
 
 from fademoe.simulator.faults import Faults
 
-MAX_BUFFERED_BYTES = 16_000_000  # a client that lets so much pile up is cut off
+MAX_BUFFERED_BYTES = 16_000_000  # a client with more unread bytes is cut off
 CLOSE_TIMEOUT_S = 0.5
 
 
 def encode_text_frame(payload: bytes) -> bytes:
-    """Return the WebSocket frame of a text message from a server (unmasked, not compressed)."""
+    """Encode a text message as a WebSocket frame of a server: not masked, not compressed."""
     size = len(payload)
     if size < 126:
         return struct.pack("!BB", 0x81, size) + payload
@@ -25,27 +25,27 @@ def encode_text_frame(payload: bytes) -> bytes:
 
 
 class Socket:
-    """One client's connection. Frames written during one turn of the event loop leave in one write."""
+    """A client's connection. Frames written in one turn of the event loop are sent in one write."""
 
     def __init__(self, hub: Hub, response: web.WebSocketResponse, transport: asyncio.Transport, ip: str) -> None:
         """Take over an accepted connection."""
         self._hub = hub
         self.ip = ip
-        self.topics: dict[str, None] = {}  # in the order of subscribing; unknown ones too
-        self.is_wrapped = False  # wants the envelope that names the stream
-        self.arrivals: list[int] = []  # host times of the last messages, for limits on messages
-        self.memory: dict[str, object] = {}  # what the exchange's module keeps of this client
+        self.topics: dict[str, None] = {}  # in order of subscription; unknown ones too
+        self.is_wrapped = False  # messages get an envelope with the name of the stream
+        self.message_times_ms: list[int] = []  # host times of the last messages, for limits on messages
+        self.state: dict[str, object] = {}  # state that the exchange keeps of this client
         self._response = response
         self._transport = transport
         self._pending: list[bytes] = []
         self._closing: asyncio.Task[bool] | None = None
 
     def send(self, payload: bytes) -> None:
-        """Send a text message to this client alone."""
+        """Send a text message to this client."""
         self.write(encode_text_frame(payload))
 
     def write(self, frame: bytes) -> None:
-        """Send an encoded frame, unless a fault has silenced the exchange."""
+        """Send an encoded frame, unless a fault silences the exchange's sockets."""
         if self._closing is not None or self._hub.is_silent():
             return
         if not self._pending:
@@ -53,7 +53,7 @@ class Socket:
         self._pending.append(frame)
 
     def close(self, code: int, reason: str) -> None:
-        """Say goodbye with a close frame, after all that was sent before."""
+        """Send a close frame after everything that was sent before."""
         if self._closing is None:
             self._flush()
             self._closing = asyncio.ensure_future(self._response.close(code=code, message=reason.encode()))
@@ -69,7 +69,7 @@ class Socket:
             await self._response.ping(payload)
 
     def _flush(self) -> None:
-        """Write what has piled up in this turn of the event loop."""
+        """Write the frames of this turn of the event loop; abort when the client reads too slowly."""
         frames, self._pending = self._pending, []
         if not frames or self._transport.is_closing():
             return
@@ -79,10 +79,10 @@ class Socket:
 
 
 class Hub:
-    """Which sockets of an exchange listen to which topic."""
+    """The sockets of an exchange and their subscriptions."""
 
     def __init__(self, faults: Faults, exchange: str) -> None:
-        """Start without listeners."""
+        """Start without sockets."""
         self.sockets: set[Socket] = set()
         self.frames_sent = 0
         self._faults = faults
@@ -90,21 +90,21 @@ class Hub:
         self._listeners: dict[str, set[Socket]] = {}
 
     def is_silent(self, topic: str | None = None) -> bool:
-        """Tell whether a fault keeps all sockets open and without data, or one topic."""
+        """Tell whether a fault silences all sockets, or this topic."""
         if not self._faults.active:
             return False
         is_topic_silent = topic is not None and self._faults.is_in_force("silent_topics", self._exchange, topic)
         return is_topic_silent or self._faults.is_in_force("silent_sockets", self._exchange)
 
     def subscribe(self, socket: Socket, topic: str) -> bool:
-        """Let `socket` hear `topic`; return whether it is the topic's first listener."""
+        """Subscribe `socket` to `topic`; return whether it is the topic's first subscriber."""
         socket.topics[topic] = None
         listeners = self._listeners.setdefault(topic, set())
         listeners.add(socket)
         return len(listeners) == 1
 
     def unsubscribe(self, socket: Socket, topic: str) -> None:
-        """Let `socket` no longer hear `topic`."""
+        """Unsubscribe `socket` from `topic`."""
         socket.topics.pop(topic, None)
         listeners = self._listeners.get(topic)
         if listeners is not None:
@@ -113,21 +113,21 @@ class Hub:
                 del self._listeners[topic]
 
     def drop(self, socket: Socket) -> None:
-        """Forget a socket and all its topics."""
+        """Remove a socket and its subscriptions."""
         for topic in list(socket.topics):
             self.unsubscribe(socket, topic)
         self.sockets.discard(socket)
 
     def has_listeners(self, topic: str) -> bool:
-        """Tell whether anybody hears `topic`."""
+        """Tell whether a socket is subscribed to `topic`."""
         return topic in self._listeners
 
     def list_topics(self) -> list[str]:
-        """Return the topics that somebody hears."""
+        """Return the topics with subscribers."""
         return list(self._listeners)
 
     def publish(self, topic: str, payload: bytes, wrap: Callable[[str, bytes], bytes] | None = None) -> None:
-        """Send `payload` to all who hear `topic`, through `wrap` to those sockets that want an envelope."""
+        """Send `payload` to all subscribers of `topic`; sockets that want an envelope get it through `wrap`."""
         listeners = self._listeners.get(topic)
         if not listeners or self.is_silent(topic):
             return

@@ -1,4 +1,4 @@
-"""Counts of what an exchange was asked and how it answered, for /sim/stats."""
+"""Counts of requests, responses, faults and sockets of an exchange, for /sim/stats."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ class Stats:
     requests: int = 0
     paths: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
-    refusals: Counter[str] = field(default_factory=Counter)  # by HTTP status, or the exchange's own code in a 200
+    refusals: Counter[str] = field(default_factory=Counter)  # by HTTP status, or by the exchange's code with status 200
     faults: Counter[str] = field(default_factory=Counter)  # by kind
     sockets_opened: int = 0
     sockets_closed: int = 0
     messages_received: int = 0
 
     def count_answer(self, path: str, status: int) -> None:
-        """Count a REST answer; statuses from 400 on are refusals."""
+        """Count a REST response; a status of 400 or more is a refusal."""
         self.requests += 1
         self.paths[path] += 1
         self.statuses[status] += 1

@@ -1,4 +1,4 @@
-"""What an exchange has to do at which time of its clock."""
+"""A schedule of actions by the exchange's clock."""
 
 import asyncio
 import heapq
@@ -10,38 +10,38 @@ from fademoe.simulator.clock import Clock
 
 Action = Callable[[int], None]
 _LONGEST_SLEEP_S = 0.5
-_SLOT_S = 0.02  # actions that fall into one slot share a wake-up, so that their frames share a write
+_SLOT_S = 0.02  # actions within one slot share a wake-up, so that their frames share a write
 
 
 class Timeline:
-    """Actions in time order, run by one task; an action gets the exchange's time and may add further ones."""
+    """Actions in time order, run by one task. An action is called with the exchange's time and may schedule more."""
 
     def __init__(self, clock: Clock) -> None:
-        """Follow `clock`."""
+        """Start empty, on `clock`."""
         self._clock = clock
         self._heap: list[tuple[int, int, Action]] = []
         self._numbers = itertools.count()
         self._earlier = asyncio.Event()
 
     def schedule(self, due_ms: int, action: Action) -> None:
-        """Run `action` once the exchange's clock shows `due_ms`."""
+        """Run `action` when the exchange's clock reaches `due_ms`."""
         entry = (due_ms, next(self._numbers), action)
         heapq.heappush(self._heap, entry)
         if self._heap[0] is entry:
             self._earlier.set()
 
     def clear(self) -> None:
-        """Forget all actions."""
+        """Remove all actions."""
         self._heap.clear()
 
     def run_due(self, now_ms: int) -> int | None:
-        """Run the actions that are due at `now_ms`; return when the next one is, None while there is none."""
+        """Run the actions due at `now_ms`; return when the next action is due, None without actions."""
         while self._heap and self._heap[0][0] <= now_ms:
             heapq.heappop(self._heap)[2](now_ms)
         return self._heap[0][0] if self._heap else None
 
     async def run(self) -> None:
-        """Run the actions as they fall due, until cancelled."""
+        """Run the actions when they are due, until cancelled."""
         while True:
             self._earlier.clear()
             next_ms = self.run_due(self._clock.now_ms())

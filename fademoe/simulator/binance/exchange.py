@@ -1,7 +1,7 @@
-"""Binance USDⓈ-M futures: REST. The streams are in binance_stream.py, the budgets in binance_limits.py.
+"""Binance USDⓈ-M futures over REST. Streams are in stream.py and feeds.py, rate limits in limits.py.
 
-What is reproduced and what nobody has measured is told in the fact sheet that the project keeps of the exchange; where
-readings differ there is an option.
+The project's fact sheet of the exchange says what is reproduced and what is unknown; where sources differ there is an
+option.
 """
 
 import argparse
@@ -50,7 +50,7 @@ FUNDING_DEFAULT, FUNDING_MAX = 100, 1_000
 SAMPLES_DEFAULT, SAMPLES_MAX = 30, 500
 RETENTION_MS = 30 * DAY_MS
 EARLIEST_LAG_MS, LATEST_LAG_MS = 70_000, 200_000
-LATEST_JITTER_MS = 20  # of the printed time of a settlement
+LATEST_JITTER_MS = 20  # largest delay of the printed time of a settlement
 MARK_PRICE_SINCE_MS = 1_640_995_200_000  # settlements before 2022 have an empty markPrice
 RESTRICTED = (
     "Service unavailable from a restricted location according to 'b. Eligibility' in https://www.binance.com/en/terms. "
@@ -59,14 +59,14 @@ RESTRICTED = (
 
 
 class Binance(Exchange):
-    """The exchange as its clients see it."""
+    """Binance as its clients see it."""
 
     name = "binance"
     rest_prefixes = ("/fapi/", "/futures/data/")
     stream_prefixes = ("/market", "/public", "/private", "/ws", "/stream")
 
     def __init__(self, simulation: Simulation) -> None:
-        """Set up the table of routes."""
+        """Set up the routes."""
         super().__init__(simulation)
         self._limits = BinanceLimits(simulation.options)
         self._marks = MarkPrices(self)
@@ -92,26 +92,31 @@ class Binance(Exchange):
         }
 
     @classmethod
-    def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """Add the sizes that the exchange may change, and the readings that nobody has settled."""
-        add = parser.add_argument
-        add("--binance-weight-limit", type=int, default=2400, help="request weight per UTC minute and address")
+    def add_options(cls, options: argparse._ArgumentGroup) -> None:
+        """Add options for the limits, and for behaviour on which the sources differ."""
+        add = options.add_argument
+        add("--binance-weight-limit", type=int, default=2400, help="request weight per minute (UTC) and address")
         add("--binance-funding-limit", type=int, default=500, help="funding requests per 5 minutes and address")
         add("--binance-data-limit", type=int, default=1000, help="/futures/data requests per 5 minutes and address")
-        add("--binance-ban-after", type=int, default=10, help="429s within 5 minutes that bring a ban (418)")
-        add("--binance-ban-s", type=float, default=120, help="length of the first ban, doubled for each further one")
+        add("--binance-ban-after", type=int, default=10, help="number of 429s within 5 minutes that causes a ban (418)")
+        add(
+            "--binance-ban-s",
+            type=float,
+            default=120,
+            help="seconds of the first ban; each further ban lasts twice as long",
+        )
         add(
             "--binance-page-keeps",
             choices=("earliest", "newest"),
             default="earliest",
-            help="which klines win when a window holds more than the limit",
+            help="klines that are returned of a window with more than the limit",
         )
-        add("--binance-ping-s", type=float, default=180, help="seconds between protocol pings to a socket")
+        add("--binance-ping-s", type=float, default=180, help="seconds between protocol pings")
         add("--binance-lifetime-s", type=float, default=86_400, help="seconds after which a socket is closed")
-        add("--binance-no-quiet-closes", action="store_true", help="send no closed kline for a minute without trades")
+        add("--binance-no-quiet-closes", action="store_true", help="send no closed kline for minutes without trades")
 
     def answer(self, call: Call) -> Reply:
-        """Answer a REST request; what is refused costs its weight all the same."""
+        """Answer a REST request; a refused request costs its weight too."""
         route = self._routes.get(call.path)
         headers: Mapping[str, str] = {}
         try:
@@ -126,7 +131,7 @@ class Binance(Exchange):
             return Reply(refusal.body, refusal.status, headers or refusal.headers)
 
     def refuse(self, status: int, call: Call) -> Reply:
-        """Return Binance's words for a status that a fault asks for."""
+        """Return Binance's response for a status that a fault requests."""
         if status == 418:
             until_ms = call.now_ms + int(self.options.binance_ban_s * 1000)
             text = f"Way too many requests; IP({call.ip}) banned until {until_ms}. "
@@ -138,33 +143,33 @@ class Binance(Exchange):
         return Reply(orjson.dumps({"code": -1000, "msg": "Service Unavailable."}), status)
 
     def report_limits(self) -> dict[str, object]:
-        """Return the use of the budgets by address."""
+        """Return the use of the rate limits by address."""
         return self._limits.report(self.clock.now_ms())
 
     def build_control_frames(self) -> list[bytes]:
-        """Announce that the server is about to go, bare and in an envelope."""
+        """Return a serverShutdown notice, without and with an envelope."""
         notice = b'{"e":"serverShutdown","E":%d}' % self.clock.now_ms()
         return [notice, b'{"stream":"serverShutdown","data":%b}' % notice]
 
     def open_socket(self, socket: Socket, path: str, query: Mapping[str, str]) -> None:
-        """Subscribe what the address names."""
+        """Subscribe to the streams in the URL."""
         self._streams.open(socket, path, query)
 
     def receive(self, socket: Socket, text: str) -> None:
-        """Handle SUBSCRIBE and the like."""
+        """Handle SUBSCRIBE and the other methods."""
         self._streams.receive(socket, text)
 
     def restart_streams(self) -> None:
-        """Schedule the running streams anew."""
+        """Schedule the running streams again."""
         self._streams.restart()
 
     def apply_contract_change(self, instrument: Instrument) -> None:
-        """Push !contractInfo and show the change in exchangeInfo at once."""
+        """Publish !contractInfo and build exchangeInfo again."""
         self._info = (0, b"")
         self._streams.push_contract(instrument)
 
     def _exchange_info(self, call: Call) -> bytes:
-        """Return the list of contracts, made once a minute."""
+        """Return the list of contracts, built once a minute."""
         minute = call.now_ms // MINUTE_MS
         if self._info[0] != minute:
             listed = self.market.world.list_instruments(self.name)
@@ -188,11 +193,11 @@ class Binance(Exchange):
         return self._kline_page(call, "premium", list_bars, self._visible_premium, texts)
 
     def _visible_candle(self, instrument: Instrument, ts: int, now_ms: int) -> BarTuple | None:
-        """Return a candle as it looks now."""
+        """Return a candle as it is now; None without one."""
         return self.market.read_visible_bar(instrument, ts, now_ms)
 
     def _visible_premium(self, instrument: Instrument, ts: int, now_ms: int) -> BarTuple | None:
-        """Return a minute of the premium index as it looks now: one sample each five seconds."""
+        """Return a minute of the premium index as it is now: one sample every five seconds."""
         bar = self.market.gauges.read_premium(instrument, ts)
         if bar is None or ts > now_ms:
             return None
@@ -207,7 +212,7 @@ class Binance(Exchange):
         visible: Callable[[Instrument, int, int], BarTuple | None],
         texts: Callable[[Instrument, list[BarTuple], int], list[str]],
     ) -> bytes:
-        """Cut a page of klines; `visible` gives the minutes that are not final."""
+        """Return a page of klines; `visible` reads the minutes that are not final."""
         instrument = self._instrument(call)
         interval_ms = _choice(call, "interval", INTERVALS_MS, BinanceRefusal(-1120, "Invalid interval."))
         limit = _integer(call, "limit", KLINES_DEFAULT)
@@ -235,16 +240,16 @@ class Binance(Exchange):
         return cut_page(RowSource(chunk, settled_ms, encode(tail)), start_ms, end_ms, limit, keep_newest=keep_newest)
 
     def _premium_index(self, call: Call) -> bytes:
-        """Return mark price, index price and running funding estimate of one contract or of all."""
+        """Return mark price, index price and funding estimate of one contract or of all."""
         if call.query.get("symbol"):
             return orjson.dumps(self._premium_row(self._instrument(call), call.now_ms))
         instruments = self.market.world.list_instruments(self.name)
         return orjson.dumps(
-            [self._premium_row(each, call.now_ms) for each in instruments if call.now_ms >= each.listed_ms]
+            [self._premium_row(item, call.now_ms) for item in instruments if call.now_ms >= item.listed_ms]
         )
 
     def _premium_row(self, instrument: Instrument, now_ms: int) -> dict[str, object]:
-        """Return a row of premiumIndex."""
+        """Build a row of premiumIndex."""
         mark = self._marks.read_values(instrument, now_ms)
         return {
             "symbol": instrument.name,
@@ -264,19 +269,19 @@ class Binance(Exchange):
         return orjson.dumps({"symbol": instrument.name, "openInterest": interest, "time": call.now_ms})
 
     def _funding_info(self, call: Call) -> bytes:
-        """Return the intervals and caps."""
+        """Return the funding intervals and caps."""
         return binance_listing.encode_funding_info(self.market, call.now_ms)
 
     def _funding_rate(self, call: Call) -> bytes:
-        """Return settled rates, oldest first; the earliest win when a start is given, else the newest."""
+        """Return settled rates, oldest first; with a start the earliest rows win, without one the newest."""
         limit = min(FUNDING_MAX, max(1, _integer(call, "limit", FUNDING_DEFAULT)))
         if call.query.get("symbol"):
             instruments = [self._instrument(call)]
         else:
             instruments = [
-                each for each in self.market.world.list_instruments(self.name) if each.is_trading(call.now_ms)
+                item for item in self.market.world.list_instruments(self.name) if item.is_trading(call.now_ms)
             ]
-        found: list[tuple[int, str, Instrument, Settlement]] = []
+        rows: list[tuple[int, str, Instrument, Settlement]] = []
         for instrument in instruments:
             start_ms, end_ms, has_start = _window(call, instrument)
             if has_start:
@@ -287,18 +292,18 @@ class Binance(Exchange):
                 settled = self.market.funding.list_last_settlements(
                     instrument, end_ms, limit if len(instruments) == 1 else 1
                 )
-            for one in settled:
-                printed_ms = one.ts + self.market.funding.draw_jitter_ms(instrument, one.ts)
+            for settlement in settled:
+                printed_ms = settlement.ts + self.market.funding.draw_jitter_ms(instrument, settlement.ts)
                 if start_ms <= printed_ms < end_ms:
-                    found.append((printed_ms, instrument.name, instrument, one))
-        found.sort(key=lambda entry: entry[:2])
-        found = found[:limit] if call.query.get("startTime") else found[-limit:]
-        return orjson.dumps([_funding_row(instrument, one, printed_ms) for printed_ms, _, instrument, one in found])
+                    rows.append((printed_ms, instrument.name, instrument, settlement))
+        rows.sort(key=lambda row: row[:2])
+        rows = rows[:limit] if call.query.get("startTime") else rows[-limit:]
+        return orjson.dumps([_funding_row(instrument, item, printed_ms) for printed_ms, _, instrument, item in rows])
 
     def _samples(self, call: Call, make_row: SampleRow) -> bytes:
-        """Return rows of /futures/data: the newest in the window win, an unknown symbol has none.
+        """Return rows of /futures/data: the newest in the window win; an unknown symbol has no rows.
 
-        A start without an end is not looked at: the most recent rows are returned, as the real service does silently.
+        A start without an end is ignored without an error, as the real service does: the most recent rows are returned.
         """
         if not call.query.get("symbol"):
             raise _missing("symbol")
@@ -334,15 +339,15 @@ class Binance(Exchange):
         return Chunk(times, [make_row(self.market, instrument, ts, period_ms) for ts in times])
 
     def _published_until(self, instrument: Instrument, now_ms: int, period_ms: int, *, is_bucket: bool) -> int:
-        """Return the first timestamp of which no row exists yet: rows come 70 to 200 s after what they tell of."""
+        """Return the first timestamp without a row: rows are published 70 to 200 s after the time that they cover."""
         ts = now_ms - now_ms % period_ms - (period_ms if is_bucket else 0)
         spread = LATEST_LAG_MS - EARLIEST_LAG_MS + 1
         lag_ms = EARLIEST_LAG_MS + draw_number(self.market.seed, "lag", instrument.key, ts) % spread
-        told_of_ms = ts + (period_ms if is_bucket else 0)
-        return ts + 1 if told_of_ms + lag_ms <= now_ms else ts
+        covered_ms = ts + (period_ms if is_bucket else 0)
+        return ts + 1 if covered_ms + lag_ms <= now_ms else ts
 
     def _instrument(self, call: Call) -> Instrument:
-        """Return the contract that the request names, in upper or lower case."""
+        """Return the contract of the request, whose name may be in lower case."""
         name = call.query.get("symbol")
         if not name:
             raise _missing("symbol")
@@ -356,7 +361,7 @@ EXCHANGE = Binance
 
 
 def weigh_klines(query: Mapping[str, str]) -> int:
-    """Return the weight of a klines request as measured on 2026-10-07; the page is off by one at 100 and 500."""
+    """Return the weight of a klines request as measured on 2026-10-07; the documented bounds are off by one."""
     text = query.get("limit", "")
     if not text.isdigit():
         return 5
@@ -365,7 +370,7 @@ def weigh_klines(query: Mapping[str, str]) -> int:
 
 
 def _funding_row(instrument: Instrument, settled: Settlement, printed_ms: int) -> dict[str, object]:
-    """Return a row of fundingRate, its time late by some milliseconds."""
+    """Build a row of fundingRate; its time is some milliseconds late."""
     price = to_fixed(rescale(settled.price, instrument.price_decimals, 8), 8)
     return {
         "symbol": instrument.name,
@@ -377,12 +382,12 @@ def _funding_row(instrument: Instrument, settled: Settlement, printed_ms: int) -
 
 
 def _missing(name: str) -> BinanceRefusal:
-    """Return the refusal of a request without a parameter that it needs."""
+    """Return the refusal for a missing parameter."""
     return BinanceRefusal(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
 
 
 def _integer(call: Call, name: str, default: int) -> int:
-    """Return a whole number of the query."""
+    """Read a whole number of the query."""
     text = call.query.get(name)
     if not text:
         return default
@@ -392,7 +397,7 @@ def _integer(call: Call, name: str, default: int) -> int:
 
 
 def _choice(call: Call, name: str, choices: Mapping[str, int], refusal: BinanceRefusal) -> int:
-    """Return the value of a parameter that has a list of choices."""
+    """Read a parameter with a list of allowed values."""
     text = call.query.get(name)
     if not text:
         raise _missing(name)
@@ -402,7 +407,7 @@ def _choice(call: Call, name: str, choices: Mapping[str, int], refusal: BinanceR
 
 
 def _window(call: Call, instrument: Instrument) -> tuple[int, int, bool]:
-    """Return the window as half open, cut to the contract's life and the present, and whether a start was sent."""
+    """Return the half-open window, cut to the contract's life and the present, and whether a start was sent."""
     start_ms, end_ms = _integer(call, "startTime", 0), _integer(call, "endTime", call.now_ms)
     if start_ms > end_ms:
         raise BinanceRefusal(-1023, "Start time is greater than end time.")

@@ -1,4 +1,4 @@
-"""What flows on Binance's streams: klines, mark prices, liquidations, each only while somebody listens."""
+"""The data of Binance's streams: klines, mark prices, liquidations. A feed runs while it has subscribers."""
 
 from collections.abc import Callable
 
@@ -16,13 +16,13 @@ from fademoe.simulator.market.liquidations import Liquidation
 from fademoe.simulator.market.noise import draw_number
 
 SECOND_MS = 1_000
-TRADFI_OFFSET_MS = 684  # the frame of TradFi rows comes so much later than that of crypto rows
+TRADFI_OFFSET_MS = 684  # delay of the frame with TradFi rows behind the frame with crypto rows
 FORCE_ORDER_DELAY_MS = 1_005
 FORCE_ORDERS = "!forceOrder@arr"
 CLOSE_FAULTS = ("lost_close", "duplicate_close", "changed_close", "late_bars")
 PREMIUM_UNIT = 10**8
 
-OnIdle = Callable[[str], None]
+OnUnused = Callable[[str], None]
 
 
 def wrap(topic: str, payload: bytes) -> bytes:
@@ -31,14 +31,14 @@ def wrap(topic: str, payload: bytes) -> bytes:
 
 
 class KlineFeed:
-    """The kline events of one contract."""
+    """Publish the kline events of one contract."""
 
-    def __init__(self, exchange: Exchange, topic: str, instrument: Instrument, on_idle: OnIdle) -> None:
-        """Start with the minute that is running, and with the one before when it is not closed yet."""
+    def __init__(self, exchange: Exchange, topic: str, instrument: Instrument, on_unused: OnUnused) -> None:
+        """Start with the current minute, and with the previous one if it is not final."""
         self._exchange = exchange
         self._topic = topic
         self._instrument = instrument
-        self._on_idle = on_idle
+        self._on_unused = on_unused
         market = exchange.market
         self._steps = market.count_steps(instrument)
         self._period_ms = MINUTE_MS // self._steps
@@ -53,10 +53,10 @@ class KlineFeed:
         self.tick(now_ms)
 
     def tick(self, now_ms: int) -> None:
-        """Send what has changed since the last event and come back at the next possible change."""
+        """Publish the open candle if it has changed; schedule the next possible change."""
         exchange = self._exchange
         if not exchange.hub.has_listeners(self._topic):
-            self._on_idle(self._topic)
+            self._on_unused(self._topic)
             return
         ts = now_ms // MINUTE_MS * MINUTE_MS
         if ts != self._ts:
@@ -77,12 +77,12 @@ class KlineFeed:
         exchange.timeline.schedule(next_ms, self.tick)
 
     def _schedule_close(self, ts: int) -> None:
-        """Send the closed candle once the minute is final."""
+        """Schedule the closed candle for the time at which the minute is final."""
         due_ms = ts + MINUTE_MS + self._exchange.market.find_final_delay_ms(self._instrument, ts)
         self._exchange.timeline.schedule(due_ms, lambda now_ms: self._close(ts, now_ms))
 
     def _close(self, ts: int, now_ms: int) -> None:
-        """Send the closed candle, unless a fault loses, doubles, changes or delays it."""
+        """Publish the closed candle; an active fault drops, repeats, changes or delays it."""
         exchange = self._exchange
         bar = exchange.market.candles.read_bar(self._instrument, ts)
         if bar is None or (not bar.trades and exchange.options.binance_no_quiet_closes):
@@ -102,28 +102,28 @@ class KlineFeed:
 
 
 class MarkPrices:
-    """Mark price, index price and running funding estimate, for the streams and for premiumIndex."""
+    """Mark price, index price and funding estimate, for the streams and for premiumIndex."""
 
     def __init__(self, exchange: Exchange) -> None:
-        """Compute from the exchange's market."""
+        """Read the market of `exchange`."""
         self._exchange = exchange
         self._minutes: dict[Instrument, tuple[int, int, int, int]] = {}
 
     def read_values(self, instrument: Instrument, now_ms: int) -> dict[str, str | int]:
         """Return p, ap, P, i, r, T as the stream names them, at the last full second.
 
-        Contracts without funding have rate zero and time 0, dead ones an estimated settle price of zero too.
+        Contracts without funding have rate zero and time 0; ended contracts have an estimated settle price of zero too.
         """
         market = self._exchange.market
         minute = now_ms // MINUTE_MS
-        known = self._minutes.get(instrument)
-        if known is None or known[0] != minute:
+        minute_values = self._minutes.get(instrument)
+        if minute_values is None or minute_values[0] != minute:
             premium = market.gauges.read_premium(instrument, minute * MINUTE_MS)
             is_funded = instrument.is_trading(now_ms)
             rate = market.funding.estimate(instrument, now_ms) if is_funded else 0
             next_ms = market.funding.find_next_ms(instrument, now_ms) if is_funded else 0
-            known = self._minutes[instrument] = minute, premium.close if premium else 0, rate, next_ms
-        _, premium_close, rate, next_ms = known
+            minute_values = self._minutes[instrument] = minute, premium.close if premium else 0, rate, next_ms
+        _, premium_close, rate, next_ms = minute_values
         at_ms = min(now_ms, instrument.delisted_ms or now_ms) // SECOND_MS * SECOND_MS
         price = rescale(market.candles.read_price(instrument, at_ms), instrument.price_decimals, 8)
         index = to_fixed(price - price * premium_close // PREMIUM_UNIT, 8)
@@ -136,13 +136,13 @@ class MarkPrices:
             "T": next_ms,
         }
 
-    def start(self, topic: str, seconds: int, instruments: list[Instrument] | None, on_idle: OnIdle) -> None:
-        """Send every `seconds`: one contract's row, or (None) two frames with all rows, TradFi apart."""
+    def start(self, topic: str, seconds: int, instruments: list[Instrument] | None, on_unused: OnUnused) -> None:
+        """Publish every `seconds`: the row of one contract, or (None) two frames with all rows, TradFi separately."""
         exchange = self._exchange
 
         def tick(now_ms: int) -> None:
             if not exchange.hub.has_listeners(topic):
-                on_idle(topic)
+                on_unused(topic)
                 return
             if instruments is None:
                 exchange.hub.publish(topic, self._frame("perpetual", now_ms), wrap)
@@ -157,7 +157,7 @@ class MarkPrices:
         tick(exchange.clock.now_ms())
 
     def _frame(self, kind: str, now_ms: int) -> bytes:
-        """Return one of the two frames of the array form; COIN-M rows travel with the crypto rows."""
+        """Return one of the two frames of the array stream; COIN-M rows are in the frame of crypto rows."""
         exchange = self._exchange
         instruments = exchange.market.world.list_instruments(exchange.name)
         rows = [
@@ -170,31 +170,31 @@ class MarkPrices:
         return orjson.dumps(rows)
 
     def _row(self, instrument: Instrument, now_ms: int) -> dict[str, str | int]:
-        """Return a markPriceUpdate."""
+        """Build a markPriceUpdate."""
         head: dict[str, str | int] = {"e": "markPriceUpdate", "E": now_ms, "s": instrument.name}
         return head | self.read_values(instrument, now_ms) | {"st": 1}
 
 
 class ForceOrders:
-    """Liquidations: the largest of each contract and second, one frame each, a second late."""
+    """Publish liquidations: the largest of each contract and second, one frame each, a second late."""
 
     def __init__(self, exchange: Exchange) -> None:
-        """Read the exchange's market."""
+        """Read the market of `exchange`."""
         self._exchange = exchange
         self._is_scanning = False
 
     def start(self) -> None:
-        """Look through the minutes from the running one on, unless that is being done."""
+        """Schedule the liquidations from the current minute on, unless that is already running."""
         if not self._is_scanning:
             self._is_scanning = True
             self._scan(self._exchange.clock.now_ms())
 
     def stop(self) -> None:
-        """Forget what was scheduled, as the timeline has been cleared."""
+        """Mark the feed as stopped, after the timeline was cleared."""
         self._is_scanning = False
 
     def _scan(self, now_ms: int) -> None:
-        """Schedule the liquidations of a minute."""
+        """Schedule the liquidations of the current minute, and the next scan."""
         exchange = self._exchange
         ts = now_ms // MINUTE_MS * MINUTE_MS
         if not any(topic == FORCE_ORDERS or topic.endswith("@forceOrder") for topic in exchange.hub.list_topics()):
@@ -207,7 +207,7 @@ class ForceOrders:
         exchange.timeline.schedule(ts + MINUTE_MS, self._scan)
 
     def _schedule(self, instrument: Instrument, event: Liquidation) -> None:
-        """Send one liquidation to the all-market stream and to the contract's own."""
+        """Schedule one liquidation for the all-market stream and for the contract's stream."""
 
         def send(now_ms: int) -> None:
             payload = encode_force_order(instrument, event, now_ms)
@@ -218,7 +218,7 @@ class ForceOrders:
 
 
 def encode_force_order(instrument: Instrument, event: Liquidation, now_ms: int) -> bytes:
-    """Return a forceOrder frame; S is the side of the closing order, so SELL means that a long was liquidated."""
+    """Encode a forceOrder frame; S is the side of the closing order: SELL means that a long was liquidated."""
     size = to_fixed(event.size, instrument.lot_decimals)
     return orjson.dumps(
         {

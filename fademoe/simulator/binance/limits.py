@@ -1,4 +1,4 @@
-"""Binance's three budgets per address, and its refusals: 429 with -1003, then 418 for those who go on."""
+"""Binance's three rate limits per address, and its refusals: 429 with -1003, then 418 for clients that continue."""
 
 import argparse
 
@@ -13,10 +13,10 @@ WEIGHT, FUNDING, DATA, FREE = "weight", "funding", "data", "free"
 
 
 class BinanceRefusal(Exception):
-    """An answer other than 200, with Binance's code and words."""
+    """A response other than 200, with Binance's code and message."""
 
     def __init__(self, code: int, message: str, status: int = 400) -> None:
-        """Keep what the body shall say."""
+        """Encode the body."""
         super().__init__(message)
         self.status = status
         self.headers: dict[str, str] = {}
@@ -24,10 +24,10 @@ class BinanceRefusal(Exception):
 
 
 class AddressBudgets:
-    """What one client address has used."""
+    """The budgets of one client address."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        """Take the sizes from the options."""
+        """Read the sizes from the options."""
         self.weight = FixedWindow(options.binance_weight_limit, MINUTE_MS)
         # Only the minute of the weight is known to be a clock window; sliding is the stricter reading of "per 5 min".
         self.funding = SlidingWindow(options.binance_funding_limit, BUDGET_PERIOD_MS)
@@ -40,12 +40,12 @@ class BinanceLimits:
     """The budgets of all addresses."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        """Count from now on; with --no-limits nobody is refused nor told the count, and still counted."""
+        """Start without requests; with --no-limits requests are counted, never refused, and no header is sent."""
         self._options = options
         self._addresses: dict[str, AddressBudgets] = {}
 
     def take(self, ip: str, budget: str, cost: int, now_ms: int) -> dict[str, str]:
-        """Count a request and return the headers of its answer; BinanceRefusal when it is one too many."""
+        """Count a request and return the headers of its answer; raise BinanceRefusal when it exceeds a limit."""
         address = self._addresses.get(ip)
         if address is None:
             address = self._addresses[ip] = AddressBudgets(self._options)
@@ -75,7 +75,7 @@ class BinanceLimits:
         return headers
 
     def report(self, now_ms: int) -> dict[str, object]:
-        """Return the last minutes' weight and the current use of the other budgets, by address."""
+        """Return the weight of the last minutes and the current use of the other budgets, by address."""
         return {
             ip: {
                 "weight_windows": address.weight.list_finished(now_ms),
@@ -87,7 +87,7 @@ class BinanceLimits:
 
 
 def make_limit_refusal(limit: int) -> BinanceRefusal:
-    """Return the first refusal of somebody who asks too much."""
+    """Return the refusal of a request above the limit (429)."""
     text = (
         f"Too many requests; current limit is {limit} requests per minute. "
         "Please use the websocket for live updates to avoid polling the API."
@@ -96,7 +96,7 @@ def make_limit_refusal(limit: int) -> BinanceRefusal:
 
 
 def make_ban_refusal(ip: str, until_ms: int) -> BinanceRefusal:
-    """Return the refusal of somebody who went on."""
+    """Return the refusal of a banned address (418)."""
     text = (
         f"Way too many requests; IP({ip}) banned until {until_ms}. "
         "Please use the websocket for live updates to avoid bans."

@@ -1,4 +1,4 @@
-"""Binance's list of contracts (exchangeInfo), its funding parameters, and the rows of COIN-M that it mixes in."""
+"""Binance's list of contracts (exchangeInfo), its funding parameters, and the COIN-M rows among them."""
 
 import orjson
 
@@ -21,14 +21,14 @@ ASSETS = [
 
 
 def find_status(instrument: Instrument, now_ms: int) -> str:
-    """Return the status that exchangeInfo shows."""
+    """Return the status in exchangeInfo."""
     if now_ms < instrument.listed_ms:
         return "PENDING_TRADING"
     return "TRADING" if instrument.is_trading(now_ms) else "SETTLING"
 
 
 def find_contract_type(instrument: Instrument, now_ms: int) -> str:
-    """Return the contract type; of dated contracts the one that ends within a quarter is the current."""
+    """Return the contract type; a dated contract that ends within 95 days is the current quarter's."""
     if instrument.kind == "tradfi":
         return "TRADIFI_PERPETUAL"
     if instrument.kind == "dated":
@@ -38,7 +38,7 @@ def find_contract_type(instrument: Instrument, now_ms: int) -> str:
 
 
 def encode_exchange_info(instruments: list[Instrument], now_ms: int, weight_limit: int) -> bytes:
-    """Return the body of exchangeInfo, with the request weight allowed per minute."""
+    """Encode the body of exchangeInfo, with the request weight allowed per minute."""
     weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": weight_limit}
     return orjson.dumps(
         {
@@ -54,7 +54,7 @@ def encode_exchange_info(instruments: list[Instrument], now_ms: int, weight_limi
 
 
 def describe_symbol(instrument: Instrument, now_ms: int) -> dict[str, object]:
-    """Return one contract with all keys of the capture of 2026-10-07."""
+    """Return one contract with all keys of the recording of 2026-10-07."""
     is_coin = instrument.coin.kind != "tradfi"
     base = find_base_asset(instrument)
     return {
@@ -62,7 +62,7 @@ def describe_symbol(instrument: Instrument, now_ms: int) -> dict[str, object]:
         "pair": base + instrument.quote,
         "contractType": find_contract_type(instrument, now_ms),
         "deliveryDate": instrument.delisted_ms or NEVER_MS,
-        "onboardDate": instrument.listed_ms,
+        "onboardDate": instrument.list_time_ms,
         "status": find_status(instrument, now_ms),
         "maintMarginPercent": "2.5000",
         "requiredMarginPercent": "5.0000",
@@ -87,12 +87,12 @@ def describe_symbol(instrument: Instrument, now_ms: int) -> dict[str, object]:
 
 
 def find_base_asset(instrument: Instrument) -> str:
-    """Return the base asset, multiplier included: 1000PEPE."""
+    """Return the base asset with its multiplier: 1000PEPE."""
     return instrument.name.split("_")[0].removesuffix(instrument.quote)
 
 
 def encode_funding_info(market: Market, now_ms: int) -> bytes:
-    """Return the body of fundingInfo: contracts whose interval or caps differ from the default, COIN-M among them.
+    """Encode the body of fundingInfo: contracts with interval or caps other than the default, some of COIN-M too.
 
     `updateTime` is null for about one row in fifteen.
     """
@@ -110,7 +110,7 @@ def encode_funding_info(market: Market, now_ms: int) -> bytes:
 
 
 def _funding_row(symbol: str, cap: str, hours: int, changed_ms: int | None) -> dict[str, object]:
-    """Return one row of fundingInfo."""
+    """Build a row of fundingInfo."""
     return {
         "symbol": symbol,
         "adjustedFundingRateCap": cap,
@@ -122,7 +122,7 @@ def _funding_row(symbol: str, cap: str, hours: int, changed_ms: int | None) -> d
 
 
 def _filters(instrument: Instrument) -> list[dict[str, object]]:
-    """Return the order filters; collectors read the tick and the step from them."""
+    """Build the order filters; collectors read tick and step from them."""
     step = to_fixed(1, instrument.lot_decimals)
     tick = to_fixed(instrument.tick, instrument.price_decimals)
     return [

@@ -1,4 +1,4 @@
-"""The texts of Binance's rows: klines, premium index klines, and the samples under /futures/data."""
+"""Encode Binance's rows: klines, premium index klines, and the samples under /futures/data."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -27,15 +27,15 @@ INTERVALS_MS = {
     "1d": DAY_MS,
 }
 PERIODS_MS = {name: ms for name, ms in INTERVALS_MS.items() if name not in ("1m", "3m", "8h")}
-PREMIUM_SAMPLES = 12  # of the premium index in a minute
+PREMIUM_SAMPLES = 12  # samples of the premium index per minute
 _PREMIUM_DECIMALS = PREMIUM_DECIMALS["binance"]
 
 
 def encode_klines(instrument: Instrument, bars: Iterable[BarTuple], interval_ms: int = MINUTE_MS) -> list[str]:
-    """Return klines as JSON arrays of twelve; this is the hot path of the simulator."""
+    """Encode klines as JSON arrays of twelve values; this is the simulator's hot path."""
     places, lots, money = instrument.price_decimals, instrument.lot_decimals, instrument.quote_decimals
     price = f'"%d.%0{places}d",' * 4
-    volume = f'"%d.%0{lots}d",' if lots else '"%d%.0s",'  # %.0s swallows the decimals of whole lots
+    volume = f'"%d.%0{lots}d",' if lots else '"%d%.0s",'  # %.0s prints nothing: whole lots have no decimals
     quote = f'"%d.%0{money}d",'
     row = f'[%d,{price}{volume}%d,{quote}%d,{volume}{quote}"0"]'
     p, k, m = 10**places, 10**lots, 10**money
@@ -51,7 +51,7 @@ def encode_klines(instrument: Instrument, bars: Iterable[BarTuple], interval_ms:
 
 
 def encode_premiums(bars: Iterable[BarTuple], interval_ms: int = MINUTE_MS) -> list[str]:
-    """Return premium index klines as JSON arrays of twelve; `bars` come from `premium_bars`."""
+    """Encode premium index klines as JSON arrays of twelve values; `bars` come from `convert_premiums`."""
     places = _PREMIUM_DECIMALS
     return [
         f'[{t},"{to_fixed(o, places)}","{to_fixed(h, places)}","{to_fixed(low, places)}","{to_fixed(c, places)}",'
@@ -61,7 +61,7 @@ def encode_premiums(bars: Iterable[BarTuple], interval_ms: int = MINUTE_MS) -> l
 
 
 def convert_premiums(rows: Iterable[PremiumTuple]) -> list[BarTuple]:
-    """Put whole minutes of the premium index into the shape of candles, with the samples as trades."""
+    """Convert whole minutes of the premium index to the shape of candles, with the samples as trades."""
     return [(t, o, h, low, c, 0, 0, PREMIUM_SAMPLES, 0, 0) for t, o, h, low, c in rows]
 
 
@@ -74,7 +74,7 @@ def grow_premium(bar: PremiumBar, samples: int) -> BarTuple:
 
 
 def aggregate(bars: Sequence[BarTuple], interval_ms: int) -> list[BarTuple]:
-    """Join one minute candles to longer ones; a longer one exists as soon as one of its minutes does."""
+    """Join one-minute candles to longer ones; a longer candle exists as soon as one of its minutes does."""
     if interval_ms == MINUTE_MS:
         return list(bars)
     joined: list[BarTuple] = []
@@ -87,7 +87,7 @@ def aggregate(bars: Sequence[BarTuple], interval_ms: int) -> list[BarTuple]:
 
 
 def encode_kline_event(instrument: Instrument, bar: Bar, event_ms: int, *, is_closed: bool) -> bytes:
-    """Return a kline event of the stream; a minute without trades has -1 for the first and last trade id."""
+    """Encode a kline event of the stream; a minute without trades has -1 as first and last trade id."""
     places, lots, money = instrument.price_decimals, instrument.lot_decimals, instrument.quote_decimals
     first = bar.ts // MINUTE_MS * 100_000 if bar.trades else -1
     last = first + bar.trades - 1 if bar.trades else -1
@@ -102,7 +102,7 @@ def encode_kline_event(instrument: Instrument, bar: Bar, event_ms: int, *, is_cl
 
 
 def encode_open_interest(market: Market, instrument: Instrument, ts: int, _period_ms: int) -> str:
-    """Return a row of openInterestHist."""
+    """Encode a row of openInterestHist."""
     interest = market.gauges.read_open_interest(instrument, ts)
     value = market.gauges.read_open_interest_value(instrument, ts)
     supply = 19_000_000 + len(instrument.coin.name) * 1_000_000
@@ -114,7 +114,7 @@ def encode_open_interest(market: Market, instrument: Instrument, ts: int, _perio
 
 
 def encode_account_ratio(market: Market, instrument: Instrument, ts: int, _period_ms: int) -> str:
-    """Return a row of globalLongShortAccountRatio."""
+    """Encode a row of globalLongShortAccountRatio."""
     long_share = market.gauges.read_long_share(instrument, ts)
     return (
         f'{{"symbol":"{instrument.name}","longAccount":"{to_fixed(long_share, RATIO_DECIMALS)}",'
@@ -124,7 +124,7 @@ def encode_account_ratio(market: Market, instrument: Instrument, ts: int, _perio
 
 
 def encode_taker_ratio(market: Market, instrument: Instrument, ts: int, period_ms: int) -> str:
-    """Return a row of takerlongshortRatio: sums over the bucket that starts at `ts`, without a symbol."""
+    """Encode a row of takerlongshortRatio: sums over the bucket that starts at `ts`, without a symbol."""
     bought, sold = market.sum_taker_volumes(instrument, ts, period_ms // MINUTE_MS)
     lots = instrument.lot_decimals
     ratio = bought * 10**RATIO_DECIMALS // sold if sold else 0
@@ -135,7 +135,7 @@ def encode_taker_ratio(market: Market, instrument: Instrument, ts: int, period_m
 
 
 def _eight(value: int, decimals: int) -> str:
-    """Return a value with eight decimals, exactly."""
+    """Write a value with exactly eight decimals."""
     return to_fixed(rescale(value, decimals, 8), 8)
 
 

@@ -1,4 +1,4 @@
-"""Binance's sockets: addresses, SUBSCRIBE and its acks that prove nothing, caps, pings, lifetime."""
+"""Binance's sockets: URLs, SUBSCRIBE, acks that do not prove that a stream exists, caps, pings, lifetime."""
 
 import asyncio
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ MARK_SUFFIXES = {"@markPrice@1s": 1, "@markPrice": 3}
 
 
 class BinanceStreams:
-    """All sockets of the exchange and what flows to them."""
+    """All sockets of the exchange and their streams."""
 
     def __init__(self, exchange: Exchange, marks: MarkPrices) -> None:
-        """Serve the exchange's market."""
+        """Serve the market of `exchange`."""
         self._exchange = exchange
         self._marks = marks
         self._force_orders = ForceOrders(exchange)
@@ -34,9 +34,9 @@ class BinanceStreams:
         self._by_stream = {instrument.name.lower(): instrument for instrument in instruments}
 
     def open(self, socket: Socket, path: str, query: Mapping[str, str]) -> None:
-        """Subscribe what the address names; only /market carries the streams, elsewhere they stay silent."""
+        """Subscribe to the streams in the URL; only /market has data, on other paths the streams stay silent."""
         parts = path.strip("/").split("/")
-        socket.memory["is_market"] = parts[0] == "market"
+        socket.state["is_market"] = parts[0] == "market"
         if "stream" in parts[:2]:
             socket.is_wrapped = True
             names = query.get("streams", "").split("/")
@@ -49,7 +49,7 @@ class BinanceStreams:
         self._schedule_ping(socket, now_ms)
 
     def receive(self, socket: Socket, text: str) -> None:
-        """Answer a request; an ack means only that it was read."""
+        """Answer a request; an ack means only that the request was read."""
         if self._is_too_fast(socket):
             socket.close(1008, "Too many requests")
             return
@@ -76,7 +76,7 @@ class BinanceStreams:
             socket.send(orjson.dumps(answer))
 
     def restart(self) -> None:
-        """Schedule all feeds anew, as the timeline has been cleared."""
+        """Schedule all feeds again, after the timeline was cleared."""
         self._running.clear()
         self._force_orders.stop()
         now_ms = self._exchange.clock.now_ms()
@@ -86,7 +86,7 @@ class BinanceStreams:
             self._schedule_ping(socket, now_ms)
 
     def push_contract(self, instrument: Instrument) -> None:
-        """Send !contractInfo."""
+        """Publish !contractInfo of a contract."""
         now_ms = self._exchange.clock.now_ms()
         payload = {
             "e": "contractInfo",
@@ -95,14 +95,14 @@ class BinanceStreams:
             "ps": binance_listing.find_base_asset(instrument) + instrument.quote,
             "ct": binance_listing.find_contract_type(instrument, now_ms),
             "dt": instrument.delisted_ms or binance_listing.NEVER_MS,
-            "ot": instrument.listed_ms,
+            "ot": instrument.list_time_ms,
             "cs": binance_listing.find_status(instrument, now_ms),
             "st": 1,
         }
         self._exchange.hub.publish(CONTRACT_INFO, orjson.dumps(payload), wrap)
 
     def _answer(self, socket: Socket, method: object, params: list[object]) -> dict[str, object]:
-        """Carry out a request and return its answer; `is_full` in it says that the socket has to go."""
+        """Execute a request and return its answer; its member `is_full` means: close the socket."""
         names = [str(name) for name in params]
         if method == "SUBSCRIBE":
             return {"result": None, "is_full": not self._subscribe(socket, names)}
@@ -118,18 +118,18 @@ class BinanceStreams:
         return {"error": {"code": 2, "msg": f"Invalid request: unknown variant `{method}`"}}
 
     def _is_too_fast(self, socket: Socket) -> bool:
-        """Count a message and tell whether it is one too many within a second."""
+        """Count a message; tell whether it exceeds the messages allowed per second."""
         now_ms = self._exchange.clock.host_ms()
-        recent = [at_ms for at_ms in socket.arrivals if at_ms > now_ms - 1_000]
-        socket.arrivals = [*recent, now_ms]
-        return len(socket.arrivals) > MESSAGES_PER_SECOND
+        recent = [at_ms for at_ms in socket.message_times_ms if at_ms > now_ms - 1_000]
+        socket.message_times_ms = [*recent, now_ms]
+        return len(socket.message_times_ms) > MESSAGES_PER_SECOND
 
     def _subscribe(self, socket: Socket, names: list[str]) -> bool:
-        """Let the socket hear the named streams, unknown ones too; False when they are too many."""
+        """Subscribe a socket to streams, unknown ones too; False when they exceed the cap."""
         for name in names:
             if name not in socket.topics and len(socket.topics) >= MOST_TOPICS:
                 return False
-            if socket.memory["is_market"]:
+            if socket.state["is_market"]:
                 self._exchange.hub.subscribe(socket, name)
                 self._start(name)
             else:
@@ -137,7 +137,7 @@ class BinanceStreams:
         return True
 
     def _start(self, topic: str) -> None:
-        """Start what feeds a stream; names that do not exist, upper case ones among them, feed nothing."""
+        """Start the feed of a stream; unknown names, among them upper case ones, have no feed."""
         if topic in self._running:
             return
         if topic == FORCE_ORDERS or topic.endswith(FORCE_SUFFIX):
@@ -162,7 +162,7 @@ class BinanceStreams:
                 self._marks.start(topic, seconds, [instrument], self._running.discard)
 
     def _schedule_ping(self, socket: Socket, now_ms: int) -> None:
-        """Send a protocol ping with the time as payload, again and again while the socket lives."""
+        """Send a protocol ping with the time as payload at every interval while the socket is open."""
 
         def ping(at_ms: int) -> None:
             if socket in self._exchange.hub.sockets:

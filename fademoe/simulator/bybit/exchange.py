@@ -1,7 +1,7 @@
-"""Bybit v5, category linear: REST. The streams are in bybit_stream.py, the limit in bybit_limits.py.
+"""Bybit v5, category linear, over REST. Streams are in stream.py and feeds.py, the rate limit in limits.py.
 
-Where nobody has measured how the exchange behaves there is an option, or the module says what it assumes. Candles are
-served for the interval of one minute only.
+Where the exchange's behaviour is unknown there is an option, or the module states its assumption. Candles are served
+for the interval of one minute only.
 """
 
 import argparse
@@ -48,20 +48,20 @@ FUNDING_DEFAULT, FUNDING_MAX = 200, 200
 INTEREST_DEFAULT, INTEREST_MAX = 50, 200
 RATIO_DEFAULT, RATIO_MAX = 50, 500
 LISTING_DEFAULT, LISTING_MAX = 500, 1_000
-SETTLED_AFTER_MS = 8_000  # a rate is in the history so long after its settlement
-INTEREST_LAG_MS, RATIO_LAG_MS = (5_000, 40_000), (20_000, 130_000)  # least and most age of a new row
+SETTLED_AFTER_MS = 8_000  # delay of a rate in the history after its settlement
+INTEREST_LAG_MS, RATIO_LAG_MS = (5_000, 40_000), (20_000, 130_000)  # shortest and longest delay of a new row
 UNKNOWN_SYMBOL = "Not supported symbols"
 
 
 class Bybit(Exchange):
-    """The exchange as its clients see it."""
+    """Bybit as its clients see it."""
 
     name = "bybit"
     rest_prefixes = ("/v5/",)
     stream_prefixes = ("/v5/public/",)
 
     def __init__(self, simulation: Simulation) -> None:
-        """Set up the table of routes."""
+        """Set up the routes."""
         super().__init__(simulation)
         self._limits = BybitLimits(simulation.options)
         self._streams = BybitStreams(self)
@@ -80,26 +80,39 @@ class Bybit(Exchange):
         }
 
     @classmethod
-    def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """Add the sizes that the exchange may change, and the readings that nobody has settled."""
-        add = parser.add_argument
-        add("--bybit-request-limit", type=int, default=600, help="requests in any 5 seconds and from one address")
-        add("--bybit-ban-s", type=float, default=600, help="how long an address is shut out after one more")
+    def add_options(cls, options: argparse._ArgumentGroup) -> None:
+        """Add options for the limits, and for behaviour on which the sources differ."""
+        add = options.add_argument
+        add("--bybit-request-limit", type=int, default=600, help="requests per address in any 5 seconds")
+        add("--bybit-ban-s", type=float, default=600, help="seconds of a ban after a request above the limit")
         add(
             "--bybit-page-keeps",
             choices=("newest", "oldest"),
             default="newest",
-            help="which rows win when a window with both ends holds more than the limit",
+            help="rows that are returned of a window with both ends and more than the limit",
         )
-        add("--bybit-stale-ms", type=int, default=0, help="how old REST answers are, by their own time too")
-        add("--bybit-no-quiet-candles", action="store_true", help="no candle for a minute without trades")
-        add("--bybit-no-single-side", action="store_true", help="open interest of both sides only, as before June 2026")
-        add("--bybit-seconds-at-the-end", action="store_true", help="time in seconds in a page's last open interest")
+        add("--bybit-stale-ms", type=int, default=0, help="age of REST answers in ms; their own time is as old")
+        add("--bybit-no-quiet-candles", action="store_true", help="send no candle for minutes without trades")
+        add(
+            "--bybit-no-single-side",
+            action="store_true",
+            help="send the open interest of both sides only, as before June 2026",
+        )
+        add(
+            "--bybit-seconds-at-the-end",
+            action="store_true",
+            help="send the last time of a page of open interest in seconds",
+        )
         add("--bybit-idle-s", type=float, default=61, help="seconds after which a socket without topics is cut")
-        add("--bybit-args-limit", type=int, default=21_000, help="characters of all topics of a socket")
+        add(
+            "--bybit-args-limit",
+            type=int,
+            default=21_000,
+            help="largest number of characters of all topics of a socket",
+        )
 
     def answer(self, call: Call) -> Reply:
-        """Answer a REST request; none of the documented limit headers is sent, as public answers have shown."""
+        """Answer a REST request; no limit header is sent, although documented: recorded public answers have none."""
         try:
             self._limits.take(call.ip, call.now_ms)
         except Banned:
@@ -118,7 +131,7 @@ class Bybit(Exchange):
         return Reply(b'{"retCode":0,"retMsg":"OK","result":%b,"retExtInfo":{},"time":%d}' % (result, call.now_ms))
 
     def refuse(self, status: int, call: Call) -> Reply:
-        """Return Bybit's words for what a fault asks for: it bans with 403 too, and bars regions with CloudFront's."""
+        """Return Bybit's response for a status that a fault requests; bans and blocked regions are 403 too."""
         if status == 418:
             return Reply(TOO_FREQUENT, 403, content_type="text/plain")
         if status in (403, 451):
@@ -128,26 +141,26 @@ class Bybit(Exchange):
         return Reply(encode_error(10016, "Server error.", call.now_ms), status)
 
     def reply_error_in_200(self, call: Call) -> Reply:
-        """Return the public 10006 of January 2026: 123 bytes, and no header that says until when."""
+        """Return the public 10006 of January 2026: 123 bytes, without a header that says until when."""
         return Reply(encode_error(TOO_MANY, TOO_MANY_TEXT, call.now_ms))
 
     def find_rows(self, body: object) -> list[object]:
-        """Return the list of an answer."""
+        """Return the list of a response."""
         result = body.get("result") if isinstance(body, dict) else None
         return result.get("list", []) if isinstance(result, dict) else []
 
     def report_limits(self) -> dict[str, object]:
-        """Return the use of the limit by address."""
+        """Return the use of the rate limit by address."""
         return self._limits.report(self.clock.now_ms())
 
     def read_truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
-        """Return the rows that a collector must have, in what Bybit tells (see bybit_truth)."""
+        """Return the rows that a collector must have stored by now (see `bybit.truth`)."""
         rows = super().read_truth(metric, symbol, start_ms, end_ms, step_ms)
         instrument = self.market.world.find_contract(self.name, symbol)
         return rows if instrument is None else adapt_truth(self, instrument, metric, rows, (start_ms, end_ms), step_ms)
 
     def open_socket(self, socket: Socket, path: str, query: Mapping[str, str]) -> None:
-        """Watch a new socket: one that asks for nothing is cut."""
+        """Open a socket; one without topics is cut after a time."""
         self._streams.open(socket)
 
     def receive(self, socket: Socket, text: str) -> None:
@@ -155,11 +168,11 @@ class Bybit(Exchange):
         self._streams.receive(socket, text)
 
     def restart_streams(self) -> None:
-        """Schedule the running streams anew."""
+        """Schedule the running streams again."""
         self._streams.restart()
 
     def apply_contract_change(self, instrument: Instrument) -> None:
-        """Show the change in the list at once; Bybit pushes nothing."""
+        """Build the list again; Bybit publishes no change."""
         self._listing.clear()
 
     def _klines(self, call: Call) -> bytes:
@@ -175,13 +188,13 @@ class Bybit(Exchange):
         visible = [self.market.read_visible_bar(instrument, ts, call.now_ms) for ts in _open_minutes(settled_ms, call)]
         tail = [bar for bar in visible if bar is not None and (quiet or bar.volume)]
         last = Chunk([bar.ts for bar in tail], encode_klines(instrument, tail), newest_first=True)
-        source = RowSource(self._kept("candle", instrument, chunk), settled_ms, last)
+        source = RowSource(self._cache_days("candle", instrument, chunk), settled_ms, last)
         limit = _limit(call, KLINES_DEFAULT, KLINES_MAX)
         page = cut_page(source, start_ms, end_ms, limit, keep_newest=keep_newest, newest_first=True)
         return _result(call, instrument, page)
 
     def _premium_klines(self, call: Call) -> bytes:
-        """Return the premium index, the open minute first; a row's open is the close of the row before."""
+        """Return the premium index, the open minute first; a row's open is the close of the previous row."""
         instrument, start_ms, end_ms, keep_newest = self._window(call, "start", "end")
         gauges = self.market.gauges
         settled_ms = self.market.find_final_end_ms(instrument, call.now_ms)
@@ -198,19 +211,19 @@ class Bybit(Exchange):
                 tail.append(grow_premium(bar, min(PREMIUM_SAMPLES - 1, 1 + (call.now_ms - ts) // 5_000)))
         tail = chain_opens(tail, gauges.read_premium(instrument, settled_ms - MINUTE_MS))
         last = Chunk([row[0] for row in tail], encode_premiums(tail), newest_first=True)
-        source = RowSource(self._kept("premium", instrument, chunk), settled_ms, last)
+        source = RowSource(self._cache_days("premium", instrument, chunk), settled_ms, last)
         limit = _limit(call, KLINES_DEFAULT, KLINES_MAX)
         page = cut_page(source, start_ms, end_ms, limit, keep_newest=keep_newest, newest_first=True)
         return _result(call, instrument, page)
 
-    def _kept(self, kind: str, instrument: Instrument, build: Callable[[int], Chunk]) -> Callable[[int], Chunk]:
-        """Return the day chunks of a series, each built once."""
+    def _cache_days(self, kind: str, instrument: Instrument, build: Callable[[int], Chunk]) -> Callable[[int], Chunk]:
+        """Return a function that gives the day chunks of a series from the cache."""
         chunks = self.simulation.chunks
         return lambda day: chunks.get((self.name, kind, instrument, day), lambda: build(day))
 
     def _funding(self, call: Call) -> bytes:
         """Return settled rates, newest first; a start without an end is an error."""
-        _need(call, "category")
+        _require(call, "category")
         instrument = self._instrument(call)
         if call.query.get("startTime") and not call.query.get("endTime"):
             raise BybitRefusal(PARAMETER, "params error: endTime is required")
@@ -222,7 +235,7 @@ class Bybit(Exchange):
             settled = funding.list_settlements(instrument, max(start_ms, instrument.listed_ms), until_ms)[-limit:]
         else:
             settled = funding.list_last_settlements(instrument, until_ms, limit)
-        rows = ",".join(encode_settlement(instrument, one) for one in reversed(settled))
+        rows = ",".join(encode_settlement(instrument, settlement) for settlement in reversed(settled))
         return f'{{"category":"linear","list":[{rows}]}}'.encode()
 
     def _open_interest(self, call: Call) -> bytes:
@@ -241,7 +254,7 @@ class Bybit(Exchange):
         return _result(call, instrument, page, b',"nextPageCursor":"%b"' % after.encode())
 
     def _account_ratio(self, call: Call) -> bytes:
-        """Return samples of the shares of accounts that are long and short."""
+        """Return samples of the shares of long and short accounts."""
         _, page, oldest_ms, cursor = self._samples(call, "period", encode_ratio, RATIO_DEFAULT, RATIO_MAX)
         after = f"lastid%3D0%26lasttime%3D{oldest_ms // 1000}" if cursor else ""
         return b'{"list":%b,"nextPageCursor":"%b"}' % (page, after.encode())
@@ -249,11 +262,11 @@ class Bybit(Exchange):
     def _samples(
         self, call: Call, parameter: str, make_row: SampleRow, default: int, most: int
     ) -> tuple[Instrument, bytes, int, bool]:
-        """Return contract, page, time of its oldest row (0: no row), and whether a page follows.
+        """Return contract, page, time of the page's oldest row (0: no row), and whether another page follows.
 
-        Both ends are inclusive. A start without an end is not looked at: the newest rows come, without a word.
+        Both ends are inclusive. A start without an end is ignored without an error: the newest rows are returned.
         """
-        _need(call, "category")
+        _require(call, "category")
         instrument = self._instrument(call)
         period_ms = PERIODS_MS.get(call.query.get(parameter, ""))
         if period_ms is None:
@@ -267,7 +280,7 @@ class Bybit(Exchange):
 
         lag = INTEREST_LAG_MS if parameter == "intervalTime" else RATIO_LAG_MS
         published_ms = self._published_until(instrument, call.now_ms, period_ms, lag)
-        source = RowSource(self._kept(f"{parameter} {period_ms}", instrument, chunk), published_ms, Chunk([], []))
+        source = RowSource(self._cache_days(f"{parameter} {period_ms}", instrument, chunk), published_ms, Chunk([], []))
         limit = _limit(call, default, most)
         page = cut_page(source, start_ms, end_ms, limit, keep_newest=True, newest_first=True)
         stamp = page.rpartition(b'"timestamp":"')[2].partition(b'"')[0]
@@ -276,7 +289,7 @@ class Bybit(Exchange):
         return instrument, page, oldest_ms, is_full and oldest_ms - period_ms >= start_ms
 
     def _sample_window(self, call: Call, instrument: Instrument) -> tuple[int, int]:
-        """Return the window of a request for samples, half open, cut by its cursor."""
+        """Return the half-open window of a request for samples, cut by its cursor."""
         start_ms, end_ms = _integer(call, "startTime", 0), _integer(call, "endTime", call.now_ms)
         if not call.query.get("endTime"):
             start_ms = 0
@@ -291,21 +304,21 @@ class Bybit(Exchange):
         return max(start_ms, instrument.listed_ms), end_ms + 1
 
     def _published_until(self, instrument: Instrument, now_ms: int, period_ms: int, lag: tuple[int, int]) -> int:
-        """Return the first time of which no sample is there yet."""
+        """Return the first time without a published sample."""
         ts = now_ms - now_ms % period_ms
         lag_ms = lag[0] + draw_number(self.market.seed, "lag", instrument.key, ts) % (lag[1] - lag[0] + 1)
         return ts + 1 if ts + lag_ms <= now_ms else ts
 
     def _tickers(self, call: Call) -> bytes:
         """Return the current values of one contract or of all that trade."""
-        _need(call, "category")
+        _require(call, "category")
         listed = [self._instrument(call)] if call.query.get("symbol") else self.market.world.list_instruments(self.name)
-        rows = [encode_ticker(self, each, call.now_ms) for each in listed if each.is_trading(call.now_ms)]
+        rows = [encode_ticker(self, item, call.now_ms) for item in listed if item.is_trading(call.now_ms)]
         return b'{"category":"linear","list":[%b]}' % b",".join(rows)
 
     def _instruments_info(self, call: Call) -> bytes:
-        """Return a page of the contracts of one status, those that trade unless another one is asked for."""
-        _need(call, "category")
+        """Return a page of the contracts of one status, by default of those that trade."""
+        _require(call, "category")
         status = call.query.get("status", "Trading")
         if status not in bybit_listing.STATUSES:
             raise BybitRefusal(PARAMETER, "params error: status is invalid")
@@ -314,37 +327,37 @@ class Bybit(Exchange):
             rows = [row for row in rows if row[0] == call.query["symbol"]]
         limit = _limit(call, LISTING_DEFAULT, LISTING_MAX)
         try:
-            shown, cursor = bybit_listing.cut_list(
+            page_rows, cursor = bybit_listing.cut_list(
                 rows, limit, call.query.get("cursor", ""), is_trading=status == "Trading"
             )
         except ValueError as error:
             raise BybitRefusal(PARAMETER, "params error: cursor is invalid") from error
-        return b'{"category":"linear","list":[%b],"nextPageCursor":"%b"}' % (b",".join(shown), cursor.encode())
+        return b'{"category":"linear","list":[%b],"nextPageCursor":"%b"}' % (b",".join(page_rows), cursor.encode())
 
     def _rows_of(self, status: str, now_ms: int) -> list[tuple[str, bytes]]:
-        """Return the contracts of a status, sorted by name; made once a minute."""
+        """Return (name, row) of the contracts of a status, sorted by name; built once a minute."""
         minute, rows = self._listing.get(status, (0, []))
         if minute != now_ms // MINUTE_MS:
             listed = self.market.world.list_instruments(self.name)
             chosen = sorted(
-                (each for each in listed if bybit_listing.find_status(each, now_ms) == status),
-                key=lambda each: each.name,
+                (item for item in listed if bybit_listing.find_status(item, now_ms) == status),
+                key=lambda item: item.name,
             )
-            rows = [(each.name, bybit_listing.encode_contract(self.market, each, now_ms)) for each in chosen]
+            rows = [(item.name, bybit_listing.encode_contract(self.market, item, now_ms)) for item in chosen]
             self._listing[status] = now_ms // MINUTE_MS, rows
         return rows
 
     def _instrument(self, call: Call) -> Instrument:
-        """Return the contract that the request names, in upper case."""
+        """Return the contract of the request; its name must be in upper case."""
         instrument = self.market.world.find_instrument(self.name, call.query.get("symbol", ""))
         if instrument is None:
             raise BybitRefusal(PARAMETER, UNKNOWN_SYMBOL)
         return instrument
 
     def _window(self, call: Call, start: str, end: str) -> tuple[Instrument, int, int, bool]:
-        """Return contract and window of open times, half open, and which end wins when there are too many.
+        """Return contract, half-open window of open times, and whether the newest rows win.
 
-        The candles that contain an unaligned start or end are part of it.
+        The candles that contain an unaligned start or end belong to the window.
         """
         instrument = self._instrument(call)
         if call.query.get("interval") != "1":
@@ -362,25 +375,25 @@ EXCHANGE = Bybit
 
 
 def _open_minutes(settled_ms: int, call: Call) -> range:
-    """Return the minutes that are not final yet."""
+    """Return the minutes that are not final."""
     return range(settled_ms, call.now_ms + 1, MINUTE_MS)
 
 
 def _result(call: Call, instrument: Instrument, page: bytes, more: bytes = b"") -> bytes:
-    """Return the result of an answer that names its contract once; the order of its keys varies, as captures show."""
+    """Return a result that names its contract once; the order of its keys varies, as recordings show."""
     names = [b'"symbol":"%b"' % instrument.name.encode(), b'"category":"linear"']
     head = b",".join(names if call.now_ms & 1 else reversed(names))
     return b'{%b,"list":%b%b}' % (head, page, more)
 
 
-def _need(call: Call, name: str) -> None:
-    """Refuse a request without a parameter that it needs."""
+def _require(call: Call, name: str) -> None:
+    """Refuse a request without this parameter."""
     if not call.query.get(name):
         raise BybitRefusal(PARAMETER, f"params error: {name} is required")
 
 
 def _integer(call: Call, name: str, default: int) -> int:
-    """Return a whole number of the query."""
+    """Read a whole number of the query."""
     text = call.query.get(name)
     if not text:
         return default
@@ -390,5 +403,5 @@ def _integer(call: Call, name: str, default: int) -> int:
 
 
 def _limit(call: Call, default: int, most: int) -> int:
-    """Return the number of rows: more than the most is cut down to it, as was seen for settlements."""
+    """Read the number of rows; a larger number than `most` becomes `most`, as was seen for settlements."""
     return min(most, max(1, _integer(call, "limit", default)))

@@ -1,4 +1,4 @@
-"""What flows on Bybit's streams besides tickers: candles and liquidations, each only while somebody listens."""
+"""The data of Bybit's streams except tickers: candles and liquidations. A feed runs while it has subscribers."""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -13,25 +13,25 @@ from fademoe.simulator.market.liquidations import Liquidation
 from fademoe.simulator.market.noise import draw_number
 
 SECOND_MS = 1_000
-BATCH_MS = 500  # liquidations of so long share a frame
+BATCH_MS = 500  # liquidations within this time share a frame
 BATCH_DELAY_MS = 100
 CLOSE_FAULTS = ("lost_close", "duplicate_close", "changed_close", "late_bars")
-OnIdle = Callable[[str], object]  # told the topic that nobody hears any more
-TOGETHER = 6  # in one minute of so many the closed candle comes together with the running one
+OnUnused = Callable[[str], object]  # called with a topic that has lost its last subscriber
+TOGETHER = 6  # in 1 minute of 6 the closed candle is in one message with the open one
 
 
 class KlineFeed:
-    """The candles of one contract: the running one at most once a second, at least once a minute, and each closed one.
+    """Publish the candles of one contract: the open one once a second to once a minute, and each closed one.
 
-    How late the closed one comes, and that it comes for minutes without trades, is not known of the real exchange.
+    Unknown of the real exchange: how late the closed candle comes, and whether it comes for minutes without trades.
     """
 
-    def __init__(self, exchange: Exchange, topic: str, name: str, on_idle: OnIdle) -> None:
-        """Start with the minute that is running, and with the one before when it is not closed yet."""
+    def __init__(self, exchange: Exchange, topic: str, name: str, on_unused: OnUnused) -> None:
+        """Start with the current minute, and with the previous one if it is not final."""
         self._exchange = exchange
         self._topic = topic
         self._name = name
-        self._on_idle = on_idle
+        self._on_unused = on_unused
         self._ts = 0
         self._bar: Bar | None = None
         self._sent: Bar | None = None
@@ -53,10 +53,10 @@ class KlineFeed:
         return instrument
 
     def tick(self, now_ms: int) -> None:
-        """Send the running candle when it has changed and come back at the next possible change."""
+        """Publish the open candle if it has changed; schedule the next possible change."""
         exchange = self._exchange
         if not exchange.hub.has_listeners(self._topic):
-            self._on_idle(self._topic)
+            self._on_unused(self._topic)
             return
         instrument = self._instrument
         ts = now_ms // MINUTE_MS * MINUTE_MS
@@ -74,19 +74,19 @@ class KlineFeed:
         exchange.timeline.schedule(ts + step * self._period_ms + self._phase_ms, self.tick)
 
     def _running(self, now_ms: int) -> Bar | None:
-        """Return the running candle as it looks now."""
+        """Return the open candle as it is now; None without one."""
         if self._bar is None:
             return None
         step = min((now_ms - self._bar.ts) // self._period_ms, self._steps - 1)
         return grow(self._bar, step, self._steps, self._instrument.tick)
 
     def _schedule_close(self, instrument: Instrument, ts: int) -> None:
-        """Send the closed candle once the minute is final."""
+        """Schedule the closed candle for the time at which the minute is final."""
         due_ms = ts + MINUTE_MS + self._exchange.market.find_final_delay_ms(instrument, ts)
         self._exchange.timeline.schedule(due_ms, lambda now_ms: self._close(ts, now_ms))
 
     def _close(self, ts: int, now_ms: int) -> None:
-        """Send the closed candle, unless a fault loses, doubles, changes or delays it."""
+        """Publish the closed candle; an active fault drops, repeats, changes or delays it."""
         exchange, instrument = self._exchange, self._instrument
         bar = exchange.market.candles.read_bar(instrument, ts)
         if bar is None or (not bar.trades and exchange.options.bybit_no_quiet_candles):
@@ -110,29 +110,29 @@ class KlineFeed:
 
 
 class LiquidationFeed:
-    """The liquidations of one contract: every one, those of half a second in one frame."""
+    """Publish every liquidation of one contract; those of half a second share a frame."""
 
-    def __init__(self, exchange: Exchange, topic: str, name: str, on_idle: OnIdle) -> None:
-        """Look through the minutes from the running one on, and what is still to come of the one before."""
+    def __init__(self, exchange: Exchange, topic: str, name: str, on_unused: OnUnused) -> None:
+        """Start with the current minute, and with the frames of the previous one that are still due."""
         self._exchange = exchange
         self._topic = topic
         self._name = name
-        self._on_idle = on_idle
+        self._on_unused = on_unused
         now_ms = exchange.clock.now_ms()
         self._schedule(now_ms // MINUTE_MS * MINUTE_MS - MINUTE_MS, now_ms)
         self._scan(now_ms)
 
     def _scan(self, now_ms: int) -> None:
-        """Schedule the frames of a minute, and the look at the next one."""
+        """Schedule the frames of the current minute, and the next scan."""
         if not self._exchange.hub.has_listeners(self._topic):
-            self._on_idle(self._topic)
+            self._on_unused(self._topic)
             return
         ts = now_ms // MINUTE_MS * MINUTE_MS
         self._schedule(ts, now_ms)
         self._exchange.timeline.schedule(ts + MINUTE_MS, self._scan)
 
     def _schedule(self, ts: int, now_ms: int) -> None:
-        """Schedule those frames of the minute at `ts` that are still to come."""
+        """Schedule the frames of the minute at `ts` that are not yet due."""
         exchange = self._exchange
         instrument = exchange.market.world.find_instrument("bybit", self._name)
         if instrument is None:
@@ -144,7 +144,7 @@ class LiquidationFeed:
                 self._send_at(due_ms, ",".join(encode_liquidation(instrument, event) for event in batch))
 
     def _send_at(self, due_ms: int, data: str) -> None:
-        """Send a frame."""
+        """Schedule a frame."""
 
         def send(now_ms: int) -> None:
             self._exchange.hub.publish(self._topic, encode_message(self._topic, data, now_ms))
@@ -153,7 +153,7 @@ class LiquidationFeed:
 
 
 def encode_liquidation(instrument: Instrument, event: Liquidation) -> str:
-    """Return one event: S is the side of the position, so Buy is a long; p is the bankruptcy price."""
+    """Encode an event: S is the side of the position, so Buy is a long; p is the bankruptcy price."""
     side = "Buy" if event.side == "long" else "Sell"
     size = to_trimmed(event.size, instrument.lot_decimals)
     price = to_fixed(event.limit_price, instrument.price_decimals)

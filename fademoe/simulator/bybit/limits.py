@@ -1,4 +1,4 @@
-"""Bybit's limit per address: 600 requests in any five seconds, and ten minutes' ban for one more. And its refusals."""
+"""Bybit's limit per address, 600 requests in any five seconds, its ban of ten minutes, and its refusals."""
 
 import argparse
 
@@ -7,7 +7,7 @@ import orjson
 from fademoe.simulator.limits import SlidingWindow
 
 WINDOW_MS = 5_000
-TOO_FREQUENT = b"403, access too frequent"  # only these words are known of the real body
+TOO_FREQUENT = b"403, access too frequent"  # only this part of the real body is known
 CLOUDFRONT = (
     b"<!DOCTYPE HTML><HTML><HEAD><TITLE>ERROR: The request could not be satisfied</TITLE></HEAD><BODY>"
     b"<H1>403 ERROR</H1>This distribution is configured to block access from your country. "
@@ -18,21 +18,21 @@ TOO_MANY_TEXT = "Too many visits. Exceeded the API Rate Limit."
 
 
 class BybitRefusal(Exception):
-    """An error of the exchange: HTTP 200 with a retCode, except for a wrong path."""
+    """An error of the exchange: HTTP 200 with a retCode, except for an unknown path."""
 
     def __init__(self, code: int, message: str, status: int = 200) -> None:
-        """Keep what the body shall say."""
+        """Keep code and status."""
         super().__init__(message)
         self.code = code
         self.status = status
 
 
 class Banned(Exception):
-    """The address is shut out."""
+    """The address is banned."""
 
 
 def encode_error(code: int, message: str, now_ms: int) -> bytes:
-    """Return the envelope of an error."""
+    """Encode the envelope of an error."""
     return orjson.dumps({"retCode": code, "retMsg": message, "result": {}, "retExtInfo": {}, "time": now_ms})
 
 
@@ -40,13 +40,13 @@ class BybitLimits:
     """The requests of all addresses."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        """Count from now on; with --no-limits nobody is refused, and still counted."""
+        """Start without requests; with --no-limits requests are counted and never refused."""
         self._options = options
         self._windows: dict[str, SlidingWindow] = {}
         self._banned_until: dict[str, int] = {}
 
     def take(self, ip: str, now_ms: int) -> None:
-        """Count a request; raise Banned when it is one too many or the ban is not over."""
+        """Count a request; raise Banned when it exceeds the limit or the address is banned."""
         if now_ms < self._banned_until.get(ip, 0):
             raise Banned
         window = self._windows.get(ip)

@@ -1,4 +1,4 @@
-"""Bybit's list of contracts, instruments-info: sorted by name, one status at a time, in pages with a cursor."""
+"""Bybit's list of contracts (instruments-info): one status at a time, sorted by name, in pages with a cursor."""
 
 import re
 from urllib.parse import quote
@@ -11,13 +11,13 @@ from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
 from fademoe.simulator.market.noise import draw_number
 
-DELIVERING_MS = HOUR_MS // 2  # a contract that has ended is Delivering for so long, then Closed
+DELIVERING_MS = HOUR_MS // 2  # an ended contract is Delivering for this time, then Closed
 STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed")
 _CURSOR = re.compile(r"first=[^&]+&last=([^&]+)")
 
 
 def find_status(instrument: Instrument, now_ms: int) -> str:
-    """Return the status that the list shows."""
+    """Return the status in the list."""
     if now_ms < instrument.listed_ms:
         return "PreLaunch"
     if instrument.is_trading(now_ms):
@@ -26,10 +26,10 @@ def find_status(instrument: Instrument, now_ms: int) -> str:
 
 
 def cut_list(rows: list[tuple[str, bytes]], limit: int, cursor: str, *, is_trading: bool) -> tuple[list[bytes], str]:
-    """Return a page of (name, row) pairs and the cursor after it, percent-encoded, "" after the last page.
+    """Return a page of (name, row) pairs and the percent-encoded cursor of the next one, "" after the last page.
 
-    Lists of other statuses than Trading carry a cursor after their last page too, which leads to an empty one, as the
-    example of the documentation does. Raises ValueError for a cursor that the exchange has not made.
+    Lists of other statuses than Trading have a cursor on their last page too; it leads to an empty page, as in the
+    example of the documentation. Raises ValueError for an invalid cursor.
     """
     start = 0
     if cursor:
@@ -37,20 +37,20 @@ def cut_list(rows: list[tuple[str, bytes]], limit: int, cursor: str, *, is_tradi
         if not match:
             raise ValueError(cursor)
         start = sum(name <= match[1] for name, _ in rows)
-    shown = rows[start : start + limit]
+    page_rows = rows[start : start + limit]
     is_last = start + limit >= len(rows)
-    if not shown or (is_last and is_trading):
-        return [row for _, row in shown], ""
-    return [row for _, row in shown], quote(f"first={shown[0][0]}&last={shown[-1][0]}", safe="")
+    if not page_rows or (is_last and is_trading):
+        return [row for _, row in page_rows], ""
+    return [row for _, row in page_rows], quote(f"first={page_rows[0][0]}&last={page_rows[-1][0]}", safe="")
 
 
 def find_base_coin(instrument: Instrument) -> str:
-    """Return the base coin, multiplier included: 1000PEPE, SHIB1000."""
+    """Return the base coin with its multiplier: 1000PEPE, SHIB1000."""
     return instrument.name.split("-")[0].removesuffix("PERP").removesuffix(instrument.quote)
 
 
 def encode_contract(market: Market, instrument: Instrument, now_ms: int) -> bytes:
-    """Return one contract with the fields of 2026; a commodity or stock tells so in symbolType."""
+    """Encode one contract with the fields of 2026; symbolType marks commodities and stocks."""
     is_perpetual = instrument.kind != "dated"
     step = to_fixed(1, instrument.lot_decimals)
     tick = to_fixed(instrument.tick, instrument.price_decimals)
@@ -64,7 +64,7 @@ def encode_contract(market: Market, instrument: Instrument, now_ms: int) -> byte
             "status": find_status(instrument, now_ms),
             "baseCoin": find_base_coin(instrument),
             "quoteCoin": instrument.quote,
-            "launchTime": str(instrument.listed_ms),
+            "launchTime": str(instrument.list_time_ms),
             "deliveryTime": str(instrument.delisted_ms or 0),
             "deliveryFeeRate": "" if is_perpetual else "0",
             "priceScale": str(instrument.price_decimals),

@@ -1,4 +1,4 @@
-"""The texts of Bybit's rows: candles, premium index, samples, settlements. Numbers are strings, also the times."""
+"""Encode Bybit's rows: candles, premium index, samples, settlements. All numbers are strings, times too."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -19,16 +19,16 @@ PERIODS_MS = {
     "4h": 4 * HOUR_MS,
     "1d": DAY_MS,
 }
-PREMIUM_SAMPLES = 12  # of the premium index in a minute
-INTEREST_DECIMALS = 8  # of both sides' open interest over REST
-VALUE_DECIMALS = 2  # of the open interest in quote currency
+PREMIUM_SAMPLES = 12  # samples of the premium index per minute
+INTEREST_DECIMALS = 8  # decimals of both sides' open interest over REST
+VALUE_DECIMALS = 2  # decimals of the open interest in quote currency
 
 
 def encode_klines(instrument: Instrument, bars: Iterable[BarTuple]) -> list[str]:
-    """Return candles as JSON arrays of seven, trailing zeros dropped; this is the hot path of the simulator."""
+    """Encode candles as JSON arrays of seven values without trailing zeros; this is the simulator's hot path."""
     places, lots, money = instrument.price_decimals, instrument.lot_decimals, instrument.quote_decimals
     price = f'"%d.%0{places}d~,' * 4
-    volume = f'"%d.%0{lots}d~,' if lots else '"%d%.0s",'  # %.0s swallows the decimals of whole lots
+    volume = f'"%d.%0{lots}d~,' if lots else '"%d%.0s",'  # %.0s prints nothing: whole lots have no decimals
     row = f'["%d",{price}{volume}"%d.%0{money}d~]'
     p, k, m = 10**places, 10**lots, 10**money
     # fmt: off
@@ -43,7 +43,7 @@ def encode_klines(instrument: Instrument, bars: Iterable[BarTuple]) -> list[str]
 
 
 def encode_premiums(rows: Iterable[PremiumTuple]) -> list[str]:
-    """Return premium index candles as JSON arrays of five with six decimals each."""
+    """Encode premium index candles as JSON arrays of five values with six decimals."""
     places = PREMIUM_DECIMALS["bybit"]
     return [
         f'["{t}","{to_fixed(o, places)}","{to_fixed(h, places)}","{to_fixed(low, places)}","{to_fixed(c, places)}"]'
@@ -52,7 +52,7 @@ def encode_premiums(rows: Iterable[PremiumTuple]) -> list[str]:
 
 
 def chain_opens(rows: Sequence[PremiumTuple], before: PremiumBar | None) -> list[PremiumTuple]:
-    """Give each row the close of the row before as its open, so that it may lie outside [low, high]."""
+    """Set each row's open to the close of the previous row, so that it may lie outside [low, high]."""
     opens = [before.close if before else rows[0][1], *(row[4] for row in rows)] if rows else []
     return [(t, o, h, low, c) for o, (t, _, h, low, c) in zip(opens, rows, strict=False)]
 
@@ -68,35 +68,35 @@ def grow_premium(bar: PremiumBar, samples: int) -> PremiumTuple:
 def sum_both_sides(market: Market, instrument: Instrument, at_ms: int) -> int:
     """Return the open interest of both sides in lots: twice the one side, or one lot less.
 
-    So half of it, rounded half up, is the one side, and the exact half is not always a whole number of lots.
+    Half of it, rounded half up, is the one side; the exact half is not always a whole number of lots.
     """
     interest = market.gauges.read_open_interest(instrument, at_ms)
     return 2 * interest - draw_number(market.seed, "odd", instrument.key, -(-at_ms // MINUTE_MS)) % 2
 
 
 def sum_interest_values(market: Market, instrument: Instrument, at_ms: int) -> tuple[int, int]:
-    """Return the open interest of both sides and of one, in cents of the quote currency."""
+    """Return the open interest of both sides and of one side, in cents of the quote currency."""
     price = market.candles.read_price(instrument, -(-at_ms // MINUTE_MS) * MINUTE_MS)
-    one = market.gauges.read_open_interest(instrument, at_ms) * price
+    single = market.gauges.read_open_interest(instrument, at_ms) * price
     both = sum_both_sides(market, instrument, at_ms) * price
     decimals = instrument.quote_decimals
-    return rescale(both, decimals, VALUE_DECIMALS), rescale(one, decimals, VALUE_DECIMALS)
+    return rescale(both, decimals, VALUE_DECIMALS), rescale(single, decimals, VALUE_DECIMALS)
 
 
 def encode_interest(market: Market, instrument: Instrument, ts: int, *, has_single: bool) -> str:
-    """Return a row of open-interest."""
+    """Encode a row of open-interest."""
     lots = instrument.lot_decimals
     both = to_fixed(rescale(sum_both_sides(market, instrument, ts), lots, INTEREST_DECIMALS), INTEREST_DECIMALS)
-    one = (
+    single = (
         f'"singleOpenInterest":"{to_fixed(market.gauges.read_open_interest(instrument, ts), lots)}",'
         if has_single
         else ""
     )
-    return f'{{"openInterest":"{both}",{one}"timestamp":"{ts}"}}'
+    return f'{{"openInterest":"{both}",{single}"timestamp":"{ts}"}}'
 
 
 def encode_ratio(market: Market, instrument: Instrument, ts: int) -> str:
-    """Return a row of account-ratio."""
+    """Encode a row of account-ratio."""
     longs = market.gauges.read_long_share(instrument, ts)
     shorts = 10**RATIO_DECIMALS - longs
     return (
@@ -106,7 +106,7 @@ def encode_ratio(market: Market, instrument: Instrument, ts: int) -> str:
 
 
 def encode_settlement(instrument: Instrument, settled: Settlement) -> str:
-    """Return a row of funding/history; the rate has as many decimals as it needs."""
+    """Encode a row of funding/history; the rate has as many decimals as it needs."""
     return (
         f'{{"symbol":"{instrument.name}","fundingRate":"{to_trimmed(settled.rate, RATE_DECIMALS)}",'
         f'"fundingRateTimestamp":"{settled.ts}"}}'
@@ -114,7 +114,7 @@ def encode_settlement(instrument: Instrument, settled: Settlement) -> str:
 
 
 def encode_kline(instrument: Instrument, bar: Bar, now_ms: int, *, is_closed: bool) -> str:
-    """Return one candle of a kline message."""
+    """Encode one candle of a kline message."""
     places = instrument.price_decimals
     return (
         f'{{"start":{bar.ts},"end":{bar.ts + MINUTE_MS - 1},"interval":"1","open":"{to_trimmed(bar.open, places)}",'
@@ -126,7 +126,7 @@ def encode_kline(instrument: Instrument, bar: Bar, now_ms: int, *, is_closed: bo
 
 
 def encode_message(topic: str, data: str, now_ms: int) -> bytes:
-    """Return a frame of a topic that sends whole objects."""
+    """Encode a message of a topic that sends whole objects."""
     return f'{{"topic":"{topic}","data":[{data}],"ts":{now_ms},"type":"snapshot"}}'.encode()
 
 

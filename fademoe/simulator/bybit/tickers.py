@@ -4,7 +4,7 @@ import datetime
 
 import orjson
 
-from fademoe.simulator.bybit.feeds import SECOND_MS, OnIdle
+from fademoe.simulator.bybit.feeds import SECOND_MS, OnUnused
 from fademoe.simulator.bybit.rows import VALUE_DECIMALS, sum_both_sides, sum_interest_values
 from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from fademoe.simulator.decimals import to_fixed, to_trimmed
@@ -15,8 +15,8 @@ from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.noise import draw_number
 
 PREMIUM_UNIT = 10 ** PREMIUM_DECIMALS["bybit"]
-PERIODS_MS = ((1_000_000, 200), (300_000, 500), (60_000, 1_000), (0, 3_000))  # turnover a minute -> between deltas
-# Of the fast values each delta tells one group. The slow ones change with the minute: values first, amounts after.
+PERIODS_MS = ((1_000_000, 200), (300_000, 500), (60_000, 1_000), (0, 3_000))  # least USD per minute, ms between deltas
+# Each delta has one group of the fast values. The slow ones change at full minutes: values first, amounts second.
 FAST = (
     ("lastPrice", "tickDirection"),
     ("bid1Price", "bid1Size"),
@@ -28,7 +28,7 @@ FUNDING = ("fundingRate", "nextFundingTime")
 
 
 def read_slow_values(exchange: Exchange, instrument: Instrument, now_ms: int) -> dict[str, str]:
-    """Return open interest and funding, which change at the full minute only; dated contracts have no funding."""
+    """Return open interest and funding, which change at full minutes only; dated contracts have no funding."""
     market, lots = exchange.market, instrument.lot_decimals
     both_value, one_value = sum_interest_values(market, instrument, now_ms)
     is_funded = instrument.kind != "dated"
@@ -47,7 +47,7 @@ def read_slow_values(exchange: Exchange, instrument: Instrument, now_ms: int) ->
 
 
 def read_fast_values(exchange: Exchange, instrument: Instrument, premium: int, now_ms: int) -> dict[str, str]:
-    """Return prices and the best orders; `premium` is the index' distance from the mark price."""
+    """Return prices and best orders; `premium` is the distance of the index from the mark price."""
     places, tick = instrument.price_decimals, instrument.tick
     price = exchange.market.candles.read_price(instrument, now_ms)
     noise = draw_number(exchange.market.seed, "best", instrument.key, now_ms)
@@ -64,13 +64,13 @@ def read_fast_values(exchange: Exchange, instrument: Instrument, premium: int, n
 
 
 def read_premium(exchange: Exchange, instrument: Instrument, now_ms: int) -> int:
-    """Return the premium index of the running minute."""
+    """Return the premium index of the current minute."""
     bar = exchange.market.gauges.read_premium(instrument, now_ms // MINUTE_MS * MINUTE_MS)
     return bar.close if bar else 0
 
 
 def read_day_values(exchange: Exchange, instrument: Instrument, now_ms: int) -> dict[str, str]:
-    """Return what is told of the last day and hour; rough, as nobody stores it."""
+    """Return the values of the last day and hour; they are rough, as no collector stores them."""
     places, candles = instrument.price_decimals, exchange.market.candles
     hour, day = (candles.estimate_price(instrument, now_ms - ago_ms) for ago_ms in (HOUR_MS, DAY_MS))
     now = candles.estimate_price(instrument, now_ms)
@@ -87,7 +87,7 @@ def read_day_values(exchange: Exchange, instrument: Instrument, now_ms: int) -> 
 
 
 def encode_ticker(exchange: Exchange, instrument: Instrument, now_ms: int) -> bytes:
-    """Return a row of /v5/market/tickers; what does not apply is ""."""
+    """Encode a row of /v5/market/tickers; values that do not apply are ""."""
     hours = exchange.market.funding.find_hours(instrument, now_ms)
     find_delivery_ms = instrument.delisted_ms if instrument.kind == "dated" else 0
     row = {"symbol": instrument.name}
@@ -101,22 +101,22 @@ def encode_ticker(exchange: Exchange, instrument: Instrument, now_ms: int) -> by
 
 
 class TickerFeed:
-    """The ticker of one contract while somebody listens: a snapshot for each new listener, deltas for all."""
+    """Publish the ticker of one contract: a snapshot for each new subscriber, deltas for all."""
 
-    def __init__(self, exchange: Exchange, topic: str, name: str, on_idle: OnIdle) -> None:
-        """Start to send deltas, the first of them after the snapshot of who has asked."""
-        self._on_idle = on_idle
+    def __init__(self, exchange: Exchange, topic: str, name: str, on_unused: OnUnused) -> None:
+        """Schedule the first delta for after the new subscriber's snapshot."""
+        self._on_unused = on_unused
         self._exchange = exchange
         self._topic = topic
         self._name = name
-        self._told: dict[str, str] = {}
+        self._sent: dict[str, str] = {}
         self._minute = 0
-        self._ticks = 0  # deltas in this minute
+        self._ticks = 0  # deltas sent in this minute
         self._slow: dict[str, str] = {}
         self._premium = 0
         turnover = self._instrument.usd_per_minute
         self._period_ms = next(period_ms for least, period_ms in PERIODS_MS if turnover >= least)
-        # never at the full minute, where the slow values are those of two minutes
+        # never at the full minute, when the slow values change
         self._phase_ms = 1 + draw_number(exchange.market.seed, "ticker", self._instrument.key) % (self._period_ms - 1)
         exchange.timeline.schedule(exchange.clock.now_ms() + SECOND_MS // 10, self.tick)
 
@@ -128,7 +128,7 @@ class TickerFeed:
         return instrument
 
     def encode_snapshot(self, now_ms: int) -> bytes:
-        """Return all values; the delivery time of a dated contract is a text here, of perpetuals it is left out."""
+        """Encode all values; only dated contracts have a delivery time here, as a text."""
         instrument = self._instrument
         self._refresh(instrument, now_ms)
         data = {"symbol": instrument.name} | read_day_values(self._exchange, instrument, now_ms)
@@ -139,10 +139,10 @@ class TickerFeed:
         return self._frame("snapshot", data, now_ms)
 
     def tick(self, now_ms: int) -> None:
-        """Send what has changed of some values, and come back."""
+        """Publish the next delta and schedule the one after it."""
         exchange = self._exchange
         if not exchange.hub.has_listeners(self._topic):
-            self._on_idle(self._topic)
+            self._on_unused(self._topic)
             return
         instrument = self._instrument
         if instrument.is_trading(now_ms):
@@ -151,14 +151,14 @@ class TickerFeed:
         exchange.timeline.schedule(step * self._period_ms + self._phase_ms, self.tick)
 
     def _delta(self, instrument: Instrument, now_ms: int) -> bytes:
-        """Return the next delta: one group of fast values, and slow values in the first two of a minute."""
+        """Encode the next delta: one group of fast values, and slow values in the first two deltas of a minute."""
         self._refresh(instrument, now_ms)
         current = read_fast_values(self._exchange, instrument, self._premium, now_ms) | self._slow
         names: tuple[str, ...] = FAST[self._ticks % len(FAST)]
         names += (SLOW[self._ticks] if self._ticks < len(SLOW) else ()) + (FUNDING if self._ticks == 0 else ())
         self._ticks += 1
-        changed = {name: current[name] for name in names if name in current and self._told.get(name) != current[name]}
-        self._told |= changed
+        changed = {name: current[name] for name in names if name in current and self._sent.get(name) != current[name]}
+        self._sent |= changed
         return self._frame("delta", {"symbol": instrument.name} | changed, now_ms)
 
     def _refresh(self, instrument: Instrument, now_ms: int) -> None:
@@ -170,5 +170,5 @@ class TickerFeed:
             self._premium = read_premium(self._exchange, instrument, now_ms)
 
     def _frame(self, kind: str, data: dict[str, str], now_ms: int) -> bytes:
-        """Return a message; `cs` is a sequence of all contracts."""
+        """Encode a message; `cs` is a sequence number over all contracts."""
         return orjson.dumps({"topic": self._topic, "type": kind, "data": data, "cs": now_ms * 9, "ts": now_ms})

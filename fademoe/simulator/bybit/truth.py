@@ -1,9 +1,9 @@
-"""What a collector of Bybit must have stored, where that differs from the common truth.
+"""The rows that a collector of Bybit must have stored, where they differ from the rows of `market.truth`.
 
-Candles have no quiet minutes with --bybit-no-quiet-candles; settlements do not tell their interval; the ratio is not
-sent, so it is the quotient of the shares, rounded half up to 8 decimals; the open interest's history has no USD, and
-with --bybit-no-single-side it is half of both sides, exactly. A step of one minute stands for the ticker stream, which
-goes on where the history has holes, and tells USD in cents.
+With --bybit-no-quiet-candles, quiet minutes have no candle. Settlements have no interval. The ratio is not sent, so it
+is the quotient of the shares, rounded half up to 8 decimals. The history of open interest has no USD; with
+--bybit-no-single-side it is half of both sides, exactly. A step of one minute stands for the ticker stream, which
+continues during the history's holes and has USD in cents.
 """
 
 from fademoe.simulator.bybit.rows import VALUE_DECIMALS, sum_both_sides, sum_interest_values
@@ -25,7 +25,7 @@ def adapt_truth(
     window: tuple[int, int],
     step_ms: int | None,
 ) -> list[Row]:
-    """Turn rows of the common truth into what Bybit tells."""
+    """Convert rows of the common truth to what Bybit publishes."""
     if metric == "ohlcv" and exchange.options.bybit_no_quiet_candles:
         return [row for row in rows if str(row["v"]).strip("0.")]
     if metric == "lsr":
@@ -41,6 +41,7 @@ def adapt_truth(
 
 
 def _ts(row: Row) -> int:
+    """Return the row's time."""
     ts = row["ts"]
     assert isinstance(ts, int)
     return ts
@@ -54,7 +55,7 @@ def _ratio(exchange: Exchange, instrument: Instrument, row: Row) -> str:
 
 
 def _interest(exchange: Exchange, instrument: Instrument, ts: int, *, has_value: bool) -> Row:
-    """Return one side's open interest in coins, and in USD where that is told."""
+    """Build a row of one side's open interest in coins, and in USD where it is published."""
     market = exchange.market
     decimals = instrument.lot_decimals - instrument.unit_shift
     both_value, value = sum_interest_values(market, instrument, ts)

@@ -1,7 +1,7 @@
-"""Coinalyze: an aggregator that tells of the other simulated exchanges, over REST only and with a key.
+"""Coinalyze: an aggregator of the other simulated exchanges' data, over REST only, with a key.
 
-Nobody has published a recorded answer of it; where the documentation is silent the stricter reading is reproduced, or
-there is an option.
+No recorded answer of it is public; where the documentation is silent the stricter behaviour is reproduced, or there is
+an option.
 """
 
 import argparse
@@ -35,21 +35,21 @@ from fademoe.simulator.pages import Chunk, RowSource, cut_page
 
 MOST_SYMBOLS = 20
 MOST_ROWS = 1_000_000
-FINAL_MS = 5_000  # all minutes of a day are final so long after it
-UPDATE_MS = 5_000  # current values are made anew so often
-FUNDED_MS = 16 * 3_600_000  # a rate was settled within that
+FINAL_MS = 5_000  # delay after which all minutes of a day are final
+UPDATE_MS = 5_000  # interval in which current values change
+FUNDED_MS = 16 * 3_600_000  # every contract settled a rate within this time
 Choices = tuple[str, ...]
 
 
 class Coinalyze(Exchange):
-    """The aggregator as its clients see it."""
+    """Coinalyze as its clients see it."""
 
     name = "coinalyze"
     rest_prefixes = ("/v1/",)
     symbol_parameter = "symbols"
 
     def __init__(self, simulation: Simulation) -> None:
-        """Set up the table of routes."""
+        """Set up the routes."""
         super().__init__(simulation)
         self._limits = CoinalyzeLimits(simulation.options)
         self._listed: tuple[int, dict[str, Market]] = (-1, {})
@@ -72,27 +72,26 @@ class Coinalyze(Exchange):
         }
 
     @classmethod
-    def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """Add the sizes that the service may change, and the readings that nobody has settled."""
-        add = parser.add_argument
-        add("--coinalyze-limit", type=int, default=40, help="calls in any 60 s per key; every symbol is one")
-        add("--coinalyze-key", help="the only key that is accepted (default: any)")
-        add("--coinalyze-points", type=int, default=1_500, help="rows of a series that outlive the daily trim")
-        add("--coinalyze-lag-s", type=float, default=20, help="how old the newest that histories tell of is")
-        add("--coinalyze-no-forming", action="store_true", help="do not show the bucket that is still forming")
-        add("--coinalyze-whole-waits", action="store_true", help="Retry-After in whole seconds instead of fractions")
+    def add_options(cls, options: argparse._ArgumentGroup) -> None:
+        """Add options for the limits, and for behaviour on which the sources differ."""
+        add = options.add_argument
+        add("--coinalyze-limit", type=int, default=40, help="calls per key in any 60 seconds; every symbol is a call")
+        add("--coinalyze-key", help="the accepted key; any key if unset")
+        add("--coinalyze-points", type=int, default=1_500, help="rows of a series that the daily trim keeps")
+        add("--coinalyze-lag-s", type=float, default=20, help="age in seconds of the newest data in histories")
+        add("--coinalyze-no-forming", action="store_true", help="leave out buckets that are not over")
+        add("--coinalyze-whole-waits", action="store_true", help="send Retry-After in whole seconds")
         add(
             "--coinalyze-bybit-suffix",
             choices=("", "_PERP"),
             default="",
-            help="what stands between pair and exchange in the names of Bybit's perpetuals",
+            help="text between pair and exchange in the names of Bybit's perpetuals",
         )
 
     def answer(self, call: Call) -> Reply:
-        """Answer a REST request; what is refused costs nothing."""
+        """Answer a REST request; a refused request costs nothing."""
         try:
-            known = (*self._lists, *self._currents, *self._histories)
-            if call.path not in known:
+            if call.path not in (*self._lists, *self._currents, *self._histories):
                 raise CoinalyzeRefusal(404, f"no route {call.path}")
             key = self._limits.read_key(call)
             if call.path in self._lists:
@@ -108,7 +107,7 @@ class Coinalyze(Exchange):
             return refusal.reply
 
     def list_markets(self, now_ms: int) -> dict[str, Market]:
-        """Return the markets by name, listed anew once a minute."""
+        """Return the markets by name, listed again once a minute."""
         minute = now_ms // MINUTE_MS
         if self._listed[0] != minute:
             suffix = self.options.coinalyze_bybit_suffix
@@ -116,16 +115,16 @@ class Coinalyze(Exchange):
         return self._listed[1]
 
     def read_truth(self, metric: str, symbol: str, start_ms: int, end_ms: int, step_ms: int | None = None) -> list[Row]:
-        """Return the rows that a collector must have stored by now; LookupError for what is not there.
+        """Return the rows that a collector must have stored by now; LookupError for an unknown market.
 
-        A contract is told by Coinalyze's own name, or by perpspec and coin: c-bin-oi and BTC.
+        `symbol` is Coinalyze's name of a market, or a coin when `metric` is a perpspec: c-bin-oi and BTC.
         """
         now_ms = self.clock.now_ms()
         code, _, plain = metric.rpartition("-")
         market = self.list_markets(now_ms).get(symbol)
         if market is None and code:
             market = next(
-                (each for each in self.list_markets(now_ms).values() if _is_perpetual(each, code, symbol)), None
+                (item for item in self.list_markets(now_ms).values() if _is_perpetual(item, code, symbol)), None
             )
         if market is None or (code and market.code != code):
             raise LookupError(
@@ -135,11 +134,11 @@ class Coinalyze(Exchange):
         return list_truth(self.market, market, plain, window, as_of_ms=self._as_of(now_ms), step_ms=step_ms)
 
     def refuse(self, status: int, call: Call) -> Reply:
-        """Return the service's words for a status that a fault asks for."""
+        """Return the service's response for a status that a fault requests."""
         return self._limits.refuse(status, "refused", wait_ms=1_500).reply
 
     def reply_error_in_200(self, call: Call) -> Reply:
-        """Return an error with status 200; whether the service ever does so is not known."""
+        """Return an error with status 200; whether the real service ever sends one is unknown."""
         return Reply(b'{"message":"Internal server error"}')
 
     def find_rows(self, body: object) -> list[Any]:
@@ -149,15 +148,15 @@ class Coinalyze(Exchange):
         return body if isinstance(body, list) else []
 
     def report_limits(self) -> dict[str, object]:
-        """Return the use of the keys in the order of their coming, the keys themselves untold."""
+        """Return the use of each key, without the keys."""
         return self._limits.report(self.clock.now_ms())
 
     def _as_of(self, now_ms: int) -> int:
-        """Return the instant up to which histories tell."""
+        """Return the newest instant in histories."""
         return now_ms - int(self.options.coinalyze_lag_s * 1000)
 
     def _read_current(self, call: Call) -> Callable[[Market], bytes]:
-        """Return what answers one market with its value of now; updates are in milliseconds."""
+        """Return a function that encodes a market's current value; update times are in milliseconds."""
         value_of = self._currents[call.path]
         _in_usd(call)
         update_ms = call.now_ms - call.now_ms % UPDATE_MS
@@ -170,9 +169,9 @@ class Coinalyze(Exchange):
         return handle
 
     def _read_history(self, call: Call) -> Callable[[Market], bytes]:
-        """Return what answers one market with its rows; [] stands for no rows, so such a market is left out.
+        """Return a function that encodes a market's rows; b"" for a market without rows, which is left out.
 
-        Milliseconds in from and to are far in the future, so they find nothing, with status 200.
+        Milliseconds in from and to are in the far future, so they find no rows, with status 200.
         """
         step_ms = INTERVALS_MS.get(call.query.get("interval", ""))
         if step_ms is None:
@@ -213,7 +212,7 @@ class Coinalyze(Exchange):
     def _oldest_ms(
         self, make: RowMaker, step_ms: int, start_ms: int, chunk: Callable[[int], Chunk], now_ms: int
     ) -> int:
-        """Return where the series begins: a number of rows before the last midnight; whole days are never trimmed."""
+        """Return the start of a series: `points` rows before the last midnight; daily rows are never trimmed."""
         points = self.options.coinalyze_points
         midnight_ms = now_ms - now_ms % DAY_MS
         oldest_ms: int = midnight_ms - points * step_ms
@@ -229,16 +228,16 @@ class Coinalyze(Exchange):
         return start_ms
 
     def _open_interest(self, market: Market, at_ms: int, call: Call) -> str | None:
-        """Return the open interest of now."""
+        """Return the current open interest."""
         return format_number(*read_open_interest(self.market, market, at_ms, in_usd=_in_usd(call)))
 
     def _funding_rate(self, market: Market, at_ms: int, call: Call) -> str | None:
-        """Return the rate that was settled last."""
+        """Return the last settled rate, in percent."""
         settled = self.market.funding.list_settlements(market.instrument, at_ms - FUNDED_MS, at_ms + 1)
         return format_number(settled[-1].rate, PERCENT_DECIMALS) if settled else None
 
     def _predicted_rate(self, market: Market, at_ms: int, call: Call) -> str | None:
-        """Return the running estimate."""
+        """Return the current estimate, in percent."""
         if market.instrument.kind == "dated":
             return None
         return format_number(self.market.funding.estimate(market.instrument, at_ms), PERCENT_DECIMALS)
@@ -261,7 +260,7 @@ def _is_perpetual(market: Market, code: str, coin: str) -> bool:
 
 
 def _symbols(call: Call) -> Choices:
-    """Return the markets that a request names."""
+    """Read the markets of the query."""
     symbols = tuple(name for name in call.query.get("symbols", "").split(",") if name)
     if not 0 < len(symbols) <= MOST_SYMBOLS:
         raise CoinalyzeRefusal(400, f"symbols must name 1 to {MOST_SYMBOLS} markets")
@@ -269,7 +268,7 @@ def _symbols(call: Call) -> Choices:
 
 
 def _seconds(call: Call, name: str) -> int:
-    """Return a time of the query."""
+    """Read a time in seconds of the query."""
     text = call.query.get(name, "")
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
         raise CoinalyzeRefusal(400, f"{name} must be a time in seconds")
@@ -277,8 +276,8 @@ def _seconds(call: Call, name: str) -> int:
 
 
 def _in_usd(call: Call) -> bool:
-    """Return the parameter convert_to_usd."""
-    wanted = call.query.get("convert_to_usd", "false")
-    if wanted not in ("true", "false"):
+    """Read the parameter convert_to_usd."""
+    value = call.query.get("convert_to_usd", "false")
+    if value not in ("true", "false"):
         raise CoinalyzeRefusal(400, "convert_to_usd must be true or false")
-    return wanted == "true"
+    return value == "true"

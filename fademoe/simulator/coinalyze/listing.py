@@ -1,4 +1,4 @@
-"""Coinalyze's list of markets: what the other simulated exchanges list, under its own names, and some of others."""
+"""Coinalyze's list of markets: the contracts of the other simulated exchanges under its own names, and some others."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -19,7 +19,8 @@ EXCHANGES = {
     "Gate.io": "Y",
     "Hyperliquid": "H",
 }
-# Sizes of these are in quote currency, as of 20 of Binance's 764 perpetuals in August 2026; and of one in so many.
+# Contracts with sizes in quote currency, as 20 of Binance's 764 perpetuals had in August 2026: one coin per exchange,
+# and one in 38 of the synthetic coins.
 IN_QUOTE = {"binance": "GALA", "bybit": "VET", "okx": "SAND"}
 IN_QUOTE_RARITY = 38
 # name, exchange, its symbol, base, quote, margin: markets that no collector of USDT perpetuals may take
@@ -34,7 +35,7 @@ FOREIGN = (
 
 
 class Market(NamedTuple):
-    """A contract of another exchange as Coinalyze lists it; `base` is its unit of sizes unless `in_quote`."""
+    """A contract of another exchange as Coinalyze lists it; `base` is its unit of size unless `in_quote`."""
 
     name: str
     venue: str  # Coinalyze's code of the exchange
@@ -45,7 +46,7 @@ class Market(NamedTuple):
 
     @property
     def size_decimals(self) -> int:
-        """Return the decimals of a size in base units: 1000PEPE counts thousands, OKX's contracts become coins."""
+        """The decimals of a size in base units: 1000PEPE counts thousands, OKX's contracts become coins."""
         return self.instrument.lot_decimals - self.instrument.unit_shift + self.instrument.price_shift
 
 
@@ -63,7 +64,7 @@ def list_markets(world: World, now_ms: int, bybit_suffix: str) -> dict[str, Mark
 
 
 def find_base_asset(instrument: Instrument) -> str:
-    """Return the base asset as the exchange has it: 1000PEPE, SHIB1000, PEPE on OKX."""
+    """Return the base asset as the exchange writes it: 1000PEPE, SHIB1000, PEPE on OKX."""
     if instrument.exchange == "okx":
         return instrument.name.split("-")[0]
     if instrument.exchange == "bybit" and instrument.quote == "USDC":
@@ -72,9 +73,9 @@ def find_base_asset(instrument: Instrument) -> str:
 
 
 def build_name(instrument: Instrument, base: str, venue: str, bybit_suffix: str) -> str:
-    """Return Coinalyze's name: BTCUSDT_PERP.A, BTCUSDT.6, BTCUSDT_PERP.3; dated ones carry their exchange's ending.
+    """Return Coinalyze's name: BTCUSDT_PERP.A, BTCUSDT.6, BTCUSDT_PERP.3; a dated contract keeps its exchange's ending.
 
-    What Bybit's perpetuals are called is disputed: BTCUSDT.6, or with a suffix as elsewhere.
+    Sources differ on Bybit's perpetuals: BTCUSDT.6, or with the suffix of other exchanges.
     """
     pair = base + instrument.quote
     if instrument.kind == "dated":
@@ -83,7 +84,7 @@ def build_name(instrument: Instrument, base: str, venue: str, bybit_suffix: str)
 
 
 def encode_markets(markets: Iterable[Market]) -> bytes:
-    """Return the body of /future-markets."""
+    """Encode the body of /future-markets."""
     rows = [
         _row(
             (market.name, market.venue, market.instrument.name, market.base, market.instrument.quote, "STABLE"),
@@ -92,19 +93,19 @@ def encode_markets(markets: Iterable[Market]) -> bytes:
         )
         for market in markets
     ]
-    return orjson.dumps(rows + [_row(words) for words in FOREIGN])
+    return orjson.dumps(rows + [_row(members) for members in FOREIGN])
 
 
 def encode_exchanges() -> bytes:
-    """Return the body of /exchanges."""
+    """Encode the body of /exchanges."""
     return orjson.dumps([{"name": name, "code": code} for name, code in EXCHANGES.items()])
 
 
 def _row(
-    words: tuple[str, str, str, str, str, str], *, expire_ms: int | None = None, in_quote: bool = False
+    members: tuple[str, str, str, str, str, str], *, expire_ms: int | None = None, in_quote: bool = False
 ) -> dict[str, object]:
-    """Return one market; an expiry is in seconds."""
-    name, venue, symbol_on_exchange, base, quote, margin = words
+    """Build one market; an expiry is in seconds."""
+    name, venue, symbol_on_exchange, base, quote, margin = members
     return {
         "symbol": name,
         "exchange": venue,
@@ -122,7 +123,7 @@ def _row(
 
 
 def _is_in_quote(seed: int, instrument: Instrument) -> bool:
-    """Tell whether sizes are in quote currency: one known coin of each exchange, and some of the synthetic ones."""
+    """Tell whether sizes are in quote currency: one fixed coin per exchange, and some of the synthetic ones."""
     if not instrument.is_perpetual or instrument.quote != "USDT":
         return False
     if instrument.coin.name.startswith("SIM"):

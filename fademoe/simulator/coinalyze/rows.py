@@ -1,4 +1,4 @@
-"""Coinalyze's rows of history, as texts of JSON: numbers as JavaScript prints a double, buckets that may still form."""
+"""Encode Coinalyze's history rows as JSON: numbers as JavaScript prints a double, buckets that may be incomplete."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,16 +28,16 @@ INTERVALS_MS = {
     "12hour": 12 * HOUR_MS,
     "daily": DAY_MS,
 }
-DOUBLE_DIGITS = 15  # that a double keeps for certain
+DOUBLE_DIGITS = 15  # digits that a double keeps exactly
 USD_DECIMALS = 2
 PERCENT_DECIMALS = RATE_DECIMALS - 2  # rates are sent in percent
-SHARE_DECIMALS = 2  # of a percentage of accounts
-MOST_SAMPLES = 12  # of a gauge within one bucket
+SHARE_DECIMALS = 2  # decimals of a percentage of accounts
+MOST_SAMPLES = 12  # largest number of samples of a bucket
 LONGEST_FUNDING_MS = 8 * HOUR_MS
 
 
 class Span(NamedTuple):
-    """Which rows are wanted: buckets of `step_ms` that open in [start_ms, end_ms), as they look at `as_of_ms`."""
+    """The requested rows: buckets of `step_ms` that open in [start_ms, end_ms), as they are at `as_of_ms`."""
 
     start_ms: int
     end_ms: int
@@ -62,7 +62,7 @@ RowMaker = Callable[[Truth, Market, Span], list[tuple[int, str]]]
 
 
 def format_number(value: int, decimals: int) -> str:
-    """Return `value` units of 10 ** -decimals as JavaScript prints it: no zeros at the end, 1e-7 below a millionth."""
+    """Write `value` units of 10 ** -decimals as JavaScript does: no trailing zeros, 1e-7 below a millionth."""
     if value and abs(value) * 10**6 < 10**decimals:
         digits = str(abs(value))
         fraction = digits[1:].rstrip("0")
@@ -72,13 +72,13 @@ def format_number(value: int, decimals: int) -> str:
 
 
 def round_to_double(value: int) -> int:
-    """Return `value` with the digits that a double is sure to keep, the others zero."""
+    """Replace the digits that a double may lose by zeros."""
     excess = len(str(abs(value))) - DOUBLE_DIGITS
     return value // 10**excess * 10**excess if excess > 0 else value
 
 
 def list_candles(truth: Truth, market: Market, span: Span) -> list[tuple[int, str]]:
-    """Return candles; volumes are in base units, or in quote currency where the market counts so."""
+    """List candles; volumes are in base units, or in quote currency if the market counts in it."""
     instrument = market.instrument
     places = instrument.price_decimals
     lots = instrument.quote_decimals if market.in_quote else market.size_decimals
@@ -99,7 +99,7 @@ def list_candles(truth: Truth, market: Market, span: Span) -> list[tuple[int, st
 
 
 def list_open_interest(truth: Truth, market: Market, span: Span) -> list[tuple[int, str]]:
-    """Return open interest: first, highest, lowest and last sample of each bucket."""
+    """List open interest: first, highest, lowest and last sample of each bucket."""
     rows = []
     for ts in span.list_buckets(market.instrument):
         if truth.gauges.has_sample(market.instrument, ts):
@@ -109,7 +109,7 @@ def list_open_interest(truth: Truth, market: Market, span: Span) -> list[tuple[i
 
 
 def read_open_interest(truth: Truth, market: Market, at_ms: int, *, in_usd: bool) -> tuple[int, int]:
-    """Return the open interest of one side as Coinalyze counts it: value and decimals."""
+    """Return the open interest of one side in Coinalyze's unit: value and decimals."""
     instrument = market.instrument
     if in_usd or market.in_quote:
         value = truth.gauges.read_open_interest_value(instrument, at_ms)
@@ -118,21 +118,21 @@ def read_open_interest(truth: Truth, market: Market, at_ms: int, *, in_usd: bool
 
 
 def list_funding(truth: Truth, market: Market, span: Span) -> list[tuple[int, str]]:
-    """Return the rate in force, in percent; a bucket opens with the rate before, as no trade makes it change."""
+    """List the rate in force, in percent; a bucket opens with the previous rate, as no trade changes it."""
     settled = truth.funding.list_settlements(market.instrument, span.start_ms - 2 * LONGEST_FUNDING_MS, span.end_ms)
-    times = [one.ts for one in settled]
+    times = [settlement.ts for settlement in settled]
     rows = []
     for ts in span.list_buckets(market.instrument):
         before = bisect_right(times, ts - 1) - 1
         last = bisect_right(times, min(ts + span.step_ms - 1, span.as_of_ms)) - 1
         if last >= 0:
-            rates = [one.rate for one in settled[max(before, 0) : last + 1]]
+            rates = [settlement.rate for settlement in settled[max(before, 0) : last + 1]]
             rows.append((ts, _bucket(ts, rates, PERCENT_DECIMALS)))
     return rows
 
 
 def list_predicted_funding(truth: Truth, market: Market, span: Span) -> list[tuple[int, str]]:
-    """Return the running estimate, in percent; a bucket opens with the estimate of the minute before."""
+    """List the estimate, in percent; a bucket opens with the estimate of the previous minute."""
     instrument = market.instrument
     if instrument.kind == "dated":
         return []
@@ -148,7 +148,7 @@ def list_predicted_funding(truth: Truth, market: Market, span: Span) -> list[tup
 
 
 def list_ratios(truth: Truth, market: Market, span: Span) -> list[tuple[int, str]]:
-    """Return the ratio of accounts at the opening of each bucket, and both shares as percentages."""
+    """List the ratio of accounts at the opening of each bucket, and both shares in percent."""
     rows = []
     for ts in span.list_buckets(market.instrument):
         if truth.gauges.has_sample(market.instrument, ts):
@@ -160,7 +160,7 @@ def list_ratios(truth: Truth, market: Market, span: Span) -> list[tuple[int, str
 
 
 def list_liquidations(truth: Truth, market: Market, span: Span) -> list[tuple[int, str]]:
-    """Return what was liquidated, by side; only buckets with a liquidation have a row."""
+    """List the liquidated amounts by side; buckets without a liquidation have no row."""
     rows = []
     for ts in span.list_buckets(market.instrument):
         minutes = range(ts, min(ts + span.step_ms, span.as_of_ms + 1), MINUTE_MS)
@@ -177,7 +177,7 @@ def list_liquidations(truth: Truth, market: Market, span: Span) -> list[tuple[in
 
 
 def list_shown_liquidations(truth: Truth, market: Market, minute_ms: int) -> list[Liquidation]:
-    """Return the liquidations of a minute that Coinalyze knows: of Binance what its throttled stream shows."""
+    """Return the liquidations of a minute that Coinalyze knows: of Binance only those of its throttled stream."""
     if market.instrument.exchange == "binance":
         return truth.liquidations.list_largest_per_second(market.instrument, minute_ms)
     return truth.liquidations.list_in_minute(market.instrument, minute_ms)
@@ -190,7 +190,7 @@ def sum_liquidated_usd(market: Market, events: Iterable[Liquidation], side: str)
 
 
 def _liquidated(market: Market, events: list[Liquidation], side: str, *, in_usd: bool) -> str:
-    """Return the sum of one side in USD or in the market's unit."""
+    """Write the sum of one side in USD or in the market's unit."""
     if in_usd or market.in_quote:
         return format_number(sum_liquidated_usd(market, events, side), USD_DECIMALS)
     return format_number(
@@ -199,7 +199,7 @@ def _liquidated(market: Market, events: list[Liquidation], side: str, *, in_usd:
 
 
 def _minutes(truth: Truth, instrument: Instrument, span: Span) -> Iterator[BarTuple]:
-    """Yield the candles of the minutes in a span, those that are not final as they look at `as_of_ms`."""
+    """Yield the candles of the minutes in a span; those that are not final as they are at `as_of_ms`."""
     final_ms = truth.find_final_end_ms(instrument, span.as_of_ms)
     last_ms = min(span.end_ms, final_ms)
     for day in range(span.start_ms // DAY_MS, -(-last_ms // DAY_MS)):
@@ -211,11 +211,11 @@ def _minutes(truth: Truth, instrument: Instrument, span: Span) -> Iterator[BarTu
 
 
 def _bucket(ts: int, values: Sequence[int], decimals: int) -> str:
-    """Return a row of four values: the first, the highest, the lowest and the last."""
+    """Encode a row of four values: first, highest, lowest, last."""
     four = (format_number(value, decimals) for value in (values[0], max(values), min(values), values[-1]))
     return f'{{"t":{ts // 1000},{_members("ohlc", four)}}}'
 
 
 def _members(names: str, values: Iterable[str]) -> str:
-    """Return members of an object, each name one letter."""
+    """Write members of an object; each name is one letter."""
     return ",".join(f'"{name}":{value}' for name, value in zip(names, values, strict=True))

@@ -1,4 +1,4 @@
-"""What a collector of Coinalyze must have stored: from the market's integers, not from any payload."""
+"""The rows that a collector of Coinalyze must have stored, computed from the market's integers, not from payloads."""
 
 from collections.abc import Callable
 
@@ -24,9 +24,10 @@ def list_truth(
 ) -> list[Row]:
     """Return the rows of `metric` with window[0] <= ts < window[1] whose bucket is over at `as_of_ms`, oldest first.
 
-    `step_ms` is the distance of open interest and ratio rows, five minutes unless said otherwise. What Coinalyze has
-    trimmed is included: who collected in time has it. Markets that count in quote currency have no candles and no open
-    interest in coins. Raises LookupError for an unknown metric.
+    `step_ms` is the distance of open interest and ratio rows, five minutes by default. Rows that Coinalyze has trimmed
+    are
+    included: a collector in time has them. Markets in quote currency have no candles and no open interest in coins.
+    Raises LookupError for an unknown metric.
     """
     if metric not in _METRICS:
         raise LookupError(f"no metric {metric}: there are {', '.join(_METRICS)}")
@@ -42,7 +43,7 @@ def list_truth(
 
 
 def _candles(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:
-    """Closed one minute candles per one coin."""
+    """List closed one-minute candles per one coin."""
     instrument = market.instrument
     price_decimals = instrument.price_decimals + instrument.price_shift
     coin_decimals = instrument.lot_decimals - instrument.unit_shift
@@ -63,20 +64,20 @@ def _candles(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[R
 
 
 def _funding(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:
-    """The settled rates, as fractions; their intervals are not sent."""
+    """List the settled rates as fractions; their intervals are not sent."""
     settled = truth.funding.list_settlements(market.instrument, grid.start, grid.stop)
-    return [{"ts": one.ts, "fr": to_fixed(one.rate, RATE_DECIMALS), "fr_hours": None} for one in settled]
+    return [{"ts": item.ts, "fr": to_fixed(item.rate, RATE_DECIMALS), "fr_hours": None} for item in settled]
 
 
 def _estimates(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:
-    """The estimate that is seen within each minute."""
+    """List the estimate within each minute."""
     if market.instrument.kind == "dated":
         return []
     return [{"ts": ts, "ppr": to_fixed(truth.funding.estimate(market.instrument, ts), RATE_DECIMALS)} for ts in grid]
 
 
 def _open_interest(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:
-    """Open interest of one side in coins."""
+    """List the open interest of one side in coins."""
     instrument = market.instrument
     decimals = instrument.lot_decimals - instrument.unit_shift
     return [
@@ -91,7 +92,7 @@ def _open_interest(truth: Truth, market: Market, grid: range, as_of_ms: int) -> 
 
 
 def _ratio(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:
-    """Long accounts over short accounts."""
+    """List the ratio of long to short accounts."""
     gauges, instrument = truth.gauges, market.instrument
     return [
         {"ts": ts, "lsr": to_fixed(compute_account_ratio(gauges.read_long_share(instrument, ts)), RATIO_DECIMALS)}
@@ -101,7 +102,7 @@ def _ratio(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row
 
 
 def _liquidations(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:
-    """USD liquidated in each minute that saw a liquidation."""
+    """List the USD liquidated in each minute with a liquidation."""
     rows: list[Row] = []
     for ts in grid:
         events = list_shown_liquidations(truth, market, ts)

@@ -1,1 +1,1 @@
-"""The simulated market: deterministic values that every simulated exchange serves."""
+"""The simulated market: deterministic data that every simulated exchange serves."""

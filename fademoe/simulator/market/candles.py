@@ -1,7 +1,7 @@
-"""One minute candles: a price path per coin, and on each exchange its candles, final or still growing.
+"""One-minute candles: a price path per coin, and each exchange's candles on it, final or still growing.
 
-A day's path is a random walk between two anchors that are known without the days before, so any minute of any year
-costs one day. All numbers are integers in the contract's units (see instrument.py).
+A day's path is a random walk between two anchors that do not depend on earlier days, so a minute of any year costs
+the computation of one day. All numbers are integers in the contract's units (see instrument.py).
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from fademoe.simulator.market.holes import Holes
 from fademoe.simulator.market.instrument import Coin, Instrument
 from fademoe.simulator.market.noise import PPM, build_heavy_tail, draw_number, draw_smooth_noise, draw_words
 
-PATH_DIGITS = 12  # a path's numbers have about so many digits, whatever the coin's price is
+PATH_DIGITS = 12  # digits of a path's numbers, whatever the coin's price is
 WALK_PPM = 450  # largest step of a minute
 WICK_PPM = 260  # largest reach of high and low beyond open and close
 SPREAD_PPM = 180  # largest distance of an exchange's price from the coin's
 DRIFTS = ((1, 9_000), (5, 25_000), (23, 60_000), (101, 120_000))  # (days between knots, ppm)
 VOLUME_FACTORS = build_heavy_tail(256, 60, 2)  # in 1024ths of the usual volume
-SMALLEST_VOLUME = 7  # lots in a minute that trades
+SMALLEST_VOLUME = 7  # lots in a minute with trades
 FEWEST_TRADES = 4
 
 
 class Bar(NamedTuple):
-    """A one minute candle in the contract's units; `quote_volume` in units of 10 ** -quote_decimals."""
+    """A one-minute candle in the contract's units; `quote_volume` in units of 10 ** -quote_decimals."""
 
     ts: int
     open: int
@@ -46,14 +46,14 @@ BarTuple = tuple[int, int, int, int, int, int, int, int, int, int]
 
 
 class DaySource:
-    """What a contract's candles of one day are computed from."""
+    """The inputs of a contract's candles of one day."""
 
     __slots__ = ("before", "closes", "holes", "quiet", "usual_volume", "wick", "words")
 
     def __init__(
         self, before: int, closes: array[int], words: array[int], quiet: frozenset[int], holes: frozenset[int]
     ) -> None:
-        """Keep the close before the day, 1440 closes, 1440 random words and the quiet and missing minutes."""
+        """Keep the close before the day, 1440 closes, 1440 random words, and the quiet and the missing minutes."""
         self.before = before
         self.closes = closes
         self.words = words
@@ -75,9 +75,9 @@ class Candles:
         self._source = DayCache(self._make_source)
 
     def list_bars(self, instrument: Instrument, day: int, first: int = 0, last: int = DAY_MINUTES) -> list[BarTuple]:
-        """Return the final candles of minutes [first, last) of `day` as tuples in the order of `Bar`.
+        """Return the final candles of minutes [first, last) of `day`, as tuples in the order of `Bar`.
 
-        Minutes that the exchange lacks, or outside the contract's life, are left out; the future is included.
+        Missing minutes and minutes outside the contract's life are left out; the future is included.
         """
         start_ms = day * DAY_MS
         first = max(first, -(-(instrument.listed_ms - start_ms) // MINUTE_MS))
@@ -115,18 +115,18 @@ class Candles:
         return bars
 
     def read_bar(self, instrument: Instrument, ts: int) -> Bar | None:
-        """Return the final candle that opens at `ts`, None where the exchange has none."""
+        """Return the final candle that opens at `ts`; None when the exchange has none."""
         day, ms = divmod(ts, DAY_MS)
         bars = self.list_bars(instrument, day, ms // MINUTE_MS, ms // MINUTE_MS + 1)
         return Bar._make(bars[0]) if bars else None
 
     def read_growing_bar(self, instrument: Instrument, ts: int, step: int, steps: int) -> Bar | None:
-        """Return the candle that opens at `ts` after `step` of `steps` of its trading, None where there is none."""
+        """Return the candle that opens at `ts` after `step` of `steps` of its trades; None when there is none."""
         bar = self.read_bar(instrument, ts)
         return bar and grow(bar, step, steps, instrument.tick)
 
     def read_price(self, instrument: Instrument, at_ms: int) -> int:
-        """Return the last price at an instant, in the contract's price units; it exists in missing minutes too."""
+        """Return the last price at an instant, in the contract's price units; missing minutes have one too."""
         day, ms = divmod(at_ms, DAY_MS)
         source = self._source(instrument, day)
         minute, ms = divmod(ms, MINUTE_MS)
@@ -134,18 +134,18 @@ class Candles:
         return before + (source.closes[minute] - before) * ms // MINUTE_MS // instrument.tick * instrument.tick
 
     def estimate_price(self, instrument: Instrument, at_ms: int) -> int:
-        """Return a price within some percent of the last one, without the cost of generating the day."""
+        """Return a price within some percent of the last one without generating the day."""
         day, ms = divmod(at_ms, DAY_MS)
         start, end = self._anchor(instrument.coin, day), self._anchor(instrument.coin, day + 1)
         return (start + (end - start) * ms // DAY_MS) * PPM // self._divisor(instrument) * instrument.tick
 
     def is_quiet(self, instrument: Instrument, ts: int) -> bool:
-        """Tell whether nothing trades in the minute that opens at `ts`."""
+        """Tell whether the minute that opens at `ts` has no trade."""
         day, ms = divmod(ts, DAY_MS)
         return ms // MINUTE_MS in self._source(instrument, day).quiet
 
     def _make_anchor(self, coin: Coin, day: int) -> int:
-        """Return the coin's price at midnight that opens `day`, in path units."""
+        """Return the coin's price at the start of `day`, in path units."""
         base = int(coin.price.scaleb(_path_decimals(coin)))
         drift = sum(
             draw_smooth_noise(self._seed, "drift", coin.name, position=day, period=period, amplitude=amplitude)
@@ -163,7 +163,7 @@ class Candles:
         return array("q", [start + step + miss * minute // DAY_MINUTES for minute, step in enumerate(walk, 1)])
 
     def _make_source(self, instrument: Instrument, day: int) -> DaySource:
-        """Put the coin's path on the exchange: its spread, its ticks, its quiet minutes."""
+        """Derive an exchange's prices from the coin's path: spread, tick, quiet minutes."""
         coin = instrument.coin
         divisor = self._divisor(instrument)
         tick = instrument.tick
@@ -182,23 +182,23 @@ class Candles:
 
     @staticmethod
     def _divisor(instrument: Instrument) -> int:
-        """Return how many path units, times a million for the spread, make one tick."""
+        """Return the path units (times a million, for the spread) per tick."""
         decimals = _path_decimals(instrument.coin) - instrument.price_decimals - instrument.price_shift
         units: int = 10**decimals
         return units * PPM * instrument.tick
 
     def _spread(self, instrument: Instrument, day: int) -> int:
-        """Return the exchange's price in millionths of the coin's price on `day`."""
+        """Return the exchange's price on `day` in millionths of the coin's price."""
         return PPM + draw_number(self._seed, "spread", instrument.key, day) % (2 * SPREAD_PPM + 1) - SPREAD_PPM
 
 
 def replace_close(bar: Bar) -> Bar:
-    """Return a closed bar as an exchange may send it by mistake before the right one: with another close."""
+    """Return a closed bar with a wrong close, as an exchange may send it by mistake before the right one."""
     return bar._replace(close=bar.high if bar.close != bar.high else bar.low)
 
 
 def grow(bar: Bar, step: int, steps: int, tick: int) -> Bar:
-    """Return a final candle as it looked after `step` of `steps` of its trading: nothing yet at 0, final at `steps`."""
+    """Return a final candle as it was after `step` of `steps` of its trades: none at 0, final at `steps`."""
     if step >= steps or not bar.trades:
         return bar
     trades = bar.trades * step // steps
@@ -217,12 +217,12 @@ def _path_decimals(coin: Coin) -> int:
 
 
 def _quiet_share(usd_per_minute: int) -> int:
-    """Return how many of 65536 minutes see no trade: none for big contracts, about 6 % for the thinnest."""
+    """Return how many of 65536 minutes have no trade: 0 for big contracts, about 6 % for the smallest."""
     return 0 if usd_per_minute >= 300_000 else min(4_000, 60_000_000 // usd_per_minute)
 
 
 def _price_at(bar: Bar, step: int, steps: int, tick: int) -> tuple[int, int, int]:
-    """Return price, high and low so far: straight lines from open over one extreme and the other to the close."""
+    """Return price, high and low so far: straight lines from open over both extremes to the close."""
     is_up_first = bar.close < bar.open
     knots = (
         (0, bar.open),

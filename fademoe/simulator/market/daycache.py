@@ -1,4 +1,4 @@
-"""What is computed once per contract and day; a backfill through old days cannot push out what live streams need."""
+"""A cache of values per contract and day, in which a backfill of old days does not evict the days of live streams."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,10 +11,10 @@ RECENT_DAYS = 2
 
 
 class DayCache(Generic[Value]):
-    """Values by (contract, day): many of the two newest days ever asked for, few of the days before."""
+    """Values by (contract, day): many of the two newest requested days, few of earlier days."""
 
     def __init__(self, build: Callable[[Instrument, int], Value], *, recent: int = 4_096, older: int = 128) -> None:
-        """Compute missing values with `build`."""
+        """Compute missing values with `build`; keep `recent` and `older` values."""
         self._build = build
         self._newest_day = 0
         self._recent: OrderedDict[tuple[Instrument, int], Value] = OrderedDict()

@@ -1,4 +1,4 @@
-"""Funding: settled rates at intervals that differ per contract and change over time, and the running estimate."""
+"""Funding: settled rates at intervals that differ by contract and change over time, and the current estimate."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.noise import draw_number, draw_smooth_noise
 
 RATE_DECIMALS = 8
-REGIME_DAYS = 12  # a contract whose interval changes does so after so many days, at midnight
-_CHANGING = 5  # one contract in so many changes
+REGIME_DAYS = 12  # days, from midnight, after which the interval of a changing contract changes
+_CHANGING = 5  # 1 contract in 5 changes its interval
 _RATE_REACH = 60_000  # in units of 10 ** -8
 _JITTERS = (0, 0, 0, 0, 1, 2, 0, 3, 5, 8, 2, 0, 10, 14, 1, 20)
 
 
 class Settlement(NamedTuple):
-    """A settled rate: exact grid time, rate in units of 10 ** -8, hours since the settlement before, a price."""
+    """A settled rate: exact time, rate in units of 10 ** -8, hours since the previous settlement, a price."""
 
     ts: int
     rate: int
@@ -32,7 +32,7 @@ class Funding:
         self._candles = candles
 
     def find_hours(self, instrument: Instrument, at_ms: int) -> int:
-        """Return the interval that is running at `at_ms`; an interval that ends exactly then is over."""
+        """Return the funding interval in hours at `at_ms`; at its end, the next interval counts."""
         dice = draw_number(self._seed, "regime", instrument.key)
         if dice % _CHANGING or instrument.coin.name in ("BTC", "ETH"):
             return instrument.funding_hours
@@ -56,26 +56,27 @@ class Funding:
             return []
         at_ms = max(start_ms, instrument.listed_ms + 1) - 1
         end_ms = min(end_ms, instrument.delisted_ms or end_ms)
-        found: list[Settlement] = []
+        settlements: list[Settlement] = []
         while True:
             hours = self.find_hours(instrument, at_ms)
             at_ms = self.find_next_ms(instrument, at_ms)
-            if at_ms >= end_ms or len(found) == limit:
-                return found
-            price = self._candles.estimate_price(instrument, at_ms)
-            found.append(Settlement(at_ms, self._rate(instrument, at_ms, hours), hours, price))
+            if at_ms >= end_ms or len(settlements) == limit:
+                return settlements
+            if not instrument.is_halted(at_ms):
+                price = self._candles.estimate_price(instrument, at_ms)
+                settlements.append(Settlement(at_ms, self._rate(instrument, at_ms, hours), hours, price))
 
     def list_last_settlements(self, instrument: Instrument, end_ms: int, count: int) -> list[Settlement]:
         """Return the newest `count` settlements before `end_ms`, oldest first."""
-        found: list[Settlement] = []
+        settlements: list[Settlement] = []
         start_ms = end_ms
-        while len(found) < count and start_ms > instrument.listed_ms:
+        while len(settlements) < count and start_ms > instrument.listed_ms:
             end_ms, start_ms = start_ms, max(instrument.listed_ms, start_ms - REGIME_DAYS * DAY_MS)
-            found = self.list_settlements(instrument, start_ms, end_ms) + found
-        return found[-count:] if count else []
+            settlements = self.list_settlements(instrument, start_ms, end_ms) + settlements
+        return settlements[-count:] if count else []
 
     def estimate(self, instrument: Instrument, at_ms: int) -> int:
-        """Return the running estimate of the next rate in units of 10 ** -8; it changes at the full minute only."""
+        """Return the estimate of the next rate in units of 10 ** -8; it changes at full minutes only."""
         next_ms = self.find_next_ms(instrument, at_ms)
         if not next_ms:
             return 0
@@ -86,7 +87,7 @@ class Funding:
         return self._rate(instrument, next_ms, hours) + doubt * left_ms // (hours * HOUR_MS)
 
     def draw_jitter_ms(self, instrument: Instrument, ts: int) -> int:
-        """Return by how many milliseconds (0 to 20) the printed time of a settlement is late."""
+        """Return by how many ms (0 to 20) the printed time of a settlement is late."""
         return _JITTERS[draw_number(self._seed, "jitter", instrument.key, ts) % len(_JITTERS)]
 
     def _rate(self, instrument: Instrument, ts: int, hours: int) -> int:

@@ -1,4 +1,4 @@
-"""Slowly moving quantities: premium index, open interest, and the share of accounts that are long."""
+"""Slow quantities: premium index, open interest, and the share of accounts that are long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BASE_DECIMALS = 8
 _PREMIUM_WAVES = ((240, 55_000), (20, 12_000))  # (minutes between knots, reach in units of 10 ** -8)
 _INTEREST_WAVES = ((360, 80_000), (7, 3_000))  # (minutes, ppm)
 _RATIO_WAVES = ((720, 1_500), (35, 150))  # (minutes, ten thousandths)
-_INTEREST_IN_MINUTES = 45  # open interest is the turnover of so many minutes
+_INTEREST_IN_MINUTES = 45  # minutes whose turnover is the open interest
 
 
 class PremiumBar(NamedTuple):
@@ -54,9 +54,9 @@ class Gauges:
     def list_premiums(
         self, instrument: Instrument, day: int, first: int = 0, last: int = DAY_MINUTES
     ) -> list[PremiumTuple]:
-        """Return the premium index of minutes [first, last) of `day` as tuples in the order of `PremiumBar`.
+        """Return the premium index of minutes [first, last) of `day`, as tuples in the order of `PremiumBar`.
 
-        Minutes that the exchange lacks, or outside the contract's life, are left out; the future is included.
+        Missing minutes and minutes outside the contract's life are left out; the future is included.
         """
         start_ms = day * DAY_MS
         first = max(first, -(-(instrument.listed_ms - start_ms) // MINUTE_MS))
@@ -88,7 +88,7 @@ class Gauges:
         return rows
 
     def read_premium(self, instrument: Instrument, ts: int) -> PremiumBar | None:
-        """Return the premium index of the minute that opens at `ts`, None where the exchange has none."""
+        """Return the premium index of the minute that opens at `ts`; None when the exchange has none."""
         day, ms = divmod(ts, DAY_MS)
         rows = self.list_premiums(instrument, day, ms // MINUTE_MS, ms // MINUTE_MS + 1)
         return PremiumBar._make(rows[0]) if rows else None
@@ -96,7 +96,7 @@ class Gauges:
     def read_open_interest(self, instrument: Instrument, at_ms: int) -> int:
         """Return the open interest of one side in lots.
 
-        It changes right after the full minute, so what is seen within a minute is what stands at its end.
+        It changes right after a full minute, so the value seen within a minute is the value at its end.
         """
         return self._interest(instrument, -(-at_ms // MINUTE_MS))
 
@@ -106,14 +106,14 @@ class Gauges:
         return self.read_open_interest(instrument, at_ms) * self._candles.read_price(instrument, minute_ms)
 
     def read_long_share(self, instrument: Instrument, at_ms: int) -> int:
-        """Return the share of accounts that are long, in ten thousandths; it changes at the full minute only."""
+        """Return the share of accounts that are long, in ten thousandths; it changes at full minutes only."""
         minute = at_ms // MINUTE_MS
         return 5_400 + self._waves(instrument, "accounts", minute, _RATIO_WAVES)
 
     def has_sample(self, instrument: Instrument, at_ms: int) -> bool:
         """Tell whether the exchange has samples (open interest, ratio) of the instant `at_ms`.
 
-        They lack during maintenance, before the listing, after the delisting, and now and then otherwise.
+        Samples are missing during maintenance, outside the contract's life, and in some single minutes.
         """
         if not instrument.is_trading(at_ms):
             return False
@@ -128,7 +128,7 @@ class Gauges:
         )
 
     def _wave(self, instrument: Instrument, position: int, count: int, period: int, reach: int) -> list[int]:
-        """Return `count` minutes of one wave of the premium, drawing each knot once."""
+        """Return `count` minutes of one wave of the premium; each knot is drawn once."""
         wave: list[int] = []
         first_knot = position // period
         last_knot = (position + count - 1) // period + 1
@@ -151,7 +151,7 @@ class Gauges:
         return self._usual_interest(instrument) * ppm // PPM
 
     def _make_usual_interest(self, instrument: Instrument) -> int:
-        """Return the middle of the open interest in lots, from turnover and middle price."""
+        """Return the mean open interest in lots, from turnover and mean price."""
         middle = int(instrument.coin.price.scaleb(instrument.price_decimals + instrument.price_shift))
         usd = instrument.usd_per_minute * _INTEREST_IN_MINUTES
         units: int = 10**instrument.quote_decimals

@@ -1,12 +1,12 @@
-"""What an exchange does not have, over REST and stream alike: single minutes per contract, and maintenance ranges."""
+"""The data that an exchange lacks, over REST and stream alike: single minutes per contract, and maintenance ranges."""
 
 from functools import lru_cache
 
-from fademoe.simulator.clock import DAY_MINUTES
+from fademoe.simulator.clock import DAY_MINUTES, DAY_MS, MINUTE_MS
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.noise import draw_words
 
-MAINTENANCE_DAYS = 3  # on average one maintenance in so many days
+MAINTENANCE_DAYS = 3  # average days between two maintenance ranges
 MAINTENANCE_FIRST_MINUTE = 60
 MAINTENANCE_LAST_START = 1_320
 MAINTENANCE_SHORTEST = 20
@@ -14,10 +14,10 @@ MAINTENANCE_LONGEST = 60
 
 
 class Holes:
-    """The missing minutes. A day's last minute always exists, so that days join without looking at each other."""
+    """The missing minutes. The last minute of a day always exists, so that days can be computed one by one."""
 
     def __init__(self, seed: int, *, enabled: bool = True) -> None:
-        """Make the holes of this seed; none at all when not `enabled`."""
+        """Generate the holes of this seed; without any when not `enabled`."""
         self._seed = seed
         self._enabled = enabled
         self.maintenance = lru_cache(maxsize=4_096)(self._maintenance)
@@ -32,12 +32,22 @@ class Holes:
         return range(first, first + MAINTENANCE_SHORTEST + length % (MAINTENANCE_LONGEST - MAINTENANCE_SHORTEST + 1))
 
     def _minutes(self, instrument: Instrument, day: int, kind: str) -> frozenset[int]:
-        """Return the minutes of `day` that the contract lacks for a kind of data ("candle", "premium", "sample").
+        """Return the minutes of `day` that a contract lacks for a kind of data ("candle", "premium", "sample").
 
-        About 0.05 % of them are single minutes, different for each kind; the rest is the exchange's maintenance.
+        About 0.05 % of all minutes are missing one by one, different ones for each kind; the others are maintenance, or
+        lie between a delisting and the listing after it.
         """
+        halted = self._list_halted(instrument, day)
         if not self._enabled:
-            return frozenset()
+            return halted
         count, *places = draw_words(self._seed, "hole", instrument.key, kind, day, count=4, code="H")
         singles = {place % (DAY_MINUTES - 1) for place in places[: (0, 0, 1, 2)[count % 4]]}
-        return frozenset(singles.union(self.maintenance(instrument.exchange, day)))
+        return halted.union(singles, self.maintenance(instrument.exchange, day))
+
+    @staticmethod
+    def _list_halted(instrument: Instrument, day: int) -> frozenset[int]:
+        """Return the minutes of `day` between a delisting of the contract and the listing after it."""
+        if instrument.halted_from_ms is None:
+            return frozenset()
+        start_ms = day * DAY_MS
+        return frozenset(m for m in range(DAY_MINUTES) if instrument.is_halted(start_ms + m * MINUTE_MS))

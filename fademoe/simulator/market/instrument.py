@@ -1,4 +1,4 @@
-"""What a coin and a contract on it are."""
+"""Coins and the contracts on them."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -6,10 +6,10 @@ from decimal import Decimal
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # compared by identity: a fast key of caches
 class Coin:
-    """Something that contracts are written on; its price is the same on all exchanges but for a small spread."""
+    """An asset with contracts; its price is the same on all exchanges except for a small spread."""
 
     name: str
-    price: Decimal  # USD per one coin, around which the price moves
+    price: Decimal  # USD per coin; the price moves around it
     usd_per_minute: int  # usual turnover on one exchange
     listed_ms: int
     delisted_ms: int | None = None
@@ -33,29 +33,44 @@ class Instrument:
     price_shift: int = 0  # a price is for 10 ** price_shift coins: 3 for 1000PEPEUSDT
     unit_shift: int = 0  # a volume unit is 10 ** unit_shift coins: 3 for 1000PEPEUSDT, -2 for OKX's 0.01 BTC contract
     funding_hours: int = 8
-    value_shift: int = 0  # since `value_changed_ms` a contract is 10 ** value_shift of what it was, on OKX's wire
+    value_shift: int = 0  # from `value_changed_ms` on, OKX's contract is 10 ** value_shift of its former size
     value_changed_ms: int = 0
+    shown_listed_ms: int | None = None  # the time of listing in the exchange's list, when it is not the true one
+    halted_from_ms: int | None = None  # delisted from this time until `halted_until_ms`, then listed again
+    halted_until_ms: int | None = None
 
     @property
     def is_perpetual(self) -> bool:
-        """Tell a crypto perpetual from dated and TradFi contracts."""
+        """Whether this is a crypto perpetual, not a dated or a TradFi contract."""
         return self.kind == "perpetual"
 
     @property
     def quote_decimals(self) -> int:
-        """Return the decimals of a price times a volume, in quote currency."""
+        """The decimals of a price times a volume, in quote currency."""
         return self.price_decimals + self.lot_decimals - self.unit_shift + self.price_shift
 
     @property
     def usd_per_minute(self) -> int:
-        """Return the contract's usual turnover: the USDT perpetual has the most of it."""
+        """The contract's usual turnover; a coin's USDT perpetual has the largest."""
         return self.coin.usd_per_minute // (50 if self.kind == "dated" else 1 if self.quote == "USDT" else 8)
 
     @property
     def key(self) -> str:
-        """Return the name that is unique over all exchanges, for random numbers and caches."""
+        """A name that is unique over all exchanges, for random numbers and caches."""
         return f"{self.exchange}:{self.name}"
+
+    @property
+    def list_time_ms(self) -> int:
+        """The time of listing that the exchange's list shows."""
+        return self.listed_ms if self.shown_listed_ms is None else self.shown_listed_ms
+
+    def is_halted(self, at_ms: int) -> bool:
+        """Tell whether `at_ms` lies between a delisting and the listing after it."""
+        if self.halted_from_ms is None or self.halted_until_ms is None:
+            return False
+        return self.halted_from_ms <= at_ms < self.halted_until_ms
 
     def is_trading(self, now_ms: int) -> bool:
         """Tell whether the contract is listed and not yet delisted at `now_ms`."""
-        return self.listed_ms <= now_ms and (self.delisted_ms is None or now_ms < self.delisted_ms)
+        is_listed = self.listed_ms <= now_ms and (self.delisted_ms is None or now_ms < self.delisted_ms)
+        return is_listed and not self.is_halted(now_ms)

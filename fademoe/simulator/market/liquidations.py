@@ -1,4 +1,4 @@
-"""Forced closes of positions, as single events."""
+"""Liquidations (forced closes of positions) as single events."""
 
 from typing import NamedTuple
 
@@ -9,17 +9,17 @@ from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.noise import PPM, build_heavy_tail, draw_number, draw_words
 
 _SIZES = build_heavy_tail(256, 8, 3)  # in 4096ths of a minute's usual turnover
-_BURST = 12  # in one minute with liquidations of so many, several come at once
+_BURST = 12  # 1 minute of 12 with liquidations has several at once
 _REACH_PPM = 4_000
 
 
 class Liquidation(NamedTuple):
-    """A position closed by force: `side` is that of the position, `size` in lots, both prices in price units."""
+    """A liquidation: `side` of the closed position, `size` in lots, both prices in price units."""
 
     ts: int
     side: str  # long or short
-    price: int  # at which the closing order was filled, on average
-    limit_price: int  # of the closing order: the bankruptcy price
+    price: int  # the closing order's average fill price
+    limit_price: int  # the closing order's limit price: the bankruptcy price
     size: int
 
 
@@ -48,16 +48,16 @@ class Liquidations:
         return sorted(self._event(instrument, start_ms + (word >> 40) % span_ms, word) for word in words)
 
     def list_largest_per_second(self, instrument: Instrument, ts: int) -> list[Liquidation]:
-        """Return what an exchange shows that publishes the largest liquidation of each second only."""
-        shown: dict[int, Liquidation] = {}
+        """Return the largest liquidation of each second, as an exchange publishes that shows no other."""
+        largest: dict[int, Liquidation] = {}
         for event in self.list_in_minute(instrument, ts):
-            rival = shown.get(event.ts // 1_000)
+            rival = largest.get(event.ts // 1_000)
             if rival is None or event.size * event.price > rival.size * rival.price:
-                shown[event.ts // 1_000] = event
-        return list(shown.values())
+                largest[event.ts // 1_000] = event
+        return list(largest.values())
 
     def _event(self, instrument: Instrument, at_ms: int, word: int) -> Liquidation:
-        """Make one event: longs are closed below the last price, shorts above."""
+        """Draw one event: a long is closed below the last price, a short above."""
         last = self._candles.read_price(instrument, at_ms)
         side = "long" if word & 1 else "short"
         away = max(1, last * ((word >> 1) % _REACH_PPM) // PPM // instrument.tick) * instrument.tick
@@ -69,6 +69,6 @@ class Liquidations:
 
 
 def _chance_permille(instrument: Instrument) -> int:
-    """Return in how many of 1000 minutes something is liquidated."""
+    """Return in how many of 1000 minutes there is a liquidation."""
     turnover = instrument.usd_per_minute
     return 250 if turnover >= 1_000_000 else 90 if turnover >= 100_000 else 25

@@ -1,4 +1,4 @@
-"""Which contract each exchange lists on a coin: names, multipliers, decimals, contract sizes."""
+"""The contracts that each exchange lists on a coin: names, multipliers, decimals, contract sizes."""
 
 import datetime
 from collections.abc import Callable, Iterable
@@ -7,7 +7,8 @@ from fademoe.simulator.clock import DAY_MS
 from fademoe.simulator.market.instrument import Coin, Instrument
 from fademoe.simulator.market.noise import draw_number
 
-# A contract on 10 ** n coins: exchange -> coin -> (name without quote, n). Bybit writes SHIB's number behind.
+# A contract on 10 ** n coins: exchange -> coin -> (name without quote, n).
+# Bybit writes SHIB's multiplier after the name.
 MULTIPLIED = {
     "binance": {coin: (f"1000{coin}", 3) for coin in ("PEPE", "SHIB", "BONK", "CAT", "SATS")},
     "bybit": {
@@ -19,11 +20,11 @@ MULTIPLIED = {
     },
     "okx": {},
 }
-# Coins in one OKX contract as a power of ten, where the rule below would give another size than the real one.
+# Coins in one OKX contract as a power of ten, where the rule of `_okx` does not give the real size.
 OKX_CONTRACTS = {"BTC": -2, "ETH": -1, "DOGE": 3, "SHIB": 6, "PEPE": 7, "SOL": 0, "XRP": 2}
 # Eight hours is the default; the share of one and four hours is that of August 2026.
 ONE_HOUR_COINS = frozenset({"SEI", "C98"})
-MOST_DECIMALS = 7  # of a price on Binance and Bybit
+MOST_DECIMALS = 7  # largest number of decimals of a price on Binance and Bybit
 QUARTER_MONTHS = (3, 6, 9, 12)
 
 
@@ -40,7 +41,7 @@ def list_instruments(exchange: str, coins: Iterable[Coin], now_ms: int, seed: in
 
 
 def list_next_quarters(now_ms: int) -> list[datetime.date]:
-    """Return the next two last Fridays of a quarter's last month whose 08:00 UTC is still to come."""
+    """Return the next two delivery days after `now_ms`: the last Friday of a quarter, 08:00 UTC."""
     today = datetime.datetime.fromtimestamp(now_ms // 1000, datetime.UTC)
     days = []
     for offset in range(12):
@@ -55,12 +56,12 @@ def list_next_quarters(now_ms: int) -> list[datetime.date]:
 
 
 def find_delivery_ms(day: datetime.date) -> int:
-    """Return 08:00 UTC of a delivery day."""
+    """Return 08:00 UTC of a delivery day, in ms."""
     return (day - datetime.date(1970, 1, 1)).days * DAY_MS + 8 * 3_600_000
 
 
 def _funding_hours(seed: int, exchange: str, coin: Coin) -> int:
-    """Return the interval in force at the odd periods (see funding.py): most coins 4 h, the majors 8 h, few 1 h."""
+    """Return the usual funding interval in hours: 4 for most coins, 8 for the majors, 1 for few (see funding.py)."""
     if coin.name in ONE_HOUR_COINS:
         return 1
     if coin.usd_per_minute >= 300_000:
@@ -69,12 +70,12 @@ def _funding_hours(seed: int, exchange: str, coin: Coin) -> int:
 
 
 def _digits_before_point(coin: Coin, price_shift: int) -> int:
-    """Return the digits before the point; 0 or less counts the zeros behind it: 0.05 has -1."""
+    """Return the digits before the decimal point; 0 or less counts the zeros after it: 0.05 has -1."""
     return coin.price.adjusted() + 1 + price_shift
 
 
 def _build(coin: Coin, exchange: str, name: str, quote: str, day: datetime.date | None, **units: int) -> Instrument:
-    """Build a contract; dated ones are listed half a year before delivery."""
+    """Build a contract; a dated one is listed half a year before its delivery."""
     kind = "dated" if day else "tradfi" if coin.kind == "tradfi" else "perpetual"
     end_ms = find_delivery_ms(day) if day else coin.delisted_ms
     listed_ms = find_delivery_ms(day) - 182 * DAY_MS if day else coin.listed_ms

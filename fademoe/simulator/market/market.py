@@ -1,7 +1,7 @@
-"""The truth: all that happens on the simulated exchanges, by (exchange, contract, minute), in any order of asking.
+"""The truth: all data of the simulated exchanges by (exchange, contract, minute), in any order of access.
 
-All values are integers in the contract's units (instrument.py); the exchanges' modules turn them into their payloads
-and truth.py into the rows that a collector must have stored.
+All values are integers in the contract's units (instrument.py). The exchanges' modules encode them as payloads, and
+truth.py turns them into the rows that a collector must have stored.
 """
 
 from fademoe.simulator.clock import DAY_MINUTES, DAY_MS, MINUTE_MS
@@ -19,10 +19,10 @@ LATEST_FINAL_MS = 2_000
 
 
 class Market:
-    """One world and its data; what is passed in decides everything, so two of the same seed are equal."""
+    """All contracts and their data. The arguments determine every value: two markets with the same seed are equal."""
 
     def __init__(self, seed: int, now_ms: int, *, universe_size: int = 0, has_holes: bool = True) -> None:
-        """Build the world of `seed`; `now_ms` decides only which dated and newly listed contracts exist."""
+        """Build the market of `seed`; `now_ms` decides only which dated and newly listed contracts exist."""
         self.seed = seed
         self.world = World(seed, now_ms, universe_size)
         self.holes = Holes(seed, enabled=has_holes)
@@ -32,9 +32,9 @@ class Market:
         self.liquidations = Liquidations(seed, self.candles, self.holes)
 
     def find_final_delay_ms(self, instrument: Instrument, ts: int) -> int:
-        """Return how long after its close the minute that opened at `ts` still changes: 200 to 2000 ms.
+        """Return how many ms after its close the minute that opened at `ts` still changes: 200 to 2000.
 
-        Until then REST serves it without its last trades, and then the stream sends it closed.
+        Until then REST serves it without its last trades; after that the stream sends it as closed.
         """
         if self.candles.is_quiet(instrument, ts):
             return LATEST_FINAL_MS
@@ -48,12 +48,12 @@ class Market:
         return before_ms if now_ms - minute_ms < self.find_final_delay_ms(instrument, before_ms) else minute_ms
 
     def count_steps(self, instrument: Instrument) -> int:
-        """Return in how many visible changes a minute of the contract grows (see `Candles.growing_bar`)."""
+        """Return in how many visible steps a minute of the contract grows (see `Candles.read_growing_bar`)."""
         turnover = instrument.usd_per_minute
         return 240 if turnover >= 1_000_000 else 120 if turnover >= 300_000 else 60 if turnover >= 60_000 else 30
 
     def read_visible_bar(self, instrument: Instrument, ts: int, now_ms: int) -> Bar | None:
-        """Return the minute that opens at `ts` as it looks at `now_ms`; None when missing or still to come."""
+        """Return the minute that opens at `ts` as it is at `now_ms`; None when it is missing or in the future."""
         steps = self.count_steps(instrument)
         if ts > now_ms or not instrument.is_trading(ts):
             return None
@@ -64,7 +64,7 @@ class Market:
         return self.candles.read_bar(instrument, ts)
 
     def sum_taker_volumes(self, instrument: Instrument, start_ms: int, minutes: int) -> tuple[int, int]:
-        """Return lots bought and lots sold by takers in the minutes from `start_ms`, missing minutes left out."""
+        """Return the lots bought and the lots sold by takers in `minutes` minutes from `start_ms`."""
         day, ms = divmod(start_ms, DAY_MS)
         first = ms // MINUTE_MS
         bars = self.candles.list_bars(instrument, day, first, min(DAY_MINUTES, first + minutes))

@@ -1,7 +1,6 @@
-"""Random numbers by address: the same seed and the same words always give the same number, in any order of asking.
+"""Deterministic random numbers: the same seed and words always give the same number, in any order of access.
 
-Everything is an integer, from SHAKE-128, so that a value does not depend on the platform, the Python version or on
-what was asked before.
+All numbers are integers from SHAKE-128, so they do not depend on the platform or the Python version.
 """
 
 import hashlib
@@ -12,22 +11,22 @@ PPM = 1_000_000
 
 
 def draw_bytes(seed: int, *words: object, size: int) -> bytes:
-    """Return `size` random bytes that belong to the address `words`."""
+    """Return `size` random bytes for `words`."""
     return hashlib.shake_128("\x1f".join(map(str, (seed, *words))).encode()).digest(size)
 
 
 def draw_number(seed: int, *words: object) -> int:
-    """Return the 64 bit random number of the address `words`."""
+    """Return the random 64-bit number for `words`."""
     return int.from_bytes(draw_bytes(seed, *words, size=8), "little")
 
 
 def draw_words(seed: int, *words: object, count: int, code: str) -> tuple[int, ...]:
-    """Return `count` random integers of the struct type `code` ("H": 16 bit, "Q": 64 bit)."""
+    """Return `count` random integers of the struct type `code` ("H": 16 bit, "Q": 64 bit) for `words`."""
     return struct.unpack(f"<{count}{code}", draw_bytes(seed, *words, size=count * struct.calcsize(f"<{code}")))
 
 
 def draw_smooth_noise(seed: int, *words: object, position: int, period: int, amplitude: int) -> int:
-    """Return noise in [-amplitude, amplitude] that moves in straight lines between random knots `period` apart."""
+    """Return noise in [-amplitude, amplitude], linear between random knots every `period`."""
     number, step = divmod(position, period)
     left = _knot(seed, words, period, number) % (2 * amplitude + 1)
     if not step:
@@ -38,12 +37,12 @@ def draw_smooth_noise(seed: int, *words: object, position: int, period: int, amp
 
 @lru_cache(maxsize=65_536)
 def _knot(seed: int, words: tuple[object, ...], period: int, number: int) -> int:
-    """Return the random number of a knot; neighbouring positions ask for the same ones."""
+    """Return the random number of a knot; neighbouring positions use the same knots."""
     return draw_number(seed, *words, period, number)
 
 
 def build_heavy_tail(size: int, lowest: int, growth_percent: int) -> tuple[int, ...]:
-    """Return `size` factors that grow by `growth_percent` each: picking one evenly gives a heavy tailed quantity."""
+    """Return `size` factors, each `growth_percent` larger than the one before: a uniform pick has a heavy tail."""
     factors = [lowest]
     while len(factors) < size:
         factors.append(factors[-1] * (100 + growth_percent) // 100 + 1)

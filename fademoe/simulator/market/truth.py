@@ -1,7 +1,7 @@
-"""The rows that a collector must have stored: the market's integers as exact decimals per one coin.
+"""The rows that a collector must have stored, per metric, in FadeMoe's units.
 
-This is the judge of the collector's parsers, so it shares nothing with them: it starts from the market's integers and
-not from any payload.
+Collectors are tested against these rows. They share no code with the collectors' parsers: they are computed from the
+market's integers, not from payloads.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from fademoe.simulator.market.market import LATEST_FINAL_MS, Market
 Row = dict[str, int | str | None]  # "ts" an int, all other values exact decimals or None
 
 SAMPLE_STEP_MS = 5 * MINUTE_MS
-SAMPLE_AGE_MS = 201_000  # no exchange publishes a sample later than that
+SAMPLE_AGE_MS = 201_000  # age at which every exchange has published a sample
 HAS_TRADES = frozenset({"binance"})  # candles with number of trades and taker volume
-SHOWS_LARGEST_ONLY = frozenset({"binance"})  # liquidations: one per second, at the price that was paid
+SHOWS_LARGEST_ONLY = frozenset({"binance"})  # liquidations: one per second, at the fill price
 
 
 def list_truth(
@@ -32,8 +32,9 @@ def list_truth(
 ) -> list[Row]:
     """Return the rows of `metric` with window[0] <= ts < window[1] that are final at `now_ms`, oldest first.
 
-    `step_ms` is the distance of open interest and ratio rows: five minutes unless said otherwise; one minute gives what
-    a poll in that minute sees. A minute without liquidations has no row. Raises LookupError for an unknown metric.
+    `step_ms` is the distance of open interest and ratio rows: five minutes by default; one minute gives the values that
+    a
+    poll in that minute gets. A minute without liquidations has no row. Raises LookupError for an unknown metric.
     """
     make = _METRICS.get(metric)
     if make is None:
@@ -46,7 +47,7 @@ def list_truth(
 def _candles(
     market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, _step_ms: int
 ) -> list[Row]:
-    """Closed one minute candles."""
+    """List closed one-minute candles."""
     price_decimals = instrument.price_decimals + instrument.price_shift
     coin_decimals = instrument.lot_decimals - instrument.unit_shift
     has_trades = instrument.exchange in HAS_TRADES
@@ -74,7 +75,7 @@ def _candles(
 def _premium(
     market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, _step_ms: int
 ) -> list[Row]:
-    """Premium index at the end of each minute."""
+    """List the premium index at the end of each minute."""
     decimals = PREMIUM_DECIMALS[instrument.exchange]
     end_ms = min(end_ms, market.find_final_end_ms(instrument, now_ms))
     return [
@@ -88,7 +89,7 @@ def _premium(
 def _funding(
     market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, _step_ms: int
 ) -> list[Row]:
-    """Settled funding rates at the exact time of settlement; no answer tells the interval of a contract's first one."""
+    """List settled funding rates at the exact time of settlement; the interval of a contract's first one is unknown."""
     first = market.funding.list_settlements(instrument, instrument.listed_ms, end_ms, 1)
     return [
         {
@@ -103,19 +104,20 @@ def _funding(
 def _estimates(
     market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, _step_ms: int
 ) -> list[Row]:
-    """The running funding estimate that every look within the minute sees."""
+    """List the funding estimate within each minute."""
     if instrument.kind == "dated":
         return []
     return [
         {"ts": ts, "ppr": to_fixed(market.funding.estimate(instrument, ts), RATE_DECIMALS)}
         for ts in _grid(start_ms, min(end_ms, now_ms - MINUTE_MS), MINUTE_MS)
+        if not instrument.is_halted(ts)
     ]
 
 
 def _open_interest(
     market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, step_ms: int
 ) -> list[Row]:
-    """Open interest of one side, in coins and in quote currency."""
+    """List the open interest of one side, in coins and in quote currency."""
     decimals = instrument.lot_decimals - instrument.unit_shift
     gauges = market.gauges
     return [
@@ -129,7 +131,7 @@ def _open_interest(
 
 
 def _ratio(market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, step_ms: int) -> list[Row]:
-    """Long accounts over short accounts, four decimals."""
+    """List the ratio of long to short accounts, four decimals."""
     return [
         {
             "ts": ts,
@@ -142,7 +144,7 @@ def _ratio(market: Market, instrument: Instrument, start_ms: int, end_ms: int, n
 def _liquidations(
     market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, _step_ms: int
 ) -> list[Row]:
-    """USD liquidated in each minute that saw a liquidation, as far as the exchange shows them."""
+    """List the USD liquidated in each minute with a liquidation, as far as the exchange publishes them."""
     is_largest_only = instrument.exchange in SHOWS_LARGEST_ONLY
     show = market.liquidations.list_largest_per_second if is_largest_only else market.liquidations.list_in_minute
     rows: list[Row] = []
@@ -175,7 +177,7 @@ def _grid(start_ms: int, end_ms: int, step_ms: int) -> range:
 def _samples(
     market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, step_ms: int
 ) -> list[int]:
-    """Return the instants in a window of which the exchange has published samples, or which a poll may have met."""
+    """Return the instants in a window of which the exchange has published samples, or which a poll may have got."""
     if step_ms < SAMPLE_STEP_MS:
         return list(_grid(start_ms, min(end_ms, now_ms - step_ms), step_ms))
     grid = _grid(start_ms, min(end_ms, now_ms - SAMPLE_AGE_MS), step_ms)

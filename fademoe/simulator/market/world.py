@@ -1,7 +1,7 @@
-"""The world: which coins exist, and which contracts each exchange lists on them.
+"""All coins, and the contracts that each exchange lists on them.
 
-Nothing here depends on when it is asked, save the dated contracts and the coins that are listed on Mondays
-(`weekly_coins`): these carry their week in the name, so a name always means the same contract.
+Only dated contracts and the coins listed on Mondays (`list_weekly_coins`) depend on the start time; they carry
+their date or week in the name, so a name always means the same contract.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ WEEKLY_LISTING_MS = 8 * 3_600_000 + 30 * 60_000
 OLDEST_LISTING_MS = 1_577_836_800_000
 NEWEST_LISTING_MS = 1_756_684_800_000
 
-# name, price in USD, thousand USD traded a minute on one exchange
+# name, price in USD, turnover per minute on one exchange in thousand USD
 _COINS = """
 BTC 83137.9 6000|ETH 2911.4 4200|SOL 139.31 1900|XRP 2.2014 1100|DOGE 0.16233 700|ADA 0.4711 300|AVAX 14.217 190
 LINK 13.094 180|LTC 86.31 150|BNB 861.2 420|TRX 0.28114 90|DOT 2.418 85|BCH 541.3 110|NEAR 1.9023 120|UNI 6.117 90
@@ -41,7 +41,7 @@ _SETTLED_MS = 1_738_314_000_000
 
 
 class World:
-    """All coins and contracts; frozen once built."""
+    """All coins and contracts; only `change` alters it."""
 
     def __init__(self, seed: int, now_ms: int, universe_size: int = 0) -> None:
         """List the ordinary coins, and synthetic ones until Binance has `universe_size` crypto perpetuals.
@@ -52,27 +52,27 @@ class World:
         self.coins = _read_coins(_COINS, seed)
         ordinary = len(self.coins)
         shares = {"binance": 570, "bybit": 800, "okx": 436}
-        wanted = {name: max(0, universe_size * share // 570 - ordinary) for name, share in shares.items()}
-        synthetic = _synthetic_coins(seed, max(wanted.values()))
+        counts = {name: max(0, universe_size * share // 570 - ordinary) for name, share in shares.items()}
+        synthetic = _synthetic_coins(seed, max(counts.values()))
         extra = _read_coins(_TRADFI, seed, kind="tradfi") + _read_coins(_SETTLED, seed, kind="settled")
         weekly = list_weekly_coins(now_ms)
         self._instruments: dict[str, dict[str, Instrument]] = {}
-        for exchange, count in wanted.items():
+        for exchange, count in counts.items():
             coins = [*self.coins, *synthetic[:count], *weekly, *extra]
             listed = listings.list_instruments(exchange, coins, now_ms, seed)
             self._instruments[exchange] = {instrument.name: instrument for instrument in listed}
         self.coins = [*self.coins, *synthetic, *weekly, *extra]
 
     def list_instruments(self, exchange: str) -> list[Instrument]:
-        """Return the contracts of an exchange in its order of listing; [] for an exchange without own contracts."""
+        """Return the contracts of an exchange in order of listing; [] for an exchange without own contracts."""
         return list(self._instruments.get(exchange, {}).values())
 
     def find_instrument(self, exchange: str, name: str) -> Instrument | None:
-        """Return a contract by the exchange's own name, None when the exchange never listed it."""
+        """Return a contract by the exchange's name of it; None when the exchange never listed it."""
         return self._instruments.get(exchange, {}).get(name)
 
     def find_contract(self, exchange: str, symbol: str) -> Instrument | None:
-        """Return a contract by the exchange's name of it or, failing that, the USDT perpetual on the coin `symbol`."""
+        """Return a contract by its name, else the USDT perpetual on the coin `symbol`; None without one."""
         named = self.find_instrument(exchange, symbol)
         if named is not None:
             return named
@@ -82,7 +82,7 @@ class World:
         return None
 
     def change(self, exchange: str, name: str, **changes: int | None) -> Instrument:
-        """Change members of a contract, as an announcement does; KeyError when it is not listed."""
+        """Replace members of a contract and return the changed contract; KeyError when it is not listed."""
         listed = self._instruments[exchange][name]
         changed = dataclasses.replace(listed, **changes)  # type: ignore[arg-type]
         self._instruments[exchange][name] = changed
@@ -92,7 +92,7 @@ class World:
 def list_weekly_coins(now_ms: int) -> list[Coin]:
     """Return the coins listed last Monday, the Monday before, and next Monday, each at 08:30 UTC.
 
-    So every ten day backfill holds the start of a history, and one contract is always announced and not yet trading.
+    So every ten-day backfill contains the start of a history, and one contract is always announced and not yet trading.
     """
     this_week = (now_ms - FIRST_MONDAY_MS - WEEKLY_LISTING_MS) // WEEK_MS
     coins = []
@@ -104,7 +104,7 @@ def list_weekly_coins(now_ms: int) -> list[Coin]:
 
 
 def _read_coins(table: str, seed: int, kind: str = "crypto") -> list[Coin]:
-    """Turn the compact table at the top of this file into coins."""
+    """Parse the table of coins at the top of this file."""
     coins = []
     for row in table.split("|"):
         if row.strip():
@@ -123,9 +123,9 @@ def _read_coins(table: str, seed: int, kind: str = "crypto") -> list[Coin]:
 
 
 def _synthetic_coins(seed: int, count: int) -> list[Coin]:
-    """Return SIMAAA, SIMAAB …: thinly traded coins that fill the lists up to their real size.
+    """Return SIMAAA, SIMAAB ...: small coins that fill the lists up to their real size.
 
-    Letters only: SIM1000 would be read as a thousand SIM.
+    Their names have letters only: SIM1000 would mean a thousand SIM.
     """
     coins = []
     for letters in islice(product(ascii_uppercase, repeat=3), count):

@@ -1,7 +1,7 @@
-"""OKX v5, swaps: REST. The streams are in okx_stream.py, the rows in okx_rows.py, the limits in okx_limits.py.
+"""OKX v5 swaps over REST. Streams are in stream.py and feeds.py, rows in rows.py, rate limits in limits.py.
 
-What is reproduced and what nobody has measured is told in the fact sheet that the project keeps of the exchange; where
-readings differ there is an option.
+The project's fact sheet of the exchange says what is reproduced and what is unknown; where sources differ there is an
+option.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from fademoe.simulator.okx.truth import adapt_truth
 from fademoe.simulator.pages import Chunk, RowSource, cut_page
 from fademoe.simulator.sockets import Socket
 
-CANDLES_KEPT = 1_440  # by market/candles, the open one among them
+CANDLES_KEPT = 1_440  # candles of market/candles, the open one included
 CANDLES_DEFAULT, CANDLES_MAX = 100, 300
 PREMIUMS_MAX, SETTLEMENTS_MAX, SAMPLES_MAX = 100, 400, 100
 PREMIUM_KEPT_MS = 184 * DAY_MS
@@ -47,16 +47,16 @@ SETTLEMENTS_KEPT_MS = 93 * DAY_MS
 SAMPLE_MS = 5 * MINUTE_MS
 SAMPLES_KEPT = 1_440
 PREMIUM_LAG_MS = 3_000
-SETTLING_MS = 20_000  # after its time a settlement is still being processed
-EARLIEST_LAG_MS, LATEST_LAG_MS = 66_000, 100_000  # of a row of the statistics behind its stamp
-KEPT_AFTER_DELISTING_MS = DAY_MS  # then a contract's data are gone too, as it has left the list at once
+SETTLING_MS = 20_000  # delay of a settlement in the history
+EARLIEST_LAG_MS, LATEST_LAG_MS = 66_000, 100_000  # delay of a statistics row after its stamp
+KEPT_AFTER_DELISTING_MS = DAY_MS  # time after a delisting for which data are served; the list drops it at once
 
 _NAME = re.compile(r"\w+-\w+-\w+")
 SampleRow = Callable[..., str]  # (market, instrument, ts, is_provisional=)
 
 
 class Okx(Exchange):
-    """The exchange as its clients see it."""
+    """OKX as its clients see it."""
 
     name = "okx"
     rest_prefixes = ("/api/v5/",)
@@ -64,7 +64,7 @@ class Okx(Exchange):
     symbol_parameter = "instId"
 
     def __init__(self, simulation: Simulation) -> None:
-        """Set up the table of routes."""
+        """Set up the routes."""
         super().__init__(simulation)
         self._limits = OkxLimits(simulation.options)
         self._streams = OkxStreams(self)
@@ -85,28 +85,48 @@ class Okx(Exchange):
         }
 
     @classmethod
-    def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """Add the readings that nobody has settled, and what happens seldom."""
-        add = parser.add_argument
+    def add_options(cls, options: argparse._ArgumentGroup) -> None:
+        """Add options for behaviour on which the sources differ, and for rare events."""
+        add = options.add_argument
         add(
             "--okx-history-page",
             type=int,
             choices=(100, 300),
             default=300,
-            help="most rows of an answer of history-candles",
+            help="largest number of rows of history-candles",
         )
-        add("--okx-history-lag-min", type=int, default=3, help="history-candles lacks one to so many of the newest")
+        add(
+            "--okx-history-lag-min",
+            type=int,
+            default=3,
+            help="largest number of newest candles that history-candles lacks",
+        )
         add(
             "--okx-statistics-end",
             choices=("exclusive", "inclusive"),
             default="exclusive",
-            help="whether begin and end of the trading statistics belong to the range",
+            help="whether begin and end belong to a range of the trading statistics",
         )
-        add("--okx-void-requests", action="store_true", help="one unknown topic spoils all others of its request")
-        add("--okx-notice-after-s", type=float, default=0, help="age at which /public sockets are told to go, 0: never")
-        add("--okx-notice-s", type=float, default=60, help="seconds from that notice to the end of the connection")
-        add("--okx-silence-s", type=float, default=30, help="seconds without ping or data after which a socket ends")
-        add("--okx-late-liquidations-s", type=float, default=0, help="delay of one message of liquidations in ten")
+        add("--okx-void-requests", action="store_true", help="refuse a whole request for one unknown topic")
+        add(
+            "--okx-notice-after-s",
+            type=float,
+            default=0,
+            help="age in seconds at which /public sockets get a notice of closure; 0: never",
+        )
+        add("--okx-notice-s", type=float, default=60, help="seconds from that notice to the closure")
+        add(
+            "--okx-silence-s",
+            type=float,
+            default=30,
+            help="seconds without ping and data after which a socket is closed",
+        )
+        add(
+            "--okx-late-liquidations-s",
+            type=float,
+            default=0,
+            help="delay in seconds of one liquidation message in ten",
+        )
 
     def answer(self, call: Call) -> Reply:
         """Answer a REST request."""
@@ -126,7 +146,7 @@ class Okx(Exchange):
         return Reply(b'{"code":"0","msg":"","data":%b}' % rows)
 
     def refuse(self, status: int, call: Call) -> Reply:
-        """Return OKX's words for a status that a fault asks for; no bans, a region gets code 51155."""
+        """Return OKX's response for a status that a fault requests; it has no bans, blocked regions get code 51155."""
         if status in (418, 429):
             refusal = make_limit_refusal(is_gateway=True)
         elif status == 451:
@@ -138,7 +158,7 @@ class Okx(Exchange):
         return Reply(refusal.body, refusal.status)
 
     def reply_error_in_200(self, call: Call) -> Reply:
-        """Return a system error without its status."""
+        """Return a system error with status 200."""
         return Reply(OkxRefusal(50026, "System error. Try again later.").body)
 
     def find_rows(self, body: object) -> list[object]:
@@ -147,17 +167,17 @@ class Okx(Exchange):
         return rows if isinstance(rows, list) else []
 
     def report_limits(self) -> dict[str, object]:
-        """Return the use of the limits."""
+        """Return the use of the rate limits."""
         return self._limits.report()
 
     def build_control_frames(self) -> list[bytes]:
-        """Tell how many connections listen to a channel, and a notice that is none of a service upgrade."""
+        """Return the number of connections of a channel, and a notice other than that of a service upgrade."""
         count = {"event": "channel-conn-count", "channel": "candle1m", "connCount": "1", "connId": "abcd1234"}
         notice = {"event": "notice", "code": "64100", "msg": "for information", "connId": "abcd1234"}
         return [orjson.dumps(count), orjson.dumps(notice)]
 
     def open_socket(self, socket: Socket, path: str, query: Mapping[str, str]) -> None:
-        """Greet a socket of /public or /business."""
+        """Open a socket of /public or /business."""
         self._streams.open(socket, path)
 
     def receive(self, socket: Socket, text: str) -> None:
@@ -165,11 +185,11 @@ class Okx(Exchange):
         self._streams.receive(socket, text)
 
     def restart_streams(self) -> None:
-        """Schedule the running streams anew."""
+        """Schedule the running streams again."""
         self._streams.restart()
 
     def apply_contract_change(self, instrument: Instrument) -> None:
-        """Show the change in the list at once."""
+        """Build the list again, and restart the contract's feeds."""
         self._lists.clear()
         self._streams.forget_contract(instrument)
 
@@ -178,7 +198,7 @@ class Okx(Exchange):
         return adapt_truth(metric, super().read_truth(metric, symbol, start_ms, end_ms, step_ms))
 
     def _instruments(self, call: Call) -> bytes:
-        """Return the list of contracts, made once a minute."""
+        """Return the list of contracts, built once a minute."""
         kind = call.query.get("instType")
         if not kind:
             raise make_missing_parameter("instType")
@@ -201,7 +221,7 @@ class Okx(Exchange):
         return self._candles(call, 0, minute_ms - lag * MINUTE_MS, self.options.okx_history_page)
 
     def _candles(self, call: Call, oldest_ms: int, newest_ms: int, most: int) -> bytes:
-        """Return candles with oldest_ms <= ts < newest_ms, those that are not final with confirm 0."""
+        """Return candles with oldest_ms <= ts < newest_ms; those that are not final have confirm 0."""
         instrument = self._instrument(call)
         if call.query.get("bar", "1m") != "1m":
             raise make_wrong_parameter("bar")
@@ -244,17 +264,17 @@ class Okx(Exchange):
         return cut_page(source, start_ms, end_ms, limit, keep_newest=True, newest_first=True)
 
     def _settlements(self, call: Call) -> bytes:
-        """Return settled rates of three months, newest first."""
+        """Return settled rates of the last three months, newest first."""
         instrument = self._instrument(call)
         start_ms, end_ms = _window(call, "before", "after"), _end(call, "after")
         limit = _limit(call, SETTLEMENTS_MAX, SETTLEMENTS_MAX)
         start_ms = max(start_ms, call.now_ms - SETTLEMENTS_KEPT_MS)
         settled = self.market.funding.list_last_settlements(instrument, min(end_ms, call.now_ms - SETTLING_MS), limit)
-        rows = [build_settlement(self.market, instrument, one) for one in reversed(settled) if one.ts >= start_ms]
+        rows = [build_settlement(self.market, instrument, item) for item in reversed(settled) if item.ts >= start_ms]
         return orjson.dumps(rows)
 
     def _samples(self, call: Call, make_row: SampleRow) -> bytes:
-        """Return rows of the trading statistics, newest first; the newest one changes once more."""
+        """Return rows of the trading statistics, newest first; the newest row changes once more."""
         instrument = self._instrument(call)
         if call.query.get("period", "5m") != "5m":
             raise make_wrong_parameter("period")
@@ -280,20 +300,20 @@ class Okx(Exchange):
         return cut_page(source, start_ms, end_ms, limit, keep_newest=True, newest_first=True)
 
     def _newest_sample(self, instrument: Instrument, now_ms: int) -> int:
-        """Return the newest stamp of which there is a row."""
+        """Return the newest stamp with a row."""
         ts = now_ms // SAMPLE_MS * SAMPLE_MS
         spread = LATEST_LAG_MS - EARLIEST_LAG_MS + 1
         lag_ms = EARLIEST_LAG_MS + draw_number(self.market.seed, "lag", instrument.key, ts) % spread
         return ts if ts + lag_ms <= now_ms else ts - SAMPLE_MS
 
     def _funding(self, call: Call) -> bytes:
-        """Return the current funding of one contract, or of ANY."""
+        """Return the current funding of one contract, or of all (ANY)."""
         if call.query.get("instId") == "ANY":
-            found = [each for each in self._swaps() if each.is_trading(call.now_ms)]
+            instruments = [item for item in self._swaps() if item.is_trading(call.now_ms)]
         else:
-            found = [self._instrument(call)]
+            instruments = [self._instrument(call)]
         rows = []
-        for instrument in found:
+        for instrument in instruments:
             bar = self.market.gauges.read_premium(instrument, call.now_ms // MINUTE_MS * MINUTE_MS)
             rows.append(build_funding(self.market, instrument, call.now_ms, bar.close if bar else 0))
         return orjson.dumps(rows)
@@ -302,16 +322,16 @@ class Okx(Exchange):
         """Return the current open interest of one swap, or of all."""
         if call.query.get("instType") != "SWAP":
             raise make_missing_parameter("instType")
-        found = [self._instrument(call)] if call.query.get("instId") else self._swaps()
-        trading = [each for each in found if each.is_trading(call.now_ms)]
-        return orjson.dumps([build_interest(self.market, each, call.now_ms) for each in trading])
+        instruments = [self._instrument(call)] if call.query.get("instId") else self._swaps()
+        trading = [item for item in instruments if item.is_trading(call.now_ms)]
+        return orjson.dumps([build_interest(self.market, item, call.now_ms) for item in trading])
 
     def _swaps(self) -> list[Instrument]:
         """Return all swaps."""
-        return [each for each in self.market.world.list_instruments(self.name) if each.kind != "dated"]
+        return [item for item in self.market.world.list_instruments(self.name) if item.kind != "dated"]
 
     def _instrument(self, call: Call) -> Instrument:
-        """Return the contract that the request names; one that is delisted or not yet detailed is unknown."""
+        """Return the contract of the request; one that is delisted or not yet detailed is unknown."""
         name = call.query.get("instId")
         if not name:
             raise make_missing_parameter("instId")
@@ -329,7 +349,7 @@ EXCHANGE = Okx
 
 
 def _integer(call: Call, name: str, default: int) -> int:
-    """Return a whole number of the query."""
+    """Read a whole number of the query."""
     text = call.query.get(name)
     if not text:
         return default
@@ -339,7 +359,7 @@ def _integer(call: Call, name: str, default: int) -> int:
 
 
 def _window(call: Call, newer_than: str, older_than: str) -> int:
-    """Return the first time of a range whose start is exclusive; a range that ends before it starts is wrong."""
+    """Return the first time of a range with an exclusive start; refuse a range that ends before it starts."""
     start_ms = _integer(call, newer_than, -1) + 1
     if start_ms > _end(call, older_than):
         raise make_wrong_parameter(newer_than)
@@ -347,10 +367,10 @@ def _window(call: Call, newer_than: str, older_than: str) -> int:
 
 
 def _end(call: Call, older_than: str) -> int:
-    """Return the end of a range, exclusive."""
+    """Return the exclusive end of a range."""
     return _integer(call, older_than, call.now_ms + HOUR_MS)
 
 
 def _limit(call: Call, most: int, default: int = CANDLES_DEFAULT) -> int:
-    """Return how many rows are wanted, as far as they are allowed."""
+    """Read the number of rows, at most `most`."""
     return max(1, min(most, _integer(call, "limit", default)))

@@ -1,4 +1,4 @@
-"""What flows on OKX's channels, each only while somebody listens: candles, funding, open interest, liquidations."""
+"""The data of OKX's channels: candles, funding, open interest, liquidations. A feed runs while it has subscribers."""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -16,18 +16,18 @@ from fademoe.simulator.okx.rows import build_funding, build_interest, encode_can
 
 SECOND_MS = 1_000
 CLOSE_FAULTS = ("lost_close", "duplicate_close", "changed_close", "late_bars")
-SHORTEST_FUNDING_MS, LONGEST_FUNDING_MS = 30_000, 90_000  # between two messages
-EARLIEST_EVENT_MS, LATEST_EVENT_MS = 200, 1_500  # from a liquidation to its message
-REPEATED, UNSIDED, LATE = 12, 4, 10  # one message in so many comes twice, has positions without a side, may be late
+SHORTEST_FUNDING_MS, LONGEST_FUNDING_MS = 30_000, 90_000  # shortest and longest time between two messages
+EARLIEST_EVENT_MS, LATEST_EVENT_MS = 200, 1_500  # shortest and longest delay of a message
+REPEATED, UNSIDED, LATE = 12, 4, 10  # 1 message in 12 is repeated, 1 in 4 has no sides, 1 in 10 may be late
 
 Publish = Callable[[str, bytes], None]
 
 
 class Feed:
-    """What is sent on one topic. `newest` is what a new listener gets at once."""
+    """The feed of one topic. `newest` is the message that a new subscriber gets at once."""
 
     def __init__(self, exchange: Exchange, topic: str, publish: Publish) -> None:
-        """Prepare; a feed of a contract begins with `follow`."""
+        """Prepare the envelope; the feed of a contract starts with `follow`."""
         self.exchange = exchange
         self.topic = topic
         self.newest = b""
@@ -38,28 +38,28 @@ class Feed:
         self._head = b'{"arg":%b,"data":[' % orjson.dumps({"channel": channel, name: what})
 
     def follow(self, instrument: Instrument) -> None:
-        """Begin to send what there is of a contract."""
+        """Start to publish the data of a contract."""
 
     def end(self) -> None:
-        """Send nothing any more."""
+        """Stop publishing."""
         self.is_over = True
 
     def has_ended(self) -> bool:
-        """Tell whether there is nobody to send to; a feed without listeners ends, another one takes its place."""
+        """Tell whether the feed has stopped; one without subscribers stops, and a new feed takes its place."""
         self.is_over = self.is_over or not self.exchange.hub.has_listeners(self.topic)
         return self.is_over
 
     def send(self, row: bytes) -> None:
-        """Send one row."""
+        """Publish one row."""
         self.newest = self._head + row + b"]}"
         self._publish(self.topic, self.newest)
 
 
 class CandleFeed(Feed):
-    """Candles, at most one a second, none at all in a minute without trades."""
+    """Publish candles, at most one a second, none in a minute without trades."""
 
     def follow(self, instrument: Instrument) -> None:
-        """Start with the minute that is running, and with the one before when it is not final yet."""
+        """Start with the current minute, and with the previous one if it is not final."""
         market, now_ms = self.exchange.market, self.exchange.clock.now_ms()
         self._instrument = instrument
         self._steps = market.count_steps(instrument)
@@ -73,7 +73,7 @@ class CandleFeed(Feed):
         self._tick(now_ms)
 
     def _tick(self, now_ms: int) -> None:
-        """Send the open candle and come back at the next possible change."""
+        """Publish the open candle; schedule the next possible change."""
         if self.has_ended():
             return
         ts = now_ms // MINUTE_MS * MINUTE_MS
@@ -89,14 +89,14 @@ class CandleFeed(Feed):
         self.exchange.timeline.schedule(next_ms, self._tick)
 
     def _schedule_close(self, ts: int) -> None:
-        """Send the confirmed candle once the minute is final."""
+        """Schedule the confirmed candle for the time at which the minute is final."""
         bar = self.exchange.market.candles.read_bar(self._instrument, ts)
         if bar is not None and bar.trades:
             due_ms = ts + MINUTE_MS + self.exchange.market.find_final_delay_ms(self._instrument, ts)
             self.exchange.timeline.schedule(due_ms, lambda now_ms: self._close(bar, now_ms))
 
     def _close(self, bar: Bar, now_ms: int) -> None:
-        """Send the confirmed candle, unless a fault loses, doubles, changes or delays it."""
+        """Publish the confirmed candle; an active fault drops, repeats, changes or delays it."""
         if self.has_ended():
             return
 
@@ -113,20 +113,20 @@ class CandleFeed(Feed):
             self.exchange.timeline.schedule(now_ms + SECOND_MS, send)
 
     def _row(self, bar: Bar, confirm: str) -> bytes:
-        """Return a candle's row."""
+        """Encode a candle."""
         return encode_candles(self._instrument, [bar], confirm)[0].encode()
 
 
 class FundingFeed(Feed):
-    """Funding with the premium, every 30 to 90 s; the last message of a minute has its premium."""
+    """Publish funding with the premium every 30 to 90 s; the last message of a minute has the minute's premium."""
 
     def follow(self, instrument: Instrument) -> None:
-        """Send the first message at once."""
+        """Publish the first message at once."""
         self._instrument = instrument
         self._tick(self.exchange.clock.now_ms())
 
     def _tick(self, due_ms: int) -> None:
-        """Send what was true when the message fell due."""
+        """Publish the values of the time at which the message was due."""
         if self.has_ended():
             return
         market, instrument = self.exchange.market, self._instrument
@@ -141,16 +141,16 @@ class FundingFeed(Feed):
 
 
 class InterestFeed(Feed):
-    """Open interest within three seconds of its change, which comes with the full minute."""
+    """Publish open interest within three seconds of its change, which happens at full minutes."""
 
     def follow(self, instrument: Instrument) -> None:
-        """Send the first message at once."""
+        """Publish the first message at once."""
         self._instrument = instrument
         self._sent = ""
         self._tick(self.exchange.clock.now_ms())
 
     def _tick(self, due_ms: int) -> None:
-        """Send when it has changed."""
+        """Publish the open interest if it has changed."""
         if self.has_ended():
             return
         market, instrument = self.exchange.market, self._instrument
@@ -165,15 +165,15 @@ class InterestFeed(Feed):
 
 
 class LiquidationFeed(Feed):
-    """Liquidations of all swaps: several of a contract in one message, out of order, now and then twice."""
+    """Publish liquidations of all swaps: several of a contract in one message, out of order, some messages twice."""
 
     def __init__(self, exchange: Exchange, topic: str, publish: Publish) -> None:
-        """Look through the minutes from the running one on."""
+        """Start with the current minute."""
         super().__init__(exchange, topic, publish)
         self._scan(exchange.clock.now_ms())
 
     def _scan(self, now_ms: int) -> None:
-        """Schedule the messages of a minute."""
+        """Schedule the messages of the current minute, and the next scan."""
         if self.has_ended():
             return
         exchange, ts = self.exchange, now_ms // MINUTE_MS * MINUTE_MS
@@ -185,7 +185,7 @@ class LiquidationFeed(Feed):
         exchange.timeline.schedule(ts + MINUTE_MS, lambda _now_ms: self._scan(ts + MINUTE_MS))
 
     def _schedule(self, instrument: Instrument, events: list[Liquidation], now_ms: int) -> None:
-        """Send one message, later or again where the dice say so."""
+        """Schedule one message; random numbers decide on a delay and on a repetition."""
         dice = draw_number(self.exchange.market.seed, "message", instrument.key, events[0].ts)
         due_ms = events[-1].ts + EARLIEST_EVENT_MS + dice % (LATEST_EVENT_MS - EARLIEST_EVENT_MS)
         if dice >> 16 & 0xFFFF < 0x10000 // LATE:
@@ -205,7 +205,7 @@ class LiquidationFeed(Feed):
 
 
 def build_liquidation(instrument: Instrument, events: list[Liquidation], *, has_sides: bool) -> dict[str, object]:
-    """Return the element of one contract, newest detail first; side is that of the closing order."""
+    """Build the element of one contract, newest detail first; side is that of the closing order."""
     family = f"{instrument.coin.name}-{instrument.quote}"
     details = [
         {

@@ -1,4 +1,4 @@
-"""OKX's limits: requests to one endpoint in two seconds, by address or by address and contract, and its refusals."""
+"""OKX's limits: requests per endpoint in two seconds, by address or by address and contract, and its refusals."""
 
 import argparse
 
@@ -8,9 +8,9 @@ from fademoe.simulator.clock import Clock
 from fademoe.simulator.limits import SlidingWindow
 
 PERIOD_MS = 2_000
-BY_ADDRESS, BY_CONTRACT, BY_KIND = "", "instId", "instType"  # the parameter that names what is counted apart
+BY_ADDRESS, BY_CONTRACT, BY_KIND = "", "instId", "instType"  # parameter whose values are counted separately
 
-RULES = {  # endpoint: requests in two seconds, counted by
+RULES = {  # endpoint: requests in two seconds, counted per
     "/api/v5/market/candles": (40, BY_ADDRESS),
     "/api/v5/market/history-candles": (20, BY_ADDRESS),
     "/api/v5/public/premium-history": (20, BY_ADDRESS),
@@ -25,29 +25,29 @@ RULES = {  # endpoint: requests in two seconds, counted by
 
 
 class OkxRefusal(Exception):
-    """An answer other than code 0, with OKX's code and words."""
+    """A response other than code 0, with OKX's code and message."""
 
     def __init__(self, code: int, message: str, status: int = 200, *, has_data: bool = True) -> None:
-        """Keep what the body shall say; what the gateway in front of the exchange refuses has no data member."""
+        """Encode the body; a refusal of the gateway in front of the exchange has no data member."""
         super().__init__(message)
         self.code = code
         self.status = status
-        words: dict[str, object] = {"code": str(code), "data": [], "msg": message}
-        self.body = orjson.dumps(words if has_data else {"msg": message, "code": str(code)})
+        body: dict[str, object] = {"code": str(code), "data": [], "msg": message}
+        self.body = orjson.dumps(body if has_data else {"msg": message, "code": str(code)})
 
 
 class OkxLimits:
-    """The windows of all addresses; the host's clock counts, as the exchange's may be moved."""
+    """The windows of all addresses, by the host's clock, as the exchange's may be changed."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        """Count from now on; with --no-limits nobody is refused, and still counted."""
+        """Start without requests; with --no-limits requests are counted and never refused."""
         self._options = options
         self._windows: dict[tuple[str, str, str], SlidingWindow] = {}
         self._most: dict[tuple[str, str], int] = {}
         self._refused = 0
 
     def take(self, ip: str, path: str, counted: str) -> None:
-        """Count a request; OkxRefusal when it is one too many, by turns from the gateway and from the service."""
+        """Count a request; raise OkxRefusal above the limit, in turn the gateway's and the service's."""
         limit = RULES[path][0]
         window = self._windows.get((ip, path, counted))
         if window is None:
@@ -60,13 +60,13 @@ class OkxLimits:
             raise make_limit_refusal(is_gateway=self._refused % 2 == 1)
 
     def report(self) -> dict[str, object]:
-        """Return the fullest two seconds of each endpoint and address, and how many requests were refused."""
+        """Return the largest use in two seconds of each endpoint and address, and the number of refusals."""
         most = {f"{ip} {path}": used for (ip, path), used in self._most.items()}
         return {"most_in_2_s": most, "refused": self._refused}
 
 
 def make_limit_refusal(*, is_gateway: bool) -> OkxRefusal:
-    """Return the refusal of somebody who asks too often: HTTP 429 without data, or an ordinary answer."""
+    """Return the refusal of a request above the limit: HTTP 429 without data, or HTTP 200 with a code."""
     if is_gateway:
         return OkxRefusal(50011, "Too Many Requests", 429, has_data=False)
     return OkxRefusal(50011, "Rate limit reached. Please refer to API documentation and throttle requests accordingly.")
@@ -78,10 +78,10 @@ def make_unknown_instrument() -> OkxRefusal:
 
 
 def make_wrong_parameter(name: str) -> OkxRefusal:
-    """Return the refusal of a parameter with a wrong value."""
+    """Return the refusal of a parameter with an invalid value."""
     return OkxRefusal(51000, f"Parameter {name} error", 400)
 
 
 def make_missing_parameter(name: str) -> OkxRefusal:
-    """Return the refusal of a request without a parameter that it needs; one recorder saw HTTP 200, the guide 400."""
+    """Return the refusal of a missing parameter; a recording has HTTP 200, the documentation 400."""
     return OkxRefusal(50014, f"Parameter {name} can not be empty.")

@@ -1,4 +1,4 @@
-"""OKX's list of contracts: announced ones without their details, halted and expiring ones, and other kinds of swaps."""
+"""OKX's list of contracts: announced ones without details, suspended and expiring ones, and other kinds of swaps."""
 
 import orjson
 
@@ -8,7 +8,7 @@ from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
 from fademoe.simulator.market.noise import draw_number
 
-DETAILED_MS = 5 * MINUTE_MS  # before its listing an announced contract gets its details
+DETAILED_MS = 5 * MINUTE_MS  # time before its listing at which an announced contract gets its details
 CRYPTO, STOCK, COMMODITY = "1", "3", "4"
 BLANKS = (
     *("alias", "auctionEndTime", "baseCcy", "contTdSwTime", "ctMult", "ctType", "ctVal", "ctValCcy", "expTime"),
@@ -18,7 +18,7 @@ BLANKS = (
 
 
 def encode_instruments(market: Market, kind: str, now_ms: int) -> bytes:
-    """Return the rows of one instType: SWAP or FUTURES; what is delisted is not among them any more."""
+    """Encode the contracts of one instType, SWAP or FUTURES; delisted ones are left out."""
     rows = []
     for instrument in market.world.list_instruments("okx"):
         is_gone = instrument.delisted_ms is not None and now_ms >= instrument.delisted_ms
@@ -36,14 +36,14 @@ def announcement(market: Market, instruments: list[Instrument], now_ms: int) -> 
 
 
 def is_known(instrument: Instrument, now_ms: int) -> bool:
-    """Tell whether a contract has its details, so that it can be subscribed."""
+    """Tell whether a contract has its details, so that it can be subscribed to."""
     return now_ms >= instrument.listed_ms - DETAILED_MS
 
 
 def _row(market: Market, instrument: Instrument, kind: str, now_ms: int) -> dict[str, object]:
-    """Return one contract."""
+    """Build the entry of one contract."""
     row: dict[str, object] = dict.fromkeys(BLANKS, "")
-    row |= {"instId": instrument.name, "instType": kind, "listTime": str(instrument.listed_ms)}
+    row |= {"instId": instrument.name, "instType": kind, "listTime": str(instrument.list_time_ms)}
     row |= {"futureSettlement": False, "instIdCode": None, "state": _state(market, instrument, now_ms), "upcChg": []}
     if not is_known(instrument, now_ms):
         return row
@@ -56,7 +56,7 @@ def _row(market: Market, instrument: Instrument, kind: str, now_ms: int) -> dict
         "ctVal": to_fixed(10 ** max(0, unit_shift), 0) if unit_shift >= 0 else to_fixed(1, -unit_shift),
         "ctValCcy": instrument.coin.name,
         "expTime": str(instrument.delisted_ms) if instrument.delisted_ms else "",
-        "groupId": "1",  # unknown to every client
+        "groupId": "1",  # a member that no client knows
         "instCategory": COMMODITY if instrument.kind == "tradfi" else CRYPTO,
         "instFamily": family,
         "instIdCode": draw_number(market.seed, "code", instrument.key) % 1_000_000,
@@ -72,7 +72,7 @@ def _row(market: Market, instrument: Instrument, kind: str, now_ms: int) -> dict
 
 
 def _state(market: Market, instrument: Instrument, now_ms: int) -> str:
-    """Return the state: everything is halted during maintenance."""
+    """Return the state: all contracts are suspended during maintenance."""
     if now_ms < instrument.listed_ms:
         return "preopen"
     day, minute = divmod(now_ms // MINUTE_MS, DAY_MINUTES)
@@ -80,7 +80,7 @@ def _state(market: Market, instrument: Instrument, now_ms: int) -> str:
 
 
 def _others(like: dict[str, object]) -> list[dict[str, object]]:
-    """Return swaps that are no linear USDT contracts on crypto, which none of the endpoints serves here."""
+    """Build swaps that are no linear USDT contracts on crypto; no endpoint serves them here."""
     inverse = {"ctType": "inverse", "ctVal": "100", "ctValCcy": "USD", "settleCcy": "BTC"}
     return [
         like | {"instId": "BTC-USD-SWAP", "instFamily": "BTC-USD", "uly": "BTC-USD"} | inverse,

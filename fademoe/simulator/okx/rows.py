@@ -1,4 +1,4 @@
-"""The texts of OKX's rows: candles, premium samples, funding, open interest with the noise of floats, ratios."""
+"""Encode OKX's rows: candles, premium samples, funding, open interest with float noise, ratios."""
 
 from collections.abc import Iterable
 
@@ -13,20 +13,20 @@ from fademoe.simulator.market.noise import draw_number, draw_words
 from fademoe.simulator.market.truth import compute_account_ratio
 
 RATE_TEXT_DECIMALS = 16
-MEANT_DIGITS = 12  # of a figure that OKX adds up in floats; what comes behind is noise
+EXACT_DIGITS = 12  # digits of a sum in USD that are exact; OKX sums floats, so further digits are noise
 NOISE_DECIMALS = 11
-LATEST_STAMP_MS = 3_000  # into its minute
-PROVISIONAL_PERMILLE = 3  # by so much the newest row of a statistic is off at most
-OLD_METHOD, BLANK_REALIZED = 8, 40  # one settlement in so many has a predicted rate of its own, or no realized one
+LATEST_STAMP_MS = 3_000  # latest stamp of open interest within its minute
+PROVISIONAL_PERMILLE = 3  # largest error of the newest row of a statistic
+OLD_METHOD, BLANK_REALIZED = 8, 40  # 1 settlement in 8 uses the old method, 1 in 40 has no realized rate
 
 
 def encode_candles(instrument: Instrument, bars: Iterable[BarTuple], confirm: str = "1") -> list[str]:
-    """Return candles as JSON arrays of nine strings; this is the hot path of the simulator."""
+    """Encode candles as JSON arrays of nine strings; this is the simulator's hot path."""
     places, lots, money = instrument.price_decimals, instrument.lot_decimals, instrument.quote_decimals
     coin_places = max(0, lots - instrument.unit_shift)
     coin_scale, k = 10 ** max(0, instrument.unit_shift - lots), 10**coin_places
     price = f'"%d.%0{places}d",' * 4
-    coins = f'"%d.%0{coin_places}d",' if coin_places else '"%d%.0s",'  # %.0s swallows the decimals of whole coins
+    coins = f'"%d.%0{coin_places}d",' if coin_places else '"%d%.0s",'  # %.0s prints nothing
     row = f'["%d",{price}"%d.%0{lots}d",{coins}"%d.%0{money}d","{confirm}"]'
     flat = f'["%d",{price}"0","0","0","{confirm}"]'
     p, lot, m = 10**places, 10**lots, 10**money
@@ -45,7 +45,7 @@ def encode_candles(instrument: Instrument, bars: Iterable[BarTuple], confirm: st
 def encode_premiums(market: Market, instrument: Instrument, day: int) -> tuple[list[int], list[str]]:
     """Return the times and the rows of a day of premium-history: one to three samples at odd seconds of each minute.
 
-    The last of a minute is its premium; a minute that the exchange lacks has none.
+    The last sample of a minute is its premium; a missing minute has no sample.
     """
     words = draw_words(market.seed, "samples", instrument.key, day, count=DAY_MINUTES, code="Q")
     decimals = PREMIUM_DECIMALS["okx"]
@@ -67,12 +67,12 @@ def encode_premiums(market: Market, instrument: Instrument, day: int) -> tuple[l
 
 
 def format_rate(rate: int) -> str:
-    """Return a rate with the sixteen decimals that OKX prints."""
+    """Write a rate with the sixteen decimals that OKX prints."""
     return to_fixed(rate * 10 ** (RATE_TEXT_DECIMALS - RATE_DECIMALS), RATE_TEXT_DECIMALS)
 
 
 def build_settlement(market: Market, instrument: Instrument, settled: Settlement) -> dict[str, str]:
-    """Return a row of funding-rate-history: now and then from the time when the predicted rate was another."""
+    """Build a row of funding-rate-history; some use the old method, with a predicted rate that differs."""
     dice = draw_number(market.seed, "settlement", instrument.key, settled.ts)
     is_old = dice % OLD_METHOD == 0
     is_blank = not is_old and dice % BLANK_REALIZED == 1
@@ -88,7 +88,7 @@ def build_settlement(market: Market, instrument: Instrument, settled: Settlement
 
 
 def build_funding(market: Market, instrument: Instrument, now_ms: int, premium: int) -> dict[str, str]:
-    """Return the current funding, of REST and of the channel, with a member that the guide does not know."""
+    """Build the current funding, for REST and the channel, with a member that the documentation lacks."""
     next_ms = market.funding.find_next_ms(instrument, now_ms)
     hours_ms = market.funding.find_hours(instrument, now_ms) * HOUR_MS
     after_ms = market.funding.find_next_ms(instrument, next_ms)
@@ -115,7 +115,7 @@ def build_funding(market: Market, instrument: Instrument, now_ms: int, premium: 
 
 
 def format_interest(market: Market, instrument: Instrument, ts: int, *, is_provisional: bool = False) -> list[str]:
-    """Return open interest in contracts, in coins and in USD as OKX writes them."""
+    """Return open interest in contracts, in coins and in USD as OKX prints them."""
     lots = market.gauges.read_open_interest(instrument, ts)
     usd = round_usd(market.gauges.read_open_interest_value(instrument, ts))
     dice = draw_number(market.seed, "noise", instrument.key, ts)
@@ -131,12 +131,12 @@ def format_interest(market: Market, instrument: Instrument, ts: int, *, is_provi
 
 
 def find_interest_stamp_ms(market: Market, instrument: Instrument, minute_ms: int) -> int:
-    """Return when the open interest of a contract was counted in the minute that starts at `minute_ms`."""
+    """Return when a contract's open interest was counted in the minute that starts at `minute_ms`."""
     return minute_ms + 1 + draw_number(market.seed, "interest", instrument.key, minute_ms) % LATEST_STAMP_MS
 
 
 def build_interest(market: Market, instrument: Instrument, now_ms: int) -> dict[str, str]:
-    """Return the open interest as it was counted last, of REST and of the channel: each contract has its own stamp."""
+    """Build the last counted open interest, for REST and the channel: each contract has its own stamp."""
     minute_ms = now_ms // MINUTE_MS * MINUTE_MS
     stamp_ms = find_interest_stamp_ms(market, instrument, minute_ms)
     if stamp_ms > now_ms:
@@ -148,13 +148,13 @@ def build_interest(market: Market, instrument: Instrument, now_ms: int) -> dict[
 
 
 def encode_interest(market: Market, instrument: Instrument, ts: int, *, is_provisional: bool) -> str:
-    """Return a row of open-interest-history."""
+    """Encode a row of open-interest-history."""
     values = format_interest(market, instrument, ts, is_provisional=is_provisional)
     return '["' + '","'.join([str(ts), *values]) + '"]'
 
 
 def encode_ratio(market: Market, instrument: Instrument, ts: int, *, is_provisional: bool) -> str:
-    """Return a row of the long/short account ratio."""
+    """Encode a row of the long/short account ratio."""
     ratio = compute_account_ratio(market.gauges.read_long_share(instrument, ts))
     if is_provisional:
         ratio += 1 + draw_number(market.seed, "provisional", instrument.key, ts) % 90
@@ -162,13 +162,13 @@ def encode_ratio(market: Market, instrument: Instrument, ts: int, *, is_provisio
 
 
 def round_usd(value: int) -> int:
-    """Return a figure in USD as far as it means something: twelve digits, half to even."""
-    unit: int = 10 ** max(0, len(str(value)) - MEANT_DIGITS)
+    """Round an amount of USD to its twelve exact digits, half to even."""
+    unit: int = 10 ** max(0, len(str(value)) - EXACT_DIGITS)
     whole, rest = divmod(value, unit)
     return (whole + (2 * rest > unit or (2 * rest == unit and whole % 2 == 1))) * unit
 
 
 def add_float_noise(value: int, decimals: int, dice: int) -> str:
-    """Return a figure with an error of at most four parts in 10 ** 15, as sums of floats have."""
+    """Write a value with an error of at most four parts in 10 ** 15, as sums of floats have."""
     scaled = value * 10**NOISE_DECIMALS
     return to_fixed(scaled + scaled * (dice % 9 - 4) // 10**15, decimals + NOISE_DECIMALS)

@@ -1,4 +1,4 @@
-"""OKX's sockets: two addresses, one ack for each topic, errors that name theirs in the text alone, text pings."""
+"""OKX's sockets: two URLs, one ack per topic, errors that name their topic in the text only, text pings."""
 
 import orjson
 
@@ -20,39 +20,39 @@ BY_CONTRACT: dict[str, tuple[str, type[Feed]]] = {
     "funding-rate": ("public", FundingFeed),
     "open-interest": ("public", InterestFeed),
 }
-LOOK_MS = 1_000  # between two looks for sockets that are silent
+SILENCE_CHECK_MS = 1_000  # time between two checks for silent sockets
 
 
 class OkxStreams:
-    """All sockets of the exchange and what flows to them."""
+    """All sockets of the exchange and their topics."""
 
     def __init__(self, exchange: Exchange) -> None:
-        """Serve the exchange's market."""
+        """Serve the market of `exchange`."""
         self._exchange = exchange
         self._feeds: dict[str, Feed] = {}
         self._pushed_ms: dict[str, int] = {}  # topic -> host time of its newest message
         self._opened_ms: dict[str, list[int]] = {}  # address -> host times of its newest connections
-        self._is_looking = False
+        self._is_checking = False
 
     def open(self, socket: Socket, path: str) -> None:
-        """Greet a socket; an address that connects too fast is cut off."""
+        """Register a socket; abort it when its address connects too often."""
         exchange, host_ms = self._exchange, Clock.host_ms()
         recent = [at_ms for at_ms in self._opened_ms.get(socket.ip, []) if at_ms > host_ms - 1_000]
         self._opened_ms[socket.ip] = [*recent, host_ms]
         if exchange.options.limits and len(recent) >= CONNECTIONS_PER_SECOND:
             socket.abort()
             return
-        socket.memory["endpoint"] = path.rstrip("/").rpartition("/")[2]
-        socket.memory["id"] = f"{draw_number(exchange.market.seed, 'socket', exchange.stats.sockets_opened):016x}"[:8]
-        socket.memory["heard_ms"] = host_ms
+        socket.state["endpoint"] = path.rstrip("/").rpartition("/")[2]
+        socket.state["id"] = f"{draw_number(exchange.market.seed, 'socket', exchange.stats.sockets_opened):016x}"[:8]
+        socket.state["last_message_ms"] = host_ms
         self._schedule_notice(socket, exchange.clock.now_ms())
-        if not self._is_looking:
-            self._is_looking = True
-            exchange.timeline.schedule(exchange.clock.now_ms() + LOOK_MS, self._look)
+        if not self._is_checking:
+            self._is_checking = True
+            exchange.timeline.schedule(exchange.clock.now_ms() + SILENCE_CHECK_MS, self._close_silent_sockets)
 
     def receive(self, socket: Socket, text: str) -> None:
         """Answer a ping or a request."""
-        socket.memory["heard_ms"] = Clock.host_ms()
+        socket.state["last_message_ms"] = Clock.host_ms()
         if text == "ping":
             socket.send(b"pong")
             return
@@ -68,28 +68,28 @@ class OkxStreams:
         elif self._is_too_often(socket):
             self._fail(socket, request, 60014, "Requests too frequent")
         else:
-            topics = [topic for topic in (self._topic(socket, each) for each in arguments) if topic]
+            topics = [topic for topic in (self._topic(socket, argument) for argument in arguments) if topic]
             if self._exchange.take_topic_fault("unnamed_refusal", topics):
                 self._fail(socket, request, 60012, "Illegal request")
                 return
-            unknown = [each for each in arguments if self._topic(socket, each) is None]
+            unknown = [argument for argument in arguments if self._topic(socket, argument) is None]
             is_void = bool(unknown) and self._exchange.options.okx_void_requests
             for argument in unknown[:1] if is_void else arguments:
-                self._carry_out(socket, request, argument)
+                self._execute(socket, request, argument)
 
     def restart(self) -> None:
-        """Schedule all feeds anew, as the timeline has been cleared."""
+        """Schedule all feeds again, after the timeline was cleared."""
         self._feeds.clear()
         now_ms = self._exchange.clock.now_ms()
         for topic in self._exchange.hub.list_topics():
             self._start(topic)
         for socket in self._exchange.hub.sockets:
             self._schedule_notice(socket, now_ms)
-        self._exchange.timeline.schedule(now_ms + LOOK_MS, self._look)
-        self._is_looking = True
+        self._exchange.timeline.schedule(now_ms + SILENCE_CHECK_MS, self._close_silent_sockets)
+        self._is_checking = True
 
     def forget_contract(self, instrument: Instrument) -> None:
-        """Announce a change of a contract, and let feeds begin anew that know it as it was before."""
+        """Restart the feeds of a contract that has changed."""
         announced = okx_listing.announcement(self._exchange.market, [instrument], self._exchange.clock.now_ms())
         self.publish(INSTRUMENTS, announced)
         for channel in BY_CONTRACT:
@@ -100,12 +100,12 @@ class OkxStreams:
                 self._start(topic)
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Send to all who hear a topic."""
+        """Publish a message and note its time."""
         self._pushed_ms[topic] = Clock.host_ms()
         self._exchange.hub.publish(topic, payload)
 
-    def _carry_out(self, socket: Socket, request: dict[str, object], argument: object) -> None:
-        """Subscribe or unsubscribe one topic and say so."""
+    def _execute(self, socket: Socket, request: dict[str, object], argument: object) -> None:
+        """Subscribe or unsubscribe one topic and acknowledge it."""
         topic = self._topic(socket, argument)
         if topic is None or not isinstance(argument, dict):
             named = (
@@ -115,7 +115,7 @@ class OkxStreams:
             tail = " Please use the correct URL, channel and parameters referring to API document."
             self._fail(socket, request, 60018, text + tail)
             return
-        answer = {"event": request["op"], "arg": argument, "connId": socket.memory["id"]}
+        answer = {"event": request["op"], "arg": argument, "connId": socket.state["id"]}
         if not self._exchange.take_topic_fault("lost_ack", [topic]):
             socket.send(orjson.dumps(_with_id(request, answer)))
         if request["op"] == "unsubscribe":
@@ -134,10 +134,10 @@ class OkxStreams:
             socket.send(feed.newest)
 
     def _topic(self, socket: Socket, argument: object) -> str | None:
-        """Return the topic of a request's argument, None when there is no such topic at this address."""
+        """Return the topic of a request's argument; None when this URL has no such topic."""
         if not isinstance(argument, dict):
             return None
-        channel, endpoint = argument.get("channel"), socket.memory.get("endpoint")
+        channel, endpoint = argument.get("channel"), socket.state.get("endpoint")
         if f"{channel}:{argument.get('instType')}" == INSTRUMENTS:
             return INSTRUMENTS if endpoint == "public" else None
         if channel == LIQUIDATIONS:
@@ -151,12 +151,12 @@ class OkxStreams:
         return None if is_gone or not okx_listing.is_known(instrument, now_ms) else f"{channel}:{instrument.name}"
 
     def _start(self, topic: str) -> None:
-        """Start what feeds a topic."""
+        """Start the feed of a topic."""
         channel, _, what = topic.partition(":")
         if topic == INSTRUMENTS:
             return
         if channel == LIQUIDATIONS:
-            if what == "SWAP":  # nothing happens on the others
+            if what == "SWAP":  # dated contracts have no liquidations
                 self._feeds[topic] = LiquidationFeed(self._exchange, topic, self.publish)
             return
         instrument = self._exchange.market.world.find_instrument(self._exchange.name, what)
@@ -165,33 +165,33 @@ class OkxStreams:
             feed.follow(instrument)
 
     def _fail(self, socket: Socket, request: dict[str, object], code: int, text: str) -> None:
-        """Send an error, which has no arg."""
-        answer = {"event": "error", "code": str(code), "msg": text, "connId": socket.memory.get("id", "")}
+        """Send an error; errors have no `arg`."""
+        answer = {"event": "error", "code": str(code), "msg": text, "connId": socket.state.get("id", "")}
         socket.send(orjson.dumps(_with_id(request, answer)))
 
     def _is_too_often(self, socket: Socket) -> bool:
-        """Count a request and tell whether it is one too many within the hour."""
+        """Count a request; tell whether it exceeds the requests allowed per hour."""
         host_ms = Clock.host_ms()
-        socket.arrivals = [*(at_ms for at_ms in socket.arrivals if at_ms > host_ms - HOUR_MS), host_ms]
-        return bool(self._exchange.options.limits) and len(socket.arrivals) > REQUESTS_PER_HOUR
+        socket.message_times_ms = [*(at_ms for at_ms in socket.message_times_ms if at_ms > host_ms - HOUR_MS), host_ms]
+        return bool(self._exchange.options.limits) and len(socket.message_times_ms) > REQUESTS_PER_HOUR
 
-    def _look(self, now_ms: int) -> None:
-        """End the sockets that have neither pinged nor got data for too long."""
+    def _close_silent_sockets(self, now_ms: int) -> None:
+        """Close the sockets without a ping and without data for too long; schedule the next check."""
         sockets = self._exchange.hub.sockets
         late_ms = Clock.host_ms() - int(self._exchange.options.okx_silence_s * 1000)
         for socket in list(sockets):
-            heard_ms = socket.memory.get("heard_ms", 0)
-            is_heard = isinstance(heard_ms, int) and heard_ms > late_ms
-            if not is_heard and not any(self._pushed_ms.get(topic, 0) > late_ms for topic in socket.topics):
+            last_message_ms = socket.state.get("last_message_ms", 0)
+            is_alive = isinstance(last_message_ms, int) and last_message_ms > late_ms
+            if not is_alive and not any(self._pushed_ms.get(topic, 0) > late_ms for topic in socket.topics):
                 socket.close(4004, f"No data received in {self._exchange.options.okx_silence_s:.0f}s.")
-        self._is_looking = bool(sockets)
+        self._is_checking = bool(sockets)
         if sockets:
-            self._exchange.timeline.schedule(now_ms + LOOK_MS, self._look)
+            self._exchange.timeline.schedule(now_ms + SILENCE_CHECK_MS, self._close_silent_sockets)
 
     def _schedule_notice(self, socket: Socket, now_ms: int) -> None:
-        """Announce the end of a /public socket, and bring it."""
+        """Schedule the notice to a /public socket and the end of its connection."""
         options = self._exchange.options
-        if not options.okx_notice_after_s or socket.memory.get("endpoint") != "public":
+        if not options.okx_notice_after_s or socket.state.get("endpoint") != "public":
             return
 
         def end(_now_ms: int) -> None:
@@ -199,7 +199,7 @@ class OkxStreams:
 
         def announce(at_ms: int) -> None:
             text = "The connection will soon be closed for a service upgrade. Please reconnect."
-            notice = {"event": "notice", "code": "64008", "msg": text, "connId": socket.memory["id"]}
+            notice = {"event": "notice", "code": "64008", "msg": text, "connId": socket.state["id"]}
             socket.send(orjson.dumps(notice))
             self._exchange.timeline.schedule(at_ms + int(options.okx_notice_s * 1000), end)
 
@@ -207,5 +207,5 @@ class OkxStreams:
 
 
 def _with_id(request: dict[str, object], answer: dict[str, object]) -> dict[str, object]:
-    """Repeat the request's id, if it has one."""
+    """Add the request's id, if it has one."""
     return {"id": request["id"], **answer} if "id" in request else answer
