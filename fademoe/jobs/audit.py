@@ -1,8 +1,10 @@
 """The audit: fetches what is stored again, compares value by value, corrects, and records every correction."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
+from psycopg2.extensions import cursor as Cursor
 from rq import Retry
 
 from fademoe.clock import DAY_MS, SECOND_MS, Window, floor_to, now_ms, split, to_iso
@@ -19,7 +21,7 @@ from fademoe.runtime.services import Services
 from fademoe.store import corrections, coverage, status
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.status import State, Tracked
-from fademoe.store.writer import Batch
+from fademoe.store.writer import Batch, store_rows
 
 COUNTS = ("equal", "corrected", "missing", "extra")
 MAX_DAYS = 30  # audited afterwards when the host was off
@@ -59,12 +61,8 @@ def audit(context: JobContext, series: Series, window: Window) -> AuditResult:
             raise fetched.failed
         rows.update(fetched.rows)
         answered += fetched.answered
-    with services.database.transaction() as cursor:
-        stored = corrections.stored_rows(cursor, series, feed.metric, feed.interval, answered)
-        changes = corrections.differences(feed.metric, stored, rows)
-        corrections.correct(cursor, series, changes)
-    added = _add_missing(work, rows, stored)
-    changed = len({change.ts for change in changes})
+    services.writer.make_room(rows)
+    stored, changed, added = services.database.run(partial(_store, work, rows, answered))
     return AuditResult(
         source=series.source,
         symbol=series.symbol,
@@ -99,17 +97,26 @@ def _unit_of(context: JobContext, series: Series) -> Tracked:
     )
 
 
-def _add_missing(work: Work, rows: dict[int, Row], stored: corrections.Stored) -> int:
-    """Store rows that the exchange has and the store does not; return how many."""
+def _store(
+    work: Work, rows: Mapping[int, Row], answered: Sequence[Window], cursor: Cursor
+) -> tuple[corrections.Stored, int, int]:
+    """Correct what differs and store what is missing, in the caller's transaction.
+
+    Returns the rows that were stored before, how many of them were corrected, and how many were added. A row that takes
+    the place of a live sample is neither.
+    """
+    series, feed = work.series, work.feed
+    stored = corrections.stored_rows(cursor, series, feed.metric, feed.interval, answered)
+    changes = corrections.differences(feed.metric, stored, rows)
+    corrections.correct(cursor, series, changes)
     times = sorted(rows.keys() - stored.keys())
-    if not times:
-        return 0
-    batch = Batch(work.feed.metric, work.feed.interval, [(work.series, rows[ts]) for ts in times])
-    answers = [Covered(work.series, [Window(ts, ts + work.feed.interval_ms) for ts in times])]
-    new = work.services.writer.write([batch], answers)
-    with work.services.database.transaction() as cursor:
-        corrections.record_missing(cursor, work.series, times)
-    return new
+    missing = sorted(set(times) - corrections.stored_times(cursor, series, times))
+    if times:
+        batch = Batch(feed.metric, feed.interval, [(series, rows[ts]) for ts in times])
+        answer = Covered(series, [Window(ts, ts + feed.interval_ms) for ts in times], interval_ms=feed.interval_ms)
+        corrections.record_missing(cursor, series, missing)
+        store_rows(cursor, [batch], [answer])
+    return stored, len({change.ts for change in changes}), len(missing)
 
 
 @as_job

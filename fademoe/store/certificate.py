@@ -7,8 +7,10 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window, to_iso
 from fademoe.metrics import METRICS
-from fademoe.store import coverage
 from fademoe.store.coverage import CONFIRMED_CHECKS, NO_ROW, Series
+from fademoe.store.queries import load_queries
+
+SQL = load_queries("certificate")
 
 
 def certify(
@@ -16,63 +18,43 @@ def certify(
 ) -> dict[str, object]:
     """Return the certificate of a window on the feed's grid.
 
+    Expected, present, absent and missing count steps of `interval_ms`. A step is missing where any part of it is not
+    covered, else present where it has a row. A live feed may have a finer interval and several rows in a step: `rows`
+    counts all of them. A sparse series has no expected steps, and its present ones are its rows.
     The hash is SHA-256 over one line per row, oldest first: ts and the values in the order of the metric's columns,
     separated by tabs, without trailing zeros, \\N for none. So it is the same on every machine that has the same rows.
     """
-    present, digest = _hash(cursor, series, metric, window)
-    missing = sum(gap.end_ms - gap.start_ms for gap in coverage.missing(cursor, series, window))
-    reasons = _reasons(cursor, series, window, interval_ms)
-    expected = None if sparse else (window.end_ms - window.start_ms) // interval_ms
-    explained = present + sum(reasons.values()) + missing // interval_ms
+    rows, digest = _hash(cursor, series, metric, window)
+    values = {"source": series.source, "symbol": series.symbol, "start": window.start_ms, "end": window.end_ms}
+    values |= {"step": interval_ms, "no_row": NO_ROW, "confirmed": CONFIRMED_CHECKS}
+    cursor.execute(SQL["steps"], values)
+    present, missing, unexplained, provisional = cursor.fetchone() or (0, 0, 0, 0)
+    cursor.execute(SQL["absent_steps"], values)
     return {
         "source": series.source,
         "symbol": series.symbol,
         "from": to_iso(window.start_ms),
         "to": to_iso(window.end_ms),
-        "expected": expected,
-        "present": present,
-        "absent": reasons,
-        "provisional": _provisional(cursor, series, window, interval_ms),
-        "missing": missing // interval_ms,
-        "complete": missing == 0 and (expected is None or explained == expected),
+        "expected": None if sparse else (window.end_ms - window.start_ms) // interval_ms,
+        "present": rows if sparse else present,
+        "absent": dict(cursor.fetchall()),
+        "provisional": provisional,
+        "missing": missing,
+        "complete": missing == 0 and (sparse or unexplained == 0),
+        "rows": rows,
         "sha256": digest,
     }
 
 
 def _hash(cursor: Cursor, series: Series, metric: str, window: Window) -> tuple[int, str]:
+    """Return how many rows a window has, and their hash."""
     columns = sql.SQL(", ").join(
-        sql.SQL("coalesce(trim_scale({}::numeric)::text, '\\N')").format(sql.Identifier(column.name))
-        for column in METRICS[metric].columns
+        sql.SQL(SQL["value"]).format(column=sql.Identifier(column.name)) for column in METRICS[metric].columns
     )
-    cursor.execute(
-        sql.SQL(
-            "SELECT concat_ws(E'\\t', ts, {}) FROM perp_data"
-            " WHERE source = %s AND symbol = %s AND ts >= %s AND ts < %s ORDER BY ts"
-        ).format(columns),
-        (*series, *window),
-    )
-    digest, present = hashlib.sha256(), 0
+    values = {"source": series.source, "symbol": series.symbol, "start": window.start_ms, "end": window.end_ms}
+    cursor.execute(sql.SQL(SQL["lines"]).format(columns=columns), values)
+    digest, rows = hashlib.sha256(), 0
     while lines := cursor.fetchmany(10_000):
-        present += len(lines)
+        rows += len(lines)
         digest.update("".join(f"{line}\n" for (line,) in lines).encode())
-    return present, digest.hexdigest()
-
-
-def _provisional(cursor: Cursor, series: Series, window: Window, interval_ms: int) -> int:
-    """Return how many of the absent rows are not confirmed by two runs: they are requested again."""
-    cursor.execute(
-        "SELECT coalesce(sum(least(end_ms, %s) - greatest(start_ms, %s)), 0) FROM perp_absence"
-        " WHERE source = %s AND symbol = %s AND start_ms < %s AND end_ms > %s AND reason = %s AND checks < %s",
-        (window.end_ms, window.start_ms, *series, window.end_ms, window.start_ms, NO_ROW, CONFIRMED_CHECKS),
-    )
-    return int((cursor.fetchone() or (0,))[0]) // interval_ms
-
-
-def _reasons(cursor: Cursor, series: Series, window: Window, interval_ms: int) -> dict[str, int]:
-    """Return how many rows are absent for each reason."""
-    cursor.execute(
-        "SELECT reason, sum(least(end_ms, %s) - greatest(start_ms, %s)) FROM perp_absence"
-        " WHERE source = %s AND symbol = %s AND start_ms < %s AND end_ms > %s GROUP BY reason ORDER BY reason",
-        (window.end_ms, window.start_ms, *series, window.end_ms, window.start_ms),
-    )
-    return {reason: int(span) // interval_ms for reason, span in cursor.fetchall()}
+    return rows, digest.hexdigest()

@@ -43,6 +43,12 @@ def stored_rows(cursor: Cursor, series: Series, metric: str, interval: str, wind
     return stored
 
 
+def stored_times(cursor: Cursor, series: Series, times: Sequence[int]) -> set[int]:
+    """Return those of `times` at which a row of any interval is stored."""
+    cursor.execute(SQL["stored_times"], {"source": series.source, "symbol": series.symbol, "times": list(times)})
+    return {ts for (ts,) in cursor.fetchall()}
+
+
 def differences(metric: str, stored: Stored, rows: Mapping[int, Row]) -> list[Difference]:
     """Return the values that differ, for rows that both have; what the exchange does not send is left as it is."""
     changes = []

@@ -46,17 +46,22 @@ class Writer:
         All of it or nothing. Rows that exist are left as they are, except that a row of the metric's own interval, one
         of its history, replaces a live sample of another interval. Raises StoreError when PostgreSQL is away.
         """
-        times = [row.ts for batch in batches for _, row in batch.rows]
+        self.make_room(row.ts for batch in batches for _, row in batch.rows)
+        return self._database.run(lambda cursor: store_rows(cursor, batches, answers))
+
+    def make_room(self, times: Iterable[int]) -> None:
+        """Make the partitions that rows of these times need."""
+        times = list(times)
         if times:
             self._partitions.ensure(Window(min(times), max(times) + 1))
 
-        def write(cursor: Cursor) -> int:
-            new = sum(_insert(cursor, batch) for batch in batches)
-            if answers:
-                coverage.record(cursor, answers)
-            return new
 
-        return self._database.run(write)
+def store_rows(cursor: Cursor, batches: Sequence[Batch], answers: Sequence[Covered]) -> int:
+    """Do what `Writer.write` does in the caller's transaction, of which it must be the last call."""
+    new = sum(_insert(cursor, batch) for batch in batches)
+    if answers:
+        coverage.record(cursor, answers)
+    return new
 
 
 def _insert(cursor: Cursor, batch: Batch) -> int:

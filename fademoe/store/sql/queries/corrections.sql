@@ -9,6 +9,9 @@ FROM perp_data
 WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s AND interval = %(interval)s
 ORDER BY ts
 
+-- name: stored_times
+SELECT ts FROM perp_data WHERE source = %(source)s AND symbol = %(symbol)s AND ts = ANY(%(times)s::bigint[])
+
 -- name: correct
 UPDATE perp_data SET {column} = %(new)s WHERE source = %(source)s AND symbol = %(symbol)s AND ts = %(ts)s
 

@@ -1,0 +1,64 @@
+-- What a certificate says of a window of a series, [start, end), on a grid of steps.
+
+-- name: value
+coalesce(trim_scale({column}::numeric)::text, '\\N')
+
+-- name: lines
+SELECT concat_ws(E'\\t', ts, {columns})
+FROM perp_data
+WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
+ORDER BY ts
+
+-- name: steps
+-- How many steps are present, missing, neither of them nor absent, and absent without being confirmed.
+WITH window_ AS (
+    SELECT int8multirange(int8range(%(start)s, %(end)s)) AS steps
+), stored AS (
+    SELECT coalesce(range_agg(int8range(ts / %(step)s * %(step)s, (ts / %(step)s + 1) * %(step)s)), '{}') AS steps
+    FROM perp_data
+    WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
+), missing AS (
+    SELECT coalesce(range_agg(int8range(
+               lower(r) / %(step)s * %(step)s, (upper(r) + %(step)s - 1) / %(step)s * %(step)s)), '{}') AS steps
+    FROM window_, unnest(window_.steps - coalesce((
+        SELECT covered FROM perp_coverage WHERE source = %(source)s AND symbol = %(symbol)s), '{}')) AS r
+), absences AS (
+    SELECT coalesce(range_agg(steps), '{}') AS steps,
+           coalesce(range_agg(steps) FILTER (WHERE reason = %(no_row)s AND checks < %(confirmed)s), '{}') AS provisional
+    FROM (
+        SELECT int8range(start_ms / %(step)s * %(step)s, (end_ms + %(step)s - 1) / %(step)s * %(step)s) AS steps,
+               reason, checks
+        FROM perp_absence
+        WHERE source = %(source)s AND symbol = %(symbol)s AND start_ms < %(end)s AND end_ms > %(start)s
+    ) AS a
+), parts AS (
+    SELECT stored.steps - missing.steps AS present,
+           missing.steps AS missing,
+           window_.steps - stored.steps - missing.steps - absences.steps AS unexplained,
+           (window_.steps - stored.steps - missing.steps) * absences.provisional AS provisional
+    FROM window_, stored, missing, absences
+)
+SELECT (SELECT coalesce(sum(upper(r) - lower(r)), 0) / %(step)s FROM unnest(present) AS r)::bigint,
+       (SELECT coalesce(sum(upper(r) - lower(r)), 0) / %(step)s FROM unnest(missing) AS r)::bigint,
+       (SELECT coalesce(sum(upper(r) - lower(r)), 0) / %(step)s FROM unnest(unexplained) AS r)::bigint,
+       (SELECT coalesce(sum(upper(r) - lower(r)), 0) / %(step)s FROM unnest(provisional) AS r)::bigint
+FROM parts
+
+-- name: absent_steps
+-- How many steps without a row are absent, by reason.
+WITH stored AS (
+    SELECT coalesce(range_agg(int8range(ts / %(step)s * %(step)s, (ts / %(step)s + 1) * %(step)s)), '{}') AS steps
+    FROM perp_data
+    WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
+), absent AS (
+    SELECT reason, range_agg(int8range(
+               start_ms / %(step)s * %(step)s, (end_ms + %(step)s - 1) / %(step)s * %(step)s)) AS steps
+    FROM perp_absence
+    WHERE source = %(source)s AND symbol = %(symbol)s AND start_ms < %(end)s AND end_ms > %(start)s
+    GROUP BY reason
+)
+SELECT reason, (sum(upper(r) - lower(r)) / %(step)s)::bigint
+FROM stored, absent,
+     unnest(absent.steps * int8multirange(int8range(%(start)s, %(end)s)) - stored.steps) AS r
+GROUP BY reason
+ORDER BY reason

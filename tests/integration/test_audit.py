@@ -1,0 +1,115 @@
+"""The audit and the certificate of series that have both rows of the history and live samples (faults 30 and 31)."""
+
+import json
+
+import pytest
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.jobs.audit import audit
+from fademoe.metrics import OpenInterest
+from fademoe.runtime.job_context import JobContext
+from fademoe.store.coverage import NO_ROW, Absence, Covered, Series
+from fademoe.store.writer import Batch
+
+SERIES = Series("bin-oi", "BTC")
+STEP_MS = 5 * MINUTE_MS
+
+
+@pytest.fixture
+def services(system):
+    found = system.context()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def day():
+    start_ms = floor_to(now_ms(), DAY_MS) - DAY_MS
+    return Window(start_ms, start_ms + DAY_MS)
+
+
+def write(services, interval, step_ms, times, *, value="1"):
+    rows = [(SERIES, OpenInterest(ts, value, None)) for ts in times]
+    answer = Covered(SERIES, [Window(ts, ts + step_ms) for ts in times], interval_ms=step_ms)
+    return services.writer.write([Batch("oi", interval, rows)], [answer])
+
+
+def execute(services, statement, *values):
+    services.database.run(lambda cursor: cursor.execute(statement, values))
+
+
+def corrections(system):
+    return system.query('SELECT ts, "column" FROM perp_corrections ORDER BY ts')
+
+
+def test_an_exact_row_over_a_live_sample_is_no_correction(system, services, day):
+    """Fault 30: an audit of live open interest recorded a correction for each of 288 rows, every night."""
+    write(services, "1m", MINUTE_MS, range(*day, MINUTE_MS))
+    result = audit(JobContext(services=services), SERIES, day)
+    assert (result.corrected, result.missing) == (0, 0)
+    assert corrections(system) == []
+    stored = system.query("SELECT interval, count(*) FROM perp_data GROUP BY interval ORDER BY interval")
+    assert sum(count for _, count in stored) == DAY_MS // MINUTE_MS
+    exact = dict(stored)["5m"]
+    assert exact > 280, "the exact rows took the place of the samples"
+    again = audit(JobContext(services=services), SERIES, day)
+    assert (again.equal, again.corrected, again.missing, corrections(system)) == (exact, 0, 0, [])
+
+
+def test_the_audit_records_what_it_inserted_and_what_it_changed(system, services, simulator, day):
+    """Fault 30: rows that were not there are inserted and recorded once, values that differ are corrected."""
+    truth = simulator.truth("binance", "oi", "BTC", *day)
+    times = sorted(truth)
+    gone, wrong = times[10], times[20]
+    window = Window(day.start_ms, day.start_ms + 4 * HOUR_MS)
+    audit_rows = [ts for ts in times if ts < window.end_ms]
+    services.writer.write([], [Covered(SERIES, [window])])
+    assert audit(JobContext(services=services), SERIES, window).missing == len(audit_rows)
+    execute(services, "DELETE FROM perp_corrections")
+    execute(services, "DELETE FROM perp_data WHERE ts = %s", gone)
+    execute(services, "UPDATE perp_data SET oi = oi + 1 WHERE ts = %s", wrong)
+    result = audit(JobContext(services=services), SERIES, window)
+    assert (result.corrected, result.missing, result.equal) == (1, 1, len(audit_rows) - 2)
+    assert corrections(system) == [(gone, ""), (wrong, "oi")]
+
+
+def verify(system, window):
+    options = ("--source", "bin-oi", "--symbol", "BTC", "--since", str(window[0]), "--until", str(window[1]))
+    done = system.run("verify", *options, "--json")
+    certificate = json.loads(done.stdout)
+    assert done.returncode == (0 if certificate["complete"] else 1)
+    return certificate
+
+
+def test_a_certificate_counts_steps_of_both_resolutions(system, services, day):
+    """Fault 31: of a day of live samples it said expected 288, present 1440, complete False."""
+    noon_ms = day.start_ms + DAY_MS // 2
+    write(services, "5m", STEP_MS, range(day.start_ms, noon_ms, STEP_MS))
+    write(services, "1m", MINUTE_MS, range(noon_ms, day.end_ms, MINUTE_MS))
+    certificate = verify(system, day)
+    assert {name: certificate[name] for name in ("expected", "present", "absent", "missing", "complete", "rows")} == {
+        "expected": 288,
+        "present": 288,
+        "absent": {},
+        "missing": 0,
+        "complete": True,
+        "rows": 144 + 720,
+    }
+
+
+def test_a_certificate_tells_missing_absent_and_lost_steps(system, services, day):
+    """Fault 31: a step with a minute that is not covered is missing; one that lost its rows is not complete."""
+    times = set(range(*day, MINUTE_MS)) - {day.start_ms + 7 * MINUTE_MS}
+    times -= set(range(day.start_ms + 20 * MINUTE_MS, day.start_ms + 30 * MINUTE_MS, MINUTE_MS))
+    write(services, "1m", MINUTE_MS, sorted(times))
+    empty = Window(day.start_ms + 20 * MINUTE_MS, day.start_ms + 30 * MINUTE_MS)
+    services.writer.write([], [Covered(SERIES, [empty], [Absence(empty, NO_ROW)], interval_ms=STEP_MS)])
+    certificate = verify(system, day)
+    numbers = [certificate[name] for name in ("expected", "present", "absent", "provisional", "missing", "complete")]
+    assert numbers == [288, 285, {NO_ROW: 2}, 2, 1, False]
+    write(services, "5m", STEP_MS, [day.start_ms + 5 * MINUTE_MS])
+    certificate = verify(system, day)
+    assert (certificate["present"], certificate["missing"], certificate["complete"]) == (286, 0, True)
+    execute(services, "DELETE FROM perp_data WHERE ts >= %s AND ts < %s", day.start_ms, day.start_ms + STEP_MS)
+    certificate = verify(system, day)
+    assert (certificate["present"], certificate["missing"], certificate["complete"]) == (285, 0, False)
