@@ -64,8 +64,8 @@ def measure(port: int) -> Table:
 def fill(built: Stage, series: int, rows: int) -> None:
     """Store series of every perpspec, each the same number of rows up to now, with all that the pages show of them."""
     context = built.context()
-    exchanges = registry.exchanges().values()
-    specs = sorted({(code, metric) for one in exchanges for code in one.codes for metric in one.metrics()})
+    exchanges = registry.load_exchanges().values()
+    specs = sorted({(code, metric) for one in exchanges for code in one.codes for metric in one.list_metrics()})
     symbols = [f"C{number:03}" for number in range(-(-series // len(specs)))]
     chosen = [(code, metric, symbol) for symbol in symbols for code, metric in specs][:series]
     each = rows // series
@@ -138,7 +138,7 @@ def _store(url: str, series: list[tuple[str, str, str]], end_ms: int, each: int)
 
 def _enqueue(context: Services, series: list[tuple[str, str, str]], end_ms: int) -> None:
     """Put jobs into the queues of the exchanges, as many of each series as it takes."""
-    names = {code: name for name, one in registry.exchanges().items() for code in one.codes}
+    names = {code: name for name, one in registry.load_exchanges().items() for code in one.codes}
     for number in range(JOBS):
         code, metric, symbol = series[number % len(series)]
         start_ms = end_ms - DAY_MS - number * HOUR_MS
@@ -148,7 +148,7 @@ def _enqueue(context: Services, series: list[tuple[str, str, str]], end_ms: int)
 
 def _addresses() -> Iterator[str]:
     """Yield every page and every route that reads, with what makes it work the most."""
-    exchange = next(one for one in registry.exchanges().values() if not one.needs_key)
+    exchange = next(one for one in registry.load_exchanges().values() if not one.needs_key)
     candles = name_perpspec(exchange.codes[0], "ohlcv")
     now = floor_to(now_ms(), MINUTE_MS)
     yield from ("/", "/part/status", "/data", f"/data?perpspec={candles}&limit=1000")

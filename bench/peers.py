@@ -102,7 +102,7 @@ def line(name: str, label: str, outcome: Outcome, ratio: str) -> tuple[object, .
 
 def by_fademoe(name: str) -> Outcome:
     """Let 16 workers fetch, and compare every value."""
-    exchange = registry.exchanges()[name]
+    exchange = registry.load_exchanges()[name]
     with stage("--latency-ms", str(LATENCY_MS)) as on:
         on.environ["FADEMOE_EXCHANGES"] = name
         programs = [on.start("scheduler"), *(on.start("worker") for _ in range(WORKERS))]

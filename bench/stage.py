@@ -71,7 +71,7 @@ class Stage:
         self.simulator_url = f"http://127.0.0.1:{port}"
         self.start("simulator", "--port", str(port), *options)
         until(lambda: self.ask("/sim/health"), 30)
-        for name, exchange in registry.exchanges().items():
+        for name, exchange in registry.load_exchanges().items():
             self.environ[f"{PREFIX}{name.upper()}_REST_URL"] = self.simulator_url
             self.environ[f"{PREFIX}{name.upper()}_WS_URL"] = self.simulator_url.replace("http", "ws")
             if exchange.needs_key:

@@ -114,7 +114,7 @@ def _running(context: Services) -> int:
 
 def _delays(context: Services, market: Market, exchange: str, first_ms: int) -> list[float]:
     """Return, ascending, the seconds from each closed bar's message to the commit of its row."""
-    (code,) = registry.exchanges()[exchange].codes
+    (code,) = registry.load_exchanges()[exchange].codes
     with context.database.transaction() as cursor:
         cursor.execute(
             "SELECT symbol, ts, extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000 FROM perp_data"

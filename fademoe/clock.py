@@ -50,7 +50,7 @@ def set_pace(pace: Pace) -> None:
     _pace = pace
 
 
-def pace() -> Pace:
+def get_pace() -> Pace:
     """Return how fast this process's clock runs."""
     return _pace
 
@@ -76,7 +76,7 @@ def to_host_s(seconds: float) -> float:
 
 
 @cache
-def boot_id() -> str:
+def read_boot_id() -> str:
     """Return an identifier of this boot of this machine: times of `steady_ms` compare only within one boot.
 
     Where the system has no identifier of a boot, it is the name of the host.

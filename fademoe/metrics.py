@@ -161,7 +161,7 @@ class Metric:
         """
         return ceil_to(at_ms, interval_ms) if self.instant is Instant.MOMENT else floor_to(at_ms, interval_ms)
 
-    def over_ms(self, ts: int, interval_ms: int) -> int:
+    def compute_final_ms(self, ts: int, interval_ms: int) -> int:
         """Return the time from which the row of `ts` cannot change any more: the end of its interval, or its moment."""
         return ts if self.instant is Instant.MOMENT else ts + interval_ms
 

@@ -65,7 +65,7 @@ class Setting:
         """The default, for people."""
         return self.default or self.unset.partition(":")[0]
 
-    def variables(self, exchange_names: Collection[str]) -> dict[str, str]:
+    def list_variables(self, exchange_names: Collection[str]) -> dict[str, str]:
         """Return the environment variables with the exchange of each, "" for a setting that all share."""
         if not self.is_per_exchange:
             return {self.variable: ""}
@@ -337,7 +337,7 @@ class Settings:
     )
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str], exchange_names: Collection[str]) -> "Settings":
+    def read_env(cls, environ: Mapping[str, str], exchange_names: Collection[str]) -> "Settings":
         """Read and check every FADEMOE_* variable; an empty one counts as not set.
 
         Raises ConfigError that names the variable and the valid values.
@@ -346,8 +346,8 @@ class Settings:
         given = {name: value for name, value in given.items() if value}
         variables = {
             variable: (attribute, setting, exchange)
-            for attribute, setting in declared_settings().items()
-            for variable, exchange in setting.variables(exchange_names).items()
+            for attribute, setting in list_declared_settings().items()
+            for variable, exchange in setting.list_variables(exchange_names).items()
         }
         if unknown := sorted(set(given) - set(variables)):
             raise ConfigError(f"unknown setting {', '.join(unknown)}: valid are {', '.join(sorted(variables))}")
@@ -358,13 +358,13 @@ class Settings:
             values[attribute] = MappingProxyType({**values.get(attribute, {}), exchange: value}) if exchange else value
         return cls(**values)
 
-    def retained_from_ms(self, now_ms: int) -> int | None:
+    def compute_retained_from_ms(self, now_ms: int) -> int | None:
         """Return the time before which FADEMOE_RETENTION_DAYS deletes rows, on the hour; None: nothing is deleted."""
         return floor_to(now_ms - self.retention_days * DAY_MS, HOUR_MS) if self.retention_days else None
 
-    def limit_share(self, exchange: str) -> Decimal:
+    def get_limit_share(self, exchange: str) -> Decimal:
         """Return the share of an exchange's rate limits that is used, above 0 and up to 1."""
-        default = declared_settings()["limit_shares"].default
+        default = list_declared_settings()["limit_shares"].default
         return self.limit_shares.get(exchange, self.limit_shares.get("", Decimal(default)))
 
     @property
@@ -393,16 +393,16 @@ class Settings:
         urls = (*self.rest_urls.values(), *self.ws_urls.values())
         return any(urlsplit(url).hostname in LOOPBACK for url in urls)
 
-    def rows(self) -> list[tuple[str, str]]:
+    def list_rows(self) -> list[tuple[str, str]]:
         """Return (variable, value in effect) of every setting for people to read, secrets masked.
 
         Of settings that each exchange has, only those that are set.
         """
         rows = []
-        for attribute, setting in declared_settings().items():
+        for attribute, setting in list_declared_settings().items():
             value = getattr(self, attribute)
             if setting.is_per_exchange:
-                names = setting.variables(value)
+                names = setting.list_variables(value)
                 rows += [(variable, setting.kind.show(value[name])) for variable, name in sorted(names.items())]
             elif value is None:
                 rows.append((setting.variable, setting.unset.format(settings=self)))
@@ -411,6 +411,6 @@ class Settings:
         return rows
 
 
-def declared_settings() -> dict[str, Setting]:
+def list_declared_settings() -> dict[str, Setting]:
     """Return the declaration of every setting by its attribute of `Settings`, in their order."""
     return {item.name: item.metadata["setting"] for item in fields(Settings)}

@@ -1,4 +1,4 @@
-"""Graceful shutdown: SIGTERM sets a flag and interrupts blocks marked `interruptible`."""
+"""Graceful shutdown: SIGTERM sets a flag and interrupts blocks marked `allow_interrupt`."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class Stopped(Exception):
-    """A stop was requested inside an `interruptible` block."""
+    """A stop was requested inside an `allow_interrupt` block."""
 
 
 class StopSignal:
@@ -40,7 +40,7 @@ class StopSignal:
         return self._event.wait(max(seconds, 0.0))
 
     @contextmanager
-    def interruptible(self) -> Iterator[None]:
+    def allow_interrupt(self) -> Iterator[None]:
         """Let a signal raise Stopped inside the block; raise it at once when a stop was requested before.
 
         In another thread than the main one, which signals do not reach, it only checks before the block.

@@ -118,7 +118,7 @@ def _template(postgres_url: str) -> str:
     """The name of a database with the schema in it."""
     _execute(postgres_url, f"CREATE DATABASE {TEMPLATE}")
     database = Database(_of_database(postgres_url, TEMPLATE), "fademoe tests")
-    migrate(database, list(registry.exchanges().values()))
+    migrate(database, list(registry.load_exchanges().values()))
     database.close()
     return TEMPLATE
 

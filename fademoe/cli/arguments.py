@@ -65,7 +65,7 @@ class Perpspec(click.ParamType[str]):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the perpspec; fail with the valid ones."""
         try:
-            registry.by_source(value)
+            registry.find_by_source(value)
         except ConfigError as error:
             self.fail(str(error), param, ctx)
         return value

@@ -14,7 +14,7 @@ from fademoe.cli.table import format_table
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, to_iso
 from fademoe.errors import SourceError
 from fademoe.feeds import registry
-from fademoe.feeds.paging import due_until_ms
+from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.jobs import gaps
 from fademoe.jobs.audit import add_results, audit_range
 from fademoe.runtime.job_context import JobContext
@@ -68,7 +68,7 @@ def print_gaps(settings: Settings, source: str | None, symbol: str | None, *, as
             "why": gap.why,
         }
         for name in _sources(source)
-        for gap in gaps.find_gaps(services, *registry.by_source(name), _symbols(symbol))
+        for gap in gaps.find_gaps(services, *registry.find_by_source(name), _symbols(symbol))
     ]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False))
@@ -113,8 +113,8 @@ def verify(settings: Settings, source: str, symbol: str, since: int, until: int,
     every machine that has the same rows.
     """
     services = ready(settings)
-    exchange, _, metric = registry.by_source(source)
-    feed = exchange.rest_feed(metric)
+    exchange, _, metric = registry.find_by_source(source)
+    feed = exchange.find_rest_feed(metric)
     interval_ms = feed.interval_ms if feed else MINUTE_MS
     window = make_window(since, until)
     window = Window(floor_to(window.start_ms, interval_ms), ceil_to(window.end_ms, interval_ms))
@@ -169,7 +169,7 @@ def run_audit(
 def _sources(source: str | None) -> list[str]:
     if source is not None:
         return [source]
-    return [perpspec for exchange in registry.exchanges().values() for perpspec in exchange.perpspecs()]
+    return [perpspec for exchange in registry.load_exchanges().values() for perpspec in exchange.list_perpspecs()]
 
 
 def _symbols(symbol: str | None) -> list[str] | None:
@@ -177,8 +177,8 @@ def _symbols(symbol: str | None) -> list[str] | None:
 
 
 def _due_until_ms(services: Services, source: str) -> int:
-    exchange, _, metric = registry.by_source(source)
-    return due_until_ms(exchange, metric, services.clocks.now_ms(exchange))
+    exchange, _, metric = registry.find_by_source(source)
+    return compute_due_until_ms(exchange, metric, services.clocks.now_ms(exchange))
 
 
 def _stored_series(services: Services, sources: list[str], symbols: list[str] | None, window: Window) -> list[Series]:
@@ -186,8 +186,8 @@ def _stored_series(services: Services, sources: list[str], symbols: list[str] | 
     stored: list[Series] = []
     with services.database.transaction() as cursor:
         for source in sources:
-            exchange, _, metric = registry.by_source(source)
-            if exchange.rest_feed(metric) is not None:
+            exchange, _, metric = registry.find_by_source(source)
+            if exchange.find_rest_feed(metric) is not None:
                 within = coverage.series_within(cursor, source, window)
                 stored += [series for series in within if symbols is None or series.symbol in symbols]
     return stored

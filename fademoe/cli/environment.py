@@ -40,7 +40,7 @@ def pass_running_settings(command: Command) -> Command:
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings and set the clock's pace; raise ConfigError that names a wrong one and the valid values."""
-    settings = Settings.from_env(environ, registry.names())
+    settings = Settings.read_env(environ, registry.list_names())
     if settings.clock:
         set_pace(settings.clock)
     return settings

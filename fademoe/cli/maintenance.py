@@ -29,7 +29,7 @@ def retry(settings: Settings, source: str | None, symbol: str | None) -> None:
     """Put windows that are paused after repeated failures back into their queue."""
     services = ready(settings)
     count = 0
-    for name in window_queues(*registry.names()):
+    for name in window_queues(*registry.list_names()):
         tasks = [
             task.job_id
             for task in failed_windows(services.redis, [name])

@@ -21,15 +21,15 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 @click.command("stream")
-@click.argument("exchange", type=click.Choice(registry.names()), metavar="EXCHANGE")
+@click.argument("exchange", type=click.Choice(registry.list_names()), metavar="EXCHANGE")
 @pass_settings
 def run_stream(settings: Settings, exchange: str) -> int:
     """Follow the streams of an exchange until SIGTERM.
 
     Ends at once with exit code 0 when FADEMOE_EXCHANGES leaves the exchange out.
     """
-    table = registry.exchanges()[exchange]
-    if table not in registry.enabled(settings):
+    table = registry.load_exchanges()[exchange]
+    if table not in registry.select_enabled(settings):
         log.info("%s is disabled by FADEMOE_EXCHANGES", exchange)
         return DONE
     if not table.stream_feeds:

@@ -76,8 +76,8 @@ def _print_summary(services: Services, requested: Mapping[Series, Window], gaps:
     with services.database.transaction() as cursor:
         for source in dict.fromkeys(series.source for series in requested):
             windows = {series: window for series, window in requested.items() if series.source == source}
-            exchange, _, metric = registry.by_source(source)
-            feed = exchange.rest_feed(metric)
+            exchange, _, metric = registry.find_by_source(source)
+            feed = exchange.find_rest_feed(metric)
             step_ms = feed.interval_ms if feed else MINUTE_MS
             stored = sum(_count_rows(cursor, series, window) for series, window in windows.items())
             absent = sum(coverage.absent_ms(cursor, series, window) for series, window in windows.items()) // step_ms

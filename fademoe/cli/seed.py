@@ -46,7 +46,7 @@ class SeedOptions:
     "--exchanges",
     default="all",
     show_default=True,
-    help=f"Comma list of {', '.join(registry.names())}; or all enabled.",
+    help=f"Comma list of {', '.join(registry.list_names())}; or all enabled.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan; store and enqueue nothing.")
 @click.option("--wait", is_flag=True, help="Show progress until it is complete; exit code 1 when it will not be.")
@@ -60,9 +60,9 @@ def seed(settings: Settings, **options: Any) -> int:
       seed --since 2026-01-01 --until 2026-02-01 --symbols all --dry-run
     """
     given = SeedOptions(**options)
-    enabled = {exchange.name: exchange for exchange in registry.enabled(settings)}
+    enabled = {exchange.name: exchange for exchange in registry.select_enabled(settings)}
     chosen = [enabled[name] for name in parse_names("--exchanges", given.exchanges, list(enabled), list(enabled))]
-    served = [name for name in metric_names() if any(exchange.rest_feed(name) for exchange in chosen)]
+    served = [name for name in metric_names() if any(exchange.find_rest_feed(name) for exchange in chosen)]
     since_ms, until_ms = _clamp_to_retention(settings, *_parse_range(given))
     request = SeedRequest(
         exchanges=chosen,
@@ -107,7 +107,7 @@ def _parse_range(given: SeedOptions) -> tuple[int, int | None]:
 
 def _clamp_to_retention(settings: Settings, since_ms: int, until_ms: int | None) -> tuple[int, int | None]:
     """Return the part of a range that FADEMOE_RETENTION_DAYS keeps; raise ConfigError when it keeps nothing of it."""
-    edge_ms = settings.retained_from_ms(now_ms())
+    edge_ms = settings.compute_retained_from_ms(now_ms())
     if edge_ms is None or since_ms >= edge_ms:
         return since_ms, until_ms
     if until_ms is not None and until_ms <= edge_ms:
@@ -137,7 +137,7 @@ def _print_plan(settings: Settings, plan: SeedPlan, exchanges: Sequence[Exchange
     for exchange in exchanges:
         efforts = [*((item.feed, item.effort) for item in plan.planned), *plan.queued]
         of_exchange = [(feed, effort) for feed, effort in efforts if feed in exchange.rest_feeds]
-        share, workers = settings.limit_share(exchange.name), settings.workers
+        share, workers = settings.get_limit_share(exchange.name), settings.workers
         seconds = estimate_s(exchange, of_exchange, share=share, workers=workers)
         if seconds:
             duration = f"about {seconds / 60:.0f} minutes" if seconds >= 90 else "about a minute or less"

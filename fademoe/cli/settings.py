@@ -10,7 +10,7 @@ from fademoe.cli.table import format_table
 from fademoe.embedded.servers import find_psql
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
-from fademoe.settings import Settings, declared_settings
+from fademoe.settings import Settings, list_declared_settings
 
 
 @click.command("settings")
@@ -19,11 +19,11 @@ from fademoe.settings import Settings, declared_settings
 def print_settings(settings: Settings, *, describe: bool) -> None:
     """Print the settings in effect as VARIABLE=value, secrets masked."""
     if describe:
-        rows = [(item.variable, item.default_text, item.help) for item in declared_settings().values()]
+        rows = [(item.variable, item.default_text, item.help) for item in list_declared_settings().values()]
         click.echo(format_table(("variable", "default", "meaning"), rows))
         return
-    enabled = ",".join(exchange.name for exchange in registry.enabled(settings))
-    for variable, value in settings.rows():
+    enabled = ",".join(exchange.name for exchange in registry.select_enabled(settings))
+    for variable, value in settings.list_rows():
         click.echo(f"{variable}={enabled if variable == 'FADEMOE_EXCHANGES' else value}")
 
 

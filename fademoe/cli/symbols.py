@@ -33,7 +33,7 @@ def print_symbols(settings: Settings, *, as_json: bool) -> None:
             "since": to_iso(item.listed_ms) if item.listed_ms else None,
             "until": to_iso(item.delisted_ms) if item.delisted_ms else None,
         }
-        for exchange in registry.enabled(settings)
+        for exchange in registry.select_enabled(settings)
         for code, by_symbol in instruments.ensure(exchange, services.rest, services.database).items()
         for symbol, item in by_symbol.items()
     ]

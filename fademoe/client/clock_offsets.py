@@ -7,7 +7,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq.utils import as_text
 
-from fademoe.clock import DAY_MS, SECOND_MS, boot_id, steady_ms
+from fademoe.clock import DAY_MS, SECOND_MS, read_boot_id, steady_ms
 
 KEEP_S = 30 * DAY_MS // SECOND_MS
 READ_EVERY_MS = SECOND_MS
@@ -26,7 +26,7 @@ class ClockOffsets:
     def __init__(self, redis: Redis) -> None:
         """Read nothing yet."""
         self._redis = redis
-        self._key = f"clocks:{boot_id()}"
+        self._key = f"clocks:{read_boot_id()}"
         self._offsets: dict[str, Offset] = {}
         self._read_ms: int | None = None
 

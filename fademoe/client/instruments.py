@@ -84,7 +84,8 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         delisted = store.retire_missing(cursor, missing, now_ms, before_ms)
         revived = [each for each in listed if stored and _lives_longer(each, stored.get(key_of(each)), now_ms)]
         coverage.invalidate_listing_absences(
-            cursor, [Series(name_perpspec(each.code, m), each.symbol) for each in revived for m in exchange.metrics()]
+            cursor,
+            [Series(name_perpspec(each.code, m), each.symbol) for each in revived for m in exchange.list_metrics()],
         )
         refreshed = Refreshed(
             listed=len(listed),
@@ -136,7 +137,7 @@ def _record(
     if refreshed.delisted:
         log.warning("%s does not list %s any more", exchange.name, ", ".join(refreshed.delisted))
     path = exchange.instruments.path
-    errors = [element.error(exchange.name, path) for element in unreadable]
+    errors = [element.make_error(exchange.name, path) for element in unreadable]
     if refreshed.is_partial:
         names = ", ".join(refreshed.missing)
         error = BadPayload(f"{len(refreshed.missing)} of {trading} contracts vanished at once: the old list stays")

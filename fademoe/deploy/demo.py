@@ -47,14 +47,14 @@ class Demo:
         simulated = [name for name in EXCHANGE_NAMES if name in chosen] or EXCHANGE_NAMES
         changed[f"{PREFIX}EXCHANGES"] = ",".join(simulated)
         for name in EXCHANGE_NAMES:
-            exchange = registry.exchanges()[name]
+            exchange = registry.load_exchanges()[name]
             changed[f"{PREFIX}{name.upper()}_REST_URL"] = f"http://127.0.0.1:{port}"
             changed[f"{PREFIX}{name.upper()}_WS_URL"] = f"ws://127.0.0.1:{port}"
             if exchange.needs_key:
                 changed[f"{PREFIX}{name.upper()}_KEY"] = "demo"
         dropped = {PREFIX + name for name in DROPPED_SETTINGS}
         environ = {name: value for name, value in self._given.items() if name not in dropped} | changed
-        self.settings = Settings.from_env(environ, registry.names())
+        self.settings = Settings.read_env(environ, registry.list_names())
         return environ
 
     @property
@@ -81,7 +81,7 @@ class Demo:
         Returns False after DATA_TIMEOUT_S, and tells `say` what is missing.
         """
         symbol = "BTC" if self.settings.symbols == ALL_SYMBOLS else self.settings.symbols[0]
-        perpspec = f"{registry.enabled(self.settings)[0].codes[0]}-ohlcv"
+        perpspec = f"{registry.select_enabled(self.settings)[0].codes[0]}-ohlcv"
         web = Web(self.settings)
         live_from_ms = floor_to(now_ms(), MINUTE_MS)
         printed_s, waits_until_s = 0.0, time.monotonic() + DATA_TIMEOUT_S

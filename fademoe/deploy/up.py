@@ -56,7 +56,7 @@ def up(settings: Settings, only: Collection[str] = ()) -> int:
         start.run_steps()
     if not start.wait_until_up():
         return 1
-    for line in find_unreachable(registry.enabled(settings), settings):
+    for line in find_unreachable(registry.select_enabled(settings), settings):
         say(f"no connection to {line}; its programs keep trying")
     if start.includes("web"):
         say(f"FadeMoe is up: {Web(settings).url}")
@@ -178,12 +178,12 @@ class _Start:
         before = self._record.read_text().splitlines() if self._record.exists() else rows
         for variable in sorted({row.partition("=")[0] for row in set(rows) ^ set(before)}):
             say(f"{variable} has changed: it takes effect after make down")
-        if streams.has_changed(self._settings.home, registry.streamed()):
+        if streams.has_changed(self._settings.home, registry.list_streamed()):
             say("the exchanges that have streams have changed: it takes effect after make down")
 
     def _check_settings(self) -> None:
         servers.check(self._settings)
-        registry.enabled(self._settings)  # raises ConfigError when a key is missing
+        registry.select_enabled(self._settings)  # raises ConfigError when a key is missing
 
     def _end_leftovers(self) -> None:
         if not end_processes(self._settings.home, say):
@@ -197,7 +197,7 @@ class _Start:
         check_servers(self._settings)
 
     def _start_supervisord(self) -> None:
-        self.supervisord.start(self._conf, self._environ, registry.streamed())
+        self.supervisord.start(self._conf, self._environ, registry.list_streamed())
         self._record.write_text("\n".join(self._settings_rows()) + "\n")
 
     def _start_servers(self) -> None:
@@ -244,7 +244,7 @@ class _Start:
         return [row for row in self.supervisord.programs() if not only or {row.name, row.group} & only]
 
     def _settings_rows(self) -> list[str]:
-        return [f"{variable}={value}" for variable, value in self._settings.rows()]
+        return [f"{variable}={value}" for variable, value in self._settings.list_rows()]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from operator import le
 from fademoe.clock import EARLIEST_MS, LATEST_MS
 from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Instrument, Json
-from fademoe.feeds.symbols import power_of_ten
+from fademoe.feeds.symbols import find_power_of_ten
 from fademoe.feeds.values import MAX_COUNT, are_amounts, shift
 from fademoe.metrics import Candle
 
@@ -56,7 +56,7 @@ def read_candles(
         return []
     _check(columns, trades)
     if instrument.multiplier != 1:
-        power = power_of_ten(instrument.multiplier)
+        power = find_power_of_ten(instrument.multiplier)
         columns = [_shift(column, power * way) for column, way in zip(columns, SHIFTS, strict=False)]
     counts: Iterable[int | None] = trades or repeat(None)
     taker: Iterable[str | None] = columns[VALUES] if len(columns) > VALUES else repeat(None)

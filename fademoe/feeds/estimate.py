@@ -27,7 +27,7 @@ def estimate_s(
         requests += effort.requests
     if not requests:
         return 0.0
-    budgets = {name: exchange.budget(name) for name in cost}
+    budgets = {name: exchange.get_budget(name) for name in cost}
     by_limits_s = max(
         units * budgets[name].span_ms / (max(1, int(budgets[name].limit * share)) * SECOND_MS)
         for name, units in cost.items()

@@ -102,20 +102,20 @@ class Exchange:
                     f"exchange {self.name}: a stream of {channel.metric} names an unknown metric or socket"
                 )
 
-    def budget(self, name: str) -> Budget:
+    def get_budget(self, name: str) -> Budget:
         """Return the budget called `name`."""
         return next(budget for budget in self.budgets if budget.name == name)
 
-    def rest_feed(self, metric: str) -> RestFeed | None:
+    def find_rest_feed(self, metric: str) -> RestFeed | None:
         """Return the history feed of a metric, None where the exchange has none."""
         return next((feed for feed in self.rest_feeds if feed.metric == metric), None)
 
-    def metrics(self) -> tuple[str, ...]:
+    def list_metrics(self) -> tuple[str, ...]:
         """Return the metrics that the exchange serves in any way, in the order of METRICS."""
         feeds: tuple[RestFeed | PollFeed | StreamFeed, ...] = (*self.rest_feeds, *self.poll_feeds, *self.stream_feeds)
         served = {feed.metric for feed in feeds}
         return tuple(name for name in METRICS if name in served)
 
-    def perpspecs(self) -> tuple[str, ...]:
+    def list_perpspecs(self) -> tuple[str, ...]:
         """Return the values of `source` that the exchange writes."""
-        return tuple(name_perpspec(code, metric) for code in self.codes for metric in self.metrics())
+        return tuple(name_perpspec(code, metric) for code in self.codes for metric in self.list_metrics())

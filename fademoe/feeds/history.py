@@ -84,7 +84,7 @@ class Paging:
         """Return the rows of a page: the size with the most rows per unit of cost."""
         return max(self.costs, key=lambda band: band[0] / band[1])[0]
 
-    def cost(self, rows: int) -> int:
+    def compute_cost(self, rows: int) -> int:
         """Return the cost of a request for `rows` rows; raise ValueError above the largest page."""
         for most_rows, cost in self.costs:
             if rows <= most_rows:
@@ -138,6 +138,6 @@ class RestFeed:
         """Return the longest span of one request."""
         return self.paging.rows * self.interval_ms
 
-    def request(self, page: Page) -> Request:
+    def make_request(self, page: Page) -> Request:
         """Return the request for a page."""
         return to_request(self.path, self.params(page), self.body(page))

@@ -31,7 +31,7 @@ class Instrument:
 ParseItem = Callable[[Json, Instrument], Row | None]  # reads one item of an answer, None where it is no row
 
 
-def active_period(instrument: Instrument, window: Window) -> Window:
+def clip_to_listing(instrument: Instrument, window: Window) -> Window:
     """Cut a window to the life of an instrument; the result may be empty (start >= end)."""
     start_ms = max(window.start_ms, instrument.listed_ms or window.start_ms)
     end_ms = min(window.end_ms, instrument.delisted_ms or window.end_ms)

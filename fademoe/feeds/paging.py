@@ -31,7 +31,7 @@ def group_gaps(feed: RestFeed, windows: Sequence[Window]) -> list[list[Window]]:
     return groups
 
 
-def pages(feed: RestFeed, window: Window) -> list[Window]:
+def split_into_pages(feed: RestFeed, window: Window) -> list[Window]:
     """Cut a window into the spans of single pages, oldest first."""
     span_ms = feed.page_span_ms
     starts = range(window.start_ms, window.end_ms, span_ms)
@@ -49,52 +49,60 @@ def group_windows(feed: RestFeed, gaps: Sequence[Window]) -> list[Window]:
 
 def measure(feed: RestFeed, windows: Iterable[Window]) -> Effort:
     """Return what fetching windows takes; empty ones take nothing."""
-    rows = [-(-(page.end_ms - page.start_ms) // feed.interval_ms) for window in windows for page in pages(feed, window)]
-    return Effort(len(rows), sum(map(feed.paging.cost, rows)), sum(rows))
+    rows = [
+        -(-(page.end_ms - page.start_ms) // feed.interval_ms)
+        for window in windows
+        for page in split_into_pages(feed, window)
+    ]
+    return Effort(len(rows), sum(map(feed.paging.compute_cost, rows)), sum(rows))
 
 
-def retained_from_ms(feed: RestFeed, exchange_now_ms: int) -> int:
+def compute_retained_from_ms(feed: RestFeed, exchange_now_ms: int) -> int:
     """Return the first ts that the exchange certainly retains, a little late; 0 where it retains everything."""
     if feed.retention.certain_ms is None:
         return 0
     return ceil_to(exchange_now_ms - feed.retention.certain_ms + EXPIRY_MS, feed.interval_ms)
 
 
-def requested_from_ms(feed: RestFeed, exchange_now_ms: int) -> int:
+def compute_requested_from_ms(feed: RestFeed, exchange_now_ms: int) -> int:
     """Return the first ts that the exchange may retain, so that is requested; 0 where it retains everything."""
     if feed.retention.requested_ms is None:
         return 0
     return ceil_to(exchange_now_ms - feed.retention.requested_ms + EXPIRY_MS, feed.interval_ms)
 
 
-def closed_until_ms(feed: RestFeed, exchange_now_ms: int) -> int:
+def compute_closed_until_ms(feed: RestFeed, exchange_now_ms: int) -> int:
     """Return the end of the newest row that can be requested at the exchange's time: it is closed and settled."""
     return floor_to(exchange_now_ms - (feed.recent or feed).latency.settle_ms, feed.interval_ms)
 
 
-def closed_part(feed: RestFeed, windows: Iterable[Window], exchange_now_ms: int) -> list[Window]:
+def clip_to_closed(feed: RestFeed, windows: Iterable[Window], exchange_now_ms: int) -> list[Window]:
     """Return what of windows is closed."""
-    until_ms = closed_until_ms(feed, exchange_now_ms)
+    until_ms = compute_closed_until_ms(feed, exchange_now_ms)
     return [Window(w.start_ms, min(w.end_ms, until_ms)) for w in windows if w.start_ms < until_ms]
 
 
-def due_until_ms(exchange: Exchange, metric: str, exchange_now_ms: int) -> int:
+def compute_due_until_ms(exchange: Exchange, metric: str, exchange_now_ms: int) -> int:
     """Return the time up to which rows of a metric are due, by the exchange's time: what is not covered then is late.
 
     A metric with history is due once its rows have closed, the live edge is old enough to be requested (`live_edge_ms`,
     `coalesce_ms`) and FETCH_MS have passed. A metric without is due LIVE_EDGE_MS after its minute.
     """
-    feed = exchange.rest_feed(metric)
+    feed = exchange.find_rest_feed(metric)
     if feed is None:
         return floor_to(exchange_now_ms, MINUTE_MS) - LIVE_EDGE_MS
-    return closed_until_ms(feed, exchange_now_ms) - max(feed.latency.live_edge_ms, feed.paging.coalesce_ms) - FETCH_MS
+    return (
+        compute_closed_until_ms(feed, exchange_now_ms)
+        - max(feed.latency.live_edge_ms, feed.paging.coalesce_ms)
+        - FETCH_MS
+    )
 
 
-def endpoint_shares(
+def split_by_endpoint(
     feed: RestFeed, windows: Sequence[Window], settled: Sequence[Window], exchange_now_ms: int
 ) -> list[tuple[RestFeed, list[Window]]]:
     """Return each endpoint of a feed with the closed parts of `windows`, less `settled`, that it is requested for."""
-    left = [part for window in closed_part(feed, windows, exchange_now_ms) for part in subtract(window, settled)]
+    left = [part for window in clip_to_closed(feed, windows, exchange_now_ms) for part in subtract(window, settled)]
     if feed.recent is None:
         return [(feed, left)]
     edge_ms = floor_to(exchange_now_ms - feed.recent_ms, feed.interval_ms)

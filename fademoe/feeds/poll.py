@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fademoe.clock import MINUTE_MS
 from fademoe.feeds.instrument import Instrument, Json, ParseItem
 from fademoe.feeds.request import Params, Request, to_request
-from fademoe.feeds.values import member, text
+from fademoe.feeds.values import get_member, read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,10 @@ class PollFeed:
     every_ms: int = MINUTE_MS
     serves: Callable[[Instrument], bool] = lambda instrument: True
 
-    def request(self, instruments: Sequence[Instrument]) -> Request:
+    def make_request(self, instruments: Sequence[Instrument]) -> Request:
         """Return the request for the current values of `instruments`."""
         return to_request(self.path, self.params(instruments), self.body(instruments))
 
-    def instrument_name(self, item: Json) -> str:
+    def read_instrument_name(self, item: Json) -> str:
         """Return the exchange's name of a sample's instrument; raise BadPayload where it has none."""
-        return text(member(item, self.name))
+        return read_text(get_member(item, self.name))

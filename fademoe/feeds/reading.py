@@ -4,7 +4,7 @@ One function for the rows of a page, the contracts of a list, the samples of a p
 
     elements = read_elements(feed.items(body, page), lambda item: feed.parse(item, instrument))
     store(elements.readable)
-    for error in elements.errors(exchange.name, request):
+    for error in elements.make_errors(exchange.name, request):
         record(error)  # perp_errors; what the element stood for stays missing
 
 `read` raises BadPayload for an element that it cannot read. It may be called twice for an element, so it must have no
@@ -31,7 +31,7 @@ class Unreadable:
     element: Json
     reason: str
 
-    def error(self, exchange: str, request: str) -> BadPayload:
+    def make_error(self, exchange: str, request: str) -> BadPayload:
         """Return the error to record; `request`: path and parameters, or the address of the socket."""
         error = BadPayload(f"element {self.position} is unreadable: {self.reason}")
         error.locate(exchange, request, self.element)
@@ -45,9 +45,9 @@ class Elements(Generic[T]):
     readable: list[T]
     unreadable: Sequence[Unreadable] = ()
 
-    def errors(self, exchange: str, request: str) -> list[BadPayload]:
+    def make_errors(self, exchange: str, request: str) -> list[BadPayload]:
         """Return one error for each unreadable element."""
-        return [element.error(exchange, request) for element in self.unreadable]
+        return [element.make_error(exchange, request) for element in self.unreadable]
 
 
 def read_elements(

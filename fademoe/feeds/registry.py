@@ -14,7 +14,7 @@ GROUP = "fademoe.exchanges"
 
 
 @cache
-def exchanges() -> dict[str, Exchange]:
+def load_exchanges() -> dict[str, Exchange]:
     """Return every exchange by name; a module without EXCHANGE, or a name or code used twice, raises ValueError."""
     package = importlib.import_module(GROUP)
     modules = [importlib.import_module(f"{GROUP}.{info.name}") for info in pkgutil.iter_modules(package.__path__)]
@@ -30,21 +30,21 @@ def exchanges() -> dict[str, Exchange]:
     return found
 
 
-def names() -> tuple[str, ...]:
+def list_names() -> tuple[str, ...]:
     """Return the names of all exchanges, sorted."""
-    return tuple(sorted(exchanges()))
+    return tuple(sorted(load_exchanges()))
 
 
-def streamed() -> tuple[str, ...]:
+def list_streamed() -> tuple[str, ...]:
     """Return the names of the exchanges that have streams, sorted."""
-    return tuple(name for name in names() if exchanges()[name].stream_feeds)
+    return tuple(name for name in list_names() if load_exchanges()[name].stream_feeds)
 
 
-def enabled(settings: Settings) -> list[Exchange]:
+def select_enabled(settings: Settings) -> list[Exchange]:
     """Return the exchanges that the settings choose; by default all but those whose key is missing."""
-    known = exchanges()
+    known = load_exchanges()
     if settings.exchanges is None:
-        return [known[name] for name in names() if not known[name].needs_key or settings.keys.get(name)]
+        return [known[name] for name in list_names() if not known[name].needs_key or settings.keys.get(name)]
     chosen = [known[name] for name in settings.exchanges]
     for exchange in chosen:
         if exchange.needs_key and not settings.keys.get(exchange.name):
@@ -52,13 +52,13 @@ def enabled(settings: Settings) -> list[Exchange]:
     return chosen
 
 
-def by_source(source: str) -> tuple[Exchange, str, str]:
+def find_by_source(source: str) -> tuple[Exchange, str, str]:
     """Return (exchange, its code, metric) of a perpspec; raise ConfigError that names the valid ones."""
     code, _, metric = source.rpartition("-")
-    for exchange in exchanges().values():
-        if code in exchange.codes and metric in exchange.metrics():
+    for exchange in load_exchanges().values():
+        if code in exchange.codes and metric in exchange.list_metrics():
             return exchange, code, metric
-    valid = sorted(spec for exchange in exchanges().values() for spec in exchange.perpspecs())
+    valid = sorted(spec for exchange in load_exchanges().values() for spec in exchange.list_perpspecs())
     raise ConfigError(f"unknown perpspec {source!r}: valid are {', '.join(valid)}")
 
 

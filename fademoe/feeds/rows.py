@@ -7,8 +7,17 @@ from itertools import groupby, pairwise
 from fademoe.clock import HOUR_MS, MINUTE_MS, floor_to
 from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Instrument, Json
-from fademoe.feeds.symbols import power_of_ten
-from fademoe.feeds.values import amount, amounts, element, member, price, records, shift, to_ms
+from fademoe.feeds.symbols import find_power_of_ten
+from fademoe.feeds.values import (
+    get_element,
+    get_member,
+    read_amount,
+    read_amounts,
+    read_price,
+    read_records,
+    shift,
+    to_ms,
+)
 from fademoe.metrics import Candle, Liquidations
 
 LONGEST_FUNDING_HOURS = 8
@@ -16,7 +25,7 @@ LONGEST_FUNDING_HOURS = 8
 
 def read_kind(item: Json, *names: str) -> tuple[str, ...]:
     """Return members of a contract that tell its kind; they may be blank. Raises BadPayload where one is no text."""
-    kind = tuple(member(item, name) for name in names)
+    kind = tuple(get_member(item, name) for name in names)
     if not all(isinstance(value, str) for value in kind):
         raise BadPayload(f"{', '.join(names)} of a contract are {kind}")
     return kind
@@ -33,7 +42,7 @@ def check_name(name: Json, instrument: Instrument) -> None:
         raise BadPayload(f"{instrument.name} was requested, not {name!r}")
 
 
-def newest_per_interval(rows: Json, time: str, interval_ms: int) -> list[Json]:
+def keep_newest_per_interval(rows: Json, time: str, interval_ms: int) -> list[Json]:
     """Return the newest row of each interval; `time` is the member that holds a row's time.
 
     `rows` come newest first, so of equal times the first counts. Rows whose time is unreadable come first, and an
@@ -43,7 +52,7 @@ def newest_per_interval(rows: Json, time: str, interval_ms: int) -> list[Json]:
     newest: dict[int, tuple[int, Json]] = {}
     left_out: set[int] = set()
     is_behind_unreadable = False
-    for row in records(rows):
+    for row in read_records(rows):
         ts = read_time(row, time)
         if ts is None:
             unreadable.append(row)
@@ -58,14 +67,14 @@ def newest_per_interval(rows: Json, time: str, interval_ms: int) -> list[Json]:
     return [*unreadable, *(row for start_ms, (_, row) in newest.items() if start_ms not in left_out)]
 
 
-def with_previous(rows: Json, name: str) -> list[Json]:
+def add_previous(rows: Json, name: str) -> list[Json]:
     """Return the rows, oldest first, each with the time of the row before it as "previous".
 
     `name` is the member that holds a row's time. A row that is sent twice is one. "previous" is the row's own time
     where the time of the row before is unknown: of the first row, and of one with an unreadable row in between. Rows
     whose time is unreadable come last, as they are.
     """
-    sent = records(rows)
+    sent = read_records(rows)
     times = [read_time(row, name) for row in sent]
     unreadable = [position for position, time in enumerate(times) if time is None]
     ordered = sorted((time, position) for position, time in enumerate(times) if time is not None)
@@ -78,7 +87,7 @@ def with_previous(rows: Json, name: str) -> list[Json]:
     return [*result, *(sent[position] for position in unreadable)]
 
 
-def hours_since(previous: Json, ts: int) -> int | None:
+def count_hours_since(previous: Json, ts: int) -> int | None:
     """Return the funding interval that ended at `ts`: whole hours since the settlement before, None if unknown.
 
     No exchange sends it with a settlement, and it changes in a contract's life.
@@ -91,7 +100,7 @@ def hours_since(previous: Json, ts: int) -> int | None:
 def read_time(row: Json, place: str | int) -> int | None:
     """Return a row's time in ms, None where it is unreadable; `place` is its member or its index."""
     try:
-        return to_ms(member(row, place) if isinstance(place, str) else element(row, place))
+        return to_ms(get_member(row, place) if isinstance(place, str) else get_element(row, place))
     except BadPayload:
         return None
 
@@ -120,28 +129,28 @@ def _are_ordered(o: str, h: str, l: str, c: str) -> bool:  # noqa: E741
 
 def to_coins(value: Json, instrument: Instrument) -> str:
     """Read an amount of the contract's quoted unit as coins: 1.5 of 1000PEPE are 1500 PEPE."""
-    return shift(amount(value), power_of_ten(instrument.multiplier))
+    return shift(read_amount(value), find_power_of_ten(instrument.multiplier))
 
 
 def to_coin_price(value: Json, instrument: Instrument) -> str:
     """Read a price of the contract's quoted unit as the price of one coin."""
-    return shift(price(value), -power_of_ten(instrument.multiplier))
+    return shift(read_price(value), -find_power_of_ten(instrument.multiplier))
 
 
-def candle(instrument: Instrument, ts: int, values: Sequence[Json], trades: int | None = None) -> Candle:
+def make_candle(instrument: Instrument, ts: int, values: Sequence[Json], trades: int | None = None) -> Candle:
     """Make the row of a closed candle, per one coin, of values in the exchange's unit.
 
     `values` are open, high, low, close, volume and quote volume, and where it is sent taker-buy volume; `trades` is
     their number, None where it is not sent.
     """
-    opened, high, low, close, volume, quote, *taker = amounts(values)
+    opened, high, low, close, volume, quote, *taker = read_amounts(values)
     if not _are_ordered(opened, high, low, close):
         check_candle(opened, high, low, close)
     if low[0] == "0" and not low.strip("0."):
         raise BadPayload(f"{low!r} is not a price: it is zero")
     taker_volume = taker[0] if taker else None
     if instrument.multiplier != 1:
-        power = power_of_ten(instrument.multiplier)
+        power = find_power_of_ten(instrument.multiplier)
         opened, high, low, close = (shift(price, -power) for price in (opened, high, low, close))
         volume = shift(volume, power)
         taker_volume = None if taker_volume is None else shift(taker_volume, power)
@@ -149,6 +158,6 @@ def candle(instrument: Instrument, ts: int, values: Sequence[Json], trades: int 
     return tuple.__new__(Candle, (ts, opened, high, low, close, volume, quote, trades, taker_volume))
 
 
-def liquidation(ts: int, usd: str, *, of_long: bool) -> Liquidations:
+def make_liquidation(ts: int, usd: str, *, of_long: bool) -> Liquidations:
     """Make the row of one liquidated position."""
     return Liquidations(ts, lql=usd if of_long else "0", lqs="0" if of_long else usd)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fademoe.clock import MINUTE_MS
 from fademoe.feeds.instrument import Instrument, Json, ParseItem
 from fademoe.feeds.request import Request
-from fademoe.feeds.values import decode, member, text
+from fademoe.feeds.values import decode, get_member, read_text
 
 
 class Reduce(StrEnum):
@@ -55,9 +55,9 @@ class StreamFeed:
     continuous: bool = True
     max_silence_s: float | None = None
 
-    def instrument_name(self, item: Json) -> str:
+    def read_instrument_name(self, item: Json) -> str:
         """Return the exchange's name of an item's instrument, "" where the topic names it; raise BadPayload."""
-        return text(member(item, self.name)) if self.name else ""
+        return read_text(get_member(item, self.name)) if self.name else ""
 
 
 class Frame(NamedTuple):

@@ -7,7 +7,7 @@ _MULTIPLIED = re.compile(r"(?P<factor>10{3,9})(?P<coin>[^\W\d]\w*)|1M(?P<million
 
 
 @cache
-def power_of_ten(multiplier: int) -> int:
+def find_power_of_ten(multiplier: int) -> int:
     """Return n for a multiplier of 10**n; raise ValueError for any other."""
     digits = str(multiplier)
     if multiplier < 1 or digits.strip("0") != "1":

@@ -14,7 +14,7 @@ from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Json
 
 MEANT_DIGITS, FLOAT_ERROR = 12, Decimal("2e-14")  # noise was seen from the 15th digit on: 5e-15 of the value
-_EXACT = Context(prec=300, traps=[Inexact])  # no product of what `amount` lets through has more digits
+_EXACT = Context(prec=300, traps=[Inexact])  # no product of what `read_amount` lets through has more digits
 # Possessive repetitions never give back what they matched: no second look at a digit, and half of the time.
 _DECIMAL = re.compile(r"-?(?:[0-9]{1,30}+(?:\.[0-9]{1,30}+)?+|\.[0-9]{1,30}+)")
 _EXPONENTIAL = re.compile(rf"{_DECIMAL.pattern}[eE][+-]?[0-9]{{1,3}}")
@@ -74,7 +74,7 @@ def to_ms(value: Json) -> int:
     return value
 
 
-def number(value: Json) -> str:
+def read_number(value: Json) -> str:
     """Read a decimal that may be negative, digits kept: a decimal string, or a JSON number.
 
     Returns it in plain notation ("5E-7" is "0.0000005"). NaN, blanks, floats, and numbers of more than 30 digits before
@@ -88,8 +88,8 @@ def number(value: Json) -> str:
     return text
 
 
-def amount(value: Json) -> str:
-    """Read a decimal that cannot be negative (see `number`)."""
+def read_amount(value: Json) -> str:
+    """Read a decimal that cannot be negative (see `read_number`)."""
     if type(value) is str and _UNSIGNED.fullmatch(value):
         return value
     text = _to_plain(value)
@@ -98,19 +98,19 @@ def amount(value: Json) -> str:
     return text
 
 
-def optional_amount(value: Json) -> str | None:
+def read_optional_amount(value: Json) -> str | None:
     """Read a decimal that cannot be negative; None where it is blank or missing."""
-    return None if value is None or value == "" else amount(value)
+    return None if value is None or value == "" else read_amount(value)
 
 
-def amounts(values: Sequence[Json]) -> Sequence[str]:
-    """Read decimals that cannot be negative (see `number`): all by one match, as every candle has seven."""
+def read_amounts(values: Sequence[Json]) -> Sequence[str]:
+    """Read decimals that cannot be negative (see `read_number`): all by one match, as every candle has seven."""
     try:
         if _match_list(len(values))(",".join(values)):
             return values
     except TypeError:  # not all of them are strings
         pass
-    return [amount(value) for value in values]
+    return [read_amount(value) for value in values]
 
 
 def are_amounts(values: Sequence[Json]) -> bool:
@@ -137,55 +137,55 @@ def _to_plain(value: Json) -> str | None:
     return str(value) if type(value) is int else None
 
 
-def price(value: Json) -> str:
+def read_price(value: Json) -> str:
     """Read a decimal string above zero, digits kept."""
-    text = amount(value)
+    text = read_amount(value)
     if not text.strip("0."):
         raise BadPayload(f"{value!r} is not a price: it is zero")
     return text
 
 
-def count(value: Json) -> int:
+def read_count(value: Json) -> int:
     """Read a non-negative JSON integer that a BIGINT holds."""
     if type(value) is not int or not 0 <= value < MAX_COUNT:
         raise BadPayload(f"{value!r} is not a count")
     return value
 
 
-def text(value: Json) -> str:
+def read_text(value: Json) -> str:
     """Read a string that is not blank and has no control characters."""
     if not isinstance(value, str) or not value or not value.isprintable():
         raise BadPayload(f"{value!r} is not a text")
     return value
 
 
-def records(value: Json) -> Sequence[Json]:
+def read_records(value: Json) -> Sequence[Json]:
     """Read a list of rows."""
     if not isinstance(value, list):
         raise BadPayload(f"a list of rows was expected, not {type(value).__name__}")
     return value
 
 
-def member(value: Json, name: str) -> Json:
+def get_member(value: Json, name: str) -> Json:
     """Read one member of an object."""
     if not isinstance(value, dict) or name not in value:
         raise BadPayload(f"{name!r} is missing")
     return value[name]
 
 
-def rows_of(value: Json, name: str) -> Sequence[Json]:
+def read_rows_of(value: Json, name: str) -> Sequence[Json]:
     """Read the member of an object that is a list of rows."""
-    return records(member(value, name))
+    return read_records(get_member(value, name))
 
 
-def element(value: Json, index: int) -> Json:
+def get_element(value: Json, index: int) -> Json:
     """Read one element of an array."""
     if not isinstance(value, list) or index >= len(value):
         raise BadPayload(f"element {index} is missing")
     return value[index]
 
 
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
+def read_retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Read the header Retry-After in seconds, rounded up to a whole one; None when it is missing or no number."""
     value = headers.get("Retry-After", "").strip()
     return float(max(1, ceil(float(value)))) if _UNSIGNED.fullmatch(value) else None
@@ -205,7 +205,7 @@ def shift(value: str, power: int) -> str:
     return f"{sign}{(whole + fraction.ljust(power, '0')).lstrip('0') or '0'}"
 
 
-def product(*factors: str) -> str:
+def multiply(*factors: str) -> str:
     """Multiply decimal strings exactly; the result is in plain notation."""
     result = Decimal(1)
     for factor in factors:
@@ -213,7 +213,7 @@ def product(*factors: str) -> str:
     return f"{result:f}"
 
 
-def without_noise(value: str) -> str:
+def remove_noise(value: str) -> str:
     """Round a decimal string to twelve significant digits where it is off them by the error of floats only.
 
     2752527.40000001374 is 2752527.4, 26631.0729999999861 is 26631.073; every other value is kept as it was sent.

@@ -10,7 +10,7 @@ from rq import Retry
 from fademoe.clock import DAY_MS, SECOND_MS, Window, floor_to, now_ms, split, to_iso
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
-from fademoe.feeds.paging import endpoint_shares
+from fademoe.feeds.paging import split_by_endpoint
 from fademoe.jobs.fetch import fetch
 from fademoe.jobs.work import Work, ask_exchange_time, describe_window, make_work, run_job
 from fademoe.metrics import Row, name_perpspec
@@ -55,7 +55,7 @@ def audit(context: JobContext, series: Series, window: Window) -> AuditResult:
         covered = coverage.covered(cursor, series, window)
     rows: dict[int, Row] = {}
     answered: list[Window] = []
-    for endpoint, windows in endpoint_shares(feed, covered, [], ask_exchange_time(work)):
+    for endpoint, windows in split_by_endpoint(feed, covered, [], ask_exchange_time(work)):
         fetched = fetch(endpoint, work.instrument, windows, work.client)
         if fetched.failed is not None:
             raise fetched.failed
@@ -75,8 +75,8 @@ def audit(context: JobContext, series: Series, window: Window) -> AuditResult:
 
 def audit_range(context: JobContext, series: Series, window: Window) -> Iterator[tuple[Window, AuditResult]]:
     """Audit a long window part by part, oldest first; yield each part with its result."""
-    exchange, _, metric = registry.by_source(series.source)
-    feed = exchange.rest_feed(metric)
+    exchange, _, metric = registry.find_by_source(series.source)
+    feed = exchange.find_rest_feed(metric)
     for part in split(window, feed.paging.window_ms if feed else DAY_MS):
         yield part, audit(context, series, part)
 
@@ -146,7 +146,7 @@ def enqueue_days(services: Services, end_ms: int) -> dict[str, int]:
     MAX_DAYS of them. Returns how many audits were enqueued per exchange.
     """
     counts = {}
-    for exchange in registry.enabled(services.settings):
+    for exchange in registry.select_enabled(services.settings):
         unit = f"audits {exchange.name}"
         with status.track(services.database, unit, interval_s=DAY_MS // SECOND_MS) as tracked:
             first_ms = status.read_last_ts(services.database, unit) or end_ms - DAY_MS

@@ -9,8 +9,8 @@ from rq import Retry
 from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, split, subtract
 from fademoe.errors import BadPayload, RetryLater, SourceError
 from fademoe.feeds.history import RestFeed
-from fademoe.feeds.instrument import active_period
-from fademoe.feeds.paging import endpoint_shares, requested_from_ms, retained_from_ms
+from fademoe.feeds.instrument import clip_to_listing
+from fademoe.feeds.paging import compute_requested_from_ms, compute_retained_from_ms, split_by_endpoint
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.jobs.work import TimeUp, Work, ask_exchange_time, describe_window, make_work, run_job
 from fademoe.metrics import Row
@@ -155,11 +155,11 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
     answered = [absence.window for absence in absences]
     rows: dict[int, Row] = {}
     failed = None
-    for endpoint, windows in endpoint_shares(feed, missing, answered, time_ms):
+    for endpoint, windows in split_by_endpoint(feed, missing, answered, time_ms):
         fetched = fetch(endpoint, work.instrument, windows, work.client, helpers=HELPERS)
         fetched = confirm_holes(endpoint, work.instrument, fetched, time_ms, work.client, helpers=HELPERS)
         _record_unreadable(work, fetched.errors)
-        retained_ms = retained_from_ms(endpoint, time_ms)
+        retained_ms = compute_retained_from_ms(endpoint, time_ms)
         expired = [hole for hole in fetched.absent if hole.end_ms <= retained_ms]
         unproven = [hole for hole in fetched.absent if hole.end_ms > retained_ms]
         is_believed = work.is_second_run or work.kind == RECHECK
@@ -192,7 +192,7 @@ def _empty_pages(work: Work, endpoint: RestFeed, requested: Sequence[Window], ho
     """
     whole_ms = min([endpoint.page_span_ms, *(window.end_ms - window.start_ms for window in requested)])
     least_ms = max(whole_ms, MIN_DOUBTED_ROWS * endpoint.interval_ms)
-    alive = [active_period(work.instrument, hole) for hole in holes]
+    alive = [clip_to_listing(work.instrument, hole) for hole in holes]
     return [
         hole
         for hole, part in zip(holes, alive, strict=True)
@@ -209,7 +209,7 @@ def _record_unreadable(work: Work, errors: Sequence[BadPayload]) -> None:
 
 def _unavailable(work: Work, missing: Sequence[Window], time_ms: int) -> list[Absence]:
     """Return what of `missing` need not be requested: before the listing, after the end, older than what is kept."""
-    requested_ms = requested_from_ms(work.feed, time_ms)
+    requested_ms = compute_requested_from_ms(work.feed, time_ms)
     # lists err by hours, so the whole day of the listing is requested
     listed_ms = floor_to(work.instrument.listed_ms or 0, DAY_MS)
     if any(window.start_ms < listed_ms for window in missing) and _traded_before(work, listed_ms, requested_ms):

@@ -14,8 +14,8 @@ from typing import Protocol
 from fademoe.clock import LATEST_MS, Window, ceil_to, floor_to, merge, subtract
 from fademoe.errors import BODY_EXCERPT, BadPayload, BudgetSpent, SourceError
 from fademoe.feeds.history import Order, Page, RestFeed
-from fademoe.feeds.instrument import Instrument, Json, active_period
-from fademoe.feeds.paging import group_gaps, pages, retained_from_ms
+from fademoe.feeds.instrument import Instrument, Json, clip_to_listing
+from fademoe.feeds.paging import compute_retained_from_ms, group_gaps, split_into_pages
 from fademoe.feeds.reading import Elements, read_elements
 from fademoe.feeds.request import Request
 from fademoe.metrics import Row
@@ -34,7 +34,7 @@ class PageClient(Protocol):
         `opportunistic`: use spare units of the rate limit only; raises BudgetSpent where there are none.
         """
 
-    def interruptible(self) -> AbstractContextManager[None]:
+    def allow_interrupt(self) -> AbstractContextManager[None]:
         """Let a stop raise Stopped in the block, for the thread that waits for others."""
 
 
@@ -166,7 +166,7 @@ class Prefetcher:
 
     def collect(self) -> None:
         """Wait for the threads; raise Stopped when a stop is requested, or the bug that ended one of them."""
-        with self._client.interruptible():
+        with self._client.allow_interrupt():
             wait(self._running)
         self._drop_finished()
 
@@ -211,7 +211,7 @@ def _fetch_next(
 def _requested_spans(feed: RestFeed, windows: Sequence[Window]) -> Iterator[tuple[Window, list[Window]]]:
     """Yield the span of each page that windows take, with the parts of them that lie on it."""
     for group in group_gaps(feed, windows):
-        for page in pages(feed, Window(group[0].start_ms, group[-1].end_ms)):
+        for page in split_into_pages(feed, Window(group[0].start_ms, group[-1].end_ms)):
             parts = [Window(max(page.start_ms, gap.start_ms), min(page.end_ms, gap.end_ms)) for gap in group]
             yield page, parts
 
@@ -234,7 +234,7 @@ def confirm_holes(
     absent.
     """
     expired = expired_ranges(feed, fetched, exchange_now_ms)
-    alive = [active_period(instrument, window) for window in fetched.answered] if feed.sparse else fetched.answered
+    alive = [clip_to_listing(instrument, window) for window in fetched.answered] if feed.sparse else fetched.answered
     holes = [part for hole in find_holes(feed, alive, fetched.rows) for part in subtract(hole, expired)]
     again, unfilled, unanswered = _request_again(feed, instrument, fetched, holes, client, helpers)
     absent, young = classify(unfilled, exchange_now_ms)
@@ -271,7 +271,7 @@ def _overdue(feed: RestFeed, window: Window, rows: Mapping[int, Row]) -> list[Wi
 
 def expired_ranges(feed: RestFeed, fetched: Fetched, exchange_now_ms: int) -> list[Window]:
     """Return the answered ranges without a row that are older than what the exchange certainly retains."""
-    retained_ms = retained_from_ms(feed, exchange_now_ms)
+    retained_ms = compute_retained_from_ms(feed, exchange_now_ms)
     if feed.sparse:
         since_first_row = Window(min([retained_ms, *fetched.rows]), LATEST_MS)
         return [part for window in fetched.answered for part in subtract(window, [since_first_row])]
@@ -348,7 +348,7 @@ def _drain(
         limit = min(feed.paging.rows, -(-(end_ms - start_ms) // feed.interval_ms))
         page = Page(instrument=instrument, start_ms=start_ms, end_ms=end_ms, limit=limit)
         body = client.get(feed, page, opportunistic=opportunistic and not rows)
-        answer, unreadable = read_page(feed, page, feed.request(page), body)
+        answer, unreadable = read_page(feed, page, feed.make_request(page), body)
         rows += answer
         errors += unreadable
         if feed.paging.exact or not answer:
@@ -384,7 +384,7 @@ def read_page(feed: RestFeed, page: Page, request: Request, body: Json) -> tuple
         if is_newer if feed.sparse else any(ts % feed.interval_ms for ts in times):
             elements = read_elements(items, read_placed)
         rows, errors = _distinct(elements.readable)
-        errors += elements.errors(exchange, str(request))
+        errors += elements.make_errors(exchange, str(request))
         inside = [row for row in rows if page.start_ms <= row.ts < page.end_ms]
         if rows and not inside and not feed.sparse and (feed.paging.exact or is_newer):
             raise BadPayload(f"none of {len(items)} rows lies in the requested range")

@@ -9,7 +9,7 @@ from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
-from fademoe.feeds.paging import due_until_ms
+from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.metrics import name_perpspec
 from fademoe.queue.ids import Task, window_queues
 from fademoe.queue.states import job_states
@@ -36,16 +36,16 @@ class Gap:
 def find_gaps(
     services: Services, exchange: Exchange, code: str, metric: str, symbols: Sequence[str] | None
 ) -> list[Gap]:
-    """Return the gaps of a perpspec, by symbol and ascending; rows are due as `due_until_ms` says."""
-    until_ms = due_until_ms(exchange, metric, services.clocks.now_ms(exchange))
+    """Return the gaps of a perpspec, by symbol and ascending; rows are due as `compute_due_until_ms` says."""
+    until_ms = compute_due_until_ms(exchange, metric, services.clocks.now_ms(exchange))
     with services.database.transaction() as cursor:
         gaps = coverage.gaps(cursor, name_perpspec(code, metric), until_ms, symbols)
-    feed = exchange.rest_feed(metric)
+    feed = exchange.find_rest_feed(metric)
     if feed is None:
         return [Gap(series=series, window=window, why=NO_HISTORY) for series, window in gaps]
     if not gaps:
         return []
-    if exchange not in registry.enabled(services.settings):
+    if exchange not in registry.select_enabled(services.settings):
         return [Gap(series=series, window=window, why=DISABLED) for series, window in gaps]
     contracts = instruments.load_contracts(exchange, services.database)[code]
     states = _window_states(services, exchange)

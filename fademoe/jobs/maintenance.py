@@ -14,7 +14,7 @@ from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
-from fademoe.feeds.paging import due_until_ms
+from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.jobs.plan import FeedState, Planned, enqueue_planned, plan_gaps
 from fademoe.metrics import name_perpspec
 from fademoe.queue.enqueue import enqueue_rechecks as queue_rechecks
@@ -51,7 +51,7 @@ def enqueue_missing(services: Services) -> dict[str, int]:
     them at once do no harm: a window's id can be queued once.
     """
     counts = {}
-    for exchange in registry.enabled(services.settings):
+    for exchange in registry.select_enabled(services.settings):
         services.clocks.best_ms(exchange)  # asked once: what follows is judged by it
         want_followed(services, exchange)
         counts[exchange.name] = enqueue_planned(services.redis, plan_missing(services, exchange))
@@ -70,7 +70,7 @@ def follow_listings(services: Services, exchange: Exchange) -> None:
         series = {
             Series(name_perpspec(code, metric), symbol): contract
             for symbol, contract in contracts.items()
-            for metric in exchange.metrics()
+            for metric in exchange.list_metrics()
         }
         services.database.run(partial(_follow_lives, series, ends_before_ms))
 
@@ -121,7 +121,9 @@ def plan_missing(services: Services, exchange: Exchange) -> list[Planned]:
     queued = windows_in_queues(services.redis, window_queues(exchange.name))
     contracts = instruments.load_contracts(exchange, services.database)
     time_ms = services.clocks.now_ms(exchange)
-    edge_ms = services.settings.retained_from_ms(time_ms) or 0  # older rows would be dropped as soon as they are stored
+    edge_ms = (
+        services.settings.compute_retained_from_ms(time_ms) or 0
+    )  # older rows would be dropped as soon as they are stored
     planned: list[Planned] = []
     for code in exchange.codes:
         for feed in exchange.rest_feeds:
@@ -136,10 +138,10 @@ def mark_unrecoverable(services: Services, exchange: Exchange) -> None:
     """Enter as absent what a stream or a poll missed of a metric without history: nobody can fetch it any more."""
     time_ms = services.clocks.now_ms(exchange)
     for code in exchange.codes:
-        for metric in exchange.metrics():
-            if exchange.rest_feed(metric) is not None:
+        for metric in exchange.list_metrics():
+            if exchange.find_rest_feed(metric) is not None:
                 continue
-            until_ms = due_until_ms(exchange, metric, time_ms) - HELD_BACK_MS
+            until_ms = compute_due_until_ms(exchange, metric, time_ms) - HELD_BACK_MS
             missed: dict[Series, list[Window]] = {}
             with services.database.transaction() as cursor:
                 for series, gap in coverage.gaps(cursor, name_perpspec(code, metric), until_ms):
@@ -155,7 +157,7 @@ def mark_unrecoverable(services: Services, exchange: Exchange) -> None:
 @as_job
 def refresh_instruments(context: JobContext) -> dict[str, int]:
     """Fetch every exchange's list of contracts; an exchange that cannot be reached keeps its old one."""
-    return _refresh(context.services, registry.enabled(context.services.settings))
+    return _refresh(context.services, registry.select_enabled(context.services.settings))
 
 
 @as_job
@@ -164,7 +166,7 @@ def refresh_changing_instruments(context: JobContext) -> dict[str, int]:
     services = context.services
     changing = [
         exchange
-        for exchange in registry.enabled(services.settings)
+        for exchange in registry.select_enabled(services.settings)
         if instruments.is_changing(exchange, services.database, services.clocks.now_ms(exchange))
     ]
     return _refresh(services, changing)
@@ -204,7 +206,7 @@ def drop_expired(services: Services) -> str:
     The earliest of the host's and the exchanges' clocks counts, so that a clock that is ahead deletes nothing too soon.
     While they differ by more than MAX_CLOCKS_APART_MS, or no exchange tells its time, nothing is dropped.
     """
-    for exchange in registry.enabled(services.settings):
+    for exchange in registry.select_enabled(services.settings):
         services.clocks.best_ms(exchange)
     times = services.clocks.known_ms()
     if not times:
@@ -215,7 +217,7 @@ def drop_expired(services: Services) -> str:
             f"retention waits: the clocks of this host ({to_iso(now_ms())}) and of the exchanges"
             f" ({to_iso(times[0])} to {to_iso(times[-1])}) differ by more than a day"
         )
-    edge_ms = services.settings.retained_from_ms(earliest_ms)
+    edge_ms = services.settings.compute_retained_from_ms(earliest_ms)
     if edge_ms is not None:
         kept_from_ms = Partitions(services.database).drop_before(edge_ms)
         services.database.run(

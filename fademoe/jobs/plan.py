@@ -8,8 +8,8 @@ from redis import Redis
 from fademoe.clock import DAY_MS, HOUR_MS, Window, floor_to, subtract
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
-from fademoe.feeds.instrument import Instrument, active_period
-from fademoe.feeds.paging import Effort, closed_until_ms, group_windows, measure
+from fademoe.feeds.instrument import Instrument, clip_to_listing
+from fademoe.feeds.paging import Effort, compute_closed_until_ms, group_windows, measure
 from fademoe.queue.enqueue import enqueue_windows, promote
 from fademoe.queue.ids import LIVE, Task, requested_queue, window_queues
 from fademoe.queue.states import windows_in_queues
@@ -54,7 +54,7 @@ def plan_gaps(state: FeedState, gaps: Iterable[Gap], *, with_live_edge: bool = F
     Rows that have not closed are left out, contracts that the exchange does not list or serve too, and gaps at the live
     edge (see `due_gaps`) unless `with_live_edge`.
     """
-    until_ms = closed_until_ms(state.feed, state.now_ms)
+    until_ms = compute_closed_until_ms(state.feed, state.now_ms)
     closed = [(series, Window(gap.start_ms, min(gap.end_ms, until_ms))) for series, gap in gaps]
     unqueued = subtract_queued([(series, gap) for series, gap in closed if gap.start_ms < gap.end_ms], state.queued)
     if not with_live_edge:
@@ -116,7 +116,7 @@ def _plan_window(state: FeedState, task: Task, oldest_ms: int) -> Planned:
 
 def available_part(feed: RestFeed, window: Window, instrument: Instrument | None, now_ms: int) -> Window:
     """Return the part of a window that will be requested: within the contract's life and the retention."""
-    active = active_period(instrument, window) if instrument else window
+    active = clip_to_listing(instrument, window) if instrument else window
     requested_ms = feed.retention.requested_ms
     retained_ms = floor_to(now_ms - requested_ms, feed.interval_ms) if requested_ms is not None else 0
     return Window(max(window.start_ms, floor_to(active.start_ms, DAY_MS), retained_ms), active.end_ms)

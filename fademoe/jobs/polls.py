@@ -46,11 +46,11 @@ def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]
 
     What one round cannot get (the budget, a broken answer) is missing; the next round is the next interval's.
     """
-    services, exchange = context.services, registry.exchanges()[exchange_name]
+    services, exchange = context.services, registry.load_exchanges()[exchange_name]
     feed = next(feed for feed in exchange.poll_feeds if feed.metric == metric)
     unit = f"poll {exchange.name} {metric}"
     with status.track(services.database, unit, interval_s=feed.every_ms // SECOND_MS) as tracked:
-        with services.stop.interruptible():
+        with services.stop.allow_interrupt():
             time_ms = services.clocks.best_ms(exchange)
         followed = _list_followed(services, exchange, feed, time_ms)
         _want(services, feed, followed, time_ms)
@@ -97,7 +97,7 @@ def _request_all(services: Services, exchange: Exchange, feed: PollFeed, followe
 
 def _list_followed(services: Services, exchange: Exchange, feed: PollFeed, time_ms: int) -> list[Instrument]:
     """Return the contracts that trade, are wanted and have the metric."""
-    with services.stop.interruptible():
+    with services.stop.allow_interrupt():
         contracts = instruments.ensure(exchange, services.rest, services.database)
     followed = instruments.select_followed(contracts, services.settings.symbols, time_ms)
     return [instrument for instrument in followed if feed.serves(instrument)]
@@ -116,14 +116,14 @@ def _request_batch(
     services: Services, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument]
 ) -> tuple[list[Sample], list[BadPayload]]:
     """Return the samples of one request, each with the ts its metric declares, and an error for each unreadable one."""
-    request = feed.request(batch)
+    request = feed.make_request(batch)
     cost = feed.cost * len(batch) if feed.batch else feed.cost
-    with services.stop.interruptible():
+    with services.stop.allow_interrupt():
         body = services.rest.send(exchange, request, budget=feed.budget, cost=cost, live=True, max_wait_s=BUDGET_WAIT_S)
     by_name = {instrument.name: instrument for instrument in batch}
 
     def read(item: Json) -> Sample | None:
-        name = feed.instrument_name(item)
+        name = feed.read_instrument_name(item)
         instrument = by_name.get(name)
         if instrument is None and feed.batch:
             raise BadPayload(f"{name} was not requested")
@@ -138,7 +138,7 @@ def _request_batch(
     except BadPayload as error:
         error.locate(exchange.name, str(request), body)
         raise
-    return elements.readable, elements.errors(exchange.name, str(request))
+    return elements.readable, elements.make_errors(exchange.name, str(request))
 
 
 def _hold_until_due(
@@ -154,7 +154,7 @@ def _hold_until_due(
     every = [*((Series(*series), metric.row_type._make(row)) for series, row in before), *samples]
     newest = list({(series, row.ts): (series, row) for series, row in every}.values())
     _keep_held(services, unit, newest)
-    is_due = {sample: metric.over_ms(sample[1].ts, feed.interval_ms) <= due_ms for sample in newest}
+    is_due = {sample: metric.compute_final_ms(sample[1].ts, feed.interval_ms) <= due_ms for sample in newest}
     return [sample for sample in newest if is_due[sample]], [sample for sample in newest if not is_due[sample]]
 
 

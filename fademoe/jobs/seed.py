@@ -11,7 +11,7 @@ from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
-from fademoe.feeds.paging import Effort, closed_until_ms, measure
+from fademoe.feeds.paging import Effort, compute_closed_until_ms, measure
 from fademoe.jobs.plan import FeedState, Gap, Planned, enqueue_requested, plan_gaps, promote_windows
 from fademoe.metrics import METRICS, name_perpspec
 from fademoe.queue.ids import window_queues
@@ -84,7 +84,7 @@ def carry_out(services: Services, request: SeedRequest, plan: SeedPlan) -> int:
     )
     new = 0
     for exchange in request.exchanges:
-        sources = exchange.perpspecs()
+        sources = exchange.list_perpspecs()
         requested = {series: window for series, window in plan.requested.items() if series.source in sources}
         promote_windows(services.redis, exchange, requested)
         planned = [item for item in plan.planned if item.task.series.source in sources]
@@ -98,12 +98,12 @@ def fill(
 ) -> dict[str, int]:
     """Enqueue what some series miss of a window, or of all that is wanted, as requested work."""
     services = context.services
-    exchange, code, metric = registry.by_source(source)
-    feed = exchange.rest_feed(metric)
+    exchange, code, metric = registry.find_by_source(source)
+    feed = exchange.find_rest_feed(metric)
     if feed is None:
         return {"enqueued": 0, "moved": 0}
     time_ms = services.clocks.now_ms(exchange)
-    window = Window(services.settings.retained_from_ms(time_ms) or 0, time_ms)
+    window = Window(services.settings.compute_retained_from_ms(time_ms) or 0, time_ms)
     if start_ms is not None and end_ms is not None:
         window = Window(max(window.start_ms, start_ms), min(window.end_ms, end_ms))
     with services.database.transaction() as cursor:
@@ -137,7 +137,7 @@ def _plan_code(
     planned: list[Planned] = []
     waiting: list[tuple[RestFeed, Effort]] = []
     for metric in request.metrics:
-        feed = exchange.rest_feed(metric)
+        feed = exchange.find_rest_feed(metric)
         if feed is None:
             notes.append(f"{exchange.name} has no history of {metric}")
             continue
@@ -147,7 +147,7 @@ def _plan_code(
             notes.append(f"{exchange.name} has no {metric} of {', '.join(unserved)} in coins ({code})")
         state = FeedState(exchange=exchange, feed=feed, now_ms=time_ms, queued=queued, instruments=contracts or {})
         series = [Series(name_perpspec(code, metric), symbol) for symbol in served]
-        until_ms = min(closed_until_ms(feed, time_ms), request.until_ms or time_ms)
+        until_ms = min(compute_closed_until_ms(feed, time_ms), request.until_ms or time_ms)
         window = Window(floor_to(request.since_ms, feed.interval_ms), until_ms)
         if series and window.start_ms < window.end_ms:
             of_feed = _plan_feed(services, state, series, window)
@@ -185,7 +185,7 @@ def _plan_feed(services: Services, state: FeedState, series: Sequence[Series], w
 
 def _live_edge_ms(feed: RestFeed, exchange_now_ms: int) -> int:
     """Return the begin of the live edge, whose rows come by themselves."""
-    return closed_until_ms(feed, exchange_now_ms) - feed.latency.live_edge_ms
+    return compute_closed_until_ms(feed, exchange_now_ms) - feed.latency.live_edge_ms
 
 
 def _choose_symbols(

@@ -107,12 +107,12 @@ class FeedClient:
         with self.lock:
             self.threads_at_work += 1
         try:
-            with self.services.stop.interruptible():
+            with self.services.stop.allow_interrupt():
                 return self.services.rest.send(
                     self.exchange,
-                    feed.request(page),
+                    feed.make_request(page),
                     budget=feed.budget,
-                    cost=feed.paging.cost(page.limit),
+                    cost=feed.paging.compute_cost(page.limit),
                     live=self.is_live,
                     max_wait_s=max_wait_s,
                 )
@@ -128,7 +128,7 @@ class FeedClient:
         if not self.queue or self.is_live or is_requested(self.queue) or monotonic_s() < self.next_look_s:
             return
         self.next_look_s = monotonic_s() + LOOK_EVERY_S
-        enabled = [exchange.name for exchange in registry.enabled(self.services.settings)]
+        enabled = [exchange.name for exchange in registry.select_enabled(self.services.settings)]
         if ready_queues(self.services.redis, [requested_queue(name) for name in enabled]):
             raise TimeUp("requested work goes first", retry_after_s=0)
 
@@ -136,13 +136,13 @@ class FeedClient:
         """Return whether another queue of this worker has work and units."""
         if not self.queue or self.is_live:
             return False
-        enabled = [exchange.name for exchange in registry.enabled(self.services.settings)]
+        enabled = [exchange.name for exchange in registry.select_enabled(self.services.settings)]
         others = [name for name in exchange_queues(*enabled) if name != self.queue]
         return bool(ready_queues(self.services.redis, others))
 
-    def interruptible(self) -> AbstractContextManager[None]:
+    def allow_interrupt(self) -> AbstractContextManager[None]:
         """Let a stop raise Stopped in the block."""
-        return self.services.stop.interruptible()
+        return self.services.stop.allow_interrupt()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,8 +178,8 @@ def make_work(context: JobContext, unit: Tracked, series: Series, window: Window
     `kind`: the kind of work, as absences remember it.
     """
     services = context.services
-    exchange, code, metric = registry.by_source(series.source)
-    feed = exchange.rest_feed(metric)
+    exchange, code, metric = registry.find_by_source(series.source)
+    feed = exchange.find_rest_feed(metric)
     if feed is None:
         raise Refused(f"{exchange.name} has no history of {metric}", exchange=exchange.name)
     instrument = _find_instrument(services, exchange, code, metric, series.symbol)
@@ -207,7 +207,7 @@ def make_work(context: JobContext, unit: Tracked, series: Series, window: Window
 
 def ask_exchange_time(work: Work) -> int:
     """Return the exchange's time in ms; raise RetryLater when it cannot be had."""
-    with _pausing(work.services, work.exchange, work.feed.metric), work.services.stop.interruptible():
+    with _pausing(work.services, work.exchange, work.feed.metric), work.services.stop.allow_interrupt():
         return work.services.clocks.ask(work.exchange, live=work.client.is_live)
 
 
@@ -226,7 +226,7 @@ def _find_instrument(services: Services, exchange: Exchange, code: str, metric: 
     """Return the contract of a symbol; the exchange's list is fetched when it is not known."""
     instrument = instruments.find(services.database, code, symbol)
     if instrument is None:
-        with _pausing(services, exchange, metric), services.stop.interruptible():
+        with _pausing(services, exchange, metric), services.stop.allow_interrupt():
             instruments.refresh(exchange, services.rest, services.database)
         instrument = instruments.find(services.database, code, symbol)
     if instrument is None:

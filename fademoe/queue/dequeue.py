@@ -83,7 +83,7 @@ class ReadyQueue(Queue):
 def _find(redis: Redis, name: str, pauses: dict[tuple[str, str], float], *, take: bool) -> str | None:
     """Return the first ready job of a queue, and take it out if `take`."""
     exchange = exchange_of(name)
-    exchanges = [exchange] if exchange else list(registry.names())
+    exchanges = [exchange] if exchange else list(registry.list_names())
     passed_over = paused_sources(pauses, exchanges, begin_wait_s(name)) if pauses else []
     queue = connect_queue(redis, name)
     keys = [queue.key, queue.intermediate_queue_key]

@@ -34,7 +34,9 @@ def resume_budget(redis: Redis, exchange: str, budget: str) -> None:
 
 def read_pauses(redis: Redis) -> dict[Budget, float]:
     """Return for how many more seconds each rate limit is exhausted."""
-    budgets = [(exchange.name, each.name) for exchange in registry.exchanges().values() for each in exchange.budgets]
+    budgets = [
+        (exchange.name, each.name) for exchange in registry.load_exchanges().values() for each in exchange.budgets
+    ]
     with redis.pipeline(transaction=False) as pipeline:
         for exchange, budget in budgets:
             pipeline.pttl(_key(exchange, budget))
@@ -47,14 +49,14 @@ def paused_sources(pauses: Mapping[Budget, float], exchanges: Iterable[str], wai
     return [
         source
         for name in exchanges
-        for source, budgets in _budgets_by_source(registry.exchanges()[name]).items()
+        for source, budgets in _budgets_by_source(registry.load_exchanges()[name]).items()
         if any(pauses.get((name, budget), 0.0) > wait_s for budget in budgets)
     ]
 
 
 def budgets_of(exchange: Exchange, metric: str) -> set[str]:
     """Return the rate limits that the history of a metric uses."""
-    feed = exchange.rest_feed(metric)
+    feed = exchange.find_rest_feed(metric)
     return {endpoint.budget for endpoint in (feed, feed.recent) if endpoint is not None} if feed else set()
 
 

@@ -68,7 +68,7 @@ class Services:
             self.redis,
             [name for name, _ in egress(self.settings)],
             self.stop,
-            share=lambda exchange: float(self.settings.limit_share(exchange)),
+            share=lambda exchange: float(self.settings.get_limit_share(exchange)),
             server_now_ms=self.clock_offsets.server_now_ms,
         )
 

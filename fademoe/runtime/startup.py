@@ -22,7 +22,7 @@ def ready(settings: Settings, wait_s: float = WAIT_S) -> Services:
     wait_for_database(settings, wait_s)
     wait_for_redis(settings, wait_s)
     database = Database(settings.postgres_url, "fademoe migrate")
-    migrate(database, list(registry.exchanges().values()))
+    migrate(database, list(registry.load_exchanges().values()))
     database.close()
     return Services(settings, StopSignal())
 

@@ -58,7 +58,7 @@ def register(cursor: Cursor, exchange: Exchange) -> None:
 
     Safe to repeat; changes nothing when all of it is there.
     """
-    for name in exchange.metrics():
+    for name in exchange.list_metrics():
         metric = METRICS[name]
         _ensure_columns(cursor, metric)
         fields = json.dumps(_fields(metric))

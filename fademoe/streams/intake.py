@@ -150,7 +150,7 @@ class Intake:
         self, feed: StreamFeed, routes: Mapping[str, Route], item: Json, exchange_ms: int
     ) -> tuple[Route, Row] | None:
         """Read one item of a message, None where it holds no row or is of no followed instrument; raise BadPayload."""
-        route = routes.get(feed.instrument_name(item) if feed.name else "")
+        route = routes.get(feed.read_instrument_name(item) if feed.name else "")
         row = feed.parse(item, route.instrument) if route else None
         if route is None or row is None:
             return None
@@ -177,7 +177,7 @@ def _check_time(route: Route, row: Row, exchange_ms: int) -> None:
 def _routes_of_item(feed: StreamFeed, routes: Mapping[str, Route], item: Json) -> Collection[Route]:
     """Return the route of an unreadable item, all routes of its topic where it does not name its instrument."""
     try:
-        name = feed.instrument_name(item)
+        name = feed.read_instrument_name(item)
     except BadPayload:
         return routes.values()
     return [routes[name]] if name in routes else []

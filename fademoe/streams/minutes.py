@@ -68,7 +68,7 @@ class Minute:
     def over_ms(self) -> int:
         """When the row can change no more by what happens at the exchange."""
         feed = self.route.feed
-        return METRICS[feed.metric].over_ms(self.ts, feed.interval_ms)
+        return METRICS[feed.metric].compute_final_ms(self.ts, feed.interval_ms)
 
     def add(self, row: Row) -> bool:
         """Take in a row; return whether that changes what the minute makes."""

@@ -72,7 +72,7 @@ class StreamRunner:
         while not self._services.stop.wait(FLUSH_EVERY_S):
             now_s = monotonic_s()
             if now_s >= list_s:
-                with suppress(Stopped), self._services.stop.interruptible():
+                with suppress(Stopped), self._services.stop.allow_interrupt():
                     list_s = now_s + (LIST_EVERY_S if self._follow_contracts() else LIST_RETRY_S)
             self._renew(now_s)
             if self._take_changes():
@@ -127,7 +127,7 @@ class StreamRunner:
         for health in changed:
             health.contracts_changed = False
         try:
-            with suppress(Stopped), self._services.stop.interruptible():
+            with suppress(Stopped), self._services.stop.allow_interrupt():
                 instruments.refresh(self._exchange, self._services.rest, self._services.database)
         except (SourceError, StoreError) as error:
             log.warning("%s: the list of contracts is not available: %s", self.unit, error)

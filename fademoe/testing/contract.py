@@ -18,7 +18,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import Page, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.stream import Frame
-from fademoe.feeds.symbols import power_of_ten
+from fademoe.feeds.symbols import find_power_of_ten
 from fademoe.testing.damage import WRONG, damaged, is_good
 from fademoe.testing.samples import Sample, feed_titles, load_contracts, load_samples
 
@@ -51,12 +51,12 @@ class ExchangeContract:
     def test_every_cost_fits_its_budget(self) -> None:
         """A request that costs more than its budget holds would never be sent."""
         exchange = self.exchange
-        costs = [(feed.budget, feed.paging.cost(feed.paging.rows)) for feed in _histories(exchange)]
+        costs = [(feed.budget, feed.paging.compute_cost(feed.paging.rows)) for feed in _histories(exchange)]
         costs += [(feed.budget, feed.cost * (feed.batch or 1)) for feed in exchange.poll_feeds]
         costs += [(each.budget, each.cost) for each in (exchange.clock, exchange.instruments) if each]
         costs += [(socket.endpoint.budget, socket.endpoint.cost) for socket in exchange.sockets if socket.endpoint]
         for name, cost in costs:
-            assert 1 <= cost <= exchange.budget(name).limit, f"a cost of {cost} in the budget {name}"
+            assert 1 <= cost <= exchange.get_budget(name).limit, f"a cost of {cost} in the budget {name}"
 
     def test_durations_are_ones_that_the_engine_can_work_with(self) -> None:
         """Windows lie on the grid, and no row is requested before it is final."""
@@ -72,7 +72,7 @@ class ExchangeContract:
         for feed in _histories(self.exchange):
             end_ms = START_MS + feed.page_span_ms
             page = Page(instrument=instrument, start_ms=START_MS, end_ms=end_ms, limit=feed.paging.rows)
-            request = feed.request(page)
+            request = feed.make_request(page)
             times = list(_times(request.params)) + list(_times(request.json))
             assert times, f"{request}: no time"
             earliest_ms = START_MS - (EARLY_MS if feed.sparse else 1)
@@ -86,7 +86,7 @@ class ExchangeContract:
         for each in contracts:
             assert each.code in self.exchange.codes and each.exchange == self.exchange.name, each
             assert each.symbol == each.symbol.upper().strip() != "", each
-            power_of_ten(each.multiplier)
+            find_power_of_ten(each.multiplier)
 
     def test_subscriptions_fit_their_requests(self) -> None:
         """Topics of different contracts differ, unless one topic serves them all."""

@@ -25,13 +25,13 @@ def read_contracts(exchange: Exchange, body: Json) -> list[Instrument]:
 
 def read_samples(feed: PollFeed, body: Json, contracts: dict[str, Instrument]) -> list[Row]:
     """Return the current values of contracts, which are given by name."""
-    named = [(feed.instrument_name(item), item) for item in feed.items(body)]
+    named = [(feed.read_instrument_name(item), item) for item in feed.items(body)]
     return _present(feed.parse(item, contracts[name]) for name, item in named if name in contracts)
 
 
 def read_message(feed: StreamFeed, data: Json, instrument: Instrument) -> list[Row]:
     """Return the rows that one message's data hold of an instrument."""
-    items = [item for item in feed.items(data) if feed.instrument_name(item) in ("", instrument.name)]
+    items = [item for item in feed.items(data) if feed.read_instrument_name(item) in ("", instrument.name)]
     return _present(feed.parse(item, instrument) for item in items)
 
 

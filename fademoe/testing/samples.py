@@ -107,7 +107,7 @@ def _recordings(folder: Path, title: str) -> Iterator[dict[str, Json]]:
 
 
 def _history(exchange: Exchange, kind: str, metric: str) -> RestFeed:
-    feed = exchange.rest_feed(metric)
+    feed = exchange.find_rest_feed(metric)
     feed = feed.recent if feed and kind == "recent" else feed
     if feed is None:
         raise ValueError(f"{exchange.name} has no {kind} {metric}")
@@ -118,7 +118,7 @@ def _page_reader(feed: RestFeed, instrument: Instrument) -> Read:
     """Return what reads an answer as one to a page that holds all times."""
     start_ms, end_ms = ceil_to(EARLIEST_MS, feed.interval_ms), floor_to(LATEST_MS, feed.interval_ms)
     page = Page(instrument=instrument, start_ms=start_ms, end_ms=end_ms, limit=feed.paging.rows)
-    return lambda body: read_page(feed, page, feed.request(page), body)[0]
+    return lambda body: read_page(feed, page, feed.make_request(page), body)[0]
 
 
 def _read_clock(exchange: Exchange, body: Json) -> Sequence[int]:

@@ -36,7 +36,7 @@ MAX_BODY_BYTES = 64 * 1024
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the application; without `settings` they are read from the environment."""
     if settings is None:
-        settings = Settings.from_env(os.environ, registry.names())
+        settings = Settings.read_env(os.environ, registry.list_names())
     app = Flask(NAME, root_path=str(Path(__file__).parent))
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.merge_slashes = False  # no redirect to another spelling

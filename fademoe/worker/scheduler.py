@@ -29,7 +29,7 @@ UNIT = "scheduler"
 
 def run(services: Services) -> None:
     """Schedule until SIGTERM; while Redis or PostgreSQL is away, keep trying."""
-    names = (*exchange_queues(*registry.names()), LIVE, UPKEEP)
+    names = (*exchange_queues(*registry.list_names()), LIVE, UPKEEP)
     chores = [*CHORES, *_poll_chores(services)]
     due = {chore.job_id: 0.0 for chore in chores}
     reaper = Reaper(services.redis, names)
@@ -66,7 +66,9 @@ def _poll_chores(services: Services) -> list[Chore]:
 
     A feed that waits for its share of a small budget does so in the exchange's own queue, in front of the backfill.
     """
-    feeds = [(exchange, feed) for exchange in registry.enabled(services.settings) for feed in exchange.poll_feeds]
+    feeds = [
+        (exchange, feed) for exchange in registry.select_enabled(services.settings) for feed in exchange.poll_feeds
+    ]
     return [
         Chore(
             function="fademoe.jobs.polls.poll",

@@ -88,7 +88,7 @@ class Worker(RoundRobinWorker):
 
 def run(services: Services, *, live: bool) -> None:
     """Work until SIGTERM: `live` for the live and upkeep queues, else for the exchanges' queues."""
-    enabled = [exchange.name for exchange in registry.enabled(services.settings)]
+    enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
     names = (LIVE, UPKEEP) if live else exchange_queues(*enabled)
     use_services(services)
     worker = Worker(

@@ -167,7 +167,7 @@ def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulato
     assert absences(system, series) == [(*window, NO_ROW, 2)]
     simulator.clear()
     make_older(system, "25 hours")
-    assert maintenance.enqueue_rechecks(services, registry.exchanges()["binance"]) == 1
+    assert maintenance.enqueue_rechecks(services, registry.load_exchanges()["binance"]) == 1
     system.start("worker")
     until(lambda: not system.differences("binance", "bin-ohlcv", "ETH", *window), 30)
     left = {ts for start, end, *_ in absences(system, series) for ts in range(start, end, MINUTE_MS)}
@@ -190,7 +190,9 @@ def test_ten_days_without_a_settlement_are_not_believed(system, simulator, servi
 
 def test_one_question_before_the_listing_that_the_list_names(system, simulator, services):
     """Fault 13 (Bybit BTCUSDT): the list's own listing time is later than the first trades."""
-    contract = maintenance.instruments.ensure(registry.exchanges()["binance"], services.rest, services.database)["bin"]
+    contract = maintenance.instruments.ensure(registry.load_exchanges()["binance"], services.rest, services.database)[
+        "bin"
+    ]
     listed_ms = floor_to(contract["SOL"].listed_ms, DAY_MS)
     late_ms = listed_ms + 5 * DAY_MS
     system.query("UPDATE perp_metadata SET listed_ms = %s WHERE symbol = 'SOL' RETURNING 1", late_ms)
@@ -209,7 +211,7 @@ def test_one_question_before_the_listing_that_the_list_names(system, simulator, 
 
 def test_what_is_wanted_of_a_delisted_contract_ends_and_comes_back_with_a_listing(system, services):
     """Fault 15: it was wanted for ever, and each minute was a job."""
-    exchange = registry.exchanges()["binance"]
+    exchange = registry.load_exchanges()["binance"]
     maintenance.instruments.ensure(exchange, services.rest, services.database)
     delisted_ms = floor_to(now_ms() - 5 * DAY_MS, DAY_MS) + HOUR_MS
     set_end = "UPDATE perp_metadata SET delisted_ms = %s WHERE exchange = 'binance' AND symbol = 'SOL' RETURNING 1"
@@ -256,7 +258,7 @@ def test_a_long_audit_goes_on_window_by_window(system, services):
 
 def test_samples_of_a_poll_are_kept_until_they_are_stored(system, services, monkeypatch):
     """Fault 29: two samples of one row killed the poll, what was due was lost with it, and nothing said so."""
-    feed = registry.exchanges()["okx"].poll_feeds[0]
+    feed = registry.load_exchanges()["okx"].poll_feeds[0]
     series = Series("okx-ppr", "BTC")
     samples = [(series, PredictedFunding(START + at * MINUTE_MS, f"0.{at}")) for at in (0, 0, 1)]
     unit = "poll okx ppr"

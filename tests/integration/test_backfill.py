@@ -118,7 +118,7 @@ def test_an_exchange_in_maintenance_is_hardly_asked_and_all_is_done_after_its_re
         for start_ms in range(recent[0], recent[0] + 3 * HOUR_MS, 10 * MINUTE_MS)
     ]
     services = system.context()
-    instruments.refresh(registry.exchanges()["binance"], services.rest, services.database)
+    instruments.refresh(registry.load_exchanges()["binance"], services.rest, services.database)
     simulator.fault(exchange="binance", kind="error_503")
     before = simulator.requests("binance")
     enqueue_windows(services.redis, "binance", tasks)

@@ -18,7 +18,7 @@ from fademoe.feeds.limits import Budget
 from fademoe.signals import Stopped, StopSignal
 
 SPAWN = multiprocessing.get_context("spawn")
-MADE_UP = replace(next(iter(registry.exchanges().values())), rest_feeds=(), poll_feeds=())
+MADE_UP = replace(next(iter(registry.load_exchanges().values())), rest_feeds=(), poll_feeds=())
 SLIDING = replace(MADE_UP, budgets=(Budget(name="weight", limit=60, period_ms=1000, jitter_ms=20),))
 SLOW = replace(MADE_UP, budgets=(Budget(name="weight", limit=10, period_ms=4000, jitter_ms=0),))
 ALIGNED = replace(
@@ -94,7 +94,7 @@ def fill(url: str, exchange: Exchange) -> None:
 @pytest.mark.parametrize("lanes", ([False] * 4, [True, False, False, False]), ids=("backfill", "with live"))
 def test_in_no_window_is_more_than_the_limit_sent(redis_url, lanes):
     grants = sorted(grant for each in spend_together(redis_url, "sliding", 3.0, lanes) for grant in each)
-    budget = SLIDING.budget("weight")
+    budget = SLIDING.get_budget("weight")
     for first, _ in grants:
         within = sum(cost for at_ms, cost in grants if first <= at_ms < first + budget.period_ms)
         assert within <= budget.limit
@@ -104,7 +104,7 @@ def test_in_no_window_is_more_than_the_limit_sent(redis_url, lanes):
 @pytest.mark.parametrize("lanes", ([False] * 4, [True, False, False, False]), ids=("backfill", "with live"))
 def test_in_no_aligned_window_is_more_than_the_limit_even_when_requests_cross_its_edges(redis_url, lanes):
     grants = [grant for each in spend_together(redis_url, "aligned", 3.0, lanes) for grant in each]
-    budget = ALIGNED.budget("weight")
+    budget = ALIGNED.get_budget("weight")
     windows = {int(at_ms // budget.period_ms) for at_ms, _ in grants}
     for window in windows:
         for off_ms in (-budget.jitter_ms + 1, 0, budget.jitter_ms - 1):  # so far may the exchange's clock be off
@@ -224,7 +224,7 @@ def test_after_a_closure_all_are_served_one_after_the_other(redis_url):
 def test_the_exchanges_own_count_is_taken_over(redis_url):
     mine = budgets(redis_url)
     while (
-        not 6 < mine.window_left_s(MINUTE.name, MINUTE.budget("weight")) < 54
+        not 6 < mine.window_left_s(MINUTE.name, MINUTE.get_budget("weight")) < 54
     ):  # near the turn it may be the count of either
         time.sleep(0.5)
     grant = take(mine, MINUTE, 2)

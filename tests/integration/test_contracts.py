@@ -10,7 +10,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, now_ms
 from fademoe.feeds import registry
 from fademoe.store import instruments as store
 
-EXCHANGE = registry.exchanges()["binance"]
+EXCHANGE = registry.load_exchanges()["binance"]
 LIST = "/fapi/v1/exchangeInfo"
 
 

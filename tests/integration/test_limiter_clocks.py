@@ -67,7 +67,7 @@ def refused_s(limiter: Budgets, exchange, cost: int = 1) -> float:
 @pytest.mark.parametrize("exchange", [SLOW, ALIGNED], ids=["sliding", "aligned"])
 def test_a_step_of_redis_clock_frees_no_unit_and_blocks_none(redis_url, exchange, step_s):
     """Fault 22: set back by an hour it stood still for an hour; set ahead it forgot what was in use."""
-    limiter, budget = Limiter(Redis.from_url(redis_url)), exchange.budget("weight")
+    limiter, budget = Limiter(Redis.from_url(redis_url)), exchange.get_budget("weight")
     take(limiter, exchange, budget.limit)
     begin_s = time.monotonic()
     limiter.set_clock(step_s)
@@ -138,7 +138,7 @@ def test_a_share_of_a_limit_is_used_and_no_more(redis_url):
     while time.monotonic() - begin_s < 6:
         take(limiter, SLIDING, 1, max_wait_s=2)
         units += 1
-    share = units / (time.monotonic() - begin_s) / SLIDING.budget("weight").limit
+    share = units / (time.monotonic() - begin_s) / SLIDING.get_budget("weight").limit
     assert 0.48 <= share <= 0.505
     [budget] = usage.budgets(Redis.from_url(redis_url))
     assert (budget.limit, budget.allowed) == (60, 30)
@@ -170,7 +170,7 @@ def test_others_may_use_what_is_left_to_them(redis_url):
         }
     )
     limiter = Limiter(Redis.from_url(redis_url), share=0.5, server_ahead_ms=0)
-    while not 6 < limiter.window_left_s(minute.name, minute.budget("weight")) < 54:
+    while not 6 < limiter.window_left_s(minute.name, minute.get_budget("weight")) < 54:
         limiter.server_ahead_ms += 10_000
     grant = take(limiter, minute, 10)
     limiter.correct(grant, 310)

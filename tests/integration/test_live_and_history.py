@@ -64,7 +64,7 @@ def test_live_rows_are_those_of_the_history_and_are_stored_when_they_are_over(wo
     """Fault 1. Values that only one of them has, such as USD, are left out."""
     world, services, start_ms = world
     lines = []
-    for exchange in registry.exchanges().values():
+    for exchange in registry.load_exchanges().values():
         followed = [each for by_code in contracts(services, exchange).values() for each in by_code]
         for socket in exchange.sockets:
             feeds = [feed for feed in exchange.stream_feeds if feed.socket == socket.name]
@@ -73,28 +73,28 @@ def test_live_rows_are_those_of_the_history_and_are_stored_when_they_are_over(wo
             lines.append(line)
     for minute_ms in range(start_ms, start_ms + HOUR_MS + 2 * MINUTE_MS, MINUTE_MS):
         world.run_until(minute_ms + POLL_SECOND_MS)
-        for exchange in registry.exchanges().values():
+        for exchange in registry.load_exchanges().values():
             for feed in exchange.poll_feeds:
                 polls.poll(exchange.name, feed.metric)
         for line in lines:
             items = line.items()
             assert line.errors() == []
             for feed, series, ts, _, _ in items:
-                assert METRICS[feed.metric].over_ms(ts, feed.interval_ms) <= world.clock.at_ms, series
+                assert METRICS[feed.metric].compute_final_ms(ts, feed.interval_ms) <= world.clock.at_ms, series
             services.writer.write(*to_batches(items))
         newest = system.query("SELECT source, max(ts) FROM perp_data GROUP BY source")
         for source, ts in newest:
-            assert METRICS[source.rpartition("-")[2]].over_ms(ts, MINUTE_MS) <= world.clock.at_ms, source
+            assert METRICS[source.rpartition("-")[2]].compute_final_ms(ts, MINUTE_MS) <= world.clock.at_ms, source
     world.clock.at_ms = start_ms + HOUR_MS + PUBLISHED_MS
     compared = Counter()
-    for exchange in registry.exchanges().values():
+    for exchange in registry.load_exchanges().values():
         served = {feed.metric: feed.interval for feed in (*exchange.stream_feeds, *exchange.poll_feeds)}
         for feed in [feed for feed in exchange.rest_feeds if feed.metric in served and feed.metric != "lq"]:
             for code, followed in contracts(services, exchange).items():
                 for instrument in followed:
                     page = Page(instrument=instrument, start_ms=start_ms, end_ms=start_ms + HOUR_MS, limit=60)
                     feed_now = feed.recent or feed
-                    rows = read_rows(feed_now, world.send(exchange, feed_now.request(page)), page)
+                    rows = read_rows(feed_now, world.send(exchange, feed_now.make_request(page)), page)
                     source = name_perpspec(code, feed.metric)
                     stored = live(system, source, instrument.symbol, served[feed.metric])
                     for row in rows:

@@ -42,7 +42,7 @@ def ask_later(ask, clock, services):
     """Return a function that asks a round whose minute is over by the clock that is known."""
 
     def ask_five_minutes_later(exchange, metric):
-        services.clocks.ask(registry.exchanges()[exchange], live=True)
+        services.clocks.ask(registry.load_exchanges()[exchange], live=True)
         clock(-5 * MINUTE_MS)
         return ask(exchange, metric)
 
@@ -92,10 +92,10 @@ def test_a_sample_is_stored_at_the_end_of_its_minute_and_not_before(ask, service
 
 
 def test_a_round_takes_its_share_and_the_next_goes_on(ask_later, services, system, monkeypatch):
-    exchange = registry.exchanges()["binance"]
+    exchange = registry.load_exchanges()["binance"]
     (feed,) = exchange.poll_feeds
     shared = replace(exchange, poll_feeds=(replace(feed, share=2),))
-    monkeypatch.setitem(registry.exchanges(), "binance", shared)
+    monkeypatch.setitem(registry.load_exchanges(), "binance", shared)
     assert ask_later("binance", "oi") == {"rows": 2, "requested": 2}
     assert set(stored(system, "bin-oi")) == {"BTC", "ETH"}
     ask_later("binance", "oi")
@@ -104,7 +104,7 @@ def test_a_round_takes_its_share_and_the_next_goes_on(ask_later, services, syste
 
 def test_a_contract_that_is_refused_costs_no_other(ask_later, services, system):
     context = services
-    instruments.refresh(registry.exchanges()["binance"], context.rest, context.database)
+    instruments.refresh(registry.load_exchanges()["binance"], context.rest, context.database)
     with context.database.transaction() as cursor:
         cursor.execute(
             "UPDATE perp_metadata SET instrument = 'NOPEUSDT' WHERE exchange = 'binance' AND instrument = 'BTCUSDT'"
@@ -116,7 +116,7 @@ def test_a_contract_that_is_refused_costs_no_other(ask_later, services, system):
 
 def test_followed_contracts_want_what_neither_stream_nor_poll_brings(ask, services, system):
     for exchange in ("binance", "bybit", "okx"):
-        instruments.refresh(registry.exchanges()[exchange], services.rest, services.database)
+        instruments.refresh(registry.load_exchanges()[exchange], services.rest, services.database)
     maintenance.reconcile()
     rows = system.query("SELECT source, array_agg(symbol ORDER BY symbol) FROM perp_coverage GROUP BY 1 ORDER BY 1")
     three = ["BTC", "ETH", "PEPE"]
@@ -148,7 +148,7 @@ def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, serv
 @pytest.mark.parametrize("kind", ["seconds", "truncated"])
 def test_a_damaged_answer_is_recorded_with_its_request_and_nothing_of_it_is_stored(ask, services, system, clock, kind):
     clock(-5 * MINUTE_MS)
-    instruments.refresh(registry.exchanges()["okx"], services.rest, services.database)
+    instruments.refresh(registry.load_exchanges()["okx"], services.rest, services.database)
     system.simulator.fault(exchange="okx", path="/api/v5/public/open-interest", kind=kind, count=1)
     assert ask("okx", "oi")["rows"] == 0
     ((request, excerpt),) = system.query("SELECT request, excerpt FROM perp_errors WHERE unit = 'poll okx oi'")
@@ -158,7 +158,7 @@ def test_a_damaged_answer_is_recorded_with_its_request_and_nothing_of_it_is_stor
 
 
 def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, services, system):
-    context, exchange = services, registry.exchanges()["okx"]
+    context, exchange = services, registry.load_exchanges()["okx"]
 
     def change(delisted_ms):
         body = {"exchange": "okx", "instrument": "ETH-USDT-SWAP", "delisted_ms": delisted_ms}
@@ -179,7 +179,7 @@ def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, services, sys
 
 
 def test_a_contract_that_is_listed_again_is_asked_for_what_it_was_thought_not_to_have(ask, services, system):
-    context, exchange = services, registry.exchanges()["okx"]
+    context, exchange = services, registry.load_exchanges()["okx"]
     instruments.refresh(exchange, context.rest, context.database)
     eth = instruments.load_contracts(exchange, context.database)["okx"]["ETH"]
     series, past = Series("okx-ohlcv", "ETH"), Window(eth.listed_ms - DAY_MS, eth.listed_ms)
@@ -194,7 +194,7 @@ def test_a_contract_that_is_listed_again_is_asked_for_what_it_was_thought_not_to
 
 
 def test_the_whole_list_is_read_whatever_a_status_holds(ask, services, system):
-    context, exchange = services, registry.exchanges()["bybit"]
+    context, exchange = services, registry.load_exchanges()["bybit"]
     found = []
 
     def send(exchange, request, **_):

@@ -16,7 +16,7 @@ from fademoe.store.writer import Batch, Writer
 from fademoe.testing.readers import read_contracts, read_message
 
 FOLDER = Path(__file__).parent.parent / "recordings" / "binance"
-EXCHANGE = registry.exchanges()["binance"]
+EXCHANGE = registry.load_exchanges()["binance"]
 KLINES = json.loads((FOLDER / "rest_klines.json").read_text(encoding="utf-8"))
 EVENTS = json.loads((FOLDER / "ws_kline_1m.json").read_text(encoding="utf-8"))
 
@@ -73,7 +73,7 @@ def test_every_recorded_event_gives_a_row_only_when_it_is_closed(store):
 
 
 def test_what_is_no_page_of_klines_is_a_bad_payload():
-    feed = EXCHANGE.rest_feed("ohlcv")
+    feed = EXCHANGE.find_rest_feed("ohlcv")
     for recording in KLINES:
         if not isinstance(recording["payload"], list):
             with pytest.raises(BadPayload):
@@ -81,7 +81,7 @@ def test_what_is_no_page_of_klines_is_a_bad_payload():
 
 
 def test_a_thousandfold_contract_is_stored_per_coin(store):
-    feed = EXCHANGE.rest_feed("ohlcv")
+    feed = EXCHANGE.find_rest_feed("ohlcv")
     item = [
         1791382920000,
         "0.0123450",
@@ -113,16 +113,16 @@ def test_a_damaged_kline_is_a_bad_payload(index, value):
     item = list(KLINES[0]["payload"][0])
     item[index] = value
     with pytest.raises(BadPayload):
-        EXCHANGE.rest_feed("ohlcv").parse(item, instrument("BTCUSDT"))
+        EXCHANGE.find_rest_feed("ohlcv").parse(item, instrument("BTCUSDT"))
 
 
 def test_a_short_kline_is_a_bad_payload():
     for length in range(10):
         with pytest.raises(BadPayload):
-            EXCHANGE.rest_feed("ohlcv").parse(KLINES[0]["payload"][0][:length], instrument("BTCUSDT"))
+            EXCHANGE.find_rest_feed("ohlcv").parse(KLINES[0]["payload"][0][:length], instrument("BTCUSDT"))
     for item in (None, {}, "x", 5):
         with pytest.raises(BadPayload):
-            EXCHANGE.rest_feed("ohlcv").parse(item, instrument("BTCUSDT"))
+            EXCHANGE.find_rest_feed("ohlcv").parse(item, instrument("BTCUSDT"))
 
 
 def test_the_list_of_contracts_keeps_crypto_perpetuals_in_usdt():

@@ -13,7 +13,7 @@ from fademoe.feeds.request import Request
 from fademoe.simulator.faults import KINDS
 from fademoe.web.model.format import format_time
 
-EXCHANGE = registry.exchanges()["binance"]
+EXCHANGE = registry.load_exchanges()["binance"]
 LIST = Request(path="/fapi/v1/exchangeInfo")
 
 
@@ -43,7 +43,7 @@ def send(services, exchange=EXCHANGE, request=LIST):
 def test_an_answer_that_is_not_the_apis_is_a_reason_to_wait(services, simulator, name, kind):
     """Fault 11: the window rested for a day at once, or after five tries within two minutes."""
     assert kind in KINDS
-    exchange = registry.exchanges()[name]
+    exchange = registry.load_exchanges()[name]
     here = services(**{f"FADEMOE_{name.upper()}_REST_URL": simulator.url})
     simulator.fault(exchange=name, kind=kind, count=1)
     with pytest.raises(RetryLater) as raised:

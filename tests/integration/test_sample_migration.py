@@ -33,7 +33,7 @@ def upgrade(database):
     """Migrate a database as it was before the migration."""
     with database.transaction() as cursor:
         cursor.execute("DELETE FROM schema_migrations WHERE name = %s", (NAME,))
-    return migrate(database, list(registry.exchanges().values()))
+    return migrate(database, list(registry.load_exchanges().values()))
 
 
 def rows(database, series):

@@ -55,7 +55,7 @@ def test_a_window_whose_rate_limit_is_exhausted_is_passed_over(system):
     ratios = put(redis, "okx", "okx-lsr", *range(700))
     (candles,) = put(redis, "okx", "okx-ohlcv", 1)
     (requested,) = put(redis, "okx-requested", "okx-lsr", 900)
-    feed = registry.exchanges()["okx"].rest_feed("lsr")
+    feed = registry.load_exchanges()["okx"].find_rest_feed("lsr")
     pause_budget(redis, "okx", feed.budget, 1.5)
     assert 1 < read_pauses(redis)["okx", feed.budget] <= 1.5
     assert take_job(redis, ["okx"]) == ("okx", candles)
@@ -94,7 +94,7 @@ def limited(tmp_path, database_url, redis_url):
 
 def want(services, name, days):
     """Want histories of an exchange as the system does, and enqueue them; return how many windows that are."""
-    exchange = registry.exchanges()[name]
+    exchange = registry.load_exchanges()[name]
     contracts = instruments.ensure(exchange, services.rest, services.database)
     until_ms = floor_to(now_ms(), DAY_MS)
     with services.database.transaction() as cursor:
@@ -123,7 +123,7 @@ def test_a_requested_seed_begins_within_two_seconds_whatever_is_queued(limited):
 
     until(are_busy, 30)
     time.sleep(5)
-    binance = registry.exchanges()["binance"]
+    binance = registry.load_exchanges()["binance"]
     request = SeedRequest(
         exchanges=[binance],
         metrics=["ohlcv"],
@@ -153,7 +153,7 @@ def covered(system, request):
 def test_a_closed_exchange_costs_its_workers_nothing(limited):
     """Fault 25: windows of an exchange that is closed stay queued, and the others are fetched at full speed."""
     services = limited.context()
-    for budget in registry.exchanges()["okx"].budgets:
+    for budget in registry.load_exchanges()["okx"].budgets:
         pause_budget(services.redis, "okx", budget.name, 300)
     assert want(services, "okx", 60) > 50
     waiting = sorted(connect_queue(services.redis, "okx").get_job_ids())

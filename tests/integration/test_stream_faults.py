@@ -35,7 +35,7 @@ def errors(system):
 
 def topics(exchange):
     """Return how many topics the followed contracts have."""
-    feeds = registry.exchanges()[exchange].stream_feeds
+    feeds = registry.load_exchanges()[exchange].stream_feeds
     contracts = {"bybit": "{}USDT", "binance": "{}USDT", "okx": "{}-USDT-SWAP"}[exchange]
     names = [contracts.format(symbol) for symbol in SYMBOLS]
     instrument = type("Named", (), {})
@@ -43,7 +43,7 @@ def topics(exchange):
     for name in names:
         instrument.name = name
         found |= {(feed.socket, feed.topic(instrument)) for feed in feeds}
-    announcements = sum(len(socket.announcements) for socket in registry.exchanges()[exchange].sockets)
+    announcements = sum(len(socket.announcements) for socket in registry.load_exchanges()[exchange].sockets)
     return len(found) + announcements
 
 

@@ -107,7 +107,7 @@ def test_a_killed_stream_leaves_a_gap_that_is_known(system):
 
 
 def test_events_that_come_late_correct_the_row_of_their_minute_and_that_is_recorded(system):
-    exchange, series, ts = registry.exchanges()["okx"], Series("okx-lq", "BTC"), floor_to(now_ms(), MINUTE_MS)
+    exchange, series, ts = registry.load_exchanges()["okx"], Series("okx-lq", "BTC"), floor_to(now_ms(), MINUTE_MS)
     feed = next(feed for feed in exchange.stream_feeds if feed.metric == "lq")
     context = system.context()
     runner = StreamRunner(context, exchange)

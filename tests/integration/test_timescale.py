@@ -36,7 +36,7 @@ def database():
     """A database with the schema, on the server that was named."""
     execute(URL, f"CREATE DATABASE {NAME}")
     found = Database(urlunsplit(urlsplit(URL)._replace(path=f"/{NAME}")))
-    migrate(found, list(registry.exchanges().values()))
+    migrate(found, list(registry.load_exchanges().values()))
     yield found
     found.close()
     execute(URL, f"DROP DATABASE {NAME} WITH (FORCE)")
@@ -94,7 +94,7 @@ def test_a_new_column_fits_compressed_chunks(database):
     write(database, range(ROWS))
     compress(database)
     execute(urlunsplit(urlsplit(URL)._replace(path=f"/{NAME}")), "ALTER TABLE perp_data ADD COLUMN later NUMERIC")
-    assert migrate(database, list(registry.exchanges().values())) == []
+    assert migrate(database, list(registry.load_exchanges().values())) == []
     assert fetch(database, "SELECT count(*) FROM perp_data WHERE later IS NULL") == [(ROWS,)]
 
 

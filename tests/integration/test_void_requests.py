@@ -32,7 +32,7 @@ def test_one_topic_that_is_unknown_costs_no_other(exchange, system, spoiling):
         "FADEMOE_SYMBOLS": ",".join((*GOOD, "NOPE")),
     }
     context = system.context()
-    instruments.refresh(registry.exchanges()[exchange], context.rest, context.database)
+    instruments.refresh(registry.load_exchanges()[exchange], context.rest, context.database)
     with context.database.transaction() as cursor:
         cursor.execute(
             "INSERT INTO perp_metadata (exchange, code, instrument, symbol) VALUES (%s, %s, %s, 'NOPE')",

@@ -61,7 +61,7 @@ def start(checkout: Path, tmp_path: Path) -> Iterator[Callable[[str], Supervisor
         environ["PATH"] = f"{checkout / 'bin'}{os.pathsep}{environ['PATH']}"
         supervisord = Supervisord(home, checkout)
         started.append(supervisord)
-        supervisord.start("supervisord.conf", environ, registry.streamed())
+        supervisord.start("supervisord.conf", environ, registry.list_streamed())
         return supervisord
 
     yield _start
@@ -84,7 +84,7 @@ def states(supervisord: Supervisord) -> dict[str, str]:
 def sections() -> RawConfigParser:
     parser = RawConfigParser(inline_comment_prefixes=(";",), strict=True)
     parser.read([CONF, CONF.with_name("demo.conf")])
-    parser.read_string(stream_programs(registry.streamed()))
+    parser.read_string(stream_programs(registry.list_streamed()))
     return parser
 
 
@@ -103,14 +103,16 @@ def test_the_configuration_is_one_that_supervisord_accepts(name, tmp_path, monke
     make_home(home)
     settings = Settings(home=home, workers=3)
     environ = up.environment({"SIMULATOR_PORT": "1"}, settings)
-    for variable, value in (environ | dict(write_stream_programs(settings.home, registry.streamed()))).items():
+    for variable, value in (environ | dict(write_stream_programs(settings.home, registry.list_streamed()))).items():
         monkeypatch.setenv(variable, value)
     options = ServerOptions()
     options.realize(["-c", str(CONF.with_name(name))])
     groups = {group.name: len(group.process_configs) for group in options.process_group_configs}
     assert groups["worker"] == 3
     assert ("simulator" in groups) == (name == "demo.conf")
-    assert {name for name in groups if name.startswith("stream-")} == {f"stream-{name}" for name in registry.streamed()}
+    assert {name for name in groups if name.startswith("stream-")} == {
+        f"stream-{name}" for name in registry.list_streamed()
+    }
 
 
 def test_every_program_is_a_command_of_fademoe():
@@ -126,7 +128,7 @@ def test_every_program_is_a_command_of_fademoe():
 
 
 def test_every_exchange_with_sockets_has_a_stream_program():
-    sockets = {f"program:stream-{name}" for name, exchange in registry.exchanges().items() if exchange.sockets}
+    sockets = {f"program:stream-{name}" for name, exchange in registry.load_exchanges().items() if exchange.sockets}
     assert sockets == {name for name in sections().sections() if name.startswith("program:stream-")}
 
 

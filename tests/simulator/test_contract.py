@@ -52,10 +52,10 @@ class SimulatedContract(ExchangeContract):
         for feed in exchange.rest_feeds:
             for kind, part in (("history", feed), ("recent", feed.recent)):
                 if part:
-                    payload = self.ask(part.request(self.page(part, pepe)))
+                    payload = self.ask(part.make_request(self.page(part, pepe)))
                     samples.append(sample(exchange, f"{kind} {feed.metric}", payload, contracts, pepe))
         for feed in exchange.poll_feeds:
-            payload = shortened(self.ask(feed.request([pepe])))
+            payload = shortened(self.ask(feed.make_request([pepe])))
             samples.append(sample(exchange, f"poll {feed.metric}", payload, contracts))
         return samples + recorded_messages(exchange)
 
@@ -83,7 +83,7 @@ class TestCoinalyze(SimulatedContract):
 
 def test_every_exchange_is_tested():
     tested = {contract.exchange.name for contract in SimulatedContract.__subclasses__()}
-    assert tested == set(registry.names())
+    assert tested == set(registry.list_names())
 
 
 def shortened(body):

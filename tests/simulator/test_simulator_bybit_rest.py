@@ -94,7 +94,7 @@ def contracts_of(sim):
 
 def check_engine(sim, metric, instrument, days):
     """Fetch the last days as the backfill does and compare every value and every hole with the truth."""
-    feed, get = EXCHANGE.rest_feed(metric), getter(sim)
+    feed, get = EXCHANGE.find_rest_feed(metric), getter(sim)
     now_ms = EXCHANGE.clock.parse(get(EXCHANGE.clock.request, 1))
     listed_ms = floor_to(instrument.listed_ms, DAY_MS)
     start_ms = max(floor_to(now_ms, feed.interval_ms) - days * DAY_MS, listed_ms)
@@ -121,7 +121,7 @@ def check_engine(sim, metric, instrument, days):
 def check_stale(sim, instrument):
     """Check that of an answer half a minute old the minute that has closed since is left out, not stored half."""
     minute_ms = sim.set_second(15)
-    feed = EXCHANGE.rest_feed("ohlcv")
+    feed = EXCHANGE.find_rest_feed("ohlcv")
     fetched = fetch_with(feed, instrument, [Window(minute_ms - 10 * MINUTE_MS, minute_ms)], getter(sim))
     truth = truth_of(sim, "ohlcv", "BTC", minute_ms - 10 * MINUTE_MS, minute_ms)
     assert fetched.failed is None
@@ -151,7 +151,7 @@ def test_the_engine_reads_the_histories_of_a_delisted_contract_to_its_end(sim):
     gone = contracts["OMGUSDT"]
     assert gone.delisted_ms == 1_738_314_000_000
     window = Window(gone.delisted_ms - 100 * MINUTE_MS, gone.delisted_ms)
-    fetched = fetch_with(EXCHANGE.rest_feed("ohlcv"), gone, [window], getter(sim))
+    fetched = fetch_with(EXCHANGE.find_rest_feed("ohlcv"), gone, [window], getter(sim))
     assert [row.ts for row in fetched.ordered()] == [row["ts"] for row in truth_of(sim, "ohlcv", "OMGUSDT", *window)]
     assert (
         rows_of(sim, KLINE, symbol="OMGUSDT", interval=1, start=gone.delisted_ms, end=gone.delisted_ms + HOUR_MS) == []
@@ -383,7 +383,7 @@ def test_one_request_too_many_brings_a_ban(start):
 @pytest.mark.parametrize("metric", ["ohlcv", "lsr"])
 def test_nothing_of_an_answer_that_is_no_page_is_kept(sim, market, metric, kind, error, said):
     contracts, _ = contracts_of(sim)
-    feed = EXCHANGE.rest_feed(metric)
+    feed = EXCHANGE.find_rest_feed(metric)
     hour_ms = unbroken_hour(sim, market, "candle" if metric == "ohlcv" else "sample", 2 * HOUR_MS)
     sim.fault(kind=kind, exchange="bybit", path=feed.path, count=1)
     fetched = fetch_with(feed, contracts["BTCUSDT"], [Window(hour_ms, hour_ms + HOUR_MS)], getter(sim))
@@ -397,7 +397,7 @@ def test_nothing_of_an_answer_that_is_no_page_is_kept(sim, market, metric, kind,
 def test_a_damaged_row_costs_no_other_row(sim, market, metric, kind):
     """Fault 10."""
     contracts, _ = contracts_of(sim)
-    feed = EXCHANGE.rest_feed(metric)
+    feed = EXCHANGE.find_rest_feed(metric)
     hour_ms = unbroken_hour(sim, market, "candle" if metric == "ohlcv" else "sample", 2 * HOUR_MS)
     window = Window(hour_ms, hour_ms + HOUR_MS)
     sim.fault(kind=kind, exchange="bybit", path=feed.path, count=1)

@@ -108,7 +108,7 @@ def eventful_minute(market, now_ms):
 )
 def test_the_engine_stores_the_truth(sim, code, symbol, metric):
     """No value wrong, none missing, none extra; holes are those of the truth."""
-    feed = EXCHANGE.rest_feed(metric)
+    feed = EXCHANGE.find_rest_feed(metric)
     instrument = instruments(sim)[code, symbol]
     now_ms = sim.now_ms()
     end_ms = floor_to(now_ms - feed.latency.settle_ms, feed.interval_ms)
@@ -134,8 +134,8 @@ def test_polls_see_what_the_histories_tell_later(sim, market):
     batch = [found["c-bin", "BTC"], found["c-byb", "SHIB"], found["c-bin", "GALA"], found["c-okx", "PEPE"]]
     seen = {}
     for feed in EXCHANGE.poll_feeds:
-        items = feed.items(getter(sim)(feed.request(batch), 1))
-        by_name = {feed.instrument_name(item): item for item in items}
+        items = feed.items(getter(sim)(feed.make_request(batch), 1))
+        by_name = {feed.read_instrument_name(item): item for item in items}
         assert list(by_name) == [each.name for each in batch]
         seen[feed.metric] = {each: feed.parse(by_name[each.name], each) for each in batch}
     assert [each for each in batch if not EXCHANGE.poll_feeds[0].serves(each)] == [batch[2]], "in quote currency"
@@ -151,14 +151,14 @@ def test_polls_see_what_the_histories_tell_later(sim, market):
 
 
 def test_a_window_older_than_the_retention_has_no_rows_and_a_market_in_quote_currency_no_coins(sim):
-    feed, now_ms = EXCHANGE.rest_feed("ohlcv"), sim.now_ms()
+    feed, now_ms = EXCHANGE.find_rest_feed("ohlcv"), sim.now_ms()
     found = instruments(sim)
     start_ms = floor_to(now_ms, DAY_MS) - 6 * DAY_MS
     fetched = fetch_with(feed, found["c-bin", "BTC"], [Window(start_ms, start_ms + DAY_MS)], getter(sim))
     assert (fetched.rows, fetched.failed) == ({}, None)
     for metric in ("ohlcv", "oi"):
-        assert not EXCHANGE.rest_feed(metric).serves(found["c-bin", "GALA"])
-        assert EXCHANGE.rest_feed(metric).serves(found["c-bin", "BTC"])
+        assert not EXCHANGE.find_rest_feed(metric).serves(found["c-bin", "GALA"])
+        assert EXCHANGE.find_rest_feed(metric).serves(found["c-bin", "BTC"])
         assert truth_of(sim, "c-bin-oi", "GALA", start_ms, now_ms) == []
 
 
@@ -176,7 +176,7 @@ def test_a_window_older_than_the_retention_has_no_rows_and_a_market_in_quote_cur
     ],
 )
 def test_nothing_of_an_answer_that_is_no_page_is_kept(sim, kind, error):
-    feed, end_ms = EXCHANGE.rest_feed("lsr"), floor_to(sim.now_ms(), HOUR_MS)
+    feed, end_ms = EXCHANGE.find_rest_feed("lsr"), floor_to(sim.now_ms(), HOUR_MS)
     instrument = Instrument(exchange="coinalyze", code="c-bin", name=BTC, symbol="BTC")
     sim.fault(kind=kind, exchange="coinalyze", count=1)
     fetched = fetch_with(feed, instrument, [Window(end_ms - DAY_MS, end_ms)], getter(sim))
@@ -187,7 +187,7 @@ def test_nothing_of_an_answer_that_is_no_page_is_kept(sim, kind, error):
 @pytest.mark.parametrize("kind", ["nan", "negative_volume", "missing_field"])
 def test_a_damaged_row_costs_no_other_row(sim, kind):
     """Fault 10."""
-    feed, end_ms = EXCHANGE.rest_feed("lsr"), floor_to(sim.now_ms(), HOUR_MS)
+    feed, end_ms = EXCHANGE.find_rest_feed("lsr"), floor_to(sim.now_ms(), HOUR_MS)
     instrument = Instrument(exchange="coinalyze", code="c-bin", name=BTC, symbol="BTC")
     window = Window(end_ms - DAY_MS, end_ms)
     sim.fault(kind=kind, exchange="coinalyze", count=1)
@@ -356,7 +356,7 @@ class Plenty:
     def take(self, exchange, name, cost, **_):
         return Grant(
             exchange=exchange.name,
-            budget=exchange.budget(name),
+            budget=exchange.get_budget(name),
             egress="test",
             cost=cost,
             at_ms=0,

@@ -14,7 +14,7 @@ from fademoe.exchanges.okx import EXCHANGE
 from fademoe.exchanges.okx.stream import route
 from fademoe.exchanges.okx.stream import subscribe as write_subscription
 from fademoe.feeds.answers import Answer
-from fademoe.feeds.paging import endpoint_shares
+from fademoe.feeds.paging import split_by_endpoint
 from fademoe.feeds.request import Request
 from fademoe.metrics import METRICS
 from fademoe.simulator.okx.rows import round_usd
@@ -89,7 +89,7 @@ def differences(rows, true):
 def fetched_all(sim, feed, instrument, window, now_ms):
     """Fetch a window from each endpoint of a feed that has a share of it: rows, (answered, absent) in ms."""
     rows, answered, absent = {}, 0, 0
-    for part, windows in endpoint_shares(feed, [window], [], now_ms):
+    for part, windows in split_by_endpoint(feed, [window], [], now_ms):
         get = asking(sim)
         fetched = fetch_with(part, instrument, windows, get)
         fetched = confirm_with(part, instrument, fetched, now_ms, get)
@@ -395,8 +395,8 @@ def test_limits_count_by_address_or_by_contract_and_refuse_in_two_shapes(strict)
 
 def test_the_clock_and_the_contracts_fit_their_budgets(strict):
     for feed in FEEDS:
-        budget = EXCHANGE.budget(feed.budget)
-        assert feed.paging.cost(feed.paging.rows) <= budget.limit
+        budget = EXCHANGE.get_budget(feed.budget)
+        assert feed.paging.compute_cost(feed.paging.rows) <= budget.limit
 
 
 def closed_with(socket):

@@ -140,8 +140,8 @@ def wait_for_minute(end_ms: int) -> None:
 
 def history_metrics() -> list[str]:
     """Return the metrics that all three exchanges have a history of."""
-    tables = [registry.exchanges()[name] for name in EXCHANGES]
-    return [metric for metric in tables[0].metrics() if all(table.rest_feed(metric) for table in tables)]
+    tables = [registry.load_exchanges()[name] for name in EXCHANGES]
+    return [metric for metric in tables[0].list_metrics() if all(table.find_rest_feed(metric) for table in tables)]
 
 
 def minute_of(ms: int) -> int:

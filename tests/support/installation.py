@@ -44,7 +44,7 @@ class Installation(System):
             "FADEMOE_WORKERS": str(workers),
             "FADEMOE_WEB_PORT": str(self.web_port),
         }
-        for name, exchange in registry.exchanges().items():
+        for name, exchange in registry.load_exchanges().items():
             self.environment[f"FADEMOE_{name.upper()}_REST_URL"] = simulator.url
             self.environment[f"FADEMOE_{name.upper()}_WS_URL"] = simulator.url.replace("http", "ws")
             if exchange.needs_key:
@@ -66,7 +66,7 @@ class Installation(System):
         environ = up.environment({**os.environ, **self.environment}, self.settings)
         environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
         if not self.supervisord.is_running():
-            self.supervisord.start("supervisord.conf", environ, registry.streamed())
+            self.supervisord.start("supervisord.conf", environ, registry.list_streamed())
         self.supervisord.start_programs(only)
         until(lambda: all(row.is_fine for row in self.supervisord.programs() if not only or row.name in only), 60)
         until(self.answers, 60)

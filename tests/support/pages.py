@@ -21,9 +21,9 @@ class FunctionClient:
 
     def get(self, feed: RestFeed, page: Page, *, opportunistic: bool = False) -> Json:
         send = self._spare if opportunistic else self._get
-        return send(feed.request(page), feed.paging.cost(page.limit))
+        return send(feed.make_request(page), feed.paging.compute_cost(page.limit))
 
-    def interruptible(self):
+    def allow_interrupt(self):
         return nullcontext()
 
 

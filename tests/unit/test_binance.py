@@ -46,7 +46,7 @@ def contract(name, symbol=None, multiplier=1):
 
 
 def read(metric, recording):
-    feed = EXCHANGE.rest_feed(metric)
+    feed = EXCHANGE.find_rest_feed(metric)
     name = recording["request"]["params"]["symbol"]
     page = Page(instrument=contract(name), start_ms=0, end_ms=0, limit=0)
     return read_rows(feed, recording["payload"], page)
@@ -122,7 +122,7 @@ def test_the_recorded_time_is_read_and_a_ping_has_none():
 
 @pytest.mark.parametrize("hours", [1, 2, 4, 8])
 def test_the_rows_before_a_window_of_settlements_leave_room_for_its_own(hours):
-    feed = EXCHANGE.rest_feed("fr")
+    feed = EXCHANGE.find_rest_feed("fr")
     start_ms = T - T % (8 * HOUR_MS)
     window = Window(start_ms, start_ms + feed.interval_ms)
     sent = [
@@ -160,7 +160,7 @@ def test_recorded_open_interest_and_ratio_are_read_as_sent():
     poll = EXCHANGE.poll_feeds[0]
     for recording in recorded("rest_openInterest"):
         (item,) = poll.items(recording["payload"])
-        instrument = contract(poll.instrument_name(item))
+        instrument = contract(poll.read_instrument_name(item))
         assert poll.parse(item, instrument) == OpenInterest(item["time"], item["openInterest"])
 
 
@@ -207,7 +207,7 @@ def test_a_minute_without_trades_is_a_flat_candle():
 @pytest.mark.parametrize("body", [{"code": -1130, "msg": "x"}, {}, "[]", 5, None, [None] * 3, [[]] * 3, [{}] * 3])
 def test_what_is_no_page_is_a_bad_payload(metric, body):
     fetched = fetch_with(
-        EXCHANGE.rest_feed(metric), contract("BTCUSDT"), [Window(T, T + HOUR_MS)], lambda request, cost: body
+        EXCHANGE.find_rest_feed(metric), contract("BTCUSDT"), [Window(T, T + HOUR_MS)], lambda request, cost: body
     )
     assert isinstance(fetched.failed, BadPayload)
     assert (fetched.rows, fetched.answered) == ({}, [])
@@ -248,9 +248,9 @@ def test_a_row_of_another_symbol_is_a_bad_payload(metric):
     item = {"symbol": "ETHUSDT", "fundingTime": T, "fundingRate": "0.1", "timestamp": T, "longShortRatio": "1",
             "longAccount": "0.5", "shortAccount": "0.5",
             "sumOpenInterest": "1", "sumOpenInterestValue": "1"}  # fmt: skip
-    EXCHANGE.rest_feed(metric).parse(item, contract("ETHUSDT"))
+    EXCHANGE.find_rest_feed(metric).parse(item, contract("ETHUSDT"))
     with pytest.raises(BadPayload):
-        EXCHANGE.rest_feed(metric).parse(item, contract("BTCUSDT"))
+        EXCHANGE.find_rest_feed(metric).parse(item, contract("BTCUSDT"))
 
 
 def judged(status, body, text="", headers=None):

@@ -53,7 +53,7 @@ def enveloped(rows, *, now_ms=T + HOUR_MS, **result):
 
 def read(metric, body, name):
     """Return the rows of an answer as the engine reads them."""
-    feed, page = EXCHANGE.rest_feed(metric), page_of(name)
+    feed, page = EXCHANGE.find_rest_feed(metric), page_of(name)
     return read_rows(feed, body, page)
 
 
@@ -93,7 +93,7 @@ def test_a_candle_counts_two_seconds_after_its_close_if_a_newer_one_is_there_els
 
 
 def test_the_candle_behind_a_page_is_its_witness_and_those_of_another_range_are_told():
-    feed, page = EXCHANGE.rest_feed("ohlcv"), page_of("BTCUSDT", T, T + 5 * MINUTE_MS)
+    feed, page = EXCHANGE.find_rest_feed("ohlcv"), page_of("BTCUSDT", T, T + 5 * MINUTE_MS)
     assert feed.page_span_ms + MINUTE_MS == 1000 * MINUTE_MS
 
     def times(*minutes):
@@ -289,12 +289,14 @@ def test_only_the_code_zero_is_data(body):
 
 
 def test_values_are_per_coin_and_for_one_side():
-    candle = EXCHANGE.rest_feed("ohlcv").parse([str(T), "0.0047", "0.005", "0.0046", "0.00471", "12", "0.05"], PEPE)
+    candle = EXCHANGE.find_rest_feed("ohlcv").parse(
+        [str(T), "0.0047", "0.005", "0.0046", "0.00471", "12", "0.05"], PEPE
+    )
     assert candle == Candle(T, "0.0000047", "0.000005", "0.0000046", "0.00000471", "12000", "0.05")
-    assert EXCHANGE.rest_feed("oi").parse(INTEREST, PEPE).oi == "26336672"
+    assert EXCHANGE.find_rest_feed("oi").parse(INTEREST, PEPE).oi == "26336672"
     odd = {"openInterest": "3", "timestamp": str(T)}
-    assert EXCHANGE.rest_feed("oi").parse(odd, PEPE).oi == "1500"
-    assert EXCHANGE.rest_feed("oi").parse(odd | {"singleOpenInterest": ""}, BTC).oi == "1.5"
+    assert EXCHANGE.find_rest_feed("oi").parse(odd, PEPE).oi == "1500"
+    assert EXCHANGE.find_rest_feed("oi").parse(odd | {"singleOpenInterest": ""}, BTC).oi == "1.5"
     ticker = TICKER | {"symbol": PEPE.name}
     assert read_message(channel("oi"), ticker, PEPE) == [OpenInterest(T, "29058511.5", "1798002632.755")]
     (event,) = read_message(channel("lq"), [EVENT | {"s": PEPE.name, "v": "2000", "p": "0.005"}], PEPE)
@@ -311,7 +313,7 @@ def test_values_are_per_coin_and_for_one_side():
     ],
 )
 def test_zero_is_a_value(metric, row, expected):
-    assert EXCHANGE.rest_feed(metric).parse(row, BTC) == expected
+    assert EXCHANGE.find_rest_feed(metric).parse(row, BTC) == expected
 
 
 def cut(row):
@@ -321,7 +323,7 @@ def cut(row):
 
 @pytest.mark.parametrize("metric", ROWS)
 def test_a_row_with_a_missing_value_is_bad(metric):
-    feed, page = EXCHANGE.rest_feed(metric), page_of("BTCUSDT")
+    feed, page = EXCHANGE.find_rest_feed(metric), page_of("BTCUSDT")
     named = {"symbol": "BTCUSDT", "category": "linear"} if metric in ("ohlcv", "pfr", "oi") else {}
     assert len(feed.items(enveloped([ROWS[metric]], **named), page)) == 1
     for row in cut(ROWS[metric]):
@@ -375,7 +377,7 @@ def test_rows_of_another_shape_are_bad():
 
 @pytest.mark.parametrize("metric", ROWS)
 def test_a_page_of_another_contract_is_bad(metric):
-    feed = EXCHANGE.rest_feed(metric)
+    feed = EXCHANGE.find_rest_feed(metric)
     named = {"symbol": "BTCUSDT", "category": "linear"} if metric in ("ohlcv", "pfr", "oi") else {}
     with pytest.raises(BadPayload, match="ETHUSDT was requested"):
         read_rows(feed, enveloped([ROWS[metric]], **named), page_of("ETHUSDT"))
@@ -385,11 +387,11 @@ def test_a_page_of_another_contract_is_bad(metric):
 def test_a_row_of_another_contract_is_bad_in_a_page_of_the_right_one(metric, row):
     strange = enveloped([row | {"symbol": "ETHUSDT"}], symbol="BTCUSDT", category="linear")
     with pytest.raises(BadPayload, match="BTCUSDT was requested"):
-        read_rows(EXCHANGE.rest_feed(metric), strange, page_of("BTCUSDT"))
+        read_rows(EXCHANGE.find_rest_feed(metric), strange, page_of("BTCUSDT"))
 
 
 def test_times_in_seconds_are_taken_from_the_oldest_row_of_open_interest_only():
-    feed, seconds = EXCHANGE.rest_feed("oi"), str(T // 1000)
+    feed, seconds = EXCHANGE.find_rest_feed("oi"), str(T // 1000)
     named = {"symbol": "BTCUSDT", "category": "linear"}
     late = {"openInterest": "4", "timestamp": str(T + 300_000)}
     last = {"openInterest": "2", "timestamp": seconds}
@@ -410,7 +412,7 @@ def test_times_in_seconds_are_taken_from_the_oldest_row_of_open_interest_only():
 @pytest.mark.parametrize("body", [{}, [], {"result": {}}, {"result": []}, {"result": {"list": {}}, "time": T}])
 def test_an_answer_without_a_list_is_bad(metric, body):
     with pytest.raises(BadPayload):
-        EXCHANGE.rest_feed(metric).items(body, page_of("BTCUSDT"))
+        EXCHANGE.find_rest_feed(metric).items(body, page_of("BTCUSDT"))
 
 
 def test_both_times_are_always_sent_and_the_largest_page():
@@ -430,7 +432,7 @@ def test_both_times_are_always_sent_and_the_largest_page():
 
 
 def test_a_page_of_settlements_holds_no_more_of_them_than_an_answer():
-    feed = EXCHANGE.rest_feed("fr")
+    feed = EXCHANGE.find_rest_feed("fr")
     assert feed.page_span_ms == (200 - 8) * HOUR_MS
     assert feed.paging.exact
     assert feed.sparse
@@ -555,4 +557,4 @@ def test_topics_of_a_socket_stay_below_the_limit_of_characters():
 def test_requests_stay_below_the_limit_that_bans():
     (budget,) = EXCHANGE.budgets
     assert (budget.limit, budget.period_ms) == (595, 5_000)
-    assert {feed.paging.cost(feed.paging.rows) for feed in EXCHANGE.rest_feeds} == {1}
+    assert {feed.paging.compute_cost(feed.paging.rows) for feed in EXCHANGE.rest_feeds} == {1}

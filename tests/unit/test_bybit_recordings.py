@@ -39,7 +39,7 @@ def enveloped(payload):
 
 def read(metric, payload, name="BTCUSDT"):
     """Return the rows of an answer, newest first, as the engine reads them."""
-    body, feed = enveloped(payload), EXCHANGE.rest_feed(metric)
+    body, feed = enveloped(payload), EXCHANGE.find_rest_feed(metric)
     assert EXCHANGE.judge(Answer(status=200, headers={}, body=body, text="", now_ms=LATER_MS)) is None
     page = Page(instrument=contract(name), start_ms=1_300_000_000_000, end_ms=LATER_MS, limit=1000)
     return read_rows(feed, body, page)

@@ -13,7 +13,7 @@ from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.values import decode
-from fademoe.feeds.values import number as read_number
+from fademoe.feeds.values import read_number as read_number
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding
 from fademoe.testing.readers import read_contracts
 
@@ -48,7 +48,7 @@ MARKET = {
 
 
 def page(metric, instrument=BTC, rows=10):
-    feed = EXCHANGE.rest_feed(metric)
+    feed = EXCHANGE.find_rest_feed(metric)
     return feed, Page(instrument=instrument, start_ms=TS, end_ms=TS + rows * feed.interval_ms, limit=rows)
 
 
@@ -59,7 +59,7 @@ def sent(value):
 
 def read(metric, row, instrument=BTC):
     """Parse a row that is sent."""
-    return EXCHANGE.rest_feed(metric).parse(sent(row), instrument)
+    return EXCHANGE.find_rest_feed(metric).parse(sent(row), instrument)
 
 
 def answer(status=200, body=None, **headers):
@@ -257,7 +257,7 @@ def test_a_page_is_asked_for_in_inclusive_seconds(metric):
     assert feed.paging.exact and feed.retention.certain_ms == 1500 * feed.interval_ms
     assert feed.retention.requested_ms > 2000 * feed.interval_ms
     assert feed.page_span_ms == feed.paging.window_ms, "one call for all that is kept"
-    assert (feed.paging.cost(1), feed.paging.cost(feed.paging.rows)) == (1, 1)
+    assert (feed.paging.compute_cost(1), feed.paging.compute_cost(feed.paging.rows)) == (1, 1)
 
 
 def test_rows_are_those_of_the_market_that_was_asked():
@@ -303,14 +303,14 @@ def test_polls_read_the_value_of_now():
         "convert_to_usd": "false",
     }
     assert estimate.params([BTC]) == {"symbols": "BTCUSDT_PERP.A"}
-    assert (interest.items([NOW]), interest.instrument_name(NOW)) == ([NOW], "BTCUSDT_PERP.A")
+    assert (interest.items([NOW]), interest.read_instrument_name(NOW)) == ([NOW], "BTCUSDT_PERP.A")
     assert interest.parse(sent(NOW), BTC) == OpenInterest(TS + 34_764, "78621.542")
     assert interest.parse(sent(NOW), PEPE).oi == "78621542"
     assert not interest.serves(IN_QUOTE)
     assert estimate.serves(IN_QUOTE)
     assert estimate.parse(sent(NOW | {"value": -1e-7}), BTC) == PredictedFunding(TS + 34_764, "-0.000000001")
     for feed in EXCHANGE.poll_feeds:
-        assert feed.cost * feed.batch <= EXCHANGE.budget(feed.budget).limit
+        assert feed.cost * feed.batch <= EXCHANGE.get_budget(feed.budget).limit
 
 
 @pytest.mark.parametrize("change", [{"update": T}, {"update": None}, {"value": "x"}, {"value": None}])
@@ -445,7 +445,9 @@ def test_a_key_that_no_header_can_carry_is_refused_without_being_told(key):
 
 
 def test_the_budget_is_forty_calls_in_any_minute():
-    budget = EXCHANGE.budget("key")
+    budget = EXCHANGE.get_budget("key")
     assert (budget.limit, budget.period_ms, budget.aligned, budget.per_key) == (40, MINUTE_MS, False, True)
     assert EXCHANGE.clock is None
-    assert set(EXCHANGE.perpspecs()) == {f"{code}-{metric}" for code in ("c-bin", "c-byb", "c-okx") for metric in ROWS}
+    assert set(EXCHANGE.list_perpspecs()) == {
+        f"{code}-{metric}" for code in ("c-bin", "c-byb", "c-okx") for metric in ROWS
+    }

@@ -14,7 +14,7 @@ from fademoe.feeds.reading import read_elements
 START_MS = 1_790_000_040_000
 FEEDS = {
     exchange.name: feed
-    for exchange in registry.exchanges().values()
+    for exchange in registry.load_exchanges().values()
     for feed in exchange.rest_feeds
     if feed.parse_all is not None
 }

@@ -9,7 +9,7 @@ import pytest
 from fademoe.clock import MINUTE_MS
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
-from fademoe.feeds.values import member, price, records, to_ms
+from fademoe.feeds.values import get_member, read_price, read_records, to_ms
 from fademoe.metrics import Liquidations, Premium
 from fademoe.store.coverage import Series
 from fademoe.streams.connection import SUBSCRIBED_MS
@@ -30,7 +30,7 @@ def route_frame(message):
         return Frame(request=message["acked"])
     if "heartbeat" in message:
         return Frame(reply="pong")
-    return Frame(topic=member(message, "topic"), data=member(message, "data"), partial="partial" in message)
+    return Frame(topic=get_member(message, "topic"), data=get_member(message, "data"), partial="partial" in message)
 
 
 SOCKET = Socket(
@@ -46,8 +46,8 @@ FEED = StreamFeed(
     metric="pfr",
     socket="s",
     topic=lambda instrument: f"premium.{instrument.name}",
-    items=records,
-    parse=lambda item, instrument: Premium(to_ms(member(item, "ts")), price(member(item, "p"))),
+    items=read_records,
+    parse=lambda item, instrument: Premium(to_ms(get_member(item, "ts")), read_price(get_member(item, "p"))),
     source="made up",
 )
 LAST = replace(
@@ -55,14 +55,14 @@ LAST = replace(
     reduce=Reduce.LAST,
     merged=True,
     items=lambda data: [data],
-    parse=lambda data, instrument: Premium(to_ms(member(data, "ts")), price(member(data, "p"))),
+    parse=lambda data, instrument: Premium(to_ms(get_member(data, "ts")), read_price(get_member(data, "p"))),
 )
 SUM = replace(
     FEED,
     metric="lq",
     reduce=Reduce.SUM,
     name="name",
-    parse=lambda item, instrument: Liquidations(to_ms(item["ts"]), price(item["usd"]), "0"),
+    parse=lambda item, instrument: Liquidations(to_ms(item["ts"]), read_price(item["usd"]), "0"),
 )
 BAR = replace(FEED, reduce=Reduce.BAR)
 
@@ -165,7 +165,7 @@ def test_changes_are_merged_and_nothing_is_known_before_a_snapshot_or_after_a_lo
 
 
 def test_one_feed_of_a_topic_does_not_suffer_for_the_other():
-    line = Line(LAST, replace(LAST, metric="ppr", parse=lambda data, instrument: Premium(START, price(data["x"]))))
+    line = Line(LAST, replace(LAST, metric="ppr", parse=lambda data, instrument: Premium(START, read_price(data["x"]))))
     line.take({"data": {"p": "2", "ts": START + 2, "x": "-1"}})
     line.now_ms = END + GRACE_MS
     line.hear(b"pong", {"topic": "all", "data": {"p": "3", "ts": END + 2, "x": "-1"}})

@@ -8,7 +8,7 @@ import pytest
 from fademoe.cli.main import COMMANDS
 from fademoe.feeds import registry
 from fademoe.metrics import METRICS
-from fademoe.settings import Settings, declared_settings
+from fademoe.settings import Settings, list_declared_settings
 from fademoe.web.app import create_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,14 +18,18 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").
 INTERNAL = ("/rq", "/static", "/control", "/login", "/logout")  # what pages use by themselves
 
 
-@pytest.mark.parametrize("setting", declared_settings().values(), ids=lambda setting: setting.variable)
+@pytest.mark.parametrize("setting", list_declared_settings().values(), ids=lambda setting: setting.variable)
 def test_every_setting_is_documented_with_its_default_and_meaning(setting):
     assert f"\n| `{setting.variable}` | {setting.default_text} | {setting.help} |\n" in OPERATING
 
 
 def test_no_setting_is_documented_that_does_not_exist():
-    names = [*registry.names(), "acmepost"]  # the example in docs/adding-an-exchange.md
-    valid = {variable for item in declared_settings().values() for variable in (item.variable, *item.variables(names))}
+    names = [*registry.list_names(), "acmepost"]  # the example in docs/adding-an-exchange.md
+    valid = {
+        variable
+        for item in list_declared_settings().values()
+        for variable in (item.variable, *item.list_variables(names))
+    }
     valid |= {"FADEMOE_", "FADEMOE_TEST_TIMESCALE_URL"}
     for document in DOCUMENTS:
         assert set(re.findall(r"FADEMOE_[A-Z_]*", document.read_text(encoding="utf-8"))) <= valid, document.name
@@ -44,7 +48,7 @@ def test_every_metric_is_documented_with_its_columns(metric):
     assert listed == [column.name for column in METRICS[metric].columns]
 
 
-@pytest.mark.parametrize("exchange", registry.exchanges().values(), ids=lambda exchange: exchange.name)
+@pytest.mark.parametrize("exchange", registry.load_exchanges().values(), ids=lambda exchange: exchange.name)
 def test_every_exchange_is_documented_with_its_codes(exchange):
     header = next(line for line in README.splitlines() if line.startswith("| metric"))
     assert exchange.title in header

@@ -12,7 +12,7 @@ from fademoe.testing.contract import ExchangeContract
 from fademoe.testing.samples import sample
 
 BTC = Instrument(exchange="bybit", code="byb", name="BTCUSDT", symbol="BTC")
-FEED = EXCHANGE.rest_feed("pfr")
+FEED = EXCHANGE.find_rest_feed("pfr")
 
 
 class Contract(ExchangeContract):

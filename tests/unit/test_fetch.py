@@ -9,8 +9,8 @@ from fademoe.clock import DAY_MS, MINUTE_MS, Window, subtract
 from fademoe.errors import BadPayload, BudgetSpent, RetryLater
 from fademoe.feeds.history import Order, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument
-from fademoe.feeds.paging import EXPIRY_MS, pages
-from fademoe.feeds.values import element, number, records, to_ms
+from fademoe.feeds.paging import EXPIRY_MS, split_into_pages
+from fademoe.feeds.values import get_element, read_number, read_records, to_ms
 from fademoe.metrics import Premium
 from fademoe.signals import Stopped
 from tests.support.pages import confirm_with, fetch_with
@@ -23,7 +23,7 @@ FEED = RestFeed(
     budget="ip",
     paging=Paging(costs=((10, 1), (100, 2), (1000, 50))),
     params=lambda page: {"from": page.start_ms, "to": page.end_ms - 1, "limit": page.limit},
-    items=lambda body, page: records(body),
+    items=lambda body, page: read_records(body),
     parse=lambda item, instrument: Premium(to_ms(item[0]), item[1]),
     source="made up",
 )
@@ -56,15 +56,15 @@ def minutes(count, start=START):
 
 def test_the_page_size_is_the_one_with_most_rows_per_cost():
     assert FEED.paging.rows == 100
-    assert FEED.paging.cost(10) == 1
-    assert FEED.paging.cost(11) == 2
+    assert FEED.paging.compute_cost(10) == 1
+    assert FEED.paging.compute_cost(11) == 2
     with pytest.raises(ValueError, match="more than a page"):
-        FEED.paging.cost(1001)
+        FEED.paging.compute_cost(1001)
 
 
 def test_pages_tile_the_window():
     window = Window(START, START + 250 * MINUTE_MS)
-    spans = pages(FEED, window)
+    spans = split_into_pages(FEED, window)
     assert [span.end_ms - span.start_ms for span in spans] == [100 * MINUTE_MS, 100 * MINUTE_MS, 50 * MINUTE_MS]
     assert (spans[0].start_ms, spans[-1].end_ms) == window
 
@@ -240,7 +240,9 @@ def test_a_bad_row_is_named_and_costs_no_other_row(item):
 @pytest.mark.parametrize("bad", [[START, None], ["x"], [START + 1, "1"], [START - DAY_MS * 20_000, "1"]])
 def test_a_page_of_which_most_is_bad_is_refused(bad):
     window = Window(START, START + 100 * MINUTE_MS)
-    feed = replace(FEED, parse=lambda item, instrument: Premium(to_ms(element(item, 0)), number(element(item, 1))))
+    feed = replace(
+        FEED, parse=lambda item, instrument: Premium(to_ms(get_element(item, 0)), read_number(get_element(item, 1)))
+    )
     fetched = fetch_with(feed, ACME, [window], lambda *_: [[START, "1"], [START + MINUTE_MS, "1"], bad, bad, bad])
     assert "3 of 5 elements" in str(fetched.failed)
     assert (fetched.failed.exchange, fetched.rows, fetched.answered) == ("acme", {}, [])
@@ -254,7 +256,7 @@ def test_a_bad_row_stays_missing_and_only_its_page_is_requested_again():
     def get(request, cost):
         return [[ts, None if ts == odd_ms else value] for ts, value in acme.get(request, cost)]
 
-    feed = replace(FEED, parse=lambda item, instrument: Premium(to_ms(item[0]), number(item[1])))
+    feed = replace(FEED, parse=lambda item, instrument: Premium(to_ms(item[0]), read_number(item[1])))
     fetched = fetch_with(feed, ACME, [Window(START, START + 300 * MINUTE_MS)], get)
     fetched = confirm_with(feed, ACME, fetched, START + DAY_MS, get)
     assert fetched.absent == [Window(absent_ms, absent_ms + MINUTE_MS)]

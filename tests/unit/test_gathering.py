@@ -6,7 +6,7 @@ from fademoe.clock import HOUR_MS, MINUTE_MS, Window
 from fademoe.feeds import registry
 from fademoe.feeds.history import Latency, Paging, RestFeed
 from fademoe.feeds.instrument import Instrument
-from fademoe.feeds.values import records, to_ms
+from fademoe.feeds.values import read_records, to_ms
 from fademoe.jobs.plan import FeedState, due_gaps, plan_gaps, subtract_queued
 from fademoe.metrics import Premium
 from fademoe.store.coverage import Series
@@ -21,7 +21,7 @@ FEED = RestFeed(
     budget="key",
     paging=Paging(costs=((6 * 60, 1),), coalesce_ms=HOUR_MS),
     params=lambda page: {"from": page.start_ms, "to": page.end_ms - 1},
-    items=lambda body, page: records(body),
+    items=lambda body, page: read_records(body),
     parse=lambda item, instrument: Premium(to_ms(item[0]), item[1]),
     source="made up",
     latency=Latency(live_edge_ms=HOUR_MS),
@@ -29,7 +29,7 @@ FEED = RestFeed(
 
 
 STATE = FeedState(
-    exchange=registry.exchanges()["coinalyze"], feed=FEED, now_ms=START + 20 * HOUR_MS, queued={}, instruments={}
+    exchange=registry.load_exchanges()["coinalyze"], feed=FEED, now_ms=START + 20 * HOUR_MS, queued={}, instruments={}
 )
 
 

@@ -15,7 +15,7 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.signals import StopSignal
 from fademoe.streams.runner import StreamRunner
 
-EXCHANGE = registry.exchanges()["bybit"]
+EXCHANGE = registry.load_exchanges()["bybit"]
 BTC = Instrument(exchange="bybit", code="byb", name="BTCUSDT", symbol="BTC")
 
 

@@ -149,7 +149,7 @@ def test_no_exchange_is_named_outside_its_module():
         if part_of(name) in ("exchanges", "simulator"):
             continue
         text = path.read_text(encoding="utf-8").lower()
-        found += [f"{name}: {exchange}" for exchange in registry.names() if re.search(rf"\b{exchange}\b", text)]
+        found += [f"{name}: {exchange}" for exchange in registry.list_names() if re.search(rf"\b{exchange}\b", text)]
     assert not found
 
 

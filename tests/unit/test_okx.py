@@ -57,7 +57,7 @@ def pushed(message):
     for metric, feed in PUSHES.items():
         name = message["arg"].get("instId", "BTC-USDT-SWAP")
         if feed.topic(swap(name)) == frame.topic:
-            names = {feed.instrument_name(item) or name for item in feed.items(frame.data)}
+            names = {feed.read_instrument_name(item) or name for item in feed.items(frame.data)}
             for own_name in sorted(names):
                 instrument = swap(own_name, "0.01" if own_name == BTC.name else "1")
                 found[metric] = read_message(feed, frame.data, instrument)
@@ -380,8 +380,8 @@ def test_every_row_of_the_statistics_comes_whether_their_ends_belong_to_the_rang
 
 
 def test_a_contract_never_gets_more_full_pages_of_ratios_than_its_own_limit():
-    budget = EXCHANGE.budget(FEEDS["lsr"].budget)
-    assert budget.limit // FEEDS["lsr"].paging.cost(100) == 5
+    budget = EXCHANGE.get_budget(FEEDS["lsr"].budget)
+    assert budget.limit // FEEDS["lsr"].paging.compute_cost(100) == 5
 
 
 def test_open_interest_and_the_predicted_rate_are_polled_for_all_contracts_at_once():
@@ -395,7 +395,7 @@ def test_open_interest_and_the_predicted_rate_are_polled_for_all_contracts_at_on
             body = payload(name, index)
             assert feed.items(body) == body["data"]
             for item in body["data"]:
-                instrument = swap(feed.instrument_name(item))
+                instrument = swap(feed.read_instrument_name(item))
                 assert [feed.parse(item, instrument)] == read_message(PUSHES[metric], [item], instrument)
     assert POLLS["ppr"].parse(payload("rest_funding_rate")["data"][0] | {"fundingRate": ""}, BTC) is None
 

@@ -19,15 +19,15 @@ BAD_NUMBERS += ["1e99", "1E-99", Decimal("NaN"), Decimal("1e31"), Decimal("1e-31
 
 @pytest.mark.parametrize("value", BAD_NUMBERS)
 def test_what_is_not_a_decimal_string_is_a_bad_payload(value):
-    for read in (values.number, values.amount, values.price):
+    for read in (values.read_number, values.read_amount, values.read_price):
         with pytest.raises(BadPayload):
             read(value)
 
 
 def test_digits_are_kept():
-    assert values.number("-0.00042931") == "-0.00042931"
-    assert values.amount("8514292.61220") == "8514292.61220"
-    assert values.price("0.0000100") == "0.0000100"
+    assert values.read_number("-0.00042931") == "-0.00042931"
+    assert values.read_amount("8514292.61220") == "8514292.61220"
+    assert values.read_price("0.0000100") == "0.0000100"
 
 
 @pytest.mark.parametrize(
@@ -44,27 +44,27 @@ def test_digits_are_kept():
 )
 def test_exponents_and_json_numbers_are_decimals_read_exactly(value, expected):
     """Fault 10: "5E-7" voided its page."""
-    assert values.number(value) == expected
+    assert values.read_number(value) == expected
     if not expected.startswith("-"):
-        assert values.amount(value) == values.price(value) == values.amounts([value])[0] == expected
+        assert values.read_amount(value) == values.read_price(value) == values.read_amounts([value])[0] == expected
     else:
         with pytest.raises(BadPayload):
-            values.amount(value)
+            values.read_amount(value)
 
 
 def test_a_blank_optional_amount_is_none():
-    assert [values.optional_amount(value) for value in (None, "", "1.5")] == [None, None, "1.5"]
+    assert [values.read_optional_amount(value) for value in (None, "", "1.5")] == [None, None, "1.5"]
     with pytest.raises(BadPayload):
-        values.optional_amount("-")
+        values.read_optional_amount("-")
 
 
 def test_amounts_are_not_negative_and_prices_not_zero():
     with pytest.raises(BadPayload):
-        values.amount("-1")
+        values.read_amount("-1")
     for zero in ("0", "0.000"):
-        assert values.amount(zero) == zero
+        assert values.read_amount(zero) == zero
         with pytest.raises(BadPayload):
-            values.price(zero)
+            values.read_price(zero)
 
 
 @pytest.mark.parametrize("value", [1767225600, 1767225600000000, "x", None, True, 1.7e12, -1])
@@ -92,10 +92,10 @@ def test_a_candle_is_read_where_its_prices_are_ordered_and_nowhere_else(prices, 
     texts = [data.draw(st.sampled_from([f"{price:f}", f"{price.normalize():f}", f"0{price:f}"])) for price in prices]
     opened, high, low, close = prices
     if low <= opened <= high and low <= close <= high:
-        assert rows.candle(BTC, 1767225600000, [*texts, "1", "2"]) == Candle(1767225600000, *texts, "1", "2")
+        assert rows.make_candle(BTC, 1767225600000, [*texts, "1", "2"]) == Candle(1767225600000, *texts, "1", "2")
     else:
         with pytest.raises(BadPayload, match="between low and high"):
-            rows.candle(BTC, 1767225600000, [*texts, "1", "2"])
+            rows.make_candle(BTC, 1767225600000, [*texts, "1", "2"])
 
 
 @pytest.mark.parametrize("bad", ["1,5", "", "-1", "1.", None, 1.5, "1" * 31])
@@ -104,7 +104,7 @@ def test_a_candle_with_one_bad_value_is_bad(bad, index):
     values_sent = ["2", "4", "1", "3", "5", "6", "7"]
     values_sent[index] = bad
     with pytest.raises(BadPayload):
-        rows.candle(BTC, 1767225600000, values_sent)
+        rows.make_candle(BTC, 1767225600000, values_sent)
 
 
 def test_candles_must_be_ordered():
@@ -138,7 +138,7 @@ def test_candles_must_be_ordered():
 )
 def test_multipliers_are_told_from_coins_with_digits(base, coin, multiplier):
     assert symbols.split_multiplier(base) == (coin, multiplier)
-    assert 10 ** symbols.power_of_ten(multiplier) == multiplier
+    assert 10 ** symbols.find_power_of_ten(multiplier) == multiplier
 
 
 def test_numbers_keep_the_digits_that_were_sent():
@@ -156,8 +156,15 @@ def test_numbers_keep_the_digits_that_were_sent():
 def test_an_odd_number_voids_its_own_element_only(odd):
     """Fault 10: the whole answer was refused, again and again, or the job died."""
     good, bad = values.decode(f'[{{"a":1.5}},{{"a":{odd}}}]'.encode())
-    assert values.amount(good["a"]) == "1.5"
-    for read in (values.number, values.amount, values.optional_amount, values.price, values.count, values.to_ms):
+    assert values.read_amount(good["a"]) == "1.5"
+    for read in (
+        values.read_number,
+        values.read_amount,
+        values.read_optional_amount,
+        values.read_price,
+        values.read_count,
+        values.to_ms,
+    ):
         with pytest.raises(BadPayload):
             read(bad["a"])
 

@@ -11,7 +11,7 @@ from fademoe.feeds.exchange import Exchange, InstrumentsFeed
 from fademoe.feeds.history import Latency, Retention
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.limits import Budget
-from fademoe.feeds.paging import Effort, closed_until_ms
+from fademoe.feeds.paging import Effort, compute_closed_until_ms
 from fademoe.jobs.plan import FeedState, by_priority, due_gaps, plan_gaps
 from fademoe.store.coverage import Series
 from tests.unit.test_fetch import FEED
@@ -96,8 +96,8 @@ def test_windows_that_are_under_way_are_left_out():
 
 def test_the_open_bar_is_not_asked_for():
     feed = replace(CANDLES, latency=Latency(settle_ms=10_000))
-    assert closed_until_ms(feed, NOW + 9_999) == NOW - MINUTE_MS
-    assert closed_until_ms(feed, NOW + 10_000) == NOW
+    assert compute_closed_until_ms(feed, NOW + 9_999) == NOW - MINUTE_MS
+    assert compute_closed_until_ms(feed, NOW + 10_000) == NOW
 
 
 def test_the_newest_minutes_have_a_grace_time_and_lost_ones_before_them_have_none():
@@ -110,7 +110,7 @@ def test_the_newest_minutes_have_a_grace_time_and_lost_ones_before_them_have_non
 
 
 def test_the_slowest_rate_limit_decides_how_long_fetching_takes():
-    budget = ACME.budget("ip")
+    budget = ACME.get_budget("ip")
     effort = Effort(requests=1000, cost=2000, rows=100_000)
     alone = estimate_s(ACME, [(CANDLES, effort)], share=Decimal(1), workers=8)
     assert alone == pytest.approx(2000 / budget.limit * 60 + 1)

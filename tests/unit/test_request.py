@@ -17,14 +17,14 @@ PAGE = Page(
 
 
 def test_a_feed_with_parameters_alone_sends_a_get():
-    request = FEED.request(PAGE)
+    request = FEED.make_request(PAGE)
     assert (request.method, request.json) == ("GET", None)
     assert str(request) == "/v1/premium?from=60000&to=119999&limit=1"
 
 
 def test_a_feed_with_a_body_sends_a_post():
     feed = replace(FEED, params=lambda page: {}, body=lambda page: {"type": "bars", "coin": page.instrument.name})
-    request = feed.request(PAGE)
+    request = feed.make_request(PAGE)
     assert (request.method, request.json) == ("POST", {"type": "bars", "coin": "BTC"})
     assert str(request) == '/v1/premium {"type":"bars","coin":"BTC"}'
 

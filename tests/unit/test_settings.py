@@ -19,7 +19,7 @@ def test_defaults_need_no_variable():
     assert settings.workers == 8
     assert len(settings.symbols) == 20
     assert (settings.web_host, settings.web_port) == ("127.0.0.1", 8000)
-    assert settings.retained_from_ms(1_800_000_000_000) is None
+    assert settings.compute_retained_from_ms(1_800_000_000_000) is None
     assert not settings.is_simulated
 
 
@@ -49,7 +49,7 @@ def test_every_variable_is_read():
     assert settings.egress == (("a", "10.0.0.1"), (proxy, proxy))
     assert settings.retention_days == 30
     assert settings.is_simulated
-    printed = "\n".join(f"{name}={value}" for name, value in settings.rows())
+    printed = "\n".join(f"{name}={value}" for name, value in settings.list_rows())
     assert "FADEMOE_OKX_REST_URL=https://okx.test" in printed
     for secret in ("secret", "hidden", "hush", "unseen", "covert"):
         assert secret not in printed
@@ -57,7 +57,7 @@ def test_every_variable_is_read():
 
 def test_printed_settings_can_be_read_back():
     settings = load_settings({"FADEMOE_SYMBOLS": "all", "FADEMOE_LIMIT_SHARE": "0.5,okx=1"})
-    rows = dict(settings.rows())
+    rows = dict(settings.list_rows())
     names = ("FADEMOE_HOME", "FADEMOE_SYMBOLS", "FADEMOE_LIMIT_SHARE", "FADEMOE_WORKERS", "FADEMOE_WEB_HOST")
     assert load_settings({name: rows[name] for name in names}) == settings
 
@@ -156,14 +156,14 @@ def test_coins_that_look_like_contracts_are_symbols(symbol):
 
 
 def test_the_share_of_a_limit_can_be_set_for_all_and_for_one_exchange():
-    assert load_settings({}).limit_share("okx") == Decimal("0.9")
-    assert load_settings({"FADEMOE_LIMIT_SHARE": "okx=0.5"}).limit_share("okx") == Decimal("0.5")
-    assert load_settings({"FADEMOE_LIMIT_SHARE": "okx=0.5"}).limit_share("bybit") == Decimal("0.9")
-    assert load_settings({"FADEMOE_LIMIT_SHARE": "0.7, OKX = 0.5"}).limit_share("bybit") == Decimal("0.7")
+    assert load_settings({}).get_limit_share("okx") == Decimal("0.9")
+    assert load_settings({"FADEMOE_LIMIT_SHARE": "okx=0.5"}).get_limit_share("okx") == Decimal("0.5")
+    assert load_settings({"FADEMOE_LIMIT_SHARE": "okx=0.5"}).get_limit_share("bybit") == Decimal("0.9")
+    assert load_settings({"FADEMOE_LIMIT_SHARE": "0.7, OKX = 0.5"}).get_limit_share("bybit") == Decimal("0.7")
 
 
 def test_an_exchange_has_settings_whatever_its_name():
     given = {"FADEMOE_KRAKEN_FUTURES_REST_URL": "https://k.test", "FADEMOE_KRAKEN_FUTURES_KEY": "hush"}
-    settings = Settings.from_env(given, ["kraken-futures"])
+    settings = Settings.read_env(given, ["kraken-futures"])
     assert settings.rest_urls == {"kraken-futures": "https://k.test"}
     assert settings.keys == {"kraken-futures": "hush"}

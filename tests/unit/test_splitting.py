@@ -20,14 +20,14 @@ def universe(name: str) -> list[Instrument]:
     pattern = {"okx": "{}-USDT-SWAP"}.get(name, "{}USDT")
     coins = [f"1000000{'币安人生' if number % 50 == 0 else 'BABYDO'}{number:04d}" for number in range(CONTRACTS)]
     return [
-        Instrument(exchange=name, code=registry.exchanges()[name].codes[0], name=pattern.format(coin), symbol=coin)
+        Instrument(exchange=name, code=registry.load_exchanges()[name].codes[0], name=pattern.format(coin), symbol=coin)
         for coin in coins
     ]
 
 
 def split(name: str, socket: Socket) -> list[list[Sequence[str]]]:
     """Return the topics of each request of each connection of a socket."""
-    feeds = [feed for feed in registry.exchanges()[name].stream_feeds if feed.socket == socket.name]
+    feeds = [feed for feed in registry.load_exchanges()[name].stream_feeds if feed.socket == socket.name]
     topics = {feed.topic(instrument): {} for feed in feeds for instrument in universe(name)}
     asked = [cut(sorted(part), socket.topics_per_request) for part in parts_of(topics, socket)]
     flat = [topic for connection in asked for request in connection for topic in request]
@@ -35,7 +35,7 @@ def split(name: str, socket: Socket) -> list[list[Sequence[str]]]:
     return asked
 
 
-SOCKETS = [(exchange.name, socket) for exchange in registry.exchanges().values() for socket in exchange.sockets]
+SOCKETS = [(exchange.name, socket) for exchange in registry.load_exchanges().values() for socket in exchange.sockets]
 
 
 @pytest.mark.parametrize(("name", "socket"), SOCKETS, ids=lambda value: getattr(value, "name", value))

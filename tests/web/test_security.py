@@ -210,7 +210,7 @@ def test_a_user_without_the_right_to_create_roles_reads_without_the_role(
     url = postgres_url.replace("//fademoe@/fademoe?", "//lodger@/lodging?")
     database = Database(url)
     try:
-        migrate(database, list(registry.exchanges().values()))
+        migrate(database, list(registry.load_exchanges().values()))
         app = make_app(replace(settings, database_url=url))
         assert app.test_client().get("/api/perpspecs").get_json()["perpspecs"] != []
         reader = app.extensions["fademoe"].reader

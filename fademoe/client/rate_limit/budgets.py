@@ -13,7 +13,7 @@ from redis.commands.core import Script
 from redis.exceptions import RedisError
 
 from fademoe.client.rate_limit.keys import ANY_EGRESS, budget_key, outage_key, units_key
-from fademoe.clock import boot_id, pace, steady_ms, to_host_s
+from fademoe.clock import get_pace, read_boot_id, steady_ms, to_host_s
 from fademoe.errors import BudgetSpent, RetryLater
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.limits import Budget
@@ -107,7 +107,7 @@ class Budgets:
         budget is closed for longer, RetryLater when Redis is away, ValueError when `cost` could never be granted,
         Stopped when the process is to end.
         """
-        budget, share = exchange.budget(name), self._share(exchange.name)
+        budget, share = exchange.get_budget(name), self._share(exchange.name)
         if not 0 < cost <= budget.limit:
             raise ValueError(f"{exchange.name} {name}: a cost of {cost} is not within the limit of {budget.limit}")
         usable = [egress for egress in self._egress if egress not in avoid]
@@ -179,7 +179,7 @@ class Budgets:
 
     def close(self, exchange: Exchange, names: Sequence[str], egress: str, for_s: float, reason: str) -> None:
         """Close budgets for everyone behind an address for `for_s` seconds; a later end that is set stays."""
-        budgets = [exchange.budget(name) for name in names]
+        budgets = [exchange.get_budget(name) for name in names]
         keys = [key for budget in budgets for key in _pair(_key(exchange.name, budget, egress))]
         periods = [budget.period_ms if budget.aligned else "" for budget in budgets]
         try:
@@ -217,12 +217,17 @@ class Budgets:
         now = self._server_now_ms(exchange)
         if now is None:
             seconds, micros = self._redis.time()
-            now = pace().apply(seconds * 1000 + micros // 1000)
+            now = get_pace().apply(seconds * 1000 + micros // 1000)
         return (budget.period_ms - now % budget.period_ms) / 1000
 
     def _run(self, script: Script, exchange: str, keys: Sequence[str], arguments: Sequence[str | int | float]) -> Any:
         server_ms = self._server_now_ms(exchange)
-        clocks: list[str | int | float] = [boot_id(), steady_ms(), "" if server_ms is None else server_ms, *pace()]
+        clocks: list[str | int | float] = [
+            read_boot_id(),
+            steady_ms(),
+            "" if server_ms is None else server_ms,
+            *get_pace(),
+        ]
         return script(keys=keys, args=[*clocks, *arguments])
 
 

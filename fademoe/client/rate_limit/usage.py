@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from redis import Redis
 
 from fademoe.client.rate_limit.keys import ALGORITHM, key_parts, units_key
-from fademoe.clock import DAY_MS, boot_id, now_ms, steady_ms
+from fademoe.clock import DAY_MS, now_ms, read_boot_id, steady_ms
 
 SCAN_COUNT = 1_000
 MAX_SHOWN_MS = 3 * DAY_MS  # nothing is closed for longer, whatever stands in Redis
@@ -127,7 +127,7 @@ def _budget_now_ms(fields: Fields) -> int:
     at, steady = _whole(fields.get("at")), _whole(fields.get("at_steady"))
     if at is None or steady is None:
         return now_ms()
-    return at + steady_ms() - steady if fields.get("at_machine") == boot_id() else max(at, now_ms())
+    return at + steady_ms() - steady if fields.get("at_machine") == read_boot_id() else max(at, now_ms())
 
 
 def _used(fields: Fields, window: int | None) -> int:

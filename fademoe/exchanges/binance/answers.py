@@ -14,7 +14,7 @@ from fademoe.feeds.answers import (
     close_exchange,
     evaluate,
 )
-from fademoe.feeds.values import retry_after_s
+from fademoe.feeds.values import read_retry_after_s
 
 BAN_S = 120.0  # the shortest ban
 FIREWALL_S = 300.0
@@ -26,10 +26,10 @@ def read_ban_s(answer: Answer) -> float:
     """Return the seconds until a ban ends: by Retry-After or the time in the text, the later; at least two minutes."""
     named = BANNED_UNTIL.search(answer.text)
     named_s = (int(named[1]) - answer.now_ms) / SECOND_MS + 1 if named else 0.0
-    return max(BAN_S, named_s, retry_after_s(answer.headers) or 0.0)
+    return max(BAN_S, named_s, read_retry_after_s(answer.headers) or 0.0)
 
 
-RATE_LIMITED = close_budget(wait_s=lambda answer: retry_after_s(answer.headers))
+RATE_LIMITED = close_budget(wait_s=lambda answer: read_retry_after_s(answer.headers))
 BANNED = close_exchange("banned", wait_s=read_ban_s)
 
 ERRORS: Mapping[int | str, Reaction] = {

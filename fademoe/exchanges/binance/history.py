@@ -10,8 +10,18 @@ from fademoe.feeds.history import Latency, Page, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params
-from fademoe.feeds.rows import candle, check_name, hours_since, to_coins, with_previous
-from fademoe.feeds.values import amount, are_amounts, count, element, member, number, optional_amount, records, to_ms
+from fademoe.feeds.rows import add_previous, check_name, count_hours_since, make_candle, to_coins
+from fademoe.feeds.values import (
+    are_amounts,
+    get_element,
+    get_member,
+    read_amount,
+    read_count,
+    read_number,
+    read_optional_amount,
+    read_records,
+    to_ms,
+)
 from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium, Row
 
 DOCS = "developers.binance.com, read 2026-05-28: "
@@ -19,7 +29,7 @@ FUNDING_ROWS = 1000  # of a full answer
 EARLIER_MS = 8 * HOUR_MS  # the longest funding interval
 
 
-def span_params(page: Page) -> Params:
+def make_span_params(page: Page) -> Params:
     """Ask for the rows of a page. Both ends are inclusive, and always sent: with one alone the newest rows come.
 
     A page holds no more rows than the limit, so it does not matter which ones would win: sources differ.
@@ -32,22 +42,22 @@ def span_params(page: Page) -> Params:
     }
 
 
-def kline_params(page: Page) -> Params:
+def make_kline_params(page: Page) -> Params:
     """Ask for candles of one minute."""
-    return {**span_params(page), "interval": "1m"}
+    return {**make_span_params(page), "interval": "1m"}
 
 
-def statistics_params(page: Page) -> Params:
+def make_statistics_params(page: Page) -> Params:
     """Ask for samples of every five minutes."""
-    return {**span_params(page), "period": "5m"}
+    return {**make_span_params(page), "period": "5m"}
 
 
-def funding_params(page: Page) -> Params:
+def make_funding_params(page: Page) -> Params:
     """Begin 8 hours early, to have the settlement before the page; the oldest rows win, so all room is requested.
 
     Contracts settle once an hour at most: the 83 hours of a page and the 8 before are fewer rows than the limit.
     """
-    return {**span_params(page), "startTime": page.start_ms - EARLIER_MS, "limit": FUNDING_ROWS}
+    return {**make_span_params(page), "startTime": page.start_ms - EARLIER_MS, "limit": FUNDING_ROWS}
 
 
 def parse_kline(item: Json, instrument: Instrument) -> Candle:
@@ -58,7 +68,7 @@ def parse_kline(item: Json, instrument: Instrument) -> Candle:
     base volume, taker-buy quote volume, unused.
     """
     ts = read_open_time(item)
-    return candle(instrument, ts, [*item[1:6], item[7], item[9]], trades=count(item[8]))
+    return make_candle(instrument, ts, [*item[1:6], item[7], item[9]], trades=read_count(item[8]))
 
 
 def parse_klines(items: Sequence[Json], instrument: Instrument) -> list[Row]:
@@ -77,13 +87,13 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
     The row is the documented one, nobody has recorded any. The open may lie outside low..high.
     """
     ts = read_open_time(item)
-    _, _, _, close = (number(value) for value in item[1:5])
+    _, _, _, close = (read_number(value) for value in item[1:5])
     return Premium(ts, close)
 
 
 def read_open_time(item: Json) -> int:
     """Return the open time of a kline of one minute; raise BadPayload for one of another interval."""
-    element(item, 11)  # all members that are read of it exist
+    get_element(item, 11)  # all members that are read of it exist
     ts = to_ms(item[0])
     if item[6] != ts + MINUTE_MS - 1:
         raise BadPayload(f"kline of {ts}: it closes at {item[6]!r}, not a minute after its open time")
@@ -99,9 +109,9 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
     Other rateTypes were never seen; a row with one is a settlement as well. The interval is the distance to the
     settlement before: fundingInfo has only today's, and settlements drift within days.
     """
-    check_name(member(item, "symbol"), instrument)
-    ts = floor_to(to_ms(member(item, "fundingTime")), MINUTE_MS)
-    return Funding(ts, number(member(item, "fundingRate")), hours_since(item.get("previous", ts), ts))
+    check_name(get_member(item, "symbol"), instrument)
+    ts = floor_to(to_ms(get_member(item, "fundingTime")), MINUTE_MS)
+    return Funding(ts, read_number(get_member(item, "fundingRate")), count_hours_since(item.get("previous", ts), ts))
 
 
 def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
@@ -110,9 +120,11 @@ def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
     {"symbol": "LTCUSDT", "sumOpenInterest": "286060.67400000", "sumOpenInterestValue": "13151177.54493120",
      "timestamp": 1602028800000}
     """
-    check_name(member(item, "symbol"), instrument)
-    coins = to_coins(member(item, "sumOpenInterest"), instrument)
-    return OpenInterest(to_ms(member(item, "timestamp")), coins, optional_amount(item.get("sumOpenInterestValue")))
+    check_name(get_member(item, "symbol"), instrument)
+    coins = to_coins(get_member(item, "sumOpenInterest"), instrument)
+    return OpenInterest(
+        to_ms(get_member(item, "timestamp")), coins, read_optional_amount(item.get("sumOpenInterestValue"))
+    )
 
 
 def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
@@ -121,10 +133,10 @@ def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
     {"symbol": "BTCUSDT", "longAccount": "0.5799", "longShortRatio": "1.3804", "shortAccount": "0.4201",
      "timestamp": 1602989400000}
     """
-    check_name(member(item, "symbol"), instrument)
+    check_name(get_member(item, "symbol"), instrument)
     for share in ("longAccount", "shortAccount"):
-        amount(member(item, share))
-    return LongShortRatio(to_ms(member(item, "timestamp")), amount(member(item, "longShortRatio")))
+        read_amount(get_member(item, share))
+    return LongShortRatio(to_ms(get_member(item, "timestamp")), read_amount(get_member(item, "longShortRatio")))
 
 
 def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
@@ -132,8 +144,8 @@ def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInter
 
     {"symbol": "BTCUSDT", "openInterest": "95744.938", "time": 1791382984119}
     """
-    check_name(member(item, "symbol"), instrument)
-    return OpenInterest(to_ms(member(item, "time")), to_coins(member(item, "openInterest"), instrument))
+    check_name(get_member(item, "symbol"), instrument)
+    return OpenInterest(to_ms(get_member(item, "time")), to_coins(get_member(item, "openInterest"), instrument))
 
 
 # Measured bands end at 100, 500, 1000, 1500, documented ones one row earlier: cheap under both readings.
@@ -148,8 +160,8 @@ REST_FEEDS = (
         metric="ohlcv",
         path="/fapi/v1/klines",
         budget="weight",
-        params=kline_params,
-        items=lambda answer, page: records(answer),
+        params=make_kline_params,
+        items=lambda answer, page: read_records(answer),
         parse=parse_kline,
         parse_all=parse_klines,
         paging=KLINE_PAGING,
@@ -159,8 +171,8 @@ REST_FEEDS = (
         metric="pfr",
         path="/fapi/v1/premiumIndexKlines",
         budget="weight",
-        params=kline_params,
-        items=lambda answer, page: records(answer),
+        params=make_kline_params,
+        items=lambda answer, page: read_records(answer),
         parse=parse_premium,
         paging=KLINE_PAGING,
         latency=Latency(live_edge_ms=MINUTE_MS),  # no stream brings it
@@ -170,8 +182,8 @@ REST_FEEDS = (
         metric="fr",
         path="/fapi/v1/fundingRate",
         budget="funding",
-        params=funding_params,
-        items=lambda answer, page: with_previous(answer, "fundingTime"),
+        params=make_funding_params,
+        items=lambda answer, page: add_previous(answer, "fundingTime"),
         parse=parse_funding,
         interval="settlement",
         interval_ms=5 * MINUTE_MS,  # far finer than settlements come: a page never holds more than an answer
@@ -186,8 +198,8 @@ REST_FEEDS = (
         metric="oi",
         path="/futures/data/openInterestHist",
         budget="futures-data",
-        params=statistics_params,
-        items=lambda answer, page: records(answer),
+        params=make_statistics_params,
+        items=lambda answer, page: read_records(answer),
         parse=parse_open_interest,
         interval="5m",
         interval_ms=5 * MINUTE_MS,
@@ -200,8 +212,8 @@ REST_FEEDS = (
         metric="lsr",
         path="/futures/data/globalLongShortAccountRatio",
         budget="futures-data",
-        params=statistics_params,
-        items=lambda answer, page: records(answer),
+        params=make_statistics_params,
+        items=lambda answer, page: read_records(answer),
         parse=parse_ratio,
         interval="5m",
         interval_ms=5 * MINUTE_MS,

@@ -5,7 +5,7 @@ from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.rows import read_kind, read_optional_kind
 from fademoe.feeds.symbols import split_multiplier
-from fademoe.feeds.values import member, rows_of, text, to_ms
+from fademoe.feeds.values import get_member, read_rows_of, read_text, to_ms
 
 
 def parse_instrument(item: Json) -> Instrument | None:
@@ -26,15 +26,15 @@ def parse_instrument(item: Json) -> Instrument | None:
     )
     if not is_followed:
         return None
-    symbol, multiplier = split_multiplier(text(member(item, "baseAsset")))
-    delivery = member(item, "deliveryDate")
+    symbol, multiplier = split_multiplier(read_text(get_member(item, "baseAsset")))
+    delivery = get_member(item, "deliveryDate")
     return Instrument(
         exchange="binance",
         code="bin",
-        name=text(member(item, "symbol")),
+        name=read_text(get_member(item, "symbol")),
         symbol=symbol.upper(),
         multiplier=multiplier,
-        listed_ms=to_ms(member(item, "onboardDate")),
+        listed_ms=to_ms(get_member(item, "onboardDate")),
         delisted_ms=None if type(delivery) is int and delivery >= LATEST_MS else to_ms(delivery),
     )
 
@@ -42,12 +42,12 @@ def parse_instrument(item: Json) -> Instrument | None:
 INSTRUMENTS = InstrumentsFeed(
     path="/fapi/v1/exchangeInfo",
     budget="weight",
-    items=lambda answer: rows_of(answer, "symbols"),
+    items=lambda answer: read_rows_of(answer, "symbols"),
     parse=parse_instrument,
     source="developers.binance.com, read 2026-05-28: Exchange Information",
 )
 CLOCK = ClockFeed(  # {"serverTime": 1499827319559}
     path="/fapi/v1/time",
     budget="weight",
-    parse=lambda answer: to_ms(member(answer, "serverTime")),
+    parse=lambda answer: to_ms(get_member(answer, "serverTime")),
 )

@@ -7,9 +7,9 @@ import orjson
 from fademoe.clock import HOUR_MS, MINUTE_MS, SECOND_MS
 from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Instrument, Json
-from fademoe.feeds.rows import candle, check_name, liquidation
+from fademoe.feeds.rows import check_name, make_candle, make_liquidation
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
-from fademoe.feeds.values import amount, count, member, number, product, text, to_ms
+from fademoe.feeds.values import get_member, multiply, read_amount, read_count, read_number, read_text, to_ms
 from fademoe.metrics import Candle, Liquidations, PredictedFunding
 
 DOCS = "developers.binance.com, read 2026-05-28: "
@@ -34,7 +34,7 @@ def route(message: Json) -> Frame:
     if isinstance(data, dict) and data.get("e") == SHUTDOWN:
         return Frame(renew=True)
     if "stream" in message and "data" in message:
-        return Frame(topic=text(message["stream"]), data=data)
+        return Frame(topic=read_text(message["stream"]), data=data)
     number = message.get("id")
     request = number if isinstance(number, int) else None
     return Frame(request=request) if "result" in message else Frame(fault=str(message)[:200], request=request)
@@ -47,16 +47,18 @@ def parse_kline_event(data: Json, instrument: Instrument) -> Candle | None:
      "i": "1m", "f": 8153633367, "L": 8153634395, "o": "83084.90", "c": "83091.60", "h": "83091.70", "l": "83051.20",
      "v": "13.551", "n": 1027, "x": false, "q": "1125714.73960", "V": "6.426", "Q": "533856.66860", "B": "0"}}
     """
-    kline = member(data, "k")
-    is_closed = member(kline, "x")
+    kline = get_member(data, "k")
+    is_closed = get_member(kline, "x")
     if is_closed is False:
         return None
-    if is_closed is not True or member(kline, "s") != instrument.name or member(kline, "i") != "1m":
+    if is_closed is not True or get_member(kline, "s") != instrument.name or get_member(kline, "i") != "1m":
         raise BadPayload(f"a kline event of {instrument.name} 1m was expected")
-    ts = to_ms(member(kline, "t"))
-    if member(kline, "T") != ts + MINUTE_MS - 1 or to_ms(member(data, "E")) < member(kline, "T"):
+    ts = to_ms(get_member(kline, "t"))
+    if get_member(kline, "T") != ts + MINUTE_MS - 1 or to_ms(get_member(data, "E")) < get_member(kline, "T"):
         raise BadPayload(f"kline event of {ts}: it is closed before the minute's end")
-    return candle(instrument, ts, [member(kline, name) for name in "ohlcvqV"], trades=count(member(kline, "n")))
+    return make_candle(
+        instrument, ts, [get_member(kline, name) for name in "ohlcvqV"], trades=read_count(get_member(kline, "n"))
+    )
 
 
 def parse_mark_price(data: Json, instrument: Instrument) -> PredictedFunding | None:
@@ -65,12 +67,12 @@ def parse_mark_price(data: Json, instrument: Instrument) -> PredictedFunding | N
     {"e": "markPriceUpdate", "E": 1791382993000, "s": "BTCUSDT", "p": "83084.30000000", "ap": "83084.30000000",
      "P": "83195.15881449", "i": "83123.65891304", "r": "0.00000078", "T": 1791388800000, "st": 1}
     """
-    check_name(member(data, "s"), instrument)
-    ts = to_ms(member(data, "E"))
-    if member(data, "T") == 0:
+    check_name(get_member(data, "s"), instrument)
+    ts = to_ms(get_member(data, "E"))
+    if get_member(data, "T") == 0:
         return None
     to_ms(data["T"])
-    return PredictedFunding(ts, number(member(data, "r")))
+    return PredictedFunding(ts, read_number(get_member(data, "r")))
 
 
 def list_force_orders(data: Json) -> Sequence[Json]:
@@ -91,12 +93,12 @@ def parse_force_order(order: Json, instrument: Instrument) -> Liquidations | Non
     """
     if order.get("st", 1) != 1:
         return None
-    side = member(order, "S")
+    side = get_member(order, "S")
     if side not in ("SELL", "BUY"):
         raise BadPayload(f"{side!r} is not a side of a forced order")
-    usd = product(amount(member(order, "ap")), amount(member(order, "z")))
-    ts = to_ms(member(order, "T"))
-    return liquidation(ts, usd, of_long=side == "SELL") if usd.strip("0.") else None
+    usd = multiply(read_amount(get_member(order, "ap")), read_amount(get_member(order, "z")))
+    ts = to_ms(get_member(order, "T"))
+    return make_liquidation(ts, usd, of_long=side == "SELL") if usd.strip("0.") else None
 
 
 SOCKETS = (

@@ -9,9 +9,18 @@ from fademoe.feeds.columns import read_candles, read_times, split_columns
 from fademoe.feeds.history import Latency, Order, Page, Paging, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.request import Params
-from fademoe.feeds.rows import candle, check_candle, check_name, hours_since, read_time, with_previous
-from fademoe.feeds.symbols import power_of_ten
-from fademoe.feeds.values import amount, element, member, number, optional_amount, rows_of, shift, to_ms
+from fademoe.feeds.rows import add_previous, check_candle, check_name, count_hours_since, make_candle, read_time
+from fademoe.feeds.symbols import find_power_of_ten
+from fademoe.feeds.values import (
+    get_element,
+    get_member,
+    read_amount,
+    read_number,
+    read_optional_amount,
+    read_rows_of,
+    shift,
+    to_ms,
+)
 from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium, Row
 
 DOCS = "bybit-exchange.github.io/docs/v5, read 2026-07-24: "
@@ -25,7 +34,7 @@ DIVISION = Context(prec=80)  # halves and ratios of what the exchange sends have
 SHARES_ERROR = Decimal("0.001")  # two shares of four decimals make one, give or take their rounding
 
 
-def candle_params(page: Page) -> Params:
+def make_candle_params(page: Page) -> Params:
     """Ask for the candles of a page and the one after it, which shows that the last one is final."""
     return {
         "category": "linear",
@@ -37,7 +46,7 @@ def candle_params(page: Page) -> Params:
     }
 
 
-def span_params(page: Page, limit: int, earlier_ms: int = 0) -> Params:
+def make_span_params(page: Page, limit: int, earlier_ms: int = 0) -> Params:
     """Ask for the rows of a page and of `earlier_ms` before it: both times always, never more than an answer holds.
 
     So it does not matter which rows win when there are too many, and that a start alone is an error of one endpoint and
@@ -52,25 +61,25 @@ def span_params(page: Page, limit: int, earlier_ms: int = 0) -> Params:
     }
 
 
-def funding_params(page: Page) -> Params:
+def make_funding_params(page: Page) -> Params:
     """Ask for the settlements of a page and the one before it."""
-    return span_params(page, SETTLEMENTS, earlier_ms=EARLIER_MS + 1)
+    return make_span_params(page, SETTLEMENTS, earlier_ms=EARLIER_MS + 1)
 
 
-def interest_params(page: Page) -> Params:
+def make_interest_params(page: Page) -> Params:
     """Ask for samples of every five minutes."""
-    return {**span_params(page, INTEREST_SAMPLES), "intervalTime": "5min"}
+    return {**make_span_params(page, INTEREST_SAMPLES), "intervalTime": "5min"}
 
 
-def ratio_params(page: Page) -> Params:
+def make_ratio_params(page: Page) -> Params:
     """Ask for samples of every five minutes; whether the start is inclusive is unknown, so it lies beside the grid."""
-    return {**span_params(page, RATIO_SAMPLES, earlier_ms=1), "period": "5min"}
+    return {**make_span_params(page, RATIO_SAMPLES, earlier_ms=1), "period": "5min"}
 
 
 def list_rows(answer: Json, page: Page) -> Sequence[Json]:
     """Return the rows of an answer; it names its contract once for all, or in each row, or both."""
-    result = member(answer, "result")
-    listed = rows_of(result, "list")
+    result = get_member(answer, "result")
+    listed = read_rows_of(result, "list")
     check_name(result.get("symbol", page.instrument.name), page.instrument)
     if result.get("category", "linear") != "linear":
         raise BadPayload(f"category linear was requested, not {result['category']!r}")
@@ -84,7 +93,7 @@ def list_final_candles(answer: Json, page: Page) -> Sequence[Json]:
     the page is requested, too. As a minute without trades may have none, what was over two minutes ago needs no such
     witness.
     """
-    now_ms = to_ms(member(answer, "time"))
+    now_ms = to_ms(get_member(answer, "time"))
     timed = [(read_time(row, 0), row) for row in list_rows(answer, page)]
     newest_ms = max([now_ms - 2 * MINUTE_MS, *(ts for ts, _ in timed if ts is not None)])
     final_ms = min(now_ms - 2 * SECOND_MS, newest_ms) - MINUTE_MS
@@ -99,8 +108,8 @@ def parse_kline(item: Json, instrument: Instrument) -> Candle:
     ["1687589580000", "30707.9", "30710", "30704.7", "30709.9", "21.984", "675041.8648"]
     Whether a minute without trades has a flat candle or none is unconfirmed: both are accepted.
     """
-    element(item, 6)  # all members that are read below exist
-    return candle(instrument, to_ms(item[0]), item[1:7])
+    get_element(item, 6)  # all members that are read below exist
+    return make_candle(instrument, to_ms(item[0]), item[1:7])
 
 
 def parse_klines(items: Sequence[Json], instrument: Instrument) -> list[Row]:
@@ -117,7 +126,7 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
     """
     if not isinstance(item, list) or len(item) != 5:
         raise BadPayload(f"five values of the premium index were expected, not {item!r}")
-    _, high, low, close = (number(value) for value in item[1:])
+    _, high, low, close = (read_number(value) for value in item[1:])
     check_candle(close, high, low, close)
     return Premium(to_ms(item[0]), close)
 
@@ -127,9 +136,9 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
 
     {"symbol": "XTZUSDT", "fundingRate": "-0.00249093", "fundingRateTimestamp": "1752940800000"}
     """
-    check_name(member(item, "symbol"), instrument)
-    ts = to_ms(member(item, "fundingRateTimestamp"))
-    return Funding(ts, number(member(item, "fundingRate")), hours_since(item.get("previous", ts), ts))
+    check_name(get_member(item, "symbol"), instrument)
+    ts = to_ms(get_member(item, "fundingRateTimestamp"))
+    return Funding(ts, read_number(get_member(item, "fundingRate")), count_hours_since(item.get("previous", ts), ts))
 
 
 def list_interest_samples(answer: Json, page: Page) -> Sequence[Json]:
@@ -150,15 +159,15 @@ def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
     {"openInterest": "52673.34300000", "singleOpenInterest": "26336.672", "timestamp": "1789458300000"}
     USD are not sent.
     """
-    ts = to_ms(member(item, "timestamp"))
+    ts = to_ms(get_member(item, "timestamp"))
     check_name(item.get("symbol", instrument.name), instrument)
-    contracts = amount(read_one_side(item, both="openInterest", single="singleOpenInterest"))
-    return OpenInterest(ts, shift(contracts, power_of_ten(instrument.multiplier)))
+    contracts = read_amount(read_one_side(item, both="openInterest", single="singleOpenInterest"))
+    return OpenInterest(ts, shift(contracts, find_power_of_ten(instrument.multiplier)))
 
 
 def read_one_side(item: Json, *, both: str, single: str) -> str | None:
     """Return the member `single`, which counts one side, else half of the member `both`, None where both are blank."""
-    sides, one_side = optional_amount(item.get(both)), optional_amount(item.get(single))
+    sides, one_side = read_optional_amount(item.get(both)), read_optional_amount(item.get(single))
     if one_side is None and sides is not None:
         return f"{DIVISION.divide(Decimal(sides), Decimal(2)):f}"
     return one_side
@@ -170,14 +179,14 @@ def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio | None:
     {"symbol": "ETHUSDT", "buyRatio": "0.6784", "sellRatio": "0.3216", "timestamp": "1789460400000"}
     Without any account on the short side there is no ratio. It is the only value of this exchange that is rounded.
     """
-    check_name(member(item, "symbol"), instrument)
-    longs, shorts = (Decimal(amount(member(item, name))) for name in ("buyRatio", "sellRatio"))
+    check_name(get_member(item, "symbol"), instrument)
+    longs, shorts = (Decimal(read_amount(get_member(item, name))) for name in ("buyRatio", "sellRatio"))
     if not shorts:
         return None
     if abs(longs + shorts - 1) > SHARES_ERROR:
         raise BadPayload(f"{longs} and {shorts} are not the two shares of all accounts")
     ratio = DIVISION.divide(longs, shorts).quantize(Decimal("1E-8"), rounding=ROUND_HALF_UP)
-    return LongShortRatio(to_ms(member(item, "timestamp")), f"{ratio:f}")
+    return LongShortRatio(to_ms(get_member(item, "timestamp")), f"{ratio:f}")
 
 
 # One candle less than an answer holds: the one after the page is requested, too.
@@ -192,7 +201,7 @@ REST_FEEDS = (
         metric="ohlcv",
         path="/v5/market/kline",
         budget="ip",
-        params=candle_params,
+        params=make_candle_params,
         items=list_final_candles,
         parse=parse_kline,
         parse_all=parse_klines,
@@ -203,7 +212,7 @@ REST_FEEDS = (
         metric="pfr",
         path="/v5/market/premium-index-price-kline",
         budget="ip",
-        params=candle_params,
+        params=make_candle_params,
         items=list_final_candles,
         parse=parse_premium,
         paging=CANDLE_PAGING,
@@ -213,8 +222,8 @@ REST_FEEDS = (
         metric="fr",
         path="/v5/market/funding/history",
         budget="ip",
-        params=funding_params,
-        items=lambda answer, page: with_previous(list_rows(answer, page), "fundingRateTimestamp"),
+        params=make_funding_params,
+        items=lambda answer, page: add_previous(list_rows(answer, page), "fundingRateTimestamp"),
         parse=parse_funding,
         interval="settlement",
         interval_ms=SAMPLE_MS,  # so that a settlement is requested minutes after it, not at the end of the next hour
@@ -231,7 +240,7 @@ REST_FEEDS = (
         metric="oi",
         path="/v5/market/open-interest",
         budget="ip",
-        params=interest_params,
+        params=make_interest_params,
         items=list_interest_samples,
         parse=parse_open_interest,
         interval="5m",
@@ -244,7 +253,7 @@ REST_FEEDS = (
         metric="lsr",
         path="/v5/market/account-ratio",
         budget="ip",
-        params=ratio_params,
+        params=make_ratio_params,
         items=list_rows,
         parse=parse_ratio,
         interval="5m",

@@ -9,7 +9,7 @@ from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.request import Params, Request
 from fademoe.feeds.rows import read_kind
 from fademoe.feeds.symbols import split_multiplier
-from fademoe.feeds.values import member, rows_of, text, to_ms
+from fademoe.feeds.values import get_member, read_rows_of, read_text, to_ms
 
 LIST: Params = {"category": "linear", "limit": 1000}
 NEXT_STATUS = {"Trading": "Closed", "Closed": "Delivering", "Delivering": None}  # of the contracts to list
@@ -18,8 +18,8 @@ CRYPTO_TYPES = (None, "", "innovation", "adventure")  # the others: stock, forex
 
 def list_contracts(answer: Json) -> Sequence[Json]:
     """Return the contracts of a page of instruments-info, each with the time of the answer as "answered"."""
-    answered_ms = to_ms(member(answer, "time"))
-    contracts = rows_of(member(answer, "result"), "list")
+    answered_ms = to_ms(get_member(answer, "time"))
+    contracts = read_rows_of(get_member(answer, "result"), "list")
     return [{**item, "answered": answered_ms} if isinstance(item, dict) else item for item in contracts]
 
 
@@ -41,14 +41,14 @@ def parse_instrument(item: Json) -> Instrument | None:
     )
     if not is_followed:
         return None
-    symbol, multiplier = split_multiplier(text(member(item, "baseCoin")))
+    symbol, multiplier = split_multiplier(read_text(get_member(item, "baseCoin")))
     delisted_ms = _optional_ms(item.get("deliveryTime"))
     if delisted_ms is None and status == "Closed":
         delisted_ms = item["answered"]
     return Instrument(
         exchange="bybit",
         code="byb",
-        name=text(member(item, "symbol")),
+        name=read_text(get_member(item, "symbol")),
         symbol=symbol.upper(),
         multiplier=multiplier,
         listed_ms=_optional_ms(item.get("launchTime")),
@@ -62,9 +62,9 @@ def get_next_page(answer: Json, request: Request) -> Request | None:
     A short page may carry a cursor to nothing, so an empty page ends its status too, and so does one that a cursor
     leads back to. The cursor comes percent-encoded, and is encoded again when sent.
     """
-    result = member(answer, "result")
-    contracts, sent = rows_of(result, "list"), result.get("nextPageCursor")
-    cursor = unquote(text(sent)) if sent else ""
+    result = get_member(answer, "result")
+    contracts, sent = read_rows_of(result, "list"), result.get("nextPageCursor")
+    cursor = unquote(read_text(sent)) if sent else ""
     status = str(request.params["status"])
     if contracts and cursor and cursor != request.params.get("cursor"):
         return replace(request, params={**LIST, "status": status, "cursor": cursor})
@@ -88,5 +88,5 @@ INSTRUMENTS = InstrumentsFeed(
 CLOCK = ClockFeed(  # {"retCode": 0, "retMsg": "OK", "result": {...}, "time": 1688639403423}
     path="/v5/market/time",
     budget="ip",
-    parse=lambda answer: to_ms(member(answer, "time")),
+    parse=lambda answer: to_ms(get_member(answer, "time")),
 )

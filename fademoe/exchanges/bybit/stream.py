@@ -8,10 +8,20 @@ from fademoe.clock import MINUTE_MS
 from fademoe.errors import BadPayload
 from fademoe.exchanges.bybit.history import read_one_side
 from fademoe.feeds.instrument import Instrument, Json
-from fademoe.feeds.rows import candle, check_name, liquidation
+from fademoe.feeds.rows import check_name, make_candle, make_liquidation
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
-from fademoe.feeds.symbols import power_of_ten
-from fademoe.feeds.values import amount, member, number, price, product, records, shift, text, to_ms
+from fademoe.feeds.symbols import find_power_of_ten
+from fademoe.feeds.values import (
+    get_member,
+    multiply,
+    read_amount,
+    read_number,
+    read_price,
+    read_records,
+    read_text,
+    shift,
+    to_ms,
+)
 from fademoe.metrics import Candle, Liquidations, OpenInterest, PredictedFunding
 
 DOCS = "bybit-exchange.github.io/docs/v5, read 2026-07-24: "
@@ -33,10 +43,10 @@ def route(message: Json) -> Frame:
     if not isinstance(message, dict):
         return Frame(fault=str(message)[:200])
     if "topic" in message:
-        data = member(message, "data")
+        data = get_member(message, "data")
         if isinstance(data, dict):
-            data = {**data, "ts": member(message, "ts")}
-        return Frame(topic=text(message["topic"]), data=data, partial=member(message, "type") == "delta")
+            data = {**data, "ts": get_member(message, "ts")}
+        return Frame(topic=read_text(message["topic"]), data=data, partial=get_member(message, "type") == "delta")
     number = str(message.get("req_id", ""))
     request = int(number) if number.isdecimal() and message.get("op") == "subscribe" else None
     if "op" in message and message.get("success") is not False:
@@ -48,7 +58,7 @@ def route(message: Json) -> Frame:
     return Frame(topic=topic, fault=detail, request=request)
 
 
-def ticker_topic(instrument: Instrument) -> str:
+def make_ticker_topic(instrument: Instrument) -> str:
     """Return the topic of a contract's ticker, which several metrics are read from."""
     return f"tickers.{instrument.name}"
 
@@ -64,13 +74,17 @@ def parse_kline_event(item: Json, instrument: Instrument) -> Candle | None:
     {"start": 1719667560000, "end": 1719667619999, "interval": "1", "open": "61030", "close": "61029.9", "high":
      "61030", "low": "61015", "volume": "10.798", "turnover": "658980.4245", "confirm": false, "timestamp": ...}
     """
-    if member(item, "confirm") is False:
+    if get_member(item, "confirm") is False:
         return None
-    ts = to_ms(member(item, "start"))
-    if item["confirm"] is not True or member(item, "interval") != "1" or member(item, "end") != ts + MINUTE_MS - 1:
+    ts = to_ms(get_member(item, "start"))
+    if (
+        item["confirm"] is not True
+        or get_member(item, "interval") != "1"
+        or get_member(item, "end") != ts + MINUTE_MS - 1
+    ):
         raise BadPayload(f"a candle of {instrument.name} of one minute was expected")
     names = ("open", "high", "low", "close", "volume", "turnover")
-    return candle(instrument, ts, [member(item, name) for name in names])
+    return make_candle(instrument, ts, [get_member(item, name) for name in names])
 
 
 def parse_predicted_funding(data: Json, instrument: Instrument) -> PredictedFunding | None:
@@ -78,9 +92,9 @@ def parse_predicted_funding(data: Json, instrument: Instrument) -> PredictedFund
 
     {"symbol": "BTCUSDT", "fundingRate": "0.00008055", ..., "ts": 1715748762463}: the message's ts, added by `route`.
     """
-    check_name(member(data, "symbol"), instrument)
-    rate = member(data, "fundingRate")
-    return None if rate == "" else PredictedFunding(to_ms(member(data, "ts")), number(rate))
+    check_name(get_member(data, "symbol"), instrument)
+    rate = get_member(data, "fundingRate")
+    return None if rate == "" else PredictedFunding(to_ms(get_member(data, "ts")), read_number(rate))
 
 
 def parse_open_interest(data: Json, instrument: Instrument) -> OpenInterest:
@@ -91,10 +105,10 @@ def parse_open_interest(data: Json, instrument: Instrument) -> OpenInterest:
 
     A blank value in USD is unknown.
     """
-    check_name(member(data, "symbol"), instrument)
-    contracts = amount(read_one_side(data, both="openInterest", single="singleOpenInterest"))
+    check_name(get_member(data, "symbol"), instrument)
+    contracts = read_amount(read_one_side(data, both="openInterest", single="singleOpenInterest"))
     usd = read_one_side(data, both="openInterestValue", single="singleOpenInterestValue")
-    return OpenInterest(to_ms(member(data, "ts")), shift(contracts, power_of_ten(instrument.multiplier)), usd)
+    return OpenInterest(to_ms(get_member(data, "ts")), shift(contracts, find_power_of_ten(instrument.multiplier)), usd)
 
 
 def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
@@ -105,12 +119,12 @@ def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
     p is the bankruptcy price, not the price paid, so v * p is a little low for longs, a little high for shorts.
     Bybit's page, tardis and a capture beside another exchange agree on the side; two clients read S as the order's.
     """
-    check_name(member(item, "s"), instrument)
-    side = member(item, "S")
+    check_name(get_member(item, "s"), instrument)
+    side = get_member(item, "S")
     if side not in ("Buy", "Sell"):
         raise BadPayload(f"{side!r} is not the side of a position")
-    usd = product(amount(member(item, "v")), price(member(item, "p")))
-    return liquidation(to_ms(member(item, "T")), usd, of_long=side == "Buy")
+    usd = multiply(read_amount(get_member(item, "v")), read_price(get_member(item, "p")))
+    return make_liquidation(to_ms(get_member(item, "T")), usd, of_long=side == "Buy")
 
 
 SOCKETS = (
@@ -132,14 +146,14 @@ STREAM_FEEDS = (
         metric="ohlcv",
         socket="linear",
         topic=lambda instrument: f"kline.1.{instrument.name}",
-        items=records,
+        items=read_records,
         parse=parse_kline_event,
         source=DOCS + "Kline stream",
     ),
     StreamFeed(
         metric="ppr",
         socket="linear",
-        topic=ticker_topic,
+        topic=make_ticker_topic,
         parse=parse_predicted_funding,
         reduce=Reduce.LAST,
         merged=True,
@@ -148,7 +162,7 @@ STREAM_FEEDS = (
     StreamFeed(
         metric="oi",
         socket="linear",
-        topic=ticker_topic,
+        topic=make_ticker_topic,
         parse=parse_open_interest,
         reduce=Reduce.LAST,
         merged=True,

@@ -13,7 +13,7 @@ from fademoe.feeds.answers import (
     close_exchange,
     evaluate,
 )
-from fademoe.feeds.values import retry_after_s
+from fademoe.feeds.values import read_retry_after_s
 
 LIMIT_S = 60.0  # the period of the limit: the wait when an answer names none
 FIREWALL_S = 300.0
@@ -26,7 +26,7 @@ STATUSES = {
     401: Reaction(error=Refused, reason="the key is not accepted, check FADEMOE_COINALYZE_KEY"),
     403: BLOCKED,
     418: BLOCKED,
-    429: close_budget(wait_s=lambda answer: retry_after_s(answer.headers) or LIMIT_S),
+    429: close_budget(wait_s=lambda answer: read_retry_after_s(answer.headers) or LIMIT_S),
     451: BLOCKED,
 }
 

@@ -10,13 +10,23 @@ from math import gcd
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from fademoe.errors import BadPayload
-from fademoe.exchanges.coinalyze.instruments import counts_coins
+from fademoe.exchanges.coinalyze.instruments import is_in_coins
 from fademoe.feeds.history import Latency, Page, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params
 from fademoe.feeds.rows import check_candle, to_coin_price, to_coins
-from fademoe.feeds.values import amount, count, member, number, records, rows_of, shift, text, to_ms
+from fademoe.feeds.values import (
+    get_member,
+    read_amount,
+    read_count,
+    read_number,
+    read_records,
+    read_rows_of,
+    read_text,
+    shift,
+    to_ms,
+)
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding
 
 DOCS = "api.coinalyze.net/v1/doc, stored copy read in autumn 2026, and measurements of 2026-08-25: "
@@ -29,7 +39,7 @@ LONGEST_INTERVAL_MS = 8 * HOUR_MS
 HUNDREDTH = Decimal("0.01")  # r, l and s may have two digits behind the point only
 
 
-def span_params(page: Page, interval: str) -> Params:
+def make_span_params(page: Page, interval: str) -> Params:
     """Ask for the rows of a page; both ends are inclusive seconds, milliseconds would get []."""
     return {
         "symbols": page.instrument.name,
@@ -39,43 +49,43 @@ def span_params(page: Page, interval: str) -> Params:
     }
 
 
-def minute_params(page: Page) -> Params:
+def make_minute_params(page: Page) -> Params:
     """Ask for the buckets of one minute."""
-    return span_params(page, "1min")
+    return make_span_params(page, "1min")
 
 
-def sample_params(page: Page) -> Params:
+def make_sample_params(page: Page) -> Params:
     """Ask for the buckets of five minutes."""
-    return span_params(page, "5min")
+    return make_span_params(page, "5min")
 
 
-def funding_params(page: Page) -> Params:
+def make_funding_params(page: Page) -> Params:
     """Ask for the buckets of one hour, the longest inside which no funding interval ends, and for those of days before.
 
     The rows before the page show in which hours the contract settles.
     """
-    params = span_params(page, "1hour")
+    params = make_span_params(page, "1hour")
     return {**params, "from": -(-(page.start_ms - EVIDENCE_MS) // SECOND_MS)}
 
 
-def interest_params(page: Page) -> Params:
+def make_interest_params(page: Page) -> Params:
     """Ask for open interest in coins."""
-    return {**sample_params(page), "convert_to_usd": "false"}
+    return {**make_sample_params(page), "convert_to_usd": "false"}
 
 
-def liquidation_params(page: Page) -> Params:
+def make_liquidation_params(page: Page) -> Params:
     """Ask for liquidations in USD."""
-    return {**minute_params(page), "convert_to_usd": "true"}
+    return {**make_minute_params(page), "convert_to_usd": "true"}
 
 
 def list_rows(answer: Json, page: Page) -> Sequence[Json]:
     """Return the rows of [{"symbol": "BTCUSDT_PERP.A", "history": [row, ...]}]; [] is a market without rows."""
-    series = records(answer)
+    series = read_records(answer)
     if len(series) > 1:
         raise BadPayload(f"{len(series)} markets were sent, one was requested")
-    if series and text(member(series[0], "symbol")) != page.instrument.name:
+    if series and read_text(get_member(series[0], "symbol")) != page.instrument.name:
         raise BadPayload(f"rows of {series[0]['symbol']} instead of {page.instrument.name}")
-    return rows_of(series[0], "history") if series else []
+    return read_rows_of(series[0], "history") if series else []
 
 
 def list_settlements(answer: Json, page: Page) -> Sequence[Json]:
@@ -127,8 +137,8 @@ def parse_candle(item: Json, instrument: Instrument) -> Candle:
     """
     ts = read_start_ms(item)
     opened, high, low, close = (to_coin_price(value, instrument) for value in read_bucket(item))
-    volume, bought = (to_coins(member(item, name), instrument) for name in ("v", "bv"))
-    trades, _ = count(member(item, "tx")), count(member(item, "btx"))
+    volume, bought = (to_coins(get_member(item, name), instrument) for name in ("v", "bv"))
+    trades, _ = read_count(get_member(item, "tx")), read_count(get_member(item, "btx"))
     is_counted = trades > 0 or _is_zero(volume)
     return Candle(
         ts=ts,
@@ -172,7 +182,7 @@ def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
     on one side is not documented; taken as sent.
     """
     for value in read_bucket(item):
-        amount(value)
+        read_amount(value)
     return OpenInterest(ts=read_start_ms(item), oi=to_coins(item["o"], instrument))
 
 
@@ -183,7 +193,7 @@ def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
 
     Raises BadPayload where r is not l / s, within what rounding may do.
     """
-    ratio, longs, shorts = (Decimal(amount(member(item, name))) for name in "rls")
+    ratio, longs, shorts = (Decimal(read_amount(get_member(item, name))) for name in "rls")
     if not shorts or abs(ratio * shorts - longs) > HUNDREDTH * (2 * longs + shorts + ratio + 1):
         raise BadPayload(f"ratio {ratio} is not {longs} / {shorts}")
     return LongShortRatio(ts=read_start_ms(item), lsr=f"{ratio:f}")
@@ -194,18 +204,18 @@ def parse_liquidations(item: Json, instrument: Instrument) -> Liquidations:
 
     {"t": 1791382920, "l": 15230.44, "s": 0}
     """
-    longs, shorts = (amount(member(item, name)) for name in "ls")
+    longs, shorts = (read_amount(get_member(item, name)) for name in "ls")
     return Liquidations(ts=read_start_ms(item), lql=longs, lqs=shorts)
 
 
-def current_params(instruments: Sequence[Instrument]) -> Params:
+def make_current_params(instruments: Sequence[Instrument]) -> Params:
     """Ask for the current values of some markets."""
     return {"symbols": ",".join(instrument.name for instrument in instruments)}
 
 
-def current_interest_params(instruments: Sequence[Instrument]) -> Params:
+def make_current_interest_params(instruments: Sequence[Instrument]) -> Params:
     """Ask for the current open interest of some markets, in coins."""
-    return {**current_params(instruments), "convert_to_usd": "false"}
+    return {**make_current_params(instruments), "convert_to_usd": "false"}
 
 
 def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
@@ -213,7 +223,7 @@ def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInter
 
     {"symbol": "BTCUSDT_PERP.A", "value": 78621.542, "update": 1791382934764}
     """
-    return OpenInterest(ts=to_ms(member(item, "update")), oi=to_coins(member(item, "value"), instrument))
+    return OpenInterest(ts=to_ms(get_member(item, "update")), oi=to_coins(get_member(item, "value"), instrument))
 
 
 def parse_current_predicted_funding(item: Json, instrument: Instrument) -> PredictedFunding:
@@ -221,12 +231,14 @@ def parse_current_predicted_funding(item: Json, instrument: Instrument) -> Predi
 
     {"symbol": "BTCUSDT_PERP.A", "value": 0.0092, "update": 1791382934764}
     """
-    return PredictedFunding(ts=to_ms(member(item, "update")), ppr=to_fraction(number(member(item, "value"))))
+    return PredictedFunding(
+        ts=to_ms(get_member(item, "update")), ppr=to_fraction(read_number(get_member(item, "value")))
+    )
 
 
 def read_start_ms(item: Json) -> int:
     """Return the start of a row's bucket in ms; that t is its start, not its end, all clients say but no document."""
-    seconds = member(item, "t")
+    seconds = get_member(item, "t")
     if type(seconds) is not int:
         raise BadPayload(f"{seconds!r} is not a time in s")
     return to_ms(seconds * SECOND_MS)
@@ -239,7 +251,7 @@ def to_fraction(percent: str) -> str:
 
 def read_bucket(item: Json) -> tuple[str, str, str, str]:
     """Return open, high, low and close of a bucket."""
-    opened, high, low, close = (number(member(item, name)) for name in "ohlc")
+    opened, high, low, close = (read_number(get_member(item, name)) for name in "ohlc")
     check_candle(opened, high, low, close)
     return opened, high, low, close
 
@@ -265,10 +277,10 @@ REST_FEEDS = (
         metric="ohlcv",
         path="/v1/ohlcv-history",
         budget="key",
-        params=minute_params,
+        params=make_minute_params,
         items=list_rows,
         parse=parse_candle,
-        serves=counts_coins,
+        serves=is_in_coins,
         paging=MINUTE_PAGING,
         latency=LATENCY,
         retention=MINUTE_RETENTION,
@@ -278,7 +290,7 @@ REST_FEEDS = (
         metric="fr",
         path="/v1/funding-rate-history",
         budget="key",
-        params=funding_params,
+        params=make_funding_params,
         items=list_settlements,
         parse=parse_funding,
         interval="settlement",
@@ -293,7 +305,7 @@ REST_FEEDS = (
         metric="ppr",
         path="/v1/predicted-funding-rate-history",
         budget="key",
-        params=minute_params,
+        params=make_minute_params,
         items=list_rows,
         parse=parse_predicted_funding,
         paging=MINUTE_PAGING,
@@ -305,10 +317,10 @@ REST_FEEDS = (
         metric="oi",
         path="/v1/open-interest-history",
         budget="key",
-        params=interest_params,
+        params=make_interest_params,
         items=list_rows,
         parse=parse_open_interest,
-        serves=counts_coins,
+        serves=is_in_coins,
         interval="5m",
         interval_ms=SAMPLE_MS,
         paging=SAMPLE_PAGING,
@@ -320,7 +332,7 @@ REST_FEEDS = (
         metric="lsr",
         path="/v1/long-short-ratio-history",
         budget="key",
-        params=sample_params,
+        params=make_sample_params,
         items=list_rows,
         parse=parse_ratio,
         interval="5m",
@@ -334,7 +346,7 @@ REST_FEEDS = (
         metric="lq",
         path="/v1/liquidation-history",
         budget="key",
-        params=liquidation_params,
+        params=make_liquidation_params,
         items=list_rows,
         parse=parse_liquidations,
         sparse=True,
@@ -355,11 +367,11 @@ POLL_FEEDS = (
         budget="key",
         batch=2,
         share=12,
-        params=current_interest_params,
-        items=records,
+        params=make_current_interest_params,
+        items=read_records,
         name="symbol",
         parse=parse_current_open_interest,
-        serves=counts_coins,
+        serves=is_in_coins,
         source=DOCS + "/open-interest",
     ),
     PollFeed(
@@ -368,8 +380,8 @@ POLL_FEEDS = (
         budget="key",
         batch=2,
         share=4,
-        params=current_params,
-        items=records,
+        params=make_current_params,
+        items=read_records,
         name="symbol",
         parse=parse_current_predicted_funding,
         source=DOCS + "/predicted-funding-rate",

@@ -6,7 +6,7 @@ from fademoe.errors import BadPayload
 from fademoe.feeds.exchange import InstrumentsFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.symbols import split_multiplier
-from fademoe.feeds.values import member, records, text
+from fademoe.feeds.values import get_member, read_records, read_text
 
 CODES = {"A": "c-bin", "6": "c-byb", "3": "c-okx"}  # Coinalyze's code of an exchange -> ours
 NO_COINS = "0"  # contract_value of a market whose sizes are quote currency, or of an unknown number of coins
@@ -28,11 +28,11 @@ def parse_instrument(item: Json) -> Instrument | None:
     """
     if not _is_followed(item):
         return None
-    base, unit = text(member(item, "base_asset")), member(item, "oi_lq_vol_denominated_in")
+    base, unit = read_text(get_member(item, "base_asset")), get_member(item, "oi_lq_vol_denominated_in")
     if unit not in ("BASE_ASSET", "QUOTE_ASSET"):
         raise BadPayload(f"market {item['symbol']}: sizes in {unit!r}")
     symbol, multiplier = split_multiplier(base)
-    thousands = THOUSANDS.search(text(member(item, "symbol_on_exchange")))
+    thousands = THOUSANDS.search(read_text(get_member(item, "symbol_on_exchange")))
     is_clear = thousands is None or thousands[0] in base
     return Instrument(
         exchange="coinalyze",
@@ -44,27 +44,27 @@ def parse_instrument(item: Json) -> Instrument | None:
     )
 
 
-def counts_coins(instrument: Instrument) -> bool:
+def is_in_coins(instrument: Instrument) -> bool:
     """Return whether a market's prices and sizes are of a known number of coins."""
     return instrument.contract_value != NO_COINS
 
 
 def _is_followed(item: Json) -> bool:
     """Return whether a market is a USDT perpetual of one of the three exchanges."""
-    exchange, suffix = text(member(item, "exchange")), text(member(item, "symbol")).rpartition(".")[2]
+    exchange, suffix = read_text(get_member(item, "exchange")), read_text(get_member(item, "symbol")).rpartition(".")[2]
     if exchange != suffix and (exchange in CODES or suffix in CODES):
         raise BadPayload(f"market {item['symbol']} is said to be of exchange {exchange}")
-    is_perpetual = member(item, "is_perpetual")
+    is_perpetual = get_member(item, "is_perpetual")
     if not isinstance(is_perpetual, bool):
         raise BadPayload(f"market {item['symbol']}: is_perpetual is {is_perpetual!r}")
-    kind = (is_perpetual, text(member(item, "quote_asset")), text(member(item, "margined")))
+    kind = (is_perpetual, read_text(get_member(item, "quote_asset")), read_text(get_member(item, "margined")))
     return exchange in CODES and kind == (True, "USDT", "STABLE")
 
 
 INSTRUMENTS = InstrumentsFeed(
     path="/v1/future-markets",
     budget="key",
-    items=records,
+    items=read_records,
     parse=parse_instrument,
     source="api.coinalyze.net/v1/doc, stored copy read in autumn 2026: /future-markets",
 )

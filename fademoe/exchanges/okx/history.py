@@ -9,17 +9,24 @@ from fademoe.feeds.history import Latency, Order, Page, Paging, RestFeed, Retent
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params
-from fademoe.feeds.rows import candle, check_name, hours_since, newest_per_interval, to_coins, with_previous
+from fademoe.feeds.rows import (
+    add_previous,
+    check_name,
+    count_hours_since,
+    keep_newest_per_interval,
+    make_candle,
+    to_coins,
+)
 from fademoe.feeds.values import (
-    amount,
     are_amounts,
-    element,
-    member,
-    number,
-    optional_amount,
-    rows_of,
+    get_element,
+    get_member,
+    read_amount,
+    read_number,
+    read_optional_amount,
+    read_rows_of,
+    remove_noise,
     to_ms,
-    without_noise,
 )
 from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, PredictedFunding, Premium, Row
 
@@ -33,22 +40,22 @@ SAMPLE_MS = 5 * MINUTE_MS
 QUARTER_MS = 15 * MINUTE_MS
 
 
-def candle_params(page: Page) -> Params:
+def make_candle_params(page: Page) -> Params:
     """Ask for the newest candles with ts < end; which ones of a range with both ends come is not documented."""
     return {"instId": page.instrument.name, "bar": "1m", "after": page.end_ms, "limit": page.limit}
 
 
-def premium_params(page: Page) -> Params:
+def make_premium_params(page: Page) -> Params:
     """Ask for the newest samples with ts < end, a full answer: how many samples a minute has is not known."""
     return {"instId": page.instrument.name, "after": page.end_ms, "limit": PREMIUMS}
 
 
-def funding_params(page: Page) -> Params:
+def make_funding_params(page: Page) -> Params:
     """Ask for the newest settlements with ts < end; the one before the page comes too, which shows an interval."""
     return {"instId": page.instrument.name, "after": page.end_ms, "limit": SETTLEMENTS}
 
 
-def sample_params(page: Page) -> Params:
+def make_sample_params(page: Page) -> Params:
     """Ask for samples of every five minutes.
 
     Whether the ends are inclusive is unknown: rows lie on multiples of five minutes, so the ends lie beside them.
@@ -64,17 +71,17 @@ def sample_params(page: Page) -> Params:
 
 def list_rows(answer: Json, page: Page) -> Sequence[Json]:
     """Return the rows of an answer."""
-    return rows_of(answer, "data")
+    return read_rows_of(answer, "data")
 
 
 def list_premiums(answer: Json, page: Page) -> Sequence[Json]:
     """Return each minute's last sample; an answer that breaks off within a minute holds that minute's last."""
-    return newest_per_interval(list_rows(answer, page), "ts", MINUTE_MS)
+    return keep_newest_per_interval(list_rows(answer, page), "ts", MINUTE_MS)
 
 
 def list_settlements(answer: Json, page: Page) -> Sequence[Json]:
     """Leave the oldest row to the next answer, which shows what was before it, unless it is all there is."""
-    settlements = with_previous(list_rows(answer, page), "fundingTime")
+    settlements = add_previous(list_rows(answer, page), "fundingTime")
     return (settlements[1:] or settlements)[::-1]
 
 
@@ -84,13 +91,13 @@ def parse_candle(item: Json, instrument: Instrument) -> Candle | None:
     ["1747094040000", "102806.1", "102820.4", "102806.1", "102820.4", "1040.37", "10.4037", "1069603.34883", "1"]:
     open time, o, h, l, c, contracts, coins, USDT, confirmed. A quiet minute has three volumes of 0.
     """
-    confirmed = element(item, CONFIRM)
+    confirmed = get_element(item, CONFIRM)
     if confirmed == "0":
         return None
     if confirmed != "1":
         raise BadPayload(f"a confirmed bar was expected, not {confirmed!r}")
-    amount(item[5])
-    return candle(instrument, to_ms(item[0]), [*item[1:5], *item[6:8]])
+    read_amount(item[5])
+    return make_candle(instrument, to_ms(item[0]), [*item[1:5], *item[6:8]])
 
 
 def parse_candles(items: Sequence[Json], instrument: Instrument) -> list[Row]:
@@ -106,8 +113,8 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
 
     {"instId": "BTC-USDT-SWAP", "premium": "0.0000578896878167", "ts": "1713925924000"}
     """
-    check_name(member(item, "instId"), instrument)
-    return Premium(floor_to(to_ms(member(item, "ts")), MINUTE_MS), number(member(item, "premium")))
+    check_name(get_member(item, "instId"), instrument)
+    return Premium(floor_to(to_ms(get_member(item, "ts")), MINUTE_MS), read_number(get_member(item, "premium")))
 
 
 def parse_funding(item: Json, instrument: Instrument) -> Funding:
@@ -118,11 +125,11 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
 
     The interval is the distance to "previous", as no row says how long it was; unknown for the first that is kept.
     """
-    check_name(member(item, "instId"), instrument)
-    ts = to_ms(member(item, "fundingTime"))
-    stood, charged = number(member(item, "fundingRate")), member(item, "realizedRate")
-    hours = hours_since(item.get("previous", ts), ts)
-    return Funding(ts, stood if charged == "" else number(charged), hours)
+    check_name(get_member(item, "instId"), instrument)
+    ts = to_ms(get_member(item, "fundingTime"))
+    stood, charged = read_number(get_member(item, "fundingRate")), get_member(item, "realizedRate")
+    hours = count_hours_since(item.get("previous", ts), ts)
+    return Funding(ts, stood if charged == "" else read_number(charged), hours)
 
 
 def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
@@ -131,14 +138,14 @@ def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
     ["1789239600000", "2752527.40000001374", "27523.9951000001359", "2121056862.79572047273939"]: time, contracts,
     coins, USD. Contracts times their size are 0.005 % off the coins there; the coins are taken.
     """
-    usd = element(item, 3)
-    amount(item[1])
+    usd = get_element(item, 3)
+    read_amount(item[1])
     return make_open_interest(item[0], item[2], usd, instrument)
 
 
 def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio:
     """Read one row of long / short accounts: ["1790322000000", "1.24"]. The guide's field note says positions."""
-    return LongShortRatio(to_ms(element(item, 0)), amount(element(item, 1)))
+    return LongShortRatio(to_ms(get_element(item, 0)), read_amount(get_element(item, 1)))
 
 
 def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
@@ -147,17 +154,17 @@ def parse_current_open_interest(item: Json, instrument: Instrument) -> OpenInter
     {"instId": "ETH-USDT-SWAP", "instType": "SWAP", "oi": "6385848.98", "oiCcy": "638584.898",
      "oiUsd": "1737793854.62", "ts": "1790165111452"}
     """
-    check_name(member(item, "instId"), instrument)
-    return make_open_interest(member(item, "ts"), member(item, "oiCcy"), item.get("oiUsd"), instrument)
+    check_name(get_member(item, "instId"), instrument)
+    return make_open_interest(get_member(item, "ts"), get_member(item, "oiCcy"), item.get("oiUsd"), instrument)
 
 
 def make_open_interest(ts: Json, coins: Json, usd: Json, instrument: Instrument) -> OpenInterest:
     """Make a row of a time, coins and USD as they were sent, without the noise of floats."""
-    usd_text = optional_amount(usd)
+    usd_text = read_optional_amount(usd)
     return OpenInterest(
         to_ms(ts),
-        without_noise(to_coins(coins, instrument)),
-        None if usd_text is None else without_noise(usd_text),
+        remove_noise(to_coins(coins, instrument)),
+        None if usd_text is None else remove_noise(usd_text),
     )
 
 
@@ -182,9 +189,9 @@ def read_current_funding(item: Json, name: str, instrument: Instrument) -> tuple
 
     A new contract may lack the member (seen in 2021). Messages of 2022 have no ts: BadPayload.
     """
-    check_name(member(item, "instId"), instrument)
-    ts, value = to_ms(member(item, "ts")), item.get(name, "")
-    return ts, None if value == "" else number(value)
+    check_name(get_member(item, "instId"), instrument)
+    ts, value = to_ms(get_member(item, "ts")), item.get(name, "")
+    return ts, None if value == "" else read_number(value)
 
 
 # Inexact pages: older sources say that an answer holds 100 rows, whatever is requested.
@@ -199,7 +206,7 @@ RECENT_CANDLES = RestFeed(
     metric="ohlcv",
     path="/api/v5/market/candles",
     budget="candles",
-    params=candle_params,
+    params=make_candle_params,
     items=list_rows,
     parse=parse_candle,
     parse_all=parse_candles,
@@ -212,7 +219,7 @@ REST_FEEDS = (
         metric="ohlcv",
         path="/api/v5/market/history-candles",
         budget="history-candles",
-        params=candle_params,
+        params=make_candle_params,
         items=list_rows,
         parse=parse_candle,
         parse_all=parse_candles,
@@ -226,7 +233,7 @@ REST_FEEDS = (
         metric="pfr",
         path="/api/v5/public/premium-history",
         budget="premium-history",
-        params=premium_params,
+        params=make_premium_params,
         items=list_premiums,
         parse=parse_premium,
         paging=Paging(costs=((PREMIUMS, 1),), order=Order.NEWEST_FIRST, exact=False),
@@ -239,7 +246,7 @@ REST_FEEDS = (
         metric="fr",
         path="/api/v5/public/funding-rate-history",
         budget="funding-rate-history",
-        params=funding_params,
+        params=make_funding_params,
         items=list_settlements,
         parse=parse_funding,
         interval="settlement",
@@ -258,7 +265,7 @@ REST_FEEDS = (
         metric="oi",
         path="/api/v5/rubik/stat/contracts/open-interest-history",
         budget="open-interest-history",
-        params=sample_params,
+        params=make_sample_params,
         items=list_rows,
         parse=parse_open_interest,
         interval="5m",
@@ -272,7 +279,7 @@ REST_FEEDS = (
         metric="lsr",
         path="/api/v5/rubik/stat/contracts/long-short-account-ratio-contract",
         budget="long-short-ratio",
-        params=sample_params,
+        params=make_sample_params,
         items=list_rows,
         parse=parse_ratio,
         interval="5m",
@@ -291,7 +298,7 @@ POLL_FEEDS = (
         path="/api/v5/public/funding-rate",
         budget="funding-rate",
         params=lambda instruments: {"instId": "ANY"},
-        items=lambda answer: rows_of(answer, "data"),
+        items=lambda answer: read_rows_of(answer, "data"),
         name="instId",
         parse=parse_predicted_funding,
         source=GUIDE + "Get funding rate",
@@ -301,7 +308,7 @@ POLL_FEEDS = (
         path="/api/v5/public/open-interest",
         budget="open-interest",
         params=lambda instruments: {"instType": "SWAP"},
-        items=lambda answer: rows_of(answer, "data"),
+        items=lambda answer: read_rows_of(answer, "data"),
         name="instId",
         parse=parse_current_open_interest,
         source=GUIDE + "Get open interest",

@@ -4,7 +4,7 @@ from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.rows import read_kind, read_optional_kind
 from fademoe.feeds.symbols import split_multiplier
-from fademoe.feeds.values import element, member, price, product, rows_of, text, to_ms
+from fademoe.feeds.values import get_element, get_member, multiply, read_price, read_rows_of, read_text, to_ms
 
 
 def parse_instrument(item: Json) -> Instrument | None:
@@ -18,7 +18,7 @@ def parse_instrument(item: Json) -> Instrument | None:
     instFamily after 2022. A delisted contract vanishes, or is expired as on the channel; expTime announces it.
     """
     *kind, state = read_kind(item, "instType", "ctType", "settleCcy", "state")
-    sizes_and_start = (member(item, "ctVal"), member(item, "ctMult"), member(item, "listTime"))
+    sizes_and_start = (get_member(item, "ctVal"), get_member(item, "ctMult"), get_member(item, "listTime"))
     is_followed = (
         kind == ["SWAP", "linear", "USDT"]
         and read_optional_kind(item, "instCategory", "1") == "1"
@@ -27,17 +27,17 @@ def parse_instrument(item: Json) -> Instrument | None:
     )
     if not is_followed:
         return None
-    family = text(item.get("instFamily") or member(item, "uly"))
-    symbol, multiplier = split_multiplier(text(family.partition("-")[0]))
-    expiry = member(item, "expTime")
+    family = read_text(item.get("instFamily") or get_member(item, "uly"))
+    symbol, multiplier = split_multiplier(read_text(family.partition("-")[0]))
+    expiry = get_member(item, "expTime")
     contract_value, contract_multiplier, listed = sizes_and_start
     return Instrument(
         exchange="okx",
         code="okx",
-        name=text(member(item, "instId")),
+        name=read_text(get_member(item, "instId")),
         symbol=symbol.upper(),
         multiplier=multiplier,
-        contract_value=product(price(contract_value), price(contract_multiplier), str(multiplier)),
+        contract_value=multiply(read_price(contract_value), read_price(contract_multiplier), str(multiplier)),
         listed_ms=to_ms(listed),
         delisted_ms=None if expiry == "" else to_ms(expiry),
     )
@@ -47,12 +47,12 @@ INSTRUMENTS = InstrumentsFeed(
     path="/api/v5/public/instruments",
     budget="instruments",
     params={"instType": "SWAP"},
-    items=lambda answer: rows_of(answer, "data"),
+    items=lambda answer: read_rows_of(answer, "data"),
     parse=parse_instrument,
     source="OKX API guide, mirrored 2026-08-22: Get instruments",
 )
 CLOCK = ClockFeed(  # {"code": "0", "msg": "", "data": [{"ts": "1597026383085"}]}
     path="/api/v5/public/time",
     budget="time",
-    parse=lambda answer: to_ms(member(element(rows_of(answer, "data"), 0), "ts")),
+    parse=lambda answer: to_ms(get_member(get_element(read_rows_of(answer, "data"), 0), "ts")),
 )

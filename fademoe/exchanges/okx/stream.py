@@ -15,9 +15,9 @@ from fademoe.exchanges.okx.history import (
 from fademoe.exchanges.okx.instruments import parse_instrument
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.reading import read_elements
-from fademoe.feeds.rows import liquidation, to_coin_price
+from fademoe.feeds.rows import make_liquidation, to_coin_price
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
-from fademoe.feeds.values import amount, member, product, records, text, to_ms
+from fademoe.feeds.values import get_member, multiply, read_amount, read_records, read_text, to_ms
 from fademoe.metrics import Liquidations
 
 GUIDE = "OKX API guide, mirrored 2026-08-22: "
@@ -52,13 +52,13 @@ def route(message: Json) -> Frame:
     if event is not None and event not in ("subscribe", "notice", *ERROR_EVENTS):
         return Frame()  # such as channel-conn-count, which tells how many connections listen to a channel
     if event == "subscribe":
-        return Frame(acked=(read_topic(member(message, "arg")),))
+        return Frame(acked=(read_topic(get_member(message, "arg")),))
     if event == "notice":
         return Frame(renew=message.get("code") == UPGRADE_NOTICE)
     if event is None and "arg" in message and "data" in message:
         topic = read_topic(message["arg"])
         if topic == CONTRACTS_TOPIC:
-            return Frame(contracts=read_elements(records(message["data"]), parse_instrument).readable)
+            return Frame(contracts=read_elements(read_records(message["data"]), parse_instrument).readable)
         return Frame(topic=topic, data=message["data"])
     refused = REFUSED_TOPIC.search(str(message.get("msg")))
     if refused:
@@ -69,11 +69,11 @@ def route(message: Json) -> Frame:
 
 def read_topic(argument: Json) -> str:
     """Return the topic of the member "arg" of a frame."""
-    channel = text(member(argument, "channel"))
-    return f"{channel}:{text(argument.get('instId') or member(argument, 'instType'))}"
+    channel = read_text(get_member(argument, "channel"))
+    return f"{channel}:{read_text(argument.get('instId') or get_member(argument, 'instType'))}"
 
 
-def funding_topic(instrument: Instrument) -> str:
+def make_funding_topic(instrument: Instrument) -> str:
     """Return the topic of a contract's funding rate, which two metrics are read from."""
     return f"funding-rate:{instrument.name}"
 
@@ -84,7 +84,7 @@ def list_liquidations(data: Json) -> Sequence[Json]:
     {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT", "uly": "BTC-USDT", "details": [{...}]}
     """
     liquidations: list[Json] = []
-    for contract in records(data):
+    for contract in read_records(data):
         details = contract.get("details") if isinstance(contract, dict) else None
         if isinstance(details, list):
             name = contract.get("instId")
@@ -101,13 +101,13 @@ def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
      "1791565600771"}: side is that of the closing order, so sell means a long; posSide is net where a position has no
     side of its own.
     """
-    position, order = member(item, "posSide"), member(item, "side")
+    position, order = get_member(item, "posSide"), get_member(item, "side")
     if order not in ("buy", "sell") or position not in ("long", "short", "net", ""):
         raise BadPayload(f"a liquidation with side {order!r} and posSide {position!r}")
     was_long = position == "long" if position in ("long", "short") else order == "sell"
-    price = to_coin_price(member(item, "bkPx"), instrument)
-    usd = product(amount(member(item, "sz")), instrument.contract_value, price)
-    return liquidation(to_ms(member(item, "ts")), usd, of_long=was_long)
+    price = to_coin_price(get_member(item, "bkPx"), instrument)
+    usd = multiply(read_amount(get_member(item, "sz")), instrument.contract_value, price)
+    return make_liquidation(to_ms(get_member(item, "ts")), usd, of_long=was_long)
 
 
 TOPICS_PER_SOCKET = 480  # no limit is documented, 483 have worked
@@ -145,7 +145,7 @@ STREAM_FEEDS = (
         metric="ohlcv",
         socket="business",
         topic=lambda instrument: f"candle1m:{instrument.name}",
-        items=records,
+        items=read_records,
         parse=parse_candle,
         continuous=False,  # a minute without trades may have no message
         source=GUIDE + "Candlesticks channel",
@@ -153,8 +153,8 @@ STREAM_FEEDS = (
     StreamFeed(
         metric="pfr",
         socket="public",
-        topic=funding_topic,
-        items=records,
+        topic=make_funding_topic,
+        items=read_records,
         parse=parse_current_premium,
         reduce=Reduce.LAST,
         source=GUIDE + "Funding rate channel",
@@ -162,8 +162,8 @@ STREAM_FEEDS = (
     StreamFeed(
         metric="ppr",
         socket="public",
-        topic=funding_topic,
-        items=records,
+        topic=make_funding_topic,
+        items=read_records,
         parse=parse_predicted_funding,
         reduce=Reduce.LAST,
         source=GUIDE + "Funding rate channel",
@@ -172,7 +172,7 @@ STREAM_FEEDS = (
         metric="oi",
         socket="public",
         topic=lambda instrument: f"open-interest:{instrument.name}",
-        items=records,
+        items=read_records,
         parse=parse_current_open_interest,
         reduce=Reduce.LAST,
         continuous=False,  # sent when it has changed

@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import MINUTE_MS, Window
 from fademoe.feeds import registry
-from fademoe.feeds.paging import due_until_ms
+from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.metrics import name_perpspec
 from fademoe.store.queries import load_queries
 
@@ -130,11 +130,11 @@ def _percent(wanted_ms: int, missing_ms: int) -> float | None:
 
 
 def _times(now_ms: int) -> dict[str, object]:
-    """Return the parameters that say until when rows are due, as ages at `now_ms` (see `due_until_ms`)."""
+    """Return the parameters that say until when rows are due, as ages at `now_ms` (see `compute_due_until_ms`)."""
     edges = {
-        name_perpspec(code, metric): now_ms - due_until_ms(exchange, metric, now_ms)
-        for exchange in registry.exchanges().values()
-        for metric in exchange.metrics()
+        name_perpspec(code, metric): now_ms - compute_due_until_ms(exchange, metric, now_ms)
+        for exchange in registry.load_exchanges().values()
+        for metric in exchange.list_metrics()
         for code in exchange.codes
     }
     return {"now": now_ms, "edge_sources": list(edges), "edges": list(edges.values()), "edge": EDGE_MS}

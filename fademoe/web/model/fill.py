@@ -9,7 +9,7 @@ from fademoe.feeds import registry
 from fademoe.feeds.estimate import estimate_s
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
-from fademoe.feeds.paging import closed_part, measure, requested_from_ms
+from fademoe.feeds.paging import clip_to_closed, compute_requested_from_ms, measure
 from fademoe.settings import Settings
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import coverage as read_coverage
@@ -53,11 +53,11 @@ def plan_gaps(source: str, gaps: list[list[Window]], *, now_ms: int, settings: S
     plan = FillPlan(perpspec=source, series=sum(map(bool, gaps)), reason=reason)
     if exchange is None or feed is None:
         return plan
-    closed = closed_part(feed, (gap for of_series in gaps for gap in of_series), now_ms)
+    closed = clip_to_closed(feed, (gap for of_series in gaps for gap in of_series), now_ms)
     windows = [window for gap in closed for window in split(gap, feed.paging.window_ms)]
-    effort, share = measure(feed, windows), settings.limit_share(exchange.name)
+    effort, share = measure(feed, windows), settings.get_limit_share(exchange.name)
     seconds = estimate_s(exchange, [(feed, effort)], share=share, workers=settings.workers)
-    oldest_ms = requested_from_ms(feed, now_ms)
+    oldest_ms = compute_requested_from_ms(feed, now_ms)
     return msgspec.structs.replace(
         plan,
         windows=len(windows),
@@ -71,10 +71,10 @@ def plan_gaps(source: str, gaps: list[list[Window]], *, now_ms: int, settings: S
 def _find_feed(source: str) -> tuple[Exchange | None, RestFeed | None, str | None]:
     """Return the exchange and the history feed of a perpspec; the feed is None for the reason given."""
     try:
-        exchange, _, metric = registry.by_source(source)
+        exchange, _, metric = registry.find_by_source(source)
     except ConfigError as error:
         return None, None, str(error)
-    feed = exchange.rest_feed(metric)
+    feed = exchange.find_rest_feed(metric)
     return (
         exchange,
         feed,

@@ -89,7 +89,7 @@ def summarise(services: Services) -> Summary:
 
 def list_queue_names(settings: Settings) -> list[str]:
     """Return the queues that should exist: two per enabled exchange and the shared ones."""
-    return [*exchange_queues(*(exchange.name for exchange in registry.enabled(settings))), *SHARED_QUEUES]
+    return [*exchange_queues(*(exchange.name for exchange in registry.select_enabled(settings))), *SHARED_QUEUES]
 
 
 def check_health(services: Services) -> Health:
@@ -138,7 +138,7 @@ def describe_system(services: Services, summary: Summary) -> SystemSummary:
 
 def list_stream_units(settings: Settings) -> list[str]:
     """Return the status units of the streams that should run: of each enabled exchange that has any."""
-    return [f"stream {exchange.name}" for exchange in registry.enabled(settings) if exchange.stream_feeds]
+    return [f"stream {exchange.name}" for exchange in registry.select_enabled(settings) if exchange.stream_feeds]
 
 
 def _read_stored(services: Services) -> Stored:

@@ -9,7 +9,7 @@ from fademoe.feeds.exchange import Exchange, InstrumentsFeed
 from fademoe.feeds.history import Paging, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.limits import Budget
-from fademoe.feeds.values import count, element, number, records, rows_of, text, to_ms
+from fademoe.feeds.values import get_element, read_count, read_number, read_records, read_rows_of, read_text, to_ms
 
 
 def judge(answer: Answer) -> Refusal | None:
@@ -19,12 +19,12 @@ def judge(answer: Answer) -> Refusal | None:
 
 def parse_instrument(item: Json) -> Instrument:
     """Read a contract: "BTC"."""
-    return Instrument(exchange="acmebasis", code="acb", name=text(item), symbol=text(item))
+    return Instrument(exchange="acmebasis", code="acb", name=read_text(item), symbol=read_text(item))
 
 
 def parse_basis(item: Json, instrument: Instrument) -> Basis:
     """Read a minute: [1767225600000, "-0.00012", 42]."""
-    return Basis(to_ms(element(item, 0)), number(element(item, 1)), count(element(item, 2)))
+    return Basis(to_ms(get_element(item, 0)), read_number(get_element(item, 1)), read_count(get_element(item, 2)))
 
 
 EXCHANGE = Exchange(
@@ -40,7 +40,7 @@ EXCHANGE = Exchange(
         path="/list",
         budget="ip",
         cost=1,
-        items=lambda answer: rows_of(answer, "names"),
+        items=lambda answer: read_rows_of(answer, "names"),
         parse=parse_instrument,
         source="made up",
     ),
@@ -50,7 +50,7 @@ EXCHANGE = Exchange(
             path="/basis",
             budget="ip",
             params=lambda page: {"name": page.instrument.name, "from": page.start_ms, "to": page.end_ms},
-            items=lambda answer, page: records(answer),
+            items=lambda answer, page: read_records(answer),
             parse=parse_basis,
             source="made up",
             paging=Paging(costs=((500, 1),)),

@@ -8,7 +8,7 @@ from fademoe.feeds.history import Page, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.rows import check_candle, check_name, to_coin_price, to_coins
-from fademoe.feeds.values import count, element, member, number, records, rows_of, to_ms
+from fademoe.feeds.values import get_element, get_member, read_count, read_number, read_records, read_rows_of, to_ms
 from fademoe.metrics import Candle, Funding, OpenInterest
 
 MOST_ROWS = 500  # of an answer
@@ -33,11 +33,13 @@ def parse_bar(item: Json, instrument: Instrument) -> Candle:
     {"t": 1767225600000, "s": "kPEPE", "i": "1m", "o": 0.01170, "h": 0.01183, "l": 0.01170, "c": 0.01180,
      "v": 52600.5, "n": 42}
     """
-    check_name(member(item, "s"), instrument)
-    opened, high, low, close = (to_coin_price(member(item, name), instrument) for name in "ohlc")
+    check_name(get_member(item, "s"), instrument)
+    opened, high, low, close = (to_coin_price(get_member(item, name), instrument) for name in "ohlc")
     check_candle(opened, high, low, close)
-    volume = to_coins(member(item, "v"), instrument)
-    return Candle(to_ms(member(item, "t")), opened, high, low, close, volume, None, count(member(item, "n")))
+    volume = to_coins(get_member(item, "v"), instrument)
+    return Candle(
+        to_ms(get_member(item, "t")), opened, high, low, close, volume, None, read_count(get_member(item, "n"))
+    )
 
 
 def parse_funding(item: Json, instrument: Instrument) -> Funding:
@@ -45,8 +47,8 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
 
     {"coin": "BTC", "fundingRate": -0.0000125, "time": 1767225600000}
     """
-    check_name(member(item, "coin"), instrument)
-    return Funding(to_ms(member(item, "time")), number(member(item, "fundingRate")), 1)
+    check_name(get_member(item, "coin"), instrument)
+    return Funding(to_ms(get_member(item, "time")), read_number(get_member(item, "fundingRate")), 1)
 
 
 def context_items(answer: Json) -> Sequence[Json]:
@@ -54,12 +56,12 @@ def context_items(answer: Json) -> Sequence[Json]:
 
     [{"universe": [{"name": "BTC", ...}]}, [{"openInterest": 688.110}], 1767225605123]
     """
-    contracts, contexts = rows_of(element(answer, 0), "universe"), records(element(answer, 1))
+    contracts, contexts = read_rows_of(get_element(answer, 0), "universe"), read_records(get_element(answer, 1))
     if len(contracts) != len(contexts):
         raise BadPayload(f"{len(contexts)} values for {len(contracts)} contracts")
-    time_ms = to_ms(element(answer, 2))
+    time_ms = to_ms(get_element(answer, 2))
     return [
-        {"name": member(contract, "name"), "openInterest": member(context, "openInterest"), "time": time_ms}
+        {"name": get_member(contract, "name"), "openInterest": get_member(context, "openInterest"), "time": time_ms}
         for contract, context in zip(contracts, contexts, strict=True)
     ]
 
@@ -75,7 +77,7 @@ REST_FEEDS = (
         path="/info",
         budget="weight",
         body=candle_body,
-        items=lambda answer, page: records(answer),
+        items=lambda answer, page: read_records(answer),
         parse=parse_bar,
         source="made up",
         paging=Paging(costs=((60, 20), (MOST_ROWS, 28))),
@@ -86,7 +88,7 @@ REST_FEEDS = (
         path="/info",
         budget="weight",
         body=funding_body,
-        items=lambda answer, page: records(answer),
+        items=lambda answer, page: read_records(answer),
         parse=parse_funding,
         source="made up",
         paging=Paging(costs=((MOST_ROWS, 20),)),

@@ -4,7 +4,7 @@ import re
 
 from fademoe.feeds.exchange import InstrumentsFeed
 from fademoe.feeds.instrument import Instrument, Json
-from fademoe.feeds.values import member, rows_of, text
+from fademoe.feeds.values import get_member, read_rows_of, read_text
 
 THOUSANDS = re.compile(r"k(?P<coin>[A-Z0-9]+)")  # kPEPE is 1000 PEPE
 
@@ -14,8 +14,8 @@ def parse_instrument(item: Json) -> Instrument | None:
 
     {"name": "kPEPE", "szDecimals": 0, "isDelisted": false}
     """
-    name = text(member(item, "name"))
-    if member(item, "isDelisted") is not False:
+    name = read_text(get_member(item, "name"))
+    if get_member(item, "isDelisted") is not False:
         return None
     thousands = THOUSANDS.fullmatch(name)
     return Instrument(
@@ -32,7 +32,7 @@ INSTRUMENTS = InstrumentsFeed(
     budget="weight",
     cost=20,
     body={"type": "meta"},
-    items=lambda answer: rows_of(answer, "universe"),
+    items=lambda answer: read_rows_of(answer, "universe"),
     parse=parse_instrument,
     source="made up",
 )

@@ -8,7 +8,7 @@ from acme_post.history import parse_bar
 from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Json
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
-from fademoe.feeds.values import member, text
+from fademoe.feeds.values import get_member, read_text
 
 
 def subscribe(topics: Sequence[str], request_id: int) -> str:
@@ -25,14 +25,14 @@ def route(message: Json) -> Frame:
     {"channel": "subscriptionResponse", "data": {"method": "subscribe", "subscription": {"type": "candle", ...}}}
     {"channel": "error", "data": "unknown coin NOPE"}     {"channel": "pong"}
     """
-    channel = member(message, "channel")
+    channel = get_member(message, "channel")
     if channel == "candle":
-        return Frame(topic=_topic(member(member(message, "data"), "s")), data=message["data"])
+        return Frame(topic=_topic(get_member(get_member(message, "data"), "s")), data=message["data"])
     if channel == "subscriptionResponse":
-        subscription = member(member(message, "data"), "subscription")
-        return Frame(acked=[_topic(member(subscription, "coin"))])
+        subscription = get_member(get_member(message, "data"), "subscription")
+        return Frame(acked=[_topic(get_member(subscription, "coin"))])
     if channel == "error":
-        detail = text(member(message, "data"))
+        detail = read_text(get_member(message, "data"))
         return Frame(fault=detail, topic=_topic(detail.rpartition(" ")[2]))
     if channel == "pong":
         return Frame()
@@ -40,7 +40,7 @@ def route(message: Json) -> Frame:
 
 
 def _topic(coin: Json) -> str:
-    return f"candle.{text(coin)}"
+    return f"candle.{read_text(coin)}"
 
 
 SOCKETS = (

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from fademoe.feeds.answers import REFUSED, Answer, Reaction, Refusal, close_budget, evaluate
 from fademoe.feeds.instrument import Json
-from fademoe.feeds.values import member
+from fademoe.feeds.values import get_member
 
 RATE_LIMITED = close_budget(wait_s=1.0)
 ERRORS: Mapping[int | str, Reaction] = {
@@ -28,4 +28,4 @@ def judge(answer: Answer) -> Refusal | None:
 
 def read_result(answer: Json) -> Json:
     """Return the result of an answer."""
-    return member(answer, "result")
+    return get_member(answer, "result")

@@ -8,7 +8,7 @@ from fademoe.feeds.history import Page, Paging, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.request import Params
 from fademoe.feeds.rows import check_candle
-from fademoe.feeds.values import amount, element, price, rows_of, to_ms
+from fademoe.feeds.values import get_element, read_amount, read_price, read_rows_of, to_ms
 from fademoe.metrics import Candle
 
 BARS = 1000  # rows of an answer
@@ -31,7 +31,7 @@ def chart_items(answer: Json, page: Page) -> Sequence[Json]:
     {"result": {"status": "ok", "ticks": [1767225600000], "open": [97000.5], "high": [97000.5], "low": [97000.1],
                 "close": [97000.25], "volume": [12.5], "cost": [1212503.125]}}
     """
-    columns = [rows_of(read_result(answer), name) for name in COLUMNS]
+    columns = [read_rows_of(read_result(answer), name) for name in COLUMNS]
     if len({len(column) for column in columns}) != 1:
         raise BadPayload("the columns of a chart differ in length")
     return [list(row) for row in zip(*columns, strict=True)]
@@ -39,10 +39,10 @@ def chart_items(answer: Json, page: Page) -> Sequence[Json]:
 
 def parse_bar(item: Json, instrument: Instrument) -> Candle:
     """Read a bar: begin, open, high, low, close, volume in coins, cost in USDC."""
-    opened, high, low, close = (price(element(item, at)) for at in range(1, 5))
+    opened, high, low, close = (read_price(get_element(item, at)) for at in range(1, 5))
     check_candle(opened, high, low, close)
-    volume, cost = (amount(element(item, at)) for at in (5, 6))
-    return Candle(to_ms(element(item, 0)), opened, high, low, close, volume, cost)
+    volume, cost = (read_amount(get_element(item, at)) for at in (5, 6))
+    return Candle(to_ms(get_element(item, 0)), opened, high, low, close, volume, cost)
 
 
 REST_FEEDS = (

@@ -11,9 +11,9 @@ from fademoe.errors import BadPayload
 from fademoe.feeds import values
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.request import Request
-from fademoe.feeds.rows import liquidation
+from fademoe.feeds.rows import make_liquidation
 from fademoe.feeds.stream import Endpoint, Frame, Reduce, Socket, StreamFeed
-from fademoe.feeds.values import amount, member, product, records, text, to_ms
+from fademoe.feeds.values import get_member, multiply, read_amount, read_records, read_text, to_ms
 from fademoe.metrics import Candle, Liquidations, OpenInterest
 
 HEARTBEAT_S = 10
@@ -44,15 +44,15 @@ def route(message: Json) -> Frame:
         raise BadPayload(f"a message is no object: {str(message)[:50]!r}")
     method = message.get("method")
     if method == "subscription":
-        params = member(message, "params")
-        return Frame(topic=text(member(params, "channel")), data=member(params, "data"))
+        params = get_member(message, "params")
+        return Frame(topic=read_text(get_member(params, "channel")), data=get_member(params, "data"))
     if method == "heartbeat":
-        is_question = member(member(message, "params"), "type") == "test_request"
+        is_question = get_member(get_member(message, "params"), "type") == "test_request"
         return Frame(reply=call(0, "public/test") if is_question else None)
     if "error" in message:
         return Frame(fault=str(message["error"])[:200])
     confirmed = read_result(message)
-    return Frame(acked=[text(topic) for topic in confirmed] if isinstance(confirmed, list) else ())
+    return Frame(acked=[read_text(topic) for topic in confirmed] if isinstance(confirmed, list) else ())
 
 
 def parse_chart(item: Json, instrument: Instrument) -> Candle | None:
@@ -60,8 +60,8 @@ def parse_chart(item: Json, instrument: Instrument) -> Candle | None:
 
     {"tick": 1767225600000, "open": 97000.5, ..., "volume": 12.5, "cost": 1212503.125, "closed": true}
     """
-    bar = parse_bar([member(item, name) for name in BAR_MEMBERS], instrument)
-    is_closed = member(item, "closed")
+    bar = parse_bar([get_member(item, name) for name in BAR_MEMBERS], instrument)
+    is_closed = get_member(item, "closed")
     if type(is_closed) is not bool:
         raise BadPayload(f"{is_closed!r} does not say whether the bar is closed")
     return bar if is_closed else None
@@ -72,7 +72,7 @@ def parse_ticker(item: Json, instrument: Instrument) -> OpenInterest:
 
     {"timestamp": 1767225605123, "open_interest": 688.110}
     """
-    return OpenInterest(to_ms(member(item, "timestamp")), amount(member(item, "open_interest")))
+    return OpenInterest(to_ms(get_member(item, "timestamp")), read_amount(get_member(item, "open_interest")))
 
 
 def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
@@ -81,11 +81,11 @@ def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
     {"timestamp": 1767225605123, "instrument_name": "BTC_USDC-PERPETUAL", "direction": "sell", "amount": 0.5,
      "price": 97000.5}
     """
-    direction = member(item, "direction")
+    direction = get_member(item, "direction")
     if direction not in ("buy", "sell"):
         raise BadPayload(f"{direction!r} is not a direction")
-    usd = product(amount(member(item, "amount")), amount(member(item, "price")))
-    return liquidation(to_ms(member(item, "timestamp")), usd, of_long=direction == "sell")
+    usd = multiply(read_amount(get_member(item, "amount")), read_amount(get_member(item, "price")))
+    return make_liquidation(to_ms(get_member(item, "timestamp")), usd, of_long=direction == "sell")
 
 
 SOCKETS = (
@@ -95,7 +95,7 @@ SOCKETS = (
         endpoint=Endpoint(
             request=Request(method="POST", path="/api/v2/public/connect"),
             budget="tokens",
-            parse=lambda answer: f"?token={text(member(read_result(answer), 'token'))}",
+            parse=lambda answer: f"?token={read_text(get_member(read_result(answer), 'token'))}",
         ),
         opening=(call(0, "public/set_heartbeat", interval=HEARTBEAT_S),),
         subscribe=lambda topics, request_id: call(request_id, "public/subscribe", channels=list(topics)),
@@ -127,7 +127,7 @@ STREAM_FEEDS = (
         metric="lq",
         socket="public",
         topic=lambda instrument: "liquidations.any",
-        items=records,
+        items=read_records,
         name="instrument_name",
         parse=parse_liquidation,
         source="made up",
