@@ -195,7 +195,8 @@ def _parse_egress(text: str, _: Collection[str]) -> tuple[tuple[str, str], ...]:
         if name in addresses or address in addresses.values():
             raise ValueError(f"{mask_text(part)} stands in it twice")
         if "://" in address:
-            if urlsplit(address).scheme not in PROXY_SCHEMES or not urlsplit(address).hostname:
+            parts = urlsplit(address)  # reading `port` raises ValueError when it is not a number
+            if parts.scheme not in PROXY_SCHEMES or not parts.hostname or parts.port == 0:
                 raise ValueError(f"{mask_text(address)} is not the URL of a proxy")
         else:
             ipaddress.ip_address(address)

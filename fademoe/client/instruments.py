@@ -15,6 +15,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.reading import Unreadable, read_elements
 from fademoe.feeds.request import Request
+from fademoe.feeds.symbols import split_multiplier
 from fademoe.metrics import name_perpspec
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage, status
@@ -276,10 +277,17 @@ def ensure(exchange: Exchange, rest: RestClient, database: Database) -> dict[str
     return contracts
 
 
-def list_unlisted(contracts: Mapping[str, Mapping[str, Instrument]], symbols: Sequence[str]) -> list[str]:
-    """Return the chosen symbols that no contract (see `load_contracts`) has, in their order."""
+def describe_unlisted(contracts: Mapping[str, Mapping[str, Instrument]], symbols: Sequence[str]) -> str:
+    """Return the chosen symbols that no contract (see `load_contracts`) has, for people; "" when there is none.
+
+    A contract's base, such as 1000PEPE, is named with the coin under which it is stored.
+    """
     known = {symbol for by_symbol in contracts.values() for symbol in by_symbol}
-    return [] if symbols == ALL_SYMBOLS else [symbol for symbol in symbols if symbol not in known]
+    unlisted = [] if symbols == ALL_SYMBOLS else [symbol for symbol in symbols if symbol not in known]
+    coins = [split_multiplier(symbol)[0] for symbol in unlisted]
+    return ", ".join(
+        f"{symbol} ({coin} is meant)" if coin in known else symbol for symbol, coin in zip(unlisted, coins, strict=True)
+    )
 
 
 def select_followed(

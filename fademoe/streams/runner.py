@@ -57,6 +57,7 @@ class StreamRunner:
         self._followed: dict[str, dict[str, set[tuple[Series, str, int, str]]]] = {}
         self._clock_offset_ms: int | None = None  # of the exchange's time from this machine's steady clock
         self._list_problem = "no contracts to follow yet"
+        self._unlisted = ""  # symbols that were chosen and that the exchange does not list
         self._new_rows = 0  # stored since the last report
         self._last_ts: int | None = None
         self._store_problem = ""  # why rows could not be stored
@@ -97,7 +98,8 @@ class StreamRunner:
         self._set_clock()
         try:
             contracts = instruments.ensure(self._exchange, self._services.rest, self._services.database)
-            self._list_problem = self._describe_nothing_to_follow(contracts)
+            self._list_problem = "no contracts to follow yet"
+            self._unlisted = instruments.describe_unlisted(contracts, self._services.settings.symbols)
             topics = self._topics(contracts)
             followed = {
                 socket: {name: _terms(topic) for name, topic in by_name.items()} for socket, by_name in topics.items()
@@ -112,12 +114,6 @@ class StreamRunner:
                 self._list_problem = f"the list of contracts is not available: {error}"
             return bool(self._connections)
         return True
-
-    def _describe_nothing_to_follow(self, contracts: Mapping[str, Mapping[str, Instrument]]) -> str:
-        """Return why there may be no contract to follow: symbols that the exchange does not list are named."""
-        unlisted = instruments.list_unlisted(contracts, self._services.settings.symbols)
-        names = f": {self._exchange.name} does not list {', '.join(unlisted)}" if unlisted else ""
-        return f"no contracts to follow yet{names}"
 
     def _take_changes(self) -> bool:
         """Fetch the list of contracts when the exchange has announced other terms; return whether it was fetched."""
@@ -273,6 +269,7 @@ class StreamRunner:
             why = f"{self._store_problem or 'the database was away'}; {self._spill_problem or 'no room'}"
             return State.ERROR, f"{self._lost_rows} rows are lost, their minutes are missing: memory is full, {why}"
         healths = [connection.health for connection in self._connections]
+        unlisted = f"; not on its list: {self._unlisted}" if self._unlisted else ""
         silent = sorted({metric for health in healths for metric in health.silent_feeds})
         if silent:
             text = f"no event of {', '.join(silent)} for an hour though subscribed"
@@ -281,7 +278,7 @@ class StreamRunner:
         if self._leaving:  # one that just begins to take over is not down
             lost = [health for health in lost if health.reconnects]
         if not healths:
-            return State.WAITING, self._list_problem
+            return State.WAITING, f"{self._list_problem}{unlisted}"
         if lost:
             return State.WAITING, f"{len(lost)} of {len(healths)} sockets down: {lost[0].detail}"
         late = [health for health in healths if 0 < health.last_data_s < now_s - DATA_LATE_S]
@@ -293,7 +290,7 @@ class StreamRunner:
             return State.RUNNING, skew
         topics = sum(len(connection.topics) for connection in self._connections)
         messages = sum(health.messages for health in healths)
-        return State.RUNNING, f"{topics} topics over {len(healths)} sockets, {messages} messages"
+        return State.RUNNING, f"{topics} topics over {len(healths)} sockets, {messages} messages{unlisted}"
 
     def _report(self, state: State, message: str) -> None:
         news = Report(

@@ -88,10 +88,14 @@ def test_a_stream_without_its_exchange_says_why_and_goes_on_by_itself(system):
 
 
 def test_a_symbol_that_the_exchange_does_not_list_is_named(system):
-    """Fault 40: a stream that follows nothing says which symbols are to blame."""
-    follow(system, ["BTCC", "NOSUCH"])
-    until(lambda: "does not list" in state(system)[1], 20)
-    assert state(system) == ("waiting", "no contracts to follow yet: binance does not list BTCC, NOSUCH")
+    """Fault 40: the stream did not say which symbols it does not follow."""
+    follow(system, ["BTCC", "1000PEPE"])
+    until(lambda: "not on its list" in state(system)[1], 20)
+    names = "not on its list: BTCC, 1000PEPE (PEPE is meant)"
+    assert state(system) == ("waiting", f"no contracts to follow yet; {names}")
+    system.stop()
+    follow(system, ["BTC", "BTCC", "1000PEPE"])
+    until(lambda: state(system)[0] == "running" and names in state(system)[1], 20)
 
 
 def test_a_killed_stream_leaves_a_gap_that_is_known(system):

@@ -94,6 +94,8 @@ def test_printed_settings_can_be_read_back():
         ("FADEMOE_EGRESS", "a=10.0.0.1,a=10.0.0.2"),
         ("FADEMOE_EGRESS", "a=10.0.0.1,b=10.0.0.1"),
         ("FADEMOE_EGRESS", "office"),
+        ("FADEMOE_EGRESS", "http://proxy:0"),
+        ("FADEMOE_EGRESS", "http://proxy:99999"),
         ("FADEMOE_EGRESS", "ftp://me:secret@proxy"),
         ("FADEMOE_RETENTION_DAYS", "-1"),
         ("FADEMOE_LIMIT_SHARE", "0"),

@@ -182,6 +182,22 @@ def test_page_links_to_its_twin_keep_every_parameter(client: FlaskClient, sql: C
             assert answer.status_code == 200, link
 
 
+@pytest.mark.parametrize("path", ["/data", "/coverage", "/coverage?view=list", "/coverage/fill"])
+def test_every_link_and_form_of_a_page_keeps_all_symbols(client: FlaskClient, sql: Cursor, path: str):
+    """Fault 35: the form of the coverage page, the way back from a fill, and all others but those to one symbol."""
+    for symbol in ("BTC", "ETH", "币"):
+        store_candles(sql, symbol, range(9))
+        cover(sql, "bin-ohlcv", symbol, "0-3")
+    page = client.get(f"{path}{'&' if '?' in path else '?'}perpspec=bin-ohlcv&symbol=BTC&symbol=ETH&symbol=币").text
+    content = html.unescape(page[page.index("<main") :])
+    links = re.findall(r'(?:href|data-part|name="back" value)="(/[^"]*)"', content)
+    own = [link for link in links if "perpspec=" in link or "/bin-ohlcv" in link]
+    single = re.compile(r"[?&]symbol=(BTC|ETH|币|%E5%B8%81)(&|$)")
+    assert [link for link in own if "symbol=BTC%2CETH%2C%E5%B8%81" not in link and not single.search(link)] == []
+    assert any("symbol=BTC%2CETH" in link for link in own)
+    assert re.findall(r'name="symbol" value="([^"]*)"', content) == ["BTC,ETH,币"]
+
+
 def test_metric_has_the_values_of_all_exchanges_side_by_side(client: FlaskClient, sql: Cursor):
     store_candles(sql, "BTC", range(6))
     store_candles(sql, "BTC", range(3, 9), "byb-ohlcv")
