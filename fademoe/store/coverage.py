@@ -21,6 +21,7 @@ RUNS_APART_S = 600  # two runs that find nothing confirm an absence when they ar
 CONFIRMED_CHECKS = 2
 # When an absence without proof is requested again, by how many runs found nothing: the seconds since the first of them.
 RECHECK_AFTER_S = {1: RUNS_APART_S, 2: 86_400, 3: 7 * 86_400}
+SETTLED_CHECKS = max(RECHECK_AFTER_S) + 1  # it is not requested again
 
 
 class Series(NamedTuple):
@@ -256,8 +257,9 @@ def _replace_absences(cursor: Cursor, answer: Covered) -> None:
             )
         )
     execute_values(cursor, SQL["add_absences"], rows, template=SQL["absence_values"])
-    for reason in {absence.reason for absence in answer.absences} - {NO_ROW}:
-        cursor.execute(SQL["join_absences"], {**_values(answer.series, _hull(answer.windows)), "reason": reason})
+    for reason in {absence.reason for absence in answer.absences}:
+        values = {**_values(answer.series, _hull(answer.windows)), "reason": reason}
+        cursor.execute(SQL["join_absences"], {**values, "checks": SETTLED_CHECKS if reason == NO_ROW else 0})
 
 
 def _hull(windows: Sequence[Window]) -> Window:

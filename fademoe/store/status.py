@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -20,8 +21,18 @@ log = logging.getLogger(__name__)
 SQL = load_queries("status")
 
 MESSAGE_LENGTH = 500
-KEEP_ERRORS = "30 days"
-KEEP_HISTORY = "30 days"
+
+
+class Kept(NamedTuple):
+    """How long and how many rows of a table are kept."""
+
+    age: str
+    rows: int
+
+
+KEPT_ERRORS = Kept("30 days", 200_000)
+KEPT_HISTORY = Kept("30 days", 1_000_000)
+KEPT_CORRECTIONS = Kept("365 days", 1_000_000)
 
 
 class State(StrEnum):
@@ -33,6 +44,9 @@ class State(StrEnum):
     DONE = "done"
     ERROR = "error"
     STOPPED = "stopped"
+
+
+ROUTINE = (State.RUNNING, State.DONE)  # a unit goes from one to the other with every window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +134,7 @@ def backfill_unit(source: str, symbol: str) -> str:
 
 
 def report(database: Database, news: Report) -> None:
-    """Store a unit's state; a change of state or message is added to the history."""
+    """Store a unit's state; a change of it is added to the history, except between those of routine work."""
     values = {
         "unit": news.unit,
         "kind": news.unit.split()[0],
@@ -131,6 +145,7 @@ def report(database: Database, news: Report) -> None:
         "rows": news.new_rows,
         "last_ts": news.last_ts,
         "interval_s": news.interval_s,
+        "routine": [state.value for state in ROUTINE],
     }
     database.run(lambda cursor: cursor.execute(SQL["report"], values))
 
@@ -172,10 +187,11 @@ def fingerprint_message(label: str, message: str) -> str:
 
 
 def forget_old(database: Database) -> None:
-    """Delete errors and history that nobody will look at any more."""
+    """Delete errors, history and corrections beyond the age and the number that are kept."""
 
     def forget(cursor: Cursor) -> None:
-        cursor.execute(SQL["forget_errors"], {"keep": KEEP_ERRORS})
-        cursor.execute(SQL["forget_history"], {"keep": KEEP_HISTORY})
+        cursor.execute(SQL["forget_errors"], KEPT_ERRORS._asdict())
+        cursor.execute(SQL["forget_history"], KEPT_HISTORY._asdict())
+        cursor.execute(SQL["forget_corrections"], KEPT_CORRECTIONS._asdict())
 
     database.run(forget, lock_timeout_s=MAINTENANCE_LOCK_TIMEOUT_S)

@@ -19,7 +19,7 @@ TABLES = {
     "perpspec_schema": "The perpspecs and the columns they fill",
     "metric_catalog": "The metrics with columns, units and titles",
     "perp_status": "One row per unit: what it does now",
-    "perp_status_history": "Every change of state, and every action of a user",
+    "perp_status_history": "Changes of state, but not between running and done, and every action of a user",
     "perp_errors": "Every error with the request that failed",
     "schema_migrations": "Which migrations were applied",
 }

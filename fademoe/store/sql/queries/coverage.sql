@@ -130,12 +130,12 @@ SET end_ms = excluded.end_ms, reason = excluded.reason, checks = excluded.checks
 (%s, %s, %s::bigint, %s::bigint, %s, %s::int, %s, %s::int, %s::timestamptz, %s::timestamptz, %s::int)
 
 -- name: join_absences
--- Make neighbouring absences of one reason, in and beside a range, one.
+-- Make neighbouring absences of one reason with at least so many checks, in and beside a range, one.
 WITH near AS (
     SELECT start_ms, end_ms, checks, first_checked_at, checked_at, checked_by
     FROM perp_absence
     WHERE source = %(source)s AND symbol = %(symbol)s AND reason = %(reason)s
-      AND start_ms <= %(end)s AND end_ms >= %(start)s
+      AND checks >= %(checks)s AND start_ms <= %(end)s AND end_ms >= %(start)s
 ), joined AS (
     SELECT lower(r) AS start_ms, upper(r) AS end_ms
     FROM unnest((SELECT range_agg(int8range(start_ms, end_ms)) FROM near)) AS r

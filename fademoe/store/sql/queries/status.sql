@@ -16,7 +16,10 @@ WITH before AS (
 )
 INSERT INTO perp_status_history (unit, state, message)
 SELECT %(unit)s, %(state)s, %(message)s
-WHERE NOT EXISTS (SELECT FROM before WHERE state = %(state)s)
+WHERE NOT EXISTS (
+    SELECT FROM before
+    WHERE state = %(state)s OR state = ANY(%(routine)s::text[]) AND %(state)s = ANY(%(routine)s::text[])
+)
 
 -- name: record_action
 INSERT INTO perp_status_history (unit, state, message) VALUES (%(unit)s, 'done', %(message)s)
@@ -26,7 +29,13 @@ INSERT INTO perp_errors (unit, class, fingerprint, message, exchange, request, h
 VALUES (%(unit)s, %(class)s, %(fingerprint)s, %(message)s, %(exchange)s, %(request)s, %(http_status)s, %(excerpt)s)
 
 -- name: forget_errors
-DELETE FROM perp_errors WHERE at < now() - %(keep)s::interval
+DELETE FROM perp_errors
+WHERE at < now() - %(age)s::interval OR id <= (SELECT max(id) FROM perp_errors) - %(rows)s
 
 -- name: forget_history
-DELETE FROM perp_status_history WHERE at < now() - %(keep)s::interval
+DELETE FROM perp_status_history
+WHERE at < now() - %(age)s::interval OR id <= (SELECT max(id) FROM perp_status_history) - %(rows)s
+
+-- name: forget_corrections
+DELETE FROM perp_corrections
+WHERE at < now() - %(age)s::interval OR id <= (SELECT max(id) FROM perp_corrections) - %(rows)s

@@ -1,0 +1,101 @@
+"""What the system writes about its own work stays small (fault 33)."""
+
+import pytest
+
+from fademoe.clock import MINUTE_MS, Window
+from fademoe.errors import RetryLater
+from fademoe.store import coverage, status
+from fademoe.store.connection import Database
+from fademoe.store.coverage import NO_ROW, SETTLED_CHECKS, Absence, Covered, Series
+from fademoe.store.queries import load_queries
+from fademoe.store.status import Report, State
+from fademoe.store.writer import Writer
+
+START = 1_767_225_600_000
+BTC = Series("c-bin-ohlcv", "BTC")
+MAINTENANCE = {
+    "status": ("forget_errors", "forget_history", "forget_corrections"),
+    "coverage": ("forget_absences_before",),
+}
+
+
+@pytest.fixture
+def database(database_url):
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def fetch(database, statement, values=None):
+    return database.run(lambda cursor: (cursor.execute(statement, values), cursor.fetchall())[1])
+
+
+def execute(database, statement, values=None):
+    database.run(lambda cursor: cursor.execute(statement, values))
+
+
+def test_routine_work_leaves_one_line_in_the_history(database):
+    """Fault 33: each window left two lines, 4,500 a day and coin."""
+    for _ in range(50):
+        for state in (State.RUNNING, State.DONE):
+            status.report(database, Report(unit="backfill bin-ohlcv BTC", state=state))
+    for state in (State.WAITING, State.WAITING, State.RUNNING, State.ERROR, State.DONE, State.RUNNING):
+        status.report(database, Report(unit="backfill bin-ohlcv BTC", state=state))
+    states = [state for (state,) in fetch(database, "SELECT state FROM perp_status_history ORDER BY id")]
+    assert states == ["running", "waiting", "running", "error", "done"]
+
+
+def test_old_and_too_many_lines_are_deleted(database, monkeypatch):
+    """Fault 33: corrections were never trimmed, and nothing limited the number of any of them."""
+    monkeypatch.setattr(status, "KEPT_ERRORS", status.Kept("30 days", 3))
+    for number in range(5):
+        status.record_error(database, f"unit {number}", RetryLater("away", retry_after_s=1))
+        status.report(database, Report(unit=f"unit {number}", state=State.RUNNING))
+    execute(
+        database,
+        "INSERT INTO perp_corrections (source, symbol, ts, \"column\", at) VALUES ('a', 'b', 1, '', now()),"
+        " ('a', 'b', 2, '', now() - interval '366 days')",
+    )
+    execute(database, "UPDATE perp_status_history SET at = now() - interval '31 days' WHERE unit = 'unit 0'")
+    status.forget_old(database)
+    assert [unit for (unit,) in fetch(database, "SELECT unit FROM perp_errors ORDER BY id")] == [
+        "unit 2",
+        "unit 3",
+        "unit 4",
+    ]
+    assert fetch(database, "SELECT count(*) FROM perp_status_history") == [(4,)]
+    assert fetch(database, "SELECT ts FROM perp_corrections") == [(1,)]
+
+
+@pytest.mark.parametrize("subject", MAINTENANCE)
+def test_what_maintenance_deletes_is_found_by_an_index(database, subject):
+    """Fault 33: the history's DELETE read the whole table."""
+    values = {"age": "30 days", "rows": 1_000, "kept_from": START}
+    for name in MAINTENANCE[subject]:
+
+        def explain(cursor, name=name):
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute(f"EXPLAIN {load_queries(subject)[name]}", values)
+            return "\n".join(line for (line,) in cursor.fetchall())
+
+        plan = database.run(explain)
+        assert "Seq Scan" not in plan and "Index" in plan, plan
+
+
+def test_neighbouring_absences_that_are_settled_are_one(database):
+    """Fault 33: an illiquid contract of which minutes are missing left a row for each, for ever."""
+    writer = Writer(database)
+    minutes = [Window(START + n * MINUTE_MS, START + (n + 1) * MINUTE_MS) for n in range(30)]
+
+    def ask():
+        for minute in minutes:
+            writer.write([], [Covered(BTC, [minute], [Absence(minute, NO_ROW)])])
+        execute(database, "UPDATE perp_absence SET checked_at = checked_at - interval '1 hour'")
+
+    for _ in range(SETTLED_CHECKS - 1):
+        ask()
+    assert fetch(database, "SELECT count(*), min(checks) FROM perp_absence") == [(30, SETTLED_CHECKS - 1)]
+    ask()
+    whole = [(START, minutes[-1].end_ms, SETTLED_CHECKS)]
+    assert fetch(database, "SELECT start_ms, end_ms, checks FROM perp_absence") == whole
+    assert database.run(lambda cursor: coverage.list_rechecks(cursor, BTC.source, MINUTE_MS, 10)) == []
