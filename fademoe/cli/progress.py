@@ -12,7 +12,7 @@ from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.queue.ids import Task, window_queues
-from fademoe.queue.states import FAILED, failed_windows, job_states
+from fademoe.queue.states import FAILED, RESTING, job_states
 from fademoe.runtime.services import Services
 from fademoe.store import coverage
 from fademoe.store.coverage import Series
@@ -61,13 +61,14 @@ def _find_gaps(services: Services, requested: Mapping[Series, Window]) -> dict[S
 
 
 def _has_waiting_windows(services: Services, gaps: Gaps, queue_names: Sequence[str]) -> bool:
-    """Return False when every incomplete series has failed windows and none that waits or runs."""
-    failed = {task.series for task in failed_windows(services.redis, queue_names)}
-    if any(series not in failed for series in gaps):
-        return True
-    states = {job_id: state for name in queue_names for job_id, state in job_states(services.redis, name).items()}
-    tasks = ((Task.from_job_id(job_id), state) for job_id, state in states.items())
-    return any(task is not None and task.series in gaps and state != FAILED for task, state in tasks)
+    """Return False when every incomplete series has failed or resting windows and none that waits or runs."""
+    states: dict[Series, set[str]] = {}
+    for name in queue_names:
+        for job_id, state in job_states(services.redis, name).items():
+            task = Task.from_job_id(job_id)
+            if task is not None:
+                states.setdefault(task.series, set()).add(state)
+    return any(series not in states or not states[series] <= {FAILED, RESTING} for series in gaps)
 
 
 def _print_summary(services: Services, requested: Mapping[Series, Window], gaps: Gaps) -> None:

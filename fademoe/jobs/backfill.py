@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from rq import Retry
 
-from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, merge, split, subtract
+from fademoe.clock import DAY_MS, SECOND_MS, Window, ceil_to, floor_to, merge, now_ms, split, subtract
 from fademoe.errors import BadPayload, RetryLater, SourceError
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import clip_to_listing
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 HELPERS = 7  # threads that fetch pages beside the job's own
 RECHECK = "recheck"
+MIN_REST_S, MAX_REST_S = 120, DAY_MS // SECOND_MS  # of a window with unreadable rows
 MIN_DOUBTED_ROWS = 60  # an empty answer for fewer rows is a small hole
 
 
@@ -45,11 +46,15 @@ class EmptyAnswer(RetryLater):
 
 
 class Stored(NamedTuple):
-    """What a run stored: new rows, rows that are absent upstream, and the error that ended it early."""
+    """What a run stored: new rows, rows that are absent upstream, the error that ended it early.
+
+    `unreadable`: elements of answers that could not be read.
+    """
 
     rows: int = 0
     absent: int = 0
     failed: SourceError | Stopped | None = None
+    unreadable: int = 0
 
 
 @as_job
@@ -115,6 +120,8 @@ def _run(context: JobContext, series: Series, window: Window, requested: Sequenc
         if stored.rows:
             unit.report(State.RUNNING, f"{describe_window(window)}: {stored.rows} rows so far", new_rows=stored.rows)
         raise stored.failed
+    if stored.unreadable and not stored.rows:
+        _rest(work, time_ms=now_ms())
     partial = f", partial: {stored.absent} absent upstream" if stored.absent else ""
     message = f"{describe_window(window)}: {stored.rows} new rows{partial}"
     unit.report(State.DONE, message, new_rows=stored.rows, last_ts=window.end_ms)
@@ -127,7 +134,12 @@ def _fetch_and_store(work: Work, missing: Sequence[Window]) -> Stored:
     total = Stored()
     for portion in _portions(missing, work.feed.paging.window_ms):
         stored = _fetch_portion(work, portion, time_ms)
-        total = Stored(total.rows + stored.rows, total.absent + stored.absent, stored.failed)
+        total = Stored(
+            total.rows + stored.rows,
+            total.absent + stored.absent,
+            stored.failed,
+            total.unreadable + stored.unreadable,
+        )
         if stored.failed is not None:
             break
     return total
@@ -154,11 +166,12 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
     absences = _unavailable(work, missing, time_ms)
     answered = [absence.window for absence in absences]
     rows: dict[int, Row] = {}
-    failed = None
+    failed, unreadable = None, 0
     for endpoint, windows in split_by_endpoint(feed, missing, answered, time_ms):
         fetched = fetch(endpoint, work.instrument, windows, work.client, helpers=HELPERS)
         fetched = confirm_holes(endpoint, work.instrument, fetched, time_ms, work.client, helpers=HELPERS)
         _record_unreadable(work, fetched.errors)
+        unreadable += len(fetched.errors)
         retained_ms = compute_retained_from_ms(endpoint, time_ms)
         expired = [hole for hole in fetched.absent if hole.end_ms <= retained_ms]
         unproven = [hole for hole in fetched.absent if hole.end_ms > retained_ms]
@@ -182,7 +195,7 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
         answer = Covered(work.series, merge(answered), absences, feed.interval_ms, work.kind)
         new = work.services.writer.write([batch], [answer])
     absent_ms = sum(absence.window.end_ms - absence.window.start_ms for absence in absences)
-    return Stored(new, absent_ms // feed.interval_ms, failed)
+    return Stored(new, absent_ms // feed.interval_ms, failed, unreadable)
 
 
 def _empty_pages(work: Work, endpoint: RestFeed, requested: Sequence[Window], holes: Sequence[Window]) -> list[Window]:
@@ -198,6 +211,18 @@ def _empty_pages(work: Work, endpoint: RestFeed, requested: Sequence[Window], ho
         for hole, part in zip(holes, alive, strict=True)
         if part.end_ms - part.start_ms >= least_ms or (endpoint.sparse and part.start_ms < part.end_ms)
     ]
+
+
+def _rest(work: Work, time_ms: int) -> None:
+    """Hold back a window that gave nothing but unreadable rows for as long as it is old, within bounds.
+
+    Without it reconcile would enqueue such rows every minute for as long as the exchange sends them so.
+    """
+    with work.services.database.transaction() as cursor:
+        missing = coverage.missing(cursor, work.series, work.window)
+    if missing:
+        age_s = (time_ms - work.window.end_ms) / SECOND_MS
+        work.context.keep_finished(min(max(age_s, MIN_REST_S), MAX_REST_S))
 
 
 def _record_unreadable(work: Work, errors: Sequence[BadPayload]) -> None:

@@ -1,11 +1,11 @@
-"""What every job does: queued, running, scheduled or failed. Reads only."""
+"""What every job does: queued, running, scheduled, failed or resting. Reads only."""
 
 from collections.abc import Iterable
 
 from redis import Redis
 from rq import Queue
 from rq.job import Job
-from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
@@ -14,6 +14,7 @@ from fademoe.queue.ids import Task
 from fademoe.store.coverage import Series
 
 FAILED = "paused after repeated failures"
+RESTING = "unreadable in the exchange's answer, requested again later"
 SCHEDULED = "waiting for its next attempt"
 QUEUED = "queued"
 RUNNING = "running"
@@ -25,9 +26,10 @@ def connect_queue(redis: Redis, name: str) -> Queue:
 
 
 def job_states(redis: Redis, name: str) -> dict[str, str]:
-    """Return the state of every job of a queue by its id: FAILED, SCHEDULED, QUEUED or RUNNING."""
+    """Return the state of every job of a queue by its id: FAILED, RESTING, SCHEDULED, QUEUED or RUNNING."""
     target = connect_queue(redis, name)
-    states = dict.fromkeys(FailedJobRegistry(queue=target).get_job_ids(cleanup=True), FAILED)
+    states = dict.fromkeys(FinishedJobRegistry(queue=target).get_job_ids(cleanup=True), RESTING)
+    states |= dict.fromkeys(FailedJobRegistry(queue=target).get_job_ids(cleanup=True), FAILED)
     states |= dict.fromkeys(ScheduledJobRegistry(queue=target).get_job_ids(cleanup=False), SCHEDULED)
     states |= dict.fromkeys([*target.get_job_ids(), *target.intermediate_queue.get_job_ids()], QUEUED)
     running = StartedJobRegistry(queue=target).get_job_and_execution_ids(cleanup=False)
@@ -35,7 +37,7 @@ def job_states(redis: Redis, name: str) -> dict[str, str]:
 
 
 def windows_in_queues(redis: Redis, names: Iterable[str]) -> dict[Series, list[Window]]:
-    """Return the windows that are queued, running, scheduled or failed, per series."""
+    """Return the windows that are queued, running, scheduled, failed or resting, per series."""
     windows: dict[Series, list[Window]] = {}
     for name in names:
         for task in filter(None, map(Task.from_job_id, sorted(job_states(redis, name)))):

@@ -8,6 +8,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from rq import get_current_job
 from rq.job import Job
 
+from fademoe.clock import to_host_s
 from fademoe.errors import FadeMoeError
 from fademoe.runtime.services import Services
 
@@ -44,6 +45,11 @@ class JobContext:
         self.job.meta[key] = int(self.job.meta.get(key, 0)) + 1
         self.job.save_meta()
         return int(self.job.meta[key])
+
+    def keep_finished(self, duration_s: float) -> None:
+        """Keep the job for a while after it succeeds: its id is held, so that it is not enqueued again meanwhile."""
+        if self.job is not None:
+            self.job.result_ttl = max(1, round(to_host_s(duration_s)))
 
     def clear_failures(self, key: str) -> None:
         """Set the counter to zero."""

@@ -12,7 +12,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task, window_queues
-from fademoe.queue.states import connect_queue, windows_in_queues
+from fademoe.queue.states import RESTING, connect_queue, job_states, windows_in_queues
 from fademoe.store.coverage import Series
 from tests.support.clocks import until
 from tests.support.simulator import Simulator
@@ -92,6 +92,26 @@ def test_faults_delay_windows_and_spoil_no_row(system, simulator, recent):
         assert name == "BadPayload"
         assert request.startswith("/fapi/v1/klines")
         assert excerpt
+    assert system.query("SELECT count(*) FROM perp_status WHERE state = 'error'") == [(0,)]
+
+
+def test_a_row_that_stays_odd_is_not_requested_every_minute(system, simulator, recent):
+    """Fault 10: every reconcile run requested it again, twice, and recorded two errors, for ever."""
+    simulator.fault(exchange="binance", path="/fapi/v1/klines", symbol="XRPUSDT", kind="nan")
+    work(system)
+    waited = seed(system, "--symbols", "XRP", "--wait", since_ms=recent[0], until_ms=recent[1])
+    assert "complete" not in waited.stdout or waited.returncode != 0
+    redis, names = system.context().redis, window_queues("binance")
+    states = until(lambda: {state for name in names for state in job_states(redis, name).values()}, 90)
+    assert states == {RESTING}
+    [before] = system.query("SELECT count(*) FROM perp_errors")
+    for _ in range(3):
+        assert system.run("reconcile").returncode == 0
+    assert {state for name in names for state in job_states(redis, name).values()} == {RESTING}
+    assert system.query("SELECT count(*) FROM perp_errors") == [before]
+    rows = (recent[1] - recent[0]) // MINUTE_MS
+    assert system.query("SELECT count(*) FROM perp_data WHERE symbol = 'XRP'")[0][0] >= rows - 12
+    assert RESTING in system.run("gaps").stdout
     assert system.query("SELECT count(*) FROM perp_status WHERE state = 'error'") == [(0,)]
 
 
