@@ -40,7 +40,7 @@ def _insert_rate(context: Services, number: int, end_ms: int) -> float:
     """Return the rows per second of fresh windows at the newest end."""
     window = Window(end_ms - ROWS * MINUTE_MS, end_ms)
     made = candles(window)
-    with context.database.transaction() as cursor:
+    with context.database.open_transaction() as cursor:
         cursor.execute("CHECKPOINT")
     taken = []
     for turn in range(ROUNDS):

@@ -123,7 +123,7 @@ def _backfill(servers: Stage, context: Services, window: Window) -> float:
     seeding = servers.start(*command)
 
     def is_done() -> bool:
-        with context.database.transaction() as cursor:
+        with context.database.open_transaction() as cursor:
             cursor.execute(
                 "SELECT count(*) FROM perp_coverage WHERE covered @> int8multirange(int8range(%s, %s))", window
             )
@@ -139,7 +139,7 @@ def _backfill(servers: Stage, context: Services, window: Window) -> float:
 
 def _has_begun(context: Services) -> bool:
     """Return whether the first wish is stored: the next thing is the queue."""
-    with context.database.transaction() as cursor:
+    with context.database.open_transaction() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM perp_coverage)")
         return cursor.fetchone() == (True,)
 
@@ -163,7 +163,7 @@ def _text(series: Series, rows: Sequence[Candle]) -> str:
 def _bare_copy(database: Database, texts: Sequence[str]) -> None:
     """COPY each text into perp_data, one transaction each."""
     for text in texts:
-        with database.transaction() as cursor:
+        with database.open_transaction() as cursor:
             cursor.copy_expert(f"COPY perp_data ({COLUMNS}) FROM STDIN WITH (NULL 'None')", StringIO(text))
 
 
@@ -174,7 +174,7 @@ def write(writer: Writer, batch: Batch, answer: Covered, new: int) -> None:
 
 def _staged(database: Database, text: str) -> None:
     """COPY into a temporary table, then INSERT … ON CONFLICT DO NOTHING, all of it there already."""
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute("CREATE TEMP TABLE staged (LIKE perp_data) ON COMMIT DROP")
         cursor.copy_expert(f"COPY staged ({COLUMNS}) FROM STDIN WITH (NULL 'None')", StringIO(text))
         cursor.execute(f"INSERT INTO perp_data ({COLUMNS}) SELECT {COLUMNS} FROM staged ON CONFLICT DO NOTHING")
@@ -182,13 +182,13 @@ def _staged(database: Database, text: str) -> None:
 
 
 def _look(database: Database, series: Series, window: Window) -> None:
-    with database.transaction() as cursor:
-        _expect(0, len(coverage.missing(cursor, series, window)))
+    with database.open_transaction() as cursor:
+        _expect(0, len(coverage.find_missing(cursor, series, window)))
 
 
 def _export(database: Database) -> list[str]:
     """Return the rows of perp_data as COPY text, in the order of the key, a window's worth a piece."""
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         out = StringIO()
         order = "ORDER BY source, symbol, ts"
         cursor.copy_expert(f"COPY (SELECT {COLUMNS} FROM perp_data {order}) TO STDOUT WITH (NULL 'None')", out)
@@ -198,7 +198,7 @@ def _export(database: Database) -> list[str]:
 
 def _empty(database: Database) -> None:
     for statement in ("TRUNCATE perp_data, perp_coverage, perp_absence, perp_status", "CHECKPOINT"):
-        with database.transaction() as cursor:
+        with database.open_transaction() as cursor:
             cursor.execute(statement)
 
 

@@ -161,7 +161,7 @@ def count(on: Stage, case: Case) -> dict[str, Any]:
 def rows(on: Stage) -> int:
     """Return how many rows are stored."""
     context = on.context()
-    with context.database.transaction() as cursor:
+    with context.database.open_transaction() as cursor:
         cursor.execute("SELECT count(*) FROM perp_data")
         found = cursor.fetchone()
     context.close()

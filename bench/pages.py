@@ -11,7 +11,7 @@ import psycopg2
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
-from fademoe.deploy.checks import free_port
+from fademoe.deploy.checks import find_free_port
 from fademoe.feeds import registry
 from fademoe.metrics import INTERVALS_MS, METRICS, name_perpspec
 from fademoe.queue.enqueue import enqueue_windows
@@ -37,7 +37,7 @@ def run() -> Report:
         begin_s = time.monotonic()
         fill(built, SERIES, ROWS)
         filled_s = time.monotonic() - begin_s
-        port = free_port(0)
+        port = find_free_port(0)
         built.start("web", FADEMOE_WEB_PORT=str(port))
         until(lambda: _answers(port), 30)
         table = measure(port)
@@ -80,7 +80,7 @@ def fill(built: Stage, series: int, rows: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    with context.database.transaction() as cursor:
+    with context.database.open_transaction() as cursor:
         cursor.execute(_STATUS, {"errors": UNITS_ERRORS})
     connection = psycopg2.connect(context.settings.postgres_url)
     connection.autocommit = True

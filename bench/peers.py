@@ -212,7 +212,7 @@ def compare(on: Stage, context: Services, name: str, source: str, window: Window
     for symbol in SYMBOLS:
         expected = truth(on, name, symbol, window)
         columns = sorted({column for row in expected.values() for column in row})
-        with context.database.transaction() as cursor:
+        with context.database.open_transaction() as cursor:
             cursor.execute(
                 f"SELECT ts, {', '.join(columns)} FROM perp_data WHERE source = %s AND symbol = %s", (source, symbol)
             )
@@ -234,7 +234,7 @@ def truth(on: Stage, name: str, symbol: str, window: Window) -> dict[int, dict[s
 
 def is_covered(context: Services, source: str, window: Window) -> bool:
     """Return whether nothing is missing of any symbol."""
-    with context.database.transaction() as cursor:
+    with context.database.open_transaction() as cursor:
         cursor.execute(
             "SELECT count(*) FROM perp_coverage WHERE source = %s AND covered @> int8range(%s, %s)", (source, *window)
         )

@@ -48,20 +48,20 @@ def fill(database: Database, sources: Sequence[str], minutes: int, end_ms: int) 
     start_ms = end_ms - minutes * MINUTE_MS
     Partitions(database).ensure(Window(start_ms, end_ms))
     for number, (source, symbol) in enumerate(product(sources, SYMBOLS)):
-        with database.transaction() as cursor:
+        with database.open_transaction() as cursor:
             cursor.execute("SELECT wanted_from FROM perp_coverage WHERE source = %s AND symbol = %s", (source, symbol))
             (until_ms,) = cursor.fetchone() or (end_ms,)
             if start_ms < until_ms:
                 values = {"source": source, "symbol": symbol, "number": number, "start": start_ms, "until": until_ms}
                 cursor.execute(_FILL, values)
                 cursor.execute(_COVER, values)
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute("ANALYZE perp_data")
 
 
 def size(database: Database) -> Size:
     """Return the size of all partitions of perp_data."""
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute(
             "SELECT sum(pg_table_size(inhrelid))::bigint, sum(pg_indexes_size(inhrelid))::bigint FROM pg_inherits"
             " WHERE inhparent = 'perp_data'::regclass"
@@ -71,6 +71,6 @@ def size(database: Database) -> Size:
 
 def count(database: Database) -> int:
     """Return how many rows perp_data has."""
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute("SELECT count(*) FROM perp_data")
         return int((cursor.fetchone() or (0,))[0])

@@ -17,7 +17,7 @@ import requests
 from fademoe.cli.environment import load_settings
 from fademoe.feeds import registry
 from fademoe.runtime.services import Services
-from fademoe.runtime.startup import ready
+from fademoe.runtime.startup import wait_until_ready
 from fademoe.settings import PREFIX
 
 STOP_S = 70.0
@@ -86,7 +86,7 @@ class Stage:
 
     def context(self, environ: Mapping[str, str] | None = None) -> Services:
         """Return a context over the servers, the schema up to date."""
-        return ready(load_settings({**self.environ, **(environ or {})}))
+        return wait_until_ready(load_settings({**self.environ, **(environ or {})}))
 
     def close(self) -> None:
         """End everything, the servers last."""

@@ -107,7 +107,7 @@ def _keep_commit_times(servers: Stage) -> None:
 
 
 def _running(context: Services) -> int:
-    with context.database.transaction() as cursor:
+    with context.database.open_transaction() as cursor:
         cursor.execute("SELECT count(*) FROM perp_status WHERE kind = 'stream' AND state = 'running'")
         return int((cursor.fetchone() or (0,))[0])
 
@@ -115,7 +115,7 @@ def _running(context: Services) -> int:
 def _delays(context: Services, market: Market, exchange: str, first_ms: int) -> list[float]:
     """Return, ascending, the seconds from each closed bar's message to the commit of its row."""
     (code,) = registry.load_exchanges()[exchange].codes
-    with context.database.transaction() as cursor:
+    with context.database.open_transaction() as cursor:
         cursor.execute(
             "SELECT symbol, ts, extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000 FROM perp_data"
             " WHERE source = %s AND ts >= %s AND ts < %s",

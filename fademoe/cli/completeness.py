@@ -19,7 +19,7 @@ from fademoe.jobs import gaps
 from fademoe.jobs.audit import add_results, audit_range
 from fademoe.runtime.job_context import JobContext
 from fademoe.runtime.services import Services
-from fademoe.runtime.startup import ready
+from fademoe.runtime.startup import wait_until_ready
 from fademoe.settings import Settings
 from fademoe.store import certificate, coverage
 from fademoe.store.coverage import Series
@@ -29,7 +29,7 @@ Command = Callable[..., Any]
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def series_options(*, required: bool = False) -> Callable[[Command], Command]:
+def add_series_options(*, required: bool = False) -> Callable[[Command], Command]:
     """Return a decorator that adds --source and --symbol."""
 
     def add(command: Command) -> Command:
@@ -41,14 +41,14 @@ def series_options(*, required: bool = False) -> Callable[[Command], Command]:
     return add
 
 
-def window_options(command: Command) -> Command:
+def add_window_options(command: Command) -> Command:
     """Add --since and --until, both required."""
     until = click.option("--until", type=TIME, required=True, help="End of the range, not included.")
     return click.option("--since", type=TIME, required=True, help="Start of the range.")(until(command))
 
 
 @click.command("gaps")
-@series_options()
+@add_series_options()
 @json_option
 @pass_running_settings
 def print_gaps(settings: Settings, source: str | None, symbol: str | None, *, as_json: bool) -> int:
@@ -56,7 +56,7 @@ def print_gaps(settings: Settings, source: str | None, symbol: str | None, *, as
 
     Leaves out the newest minutes, which are not due yet.
     """
-    services = ready(settings)
+    services = wait_until_ready(settings)
     rows = [
         {
             "source": gap.series.source,
@@ -81,17 +81,17 @@ def print_gaps(settings: Settings, source: str | None, symbol: str | None, *, as
 
 
 @click.command("coverage")
-@series_options()
+@add_series_options()
 @json_option
 @pass_running_settings
 def print_coverage(settings: Settings, source: str | None, symbol: str | None, *, as_json: bool) -> None:
     """Print what is wanted, complete, absent and missing of each series, in percent of its time."""
-    services = ready(settings)
-    with services.database.transaction() as cursor:
+    services = wait_until_ready(settings)
+    with services.database.open_transaction() as cursor:
         rows = [
             _describe_totals(name, totals)
             for name in _sources(source)
-            for totals in coverage.totals(cursor, name, _due_until_ms(services, name), _symbols(symbol))
+            for totals in coverage.compute_totals(cursor, name, _due_until_ms(services, name), _symbols(symbol))
         ]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False))
@@ -102,8 +102,8 @@ def print_coverage(settings: Settings, source: str | None, symbol: str | None, *
 
 
 @click.command("verify")
-@series_options(required=True)
-@window_options
+@add_series_options(required=True)
+@add_window_options
 @json_option
 @pass_running_settings
 def verify(settings: Settings, source: str, symbol: str, since: int, until: int, *, as_json: bool) -> int:
@@ -112,14 +112,14 @@ def verify(settings: Settings, source: str, symbol: str, since: int, until: int,
     It has the numbers of rows expected, present and absent by reason, and a SHA-256 over the rows, which is the same on
     every machine that has the same rows.
     """
-    services = ready(settings)
+    services = wait_until_ready(settings)
     exchange, _, metric = registry.find_by_source(source)
     feed = exchange.find_rest_feed(metric)
     interval_ms = feed.interval_ms if feed else MINUTE_MS
     window = make_window(since, until)
     window = Window(floor_to(window.start_ms, interval_ms), ceil_to(window.end_ms, interval_ms))
     is_sparse = feed.sparse if feed else True
-    with services.database.transaction() as cursor:
+    with services.database.open_transaction() as cursor:
         certified = certificate.certify(cursor, Series(source, symbol), metric, window, interval_ms, sparse=is_sparse)
     if as_json:
         click.echo(json.dumps(certified, ensure_ascii=False, indent=1))
@@ -129,8 +129,8 @@ def verify(settings: Settings, source: str, symbol: str, since: int, until: int,
 
 
 @click.command("audit")
-@series_options()
-@window_options
+@add_series_options()
+@add_window_options
 @json_option
 @pass_running_settings
 def run_audit(
@@ -140,7 +140,7 @@ def run_audit(
 
     Exit code 1 when a series could not be compared.
     """
-    services = ready(settings)
+    services = wait_until_ready(settings)
     services.stop.install()
     window = make_window(since, until)
     results, errors = [], 0
@@ -184,11 +184,11 @@ def _due_until_ms(services: Services, source: str) -> int:
 def _stored_series(services: Services, sources: list[str], symbols: list[str] | None, window: Window) -> list[Series]:
     """Return the series with rows in the window that a REST feed serves."""
     stored: list[Series] = []
-    with services.database.transaction() as cursor:
+    with services.database.open_transaction() as cursor:
         for source in sources:
             exchange, _, metric = registry.find_by_source(source)
             if exchange.find_rest_feed(metric) is not None:
-                within = coverage.series_within(cursor, source, window)
+                within = coverage.list_series_within(cursor, source, window)
                 stored += [series for series in within if symbols is None or series.symbol in symbols]
     return stored
 

@@ -17,32 +17,32 @@ from fademoe.supervisord.client import Program
 @click.option("--only", multiple=True, metavar="PROGRAM", help="Start only this program or group, such as worker.")
 @click.argument("more", nargs=-1, metavar="[PROGRAM]...")
 @pass_settings
-def up(settings: Settings, only: tuple[str, ...], more: tuple[str, ...]) -> int:
+def start_system(settings: Settings, only: tuple[str, ...], more: tuple[str, ...]) -> int:
     """Start everything, or with --only a part, and wait until it works. Safe to repeat: starts what is stopped."""
     if more and not only:
         raise click.UsageError(f"unexpected argument {more[0]!r}: fademoe up --only {' '.join(more)} starts a part")
-    return deployment.up(settings, only=(*only, *more))
+    return deployment.start_system(settings, only=(*only, *more))
 
 
 @click.command("down")
 @pass_settings
-def down(settings: Settings) -> int:
+def stop_system(settings: Settings) -> int:
     """Stop everything, the demo included."""
-    return deployment.down(settings)
+    return deployment.stop_system(settings)
 
 
 @click.command("demo")
 @pass_settings
-def demo(settings: Settings) -> int:
+def run_demo(settings: Settings) -> int:
     """Start everything against the built-in exchange simulator, in a home of its own, and wait for data."""
-    return deployment.demo(settings)
+    return deployment.run_demo(settings)
 
 
 @click.command("status")
 @pass_settings
-def status(settings: Settings) -> int:
+def show_status(settings: Settings) -> int:
     """Show what runs; exit code 1 when something that was started does not run."""
-    homes = deployment.status(settings)
+    homes = deployment.list_homes(settings)
     if not homes:
         click.echo("FadeMoe is not running: make up starts it, make demo shows it without the internet")
     for shown in homes:

@@ -10,7 +10,7 @@ from typing import Any
 from fademoe.clock import set_pace
 from fademoe.feeds import registry
 from fademoe.settings import PREFIX, Settings
-from fademoe.supervisord.daemon import linked_home
+from fademoe.supervisord.daemon import find_linked_home
 from fademoe.supervisord.processes import read_settings
 
 PID_FILE = Path("run") / "supervisord.pid"
@@ -55,7 +55,7 @@ def inherit_running_settings(environ: Mapping[str, str]) -> dict[str, str]:
     given = {name: text for name, text in environ.items() if text.strip() or not name.startswith(PREFIX)}
     if "FADEMOE_DATABASE_URL" in given or "FADEMOE_REDIS_URL" in given:
         return given
-    home = Path(given["FADEMOE_HOME"].strip()) if "FADEMOE_HOME" in given else linked_home()
+    home = Path(given["FADEMOE_HOME"].strip()) if "FADEMOE_HOME" in given else find_linked_home()
     inherited = _settings_of(home) if home else {}
     if inherited and "FADEMOE_HOME" not in given:
         sys.stderr.write(f"fademoe: using the running system in {inherited.get('FADEMOE_HOME', home)}\n")

@@ -68,9 +68,9 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("fademoe", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="fademoe %(version)s")
-def fademoe() -> None:
+def run_command() -> None:
     """Collect the market data of crypto perpetual futures into your own database, and keep it complete.
 
     Exit codes: 0 done, 1 failed, 2 bad usage or settings. Results go to stdout, logs and errors to stderr.
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     logs.set_up()
     try:
-        return fademoe.main(arguments or ["--help"], prog_name="fademoe", standalone_mode=False) or DONE
+        return run_command.main(arguments or ["--help"], prog_name="fademoe", standalone_mode=False) or DONE
     except (click.ClickException, ConfigError) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         sys.stderr.write(f"fademoe: {' '.join(message.split())}\n")

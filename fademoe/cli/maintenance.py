@@ -6,10 +6,10 @@ from fademoe.cli.arguments import PERPSPEC, SYMBOL
 from fademoe.cli.environment import pass_running_settings
 from fademoe.feeds import registry
 from fademoe.jobs import maintenance
-from fademoe.queue.ids import window_queues
+from fademoe.queue.ids import list_window_queues
 from fademoe.queue.retry import requeue_failed
-from fademoe.queue.states import failed_windows
-from fademoe.runtime.startup import ready
+from fademoe.queue.states import list_failed_windows
+from fademoe.runtime.startup import wait_until_ready
 from fademoe.settings import Settings
 
 
@@ -17,7 +17,7 @@ from fademoe.settings import Settings
 @pass_running_settings
 def reconcile(settings: Settings) -> None:
     """Enqueue everything that is wanted and missing; print how many windows per exchange."""
-    for exchange, count in maintenance.enqueue_missing(ready(settings)).items():
+    for exchange, count in maintenance.enqueue_missing(wait_until_ready(settings)).items():
         click.echo(f"{exchange}: {count} windows enqueued")
 
 
@@ -27,12 +27,12 @@ def reconcile(settings: Settings) -> None:
 @pass_running_settings
 def retry(settings: Settings, source: str | None, symbol: str | None) -> None:
     """Put windows that are paused after repeated failures back into their queue."""
-    services = ready(settings)
+    services = wait_until_ready(settings)
     count = 0
-    for name in window_queues(*registry.list_names()):
+    for name in list_window_queues(*registry.list_names()):
         tasks = [
             task.job_id
-            for task in failed_windows(services.redis, [name])
+            for task in list_failed_windows(services.redis, [name])
             if source in (None, task.series.source) and symbol in (None, task.series.symbol)
         ]
         count += requeue_failed(services.redis, name, tasks)
@@ -43,5 +43,5 @@ def retry(settings: Settings, source: str | None, symbol: str | None) -> None:
 @pass_running_settings
 def migrate(settings: Settings) -> None:
     """Bring the database schema up to date."""
-    ready(settings).close()
+    wait_until_ready(settings).close()
     click.echo("the schema is up to date")

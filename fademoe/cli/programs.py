@@ -8,7 +8,7 @@ import click
 from fademoe.cli.environment import pass_settings
 from fademoe.cli.main import DONE
 from fademoe.feeds import registry
-from fademoe.runtime.startup import ready
+from fademoe.runtime.startup import wait_until_ready
 from fademoe.settings import Settings
 from fademoe.streams.runner import StreamRunner
 from fademoe.worker import scheduler, worker
@@ -35,7 +35,7 @@ def run_stream(settings: Settings, exchange: str) -> int:
     if not table.stream_feeds:
         log.info("%s has no streams", exchange)
         return DONE
-    services = ready(settings)
+    services = wait_until_ready(settings)
     services.stop.install()
     StreamRunner(services, table).run()
     services.close()
@@ -47,14 +47,14 @@ def run_stream(settings: Settings, exchange: str) -> int:
 @pass_settings
 def run_worker(settings: Settings, *, live: bool) -> None:
     """Run one RQ worker until SIGTERM."""
-    worker.run(ready(settings), live=live)
+    worker.run(wait_until_ready(settings), live=live)
 
 
 @click.command("scheduler")
 @pass_settings
 def run_scheduler(settings: Settings) -> None:
     """Run the scheduler until SIGTERM: polls, reconcile, audit and maintenance at their times."""
-    services = ready(settings)
+    services = wait_until_ready(settings)
     services.stop.install()
     scheduler.run(services)
     services.close()

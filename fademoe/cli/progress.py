@@ -11,8 +11,8 @@ from fademoe.clock import MINUTE_MS, Window, monotonic_s
 from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
-from fademoe.queue.ids import Task, window_queues
-from fademoe.queue.states import FAILED, RESTING, job_states
+from fademoe.queue.ids import Task, list_window_queues
+from fademoe.queue.states import FAILED, RESTING, read_job_states
 from fademoe.runtime.services import Services
 from fademoe.store import coverage
 from fademoe.store.coverage import Series
@@ -31,7 +31,7 @@ def wait_until_covered(services: Services, requested: Mapping[Series, Window], e
     Waits for PostgreSQL or Redis when one of them is away.
     """
     total = sum(window.end_ms - window.start_ms for window in requested.values()) // MINUTE_MS
-    queue_names = window_queues(*(exchange.name for exchange in exchanges))
+    queue_names = list_window_queues(*(exchange.name for exchange in exchanges))
     progressed_s, previous = monotonic_s(), -1
     with tqdm(total=total, unit="min", unit_scale=True, dynamic_ncols=True, smoothing=0.1) as bar:
         while True:
@@ -55,8 +55,8 @@ def wait_until_covered(services: Services, requested: Mapping[Series, Window], e
 
 def _find_gaps(services: Services, requested: Mapping[Series, Window]) -> dict[Series, list[Window]]:
     """Return the missing ranges of each series that has any."""
-    with services.database.transaction() as cursor:
-        gaps = {series: coverage.missing(cursor, series, window) for series, window in requested.items()}
+    with services.database.open_transaction() as cursor:
+        gaps = {series: coverage.find_missing(cursor, series, window) for series, window in requested.items()}
     return {series: windows for series, windows in gaps.items() if windows}
 
 
@@ -64,8 +64,8 @@ def _has_waiting_windows(services: Services, gaps: Gaps, queue_names: Sequence[s
     """Return False when every incomplete series has failed or resting windows and none that waits or runs."""
     states: dict[Series, set[str]] = {}
     for name in queue_names:
-        for job_id, state in job_states(services.redis, name).items():
-            task = Task.from_job_id(job_id)
+        for job_id, state in read_job_states(services.redis, name).items():
+            task = Task.parse(job_id)
             if task is not None:
                 states.setdefault(task.series, set()).add(state)
     return any(series not in states or not states[series] <= {FAILED, RESTING} for series in gaps)
@@ -74,14 +74,16 @@ def _has_waiting_windows(services: Services, gaps: Gaps, queue_names: Sequence[s
 def _print_summary(services: Services, requested: Mapping[Series, Window], gaps: Gaps) -> None:
     """Print rows stored, rows absent upstream, rows missing, and series in error, per perpspec."""
     rows, errors = [], []
-    with services.database.transaction() as cursor:
+    with services.database.open_transaction() as cursor:
         for source in dict.fromkeys(series.source for series in requested):
             windows = {series: window for series, window in requested.items() if series.source == source}
             exchange, _, metric = registry.find_by_source(source)
             feed = exchange.find_rest_feed(metric)
             step_ms = feed.interval_ms if feed else MINUTE_MS
             stored = sum(_count_rows(cursor, series, window) for series, window in windows.items())
-            absent = sum(coverage.absent_ms(cursor, series, window) for series, window in windows.items()) // step_ms
+            absent = (
+                sum(coverage.count_absent_ms(cursor, series, window) for series, window in windows.items()) // step_ms
+            )
             missing = sum(gap.end_ms - gap.start_ms for series in windows for gap in gaps.get(series, ())) // step_ms
             failed = _read_errors(cursor, list(windows))
             errors += failed

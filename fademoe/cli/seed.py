@@ -17,8 +17,8 @@ from fademoe.errors import ConfigError
 from fademoe.feeds import registry
 from fademoe.feeds.estimate import estimate_s
 from fademoe.feeds.exchange import Exchange
-from fademoe.jobs.seed import SeedPlan, SeedRequest, carry_out, make_plan, metric_names
-from fademoe.runtime.startup import ready
+from fademoe.jobs.seed import SeedPlan, SeedRequest, carry_out, list_metric_names, make_plan
+from fademoe.runtime.startup import wait_until_ready
 from fademoe.settings import ALL_SYMBOLS, Settings, check_symbol
 
 
@@ -40,7 +40,9 @@ class SeedOptions:
 @click.option("--days", type=DAYS, help="The last N days, and from now on; instead of --since.")
 @click.option("--since", type=TIME, help="Start of the range.")
 @click.option("--until", type=TIME, help="End of the range, not included. Default: now, and from now on.")
-@click.option("--metrics", default="all", show_default=True, help=f"Comma list of {', '.join(metric_names())}; or all.")
+@click.option(
+    "--metrics", default="all", show_default=True, help=f"Comma list of {', '.join(list_metric_names())}; or all."
+)
 @click.option("--symbols", help="Comma list such as BTC,ETH; or all. Default: FADEMOE_SYMBOLS.")
 @click.option(
     "--exchanges",
@@ -62,16 +64,16 @@ def seed(settings: Settings, **options: Any) -> int:
     given = SeedOptions(**options)
     enabled = {exchange.name: exchange for exchange in registry.select_enabled(settings)}
     chosen = [enabled[name] for name in parse_names("--exchanges", given.exchanges, list(enabled), list(enabled))]
-    served = [name for name in metric_names() if any(exchange.find_rest_feed(name) for exchange in chosen)]
+    served = [name for name in list_metric_names() if any(exchange.find_rest_feed(name) for exchange in chosen)]
     since_ms, until_ms = _clamp_to_retention(settings, *_parse_range(given))
     request = SeedRequest(
         exchanges=chosen,
-        metrics=parse_names("--metrics", given.metrics, served, metric_names()),
+        metrics=parse_names("--metrics", given.metrics, served, list_metric_names()),
         symbols=settings.symbols if given.symbols is None else _parse_symbols(given.symbols),
         since_ms=since_ms,
         until_ms=until_ms,
     )
-    services = ready(settings)
+    services = wait_until_ready(settings)
     plan = make_plan(services, request)
     for note in plan.notes:
         sys.stderr.write(f"note: {note}\n")

@@ -9,7 +9,7 @@ from fademoe.cli.table import format_table
 from fademoe.client import instruments
 from fademoe.clock import to_iso
 from fademoe.feeds import registry
-from fademoe.runtime.startup import ready
+from fademoe.runtime.startup import wait_until_ready
 from fademoe.settings import Settings
 
 
@@ -21,7 +21,7 @@ def print_symbols(settings: Settings, *, as_json: bool) -> None:
 
     With multiplier, first and last time of trading. Lists of contracts that are not stored yet are fetched.
     """
-    services = ready(settings)
+    services = wait_until_ready(settings)
     rows = [
         {
             "symbol": symbol,

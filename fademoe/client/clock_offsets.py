@@ -32,9 +32,9 @@ class ClockOffsets:
 
     def get(self, exchange: str) -> Offset | None:
         """Return the offset of an exchange's clock, at most a second old; None where nobody has asked for it."""
-        return self.all().get(exchange)
+        return self.read_all().get(exchange)
 
-    def all(self) -> dict[str, Offset]:
+    def read_all(self) -> dict[str, Offset]:
         """Return the offset of each exchange whose time is known."""
         now = steady_ms()
         if self._read_ms is None or now - self._read_ms >= READ_EVERY_MS:
@@ -44,12 +44,12 @@ class ClockOffsets:
                     self._offsets[as_text(name)] = Offset(*map(int, value.split()))
         return self._offsets
 
-    def server_now_ms(self, exchange: str) -> int | None:
+    def read_server_now_ms(self, exchange: str) -> int | None:
         """Return the exchange's time; None where it is not known."""
         offset = self.get(exchange)
         return None if offset is None else steady_ms() + offset.ms
 
-    def measured(self, exchange: str, server_ms: int, sent_ms: int, received_ms: int) -> None:
+    def add_measurement(self, exchange: str, server_ms: int, sent_ms: int, received_ms: int) -> None:
         """Take over a time that an exchange has told between two moments of the steady clock.
 
         Its distance is between `server_ms - received_ms` and `server_ms - sent_ms`. The lower bound counts, so that no

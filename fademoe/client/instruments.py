@@ -22,7 +22,7 @@ from fademoe.store import coverage, status
 from fademoe.store import instruments as store
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
-from fademoe.store.instruments import Key, key_of
+from fademoe.store.instruments import Key, get_key
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +65,13 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
     Raises RetryLater when the exchange cannot be reached, BadPayload when the list is not one.
     """
     read, unreadable = _fetch_list(exchange, rest)
-    now_ms = rest.server_now_ms(exchange)
+    now_ms = rest.read_server_now_ms(exchange)
 
     def save(cursor: Cursor) -> tuple[Refreshed, int]:
-        stored = store.by_key(cursor, exchange.codes)
+        stored = store.read_by_key(cursor, exchange.codes)
         named = [_named_in(element, stored) for element in unreadable]
         by_key = {key: stored[key] for keys in named for key in keys}
-        by_key |= {key_of(instrument): instrument for instrument in read}  # one may move from page to page
+        by_key |= {get_key(instrument): instrument for instrument in read}  # one may move from page to page
         listed = disambiguate_symbols(by_key.values(), stored.values())
         store.save(cursor, listed)
         trading = [key for key, instrument in stored.items() if _end_ms(instrument) > now_ms]
@@ -83,7 +83,7 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         is_doubted = is_partial or not all(named)
         before_ms = now_ms - MASS_DELISTING_MS if is_doubted else now_ms
         delisted = store.retire_missing(cursor, missing, now_ms, before_ms)
-        revived = [each for each in listed if stored and _lives_longer(each, stored.get(key_of(each)), now_ms)]
+        revived = [each for each in listed if stored and _lives_longer(each, stored.get(get_key(each)), now_ms)]
         coverage.invalidate_listing_absences(
             cursor,
             [Series(name_perpspec(each.code, m), each.symbol) for each in revived for m in exchange.list_metrics()],
@@ -164,17 +164,17 @@ def disambiguate_symbols(listed: Iterable[Instrument], stored: Collection[Instru
     (1000CAT beside CAT), else a number behind it (CAT_2 beside 1000CATUSDT, which is stored as CAT). Of new contracts
     on one coin the one with the smallest multiplier comes first.
     """
-    kept = {key_of(instrument): instrument for instrument in stored}
+    kept = {get_key(instrument): instrument for instrument in stored}
     owners: dict[tuple[str, str], list[Instrument]] = {}
     for instrument in sorted(stored, key=_rank_owner):
         rivals = owners.setdefault((instrument.code, instrument.symbol), [])
         if any(_overlap(instrument, rival) for rival in rivals):
-            del kept[key_of(instrument)]  # two were stored under one symbol: the other one keeps it
+            del kept[get_key(instrument)]  # two were stored under one symbol: the other one keeps it
         else:
             rivals.append(instrument)
     named = []
     for instrument in sorted(listed, key=lambda each: (each.multiplier, each.listed_ms or 0, each.name)):
-        before = kept.get(key_of(instrument))
+        before = kept.get(get_key(instrument))
         if before is not None:
             named.append(_with_meaning_of(instrument, before))
             continue
@@ -212,7 +212,7 @@ def _describe_symbols(
     """Say which contracts are stored under another symbol than their coin's, once, when that is decided."""
     remarks = []
     for instrument in listed:
-        key, coin = key_of(instrument), by_key[key_of(instrument)].symbol
+        key, coin = get_key(instrument), by_key[get_key(instrument)].symbol
         if instrument.symbol not in (coin, stored[key].symbol if key in stored else coin):
             remarks.append(f"{instrument.name} is stored as {instrument.symbol}: {coin} is another contract")
     return remarks
@@ -237,35 +237,35 @@ def _lives_longer(instrument: Instrument, stored: Instrument | None, now_ms: int
 
 def is_changing(exchange: Exchange, database: Database, time_ms: int) -> bool:
     """Return whether the list should be fetched more often: near a listing, and while a contract is missing."""
-    with database.transaction() as cursor:
-        stored, missing = store.by_key(cursor, exchange.codes), store.count_missing(cursor, exchange.codes)
+    with database.open_transaction() as cursor:
+        stored, missing = store.read_by_key(cursor, exchange.codes), store.count_missing(cursor, exchange.codes)
     return missing > 0 or any(abs((each.listed_ms or 0) - time_ms) < LISTING_NEAR_MS for each in stored.values())
 
 
-def wanted_from_ms(instrument: Instrument, time_ms: int) -> int:
+def find_wanted_from_ms(instrument: Instrument, time_ms: int) -> int:
     """Return from when on a followed contract is wanted: from its listing where it is new, otherwise from `time_ms`."""
     listed_ms = instrument.listed_ms
     return listed_ms if listed_ms is not None and 0 <= time_ms - listed_ms < NEW_MS else time_ms
 
 
 def group_by_start(instruments: Iterable[Instrument], time_ms: int) -> dict[int, list[Instrument]]:
-    """Sort contracts by the time from which on they are wanted (see `wanted_from_ms`)."""
+    """Sort contracts by the time from which on they are wanted (see `find_wanted_from_ms`)."""
     groups: dict[int, list[Instrument]] = {}
     for instrument in instruments:
-        groups.setdefault(wanted_from_ms(instrument, time_ms), []).append(instrument)
+        groups.setdefault(find_wanted_from_ms(instrument, time_ms), []).append(instrument)
     return groups
 
 
 def load_contracts(exchange: Exchange, database: Database) -> dict[str, dict[str, Instrument]]:
     """Return the stored contracts: exchange code -> symbol -> instrument; empty before the first refresh."""
-    with database.transaction() as cursor:
-        return {code: store.by_symbol(cursor, code) for code in exchange.codes}
+    with database.open_transaction() as cursor:
+        return {code: store.read_by_symbol(cursor, code) for code in exchange.codes}
 
 
 def find(database: Database, code: str, symbol: str) -> Instrument | None:
     """Return the stored contract of one symbol, None where none is known."""
-    with database.transaction() as cursor:
-        return store.by_symbol(cursor, code, symbol).get(symbol)
+    with database.open_transaction() as cursor:
+        return store.read_by_symbol(cursor, code, symbol).get(symbol)
 
 
 def ensure(exchange: Exchange, rest: RestClient, database: Database) -> dict[str, dict[str, Instrument]]:

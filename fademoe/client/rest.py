@@ -57,9 +57,9 @@ class RestClient:
         self._sessions = {name: _session(address) for name, address in egress}
         self._offsets = offsets
 
-    def server_now_ms(self, exchange: Exchange) -> int:
+    def read_server_now_ms(self, exchange: Exchange) -> int:
         """Return the exchange's time as far as it is known, without asking it; otherwise the host's."""
-        server_ms = self._offsets.server_now_ms(exchange.name)
+        server_ms = self._offsets.read_server_now_ms(exchange.name)
         return now_ms() if server_ms is None else server_ms
 
     def send(
@@ -132,7 +132,7 @@ class RestClient:
             headers=response.headers,
             body=_decoded(response.content),
             text=response.content[:1000].decode("utf-8", "replace"),
-            now_ms=self.server_now_ms(exchange),
+            now_ms=self.read_server_now_ms(exchange),
         )
         self._correct(grant, answer)
         refusal = exchange.judge(answer)
@@ -172,7 +172,7 @@ class RestClient:
     def _wait_s(self, exchange: Exchange, grant: Grant, refusal: Refusal) -> float:
         """Return the pause that a refusal asks for, within what exchanges are known to ask for."""
         if refusal.retry_after_s is None:
-            return self._budgets.window_left_s(exchange.name, grant.budget) + WINDOW_MARGIN_S
+            return self._budgets.compute_window_left_s(exchange.name, grant.budget) + WINDOW_MARGIN_S
         longest_s = MAX_BAN_S if refusal.closes is Closes.EXCHANGE else MAX_LIMIT_CLOSURE_S
         return min(refusal.retry_after_s, longest_s)
 

@@ -32,15 +32,15 @@ class ExchangeClocks:
 
         An exchange that does not tell its time is taken to have that of the others.
         """
-        server_ms = self._offsets.server_now_ms(exchange.name)
+        server_ms = self._offsets.read_server_now_ms(exchange.name)
         if server_ms is not None:
             return server_ms
-        others = [offset.ms for offset in self._offsets.all().values()]
+        others = [offset.ms for offset in self._offsets.read_all().values()]
         return steady_ms() + median_low(others) if others and exchange.clock is None else now_ms()
 
-    def known_ms(self) -> list[int]:
+    def list_known_ms(self) -> list[int]:
         """Return the times of the exchanges that have told theirs, the earliest first."""
-        return sorted(steady_ms() + offset.ms for offset in self._offsets.all().values())
+        return sorted(steady_ms() + offset.ms for offset in self._offsets.read_all().values())
 
     def ask(self, exchange: Exchange, *, live: bool) -> int:
         """Return the exchange's time, asked for when nobody here did so within a minute.
@@ -52,12 +52,12 @@ class ExchangeClocks:
             return self.now_ms(exchange)
         try:
             answer = self._rest.send_timed(exchange, clock.request, budget=clock.budget, cost=clock.cost, live=live)
-            self._offsets.measured(exchange.name, clock.parse(answer.body), answer.sent_ms, answer.received_ms)
+            self._offsets.add_measurement(exchange.name, clock.parse(answer.body), answer.sent_ms, answer.received_ms)
         except (Refused, BadPayload) as error:
             log.warning("%s does not tell its time: %s", exchange.name, error)
         return self.now_ms(exchange)
 
-    def best_ms(self, exchange: Exchange) -> int:
+    def estimate_now_ms(self, exchange: Exchange) -> int:
         """Return the exchange's time, asked for if it can be reached, else as far as it is known."""
         try:
             return self.ask(exchange, live=True)

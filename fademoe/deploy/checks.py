@@ -40,14 +40,14 @@ class Web:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}/"
 
-    def health(self) -> str:
+    def read_health(self) -> str:
         """Return "" when the web is up and ready, else the reason."""
         status, body = self._get("/health")
         if status == 200:
             return ""
         return f"/health answers {status}: {_read_reasons(body)}" if status else body
 
-    def rows(self, perpspec: str, **query: str | int) -> list[dict[str, Any]]:
+    def read_rows(self, perpspec: str, **query: str | int) -> list[dict[str, Any]]:
         """Return rows of a perpspec; none while the web has none, does not answer or does not know the symbol."""
         status, body = self._get(f"/api/data/{perpspec}?{urlencode(query)}")
         if status != 200:
@@ -86,7 +86,7 @@ def check_web_port(settings: Settings) -> None:
             ) from error
 
 
-def free_port(preferred: int) -> int:
+def find_free_port(preferred: int) -> int:
     """Return `preferred` when it is free on loopback, else another free port."""
     for port in (preferred, 0):
         with socket.socket() as probe:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from zlib import crc32
 
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
-from fademoe.deploy.checks import Web, free_port
+from fademoe.deploy.checks import Web, find_free_port
 from fademoe.feeds import registry
 from fademoe.settings import ALL_SYMBOLS, PREFIX, Settings
 from fademoe.simulator import EXCHANGE_NAMES
@@ -32,7 +32,7 @@ class Demo:
         self._port_file = self.home / "run" / "simulator.port"
         self._started_s = time.monotonic()
 
-    def environ(self, *, is_running: bool) -> dict[str, str]:
+    def make_environ(self, *, is_running: bool) -> dict[str, str]:
         """Return the user's environment with every exchange replaced by the simulator; set `settings` to that.
 
         Exchanges of other packages are left out: the simulator does not play them.
@@ -40,7 +40,7 @@ class Demo:
         """
         keeps_port = is_running and self._port_file.exists()
         preferred = SIMULATOR_PORTS[crc32(bytes(self.home)) % len(SIMULATOR_PORTS)]
-        port = int(self._port_file.read_text()) if keeps_port else free_port(preferred)
+        port = int(self._port_file.read_text()) if keeps_port else find_free_port(preferred)
         self._port_file.write_text(str(port))
         changed = {"FADEMOE_HOME": str(self.home), "SIMULATOR_PORT": str(port)}
         chosen = self.settings.exchanges or EXCHANGE_NAMES
@@ -86,8 +86,8 @@ class Demo:
         live_from_ms = floor_to(now_ms(), MINUTE_MS)
         printed_s, waits_until_s = 0.0, time.monotonic() + DATA_TIMEOUT_S
         while True:
-            past = web.rows(perpspec, symbol=symbol, to=live_from_ms, limit=5)
-            live = web.rows(perpspec, symbol=symbol, **{"from": live_from_ms}, limit=5)
+            past = web.read_rows(perpspec, symbol=symbol, to=live_from_ms, limit=5)
+            live = web.read_rows(perpspec, symbol=symbol, **{"from": live_from_ms}, limit=5)
             if past and live:
                 say(f"{symbol} of {perpspec}: history and live minutes have arrived")
                 return True

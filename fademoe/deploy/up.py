@@ -18,7 +18,7 @@ from fademoe.feeds import registry
 from fademoe.settings import Settings
 from fademoe.supervisord import streams
 from fademoe.supervisord.client import Program
-from fademoe.supervisord.daemon import SERVERS, Supervisord, linked_home
+from fademoe.supervisord.daemon import SERVERS, Supervisord, find_linked_home
 from fademoe.supervisord.processes import end_processes, find_processes
 
 UP_TIMEOUT_S = 90.0  # until all programs run and the web is healthy
@@ -46,12 +46,12 @@ class HomeStatus:
         return bool(started) and all(started) and not self.problems
 
 
-def up(settings: Settings, only: Collection[str] = ()) -> int:
+def start_system(settings: Settings, only: Collection[str] = ()) -> int:
     """Start everything, or the programs and groups in `only`, and wait until it works; return the exit code.
 
     Safe to repeat: starts what is stopped. Raises ConfigError when a setting stands in the way.
     """
-    start = _Start(settings, environment(os.environ, settings), "supervisord.conf", only)
+    start = _Start(settings, make_environment(os.environ, settings), "supervisord.conf", only)
     with _locked(settings.home):
         start.run_steps()
     if not start.wait_until_up():
@@ -64,16 +64,16 @@ def up(settings: Settings, only: Collection[str] = ()) -> int:
     return 0
 
 
-def demo(settings: Settings) -> int:
+def run_demo(settings: Settings) -> int:
     """Start everything against the built-in simulator, in a home of its own, and wait until its pages show data.
 
     Returns the exit code. Raises ConfigError when a setting stands in the way.
     """
-    servers.own_home(settings.home)  # the demo's home is inside, and the servers' user must be able to enter
+    servers.prepare_home(settings.home)  # the demo's home is inside, and the servers' user must be able to enter
     shown = Demo(settings, os.environ)
     with _locked(shown.home):
-        simulated = shown.environ(is_running=Supervisord(shown.home).is_running())
-        environ = environment(simulated, shown.settings)
+        simulated = shown.make_environ(is_running=Supervisord(shown.home).is_running())
+        environ = make_environment(simulated, shown.settings)
         start = _Start(shown.settings, environ, "demo.conf", ())
         start.run_steps()
     if not start.wait_until_up() or not shown.seed(environ, say):
@@ -82,12 +82,12 @@ def demo(settings: Settings) -> int:
     if has_data:
         say(f"The demo is up: {Web(shown.settings).url}")
     else:
-        _print_logs(start.supervisord.programs(), shown.elapsed_s)
+        _print_logs(start.supervisord.list_programs(), shown.elapsed_s)
     _say_next_steps(shown.home)
     return 0 if has_data else 1
 
 
-def down(settings: Settings) -> int:
+def stop_system(settings: Settings) -> int:
     """Stop everything that was started from here, the demo included; leave no process, socket or pid file behind.
 
     Prints one line for each system that was stopped. Returns the exit code.
@@ -113,12 +113,12 @@ def down(settings: Settings) -> int:
     return exit_code
 
 
-def status(settings: Settings) -> list[HomeStatus]:
+def list_homes(settings: Settings) -> list[HomeStatus]:
     """Return what runs, for each home that has any process."""
     return [shown for title, home in _homes(settings) if (shown := _home_status(title, home))]
 
 
-def environment(given: Mapping[str, str], settings: Settings) -> dict[str, str]:
+def make_environment(given: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """Return the environment that supervisord and its programs get."""
     kept = {name: value for name, value in given.items() if not name.startswith(("MAKE", "SUPERVISOR_", "MFLAGS"))}
     programs = str(Path(sys.executable).parent)
@@ -235,13 +235,13 @@ class _Start:
 
     def _find_problems(self) -> list[str]:
         problems = [f"{program.name} is {program.state.lower()}" for program in self._programs() if not program.is_fine]
-        if self.includes("web") and (problem := Web(self._settings).health()):
+        if self.includes("web") and (problem := Web(self._settings).read_health()):
             problems.append(f"web: {problem}")
         return problems
 
     def _programs(self) -> list[Program]:
         only = set(self._only)
-        return [row for row in self.supervisord.programs() if not only or {row.name, row.group} & only]
+        return [row for row in self.supervisord.list_programs() if not only or {row.name, row.group} & only]
 
     def _settings_rows(self) -> list[str]:
         return [f"{variable}={value}" for variable, value in self._settings.list_rows()]
@@ -268,7 +268,7 @@ def _home_status(title: str, home: Path) -> HomeStatus | None:
     supervisord = Supervisord(home)
     if supervisord.is_running():
         problems = [problem for problem in [describe_full_disk(home)] if problem]
-        return HomeStatus(title=title, home=home, programs=supervisord.programs(), problems=problems)
+        return HomeStatus(title=title, home=home, programs=supervisord.list_programs(), problems=problems)
     if processes := find_processes(home):
         problem = f"supervisord has ended and {len(processes)} of its processes are left: make down ends them"
         return HomeStatus(title=title, home=home, programs=[], problems=[problem])
@@ -278,7 +278,7 @@ def _home_status(title: str, home: Path) -> HomeStatus | None:
 def _homes(settings: Settings) -> list[tuple[str, Path]]:
     """Return (title, home) of the demo, of FadeMoe itself, and of what was started last with another home."""
     homes = {settings.home / "demo": "the demo", settings.home: "FadeMoe"}
-    linked = linked_home()
+    linked = find_linked_home()
     if linked and linked.is_dir():
         homes.setdefault(linked, "FadeMoe of another FADEMOE_HOME")
     return [(title, home) for home, title in homes.items()]

@@ -138,7 +138,7 @@ def hand_over(folder: Path, account: Account) -> None:
         ) from error
 
 
-def reachable_copy(tree: Path, siblings: Sequence[Path], program: str, store: Path, account: Account) -> Path:
+def make_reachable_copy(tree: Path, siblings: Sequence[Path], program: str, store: Path, account: Account) -> Path:
     """Return a path of `tree` from which the account can run `program`, a path relative to it.
 
     That is `tree` itself where the account can reach it, else a copy of it and of its siblings in the folder `store`.

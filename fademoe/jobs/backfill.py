@@ -14,9 +14,9 @@ from fademoe.feeds.paging import compute_requested_from_ms, compute_retained_fro
 from fademoe.jobs.fetch import confirm_holes, fetch
 from fademoe.jobs.work import TimeUp, Work, ask_exchange_time, describe_window, make_work, run_job
 from fademoe.metrics import Row
-from fademoe.queue.pauses import budgets_of, resume_budget
+from fademoe.queue.pauses import list_budgets_of, resume_budget
 from fademoe.queue.retry import FAILURES
-from fademoe.runtime.job_context import JobContext, as_job
+from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.signals import Stopped
 from fademoe.store import coverage, status
 from fademoe.store.coverage import (
@@ -57,7 +57,7 @@ class Stored(NamedTuple):
     unreadable: int = 0
 
 
-@as_job
+@wrap_job
 def backfill(context: JobContext, source: str, symbol: str, start_ms: int, end_ms: int) -> dict[str, int] | Retry:
     """Fetch what is missing of [start_ms, end_ms) of a series and store it with its coverage.
 
@@ -74,14 +74,14 @@ def backfill(context: JobContext, source: str, symbol: str, start_ms: int, end_m
     return run_job(context, _unit_of(context, series), work)
 
 
-@as_job
+@wrap_job
 def recheck(context: JobContext, source: str, symbol: str, start_ms: int, end_ms: int) -> dict[str, int] | Retry:
     """Request again what is absent without proof in [start_ms, end_ms): rows that came are stored."""
     series, window = Series(source, symbol), Window(start_ms, end_ms)
 
     def work() -> dict[str, int]:
-        with context.services.database.transaction() as cursor:
-            absent = coverage.unproven(cursor, series, window)
+        with context.services.database.open_transaction() as cursor:
+            absent = coverage.find_unproven(cursor, series, window)
         stored = _run(context, series, window, merge(absent), RECHECK)
         return {"rows": stored.rows, "absent": stored.absent}
 
@@ -99,8 +99,8 @@ def _unit_of(context: JobContext, series: Series) -> Tracked:
 
 def run_window(context: JobContext, series: Series, window: Window) -> Stored:
     """Do the work of one window; raise SourceError, StoreError or Stopped with everything answered stored."""
-    with context.services.database.transaction() as cursor:
-        missing = coverage.missing(cursor, series, window)
+    with context.services.database.open_transaction() as cursor:
+        missing = coverage.find_missing(cursor, series, window)
     return _run(context, series, window, missing, "backfill")
 
 
@@ -112,7 +112,7 @@ def _run(context: JobContext, series: Series, window: Window, requested: Sequenc
     work = make_work(context, unit, series, window, kind)
     stored = _fetch_and_store(work, requested)
     if stored.failed is None or isinstance(stored.failed, TimeUp):
-        for budget in budgets_of(work.exchange, work.feed.metric):
+        for budget in list_budgets_of(work.exchange, work.feed.metric):
             resume_budget(context.services.redis, work.exchange.name, budget)
     if stored.rows:
         context.clear_failures(FAILURES)
@@ -218,8 +218,8 @@ def _rest(work: Work, time_ms: int) -> None:
 
     Without it reconcile would enqueue such rows every minute for as long as the exchange sends them so.
     """
-    with work.services.database.transaction() as cursor:
-        missing = coverage.missing(cursor, work.series, work.window)
+    with work.services.database.open_transaction() as cursor:
+        missing = coverage.find_missing(cursor, work.series, work.window)
     if missing:
         age_s = (time_ms - work.window.end_ms) / SECOND_MS
         work.context.keep_finished(min(max(age_s, MIN_REST_S), MAX_REST_S))
@@ -257,7 +257,7 @@ def _traded_before(work: Work, listed_ms: int, requested_ms: int) -> bool:
     before = Window(max(requested_ms, listed_ms - work.feed.page_span_ms), listed_ms)
     if before.start_ms >= before.end_ms:
         return False
-    with work.services.database.transaction() as cursor:
+    with work.services.database.open_transaction() as cursor:
         if coverage.has_absence(cursor, work.series, NOT_LISTED_YET):
             return False
     fetched = fetch(work.feed, work.instrument, [before], work.client)

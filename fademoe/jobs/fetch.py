@@ -54,7 +54,7 @@ class Fetched:
     errors: Sequence[BadPayload] = ()
     failed: SourceError | Stopped | None = None
 
-    def ordered(self) -> list[Row]:
+    def list_rows(self) -> list[Row]:
         """Return the rows, oldest first."""
         return [self.rows[ts] for ts in sorted(self.rows)]
 
@@ -82,7 +82,7 @@ def fetch(
         queue.fail(stopped)  # answers that are on their way are lost
     finally:
         prefetcher.close()
-    return queue.result()
+    return queue.get_result()
 
 
 class PageQueue:
@@ -132,7 +132,7 @@ class PageQueue:
         """End the work; the first error counts."""
         self._failed = self._failed or error
 
-    def result(self) -> Fetched:
+    def get_result(self) -> Fetched:
         """Return what was fetched so far."""
         with self._lock:
             return Fetched(
@@ -233,7 +233,7 @@ def confirm_holes(
     sparse feed has holes only where rows are due (`due_every_ms`); what it may not retain, before its first row, is
     absent.
     """
-    expired = expired_ranges(feed, fetched, exchange_now_ms)
+    expired = find_expired_ranges(feed, fetched, exchange_now_ms)
     alive = [clip_to_listing(instrument, window) for window in fetched.answered] if feed.sparse else fetched.answered
     holes = [part for hole in find_holes(feed, alive, fetched.rows) for part in subtract(hole, expired)]
     again, unfilled, unanswered = _request_again(feed, instrument, fetched, holes, client, helpers)
@@ -269,7 +269,7 @@ def _overdue(feed: RestFeed, window: Window, rows: Mapping[int, Row]) -> list[Wi
     return [Window(start_ms, end_ms) for start_ms, end_ms in edges if end_ms - start_ms > longest_ms]
 
 
-def expired_ranges(feed: RestFeed, fetched: Fetched, exchange_now_ms: int) -> list[Window]:
+def find_expired_ranges(feed: RestFeed, fetched: Fetched, exchange_now_ms: int) -> list[Window]:
     """Return the answered ranges without a row that are older than what the exchange certainly retains."""
     retained_ms = compute_retained_from_ms(feed, exchange_now_ms)
     if feed.sparse:

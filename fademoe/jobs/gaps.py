@@ -11,8 +11,8 @@ from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.metrics import name_perpspec
-from fademoe.queue.ids import Task, window_queues
-from fademoe.queue.states import job_states
+from fademoe.queue.ids import Task, list_window_queues
+from fademoe.queue.states import read_job_states
 from fademoe.runtime.services import Services
 from fademoe.store import coverage
 from fademoe.store.coverage import Series
@@ -38,8 +38,8 @@ def find_gaps(
 ) -> list[Gap]:
     """Return the gaps of a perpspec, by symbol and ascending; rows are due as `compute_due_until_ms` says."""
     until_ms = compute_due_until_ms(exchange, metric, services.clocks.now_ms(exchange))
-    with services.database.transaction() as cursor:
-        gaps = coverage.gaps(cursor, name_perpspec(code, metric), until_ms, symbols)
+    with services.database.open_transaction() as cursor:
+        gaps = coverage.find_gaps(cursor, name_perpspec(code, metric), until_ms, symbols)
     feed = exchange.find_rest_feed(metric)
     if feed is None:
         return [Gap(series=series, window=window, why=NO_HISTORY) for series, window in gaps]
@@ -58,9 +58,9 @@ def find_gaps(
 def _window_states(services: Services, exchange: Exchange) -> dict[Series, list[tuple[Window, str]]]:
     """Return what the queues do about each series."""
     states: dict[Series, list[tuple[Window, str]]] = {}
-    for name in window_queues(exchange.name):
-        for job_id, state in job_states(services.redis, name).items():
-            task = Task.from_job_id(job_id)
+    for name in list_window_queues(exchange.name):
+        for job_id, state in read_job_states(services.redis, name).items():
+            task = Task.parse(job_id)
             if task is not None:
                 states.setdefault(task.series, []).append((task.window, state))
     return states

@@ -18,9 +18,9 @@ from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.jobs.plan import FeedState, Planned, enqueue_planned, plan_gaps
 from fademoe.metrics import name_perpspec
 from fademoe.queue.enqueue import enqueue_rechecks as queue_rechecks
-from fademoe.queue.ids import Task, window_queues
-from fademoe.queue.states import windows_in_queues
-from fademoe.runtime.job_context import JobContext, as_job
+from fademoe.queue.ids import Task, list_window_queues
+from fademoe.queue.states import read_windows_in_queues
+from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.store import coverage, status
 from fademoe.store.connection import MAINTENANCE_LOCK_TIMEOUT_S
@@ -38,7 +38,7 @@ MAX_RECHECKS = 200  # of one perpspec in a reconcile run
 HELD_BACK_MS = 10 * MINUTE_MS  # a stream may store a due row so much later, after PostgreSQL was away
 
 
-@as_job
+@wrap_job
 def reconcile(context: JobContext) -> dict[str, int]:
     """Enqueue what is missing, as a job; see `enqueue_missing`."""
     return enqueue_missing(context.services)
@@ -52,7 +52,7 @@ def enqueue_missing(services: Services) -> dict[str, int]:
     """
     counts = {}
     for exchange in registry.select_enabled(services.settings):
-        services.clocks.best_ms(exchange)  # asked once: what follows is judged by it
+        services.clocks.estimate_now_ms(exchange)  # asked once: what follows is judged by it
         want_followed(services, exchange)
         counts[exchange.name] = enqueue_planned(services.redis, plan_missing(services, exchange))
         if counts[exchange.name]:
@@ -88,7 +88,7 @@ def enqueue_rechecks(services: Services, exchange: Exchange) -> int:
     new = 0
     for code in exchange.codes:
         for feed in exchange.rest_feeds:
-            with services.database.transaction() as cursor:
+            with services.database.open_transaction() as cursor:
                 windows = coverage.list_rechecks(
                     cursor, name_perpspec(code, feed.metric), feed.paging.window_ms, MAX_RECHECKS
                 )
@@ -118,7 +118,7 @@ def _want_from(feed: RestFeed, starts: Mapping[int, Sequence[Instrument]], curso
 
 def plan_missing(services: Services, exchange: Exchange) -> list[Planned]:
     """Return the windows of an exchange that are wanted, missing and in no queue."""
-    queued = windows_in_queues(services.redis, window_queues(exchange.name))
+    queued = read_windows_in_queues(services.redis, list_window_queues(exchange.name))
     contracts = instruments.load_contracts(exchange, services.database)
     time_ms = services.clocks.now_ms(exchange)
     edge_ms = (
@@ -127,8 +127,8 @@ def plan_missing(services: Services, exchange: Exchange) -> list[Planned]:
     planned: list[Planned] = []
     for code in exchange.codes:
         for feed in exchange.rest_feeds:
-            with services.database.transaction() as cursor:
-                gaps = coverage.gaps(cursor, name_perpspec(code, feed.metric), time_ms)
+            with services.database.open_transaction() as cursor:
+                gaps = coverage.find_gaps(cursor, name_perpspec(code, feed.metric), time_ms)
             state = FeedState(exchange=exchange, feed=feed, now_ms=time_ms, queued=queued, instruments=contracts[code])
             planned += plan_gaps(state, [(series, Window(max(w.start_ms, edge_ms), w.end_ms)) for series, w in gaps])
     return planned
@@ -143,8 +143,8 @@ def mark_unrecoverable(services: Services, exchange: Exchange) -> None:
                 continue
             until_ms = compute_due_until_ms(exchange, metric, time_ms) - HELD_BACK_MS
             missed: dict[Series, list[Window]] = {}
-            with services.database.transaction() as cursor:
-                for series, gap in coverage.gaps(cursor, name_perpspec(code, metric), until_ms):
+            with services.database.open_transaction() as cursor:
+                for series, gap in coverage.find_gaps(cursor, name_perpspec(code, metric), until_ms):
                     missed.setdefault(series, []).append(gap)
             answers = [
                 Covered(series, gaps, [Absence(gap, MISSED_LIVE) for gap in gaps]) for series, gaps in missed.items()
@@ -154,13 +154,13 @@ def mark_unrecoverable(services: Services, exchange: Exchange) -> None:
                 log.info("%s-%s: what was missed of %d series cannot be fetched", code, metric, len(answers))
 
 
-@as_job
+@wrap_job
 def refresh_instruments(context: JobContext) -> dict[str, int]:
     """Fetch every exchange's list of contracts; an exchange that cannot be reached keeps its old one."""
     return _refresh(context.services, registry.select_enabled(context.services.settings))
 
 
-@as_job
+@wrap_job
 def refresh_changing_instruments(context: JobContext) -> dict[str, int]:
     """Fetch the lists of contracts that are about to change: a listing is near, or a contract has vanished."""
     services = context.services
@@ -189,7 +189,7 @@ def _refresh(services: Services, exchanges: Sequence[Exchange]) -> dict[str, int
     return counts
 
 
-@as_job
+@wrap_job
 def run_maintenance(context: JobContext) -> None:
     """Make the partitions of the coming month, drop what retention lets go, delete old errors and history."""
     services = context.services
@@ -207,8 +207,8 @@ def drop_expired(services: Services) -> str:
     While they differ by more than MAX_CLOCKS_APART_MS, or no exchange tells its time, nothing is dropped.
     """
     for exchange in registry.select_enabled(services.settings):
-        services.clocks.best_ms(exchange)
-    times = services.clocks.known_ms()
+        services.clocks.estimate_now_ms(exchange)
+    times = services.clocks.list_known_ms()
     if not times:
         return "retention waits: no exchange tells its time"
     earliest_ms, latest_ms = min(now_ms(), times[0]), max(now_ms(), times[-1])

@@ -11,8 +11,8 @@ from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument, clip_to_listing
 from fademoe.feeds.paging import Effort, compute_closed_until_ms, group_windows, measure
 from fademoe.queue.enqueue import enqueue_windows, promote
-from fademoe.queue.ids import LIVE, Task, requested_queue, window_queues
-from fademoe.queue.states import windows_in_queues
+from fademoe.queue.ids import LIVE, Task, get_requested_queue, list_window_queues
+from fademoe.queue.states import read_windows_in_queues
 from fademoe.store.coverage import Series
 
 LIVE_MS = 3 * HOUR_MS  # a gap this young goes to the live queue: a stream missed it
@@ -52,13 +52,13 @@ def plan_gaps(state: FeedState, gaps: Iterable[Gap], *, with_live_edge: bool = F
     """Return the windows that close gaps of a feed and are in no queue.
 
     Rows that have not closed are left out, contracts that the exchange does not list or serve too, and gaps at the live
-    edge (see `due_gaps`) unless `with_live_edge`.
+    edge (see `select_due_gaps`) unless `with_live_edge`.
     """
     until_ms = compute_closed_until_ms(state.feed, state.now_ms)
     closed = [(series, Window(gap.start_ms, min(gap.end_ms, until_ms))) for series, gap in gaps]
     unqueued = subtract_queued([(series, gap) for series, gap in closed if gap.start_ms < gap.end_ms], state.queued)
     if not with_live_edge:
-        unqueued = due_gaps(state.feed, unqueued, until_ms)
+        unqueued = select_due_gaps(state.feed, unqueued, until_ms)
     oldest_ms = {series: gap.start_ms for series, gap in sorted(closed, reverse=True)}
     by_series: dict[Series, list[Window]] = {}
     for series, gap in sorted(unqueued):
@@ -71,7 +71,7 @@ def plan_gaps(state: FeedState, gaps: Iterable[Gap], *, with_live_edge: bool = F
     ]
 
 
-def due_gaps(feed: RestFeed, gaps: Iterable[Gap], until_ms: int) -> list[Gap]:
+def select_due_gaps(feed: RestFeed, gaps: Iterable[Gap], until_ms: int) -> list[Gap]:
     """Drop gaps at the live edge that a stream will fill or that are cheaper to batch.
 
     `until_ms`: the end of the newest closed row. Where a feed coalesces its gaps, all gaps of a series wait until one
@@ -108,13 +108,13 @@ def _plan_window(state: FeedState, task: Task, oldest_ms: int) -> Planned:
         feed=feed,
         queue=LIVE if is_young and is_streamed else state.exchange.name,
         is_young=is_young,
-        effort=measure(feed, [available_part(feed, window, state.instruments.get(task.series.symbol), now_ms)]),
+        effort=measure(feed, [clip_to_available(feed, window, state.instruments.get(task.series.symbol), now_ms)]),
         window_ttl_ms=None if certain_ms is None else window.start_ms + certain_ms - now_ms,
         series_ttl_ms=None if certain_ms is None else oldest_ms + certain_ms - now_ms,
     )
 
 
-def available_part(feed: RestFeed, window: Window, instrument: Instrument | None, now_ms: int) -> Window:
+def clip_to_available(feed: RestFeed, window: Window, instrument: Instrument | None, now_ms: int) -> Window:
     """Return the part of a window that will be requested: within the contract's life and the retention."""
     active = clip_to_listing(instrument, window) if instrument else window
     requested_ms = feed.retention.requested_ms
@@ -122,7 +122,7 @@ def available_part(feed: RestFeed, window: Window, instrument: Instrument | None
     return Window(max(window.start_ms, floor_to(active.start_ms, DAY_MS), retained_ms), active.end_ms)
 
 
-def by_priority(planned: Iterable[Planned]) -> list[Planned]:
+def sort_by_priority(planned: Iterable[Planned]) -> list[Planned]:
     """Return windows in the order in which they are to be fetched.
 
     First what is hours old at most. Then what the exchange drops within a day, the soonest first. Then data with
@@ -146,31 +146,33 @@ def _priority(item: Planned) -> tuple[int, int, int, Series]:
 def enqueue_planned(redis: Redis, planned: Sequence[Planned]) -> int:
     """Enqueue planned windows in their order, urgent ones in front of all that wait; return how many were new."""
     new = 0
-    for item in reversed(by_priority(item for item in planned if _is_urgent(item))):
+    for item in reversed(sort_by_priority(item for item in planned if _is_urgent(item))):
         new += enqueue_windows(redis, item.queue, [item.task], at_front=True)
-    for item in by_priority(item for item in planned if not _is_urgent(item)):
+    for item in sort_by_priority(item for item in planned if not _is_urgent(item)):
         new += enqueue_windows(redis, item.queue, [item.task])
     return new
 
 
 def enqueue_requested(redis: Redis, exchange: Exchange, planned: Sequence[Planned]) -> int:
     """Enqueue windows that a person asked for, in front of what was requested before; return how many were new."""
-    queue = requested_queue(exchange.name)
-    return sum(enqueue_windows(redis, queue, [item.task], at_front=True) for item in reversed(by_priority(planned)))
+    queue = get_requested_queue(exchange.name)
+    return sum(
+        enqueue_windows(redis, queue, [item.task], at_front=True) for item in reversed(sort_by_priority(planned))
+    )
 
 
 def promote_windows(redis: Redis, exchange: Exchange, requested: Mapping[Series, Window]) -> int:
     """Move the waiting windows that overlap requested ones to the requested queue; return how many."""
-    names = window_queues(exchange.name)
+    names = list_window_queues(exchange.name)
     tasks = [
         Task(series, window)
-        for series, windows in windows_in_queues(redis, names).items()
+        for series, windows in read_windows_in_queues(redis, names).items()
         if series in requested
         for window in windows
         if window.start_ms < requested[series].end_ms and window.end_ms > requested[series].start_ms
     ]
     oldest_first = sorted(tasks, key=lambda task: task.window)
-    return promote(redis, names, [task.job_id for task in oldest_first], requested_queue(exchange.name))
+    return promote(redis, names, [task.job_id for task in oldest_first], get_requested_queue(exchange.name))
 
 
 def _is_urgent(item: Planned) -> bool:

@@ -15,7 +15,7 @@ from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.reading import read_elements
 from fademoe.metrics import METRICS, Row, name_perpspec
-from fademoe.runtime.job_context import JobContext, as_job
+from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
 from fademoe.store import coverage, status
@@ -40,7 +40,7 @@ class Round:
     failed: SourceError | Stopped | None = None
 
 
-@as_job
+@wrap_job
 def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]:
     """Request the current value of a metric once for every followed instrument and store the samples.
 
@@ -51,7 +51,7 @@ def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]
     unit = f"poll {exchange.name} {metric}"
     with status.track(services.database, unit, interval_s=feed.every_ms // SECOND_MS) as tracked:
         with services.stop.allow_interrupt():
-            time_ms = services.clocks.best_ms(exchange)
+            time_ms = services.clocks.estimate_now_ms(exchange)
         followed = _list_followed(services, exchange, feed, time_ms)
         _want(services, feed, followed, time_ms)
         outcome = _request_all(services, exchange, feed, followed)

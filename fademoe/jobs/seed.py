@@ -14,9 +14,9 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import Effort, compute_closed_until_ms, measure
 from fademoe.jobs.plan import FeedState, Gap, Planned, enqueue_requested, plan_gaps, promote_windows
 from fademoe.metrics import METRICS, name_perpspec
-from fademoe.queue.ids import window_queues
-from fademoe.queue.states import windows_in_queues
-from fademoe.runtime.job_context import JobContext, as_job
+from fademoe.queue.ids import list_window_queues
+from fademoe.queue.states import read_windows_in_queues
+from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage
@@ -92,7 +92,7 @@ def carry_out(services: Services, request: SeedRequest, plan: SeedPlan) -> int:
     return new
 
 
-@as_job
+@wrap_job
 def fill(
     context: JobContext, source: str, symbols: Sequence[str], start_ms: int | None, end_ms: int | None
 ) -> dict[str, int]:
@@ -106,16 +106,16 @@ def fill(
     window = Window(services.settings.compute_retained_from_ms(time_ms) or 0, time_ms)
     if start_ms is not None and end_ms is not None:
         window = Window(max(window.start_ms, start_ms), min(window.end_ms, end_ms))
-    with services.database.transaction() as cursor:
+    with services.database.open_transaction() as cursor:
         gaps = [
             (series, Window(max(gap.start_ms, window.start_ms), min(gap.end_ms, window.end_ms)))
-            for series, gap in coverage.gaps(cursor, source, window.end_ms, symbols)
+            for series, gap in coverage.find_gaps(cursor, source, window.end_ms, symbols)
         ]
     state = FeedState(
         exchange=exchange,
         feed=feed,
         now_ms=time_ms,
-        queued=windows_in_queues(services.redis, window_queues(exchange.name)),
+        queued=read_windows_in_queues(services.redis, list_window_queues(exchange.name)),
         instruments=instruments.load_contracts(exchange, services.database)[code],
     )
     moved = promote_windows(services.redis, exchange, {Series(source, symbol): window for symbol in symbols})
@@ -130,8 +130,8 @@ def _plan_code(
     contracts: Mapping[str, Instrument] | None,
 ) -> SeedPlan:
     """Plan every metric and symbol of one exchange code; `contracts`: by symbol, None where the list is not known."""
-    time_ms = services.clocks.best_ms(exchange)
-    queued = windows_in_queues(services.redis, window_queues(exchange.name))
+    time_ms = services.clocks.estimate_now_ms(exchange)
+    queued = read_windows_in_queues(services.redis, list_window_queues(exchange.name))
     symbols, notes = _choose_symbols(request, exchange, contracts)
     requested: dict[Series, Window] = {}
     planned: list[Planned] = []
@@ -163,10 +163,10 @@ def _plan_feed(services: Services, state: FeedState, series: Sequence[Series], w
     The live edge of a series that is wanted without an end is left to its stream.
     """
     gaps: list[Gap] = []
-    with services.database.transaction() as cursor:
-        endless = coverage.wanted_without_end(cursor, series[0].source)
+    with services.database.open_transaction() as cursor:
+        endless = coverage.list_symbols_wanted_without_end(cursor, series[0].source)
         for each in series:
-            gaps += [(each, gap) for gap in coverage.missing(cursor, each, window)]
+            gaps += [(each, gap) for gap in coverage.find_missing(cursor, each, window)]
     planned = [
         *plan_gaps(state, [(each, gap) for each, gap in gaps if each.symbol in endless]),
         *plan_gaps(state, [(each, gap) for each, gap in gaps if each.symbol not in endless], with_live_edge=True),
@@ -216,6 +216,6 @@ def _refuse_unknown(request: SeedRequest, listed: set[str]) -> None:
         )
 
 
-def metric_names() -> list[str]:
+def list_metric_names() -> list[str]:
     """Return the metrics that can be requested."""
     return list(METRICS)

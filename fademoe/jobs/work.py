@@ -19,9 +19,9 @@ from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import Page, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
-from fademoe.queue.dequeue import OPPORTUNISTIC_WAIT_S, begin_wait_s, ready_queues
-from fademoe.queue.ids import LIVE, exchange_queues, is_requested, requested_queue
-from fademoe.queue.pauses import budgets_of, pause_budget
+from fademoe.queue.dequeue import OPPORTUNISTIC_WAIT_S, begin_wait_s, list_ready_queues
+from fademoe.queue.ids import LIVE, get_requested_queue, is_requested, list_exchange_queues
+from fademoe.queue.pauses import list_budgets_of, pause_budget
 from fademoe.queue.retry import FAILURES, fail_without_retry
 from fademoe.runtime.job_context import JobContext
 from fademoe.runtime.services import Services
@@ -129,7 +129,7 @@ class FeedClient:
             return
         self.next_look_s = monotonic_s() + LOOK_EVERY_S
         enabled = [exchange.name for exchange in registry.select_enabled(self.services.settings)]
-        if ready_queues(self.services.redis, [requested_queue(name) for name in enabled]):
+        if list_ready_queues(self.services.redis, [get_requested_queue(name) for name in enabled]):
             raise TimeUp("requested work goes first", retry_after_s=0)
 
     def _has_others(self) -> bool:
@@ -137,8 +137,8 @@ class FeedClient:
         if not self.queue or self.is_live:
             return False
         enabled = [exchange.name for exchange in registry.select_enabled(self.services.settings)]
-        others = [name for name in exchange_queues(*enabled) if name != self.queue]
-        return bool(ready_queues(self.services.redis, others))
+        others = [name for name in list_exchange_queues(*enabled) if name != self.queue]
+        return bool(list_ready_queues(self.services.redis, others))
 
     def allow_interrupt(self) -> AbstractContextManager[None]:
         """Let a stop raise Stopped in the block."""
@@ -217,7 +217,7 @@ def _pausing(services: Services, exchange: Exchange, metric: str) -> Iterator[No
     try:
         yield
     except BudgetSpent as error:
-        for budget in budgets_of(exchange, metric):
+        for budget in list_budgets_of(exchange, metric):
             pause_budget(services.redis, exchange.name, budget, error.retry_after_s)
         raise NoUnits(str(error), retry_after_s=error.retry_after_s, exchange=error.exchange) from error
 
@@ -287,14 +287,14 @@ POLICIES: dict[type[BaseException], Policy] = {
 }
 
 
-def policy_of(error: Exception) -> Policy:
+def find_policy(error: Exception) -> Policy:
     """Return the policy of the nearest class of an error."""
     return next(POLICIES[each] for each in type(error).__mro__ if each in POLICIES)
 
 
-def next_run(error: Exception, attempts: int) -> RunAgain | Fail:
+def decide_next_run(error: Exception, attempts: int) -> RunAgain | Fail:
     """Return what follows an error; `attempts`: how many runs have failed since the last new row, this one included."""
-    policy = policy_of(error)
+    policy = find_policy(error)
     if isinstance(error, Refused) or (policy.counts_attempt and attempts >= ATTEMPTS):
         return Fail()
     return RunAgain(round(policy.delay_s(error, attempts)))
@@ -319,9 +319,9 @@ def handle_failure(context: JobContext, unit: Tracked, error: Exception) -> Retr
 
     Raises `error` when the job fails: the exchange refuses it, or ATTEMPTS runs failed.
     """
-    policy = policy_of(error)
+    policy = find_policy(error)
     attempts = context.count_failure(FAILURES) if policy.counts_attempt else 0
-    following = next_run(error, attempts)
+    following = decide_next_run(error, attempts)
     if policy.is_recorded and not (isinstance(error, RetryLater) and error.http_status is None):
         unit.record(error)
     if isinstance(following, Fail):

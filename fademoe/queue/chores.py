@@ -28,7 +28,7 @@ class Chore:
         """Id of the job; letters, digits, `_` and `-` only."""
         return CHORE_PREFIX + "-".join((self.function.rpartition(".")[2], *self.arguments))
 
-    def pause_s(self, now_s: float) -> float:
+    def compute_pause_s(self, now_s: float) -> float:
         """Return the seconds from `now_s`, by the host's clock, until it is due again."""
         return self.every_s - (0.0 if self.at_s is None else (now_s - self.at_s) % self.every_s)
 

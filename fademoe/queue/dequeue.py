@@ -15,8 +15,8 @@ from rq.utils import as_text
 
 from fademoe.clock import monotonic_s
 from fademoe.feeds import registry
-from fademoe.queue.ids import LIVE, exchange_of, is_requested
-from fademoe.queue.pauses import paused_sources, read_pauses
+from fademoe.queue.ids import LIVE, is_requested, parse_exchange
+from fademoe.queue.pauses import list_paused_sources, read_pauses
 from fademoe.queue.states import connect_queue
 
 IDLE_POLL_S = 0.15  # between two looks while no job is ready
@@ -32,7 +32,7 @@ def begin_wait_s(queue: str) -> float:
     return PRIORITY_WAIT_S if queue == LIVE or is_requested(queue) else OPPORTUNISTIC_WAIT_S
 
 
-def ready_queues(redis: Redis, names: Sequence[str]) -> list[str]:
+def list_ready_queues(redis: Redis, names: Sequence[str]) -> list[str]:
     """Return the queues that have a job whose rate limit has units."""
     pauses = read_pauses(redis)
     return [name for name in names if _find(redis, name, pauses, take=False) is not None]
@@ -82,9 +82,9 @@ class ReadyQueue(Queue):
 
 def _find(redis: Redis, name: str, pauses: dict[tuple[str, str], float], *, take: bool) -> str | None:
     """Return the first ready job of a queue, and take it out if `take`."""
-    exchange = exchange_of(name)
+    exchange = parse_exchange(name)
     exchanges = [exchange] if exchange else list(registry.list_names())
-    passed_over = paused_sources(pauses, exchanges, begin_wait_s(name)) if pauses else []
+    passed_over = list_paused_sources(pauses, exchanges, begin_wait_s(name)) if pauses else []
     queue = connect_queue(redis, name)
     keys = [queue.key, queue.intermediate_queue_key]
     found = redis.register_script(_TAKE)(keys=keys, args=[int(take), MAX_DEPTH, *passed_over])

@@ -13,7 +13,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from fademoe.clock import DAY_MS, SECOND_MS, Window
-from fademoe.queue.ids import AUDIT, RECHECK, Task, job_id, requested_queue
+from fademoe.queue.ids import AUDIT, RECHECK, Task, get_requested_queue, make_job_id
 from fademoe.queue.states import connect_queue, is_held
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def enqueue_fill(redis: Redis, exchange: str, source: str, symbols: Sequence[str
     digest = hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]
     return put(
         redis,
-        requested_queue(exchange),
+        get_requested_queue(exchange),
         f"fill-{digest}",
         FILL_FUNCTION,
         arguments,
@@ -104,7 +104,7 @@ def enqueue_audits(redis: Redis, name: str, tasks: Iterable[Task]) -> int:
         put(
             redis,
             name,
-            job_id(AUDIT, task),
+            make_job_id(AUDIT, task),
             AUDIT_FUNCTION,
             (*task.series, *task.window),
             result_ttl=FAILED_KEPT_S,
@@ -123,7 +123,7 @@ def enqueue_rechecks(redis: Redis, name: str, tasks: Iterable[Task]) -> int:
         put(
             redis,
             name,
-            job_id(RECHECK, task),
+            make_job_id(RECHECK, task),
             RECHECK_FUNCTION,
             (*task.series, *task.window),
             result_ttl=0,

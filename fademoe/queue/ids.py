@@ -26,21 +26,21 @@ class Task(NamedTuple):
     @property
     def job_id(self) -> str:
         """Id of the window's backfill job."""
-        return job_id(BACKFILL, self)
+        return make_job_id(BACKFILL, self)
 
     @classmethod
-    def from_job_id(cls, text: str) -> "Task | None":
+    def parse(cls, text: str) -> "Task | None":
         """Read the id of a backfill job; return None for any other id."""
         kind, task = parse_job_id(text)
         return task if kind == BACKFILL else None
 
 
-def job_id(kind: str, task: Task) -> str:
+def make_job_id(kind: str, task: Task) -> str:
     """Return the id of a job: letters, digits, `_` and `-` only."""
-    return f"{series_prefix(task.series, kind)}_{task.window.start_ms}_{task.window.end_ms}"
+    return f"{make_series_prefix(task.series, kind)}_{task.window.start_ms}_{task.window.end_ms}"
 
 
-def series_prefix(series: Series, kind: str = BACKFILL) -> str:
+def make_series_prefix(series: Series, kind: str = BACKFILL) -> str:
     """Return what the ids of a series' jobs begin with; `_` and the window follow."""
     symbol = series.symbol
     coded = symbol if symbol.isascii() and symbol.isalnum() else f"-{symbol.encode().hex()}"
@@ -48,7 +48,7 @@ def series_prefix(series: Series, kind: str = BACKFILL) -> str:
 
 
 def parse_job_id(text: str) -> tuple[str, Task | None]:
-    """Return (kind, task) of an id made by `job_id`, ("", None) for any other text."""
+    """Return (kind, task) of an id made by `make_job_id`, ("", None) for any other text."""
     kind, _, rest = text.partition("-")
     source, _, rest = rest.partition("_")
     parts = rest.rsplit("_", 2)
@@ -62,7 +62,7 @@ def parse_job_id(text: str) -> tuple[str, Task | None]:
     return kind, Task(Series(source, symbol), window)
 
 
-def requested_queue(exchange: str) -> str:
+def get_requested_queue(exchange: str) -> str:
     """Return the queue of what was requested of an exchange by command or page."""
     return f"{exchange}{REQUESTED}"
 
@@ -72,16 +72,16 @@ def is_requested(queue: str) -> bool:
     return queue.endswith(REQUESTED)
 
 
-def exchange_of(queue: str) -> str | None:
+def parse_exchange(queue: str) -> str | None:
     """Return the exchange whose queue it is, None for the shared ones."""
     return None if queue in SHARED_QUEUES else queue.removesuffix(REQUESTED)
 
 
-def exchange_queues(*exchanges: str) -> tuple[str, ...]:
+def list_exchange_queues(*exchanges: str) -> tuple[str, ...]:
     """Return the queues of exchanges, those of requested work first."""
-    return (*map(requested_queue, exchanges), *exchanges)
+    return (*map(get_requested_queue, exchanges), *exchanges)
 
 
-def window_queues(*exchanges: str) -> tuple[str, ...]:
+def list_window_queues(*exchanges: str) -> tuple[str, ...]:
     """Return the queues in which windows of these exchanges can be."""
-    return (*exchange_queues(*exchanges), LIVE)
+    return (*list_exchange_queues(*exchanges), LIVE)

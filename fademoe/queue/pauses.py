@@ -44,7 +44,7 @@ def read_pauses(redis: Redis) -> dict[Budget, float]:
     return {budget: ms / SECOND_MS for budget, ms in zip(budgets, left_ms, strict=True) if ms > 0}
 
 
-def paused_sources(pauses: Mapping[Budget, float], exchanges: Iterable[str], wait_s: float) -> list[str]:
+def list_paused_sources(pauses: Mapping[Budget, float], exchanges: Iterable[str], wait_s: float) -> list[str]:
     """Return the perpspecs of exchanges whose windows would wait longer than `wait_s` for a rate limit."""
     return [
         source
@@ -54,7 +54,7 @@ def paused_sources(pauses: Mapping[Budget, float], exchanges: Iterable[str], wai
     ]
 
 
-def budgets_of(exchange: Exchange, metric: str) -> set[str]:
+def list_budgets_of(exchange: Exchange, metric: str) -> set[str]:
     """Return the rate limits that the history of a metric uses."""
     feed = exchange.find_rest_feed(metric)
     return {endpoint.budget for endpoint in (feed, feed.recent) if endpoint is not None} if feed else set()
@@ -62,7 +62,7 @@ def budgets_of(exchange: Exchange, metric: str) -> set[str]:
 
 def _budgets_by_source(exchange: Exchange) -> dict[str, set[str]]:
     return {
-        name_perpspec(code, feed.metric): budgets_of(exchange, feed.metric)
+        name_perpspec(code, feed.metric): list_budgets_of(exchange, feed.metric)
         for code in exchange.codes
         for feed in exchange.rest_feeds
     }

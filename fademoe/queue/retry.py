@@ -10,7 +10,7 @@ from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from fademoe.queue.enqueue import ABANDONED_JOB_RETRY, promote
-from fademoe.queue.ids import exchange_of, requested_queue
+from fademoe.queue.ids import get_requested_queue, parse_exchange
 from fademoe.queue.states import connect_queue
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,9 @@ def requeue_failed(redis: Redis, name: str, job_ids: Iterable[str]) -> int:
             log.info("job %s is not failed any more", job_id)
         else:
             requeued += 1
-            exchange = exchange_of(name)
+            exchange = parse_exchange(name)
             if exchange is not None:
-                promote(redis, [name], [job_id], requested_queue(exchange))
+                promote(redis, [name], [job_id], get_requested_queue(exchange))
     return requeued
 
 

@@ -25,7 +25,7 @@ def connect_queue(redis: Redis, name: str) -> Queue:
     return Queue(name, connection=redis, serializer=JSONSerializer)
 
 
-def job_states(redis: Redis, name: str) -> dict[str, str]:
+def read_job_states(redis: Redis, name: str) -> dict[str, str]:
     """Return the state of every job of a queue by its id: FAILED, RESTING, SCHEDULED, QUEUED or RUNNING."""
     target = connect_queue(redis, name)
     states = dict.fromkeys(FinishedJobRegistry(queue=target).get_job_ids(cleanup=True), RESTING)
@@ -36,23 +36,23 @@ def job_states(redis: Redis, name: str) -> dict[str, str]:
     return states | {job_id: RUNNING for job_id, _ in running}
 
 
-def windows_in_queues(redis: Redis, names: Iterable[str]) -> dict[Series, list[Window]]:
+def read_windows_in_queues(redis: Redis, names: Iterable[str]) -> dict[Series, list[Window]]:
     """Return the windows that are queued, running, scheduled, failed or resting, per series."""
     windows: dict[Series, list[Window]] = {}
     for name in names:
-        for task in filter(None, map(Task.from_job_id, sorted(job_states(redis, name)))):
+        for task in filter(None, map(Task.parse, sorted(read_job_states(redis, name)))):
             windows.setdefault(task.series, []).append(task.window)
     return windows
 
 
-def failed_windows(redis: Redis, names: Iterable[str]) -> list[Task]:
+def list_failed_windows(redis: Redis, names: Iterable[str]) -> list[Task]:
     """Return the windows that are paused after repeated failures."""
     ids = (
         job_id
         for name in names
         for job_id in FailedJobRegistry(queue=connect_queue(redis, name)).get_job_ids(cleanup=True)
     )
-    return list(filter(None, map(Task.from_job_id, ids)))
+    return list(filter(None, map(Task.parse, ids)))
 
 
 def is_held(redis: Redis, job_id: str) -> bool:

@@ -65,7 +65,7 @@ def use_services(services: Services) -> None:
     _services[:] = [services]
 
 
-def as_job(function: Callable[Concatenate[JobContext, Arguments], Result]) -> Callable[Arguments, Result]:
+def wrap_job(function: Callable[Concatenate[JobContext, Arguments], Result]) -> Callable[Arguments, Result]:
     """Make a function that takes a JobContext callable by rq, which knows only the other arguments.
 
     SIGTERM then requests a stop. Raises FadeMoeError in a process that is not a FadeMoe worker.

@@ -28,7 +28,7 @@ def connect_redis(settings: Settings) -> Redis:
     )
 
 
-def egress(settings: Settings) -> tuple[tuple[str, str | None], ...]:
+def resolve_egress(settings: Settings) -> tuple[tuple[str, str | None], ...]:
     """Return (name, local address or proxy URL) of each egress; the host's own address goes by the host's name."""
     return settings.egress or ((socket.gethostname(), None),)
 
@@ -66,16 +66,16 @@ class Services:
         """The budgets of this host's egress addresses."""
         return Budgets(
             self.redis,
-            [name for name, _ in egress(self.settings)],
+            [name for name, _ in resolve_egress(self.settings)],
             self.stop,
             share=lambda exchange: float(self.settings.get_limit_share(exchange)),
-            server_now_ms=self.clock_offsets.server_now_ms,
+            server_now_ms=self.clock_offsets.read_server_now_ms,
         )
 
     @cached_property
     def rest(self) -> RestClient:
         """The client for exchanges."""
-        return RestClient(self.settings, self.budgets, egress(self.settings), self.clock_offsets)
+        return RestClient(self.settings, self.budgets, resolve_egress(self.settings), self.clock_offsets)
 
     @cached_property
     def clocks(self) -> ExchangeClocks:

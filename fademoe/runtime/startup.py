@@ -14,7 +14,7 @@ from fademoe.store.connection import WAIT_S, Database, wait_for_database
 from fademoe.store.migrate import migrate
 
 
-def ready(settings: Settings, wait_s: float = WAIT_S) -> Services:
+def wait_until_ready(settings: Settings, wait_s: float = WAIT_S) -> Services:
     """Return services whose servers answer and whose schema is up to date.
 
     Raises ConfigError that names the server which does not answer within `wait_s` seconds.

@@ -47,7 +47,7 @@ class Database:
         self._connection: Connection | None = None
 
     @contextmanager
-    def transaction(self) -> Iterator[Cursor]:
+    def open_transaction(self) -> Iterator[Cursor]:
         """Yield a cursor of one transaction: committed at the end, rolled back when the block raises.
 
         Raises StoreError when PostgreSQL cannot be reached, breaks off or refuses for its own sake: a full disk, a
@@ -58,10 +58,10 @@ class Database:
             with connection, connection.cursor() as cursor:
                 yield cursor
         except COLLISIONS as error:
-            raise Collision(f"PostgreSQL at {mask_url(self._url)}: {first_line(error)}") from error
+            raise Collision(f"PostgreSQL at {mask_url(self._url)}: {get_first_line(error)}") from error
         except (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError) as error:
             self.close()
-            raise StoreError(f"PostgreSQL at {mask_url(self._url)}: {first_line(error)}") from error
+            raise StoreError(f"PostgreSQL at {mask_url(self._url)}: {get_first_line(error)}") from error
 
     def run(self, work: Callable[[Cursor], T], *, lock_timeout_s: float | None = None) -> T:
         """Return what `work` returns for the cursor of one transaction, which is committed.
@@ -79,7 +79,7 @@ class Database:
         return self._try(work, lock_timeout_s)
 
     def _try(self, work: Callable[[Cursor], T], lock_timeout_s: float | None) -> T:
-        with self.transaction() as cursor:
+        with self.open_transaction() as cursor:
             if lock_timeout_s is not None:
                 cursor.execute(SQL["limit_lock_waits"], {"milliseconds": round(lock_timeout_s * 1000)})
             return work(cursor)
@@ -101,7 +101,7 @@ class Database:
                     **self._options,
                 )
             except psycopg2.OperationalError as error:
-                raise StoreError(f"PostgreSQL at {mask_url(self._url)}: {first_line(error)}") from error
+                raise StoreError(f"PostgreSQL at {mask_url(self._url)}: {get_first_line(error)}") from error
         return self._connection
 
 
@@ -111,7 +111,7 @@ def wait_for_database(settings: Settings, wait_s: float = WAIT_S) -> None:
     deadline = monotonic_s() + wait_s
     while True:
         try:
-            with database.transaction() as cursor:
+            with database.open_transaction() as cursor:
                 cursor.execute(SQL["ping"])
         except StoreError as error:
             if monotonic_s() >= deadline:
@@ -123,6 +123,6 @@ def wait_for_database(settings: Settings, wait_s: float = WAIT_S) -> None:
             return
 
 
-def first_line(error: Exception) -> str:
+def get_first_line(error: Exception) -> str:
     """Return the first line of an error's text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

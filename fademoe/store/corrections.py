@@ -29,7 +29,7 @@ class Difference(NamedTuple):
     new: str
 
 
-def stored_rows(cursor: Cursor, series: Series, metric: str, interval: str, windows: Sequence[Window]) -> Stored:
+def read_stored_rows(cursor: Cursor, series: Series, metric: str, interval: str, windows: Sequence[Window]) -> Stored:
     """Return the stored rows of a series inside `windows`, values in canonical text (no trailing zeros)."""
     columns = sql.SQL(", ").join(
         sql.SQL(SQL["value"]).format(column=sql.Identifier(column.name)) for column in METRICS[metric].columns
@@ -49,7 +49,7 @@ def stored_times(cursor: Cursor, series: Series, times: Sequence[int]) -> set[in
     return {ts for (ts,) in cursor.fetchall()}
 
 
-def differences(metric: str, stored: Stored, rows: Mapping[int, Row]) -> list[Difference]:
+def find_differences(metric: str, stored: Stored, rows: Mapping[int, Row]) -> list[Difference]:
     """Return the values that differ, for rows that both have; what the exchange does not send is left as it is."""
     changes = []
     for ts, row in rows.items():

@@ -121,7 +121,7 @@ def _without_stored(cursor: Cursor, answer: Covered) -> Covered:
     return answer._replace(absences=left)
 
 
-def unproven(cursor: Cursor, series: Series, window: Window) -> list[Window]:
+def find_unproven(cursor: Cursor, series: Series, window: Window) -> list[Window]:
     """Return the parts of `window` that are absent without proof, ascending."""
     cursor.execute(SQL["unproven"], {**_values(series, window), "reason": NO_ROW})
     return [Window(*row) for row in cursor.fetchall()]
@@ -170,31 +170,31 @@ def invalidate_listing_absences(cursor: Cursor, series: Sequence[Series]) -> Non
     cursor.execute(SQL["invalidate_listing_absences"], values)
 
 
-def missing(cursor: Cursor, series: Series, window: Window) -> list[Window]:
+def find_missing(cursor: Cursor, series: Series, window: Window) -> list[Window]:
     """Return the parts of `window` that are not covered, ascending, whether they are wanted or not."""
     cursor.execute(SQL["missing"], _values(series, window))
     return [Window(*row) for row in cursor.fetchall()]
 
 
-def totals(cursor: Cursor, source: str, until_ms: int, symbols: Sequence[str] | None = None) -> list[Totals]:
+def compute_totals(cursor: Cursor, source: str, until_ms: int, symbols: Sequence[str] | None = None) -> list[Totals]:
     """Return the totals of a perpspec's series up to `until_ms`, by symbol; `symbols` None means all."""
     cursor.execute(SQL["totals"], {"source": source, "until": until_ms, "symbols": _array(symbols)})
     return [Totals(*row) for row in cursor.fetchall()]
 
 
-def covered(cursor: Cursor, series: Series, window: Window) -> list[Window]:
+def find_covered(cursor: Cursor, series: Series, window: Window) -> list[Window]:
     """Return the parts of `window` that are covered, ascending."""
     cursor.execute(SQL["covered"], _values(series, window))
     return [Window(*row) for row in cursor.fetchall()]
 
 
-def series_within(cursor: Cursor, source: str, window: Window) -> list[Series]:
+def list_series_within(cursor: Cursor, source: str, window: Window) -> list[Series]:
     """Return the series of a perpspec that cover any part of `window`."""
     cursor.execute(SQL["series_within"], {"source": source, "start": window.start_ms, "end": window.end_ms})
     return [Series(source, symbol) for (symbol,) in cursor.fetchall()]
 
 
-def gaps(
+def find_gaps(
     cursor: Cursor, source: str, until_ms: int, symbols: Sequence[str] | None = None
 ) -> list[tuple[Series, Window]]:
     """Return what is wanted before `until_ms` and not covered, per series of a perpspec, ascending."""
@@ -202,13 +202,13 @@ def gaps(
     return [(Series(source, symbol), Window(start_ms, end_ms)) for symbol, start_ms, end_ms in cursor.fetchall()]
 
 
-def wanted_without_end(cursor: Cursor, source: str) -> set[str]:
+def list_symbols_wanted_without_end(cursor: Cursor, source: str) -> set[str]:
     """Return the symbols of a perpspec that are wanted without an end."""
     cursor.execute(SQL["wanted_without_end"], {"source": source})
     return {symbol for (symbol,) in cursor.fetchall()}
 
 
-def absent_ms(cursor: Cursor, series: Series, window: Window) -> int:
+def count_absent_ms(cursor: Cursor, series: Series, window: Window) -> int:
     """Return how many milliseconds of `window` the exchange does not have."""
     cursor.execute(SQL["absent_ms"], _values(series, window))
     row = cursor.fetchone()

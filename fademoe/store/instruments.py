@@ -14,7 +14,7 @@ Key = tuple[str, str]  # exchange code and the exchange's name of a contract
 SQL = load_queries("instruments")
 
 
-def key_of(instrument: Instrument) -> Key:
+def get_key(instrument: Instrument) -> Key:
     """Return the key of a contract."""
     return instrument.code, instrument.name
 
@@ -53,13 +53,13 @@ def count_missing(cursor: Cursor, codes: Sequence[str]) -> int:
     return int(row[0]) if row else 0
 
 
-def by_key(cursor: Cursor, codes: Sequence[str]) -> dict[Key, Instrument]:
+def read_by_key(cursor: Cursor, codes: Sequence[str]) -> dict[Key, Instrument]:
     """Return every stored contract of the exchange codes."""
     cursor.execute(SQL["by_key"], {"codes": list(codes)})
-    return {key_of(instrument): instrument for instrument in map(_instrument, cursor.fetchall())}
+    return {get_key(instrument): instrument for instrument in map(_instrument, cursor.fetchall())}
 
 
-def by_symbol(cursor: Cursor, code: str, symbol: str | None = None) -> dict[str, Instrument]:
+def read_by_symbol(cursor: Cursor, code: str, symbol: str | None = None) -> dict[str, Instrument]:
     """Return the contract of each symbol of an exchange code, or of one symbol.
 
     Of several contracts of a symbol it is the one that trades, or was listed last; an announced one comes after those.

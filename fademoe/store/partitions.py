@@ -49,7 +49,7 @@ class Partitions:
         return first_kept.start_ms
 
     def _look(self) -> None:
-        with self._database.transaction() as cursor:
+        with self._database.open_transaction() as cursor:
             self._native = timescale.is_partitioned(cursor)
             cursor.execute(SQL["partitions"])
             self._present = {name for (name,) in cursor.fetchall()}

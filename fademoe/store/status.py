@@ -122,7 +122,7 @@ def track(
 
 def read_last_ts(database: Database, unit: str) -> int | None:
     """Return the `last_ts` of a unit's status, None where there is none."""
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute(SQL["last_ts"], {"unit": unit})
         row = cursor.fetchone()
     return row[0] if row else None
@@ -164,7 +164,7 @@ def record_error(database: Database, unit: str, error: BaseException) -> None:
     values = {
         "unit": unit,
         "class": type(error).__name__,
-        "fingerprint": fingerprint(error),
+        "fingerprint": fingerprint_error(error),
         "message": message[:MESSAGE_LENGTH],
         "exchange": exchange,
         "request": request,
@@ -174,7 +174,7 @@ def record_error(database: Database, unit: str, error: BaseException) -> None:
     database.run(lambda cursor: cursor.execute(SQL["record_error"], values))
 
 
-def fingerprint(error: BaseException) -> str:
+def fingerprint_error(error: BaseException) -> str:
     """Return the same 12 characters for errors of one cause: class, path and message without its numbers."""
     path = error.request.partition("?")[0] if isinstance(error, SourceError) else ""
     return fingerprint_message(f"{type(error).__name__} {path}", str(error))

@@ -39,7 +39,7 @@ def compress_finished(cursor: Cursor) -> None:
     version = cursor.fetchone()
     if version is None or is_partitioned(cursor):
         return
-    reason = why_uncompressed(*version)
+    reason = explain_uncompressed(*version)
     if reason:
         log.info("chunks stay uncompressed: %s", reason)
         return
@@ -51,7 +51,7 @@ def compress_finished(cursor: Cursor) -> None:
     log.info("TimescaleDB compresses chunks older than %d days from now on", FINISHED_MS // DAY_MS)
 
 
-def why_uncompressed(version: str, license_name: str | None) -> str | None:
+def explain_uncompressed(version: str, license_name: str | None) -> str | None:
     """Return why this TimescaleDB is not to compress, None when it is."""
     if license_name != LICENSE:
         return f"timescaledb.license is {license_name or 'not set'}, compression needs {LICENSE!r}"

@@ -17,7 +17,7 @@ class Address:
     resolve: Callable[[], str]
 
 
-def address_of(exchange: Exchange, socket: Socket, rest: RestClient, stream_url: str) -> Address:
+def find_address(exchange: Exchange, socket: Socket, rest: RestClient, stream_url: str) -> Address:
     """Return the address of a socket at `stream_url`, scheme and host; with an endpoint it is asked for by `rest`."""
     url, endpoint = stream_url + socket.path, socket.endpoint
     if endpoint is None:

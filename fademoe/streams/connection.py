@@ -12,7 +12,7 @@ from fademoe.feeds.stream import Frame, Socket
 from fademoe.signals import StopSignal
 from fademoe.streams.address import Address
 from fademoe.streams.buffer import Buffer
-from fademoe.streams.intake import ErrorReports, Intake, Topic, routes_of
+from fademoe.streams.intake import ErrorReports, Intake, Topic, list_routes
 from fademoe.streams.liveness import Broken, Expected, Liveness
 from fademoe.streams.minutes import GRACE_MS, Minutes
 from fademoe.streams.proofs import EventProofs, Unproven
@@ -82,7 +82,7 @@ class Connection(threading.Thread):
         self._retired = False
         self._errors = ErrorReports(self.name, address.url, shared.buffer)
         self._liveness = Liveness({name: Expected(feeds=tuple(topic)) for name, topic in topics.items()})
-        routes = [route for topic in topics.values() for route in routes_of(topic)]
+        routes = [route for topic in topics.values() for route in list_routes(topic)]
         self._minutes = Minutes(routes, self._liveness.proving_feeds)
         self._intake = Intake(topics, self._minutes, shared.buffer, self._errors)
         self._subscriptions = self._new_subscriptions()
@@ -171,7 +171,7 @@ class Connection(threading.Thread):
         ping_s = check_s + every_s
         while not self._over():
             now_s = monotonic_s()
-            while text := self.next_request(now_s):
+            while text := self.take_request(now_s):
                 line.send(text)
             if now_s >= ping_s:
                 line.send(socket.ping_text) if socket.ping_text else line.ping()
@@ -183,9 +183,9 @@ class Connection(threading.Thread):
             if payload is not None and (reply := self.take(payload, monotonic_s())) is not None:
                 line.send(reply)
 
-    def next_request(self, now_s: float) -> str | None:
+    def take_request(self, now_s: float) -> str | None:
         """Return the text of the request that is to be sent now, None while there is none."""
-        request = self._subscriptions.next_request(now_s)
+        request = self._subscriptions.take_request(now_s)
         if request is None:
             return None
         number, topics = request
@@ -202,15 +202,15 @@ class Connection(threading.Thread):
         self._note_claims()
         for topic in self._liveness.check(now_s):
             self._errors.add(BadPayload(f"{topic} never has data: the exchange may not know it"))
-        if self._intake.state_invalid and self._liveness.age_s(now_s) > RESYNC_AFTER_S:
+        if self._intake.state_invalid and self._liveness.compute_age_s(now_s) > RESYNC_AFTER_S:
             raise Broken("a message could not be read, so what has changed since is not known")
         renew_s = self.socket.renew_after_s
-        self.health.is_aged |= renew_s is not None and self._liveness.age_s(now_s) > renew_s
+        self.health.is_aged |= renew_s is not None and self._liveness.compute_age_s(now_s) > renew_s
 
     def _ask_again(self, now_s: float) -> None:
         """Ask again for topics that are not confirmed."""
         has_answers = self._subscriptions.acked_any
-        change = self._subscriptions.overdue(now_s)
+        change = self._subscriptions.retry_overdue(now_s)
         if change.refused:
             text = f"{len(change.refused)} topics are not confirmed, the first is {change.refused[0]}"
             self._errors.add(BadPayload(text))
@@ -220,8 +220,8 @@ class Connection(threading.Thread):
         """Tell from when and until when the sums of this session are claimed, once that is certain."""
         if self._subscriptions.is_settled:
             if self.health.claims_from_ms is None:
-                self.health.claims_from_ms = self._minutes.claims_from_ms()
-            self.health.claimed_until_ms = self._minutes.claimed_until_ms()
+                self.health.claims_from_ms = self._minutes.get_claims_from_ms()
+            self.health.claimed_until_ms = self._minutes.get_claimed_until_ms()
 
     def take(self, payload: bytes, now_s: float) -> str | None:
         """Sort one message and hand its rows on; return what the exchange wants to be answered at once."""
@@ -272,8 +272,8 @@ class Connection(threading.Thread):
     def _apply(self, change: Change, *, delay_ms: int = 0) -> None:
         """Claim events of the topics that are served, and nothing of those that are not."""
         for topic in change.served:
-            self._minutes.watch(routes_of(self.topics.get(topic, {})), self._exchange_now_ms() + delay_ms)
+            self._minutes.watch(list_routes(self.topics.get(topic, {})), self._exchange_now_ms() + delay_ms)
         for topic in (*change.refused, *change.again):
-            self._minutes.unwatch(routes_of(self.topics.get(topic, {})))
+            self._minutes.unwatch(list_routes(self.topics.get(topic, {})))
         for topic in change.refused:
             self._liveness.ignore(topic)

@@ -15,7 +15,7 @@ from fademoe.feeds.reading import read_elements
 from fademoe.feeds.stream import Frame, Reduce, StreamFeed
 from fademoe.metrics import Row
 from fademoe.store.coverage import Series
-from fademoe.store.status import fingerprint
+from fademoe.store.status import fingerprint_error
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.minutes import Minutes, Route
 from fademoe.streams.topic_state import TopicState
@@ -43,7 +43,7 @@ class ErrorReports:
 
     def add(self, error: BadPayload, payload: bytes = b"") -> None:
         """Have an error recorded with the message that it is about."""
-        cause, now_s = fingerprint(error), monotonic_s()
+        cause, now_s = fingerprint_error(error), monotonic_s()
         if now_s - self._last_logged_s.get(cause, -REPORT_EVERY_S) < REPORT_EVERY_S:
             return
         if len(self._last_logged_s) >= MAX_CAUSES:
@@ -72,7 +72,7 @@ class Intake:
         self._minutes = minutes
         self._buffer = buffer
         self._errors = errors
-        self._routes = [route for topic in topics.values() for route in routes_of(topic)]
+        self._routes = [route for topic in topics.values() for route in list_routes(topic)]
         merged = [name for name, topic in topics.items() if any(feed.merged for feed in topic)]
         self._states = {name: TopicState() for name in merged}
 
@@ -183,6 +183,6 @@ def _routes_of_item(feed: StreamFeed, routes: Mapping[str, Route], item: Json) -
     return [routes[name]] if name in routes else []
 
 
-def routes_of(topic: Topic) -> list[Route]:
+def list_routes(topic: Topic) -> list[Route]:
     """Return every route of a topic."""
     return [route for by_instrument in topic.values() for route in by_instrument.values()]

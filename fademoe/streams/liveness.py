@@ -45,7 +45,7 @@ class Liveness:
         self._patience_s = {name: topic.patience_s for name, topic in topics.items() if topic.is_continuous}
         self.is_continuous = bool(self._patience_s)
         self._events_only = all(feed.reduce is Reduce.SUM for topic in topics.values() for feed in topic.feeds)
-        self.proving_feeds = proving_feeds(topics)
+        self.proving_feeds = select_proving_feeds(topics)
         self.silent_feeds: set[str] = set()  # metrics whose events failed to come; until one comes
         self.had_data = False  # in this session
         self._begin_s = 0.0
@@ -64,7 +64,7 @@ class Liveness:
         self._event_s = dict.fromkeys(self.proving_feeds, now_s)
         self.had_data = False
 
-    def age_s(self, now_s: float) -> float:
+    def compute_age_s(self, now_s: float) -> float:
         """Return how old the session is."""
         return now_s - self._begin_s
 
@@ -122,7 +122,7 @@ class Liveness:
                 raise Broken(f"no event of {feed.metric} of any contract for {patience_s:.0f} s, though subscribed")
 
 
-def proving_feeds(topics: Mapping[str, Expected]) -> dict[StreamFeed, float]:
+def select_proving_feeds(topics: Mapping[str, Expected]) -> dict[StreamFeed, float]:
     """Return the feeds of events whose silence proves that they are not served, with the seconds that it takes.
 
     They have a max_silence_s and are of all contracts, or of enough of them.

@@ -219,11 +219,11 @@ class Minutes:
         self._forget(exchange_ms - YOUNG_MS)
         return items
 
-    def claims_from_ms(self) -> int:
+    def get_claims_from_ms(self) -> int:
         """Return from when on the sums of every watched route are still to be claimed, 0 where there are none."""
         return max(self._next_sum_ms.values(), default=0)
 
-    def claimed_until_ms(self) -> int | None:
+    def get_claimed_until_ms(self) -> int | None:
         """Return until when the sums of every watched route are claimed, None where there are none."""
         return min(self._next_sum_ms.values(), default=None)
 

@@ -20,10 +20,10 @@ from fademoe.signals import Stopped
 from fademoe.store import corrections, coverage, status
 from fademoe.store.coverage import Series
 from fademoe.store.status import Report, State
-from fademoe.streams.address import address_of
+from fademoe.streams.address import find_address
 from fademoe.streams.buffer import Buffer, to_batches
 from fademoe.streams.connection import Connection, Shared
-from fademoe.streams.intake import Topic, routes_of
+from fademoe.streams.intake import Topic, list_routes
 from fademoe.streams.minutes import Item, Route
 from fademoe.streams.spill import Spill
 
@@ -51,7 +51,7 @@ class StreamRunner:
         self._services = services
         self._exchange = exchange
         self._buffer = Buffer()
-        self._shared = Shared(buffer=self._buffer, stop=services.stop, exchange_now_ms=self.exchange_now_ms)
+        self._shared = Shared(buffer=self._buffer, stop=services.stop, exchange_now_ms=self.read_exchange_now_ms)
         self._connections: list[Connection] = []
         self._leaving: list[tuple[Connection, float]] = []  # (connection, monotonic time when it may end)
         self._followed: dict[str, dict[str, set[tuple[Series, str, int, str]]]] = {}
@@ -89,7 +89,7 @@ class StreamRunner:
         held = len(self._buffer)
         self._report(State.STOPPED, f"stopped, {held} rows could not be stored" if held else "stopped")
 
-    def exchange_now_ms(self) -> int:
+    def read_exchange_now_ms(self) -> int:
         """Return the exchange's time, as far as it is known; for any thread."""
         return now_ms() if self._clock_offset_ms is None else steady_ms() + self._clock_offset_ms
 
@@ -132,13 +132,13 @@ class StreamRunner:
 
     def _set_clock(self) -> None:
         """Ask the exchange for its time."""
-        self._clock_offset_ms = self._services.clocks.best_ms(self._exchange) - steady_ms()
+        self._clock_offset_ms = self._services.clocks.estimate_now_ms(self._exchange) - steady_ms()
 
     def _topics(self, contracts: Mapping[str, Mapping[str, Instrument]]) -> dict[str, dict[str, Topic]]:
         """Return socket name -> topic name -> where its messages go, for the contracts that trade and are followed."""
         topics: dict[str, dict[str, dict[StreamFeed, dict[str, Route]]]] = {s.name: {} for s in self._exchange.sockets}
         for instrument in instruments.select_followed(
-            contracts, self._services.settings.symbols, self.exchange_now_ms()
+            contracts, self._services.settings.symbols, self.read_exchange_now_ms()
         ):
             for feed in self._exchange.stream_feeds:
                 series = Series(name_perpspec(instrument.code, feed.metric), instrument.symbol)
@@ -153,8 +153,8 @@ class StreamRunner:
         """
         starts: dict[int, set[Series]] = {}
         for topic in (topic for by_name in topics.values() for topic in by_name.values()):
-            for feed, series, instrument in routes_of(topic):
-                from_ms = instruments.wanted_from_ms(instrument, self.exchange_now_ms())
+            for feed, series, instrument in list_routes(topic):
+                from_ms = instruments.find_wanted_from_ms(instrument, self.read_exchange_now_ms())
                 start_ms = METRICS[feed.metric].stamp(from_ms, feed.interval_ms)
                 starts.setdefault(start_ms, set()).add(series)
         if starts:
@@ -163,13 +163,13 @@ class StreamRunner:
     def _connect(self, topics: Mapping[str, Mapping[str, Topic]]) -> None:
         """Open the sockets for `topics`; those before go on until the new ones have taken over."""
         self._retire(self._connections)
-        parts = [(s, part) for s in self._exchange.sockets for part in parts_of(topics[s.name], s)]
+        parts = [(s, part) for s in self._exchange.sockets for part in split_topics(topics[s.name], s)]
         self._connections = [self._open(*part, wait_s=number * CONNECT_EVERY_S) for number, part in enumerate(parts)]
         log.info("%s follows %d topics", self.unit, sum(len(by_name) for by_name in topics.values()))
 
     def _open(self, socket: Socket, topics: Mapping[str, Topic], wait_s: float = 0.0) -> Connection:
         url = self._services.settings.ws_urls.get(self._exchange.name, self._exchange.stream_url)
-        address = address_of(self._exchange, socket, self._services.rest, url)
+        address = find_address(self._exchange, socket, self._services.rest, url)
         connection = Connection(socket, address, topics, self._shared, wait_s)
         connection.start()
         return connection
@@ -208,7 +208,7 @@ class StreamRunner:
         errors = self._buffer.take_errors()
         try:
             if self._spill and not self._store_problem and not self._services.stop.requested:
-                for spilled in self._spill.chunks():
+                for spilled in self._spill.read_chunks():
                     self.store(spilled)
                 self._spill.clear()
             self.store(items)
@@ -286,7 +286,7 @@ class StreamRunner:
             return State.WAITING, f"{len(late)} of {len(healths)} sockets open without data"
         if self._store_problem:
             return State.WAITING, f"{len(self._buffer)} rows wait for the database: {self._store_problem}"
-        if skew := describe_clock_skew(self.exchange_now_ms() - now_ms()):
+        if skew := describe_clock_skew(self.read_exchange_now_ms() - now_ms()):
             return State.RUNNING, skew
         topics = sum(len(connection.topics) for connection in self._connections)
         messages = sum(health.messages for health in healths)
@@ -315,8 +315,8 @@ def _want(starts: Mapping[int, set[Series]], cursor: Cursor) -> None:
 
 
 def _correct(feed: StreamFeed, series: Series, windows: list[Window], rows: Mapping[int, Row], cursor: Cursor) -> None:
-    stored = corrections.stored_rows(cursor, series, feed.metric, feed.interval, windows)
-    corrections.correct(cursor, series, corrections.differences(feed.metric, stored, rows))
+    stored = corrections.read_stored_rows(cursor, series, feed.metric, feed.interval, windows)
+    corrections.correct(cursor, series, corrections.find_differences(feed.metric, stored, rows))
 
 
 def has_taken_over(old: Connection, connections: list[Connection]) -> bool:
@@ -330,11 +330,11 @@ def has_taken_over(old: Connection, connections: list[Connection]) -> bool:
 
 def _terms(topic: Topic) -> set[tuple[Series, str, int, str]]:
     """Return what must be the same for a connection to go on: contracts change their size now and then."""
-    contracts = [(route.series, route.instrument) for route in routes_of(topic)]
+    contracts = [(route.series, route.instrument) for route in list_routes(topic)]
     return {(series, each.name, each.multiplier, each.contract_value) for series, each in contracts}
 
 
-def parts_of(topics: Mapping[str, Topic], socket: Socket) -> list[dict[str, Topic]]:
+def split_topics(topics: Mapping[str, Topic], socket: Socket) -> list[dict[str, Topic]]:
     """Spread topics over as few sockets as the exchange's limit allows."""
     names = sorted(topics)
     size = socket.topics_per_socket

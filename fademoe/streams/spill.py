@@ -47,7 +47,7 @@ class Spill:
                 os.truncate(self._path, before)
             raise
 
-    def chunks(self) -> Iterator[list[Item]]:
+    def read_chunks(self) -> Iterator[list[Item]]:
         """Yield all spilled rows, some thousands at a time; they stay until `clear`."""
         with self._path.open(encoding="utf-8") as file:
             while lines := list(islice(file, CHUNK_ROWS)):

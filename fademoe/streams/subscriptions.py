@@ -52,7 +52,7 @@ class Subscriptions:
         """Whether all topics are either served or refused."""
         return not self.pending and all(request is None for request in self.unserved.values())
 
-    def next_request(self, now_s: float) -> tuple[int, list[str]] | None:
+    def take_request(self, now_s: float) -> tuple[int, list[str]] | None:
         """Return number and topics of the request that is to be sent now, None while there is none."""
         is_blocked = self._one_at_a_time and bool(self._unanswered(now_s))
         if not self.pending or now_s < self._next_s or is_blocked:
@@ -99,7 +99,7 @@ class Subscriptions:
         number = request if request is not None else next(iter(unanswered), None)
         return self._ask_in_halves(self._withdraw(number)) if number in self.sent else Change()
 
-    def overdue(self, now_s: float) -> Change:
+    def retry_overdue(self, now_s: float) -> Change:
         """Ask again for topics that were not confirmed in time.
 
         Where the exchange has not answered anything in this session, its silence says nothing: they count as served.

@@ -59,7 +59,7 @@ class SupervisorClient:
         """Name the socket in `run_dir`; connect to nothing."""
         self.socket = run_dir / CONTROL_SOCKET
 
-    def connection_error(self) -> str | None:
+    def find_connection_error(self) -> str | None:
         """Return why supervisord cannot be reached, None when it accepts connections."""
         try:
             with socket.socket(socket.AF_UNIX) as probe:
@@ -77,7 +77,7 @@ class SupervisorClient:
             return False
         return True
 
-    def programs(self) -> list[Program]:
+    def list_programs(self) -> list[Program]:
         """Return all programs, in the order of their names."""
         return [
             Program(
@@ -120,7 +120,7 @@ class SupervisorClient:
         self._call("shutdown")
 
     def _streams(self) -> list[Program]:
-        return [program for program in self.programs() if program.name.startswith(STREAM_PREFIX)]
+        return [program for program in self.list_programs() if program.name.startswith(STREAM_PREFIX)]
 
     def _call(self, method: str, *arguments: Any, ignored: int | None = None) -> Any:
         """Call a method; return its answer, None for the fault `ignored`."""

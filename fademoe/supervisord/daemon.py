@@ -45,9 +45,9 @@ class Supervisord:
         """Return whether it answers."""
         return self.client.is_running()
 
-    def programs(self) -> list[Program]:
+    def list_programs(self) -> list[Program]:
         """Return all programs; raise StoreError when supervisord does not answer."""
-        return self.client.programs()
+        return self.client.list_programs()
 
     def start(self, conf: str, environ: Mapping[str, str], streamed: Iterable[str]) -> None:
         """Start it, with no program yet.
@@ -77,7 +77,7 @@ class Supervisord:
 
         Raises ConfigError that names the valid ones.
         """
-        programs = self.programs()
+        programs = self.list_programs()
         valid = {name for program in programs for name in (program.name, program.group)}
         unknown = sorted(set(only) - valid)
         if unknown:
@@ -90,12 +90,12 @@ class Supervisord:
 
     def stop_programs(self, names: Collection[str]) -> None:
         """Stop programs at the same time and wait for their ends: supervisord's own shutdown stops group by group."""
-        for program in self.programs():
+        for program in self.list_programs():
             if program.name in names and program.is_changing:
                 self.client.stop(program.name)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while time.monotonic() < deadline:
-            if not any(program.is_changing for program in self.programs() if program.name in names):
+            if not any(program.is_changing for program in self.list_programs() if program.name in names):
                 return
             time.sleep(0.1)
 
@@ -105,7 +105,7 @@ class Supervisord:
         Tells `say` each process that was left. Raises StoreError when a process cannot be ended.
         """
         if self.is_running():
-            programs = self.programs()
+            programs = self.list_programs()
             self.stop_programs([program.name for program in programs if program.group not in SERVERS])
             self.stop_programs([program.name for program in programs if program.group in SERVERS])
             self.client.shut_down()
@@ -141,7 +141,7 @@ class Supervisord:
             self.link.unlink()
 
 
-def linked_home(checkout: Path = CHECKOUT) -> Path | None:
+def find_linked_home(checkout: Path = CHECKOUT) -> Path | None:
     """Return the home that was started last from this checkout, None when it was stopped since."""
     target = _read_link(checkout / "var" / "supervisor.sock")
     return target.parent.parent if target else None

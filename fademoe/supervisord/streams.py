@@ -25,7 +25,7 @@ HEADER = """\
 """
 
 
-def stream_programs(exchanges: Iterable[str]) -> str:
+def make_stream_programs(exchanges: Iterable[str]) -> str:
     """Return the configuration of the streams of these exchanges."""
     return HEADER + "".join(PROGRAM.format(name=name) for name in exchanges)
 
@@ -33,7 +33,7 @@ def stream_programs(exchanges: Iterable[str]) -> str:
 def write_stream_programs(home: Path, exchanges: Iterable[str]) -> Mapping[str, str]:
     """Write the streams' programs into a home; return the variable that supervisord needs in order to find them."""
     path = home / "run" / STREAMS_CONF
-    path.write_text(stream_programs(exchanges), encoding="utf-8")
+    path.write_text(make_stream_programs(exchanges), encoding="utf-8")
     # supervisord splits the setting at blanks and takes each part for a pattern
     return {INCLUDED: re.sub(r"\s", "?", glob.escape(str(path)))}
 
@@ -41,4 +41,4 @@ def write_stream_programs(home: Path, exchanges: Iterable[str]) -> Mapping[str, 
 def has_changed(home: Path, exchanges: Iterable[str]) -> bool:
     """Return whether a home's file has other streams than those of `exchanges`; False where it has no file."""
     path = home / "run" / STREAMS_CONF
-    return path.exists() and path.read_text(encoding="utf-8") != stream_programs(exchanges)
+    return path.exists() and path.read_text(encoding="utf-8") != make_stream_programs(exchanges)

@@ -19,8 +19,8 @@ from fademoe.feeds.history import Page, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.stream import Frame
 from fademoe.feeds.symbols import find_power_of_ten
-from fademoe.testing.damage import WRONG, damaged, is_good
-from fademoe.testing.samples import Sample, feed_titles, load_contracts, load_samples
+from fademoe.testing.damage import WRONG, is_good, make_damaged
+from fademoe.testing.samples import Sample, list_feed_titles, load_contracts, load_samples
 
 DECLARED = (BadPayload, Refused, RetryLater)
 START_MS = 1_767_225_600_000
@@ -33,11 +33,11 @@ class ExchangeContract:
     exchange: Exchange
     recordings: Path
 
-    def samples(self) -> list[Sample]:
+    def list_samples(self) -> list[Sample]:
         """Return at least one payload of every feed."""
         return load_samples(self.exchange, self.recordings)
 
-    def contracts(self) -> Sequence[Instrument]:
+    def list_contracts(self) -> Sequence[Instrument]:
         """Return contracts of the exchange."""
         return load_contracts(self.exchange, self.recordings)
 
@@ -68,7 +68,7 @@ class ExchangeContract:
 
     def test_a_page_requests_no_time_outside_of_it(self) -> None:
         """Rows of other times would be paid for and passed over."""
-        instrument = self.contracts()[0]
+        instrument = self.list_contracts()[0]
         for feed in _histories(self.exchange):
             end_ms = START_MS + feed.page_span_ms
             page = Page(instrument=instrument, start_ms=START_MS, end_ms=end_ms, limit=feed.paging.rows)
@@ -80,7 +80,7 @@ class ExchangeContract:
 
     def test_contracts_can_be_followed(self) -> None:
         """Each has a code of the exchange, a name of its own and a multiplier that is a power of ten."""
-        contracts = self.contracts()
+        contracts = self.list_contracts()
         names = {(each.code, each.name) for each in contracts}
         assert len(names) == len(contracts) > 0, "no contract, or one twice"
         for each in contracts:
@@ -90,7 +90,7 @@ class ExchangeContract:
 
     def test_subscriptions_fit_their_requests(self) -> None:
         """Topics of different contracts differ, unless one topic serves them all."""
-        contracts = self.contracts()
+        contracts = self.list_contracts()
         for feed in self.exchange.stream_feeds:
             topics = {feed.topic(each) for each in contracts}
             assert len(topics) == (1 if feed.name else len(contracts)), f"topics of {feed.metric}"
@@ -111,20 +111,20 @@ class ExchangeContract:
 
     def test_every_feed_has_a_sample(self) -> None:
         """A parser that never read a real payload is a guess."""
-        missing = feed_titles(self.exchange) - {sample.title for sample in self.samples()}
+        missing = list_feed_titles(self.exchange) - {sample.title for sample in self.list_samples()}
         assert not missing, f"no recording of {', '.join(sorted(missing))}"
 
     def test_samples_are_read(self) -> None:
         """Each gives rows that may be stored, or contracts, or a time."""
-        for sample in self.samples():
+        for sample in self.list_samples():
             rows = sample.read(sample.payload)
             assert rows, f"{sample.title}: nothing was read"
             assert all(sample.metric is None or is_good(row, sample.metric) for row in rows), f"{sample.title}: {rows}"
 
     def test_damaged_samples_give_good_rows_or_none(self) -> None:
         """One wrong value must never become a row that is not true, nor an error that nobody expects."""
-        for sample in self.samples():
-            for payload in damaged(sample.payload):
+        for sample in self.list_samples():
+            for payload in make_damaged(sample.payload):
                 try:
                     rows = sample.read(payload)
                 except DECLARED:

@@ -19,7 +19,7 @@ WRONG: tuple[Any, ...] = (
 )
 
 
-def damaged(payload: Json) -> Iterator[Json]:
+def make_damaged(payload: Json) -> Iterator[Json]:
     """Yield wrong payloads: values of other kinds, and copies of `payload` with one value wrong or left out."""
     yield from WRONG
     for path in list(_places(payload))[1:]:

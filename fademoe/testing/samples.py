@@ -29,7 +29,7 @@ class Sample:
     metric: str | None = None  # of the rows; None where they are no rows
 
 
-def feed_titles(exchange: Exchange) -> set[str]:
+def list_feed_titles(exchange: Exchange) -> set[str]:
     """Return the titles of all feeds of an exchange."""
     recent = [f"recent {feed.metric}" for feed in exchange.rest_feeds if feed.recent]
     return {
@@ -50,8 +50,8 @@ def load_samples(exchange: Exchange, folder: Path) -> list[Sample]:
     """
     contracts = {each.name: each for each in load_contracts(exchange, folder)}
     return [
-        sample(exchange, title, recording["payload"], contracts, contracts.get(recording.get("instrument", "")))
-        for title in sorted(feed_titles(exchange))
+        make_sample(exchange, title, recording["payload"], contracts, contracts.get(recording.get("instrument", "")))
+        for title in sorted(list_feed_titles(exchange))
         for recording in _recordings(folder, title)
     ]
 
@@ -62,7 +62,7 @@ def load_contracts(exchange: Exchange, folder: Path) -> list[Instrument]:
     return [contract for page in pages for contract in read_contracts(exchange, page["payload"])]
 
 
-def sample(
+def make_sample(
     exchange: Exchange,
     title: str,
     payload: Json,
@@ -82,13 +82,13 @@ def sample(
         raise ValueError(f"{title}: a recording names an instrument that is not in the recorded list")
     elif kind == "stream":
         channel = next(feed for feed in exchange.stream_feeds if feed.metric == metric)
-        read = message_reader(exchange, channel, instrument)
+        read = make_message_reader(exchange, channel, instrument)
     else:
         read = _judged(exchange, _page_reader(_history(exchange, kind, metric), instrument))
     return Sample(title=title, payload=payload, read=read, metric=metric or None)
 
 
-def message_reader(exchange: Exchange, feed: StreamFeed, instrument: Instrument) -> Read:
+def make_message_reader(exchange: Exchange, feed: StreamFeed, instrument: Instrument) -> Read:
     """Return what reads a decoded message of a contract as the stream does; [] where it is of another topic."""
     socket = next(socket for socket in exchange.sockets if socket.name == feed.socket)
 

@@ -17,7 +17,7 @@ from fademoe.web.current import NAME
 from fademoe.web.http import auth, session
 from fademoe.web.http.caching import finish
 from fademoe.web.http.headers import add_headers
-from fademoe.web.http.problems import add_problem_headers, make_problem_response, wants_problem_body
+from fademoe.web.http.problems import add_problem_headers, is_problem_body_wanted, make_problem_response
 from fademoe.web.http.routes import OPERATIONS
 from fademoe.web.model.services import make_services
 from fademoe.web.pages import charts, frame, rq, status
@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 def _answer_error(error: Exception) -> Response:
     """Answer an error with a problem body or a page; a bug is logged, and its text is not sent."""
     problem = _problem(error)
-    if wants_problem_body():
+    if is_problem_body_wanted():
         return make_problem_response(problem)
     page = Response(render_template("error.html", problem=problem), problem.status, mimetype="text/html")
     return add_problem_headers(page, problem)

@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 from fademoe.clock import SECOND_MS, monotonic_s, now_ms
 from fademoe.feeds import registry
 from fademoe.queue.chores import CHORES, Chore, drop_foreign_chores, enqueue_chore
-from fademoe.queue.ids import LIVE, UPKEEP, exchange_queues
+from fademoe.queue.ids import LIVE, UPKEEP, list_exchange_queues
 from fademoe.queue.reaper import Reaper
 from fademoe.runtime.services import Services
 from fademoe.store.status import State, Tracked
@@ -29,7 +29,7 @@ UNIT = "scheduler"
 
 def run(services: Services) -> None:
     """Schedule until SIGTERM; while Redis or PostgreSQL is away, keep trying."""
-    names = (*exchange_queues(*registry.list_names()), LIVE, UPKEEP)
+    names = (*list_exchange_queues(*registry.list_names()), LIVE, UPKEEP)
     chores = [*CHORES, *_poll_chores(services)]
     due = {chore.job_id: 0.0 for chore in chores}
     reaper = Reaper(services.redis, names)
@@ -48,7 +48,7 @@ def run(services: Services) -> None:
                     log.info("%d jobs of dead workers requeued", requeued)
             for chore in chores:
                 if now >= due[chore.job_id]:
-                    due[chore.job_id] = now + chore.pause_s(now_ms() / SECOND_MS)
+                    due[chore.job_id] = now + chore.compute_pause_s(now_ms() / SECOND_MS)
                     if not enqueue_chore(services.redis, chore):
                         log.debug("%s is queued or running already", chore.job_id)
         except RedisError as error:

@@ -19,7 +19,7 @@ from rq.worker import RoundRobinWorker
 from fademoe.feeds import registry
 from fademoe.jobs import audit, backfill, maintenance, polls, seed
 from fademoe.queue.dequeue import ReadyQueue
-from fademoe.queue.ids import LIVE, UPKEEP, exchange_queues
+from fademoe.queue.ids import LIVE, UPKEEP, list_exchange_queues
 from fademoe.runtime.job_context import use_services
 from fademoe.runtime.services import Services
 
@@ -89,7 +89,7 @@ class Worker(RoundRobinWorker):
 def run(services: Services, *, live: bool) -> None:
     """Work until SIGTERM: `live` for the live and upkeep queues, else for the exchanges' queues."""
     enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
-    names = (LIVE, UPKEEP) if live else exchange_queues(*enabled)
+    names = (LIVE, UPKEEP) if live else list_exchange_queues(*enabled)
     use_services(services)
     worker = Worker(
         [ReadyQueue(name, connection=services.redis, serializer=JSONSerializer) for name in names],

@@ -22,7 +22,7 @@ from playwright import sync_api
 from playwright.sync_api import expect
 
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
-from fademoe.deploy.checks import free_port
+from fademoe.deploy.checks import find_free_port
 from fademoe.supervisord.daemon import CHECKOUT, Supervisord
 from tests.browser.conftest import PAGES, faults, settle, sign_in, watch
 
@@ -41,7 +41,7 @@ class Demo:
         for part in ("conf", "fademoe"):
             shutil.copytree(CHECKOUT / part, self.checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
         self.home = folder / "var" / "demo"
-        port = free_port(0)
+        port = find_free_port(0)
         self.address = f"http://127.0.0.1:{port}"
         self.environ = dict(os.environ) | {
             "PYTHONPATH": str(self.checkout),
@@ -132,7 +132,7 @@ def see_a_stream_die(demo: Demo, page: sync_api.Page) -> None:
     expect(page.locator("#box")).to_contain_text("3 of 3 live", timeout=15_000)
     row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="stream binance")).first
     before = row.locator("td").last.get_attribute("title")
-    (pid,) = [program.pid for program in demo.supervisord.programs() if program.name == "stream-binance"]
+    (pid,) = [program.pid for program in demo.supervisord.list_programs() if program.name == "stream-binance"]
     os.kill(pid, signal.SIGKILL)
     expect(row.locator("td").last).not_to_have_attribute("title", before, timeout=30_000)
     demo.control("stop", "stream-binance")

@@ -64,7 +64,7 @@ def live_through(folder: Path) -> None:
         time.sleep(max(0.0, FULL_S - (time.monotonic() - begin_s)))
         written = logged(system.home) - before
         assert written < LOGS_BYTES, f"{written} bytes of logs in {FULL_S} s"
-        assert {program.state for program in system.supervisord.programs()} <= {
+        assert {program.state for program in system.supervisord.list_programs()} <= {
             "RUNNING",
             "STARTING",
             "BACKOFF",
@@ -74,7 +74,7 @@ def live_through(folder: Path) -> None:
         ballast.unlink()
         until(lambda: system.answers() and not missing(system, "ohlcv", start_ms, end_ms), 240)
         assert_exact(system, "ohlcv", start_ms, end_ms)
-        until(lambda: all(program.is_fine for program in system.supervisord.programs()), 60)
+        until(lambda: all(program.is_fine for program in system.supervisord.list_programs()), 60)
         until(lambda: ask(system.web_port, "/health")[0] == 200, 30)
         print(f"{len(EXCHANGES)} exchanges, {written} bytes of logs in {FULL_S} s of a full disk")
     finally:

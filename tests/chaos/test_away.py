@@ -11,7 +11,7 @@ import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, monotonic_s, now_ms
 from fademoe.embedded import servers
-from fademoe.queue.states import RUNNING, failed_windows, job_states
+from fademoe.queue.states import RUNNING, list_failed_windows, read_job_states
 from fademoe.supervisord.daemon import CHECKOUT
 from tests.support.chaos import (
     EXCHANGES,
@@ -207,7 +207,7 @@ def test_every_program_ends_within_ten_seconds_of_sigterm_and_gives_back_what_it
     simulator.fault(kind="stall", path="/v5/market/kline", probability=0.5, seconds=25)
     assert system.run("seed", "--since", str(start_ms), "--metrics", "ohlcv").returncode == 0
     redis = system.context().redis
-    until(lambda: any(RUNNING in job_states(redis, name).values() for name in EXCHANGES), 30)
+    until(lambda: any(RUNNING in read_job_states(redis, name).values() for name in EXCHANGES), 30)
     for name, pid in sorted(system.pids().items()):
         if name in ("postgres", "redis"):
             continue
@@ -223,7 +223,7 @@ def test_every_program_ends_within_ten_seconds_of_sigterm_and_gives_back_what_it
     simulator.clear()
     end_ms = minute_of(now_ms())
     until(lambda: servers.are_accepting(system.settings), 60)
-    assert failed_windows(redis, EXCHANGES) == []
+    assert list_failed_windows(redis, EXCHANGES) == []
     until(lambda: system.answers() and not missing(system, "ohlcv", start_ms, end_ms), 150)
     assert_exact(system, "ohlcv", start_ms, end_ms)
     assert system.query("SELECT unit, message FROM perp_status WHERE state = 'error'") == []

@@ -58,7 +58,7 @@ def live_through(folder, *, seconds, metrics, seed):
             assert_exact(system, metric, start_ms + (12 * HOUR_MS if metric == "fr" else 0), end_ms)
         for metric in LIVE_ONLY:
             assert_nothing_invented(system, metric, live_ms, ends["ohlcv"])
-        assert all(program.is_fine for program in system.supervisord.programs())
+        assert all(program.is_fine for program in system.supervisord.list_programs())
         after = system.pids()
         assert [name for name in chaos.killed if after.get(name, 0) == before.get(name)] == []
         for name, counted in simulator.get("/sim/stats").items():

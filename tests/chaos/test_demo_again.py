@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fademoe.clock import DAY_MS, MINUTE_MS, now_ms
-from fademoe.deploy.checks import free_port
+from fademoe.deploy.checks import find_free_port
 from fademoe.settings import Settings
 from fademoe.supervisord.daemon import CHECKOUT
 from fademoe.supervisord.processes import find_processes
@@ -38,7 +38,7 @@ class Demo(System):
             "FADEMOE_SYMBOLS": ",".join(SYMBOLS),
             "FADEMOE_EXCHANGES": ",".join(EXCHANGES),
             "FADEMOE_WORKERS": "2",
-            "FADEMOE_WEB_PORT": str(free_port(0)),
+            "FADEMOE_WEB_PORT": str(find_free_port(0)),
         }
         self.database_url = Settings(home=self.home).postgres_url
         self.simulator = Simulator()

@@ -74,7 +74,7 @@ def test_an_absence_waits_for_a_row_that_is_being_stored(system, services):
         done.set()
 
     services.writer.write([Batch("ohlcv", "1m", [(BTC, candle(0))])], [Covered(BTC, [minutes(0, 1)])])
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute(
             "INSERT INTO perp_data (ts, symbol, source, interval, o, h, l, c, v)"
             " VALUES (%s, 'BTC', 'bin-ohlcv', '1m', 1, 1, 1, 1, 1)",
@@ -96,16 +96,16 @@ def test_two_runs_ten_minutes_apart_confirm_an_absence(system, services):
     services.writer.write([], [answer])
     services.writer.write([], [answer])
     assert absences(system) == [(*minutes(2, 6), NO_ROW, 1)], "two runs within ten minutes are one"
-    with services.database.transaction() as cursor:
+    with services.database.open_transaction() as cursor:
         assert coverage.list_rechecks(cursor, "bin-ohlcv", DAY_MS, 10) == []
     for age, checks in (("11 minutes", 2), ("25 hours", 3), ("8 days", 4)):
         make_older(system, age)
-        with services.database.transaction() as cursor:
+        with services.database.open_transaction() as cursor:
             assert coverage.list_rechecks(cursor, "bin-ohlcv", DAY_MS, 10) == [(BTC, minutes(2, 6))]
         services.writer.write([], [Covered(BTC, [minutes(2, 6)], [Absence(minutes(2, 6), NO_ROW)])])
         assert absences(system) == [(*minutes(2, 6), NO_ROW, checks)]
     make_older(system, "90 days")
-    with services.database.transaction() as cursor:
+    with services.database.open_transaction() as cursor:
         assert coverage.list_rechecks(cursor, "bin-ohlcv", DAY_MS, 10) == []
 
 
@@ -216,7 +216,7 @@ def test_what_is_wanted_of_a_delisted_contract_ends_and_comes_back_with_a_listin
     delisted_ms = floor_to(now_ms() - 5 * DAY_MS, DAY_MS) + HOUR_MS
     set_end = "UPDATE perp_metadata SET delisted_ms = %s WHERE exchange = 'binance' AND symbol = 'SOL' RETURNING 1"
     wanted = "SELECT upper_inf(wanted), upper(wanted) FROM perp_coverage WHERE symbol = 'SOL'"
-    with services.database.transaction() as cursor:
+    with services.database.open_transaction() as cursor:
         coverage.want(cursor, [Series("bin-ohlcv", "SOL")], delisted_ms - DAY_MS, None)
     system.query(set_end, delisted_ms)
     maintenance.follow_listings(services, exchange)

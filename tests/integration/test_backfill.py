@@ -11,8 +11,8 @@ from fademoe.client.rate_limit import usage
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.queue.enqueue import enqueue_windows
-from fademoe.queue.ids import Task, window_queues
-from fademoe.queue.states import RESTING, connect_queue, job_states, windows_in_queues
+from fademoe.queue.ids import Task, list_window_queues
+from fademoe.queue.states import RESTING, connect_queue, read_job_states, read_windows_in_queues
 from fademoe.store.coverage import Series
 from tests.support.clocks import until
 from tests.support.simulator import Simulator
@@ -53,7 +53,7 @@ def test_ten_days_are_stored_exactly_and_seeding_twice_does_nothing(system):
     again = system.run("seed", "--days", "10", "--metrics", "ohlcv", "--symbols", ",".join(symbols))
     assert again.returncode == 0
     assert again.stdout.splitlines()[-1] == "0 windows enqueued, 0 were waiting already"
-    assert windows_in_queues(system.context().redis, window_queues("binance")) == {}
+    assert read_windows_in_queues(system.context().redis, list_window_queues("binance")) == {}
 
 
 def test_a_dry_run_plans_and_stores_nothing(system, recent):
@@ -66,7 +66,7 @@ def test_a_dry_run_plans_and_stores_nothing(system, recent):
     assert int(requests) >= 2 * 20 * 1440 / 499
     assert int(rows.replace(",", "")) == 2 * (20 * 1440 + 180)
     assert system.query("SELECT count(*) FROM perp_coverage") == [(0,)]
-    assert windows_in_queues(system.context().redis, window_queues("binance")) == {}
+    assert read_windows_in_queues(system.context().redis, list_window_queues("binance")) == {}
 
 
 BAD = ("error_200", "nan", "negative_volume", "missing_field", "seconds")
@@ -101,13 +101,13 @@ def test_a_row_that_stays_odd_is_not_requested_every_minute(system, simulator, r
     work(system)
     waited = seed(system, "--symbols", "XRP", "--wait", since_ms=recent[0], until_ms=recent[1])
     assert "complete" not in waited.stdout or waited.returncode != 0
-    redis, names = system.context().redis, window_queues("binance")
-    states = until(lambda: {state for name in names for state in job_states(redis, name).values()}, 90)
+    redis, names = system.context().redis, list_window_queues("binance")
+    states = until(lambda: {state for name in names for state in read_job_states(redis, name).values()}, 90)
     assert states == {RESTING}
     [before] = system.query("SELECT count(*) FROM perp_errors")
     for _ in range(3):
         assert system.run("reconcile").returncode == 0
-    assert {state for name in names for state in job_states(redis, name).values()} == {RESTING}
+    assert {state for name in names for state in read_job_states(redis, name).values()} == {RESTING}
     assert system.query("SELECT count(*) FROM perp_errors") == [before]
     rows = (recent[1] - recent[0]) // MINUTE_MS
     assert system.query("SELECT count(*) FROM perp_data WHERE symbol = 'XRP'")[0][0] >= rows - 12
@@ -121,7 +121,7 @@ def test_a_ban_closes_the_exchange_and_uses_up_no_attempt(system, simulator, rec
     assert seed(system, "--symbols", "ETH", since_ms=recent[0], until_ms=recent[1]).returncode == 0
     message = until(lambda: system.query("SELECT message FROM perp_status WHERE state = 'waiting'"), 20)[0][0]
     assert "banned" in message
-    closed = [budget for budget in usage.budgets(system.context().redis) if budget.closed_until_ms]
+    closed = [budget for budget in usage.list_budget_uses(system.context().redis) if budget.closed_until_ms]
     assert {"weight", "funding", "futures-data"} == {budget.name for budget in closed}
     waiting = connect_queue(system.context().redis, "binance-requested")
     (job_id,) = until(lambda: waiting.scheduled_job_registry.get_job_ids(), 20)
@@ -151,7 +151,7 @@ def test_an_exchange_in_maintenance_is_hardly_asked_and_all_is_done_after_its_re
     simulator.clear()
     rows = 10 * 3 * 60 // 10 * 10
     until(lambda: system.query("SELECT count(*) FROM perp_data")[0][0] >= rows * 0.99, 120)
-    assert usage.outages(services.redis) == []
+    assert usage.list_outages(services.redis) == []
 
 
 @pytest.mark.waits(12)
@@ -188,7 +188,7 @@ def test_sigterm_ends_a_busy_worker_within_ten_seconds(system, simulator, recent
     seeded = seed(system, "--symbols", "BTC", since_ms=recent[0] - DAY_MS, until_ms=recent[0])
     until(lambda: stalled(simulator) > before, 60)
     system.stop()  # asserts the ten seconds
-    queued = windows_in_queues(system.context().redis, window_queues("binance"))
+    queued = read_windows_in_queues(system.context().redis, list_window_queues("binance"))
     assert sum(map(len, queued.values())) == int(seeded.stdout.splitlines()[-1].split()[0])
 
 

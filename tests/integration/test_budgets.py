@@ -57,7 +57,7 @@ def spend(url: str, kind: str, seconds: float, live: bool, found, seed: int) -> 
 
 def used(url: str) -> int:
     """Return the units in use of the one budget that somebody has used."""
-    [budget] = usage.budgets(Redis.from_url(url))
+    [budget] = usage.list_budget_uses(Redis.from_url(url))
     return budget.used
 
 
@@ -224,7 +224,7 @@ def test_after_a_closure_all_are_served_one_after_the_other(redis_url):
 def test_the_exchanges_own_count_is_taken_over(redis_url):
     mine = budgets(redis_url)
     while (
-        not 6 < mine.window_left_s(MINUTE.name, MINUTE.get_budget("weight")) < 54
+        not 6 < mine.compute_window_left_s(MINUTE.name, MINUTE.get_budget("weight")) < 54
     ):  # near the turn it may be the count of either
         time.sleep(0.5)
     grant = take(mine, MINUTE, 2)

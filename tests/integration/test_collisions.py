@@ -29,7 +29,7 @@ def databases(database_url):
 
 
 def fetch(database, statement):
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute(statement)
         return cursor.fetchall()
 

@@ -3,8 +3,8 @@
 import pytest
 
 from fademoe.clock import DAY_MS, now_ms, to_iso
-from fademoe.queue.ids import window_queues
-from fademoe.queue.states import windows_in_queues
+from fademoe.queue.ids import list_window_queues
+from fademoe.queue.states import read_windows_in_queues
 
 TOMORROW = to_iso(now_ms() + DAY_MS)
 
@@ -41,7 +41,7 @@ def test_bad_arguments_of_seed(system, arguments, words):
         assert word in lines[0]
     assert "Traceback" not in done.stderr
     assert system.query("SELECT count(*) FROM perp_coverage") == [(0,)]
-    assert windows_in_queues(system.context().redis, window_queues("binance")) == {}
+    assert read_windows_in_queues(system.context().redis, list_window_queues("binance")) == {}
 
 
 @pytest.mark.parametrize(

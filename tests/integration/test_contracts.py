@@ -35,12 +35,12 @@ class Lists:
         contracts = [item for item in body["symbols"] if item["symbol"] not in self.without]
         return {**body, "symbols": [*contracts, *self.odd]}
 
-    def server_now_ms(self, exchange) -> int:
-        return self.services.rest.server_now_ms(exchange) + self.ahead_ms
+    def read_server_now_ms(self, exchange) -> int:
+        return self.services.rest.read_server_now_ms(exchange) + self.ahead_ms
 
     def refresh(self, *without: str) -> instruments.Refreshed:
         self.without = without
-        rest = SimpleNamespace(send=self.send, server_now_ms=self.server_now_ms)
+        rest = SimpleNamespace(send=self.send, server_now_ms=self.read_server_now_ms)
         return instruments.refresh(EXCHANGE, rest, self.services.database)
 
 
@@ -99,7 +99,7 @@ def test_a_contract_is_delisted_when_two_lists_in_a_row_lack_it(services):
     assert instruments.is_changing(EXCHANGE, services.database, 0), "the list is fetched again soon"
     lists.refresh()
     assert lists.refresh("ETHUSDT").missing == ["ETHUSDT"]
-    since_ms = lists.server_now_ms(EXCHANGE)
+    since_ms = lists.read_server_now_ms(EXCHANGE)
     assert "ETHUSDT" in trading(services)
     lists.ahead_ms = HOUR_MS
     assert lists.refresh("ETHUSDT").delisted == ["ETHUSDT"]
@@ -157,6 +157,6 @@ def test_a_contract_goes_on_until_its_announced_successor_is_listed(services):
     btc = instruments.load_contracts(EXCHANGE, services.database)["bin"]["BTC"]
     end_ms = now_ms() + DAY_MS
     successor = replace(btc, name="BTC2USDT", listed_ms=end_ms)
-    with services.database.transaction() as cursor:
+    with services.database.open_transaction() as cursor:
         store.save(cursor, [replace(btc, delisted_ms=end_ms), successor])
-        assert store.by_symbol(cursor, "bin", "BTC")["BTC"].name == "BTCUSDT"
+        assert store.read_by_symbol(cursor, "bin", "BTC")["BTC"].name == "BTCUSDT"

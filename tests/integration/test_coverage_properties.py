@@ -46,10 +46,10 @@ def points(parts) -> set[int]:
 @given(STEPS)
 def test_coverage_is_set_arithmetic(database, steps):
     wanted, covered, absent = set(), set(), set()
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute("TRUNCATE perp_coverage, perp_absence")
     for kind, step in steps:
-        with database.transaction() as cursor:
+        with database.open_transaction() as cursor:
             if kind == "want":
                 coverage.want(cursor, [SERIES], *step)
                 wanted |= points([step])
@@ -58,12 +58,12 @@ def test_coverage_is_set_arithmetic(database, steps):
                 coverage.record(cursor, [Covered(SERIES, [window], [Absence(part, "no row") for part in gone])])
                 covered |= points([window])
                 absent = (absent - points([window])) | points(gone)
-    with database.transaction() as cursor:
-        gaps = [gap for _, gap in coverage.gaps(cursor, SERIES.source, SPAN.end_ms)]
+    with database.open_transaction() as cursor:
+        gaps = [gap for _, gap in coverage.find_gaps(cursor, SERIES.source, SPAN.end_ms)]
         assert points(gaps) == wanted - covered
-        assert points(coverage.missing(cursor, SERIES, SPAN)) == points([SPAN]) - covered
-        assert points(coverage.covered(cursor, SERIES, SPAN)) == covered
-        assert coverage.absent_ms(cursor, SERIES, SPAN) == len(absent)
+        assert points(coverage.find_missing(cursor, SERIES, SPAN)) == points([SPAN]) - covered
+        assert points(coverage.find_covered(cursor, SERIES, SPAN)) == covered
+        assert coverage.count_absent_ms(cursor, SERIES, SPAN) == len(absent)
         cursor.execute("SELECT start_ms, end_ms FROM perp_absence ORDER BY start_ms")
         reasons = cursor.fetchall()
     assert sorted(point for part in reasons for point in range(*part)) == sorted(absent)

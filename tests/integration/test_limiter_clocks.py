@@ -12,7 +12,7 @@ from redis import Redis
 from fademoe.client.rate_limit import budgets as module
 from fademoe.client.rate_limit import usage
 from fademoe.client.rate_limit.budgets import Allowance, Budgets, read_script
-from fademoe.client.rate_limit.keys import budget_key
+from fademoe.client.rate_limit.keys import make_budget_key
 from fademoe.errors import BudgetSpent
 from fademoe.feeds.limits import Budget
 from fademoe.signals import StopSignal
@@ -103,7 +103,7 @@ def test_a_closure_lasts_as_long_as_before_the_step(redis_url, step_s):
     limiter.close(SLIDING, ("weight",), "here", 30, "HTTP 429")
     limiter.set_clock(step_s)
     assert 28 < refused_s(limiter, SLIDING) <= 30
-    [budget] = usage.budgets(Redis.from_url(redis_url))
+    [budget] = usage.list_budget_uses(Redis.from_url(redis_url))
     assert 28_000 < budget.closed_until_ms - time.time() * 1000 <= 30_000
 
 
@@ -140,7 +140,7 @@ def test_a_share_of_a_limit_is_used_and_no_more(redis_url):
         units += 1
     share = units / (time.monotonic() - begin_s) / SLIDING.get_budget("weight").limit
     assert 0.48 <= share <= 0.505
-    [budget] = usage.budgets(Redis.from_url(redis_url))
+    [budget] = usage.list_budget_uses(Redis.from_url(redis_url))
     assert (budget.limit, budget.allowed) == (60, 30)
     assert budget.used <= 0.6 * budget.limit
 
@@ -151,7 +151,7 @@ def test_the_pace_of_a_share_is_within_a_few_percent_of_it(share, limit):
     """Fault 26."""
     for aligned in (True, False):
         budget = Budget(name="x", limit=limit, period_ms=60_000, jitter_ms=400, aligned=aligned)
-        allowance = Allowance.of(budget, share)
+        allowance = Allowance.compute(budget, share)
         used = budget.period_ms / allowance.unit_ms / limit
         assert 0.96 * share <= used <= share
         assert allowance.capacity <= (max(1, share * limit) if aligned else min(limit, 1.1 * share * limit + 2))
@@ -170,7 +170,7 @@ def test_others_may_use_what_is_left_to_them(redis_url):
         }
     )
     limiter = Limiter(Redis.from_url(redis_url), share=0.5, server_ahead_ms=0)
-    while not 6 < limiter.window_left_s(minute.name, minute.get_budget("weight")) < 54:
+    while not 6 < limiter.compute_window_left_s(minute.name, minute.get_budget("weight")) < 54:
         limiter.server_ahead_ms += 10_000
     grant = take(limiter, minute, 10)
     limiter.correct(grant, 310)
@@ -186,7 +186,7 @@ def test_others_may_use_what_is_left_to_them(redis_url):
 
 def used(redis_url: str) -> int:
     redis = Redis.from_url(redis_url)
-    return int(float(redis.hget(budget_key(MADE_UP.name, "weight", "here"), "used")))
+    return int(float(redis.hget(make_budget_key(MADE_UP.name, "weight", "here"), "used")))
 
 
 def fail(limiter: Budgets, times: int) -> float:
@@ -212,12 +212,12 @@ def test_failures_in_a_row_pause_the_exchange_for_everybody_and_one_probe_ends_i
     assert 0 < refused_s(limiter, SLIDING) <= 2
     other.release(probe)
     assert other.note_failure(probe, "HTTP 503") == 10
-    assert [outage.failures for outage in usage.outages(redis)] == [5]
+    assert [outage.failures for outage in usage.list_outages(redis)] == [5]
     redis.hset("outage:slots1:" + SLIDING.name + ":here", "resumes_at", "1")
     probe = other.take(SLIDING, "weight", 1, live=False, max_wait_s=0)
     other.release(probe)
     other.note_success(probe)
-    assert usage.outages(redis) == []
+    assert usage.list_outages(redis) == []
     take(limiter, SLIDING, 1)
 
 

@@ -205,7 +205,7 @@ def test_the_demo_leaves_out_what_the_simulator_does_not_play(tmp_path, monkeypa
     code = (
         "import os, sys; from pathlib import Path; from fademoe.deploy.demo import Demo;"
         " from fademoe.settings import Settings;"
-        "demo = Demo(Settings(home=Path(sys.argv[1])), os.environ); print(demo.environ(is_running=False));"
+        "demo = Demo(Settings(home=Path(sys.argv[1])), os.environ); print(demo.make_environ(is_running=False));"
         " print(demo.settings.exchanges)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)

@@ -105,7 +105,7 @@ def test_a_round_takes_its_share_and_the_next_goes_on(ask_later, services, syste
 def test_a_contract_that_is_refused_costs_no_other(ask_later, services, system):
     context = services
     instruments.refresh(registry.load_exchanges()["binance"], context.rest, context.database)
-    with context.database.transaction() as cursor:
+    with context.database.open_transaction() as cursor:
         cursor.execute(
             "UPDATE perp_metadata SET instrument = 'NOPEUSDT' WHERE exchange = 'binance' AND instrument = 'BTCUSDT'"
         )
@@ -183,14 +183,14 @@ def test_a_contract_that_is_listed_again_is_asked_for_what_it_was_thought_not_to
     instruments.refresh(exchange, context.rest, context.database)
     eth = instruments.load_contracts(exchange, context.database)["okx"]["ETH"]
     series, past = Series("okx-ohlcv", "ETH"), Window(eth.listed_ms - DAY_MS, eth.listed_ms)
-    with context.database.transaction() as cursor:
+    with context.database.open_transaction() as cursor:
         cursor.execute("UPDATE perp_metadata SET listed_ms = %s WHERE instrument = 'ETH-USDT-SWAP'", (past.end_ms + 1,))
     absent = [Absence(past, NOT_LISTED_YET)]
     context.writer.write([], [Covered(series, [past], absent), Covered(Series("okx-ohlcv", "BTC"), [past], absent)])
     instruments.refresh(exchange, context.rest, context.database)
-    with context.database.transaction() as cursor:
-        assert coverage.missing(cursor, series, past) == [past]
-        assert coverage.missing(cursor, Series("okx-ohlcv", "BTC"), past) == []
+    with context.database.open_transaction() as cursor:
+        assert coverage.find_missing(cursor, series, past) == [past]
+        assert coverage.find_missing(cursor, Series("okx-ohlcv", "BTC"), past) == []
 
 
 def test_the_whole_list_is_read_whatever_a_status_holds(ask, services, system):
@@ -218,5 +218,5 @@ def test_the_whole_list_is_read_whatever_a_status_holds(ask, services, system):
 
 def test_polls_are_due_at_their_second_of_the_minute():
     chore = Chore(function="x.poll", every_s=60, at_s=20)
-    assert [chore.pause_s(now_s) for now_s in (0, 19.5, 20, 20.5, 61)] == [20, 0.5, 60, 59.5, 19]
-    assert Chore(function="x.y", every_s=60).pause_s(17) == 60
+    assert [chore.compute_pause_s(now_s) for now_s in (0, 19.5, 20, 20.5, 61)] == [20, 0.5, 60, 59.5, 19]
+    assert Chore(function="x.y", every_s=60).compute_pause_s(17) == 60

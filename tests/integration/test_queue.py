@@ -8,7 +8,7 @@ from fademoe.queue.chores import CHORES, drop_foreign_chores, enqueue_chore
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import UPKEEP, Task
 from fademoe.queue.retry import requeue_failed
-from fademoe.queue.states import connect_queue, failed_windows
+from fademoe.queue.states import connect_queue, list_failed_windows
 from fademoe.store.coverage import Series
 from fademoe.worker import worker
 from tests.support.clocks import until
@@ -53,9 +53,9 @@ def test_a_requeued_job_has_all_its_attempts(system):
     job.meta["failures"], job.retries_left = 5, 0
     job.save()
     job.failed_job_registry.add(job, ttl=job.failure_ttl)
-    assert failed_windows(redis, ["binance"]) == [TASK]
+    assert list_failed_windows(redis, ["binance"]) == [TASK]
     assert requeue_failed(redis, "binance", [TASK.job_id, "bf-unknown_BTC_0_1"]) == 1
-    assert failed_windows(redis, ["binance"]) == []
+    assert list_failed_windows(redis, ["binance"]) == []
     requested = connect_queue(redis, "binance-requested")
     again = requested.fetch_job(TASK.job_id)
     assert (requested.get_job_ids(), again.meta, again.retries_left) == ([TASK.job_id], {}, 20)

@@ -26,7 +26,7 @@ def database(database_url):
 
 def upgrade(database):
     """Migrate a database as it was before the migration."""
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute("DELETE FROM schema_migrations WHERE name = %s", (NAME,))
     return migrate(database, list(registry.load_exchanges().values()))
 
@@ -49,7 +49,7 @@ def test_percent_become_fractions_and_of_the_hours_the_settlements_stay(database
     with caplog.at_level(logging.INFO):
         assert upgrade(database) == [NAME]
     assert "1 estimates and 4 settlements" in caplog.text
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute(
             "SELECT source, (ts - %s) / %s, interval, fr, ppr FROM perp_data ORDER BY source, ts", (START, HOUR_MS)
         )

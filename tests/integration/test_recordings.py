@@ -32,7 +32,7 @@ def store(database_url):
 
     def through(symbol: str, rows: list) -> list[tuple]:
         Writer(database).write([Batch("ohlcv", "1m", [(Series("bin-ohlcv", symbol), row) for row in rows])], [])
-        with database.transaction() as cursor:
+        with database.open_transaction() as cursor:
             cursor.execute(
                 "SELECT ts, o::text, h::text, l::text, c::text, v::text, qv::text, n, tbv::text FROM perp_data"
                 " WHERE symbol = %s ORDER BY ts",

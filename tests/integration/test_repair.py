@@ -9,9 +9,9 @@ import pytest
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.jobs import maintenance
 from fademoe.queue.enqueue import enqueue_windows
-from fademoe.queue.ids import Task, window_queues
+from fademoe.queue.ids import Task, list_window_queues
 from fademoe.queue.reaper import Reaper
-from fademoe.queue.states import connect_queue, failed_windows, windows_in_queues
+from fademoe.queue.states import connect_queue, list_failed_windows, read_windows_in_queues
 from fademoe.store.coverage import Series
 from tests.integration.test_backfill import covered, recent, seed, work  # noqa: F401 - recent is a fixture
 from tests.support.clocks import until
@@ -36,7 +36,7 @@ def reconcile(system, symbol):
     series = Series("bin-ohlcv", symbol)
     return [
         Task(series, window)
-        for window in windows_in_queues(system.context().redis, window_queues("binance")).get(series, ())
+        for window in read_windows_in_queues(system.context().redis, list_window_queues("binance")).get(series, ())
     ]
 
 
@@ -53,13 +53,13 @@ def test_a_queue_that_is_flushed_in_the_middle_of_a_backfill_is_made_anew(system
     assert seed(system, "--symbols", ",".join(symbols), since_ms=start_ms, until_ms=recent[1]).returncode == 0
     until(lambda: system.query("SELECT 1 FROM perp_data LIMIT 1"), 30)
     redis = system.context().redis
-    assert windows_in_queues(redis, window_queues("binance"))
+    assert read_windows_in_queues(redis, list_window_queues("binance"))
     redis.flushall()
     assert not covered(system, symbols, start_ms, recent[1])
     until(lambda: covered(system, symbols, start_ms, recent[1]), 150)
     for symbol in symbols:
         assert system.differences("binance", "bin-ohlcv", symbol, start_ms, recent[1]) == []
-    until(lambda: not windows_in_queues(redis, window_queues("binance")), 60)
+    until(lambda: not read_windows_in_queues(redis, list_window_queues("binance")), 60)
 
 
 def test_a_job_that_a_dying_worker_has_taken_and_not_started_is_made_anew(system):
@@ -100,10 +100,10 @@ def test_a_window_that_failed_rests_for_a_day(system):
     redis.lpop(target.key)
     job.failed_job_registry.add(job, ttl=job.failure_ttl)
     assert enqueue_windows(redis, "binance", [task]) == 0
-    assert failed_windows(redis, ["binance"]) == [task]
+    assert list_failed_windows(redis, ["binance"]) == [task]
     assert abs(redis.zscore(job.failed_job_registry.key, task.job_id) - time.time() - 86_400) < 60
     redis.zadd(job.failed_job_registry.key, {task.job_id: time.time() - 1})  # a day later
-    assert windows_in_queues(redis, ["binance"]) == {}
+    assert read_windows_in_queues(redis, ["binance"]) == {}
     assert enqueue_windows(redis, "binance", [task]) == 1
 
 
@@ -112,14 +112,15 @@ def test_two_reconcilers_at_once_do_no_harm(system, recent):  # noqa: F811
     start_ms = recent[0] - 30 * DAY_MS
     assert seed(system, "--symbols", ",".join(symbols), since_ms=start_ms, until_ms=recent[1]).returncode == 0
     context = system.context()
-    windows = windows_in_queues(context.redis, window_queues("binance"))
+    windows = read_windows_in_queues(context.redis, list_window_queues("binance"))
     context.redis.flushall()
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda _: system.run("reconcile"), range(2)))
     counts = [int(one.stdout.split()[1]) for one in done]
     assert sum(counts) == sum(map(len, windows.values()))
     assert {
-        series: sorted(found) for series, found in windows_in_queues(context.redis, window_queues("binance")).items()
+        series: sorted(found)
+        for series, found in read_windows_in_queues(context.redis, list_window_queues("binance")).items()
     } == {series: sorted(found) for series, found in windows.items()}
     assert system.run("reconcile").stdout == "binance: 0 windows enqueued\n"
 

@@ -92,7 +92,7 @@ def test_an_absurd_pause_is_bounded(services, simulator, kind, longest_ms, value
     with pytest.raises(RetryLater) as raised:
         send(here)
     assert raised.value.retry_after_s <= longest_ms / 1000
-    closed = [budget for budget in usage.budgets(here.redis) if budget.closed_until_ms]
+    closed = [budget for budget in usage.list_budget_uses(here.redis) if budget.closed_until_ms]
     assert closed
     for budget in closed:
         assert longest_ms - MINUTE_MS < budget.closed_until_ms - now_ms() <= longest_ms
@@ -119,7 +119,7 @@ def test_an_address_that_is_gone_does_not_stop_the_others_and_is_named(services)
     here = services(FADEMOE_EGRESS="good=127.0.0.1,dead=192.0.2.1")
     for _ in range(30):
         assert send(here)
-    [outage] = usage.outages(here.redis)
+    [outage] = usage.list_outages(here.redis)
     assert (outage.exchange, outage.egress) == ("binance", "dead")
     assert outage.failures >= 4
     assert "cannot be reached" in outage.reason
@@ -134,7 +134,7 @@ def test_a_proxy_that_is_gone_does_not_stop_the_others(services):
     here = services(FADEMOE_EGRESS=f"dead=http://127.0.0.1:{port},good=127.0.0.1")
     for _ in range(30):
         assert send(here)
-    assert [outage.egress for outage in usage.outages(here.redis)] == ["dead"]
+    assert [outage.egress for outage in usage.list_outages(here.redis)] == ["dead"]
 
 
 @pytest.mark.parametrize("kind", ["error_503", "html_502", "down", "html_404"])
@@ -155,7 +155,7 @@ def test_an_exchange_that_fails_is_asked_a_few_times_only(services, simulator, k
     assert 4 <= asked <= 6
     assert refused > 50
     simulator.clear()
-    [outage] = usage.outages(here.redis)
+    [outage] = usage.list_outages(here.redis)
     assert outage.resumes_ms > now_ms()
     until_s = time.monotonic() + 20
     while time.monotonic() < until_s:
@@ -165,4 +165,4 @@ def test_an_exchange_that_fails_is_asked_a_few_times_only(services, simulator, k
         except BudgetSpent as error:
             time.sleep(min(error.retry_after_s, 1))
     assert send(here)
-    assert usage.outages(here.redis) == []
+    assert usage.list_outages(here.redis) == []

@@ -26,13 +26,13 @@ def test_old_months_go_with_their_coverage_and_young_rows_stay(database_url):
     edge_ms = floor_to(now_ms(), DAY_MS) - 60 * DAY_MS
     kept_from_ms = Partitions(database).drop_before(edge_ms)
     assert edge_ms - 31 * DAY_MS < kept_from_ms <= edge_ms
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         coverage.want(cursor, [BTC], old, None)
         coverage.forget_before(cursor, edge_ms, kept_from_ms)
         cursor.execute("SELECT ts FROM perp_data")
         assert cursor.fetchall() == [(young,)]
-        assert coverage.covered(cursor, BTC, Window(old, now_ms())) == [windows[1]]
-        assert coverage.gaps(cursor, "bin-ohlcv", young)[0][1].start_ms == edge_ms
+        assert coverage.find_covered(cursor, BTC, Window(old, now_ms())) == [windows[1]]
+        assert coverage.find_gaps(cursor, "bin-ohlcv", young)[0][1].start_ms == edge_ms
     assert Partitions(database).drop_before(edge_ms) == kept_from_ms
     database.close()
 
@@ -46,12 +46,12 @@ def test_seeding_stops_at_the_edge_and_says_so(system):
 
 
 def test_what_was_wanted_before_the_edge_is_not_fetched_any_more(system):
-    with system.context().database.transaction() as cursor:
+    with system.context().database.open_transaction() as cursor:
         coverage.want(cursor, [BTC], now_ms() - 90 * DAY_MS, None)
     system.environment["FADEMOE_RETENTION_DAYS"] = "5"
     edge_ms = floor_to(now_ms() - 5 * DAY_MS, HOUR_MS)
     assert system.run("reconcile").returncode == 0
-    tasks = [Task.from_job_id(job_id) for job_id in connect_queue(system.context().redis, "binance").get_job_ids()]
+    tasks = [Task.parse(job_id) for job_id in connect_queue(system.context().redis, "binance").get_job_ids()]
     assert tasks
     oldest_ms = min(task.window.start_ms for task in tasks)
     assert oldest_ms in (edge_ms, edge_ms + HOUR_MS)
@@ -59,7 +59,7 @@ def test_what_was_wanted_before_the_edge_is_not_fetched_any_more(system):
 
 def months(services) -> int:
     """Return how many partitions there are."""
-    with services.database.transaction() as cursor:
+    with services.database.open_transaction() as cursor:
         cursor.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'perp_data'::regclass")
         return int(cursor.fetchone()[0])
 

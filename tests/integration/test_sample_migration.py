@@ -31,13 +31,13 @@ def minutes(first, last):
 
 def upgrade(database):
     """Migrate a database as it was before the migration."""
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute("DELETE FROM schema_migrations WHERE name = %s", (NAME,))
     return migrate(database, list(registry.load_exchanges().values()))
 
 
 def rows(database, series):
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute(
             "SELECT (ts - %s) / 60000, interval, coalesce(oi, c)::text, oi_usd::text FROM perp_data"
             " WHERE source = %s AND symbol = %s ORDER BY ts",
@@ -70,10 +70,10 @@ def test_live_rows_move_to_the_end_of_their_minute_and_give_way_to_history(datab
         (10, "5m", "10.5", None),
     ]
     assert rows(database, BARS) == [(0, "1m", "1", None)]
-    with database.transaction() as cursor:
-        assert coverage.missing(cursor, OI, minutes(0, 15)) == [minutes(0, 1)]
-        assert coverage.missing(cursor, BARS, minutes(0, 1)) == []
-        assert coverage.absent_ms(cursor, OI, minutes(0, 15)) == 0
+    with database.open_transaction() as cursor:
+        assert coverage.find_missing(cursor, OI, minutes(0, 15)) == [minutes(0, 1)]
+        assert coverage.find_missing(cursor, BARS, minutes(0, 1)) == []
+        assert coverage.count_absent_ms(cursor, OI, minutes(0, 15)) == 0
         cursor.execute("SELECT count(*) FROM perp_absence")
         assert cursor.fetchone() == (0,)
     assert "5 live rows moved to the end of their minute, 1 gave way to exact rows" in caplog.text
@@ -83,12 +83,12 @@ def test_live_rows_move_to_the_end_of_their_minute_and_give_way_to_history(datab
 def test_a_row_whose_month_has_no_partition_is_fetched_again(database):
     last = START - MINUTE_MS
     Writer(database).write([Batch("oi", "1m", [(OI, OpenInterest(last, "1"))])], [Covered(OI, [Window(last, START)])])
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute("DROP TABLE IF EXISTS perp_data_2026_01")
     upgrade(database)
     assert rows(database, OI) == []
-    with database.transaction() as cursor:
-        assert coverage.missing(cursor, OI, Window(last, START)) == [Window(last, START)]
+    with database.open_transaction() as cursor:
+        assert coverage.find_missing(cursor, OI, Window(last, START)) == [Window(last, START)]
 
 
 def test_an_installation_without_live_rows_stays_as_it_is(database, caplog):

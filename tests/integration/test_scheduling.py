@@ -9,11 +9,11 @@ from fademoe.clock import DAY_MS, HOUR_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.jobs import maintenance
 from fademoe.jobs.seed import SeedRequest, carry_out, make_plan
-from fademoe.queue.dequeue import ready_queues, take_job
+from fademoe.queue.dequeue import list_ready_queues, take_job
 from fademoe.queue.enqueue import enqueue_windows, promote
-from fademoe.queue.ids import Task, exchange_queues, requested_queue
+from fademoe.queue.ids import Task, get_requested_queue, list_exchange_queues
 from fademoe.queue.pauses import pause_budget, read_pauses, resume_budget
-from fademoe.queue.states import RUNNING, connect_queue, job_states
+from fademoe.queue.states import RUNNING, connect_queue, read_job_states
 from fademoe.store import coverage
 from fademoe.store.coverage import Series
 from tests.support.clocks import until
@@ -39,8 +39,8 @@ def test_requested_windows_are_taken_first_and_exchanges_in_turn(system):
     (okx,) = put(redis, "okx", "okx-ohlcv", 1)
     (binance,) = put(redis, "binance", "bin-ohlcv", 1)
     (requested,) = put(redis, "binance-requested", "bin-ohlcv", 2)
-    names = exchange_queues("okx", "binance")
-    assert ready_queues(redis, names) == ["binance-requested", "okx", "binance"]
+    names = list_exchange_queues("okx", "binance")
+    assert list_ready_queues(redis, names) == ["binance-requested", "okx", "binance"]
     assert [take_job(redis, names) for _ in range(4)] == [
         ("binance-requested", requested),
         ("okx", okx),
@@ -97,7 +97,7 @@ def want(services, name, days):
     exchange = registry.load_exchanges()[name]
     contracts = instruments.ensure(exchange, services.rest, services.database)
     until_ms = floor_to(now_ms(), DAY_MS)
-    with services.database.transaction() as cursor:
+    with services.database.open_transaction() as cursor:
         for code, by_symbol in contracts.items():
             series = [
                 Series(f"{code}-{feed.metric}", symbol)
@@ -119,7 +119,7 @@ def test_a_requested_seed_begins_within_two_seconds_whatever_is_queued(limited):
     redis = services.redis
 
     def are_busy():
-        return sum(list(job_states(redis, name).values()).count(RUNNING) for name in NAMES) >= 2
+        return sum(list(read_job_states(redis, name).values()).count(RUNNING) for name in NAMES) >= 2
 
     until(are_busy, 30)
     time.sleep(5)
@@ -134,10 +134,10 @@ def test_a_requested_seed_begins_within_two_seconds_whatever_is_queued(limited):
     plan = make_plan(services, request)
     begin_s = time.monotonic()
     assert carry_out(services, request, plan) == 2
-    queue = requested_queue("binance")
+    queue = get_requested_queue("binance")
 
     def has_begun():
-        return RUNNING in job_states(redis, queue).values() or covered(limited, request)
+        return RUNNING in read_job_states(redis, queue).values() or covered(limited, request)
 
     until(has_begun, 10)
     took_s = time.monotonic() - begin_s

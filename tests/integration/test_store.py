@@ -42,7 +42,7 @@ def minutes(first, last):
 
 
 def fetch(database, statement, *values):
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall()
 
@@ -81,12 +81,12 @@ def test_history_replaces_a_live_sample_and_a_live_sample_replaces_nothing(datab
 def test_what_is_absent_by_the_list_is_missing_again_when_the_list_says_otherwise(database):
     absences = [Absence(minutes(0, 3), NOT_LISTED_YET), Absence(minutes(5, 6), "the exchange has no row")]
     Writer(database).write([], [Covered(series, [minutes(0, 10)], absences) for series in (BTC, ETH)])
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         coverage.invalidate_listing_absences(cursor, [BTC, Series("bin-oi", "BTC")])
         coverage.invalidate_listing_absences(cursor, [])
-        assert coverage.missing(cursor, BTC, minutes(0, 10)) == [minutes(0, 3)]
-        assert coverage.absent_ms(cursor, BTC, minutes(0, 10)) == MINUTE_MS
-        assert coverage.missing(cursor, ETH, minutes(0, 10)) == []
+        assert coverage.find_missing(cursor, BTC, minutes(0, 10)) == [minutes(0, 3)]
+        assert coverage.count_absent_ms(cursor, BTC, minutes(0, 10)) == MINUTE_MS
+        assert coverage.find_missing(cursor, ETH, minutes(0, 10)) == []
     reasons = "SELECT symbol, reason FROM perp_absence ORDER BY symbol, start_ms"
     assert fetch(database, reasons) == [("BTC", absences[1].reason), *(("ETH", each.reason) for each in absences)]
 
@@ -140,15 +140,15 @@ def test_rows_and_coverage_are_stored_together_or_not_at_all(database):
 
 
 def test_missing_is_wanted_minus_covered(database):
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         coverage.want(cursor, [BTC, ETH], START, None)
     Writer(database).write([batch(BTC, candles(3))], [Covered(BTC, [minutes(0, 3), minutes(5, 7)])])
-    with database.transaction() as cursor:
-        found = coverage.gaps(cursor, "bin-ohlcv", START + 9 * MINUTE_MS)
+    with database.open_transaction() as cursor:
+        found = coverage.find_gaps(cursor, "bin-ohlcv", START + 9 * MINUTE_MS)
         assert found == [(BTC, minutes(3, 5)), (BTC, minutes(7, 9)), (ETH, minutes(0, 9))]
-        assert coverage.missing(cursor, BTC, minutes(2, 6)) == [minutes(3, 5)]
-        assert coverage.missing(cursor, Series("bin-ohlcv", "NEW"), minutes(0, 1)) == [minutes(0, 1)]
-        assert coverage.wanted_without_end(cursor, "bin-ohlcv") == {"BTC", "ETH"}
+        assert coverage.find_missing(cursor, BTC, minutes(2, 6)) == [minutes(3, 5)]
+        assert coverage.find_missing(cursor, Series("bin-ohlcv", "NEW"), minutes(0, 1)) == [minutes(0, 1)]
+        assert coverage.list_symbols_wanted_without_end(cursor, "bin-ohlcv") == {"BTC", "ETH"}
     assert fetch(database, "SELECT wanted_from FROM perp_coverage WHERE symbol = 'BTC'") == [(START,)]
 
 
@@ -162,8 +162,8 @@ def test_absences_keep_their_reason_and_go_when_rows_come(database):
         (*minutes(3, 4), "the exchange has no row"),
         (*minutes(6, 8), "the exchange has no row"),
     ]
-    with database.transaction() as cursor:
-        assert coverage.absent_ms(cursor, BTC, minutes(0, 10)) == 3 * MINUTE_MS
+    with database.open_transaction() as cursor:
+        assert coverage.count_absent_ms(cursor, BTC, minutes(0, 10)) == 3 * MINUTE_MS
 
 
 def test_partitions_are_made_for_any_month(database, database_url):
@@ -186,9 +186,9 @@ def test_partitions_are_made_for_any_month(database, database_url):
 
 def test_a_contract_that_came_on_two_pages_of_a_list_is_stored_as_it_came_last(database):
     contract = Instrument(exchange="acme", code="acm", name="BTC-PERP", symbol="BTC")
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         instruments.save(cursor, [contract, contract, replace(contract, delisted_ms=START)])
-        assert instruments.by_symbol(cursor, "acm") == {"BTC": replace(contract, delisted_ms=START)}
+        assert instruments.read_by_symbol(cursor, "acm") == {"BTC": replace(contract, delisted_ms=START)}
 
 
 def test_status_keeps_since_and_adds_rows(database):

@@ -52,7 +52,7 @@ def execute(url, *statements):
 
 
 def fetch(database, statement, *values):
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall()
 
@@ -74,12 +74,12 @@ def test_finished_chunks_are_compressed_and_take_late_rows(database):
     holes = range(100, 110)
     assert write(database, [n for n in range(ROWS) if n not in holes]) == ROWS - len(holes)
     assert compress(database) >= 1
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         shown = next(size for size in read_schema.list_sizes(cursor) if size.table == "perp_data")
     assert shown.bytes >= fetch(database, "SELECT sum(total_bytes) FROM chunks_detailed_size('perp_data')")[0][0]
     assert write(database, range(ROWS), close="1.9") == len(holes)
     assert write(database, [5, ROWS, 6, ROWS + 1], close="1.8") == 2
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         corrections.correct(cursor, BTC, [Difference(START, "c", "1.50", "1.7")])
     assert fetch(database, "SELECT c, count(*) FROM perp_data GROUP BY c ORDER BY c") == [
         (Decimal("1.50"), ROWS - len(holes) - 1),
@@ -107,9 +107,9 @@ def test_retention_drops_chunks_and_their_coverage(database):
     edge_ms = now_ms() - 10 * DAY_MS
     kept_from_ms = Partitions(database).drop_before(edge_ms)
     assert edge_ms - 7 * DAY_MS < kept_from_ms <= edge_ms
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         coverage.forget_before(cursor, edge_ms, kept_from_ms)
-        assert coverage.covered(cursor, BTC, Window(START, now_ms())) == [Window(young, young + MINUTE_MS)]
+        assert coverage.find_covered(cursor, BTC, Window(START, now_ms())) == [Window(young, young + MINUTE_MS)]
     assert fetch(database, "SELECT ts FROM perp_data") == [(young,)]
 
 
@@ -126,5 +126,5 @@ def test_retention_drops_chunks_and_their_coverage(database):
     ],
 )
 def test_chunks_stay_uncompressed_where_that_cannot_be_or_is_not_safe(version, license_name, words):
-    reason = timescale.why_uncompressed(version, license_name)
+    reason = timescale.explain_uncompressed(version, license_name)
     assert reason is None if words is None else words in reason

@@ -33,7 +33,7 @@ def test_one_topic_that_is_unknown_costs_no_other(exchange, system, spoiling):
     }
     context = system.context()
     instruments.refresh(registry.load_exchanges()[exchange], context.rest, context.database)
-    with context.database.transaction() as cursor:
+    with context.database.open_transaction() as cursor:
         cursor.execute(
             "INSERT INTO perp_metadata (exchange, code, instrument, symbol) VALUES (%s, %s, %s, 'NOPE')",
             (exchange, *NOPE[exchange]),

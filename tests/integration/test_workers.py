@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from fademoe.client.rate_limit.keys import budget_key
+from fademoe.client.rate_limit.keys import make_budget_key
 from fademoe.clock import DAY_MS, floor_to, now_ms
 from tests.support.clocks import until
 
@@ -57,7 +57,7 @@ def test_work_spreads_over_the_addresses_and_each_has_its_budget(system):
     done = system.run("seed", "--days", "20", "--metrics", "ohlcv", "--symbols", "BTC,ETH")
     assert done.returncode == 0, done.stderr
     redis = system.context().redis
-    names = [budget_key("binance", "weight", name) for name in ("127.0.0.2", "second")]
+    names = [make_budget_key("binance", "weight", name) for name in ("127.0.0.2", "second")]
     until(lambda: redis.exists(*names) == 2, 60)
     until(lambda: {"127.0.0.2", "127.0.0.3"} <= set(system.simulator.get("/sim/stats")["binance"]["budgets"]), 60)
     end_ms = floor_to(now_ms(), DAY_MS)

@@ -123,7 +123,7 @@ def test_a_reused_process_number_in_the_pid_files_does_not_keep_postgres_down(ma
     fill(made_home)
     process.kill()
     process.wait()
-    stranger = subprocess.Popen(["sleep", "60"], **servers.own_home(made_home).options)
+    stranger = subprocess.Popen(["sleep", "60"], **servers.prepare_home(made_home).options)
     running.append(stranger)
     for path in (made_home / "postgres" / "postmaster.pid", made_home / "run" / f"{servers.POSTGRES_SOCKET}.lock"):
         lines = path.read_text().splitlines()
@@ -321,7 +321,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").touch()
     mode = tmp_path.stat().st_mode
     with pytest.raises(ConfigError, match="a folder of its own"):
-        servers.own_home(tmp_path)
+        servers.prepare_home(tmp_path)
     assert mode == tmp_path.stat().st_mode
 
 
@@ -335,7 +335,7 @@ def test_with_urls_given_the_servers_are_not_needed(tmp_path):
 def test_a_program_that_just_started_waits_before_it_starts_again(tmp_path, monkeypatch):
     monkeypatch.setattr(servers, "MIN_START_INTERVAL_S", 0.3)
     begin = time.monotonic()
-    servers.pace(tmp_path / "mark")
+    servers.wait_before_start(tmp_path / "mark")
     assert time.monotonic() - begin < 0.2
-    servers.pace(tmp_path / "mark")
+    servers.wait_before_start(tmp_path / "mark")
     assert time.monotonic() - begin >= 0.2

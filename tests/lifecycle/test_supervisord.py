@@ -22,7 +22,7 @@ from fademoe.settings import Settings
 from fademoe.supervisord.daemon import CHECKOUT, Supervisord
 from fademoe.supervisord.hint import HINT
 from fademoe.supervisord.processes import end_processes, find_processes
-from fademoe.supervisord.streams import stream_programs, write_stream_programs
+from fademoe.supervisord.streams import make_stream_programs, write_stream_programs
 
 CONF = CHECKOUT / "conf" / "supervisord.conf"
 # A stand-in for every program: ends, as soon as Python would, like a server that is given elsewhere, or runs on.
@@ -57,7 +57,7 @@ def start(checkout: Path, tmp_path: Path) -> Iterator[Callable[[str], Supervisor
     def _start(name: str, checkout: Path = checkout) -> Supervisord:
         home = folder / name
         make_home(home)
-        environ = up.environment(os.environ, Settings(home=home, workers=2, redis_url="redis://a.test"))
+        environ = up.make_environment(os.environ, Settings(home=home, workers=2, redis_url="redis://a.test"))
         environ["PATH"] = f"{checkout / 'bin'}{os.pathsep}{environ['PATH']}"
         supervisord = Supervisord(home, checkout)
         started.append(supervisord)
@@ -78,13 +78,13 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def states(supervisord: Supervisord) -> dict[str, str]:
-    return {program.name: program.state for program in supervisord.programs()}
+    return {program.name: program.state for program in supervisord.list_programs()}
 
 
 def sections() -> RawConfigParser:
     parser = RawConfigParser(inline_comment_prefixes=(";",), strict=True)
     parser.read([CONF, CONF.with_name("demo.conf")])
-    parser.read_string(stream_programs(registry.list_streamed()))
+    parser.read_string(make_stream_programs(registry.list_streamed()))
     return parser
 
 
@@ -92,9 +92,9 @@ def test_a_program_that_a_signal_ends_is_restarted(start):
     supervisord = start("var")
     supervisord.start_programs(["postgres"])
     wait_until(lambda: states(supervisord)["postgres"] == "RUNNING")
-    (before,) = [program.pid for program in supervisord.programs() if program.pid]
+    (before,) = [program.pid for program in supervisord.list_programs() if program.pid]
     os.kill(before, signal.SIGTERM)
-    wait_until(lambda: any(program.pid not in (0, before) for program in supervisord.programs()))
+    wait_until(lambda: any(program.pid not in (0, before) for program in supervisord.list_programs()))
 
 
 @pytest.mark.parametrize("name", ["supervisord.conf", "demo.conf"])
@@ -102,7 +102,7 @@ def test_the_configuration_is_one_that_supervisord_accepts(name, tmp_path, monke
     home = tmp_path / "a [b]"
     make_home(home)
     settings = Settings(home=home, workers=3)
-    environ = up.environment({"SIMULATOR_PORT": "1"}, settings)
+    environ = up.make_environment({"SIMULATOR_PORT": "1"}, settings)
     for variable, value in (environ | dict(write_stream_programs(settings.home, registry.list_streamed()))).items():
         monkeypatch.setenv(variable, value)
     options = ServerOptions()
@@ -156,7 +156,7 @@ def test_all_programs_start_and_a_stop_leaves_no_process_and_no_file(start, chec
     supervisord = start("var")
     assert set(states(supervisord).values()) == {"STOPPED"}
     supervisord.start_programs()
-    wait_until(lambda: all(program.is_fine for program in supervisord.programs()))
+    wait_until(lambda: all(program.is_fine for program in supervisord.list_programs()))
     assert states(supervisord)["worker:worker_01"] == "RUNNING"
     assert states(supervisord)["redis"] == "EXITED"  # not needed, and not started again
     assert supervisord.start_programs() == []
@@ -179,9 +179,9 @@ def test_a_killed_program_is_restarted(start):
     supervisord = start("var")
     supervisord.start_programs(["stream-binance"])
     wait_until(lambda: states(supervisord)["stream-binance"] == "RUNNING")
-    (before,) = [program.pid for program in supervisord.programs() if program.pid]
+    (before,) = [program.pid for program in supervisord.list_programs() if program.pid]
     os.kill(before, signal.SIGKILL)
-    wait_until(lambda: any(program.pid not in (0, before) for program in supervisord.programs()))
+    wait_until(lambda: any(program.pid not in (0, before) for program in supervisord.list_programs()))
 
 
 def supervisorctl(

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fademoe.deploy.checks import free_port
+from fademoe.deploy.checks import find_free_port
 from fademoe.supervisord.daemon import CHECKOUT
 from fademoe.supervisord.processes import find_processes
 
@@ -33,7 +33,7 @@ def environ() -> Iterator[dict[str, str]]:
     environ = dict(os.environ) | {
         "PYTHONPATH": str(checkout),
         "FADEMOE_HOME": str(folder / "var"),
-        "FADEMOE_WEB_PORT": str(free_port(0)),
+        "FADEMOE_WEB_PORT": str(find_free_port(0)),
         "FADEMOE_WORKERS": "1",
         "FADEMOE_EXCHANGES": "binance",
         "FADEMOE_BINANCE_REST_URL": NOWHERE,

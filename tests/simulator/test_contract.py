@@ -17,7 +17,7 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.values import decode
 from fademoe.testing.contract import DECLARED, ExchangeContract
 from fademoe.testing.readers import read_contracts
-from fademoe.testing.samples import Sample, message_reader, sample
+from fademoe.testing.samples import Sample, make_message_reader, make_sample
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 SPANS = {"settlement": 160, "1h": 5}  # rows of a page that has some
@@ -39,24 +39,24 @@ class SimulatedContract(ExchangeContract):
         assert response.status_code == 200, response.text
         return decode(response.content)
 
-    def contracts(self):
+    def list_contracts(self):
         return read_contracts(self.exchange, self.ask(self.exchange.instruments.request))
 
-    def samples(self):
+    def list_samples(self):
         exchange, listed = self.exchange, self.ask(self.exchange.instruments.request)
         contracts = {each.name: each for each in read_contracts(exchange, listed)}
         pepe = next(each for each in contracts.values() if (each.code, each.symbol) == (exchange.codes[0], "PEPE"))
-        samples = [sample(exchange, "instruments", shortened(listed), contracts)]
+        samples = [make_sample(exchange, "instruments", shortened(listed), contracts)]
         if exchange.clock:
-            samples.append(sample(exchange, "clock", self.ask(exchange.clock.request), contracts))
+            samples.append(make_sample(exchange, "clock", self.ask(exchange.clock.request), contracts))
         for feed in exchange.rest_feeds:
             for kind, part in (("history", feed), ("recent", feed.recent)):
                 if part:
                     payload = self.ask(part.make_request(self.page(part, pepe)))
-                    samples.append(sample(exchange, f"{kind} {feed.metric}", payload, contracts, pepe))
+                    samples.append(make_sample(exchange, f"{kind} {feed.metric}", payload, contracts, pepe))
         for feed in exchange.poll_feeds:
             payload = shortened(self.ask(feed.make_request([pepe])))
-            samples.append(sample(exchange, f"poll {feed.metric}", payload, contracts))
+            samples.append(make_sample(exchange, f"poll {feed.metric}", payload, contracts))
         return samples + recorded_messages(exchange)
 
     def page(self, feed, instrument):
@@ -102,7 +102,7 @@ def recorded_messages(exchange):
             for feed in exchange.stream_feeds:
                 for name in sorted(set(NAMES.findall(json.dumps(message)))):
                     instrument = Instrument(exchange=exchange.name, code=exchange.codes[0], name=name, symbol="X")
-                    read = message_reader(exchange, feed, instrument)
+                    read = make_message_reader(exchange, feed, instrument)
                     if has_rows(read, message):
                         title = f"stream {feed.metric}"
                         found.append(Sample(title=title, payload=message, read=read, metric=feed.metric))

@@ -104,7 +104,7 @@ def check_engine(sim, metric, instrument, days):
     assert fetched.failed is None
     assert fetched.answered == [window]
     truth = truth_of(sim, metric, instrument.name, *window)
-    found = [row._asdict() for row in fetched.ordered()]
+    found = [row._asdict() for row in fetched.list_rows()]
     assert [row["ts"] for row in found] == [row["ts"] for row in truth]
     for row, true in zip(found, truth, strict=True):
         for name in true:
@@ -125,7 +125,7 @@ def check_stale(sim, instrument):
     fetched = fetch_with(feed, instrument, [Window(minute_ms - 10 * MINUTE_MS, minute_ms)], getter(sim))
     truth = truth_of(sim, "ohlcv", "BTC", minute_ms - 10 * MINUTE_MS, minute_ms)
     assert fetched.failed is None
-    assert [(row.ts, row.v) for row in fetched.ordered()] == [
+    assert [(row.ts, row.v) for row in fetched.list_rows()] == [
         (row["ts"], row["v"].rstrip("0").rstrip(".")) for row in truth if row["ts"] < minute_ms - MINUTE_MS
     ]
 
@@ -152,7 +152,7 @@ def test_the_engine_reads_the_histories_of_a_delisted_contract_to_its_end(sim):
     assert gone.delisted_ms == 1_738_314_000_000
     window = Window(gone.delisted_ms - 100 * MINUTE_MS, gone.delisted_ms)
     fetched = fetch_with(EXCHANGE.find_rest_feed("ohlcv"), gone, [window], getter(sim))
-    assert [row.ts for row in fetched.ordered()] == [row["ts"] for row in truth_of(sim, "ohlcv", "OMGUSDT", *window)]
+    assert [row.ts for row in fetched.list_rows()] == [row["ts"] for row in truth_of(sim, "ohlcv", "OMGUSDT", *window)]
     assert (
         rows_of(sim, KLINE, symbol="OMGUSDT", interval=1, start=gone.delisted_ms, end=gone.delisted_ms + HOUR_MS) == []
     )

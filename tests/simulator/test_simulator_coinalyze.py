@@ -118,7 +118,7 @@ def test_the_engine_stores_the_truth(sim, code, symbol, metric):
     assert fetched.failed is None
     assert fetched.answered == [Window(start_ms, end_ms)]
     truth = truth_of(sim, f"{code}-{metric}", symbol, start_ms, end_ms)
-    rows = fetched.ordered()
+    rows = fetched.list_rows()
     assert [row.ts for row in rows] == [true["ts"] for true in truth]
     assert all(same(row, true) for row, true in zip(rows, truth, strict=True))
     assert len(rows) > {"lq": 10, "fr": 40}.get(metric, 300)

@@ -63,12 +63,12 @@ class Installation(System):
 
     def up(self, only: Collection[str] = ()) -> None:
         """Start supervisord and everything in it, or the programs in `only`."""
-        environ = up.environment({**os.environ, **self.environment}, self.settings)
+        environ = up.make_environment({**os.environ, **self.environment}, self.settings)
         environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
         if not self.supervisord.is_running():
             self.supervisord.start("supervisord.conf", environ, registry.list_streamed())
         self.supervisord.start_programs(only)
-        until(lambda: all(row.is_fine for row in self.supervisord.programs() if not only or row.name in only), 60)
+        until(lambda: all(row.is_fine for row in self.supervisord.list_programs() if not only or row.name in only), 60)
         until(self.answers, 60)
 
     def down(self) -> None:
@@ -79,7 +79,7 @@ class Installation(System):
 
     def pids(self) -> dict[str, int]:
         """Return the process of every running program by its name."""
-        return {program.name: program.pid for program in self.supervisord.programs() if program.pid}
+        return {program.name: program.pid for program in self.supervisord.list_programs() if program.pid}
 
     def kill(self, name: str) -> None:
         """Kill a program with SIGKILL; `horse` is a work horse of any worker, if there is one."""

@@ -49,7 +49,7 @@ class Line:
     def send(self):
         """Return the texts of all requests that are due."""
         sent = []
-        while text := self.connection.next_request(self.now_s):
+        while text := self.connection.take_request(self.now_s):
             sent.append(text)
         return sent
 

@@ -102,7 +102,7 @@ class SteppedWorld:
             due = [at_ms for at_ms in (*next_ms, check_ms, end_ms) if at_ms is not None]
             self.clock.at_ms = max(self.clock.at_ms + 1, min(due))
 
-    def server_now_ms(self, exchange):
+    def read_server_now_ms(self, exchange):
         """Return the exchange's time, as a client of REST knows it."""
         return self.clock.at_ms
 

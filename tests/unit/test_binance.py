@@ -134,7 +134,7 @@ def test_the_rows_before_a_window_of_settlements_leave_room_for_its_own(hours):
         found = [row for row in sent if request.params["startTime"] <= row["fundingTime"] <= request.params["endTime"]]
         return found[: request.params["limit"]]
 
-    assert fetch_with(feed, contract("BTCUSDT"), [window], get).ordered() == [Funding(start_ms, "0.0", hours)]
+    assert fetch_with(feed, contract("BTCUSDT"), [window], get).list_rows() == [Funding(start_ms, "0.0", hours)]
 
 
 def test_settlements_lose_their_jitter_and_tell_their_interval():

@@ -52,7 +52,7 @@ def follow(frames, *names):
     for frame in frames:  # the clock of the exchange is that of the frame
         minute_ms = frame[-1].get("ts", LATER_MS) // MINUTE_MS * MINUTE_MS
         line = Line(EXCHANGE.sockets[0], topics, minute_ms - MINUTE_MS)
-        while text := line.connection.next_request(1e9):
+        while text := line.connection.take_request(1e9):
             line.hear({"success": True, "ret_msg": "", "op": "subscribe", "req_id": json.loads(text)["req_id"]})
         line.now_ms = minute_ms + MINUTE_MS
         line.hear(*frame)

@@ -6,7 +6,7 @@ import sys
 import click
 import pytest
 
-from fademoe.cli.main import BAD_USAGE, COMMANDS, DONE, fademoe, main
+from fademoe.cli.main import BAD_USAGE, COMMANDS, DONE, main, run_command
 from fademoe.cli.table import format_table
 
 HEAVY = ("flask", "pyarrow", "aiohttp", "psycopg2", "redis", "requests")
@@ -14,7 +14,7 @@ HEAVY = ("flask", "pyarrow", "aiohttp", "psycopg2", "redis", "requests")
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "simulator"])
 def test_every_command_and_every_option_has_help(name):
-    command = fademoe.get_command(click.Context(fademoe), name)
+    command = run_command.get_command(click.Context(run_command), name)
     assert command.help.startswith(COMMANDS[name][1])
     for parameter in command.params:
         if isinstance(parameter, click.Option):

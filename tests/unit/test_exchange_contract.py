@@ -9,7 +9,7 @@ from fademoe.exchanges.bybit import EXCHANGE
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import Premium
 from fademoe.testing.contract import ExchangeContract
-from fademoe.testing.samples import sample
+from fademoe.testing.samples import make_sample
 
 BTC = Instrument(exchange="bybit", code="byb", name="BTCUSDT", symbol="BTC")
 FEED = EXCHANGE.find_rest_feed("pfr")
@@ -22,11 +22,11 @@ class Contract(ExchangeContract):
         feed = replace(FEED, items=lambda body, page: body, **changes)
         self.exchange = replace(EXCHANGE, rest_feeds=(feed,), judge=lambda answer: None)
 
-    def contracts(self):
+    def list_contracts(self):
         return [BTC]
 
-    def samples(self):
-        return [sample(self.exchange, "history pfr", [{"ts": 29453760 * MINUTE_MS, "p": "0.1"}], {}, BTC)]
+    def list_samples(self):
+        return [make_sample(self.exchange, "history pfr", [{"ts": 29453760 * MINUTE_MS, "p": "0.1"}], {}, BTC)]
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_every_row_of_the_window_comes_once_and_none_of_outside():
     acme = Acme(minutes(500, START - 100 * MINUTE_MS))
     window = Window(START, START + 250 * MINUTE_MS)
     fetched = fetch_with(FEED, ACME, [window], acme.get)
-    assert [row.ts for row in fetched.ordered()] == minutes(250)
+    assert [row.ts for row in fetched.list_rows()] == minutes(250)
     assert fetched.answered == [window]
     assert len(acme.requests) == 3
     assert acme.cost == 6
@@ -86,7 +86,7 @@ def test_a_feed_whose_answers_hold_fewer_rows_than_asked_is_drained(order, most)
     acme = Acme(minutes(250), order, most)
     window = Window(START, START + 250 * MINUTE_MS)
     fetched = fetch_with(feed, ACME, [window], acme.get)
-    assert [row.ts for row in fetched.ordered()] == minutes(250)
+    assert [row.ts for row in fetched.list_rows()] == minutes(250)
 
 
 def test_an_error_keeps_what_was_answered_before():
@@ -123,7 +123,7 @@ def test_a_hole_that_fills_on_the_second_question_is_none():
     acme.minutes = minutes(100)
     fetched = confirm_with(FEED, ACME, fetched, START + DAY_MS, acme.get)
     assert fetched.absent == []
-    assert [row.ts for row in fetched.ordered()] == minutes(100)
+    assert [row.ts for row in fetched.list_rows()] == minutes(100)
 
 
 @pytest.mark.parametrize("order", list(Order))
@@ -132,7 +132,7 @@ def test_an_exchange_that_cuts_its_pages_short_is_asked_until_nothing_more_comes
     window = Window(START, START + 101 * MINUTE_MS)
     fetched = fetch_with(FEED, ACME, [window], acme.get)
     fetched = confirm_with(FEED, ACME, fetched, START + DAY_MS, acme.get)
-    assert [row.ts for row in fetched.ordered()] == minutes(100)
+    assert [row.ts for row in fetched.list_rows()] == minutes(100)
     assert fetched.absent == [Window(START + 100 * MINUTE_MS, window.end_ms)]
 
 
@@ -171,7 +171,7 @@ def test_rows_after_the_range_show_that_a_sparse_feed_was_not_asked_for_it():
 def test_two_rows_of_one_time_must_agree():
     window = Window(START, START + MINUTE_MS)
     twice = fetch_with(FEED, ACME, [window], lambda *_: [[START, "1"], [START, "1"]])
-    assert [row.pfr for row in twice.ordered()] == ["1"]
+    assert [row.pfr for row in twice.list_rows()] == ["1"]
     differing = fetch_with(FEED, ACME, [window], lambda *_: [[START, "1"], [START, "2"]])
     assert "differ" in str(differing.errors[0])
     assert differing.rows == {}
@@ -296,7 +296,7 @@ def test_helpers_fetch_what_one_alone_would(units, order):
     acme = Acme(minutes(2050), order, most=40)
     fetched = fetch_with(feed, ACME, [window], acme.get, helpers=4, spare=Spare(acme, units).get)
     assert fetched.failed is None
-    assert [row.ts for row in fetched.ordered()] == minutes(2050)
+    assert [row.ts for row in fetched.list_rows()] == minutes(2050)
     assert fetched.answered == [window]
 
 

@@ -224,7 +224,7 @@ def test_spilled_rows_come_back_as_they_were(tmp_path):
     with (tmp_path / "deep" / "x.jsonl").open("a") as file:
         file.write('["ppr", "1m", "acm-')  # cut off by a crash
     assert spill
-    assert list(spill.chunks()) == [items]
+    assert list(spill.read_chunks()) == [items]
     spill.clear()
     assert not spill
 
@@ -240,7 +240,7 @@ def test_rows_that_the_disk_refuses_leave_the_spill_as_it_was(tmp_path):
             spill.write(items[2:])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert list(spill.chunks()) == [items[:2]]
+    assert list(spill.read_chunks()) == [items[:2]]
 
 
 def test_a_feed_whose_silence_is_a_fault_is_claimed_only_up_to_its_newest_event():
@@ -286,5 +286,5 @@ def test_a_spill_of_an_older_version_is_read_with_the_instants_of_today(tmp_path
     (tmp_path / "x.jsonl").write_text(
         f'["oi","1m","acm-oi","BTC",{START},[{START},"5",null],false]\n["ppr","1m","acm-ppr","BTC",{START},[{START},"1"],false]\n'
     )
-    (items,) = Spill(tmp_path / "x.jsonl", feeds).chunks()
+    (items,) = Spill(tmp_path / "x.jsonl", feeds).read_chunks()
     assert [(item.ts - START, item.row.ts - START) for item in items] == [(MINUTE_MS, MINUTE_MS), (0, 0)]

@@ -144,7 +144,7 @@ def test_every_candle_comes_once_however_the_service_is_read(most, is_inclusive)
     window = Window(START, START + 600 * MINUTE_MS)
     fetched = fetch_with(FEEDS["ohlcv"], BTC, [window], get)
     expected = [ts for ts in listed if ts in range(*window, MINUTE_MS)]
-    assert [row.ts for row in fetched.ordered()] == expected
+    assert [row.ts for row in fetched.list_rows()] == expected
     before = len(asked)
     fetched = confirm_with(FEEDS["ohlcv"], BTC, fetched, START + DAY_MS, get)
     assert {ts for hole in fetched.absent for ts in range(*hole, MINUTE_MS)} == gone
@@ -232,7 +232,7 @@ def test_the_last_sample_of_every_minute_is_found_across_pages(most, seconds):
 
     last = {ts // MINUTE_MS * MINUTE_MS: value for ts, value in samples}
     fetched = fetch_with(FEEDS["pfr"], BTC, [Window(START, START + 150 * MINUTE_MS)], get)
-    assert {row.ts: row.pfr for row in fetched.ordered()} == {
+    assert {row.ts: row.pfr for row in fetched.list_rows()} == {
         ts: value for ts, value in last.items() if START <= ts < START + 150 * MINUTE_MS
     }
 
@@ -295,8 +295,8 @@ def test_every_settlement_comes_once_with_its_interval_however_short_the_answers
 
     fetched = fetch_with(FEEDS["fr"], BTC, [Window(START, START + 80 * HOUR_MS)], get)
     assert fetched.failed is None
-    assert [(row.ts - START) // HOUR_MS for row in fetched.ordered()] == [hour for hour in hours if 0 <= hour < 80]
-    assert {row.fr_hours for row in fetched.ordered()} == {4}
+    assert [(row.ts - START) // HOUR_MS for row in fetched.list_rows()] == [hour for hour in hours if 0 <= hour < 80]
+    assert {row.fr_hours for row in fetched.list_rows()} == {4}
 
 
 def test_the_first_settlement_of_all_is_a_row_without_interval():
@@ -304,7 +304,7 @@ def test_the_first_settlement_of_all_is_a_row_without_interval():
         return {"data": [settlement(h) for h in (24, 16, 8) if START + h * HOUR_MS < request.params["after"]]}
 
     fetched = fetch_with(FEEDS["fr"], BTC, [Window(START, START + 80 * HOUR_MS)], get)
-    assert [row.fr_hours for row in fetched.ordered()] == [None, 8, 8]
+    assert [row.fr_hours for row in fetched.list_rows()] == [None, 8, 8]
 
 
 # open interest and ratio
@@ -376,7 +376,7 @@ def test_every_row_of_the_statistics_comes_whether_their_ends_belong_to_the_rang
 
     for start_ms in (START, START + MINUTE_MS):  # what is missing need not begin on the grid
         fetched = fetch_with(FEEDS["lsr"], BTC, [Window(start_ms, START + DAY_MS)], get)
-        assert [row.ts for row in fetched.ordered()] == [ts for ts in listed if start_ms <= ts < START + DAY_MS]
+        assert [row.ts for row in fetched.list_rows()] == [ts for ts in listed if start_ms <= ts < START + DAY_MS]
 
 
 def test_a_contract_never_gets_more_full_pages_of_ratios_than_its_own_limit():

@@ -178,7 +178,7 @@ def test_what_is_not_confirmed_is_asked_for_again_in_smaller_requests_and_then_g
         line.hear(b"pong")
         line.check()
         sent = []
-        while text := line.connection.next_request(line.now_s + len(sent)):
+        while text := line.connection.take_request(line.now_s + len(sent)):
             sent.append(text)
         sizes.append(sorted(len(json.loads(text)["args"]) for text in sent))
         line.now_ms += len(sent) * 1000

@@ -12,7 +12,7 @@ from fademoe.feeds.history import Latency, Retention
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.paging import Effort, compute_closed_until_ms
-from fademoe.jobs.plan import FeedState, by_priority, due_gaps, plan_gaps
+from fademoe.jobs.plan import FeedState, plan_gaps, select_due_gaps, sort_by_priority
 from fademoe.store.coverage import Series
 from tests.unit.test_fetch import FEED
 
@@ -55,7 +55,7 @@ def names(windows):
 
 def test_windows_are_newest_first():
     windows = planned(CANDLES, ("ETH", NOW - 25 * DAY_MS, NOW), ("BTC", NOW - 25 * DAY_MS, NOW))
-    assert names(by_priority(windows)) == [
+    assert names(sort_by_priority(windows)) == [
         ("acm-ohlcv", "BTC", 0),
         ("acm-ohlcv", "ETH", 0),
         ("acm-ohlcv", "BTC", 5),
@@ -71,7 +71,7 @@ def test_what_perishes_is_first_by_how_soon_its_oldest_minute_is_lost():
         *planned(HALF_YEAR, ("BTC", NOW - 15 * DAY_MS, NOW)),
         *planned(MONTH, ("BTC", NOW - 5 * DAY_MS, NOW), ("ETH", NOW - 25 * DAY_MS, NOW)),
     ]
-    order = names(by_priority(windows))
+    order = names(sort_by_priority(windows))
     assert [name[:2] for name in dict.fromkeys((source, symbol) for source, symbol, _ in order)] == [
         ("acm-oi", "ETH"),
         ("acm-oi", "BTC"),
@@ -83,8 +83,8 @@ def test_what_perishes_is_first_by_how_soon_its_oldest_minute_is_lost():
 
 def test_what_is_lost_within_a_day_is_before_everything():
     windows = planned(MONTH, ("BTC", NOW - 30 * DAY_MS + HOUR_MS, NOW), ("ETH", NOW - 30 * DAY_MS + 2 * HOUR_MS, NOW))
-    assert [symbol for _, symbol, _ in names(by_priority(windows))[:2]] == ["BTC", "ETH"]
-    assert all(item.window_ttl_ms < DAY_MS for item in by_priority(windows)[:2])
+    assert [symbol for _, symbol, _ in names(sort_by_priority(windows))[:2]] == ["BTC", "ETH"]
+    assert all(item.window_ttl_ms < DAY_MS for item in sort_by_priority(windows)[:2])
 
 
 def test_windows_that_are_under_way_are_left_out():
@@ -104,9 +104,9 @@ def test_the_newest_minutes_have_a_grace_time_and_lost_ones_before_them_have_non
     series = Series("acm-ohlcv", "BTC")
     newest = (series, Window(NOW - 3 * MINUTE_MS, NOW))
     lost = (series, Window(NOW - 5 * MINUTE_MS, NOW - 4 * MINUTE_MS))
-    assert due_gaps(CANDLES, [lost, newest], NOW) == [lost]
+    assert select_due_gaps(CANDLES, [lost, newest], NOW) == [lost]
     too_long = (series, Window(NOW - 4 * MINUTE_MS, NOW))
-    assert due_gaps(CANDLES, [too_long], NOW) == [too_long]
+    assert select_due_gaps(CANDLES, [too_long], NOW) == [too_long]
 
 
 def test_the_slowest_rate_limit_decides_how_long_fetching_takes():

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fademoe.clock import Window
-from fademoe.queue.ids import AUDIT, Task, job_id
+from fademoe.queue.ids import AUDIT, Task, make_job_id
 from fademoe.store.coverage import Series
 
 
@@ -14,12 +14,12 @@ from fademoe.store.coverage import Series
 def test_a_job_is_named_by_its_arguments(source, symbol):
     task = Task(Series(source, symbol), Window(1767225600000, 1768089600000))
     assert re.fullmatch(r"[A-Za-z0-9_-]+", task.job_id)
-    assert Task.from_job_id(task.job_id) == task
+    assert Task.parse(task.job_id) == task
 
 
 def test_other_jobs_are_not_windows():
-    assert Task.from_job_id("chore-reconcile") is None
-    assert Task.from_job_id("bf-x") is None
-    assert Task.from_job_id("bf-a_b_c_d") is None
-    audit = job_id(AUDIT, Task(Series("bin-fr", "BTC"), Window(0, 5)))
-    assert (audit, Task.from_job_id(audit)) == ("au-bin-fr_BTC_0_5", None)
+    assert Task.parse("chore-reconcile") is None
+    assert Task.parse("bf-x") is None
+    assert Task.parse("bf-a_b_c_d") is None
+    audit = make_job_id(AUDIT, Task(Series("bin-fr", "BTC"), Window(0, 5)))
+    assert (audit, Task.parse(audit)) == ("au-bin-fr_BTC_0_5", None)

@@ -8,7 +8,7 @@ import pytest
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Socket
-from fademoe.streams.runner import parts_of
+from fademoe.streams.runner import split_topics
 from fademoe.streams.subscriptions import cut
 
 CONTRACTS = 1200  # half as many again as any exchange lists
@@ -29,7 +29,7 @@ def split(name: str, socket: Socket) -> list[list[Sequence[str]]]:
     """Return the topics of each request of each connection of a socket."""
     feeds = [feed for feed in registry.load_exchanges()[name].stream_feeds if feed.socket == socket.name]
     topics = {feed.topic(instrument): {} for feed in feeds for instrument in universe(name)}
-    asked = [cut(sorted(part), socket.topics_per_request) for part in parts_of(topics, socket)]
+    asked = [cut(sorted(part), socket.topics_per_request) for part in split_topics(topics, socket)]
     flat = [topic for connection in asked for request in connection for topic in request]
     assert sorted(flat) == sorted(topics)
     return asked

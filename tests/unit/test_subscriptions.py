@@ -14,18 +14,18 @@ def subscriptions(*, acks=True, size=8, pause_s=0.0, topics=TOPICS):
 def send(subs, now_s=0.0):
     """Send all that is due; return number -> topics."""
     sent = {}
-    while request := subs.next_request(now_s):
+    while request := subs.take_request(now_s):
         sent[request[0]] = request[1]
     return sent
 
 
 def test_requests_are_cut_to_size_and_paced():
     subs = subscriptions(size=3, pause_s=0.5)
-    assert subs.next_request(0.0) == (1, ["t0", "t1", "t2"])
-    assert subs.next_request(0.4) is None
-    assert subs.next_request(0.5) == (2, ["t3", "t4", "t5"])
-    assert subs.next_request(1.0) == (3, ["t6", "t7"])
-    assert subs.next_request(9.0) is None
+    assert subs.take_request(0.0) == (1, ["t0", "t1", "t2"])
+    assert subs.take_request(0.4) is None
+    assert subs.take_request(0.5) == (2, ["t3", "t4", "t5"])
+    assert subs.take_request(1.0) == (3, ["t6", "t7"])
+    assert subs.take_request(9.0) is None
 
 
 def test_topics_are_served_by_name_by_request_or_by_their_data():
@@ -39,7 +39,7 @@ def test_topics_are_served_by_name_by_request_or_by_their_data():
     for number in (2, 3):
         subs.on_ack(request=number)
     assert subs.is_settled
-    assert subs.overdue(100.0) == Change()
+    assert subs.retry_overdue(100.0) == Change()
 
 
 def offenders_found(bad, *, name_it, by_request=True):
@@ -110,14 +110,14 @@ def test_topics_that_are_not_confirmed_in_time_are_asked_for_in_halves_and_given
     subs = subscriptions()
     send(subs)
     subs.on_ack(TOPICS[:4])
-    assert subs.overdue(CONFIRM_S) == Change()
-    assert subs.overdue(CONFIRM_S + 0.1).again == tuple(TOPICS[4:])
+    assert subs.retry_overdue(CONFIRM_S) == Change()
+    assert subs.retry_overdue(CONFIRM_S + 0.1).again == tuple(TOPICS[4:])
     refused, now_s = [], CONFIRM_S + 0.1
     for _ in range(10):
         for topics in send(subs, now_s).values():
             subs.on_ack([topic for topic in topics if topic != "t6"])
         now_s += CONFIRM_S + 0.1
-        refused += subs.overdue(now_s).refused
+        refused += subs.retry_overdue(now_s).refused
     assert refused == ["t6"]
     assert subs.is_settled
 
@@ -126,7 +126,7 @@ def test_a_confirmation_that_comes_late_is_one():
     subs = subscriptions()
     send(subs)
     subs.on_ack(["t0"])
-    assert subs.overdue(CONFIRM_S + 0.1).again == tuple(TOPICS[1:])
+    assert subs.retry_overdue(CONFIRM_S + 0.1).again == tuple(TOPICS[1:])
     assert subs.on_ack(TOPICS).served == tuple(TOPICS[1:])
     assert send(subs, 100.0) == {}
     assert subs.is_settled
@@ -135,7 +135,7 @@ def test_a_confirmation_that_comes_late_is_one():
 def test_the_silence_of_an_exchange_that_never_confirms_says_nothing():
     subs = subscriptions()
     send(subs)
-    assert subs.overdue(CONFIRM_S + 0.1).served == tuple(TOPICS)
+    assert subs.retry_overdue(CONFIRM_S + 0.1).served == tuple(TOPICS)
     assert subs.is_settled
 
 

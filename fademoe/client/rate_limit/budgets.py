@@ -12,7 +12,7 @@ from redis import Redis
 from redis.commands.core import Script
 from redis.exceptions import RedisError
 
-from fademoe.client.rate_limit.keys import ANY_EGRESS, budget_key, outage_key, units_key
+from fademoe.client.rate_limit.keys import ANY_EGRESS, make_budget_key, make_outage_key, make_units_key
 from fademoe.clock import get_pace, read_boot_id, steady_ms, to_host_s
 from fademoe.errors import BudgetSpent, RetryLater
 from fademoe.feeds.exchange import Exchange
@@ -55,7 +55,7 @@ class Allowance:
     unit_ms: float
 
     @classmethod
-    def of(cls, budget: Budget, share: float) -> "Allowance":
+    def compute(cls, budget: Budget, share: float) -> "Allowance":
         """Return what a share (above 0, at most 1) of the limit allows.
 
         Aligned windows hold the share exactly. Of sliding ones the pace alone holds it: a unit is in use for longer
@@ -112,7 +112,7 @@ class Budgets:
             raise ValueError(f"{exchange.name} {name}: a cost of {cost} is not within the limit of {budget.limit}")
         usable = [egress for egress in self._egress if egress not in avoid]
         places = random.sample(usable, len(usable))  # so that equally free ones take turns
-        allowance, longest_ms = Allowance.of(budget, share), round(max_wait_s * 1000)
+        allowance, longest_ms = Allowance.compute(budget, share), round(max_wait_s * 1000)
         arguments = [cost, max(allowance.capacity, cost), allowance.unit_ms, *_window(budget), int(live)]
         limits = [budget.limit, share]
         try:
@@ -158,7 +158,7 @@ class Budgets:
         A count above the limit is taken for the limit: an absurd one must not close the budget for years.
         """
         budget, share = grant.budget, self._share(grant.exchange)
-        allowance = Allowance.of(budget, share)
+        allowance = Allowance.compute(budget, share)
         keys = _pair(_key(grant.exchange, budget, grant.egress))
         others = budget.limit - allowance.capacity
         arguments = [
@@ -193,7 +193,7 @@ class Budgets:
 
         After some failures in a row the exchange is not asked for a growing pause, by nobody who uses this Redis.
         """
-        keys = [outage_key(grant.exchange, grant.egress)]
+        keys = [make_outage_key(grant.exchange, grant.egress)]
         try:
             pause_s = float(self._run(self._outage, grant.exchange, keys, [1, grant.redis_ms, reason])) / 1000
         except RedisError as error:
@@ -208,11 +208,13 @@ class Budgets:
         if not grant.failures:
             return
         try:
-            self._run(self._outage, grant.exchange, [outage_key(grant.exchange, grant.egress)], [0, grant.redis_ms, ""])
+            self._run(
+                self._outage, grant.exchange, [make_outage_key(grant.exchange, grant.egress)], [0, grant.redis_ms, ""]
+            )
         except RedisError as error:
             log.warning("an answer of %s was not noted, it is asked a little later: %s", grant.exchange, error)
 
-    def window_left_s(self, exchange: str, budget: Budget) -> float:
+    def compute_window_left_s(self, exchange: str, budget: Budget) -> float:
         """Return the seconds until the budget's aligned window turns, by the exchange's clock, else by Redis's."""
         now = self._server_now_ms(exchange)
         if now is None:
@@ -236,16 +238,18 @@ def _window(budget: Budget) -> list[int]:
 
 
 def _key(exchange: str, budget: Budget, egress: str) -> str:
-    return budget_key(exchange, budget.name, ANY_EGRESS if budget.per_key else egress)
+    return make_budget_key(exchange, budget.name, ANY_EGRESS if budget.per_key else egress)
 
 
 def _pair(key: str) -> list[str]:
-    return [key, units_key(key)]
+    return [key, make_units_key(key)]
 
 
 def _keys(exchange: str, budget: Budget, places: Sequence[str]) -> list[str]:
     """Return the keys of each place: hash, units in use, outage."""
-    return [key for place in places for key in (*_pair(_key(exchange, budget, place)), outage_key(exchange, place))]
+    return [
+        key for place in places for key in (*_pair(_key(exchange, budget, place)), make_outage_key(exchange, place))
+    ]
 
 
 def _spent(exchange: str, name: str, wait_s: float, *, is_outage: bool) -> BudgetSpent:

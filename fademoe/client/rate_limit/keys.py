@@ -4,22 +4,22 @@ ALGORITHM = "slots1"  # in the names of the keys: another algorithm uses other k
 ANY_EGRESS = "any"  # in the name of a budget that all addresses share
 
 
-def budget_key(exchange: str, name: str, egress: str) -> str:
+def make_budget_key(exchange: str, name: str, egress: str) -> str:
     """Return the key of a budget's hash at one egress."""
     return f"budget:{ALGORITHM}:{exchange}:{name}:{egress}"
 
 
-def units_key(budget: str) -> str:
+def make_units_key(budget: str) -> str:
     """Return the key of the units in use of a budget whose windows slide, from the key of its hash."""
     return f"units{budget.removeprefix('budget')}"
 
 
-def outage_key(exchange: str, egress: str) -> str:
+def make_outage_key(exchange: str, egress: str) -> str:
     """Return the key of the hash that counts failures of an exchange at one egress."""
     return f"outage:{ALGORITHM}:{exchange}:{egress}"
 
 
-def key_parts(key: str) -> list[str]:
+def split_key(key: str) -> list[str]:
     """Return what follows the algorithm in a key: exchange, name and egress, or exchange and egress."""
     kind = key.partition(":")[0]
     return key.split(":", 4 if kind == "budget" else 3)[2:]

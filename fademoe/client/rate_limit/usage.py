@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from fademoe.client.rate_limit.keys import ALGORITHM, key_parts, units_key
+from fademoe.client.rate_limit.keys import ALGORITHM, make_units_key, split_key
 from fademoe.clock import DAY_MS, now_ms, read_boot_id, steady_ms
 
 SCAN_COUNT = 1_000
@@ -59,7 +59,7 @@ class Outage:
     reason: str
 
 
-def budgets(redis: Redis) -> list[BudgetUse]:
+def list_budget_uses(redis: Redis) -> list[BudgetUse]:
     """Return the budgets that somebody has used, by exchange, name and egress; raise RedisError without Redis."""
     keys = _keys(redis, "budget")
     with redis.pipeline(transaction=False) as pipeline:
@@ -67,12 +67,12 @@ def budgets(redis: Redis) -> list[BudgetUse]:
             pipeline.hgetall(key)
         hashes = [_decoded(values) for values in pipeline.execute()]
         for key, fields in zip(keys, hashes, strict=True):
-            pipeline.zcount(units_key(key), _budget_now_ms(fields), "+inf")
+            pipeline.zcount(make_units_key(key), _budget_now_ms(fields), "+inf")
         in_use = pipeline.execute()
     return [_usage(key, fields, units) for key, fields, units in zip(keys, hashes, in_use, strict=True)]
 
 
-def outages(redis: Redis) -> list[Outage]:
+def list_outages(redis: Redis) -> list[Outage]:
     """Return the exchanges that do not answer an address now, by both; raise RedisError without Redis."""
     keys = _keys(redis, "outage")
     with redis.pipeline(transaction=False) as pipeline:
@@ -88,7 +88,7 @@ def _keys(redis: Redis, kind: str) -> list[str]:
 
 def _usage(key: str, fields: Fields, units: int) -> BudgetUse:
     """Read one hash, beside the units in use; a count of a period that is over counts as nothing used."""
-    exchange, name, egress = key_parts(key)
+    exchange, name, egress = split_key(key)
     now = _budget_now_ms(fields)
     limit, period_ms = _whole(fields.get("limit")), _whole(fields.get("period_ms"))
     window = now // period_ms if period_ms else None
@@ -110,7 +110,7 @@ def _usage(key: str, fields: Fields, units: int) -> BudgetUse:
 
 
 def _outage(key: str, fields: Fields) -> Outage:
-    exchange, egress = key_parts(key)
+    exchange, egress = split_key(key)
     ahead_ms = now_ms() - _budget_now_ms(fields)  # of this host's clock before that of the times in the hash
     return Outage(
         exchange=exchange,

@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.errors import StoreError
 from fademoe.settings import mask_url
-from fademoe.store.connection import first_line
+from fademoe.store.connection import get_first_line
 
 STATEMENT_TIMEOUT_S = 5
 CONNECT_TIMEOUT_S = 3
@@ -69,13 +69,13 @@ class Reader:
         except psycopg2.errors.QueryCanceled as error:
             raise TooSlow(f"the database needed more than {STATEMENT_TIMEOUT_S} s") from error
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            raise StoreError(f"PostgreSQL at {mask_url(self._url)}: {first_line(error)}") from error
+            raise StoreError(f"PostgreSQL at {mask_url(self._url)}: {get_first_line(error)}") from error
         except psycopg2.errors.UndefinedTable as error:
             if connection is not None:
                 connection.close()  # one opened later may find the tables, and the role that reads them
             raise StoreError("PostgreSQL answers, but FadeMoe's tables are not in it yet") from error
         except psycopg2.errors.InsufficientPrivilege as error:
-            raise StoreError(f"PostgreSQL does not let the web read: {first_line(error)}") from error
+            raise StoreError(f"PostgreSQL does not let the web read: {get_first_line(error)}") from error
         finally:
             if connection is not None and not connection.closed:
                 with self._lock:

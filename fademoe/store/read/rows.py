@@ -140,7 +140,7 @@ def read_pages(reader: Reader, spec: Perpspec, selection: Selection) -> Iterator
         part = replace(part, after=page.next)
 
 
-def holds_value_from(reader: Reader, spec: Perpspec, selection: Selection, limit: int) -> bool:
+def has_value_from(reader: Reader, spec: Perpspec, selection: Selection, limit: int) -> bool:
     """Return whether a decimal of a selection is NaN, infinite, or as far from zero as `limit` or farther.
 
     Reads every row of the selection, a day at a time, so that no statement takes long.

@@ -7,7 +7,7 @@ from flask import Response
 
 from fademoe.clock import EARLIEST_MS, LATEST_MS, to_iso
 from fademoe.store.read.catalog import Perpspec
-from fademoe.store.read.rows import Selection, holds_value_from, read_pages
+from fademoe.store.read.rows import Selection, has_value_from, read_pages
 from fademoe.web.api.data import TEXT
 from fademoe.web.api.parameters import PERPSPEC
 from fademoe.web.api.parquet import TOO_LARGE, encode_parquet, is_installed
@@ -53,7 +53,7 @@ def export_rows(params: Params) -> Response:
     with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
         selection = read_selection(params, spec)
-    if file_format == "parquet" and holds_value_from(get_services().reader, spec, selection, TOO_LARGE):
+    if file_format == "parquet" and has_value_from(get_services().reader, spec, selection, TOO_LARGE):
         digits = len(str(TOO_LARGE)) - 1
         raise params.refuse(FORMAT, f"csv, ndjson: a value has more than {digits} digits before the decimal point")
     if not _slots.acquire(blocking=False):

@@ -52,7 +52,7 @@ def add_problem_headers(response: Response, problem: Problem) -> Response:
     return response
 
 
-def wants_problem_body() -> bool:
+def is_problem_body_wanted() -> bool:
     """Return whether an error of this request is answered with the problem body, not with the page."""
     if request.path.startswith(PROGRAM_PATHS) or request.is_json or request.authorization is not None:
         return True

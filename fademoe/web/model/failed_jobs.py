@@ -10,7 +10,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
 from fademoe.clock import SECOND_MS, Window
-from fademoe.queue.ids import Task, series_prefix
+from fademoe.queue.ids import Task, make_series_prefix
 from fademoe.store.coverage import Series
 from fademoe.store.status import fingerprint_message
 from fademoe.web.model.answer import Answer
@@ -81,7 +81,7 @@ def find_failed_of_series(
 
 def list_jobs(connection: redis.Redis, names: Iterable[str], source: str, symbol: str) -> list[SeriesJob]:
     """Return the jobs of a series that are in any of the queues, the oldest window first."""
-    prefix = series_prefix(Series(source, symbol))  # most ids are of other series, and reading them takes longer
+    prefix = make_series_prefix(Series(source, symbol))  # most ids are of other series, and reading them takes longer
     jobs: list[SeriesJob] = []
     with convert_redis_errors(connection):
         for name in names:
@@ -93,7 +93,7 @@ def list_jobs(connection: redis.Redis, names: Iterable[str], source: str, symbol
                 "failed": queue.failed_job_registry.get_job_ids(cleanup=False),
             }
             for state, of_state in ids.items():
-                tasks = ((job_id, Task.from_job_id(job_id)) for job_id in of_state if job_id.startswith(f"{prefix}_"))
+                tasks = ((job_id, Task.parse(job_id)) for job_id in of_state if job_id.startswith(f"{prefix}_"))
                 jobs += [
                     SeriesJob(queue=name, state=state, id=job_id, window=task.window) for job_id, task in tasks if task
                 ]
@@ -117,7 +117,7 @@ def _group(connection: redis.Redis, names: Iterable[str], newest: int) -> dict[t
 
 
 def _series_of(job_id: str) -> Series | None:
-    task = Task.from_job_id(job_id)
+    task = Task.parse(job_id)
     return task.series if task else None
 
 

@@ -21,10 +21,10 @@ class Limits(Answer):
 def list_budgets(connection: redis.Redis) -> list[BudgetUse]:
     """Return the budgets in use, by exchange, name and egress."""
     with convert_redis_errors(connection):
-        return usage.budgets(connection)
+        return usage.list_budget_uses(connection)
 
 
 def list_outages(connection: redis.Redis) -> list[Outage]:
     """Return the exchanges that do not answer an egress address now, by both."""
     with convert_redis_errors(connection):
-        return usage.outages(connection)
+        return usage.list_outages(connection)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from fademoe.client.rate_limit.usage import BudgetUse, Outage
 from fademoe.clock import now_ms
 from fademoe.feeds import registry
-from fademoe.queue.ids import SHARED_QUEUES, exchange_queues
+from fademoe.queue.ids import SHARED_QUEUES, list_exchange_queues
 from fademoe.settings import Settings
 from fademoe.store.read import coverage as read_coverage
 from fademoe.store.read import status as read_status
@@ -89,7 +89,7 @@ def summarise(services: Services) -> Summary:
 
 def list_queue_names(settings: Settings) -> list[str]:
     """Return the queues that should exist: two per enabled exchange and the shared ones."""
-    return [*exchange_queues(*(exchange.name for exchange in registry.select_enabled(settings))), *SHARED_QUEUES]
+    return [*list_exchange_queues(*(exchange.name for exchange in registry.select_enabled(settings))), *SHARED_QUEUES]
 
 
 def check_health(services: Services) -> Health:

@@ -72,7 +72,7 @@ def _read_frame() -> PageFrame:
         alerts = [alert for alert in list_alerts(get_services(), summary).alerts if not alert.acknowledged]
         apis = "unknown" if summary.queued is None else "off" if summary.queued.paused else "on"
         tiles = list_tiles(summary)
-        error = SupervisorClient(get_services().settings.run_dir).connection_error()
+        error = SupervisorClient(get_services().settings.run_dir).find_connection_error()
         g.frame = PageFrame(tiles, *summarise_tiles(tiles), len(alerts), apis, error, summary.at_ms)
     frame: PageFrame = g.frame
     return frame
