@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.errors import SourceError, StoreError
+from fademoe.errors import RetryLater, SourceError, StoreError
 from fademoe.store.connection import MAINTENANCE_LOCK_TIMEOUT_S, Database
 from fademoe.store.queries import load_queries
 from fademoe.store.text import clean_text
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 SQL = load_queries("status")
 
 MESSAGE_LENGTH = 500
+COUNTED_TOGETHER = "10 minutes"  # errors of one cause in so long a time are one row
 
 
 class Kept(NamedTuple):
@@ -99,7 +100,7 @@ class Tracked:
             log.warning("%s %s: %s (its status could not be stored: %s)", self.unit, state.value, message, error)
 
     def record(self, error: BaseException) -> None:
-        """Append an error to perp_errors."""
+        """Add an error to perp_errors, see `record_error`."""
         try:
             record_error(self.database, self.unit, error)
         except StoreError as away:
@@ -156,7 +157,11 @@ def record_action(cursor: Cursor, unit: str, message: str) -> None:
 
 
 def record_error(database: Database, unit: str, error: BaseException) -> None:
-    """Append an error with the request that failed."""
+    """Add an error with the request that failed, or count it in the row of a recent one of the same cause.
+
+    What an exchange that fails does to one request it does to all: errors of this kind count as one cause whatever unit
+    and request they come from. Other errors name what is wrong: only an equal one of the same unit and request counts.
+    """
     exchange, request, http_status, excerpt = "", "", None, ""
     if isinstance(error, SourceError):
         exchange, request, http_status, excerpt = error.exchange, error.request, error.http_status, error.body
@@ -170,6 +175,8 @@ def record_error(database: Database, unit: str, error: BaseException) -> None:
         "request": request,
         "http_status": http_status,
         "excerpt": excerpt,
+        "any_unit": isinstance(error, RetryLater),
+        "together": COUNTED_TOGETHER,
     }
     database.run(lambda cursor: cursor.execute(SQL["record_error"], values))
 

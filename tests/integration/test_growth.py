@@ -49,7 +49,7 @@ def test_old_and_too_many_lines_are_deleted(database, monkeypatch):
     """Fault 33: corrections were never trimmed, and nothing limited the number of any of them."""
     monkeypatch.setattr(status, "KEPT_ERRORS", status.Kept("30 days", 3))
     for number in range(5):
-        status.record_error(database, f"unit {number}", RetryLater("away", retry_after_s=1))
+        status.record_error(database, f"unit {number}", RetryLater(f"{'abcde'[number]} is away", retry_after_s=1))
         status.report(database, Report(unit=f"unit {number}", state=State.RUNNING))
     execute(
         database,

@@ -7,13 +7,15 @@ import psycopg2
 import pytest
 
 from fademoe.clock import DAY_MS, MINUTE_MS, Window
-from fademoe.errors import StoreError
+from fademoe.errors import BadPayload, RetryLater, StoreError
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import Candle, OpenInterest
 from fademoe.store import coverage, instruments, status
 from fademoe.store.connection import Database
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.partitions import Partitions
+from fademoe.store.read.series import list_failures
+from fademoe.store.read.status import count_errors_since, list_error_groups, list_units_of_error
 from fademoe.store.status import Report, State
 from fademoe.store.writer import Batch, Writer
 
@@ -200,6 +202,48 @@ def test_status_keeps_since_and_adds_rows(database):
         ("stream", "stopped", "c", 7, 3)
     ]
     assert fetch(database, "SELECT state FROM perp_status_history ORDER BY id") == [("running",), ("stopped",)]
+
+
+def outage(symbol, status_code=503):
+    return RetryLater(
+        f"HTTP {status_code}",
+        retry_after_s=5,
+        exchange="acme",
+        request=f"/bars?symbol={symbol}",
+        http_status=status_code,
+    )
+
+
+def test_errors_of_one_cause_are_counted_in_one_row(database):
+    """Fault 25: an hour of HTTP 503 left an error row for every window and try."""
+    units = [f"backfill acme-ohlcv S{number}" for number in range(20)]
+    for unit in units * 3:
+        status.record_error(database, unit, outage(unit[-1]))
+    status.record_error(database, "poll acme oi", outage("BTC"))
+    rows = fetch(database, "SELECT unit, count, last_at > at, cardinality(other_units) FROM perp_errors ORDER BY id")
+    assert rows == [(units[0], 60, True, 19), ("poll acme oi", 1, None, 0)]
+    with database.transaction() as cursor:
+        [group] = list_error_groups(cursor, 10)
+        assert (group.errors, group.unit) == (61, "poll acme oi")
+        assert list_units_of_error(cursor, group.fingerprint) == sorted([*units, "poll acme oi"])
+        assert count_errors_since(cursor, 3600) == {"RetryLater": 61}
+        assert [failure.message for failure in list_failures(cursor, units[7], 10)] == ["HTTP 503"]
+        cursor.execute("UPDATE perp_errors SET at = at - interval '11 minutes'")
+    status.record_error(database, units[0], outage("S0"))
+    assert fetch(database, "SELECT count FROM perp_errors ORDER BY id") == [(60,), (1,), (1,)]
+
+
+def test_errors_that_name_what_is_unreadable_keep_their_rows(database):
+    """What an error names is missing: only the same error of the same request is a repetition."""
+    for symbol, element in (("BTC", 1), ("BTC", 2), ("ETH", 1), ("BTC", 1)):
+        error = BadPayload(f"element {element} is unreadable", exchange="acme", request=f"/bars?symbol={symbol}")
+        status.record_error(database, f"backfill acme-ohlcv {symbol}", error)
+    rows = fetch(database, "SELECT request, message, count FROM perp_errors ORDER BY id")
+    assert rows == [
+        ("/bars?symbol=BTC", "element 1 is unreadable", 2),
+        ("/bars?symbol=BTC", "element 2 is unreadable", 1),
+        ("/bars?symbol=ETH", "element 1 is unreadable", 1),
+    ]
 
 
 def test_a_database_that_is_away_is_a_store_error_and_comes_back(database, database_url):

@@ -6,6 +6,7 @@ from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.store.queries import load_queries
+from fademoe.store.status import COUNTED_TOGETHER
 
 SQL = load_queries("read_status")
 MAX_GROUPED_ERRORS = 5_000  # groups are made of so many newest errors
@@ -30,7 +31,7 @@ class Unit(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ErrorGroup(Struct, frozen=True, forbid_unknown_fields=True):
-    """Errors of one cause: the newest of them as a sample."""
+    """Errors of one cause: how many, and the newest row of them as a sample."""
 
     fingerprint: str
     errors: int
@@ -104,7 +105,7 @@ def list_units_of_error(cursor: Cursor, fingerprint: str) -> list[str]:
 
 def count_errors_since(cursor: Cursor, seconds: int) -> dict[str, int]:
     """Return how many errors of each class there were in the last `seconds`."""
-    cursor.execute(SQL["errors_since"], {"seconds": seconds})
+    cursor.execute(SQL["errors_since"], {"seconds": seconds, "together": COUNTED_TOGETHER})
     return dict(cursor.fetchall())
 
 

@@ -17,7 +17,7 @@ LIMIT %(limit)s
 -- name: failures
 SELECT id, (extract(epoch FROM at) * 1000)::bigint, class, message, request, http_status
 FROM perp_errors
-WHERE unit = %(unit)s
+WHERE unit = %(unit)s OR %(unit)s = ANY(other_units)
 ORDER BY at DESC
 LIMIT %(limit)s
 

@@ -37,11 +37,13 @@ ORDER BY 1, 2
 
 -- name: error_groups
 WITH newest AS (
-    SELECT id, fingerprint, (extract(epoch FROM at) * 1000)::bigint AS at_ms
+    SELECT id, fingerprint, count, (extract(epoch FROM at) * 1000)::bigint AS at_ms,
+           (extract(epoch FROM coalesce(last_at, at)) * 1000)::bigint AS last_ms
     FROM perp_errors ORDER BY at DESC LIMIT %(errors)s
 ), groups AS (
-    SELECT fingerprint, count(*) AS errors, min(at_ms) AS first_ms, max(at_ms) AS last_ms, max(id) AS newest_id
-    FROM newest GROUP BY fingerprint ORDER BY max(at_ms) DESC LIMIT %(limit)s
+    SELECT fingerprint, sum(count)::bigint AS errors, min(at_ms) AS first_ms, max(last_ms) AS last_ms,
+           max(id) AS newest_id
+    FROM newest GROUP BY fingerprint ORDER BY max(last_ms) DESC LIMIT %(limit)s
 )
 SELECT g.fingerprint, g.errors, g.first_ms, g.last_ms, e.id, e.unit, e.class, e.message, e.exchange, e.request,
        e.http_status, e.excerpt
@@ -49,14 +51,18 @@ FROM groups AS g JOIN perp_errors AS e ON e.id = g.newest_id
 ORDER BY g.last_ms DESC
 
 -- name: units_of_error
-SELECT DISTINCT unit
+SELECT DISTINCT of.unit
 FROM (
-    SELECT unit FROM perp_errors WHERE fingerprint = %(fingerprint)s ORDER BY at DESC LIMIT %(errors)s
-) AS newest
-ORDER BY unit
+    SELECT unit, other_units FROM perp_errors WHERE fingerprint = %(fingerprint)s ORDER BY at DESC LIMIT %(errors)s
+) AS newest, unnest(unit || other_units) AS of(unit)
+ORDER BY of.unit
 
 -- name: errors_since
-SELECT class, count(*) FROM perp_errors WHERE at > now() - %(seconds)s * interval '1 second' GROUP BY 1
+-- A row counts as a whole by its last error.
+SELECT class, sum(count)::bigint FROM perp_errors
+WHERE at > now() - %(seconds)s * interval '1 second' - %(together)s::interval
+  AND coalesce(last_at, at) > now() - %(seconds)s * interval '1 second'
+GROUP BY 1
 
 -- name: history
 SELECT id, (extract(epoch FROM at) * 1000)::bigint, unit, state, message

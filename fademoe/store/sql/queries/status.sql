@@ -25,8 +25,24 @@ WHERE NOT EXISTS (
 INSERT INTO perp_status_history (unit, state, message) VALUES (%(unit)s, 'done', %(message)s)
 
 -- name: record_error
+-- Count the error in the row of the same cause that began shortly before, else add a row. Without `any_unit` only an
+-- equal error of the same unit is the same cause. Of two sessions at once each may add a row.
+WITH counted AS (
+    UPDATE perp_errors
+    SET count = count + 1, last_at = now(),
+        other_units = CASE WHEN %(unit)s = unit OR %(unit)s = ANY(other_units) THEN other_units
+                           ELSE other_units || %(unit)s::text END
+    WHERE id = (
+        SELECT max(id) FROM perp_errors
+        WHERE fingerprint = %(fingerprint)s AND exchange = %(exchange)s AND at > now() - %(together)s::interval
+          AND CASE WHEN %(any_unit)s THEN split_part(unit, ' ', 1) = split_part(%(unit)s, ' ', 1)
+                   ELSE (unit, request, message) = (%(unit)s, %(request)s, %(message)s) END
+    )
+    RETURNING id
+)
 INSERT INTO perp_errors (unit, class, fingerprint, message, exchange, request, http_status, excerpt)
-VALUES (%(unit)s, %(class)s, %(fingerprint)s, %(message)s, %(exchange)s, %(request)s, %(http_status)s, %(excerpt)s)
+SELECT %(unit)s, %(class)s, %(fingerprint)s, %(message)s, %(exchange)s, %(request)s, %(http_status)s, %(excerpt)s
+WHERE NOT EXISTS (SELECT FROM counted)
 
 -- name: forget_errors
 DELETE FROM perp_errors
