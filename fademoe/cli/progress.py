@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import click
-from psycopg2.extensions import cursor as Cursor
 from tqdm import tqdm
 
 from fademoe.cli.table import format_table
@@ -14,7 +13,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.queue.ids import Task, list_window_queues
 from fademoe.queue.states import FAILED, RESTING, read_job_states
 from fademoe.runtime.services import Services
-from fademoe.store import coverage
+from fademoe.store import certificate, coverage, status
 from fademoe.store.coverage import Series
 
 POLL_INTERVAL_S = 1.0
@@ -80,31 +79,14 @@ def _print_summary(services: Services, requested: Mapping[Series, Window], gaps:
             exchange, _, metric = registry.find_by_source(source)
             feed = exchange.find_rest_feed(metric)
             step_ms = feed.interval_ms if feed else MINUTE_MS
-            stored = sum(_count_rows(cursor, series, window) for series, window in windows.items())
+            stored = sum(certificate.count_rows(cursor, series, window) for series, window in windows.items())
             absent = (
                 sum(coverage.count_absent_ms(cursor, series, window) for series, window in windows.items()) // step_ms
             )
             missing = sum(gap.end_ms - gap.start_ms for series in windows for gap in gaps.get(series, ())) // step_ms
-            failed = _read_errors(cursor, list(windows))
-            errors += failed
+            failed = status.list_failed_backfills(cursor, source, [symbol for _, symbol in windows])
+            errors += [f"error: {source} {symbol}: {message}" for symbol, message in failed]
             rows.append((source, len(windows), stored, absent, missing, len(failed)))
     click.echo(format_table(("perpspec", "series", "rows", "absent", "missing", "errors"), rows))
     for line in errors[:MAX_PRINTED_ERRORS]:
         click.echo(line)
-
-
-def _count_rows(cursor: Cursor, series: Series, window: Window) -> int:
-    cursor.execute(
-        "SELECT count(*) FROM perp_data WHERE source = %s AND symbol = %s AND ts >= %s AND ts < %s", (*series, *window)
-    )
-    return int((cursor.fetchone() or (0,))[0])
-
-
-def _read_errors(cursor: Cursor, series: Sequence[Series]) -> list[str]:
-    """Return a line for each series of one perpspec whose backfill is in error."""
-    cursor.execute(
-        "SELECT source, symbol, message FROM perp_status WHERE kind = 'backfill' AND state = 'error'"
-        " AND source = %s AND symbol = ANY(%s) ORDER BY symbol",
-        (series[0].source, [symbol for _, symbol in series]),
-    )
-    return [f"error: {source} {symbol}: {message}" for source, symbol, message in cursor.fetchall()]

@@ -46,6 +46,13 @@ def certify(
     }
 
 
+def count_rows(cursor: Cursor, series: Series, window: Window) -> int:
+    """Return how many rows of a series a window has."""
+    values = {"source": series.source, "symbol": series.symbol, "start": window.start_ms, "end": window.end_ms}
+    cursor.execute(SQL["count"], values)
+    return int((cursor.fetchone() or (0,))[0])
+
+
 def _hash(cursor: Cursor, series: Series, metric: str, window: Window) -> tuple[int, str]:
     """Return how many rows a window has, and their hash."""
     columns = sql.SQL(", ").join(

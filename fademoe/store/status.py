@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -127,6 +127,12 @@ def read_last_ts(database: Database, unit: str) -> int | None:
         cursor.execute(SQL["last_ts"], {"unit": unit})
         row = cursor.fetchone()
     return row[0] if row else None
+
+
+def list_failed_backfills(cursor: Cursor, source: str, symbols: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the symbols of a perpspec whose backfill is in error, each with its message, by symbol."""
+    cursor.execute(SQL["failed_backfills"], {"source": source, "symbols": list(symbols)})
+    return cursor.fetchall()
 
 
 def backfill_unit(source: str, symbol: str) -> str:

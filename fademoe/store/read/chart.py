@@ -12,9 +12,11 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window, ceil_to, floor_to, merge, subtract
 from fademoe.metrics import Aggregate
+from fademoe.store.queries import load_queries
 from fademoe.store.read.catalog import Field, Perpspec
 from fademoe.store.read.coverage import list_ranges
 
+SQL = load_queries("read_chart")
 BandState = Literal["missing", "absent", "unrequested"]
 BANDS_MOST = 100
 
@@ -36,23 +38,6 @@ class Band(Struct, frozen=True, forbid_unknown_fields=True):
     state: BandState
     start_ms: int
     end_ms: int
-
-
-_ROWS = """
-    SELECT ts, {columns} FROM perp_data
-    WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s ORDER BY ts
-"""
-# The first and the last row of a step are read by key, which is faster than collecting all rows of the step.
-_STEPS = """
-    WITH steps AS (
-        SELECT ts - ts %% %(step)s AS step, min(ts) AS first_ts, max(ts) AS last_ts{totals} FROM perp_data
-        WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s GROUP BY 1
-    )
-    SELECT s.step, {columns} FROM steps s
-    JOIN perp_data f ON f.source = %(source)s AND f.symbol = %(symbol)s AND f.ts = s.first_ts
-    JOIN perp_data t ON t.source = %(source)s AND t.symbol = %(symbol)s AND t.ts = s.last_ts
-    ORDER BY s.step
-"""
 
 
 def read_points(
@@ -135,7 +120,7 @@ def _columns(names: Sequence[str], rows: list[tuple[float | None, ...]]) -> dict
 
 def _rows_query(names: Sequence[str]) -> sql.Composable:
     columns = [sql.SQL("{}::float8").format(sql.Identifier(name)) for name in names]
-    return sql.SQL(_ROWS).format(columns=sql.SQL(", ").join(columns))
+    return sql.SQL(SQL["rows"]).format(columns=sql.SQL(", ").join(columns))
 
 
 def _steps_query(fields: Sequence[Field]) -> sql.Composable:
@@ -147,4 +132,4 @@ def _steps_query(fields: Sequence[Field]) -> sql.Composable:
     columns = [
         sql.SQL("{}.{}::float8").format(sql.SQL(SIDES[field.aggregate]), sql.Identifier(field.name)) for field in fields
     ]
-    return sql.SQL(_STEPS).format(totals=sql.SQL("").join(totals), columns=sql.SQL(", ").join(columns))
+    return sql.SQL(SQL["steps"]).format(totals=sql.SQL("").join(totals), columns=sql.SQL(", ").join(columns))

@@ -1,6 +1,6 @@
 """Read-only connections for the web: a small pool per process, every statement limited in time.
 
-The queries themselves are in the modules `reader_*`; each takes a cursor of `Reader.read()`.
+The queries themselves are in the modules beside this one; each takes a cursor of `Reader.read()`.
 """
 
 import threading
@@ -14,6 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.errors import StoreError
 from fademoe.settings import mask_url
 from fademoe.store.connection import get_first_line
+from fademoe.store.queries import load_queries
 
 STATEMENT_TIMEOUT_S = 5
 CONNECT_TIMEOUT_S = 3
@@ -21,7 +22,7 @@ BUSY_TIMEOUT_S = 5  # how long a request waits for a free connection
 CONNECTIONS = 8
 READ_ROLE = "fademoe_read"  # sql/read_role.sql; taken where it is and may: then no statement at all can change anything
 
-_MAY_READ = "SELECT has_table_privilege(oid, to_regclass('perp_data'), 'SELECT') FROM pg_roles WHERE rolname = %s"
+SQL = load_queries("connection")
 
 
 class Busy(StoreError):
@@ -102,19 +103,19 @@ class Reader:
         )
         connection.set_session(readonly=True, autocommit=True)
         with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{STATEMENT_TIMEOUT_S}s",))
-            cursor.execute(_MAY_READ, (READ_ROLE,))
+            cursor.execute(SQL["limit_statements"], {"seconds": STATEMENT_TIMEOUT_S})
+            cursor.execute(SQL["may_read"], {"role": READ_ROLE})
             if cursor.fetchone() == (True,):
                 # refused, the session is a read-only one all the same
                 with suppress(psycopg2.errors.InsufficientPrivilege, psycopg2.errors.InvalidParameterValue):
-                    cursor.execute("SELECT set_config('role', %s, false)", (READ_ROLE,))
+                    cursor.execute(SQL["take_role"], {"role": READ_ROLE})
         return connection
 
 
 def _answers(connection: Connection) -> bool:
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+            cursor.execute(SQL["ping"])
     except (psycopg2.OperationalError, psycopg2.InterfaceError):
         connection.close()
         return False

@@ -62,3 +62,7 @@ FROM stored, absent,
      unnest(absent.steps * int8multirange(int8range(%(start)s, %(end)s)) - stored.steps) AS r
 GROUP BY reason
 ORDER BY reason
+
+-- name: count
+SELECT count(*) FROM perp_data
+WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s

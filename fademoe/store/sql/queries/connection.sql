@@ -3,3 +3,12 @@ SELECT 1
 
 -- name: limit_lock_waits
 SELECT set_config('lock_timeout', %(milliseconds)s || 'ms', true)
+
+-- name: limit_statements
+SELECT set_config('statement_timeout', %(seconds)s || 's', false)
+
+-- name: may_read
+SELECT has_table_privilege(oid, to_regclass('perp_data'), 'SELECT') FROM pg_roles WHERE rolname = %(role)s
+
+-- name: take_role
+SELECT set_config('role', %(role)s, false)

@@ -3,6 +3,12 @@
 -- name: last_ts
 SELECT last_ts FROM perp_status WHERE unit = %(unit)s
 
+-- name: failed_backfills
+SELECT symbol, message
+FROM perp_status
+WHERE kind = 'backfill' AND state = 'error' AND source = %(source)s AND symbol = ANY(%(symbols)s)
+ORDER BY symbol
+
 -- name: report
 WITH before AS (
     SELECT state FROM perp_status WHERE unit = %(unit)s
