@@ -67,8 +67,16 @@ def test_every_recorded_event_gives_a_row_only_when_it_is_closed(store):
         if rows:
             closed += 1
             assert store(contract.name, rows)[-1] == (
-                k["t"], k["o"], k["h"], k["l"], k["c"], k["v"], k["q"], k["n"], k["V"]
-            )  # fmt: skip
+                k["t"],
+                k["o"],
+                k["h"],
+                k["l"],
+                k["c"],
+                k["v"],
+                k["q"],
+                k["n"],
+                k["V"],
+            )
     assert closed >= 2
 
 
@@ -105,10 +113,19 @@ def test_a_thousandfold_contract_is_stored_per_coin(store):
 @pytest.mark.parametrize(
     ("index", "value"),
     [
-        (0, 1791382920), (1, "NaN"), (1, 1.5), (2, "1"), (3, "99999999"), (5, "-1"), (6, 1791382919999), (7, None),
-        (8, "4409"), (8, -1), (9, ""),
+        (0, 1791382920),
+        (1, "NaN"),
+        (1, 1.5),
+        (2, "1"),
+        (3, "99999999"),
+        (5, "-1"),
+        (6, 1791382919999),
+        (7, None),
+        (8, "4409"),
+        (8, -1),
+        (9, ""),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_kline_is_a_bad_payload(index, value):
     item = list(KLINES[0]["payload"][0])
     item[index] = value

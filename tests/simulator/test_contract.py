@@ -1,4 +1,4 @@
-"""The contract of our own exchanges: answers of the simulator, and messages as they were recorded."""
+"""Run the contract test class for FadeMoe's exchanges, with payloads of the simulator and recorded messages."""
 
 import json
 import re
@@ -44,9 +44,13 @@ class SimulatedContract(ExchangeContract):
 
     def list_samples(self):
         exchange, listed = self.exchange, self.ask(self.exchange.instruments.request)
-        contracts = {each.name: each for each in read_contracts(exchange, listed)}
-        pepe = next(each for each in contracts.values() if (each.code, each.symbol) == (exchange.codes[0], "PEPE"))
-        samples = [make_sample(exchange, "instruments", shortened(listed), contracts)]
+        contracts = {contract.name: contract for contract in read_contracts(exchange, listed)}
+        pepe = next(
+            contract
+            for contract in contracts.values()
+            if (contract.code, contract.symbol) == (exchange.codes[0], "PEPE")
+        )
+        samples = [make_sample(exchange, "instruments", shorten_lists(listed), contracts)]
         if exchange.clock:
             samples.append(make_sample(exchange, "clock", self.ask(exchange.clock.request), contracts))
         for feed in exchange.rest_feeds:
@@ -55,9 +59,9 @@ class SimulatedContract(ExchangeContract):
                     payload = self.ask(part.make_request(self.page(part, pepe)))
                     samples.append(make_sample(exchange, f"{kind} {feed.metric}", payload, contracts, pepe))
         for feed in exchange.poll_feeds:
-            payload = shortened(self.ask(feed.make_request([pepe])))
+            payload = shorten_lists(self.ask(feed.make_request([pepe])))
             samples.append(make_sample(exchange, f"poll {feed.metric}", payload, contracts))
-        return samples + recorded_messages(exchange)
+        return samples + list_recorded_messages(exchange)
 
     def page(self, feed, instrument):
         end_ms = floor_to(self.sim.now_ms() - (feed.recent_ms or HOUR_MS), HOUR_MS)
@@ -86,27 +90,27 @@ def test_every_exchange_is_tested():
     assert tested == set(registry.list_names())
 
 
-def shortened(body):
-    """Return an answer whose lists have two rows."""
+def shorten_lists(body):
+    """Return a payload whose lists have at most two elements."""
     if isinstance(body, list):
         return body[:2]
-    return {name: shortened(value) if isinstance(value, list | dict) else value for name, value in body.items()}
+    return {name: shorten_lists(value) if isinstance(value, list | dict) else value for name, value in body.items()}
 
 
-def recorded_messages(exchange):
-    """Return the recorded messages, for each feed and contract that they hold rows of."""
-    found = []
+def list_recorded_messages(exchange):
+    """Return the recorded messages of each feed and contract with rows."""
+    samples = []
     for path in sorted((RECORDINGS / exchange.name).glob("ws_*.json")):
         for recording in json.loads(path.read_text(encoding="utf-8"))[:4]:
-            message = closed(recording["payload"])
+            message = close_candles(recording["payload"])
             for feed in exchange.stream_feeds:
                 for name in sorted(set(NAMES.findall(json.dumps(message)))):
                     instrument = Instrument(exchange=exchange.name, code=exchange.codes[0], name=name, symbol="X")
                     read = make_message_reader(exchange, feed, instrument)
                     if has_rows(read, message):
                         title = f"stream {feed.metric}"
-                        found.append(Sample(title=title, payload=message, read=read, metric=feed.metric))
-    return found
+                        samples.append(Sample(title=title, payload=message, read=read, metric=feed.metric))
+    return samples
 
 
 def has_rows(read, message):
@@ -116,11 +120,11 @@ def has_rows(read, message):
         return False
 
 
-def closed(message: object):
-    """Return a message in which every candle is the last of its minute."""
+def close_candles(message: object):
+    """Return a message in which every candle is the closed one of its minute."""
     if isinstance(message, list):
         candle = len(message) == 9 and isinstance(message[8], str)
-        return [*message[:8], "1"] if candle else [closed(item) for item in message]
+        return [*message[:8], "1"] if candle else [close_candles(item) for item in message]
     if isinstance(message, dict):
-        return {key: CLOSED.get(key, closed(value)) for key, value in message.items()}
+        return {key: CLOSED.get(key, close_candles(value)) for key, value in message.items()}
     return message

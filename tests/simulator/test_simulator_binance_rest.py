@@ -12,8 +12,8 @@ KLINES = "/fapi/v1/klines"
 SAMPLE_ROUTES = ("openInterestHist", "globalLongShortAccountRatio", "takerlongshortRatio")
 
 
-def pages(sim, path, start_ms, end_ms, limit=499, **query):
-    """Read a window page by page, each window no longer than the limit."""
+def read_pages(sim, path, start_ms, end_ms, limit=499, **query):
+    """Read a window page by page; no page is longer than the limit."""
     rows = []
     for page_ms in range(start_ms, end_ms, limit * MINUTE_MS):
         last_ms = min(page_ms + limit * MINUTE_MS, end_ms) - 1
@@ -23,10 +23,10 @@ def pages(sim, path, start_ms, end_ms, limit=499, **query):
 
 @pytest.mark.parametrize(("symbol", "coins"), [("BTCUSDT", 1), ("1000PEPEUSDT", 1000), ("币安人生USDT", 1)])
 def test_ten_days_of_klines_equal_the_truth(sim, symbol, coins):
-    """Holes included: REST has exactly the rows of the truth, value for value."""
+    """REST has exactly the rows of the truth, missing minutes included, value by value."""
     end_ms = sim.now_ms() // MINUTE_MS * MINUTE_MS - MINUTE_MS
     start_ms = end_ms - 10 * DAY_MS
-    rows = pages(sim, KLINES, start_ms, end_ms, symbol=symbol)
+    rows = read_pages(sim, KLINES, start_ms, end_ms, symbol=symbol)
     truth = sim.truth("ohlcv", symbol, start_ms, end_ms)
     assert 14_000 < len(rows) == len(truth) < 14_400
     for row, true in zip(rows, truth, strict=True):
@@ -37,17 +37,17 @@ def test_ten_days_of_klines_equal_the_truth(sim, symbol, coins):
 
 
 def test_premium_index_klines_equal_the_truth(sim):
-    """Columns as klines have them, zeros for volumes, twelve samples."""
+    """Rows have the columns of klines, with zero volumes and twelve samples."""
     end_ms = sim.now_ms() // MINUTE_MS * MINUTE_MS - MINUTE_MS
     start_ms = end_ms - DAY_MS
-    rows = pages(sim, "/fapi/v1/premiumIndexKlines", start_ms, end_ms, symbol="ETHUSDT")
+    rows = read_pages(sim, "/fapi/v1/premiumIndexKlines", start_ms, end_ms, symbol="ETHUSDT")
     truth = sim.truth("pfr", "ETH", start_ms, end_ms)
     assert [(row[0], row[4]) for row in rows] == [(true["ts"], true["pfr"]) for true in truth]
     assert rows[5][5:] == ["0", rows[5][0] + MINUTE_MS - 1, "0", 12, "0", "0", "0"]
 
 
 def test_the_open_candle_is_last_and_grows(sim):
-    """Its open stays, its volume does not."""
+    """Its open stays and its volume grows."""
     minute_ms = sim.set_second(20)
     first = sim.rows(KLINES, symbol="btcusdt", interval="1m", limit=3)
     sim.set_time(minute_ms + 50_000)
@@ -57,8 +57,8 @@ def test_the_open_candle_is_last_and_grows(sim):
     assert first[-1][8] < second[-1][8] and Decimal(first[-1][5]) < Decimal(second[-1][5])
 
 
-def test_a_just_closed_candle_still_lacks_its_last_trades(sim, market):
-    """For up to two seconds after its close REST serves a candle that is not final."""
+def test_a_closed_candle_is_not_final_for_up_to_two_seconds(sim, market):
+    """REST serves it without its last trades until then."""
     instrument = market.world.find_instrument("binance", "ETHUSDT")
     minute_ms = sim.now_ms() // MINUTE_MS * MINUTE_MS
     ts = next(
@@ -78,7 +78,7 @@ def test_a_just_closed_candle_still_lacks_its_last_trades(sim, market):
 
 
 def test_both_ends_are_inclusive_and_the_earliest_rows_win(sim):
-    """A row belongs to the window when its open time does; a window before the listing starts at the listing."""
+    """A row belongs to the window by its open time; a window from before the listing starts at the listing."""
     start_ms = sim.now_ms() // DAY_MS * DAY_MS - 3 * DAY_MS
     rows = sim.rows(KLINES, symbol="BTCUSDT", interval="1m", startTime=start_ms, endTime=start_ms + 4 * MINUTE_MS)
     assert [row[0] for row in rows] == [start_ms + step * MINUTE_MS for step in range(5)]
@@ -86,30 +86,30 @@ def test_both_ends_are_inclusive_and_the_earliest_rows_win(sim):
     assert [row[0] for row in rows] == [start_ms, start_ms + MINUTE_MS]
     rows = sim.rows(KLINES, symbol="BTCUSDT", interval="1m", endTime=start_ms, limit=2)
     assert [row[0] for row in rows] == [start_ms - MINUTE_MS, start_ms]
-    listed = {each["instrument"]: each for each in sim.rows("/sim/symbols", exchange="binance")["symbols"]}
+    listed = {contract["instrument"]: contract for contract in sim.rows("/sim/symbols", exchange="binance")["symbols"]}
     rows = sim.rows(KLINES, symbol="BTCUSDT", interval="1m", startTime=1, limit=2)
     assert rows[0][0] == listed["BTCUSDT"]["listed_ms"] // MINUTE_MS * MINUTE_MS
     assert sim.rows(KLINES, symbol="BTCUSDT", interval="1m", startTime=1, endTime=2) == []
     assert sim.rows(KLINES, symbol="OMGUSDT", interval="1m")[-1][0] < listed["OMGUSDT"]["delisted_ms"]
 
 
-def test_the_other_end_can_be_made_to_win(other):
-    """--binance-page-keeps newest is the reading of the COIN-M page."""
+def test_the_newest_rows_win_with_page_keeps_newest(other):
+    """The documentation of COIN-M says so."""
     start_ms = other.now_ms() // DAY_MS * DAY_MS - 3 * DAY_MS
     end_ms = start_ms + 100 * MINUTE_MS
     rows = other.rows(KLINES, symbol="BTCUSDT", interval="1m", startTime=start_ms, endTime=end_ms, limit=2)
     assert [row[0] for row in rows] == [end_ms - MINUTE_MS, end_ms]
 
 
-def test_longer_intervals_are_sums_of_minutes(sim):
-    """5m klines agree with the five minutes below them."""
+def test_longer_klines_are_joined_from_minutes(sim):
+    """A 5m kline agrees with its five minutes."""
     start_ms = sim.now_ms() // DAY_MS * DAY_MS - 2 * DAY_MS
     window = {"symbol": "ADAUSDT", "startTime": start_ms, "endTime": start_ms + 5 * MINUTE_MS - 1}
     (five,) = sim.rows(KLINES, interval="5m", **window)
     ones = sim.rows(KLINES, interval="1m", **window)
     assert five[1] == ones[0][1] and five[4] == ones[-1][4] and five[6] == start_ms + 5 * MINUTE_MS - 1
-    assert five[2] == max(one[2] for one in ones) and five[8] == sum(one[8] for one in ones)
-    assert Decimal(five[5]) == sum(Decimal(one[5]) for one in ones)
+    assert five[2] == max(row[2] for row in ones) and five[8] == sum(row[8] for row in ones)
+    assert Decimal(five[5]) == sum(Decimal(row[5]) for row in ones)
 
 
 ERRORS = [
@@ -129,22 +129,22 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("path", "query", "status", "code"), ERRORS)
-def test_errors_have_the_exchange_s_code(sim, path, query, status, code):
-    """Status and code; the texts that are known from the wire are checked below."""
+def test_errors_have_status_and_code_of_the_exchange(sim, path, query, status, code):
+    """The known texts are checked in the next test."""
     response = sim.get(path, **query)
     assert (response.status_code, response.json()["code"]) == (status, code)
 
 
-def test_error_texts_are_those_of_the_wire(sim):
-    """As recorded in October 2026."""
+def test_error_texts_are_as_recorded(sim):
+    """Recorded in October 2026."""
     texts = [sim.get(path, **query).json()["msg"] for path, query, _, _ in ERRORS]
     assert texts[:3] == ["Invalid symbol.", "Invalid interval.", "Data sent for parameter 'limit' is not valid."]
     assert texts[3] == "Mandatory parameter 'interval' was not sent, was empty/null, or malformed."
     assert texts[-1] == "parameter 'startTime' is invalid."
 
 
-def test_weights_are_the_measured_ones(start):
-    """By limit, off by one from the documentation; refusals cost too; other budgets show no header."""
+def test_weights_are_as_measured(start):
+    """Bounds differ by one from the documentation; refused requests cost too; other budgets have no header."""
     sim = start()
     sim.set_second(5)
 
@@ -165,8 +165,8 @@ def test_weights_are_the_measured_ones(start):
         assert not [name for name in headers if name.lower().startswith("x-mbx")]
 
 
-def test_weight_starts_anew_with_the_utc_minute(start):
-    """The first request after :00 shows its own weight only."""
+def test_weight_resets_with_the_utc_minute(start):
+    """The first request after :00 shows only its own weight."""
     sim = start()
     sim.set_second(59.7)
     assert int(sim.get(KLINES, symbol="BTCUSDT", interval="1m").headers["X-MBX-USED-WEIGHT-1M"]) >= 5
@@ -176,8 +176,8 @@ def test_weight_starts_anew_with_the_utc_minute(start):
     assert windows[-1]["used"] >= 5 and windows[-1]["start_ms"] % MINUTE_MS == 0 and len(windows) <= 30
 
 
-def test_going_on_after_429_brings_a_ban(start):
-    """429 with -1003 first, then 418 with the end of the ban in the text, then service again, after which bans grow."""
+def test_requests_after_429_are_banned(start):
+    """First 429 with -1003, then 418 with the end of the ban in the text, then service; the next ban is longer."""
     sim = start("--binance-weight-limit", "20", "--binance-ban-after", "3", "--binance-ban-s", "0.4")
     sim.set_second(1)
     assert [sim.get("/fapi/v1/premiumIndex").status_code for _ in range(4)] == [200, 200, 429, 429]
@@ -192,8 +192,8 @@ def test_going_on_after_429_brings_a_ban(start):
     assert sim.rows("/sim/stats")["binance"]["refusals"] == {"429": 2, "418": 2}
 
 
-def test_the_five_minute_budgets_are_apart(start):
-    """One of them being used up touches neither the other nor the weight; they slide."""
+def test_the_five_minute_budgets_are_independent(start):
+    """A used-up budget affects neither the other nor the weight; both windows slide."""
     sim = start("--binance-funding-limit", "5", "--binance-data-limit", "4")
     query = {"symbol": "BTCUSDT", "period": "5m"}
     funding, data = "/fapi/v1/fundingInfo", "/futures/data/takerlongshortRatio"
@@ -204,7 +204,7 @@ def test_the_five_minute_budgets_are_apart(start):
     assert sim.get(funding).status_code == sim.get(data, **query).status_code == 200
 
 
-def test_budgets_belong_to_the_address(start):
+def test_budgets_are_per_address(start):
     """A client on another address has its own."""
     sim = start("--binance-weight-limit", "1")
     sim.set_second(1)
@@ -216,7 +216,7 @@ def test_budgets_belong_to_the_address(start):
 
 @pytest.mark.parametrize(("route", "metric"), [("openInterestHist", "oi"), ("globalLongShortAccountRatio", "lsr")])
 def test_samples_equal_the_truth(sim, route, metric):
-    """Five minute samples of a multiplied contract, in coins."""
+    """Five-minute samples of a multiplied contract, in coins."""
     end_ms = sim.now_ms() // DAY_MS * DAY_MS - DAY_MS
     window = {"startTime": end_ms - DAY_MS, "endTime": end_ms - 1, "limit": 500}
     rows = sim.rows(f"/futures/data/{route}", symbol="1000SHIBUSDT", period="5m", **window)
@@ -232,8 +232,8 @@ def test_samples_equal_the_truth(sim, route, metric):
             assert Decimal(row["longAccount"]) + Decimal(row["shortAccount"]) == 1
 
 
-def test_taker_volumes_are_sums_of_the_candles_after_the_label(sim):
-    """The label is the bucket's start, and the row names no symbol."""
+def test_taker_volumes_are_sums_of_the_candles_from_the_timestamp_on(sim):
+    """The timestamp is the bucket's start; the row has no symbol."""
     start_ms = sim.now_ms() // DAY_MS * DAY_MS - DAY_MS
     query = {"symbol": "BTCUSDT", "startTime": start_ms, "endTime": start_ms + 5 * MINUTE_MS - 1}
     (row,) = sim.rows("/futures/data/takerlongshortRatio", period="5m", **query)
@@ -244,21 +244,21 @@ def test_taker_volumes_are_sums_of_the_candles_after_the_label(sim):
 
 
 @pytest.mark.parametrize("route", SAMPLE_ROUTES)
-def test_samples_come_late_and_a_lone_start_is_not_looked_at(sim, route):
-    """The newest row is 70 to 200 s behind what it tells of; unknown symbols have no rows; limit 600 means 500."""
+def test_samples_are_published_late_and_a_start_without_end_is_ignored(sim, route):
+    """The newest row is 70 to 200 s old; unknown symbols have no rows; a limit of 600 means 500."""
     path = f"/futures/data/{route}"
     now_ms = sim.now_ms()
     newest = sim.rows(path, symbol="BTCUSDT", period="5m")[-1]["timestamp"]
-    told_of_ms = newest + (300_000 if route == "takerlongshortRatio" else 0)
-    assert 70_000 <= now_ms - told_of_ms < 2 * 300_000 + 200_000
+    covered_ms = newest + (300_000 if route == "takerlongshortRatio" else 0)
+    assert 70_000 <= now_ms - covered_ms < 2 * 300_000 + 200_000
     lone = sim.rows(path, symbol="BTCUSDT", period="5m", startTime=now_ms - 20 * DAY_MS, limit=3)
     assert len(lone) == 3 and lone[-1]["timestamp"] == newest
     assert sim.rows(path, symbol="NOSUCH", period="5m") == []
     assert len(sim.rows(path, symbol="BTCUSDT", period="5m", limit=600)) == 500
 
 
-def test_settled_funding_equals_the_truth_but_for_jitter(sim):
-    """Times are 0 to 20 ms late, rates are exact, old rows have an empty mark price, the earliest win."""
+def test_settled_funding_equals_the_truth_except_jitter(sim):
+    """Times are 0 to 20 ms late, rates exact; old rows have no mark price; the earliest rows win."""
     now_ms = sim.now_ms()
     late = []
     for symbol in ("BTCUSDT", "SEIUSDT", "1000BONKUSDT", "ADAUSDT"):
@@ -274,8 +274,8 @@ def test_settled_funding_equals_the_truth_but_for_jitter(sim):
     assert len(sim.rows("/fapi/v1/fundingRate", limit=7)) == 7
 
 
-def test_funding_info_has_intervals_of_the_truth(sim, market):
-    """COIN-M rows and null update times are among them; a contract that is missing has eight hours."""
+def test_funding_info_has_the_intervals_of_the_truth(sim, market):
+    """It has COIN-M rows and null update times; a contract without a row has eight hours."""
     rows = {row["symbol"]: row for row in sim.rows("/fapi/v1/fundingInfo")}
     assert rows["BTCUSDT"]["updateTime"] is None and "BTCUSD_PERP" in rows
     for instrument in market.world.list_instruments("binance"):
@@ -284,21 +284,21 @@ def test_funding_info_has_intervals_of_the_truth(sim, market):
             assert rows.get(instrument.name, {"fundingIntervalHours": 8})["fundingIntervalHours"] == hours
 
 
-def test_premium_index_shows_the_running_estimate(sim):
-    """With symbol an object, without all; dated and dead contracts have no funding time."""
+def test_premium_index_has_the_current_estimate(sim):
+    """With a symbol an object, without one a list; dated and ended contracts have no funding time."""
     minute_ms = sim.set_second(10)
-    one = sim.rows("/fapi/v1/premiumIndex", symbol="BTCUSDT")
+    row = sim.rows("/fapi/v1/premiumIndex", symbol="BTCUSDT")
     sim.set_time(minute_ms + MINUTE_MS + 10_000)
     truth = sim.truth("ppr", "BTC", minute_ms, minute_ms + 1)
-    assert one["lastFundingRate"] == truth[0]["ppr"] and one["nextFundingTime"] > one["time"]
+    assert row["lastFundingRate"] == truth[0]["ppr"] and row["nextFundingTime"] > row["time"]
     rows = {row["symbol"]: row for row in sim.rows("/fapi/v1/premiumIndex")}
     assert len(rows) > 50 and rows["OMGUSDT"]["nextFundingTime"] == 0
     assert [row["nextFundingTime"] for symbol, row in rows.items() if "_" in symbol] == [0, 0]
     assert abs(Decimal(rows["BTCUSDT"]["markPrice"]) / Decimal(rows["BTCUSDT"]["indexPrice"]) - 1) < Decimal("0.003")
 
 
-def test_open_interest_is_that_of_the_minute(sim):
-    """All answers within a minute are what stands at its end."""
+def test_open_interest_is_constant_within_a_minute(sim):
+    """Every answer has the value of the minute's end."""
     minute_ms = sim.set_second(10)
     first, second = (sim.rows("/fapi/v1/openInterest", symbol="BTCUSDT") for _ in range(2))
     assert first["openInterest"] == second["openInterest"] and minute_ms < first["time"] < minute_ms + MINUTE_MS
@@ -309,11 +309,17 @@ def test_open_interest_is_that_of_the_minute(sim):
 
 
 def test_exchange_info_lists_all_kinds_of_contracts(sim):
-    """Perpetuals, TradFi, dated ones, USDC, dead, announced, Chinese and multiplied ones, with all keys."""
+    """Perpetual, TradFi, dated, USDC, ended, announced, Chinese and multiplied contracts, with all keys."""
     body = sim.rows("/fapi/v1/exchangeInfo")
     assert list(body) == [
-        "timezone", "serverTime", "futuresType", "rateLimits", "exchangeFilters", "assets", "symbols",
-    ]  # fmt: skip
+        "timezone",
+        "serverTime",
+        "futuresType",
+        "rateLimits",
+        "exchangeFilters",
+        "assets",
+        "symbols",
+    ]
     symbols = {entry["symbol"]: entry for entry in body["symbols"]}
     assert {"币安人生USDT", "1000PEPEUSDT", "1000SATSUSDT", "1INCHUSDT", "C98USDT", "BTCUSDC"} <= set(symbols)
     gold = symbols["XAUUSDT"]
@@ -328,17 +334,19 @@ def test_exchange_info_lists_all_kinds_of_contracts(sim):
     assert symbols["1000PEPEUSDT"]["baseAsset"] == "1000PEPE" and len(btc) == 25
 
 
-def test_a_delisting_moves_the_delivery_date(other):
-    """The klines end and the status turns."""
+def test_a_delisting_changes_delivery_date_and_status(other):
+    """The klines end there."""
     end_ms = other.now_ms() // MINUTE_MS * MINUTE_MS - 10 * MINUTE_MS
     other.post("/sim/contracts", {"exchange": "binance", "instrument": "1000CATUSDT", "delisted_ms": end_ms})
-    entry = next(each for each in other.rows("/fapi/v1/exchangeInfo")["symbols"] if each["symbol"] == "1000CATUSDT")
+    entry = next(
+        contract for contract in other.rows("/fapi/v1/exchangeInfo")["symbols"] if contract["symbol"] == "1000CATUSDT"
+    )
     assert (entry["status"], entry["deliveryDate"]) == ("SETTLING", end_ms)
     assert other.rows(KLINES, symbol="1000CATUSDT", interval="1m", limit=5)[-1][0] < end_ms
 
 
 def test_pages_are_served_fast(sim):
-    """Cached pages are the aim of 200,000 rows a second; a twentieth of it must hold on any machine."""
+    """The aim is 200,000 rows a second of cached pages; a twentieth of it must hold on any machine."""
     start_ms = sim.now_ms() // DAY_MS * DAY_MS - 3 * DAY_MS
     windows = [{"startTime": start_ms + step * 29_940_000, "limit": 499} for step in range(5)]
     for window in windows:

@@ -17,13 +17,13 @@ def subscribe(socket, *names, number=1, method="SUBSCRIBE"):
     socket.send(json.dumps({"method": method, "params": list(names), "id": number}))
 
 
-def closed(message):
+def is_closed(message):
     """Tell whether a message is a closed kline."""
     return message.get("data", message).get("k", {}).get("x") is True
 
 
-def test_closed_bars_come_once_late_interleaved_and_equal_the_truth(sim, connect):
-    """0.2 to 2.0 s after the close, with trades that no event had shown, while the next minute has begun."""
+def test_closed_candles_are_sent_once_and_equal_the_truth(sim, connect):
+    """They come 0.2 to 2.0 s after the close, among events of the next minute, with trades of no earlier event."""
     minute_ms = sim.set_second(59)
     names = [f"{symbol.lower()}@kline_1m" for symbol in SYMBOLS]
     socket = connect("/market/stream?streams=" + "/".join(names[:2]))
@@ -51,8 +51,8 @@ def test_closed_bars_come_once_late_interleaved_and_equal_the_truth(sim, connect
     assert rows[0][4] == next(event["k"]["c"] for event in ends if event["s"] == "BTCUSDT")
 
 
-def test_a_bar_that_the_exchange_lacks_is_not_streamed(sim, connect, market):
-    """Holes are the same over REST and stream."""
+def test_a_missing_candle_is_not_streamed(sim, connect, market):
+    """REST and stream lack the same minutes."""
     instrument = market.world.find_instrument("binance", "BTCUSDT")
     day = sim.now_ms() // 86_400_000
     ts = next(
@@ -67,8 +67,8 @@ def test_a_bar_that_the_exchange_lacks_is_not_streamed(sim, connect, market):
     assert {bar["t"] for bar in bars} == {ts - MINUTE_MS} and bars[-1]["x"]
 
 
-def test_acks_prove_nothing(sim, connect):
-    """Unknown streams and upper case symbols are acknowledged and silent; acks have no envelope."""
+def test_unknown_streams_are_acknowledged_and_silent(sim, connect):
+    """Upper case symbols too; acks have no envelope."""
     socket = connect("/market/stream")
     subscribe(socket, "BTCUSDT@kline_1m", "nosuchusdt@kline_1m", "btcusdt@nosuch", number=7)
     assert json.loads(socket.recv()) == {"result": None, "id": 7}
@@ -84,19 +84,19 @@ def test_acks_prove_nothing(sim, connect):
     assert sim.receive_for(socket, 0.6) == []
 
 
-def test_errors_of_requests(connect):
-    """An unknown method is answered, what is not JSON closes the socket."""
+def test_invalid_requests_get_an_error(connect):
+    """An unknown method is answered; text that is not JSON closes the socket."""
     socket = connect("/market/ws")
     subscribe(socket, method="NOSUCH", number=3)
     answer = json.loads(socket.recv())
     assert answer["error"]["code"] == 2 and answer["id"] == 3
     socket.send("not json")
     assert json.loads(socket.recv())["error"]["code"] == 3
-    assert close_code(socket) == 1008
+    assert receive_close_code(socket) == 1008
 
 
-def close_code(socket):
-    """Return the code of the close frame that the server sends, None when the connection breaks off."""
+def receive_close_code(socket):
+    """Return the code of the server's close frame; None when the connection ends without one."""
     with suppress(websocket.WebSocketConnectionClosedException):
         while True:
             frame = socket.recv_frame()  # answers nothing by itself
@@ -105,8 +105,8 @@ def close_code(socket):
     return None
 
 
-def test_raw_and_wrapped_payloads(sim, connect):
-    """/ws sends bare payloads, /stream wraps them, and SET_PROPERTY switches."""
+def test_ws_sends_plain_payloads_and_stream_sends_envelopes(sim, connect):
+    """SET_PROPERTY switches."""
     raw, wrapped = connect("/market/ws/btcusdt@markPrice@1s"), connect("/market/stream?streams=btcusdt@markPrice@1s")
     assert json.loads(raw.recv())["e"] == "markPriceUpdate"
     event = json.loads(wrapped.recv())
@@ -116,8 +116,8 @@ def test_raw_and_wrapped_payloads(sim, connect):
     assert json.loads(wrapped.recv())["e"] == "markPriceUpdate"
 
 
-def test_the_wrong_path_opens_and_stays_silent(sim, connect):
-    """Acks come, data do not."""
+def test_other_paths_acknowledge_and_send_no_data(sim, connect):
+    """Only /market has data."""
     paths = ("/ws", "/stream?streams=btcusdt@kline_1m", "/public/ws/btcusdt@kline_1m", "/private/ws")
     sockets = [connect(path) for path in paths]
     for socket in sockets:
@@ -126,8 +126,8 @@ def test_the_wrong_path_opens_and_stays_silent(sim, connect):
     assert [sim.receive_for(socket, 0.05) for socket in sockets] == [[{"result": None, "id": 1}]] * 4
 
 
-def test_the_1025th_stream_costs_all(connect):
-    """An error without id, then close 1008."""
+def test_the_1025th_stream_closes_the_socket(connect):
+    """An error without id, then close code 1008."""
     socket = connect("/market/stream")
     for part in range(6):
         names = [f"x{number}usdt@kline_1m" for number in range(part * 200, min(1_025, part * 200 + 200))]
@@ -135,21 +135,21 @@ def test_the_1025th_stream_costs_all(connect):
     answers = [json.loads(socket.recv()) for _ in range(6)]
     assert answers[:5] == [{"result": None, "id": part} for part in range(5)]
     assert answers[5] == {"error": {"code": 4, "msg": "Too many subscriptions"}}
-    assert close_code(socket) == 1008
+    assert receive_close_code(socket) == 1008
 
 
 def test_more_than_ten_messages_a_second_close_the_socket(connect):
-    """Ten are answered."""
+    """Ten messages are answered."""
     socket = connect("/market/ws")
     with suppress(websocket.WebSocketConnectionClosedException, ConnectionError):
         for number in range(20):
             subscribe(socket, number=number, method="LIST_SUBSCRIPTIONS")
     assert [json.loads(socket.recv())["id"] for _ in range(10)] == list(range(10))
-    assert close_code(socket) == 1008
+    assert receive_close_code(socket) == 1008
 
 
-def test_mark_prices_come_as_two_frames_a_second(sim, connect):
-    """Crypto with COIN-M rows (st 2) and rows without funding (T 0), and TradFi apart."""
+def test_mark_prices_are_two_frames_a_second(sim, connect):
+    """Crypto with COIN-M rows (st 2) and rows without funding (T 0); TradFi separately."""
     minute_ms = sim.set_second(20.8)
     socket = connect("/market/ws/!markPrice@arr@1s")
     frames = [frame for frame in sim.receive_for(socket, 3.5) if frame[0]["E"] >= minute_ms + 21_000]
@@ -163,8 +163,8 @@ def test_mark_prices_come_as_two_frames_a_second(sim, connect):
     assert 4 <= len(frames) <= 8
 
 
-def test_liquidations_are_single_frames_a_second_late_and_add_up_to_the_truth(sim, connect, market):
-    """S is the side of the closing order, st and ps sit inside o, value is ap times z."""
+def test_liquidations_are_single_frames_a_second_late_with_the_sum_of_the_truth(sim, connect, market):
+    """S is the side of the closing order, st and ps are members of o, the value is ap times z."""
     instrument = market.world.find_instrument("binance", "BTCUSDT")
     minute_ms = sim.now_ms() // MINUTE_MS * MINUTE_MS
     ts, events = next(
@@ -176,17 +176,17 @@ def test_liquidations_are_single_frames_a_second_late_and_add_up_to_the_truth(si
     sim.set_time(events[0].ts)
     socket = connect("/market/stream?streams=!forceOrder@arr/btcusdt@forceOrder")
     frames = sim.receive_for(socket, 1.4 + (events[-1].ts - events[0].ts) / 1000)
-    mine = [frame["data"] for frame in frames if frame["stream"] == "btcusdt@forceOrder"]
-    assert [frame["data"] for frame in frames if frame["data"]["o"]["s"] == "BTCUSDT"][::2] == mine
-    assert len(mine) == len(events)
-    for frame, event in zip(mine, events, strict=True):
+    own_frames = [frame["data"] for frame in frames if frame["stream"] == "btcusdt@forceOrder"]
+    assert [frame["data"] for frame in frames if frame["data"]["o"]["s"] == "BTCUSDT"][::2] == own_frames
+    assert len(own_frames) == len(events)
+    for frame, event in zip(own_frames, events, strict=True):
         order = frame["o"]
         assert (order["T"], order["S"]) == (event.ts, "SELL" if event.side == "long" else "BUY")
         assert (order["st"], order["ps"], order["X"]) == (1, "BTCUSDT", "FILLED")
         assert 1_000 <= frame["E"] - order["T"] < 1_500
     sim.set_time(ts + 2 * MINUTE_MS)
     (true,) = sim.truth("lq", "BTC", ts, ts + 1)
-    value = sum(Decimal(frame["o"]["ap"]) * Decimal(frame["o"]["z"]) for frame in mine)
+    value = sum(Decimal(frame["o"]["ap"]) * Decimal(frame["o"]["z"]) for frame in own_frames)
     assert value == Decimal(true["lqs"]) + Decimal(true["lql"])
 
 
@@ -195,11 +195,11 @@ def test_pings_and_lifetime_are_options(other):
     socket = other.connect("/market/ws")
     opcode, data = socket.recv_data(control_frame=True)
     assert opcode == websocket.ABNF.OPCODE_PING and abs(int(data) - other.now_ms()) < 1_000
-    assert close_code(socket) == 1001
+    assert receive_close_code(socket) == 1001
 
 
-def test_listing_changes_are_pushed(other):
-    """!contractInfo tells of a delisting."""
+def test_contract_changes_are_published(other):
+    """!contractInfo reports a delisting."""
     socket = other.connect("/market/ws/!contractInfo")
     end_ms = other.now_ms() + 86_400_000
     other.post("/sim/contracts", {"exchange": "binance", "instrument": "SANDUSDT", "delisted_ms": end_ms})
@@ -208,7 +208,7 @@ def test_listing_changes_are_pushed(other):
 
 
 def test_a_quiet_minute_has_one_event_at_its_close(sim, connect, market):
-    """Flat, without trades and trade ids, two seconds late; nothing comes while it is open."""
+    """Flat, without trades and trade ids, two seconds late; no event before it."""
     instrument = market.world.find_instrument("binance", "C98USDT")
     minute_ms = sim.now_ms() // MINUTE_MS * MINUTE_MS
     ts = next(

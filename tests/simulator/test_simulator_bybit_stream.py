@@ -1,4 +1,4 @@
-"""Bybit over WebSocket: as a plain client sees it, and what the table's parsers make of it."""
+"""Bybit over WebSocket: as a plain client sees it, and as FadeMoe's declaration reads it."""
 
 import itertools
 import json
@@ -30,25 +30,26 @@ CONTRACTS = [
 LOST, DOUBLE, LATE = "ETHUSDT", "SOLUSDT", "XRPUSDT"
 
 
-def say(socket, op, *topics, **more):
+def send_request(socket, op, *topics, **more):
     """Send a request."""
     socket.send(json.dumps({"op": op, "args": list(topics), **more}))
 
 
-def reply(sim, socket):
-    """Return the next message that is not of a topic."""
+def receive_reply(sim, socket):
+    """Return the next message without a topic."""
     return sim.receive_until(socket, lambda message: "topic" not in message)
 
 
-def truth_of(sim, metric, symbol, start_ms, end_ms, **query):
+def read_truth(sim, metric, symbol, start_ms, end_ms, **query):
+    """Return the rows of the truth."""
     query |= {"exchange": "bybit", "metric": metric, "symbol": symbol, "from": start_ms, "to": end_ms}
     return sim.rows("/sim/truth", **query)["rows"]
 
 
-def parsed(messages, contracts):
-    """Return (metric, contract) -> rows as the table's parsers read the messages, tickers merged."""
+def parse_messages(messages, contracts):
+    """Return (metric, contract) -> rows as the declaration reads the messages; tickers are merged."""
     rows, states = defaultdict(list), {}
-    by_topic = [(feed.topic(each), feed, each) for feed in EXCHANGE.stream_feeds for each in contracts]
+    by_topic = [(feed.topic(contract), feed, contract) for feed in EXCHANGE.stream_feeds for contract in contracts]
     for frame in map(route, messages):
         data = frame.data
         if isinstance(data, dict):
@@ -59,18 +60,20 @@ def parsed(messages, contracts):
     return rows
 
 
-def whole_minute(market, now_ms):
-    """Return the next minute of which the exchange lacks nothing, nor of the one after it."""
+def find_complete_minute(market, now_ms):
+    """Return the next minute such that neither it nor the following minute is missing."""
     contracts = [market.world.find_instrument("bybit", name) for name in ("BTCUSDT", LOST, DOUBLE, LATE)]
     minutes = itertools.count(floor_to(now_ms, MINUTE_MS) + MINUTE_MS, MINUTE_MS)
     return next(
         minute_ms
         for minute_ms in minutes
-        if all(market.candles.read_bar(each, ts) for each in contracts for ts in (minute_ms, minute_ms + MINUTE_MS))
+        if all(
+            market.candles.read_bar(contract, ts) for contract in contracts for ts in (minute_ms, minute_ms + MINUTE_MS)
+        )
     )
 
 
-def same(row, true):
+def is_same(row, true):
     """Tell whether a row has the values of the truth."""
     return all(
         (value is None) == (true[name] is None) and (value is None or Decimal(value) == Decimal(true[name]))
@@ -79,27 +82,27 @@ def same(row, true):
 
 
 def test_closed_candles_and_the_last_tickers_of_a_minute_equal_the_truth(sim, connect, market):
-    """In units of coins and for one side; a lost, a doubled and a late candle by faults."""
+    """In coins and for one side; faults drop, repeat and delay a candle."""
     for kind, symbol in (("lost_close", LOST), ("duplicate_close", DOUBLE), ("late_bars", LATE)):
         sim.fault(kind=kind, exchange="bybit", symbol=symbol, seconds=0.5)
-    minute_ms = whole_minute(market, sim.now_ms())
+    minute_ms = find_complete_minute(market, sim.now_ms())
     sim.set_time(minute_ms + 58_500)
     socket = connect(LINEAR)
     names = [contract.name for contract in CONTRACTS]
-    say(socket, "subscribe", *(f"kline.1.{name}" for name in (*names, LOST, DOUBLE, LATE)))
-    say(socket, "subscribe", *(f"tickers.{name}" for name in names))
+    send_request(socket, "subscribe", *(f"kline.1.{name}" for name in (*names, LOST, DOUBLE, LATE)))
+    send_request(socket, "subscribe", *(f"tickers.{name}" for name in names))
     messages = sim.receive_for(socket, 4.7)
-    rows = parsed(messages, CONTRACTS)
+    rows = parse_messages(messages, CONTRACTS)
     sim.set_time(minute_ms + 5 * MINUTE_MS)
     for contract in CONTRACTS:
         (candle,) = rows["ohlcv", contract.name] or [None]
-        (true,) = truth_of(sim, "ohlcv", contract.name, minute_ms, minute_ms + 1) or [None]
-        assert (candle is None and true is None) or same(candle, true)
+        (true,) = read_truth(sim, "ohlcv", contract.name, minute_ms, minute_ms + 1) or [None]
+        assert (candle is None and true is None) or is_same(candle, true)
         for metric in ("ppr", "oi"):
             samples = [row for row in rows[metric, contract.name] if floor_to(row.ts, MINUTE_MS) == minute_ms]
             ts = METRICS[metric].stamp(samples[-1].ts, MINUTE_MS)
-            (true,) = truth_of(sim, metric, contract.name, ts, ts + 1, step=MINUTE_MS)
-            assert same(samples[-1]._replace(ts=ts), true)
+            (true,) = read_truth(sim, metric, contract.name, ts, ts + 1, step=MINUTE_MS)
+            assert is_same(samples[-1]._replace(ts=ts), true)
             assert rows[metric, contract.name][-1].ts > minute_ms + MINUTE_MS
     closes = {name: [] for name in (LOST, DOUBLE, LATE)}
     for message in messages:
@@ -113,25 +116,27 @@ def test_closed_candles_and_the_last_tickers_of_a_minute_equal_the_truth(sim, co
 
 
 def check_shapes(messages):
-    """Check what each kind of message looks like."""
-    tickers = [each for each in messages if each.get("topic") == "tickers.BTCUSDT"]
-    assert [each["type"] for each in tickers] == ["snapshot"] + ["delta"] * (len(tickers) - 1)
+    """Check the shape of each kind of message."""
+    tickers = [message for message in messages if message.get("topic") == "tickers.BTCUSDT"]
+    assert [message["type"] for message in tickers] == ["snapshot"] + ["delta"] * (len(tickers) - 1)
     assert len(tickers) > 15
     assert {"openInterest", "singleOpenInterest", "fundingRate", "nextFundingTime"} <= set(tickers[0]["data"])
-    turned = [set(each["data"]) for each in tickers[1:] if "openInterestValue" in each["data"]]
+    turned = [set(message["data"]) for message in tickers[1:] if "openInterestValue" in message["data"]]
     assert turned and not any("openInterest" in names for names in turned), "the value may come alone"
-    assert max(len(each["data"]) for each in tickers[2:]) < 9, "deltas are sparse"
-    bars = [bar for each in messages if each.get("topic") == "kline.1.BTCUSDT" for bar in each["data"]]
+    assert max(len(message["data"]) for message in tickers[2:]) < 9, "deltas are sparse"
+    bars = [bar for message in messages if message.get("topic") == "kline.1.BTCUSDT" for bar in message["data"]]
     assert 3 <= sum(not bar["confirm"] for bar in bars) <= 7, "once a second"
     assert all(bar["end"] == bar["start"] + 59_999 and bar["interval"] == "1" for bar in bars)
-    assert sum(each.get("op") == "subscribe" and each["success"] for each in messages) == 2, "one ack for a request"
+    assert sum(message.get("op") == "subscribe" and message["success"] for message in messages) == 2, (
+        "one ack for a request"
+    )
 
 
-def test_one_bad_topic_voids_its_whole_request_and_is_named(sim, connect):
-    """Unknown and lower case symbols, removed and doubled topics; the first offender only."""
+def test_one_invalid_topic_voids_its_request_and_is_named(sim, connect):
+    """Unknown and lower case symbols, removed and repeated topics; only the first invalid one is named."""
     socket = connect(LINEAR)
-    say(socket, "subscribe", "tickers.BTCUSDT", req_id="1")
-    assert reply(sim, socket) | {"conn_id": ""} == {
+    send_request(socket, "subscribe", "tickers.BTCUSDT", req_id="1")
+    assert receive_reply(sim, socket) | {"conn_id": ""} == {
         "success": True,
         "ret_msg": "",
         "conn_id": "",
@@ -145,36 +150,38 @@ def test_one_bad_topic_voids_its_whole_request_and_is_named(sim, connect):
         ("liquidation.ETHUSDT", "handler not found"),
         ("tickers.BTCUSDT", "already subscribed"),
     ):
-        say(socket, "subscribe", "tickers.ETHUSDT", bad, "tickers.NOPE", req_id=bad)
-        refusal = reply(sim, socket)
+        send_request(socket, "subscribe", "tickers.ETHUSDT", bad, "tickers.NOPE", req_id=bad)
+        refusal = receive_reply(sim, socket)
         assert (refusal["success"], refusal["req_id"]) == (False, bad)
         assert refusal["ret_msg"] == f"error:{words},topic:{bad}"
         assert bad in (route(refusal).topic, *route(refusal).acked)
-    assert not any(each.get("topic") == "tickers.ETHUSDT" for each in sim.receive_for(socket, 0.4))
+    assert not any(message.get("topic") == "tickers.ETHUSDT" for message in sim.receive_for(socket, 0.4))
     assert sim.get("/sim/stats").json()["bybit"]["subscriptions"] == 1
 
 
-def test_pings_are_texts_and_nonsense_leaves_the_socket_open(sim, connect):
+def test_pings_are_texts_and_invalid_requests_leave_the_socket_open(sim, connect):
+    """An invalid request gets an error."""
     socket = connect(LINEAR)
     socket.send(EXCHANGE.sockets[0].ping_text)
-    pong = reply(sim, socket)
+    pong = receive_reply(sim, socket)
     assert (pong["success"], pong["ret_msg"], pong["req_id"], pong["op"]) == (True, "pong", "", "ping")
-    for text, said in (("what?", "Failed to decode incoming data:"), ('{"op":"shout"}', "error:invalid op")):
+    for text, detail in (("what?", "Failed to decode incoming data:"), ('{"op":"shout"}', "error:invalid op")):
         socket.send(text)
-        answer = reply(sim, socket)
+        answer = receive_reply(sim, socket)
         assert answer["success"] is False
-        assert answer["ret_msg"].startswith(said)
+        assert answer["ret_msg"].startswith(detail)
         assert route(answer).fault == answer["ret_msg"]
 
 
-def test_a_topic_flows_again_after_it_was_left_and_after_a_change_of_the_clock(sim, connect):
+def test_a_topic_continues_after_resubscribing_and_after_a_change_of_the_clock(sim, connect):
+    """A new subscription starts with a snapshot."""
     socket = connect(LINEAR)
-    say(socket, "subscribe", "tickers.BTCUSDT")
+    send_request(socket, "subscribe", "tickers.BTCUSDT")
     sim.receive_until(socket, lambda message: message.get("type") == "delta")
-    say(socket, "unsubscribe", "tickers.BTCUSDT")
+    send_request(socket, "unsubscribe", "tickers.BTCUSDT")
     sim.receive_until(socket, lambda message: message.get("op") == "unsubscribe")
     assert sim.receive_for(socket, 0.3) == []
-    say(socket, "subscribe", "tickers.BTCUSDT")
+    send_request(socket, "subscribe", "tickers.BTCUSDT")
     sim.receive_until(socket, lambda message: message.get("type") == "snapshot")
     sim.receive_until(socket, lambda message: message.get("type") == "delta")
     later_ms = sim.now_ms() + 7 * MINUTE_MS
@@ -182,39 +189,43 @@ def test_a_topic_flows_again_after_it_was_left_and_after_a_change_of_the_clock(s
     sim.receive_until(socket, lambda message: message.get("ts", 0) >= later_ms)
 
 
-def test_liquidations_come_in_arrays_and_sum_up_to_the_truth(sim, connect, market):
-    """A burst: longs are Buy, at the bankruptcy price; the frames come within 0.6 s."""
+def test_liquidations_are_arrays_with_the_sum_of_the_truth(sim, connect, market):
+    """Longs are Buy, at the bankruptcy price; frames come within 0.6 s."""
     instrument = market.world.find_instrument("bybit", "ETHUSDT")
     minutes = itertools.count(floor_to(sim.now_ms(), MINUTE_MS) + MINUTE_MS, MINUTE_MS)
     bursts = (
         (minute_ms, events)
         for minute_ms in minutes
         if (events := market.liquidations.list_in_minute(instrument, minute_ms))
-        and len({each.side for each in events}) == 2
+        and len({event.side for event in events}) == 2
     )
     minute_ms, events = next(pair for pair in bursts if len(pair[1]) > 3 and pair[1][-1].ts - pair[1][0].ts < 1_000)
     sim.set_time(events[0].ts - 400)
     socket = connect(LINEAR)
-    say(socket, "subscribe", "allLiquidation.ETHUSDT")
+    send_request(socket, "subscribe", "allLiquidation.ETHUSDT")
     span_s = (events[-1].ts - events[0].ts) / 1000 + 1.2
-    frames = [each for each in sim.receive_for(socket, span_s) if each.get("topic") == "allLiquidation.ETHUSDT"]
+    frames = [
+        message for message in sim.receive_for(socket, span_s) if message.get("topic") == "allLiquidation.ETHUSDT"
+    ]
     assert len(frames) < len(events) == sum(len(frame["data"]) for frame in frames)
     assert all(0 < frame["ts"] - event["T"] < 900 for frame in frames for event in frame["data"])
-    rows = parsed(frames, [Instrument(exchange="bybit", code="byb", name="ETHUSDT", symbol="ETH")])["lq", "ETHUSDT"]
+    rows = parse_messages(frames, [Instrument(exchange="bybit", code="byb", name="ETHUSDT", symbol="ETH")])[
+        "lq", "ETHUSDT"
+    ]
     sim.set_time(minute_ms + 2 * MINUTE_MS)
-    (true,) = truth_of(sim, "lq", "ETH", minute_ms, minute_ms + 1)
+    (true,) = read_truth(sim, "lq", "ETH", minute_ms, minute_ms + 1)
     for name in ("lql", "lqs"):
         assert sum(Decimal(getattr(row, name)) for row in rows) == Decimal(true[name]) > 0
 
 
 def test_idle_sockets_are_cut_and_topics_have_a_limit_of_characters(start):
-    """Without a close frame; one that follows a topic stays."""
+    """The idle socket gets no close frame; one with a topic stays."""
     sim = start("--bybit-idle-s", "0.3", "--bybit-args-limit", "40")
     idle, busy = sim.connect(LINEAR), sim.connect(LINEAR)
-    say(busy, "subscribe", "kline.1.BTCUSDT", "tickers.BTCUSDT")
-    assert reply(sim, busy)["success"]
-    say(busy, "subscribe", "tickers.ETHUSDT")
-    assert not reply(sim, busy)["success"]
+    send_request(busy, "subscribe", "kline.1.BTCUSDT", "tickers.BTCUSDT")
+    assert receive_reply(sim, busy)["success"]
+    send_request(busy, "subscribe", "tickers.ETHUSDT")
+    assert not receive_reply(sim, busy)["success"]
     with pytest.raises((websocket.WebSocketConnectionClosedException, ConnectionResetError)):
         idle.recv()
     assert sim.receive_until(busy, lambda message: message.get("type") == "delta")

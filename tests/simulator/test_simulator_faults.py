@@ -1,12 +1,19 @@
-"""Faults on request, and the control plane that tells them."""
+"""Faults, and the control plane that sets them."""
 
 import itertools
 import json
+import re
 import time
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import requests
 import websocket
+
+from fademoe.simulator.faults import KINDS, Fault
+from fademoe.simulator.options import build_parser
+from fademoe.simulator.server import load_exchanges
 
 KLINES = "/fapi/v1/klines"
 ASK = {"symbol": "BTCUSDT", "interval": "1m", "limit": 5}
@@ -15,7 +22,7 @@ MINUTE_MS = 60_000
 
 
 def ask(sim, **query):
-    """Ask for klines."""
+    """Request klines."""
     return sim.get(KLINES, **(HISTORY | query))
 
 
@@ -38,25 +45,24 @@ def ask(sim, **query):
         ("redirect_302", 302, ""),
     ],
 )
-def test_refusals(sim, kind, status, text):
-    """Each has the status and the words of the real one, once when asked once."""
+def test_a_fault_in_place_of_an_answer_has_the_real_status_and_text(sim, kind, status, text):
+    """Once, with a count of one."""
     sim.fault(kind=kind, exchange="binance", count=1)
     response = requests.get(sim.url + KLINES, params=HISTORY, allow_redirects=False, timeout=10)
     assert response.status_code == status and text in response.text
     assert ask(sim).status_code == 200
 
 
-def test_a_refusal_may_ask_for_any_pause(sim):
+def test_a_refusal_has_any_retry_after(sim):
+    """Fault 24."""
     sim.fault(kind="rate_limited", exchange="binance", count=1, retry_after="9999999999")
     assert ask(sim).headers["Retry-After"] == "9999999999"
 
 
-def test_lists_of_contracts_may_be_halved_or_have_siblings(sim):
-    """A list without its second half; a contract named as another one without its thousands."""
+def test_a_list_of_contracts_has_siblings(sim):
+    """Fault 4: a contract on another coin whose name is that of a coin with a multiplied contract."""
     path = "/fapi/v1/exchangeInfo"
     whole = [contract["symbol"] for contract in sim.get(path).json()["symbols"]]
-    sim.fault(kind="half_list", exchange="binance", path=path, count=1)
-    assert [contract["symbol"] for contract in sim.get(path).json()["symbols"]] == whole[: len(whole) // 2]
     sim.fault(kind="sibling", exchange="binance", path=path, count=1)
     more = [contract["symbol"] for contract in sim.get(path).json()["symbols"]]
     assert more[: len(whole)] == whole
@@ -64,23 +70,23 @@ def test_lists_of_contracts_may_be_halved_or_have_siblings(sim):
 
 
 @pytest.mark.parametrize("kind", ["reset", "down"])
-def test_a_connection_is_cut_without_an_answer(sim, kind):
-    """As a reset; the next request is served."""
+def test_reset_and_down_cut_the_connection_without_an_answer(sim, kind):
+    """The next request is served."""
     sim.fault(kind=kind, count=1)
     with pytest.raises(requests.ConnectionError):
         ask(sim)
     assert ask(sim).status_code == 200
 
 
-def test_truncated_json(sim):
-    """Status 200 and a body that is cut."""
+def test_a_truncated_body_has_status_200(sim):
+    """It is no JSON."""
     sim.fault(kind="truncated", count=1)
     with pytest.raises(json.JSONDecodeError):
         ask(sim).json()
 
 
-def test_damaged_rows(sim):
-    """One row in the middle of the page is wrong, or all times are."""
+def test_the_middle_row_of_a_page_is_damaged(sim):
+    """Or all its times."""
     good = ask(sim).json()
     for kind in ("nan", "negative_volume", "missing_field", "seconds"):
         sim.fault(kind=kind, count=1)
@@ -89,13 +95,13 @@ def test_damaged_rows(sim):
         if kind == "seconds":
             assert [row[0] * 1000 for row in bad] == [row[0] for row in good]
         else:
-            assert [one == other for one, other in zip(bad, good, strict=True)] == [True, True, False, True, True]
+            assert [row == good_row for row, good_row in zip(bad, good, strict=True)] == [True, True, False, True, True]
             assert {"nan": bad[2][1] == "NaN", "negative_volume": bad[2][5][0] == "-"}.get(kind, len(bad[2]) == 6)
     assert ask(sim).json() == good
 
 
-def test_damaged_objects(sim):
-    """Rows that are objects are damaged too."""
+def test_a_row_that_is_an_object_is_damaged(sim):
+    """As rows that are arrays."""
     query = {"symbol": "BTCUSDT", "period": "5m", "limit": 3}
     path = "/futures/data/openInterestHist"
     for kind in ("nan", "negative_volume", "missing_field"):
@@ -105,8 +111,8 @@ def test_damaged_objects(sim):
         assert {"nan": value == "NaN", "negative_volume": str(value)[0] == "-", "missing_field": value is None}[kind]
 
 
-def test_a_page_of_another_symbol(sim):
-    """The rows are good and belong to somebody else."""
+def test_rows_of_another_contract_are_valid(sim):
+    """They have the times of the requested page."""
     good = ask(sim, symbol="ETHUSDT").json()
     sim.fault(kind="other_symbol", count=1)
     other = ask(sim, symbol="ETHUSDT").json()
@@ -114,15 +120,15 @@ def test_a_page_of_another_symbol(sim):
 
 
 def test_a_stall_delays_the_answer(sim):
-    """It comes after all."""
+    """By its seconds."""
     sim.fault(kind="stall", count=1, seconds=0.4)
     started = time.monotonic()
     assert ask(sim).status_code == 200
     assert 0.4 <= time.monotonic() - started < 2
 
 
-def test_scope_count_duration_and_probability(sim):
-    """A fault strikes where and as often as it was told, and can be listed and cleared."""
+def test_a_fault_hits_by_scope_count_duration_and_probability(sim):
+    """It is listed and can be cleared."""
     sim.fault(kind="html_502", path="/fapi/v1/time")
     sim.fault(kind="error_503", symbol="ETHUSDT", count=2)
     lasting = sim.fault(kind="rate_limited", path=KLINES, symbol="BTCUSDT", duration_s=0.3)
@@ -139,16 +145,16 @@ def test_scope_count_duration_and_probability(sim):
     assert statuses == {200, 502}
 
 
-def test_wrong_faults_are_refused(sim):
-    """With status 400 and a sentence."""
+def test_invalid_faults_are_refused(sim):
+    """With status 400 and an error text."""
     for body in ('{"kind":"nosuch"}', '{"kind":"reset","colour":1}', '{"kind":"reset","count":"x"}', "[1]", "{", '"x"'):
         response = sim.session.post(f"{sim.url}/sim/faults", data=body)
         assert response.status_code == 400 and response.json()["error"]
     assert sim.session.post(f"{sim.url}/sim/faults", data='{"kind":"reset","exchange":"no"}').status_code == 404
 
 
-def test_sockets_are_dropped_and_refused_while_an_exchange_is_down(sim):
-    """Open ones are cut at once without a close frame, new ones are not let in."""
+def test_down_cuts_sockets_and_refuses_new_ones(sim):
+    """Without a close frame."""
     socket = sim.connect("/market/ws/btcusdt@kline_1m")
     fault = sim.fault(kind="down", exchange="binance")
     with pytest.raises((websocket.WebSocketConnectionClosedException, ConnectionError)):
@@ -161,7 +167,7 @@ def test_sockets_are_dropped_and_refused_while_an_exchange_is_down(sim):
 
 
 def test_drop_sockets_cuts_once(sim):
-    """New ones are welcome."""
+    """New sockets are served."""
     socket = sim.connect("/market/ws/btcusdt@kline_1m")
     sim.fault(kind="drop_sockets")
     with pytest.raises((websocket.WebSocketConnectionClosedException, ConnectionError)):
@@ -171,7 +177,7 @@ def test_drop_sockets_cuts_once(sim):
 
 
 def test_silent_sockets_stay_open(sim):
-    """Neither data nor acks come, protocol pings are answered; afterwards the data go on."""
+    """They send neither data nor acks, but answer protocol pings; data continue afterwards."""
     socket = sim.connect("/market/ws/btcusdt@markPrice@1s")
     sim.fault(kind="silent_sockets", duration_s=0.9)
     socket.recv()
@@ -185,23 +191,141 @@ def test_silent_sockets_stay_open(sim):
     assert json.loads(socket.recv())["s"] == "BTCUSDT"
 
 
-def test_closing_bars_are_lost_doubled_and_late(sim, market):
-    """Of three contracts each loses, doubles or delays its closed bar."""
+def test_closed_candles_are_lost_repeated_and_late(sim, market):
+    """Each of three contracts has one of the faults."""
     symbols = {"lost_close": "BTCUSDT", "duplicate_close": "ETHUSDT", "late_bars": "SOLUSDT"}
     instruments = [market.world.find_instrument("binance", name) for name in (*symbols.values(), "XRPUSDT")]
     minute_ms = sim.now_ms() // MINUTE_MS * MINUTE_MS
     ts = next(
         ts
         for ts in itertools.count(minute_ms, MINUTE_MS)
-        if all(market.candles.read_bar(each, ts) and market.find_final_delay_ms(each, ts) < 900 for each in instruments)
+        if all(
+            market.candles.read_bar(instrument, ts) and market.find_final_delay_ms(instrument, ts) < 900
+            for instrument in instruments
+        )
     )
     for kind, symbol in symbols.items():
         sim.fault(kind=kind, symbol=symbol, seconds=1.1)
     sim.set_time(ts + MINUTE_MS - 300)
-    socket = sim.connect("/market/ws/" + "/".join(f"{each.name.lower()}@kline_1m" for each in instruments))
+    socket = sim.connect("/market/ws/" + "/".join(f"{instrument.name.lower()}@kline_1m" for instrument in instruments))
     ends = [event for event in sim.receive_for(socket, 2.6) if event["k"]["x"] and event["k"]["t"] == ts]
-    found = sorted(event["s"] for event in ends)
-    assert found == ["ETHUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]
+    symbols = sorted(event["s"] for event in ends)
+    assert symbols == ["ETHUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]
     late = next(event for event in ends if event["s"] == "SOLUSDT")
     assert late["E"] - ts - MINUTE_MS >= 1_100
     assert sim.rows("/sim/stats")["binance"]["faults"]["lost_close"] >= 1
+
+
+LISTS_PATH = {
+    "binance": "/fapi/v1/exchangeInfo",
+    "bybit": "/v5/market/instruments-info",
+    "okx": "/api/v5/public/instruments",
+    "coinalyze": "/v1/future-markets",
+}
+LIST_QUERY = {"bybit": {"category": "linear"}, "okx": {"instType": "SWAP"}, "coinalyze": {"api_key": "k"}}
+
+
+def read_list(sim, exchange):
+    """Return the contracts of an exchange's list."""
+    body = sim.rows(LISTS_PATH[exchange], **LIST_QUERY.get(exchange, {}))
+    return {
+        "binance": lambda: body["symbols"],
+        "bybit": lambda: body["result"]["list"],
+        "okx": lambda: body["data"],
+        "coinalyze": lambda: body,
+    }[exchange]()
+
+
+@pytest.mark.parametrize("exchange", LISTS_PATH)
+def test_a_list_of_contracts_is_damaged_once(sim, exchange):
+    """Faults 9, 10 and 12: an empty list, a lost contract, an odd one, types that no client knows."""
+    names = ("contractType", "instCategory", "symbolType", "margined")
+    whole = read_list(sim, exchange)
+    for kind in ("empty_list", "half_list", "lost_contract", "odd_contract", "unknown_type"):
+        sim.fault(kind=kind, exchange=exchange, path=LISTS_PATH[exchange], count=1)
+        damaged, middle = read_list(sim, exchange), len(whole) // 2
+        if kind == "empty_list":
+            assert damaged == []
+        elif kind == "half_list":
+            assert damaged == whole[:middle]
+        elif kind == "lost_contract":
+            assert damaged == whole[:middle] + whole[middle + 1 :]
+        elif kind == "odd_contract":
+            assert damaged[1:] == whole[1:] and None in damaged[0].values()
+        else:
+            assert damaged[:middle] == whole[:middle]
+            assert all("HYBRID" in [contract.get(name) for name in names] for contract in damaged[middle:])
+    assert len(read_list(sim, exchange)) == len(whole)
+
+
+def test_an_empty_list_ends_after_its_time(sim):
+    """Fault 9: klines, open interest and settlements are [] for a while, then right."""
+    end_ms = sim.now_ms() // 86_400_000 * 86_400_000 - 86_400_000
+    requests_ = (
+        (KLINES, HISTORY),
+        ("/fapi/v1/fundingRate", {"symbol": "BTCUSDT", "startTime": end_ms - 10 * 86_400_000}),
+        ("/futures/data/openInterestHist", {"symbol": "BTCUSDT", "period": "5m"}),
+        (
+            "/v1/open-interest-history",
+            {"symbols": "BTCUSDT_PERP.A", "interval": "5min", "api_key": "k"}
+            | {"from": end_ms // 1000 - 3600, "to": end_ms // 1000},
+        ),
+    )
+    fault = sim.fault(kind="empty_list", duration_s=60)
+    assert [sim.rows(path, **query) for path, query in requests_] == [[], [], [], []]
+    sim.session.delete(f"{sim.url}/sim/faults", params={"id": fault})
+    assert all(sim.rows(path, **query) for path, query in requests_)
+    sim.fault(kind="empty_list", duration_s=0.2)
+    assert sim.rows(KLINES, **HISTORY) == []
+    time.sleep(0.3)
+    assert len(sim.rows(KLINES, **HISTORY)) == 5
+
+
+def test_the_middle_row_of_a_page_is_odd(sim):
+    """Fault 10: blank, null, exponent, a low above the open, a null row, the same minute with other values."""
+    good = ask(sim).json()
+    for kind, value in (("blank", ""), ("null", None), ("exponent", "5E-7")):
+        sim.fault(kind=kind, count=1)
+        assert ask(sim).json() == [*good[:2], [good[2][0], value, *good[2][2:]], *good[3:]]
+    sim.fault(kind="null_row", count=1)
+    assert ask(sim).json() == [*good[:2], None, *good[3:]]
+    sim.fault(kind="low_above_open", count=1)
+    odd = ask(sim).json()[2]
+    assert float(odd[3]) > float(odd[1]) and odd[4:] == good[2][4:]
+    sim.fault(kind="duplicate_row", count=1)
+    rows = ask(sim).json()
+    assert len(rows) == 6 and rows[:2] + rows[3:] == good
+    assert rows[2][:5] == good[2][:5] and float(rows[2][5]) > float(good[2][5])
+
+
+def test_a_contract_is_delisted_and_listed_again_for_good(sim):
+    """REST, truth, and settlements lack the time between; the list may show a later time of listing."""
+    end_ms = sim.now_ms() // 86_400_000 * 86_400_000 - 86_400_000
+    halt = (end_ms - 10 * 3_600_000, end_ms - 3_600_000)
+    change = {"exchange": "binance", "instrument": "RUNEUSDT"}
+    window = {"symbol": "RUNEUSDT", "startTime": end_ms - 86_400_000, "endTime": end_ms - 1}
+    try:
+        sim.post("/sim/contracts", change | {"halted_from_ms": halt[0], "halted_until_ms": halt[1]})
+        sim.post("/sim/contracts", change | {"shown_listed_ms": halt[1]})
+        klines = [row[0] for row in sim.rows(KLINES, interval="1m", limit=1500, **window)]
+        assert 700 < len(klines) <= 900 and not any(halt[0] <= ts < halt[1] for ts in klines)
+        for metric in ("ohlcv", "pfr", "fr", "ppr", "oi", "lsr", "lq"):
+            times = [row["ts"] for row in sim.truth(metric, "RUNEUSDT", end_ms - 86_400_000, end_ms)]
+            assert times and not any(halt[0] <= ts < halt[1] for ts in times), metric
+        assert [row["ts"] for row in sim.truth("ohlcv", "RUNEUSDT", end_ms - 86_400_000, end_ms)] == klines
+        listed = {contract["symbol"]: contract for contract in read_list(sim, "binance")}
+        assert (listed["RUNEUSDT"]["status"], listed["RUNEUSDT"]["onboardDate"]) == ("TRADING", halt[1])
+    finally:
+        names = ("halted_from_ms", "halted_until_ms", "shown_listed_ms")
+        sim.post("/sim/contracts", change | dict.fromkeys(names))
+
+
+def test_every_fault_is_documented_with_its_effect():
+    """docs/simulator.md and --help have the texts of the declarations."""
+    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|$", page.partition("| kind | effect |")[2], re.MULTILINE))
+    assert rows == KINDS
+    text = build_parser(load_exchanges()).format_help()
+    assert all(f"  {kind} " in text and effect in text for kind, effect in KINDS.items())
+    members = set(re.findall(r"^\| `(\w+)` \|", page.partition("| member | meaning |")[2], re.MULTILINE))
+    assert {item.name for item in fields(Fault)} - {"id", "hits", "until_ms"} <= members

@@ -1,4 +1,4 @@
-"""The truth itself, asked in this process."""
+"""The truth, computed in this process."""
 
 import itertools
 import time
@@ -18,7 +18,7 @@ TODAY = NOW_MS // DAY_MS
 
 @pytest.fixture(scope="module")
 def market() -> Market:
-    """A world of seed 1."""
+    """A market of seed 1."""
     return Market(1, NOW_MS)
 
 
@@ -28,8 +28,8 @@ def day(market: Market, exchange: str, name: str, which: int = TODAY - 2) -> lis
     return [Bar._make(bar) for bar in market.candles.list_bars(instrument, which)]
 
 
-def test_same_seed_gives_same_data_in_any_order_of_asking(market: Market) -> None:
-    """A fresh world that is asked for single minutes backwards agrees with one that is asked for days."""
+def test_same_seed_gives_same_data_in_any_order_of_access(market: Market) -> None:
+    """Minutes read backwards one by one agree with whole days."""
     whole = day(market, "binance", "C98USDT")
     other = Market(1, NOW_MS + 3 * DAY_MS)
     instrument = other.world.find_instrument("binance", "C98USDT")
@@ -38,13 +38,13 @@ def test_same_seed_gives_same_data_in_any_order_of_asking(market: Market) -> Non
 
 
 def test_another_seed_gives_other_data(market: Market) -> None:
-    """The seed matters."""
+    """All data depend on the seed."""
     assert day(market, "binance", "BTCUSDT") != day(Market(2, NOW_MS), "binance", "BTCUSDT")
 
 
 @pytest.mark.parametrize("name", ["BTCUSDT", "1000PEPEUSDT", "币安人生USDT", "C98USDT"])
 def test_candles_are_consistent(market: Market, name: str) -> None:
-    """Open is the close before, the extremes hold all, volumes and values fit each other, over two days."""
+    """Open is the previous close, the extremes contain all prices, volumes and values agree, over two days."""
     bars = day(market, "binance", name) + day(market, "binance", name, TODAY - 1)
     for bar in bars:
         assert 0 < bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high
@@ -55,7 +55,7 @@ def test_candles_are_consistent(market: Market, name: str) -> None:
             assert before.close == bar.open
 
 
-def test_quiet_minutes_are_flat_and_only_thin_coins_have_them(market: Market) -> None:
+def test_only_small_coins_have_quiet_minutes_and_these_are_flat(market: Market) -> None:
     """A quiet minute has no volume, no trades and one price."""
     quiet = [bar for bar in day(market, "binance", "C98USDT") if not bar.trades]
     assert len(quiet) > 20
@@ -64,22 +64,22 @@ def test_quiet_minutes_are_flat_and_only_thin_coins_have_them(market: Market) ->
 
 
 def test_holes_are_rare_and_maintenance_hits_all_contracts(market: Market) -> None:
-    """About 0.05 % of the minutes lack singly, and every few days 20 to 60 minutes on end for a whole exchange."""
+    """About 0.05 % of single minutes are missing, and on some days 20 to 60 minutes of a whole exchange."""
     days = range(TODAY - 60, TODAY)
     maintenance = [market.holes.maintenance("binance", which) for which in days]
-    found = [gap for gap in maintenance if gap]
-    assert 5 <= len(found) <= 40 and all(20 <= len(gap) <= 60 for gap in found)
+    ranges = [gap for gap in maintenance if gap]
+    assert 5 <= len(ranges) <= 40 and all(20 <= len(gap) <= 60 for gap in ranges)
     assert maintenance != [market.holes.maintenance("bybit", which) for which in days]
     instrument = market.world.find_instrument("binance", "ETHUSDT")
-    missing = sum(len(market.holes.minutes(instrument, which, "candle")) for which in days) - sum(map(len, found))
+    missing = sum(len(market.holes.minutes(instrument, which, "candle")) for which in days) - sum(map(len, ranges))
     assert 10 <= missing <= 90
-    which = days[maintenance.index(found[0])]
+    which = days[maintenance.index(ranges[0])]
     minutes = {bar.ts % DAY_MS // MINUTE_MS for bar in day(market, "binance", "SOLUSDT", which)}
-    assert minutes.isdisjoint(found[0]) and min(found[0]) - 1 in minutes
+    assert minutes.isdisjoint(ranges[0]) and min(ranges[0]) - 1 in minutes
 
 
-def test_prices_agree_over_the_exchanges(market: Market) -> None:
-    """The prices per coin differ by less than 0.1 %, whatever the multiplier."""
+def test_prices_of_a_coin_agree_on_all_exchanges(market: Market) -> None:
+    """They differ by less than 0.1 %, whatever the multiplier."""
     rows = []
     for exchange, name in (("binance", "1000SHIBUSDT"), ("bybit", "SHIB1000USDT"), ("okx", "SHIB-USDT-SWAP")):
         instrument = market.world.find_instrument(exchange, name)
@@ -91,17 +91,19 @@ def test_prices_agree_over_the_exchanges(market: Market) -> None:
 
 
 def test_the_universe_grows_to_its_real_size() -> None:
-    """universe_size fills up with SIM coins."""
+    """universe_size adds SIM coins."""
     world = Market(1, NOW_MS, universe_size=570).world
     sizes = [len(world.list_instruments(exchange)) for exchange in ("binance", "bybit", "okx")]
     assert [570 <= sizes[0] <= 590, 800 <= sizes[1] <= 820, 436 <= sizes[2] <= 456] == [True] * 3
     assert len(Market(1, NOW_MS).world.list_instruments("binance")) >= 46
 
 
-def test_a_new_listing_starts_inside_ten_days(market: Market) -> None:
-    """Its first candle is that of its listing, and one more contract is announced."""
-    coins = [each for each in market.world.list_instruments("binance") if each.coin.name.startswith("NEW")]
-    assert [NOW_MS - each.listed_ms > 0 for each in coins] == [True, True, False]
+def test_a_new_contract_starts_within_ten_days(market: Market) -> None:
+    """Its first candle is at its listing; one more contract is announced."""
+    coins = [
+        instrument for instrument in market.world.list_instruments("binance") if instrument.coin.name.startswith("NEW")
+    ]
+    assert [NOW_MS - instrument.listed_ms > 0 for instrument in coins] == [True, True, False]
     newest = coins[1]
     assert NOW_MS - newest.listed_ms <= 7 * DAY_MS
     rows = list_truth(market, newest, "ohlcv", (NOW_MS - 10 * DAY_MS, NOW_MS), now_ms=NOW_MS)
@@ -109,40 +111,40 @@ def test_a_new_listing_starts_inside_ten_days(market: Market) -> None:
 
 
 def test_funding_intervals_differ_and_change(market: Market) -> None:
-    """fr_hours is the distance to the settlement before, and some contract changes it within thirteen days."""
+    """fr_hours is the time since the previous settlement; some contract changes it within thirteen days."""
     seen, changing = set(), 0
     for instrument in market.world.list_instruments("binance"):
         if instrument.kind == "dated" or not instrument.is_trading(NOW_MS - 13 * DAY_MS):
             continue
         settled = market.funding.list_settlements(instrument, NOW_MS - 13 * DAY_MS, NOW_MS)
-        for before, one in itertools.pairwise(settled):
-            assert one.ts - before.ts == one.hours * 3_600_000
-        intervals = {one.hours for one in settled}
+        for before, settlement in itertools.pairwise(settled):
+            assert settlement.ts - before.ts == settlement.hours * 3_600_000
+        intervals = {settlement.hours for settlement in settled}
         seen |= intervals
         changing += len(intervals) > 1
     assert seen == {1, 4, 8} and changing >= 3
 
 
 def test_funding_estimate_ends_at_the_settled_rate(market: Market) -> None:
-    """In the last minute before a settlement the estimate is close to what will be settled."""
+    """In the last minute before a settlement the estimate is close to the settled rate."""
     instrument = market.world.find_instrument("binance", "BTCUSDT")
     settled = market.funding.list_settlements(instrument, NOW_MS - DAY_MS, NOW_MS)[-1]
     assert abs(market.funding.estimate(instrument, settled.ts - 1) - settled.rate) < 100
 
 
 def test_premium_is_a_small_fraction_of_either_sign(market: Market) -> None:
-    """High and low hold the samples, and the values stay below half a percent."""
+    """High and low contain the samples; values stay below half a percent."""
     instrument = market.world.find_instrument("bybit", "BTCUSDT")
     rows = [PremiumBar._make(row) for row in market.gauges.list_premiums(instrument, TODAY - 1)]
     assert all(row.low <= min(row.open, row.close) <= max(row.open, row.close) <= row.high for row in rows)
     assert max(abs(row.close) for row in rows) < 5_000
     assert min(row.close for row in rows) < 0 < max(row.close for row in rows)
-    one = rows[700]
-    assert market.gauges.read_premium(instrument, one.ts) == one
+    bar = rows[700]
+    assert market.gauges.read_premium(instrument, bar.ts) == bar
 
 
 def test_truth_of_a_multiplied_contract_is_per_one_coin(market: Market) -> None:
-    """1000PEPEUSDT: prices are divided, volumes multiplied, the value stays."""
+    """1000PEPEUSDT: prices are divided, volumes multiplied, values unchanged."""
     instrument = market.world.find_instrument("binance", "1000PEPEUSDT")
     bar = day(market, "binance", "1000PEPEUSDT")[100]
     row = list_truth(market, instrument, "ohlcv", (bar.ts, bar.ts + 1), now_ms=NOW_MS)[0]
@@ -152,7 +154,7 @@ def test_truth_of_a_multiplied_contract_is_per_one_coin(market: Market) -> None:
 
 
 def test_truth_ends_with_the_last_final_minute(market: Market) -> None:
-    """The open minute and one that may still change are not truth."""
+    """Open minutes and minutes that may still change are left out."""
     instrument = market.world.find_instrument("binance", "BTCUSDT")
     minute_ms = NOW_MS // MINUTE_MS * MINUTE_MS
     for now_ms, last_ms in ((minute_ms + 100, minute_ms - 2 * MINUTE_MS), (minute_ms + 2_100, minute_ms - MINUTE_MS)):

@@ -1,4 +1,4 @@
-"""Pages cut from encoded days, in both orders and from both ends."""
+"""Pages, rate limits and decimals of the simulator, without a process."""
 
 import json
 
@@ -12,8 +12,8 @@ from fademoe.simulator.pages import Chunk, ChunkStore, RowSource, cut_page
 HOUR_MS = 3_600_000
 
 
-def source(*, newest_first):
-    """Return a series with a row every hour of three days, the last two of them in the tail."""
+def make_source(*, newest_first):
+    """Return a series with a row every hour of three days; the last two rows are the tail."""
 
     def chunk(day):
         times = range(day * DAY_MS, (day + 1) * DAY_MS, HOUR_MS)
@@ -30,24 +30,28 @@ def source(*, newest_first):
     [((0, 72), 500), ((20, 60), 7), ((23, 25), 500), ((69, 72), 2), ((71, 90), 5), ((5, 5), 5), ((30, 72), 0)],
 )
 def test_a_page_is_the_window_cut_at_the_chosen_end(window, limit, keep_newest, newest_first):
-    """Against the plain list."""
+    """Compared with the plain list."""
     wanted = [hour for hour in range(72) if window[0] <= hour < window[1]]
     wanted = (wanted[max(0, len(wanted) - limit) :] if keep_newest else wanted[:limit])[:: -1 if newest_first else 1]
     page = cut_page(
-        source(newest_first=newest_first), window[0] * HOUR_MS, window[1] * HOUR_MS, limit,
-        keep_newest=keep_newest, newest_first=newest_first,
-    )  # fmt: skip
+        make_source(newest_first=newest_first),
+        window[0] * HOUR_MS,
+        window[1] * HOUR_MS,
+        limit,
+        keep_newest=keep_newest,
+        newest_first=newest_first,
+    )
     assert json.loads(page) == wanted
 
 
-def test_rows_with_other_than_ascii_are_cut_at_their_bytes():
+def test_rows_with_non_ascii_text_are_cut_by_bytes():
     """Offsets count bytes."""
     chunk = Chunk([1, 2, 3], ['"币安"', '"b"', '"人生"'])
     assert json.loads(b"[%b]" % chunk.cut(1, 3)) == ["b", "人生"]
 
 
-def test_the_store_forgets_what_was_not_used_for_longest():
-    """And builds only what it does not have."""
+def test_the_store_drops_the_least_recently_used_chunk():
+    """It builds only missing chunks."""
     built = []
 
     def build(key):
@@ -61,7 +65,7 @@ def test_the_store_forgets_what_was_not_used_for_longest():
 
 
 def test_fixed_windows_start_with_the_clock():
-    """A window that ended is kept for the statistics."""
+    """Finished windows are kept for the statistics."""
     window = FixedWindow(10, 60_000)
     assert [window.take(4, ms) for ms in (59_000, 59_999, 60_000)] == [4, 8, 4]
     assert not window.is_over() and window.take(7, 60_001) == 11 and window.is_over()
@@ -70,14 +74,14 @@ def test_fixed_windows_start_with_the_clock():
 
 
 def test_sliding_windows_count_the_last_period_at_any_instant():
-    """What is refused does not count."""
+    """Refused requests do not count."""
     window = SlidingWindow(3, 1_000)
     assert [window.take(1, ms) for ms in (0, 400, 800, 900, 1_000, 1_100)] == [True, True, True, False, True, False]
     assert window.find_wait_ms(1_100) == 300 and window.count_used(1_400) == 2
 
 
-def test_bans_double():
-    """Refusals far apart bring none."""
+def test_each_ban_is_twice_as_long():
+    """Refusals far apart cause none."""
     ban = Ban(2, 100, 250, 1_000)
     assert [ban.count_refusal(ms) for ms in (0, 2_000, 2_500)] == [0, 0, 2_600]
     assert ban.find_end_ms(2_599) == 2_600 and ban.find_end_ms(2_600) == 0
@@ -85,13 +89,18 @@ def test_bans_double():
 
 
 def test_decimal_texts_are_exact():
-    """Also negative, trimmed and with more digits than there are."""
-    assert [to_fixed(*each) for each in ((-1_204, 3), (5, 3), (0, 2), (7, 0), (7, -2))] == [
+    """Negative, without trailing zeros, and with more decimals than digits."""
+    assert [to_fixed(*arguments) for arguments in ((-1_204, 3), (5, 3), (0, 2), (7, 0), (7, -2))] == [
         "-1.204",
         "0.005",
         "0.00",
         "7",
         "700",
     ]
-    assert [to_trimmed(*each) for each in ((1_200, 3), (1_000, 3), (100, 0), (-10, 4))] == ["1.2", "1", "100", "-0.001"]
+    assert [to_trimmed(*arguments) for arguments in ((1_200, 3), (1_000, 3), (100, 0), (-10, 4))] == [
+        "1.2",
+        "1",
+        "100",
+        "-0.001",
+    ]
     assert (rescale(12, 1, 3), rescale(1_299, 3, 1)) == (1_200, 12)

@@ -1,4 +1,4 @@
-"""The process: start, stop, options, the control plane."""
+"""The process: start, stop, options, control plane."""
 
 import json
 import signal
@@ -13,8 +13,8 @@ import requests
 COMMAND = [sys.executable, "-m", "fademoe.simulator"]
 
 
-def test_a_taken_port_ends_with_status_2_and_one_line():
-    """No traceback."""
+def test_a_port_in_use_ends_the_program_with_status_2_and_one_line():
+    """Without a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = subprocess.run([*COMMAND, "--port", str(port)], capture_output=True, text=True, timeout=10)
@@ -22,13 +22,13 @@ def test_a_taken_port_ends_with_status_2_and_one_line():
     assert ended.stderr.count("\n") == 1 and str(port) in ended.stderr
 
 
-def test_bad_usage_ends_with_status_2():
-    """argparse tells what is wrong."""
+def test_invalid_options_end_the_program_with_status_2():
+    """The message names the option."""
     ended = subprocess.run([*COMMAND, "--nosuch"], capture_output=True, text=True, timeout=10)
     assert ended.returncode == 2 and "--nosuch" in ended.stderr
 
 
-def test_term_and_int_stop_it_within_two_seconds(start):
+def test_sigterm_and_sigint_stop_it_within_two_seconds(start):
     """With open connections and sockets; the status is 0."""
     for number in (signal.SIGTERM, signal.SIGINT):
         sim = start()
@@ -41,8 +41,8 @@ def test_term_and_int_stop_it_within_two_seconds(start):
         assert time.monotonic() - started < 2
 
 
-def test_latency_delays_answers_and_not_the_throughput_and_holes_can_be_switched_off(start):
-    """Twelve requests side by side take as long as one."""
+def test_latency_delays_answers_in_parallel_and_no_holes_removes_missing_minutes(start):
+    """Twelve parallel requests take as long as one."""
     sim = start("--latency-ms", "300", "--no-holes")
     url = sim.url + "/fapi/v1/time"
     started = time.monotonic()
@@ -55,7 +55,7 @@ def test_latency_delays_answers_and_not_the_throughput_and_holes_can_be_switched
 
 
 def test_recordings_are_served_as_recorded(start, tmp_path):
-    """By file, with or without folder and .json, and index; what is not there is a 404."""
+    """By file, with or without folder and .json, and index; an unknown one is 404."""
     folder = tmp_path / "acme"
     folder.mkdir()
     entries = [{"payload": {"a": [1, "x"]}}, {"payload": [], "status": 400}, {"note": "no answer"}]
@@ -67,11 +67,11 @@ def test_recordings_are_served_as_recorded(start, tmp_path):
         assert sim.get(f"/sim/recordings/{missing}").status_code == 404
 
 
-def test_health_symbols_and_unknown_paths(sim):
-    """Health names the exchanges, symbols tell the multiplier, all else is 404 or 400."""
+def test_health_and_symbols_describe_the_exchanges(sim):
+    """Unknown paths are 404, missing parameters 400."""
     health = sim.rows("/sim/health")
     assert health["ok"] is True and "binance" in health["exchanges"] and abs(health["now_ms"] / 1000 - time.time()) < 5
-    symbols = {each["instrument"]: each for each in sim.rows("/sim/symbols", exchange="binance")["symbols"]}
+    symbols = {contract["instrument"]: contract for contract in sim.rows("/sim/symbols", exchange="binance")["symbols"]}
     pepe = symbols["1000PEPEUSDT"]
     assert (pepe["symbol"], pepe["price_coins"], pepe["kind"], pepe["quote"]) == ("PEPE", "1000", "perpetual", "USDT")
     for path, status in (("/sim/nosuch", 404), ("/nosuch", 404), ("/sim/truth", 400), ("/sim/symbols?exchange=x", 404)):
@@ -82,7 +82,7 @@ def test_health_symbols_and_unknown_paths(sim):
 
 
 def test_stats_count_requests_refusals_sockets_and_subscriptions(sim):
-    """By path and by status, since they were set back."""
+    """By path and status, since the last reset."""
     sim.post("/sim/stats", {})
     sim.get("/fapi/v1/time")
     sim.get("/fapi/v1/klines", symbol="NOSUCH", interval="1m")
@@ -97,8 +97,8 @@ def test_stats_count_requests_refusals_sockets_and_subscriptions(sim):
     assert sim.rows("/sim/stats")["binance"]["sockets"] == 0
 
 
-def test_the_exchanges_clock_can_differ_from_the_host_s(start):
-    """By option and at run time; what the exchange calls now follows."""
+def test_the_exchanges_clock_has_an_offset_to_the_hosts(start):
+    """By option and at run time; data follow."""
     sim = start("--clock-offset-ms", "-90000")
     assert 89_000 < time.time() * 1000 - sim.rows("/fapi/v1/time")["serverTime"] < 95_000
     sim.post("/sim/clock", {"offset_ms": 3_600_000})

@@ -31,7 +31,10 @@ T = 1_791_382_920_000
 NEVER_MS = 4_133_404_800_000
 SPANS_MS = {"1m": MINUTE_MS, "5m": 5 * MINUTE_MS, "1d": 24 * HOUR_MS}
 READ = {"errors", "exchangeInfo", "fundingRate", "globalLongShortAccountRatio", "klines", "openInterest"} | {
-    "openInterestHist", "premiumIndexKlines", "time_ping"}  # fmt: skip
+    "openInterestHist",
+    "premiumIndexKlines",
+    "time_ping",
+}
 HEARD = {"control", "forceOrder", "kline_1m", "markPrice"}
 UNUSED = {"fundingInfo", "premiumIndex", "takerlongshortRatio"}  # no feed asks for these
 
@@ -54,8 +57,9 @@ def read(metric, recording):
 
 def test_every_recording_is_replayed_here():
     assert {path.stem for path in FOLDER.glob("*.json")} == {
-        *(f"rest_{name}" for name in READ | UNUSED), *(f"ws_{name}" for name in HEARD)
-    }  # fmt: skip
+        *(f"rest_{name}" for name in READ | UNUSED),
+        *(f"ws_{name}" for name in HEARD),
+    }
 
 
 @pytest.mark.parametrize("name", sorted(UNUSED))
@@ -194,8 +198,25 @@ def test_recorded_kline_events_give_a_row_once_closed_and_never_before_the_end()
 
 
 def test_a_minute_without_trades_is_a_flat_candle():
-    k = {"t": T, "T": T + 59_999, "s": "BTCUSDT", "i": "1m", "f": -1, "L": -1, "o": "1", "h": "1", "l": "1", "c": "1",
-         "v": "0", "n": 0, "x": True, "q": "0", "V": "0", "Q": "0", "B": "0"}  # fmt: skip
+    k = {
+        "t": T,
+        "T": T + 59_999,
+        "s": "BTCUSDT",
+        "i": "1m",
+        "f": -1,
+        "L": -1,
+        "o": "1",
+        "h": "1",
+        "l": "1",
+        "c": "1",
+        "v": "0",
+        "n": 0,
+        "x": True,
+        "q": "0",
+        "V": "0",
+        "Q": "0",
+        "B": "0",
+    }
     event = {"e": "kline", "E": T + 62_000, "s": "BTCUSDT", "k": k}
     flat = Candle(T, "1", "1", "1", "1", "0", "0", 0, "0")
     assert stream.parse_kline_event(event, contract("BTCUSDT")) == flat
@@ -245,9 +266,17 @@ def test_a_forced_sell_liquidates_a_long():
 
 @pytest.mark.parametrize("metric", ["fr", "oi", "lsr"])
 def test_a_row_of_another_symbol_is_a_bad_payload(metric):
-    item = {"symbol": "ETHUSDT", "fundingTime": T, "fundingRate": "0.1", "timestamp": T, "longShortRatio": "1",
-            "longAccount": "0.5", "shortAccount": "0.5",
-            "sumOpenInterest": "1", "sumOpenInterestValue": "1"}  # fmt: skip
+    item = {
+        "symbol": "ETHUSDT",
+        "fundingTime": T,
+        "fundingRate": "0.1",
+        "timestamp": T,
+        "longShortRatio": "1",
+        "longAccount": "0.5",
+        "shortAccount": "0.5",
+        "sumOpenInterest": "1",
+        "sumOpenInterestValue": "1",
+    }
     EXCHANGE.find_rest_feed(metric).parse(item, contract("ETHUSDT"))
     with pytest.raises(BadPayload):
         EXCHANGE.find_rest_feed(metric).parse(item, contract("BTCUSDT"))

@@ -143,8 +143,9 @@ def current(payload):
         assert complaints == []
         (row,) = found["oi", sent["symbol"]]
         for value, both, one in (
-            (row.oi, "openInterest", "singleOpenInterest"), (row.oi_usd, "openInterestValue", "singleOpenInterestValue")
-        ):  # fmt: skip
+            (row.oi, "openInterest", "singleOpenInterest"),
+            (row.oi_usd, "openInterestValue", "singleOpenInterestValue"),
+        ):
             assert Decimal(value) == (Decimal(sent[one]) if one in sent else Decimal(sent[both]) / 2)
         assert [row.ppr for row in found.get(("ppr", sent["symbol"]), [])] == list(filter(None, [sent["fundingRate"]]))
 

@@ -102,10 +102,22 @@ def test_candles_of_another_shape_are_refused():
 @pytest.mark.parametrize(
     ("index", "value"),
     [
-        (0, "1747094040"), (0, 1747094040.0), (1, "NaN"), (1, "0"), (2, "102806.0"), (3, "102821"), (4, 102820.4),
-        (5, "-1"), (6, "-10.4037"), (6, ""), (7, None), (8, "2"), (8, 1), (8, ""),
+        (0, "1747094040"),
+        (0, 1747094040.0),
+        (1, "NaN"),
+        (1, "0"),
+        (2, "102806.0"),
+        (3, "102821"),
+        (4, 102820.4),
+        (5, "-1"),
+        (6, "-10.4037"),
+        (6, ""),
+        (7, None),
+        (8, "2"),
+        (8, 1),
+        (8, ""),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_candle_is_a_bad_payload(index, value):
     row = list(payload("rest_candles")["data"][0])
     row[index] = value
@@ -123,8 +135,11 @@ def test_both_candle_endpoints_ask_for_what_is_older_than_the_pages_end():
     wanted = page(START, START + 300 * MINUTE_MS)
     for feed in (FEEDS["ohlcv"], FEEDS["ohlcv"].recent):
         assert feed.params(wanted) == {
-            "instId": "BTC-USDT-SWAP", "bar": "1m", "after": START + 300 * MINUTE_MS, "limit": 100
-        }  # fmt: skip
+            "instId": "BTC-USDT-SWAP",
+            "bar": "1m",
+            "after": START + 300 * MINUTE_MS,
+            "limit": 100,
+        }
     assert FEEDS["ohlcv"].recent_ms < 1440 * MINUTE_MS
 
 
@@ -191,10 +206,15 @@ def test_the_last_sample_of_a_minute_is_its_row_in_any_order():
 @pytest.mark.parametrize(
     "change",
     [
-        {"instId": "ETH-USDT-SWAP"}, {"premium": "NaN"}, {"premium": ""}, {"premium": 0.1}, {"ts": "1713925924"},
-        {"ts": None}, {"premium": "1e-x"},
+        {"instId": "ETH-USDT-SWAP"},
+        {"premium": "NaN"},
+        {"premium": ""},
+        {"premium": 0.1},
+        {"ts": "1713925924"},
+        {"ts": None},
+        {"premium": "1e-x"},
     ],
-)  # fmt: skip
+)
 def test_a_damaged_premium_sample_is_a_bad_payload(change):
     item = payload("rest_premium_history")["data"][0] | change
     with pytest.raises(BadPayload):
@@ -371,7 +391,7 @@ def test_every_row_of_the_statistics_comes_whether_their_ends_belong_to_the_rang
     def get(request, cost):
         inside = [
             ts for ts in listed if request.params["begin"] - is_inclusive < ts < request.params["end"] + is_inclusive
-        ]  # fmt: skip
+        ]
         return {"data": [[str(ts), "1.5"] for ts in inside[::-1][: request.params["limit"]]]}
 
     for start_ms in (START, START + MINUTE_MS):  # what is missing need not begin on the grid
@@ -386,8 +406,9 @@ def test_a_contract_never_gets_more_full_pages_of_ratios_than_its_own_limit():
 
 def test_open_interest_and_the_predicted_rate_are_polled_for_all_contracts_at_once():
     for metric, asked, name in (
-        ("ppr", {"instId": "ANY"}, "rest_funding_rate"), ("oi", {"instType": "SWAP"}, "rest_open_interest")
-    ):  # fmt: skip
+        ("ppr", {"instId": "ANY"}, "rest_funding_rate"),
+        ("oi", {"instType": "SWAP"}, "rest_open_interest"),
+    ):
         feed = POLLS[metric]
         assert feed.params([BTC, swap("ETH-USDT-SWAP")]) == asked
         assert (feed.batch, feed.every_ms) == (None, MINUTE_MS)
@@ -484,8 +505,11 @@ def test_a_damaged_liquidation_is_a_bad_payload(change):
 def test_topics_become_arguments_and_arguments_topics():
     topics = [*sorted({feed.topic(BTC) for feed in EXCHANGE.stream_feeds})]
     assert topics == [
-        "candle1m:BTC-USDT-SWAP", "funding-rate:BTC-USDT-SWAP", "liquidation-orders:SWAP", "open-interest:BTC-USDT-SWAP"
-    ]  # fmt: skip
+        "candle1m:BTC-USDT-SWAP",
+        "funding-rate:BTC-USDT-SWAP",
+        "liquidation-orders:SWAP",
+        "open-interest:BTC-USDT-SWAP",
+    ]
     request = json.loads(subscribe(topics, 7))
     assert (request["op"], request["id"]) == ("subscribe", "7")
     assert {"channel": "liquidation-orders", "instType": "SWAP"} in request["args"]
@@ -501,8 +525,12 @@ def test_a_full_request_is_far_from_the_largest():
 def test_recorded_events_are_acks_faults_and_a_farewell():
     frames = [route(recording["payload"]) for recording in RECORDINGS["ws_events"][:5]]
     assert [frame.acked for frame in frames] == [
-        ("funding-rate:BTC-USD-SWAP",), ("instruments:SPOT",), (), (), ("liquidation-orders:SWAP",)
-    ]  # fmt: skip
+        ("funding-rate:BTC-USD-SWAP",),
+        ("instruments:SPOT",),
+        (),
+        (),
+        ("liquidation-orders:SWAP",),
+    ]
     assert not any(frame.fault or frame.data for frame in (*frames[:2], frames[4]))
     assert frames[2].fault and "60018" in frames[2].fault and frames[2].topic == "index-tickers:NEAR-USDT-SWAP"
     assert frames[3] == Frame(renew=True)
@@ -512,12 +540,14 @@ def test_recorded_events_are_acks_faults_and_a_farewell():
 @pytest.mark.parametrize(
     ("text", "topic"),
     [
-        ("Subscribe failed, wrong URL or channel: candle1m,instId:币安人生-USDT-SWAP doesn't exist.",
-         "candle1m:币安人生-USDT-SWAP"),
+        (
+            "Subscribe failed, wrong URL or channel: candle1m,instId:币安人生-USDT-SWAP doesn't exist.",
+            "candle1m:币安人生-USDT-SWAP",
+        ),
         ("Wrong URL or channel:liquidation-orders, instType:SWAP.", "liquidation-orders:SWAP"),
         ("Illegal request: {}", None),
     ],
-)  # fmt: skip
+)
 def test_an_error_names_its_topic_in_its_text(text, topic):
     frame = route({"event": "error", "code": "60018", "msg": text, "connId": "a4d3ae55", "id": "3"})
     assert (frame.topic, bool(frame.fault)) == (topic, True)
@@ -564,11 +594,16 @@ def listed(**change):
 @pytest.mark.parametrize(
     "change",
     [
-        {"ctType": "inverse"}, {"settleCcy": "USDC"}, {"instCategory": "3"}, {"instCategory": "4"}, {"state": "test"},
+        {"ctType": "inverse"},
+        {"settleCcy": "USDC"},
+        {"instCategory": "3"},
+        {"instCategory": "4"},
+        {"state": "test"},
         {"state": "expired"},
-        {"instType": "FUTURES"}, {"ctType": "", "settleCcy": "", "ctVal": "", "state": "preopen"},
+        {"instType": "FUTURES"},
+        {"ctType": "", "settleCcy": "", "ctVal": "", "state": "preopen"},
     ],
-)  # fmt: skip
+)
 def test_other_contracts_are_left_out(change):
     assert listed(**change) == []
 
@@ -615,8 +650,10 @@ def answer(status, body, text="{}"):
 def test_recorded_errors():
     recorded = [item["payload"] for item in RECORDINGS["rest_errors"]]
     assert [answer(status, body).error for status, body in zip((200, 429, 401), recorded, strict=True)] == [
-        Refused, RetryLater, Refused
-    ]  # fmt: skip
+        Refused,
+        RetryLater,
+        Refused,
+    ]
 
 
 @pytest.mark.parametrize("status", [200, 429])

@@ -157,9 +157,11 @@ def test_details_of_several_contracts_and_minutes_are_sorted(line):
     line.take("liquidation-orders", OTHER, events, liquidated(ETH, (START + 1, "5")), instType="SWAP")
     line.take("liquidation-orders", liquidated(BTC, (START + 1, "3")), instType="SWAP")  # once more
     assert line.rows(2) == [
-        ("okx-lq", "BTC", 0, ("7.00", "0")), ("okx-lq", "ETH", 0, ("50.0", "0")),
-        ("okx-lq", "BTC", 1, ("1.00", "0")), ("okx-lq", "ETH", 1, None),
-    ]  # fmt: skip
+        ("okx-lq", "BTC", 0, ("7.00", "0")),
+        ("okx-lq", "ETH", 0, ("50.0", "0")),
+        ("okx-lq", "BTC", 1, ("1.00", "0")),
+        ("okx-lq", "ETH", 1, None),
+    ]
 
 
 def test_where_no_topic_is_ever_confirmed_all_count_as_served(line):

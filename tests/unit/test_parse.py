@@ -171,9 +171,19 @@ def test_an_odd_number_voids_its_own_element_only(odd):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"<html>", b'{"a":1', b"[Nan]", b"\xff", b"NaN]", b'["\\ud800"]', b"[" * 5000, b"[1]x",
-     b"[" * 1020 + b"]" * 1020],
-)  # fmt: skip
+    [
+        b"",
+        b"<html>",
+        b'{"a":1',
+        b"[Nan]",
+        b"\xff",
+        b"NaN]",
+        b'["\\ud800"]',
+        b"[" * 5000,
+        b"[1]x",
+        b"[" * 1020 + b"]" * 1020,
+    ],
+)
 def test_what_is_no_json_to_the_letter_is_refused(content):
     with pytest.raises(ValueError):
         values.decode(content)

@@ -48,8 +48,12 @@ def test_postgresql_unavailable(settings: Settings, make_app: MakeApp, nowhere: 
     health = client.get("/health")
     assert health.status_code == 503
     assert health.get_json() | {"database": ""} == {
-        "live": True, "ready": False, "database": "", "redis": "ok", "simulated": False,
-    }  # fmt: skip
+        "live": True,
+        "ready": False,
+        "database": "",
+        "redis": "ok",
+        "simulated": False,
+    }
     assert "PostgreSQL" in health.get_json()["database"]
     for path in STORED:
         answer = client.get(path)
