@@ -22,7 +22,7 @@ from fademoe.feeds.instrument import Instrument, Json
 from fademoe.queue.dequeue import OPPORTUNISTIC_WAIT_S, begin_wait_s, list_ready_queues
 from fademoe.queue.ids import LIVE, get_requested_queue, is_requested, list_exchange_queues
 from fademoe.queue.pauses import list_budgets_of, pause_budget
-from fademoe.queue.retry import FAILURES, fail_without_retry
+from fademoe.queue.retry import DELAY_S, FAILURES, fail_without_retry
 from fademoe.runtime.job_context import JobContext
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
@@ -334,4 +334,5 @@ def handle_failure(context: JobContext, unit: Tracked, error: Exception) -> Retr
     log.log(logging.INFO if policy.state is None else logging.WARNING, "%s %s", unit.unit, message)
     if policy.state is not None:
         unit.report(policy.state, message, interval_s=PAUSED_INTERVAL_S)
+    context.write_meta(DELAY_S, following.delay_s)
     return Retry(max=ENDLESS, interval=following.delay_s, enqueue_at_front=True)

@@ -1,12 +1,13 @@
-"""Failed jobs: how one is requeued, by command, page or API alike."""
+"""Failed jobs, and retries: how one is requeued by command, page or API alike, and when a clock was set."""
 
 import logging
 from collections.abc import Iterable
+from math import ceil
 
 from redis import Redis
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job
-from rq.registry import FailedJobRegistry
+from rq.registry import FailedJobRegistry, ScheduledJobRegistry
 from rq.serializers import JSONSerializer
 
 from fademoe.queue.enqueue import ABANDONED_JOB_RETRY, promote
@@ -16,6 +17,8 @@ from fademoe.queue.states import connect_queue
 log = logging.getLogger(__name__)
 
 FAILURES = "failures"  # key of Job.meta: attempts since the last new row
+DELAY_S = "delay_s"  # key of Job.meta: the delay before the next run
+CLAMPED_AFTER_S = 30.0  # retries that are due sooner are left alone
 
 
 def requeue_failed(redis: Redis, name: str, job_ids: Iterable[str]) -> int:
@@ -37,6 +40,27 @@ def requeue_failed(redis: Redis, name: str, job_ids: Iterable[str]) -> int:
             if exchange is not None:
                 promote(redis, [name], [job_id], get_requested_queue(exchange))
     return requeued
+
+
+def clamp_retries(redis: Redis, name: str, now_s: float) -> int:
+    """Bring retries of a queue forward that are due later than their delay from `now_s` on; return how many.
+
+    rq notes when a retry is due by the clock of the host that ran the job. That clock may have been ahead of ours, or
+    ours was set back since.
+    """
+    scheduled = ScheduledJobRegistry(queue=connect_queue(redis, name))
+    late: list[tuple[bytes, float]] = redis.zrangebyscore(  # type: ignore[assignment]
+        scheduled.key, now_s + CLAMPED_AFTER_S, "+inf", withscores=True
+    )
+    jobs = Job.fetch_many([job_id.decode() for job_id, _ in late], connection=redis, serializer=JSONSerializer)
+    due_s = {
+        job.id: ceil(now_s + job.meta[DELAY_S])
+        for job, (_, at_s) in zip(jobs, late, strict=True)
+        if job is not None and DELAY_S in job.meta and at_s > ceil(now_s + job.meta[DELAY_S])
+    }
+    if due_s:
+        redis.zadd(scheduled.key, due_s, xx=True)
+    return len(due_s)
 
 
 def fail_without_retry(job: Job | None) -> None:

@@ -5,6 +5,7 @@ enqueues, promotes and reaps are rq's own jobs and registries.
 """
 
 import logging
+import time
 
 from redis.exceptions import RedisError
 from rq.scheduler import RQScheduler
@@ -15,6 +16,7 @@ from fademoe.feeds import registry
 from fademoe.queue.chores import CHORES, Chore, drop_foreign_chores, enqueue_chore
 from fademoe.queue.ids import LIVE, UPKEEP, list_exchange_queues
 from fademoe.queue.reaper import Reaper
+from fademoe.queue.retry import clamp_retries
 from fademoe.runtime.services import Services
 from fademoe.store.status import State, Tracked
 
@@ -43,6 +45,7 @@ def run(services: Services) -> None:
             if now >= reap_at:
                 reap_at = now + REAP_S
                 drop_foreign_chores(services.redis)
+                _clamp(services, names)
                 requeued = reaper.reap()
                 if requeued:
                     log.info("%d jobs of dead workers requeued", requeued)
@@ -80,6 +83,13 @@ def _poll_chores(services: Services) -> list[Chore]:
         )
         for exchange, feed in sorted(feeds, key=lambda pair: pair[1].batch is not None)
     ]
+
+
+def _clamp(services: Services, names: tuple[str, ...]) -> None:
+    """Bring forward retries that the clock of a host would hold back; rq goes by the host's clock."""
+    clamped = sum(clamp_retries(services.redis, name, time.time()) for name in names)
+    if clamped:
+        log.warning("%d retries were due too late: a clock was set, or is ahead of this host's", clamped)
 
 
 def _promote(services: Services, names: tuple[str, ...]) -> None:

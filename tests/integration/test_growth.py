@@ -1,4 +1,4 @@
-"""What the system writes about its own work stays small (fault 33)."""
+"""What the system writes about its own work stays small (Fault 33)."""
 
 import pytest
 

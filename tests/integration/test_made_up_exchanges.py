@@ -1,4 +1,7 @@
-"""Exchanges of other packages seed, stream, store, serve, chart and certify; nothing outside of them was changed."""
+"""Exchanges of other packages seed, stream, store, serve, chart and certify; nothing outside of them was changed.
+
+Fault 44: no value depends on the time of day, no port is fixed.
+"""
 
 import os
 import subprocess

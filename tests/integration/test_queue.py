@@ -1,5 +1,8 @@
 """The queue across upgrades, and one way of retrying."""
 
+import time
+
+import pytest
 from rq import Queue
 from rq.serializers import JSONSerializer
 
@@ -7,7 +10,7 @@ from fademoe.clock import MINUTE_MS, Window
 from fademoe.queue.chores import CHORES, drop_foreign_chores, enqueue_chore
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import UPKEEP, Task
-from fademoe.queue.retry import requeue_failed
+from fademoe.queue.retry import DELAY_S, clamp_retries, requeue_failed
 from fademoe.queue.states import connect_queue, list_failed_windows
 from fademoe.store.coverage import Series
 from fademoe.worker import worker
@@ -42,6 +45,27 @@ def test_windows_that_an_older_version_has_queued_are_fetched(system):
     system.start("worker")
     done = "SELECT 1 FROM perp_coverage WHERE source = 'bin-ohlcv' AND covered @> int8range(0, %s)"
     until(lambda: system.query(done, MINUTE_MS), 60)
+
+
+def test_a_retry_is_due_after_its_delay_whatever_clock_noted_it(system):
+    """Fault 22: after a clock was set back by a day, retries stood still for a day."""
+    redis = system.context().redis
+    delays = {MINUTE_MS: 15, 2 * MINUTE_MS: 2 * 86_400, 3 * MINUTE_MS: None}
+    tasks = {end_ms: Task(TASK.series, Window(0, end_ms)) for end_ms in delays}
+    enqueue_windows(redis, "binance", tasks.values())
+    target = connect_queue(redis, "binance")
+    redis.delete(target.key)
+    now_s = time.time()
+    for end_ms, delay_s in delays.items():
+        job = target.fetch_job(tasks[end_ms].job_id)
+        job.meta |= {} if delay_s is None else {DELAY_S: delay_s}
+        job.save_meta()
+        redis.zadd(target.scheduled_job_registry.key, {job.id: now_s + 86_400})
+    assert clamp_retries(redis, "binance", now_s) == 1
+    due = {end_ms: redis.zscore(target.scheduled_job_registry.key, task.job_id) for end_ms, task in tasks.items()}
+    assert 14 < due[MINUTE_MS] - now_s < 17
+    assert due[2 * MINUTE_MS] - now_s == due[3 * MINUTE_MS] - now_s == pytest.approx(86_400)
+    assert clamp_retries(redis, "binance", now_s) == 0
 
 
 def test_a_requeued_job_has_all_its_attempts(system):

@@ -292,7 +292,7 @@ def test_the_undamaged_parts_of_the_queue_are_kept(home, running, damage):
 
 @pytest.mark.parametrize("content", ["", "\0" * 64, "no number\n"])
 def test_pid_files_that_a_power_loss_damaged_do_not_keep_postgres_down(made_home, running, content):
-    """Of the kind of fault 38."""
+    """Of the kind of Fault 38."""
     process = start(servers.prepare_postgres(made_home), running)
     fill(made_home)
     process.kill()

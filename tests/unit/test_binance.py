@@ -302,7 +302,7 @@ def test_limits_and_bans_close_what_they_should():
     assert judged(418, None).retry_after_s == 120
     assert judged(418, None, headers={"Retry-After": "300"}).retry_after_s == 300
     assert judged(418, None, text, headers={"Retry-After": "30"}).retry_after_s == 191
-    for left_ms in (-86_400_000, -5000, 0, 90_000):  # fault 23: never less than the shortest ban
+    for left_ms in (-86_400_000, -5000, 0, 90_000):  # Fault 23: never less than the shortest ban
         assert judged(418, None, f"banned until {T + left_ms}").retry_after_s == 120
     assert judged(200, {"code": -1003, "msg": text}, text).closes is Closes.EXCHANGE
     assert judged(403, None, "<html>").closes is Closes.EXCHANGE

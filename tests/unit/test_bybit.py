@@ -525,7 +525,7 @@ def test_recorded_acks_and_pongs_are_passed_over_and_refusals_name_their_topic()
     ack, pong, twice, unknown = (route(message) for message in recorded("ws_control"))
     assert ack == pong == route({"op": "pong", "args": ["1791382800000"]})
     assert (ack.topic, ack.data, ack.fault) == (None, None, None)
-    assert (twice.acked, twice.void, twice.fault) == (("orderbook.1.ETHUSDT",), True, None), "fault 18"
+    assert (twice.acked, twice.void, twice.fault) == (("orderbook.1.ETHUSDT",), True, None), "Fault 18"
     assert (unknown.topic, unknown.data) == ("orderbook.50.NOPEUSDT", None)
     assert route("what?").fault == "what?"
     with pytest.raises(BadPayload):

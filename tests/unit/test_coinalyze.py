@@ -129,7 +129,7 @@ def test_a_quiet_minute_is_zero_and_zeros_beside_a_volume_are_none():
 
 
 def test_funding_is_the_close_and_open_interest_the_open_of_its_bucket():
-    assert read("fr", RATE) == Funding(TS, "0.0001", None), "percent become fractions (fault 2)"
+    assert read("fr", RATE) == Funding(TS, "0.0001", None), "percent become fractions (Fault 2)"
     assert read("ppr", RATE | {"c": -0.0052}) == PredictedFunding(TS, "-0.000052")
     assert read("oi", INTEREST) == OpenInterest(TS, "78621.542", None)
     assert read("fr", {"t": T, "o": 0, "h": 0, "l": 0, "c": 0}).fr == "0.00"

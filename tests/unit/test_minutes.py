@@ -201,6 +201,7 @@ def test_of_doubles_the_last_counts_and_every_watched_minute_is_covered():
 
 
 def test_a_full_buffer_drops_the_oldest_and_counts_them():
+    """Fault 21: nobody read the count."""
     buffer = Buffer(max_items=3)
     items = [Item(LAST.feed, LAST.series, START + n, None) for n in range(5)]
     buffer.put(items[:2])

@@ -368,7 +368,7 @@ def test_damaged_statistics_are_bad_payloads(metric, value):
     for index in range(1, len(good) - (value in ("", None) and metric == "oi")):
         with pytest.raises(BadPayload):
             rows(metric, {"data": [[*good[:index], value, *good[index + 1 :]]]})
-    if metric == "oi" and value in ("", None):  # fault 41: a blank USD value costs the coins nothing
+    if metric == "oi" and value in ("", None):  # Fault 41: a blank USD value costs the coins nothing
         (row,) = rows(metric, {"data": [[*good[:3], value]]})
         assert (row.oi, row.oi_usd) == ("27523.9951", None)
     for row in ([], good[:1], ["1789239600", *good[1:]], None, {}):
@@ -558,7 +558,7 @@ def test_channels_nobody_asked_for_are_passed_over():
     for message in (None, [], "x", {"event": "error"}, {"arg": {}}):
         assert route(message).fault
     for message in ({"event": "login"}, {"event": "notice", "code": "1"}, {"event": "channel-conn-count"}):
-        assert route(message) == Frame(), "fault 20"
+        assert route(message) == Frame(), "Fault 20"
     with pytest.raises(BadPayload):
         route({"arg": [], "data": []})
 

@@ -125,7 +125,7 @@ def test_candles_must_be_ordered():
         ("10000SATS", "SATS", 10000),
         ("1000000MOG", "MOG", 1000000),
         ("1MBABYDOGE", "BABYDOGE", 1000000),
-        ("10000000AIDOGE", "AIDOGE", 10000000),  # fault 5
+        ("10000000AIDOGE", "AIDOGE", 10000000),  # Fault 5
         ("1000X", "X", 1000),
         ("1INCH", "1INCH", 1),
         ("C98", "C98", 1),
