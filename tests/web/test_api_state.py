@@ -89,8 +89,7 @@ def test_percent_is_100_only_when_nothing_is_missing(client: FlaskClient, sql: C
 
 
 def test_a_request_without_end_counts_up_to_the_rows_that_are_due(client: FlaskClient, sql: Cursor):
-    """Fault 45: each page and command had an edge of "now" of its own."""
-    """The newest bar is still open and the previous one may be in transit: neither is a gap."""
+    """Fault 45: the newest bar is still open and the previous one may be in transit: neither is a gap."""
     start, now = now_ms() - DAY_MS, now_ms()
     for symbol, end in (("BTC", now - HOUR_MS), ("ETH", now - 2 * MINUTE_MS)):
         sql.execute(
