@@ -12,7 +12,7 @@ from fademoe.cli.environment import pass_running_settings
 from fademoe.cli.main import DONE, FAILED
 from fademoe.cli.table import format_table
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, to_iso
-from fademoe.errors import SourceError
+from fademoe.errors import ConfigError, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.jobs import gaps
@@ -85,7 +85,10 @@ def print_gaps(settings: Settings, source: str | None, symbol: str | None, *, as
 @json_option
 @pass_running_settings
 def print_coverage(settings: Settings, source: str | None, symbol: str | None, *, as_json: bool) -> None:
-    """Print what is wanted, complete, absent and missing of each series, in percent of its time."""
+    """Print what is wanted, complete, absent and missing of each series, in percent of its time.
+
+    Provisional is the part of the absent time that is still to be confirmed by a second run.
+    """
     services = wait_until_ready(settings)
     with services.database.open_transaction() as cursor:
         rows = [
@@ -96,8 +99,8 @@ def print_coverage(settings: Settings, source: str | None, symbol: str | None, *
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False))
         return
-    headings = ("source", "symbol", "wanted from", "complete %", "absent %", "missing %")
-    columns = ("source", "symbol", "wanted_from", "complete", "absent", "missing")
+    headings = ("source", "symbol", "wanted from", "complete %", "absent %", "provisional %", "missing %")
+    columns = ("source", "symbol", "wanted_from", "complete", "absent", "provisional", "missing")
     click.echo(format_table(headings, [[row[column] for column in columns] for row in rows]))
 
 
@@ -110,14 +113,19 @@ def verify(settings: Settings, source: str, symbol: str, since: int, until: int,
     """Print a certificate of a series; exit code 1 when it is not complete.
 
     It has the numbers of rows expected, present and absent by reason, and a SHA-256 over the rows, which is the same on
-    every machine that has the same rows.
+    every machine that has the same rows. The range ends where rows are not due yet.
     """
     services = wait_until_ready(settings)
     exchange, _, metric = registry.find_by_source(source)
     feed = exchange.find_rest_feed(metric)
     interval_ms = feed.interval_ms if feed else MINUTE_MS
     window = make_window(since, until)
-    window = Window(floor_to(window.start_ms, interval_ms), ceil_to(window.end_ms, interval_ms))
+    due_until_ms = floor_to(_due_until_ms(services, source), interval_ms)
+    window = Window(floor_to(window.start_ms, interval_ms), min(ceil_to(window.end_ms, interval_ms), due_until_ms))
+    if window.start_ms >= window.end_ms:
+        raise ConfigError(f"--since is {to_iso(since)}: rows of {source} are due until {to_iso(due_until_ms)}")
+    if window.end_ms < until:
+        click.echo(f"note: rows from {to_iso(window.end_ms)} on are not due yet", err=True)
     is_sparse = feed.sparse if feed else True
     with services.database.open_transaction() as cursor:
         certified = certificate.certify(cursor, Series(source, symbol), metric, window, interval_ms, sparse=is_sparse)
@@ -204,5 +212,6 @@ def _describe_totals(source: str, totals: coverage.Totals) -> dict[str, object]:
         "wanted_days": round(totals.wanted_ms / DAY_MS, 3),
         "complete": percent(totals.wanted_ms - totals.missing_ms),
         "absent": percent(totals.absent_ms),
+        "provisional": percent(totals.provisional_ms),
         "missing": percent(totals.missing_ms),
     }

@@ -56,12 +56,16 @@ class Covered(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """A series in milliseconds: what of the time before now is wanted, absent upstream, and missing."""
+    """A series in milliseconds: what of the time before now is wanted, absent upstream, and missing.
+
+    `provisional_ms` is the part of `absent_ms` that no second run has confirmed.
+    """
 
     symbol: str
     wanted_from: int | None
     wanted_ms: int
     absent_ms: int
+    provisional_ms: int
     missing_ms: int
 
 
@@ -178,7 +182,8 @@ def find_missing(cursor: Cursor, series: Series, window: Window) -> list[Window]
 
 def compute_totals(cursor: Cursor, source: str, until_ms: int, symbols: Sequence[str] | None = None) -> list[Totals]:
     """Return the totals of a perpspec's series up to `until_ms`, by symbol; `symbols` None means all."""
-    cursor.execute(SQL["totals"], {"source": source, "until": until_ms, "symbols": _array(symbols)})
+    values = {"source": source, "until": until_ms, "symbols": _array(symbols)}
+    cursor.execute(SQL["totals"], {**values, "no_row": NO_ROW, "confirmed": CONFIRMED_CHECKS})
     return [Totals(*row) for row in cursor.fetchall()]
 
 

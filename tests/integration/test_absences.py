@@ -1,5 +1,6 @@
 """Proof before absence: what makes a range absent, and how it is taken back."""
 
+import json
 import threading
 import time
 
@@ -283,9 +284,31 @@ def test_whatever_kills_a_poll_is_recorded(system, services, monkeypatch):
 
 def test_a_certificate_tells_provisional_from_confirmed(system, services):
     """Fault 9."""
+    services.database.run(lambda cursor: coverage.want(cursor, [BTC], *minutes(0, 10)))
     services.writer.write([], [Covered(BTC, [minutes(0, 10)], [Absence(minutes(2, 6), NO_ROW)])])
     options = ("--source", "bin-ohlcv", "--symbol", "BTC", "--since", str(START), "--until", str(minutes(0, 10)[1]))
     assert "provisional: 4\n" in system.run("verify", *options).stdout
+    assert describe_coverage(system) == ("40.00", "40.00")
     make_older(system, "11 minutes")
     services.writer.write([], [Covered(BTC, [minutes(2, 6)], [Absence(minutes(2, 6), NO_ROW)])])
     assert "provisional: 0\n" in system.run("verify", *options).stdout
+    assert describe_coverage(system) == ("40.00", "0.00")
+
+
+def describe_coverage(system):
+    """Return what `coverage` says of BTC's candles: percent absent, and absent without being confirmed."""
+    [row] = json.loads(system.run("coverage", "--source", "bin-ohlcv", "--symbol", "BTC", "--json").stdout)
+    return row["absent"], row["provisional"]
+
+
+def test_a_certificate_ends_where_rows_are_not_due(system, services):
+    """A range that reaches past the due edge was called incomplete for rows that nobody could have."""
+    until_ms = now_ms() + HOUR_MS
+    hour = Window(floor_to(now_ms(), MINUTE_MS) - HOUR_MS, floor_to(now_ms(), MINUTE_MS))
+    services.writer.write([], [Covered(BTC, [hour], [Absence(hour, NO_ROW)])])
+    options = ("--source", "bin-ohlcv", "--symbol", "BTC", "--until", str(until_ms), "--json")
+    done = system.run("verify", *options, "--since", str(hour.start_ms))
+    certificate = json.loads(done.stdout)
+    assert 50 < certificate["expected"] < 60 and certificate["complete"]
+    assert "are not due yet" in done.stderr
+    assert "are due until" in system.run("verify", *options, "--since", str(until_ms - MINUTE_MS)).stderr

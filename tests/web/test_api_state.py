@@ -11,6 +11,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, now_ms
+from fademoe.store.coverage import NO_ROW
 from tests.support.web import cover, day, fail, report
 
 
@@ -67,6 +68,10 @@ def test_coverage_has_ranges_and_percent(client: FlaskClient, sql: Cursor):
     cover(sql, "bin-ohlcv", "BTC", "0-10", "0-4 6-10", "1-2")
     cover(sql, "bin-ohlcv", "ETH", "0-10", "0-10")
     cover(sql, "byb-ohlcv", "BTC", "0-3")
+    sql.execute(
+        "INSERT INTO perp_absence (source, symbol, start_ms, end_ms, reason) VALUES ('bin-ohlcv', 'BTC', %s, %s, %s)",
+        (day(1), day(2), NO_ROW),
+    )
     body = get(client, "/api/coverage?source=bin-ohlcv")
     btc, eth = body["series"]
     assert (btc["symbol"], btc["percent"], btc["gaps"]) == ("BTC", 80.0, 1)
@@ -74,6 +79,7 @@ def test_coverage_has_ranges_and_percent(client: FlaskClient, sql: Cursor):
     assert btc["covered"] == [[day(0), day(4)], [day(6), day(10)]]
     assert btc["absent"] == [[day(1), day(2)]]
     assert btc["wanted"] == [[day(0), day(10)]]
+    assert (btc["provisional"], eth["provisional"]) == ([[day(1), day(2)]], [])
     assert (eth["percent"], eth["missing"]) == (100.0, [])
     assert [one["source"] for one in get(client, "/api/coverage?symbol=BTC")["series"]] == ["bin-ohlcv", "byb-ohlcv"]
     first = get(client, "/api/coverage?limit=2")

@@ -10,6 +10,7 @@ from fademoe.clock import MINUTE_MS, Window
 from fademoe.feeds import registry
 from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.metrics import name_perpspec
+from fademoe.store.coverage import CONFIRMED_CHECKS, NO_ROW
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("read_coverage")
@@ -101,6 +102,13 @@ def list_ranges(cursor: Cursor, keys: list[tuple[str, str]], now_ms: int) -> dic
         (source, symbol): SeriesRanges(source, symbol, *([Window(*pair) for pair in pairs] for pairs in lists))
         for source, symbol, *lists in cursor.fetchall()
     }
+
+
+def list_provisional(cursor: Cursor, keys: list[tuple[str, str]]) -> dict[tuple[str, str], list[Window]]:
+    """Return the absent ranges of the given (source, symbol) that are to be confirmed by a second run, ascending."""
+    chosen = {"sources": [key[0] for key in keys], "symbols": [key[1] for key in keys]}
+    cursor.execute(SQL["provisional"], {**chosen, "no_row": NO_ROW, "confirmed": CONFIRMED_CHECKS})
+    return {(source, symbol): [Window(*pair) for pair in pairs] for source, symbol, pairs in cursor.fetchall()}
 
 
 def list_lags(cursor: Cursor, now_ms: int) -> list[PerpspecLag]:

@@ -10,11 +10,15 @@ from fademoe.web.model.answer import Answer
 
 
 class CoverageSeries(SeriesCoverage, kw_only=True, frozen=True):
-    """One series with its ranges, each [from, to) in ms."""
+    """One series with its ranges, each [from, to) in ms.
+
+    `provisional` is the part of `absent` that is to be confirmed by a second run.
+    """
 
     wanted: list[Window]
     covered: list[Window]
     absent: list[Window]
+    provisional: list[Window]
     missing: list[Window]
 
 
@@ -40,15 +44,21 @@ def read_series(
         cursor, now_ms=now_ms, limit=limit + 1, sources=sources, symbols=symbols, after=after
     )
     page = series[:limit]
-    ranges = read_coverage.list_ranges(cursor, [(one.source, one.symbol) for one in page], now_ms)
-    return [_add_ranges(one, ranges.get((one.source, one.symbol))) for one in page], len(series) > limit
+    keys = [(one.source, one.symbol) for one in page]
+    ranges = read_coverage.list_ranges(cursor, keys, now_ms)
+    provisional = read_coverage.list_provisional(cursor, keys)
+    answer = [_add_ranges(one, ranges.get(key), provisional.get(key, [])) for key, one in zip(keys, page, strict=True)]
+    return answer, len(series) > limit
 
 
-def _add_ranges(series: SeriesCoverage, ranges: read_coverage.SeriesRanges | None) -> CoverageSeries:
+def _add_ranges(
+    series: SeriesCoverage, ranges: read_coverage.SeriesRanges | None, provisional: list[Window]
+) -> CoverageSeries:
     return CoverageSeries(
         **msgspec.structs.asdict(series),
         wanted=ranges.wanted if ranges else [],
         covered=ranges.covered if ranges else [],
         absent=ranges.absent if ranges else [],
+        provisional=provisional,
         missing=ranges.missing if ranges else [],
     )

@@ -71,12 +71,18 @@ WITH chosen AS (
     SELECT symbol, wanted_from, covered, absent, wanted * int8multirange(int8range(NULL, %(until)s)) AS wanted
     FROM perp_coverage
     WHERE source = %(source)s AND (%(symbols)s::text[] IS NULL OR symbol = ANY(%(symbols)s::text[]))
+), unconfirmed AS (
+    SELECT symbol, range_agg(int8range(start_ms, end_ms)) AS provisional
+    FROM perp_absence
+    WHERE source = %(source)s AND reason = %(no_row)s AND checks < %(confirmed)s
+    GROUP BY symbol
 )
 SELECT symbol, wanted_from,
        (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(wanted) AS r)::bigint,
        (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(wanted * absent) AS r)::bigint,
+       (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(wanted * absent * provisional) AS r)::bigint,
        (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(wanted - covered) AS r)::bigint
-FROM chosen
+FROM chosen LEFT JOIN unconfirmed USING (symbol)
 ORDER BY symbol
 
 -- name: series_within

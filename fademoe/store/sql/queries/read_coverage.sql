@@ -41,6 +41,18 @@ SELECT source, symbol,
        (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{}') FROM unnest(due - covered) AS r)
 FROM chosen
 
+-- name: provisional
+-- What is absent without proof and was not confirmed by a second run.
+SELECT source, symbol, array_agg(ARRAY[lower(r), upper(r)] ORDER BY r)
+FROM (
+    SELECT source, symbol, unnest(range_agg(int8range(start_ms, end_ms))) AS r
+    FROM perp_absence
+    WHERE (source, symbol) IN (SELECT * FROM unnest(%(sources)s::text[], %(symbols)s::text[]))
+      AND reason = %(no_row)s AND checks < %(confirmed)s
+    GROUP BY source, symbol
+) AS ranges
+GROUP BY source, symbol
+
 -- name: lags
 -- The lag of a series: from the end of what is covered to the end of what is wanted by now.
 WITH edges AS (
