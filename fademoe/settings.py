@@ -6,7 +6,7 @@ of `fademoe settings` and the table in docs/operating.md all follow from these d
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from fademoe.clock import DAY_MS, HOUR_MS, MAX_SPEED, Pace, floor_to, parse_pace
+from fademoe.clock import DAY_MS, HOUR_MS, MAX_SPEED, Pace, Window, floor_to, parse_pace
 from fademoe.errors import ConfigError
 
 PREFIX = "FADEMOE_"
@@ -362,6 +362,11 @@ class Settings:
     def compute_retained_from_ms(self, now_ms: int) -> int | None:
         """Return the time before which FADEMOE_RETENTION_DAYS deletes rows, on the hour; None: nothing is deleted."""
         return floor_to(now_ms - self.retention_days * DAY_MS, HOUR_MS) if self.retention_days else None
+
+    def clip_to_kept(self, windows: Iterable[Window], now_ms: int) -> list[Window]:
+        """Return what FADEMOE_RETENTION_DAYS keeps of windows; older rows would be dropped as soon as stored."""
+        from_ms = self.compute_retained_from_ms(now_ms) or 0
+        return [Window(max(window.start_ms, from_ms), window.end_ms) for window in windows if window.end_ms > from_ms]
 
     def get_limit_share(self, exchange: str) -> Decimal:
         """Return the share of an exchange's rate limits that is used, above 0 and up to 1."""

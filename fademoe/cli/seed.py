@@ -12,12 +12,14 @@ from fademoe.cli.environment import pass_running_settings
 from fademoe.cli.main import DONE, FAILED
 from fademoe.cli.progress import wait_until_covered
 from fademoe.cli.table import format_table
-from fademoe.clock import DAY_MS, MINUTE_MS, SECOND_MS, floor_to, now_ms, to_iso
+from fademoe.client.rate_limit.usage import read_delays_s
+from fademoe.clock import DAY_MS, MINUTE_MS, SECOND_MS, Window, floor_to, now_ms, to_iso
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
 from fademoe.feeds.estimate import estimate_s
 from fademoe.feeds.exchange import Exchange
 from fademoe.jobs.seed import SeedPlan, SeedRequest, carry_out, list_metric_names, make_plan
+from fademoe.runtime.services import Services
 from fademoe.runtime.startup import wait_until_ready
 from fademoe.settings import ALL_SYMBOLS, Settings, check_symbol
 
@@ -77,7 +79,7 @@ def seed(settings: Settings, **options: Any) -> int:
     plan = make_plan(services, request)
     for note in plan.notes:
         sys.stderr.write(f"note: {note}\n")
-    _print_plan(settings, plan, chosen)
+    _print_plan(services, plan, chosen)
     if given.dry_run:
         return DONE
     count = carry_out(services, request, plan)
@@ -109,13 +111,14 @@ def _parse_range(given: SeedOptions) -> tuple[int, int | None]:
 
 def _clamp_to_retention(settings: Settings, since_ms: int, until_ms: int | None) -> tuple[int, int | None]:
     """Return the part of a range that FADEMOE_RETENTION_DAYS keeps; raise ConfigError when it keeps nothing of it."""
-    edge_ms = settings.compute_retained_from_ms(now_ms())
-    if edge_ms is None or since_ms >= edge_ms:
-        return since_ms, until_ms
-    if until_ms is not None and until_ms <= edge_ms:
-        raise ConfigError(f"FADEMOE_RETENTION_DAYS deletes everything before {to_iso(edge_ms)}: the range ends earlier")
-    sys.stderr.write(f"note: FADEMOE_RETENTION_DAYS deletes everything before {to_iso(edge_ms)}\n")
-    return edge_ms, until_ms
+    time_ms = now_ms()
+    edge = to_iso(settings.compute_retained_from_ms(time_ms) or 0)
+    kept = settings.clip_to_kept([Window(since_ms, until_ms or time_ms)], time_ms)
+    if not kept:
+        raise ConfigError(f"FADEMOE_RETENTION_DAYS deletes everything before {edge}: the range ends earlier")
+    if kept[0].start_ms > since_ms:
+        sys.stderr.write(f"note: FADEMOE_RETENTION_DAYS deletes everything before {edge}\n")
+    return kept[0].start_ms, until_ms
 
 
 def _parse_symbols(text: str) -> tuple[str, ...]:
@@ -127,7 +130,7 @@ def _parse_symbols(text: str) -> tuple[str, ...]:
     return symbols
 
 
-def _print_plan(settings: Settings, plan: SeedPlan, exchanges: Sequence[Exchange]) -> None:
+def _print_plan(services: Services, plan: SeedPlan, exchanges: Sequence[Exchange]) -> None:
     """Print a line per perpspec, and per exchange about how long it takes."""
     rows = []
     for source in dict.fromkeys(series.source for series in plan.requested):
@@ -139,8 +142,9 @@ def _print_plan(settings: Settings, plan: SeedPlan, exchanges: Sequence[Exchange
     for exchange in exchanges:
         efforts = [*((item.feed, item.effort) for item in plan.planned), *plan.queued]
         of_exchange = [(feed, effort) for feed, effort in efforts if feed in exchange.rest_feeds]
-        share, workers = settings.get_limit_share(exchange.name), settings.workers
-        seconds = estimate_s(exchange, of_exchange, share=share, workers=workers)
+        share, workers = services.settings.get_limit_share(exchange.name), services.settings.workers
+        delays_s = read_delays_s(services.redis, exchange.name)
+        seconds = estimate_s(exchange, of_exchange, share=share, workers=workers, delays_s=delays_s)
         if seconds:
             duration = f"about {seconds / 60:.0f} minutes" if seconds >= 90 else "about a minute or less"
             click.echo(f"{exchange.name}: {duration}")

@@ -121,16 +121,14 @@ def plan_missing(services: Services, exchange: Exchange) -> list[Planned]:
     queued = read_windows_in_queues(services.redis, list_window_queues(exchange.name))
     contracts = instruments.load_contracts(exchange, services.database)
     time_ms = services.clocks.now_ms(exchange)
-    edge_ms = (
-        services.settings.compute_retained_from_ms(time_ms) or 0
-    )  # older rows would be dropped as soon as they are stored
+    clip = services.settings.clip_to_kept
     planned: list[Planned] = []
     for code in exchange.codes:
         for feed in exchange.rest_feeds:
             with services.database.open_transaction() as cursor:
                 gaps = coverage.find_gaps(cursor, name_perpspec(code, feed.metric), time_ms)
             state = FeedState(exchange=exchange, feed=feed, now_ms=time_ms, queued=queued, instruments=contracts[code])
-            planned += plan_gaps(state, [(series, Window(max(w.start_ms, edge_ms), w.end_ms)) for series, w in gaps])
+            planned += plan_gaps(state, [(series, part) for series, gap in gaps for part in clip([gap], time_ms)])
     return planned
 
 

@@ -14,6 +14,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.reading import read_elements
+from fademoe.jobs.work import has_requested_work
 from fademoe.metrics import METRICS, Row, name_perpspec
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
@@ -24,6 +25,9 @@ from fademoe.store.status import State, Tracked
 from fademoe.store.writer import Batch
 
 BUDGET_WAIT_S = 10.0  # of one request
+# A feed with a share runs in the queue of its exchange: its round is short, so that the worker gets to the others.
+SHARED_WAIT_S = 3.0
+SHARED_RUN_S = 20.0
 STREAM_FIRST_MS = 15 * SECOND_MS  # by then a stream has stored its row of a minute
 HELD_S = 3600  # samples that are not stored so long are dropped
 
@@ -71,15 +75,17 @@ def _request_all(services: Services, exchange: Exchange, feed: PollFeed, followe
     """Request a round's samples.
 
     A round that could not request all contracts, by its share or for want of time, is continued by the next one.
+    One with a share ends early when work that a person requested is ready.
     """
     key, redis = f"poll:{exchange.name}:{feed.metric}:next", services.redis
     first = int(redis.get(key) or 0) % max(1, len(followed))
     turn = [*followed[first:], *followed[:first]][: feed.share]
     outcome = Round()
-    deadline_s = monotonic_s() + feed.every_ms / SECOND_MS
+    is_shared = feed.share is not None
+    deadline_s = monotonic_s() + (SHARED_RUN_S if is_shared else feed.every_ms / SECOND_MS)
     size = feed.batch or max(1, len(turn))
     for at in range(0, len(turn), size):
-        if monotonic_s() > deadline_s:
+        if monotonic_s() > deadline_s or (at and is_shared and has_requested_work(services)):
             break
         batch = turn[at : at + size]
         try:
@@ -117,9 +123,10 @@ def _request_batch(
 ) -> tuple[list[Sample], list[BadPayload]]:
     """Return the samples of one request, each with the ts its metric declares, and an error for each unreadable one."""
     request = feed.make_request(batch)
+    max_wait_s = BUDGET_WAIT_S if feed.share is None else SHARED_WAIT_S
     cost = feed.cost * len(batch) if feed.batch else feed.cost
     with services.stop.allow_interrupt():
-        body = services.rest.send(exchange, request, budget=feed.budget, cost=cost, live=True, max_wait_s=BUDGET_WAIT_S)
+        body = services.rest.send(exchange, request, budget=feed.budget, cost=cost, live=True, max_wait_s=max_wait_s)
     by_name = {instrument.name: instrument for instrument in batch}
 
     def read(item: Json) -> Sample | None:

@@ -103,9 +103,13 @@ def fill(
     if feed is None:
         return {"enqueued": 0, "moved": 0}
     time_ms = services.clocks.now_ms(exchange)
-    window = Window(services.settings.compute_retained_from_ms(time_ms) or 0, time_ms)
+    window = Window(0, time_ms)
     if start_ms is not None and end_ms is not None:
-        window = Window(max(window.start_ms, start_ms), min(window.end_ms, end_ms))
+        window = Window(start_ms, min(end_ms, time_ms))
+    kept = services.settings.clip_to_kept([window], time_ms)
+    if not kept:
+        return {"enqueued": 0, "moved": 0}
+    window = kept[0]
     with services.database.open_transaction() as cursor:
         gaps = [
             (series, Window(max(gap.start_ms, window.start_ms), min(gap.end_ms, window.end_ms)))

@@ -54,6 +54,12 @@ class NoUnits(BudgetSpent):
     """The rate limit has no units for a run to begin; its window stays queued until it has."""
 
 
+def has_requested_work(services: Services) -> bool:
+    """Return whether a window that a person requested is ready for a worker."""
+    enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
+    return bool(list_ready_queues(services.redis, [get_requested_queue(name) for name in enabled]))
+
+
 @dataclass(kw_only=True)
 class FeedClient:
     """Sends one run's requests for pages, from any of its threads.
@@ -128,8 +134,7 @@ class FeedClient:
         if not self.queue or self.is_live or is_requested(self.queue) or monotonic_s() < self.next_look_s:
             return
         self.next_look_s = monotonic_s() + LOOK_EVERY_S
-        enabled = [exchange.name for exchange in registry.select_enabled(self.services.settings)]
-        if list_ready_queues(self.services.redis, [get_requested_queue(name) for name in enabled]):
+        if has_requested_work(self.services):
             raise TimeUp("requested work goes first", retry_after_s=0)
 
     def _has_others(self) -> bool:

@@ -13,6 +13,8 @@ from fademoe.feeds import registry
 from fademoe.jobs import maintenance, polls
 from fademoe.metrics import PredictedFunding
 from fademoe.queue.chores import Chore
+from fademoe.queue.enqueue import enqueue_windows
+from fademoe.queue.ids import Task, get_requested_queue
 from fademoe.runtime.job_context import use_services
 from fademoe.store import coverage
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
@@ -100,6 +102,18 @@ def test_a_round_takes_its_share_and_the_next_goes_on(ask_later, services, syste
     assert set(stored(system, "bin-oi")) == {"BTC", "ETH"}
     ask_later("binance", "oi")
     assert set(stored(system, "bin-oi")) == {"BTC", "ETH", "PEPE"}
+
+
+def test_a_round_with_a_share_yields_to_requested_work(ask, services, system, monkeypatch):
+    """A worker of the exchanges' queues kept a requested window waiting for a minute of a poll."""
+    exchange = registry.load_exchanges()["binance"]
+    (feed,) = exchange.poll_feeds
+    monkeypatch.setitem(registry.load_exchanges(), "binance", replace(exchange, poll_feeds=(replace(feed, share=3),)))
+    window = Window(floor_to(now_ms(), DAY_MS) - DAY_MS, floor_to(now_ms(), DAY_MS))
+    enqueue_windows(services.redis, get_requested_queue("bybit"), [Task(Series("byb-ohlcv", "BTC"), window)])
+    assert ask("binance", "oi")["requested"] == 1
+    services.redis.delete(f"rq:queue:{get_requested_queue('bybit')}")
+    assert ask("binance", "oi")["requested"] == 3
 
 
 def test_a_contract_that_is_refused_costs_no_other(ask_later, services, system):

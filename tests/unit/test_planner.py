@@ -112,10 +112,15 @@ def test_the_newest_minutes_have_a_grace_time_and_lost_ones_before_them_have_non
 def test_the_slowest_rate_limit_decides_how_long_fetching_takes():
     budget = ACME.get_budget("ip")
     effort = Effort(requests=1000, cost=2000, rows=100_000)
-    alone = estimate_s(ACME, [(CANDLES, effort)], share=Decimal(1), workers=8)
+    alone = estimate_s(ACME, [(CANDLES, effort)], share=Decimal(1), workers=8, delays_s={})
     assert alone == pytest.approx(2000 / budget.limit * 60 + 1)
     assert (
-        estimate_s(ACME, [(CANDLES, effort), (MONTH, effort)], share=Decimal("0.5"), workers=8) == 4 * (alone - 1) + 1
+        estimate_s(ACME, [(CANDLES, effort), (MONTH, effort)], share=Decimal("0.5"), workers=8, delays_s={})
+        == 4 * (alone - 1) + 1
     )
-    assert estimate_s(ACME, [(CANDLES, Effort(800, 8, 800))], share=Decimal(1), workers=8) == pytest.approx(16)
-    assert estimate_s(ACME, [], share=Decimal(1), workers=8) == 0
+    assert estimate_s(
+        ACME, [(CANDLES, Effort(800, 8, 800))], share=Decimal(1), workers=8, delays_s={}
+    ) == pytest.approx(16)
+    assert estimate_s(ACME, [], share=Decimal(1), workers=8, delays_s={}) == 0
+    closed = estimate_s(ACME, [(CANDLES, effort)], share=Decimal(1), workers=8, delays_s={"ip": 60.0, "other": 900.0})
+    assert closed == alone + 60

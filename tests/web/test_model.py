@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, now_ms
 from fademoe.settings import Settings
 from fademoe.store.read.coverage import SeriesRanges
 from fademoe.store.read.series import ListingPeriod
@@ -99,11 +100,17 @@ def test_rate_is_known_after_twenty_seconds():
     assert rates.find_rate("other") is None
 
 
-def test_plan_counts_what_the_gaps_take():
+def test_plan_counts_what_the_gaps_take(redis: Redis):
     gap, settings = Window(DAY, DAY + 10 * DAY_MS), Settings(home=Path("var"), workers=8)
-    plan = plan_gaps("bin-ohlcv", [[gap], []], now_ms=DAY + 20 * DAY_MS, settings=settings)
+    plan = plan_gaps("bin-ohlcv", [[gap], []], now_ms=DAY + 20 * DAY_MS, settings=settings, redis=redis)
     assert (plan.series, plan.rows, plan.reason) == (1, 14_400, None)
     assert 0 < plan.minutes < 60
     assert plan.requests >= plan.windows >= 1
-    assert plan_gaps("bin-ohlcv", [[gap]], now_ms=DAY + DAY_MS, settings=settings).rows <= 1440
-    assert "valid are" in plan_gaps("nope-ohlcv", [[gap]], now_ms=DAY, settings=settings).reason
+    fields = {"closed_until": now_ms() + 7_200_000, "closed_why": "HTTP 418"}
+    redis.hset("budget:slots1:binance:weight:home", mapping=fields)
+    closed = plan_gaps("bin-ohlcv", [[gap]], now_ms=DAY + 20 * DAY_MS, settings=settings, redis=redis)
+    assert closed.minutes == pytest.approx(plan.minutes + 120, abs=1)
+    assert plan_gaps("bin-ohlcv", [[gap]], now_ms=DAY + DAY_MS, settings=settings, redis=redis).rows <= 1440
+    keeps = Settings(home=Path("var"), workers=8, retention_days=15)
+    assert plan_gaps("bin-ohlcv", [[gap]], now_ms=DAY + 20 * DAY_MS, settings=keeps, redis=redis).rows == 5 * 1440
+    assert "valid are" in plan_gaps("nope-ohlcv", [[gap]], now_ms=DAY, settings=settings, redis=redis).reason

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from redis import Redis
 
 from fademoe.client.rate_limit.keys import ALGORITHM, make_units_key, split_key
-from fademoe.clock import DAY_MS, now_ms, read_boot_id, steady_ms
+from fademoe.clock import DAY_MS, SECOND_MS, now_ms, read_boot_id, steady_ms
 
 SCAN_COUNT = 1_000
 MAX_SHOWN_MS = 3 * DAY_MS  # nothing is closed for longer, whatever stands in Redis
@@ -70,6 +70,20 @@ def list_budget_uses(redis: Redis) -> list[BudgetUse]:
             pipeline.zcount(make_units_key(key), _budget_now_ms(fields), "+inf")
         in_use = pipeline.execute()
     return [_usage(key, fields, units) for key, fields, units in zip(keys, hashes, in_use, strict=True)]
+
+
+def read_delays_s(redis: Redis, exchange: str) -> dict[str, float]:
+    """Return by budget of an exchange the seconds until it takes a new request; raise RedisError without Redis.
+
+    It is closed, or requests that came before wait for it; of several egress addresses the first one to be free counts.
+    """
+    delays_s: dict[str, float] = {}
+    for budget in list_budget_uses(redis):
+        if budget.exchange == exchange:
+            closed_ms = 0 if budget.closed_until_ms is None else budget.closed_until_ms - now_ms()
+            delay_s = max(0, closed_ms, budget.waits_ms) / SECOND_MS
+            delays_s[budget.name] = min(delay_s, delays_s.get(budget.name, delay_s))
+    return delays_s
 
 
 def list_outages(redis: Redis) -> list[Outage]:

@@ -9,7 +9,7 @@ from fademoe.web.http.routes import Page, Routes
 from fademoe.web.model import heatmap
 from fademoe.web.model.catalog import find_perpspec
 from fademoe.web.model.coverage import Coverage, read_series
-from fademoe.web.model.fill import FillPlan, plan_fill
+from fademoe.web.model.fill import FillPlan, list_gaps, plan_gaps
 from fademoe.web.model.heatmap import HeatMap
 
 routes = Routes("api_coverage")
@@ -74,8 +74,8 @@ def read_heat_map(params: Params, columns: int) -> HeatMap:
 )
 def show_plan(params: Params) -> FillPlan:
     """Answer what filling would take."""
+    services, now, name = get_services(), now_ms(), params[PERPSPEC]
     window = read_window(params)
-    with get_services().reader.read() as cursor:
-        return plan_fill(
-            cursor, params[PERPSPEC], params[SYMBOL], window, now_ms=now_ms(), settings=get_services().settings
-        )
+    with services.reader.read() as cursor:
+        gaps = list_gaps(cursor, name, params[SYMBOL], window, now)
+    return plan_gaps(name, gaps, now_ms=now, settings=services.settings, redis=services.redis)

@@ -2,6 +2,7 @@
 
 import msgspec
 from psycopg2.extensions import cursor as Cursor
+from redis import Redis
 
 from fademoe.clock import Window, split, subtract
 from fademoe.errors import ConfigError
@@ -15,6 +16,7 @@ from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import coverage as read_coverage
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.catalog import find_perpspec
+from fademoe.web.model.limits import read_delays_s
 
 
 class FillPlan(Answer):
@@ -33,30 +35,31 @@ class FillPlan(Answer):
     reason: str | None = None
 
 
-def plan_fill(
-    cursor: Cursor, name: str, symbols: tuple[str, ...], window: Window | None, *, now_ms: int, settings: Settings
-) -> FillPlan:
-    """Return what filling a perpspec takes: what is requested and missing, or what a whole window lacks.
+def list_gaps(
+    cursor: Cursor, name: str, symbols: tuple[str, ...], window: Window | None, now_ms: int
+) -> list[list[Window]]:
+    """Return by series of a perpspec what is requested and missing, or what a whole window lacks.
 
     `symbols` empty: all of the perpspec.
     """
     spec = find_perpspec(cursor, name)
     chosen = sorted(symbols or read_catalog.list_symbols(cursor, spec.name))
     ranges = read_coverage.list_ranges(cursor, [(spec.name, symbol) for symbol in chosen], now_ms)
-    gaps = [_find_gaps(ranges.get((spec.name, symbol)), window) for symbol in chosen]
-    return plan_gaps(spec.name, gaps, now_ms=now_ms, settings=settings)
+    return [_find_gaps(ranges.get((spec.name, symbol)), window) for symbol in chosen]
 
 
-def plan_gaps(source: str, gaps: list[list[Window]], *, now_ms: int, settings: Settings) -> FillPlan:
+def plan_gaps(source: str, gaps: list[list[Window]], *, now_ms: int, settings: Settings, redis: Redis) -> FillPlan:
     """Return what fetching the gaps of some series of a perpspec takes."""
     exchange, feed, reason = _find_feed(source)
     plan = FillPlan(perpspec=source, series=sum(map(bool, gaps)), reason=reason)
     if exchange is None or feed is None:
         return plan
-    closed = clip_to_closed(feed, (gap for of_series in gaps for gap in of_series), now_ms)
+    kept = settings.clip_to_kept((gap for of_series in gaps for gap in of_series), now_ms)
+    closed = clip_to_closed(feed, kept, now_ms)
     windows = [window for gap in closed for window in split(gap, feed.paging.window_ms)]
     effort, share = measure(feed, windows), settings.get_limit_share(exchange.name)
-    seconds = estimate_s(exchange, [(feed, effort)], share=share, workers=settings.workers)
+    delays_s = read_delays_s(redis, exchange.name)
+    seconds = estimate_s(exchange, [(feed, effort)], share=share, workers=settings.workers, delays_s=delays_s)
     oldest_ms = compute_requested_from_ms(feed, now_ms)
     return msgspec.structs.replace(
         plan,

@@ -24,6 +24,14 @@ def list_budgets(connection: redis.Redis) -> list[BudgetUse]:
         return usage.list_budget_uses(connection)
 
 
+def read_delays_s(connection: redis.Redis, exchange: str) -> dict[str, float]:
+    """Return by budget of an exchange the seconds until it takes a new request; nothing while Redis is unavailable."""
+    try:
+        return usage.read_delays_s(connection, exchange)
+    except redis.RedisError:
+        return {}
+
+
 def list_outages(connection: redis.Redis) -> list[Outage]:
     """Return the exchanges that do not answer an egress address now, by both."""
     with convert_redis_errors(connection):

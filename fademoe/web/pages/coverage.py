@@ -170,7 +170,9 @@ def _read_cell(name: str, symbol: str, window: Window, now: int) -> dict[str, ob
             "absences": read_series.list_absences(cursor, spec.name, symbol, window, MAX_RANGES),
             "corrections": read_series.list_corrections(cursor, spec.name, symbol, window, MAX_RANGES),
             "failures": read_series.list_failures(cursor, f"backfill {spec.name} {symbol}", MAX_ERRORS),
-            "estimate": plan_gaps(spec.name, [missing], now_ms=now, settings=get_services().settings),
+            "estimate": plan_gaps(
+                spec.name, [missing], now_ms=now, settings=get_services().settings, redis=get_services().redis
+            ),
         }
 
 
