@@ -200,12 +200,13 @@ def _fetch_next(
     page = queue.take()
     if page is None:
         return
+    answer = None
     try:
-        rows, errors = _drain(feed, instrument, page[0], client, opportunistic=opportunistic)
-    except BaseException:
-        queue.put_back(page)
-        raise
-    queue.add(page, rows, errors)
+        answer = _drain(feed, instrument, page[0], client, opportunistic=opportunistic)
+    finally:
+        if answer is None:
+            queue.put_back(page)
+    queue.add(page, *answer)
 
 
 def _requested_spans(feed: RestFeed, windows: Sequence[Window]) -> Iterator[tuple[Window, list[Window]]]:

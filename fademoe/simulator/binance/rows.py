@@ -40,14 +40,31 @@ def encode_klines(instrument: Instrument, bars: Iterable[BarTuple], interval_ms:
     row = f'[%d,{price}{volume}%d,{quote}%d,{volume}{quote}"0"]'
     p, k, m = 10**places, 10**lots, 10**money
     last = interval_ms - 1
-    # fmt: off
     return [
         row
-        % (t, o // p, o % p, h // p, h % p, low // p, low % p, c // p, c % p, v // k, v % k,
-           t + last, q // m, q % m, n, b // k, b % k, a // m, a % m)
+        % (
+            t,
+            o // p,
+            o % p,
+            h // p,
+            h % p,
+            low // p,
+            low % p,
+            c // p,
+            c % p,
+            v // k,
+            v % k,
+            t + last,
+            q // m,
+            q % m,
+            n,
+            b // k,
+            b % k,
+            a // m,
+            a % m,
+        )
         for t, o, h, low, c, v, q, n, b, a in bars
     ]
-    # fmt: on
 
 
 def encode_premiums(bars: Iterable[BarTuple], interval_ms: int = MINUTE_MS) -> list[str]:

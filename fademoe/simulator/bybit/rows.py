@@ -31,12 +31,12 @@ def encode_klines(instrument: Instrument, bars: Iterable[BarTuple]) -> list[str]
     volume = f'"%d.%0{lots}d~,' if lots else '"%d%.0s",'  # %.0s prints nothing: whole lots have no decimals
     row = f'["%d",{price}{volume}"%d.%0{money}d~]'
     p, k, m = 10**places, 10**lots, 10**money
-    # fmt: off
-    text = "\n".join([
-        row % (t, o // p, o % p, h // p, h % p, low // p, low % p, c // p, c % p, v // k, v % k, q // m, q % m)
-        for t, o, h, low, c, v, q, _, _, _ in bars
-    ])
-    # fmt: on
+    text = "\n".join(
+        [
+            row % (t, o // p, o % p, h // p, h % p, low // p, low % p, c // p, c % p, v // k, v % k, q // m, q % m)
+            for t, o, h, low, c, v, q, _, _, _ in bars
+        ]
+    )
     for _ in range(max(places, lots, money)):  # ~ marks the end of a number with a point; a regex is slower
         text = text.replace("0~", "~")
     return text.replace(".~", '"').replace("~", '"').split("\n") if text else []

@@ -30,16 +30,29 @@ def encode_candles(instrument: Instrument, bars: Iterable[BarTuple], confirm: st
     row = f'["%d",{price}"%d.%0{lots}d",{coins}"%d.%0{money}d","{confirm}"]'
     flat = f'["%d",{price}"0","0","0","{confirm}"]'
     p, lot, m = 10**places, 10**lots, 10**money
-    # fmt: off
     return [
         row
-        % (t, o // p, o % p, h // p, h % p, low // p, low % p, c // p, c % p, v // lot, v % lot,
-           v * coin_scale // k, v * coin_scale % k, q // m, q % m)
+        % (
+            t,
+            o // p,
+            o % p,
+            h // p,
+            h % p,
+            low // p,
+            low % p,
+            c // p,
+            c % p,
+            v // lot,
+            v % lot,
+            v * coin_scale // k,
+            v * coin_scale % k,
+            q // m,
+            q % m,
+        )
         if v
         else flat % (t, o // p, o % p, h // p, h % p, low // p, low % p, c // p, c % p)
         for t, o, h, low, c, v, q, _, _, _ in bars
     ]
-    # fmt: on
 
 
 def encode_premiums(market: Market, instrument: Instrument, day: int) -> tuple[list[int], list[str]]:

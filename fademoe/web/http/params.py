@@ -2,6 +2,7 @@
 
 import base64
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -18,7 +19,7 @@ T_co = TypeVar("T_co", covariant=True)
 _INTEGER = re.compile(r"[0-9]{1,9}")
 
 
-class Parameter(Generic[T_co]):
+class Parameter(ABC, Generic[T_co]):
     """One parameter of a path, a query or a body; a request without it gets `default`."""
 
     is_list = False  # may be given more than once, which means the same as one comma list
@@ -33,9 +34,9 @@ class Parameter(Generic[T_co]):
         self.example = example
         self.is_required = is_required
 
+    @abstractmethod
     def parse(self, text: str) -> T_co:
         """Return the value of a text; raise the 400 that names the parameter when it is not allowed."""
-        raise NotImplementedError
 
 
 class Text(Parameter[str]):
