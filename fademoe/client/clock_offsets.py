@@ -50,7 +50,7 @@ class ClockOffsets:
         return None if offset is None else steady_ms() + offset.ms
 
     def add_measurement(self, exchange: str, server_ms: int, sent_ms: int, received_ms: int) -> None:
-        """Take over a time that an exchange has told between two moments of the steady clock.
+        """Store a time that an exchange has sent between two moments of the steady clock.
 
         Its distance is between `server_ms - received_ms` and `server_ms - sent_ms`. The lower bound counts, so that no
         bar is taken for closed too soon; a better one from before stays while this answer does not contradict it.

@@ -80,8 +80,8 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         is_partial = len(missing) > max(MAX_VANISHED, MAX_VANISHED_SHARE * len(trading)) or any(
             code not in listed_codes for code, _ in missing
         )
-        is_doubted = is_partial or not all(named)
-        before_ms = now_ms - MASS_DELISTING_MS if is_doubted else now_ms
+        is_suspect = is_partial or not all(named)
+        before_ms = now_ms - MASS_DELISTING_MS if is_suspect else now_ms
         delisted = store.retire_missing(cursor, missing, now_ms, before_ms)
         revived = [each for each in listed if stored and _lives_longer(each, stored.get(get_key(each)), now_ms)]
         coverage.invalidate_listing_absences(

@@ -39,7 +39,7 @@ class ExchangeClocks:
         return steady_ms() + median_low(others) if others and exchange.clock is None else now_ms()
 
     def list_known_ms(self) -> list[int]:
-        """Return the times of the exchanges that have told theirs, the earliest first."""
+        """Return the times of the exchanges whose time is known, ascending, in ms."""
         return sorted(steady_ms() + offset.ms for offset in self._offsets.read_all().values())
 
     def ask(self, exchange: Exchange, *, live: bool) -> int:

@@ -42,10 +42,10 @@ def list_streamed() -> tuple[str, ...]:
 
 def select_enabled(settings: Settings) -> list[Exchange]:
     """Return the exchanges that the settings choose; by default all but those whose key is missing."""
-    known = load_exchanges()
+    tables = load_exchanges()
     if settings.exchanges is None:
-        return [known[name] for name in list_names() if not known[name].needs_key or settings.keys.get(name)]
-    chosen = [known[name] for name in settings.exchanges]
+        return [tables[name] for name in list_names() if not tables[name].needs_key or settings.keys.get(name)]
+    chosen = [tables[name] for name in settings.exchanges]
     for exchange in chosen:
         if exchange.needs_key and not settings.keys.get(exchange.name):
             raise ConfigError(f"{exchange.name} needs a key: set FADEMOE_{exchange.name.upper()}_KEY")

@@ -110,7 +110,7 @@ def _store(
     changes = corrections.find_differences(feed.metric, stored, rows)
     corrections.correct(cursor, series, changes)
     times = sorted(rows.keys() - stored.keys())
-    missing = sorted(set(times) - corrections.stored_times(cursor, series, times))
+    missing = sorted(set(times) - corrections.read_stored_times(cursor, series, times))
     if times:
         batch = Batch(feed.metric, feed.interval, [(series, rows[ts]) for ts in times])
         answer = Covered(series, [Window(ts, ts + feed.interval_ms) for ts in times], interval_ms=feed.interval_ms)

@@ -176,16 +176,16 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
         expired = [hole for hole in fetched.absent if hole.end_ms <= retained_ms]
         unproven = [hole for hole in fetched.absent if hole.end_ms > retained_ms]
         is_believed = work.is_second_run or work.kind == RECHECK
-        doubted = [] if is_believed else _empty_pages(work, endpoint, windows, unproven)
+        unconfirmed = [] if is_believed else _empty_pages(work, endpoint, windows, unproven)
         checks = CONFIRMED_CHECKS if work.is_second_run else 1
         absences += [Absence(hole, EXPIRED) for hole in expired]
-        absences += [Absence(hole, NO_ROW, checks) for hole in unproven if hole not in doubted]
-        answered += [part for window in fetched.answered for part in subtract(window, doubted)]
+        absences += [Absence(hole, NO_ROW, checks) for hole in unproven if hole not in unconfirmed]
+        answered += [part for window in fetched.answered for part in subtract(window, unconfirmed)]
         rows.update(fetched.rows)
         failed = fetched.failed
-        if doubted and failed is None:
-            work.note_doubt()
-            spans = ", ".join(map(describe_window, doubted))
+        if unconfirmed and failed is None:
+            work.note_empty_page()
+            spans = ", ".join(map(describe_window, unconfirmed))
             failed = EmptyAnswer(f"an empty answer for {spans} is asked for again", retry_after_s=RUNS_APART_S)
         if failed:
             break

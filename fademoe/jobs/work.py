@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-DOUBTED_MS = "doubted_ms"  # key of Job.meta: when a run first got an empty page
+FIRST_EMPTY_MS = "first_empty_ms"  # key of Job.meta: when a run first got an empty page
 ENDLESS = 1_000_000_000  # retries of rq: waiting for an exchange uses up no attempt
 ATTEMPTS = 5  # other failures without one new row in between, then the window is paused for a day
 FIRST_FAILURE_S = 8  # delay after the first failure; each one doubles it: two minutes in all
@@ -168,13 +168,13 @@ class Work:
     @property
     def is_second_run(self) -> bool:
         """Whether a run at least RUNS_APART_S ago got an empty page in this window."""
-        noted_ms = self.context.read_meta(DOUBTED_MS)
+        noted_ms = self.context.read_meta(FIRST_EMPTY_MS)
         return 0 < noted_ms <= now_ms() - RUNS_APART_S * SECOND_MS
 
-    def note_doubt(self) -> None:
+    def note_empty_page(self) -> None:
         """Note that this run got an empty page, unless one before did."""
-        if not self.context.read_meta(DOUBTED_MS):
-            self.context.write_meta(DOUBTED_MS, now_ms())
+        if not self.context.read_meta(FIRST_EMPTY_MS):
+            self.context.write_meta(FIRST_EMPTY_MS, now_ms())
 
 
 def make_work(context: JobContext, unit: Tracked, series: Series, window: Window, kind: str) -> Work:

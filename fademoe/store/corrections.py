@@ -43,7 +43,7 @@ def read_stored_rows(cursor: Cursor, series: Series, metric: str, interval: str,
     return stored
 
 
-def stored_times(cursor: Cursor, series: Series, times: Sequence[int]) -> set[int]:
+def read_stored_times(cursor: Cursor, series: Series, times: Sequence[int]) -> set[int]:
     """Return those of `times` at which a row of any interval is stored."""
     cursor.execute(SQL["stored_times"], {"source": series.source, "symbol": series.symbol, "times": list(times)})
     return {ts for (ts,) in cursor.fetchall()}

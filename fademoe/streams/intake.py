@@ -1,6 +1,6 @@
 """Turns the data of messages into rows: merges states, parses, checks times, and hands rows to the minutes.
 
-What cannot be read is reported and costs what it may have told, nobody else's rows.
+What cannot be read is reported; only the minutes that it may have changed are not claimed.
 """
 
 import logging
@@ -22,7 +22,7 @@ from fademoe.streams.topic_state import TopicState
 
 log = logging.getLogger(__name__)
 
-MAX_AHEAD_MS = 5 * SECOND_MS  # so far may the exchange be ahead of what is known of its clock
+MAX_AHEAD_MS = 5 * SECOND_MS  # tolerated skew of the exchange's clock
 REPORT_EVERY_S = 60.0  # errors of one cause
 MAX_CAUSES = 1000
 BARS = (Reduce.CLOSED, Reduce.BAR)  # their rows are stamped with the start of an interval
@@ -98,7 +98,7 @@ class Intake:
         return is_changed
 
     def discard(self, error: ValueError | BadPayload, payload: bytes, exchange_ms: int) -> None:
-        """Report a message of which nobody can tell what it was, and give up what it may have told."""
+        """Report a message that cannot be assigned to a topic; claim no minute that it may have changed."""
         self._minutes.spoil(exchange_ms, self._routes)
         self._errors.add(error if isinstance(error, BadPayload) else BadPayload("a message is not JSON"), payload)
         for state in self._states.values():

@@ -11,7 +11,7 @@ FRAME_SILENCE_S = 90.0  # without a frame of any kind a socket is dead
 DATA_SILENCE_S = 120.0  # without data, whatever pings say: the slowest continuous channel known sends one in 90 s
 QUIET_SILENCE_S = 180.0  # the same where each topic may be quiet for a while, but hardly all of them
 SILENT_INTERVALS = 3  # a continuous topic without data for so many of its intervals is broken
-MAX_DOUBLINGS = 5  # of the patience with a topic whose silence ended a session in vain
+MAX_DOUBLINGS = 5  # of the time allowed to a topic whose silence ended a session, but did not end with it
 MAX_EMPTY_SESSIONS = 2  # sessions without any data of a topic, then it is reported and not waited for any more
 MIN_EVENT_TOPICS = 50  # so many contracts are hardly without an event for StreamFeed.max_silence_s
 

@@ -80,7 +80,7 @@ class Worker(RoundRobinWorker):
         return LEASE_S
 
     def setup_work_horse_signals(self) -> None:
-        """Let the work horse be told when its worker dies: it ends as after SIGTERM instead of working on unseen."""
+        """Make the work horse receive SIGTERM when its worker dies, so that it does not run on unsupervised."""
         super().setup_work_horse_signals()
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

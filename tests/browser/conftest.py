@@ -75,8 +75,10 @@ def watch(page: sync_api.Page, complaints: list[str]) -> None:
     """Keep what the console says and every answer that is an error."""
     page.on(
         "console",
-        lambda said: (
-            said.type in ("error", "warning") and not said.text.startswith(IGNORED) and complaints.append(said.text)
+        lambda message: (
+            message.type in ("error", "warning")
+            and not message.text.startswith(IGNORED)
+            and complaints.append(message.text)
         ),
     )
     page.on("pageerror", lambda error: complaints.append(str(error)))

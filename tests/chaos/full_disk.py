@@ -58,9 +58,9 @@ def live_through(folder: Path) -> None:
         assert ask(system.web_port, "/health")[0] == 503
         alerts = json.loads(ask(system.web_port, "/api/alerts")[1])
         assert "disk" in [alert["kind"] for alert in alerts["alerts"]], alerts
-        said = system.run("status")
-        assert said.returncode == 1
-        assert "the disk is full: 0 MB are free" in said.stdout, said.stdout
+        result = system.run("status")
+        assert result.returncode == 1
+        assert "the disk is full: 0 MB are free" in result.stdout, result.stdout
         time.sleep(max(0.0, FULL_S - (time.monotonic() - begin_s)))
         written = logged(system.home) - before
         assert written < LOGS_BYTES, f"{written} bytes of logs in {FULL_S} s"

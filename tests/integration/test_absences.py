@@ -9,7 +9,7 @@ import pytest
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.jobs import audit, backfill, maintenance, polls
-from fademoe.jobs.work import DOUBTED_MS
+from fademoe.jobs.work import FIRST_EMPTY_MS
 from fademoe.metrics import Candle, PredictedFunding
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task
@@ -142,7 +142,7 @@ def test_a_whole_empty_page_is_asked_for_by_another_run_before_it_is_believed(sy
     assert absences(system, series) == []
     assert not system.covers("bin-ohlcv", ["ETH"], *window)
     job = queue.fetch_job(Task(series, window).job_id)
-    assert job.meta[DOUBTED_MS] > 0 and "failures" not in job.meta
+    assert job.meta[FIRST_EMPTY_MS] > 0 and "failures" not in job.meta
     simulator.clear()
     services.redis.zadd("rq:scheduled:binance", {job.id: time.time()})
     system.start("scheduler")
@@ -159,11 +159,11 @@ def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulato
     job = connect_queue(services.redis, "binance").fetch_job(Task(series, window).job_id)
     context = JobContext(services=services, job=job)
     for age_s in (0, 300):
-        if job.meta.get(DOUBTED_MS):
-            job.meta[DOUBTED_MS] -= age_s * 1000
+        if job.meta.get(FIRST_EMPTY_MS):
+            job.meta[FIRST_EMPTY_MS] -= age_s * 1000
         with pytest.raises(backfill.EmptyAnswer):
             backfill.run_window(context, series, window)
-    job.meta[DOUBTED_MS] -= 300_000
+    job.meta[FIRST_EMPTY_MS] -= 300_000
     assert backfill.run_window(context, series, window).absent == 1440
     assert absences(system, series) == [(*window, NO_ROW, 2)]
     simulator.clear()

@@ -221,7 +221,7 @@ def test_the_whole_list_is_read_whatever_a_status_holds(ask, services, system):
 
     def read_by(send):
         return instruments.refresh(
-            exchange, SimpleNamespace(send=send, server_now_ms=context.rest.server_now_ms), context.database
+            exchange, SimpleNamespace(send=send, read_server_now_ms=context.rest.read_server_now_ms), context.database
         ).listed
 
     listed = read_by(send)

@@ -1,4 +1,4 @@
-"""The system closes its gaps by itself, says why the others stay, and asks nobody twice in vain."""
+"""Gaps are closed automatically; the others have a reason and are not requested again needlessly."""
 
 import json
 import time

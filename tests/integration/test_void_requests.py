@@ -42,9 +42,9 @@ def test_one_topic_that_is_unknown_costs_no_other(exchange, system, spoiling):
     system.start("stream", exchange)
     wanted = len(GOOD) * len(TOPICS[exchange]) + OF_ALL[exchange]
     until(lambda: spoiling.get("/sim/stats")[exchange]["subscriptions"] == wanted, 50)
-    said = until(lambda: len(errors(system)) == len(TOPICS[exchange]) and errors(system), 20)
+    messages = until(lambda: len(errors(system)) == len(TOPICS[exchange]) and errors(system), 20)
     for topic in TOPICS[exchange]:
-        assert len([message for message in said if topic in message and "NOPE" in message]) == 1
+        assert len([message for message in messages if topic in message and "NOPE" in message]) == 1
     running = "SELECT 1 FROM perp_status WHERE unit = %s AND state = 'running'"
     until(lambda: system.query(running, f"stream {exchange}"), 20)
 

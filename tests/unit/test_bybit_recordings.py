@@ -225,8 +225,8 @@ def test_every_recording_is_replayed():
 def test_recorded_deltas_change_what_they_tell_and_nothing_else():
     first, *deltas, _ = payloads("ws_tickers")
     at_ms = first["ts"] // MINUTE_MS * MINUTE_MS
-    told = [first, *(delta | {"ts": at_ms + 50_000 + n} for n, delta in enumerate(deltas))]
-    found, complaints = follow([told], "BTCUSDT")
+    messages = [first, *(delta | {"ts": at_ms + 50_000 + n} for n, delta in enumerate(deltas))]
+    found, complaints = follow([messages], "BTCUSDT")
     assert complaints == []
     assert [tuple(row[1:]) for row in found["oi", "BTCUSDT"]] == [("29058.511", "2625495106.91")]
     assert [row.ppr for row in found["ppr", "BTCUSDT"]] == ["0.00008055"]

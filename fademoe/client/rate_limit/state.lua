@@ -1,7 +1,7 @@
 -- Shared by all scripts: read what Redis keeps of a budget, or of an outage, and move it along when its clock jumps.
 --
 -- Times are ms of a budget's own clock: the exchange's where windows are aligned to it and its time is known,
--- Redis's otherwise. Either may be set while we run. Each script is told a clock of its caller that never jumps, and
+-- Redis's otherwise. Either may be set while we run. Each script receives a clock of its caller that never jumps, and
 -- keeps the last pair of the two: a difference of more than JUMP_MS is a jump, and all times that are kept jump too.
 -- So a closure or a unit in use lasts as long as it should, and nothing is claimed by a state from the future.
 --

@@ -29,7 +29,7 @@ def parse_instrument(item: Json) -> Instrument | None:
     {"symbol": "1000BTTUSDT", "contractType": "LinearPerpetual", "status": "Trading", "baseCoin": "1000BTT",
      "quoteCoin": "USDT", "settleCoin": "USDT", "launchTime": "1645769298000", "deliveryTime": "0", "symbolType": ""}
 
-    Left out: dated futures, USDC contracts, TradFi (told by symbolType, which 2023's rows lack), pre-market contracts.
+    Left out: dated futures, USDC contracts, TradFi (by symbolType, which 2023's rows lack), pre-market contracts.
     A closed contract without a time of delisting was delisted before the answer.
     """
     contract_type, settle, status = read_kind(item, "contractType", "settleCoin", "status")

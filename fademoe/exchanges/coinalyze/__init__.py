@@ -2,7 +2,7 @@
 
 Facts: api.coinalyze.net/v1/doc, read in autumn 2026 from a stored copy, and other people's measurements of 2025-10 and
 2026-08-25. Nobody has published a recorded answer, so samples below follow the documentation. Times are seconds, values
-are JSON numbers, and what the unit of a value leaves open is said at its parser.
+are JSON numbers, and what the unit of a value leaves open is documented at its parser.
 """
 
 from fademoe.clock import MINUTE_MS

@@ -53,7 +53,7 @@ def _is_followed(item: Json) -> bool:
     """Return whether a market is a USDT perpetual of one of the three exchanges."""
     exchange, suffix = read_text(get_member(item, "exchange")), read_text(get_member(item, "symbol")).rpartition(".")[2]
     if exchange != suffix and (exchange in CODES or suffix in CODES):
-        raise BadPayload(f"market {item['symbol']} is said to be of exchange {exchange}")
+        raise BadPayload(f"market {item['symbol']} claims to be of exchange {exchange}")
     is_perpetual = get_member(item, "is_perpetual")
     if not isinstance(is_perpetual, bool):
         raise BadPayload(f"market {item['symbol']}: is_perpetual is {is_perpetual!r}")

@@ -1,7 +1,7 @@
 """OKX v5, swaps margined in USDT.
 
 Facts: the OKX API guide (docs-v5) as mirrored on 2026-08-22, and what clients report of the live service in 2026. What
-neither settles is said where it matters. Prices are per one coin; sizes are contracts and mostly come in coins too.
+neither settles stands where it matters. Prices are per one coin; sizes are contracts and mostly come in coins too.
 """
 
 from fademoe.clock import SECOND_MS

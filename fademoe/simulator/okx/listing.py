@@ -29,7 +29,7 @@ def encode_instruments(market: Market, kind: str, now_ms: int) -> bytes:
     return orjson.dumps(rows)
 
 
-def announcement(market: Market, instruments: list[Instrument], now_ms: int) -> bytes:
+def encode_announcement(market: Market, instruments: list[Instrument], now_ms: int) -> bytes:
     """Return the message of the channel of instruments about some swaps."""
     rows = [_row(market, instrument, "SWAP", now_ms) for instrument in instruments]
     return orjson.dumps({"arg": {"channel": "instruments", "instType": "SWAP"}, "data": rows})

@@ -90,7 +90,7 @@ class OkxStreams:
 
     def forget_contract(self, instrument: Instrument) -> None:
         """Restart the feeds of a contract that has changed."""
-        announced = okx_listing.announcement(self._exchange.market, [instrument], self._exchange.clock.now_ms())
+        announced = okx_listing.encode_announcement(self._exchange.market, [instrument], self._exchange.clock.now_ms())
         self.publish(INSTRUMENTS, announced)
         for channel in BY_CONTRACT:
             topic = f"{channel}:{instrument.name}"
@@ -125,7 +125,7 @@ class OkxStreams:
         if topic == INSTRUMENTS:
             exchange = self._exchange
             swaps = [each for each in exchange.market.world.list_instruments(exchange.name) if each.kind != "dated"]
-            socket.send(okx_listing.announcement(exchange.market, swaps, exchange.clock.now_ms()))
+            socket.send(okx_listing.encode_announcement(exchange.market, swaps, exchange.clock.now_ms()))
             return
         feed = self._feeds.get(topic)
         if feed is None or feed.is_over:
