@@ -40,7 +40,7 @@ class Lists:
 
     def refresh(self, *without: str) -> instruments.Refreshed:
         self.without = without
-        rest = SimpleNamespace(send=self.send, server_now_ms=self.read_server_now_ms)
+        rest = SimpleNamespace(send=self.send, read_server_now_ms=self.read_server_now_ms)
         return instruments.refresh(EXCHANGE, rest, self.services.database)
 
 
