@@ -19,15 +19,15 @@ def load_exchanges() -> dict[str, Exchange]:
     package = importlib.import_module(GROUP)
     modules = [importlib.import_module(f"{GROUP}.{info.name}") for info in pkgutil.iter_modules(package.__path__)]
     modules += [point.load() for point in entry_points(group=GROUP)]
-    found: dict[str, Exchange] = {}
+    by_name: dict[str, Exchange] = {}
     codes: set[str] = set()
     for module in modules:
         exchange = _table(module)
-        if exchange.name in found or codes & set(exchange.codes):
+        if exchange.name in by_name or codes & set(exchange.codes):
             raise ValueError(f"exchange {exchange.name}: its name or a code of {exchange.codes} is used twice")
-        found[exchange.name] = exchange
+        by_name[exchange.name] = exchange
         codes |= set(exchange.codes)
-    return found
+    return by_name
 
 
 def list_names() -> tuple[str, ...]:

@@ -87,8 +87,8 @@ def _find(redis: Redis, name: str, pauses: dict[tuple[str, str], float], *, take
     passed_over = list_paused_sources(pauses, exchanges, begin_wait_s(name)) if pauses else []
     queue = connect_queue(redis, name)
     keys = [queue.key, queue.intermediate_queue_key]
-    found = redis.register_script(_TAKE)(keys=keys, args=[int(take), MAX_DEPTH, *passed_over])
-    return None if found is None else str(as_text(found))
+    job_id = redis.register_script(_TAKE)(keys=keys, args=[int(take), MAX_DEPTH, *passed_over])
+    return None if job_id is None else str(as_text(job_id))
 
 
 _TAKE = resources.files("fademoe.queue").joinpath("take.lua").read_text(encoding="utf-8")

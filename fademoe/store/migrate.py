@@ -92,12 +92,12 @@ def _fields(metric: Metric) -> list[dict[str, str]]:
 
 def _files(variant: str) -> list[tuple[str, str]]:
     """Return (number and name, text) of the migrations for this kind of database, in order."""
-    found = []
+    migrations = []
     for path in resources.files("fademoe.store").joinpath("sql/migrations").iterdir():
         parts = path.name.split(".")
         if parts[-1] == "sql" and (len(parts) == 2 or parts[1] == variant):
-            found.append((parts[0], path.read_text(encoding="utf-8")))
-    return sorted(found)
+            migrations.append((parts[0], path.read_text(encoding="utf-8")))
+    return sorted(migrations)
 
 
 def _text(name: str) -> str:

@@ -99,8 +99,8 @@ def _month_ms(year: int, month: int) -> int:
 
 def _months(window: Window) -> list[_Month]:
     month = _Month.at(window.start_ms)
-    found = []
+    months = []
     while month.start_ms < window.end_ms:
-        found.append(month)
+        months.append(month)
         month = _Month.at(month.end_ms)
-    return found
+    return months

@@ -162,7 +162,7 @@ class Minutes:
         self._next_sum_ms.clear()
         self._newest_bar_ms.clear()
         self._event_ms.clear()
-        return [(feed, since_ms, found) for feed, since_ms, found in unproven if found]
+        return [(feed, since_ms, minutes) for feed, since_ms, minutes in unproven if minutes]
 
     def on_event(self, feed: StreamFeed, exchange_ms: int) -> None:
         """Note that an event of a feed came at `exchange_ms`, of any contract: until then all of it was watched."""
