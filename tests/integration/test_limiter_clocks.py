@@ -112,7 +112,7 @@ def test_after_a_reboot_with_a_clock_that_was_set_back_a_closure_is_no_longer_th
     limiter = Limiter(Redis.from_url(redis_url))
     limiter.close(SLIDING, ("weight",), "here", 30, "HTTP 429")
     limiter.set_clock(-86_400)
-    monkeypatch.setattr(module, "boot_id", lambda: "another run of the machine")
+    monkeypatch.setattr(module, "read_boot_id", lambda: "another run of the machine")
     assert 0 < refused_s(limiter, SLIDING) <= 30
 
 

@@ -222,7 +222,7 @@ def test_errors_of_one_cause_are_counted_in_one_row(database):
     status.record_error(database, "poll acme oi", outage("BTC"))
     rows = fetch(database, "SELECT unit, count, last_at > at, cardinality(other_units) FROM perp_errors ORDER BY id")
     assert rows == [(units[0], 60, True, 19), ("poll acme oi", 1, None, 0)]
-    with database.transaction() as cursor:
+    with database.open_transaction() as cursor:
         [group] = list_error_groups(cursor, 10)
         assert (group.errors, group.unit) == (61, "poll acme oi")
         assert list_units_of_error(cursor, group.fingerprint) == sorted([*units, "poll acme oi"])

@@ -12,13 +12,13 @@ RUN = """
 import json, pathlib, re, sys
 from fademoe.cli import programs
 from fademoe.cli.environment import load_settings
-from fademoe.runtime.startup import ready
+from fademoe.runtime.startup import wait_until_ready
 from fademoe.clock import Window
 from fademoe.jobs import backfill
 from fademoe.runtime.job_context import JobContext
 from fademoe.store.coverage import Series
 
-services = ready(load_settings())
+services = wait_until_ready(load_settings())
 before = set(sys.modules)
 stored = backfill.run_window(JobContext(services=services), Series("bin-ohlcv", "BTC"), Window(*map(int, sys.argv[1:])))
 late = sorted(set(sys.modules) - before)

@@ -82,7 +82,9 @@ class Funding:
             return 0
         hours = self.find_hours(instrument, at_ms)
         minute = at_ms // MINUTE_MS
-        deviation = draw_smooth_noise(self._seed, "estimate", instrument.key, position=minute, period=9, amplitude=4_000)
+        deviation = draw_smooth_noise(
+            self._seed, "estimate", instrument.key, position=minute, period=9, amplitude=4_000
+        )
         left_ms = next_ms - minute * MINUTE_MS
         return self._rate(instrument, next_ms, hours) + deviation * left_ms // (hours * HOUR_MS)
 
