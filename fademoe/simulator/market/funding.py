@@ -82,11 +82,9 @@ class Funding:
             return 0
         hours = self.find_hours(instrument, at_ms)
         minute = at_ms // MINUTE_MS
-        deviation = draw_smooth_noise(
-            self._seed, "estimate", instrument.key, position=minute, period=9, amplitude=4_000
-        )
+        error = draw_smooth_noise(self._seed, "estimate", instrument.key, position=minute, period=9, amplitude=4_000)
         left_ms = next_ms - minute * MINUTE_MS
-        return self._rate(instrument, next_ms, hours) + deviation * left_ms // (hours * HOUR_MS)
+        return self._rate(instrument, next_ms, hours) + error * left_ms // (hours * HOUR_MS)
 
     def draw_jitter_ms(self, instrument: Instrument, ts: int) -> int:
         """Return by how many ms (0 to 20) the printed time of a settlement is late."""
