@@ -34,7 +34,7 @@ def world(system):
     services = system.context()
     services.rest = world
     clock = lambda exchange, **_: world.clock.at_ms  # noqa: E731
-    services.clocks = SimpleNamespace(best_ms=clock, now_ms=clock, ask=clock)
+    services.clocks = SimpleNamespace(estimate_now_ms=clock, now_ms=clock, ask=clock)
     use_services(services)
     yield world, services, start_ms
     services.close()

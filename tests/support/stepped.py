@@ -32,7 +32,7 @@ class Client:
 
     def __init__(self):
         self.ip = "127.0.0.1"
-        self.topics, self.state, self.arrivals, self.is_wrapped = {}, {}, [], False
+        self.topics, self.state, self.message_times_ms, self.is_wrapped = {}, {}, [], False
         self.sent = []
 
     def send(self, payload):
