@@ -359,13 +359,13 @@ class Settings:
             values[attribute] = MappingProxyType({**values.get(attribute, {}), exchange: value}) if exchange else value
         return cls(**values)
 
-    def compute_retained_from_ms(self, now_ms: int) -> int | None:
+    def compute_kept_from_ms(self, now_ms: int) -> int | None:
         """Return the time before which FADEMOE_RETENTION_DAYS deletes rows, on the hour; None: nothing is deleted."""
         return floor_to(now_ms - self.retention_days * DAY_MS, HOUR_MS) if self.retention_days else None
 
     def clip_to_kept(self, windows: Iterable[Window], now_ms: int) -> list[Window]:
         """Return what FADEMOE_RETENTION_DAYS keeps of windows; older rows would be dropped as soon as stored."""
-        from_ms = self.compute_retained_from_ms(now_ms) or 0
+        from_ms = self.compute_kept_from_ms(now_ms) or 0
         return [Window(max(window.start_ms, from_ms), window.end_ms) for window in windows if window.end_ms > from_ms]
 
     def get_limit_share(self, exchange: str) -> Decimal:

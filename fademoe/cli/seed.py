@@ -112,7 +112,7 @@ def _parse_range(given: SeedOptions) -> tuple[int, int | None]:
 def _clamp_to_retention(settings: Settings, since_ms: int, until_ms: int | None) -> tuple[int, int | None]:
     """Return the part of a range that FADEMOE_RETENTION_DAYS keeps; raise ConfigError when it keeps nothing of it."""
     time_ms = now_ms()
-    edge = to_iso(settings.compute_retained_from_ms(time_ms) or 0)
+    edge = to_iso(settings.compute_kept_from_ms(time_ms) or 0)
     kept = settings.clip_to_kept([Window(since_ms, until_ms or time_ms)], time_ms)
     if not kept:
         raise ConfigError(f"FADEMOE_RETENTION_DAYS deletes everything before {edge}: the range ends earlier")

@@ -158,7 +158,7 @@ class RestClient:
         elif refusal.error is RetryLater:
             wait_s = max(wait_s, self._budgets.note_failure(grant, message))
         if refusal.closes is not Closes.NOTHING or refusal.error is not RetryLater:
-            self._budgets.note_success(grant)  # it answers
+            self._budgets.note_success(grant)  # a refusal is an answer too: the exchange is reachable
         where: dict[str, Any] = {
             "exchange": exchange.name,
             "request": request,

@@ -11,7 +11,7 @@ from fademoe.errors import BadPayload, RetryLater, SourceError
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import clip_to_listing
 from fademoe.feeds.paging import compute_requested_from_ms, compute_retained_from_ms, split_by_endpoint
-from fademoe.jobs.fetch import confirm_holes, fetch
+from fademoe.jobs.fetch import fetch, request_holes_again
 from fademoe.jobs.work import TimeUp, Work, ask_exchange_time, describe_window, make_work, run_job
 from fademoe.metrics import Row
 from fademoe.queue.pauses import list_budgets_of, resume_budget
@@ -121,7 +121,7 @@ def _run(context: JobContext, series: Series, window: Window, requested: Sequenc
             unit.report(State.RUNNING, f"{describe_window(window)}: {stored.rows} rows so far", new_rows=stored.rows)
         raise stored.failed
     if stored.unreadable and not stored.rows:
-        _rest(work, time_ms=now_ms())
+        _hold_back(work, time_ms=now_ms())
     partial = f", partial: {stored.absent} absent upstream" if stored.absent else ""
     message = f"{describe_window(window)}: {stored.rows} new rows{partial}"
     unit.report(State.DONE, message, new_rows=stored.rows, last_ts=window.end_ms)
@@ -169,7 +169,7 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
     failed, unreadable = None, 0
     for endpoint, windows in split_by_endpoint(feed, missing, answered, time_ms):
         fetched = fetch(endpoint, work.instrument, windows, work.client, helpers=HELPERS)
-        fetched = confirm_holes(endpoint, work.instrument, fetched, time_ms, work.client, helpers=HELPERS)
+        fetched = request_holes_again(endpoint, work.instrument, fetched, time_ms, work.client, helpers=HELPERS)
         _record_unreadable(work, fetched.errors)
         unreadable += len(fetched.errors)
         retained_ms = compute_retained_from_ms(endpoint, time_ms)
@@ -213,7 +213,7 @@ def _empty_pages(work: Work, endpoint: RestFeed, requested: Sequence[Window], ho
     ]
 
 
-def _rest(work: Work, time_ms: int) -> None:
+def _hold_back(work: Work, time_ms: int) -> None:
     """Hold back a window that gave nothing but unreadable rows for as long as it is old, within bounds.
 
     Without it reconcile would enqueue such rows every minute for as long as the exchange sends them so.

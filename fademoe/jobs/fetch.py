@@ -22,7 +22,7 @@ from fademoe.metrics import Row
 from fademoe.signals import Stopped
 
 DUE_TOLERANCE_MS = 60_000  # stamps of settlements vary by seconds
-CONFIRMED_AFTER_MS = 180_000  # a younger hole may still be filled; of an older one the nightly audit asks again
+YOUNG_HOLE_MS = 180_000  # a younger hole may still be filled; of an older one the nightly audit asks again
 
 
 class PageClient(Protocol):
@@ -217,7 +217,7 @@ def _requested_spans(feed: RestFeed, windows: Sequence[Window]) -> Iterator[tupl
             yield page, parts
 
 
-def confirm_holes(
+def request_holes_again(
     feed: RestFeed,
     instrument: Instrument,
     fetched: Fetched,
@@ -229,7 +229,7 @@ def confirm_holes(
     """Request each hole again and return what is known then; `fetched` is not changed.
 
     A hole is a range of the feed's grid inside `answered` without a row. One that stays is `absent` when it is older
-    than CONFIRMED_AFTER_MS; a younger one, and one whose page holds an unreadable element, is taken out of `answered`,
+    than YOUNG_HOLE_MS; a younger one, and one whose page holds an unreadable element, is taken out of `answered`,
     so that it stays missing. What is older than the exchange certainly retains is absent without another request. A
     sparse feed has holes only where rows are due (`due_every_ms`); what it may not retain, before its first row, is
     absent.
@@ -283,7 +283,7 @@ def find_expired_ranges(feed: RestFeed, fetched: Fetched, exchange_now_ms: int) 
 
 def classify(holes: Sequence[Window], exchange_now_ms: int) -> tuple[list[Window], list[Window]]:
     """Return (absent, unconfirmed) of holes that were requested twice: young ones may still be filled."""
-    young_ms = exchange_now_ms - CONFIRMED_AFTER_MS
+    young_ms = exchange_now_ms - YOUNG_HOLE_MS
     return [hole for hole in holes if hole.end_ms <= young_ms], [hole for hole in holes if hole.end_ms > young_ms]
 
 

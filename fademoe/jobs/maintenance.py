@@ -215,7 +215,7 @@ def drop_expired(services: Services) -> str:
             f"retention waits: the clocks of this host ({to_iso(now_ms())}) and of the exchanges"
             f" ({to_iso(times[0])} to {to_iso(times[-1])}) differ by more than a day"
         )
-    edge_ms = services.settings.compute_retained_from_ms(earliest_ms)
+    edge_ms = services.settings.compute_kept_from_ms(earliest_ms)
     if edge_ms is not None:
         kept_from_ms = Partitions(services.database).drop_before(edge_ms)
         services.database.run(

@@ -34,7 +34,7 @@ class Series(NamedTuple):
 class Absence(NamedTuple):
     """A range which the exchange does not have, and why we say so.
 
-    `checks`: how many runs asked for it, this one included, as far as the store does not know of them.
+    `checks`: how many runs found nothing that the store has not counted yet, this one included.
     """
 
     window: Window

@@ -91,7 +91,7 @@ def test_retention_goes_by_the_earliest_clock(kept, monkeypatch, ahead_days):
     edges = []
     monkeypatch.setattr(Partitions, "drop_before", lambda self, edge_ms: edges.append(edge_ms) or edge_ms)
     assert maintenance.drop_expired(services) == ""
-    expected = services.settings.compute_retained_from_ms(now_ms() + min(ahead_days, 0) * DAY_MS)
+    expected = services.settings.compute_kept_from_ms(now_ms() + min(ahead_days, 0) * DAY_MS)
     assert abs(edges[0] - expected) <= HOUR_MS
     assert months(services) == before
 

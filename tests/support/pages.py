@@ -7,7 +7,7 @@ from fademoe.clock import Window
 from fademoe.feeds.history import Page, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.request import Request
-from fademoe.jobs.fetch import Fetched, confirm_holes, fetch
+from fademoe.jobs.fetch import Fetched, fetch, request_holes_again
 
 Get = Callable[[Request, int], Json]
 
@@ -42,4 +42,4 @@ def fetch_with(
 
 def confirm_with(feed: RestFeed, instrument: Instrument, fetched: Fetched, exchange_now_ms: int, get: Get) -> Fetched:
     """Request holes again."""
-    return confirm_holes(feed, instrument, fetched, exchange_now_ms, FunctionClient(get))
+    return request_holes_again(feed, instrument, fetched, exchange_now_ms, FunctionClient(get))

@@ -19,7 +19,7 @@ def test_defaults_need_no_variable():
     assert settings.workers == 8
     assert len(settings.symbols) == 20
     assert (settings.web_host, settings.web_port) == ("127.0.0.1", 8000)
-    assert settings.compute_retained_from_ms(1_800_000_000_000) is None
+    assert settings.compute_kept_from_ms(1_800_000_000_000) is None
     assert not settings.is_simulated
 
 

@@ -62,7 +62,7 @@ def fill(services: Services, series: Sequence[Series], window: Window | None) ->
     The range begins no earlier than FADEMOE_RETENTION_DAYS keeps rows.
     """
     subject = f"{len(series)} series" if len(series) != 1 else f"{series[0].source} {series[0].symbol}"
-    oldest_ms = services.settings.compute_retained_from_ms(now_ms())
+    oldest_ms = services.settings.compute_kept_from_ms(now_ms())
     if window is not None and oldest_ms is not None and window.start_ms < oldest_ms:
         window = Window(oldest_ms, max(window.end_ms, oldest_ms))
         subject += f" from {to_iso(oldest_ms)} on, the limit of FADEMOE_RETENTION_DAYS"
