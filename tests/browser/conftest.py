@@ -57,6 +57,7 @@ PAGES = {
     "rq": "/rq/",
 }
 IGNORED = ("Password forms should have",)  # a hint of Chromium about user names, which this form has none of
+BUSY = "status of 503"  # is_busy() tells which of them are complaints
 ABORTED = "net::ERR_ABORTED"  # a request that was under way when its page was left
 
 
@@ -78,6 +79,7 @@ def watch(page: sync_api.Page, complaints: list[str]) -> None:
         lambda message: (
             message.type in ("error", "warning")
             and not message.text.startswith(IGNORED)
+            and BUSY not in message.text
             and complaints.append(message.text)
         ),
     )
@@ -86,7 +88,17 @@ def watch(page: sync_api.Page, complaints: list[str]) -> None:
         "requestfailed",
         lambda request: request.failure != ABORTED and complaints.append(f"{request.url}: {request.failure}"),
     )
-    page.on("response", lambda answer: answer.status >= 400 and complaints.append(f"{answer.status} {answer.url}"))
+    page.on(
+        "response",
+        lambda answer: (
+            answer.status >= 400 and not is_busy(answer) and complaints.append(f"{answer.status} {answer.url}")
+        ),
+    )
+
+
+def is_busy(answer: sync_api.Response) -> bool:
+    """Tell whether the web says that its database is busy: a loaded machine's answer, which the page asks again."""
+    return answer.status == 503 and "retry-after" in answer.headers
 
 
 def settle(page: sync_api.Page, name: str) -> None:
@@ -213,6 +225,7 @@ def _fill(url: str, sql: Cursor, redis: Redis) -> int:
                     f"{{[{begin},{begin + DAY_MS})}}" if symbol == "PEPE" else "{}",
                 ),
             )
+    sql.execute("ANALYZE perp_data, perp_coverage")  # else the first reads are planned for empty tables
     report(sql, "stream binance", "running", message="3 topics over 1 socket")
     report(sql, "stream bybit", "running", silent_s=4000, interval_s=5)
     report(sql, "scheduler", "running")
