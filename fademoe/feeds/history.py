@@ -111,6 +111,8 @@ class RestFeed:
     feed has a row at least that often while the contract trades, so a longer range without one is a gap; 0: never.
     `recent`: the endpoint for rows younger than `recent_ms`, where this one lags behind or does not reach.
     `serves`: whether the exchange has the metric of an instrument in a unit that can be stored.
+    `lag_ms`: how long after the end of a row's span our database has it on a healthy host; None: what follows from
+    `latency` and `paging` (see feeds.lags). `lag_why` is where a stated one comes from.
     """
 
     metric: str
@@ -132,6 +134,8 @@ class RestFeed:
     recent: "RestFeed | None" = None
     recent_ms: int = 0
     serves: Callable[[Instrument], bool] = lambda instrument: True
+    lag_ms: int | None = None
+    lag_why: str = ""
 
     @property
     def page_span_ms(self) -> int:

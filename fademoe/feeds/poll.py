@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fademoe.clock import MINUTE_MS
+from fademoe.clock import MINUTE_MS, SECOND_MS
 from fademoe.feeds.instrument import Instrument, Json, ParseItem
 from fademoe.feeds.request import Params, Request, to_request
 from fademoe.feeds.values import get_member, read_text
@@ -19,6 +19,7 @@ class PollFeed:
     one round, where the budget has no more for it; the next round goes on behind them. `params`, `body`, `serves`: see
     RestFeed.
     Where a stream has the metric too, a sample counts only for a minute of which the stream has none.
+    `lag_ms`: how long after its ts a sample counts as known; it was taken before (see feeds.lags).
     """
 
     metric: str
@@ -37,6 +38,8 @@ class PollFeed:
     interval_ms: int = MINUTE_MS
     every_ms: int = MINUTE_MS
     serves: Callable[[Instrument], bool] = lambda instrument: True
+    lag_ms: int = 2 * SECOND_MS
+    lag_why: str = "the sample of a minute is taken before its end"
 
     def make_request(self, instruments: Sequence[Instrument]) -> Request:
         """Return the request for the current values of `instruments`."""

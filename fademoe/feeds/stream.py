@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from fademoe.clock import MINUTE_MS
+from fademoe.clock import MINUTE_MS, SECOND_MS
 from fademoe.feeds.instrument import Instrument, Json, ParseItem
 from fademoe.feeds.request import Request
 from fademoe.feeds.values import decode, get_member, read_text
@@ -38,6 +38,7 @@ class StreamFeed:
     data prove that a minute was watched.
     `max_silence_s`: with SUM, how long no event of any contract may come before the feed counts as not served, where it
     is of all contracts or of many; minutes are then claimed only up to the newest event.
+    `lag_ms`: how long after the end of a row's span it counts as known (see feeds.lags).
     """
 
     metric: str
@@ -54,6 +55,8 @@ class StreamFeed:
     distinct: bool = False
     continuous: bool = True
     max_silence_s: float | None = None
+    lag_ms: int = 2 * SECOND_MS
+    lag_why: str = "a channel sends the end of a minute within two seconds"
 
     def read_instrument_name(self, item: Json) -> str:
         """Return the exchange's name of an item's instrument, "" where the topic names it; raise BadPayload."""

@@ -12,7 +12,9 @@ from importlib import resources
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
+from fademoe.clock import now_ms
 from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.lags import list_lags
 from fademoe.metrics import METRICS, Metric
 from fademoe.store import timescale
 from fademoe.store.connection import SCHEMA_LOCK, Database
@@ -54,7 +56,7 @@ def _migrate(cursor: Cursor, exchanges: list[Exchange]) -> list[str]:
 
 
 def register(cursor: Cursor, exchange: Exchange) -> None:
-    """Declare an exchange's perpspecs: their columns in perp_data, perpspec_schema and metric_catalog.
+    """Declare an exchange's perpspecs: their columns in perp_data, perpspec_schema, metric_catalog and perp_lags.
 
     Safe to repeat; changes nothing when all of it is there.
     """
@@ -67,6 +69,8 @@ def register(cursor: Cursor, exchange: Exchange) -> None:
         for code in exchange.codes:
             values |= {"perpspec": f"{code}-{name}", "exchange": exchange.name}
             cursor.execute(SQL["register_perpspec"], values)
+    for lag in list_lags(exchange):
+        cursor.execute(SQL["register_lag"], {**lag._asdict(), "now_ms": now_ms()})
 
 
 def _ensure_columns(cursor: Cursor, metric: Metric) -> None:

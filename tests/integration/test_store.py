@@ -6,13 +6,15 @@ from decimal import Decimal
 import psycopg2
 import pytest
 
-from fademoe.clock import DAY_MS, MINUTE_MS, Window
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, now_ms
 from fademoe.errors import BadPayload, RetryLater, StoreError
+from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import Candle, OpenInterest
 from fademoe.store import coverage, instruments, status
 from fademoe.store.connection import Database
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
+from fademoe.store.migrate import migrate
 from fademoe.store.partitions import Partitions
 from fademoe.store.read.series import list_failures
 from fademoe.store.read.status import count_errors_since, list_error_groups, list_units_of_error
@@ -256,3 +258,21 @@ def test_a_database_that_is_away_is_a_store_error_and_comes_back(database, datab
     with pytest.raises(StoreError, match="PostgreSQL"):
         fetch(database, "SELECT 1")
     assert fetch(database, "SELECT 1") == [(1,)]
+
+
+def test_lags_are_recorded_and_a_changed_one_holds_from_now_on(database):
+    exchange = registry.load_exchanges()["binance"]
+    assert fetch(database, "SELECT lag_ms, since_ms FROM perp_lags WHERE source = 'bin-lsr'") == [(201_000, 0)]
+    before_ms = now_ms()
+    feeds = [
+        replace(feed, lag_ms=240_000, lag_why="measured anew") if feed.metric == "lsr" else feed
+        for feed in exchange.rest_feeds
+    ]
+    for _ in range(2):
+        migrate(database, [replace(exchange, rest_feeds=tuple(feeds))])
+    (first, second) = fetch(
+        database, "SELECT lag_ms, since_ms, why FROM perp_lags WHERE source = 'bin-lsr' ORDER BY since_ms"
+    )
+    assert (first[:2], second[0]) == ((201_000, 0), 240_000)
+    assert before_ms <= second[1] <= now_ms()
+    assert second[2].startswith("measured anew; ")

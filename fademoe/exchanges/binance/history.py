@@ -154,6 +154,8 @@ STATISTICS_PAGING = Paging(costs=((500, 1),))
 # A sample is public 201 s after its time at most, and requested 330 s after it.
 STATISTICS_LATENCY = Latency(settle_ms=30 * SECOND_MS, live_edge_ms=5 * MINUTE_MS)
 STATISTICS_RETENTION = Retention(certain_ms=30 * DAY_MS)
+STATISTICS_LAG_MS = 201 * SECOND_MS
+STATISTICS_LAG_WHY = "a statistic of five minutes is public 68 to 201 s after its time (measured)"
 
 REST_FEEDS = (
     RestFeed(
@@ -206,6 +208,8 @@ REST_FEEDS = (
         paging=STATISTICS_PAGING,
         latency=STATISTICS_LATENCY,
         retention=STATISTICS_RETENTION,
+        lag_ms=STATISTICS_LAG_MS,
+        lag_why=STATISTICS_LAG_WHY,
         source=DOCS + "Open Interest Statistics",
     ),
     RestFeed(
@@ -220,6 +224,8 @@ REST_FEEDS = (
         paging=STATISTICS_PAGING,
         latency=STATISTICS_LATENCY,
         retention=STATISTICS_RETENTION,
+        lag_ms=STATISTICS_LAG_MS,
+        lag_why=STATISTICS_LAG_WHY,
         source=DOCS + "Long/Short Ratio",
     ),
 )

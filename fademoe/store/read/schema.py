@@ -15,6 +15,7 @@ TABLES = {
     "perp_coverage": "What is wanted, covered and absent of each series, as ranges of time",
     "perp_absence": "Ranges that an exchange does not have, with the reason",
     "perp_corrections": "What an audit or a late liquidation changed: old and new value of each cell",
+    "perp_lags": "How long after the end of its span a row is known, so at ts + span + lag_ms: from when on, and why",
     "perp_metadata": "The contracts: the exchange's name, multiplier, contract value, listing",
     "perpspec_schema": "The perpspecs and the columns they fill",
     "metric_catalog": "The metrics with columns, units and titles",
@@ -43,6 +44,16 @@ class TableIndex(Struct, frozen=True, forbid_unknown_fields=True):
     unique: bool
 
 
+class StatedLag(Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of perp_lags."""
+
+    source: str
+    interval: str
+    lag_ms: int
+    since_ms: int
+    why: str
+
+
 class TableSize(NamedTuple):
     """What a table takes; `rows` is PostgreSQL's estimate, None before the first ANALYZE."""
 
@@ -62,6 +73,15 @@ def list_indexes(cursor: Cursor, table: str) -> list[TableIndex]:
     """Return the indexes of one of our tables."""
     cursor.execute(SQL["indexes"], {"table": table})
     return [TableIndex(*row) for row in cursor.fetchall()]
+
+
+def list_lags(cursor: Cursor) -> list[StatedLag]:
+    """Return the stated lags, the newest first of each source and interval; none while the table is not there."""
+    cursor.execute(SQL["has_lags"])
+    if cursor.fetchone() != (True,):
+        return []
+    cursor.execute(SQL["lags"])
+    return [StatedLag(*row) for row in cursor.fetchall()]
 
 
 def list_sizes(cursor: Cursor) -> list[TableSize]:

@@ -5,11 +5,12 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import schema as read_schema
-from fademoe.store.read.schema import TableColumn, TableIndex
+from fademoe.store.read.schema import StatedLag, TableColumn, TableIndex
 from fademoe.web.model.answer import Answer
 from fademoe.web.problem import Problem
 
-TIMES = "ts last_ts start_ms end_ms listed_ms delisted_ms wanted_from wanted covered absent"  # columns in ms
+TIMES = "ts last_ts start_ms end_ms listed_ms delisted_ms wanted_from wanted covered absent since_ms"
+UNITS = dict.fromkeys(TIMES.split(), "ms since 1970 UTC") | {"lag_ms": "ms"}
 
 
 class ColumnInfo(TableColumn, kw_only=True, frozen=True):
@@ -32,14 +33,15 @@ class Table(Answer):
 
 
 class Tables(Answer):
-    """Every table."""
+    """Every table, and the lags that perp_lags states."""
 
     tables: list[Table]
+    lags: list[StatedLag]
 
 
 def list_tables(cursor: Cursor) -> Tables:
-    """Return every table of FadeMoe."""
-    return Tables(tables=_read_tables(cursor, list(read_schema.TABLES)))
+    """Return every table of FadeMoe, and the stated lags."""
+    return Tables(tables=_read_tables(cursor, list(read_schema.TABLES)), lags=read_schema.list_lags(cursor))
 
 
 def find_table(cursor: Cursor, name: str) -> Table:
@@ -74,5 +76,5 @@ def _read_tables(cursor: Cursor, names: list[str]) -> list[Table]:
 
 def _describe_column(column: TableColumn, fields: dict[str, read_catalog.Field]) -> ColumnInfo:
     field = fields.get(column.name)
-    unit = field.unit if field else "ms since 1970 UTC" if column.name in TIMES.split() else None
+    unit = field.unit if field else UNITS.get(column.name)
     return ColumnInfo(**msgspec.structs.asdict(column), unit=unit, title=field.title if field else None)

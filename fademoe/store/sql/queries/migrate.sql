@@ -33,3 +33,19 @@ SELECT attname FROM pg_attribute WHERE attrelid = 'perp_data'::regclass AND attn
 
 -- name: add_column
 ALTER TABLE perp_data ADD COLUMN {column} {kind}
+
+-- name: register_lag
+-- The first declaration of a source and interval holds for all times, a changed one from now on.
+WITH newest AS (
+    SELECT since_ms, lag_ms FROM perp_lags
+    WHERE source = %(source)s AND interval = %(interval)s
+    ORDER BY since_ms DESC LIMIT 1
+)
+INSERT INTO perp_lags AS stored (source, interval, lag_ms, since_ms, why)
+SELECT %(source)s, %(interval)s, %(lag_ms)s,
+       CASE WHEN newest.since_ms IS NULL THEN 0
+            WHEN newest.lag_ms = %(lag_ms)s THEN newest.since_ms ELSE %(now_ms)s END,
+       %(why)s
+FROM (SELECT) AS one LEFT JOIN newest ON true
+ON CONFLICT (source, interval, since_ms) DO UPDATE SET lag_ms = excluded.lag_ms, why = excluded.why
+WHERE stored.lag_ms <> excluded.lag_ms OR stored.why <> excluded.why

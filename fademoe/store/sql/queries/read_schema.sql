@@ -12,6 +12,12 @@ FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
 WHERE i.indrelid = to_regclass(%(table)s)
 ORDER BY NOT i.indisprimary, c.relname
 
+-- name: has_lags
+SELECT to_regclass('perp_lags') IS NOT NULL
+
+-- name: lags
+SELECT source, interval, lag_ms, since_ms, why FROM perp_lags ORDER BY source, interval, since_ms DESC
+
 -- name: sizes
 -- A partitioned table is empty itself: its size is that of its partitions (or of its Timescale chunks, which inherit).
 WITH RECURSIVE tree AS (
