@@ -34,11 +34,12 @@ class Premium(NamedTuple):
 
 
 class Funding(NamedTuple):
-    """A settled funding rate, a fraction per interval of `fr_hours` hours."""
+    """A settled funding rate, a fraction per interval of `fr_hours` hours, and the mark price it was charged on."""
 
     ts: int
     fr: Decimal
     fr_hours: int | None = None
+    fr_mark: Decimal | None = None
 
 
 class PredictedFunding(NamedTuple):
@@ -46,6 +47,16 @@ class PredictedFunding(NamedTuple):
 
     ts: int
     ppr: Decimal
+
+
+class Mark(NamedTuple):
+    """One closed minute of the mark price, quote per one coin. The open may lie outside low..high, the close not."""
+
+    ts: int
+    mark_o: Decimal
+    mark_h: Decimal
+    mark_l: Decimal
+    mark_c: Decimal
 
 
 class OpenInterest(NamedTuple):
@@ -71,7 +82,7 @@ class Liquidations(NamedTuple):
     lqs: Decimal
 
 
-Row = Candle | Premium | Funding | PredictedFunding | OpenInterest | LongShortRatio | Liquidations
+Row = Candle | Premium | Funding | PredictedFunding | Mark | OpenInterest | LongShortRatio | Liquidations
 
 
 Aggregate = Literal["first", "last", "max", "min", "sum"]  # which value stands for all rows of a time step
@@ -225,6 +236,7 @@ for _metric in (
         columns=(
             Column(name="fr", unit="fraction per interval", title="Settled funding rate"),
             Column(name="fr_hours", unit="hours", title="Funding interval", whole=True),
+            Column(name="fr_mark", unit="quote per coin", title="Mark price of the settlement"),
         ),
         interval="settlement",
         plots=(Plot(pane=FUNDING, drawing="step", columns=("fr",), label="funding"),),
@@ -235,6 +247,18 @@ for _metric in (
         row_type=PredictedFunding,
         columns=(Column(name="ppr", unit="fraction per interval", title="Predicted funding rate"),),
         plots=(Plot(pane=FUNDING, drawing="line", columns=("ppr",), label="predicted"),),
+    ),
+    Metric(
+        name="mark",
+        title="Mark price",
+        row_type=Mark,
+        columns=(
+            Column(name="mark_o", unit="quote per coin", title="Mark price, open", aggregate="first"),
+            Column(name="mark_h", unit="quote per coin", title="Mark price, high", aggregate="max"),
+            Column(name="mark_l", unit="quote per coin", title="Mark price, low", aggregate="min"),
+            Column(name="mark_c", unit="quote per coin", title="Mark price, close"),
+        ),
+        plots=(Plot(pane=PRICE, drawing="line", columns=("mark_c",), label="mark"),),
     ),
     Metric(
         name="oi",

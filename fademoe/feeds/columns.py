@@ -13,13 +13,14 @@ from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.symbols import find_power_of_ten
 from fademoe.feeds.values import MAX_COUNT, are_amounts, shift
-from fademoe.metrics import Candle
+from fademoe.metrics import Candle, Mark
 
 MS_DIGITS = 13  # of a time in ms, from 2001 to 2286
 EXACT_LENGTH = 16  # fifteen digits and a point: different decimals of that length are different floats
 VALUES = 6  # open, high, low, close, volume, quote volume
 SHIFTS = (-1, -1, -1, -1, 1, 0, 1)  # which way a multiplier shifts them and the taker volume, to be per coin
 
+_make_mark = partial(tuple.__new__, Mark)
 _make_candle = partial(tuple.__new__, Candle)  # takes a third of the time of the class itself
 
 
@@ -61,6 +62,25 @@ def read_candles(
     counts: Iterable[int | None] = trades or repeat(None)
     taker: Iterable[str | None] = columns[VALUES] if len(columns) > VALUES else repeat(None)
     return list(map(_make_candle, zip(times, *columns[:VALUES], counts, taker, strict=False)))
+
+
+def read_marks(instrument: Instrument, times: Sequence[int], columns: Sequence[Sequence[Json]]) -> list[Mark]:
+    """Make the rows of closed minutes of the mark price, per one coin, as `rows.make_mark` makes one.
+
+    `columns` are open, high, low and close.
+    """
+    if not times:
+        return []
+    if not are_amounts(list(chain.from_iterable(columns))):
+        raise BadPayload("not all values are non-negative decimals")
+    opens, highs, lows, closes = _comparable(columns)
+    if not (all(map(le, lows, closes)) and all(map(le, closes, highs))):
+        raise BadPayload("the close of a mark price lies outside its low and high")
+    if not (float(min(lows)) > 0 and float(min(opens)) > 0):
+        raise BadPayload("a mark price is zero")
+    if instrument.multiplier != 1:
+        columns = [_shift(column, -find_power_of_ten(instrument.multiplier)) for column in columns]
+    return list(map(_make_mark, zip(times, *columns, strict=True)))
 
 
 def _check(columns: Sequence[Sequence[Json]], trades: Sequence[Json]) -> None:

@@ -92,6 +92,17 @@ class Paging:
         raise ValueError(f"{rows} rows are more than a page holds")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Newest:
+    """How the newest rows of a metric that no stream brings are requested: once a minute, by one job for all contracts.
+
+    `rows`: the most rows of a request, which begins at the first one that is missing. What is missing before them comes
+    as every gap does.
+    """
+
+    rows: int
+
+
 class ParseAll(Protocol):
     """Reads all elements of an answer at once; raises BadPayload when any is not as expected."""
 
@@ -110,6 +121,7 @@ class RestFeed:
     `sparse`: an interval without a row is a fact (no settlement, no liquidation), not a gap. `due_every_ms`: a sparse
     feed has a row at least that often while the contract trades, so a longer range without one is a gap; 0: never.
     `recent`: the endpoint for rows younger than `recent_ms`, where this one lags behind or does not reach.
+    `newest`: how the newest rows are requested each minute; None: not before they are a gap (`live_edge_ms`).
     `serves`: whether the exchange has the metric of an instrument in a unit that can be stored.
     `lag_ms`: how long after the end of a row's span our database has it on a healthy host; None: what follows from
     `latency` and `paging` (see feeds.lags). `lag_why` is where a stated one comes from.
@@ -133,6 +145,7 @@ class RestFeed:
     due_every_ms: int = 0
     recent: "RestFeed | None" = None
     recent_ms: int = 0
+    newest: Newest | None = None
     serves: Callable[[Instrument], bool] = lambda instrument: True
     lag_ms: int | None = None
     lag_why: str = ""

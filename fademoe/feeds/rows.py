@@ -18,7 +18,7 @@ from fademoe.feeds.values import (
     shift,
     to_ms,
 )
-from fademoe.metrics import Candle, Liquidations
+from fademoe.metrics import Candle, Liquidations, Mark
 
 LONGEST_FUNDING_HOURS = 8
 
@@ -156,6 +156,16 @@ def make_candle(instrument: Instrument, ts: int, values: Sequence[Json], trades:
         taker_volume = None if taker_volume is None else shift(taker_volume, power)
     # tuple.__new__ takes a third of the time of the class itself
     return tuple.__new__(Candle, (ts, opened, high, low, close, volume, quote, trades, taker_volume))
+
+
+def make_mark(instrument: Instrument, ts: int, values: Sequence[Json]) -> Mark:
+    """Make the row of a closed minute of the mark price, per one coin; `values` are open, high, low, close.
+
+    Only the close must lie between low and high: an exchange may repeat the close before as the open.
+    """
+    opened, high, low, close = (to_coin_price(value, instrument) for value in values)
+    check_candle(close, high, low, close)
+    return Mark(ts, opened, high, low, close)
 
 
 def make_liquidation(ts: int, usd: str, *, of_long: bool) -> Liquidations:

@@ -145,6 +145,12 @@ def read_price(value: Json) -> str:
     return text
 
 
+def read_optional_price(value: Json) -> str | None:
+    """Read a decimal above zero; None where it is blank, missing or zero, which stands for a blank."""
+    text = read_optional_amount(value)
+    return text if text and text.strip("0.") else None
+
+
 def read_count(value: Json) -> int:
     """Read a non-negative JSON integer that a BIGINT holds."""
     if type(value) is not int or not 0 <= value < MAX_COUNT:

@@ -11,6 +11,7 @@ from fademoe.clock import SECOND_MS, Window, monotonic_s
 from fademoe.errors import BadPayload, Refused, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.reading import read_elements
@@ -56,8 +57,8 @@ def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]
     with status.track(services.database, unit, interval_s=feed.every_ms // SECOND_MS) as tracked:
         with services.stop.allow_interrupt():
             time_ms = services.clocks.estimate_now_ms(exchange)
-        followed = _list_followed(services, exchange, feed, time_ms)
-        _want(services, feed, followed, time_ms)
+        followed = list_followed(services, exchange, feed, time_ms)
+        want(services, feed, followed, time_ms)
         outcome = _request_all(services, exchange, feed, followed)
         for error in outcome.unreadable:
             tracked.record(error)
@@ -67,7 +68,7 @@ def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]
         new = _store(services, feed, samples)
         _keep_held(services, unit, held)
         message = f"{new} new rows, {outcome.requested} of {len(followed)} contracts requested"
-        _report(tracked, message, new, outcome.failed)
+        report(tracked, message, new, outcome.failed)
     return {"rows": new, "requested": outcome.requested}
 
 
@@ -101,7 +102,7 @@ def _request_all(services: Services, exchange: Exchange, feed: PollFeed, followe
     return outcome
 
 
-def _list_followed(services: Services, exchange: Exchange, feed: PollFeed, time_ms: int) -> list[Instrument]:
+def list_followed(services: Services, exchange: Exchange, feed: PollFeed | RestFeed, time_ms: int) -> list[Instrument]:
     """Return the contracts that trade, are wanted and have the metric."""
     with services.stop.allow_interrupt():
         contracts = instruments.ensure(exchange, services.rest, services.database)
@@ -109,13 +110,15 @@ def _list_followed(services: Services, exchange: Exchange, feed: PollFeed, time_
     return [instrument for instrument in followed if feed.serves(instrument)]
 
 
-def _want(services: Services, feed: PollFeed, followed: Sequence[Instrument], time_ms: int) -> None:
-    def want(cursor: Cursor) -> None:
+def want(services: Services, feed: PollFeed | RestFeed, followed: Sequence[Instrument], time_ms: int) -> None:
+    """Want the metric of the contracts from now or from their listing on."""
+
+    def save(cursor: Cursor) -> None:
         for start_ms, contracts in instruments.group_by_start(followed, time_ms).items():
             series = [Series(name_perpspec(each.code, feed.metric), each.symbol) for each in contracts]
             coverage.want(cursor, series, METRICS[feed.metric].stamp(start_ms, feed.interval_ms), None)
 
-    services.database.run(want)
+    services.database.run(save)
 
 
 def _request_batch(
@@ -180,7 +183,8 @@ def _store(services: Services, feed: PollFeed, samples: Sequence[Sample]) -> int
     return services.writer.write([Batch(feed.metric, feed.interval, samples)], answers)
 
 
-def _report(tracked: Tracked, message: str, new: int, failed: SourceError | Stopped | None) -> None:
+def report(tracked: Tracked, message: str, new: int, failed: SourceError | Stopped | None) -> None:
+    """Report a round; what ended it early is recorded where the exchange answered."""
     state = State.DONE
     if isinstance(failed, SourceError):
         state, message = State.WAITING, f"{message}: {failed}"

@@ -72,6 +72,9 @@ def _poll_chores(services: Services) -> list[Chore]:
     feeds = [
         (exchange, feed) for exchange in registry.select_enabled(services.settings) for feed in exchange.poll_feeds
     ]
+    newest = [
+        (exchange, feed) for exchange in registry.select_enabled(services.settings) for feed in exchange.rest_feeds
+    ]
     return [
         Chore(
             function="fademoe.jobs.polls.poll",
@@ -82,6 +85,17 @@ def _poll_chores(services: Services) -> list[Chore]:
             at_s=POLL_AT_S,
         )
         for exchange, feed in sorted(feeds, key=lambda pair: pair[1].batch is not None)
+    ] + [
+        Chore(
+            function="fademoe.jobs.newest.poll_newest",
+            every_s=60,
+            arguments=(exchange.name, feed.metric),
+            queue=exchange.name,
+            timeout_s=120,
+            at_s=POLL_AT_S,
+        )
+        for exchange, feed in newest
+        if feed.newest
     ]
 
 

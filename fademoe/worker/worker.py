@@ -17,7 +17,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import RoundRobinWorker
 
 from fademoe.feeds import registry
-from fademoe.jobs import audit, backfill, maintenance, polls, seed
+from fademoe.jobs import audit, backfill, maintenance, newest, polls, seed
 from fademoe.queue.dequeue import ReadyQueue
 from fademoe.queue.ids import LIVE, UPKEEP, list_exchange_queues
 from fademoe.runtime.job_context import use_services
@@ -31,6 +31,7 @@ JOB_FUNCTIONS = (
     audit.audit_window,
     audit.enqueue_nightly,
     polls.poll,
+    newest.poll_newest,
     seed.fill,
     maintenance.reconcile,
     maintenance.refresh_instruments,

@@ -10,7 +10,7 @@ import requests
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
-from fademoe.jobs import maintenance, polls
+from fademoe.jobs import maintenance, newest, polls
 from fademoe.metrics import PredictedFunding
 from fademoe.queue.chores import Chore
 from fademoe.queue.enqueue import enqueue_windows
@@ -60,6 +60,13 @@ def clock(system):
 
     yield set_ahead
     set_ahead(0)
+
+
+LISTED_ONLY = {
+    "bin": ("fr", "lsr", "mark", "pfr"),
+    "byb": ("fr", "lsr", "mark", "pfr"),
+    "okx": ("fr", "lsr", "mark"),
+}
 
 
 def stored(system, source):
@@ -134,14 +141,36 @@ def test_followed_contracts_want_what_neither_stream_nor_poll_brings(ask, servic
     maintenance.reconcile()
     rows = system.query("SELECT source, array_agg(symbol ORDER BY symbol) FROM perp_coverage GROUP BY 1 ORDER BY 1")
     three = ["BTC", "ETH", "PEPE"]
-    assert dict(rows) == {
-        f"{code}-{metric}": three
-        for code, metrics in (("bin", ("fr", "lsr", "pfr")), ("byb", ("fr", "lsr", "pfr")), ("okx", ("fr", "lsr")))
-        for metric in metrics
-    }
+    assert dict(rows) == {f"{code}-{metric}": three for code, metrics in LISTED_ONLY.items() for metric in metrics}
     before = system.query("SELECT source, symbol, wanted FROM perp_coverage ORDER BY 1, 2")
     maintenance.reconcile()
     assert system.query("SELECT source, symbol, wanted FROM perp_coverage ORDER BY 1, 2") == before
+
+
+@pytest.mark.parametrize(("exchange", "code"), [("binance", "bin"), ("bybit", "byb"), ("okx", "okx")])
+def test_the_newest_minutes_of_the_mark_price_come_each_minute_and_never_open(services, system, clock, exchange, code):
+    """What was missed in between comes with them, what is stored is not requested again."""
+    assert newest.poll_newest(exchange, "mark")["requested"] <= 3
+    for minutes in (3, 4):
+        clock(minutes * MINUTE_MS)
+        for key in services.redis.scan_iter("clocks:*"):
+            services.redis.delete(key)
+        later = system.context()
+        use_services(later)
+        assert newest.poll_newest(exchange, "mark")["requested"] == 3
+        time_ms = later.clocks.now_ms(registry.load_exchanges()[exchange])
+        again = newest.poll_newest(exchange, "mark")
+        assert again["requested"] in (0, 3), "nothing is missing, unless a minute has ended"
+        later.close()
+        for symbol in ("BTC", "ETH", "PEPE"):
+            ((start_ms, end_ms),) = system.query(
+                "SELECT lower(covered), upper(covered) FROM perp_coverage WHERE source = %s AND symbol = %s",
+                f"{code}-mark",
+                symbol,
+            )
+            assert end_ms <= time_ms - 10_000
+            assert end_ms - start_ms >= (minutes - 1) * MINUTE_MS
+            assert system.differences(exchange, f"{code}-mark", symbol, start_ms, end_ms) == []
 
 
 def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, services, system, clock):

@@ -161,7 +161,7 @@ def test_the_engine_stores_the_truth(sim, market, metric):
     counts = {name: check_engine(sim, metric, contracts[name], 1) for name in SYMBOLS[1:]}
     for name, days in (("BTCUSDT", 4), (young.name, 10)):
         counts[name] = check_engine(sim, metric, contracts[name], days)
-    least = {"ohlcv": 5_600, "pfr": 5_600, "fr": 11, "oi": 1_100, "lsr": 1_100}[metric]
+    least = {"ohlcv": 5_600, "pfr": 5_600, "mark": 5_600, "fr": 11, "oi": 1_100, "lsr": 1_100}[metric]
     assert counts["BTCUSDT"] >= least
     assert all(counts.values())
 

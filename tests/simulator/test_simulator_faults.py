@@ -309,7 +309,7 @@ def test_a_contract_is_delisted_and_listed_again_for_good(sim):
         sim.post("/sim/contracts", change | {"shown_listed_ms": halt[1]})
         klines = [row[0] for row in sim.rows(KLINES, interval="1m", limit=1500, **window)]
         assert 700 < len(klines) <= 900 and not any(halt[0] <= ts < halt[1] for ts in klines)
-        for metric in ("ohlcv", "pfr", "fr", "ppr", "oi", "lsr", "lq"):
+        for metric in ("ohlcv", "pfr", "fr", "ppr", "mark", "oi", "lsr", "lq"):
             times = [row["ts"] for row in sim.truth(metric, "RUNEUSDT", end_ms - 86_400_000, end_ms)]
             assert times and not any(halt[0] <= ts < halt[1] for ts in times), metric
         assert [row["ts"] for row in sim.truth("ohlcv", "RUNEUSDT", end_ms - 86_400_000, end_ms)] == klines

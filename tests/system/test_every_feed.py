@@ -9,12 +9,12 @@ from tests.support.simulator import Simulator
 
 SYMBOLS = ["BTC", "PEPE", "SHIB"]
 HISTORY = {
-    "binance": ("bin", ("ohlcv", "pfr", "fr", "oi", "lsr")),
-    "bybit": ("byb", ("ohlcv", "pfr", "fr", "oi", "lsr")),
-    "okx": ("okx", ("ohlcv", "pfr", "fr", "oi", "lsr")),
+    "binance": ("bin", ("ohlcv", "pfr", "mark", "fr", "oi", "lsr")),
+    "bybit": ("byb", ("ohlcv", "pfr", "mark", "fr", "oi", "lsr")),
+    "okx": ("okx", ("ohlcv", "pfr", "mark", "fr", "oi", "lsr")),
 }
 LIVE = {"binance": "bin", "bybit": "byb", "okx": "okx"}
-LIVE_METRICS = ("ohlcv", "ppr", "lq")
+LIVE_METRICS = ("ohlcv", "ppr", "mark", "lq")
 NEWEST_MS = 20 * MINUTE_MS  # what may still come by the next poll
 
 

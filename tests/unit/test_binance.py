@@ -1,6 +1,7 @@
 """Binance's parsers with recorded answers, value by value."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,42 @@ def test_settlements_lose_their_jitter_and_tell_their_interval():
         assert [row.ts for row in rows] == [item["fundingTime"] // MINUTE_MS * MINUTE_MS for item in sent]
         assert all(row.ts % HOUR_MS == 0 for row in rows)
         assert [row.fr_hours for row in rows] == [None] + [8] * (len(rows) - 1)
+        assert [row.fr_mark for row in rows] == [item.get("markPrice") or None for item in sent]
+
+
+@pytest.mark.parametrize(("sent", "price"), [("0.00514200", "0.00000514200"), ("", None), ("0.00000000", None)])
+def test_the_mark_price_of_a_settlement_is_per_coin_and_a_blank_is_none(sent, price):
+    item = {"symbol": "1000PEPEUSDT", "fundingTime": T, "fundingRate": "0.0001", "markPrice": sent}
+    pepe = contract("1000PEPEUSDT", "PEPE", 1000)
+    assert history.parse_funding(item, pepe) == Funding(T, "0.0001", None, price)
+    with pytest.raises(BadPayload):
+        history.parse_funding({**item, "markPrice": "x"}, pepe)
+
+
+@pytest.mark.parametrize("name", ["BTCUSDT", "1000PEPEUSDT"])
+def test_the_mark_price_is_per_coin_and_only_its_close_must_lie_in_its_range(name):
+    instrument = contract("PEPEUSDT", "PEPE", 1000) if name == "1000PEPEUSDT" else contract(name)
+    sent = [["4.5", "4.2", "3.9", "4.0"], ["4.00000001", "4.1", "3.99", "4.05"]]
+
+    def items(rows):
+        return [
+            [T + n * MINUTE_MS, *row, "0", T + (n + 1) * MINUTE_MS - 1, "0", 60, "0", "0", "0"]
+            for n, row in enumerate(rows)
+        ]
+
+    rows = history.parse_marks(items(sent), instrument)
+    assert rows == [history.parse_mark(item, instrument) for item in items(sent)]
+    scale = Decimal(1000 if name == "1000PEPEUSDT" else 1)
+    assert [[Decimal(value) * scale for value in row[1:]] for row in rows] == [list(map(Decimal, row)) for row in sent]
+    for bad in (
+        ["4", "4.2", "3.9", "4.3"],
+        ["4", "4.2", "3.9", "3.8"],
+        ["0", "4.2", "3.9", "4"],
+        ["4", "4.2", "x", "4"],
+    ):
+        for reader in (history.parse_marks, lambda rows, contract: [history.parse_mark(row, contract) for row in rows]):
+            with pytest.raises(BadPayload):
+                reader(items([bad]), instrument)
 
 
 def test_recorded_open_interest_and_ratio_are_read_as_sent():
@@ -224,7 +261,7 @@ def test_a_minute_without_trades_is_a_flat_candle():
     assert history.parse_kline(item, contract("BTCUSDT")) == flat
 
 
-@pytest.mark.parametrize("metric", ["ohlcv", "pfr", "fr", "oi", "lsr"])
+@pytest.mark.parametrize("metric", ["ohlcv", "pfr", "mark", "fr", "oi", "lsr"])
 @pytest.mark.parametrize("body", [{"code": -1130, "msg": "x"}, {}, "[]", 5, None, [None] * 3, [[]] * 3, [{}] * 3])
 def test_what_is_no_page_is_a_bad_payload(metric, body):
     fetched = fetch_with(

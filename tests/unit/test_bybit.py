@@ -28,7 +28,8 @@ PREMIUM = [str(T), "0.000104", "0.000103", "-0.000012", "0.000001"]
 SETTLED = {"symbol": "BTCUSDT", "fundingRate": "0.0001", "fundingRateTimestamp": str(T)}
 INTEREST = {"openInterest": "52673.34300000", "singleOpenInterest": "26336.672", "timestamp": str(T)}
 SHARES = {"symbol": "BTCUSDT", "buyRatio": "0.6784", "sellRatio": "0.3216", "timestamp": str(T)}
-ROWS = {"ohlcv": KLINE, "pfr": PREMIUM, "fr": SETTLED, "oi": INTEREST, "lsr": SHARES}
+MARKED = [str(T), "24279.66", "24978", "23851.48", "24881.63"]
+ROWS = {"ohlcv": KLINE, "pfr": PREMIUM, "mark": MARKED, "fr": SETTLED, "oi": INTEREST, "lsr": SHARES}
 BAR = {"start": T, "end": T + 59_999, "interval": "1", "open": "2", "close": "3", "high": "4", "low": "1"}
 BAR |= {"volume": "10.5", "turnover": "25.25", "confirm": True, "timestamp": T + 59_000}
 TICKER = {"symbol": "BTCUSDT", "openInterest": "58117.023", "openInterestValue": "3596005265.51", "ts": T}
@@ -78,7 +79,7 @@ def test_recorded_candles_lose_the_open_one():
     assert [list(map(str, row[:7])) for row in rows] == listed[1:]
 
 
-@pytest.mark.parametrize("metric", ["ohlcv", "pfr"])
+@pytest.mark.parametrize("metric", ["ohlcv", "pfr", "mark"])
 def test_a_candle_counts_two_seconds_after_its_close_if_a_newer_one_is_there_else_after_two_minutes(metric):
     candle = ROWS[metric]
     newer = [str(T + MINUTE_MS), *candle[1:]]
@@ -324,7 +325,7 @@ def cut(row):
 @pytest.mark.parametrize("metric", ROWS)
 def test_a_row_with_a_missing_value_is_bad(metric):
     feed, page = EXCHANGE.find_rest_feed(metric), page_of("BTCUSDT")
-    named = {"symbol": "BTCUSDT", "category": "linear"} if metric in ("ohlcv", "pfr", "oi") else {}
+    named = {"symbol": "BTCUSDT", "category": "linear"} if metric in ("ohlcv", "pfr", "mark", "oi") else {}
     assert len(feed.items(enveloped([ROWS[metric]], **named), page)) == 1
     for row in cut(ROWS[metric]):
         if metric == "oi" and "timestamp" in row:  # one of the two counts is enough
@@ -378,7 +379,7 @@ def test_rows_of_another_shape_are_bad():
 @pytest.mark.parametrize("metric", ROWS)
 def test_a_page_of_another_contract_is_bad(metric):
     feed = EXCHANGE.find_rest_feed(metric)
-    named = {"symbol": "BTCUSDT", "category": "linear"} if metric in ("ohlcv", "pfr", "oi") else {}
+    named = {"symbol": "BTCUSDT", "category": "linear"} if metric in ("ohlcv", "pfr", "mark", "oi") else {}
     with pytest.raises(BadPayload, match="ETHUSDT was requested"):
         read_rows(feed, enveloped([ROWS[metric]], **named), page_of("ETHUSDT"))
 
@@ -422,6 +423,7 @@ def test_both_times_are_always_sent_and_the_largest_page():
     expected = {
         "ohlcv": {"interval": "1", "start": T, "end": T + HOUR_MS + MINUTE_MS - 1, "limit": 1000},
         "pfr": {"interval": "1", "start": T, "end": T + HOUR_MS + MINUTE_MS - 1, "limit": 1000},
+        "mark": {"interval": "1", "start": T, "end": T + HOUR_MS + MINUTE_MS - 1, "limit": 1000},
         "fr": {"startTime": T - 8 * HOUR_MS - 1, **late, "limit": 200},
         "oi": {"intervalTime": "5min", "startTime": T, **late, "limit": 200},
         "lsr": {"period": "5min", **early, **late, "limit": 500},

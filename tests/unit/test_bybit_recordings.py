@@ -86,7 +86,10 @@ def premium(payload):
 
 
 def mark_price(payload):
-    """Followed by no feed; five prices are no candle."""
+    rows, listed = read("mark", payload), payload["result"]["list"]
+    assert rows
+    assert [[str(row.ts), row.mark_o, row.mark_h, row.mark_l, row.mark_c] for row in rows] == listed
+    assert EXCHANGE.find_rest_feed("mark").parse_all(listed, contract("BTCUSDT")) == rows
     with pytest.raises(BadPayload, match="element 6 is missing"):
         read("ohlcv", payload)
 

@@ -16,7 +16,16 @@ from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Frame
-from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
+from fademoe.metrics import (
+    Candle,
+    Funding,
+    Liquidations,
+    LongShortRatio,
+    Mark,
+    OpenInterest,
+    PredictedFunding,
+    Premium,
+)
 from fademoe.testing.readers import read_contracts, read_message, read_rows
 from tests.support.pages import confirm_with, fetch_with
 
@@ -90,6 +99,21 @@ def test_an_open_bar_is_no_row_and_a_minute_without_trades_is_one():
     found = rows("ohlcv", recorded, swap("BTC-USDT"))
     assert [row.ts for row in found] == [1757076000000, 1757058180000, 1757058120000]
     assert found[-1] == Candle(1757058120000, "112769.5", "112769.5", "112769.5", "112769.5", "0", "0")
+
+
+def test_only_confirmed_bars_of_the_mark_price_are_rows():
+    bars = [
+        [str(START + n * MINUTE_MS), "3.721", "3.743", "3.677", "3.708", confirm] for n, confirm in ((1, "0"), (0, "1"))
+    ]
+    expected = [Mark(START, "3.721", "3.743", "3.677", "3.708")]
+    assert rows("mark", {"code": "0", "msg": "", "data": bars}) == expected
+    assert FEEDS["mark"].parse_all(bars[1:], BTC) == expected
+    for bad in (bars[1][:5], [*bars[1][:5], "2"], [*bars[1][:4], "3.8", "1"]):
+        with pytest.raises(BadPayload):
+            FEEDS["mark"].parse(bad, BTC)
+    for feed in (FEEDS["mark"], FEEDS["mark"].recent):
+        asked = feed.make_request(page(START, START + 10 * MINUTE_MS)).params
+        assert asked == {"instId": "BTC-USDT-SWAP", "bar": "1m", "after": START + 10 * MINUTE_MS, "limit": 100}
 
 
 def test_candles_of_another_shape_are_refused():

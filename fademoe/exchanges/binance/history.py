@@ -5,12 +5,20 @@ from operator import ne
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
 from fademoe.errors import BadPayload
-from fademoe.feeds.columns import read_candles, read_times, split_columns
-from fademoe.feeds.history import Latency, Page, Paging, RestFeed, Retention
+from fademoe.feeds.columns import read_candles, read_marks, read_times, split_columns
+from fademoe.feeds.history import Latency, Newest, Page, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params
-from fademoe.feeds.rows import add_previous, check_name, count_hours_since, make_candle, to_coins
+from fademoe.feeds.rows import (
+    add_previous,
+    check_name,
+    count_hours_since,
+    make_candle,
+    make_mark,
+    to_coin_price,
+    to_coins,
+)
 from fademoe.feeds.values import (
     are_amounts,
     get_element,
@@ -19,10 +27,11 @@ from fademoe.feeds.values import (
     read_count,
     read_number,
     read_optional_amount,
+    read_optional_price,
     read_records,
     to_ms,
 )
-from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium, Row
+from fademoe.metrics import Candle, Funding, LongShortRatio, Mark, OpenInterest, Premium, Row
 
 DOCS = "developers.binance.com, read 2026-05-28: "
 FUNDING_ROWS = 1000  # of a full answer
@@ -91,6 +100,24 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
     return Premium(ts, close)
 
 
+def parse_mark(item: Json, instrument: Instrument) -> Mark:
+    """Read one mark price kline: open time, o, h, l, c; all but prices, times and the number of samples is "0".
+
+    [1591256460000, "9653.29201333", "9654.56401333", "9653.07367333", "9653.07367333", "0", 1591256519999, "0", 60,
+     "0", "0", "0"]
+    """
+    return make_mark(instrument, read_open_time(item), item[1:5])
+
+
+def parse_marks(items: Sequence[Json], instrument: Instrument) -> list[Row]:
+    """Read a page of mark price klines at once, as `parse_mark` reads one."""
+    times, *prices, _, closes, _, _, _, _, _ = split_columns(items, 12)
+    opens_ms = read_times(times)
+    if any(map(ne, closes, (ts + MINUTE_MS - 1 for ts in opens_ms))):
+        raise BadPayload("not all klines are of a minute")
+    return list(read_marks(instrument, opens_ms, prices))
+
+
 def read_open_time(item: Json) -> int:
     """Return the open time of a kline of one minute; raise BadPayload for one of another interval."""
     get_element(item, 11)  # all members that are read of it exist
@@ -107,11 +134,18 @@ def parse_funding(item: Json, instrument: Instrument) -> Funding:
      "rateType": "Regular"}
 
     Other rateTypes were never seen; a row with one is a settlement as well. The interval is the distance to the
-    settlement before: fundingInfo has only today's, and settlements drift within days.
+    settlement before: fundingInfo has only today's, and settlements drift within days. The mark price of settlements
+    before 2022 is blank.
     """
     check_name(get_member(item, "symbol"), instrument)
     ts = floor_to(to_ms(get_member(item, "fundingTime")), MINUTE_MS)
-    return Funding(ts, read_number(get_member(item, "fundingRate")), count_hours_since(item.get("previous", ts), ts))
+    mark = read_optional_price(item.get("markPrice"))
+    return Funding(
+        ts,
+        read_number(get_member(item, "fundingRate")),
+        count_hours_since(item.get("previous", ts), ts),
+        None if mark is None else to_coin_price(mark, instrument),
+    )
 
 
 def parse_open_interest(item: Json, instrument: Instrument) -> OpenInterest:
@@ -179,6 +213,18 @@ REST_FEEDS = (
         paging=KLINE_PAGING,
         latency=Latency(live_edge_ms=MINUTE_MS),  # no stream brings it
         source=DOCS + "Premium index Kline Data; its costs are not measured, those of klines are documented for it",
+    ),
+    RestFeed(
+        metric="mark",
+        path="/fapi/v1/markPriceKlines",
+        budget="weight",
+        params=make_kline_params,
+        items=lambda answer, page: read_records(answer),
+        parse=parse_mark,
+        parse_all=parse_marks,
+        paging=KLINE_PAGING,
+        newest=Newest(rows=99),  # as cheap as one
+        source=DOCS + "Mark Price Kline/Candlestick Data; its costs are not measured, those of klines are documented",
     ),
     RestFeed(
         metric="fr",

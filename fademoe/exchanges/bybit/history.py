@@ -5,11 +5,19 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from fademoe.errors import BadPayload
-from fademoe.feeds.columns import read_candles, read_times, split_columns
-from fademoe.feeds.history import Latency, Order, Page, Paging, RestFeed
+from fademoe.feeds.columns import read_candles, read_marks, read_times, split_columns
+from fademoe.feeds.history import Latency, Newest, Order, Page, Paging, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.request import Params
-from fademoe.feeds.rows import add_previous, check_candle, check_name, count_hours_since, make_candle, read_time
+from fademoe.feeds.rows import (
+    add_previous,
+    check_candle,
+    check_name,
+    count_hours_since,
+    make_candle,
+    make_mark,
+    read_time,
+)
 from fademoe.feeds.symbols import find_power_of_ten
 from fademoe.feeds.values import (
     get_element,
@@ -21,7 +29,7 @@ from fademoe.feeds.values import (
     shift,
     to_ms,
 )
-from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium, Row
+from fademoe.metrics import Candle, Funding, LongShortRatio, Mark, OpenInterest, Premium, Row
 
 DOCS = "bybit-exchange.github.io/docs/v5, read 2026-07-24: "
 CANDLES = 1000  # of a full answer, as are the three below
@@ -131,6 +139,22 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
     return Premium(to_ms(item[0]), close)
 
 
+def parse_mark(item: Json, instrument: Instrument) -> Mark:
+    """Read one minute of the mark price: open time, open, high, low, close.
+
+    ["1676851200000", "24279.66", "24978", "23851.48", "24881.63"]
+    """
+    if not isinstance(item, list) or len(item) != 5:
+        raise BadPayload(f"five values of the mark price were expected, not {item!r}")
+    return make_mark(instrument, to_ms(item[0]), item[1:])
+
+
+def parse_marks(items: Sequence[Json], instrument: Instrument) -> list[Row]:
+    """Read a page of the mark price at once, as `parse_mark` reads one minute."""
+    times, *prices = split_columns(items, 5)
+    return list(read_marks(instrument, read_times(times), prices))
+
+
 def parse_funding(item: Json, instrument: Instrument) -> Funding:
     """Read one settled rate.
 
@@ -217,6 +241,18 @@ REST_FEEDS = (
         parse=parse_premium,
         paging=CANDLE_PAGING,
         source=DOCS + "Get Premium Index Price Kline",
+    ),
+    RestFeed(
+        metric="mark",
+        path="/v5/market/mark-price-kline",
+        budget="ip",
+        params=make_candle_params,
+        items=list_final_candles,
+        parse=parse_mark,
+        parse_all=parse_marks,
+        paging=CANDLE_PAGING,
+        newest=Newest(rows=CANDLES - 1),
+        source=DOCS + "Get Mark Price Kline",
     ),
     RestFeed(
         metric="fr",

@@ -24,6 +24,8 @@ EXCHANGE = Exchange(
     budgets=(
         Budget(name="candles", limit=40, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),  # by address
         Budget(name="history-candles", limit=20, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),  # by address
+        Budget(name="mark-price-candles", limit=20, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),  # by address
+        Budget(name="history-mark-price-candles", limit=20, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),  # by address
         Budget(name="premium-history", limit=20, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),  # by address
         Budget(name="time", limit=10, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),  # by address
         Budget(name="instruments", limit=20, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),  # by address and instType

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to
 from fademoe.errors import BadPayload
-from fademoe.feeds.columns import read_candles, read_times, split_columns
-from fademoe.feeds.history import Latency, Order, Page, Paging, RestFeed, Retention
+from fademoe.feeds.columns import read_candles, read_marks, read_times, split_columns
+from fademoe.feeds.history import Latency, Newest, Order, Page, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params
@@ -15,6 +15,7 @@ from fademoe.feeds.rows import (
     count_hours_since,
     keep_newest_per_interval,
     make_candle,
+    make_mark,
     to_coins,
 )
 from fademoe.feeds.values import (
@@ -28,14 +29,16 @@ from fademoe.feeds.values import (
     remove_noise,
     to_ms,
 )
-from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, PredictedFunding, Premium, Row
+from fademoe.metrics import Candle, Funding, LongShortRatio, Mark, OpenInterest, PredictedFunding, Premium, Row
 
 GUIDE = "OKX API guide, mirrored 2026-08-22: "
 CANDLES = 300  # of a full answer, as are the three below
 PREMIUMS = 100
 SETTLEMENTS = 400
 SAMPLES = 100
+MARKS = 100
 CONFIRM = 8  # index in a candle; rows before 2023 are shorter
+CONFIRM_MARK = 5  # index in a bar of the mark price
 SAMPLE_MS = 5 * MINUTE_MS
 QUARTER_MS = 15 * MINUTE_MS
 
@@ -85,17 +88,39 @@ def list_settlements(answer: Json, page: Page) -> Sequence[Json]:
     return (settlements[1:] or settlements)[::-1]
 
 
+def parse_mark(item: Json, instrument: Instrument) -> Mark | None:
+    """Read one bar of the mark price: ["1597026360000", "3.721", "3.743", "3.677", "3.708", "1"]; the open one is none.
+
+    Open time, o, h, l, c, confirmed.
+    """
+    if is_confirmed(get_element(item, CONFIRM_MARK)):
+        return make_mark(instrument, to_ms(item[0]), item[1:5])
+    return None
+
+
+def parse_marks(items: Sequence[Json], instrument: Instrument) -> list[Row]:
+    """Read a page of confirmed bars of the mark price at once, as `parse_mark` reads one."""
+    times, *prices, confirmed = split_columns(items, 6)
+    if confirmed.count("1") < len(confirmed):
+        raise BadPayload("not all bars are confirmed")
+    return list(read_marks(instrument, read_times(times), prices))
+
+
+def is_confirmed(confirmed: Json) -> bool:
+    """Return whether a bar is final, by its member "confirm"."""
+    if confirmed not in ("0", "1"):
+        raise BadPayload(f"a bar that is confirmed or not was expected, not {confirmed!r}")
+    return bool(confirmed == "1")
+
+
 def parse_candle(item: Json, instrument: Instrument) -> Candle | None:
     """Read one bar, of REST or of a push; the open bar is no row yet.
 
     ["1747094040000", "102806.1", "102820.4", "102806.1", "102820.4", "1040.37", "10.4037", "1069603.34883", "1"]:
     open time, o, h, l, c, contracts, coins, USDT, confirmed. A quiet minute has three volumes of 0.
     """
-    confirmed = get_element(item, CONFIRM)
-    if confirmed == "0":
+    if not is_confirmed(get_element(item, CONFIRM)):
         return None
-    if confirmed != "1":
-        raise BadPayload(f"a confirmed bar was expected, not {confirmed!r}")
     read_amount(item[5])
     return make_candle(instrument, to_ms(item[0]), [*item[1:5], *item[6:8]])
 
@@ -196,6 +221,7 @@ def read_current_funding(item: Json, name: str, instrument: Instrument) -> tuple
 
 # Inexact pages: older sources say that an answer holds 100 rows, whatever is requested.
 CANDLE_PAGING = Paging(costs=((CANDLES, 1),), order=Order.NEWEST_FIRST, exact=False)
+MARK_PAGING = Paging(costs=((MARKS, 1),), order=Order.NEWEST_FIRST, exact=False)
 SAMPLE_PAGING = Paging(costs=((SAMPLES, 1),), order=Order.NEWEST_FIRST)
 # The newest row may still change, and the one after it was seen 66 to 100 s after its stamp: a row is requested when
 # the next one must be there.
@@ -212,6 +238,18 @@ RECENT_CANDLES = RestFeed(
     parse_all=parse_candles,
     paging=CANDLE_PAGING,
     source=GUIDE + "GET / Candlesticks",
+)
+
+RECENT_MARKS = RestFeed(
+    metric="mark",
+    path="/api/v5/market/mark-price-candles",
+    budget="mark-price-candles",
+    params=make_candle_params,
+    items=list_rows,
+    parse=parse_mark,
+    parse_all=parse_marks,
+    paging=MARK_PAGING,
+    source=GUIDE + "Get mark price candlesticks",
 )
 
 REST_FEEDS = (
@@ -241,6 +279,21 @@ REST_FEEDS = (
         latency=Latency(settle_ms=5 * MINUTE_MS),
         retention=Retention(certain_ms=180 * DAY_MS, possible_ms=184 * DAY_MS),  # six months at their longest
         source=GUIDE + "Get premium history",
+    ),
+    RestFeed(
+        metric="mark",
+        path="/api/v5/market/history-mark-price-candles",
+        budget="history-mark-price-candles",
+        params=make_candle_params,
+        items=list_rows,
+        parse=parse_mark,
+        parse_all=parse_marks,
+        paging=MARK_PAGING,
+        recent=RECENT_MARKS,
+        recent_ms=23 * HOUR_MS,  # as for candles
+        newest=Newest(rows=MARKS),
+        # the guide says recent years, one client's documentation three months: all is requested, an answer is believed
+        source=GUIDE + "Get mark price candlesticks history",
     ),
     RestFeed(
         metric="fr",

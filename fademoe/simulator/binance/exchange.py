@@ -26,6 +26,7 @@ from fademoe.simulator.binance.rows import (
     PREMIUM_SAMPLES,
     SampleRow,
     aggregate,
+    convert_marks,
     convert_premiums,
     encode_account_ratio,
     encode_klines,
@@ -41,7 +42,9 @@ from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
 from fademoe.simulator.market.candles import BarTuple
 from fademoe.simulator.market.funding import RATE_DECIMALS, Settlement
 from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.marks import find_mark_decimals, grow_mark
 from fademoe.simulator.market.noise import draw_number
+from fademoe.simulator.market.truth import SETTLEMENT_PRICE_SINCE_MS
 from fademoe.simulator.pages import Chunk, RowSource, cut_page
 from fademoe.simulator.sockets import Socket
 
@@ -51,7 +54,6 @@ SAMPLES_DEFAULT, SAMPLES_MAX = 30, 500
 RETENTION_MS = 30 * DAY_MS
 EARLIEST_LAG_MS, LATEST_LAG_MS = 70_000, 200_000
 LATEST_JITTER_MS = 20  # largest delay of the printed time of a settlement
-MARK_PRICE_SINCE_MS = 1_640_995_200_000  # settlements before 2022 have an empty markPrice
 RESTRICTED = (
     "Service unavailable from a restricted location according to 'b. Eligibility' in https://www.binance.com/en/terms. "
     "Please contact customer service if you believe you received this message in error."
@@ -78,6 +80,7 @@ class Binance(Exchange):
             "/fapi/v1/exchangeInfo": (WEIGHT, 1, self._exchange_info),
             "/fapi/v1/klines": (WEIGHT, weigh_klines, self._klines),
             "/fapi/v1/premiumIndexKlines": (WEIGHT, weigh_klines, self._premium_klines),
+            "/fapi/v1/markPriceKlines": (WEIGHT, weigh_klines, self._mark_klines),
             "/fapi/v1/premiumIndex": (WEIGHT, lambda query: 1 if query.get("symbol") else 10, self._premium_index),
             "/fapi/v1/openInterest": (WEIGHT, 1, self._open_interest),
             "/fapi/v1/fundingRate": (FUNDING, 0, self._funding_rate),
@@ -191,6 +194,25 @@ class Binance(Exchange):
             return encode_premiums(bars, interval_ms)
 
         return self._kline_page(call, "premium", list_bars, self._visible_premium, texts)
+
+    def _mark_klines(self, call: Call) -> bytes:
+        """Return the mark price, the open minute last."""
+
+        def list_bars(instrument: Instrument, day: int) -> list[BarTuple]:
+            return convert_marks(self.market.marks.list_marks(instrument, day))
+
+        def texts(instrument: Instrument, bars: list[BarTuple], interval_ms: int) -> list[str]:
+            return encode_premiums(bars, interval_ms, find_mark_decimals(instrument))
+
+        return self._kline_page(call, "mark", list_bars, self._visible_mark, texts)
+
+    def _visible_mark(self, instrument: Instrument, ts: int, now_ms: int) -> BarTuple | None:
+        """Return a minute of the mark price as it is now."""
+        bar = self.market.marks.read_mark(instrument, ts)
+        if bar is None or ts > now_ms or not instrument.is_trading(ts):
+            return None
+        is_final = ts < self.market.find_final_end_ms(instrument, now_ms)
+        return convert_marks([bar if is_final else grow_mark(bar, now_ms - ts)])[0]
 
     def _visible_candle(self, instrument: Instrument, ts: int, now_ms: int) -> BarTuple | None:
         """Return a candle as it is now; None without one."""
@@ -376,7 +398,7 @@ def _funding_row(instrument: Instrument, settled: Settlement, printed_ms: int) -
         "symbol": instrument.name,
         "fundingTime": printed_ms,
         "fundingRate": to_fixed(settled.rate, RATE_DECIMALS),
-        "markPrice": price if settled.ts >= MARK_PRICE_SINCE_MS else "",
+        "markPrice": price if settled.ts >= SETTLEMENT_PRICE_SINCE_MS else "",
         "rateType": "Regular",
     }
 

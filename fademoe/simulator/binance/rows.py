@@ -9,6 +9,7 @@ from fademoe.simulator.market.candles import Bar, BarTuple
 from fademoe.simulator.market.gauges import PREMIUM_DECIMALS, RATIO_DECIMALS, PremiumBar, PremiumTuple
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
+from fademoe.simulator.market.marks import MarkTuple
 from fademoe.simulator.market.truth import compute_account_ratio
 
 # The exchange has 3d, 1w and 1M too; the simulator does not, as no day of rows holds them.
@@ -28,6 +29,7 @@ INTERVALS_MS = {
 }
 PERIODS_MS = {name: ms for name, ms in INTERVALS_MS.items() if name not in ("1m", "3m", "8h")}
 PREMIUM_SAMPLES = 12  # samples of the premium index per minute
+MARK_SAMPLES = 60  # samples of the mark price per minute
 _PREMIUM_DECIMALS = PREMIUM_DECIMALS["binance"]
 
 
@@ -67,9 +69,13 @@ def encode_klines(instrument: Instrument, bars: Iterable[BarTuple], interval_ms:
     ]
 
 
-def encode_premiums(bars: Iterable[BarTuple], interval_ms: int = MINUTE_MS) -> list[str]:
-    """Encode premium index klines as JSON arrays of twelve values; `bars` come from `convert_premiums`."""
-    places = _PREMIUM_DECIMALS
+def encode_premiums(
+    bars: Iterable[BarTuple], interval_ms: int = MINUTE_MS, places: int = _PREMIUM_DECIMALS
+) -> list[str]:
+    """Encode premium index klines, or those of the mark price, as JSON arrays of twelve values.
+
+    `bars` come from `convert_premiums` or `convert_marks`; `places` are the decimals of their values.
+    """
     return [
         f'[{t},"{to_fixed(o, places)}","{to_fixed(h, places)}","{to_fixed(low, places)}","{to_fixed(c, places)}",'
         f'"0",{t + interval_ms - 1},"0",{n},"0","0","0"]'
@@ -80,6 +86,11 @@ def encode_premiums(bars: Iterable[BarTuple], interval_ms: int = MINUTE_MS) -> l
 def convert_premiums(rows: Iterable[PremiumTuple]) -> list[BarTuple]:
     """Convert whole minutes of the premium index to the shape of candles, with the samples as trades."""
     return [(t, o, h, low, c, 0, 0, PREMIUM_SAMPLES, 0, 0) for t, o, h, low, c in rows]
+
+
+def convert_marks(rows: Iterable[MarkTuple]) -> list[BarTuple]:
+    """Convert whole minutes of the mark price to the shape of candles, with a sample a second as trades."""
+    return [(t, o, h, low, c, 0, 0, MARK_SAMPLES, 0, 0) for t, o, h, low, c in rows]
 
 
 def grow_premium(bar: PremiumBar, samples: int) -> BarTuple:

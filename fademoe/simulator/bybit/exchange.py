@@ -27,6 +27,7 @@ from fademoe.simulator.bybit.rows import (
     chain_opens,
     encode_interest,
     encode_klines,
+    encode_marks,
     encode_premiums,
     encode_ratio,
     encode_settlement,
@@ -38,6 +39,7 @@ from fademoe.simulator.bybit.truth import adapt_truth
 from fademoe.simulator.clock import DAY_MS, MINUTE_MS
 from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
 from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.marks import grow_mark
 from fademoe.simulator.market.noise import draw_number
 from fademoe.simulator.market.truth import Row
 from fademoe.simulator.pages import Chunk, RowSource, cut_page
@@ -72,6 +74,7 @@ class Bybit(Exchange):
             ),
             "/v5/market/kline": self._klines,
             "/v5/market/premium-index-price-kline": self._premium_klines,
+            "/v5/market/mark-price-kline": self._mark_klines,
             "/v5/market/funding/history": self._funding,
             "/v5/market/open-interest": self._open_interest,
             "/v5/market/account-ratio": self._account_ratio,
@@ -212,6 +215,24 @@ class Bybit(Exchange):
         tail = chain_opens(tail, gauges.read_premium(instrument, settled_ms - MINUTE_MS))
         last = Chunk([row[0] for row in tail], encode_premiums(tail), newest_first=True)
         source = RowSource(self._cache_days("premium", instrument, chunk), settled_ms, last)
+        limit = _limit(call, KLINES_DEFAULT, KLINES_MAX)
+        page = cut_page(source, start_ms, end_ms, limit, keep_newest=keep_newest, newest_first=True)
+        return _result(call, instrument, page)
+
+    def _mark_klines(self, call: Call) -> bytes:
+        """Return the mark price, the open minute first."""
+        instrument, start_ms, end_ms, keep_newest = self._window(call, "start", "end")
+        marks = self.market.marks
+        settled_ms = self.market.find_final_end_ms(instrument, call.now_ms)
+
+        def chunk(day: int) -> Chunk:
+            rows = marks.list_marks(instrument, day)
+            return Chunk([row[0] for row in rows], encode_marks(instrument, rows), newest_first=True)
+
+        bars = [(marks.read_mark(instrument, ts), ts) for ts in _open_minutes(settled_ms, call)]
+        tail = [grow_mark(bar, call.now_ms - ts) for bar, ts in bars if bar is not None and instrument.is_trading(ts)]
+        last = Chunk([row.ts for row in tail], encode_marks(instrument, tail), newest_first=True)
+        source = RowSource(self._cache_days("mark", instrument, chunk), settled_ms, last)
         limit = _limit(call, KLINES_DEFAULT, KLINES_MAX)
         page = cut_page(source, start_ms, end_ms, limit, keep_newest=keep_newest, newest_first=True)
         return _result(call, instrument, page)

@@ -9,6 +9,7 @@ from fademoe.simulator.market.funding import RATE_DECIMALS, Settlement
 from fademoe.simulator.market.gauges import PREMIUM_DECIMALS, RATIO_DECIMALS, PremiumBar, PremiumTuple
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
+from fademoe.simulator.market.marks import MarkTuple, find_mark_decimals
 from fademoe.simulator.market.noise import draw_number
 
 PERIODS_MS = {
@@ -49,6 +50,12 @@ def encode_premiums(rows: Iterable[PremiumTuple]) -> list[str]:
         f'["{t}","{to_fixed(o, places)}","{to_fixed(h, places)}","{to_fixed(low, places)}","{to_fixed(c, places)}"]'
         for t, o, h, low, c in rows
     ]
+
+
+def encode_marks(instrument: Instrument, rows: Iterable[MarkTuple]) -> list[str]:
+    """Encode candles of the mark price as JSON arrays of five values without trailing zeros."""
+    places = find_mark_decimals(instrument)
+    return [f'["{row[0]}","' + '","'.join(to_trimmed(value, places) for value in row[1:]) + '"]' for row in rows]
 
 
 def chain_opens(rows: Sequence[PremiumTuple], before: PremiumBar | None) -> list[PremiumTuple]:

@@ -66,7 +66,9 @@ def _candles(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[R
 def _funding(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:
     """List the settled rates as fractions; their intervals are not sent."""
     settled = truth.funding.list_settlements(market.instrument, grid.start, grid.stop)
-    return [{"ts": item.ts, "fr": to_fixed(item.rate, RATE_DECIMALS), "fr_hours": None} for item in settled]
+    return [
+        {"ts": item.ts, "fr": to_fixed(item.rate, RATE_DECIMALS), "fr_hours": None, "fr_mark": None} for item in settled
+    ]
 
 
 def _estimates(truth: Truth, market: Market, grid: range, as_of_ms: int) -> list[Row]:

@@ -133,6 +133,11 @@ class Candles:
         before = source.closes[minute - 1] if minute else source.before
         return before + (source.closes[minute] - before) * ms // MINUTE_MS // instrument.tick * instrument.tick
 
+    def list_closes(self, instrument: Instrument, day: int) -> list[int]:
+        """Return the last price before `day`, then that at the end of each of its minutes, also of missing ones."""
+        source = self._source(instrument, day)
+        return [source.before, *source.closes]
+
     def estimate_price(self, instrument: Instrument, at_ms: int) -> int:
         """Return a price within some percent of the last one without generating the day."""
         day, ms = divmod(at_ms, DAY_MS)

@@ -11,6 +11,7 @@ from fademoe.simulator.market.gauges import Gauges
 from fademoe.simulator.market.holes import Holes
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.liquidations import Liquidations
+from fademoe.simulator.market.marks import Marks
 from fademoe.simulator.market.noise import draw_number
 from fademoe.simulator.market.world import World
 
@@ -29,6 +30,7 @@ class Market:
         self.candles = Candles(seed, self.holes)
         self.gauges = Gauges(seed, self.candles, self.holes)
         self.funding = Funding(seed, self.candles)
+        self.marks = Marks(seed, self.candles, self.holes)
         self.liquidations = Liquidations(seed, self.candles, self.holes)
 
     def find_final_delay_ms(self, instrument: Instrument, ts: int) -> int:

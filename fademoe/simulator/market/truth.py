@@ -12,11 +12,15 @@ from fademoe.simulator.market.funding import RATE_DECIMALS
 from fademoe.simulator.market.gauges import PREMIUM_DECIMALS, RATIO_DECIMALS
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import LATEST_FINAL_MS, Market
+from fademoe.simulator.market.marks import find_mark_decimals
 
 Row = dict[str, int | str | None]  # "ts" an int, all other values exact decimals or None
 
+MARK_COLUMNS = ("mark_o", "mark_h", "mark_l", "mark_c")
 SAMPLE_STEP_MS = 5 * MINUTE_MS
 SAMPLE_AGE_MS = 201_000  # age at which every exchange has published a sample
+HAS_SETTLEMENT_PRICE = frozenset({"binance"})  # settlements with their mark price
+SETTLEMENT_PRICE_SINCE_MS = 1_640_995_200_000  # the mark price of settlements before 2022 is blank
 HAS_TRADES = frozenset({"binance"})  # candles with number of trades and taker volume
 SHOWS_LARGEST_ONLY = frozenset({"binance"})  # liquidations: one per second, at the fill price
 
@@ -86,16 +90,33 @@ def _premium(
     ]
 
 
+def _marks(market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, _step_ms: int) -> list[Row]:
+    """List closed minutes of the mark price."""
+    decimals = find_mark_decimals(instrument) + instrument.price_shift
+    end_ms = min(end_ms, market.find_final_end_ms(instrument, now_ms))
+    return [
+        {"ts": row[0], **dict(zip(MARK_COLUMNS, (to_fixed(value, decimals) for value in row[1:]), strict=True))}
+        for day in _days(start_ms, end_ms)
+        for row in market.marks.list_marks(instrument, day)
+        if start_ms <= row[0] < end_ms
+    ]
+
+
 def _funding(
     market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, _step_ms: int
 ) -> list[Row]:
     """List settled funding rates at the exact time of settlement; the interval of a contract's first one is unknown."""
+    has_price = instrument.exchange in HAS_SETTLEMENT_PRICE
+    decimals = instrument.price_decimals + instrument.price_shift
     first = market.funding.list_settlements(instrument, instrument.listed_ms, end_ms, 1)
     return [
         {
             "ts": settled.ts,
             "fr": to_fixed(settled.rate, RATE_DECIMALS),
             "fr_hours": None if settled.ts == first[0].ts else str(settled.hours),
+            "fr_mark": to_fixed(settled.price, decimals)
+            if has_price and settled.ts >= SETTLEMENT_PRICE_SINCE_MS
+            else None,
         }
         for settled in market.funding.list_settlements(instrument, start_ms, min(end_ms, now_ms))
     ]
@@ -189,6 +210,7 @@ _METRICS: dict[str, Callable[[Market, Instrument, int, int, int, int], list[Row]
     "pfr": _premium,
     "fr": _funding,
     "ppr": _estimates,
+    "mark": _marks,
     "oi": _open_interest,
     "lsr": _ratio,
     "lq": _liquidations,

@@ -13,6 +13,7 @@ import orjson
 from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
 from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.marks import grow_mark
 from fademoe.simulator.market.noise import draw_number
 from fademoe.simulator.market.truth import Row
 from fademoe.simulator.okx import listing as okx_listing
@@ -31,6 +32,7 @@ from fademoe.simulator.okx.rows import (
     build_settlement,
     encode_candles,
     encode_interest,
+    encode_marks,
     encode_premiums,
     encode_ratio,
 )
@@ -41,7 +43,7 @@ from fademoe.simulator.sockets import Socket
 
 CANDLES_KEPT = 1_440  # candles of market/candles, the open one included
 CANDLES_DEFAULT, CANDLES_MAX = 100, 300
-PREMIUMS_MAX, SETTLEMENTS_MAX, SAMPLES_MAX = 100, 400, 100
+PREMIUMS_MAX, SETTLEMENTS_MAX, SAMPLES_MAX, MARKS_MAX = 100, 400, 100, 100
 PREMIUM_KEPT_MS = 184 * DAY_MS
 SETTLEMENTS_KEPT_MS = 93 * DAY_MS
 SAMPLE_MS = 5 * MINUTE_MS
@@ -72,6 +74,8 @@ class Okx(Exchange):
         self._routes: dict[str, Callable[[Call], bytes]] = {
             "/api/v5/market/candles": self._newest_candles,
             "/api/v5/market/history-candles": self._older_candles,
+            "/api/v5/market/mark-price-candles": self._newest_marks,
+            "/api/v5/market/history-mark-price-candles": self._older_marks,
             "/api/v5/public/premium-history": self._premium,
             "/api/v5/public/funding-rate": self._funding,
             "/api/v5/public/funding-rate-history": self._settlements,
@@ -211,14 +215,51 @@ class Okx(Exchange):
 
     def _newest_candles(self, call: Call) -> bytes:
         """Return candles of the last 1440 minutes, the open one first."""
-        minute_ms = call.now_ms // MINUTE_MS * MINUTE_MS
-        return self._candles(call, minute_ms - (CANDLES_KEPT - 1) * MINUTE_MS, call.now_ms + 1, CANDLES_MAX)
+        return self._candles(call, *_newest_range(call), CANDLES_MAX)
 
     def _older_candles(self, call: Call) -> bytes:
         """Return candles without the newest minutes."""
+        return self._candles(call, 0, self._find_history_end_ms(call), self.options.okx_history_page)
+
+    def _newest_marks(self, call: Call) -> bytes:
+        """Return candles of the mark price of the last 1440 minutes, the open one first."""
+        return self._marks(call, *_newest_range(call))
+
+    def _older_marks(self, call: Call) -> bytes:
+        """Return candles of the mark price without the newest minutes."""
+        return self._marks(call, 0, self._find_history_end_ms(call))
+
+    def _find_history_end_ms(self, call: Call) -> int:
+        """Return the open time of the first candle that the histories lack."""
         minute_ms = call.now_ms // MINUTE_MS * MINUTE_MS
-        lag = 1 + draw_number(self.market.seed, "history lag", minute_ms) % max(1, self.options.okx_history_lag_min)
-        return self._candles(call, 0, minute_ms - lag * MINUTE_MS, self.options.okx_history_page)
+        most: int = max(1, self.options.okx_history_lag_min)
+        lag = 1 + draw_number(self.market.seed, "history lag", minute_ms) % most
+        return minute_ms - lag * MINUTE_MS
+
+    def _marks(self, call: Call, oldest_ms: int, newest_ms: int) -> bytes:
+        """Return candles of the mark price with oldest_ms <= ts < newest_ms; the open one has confirm 0."""
+        instrument, marks = self._instrument(call), self.market.marks
+        if call.query.get("bar", "1m") != "1m":
+            raise make_wrong_parameter("bar")
+        start_ms, end_ms, limit = _window(call, "before", "after"), _end(call, "after"), _limit(call, MARKS_MAX)
+        final_ms = self.market.find_final_end_ms(instrument, call.now_ms)
+        tail = Chunk([], [])
+        if min(end_ms, newest_ms) > final_ms:
+            minutes = range(final_ms, min(newest_ms, call.now_ms + 1), MINUTE_MS)
+            found = [(marks.read_mark(instrument, ts), ts) for ts in minutes if instrument.is_trading(ts)]
+            bars = [grow_mark(bar, call.now_ms - ts) for bar, ts in found if bar is not None]
+            tail = Chunk([bar.ts for bar in bars], encode_marks(instrument, bars, "0"), newest_first=True)
+
+        def encode(day: int) -> Chunk:
+            rows = marks.list_marks(instrument, day)
+            return Chunk([row[0] for row in rows], encode_marks(instrument, rows), newest_first=True)
+
+        def chunk(day: int) -> Chunk:
+            return self.simulation.chunks.get((self.name, "marks", instrument, day), lambda: encode(day))
+
+        start_ms = max(start_ms, oldest_ms, instrument.listed_ms)
+        source = RowSource(chunk, min(final_ms, newest_ms), tail)
+        return cut_page(source, start_ms, min(end_ms, newest_ms), limit, keep_newest=True, newest_first=True)
 
     def _candles(self, call: Call, oldest_ms: int, newest_ms: int, most: int) -> bytes:
         """Return candles with oldest_ms <= ts < newest_ms; those that are not final have confirm 0."""
@@ -346,6 +387,12 @@ class Okx(Exchange):
 
 
 EXCHANGE = Okx
+
+
+def _newest_range(call: Call) -> tuple[int, int]:
+    """Return the range of the candles that are kept near: the last 1440, the open one included."""
+    minute_ms = call.now_ms // MINUTE_MS * MINUTE_MS
+    return minute_ms - (CANDLES_KEPT - 1) * MINUTE_MS, call.now_ms + 1
 
 
 def _integer(call: Call, name: str, default: int) -> int:

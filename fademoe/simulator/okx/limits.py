@@ -13,6 +13,8 @@ BY_ADDRESS, BY_CONTRACT, BY_KIND = "", "instId", "instType"  # parameter whose v
 RULES = {  # endpoint: requests in two seconds, counted per
     "/api/v5/market/candles": (40, BY_ADDRESS),
     "/api/v5/market/history-candles": (20, BY_ADDRESS),
+    "/api/v5/market/mark-price-candles": (20, BY_ADDRESS),
+    "/api/v5/market/history-mark-price-candles": (20, BY_ADDRESS),
     "/api/v5/public/premium-history": (20, BY_ADDRESS),
     "/api/v5/public/funding-rate": (10, BY_CONTRACT),
     "/api/v5/public/funding-rate-history": (10, BY_CONTRACT),

@@ -9,6 +9,7 @@ from fademoe.simulator.market.funding import RATE_DECIMALS, Settlement
 from fademoe.simulator.market.gauges import PREMIUM_DECIMALS, RATIO_DECIMALS
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
+from fademoe.simulator.market.marks import MarkTuple, find_mark_decimals
 from fademoe.simulator.market.noise import draw_number, draw_words
 from fademoe.simulator.market.truth import compute_account_ratio
 
@@ -52,6 +53,14 @@ def encode_candles(instrument: Instrument, bars: Iterable[BarTuple], confirm: st
         if v
         else flat % (t, o // p, o % p, h // p, h % p, low // p, low % p, c // p, c % p)
         for t, o, h, low, c, v, q, _, _, _ in bars
+    ]
+
+
+def encode_marks(instrument: Instrument, rows: Iterable[MarkTuple], confirm: str = "1") -> list[str]:
+    """Encode candles of the mark price as JSON arrays of six strings."""
+    places = find_mark_decimals(instrument)
+    return [
+        f'["{row[0]}","' + '","'.join(to_fixed(value, places) for value in row[1:]) + f'","{confirm}"]' for row in rows
     ]
 
 

@@ -1,0 +1,153 @@
+"""The newest minutes of metrics that no stream brings: a job per metric and minute, one short page per contract."""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from fademoe.clock import SECOND_MS, Window, merge, monotonic_s
+from fademoe.errors import BadPayload, Refused, SourceError
+from fademoe.feeds import registry
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import Page, RestFeed
+from fademoe.feeds.instrument import Instrument, clip_to_listing
+from fademoe.feeds.paging import compute_closed_until_ms
+from fademoe.jobs import polls
+from fademoe.jobs.fetch import read_page
+from fademoe.metrics import Row, name_perpspec
+from fademoe.runtime.job_context import JobContext, wrap_job
+from fademoe.runtime.services import Services
+from fademoe.signals import Stopped
+from fademoe.store import coverage, status
+from fademoe.store.coverage import Covered, Series
+from fademoe.store.writer import Batch
+
+EVERY_MS = 60 * SECOND_MS
+RUN_S = 25.0  # of a round: its worker is one that the windows of all exchanges share
+BUDGET_WAIT_S = 3.0  # of one request
+THREADS = 4
+
+Wanted = tuple[Instrument, list[Window]]  # a contract and what of its newest rows is missing, ascending
+
+
+@dataclass(kw_only=True)
+class Round:
+    """What a round gave: rows, unreadable elements, how many contracts were requested, what ended it early."""
+
+    rows: list[tuple[Series, Row]] = field(default_factory=list)
+    unreadable: list[BadPayload] = field(default_factory=list)
+    requested: int = 0
+    failed: SourceError | Stopped | None = None
+
+
+@wrap_job
+def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]:
+    """Request the newest missing rows of a metric for every followed contract and store them.
+
+    The contracts that wait longest come first. Of what was requested only the rows count: a minute without one stays
+    missing, and is requested again as a gap.
+    """
+    services, exchange = context.services, registry.load_exchanges()[exchange_name]
+    feed = exchange.find_rest_feed(metric)
+    if feed is None or feed.newest is None:
+        raise ValueError(f"{exchange_name} declares no newest rows of {metric}")
+    with status.track(services.database, f"poll {exchange.name} {metric}", interval_s=EVERY_MS // SECOND_MS) as tracked:
+        with services.stop.allow_interrupt():
+            time_ms = services.clocks.estimate_now_ms(exchange)
+        followed = polls.list_followed(services, exchange, feed, time_ms)
+        polls.want(services, feed, followed, time_ms)
+        wanted = _plan(services, feed, followed, time_ms, feed.newest.rows)
+        outcome = _request_all(services, exchange, feed.recent or feed, wanted)
+        for error in outcome.unreadable:
+            tracked.record(error)
+        new = _store(services, feed, outcome.rows)
+        message = f"{new} new rows, {outcome.requested} of {len(wanted)} contracts requested"
+        polls.report(tracked, message, new, outcome.failed)
+    return {"rows": new, "requested": outcome.requested}
+
+
+def _plan(services: Services, feed: RestFeed, followed: Sequence[Instrument], time_ms: int, rows: int) -> list[Wanted]:
+    """Return what each contract lacks of its newest rows, those first that lack them longest."""
+    until_ms = compute_closed_until_ms(feed, time_ms)
+    newest = Window(until_ms - rows * feed.interval_ms, until_ms)
+    by_series = {Series(name_perpspec(each.code, feed.metric), each.symbol): each for each in followed}
+    missing: dict[Series, list[Window]] = {}
+    with services.database.open_transaction() as cursor:
+        for source in {series.source for series in by_series}:
+            for series, gap in coverage.find_gaps(cursor, source, until_ms):
+                if series in by_series and gap.end_ms > newest.start_ms:
+                    part = Window(max(gap.start_ms, newest.start_ms), gap.end_ms)
+                    part = clip_to_listing(by_series[series], part)
+                    if part.start_ms < part.end_ms:
+                        missing.setdefault(series, []).append(part)
+    return sorted(
+        ((by_series[series], parts) for series, parts in missing.items()),
+        key=lambda pair: (pair[1][0].start_ms, pair[0].name),
+    )
+
+
+def _request_all(services: Services, exchange: Exchange, feed: RestFeed, wanted: Sequence[Wanted]) -> Round:
+    """Request the windows, several at once, until all are answered, time is up or the exchange cannot be asked."""
+    outcome, queue, lock = Round(), deque(wanted), threading.Lock()
+    deadline_s = monotonic_s() + RUN_S
+
+    def work() -> None:
+        while outcome.failed is None or isinstance(outcome.failed, BadPayload | Refused):
+            with lock:
+                task = queue.popleft() if queue and monotonic_s() < deadline_s else None
+            if task is None:
+                return
+            try:
+                rows, errors = _request(services, exchange, feed, *task)
+            except (SourceError, Stopped) as error:
+                outcome.failed = error  # about one contract, or about the exchange: see the loop
+                rows, errors = [], []
+            with lock:
+                outcome.requested += 1
+                outcome.rows += rows
+                outcome.unreadable += errors
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        futures = [pool.submit(work) for _ in range(min(THREADS, len(wanted)))]
+        try:
+            with services.stop.allow_interrupt():
+                wait(futures)
+        except Stopped as stopped:
+            outcome.failed = stopped
+    for future in futures:
+        future.result()
+    return outcome
+
+
+def _request(
+    services: Services, exchange: Exchange, feed: RestFeed, instrument: Instrument, missing: Sequence[Window]
+) -> tuple[list[tuple[Series, Row]], list[BadPayload]]:
+    """Return the missing rows of one contract, by one request, and an error for each unreadable element."""
+    window = Window(missing[0].start_ms, missing[-1].end_ms)
+    count = min(feed.paging.rows, (window.end_ms - window.start_ms) // feed.interval_ms)
+    page = Page(instrument=instrument, start_ms=window.start_ms, end_ms=window.end_ms, limit=count)
+    request = feed.make_request(page)
+    body = services.rest.send(
+        exchange,
+        request,
+        budget=feed.budget,
+        cost=feed.paging.compute_cost(count),
+        live=True,
+        max_wait_s=BUDGET_WAIT_S,
+    )
+    rows, errors = read_page(feed, page, request, body)
+    series = Series(name_perpspec(instrument.code, feed.metric), instrument.symbol)
+    lacked = [row for row in rows if any(part.start_ms <= row.ts < part.end_ms for part in missing)]
+    return [(series, row) for row in lacked], errors
+
+
+def _store(services: Services, feed: RestFeed, rows: Sequence[tuple[Series, Row]]) -> int:
+    """Store rows, each as the proof of its own interval."""
+    spans: dict[Series, list[Window]] = {}
+    for series, row in rows:
+        spans.setdefault(series, []).append(Window(row.ts, row.ts + feed.interval_ms))
+    if not spans:
+        return 0
+    answers = [Covered(series, merge(windows)) for series, windows in spans.items()]
+    return services.writer.write([Batch(feed.metric, feed.interval, rows)], answers)
