@@ -10,7 +10,8 @@ from fademoe.feeds import registry
 ROOT = Path(fademoe.__file__).parent
 FLOORS = (  # lowest first; a room may import what lies on the floors below its own, and itself
     ("errors", "clock", "logs", "signals"),
-    ("settings", "metrics"),
+    ("settings", "metrics", "strategy"),
+    ("account",),
     ("feeds", "embedded", "supervisord"),
     ("exchanges", "store"),
     ("client", "queue"),

@@ -1,0 +1,132 @@
+"""What an account is told of a minute: candles, marks, settlements, terms of contracts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import NamedTuple, Protocol
+
+from fademoe.account.numbers import ZERO
+
+DEFAULT_LOT = Decimal("0.00000001")
+DEFAULT_MAINTENANCE = Decimal("0.005")
+
+
+class Candle(NamedTuple):
+    """A closed minute of trading; quote per coin, volume in coins."""
+
+    o: Decimal
+    h: Decimal
+    l: Decimal  # noqa: E741 - the column's name
+    c: Decimal
+    v: Decimal
+
+
+class Mark(NamedTuple):
+    """The mark price within a minute."""
+
+    o: Decimal
+    h: Decimal
+    l: Decimal  # noqa: E741 - the column's name
+    c: Decimal
+
+
+class Settlement(NamedTuple):
+    """A settled funding rate, a fraction, and the mark price it was settled at where that is known."""
+
+    ts: int
+    rate: Decimal
+    mark: Decimal | None = None
+
+
+class Tier(NamedTuple):
+    """The maintenance rate of the slice of a position up to `bound`; None: without an end."""
+
+    bound: Decimal | None
+    rate: Decimal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """The terms of a contract: lot in coins, least notional in USDT, maintenance tiers in slices.
+
+    `tiers_in_coins` says that the bounds of the tiers are coins, not USDT. `assumed` names what is not the exchange's
+    word: "lot", "min_notional", "tiers".
+    """
+
+    lot: Decimal = DEFAULT_LOT
+    min_notional: Decimal = ZERO
+    tiers: tuple[Tier, ...] = (Tier(None, DEFAULT_MAINTENANCE),)
+    tiers_in_coins: bool = False
+    assumed: tuple[str, ...] = ()
+
+
+class Minute(Protocol):
+    """A closed minute as the account sees it. Methods are asked for symbols of the run."""
+
+    ts: int  # its start, ms
+
+    def candle(self, symbol: str) -> Candle | None:
+        """Return the candle of the minute, None where there is none."""
+
+    def mark(self, symbol: str) -> Mark | None:
+        """Return the mark prices of the minute."""
+
+    def close_before(self, symbol: str) -> Decimal | None:
+        """Return the close of the newest candle before the minute."""
+
+    def settlements(self, symbol: str) -> Sequence[Settlement]:
+        """Return what was settled within the minute, oldest first."""
+
+    def absent_funding(self, symbol: str) -> tuple[int, int] | None:
+        """Return the range without known settlements that meets the minute, None where there is none."""
+
+    def delisted(self) -> Sequence[str]:
+        """Return the symbols whose contract ends in this minute, ascending."""
+
+    def is_listed(self, symbol: str) -> bool:
+        """Say whether the contract trades in this minute: not in that of its delisting."""
+
+    def terms(self, symbol: str) -> Terms:
+        """Return the terms that are valid in this minute."""
+
+
+@dataclass
+class MinuteRows:
+    """A minute given row by row, for the paper trader and for tests."""
+
+    ts: int
+    candles: Mapping[str, Candle] = field(default_factory=dict)
+    marks: Mapping[str, Mark] = field(default_factory=dict)
+    closes_before: Mapping[str, Decimal] = field(default_factory=dict)
+    settled: Mapping[str, Sequence[Settlement]] = field(default_factory=dict)
+    absent: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    ended: Sequence[str] = ()
+    unlisted: frozenset[str] = frozenset()
+    contract_terms: Mapping[str, Terms] = field(default_factory=dict)
+
+    def candle(self, symbol: str) -> Candle | None:
+        return self.candles.get(symbol)
+
+    def mark(self, symbol: str) -> Mark | None:
+        return self.marks.get(symbol)
+
+    def close_before(self, symbol: str) -> Decimal | None:
+        return self.closes_before.get(symbol)
+
+    def settlements(self, symbol: str) -> Sequence[Settlement]:
+        return self.settled.get(symbol, ())
+
+    def absent_funding(self, symbol: str) -> tuple[int, int] | None:
+        return self.absent.get(symbol)
+
+    def delisted(self) -> Sequence[str]:
+        return sorted(self.ended)
+
+    def is_listed(self, symbol: str) -> bool:
+        return symbol not in self.unlisted and symbol not in self.ended
+
+    def terms(self, symbol: str) -> Terms:
+        return self.contract_terms.get(symbol, ASSUMED_TERMS)
+
+
+ASSUMED_TERMS = Terms(assumed=("lot", "min_notional", "tiers"))
