@@ -85,7 +85,8 @@ class Liquidations(NamedTuple):
 Row = Candle | Premium | Funding | PredictedFunding | Mark | OpenInterest | LongShortRatio | Liquidations
 
 
-Aggregate = Literal["first", "last", "max", "min", "sum"]  # which value stands for all rows of a time step
+# Which value stands for all rows of a step. A sum is null where one of them is null; with `none` it is always null.
+Aggregate = Literal["first", "last", "max", "min", "sum", "none"]
 Drawing = Literal["candles", "line", "step", "area"]
 Format = Literal["number", "percent"]
 CANDLE_COLUMNS = 4  # open, high, low, close
@@ -234,7 +235,7 @@ for _metric in (
         row_type=Funding,
         instant=Instant.MOMENT,
         columns=(
-            Column(name="fr", unit="fraction per interval", title="Settled funding rate"),
+            Column(name="fr", unit="fraction per interval", title="Settled funding rate", aggregate="sum"),
             Column(name="fr_hours", unit="hours", title="Funding interval", whole=True),
             Column(name="fr_mark", unit="quote per coin", title="Mark price of the settlement"),
         ),
@@ -309,6 +310,9 @@ INTERVALS_MS = {
     "8h": 8 * HOUR_MS,
     "1d": DAY_MS,
 }
+
+# Steps of coarser bars: each is a whole number of the one before it, and begins at a multiple of itself since 1970.
+STEPS_MS = {name: INTERVALS_MS[name] for name in ("5m", "15m", "1h", "4h", "1d")}
 
 
 def name_perpspec(code: str, metric: str) -> str:

@@ -80,7 +80,7 @@ def read_page(cursor: Cursor, spec: Perpspec, selection: Selection) -> RowPage:
     chosen = selection.symbols or list_symbols(cursor, spec.name)
     if not chosen:
         return RowPage([], None, None)
-    lows, highs = zip(*(_bounds(selection, symbol) for symbol in chosen), strict=True)
+    lows, highs = zip(*(compute_bounds(selection, symbol) for symbol in chosen), strict=True)
     query = sql.SQL(SQL["one_symbol" if len(chosen) == 1 else "many_symbols"]).format(
         columns=_columns(spec, selection),
         direction=sql.SQL("DESC" if selection.reads_down else "ASC"),
@@ -94,7 +94,7 @@ def read_page(cursor: Cursor, spec: Perpspec, selection: Selection) -> RowPage:
         each = max(1, -(-HEAD_START * limit // len(chosen)))
         values |= {"symbols": list(chosen), "lows": list(lows), "highs": list(highs), "each": each}
     cursor.execute(query, values)
-    return _page(cursor.fetchall(), selection)
+    return cut_page(cursor.fetchall(), selection)
 
 
 def read_metric_page(cursor: Cursor, specs: Sequence[Perpspec], selection: Selection) -> MetricPage:
@@ -105,7 +105,7 @@ def read_metric_page(cursor: Cursor, specs: Sequence[Perpspec], selection: Selec
     pairs = [(spec.name, symbol) for spec in specs for symbol in selection.symbols or list_symbols(cursor, spec.name)]
     if not pairs:
         return MetricPage([], None)
-    windows = [_bounds(selection, symbol) for _, symbol in pairs]
+    windows = [compute_bounds(selection, symbol) for _, symbol in pairs]
     query = sql.SQL(SQL["metric_page"]).format(
         columns=_columns(specs[0], selection), direction=sql.SQL("DESC" if selection.reads_down else "ASC")
     )
@@ -173,8 +173,8 @@ def _columns(spec: Perpspec, selection: Selection) -> sql.Composable:
     )
 
 
-def _page(rows: list[tuple[Any, ...]], selection: Selection) -> RowPage:
-    """Cut what was read, one row more than a page, and put it into order."""
+def cut_page(rows: list[tuple[Any, ...]], selection: Selection) -> RowPage:
+    """Cut what was read, at least one row more than a page where there are more, and put it into order."""
     more = len(rows) > selection.limit
     del rows[selection.limit :]
     if not rows:
@@ -187,7 +187,7 @@ def _page(rows: list[tuple[Any, ...]], selection: Selection) -> RowPage:
     return RowPage(rows, last if more else None, first if selection.after else None)
 
 
-def _bounds(selection: Selection, symbol: str) -> Window:
+def compute_bounds(selection: Selection, symbol: str) -> Window:
     """Return the times in which rows of `symbol` may lie on this page.
 
     At the time of the row where the page begins to be read only the symbols on its far side still have rows to come.

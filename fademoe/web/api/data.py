@@ -4,9 +4,9 @@ import msgspec
 from flask import Response, request
 
 from fademoe.clock import now_ms
-from fademoe.store.read import rows as read_rows
+from fademoe.store.read.steps import STEP_MEMBERS
 from fademoe.web.api.parameters import PERPSPEC
-from fademoe.web.api.row_query import PAGE, TS, read_page_selection, write_position
+from fademoe.web.api.row_query import PAGE, STEP, TS, read_page_selection, write_position
 from fademoe.web.current import get_services
 from fademoe.web.http.addresses import build_address
 from fademoe.web.http.caching import REVALIDATE
@@ -15,7 +15,7 @@ from fademoe.web.http.params import CURSOR, Choice, Params, Text
 from fademoe.web.http.routes import Bodies, Routes
 from fademoe.web.model import catalog
 from fademoe.web.model.catalog import Metrics, Perpspecs, find_metric, find_perpspec
-from fademoe.web.model.rows import MetricRows, Rows, name_members, read_side_by_side, to_records
+from fademoe.web.model.rows import MetricRows, Rows, name_members, read_page, read_side_by_side, to_records, to_texts
 
 routes = Routes("api_data")
 
@@ -41,12 +41,13 @@ def list_rows(params: Params) -> Response:
     with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
         selection = read_page_selection(params, spec)
-        page = read_rows.read_page(cursor, spec, selection)
-    next_cursor = write_position(page.next, newest_first=selection.newest_first)
+        page = read_page(cursor, spec, selection, params[STEP])
+    next_cursor = write_position(page.next, params)
     body_format, iso = _choose_format(params), params[TS] == "iso"
-    records = to_records(page.rows, spec.name, selection.columns, iso=iso)
+    columns = (*selection.columns, *(STEP_MEMBERS if params[STEP] else ()))
+    records = to_records(page.rows, spec.name, columns, iso=iso)
     if body_format == "csv":
-        body = encode_csv([name_members(selection.columns, iso=iso), *(list(record.values()) for record in records)])
+        body = encode_csv([name_members(columns, iso=iso), *map(to_texts, records)])
     elif body_format == "ndjson":
         body = encode_ndjson(records)
     else:
@@ -76,8 +77,8 @@ def list_metric_rows(params: Params) -> Response:
         selection = read_page_selection(params, specs[0])
         if selection.before is not None:
             raise params.refuse(CURSOR, "the value of `next` of the previous page")
-        rows, page = read_side_by_side(cursor, specs, selection)
-    next_cursor = write_position(page.next, newest_first=selection.newest_first)
+        rows, page = read_side_by_side(cursor, specs, selection, params[STEP])
+    next_cursor = write_position(page.next, params)
     return _finish_page(make_json_response(msgspec.structs.replace(rows, next=next_cursor)), next_cursor)
 
 

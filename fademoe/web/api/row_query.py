@@ -4,18 +4,34 @@ import re
 from dataclasses import replace
 
 from fademoe.clock import EARLIEST_MS, LATEST_MS
+from fademoe.metrics import STEPS_MS
 from fademoe.store.read.catalog import Perpspec
 from fademoe.store.read.rows import LIMIT_MOST, Position, Selection
 from fademoe.web.api.parameters import SYMBOL
-from fademoe.web.http.params import CURSOR, FROM, NEXT_FORM, TO, Choice, Integer, Names, Params, write_cursor
+from fademoe.web.http.params import (
+    CURSOR,
+    FROM,
+    NEXT_FORM,
+    TO,
+    Choice,
+    Integer,
+    Names,
+    OptionalChoice,
+    Params,
+    write_cursor,
+)
 
 DEFAULT_LIMIT = 500
+STEPS = tuple(STEPS_MS)
 ORDER = Choice("order", "desc (newest first) by default", ("desc", "asc"), "desc")
 COLUMNS = Names("columns", "a comma list of the perpspec's fields; all when left out")
 LIMIT = Integer("limit", f"rows of a page, {DEFAULT_LIMIT} by default", DEFAULT_LIMIT, minimum=1, maximum=LIMIT_MOST)
 TS = Choice("ts", "iso adds the time as ISO 8601", ("ms", "iso"), "ms")
+STEP = OptionalChoice(
+    "step", "coarser bars, with bars, expected, absent, complete; rows as stored when left out", STEPS
+)
 SELECTION = (SYMBOL, FROM, TO, ORDER, COLUMNS)
-PAGE = (*SELECTION, LIMIT, CURSOR)
+PAGE = (*SELECTION, STEP, LIMIT, CURSOR)
 AFTER, BEFORE = "after", "before"  # which side of its row a cursor continues from
 
 _TIME = re.compile(r"[0-9]{13}")
@@ -38,20 +54,20 @@ def read_selection(params: Params, spec: Perpspec) -> Selection:
 def read_page_selection(params: Params, spec: Perpspec) -> Selection:
     """Return the page of rows that the parameters PAGE select of a perpspec."""
     selection = read_selection(params, spec)
-    after, before = _read_position(params, newest_first=selection.newest_first)
+    after, before = _read_position(params)
     return replace(selection, limit=params[LIMIT], after=after, before=before)
 
 
-def write_position(position: Position | None, *, newest_first: bool, side: str = AFTER) -> str | None:
-    """Return the cursor of the page on one side of a row, None when there is no such page."""
+def write_position(position: Position | None, params: Params, side: str = AFTER) -> str | None:
+    """Return the cursor of the page on one side of a row of a request's answer, None when there is no such page."""
     if position is None:
         return None
-    return write_cursor(_name_order(newest_first=newest_first), side, str(position.ts), position.symbol)
+    return write_cursor(_name_kind(params), side, str(position.ts), position.symbol)
 
 
-def _read_position(params: Params, *, newest_first: bool) -> tuple[Position | None, Position | None]:
+def _read_position(params: Params) -> tuple[Position | None, Position | None]:
     """Return the row after which the page begins and the row before which it ends; at most one is given."""
-    parts = params.read_cursor(_name_order(newest_first=newest_first), 3)
+    parts = params.read_cursor(_name_kind(params), 3)
     if parts is None:
         return None, None
     side, ts, symbol = parts
@@ -61,5 +77,6 @@ def _read_position(params: Params, *, newest_first: bool) -> tuple[Position | No
     return (position, None) if side == AFTER else (None, position)
 
 
-def _name_order(*, newest_first: bool) -> str:
-    return "desc" if newest_first else "asc"
+def _name_kind(params: Params) -> str:
+    """Return the kind of a request's cursors: one of another order or step is refused."""
+    return params[ORDER] + params[STEP]

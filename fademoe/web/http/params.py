@@ -69,6 +69,14 @@ class Choice(Parameter[str]):
         return text
 
 
+class OptionalChoice(Choice):
+    """One of a few texts, or none; a blank one counts as missing."""
+
+    def parse(self, text: str) -> str:
+        """Return the text when it is allowed."""
+        return super().parse(text) if text else self.default
+
+
 class Integer(Parameter[int]):
     """A whole number within bounds."""
 

@@ -6,13 +6,15 @@ from typing import Annotated, Any
 import msgspec
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import to_iso
+from fademoe.clock import now_ms, to_iso
+from fademoe.store.read import rows as read_rows
 from fademoe.store.read.catalog import Perpspec
-from fademoe.store.read.rows import MetricPage, Selection, read_metric_page
+from fademoe.store.read.rows import MetricPage, RowPage, Selection
+from fademoe.store.read.steps import STEP_MEMBERS, read_metric_step_page, read_step_page
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.catalog import MetricInfo, describe_metric
 
-Number = str | int | None
+Number = str | int | bool | None
 _KEY = {"ts": {"type": "integer"}, **{name: {"type": "string"} for name in ("symbol", "source", "interval", "time")}}
 Row = Annotated[
     dict[str, Number],
@@ -53,22 +55,38 @@ def to_records(rows: Iterable[Sequence[Any]], source: str, columns: Sequence[str
         yield record
 
 
+def to_texts(record: Row) -> list[Number]:
+    """Return the values of a record for formats without truth values: these are `true` or `false`, as in JSON."""
+    return [str(value).lower() if isinstance(value, bool) else value for value in record.values()]
+
+
 def name_members(columns: Sequence[str], *, iso: bool) -> list[str]:
     """Return the names of the members of a record, in order."""
     return ["ts", "symbol", "source", "interval", *(["time"] if iso else []), *columns]
 
 
-def read_side_by_side(cursor: Cursor, specs: list[Perpspec], selection: Selection) -> tuple[MetricRows, MetricPage]:
+def read_page(cursor: Cursor, spec: Perpspec, selection: Selection, step: str) -> RowPage:
+    """Read a page of rows; with a step, of coarser bars, whose values are followed by STEP_MEMBERS."""
+    if step:
+        return read_step_page(cursor, spec, selection, step, now_ms())
+    return read_rows.read_page(cursor, spec, selection)
+
+
+def read_side_by_side(
+    cursor: Cursor, specs: list[Perpspec], selection: Selection, step: str
+) -> tuple[MetricRows, MetricPage]:
     """Read a page of one metric; return the answer without its `next`, and the page as it was read."""
-    page = read_metric_page(cursor, specs, selection)
+    if step:
+        page = read_metric_step_page(cursor, specs, selection, step, now_ms())
+    else:
+        page = read_rows.read_metric_page(cursor, specs, selection)
+    members = (*selection.columns, *(STEP_MEMBERS if step else ()))
     rows = [
         MetricRow(
             ts=row.ts,
             symbol=row.symbol,
             values={
-                spec.name: dict(zip(selection.columns, row.values[spec.name], strict=True))
-                if spec.name in row.values
-                else None
+                spec.name: dict(zip(members, row.values[spec.name], strict=True)) if spec.name in row.values else None
                 for spec in specs
             },
         )

@@ -6,16 +6,18 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.metrics import MAIN_METRIC
 from fademoe.store.read.catalog import Perpspec, list_perpspecs, list_symbols
-from fademoe.store.read.rows import LIMIT_MOST, read_page
+from fademoe.store.read.rows import LIMIT_MOST
+from fademoe.store.read.steps import Completeness
 from fademoe.web.api.parameters import PERPSPEC
 from fademoe.web.api.parquet import is_installed
-from fademoe.web.api.row_query import BEFORE, PAGE, read_page_selection, write_position
+from fademoe.web.api.row_query import BEFORE, PAGE, STEP, STEPS, read_page_selection, write_position
 from fademoe.web.current import get_services
 from fademoe.web.http.addresses import build_address
 from fademoe.web.http.params import CURSOR, Integer, Params
 from fademoe.web.http.routes import Routes
 from fademoe.web.model.catalog import find_perpspec
 from fademoe.web.model.format import align_decimals
+from fademoe.web.model.rows import read_page
 
 routes = Routes("pages_data")
 
@@ -44,15 +46,19 @@ def _choose_perpspec(specs: Mapping[str, Perpspec]) -> str:
 
 def _read_rows(cursor: Cursor, spec: Perpspec, params: Params) -> dict[str, object]:
     selection = read_page_selection(params, spec)
-    page = read_page(cursor, spec, selection)
-    following = write_position(page.next, newest_first=selection.newest_first)
-    previous = write_position(page.previous, newest_first=selection.newest_first, side=BEFORE)
-    columns = list(zip(*(row[3:] for row in page.rows), strict=True))
+    page = read_page(cursor, spec, selection, params[STEP])
+    following = write_position(page.next, params)
+    previous = write_position(page.previous, params, BEFORE)
+    end = 3 + len(selection.columns)
+    columns = list(zip(*(row[3:end] for row in page.rows), strict=True))
     whole_formats = ("csv", "ndjson", *(["parquet"] * is_installed()))
     return {
         "spec": spec,
         "selection": selection,
-        "rows": page.rows,
+        "rows": [row[:end] for row in page.rows],
+        "step": params[STEP],
+        "steps": STEPS,
+        "completeness": [Completeness(*row[end:]) for row in page.rows] if params[STEP] else None,
         "shown": list(zip(*map(align_decimals, columns), strict=True)),
         "symbols": list_symbols(cursor, spec.name),
         "fields": [field for field in spec.fields if field.name in selection.columns],

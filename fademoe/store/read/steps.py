@@ -1,0 +1,261 @@
+"""Coarser bars: the rows of each step of a series as one, and how complete the step is, by its coverage.
+
+A step is the range [ts, ts + length), UTC, and is always read whole, whatever a selection cuts: it is selected when its
+`ts` is. A step without a row on the metric's grid has no row here. Each column is aggregated as its metric declares.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.clock import Window, ceil_to, floor_to
+from fademoe.metrics import INTERVALS_MS, STEPS_MS
+from fademoe.store.queries import load_queries
+from fademoe.store.read.catalog import Field, Perpspec, find_first_and_last_ts, list_symbols
+from fademoe.store.read.pool import Reader
+from fademoe.store.read.rows import (
+    EXPORT_PAGE_ROWS,
+    MetricPage,
+    MetricRow,
+    Position,
+    RowPage,
+    Selection,
+    compute_bounds,
+    cut_page,
+)
+
+SQL = load_queries("read_steps")
+MAX_BUCKETS = 40_000  # of one statement, so that it does not take long
+
+
+class Completeness(NamedTuple):
+    """How complete a step of a series is.
+
+    `bars`: its rows on the metric's grid. `expected`: the points of that grid, `absent`: those of them that are absent
+    for a reason; both None where the rows are events without a grid. `complete`: the whole step is covered and over.
+    """
+
+    bars: int
+    expected: int | None
+    absent: int | None
+    complete: bool
+
+
+STEP_MEMBERS = Completeness._fields  # they follow the columns of a row
+
+
+class Bucket(NamedTuple):
+    """One step of one series: values are text, whole numbers int, None where there is none."""
+
+    ts: int
+    symbol: str
+    values: tuple[Any, ...]
+    completeness: Completeness
+
+
+def read_step_page(cursor: Cursor, spec: Perpspec, selection: Selection, step: str, now_ms: int) -> RowPage:
+    """Read one page of coarser bars: rows (ts, symbol, step, values of the selected columns…, *Completeness).
+
+    `step` is a key of STEPS_MS. Pages continue as those of `rows.read_page`. All of a page is of one moment.
+    """
+    buckets: list[Bucket] = []
+    with hold_snapshot(cursor):
+        for windows in _split_windows(cursor, [spec], selection, step):
+            buckets += _sort(read_buckets(cursor, spec, windows, selection.columns, step, now_ms), selection)
+            if len(buckets) > selection.limit:
+                break
+    rows = [(each.ts, each.symbol, step, *each.values, *each.completeness) for each in buckets]
+    return cut_page(rows, selection)
+
+
+def read_metric_step_page(
+    cursor: Cursor, specs: Sequence[Perpspec], selection: Selection, step: str, now_ms: int
+) -> MetricPage:
+    """Read one page of coarser bars of several perpspecs of one metric side by side, as `rows.read_metric_page`.
+
+    The values of a perpspec are those of the selected columns, then Completeness.
+    """
+    rows: dict[tuple[int, str], MetricRow] = {}
+    with hold_snapshot(cursor):
+        for windows in _split_windows(cursor, specs, selection, step):
+            part = [
+                (bucket, spec.name)
+                for spec in specs
+                for bucket in read_buckets(cursor, spec, windows, selection.columns, step, now_ms)
+            ]
+            sources = {id(bucket): source for bucket, source in part}
+            for bucket in _sort([bucket for bucket, _ in part], selection):
+                row = rows.setdefault((bucket.ts, bucket.symbol), MetricRow(bucket.ts, bucket.symbol, {}))
+                row.values[sources[id(bucket)]] = (*bucket.values, *bucket.completeness)
+            if len(rows) > selection.limit:
+                break
+    page = list(rows.values())[: selection.limit]
+    return MetricPage(page, Position(page[-1].ts, page[-1].symbol) if len(rows) > selection.limit else None)
+
+
+def read_step_pages(
+    reader: Reader, spec: Perpspec, selection: Selection, step: str, now_ms: int
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Read all coarser bars of a selection, page by page; each page is a read of its own."""
+    part = replace(selection, limit=EXPORT_PAGE_ROWS)
+    while True:
+        with reader.read() as cursor:
+            page = read_step_page(cursor, spec, part, step, now_ms)
+        yield page.rows
+        if page.next is None:
+            return
+        part = replace(part, after=page.next)
+
+
+def read_buckets(
+    cursor: Cursor, spec: Perpspec, windows: Mapping[str, Window], columns: Sequence[str], step: str, now_ms: int
+) -> list[Bucket]:
+    """Return the steps of each symbol whose `ts` lies in its window, in no order.
+
+    Rows and coverage are of one moment only inside `hold_snapshot`.
+    """
+    step_ms = STEPS_MS[step]
+    whole = {symbol: _align(window, step_ms) for symbol, window in windows.items()}
+    whole = {symbol: window for symbol, window in whole.items() if window.start_ms < window.end_ms}
+    if not whole:
+        return []
+    fields = [field for name in columns for field in spec.fields if field.name == name]
+    values = {
+        "source": spec.name,
+        "symbols": list(whole),
+        "lows": [window.start_ms for window in whole.values()],
+        "highs": [window.end_ms for window in whole.values()],
+        "step": step_ms,
+        "grid": get_grid_ms(spec),
+    }
+    query = sql.SQL(SQL["buckets"]).format(
+        rows=sql.Identifier("perp_data"), columns=sql.SQL("").join(map(_aggregate, fields))
+    )
+    cursor.execute(query, values)
+    rows = cursor.fetchall()
+    cover = read_cover(cursor, spec, list(whole), _hull(whole.values()))
+    nothing = Cover([], [])
+    return [
+        Bucket(ts, symbol, tuple(numbers), cover.get(symbol, nothing).measure(spec, ts, step_ms, bars, now_ms))
+        for ts, symbol, bars, *numbers in rows
+    ]
+
+
+class Cover:
+    """What is covered and what is absent of one series: ranges (start, end), ascending."""
+
+    def __init__(self, covered: Sequence[Sequence[int]], absent: Sequence[Sequence[int]]) -> None:
+        self._covered, self._absent = covered, absent
+        self._covered_ends = [end for _, end in covered]
+        self._absent_ends = [end for _, end in absent]
+
+    def measure(self, spec: Perpspec, ts: int, step_ms: int, bars: int, now_ms: int) -> Completeness:
+        """Return how complete the step at `ts` is, which has `bars` rows on its grid."""
+        end_ms = ts + step_ms
+        at = bisect_left(self._covered_ends, end_ms)
+        is_covered = at < len(self._covered) and self._covered[at][0] <= ts
+        expected = absent = None
+        if spec.interval in INTERVALS_MS:
+            grid_ms = INTERVALS_MS[spec.interval]
+            expected = _count_points(ts, end_ms, grid_ms)
+            first = bisect_right(self._absent_ends, ts)
+            absent = 0
+            for start_ms, until_ms in self._absent[first:]:
+                if start_ms >= end_ms:
+                    break
+                absent += _count_points(max(ts, start_ms), min(end_ms, until_ms), grid_ms)
+        return Completeness(bars, expected, absent, is_covered and end_ms <= now_ms)
+
+
+def read_cover(cursor: Cursor, spec: Perpspec, symbols: Sequence[str], window: Window) -> dict[str, Cover]:
+    """Return what is covered and absent of a window, by symbol; a series without coverage is left out."""
+    query = sql.SQL(SQL["coverage"]).format(coverage=sql.Identifier("perp_coverage"))
+    values = {"source": spec.name, "symbols": list(symbols), "start": window.start_ms, "end": window.end_ms}
+    cursor.execute(query, values)
+    return {symbol: Cover(covered, absent) for symbol, covered, absent in cursor.fetchall()}
+
+
+def get_grid_ms(spec: Perpspec) -> int:
+    """Return the distance of the points of time at which rows of a perpspec count: 1 for events, which are anywhere."""
+    return INTERVALS_MS.get(spec.interval, 1)
+
+
+@contextmanager
+def hold_snapshot(cursor: Cursor) -> Iterator[None]:
+    """Let all statements of the block see the database as it is now, so that rows and coverage fit each other.
+
+    In a transaction of the caller nothing is begun or ended.
+    """
+    if not cursor.connection.autocommit or cursor.connection.info.transaction_status:
+        yield
+        return
+    cursor.execute(SQL["begin_snapshot"])
+    try:
+        yield
+    finally:
+        with suppress(psycopg2.OperationalError, psycopg2.InterfaceError):
+            cursor.execute(SQL["end_snapshot"])
+
+
+def _split_windows(
+    cursor: Cursor, specs: Sequence[Perpspec], selection: Selection, step: str
+) -> Iterator[dict[str, Window]]:
+    """Yield the windows of symbols to read one after another, from the side where the page begins.
+
+    The first ones hold a page of a series without gaps; each further one is twice as long.
+    """
+    step_ms = STEPS_MS[step]
+    symbols = selection.symbols or sorted({symbol for spec in specs for symbol in list_symbols(cursor, spec.name)})
+    ends = [find_first_and_last_ts(cursor, spec.name, list(symbols)) for spec in specs]
+    firsts, lasts = ([ts for ts in times if ts is not None] for times in zip(*ends, strict=True))
+    if not firsts:
+        return
+    stored = Window(floor_to(min(firsts), step_ms), floor_to(max(lasts), step_ms) + step_ms)
+    bounds = {symbol: _cut(_align(compute_bounds(selection, symbol), step_ms), stored) for symbol in symbols}
+    hull = _hull(bounds.values())
+    steps = -(-(selection.limit + 1) // len(symbols)) + 1
+    most = max(1, MAX_BUCKETS // len(symbols))
+    edge_ms = hull.end_ms if selection.reads_down else hull.start_ms
+    while hull.start_ms < edge_ms if selection.reads_down else edge_ms < hull.end_ms:
+        span_ms = min(steps, most) * step_ms
+        part = Window(edge_ms - span_ms, edge_ms) if selection.reads_down else Window(edge_ms, edge_ms + span_ms)
+        yield {symbol: _cut(window, part) for symbol, window in bounds.items()}
+        edge_ms = part.start_ms if selection.reads_down else part.end_ms
+        steps *= 2
+
+
+def _sort(buckets: list[Bucket], selection: Selection) -> list[Bucket]:
+    """Put steps into the order in which a selection is read."""
+    by_symbol = sorted(buckets, key=lambda bucket: bucket.symbol, reverse=selection.before is not None)
+    return sorted(by_symbol, key=lambda bucket: bucket.ts, reverse=selection.reads_down)
+
+
+def _aggregate(field: Field) -> sql.Composable:
+    """Return the value of a column over a step, with a comma in front; decimals as text."""
+    value = sql.SQL(SQL[field.aggregate]).format(value=sql.SQL("d.{}").format(sql.Identifier(field.name)))
+    return sql.SQL(", ({})::{}").format(value, sql.SQL("bigint" if field.type == "integer" else "text"))
+
+
+def _count_points(start_ms: int, end_ms: int, grid_ms: int) -> int:
+    """Return how many multiples of `grid_ms` lie in [start_ms, end_ms)."""
+    return ceil_to(end_ms, grid_ms) // grid_ms - ceil_to(start_ms, grid_ms) // grid_ms
+
+
+def _align(window: Window, step_ms: int) -> Window:
+    """Return the whole steps whose begin lies in a window."""
+    return Window(ceil_to(window.start_ms, step_ms), ceil_to(window.end_ms, step_ms))
+
+
+def _cut(window: Window, limits: Window) -> Window:
+    return Window(max(window.start_ms, limits.start_ms), min(window.end_ms, limits.end_ms))
+
+
+def _hull(windows: Iterable[Window]) -> Window:
+    kept = [window for window in windows if window.start_ms < window.end_ms]
+    return Window(min((w.start_ms for w in kept), default=0), max((w.end_ms for w in kept), default=0))
