@@ -126,34 +126,42 @@ def _template(postgres_url: str) -> str:
 @pytest.fixture
 def database_url(postgres_url: str, _template: str) -> Iterator[str]:
     """The address of a database of this test's own, with the schema and no rows."""
-    with _fresh_database(postgres_url) as url:
+    with fresh_database(postgres_url) as url:
         yield url
 
 
 @pytest.fixture
 def other_database_url(postgres_url: str, _template: str) -> Iterator[str]:
     """The address of a second one, as another machine has it."""
-    with _fresh_database(postgres_url) as url:
+    with fresh_database(postgres_url) as url:
         yield url
 
 
 @contextmanager
-def _fresh_database(postgres_url: str) -> Iterator[str]:
+def fresh_database(postgres_url: str) -> Iterator[str]:
+    """Make a database with the schema and no rows, and drop it afterwards; needs the fixture `_template`."""
     name = f"fademoe_test_{next(NUMBERS)}"
     _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     yield _of_database(postgres_url, name)
     _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture(scope="session")
-def _redis_server(server_home: Path) -> Iterator[str]:
-    process = launch(servers.prepare_redis(server_home), "--loglevel", "warning")
-    url = Settings(home=server_home).queue_url
+@contextmanager
+def run_redis(home: Path) -> Iterator[str]:
+    """Run a Redis of the home; yield its address."""
+    process = launch(servers.prepare_redis(home), "--loglevel", "warning")
+    url = Settings(home=home).queue_url
     client = Redis.from_url(url)
     _wait(process, client.ping, RedisError)
     client.close()
     yield url
     _end(process, signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
+def _redis_server(server_home: Path) -> Iterator[str]:
+    with run_redis(server_home) as url:
+        yield url
 
 
 @pytest.fixture

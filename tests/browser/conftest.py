@@ -5,9 +5,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from redis import Redis
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.store.connection import Database
 from fademoe.store.partitions import Partitions
+from tests.conftest import fresh_database, run_redis
 from tests.support.web import fail, report
 
 ROOT = Path(__file__).parents[2]
@@ -122,9 +125,9 @@ def faults(page: sync_api.Page) -> list[tuple[str, str, str]]:
     ]
 
 
-@pytest.fixture
-def site(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Site]:
-    """`fademoe web` as a process of its own, on servers that hold something of everything."""
+@contextmanager
+def run_site(home: Path, database_url: str, redis_url: str) -> Iterator[Site]:
+    """Run `fademoe web` as a process of its own, on servers that are filled with something of everything."""
     connection = psycopg2.connect(database_url)
     connection.autocommit = True
     redis = Redis.from_url(redis_url)
@@ -134,7 +137,7 @@ def site(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Site]:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         environ = {
-            "FADEMOE_HOME": str(tmp_path / "home"),
+            "FADEMOE_HOME": str(home),
             "FADEMOE_DATABASE_URL": database_url,
             "FADEMOE_REDIS_URL": redis_url,
             "FADEMOE_WEB_PORT": str(port),
@@ -153,6 +156,33 @@ def site(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
+def _read_only_site(tmp_path_factory: pytest.TempPathFactory, postgres_url: str, _template: str) -> Iterator[Site]:
+    home = Path(tempfile.mkdtemp(prefix="fademoe-site-"))  # its own Redis: that of other tests is emptied
+    with (
+        fresh_database(postgres_url) as database_url,
+        run_redis(home) as redis_url,
+        run_site(tmp_path_factory.mktemp("site"), database_url, redis_url) as site,
+    ):
+        yield site
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def site(_read_only_site: Site) -> Site:
+    """A web that the tests of the browser share: a test that changes anything takes `own_site`."""
+    _read_only_site.complaints.clear()
+    _read_only_site.sql.execute("UPDATE perp_status SET heartbeat = now() WHERE unit <> 'stream bybit'")
+    return _read_only_site
+
+
+@pytest.fixture
+def own_site(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Site]:
+    """A web whose data this test may change."""
+    with run_site(tmp_path / "home", database_url, redis_url) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[sync_api.Browser]:
     """One browser for the run."""
     path = shutil.which("chromium") or shutil.which(ROOT / ".venv" / "chromium" / "bin" / "chromium")
@@ -165,8 +195,9 @@ def chromium() -> Iterator[sync_api.Browser]:
 
 
 @pytest.fixture
-def open_page(chromium: sync_api.Browser, site: Site) -> Iterator[Callable[..., sync_api.Page]]:
-    """Open pages of the site; what the console says, and every answer that is an error, is kept in the site."""
+def open_page(chromium: sync_api.Browser, request: pytest.FixtureRequest) -> Iterator[Callable[..., sync_api.Page]]:
+    """Open pages of the test's site; what the console says, and every answer that is an error, is kept in the site."""
+    site = request.getfixturevalue("own_site" if "own_site" in request.fixturenames else "site")
     contexts = []
 
     def open_one(path: str = "/", width: int = 1400, height: int = 1000) -> sync_api.Page:

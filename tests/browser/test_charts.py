@@ -160,14 +160,14 @@ def test_steps_and_ranges_are_buttons_and_the_address_holds_them(site: Site, ope
     assert abs(span_of(page) - DAY_MS) < HOUR_MS
 
 
-def test_the_newest_bar_is_live(site: Site, open_page: Open):
+def test_the_newest_bar_is_live(own_site: Site, open_page: Open):
     """A closed minute appears by itself, and the bar of its hour changes; in the past the page says what is newest."""
     page = open_chart(open_page, "step=1m&range=1d")
     live = page.locator("#chart-live")
     expect(live).to_contain_text("Live: ")
     ts = floor_to(now_ms(), MINUTE_MS)
-    site.sql.execute("DELETE FROM perp_data WHERE source = 'byb-ohlcv' AND ts >= %s", (ts - MINUTE_MS,))
-    site.sql.execute(
+    own_site.sql.execute("DELETE FROM perp_data WHERE source = 'byb-ohlcv' AND ts >= %s", (ts - MINUTE_MS,))
+    own_site.sql.execute(
         "INSERT INTO perp_data (ts, symbol, source, interval, o, h, l, c, v) VALUES"
         " (%s, 'BTC', 'bin-ohlcv', '1m', 90001, 90003, 89999, 90002.25, 1)"
         " ON CONFLICT (source, symbol, ts) DO UPDATE SET c = excluded.c, h = excluded.h, l = excluded.l",
@@ -177,7 +177,7 @@ def test_the_newest_bar_is_live(site: Site, open_page: Open):
     assert int(page.get_attribute("#chart", "data-newest")) == ts
     page.get_by_role("group", name="Step").get_by_role("button", name="1h").click()
     expect(live).to_contain_text("90,002.25", timeout=15_000)
-    site.sql.execute(
+    own_site.sql.execute(
         "UPDATE perp_data SET c = 90002.5 WHERE source = 'bin-ohlcv' AND symbol = 'BTC' AND ts = %s", (ts,)
     )
     expect(live).to_contain_text("90,002.5", timeout=15_000)

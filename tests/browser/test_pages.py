@@ -82,7 +82,7 @@ def test_keyboard_reaches_the_content_and_every_page(site: Site, open_page: Open
     assert {"/data", "/coverage", "/charts", "/queues", "/limits", "/schema", "/api", "/alerts"} <= reached
 
 
-def test_heat_map_by_keyboard_from_cell_to_filling(site: Site, open_page: Open):
+def test_heat_map_by_keyboard_from_cell_to_filling(own_site: Site, open_page: Open):
     """Arrow keys to the partial day, Enter, fill, preview, sign in, fill: the request is stored and a job is queued."""
     page = open_page("/coverage?perpspec=byb-oi&columns=14")
     cells = page.locator("table.heat td.cell a")
@@ -92,7 +92,7 @@ def test_heat_map_by_keyboard_from_cell_to_filling(site: Site, open_page: Open):
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("ETH ")
     page.keyboard.press("Home")
-    day = to_iso(site.begin_ms + 3 * DAY_MS)[:10]
+    day = to_iso(own_site.begin_ms + 3 * DAY_MS)[:10]
     for _ in range(14):
         label = page.evaluate("document.activeElement.getAttribute('aria-label')")
         if day in label:
@@ -109,9 +109,9 @@ def test_heat_map_by_keyboard_from_cell_to_filling(site: Site, open_page: Open):
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Fill", exact=True).press("Enter")
     page.get_by_text("filling byb-oi ETH").wait_for()
-    assert site.redis.llen("rq:queue:bybit-requested") == 1
-    site.sql.execute("SELECT unit FROM perp_status_history WHERE unit = 'web fill'")
-    assert site.sql.fetchall() == [("web fill",)]
+    assert own_site.redis.llen("rq:queue:bybit-requested") == 1
+    own_site.sql.execute("SELECT unit FROM perp_status_history WHERE unit = 'web fill'")
+    assert own_site.sql.fetchall() == [("web fill",)]
 
 
 def test_data_is_chosen_paged_and_shared_by_its_address(site: Site, open_page: Open):
@@ -140,34 +140,34 @@ def test_data_is_chosen_paged_and_shared_by_its_address(site: Site, open_page: O
     assert page.locator("table.figures tbody th").first.get_attribute("title") == second
 
 
-def test_refresh_shows_new_rows_without_a_reload(site: Site, open_page: Open):
+def test_refresh_shows_new_rows_without_a_reload(own_site: Site, open_page: Open):
     page = open_page("/data?perpspec=bin-ohlcv&symbol=BTC&refresh=5")
     page.evaluate("window.stays = true")
     first = page.locator("table.figures tbody th").first
     before = int(first.get_attribute("title"))
-    site.sql.execute(
+    own_site.sql.execute(
         "INSERT INTO perp_data (ts, symbol, source, interval, c) VALUES (%s, 'BTC', 'bin-ohlcv', '1m', 1)",
         (before + 60_000,),
     )
     page.get_by_role("link", name="Refresh").click()
     expect(first).to_have_attribute("title", str(before + 60_000))
-    site.sql.execute("UPDATE perp_data SET c = 4242 WHERE ts = %s AND symbol = 'BTC'", (before + 60_000,))
+    own_site.sql.execute("UPDATE perp_data SET c = 4242 WHERE ts = %s AND symbol = 'BTC'", (before + 60_000,))
     page.mouse.click(5, 5)
     expect(page.locator("table.figures tbody")).to_contain_text("4\u2009242", timeout=9000)
     assert page.evaluate("window.stays")
 
 
-def test_actions_by_the_pages(site: Site, open_page: Open):
+def test_actions_by_the_pages(own_site: Site, open_page: Open):
     page = open_page("/queues")
     assert page.get_by_role("button", name="Off").is_disabled()
     sign_in(page)
     page.get_by_role("button", name="Pause the workers").click()
     page.get_by_text("workers paused: ").wait_for()
-    assert site.redis.exists("rq:suspended")
+    assert own_site.redis.exists("rq:suspended")
     assert page.get_by_role("button", name="Off").get_attribute("aria-pressed") == "true"
     page.get_by_role("button", name="On", exact=True).click()
     page.get_by_text("workers resumed").wait_for()
-    assert not site.redis.exists("rq:suspended")
+    assert not own_site.redis.exists("rq:suspended")
     page.get_by_role("button", name="Retry these 2").click()
     page.get_by_text("2 of 2 failed jobs of bybit queued again").wait_for()
     page.goto("/alerts")
@@ -179,14 +179,14 @@ def test_actions_by_the_pages(site: Site, open_page: Open):
     assert page.get_by_role("button", name="Off").is_disabled()
 
 
-def test_status_box_follows_without_a_reload(site: Site, open_page: Open):
+def test_status_box_follows_without_a_reload(own_site: Site, open_page: Open):
     page = open_page("/schema")
     assert "1 of 2 live" in page.inner_text("#box")
-    site.sql.execute("UPDATE perp_status SET heartbeat = now() + interval '1 hour' WHERE kind = 'stream'")
+    own_site.sql.execute("UPDATE perp_status SET heartbeat = now() + interval '1 hour' WHERE kind = 'stream'")
     expect(page.locator("#box")).to_contain_text("2 of 2 live", timeout=12_000)
 
 
-def test_api_page_tries_an_operation(site: Site, open_page: Open):
+def test_api_page_tries_an_operation(own_site: Site, open_page: Open):
     page = open_page("/api#listRows")
     panel = page.locator("#listRows")
     panel.locator("summary").click()
