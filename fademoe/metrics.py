@@ -149,6 +149,7 @@ class Metric:
     plots: tuple[Plot, ...] = ()
     instant: Instant = Instant.START
     interval: str = "1m"  # a key of INTERVALS_MS, or a word for events; the value of the column `interval`
+    zero_when_empty: bool = False  # a covered minute without a row is 0 in expressions: nothing happened
 
     def __post_init__(self) -> None:
         """Raise ValueError unless columns and plots fit the row type and each other."""
@@ -286,6 +287,7 @@ for _metric in (
         name="lq",
         title="Liquidations",
         row_type=Liquidations,
+        zero_when_empty=True,
         columns=(
             Column(name="lql", unit="USD", title="Longs liquidated", aggregate="sum"),
             Column(name="lqs", unit="USD", title="Shorts liquidated", aggregate="sum"),

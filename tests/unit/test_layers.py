@@ -11,7 +11,7 @@ ROOT = Path(fademoe.__file__).parent
 FLOORS = (  # lowest first; a room may import what lies on the floors below its own, and itself
     ("errors", "clock", "logs", "signals"),
     ("settings", "metrics", "strategy"),
-    ("account",),
+    ("account", "expressions"),
     ("feeds", "embedded", "supervisord"),
     ("exchanges", "store"),
     ("client", "queue"),
