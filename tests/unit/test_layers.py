@@ -15,7 +15,7 @@ FLOORS = (  # lowest first; a room may import what lies on the floors below its 
     ("feeds", "embedded", "supervisord"),
     ("exchanges", "store"),
     ("client", "queue"),
-    ("runtime",),
+    ("runtime", "alerts"),
     ("jobs", "streams", "simulator"),
     ("worker", "web", "deploy", "testing"),
     ("cli",),

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import redis
 
+from fademoe.alerts.conditions import group_late, is_disk_nearly_full, is_drift, is_faulty
 from fademoe.client.rate_limit.usage import BudgetUse, Outage
-from fademoe.clock import HOUR_MS
 from fademoe.errors import StoreError
 from fademoe.store.read import status as read_status
 from fademoe.store.read.coverage import PerpspecLag
@@ -17,10 +17,6 @@ from fademoe.web.model.format import format_age, format_bytes, format_duration, 
 from fademoe.web.model.services import Services, convert_redis_errors
 from fademoe.web.model.summary import Queued, Summary
 
-MIN_FREE_SHARE = 0.1
-MIN_FREE_BYTES = 5_000_000_000
-MAX_LAG_MS = HOUR_MS  # reconcile runs every minute, so an older gap has a cause
-DRIFT_CLASS = "BadPayload"
 ACKNOWLEDGED = "web:acknowledged:"  # prefix of the keys in Redis
 
 
@@ -75,7 +71,7 @@ def _check_disk(services: Services) -> Iterator[Alert]:
     if services.settings.database_url or not home.exists():
         return
     usage = shutil.disk_usage(home)
-    if usage.free < MIN_FREE_BYTES or usage.free < usage.total * MIN_FREE_SHARE:
+    if is_disk_nearly_full(usage.free, usage.total):
         text = f"{format_bytes(usage.free)} of {format_bytes(usage.total)} are free on the disk of {home}"
         yield _alert("disk", "The disk is nearly full", text, "Set FADEMOE_RETENTION_DAYS, or free space.", "/schema")
 
@@ -84,7 +80,7 @@ def _check_stored(summary: Summary) -> Iterator[Alert]:
     if summary.stored is None:
         return
     for unit in summary.stored.streams:
-        if unit.stale or unit.state == "error":
+        if is_faulty(unit):
             state = "stale" if unit.stale else "in error"
             text = f"State {unit.state}, last heartbeat {format_age(unit.heartbeat_ms)}: {unit.message}"
             advice = "See its log. Meanwhile the missing rows are fetched as history."
@@ -96,12 +92,7 @@ def _check_stored(summary: Summary) -> Iterator[Alert]:
 def _check_lags(lags: list[PerpspecLag], queued: Queued | None) -> Iterator[Alert]:
     """Yield an alert for each exchange with late series and no job in its queue: these gaps grow."""
     busy = {queue.name for queue in queued.queues if queue.queued or queue.started or queue.scheduled} if queued else ()
-    late: dict[str, list[PerpspecLag]] = {}
-    for lag in lags:
-        exchange = lag.exchange or lag.source
-        if lag.behind and lag.lag_ms is not None and lag.lag_ms > MAX_LAG_MS and exchange not in busy:
-            late.setdefault(exchange, []).append(lag)
-    for exchange, behind in late.items():
+    for exchange, behind in group_late(lags, busy).items():
         parts = (f"{lag.source}: {lag.behind} of {lag.series}, up to {format_duration(lag.lag_ms)}" for lag in behind)
         text = f"Series are behind, and no job is queued for them – {'; '.join(parts)}"
         advice = "Check that workers and scheduler run. Failed jobs are retried only on request."
@@ -110,7 +101,7 @@ def _check_lags(lags: list[PerpspecLag], queued: Queued | None) -> Iterator[Aler
 
 def _check_drift(groups: list[read_status.ErrorGroup]) -> Iterator[Alert]:
     for group in groups:
-        if group.error_class == DRIFT_CLASS:
+        if is_drift(group):
             text = f"{group_digits(group.errors)} times, last {format_age(group.last_ms)}: {group.message}"
             advice = "Answers differ from the exchange's documentation and are not stored. The parser needs an update."
             title = f"{group.exchange or group.unit} changed its answers"

@@ -12,14 +12,11 @@ from rq.suspension import is_suspended
 from rq.utils import as_text, str_to_date
 
 from fademoe.clock import SECOND_MS, now_ms
+from fademoe.queue.workload import is_stale
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.failed_jobs import MAX_GROUPED, FailedGroup, group_failed
 from fademoe.web.model.queue_rates import Rate
 from fademoe.web.model.services import Services, convert_redis_errors
-
-# rq: a busy worker sends heartbeats every 30 s, an idle one every 405 s; its key expires 60 s after a missed one.
-BUSY_STALE_S = 90
-IDLE_STALE_S = 480
 
 
 class QueueState(Answer):
@@ -171,11 +168,10 @@ def _queue_state(name: str, counts: list[int], queued_at: bytes | None) -> Queue
 
 def _worker_state(worker: Worker) -> WorkerState:
     heartbeat_ms, state = _to_ms(worker.last_heartbeat), str(worker.get_state())
-    silent_ms = now_ms() - (heartbeat_ms or 0)
     return WorkerState(
         name=worker.name,
         state=state,
-        stale=silent_ms > (BUSY_STALE_S if state == "busy" else IDLE_STALE_S) * SECOND_MS,
+        stale=is_stale(state, heartbeat_ms),
         queues=[queue.name for queue in worker.queues],
         job=worker.get_current_job_id(),
         heartbeat_ms=heartbeat_ms,

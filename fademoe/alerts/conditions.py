@@ -1,0 +1,133 @@
+"""What is wrong with the data and the system itself: what the rules with `data` watch, and the alerts page shows."""
+
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from psycopg2.extensions import cursor as Cursor
+from redis import Redis
+from redis.exceptions import RedisError
+
+from fademoe.client.rate_limit import usage
+from fademoe.clock import HOUR_MS, MINUTE_MS, SECOND_MS, now_ms
+from fademoe.feeds import registry
+from fademoe.queue.ids import SHARED_QUEUES, list_exchange_queues
+from fademoe.queue.workload import read_workload
+from fademoe.settings import Settings
+from fademoe.store.connection import Database
+from fademoe.store.read import coverage as read_coverage
+from fademoe.store.read import status as read_status
+
+MIN_FREE_SHARE = 0.1
+MIN_FREE_BYTES = 5_000_000_000
+MAX_LAG_MS = HOUR_MS  # reconcile runs every minute, so an older gap has a cause
+DRIFT_CLASS = "BadPayload"
+MAX_ERROR_GROUPS = 50
+
+
+class Condition(NamedTuple):
+    """Something that is wrong now. `code` and `symbol` name what it is about, "" where that is the whole system."""
+
+    kind: str
+    code: str
+    symbol: str
+    message: str
+
+
+def is_disk_nearly_full(free_bytes: int, total_bytes: int) -> bool:
+    """Return whether a disk has too little room."""
+    return free_bytes < MIN_FREE_BYTES or free_bytes < total_bytes * MIN_FREE_SHARE
+
+
+def is_faulty(unit: read_status.Unit) -> bool:
+    """Return whether a stream needs attention."""
+    return unit.stale or unit.state == "error"
+
+
+def group_late(
+    lags: Iterable[read_coverage.PerpspecLag], busy: Collection[str]
+) -> dict[str, list[read_coverage.PerpspecLag]]:
+    """Return, by exchange, the perpspecs that are late and for which no job is queued: these gaps grow."""
+    late: dict[str, list[read_coverage.PerpspecLag]] = {}
+    for lag in lags:
+        exchange = lag.exchange or lag.source
+        if lag.behind and lag.lag_ms is not None and lag.lag_ms > MAX_LAG_MS and exchange not in busy:
+            late.setdefault(exchange, []).append(lag)
+    return late
+
+
+def is_drift(group: read_status.ErrorGroup) -> bool:
+    """Return whether errors say that an exchange changed its answers."""
+    return group.error_class == DRIFT_CLASS
+
+
+def read_conditions(settings: Settings, database: Database, redis: Redis) -> list[Condition]:
+    """Return what is wrong now; raise StoreError when PostgreSQL is away."""
+    found = [*_check_disk(settings), *database.run(_read_stored)]
+    enabled = [exchange.name for exchange in registry.select_enabled(settings)]
+    lags = database.run(lambda cursor: read_coverage.list_lags(cursor, now_ms()))
+    try:
+        work = read_workload(redis, [*list_exchange_queues(*enabled), *SHARED_QUEUES])
+        found += _check_limits(redis)
+    except RedisError as error:
+        return [*found, Condition("server", "", "redis", f"Redis is unavailable: {error}")]
+    if not work.has_worker:
+        found.append(Condition("workers", "", "", "no worker is running: the queues are not processed"))
+    if work.failed:
+        found.append(Condition("failed", "", "", f"{work.failed} jobs failed"))
+    return found + [
+        _describe_late(exchange, of_exchange) for exchange, of_exchange in group_late(lags, work.busy).items()
+    ]
+
+
+def _check_disk(settings: Settings) -> Iterator[Condition]:
+    home = settings.home
+    if settings.database_url or not home.exists():
+        return
+    disk = shutil.disk_usage(Path(home))
+    if is_disk_nearly_full(disk.free, disk.total):
+        share = 100 * disk.free / disk.total
+        yield Condition("disk", "", "", f"{share:.0f} % of the disk of {home} are free")
+
+
+def _read_stored(cursor: Cursor) -> list[Condition]:
+    units = read_status.list_units(cursor, kinds=["stream"])
+    groups = read_status.list_error_groups(cursor, MAX_ERROR_GROUPS)
+    found = []
+    for unit in units:
+        if is_faulty(unit):
+            state = "stale" if unit.stale else "in error"
+            silent_s = (now_ms() - unit.heartbeat_ms) // SECOND_MS
+            message = f"{unit.unit} is {state}, last heartbeat {silent_s} s ago: {unit.message}"
+            found.append(Condition("stream", _find_code(unit.unit.partition(" ")[2]), "", message))
+    for group in filter(is_drift, groups):
+        subject = group.exchange or group.unit
+        message = f"{subject} changed its answers, {group.errors} times: {group.message}"
+        found.append(Condition("drift", _find_code(subject), group.fingerprint, message))
+    return found
+
+
+def _check_limits(redis: Redis) -> Iterator[Condition]:
+    for budget in usage.list_budget_uses(redis):
+        if budget.closed_until_ms is not None:
+            left_s = max(0, budget.closed_until_ms - now_ms()) // SECOND_MS
+            message = f"{budget.exchange} closed its {budget.name} budget for another {left_s} s: {budget.closed_why}"
+            yield Condition("ban", _find_code(budget.exchange), f"{budget.name} {budget.egress}", message)
+    for outage in usage.list_outages(redis):
+        message = (
+            f"{outage.exchange} does not answer {outage.egress}, {outage.failures} requests failed: {outage.reason}"
+        )
+        yield Condition("outage", _find_code(outage.exchange), outage.egress, message)
+
+
+def _describe_late(exchange: str, behind: Sequence[read_coverage.PerpspecLag]) -> Condition:
+    parts = (f"{lag.source}: {lag.behind} of {lag.series}, {(lag.lag_ms or 0) // MINUTE_MS} min" for lag in behind)
+    message = f"series of {exchange} are behind and no job is queued for them: {'; '.join(parts)}"
+    return Condition("gap", _find_code(exchange), "", message)
+
+
+def _find_code(exchange: str) -> str:
+    """Return the code of an exchange, its name where it has several or is unknown."""
+    table = registry.load_exchanges().get(exchange)
+    return table.codes[0] if table and len(table.codes) == 1 else exchange

@@ -1,0 +1,62 @@
+"""How many jobs wait, run and have failed, and whether anybody works: reads only."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from redis import Redis
+from rq.utils import as_text, str_to_date
+from rq.worker import Worker
+
+from fademoe.clock import SECOND_MS, now_ms
+from fademoe.queue.states import connect_queue
+
+# rq: a busy worker sends heartbeats every 30 s, an idle one every 405 s; its key expires 60 s after a missed one.
+BUSY_STALE_S = 90
+IDLE_STALE_S = 480
+
+
+class Workload(NamedTuple):
+    """The jobs of some queues: which have any that wait or run, and how many failed; whether a worker is alive."""
+
+    busy: frozenset[str]
+    failed: int
+    has_worker: bool
+
+
+def read_workload(redis: Redis, names: Iterable[str]) -> Workload:
+    """Return the workload of queues; raise RedisError without Redis."""
+    names = list(names)
+    with redis.pipeline(transaction=False) as pipeline:
+        for name in names:
+            queue = connect_queue(redis, name)
+            pipeline.llen(queue.key)
+            pipeline.zcard(queue.started_job_registry.key)
+            pipeline.zcard(queue.scheduled_job_registry.key)
+            pipeline.zcard(queue.failed_job_registry.key)
+        counts = pipeline.execute()
+    of_queue = {name: counts[4 * number : 4 * number + 4] for number, name in enumerate(names)}
+    return Workload(
+        busy=frozenset(name for name, values in of_queue.items() if any(values[:3])),
+        failed=sum(values[3] for values in of_queue.values()),
+        has_worker=_has_worker(redis),
+    )
+
+
+def is_stale(state: str, heartbeat_ms: int | None) -> bool:
+    """Return whether a worker in a state has been silent for too long."""
+    silent_ms = now_ms() - (heartbeat_ms or 0)
+    return silent_ms > (BUSY_STALE_S if state == "busy" else IDLE_STALE_S) * SECOND_MS
+
+
+def _has_worker(redis: Redis) -> bool:
+    keys = redis.smembers(Worker.redis_workers_keys)
+    with redis.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.hmget(key, "state", "last_heartbeat")
+        rows = pipeline.execute()
+    for state, heartbeat in rows:
+        if heartbeat:
+            heartbeat_ms = int(str_to_date(heartbeat).timestamp() * SECOND_MS)
+            if not is_stale(str(as_text(state or b"")), heartbeat_ms):
+                return True
+    return False

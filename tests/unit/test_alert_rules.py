@@ -1,0 +1,204 @@
+"""Rule files: what is read, and that every fault is named with its rule, key, line and valid words."""
+
+import pytest
+
+from fademoe.alerts.machine import Timing
+from fademoe.alerts.rules import (
+    ALL,
+    Channel,
+    describe_rule,
+    list_default_codes,
+    mask_channel_url,
+    parse_duration_ms,
+    parse_rule_file,
+    restore_rule,
+)
+
+EXAMPLE = """
+[[rule]]
+name = "oi-surge"
+expr = "chg(oi, 15m) > 3% and abs(chg(close, 15m)) < 0.5%"
+codes = ["byb", "bin"]
+symbols = ["ETH", "BTC"]
+for = "5m"
+clear = "chg(oi, 15m) < 2%"
+keep_firing_for = "5m"
+cooldown = "30m"
+severity = "warning"
+message = "OI of {symbol} on {code}: {chg(oi, 15m):.1%} in 15 minutes"
+channels = ["desk"]
+
+[[channel]]
+name = "desk"
+url = "https://example.org/hook"
+secret = "env:DESK_SECRET"
+group_wait = "5s"
+max_age = "15m"
+
+[[silence]]
+match = { symbol = "BTC" }
+until = "2026-12-01T00:00:00Z"
+"""
+
+
+def read(text):
+    content = parse_rule_file(text)
+    assert content.faults == ()
+    return content
+
+
+def faults(text):
+    return [fault.describe("f.toml") for fault in parse_rule_file(text).faults]
+
+
+def rule(**keys):
+    lines = {"name": '"a"', "expr": '"c > 1"'} | {key.rstrip("_"): value for key, value in keys.items()}
+    return "[[rule]]\n" + "\n".join(f"{key} = {value}" for key, value in lines.items() if value)
+
+
+def test_the_example_of_the_contract_is_read_as_it_is_meant():
+    content = read(EXAMPLE)
+    (one,) = content.rules
+    assert one.codes == ("bin", "byb") and one.symbols == ("BTC", "ETH")
+    assert one.timing == Timing(5, 5, 30)
+    assert one.channels == ("desk",) and one.severity == "warning"
+    assert content.channels == (
+        Channel(
+            name="desk",
+            url="https://example.org/hook",
+            secret="env:DESK_SECRET",
+            group_wait_ms=5_000,
+            max_age_ms=900_000,
+        ),
+    )
+    assert content.silences[0].match == {"symbol": "BTC"} and content.silences[0].until_ms == 1_796_083_200_000
+    assert restore_rule(describe_rule(one)) == one
+
+
+def test_a_short_rule_has_defaults():
+    (one,) = read(rule()).rules
+    assert (one.codes, one.symbols, one.timing, one.severity) == (list_default_codes(), ALL, Timing(), "warning")
+    assert one.codes == ("bin", "byb", "okx")
+
+
+def test_the_version_is_of_what_decides_the_states():
+    versions = {
+        name: read(rule(**keys)).rules[0].version
+        for name, keys in {
+            "plain": {},
+            "blanks": {"expr": '"c  >  1"'},
+            "message": {"message": '"hello"', "severity": '"info"'},
+            "expr": {"expr": '"c > 2"'},
+            "for": {"for_": '"5m"'},
+            "clear": {"clear": '"c < 1"'},
+            "codes": {"codes": '["bin"]'},
+            "symbols": {"symbols": '["BTC"]'},
+            "keep": {"keep_firing_for": '"5m"'},
+            "cooldown": {"cooldown": '"5m"'},
+        }.items()
+    }
+    assert versions["plain"] == versions["blanks"] == versions["message"]
+    assert len(set(versions.values())) == 8
+    assert all(len(version) == 12 and int(version, 16) >= 0 for version in versions.values())
+
+
+def test_every_fault_is_listed_with_rule_key_line_position_and_valid_words():
+    text = """[[rule]]
+name = "Bad Name"
+expr = "c >"
+codes = ["bin", "nyse"]
+symbols = ["BTCUSDT"]
+for = "90s"
+severity = "loud"
+colour = "red"
+channels = ["desk"]
+
+[[rule]]
+name = "second"
+expr = "clsoe > 1"
+clear = "c + 1"
+message = "{c:.1x} {nonsense}"
+cooldown = 5
+
+[[channel]]
+name = "pager"
+url = "example.org"
+secret = "FADEMOE_ADMIN_TOKEN"
+
+[[silence]]
+match = { coin = "BTC" }
+until = "tomorrow"
+
+[[rules]]
+name = "x"
+"""
+    told = faults(text)
+    expected = [
+        ("f.toml:2: rule Bad Name, name", "a-z"),
+        ("f.toml:3: rule Bad Name, expr at character", ""),
+        ("f.toml:4: rule Bad Name, codes", "'nyse'; valid are bin, byb, c-bin"),
+        ("f.toml:5: rule Bad Name, symbols", "contract on BTC"),
+        ("f.toml:6: rule Bad Name, for", "whole number of minutes"),
+        ("f.toml:7: rule Bad Name, severity", "info, warning, critical"),
+        ("f.toml:8: rule Bad Name, colour: unknown key", "name, expr"),
+        ("f.toml:9: rule Bad Name, channels: unknown channel 'desk'", "pager"),
+        ("f.toml:13: rule second, expr at character 1", "close"),
+        ("f.toml:14: rule second, clear at character", "true or false"),
+        ("f.toml:15: rule second, message at character", "format"),
+        ("f.toml:16: rule second, cooldown", "not a text"),
+        ("f.toml:20: channel pager, url", "ntfy://topic"),
+        ("f.toml:21: channel pager, secret", "env:NAME"),
+        ("f.toml:24: silence 1, match: unknown key 'coin'", "rule, code, symbol, severity"),
+        ("f.toml:25: silence 1, until", "ISO 8601"),
+        ("f.toml:27: rules: unknown table", "[[rule]]"),
+    ]
+    assert len(told) == len(expected), told
+    for line, (begin, part) in zip(told, expected, strict=True):
+        assert line.startswith(begin) and part in line, line
+    assert "FADEMOE_ADMIN_TOKEN" not in "".join(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("[[rule]]\nname = ", "f.toml:2: not TOML"),
+        ("[rule]\nname = 'a'", "f.toml:1: rule: write [[rule]]"),
+        (rule(name=""), "name: is required"),
+        (rule(expr=""), "expr: is required"),
+        (rule() + "\n" + rule(), "name: 'a' is used twice"),
+        (rule(data='"nothing"', expr=""), "data: 'nothing' is no kind"),
+        (rule(data='"stream"'), "expr: a rule with `data` has none"),
+        (rule(symbols="[]"), "symbols"),
+        (rule(codes="[]"), "codes: is empty"),
+        (rule(clear='""'), "clear: is empty"),
+        (rule(for_='"99d"'), "up to 31d"),
+        ("[[channel]]\nname='a'\nurl='env:FADEMOE_X'", "belongs to FadeMoe"),
+        (rule(message='"{c"'), "f.toml:4: rule a, message at character"),
+        (rule(message='"{c!r}"'), "f.toml:4: rule a, message at character"),
+        (rule(message='"{symbol:.1f}"'), "f.toml:4: rule a, message at character"),
+        (rule(message='"' + "x" * 1001 + '"'), "f.toml:4: rule a, message at character"),
+    ],
+)
+def test_a_fault_is_named(text, part):
+    assert any(part in line for line in faults(text)), faults(text)
+
+
+def test_durations():
+    assert [parse_duration_ms(text) for text in ("30s", "5m", "4h", "2d", "0m")] == [
+        30_000,
+        300_000,
+        14_400_000,
+        172_800_000,
+        0,
+    ]
+    for text in ("", "5", "m", "-5m", "1.5h", "5 m", "5M"):
+        with pytest.raises(ValueError, match="is not a duration"):
+            parse_duration_ms(text)
+
+
+def test_an_address_is_shown_without_what_may_be_secret():
+    assert mask_channel_url("https://user:pass@example.org/a?key=1") == "https://***@example.org/a?***"
+    assert mask_channel_url("tgram://123:abc/42") == "tgram://***"
+    assert mask_channel_url("env:DESK_URL") == "***"
+    assert mask_channel_url("ntfy://topic") == "ntfy://topic"
+    assert parse_rule_file("[[channel]]\nname='t'\nurl='tgram://123456:AAx-y_z/-100'").faults == ()
