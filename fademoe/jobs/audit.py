@@ -19,6 +19,7 @@ from fademoe.queue.ids import Task
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.store import corrections, coverage, status
+from fademoe.store.arrivals import Origin, Way
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.status import State, Tracked
 from fademoe.store.writer import Batch, store_rows
@@ -115,7 +116,7 @@ def _store(
         batch = Batch(feed.metric, feed.interval, [(series, rows[ts]) for ts in times])
         answer = Covered(series, [Window(ts, ts + feed.interval_ms) for ts in times], interval_ms=feed.interval_ms)
         corrections.record_missing(cursor, series, missing)
-        store_rows(cursor, [batch], [answer])
+        store_rows(cursor, [batch], [answer], Origin(Way.AUDIT))
     return stored, len({change.ts for change in changes}), len(missing)
 
 

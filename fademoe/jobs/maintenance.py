@@ -22,7 +22,7 @@ from fademoe.queue.ids import Task, list_window_queues
 from fademoe.queue.states import read_windows_in_queues
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
-from fademoe.store import coverage, status
+from fademoe.store import arrivals, coverage, status
 from fademoe.store.connection import MAINTENANCE_LOCK_TIMEOUT_S
 from fademoe.store.coverage import MISSED_LIVE, Absence, Covered, Series
 from fademoe.store.partitions import Partitions
@@ -218,8 +218,10 @@ def drop_expired(services: Services) -> str:
     edge_ms = services.settings.compute_kept_from_ms(earliest_ms)
     if edge_ms is not None:
         kept_from_ms = Partitions(services.database).drop_before(edge_ms)
-        services.database.run(
-            lambda cursor: coverage.forget_before(cursor, edge_ms, kept_from_ms),
-            lock_timeout_s=MAINTENANCE_LOCK_TIMEOUT_S,
-        )
+
+        def forget(cursor: Cursor) -> None:
+            arrivals.forget_before(cursor, kept_from_ms)
+            coverage.forget_before(cursor, edge_ms, kept_from_ms)
+
+        services.database.run(forget, lock_timeout_s=MAINTENANCE_LOCK_TIMEOUT_S)
     return ""

@@ -21,6 +21,7 @@ from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
 from fademoe.store import coverage, status
+from fademoe.store.arrivals import LIVE
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.status import State, Tracked
 from fademoe.store.writer import Batch
@@ -180,7 +181,7 @@ def _store(services: Services, feed: PollFeed, samples: Sequence[Sample]) -> int
     if not samples:
         return 0
     answers = [Covered(series, [Window(row.ts, row.ts + feed.interval_ms)]) for series, row in samples]
-    return services.writer.write([Batch(feed.metric, feed.interval, samples)], answers)
+    return services.writer.write([Batch(feed.metric, feed.interval, samples)], answers, LIVE)
 
 
 def report(tracked: Tracked, message: str, new: int, failed: SourceError | Stopped | None) -> None:

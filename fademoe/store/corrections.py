@@ -11,7 +11,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from fademoe.clock import Window
+from fademoe.clock import SECOND_MS, Window, now_ms
 from fademoe.metrics import METRICS, Row
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
@@ -76,5 +76,6 @@ def record_missing(cursor: Cursor, series: Series, times: Sequence[int]) -> None
 
 
 def _record(cursor: Cursor, rows: Sequence[tuple[object, ...]]) -> None:
+    at_s = now_ms() / SECOND_MS
     if rows:
-        execute_values(cursor, SQL["record"], rows)
+        execute_values(cursor, SQL["record"], [(at_s, *row) for row in rows], SQL["record_row"])

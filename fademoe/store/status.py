@@ -34,6 +34,9 @@ class Kept(NamedTuple):
 KEPT_ERRORS = Kept("30 days", 200_000)
 KEPT_HISTORY = Kept("30 days", 1_000_000)
 KEPT_CORRECTIONS = Kept("365 days", 1_000_000)
+KEPT_SUPERSEDED = Kept(
+    "100 days", 10_000_000
+)  # live samples that gave way to exact rows: each five minutes of a series
 
 
 class State(StrEnum):
@@ -206,5 +209,6 @@ def forget_old(database: Database) -> None:
         cursor.execute(SQL["forget_errors"], KEPT_ERRORS._asdict())
         cursor.execute(SQL["forget_history"], KEPT_HISTORY._asdict())
         cursor.execute(SQL["forget_corrections"], KEPT_CORRECTIONS._asdict())
+        cursor.execute(SQL["forget_superseded"], KEPT_SUPERSEDED._asdict())
 
     database.run(forget, lock_timeout_s=MAINTENANCE_LOCK_TIMEOUT_S)

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from psycopg2 import errors, sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import Window
+from fademoe.clock import SECOND_MS, Window, now_ms
 from fademoe.metrics import METRICS, Instant, Metric, Row
-from fademoe.store import coverage
+from fademoe.store import arrivals, coverage
+from fademoe.store.arrivals import HISTORY, Origin
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
@@ -40,14 +41,15 @@ class Writer:
         self._database = database
         self._partitions = Partitions(database)
 
-    def write(self, batches: Sequence[Batch], answers: Sequence[Covered]) -> int:
+    def write(self, batches: Sequence[Batch], answers: Sequence[Covered], origin: Origin = HISTORY) -> int:
         """Insert the rows that are not there yet and enter `answers`; return how many rows were new.
 
         All of it or nothing. Rows that exist are left as they are, except that a row of the metric's own interval, one
-        of its history, replaces a live sample of another interval. Raises StoreError when PostgreSQL is away.
+        of its history, replaces a live sample of another interval; the sample goes to perp_corrections, `superseded`.
+        When and how the new rows came is recorded (store.arrivals). Raises StoreError when PostgreSQL is away.
         """
         self.make_room(row.ts for batch in batches for _, row in batch.rows)
-        return self._database.run(lambda cursor: store_rows(cursor, batches, answers))
+        return self._database.run(lambda cursor: store_rows(cursor, batches, answers, origin))
 
     def make_room(self, times: Iterable[int]) -> None:
         """Make the partitions that rows of these times need."""
@@ -56,18 +58,22 @@ class Writer:
             self._partitions.ensure(Window(min(times), max(times) + 1))
 
 
-def store_rows(cursor: Cursor, batches: Sequence[Batch], answers: Sequence[Covered]) -> int:
+def store_rows(cursor: Cursor, batches: Sequence[Batch], answers: Sequence[Covered], origin: Origin = HISTORY) -> int:
     """Do what `Writer.write` does in the caller's transaction, of which it must be the last call."""
-    new = sum(_insert(cursor, batch) for batch in batches)
+    new = sum(_insert(cursor, batch, origin) for batch in batches)
     if answers:
         coverage.record(cursor, answers)
     return new
 
 
-def _insert(cursor: Cursor, batch: Batch) -> int:
-    """COPY what is not stored yet straight into perp_data; where a row exists all the same, insert from aside."""
+def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> int:
+    """COPY what is not stored yet straight into perp_data; where a row exists all the same, insert from aside.
+
+    Returns how many rows were inserted or took the place of a sample.
+    """
     metric = METRICS[batch.metric]
-    groups = list(_unknown(cursor, metric, batch))
+    fresh: set[Series] = set()
+    groups = list(_unknown(cursor, metric, batch, fresh))
     if not groups:
         return 0
     names = sql.SQL(", ").join(map(sql.Identifier, (*KEY_COLUMNS, *(column.name for column in metric.columns))))
@@ -78,13 +84,37 @@ def _insert(cursor: Cursor, batch: Batch) -> int:
         cursor.execute(SQL["undo_copy"])
     else:
         cursor.execute(SQL["end_copy"])
-        return sum(len(rows) for _, rows in groups)
+        new = _collect_times((series, row.ts) for series, rows in groups for row in rows)
+        arrivals.record(cursor, metric.name, batch.interval, new, fresh, origin)
+        return sum(map(len, new.values()))
     cursor.execute(SQL["create_incoming"])
     cursor.execute(SQL["empty_incoming"])
     _copy(cursor, "perp_incoming", names, CopyText(groups, batch.interval))
+    replaced = _supersede(cursor, metric) if batch.interval == metric.interval else set()
     action = _on_conflict(metric, batch.interval)
     cursor.execute(sql.SQL(SQL["insert_incoming"]).format(columns=names, action=action))
-    return int(cursor.rowcount)
+    stored = {(Series(source, symbol), ts) for source, symbol, ts in cursor.fetchall()}
+    arrivals.record(cursor, metric.name, batch.interval, _collect_times(stored - replaced), (), origin)
+    return len(stored)
+
+
+def _collect_times(rows: Iterable[tuple[Series, int]]) -> dict[Series, list[int]]:
+    """Return the times of each series, ascending."""
+    times: dict[Series, list[int]] = {}
+    for series, ts in rows:
+        times.setdefault(series, []).append(ts)
+    return {series: sorted(of_series) for series, of_series in times.items()}
+
+
+def _supersede(cursor: Cursor, metric: Metric) -> set[tuple[Series, int]]:
+    """Record the live samples whose place the incoming rows take, cell by cell; return which they are."""
+    cells = [
+        sql.SQL(SQL["superseded_cell"]).format(name=sql.Literal(column.name), column=sql.Identifier(column.name))
+        for column in metric.columns
+    ]
+    statement = sql.SQL(SQL["record_superseded"]).format(cells=sql.SQL(", ").join(cells))
+    cursor.execute(statement, {"at_s": now_ms() / SECOND_MS, "first": metric.columns[0].name})
+    return {(Series(source, symbol), ts) for source, symbol, ts in cursor.fetchall()}
 
 
 def _on_conflict(metric: Metric, interval: str) -> sql.Composable:
@@ -95,22 +125,25 @@ def _on_conflict(metric: Metric, interval: str) -> sql.Composable:
     return sql.SQL(SQL["replace_sample"]).format(changes=sql.SQL(", ").join(changes))
 
 
-def _unknown(cursor: Cursor, metric: Metric, batch: Batch) -> Iterator[tuple[Series, list[Row]]]:
+def _unknown(cursor: Cursor, metric: Metric, batch: Batch, fresh: set[Series]) -> Iterator[tuple[Series, list[Row]]]:
     """Yield the rows by series, without those that a look finds stored: they are recognised, not written again.
 
-    Short series are not looked at: they come from streams and are new, mostly.
+    Short series are not looked at: they come from streams and are new, mostly. Adds to `fresh` the series of which the
+    look finds no row at all between the first and the last one.
     """
     replaces = metric.instant is Instant.MOMENT and batch.interval == metric.interval
     for series, group in groupby(batch.rows, itemgetter(0)):
-        rows = [row for _, row in group]
+        rows = known = [row for _, row in group]
         if len(rows) >= LONG:
             rows = _unstored(cursor, series, rows, batch.interval if replaces else None)
+            if not replaces and rows is known:
+                fresh.add(series)
         if rows:
             yield series, rows
 
 
 def _unstored(cursor: Cursor, series: Series, rows: list[Row], interval: str | None) -> list[Row]:
-    """Return the rows of a series at whose times none is stored, or none of `interval`.
+    """Return the rows of a series at whose times none is stored, or none of `interval`; the same list where none is.
 
     Without an interval the look reads nothing but the primary key.
     """

@@ -18,6 +18,7 @@ from fademoe.metrics import METRICS, Row, name_perpspec
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
 from fademoe.store import corrections, coverage, status
+from fademoe.store.arrivals import LIVE
 from fademoe.store.coverage import Series
 from fademoe.store.status import Report, State
 from fademoe.streams.address import find_address
@@ -228,7 +229,7 @@ class StreamRunner:
     def store(self, items: list[Item]) -> None:
         """Store rows and the minutes that they prove; raise StoreError when PostgreSQL is away."""
         if items:
-            self._new_rows += self._services.writer.write(*to_batches(items))
+            self._new_rows += self._services.writer.write(*to_batches(items), LIVE)
             self._last_ts = max(item.ts for item in items)
             self._replace(item for item in items if item.replaces)
 

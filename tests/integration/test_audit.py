@@ -39,7 +39,7 @@ def execute(services, statement, *values):
 
 
 def corrections(system):
-    return system.query('SELECT ts, "column" FROM perp_corrections ORDER BY ts')
+    return system.query("SELECT ts, \"column\" FROM perp_corrections WHERE reason = '' ORDER BY ts")
 
 
 def test_an_exact_row_over_a_live_sample_is_no_correction(system, services, day):

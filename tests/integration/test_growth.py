@@ -14,7 +14,7 @@ from fademoe.store.writer import Writer
 START = 1_767_225_600_000
 BTC = Series("c-bin-ohlcv", "BTC")
 MAINTENANCE = {
-    "status": ("forget_errors", "forget_history", "forget_corrections"),
+    "status": ("forget_errors", "forget_history", "forget_corrections", "forget_superseded"),
     "coverage": ("forget_absences_before",),
 }
 

@@ -63,7 +63,7 @@ def test_rows_arrive_with_all_their_digits(database):
 
 @pytest.mark.parametrize("count", [1, 60])
 def test_history_replaces_a_live_sample_and_a_live_sample_replaces_nothing(database, count):
-    """Fault 1: the exact value of the history is kept; that is no correction."""
+    """Fault 1: the exact value of the history is kept; that is no correction, but the sample is remembered."""
     series, step = Series("bin-oi", "BTC"), 5 * MINUTE_MS
     times = [START + n * step for n in range(count)]
 
@@ -79,7 +79,8 @@ def test_history_replaces_a_live_sample_and_a_live_sample_replaces_nothing(datab
     ]
     assert fetch(database, "SELECT DISTINCT interval, oi::text, oi_usd::text FROM perp_data") == [("5m", "11", "7")]
     assert fetch(database, "SELECT count(*) FROM perp_data") == [(count,)]
-    assert fetch(database, "SELECT count(*) FROM perp_corrections") == [(0,)]
+    recorded = "SELECT reason, old_value::text, count(*) FROM perp_corrections GROUP BY 1, 2"
+    assert fetch(database, recorded) == [("superseded", "10", count)]
 
 
 def test_what_is_absent_by_the_list_is_missing_again_when_the_list_says_otherwise(database):

@@ -24,6 +24,6 @@ LIMIT %(limit)s
 -- name: corrections
 SELECT (extract(epoch FROM at) * 1000)::bigint, ts, "column", old_value::text, new_value::text
 FROM perp_corrections
-WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
+WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s AND reason = ''
 ORDER BY ts DESC, id DESC
 LIMIT %(limit)s

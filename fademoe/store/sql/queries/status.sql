@@ -60,4 +60,11 @@ WHERE at < now() - %(age)s::interval OR id <= (SELECT max(id) FROM perp_status_h
 
 -- name: forget_corrections
 DELETE FROM perp_corrections
-WHERE at < now() - %(age)s::interval OR id <= (SELECT max(id) FROM perp_corrections) - %(rows)s
+WHERE reason = '' AND (
+    at < now() - %(age)s::interval
+    OR id <= (SELECT id FROM perp_corrections WHERE reason = '' ORDER BY id DESC OFFSET %(rows)s LIMIT 1))
+
+-- name: forget_superseded
+DELETE FROM perp_corrections
+WHERE reason <> ''
+  AND (at < now() - %(age)s::interval OR id <= (SELECT max(id) FROM perp_corrections) - %(rows)s)

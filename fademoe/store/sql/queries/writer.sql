@@ -37,6 +37,24 @@ TRUNCATE perp_incoming
 INSERT INTO perp_data AS stored ({columns})
 SELECT DISTINCT ON (source, symbol, ts) {columns} FROM perp_incoming ORDER BY source, symbol, ts
 ON CONFLICT {action}
+RETURNING source, symbol, ts
+
+-- name: record_superseded
+-- At least the first column of each replaced row, which also tells its interval.
+INSERT INTO perp_corrections (at, source, symbol, ts, "column", old_value, new_value, reason, old_interval)
+SELECT to_timestamp(%(at_s)s), stored.source, stored.symbol, stored.ts, cell.name, cell.old_value,
+       coalesce(cell.new_value, cell.old_value), 'superseded', stored.interval
+FROM perp_data AS stored
+JOIN (
+    SELECT DISTINCT ON (source, symbol, ts) * FROM perp_incoming ORDER BY source, symbol, ts
+) AS incoming USING (source, symbol, ts)
+CROSS JOIN LATERAL (VALUES {cells}) AS cell (name, old_value, new_value)
+WHERE stored.interval <> incoming.interval
+  AND (cell.name = %(first)s OR cell.old_value IS DISTINCT FROM coalesce(cell.new_value, cell.old_value))
+RETURNING source, symbol, ts
+
+-- name: superseded_cell
+({name}, stored.{column}::numeric, incoming.{column}::numeric)
 
 -- name: keep_stored
 DO NOTHING
