@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fademoe.feeds.answers import Answer, Refusal
+from fademoe.feeds.archive import Archive
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.limits import Budget
@@ -78,6 +79,7 @@ class Exchange:
     poll_feeds: tuple[PollFeed, ...] = ()
     sockets: tuple[Socket, ...] = ()
     stream_feeds: tuple[StreamFeed, ...] = ()
+    archive: Archive | None = None
     needs_key: bool = False
     headers: Callable[[str], Mapping[str, str]] = lambda key: {}
 

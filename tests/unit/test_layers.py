@@ -13,7 +13,7 @@ FLOORS = (  # lowest first; a room may import what lies on the floors below its 
     ("settings", "metrics", "strategy"),
     ("account", "expressions"),
     ("feeds", "embedded", "supervisord"),
-    ("exchanges", "store"),
+    ("exchanges", "store", "archives"),
     ("client", "queue"),
     ("runtime", "alerts"),
     ("jobs", "streams", "simulator"),

@@ -6,6 +6,7 @@ production (cost bands, windows, acknowledgements, socket limits).
 
 from fademoe.clock import MINUTE_MS
 from fademoe.exchanges.binance.answers import judge
+from fademoe.exchanges.binance.archive import ARCHIVE
 from fademoe.exchanges.binance.history import POLL_FEEDS, REST_FEEDS
 from fademoe.exchanges.binance.instruments import CLOCK, INSTRUMENTS
 from fademoe.exchanges.binance.stream import SOCKETS, STREAM_FEEDS
@@ -39,4 +40,5 @@ EXCHANGE = Exchange(
     poll_feeds=POLL_FEEDS,
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,
+    archive=ARCHIVE,
 )

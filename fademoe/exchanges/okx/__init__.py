@@ -6,6 +6,7 @@ neither settles stands where it matters. Prices are per one coin; sizes are cont
 
 from fademoe.clock import SECOND_MS
 from fademoe.exchanges.okx.answers import judge
+from fademoe.exchanges.okx.archive import ARCHIVE
 from fademoe.exchanges.okx.history import POLL_FEEDS, REST_FEEDS
 from fademoe.exchanges.okx.instruments import CLOCK, INSTRUMENTS
 from fademoe.exchanges.okx.stream import SOCKETS, STREAM_FEEDS
@@ -43,4 +44,5 @@ EXCHANGE = Exchange(
     poll_feeds=POLL_FEEDS,
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,
+    archive=ARCHIVE,
 )

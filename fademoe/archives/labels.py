@@ -1,0 +1,55 @@
+"""Decides which instant the lines of a file describe: by the data, never by a date."""
+
+from collections.abc import Mapping, Sequence
+from math import log
+from statistics import median
+from typing import NamedTuple
+
+from fademoe.clock import MINUTE_MS
+
+MIN_ROWS = 50  # usable lines of a file
+MIN_HALF_ROWS = 20
+FACTOR = 3.0  # by which the better label has to win
+
+Prices = Sequence[tuple[int, float]]
+Closes = Mapping[int, float]  # close by the open time of its minute
+
+
+class Label(NamedTuple):
+    """What was decided: `shift_ms` to add to the times of a file, None when that is undecided, and why."""
+
+    shift_ms: int | None
+    reason: str
+
+
+def decide_label(prices: Prices, closes: Closes, shifts: Sequence[int]) -> Label:
+    """Decide by the prices in a file and the closes of minutes of the same contract.
+
+    A line of time T and label d describes T + d: its price is that at the end of the minute before. The label with the
+    smallest median difference has to win by FACTOR on MIN_ROWS lines. Both halves of the file are looked at alone, too:
+    one that says otherwise makes the file one of mixed meaning.
+    """
+    whole = _decide(prices, closes, shifts, MIN_ROWS)
+    ordered = sorted(prices)
+    middle = len(ordered) // 2
+    halves = [_decide(part, closes, shifts, MIN_HALF_ROWS) for part in (ordered[:middle], ordered[middle:])]
+    decided = {label for label in (whole, *halves) if label is not None}
+    if len(decided) > 1:
+        return Label(None, "mixed meaning: the first and the second half differ")
+    if whole is None:
+        return Label(None, "metrics label undecided")
+    return Label(whole, "by its prices")
+
+
+def _decide(prices: Prices, closes: Closes, shifts: Sequence[int], least: int) -> int | None:
+    """Return the label that wins, None where none does."""
+    usable = [(price, [closes.get(ts + shift - MINUTE_MS) for shift in shifts]) for ts, price in prices if price > 0]
+    full = [(price, found) for price, found in usable if all(found)]
+    if len(full) < least:
+        return None
+    medians = [
+        median(abs(log(price / close)) for price, found in full if (close := found[at])) for at in range(len(shifts))
+    ]
+    ranked = sorted(range(len(shifts)), key=medians.__getitem__)
+    best, second = medians[ranked[0]], medians[ranked[1]]
+    return shifts[ranked[0]] if second > 0 and second >= FACTOR * best else None

@@ -1,0 +1,212 @@
+"""Reads a file of an archive: one member of the right name, a known first line, each line on its grid in its window."""
+
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import islice
+from operator import lt
+from pathlib import Path
+
+from fademoe.clock import Window, to_iso
+from fademoe.errors import BadPayload
+from fademoe.feeds.archive import ArchiveFile, BadFile, Dataset, Layout, Lines
+from fademoe.feeds.instrument import Instrument
+from fademoe.metrics import Row
+
+CHUNK_LINES = 4_000  # read at once
+MOST_BYTES = 200_000_000  # of an unpacked file: a month of minutes has 5 million
+NAMED = 3  # unreadable lines that are named
+
+
+@dataclass(kw_only=True)
+class FileRows:
+    """What an accepted file holds.
+
+    `rows`: by metric and ts, the label applied. `strays`: the ts that lie behind the file's own period. `unreadable`:
+    (number of the line, reason). `doubles`: lines that came twice. `blanks`: by metric and ts, why there is no value.
+    """
+
+    rows: dict[str, dict[int, Row]] = field(default_factory=dict)
+    blanks: dict[str, dict[int, str]] = field(default_factory=dict)
+    partial: set[int] = field(default_factory=set)
+    strays: set[int] = field(default_factory=set)
+    prices: list[tuple[int, float]] = field(default_factory=list)
+    unreadable: list[tuple[int, str]] = field(default_factory=list)
+    lines: int = 0
+    has_header: bool = False
+    doubles: int = 0
+    is_unsorted: bool = False
+    shift_ms: int = 0
+
+    def list_times(self) -> list[int]:
+        """Return the ts of all lines, ascending."""
+        times = {ts for rows in self.rows.values() for ts in rows}
+        return sorted(times.union(*self.blanks.values()) if self.blanks else times)
+
+    def shift(self, shift_ms: int) -> None:
+        """Move all rows by the label of the file."""
+        self.shift_ms = shift_ms
+        if not shift_ms:
+            return
+        self.rows = {
+            metric: {ts + shift_ms: row._replace(ts=ts + shift_ms) for ts, row in rows.items()}
+            for metric, rows in self.rows.items()
+        }
+        self.blanks = {
+            metric: {ts + shift_ms: reason for ts, reason in blanks.items()} for metric, blanks in self.blanks.items()
+        }
+        self.strays = {ts + shift_ms for ts in self.strays}
+
+
+def read_file(path: Path, file: ArchiveFile, dataset: Dataset, instrument: Instrument) -> FileRows:
+    """Return what a file holds, its label not applied; raise BadFile with the reason when it is not accepted."""
+    lines = Lines()
+    found = FileRows()
+    for number, (layout, chunk) in _read_chunks(path, file, dataset, found):
+        found.lines += len(chunk)
+        lines.extend(_read_lines(layout, chunk, number, instrument, found))
+    if not found.lines:
+        raise BadFile("it holds no line")
+    if len(found.unreadable) * 2 > found.lines:
+        number, reason = found.unreadable[0]
+        raise BadFile(f"{len(found.unreadable)} of {found.lines} lines are unreadable; line {number}: {reason}")
+    _check_times(lines, file, dataset, found)
+    found.prices = lines.prices
+    found.partial = lines.partial
+    found.blanks = lines.blanks
+    is_plain = not found.is_unsorted and not found.doubles
+    for metric, rows in lines.rows.items():
+        found.rows[metric] = {row.ts: row for row in rows} if is_plain else _join_doubles(metric, rows)
+    return found
+
+
+def _read_chunks(
+    path: Path, file: ArchiveFile, dataset: Dataset, found: FileRows
+) -> Iterator[tuple[int, tuple[Layout, list[list[str]]]]]:
+    """Yield the lines of a file's one member in chunks, each with its first number and the layout of the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            names = [member.filename for member in members]
+            if names != [f"{file.stem}.csv"]:
+                raise BadFile(f"it holds {', '.join(names[:3]) or 'nothing'} instead of {file.stem}.csv alone")
+            if members[0].file_size > MOST_BYTES:
+                raise BadFile(f"{members[0].file_size} bytes unpacked are more than such a file has")
+            with archive.open(members[0]) as member:
+                text = io.TextIOWrapper(member, encoding=dataset.encoding, newline="")
+                layout, first = _find_layout(text, dataset, found)
+                number = 1
+                while chunk := [*first, *(line.rstrip("\r\n").split(",") for line in islice(text, CHUNK_LINES))]:
+                    first = []
+                    chunk = [line for line in chunk if line != [""]]
+                    yield number, (layout, chunk)
+                    number += len(chunk)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise BadFile(f"its zip is broken: {error}") from error
+    except UnicodeDecodeError as error:
+        raise BadFile(f"its text is not {dataset.encoding}") from error
+
+
+def _find_layout(text: io.TextIOWrapper, dataset: Dataset, found: FileRows) -> tuple[Layout, list[list[str]]]:
+    """Return the layout of a file by its first line, and that line where it is data."""
+    line = text.readline().rstrip("\r\n")
+    names = line.split(",")
+    for layout in dataset.layouts:
+        if tuple(name.strip() for name in names) == layout.names:
+            found.has_header = True
+            return layout, []
+    for layout in dataset.layouts:
+        if layout.any_header and len(names) == len(layout.names) and not any(map(_is_number, names)):
+            found.has_header = True
+            return layout, []
+        if not layout.needs_header and len(names) == len(layout.names) and _is_number(names[0]):
+            return layout, [names]
+    raise BadFile(f"its first line is unknown: {line[:80]!r}")
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("-").replace(".", "", 1).isdecimal()
+
+
+def _read_lines(layout: Layout, chunk: list[list[str]], number: int, instrument: Instrument, found: FileRows) -> Lines:
+    """Read lines at once, or one by one where one of them is not as expected."""
+    try:
+        return layout.read(chunk, instrument)
+    except BadPayload:
+        lines = Lines()
+        for at, line in enumerate(chunk):
+            try:
+                lines.extend(layout.read([line], instrument))
+            except BadPayload as error:
+                found.unreadable.append((number + at, f"{error}: {','.join(line)[:120]}"))
+        return lines
+
+
+def _check_times(lines: Lines, file: ArchiveFile, dataset: Dataset, found: FileRows) -> None:
+    """Raise BadFile for a time that is off the grid or outside the file's window; note order, doubles, strays."""
+    times = lines.times
+    found.is_unsorted = not all(map(lt, times, times[1:])) and sorted(times) != times
+    found.doubles = len(times) - len(set(times))
+    start_ms, end_ms = file.window
+    outside = [ts for ts in times if not start_ms <= ts < end_ms + dataset.overhang_ms]
+    if outside:
+        raise BadFile(f"{len(outside)} lines lie outside its window, such as {to_iso(outside[0])}")
+    if not dataset.sparse and any(ts % dataset.interval_ms for ts in times):
+        raise BadFile("not all lines lie on its grid")
+    found.strays = {ts for ts in times if ts >= end_ms}
+
+
+def _join_doubles(metric: str, rows: Sequence[Row]) -> dict[int, Row]:
+    """Return rows by ts, ascending; raise BadFile where two of one ts differ."""
+    joined: dict[int, Row] = {}
+    for row in sorted(rows, key=lambda row: row.ts):
+        before = joined.setdefault(row.ts, row)
+        if before is not row and not are_equal(before, row):
+            raise BadFile(f"two lines of {to_iso(row.ts)} differ in {metric}")
+    return joined
+
+
+def are_equal(one: Row, other: Row) -> bool:
+    """Return whether two rows hold the same numbers; zeros at the end of a decimal are no difference."""
+    return one == other or all(map(_same, one, other))
+
+
+def _same(one: object, other: object) -> bool:
+    if one == other:
+        return True
+    return one is not None and other is not None and Decimal(str(one)) == Decimal(str(other))
+
+
+def count_expected(dataset: Dataset, windows: Sequence[Window]) -> int:
+    """Return how many rows the calendar asks for in windows inside a contract's life."""
+    return sum(map(dataset.count_rows, windows))
+
+
+def find_holes(times: Sequence[int], window: Window, step_ms: int) -> list[Window]:
+    """Return the parts of a window whose points of the grid have no row; `times` are ascending."""
+    holes: list[Window] = []
+    expected_ms = window.start_ms
+    for ts in times:
+        if ts >= window.end_ms:
+            break
+        if ts > expected_ms:
+            holes.append(Window(expected_ms, ts))
+        expected_ms = max(expected_ms, ts + step_ms)
+    if expected_ms < window.end_ms:
+        holes.append(Window(expected_ms, window.end_ms))
+    return holes
+
+
+def describe(found: FileRows) -> Mapping[str, object]:
+    """Return what the ledger keeps of how a file was read."""
+    return {
+        "header": found.has_header,
+        "doubles": found.doubles,
+        "unsorted": found.is_unsorted,
+        "unreadable": len(found.unreadable),
+        "blanks": sum(map(len, found.blanks.values())),
+        "partial": len(found.partial),
+    }

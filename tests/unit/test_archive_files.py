@@ -1,0 +1,303 @@
+"""Files of archives as pure data: where they lie, how they are read, what is refused, which label they get."""
+
+import zipfile
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from fademoe.archives.labels import decide_label
+from fademoe.archives.listing import read_page
+from fademoe.archives.reading import count_expected, find_holes, read_file
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, parse_time
+from fademoe.errors import BadPayload
+from fademoe.feeds import registry
+from fademoe.feeds.archive import ArchiveFile, BadFile, split_settled
+from fademoe.feeds.instrument import Instrument
+from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium
+
+DAY = Window(parse_time("2024-11-01"), parse_time("2024-11-02"))
+BINANCE, OKX = (registry.load_exchanges()[name].archive for name in ("binance", "okx"))
+BTC = Instrument(exchange="binance", code="bin", name="BTCUSDT", symbol="BTC")
+PEPE = Instrument(exchange="binance", code="bin", name="1000PEPEUSDT", symbol="PEPE", multiplier=1000)
+SWAP = Instrument(exchange="okx", code="okx", name="BTC-USDT-SWAP", symbol="BTC", contract_value="0.01")
+
+
+def dataset(archive, metric):
+    return archive.find_dataset(metric)
+
+
+def kline(ts, o="10.00", c="10.50", v="3.000", n=4):
+    return f"{ts},{o},10.60,9.90,{c},{v},{ts + MINUTE_MS - 1},31.50000,{n},1.000,10.50000,0"
+
+
+def write(folder: Path, file: ArchiveFile, lines, *, member=None, more=()) -> Path:
+    path = folder / file.path.rpartition("/")[2]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member or f"{file.stem}.csv", "\n".join(lines) + "\n")
+        for name in more:
+            archive.writestr(name, "x")
+    return path
+
+
+def day_file(archive, metric, name, day=DAY):
+    return dataset(archive, metric).list_day_files(name, day)[0]
+
+
+def read(folder, archive, metric, instrument, lines, *, day=DAY, **options):
+    file = day_file(archive, metric, instrument.name, day)
+    return read_file(write(folder, file, lines, **options), file, dataset(archive, metric), instrument)
+
+
+def test_archives_hold_metrics_that_rest_has_too():
+    for exchange in registry.load_exchanges().values():
+        datasets = exchange.archive.datasets if exchange.archive else ()
+        assert all(exchange.find_rest_feed(metric) for each in datasets for metric in each.metrics)
+
+
+def test_paths_of_files():
+    month = dataset(BINANCE, "ohlcv").find_period(DAY.start_ms)
+    assert month == Window(parse_time("2024-11-01"), parse_time("2024-12-01"))
+    [file] = dataset(BINANCE, "ohlcv").list_month_files("BTCUSDT", month)
+    assert file.path == "data/futures/um/monthly/klines/BTCUSDT/1m/BTCUSDT-1m-2024-11.zip"
+    assert file.stem == "BTCUSDT-1m-2024-11"
+    assert BINANCE.checksum(file.path) == f"{file.path}.CHECKSUM"
+    [premium] = dataset(BINANCE, "pfr").list_day_files("BTCUSDT", DAY)
+    assert premium.path == "data/futures/um/daily/premiumIndexKlines/BTCUSDT/1m/BTCUSDT-1m-2024-11-01.zip"
+    [metrics] = dataset(BINANCE, "oi").list_day_files("BTCUSDT", DAY)
+    assert metrics.path == "data/futures/um/daily/metrics/BTCUSDT/BTCUSDT-metrics-2024-11-01.zip"
+    assert dataset(BINANCE, "oi").list_month_files("BTCUSDT", month) == []
+    [funding] = dataset(BINANCE, "fr").list_month_files("BTCUSDT", month)
+    assert funding.path == "data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2024-11.zip"
+
+
+def test_days_and_months_of_utc_8():
+    candles = dataset(OKX, "ohlcv")
+    december = candles.find_period(parse_time("2021-11-30T16:00:00Z"))
+    assert december == Window(parse_time("2021-11-30T16:00:00Z"), parse_time("2021-12-31T16:00:00Z"))
+    assert candles.find_period(december.start_ms - 1).end_ms == december.start_ms
+    [file] = candles.list_month_files("BTC-USDT-SWAP", december)
+    assert file.path == "candlesticks/monthly/202112/BTC-USDT-SWAP-candlesticks-2021-12.zip"
+    day = candles.list_days(december)[0]
+    [file] = candles.list_day_files("BTC-USDT-SWAP", day)
+    assert file.path == "candlesticks/daily/20211201/BTC-USDT-SWAP-candlesticks-2021-12-01.zip"
+    assert day.start_ms == december.start_ms
+    new, old = (file.path for file in dataset(OKX, "fr").list_day_files("BTC-USDT-SWAP", day))
+    assert new == "swaprates/daily/20211201/allswap-fundingrates-2021-12-01.zip"
+    assert old == "swaprate/monthly/202112/allswaprate-swaprate-2021-12-01.zip"
+    utc_month = Window(parse_time("2021-12-01"), parse_time("2022-01-01"))
+    assert len(candles.list_periods(utc_month)) == 2
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_klines_are_read_as_rest_reads_them(tmp_path, header):
+    names = [",".join(dataset(BINANCE, "ohlcv").layouts[0].names)] if header else []
+    lines = [*names, *(kline(DAY.start_ms + at * MINUTE_MS) for at in range(3))]
+    found = read(tmp_path, BINANCE, "ohlcv", PEPE, lines)
+    assert found.has_header is header
+    assert list(found.rows["ohlcv"]) == [DAY.start_ms + at * MINUTE_MS for at in range(3)]
+    row = found.rows["ohlcv"][DAY.start_ms]
+    assert row == Candle(DAY.start_ms, "0.01000", "0.01060", "0.00990", "0.01050", "3000", "31.50000", 4, "1000")
+
+
+def test_microseconds_are_ms(tmp_path):
+    ts = DAY.start_ms
+    line = f"{ts}000,10.0,10.6,9.9,10.5,3.0,{ts + MINUTE_MS}000,31.5,4,1.0,10.5,0".replace(
+        f"{ts + MINUTE_MS}000", f"{ts + MINUTE_MS - 1}999"
+    )
+    assert list(read(tmp_path, BINANCE, "ohlcv", BTC, [line]).rows["ohlcv"]) == [ts]
+
+
+def test_what_is_not_such_a_file_is_refused(tmp_path):
+    file = day_file(BINANCE, "ohlcv", "BTCUSDT")
+    good = [kline(DAY.start_ms + at * MINUTE_MS) for at in range(1440)]
+    whole = write(tmp_path, file, good).read_bytes()
+
+    def refuse(content: bytes) -> str:
+        path = tmp_path / "file.zip"
+        path.write_bytes(content)
+        with pytest.raises(BadFile) as refused:
+            read_file(path, file, dataset(BINANCE, "ohlcv"), BTC)
+        return str(refused.value)
+
+    assert "zip is broken" in refuse(whole[: len(whole) // 2])
+    assert "zip is broken" in refuse(b"<html>200</html>")
+    at = len(whole) // 2
+    assert "zip is broken" in refuse(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    for options in ({"member": "BTCUSDT-1m-2024-11-02.csv"}, {"more": ["extra.csv"]}):
+        assert "instead of BTCUSDT-1m-2024-11-01.csv" in refuse(write(tmp_path, file, good, **options).read_bytes())
+    assert "first line is unknown" in refuse(write(tmp_path, file, ["time,open", *good]).read_bytes())
+    outside = [kline(DAY.end_ms)]
+    assert "outside its window" in refuse(write(tmp_path, file, [*good, *outside]).read_bytes())
+    conflicting = [kline(DAY.start_ms, c="10.40")]
+    assert "differ in ohlcv" in refuse(write(tmp_path, file, [*good, *conflicting]).read_bytes())
+    unreadable = [line.replace("10.60", "NaN") for line in good]
+    assert "1440 of 1440 lines are unreadable" in refuse(write(tmp_path, file, unreadable).read_bytes())
+    assert "holds no line" in refuse(
+        write(tmp_path, file, [",".join(dataset(BINANCE, "ohlcv").layouts[0].names)]).read_bytes()
+    )
+
+
+def test_one_odd_line_costs_itself_only_and_doubles_and_disorder_nothing(tmp_path):
+    lines = [kline(DAY.start_ms + at * MINUTE_MS) for at in range(10)]
+    lines[3] = lines[3].replace("10.60", "NaN")
+    lines = [*lines[5:], *lines[:5], lines[7]]
+    found = read(tmp_path, BINANCE, "ohlcv", BTC, lines)
+    assert len(found.rows["ohlcv"]) == 9
+    assert (found.doubles, found.is_unsorted) == (1, True)
+    [(number, reason)] = found.unreadable
+    assert number == 9
+    assert "NaN" in reason
+    assert find_holes(sorted(found.rows["ohlcv"]), Window(DAY.start_ms, DAY.start_ms + 10 * MINUTE_MS), MINUTE_MS) == [
+        Window(DAY.start_ms + 3 * MINUTE_MS, DAY.start_ms + 4 * MINUTE_MS)
+    ]
+
+
+def test_premiums_and_settlements(tmp_path):
+    ts = DAY.start_ms
+    line = f"{ts},0.00012310,0.00018000,-0.00009911,-0.00015023,0,{ts + 59_999},0,60,0,0,0"
+    assert read(tmp_path, BINANCE, "pfr", BTC, [line]).rows["pfr"] == {ts: Premium(ts, "-0.00015023")}
+    month = dataset(BINANCE, "fr").find_period(ts)
+    [file] = dataset(BINANCE, "fr").list_month_files("BTCUSDT", month)
+    lines = [
+        ",".join(dataset(BINANCE, "fr").layouts[0].names),
+        f"{ts + 3},8,0.00010000",
+        f"{ts + 8 * HOUR_MS},4,-0.0002",
+    ]
+    found = read_file(write(tmp_path, file, lines), file, dataset(BINANCE, "fr"), BTC)
+    assert list(found.rows["fr"].values()) == [
+        Funding(ts, "0.00010000", 8),
+        Funding(ts + 8 * HOUR_MS, "-0.0002", 4),
+    ]
+
+
+def metrics_lines(*cells):
+    return [",".join(dataset(BINANCE, "oi").layouts[0].names), *cells]
+
+
+def test_samples(tmp_path):
+    ts = DAY.start_ms
+    found = read(
+        tmp_path,
+        BINANCE,
+        "oi",
+        PEPE,
+        metrics_lines(
+            "2024-11-01 00:00:03,1000PEPEUSDT,12.5,25.0,1.5,1.2,1.3387000000000000,0.97",
+            "2024-11-01 00:05:00,1000PEPEUSDT,0.00000000,0.0,,,,",
+            "2024-11-01 00:10:00,1000PEPEUSDT,3,,1.5,1.2,1.4,0.97",
+            "2024-11-02 00:00:00,1000PEPEUSDT,4,8,1.5,1.2,1.4,0.97",
+            "2024-11-01 00:07:00,1000PEPEUSDT,4,8,1.5,1.2,1.4,0.97",
+            "2024-11-01 00:15:00,BTCUSDT,4,8,1.5,1.2,1.4,0.97",
+        ),
+    )
+    assert found.rows["oi"][ts] == OpenInterest(ts, "12500", "25.0")
+    assert found.rows["oi"][ts + 10 * MINUTE_MS] == OpenInterest(ts + 10 * MINUTE_MS, "3000", None)
+    assert found.rows["lsr"][ts] == LongShortRatio(ts, "1.3387000000000000")
+    assert found.blanks == {
+        "oi": {ts + 5 * MINUTE_MS: "zero in archive"},
+        "lsr": {ts + 5 * MINUTE_MS: "blank in archive"},
+    }
+    assert found.strays == {DAY.end_ms}
+    assert found.prices[0] == (ts, 2.0)
+    assert len(found.unreadable) == 2
+    found.shift(5 * MINUTE_MS)
+    assert min(found.rows["oi"]) == ts + 5 * MINUTE_MS
+    assert found.rows["oi"][ts + 5 * MINUTE_MS].ts == ts + 5 * MINUTE_MS
+
+
+def test_bars_without_volumes_are_partial(tmp_path):
+    day = dataset(OKX, "ohlcv").list_days(DAY)[0]
+    ts, name = day.start_ms, "BTC-USDT-SWAP"
+    found = read(
+        tmp_path,
+        OKX,
+        "ohlcv",
+        SWAP,
+        [
+            ",".join(dataset(OKX, "ohlcv").layouts[0].names),
+            f"{name},94210.1,94222.0,94200.0,94219.9,1210.5,12.105,1140462.2,{ts},0",
+            f"{name},94210.1,94222.0,94200.0,94219.9,1210.5,None,None,{ts + MINUTE_MS},0",
+            f"{name},94210.1,94210.1,94210.1,94210.1,0,None,None,{ts + 2 * MINUTE_MS},0",
+            f"{name},94210.1,94210.1,94210.1,94210.1,0,None,None,{ts + 2 * MINUTE_MS},0",
+        ],
+        day=day,
+    )
+    rows = found.rows["ohlcv"]
+    assert rows[ts][5:7] == ("12.105", "1140462.2")
+    assert Decimal(rows[ts + MINUTE_MS].v) == Decimal("12.105")
+    assert rows[ts + MINUTE_MS].qv is None
+    assert rows[ts + 2 * MINUTE_MS][5:7] == ("0", "0")
+    assert found.partial == {ts + MINUTE_MS}
+    assert found.doubles == 1
+
+
+def test_settlements_of_all_swaps_in_both_layouts(tmp_path):
+    funding = dataset(OKX, "fr")
+    day = funding.list_days(DAY)[0]
+    new, old = funding.list_day_files(SWAP.name, day)
+    ts = day.start_ms
+    lines = ["instrument_name,funding_rate,funding_time", f"ETH-USDT-SWAP,0.1,{ts}", f"{SWAP.name},0.0001,{ts + 1000}"]
+    found = read_file(write(tmp_path, new, lines), new, funding, SWAP)
+    assert found.rows["fr"] == {ts: Funding(ts, "0.0001", None)}
+    path = tmp_path / "old.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        text = f"合约,类型,费率,实收,时间\n{SWAP.name},SWAP,0.0001,0.0002,{ts}\nETH-USDT-SWAP,SWAP,1,,{ts}\n"
+        archive.writestr(f"{old.stem}.csv", text.encode("gbk"))
+    found = read_file(path, old, funding, SWAP)
+    assert found.rows["fr"] == {ts: Funding(ts, "0.0002", None)}
+    assert funding.link(found.rows["fr"][ts], ts - 8 * HOUR_MS) == Funding(ts, "0.0002", 8)
+
+
+def closes(start_ms, minutes):
+    return {start_ms + at * MINUTE_MS: 100 + at % 977 * 0.01 + at % 13 for at in range(-10, minutes)}
+
+
+def sampled(found, shift, start_ms, count):
+    times = [start_ms + at * 5 * MINUTE_MS for at in range(count)]
+    return [(ts, found[ts + shift - MINUTE_MS] * 1.00002) for ts in times]
+
+
+def test_the_label_of_a_file_is_decided_by_its_prices():
+    shifts = (0, 5 * MINUTE_MS)
+    known = closes(DAY.start_ms, 1460)
+    for shift in shifts:
+        assert decide_label(sampled(known, shift, DAY.start_ms, 288), known, shifts).shift_ms == shift
+    flat = dict.fromkeys(known, 100.0)
+    undecided = decide_label(sampled(flat, 0, DAY.start_ms, 288), flat, shifts)
+    assert undecided == (None, "metrics label undecided")
+    assert decide_label(sampled(known, 0, DAY.start_ms, 49), known, shifts).shift_ms is None
+    mixed = [*sampled(known, 0, DAY.start_ms, 144), *sampled(known, shifts[1], DAY.start_ms + DAY_MS // 2, 144)]
+    assert decide_label(mixed, known, shifts).reason.startswith("mixed meaning")
+    assert decide_label(mixed, {}, shifts).shift_ms is None
+
+
+def test_the_calendar_counts_inside_a_life():
+    klines, funding = dataset(BINANCE, "ohlcv"), dataset(BINANCE, "fr")
+    assert count_expected(klines, [DAY]) == 1440
+    assert count_expected(klines, [Window(DAY.start_ms + 1, DAY.end_ms)]) == 1439
+    assert count_expected(funding, [DAY]) == 3
+
+
+LISTING = """<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>data</Name><Prefix>a/</Prefix><Marker></Marker>
+{marker}<MaxKeys>1000</MaxKeys><IsTruncated>{truncated}</IsTruncated>
+<Contents><Key>a/x.zip</Key><LastModified>2022-05-17T09:12:33.000Z</LastModified><ETag>"01ab"</ETag><Size>18</Size>
+<StorageClass>STANDARD</StorageClass></Contents><CommonPrefixes><Prefix>a/b/</Prefix></CommonPrefixes></ListBucketResult>"""
+
+
+def test_listings():
+    page = read_page(LISTING.format(marker="<NextMarker>a/y</NextMarker>", truncated="true").encode())
+    assert page.files[0][:3] == ("a/x.zip", "01ab", 18)
+    assert page.folders == ["a/b/"]
+    assert page.marker == "a/y"
+    assert read_page(LISTING.format(marker="", truncated="true").encode()).marker == "a/x.zip"
+    assert read_page(LISTING.format(marker="", truncated="false").encode()).marker is None
+    for bad in (b"<html></html>", b"{}", b"<a><b></a>"):
+        with pytest.raises(BadPayload):
+            read_page(bad)
+
+
+def test_folders_of_earlier_lives():
+    names = ("LITUSDTSETTLED", "ICPUSDT_SETTLED", "AERGOUSDTSETTLEDSETTLED", "BTCUSDT")
+    assert [split_settled(name) for name in names] == ["LITUSDT", "ICPUSDT", "AERGOUSDT", None]
