@@ -73,7 +73,29 @@ ON_STREAM = {
     "control_frames": "at once and once: every socket gets the frames about the service and the connection",
     "drop_sockets": "at once and once: every socket is cut without a close frame",
 }
-KINDS = {**BEFORE_ANSWER, **AFTER_ANSWER, **ON_STREAM}
+# In a file of an archive; `path` is the begin of its path. The file stays so while the fault is in force.
+IN_FILE = {
+    "lost_file": "the file is not there",
+    "lost_checksum": "its checksum is not there",
+    "wrong_checksum": "its checksum is that of another file",
+    "cut_zip": "the last third of the zip is missing",
+    "bad_crc": "the checksum inside the zip is wrong",
+    "two_members": "the zip holds a second member",
+    "html_file": "it is an HTML page",
+    "short_month": "the last two days of a month are missing in the month's file",
+    "doubled_rows": "each line comes twice",
+    "conflicting_rows": "a line comes twice, with different values",
+    "unsorted_rows": "the second half of the lines comes first",
+    "late_stamps": "some lines of metrics are stamped one to five seconds late",
+    "midnight_row": "a day of metrics holds the first line of the next day, too",
+    "blank_cells": "some cells of metrics are blank",
+    "zero_rows": "some lines of metrics have an open interest of 0",
+    "short_day": "the last line of a day of metrics is missing",
+    "old_form": "a day of metrics runs from 00:05 to midnight of the next day, each line at the time of its sample",
+    "mixed_label": "the first half of a day of metrics is labelled otherwise than the second",
+    "flat_prices": "the open interest's value has one price all day, so that the label cannot be told",
+}
+KINDS = {**BEFORE_ANSWER, **AFTER_ANSWER, **ON_STREAM, **IN_FILE}
 
 
 @dataclass(kw_only=True)

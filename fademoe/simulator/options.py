@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fademoe.clock import parse_pace
 from fademoe.simulator.exchange import Exchange
-from fademoe.simulator.faults import AFTER_ANSWER, BEFORE_ANSWER, LISTS, ON_STREAM, ROWS
+from fademoe.simulator.faults import AFTER_ANSWER, BEFORE_ANSWER, IN_FILE, LISTS, ON_STREAM, ROWS
 
 GROUPS = (  # heading of the help, the faults under it
     ("in place of an answer", BEFORE_ANSWER),
@@ -15,6 +15,7 @@ GROUPS = (  # heading of the help, the faults under it
     ("in an answer, to the row in the middle of the page", ROWS),
     ("to an answer as a whole", {kind: effect for kind, effect in AFTER_ANSWER.items() if kind not in LISTS | ROWS}),
     ("on sockets", ON_STREAM),
+    ("in a file of an archive", IN_FILE),
 )
 
 
@@ -57,6 +58,8 @@ def build_parser(exchanges: Iterable[type[Exchange]]) -> argparse.ArgumentParser
     add("--no-limits", dest="limits", action="store_false", help="count requests, but refuse none and send no counts")
     add("--no-holes", dest="holes", action="store_false", help="generate no missing minutes")
     add("--cache-chunks", type=int, default=800, help="cached days of one contract, 0.2 MB each")
+    add("--archive-faults", action="store_true", help="give each file of an archive every fault, by a die of its own")
+    add("--archive-rate", type=int, default=0, help="files a second above which an archive refuses; 0: never")
     add("--recordings", type=Path, help="folder of recorded answers, served at /sim/recordings/<file>/<index>")
     for exchange in exchanges:
         exchange.add_options(parser.add_argument_group(exchange.name))

@@ -31,7 +31,7 @@ SIMULATOR_FLOORS = (
     ("clock", "decimals"),
     ("market",),
     ("faults", "limits", "pages", "stats", "timeline"),
-    ("damage", "sockets"),
+    ("damage", "sockets", "files"),
     ("exchange",),
     ("binance", "bybit", "okx", "coinalyze"),
     ("options", "control"),

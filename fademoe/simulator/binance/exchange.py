@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import orjson
 
 from fademoe.simulator.binance import listing as binance_listing
+from fademoe.simulator.binance.archive import BUCKET, PREFIX, BinanceArchive
 from fademoe.simulator.binance.feeds import MarkPrices
 from fademoe.simulator.binance.limits import (
     DATA,
@@ -64,13 +65,14 @@ class Binance(Exchange):
     """Binance as its clients see it."""
 
     name = "binance"
-    rest_prefixes = ("/fapi/", "/futures/data/")
+    rest_prefixes = ("/fapi/", "/futures/data/", PREFIX, BUCKET)
     stream_prefixes = ("/market", "/public", "/private", "/ws", "/stream")
 
     def __init__(self, simulation: Simulation) -> None:
         """Set up the routes."""
         super().__init__(simulation)
         self._limits = BinanceLimits(simulation.options)
+        self._archive = BinanceArchive(simulation, self.name)
         self._marks = MarkPrices(self)
         self._streams = BinanceStreams(self, self._marks)
         self._info: tuple[int, bytes] = (0, b"")
@@ -114,12 +116,20 @@ class Binance(Exchange):
             default="earliest",
             help="klines that are returned of a window with more than the limit",
         )
+        add(
+            "--binance-label-change-ms",
+            type=int,
+            default=1_709_510_400_000,
+            help="from when on a line of an archived day of metrics is the sample five minutes after its time",
+        )
         add("--binance-ping-s", type=float, default=180, help="seconds between protocol pings")
         add("--binance-lifetime-s", type=float, default=86_400, help="seconds after which a socket is closed")
         add("--binance-no-quiet-closes", action="store_true", help="send no closed kline for minutes without trades")
 
     def answer(self, call: Call) -> Reply:
         """Answer a REST request; a refused request costs its weight too."""
+        if call.path.startswith((PREFIX, BUCKET)):
+            return self._archive.answer(call)
         route = self._routes.get(call.path)
         headers: Mapping[str, str] = {}
         try:

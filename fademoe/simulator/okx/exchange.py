@@ -17,6 +17,7 @@ from fademoe.simulator.market.marks import grow_mark
 from fademoe.simulator.market.noise import draw_number
 from fademoe.simulator.market.truth import Row
 from fademoe.simulator.okx import listing as okx_listing
+from fademoe.simulator.okx.archive import PREFIX, OkxArchive
 from fademoe.simulator.okx.limits import (
     RULES,
     OkxLimits,
@@ -61,7 +62,7 @@ class Okx(Exchange):
     """OKX as its clients see it."""
 
     name = "okx"
-    rest_prefixes = ("/api/v5/",)
+    rest_prefixes = ("/api/v5/", PREFIX)
     stream_prefixes = ("/ws/v5/",)
     symbol_parameter = "instId"
 
@@ -69,6 +70,7 @@ class Okx(Exchange):
         """Set up the routes."""
         super().__init__(simulation)
         self._limits = OkxLimits(simulation.options)
+        self._archive = OkxArchive(simulation, self.name)
         self._streams = OkxStreams(self)
         self._lists: dict[str, tuple[int, bytes]] = {}
         self._routes: dict[str, Callable[[Call], bytes]] = {
@@ -134,6 +136,8 @@ class Okx(Exchange):
 
     def answer(self, call: Call) -> Reply:
         """Answer a REST request."""
+        if call.path.startswith(PREFIX):
+            return self._archive.answer(call)
         handle = self._routes.get(call.path)
         try:
             if handle is None:
