@@ -187,6 +187,37 @@ def _origin(*schemes: str) -> Kind:
     return Kind(valid=f"scheme and host without a path, such as {schemes[0]}://host", parse=parse, show=mask_url)
 
 
+def _base(*schemes: str) -> Kind:
+    def parse(text: str, _: Collection[str]) -> str:
+        parts = urlsplit(text)
+        if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment or parts.port == 0:
+            raise ValueError
+        return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+    return Kind(valid=f"scheme, host and path, such as {schemes[0]}://host/folder", parse=parse, show=mask_url)
+
+
+def _parse_archives(text: str, exchange_names: Collection[str]) -> Mapping[str, str]:
+    if text.strip().lower() == "none":
+        return MappingProxyType({})
+    words: dict[str, str] = {}
+    for part in _split_list(text):
+        left, _, word = part.partition(":")
+        name = left.strip().lower()
+        if name not in exchange_names:
+            raise ValueError(f"unknown exchange {name}" if name else "")
+        if name in words:
+            raise ValueError(f"{name} stands in it twice")
+        words[name] = word.strip().lower()
+    if not words:
+        raise ValueError
+    return MappingProxyType(words)
+
+
+def _show_archives(words: Mapping[str, str]) -> str:
+    return ",".join(f"{name}:{word}" if word else name for name, word in words.items()) or "none"
+
+
 def _parse_egress(text: str, _: Collection[str]) -> tuple[tuple[str, str], ...]:
     addresses: dict[str, str] = {}
     for part in _split_list(text):
@@ -243,6 +274,11 @@ PACE = Kind(
     valid=f"speed@ms: a speed from 1 to {MAX_SPEED} and a time in ms, such as 6@1790000000000",
     parse=lambda text, _: parse_pace(text),
     show=lambda pace: f"{pace.speed}@{pace.since_ms}",
+)
+ARCHIVES = Kind(
+    valid="none, or a comma list of exchange:licence, the licence where its terms need one; exchanges: {exchanges}",
+    parse=_parse_archives,
+    show=_show_archives,
 )
 SHARES = Kind(
     valid="numbers above 0 and up to 1, and exchange=number in a comma list; exchanges: {exchanges}",
@@ -308,6 +344,16 @@ class Settings:
         " limits, and hosts behind one public address give it the same name",
         "the host's own address, under the host's name",
     )
+    archives: Mapping[str, str] = _setting(
+        "ARCHIVES",
+        ARCHIVES,
+        "none",
+        "exchanges whose archives of files may be used for history, each with the word of its licence:"
+        " `<exchange>:<licence>`; without it nothing is ever asked of an archive",
+    )
+    archive_workers: int = _setting(
+        "ARCHIVE_WORKERS", _integer(1, 16), "2", "processes on this host that import files of archives"
+    )
     web_host: str = _setting("WEB_HOST", HOST, "127.0.0.1", "address that the web server listens on")
     web_port: int = _setting("WEB_PORT", _integer(1, 65_535), "8000", "port that the web server listens on")
     admin_token: str | None = _setting(
@@ -332,6 +378,15 @@ class Settings:
     )
     ws_urls: Mapping[str, str] = _exchange_setting(
         "WS_URL", _origin("wss", "ws"), "WebSocket API of an exchange: scheme, host and port, no path", "the real host"
+    )
+    archive_urls: Mapping[str, str] = _exchange_setting(
+        "ARCHIVE_URL", _base("https", "http"), "archive of files of an exchange: address of its files", "the real host"
+    )
+    archive_list_urls: Mapping[str, str] = _exchange_setting(
+        "ARCHIVE_LIST_URL",
+        _base("https", "http"),
+        "listing of the bucket of an exchange's archive, where it has one",
+        "the real host",
     )
     keys: Mapping[str, str] = _exchange_setting(
         "KEY", SECRET, "API key of an exchange", "an exchange that needs a key is left out"

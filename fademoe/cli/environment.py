@@ -41,6 +41,7 @@ def pass_running_settings(command: Command) -> Command:
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings and set the clock's pace; raise ConfigError that names a wrong one and the valid values."""
     settings = Settings.read_env(environ, registry.list_names())
+    registry.select_archives(settings)
     if settings.clock:
         set_pace(settings.clock)
     return settings

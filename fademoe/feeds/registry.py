@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 
 from fademoe.errors import ConfigError
+from fademoe.feeds.archive import Archive
 from fademoe.feeds.exchange import Exchange
 from fademoe.settings import Settings
 
@@ -50,6 +51,29 @@ def select_enabled(settings: Settings) -> list[Exchange]:
         if exchange.needs_key and not settings.keys.get(exchange.name):
             raise ConfigError(f"{exchange.name} needs a key: set FADEMOE_{exchange.name.upper()}_KEY")
     return chosen
+
+
+def select_archives(settings: Settings) -> dict[str, Archive]:
+    """Return the archives that FADEMOE_ARCHIVES allows, by exchange.
+
+    Raises ConfigError that names the terms where the word of a licence is missing or another one, and for an exchange
+    that has no archive.
+    """
+    tables = load_exchanges()
+    archives: dict[str, Archive] = {}
+    for name, word in settings.archives.items():
+        archive = tables[name].archive
+        if archive is None:
+            having = ", ".join(each for each in list_names() if tables[each].archive)
+            raise ConfigError(f"FADEMOE_ARCHIVES names {name}, which has no archive: valid are {having}")
+        if word != archive.licence:
+            wanted = f"{name}:{archive.licence}" if archive.licence else name
+            raise ConfigError(
+                f"FADEMOE_ARCHIVES has {f'{name}:{word}' if word else name!r}: the files of {name} come under"
+                f" {archive.terms} ({archive.summary}); read {archive.terms_url}, and write {wanted} to accept them"
+            )
+        archives[name] = archive
+    return archives
 
 
 def find_by_source(source: str) -> tuple[Exchange, str, str]:
