@@ -1,4 +1,4 @@
-"""Keeps `perp_metadata` in step with the exchanges' own lists of contracts, and finds the contract of a symbol."""
+"""Keeps the stored lives of contracts in step with the exchanges' own lists, and finds the contract of a symbol."""
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -8,14 +8,16 @@ from itertools import chain, count
 
 from psycopg2.extensions import cursor as Cursor
 
+from fademoe.client import lives
 from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, LATEST_MS, MINUTE_MS
 from fademoe.errors import BadPayload
 from fademoe.feeds.exchange import Exchange
-from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.instrument import Instrument, Terms
 from fademoe.feeds.reading import Unreadable, read_elements
 from fademoe.feeds.request import Request
-from fademoe.feeds.symbols import split_multiplier
+from fademoe.feeds.symbols import find_power_of_ten, split_multiplier
+from fademoe.feeds.terms import rescale_terms
 from fademoe.metrics import name_perpspec
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage, status
@@ -58,22 +60,28 @@ class Refreshed:
 def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refreshed:
     """Fetch the exchange's list of contracts and store it.
 
-    A contract that two lists in a row lack is delisted from the first of them on. When many vanish at once, the list
-    is taken for a part of itself: nothing is delisted before a day of such lists, and an error is recorded. Nor is it
-    while an element is unreadable that names no stored contract, for it may be one of those that are missing. Absences
-    that only the list was the reason for are invalidated where it shows a longer life now.
+    A contract that is listed again after its end begins another life: under its symbol where it is the same coin, under
+    another one where it is not (see `lives`). A contract that two lists in a row lack is delisted from the first of
+    them on. When many vanish at once, the list is taken for a part of itself: nothing is delisted before a day of such
+    lists, and an error is recorded. Nor is it while an element is unreadable that names no stored contract, for it may
+    be one of those that are missing. Absences that only the list was the reason for are invalidated where it shows a
+    longer life now.
     Raises RetryLater when the exchange cannot be reached, BadPayload when the list is not one.
     """
     read, unreadable = _fetch_list(exchange, rest)
     now_ms = rest.read_server_now_ms(exchange)
+    relisted = lives.judge_relisted(exchange, rest, database, read, now_ms)
 
     def save(cursor: Cursor) -> tuple[Refreshed, int]:
-        stored = store.read_by_key(cursor, exchange.codes)
+        stored_lives = store.read_lives(cursor, exchange.codes)
+        stored = {get_key(instrument): instrument for instrument in stored_lives}
         named = [_named_in(element, stored) for element in unreadable]
         by_key = {key: stored[key] for keys in named for key in keys}
         by_key |= {get_key(instrument): instrument for instrument in read}  # one may move from page to page
-        listed = disambiguate_symbols(by_key.values(), stored.values())
+        by_key = lives.count_lives(by_key, stored, relisted, now_ms)
+        listed = disambiguate_symbols(by_key.values(), stored_lives)
         store.save(cursor, listed)
+        store.save_terms(cursor, [each for each in listed if each.terms != Terms()], now_ms)
         trading = [key for key, instrument in stored.items() if _end_ms(instrument) > now_ms]
         missing = [key for key in trading if key not in by_key]
         listed_codes = {code for code, _ in by_key}
@@ -162,27 +170,31 @@ def disambiguate_symbols(listed: Iterable[Instrument], stored: Collection[Instru
     A stored contract keeps its symbol and multiplier, so that a series never changes its meaning. A new one whose
     symbol belongs to another contract while both live gets another symbol: its multiplier in front of the coin
     (1000CAT beside CAT), else a number behind it (CAT_2 beside 1000CATUSDT, which is stored as CAT). Of new contracts
-    on one coin the one with the smallest multiplier comes first.
+    on one coin the one with the smallest multiplier comes first. A life of another coin than the
+    one before it (`is_other_coin`) never gets the symbol of an earlier life.
     """
-    kept = {get_key(instrument): instrument for instrument in stored}
+    kept = {get_key(instrument): instrument for instrument in sorted(stored, key=lambda each: each.life)}
     owners: dict[tuple[str, str], list[Instrument]] = {}
     for instrument in sorted(stored, key=_rank_owner):
         rivals = owners.setdefault((instrument.code, instrument.symbol), [])
         if any(_overlap(instrument, rival) for rival in rivals):
-            del kept[get_key(instrument)]  # two were stored under one symbol: the other one keeps it
+            if kept.get(get_key(instrument)) is instrument:
+                del kept[get_key(instrument)]  # two were stored under one symbol: the other one keeps it
         else:
             rivals.append(instrument)
     named = []
     for instrument in sorted(listed, key=lambda each: (each.multiplier, each.listed_ms or 0, each.name)):
         before = kept.get(get_key(instrument))
-        if before is not None:
+        if before is not None and not instrument.is_other_coin:
             named.append(_with_meaning_of(instrument, before))
             continue
         for symbol in _candidates(instrument):
             rivals = owners.setdefault((instrument.code, symbol), [])
-            if not any(_overlap(instrument, rival) for rival in rivals):
+            if not any(_overlap(instrument, rival) for rival in rivals) and not (
+                instrument.is_other_coin and any(rival.name == instrument.name for rival in rivals)
+            ):
                 break
-        named.append(replace(instrument, symbol=symbol))
+        named.append(replace(instrument, symbol=symbol, is_other_coin=False))
         rivals.append(named[-1])
     return named
 
@@ -202,7 +214,9 @@ def _with_meaning_of(instrument: Instrument, stored: Instrument) -> Instrument:
     """Return a contract with the symbol and the unit under which it is stored."""
     if instrument.multiplier != stored.multiplier:
         coins = Decimal(instrument.contract_value) * stored.multiplier / instrument.multiplier
-        instrument = replace(instrument, multiplier=stored.multiplier, contract_value=f"{coins:f}")
+        power = find_power_of_ten(instrument.multiplier) - find_power_of_ten(stored.multiplier)
+        terms = rescale_terms(instrument.terms, power)
+        instrument = replace(instrument, multiplier=stored.multiplier, contract_value=f"{coins:f}", terms=terms)
     return replace(instrument, symbol=stored.symbol)
 
 
@@ -213,7 +227,8 @@ def _describe_symbols(
     remarks = []
     for instrument in listed:
         key, coin = get_key(instrument), by_key[get_key(instrument)].symbol
-        if instrument.symbol not in (coin, stored[key].symbol if key in stored else coin):
+        is_new = key not in stored or stored[key].life < instrument.life
+        if instrument.symbol not in (coin, coin if is_new else stored[key].symbol):
             remarks.append(f"{instrument.name} is stored as {instrument.symbol}: {coin} is another contract")
     return remarks
 

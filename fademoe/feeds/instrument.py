@@ -11,11 +11,38 @@ Json = Any  # a decoded JSON value of an exchange: checked by the parser that re
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tiers:
+    """Maintenance margin by size of a position: marginal slices, each up to a bound in quote currency or in coins.
+
+    `steps`: (upper bound, rate), ascending, as decimals in plain notation without trailing zeros.
+    """
+
+    unit: str  # "quote" or "coins"
+    steps: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What may change in a contract's life beside its unit; None: not told.
+
+    `tick` is quote per coin, `lot` is in coins, `min_notional` is the least order in quote currency.
+    """
+
+    tick: str | None = None
+    lot: str | None = None
+    min_notional: str | None = None
+    funding_hours: int | None = None
+    tiers: Tiers | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Instrument:
     """An exchange's contract on a coin.
 
     `multiplier`: coins in one unit of the quoted price (1000 for 1000PEPEUSDT). `contract_value`: coins in one contract
-    where sizes are counted in contracts. Times are ms; `delisted_ms` is None while it trades.
+    where sizes are counted in contracts. Times are ms; `delisted_ms` is None while it trades. `life` counts the
+    listings of this name; `is_other_coin` says of a new one that its coin is not that of the life before. `terms` are
+    those that the list of contracts tells, blank in a stored contract.
     """
 
     exchange: str
@@ -26,6 +53,9 @@ class Instrument:
     contract_value: str = "1"
     listed_ms: int | None = None
     delisted_ms: int | None = None
+    life: int = 1
+    is_other_coin: bool = False
+    terms: Terms = Terms()
 
 
 ParseItem = Callable[[Json, Instrument], Row | None]  # reads one item of an answer, None where it is no row

@@ -1,17 +1,24 @@
-"""The exchanges' contracts, `perp_metadata`."""
+"""The exchanges' contracts: `perp_lives`, its view `perp_metadata`, and `perp_terms`."""
 
+import json
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
+from fademoe.clock import Window
 from fademoe.feeds.instrument import Instrument
 from fademoe.store.queries import load_queries
 
 Key = tuple[str, str]  # exchange code and the exchange's name of a contract
 
 SQL = load_queries("instruments")
+TERMS_TEMPLATE = (
+    "(%s, %s, %s::smallint, %s::bigint, %s::bigint, %s::numeric, %s::numeric, %s::numeric, %s::numeric, %s::integer,"
+    " %s, %s::jsonb, %s)"
+)
 
 
 def get_key(instrument: Instrument) -> Key:
@@ -23,10 +30,27 @@ def save(cursor: Cursor, instruments: Sequence[Instrument]) -> None:
     """Insert or update contracts; one that is listed again trades again, of one that came twice the last counts."""
     by_name = {(i.code, i.name): i for i in instruments}  # it moved to the next page while the list was read
     rows = [
-        (i.exchange, i.code, i.name, i.symbol, i.multiplier, i.contract_value, i.listed_ms, i.delisted_ms)
+        (i.exchange, i.code, i.name, i.symbol, i.multiplier, i.contract_value, i.listed_ms, i.delisted_ms, i.life)
         for _, i in sorted(by_name.items())
     ]
     execute_values(cursor, SQL["save"], rows)
+    cursor.execute(SQL["note_successors"], {"codes": sorted({i.code for i in instruments})})
+
+
+def save_terms(cursor: Cursor, instruments: Sequence[Instrument], at_ms: int, evidence: str = "list") -> None:
+    """Add the terms of contracts as they are at `at_ms`, where they differ from the last ones that are stored."""
+    by_name = {(i.code, i.name): i for i in instruments}
+    rows = [_terms_row(i, at_ms, evidence) for _, i in sorted(by_name.items())]
+    if rows:
+        execute_values(cursor, SQL["save_terms"], rows, template=TERMS_TEMPLATE, page_size=len(rows))
+
+
+def _terms_row(i: Instrument, at_ms: int, evidence: str) -> tuple[Any, ...]:
+    terms, tiers = i.terms, i.terms.tiers
+    steps = None if tiers is None else json.dumps(tiers.steps)
+    unit = None if tiers is None else tiers.unit
+    told = (terms.tick, terms.lot, terms.min_notional, terms.funding_hours, unit, steps)
+    return (i.code, i.name, i.life, at_ms, i.multiplier, i.contract_value, *told, evidence)
 
 
 def retire_missing(cursor: Cursor, missing: Sequence[Key], now_ms: int, before_ms: int) -> list[str]:
@@ -54,9 +78,22 @@ def count_missing(cursor: Cursor, codes: Sequence[str]) -> int:
 
 
 def read_by_key(cursor: Cursor, codes: Sequence[str]) -> dict[Key, Instrument]:
-    """Return every stored contract of the exchange codes."""
-    cursor.execute(SQL["by_key"], {"codes": list(codes)})
-    return {get_key(instrument): instrument for instrument in map(_instrument, cursor.fetchall())}
+    """Return the newest life of every stored contract of the exchange codes."""
+    return {get_key(instrument): instrument for instrument in read_lives(cursor, codes)}
+
+
+def read_lives(cursor: Cursor, codes: Sequence[str]) -> list[Instrument]:
+    """Return every life of every stored contract of the exchange codes, the newest ones last."""
+    cursor.execute(SQL["lives"], {"codes": list(codes)})
+    return [_instrument(row) for row in cursor.fetchall()]
+
+
+def read_last_close(cursor: Cursor, source: str, symbol: str, window: Window) -> Decimal | None:
+    """Return the last stored close of a series in a window, None where there is none."""
+    values = {"source": source, "symbol": symbol, "start": window.start_ms, "end": window.end_ms}
+    cursor.execute(SQL["last_close"], values)
+    row = cursor.fetchone()
+    return None if row is None else Decimal(row[0])
 
 
 def read_by_symbol(cursor: Cursor, code: str, symbol: str | None = None) -> dict[str, Instrument]:
@@ -69,5 +106,5 @@ def read_by_symbol(cursor: Cursor, code: str, symbol: str | None = None) -> dict
 
 
 def _instrument(row: tuple[Any, ...]) -> Instrument:
-    names = ("exchange", "code", "name", "symbol", "multiplier", "contract_value", "listed_ms", "delisted_ms")
+    names = ("exchange", "code", "name", "symbol", "multiplier", "contract_value", "listed_ms", "delisted_ms", "life")
     return Instrument(**dict(zip(names, row, strict=True)))

@@ -14,7 +14,7 @@ from fademoe.exchanges.bybit.instruments import get_next_page
 from fademoe.exchanges.bybit.stream import route
 from fademoe.feeds.answers import Answer, Closes
 from fademoe.feeds.history import Page
-from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.instrument import Instrument, Terms
 from fademoe.feeds.stream import Frame, Reduce
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding, Premium
 from fademoe.testing.readers import read_contracts, read_message, read_rows
@@ -165,14 +165,22 @@ def test_recorded_list_has_usdt_perpetuals_only_and_splits_multipliers_off_the_b
     assert len(found) == 99
     assert not any(name.endswith("PERP") for name in found)
     assert found["10000NFTUSDT"] == Instrument(
-        exchange="bybit", code="byb", name="10000NFTUSDT", symbol="NFT", multiplier=10_000, listed_ms=1643007175000
+        exchange="bybit",
+        code="byb",
+        name="10000NFTUSDT",
+        symbol="NFT",
+        multiplier=10_000,
+        listed_ms=1643007175000,
+        terms=Terms(tick="0.0000000005", lot="100000", funding_hours=8),
     )
     coins = {name: (each.symbol, each.multiplier) for name, each in found.items()}
     assert coins["1000LUNCUSDT"] == ("LUNC", 1000)
     assert coins["1INCHUSDT"] == ("1INCH", 1)
     assert coins["LUNA2USDT"] == ("LUNA2", 1)
     for body in (current, older):
-        assert read_contracts(EXCHANGE, body) == [replace(BTC, listed_ms=1585526400000)]
+        (contract,) = read_contracts(EXCHANGE, body)
+        assert replace(contract, terms=Terms()) == replace(BTC, listed_ms=1585526400000)
+        assert (contract.terms.lot, contract.terms.funding_hours) == ("0.001", 8)
 
 
 def listed(**changes):

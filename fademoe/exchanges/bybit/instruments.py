@@ -9,6 +9,7 @@ from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.request import Params, Request
 from fademoe.feeds.rows import read_kind
 from fademoe.feeds.symbols import split_multiplier
+from fademoe.feeds.terms import make_terms, read_term, to_hours
 from fademoe.feeds.values import get_member, read_rows_of, read_text, to_ms
 
 LIST: Params = {"category": "linear", "limit": 1000}
@@ -27,7 +28,9 @@ def parse_instrument(item: Json) -> Instrument | None:
     """Read a contract of instruments-info: crypto perpetuals settled in USDT, delisted ones with their time.
 
     {"symbol": "1000BTTUSDT", "contractType": "LinearPerpetual", "status": "Trading", "baseCoin": "1000BTT",
-     "quoteCoin": "USDT", "settleCoin": "USDT", "launchTime": "1645769298000", "deliveryTime": "0", "symbolType": ""}
+     "quoteCoin": "USDT", "settleCoin": "USDT", "launchTime": "1645769298000", "deliveryTime": "0", "symbolType": "",
+     "priceFilter": {"tickSize": "0.0000001"}, "fundingInterval": 480,
+     "lotSizeFilter": {"qtyStep": "100", "minNotionalValue": "5"}}
 
     Left out: dated futures, USDC contracts, TradFi (by symbolType, which 2023's rows lack), pre-market contracts.
     A closed contract without a time of delisting was delisted before the answer.
@@ -53,6 +56,13 @@ def parse_instrument(item: Json) -> Instrument | None:
         multiplier=multiplier,
         listed_ms=_optional_ms(item.get("launchTime")),
         delisted_ms=delisted_ms,
+        terms=make_terms(
+            multiplier,
+            tick=read_term(item, "priceFilter", "tickSize"),
+            lot=read_term(item, "lotSizeFilter", "qtyStep"),
+            min_notional=read_term(item, "lotSizeFilter", "minNotionalValue"),
+            hours=to_hours(item.get("fundingInterval")),
+        ),
     )
 
 

@@ -1,9 +1,12 @@
 """OKX's list of swaps, and its clock."""
 
+from dataclasses import replace
+
 from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.rows import read_kind, read_optional_kind
 from fademoe.feeds.symbols import split_multiplier
+from fademoe.feeds.terms import make_terms, read_term
 from fademoe.feeds.values import get_element, get_member, multiply, read_price, read_rows_of, read_text, to_ms
 
 
@@ -12,7 +15,7 @@ def parse_instrument(item: Json) -> Instrument | None:
 
     {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT", "uly": "BTC-USDT", "ctType": "linear",
      "ctVal": "0.01", "ctMult": "1", "ctValCcy": "BTC", "settleCcy": "USDT", "baseCcy": "", "instCategory": "1",
-     "state": "live", "listTime": "1573557408000", "expTime": ""}
+     "state": "live", "listTime": "1573557408000", "expTime": "", "tickSz": "0.1", "lotSz": "0.01"}
 
     An announced contract is nearly blank until minutes before its listing. instCategory (1 is crypto) came in 2026,
     instFamily after 2022. A delisted contract vanishes, or is expired as on the channel; expTime announces it.
@@ -30,16 +33,22 @@ def parse_instrument(item: Json) -> Instrument | None:
     family = read_text(item.get("instFamily") or get_member(item, "uly"))
     symbol, multiplier = split_multiplier(read_text(family.partition("-")[0]))
     expiry = get_member(item, "expTime")
-    contract_value, contract_multiplier, listed = sizes_and_start
+    size, contract_multiplier, listed = sizes_and_start
+    contract_value = multiply(read_price(size), read_price(contract_multiplier), str(multiplier))
+    lot = read_term(item, "lotSz")
     return Instrument(
         exchange="okx",
         code="okx",
         name=read_text(get_member(item, "instId")),
         symbol=symbol.upper(),
         multiplier=multiplier,
-        contract_value=multiply(read_price(contract_value), read_price(contract_multiplier), str(multiplier)),
+        contract_value=contract_value,
         listed_ms=to_ms(listed),
         delisted_ms=None if expiry == "" else to_ms(expiry),
+        terms=replace(
+            make_terms(multiplier, tick=read_term(item, "tickSz"), lot=None),
+            lot=None if lot is None else multiply(lot, contract_value),
+        ),
     )
 
 

@@ -32,7 +32,7 @@ BEGIN
     END IF;
     FOR ours IN
         SELECT c.relname FROM pg_class c
-        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
           AND (c.relname LIKE 'perp%' OR c.relname IN ('metric_catalog', 'schema_migrations'))
           AND pg_has_role(c.relowner, 'USAGE') AND NOT has_table_privilege('fademoe_read', c.oid, 'SELECT')
     LOOP

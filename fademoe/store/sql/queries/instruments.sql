@@ -1,15 +1,48 @@
--- The exchanges' contracts, perp_metadata.
+-- The lives and terms of the exchanges' contracts.
 
 -- name: save
--- VALUES: (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, delisted_ms)
-INSERT INTO perp_metadata
-    (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, delisted_ms) VALUES %s
-ON CONFLICT (code, instrument) DO UPDATE
+-- VALUES: (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, delisted_ms, life)
+INSERT INTO perp_lives
+    (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, delisted_ms, life) VALUES %s
+ON CONFLICT (code, instrument, life) DO UPDATE
 SET symbol = excluded.symbol, multiplier = excluded.multiplier, contract_value = excluded.contract_value,
-    listed_ms = excluded.listed_ms, delisted_ms = excluded.delisted_ms, missing_ms = NULL, seen_at = now()
+    listed_ms = excluded.listed_ms, delisted_ms = excluded.delisted_ms, missing_ms = NULL, seen_at = now(),
+    evidence = 'list'
+
+-- name: note_successors
+UPDATE perp_lives AS l SET successor = n.symbol
+FROM perp_lives AS n
+WHERE n.code = l.code AND n.instrument = l.instrument AND n.life = l.life + 1 AND l.code = ANY(%(codes)s)
+  AND n.symbol <> l.symbol AND l.successor IS DISTINCT FROM n.symbol
+
+-- name: save_terms
+-- VALUES: (code, instrument, life, at_ms, multiplier, contract_value, tick, lot, min_notional, funding_hours, tier_unit,
+-- tiers, evidence); what is null is as before. A row is added only where something has changed.
+INSERT INTO perp_terms
+    (code, instrument, life, since_ms, multiplier, contract_value, tick, lot, min_notional, funding_hours, tier_unit, tiers,
+     evidence)
+SELECT g.code, g.instrument, g.life, g.at_ms, g.multiplier, g.contract_value, coalesce(g.tick, t.tick),
+       coalesce(g.lot, t.lot), coalesce(g.min_notional, t.min_notional), coalesce(g.funding_hours, t.funding_hours),
+       coalesce(g.tier_unit, t.tier_unit), coalesce(g.tiers, t.tiers), g.evidence
+FROM (VALUES %s) AS g (code, instrument, life, at_ms, multiplier, contract_value, tick, lot, min_notional, funding_hours,
+                       tier_unit, tiers, evidence)
+LEFT JOIN LATERAL (
+    SELECT * FROM perp_terms AS p
+    WHERE p.code = g.code AND p.instrument = g.instrument AND p.life = g.life
+    ORDER BY p.since_ms DESC LIMIT 1) AS t ON true
+WHERE t.code IS NULL
+   OR (t.multiplier, t.contract_value, t.tick, t.lot, t.min_notional, t.funding_hours, t.tier_unit, t.tiers)
+      IS DISTINCT FROM
+      (g.multiplier, g.contract_value, coalesce(g.tick, t.tick), coalesce(g.lot, t.lot),
+       coalesce(g.min_notional, t.min_notional), coalesce(g.funding_hours, t.funding_hours),
+       coalesce(g.tier_unit, t.tier_unit), coalesce(g.tiers, t.tiers))
+ON CONFLICT (code, instrument, since_ms) DO UPDATE
+SET life = excluded.life, multiplier = excluded.multiplier, contract_value = excluded.contract_value, tick = excluded.tick,
+    lot = excluded.lot, min_notional = excluded.min_notional, funding_hours = excluded.funding_hours,
+    tier_unit = excluded.tier_unit, tiers = excluded.tiers, seen_at = now()
 
 -- name: retire_missing
-UPDATE perp_metadata SET delisted_ms = missing_ms, missing_ms = NULL
+UPDATE perp_metadata SET delisted_ms = missing_ms, missing_ms = NULL, evidence = 'missing'
 WHERE (code, instrument) IN (SELECT unnest(%(codes)s::text[]), unnest(%(names)s::text[]))
   AND missing_ms <= %(before)s
 RETURNING instrument
@@ -22,15 +55,22 @@ WHERE (code, instrument) IN (SELECT unnest(%(codes)s::text[]), unnest(%(names)s:
 -- name: count_missing
 SELECT count(*) FROM perp_metadata WHERE code = ANY(%(codes)s) AND missing_ms IS NOT NULL
 
--- name: by_key
-SELECT exchange, code, instrument, symbol, multiplier, contract_value::text, listed_ms, delisted_ms
-FROM perp_metadata
+-- name: lives
+SELECT exchange, code, instrument, symbol, multiplier, contract_value::text, listed_ms, delisted_ms, life
+FROM perp_lives
 WHERE code = ANY(%(codes)s)
+ORDER BY life
 
 -- name: by_symbol
 SELECT DISTINCT ON (symbol)
-       exchange, code, instrument, symbol, multiplier, contract_value::text, listed_ms, delisted_ms
-FROM perp_metadata
+       exchange, code, instrument, symbol, multiplier, contract_value::text, listed_ms, delisted_ms, life
+FROM perp_lives
 WHERE code = %(code)s AND coalesce(symbol = %(symbol)s, true)
 ORDER BY symbol, coalesce(listed_ms, 0) > extract(epoch FROM now()) * 1000,
          delisted_ms DESC NULLS FIRST, listed_ms DESC NULLS LAST, instrument
+
+-- name: last_close
+SELECT c FROM perp_data
+WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s AND c IS NOT NULL
+ORDER BY ts DESC
+LIMIT 1

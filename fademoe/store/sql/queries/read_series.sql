@@ -2,7 +2,7 @@
 
 -- name: listing_periods
 SELECT symbol, min(listed_ms), CASE WHEN bool_and(delisted_ms IS NOT NULL) THEN max(delisted_ms) END
-FROM perp_metadata
+FROM perp_lives
 WHERE code = %(code)s AND symbol = ANY(%(symbols)s)
 GROUP BY symbol
 

@@ -1,0 +1,156 @@
+"""Lives and terms of contracts: dated changes, dead contracts, and tickers that are given to another coin."""
+
+from dataclasses import replace
+from decimal import Decimal
+from types import SimpleNamespace
+
+import pytest
+
+from fademoe.client import instruments
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to
+from fademoe.feeds import registry
+from fademoe.feeds.instrument import Instrument, Terms, Tiers
+from fademoe.store import instruments as store
+from fademoe.store.connection import Database
+from fademoe.store.read.terms import Tier, find_terms, list_lives, read_terms
+
+START = 1_767_225_600_000
+EXCHANGE = registry.load_exchanges()["binance"]
+CAT = Instrument(
+    exchange="binance",
+    code="bin",
+    name="1000CATUSDT",
+    symbol="CAT",
+    multiplier=1000,
+    listed_ms=START,
+    terms=Terms(tick="0.001", lot="1000", min_notional="5"),
+)
+
+
+@pytest.fixture
+def database(database_url):
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def read(database, at_ms=START + 99 * DAY_MS):
+    with database.open_transaction() as cursor:
+        return read_terms(cursor, "bin", ["CAT"], Window(START, at_ms)).get("CAT", [])
+
+
+def test_terms_are_dated_by_their_changes(database):
+    def save(days, **terms):
+        instrument = replace(CAT, terms=Terms(**terms))
+        database.run(lambda cursor: store.save_terms(cursor, [instrument], START + days * DAY_MS))
+
+    database.run(lambda cursor: store.save(cursor, [CAT]))
+    save(1, tick="0.0010", lot="1000", min_notional="5")
+    save(2, tick="0.001", lot="1000.0", min_notional="5")  # the same
+    save(3, funding_hours=4)
+    save(4, tiers=Tiers(unit="quote", steps=(("5000", "0.01"), ("20000", "0.02"))))
+    save(5, tick="0.001", lot="2000", min_notional="5")
+    save(6, funding_hours=4, tiers=Tiers(unit="quote", steps=(("5000", "0.01"), ("20000", "0.02"))))
+    terms = read(database)
+    assert [(each.since_ms - START) // DAY_MS for each in terms] == [1, 3, 4, 5]
+    assert [each.lot for each in terms] == [1000, 1000, 1000, 2000]
+    last = terms[-1]
+    assert (last.tick, last.min_notional, last.funding_hours, last.multiplier) == (Decimal("0.001"), 5, 4, 1000)
+    assert last.tiers == (Tier(Decimal(5000), Decimal("0.01")), Tier(None, Decimal("0.02")))
+    assert last.tier_unit == "quote"
+    assert read(database, START + 3 * DAY_MS) == terms[:1]
+    assert find_terms(terms, START) == (terms[0], True)
+    assert find_terms(terms, START + 4 * DAY_MS + 1) == (terms[2], False)
+    assert find_terms([], START) == (None, True)
+
+
+class Relisted:
+    """The exchange's list with one contract at the given times, and a clock."""
+
+    def __init__(self, services, name):
+        self.services, self.name = services, name
+        self.now_ms = services.rest.read_server_now_ms(EXCHANGE)
+
+    def send(self, exchange, request, **options):
+        body = self.services.rest.send(exchange, request, **options)
+        for item in body["symbols"] if isinstance(body, dict) else ():
+            if item["symbol"] == self.name:
+                item |= {"onboardDate": self.listed_ms, "deliveryDate": self.delisted_ms or 4_133_404_800_000}
+        return body
+
+    def refresh(self, listed_ms, delisted_ms=None):
+        self.listed_ms, self.delisted_ms = listed_ms, delisted_ms
+        rest = SimpleNamespace(send=self.send, read_server_now_ms=lambda exchange: self.now_ms)
+        instruments.refresh(EXCHANGE, rest, self.services.database)
+
+    def lives(self):
+        with self.services.database.open_transaction() as cursor:
+            found = list_lives(cursor, codes=["bin"])
+        return [each for each in found if each.instrument == self.name]
+
+
+@pytest.fixture
+def relisted(system):
+    services = system.context()
+    yield Relisted(services, "ETHUSDT")
+    services.close()
+
+
+def store_close(system, price, ts):
+    system.query(
+        "INSERT INTO perp_data (ts, symbol, source, interval, o, h, l, c, v) VALUES"
+        " (%s, 'ETH', 'bin-ohlcv', '1m', %s, %s, %s, %s, 1) RETURNING 1",
+        ts,
+        *[price] * 4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("pause_days", "factor", "symbols"),
+    [(2, 1, ["ETH", "ETH"]), (2, 10, ["ETH", "ETH_2"]), (40, 1, ["ETH", "ETH_2"])],
+)
+def test_a_ticker_that_is_given_to_another_coin_gets_another_symbol(system, relisted, pause_days, factor, symbols):
+    """Fault 4: two coins are never in one series; a pause of the same coin makes no other symbol of it."""
+    listed_ms = floor_to(relisted.now_ms, HOUR_MS) - 3 * HOUR_MS
+    ended_ms = listed_ms - pause_days * DAY_MS
+    relisted.refresh(START - 800 * DAY_MS, ended_ms)
+    truth = system.simulator.truth("binance", "ohlcv", "ETH", listed_ms, listed_ms + HOUR_MS)
+    price = truth[min(truth)]["o"]
+    relisted.services.writer.make_room([ended_ms - HOUR_MS])
+    store_close(system, Decimal(price) / factor, ended_ms - HOUR_MS)
+    for _ in range(2):
+        relisted.refresh(listed_ms)
+        lives = relisted.lives()
+        assert [each.symbol for each in lives] == symbols
+        assert [(each.life, each.listed_ms, each.delisted_ms) for each in lives] == [
+            (1, START - 800 * DAY_MS, ended_ms),
+            (2, listed_ms, None),
+        ]
+        assert [each.successor for each in lives] == [None if symbols[0] == symbols[1] else symbols[1], None]
+    contracts = instruments.load_contracts(EXCHANGE, relisted.services.database)["bin"]
+    assert contracts[symbols[1]].life == 2
+    assert contracts["ETH"].delisted_ms == (None if symbols[1] == "ETH" else ended_ms)
+    newest = system.query("SELECT symbol, listed_ms, delisted_ms FROM perp_metadata WHERE instrument = 'ETHUSDT'")
+    assert newest == [(symbols[1], listed_ms, None)]
+
+
+def test_a_new_life_waits_for_its_first_price(system, relisted):
+    """The coin of an announced contract is not guessed: until it trades it stays as it was."""
+    listed_ms = floor_to(relisted.now_ms, MINUTE_MS) + HOUR_MS
+    relisted.refresh(START, listed_ms - 2 * DAY_MS)
+    relisted.refresh(listed_ms)
+    assert [(each.life, each.symbol) for each in relisted.lives()] == [(1, "ETH")]
+    relisted.refresh(listed_ms + 60 * DAY_MS)
+    assert [(each.life, each.symbol) for each in relisted.lives()] == [(1, "ETH"), (2, "ETH_2")], (
+        "after so long: another coin"
+    )
+
+
+def test_the_universe_of_a_day_has_its_dead_contracts(system, relisted):
+    ended_ms = relisted.now_ms - 20 * DAY_MS
+    relisted.refresh(START - 800 * DAY_MS, ended_ms)
+    for at_ms, is_there in ((ended_ms - 1, True), (ended_ms, False), (START - 801 * DAY_MS, False)):
+        with relisted.services.database.open_transaction() as cursor:
+            names = {each.instrument for each in list_lives(cursor, codes=["bin"], window=Window(at_ms, at_ms + 1))}
+        assert ("ETHUSDT" in names) is is_there
+        assert "BTCUSDT" in names
