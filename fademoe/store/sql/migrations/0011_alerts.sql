@@ -31,7 +31,7 @@ CREATE TABLE perp_silences (
 );
 
 CREATE TABLE perp_alert_cursor (
-    only   BOOLEAN PRIMARY KEY DEFAULT true CHECK (only),
+    single BOOLEAN PRIMARY KEY DEFAULT true CHECK (single),
     minute BIGINT NOT NULL              -- the next minute to evaluate
 );
 

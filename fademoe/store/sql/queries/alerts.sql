@@ -63,7 +63,7 @@ SELECT minute FROM perp_alert_cursor FOR UPDATE
 
 -- name: move_cursor
 INSERT INTO perp_alert_cursor (minute) VALUES (%(minute)s)
-ON CONFLICT (only) DO UPDATE SET minute = excluded.minute
+ON CONFLICT (single) DO UPDATE SET minute = excluded.minute
 
 -- name: record_minute
 INSERT INTO perp_alert_minutes (minute, evaluated_ms, instances, took_ms, late)
