@@ -34,6 +34,7 @@ class SeedOptions:
     metrics: str
     symbols: str | None
     exchanges: str
+    dead: bool
     dry_run: bool
     wait: bool
 
@@ -52,6 +53,7 @@ class SeedOptions:
     show_default=True,
     help=f"Comma list of {', '.join(registry.list_names())}; or all enabled.",
 )
+@click.option("--dead", is_flag=True, help="With --symbols all: contracts that have ended, too.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; store and enqueue nothing.")
 @click.option("--wait", is_flag=True, help="Show progress until it is complete; exit code 1 when it will not be.")
 @pass_running_settings
@@ -62,6 +64,7 @@ def seed(settings: Settings, **options: Any) -> int:
     Examples:
       seed --days 10 --metrics ohlcv --symbols BTC,ETH --wait
       seed --since 2026-01-01 --until 2026-02-01 --symbols all --dry-run
+      seed --since 2023-01-01 --until 2024-01-01 --symbols all --dead
     """
     given = SeedOptions(**options)
     enabled = {exchange.name: exchange for exchange in registry.select_enabled(settings)}
@@ -74,7 +77,10 @@ def seed(settings: Settings, **options: Any) -> int:
         symbols=settings.symbols if given.symbols is None else _parse_symbols(given.symbols),
         since_ms=since_ms,
         until_ms=until_ms,
+        with_dead=given.dead,
     )
+    if given.dead and request.symbols != ALL_SYMBOLS:
+        raise ConfigError("--dead goes with --symbols all: a contract that has ended is requested by its symbol")
     services = wait_until_ready(settings)
     plan = make_plan(services, request)
     for note in plan.notes:

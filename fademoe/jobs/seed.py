@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fademoe.client import instruments
-from fademoe.clock import Window, floor_to
+from fademoe.clock import LATEST_MS, Window, floor_to
 from fademoe.errors import ConfigError, RetryLater
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
@@ -25,13 +25,17 @@ from fademoe.store.coverage import Series
 
 @dataclass(frozen=True, kw_only=True)
 class SeedRequest:
-    """What a user wants: metrics of symbols on exchanges, from `since_ms` until `until_ms` (None: for ever)."""
+    """What a user wants: metrics of symbols on exchanges, from `since_ms` until `until_ms` (None: for ever).
+
+    `with_dead`: all symbols are also those of contracts that have ended, if they lived in the range.
+    """
 
     exchanges: Sequence[Exchange]
     metrics: Sequence[str]
     symbols: Sequence[str]
     since_ms: int
     until_ms: int | None
+    with_dead: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +140,7 @@ def _plan_code(
     """Plan every metric and symbol of one exchange code; `contracts`: by symbol, None where the list is not known."""
     time_ms = services.clocks.estimate_now_ms(exchange)
     queued = read_windows_in_queues(services.redis, list_window_queues(exchange.name))
-    symbols, notes = _choose_symbols(request, exchange, contracts)
+    symbols, notes = _choose_symbols(request, exchange, contracts, time_ms)
     requested: dict[Series, Window] = {}
     planned: list[Planned] = []
     waiting: list[tuple[RestFeed, Effort]] = []
@@ -193,11 +197,15 @@ def _live_edge_ms(feed: RestFeed, exchange_now_ms: int) -> int:
 
 
 def _choose_symbols(
-    request: SeedRequest, exchange: Exchange, contracts: Mapping[str, Instrument] | None
+    request: SeedRequest, exchange: Exchange, contracts: Mapping[str, Instrument] | None, time_ms: int
 ) -> tuple[list[str], list[str]]:
     """Return the requested symbols that the exchange lists (all where its list is unknown), and notes on the others."""
     if tuple(request.symbols) == ALL_SYMBOLS:
-        return sorted(contracts or ()), []
+        ends_after_ms = request.since_ms if request.with_dead else time_ms
+        chosen = [
+            symbol for symbol, each in (contracts or {}).items() if (each.delisted_ms or LATEST_MS) > ends_after_ms
+        ]
+        return sorted(chosen), []
     if contracts is None:
         return list(request.symbols), []
     unlisted = [symbol for symbol in request.symbols if symbol not in contracts]

@@ -11,7 +11,7 @@ from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
 from fademoe.store.read.pool import Busy, TooSlow
-from fademoe.web.api import chart, coverage, data, document, exports, prometheus, system
+from fademoe.web.api import chart, coverage, data, document, exports, prometheus, system, universe
 from fademoe.web.control import routes as control
 from fademoe.web.current import NAME
 from fademoe.web.http import auth, session
@@ -27,7 +27,7 @@ from fademoe.web.problem import Problem
 
 log = logging.getLogger(__name__)
 
-API = (data, exports, chart, coverage, system, control)
+API = (data, exports, chart, coverage, system, control, universe)
 PAGES = (status, data_page, coverage_page)
 BLUEPRINTS = (document, prometheus, session, frame, charts)
 MAX_BODY_BYTES = 64 * 1024
