@@ -10,6 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.clock import DAY_MS, Window, split
 from fademoe.store.queries import load_queries
 from fademoe.store.read.catalog import Perpspec, find_first_and_last_ts, list_symbols
+from fademoe.store.read.past import EXTRAS, Moment, build_rows
 from fademoe.store.read.pool import Reader
 
 SQL = load_queries("read_rows")
@@ -29,7 +30,8 @@ class Position(NamedTuple):
 class Selection:
     """Which rows of a perpspec: start_ms <= ts < end_ms of `symbols` (none: all), at most `limit` of them.
 
-    They lie behind `after`, or, `before` given, just in front of it.
+    They lie behind `after`, or, `before` given, just in front of it. `moment`: as of when; the rows then end with
+    past.EXTRAS.
     """
 
     symbols: tuple[str, ...]
@@ -40,6 +42,7 @@ class Selection:
     newest_first: bool = True
     after: Position | None = None
     before: Position | None = None
+    moment: Moment | None = None
 
     @property
     def reads_down(self) -> bool:
@@ -82,6 +85,7 @@ def read_page(cursor: Cursor, spec: Perpspec, selection: Selection) -> RowPage:
         return RowPage([], None, None)
     lows, highs = zip(*(compute_bounds(selection, symbol) for symbol in chosen), strict=True)
     query = sql.SQL(SQL["one_symbol" if len(chosen) == 1 else "many_symbols"]).format(
+        rows=_relation(cursor, spec, selection),
         columns=_columns(spec, selection),
         direction=sql.SQL("DESC" if selection.reads_down else "ASC"),
         by_symbol=sql.SQL("ASC" if selection.before is None else "DESC"),
@@ -100,7 +104,7 @@ def read_page(cursor: Cursor, spec: Perpspec, selection: Selection) -> RowPage:
 def read_metric_page(cursor: Cursor, specs: Sequence[Perpspec], selection: Selection) -> MetricPage:
     """Read one page of several perpspecs of one metric side by side; a page counts times and symbols, not rows.
 
-    `selection.before` is not supported: pages of a metric only go forward.
+    `selection.before` and `moment` are not supported: pages of a metric only go forward, and are of now.
     """
     pairs = [(spec.name, symbol) for spec in specs for symbol in selection.symbols or list_symbols(cursor, spec.name)]
     if not pairs:
@@ -168,9 +172,18 @@ def has_value_from(reader: Reader, spec: Perpspec, selection: Selection, limit: 
 def _columns(spec: Perpspec, selection: Selection) -> sql.Composable:
     """Return the selected columns of a query, decimals as text."""
     integers = {field.name for field in spec.fields if field.type == "integer"}
+    integers.update(EXTRAS)
     return sql.SQL(", ").join(
-        sql.SQL("d.{}" if name in integers else "d.{}::text").format(sql.Identifier(name)) for name in selection.columns
+        sql.SQL("d.{}" if name in integers else "d.{}::text").format(sql.Identifier(name))
+        for name in (*selection.columns, *(EXTRAS if selection.moment else ()))
     )
+
+
+def _relation(cursor: Cursor, spec: Perpspec, selection: Selection) -> sql.Composable:
+    """Return what rows are read from: perp_data, or what was known of it."""
+    if selection.moment is None:
+        return sql.Identifier("perp_data")
+    return build_rows(cursor, spec, selection.columns, selection.moment)
 
 
 def cut_page(rows: list[tuple[Any, ...]], selection: Selection) -> RowPage:

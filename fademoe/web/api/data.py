@@ -4,9 +4,20 @@ import msgspec
 from flask import Response, request
 
 from fademoe.clock import now_ms
+from fademoe.store.read.past import Account
+from fademoe.store.read.rows import Selection
 from fademoe.store.read.steps import STEP_MEMBERS
 from fademoe.web.api.parameters import PERPSPEC
-from fademoe.web.api.row_query import PAGE, STEP, TS, read_page_selection, write_position
+from fademoe.web.api.row_query import (
+    KNOWN_MS,
+    PAGE,
+    PAST,
+    STEP,
+    TS,
+    has_known_ms,
+    read_page_selection,
+    write_position,
+)
 from fademoe.web.current import get_services
 from fademoe.web.http.addresses import build_address
 from fademoe.web.http.caching import REVALIDATE
@@ -15,7 +26,16 @@ from fademoe.web.http.params import CURSOR, Choice, Params, Text
 from fademoe.web.http.routes import Bodies, Routes
 from fademoe.web.model import catalog
 from fademoe.web.model.catalog import Metrics, Perpspecs, find_metric, find_perpspec
-from fademoe.web.model.rows import MetricRows, Rows, name_members, read_page, read_side_by_side, to_records, to_texts
+from fademoe.web.model.rows import (
+    MetricRows,
+    Rows,
+    name_members,
+    read_page,
+    read_side_by_side,
+    settle_past,
+    to_records,
+    to_texts,
+)
 
 routes = Routes("api_data")
 
@@ -34,7 +54,10 @@ def list_perpspecs(params: Params) -> Perpspecs:
 
 
 @routes.get(
-    "/api/data/<perpspec>", "Rows of a perpspec, newest first", (PERPSPEC, *PAGE, TS, FORMAT), bodies=ROW_BODIES
+    "/api/data/<perpspec>",
+    "Rows of a perpspec, newest first",
+    (PERPSPEC, *PAGE, *PAST, TS, FORMAT),
+    bodies=ROW_BODIES,
 )
 def list_rows(params: Params) -> Response:
     """Answer one page of rows."""
@@ -42,17 +65,24 @@ def list_rows(params: Params) -> Response:
         spec = find_perpspec(cursor, params[PERPSPEC])
         selection = read_page_selection(params, spec)
         page = read_page(cursor, spec, selection, params[STEP])
+    with_known = has_known_ms(params)
+    page, account = settle_past(page, selection, with_known=with_known)
     next_cursor = write_position(page.next, params)
     body_format, iso = _choose_format(params), params[TS] == "iso"
-    columns = (*selection.columns, *(STEP_MEMBERS if params[STEP] else ()))
+    columns = (*selection.columns, *(STEP_MEMBERS if params[STEP] else ()), *([KNOWN_MS] if with_known else ()))
     records = to_records(page.rows, spec.name, columns, iso=iso)
     if body_format == "csv":
         body = encode_csv([name_members(columns, iso=iso), *map(to_texts, records)])
     elif body_format == "ndjson":
         body = encode_ndjson(records)
     else:
-        body = encode_json(Rows(perpspec=spec.name, rows=list(records), next=next_cursor))
+        answer = Rows(perpspec=spec.name, rows=list(records), next=next_cursor)
+        body = encode_json(_add_account(answer, selection, account))
     response = Response(body, content_type=MEDIA_TYPES[body_format])
+    if selection.moment and account:
+        response.headers["X-FadeMoe-Knowledge"] = selection.moment.knowledge
+        response.headers["X-FadeMoe-Basis"] = account.basis
+        response.headers["X-FadeMoe-Rolled-Back"] = str(account.rolled_back)
     response.vary.add("Accept")
     return _finish_page(response, next_cursor)
 
@@ -80,6 +110,12 @@ def list_metric_rows(params: Params) -> Response:
         rows, page = read_side_by_side(cursor, specs, selection, params[STEP])
     next_cursor = write_position(page.next, params)
     return _finish_page(make_json_response(msgspec.structs.replace(rows, next=next_cursor)), next_cursor)
+
+
+def _add_account(answer: Rows, selection: Selection, account: Account | None) -> Rows:
+    if selection.moment is None or account is None:
+        return answer
+    return msgspec.structs.replace(answer, knowledge=selection.moment.knowledge, **account._asdict())
 
 
 def _choose_format(params: Params) -> str:

@@ -161,6 +161,10 @@ class Params:
         """Return whether the request gives a declared parameter, and not blank."""
         return bool(self._texts.get(parameter.name))
 
+    def declares(self, parameter: Parameter[Any]) -> bool:
+        """Return whether the route has a parameter."""
+        return parameter.name in self._values
+
     def get_text_of(self, name: str) -> str:
         """Return the parameter of a name as it was given, empty when it was not."""
         return self._texts.get(name, "")

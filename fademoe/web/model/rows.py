@@ -4,11 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import now_ms, to_iso
 from fademoe.store.read import rows as read_rows
 from fademoe.store.read.catalog import Perpspec
+from fademoe.store.read.past import EXTRAS, Account, Basis, Knowledge, summarise
 from fademoe.store.read.rows import MetricPage, RowPage, Selection
 from fademoe.store.read.steps import STEP_MEMBERS, read_metric_step_page, read_step_page
 from fademoe.web.model.answer import Answer
@@ -23,11 +25,18 @@ Row = Annotated[
 
 
 class Rows(Answer):
-    """One page of rows of a perpspec."""
+    """One page of rows of a perpspec.
+
+    Where it is of a moment: whose knowledge counts, on what it rests, and how many values were put back that were
+    changed later.
+    """
 
     perpspec: str
     rows: list[Row]
     next: str | None
+    knowledge: Knowledge | UnsetType = UNSET
+    basis: Basis | UnsetType = UNSET
+    rolled_back: int | UnsetType = UNSET
 
 
 class MetricRow(Answer):
@@ -70,6 +79,15 @@ def read_page(cursor: Cursor, spec: Perpspec, selection: Selection, step: str) -
     if step:
         return read_step_page(cursor, spec, selection, step, now_ms())
     return read_rows.read_page(cursor, spec, selection)
+
+
+def settle_past(page: RowPage, selection: Selection, *, with_known: bool) -> tuple[RowPage, Account | None]:
+    """Return a page without EXTRAS, except `known_ms` where it is asked for, and the account of it."""
+    if selection.moment is None:
+        return page, None
+    account = summarise(page.rows, selection.moment, now_ms())
+    kept = int(with_known)
+    return page._replace(rows=[row[: len(row) - len(EXTRAS) + kept] for row in page.rows]), account
 
 
 def read_side_by_side(

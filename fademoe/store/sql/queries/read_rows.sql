@@ -2,7 +2,7 @@
 
 -- name: one_symbol
 SELECT d.ts, d.symbol, d.interval, {columns}
-FROM perp_data AS d
+FROM {rows} AS d
 WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(low)s AND ts < %(high)s
 ORDER BY ts {direction}
 LIMIT %(limit)s
@@ -17,7 +17,7 @@ WITH bounds AS (
         SELECT x.ts
         FROM bounds AS b
         CROSS JOIN LATERAL (
-            SELECT d.ts FROM perp_data AS d
+            SELECT d.ts FROM {rows} AS d
             WHERE d.source = %(source)s AND d.symbol = b.symbol AND d.ts >= b.low AND d.ts < b.high
             ORDER BY d.ts {direction}
             LIMIT %(each)s
@@ -31,7 +31,7 @@ FROM edge
 CROSS JOIN bounds AS b
 CROSS JOIN LATERAL (
     SELECT d.ts, d.symbol, d.interval, {columns}
-    FROM perp_data AS d
+    FROM {rows} AS d
     WHERE source = %(source)s AND symbol = b.symbol
       AND ts >= CASE WHEN %(down)s THEN coalesce(edge.ts, b.low) ELSE b.low END
       AND ts < CASE WHEN %(down)s THEN b.high ELSE coalesce(edge.ts + 1, b.high) END

@@ -1,0 +1,141 @@
+"""Rows as they were known at a moment: what was not known then is left out, and changed values are put back.
+
+Two questions, never mixed. `market`: could a live client have known the row, by the stated lag of its feed or by the
+measured one where that is later. `recorded`: did this database hold it.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.clock import DAY_MS, SECOND_MS
+from fademoe.metrics import INTERVALS_MS, METRICS, Instant
+from fademoe.store.queries import load_queries
+from fademoe.store.read.catalog import Perpspec
+
+SQL = load_queries("read_past")
+CHANGES_KEPT_MS = 100 * DAY_MS  # changed values are kept so long at least (store.status)
+EXTRAS = ("known_ms", "is_measured", "restored")  # of a row, behind the columns that are selected
+
+
+class Knowledge(StrEnum):
+    """Whose knowledge of a row counts."""
+
+    MARKET = "market"
+    RECORDED = "recorded"
+
+
+class Basis(StrEnum):
+    """On what the times rest at which the rows of an answer were known: the least certain one counts."""
+
+    MEASURED = "measured"
+    RULE = "rule"
+    UNKNOWN = "unknown"
+
+
+class Moment(NamedTuple):
+    """As of when rows are read, in ms, and whose knowledge counts; `at_ms` None: as they are now."""
+
+    at_ms: int | None = None
+    knowledge: Knowledge = Knowledge.MARKET
+
+
+class Account(NamedTuple):
+    """What an answer says of rows that were read at a moment: the basis, and how many values were rolled back."""
+
+    basis: Basis
+    rolled_back: int
+
+
+def read_newest_correction(cursor: Cursor) -> int:
+    """Return the id of the newest change of a value, 0 before the first: with a moment it pins what a read returns."""
+    cursor.execute(SQL["newest_correction"])
+    return int((cursor.fetchone() or (0,))[0])
+
+
+def build_rows(cursor: Cursor, spec: Perpspec, columns: Sequence[str], moment: Moment) -> sql.Composable:
+    """Return the relation that stands for perp_data: the `columns` of a perpspec at a moment, and EXTRAS.
+
+    Its keys ts, symbol, source and interval are those of perp_data. For use in a statement that has parameters.
+    """
+    by_name = {field.name: field for field in spec.fields}
+    names = [
+        {
+            "name": sql.Literal(name),
+            "column": sql.Identifier(name),
+            "kind": sql.SQL("bigint" if by_name[name].type == "integer" else "numeric"),
+        }
+        for name in columns
+    ]
+    is_past = moment.at_ms is not None
+    at_ms = sql.Literal(moment.at_ms or 0)
+    is_recorded = moment.knowledge is Knowledge.RECORDED
+    if is_past:
+        values = [sql.SQL(SQL["value"]).format(**each) for each in names]
+        restored = [sql.SQL(SQL["restored_value"]).format(**each) for each in names]
+        changes: sql.Composable = sql.SQL(SQL["changes"]).format(at_s=sql.Literal((moment.at_ms or 0) / SECOND_MS))
+        interval = sql.SQL("coalesce(change.interval, r.interval)")
+    else:
+        values = [sql.SQL("r.{column}").format(**each) for each in names]
+        restored, changes, interval = [], sql.SQL(""), sql.SQL("r.interval")
+    lags = _build_lags(cursor, spec)
+    visible: list[sql.Composable] = [sql.SQL(SQL["visible"]).format(at_ms=at_ms)] if is_past else []
+    if is_past and is_recorded:
+        visible.append(sql.SQL(SQL["not_added"]))
+    return sql.SQL(SQL["rows"]).format(
+        values=sql.SQL(", ").join(values),
+        restored=sql.SQL("coalesce({}, 0)").format(sql.SQL(" + ").join(restored)) if restored else sql.SQL("0"),
+        changes=changes,
+        interval=interval,
+        arrivals=sql.SQL(SQL["arrivals"] if is_recorded else ""),
+        known=sql.SQL(SQL["recorded_known" if is_recorded else "market_known"]).format(**lags),
+        measured=sql.SQL(SQL["recorded_measured" if is_recorded else "market_measured"]),
+        source=sql.Literal(spec.name),
+        visible=sql.SQL(" ").join(visible),
+    )
+
+
+def summarise(rows: Sequence[Sequence[Any]], moment: Moment, now_ms: int) -> Account:
+    """Return the account of rows that end with EXTRAS."""
+    measured = {row[-2] for row in rows}
+    is_forgotten = moment.at_ms is not None and moment.at_ms < now_ms - CHANGES_KEPT_MS
+    if None in measured or (is_forgotten and moment.knowledge is Knowledge.RECORDED):
+        basis = Basis.UNKNOWN
+    elif False in measured or (not measured and moment.knowledge is Knowledge.MARKET):
+        basis = Basis.RULE
+    else:
+        basis = Basis.MEASURED
+    return Account(basis, sum(row[-1] for row in rows))
+
+
+def _build_lags(cursor: Cursor, spec: Perpspec) -> dict[str, sql.Composable]:
+    """Return the span and the lag of a row as expressions, by its interval and ts."""
+    cursor.execute(SQL["lags"], {"source": spec.name})
+    stated = cursor.fetchall()
+    spans = {interval: _compute_span_ms(spec.metric, interval) for interval, _, _ in stated}
+    slowest_ms = max((lag_ms for _, _, lag_ms in stated), default=0)
+
+    def choose(values: Sequence[tuple[str, int, int]], other: int) -> sql.Composable:
+        if not values:
+            return sql.Literal(other)
+        cases = [
+            sql.SQL(SQL["span"]).format(
+                interval=sql.Literal(interval), since=sql.Literal(since_ms), value=sql.Literal(value)
+            )
+            for interval, since_ms, value in values
+        ]
+        return sql.SQL("CASE {} ELSE {} END").format(sql.SQL(" ").join(cases), sql.Literal(other))
+
+    return {
+        "span": choose([(interval, 0, span_ms) for interval, span_ms in spans.items()], 0),
+        "lag": choose(stated, slowest_ms),
+    }
+
+
+def _compute_span_ms(metric: str, interval: str) -> int:
+    declared = METRICS.get(metric)
+    is_moment = declared is not None and declared.instant is Instant.MOMENT
+    return 0 if is_moment else INTERVALS_MS.get(interval, 0)

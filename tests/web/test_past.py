@@ -1,0 +1,184 @@
+"""Rows as of a moment: what a copy of the database taken then has, and what a live client could know."""
+
+import time
+from urllib.parse import quote
+
+import pytest
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to, now_ms, to_iso
+from fademoe.metrics import Candle, OpenInterest
+from fademoe.store import corrections
+from fademoe.store.arrivals import HISTORY, LIVE, Origin, Way
+from fademoe.store.connection import Database
+from fademoe.store.corrections import Difference
+from fademoe.store.coverage import Covered, Series
+from fademoe.store.writer import Batch, Writer
+
+START = floor_to(now_ms(), HOUR_MS) - 3 * DAY_MS
+BTC, ETH, OI = Series("bin-ohlcv", "BTC"), Series("bin-ohlcv", "ETH"), Series("bin-oi", "BTC")
+
+
+@pytest.fixture
+def database(database_url):
+    found = Database(database_url)
+    yield found
+    found.close()
+
+
+def write(database, series, metric, interval, rows, origin=HISTORY):
+    covered = [Covered(series, [Window(row.ts, row.ts + 1) for row in rows])]
+    return Writer(database).write([Batch(metric, interval, [(series, row) for row in rows])], covered, origin)
+
+
+def candles(minutes, close="1.50"):
+    return [Candle(START + i * MINUTE_MS, "1.0", "2", "0.5", close, "10", "15", i, None) for i in minutes]
+
+
+def samples(minutes, coins, usd=None):
+    return [OpenInterest(START + i * MINUTE_MS, coins, usd) for i in minutes]
+
+
+def read(client, perpspec, **parameters):
+    query = "&".join(f"{name}={quote(str(value))}" for name, value in parameters.items())
+    answer = client.get(f"/api/data/{perpspec}?order=asc&limit=1000&{query}")
+    assert answer.status_code == 200, answer.data
+    return answer.get_json()
+
+
+def take_copy(client, perpspec):
+    """Return the time, and all rows of a perpspec as they are now."""
+    time.sleep(0.01)  # times are in ms: what is stored now is stored before the time that is returned
+    at_ms, rows = now_ms(), read(client, perpspec)["rows"]
+    time.sleep(0.01)
+    return at_ms, rows
+
+
+def test_recorded_rows_are_those_of_a_copy_taken_then(client, database):
+    """Live rows, history over and between them, corrections twice, an audit and a file.
+
+    Of live rows the greatest lag of their minute counts, so each minute is of one symbol here.
+    """
+    copies = {"bin-ohlcv": [], "bin-oi": []}
+
+    def step(work):
+        work()
+        for perpspec, taken in copies.items():
+            taken.append(take_copy(client, perpspec))
+
+    def correct(series, ts, column, old, new):
+        database.run(lambda cursor: corrections.correct(cursor, series, [Difference(ts, column, old, new)]))
+
+    def audit():
+        rows = candles([50, 51], "7")
+        database.run(lambda cursor: corrections.record_missing(cursor, BTC, [row.ts for row in rows]))
+        write(database, BTC, "ohlcv", "1m", rows, Origin(Way.AUDIT))
+
+    step(lambda: None)
+    step(lambda: write(database, BTC, "ohlcv", "1m", candles([10, 11, 30]), LIVE))
+    step(lambda: write(database, ETH, "ohlcv", "1m", candles([12, 13]), LIVE))
+    step(lambda: write(database, OI, "oi", "1m", samples(range(12), "10"), LIVE))
+    step(lambda: write(database, BTC, "ohlcv", "1m", candles(range(40))))
+    step(lambda: write(database, OI, "oi", "5m", samples(range(0, 30, 5), "11.0", "99")))
+    step(lambda: correct(BTC, START + 10 * MINUTE_MS, "c", "1.50", "1.7"))
+    step(lambda: correct(BTC, START + 10 * MINUTE_MS, "c", "1.7", "1.80"))
+    step(lambda: correct(BTC, START + 20 * MINUTE_MS, "tbv", None, "3"))
+    step(lambda: correct(OI, START, "oi", "11.0", "12"))
+    step(audit)
+    step(lambda: write(database, BTC, "ohlcv", "1m", candles(range(40, 200)), Origin(Way.ARCHIVE, 1)))
+    for perpspec, taken in copies.items():
+        for at_ms, rows in taken:
+            body = read(client, perpspec, as_of=at_ms, knowledge="recorded")
+            assert body["rows"] == rows
+            assert (body["knowledge"], body["basis"]) == ("recorded", "measured")
+    first = copies["bin-oi"][4][0]
+    assert read(client, "bin-oi", as_of=first, knowledge="recorded")["rolled_back"] == 6, "three of two columns"
+
+
+def test_a_page_of_the_past_is_followed_by_the_next(client, database):
+    write(database, BTC, "ohlcv", "1m", candles(range(0, 40, 2)))
+    at_ms, rows = take_copy(client, "bin-ohlcv")
+    write(database, BTC, "ohlcv", "1m", candles(range(40)))
+    found, cursor = [], ""
+    while cursor is not None:
+        body = client.get(f"/api/data/bin-ohlcv?order=asc&limit=7&as_of={at_ms}&knowledge=recorded&cursor={cursor}")
+        found += body.get_json()["rows"]
+        cursor = body.get_json()["next"]
+    assert found == rows
+
+
+def test_the_market_knows_a_row_after_its_lag(client, database):
+    """A bar at ts + 60 s + 2 s, a statistic at ts + 201 s; that they were fetched days later does not matter."""
+    write(database, BTC, "ohlcv", "1m", candles(range(30)))
+    write(database, OI, "oi", "5m", samples(range(0, 30, 5), "11"))
+    ts = START + 10 * MINUTE_MS
+
+    def newest(perpspec, at_ms):
+        body = read(client, perpspec, as_of=to_iso(at_ms))
+        assert (body["knowledge"], body["basis"], body["rolled_back"]) == ("market", "rule", 0)
+        return body["rows"][-1]["ts"]
+
+    assert newest("bin-ohlcv", ts + 62 * SECOND_MS) == ts
+    assert newest("bin-ohlcv", ts + 62 * SECOND_MS - 1) == ts - MINUTE_MS
+    assert newest("bin-oi", ts + 201 * SECOND_MS) == ts
+    assert newest("bin-oi", ts + 201 * SECOND_MS - 1) == ts - 5 * MINUTE_MS
+    assert read(client, "bin-ohlcv", as_of=ts, knowledge="recorded")["rows"] == []
+
+
+def test_the_market_knew_the_sample_before_the_statistic(client, database):
+    """What came live is known at once, with the value and the interval of then."""
+    write(database, OI, "oi", "1m", samples([0], "10"), LIVE)
+    at_ms, _ = take_copy(client, "bin-oi")
+    write(database, OI, "oi", "5m", samples([0, 5], "11", "3"))
+    lag_ms = database.run(lambda cursor: (cursor.execute("SELECT last_lag FROM perp_minutes"), cursor.fetchone())[1])[
+        0
+    ][0]
+    (row,) = [row for row in read(client, "bin-oi", as_of=at_ms)["rows"] if row["ts"] == START]
+    assert (row["oi"], row["oi_usd"], row["interval"]) == ("10", None, "1m")
+    body = read(client, "bin-oi", as_of=at_ms, columns="oi,+known_ms", to=START + 1)
+    assert body["rows"][0]["known_ms"] == START + lag_ms
+    assert (body["basis"], body["rolled_back"]) == ("measured", 1)
+
+
+def test_known_ms_is_a_column(client, database):
+    write(database, BTC, "ohlcv", "1m", candles(range(3)))
+    before_ms = now_ms()
+    plain = read(client, "bin-ohlcv", columns="c")
+    assert list(plain) == ["perpspec", "rows", "next"]
+    market = read(client, "bin-ohlcv", columns="c,+known_ms")
+    assert market["rows"] == [row | {"known_ms": row["ts"] + 62 * SECOND_MS} for row in plain["rows"]]
+    recorded = read(client, "bin-ohlcv", columns="known_ms", knowledge="recorded")["rows"]
+    assert set(recorded[0]) > {"o", "h", "l", "c", "known_ms"}
+    assert all(before_ms - 60_000 <= row["known_ms"] <= before_ms for row in recorded)
+    lines = client.get("/api/data/bin-ohlcv?columns=c,%2Bknown_ms&format=csv&order=asc").text.splitlines()
+    assert lines[:2] == ["ts,symbol,source,interval,c,known_ms", f"{START},BTC,bin-ohlcv,1m,1.50,{START + 62_000}"]
+
+
+def test_what_nobody_recorded_is_unknown_and_says_so(client, database, sql):
+    sql.execute(
+        "INSERT INTO perp_arrivals (source, symbol, start_ms, end_ms, way, known_to_ms)"
+        " VALUES ('bin-ohlcv', 'BTC', %s, %s, 'before', %s)",
+        (START, START + HOUR_MS, START + DAY_MS),
+    )
+    database.run(lambda cursor: cursor.execute("ALTER TABLE perp_arrivals RENAME TO kept"))
+    database.run(lambda cursor: cursor.execute("CREATE TABLE perp_arrivals (LIKE kept)"))
+    write(database, BTC, "ohlcv", "1m", candles(range(3)))
+    database.run(lambda cursor: cursor.execute("DROP TABLE perp_arrivals"))
+    database.run(lambda cursor: cursor.execute("ALTER TABLE kept RENAME TO perp_arrivals"))
+    assert read(client, "bin-ohlcv", as_of=START + DAY_MS - 1, knowledge="recorded")["rows"] == []
+    body = read(client, "bin-ohlcv", as_of=START + DAY_MS, knowledge="recorded")
+    assert (len(body["rows"]), body["basis"]) == (3, "unknown")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("as_of=2099-01-01", "not after now"),
+        ("as_of=yesterday", "ISO 8601"),
+        ("knowledge=mine", "market"),
+        ("as_of=2026-01-01&step=1h", "rows as stored"),
+    ],
+)
+def test_wrong_moments_are_refused(client, query, words):
+    answer = client.get(f"/api/data/bin-ohlcv?{query}")
+    assert answer.status_code == 400
+    assert words in answer.get_data(as_text=True)
