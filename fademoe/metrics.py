@@ -5,7 +5,7 @@ Everything that stores, serves or shows a metric reads this declaration: docs/ad
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, ceil_to, floor_to
 
@@ -100,7 +100,13 @@ class Column:
     unit: str
     title: str
     whole: bool = False  # BIGINT instead of NUMERIC
+    text: bool = False  # TEXT instead of NUMERIC, of derived metrics alone
     aggregate: Aggregate = "last"
+
+    @property
+    def type(self) -> Literal["decimal", "integer", "text"]:
+        """The kind of its values, as catalog and API name it."""
+        return "text" if self.text else "integer" if self.whole else "decimal"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,10 +159,13 @@ class Metric:
 
     def __post_init__(self) -> None:
         """Raise ValueError unless columns and plots fit the row type and each other."""
-        fields = self.row_type._fields
-        names = [column.name for column in self.columns]
-        if fields != ("ts", *names):
+        if self.row_type._fields != ("ts", *(column.name for column in self.columns)):
             raise ValueError(f"metric {self.name}: columns differ from the fields of {self.row_type.__name__}")
+        self.check_columns()
+
+    def check_columns(self) -> None:
+        """Raise ValueError unless the plots and aggregates fit the columns."""
+        names = [column.name for column in self.columns]
         for column in self.columns:
             if column.aggregate not in get_args(Aggregate):
                 raise ValueError(f"metric {self.name}: column {column.name} has no aggregate {column.aggregate!r}")
@@ -179,12 +188,59 @@ class Metric:
         return ts if self.instant is Instant.MOMENT else ts + interval_ms
 
 
+@dataclass(frozen=True, kw_only=True)
+class Derived(Metric):
+    """A metric that is computed from stored rows whenever it is read, so it changes together with them.
+
+    `inputs` are metrics; a row needs a row of each of them at its ts. `formulas` are one SQL expression a column, over
+    the inputs' columns. Nothing of it is stored: its coverage is the intersection of its inputs' coverage.
+
+    Unless `is_across`, it is a perpspec of each exchange code that serves the inputs and sends the columns `requires`;
+    the expressions name the row `d`. With `lag_ms` they also name `p`, the row of the first input so much before, which
+    then is needed too; with `needs_previous`, the row before, whose columns are null where there is none.
+
+    With `is_across` it is one perpspec, of the metric's own name. Its expressions aggregate the rows `d` of all
+    followed exchanges that list the coin at ts, aggregators left out; one that lists it and has no row: no row. A
+    column named `sources` needs no formula: it names the codes.
+
+    `from_steps`: over a step the formula is applied to the inputs' aggregates, instead of aggregating its own values.
+    """
+
+    row_type: type[Any] = tuple  # there are no rows outside PostgreSQL
+    inputs: tuple[str, ...]
+    formulas: tuple[str, ...]
+    requires: tuple[str, ...] = ()
+    is_across: bool = False
+    lag_ms: int = 0
+    needs_previous: bool = False
+    from_steps: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless formulas, inputs and plots fit the columns."""
+        computed = [column for column in self.columns if column.name != SOURCES.name]
+        if len(computed) != len(self.formulas) or not set(self.inputs) <= set(METRICS):
+            raise ValueError(f"metric {self.name}: a formula for each column and known inputs are needed")
+        if self.is_across != (SOURCES in self.columns) or (self.is_across and self.columns[-1] != SOURCES):
+            raise ValueError(f"metric {self.name}: across exchanges its last column is `sources`")
+        self.check_columns()
+
+
+ACROSS_CODE = "x"  # of metrics across exchanges: their names begin with it, and it is the exchange of their perpspecs
+SOURCES = Column(name="sources", unit="codes", title="Exchanges", text=True)
+
 PRICE = Pane(title="Price", share=4)
 VOLUME = Pane(title="Volume, coins", share=1.3)
 OPEN_INTEREST = Pane(title="Open interest, coins", share=1.6)
 FUNDING = Pane(title="Premium and funding", share=1.6, format="percent")
 LONG_SHORT = Pane(title="Long/short ratio")
 LIQUIDATED = Pane(title="Liquidated, USD")
+BALANCE = Pane(title="Taker buys less sells, coins")
+CHANGE = Pane(title="Change of open interest, coins")
+YEARLY = Pane(title="Funding of a year", format="percent")
+ALL_INTEREST = Pane(title="Open interest of all exchanges, coins", share=1.6)
+ALL_FUNDING = Pane(title="Funding of an hour, by open interest", format="percent")
+ALL_LIQUIDATED = Pane(title="Liquidated on all exchanges, USD")
+SPREAD = Pane(title="Spread of closes, bps")
 
 METRICS: dict[str, Metric] = {}
 
@@ -300,6 +356,113 @@ for _metric in (
 ):
     declare(_metric)
 
+OI, OI_USD, LQL, LQS = (METRICS[name].columns[at] for name, at in (("oi", 0), ("oi", 1), ("lq", 0), ("lq", 1)))
+
+for _metric in (
+    Derived(
+        name="vwap",
+        title="Volume-weighted price",
+        inputs=("ohlcv",),
+        requires=("qv",),
+        columns=(Column(name="vwap", unit="quote per coin", title="Volume-weighted price"),),
+        formulas=("d.qv / nullif(d.v, 0)",),
+        from_steps=True,
+        plots=(Plot(pane=PRICE, drawing="line", columns=("vwap",), label="vwap"),),
+    ),
+    Derived(
+        name="cvd",
+        title="Volume delta",
+        inputs=("ohlcv",),
+        requires=("tbv",),
+        columns=(Column(name="cvd", unit="coins", title="Taker buys less sells", aggregate="sum"),),
+        formulas=("2 * d.tbv - d.v",),
+        from_steps=True,
+        plots=(Plot(pane=BALANCE, drawing="line", columns=("cvd",), label="delta"),),
+    ),
+    Derived(
+        name="fr_apr",
+        title="Funding of a year",
+        inputs=("fr",),
+        instant=Instant.MOMENT,
+        interval="settlement",
+        columns=(
+            Column(name="fr_apr", unit="fraction per year", title="Funding rate of a year"),
+            METRICS["fr"].columns[1],
+        ),
+        formulas=(
+            "d.fr * 8760 / coalesce(d.fr_hours,"
+            " CASE WHEN d.ts - p.ts <= 28800000 THEN nullif(round((d.ts - p.ts) / 3600000.0), 0) END)",
+            "d.fr_hours",
+        ),
+        needs_previous=True,
+        plots=(Plot(pane=YEARLY, drawing="step", columns=("fr_apr",), label="funding"),),
+    ),
+    Derived(
+        name="oi_chg",
+        title="Change of open interest",
+        inputs=("oi",),
+        instant=Instant.MOMENT,
+        interval="5m",
+        columns=(Column(name="oi_chg", unit="coins, one side", title="Change of open interest", aggregate="sum"),),
+        formulas=("d.oi - p.oi",),
+        lag_ms=5 * MINUTE_MS,
+        plots=(Plot(pane=CHANGE, drawing="line", columns=("oi_chg",), label="change"),),
+    ),
+    Derived(
+        name="x-oi",
+        title="Open interest of all exchanges",
+        inputs=("oi",),
+        is_across=True,
+        instant=Instant.MOMENT,
+        interval="5m",
+        columns=(OI, OI_USD, SOURCES),
+        formulas=("sum(d.oi)", "CASE WHEN count(d.oi_usd) = count(*) THEN sum(d.oi_usd) END"),
+        plots=(Plot(pane=ALL_INTEREST, drawing="line", columns=("oi",), label="open interest"),),
+    ),
+    Derived(
+        name="x-fr",
+        title="Funding of all exchanges, by open interest",
+        inputs=("fr", "oi"),
+        is_across=True,
+        instant=Instant.MOMENT,
+        interval="settlement",
+        columns=(
+            Column(name="fr_1h", unit="fraction per hour", title="Funding rate of an hour, by open interest"),
+            SOURCES,
+        ),
+        # by USD where every exchange sends it, else by coins: one coin is worth the same everywhere
+        formulas=(
+            "CASE WHEN count(d.fr / d.fr_hours) < count(*) THEN NULL"
+            " WHEN count(d.oi_usd) = count(*) THEN sum(d.oi_usd * (d.fr / d.fr_hours)) / nullif(sum(d.oi_usd), 0)"
+            " ELSE sum(d.oi * (d.fr / d.fr_hours)) / nullif(sum(d.oi), 0) END",
+        ),
+        plots=(Plot(pane=ALL_FUNDING, drawing="step", columns=("fr_1h",), label="funding"),),
+    ),
+    Derived(
+        name="x-lq",
+        title="Liquidations of all exchanges",
+        inputs=("lq",),
+        is_across=True,
+        zero_when_empty=True,
+        columns=(LQL, LQS, SOURCES),
+        formulas=("sum(d.lql)", "sum(d.lqs)"),
+        plots=(
+            Plot(pane=ALL_LIQUIDATED, drawing="area", columns=("lql",), label="longs"),
+            Plot(pane=ALL_LIQUIDATED, drawing="area", columns=("lqs",), label="shorts", downward=True),
+        ),
+    ),
+    Derived(
+        name="x-spread",
+        title="Spread of closes over exchanges",
+        inputs=("ohlcv",),
+        is_across=True,
+        columns=(Column(name="spread_bps", unit="bps", title="Highest over lowest close"), SOURCES),
+        formulas=("(max(d.c) / min(d.c) - 1) * 10000",),
+        plots=(Plot(pane=SPREAD, drawing="line", columns=("spread_bps",), label="spread"),),
+    ),
+):
+    declare(_metric)
+
 MAIN_METRIC = next(iter(METRICS))  # what pages show until another is chosen, and by which lag is measured
 
 # Lengths of the values of `interval`; rows of any other interval are events, such as settlements, and are never joined.
@@ -329,4 +492,9 @@ def rank_metric(metric: str) -> int:
 
 def parse_metric(perpspec: str) -> str:
     """Return the metric of a perpspec."""
-    return perpspec.rpartition("-")[2]
+    return perpspec if perpspec in METRICS else perpspec.rpartition("-")[2]
+
+
+def list_stored() -> tuple[str, ...]:
+    """Return the metrics whose rows are stored, in the order of the declarations."""
+    return tuple(name for name, metric in METRICS.items() if not isinstance(metric, Derived))

@@ -58,14 +58,15 @@ class Symbol(click.ParamType[str]):
 
 
 class Perpspec(click.ParamType[str]):
-    """A perpspec that an exchange serves."""
+    """A perpspec that an exchange serves, or that is derived from such."""
 
     name = "perpspec"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the perpspec; fail with the valid ones."""
         try:
-            registry.find_by_source(value)
+            if not registry.find_parts(value):
+                registry.find_by_source(value)
         except ConfigError as error:
             self.fail(str(error), param, ctx)
         return value

@@ -17,6 +17,7 @@ from fademoe.feeds import registry
 from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.jobs import gaps
 from fademoe.jobs.audit import add_results, audit_range
+from fademoe.metrics import INTERVALS_MS
 from fademoe.runtime.job_context import JobContext
 from fademoe.runtime.services import Services
 from fademoe.runtime.startup import wait_until_ready
@@ -116,9 +117,7 @@ def verify(settings: Settings, source: str, symbol: str, since: int, until: int,
     every machine that has the same rows. The range ends where rows are not due yet.
     """
     services = wait_until_ready(settings)
-    exchange, _, metric = registry.find_by_source(source)
-    feed = exchange.find_rest_feed(metric)
-    interval_ms = feed.interval_ms if feed else MINUTE_MS
+    metric, interval_ms, is_sparse = _find_grid(source)
     window = make_window(since, until)
     due_until_ms = floor_to(_due_until_ms(services, source), interval_ms)
     window = Window(floor_to(window.start_ms, interval_ms), min(ceil_to(window.end_ms, interval_ms), due_until_ms))
@@ -126,7 +125,6 @@ def verify(settings: Settings, source: str, symbol: str, since: int, until: int,
         raise ConfigError(f"--since is {to_iso(since)}: rows of {source} are due until {to_iso(due_until_ms)}")
     if window.end_ms < until:
         click.echo(f"note: rows from {to_iso(window.end_ms)} on are not due yet", err=True)
-    is_sparse = feed.sparse if feed else True
     with services.database.open_transaction() as cursor:
         certified = certificate.certify(cursor, Series(source, symbol), metric, window, interval_ms, sparse=is_sparse)
     if as_json:
@@ -184,7 +182,23 @@ def _symbols(symbol: str | None) -> list[str] | None:
     return None if symbol is None else [symbol]
 
 
+def _find_grid(source: str) -> tuple[str, int, bool]:
+    """Return the metric of a perpspec, the distance of its rows in ms, and whether an interval may have none."""
+    parts = registry.find_parts(source)
+    if parts:
+        metric = parts[0].metric
+        is_sparse = any(_find_grid(name)[2] for part in parts for name in part.inputs)
+        return metric.name, INTERVALS_MS.get(metric.interval, MINUTE_MS), is_sparse
+    exchange, _, name = registry.find_by_source(source)
+    feed = exchange.find_rest_feed(name)
+    return (name, feed.interval_ms, feed.sparse) if feed else (name, MINUTE_MS, True)
+
+
 def _due_until_ms(services: Services, source: str) -> int:
+    """Return until when rows of a perpspec are due; those of a derived one when its inputs' are."""
+    inputs = {name for part in registry.find_parts(source) for name in part.inputs}
+    if inputs:
+        return min(_due_until_ms(services, name) for name in inputs)
     exchange, _, metric = registry.find_by_source(source)
     return compute_due_until_ms(exchange, metric, services.clocks.now_ms(exchange))
 

@@ -12,7 +12,7 @@ from fademoe.feeds.limits import Budget
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params, Request, to_request
 from fademoe.feeds.stream import Socket, StreamFeed
-from fademoe.metrics import METRICS, name_perpspec
+from fademoe.metrics import METRICS, Derived, list_stored, name_perpspec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,8 @@ class Exchange:
     """Everything FadeMoe knows of an exchange.
 
     `codes` are the first parts of its perpspecs (one, except for an aggregator). `judge` says what an answer means:
-    None when it holds data. `headers(key)` are sent with every request.
+    None when it holds data. `headers(key)` are sent with every request. Nothing is derived from columns that are
+    `unsent`.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Exchange:
     archive: Archive | None = None
     needs_key: bool = False
     headers: Callable[[str], Mapping[str, str]] = lambda key: {}
+    unsent: frozenset[str] = frozenset()  # columns of its metrics for which it never sends a value
 
     def __post_init__(self) -> None:
         """Refuse a table that contradicts itself."""
@@ -91,7 +93,7 @@ class Exchange:
             raise ValueError(f"exchange {self.name!r}: a name is small letters and digits")
         feeds: tuple[RestFeed | PollFeed, ...] = (*self.rest_feeds, *self.poll_feeds)
         for feed in feeds:
-            if feed.metric not in METRICS or feed.budget not in budgets:
+            if feed.metric not in list_stored() or feed.budget not in budgets:
                 raise ValueError(f"exchange {self.name}: {feed.path} names an unknown metric or budget")
             if not feed.source:
                 raise ValueError(f"exchange {self.name}: {feed.path} does not say where its facts come from")
@@ -99,7 +101,7 @@ class Exchange:
         if not budgets.issuperset(endpoints):
             raise ValueError(f"exchange {self.name}: a socket's endpoint names an unknown budget")
         for channel in self.stream_feeds:
-            if channel.metric not in METRICS or channel.socket not in sockets:
+            if channel.metric not in list_stored() or channel.socket not in sockets:
                 raise ValueError(
                     f"exchange {self.name}: a stream of {channel.metric} names an unknown metric or socket"
                 )
@@ -121,3 +123,20 @@ class Exchange:
     def list_perpspecs(self) -> tuple[str, ...]:
         """Return the values of `source` that the exchange writes."""
         return tuple(name_perpspec(code, metric) for code in self.codes for metric in self.list_metrics())
+
+    def list_derived(self) -> tuple[Derived, ...]:
+        """Return the metrics that are derived from its own rows alone, in the order of METRICS."""
+        served = set(self.list_metrics())
+        return tuple(
+            metric
+            for metric in METRICS.values()
+            if isinstance(metric, Derived)
+            and not metric.is_across
+            and served.issuperset(metric.inputs)
+            and not self.unsent.intersection(metric.requires)
+        )
+
+    @property
+    def is_aggregator(self) -> bool:
+        """Whether it serves the data of other exchanges, under a code for each."""
+        return len(self.codes) > 1

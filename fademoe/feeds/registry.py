@@ -8,6 +8,7 @@ from types import ModuleType
 
 from fademoe.errors import ConfigError
 from fademoe.feeds.archive import Archive
+from fademoe.feeds.derived import Part, list_parts
 from fademoe.feeds.exchange import Exchange
 from fademoe.settings import Settings
 
@@ -82,8 +83,16 @@ def find_by_source(source: str) -> tuple[Exchange, str, str]:
     for exchange in load_exchanges().values():
         if code in exchange.codes and metric in exchange.list_metrics():
             return exchange, code, metric
+    inputs = sorted({name for part in find_parts(source) for name in part.inputs})
+    if inputs:
+        raise ConfigError(f"{source} is computed from {', '.join(inputs)}: name one of these")
     valid = sorted(spec for exchange in load_exchanges().values() for spec in exchange.list_perpspecs())
     raise ConfigError(f"unknown perpspec {source!r}: valid are {', '.join(valid)}")
+
+
+def find_parts(source: str) -> list[Part]:
+    """Return the parts of a derived perpspec, over all exchanges; none for any other name."""
+    return [part for part in list_parts(load_exchanges().values()) if part.source == source]
 
 
 def _table(module: ModuleType) -> Exchange:

@@ -13,7 +13,7 @@ from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import Effort, compute_closed_until_ms, measure
 from fademoe.jobs.plan import FeedState, Gap, Planned, enqueue_requested, plan_gaps, promote_windows
-from fademoe.metrics import METRICS, name_perpspec
+from fademoe.metrics import list_stored, name_perpspec
 from fademoe.queue.ids import list_window_queues
 from fademoe.queue.states import read_windows_in_queues
 from fademoe.runtime.job_context import JobContext, wrap_job
@@ -230,4 +230,4 @@ def _refuse_unknown(request: SeedRequest, listed: set[str]) -> None:
 
 def list_metric_names() -> list[str]:
     """Return the metrics that can be requested."""
-    return list(METRICS)
+    return list(list_stored())

@@ -11,6 +11,7 @@ from fademoe.runtime.services import Services, connect_redis
 from fademoe.settings import Settings, mask_url
 from fademoe.signals import StopSignal
 from fademoe.store.connection import WAIT_S, Database, wait_for_database
+from fademoe.store.derived import follow
 from fademoe.store.migrate import migrate
 
 
@@ -23,6 +24,8 @@ def wait_until_ready(settings: Settings, wait_s: float = WAIT_S) -> Services:
     wait_for_redis(settings, wait_s)
     database = Database(settings.postgres_url, "fademoe migrate")
     migrate(database, list(registry.load_exchanges().values()))
+    codes = [code for exchange in registry.select_enabled(settings) for code in exchange.codes]
+    database.run(lambda cursor: follow(cursor, codes))
     database.close()
     return Services(settings, StopSignal())
 

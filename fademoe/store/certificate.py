@@ -8,6 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.clock import Window, to_iso
 from fademoe.metrics import METRICS
 from fademoe.store.coverage import CONFIRMED_CHECKS, NO_ROW, Series
+from fademoe.store.derived import make_relation
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("certificate")
@@ -27,9 +28,10 @@ def certify(
     rows, digest = _hash(cursor, series, metric, window)
     values = {"source": series.source, "symbol": series.symbol, "start": window.start_ms, "end": window.end_ms}
     values |= {"step": interval_ms, "no_row": NO_ROW, "confirmed": CONFIRMED_CHECKS}
-    cursor.execute(SQL["steps"], values)
+    rows_of = {"rows": make_relation(series.source)}
+    cursor.execute(sql.SQL(SQL["steps"]).format(**rows_of), values)
     present, missing, unexplained, provisional = cursor.fetchone() or (0, 0, 0, 0)
-    cursor.execute(SQL["absent_steps"], values)
+    cursor.execute(sql.SQL(SQL["absent_steps"]).format(**rows_of), values)
     return {
         "source": series.source,
         "symbol": series.symbol,
@@ -49,17 +51,18 @@ def certify(
 def count_rows(cursor: Cursor, series: Series, window: Window) -> int:
     """Return how many rows of a series a window has."""
     values = {"source": series.source, "symbol": series.symbol, "start": window.start_ms, "end": window.end_ms}
-    cursor.execute(SQL["count"], values)
+    cursor.execute(sql.SQL(SQL["count"]).format(rows=make_relation(series.source)), values)
     return int((cursor.fetchone() or (0,))[0])
 
 
 def _hash(cursor: Cursor, series: Series, metric: str, window: Window) -> tuple[int, str]:
     """Return how many rows a window has, and their hash."""
     columns = sql.SQL(", ").join(
-        sql.SQL(SQL["value"]).format(column=sql.Identifier(column.name)) for column in METRICS[metric].columns
+        sql.SQL(SQL["text" if column.text else "value"]).format(column=sql.Identifier(column.name))
+        for column in METRICS[metric].columns
     )
     values = {"source": series.source, "symbol": series.symbol, "start": window.start_ms, "end": window.end_ms}
-    cursor.execute(sql.SQL(SQL["lines"]).format(columns=columns), values)
+    cursor.execute(sql.SQL(SQL["lines"]).format(columns=columns, rows=make_relation(series.source)), values)
     digest, rows = hashlib.sha256(), 0
     while lines := cursor.fetchmany(10_000):
         rows += len(lines)

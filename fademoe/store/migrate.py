@@ -2,21 +2,24 @@
 
 `NNNN_name.sql` is for every database; of `NNNN_name.plain.sql` and `NNNN_name.timescale.sql` one is taken.
 A notice that a file raises is logged.
-`read_role.sql` is looked after at every start.
+`views.sql` and `read_role.sql` are looked after at every start.
 """
 
+import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from importlib import resources
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import now_ms
+from fademoe.feeds.derived import list_parts
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.lags import list_lags
 from fademoe.metrics import METRICS, Metric
-from fademoe.store import timescale
+from fademoe.store import derived, timescale
 from fademoe.store.connection import SCHEMA_LOCK, Database
 from fademoe.store.queries import load_queries
 
@@ -42,6 +45,8 @@ def _migrate(cursor: Cursor, exchanges: list[Exchange]) -> list[str]:
     pending = [file for file in _files("timescale" if has_timescale else "plain") if file[0] not in done]
     if pending and has_timescale:
         timescale.create_extension(cursor)
+    if pending:
+        cursor.execute(SQL["drop_views"])  # they would hold on to what a migration changes
     for name, text in pending:
         cursor.connection.notices.clear()
         cursor.execute(text)
@@ -50,6 +55,8 @@ def _migrate(cursor: Cursor, exchanges: list[Exchange]) -> list[str]:
         cursor.execute(SQL["record"], {"name": name})
     for exchange in exchanges:
         register(cursor, exchange)
+    register_derived(cursor, exchanges)
+    _make_views(cursor)
     timescale.compress_finished(cursor)
     cursor.execute(_text("read_role.sql"))
     return [name for name, _ in pending]
@@ -73,6 +80,30 @@ def register(cursor: Cursor, exchange: Exchange) -> None:
         cursor.execute(SQL["register_lag"], {**lag._asdict(), "now_ms": now_ms()})
 
 
+def register_derived(cursor: Cursor, exchanges: Sequence[Exchange]) -> None:
+    """Declare the perpspecs that are derived from those of exchanges; safe to repeat."""
+    parts = list_parts(exchanges)
+    derived.register_parts(cursor, parts)
+    for part in parts:
+        metric = part.metric
+        fields = json.dumps(_fields(metric))
+        values = {"metric": metric.name, "title": metric.title, "interval": metric.interval, "fields": fields}
+        cursor.execute(SQL["register_metric"], values)
+        values |= {"perpspec": part.source, "exchange": part.exchange}
+        cursor.execute(SQL["register_perpspec"], values)
+
+
+def _make_views(cursor: Cursor) -> None:
+    """Make the views over all series, unless they are there as this version has them."""
+    text = _text("views.sql")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    cursor.execute(SQL["version_of_views"])
+    if cursor.fetchone() != (digest,):
+        cursor.execute(SQL["drop_views"])
+        cursor.execute(text)
+        cursor.execute(SQL["set_version_of_views"], {"digest": digest})
+
+
 def _ensure_columns(cursor: Cursor, metric: Metric) -> None:
     cursor.execute(SQL["columns"])
     present = {name for (name,) in cursor.fetchall()}
@@ -88,7 +119,7 @@ def _fields(metric: Metric) -> list[dict[str, str]]:
             "name": column.name,
             "unit": column.unit,
             "title": column.title,
-            "type": "integer" if column.whole else "decimal",
+            "type": column.type,
         }
         for column in metric.columns
     ]

@@ -28,4 +28,5 @@ EXCHANGE = Exchange(
     rest_feeds=REST_FEEDS,
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,
+    unsent=frozenset({"tbv"}),
 )

@@ -45,4 +45,5 @@ EXCHANGE = Exchange(
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,
     archive=ARCHIVE,
+    unsent=frozenset({"tbv"}),
 )

@@ -11,25 +11,27 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window, ceil_to, floor_to, merge, subtract
-from fademoe.metrics import Aggregate
+from fademoe.metrics import STEPS_MS
+from fademoe.store.derived import make_relation
 from fademoe.store.queries import load_queries
-from fademoe.store.read.catalog import Field, Perpspec
+from fademoe.store.read.catalog import Perpspec
 from fademoe.store.read.coverage import list_ranges
+from fademoe.store.read.steps import hold_snapshot, read_buckets
 
 SQL = load_queries("read_chart")
 BandState = Literal["missing", "absent", "unrequested"]
 BANDS_MOST = 100
 
-# Where the query finds a column's value: in the first or the last row of a step, or in the aggregate over all rows.
-FIRST_ROW, LAST_ROW, STEP = "f", "t", "s"
-SIDES: dict[Aggregate, str] = {"first": FIRST_ROW, "last": LAST_ROW, "max": STEP, "min": STEP, "sum": STEP}
-
 
 class Points(NamedTuple):
-    """Columns of equal length; `ts` is the start of each step. A step without a row holds None."""
+    """Columns of equal length; `ts` is the start of each step. A step without a row holds None.
+
+    `incomplete`: the steps that have rows of a part of their time, so that their values may change.
+    """
 
     ts: list[int]
     columns: dict[str, list[float | None]]
+    incomplete: list[int]
 
 
 class Band(Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,28 +43,36 @@ class Band(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_points(
-    cursor: Cursor, spec: Perpspec, symbol: str, window: Window, *, step_ms: int | None, own_step_ms: int | None
+    cursor: Cursor,
+    spec: Perpspec,
+    symbol: str,
+    window: Window,
+    *,
+    step_ms: int | None,
+    own_step_ms: int | None,
+    now_ms: int,
 ) -> Points:
     """Return one series of a window in steps of `step_ms`; None returns the stored rows, without empty steps.
 
-    `own_step_ms` is the distance of the stored rows, and the shortest possible step. Each column is aggregated as its
-    metric declares.
+    `own_step_ms` is the distance of the stored rows, and the shortest possible step. Longer steps are those of
+    `steps.read_buckets`, each of them whole.
     """
-    names = [field.name for field in spec.fields]
-    aggregates = step_ms is not None and (own_step_ms is None or step_ms > own_step_ms)
-    query = _steps_query(spec.fields) if aggregates else _rows_query(names)
-    values = {
-        "source": spec.name,
-        "symbol": symbol,
-        "start": window.start_ms,
-        "end": window.end_ms,
-        "step": step_ms,
-    }
+    names = [field.name for field in spec.fields if field.type != "text"]
+    if step_ms is not None and (own_step_ms is None or step_ms > own_step_ms):
+        step = next(name for name, length_ms in STEPS_MS.items() if length_ms == step_ms)
+        with hold_snapshot(cursor):
+            buckets = read_buckets(cursor, spec, {symbol: window}, names, step, now_ms)
+        rows = [(bucket.ts, *map(_to_float, bucket.values)) for bucket in buckets]
+        incomplete = sorted(bucket.ts for bucket in buckets if not bucket.completeness.complete)
+        return _on_grid(names, rows, window, step_ms)._replace(incomplete=incomplete)
+    columns = [sql.SQL("{}::float8").format(sql.Identifier(name)) for name in names]
+    query = sql.SQL(SQL["rows"]).format(rows=make_relation(spec.name), columns=sql.SQL(", ").join(columns))
+    values = {"source": spec.name, "symbol": symbol, "start": window.start_ms, "end": window.end_ms}
     cursor.execute(query, values)
-    rows = cursor.fetchall()
+    stored = cursor.fetchall()
     if step_ms is None:
-        return Points([row[0] for row in rows], _columns(names, rows))
-    return _on_grid(names, rows, window, max(step_ms, own_step_ms or 0))
+        return Points([row[0] for row in stored], _columns(names, stored), [])
+    return _on_grid(names, stored, window, max(step_ms, own_step_ms or 0))
 
 
 def list_bands(cursor: Cursor, source: str, symbol: str, window: Window, *, step_ms: int, now_ms: int) -> list[Band]:
@@ -108,7 +118,7 @@ def _on_grid(names: Sequence[str], rows: list[tuple[float | None, ...]], window:
     first = window.start_ms - window.start_ms % step_ms
     grid = list(range(first, window.end_ms, step_ms))
     nothing = (None,) * (len(names) + 1)
-    return Points(grid, _columns(names, [by_step.get(ts, nothing) for ts in grid]))
+    return Points(grid, _columns(names, [by_step.get(ts, nothing) for ts in grid]), [])
 
 
 def _columns(names: Sequence[str], rows: list[tuple[float | None, ...]]) -> dict[str, list[float | None]]:
@@ -118,18 +128,5 @@ def _columns(names: Sequence[str], rows: list[tuple[float | None, ...]]) -> dict
     return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
-def _rows_query(names: Sequence[str]) -> sql.Composable:
-    columns = [sql.SQL("{}::float8").format(sql.Identifier(name)) for name in names]
-    return sql.SQL(SQL["rows"]).format(columns=sql.SQL(", ").join(columns))
-
-
-def _steps_query(fields: Sequence[Field]) -> sql.Composable:
-    totals = [
-        sql.SQL(", {}({}) AS {}").format(sql.SQL(field.aggregate), *[sql.Identifier(field.name)] * 2)
-        for field in fields
-        if SIDES[field.aggregate] == STEP
-    ]
-    columns = [
-        sql.SQL("{}.{}::float8").format(sql.SQL(SIDES[field.aggregate]), sql.Identifier(field.name)) for field in fields
-    ]
-    return sql.SQL(SQL["steps"]).format(totals=sql.SQL("").join(totals), columns=sql.SQL(", ").join(columns))
+def _to_float(value: str | int | None) -> float | None:
+    return None if value is None else float(value)

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
+from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import MINUTE_MS, Window
 from fademoe.feeds import registry
+from fademoe.feeds.derived import list_parts
 from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.metrics import name_perpspec
 from fademoe.store.coverage import CONFIRMED_CHECKS, NO_ROW
@@ -82,7 +84,7 @@ def list_series(
     symbols: list[str] | None = None,
     after: tuple[str, str] = ("", ""),
 ) -> list[SeriesCoverage]:
-    """Return series by (source, symbol), behind `after`; None means all."""
+    """Return series by (source, symbol), behind `after`; None means all, of `sources` all that are stored."""
     values = _times(now_ms) | {
         "sources": sources,
         "symbols": symbols,
@@ -90,7 +92,8 @@ def list_series(
         "after_symbol": after[1],
         "limit": limit,
     }
-    cursor.execute(SQL["series"], values)
+    series = sql.Identifier("perp_ranges" if sources else "perp_coverage")
+    cursor.execute(sql.SQL(SQL["series"]).format(series=series), values)
     return [SeriesCoverage(*(*row, _percent(row[4], row[7]))) for row in cursor.fetchall()]
 
 
@@ -117,9 +120,10 @@ def list_lags(cursor: Cursor, now_ms: int) -> list[PerpspecLag]:
     return [PerpspecLag(*row) for row in cursor.fetchall()]
 
 
-def list_totals(cursor: Cursor, now_ms: int) -> list[PerpspecTotal]:
+def list_totals(cursor: Cursor, now_ms: int, *, with_derived: bool = False) -> list[PerpspecTotal]:
     """Return one line per perpspec that has series."""
-    cursor.execute(SQL["totals"], _times(now_ms))
+    series = sql.Identifier("perp_ranges" if with_derived else "perp_coverage")
+    cursor.execute(sql.SQL(SQL["totals"]).format(series=series), _times(now_ms))
     return [PerpspecTotal(*row) for row in cursor.fetchall()]
 
 
@@ -145,4 +149,7 @@ def _times(now_ms: int) -> dict[str, object]:
         for metric in exchange.list_metrics()
         for code in exchange.codes
     }
+    for part in list_parts(registry.load_exchanges().values()):  # a derived row is due when all of its inputs are
+        slowest = max(edges[name] for name in part.inputs) + part.metric.lag_ms
+        edges[part.source] = max(slowest, edges.get(part.source, 0))
     return {"now": now_ms, "edge_sources": list(edges), "edges": list(edges.values()), "edge": EDGE_MS}

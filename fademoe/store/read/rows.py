@@ -1,21 +1,30 @@
 """Rows of perp_data in pages, read by key, so that the thousandth page costs as much as the first."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import DAY_MS, Window, split
+from fademoe.clock import DAY_MS, HOUR_MS, Window, ceil_to, floor_to, split
+from fademoe.metrics import INTERVALS_MS
+from fademoe.store.derived import find_derived, is_across, make_relation, make_relation_of, unite
 from fademoe.store.queries import load_queries
-from fademoe.store.read.catalog import Perpspec, find_first_and_last_ts, list_symbols
+from fademoe.store.read.catalog import (
+    Perpspec,
+    find_first_and_last_ts,
+    list_inputs,
+    list_perpspecs,
+    list_symbols,
+)
 from fademoe.store.read.past import EXTRAS, Moment, build_rows
 from fademoe.store.read.pool import Reader
 
 SQL = load_queries("read_rows")
 LIMIT_MOST = 10_000
 EXPORT_PAGE_ROWS = 10_000
+MAX_STEPS = 40_000  # of one statement that reads a window as a whole, so that it does not take long
 HEAD_START = 4  # how many times its fair share of a page is read of each symbol to find where the page ends
 
 
@@ -83,7 +92,24 @@ def read_page(cursor: Cursor, spec: Perpspec, selection: Selection) -> RowPage:
     chosen = selection.symbols or list_symbols(cursor, spec.name)
     if not chosen:
         return RowPage([], None, None)
-    lows, highs = zip(*(compute_bounds(selection, symbol) for symbol in chosen), strict=True)
+    bounds = {symbol: compute_bounds(selection, symbol) for symbol in chosen}
+    if not is_across(spec.name):
+        return cut_page(_read_rows(cursor, spec, selection, bounds), selection)
+    rows: list[tuple[Any, ...]] = []
+    step_ms = INTERVALS_MS.get(spec.interval, HOUR_MS)
+    for windows in split_bounds(cursor, [spec], selection, bounds, step_ms):
+        rows += _read_rows(cursor, spec, selection, windows)
+        if len(rows) > selection.limit:
+            break
+    return cut_page(rows, selection)
+
+
+def _read_rows(
+    cursor: Cursor, spec: Perpspec, selection: Selection, bounds: Mapping[str, Window]
+) -> list[tuple[Any, ...]]:
+    """Read the rows of a page that lie in the windows of the symbols, and one more."""
+    chosen = list(bounds)
+    lows, highs = zip(*bounds.values(), strict=True)
     query = sql.SQL(SQL["one_symbol" if len(chosen) == 1 else "many_symbols"]).format(
         rows=_relation(cursor, spec, selection),
         columns=_columns(spec, selection),
@@ -98,7 +124,45 @@ def read_page(cursor: Cursor, spec: Perpspec, selection: Selection) -> RowPage:
         each = max(1, -(-HEAD_START * limit // len(chosen)))
         values |= {"symbols": list(chosen), "lows": list(lows), "highs": list(highs), "each": each}
     cursor.execute(query, values)
-    return cut_page(cursor.fetchall(), selection)
+    return cursor.fetchall()
+
+
+def split_bounds(
+    cursor: Cursor, specs: Sequence[Perpspec], selection: Selection, bounds: Mapping[str, Window], step_ms: int
+) -> Iterator[dict[str, Window]]:
+    """Yield windows of the symbols to read one after another, from the side where the page begins.
+
+    They begin and end on whole steps, but for the ends of `bounds`, and reach as far as rows are stored. The first ones
+    hold a page of series without gaps; each further one is twice as long. A symbol whose window is empty is left out.
+    """
+    ends = [find_first_and_last_ts(cursor, spec.name, list(bounds)) for spec in specs]
+    firsts, lasts = ([ts for ts in times if ts is not None] for times in zip(*ends, strict=True))
+    if not firsts:
+        return
+    stored = Window(floor_to(min(firsts), step_ms), floor_to(max(lasts), step_ms) + step_ms)
+    bounds = _intersect(bounds, stored)
+    if not bounds:
+        return
+    first_ms = floor_to(min(window.start_ms for window in bounds.values()), step_ms)
+    end_ms = ceil_to(max(window.end_ms for window in bounds.values()), step_ms)
+    steps = -(-(selection.limit + 1) // len(bounds)) + 1
+    while first_ms < end_ms:
+        span_ms = min(steps, max(1, MAX_STEPS // len(bounds))) * step_ms
+        part = Window(end_ms - span_ms, end_ms) if selection.reads_down else Window(first_ms, first_ms + span_ms)
+        windows = _intersect(bounds, part)
+        if windows:
+            yield windows
+        first_ms, end_ms = (first_ms, part.start_ms) if selection.reads_down else (part.end_ms, end_ms)
+        steps *= 2
+
+
+def _intersect(bounds: Mapping[str, Window], limits: Window) -> dict[str, Window]:
+    """Return the parts of windows inside `limits`, without the empty ones."""
+    cut = {
+        symbol: Window(max(window.start_ms, limits.start_ms), min(window.end_ms, limits.end_ms))
+        for symbol, window in bounds.items()
+    }
+    return {symbol: window for symbol, window in cut.items() if window.start_ms < window.end_ms}
 
 
 def read_metric_page(cursor: Cursor, specs: Sequence[Perpspec], selection: Selection) -> MetricPage:
@@ -106,12 +170,18 @@ def read_metric_page(cursor: Cursor, specs: Sequence[Perpspec], selection: Selec
 
     `selection.before` and `moment` are not supported: pages of a metric only go forward, and are of now.
     """
+    if len(specs) == 1:
+        rows_of = read_page(cursor, specs[0], selection)
+        page = [MetricRow(ts, symbol, {specs[0].name: tuple(numbers)}) for ts, symbol, _, *numbers in rows_of.rows]
+        return MetricPage(page, rows_of.next)
     pairs = [(spec.name, symbol) for spec in specs for symbol in selection.symbols or list_symbols(cursor, spec.name)]
     if not pairs:
         return MetricPage([], None)
     windows = [compute_bounds(selection, symbol) for _, symbol in pairs]
     query = sql.SQL(SQL["metric_page"]).format(
-        columns=_columns(specs[0], selection), direction=sql.SQL("DESC" if selection.reads_down else "ASC")
+        rows=make_relation_of([spec.name for spec in specs]),
+        columns=_columns(specs[0], selection),
+        direction=sql.SQL("DESC" if selection.reads_down else "ASC"),
     )
     limit = selection.limit + 1  # one more than wanted: it tells whether there is a next page
     values = {
@@ -153,7 +223,7 @@ def has_value_from(reader: Reader, spec: Perpspec, selection: Selection, limit: 
     if not decimals:
         return False
     tests = [sql.SQL("abs({}) >= %(limit)s").format(sql.Identifier(name)) for name in decimals]
-    query = sql.SQL(SQL["holds_value"]).format(tests=sql.SQL(" OR ").join(tests))
+    query = sql.SQL(SQL["holds_value"]).format(rows=make_relation(spec.name), tests=sql.SQL(" OR ").join(tests))
     with reader.read() as cursor:
         symbols = list(selection.symbols) or list_symbols(cursor, spec.name)
         first_ts, last_ts = find_first_and_last_ts(cursor, spec.name, symbols)
@@ -171,7 +241,7 @@ def has_value_from(reader: Reader, spec: Perpspec, selection: Selection, limit: 
 
 def _columns(spec: Perpspec, selection: Selection) -> sql.Composable:
     """Return the selected columns of a query, decimals as text."""
-    integers = {field.name for field in spec.fields if field.type == "integer"}
+    integers = {field.name for field in spec.fields if field.type != "decimal"}
     integers.update(EXTRAS)
     return sql.SQL(", ").join(
         sql.SQL("d.{}" if name in integers else "d.{}::text").format(sql.Identifier(name))
@@ -180,10 +250,21 @@ def _columns(spec: Perpspec, selection: Selection) -> sql.Composable:
 
 
 def _relation(cursor: Cursor, spec: Perpspec, selection: Selection) -> sql.Composable:
-    """Return what rows are read from: perp_data, or what was known of it."""
-    if selection.moment is None:
-        return sql.Identifier("perp_data")
-    return build_rows(cursor, spec, selection.columns, selection.moment)
+    """Return what rows are read from: perp_data or what derives them from it, or what was known of it."""
+    moment = selection.moment
+    if moment is None:
+        return make_relation(spec.name)
+    derived = find_derived(spec.name)
+    if derived is None:
+        return build_rows(cursor, spec, selection.columns, moment)
+    specs = list_perpspecs(cursor)
+
+    def build(metric: str) -> sql.Composable:
+        inputs = [specs[name] for name in list_inputs(cursor, spec.name) if specs[name].metric == metric]
+        rows = [build_rows(cursor, each, [field.name for field in each.fields], moment) for each in inputs]
+        return unite(rows)
+
+    return make_relation(spec.name, build, with_extras=True)
 
 
 def cut_page(rows: list[tuple[Any, ...]], selection: Selection) -> RowPage:

@@ -21,6 +21,7 @@ TABLES = {
     "perp_metadata": "The contracts, the newest life of each: the exchange's name, multiplier, contract value, listing",
     "perp_lives": "Every life of every contract, dead ones too: from listing to delisting, under which symbol",
     "perp_terms": "Terms of the contracts from when on: tick, lot, least order, funding interval, margin tiers",
+    "perp_derived": "What derived perpspecs are computed from",
     "perpspec_schema": "The perpspecs and the columns they fill",
     "metric_catalog": "The metrics with columns, units and titles",
     "perp_status": "One row per unit: what it does now",

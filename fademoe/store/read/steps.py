@@ -14,10 +14,11 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import Window, ceil_to, floor_to
-from fademoe.metrics import INTERVALS_MS, STEPS_MS
+from fademoe.clock import Window, ceil_to
+from fademoe.metrics import INTERVALS_MS, METRICS, STEPS_MS, Aggregate
+from fademoe.store.derived import find_derived, make_relation
 from fademoe.store.queries import load_queries
-from fademoe.store.read.catalog import Field, Perpspec, find_first_and_last_ts, list_symbols
+from fademoe.store.read.catalog import Perpspec, list_symbols
 from fademoe.store.read.pool import Reader
 from fademoe.store.read.rows import (
     EXPORT_PAGE_ROWS,
@@ -28,10 +29,10 @@ from fademoe.store.read.rows import (
     Selection,
     compute_bounds,
     cut_page,
+    split_bounds,
 )
 
 SQL = load_queries("read_steps")
-MAX_BUCKETS = 40_000  # of one statement, so that it does not take long
 
 
 class Completeness(NamedTuple):
@@ -125,7 +126,6 @@ def read_buckets(
     whole = {symbol: window for symbol, window in whole.items() if window.start_ms < window.end_ms}
     if not whole:
         return []
-    fields = [field for name in columns for field in spec.fields if field.name == name]
     values = {
         "source": spec.name,
         "symbols": list(whole),
@@ -134,10 +134,7 @@ def read_buckets(
         "step": step_ms,
         "grid": get_grid_ms(spec),
     }
-    query = sql.SQL(SQL["buckets"]).format(
-        rows=sql.Identifier("perp_data"), columns=sql.SQL("").join(map(_aggregate, fields))
-    )
-    cursor.execute(query, values)
+    cursor.execute(_make_query(spec, columns), values)
     rows = cursor.fetchall()
     cover = read_cover(cursor, spec, list(whole), _hull(whole.values()))
     nothing = Cover([], [])
@@ -175,9 +172,8 @@ class Cover:
 
 def read_cover(cursor: Cursor, spec: Perpspec, symbols: Sequence[str], window: Window) -> dict[str, Cover]:
     """Return what is covered and absent of a window, by symbol; a series without coverage is left out."""
-    query = sql.SQL(SQL["coverage"]).format(coverage=sql.Identifier("perp_coverage"))
     values = {"source": spec.name, "symbols": list(symbols), "start": window.start_ms, "end": window.end_ms}
-    cursor.execute(query, values)
+    cursor.execute(SQL["coverage"], values)
     return {symbol: Cover(covered, absent) for symbol, covered, absent in cursor.fetchall()}
 
 
@@ -206,28 +202,11 @@ def hold_snapshot(cursor: Cursor) -> Iterator[None]:
 def _split_windows(
     cursor: Cursor, specs: Sequence[Perpspec], selection: Selection, step: str
 ) -> Iterator[dict[str, Window]]:
-    """Yield the windows of symbols to read one after another, from the side where the page begins.
-
-    The first ones hold a page of a series without gaps; each further one is twice as long.
-    """
-    step_ms = STEPS_MS[step]
+    """Yield the windows of symbols to read one after another, from the side where the page begins."""
     symbols = selection.symbols or sorted({symbol for spec in specs for symbol in list_symbols(cursor, spec.name)})
-    ends = [find_first_and_last_ts(cursor, spec.name, list(symbols)) for spec in specs]
-    firsts, lasts = ([ts for ts in times if ts is not None] for times in zip(*ends, strict=True))
-    if not firsts:
-        return
-    stored = Window(floor_to(min(firsts), step_ms), floor_to(max(lasts), step_ms) + step_ms)
-    bounds = {symbol: _cut(_align(compute_bounds(selection, symbol), step_ms), stored) for symbol in symbols}
-    hull = _hull(bounds.values())
-    steps = -(-(selection.limit + 1) // len(symbols)) + 1
-    most = max(1, MAX_BUCKETS // len(symbols))
-    edge_ms = hull.end_ms if selection.reads_down else hull.start_ms
-    while hull.start_ms < edge_ms if selection.reads_down else edge_ms < hull.end_ms:
-        span_ms = min(steps, most) * step_ms
-        part = Window(edge_ms - span_ms, edge_ms) if selection.reads_down else Window(edge_ms, edge_ms + span_ms)
-        yield {symbol: _cut(window, part) for symbol, window in bounds.items()}
-        edge_ms = part.start_ms if selection.reads_down else part.end_ms
-        steps *= 2
+    step_ms = STEPS_MS[step]
+    bounds = {symbol: _align(compute_bounds(selection, symbol), step_ms) for symbol in symbols}
+    yield from split_bounds(cursor, specs, selection, bounds, step_ms)
 
 
 def _sort(buckets: list[Bucket], selection: Selection) -> list[Bucket]:
@@ -236,10 +215,50 @@ def _sort(buckets: list[Bucket], selection: Selection) -> list[Bucket]:
     return sorted(by_symbol, key=lambda bucket: bucket.ts, reverse=selection.reads_down)
 
 
-def _aggregate(field: Field) -> sql.Composable:
-    """Return the value of a column over a step, with a comma in front; decimals as text."""
-    value = sql.SQL(SQL[field.aggregate]).format(value=sql.SQL("d.{}").format(sql.Identifier(field.name)))
-    return sql.SQL(", ({})::{}").format(value, sql.SQL("bigint" if field.type == "integer" else "text"))
+class _Value(NamedTuple):
+    """A column that is aggregated over a step."""
+
+    name: str
+    aggregate: Aggregate
+    type: str
+
+
+def _make_query(spec: Perpspec, columns: Sequence[str]) -> sql.Composable:
+    """Return the query of the steps of a perpspec, with these columns.
+
+    A metric that is derived `from_steps` aggregates the columns of its input, and applies its formulas to them.
+    """
+    derived = find_derived(spec.name)
+    source, values = spec.name, [_Value(field.name, field.aggregate, field.type) for field in spec.fields]
+    formulas: dict[str, sql.Composable] = {value.name: _name("d", value.name) for value in values}
+    if derived is not None and derived.from_steps:
+        source = f"{spec.name.removesuffix(derived.name)}{derived.inputs[0]}"
+        formulas = dict(zip(formulas, map(sql.SQL, derived.formulas), strict=True))
+        values = [_Value(column.name, column.aggregate, column.type) for column in METRICS[derived.inputs[0]].columns]
+    else:
+        values = [value for value in values if value.name in columns]
+    types = {field.name: "bigint" if field.type == "integer" else "text" for field in spec.fields}
+    names = [_name("r", value.name) for value in values]
+    rows = sql.SQL(SQL["rows"]).format(
+        rows=make_relation(source), source=sql.Literal(source), columns=sql.SQL(", ").join(names)
+    )
+    return sql.SQL(SQL["buckets"]).format(
+        parts=rows,
+        aggregates=sql.SQL(", ").join(map(_aggregate, values)),
+        columns=sql.SQL("").join(
+            sql.SQL(", ({})::{}").format(formulas[name], sql.SQL(types[name])) for name in columns
+        ),
+    )
+
+
+def _aggregate(value: _Value) -> sql.Composable:
+    """Return the value of a column over a step."""
+    aggregate = sql.SQL(SQL[value.aggregate]).format(value=_name("h", value.name))
+    return sql.SQL("{} AS {}").format(aggregate, sql.Identifier(value.name))
+
+
+def _name(table: str, column: str) -> sql.Composable:
+    return sql.Identifier(table, column)
 
 
 def _count_points(start_ms: int, end_ms: int, grid_ms: int) -> int:
@@ -250,10 +269,6 @@ def _count_points(start_ms: int, end_ms: int, grid_ms: int) -> int:
 def _align(window: Window, step_ms: int) -> Window:
     """Return the whole steps whose begin lies in a window."""
     return Window(ceil_to(window.start_ms, step_ms), ceil_to(window.end_ms, step_ms))
-
-
-def _cut(window: Window, limits: Window) -> Window:
-    return Window(max(window.start_ms, limits.start_ms), min(window.end_ms, limits.end_ms))
 
 
 def _hull(windows: Iterable[Window]) -> Window:

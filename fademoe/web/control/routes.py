@@ -4,6 +4,7 @@ from flask import flash, redirect, request
 from werkzeug.wrappers import Response
 
 from fademoe.clock import Window, now_ms
+from fademoe.feeds import registry
 from fademoe.store.coverage import Series
 from fademoe.store.read import status as read_status
 from fademoe.store.read.catalog import list_symbols
@@ -69,6 +70,9 @@ def fill(params: Params) -> Response:
     with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[FILLED])
         symbols = params[SYMBOL] or list_symbols(cursor, spec.name)
+    inputs = sorted({name for part in registry.find_parts(spec.name) for name in part.inputs})
+    if inputs:
+        raise params.refuse(FILLED, f"a stored perpspec: {spec.name} is computed from {', '.join(inputs)}")
     if not symbols:
         raise Problem(409, f"{spec.name} has no symbols yet: seed some with scripts/seed_backfill.py")
     return _answer(actions.fill(get_services(), [Series(spec.name, symbol) for symbol in symbols], window))

@@ -70,7 +70,7 @@ def find_metric(cursor: Cursor, name: str) -> list[Perpspec]:
 
 def list_perpspecs(cursor: Cursor, now_ms: int) -> Perpspecs:
     """Return every perpspec with its fields, its series, and its first and last ts."""
-    totals = {total.source: total for total in read_coverage.list_totals(cursor, now_ms)}
+    totals = {total.source: total for total in read_coverage.list_totals(cursor, now_ms, with_derived=True)}
     return Perpspecs(
         perpspecs=[
             _describe_perpspec(cursor, spec, totals.get(spec.name))

@@ -2,28 +2,22 @@
 
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to
-from fademoe.metrics import INTERVALS_MS
+from fademoe import metrics
+from fademoe.clock import MINUTE_MS, Window, floor_to
 from fademoe.store.read import chart as read_chart
 from fademoe.store.read.catalog import Perpspec
 from fademoe.web.model.answer import Answer
 
 MAX_POINTS = 10_000
-STEPS_MS = {
-    "1m": MINUTE_MS,
-    "5m": 5 * MINUTE_MS,
-    "15m": 15 * MINUTE_MS,
-    "1h": HOUR_MS,
-    "4h": 4 * HOUR_MS,
-    "1d": DAY_MS,
-}
+STEPS_MS = {"1m": MINUTE_MS, **metrics.STEPS_MS}
 DEFAULT_STEP = "1h"
 
 
 class Points(Answer):
     """One series in equal steps, as columns of numbers to draw; a step without a row is null.
 
-    `events`: the rows have no fixed interval, so they come as they are. `bands` are the ranges without rows.
+    `incomplete`: steps with rows of a part of their time. `events`: the rows have no fixed interval, so they come as
+    they are. `bands` are the ranges without rows.
     """
 
     perpspec: str
@@ -33,16 +27,17 @@ class Points(Answer):
     step_ms: int
     ts: list[int]
     columns: dict[str, list[float | None]]
+    incomplete: list[int]
     bands: list[read_chart.Band]
 
 
 def read_points(cursor: Cursor, spec: Perpspec, symbol: str, window: Window, step_ms: int, now_ms: int) -> Points:
     """Return the points of a series in a window, in steps of `step_ms` or of its own interval if that is longer."""
-    own_step_ms = INTERVALS_MS.get(spec.interval)
+    own_step_ms = metrics.INTERVALS_MS.get(spec.interval)
     step_ms = max(step_ms, own_step_ms or 0)
     window = Window(floor_to(window.start_ms, step_ms), window.end_ms)
     points = read_chart.read_points(
-        cursor, spec, symbol, window, step_ms=step_ms if own_step_ms else None, own_step_ms=own_step_ms
+        cursor, spec, symbol, window, step_ms=step_ms if own_step_ms else None, own_step_ms=own_step_ms, now_ms=now_ms
     )
     return Points(
         perpspec=spec.name,
@@ -52,5 +47,6 @@ def read_points(cursor: Cursor, spec: Perpspec, symbol: str, window: Window, ste
         step_ms=step_ms,
         ts=points.ts,
         columns=points.columns,
+        incomplete=points.incomplete,
         bands=read_chart.list_bands(cursor, spec.name, symbol, window, step_ms=step_ms, now_ms=now_ms),
     )

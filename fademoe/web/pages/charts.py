@@ -7,7 +7,7 @@ from pathlib import Path
 from flask import Blueprint, Response, render_template, request, send_file
 
 from fademoe.clock import DAY_MS
-from fademoe.metrics import rank_metric
+from fademoe.metrics import list_stored, rank_metric
 from fademoe.store.read.catalog import Perpspec, list_perpspecs, list_symbols
 from fademoe.web.api.chart import STEP
 from fademoe.web.api.parameters import SYMBOL
@@ -29,6 +29,7 @@ RANGE_TITLES = {"1d": "1 day", "1w": "1 week", "1m": "1 month", "3m": "3 months"
 DEFAULT_RANGE = "1w"
 DEFAULT_SYMBOL = "BTC"
 EXCHANGES = Names("exchanges", "a comma list of exchanges; all when left out")
+SHOWN_METRICS = Names("metrics", "a comma list of metrics; all that are stored when left out")
 RANGE = Choice("range", f"{DEFAULT_RANGE} by default", tuple(RANGES), DEFAULT_RANGE)
 PROPOSED_PERPSPECS = 3  # whose symbols the form proposes
 
@@ -36,16 +37,21 @@ PROPOSED_PERPSPECS = 3  # whose symbols the form proposes
 @blueprint.get("/charts")
 def show_charts() -> Response:
     """Show one symbol over all exchanges, pane above pane on one time axis."""
-    params = Params(request.args.to_dict(flat=False), (SYMBOL, EXCHANGES, FROM, TO, STEP, RANGE))
+    params = Params(request.args.to_dict(flat=False), (SYMBOL, EXCHANGES, SHOWN_METRICS, FROM, TO, STEP, RANGE))
     symbol = (*params[SYMBOL], DEFAULT_SYMBOL)[0]
     specs, reason = attempt(_read_drawn_perpspecs)
     symbols, _ = attempt(lambda: _read_symbols(specs or []))
-    exchanges = sorted({spec.exchange for spec in specs or []})
+    metrics = {spec.metric: spec.title for spec in specs or []}
+    shown = (params.check_names(SHOWN_METRICS, metrics) if metrics else ()) or tuple(
+        name for name in metrics if name in list_stored()
+    )
+    specs = [spec for spec in specs or [] if spec.metric in shown]
+    exchanges = sorted({spec.exchange for spec in specs})
     chosen = params.check_names(EXCHANGES, exchanges) if exchanges else ()
     start_ms, end_ms = params.read_span()
     config = {
         "symbol": symbol,
-        "specs": [_describe(spec) for spec in specs or []],
+        "specs": [_describe(spec) for spec in specs],
         "exchanges": exchanges,
         "chosen": chosen or exchanges,
         "steps": STEPS_MS,
@@ -60,6 +66,8 @@ def show_charts() -> Response:
         "charts.html",
         config=config,
         symbols=symbols or [],
+        metrics=metrics,
+        shown=shown,
         range_titles=RANGE_TITLES,
         reason=reason,
         has_plotly=_find_plotly() is not None,
@@ -88,7 +96,7 @@ def _find_plotly() -> Path | None:
 def _describe(spec: Perpspec) -> dict[str, object]:
     return {
         "perpspec": spec.name,
-        "code": spec.name.rpartition("-")[0],
+        "code": spec.code,
         "exchange": spec.exchange,
         "metric": spec.metric,
         "plots": [asdict(plot) for plot in spec.plots],

@@ -51,7 +51,7 @@ class Heading:
         """The lines of the table: per exchange code its perpspecs by metric."""
         lines: dict[str, dict[str, str]] = {}
         for spec in self.specs.values():
-            lines.setdefault(spec.name.rpartition("-")[0], {})[spec.metric] = spec.name
+            lines.setdefault(spec.code, {})[spec.metric] = spec.name
         return lines
 
 
@@ -104,7 +104,7 @@ def _twins(name: str) -> dict[str, str]:
 
 def _read_heading(cursor: Cursor, name: str, now: int) -> Heading:
     specs = read_catalog.list_perpspecs(cursor)
-    totals = {total.source: total for total in read_coverage.list_totals(cursor, now)}
+    totals = {total.source: total for total in read_coverage.list_totals(cursor, now, with_derived=True)}
     if name:
         return Heading(specs=specs, totals=totals, spec=find_perpspec(cursor, name))
     requested = [spec for spec in specs.values() if spec.name in totals]

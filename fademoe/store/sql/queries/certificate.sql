@@ -3,9 +3,12 @@
 -- name: value
 coalesce(trim_scale({column}::numeric)::text, '\\N')
 
+-- name: text
+coalesce({column}, '\\N')
+
 -- name: lines
 SELECT concat_ws(E'\\t', ts, {columns})
-FROM perp_data
+FROM {rows} AS d
 WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
 ORDER BY ts
 
@@ -14,21 +17,21 @@ ORDER BY ts
 WITH window_ AS (
     SELECT int8multirange(int8range(%(start)s, %(end)s)) AS steps
 ), stored AS (
-    SELECT coalesce(range_agg(int8range(ts / %(step)s * %(step)s, (ts / %(step)s + 1) * %(step)s)), '{}') AS steps
-    FROM perp_data
+    SELECT coalesce(range_agg(int8range(ts / %(step)s * %(step)s, (ts / %(step)s + 1) * %(step)s)), '{{}}') AS steps
+    FROM {rows} AS d
     WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
 ), missing AS (
     SELECT coalesce(range_agg(int8range(
-               lower(r) / %(step)s * %(step)s, (upper(r) + %(step)s - 1) / %(step)s * %(step)s)), '{}') AS steps
+               lower(r) / %(step)s * %(step)s, (upper(r) + %(step)s - 1) / %(step)s * %(step)s)), '{{}}') AS steps
     FROM window_, unnest(window_.steps - coalesce((
-        SELECT covered FROM perp_coverage WHERE source = %(source)s AND symbol = %(symbol)s), '{}')) AS r
+        SELECT covered FROM perp_ranges WHERE source = %(source)s AND symbol = %(symbol)s), '{{}}')) AS r
 ), absences AS (
-    SELECT coalesce(range_agg(steps), '{}') AS steps,
-           coalesce(range_agg(steps) FILTER (WHERE reason = %(no_row)s AND checks < %(confirmed)s), '{}') AS provisional
+    SELECT coalesce(range_agg(steps), '{{}}') AS steps,
+           coalesce(range_agg(steps) FILTER (WHERE reason LIKE '%%' || %(no_row)s AND checks < %(confirmed)s), '{{}}') AS provisional
     FROM (
         SELECT int8range(start_ms / %(step)s * %(step)s, (end_ms + %(step)s - 1) / %(step)s * %(step)s) AS steps,
                reason, checks
-        FROM perp_absence
+        FROM perp_reasons
         WHERE source = %(source)s AND symbol = %(symbol)s AND start_ms < %(end)s AND end_ms > %(start)s
     ) AS a
 ), parts AS (
@@ -47,13 +50,13 @@ FROM parts
 -- name: absent_steps
 -- How many steps without a row are absent, by reason.
 WITH stored AS (
-    SELECT coalesce(range_agg(int8range(ts / %(step)s * %(step)s, (ts / %(step)s + 1) * %(step)s)), '{}') AS steps
-    FROM perp_data
+    SELECT coalesce(range_agg(int8range(ts / %(step)s * %(step)s, (ts / %(step)s + 1) * %(step)s)), '{{}}') AS steps
+    FROM {rows} AS d
     WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
 ), absent AS (
     SELECT reason, range_agg(int8range(
                start_ms / %(step)s * %(step)s, (end_ms + %(step)s - 1) / %(step)s * %(step)s)) AS steps
-    FROM perp_absence
+    FROM perp_reasons
     WHERE source = %(source)s AND symbol = %(symbol)s AND start_ms < %(end)s AND end_ms > %(start)s
     GROUP BY reason
 )
@@ -64,5 +67,5 @@ GROUP BY reason
 ORDER BY reason
 
 -- name: count
-SELECT count(*) FROM perp_data
+SELECT count(*) FROM {rows} AS d
 WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s

@@ -69,11 +69,11 @@ ORDER BY symbol, r
 -- name: totals
 WITH chosen AS (
     SELECT symbol, wanted_from, covered, absent, wanted * int8multirange(int8range(NULL, %(until)s)) AS wanted
-    FROM perp_coverage
+    FROM perp_ranges
     WHERE source = %(source)s AND (%(symbols)s::text[] IS NULL OR symbol = ANY(%(symbols)s::text[]))
 ), unconfirmed AS (
     SELECT symbol, range_agg(int8range(start_ms, end_ms)) AS provisional
-    FROM perp_absence
+    FROM perp_reasons
     WHERE source = %(source)s AND reason = %(no_row)s AND checks < %(confirmed)s
     GROUP BY symbol
 )

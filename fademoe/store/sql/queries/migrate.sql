@@ -49,3 +49,12 @@ SELECT %(source)s, %(interval)s, %(lag_ms)s,
 FROM (SELECT) AS one LEFT JOIN newest ON true
 ON CONFLICT (source, interval, since_ms) DO UPDATE SET lag_ms = excluded.lag_ms, why = excluded.why
 WHERE stored.lag_ms <> excluded.lag_ms OR stored.why <> excluded.why
+
+-- name: drop_views
+DROP VIEW IF EXISTS perp_reasons, perp_ranges, perp_parts
+
+-- name: version_of_views
+SELECT obj_description(to_regclass('perp_ranges'), 'pg_class')
+
+-- name: set_version_of_views
+COMMENT ON VIEW perp_ranges IS %(digest)s

@@ -1,12 +1,13 @@
 -- Perpspecs and their symbols, without a scan of perp_data.
 
 -- name: perpspecs
+WITH m AS MATERIALIZED (SELECT metric, title, interval FROM metric_catalog)
 SELECT p.perpspec_name, p.exchange, p.metric, m.title, m.interval, p.fields
-FROM perpspec_schema AS p JOIN metric_catalog AS m USING (metric)
+FROM perpspec_schema AS p JOIN m USING (metric)
 ORDER BY p.perpspec_name
 
 -- name: symbols
-SELECT symbol FROM perp_coverage WHERE source = %(source)s ORDER BY symbol
+SELECT symbol FROM perp_ranges WHERE source = %(source)s ORDER BY symbol
 
 -- name: symbols_without_coverage
 -- Symbols of rows whose coverage nobody recorded: one index probe per symbol (1 ms where DISTINCT takes 2 s).
@@ -25,8 +26,18 @@ SELECT symbol FROM stored WHERE symbol IS NOT NULL
 -- name: first_and_last_ts
 SELECT
     (SELECT min(x.ts) FROM unnest(%(symbols)s::text[]) AS s(symbol) CROSS JOIN LATERAL (
-        SELECT ts FROM perp_data AS d WHERE d.source = %(source)s AND d.symbol = s.symbol ORDER BY ts LIMIT 1
+        SELECT ts FROM {rows} AS d WHERE d.source = %(source)s AND d.symbol = s.symbol ORDER BY ts LIMIT 1
     ) AS x),
     (SELECT max(x.ts) FROM unnest(%(symbols)s::text[]) AS s(symbol) CROSS JOIN LATERAL (
-        SELECT ts FROM perp_data AS d WHERE d.source = %(source)s AND d.symbol = s.symbol ORDER BY ts DESC LIMIT 1
+        SELECT ts FROM {rows} AS d WHERE d.source = %(source)s AND d.symbol = s.symbol ORDER BY ts DESC LIMIT 1
     ) AS x)
+
+-- name: first_and_last_within
+SELECT min(ts), max(ts) FROM {rows} AS d
+WHERE source = %(source)s AND symbol = ANY(%(symbols)s::text[]) AND ts >= %(start)s AND ts < %(end)s
+
+-- name: inputs
+SELECT i.name
+FROM perp_derived AS d, unnest(d.inputs) WITH ORDINALITY AS i(name, number)
+WHERE d.source = %(source)s AND d.is_followed
+ORDER BY i.number, i.name

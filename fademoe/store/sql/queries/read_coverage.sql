@@ -8,7 +8,7 @@ WITH edges AS (
 ), chosen AS (
     SELECT p.source, p.symbol, p.wanted_from, p.covered, p.absent,
            p.wanted * int8multirange(int8range(NULL, %(now)s - coalesce(e.edge, %(edge)s))) AS due
-    FROM perp_coverage AS p LEFT JOIN edges AS e USING (source)
+    FROM {series} AS p LEFT JOIN edges AS e USING (source)
     WHERE (%(sources)s::text[] IS NULL OR p.source = ANY(%(sources)s::text[]))
       AND (%(symbols)s::text[] IS NULL OR p.symbol = ANY(%(symbols)s::text[]))
       AND (p.source COLLATE "C", p.symbol COLLATE "C") > (%(after_source)s, %(after_symbol)s)
@@ -31,8 +31,9 @@ WITH edges AS (
     SELECT p.source, p.symbol, p.covered, p.absent,
            p.wanted * int8multirange(int8range(NULL, %(now)s)) AS wanted_now,
            p.wanted * int8multirange(int8range(NULL, %(now)s - coalesce(e.edge, %(edge)s))) AS due
-    FROM perp_coverage AS p LEFT JOIN edges AS e USING (source)
-    WHERE (p.source, p.symbol) IN (SELECT * FROM unnest(%(sources)s::text[], %(symbols)s::text[]))
+    FROM perp_ranges AS p LEFT JOIN edges AS e USING (source)
+    WHERE p.source = ANY(%(sources)s::text[]) AND p.symbol = ANY(%(symbols)s::text[])
+      AND (p.source, p.symbol) IN (SELECT * FROM unnest(%(sources)s::text[], %(symbols)s::text[]))
 )
 SELECT source, symbol,
        (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{}') FROM unnest(wanted_now) AS r),
@@ -46,9 +47,10 @@ FROM chosen
 SELECT source, symbol, array_agg(ARRAY[lower(r), upper(r)] ORDER BY r)
 FROM (
     SELECT source, symbol, unnest(range_agg(int8range(start_ms, end_ms))) AS r
-    FROM perp_absence
-    WHERE (source, symbol) IN (SELECT * FROM unnest(%(sources)s::text[], %(symbols)s::text[]))
-      AND reason = %(no_row)s AND checks < %(confirmed)s
+    FROM perp_reasons
+    WHERE source = ANY(%(sources)s::text[]) AND symbol = ANY(%(symbols)s::text[])
+      AND (source, symbol) IN (SELECT * FROM unnest(%(sources)s::text[], %(symbols)s::text[]))
+      AND reason LIKE '%%' || %(no_row)s AND checks < %(confirmed)s
     GROUP BY source, symbol
 ) AS ranges
 GROUP BY source, symbol
@@ -78,7 +80,7 @@ WITH edges AS (
     SELECT p.source, p.covered, p.absent, coalesce(e.edge, %(edge)s) AS edge,
            p.wanted * int8multirange(int8range(NULL, %(now)s)) AS wanted_now,
            p.wanted * int8multirange(int8range(NULL, %(now)s - coalesce(e.edge, %(edge)s))) AS due
-    FROM perp_coverage AS p LEFT JOIN edges AS e USING (source)
+    FROM {series} AS p LEFT JOIN edges AS e USING (source)
 ), states AS MATERIALIZED (
     SELECT source, covered, absent, edge, due, due - covered AS missing,
            greatest(0, upper(wanted_now) - greatest(upper(covered), lower(wanted_now))) AS lag_ms
@@ -96,5 +98,5 @@ GROUP BY t.source
 ORDER BY t.source
 
 -- name: covered_symbols
-SELECT count(*) FROM perp_coverage
+SELECT count(*) FROM perp_ranges
 WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND covered @> int8range(%(start)s, %(end)s)

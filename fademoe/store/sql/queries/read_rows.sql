@@ -1,4 +1,4 @@
--- Rows of perp_data in pages, by key.
+-- Rows in pages, by key; `rows` is perp_data, or what derives them.
 
 -- name: one_symbol
 SELECT d.ts, d.symbol, d.interval, {columns}
@@ -52,7 +52,7 @@ WITH bounds AS (
         SELECT x.ts
         FROM bounds AS b
         CROSS JOIN LATERAL (
-            SELECT d.ts FROM perp_data AS d
+            SELECT d.ts FROM {rows} AS d
             WHERE d.source = b.source AND d.symbol = b.symbol AND d.ts >= b.low AND d.ts < b.high
             ORDER BY d.ts {direction}
             LIMIT %(each)s
@@ -65,7 +65,7 @@ WITH bounds AS (
     FROM edge
     CROSS JOIN bounds AS b
     CROSS JOIN LATERAL (
-        SELECT d.ts FROM perp_data AS d
+        SELECT d.ts FROM {rows} AS d
         WHERE d.source = b.source AND d.symbol = b.symbol
           AND d.ts >= CASE WHEN %(down)s THEN coalesce(edge.ts, b.low) ELSE b.low END
           AND d.ts < CASE WHEN %(down)s THEN b.high ELSE coalesce(edge.ts + 1, b.high) END
@@ -78,11 +78,11 @@ WITH bounds AS (
 SELECT d.ts, d.symbol, d.source, {columns}
 FROM (SELECT DISTINCT source FROM bounds) AS s
 CROSS JOIN keys AS k
-JOIN perp_data AS d ON d.source = s.source AND d.symbol = k.symbol AND d.ts = k.ts
+JOIN {rows} AS d ON d.source = s.source AND d.symbol = k.symbol AND d.ts = k.ts
 ORDER BY d.ts {direction}, d.symbol COLLATE "C", d.source
 
 -- name: holds_value
 SELECT EXISTS (
-    SELECT FROM perp_data
+    SELECT FROM {rows} AS d
     WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND ts >= %(low)s AND ts < %(high)s AND ({tests})
 )

@@ -8,8 +8,8 @@ GROUP BY symbol
 
 -- name: absences
 SELECT start_ms, end_ms, reason, (extract(epoch FROM checked_at) * 1000)::bigint,
-       reason <> %(unproven)s OR checks >= %(confirmed)s, checked_by
-FROM perp_absence
+       reason NOT LIKE '%%' || %(unproven)s OR checks >= %(confirmed)s, checked_by
+FROM perp_reasons
 WHERE source = %(source)s AND symbol = %(symbol)s AND start_ms < %(end)s AND end_ms > %(start)s
 ORDER BY start_ms
 LIMIT %(limit)s
