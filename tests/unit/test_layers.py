@@ -14,7 +14,7 @@ FLOORS = (  # lowest first; a room may import what lies on the floors below its 
     ("account", "expressions"),
     ("feeds", "embedded", "supervisord"),
     ("exchanges", "store", "archives"),
-    ("client", "queue"),
+    ("client", "queue", "evaluation"),
     ("runtime", "alerts"),
     ("jobs", "streams", "simulator"),
     ("worker", "web", "deploy", "testing"),

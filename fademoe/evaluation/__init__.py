@@ -1,0 +1,13 @@
+"""Expressions over stored rows: minute by minute live, again as live saw them, and all symbols now."""
+
+from fademoe.evaluation.engine import (
+    LATEST_MS,
+    EvaluatedMinute,
+    LiveEngine,
+    Place,
+    Watch,
+    WatchResult,
+    replay,
+)
+
+__all__ = ["LATEST_MS", "EvaluatedMinute", "LiveEngine", "Place", "Watch", "WatchResult", "replay"]

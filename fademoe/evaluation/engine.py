@@ -1,0 +1,525 @@
+"""Evaluates rules at the end of every minute: live, on what is stored by then, and again later as live saw it.
+
+    engine = LiveEngine([Watch("oi-surge", expression, clear, ("bin", "byb"), None)], seen_ms=…)
+    engine.list_missing(cursor, minute)          # series to wait for, until 90 s after the minute began
+    minute = engine.evaluate(cursor, minute)     # in the transaction that stores states and the cursor
+    minute.evaluated_ms                          # rows that were stored by then were seen
+    for result in minute.results: …              # one for each watch: places, truths; values and messages when asked
+
+    for minute in replay(cursor, watches, since, until, evaluated): …    # the same results, minute by minute
+
+A minute is given by its start T in ms, and evaluated at T + 60 s.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, ceil_to, now_ms, subtract
+from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, Then, collect_reads
+from fademoe.evaluation.reading import (
+    SUPERSEDED,
+    Contract,
+    Version,
+    find_newest_correction,
+    read_arrived,
+    read_contracts,
+    read_corrections,
+    read_covered,
+    read_rows,
+    read_settled,
+    read_uncovered,
+    read_versions,
+    record_late,
+)
+from fademoe.evaluation.tables import FRESH_INTERVALS, PointTable, SettlementTable
+from fademoe.expressions import Expression, Message
+from fademoe.expressions.evaluate import NOW
+from fademoe.expressions.numbers import Truth, compare
+from fademoe.expressions.tree import Call
+
+LATEST_MS = 90 * SECOND_MS  # after the start of a minute it is evaluated, whatever is missing
+RECENT_SETTLEMENTS_MS = 12 * HOUR_MS  # read again every minute
+PATIENCE = 3  # minutes in a row that a series may be late before it is not waited for
+LOADED_ROWS = 50_000  # at once, when windows are filled
+SETTLEMENT_BACK_MS = 3 * DAY_MS  # beyond the oldest moment: the settlement in force then
+UNSEEN_MS = 30 * SECOND_MS  # a minute that was not evaluated live saw what was stored so long after its end
+AGAIN = 1_000  # corrections that are looked at again, as a transaction may commit behind a later one
+
+Place = tuple[str, str]  # code and symbol of an instance
+LateRow = tuple[str, str, int]  # source, symbol, ts
+
+
+class Watch(NamedTuple):
+    """A rule as it is evaluated: its expressions, codes, and symbols (None: all that are listed and followed).
+
+    `key` is the caller's name for it.
+    """
+
+    key: str | int
+    expr: Expression
+    clear: Expression | None
+    codes: tuple[str, ...]
+    symbols: tuple[str, ...] | None
+
+
+class WatchResult:
+    """The results of a rule in a minute: `expr` and `clear` (None without one) for each of `places`, in order."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        places: Sequence[Place],
+        expr: Sequence[Truth],
+        clear: Sequence[Truth] | None,
+        evaluator: BoardEvaluator,
+    ) -> None:
+        """Hold the results of one watch; values are computed from the evaluator when they are asked for."""
+        self.watch = watch
+        self.places = places
+        self.expr = expr
+        self.clear = clear
+        self._evaluator = evaluator
+
+    def read_values(self, place: Place) -> dict[str, str | None]:
+        """Return the value of each name and function call of expr by its source text; None is unknown."""
+        return self.watch.expr.evaluate_parts(self._evaluator, *place)
+
+    def fill(self, message: Message, place: Place, words: Mapping[str, str]) -> str:
+        """Return the message of the rule for a place. Ask before the engine goes on to the next minute."""
+        return message.fill(self._evaluator, *place, words)
+
+
+@dataclass(frozen=True)
+class EvaluatedMinute:
+    """A minute: what every watch gave, and what was not there.
+
+    `evaluated_ms`: rows that were stored by then were seen. `late`: series (`bin-ohlcv BTC`) that were waited for in
+    vain. Values and messages of its results are to be read before the next minute is evaluated.
+    """
+
+    minute: int
+    evaluated_ms: int
+    results: tuple[WatchResult, ...]
+    late: tuple[str, ...] = ()
+
+
+class Judge:
+    """Evaluates watches on a board. Before the board moves on, `remember` keeps what crossings need of the minute."""
+
+    def __init__(self, watches: Sequence[Watch], board: Board) -> None:
+        """Evaluate `watches` on `board`."""
+        self._watches = watches
+        self._board = board
+        self._then: list[Then] = [{} for _ in watches]
+
+    def remember(self, contracts: Sequence[Contract]) -> None:
+        """Keep, of every crossing, what it was at the minute of the board."""
+        minute = self._board.moment_ms - MINUTE_MS
+        self._then = []
+        for watch in self._watches:
+            then: Then = {}
+            crossings = _list_crossings(watch)
+            if crossings:
+                places, listed = find_places(watch, contracts, minute)
+                evaluator = BoardEvaluator(BoardView(self._board, listed), {})
+                for place in places:
+                    for node in crossings:
+                        a, b = (evaluator.compute(child, *place, NOW)[0] for child in node.children)
+                        then[node.text, *place] = compare("<=" if node.function == "cross_above" else ">=", a, b)
+            self._then.append(then)
+
+    def judge(self, contracts: Sequence[Contract]) -> tuple[WatchResult, ...]:
+        """Return the results of the minute of the board."""
+        minute = self._board.moment_ms - MINUTE_MS
+        results = []
+        for watch, then in zip(self._watches, self._then, strict=True):
+            places, listed = find_places(watch, contracts, minute)
+            evaluator = BoardEvaluator(BoardView(self._board, listed), then)
+            expr = [evaluator.evaluate(watch.expr.root, *place) for place in places]
+            clear = watch.clear and [evaluator.evaluate(watch.clear.root, *place) for place in places]
+            results.append(WatchResult(watch, places, expr, clear, evaluator))  # type: ignore[arg-type]
+        return tuple(results)
+
+
+def _list_crossings(watch: Watch) -> list[Call]:
+    roots = [watch.expr.root, *([watch.clear.root] if watch.clear else [])]
+    found = {node.text: node for root in roots for node in root.walk() if isinstance(node, Call)}
+    return [node for node in found.values() if node.function in ("cross_above", "cross_below")]
+
+
+def find_places(watch: Watch, contracts: Sequence[Contract], minute: int) -> tuple[list[Place], dict[str, list[str]]]:
+    """Return the instances of a watch in a minute, by code and symbol, and its listed symbols by code."""
+    listed: dict[str, list[str]] = {code: [] for code in watch.codes}
+    chosen = None if watch.symbols is None else set(watch.symbols)
+    for contract in contracts:
+        symbols = listed.get(contract.code)
+        if symbols is None or not contract.is_listed(minute) or (symbols and symbols[-1] == contract.symbol):
+            continue
+        if contract.is_followed if chosen is None else contract.symbol in chosen:
+            symbols.append(contract.symbol)
+    return [(code, symbol) for code in sorted(listed) for symbol in listed[code]], listed
+
+
+class LiveEngine:
+    """Evaluates one minute after the other on what is stored. Not for use by two threads.
+
+    After an exception the minute may be evaluated again with the same engine, in a new transaction.
+    """
+
+    def __init__(self, watches: Sequence[Watch], seen_ms: int | None = None) -> None:
+        """Evaluate `watches`; `seen_ms`: `evaluated_ms` of the minute before the first one, None when it has none."""
+        self._watches = tuple(watches)
+        self._seen_ms = seen_ms
+        self._reads = collect_reads(
+            (expression, watch.codes) for watch in watches for expression in (watch.expr, watch.clear) if expression
+        )
+        self._codes = {code for code, _ in self._reads} | {code for watch in watches for code in watch.codes}
+        self._board: Board | None = None
+        self._judge: Judge | None = None
+        self._contracts: list[Contract] = []
+        self._minute = 0
+        self._late_rows: list[tuple[str, str, int, int]] = []
+        self._late_runs: dict[tuple[str, str], int] = defaultdict(int)
+        self._missing: set[tuple[str, str]] = set()
+        self._missing_of = 0
+        self._correction = 0
+        self._applied: set[int] = set()
+        self._replaced: dict[LateRow, int] = {}  # live samples that gave way to the history: since when each was known
+        self._live_since: dict[tuple[str, str], int] = {}  # (source, symbol) -> first minute that it was read for
+
+    def list_missing(self, cursor: Cursor, minute: int) -> list[tuple[str, str]]:
+        """Return the (source, symbol) to wait for: not yet covered up to what is due, and not late all the time."""
+        if minute != self._missing_of:
+            self._contracts = read_contracts(cursor, self._codes)
+            self._missing_of, self._missing = minute, set()
+            points = self._list_due(minute)
+            wanted = [point for point in points if self._late_runs[point[:2]] < PATIENCE]
+            patient = [point for point in points if self._late_runs[point[:2]] >= PATIENCE]
+            self._missing = set(read_uncovered(cursor, wanted))
+            for series in {point[:2] for point in patient} - set(read_uncovered(cursor, patient)):
+                self._late_runs[series] = 0  # on time again
+        elif self._missing:
+            due = {point[:2]: point for point in self._list_due(minute)}
+            self._missing = set(read_uncovered(cursor, [due[s] for s in self._missing if s in due]))
+        return sorted(self._missing)
+
+    def _list_due(self, minute: int) -> list[tuple[str, str, int]]:
+        board = self._board or Board(self._reads.values(), minute + MINUTE_MS)
+        symbols = self._list_symbols(minute)
+        points = []
+        for table in board.tables:
+            if isinstance(table, PointTable):
+                due_ms = table.find_due(minute + MINUTE_MS)
+            else:
+                due_ms = minute + MINUTE_MS - table.lag_ms - 1
+            points += [(table.source, symbol, due_ms) for symbol in symbols.get(table.reads.code, ())]
+        return points
+
+    def _list_symbols(self, minute: int) -> dict[str, list[str]]:
+        """Return the symbols of any watch that are listed, by code."""
+        all_symbols = any(watch.symbols is None for watch in self._watches)
+        chosen = None if all_symbols else {s for watch in self._watches for s in watch.symbols or ()}
+        found: dict[str, dict[str, None]] = defaultdict(dict)
+        for contract in self._contracts:
+            if contract.is_listed(minute) and contract.is_followed and (chosen is None or contract.symbol in chosen):
+                found[contract.code][contract.symbol] = None
+        return {code: list(symbols) for code, symbols in found.items()}
+
+    def evaluate(self, cursor: Cursor, minute: int) -> EvaluatedMinute:
+        """Read what is new, evaluate all watches at the end of `minute`, and record the rows that came late.
+
+        Minutes are evaluated in order, none is left out; the same one may be evaluated again.
+        """
+        moment_ms = minute + MINUTE_MS
+        missing = self.list_missing(cursor, minute)
+        self._contracts = read_contracts(cursor, self._codes)
+        if self._board is None or self._judge is None:
+            self._board = Board(self._reads.values(), minute)
+            self._judge = Judge(self._watches, self._board)
+            self._start(cursor, minute)
+        if minute != self._minute:
+            self._judge.remember(self._contracts)
+            self._board.move_to(moment_ms)
+            self._late_rows = []
+        self._add_symbols(cursor, minute)
+        self._minute = minute
+        changed = self._read_corrected(cursor)
+        found = [row for table in self._board.tables for row in self._read_new(cursor, table, minute)]
+        evaluated_ms = now_ms()
+        self._late_rows += [(*row, evaluated_ms) for row in (*found, *changed)]
+        record_late(cursor, self._late_rows)
+        self._seen_ms = evaluated_ms
+        for series in missing:
+            self._late_runs[series] += 1
+        for series in [series for series, run in self._late_runs.items() if run < PATIENCE and series not in missing]:
+            self._late_runs[series] = 0
+        late = tuple(f"{source} {symbol}" for source, symbol in missing)
+        return EvaluatedMinute(minute, evaluated_ms, self._judge.judge(self._contracts), late)
+
+    def _start(self, cursor: Cursor, minute: int) -> None:
+        """Fill the board with what was known at the end of the minute before, as it was seen then."""
+        board = self._require_board()
+        sources = [table.source for table in board.tables]
+        self._correction = find_newest_correction(cursor)
+        first_ms = min((table.base_ms for table in board.points.values()), default=minute)
+        for number, source, symbol, ts, reason, old_interval, at_ms in read_corrections(
+            cursor, sources, self._correction - 10 * AGAIN
+        ):
+            if reason == SUPERSEDED and old_interval and ts >= first_ms:
+                table = next(table for table in board.tables if table.source == source)
+                self._replaced[source, symbol, ts] = table.lags.compute_known_ms(ts, old_interval)
+            if self._seen_ms is None or at_ms <= self._seen_ms:
+                self._applied.add(number)
+        self._minute = minute - MINUTE_MS
+        self._add_symbols(cursor, minute)
+
+    def _require_board(self) -> Board:
+        if self._board is None:
+            raise RuntimeError("the engine has no board yet")
+        return self._board
+
+    def _add_symbols(self, cursor: Cursor, minute: int) -> None:
+        """Add the symbols that are listed now, with what was known of them at the end of the minute before."""
+        board, seen_ms = self._require_board(), self._seen_ms
+        symbols = self._list_symbols(minute)
+        before_ms = minute  # the end of the minute before
+        for table in board.tables:
+            added = table.add_symbols(symbols.get(table.reads.code, ()))
+            for symbol in added:
+                self._live_since[table.source, symbol] = minute if seen_ms is None else minute - MINUTE_MS
+            fill(cursor, table, added, before_ms, seen_ms)
+
+    def _read_new(self, cursor: Cursor, table: PointTable | SettlementTable, minute: int) -> list[LateRow]:
+        """Enter the rows that are known at the end of a minute and not on the board; return those that came late."""
+        moment_ms = minute + MINUTE_MS
+        holes: dict[str, Window] = {}
+        if isinstance(table, SettlementTable):
+            wanted = self._plan_settlements(cursor, table, moment_ms)
+        else:
+            wanted, holes = plan_points(table, moment_ms)
+        late: list[LateRow] = []
+        for row in [*read_rows(cursor, table, wanted), *read_rows(cursor, table, holes)]:
+            if table.has(row.symbol, row.ts):
+                continue
+            known_ms = table.lags.compute_known_ms(row.ts, row.interval)
+            known_ms = min(known_ms, self._replaced.get((table.source, row.symbol, row.ts), known_ms))
+            if known_ms <= moment_ms:
+                table.put(row.symbol, row.ts, row.values)
+                late += self._find_late(table, row.symbol, row.ts, known_ms, minute)
+        if isinstance(table, PointTable) and table.zero_when_empty:
+            due_end_ms = table.find_due(moment_ms) + table.grid_ms
+            ranges = {symbol: Window(window.start_ms, due_end_ms) for symbol, window in (wanted | holes).items()}
+            for symbol, windows in read_covered(cursor, table, ranges).items():
+                for ts in table.put_zeroes(symbol, windows):
+                    late += self._find_late(table, symbol, ts, table.lags.compute_known_ms(ts, ""), minute)
+        return late
+
+    def _plan_settlements(self, cursor: Cursor, table: SettlementTable, moment_ms: int) -> dict[str, Window]:
+        """Return which settlements to read: the newest, and all where more is covered than before."""
+        recent_ms = moment_ms - RECENT_SETTLEMENTS_MS
+        wanted = dict.fromkeys(table.symbols, Window(recent_ms, moment_ms + 1))
+        if table.reads.is_strict:
+            first_ms = moment_ms - table.reads.back_ms
+            before = {symbol: list(table.covered[row]) for symbol, row in table.rows.items()}
+            read_settled(cursor, table, dict.fromkeys(table.symbols, Window(first_ms, moment_ms)))
+            for symbol, row in table.rows.items():
+                if any(w.start_ms < recent_ms for w in subtract_all(table.covered[row], before[symbol])):
+                    wanted[symbol] = Window(first_ms, moment_ms + 1)
+        return wanted
+
+    def _find_late(
+        self, table: PointTable | SettlementTable, symbol: str, ts: int, known_ms: int, minute: int
+    ) -> list[LateRow]:
+        """Return the row when a minute that was evaluated before should have read it."""
+        expected = max(ceil_to(known_ms - MINUTE_MS, MINUTE_MS), self._live_since[table.source, symbol])
+        return [(table.source, symbol, ts)] if expected < minute else []
+
+    def _read_corrected(self, cursor: Cursor) -> list[LateRow]:
+        """Enter rows that were changed since the minute before; return those that should have been seen there."""
+        board = self._require_board()
+        tables = {table.source: table for table in board.tables}
+        changed: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+        late: list[LateRow] = []
+        after = self._correction - AGAIN
+        for number, source, symbol, ts, reason, old_interval, at_ms in read_corrections(cursor, list(tables), after):
+            if number in self._applied:
+                continue
+            self._applied.add(number)
+            self._correction = max(self._correction, number)
+            table = tables[source]
+            if reason == SUPERSEDED and old_interval:
+                self._replaced[source, symbol, ts] = table.lags.compute_known_ms(ts, old_interval)
+            if symbol in table.rows and table.holds(symbol, ts):
+                changed[source][symbol].add(ts)
+                if self._seen_ms is not None and at_ms <= self._seen_ms:
+                    late.append((source, symbol, ts))
+        for source, times in changed.items():
+            wanted = {symbol: Window(min(found), max(found) + 1) for symbol, found in times.items()}
+            for row in read_rows(cursor, tables[source], wanted):
+                if row.ts in times[row.symbol]:
+                    tables[source].put(row.symbol, row.ts, row.values)
+        oldest_ms = board.moment_ms - DAY_MS
+        self._replaced = {key: known for key, known in self._replaced.items() if key[2] > oldest_ms}
+        self._applied = {number for number in self._applied if number > self._correction - 2 * AGAIN}
+        return late
+
+
+def plan_points(table: PointTable, moment_ms: int) -> tuple[dict[str, Window], dict[str, Window]]:
+    """Return which rows to read of each symbol: the newest ones, and from the first to the last hole before them."""
+    newest = table.find_newest(moment_ms)
+    overlap_ms = table.lags.slowest.lag_ms - table.lags.fastest.lag_ms + 2 * table.grid_ms
+    if table.is_sample and table.reads.is_bare:
+        newest = moment_ms - table.lags.fastest.lag_ms
+        overlap_ms = max(overlap_ms, FRESH_INTERVALS * table.grid_ms)
+    begin_ms = newest - overlap_ms
+    first_ms = table.first_ms(moment_ms)
+    holes: dict[str, Window] = {}
+    for symbol in table.find_rows_with_holes(first_ms, begin_ms):
+        windows = table.list_holes(symbol, first_ms, begin_ms)
+        holes[symbol] = Window(windows[0].start_ms, windows[-1].end_ms)
+    return dict.fromkeys(table.symbols, Window(begin_ms, newest + 1)), holes
+
+
+def subtract_all(windows: Sequence[Window], taken: Sequence[Window]) -> list[Window]:
+    """Return the parts of windows that are not in `taken`."""
+    return [piece for window in windows for piece in subtract(window, taken)]
+
+
+def fill(
+    cursor: Cursor,
+    table: PointTable | SettlementTable,
+    symbols: Sequence[str],
+    moment_ms: int,
+    seen_ms: int | None,
+) -> None:
+    """Enter what was known of symbols at a moment, as it was seen by `seen_ms` (None: whatever is stored)."""
+    if isinstance(table, SettlementTable):
+        window = Window(moment_ms - table.reads.back_ms - SETTLEMENT_BACK_MS, moment_ms + 1)
+        read_settled(cursor, table, dict.fromkeys(symbols, Window(window.start_ms, moment_ms)))
+    else:
+        first_ms = min(table.base_ms, moment_ms - FRESH_INTERVALS * table.grid_ms)
+        window = Window(first_ms, max(moment_ms, table.find_newest(moment_ms)) + 1)
+    at_once = max(1, LOADED_ROWS * MINUTE_MS // (window.end_ms - window.start_ms))
+    for begin in range(0, len(symbols), at_once):
+        some = symbols[begin : begin + at_once]
+        unseen = {} if seen_ms is None else read_arrived(cursor, table, some, window, seen_ms)
+        for version in read_versions(cursor, table, some, window):
+            is_seen = seen_ms is None or (
+                version.seen_ms <= seen_ms
+                and not any(start <= version.ts < end for start, end in unseen.get(version.symbol, ()))
+            )
+            if is_seen and version.known_ms <= moment_ms and version.values is not None:
+                table.put(version.symbol, version.ts, version.values)
+
+
+def replay(
+    cursor: Cursor,
+    watches: Sequence[Watch],
+    since: int,
+    until: int,
+    evaluated: Mapping[int, int],
+    *,
+    knows_all: bool = False,
+) -> Iterator[EvaluatedMinute]:
+    """Evaluate the minutes since <= T < until, oldest first, with what live evaluation saw.
+
+    `evaluated` maps the minutes that live evaluation has done to their `evaluated_ms`; in all others, and in all with
+    `knows_all`, whatever is stored by now counts, as soon as it is known by its lag.
+    """
+    reads = collect_reads(
+        (expression, watch.codes) for watch in watches for expression in (watch.expr, watch.clear) if expression
+    )
+    codes = {code for code, _ in reads} | {code for watch in watches for code in watch.codes}
+    contracts = read_contracts(cursor, codes)
+    board = Board(reads.values(), since)
+    judge = Judge(watches, board)
+    seen = {} if knows_all else evaluated
+    pending: dict[int, list[tuple[PointTable | SettlementTable, Version]]] = defaultdict(list)
+    symbols = _list_replayed(watches, contracts, since, until)
+    for table in board.tables:
+        own = symbols.get(table.reads.code, [])
+        table.add_symbols(own)
+        if isinstance(table, SettlementTable):
+            first_ms = since - table.reads.back_ms - SETTLEMENT_BACK_MS
+            read_settled(cursor, table, dict.fromkeys(own, Window(first_ms, until + MINUTE_MS)))
+        else:
+            first_ms = min(table.base_ms, since - FRESH_INTERVALS * table.grid_ms)
+        _schedule(cursor, table, own, Window(first_ms, since), since - MINUTE_MS, until, seen, pending)
+    _enter(pending, since - MINUTE_MS)
+    for minute in range(since, until, MINUTE_MS):
+        if minute == since or minute % DAY_MS == 0:
+            end_ms = min(minute - minute % DAY_MS + DAY_MS, until) + MINUTE_MS
+            begin_ms = minute + (MINUTE_MS if minute % DAY_MS == 0 and minute != since else 0)
+            for table in board.tables:
+                window = Window(begin_ms if begin_ms > since else since, end_ms)
+                own = symbols.get(table.reads.code, [])
+                _schedule(cursor, table, own, window, since - MINUTE_MS, until, seen, pending)
+        judge.remember(contracts)
+        board.move_to(minute + MINUTE_MS)
+        _enter(pending, minute)
+        seen_ms = evaluated.get(minute, minute + MINUTE_MS + UNSEEN_MS)
+        yield EvaluatedMinute(minute, seen_ms, judge.judge(contracts))
+
+
+def _list_replayed(
+    watches: Sequence[Watch], contracts: Sequence[Contract], since: int, until: int
+) -> dict[str, list[str]]:
+    """Return the symbols by code that any watch may read within a range."""
+    chosen = None
+    if all(watch.symbols is not None for watch in watches):
+        chosen = {symbol for watch in watches for symbol in watch.symbols or ()}
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for contract in contracts:
+        begins, ends = contract.listed_ms or 0, contract.delisted_ms
+        is_alive = begins < until and (ends is None or ends > since)
+        if is_alive and contract.is_followed and (chosen is None or contract.symbol in chosen):
+            found[contract.code][contract.symbol] = None
+    return {code: list(symbols) for code, symbols in found.items()}
+
+
+def _schedule(
+    cursor: Cursor,
+    table: PointTable | SettlementTable,
+    symbols: Sequence[str],
+    window: Window,
+    first: int,
+    until: int,
+    seen: Mapping[int, int],
+    pending: dict[int, list[tuple[PointTable | SettlementTable, Version]]],
+) -> None:
+    """Read the rows of a window and enter each version in `pending` under the minute from which it is seen."""
+    at_once = max(1, LOADED_ROWS * MINUTE_MS // (window.end_ms - window.start_ms))
+    for begin in range(0, len(symbols), at_once):
+        versions = read_versions(cursor, table, symbols[begin : begin + at_once], window)
+        for index, version in enumerate(versions):
+            minute = find_seen(version, first, until, seen)
+            after = versions[index + 1] if index + 1 < len(versions) else None
+            if after and after[:2] == version[:2] and find_seen(after, first, until, seen) <= minute:
+                continue  # another version had taken its place by then
+            if minute < until:
+                pending[minute].append((table, version))
+
+
+def find_seen(version: Version, first: int, until: int, seen: Mapping[int, int]) -> int:
+    """Return the first minute, from `first` on, that sees a version of a row; `until` where none does.
+
+    A minute that was not evaluated live sees everything that is stored, except that a row of the history takes the
+    place of a live sample for it when it did.
+    """
+    minute = max(ceil_to(version.known_ms - MINUTE_MS, MINUTE_MS), first)
+    while minute < until:
+        unseen_ms = minute + MINUTE_MS + UNSEEN_MS if version.is_sample_replaced else version.seen_ms
+        if version.seen_ms <= seen.get(minute, unseen_ms):
+            return minute
+        minute += MINUTE_MS
+    return until
+
+
+def _enter(pending: dict[int, list[tuple[PointTable | SettlementTable, Version]]], minute: int) -> None:
+    for table, version in pending.pop(minute, ()):
+        if version.values is not None:
+            table.put(version.symbol, version.ts, version.values)

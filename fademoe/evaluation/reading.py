@@ -1,0 +1,216 @@
+"""Reads rows, coverage, corrections and late arrivals for the evaluation of expressions."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
+
+from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import execute_values
+
+from fademoe.clock import MINUTE_MS, Window, ceil_to, floor_to
+from fademoe.evaluation.tables import PointTable, SettlementTable, Table, Values
+from fademoe.store.queries import load_queries
+
+SQL = load_queries("evaluation")
+SUPERSEDED = "superseded"  # the reason of a correction: the row of the history took the place of a live sample
+BEFORE_ALL = 0
+
+Wanted = Mapping[str, Window]  # symbol -> range of ts
+
+
+class StoredRow(NamedTuple):
+    """A row as it is stored; `values` are those of the table's columns."""
+
+    symbol: str
+    ts: int
+    interval: str
+    values: Values
+
+
+class Version(NamedTuple):
+    """What a row was from `seen_ms` on, for those to whom it is known: from `known_ms` on. No values: it was not there.
+
+    `is_sample_replaced`: the row of the history took the place of a live sample then.
+    """
+
+    symbol: str
+    ts: int
+    known_ms: int
+    seen_ms: int
+    values: Values | None
+    is_sample_replaced: bool = False
+
+
+class Contract(NamedTuple):
+    """One life of a contract: its first and last minute, None without; `is_followed`: some series of it is wanted."""
+
+    code: str
+    symbol: str
+    listed_ms: int | None
+    delisted_ms: int | None
+    is_followed: bool
+
+    def is_listed(self, minute: int) -> bool:
+        """Return whether it is listed in a minute."""
+        begins = floor_to(self.listed_ms, MINUTE_MS) if self.listed_ms is not None else minute
+        return begins <= minute and (self.delisted_ms is None or minute < floor_to(self.delisted_ms, MINUTE_MS))
+
+
+def read_rows(cursor: Cursor, table: Table, wanted: Wanted) -> list[StoredRow]:
+    """Return the stored rows of a table within the range of each symbol."""
+    if not wanted:
+        return []
+    columns = sql.SQL(", ").join(
+        sql.SQL(SQL["value"]).format(column=sql.Identifier(column)) for column in table.columns
+    )
+    cursor.execute(sql.SQL(SQL["rows"]).format(columns=columns), _ranges(table, wanted))
+    return [StoredRow(symbol, ts, interval, values) for symbol, ts, interval, *values in cursor.fetchall()]
+
+
+def read_covered(cursor: Cursor, table: Table, wanted: Wanted) -> dict[str, list[Window]]:
+    """Return what was answered of each symbol within its range, without what is absent."""
+    if not wanted:
+        return {}
+    cursor.execute(SQL["covered"], _ranges(table, wanted))
+    return {
+        symbol: [Window(start, end) for _, start, end in group]
+        for symbol, group in groupby(cursor.fetchall(), itemgetter(0))
+    }
+
+
+def _ranges(table: Table, wanted: Wanted) -> dict[str, object]:
+    return {
+        "source": table.source,
+        "symbols": list(wanted),
+        "starts": [window.start_ms for window in wanted.values()],
+        "ends": [window.end_ms for window in wanted.values()],
+    }
+
+
+def read_uncovered(cursor: Cursor, points: Sequence[tuple[str, str, int]]) -> list[tuple[str, str]]:
+    """Return the (source, symbol) of (source, symbol, ts) that were not answered yet."""
+    if not points:
+        return []
+    sources, symbols, times = (list(part) for part in zip(*points, strict=True))
+    cursor.execute(SQL["uncovered"], {"sources": sources, "symbols": symbols, "points": times})
+    return cursor.fetchall()
+
+
+def read_contracts(cursor: Cursor, codes: Iterable[str]) -> list[Contract]:
+    """Return the contracts of codes, by code and symbol."""
+    cursor.execute(SQL["listings"], {"codes": sorted(codes)})
+    return [Contract(*row) for row in cursor.fetchall()]
+
+
+def record_late(cursor: Cursor, late: Iterable[tuple[str, str, int, int]]) -> None:
+    """Record rows that came later than a minute that should have read them: (source, symbol, ts, arrived_ms)."""
+    rows = sorted(set(late))
+    if rows:
+        execute_values(cursor, SQL["add_late"], rows)
+
+
+def read_versions(cursor: Cursor, table: Table, symbols: Sequence[str], window: Window) -> list[Version]:
+    """Return every version of the rows of a window, by row, the oldest first: what live evaluation saw when.
+
+    A row that came late is seen from when it arrived; a corrected one was another before; a covered minute without a
+    row is 0 where the metric says so.
+    """
+    wanted = dict.fromkeys(symbols, window)
+    rows = read_rows(cursor, table, wanted)
+    about = {"source": table.source, "symbols": list(symbols), "start": window.start_ms, "end": window.end_ms}
+    cursor.execute(SQL["late"], about)
+    late: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for symbol, ts, arrived_ms in cursor.fetchall():
+        late[symbol, ts].append(arrived_ms)
+    cursor.execute(SQL["corrections"], about)
+    corrections = {key: list(group) for key, group in groupby(cursor.fetchall(), itemgetter(0, 1))}
+    versions: list[Version] = []
+    stored: set[tuple[str, int]] = set()
+    for row in rows:
+        key = (row.symbol, row.ts)
+        stored.add(key)
+        versions += _unroll(table, row, corrections.get(key, ()), late.get(key, ()))
+    if isinstance(table, PointTable) and table.zero_when_empty:
+        zeroes = [Decimal(0)] * len(table.columns)
+        for symbol, windows in read_covered(cursor, table, wanted).items():
+            for piece in windows:
+                for ts in range(
+                    ceil_to(piece.start_ms, table.grid_ms), piece.end_ms - table.grid_ms + 1, table.grid_ms
+                ):
+                    if (symbol, ts) not in stored:
+                        seen_ms = late.get((symbol, ts), [BEFORE_ALL])[0]
+                        known_ms = table.lags.compute_known_ms(ts, "")
+                        versions.append(Version(symbol, ts, known_ms, seen_ms, zeroes))
+    return versions
+
+
+def _unroll(
+    table: Table, row: StoredRow, corrections: Sequence[tuple[object, ...]], late: Sequence[int]
+) -> list[Version]:
+    """Return the versions of one row, from its corrections, the newest of which comes first."""
+    interval, values = row.interval, list(row.values)
+    found: list[tuple[int, str, Values | None, bool]] = []  # from when on, newest first
+    for at_ms, group in groupby(corrections, itemgetter(6)):
+        before: list[Decimal | None] | None = list(values)
+        older, is_replaced = interval, False
+        for _, _, column, old_value, reason, old_interval, _ in group:
+            if not column:
+                before = None
+            elif before is not None and column in table.columns:
+                before[table.columns.index(column)] = old_value  # type: ignore[call-overload]
+            if reason == SUPERSEDED and old_interval:
+                older, is_replaced = str(old_interval), True
+        found.append((int(at_ms), interval, tuple(values), is_replaced))
+        interval = older
+        if before is None:
+            values = []
+            break
+        values = before
+    if values:
+        found.append((BEFORE_ALL, interval, tuple(values), False))
+    versions: list[Version] = []
+    known_ms = None
+    for index, (at_ms, of_interval, of_values, is_replaced) in enumerate(reversed(found)):
+        next_ms = found[len(found) - index - 2][0] if index + 1 < len(found) else None
+        arrived = [ms for ms in late if ms >= at_ms and (next_ms is None or ms < next_ms)]
+        own_ms = table.lags.compute_known_ms(row.ts, of_interval)
+        known_ms = own_ms if known_ms is None else min(known_ms, own_ms)
+        seen_ms = arrived[0] if arrived else at_ms
+        versions.append(Version(row.symbol, row.ts, known_ms, seen_ms, of_values, is_replaced))
+    return versions
+
+
+def read_settled(cursor: Cursor, table: SettlementTable, wanted: Wanted) -> None:
+    """Enter what is covered of settlements."""
+    for symbol, windows in read_covered(cursor, table, wanted).items():
+        table.covered[table.rows[symbol]] = windows
+
+
+def read_arrived(
+    cursor: Cursor, table: Table, symbols: Sequence[str], window: Window, since_ms: int
+) -> dict[str, list[Window]]:
+    """Return, by symbol, the ranges of a window of which rows were stored after `since_ms`."""
+    about = {"source": table.source, "symbols": list(symbols), "since": since_ms}
+    cursor.execute(SQL["arrived_since"], {**about, "start": window.start_ms, "end": window.end_ms})
+    found: dict[str, list[Window]] = defaultdict(list)
+    for symbol, start_ms, end_ms in cursor.fetchall():
+        found[symbol].append(Window(start_ms, end_ms))
+    return found
+
+
+def find_newest_correction(cursor: Cursor) -> int:
+    """Return the id of the newest correction, 0 without any."""
+    cursor.execute(SQL["newest_correction"])
+    return int((cursor.fetchone() or (0,))[0])
+
+
+def read_corrections(
+    cursor: Cursor, sources: Sequence[str], after: int
+) -> list[tuple[int, str, str, int, str, str | None, int]]:
+    """Return corrections with an id above `after`: id, source, symbol, ts, reason, old interval, at in ms."""
+    cursor.execute(SQL["corrections_since"], {"sources": list(sources), "after": after})
+    return cursor.fetchall()

@@ -1,0 +1,360 @@
+"""The rows that expressions read, in memory: exact, a few bytes for each value, one table for each source.
+
+A value is kept as an integer of its last digit, with one number of decimal places for each series and column, so that
+8 bytes hold 18 digits. What does not fit is kept as a Decimal beside.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fademoe.clock import HOUR_MS, MINUTE_MS, Window, floor_to
+from fademoe.errors import ConfigError
+from fademoe.expressions import Kind, Measure
+from fademoe.expressions.numbers import CONTEXT
+from fademoe.feeds.lags import Lag, find_lags
+from fademoe.metrics import name_perpspec
+
+UNKNOWN = np.iinfo(np.int64).min
+WIDE = UNKNOWN + 1  # the value stands in `wide`
+LARGEST = 2**63 - 2
+MOST_PLACES = 18
+SLACK = 64  # columns behind the newest, so that all is moved once an hour
+FRESH_INTERVALS = 3  # a sample is read by its bare name until it is so many intervals old
+USUAL_HOURS = 8  # of a settlement that does not say
+
+Integers = npt.NDArray[np.int64]
+Values = Sequence[Decimal | None]
+
+
+class Reads(NamedTuple):
+    """What is read of a source: its columns in order, how far back, and how.
+
+    `is_bare`: samples are read between the grid's points too. `is_strict`: points, or windows of settlements, are.
+    """
+
+    code: str
+    metric: str
+    measures: tuple[Measure, ...]
+    back_ms: int
+    is_bare: bool
+    is_strict: bool
+
+
+class Lags:
+    """When the rows of a source are known. A source that no feed writes is known at the end of its span."""
+
+    def __init__(self, source: str, span_ms: int) -> None:
+        """Look up the lags of a perpspec."""
+        try:
+            lags = find_lags(source)
+        except ConfigError:
+            lags = (Lag(source, "", span_ms, 0, "no feed writes it"),)
+        self.by_interval = {lag.interval: lag for lag in lags}
+        self.slowest = lags[-1]
+        self.fastest = lags[0]
+
+    def find(self, interval: str) -> Lag:
+        """Return the lag of the rows of an interval, the slowest where no feed writes it."""
+        return self.by_interval.get(interval, self.slowest)
+
+    def is_known(self, ts: int, interval: str, moment_ms: int) -> bool:
+        """Return whether a row counts as known at a moment."""
+        return self.compute_known_ms(ts, interval) <= moment_ms
+
+    def compute_known_ms(self, ts: int, interval: str) -> int:
+        """Return the moment from which expressions may read a row."""
+        lag = self.find(interval)
+        return ts + lag.span_ms + (0 if lag.at_minute_end else lag.lag_ms)
+
+
+class Table:
+    """What all tables share: a source, its symbols as rows, and when its rows are known."""
+
+    def __init__(self, reads: Reads) -> None:
+        """Describe a table that holds nothing yet."""
+        self.reads = reads
+        self.source = name_perpspec(reads.code, reads.metric)
+        self.columns = tuple(measure.column for measure in reads.measures)
+        self.lags = Lags(self.source, reads.measures[0].span_ms)
+        self.rows: dict[str, int] = {}
+        self.symbols: list[str] = []
+
+
+class PointTable(Table):
+    """Bars or samples on a grid. Only rows that are known at the moment of the table are put into it."""
+
+    def __init__(self, reads: Reads, moment_ms: int) -> None:
+        """Begin empty, for moments from `moment_ms` on."""
+        super().__init__(reads)
+        first = reads.measures[0]
+        self.grid_ms, self.is_sample, self.zero_when_empty = (
+            first.grid_ms,
+            first.kind is Kind.SAMPLE,
+            first.zero_when_empty,
+        )
+        spread_ms = self.lags.slowest.lag_ms - self.lags.fastest.lag_ms
+        self.width = (reads.back_ms + spread_ms) // self.grid_ms + 4
+        self.capacity = self.width + SLACK
+        self.base_ms = self.find_due(moment_ms) - (self.width - 1) * self.grid_ms
+        self.marks: dict[str, Integers] = {column: np.empty((0, self.capacity), np.int64) for column in self.columns}
+        self.places: dict[str, Integers] = {column: np.empty(0, np.int64) for column in self.columns}
+        self.wide: dict[tuple[str, int, int], Decimal] = {}
+        self.present = np.empty((0, self.capacity), np.bool_)
+        self.recent: list[dict[int, Values]] = []  # samples by ts, also between the grid's points
+
+    def find_due(self, moment_ms: int) -> int:
+        """Return the newest grid point whose row has to be known at a moment, by the slowest feed."""
+        return self.lags.slowest.find_last_known(moment_ms, self.grid_ms)
+
+    def find_newest(self, moment_ms: int) -> int:
+        """Return the newest grid point whose row may be known at a moment, by the fastest feed."""
+        return self.lags.fastest.find_last_known(moment_ms, self.grid_ms)
+
+    def find_last(self, moment_ms: int) -> Integers:
+        """Return last(T) of every row: the newest known grid point that is not before due(T), else due(T)."""
+        due = self.find_due(moment_ms)
+        last = np.full(len(self.symbols), due, np.int64)
+        for ts in range(due + self.grid_ms, self.find_newest(moment_ms) + 1, self.grid_ms):
+            last[self.present[:, self._column_of(ts)]] = ts
+        return last
+
+    def first_ms(self, moment_ms: int) -> int:
+        """Return the oldest point that is read at a moment."""
+        return self.find_due(moment_ms) - self.reads.back_ms - MINUTE_MS // self.grid_ms * self.grid_ms
+
+    def add_symbols(self, symbols: Iterable[str]) -> list[str]:
+        """Add rows for symbols that have none and return them."""
+        added = [symbol for symbol in symbols if symbol not in self.rows]
+        count = len(added)
+        if not count:
+            return []
+        for symbol in added:
+            self.rows[symbol] = len(self.symbols)
+            self.symbols.append(symbol)
+            self.recent.append({})
+        for column in self.columns:
+            fresh = np.full((count, self.capacity), UNKNOWN, np.int64)
+            self.marks[column] = np.concatenate((self.marks[column], fresh))
+            self.places[column] = np.concatenate((self.places[column], np.zeros(count, np.int64)))
+        self.present = np.concatenate((self.present, np.zeros((count, self.capacity), np.bool_)))
+        return added
+
+    def move_to(self, moment_ms: int) -> None:
+        """Make room for what may be known at a moment, and forget what nobody reads any more."""
+        column = (self.find_newest(moment_ms) - self.base_ms) // self.grid_ms
+        if column >= self.capacity:
+            gone = column - self.width + 1
+            for array, empty in (*((marks, UNKNOWN) for marks in self.marks.values()), (self.present, False)):
+                kept = max(self.capacity - gone, 0)
+                array[:, :kept] = array[:, self.capacity - kept :].copy()
+                array[:, kept:] = empty
+            self.base_ms += gone * self.grid_ms
+            self.wide = {key: value for key, value in self.wide.items() if key[2] >= self.base_ms}
+        oldest_ms = moment_ms - (FRESH_INTERVALS + 1) * self.grid_ms
+        for samples in self.recent if self.reads.is_bare and self.is_sample else ():
+            for ts in [ts for ts in samples if ts < oldest_ms]:
+                del samples[ts]
+
+    def has(self, symbol: str, ts: int) -> bool:
+        """Return whether the row of a symbol and ts was put in, or need not be."""
+        row = self.rows[symbol]
+        if ts in self.recent[row]:
+            return True
+        column = self._column_of(ts)
+        if (ts - self.base_ms) % self.grid_ms:
+            return not (self.is_sample and self.reads.is_bare)
+        return not 0 <= column < self.capacity or bool(self.present[row, column])
+
+    def holds(self, symbol: str, ts: int) -> bool:
+        """Return whether the row of a symbol and ts is in the table."""
+        row, column = self.rows[symbol], self._column_of(ts)
+        is_point = (ts - self.base_ms) % self.grid_ms == 0 and 0 <= column < self.capacity
+        return ts in self.recent[row] or (is_point and bool(self.present[row, column]))
+
+    def put(self, symbol: str, ts: int, values: Values) -> None:
+        """Enter a row; `values` are those of the table's columns."""
+        row = self.rows[symbol]
+        if self.is_sample and self.reads.is_bare:
+            self.recent[row][ts] = values
+        column_index = self._column_of(ts)
+        if (ts - self.base_ms) % self.grid_ms or not 0 <= column_index < self.capacity:
+            return
+        self.present[row, column_index] = True
+        for column, value in zip(self.columns, values, strict=True):
+            self.marks[column][row, column_index] = self._encode(column, row, ts, value)
+
+    def put_zeroes(self, symbol: str, windows: Iterable[Window]) -> list[int]:
+        """Enter 0 for the minutes of covered windows that have no row; return which."""
+        row = self.rows[symbol]
+        entered = []
+        for window in windows:
+            first = max(floor_to(window.start_ms + self.grid_ms - 1, self.grid_ms), self.base_ms)
+            last = min(window.end_ms, self.base_ms + self.capacity * self.grid_ms)
+            for ts in range(first, last - self.grid_ms + 1, self.grid_ms):
+                if not self.present[row, self._column_of(ts)]:
+                    self.put(symbol, ts, [Decimal(0)] * len(self.columns))
+                    entered.append(ts)
+        return entered
+
+    def list_holes(self, symbol: str, start_ms: int, end_ms: int) -> list[Window]:
+        """Return the ranges of [start_ms, end_ms) of which no row is known, oldest first."""
+        first = max(self._column_of(floor_to(start_ms + self.grid_ms - 1, self.grid_ms)), 0)
+        last = min(self._column_of(end_ms - 1) + 1, self.capacity)
+        if first >= last:
+            return []
+        missing = ~self.present[self.rows[symbol], first:last]
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], missing, [False])).astype(np.int8)))
+        times = (self.base_ms + (first + edges) * self.grid_ms).tolist()
+        return [Window(start, end) for start, end in zip(times[::2], times[1::2], strict=True)]
+
+    def find_rows_with_holes(self, start_ms: int, end_ms: int) -> list[str]:
+        """Return the symbols of which a row of [start_ms, end_ms) is not known."""
+        first = max(self._column_of(floor_to(start_ms + self.grid_ms - 1, self.grid_ms)), 0)
+        last = min(self._column_of(end_ms - 1) + 1, self.capacity)
+        if first >= last:
+            return []
+        return [self.symbols[row] for row in np.flatnonzero(~self.present[:, first:last].all(axis=1))]
+
+    def read(self, column: str, symbol: str, end_ms: int, step_ms: int, count: int) -> list[Decimal | None]:
+        """Return the values at end_ms - k * step_ms, oldest first."""
+        row = self.rows.get(symbol)
+        if row is None:
+            return [None] * count
+        last, step = self._column_of(end_ms), step_ms // self.grid_ms
+        marks, places = self.marks[column][row], int(self.places[column][row])
+        result: list[Decimal | None] = []
+        for index in range(last - (count - 1) * step, last + 1, step):
+            mark = int(marks[index]) if 0 <= index < self.capacity else UNKNOWN
+            if mark == UNKNOWN:
+                result.append(None)
+            elif mark == WIDE:
+                result.append(self.wide[column, row, self.base_ms + index * self.grid_ms])
+            else:
+                result.append(Decimal(mark).scaleb(-places, CONTEXT))
+        return result
+
+    def read_newest_sample(self, column: str, symbol: str, moment_ms: int) -> Decimal | None:
+        """Return the newest value known at a moment, None when it is too old."""
+        row = self.rows.get(symbol)
+        ts = max((ts for ts in self.recent[row] if ts <= moment_ms), default=None) if row is not None else None
+        if row is None or ts is None or moment_ms - ts > FRESH_INTERVALS * self.grid_ms:
+            return None
+        return self.recent[row][ts][self.columns.index(column)]
+
+    def _column_of(self, ts: int) -> int:
+        return (ts - self.base_ms) // self.grid_ms
+
+    def _encode(self, column: str, row: int, ts: int, value: Decimal | None) -> int:
+        if value is None:
+            return UNKNOWN
+        places = int(self.places[column][row])
+        mark = value.scaleb(places)
+        if mark != mark.to_integral_value():
+            if not self._refine(column, row, -int(value.normalize().as_tuple().exponent)):
+                self.wide[column, row, ts] = value
+                return WIDE
+            mark = value.scaleb(int(self.places[column][row]))
+        if abs(mark) > LARGEST:
+            self.wide[column, row, ts] = value
+            return WIDE
+        return int(mark)
+
+    def _refine(self, column: str, row: int, places: int) -> bool:
+        """Keep a series with more decimal places; return False where its values would not fit any more."""
+        marks = self.marks[column][row]
+        factor = 10 ** (places - int(self.places[column][row]))
+        held = marks > WIDE
+        if places > MOST_PLACES or (held.any() and int(np.abs(marks[held]).max()) * factor > LARGEST):
+            return False
+        marks[held] *= factor
+        self.places[column][row] = places
+        return True
+
+
+class SettlementTable(Table):
+    """Settlements: rows at times without a grid."""
+
+    def __init__(self, reads: Reads) -> None:
+        """Begin empty."""
+        super().__init__(reads)
+        self.lag_ms = self.lags.slowest.lag_ms
+        self.times: list[list[int]] = []
+        self.values: list[dict[int, Values]] = []
+        self.covered: list[list[Window]] = []
+
+    def add_symbols(self, symbols: Iterable[str]) -> list[str]:
+        """Add rows for symbols that have none and return them."""
+        added = [symbol for symbol in symbols if symbol not in self.rows]
+        for symbol in added:
+            self.rows[symbol] = len(self.symbols)
+            self.symbols.append(symbol)
+            self.times.append([])
+            self.values.append({})
+            self.covered.append([])
+        return added
+
+    def has(self, symbol: str, ts: int) -> bool:
+        """Return whether the settlement was put in."""
+        return ts in self.values[self.rows[symbol]]
+
+    def holds(self, symbol: str, ts: int) -> bool:
+        """Return whether the settlement is in the table."""
+        return self.has(symbol, ts)
+
+    def put(self, symbol: str, ts: int, values: Values) -> None:
+        """Enter a settlement."""
+        row = self.rows[symbol]
+        if ts not in self.values[row]:
+            insort(self.times[row], ts)
+        self.values[row][ts] = values
+
+    def find_newest(self, symbol: str) -> int:
+        """Return the ts of the newest settlement, 0 without any."""
+        times = self.times[self.rows[symbol]]
+        return times[-1] if times else 0
+
+    def read_in_force(self, column: str, symbol: str, at_ms: int) -> Decimal | None:
+        """Return the value of the settlement in force at a moment."""
+        row = self.rows.get(symbol)
+        index = bisect_right(self.times[row], at_ms - self.lag_ms) - 1 if row is not None else -1
+        if row is None or index < 0 or at_ms > self._end_ms(row, index):
+            return None
+        return self.values[row][self.times[row][index]][self.columns.index(column)]
+
+    def read_window(self, column: str, symbol: str, start_ms: int, end_ms: int) -> list[Decimal | None] | None:
+        """Return the values with start_ms < ts <= end_ms that are known at end_ms; None where one may be missing.
+
+        None is missing where the time up to the newest is covered, and the next one is not due yet.
+        """
+        row = self.rows.get(symbol)
+        if row is None:
+            return None
+        times = self.times[row]
+        last = bisect_right(times, end_ms - self.lag_ms) - 1
+        if last < 0 or end_ms > self._end_ms(row, last):
+            return None
+        if times[last] > start_ms and not any(
+            window.start_ms <= start_ms + 1 and times[last] < window.end_ms for window in self.covered[row]
+        ):
+            return None
+        index = self.columns.index(column)
+        return [self.values[row][ts][index] for ts in times[bisect_right(times, start_ms) : last + 1]]
+
+    def forget(self, before_ms: int) -> None:
+        """Forget settlements that nobody reads any more."""
+        for row, times in enumerate(self.times):
+            gone = bisect_left(times, before_ms)
+            for ts in times[:gone]:
+                del self.values[row][ts]
+            del times[:gone]
+
+    def _end_ms(self, row: int, index: int) -> int:
+        """Return until when a settlement is in force unless a newer one is known."""
+        ts = self.times[row][index]
+        hours = self.values[row][ts][self.columns.index("fr_hours")] if "fr_hours" in self.columns else None
+        return ts + int(hours or USUAL_HOURS) * HOUR_MS + self.lag_ms

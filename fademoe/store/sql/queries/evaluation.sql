@@ -1,0 +1,68 @@
+-- What the evaluation of expressions reads and records.
+
+-- name: value
+{column}::numeric
+
+-- name: rows
+SELECT wanted.symbol, found.*
+FROM unnest(%(symbols)s::text[], %(starts)s::bigint[], %(ends)s::bigint[]) AS wanted (symbol, start_ms, end_ms)
+CROSS JOIN LATERAL (
+    SELECT ts, interval, {columns} FROM perp_data
+    WHERE source = %(source)s AND symbol = wanted.symbol AND ts >= wanted.start_ms AND ts < wanted.end_ms
+) AS found
+
+-- name: covered
+-- What was answered of each series within a range, without what the exchange does not have.
+SELECT wanted.symbol, lower(piece), upper(piece)
+FROM unnest(%(symbols)s::text[], %(starts)s::bigint[], %(ends)s::bigint[]) AS wanted (symbol, start_ms, end_ms)
+JOIN perp_coverage AS stored ON stored.source = %(source)s AND stored.symbol = wanted.symbol
+CROSS JOIN LATERAL unnest(
+    (stored.covered - stored.absent) * int8multirange(int8range(wanted.start_ms, wanted.end_ms))
+) AS piece
+ORDER BY wanted.symbol, lower(piece)
+
+-- name: uncovered
+-- The series of which a point was not answered yet.
+SELECT wanted.source, wanted.symbol
+FROM unnest(%(sources)s::text[], %(symbols)s::text[], %(points)s::bigint[]) AS wanted (source, symbol, point)
+LEFT JOIN perp_coverage AS stored USING (source, symbol)
+WHERE stored.covered IS NULL OR NOT stored.covered @> wanted.point
+
+-- name: late
+SELECT symbol, ts, arrived_ms FROM perp_late
+WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND ts >= %(start)s AND ts < %(end)s
+ORDER BY symbol, ts, arrived_ms
+
+-- name: add_late
+-- VALUES: (source, symbol, ts, arrived_ms)
+INSERT INTO perp_late (source, symbol, ts, arrived_ms) VALUES %s ON CONFLICT DO NOTHING
+
+-- name: corrections
+SELECT symbol, ts, "column", old_value, reason, old_interval, (extract(epoch FROM at) * 1000)::bigint
+FROM perp_corrections
+WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND ts >= %(start)s AND ts < %(end)s
+ORDER BY symbol, ts, id DESC
+
+-- name: arrived_since
+-- Ranges of rows that were stored after a time.
+SELECT symbol, start_ms, end_ms FROM perp_arrivals
+WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND known_from_ms > %(since)s
+  AND start_ms >= %(start)s - 2678400000 AND start_ms < %(end)s AND end_ms > %(start)s
+
+-- name: newest_correction
+SELECT coalesce(max(id), 0) FROM perp_corrections
+
+-- name: corrections_since
+-- Those of the sources with an id above, the newest thousand ids again: a transaction may commit behind a later one.
+SELECT id, source, symbol, ts, reason, old_interval, (extract(epoch FROM at) * 1000)::bigint
+FROM perp_corrections
+WHERE id > %(after)s AND source = ANY(%(sources)s)
+ORDER BY id
+
+-- name: listings
+SELECT code, symbol, listed_ms, delisted_ms,
+       EXISTS (SELECT FROM perp_coverage AS wanted
+               WHERE wanted.symbol = listed.symbol AND wanted.source LIKE listed.code || '-%%')
+FROM perp_lives AS listed
+WHERE code = ANY(%(codes)s)
+ORDER BY code, symbol COLLATE "C", listed_ms NULLS FIRST
