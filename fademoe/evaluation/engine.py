@@ -25,15 +25,17 @@ from fademoe.evaluation.reading import (
     Contract,
     Version,
     find_newest_correction,
-    read_arrived,
+    forget_unseen,
     read_contracts,
     read_corrections,
     read_covered,
     read_rows,
     read_settled,
     read_uncovered,
+    read_unseen,
     read_versions,
     record_late,
+    record_unseen,
 )
 from fademoe.evaluation.tables import FRESH_INTERVALS, PointTable, SettlementTable
 from fademoe.expressions import Expression, Message
@@ -47,6 +49,7 @@ PATIENCE = 3  # minutes in a row that a series may be late before it is not wait
 LOADED_ROWS = 50_000  # at once, when windows are filled
 SETTLEMENT_BACK_MS = 3 * DAY_MS  # beyond the oldest moment: the settlement in force then
 UNSEEN_MS = 30 * SECOND_MS  # a minute that was not evaluated live saw what was stored so long after its end
+UNSEEN_DAYS = 32  # so long a point that never came is looked for, by replays too
 AGAIN = 1_000  # corrections that are looked at again, as a transaction may commit behind a later one
 
 Place = tuple[str, str]  # code and symbol of an instance
@@ -252,6 +255,7 @@ class LiveEngine:
         evaluated_ms = now_ms()
         self._late_rows += [(*row, evaluated_ms) for row in (*found, *changed)]
         record_late(cursor, self._late_rows)
+        self._record_unseen(cursor, minute)
         self._seen_ms = evaluated_ms
         for series in missing:
             self._late_runs[series] += 1
@@ -259,6 +263,16 @@ class LiveEngine:
             self._late_runs[series] = 0
         late = tuple(f"{source} {symbol}" for source, symbol in missing)
         return EvaluatedMinute(minute, evaluated_ms, self._judge.judge(self._contracts), late)
+
+    def _record_unseen(self, cursor: Cursor, minute: int) -> None:
+        """Record the points that were due in this minute and are not there."""
+        points = []
+        for table in self._require_board().points.values():
+            before, due = table.find_due(minute), table.find_due(minute + MINUTE_MS)
+            points += [(table.source, symbol, ts) for symbol, ts in table.list_missing(before, due)]
+        record_unseen(cursor, points)
+        if minute % HOUR_MS == 0:
+            forget_unseen(cursor, minute - UNSEEN_DAYS * DAY_MS)
 
     def _start(self, cursor: Cursor, minute: int) -> None:
         """Fill the board with what was known at the end of the minute before, as it was seen then."""
@@ -376,12 +390,7 @@ def plan_points(table: PointTable, moment_ms: int) -> tuple[dict[str, Window], d
         newest = moment_ms - table.lags.fastest.lag_ms
         overlap_ms = max(overlap_ms, FRESH_INTERVALS * table.grid_ms)
     begin_ms = newest - overlap_ms
-    first_ms = table.first_ms(moment_ms)
-    holes: dict[str, Window] = {}
-    for symbol in table.find_rows_with_holes(first_ms, begin_ms):
-        windows = table.list_holes(symbol, first_ms, begin_ms)
-        holes[symbol] = Window(windows[0].start_ms, windows[-1].end_ms)
-    return dict.fromkeys(table.symbols, Window(begin_ms, newest + 1)), holes
+    return dict.fromkeys(table.symbols, Window(begin_ms, newest + 1)), table.find_holes(begin_ms)
 
 
 def subtract_all(windows: Sequence[Window], taken: Sequence[Window]) -> list[Window]:
@@ -406,14 +415,13 @@ def fill(
     at_once = max(1, LOADED_ROWS * MINUTE_MS // (window.end_ms - window.start_ms))
     for begin in range(0, len(symbols), at_once):
         some = symbols[begin : begin + at_once]
-        unseen = {} if seen_ms is None else read_arrived(cursor, table, some, window, seen_ms)
         for version in read_versions(cursor, table, some, window):
-            is_seen = seen_ms is None or (
-                version.seen_ms <= seen_ms
-                and not any(start <= version.ts < end for start, end in unseen.get(version.symbol, ()))
-            )
+            is_seen = seen_ms is None or version.seen_ms <= seen_ms
             if is_seen and version.known_ms <= moment_ms and version.values is not None:
                 table.put(version.symbol, version.ts, version.values)
+    if isinstance(table, PointTable) and seen_ms is not None:
+        for symbol, ts in read_unseen(cursor, table):
+            table.note_missed(symbol, ts)
 
 
 def replay(
@@ -430,6 +438,20 @@ def replay(
     `evaluated` maps the minutes that live evaluation has done to their `evaluated_ms`; in all others, and in all with
     `knows_all`, whatever is stored by now counts, as soon as it is known by its lag.
     """
+    begin = since
+    while begin < until:
+        end = begin + MINUTE_MS
+        is_live = begin in evaluated
+        while end < until and (knows_all or (end in evaluated) == is_live):
+            end += MINUTE_MS
+        yield from _replay_run(cursor, watches, begin, end, {} if knows_all else evaluated)
+        begin = end
+
+
+def _replay_run(
+    cursor: Cursor, watches: Sequence[Watch], since: int, until: int, evaluated: Mapping[int, int]
+) -> Iterator[EvaluatedMinute]:
+    """Evaluate minutes all of which live evaluation has done, or none of them."""
     reads = collect_reads(
         (expression, watch.codes) for watch in watches for expression in (watch.expr, watch.clear) if expression
     )
@@ -437,7 +459,11 @@ def replay(
     contracts = read_contracts(cursor, codes)
     board = Board(reads.values(), since)
     judge = Judge(watches, board)
-    seen = {} if knows_all else evaluated
+    seen = dict(evaluated)
+    if since in seen:
+        seen.setdefault(since - MINUTE_MS, seen[since])
+    else:
+        seen.pop(since - MINUTE_MS, None)
     pending: dict[int, list[tuple[PointTable | SettlementTable, Version]]] = defaultdict(list)
     symbols = _list_replayed(watches, contracts, since, until)
     for table in board.tables:

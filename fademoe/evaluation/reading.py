@@ -17,7 +17,7 @@ from fademoe.store.queries import load_queries
 
 SQL = load_queries("evaluation")
 SUPERSEDED = "superseded"  # the reason of a correction: the row of the history took the place of a live sample
-BEFORE_ALL = 0
+BEFORE_ALL, NEVER = 0, 2**62
 
 Wanted = Mapping[str, Window]  # symbol -> range of ts
 
@@ -111,6 +111,26 @@ def record_late(cursor: Cursor, late: Iterable[tuple[str, str, int, int]]) -> No
     rows = sorted(set(late))
     if rows:
         execute_values(cursor, SQL["add_late"], rows)
+        sources, symbols, times, _ = (list(part) for part in zip(*rows, strict=True))
+        cursor.execute(SQL["drop_unseen"], {"sources": sources, "symbols": symbols, "times": times})
+
+
+def record_unseen(cursor: Cursor, points: Iterable[tuple[str, str, int]]) -> None:
+    """Record points that a minute should have read and that are not there: (source, symbol, ts)."""
+    rows = sorted(set(points))
+    if rows:
+        execute_values(cursor, SQL["add_unseen"], rows)
+
+
+def read_unseen(cursor: Cursor, table: Table) -> set[tuple[str, int]]:
+    """Return the (symbol, ts) of a table that minutes should have read and that had not come."""
+    cursor.execute(SQL["unseen"], {"source": table.source})
+    return set(cursor.fetchall())
+
+
+def forget_unseen(cursor: Cursor, before_ms: int) -> None:
+    """Look no longer for points before a time."""
+    cursor.execute(SQL["forget_unseen"], {"before": before_ms})
 
 
 def read_versions(cursor: Cursor, table: Table, symbols: Sequence[str], window: Window) -> list[Version]:
@@ -126,6 +146,9 @@ def read_versions(cursor: Cursor, table: Table, symbols: Sequence[str], window: 
     late: dict[tuple[str, int], list[int]] = defaultdict(list)
     for symbol, ts, arrived_ms in cursor.fetchall():
         late[symbol, ts].append(arrived_ms)
+    for key in read_unseen(cursor, table):
+        late[key] = late.get(key) or [NEVER]
+    arrivals = _read_arrivals(cursor, about)
     cursor.execute(SQL["corrections"], about)
     corrections = {key: list(group) for key, group in groupby(cursor.fetchall(), itemgetter(0, 1))}
     versions: list[Version] = []
@@ -133,6 +156,10 @@ def read_versions(cursor: Cursor, table: Table, symbols: Sequence[str], window: 
     for row in rows:
         key = (row.symbol, row.ts)
         stored.add(key)
+        if key not in late:
+            came_ms = max((ms for start, end, ms in arrivals.get(row.symbol, ()) if start <= row.ts < end), default=0)
+            if came_ms > row.ts:
+                late[key].append(came_ms)
         versions += _unroll(table, row, corrections.get(key, ()), late.get(key, ()))
     if isinstance(table, PointTable) and table.zero_when_empty:
         zeroes = [Decimal(0)] * len(table.columns)
@@ -176,7 +203,7 @@ def _unroll(
     known_ms = None
     for index, (at_ms, of_interval, of_values, is_replaced) in enumerate(reversed(found)):
         next_ms = found[len(found) - index - 2][0] if index + 1 < len(found) else None
-        arrived = [ms for ms in late if ms >= at_ms and (next_ms is None or ms < next_ms)]
+        arrived = [ms for ms in late if ms >= at_ms and (next_ms is None or ms < next_ms or ms == NEVER)]
         own_ms = table.lags.compute_known_ms(row.ts, of_interval)
         known_ms = own_ms if known_ms is None else min(known_ms, own_ms)
         seen_ms = arrived[0] if arrived else at_ms
@@ -190,15 +217,12 @@ def read_settled(cursor: Cursor, table: SettlementTable, wanted: Wanted) -> None
         table.covered[table.rows[symbol]] = windows
 
 
-def read_arrived(
-    cursor: Cursor, table: Table, symbols: Sequence[str], window: Window, since_ms: int
-) -> dict[str, list[Window]]:
-    """Return, by symbol, the ranges of a window of which rows were stored after `since_ms`."""
-    about = {"source": table.source, "symbols": list(symbols), "since": since_ms}
-    cursor.execute(SQL["arrived_since"], {**about, "start": window.start_ms, "end": window.end_ms})
-    found: dict[str, list[Window]] = defaultdict(list)
-    for symbol, start_ms, end_ms in cursor.fetchall():
-        found[symbol].append(Window(start_ms, end_ms))
+def _read_arrivals(cursor: Cursor, about: Mapping[str, object]) -> dict[str, list[tuple[int, int, int]]]:
+    """Return, by symbol, the ranges of which rows came together: (start, end, not before when), all in ms."""
+    cursor.execute(SQL["arrivals"], about)
+    found: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    for symbol, start_ms, end_ms, known_from_ms in cursor.fetchall():
+        found[symbol].append((start_ms, end_ms, known_from_ms))
     return found
 
 

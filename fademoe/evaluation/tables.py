@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fademoe.clock import HOUR_MS, MINUTE_MS, Window, floor_to
+from fademoe.clock import DAY_MS, HOUR_MS, Window, floor_to
 from fademoe.errors import ConfigError
 from fademoe.expressions import Kind, Measure
 from fademoe.expressions.numbers import CONTEXT
@@ -25,6 +25,7 @@ LARGEST = 2**63 - 2
 MOST_PLACES = 18
 SLACK = 64  # columns behind the newest, so that all is moved once an hour
 FRESH_INTERVALS = 3  # a sample is read by its bare name until it is so many intervals old
+MISSED_MS = 2 * DAY_MS  # so long a point that nobody saw is looked for
 USUAL_HOURS = 8  # of a settlement that does not say
 
 Integers = npt.NDArray[np.int64]
@@ -105,6 +106,7 @@ class PointTable(Table):
         self.places: dict[str, Integers] = {column: np.empty(0, np.int64) for column in self.columns}
         self.wide: dict[tuple[str, int, int], Decimal] = {}
         self.present = np.empty((0, self.capacity), np.bool_)
+        self.missed: list[set[int]] = []  # points that were never known while they were read
         self.recent: list[dict[int, Values]] = []  # samples by ts, also between the grid's points
 
     def find_due(self, moment_ms: int) -> int:
@@ -123,10 +125,6 @@ class PointTable(Table):
             last[self.present[:, self._column_of(ts)]] = ts
         return last
 
-    def first_ms(self, moment_ms: int) -> int:
-        """Return the oldest point that is read at a moment."""
-        return self.find_due(moment_ms) - self.reads.back_ms - MINUTE_MS // self.grid_ms * self.grid_ms
-
     def add_symbols(self, symbols: Iterable[str]) -> list[str]:
         """Add rows for symbols that have none and return them."""
         added = [symbol for symbol in symbols if symbol not in self.rows]
@@ -137,6 +135,7 @@ class PointTable(Table):
             self.rows[symbol] = len(self.symbols)
             self.symbols.append(symbol)
             self.recent.append({})
+            self.missed.append(set())
         for column in self.columns:
             fresh = np.full((count, self.capacity), UNKNOWN, np.int64)
             self.marks[column] = np.concatenate((self.marks[column], fresh))
@@ -149,6 +148,7 @@ class PointTable(Table):
         column = (self.find_newest(moment_ms) - self.base_ms) // self.grid_ms
         if column >= self.capacity:
             gone = column - self.width + 1
+            self._remember_missed(gone, moment_ms)
             for array, empty in (*((marks, UNKNOWN) for marks in self.marks.values()), (self.present, False)):
                 kept = max(self.capacity - gone, 0)
                 array[:, :kept] = array[:, self.capacity - kept :].copy()
@@ -160,9 +160,23 @@ class PointTable(Table):
             for ts in [ts for ts in samples if ts < oldest_ms]:
                 del samples[ts]
 
+    def note_missed(self, symbol: str, ts: int) -> None:
+        """Look for a point before the oldest column, which nobody has seen."""
+        if symbol in self.rows and ts < self.base_ms and (ts - self.base_ms) % self.grid_ms == 0:
+            self.missed[self.rows[symbol]].add(ts)
+
+    def _remember_missed(self, gone: int, moment_ms: int) -> None:
+        """Keep which points of the first `gone` columns nobody saw, for two days."""
+        for row in np.flatnonzero(~self.present[:, :gone].all(axis=1)):
+            columns = np.flatnonzero(~self.present[row, :gone])
+            self.missed[row].update((self.base_ms + columns * self.grid_ms).tolist())
+            self.missed[row] = {ts for ts in self.missed[row] if ts > moment_ms - MISSED_MS}
+
     def has(self, symbol: str, ts: int) -> bool:
         """Return whether the row of a symbol and ts was put in, or need not be."""
         row = self.rows[symbol]
+        if ts in self.missed[row]:
+            return False
         if ts in self.recent[row]:
             return True
         column = self._column_of(ts)
@@ -179,6 +193,7 @@ class PointTable(Table):
     def put(self, symbol: str, ts: int, values: Values) -> None:
         """Enter a row; `values` are those of the table's columns."""
         row = self.rows[symbol]
+        self.missed[row].discard(ts)
         if self.is_sample and self.reads.is_bare:
             self.recent[row][ts] = values
         column_index = self._column_of(ts)
@@ -191,7 +206,10 @@ class PointTable(Table):
     def put_zeroes(self, symbol: str, windows: Iterable[Window]) -> list[int]:
         """Enter 0 for the minutes of covered windows that have no row; return which."""
         row = self.rows[symbol]
-        entered = []
+        missed = self.missed[row]
+        windows = list(windows)
+        entered = [ts for ts in missed if any(w.start_ms <= ts and ts + self.grid_ms <= w.end_ms for w in windows)]
+        missed.difference_update(entered)
         for window in windows:
             first = max(floor_to(window.start_ms + self.grid_ms - 1, self.grid_ms), self.base_ms)
             last = min(window.end_ms, self.base_ms + self.capacity * self.grid_ms)
@@ -201,31 +219,36 @@ class PointTable(Table):
                     entered.append(ts)
         return entered
 
-    def list_holes(self, symbol: str, start_ms: int, end_ms: int) -> list[Window]:
-        """Return the ranges of [start_ms, end_ms) of which no row is known, oldest first."""
-        first = max(self._column_of(floor_to(start_ms + self.grid_ms - 1, self.grid_ms)), 0)
-        last = min(self._column_of(end_ms - 1) + 1, self.capacity)
-        if first >= last:
-            return []
-        missing = ~self.present[self.rows[symbol], first:last]
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], missing, [False])).astype(np.int8)))
-        times = (self.base_ms + (first + edges) * self.grid_ms).tolist()
-        return [Window(start, end) for start, end in zip(times[::2], times[1::2], strict=True)]
+    def list_missing(self, start_ms: int, end_ms: int) -> list[tuple[str, int]]:
+        """Return the (symbol, ts) of start_ms < ts <= end_ms that are not known."""
+        found = []
+        for ts in range(start_ms + self.grid_ms, end_ms + 1, self.grid_ms):
+            column = self._column_of(ts)
+            if 0 <= column < self.capacity:
+                found += [(self.symbols[row], ts) for row in np.flatnonzero(~self.present[:, column]).tolist()]
+        return found
 
-    def find_rows_with_holes(self, start_ms: int, end_ms: int) -> list[str]:
-        """Return the symbols of which a row of [start_ms, end_ms) is not known."""
-        first = max(self._column_of(floor_to(start_ms + self.grid_ms - 1, self.grid_ms)), 0)
+    def find_holes(self, end_ms: int) -> dict[str, Window]:
+        """Return from the first to the last point before `end_ms` that is not known, of symbols that have such."""
         last = min(self._column_of(end_ms - 1) + 1, self.capacity)
-        if first >= last:
-            return []
-        return [self.symbols[row] for row in np.flatnonzero(~self.present[:, first:last].all(axis=1))]
+        found: dict[str, Window] = {}
+        for row in np.flatnonzero(~self.present[:, :last].all(axis=1)):
+            columns = np.flatnonzero(~self.present[row, :last])
+            found[self.symbols[row]] = Window(
+                self.base_ms + int(columns[0]) * self.grid_ms, self.base_ms + int(columns[-1] + 1) * self.grid_ms
+            )
+        for symbol, missed in zip(self.symbols, self.missed, strict=True):
+            if missed:
+                held = found.get(symbol, Window(min(missed), max(missed) + self.grid_ms))
+                found[symbol] = Window(min(min(missed), held.start_ms), max(max(missed) + self.grid_ms, held.end_ms))
+        return found
 
     def read(self, column: str, symbol: str, end_ms: int, step_ms: int, count: int) -> list[Decimal | None]:
         """Return the values at end_ms - k * step_ms, oldest first."""
         row = self.rows.get(symbol)
         if row is None:
             return [None] * count
-        last, step = self._column_of(end_ms), step_ms // self.grid_ms
+        last, step = self._column_of(end_ms), max(step_ms // self.grid_ms, 1)  # of one point any step will do
         marks, places = self.marks[column][row], int(self.places[column][row])
         result: list[Decimal | None] = []
         for index in range(last - (count - 1) * step, last + 1, step):

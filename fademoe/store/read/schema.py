@@ -18,6 +18,7 @@ TABLES = {
     "perp_arrivals": "When rows that were fetched came: one row for those that came together",
     "perp_minutes": "When live rows came: per source and minute the greatest lag, in ms after the end of their span",
     "perp_late": "Rows that live evaluation had not seen in a minute that should have read them, and when it did",
+    "perp_unseen": "Points that live evaluation should have read and that have not come yet",
     "perp_lags": "How long after the end of its span a row is known, so at ts + span + lag_ms: from when on, and why",
     "perp_metadata": "The contracts, the newest life of each: the exchange's name, multiplier, contract value, listing",
     "perp_lives": "Every life of every contract, dead ones too: from listing to delisting, under which symbol",

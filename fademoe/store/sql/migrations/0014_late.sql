@@ -8,3 +8,11 @@ CREATE TABLE perp_late (
     PRIMARY KEY (source, symbol, ts, arrived_ms)
 );
 CREATE INDEX perp_late_arrived ON perp_late (arrived_ms);
+
+-- Points that a minute should have read and that have not come yet: live evaluation looks for them until they do.
+CREATE TABLE perp_unseen (
+    source TEXT NOT NULL,
+    symbol TEXT NOT NULL,
+    ts     BIGINT NOT NULL,
+    PRIMARY KEY (source, symbol, ts)
+);

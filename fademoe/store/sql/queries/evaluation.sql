@@ -43,10 +43,25 @@ FROM perp_corrections
 WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND ts >= %(start)s AND ts < %(end)s
 ORDER BY symbol, ts, id DESC
 
--- name: arrived_since
--- Ranges of rows that were stored after a time.
-SELECT symbol, start_ms, end_ms FROM perp_arrivals
-WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND known_from_ms > %(since)s
+-- name: unseen
+SELECT symbol, ts FROM perp_unseen WHERE source = %(source)s
+
+-- name: add_unseen
+-- VALUES: (source, symbol, ts)
+INSERT INTO perp_unseen (source, symbol, ts) VALUES %s ON CONFLICT DO NOTHING
+
+-- name: drop_unseen
+DELETE FROM perp_unseen AS stored
+USING unnest(%(sources)s::text[], %(symbols)s::text[], %(times)s::bigint[]) AS found (source, symbol, ts)
+WHERE (stored.source, stored.symbol, stored.ts) = (found.source, found.symbol, found.ts)
+
+-- name: forget_unseen
+DELETE FROM perp_unseen WHERE ts < %(before)s
+
+-- name: arrivals
+-- When rows came, where that is known of the series.
+SELECT symbol, start_ms, end_ms, known_from_ms FROM perp_arrivals
+WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND known_from_ms IS NOT NULL
   AND start_ms >= %(start)s - 2678400000 AND start_ms < %(end)s AND end_ms > %(start)s
 
 -- name: newest_correction

@@ -1,0 +1,187 @@
+"""Evaluation on PostgreSQL: what live evaluation saw is what a replay sees, also where rows came late."""
+
+import random
+from decimal import Decimal as D
+
+import pytest
+
+from fademoe.clock import MINUTE_MS, Window
+from fademoe.evaluation import LiveEngine, Watch, replay
+from fademoe.expressions import Vocabulary, compile_expression, compile_message
+from fademoe.feeds import registry
+from fademoe.metrics import Candle, Funding, Liquidations, OpenInterest
+from fademoe.store import coverage
+from fademoe.store.arrivals import LIVE
+from fademoe.store.connection import Database
+from fademoe.store.coverage import Covered, Series
+from fademoe.store.writer import Batch, Writer
+
+START = 1_795_694_400_000
+HOUR = 60 * MINUTE_MS
+SYMBOLS = ("BTC", "ETH", "SOL")
+CODES = ("bin", "byb")
+TEXTS = (
+    "chg(c, 3m) > 0.1%",
+    "c > sma(c, 5m)",
+    "chg(oi, 15m) > 0 or oi > 105",
+    "sum(lql, 4m) > 20",
+    "cross_above(c, sma(c, 3m))",
+    "rank(chg(c, 2m)) > 0.5",
+    "byb.c > bin.c and fr > 0",
+    "sum(fr, 1d) >= 0 and annual(fr) < 1",
+)
+
+
+@pytest.fixture
+def database(database_url):
+    found = Database(database_url)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def words():
+    exchanges = registry.load_exchanges().values()
+    return Vocabulary.of([perpspec for exchange in exchanges for perpspec in exchange.list_perpspecs()])
+
+
+def watches(words, texts=TEXTS, symbols=None):
+    return [Watch(text, compile_expression(text, words, truth=True), None, CODES, symbols) for text in texts]
+
+
+class Market:
+    """Writes rows of a made-up market, each at the minute in which it arrives."""
+
+    def __init__(self, database, seed):
+        self.random = random.Random(seed)
+        self.writer = Writer(database)
+        self.close = {}
+        self.waiting = []  # (minute of arrival, batch, covered)
+        with database.open_transaction() as cursor:
+            for code, name in (("bin", "binance"), ("byb", "bybit")):
+                cursor.executemany(
+                    "INSERT INTO perp_lives (exchange, code, instrument, symbol, listed_ms)"
+                    " VALUES (%s, %s, %s, %s, %s)",
+                    [(name, code, f"{symbol}USDT", symbol, START - 40 * HOUR) for symbol in SYMBOLS],
+                )
+                for metric in ("ohlcv", "oi", "lq", "fr"):
+                    series = [Series(f"{code}-{metric}", symbol) for symbol in SYMBOLS]
+                    coverage.want(cursor, series, START - 40 * HOUR, None)
+
+    def arrive(self, minute, delay):
+        """Make the rows of a minute; `delay` in minutes says when each arrives, None never."""
+        for code in CODES:
+            for symbol in SYMBOLS:
+                close = self.close.get((code, symbol), 100.0) + self.random.choice((-0.2, 0, 0.1, 0.2))
+                self.close[code, symbol] = close
+                text = f"{close:.1f}"
+                candle = Candle(minute, text, text, text, text, "1")
+                self._queue(minute, delay(), code, "ohlcv", "1m", symbol, [candle], minute)
+                events = [Liquidations(minute, "10", "0")] if self.random.random() < 0.4 else []
+                self._queue(minute, delay(), code, "lq", "1m", symbol, events, minute)
+                sample = OpenInterest(minute + MINUTE_MS, f"{100 + self.random.random() * 10:.2f}")
+                # a live row far later than others is recorded by name in perp_arrivals, which needs a real clock
+                self._queue(minute + MINUTE_MS, 0 if delay() == 0 else None, code, "oi", "1m", symbol, [sample], None)
+                if minute % (5 * MINUTE_MS) == 0:
+                    exact = OpenInterest(minute, f"{100 + self.random.random() * 10:.2f}", "5000")
+                    self._queue(minute + 4 * MINUTE_MS, delay(), code, "oi", "5m", symbol, [exact], minute)
+                if minute % (8 * HOUR) == 0:
+                    settled = Funding(minute, "0.0001", 8)
+                    self._queue(minute + 10 * MINUTE_MS, 0, code, "fr", "settlement", symbol, [settled], None)
+
+    def _queue(self, minute, delay, code, metric, interval, symbol, rows, covered_ms):
+        if delay is None:
+            return
+        series = Series(f"{code}-{metric}", symbol)
+        span = 5 * MINUTE_MS if interval == "5m" else MINUTE_MS
+        windows = [Window(covered_ms, covered_ms + span)] if covered_ms is not None else []
+        batch = Batch(metric, interval, [(series, row) for row in rows])
+        self.waiting.append((minute + delay * MINUTE_MS, batch, [Covered(series, windows)] if windows else []))
+
+    def store(self, until):
+        due = [item for item in self.waiting if item[0] <= until]
+        self.waiting = [item for item in self.waiting if item[0] > until]
+        for _, batch, covered in due:
+            self.writer.write([batch], covered, LIVE)
+
+
+def flatten(minute):
+    return {
+        (result.watch.key, *place): truth
+        for result in minute.results
+        for place, truth in zip(result.places, result.expr, strict=True)
+    }
+
+
+def run_live(database, market, rules, first, last, delay, restarts=()):
+    seen, engine, answers, evaluated = None, LiveEngine(rules), {}, {}
+    for minute in range(first, last, MINUTE_MS):
+        if minute in restarts:
+            engine = LiveEngine(rules, seen)
+        market.arrive(minute, delay)
+        market.store(minute)
+        with database.open_transaction() as cursor:
+            result = engine.evaluate(cursor, minute)
+        answers[minute], evaluated[minute] = flatten(result), result.evaluated_ms
+        seen = result.evaluated_ms
+    return answers, evaluated
+
+
+def replayed(database, rules, first, last, evaluated, **options):
+    with database.open_transaction() as cursor:
+        return {minute.minute: flatten(minute) for minute in replay(cursor, rules, first, last, evaluated, **options)}
+
+
+def test_replay_equals_live_where_rows_come_late_or_never(database, words):
+    market = Market(database, 1)
+    rules = watches(words)
+    chance = random.Random(1)
+
+    def delay():
+        return chance.choices((0, 1, 2, 7, None), (80, 6, 5, 5, 4))[0]
+
+    for minute in range(START - 20 * MINUTE_MS, START, MINUTE_MS):
+        market.arrive(minute, delay)
+        market.store(minute)
+    last = START + 34 * MINUTE_MS
+    live, evaluated = run_live(
+        database, market, rules, START, last, delay, {START + 11 * MINUTE_MS, START + 26 * MINUTE_MS}
+    )
+    market.store(last + HOUR)
+    again = replayed(database, rules, START, last, evaluated)
+    differing = [
+        (minute, key, truth, again[minute][key])
+        for minute, truths in live.items()
+        for key, truth in truths.items()
+        if truth is not again[minute][key]
+    ]
+    assert differing == []
+    everything = replayed(database, rules, START, last, evaluated, knows_all=True)
+    assert everything != again  # what came late would have changed something
+    counts = {
+        truth: sum(t is truth for truths in live.values() for t in truths.values()) for truth in (True, False, None)
+    }
+    assert min(counts.values()) > 100
+
+
+def test_values_and_messages_of_a_result(database, words):
+    market = Market(database, 3)
+    rules = watches(words, ["chg(close, 3m) > 1%"], ("BTC",))
+    for minute in range(START - 5 * MINUTE_MS, START, MINUTE_MS):
+        market.arrive(minute, lambda: 0)
+        market.store(minute)
+    engine = LiveEngine(rules)
+    with database.open_transaction() as cursor:
+        assert engine.list_missing(cursor, START) == [("bin-ohlcv", "BTC"), ("byb-ohlcv", "BTC")]
+    market.arrive(START, lambda: 0)
+    market.store(START)
+    with database.open_transaction() as cursor:
+        assert engine.list_missing(cursor, START) == []
+        (result,) = engine.evaluate(cursor, START).results
+        place = result.places[0]
+        values = result.read_values(place)
+        text = result.fill(compile_message("{symbol} {close:.1f}", words), place, {"symbol": "BTC"})
+    assert place == ("bin", "BTC")
+    assert D(values["close"]) == D(f"{market.close['bin', 'BTC']:.1f}")
+    assert set(values) == {"chg(close, 3m)", "close"}
+    assert text == f"BTC {market.close['bin', 'BTC']:.1f}"
