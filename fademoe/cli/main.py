@@ -25,6 +25,7 @@ COMMANDS = {  # command -> (module of this package that defines it, the begin of
     "coverage": ("completeness", "Print what is wanted, complete, absent and missing of each series"),
     "verify": ("completeness", "Print a certificate of a series"),
     "audit": ("completeness", "Fetch stored rows again, compare them value by value, and correct what differs"),
+    "backtest": ("backtest", "Run a strategy over stored minutes; list, show and verify runs"),
     "retry": ("maintenance", "Put windows that are paused after repeated failures back into their queue"),
     "reconcile": ("maintenance", "Enqueue everything that is wanted and missing"),
     "migrate": ("maintenance", "Bring the database schema up to date"),

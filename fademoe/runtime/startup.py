@@ -22,12 +22,24 @@ def wait_until_ready(settings: Settings, wait_s: float = WAIT_S) -> Services:
     """
     wait_for_database(settings, wait_s)
     wait_for_redis(settings, wait_s)
+    migrate_database(settings)
+    return Services(settings, StopSignal())
+
+
+def wait_for_schema(settings: Settings, wait_s: float = WAIT_S) -> Services:
+    """Return services whose database answers and is up to date, for what needs no Redis; raise ConfigError."""
+    wait_for_database(settings, wait_s)
+    migrate_database(settings)
+    return Services(settings, StopSignal())
+
+
+def migrate_database(settings: Settings) -> None:
+    """Bring the schema up to date."""
     database = Database(settings.postgres_url, "fademoe migrate")
     migrate(database, list(registry.load_exchanges().values()))
     codes = [code for exchange in registry.select_enabled(settings) for code in exchange.codes]
     database.run(lambda cursor: follow(cursor, codes))
     database.close()
-    return Services(settings, StopSignal())
 
 
 def wait_for_redis(settings: Settings, wait_s: float = WAIT_S) -> None:

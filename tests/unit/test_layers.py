@@ -15,7 +15,7 @@ FLOORS = (  # lowest first; a room may import what lies on the floors below its 
     ("feeds", "embedded", "supervisord"),
     ("exchanges", "store", "archives"),
     ("client", "queue", "evaluation"),
-    ("runtime", "alerts"),
+    ("runtime", "alerts", "backtest"),
     ("jobs", "streams", "simulator"),
     ("worker", "web", "deploy", "testing"),
     ("cli",),

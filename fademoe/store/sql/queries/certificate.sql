@@ -1,13 +1,13 @@
 -- What a certificate says of a window of a series, [start, end), on a grid of steps.
 
 -- name: value
-coalesce(trim_scale({column}::numeric)::text, '\\N')
+coalesce(trim_scale({column}::numeric)::text, '\N')
 
 -- name: text
-coalesce({column}, '\\N')
+coalesce({column}, '\N')
 
 -- name: lines
-SELECT concat_ws(E'\\t', ts, {columns})
+SELECT concat_ws(E'\t', ts, {columns})
 FROM {rows} AS d
 WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
 ORDER BY ts

@@ -1,0 +1,224 @@
+"""Runs over the database: what a plan needs is looked up, run, and stored."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.account.market import ASSUMED_TERMS, DEFAULT_LOT, Terms, Tier
+from fademoe.account.numbers import ZERO
+from fademoe.backtest.certificate import make_certificate, write_certificate
+from fademoe.backtest.market import Market, NotCovered
+from fademoe.backtest.plan import (
+    LAST_MS,
+    NEEDED,
+    MissingData,
+    Plan,
+    check_data,
+    choose_terms,
+    list_lives,
+)
+from fademoe.backtest.report import make_report
+from fademoe.backtest.run import Cancelled, Result, run_plan, write_ledger
+from fademoe.clock import Window, to_iso
+from fademoe.errors import FadeMoeError
+from fademoe.metrics import name_perpspec
+from fademoe.store import backtests
+from fademoe.store.connection import Database
+from fademoe.store.coverage import Series
+from fademoe.store.read import market as read
+from fademoe.store.read.market import Known
+from fademoe.store.read.series import list_absences
+from fademoe.store.read.terms import DatedTerms, read_terms
+
+PROGRESS_S = 1.0  # between two reports
+ABSENCES_MOST = 1_000
+
+
+class Outcome(NamedTuple):
+    """A run as the commands and the API give it."""
+
+    certified: bool
+    certificate: dict[str, Any]
+    report: dict[str, Any]
+    unknown: list[dict[str, Any]]
+    result: Result
+
+
+class DatabaseLoader:
+    """Rows from PostgreSQL, all of one moment."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+
+    def read(self, series: Series, metric: str, window: Window, *, timed: bool = False) -> bytes:
+        return read.read_lines(self._cursor, series, metric, window, timed=timed)
+
+    def read_known(self, series: Series) -> Known:
+        return read.read_known(self._cursor, series)
+
+
+def resolve_symbols(cursor: Cursor, code: str, symbols: Sequence[str] | None, window: Window) -> tuple[str, ...]:
+    """Return the symbols of a run, ascending: as given, or (None) all whose contract trades in the window.
+
+    Raises ConfigError for a symbol without a contract.
+    """
+    contracts = read.list_contracts(cursor, code, symbols)
+    if symbols is not None:
+        return tuple(sorted(list_lives(contracts, symbols)))
+    chosen = {
+        each.symbol
+        for each in contracts
+        if (each.listed_ms or 0) < window.end_ms and (each.delisted_ms or LAST_MS) > window.start_ms
+    }
+    return tuple(sorted(chosen))
+
+
+def execute(cursor: Cursor, plan: Plan, progress: Callable[[float], bool] = lambda share: True) -> Outcome:
+    """Run a plan over the database; `cursor` is of a transaction of its own, which reads one moment.
+
+    Raises MissingData, StrategyFailed, MissingSettlement, Cancelled.
+    """
+    read.use_one_snapshot(cursor)
+    loader = DatabaseLoader(cursor)
+    contracts = read.list_contracts(cursor, plan.code, plan.symbols)
+    lives = list_lives(contracts, plan.symbols)
+    needed = [Series(name_perpspec(plan.code, metric), symbol) for symbol in plan.symbols for metric in NEEDED]
+    check_data(plan, {series: loader.read_known(series) for series in needed}, lives)
+    terms = find_terms(cursor, plan)
+    lags = read.read_lags(cursor) if plan.lags is None else plan.lags
+    market = Market(loader, plan.code, plan.since, plan.until, lags, _OtherLives(cursor))
+    try:
+        result = run_plan(plan, market, lives, terms, progress)
+    except NotCovered as error:
+        raise MissingData(plan.exchange, error.missing) from error
+    newest_correction = read.find_newest_correction(cursor) if plan.as_of is not None else None
+    certificate = make_certificate(
+        plan, terms, result.series, result.lags, newest_correction, result.sha256, certified=result.certified
+    )
+    window = Window(plan.since, plan.until)
+    report = make_report(
+        result,
+        plan.capital,
+        {symbol: _buy_and_hold(market, symbol) for symbol in plan.symbols},
+        absences=[
+            {"source": s.source, "symbol": s.symbol, "from": each.start_ms, "to": each.end_ms, "reason": each.reason}
+            for s in needed
+            for each in list_absences(cursor, s.source, s.symbol, window, ABSENCES_MOST)
+        ][:ABSENCES_MOST],
+        corrections=read.count_corrections(cursor, [s.source for s in needed], plan.symbols, window),
+    )
+    unknown = [
+        {"source": name_perpspec(plan.code, "fr"), "symbol": symbol, "from": to_iso(start_ms), "to": to_iso(end_ms)}
+        for symbol, start_ms, end_ms in result.unknown
+    ]
+    return Outcome(result.certified, certificate, report, unknown, result)
+
+
+def run_and_store(
+    database: Database, reading: Database, run_id: str, plan: Plan, say: Callable[[float], None] = lambda share: None
+) -> Outcome:
+    """Run a plan that was added as `run_id` and store what comes of it, or why it failed.
+
+    `reading`: another connection, whose transaction stays open for the run. Raises as `execute` does.
+    """
+    last = time.monotonic()
+
+    def progress(share: float) -> bool:
+        nonlocal last
+        if time.monotonic() - last < PROGRESS_S:
+            return True
+        last = time.monotonic()
+        say(share)
+        return database.run(lambda cursor: backtests.report_progress(cursor, run_id, share))
+
+    database.run(lambda cursor: backtests.begin(cursor, run_id))
+    try:
+        with closing(reading), reading.open_transaction() as cursor:
+            outcome = execute(cursor, plan, progress)
+    except Cancelled:
+        raise
+    except FadeMoeError as error:
+        message = str(error)
+        database.run(lambda cursor: backtests.fail(cursor, run_id, message))
+        raise
+    stored = database.run(
+        lambda cursor: backtests.finish(
+            cursor,
+            run_id,
+            certified=outcome.certified,
+            certificate=write_certificate(outcome.certificate),
+            report=outcome.report,
+            unknown=outcome.unknown,
+            ledger=write_ledger(outcome.result.ledger),
+            equity=outcome.result.equity.lines,
+        )
+    )
+    if not stored:
+        raise Cancelled("the run was cancelled")
+    return outcome
+
+
+def run_again(reading: Database, plan: Plan, certificate: Mapping[str, Any]) -> Outcome:
+    """Run a plan with the lags of its certificate."""
+    with closing(reading), reading.open_transaction() as cursor:
+        return execute(cursor, replace(plan, lags=certificate["lags"]))
+
+
+def find_terms(cursor: Cursor, plan: Plan) -> dict[str, list[tuple[int, Terms]]]:
+    """Return the terms of each symbol's contract with the time from which they hold; the first ones from the start."""
+    dated = read_terms(cursor, plan.code, plan.symbols, Window(plan.since, plan.until))
+    return {symbol: _date_terms(plan, symbol, dated.get(symbol, [])) for symbol in plan.symbols}
+
+
+def _date_terms(plan: Plan, symbol: str, dated: Sequence[DatedTerms]) -> list[tuple[int, Terms]]:
+    made = [(each.since_ms, choose_terms(symbol, _make_terms(each), plan.tiers)) for each in dated]
+    if not made:
+        return [(plan.since, choose_terms(symbol, ASSUMED_TERMS, plan.tiers))]
+    before = [each for each in made if each[0] <= plan.since]
+    if before:
+        return [(plan.since, before[-1][1]), *made[len(before) :]]
+    first = made[0][1]  # before the first dated terms the first ones hold, flagged
+    given = symbol in plan.tiers or "*" in plan.tiers
+    names = ("lot", "min_notional") if given else ("lot", "min_notional", "tiers")
+    return [(plan.since, replace(first, assumed=names)), *made]
+
+
+def _make_terms(dated: DatedTerms) -> Terms:
+    assumed = []
+    if dated.lot is None:
+        assumed.append("lot")
+    if dated.min_notional is None:
+        assumed.append("min_notional")
+    if not dated.tiers:
+        assumed.append("tiers")
+    return Terms(
+        lot=DEFAULT_LOT if dated.lot is None else dated.lot,
+        min_notional=ZERO if dated.min_notional is None else dated.min_notional,
+        tiers=tuple(Tier(*each) for each in dated.tiers) or ASSUMED_TERMS.tiers,
+        tiers_in_coins=dated.tier_unit == "coins",
+        assumed=tuple(assumed),
+    )
+
+
+def _buy_and_hold(market: Market, symbol: str) -> float | None:
+    """Return the last close of the run over its first open, less one."""
+    first, last = market.edges.get(symbol, (None, None))
+    return float(last / first - 1) if first and last else None
+
+
+class _OtherLives(dict[tuple[str, str], tuple[Window, ...]]):
+    """The lives of contracts by code and symbol, looked up when they are asked for."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        super().__init__()
+        self._cursor = cursor
+
+    def __missing__(self, key: tuple[str, str]) -> tuple[Window, ...]:
+        code, symbol = key
+        contracts = read.list_contracts(self._cursor, code, [symbol])
+        self[key] = list_lives(contracts, [symbol])[symbol] if contracts else ()
+        return self[key]

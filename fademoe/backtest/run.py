@@ -1,0 +1,147 @@
+"""A run: the step of an account over the minutes of a range, the strategy at the end of each, and what comes of it."""
+
+import hashlib
+import io
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import localcontext
+from typing import Any
+
+from fademoe.account.ledger import LedgerRow
+from fademoe.account.market import Terms
+from fademoe.account.numbers import EXACT, format_decimal
+from fademoe.account.state import Account
+from fademoe.account.step import step_in_place
+from fademoe.backtest.market import Market, SeriesHash
+from fademoe.backtest.plan import Plan
+from fademoe.backtest.view import Lives, RunMinute, RunView
+from fademoe.clock import DAY_MS, MINUTE_MS, Window
+from fademoe.errors import FadeMoeError
+
+NONE = "\\N"  # as COPY writes it
+
+
+class Cancelled(FadeMoeError):
+    """The run was cancelled."""
+
+
+class Equity:
+    """Equity and cash after each minute: floats for the report, exact text for the hash and the database."""
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self.equity = array("d")
+        self.cash = array("d")
+        self.exposure = array("d")  # sum of abs(position) * price
+        self._text = io.StringIO()
+        self._last: tuple[Any, Any] = (None, None)
+        self._last_text = ""
+
+    def add(self, ts: int, account: Account) -> None:
+        """Add the end of the minute `ts`."""
+        equity, cash = account.equity, account.cash
+        if (equity, cash) != self._last:
+            self._last = (equity, cash)
+            self._last_text = f"\t{format_decimal(equity)}\t{format_decimal(cash)}\n"
+        self._text.write(f"{ts}{self._last_text}")
+        self.equity.append(float(equity))
+        self.cash.append(float(cash))
+        held = 0.0
+        for position in account.positions.values():
+            held += abs(float(position.quantity) * float(position.price))
+        self.exposure.append(held)
+
+    @property
+    def lines(self) -> str:
+        """A line for each minute: ts, equity, cash, with tabs between."""
+        return self._text.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run gave. `unknown`: ranges in which settlements are not known though a position was held."""
+
+    ledger: list[LedgerRow]
+    equity: Equity
+    account: Account
+    series: list[SeriesHash]
+    lags: Mapping[str, Mapping[str, int]]
+    sha256: str
+    unknown: list[tuple[str, int, int]]
+    longest_stale_minutes: int
+    calls: int
+
+    @property
+    def certified(self) -> bool:
+        return not self.unknown
+
+
+def run_plan(
+    plan: Plan,
+    market: Market,
+    lives: Mapping[str, Sequence[Window]],
+    terms: Mapping[str, Sequence[tuple[int, Terms]]],
+    progress: Callable[[float], bool] = lambda share: True,
+) -> Result:
+    """Run a plan over a market.
+
+    `progress` is told the share of the range that is done, once for each day, and says whether to go on. Raises
+    Cancelled, StrategyFailed, MissingSettlement, NotCovered.
+    """
+    account = Account.open(plan.conditions, plan.capital)
+    listed = Lives(lives)
+    minute = RunMinute(market, plan.symbols, listed, terms)
+    view = RunView(market, account, listed)
+    symbols = frozenset(plan.symbols)
+    ledger: list[LedgerRow] = []
+    equity = Equity(plan.since)
+    period = plan.strategy.minutes * MINUTE_MS
+    stale = calls = 0
+    with localcontext(EXACT):
+        strategy = plan.strategy.make(plan.params)
+        for ts in range(plan.since, plan.until, MINUTE_MS):
+            if (ts - plan.since) % DAY_MS == 0:
+                market.move(ts)
+                if not progress((ts - plan.since) / (plan.until - plan.since)):
+                    raise Cancelled("the run was cancelled")
+            market.now = ts
+            minute.move(ts)
+            rows = step_in_place(account, minute)
+            if rows:
+                ledger += rows
+            equity.add(ts, account)
+            for held in account.positions.values():
+                if held.priced_ms != ts:
+                    stale = max(stale, (ts - held.priced_ms) // MINUTE_MS)
+            if (ts + MINUTE_MS) % period == 0:
+                view.move(ts)
+                calls += 1
+                account.send(strategy.decide(view, symbols), ts)
+    return Result(
+        ledger=ledger,
+        equity=equity,
+        account=account,
+        series=market.close(),
+        lags=market.lags_used,
+        sha256=hash_result(ledger, equity),
+        unknown=list(account.unknown),
+        longest_stale_minutes=stale,
+        calls=calls,
+    )
+
+
+def write_ledger(ledger: Sequence[LedgerRow]) -> str:
+    """Return a line for each row, its columns as text with tabs between, \\N for none."""
+    return "".join(
+        "\t".join(NONE if value is None else str(value) for value in row.to_texts().values()) + "\n" for row in ledger
+    )
+
+
+def hash_result(ledger: Sequence[LedgerRow], equity: Equity) -> str:
+    """Return the SHA-256 over the lines of the ledger and then those of the equity."""
+    digest = hashlib.sha256()
+    for start in range(0, len(ledger), 10_000):
+        digest.update(write_ledger(ledger[start : start + 10_000]).encode())
+    digest.update(equity.lines.encode())
+    return digest.hexdigest()

@@ -1,0 +1,153 @@
+"""Strategy files: Python with one subclass of Strategy, or rules in TOML."""
+
+import hashlib
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fademoe.account.orders import BadOrder, read_orders
+from fademoe.errors import ConfigError, FadeMoeError
+from fademoe.strategy import Order, Strategy
+
+PYTHON, TOML = ".py", ".toml"
+WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+KINDS = (int, float, str, bool, Decimal)
+
+
+class StrategyFailed(FadeMoeError):
+    """A strategy raised an exception or returned what is no order; the message names file and line."""
+
+
+class StrategyFile:
+    """The text of a strategy and what it says of itself."""
+
+    def __init__(self, name: str, text: str) -> None:
+        """Read a strategy from its text; `name` is that of its file, which says whether it is Python or TOML.
+
+        Raises ConfigError that names the line.
+        """
+        self.name = Path(name).name
+        self.text = text
+        self.sha256 = hashlib.sha256(text.encode()).hexdigest()
+        suffix = Path(name).suffix
+        if suffix == PYTHON:
+            self._class: type[Strategy] = _load_class(self.name, self.sha256, text)
+        else:
+            raise ConfigError(f"{name}: a strategy is a file *{PYTHON}")
+        self.params: dict[str, Any] = dict(self._class.params)
+        for key, value in self.params.items():
+            if type(value) not in KINDS:
+                raise ConfigError(
+                    f"{self.name}: params[{key!r}] is {type(value).__name__}: valid are int, float, str, bool, Decimal"
+                )
+        minutes = self._class.minutes
+        if not isinstance(minutes, int) or isinstance(minutes, bool) or minutes < 1:
+            raise ConfigError(f"{self.name}: minutes is {minutes!r}, not a whole number of minutes of at least 1")
+        self.minutes = minutes
+
+    @classmethod
+    def open(cls, path: Path) -> "StrategyFile":
+        """Read a file; raise ConfigError that names it."""
+        try:
+            return cls(str(path), path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def read_params(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """Return all params: the defaults, and what is given as text, parsed to the type of its default.
+
+        Raises ConfigError that names the valid ones.
+        """
+        params = dict(self.params)
+        for name, text in given.items():
+            if name not in params:
+                raise ConfigError(f"unknown param {name!r} of {self.name}: valid are {', '.join(params) or 'none'}")
+            params[name] = _parse(name, text, type(params[name]))
+        return params
+
+    def make(self, params: Mapping[str, Any]) -> "RunningStrategy":
+        """Return an instance with its params set as attributes."""
+        return RunningStrategy(self, self._class, params)
+
+
+class RunningStrategy:
+    """A strategy in a run."""
+
+    def __init__(self, file: StrategyFile, make: Callable[[], Any], params: Mapping[str, Any]) -> None:
+        self._file = file
+        self._filename = _filename(file.name)
+        try:
+            self.instance: Strategy = make()
+        except Exception as error:  # a user's code may raise anything
+            raise StrategyFailed(self._locate(error)) from error
+        for name, value in params.items():
+            setattr(self.instance, name, value)
+
+    def decide(self, view: Any, symbols: frozenset[str]) -> dict[str, list[Order]]:
+        """Return what the strategy orders at the end of a minute; raise StrategyFailed."""
+        try:
+            answer = self.instance.on_minute(view)
+        except FadeMoeError:
+            raise
+        except Exception as error:  # a user's code may raise anything
+            raise StrategyFailed(self._locate(error)) from error
+        if answer is None:
+            return {}
+        try:
+            return read_orders(answer, symbols)
+        except BadOrder as error:
+            line = getattr(getattr(type(self.instance).on_minute, "__code__", None), "co_firstlineno", 1)
+            raise StrategyFailed(f"{self._file.name}, line {line}: {error}") from error
+
+    def _locate(self, error: Exception) -> str:
+        frames = [
+            frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == self._filename
+        ] or traceback.extract_tb(error.__traceback__)
+        line = frames[-1].lineno if frames else 1
+        return f"{self._file.name}, line {line}: {type(error).__name__}: {error}"
+
+
+def _filename(name: str) -> str:
+    return f"<strategy {name}>"
+
+
+def _load_class(name: str, sha256: str, text: str) -> type[Strategy]:
+    """Return the one subclass of Strategy that a Python file defines."""
+    module = ModuleType(f"fademoe_strategy_{sha256[:16]}")
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    try:
+        exec(compile(text, _filename(name), "exec"), vars(module))
+    except SyntaxError as error:
+        raise ConfigError(f"{name}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == _filename(name)]
+        line = frames[-1].lineno if frames else 1
+        raise ConfigError(f"{name}, line {line}: {type(error).__name__}: {error}") from error
+    found = [
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, Strategy) and each.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        names = ", ".join(each.__name__ for each in found) or "none"
+        raise ConfigError(f"{name}: a strategy file defines one subclass of Strategy; this one: {names}")
+    return found[0]
+
+
+def _parse(name: str, text: str, kind: type) -> Any:
+    try:
+        if kind is bool:
+            return WORDS[text.lower()]
+        if kind is Decimal:
+            number = Decimal(text)
+            if not number.is_finite():
+                raise ValueError(text)
+            return number
+        return kind(text)
+    except (ValueError, KeyError, InvalidOperation) as error:
+        valid = "true or false" if kind is bool else f"a {kind.__name__}"
+        raise ConfigError(f"param {name} is {text!r}: valid is {valid}") from error

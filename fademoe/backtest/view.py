@@ -1,0 +1,194 @@
+"""What a strategy sees at the end of a minute, and the minute as the account sees it."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TypeVar
+
+from fademoe.account.market import ASSUMED_TERMS, Candle, Mark, Settlement, Terms
+from fademoe.account.state import Account
+from fademoe.backtest.market import Bars, Market, Samples, Settlements
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to
+
+CANDLE_COLUMNS = ("o", "h", "l", "c", "v")
+MARK_COLUMNS = ("mark_o", "mark_h", "mark_l", "mark_c")
+_LOOK_BACK_MOST_DAYS = 3_660  # for the last close of a contract
+
+
+Bar = TypeVar("Bar", Candle, Mark)
+
+
+class Lives:
+    """When the contracts of a run are listed. The minute of a delisting belongs to no life."""
+
+    def __init__(self, lives: Mapping[str, Sequence[Window]]) -> None:
+        """Take the lives of each symbol, in ms; their edges are rounded down to the minute."""
+        self._lives = {
+            symbol: [Window(floor_to(w.start_ms, MINUTE_MS), floor_to(w.end_ms, MINUTE_MS)) for w in windows]
+            for symbol, windows in lives.items()
+        }
+        self._ends: dict[int, list[str]] = {}
+        for symbol in sorted(self._lives):
+            for life in self._lives[symbol]:
+                self._ends.setdefault(life.end_ms, []).append(symbol)
+        edges = {edge for windows in self._lives.values() for window in windows for edge in window}
+        self._edges = sorted(edges)
+        self._listed: tuple[str, ...] = ()
+        self._listed_until = -1
+
+    def is_listed(self, symbol: str, ts: int) -> bool:
+        """Say whether a contract trades in the minute `ts`."""
+        return any(life.start_ms <= ts < life.end_ms for life in self._lives.get(symbol, ()))
+
+    def list_listed(self, ts: int) -> tuple[str, ...]:
+        """Return the symbols that trade in the minute `ts`, ascending; asked for minutes in order."""
+        if ts >= self._listed_until:
+            self._listed = tuple(symbol for symbol in sorted(self._lives) if self.is_listed(symbol, ts))
+            self._listed_until = next((edge for edge in self._edges if edge > ts), ts + DAY_MS * 100_000)
+        return self._listed
+
+    def list_ended(self, ts: int) -> Sequence[str]:
+        """Return the symbols whose contract ends in the minute `ts`."""
+        return self._ends.get(ts, ())
+
+
+class RunMinute:
+    """A minute of a run, as the account sees it. `move` goes to the next one."""
+
+    def __init__(
+        self, market: Market, symbols: Sequence[str], lives: Lives, terms: Mapping[str, Sequence[tuple[int, Terms]]]
+    ) -> None:
+        """Take what trades. `terms`: of a symbol the terms with the minute from which they hold, the oldest first."""
+        self.ts = market.since
+        self._market = market
+        self._lives = lives
+        self._terms = terms
+        self._day = 0
+        self._place = 0
+        self._candles: dict[str, list[Candle | None]] = {}
+        self._marks: dict[str, list[Mark | None]] = {}
+        self._candle_bars = {symbol: market.get_bars("ohlcv", symbol) for symbol in symbols}
+        self._mark_bars = {symbol: market.get_bars("mark", symbol) for symbol in symbols}
+        settlements = {symbol: market.get_settlements(symbol) for symbol in symbols}
+        self._settled = {symbol: each.list_by_minute() for symbol, each in settlements.items()}
+        self._absent = {
+            symbol: [w for w in market.get_known(each.series).absent if w.end_ms > market.since]
+            for symbol, each in settlements.items()
+        }
+
+    def move(self, ts: int) -> None:
+        """Go to the minute `ts`."""
+        self.ts = ts
+        day, self._place = divmod((ts - self._market.since) // MINUTE_MS, DAY_MS // MINUTE_MS)
+        if day != self._day:
+            self._day = day
+            self._candles.clear()
+            self._marks.clear()
+
+    def candle(self, symbol: str) -> Candle | None:
+        day = self._candles.get(symbol)
+        if day is None:
+            bars = self._candle_bars[symbol]
+            day = self._candles[symbol] = _zip_day(Candle, bars, CANDLE_COLUMNS, self._day)
+        return day[self._place]
+
+    def mark(self, symbol: str) -> Mark | None:
+        day = self._marks.get(symbol)
+        if day is None:
+            bars = self._mark_bars[symbol]
+            day = self._marks[symbol] = _zip_day(Mark, bars, MARK_COLUMNS, self._day)
+        return day[self._place]
+
+    def close_before(self, symbol: str) -> Decimal | None:
+        bars, place = self._candle_bars[symbol], self._place
+        for day in range(self._day, self._day - _LOOK_BACK_MOST_DAYS, -1):
+            closes = bars.day("c", day)
+            for value in reversed(closes[:place] if day == self._day else closes):
+                if value is not None:
+                    return value
+        return None
+
+    def settlements(self, symbol: str) -> Sequence[Settlement]:
+        return self._settled[symbol].get(self.ts, ())
+
+    def absent_funding(self, symbol: str) -> tuple[int, int] | None:
+        for start_ms, end_ms in self._absent[symbol]:
+            if start_ms < self.ts + MINUTE_MS and end_ms > self.ts:
+                return start_ms, end_ms
+        return None
+
+    def delisted(self) -> Sequence[str]:
+        return self._lives.list_ended(self.ts)
+
+    def is_listed(self, symbol: str) -> bool:
+        return self._lives.is_listed(symbol, self.ts)
+
+    def terms(self, symbol: str) -> Terms:
+        dated = self._terms.get(symbol)
+        if not dated:
+            return ASSUMED_TERMS
+        current = dated[0][1]  # before the first dated terms the first ones hold
+        for since_ms, terms in dated[1:]:
+            if since_ms >= self.ts + MINUTE_MS:
+                break
+            current = terms
+        return current
+
+
+def _zip_day(kind: type[Bar], bars: Bars, columns: Sequence[str], day: int) -> list[Bar | None]:
+    """Return the bars of a day, None for a minute without one."""
+    values = [bars.day(column, day) for column in columns]
+    made: list[Bar | None] = [None if row[0] is None else kind(*row) for row in zip(*values, strict=True)]
+    return made
+
+
+class RunView:
+    """What is known at the end of a minute of a run. `move` goes to the next one."""
+
+    def __init__(self, market: Market, account: Account, lives: Lives) -> None:
+        self.ts = market.since
+        self._market = market
+        self._account = account
+        self._lives = lives
+        self.symbols: tuple[str, ...] = ()
+        self._found: dict[tuple[str, str, str | None], Bars | Samples | Settlements] = {}
+
+    def move(self, ts: int) -> None:
+        """Go to the end of the minute `ts`."""
+        self.ts = ts + MINUTE_MS
+        self.symbols = self._lives.list_listed(ts)
+
+    @property
+    def equity(self) -> Decimal:
+        return self._account.equity
+
+    @property
+    def cash(self) -> Decimal:
+        return self._account.cash
+
+    def position(self, symbol: str) -> Decimal:
+        return self._account.hold(symbol)
+
+    def entry(self, symbol: str) -> Decimal | None:
+        held = self._account.positions.get(symbol)
+        return None if held is None else held.entry
+
+    def value(self, symbol: str, column: str, code: str | None = None) -> Decimal | None:
+        reading = self._find(symbol, column, code)
+        if isinstance(reading, Bars):
+            return reading.get(column, reading.find_last(self.ts))
+        return reading.find_newest(column, self.ts)
+
+    def rows(self, symbol: str, column: str, n: int, code: str | None = None) -> list[Decimal | None]:
+        reading = self._find(symbol, column, code)
+        if n < 1:
+            return []
+        if isinstance(reading, Settlements):
+            return reading.list_newest(column, self.ts, n)
+        return reading.list_points(column, reading.find_last(self.ts), n)
+
+    def _find(self, symbol: str, column: str, code: str | None) -> Bars | Samples | Settlements:
+        key = (symbol, column, code)
+        reading = self._found.get(key)
+        if reading is None:
+            reading = self._found[key] = self._market.find_reading(symbol, column, code)
+        return reading

@@ -1,0 +1,446 @@
+"""`fademoe backtest`: run a strategy over stored minutes; list, show and verify runs."""
+
+import json
+from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fademoe.account.state import Conditions
+from fademoe.backtest.certificate import find_difference
+from fademoe.backtest.database import Outcome, resolve_symbols, run_again, run_and_store
+from fademoe.backtest.plan import (
+    MARGINS,
+    MissingData,
+    Plan,
+    check_range,
+    find_code,
+    find_fees,
+    read_tiers_file,
+)
+from fademoe.backtest.strategies import StrategyFile
+from fademoe.cli.arguments import TIME
+from fademoe.cli.environment import pass_running_settings
+from fademoe.cli.main import DONE, FAILED
+from fademoe.cli.table import format_table
+from fademoe.clock import Window
+from fademoe.errors import ConfigError
+from fademoe.runtime.services import Services
+from fademoe.runtime.startup import wait_for_schema
+from fademoe.settings import ALL_SYMBOLS, Settings, check_symbol
+from fademoe.store import backtests
+from fademoe.store.backtests import LEDGER_COLUMNS, Backtest
+from fademoe.store.connection import Database
+
+LIST_MOST = 1_000
+PAGE = 10_000
+
+Command = Callable[..., Any]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+class Number(click.ParamType[Decimal]):
+    """A decimal number within bounds."""
+
+    name = "number"
+
+    def __init__(self, low: str, high: str, *, low_is_valid: bool = True) -> None:
+        self._low, self._high, self._low_is_valid = Decimal(low), Decimal(high), low_is_valid
+
+    def convert(self, value: str | Decimal, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        """Return the number; fail with the valid range."""
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            number = Decimal("NaN")
+        valid = number.is_finite() and number <= self._high
+        if not valid or number < self._low or (number == self._low and not self._low_is_valid):
+            low = f"from {self._low}" if self._low_is_valid else f"above {self._low}"
+            self.fail(f"{value!r}: valid are numbers {low} to {self._high}", param, ctx)
+        return number
+
+
+FEE = Number("-0.1", "0.1")
+SHARE = Number("0", "0.5")
+
+
+def add_conditions(command: Command) -> Command:
+    """Add the options that say what trades, and under which conditions; `make_conditions` reads them."""
+    for option in reversed(
+        (
+            click.option(
+                "--symbols", required=True, help="Comma list such as BTC,ETH; or all that traded in the range."
+            ),
+            click.option("--exchange", required=True, help="The exchange on which it trades, by name."),
+            click.option(
+                "--capital",
+                type=Number("0", "1e15", low_is_valid=False),
+                default="10000",
+                show_default=True,
+                help="USDT.",
+            ),
+            click.option("--param", "params", multiple=True, metavar="K=V", help="A param of the strategy; repeat it."),
+            click.option("--maker", type=FEE, help="Fee of limits, a fraction. Default: the exchange's lowest tier."),
+            click.option("--taker", type=FEE, help="Fee of all else. Default: the exchange's lowest tier."),
+            click.option(
+                "--slippage", type=SHARE, default="0.0001", show_default=True, help="A fraction of the price."
+            ),
+            click.option(
+                "--latency",
+                type=click.IntRange(0, 1440),
+                default=0,
+                show_default=True,
+                help="Minutes an order is late.",
+            ),
+            click.option("--margin", type=click.Choice(MARGINS), default=MARGINS[0], show_default=True),
+            click.option(
+                "--leverage",
+                type=Number("0", "1000", low_is_valid=False),
+                default="1",
+                show_default=True,
+                help="The most that positions may be worth, as a multiple of the equity.",
+            ),
+            click.option(
+                "--liquidation-fee", type=SHARE, default="0.005", show_default=True, help="A fraction of the notional."
+            ),
+            click.option(
+                "--tiers",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help='Maintenance tiers, JSON: {"BTC": [["50000", "0.004"], [null, "0.01"]], "*": …}.',
+            ),
+            click.option(
+                "--allow-holes", is_flag=True, help="Go on where a settlement is not known; not certified then."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def add_range(command: Command) -> Command:
+    """Add --since, --until and --as-of."""
+    as_of = click.option("--as-of", type=TIME, help="Read the values as they were stored at this time.")
+    until = click.option("--until", type=TIME, required=True, help="End of the range, not included.")
+    return click.option("--since", type=TIME, required=True, help="Start of the range.")(until(as_of(command)))
+
+
+def read_params(strategy: StrategyFile, given: Sequence[str]) -> dict[str, Any]:
+    """Return the params of `--param k=v`; raise ConfigError."""
+    pairs = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(
+                f"--param is {text!r}: valid is name=value; names: {', '.join(strategy.params) or 'none'}"
+            )
+        pairs[name.strip()] = value.strip()
+    return strategy.read_params(pairs)
+
+
+def read_symbols(text: str) -> list[str] | None:
+    """Return the symbols of a comma list, None for all; raise ConfigError."""
+    if (text.strip().lower(),) == ALL_SYMBOLS:
+        return None
+    names = list(dict.fromkeys(check_symbol(part.strip()) for part in text.split(",") if part.strip()))
+    if not names:
+        raise ConfigError(f"--symbols is {text!r}: valid are symbols such as BTC,ETH, or all")
+    return names
+
+
+def make_conditions(symbols: tuple[str, ...], options: dict[str, Any]) -> Conditions:
+    """Return the conditions of the options that `add_conditions` adds."""
+    maker, taker = find_fees(options["exchange"], options["maker"], options["taker"])
+    return Conditions(
+        symbols=symbols,
+        maker=maker,
+        taker=taker,
+        slippage=options["slippage"],
+        latency=options["latency"],
+        leverage=options["leverage"],
+        isolated=options["margin"] == "isolated",
+        liquidation_fee=options["liquidation_fee"],
+        allow_holes=options["allow_holes"],
+    )
+
+
+def make_plan(services: Services, file: Path, options: dict[str, Any]) -> Plan:
+    """Return the plan of a file and options; raise ConfigError for a wrong one."""
+    since, until = options["since"], options["until"]
+    check_range(since, until)
+    code = find_code(options["exchange"])
+    find_fees(options["exchange"], options["maker"], options["taker"])
+    strategy = StrategyFile.open(file)
+    params = read_params(strategy, options["params"])
+    given = read_symbols(options["symbols"])
+    tiers = read_tiers_file(options["tiers"]) if options["tiers"] else {}
+    with services.database.open_transaction() as cursor:
+        symbols = resolve_symbols(cursor, code, given, Window(since, until))
+    if not symbols:
+        raise ConfigError(
+            f"--symbols is {options['symbols']!r}: no contract of {options['exchange']} traded in the range"
+        )
+    return Plan(
+        strategy=strategy,
+        params=params,
+        exchange=options["exchange"],
+        code=code,
+        symbols=symbols,
+        since=since,
+        until=until,
+        capital=options["capital"],
+        conditions=make_conditions(symbols, options),
+        tiers=tiers,
+        as_of=options["as_of"],
+    )
+
+
+def open_second(settings: Settings) -> Database:
+    """Return a connection for what a run reads."""
+    return Database(settings.postgres_url, "fademoe backtest")
+
+
+@click.group("backtest")
+def backtest() -> None:
+    """Run a strategy over stored minutes; list, show and verify runs.
+
+    FILE is a Python file with one subclass of fademoe.strategy.Strategy. Exit codes: 0 done, 1 refused or failed, 2 an
+    argument is wrong.
+    """
+
+
+@backtest.command("run")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE")
+@add_range
+@add_conditions
+@json_option
+@pass_running_settings
+def run(settings: Settings, file: Path, *, as_json: bool, **options: Any) -> int:
+    """Run a strategy, print its report and store it with its ledger and certificate."""
+    services = wait_for_schema(settings)
+    plan = make_plan(services, file, options)
+    run_id = services.database.run(
+        lambda cursor: backtests.add(cursor, backtests.RUN, plan.strategy.name, plan.to_json(), state=backtests.RUNNING)
+    )
+    try:
+        outcome = run_and_store(services.database, open_second(settings), run_id, plan, _say_progress)
+    except MissingData as error:
+        click.echo(str(error), err=as_json)
+        return FAILED
+    if as_json:
+        click.echo(json.dumps(_describe_outcome(run_id, outcome), ensure_ascii=False))
+    else:
+        _print_report(run_id, outcome.certificate, outcome.report, outcome.unknown)
+    return DONE
+
+
+@backtest.command("list")
+@json_option
+@pass_running_settings
+def list_runs(settings: Settings, *, as_json: bool) -> None:
+    """List the newest runs."""
+    services = wait_for_schema(settings)
+    with services.database.open_transaction() as cursor:
+        runs = backtests.list_runs(cursor, LIST_MOST)
+    if as_json:
+        click.echo(json.dumps([summarize(each) for each in runs], ensure_ascii=False))
+        return
+    rows = [
+        [each.id, each.kind, each.state, each.title, ",".join(each.plan.get("symbols", []))[:40], *_figures(each)]
+        for each in runs
+    ]
+    click.echo(format_table(("id", "kind", "state", "strategy", "symbols", "profit", "return"), rows))
+
+
+@backtest.command("show")
+@click.argument("run_id", metavar="ID")
+@json_option
+@pass_running_settings
+def show(settings: Settings, run_id: str, *, as_json: bool) -> None:
+    """Show a run: its certificate and its report."""
+    services = wait_for_schema(settings)
+    found = _find(services, run_id)
+    if as_json:
+        click.echo(json.dumps(describe(found), ensure_ascii=False))
+        return
+    if found.report is None or found.certificate is None:
+        click.echo(f"{found.id}: {found.state} {found.message}")
+        return
+    _print_report(found.id, json.loads(found.certificate), found.report, found.unknown or [])
+
+
+@backtest.command("verify")
+@click.argument("run_id", metavar="ID")
+@json_option
+@pass_running_settings
+def verify(settings: Settings, run_id: str, *, as_json: bool) -> int:
+    """Run a stored run again and compare; exit code 1 when it differs."""
+    services = wait_for_schema(settings)
+    found = _find(services, run_id)
+    if found.certificate is None:
+        raise ConfigError(f"{run_id} is {found.state}: only a run that is done can be verified")
+    before = json.loads(found.certificate)
+    first: Any = None
+    try:
+        outcome = run_again(open_second(settings), Plan.from_json(found.plan), before)
+    except MissingData as error:
+        click.echo(str(error), err=True)
+        first = {"what": "data", "line": str(error).splitlines()[1]}
+    else:
+        first = _find_first(services, run_id, outcome)
+        key = find_difference(before, json.loads(json.dumps(outcome.certificate)))
+        if first is None and key is not None:
+            first = {"what": "certificate", "line": key}
+    if as_json:
+        click.echo(json.dumps({"equal": True} if first is None else {"equal": False, "first": first}))
+    elif first is None:
+        click.echo(f"equal {before['sha256']}")
+    else:
+        click.echo(f"differs: {json.dumps(first, ensure_ascii=False)}")
+    return DONE if first is None else FAILED
+
+
+@backtest.command("remove")
+@click.argument("run_id", metavar="ID")
+@pass_running_settings
+def remove(settings: Settings, run_id: str) -> None:
+    """Delete a run with its ledger and report."""
+    services = wait_for_schema(settings)
+    if not services.database.run(lambda cursor: backtests.remove(cursor, run_id)):
+        raise ConfigError(f"there is no run {run_id!r}: fademoe backtest list names them")
+    click.echo(f"{run_id} is removed")
+
+
+def _find(services: Services, run_id: str) -> Backtest:
+    with services.database.open_transaction() as cursor:
+        found = backtests.find_run(cursor, run_id)
+    if found is None:
+        raise ConfigError(f"there is no run {run_id!r}: fademoe backtest list names them")
+    return found
+
+
+def _find_first(services: Services, run_id: str, outcome: Outcome) -> dict[str, Any] | None:
+    """Return the first line of ledger or equity that is not as it was stored."""
+    now = [tuple(row.to_texts().values()) for row in outcome.result.ledger]
+    at = 0
+    with services.database.open_transaction() as cursor:
+        while rows := backtests.read_ledger(cursor, run_id, at, PAGE):
+            for row in rows:
+                is_now = now[at] if at < len(now) else None
+                if is_now != tuple(row):
+                    return _describe_difference("ledger", row, is_now)
+                at += 1
+        if at < len(now):
+            return _describe_difference("ledger", None, now[at])
+        lines = iter(outcome.result.equity.lines.splitlines())
+        after = -1
+        while rows := backtests.read_equity(cursor, run_id, after, PAGE):
+            for row in rows:
+                line = next(lines, None)
+                was = "\t".join(map(str, row))
+                if line != was:
+                    return {"what": "equity", "was": was, "is": line}
+            after = rows[-1][0]
+    return None
+
+
+def _describe_difference(what: str, was: Sequence[Any] | None, now: Sequence[Any] | None) -> dict[str, Any]:
+    names = LEDGER_COLUMNS
+    return {
+        "what": what,
+        "was": None if was is None else dict(zip(names, was, strict=True)),
+        "is": None if now is None else dict(zip(names, now, strict=True)),
+    }
+
+
+def summarize(run: Backtest) -> dict[str, Any]:
+    """Return a run for a list, as values that JSON can hold."""
+    report = run.report or {}
+    return {
+        "id": run.id,
+        "kind": run.kind,
+        "state": run.state,
+        "strategy": run.title,
+        "symbols": run.plan.get("symbols", []),
+        "exchange": run.plan.get("exchange"),
+        "since": run.plan.get("since"),
+        "until": run.plan.get("until"),
+        "made_ms": run.made_ms,
+        "progress": run.progress,
+        "message": run.message,
+        "certified": run.certified,
+        "profit": report.get("profit"),
+        "return": report.get("return"),
+    }
+
+
+def describe(run: Backtest) -> dict[str, Any]:
+    """Return a run with its certificate and report, as values that JSON can hold."""
+    return {
+        "id": run.id,
+        "kind": run.kind,
+        "state": run.state,
+        "progress": run.progress,
+        "message": run.message,
+        "certified": run.certified,
+        "certificate": None if run.certificate is None else json.loads(run.certificate),
+        "report": run.report,
+        "unknown": run.unknown,
+    }
+
+
+def _describe_outcome(run_id: str, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "id": run_id,
+        "certified": outcome.certified,
+        "certificate": outcome.certificate,
+        "report": outcome.report,
+        "unknown": outcome.unknown,
+    }
+
+
+def _figures(run: Backtest) -> list[str]:
+    if run.report is None or "profit" not in run.report:
+        return ["-", "-"]
+    return [str(run.report["profit"])[:14], f"{run.report['return']:.2%}"]
+
+
+def _say_progress(share: float) -> None:
+    click.echo(f"{share:.0%}", err=True)
+
+
+def _print_report(
+    run_id: str, certificate: dict[str, Any], report: dict[str, Any], unknown: list[dict[str, Any]]
+) -> None:
+    """Print the figures of a report, the ones that count first."""
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2%}"
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    lines = [
+        ("strategy", certificate["strategy"]["name"]),
+        ("range", f"{certificate['since']} .. {certificate['until']}"),
+        ("equity", f"{report['equity']} USDT"),
+        ("profit", f"{report['profit']} USDT, {percent(report['return'])}"),
+        ("buy and hold", percent(report["buy_and_hold"])),
+        ("funding, fees", f"{report['funding']}, {report['fees']} USDT"),
+        ("max drawdown", f"{percent(report['max_drawdown'])}, longest {report['max_drawdown_minutes']} minutes"),
+        ("CAGR, Sharpe", f"{percent(report['cagr'])}, {number(report['sharpe'])}"),
+        ("trades", f"{report['trades']}, {percent(report['hit_rate'])} won"),
+        ("ledger", ", ".join(f"{count} {kind}" for kind, count in report["rows"].items()) or "no rows"),
+        ("absences", f"{len(report['absences'])} ranges without data at the exchange"),
+        ("certified", "yes" if certificate["certified"] else f"no: {len(unknown)} ranges of settlements are not known"),
+        ("sha256", certificate["sha256"]),
+        ("id", run_id),
+    ]
+    click.echo("\n".join(f"{name:14} {value}" for name, value in lines))
+    rows = [
+        [symbol, parts["price"], parts["funding"], parts["fees"], parts["profit"]]
+        for symbol, parts in report["by_symbol"].items()
+    ]
+    click.echo(format_table(("symbol", "price", "funding", "fees", "profit"), rows))

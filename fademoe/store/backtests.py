@@ -1,0 +1,122 @@
+"""Runs of the backtester in the database: their plans, states, ledgers and reports."""
+
+import io
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.store.queries import load_queries
+
+SQL = load_queries("backtests")
+RUN, SWEEP, WALK_FORWARD = "run", "sweep", "walk-forward"
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+LEDGER_COLUMNS = ("seq", "ts", "kind", "symbol", "quantity", "price", "fee", "amount", "cash", "position", "reason")
+EQUITY_COLUMNS = ("ts", "equity", "cash")
+
+
+class Backtest(NamedTuple):
+    """A run and what came of it; times in ms, `progress` a share from 0 to 1. None: not yet."""
+
+    id: str
+    kind: str
+    state: str
+    title: str
+    plan: dict[str, Any]
+    made_ms: int
+    ended_ms: int | None
+    progress: float
+    message: str
+    certified: bool | None
+    certificate: str | None  # canonical JSON
+    report: dict[str, Any] | None
+    unknown: list[dict[str, Any]] | None
+
+
+def add(cursor: Cursor, kind: str, title: str, plan: Mapping[str, Any], *, state: str = QUEUED) -> str:
+    """Add a run and return its id."""
+    run_id = secrets.token_hex(6)
+    values = {"id": run_id, "kind": kind, "state": state, "title": title, "plan": json.dumps(plan)}
+    cursor.execute(SQL["add"], values)
+    return run_id
+
+
+def begin(cursor: Cursor, run_id: str) -> None:
+    """Let a run be running; what an earlier try of it stored is gone."""
+    cursor.execute(SQL["begin"], {"id": run_id})
+    cursor.execute(SQL["clear"], {"id": run_id})
+
+
+def report_progress(cursor: Cursor, run_id: str, progress: float) -> bool:
+    """Store the share that is done; return False when the run is to end: it was cancelled or removed."""
+    cursor.execute(SQL["progress"], {"id": run_id, "progress": progress})
+    return cursor.fetchone() is not None
+
+
+def finish(
+    cursor: Cursor,
+    run_id: str,
+    *,
+    certified: bool,
+    certificate: str,
+    report: Mapping[str, Any],
+    unknown: Sequence[Mapping[str, Any]],
+    ledger: str = "",
+    equity: str = "",
+) -> bool:
+    """Store what came of a run: lines of ledger and equity as COPY takes them; return False when it was cancelled."""
+    values = {"id": run_id, "certified": certified, "certificate": certificate}
+    cursor.execute(SQL["finish"], {**values, "report": json.dumps(report), "unknown": json.dumps(unknown)})
+    if cursor.fetchone() is None:
+        return False
+    for table, columns, lines in (
+        ("perp_backtest_ledger", LEDGER_COLUMNS, ledger),
+        ("perp_backtest_equity", EQUITY_COLUMNS, equity),
+    ):
+        text = "".join(f"{run_id}\t{line}" for line in lines.splitlines(keepends=True))
+        cursor.copy_from(io.StringIO(text), table, columns=("run", *columns))
+    return True
+
+
+def fail(cursor: Cursor, run_id: str, message: str) -> None:
+    """Store why a run failed."""
+    cursor.execute(SQL["fail"], {"id": run_id, "message": message})
+
+
+def cancel(cursor: Cursor, run_id: str) -> bool:
+    """Let a run end; return False when it had ended, or there is none."""
+    cursor.execute(SQL["cancel"], {"id": run_id})
+    return cursor.fetchone() is not None
+
+
+def remove(cursor: Cursor, run_id: str) -> bool:
+    """Delete a run with all that came of it; return whether there was one."""
+    cursor.execute(SQL["remove"], {"id": run_id})
+    return cursor.fetchone() is not None
+
+
+def list_runs(cursor: Cursor, limit: int) -> list[Backtest]:
+    """Return the newest runs."""
+    cursor.execute(SQL["runs"], {"id": None, "limit": limit})
+    return [Backtest(*row) for row in cursor.fetchall()]
+
+
+def find_run(cursor: Cursor, run_id: str) -> Backtest | None:
+    """Return a run, None where there is none of that id."""
+    cursor.execute(SQL["runs"], {"id": run_id, "limit": 1})
+    row = cursor.fetchone()
+    return None if row is None else Backtest(*row)
+
+
+def read_ledger(cursor: Cursor, run_id: str, after: int, limit: int) -> list[tuple[Any, ...]]:
+    """Return the rows of a ledger behind the number `after`, in the order of LEDGER_COLUMNS, decimals as text."""
+    cursor.execute(SQL["ledger"], {"id": run_id, "after": after, "limit": limit})
+    return cursor.fetchall()
+
+
+def read_equity(cursor: Cursor, run_id: str, after: int, limit: int) -> list[tuple[Any, ...]]:
+    """Return the rows of the equity behind the time `after`, in the order of EQUITY_COLUMNS, decimals as text."""
+    cursor.execute(SQL["equity"], {"id": run_id, "after": after, "limit": limit})
+    return cursor.fetchall()

@@ -1,0 +1,91 @@
+"""Whole ranges of a series, as backtests and paper accounts read them, and what is covered and absent of it."""
+
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.clock import Window
+from fademoe.metrics import METRICS
+from fademoe.store.coverage import Series
+from fademoe.store.queries import load_queries
+
+SQL = load_queries("read_market")
+
+
+class Known(NamedTuple):
+    """What was answered of a series, ascending, and what of that the exchange does not have."""
+
+    covered: tuple[Window, ...]
+    absent: tuple[Window, ...]
+
+
+class Contract(NamedTuple):
+    """A life of a contract: None where the exchange does not say, or while it trades."""
+
+    symbol: str
+    listed_ms: int | None
+    delisted_ms: int | None
+
+
+def use_one_snapshot(cursor: Cursor) -> None:
+    """Let all that the transaction reads be of one moment; must be its first statement."""
+    cursor.execute(SQL["one_snapshot"])
+
+
+def read_lines(cursor: Cursor, series: Series, metric: str, window: Window, *, timed: bool = False) -> bytes:
+    """Return the rows of a window, oldest first, a line each: ts and the columns of the metric, \\N for none.
+
+    They are the lines that `certify` hashes; with `timed` the interval stands behind ts.
+    """
+    columns = sql.SQL(", ").join(
+        sql.SQL(SQL["value"]).format(column=sql.Identifier(column.name)) for column in METRICS[metric].columns
+    )
+    query = sql.SQL(SQL["timed_lines" if timed else "lines"]).format(
+        columns=columns,
+        source=sql.Literal(series.source),
+        symbol=sql.Literal(series.symbol),
+        start=sql.Literal(window.start_ms),
+        end=sql.Literal(window.end_ms),
+    )
+    buffer = io.BytesIO()
+    cursor.copy_expert(query, buffer)
+    return buffer.getvalue()
+
+
+def read_known(cursor: Cursor, series: Series) -> Known:
+    """Return what is covered and absent of a series."""
+    cursor.execute(SQL["coverage"], {"source": series.source, "symbol": series.symbol})
+    covered, absent = cursor.fetchone() or ((), ())
+    return Known(tuple(Window(*pair) for pair in covered), tuple(Window(*pair) for pair in absent))
+
+
+def read_lags(cursor: Cursor) -> dict[str, dict[str, int]]:
+    """Return the lags in force, in ms, by source and interval."""
+    cursor.execute(SQL["lags"])
+    lags: dict[str, dict[str, int]] = {}
+    for source, interval, lag_ms in cursor.fetchall():
+        lags.setdefault(source, {})[interval] = lag_ms
+    return lags
+
+
+def list_contracts(cursor: Cursor, code: str, symbols: Sequence[str] | None) -> list[Contract]:
+    """Return the lives of the contracts of a code, of some symbols or of all, by symbol, the oldest first."""
+    cursor.execute(SQL["contracts"], {"code": code, "symbols": None if symbols is None else list(symbols)})
+    return [Contract(*row) for row in cursor.fetchall()]
+
+
+def find_newest_correction(cursor: Cursor) -> int | None:
+    """Return the id of the newest correction."""
+    cursor.execute(SQL["newest_correction"])
+    newest: int | None = (cursor.fetchone() or (None,))[0]
+    return newest
+
+
+def count_corrections(cursor: Cursor, sources: Sequence[str], symbols: Sequence[str], window: Window) -> int:
+    """Return how many values of some series were corrected in a window."""
+    values = {"sources": list(sources), "symbols": list(symbols), "start": window.start_ms, "end": window.end_ms}
+    cursor.execute(SQL["corrections"], values)
+    return int((cursor.fetchone() or (0,))[0])

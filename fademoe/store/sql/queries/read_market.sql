@@ -1,0 +1,48 @@
+-- What backtests and paper accounts read: whole ranges of a series, and what is covered and absent of it.
+
+-- name: value
+trim_scale({column}::numeric)
+
+-- name: lines
+-- COPY writes them as certificates hash them: tabs between the values, \N for none.
+COPY (
+    SELECT ts, {columns}
+    FROM perp_data
+    WHERE source = {source} AND symbol = {symbol} AND ts >= {start} AND ts < {end}
+    ORDER BY ts
+) TO STDOUT
+
+-- name: timed_lines
+COPY (
+    SELECT ts, interval, {columns}
+    FROM perp_data
+    WHERE source = {source} AND symbol = {symbol} AND ts >= {start} AND ts < {end}
+    ORDER BY ts
+) TO STDOUT
+
+-- name: coverage
+SELECT (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{}') FROM unnest(covered) AS r),
+       (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{}') FROM unnest(absent) AS r)
+FROM perp_coverage
+WHERE source = %(source)s AND symbol = %(symbol)s
+
+-- name: lags
+SELECT DISTINCT ON (source, interval) source, interval, lag_ms
+FROM perp_lags
+ORDER BY source, interval, since_ms DESC
+
+-- name: one_snapshot
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY
+
+-- name: contracts
+SELECT symbol, listed_ms, delisted_ms
+FROM perp_lives
+WHERE code = %(code)s AND (%(symbols)s::text[] IS NULL OR symbol = ANY(%(symbols)s::text[]))
+ORDER BY symbol COLLATE "C", listed_ms NULLS FIRST
+
+-- name: newest_correction
+SELECT max(id) FROM perp_corrections
+
+-- name: corrections
+SELECT count(*) FROM perp_corrections
+WHERE source = ANY(%(sources)s) AND symbol = ANY(%(symbols)s) AND ts >= %(start)s AND ts < %(end)s

@@ -1,0 +1,231 @@
+"""The backtester over PostgreSQL: runs by command, certificates that verify, refusals, funding as SQL adds it up."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from fademoe.cli.main import main
+from fademoe.clock import HOUR_MS, MINUTE_MS, Window, to_iso
+from fademoe.metrics import METRICS
+from fademoe.store import coverage
+from fademoe.store.certificate import certify
+from fademoe.store.connection import Database
+from fademoe.store.coverage import Absence, Covered, Series
+from fademoe.store.read import market as read
+from fademoe.store.writer import Batch, Writer
+from tests.conftest import fresh_database
+from tests.support.markets import START, MemoryLoader, draw_market
+
+MINUTES = 1500
+END = START + MINUTES * MINUTE_MS
+EXCHANGES = {"bin": "binance", "byb": "bybit", "okx": "okx"}
+GONE = START + 1000 * MINUTE_MS  # the delisting of B on Bybit
+HOLD = """
+from fademoe.strategy import Strategy, Target
+
+class Hold(Strategy):
+    params = {"share": 0.5}
+
+    def on_minute(self, view):
+        if view.ts // 60_000 % 60 == 0:
+            return {symbol: Target(self.share) for symbol in view.symbols}
+"""
+
+
+def draw() -> MemoryLoader:
+    """A market of three exchanges, whose contracts settle every 1, 4 and 8 hours; those of OKX change to 1 hour."""
+    loader = draw_market(["A", "B"], MINUTES, 3, EXCHANGES)
+    for code, hours in (("bin", 8), ("byb", 4), ("okx", 1)):
+        for symbol in ("A", "B"):
+            rows = loader.rows[Series(f"{code}-fr", symbol)]
+            rows.clear()
+            for n in range(0, MINUTES, 60):
+                ts = START + n * MINUTE_MS
+                every = 2 if code == "okx" and n < 600 else hours
+                if ts % (every * HOUR_MS) == 0:
+                    mark = None if n % 480 else f"{100 + n / 10:.1f}"
+                    loader.add(f"{code}-fr", symbol, ts, f"{0.0001 + n / 10**7:.8f}", every, mark)
+    return loader
+
+
+@pytest.fixture(scope="module")
+def stored(postgres_url: str, _template: str) -> Iterator[str]:
+    """A database with a drawn market, all of it covered."""
+    with fresh_database(postgres_url) as url:
+        database = Database(url)
+        loader = draw()
+        batches, answers = [], []
+        for series, rows in loader.rows.items():
+            metric = METRICS[series.source.rpartition("-")[2]]
+            made = [(series, metric.row_type(ts, *values[1:])) for ts, values in sorted(rows.items())]
+            batches.append(Batch(metric.name, metric.interval, made))
+            answers.append(Covered(series, [Window(START, END)]))
+        Writer(database).write(batches, answers)
+        with database.open_transaction() as cursor:
+            for code, exchange in EXCHANGES.items():
+                for symbol in ("A", "B"):
+                    ended = GONE if (code, symbol) == ("byb", "B") else None
+                    cursor.execute(
+                        "INSERT INTO perp_lives (exchange, code, instrument, symbol, listed_ms, delisted_ms)"
+                        " VALUES (%s, %s, %s, %s, %s, %s)",
+                        (exchange, code, f"{symbol}USDT", symbol, START - 1, ended),
+                    )
+        database.close()
+        yield url
+
+
+@pytest.fixture
+def command(stored: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Run a command in this process over the stored market; return its exit code, stdout and stderr."""
+    monkeypatch.setenv("FADEMOE_DATABASE_URL", stored)
+    file = tmp_path / "hold.py"
+    file.write_text(HOLD)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(["backtest", *(str(file) if word == "FILE" else word for word in arguments)])
+        written = capsys.readouterr()
+        return code, written.out, written.err
+
+    return run
+
+
+RANGE = ("--since", to_iso(START), "--until", to_iso(END))
+
+
+def run_hold(command, exchange: str, *more: str) -> dict:
+    code, out, err = command("run", "FILE", "--symbols", "A,B", "--exchange", exchange, *RANGE, *more, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_a_run_verifies_and_is_listed(command, stored: str):
+    first = run_hold(command, "binance", "--param", "share=0.25")
+    assert first["certified"] is True
+    assert first["unknown"] == []
+    assert first["certificate"]["params"] == {"share": 0.25}
+    assert first["certificate"]["symbols"] == ["A", "B"]
+    second = run_hold(command, "binance", "--param", "share=0.25")
+    assert second["certificate"] == first["certificate"]
+    assert second["id"] != first["id"]
+    code, out, _ = command("verify", first["id"], "--json")
+    assert (code, json.loads(out)) == (0, {"equal": True})
+    code, out, _ = command("verify", first["id"])
+    assert out.splitlines()[-1].startswith("equal")
+    code, out, _ = command("list", "--json")
+    assert {first["id"], second["id"]} <= {run["id"] for run in json.loads(out)}
+    code, out, _ = command("show", first["id"], "--json")
+    assert json.loads(out)["report"] == first["report"]
+    with psycopg2.connect(stored) as connection, connection.cursor() as cursor:
+        for series in first["certificate"]["series"]:
+            metric = series["source"].rpartition("-")[2]
+            made = certify(
+                cursor,
+                Series(series["source"], series["symbol"]),
+                metric,
+                Window(START, END),
+                MINUTE_MS,
+                sparse=metric == "fr",
+            )
+            assert (series["rows"], series["sha256"]) == (made["rows"], made["sha256"]), series
+
+
+def test_a_changed_row_differs_by_its_first_line(command, stored: str):
+    made = run_hold(command, "okx")
+    connection = psycopg2.connect(stored)
+    change = "UPDATE perp_data SET o = o + %s WHERE source = 'okx-ohlcv' AND symbol = 'A' AND ts = %s"
+    at = START + 60 * MINUTE_MS  # where the first order fills
+    with connection, connection.cursor() as cursor:
+        cursor.execute(change, (1, at))
+    code, out, _ = command("verify", made["id"], "--json")
+    with connection, connection.cursor() as cursor:
+        cursor.execute(change, (-1, at))
+    connection.close()
+    answer = json.loads(out)
+    assert code == 1
+    assert answer["equal"] is False
+    assert answer["first"]["was"]["seq"] == 1
+    assert answer["first"]["was"]["price"] != answer["first"]["is"]["price"]
+    assert command("verify", made["id"])[0] == 0
+
+
+@pytest.mark.parametrize("code", EXCHANGES)
+def test_funding_is_what_sql_adds_up(command, stored: str, code: str):
+    made = run_hold(command, EXCHANGES[code])
+    connection = psycopg2.connect(stored)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH held AS (
+                SELECT symbol, ts, position, lead(ts) OVER (PARTITION BY symbol ORDER BY seq) AS until
+                FROM perp_backtest_ledger WHERE run = %(run)s AND kind IN ('fill', 'delisting', 'liquidation')
+            )
+            SELECT coalesce(sum(-h.position * coalesce(f.fr_mark, m.mark_o, c.o) * f.fr), 0)::text, count(*)
+            FROM perp_data AS f
+            JOIN held AS h ON h.symbol = f.symbol AND h.ts < f.ts AND (h.until >= f.ts OR h.until IS NULL)
+            LEFT JOIN perp_data AS m ON m.source = %(code)s || '-mark' AND m.symbol = f.symbol AND m.ts = f.ts
+            LEFT JOIN perp_data AS c ON c.source = %(code)s || '-ohlcv' AND c.symbol = f.symbol AND c.ts = f.ts
+            WHERE f.source = %(code)s || '-fr' AND h.position <> 0
+            """,
+            {"run": made["id"], "code": code},
+        )
+        total, count = cursor.fetchone()
+    connection.close()
+    assert Decimal(made["report"]["funding"]) == Decimal(total)
+    assert made["report"]["rows"]["funding"] == count
+    assert count >= 4
+    assert ("delisting" in made["report"]["rows"]) == (code == "byb")
+
+
+def test_missing_data_refuse_a_run(command, stored: str):
+    late = to_iso(END + HOUR_MS)
+    options = ("--symbols", "A", "--exchange", "binance", "--since", to_iso(START), "--until", late)
+    code, out, _ = command("run", "FILE", *options)
+    assert code == 1
+    assert f"bin-ohlcv A {to_iso(END)} .. {late}" in out.splitlines()
+    assert out.splitlines()[-1].startswith("fill them with: scripts/seed_backfill.py --exchanges binance")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--exchange", "mtgox"), "--exchange is 'mtgox': valid are binance, bybit, okx"),
+        (("--symbols", "NOPE"), "no contract of NOPE"),
+        (("--param", "x=1"), "unknown param 'x' of hold.py: valid are share"),
+        (("--since", "2023-11-15T00:00:30Z"), "whole minutes"),
+        (("--capital", "-1"), "valid are numbers above 0"),
+        (("--slippage", "7"), "valid are numbers from 0 to 0.5"),
+        (("--margin", "none"), "'cross', 'isolated'"),
+    ],
+)
+def test_a_wrong_argument_is_exit_2(command, arguments: tuple[str, ...], words: str):
+    options = {"--symbols": "A", "--exchange": "binance", "--since": to_iso(START), "--until": to_iso(END)}
+    options |= dict([arguments])
+    code, _, err = command("run", "FILE", *(word for pair in options.items() for word in pair))
+    assert code == 2
+    assert words in err
+
+
+def test_an_absent_settlement_stops_a_run_unless_holes_are_allowed(command, stored: str):
+    database = Database(stored)
+    window = Window(START + 700 * MINUTE_MS, START + 760 * MINUTE_MS)
+    series = Series("bin-fr", "B")
+    with database.open_transaction() as cursor:
+        coverage.record(cursor, [Covered(series, [window], [Absence(window, "the exchange has no row", 2)])])
+    options = ("--symbols", "B", "--exchange", "binance", *RANGE)
+    code, _, err = command("run", "FILE", *options)
+    assert code == 1
+    assert "B: a position is held" in err
+    code, out, _ = command("run", "FILE", *options, "--allow-holes", "--json")
+    with database.open_transaction() as cursor:
+        absent = read.read_known(cursor, series).absent
+        cursor.execute("UPDATE perp_coverage SET absent = '{}' WHERE source = 'bin-fr' AND symbol = 'B'")
+        cursor.execute("DELETE FROM perp_absence")
+    database.close()
+    made = json.loads(out)
+    assert code == 0
+    assert made["certified"] is made["certificate"]["certified"] is False
+    assert [(each["from"], each["to"]) for each in made["unknown"]] == [tuple(map(to_iso, each)) for each in absent]

@@ -1,0 +1,314 @@
+"""Runs over rows in memory: what a strategy may see and when, what it may return, and that a run repeats."""
+
+import random
+from decimal import Decimal
+
+import pytest
+
+from fademoe.account.market import Settlement
+from fademoe.backtest.market import Market, NotCovered, UnknownColumn
+from fademoe.backtest.plan import LAST_MS, MissingData, check_data
+from fademoe.backtest.report import make_report
+from fademoe.backtest.run import Result, write_ledger
+from fademoe.backtest.strategies import StrategyFailed, StrategyFile
+from fademoe.backtest.view import Lives, RunMinute
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
+from fademoe.errors import ConfigError
+from fademoe.feeds.lags import find_lag
+from fademoe.store.coverage import Series
+from fademoe.store.read.market import Known
+from tests.support.markets import SEEN, START, MemoryLoader, draw_market, make_plan, read_strategy, run_in_memory
+
+HEAD = "from decimal import Decimal\nfrom fademoe.strategy import Limit, Market, Stop, Strategy, Target\n"
+
+
+def watch(
+    body: str, loader: MemoryLoader, minutes: int, symbols: tuple[str, ...] = ("A",), **changes: object
+) -> tuple[Result, list[object]]:
+    """Run a strategy whose `on_minute` is `body`; return the result and what it appended to `seen`."""
+    lines = "\n".join(f"        {line}" for line in body.splitlines())
+    text = (
+        f"{HEAD}from tests.support.markets import SEEN as seen\n"
+        f"class Watched(Strategy):\n    def on_minute(self, view):\n{lines}\n"
+    )
+    SEEN.clear()
+    result = run_in_memory(make_plan(read_strategy(text), symbols, minutes, **changes), loader)
+    return result, list(SEEN)
+
+
+def flat(symbol: str, minutes: int, skip: frozenset[int] = frozenset()) -> MemoryLoader:
+    """Minute n has a close of 100 + n."""
+    loader = MemoryLoader()
+    for n in range(minutes):
+        if n not in skip:
+            loader.add("bin-ohlcv", symbol, START + n * MINUTE_MS, 100 + n, 101 + n, 99 + n, 100 + n, 1000)
+            loader.add("bin-mark", symbol, START + n * MINUTE_MS, 100 + n, 101 + n, 99 + n, 100 + n)
+    return loader
+
+
+def test_the_candle_of_the_minute_is_the_last_row():
+    _, seen = watch("seen.append(view.rows('A', 'c', 3))", flat("A", 3), 3)
+    assert seen == [[None, None, 100], [None, 100, 101], [100, 101, 102]]
+
+
+def test_rows_go_over_the_edges_of_days_and_chunks():
+    loader = flat("A", 6 * 1440)
+    body = "if view.ts % 3_600_000 == 0: seen.append(view.rows('A', 'c', 3000))"
+    _, seen = watch(body, loader, 6 * 1440, skip=2000)
+    last = 100 + 6 * 1440 - 1
+    assert seen[-1] == list(range(last - 2999, last + 1))
+    assert all(rows == list(range(int(rows[-1]) - 2999, int(rows[-1]) + 1)) for rows in seen[20:])
+
+
+def test_an_absent_minute_is_none_and_its_value_is_not_the_one_before():
+    loader = flat("A", 4, frozenset({2}))
+    _, seen = watch("seen.append((view.value('A', 'c'), view.rows('A', 'c', 2)))", loader, 4)
+    assert seen == [(100, [None, 100]), (101, [100, 101]), (None, [101, None]), (103, [None, 103])]
+
+
+def test_marks_come_after_their_lag():
+    lag = find_lag("bin-mark", "1m").lag_ms
+    late = -(-lag // MINUTE_MS)
+    _, seen = watch("seen.append(view.value('A', 'mark_c'))", flat("A", late + 3), late + 3)
+    assert seen == [None] * late + [100, 101, 102]
+
+
+def test_samples_between_the_grid_count_for_the_value_alone():
+    loader = flat("A", 30)
+    for n in range(0, 30, 5):
+        loader.add("bin-oi", "A", START + n * MINUTE_MS, 1000 + n)
+    loader.add("bin-oi", "A", START + 7 * MINUTE_MS, 5007, interval="1m")
+    _, seen = watch("seen.append((view.value('A', 'oi'), view.rows('A', 'oi', 2)))", loader, 12)
+    # at 7 min the live sample of that instant is not known yet (2 s), the mark of 5 min is (201 s) from 8:21 on
+    assert seen[6] == (1000, [None, 1000])
+    assert seen[7] == (5007, [None, 1000])
+    assert seen[8] == (5007, [1000, 1005])
+
+
+def test_a_sample_is_stale_after_three_intervals():
+    loader = flat("A", 30)
+    loader.add("bin-oi", "A", START, 1000)
+    _, seen = watch("seen.append(view.value('A', 'oi'))", loader, 20)
+    assert [n + 1 for n, value in enumerate(seen) if value is not None] == list(range(4, 16))
+
+
+def test_a_settlement_is_in_force_until_the_next_one_should_be_known():
+    loader = flat("A", 700)
+    loader.add("bin-fr", "A", START, "0.0001", 8)
+    _, seen = watch("seen.append((view.value('A', 'fr'), view.rows('A', 'fr', 2)))", loader, 700)
+    lag = find_lag("bin-fr", "settlement").lag_ms
+    known = [n for n, (value, _) in enumerate(seen) if value is not None]
+    assert START + (known[0] + 1) * MINUTE_MS >= START + lag
+    assert START + (known[-1] + 1) * MINUTE_MS <= START + 8 * HOUR_MS + lag
+    assert seen[known[-1]][1] == [None, Decimal("0.0001")]
+    assert seen[-1] == (None, [None, Decimal("0.0001")])
+
+
+def test_a_covered_minute_without_liquidations_is_zero():
+    loader = flat("A", 10)
+    loader.add("bin-lq", "A", START + 2 * MINUTE_MS, 7, 8)
+    _, seen = watch("seen.append(view.rows('A', 'lql', 4))", loader, 8)
+    assert seen[-1][-1] == 0
+    assert 7 in [value for rows in seen for value in rows]
+
+
+def test_another_exchange_is_seen_by_its_code():
+    loader = flat("A", 3)
+    loader.add("byb-ohlcv", "A", START, 1, 1, 1, 55, 1)
+    _, seen = watch("seen.append(view.value('A', 'c', 'byb'))", loader, 2)
+    assert seen == [55, None]
+
+
+def test_the_view_shows_the_account_after_the_fills_of_the_minute():
+    body = "seen.append((view.ts, view.symbols, view.position('A'), view.cash))\nreturn {'A': Market(2)}"
+    _, seen = watch(body, flat("A", 2), 2, conditions={"slippage": Decimal(0), "taker": Decimal(0)})
+    assert seen == [
+        (START + MINUTE_MS, ("A",), 0, 10_000),
+        (START + 2 * MINUTE_MS, ("A",), 2, 10_000 - 2 * 101),
+    ]
+
+
+def test_a_series_that_is_not_covered_stops_the_run_when_it_is_asked_for():
+    loader = flat("A", 5)
+    loader.missing.add(Series("bin-oi", "A"))
+    with pytest.raises(NotCovered):
+        watch("if view.ts > 1_700_006_400_000 + 120_000: view.value('A', 'oi')", loader, 5)
+
+
+def test_an_unknown_column_names_the_valid_ones():
+    with pytest.raises(UnknownColumn, match="unknown column 'close': valid are o, h, l, c"):
+        watch("view.value('A', 'close')", flat("A", 2), 2)
+
+
+def test_no_order_of_the_last_minute_leaves_a_row():
+    result, _ = watch("return {'A': Market(1)}", flat("A", 3), 3)
+    assert [row.ts for row in result.ledger] == [START + MINUTE_MS, START + 2 * MINUTE_MS]
+
+
+def test_minutes_are_aligned_to_the_epoch():
+    body = "assert view.ts % 420_000 == 0"
+    text = f"{HEAD}class S(Strategy):\n    minutes = 7\n    def on_minute(self, view):\n        {body}"
+    result = run_in_memory(make_plan(read_strategy(text), ["A"], 30), flat("A", 30))
+    assert result.calls == len([n for n in range(30) if (START + (n + 1) * MINUTE_MS) % (7 * MINUTE_MS) == 0])
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return {'A': Market(1 / 0)}", r"tried.py, line 6: ZeroDivisionError"),
+        ("return {'B': Market(1)}", r"tried.py, line 5: on_minute returned an order for 'B'"),
+        ("return {'A': Target(float('nan'))}", r"tried.py, line 5: A: share is nan"),
+    ],
+)
+def test_a_failing_strategy_names_file_and_line(body: str, words: str):
+    with pytest.raises(StrategyFailed, match=words):
+        watch(body, flat("A", 2), 2)
+
+
+def test_params_are_read_by_the_type_of_their_default():
+    text = f"{HEAD}class P(Strategy):\n    params = {{'n': 1, 'x': 0.5, 'name': 'a', 'on': True, 'd': Decimal(1)}}\n"
+    file = read_strategy(text)
+    read = file.read_params({"n": "7", "x": "2", "on": "false", "d": "0.1"})
+    assert read == {"n": 7, "x": 2.0, "name": "a", "on": False, "d": Decimal("0.1")}
+    with pytest.raises(ConfigError, match=r"unknown param 'k' of tried\.py: valid are n, x, name, on, d"):
+        file.read_params({"k": "1"})
+    with pytest.raises(ConfigError, match="param n is 'one': valid is a int"):
+        file.read_params({"n": "one"})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = 1", "defines one subclass of Strategy; this one: none"),
+        ("def f(:\n", "bad.py, line 1: invalid syntax"),
+        ("x = 1\nraise KeyError('y')", "bad.py, line 2: KeyError"),
+        (f"{HEAD}class A(Strategy):\n    params = {{'a': [1]}}", "params\\['a'\\] is list"),
+        (f"{HEAD}class A(Strategy):\n    minutes = 0", "minutes is 0"),
+    ],
+)
+def test_a_wrong_strategy_file_is_refused(text: str, words: str):
+    with pytest.raises(ConfigError, match=words):
+        StrategyFile("bad.py", text)
+
+
+def test_what_is_missing_is_listed_with_the_command_that_fills_it():
+    plan = make_plan(read_strategy(f"{HEAD}class A(Strategy):\n    pass"), ["A"], 1440)
+    known = {Series(f"bin-{metric}", "A"): Known((Window(0, LAST_MS),), ()) for metric in ("ohlcv", "fr", "mark")}
+    half = START + 12 * HOUR_MS
+    known[Series("bin-ohlcv", "A")] = Known((Window(0, half),), ())
+    with pytest.raises(MissingData) as raised:
+        check_data(plan, known, {"A": (Window(0, LAST_MS),)})
+    assert str(raised.value).splitlines() == [
+        "data are missing:",
+        "bin-ohlcv A 2023-11-15T12:00:00Z .. 2023-11-16T00:00:00Z",
+        "fill them with: scripts/seed_backfill.py --exchanges binance --metrics ohlcv --symbols A "
+        "--since 2023-11-15T12:00:00Z --until 2023-11-16T00:00:00Z --wait",
+    ]
+    check_data(plan, known, {"A": (Window(0, half),)})  # delisted by then: nothing is missing
+
+
+def test_contracts_are_seen_and_traded_within_their_lives():
+    lives = {"A": (Window(0, START + 3 * MINUTE_MS + 5),), "B": (Window(START + 2 * MINUTE_MS + 59_999, LAST_MS),)}
+    loader = flat("A", 6)
+    for series, rows in list(flat("B", 6).rows.items()):
+        loader.rows[series] = rows
+    body = "return dict.fromkeys(view.symbols, Market(1))"
+    text = f"{HEAD}class L(Strategy):\n    def on_minute(self, view):\n        {body}"
+    result = run_in_memory(make_plan(read_strategy(text), ["A", "B"], 6), loader, lives)
+    minutes = [((row.ts - START) // MINUTE_MS, row.symbol, row.kind, row.reason) for row in result.ledger]
+    assert minutes == [
+        (1, "A", "fill", "market"),
+        (2, "A", "fill", "market"),
+        (3, "A", "delisting", "delisted"),
+        (3, "A", "rejection", "not_listed"),
+        (3, "B", "fill", "market"),
+        (4, "B", "fill", "market"),
+        (5, "B", "fill", "market"),
+    ]
+
+
+def test_settlements_of_a_minute_are_found_by_their_time():
+    loader = flat("A", 10)
+    loader.add("bin-fr", "A", START + 2 * MINUTE_MS + 13, "0.01", 8, "99")
+    market = Market(loader, "bin", START, START + 10 * MINUTE_MS, {})
+    minute = RunMinute(market, ["A"], Lives({"A": (Window(0, LAST_MS),)}), {})
+    minute.move(START + 2 * MINUTE_MS)
+    assert minute.settlements("A") == [Settlement(START + 2 * MINUTE_MS + 13, Decimal("0.01"), Decimal(99))]
+
+
+TRADER = f"""{HEAD}
+class Trader(Strategy):
+    params = {{"n": 20}}
+
+    def on_minute(self, view):
+        orders = {{}}
+        for place, symbol in enumerate(view.symbols):
+            closes = view.rows(symbol, "c", self.n)
+            if None in closes:
+                continue
+            last, mean = closes[-1], sum(closes) / self.n
+            side = 1 if last > mean else -1
+            if view.ts // 60_000 % 7 == place:
+                held = view.position(symbol)
+                orders[symbol] = [
+                    Target(side * 0.4),
+                    Stop(-held, last * (1 - side * Decimal("0.004")), reduce=True),
+                    Limit(-held, last * (1 + side * Decimal("0.004")), reduce=True),
+                ] if held else Target(side * 0.4)
+        return orders
+"""
+
+
+def test_a_run_repeats_to_the_byte_and_its_report_adds_up():
+    plan = make_plan(read_strategy(TRADER), ["A", "B"], 1500, params={"n": "15"})
+    first, second = (run_in_memory(plan, draw_market(["A", "B"], 1500, holes=0.02)) for _ in range(2))
+    assert len(first.ledger) > 300
+    assert first.sha256 == second.sha256
+    assert write_ledger(first.ledger) == write_ledger(second.ledger)
+    report = make_report(first, plan.capital, {"A": 0.1, "B": None})
+    assert Decimal(report["profit"]) == sum(Decimal(parts["profit"]) for parts in report["by_symbol"].values())
+    profits = [Decimal(t["profit"]) for t in report["trades_list"] if t["profit"] is not None]
+    held = {s for s, parts in report["by_symbol"].items() if parts["position"] != "0"}
+    closed = sum(profits) + sum(
+        (_open_profit(first, t) for t in report["trades_list"] if t["profit"] is None), Decimal(0)
+    )
+    assert held == {t["symbol"] for t in report["trades_list"] if t["closed"] is None}
+    assert abs(closed - Decimal(report["profit"])) < Decimal("1E-9")
+
+
+def _open_profit(result: Result, trade: dict[str, str]) -> Decimal:
+    """Return what an open trade has earned so far: all of its symbol less what its closed trades did."""
+    rows = [row for row in result.ledger if row.symbol == trade["symbol"] and row.ts >= int(trade["opened"])]
+    position = result.account.positions[trade["symbol"]]
+    turned = rows[0].position - (rows[0].quantity or 0) if rows[0].kind == "fill" else Decimal(0)
+    assert rows[0].price is not None
+    assert rows[0].quantity
+    share = abs(rows[0].position / rows[0].quantity)
+    first = -rows[0].position * rows[0].price - rows[0].fee * share if turned else rows[0].amount - rows[0].fee
+    return first + sum((row.amount - row.fee for row in rows[1:]), Decimal(0)) + position.quantity * position.price
+
+
+def test_a_hole_fills_and_decides_nothing():
+    drawn = random.Random(5)
+    for seed in range(10):
+        loader = draw_market(["A", "B"], 200, seed, holes=0.3)
+        result = run_in_memory(make_plan(read_strategy(TRADER), ["A", "B"], 200, params={"n": "3"}), loader)
+        stored = {symbol: set(loader.rows[Series("bin-ohlcv", symbol)]) for symbol in ("A", "B")}
+        fills = [row for row in result.ledger if row.kind == "fill"]
+        assert all(row.ts in stored[row.symbol] for row in fills)
+        expired = [row for row in result.ledger if row.reason == "no_candle"]
+        assert all(row.ts not in stored[row.symbol] for row in expired)
+        assert drawn
+        assert fills
+        assert expired
+
+
+def test_a_year_is_let_go_as_it_passes():
+    loader = MemoryLoader()
+    market = Market(loader, "bin", START, START + 40 * DAY_MS, {})
+    bars = market.get_bars("ohlcv", "A")
+    for day in range(40):
+        market.move(START + day * DAY_MS)
+        bars.day("c", day)
+    assert len(bars._tables) <= 4
+    assert len(bars._days["c"]) <= 3
