@@ -21,6 +21,7 @@ COMMANDS = {  # command -> (module of this package that defines it, the begin of
     "seed": ("seed", "Want a range of history and enqueue what is missing of it"),
     "symbols": ("symbols", "Print which contract each symbol is on each exchange"),
     "universe": ("symbols", "Print the contracts that traded at a time, dead ones included"),
+    "tiers": ("tiers", "Import tiers of maintenance margin from a file that you exported"),
     "gaps": ("completeness", "Print what is wanted and missing, and why"),
     "coverage": ("completeness", "Print what is wanted, complete, absent and missing of each series"),
     "verify": ("completeness", "Print a certificate of a series"),

@@ -13,7 +13,7 @@ from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, LATEST_MS, MINUTE_MS
 from fademoe.errors import BadPayload
 from fademoe.feeds.exchange import Exchange
-from fademoe.feeds.instrument import Instrument, Terms
+from fademoe.feeds.instrument import NOT_TOLD, Instrument
 from fademoe.feeds.reading import Unreadable, read_elements
 from fademoe.feeds.request import Request
 from fademoe.feeds.symbols import find_power_of_ten, split_multiplier
@@ -81,7 +81,7 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         by_key = lives.count_lives(by_key, stored, relisted, now_ms)
         listed = disambiguate_symbols(by_key.values(), stored_lives)
         store.save(cursor, listed)
-        store.save_terms(cursor, [each for each in listed if each.terms != Terms()], now_ms)
+        store.save_terms(cursor, [each for each in listed if each.terms != NOT_TOLD], now_ms)
         trading = [key for key, instrument in stored.items() if _end_ms(instrument) > now_ms]
         missing = [key for key in trading if key not in by_key]
         listed_codes = {code for code, _ in by_key}

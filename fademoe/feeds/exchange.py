@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fademoe.feeds.answers import Answer, Refusal
 from fademoe.feeds.archive import Archive
 from fademoe.feeds.history import RestFeed
-from fademoe.feeds.instrument import Instrument, Json
+from fademoe.feeds.instrument import NOT_TOLD, Instrument, Json, Terms, Tiers
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params, Request, to_request
@@ -42,6 +42,31 @@ class InstrumentsFeed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TermsFeed:
+    """An endpoint that tells terms of contracts which their list does not, such as the tiers of margin.
+
+    `params(contract)` ask for one contract; with `is_for_all` one request, that for any contract, tells of all of them.
+    `items(answer)` are the elements; `name(element)` is the exchange's name of its contract. `parse(elements,
+    contract)` reads all elements of a contract, in its stored unit; a contract without one has the terms `unnamed`.
+    """
+
+    path: str
+    budget: str
+    params: Callable[[Instrument], Params]
+    items: Callable[[Json], Sequence[Json]]
+    name: Callable[[Json], Json]
+    parse: Callable[[Sequence[Json], Instrument], Terms]
+    source: str
+    cost: int = 1
+    is_for_all: bool = False
+    unnamed: Terms = NOT_TOLD
+
+    def make_request(self, instrument: Instrument) -> Request:
+        """Return the request for the terms of a contract."""
+        return to_request(self.path, self.params(instrument))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClockFeed:
     """The exchange's clock: `parse` returns its time in ms."""
 
@@ -64,7 +89,8 @@ class Exchange:
 
     `codes` are the first parts of its perpspecs (one, except for an aggregator). `judge` says what an answer means:
     None when it holds data. `headers(key)` are sent with every request. Nothing is derived from columns that are
-    `unsent`.
+    `unsent`. `tiers_file` reads the tiers of margin from a JSON file that a user exports, where their endpoint needs a
+    key: by the exchange's name of a contract.
     """
 
     name: str
@@ -81,6 +107,8 @@ class Exchange:
     sockets: tuple[Socket, ...] = ()
     stream_feeds: tuple[StreamFeed, ...] = ()
     archive: Archive | None = None
+    terms_feeds: tuple[TermsFeed, ...] = ()
+    tiers_file: Callable[[Json], Mapping[str, Tiers]] | None = None
     needs_key: bool = False
     headers: Callable[[str], Mapping[str, str]] = lambda key: {}
     unsent: frozenset[str] = frozenset()  # columns of its metrics for which it never sends a value
@@ -97,6 +125,8 @@ class Exchange:
                 raise ValueError(f"exchange {self.name}: {feed.path} names an unknown metric or budget")
             if not feed.source:
                 raise ValueError(f"exchange {self.name}: {feed.path} does not say where its facts come from")
+        if not budgets.issuperset(feed.budget for feed in self.terms_feeds):
+            raise ValueError(f"exchange {self.name}: a feed of terms names an unknown budget")
         endpoints = [socket.endpoint.budget for socket in self.sockets if socket.endpoint]
         if not budgets.issuperset(endpoints):
             raise ValueError(f"exchange {self.name}: a socket's endpoint names an unknown budget")

@@ -35,6 +35,9 @@ class Terms:
     tiers: Tiers | None = None
 
 
+NOT_TOLD = Terms()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Instrument:
     """An exchange's contract on a coin.
@@ -55,7 +58,7 @@ class Instrument:
     delisted_ms: int | None = None
     life: int = 1
     is_other_coin: bool = False
-    terms: Terms = Terms()
+    terms: Terms = NOT_TOLD
 
 
 ParseItem = Callable[[Json, Instrument], Row | None]  # reads one item of an answer, None where it is no row

@@ -53,6 +53,7 @@ class ExchangeContract:
         exchange = self.exchange
         costs = [(feed.budget, feed.paging.compute_cost(feed.paging.rows)) for feed in _histories(exchange)]
         costs += [(feed.budget, feed.cost * (feed.batch or 1)) for feed in exchange.poll_feeds]
+        costs += [(feed.budget, feed.cost) for feed in exchange.terms_feeds]
         costs += [(each.budget, each.cost) for each in (exchange.clock, exchange.instruments) if each]
         costs += [(socket.endpoint.budget, socket.endpoint.cost) for socket in exchange.sockets if socket.endpoint]
         for name, cost in costs:

@@ -32,7 +32,7 @@ UNIT = "scheduler"
 def run(services: Services) -> None:
     """Schedule until SIGTERM; while Redis or PostgreSQL is away, keep trying."""
     names = (*list_exchange_queues(*registry.list_names()), LIVE, UPKEEP)
-    chores = [*CHORES, *_poll_chores(services)]
+    chores = [*CHORES, *_poll_chores(services), *_terms_chores(services)]
     due = {chore.job_id: 0.0 for chore in chores}
     reaper = Reaper(services.redis, names)
     unit = Tracked(database=services.database, unit=UNIT, interval_s=int(HEARTBEAT_S))
@@ -96,6 +96,20 @@ def _poll_chores(services: Services) -> list[Chore]:
         )
         for exchange, feed in newest
         if feed.newest
+    ]
+
+
+def _terms_chores(services: Services) -> list[Chore]:
+    """Return one chore for each enabled exchange that tells terms beside its list of contracts."""
+    return [
+        Chore(
+            function="fademoe.jobs.terms.refresh_terms",
+            every_s=3600,
+            arguments=(exchange.name,),
+            queue=exchange.name,
+        )
+        for exchange in registry.select_enabled(services.settings)
+        if exchange.terms_feeds
     ]
 
 

@@ -17,7 +17,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import RoundRobinWorker
 
 from fademoe.feeds import registry
-from fademoe.jobs import audit, backfill, maintenance, newest, polls, seed
+from fademoe.jobs import audit, backfill, maintenance, newest, polls, seed, terms
 from fademoe.queue.dequeue import ReadyQueue
 from fademoe.queue.ids import LIVE, UPKEEP, list_exchange_queues
 from fademoe.runtime.job_context import use_services
@@ -33,6 +33,7 @@ JOB_FUNCTIONS = (
     polls.poll,
     newest.poll_newest,
     seed.fill,
+    terms.refresh_terms,
     maintenance.reconcile,
     maintenance.refresh_instruments,
     maintenance.refresh_changing_instruments,

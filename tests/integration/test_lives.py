@@ -1,5 +1,6 @@
 """Lives and terms of contracts: dated changes, dead contracts, and tickers that are given to another coin."""
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
@@ -7,13 +8,18 @@ from types import SimpleNamespace
 import pytest
 
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument, Terms, Tiers
+from fademoe.jobs.terms import refresh_terms
+from fademoe.runtime.job_context import use_services
+from fademoe.simulator.market.market import Market
+from fademoe.simulator.market.tiers import list_tiers
 from fademoe.store import instruments as store
 from fademoe.store.connection import Database
 from fademoe.store.read.terms import Tier, find_terms, list_lives, read_terms
 
+SEED = 1  # of the simulator
 START = 1_767_225_600_000
 EXCHANGE = registry.load_exchanges()["binance"]
 CAT = Instrument(
@@ -58,10 +64,16 @@ def test_terms_are_dated_by_their_changes(database):
     assert (last.tick, last.min_notional, last.funding_hours, last.multiplier) == (Decimal("0.001"), 5, 4, 1000)
     assert last.tiers == (Tier(Decimal(5000), Decimal("0.01")), Tier(None, Decimal("0.02")))
     assert last.tier_unit == "quote"
+    assert [each.tiers for each in terms] == [last.tiers] * 4, "what is told later holds before, too"
+    assert [each.funding_hours for each in terms] == [4] * 4
     assert read(database, START + 3 * DAY_MS) == terms[:1]
     assert find_terms(terms, START) == (terms[0], True)
     assert find_terms(terms, START + 4 * DAY_MS + 1) == (terms[2], False)
     assert find_terms([], START) == (None, True)
+    with database.open_transaction() as cursor:
+        window = Window(START + 4 * DAY_MS + 1, START + 5 * DAY_MS + 1)
+        assert read_terms(cursor, "bin", ["CAT"], window) == {"CAT": terms[2:]}
+        assert read_terms(cursor, "bin", ["CAT"], Window(0, 1)) == {"CAT": terms[:1]}, "the first ones hold before"
 
 
 class Relisted:
@@ -154,3 +166,63 @@ def test_the_universe_of_a_day_has_its_dead_contracts(system, relisted):
             names = {each.instrument for each in list_lives(cursor, codes=["bin"], window=Window(at_ms, at_ms + 1))}
         assert ("ETHUSDT" in names) is is_there
         assert "BTCUSDT" in names
+
+
+@pytest.fixture
+def running(system):
+    """Return services, with which jobs run in this process, for all three exchanges."""
+    for exchange in ("OKX", "BYBIT"):
+        system.environment[f"FADEMOE_{exchange}_REST_URL"] = system.simulator.url
+    system.environment |= {"FADEMOE_SYMBOLS": "BTC,ETH,PEPE", "FADEMOE_EXCHANGES": "binance,bybit,okx"}
+    services = system.context()
+    use_services(services)
+    yield services
+    services.close()
+
+
+def read_stored(services, code, symbol):
+    now_ms = services.clocks.now_ms(registry.load_exchanges()["binance"])
+    with services.database.open_transaction() as cursor:
+        return read_terms(cursor, code, [symbol], Window(now_ms, now_ms + DAY_MS))[symbol][-1]
+
+
+def test_the_terms_of_every_exchange_are_those_of_the_simulator(running, system):
+    """Lots and ticks are per coin, tiers in USDT or, of OKX, in coins; a second run adds nothing."""
+    market = Market(SEED, now_ms())
+    for _ in range(2):
+        for name in ("binance", "bybit", "okx"):
+            instruments.refresh(registry.load_exchanges()[name], running.rest, running.database)
+            refresh_terms(name)
+    for name, code in (("binance", "bin"), ("bybit", "byb"), ("okx", "okx")):
+        for symbol in ("BTC", "PEPE", "ADA"):
+            true = market.world.find_contract(name, symbol)
+            stored = read_stored(running, code, symbol)
+            assert stored.lot == Decimal(10) ** (true.unit_shift - true.lot_decimals), f"{name} {symbol}"
+            assert stored.tick == true.tick * Decimal(10) ** -(true.price_decimals + true.price_shift)
+            assert stored.funding_hours == market.funding.find_hours(true, now_ms())
+            assert stored.min_notional == (None if name == "okx" else 5)
+            tiers = list_tiers(market.seed, true)
+            bounds = [tier.contracts * stored.contract_value if name == "okx" else tier.notional for tier in tiers]
+            rates = [Decimal(tier.rate) / 1000 for tier in tiers]
+            expected = [] if name == "binance" else list(zip([*bounds[:-1], None], rates, strict=True))
+            assert [tuple(tier) for tier in stored.tiers] == expected
+            assert stored.tier_unit == {"binance": None, "bybit": "quote", "okx": "coins"}[name]
+    most = system.query("SELECT max(n) FROM (SELECT count(*) AS n FROM perp_terms GROUP BY code, instrument) AS t")
+    assert most == [(3,)], "the list, tiers and intervals tell once each"
+    assert system.query("SELECT message FROM perp_errors") == []
+
+
+def test_tiers_that_need_a_key_are_imported_from_a_file(running, system, tmp_path):
+    path = tmp_path / "brackets.json"
+    bracket = {"bracket": 1, "notionalCap": 50000, "maintMarginRatio": 0.004}
+    path.write_text(
+        json.dumps([{"symbol": "BTCUSDT", "brackets": [bracket]}, {"symbol": "GONE", "brackets": [bracket]}])
+    )
+    done = system.run("tiers", str(path))
+    assert (done.returncode, done.stdout) == (0, "tiers of 1 contracts of binance; 1 others left out\n"), done.stderr
+    stored = read_stored(running, "bin", "BTC")
+    assert (stored.tiers, stored.tier_unit) == ((Tier(None, Decimal("0.004")),), "quote")
+    assert stored.lot == Decimal("0.001")
+    path.write_text("{}")
+    assert system.run("tiers", str(path)).returncode == 2
+    assert system.run("tiers", str(path), "--exchange", "okx").returncode == 2

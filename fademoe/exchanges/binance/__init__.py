@@ -10,6 +10,7 @@ from fademoe.exchanges.binance.archive import ARCHIVE
 from fademoe.exchanges.binance.history import POLL_FEEDS, REST_FEEDS
 from fademoe.exchanges.binance.instruments import CLOCK, INSTRUMENTS
 from fademoe.exchanges.binance.stream import SOCKETS, STREAM_FEEDS
+from fademoe.exchanges.binance.terms import TERMS_FEEDS, read_tiers
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.limits import Budget
 
@@ -37,6 +38,8 @@ EXCHANGE = Exchange(
     clock=CLOCK,
     instruments=INSTRUMENTS,
     rest_feeds=REST_FEEDS,
+    terms_feeds=TERMS_FEEDS,
+    tiers_file=read_tiers,
     poll_feeds=POLL_FEEDS,
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,

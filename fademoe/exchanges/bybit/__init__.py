@@ -9,6 +9,7 @@ from fademoe.exchanges.bybit.answers import judge
 from fademoe.exchanges.bybit.history import REST_FEEDS
 from fademoe.exchanges.bybit.instruments import CLOCK, INSTRUMENTS
 from fademoe.exchanges.bybit.stream import SOCKETS, STREAM_FEEDS
+from fademoe.exchanges.bybit.terms import TERMS_FEEDS
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.limits import Budget
 
@@ -26,6 +27,7 @@ EXCHANGE = Exchange(
     clock=CLOCK,
     instruments=INSTRUMENTS,
     rest_feeds=REST_FEEDS,
+    terms_feeds=TERMS_FEEDS,
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,
     unsent=frozenset({"tbv"}),

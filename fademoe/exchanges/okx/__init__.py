@@ -10,6 +10,7 @@ from fademoe.exchanges.okx.archive import ARCHIVE
 from fademoe.exchanges.okx.history import POLL_FEEDS, REST_FEEDS
 from fademoe.exchanges.okx.instruments import CLOCK, INSTRUMENTS
 from fademoe.exchanges.okx.stream import SOCKETS, STREAM_FEEDS
+from fademoe.exchanges.okx.terms import TERMS_FEEDS
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.limits import Budget
 
@@ -31,6 +32,7 @@ EXCHANGE = Exchange(
         Budget(name="time", limit=10, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),  # by address
         Budget(name="instruments", limit=20, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),  # by address and instType
         # The five below count by address and contract: one budget for all contracts is right under both readings.
+        Budget(name="position-tiers", limit=10, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),  # by address
         Budget(name="open-interest", limit=20, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),  # asked for all at once
         Budget(name="funding-rate", limit=10, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),  # asked for all at once
         Budget(name="funding-rate-history", limit=10, period_ms=PERIOD_MS, jitter_ms=JITTER_MS),
@@ -41,6 +43,7 @@ EXCHANGE = Exchange(
     clock=CLOCK,
     instruments=INSTRUMENTS,
     rest_feeds=REST_FEEDS,
+    terms_feeds=TERMS_FEEDS,
     poll_feeds=POLL_FEEDS,
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,

@@ -30,6 +30,7 @@ from fademoe.simulator.bybit.rows import (
     encode_marks,
     encode_premiums,
     encode_ratio,
+    encode_risk_limits,
     encode_settlement,
     grow_premium,
 )
@@ -50,6 +51,7 @@ FUNDING_DEFAULT, FUNDING_MAX = 200, 200
 INTEREST_DEFAULT, INTEREST_MAX = 50, 200
 RATIO_DEFAULT, RATIO_MAX = 50, 500
 LISTING_DEFAULT, LISTING_MAX = 500, 1_000
+RISK_LIMITS = 15  # contracts of a page
 SETTLED_AFTER_MS = 8_000  # delay of a rate in the history after its settlement
 INTEREST_LAG_MS, RATIO_LAG_MS = (5_000, 40_000), (20_000, 130_000)  # shortest and longest delay of a new row
 UNKNOWN_SYMBOL = "Not supported symbols"
@@ -78,6 +80,7 @@ class Bybit(Exchange):
             "/v5/market/funding/history": self._funding,
             "/v5/market/open-interest": self._open_interest,
             "/v5/market/account-ratio": self._account_ratio,
+            "/v5/market/risk-limit": self._risk_limit,
             "/v5/market/tickers": self._tickers,
             "/v5/market/instruments-info": self._instruments_info,
         }
@@ -329,6 +332,19 @@ class Bybit(Exchange):
         ts = now_ms - now_ms % period_ms
         lag_ms = lag[0] + draw_number(self.market.seed, "lag", instrument.key, ts) % (lag[1] - lag[0] + 1)
         return ts + 1 if ts + lag_ms <= now_ms else ts
+
+    def _risk_limit(self, call: Call) -> bytes:
+        """Return the tiers of margin of one contract, or of fifteen with a cursor to the next ones."""
+        _require(call, "category")
+        if call.query.get("symbol"):
+            listed, cursor = [self._instrument(call)], ""
+        else:
+            every = sorted(self.market.world.list_instruments(self.name), key=lambda item: item.name)
+            first = _integer(call, "cursor", 0)
+            listed, rest = every[first : first + RISK_LIMITS], every[first + RISK_LIMITS :]
+            cursor = str(first + RISK_LIMITS) if rest else ""
+        rows = ",".join(encode_risk_limits(self.market, item) for item in listed)
+        return f'{{"category":"linear","list":[{rows}],"nextPageCursor":"{cursor}"}}'.encode()
 
     def _tickers(self, call: Call) -> bytes:
         """Return the current values of one contract or of all that trade."""

@@ -11,6 +11,7 @@ from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
 from fademoe.simulator.market.marks import MarkTuple, find_mark_decimals
 from fademoe.simulator.market.noise import draw_number
+from fademoe.simulator.market.tiers import list_tiers
 
 PERIODS_MS = {
     "5min": 5 * MINUTE_MS,
@@ -109,6 +110,16 @@ def encode_ratio(market: Market, instrument: Instrument, ts: int) -> str:
     return (
         f'{{"symbol":"{instrument.name}","buyRatio":"{to_fixed(longs, RATIO_DECIMALS)}",'
         f'"sellRatio":"{to_fixed(shorts, RATIO_DECIMALS)}","timestamp":"{ts}"}}'
+    )
+
+
+def encode_risk_limits(market: Market, instrument: Instrument) -> str:
+    """Encode the rows of risk-limit of one contract."""
+    return ",".join(
+        f'{{"id":{number},"symbol":"{instrument.name}","riskLimitValue":"{tier.notional}",'
+        f'"maintenanceMargin":"{to_trimmed(tier.rate, 3)}","initialMargin":"{to_trimmed(tier.rate * 2, 3)}",'
+        f'"isLowestRisk":{int(number == 1)},"maxLeverage":"{to_fixed(50_000 // tier.rate, 2)}","mmDeduction":""}}'
+        for number, tier in enumerate(list_tiers(market.seed, instrument), 1)
     )
 
 

@@ -15,6 +15,7 @@ from fademoe.simulator.exchange import Call, Exchange, Reply, Simulation
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.marks import grow_mark
 from fademoe.simulator.market.noise import draw_number
+from fademoe.simulator.market.tiers import Tier, list_tiers
 from fademoe.simulator.market.truth import Row
 from fademoe.simulator.okx import listing as okx_listing
 from fademoe.simulator.okx.archive import PREFIX, OkxArchive
@@ -31,6 +32,7 @@ from fademoe.simulator.okx.rows import (
     build_funding,
     build_interest,
     build_settlement,
+    build_tier,
     encode_candles,
     encode_interest,
     encode_marks,
@@ -48,6 +50,7 @@ PREMIUMS_MAX, SETTLEMENTS_MAX, SAMPLES_MAX, MARKS_MAX = 100, 400, 100, 100
 PREMIUM_KEPT_MS = 184 * DAY_MS
 SETTLEMENTS_KEPT_MS = 93 * DAY_MS
 SAMPLE_MS = 5 * MINUTE_MS
+MOST_FAMILIES = 5  # of a request for tiers
 SAMPLES_KEPT = 1_440
 PREMIUM_LAG_MS = 3_000
 SETTLING_MS = 20_000  # delay of a settlement in the history
@@ -81,6 +84,7 @@ class Okx(Exchange):
             "/api/v5/public/premium-history": self._premium,
             "/api/v5/public/funding-rate": self._funding,
             "/api/v5/public/funding-rate-history": self._settlements,
+            "/api/v5/public/position-tiers": self._tiers,
             "/api/v5/public/open-interest": self._interest,
             "/api/v5/public/instruments": self._instruments,
             "/api/v5/public/time": lambda call: b'[{"ts":"%d"}]' % call.now_ms,
@@ -370,6 +374,30 @@ class Okx(Exchange):
         instruments = [self._instrument(call)] if call.query.get("instId") else self._swaps()
         trading = [item for item in instruments if item.is_trading(call.now_ms)]
         return orjson.dumps([build_interest(self.market, item, call.now_ms) for item in trading])
+
+    def _tiers(self, call: Call) -> bytes:
+        """Return the tiers of margin of up to five families, in contracts."""
+        for name in ("instType", "tdMode", "instFamily"):
+            if not call.query.get(name):
+                raise make_missing_parameter(name)
+        if call.query["instType"] != "SWAP" or call.query["tdMode"] not in ("cross", "isolated"):
+            raise make_wrong_parameter("instType")
+        families = call.query["instFamily"].split(",")
+        known = {item.name.removesuffix("-SWAP"): item for item in self._swaps()}
+        if len(families) > MOST_FAMILIES or not all(family in known for family in families):
+            raise make_wrong_parameter("instFamily")
+        return orjson.dumps(
+            [
+                build_tier(family, number, *pair)
+                for family in families
+                for number, pair in self._list_steps(known[family])
+            ]
+        )
+
+    def _list_steps(self, instrument: Instrument) -> list[tuple[int, tuple[Tier | None, Tier]]]:
+        """Return the number of each tier, with the tier before it."""
+        tiers = list_tiers(self.market.seed, instrument)
+        return list(enumerate(zip([None, *tiers], tiers, strict=False), 1))
 
     def _swaps(self) -> list[Instrument]:
         """Return all swaps."""

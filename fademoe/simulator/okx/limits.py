@@ -19,6 +19,7 @@ RULES = {  # endpoint: requests in two seconds, counted per
     "/api/v5/public/funding-rate": (10, BY_CONTRACT),
     "/api/v5/public/funding-rate-history": (10, BY_CONTRACT),
     "/api/v5/public/open-interest": (20, BY_CONTRACT),
+    "/api/v5/public/position-tiers": (10, BY_ADDRESS),
     "/api/v5/public/instruments": (20, BY_KIND),
     "/api/v5/public/time": (10, BY_ADDRESS),
     "/api/v5/rubik/stat/contracts/open-interest-history": (10, BY_CONTRACT),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from fademoe.simulator.clock import DAY_MINUTES, HOUR_MS, MINUTE_MS
-from fademoe.simulator.decimals import to_fixed
+from fademoe.simulator.decimals import to_fixed, to_trimmed
 from fademoe.simulator.market.candles import BarTuple
 from fademoe.simulator.market.funding import RATE_DECIMALS, Settlement
 from fademoe.simulator.market.gauges import PREMIUM_DECIMALS, RATIO_DECIMALS
@@ -11,6 +11,7 @@ from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.market import Market
 from fademoe.simulator.market.marks import MarkTuple, find_mark_decimals
 from fademoe.simulator.market.noise import draw_number, draw_words
+from fademoe.simulator.market.tiers import Tier
 from fademoe.simulator.market.truth import compute_account_ratio
 
 RATE_TEXT_DECIMALS = 16
@@ -91,6 +92,24 @@ def encode_premiums(market: Market, instrument: Instrument, day: int) -> tuple[l
 def format_rate(rate: int) -> str:
     """Write a rate with the sixteen decimals that OKX prints."""
     return to_fixed(rate * 10 ** (RATE_TEXT_DECIMALS - RATE_DECIMALS), RATE_TEXT_DECIMALS)
+
+
+def build_tier(family: str, number: int, before: Tier | None, tier: Tier) -> dict[str, str]:
+    """Build a row of position-tiers."""
+    return {
+        "baseMaxLoan": "",
+        "imr": to_trimmed(tier.rate * 2, 3),
+        "instFamily": family,
+        "instId": "",
+        "maxLever": str(500 // tier.rate),
+        "maxSz": str(tier.contracts),
+        "minSz": str(before.contracts + 1 if before else 0),
+        "mmr": to_trimmed(tier.rate, 3),
+        "optMgnFactor": "0",
+        "quoteMaxLoan": "",
+        "tier": str(number),
+        "uly": family,
+    }
 
 
 def build_settlement(market: Market, instrument: Instrument, settled: Settlement) -> dict[str, str]:

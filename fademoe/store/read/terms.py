@@ -19,6 +19,9 @@ from fademoe.store.queries import load_queries
 SQL = load_queries("read_terms")
 
 
+LATE = ("tick", "lot", "min_notional", "funding_hours", "tier_unit", "tiers")
+
+
 class Life(NamedTuple):
     """One life of a contract, from listing to delisting; what is not known is None.
 
@@ -92,15 +95,36 @@ def list_lives(
 
 
 def read_terms(cursor: Cursor, code: str, symbols: Sequence[str], window: Window) -> dict[str, list[DatedTerms]]:
-    """Return the terms of symbols on an exchange code that were known before the window's end, oldest first.
+    """Return the terms of symbols on an exchange code that hold in a window, oldest first.
 
-    A symbol of which none are known is missing from the result. Use `find_terms` to choose those of an instant.
+    The first ones hold before they are known, so there is at least one where any are known, however late. What an
+    exchange tells later than the rest holds before, too. Use `find_terms` to choose those of an instant. A symbol of
+    which none are known is missing from the result.
     """
-    cursor.execute(SQL["terms"], {"code": code, "symbols": list(symbols), "end": window.end_ms})
+    cursor.execute(SQL["terms"], {"code": code, "symbols": list(symbols)})
     terms: dict[str, list[DatedTerms]] = {}
     for symbol, *values, steps in cursor.fetchall():
         terms.setdefault(symbol, []).append(DatedTerms._make([*values, _make_tiers(steps)]))
-    return terms
+    return {symbol: _select(_fill_back(of_symbol), window) for symbol, of_symbol in terms.items()}
+
+
+def _fill_back(terms: Sequence[DatedTerms]) -> list[DatedTerms]:
+    """Return ascending terms in which what is not known has the value of the next ones of the same life."""
+    filled: list[DatedTerms] = []
+    for each in reversed(terms):
+        later = filled[-1] if filled else None
+        if later is not None and (later.instrument, later.life) == (each.instrument, each.life):
+            blank = [name for name in LATE if getattr(each, name) in (None, ())]
+            each = each._replace(**{name: getattr(later, name) for name in blank})
+        filled.append(each)
+    return filled[::-1]
+
+
+def _select(terms: Sequence[DatedTerms], window: Window) -> list[DatedTerms]:
+    """Return the terms that hold in a window: those at its start, or the first ones, and those that come in it."""
+    before = [each for each in terms if each.since_ms <= window.start_ms]
+    inside = [each for each in terms if window.start_ms < each.since_ms < window.end_ms]
+    return [*before[-1:], *inside] or list(terms[:1])
 
 
 def find_terms(terms: Sequence[DatedTerms], at_ms: int) -> tuple[DatedTerms | None, bool]:

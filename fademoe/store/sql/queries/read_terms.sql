@@ -13,5 +13,5 @@ ORDER BY symbol, code, coalesce(listed_ms, 0), instrument, life
 SELECT l.symbol, t.since_ms, t.instrument, t.life, t.multiplier, t.contract_value, t.tick, t.lot, t.min_notional,
        t.funding_hours, t.tier_unit, t.tiers
 FROM perp_terms AS t JOIN perp_lives AS l USING (code, instrument, life)
-WHERE t.code = %(code)s AND l.symbol = ANY(%(symbols)s) AND t.since_ms < %(end)s
+WHERE t.code = %(code)s AND l.symbol = ANY(%(symbols)s)
 ORDER BY l.symbol, t.since_ms, t.instrument

@@ -1,0 +1,133 @@
+"""Terms that the lists of contracts do not tell: tiers of margin, funding intervals."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from fademoe.client import instruments
+from fademoe.clock import MINUTE_MS, monotonic_s
+from fademoe.errors import BadPayload, Refused, SourceError
+from fademoe.feeds import registry
+from fademoe.feeds.exchange import Exchange, TermsFeed
+from fademoe.feeds.instrument import NOT_TOLD, Instrument
+from fademoe.jobs.work import has_requested_work
+from fademoe.runtime.job_context import JobContext, wrap_job
+from fademoe.runtime.services import Services
+from fademoe.signals import Stopped
+from fademoe.store import instruments as store
+from fademoe.store import status
+from fademoe.store.status import State
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 3600
+TIMEOUT_S = 300
+RUN_S = 60.0  # of one run; the next one goes on where it ended
+BUDGET_WAIT_S = 10.0  # of one request
+MOST_ERRORS = 5  # recorded by one run
+NEXT_KEPT_S = 2 * EVERY_S
+
+
+@dataclass(kw_only=True)
+class Told:
+    """What a feed told: contracts with their terms, what could not be read, and what ended it early."""
+
+    contracts: list[Instrument] = field(default_factory=list)
+    errors: list[BadPayload | Refused] = field(default_factory=list)
+    failed: SourceError | Stopped | None = None
+
+
+@wrap_job
+def refresh_terms(context: JobContext, exchange_name: str) -> dict[str, int]:
+    """Request the terms of all contracts that trade, and store those that have changed with the time of the answer.
+
+    What cannot be read of one contract is an error and leaves its terms as they were.
+    """
+    services, exchange = context.services, registry.load_exchanges()[exchange_name]
+    unit = f"terms {exchange.name}"
+    count = 0
+    with status.track(services.database, unit, interval_s=EVERY_S) as tracked:
+        with services.stop.allow_interrupt():
+            contracts = instruments.ensure(exchange, services.rest, services.database)
+        time_ms = services.clocks.now_ms(exchange)
+        trading = [
+            each
+            for by_symbol in contracts.values()
+            for each in by_symbol.values()
+            if (each.listed_ms or 0) <= time_ms < (each.delisted_ms or time_ms + MINUTE_MS)
+        ]
+        messages, failed = [], None
+        for feed in exchange.terms_feeds:
+            told = _request(services, exchange, feed, trading)
+            at_ms = services.clocks.now_ms(exchange)
+            services.database.run(lambda cursor: store.save_terms(cursor, told.contracts, at_ms, feed.path))  # noqa: B023
+            for error in told.errors[:MOST_ERRORS]:
+                tracked.record(error)
+            count += len(told.contracts)
+            messages.append(f"{feed.path}: {len(told.contracts)} of {len(trading)} contracts")
+            failed = failed or told.failed
+        message = "; ".join(messages)
+        if isinstance(failed, SourceError):
+            tracked.report(State.WAITING, f"{message}: {failed}")
+        else:
+            tracked.report(State.DONE, message)
+    return {"contracts": count}
+
+
+def _request(services: Services, exchange: Exchange, feed: TermsFeed, trading: Sequence[Instrument]) -> Told:
+    """Request the terms of contracts; a run that takes too long, or gives way to requested work, is continued later."""
+    if feed.is_for_all:
+        return _request_some(services, exchange, feed, trading[:1], trading)
+    key = f"terms:{exchange.name}:{feed.path}:next"
+    first = int(services.redis.get(key) or 0) % max(1, len(trading))
+    turn, told, deadline_s, asked = [*trading[first:], *trading[:first]], Told(), monotonic_s() + RUN_S, 0
+    for instrument in turn:
+        if monotonic_s() > deadline_s or told.failed is not None or (asked and has_requested_work(services)):
+            break
+        answer = _request_some(services, exchange, feed, [instrument], [instrument])
+        told.contracts += answer.contracts
+        told.errors += answer.errors
+        told.failed = answer.failed
+        asked += 1
+    services.redis.set(key, (first + asked) % max(1, len(trading)), ex=NEXT_KEPT_S)
+    return told
+
+
+def _request_some(
+    services: Services, exchange: Exchange, feed: TermsFeed, asked: Sequence[Instrument], told_of: Sequence[Instrument]
+) -> Told:
+    """Return what one request, for the contract in `asked`, tells of some contracts."""
+    if not asked:
+        return Told()
+    request = feed.make_request(asked[0])
+    try:
+        with services.stop.allow_interrupt():
+            body = services.rest.send(
+                exchange, request, budget=feed.budget, cost=feed.cost, live=False, max_wait_s=BUDGET_WAIT_S
+            )
+        by_name: dict[object, list[object]] = {}
+        try:
+            for item in feed.items(body):
+                by_name.setdefault(feed.name(item), []).append(item)
+        except (BadPayload, TypeError) as error:
+            bad = error if isinstance(error, BadPayload) else BadPayload(str(error))
+            bad.locate(exchange.name, str(request), body)
+            return Told(errors=[bad])
+    except Refused as error:
+        return Told(errors=[error])
+    except BadPayload as error:
+        return Told(errors=[error])
+    except (SourceError, Stopped) as error:
+        return Told(failed=error)
+    told = Told()
+    for instrument in told_of:
+        items = by_name.get(instrument.name, [])
+        try:
+            terms = feed.parse(items, instrument) if items else feed.unnamed
+        except BadPayload as error:
+            error.locate(exchange.name, str(request), items)
+            told.errors.append(error)
+            continue
+        if terms != NOT_TOLD:
+            told.contracts.append(replace(instrument, terms=terms))
+    return told
