@@ -125,8 +125,6 @@ class Exchange:
                 raise ValueError(f"exchange {self.name}: {feed.path} names an unknown metric or budget")
             if not feed.source:
                 raise ValueError(f"exchange {self.name}: {feed.path} does not say where its facts come from")
-        if not budgets.issuperset(feed.budget for feed in self.terms_feeds):
-            raise ValueError(f"exchange {self.name}: a feed of terms names an unknown budget")
         endpoints = [socket.endpoint.budget for socket in self.sockets if socket.endpoint]
         if not budgets.issuperset(endpoints):
             raise ValueError(f"exchange {self.name}: a socket's endpoint names an unknown budget")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from fademoe.client import instruments
-from fademoe.clock import MINUTE_MS, monotonic_s
+from fademoe.clock import monotonic_s
 from fademoe.errors import BadPayload, Refused, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange, TermsFeed
@@ -13,6 +13,7 @@ from fademoe.feeds.instrument import NOT_TOLD, Instrument
 from fademoe.jobs.work import has_requested_work
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
+from fademoe.settings import ALL_SYMBOLS
 from fademoe.signals import Stopped
 from fademoe.store import instruments as store
 from fademoe.store import status
@@ -39,8 +40,9 @@ class Told:
 
 @wrap_job
 def refresh_terms(context: JobContext, exchange_name: str) -> dict[str, int]:
-    """Request the terms of all contracts that trade, and store those that have changed with the time of the answer.
+    """Request the terms of contracts that trade, and store those that have changed with the time of the answer.
 
+    Only of contracts that are followed or have series: nobody asks for the terms of others.
     What cannot be read of one contract is an error and leaves its terms as they were.
     """
     services, exchange = context.services, registry.load_exchanges()[exchange_name]
@@ -50,12 +52,10 @@ def refresh_terms(context: JobContext, exchange_name: str) -> dict[str, int]:
         with services.stop.allow_interrupt():
             contracts = instruments.ensure(exchange, services.rest, services.database)
         time_ms = services.clocks.now_ms(exchange)
-        trading = [
-            each
-            for by_symbol in contracts.values()
-            for each in by_symbol.values()
-            if (each.listed_ms or 0) <= time_ms < (each.delisted_ms or time_ms + MINUTE_MS)
-        ]
+        trading = instruments.select_followed(contracts, ALL_SYMBOLS, time_ms)
+        if services.settings.symbols != ALL_SYMBOLS:
+            chosen = {*services.settings.symbols, *_list_stored_symbols(services, exchange)}
+            trading = [each for each in trading if each.symbol in chosen]
         messages, failed = [], None
         for feed in exchange.terms_feeds:
             told = _request(services, exchange, feed, trading)
@@ -72,6 +72,12 @@ def refresh_terms(context: JobContext, exchange_name: str) -> dict[str, int]:
         else:
             tracked.report(State.DONE, message)
     return {"contracts": count}
+
+
+def _list_stored_symbols(services: Services, exchange: Exchange) -> set[str]:
+    """Return the symbols of which the exchange has series."""
+    with services.database.open_transaction() as cursor:
+        return store.list_symbols_of(cursor, exchange.list_perpspecs())
 
 
 def _request(services: Services, exchange: Exchange, feed: TermsFeed, trading: Sequence[Instrument]) -> Told:

@@ -88,6 +88,12 @@ def read_lives(cursor: Cursor, codes: Sequence[str]) -> list[Instrument]:
     return [_instrument(row) for row in cursor.fetchall()]
 
 
+def list_symbols_of(cursor: Cursor, sources: Sequence[str]) -> set[str]:
+    """Return the symbols of the series of some perpspecs."""
+    cursor.execute(SQL["symbols_of"], {"sources": list(sources)})
+    return {symbol for (symbol,) in cursor.fetchall()}
+
+
 def read_last_close(cursor: Cursor, source: str, symbol: str, window: Window) -> Decimal | None:
     """Return the last stored close of a series in a window, None where there is none."""
     values = {"source": source, "symbol": symbol, "start": window.start_ms, "end": window.end_ms}

@@ -74,3 +74,6 @@ SELECT c FROM perp_data
 WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s AND c IS NOT NULL
 ORDER BY ts DESC
 LIMIT 1
+
+-- name: symbols_of
+SELECT DISTINCT symbol FROM perp_coverage WHERE source = ANY(%(sources)s)
