@@ -11,8 +11,7 @@ KEPT = 8_192  # compiled texts of a process
 @cache
 def get_vocabulary() -> Vocabulary:
     """Return the names of all exchanges."""
-    exchanges = registry.load_exchanges().values()
-    return Vocabulary.of([perpspec for exchange in exchanges for perpspec in exchange.list_perpspecs()])
+    return Vocabulary.of(registry.list_perpspecs())
 
 
 @lru_cache(KEPT)

@@ -42,6 +42,7 @@ from fademoe.expressions import Expression, Message
 from fademoe.expressions.evaluate import NOW
 from fademoe.expressions.numbers import Truth, compare
 from fademoe.expressions.tree import Call
+from fademoe.metrics import ACROSS_CODE
 
 LATEST_MS = 90 * SECOND_MS  # after the start of a minute it is evaluated, whatever is missing
 RECENT_SETTLEMENTS_MS = 12 * HOUR_MS  # read again every minute
@@ -230,6 +231,7 @@ class LiveEngine:
         for contract in self._contracts:
             if contract.is_listed(minute) and contract.is_followed and (chosen is None or contract.symbol in chosen):
                 found[contract.code][contract.symbol] = None
+                found[ACROSS_CODE][contract.symbol] = None
         return {code: list(symbols) for code, symbols in found.items()}
 
     def evaluate(self, cursor: Cursor, minute: int) -> EvaluatedMinute:
@@ -504,6 +506,7 @@ def _list_replayed(
         is_alive = begins < until and (ends is None or ends > since)
         if is_alive and contract.is_followed and (chosen is None or contract.symbol in chosen):
             found[contract.code][contract.symbol] = None
+            found[ACROSS_CODE][contract.symbol] = None
     return {code: list(symbols) for code, symbols in found.items()}
 
 

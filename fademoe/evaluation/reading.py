@@ -13,6 +13,7 @@ from psycopg2.extras import execute_values
 
 from fademoe.clock import MINUTE_MS, Window, ceil_to, floor_to
 from fademoe.evaluation.tables import PointTable, SettlementTable, Table, Values
+from fademoe.store.derived import find_derived, make_relation
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("evaluation")
@@ -67,7 +68,8 @@ def read_rows(cursor: Cursor, table: Table, wanted: Wanted) -> list[StoredRow]:
     columns = sql.SQL(", ").join(
         sql.SQL(SQL["value"]).format(column=sql.Identifier(column)) for column in table.columns
     )
-    cursor.execute(sql.SQL(SQL["rows"]).format(columns=columns), _ranges(table, wanted))
+    relation = make_relation(table.source)
+    cursor.execute(sql.SQL(SQL["rows"]).format(columns=columns, relation=relation), _ranges(table, wanted))
     return [StoredRow(symbol, ts, interval, values) for symbol, ts, interval, *values in cursor.fetchall()]
 
 
@@ -75,11 +77,16 @@ def read_covered(cursor: Cursor, table: Table, wanted: Wanted) -> dict[str, list
     """Return what was answered of each symbol within its range, without what is absent."""
     if not wanted:
         return {}
-    cursor.execute(SQL["covered"], _ranges(table, wanted))
+    cursor.execute(sql.SQL(SQL["covered"]).format(ranges=_coverage_of(table)), _ranges(table, wanted))
     return {
         symbol: [Window(start, end) for _, start, end in group]
         for symbol, group in groupby(cursor.fetchall(), itemgetter(0))
     }
+
+
+def _coverage_of(table: Table) -> sql.Composable:
+    """Return where the coverage of a source stands: that of derived ones is computed."""
+    return sql.Identifier("perp_ranges" if table.is_derived else "perp_coverage")
 
 
 def _ranges(table: Table, wanted: Wanted) -> dict[str, object]:
@@ -93,11 +100,15 @@ def _ranges(table: Table, wanted: Wanted) -> dict[str, object]:
 
 def read_uncovered(cursor: Cursor, points: Sequence[tuple[str, str, int]]) -> list[tuple[str, str]]:
     """Return the (source, symbol) of (source, symbol, ts) that were not answered yet."""
-    if not points:
-        return []
-    sources, symbols, times = (list(part) for part in zip(*points, strict=True))
-    cursor.execute(SQL["uncovered"], {"sources": sources, "symbols": symbols, "points": times})
-    return cursor.fetchall()
+    found: list[tuple[str, str]] = []
+    for is_derived, relation in ((False, "perp_coverage"), (True, "perp_ranges")):
+        some = [point for point in points if (find_derived(point[0]) is not None) == is_derived]
+        if some:
+            sources, symbols, times = (list(part) for part in zip(*some, strict=True))
+            query = sql.SQL(SQL["uncovered"]).format(ranges=sql.Identifier(relation))
+            cursor.execute(query, {"sources": sources, "symbols": symbols, "points": times})
+            found += cursor.fetchall()
+    return found
 
 
 def read_contracts(cursor: Cursor, codes: Iterable[str]) -> list[Contract]:

@@ -17,7 +17,8 @@ from fademoe.errors import ConfigError
 from fademoe.expressions import Kind, Measure
 from fademoe.expressions.numbers import CONTEXT
 from fademoe.feeds.lags import Lag, find_lags
-from fademoe.metrics import name_perpspec
+from fademoe.feeds.registry import find_parts
+from fademoe.metrics import METRICS, Derived, name_perpspec
 
 UNKNOWN = np.iinfo(np.int64).min
 WIDE = UNKNOWN + 1  # the value stands in `wide`
@@ -46,15 +47,34 @@ class Reads(NamedTuple):
     is_strict: bool
 
 
+def name_source(code: str, metric: str) -> str:
+    """Return the perpspec of a metric of a code; one across exchanges has the metric's own name."""
+    declared = METRICS.get(metric)
+    is_across = isinstance(declared, Derived) and declared.is_across
+    return metric if is_across else name_perpspec(code, metric)
+
+
+def _find_lags(source: str, span_ms: int) -> tuple[Lag, ...]:
+    """Return the lags of a perpspec, the slowest last; a derived one is known when all that it is computed from is."""
+    parts = find_parts(source)
+    try:
+        if not parts:
+            return find_lags(source)
+        slowest: dict[str, Lag] = {}
+        for lag in (lag for part in parts for name in part.inputs for lag in find_lags(name)):
+            if lag.interval not in slowest or slowest[lag.interval].lag_ms < lag.lag_ms:
+                slowest[lag.interval] = lag._replace(source=source, at_minute_end=False)
+        return tuple(sorted(slowest.values(), key=lambda lag: lag.lag_ms))
+    except ConfigError:
+        return (Lag(source, "", span_ms, 0, "no feed writes it"),)
+
+
 class Lags:
     """When the rows of a source are known. A source that no feed writes is known at the end of its span."""
 
     def __init__(self, source: str, span_ms: int) -> None:
         """Look up the lags of a perpspec."""
-        try:
-            lags = find_lags(source)
-        except ConfigError:
-            lags = (Lag(source, "", span_ms, 0, "no feed writes it"),)
+        lags = _find_lags(source, span_ms)
         self.by_interval = {lag.interval: lag for lag in lags}
         self.slowest = lags[-1]
         self.fastest = lags[0]
@@ -79,7 +99,8 @@ class Table:
     def __init__(self, reads: Reads) -> None:
         """Describe a table that holds nothing yet."""
         self.reads = reads
-        self.source = name_perpspec(reads.code, reads.metric)
+        self.source = name_source(reads.code, reads.metric)
+        self.is_derived = isinstance(METRICS.get(reads.metric), Derived)
         self.columns = tuple(measure.column for measure in reads.measures)
         self.lags = Lags(self.source, reads.measures[0].span_ms)
         self.rows: dict[str, int] = {}

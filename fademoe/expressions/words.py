@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fademoe.clock import MINUTE_MS
-from fademoe.metrics import INTERVALS_MS, METRICS, Instant, Metric
+from fademoe.metrics import ACROSS_CODE, INTERVALS_MS, METRICS, Derived, Instant, Metric
 
 ALIASES = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 
@@ -44,6 +44,11 @@ def measure(metric: Metric, column: str) -> Measure:
     return Measure(column, metric.name, Kind.BAR, interval_ms, interval_ms, metric.zero_when_empty)
 
 
+def _measure_columns(metric: Metric) -> dict[str, Measure]:
+    """Describe the columns of a metric that are numbers."""
+    return {column.name: measure(metric, column.name) for column in metric.columns if not column.text}
+
+
 def write_code(code: str) -> str:
     """Write an exchange's code as a word of the language: `c-bin` is `c_bin`."""
     return code.replace("-", "_")
@@ -61,19 +66,21 @@ class Vocabulary:
 
     @classmethod
     def of(cls, perpspecs: Iterable[str] = (), metrics: Mapping[str, Metric] = METRICS) -> "Vocabulary":
-        """Build the vocabulary of all metrics, with the codes and their metrics that `perpspecs` (`bin-ohlcv`) name.
+        """Build the vocabulary of all metrics, with the codes and their metrics that `perpspecs` name (`bin-ohlcv`).
 
         A perpspec of a metric that is not in `metrics` is left out.
         """
-        columns = {
-            column.name: measure(metric, column.name) for metric in metrics.values() for column in metric.columns
-        }
+        columns: dict[str, Measure] = {}
+        for metric in metrics.values():
+            if not (isinstance(metric, Derived) and metric.is_across):
+                for name, described in _measure_columns(metric).items():
+                    columns.setdefault(name, described)
         by_code: dict[str, dict[str, Measure]] = {}
         for perpspec in perpspecs:
-            code, _, name = perpspec.rpartition("-")
-            if name in metrics:
-                own = {column.name: measure(metrics[name], column.name) for column in metrics[name].columns}
-                by_code.setdefault(code, {}).update(own)
+            across = metrics.get(perpspec)
+            code, _, name = (ACROSS_CODE, "", perpspec) if across else perpspec.rpartition("-")
+            for column, described in _measure_columns(metrics[name]).items() if name in metrics else ():
+                by_code.setdefault(code, {}).setdefault(column, described)
         return cls(columns, by_code)
 
     @property

@@ -90,6 +90,13 @@ def find_by_source(source: str) -> tuple[Exchange, str, str]:
     raise ConfigError(f"unknown perpspec {source!r}: valid are {', '.join(valid)}")
 
 
+def list_perpspecs() -> tuple[str, ...]:
+    """Return the perpspecs of all exchanges, stored and derived."""
+    exchanges = load_exchanges().values()
+    stored = [perpspec for exchange in exchanges for perpspec in exchange.list_perpspecs()]
+    return tuple(dict.fromkeys([*stored, *(part.source for part in list_parts(exchanges))]))
+
+
 def find_parts(source: str) -> list[Part]:
     """Return the parts of a derived perpspec, over all exchanges; none for any other name."""
     return [part for part in list_parts(load_exchanges().values()) if part.source == source]

@@ -29,6 +29,7 @@ TEXTS = (
     "rank(chg(c, 2m)) > 0.5",
     "byb.c > bin.c and fr > 0",
     "sum(fr, 1d) >= 0 and annual(fr) < 1",
+    "x.spread_bps > 10 and vwap > 0",
 )
 
 
@@ -41,8 +42,7 @@ def database(database_url):
 
 @pytest.fixture
 def words():
-    exchanges = registry.load_exchanges().values()
-    return Vocabulary.of([perpspec for exchange in exchanges for perpspec in exchange.list_perpspecs()])
+    return Vocabulary.of(registry.list_perpspecs())
 
 
 def watches(words, texts=TEXTS, symbols=None):

@@ -13,6 +13,7 @@ from fademoe.expressions import (
     compile_message,
     print_value,
 )
+from fademoe.feeds import registry
 from tests.support.views import ListView
 
 MINUTE, HOUR = 60_000, 3_600_000
@@ -371,3 +372,14 @@ def test_refusals_are_fast():
         with pytest.raises(ExpressionError):
             compiled(text)
     assert time.perf_counter() - started < 8 * 0.05
+
+
+def test_derived_metrics_have_names_too():
+    words = Vocabulary.of(registry.list_perpspecs())
+    for text in ("x.oi", "x.fr_1h", "x.lql + x.lqs", "x.spread_bps", "vwap", "bin.cvd", "c_bin.oi_chg", "okx.fr_apr"):
+        assert compile_expression(text, words).root.text == text
+    with pytest.raises(ExpressionError, match="no column"):
+        compile_expression("x.sources", words)
+    assert words.find(None, "oi").metric == "oi"
+    assert words.find("x", "oi").metric == "x-oi"
+    assert words.find(None, "fr_hours").metric == "fr"

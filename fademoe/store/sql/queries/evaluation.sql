@@ -7,7 +7,7 @@
 SELECT wanted.symbol, found.*
 FROM unnest(%(symbols)s::text[], %(starts)s::bigint[], %(ends)s::bigint[]) AS wanted (symbol, start_ms, end_ms)
 CROSS JOIN LATERAL (
-    SELECT ts, interval, {columns} FROM perp_data
+    SELECT ts, interval, {columns} FROM {relation} AS stored
     WHERE source = %(source)s AND symbol = wanted.symbol AND ts >= wanted.start_ms AND ts < wanted.end_ms
 ) AS found
 
@@ -15,7 +15,7 @@ CROSS JOIN LATERAL (
 -- What was answered of each series within a range, without what the exchange does not have.
 SELECT wanted.symbol, lower(piece), upper(piece)
 FROM unnest(%(symbols)s::text[], %(starts)s::bigint[], %(ends)s::bigint[]) AS wanted (symbol, start_ms, end_ms)
-JOIN perp_coverage AS stored ON stored.source = %(source)s AND stored.symbol = wanted.symbol
+JOIN {ranges} AS stored ON stored.source = %(source)s AND stored.symbol = wanted.symbol
 CROSS JOIN LATERAL unnest(
     (stored.covered - stored.absent) * int8multirange(int8range(wanted.start_ms, wanted.end_ms))
 ) AS piece
@@ -25,7 +25,7 @@ ORDER BY wanted.symbol, lower(piece)
 -- The series of which a point was not answered yet.
 SELECT wanted.source, wanted.symbol
 FROM unnest(%(sources)s::text[], %(symbols)s::text[], %(points)s::bigint[]) AS wanted (source, symbol, point)
-LEFT JOIN perp_coverage AS stored USING (source, symbol)
+LEFT JOIN {ranges} AS stored USING (source, symbol)
 WHERE stored.covered IS NULL OR NOT stored.covered @> wanted.point
 
 -- name: late
