@@ -449,6 +449,12 @@ class Settings:
         return self.redis_url or f"unix://{quote(str(self.run_dir / 'redis.sock'))}"
 
     @property
+    def web_url(self) -> str:
+        """Address of the pages on this host, without a slash at the end."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.web_host, self.web_host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.web_port}"
+
+    @property
     def is_simulated(self) -> bool:
         """Whether the API of any exchange is on this machine: then the data are not market data."""
         urls = (*self.rest_urls.values(), *self.ws_urls.values())

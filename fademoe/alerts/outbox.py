@@ -49,6 +49,29 @@ class Due(NamedTuple):
     due_ms: int
 
 
+class Delivery(NamedTuple):
+    """What became of a transition on a channel; `last_ms` and `error` are of the newest attempt."""
+
+    channel: str
+    state: str
+    attempts: int
+    due_ms: int
+    last_ms: int | None
+    error: str
+
+
+def list_deliveries(cursor: Cursor, transitions: Sequence[str]) -> dict[str, list[Delivery]]:
+    """Return what became of transitions, by their ids."""
+    if not transitions:
+        return {}
+    cursor.execute(SQL["deliveries_of"], {"transitions": list(transitions)})
+    found: dict[str, list[Delivery]] = {}
+    for transition, channel, state, attempts, due_ms, error, last_ms in cursor.fetchall():
+        delivery = Delivery(channel, state, attempts, due_ms, last_ms, error or "")
+        found.setdefault(transition, []).append(delivery)
+    return found
+
+
 def write_outbox(
     cursor: Cursor,
     transitions: Iterable[tuple[Transition, Sequence[str]]],

@@ -1,7 +1,7 @@
 """Rules, states and transitions as they are stored; each function works in the caller's transaction."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,13 +11,16 @@ from psycopg2.extras import execute_values
 from fademoe.alerts.machine import Instance, Reason, State
 from fademoe.alerts.messages import Transition
 from fademoe.alerts.rules import Channel, Rule, RuleFile, Silence, describe_rule, restore_rule
-from fademoe.errors import ConfigError
+from fademoe.errors import FadeMoeError
+from fademoe.evaluation import Place
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("alerts")
 RULES_LOCK = 7_226_154  # advisory lock: one apply, or one minute, at a time
 
-Place = tuple[str, str]  # code and symbol of an instance
+
+class RuleConflict(FadeMoeError):
+    """A rule or a channel belongs to another file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,7 @@ def lock_rules(cursor: Cursor) -> None:
 def apply_file(cursor: Cursor, file: str, content: RuleFile, minute: int) -> Changes:
     """Make the rules, channels and silences of `file` what `content` says, from `minute` on; return what changed.
 
-    Raises ConfigError, before anything is changed, when a name belongs to another file.
+    Raises RuleConflict, before anything is changed, when a name belongs to another file.
     """
     lock_rules(cursor)
     in_force = list_rules(cursor)
@@ -105,6 +108,12 @@ def apply_file(cursor: Cursor, file: str, content: RuleFile, minute: int) -> Cha
         channels=tuple(channel.name for channel in content.channels),
         silences=len(content.silences),
     )
+
+
+def was_applied(cursor: Cursor, file: str) -> bool:
+    """Return whether a file ever had a rule."""
+    cursor.execute(SQL["was_applied"], {"file": file})
+    return cursor.fetchone() is not None
 
 
 def list_rules(cursor: Cursor, minute: int | None = None) -> list[StoredRule]:
@@ -309,29 +318,6 @@ def restore_transition(row: Sequence[Any]) -> Transition:
     )
 
 
-def list_places(cursor: Cursor, codes: Collection[str], symbols: Collection[str] | None, minute: int) -> list[Place]:
-    """Return (code, symbol) of the contracts listed on some codes in a minute.
-
-    `symbols` None: all of which candles are wanted then.
-    """
-    values = {"codes": list(codes), "symbols": None if symbols is None else list(symbols), "minute": minute}
-    cursor.execute(SQL["instances"], values)
-    return [(code, symbol) for code, symbol in cursor.fetchall()]
-
-
-def find_uncovered(cursor: Cursor, due: Mapping[tuple[str, str], int]) -> set[tuple[str, str]]:
-    """Return which of some series (source, symbol) are wanted at their ts and not covered there."""
-    if not due:
-        return set()
-    values = {
-        "sources": [source for source, _ in due],
-        "symbols": [symbol for _, symbol in due],
-        "due": list(due.values()),
-    }
-    cursor.execute(SQL["uncovered"], values)
-    return {(source, symbol) for source, symbol in cursor.fetchall()}
-
-
 def _restore(row: Sequence[Any]) -> StoredRule:
     id_, file, first, end, reason, spec = row
     rule = restore_rule(spec)
@@ -353,7 +339,7 @@ def _refuse_foreign(
         if channel.name in channels and channels[channel.name][1] != file
     ]
     if foreign:
-        raise ConfigError(f"{file}: {'; '.join(foreign)}: choose another name, or remove it there first")
+        raise RuleConflict(f"{file}: {'; '.join(foreign)}: choose another name, or remove it there first")
 
 
 def _apply_rule(cursor: Cursor, file: str, old: StoredRule | None, new: Rule | None, minute: int) -> str:

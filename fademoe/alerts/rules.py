@@ -26,6 +26,7 @@ WEBHOOK_SCHEMES = ("http", "https")
 UNITS_MS = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
 MAX_DURATION_MS = 31 * DAY_MS
 MAX_RULES = 2_000  # of one file
+MAX_FILE_BYTES = 2_000_000
 ENVIRONMENT = "env:"
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")

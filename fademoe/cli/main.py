@@ -37,6 +37,7 @@ COMMANDS = {  # command -> (module of this package that defines it, the begin of
     "stream": ("programs", "Follow the streams of an exchange"),
     "worker": ("programs", "Run one RQ worker"),
     "scheduler": ("programs", "Run the scheduler"),
+    "alerts": ("alerts", "Check, apply, list, silence and replay alert rules"),
     "web": ("web", "Run the web server"),
     "simulator": ("simulator", "Run the exchange simulator"),
 }

@@ -44,10 +44,11 @@ def run_stream(settings: Settings, exchange: str) -> int:
 
 @click.command("worker")
 @click.option("--live", is_flag=True, help="Serve the queues live and upkeep instead of those of the exchanges.")
+@click.option("--notify", is_flag=True, help="Serve the queue notify: deliver alerts.")
 @pass_settings
-def run_worker(settings: Settings, *, live: bool) -> None:
+def run_worker(settings: Settings, *, live: bool, notify: bool) -> None:
     """Run one RQ worker until SIGTERM."""
-    worker.run(wait_until_ready(settings), live=live)
+    worker.run(wait_until_ready(settings), live=live, notify=notify)
 
 
 @click.command("scheduler")

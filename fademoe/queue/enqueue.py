@@ -13,7 +13,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from fademoe.clock import DAY_MS, SECOND_MS, Window
-from fademoe.queue.ids import AUDIT, RECHECK, Task, get_requested_queue, make_job_id
+from fademoe.queue.ids import AUDIT, NOTIFY, RECHECK, Task, get_requested_queue, make_job_id
 from fademoe.queue.states import connect_queue, is_held
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ BACKFILL_FUNCTION = "fademoe.jobs.backfill.backfill"
 FILL_FUNCTION = "fademoe.jobs.seed.fill"
 RECHECK_FUNCTION = "fademoe.jobs.backfill.recheck"
 AUDIT_FUNCTION = "fademoe.jobs.audit.audit_window"
+NOTIFY_FUNCTION = "fademoe.jobs.notify.deliver"
+NOTIFY_TIMEOUT_S = 60
 WINDOW_TIMEOUT_S = 300  # a run gives its window back after a minute
 FAILED_KEPT_S = DAY_MS // SECOND_MS  # how long a failed window is paused before it is enqueued again
 _MOVE = resources.files("fademoe.queue").joinpath("move.lua").read_text(encoding="utf-8")
@@ -63,6 +65,22 @@ def enqueue_windows(redis: Redis, name: str, tasks: Iterable[Task], *, at_front:
             description=f"{task.series.source} {task.series.symbol}",
         )
         for task in tasks
+    )
+
+
+def enqueue_notify(redis: Redis, channel: str) -> bool:
+    """Enqueue the delivery of what is due on a channel; return False when it is queued or running already."""
+    return put(
+        redis,
+        NOTIFY,
+        f"notify-{channel}",
+        NOTIFY_FUNCTION,
+        (channel,),
+        result_ttl=0,
+        failure_ttl=1,
+        job_timeout=NOTIFY_TIMEOUT_S,
+        retry=ABANDONED_JOB_RETRY,
+        description=f"notify {channel}",
     )
 
 

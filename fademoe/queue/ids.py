@@ -8,6 +8,7 @@ from fademoe.store.coverage import Series
 LIVE = "live"
 UPKEEP = "upkeep"
 SHARED_QUEUES = (LIVE, UPKEEP)
+NOTIFY = "notify"  # of the deliveries of alerts; not paused with the others
 # Each exchange has two queues beside them: one with its name for the system's own work, and `<name>-requested` for what
 # a person asked for by command or page. An exchange's name has letters and digits only.
 REQUESTED = "-requested"

@@ -17,9 +17,9 @@ from rq.serializers import JSONSerializer
 from rq.worker import RoundRobinWorker
 
 from fademoe.feeds import registry
-from fademoe.jobs import audit, backfill, maintenance, newest, polls, seed, terms
+from fademoe.jobs import audit, backfill, maintenance, newest, notify, polls, seed, terms
 from fademoe.queue.dequeue import ReadyQueue
-from fademoe.queue.ids import LIVE, UPKEEP, list_exchange_queues
+from fademoe.queue.ids import LIVE, NOTIFY, UPKEEP, list_exchange_queues
 from fademoe.runtime.job_context import use_services
 from fademoe.runtime.services import Services
 
@@ -38,6 +38,7 @@ JOB_FUNCTIONS = (
     maintenance.refresh_instruments,
     maintenance.refresh_changing_instruments,
     maintenance.run_maintenance,
+    notify.deliver,
 )  # imported here, so that no work horse has to
 MONITOR_S = 5  # between two looks at the work horse, each of which renews the job's lease
 LEASE_S = 30  # a job whose lease was not renewed for so long is given to another worker
@@ -88,17 +89,25 @@ class Worker(RoundRobinWorker):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def run(services: Services, *, live: bool) -> None:
-    """Work until SIGTERM: `live` for the live and upkeep queues, else for the exchanges' queues."""
+class NotifyWorker(Worker):
+    """Delivers alerts, also while the workers are paused: a pause stops the collecting of data."""
+
+    def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - rq's signature
+        """Go on."""
+
+
+def run(services: Services, *, live: bool = False, notify: bool = False) -> None:
+    """Work until SIGTERM: `live` for live and upkeep, `notify` for alerts, else for the queues of the exchanges."""
     enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
-    names = (LIVE, UPKEEP) if live else list_exchange_queues(*enabled)
+    names = (NOTIFY,) if notify else (LIVE, UPKEEP) if live else list_exchange_queues(*enabled)
     use_services(services)
-    worker = Worker(
-        [ReadyQueue(name, connection=services.redis, serializer=JSONSerializer) for name in names],
+    queue_class = Queue if notify else ReadyQueue
+    worker = (NotifyWorker if notify else Worker)(
+        [queue_class(name, connection=services.redis, serializer=JSONSerializer) for name in names],
         connection=services.redis,
         serializer=JSONSerializer,
-        queue_class=ReadyQueue,
-        name=f"{'live' if live else 'worker'}.{socket.gethostname()}.{os.getpid()}",
+        queue_class=queue_class,
+        name=f"{'notify' if notify else 'live' if live else 'worker'}.{socket.gethostname()}.{os.getpid()}",
         job_monitoring_interval=MONITOR_S,
         worker_ttl=WORKER_TTL_S,
     )

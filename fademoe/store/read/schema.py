@@ -29,6 +29,17 @@ TABLES = {
     "perp_status": "One row per unit: what it does now",
     "perp_status_history": "Changes of state, but not between running and done, and every action of a user",
     "perp_errors": "Every error with the request that failed",
+    "perp_rules": "Alert rules, every version of them, with the minutes in which each was in force",
+    "perp_alert_channels": "Where alerts are sent",
+    "perp_silences": "What is not sent, and until when",
+    "perp_transitions": "What every alert rule did: one row per rule, code, symbol, minute and new state",
+    "perp_alert_cursor": "The next minute that the alert rules are evaluated for",
+    "perp_alert_minutes": "Minutes that were evaluated, when, and for which series in vain was waited",
+    "perp_alert_states": "Alert rules that are not inactive, for each code and symbol",
+    "perp_alert_snapshots": "The same at whole hours, for replays",
+    "perp_deliveries": "Messages: the transitions of a rule in a minute on a channel, with the bytes that are sent",
+    "perp_outbox": "Which transitions are in which message, and what became of each",
+    "perp_attempts": "Every attempt to send a message",
     "schema_migrations": "Which migrations were applied",
 }
 

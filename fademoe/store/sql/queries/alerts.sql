@@ -7,6 +7,9 @@ SELECT pg_advisory_xact_lock(%(lock)s)
 -- name: rules_in_force
 SELECT id, file, first_minute, spec FROM perp_rules WHERE end_minute IS NULL ORDER BY name
 
+-- name: was_applied
+SELECT 1 FROM perp_rules WHERE file = %(file)s LIMIT 1
+
 -- name: rules_of_minute
 -- Rules that are in force in a minute, and those that end with it.
 SELECT id, file, first_minute, end_minute, end_reason, spec
@@ -185,24 +188,11 @@ ORDER BY t.code, t.symbol, t.state = 'firing', t.id
 UPDATE perp_deliveries AS d SET state = 'unneeded', settled_ms = %(now)s
 WHERE state = 'waiting' AND NOT EXISTS (SELECT FROM perp_alert_channels AS c WHERE c.name = d.channel)
 
--- name: instances
--- Contracts that are listed on a code in a minute. Without `symbols`: those of which anything is wanted there then.
-SELECT DISTINCT m.code, m.symbol
-FROM perp_metadata AS m
-WHERE m.code = ANY(%(codes)s)
-  AND coalesce(m.listed_ms, 0) <= %(minute)s AND coalesce(m.delisted_ms > %(minute)s, true)
-  AND CASE WHEN %(symbols)s::text[] IS NULL THEN EXISTS (
-          SELECT FROM perp_coverage AS c
-          WHERE c.symbol = m.symbol AND c.source = m.code || '-ohlcv' AND c.wanted @> %(minute)s::bigint)
-      ELSE m.symbol = ANY(%(symbols)s) END
-ORDER BY m.code, m.symbol
-
--- name: uncovered
--- Which of some series are not covered up to a ts; series of which nothing is wanted are not waited for.
-SELECT n.source, n.symbol
-FROM unnest(%(sources)s::text[], %(symbols)s::text[], %(due)s::bigint[]) AS n (source, symbol, due)
-JOIN perp_coverage AS c ON c.source = n.source AND c.symbol = n.symbol
-WHERE c.wanted @> n.due AND NOT c.covered @> n.due
+-- name: closes
+SELECT p.source, p.symbol, p.ts, p.c::text
+FROM unnest(%(sources)s::text[], %(symbols)s::text[], %(times)s::bigint[]) AS n (source, symbol, ts)
+JOIN perp_data AS p ON p.source = n.source AND p.symbol = n.symbol AND p.ts = n.ts
+WHERE p.c IS NOT NULL
 
 -- name: transitions
 SELECT t.id, t.rule, t.version, t.code, t.symbol, t.minute, t.state, t.since, t.reason, t.severity, t.message, t.values,
@@ -216,7 +206,7 @@ ORDER BY t.minute DESC, t.id DESC
 LIMIT %(limit)s
 
 -- name: deliveries_of
-SELECT o.transition, o.channel, o.state, o.silenced, d.attempts, d.due_ms, d.settled_ms, d.webhook_id,
+SELECT o.transition, o.channel, o.state, d.attempts, d.due_ms,
        (SELECT a.error FROM perp_attempts AS a WHERE a.delivery = d.id ORDER BY a.id DESC LIMIT 1),
        (SELECT a.at_ms FROM perp_attempts AS a WHERE a.delivery = d.id ORDER BY a.id DESC LIMIT 1)
 FROM perp_outbox AS o JOIN perp_deliveries AS d ON d.id = o.delivery
