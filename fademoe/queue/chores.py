@@ -11,6 +11,8 @@ from fademoe.queue.states import connect_queue
 CHORE_PREFIX = "chore-"
 RECONCILE_AT_S = 30.0  # of each minute: by then streams and polls have stored the minute before
 
+HOURS_AT_S = 50.0  # of each minute: what reconcile enqueued is under way then
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chore:
@@ -39,6 +41,7 @@ CHORES = (
     Chore(function="fademoe.jobs.maintenance.refresh_changing_instruments", every_s=300),
     Chore(function="fademoe.jobs.maintenance.run_maintenance", every_s=3600),
     RECONCILE,
+    Chore(function="fademoe.jobs.hours.refresh_hours", every_s=60, at_s=HOURS_AT_S),
     Chore(function="fademoe.jobs.audit.enqueue_nightly", every_s=3600),
 )
 

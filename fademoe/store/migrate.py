@@ -105,12 +105,15 @@ def _make_views(cursor: Cursor) -> None:
 
 
 def _ensure_columns(cursor: Cursor, metric: Metric) -> None:
-    cursor.execute(SQL["columns"])
-    present = {name for (name,) in cursor.fetchall()}
-    for column in metric.columns:
-        if column.name not in present:
-            kind = sql.SQL("BIGINT" if column.whole else "NUMERIC")
-            cursor.execute(sql.SQL(SQL["add_column"]).format(column=sql.Identifier(column.name), kind=kind))
+    """Add a metric's columns to the tables of rows and of hours."""
+    for table in ("perp_data", "perp_hours"):
+        cursor.execute(SQL["columns"], {"table": table})
+        present = {name for (name,) in cursor.fetchall()}
+        for column in metric.columns:
+            if column.name not in present:
+                names = {"table": sql.Identifier(table), "column": sql.Identifier(column.name)}
+                kind = sql.SQL("BIGINT" if column.whole else "NUMERIC")
+                cursor.execute(sql.SQL(SQL["add_column"]).format(**names, kind=kind))
 
 
 def _fields(metric: Metric) -> list[dict[str, str]]:

@@ -10,8 +10,8 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import SECOND_MS, Window, now_ms
 from fademoe.metrics import METRICS, Instant, Metric, Row
-from fademoe.store import arrivals, coverage
-from fademoe.store.arrivals import HISTORY, Origin
+from fademoe.store import arrivals, coverage, hours
+from fademoe.store.arrivals import HISTORY, Origin, Times
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
@@ -60,22 +60,23 @@ class Writer:
 
 def store_rows(cursor: Cursor, batches: Sequence[Batch], answers: Sequence[Covered], origin: Origin = HISTORY) -> int:
     """Do what `Writer.write` does in the caller's transaction, of which it must be the last call."""
-    new = sum(_insert(cursor, batch, origin) for batch in batches)
+    new = [_insert(cursor, batch, origin) for batch in batches]
+    hours.mark_changed(cursor, [pair for times in new for pair in times.items()])
     if answers:
         coverage.record(cursor, answers)
-    return new
+    return sum(len(of_series) for times in new for of_series in times.values())
 
 
-def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> int:
+def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
     """COPY what is not stored yet straight into perp_data; where a row exists all the same, insert from aside.
 
-    Returns how many rows were inserted or took the place of a sample.
+    Returns the times of the rows that were inserted or took the place of a sample.
     """
     metric = METRICS[batch.metric]
     fresh: set[Series] = set()
     groups = list(_unknown(cursor, metric, batch, fresh))
     if not groups:
-        return 0
+        return {}
     names = sql.SQL(", ").join(map(sql.Identifier, (*KEY_COLUMNS, *(column.name for column in metric.columns))))
     cursor.execute(SQL["begin_copy"])
     try:
@@ -86,7 +87,7 @@ def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> int:
         cursor.execute(SQL["end_copy"])
         new = _collect_times((series, row.ts) for series, rows in groups for row in rows)
         arrivals.record(cursor, metric.name, batch.interval, new, fresh, origin)
-        return sum(map(len, new.values()))
+        return new
     cursor.execute(SQL["create_incoming"])
     cursor.execute(SQL["empty_incoming"])
     _copy(cursor, "perp_incoming", names, CopyText(groups, batch.interval))
@@ -95,7 +96,7 @@ def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> int:
     cursor.execute(sql.SQL(SQL["insert_incoming"]).format(columns=names, action=action))
     stored = {(Series(source, symbol), ts) for source, symbol, ts in cursor.fetchall()}
     arrivals.record(cursor, metric.name, batch.interval, _collect_times(stored - replaced), (), origin)
-    return len(stored)
+    return _collect_times(stored)
 
 
 def _collect_times(rows: Iterable[tuple[Series, int]]) -> dict[Series, list[int]]:

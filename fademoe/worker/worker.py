@@ -17,7 +17,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import RoundRobinWorker
 
 from fademoe.feeds import registry
-from fademoe.jobs import audit, backfill, maintenance, newest, notify, polls, seed, terms
+from fademoe.jobs import audit, backfill, hours, maintenance, newest, notify, polls, seed, terms
 from fademoe.queue.dequeue import ReadyQueue
 from fademoe.queue.ids import LIVE, NOTIFY, UPKEEP, list_exchange_queues
 from fademoe.runtime.job_context import use_services
@@ -33,6 +33,7 @@ JOB_FUNCTIONS = (
     polls.poll,
     newest.poll_newest,
     seed.fill,
+    hours.refresh_hours,
     terms.refresh_terms,
     maintenance.reconcile,
     maintenance.refresh_instruments,

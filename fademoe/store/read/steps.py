@@ -14,9 +14,11 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import Window, ceil_to
-from fademoe.metrics import INTERVALS_MS, METRICS, STEPS_MS, Aggregate
-from fademoe.store.derived import find_derived, make_relation
+from fademoe.clock import HOUR_MS, Window, ceil_to, subtract
+from fademoe.metrics import INTERVALS_MS, STEPS_MS
+from fademoe.store.aggregation import Value, list_values, make_buckets, make_hours_part, make_rows_part
+from fademoe.store.derived import find_derived
+from fademoe.store.hours import list_up_to_date
 from fademoe.store.queries import load_queries
 from fademoe.store.read.catalog import Perpspec, list_symbols
 from fademoe.store.read.pool import Reader
@@ -126,15 +128,9 @@ def read_buckets(
     whole = {symbol: window for symbol, window in whole.items() if window.start_ms < window.end_ms}
     if not whole:
         return []
-    values = {
-        "source": spec.name,
-        "symbols": list(whole),
-        "lows": [window.start_ms for window in whole.values()],
-        "highs": [window.end_ms for window in whole.values()],
-        "step": step_ms,
-        "grid": get_grid_ms(spec),
-    }
-    cursor.execute(_make_query(spec, columns), values)
+    rows_of, made = _split_made(cursor, spec, whole, step_ms)
+    query, parameters = _make_query(spec, columns, rows_of, made)
+    cursor.execute(query, {**parameters, "step": step_ms})
     rows = cursor.fetchall()
     cover = read_cover(cursor, spec, list(whole), _hull(whole.values()))
     nothing = Cover([], [])
@@ -142,6 +138,25 @@ def read_buckets(
         Bucket(ts, symbol, tuple(numbers), cover.get(symbol, nothing).measure(spec, ts, step_ms, bars, now_ms))
         for ts, symbol, bars, *numbers in rows
     ]
+
+
+def _split_made(
+    cursor: Cursor, spec: Perpspec, windows: Mapping[str, Window], step_ms: int
+) -> tuple[dict[str, list[Window]], dict[str, list[Window]]]:
+    """Return which parts of the windows of symbols are read from the rows, and which from perp_hours."""
+    source = _get_source(spec)
+    if step_ms < HOUR_MS or find_derived(source):
+        return {symbol: [window] for symbol, window in windows.items()}, {}
+    ranges = list_up_to_date(cursor, source, windows, _hull(windows.values()))
+    made = {
+        symbol: [
+            Window(max(part.start_ms, windows[symbol].start_ms), min(part.end_ms, windows[symbol].end_ms))
+            for part in of_symbol
+            if part.start_ms < windows[symbol].end_ms and part.end_ms > windows[symbol].start_ms
+        ]
+        for symbol, of_symbol in ranges.items()
+    }
+    return {symbol: subtract(window, made.get(symbol, [])) for symbol, window in windows.items()}, made
 
 
 class Cover:
@@ -215,50 +230,45 @@ def _sort(buckets: list[Bucket], selection: Selection) -> list[Bucket]:
     return sorted(by_symbol, key=lambda bucket: bucket.ts, reverse=selection.reads_down)
 
 
-class _Value(NamedTuple):
-    """A column that is aggregated over a step."""
+def _make_query(
+    spec: Perpspec, columns: Sequence[str], rows: Mapping[str, Sequence[Window]], made: Mapping[str, Sequence[Window]]
+) -> tuple[sql.Composable, dict[str, object]]:
+    """Return the query of the steps of a perpspec, with these columns, and its parameters but for the step.
 
-    name: str
-    aggregate: Aggregate
-    type: str
-
-
-def _make_query(spec: Perpspec, columns: Sequence[str]) -> sql.Composable:
-    """Return the query of the steps of a perpspec, with these columns.
-
-    A metric that is derived `from_steps` aggregates the columns of its input, and applies its formulas to them.
+    It reads the windows `rows` of the symbols from the rows and `made` from perp_hours. A metric that is derived
+    `from_steps` aggregates the columns of its input, and applies its formulas to them.
     """
     derived = find_derived(spec.name)
-    source, values = spec.name, [_Value(field.name, field.aggregate, field.type) for field in spec.fields]
-    formulas: dict[str, sql.Composable] = {value.name: _name("d", value.name) for value in values}
+    source = _get_source(spec)
     if derived is not None and derived.from_steps:
-        source = f"{spec.name.removesuffix(derived.name)}{derived.inputs[0]}"
-        formulas = dict(zip(formulas, map(sql.SQL, derived.formulas), strict=True))
-        values = [_Value(column.name, column.aggregate, column.type) for column in METRICS[derived.inputs[0]].columns]
+        values = list_values(derived.inputs[0])
+        formulas = dict(zip([field.name for field in spec.fields], map(sql.SQL, derived.formulas), strict=True))
     else:
-        values = [value for value in values if value.name in columns]
+        values = [Value(field.name, field.aggregate, field.type) for field in spec.fields if field.name in columns]
+        formulas = {}
     types = {field.name: "bigint" if field.type == "integer" else "text" for field in spec.fields}
-    names = [_name("r", value.name) for value in values]
-    rows = sql.SQL(SQL["rows"]).format(
-        rows=make_relation(source), source=sql.Literal(source), columns=sql.SQL(", ").join(names)
-    )
-    return sql.SQL(SQL["buckets"]).format(
-        parts=rows,
-        aggregates=sql.SQL(", ").join(map(_aggregate, values)),
-        columns=sql.SQL("").join(
-            sql.SQL(", ({})::{}").format(formulas[name], sql.SQL(types[name])) for name in columns
-        ),
-    )
+    parts = [make_rows_part(source, values)]
+    parameters: dict[str, object] = {"grid": get_grid_ms(spec), **_list_windows(rows, "symbols", "lows", "highs")}
+    if made:
+        parts.append(make_hours_part(source, values))
+        parameters |= _list_windows(made, "hour_symbols", "hour_lows", "hour_highs")
+    results = [
+        sql.SQL(", ({})::{}").format(formulas.get(name, sql.Identifier("d", name)), sql.SQL(types[name]))
+        for name in columns
+    ]
+    return make_buckets(parts, values, sql.SQL("").join(results)), parameters
 
 
-def _aggregate(value: _Value) -> sql.Composable:
-    """Return the value of a column over a step."""
-    aggregate = sql.SQL(SQL[value.aggregate]).format(value=_name("h", value.name))
-    return sql.SQL("{} AS {}").format(aggregate, sql.Identifier(value.name))
+def _get_source(spec: Perpspec) -> str:
+    """Return the perpspec whose rows are aggregated: the input of a metric that is derived from its steps."""
+    derived = find_derived(spec.name)
+    return f"{spec.name.removesuffix(derived.name)}{derived.inputs[0]}" if derived and derived.from_steps else spec.name
 
 
-def _name(table: str, column: str) -> sql.Composable:
-    return sql.Identifier(table, column)
+def _list_windows(windows: Mapping[str, Sequence[Window]], *names: str) -> dict[str, object]:
+    """Return parallel lists of symbols, starts and ends, under these names."""
+    listed = [(symbol, *window) for symbol, of_symbol in windows.items() for window in of_symbol]
+    return dict(zip(names, ([each[at] for each in listed] for at in range(3)), strict=True))
 
 
 def _count_points(start_ms: int, end_ms: int, grid_ms: int) -> int:

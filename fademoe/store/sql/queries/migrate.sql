@@ -29,10 +29,10 @@ ON CONFLICT (perpspec_name) DO UPDATE SET fields = excluded.fields
 WHERE perpspec_schema.fields <> excluded.fields
 
 -- name: columns
-SELECT attname FROM pg_attribute WHERE attrelid = 'perp_data'::regclass AND attnum > 0 AND NOT attisdropped
+SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped
 
 -- name: add_column
-ALTER TABLE perp_data ADD COLUMN {column} {kind}
+ALTER TABLE {table} ADD COLUMN {column} {kind}
 
 -- name: register_lag
 -- The first declaration of a source and interval holds for all times, a changed one from now on.
