@@ -56,7 +56,7 @@ clean:
 # A stamp is older than setup.cfg after every change of the dependencies: they are installed again.
 .venv/.runs: .venv/.made setup.cfg pyproject.toml
 	@echo "installing FadeMoe and its servers into .venv"
-	@$(PIP) ".[embedded]"
+	@$(PIP) ".[embedded,mcp]"
 	@touch $@
 
 .venv/.tests: .venv/.made setup.cfg pyproject.toml

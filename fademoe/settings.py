@@ -245,6 +245,12 @@ def _parse_host(text: str, _: Collection[str]) -> str:
     return text
 
 
+def _parse_switch(text: str, _: Collection[str]) -> bool:
+    if text.lower() not in ("on", "off"):
+        raise ValueError
+    return text.lower() == "on"
+
+
 def _parse_shares(text: str, exchange_names: Collection[str]) -> Mapping[str, Decimal]:
     shares: dict[str, Decimal] = {}
     for part in _split_list(text):
@@ -267,6 +273,12 @@ FOLDER = Kind(valid="folders whose path is UTF-8 text without commas and line br
 SYMBOLS = Kind(valid="'all' or a comma list of coins such as BTC,ETH,PEPE", parse=_parse_symbols, show=",".join)
 EXCHANGES = Kind(valid="comma lists of {exchanges}", parse=_parse_exchanges, show=",".join)
 HOST = Kind(valid="host names and addresses such as 127.0.0.1, ::1 or 0.0.0.0", parse=_parse_host)
+HOSTS = Kind(
+    valid="comma lists of host names and addresses",
+    parse=lambda text, _: tuple(_parse_host(part, ()) for part in _split_list(text)),
+    show=",".join,
+)
+SWITCH = Kind(valid="on and off", parse=_parse_switch, show=lambda value: "on" if value else "off")
 EGRESS = Kind(
     valid="comma lists of [name=]local IP address or proxy URL, each once", parse=_parse_egress, show=_show_egress
 )
@@ -362,6 +374,25 @@ class Settings:
         "",
         "token for every action that changes something",
         "made on first start, in the file admin_token under FADEMOE_HOME",
+    )
+    mcp_host: str = _setting("MCP_HOST", HOST, "127.0.0.1", "address that the server of AI assistants listens on")
+    mcp_port: int = _setting("MCP_PORT", _integer(1, 65_535), "8001", "port that this server listens on")
+    mcp_token: str | None = _setting(
+        "MCP_TOKEN",
+        SECRET,
+        "",
+        "token that AI assistants send over HTTP",
+        "made on first start, in the file mcp_token under FADEMOE_HOME",
+    )
+    mcp_allowed_hosts: tuple[str, ...] | None = _setting(
+        "MCP_ALLOWED_HOSTS",
+        HOSTS,
+        "",
+        "further names by which AI assistants reach the server: values of the header Host, without the port",
+        "loopback and FADEMOE_MCP_HOST",
+    )
+    mcp_sql: bool = _setting(
+        "MCP_SQL", SWITCH, "off", "whether AI assistants may send SQL; it reads the views of fademoe_mcp, nothing else"
     )
     retention_days: int | None = _setting(
         "RETENTION_DAYS", _integer(1, 36_500), "", "days after which rows are deleted", "rows are kept for ever"

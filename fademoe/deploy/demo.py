@@ -43,6 +43,8 @@ class Demo:
         port = int(self._port_file.read_text()) if keeps_port else find_free_port(preferred)
         self._port_file.write_text(str(port))
         changed = {"FADEMOE_HOME": str(self.home), "SIMULATOR_PORT": str(port)}
+        if not is_running and f"{PREFIX}MCP_PORT" not in self._given:
+            changed[f"{PREFIX}MCP_PORT"] = str(find_free_port(self.settings.mcp_port))
         chosen = self.settings.exchanges or EXCHANGE_NAMES
         simulated = [name for name in EXCHANGE_NAMES if name in chosen] or EXCHANGE_NAMES
         changed[f"{PREFIX}EXCHANGES"] = ",".join(simulated)

@@ -41,7 +41,15 @@ MIN_START_INTERVAL_S = 5.0
 LOCK_TIMEOUT_S = 20.0  # until the last processes of a killed server have ended
 CONNECTIONS = 120  # beside those of the workers
 MARK = ".fademoe"  # file in a home: this folder is FadeMoe's
-EXPECTED_IN_NEW_HOME = {MARK, "admin_token", "demo", "supervisor.sock", "lost+found"}
+EXPECTED_IN_NEW_HOME = {
+    MARK,
+    "admin_token",
+    "mcp_token",
+    "mcp_database_password",
+    "demo",
+    "supervisor.sock",
+    "lost+found",
+}
 
 _MANIFEST_LINE = re.compile(r"file (?P<file>[\w.-]+) seq [0-9]+ type (?P<type>[bih])( .*)?")
 _PROCESS_NUMBER = re.compile(r"-?[1-9][0-9]{0,8}")  # PostgreSQL writes that of a server in single-user mode negative

@@ -2,7 +2,7 @@
 
 `NNNN_name.sql` is for every database; of `NNNN_name.plain.sql` and `NNNN_name.timescale.sql` one is taken.
 A notice that a file raises is logged.
-`views.sql` and `read_role.sql` are looked after at every start.
+`views.sql`, `read_role.sql` and `assistant_views.sql` are looked after at every start.
 """
 
 import hashlib
@@ -46,6 +46,7 @@ def _migrate(cursor: Cursor, exchanges: list[Exchange]) -> list[str]:
     if pending and has_timescale:
         timescale.create_extension(cursor)
     if pending:
+        cursor.execute(SQL["drop_assistant_views"])
         cursor.execute(SQL["drop_views"])  # they would hold on to what a migration changes
     for name, text in pending:
         cursor.connection.notices.clear()
@@ -59,6 +60,7 @@ def _migrate(cursor: Cursor, exchanges: list[Exchange]) -> list[str]:
     _make_views(cursor)
     timescale.compress_finished(cursor)
     cursor.execute(_text("read_role.sql"))
+    cursor.execute(_text("assistant_views.sql"))
     return [name for name, _ in pending]
 
 
@@ -99,6 +101,7 @@ def _make_views(cursor: Cursor) -> None:
     digest = hashlib.sha256(text.encode()).hexdigest()
     cursor.execute(SQL["version_of_views"])
     if cursor.fetchone() != (digest,):
+        cursor.execute(SQL["drop_assistant_views"])
         cursor.execute(SQL["drop_views"])
         cursor.execute(text)
         cursor.execute(SQL["set_version_of_views"], {"digest": digest})

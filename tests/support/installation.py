@@ -43,6 +43,7 @@ class Installation(System):
             "FADEMOE_SYMBOLS": ",".join(symbols),
             "FADEMOE_WORKERS": str(workers),
             "FADEMOE_WEB_PORT": str(self.web_port),
+            "FADEMOE_MCP_PORT": str(free_port()),
         }
         for name, exchange in registry.load_exchanges().items():
             self.environment[f"FADEMOE_{name.upper()}_REST_URL"] = simulator.url

@@ -10,7 +10,7 @@ from fademoe.feeds import registry
 ROOT = Path(fademoe.__file__).parent
 FLOORS = (  # lowest first; a room may import what lies on the floors below its own, and itself
     ("errors", "clock", "logs", "signals"),
-    ("settings", "metrics", "strategy"),
+    ("settings", "metrics", "strategy", "tokens"),
     ("account", "expressions"),
     ("feeds", "embedded", "supervisord"),
     ("exchanges", "store", "archives"),
@@ -18,6 +18,7 @@ FLOORS = (  # lowest first; a room may import what lies on the floors below its 
     ("runtime", "alerts", "backtest"),
     ("jobs", "streams", "simulator"),
     ("worker", "web", "deploy", "testing"),
+    ("assistants",),
     ("cli",),
     ("__main__",),
 )
@@ -40,7 +41,7 @@ SIMULATOR_FLOORS = (
 )
 SAME_FILES = {"exchange.py", "limits.py", "listing.py", "rows.py"}  # of every simulated exchange
 STREAM_FILES = {"feeds.py", "stream.py"}  # of those with sockets
-GROUND = ("errors", "clock", "logs", "settings")  # all that `web.http` may import from outside web
+GROUND = ("errors", "clock", "logs", "settings", "tokens")  # all that `web.http` may import from outside web
 
 
 def part_of(module: str) -> str:

@@ -6,14 +6,13 @@ need the CSRF token of that session.
 
 import hashlib
 import hmac
-import os
 import secrets
 from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request, session
 
-from fademoe.errors import ConfigError
 from fademoe.settings import LOOPBACK, Settings
+from fademoe.tokens import load_or_make_token
 from fademoe.web.problem import Problem
 
 TOKEN_FILE = "admin_token"
@@ -30,22 +29,7 @@ def load_admin_token(settings: Settings) -> str:
     """Return the admin token: the setting, else the file under FADEMOE_HOME, created (mode 0600) when it is missing."""
     if settings.admin_token:
         return settings.admin_token
-    path = settings.home / TOKEN_FILE
-    try:
-        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            token = path.read_text(encoding="utf-8").strip()
-        else:
-            token = secrets.token_urlsafe(24)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(token + "\n")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be used: {error.strerror}; set FADEMOE_ADMIN_TOKEN") from error
-    if not token:
-        raise ConfigError(f"{path} is empty: delete it, or set FADEMOE_ADMIN_TOKEN")
-    return token
+    return load_or_make_token(settings.home / TOKEN_FILE, "FADEMOE_ADMIN_TOKEN")
 
 
 def set_up(app: Flask, settings: Settings) -> None:

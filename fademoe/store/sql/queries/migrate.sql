@@ -58,3 +58,13 @@ SELECT obj_description(to_regclass('perp_ranges'), 'pg_class')
 
 -- name: set_version_of_views
 COMMENT ON VIEW perp_ranges IS %(digest)s
+
+-- name: drop_assistant_views
+DO $$
+DECLARE
+    ours TEXT;
+BEGIN
+    FOR ours IN SELECT viewname FROM pg_views WHERE schemaname = 'fademoe_mcp' LOOP
+        EXECUTE format('DROP VIEW fademoe_mcp.%I', ours);
+    END LOOP;
+END $$

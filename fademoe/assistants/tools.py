@@ -1,0 +1,404 @@
+"""The tools of an assistant. They read as the role of assistants, by the functions behind pages and API."""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from decimal import Decimal, localcontext
+from functools import wraps
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import CallToolResult, ToolAnnotations
+from psycopg2.extensions import cursor as Cursor
+from pydantic import Field
+
+from fademoe.assistants.answer import Answer, make_answer
+from fademoe.assistants.coverage import describe_coverage
+from fademoe.assistants.session import open_session
+from fademoe.assistants.statement import run_statement
+from fademoe.clock import MINUTE_MS, Window, now_ms, parse_time, to_iso
+from fademoe.errors import FadeMoeError
+from fademoe.metrics import METRICS, STEPS_MS
+from fademoe.store.read.catalog import Perpspec, list_perpspecs
+from fademoe.store.read.rows import Selection
+from fademoe.web.model.catalog import find_metric, find_perpspec
+from fademoe.web.model.coverage import read_series
+from fademoe.web.model.rows import read_page, read_side_by_side
+from fademoe.web.problem import Problem
+
+MAX_ROWS = 5_000
+MAX_STATS_ROWS = 200_000
+PAGE_ROWS = 10_000
+HOURS_OF_A_YEAR = 8_760
+DEFAULT_HOURS = 8  # of a settlement whose interval the exchange does not send
+STEPS = ("1m", *STEPS_MS)
+READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+
+Source = Annotated[str, Field(description="exchange code and metric, such as bin-ohlcv; list_series names them")]
+Symbol = Annotated[str, Field(description="our name of a coin, such as BTC")]
+Since = Annotated[str, Field(description="first instant of the range, ISO 8601 in UTC, such as 2026-11-01T00:00:00Z")]
+Until = Annotated[str, Field(description="end of the range, itself left out, ISO 8601 in UTC")]
+Step = Annotated[str, Field(description=f"{', '.join(STEPS)}; 1m: the rows as they are stored")]
+Limit = Annotated[int, Field(ge=1, le=MAX_ROWS, description=f"rows of the answer, at most {MAX_ROWS}")]
+Result = Annotated[CallToolResult, Answer]
+
+
+class Toolbox:
+    """The tools over one database; `address` logs in as the role of assistants."""
+
+    def __init__(self, address: str) -> None:
+        """Remember the address; nothing is opened before a tool is called."""
+        self._address = address
+
+    def list_series(
+        self,
+        source: Annotated[str | None, Field(description="only this source, such as bin-ohlcv")] = None,
+        symbol: Annotated[str | None, Field(description="only this symbol, such as BTC")] = None,
+    ) -> Result:
+        """List the series that are stored: since when they are requested, the newest row, what is missing.
+
+        A series is one source (exchange code and metric) of one symbol.
+        """
+        with open_session(self._address) as cursor:
+            specs = list_perpspecs(cursor)
+            if source is not None:
+                _check("source", source, list(specs))
+            series, more = read_series(
+                cursor,
+                now_ms=now_ms(),
+                limit=MAX_ROWS,
+                sources=[source] if source else None,
+                symbols=[symbol] if symbol else None,
+                after=("", ""),
+            )
+        columns = {
+            "source": None,
+            "symbol": None,
+            "exchange": None,
+            "title": None,
+            "interval": None,
+            "columns": None,
+            "requested_from": "ISO 8601",
+            "newest": "ISO 8601",
+            "complete_percent": "% of the requested time",
+            "missing_minutes": "minutes",
+            "absent_minutes": "minutes without a row for a reason",
+        }
+        rows = [
+            (
+                each.source,
+                each.symbol,
+                specs[each.source].exchange if each.source in specs else None,
+                specs[each.source].title if each.source in specs else None,
+                specs[each.source].interval if each.source in specs else None,
+                ",".join(field.name for field in specs[each.source].fields) if each.source in specs else None,
+                None if each.wanted_from is None else to_iso(each.wanted_from),
+                None if each.newest_ms is None else to_iso(each.newest_ms),
+                each.percent,
+                each.missing_ms // MINUTE_MS,
+                each.absent_ms // MINUTE_MS,
+            )
+            for each in series
+        ]
+        return make_answer(list(columns), list(columns.values()), rows, truncated=more)
+
+    def coverage(self, source: Source, symbol: Symbol, since: Since, until: Until) -> Result:
+        """Tell how complete a range of a series is: each range that has no rows, with the reason or as missing.
+
+        Call it before concluding anything from values that are not there.
+        """
+        window, now = _read_window(since, until)
+        with open_session(self._address) as cursor:
+            find_perpspec(cursor, source)
+            coverage = describe_coverage(cursor, [source], symbol, window, now)
+        rows = [[gap[name] for name in ("since", "until", "state", "reason")] for gap in coverage[0]["gaps"]]
+        return make_answer(["since", "until", "state", "reason"], ["ISO 8601", "ISO 8601", None, None], rows, coverage)
+
+    def series(
+        self,
+        source: Source,
+        symbol: Symbol,
+        since: Since,
+        until: Until,
+        step: Step = "1m",
+        columns: Annotated[
+            str | None, Field(description="comma list of the source's columns; all when left out")
+        ] = None,
+        limit: Limit = 1_000,
+    ) -> Result:
+        """Return the rows of a series, oldest first, with units, and how complete the range is.
+
+        With a step coarser than 1m each row says how many bars it is made of (`bars`), how many were expected, how many
+        of those are absent for a reason, and whether the whole step is covered and over (`complete`).
+        """
+        window, now = _read_window(since, until)
+        coarse = _read_step(step)
+        with open_session(self._address) as cursor:
+            spec = find_perpspec(cursor, source)
+            chosen = _read_columns(spec, columns)
+            page = read_page(cursor, spec, _select(symbol, chosen, window, limit), coarse)
+            coverage = describe_coverage(cursor, [source], symbol, window, now)
+        names, units = _head(spec, chosen, coarse)
+        rows = [(ts, to_iso(ts), *values) for ts, _, _, *values in page.rows]
+        return make_answer(names, units, rows, coverage, truncated=page.next is not None)
+
+    def compare(
+        self,
+        metric: Annotated[str, Field(description=f"{', '.join(METRICS)}")],
+        symbol: Symbol,
+        since: Since,
+        until: Until,
+        step: Step = "1h",
+        column: Annotated[
+            str | None, Field(description="the column to compare; the metric's first when left out")
+        ] = None,
+    ) -> Result:
+        """Return one column of a metric for all exchanges side by side, aligned in time; null where one has no row.
+
+        With a coarse step `<source> complete` says whether that step of that exchange is covered and over.
+        """
+        window, now = _read_window(since, until)
+        coarse = _read_step(step)
+        with open_session(self._address) as cursor:
+            specs = find_metric(cursor, metric)
+            names = [field.name for field in specs[0].fields]
+            chosen = column or names[0]
+            _check("column", chosen, names)
+            answer, page = read_side_by_side(cursor, specs, _select(symbol, (chosen,), window, MAX_ROWS), coarse)
+            coverage = describe_coverage(cursor, [spec.name for spec in specs], symbol, window, now)
+        unit = next(field.unit for field in specs[0].fields if field.name == chosen)
+        members = [(chosen, unit), *([("complete", None)] if coarse else [])]
+        heads = [(f"{spec.name} {name}", unit) for spec in specs for name, unit in members]
+        rows = [
+            (
+                row.ts,
+                to_iso(row.ts),
+                *((row.values[spec.name] or {}).get(name) for spec in specs for name, _ in members),
+            )
+            for row in answer.rows
+        ]
+        return make_answer(
+            ["ts", "time", *(name for name, _ in heads)],
+            ["ms since 1970 UTC", "ISO 8601", *(unit for _, unit in heads)],
+            rows,
+            coverage,
+            truncated=page.next is not None,
+        )
+
+    def stats(
+        self,
+        source: Source,
+        symbol: Symbol,
+        column: Annotated[str, Field(description="a column of the source, such as c")],
+        since: Since,
+        until: Until,
+        step: Step = "1m",
+    ) -> Result:
+        """Return count, first, last, lowest, highest, sum, mean and standard deviation (population) of a column.
+
+        The instants of the lowest and the highest value are given. Rows without a value do not count.
+        """
+        window, now = _read_window(since, until)
+        coarse = _read_step(step)
+        with open_session(self._address) as cursor:
+            spec = find_perpspec(cursor, source)
+            (name,) = _read_columns(spec, column)
+            points = [
+                (ts, Decimal(str(value)))
+                for ts, value in _read_all(cursor, spec, symbol, name, window, coarse)
+                if value is not None
+            ]
+            coverage = describe_coverage(cursor, [source], symbol, window, now)
+        unit = next(field.unit for field in spec.fields if field.name == name)
+        return make_answer(["statistic", "value", "time"], [None, unit, "ISO 8601"], _summarize(points), coverage)
+
+    def funding_summary(self, symbol: Symbol, since: Since, until: Until) -> Result:
+        """Summarize the settled funding of a symbol on each exchange: sum, mean per hour, annualised, extremes.
+
+        A positive rate is paid by longs to shorts. `annualised` is the mean rate per hour times 8,760. Contracts that
+        settle every hour, four or eight hours compare by `per_hour` and `annualised`, never by single rates.
+        """
+        window, now = _read_window(since, until)
+        with open_session(self._address) as cursor:
+            specs = find_metric(cursor, "fr")
+            rows = []
+            for spec in specs:
+                selection = _select(symbol, ("fr", "fr_hours"), window, PAGE_ROWS)
+                settled = [
+                    (ts, Decimal(rate), int(hours or DEFAULT_HOURS))
+                    for ts, _, _, rate, hours in read_page(cursor, spec, selection, "").rows
+                    if rate is not None
+                ]
+                rows.append((spec.name, *_summarize_funding(settled)))
+            coverage = describe_coverage(cursor, [spec.name for spec in specs], symbol, window, now)
+        fraction = "fraction"
+        columns = {
+            "source": None,
+            "settlements": "count",
+            "hours": "hours that the settlements are for",
+            "sum": fraction,
+            "per_hour": f"{fraction} per hour",
+            "annualised": f"{fraction} per year",
+            "lowest": f"{fraction} per interval",
+            "highest": f"{fraction} per interval",
+            "last": f"{fraction} per interval",
+            "last_time": "ISO 8601",
+        }
+        return make_answer(list(columns), list(columns.values()), rows, coverage)
+
+    def sql(
+        self, statement: Annotated[str, Field(max_length=20_000, description="one SELECT over the views of the schema")]
+    ) -> Result:
+        """Run one SQL statement over the views (named like FadeMoe's tables), read-only, for at most 5 seconds.
+
+        fademoe://schema/perp_data and its neighbours describe the views. It says nothing of coverage: ask `coverage`.
+        """
+        table = run_statement(self._address, statement)
+        units = {column.name: column.unit for metric in METRICS.values() for column in metric.columns}
+        return make_answer(
+            table.columns, [units.get(name) for name in table.columns], table.rows, truncated=table.truncated
+        )
+
+
+def register(server: MCPServer[Any], toolbox: Toolbox, *, with_sql: bool) -> None:
+    """Give the tools to a server; `sql` only when the user has switched it on."""
+    tools: list[Callable[..., CallToolResult]] = [
+        toolbox.list_series,
+        toolbox.coverage,
+        toolbox.series,
+        toolbox.compare,
+        toolbox.stats,
+        toolbox.funding_summary,
+    ]
+    if with_sql:
+        tools.append(toolbox.sql)
+    for tool in tools:
+        server.add_tool(_answer_errors(tool), name=tool.__name__, description=inspect.getdoc(tool), annotations=READS)
+
+
+def _answer_errors(tool: Callable[..., CallToolResult]) -> Callable[..., CallToolResult]:
+    """Let the errors that a tool expects reach the assistant as text."""
+
+    @wraps(tool)
+    def call(*args: Any, **options: Any) -> CallToolResult:
+        try:
+            return tool(*args, **options)
+        except (Problem, FadeMoeError, ValueError) as error:
+            raise ToolError(str(error)) from error
+
+    return call
+
+
+def _read_window(since: str, until: str) -> tuple[Window, int]:
+    """Return the range of a question, which ends now at the latest, and now."""
+    now = now_ms()
+    start_ms, end_ms = parse_time(since), min(parse_time(until), now)
+    if start_ms >= end_ms:
+        raise ToolError(f"since {since!r} must be before until {until!r} and before now, {to_iso(now)}")
+    return Window(start_ms, end_ms), now
+
+
+def _read_step(step: str) -> str:
+    """Return the step of a question, empty for the rows as they are stored."""
+    _check("step", step, STEPS)
+    return "" if step == "1m" else step
+
+
+def _read_columns(spec: Perpspec, columns: str | None) -> tuple[str, ...]:
+    names = [field.name for field in spec.fields]
+    chosen = tuple(dict.fromkeys(part.strip() for part in columns.split(","))) if columns else tuple(names)
+    for name in chosen:
+        _check("column", name, names)
+    return chosen
+
+
+def _check(argument: str, value: str, valid: Sequence[str]) -> None:
+    if value not in valid:
+        raise ToolError(f"no {argument} {value[:100]!r}; valid are {', '.join(valid)}")
+
+
+def _select(symbol: str, columns: tuple[str, ...], window: Window, limit: int) -> Selection:
+    return Selection(
+        symbols=(symbol,),
+        columns=columns,
+        start_ms=window.start_ms,
+        end_ms=window.end_ms,
+        limit=limit,
+        newest_first=False,
+    )
+
+
+def _head(spec: Perpspec, columns: Sequence[str], step: str) -> tuple[list[str], list[str | None]]:
+    units = {field.name: field.unit for field in spec.fields}
+    names = ["ts", "time", *columns]
+    texts: list[str | None] = ["ms since 1970 UTC", "ISO 8601", *(units[name] for name in columns)]
+    if step:
+        names += ["bars", "expected", "absent", "complete"]
+        texts += ["rows", "rows", "rows", None]
+    return names, texts
+
+
+def _read_all(
+    cursor: Cursor, spec: Perpspec, symbol: str, column: str, window: Window, step: str
+) -> Iterator[tuple[int, Any]]:
+    """Yield (ts, value) of all rows of a window, oldest first; raise ToolError when there are too many."""
+    selection = _select(symbol, (column,), window, PAGE_ROWS)
+    count = 0
+    while True:
+        page = read_page(cursor, spec, selection, step)
+        count += len(page.rows)
+        if count > MAX_STATS_ROWS:
+            raise ToolError(f"the range has more than {MAX_STATS_ROWS} rows; ask for a coarser step or a shorter range")
+        yield from ((row[0], row[3]) for row in page.rows)
+        if page.next is None:
+            return
+        selection = replace(selection, after=page.next)
+
+
+def _summarize(points: Sequence[tuple[int, Decimal]]) -> list[tuple[str, Any, str | None]]:
+    if not points:
+        return [("count", 0, None)]
+    lowest, highest = min(points, key=lambda point: point[1]), max(points, key=lambda point: point[1])
+    with localcontext(prec=34):
+        total = sum((value for _, value in points), Decimal(0))
+        mean = total / len(points)
+        deviation = (sum(((value - mean) ** 2 for _, value in points), Decimal(0)) / len(points)).sqrt()
+    return [
+        ("count", len(points), None),
+        ("first", _plain(points[0][1]), to_iso(points[0][0])),
+        ("last", _plain(points[-1][1]), to_iso(points[-1][0])),
+        ("lowest", _plain(lowest[1]), to_iso(lowest[0])),
+        ("highest", _plain(highest[1]), to_iso(highest[0])),
+        ("sum", _plain(total), None),
+        ("mean", _plain(mean), None),
+        ("standard deviation", _plain(deviation), None),
+    ]
+
+
+def _summarize_funding(settled: Sequence[tuple[int, Decimal, int]]) -> tuple[Any, ...]:
+    if not settled:
+        return (0, 0, *[None] * 7)
+    with localcontext(prec=34):
+        total = sum((rate for _, rate, _ in settled), Decimal(0))
+        hours = sum(hours for _, _, hours in settled)
+        per_hour = total / hours
+        rates = [rate for _, rate, _ in settled]
+        last_ts, last, _ = settled[-1]
+        return (
+            len(settled),
+            hours,
+            _plain(total),
+            _plain(per_hour),
+            _plain(per_hour * HOURS_OF_A_YEAR),
+            _plain(min(rates)),
+            _plain(max(rates)),
+            _plain(last),
+            to_iso(last_ts),
+        )
+
+
+def _plain(value: Decimal) -> str:
+    """Return a number in plain notation without trailing zeros."""
+    text = format(value, "f")
+    return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"

@@ -1,0 +1,143 @@
+"""What the tools answer: the same values as the JSON API, with units and coverage, within their bounds."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+from mcp.server.mcpserver import MCPServer
+
+from fademoe.assistants.answer import MAX_BYTES
+from fademoe.clock import DAY_MS, HOUR_MS, to_iso
+from fademoe.settings import Settings
+from fademoe.web.app import create_app
+from fademoe.web.current import NAME
+from tests.assistants.conftest import DAYS, Call
+
+
+def range_of(begin_ms: int, hours: int = DAYS * 24) -> dict[str, str]:
+    return {"since": to_iso(begin_ms), "until": to_iso(begin_ms + hours * HOUR_MS)}
+
+
+@pytest.mark.parametrize("step", ["1m", "1h", "1d"])
+def test_rows_equal_those_of_the_json_api(call: Call, settings: Settings, begin_ms: int, step: str):
+    app = create_app(settings)
+    query = {"symbol": "BTC", "from": begin_ms, "to": begin_ms + DAYS * DAY_MS, "order": "asc", "limit": 1000}
+    answer = app.test_client().get("/api/data/byb-ohlcv", query_string=query | ({} if step == "1m" else {"step": step}))
+    app.extensions[NAME].reader.close()
+    app.extensions[NAME].redis.close()
+    expected = answer.get_json()["rows"]
+    result = call("series", source="byb-ohlcv", symbol="BTC", step=step, limit=1000, **range_of(begin_ms))
+    assert len(expected) > (1 if step == "1d" else 40)
+    columns = result["columns"]
+    found = [dict(zip(columns, row, strict=True)) for row in result["rows"]]
+    assert [row["ts"] for row in found] == [str(row["ts"]) for row in expected]
+    for mine, other in zip(found, expected, strict=True):
+        for name in columns:
+            if name not in ("ts", "time"):
+                value = other[name]
+                text = str(value).lower() if isinstance(value, bool) else value if value is None else str(value)
+                assert mine[name] == text
+    assert result["units"][columns.index("v")] == "coins"
+
+
+def test_every_answer_says_what_is_absent_missing_and_never_requested(call: Call, begin_ms: int):
+    result = call("coverage", source="byb-ohlcv", symbol="BTC", **range_of(begin_ms - HOUR_MS, DAYS * 24 + 1))
+    (coverage,) = result["coverage"]
+    assert not coverage["is_complete"]
+    assert coverage["absent_ms"] == coverage["missing_ms"] == coverage["not_requested_ms"] == HOUR_MS
+    hole = begin_ms + 30 * HOUR_MS
+    assert result["rows"] == [
+        [to_iso(begin_ms - HOUR_MS), to_iso(begin_ms), "not requested", ""],
+        [to_iso(hole), to_iso(hole + HOUR_MS), "absent", "the exchange was halted"],
+        [to_iso(hole + HOUR_MS), to_iso(hole + 2 * HOUR_MS), "missing", ""],
+    ]
+    whole = call("series", source="bin-ohlcv", symbol="BTC", step="1d", **range_of(begin_ms))["coverage"][0]
+    assert whole["is_complete"]
+    assert whole["gaps"] == []
+
+
+def test_exchanges_stand_side_by_side_with_nulls_where_one_has_no_row(call: Call, begin_ms: int):
+    result = call("compare", metric="ohlcv", symbol="BTC", column="c", step="1h", **range_of(begin_ms))
+    place = result["columns"].index("byb-ohlcv c")
+    assert result["units"][place] == "quote per coin"
+    hours = [row[place] is None for row in result["rows"]]
+    assert len(hours) == DAYS * 24
+    assert [index for index, is_null in enumerate(hours) if is_null] == [30, 31]
+    assert len(result["coverage"]) == sum(name.endswith(" c") for name in result["columns"])
+
+
+def test_statistics_and_funding(call: Call, sql: Any, begin_ms: int):
+    result = call("stats", source="byb-ohlcv", symbol="BTC", column="c", **range_of(begin_ms))
+    found = {row[0]: row[1] for row in result["rows"]}
+    sql.execute("SELECT count(c), min(c), max(c), sum(c), stddev_pop(c) FROM perp_data WHERE source = 'byb-ohlcv'")
+    count, lowest, highest, total, deviation = sql.fetchone()
+    assert found["count"] == str(count)
+    assert (Decimal(found["lowest"]), Decimal(found["highest"]), Decimal(found["sum"])) == (lowest, highest, total)
+    assert abs(Decimal(found["standard deviation"]) - deviation) < Decimal("1e-9")
+    funding = call("funding_summary", symbol="BTC", **range_of(begin_ms))
+    lines = {row[0]: dict(zip(funding["columns"], row, strict=True)) for row in funding["rows"]}
+    assert lines["byb-fr"]["settlements"] == "6"
+    assert Decimal(lines["byb-fr"]["sum"]) == 6 * Decimal("0.00035")
+    assert Decimal(lines["byb-fr"]["annualised"]) == Decimal("0.00035") / 8 * 8760
+    assert max(lines, key=lambda source: Decimal(lines[source]["per_hour"] or "-1")) == "byb-fr"
+    assert all(series["is_complete"] for series in funding["coverage"] if series["source"][:3] in ("bin", "byb", "okx"))
+
+
+def test_an_answer_stays_within_its_bound_and_says_so(server: MCPServer[Any], begin_ms: int):
+    async def ask() -> Any:
+        async with Client(server) as client:
+            return await client.call_tool(
+                "series", {"source": "bin-ohlcv", "symbol": "BTC", "limit": 5000, **range_of(begin_ms)}
+            )
+
+    result = anyio.run(ask)
+    sent = result.model_dump_json(by_alias=True, exclude_none=True)
+    assert len(sent.encode()) <= MAX_BYTES
+    assert result.structured_content["truncated"]
+    assert len(result.structured_content["rows"]) > 1_000
+    assert "# truncated" in result.content[0].text
+
+
+@pytest.mark.parametrize(
+    ("tool", "wrong", "named"),
+    [
+        ("series", {"source": "bin-nothing"}, "bin-ohlcv"),
+        ("series", {"step": "2h"}, "1m, 5m"),
+        ("series", {"columns": "c,close"}, "valid are o, h, l, c"),
+        ("series", {"since": "yesterday"}, "yesterday"),
+        ("series", {"until": "2020-01-01T00:00:00Z"}, "before"),
+        ("series", {"limit": 5001}, "5000"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_the_valid_ones(
+    call: Call, begin_ms: int, tool: str, wrong: dict[str, Any], named: str
+):
+    arguments = {"source": "bin-ohlcv", "symbol": "BTC", **range_of(begin_ms), **wrong}
+    assert named in call(tool, **arguments)
+
+
+def test_resources_and_prompts(server: MCPServer[Any]):
+    async def read() -> dict[str, str]:
+        async with Client(server) as client:
+            assert {prompt.name for prompt in (await client.list_prompts()).prompts} == {
+                "funding_review",
+                "data_quality_review",
+                "explain_alert",
+                "design_backtest",
+            }
+            texts = {}
+            for uri in ("schema/perp_data", "metrics", "symbols", "semantics"):
+                result = await client.read_resource(f"fademoe://{uri}")
+                texts[uri] = result.contents[0].text
+            return texts
+
+    texts = anyio.run(read)
+    assert {"ts", "symbol", "c", "fr"} <= {
+        column["name"] for column in json.loads(texts["schema/perp_data"])["columns"]
+    }
+    assert "ohlcv" in [metric["metric"] for metric in json.loads(texts["metrics"])]
+    assert json.loads(texts["symbols"])["bin-ohlcv"] == ["BTC"]
+    assert texts["semantics"].startswith("# What the data mean")
