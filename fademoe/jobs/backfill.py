@@ -2,11 +2,24 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from rq import Retry
 
-from fademoe.clock import DAY_MS, SECOND_MS, Window, ceil_to, floor_to, merge, now_ms, split, subtract
+from fademoe.clock import (
+    DAY_MS,
+    LATEST_MS,
+    MINUTE_MS,
+    SECOND_MS,
+    Window,
+    ceil_to,
+    floor_to,
+    merge,
+    now_ms,
+    split,
+    subtract,
+)
 from fademoe.errors import BadPayload, RetryLater, SourceError
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import clip_to_listing
@@ -19,6 +32,7 @@ from fademoe.queue.retry import FAILURES
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.signals import Stopped
 from fademoe.store import coverage, status
+from fademoe.store import instruments as store
 from fademoe.store.coverage import (
     CONFIRMED_CHECKS,
     DELISTED,
@@ -233,18 +247,32 @@ def _record_unreadable(work: Work, errors: Sequence[BadPayload]) -> None:
 
 
 def _unavailable(work: Work, missing: Sequence[Window], time_ms: int) -> list[Absence]:
-    """Return what of `missing` need not be requested: before the listing, after the end, older than what is kept."""
+    """Return what of `missing` need not be requested: before the listing, after the end, older than what is kept.
+
+    The lives of the contract's name that are of another coin are never requested for this one.
+    """
     requested_ms = compute_requested_from_ms(work.feed, time_ms)
+    with work.services.database.open_transaction() as cursor:
+        lives = store.read_lives_of(cursor, work.instrument)
+    own = [life for life in lives if life.symbol == work.instrument.symbol] or [work.instrument]
+    earlier = [life for life in lives if life.life < own[0].life]
+    is_last = own[-1].life == max(life.life for life in (*lives, own[-1]))
+    others_end_ms = max((ceil_to(life.delisted_ms or 0, MINUTE_MS) for life in earlier), default=0)
     # lists err by hours, so the whole day of the listing is requested
-    listed_ms = floor_to(work.instrument.listed_ms or 0, DAY_MS)
-    if any(window.start_ms < listed_ms for window in missing) and _traded_before(work, listed_ms, requested_ms):
+    listed_ms = max(floor_to(own[0].listed_ms or 0, DAY_MS), others_end_ms)
+    is_early = any(window.start_ms < listed_ms for window in missing)
+    if is_early and not earlier and _traded_before(work, listed_ms, requested_ms):
         listed_ms = 0
     first_ms, reason = max((listed_ms, NOT_LISTED_YET), (requested_ms, EXPIRED))
     absences = [Absence(Window(w.start_ms, min(w.end_ms, first_ms)), reason) for w in missing if w.start_ms < first_ms]
-    if work.instrument.delisted_ms is not None:
-        last_ms = ceil_to(work.instrument.delisted_ms, DAY_MS)
-        past = [w for w in missing if w.end_ms > last_ms and max(w.start_ms, first_ms) < w.end_ms]
-        absences += [Absence(Window(max(w.start_ms, first_ms, last_ms), w.end_ms), DELISTED) for w in past]
+    for life, following in zip_longest(own, own[1:]):
+        if life.delisted_ms is None:
+            continue
+        last_ms = ceil_to(life.delisted_ms, DAY_MS if following or is_last else MINUTE_MS)
+        until_ms = floor_to(following.listed_ms or 0, DAY_MS) if following else LATEST_MS
+        past = Window(max(last_ms, first_ms), until_ms)
+        parts = [Window(max(w.start_ms, past.start_ms), min(w.end_ms, past.end_ms)) for w in missing]
+        absences += [Absence(part, DELISTED) for part in parts if part.start_ms < part.end_ms]
     return absences
 
 

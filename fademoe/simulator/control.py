@@ -11,7 +11,10 @@ from fademoe.simulator.exchange import Exchange, Simulation
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.stats import Stats
 
-CHANGEABLE = ("listed_ms", "shown_listed_ms", "delisted_ms", "halted_from_ms", "halted_until_ms", "value_shift")
+CHANGEABLE = (
+    *("listed_ms", "shown_listed_ms", "delisted_ms", "halted_from_ms", "halted_until_ms", "relisted_factor"),
+    "value_shift",
+)
 SOCKETS_CUT_BY = ("down", "drop_sockets")
 ONCE = ("drop_sockets", "control_frames")
 

@@ -102,6 +102,12 @@ def read_last_close(cursor: Cursor, source: str, symbol: str, window: Window) ->
     return None if row is None else Decimal(row[0])
 
 
+def read_lives_of(cursor: Cursor, instrument: Instrument) -> list[Instrument]:
+    """Return every stored life of a contract's name, ascending."""
+    cursor.execute(SQL["lives_of"], {"code": instrument.code, "name": instrument.name})
+    return [_instrument(row) for row in cursor.fetchall()]
+
+
 def read_by_symbol(cursor: Cursor, code: str, symbol: str | None = None) -> dict[str, Instrument]:
     """Return the contract of each symbol of an exchange code, or of one symbol.
 

@@ -6,20 +6,25 @@ from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
+import requests
 
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument, Terms, Tiers
+from fademoe.jobs.backfill import backfill
+from fademoe.jobs.seed import SeedRequest, carry_out, make_plan
 from fademoe.jobs.terms import refresh_terms
 from fademoe.runtime.job_context import use_services
 from fademoe.simulator.market.market import Market
 from fademoe.simulator.market.tiers import list_tiers
 from fademoe.store import coverage
 from fademoe.store import instruments as store
+from fademoe.store.certificate import certify
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
 from fademoe.store.read.terms import Tier, find_terms, list_lives, read_terms
+from fademoe.web.app import create_app
 
 SEED = 1  # of the simulator
 START = 1_767_225_600_000
@@ -229,3 +234,81 @@ def test_tiers_that_need_a_key_are_imported_from_a_file(running, system, tmp_pat
     path.write_text("{}")
     assert system.run("tiers", str(path)).returncode == 2
     assert system.run("tiers", str(path), "--exchange", "okx").returncode == 2
+
+
+def test_a_reused_ticker_is_two_symbols_everywhere(running, system):
+    """Fault 4: over lists, seed, rows, certificates, API and charts, on a day that has both coins."""
+    exchange, minute_ms = EXCHANGE, floor_to(now_ms(), MINUTE_MS)
+    ended_ms, listed_ms = minute_ms - 12 * HOUR_MS, minute_ms - 9 * HOUR_MS
+    since_ms = floor_to(ended_ms - 2 * HOUR_MS, HOUR_MS)
+    change = {"exchange": "binance", "instrument": "RUNEUSDT"}
+
+    def put(**members):
+        requests.post(f"{system.simulator.url}/sim/contracts", json=change | members, timeout=10).raise_for_status()
+        instruments.refresh(exchange, running.rest, running.database)
+
+    try:
+        put(delisted_ms=ended_ms)
+        again = {"halted_from_ms": ended_ms, "halted_until_ms": listed_ms, "shown_listed_ms": listed_ms}
+        put(delisted_ms=None, relisted_factor=7, **again)
+        contracts = instruments.load_contracts(exchange, running.database)["bin"]
+        assert (contracts["RUNE"].delisted_ms, contracts["RUNE_2"].listed_ms) == (ended_ms, listed_ms)
+        request = SeedRequest(
+            exchanges=[exchange],
+            metrics=["ohlcv", "mark", "fr"],
+            symbols=["RUNE", "RUNE_2"],
+            since_ms=since_ms,
+            until_ms=minute_ms - HOUR_MS,
+        )
+        plan = make_plan(running, request)
+        carry_out(running, request, plan)
+        for item in plan.planned:
+            assert backfill(*item.task.series, *item.task.window)["rows"] >= 0
+        lives = {"RUNE": (since_ms, ended_ms), "RUNE_2": (listed_ms, minute_ms - HOUR_MS)}
+        client = create_app(running.settings).test_client()
+        for symbol, (start_ms, end_ms) in lives.items():
+            for metric in ("ohlcv", "mark", "fr"):
+                source = f"bin-{metric}"
+                times = system.query(
+                    "SELECT min(ts), max(ts) FROM perp_data WHERE source = %s AND symbol = %s", source, symbol
+                )[0]
+                assert times == (None, None) or (start_ms <= times[0] and times[1] < end_ms), f"{source} {symbol}"
+                if metric != "fr":
+                    found = system.query(
+                        "SELECT ts, o::text, mark_o::text FROM perp_data WHERE source = %s AND symbol = %s ORDER BY ts",
+                        source,
+                        symbol,
+                    )
+                    truth = system.simulator.truth("binance", metric, "RUNEUSDT", start_ms, end_ms)
+                    assert {ts: Decimal(o or mark) for ts, o, mark in found} == {
+                        ts: Decimal(row.get("o") or row["mark_o"]) for ts, row in truth.items()
+                    }
+            with running.database.open_transaction() as cursor:
+                window = Window(start_ms, floor_to(end_ms, MINUTE_MS))
+                series = Series("bin-ohlcv", symbol)
+                certificate = certify(cursor, series, "ohlcv", window, MINUTE_MS, sparse=False)
+            assert certificate["rows"] > 100
+            assert certificate["missing"] == 0
+            assert set(certificate["absent"]) <= {"the exchange has no row"}
+            window = f"symbol={symbol}&from={since_ms}&to={minute_ms}"
+            rows = client.get(f"/api/data/bin-ohlcv?{window}&limit=5000").get_json()["rows"]
+            assert {row["symbol"] for row in rows} == {symbol}
+            assert len(rows) == certificate["rows"]
+            points = client.get(f"/api/chart/bin-ohlcv?{window}&step=1h").get_json()
+            assert len(points["ts"] if "ts" in points else points["times"]) > 0
+        closes = {
+            symbol: system.query("SELECT avg(c) FROM perp_data WHERE source = 'bin-ohlcv' AND symbol = %s", symbol)[0][
+                0
+            ]
+            for symbol in lives
+        }
+        assert 6 < closes["RUNE_2"] / closes["RUNE"] < 8
+        universe = client.get(f"/api/universe?at={ended_ms - 1}&exchange=binance").get_json()["contracts"]
+        assert [each["symbol"] for each in universe if each["instrument"] == "RUNEUSDT"] == ["RUNE"]
+    finally:
+        names = ("delisted_ms", "halted_from_ms", "halted_until_ms", "shown_listed_ms")
+        requests.post(
+            f"{system.simulator.url}/sim/contracts",
+            json=change | dict.fromkeys(names) | {"relisted_factor": 1},
+            timeout=10,
+        )

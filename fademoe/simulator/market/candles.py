@@ -180,6 +180,11 @@ class Candles:
         quiet = [m for m in range(DAY_MINUTES - 1) if (words[m] >> 32 & 0xFFFF) < rarity] if rarity else []
         for minute in quiet:
             closes[minute] = closes[minute - 1] if minute else before
+        factor, until_ms = instrument.relisted_factor, instrument.halted_until_ms
+        if factor != 1 and until_ms is not None:  # the minute before has it, too: it is the open of the first one
+            first = max(0, min(DAY_MINUTES, (until_ms - day * DAY_MS) // MINUTE_MS - 1))
+            closes = array("q", [*closes[:first], *(price * factor for price in closes[first:])])
+            before *= factor if until_ms <= day * DAY_MS else 1
         source = DaySource(before, closes, words, frozenset(quiet), self._holes.minutes(instrument, day, "candle"))
         source.wick = max(2, before * WICK_PPM // PPM // tick)
         source.usual_volume = max(20, instrument.usd_per_minute * 10**instrument.quote_decimals // max(before, 1))

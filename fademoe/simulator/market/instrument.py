@@ -38,6 +38,7 @@ class Instrument:
     shown_listed_ms: int | None = None  # the time of listing in the exchange's list, when it is not the true one
     halted_from_ms: int | None = None  # delisted from this time until `halted_until_ms`, then listed again
     halted_until_ms: int | None = None
+    relisted_factor: int = 1  # its price is that many times as high from then on: the name is given to another coin
 
     @property
     def is_perpetual(self) -> bool:

@@ -77,3 +77,9 @@ LIMIT 1
 
 -- name: symbols_of
 SELECT DISTINCT symbol FROM perp_coverage WHERE source = ANY(%(sources)s)
+
+-- name: lives_of
+SELECT exchange, code, instrument, symbol, multiplier, contract_value::text, listed_ms, delisted_ms, life
+FROM perp_lives
+WHERE code = %(code)s AND instrument = %(name)s
+ORDER BY life
