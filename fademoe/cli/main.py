@@ -29,6 +29,7 @@ COMMANDS = {  # command -> (module of this package that defines it, the begin of
     "backtest": ("backtest", "Run a strategy over stored minutes; list, show and verify runs"),
     "retry": ("maintenance", "Put windows that are paused after repeated failures back into their queue"),
     "reconcile": ("maintenance", "Enqueue everything that is wanted and missing"),
+    "archive": ("archive", "Show what came from files of archives, or compare it with what they list now"),
     "migrate": ("maintenance", "Bring the database schema up to date"),
     "settings": ("settings", "Print the settings in effect"),
     "psql": ("settings", "Open psql on the database"),

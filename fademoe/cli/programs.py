@@ -7,7 +7,9 @@ import click
 
 from fademoe.cli.environment import pass_settings
 from fademoe.cli.main import DONE
+from fademoe.errors import ConfigError
 from fademoe.feeds import registry
+from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY
 from fademoe.runtime.startup import wait_until_ready
 from fademoe.settings import Settings
 from fademoe.streams.runner import StreamRunner
@@ -45,10 +47,20 @@ def run_stream(settings: Settings, exchange: str) -> int:
 @click.command("worker")
 @click.option("--live", is_flag=True, help="Serve the queues live and upkeep instead of those of the exchanges.")
 @click.option("--notify", is_flag=True, help="Serve the queue notify: deliver alerts.")
+@click.option("--archive", is_flag=True, help="Serve the queue of the archives of files.")
 @pass_settings
-def run_worker(settings: Settings, *, live: bool, notify: bool) -> None:
-    """Run one RQ worker until SIGTERM."""
-    worker.run(wait_until_ready(settings), live=live, notify=notify)
+def run_worker(settings: Settings, *, live: bool, notify: bool, archive: bool) -> int:
+    """Run one RQ worker until SIGTERM.
+
+    With --archive it ends at once with exit code 0 when FADEMOE_ARCHIVES allows no archive.
+    """
+    if live + notify + archive > 1:
+        raise ConfigError("--live, --notify and --archive name different queues: give one of them")
+    if archive and not registry.select_archives(settings):
+        log.info("FADEMOE_ARCHIVES allows no archive")
+        return DONE
+    worker.run(wait_until_ready(settings), ARCHIVES if archive else LIVE if live else NOTIFY if notify else "worker")
+    return TERMINATED if archive else DONE
 
 
 @click.command("scheduler")

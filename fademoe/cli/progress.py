@@ -10,8 +10,8 @@ from fademoe.clock import MINUTE_MS, Window, monotonic_s
 from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
-from fademoe.queue.ids import Task, list_window_queues
-from fademoe.queue.states import FAILED, RESTING, read_job_states
+from fademoe.queue.ids import list_window_queues
+from fademoe.queue.states import FAILED, RESTING, list_tasks, read_job_states
 from fademoe.runtime.services import Services
 from fademoe.store import certificate, coverage, status
 from fademoe.store.coverage import Series
@@ -64,8 +64,7 @@ def _has_waiting_windows(services: Services, gaps: Gaps, queue_names: Sequence[s
     states: dict[Series, set[str]] = {}
     for name in queue_names:
         for job_id, state in read_job_states(services.redis, name).items():
-            task = Task.parse(job_id)
-            if task is not None:
+            for task in list_tasks(job_id):
                 states.setdefault(task.series, set()).add(state)
     return any(series not in states or not states[series] <= {FAILED, RESTING} for series in gaps)
 

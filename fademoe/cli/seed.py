@@ -1,7 +1,7 @@
 """`fademoe seed`, the same as scripts/seed_backfill.py: want a range of history and enqueue what is missing of it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from fademoe.errors import ConfigError
 from fademoe.feeds import registry
 from fademoe.feeds.estimate import estimate_s
 from fademoe.feeds.exchange import Exchange
+from fademoe.jobs.archive_plan import estimate_files_s
 from fademoe.jobs.seed import SeedPlan, SeedRequest, carry_out, list_metric_names, make_plan
 from fademoe.runtime.services import Services
 from fademoe.runtime.startup import wait_until_ready
@@ -89,7 +90,8 @@ def seed(settings: Settings, **options: Any) -> int:
     if given.dry_run:
         return DONE
     count = carry_out(services, request, plan)
-    click.echo(f"{count} windows enqueued, {len(plan.queued)} were waiting already")
+    files = f" {len(plan.periods)} of them months of files," if plan.periods else ""
+    click.echo(f"{count} windows enqueued,{files} {len(plan.queued)} were waiting already")
     return DONE if not given.wait or wait_until_covered(services, plan.requested, chosen) else FAILED
 
 
@@ -152,5 +154,36 @@ def _print_plan(services: Services, plan: SeedPlan, exchanges: Sequence[Exchange
         delays_s = read_delays_s(services.redis, exchange.name)
         seconds = estimate_s(exchange, of_exchange, share=share, workers=workers, delays_s=delays_s)
         if seconds:
-            duration = f"about {seconds / 60:.0f} minutes" if seconds >= 90 else "about a minute or less"
-            click.echo(f"{exchange.name}: {duration}")
+            click.echo(f"{exchange.name}: {_describe_duration(seconds)}")
+        _print_files(services, exchange, plan, delays_s)
+
+
+def _print_files(services: Services, exchange: Exchange, plan: SeedPlan, delays_s: Mapping[str, float]) -> None:
+    """Print what of an exchange comes, or would come, from files of its archive, and what REST would take for it."""
+    archive = exchange.archive
+    if archive is None:
+        return
+    settings = services.settings
+    share = settings.get_limit_share(exchange.name)
+    for periods, is_allowed in ((plan.periods, True), (plan.offered, False)):
+        mine = [item for item in periods if item.feed in exchange.rest_feeds]
+        if not mine:
+            continue
+        seconds = estimate_files_s(
+            mine, share=float(share), limit=archive.budget.limit, workers=settings.archive_workers
+        )
+        efforts = [(item.feed, item.effort) for item in mine if item.effort is not None]
+        by_rest_s = estimate_s(exchange, efforts, share=share, workers=settings.workers, delays_s=delays_s)
+        only = len(mine) - len(efforts)
+        word = f"{archive.exchange}:{archive.licence}".rstrip(":")
+        click.echo(
+            f"{exchange.name}: {'from' if is_allowed else 'possible from'} its archive:"
+            f" {sum(item.files for item in mine)} files, {sum(item.bytes for item in mine) / 1e6:.0f} MB,"
+            f" {_describe_duration(seconds)}; over REST {_describe_duration(by_rest_s)}"
+            + (f", which no longer has {only} of these {len(mine)} months" if only else "")
+            + ("" if is_allowed else f"; needs FADEMOE_ARCHIVES={word} ({archive.terms}: {archive.summary})")
+        )
+
+
+def _describe_duration(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else "about a minute or less"

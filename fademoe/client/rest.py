@@ -54,7 +54,7 @@ class RestClient:
         """Open one session per egress, (name, local address or proxy URL); connections are kept alive."""
         self._settings = settings
         self._budgets = budgets
-        self._sessions = {name: _session(address) for name, address in egress}
+        self._sessions = {name: open_session(address) for name, address in egress}
         self._offsets = offsets
 
     def read_server_now_ms(self, exchange: Exchange) -> int:
@@ -103,7 +103,7 @@ class RestClient:
                 response = self._send_granted(grant, prepared)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 # requests raises ValueError for a Location that is no address, even where it is not followed
-                reason = f"{exchange.name} cannot be reached at {url} from {grant.egress}: {_cause(error)}"
+                reason = f"{exchange.name} cannot be reached at {url} from {grant.egress}: {describe_cause(error)}"
                 pause_s = self._budgets.note_failure(grant, reason)
                 unreachable.append(grant.egress)
                 if len(unreachable) < len(self._sessions):
@@ -188,7 +188,7 @@ class _BoundAdapter(HTTPAdapter):
         super().init_poolmanager(*args, source_address=(self._address, 0), **kwargs)
 
 
-def _session(address: str | None) -> requests.Session:
+def open_session(address: str | None) -> requests.Session:
     """Return a session that leaves by a local address, through a proxy URL, or (None) as the host routes it."""
     session = requests.Session()
     session.trust_env = False
@@ -210,7 +210,7 @@ def _decoded(content: bytes) -> Json:
         return None
 
 
-def _cause(error: BaseException) -> str:
+def describe_cause(error: BaseException) -> str:
     """Return the innermost reason of a failed request, in words."""
     while error.__context__ is not None and not isinstance(error, OSError | TimeoutError):
         error = error.__context__

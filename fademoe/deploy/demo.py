@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 from zlib import crc32
 
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
@@ -52,8 +53,18 @@ class Demo:
             exchange = registry.load_exchanges()[name]
             changed[f"{PREFIX}{name.upper()}_REST_URL"] = f"http://127.0.0.1:{port}"
             changed[f"{PREFIX}{name.upper()}_WS_URL"] = f"ws://127.0.0.1:{port}"
+            if exchange.archive is not None:
+                for kind, url in (
+                    ("ARCHIVE_URL", exchange.archive.url),
+                    ("ARCHIVE_LIST_URL", exchange.archive.list_url),
+                ):
+                    changed[f"{PREFIX}{name.upper()}_{kind}"] = f"http://127.0.0.1:{port}{urlsplit(url).path}"
             if exchange.needs_key:
                 changed[f"{PREFIX}{name.upper()}_KEY"] = "demo"
+        archives = [each.archive for name in simulated if (each := registry.load_exchanges()[name]).archive]
+        changed[f"{PREFIX}ARCHIVES"] = ",".join(
+            f"{each.exchange}:{each.licence}".rstrip(":") for each in archives if each
+        )
         dropped = {PREFIX + name for name in DROPPED_SETTINGS}
         environ = {name: value for name, value in self._given.items() if name not in dropped} | changed
         self.settings = Settings.read_env(environ, registry.list_names())

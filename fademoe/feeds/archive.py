@@ -15,7 +15,7 @@ from fademoe.metrics import METRICS, Row
 
 Cadence = Literal["month", "day"]
 # For which of the missing ranges the files are taken: `bulk`: whenever a good part of a period is missing; `expired`:
-# what REST no longer has; `ended`: contracts that have ended, which REST leaves out.
+# what REST no longer has; `ended`: contracts that have ended and are on no list any more, which REST leaves out.
 Use = Literal["bulk", "expired", "ended"]
 
 
@@ -29,9 +29,13 @@ class BadFile(FadeMoeError):
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveFile:
-    """One file: its path below the archive's address, and the window of the rows that belong to it."""
+    """One file: its path below the archive's address, and the window of the rows that belong to it.
+
+    `contract`: the name under which the archive has the contract.
+    """
 
     path: str
+    contract: str
     window: Window
     cadence: Cadence
 
@@ -105,7 +109,8 @@ class Dataset:
     ahead of UTC's. `since_ms(name)`: from when on there are files of a contract. `use`: see `Use`.
     `interval_ms`: of its lines; `sparse`: lines come when something happens, at least every `due_every_ms`.
     `shifts`: what may have to be added to the times of a file's lines to have the instants that they describe; where
-    there are several, the right one is decided for each file. `overhang_ms`: so far behind the end of its period may a
+    there are several, the right one is decided for each file, else that of the file of the contract `reference`.
+    `overhang_ms`: so far behind the end of its period may a
     file reach. `link(row, previous_ms)`: completes a row by the time of the one before it, None where that is unknown.
     `bytes_per_row`: of a zipped file, for estimates.
     """
@@ -124,6 +129,7 @@ class Dataset:
     due_every_ms: int = 0
     shifts: tuple[int, ...] = (0,)
     overhang_ms: int = 0
+    reference: str = ""
     link: Callable[[Row, int | None], Row] | None = None
     bytes_per_row: float = 40.0
     encoding: str = "utf-8"
@@ -170,7 +176,10 @@ class Dataset:
             return []
         local = datetime.fromtimestamp((window.start_ms + self.zone_ms) // SECOND_MS, UTC)
         date = f"{local:%Y-%m}" if cadence == "month" else f"{local:%Y-%m-%d}"
-        return [ArchiveFile(path=path, window=window, cadence=cadence) for path in paths(PathOf(contract, date))]
+        return [
+            ArchiveFile(path=path, contract=contract, window=window, cadence=cadence)
+            for path in paths(PathOf(contract, date))
+        ]
 
     def count_rows(self, window: Window) -> int:
         """Return how many rows a whole window has; of a sparse dataset, the fewest."""
@@ -183,7 +192,8 @@ class Archive:
     """The files that an exchange publishes.
 
     `licence`: the word that FADEMOE_ARCHIVES has to name beside the exchange, "" where none is needed. `terms`: the
-    terms in force, as the ledger keeps them. `checksum(path)`: the path of a file's SHA-256, None where there is none.
+    terms in force, as the ledger keeps them. `earlier`: what stands behind the name of a contract's earlier life.
+    `checksum(path)`: the path of a file's SHA-256, None where there is none.
     `list_url`: where keys are listed as S3 does, "" where they are not.
     """
 
@@ -197,6 +207,7 @@ class Archive:
     budget: Budget
     datasets: tuple[Dataset, ...]
     list_url: str = ""
+    earlier: tuple[str, ...] = ()
     checksum: Callable[[str], str | None] = lambda path: None
     list_prefix: Callable[[Dataset, Cadence, str], str | None] = lambda dataset, cadence, contract: None
 
@@ -222,6 +233,10 @@ class Archive:
     def get_budget(self, name: str) -> Budget:
         """Return the budget called `name`."""
         return next(budget for budget in self.budgets if budget.name == name)
+
+    def list_names(self, contract: str, *, is_newest: bool) -> tuple[str, ...]:
+        """Return the names under which a life of a contract may lie: an earlier one lies elsewhere, if at all."""
+        return (contract,) if is_newest or not self.earlier else tuple(contract + suffix for suffix in self.earlier)
 
     def find_dataset(self, metric: str) -> Dataset | None:
         """Return the dataset that has a metric, None where none has."""

@@ -1,6 +1,8 @@
 """The rate limits of an exchange."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +35,18 @@ class Budget:
     def span_ms(self) -> int:
         """The length of a window as we keep it, so that the limit holds in the exchange's."""
         return self.period_ms + self.jitter_ms * (2 if self.aligned else 1)
+
+
+class Limited(Protocol):
+    """Whoever has rate limits: an exchange's API, or its archive of files."""
+
+    @property
+    def name(self) -> str:
+        """The name under which its limits are kept."""
+
+    @property
+    def budgets(self) -> Sequence[Budget]:
+        """Its rate limits."""
+
+    def get_budget(self, name: str) -> Budget:
+        """Return the rate limit called `name`."""

@@ -10,6 +10,7 @@ from fademoe.errors import ConfigError
 from fademoe.feeds.archive import Archive
 from fademoe.feeds.derived import Part, list_parts
 from fademoe.feeds.exchange import Exchange
+from fademoe.metrics import name_perpspec
 from fademoe.settings import Settings
 
 GROUP = "fademoe.exchanges"
@@ -75,6 +76,16 @@ def select_archives(settings: Settings) -> dict[str, Archive]:
             )
         archives[name] = archive
     return archives
+
+
+def list_dataset_sources(source: str) -> tuple[str, ...]:
+    """Return the perpspecs that come with `source` in the same files of an archive, itself where there is none."""
+    code, _, metric = source.rpartition("-")
+    for exchange in load_exchanges().values():
+        dataset = exchange.archive.find_dataset(metric) if exchange.archive and code in exchange.codes else None
+        if dataset is not None:
+            return tuple(name_perpspec(code, each) for each in dataset.metrics)
+    return (source,)
 
 
 def find_by_source(source: str) -> tuple[Exchange, str, str]:

@@ -11,8 +11,8 @@ from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.metrics import name_perpspec
-from fademoe.queue.ids import Task, list_window_queues
-from fademoe.queue.states import read_job_states
+from fademoe.queue.ids import list_window_queues
+from fademoe.queue.states import list_tasks, read_job_states
 from fademoe.runtime.services import Services
 from fademoe.store import coverage
 from fademoe.store.coverage import Series
@@ -60,8 +60,7 @@ def _window_states(services: Services, exchange: Exchange) -> dict[Series, list[
     states: dict[Series, list[tuple[Window, str]]] = {}
     for name in list_window_queues(exchange.name):
         for job_id, state in read_job_states(services.redis, name).items():
-            task = Task.parse(job_id)
-            if task is not None:
+            for task in list_tasks(job_id):
                 states.setdefault(task.series, []).append((task.window, state))
     return states
 

@@ -15,7 +15,8 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import compute_due_until_ms
-from fademoe.jobs.plan import FeedState, Planned, enqueue_planned, plan_gaps
+from fademoe.jobs.archive_plan import PlannedPeriod, enqueue_periods, join_periods, load_state, split_gaps
+from fademoe.jobs.plan import FeedState, Planned, enqueue_planned, plan_gaps, subtract_queued
 from fademoe.metrics import name_perpspec
 from fademoe.queue.enqueue import enqueue_rechecks as queue_rechecks
 from fademoe.queue.ids import Task, list_window_queues
@@ -54,7 +55,8 @@ def enqueue_missing(services: Services) -> dict[str, int]:
     for exchange in registry.select_enabled(services.settings):
         services.clocks.estimate_now_ms(exchange)  # asked once: what follows is judged by it
         want_followed(services, exchange)
-        counts[exchange.name] = enqueue_planned(services.redis, plan_missing(services, exchange))
+        planned, periods = plan_missing(services, exchange)
+        counts[exchange.name] = enqueue_planned(services.redis, planned) + enqueue_periods(services, periods)
         if counts[exchange.name]:
             log.info("reconcile: %d windows of %s enqueued", counts[exchange.name], exchange.name)
         mark_unrecoverable(services, exchange)
@@ -116,20 +118,25 @@ def _want_from(feed: RestFeed, starts: Mapping[int, Sequence[Instrument]], curso
         coverage.want(cursor, series, floor_to(start_ms, feed.interval_ms), None)
 
 
-def plan_missing(services: Services, exchange: Exchange) -> list[Planned]:
-    """Return the windows of an exchange that are wanted, missing and in no queue."""
+def plan_missing(services: Services, exchange: Exchange) -> tuple[list[Planned], list[PlannedPeriod]]:
+    """Return what of an exchange is wanted, missing and in no queue: windows for REST, periods of its archive."""
     queued = read_windows_in_queues(services.redis, list_window_queues(exchange.name))
     contracts = instruments.load_contracts(exchange, services.database)
     time_ms = services.clocks.now_ms(exchange)
     clip = services.settings.clip_to_kept
     planned: list[Planned] = []
+    periods: list[PlannedPeriod] = []
     for code in exchange.codes:
+        archive = load_state(services, exchange, code)
         for feed in exchange.rest_feeds:
             with services.database.open_transaction() as cursor:
                 gaps = coverage.find_gaps(cursor, name_perpspec(code, feed.metric), time_ms)
             state = FeedState(exchange=exchange, feed=feed, now_ms=time_ms, queued=queued, instruments=contracts[code])
-            planned += plan_gaps(state, [(series, part) for series, gap in gaps for part in clip([gap], time_ms)])
-    return planned
+            missing = [(series, part) for series, gap in gaps for part in clip([gap], time_ms)]
+            of_files, rest = split_gaps(archive, feed, subtract_queued(missing, queued) if archive else missing)
+            periods += of_files
+            planned += plan_gaps(state, rest)
+    return planned, join_periods(periods)
 
 
 def mark_unrecoverable(services: Services, exchange: Exchange) -> None:
@@ -194,6 +201,7 @@ def run_maintenance(context: JobContext) -> None:
     with status.track(services.database, "maintenance", interval_s=MAINTENANCE_INTERVAL_S) as tracked:
         Partitions(services.database).ensure(Window(now_ms(), now_ms() + PARTITIONS_AHEAD_MS))
         status.forget_old(services.database)
+        services.archive_client.sweep()
         refusal = "" if services.settings.retention_days is None else drop_expired(services)
         tracked.report(State.ERROR if refusal else State.DONE, refusal or "partitions are made, old data are dropped")
 

@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+
+from psycopg2.extensions import cursor as Cursor
 
 from fademoe.client import instruments
 from fademoe.clock import LATEST_MS, Window, floor_to
@@ -12,7 +15,23 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import Effort, compute_closed_until_ms, measure
-from fademoe.jobs.plan import FeedState, Gap, Planned, enqueue_requested, plan_gaps, promote_windows
+from fademoe.jobs.archive_plan import (
+    ArchiveState,
+    PlannedPeriod,
+    enqueue_periods,
+    join_periods,
+    load_state,
+    split_gaps,
+)
+from fademoe.jobs.plan import (
+    FeedState,
+    Gap,
+    Planned,
+    enqueue_requested,
+    plan_gaps,
+    promote_windows,
+    subtract_queued,
+)
 from fademoe.metrics import list_stored, name_perpspec
 from fademoe.queue.ids import list_window_queues
 from fademoe.queue.states import read_windows_in_queues
@@ -20,7 +39,7 @@ from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage
-from fademoe.store.coverage import Series
+from fademoe.store.coverage import EXPIRED, Series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +63,15 @@ class SeedPlan:
 
     `requested`: what of each series can be had by now. `planned`: the windows to fetch. `notes`: what cannot be had.
     `queued`: the windows of these series that were in the queues already, with their feeds and what they take.
+    `periods`: what comes from files of archives. `offered`: what would come from files that are not allowed.
     """
 
     requested: Mapping[Series, Window] = field(default_factory=dict)
     planned: Sequence[Planned] = ()
     notes: Sequence[str] = ()
     queued: Sequence[tuple[RestFeed, Effort]] = ()
+    periods: Sequence[PlannedPeriod] = ()
+    offered: Sequence[PlannedPeriod] = ()
 
 
 def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
@@ -78,15 +100,15 @@ def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
         planned=[item for plan in plans for item in plan.planned],
         notes=notes,
         queued=[item for plan in plans for item in plan.queued],
+        periods=join_periods(item for plan in plans for item in plan.periods),
+        offered=join_periods(item for plan in plans for item in plan.offered),
     )
 
 
 def carry_out(services: Services, request: SeedRequest, plan: SeedPlan) -> int:
     """Store what is wanted and enqueue the planned windows; return how many were new to the queues."""
-    services.database.run(
-        lambda cursor: coverage.want(cursor, sorted(plan.requested), request.since_ms, request.until_ms)
-    )
-    new = 0
+    services.database.run(partial(_want, request, plan))
+    new = enqueue_periods(services, plan.periods, at_front=True)
     for exchange in request.exchanges:
         sources = exchange.list_perpspecs()
         requested = {series: window for series, window in plan.requested.items() if series.source in sources}
@@ -94,6 +116,17 @@ def carry_out(services: Services, request: SeedRequest, plan: SeedPlan) -> int:
         planned = [item for item in plan.planned if item.task.series.source in sources]
         new += enqueue_requested(services.redis, exchange, planned)
     return new
+
+
+def _want(request: SeedRequest, plan: SeedPlan, cursor: Cursor) -> None:
+    """Store what is wanted; what was absent because REST does not keep it is missing again where files have it."""
+    coverage.want(cursor, sorted(plan.requested), request.since_ms, request.until_ms)
+    for item in plan.periods:
+        if item.effort is None:
+            for source in registry.list_dataset_sources(item.task.series.source):
+                series = Series(source, item.task.series.symbol)
+                if series in plan.requested:
+                    coverage.uncover_absent(cursor, series, item.task.window, EXPIRED)
 
 
 @wrap_job
@@ -126,8 +159,12 @@ def fill(
         queued=read_windows_in_queues(services.redis, list_window_queues(exchange.name)),
         instruments=instruments.load_contracts(exchange, services.database)[code],
     )
+    archive = load_state(services, exchange, code)
+    periods, rest = split_gaps(archive, feed, subtract_queued(gaps, state.queued) if archive else gaps)
+    enqueued = enqueue_periods(services, join_periods(periods), at_front=True)
     moved = promote_windows(services.redis, exchange, {Series(source, symbol): window for symbol in symbols})
-    return {"enqueued": enqueue_requested(services.redis, exchange, plan_gaps(state, gaps)), "moved": moved}
+    enqueued += enqueue_requested(services.redis, exchange, plan_gaps(state, rest))
+    return {"enqueued": enqueued, "moved": moved}
 
 
 def _plan_code(
@@ -144,6 +181,9 @@ def _plan_code(
     requested: dict[Series, Window] = {}
     planned: list[Planned] = []
     waiting: list[tuple[RestFeed, Effort]] = []
+    periods: list[PlannedPeriod] = []
+    offered: list[PlannedPeriod] = []
+    archive = load_state(services, exchange, code, is_allowed_only=False)
     for metric in request.metrics:
         feed = exchange.find_rest_feed(metric)
         if feed is None:
@@ -158,29 +198,47 @@ def _plan_code(
         until_ms = min(compute_closed_until_ms(feed, time_ms), request.until_ms or time_ms)
         window = Window(floor_to(request.since_ms, feed.interval_ms), until_ms)
         if series and window.start_ms < window.end_ms:
-            of_feed = _plan_feed(services, state, series, window)
+            of_feed = _plan_feed(services, state, archive, series, window)
             requested |= of_feed.requested
             planned += of_feed.planned
             waiting += of_feed.queued
-    return SeedPlan(requested=requested, planned=planned, notes=notes, queued=waiting)
+            periods += of_feed.periods
+            offered += of_feed.offered
+    return SeedPlan(requested=requested, planned=planned, notes=notes, queued=waiting, periods=periods, offered=offered)
 
 
-def _plan_feed(services: Services, state: FeedState, series: Sequence[Series], window: Window) -> SeedPlan:
+def _plan_feed(
+    services: Services, state: FeedState, archive: ArchiveState | None, series: Sequence[Series], window: Window
+) -> SeedPlan:
     """Plan a closed window of some series of one feed.
 
     The live edge of a series that is wanted without an end is left to its stream.
     """
     gaps: list[Gap] = []
+    expired: list[Gap] = []
     with services.database.open_transaction() as cursor:
         endless = coverage.list_symbols_wanted_without_end(cursor, series[0].source)
         for each in series:
             gaps += [(each, gap) for gap in coverage.find_missing(cursor, each, window)]
+            if archive is not None:
+                expired += [(each, gap) for gap in coverage.find_absent(cursor, each, window, EXPIRED)]
+    unqueued = subtract_queued([*gaps, *expired], state.queued)
+    periods, rest = split_gaps(archive, state.feed, unqueued)
+    is_allowed = state.exchange.name in registry.select_archives(services.settings)
+    if is_allowed and archive is not None:
+        gaps = [
+            (each, gap)
+            for each, gap in rest
+            if not any(each == other and gone.start_ms <= gap.start_ms < gone.end_ms for other, gone in expired)
+        ]
     planned = [
         *plan_gaps(state, [(each, gap) for each, gap in gaps if each.symbol in endless]),
         *plan_gaps(state, [(each, gap) for each, gap in gaps if each.symbol not in endless], with_live_edge=True),
     ]
     edge_ms = _live_edge_ms(state.feed, state.now_ms)
     busy = {item.task.series for item in planned}
+    if is_allowed:
+        busy |= {each for each in series if any(item.task.series.symbol == each.symbol for item in periods)}
     requested = {
         each: Window(window.start_ms, max(window.start_ms, min(window.end_ms, edge_ms)))
         if each.symbol in endless and each not in busy
@@ -188,7 +246,13 @@ def _plan_feed(services: Services, state: FeedState, series: Sequence[Series], w
         for each in series
     }
     waiting = [(state.feed, measure(state.feed, [queued])) for each in series for queued in state.queued.get(each, ())]
-    return SeedPlan(requested=requested, planned=planned, queued=waiting)
+    return SeedPlan(
+        requested=requested,
+        planned=planned,
+        queued=waiting,
+        periods=periods if is_allowed else (),
+        offered=() if is_allowed else periods,
+    )
 
 
 def _live_edge_ms(feed: RestFeed, exchange_now_ms: int) -> int:

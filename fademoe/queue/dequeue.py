@@ -15,7 +15,7 @@ from rq.utils import as_text
 
 from fademoe.clock import monotonic_s
 from fademoe.feeds import registry
-from fademoe.queue.ids import LIVE, is_requested, parse_exchange
+from fademoe.queue.ids import ARCHIVES, LIVE, is_requested, parse_exchange
 from fademoe.queue.pauses import list_paused_sources, read_pauses
 from fademoe.queue.states import connect_queue
 
@@ -84,7 +84,7 @@ def _find(redis: Redis, name: str, pauses: dict[tuple[str, str], float], *, take
     """Return the first ready job of a queue, and take it out if `take`."""
     exchange = parse_exchange(name)
     exchanges = [exchange] if exchange else list(registry.list_names())
-    passed_over = list_paused_sources(pauses, exchanges, begin_wait_s(name)) if pauses else []
+    passed_over = [] if name == ARCHIVES or not pauses else list_paused_sources(pauses, exchanges, begin_wait_s(name))
     queue = connect_queue(redis, name)
     keys = [queue.key, queue.intermediate_queue_key]
     job_id = redis.register_script(_TAKE)(keys=keys, args=[int(take), MAX_DEPTH, *passed_over])

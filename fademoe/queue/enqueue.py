@@ -13,7 +13,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from fademoe.clock import DAY_MS, SECOND_MS, Window
-from fademoe.queue.ids import AUDIT, NOTIFY, RECHECK, Task, get_requested_queue, make_job_id
+from fademoe.queue.ids import ARCHIVES, AUDIT, IMPORT, NOTIFY, RECHECK, Task, get_requested_queue, make_job_id
 from fademoe.queue.states import connect_queue, is_held
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,9 @@ RECHECK_FUNCTION = "fademoe.jobs.backfill.recheck"
 AUDIT_FUNCTION = "fademoe.jobs.audit.audit_window"
 NOTIFY_FUNCTION = "fademoe.jobs.notify.deliver"
 NOTIFY_TIMEOUT_S = 60
+IMPORT_FUNCTION = "fademoe.jobs.archive.import_period"
+REIMPORT_FUNCTION = "fademoe.jobs.archive.reimport_file"
+IMPORT_TIMEOUT_S = 900  # a month of files of days takes minutes at ten files a second
 WINDOW_TIMEOUT_S = 300  # a run gives its window back after a minute
 FAILED_KEPT_S = DAY_MS // SECOND_MS  # how long a failed window is paused before it is enqueued again
 _MOVE = resources.files("fademoe.queue").joinpath("move.lua").read_text(encoding="utf-8")
@@ -149,6 +152,26 @@ def enqueue_rechecks(redis: Redis, name: str, tasks: Iterable[Task]) -> int:
             job_timeout=WINDOW_TIMEOUT_S,
             retry=ABANDONED_JOB_RETRY,
             description=f"recheck {task.series.source} {task.series.symbol}",
+        )
+        for task in tasks
+    )
+
+
+def enqueue_imports(redis: Redis, tasks: Iterable[Task], *, kind: str = IMPORT, at_front: bool = False) -> int:
+    """Enqueue periods of archives, or with kind REIMPORT files that were rewritten; return how many were enqueued."""
+    return sum(
+        put(
+            redis,
+            ARCHIVES,
+            make_job_id(kind, task),
+            IMPORT_FUNCTION if kind == IMPORT else REIMPORT_FUNCTION,
+            (*task.series, *task.window),
+            at_front=at_front,
+            result_ttl=0,
+            failure_ttl=FAILED_KEPT_S,
+            job_timeout=IMPORT_TIMEOUT_S,
+            retry=ABANDONED_JOB_RETRY,
+            description=f"archive {task.series.source} {task.series.symbol}",
         )
         for task in tasks
     )

@@ -7,7 +7,8 @@ from fademoe.store.coverage import Series
 
 LIVE = "live"
 UPKEEP = "upkeep"
-SHARED_QUEUES = (LIVE, UPKEEP)
+ARCHIVES = "archive"  # periods of archives of files, which workers of their own take
+SHARED_QUEUES = (LIVE, UPKEEP, ARCHIVES)
 NOTIFY = "notify"  # of the deliveries of alerts; not paused with the others
 # Each exchange has two queues beside them: one with its name for the system's own work, and `<name>-requested` for what
 # a person asked for by command or page. An exchange's name has letters and digits only.
@@ -16,6 +17,9 @@ REQUESTED = "-requested"
 BACKFILL = "bf"
 AUDIT = "au"
 RECHECK = "re"
+IMPORT = "ar"
+REIMPORT = "ai"
+KINDS = (BACKFILL, AUDIT, RECHECK, IMPORT, REIMPORT)
 
 
 class Task(NamedTuple):
@@ -53,7 +57,7 @@ def parse_job_id(text: str) -> tuple[str, Task | None]:
     kind, _, rest = text.partition("-")
     source, _, rest = rest.partition("_")
     parts = rest.rsplit("_", 2)
-    if kind not in (BACKFILL, AUDIT, RECHECK) or len(parts) != 3:
+    if kind not in KINDS or len(parts) != 3:
         return "", None
     try:
         symbol = bytes.fromhex(parts[0][1:]).decode() if parts[0].startswith("-") else parts[0]
@@ -85,4 +89,4 @@ def list_exchange_queues(*exchanges: str) -> tuple[str, ...]:
 
 def list_window_queues(*exchanges: str) -> tuple[str, ...]:
     """Return the queues in which windows of these exchanges can be."""
-    return (*list_exchange_queues(*exchanges), LIVE)
+    return (*list_exchange_queues(*exchanges), LIVE, ARCHIVES)

@@ -10,7 +10,8 @@ from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
 from fademoe.clock import Window
-from fademoe.queue.ids import Task
+from fademoe.feeds import registry
+from fademoe.queue.ids import BACKFILL, IMPORT, Task, parse_job_id
 from fademoe.store.coverage import Series
 
 FAILED = "paused after repeated failures"
@@ -40,9 +41,20 @@ def read_windows_in_queues(redis: Redis, names: Iterable[str]) -> dict[Series, l
     """Return the windows that are queued, running, scheduled, failed or resting, per series."""
     windows: dict[Series, list[Window]] = {}
     for name in names:
-        for task in filter(None, map(Task.parse, sorted(read_job_states(redis, name)))):
+        for task in (task for job_id in sorted(read_job_states(redis, name)) for task in list_tasks(job_id)):
             windows.setdefault(task.series, []).append(task.window)
     return windows
+
+
+def list_tasks(job_id: str) -> list[Task]:
+    """Return the windows of series that a job fills: one, or those of all metrics of an archive's dataset."""
+    kind, task = parse_job_id(job_id)
+    if task is None or kind not in (BACKFILL, IMPORT):
+        return []
+    if kind == BACKFILL:
+        return [task]
+    sources = registry.list_dataset_sources(task.series.source)
+    return [Task(Series(source, task.series.symbol), task.window) for source in sources]
 
 
 def list_failed_windows(redis: Redis, names: Iterable[str]) -> list[Task]:

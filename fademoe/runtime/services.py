@@ -8,6 +8,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from fademoe.client.archive import ArchiveClient
 from fademoe.client.clock_offsets import ClockOffsets
 from fademoe.client.rate_limit.budgets import Budgets
 from fademoe.client.rest import RestClient
@@ -76,6 +77,11 @@ class Services:
     def rest(self) -> RestClient:
         """The client for exchanges."""
         return RestClient(self.settings, self.budgets, resolve_egress(self.settings), self.clock_offsets)
+
+    @cached_property
+    def archive_client(self) -> ArchiveClient:
+        """The client for archives of files."""
+        return ArchiveClient(self.settings, self.budgets, self.redis, self.stop, resolve_egress(self.settings))
 
     @cached_property
     def clocks(self) -> ExchangeClocks:

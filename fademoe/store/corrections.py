@@ -61,21 +61,21 @@ def find_differences(metric: str, stored: Stored, rows: Mapping[int, Row]) -> li
     return changes
 
 
-def correct(cursor: Cursor, series: Series, changes: Sequence[Difference]) -> None:
-    """Change stored values and record old and new, in the caller's transaction."""
+def correct(cursor: Cursor, series: Series, changes: Sequence[Difference], file_id: int | None = None) -> None:
+    """Change stored values and record old and new, in the caller's transaction; `file_id`: by a file of an archive."""
     for change in changes:
         statement = sql.SQL(SQL["correct"]).format(column=sql.Identifier(change.column))
         values = {"source": series.source, "symbol": series.symbol, "ts": change.ts, "new": change.new}
         cursor.execute(statement, values)
-    _record(cursor, [(*series, c.ts, c.column, c.old, c.new) for c in changes])
+    _record(cursor, [(*series, c.ts, c.column, c.old, c.new) for c in changes], file_id)
 
 
-def record_missing(cursor: Cursor, series: Series, times: Sequence[int]) -> None:
+def record_missing(cursor: Cursor, series: Series, times: Sequence[int], file_id: int | None = None) -> None:
     """Record that rows which should have been there were added by the audit."""
-    _record(cursor, [(*series, ts, "", None, None) for ts in times])
+    _record(cursor, [(*series, ts, "", None, None) for ts in times], file_id)
 
 
-def _record(cursor: Cursor, rows: Sequence[tuple[object, ...]]) -> None:
+def _record(cursor: Cursor, rows: Sequence[tuple[object, ...]], file_id: int | None) -> None:
     at_s = now_ms() / SECOND_MS
     if rows:
-        execute_values(cursor, SQL["record"], [(at_s, *row) for row in rows], SQL["record_row"])
+        execute_values(cursor, SQL["record"], [(at_s, *row, file_id) for row in rows], SQL["record_row"])

@@ -131,6 +131,22 @@ def find_unproven(cursor: Cursor, series: Series, window: Window) -> list[Window
     return [Window(*row) for row in cursor.fetchall()]
 
 
+def find_absent(cursor: Cursor, series: Series, window: Window, reason: str) -> list[Window]:
+    """Return the parts of `window` that are absent for a reason, ascending."""
+    cursor.execute(SQL["unproven"], {**_values(series, window), "reason": reason})
+    return [Window(*row) for row in cursor.fetchall()]
+
+
+def uncover_absent(cursor: Cursor, series: Series, window: Window, reason: str) -> None:
+    """Make what is absent in `window` for a reason missing again: there is another way to have it."""
+    found = find_absent(cursor, series, window, reason)
+    for part in found:
+        cursor.execute(SQL["cut_absences"], _values(series, part))
+    if found:
+        values = {"source": series.source, "symbol": series.symbol, "ranges": _multirange(found)}
+        cursor.execute(SQL["uncover"], values)
+
+
 def list_rechecks(cursor: Cursor, source: str, span_ms: int, limit: int) -> list[tuple[Series, Window]]:
     """Return the windows, of `span_ms` at most, whose absences without proof are to be requested again by now."""
     checks = list(RECHECK_AFTER_S)

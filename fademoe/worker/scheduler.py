@@ -14,7 +14,7 @@ from rq.serializers import JSONSerializer
 from fademoe.clock import SECOND_MS, monotonic_s, now_ms
 from fademoe.feeds import registry
 from fademoe.queue.chores import CHORES, Chore, drop_foreign_chores, enqueue_chore
-from fademoe.queue.ids import LIVE, NOTIFY, UPKEEP, list_exchange_queues
+from fademoe.queue.ids import LIVE, NOTIFY, SHARED_QUEUES, list_exchange_queues
 from fademoe.queue.reaper import Reaper
 from fademoe.queue.retry import clamp_retries
 from fademoe.runtime.services import Services
@@ -31,7 +31,7 @@ UNIT = "scheduler"
 
 def run(services: Services) -> None:
     """Schedule until SIGTERM; while Redis or PostgreSQL is away, keep trying."""
-    names = (*list_exchange_queues(*registry.list_names()), LIVE, UPKEEP, NOTIFY)
+    names = (*list_exchange_queues(*registry.list_names()), *SHARED_QUEUES, NOTIFY)
     chores = [*CHORES, *_poll_chores(services), *_terms_chores(services)]
     due = {chore.job_id: 0.0 for chore in chores}
     reaper = Reaper(services.redis, names)

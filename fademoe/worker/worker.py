@@ -17,9 +17,9 @@ from rq.serializers import JSONSerializer
 from rq.worker import RoundRobinWorker
 
 from fademoe.feeds import registry
-from fademoe.jobs import audit, backfill, hours, maintenance, newest, notify, polls, seed, terms
+from fademoe.jobs import archive, audit, backfill, hours, maintenance, newest, notify, polls, seed, terms
 from fademoe.queue.dequeue import ReadyQueue
-from fademoe.queue.ids import LIVE, NOTIFY, UPKEEP, list_exchange_queues
+from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, UPKEEP, list_exchange_queues
 from fademoe.runtime.job_context import use_services
 from fademoe.runtime.services import Services
 
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 JOB_FUNCTIONS = (
     backfill.backfill,
     backfill.recheck,
+    archive.import_period,
+    archive.reimport_file,
     audit.audit_window,
     audit.enqueue_nightly,
     polls.poll,
@@ -97,18 +99,18 @@ class NotifyWorker(Worker):
         """Go on."""
 
 
-def run(services: Services, *, live: bool = False, notify: bool = False) -> None:
-    """Work until SIGTERM: `live` for live and upkeep, `notify` for alerts, else for the queues of the exchanges."""
+def run(services: Services, kind: str = "worker") -> None:
+    """Work until SIGTERM for the queues of a kind of worker: `live`, `notify`, `archive`, or those of the exchanges."""
     enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
-    names = (NOTIFY,) if notify else (LIVE, UPKEEP) if live else list_exchange_queues(*enabled)
+    names = {LIVE: (LIVE, UPKEEP), NOTIFY: (NOTIFY,), ARCHIVES: (ARCHIVES,)}.get(kind, list_exchange_queues(*enabled))
     use_services(services)
-    queue_class = Queue if notify else ReadyQueue
-    worker = (NotifyWorker if notify else Worker)(
+    queue_class = Queue if kind == NOTIFY else ReadyQueue
+    worker = (NotifyWorker if kind == NOTIFY else Worker)(
         [queue_class(name, connection=services.redis, serializer=JSONSerializer) for name in names],
         connection=services.redis,
         serializer=JSONSerializer,
         queue_class=queue_class,
-        name=f"{'notify' if notify else 'live' if live else 'worker'}.{socket.gethostname()}.{os.getpid()}",
+        name=f"{kind}.{socket.gethostname()}.{os.getpid()}",
         job_monitoring_interval=MONITOR_S,
         worker_ttl=WORKER_TTL_S,
     )

@@ -106,7 +106,7 @@ def want(services, name, days):
                 if symbol in by_symbol and feed.serves(by_symbol[symbol])
             ]
             coverage.want(cursor, series, until_ms - days * DAY_MS, until_ms)
-    return maintenance.enqueue_planned(services.redis, maintenance.plan_missing(services, exchange))
+    return maintenance.enqueue_planned(services.redis, maintenance.plan_missing(services, exchange)[0])
 
 
 @pytest.mark.waits(30)

@@ -15,8 +15,7 @@ from redis.exceptions import RedisError
 from fademoe.client.rate_limit.keys import ANY_EGRESS, make_budget_key, make_outage_key, make_units_key
 from fademoe.clock import get_pace, read_boot_id, steady_ms, to_host_s
 from fademoe.errors import BudgetSpent, RetryLater
-from fademoe.feeds.exchange import Exchange
-from fademoe.feeds.limits import Budget
+from fademoe.feeds.limits import Budget, Limited
 from fademoe.signals import Stopped, StopSignal
 
 log = logging.getLogger(__name__)
@@ -98,7 +97,7 @@ class Budgets:
         self._outage = _register(redis, "outage.lua")
 
     def take(
-        self, exchange: Exchange, name: str, cost: int, *, live: bool, max_wait_s: float, avoid: Sequence[str] = ()
+        self, exchange: Limited, name: str, cost: int, *, live: bool, max_wait_s: float, avoid: Sequence[str] = ()
     ) -> Grant:
         """Take `cost` units at the address where they are due first, sleeping until then, `max_wait_s` at most.
 
@@ -177,7 +176,7 @@ class Budgets:
         if foreign:
             log.info("%s %s: another program used %d units of this address", grant.exchange, budget.name, foreign)
 
-    def close(self, exchange: Exchange, names: Sequence[str], egress: str, for_s: float, reason: str) -> None:
+    def close(self, exchange: Limited, names: Sequence[str], egress: str, for_s: float, reason: str) -> None:
         """Close budgets for everyone behind an address for `for_s` seconds; a later end that is set stays."""
         budgets = [exchange.get_budget(name) for name in names]
         keys = [key for budget in budgets for key in _pair(_key(exchange.name, budget, egress))]

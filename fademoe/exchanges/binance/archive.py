@@ -10,8 +10,9 @@ from itertools import starmap
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
 from fademoe.errors import BadPayload
-from fademoe.feeds.archive import Archive, Cadence, Dataset, Layout, Lines, PathOf, read_file_times
+from fademoe.feeds.archive import Archive, Cadence, Dataset, Layout, Lines, PathOf, read_file_times, split_settled
 from fademoe.feeds.columns import read_candles, split_columns
+from fademoe.feeds.columns import read_marks as read_mark_bars
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.rows import check_name, to_coins
@@ -81,6 +82,18 @@ def read_premiums(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
     return Lines(times=opens_ms, rows={"pfr": rows})
 
 
+def read_marks(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
+    """Read lines of the mark price; its volumes are 0.
+
+    1730419200000,70281.80000000,70300.00000000,70270.10000000,70299.90000000,0,1730419259999,0,60,0,0,0
+    """
+    times, *prices, _, closes, _, _, _, _, _ = split_columns(lines, len(KLINE_NAMES))
+    opens_ms = read_file_times(times)
+    _check_minutes(opens_ms, closes)
+    rows: list[Row] = list(read_mark_bars(instrument, opens_ms, prices))
+    return Lines(times=opens_ms, rows={"mark": rows})
+
+
 def read_settlements(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
     """Read lines of settlements; their time comes some milliseconds late and is floored to the minute, as REST's is.
 
@@ -106,7 +119,8 @@ def read_samples(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
         if len(line) != len(METRICS_NAMES):
             raise BadPayload(f"{len(METRICS_NAMES)} values were expected, not {len(line)}")
         stamp, name, interest, value, _, _, ratio, _ = line
-        check_name(name, instrument)
+        if name != split_settled(instrument.name):
+            check_name(name, instrument)
         ts = read_stamp(stamp)
         found.times.append(ts)
         usd = read_optional_amount(value)
@@ -181,6 +195,7 @@ def find_folder(dataset: Dataset, cadence: Cadence, contract: str) -> str | None
 
 KLINES_MONTH, KLINES_DAY = find_minute_files("klines")
 PREMIUM_MONTH, PREMIUM_DAY = find_minute_files("premiumIndexKlines")
+MARK_MONTH, MARK_DAY = find_minute_files("markPriceKlines")
 
 ARCHIVE = Archive(
     exchange="binance",
@@ -193,6 +208,7 @@ ARCHIVE = Archive(
     attribution="Data: Binance Vision (data.binance.vision), CC BY-NC-SA 4.0",
     # no limit is published; 9 to 20 files a second were seen to work
     budget=Budget(name="files", limit=10, period_ms=SECOND_MS, jitter_ms=100),
+    earlier=("SETTLED", "_SETTLED", "SETTLEDSETTLED"),
     checksum=lambda path: f"{path}.CHECKSUM",
     list_prefix=find_folder,
     datasets=(
@@ -215,6 +231,16 @@ ARCHIVE = Archive(
             since_ms=lambda name: KLINES_SINCE_MS,
             bytes_per_row=24.0,
             source="binance-public-data, README and issue #335, read 2026-11-26",
+        ),
+        Dataset(
+            name="markPriceKlines",
+            metrics=("mark",),
+            layouts=(Layout(names=KLINE_NAMES, read=read_marks, needs_header=False),),
+            month=MARK_MONTH,
+            day=MARK_DAY,
+            since_ms=lambda name: KLINES_SINCE_MS,
+            bytes_per_row=25.0,
+            source="binance-public-data, README and issues #483 and #484, read 2026-11-26",
         ),
         Dataset(
             name="fundingRate",
@@ -240,6 +266,7 @@ ARCHIVE = Archive(
             # Until 2024-03-04 a line was the sample at its time, since then the one five minutes later; files were
             # rewritten in 2026, so that the date does not tell it.
             shifts=(0, SAMPLE_MS),
+            reference="BTCUSDT",
             overhang_ms=SAMPLE_MS,
             bytes_per_row=36.0,
             day_believed_ms=3 * DAY_MS,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from fademoe.simulator.binance.rows import convert_premiums, encode_klines, encode_premiums
+from fademoe.simulator.binance.rows import convert_marks, convert_premiums, encode_klines, encode_premiums
 from fademoe.simulator.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from fademoe.simulator.decimals import rescale, to_fixed
 from fademoe.simulator.exchange import Call, Reply, Simulation
@@ -13,6 +13,7 @@ from fademoe.simulator.market.candles import BarTuple
 from fademoe.simulator.market.funding import RATE_DECIMALS
 from fademoe.simulator.market.gauges import RATIO_DECIMALS
 from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.marks import find_mark_decimals
 from fademoe.simulator.market.noise import draw_number
 from fademoe.simulator.market.truth import compute_account_ratio
 
@@ -39,7 +40,7 @@ HEADER_ISLANDS = (  # days before that have a header, too
 SAMPLE_MS = 5 * MINUTE_MS
 METRICS_SINCE_MS, BTC_METRICS_SINCE_MS = 1_638_316_800_000, 1_598_918_400_000
 KLINES_SINCE_MS = 1_577_750_400_000
-DATASETS = ("klines", "premiumIndexKlines", "fundingRate", "metrics")
+DATASETS = ("klines", "premiumIndexKlines", "markPriceKlines", "fundingRate", "metrics")
 ZIP_FAULTS = ("wrong_checksum", "lost_checksum", "cut_zip", "bad_crc", "two_members", "html_file", "lost_file")
 MINUTE_FAULTS = ("short_month", "doubled_rows", "conflicting_rows", "unsorted_rows")
 METRICS_FAULTS = (
@@ -216,11 +217,18 @@ class BinanceArchive:
         for day in range(start_ms // DAY_MS, -(-end_ms // DAY_MS)):
             if dataset == "klines":
                 bars: list[BarTuple] = self._market.candles.list_bars(instrument, day)
+            elif dataset == "markPriceKlines":
+                bars = convert_marks(self._market.marks.list_marks(instrument, day))
             else:
                 bars = convert_premiums(self._market.gauges.list_premiums(instrument, day))
             bars = [bar for bar in bars if start_ms <= bar[0] < end_ms]
             bars += self._flat_bars(dataset, instrument, max(start_ms, day * DAY_MS), min(end_ms, (day + 1) * DAY_MS))
-            encoded = encode_klines(instrument, bars) if dataset == "klines" else encode_premiums(bars)
+            if dataset == "klines":
+                encoded = encode_klines(instrument, bars)
+            elif dataset == "markPriceKlines":
+                encoded = encode_premiums(bars, MINUTE_MS, find_mark_decimals(instrument))
+            else:
+                encoded = encode_premiums(bars)
             texts += [text[1:-1].replace('"', "") for text in encoded]
         return texts
 
@@ -237,7 +245,9 @@ class BinanceArchive:
         bars: list[BarTuple] = []
         for from_ms, until_ms in ends:
             first_ms, last_ms = max(start_ms, from_ms), min(end_ms, until_ms or end_ms)
-            price = self._market.candles.read_price(instrument, from_ms) if dataset == "klines" else 0
+            price = 0 if dataset == "premiumIndexKlines" else self._market.candles.read_price(instrument, from_ms)
+            if dataset == "markPriceKlines":
+                price = rescale(price, instrument.price_decimals, find_mark_decimals(instrument))
             bars += [(ts, price, price, price, price, 0, 0, 0, 0, 0) for ts in range(first_ms, last_ms, MINUTE_MS)]
         return sorted(bars)
 

@@ -16,8 +16,8 @@ SELECT ts FROM perp_data WHERE source = %(source)s AND symbol = %(symbol)s AND t
 UPDATE perp_data SET {column} = %(new)s WHERE source = %(source)s AND symbol = %(symbol)s AND ts = %(ts)s
 
 -- name: record
--- VALUES: (at in s, source, symbol, ts, column, old_value, new_value)
-INSERT INTO perp_corrections (at, source, symbol, ts, "column", old_value, new_value) VALUES %s
+-- VALUES: (at in s, source, symbol, ts, column, old_value, new_value, file_id)
+INSERT INTO perp_corrections (at, source, symbol, ts, "column", old_value, new_value, file_id) VALUES %s
 
 -- name: record_row
-(to_timestamp(%s), %s, %s, %s, %s, %s, %s)
+(to_timestamp(%s), %s, %s, %s, %s, %s, %s, %s)

@@ -163,6 +163,11 @@ JOIN perp_data AS d ON d.source = %(source)s AND d.symbol = %(symbol)s AND d.ts 
 UPDATE perp_coverage SET absent = absent - %(stored)s::int8multirange
 WHERE source = %(source)s AND symbol = %(symbol)s
 
+-- name: uncover
+UPDATE perp_coverage
+SET covered = covered - %(ranges)s::int8multirange, absent = absent - %(ranges)s::int8multirange, updated_at = now()
+WHERE source = %(source)s AND symbol = %(symbol)s
+
 -- name: unproven
 SELECT greatest(start_ms, %(start)s), least(end_ms, %(end)s)
 FROM perp_absence

@@ -1,0 +1,789 @@
+"""The job of an archive's period: fetch its files, prove them, store what is missing of them with its coverage.
+
+A period is a calendar month of the archive, of one dataset of one contract. Where a month's file is short or not there,
+the days' files are taken; what is missing then is left to REST, or absent where REST does not reach. A file never
+overwrites a row: values that are stored otherwise are audited.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+
+from psycopg2.extensions import cursor as Cursor
+from rq import Retry
+
+from fademoe.archives.labels import Label, decide_label
+from fademoe.archives.reading import FileRows, are_equal, describe, find_holes, read_file
+from fademoe.client.archive import Download, Mismatch
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, now_ms, subtract, to_iso
+from fademoe.errors import BadPayload, Refused, RetryLater
+from fademoe.feeds import registry
+from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Dataset
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import RestFeed
+from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.paging import compute_requested_from_ms
+from fademoe.jobs.work import run_job
+from fademoe.metrics import Candle, Row, name_perpspec
+from fademoe.queue.enqueue import enqueue_audits
+from fademoe.queue.ids import Task
+from fademoe.runtime.job_context import JobContext, wrap_job
+from fademoe.store import corrections, coverage, files
+from fademoe.store import instruments as instrument_store
+from fademoe.store.arrivals import Origin, Way
+from fademoe.store.coverage import DELISTED, Absence, Covered, Series
+from fademoe.store.files import FileRecord, FileState
+from fademoe.store.status import State, Tracked
+from fademoe.store.writer import Batch, store_rows
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 4  # of one worker; two workers make the eight that are seen to work
+TRIES = 3  # a minute apart, then a file that is broken or does not fit its checksum is put into quarantine
+BAD_FILE_S = 60.0
+SMALL_HOLE = 0.05  # of a day: REST answers for so little with one request, a file would be no better
+NOT_IN_ARCHIVE = "not in archive, not in REST"
+NAMED_LINES = 5  # unreadable lines of a file that are recorded
+BAD_TRIES = "bad_file_tries"  # key of Job.meta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What one job works on: a dataset of a contract, a period of it, and what of it is missing, by metric."""
+
+    context: JobContext
+    exchange: Exchange
+    archive: Archive
+    dataset: Dataset
+    code: str
+    instrument: Instrument
+    period: Window
+    gaps: Mapping[str, Sequence[Window]]
+    time_ms: int
+    unit: Tracked
+    names: Sequence[str]  # under which the archive may have the contract
+
+    def list_month_files(self) -> list[ArchiveFile]:
+        """Return the files that the period may lie in as a whole."""
+        return [file for name in self.names for file in self.dataset.list_month_files(name, self.period)]
+
+    def list_day_files(self, day: Window) -> list[ArchiveFile]:
+        """Return the files that a day may lie in."""
+        return [file for name in self.names for file in self.dataset.list_day_files(name, day)]
+
+    def name_series(self, metric: str) -> Series:
+        """Return the series of a metric."""
+        return Series(name_perpspec(self.code, metric), self.instrument.symbol)
+
+    def get_feed(self, metric: str) -> RestFeed:
+        """Return the metric's feed over REST."""
+        feed = self.exchange.find_rest_feed(metric)
+        if feed is None:
+            raise Refused(f"{self.exchange.name} has no history of {metric}", exchange=self.exchange.name)
+        return feed
+
+    @property
+    def end_ms(self) -> int | None:
+        """The end of the contract's life, None while it trades."""
+        end_ms = self.instrument.delisted_ms
+        return None if end_ms is None or end_ms > self.time_ms else ceil_to(end_ms, MINUTE_MS)
+
+    @property
+    def life(self) -> Window:
+        """The part of the period in which the contract trades, and that is over."""
+        start_ms = max(self.period.start_ms, self.instrument.listed_ms or 0)
+        return Window(start_ms, min(self.period.end_ms, self.end_ms or self.time_ms, self.time_ms))
+
+    @property
+    def wanted(self) -> list[Window]:
+        """What any of the metrics misses."""
+        return merge(window for windows in self.gaps.values() for window in windows)
+
+
+@dataclass(kw_only=True)
+class Gathered:
+    """What the files of a period gave: rows and reasons by metric and ts, and what becomes of each file."""
+
+    rows: dict[str, dict[int, Row]] = field(default_factory=dict)
+    file_of: dict[str, dict[int, str]] = field(default_factory=dict)
+    blanks: dict[str, dict[int, str]] = field(default_factory=dict)
+    strays: dict[str, dict[int, tuple[str, Row]]] = field(default_factory=dict)
+    partial: set[int] = field(default_factory=set)
+    conflicts: set[int] = field(default_factory=set)
+    quarantined: list[tuple[Window, str]] = field(default_factory=list)
+    records: list[FileRecord] = field(default_factory=list)
+    downloads: list[Download] = field(default_factory=list)
+    closes: dict[int, float] | None = None
+    retry: RetryLater | None = None
+
+    def add(self, path: str, found: FileRows, metrics: Iterable[str]) -> None:
+        """Add the rows of a file; where another file has another row for a ts, neither is taken."""
+        for metric in metrics:
+            rows, places = self.rows.setdefault(metric, {}), self.file_of.setdefault(metric, {})
+            for ts, row in found.rows.get(metric, {}).items():
+                if ts in found.strays:
+                    self.strays.setdefault(metric, {})[ts] = path, row
+                elif ts not in rows:
+                    rows[ts], places[ts] = row, path
+                elif not are_equal(rows[ts], row):
+                    self.conflicts.add(ts)
+            self.blanks.setdefault(metric, {}).update(found.blanks.get(metric, {}))
+        self.partial |= found.partial
+
+    def settle(self) -> None:
+        """Take what lies behind the end of a file where the file of its own day has nothing; drop conflicts."""
+        for metric, strays in self.strays.items():
+            for ts, (path, row) in strays.items():
+                if ts not in self.rows[metric] and ts not in self.blanks.get(metric, {}):
+                    self.rows[metric][ts], self.file_of[metric][ts] = row, path
+        for metric, rows in self.rows.items():
+            for ts in self.conflicts & rows.keys():
+                del rows[ts], self.file_of[metric][ts]
+
+
+@wrap_job
+def import_period(context: JobContext, source: str, symbol: str, start_ms: int, end_ms: int) -> dict[str, int] | Retry:
+    """Import what is wanted and missing of a period of an archive's dataset, the one that has `source`.
+
+    Returns counts, or a Retry as every job of a window does. A file that is broken, or that does not fit its checksum,
+    is fetched TRIES times a minute apart; then it is in quarantine.
+    """
+    series, window = Series(source, symbol), Window(start_ms, end_ms)
+    unit = _unit_of(context, series)
+    return run_job(context, unit, lambda: import_window(context, unit, series, window))
+
+
+@wrap_job
+def reimport_file(context: JobContext, source: str, symbol: str, start_ms: int, end_ms: int) -> dict[str, int] | Retry:
+    """Fetch the files of a window again that were rewritten since, and audit the stored rows by them."""
+    series, window = Series(source, symbol), Window(start_ms, end_ms)
+    unit = _unit_of(context, series)
+    return run_job(context, unit, lambda: audit_files(context, unit, series, window))
+
+
+def _unit_of(context: JobContext, series: Series) -> Tracked:
+    return Tracked(
+        database=context.services.database,
+        unit=f"archive {series.source} {series.symbol}",
+        source=series.source,
+        symbol=series.symbol,
+    )
+
+
+def import_window(context: JobContext, unit: Tracked, series: Series, window: Window) -> dict[str, int]:
+    """Do the work of `import_period`; raise SourceError, StoreError or Stopped."""
+    counts = {"files": 0, "rows": 0}
+    for target in make_targets(context, unit, series, window):
+        if not target.wanted:
+            continue
+        unit.report(State.RUNNING, f"{target.dataset.name} {to_iso(window.start_ms)}: fetching")
+        gathered = gather(target)
+        if gathered.retry is not None:
+            raise gathered.retry
+        rows = _store(target, gathered)
+        for download in gathered.downloads:
+            download.discard()
+        bad = [each for each in gathered.records if each.state is FileState.QUARANTINED]
+        detail = f"{rows} new rows of {len(gathered.records)} files"
+        detail += f", {len(bad)} in quarantine: {bad[0].name}: {bad[0].reason}" if bad else ""
+        unit.report(
+            State.DONE,
+            f"{target.dataset.name} {to_iso(window.start_ms)}: {detail}",
+            new_rows=rows,
+            last_ts=window.end_ms,
+        )
+        counts = {"files": counts["files"] + len(gathered.records), "rows": counts["rows"] + rows}
+    return counts
+
+
+def make_targets(context: JobContext, unit: Tracked, series: Series, window: Window) -> list[Target]:
+    """Look up what a job works on: one target for each life of the symbol's contracts in the window.
+
+    Raises Refused where the archive may not be asked or has no such data.
+    """
+    services = context.services
+    exchange, code, metric = registry.find_by_source(series.source)
+    archive = registry.select_archives(services.settings).get(exchange.name)
+    if archive is None:
+        raise Refused(f"FADEMOE_ARCHIVES does not allow the archive of {exchange.name}", exchange=exchange.name)
+    dataset = archive.find_dataset(metric)
+    time_ms = services.clocks.now_ms(exchange)
+    gaps: dict[str, list[Window]] = {}
+    with services.database.open_transaction() as cursor:
+        lives = instrument_store.read_lives(cursor, [code])
+        for each in dataset.metrics if dataset else ():
+            source = name_perpspec(code, each)
+            missing = [gap for _, gap in coverage.find_gaps(cursor, source, window.end_ms, [series.symbol])]
+            gaps[each] = services.settings.clip_to_kept(missing, time_ms)
+    newest = {life.name: life.life for life in lives}  # they come in the order of their numbers
+    mine = [life for life in lives if life.symbol == series.symbol]
+    if dataset is None or not mine:
+        raise Refused(f"the archive of {exchange.name} has no {metric} of {series.symbol}", exchange=exchange.name)
+    targets = []
+    for life in mine:
+        span = _cut(window, _find_span(life, time_ms))
+        inside = {
+            each: [part for gap in windows if (part := _cut(gap, span)).start_ms < part.end_ms]
+            for each, windows in gaps.items()
+        }
+        if span.start_ms < span.end_ms:
+            target = Target(
+                context=context,
+                exchange=exchange,
+                archive=archive,
+                dataset=dataset,
+                code=code,
+                instrument=life,
+                period=dataset.find_period(window.start_ms),
+                gaps={each: windows for each, windows in inside.items() if windows},
+                time_ms=time_ms,
+                unit=unit,
+                names=archive.list_names(life.name, is_newest=life.life == newest[life.name]),
+            )
+            targets.append(target)
+    return targets
+
+
+def _find_span(life: Instrument, time_ms: int) -> Window:
+    """Return the days of a life: lists err by hours, so the whole days of the listing and of the end belong to it."""
+    ended_ms = life.delisted_ms if life.delisted_ms is not None and life.delisted_ms <= time_ms else None
+    return Window(floor_to(life.listed_ms or 0, DAY_MS), time_ms if ended_ms is None else ceil_to(ended_ms, DAY_MS))
+
+
+def gather(target: Target) -> Gathered:
+    """Fetch and read the files of a period: the month's where it is there and whole, else those of its days."""
+    gathered = Gathered()
+    month = _take_month(target, gathered)
+    days = _list_needed_days(target, gathered, month)
+    if days and target.dataset.day is not None:
+        _take_days(target, gathered, days)
+    gathered.settle()
+    if target.dataset.link is not None:
+        _link(target, gathered)
+    return gathered
+
+
+def _take_month(target: Target, gathered: Gathered) -> FileRecord | None:
+    """Take the month's file where it may be there by now; return its record, None where none was asked for."""
+    dataset, period = target.dataset, target.period
+    if period.end_ms + dataset.month_after_ms > target.time_ms:
+        return None
+    record = None
+    for file in target.list_month_files():
+        record = _take(target, gathered, file)
+        if record.state is not FileState.ABSENT:
+            break
+    return record
+
+
+def _list_needed_days(target: Target, gathered: Gathered, month: FileRecord | None) -> list[Window]:
+    """Return the days whose files are needed beside the month's."""
+    if month is not None and month.state is FileState.OK:
+        return []
+    is_read = month is not None and month.state is FileState.SHORT
+    needed = []
+    for day in target.dataset.list_days(target.period):
+        missing_ms = sum(
+            part.end_ms - part.start_ms
+            for window in target.wanted
+            for part in _holes_of(target, gathered, _cut(day, _cut(window, target.life)))
+        )
+        least_ms = SMALL_HOLE * DAY_MS if is_read and target.end_ms is None else 0
+        if missing_ms > least_ms and day.end_ms + target.dataset.day_after_ms <= target.time_ms:
+            needed.append(day)
+    return needed
+
+
+def _holes_of(target: Target, gathered: Gathered, window: Window) -> list[Window]:
+    """Return the parts of a window in which some metric has no row yet."""
+    if window.start_ms >= window.end_ms:
+        return []
+    holes = [
+        hole for metric in target.gaps for hole in find_metric_holes(target, gathered.rows.get(metric, {}), window)
+    ]
+    return merge(holes)
+
+
+def find_metric_holes(target: Target, times: Iterable[int], window: Window) -> list[Window]:
+    """Return the parts of a window that have no row; of a sparse dataset, ranges in which several are due."""
+    dataset = target.dataset
+    inside = sorted(ts for ts in times if window.start_ms <= ts < window.end_ms)
+    if not dataset.sparse:
+        start_ms = ceil_to(window.start_ms, dataset.interval_ms)
+        return find_holes(inside, Window(start_ms, window.end_ms), dataset.interval_ms)
+    edges = [window.start_ms, *inside, window.end_ms]
+    return [Window(before, after) for before, after in pairwise(edges) if after - before > dataset.due_every_ms]
+
+
+def _cut(window: Window, by: Window) -> Window:
+    """Return what two windows share; it may be empty."""
+    return Window(max(window.start_ms, by.start_ms), min(window.end_ms, by.end_ms))
+
+
+def _take_days(target: Target, gathered: Gathered, days: Sequence[Window]) -> None:
+    """Take the files of days; they are fetched beside each other, and read one after the other."""
+    candidates = [target.list_day_files(day) for day in days]
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        futures = [threads.submit(_prefetch, target, paths) for paths in candidates]
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    if errors:
+        raise max(errors, key=lambda error: error.retry_after_s if isinstance(error, RetryLater) else 0)
+    for paths in candidates:
+        for file in paths:
+            if _take(target, gathered, file).state is not FileState.ABSENT:
+                break
+
+
+def _prefetch(target: Target, paths: Sequence[ArchiveFile]) -> None:
+    """Fetch the first file of a day that is there; `_take` finds it on disk, and counts one that is not right."""
+    client = target.context.services.archive_client
+    with suppress(Mismatch):
+        for file in paths:
+            if client.fetch(target.archive, file.path) is not None:
+                return
+
+
+def _take(target: Target, gathered: Gathered, file: ArchiveFile) -> FileRecord:
+    """Fetch, read and prove one file; add its rows and its record."""
+    record = FileRecord(
+        exchange=target.exchange.name,
+        path=file.path,
+        url=target.context.services.archive_client.make_url(target.archive, file.path),
+        dataset=target.dataset.name,
+        cadence=file.cadence,
+        instrument=target.instrument.name,
+        symbol=target.instrument.symbol,
+        window=file.window,
+        state=FileState.ABSENT,
+        terms=target.archive.terms,
+    )
+    try:
+        download = target.context.services.archive_client.fetch(target.archive, file.path)
+        if download is None:
+            gathered.records.append(record)
+            return record
+        record = replace(
+            record,
+            etag=download.etag,
+            last_modified=download.last_modified,
+            bytes=download.bytes,
+            sha256=download.sha256,
+            checksum_ok=download.checksum_ok,
+        )
+        gathered.downloads.append(download)
+        found = _read(target, gathered, file, download)
+    except (Mismatch, BadFile) as error:
+        return _quarantine(target, gathered, file, record, error)
+    _record_unreadable(target, file, found)
+    record = _judge(target, file, record, found)
+    gathered.add(file.path, found, target.dataset.metrics)
+    gathered.records.append(record)
+    return record
+
+
+def _read(target: Target, gathered: Gathered, file: ArchiveFile, download: Download) -> FileRows:
+    """Return the rows of a file, its label applied and what lies behind the contract's end left out."""
+    found = read_file(download.path, file, target.dataset, replace(target.instrument, name=file.contract))
+    if len(target.dataset.shifts) > 1:
+        label = _find_label(target, gathered, file, found)
+        if label.shift_ms is None:
+            raise Undecided(label.reason)
+        found.shift(label.shift_ms)
+    return found
+
+
+class Undecided(BadFile):
+    """The label of a file cannot be told; another try would not change that."""
+
+
+def _quarantine(
+    target: Target, gathered: Gathered, file: ArchiveFile, record: FileRecord, error: Exception
+) -> FileRecord:
+    """Put a file into quarantine after TRIES; before that, note that the job has to run again."""
+    key = f"{BAD_TRIES}:{file.path}"
+    is_final = isinstance(error, Undecided) or target.context.count_failure(key) >= TRIES
+    if not is_final:
+        for download in gathered.downloads:
+            if download.path.name == file.path.rpartition("/")[2]:
+                download.discard()
+        gathered.retry = RetryLater(f"{file.path}: {error}", retry_after_s=BAD_FILE_S, exchange=target.exchange.name)
+    else:
+        refused = BadPayload(f"quarantined: {error}", exchange=target.exchange.name, request=file.path, http_status=200)
+        target.unit.record(refused)
+    record = replace(
+        record,
+        state=FileState.QUARANTINED,
+        reason=str(error),
+        checksum_ok=False if isinstance(error, Mismatch) else record.checksum_ok,
+    )
+    gathered.quarantined.append((file.window, f"quarantined: {record.name}: {error}"))
+    gathered.records.append(record)
+    return record
+
+
+def _record_unreadable(target: Target, file: ArchiveFile, found: FileRows) -> None:
+    """Record the lines of a file that could not be read; what they stand for stays missing."""
+    for number, reason in found.unreadable[:NAMED_LINES]:
+        error = BadPayload(f"line {number} is unreadable: {reason}")
+        error.locate(target.exchange.name, file.path, reason)
+        target.unit.record(error)
+
+
+def _judge(target: Target, file: ArchiveFile, record: FileRecord, found: FileRows) -> FileRecord:
+    """Clip a file at the contract's end and compare it with the calendar; return its record."""
+    clipped = 0
+    if target.end_ms is not None:
+        clipped = _clip(found, target.end_ms)
+    times = found.list_times()
+    own = _cut(Window(file.window.start_ms + found.shift_ms, file.window.end_ms + found.shift_ms), _find_life(target))
+    inside = [ts for ts in times if own.start_ms <= ts < own.end_ms]
+    expected = target.dataset.count_rows(own)
+    holes = find_metric_holes(target, inside, own) if own.start_ms < own.end_ms else []
+    is_short = bool(holes) or bool(found.partial)
+    return replace(
+        record,
+        state=FileState.SHORT if is_short else FileState.OK,
+        reason=f"{len(inside)} rows of {expected}" if is_short else "",
+        rows=len(inside),
+        expected=expected,
+        first_ts=times[0] if times else None,
+        last_ts=times[-1] if times else None,
+        shift_ms=found.shift_ms,
+        clipped=clipped,
+        details=describe(found),
+    )
+
+
+def _find_life(target: Target) -> Window:
+    """Return the contract's life as far as it is over."""
+    return Window(target.instrument.listed_ms or 0, min(target.end_ms or target.time_ms, target.time_ms))
+
+
+def _clip(found: FileRows, end_ms: int) -> int:
+    """Drop what lies at or behind the end of a contract's life; return how many times that were."""
+    behind = {ts for ts in found.list_times() if ts >= end_ms}
+    if behind:
+        for rows in found.rows.values():
+            for ts in behind & rows.keys():
+                del rows[ts]
+        for blanks in found.blanks.values():
+            for ts in behind & blanks.keys():
+                del blanks[ts]
+    return len(behind)
+
+
+def _find_label(target: Target, gathered: Gathered, file: ArchiveFile, found: FileRows) -> Label:
+    """Decide which instant the lines of a file describe: by its prices, else as the reference's file was decided."""
+    reach_ms = max(target.dataset.shifts) + MINUTE_MS
+    window = Window(file.window.start_ms - reach_ms, file.window.end_ms + reach_ms)
+    if gathered.closes is None:
+        gathered.closes = _load_closes(target)
+    closes = {ts: close for ts, close in gathered.closes.items() if window.start_ms <= ts < window.end_ms}
+    label = decide_label(found.prices, closes, target.dataset.shifts)
+    if label.shift_ms is not None or label.reason.startswith("mixed"):
+        return label
+    reference = _decide_by_reference(target, file)
+    return label if reference is None else Label(reference, "by the reference's file")
+
+
+def _load_closes(target: Target) -> dict[int, float]:
+    """Return the closes of the period's minutes per unit of the contract's price: stored ones, else of the archive."""
+    reach_ms = max(target.dataset.shifts) + MINUTE_MS
+    window = Window(target.period.start_ms - reach_ms, target.period.end_ms + reach_ms)
+    with target.context.services.database.open_transaction() as cursor:
+        stored = files.read_closes(cursor, target.name_series("ohlcv"), window)
+    closes = {ts: close * target.instrument.multiplier for ts, close in stored.items()}
+    days = [
+        day
+        for day in target.dataset.list_days(_cut(target.period, target.life))
+        if sum(1 for ts in range(day.start_ms, day.end_ms, MINUTE_MS) if ts in closes) * MINUTE_MS < DAY_MS / 2
+    ]
+    if days:
+        closes |= read_archive_closes(target.context, target.archive, target.instrument, target.period, days)
+    return closes
+
+
+def read_archive_closes(
+    context: JobContext, archive: Archive, instrument: Instrument, period: Window, days: Sequence[Window]
+) -> dict[int, float]:
+    """Return closes of the archive's files of candles, per unit of the contract's price; nothing of it is stored."""
+    candles = archive.find_dataset("ohlcv")
+    if candles is None:
+        return {}
+    closes: dict[int, float] = {}
+    month = candles.list_month_files(instrument.name, candles.find_period(period.start_ms))
+    candidates = [month] if len(days) > 1 and month else []
+    for paths in candidates:
+        closes |= _read_closes(context, archive, candles, instrument, paths)
+    for day in days:
+        if not any(ts in closes for ts in range(day.start_ms, day.end_ms, 60 * MINUTE_MS)):
+            closes |= _read_closes(context, archive, candles, instrument, candles.list_day_files(instrument.name, day))
+    return closes
+
+
+def _read_closes(
+    context: JobContext, archive: Archive, candles: Dataset, instrument: Instrument, paths: Sequence[ArchiveFile]
+) -> dict[int, float]:
+    for file in paths:
+        try:
+            download = context.services.archive_client.fetch(archive, file.path, use="closes")
+            if download is None:
+                continue
+            found = read_file(download.path, file, candles, instrument)
+            download.discard()
+        except (Mismatch, BadFile) as error:
+            log.info("%s gives no closes: %s", file.path, error)
+            continue
+        rows = found.rows.get("ohlcv", {})
+        return {ts: float(row.c) * instrument.multiplier for ts, row in rows.items() if isinstance(row, Candle)}
+    return {}
+
+
+def _decide_by_reference(target: Target, file: ArchiveFile) -> int | None:
+    """Return the label of the same day's file of the contract that others are measured by, None where it has none."""
+    services, dataset = target.context.services, target.dataset
+    name = dataset.reference
+    if not name or name == target.instrument.name:
+        return None
+    paths = dataset.list_day_files(name, file.window)
+    with services.database.open_transaction() as cursor:
+        known = files.find(cursor, target.exchange.name, paths=[each.path for each in paths])
+    for record in known:
+        if record.state in (FileState.OK, FileState.SHORT):
+            return record.shift_ms
+    instrument = replace(target.instrument, name=name, multiplier=1)
+    for path in paths:
+        try:
+            download = services.archive_client.fetch(target.archive, path.path, use="closes")
+            if download is None:
+                continue
+            found = read_file(download.path, path, dataset, instrument)
+            download.discard()
+        except (Mismatch, BadFile):
+            continue
+        closes = read_archive_closes(target.context, target.archive, instrument, path.window, [path.window])
+        return decide_label(found.prices, closes, dataset.shifts).shift_ms
+    return None
+
+
+def _link(target: Target, gathered: Gathered) -> None:
+    """Complete rows by the time of the row before; before the first one it is looked for in the database."""
+    link = target.dataset.link
+    if link is None:
+        return
+    for metric, rows in gathered.rows.items():
+        ordered = sorted(rows)
+        if not ordered:
+            continue
+        with target.context.services.database.open_transaction() as cursor:
+            previous_ms = files.find_last_before(
+                cursor, target.name_series(metric), ordered[0], target.dataset.due_every_ms + MINUTE_MS
+            )
+        if previous_ms is None:
+            previous_ms = _find_previous(target, ordered[0])
+        for ts in ordered:
+            rows[ts] = link(rows[ts], previous_ms)
+            previous_ms = ts
+
+
+def _find_previous(target: Target, first_ms: int) -> int | None:
+    """Return the time of the row before the first one of a period, from the file of the day before."""
+    client = target.context.services.archive_client
+    day = Window(target.period.start_ms - DAY_MS, target.period.start_ms)
+    for file in target.list_day_files(day):
+        try:
+            download = client.fetch(target.archive, file.path, use="closes")
+            if download is None:
+                continue
+            found = read_file(download.path, file, target.dataset, replace(target.instrument, name=file.contract))
+            download.discard()
+        except (Mismatch, BadFile):
+            continue
+        times = [ts for ts in found.list_times() if ts < first_ms]
+        return max(times) if times else None
+    return None
+
+
+def _store(target: Target, gathered: Gathered) -> int:
+    """Store rows, coverage, the ledger and what was asked in one transaction; return how many rows were new."""
+    began_ms = now_ms()
+    services = target.context.services
+    answers, kept = [], {}
+    for metric, gaps in target.gaps.items():
+        answer, rows = _conclude(target, gathered, metric, gaps)
+        answers += [answer] if answer.windows else []
+        kept[metric] = rows
+    services.writer.make_room(ts for rows in kept.values() for ts in rows)
+    differing = _compare(target, gathered)
+    records = [replace(each, differing=differing.get(each.path, 0)) for each in gathered.records]
+    new: int = services.database.run(partial(_write, target, gathered, records, kept, answers, began_ms))
+    return new
+
+
+def _write(
+    target: Target,
+    gathered: Gathered,
+    records: Sequence[FileRecord],
+    kept: Mapping[str, Mapping[int, Row]],
+    answers: Sequence[Covered],
+    began_ms: int,
+    cursor: Cursor,
+) -> int:
+    ids = files.save(cursor, records)
+    files.add_asked(cursor, target.exchange.name, target.dataset.name, target.instrument.name, target.wanted)
+    new = 0
+    for metric, rows in kept.items():
+        feed, series = target.get_feed(metric), target.name_series(metric)
+        by_file: dict[str, list[Row]] = {}
+        for ts in sorted(rows):
+            by_file.setdefault(gathered.file_of[metric][ts], []).append(rows[ts])
+        for path, of_file in by_file.items():
+            batch = Batch(metric, feed.interval, [(series, row) for row in of_file])
+            new += store_rows(cursor, [batch], [], Origin(Way.ARCHIVE, ids[path], began_ms))
+    store_rows(cursor, [], answers)
+    return new
+
+
+def _conclude(
+    target: Target, gathered: Gathered, metric: str, gaps: Sequence[Window]
+) -> tuple[Covered, dict[int, Row]]:
+    """Return what the files prove of a metric's gaps, and the rows to store.
+
+    A hole that REST may fill is left out; any other is absent, with the reason.
+    """
+    feed, found, life = target.get_feed(metric), gathered.rows.get(metric, {}), _find_life(target)
+    reachable_ms = max(compute_requested_from_ms(feed, target.time_ms), 0)
+    covered: list[Window] = []
+    absences: list[Absence] = []
+    rows: dict[int, Row] = {}
+    is_over = target.end_ms is not None
+    for gap in gaps:
+        alive = _cut(gap, life)
+        if target.end_ms is not None and gap.end_ms > max(target.end_ms, gap.start_ms):
+            ended = Window(max(target.end_ms, gap.start_ms), gap.end_ms)
+            absences.append(Absence(ended, DELISTED))
+            covered.append(ended)
+        if alive.start_ms >= alive.end_ms:
+            continue
+        usable = {
+            ts: row
+            for ts, row in found.items()
+            if alive.start_ms <= ts < alive.end_ms and (is_over or ts not in gathered.partial)
+        }
+        rows |= usable
+        left: list[Window] = []
+        for hole in find_metric_holes(target, usable, alive):
+            reached = [Window(max(hole.start_ms, reachable_ms), hole.end_ms)] if hole.end_ms > reachable_ms else []
+            reached = [] if target.dataset.use == "ended" and is_over else reached
+            left += reached
+            for part in subtract(hole, reached):
+                absences += _explain(target, gathered, metric, part)
+        covered += subtract(alive, left)
+    return Covered(target.name_series(metric), merge(covered), absences, feed.interval_ms, "archive"), rows
+
+
+def _explain(target: Target, gathered: Gathered, metric: str, hole: Window) -> list[Absence]:
+    """Return why there are no rows in a hole that REST does not reach either, each reason with its range."""
+    step_ms = target.dataset.interval_ms
+    if target.dataset.sparse:
+        return [Absence(hole, NOT_IN_ARCHIVE)]
+    blanks = gathered.blanks.get(metric, {})
+    absences: list[Absence] = []
+    for ts in range(floor_to(hole.start_ms, step_ms), hole.end_ms, step_ms):
+        reason = blanks.get(ts) or _find_quarantine(target, gathered, ts) or NOT_IN_ARCHIVE
+        part = Window(max(ts, hole.start_ms), min(ts + step_ms, hole.end_ms))
+        if absences and absences[-1].reason == reason:
+            absences[-1] = Absence(Window(absences[-1].window.start_ms, part.end_ms), reason)
+        else:
+            absences.append(Absence(part, reason))
+    return absences
+
+
+def _find_quarantine(target: Target, gathered: Gathered, ts: int) -> str:
+    """Return why the file of a time is in quarantine, "" where it is not."""
+    reach_ms = target.dataset.overhang_ms
+    return next((why for window, why in gathered.quarantined if window.start_ms <= ts < window.end_ms + reach_ms), "")
+
+
+def _compare(target: Target, gathered: Gathered) -> dict[str, int]:
+    """Compare the files with rows of the period that were stored before; return by path how many values differ.
+
+    The days in which any does are audited over REST: a file changes nothing.
+    """
+    services = target.context.services
+    counts: dict[str, int] = {}
+    for metric, rows in gathered.rows.items():
+        series, feed = target.name_series(metric), target.get_feed(metric)
+        with services.database.open_transaction() as cursor:
+            covered = coverage.find_covered(cursor, series, target.period)
+            stored = corrections.read_stored_rows(cursor, series, metric, feed.interval, covered)
+        differences = corrections.find_differences(metric, stored, rows)
+        for change in differences:
+            path = gathered.file_of[metric][change.ts]
+            counts[path] = counts.get(path, 0) + 1
+        days = {floor_to(change.ts, DAY_MS) for change in differences}
+        enqueue_audits(
+            services.redis, target.exchange.name, [Task(series, Window(day, day + DAY_MS)) for day in sorted(days)]
+        )
+    return counts
+
+
+def audit_files(context: JobContext, unit: Tracked, series: Series, window: Window) -> dict[str, int]:
+    """Do the work of `reimport_file`: correct what the rewritten files of a window have otherwise, add what they have.
+
+    Every change is in perp_corrections with the file. Nothing is removed, and coverage only grows.
+    """
+    counts = {"corrected": 0, "added": 0}
+    for target in make_targets(context, unit, series, window):
+        gathered = Gathered()
+        paths = {file.path: file for file in (*target.list_month_files(), *target.list_day_files(window))}
+        with context.services.database.open_transaction() as cursor:
+            known = files.find(cursor, target.exchange.name, paths=list(paths))
+        for record in known:
+            if record.window == window and record.instrument == target.instrument.name:
+                _take(target, gathered, paths[record.path])
+        gathered.settle()
+        if gathered.retry is not None:
+            raise gathered.retry
+        context.services.writer.make_room(ts for rows in gathered.rows.values() for ts in rows)
+        corrected, added = context.services.database.run(partial(_correct, target, gathered))
+        for download in gathered.downloads:
+            download.discard()
+        counts = {"corrected": counts["corrected"] + corrected, "added": counts["added"] + added}
+    detail = f"{counts['corrected']} values corrected, {counts['added']} rows added"
+    unit.report(State.DONE, f"rewritten files of {to_iso(window.start_ms)}: {detail}")
+    return counts
+
+
+def _correct(target: Target, gathered: Gathered, cursor: Cursor) -> tuple[int, int]:
+    ids = files.save(cursor, gathered.records)
+    corrected, added = 0, 0
+    answers: list[Covered] = []
+    for metric, rows in gathered.rows.items():
+        if not rows:
+            continue
+        series, feed = target.name_series(metric), target.get_feed(metric)
+        span = Window(min(rows), max(rows) + 1)
+        covered = coverage.find_covered(cursor, series, span)
+        stored = corrections.read_stored_rows(cursor, series, metric, feed.interval, covered)
+        known = {ts: row for ts, row in rows.items() if any(w.start_ms <= ts < w.end_ms for w in covered)}
+        changes = corrections.find_differences(metric, stored, known)
+        missing = sorted(known.keys() - stored.keys())
+        for path, file_id in ids.items():
+            mine = [change for change in changes if gathered.file_of[metric][change.ts] == path]
+            corrections.correct(cursor, series, mine, file_id)
+            fresh = [ts for ts in missing if gathered.file_of[metric][ts] == path]
+            corrections.record_missing(cursor, series, fresh, file_id)
+            if fresh:
+                batch = Batch(metric, feed.interval, [(series, rows[ts]) for ts in fresh])
+                added += store_rows(cursor, [batch], [], Origin(Way.ARCHIVE, file_id, None))
+        corrected += len(changes)
+        if missing:
+            step_ms = feed.interval_ms
+            answers.append(Covered(series, merge(Window(ts, ts + step_ms) for ts in missing), interval_ms=step_ms))
+    store_rows(cursor, [], answers)
+    return corrected, added

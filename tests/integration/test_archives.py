@@ -1,0 +1,306 @@
+"""Files of archives into the database, against the simulator: exact, proved, never over what is stored."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psycopg2
+import pytest
+
+from fademoe.client import instruments
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
+from fademoe.errors import RetryLater
+from fademoe.feeds import registry
+from fademoe.jobs import archive as jobs
+from fademoe.jobs.archive_check import check_archive
+from fademoe.queue.ids import ARCHIVES, Task, parse_job_id
+from fademoe.queue.states import read_job_states
+from fademoe.runtime.job_context import JobContext
+from fademoe.store import coverage
+from fademoe.store.coverage import Series
+from fademoe.store.status import Tracked
+
+SAMPLE_MS = 5 * MINUTE_MS
+KLINES = "/data/futures/um"
+
+
+def to_ms(text):
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1000
+
+
+def month(text):
+    year, number = map(int, text.split("-"))
+    return Window(to_ms(f"{text}-01"), to_ms(f"{year + number // 12}-{number % 12 + 1:02}-01"))
+
+
+@pytest.fixture
+def importer(system, simulator):
+    """What imports windows of series in this process."""
+    system.environment |= {
+        "FADEMOE_EXCHANGES": "binance,okx",
+        "FADEMOE_ARCHIVES": "binance:cc-by-nc-sa,okx",
+        "FADEMOE_BINANCE_ARCHIVE_URL": simulator.url,
+        "FADEMOE_BINANCE_ARCHIVE_LIST_URL": f"{simulator.url}/data.binance.vision",
+        "FADEMOE_OKX_ARCHIVE_URL": f"{simulator.url}/cdn/okex/traderecords",
+        "FADEMOE_OKX_REST_URL": simulator.url,
+    }
+    return Importer(system)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountingContext(JobContext):
+    """The context of a job that keeps its counts from run to run, without a worker."""
+
+    tries: Counter
+
+    def count_failure(self, key):
+        self.tries[key] += 1
+        return self.tries[key]
+
+
+class Importer:
+    def __init__(self, system):
+        self.system = system
+        self.services = system.context()
+        self.tries = Counter()
+        for name in ("binance", "okx"):
+            instruments.refresh(registry.load_exchanges()[name], self.services.rest, self.services.database)
+
+    def want(self, window, *series):
+        self.services.database.run(lambda cursor: coverage.want(cursor, series, *window))
+
+    def run(self, series, window, work=jobs.import_window):
+        """Run as the job does that is run again: it counts the tries of a file."""
+        unit = Tracked(database=self.services.database, unit="archive test", **series._asdict())
+        return work(CountingContext(services=self.services, tries=self.tries), unit, series, window)
+
+    def take(self, series, window):
+        self.want(window, series)
+        return self.run(series, window)
+
+    def missing(self, series, window):
+        with self.services.database.open_transaction() as cursor:
+            return coverage.find_missing(cursor, series, window)
+
+    def files(self, columns="path, state"):
+        return self.system.query(f"SELECT {columns} FROM perp_files ORDER BY path")
+
+    def leftovers(self):
+        return [path for path in (self.services.settings.home / "archive").rglob("*") if path.is_file()]
+
+    def differences(self, source, symbol, window, exchange="binance"):
+        return self.system.differences(exchange, source, symbol, *window)
+
+
+@pytest.mark.parametrize(("metric", "days"), [("ohlcv", 8), ("pfr", 3), ("mark", 3)])
+def test_a_month_is_stored_as_rest_has_it(importer, metric, days):
+    series, whole = Series(f"bin-{metric}", "PEPE"), month("2025-10")
+    window = Window(whole.end_ms - days * DAY_MS, whole.end_ms)
+    counts = importer.take(series, window)
+    assert counts["rows"] > days * 1_380
+    assert importer.differences(series.source, "PEPE", window) == []
+    missing = importer.missing(series, window)
+    assert 0 < sum(end - start for start, end in missing) < days * HOUR_MS  # holes of the exchange: REST says so
+    [(state, rows, expected, checksum, terms)] = importer.files("state, rows, expected, checksum_ok, terms")
+    assert (state, checksum, expected) == ("short", True, 31 * 1440)
+    assert counts["rows"] <= rows < expected
+    assert "CC BY-NC-SA 4.0" in terms
+    assert importer.run(series, window)["rows"] == 0
+    ways = importer.system.query("SELECT DISTINCT way, file_id FROM perp_arrivals WHERE symbol = 'PEPE'")
+    assert ways == [("archive", importer.system.query("SELECT id FROM perp_files")[0][0])]
+    assert importer.leftovers() == []
+
+
+def test_days_fill_a_short_month_and_what_no_file_has_is_left(importer, simulator):
+    whole = month("2025-09")
+    window = Window(whole.end_ms - 4 * DAY_MS, whole.end_ms)
+    series = Series("bin-ohlcv", "ETH")
+    simulator.fault(kind="short_month", exchange="binance", path=f"{KLINES}/monthly/klines/ETHUSDT")
+    simulator.fault(
+        kind="lost_file", exchange="binance", path=f"{KLINES}/daily/klines/ETHUSDT/1m/ETHUSDT-1m-2025-09-30"
+    )
+    importer.take(series, window)
+    states = dict(importer.files())
+    assert states[f"{KLINES[1:]}/monthly/klines/ETHUSDT/1m/ETHUSDT-1m-2025-09.zip"] == "short"
+    assert states[f"{KLINES[1:]}/daily/klines/ETHUSDT/1m/ETHUSDT-1m-2025-09-30.zip"] == "absent"
+    assert len(states) == 3
+    missing = importer.missing(series, window)
+    assert missing[-1] == Window(window.end_ms - DAY_MS, window.end_ms)
+    end_ms = window.end_ms - DAY_MS
+    found = importer.differences("bin-ohlcv", "ETH", Window(window.start_ms, end_ms))
+    holes = [ts for start, end in missing for ts in range(start, min(end, end_ms), MINUTE_MS)]
+    assert set(found) <= {f"missing {ts}" for ts in holes}
+    assert len(holes) < 120  # holes of the exchange, and of the day's file of the 28th at most
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("wrong_checksum", "does not fit its checksum"),
+        ("cut_zip", "its zip is broken"),
+        ("bad_crc", "its zip is broken"),
+        ("two_members", "instead of"),
+        ("html_file", "its zip is broken"),
+        ("conflicting_rows", "differ in ohlcv"),
+    ],
+)
+def test_a_bad_file_is_fetched_thrice_and_then_named(importer, simulator, kind, reason):
+    whole, series = month("2025-09"), Series("bin-ohlcv", "LTC")
+    window = Window(whole.end_ms - 2 * DAY_MS, whole.end_ms)
+    simulator.fault(kind=kind, exchange="binance", path=f"{KLINES}/monthly/klines/LTCUSDT")
+    importer.want(window, series)
+    for _ in range(2):
+        with pytest.raises(RetryLater) as later:
+            importer.run(series, window)
+        assert later.value.retry_after_s == 60
+    importer.run(series, window)
+    *days, month_file = importer.files("state, reason, cadence")
+    assert month_file[0] == "quarantined"
+    assert reason in month_file[1]
+    assert {state for state, _, _ in days} <= {"ok", "short"}
+    assert len(days) == 2
+    assert importer.differences("bin-ohlcv", "LTC", window) == []
+    errors = importer.system.query("SELECT message, request FROM perp_errors WHERE class = 'BadPayload'")
+    assert any("quarantined" in message and "LTCUSDT-1m-2025-09.zip" in request for message, request in errors)
+    assert importer.leftovers() == []
+
+
+def test_a_checksum_that_is_late_costs_a_minute(importer, simulator):
+    window = month("2025-09")
+    window = Window(window.end_ms - DAY_MS, window.end_ms)
+    simulator.fault(kind="wrong_checksum", exchange="binance", path=f"{KLINES}/monthly/premiumIndexKlines/LTCUSDT")
+    series = Series("bin-pfr", "LTC")
+    importer.want(window, series)
+    with pytest.raises(RetryLater):
+        importer.run(series, window)
+    simulator.clear()
+    assert importer.run(series, window)["rows"] > 1_300
+    assert importer.differences("bin-pfr", "LTC", window) == []
+
+
+def test_what_differs_is_audited_and_nothing_is_overwritten(importer, system):
+    whole, series = month("2025-09"), Series("bin-pfr", "XRP")
+    first, rest = Window(whole.end_ms - 2 * DAY_MS, whole.end_ms - DAY_MS), Window(whole.end_ms - DAY_MS, whole.end_ms)
+    importer.take(series, first)
+    connection = psycopg2.connect(system.database_url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE perp_data SET pfr = 9 WHERE symbol = 'XRP' AND ts = %s", (first.start_ms + HOUR_MS,))
+    connection.close()
+    importer.take(series, rest)
+    assert system.query("SELECT count(*) FROM perp_data WHERE pfr = 9") == [(1,)]
+    [(differing,)] = importer.files("differing")
+    assert differing == 1
+    audits = [parse_job_id(each) for each in read_job_states(importer.services.redis, "binance")]
+    assert audits == [("au", Task(series, first))]
+
+
+def test_open_interest_of_years_meets_at_the_changed_label(importer, simulator):
+    """Line T was the sample at T until 2024-03-03, and is the one at T + 5 min since 2024-03-04."""
+    window = Window(to_ms("2024-03-02"), to_ms("2024-03-07"))
+    folder = f"{KLINES}/daily/metrics/BTCUSDT/BTCUSDT-metrics"
+    simulator.fault(kind="doubled_rows", exchange="binance", path=f"{folder}-2024-03-02")
+    simulator.fault(kind="unsorted_rows", exchange="binance", path=f"{folder}-2024-03-03")
+    simulator.fault(kind="late_stamps", exchange="binance", path=f"{folder}-2024-03-03")
+    simulator.fault(kind="midnight_row", exchange="binance", path=f"{folder}-2024-03-05")
+    simulator.fault(kind="old_form", exchange="binance", path=f"{folder}-2024-03-06")
+    oi, lsr = Series("bin-oi", "BTC"), Series("bin-lsr", "BTC")
+    importer.want(window, oi, lsr)
+    importer.run(oi, window)
+    shifts = {path[-14:-4]: shift for path, shift in importer.files("path, shift_ms")}
+    five = SAMPLE_MS
+    assert shifts == {"2024-03-02": 0, "2024-03-03": 0, "2024-03-04": five, "2024-03-05": five, "2024-03-06": 0}
+    for series in (oi, lsr):
+        assert importer.missing(series, window) == []
+        found = importer.differences(series.source, "BTC", window)
+        # the sample at the change is in no line, nor is the first one of the file in the old form
+        lost = [f"missing {to_ms('2024-03-04')}"]
+        assert found == lost
+        reasons = importer.system.query(
+            "SELECT reason FROM perp_absence WHERE source = %s AND start_ms = %s", series.source, to_ms("2024-03-04")
+        )
+        assert reasons == [(jobs.NOT_IN_ARCHIVE,)]
+    doubled = importer.system.query("SELECT symbol, ts FROM perp_data GROUP BY source, symbol, ts HAVING count(*) > 1")
+    assert doubled == []
+
+
+def test_a_rewritten_file_is_an_audit(importer, simulator, system):
+    window = Window(to_ms("2024-05-02"), to_ms("2024-05-03"))
+    path = f"{KLINES}/daily/metrics/ETHUSDT/ETHUSDT-metrics-2024-05-02"
+    series = Series("bin-oi", "ETH")
+    simulator.fault(kind="zero_rows", exchange="binance", path=path)
+    importer.take(series, window)
+    zeros = system.query("SELECT count(*) FROM perp_absence WHERE reason = 'zero in archive' AND source = 'bin-oi'")
+    assert zeros[0][0] > 0
+    before = importer.differences("bin-oi", "ETH", Window(window.start_ms + SAMPLE_MS, window.end_ms))
+    assert before
+    binance = registry.load_exchanges()["binance"]
+    assert check_archive(importer.services, binance, binance.archive).same == 1
+    simulator.clear()
+    simulator.fault(kind="old_form", exchange="binance", path=path)
+    checked = check_archive(importer.services, binance, binance.archive)
+    assert [each.rpartition("/")[2] for each in checked.rewritten] == ["ETHUSDT-metrics-2024-05-02.zip"]
+    [job_id] = read_job_states(importer.services.redis, ARCHIVES)
+    kind, task = parse_job_id(job_id)
+    assert (kind, task) == ("ai", Task(series, window))
+    counts = importer.run(series, window, jobs.audit_files)
+    assert counts["added"] > 0
+    assert importer.differences("bin-oi", "ETH", Window(window.start_ms + SAMPLE_MS, window.end_ms)) == []
+    ids = system.query("SELECT DISTINCT file_id FROM perp_corrections")
+    assert ids == system.query("SELECT id FROM perp_files")
+
+
+def test_undecided_and_mixed_files_are_named(importer, simulator, system):
+    window = Window(to_ms("2024-06-01"), to_ms("2024-06-04"))
+    folder = f"{KLINES}/daily/metrics/ADAUSDT/ADAUSDT-metrics"
+    simulator.fault(kind="mixed_label", exchange="binance", path=f"{folder}-2024-06-01")
+    simulator.fault(kind="flat_prices", exchange="binance", path=f"{folder}-2024-06-02")
+    importer.take(Series("bin-oi", "ADA"), window)
+    states = {path[-14:-4]: rest for path, *rest in importer.files("path, state, reason, shift_ms")}
+    assert states["2024-06-01"][0] == "quarantined"
+    assert "mixed meaning" in states["2024-06-01"][1]
+    assert states["2024-06-02"][0] != "quarantined"  # as the reference's file of the day
+    assert states["2024-06-02"][2] == SAMPLE_MS
+    assert importer.missing(Series("bin-oi", "ADA"), window) == []
+    [(reason,)] = system.query("SELECT DISTINCT reason FROM perp_absence WHERE reason LIKE 'quarantined%%'")
+    assert "ADAUSDT-metrics-2024-06-01.zip" in reason
+
+
+def test_a_dead_contract_ends_at_its_end(importer, system):
+    end_ms = 1_738_314_000_000  # 2025-01-31 09:00
+    window = month("2025-01")
+    candles, rates = Series("bin-ohlcv", "OMG"), Series("bin-fr", "OMG")
+    importer.take(candles, window)
+    importer.take(rates, window)
+    importer.take(candles, Window(to_ms("2025-02-01"), to_ms("2025-02-02")))
+    assert system.query("SELECT count(*) FROM perp_data WHERE symbol = 'OMG' AND ts >= %s", end_ms) == [(0,)]
+    assert importer.differences("bin-ohlcv", "OMG", window) == []
+    # of the settlements' mark prices the archive has none
+    assert all("fr_mark: None" in each for each in importer.differences("bin-fr", "OMG", window))
+    assert importer.missing(rates, window) == []
+    clipped = dict(importer.files("dataset, clipped"))
+    assert clipped["klines"] == 15 * 60
+    assert clipped["fundingRate"] == 1
+    reasons = system.query("SELECT reason FROM perp_absence WHERE symbol = 'OMG' AND start_ms = %s", end_ms)
+    assert set(reasons) == {("after the delisting",)}
+
+
+@pytest.mark.parametrize("day", ["2025-10-05", "2022-01-05"])
+def test_okx_candles_lie_on_months_of_utc_8(importer, day):
+    series = Series("okx-ohlcv", "BTC")
+    window = Window(to_ms(day), to_ms(day) + DAY_MS)
+    importer.take(series, window)
+    found = importer.differences("okx-ohlcv", "BTC", window, "okx")
+    missing = importer.missing(series, window)
+    if day > "2023":
+        assert found == []
+    else:  # without volumes the rows are left to REST
+        assert sum(end - start for start, end in missing) >= len(found) * MINUTE_MS
+    assert all("missing" in each for each in found)
+
+
+def test_okx_settlements_of_years(importer):
+    series = Series("okx-fr", "BTC")
+    window = Window(to_ms("2024-10-31T16:00:00"), to_ms("2024-11-30T16:00:00"))
+    importer.take(series, window)
+    assert importer.differences("okx-fr", "BTC", window, "okx") == []
+    assert importer.missing(series, window) == []
