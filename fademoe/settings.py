@@ -366,6 +366,9 @@ class Settings:
     archive_workers: int = _setting(
         "ARCHIVE_WORKERS", _integer(1, 16), "2", "processes on this host that import files of archives"
     )
+    research_workers: int = _setting(
+        "RESEARCH_WORKERS", _integer(0, 64), "1", "processes on this host that run backtests and sweeps"
+    )
     web_host: str = _setting("WEB_HOST", HOST, "127.0.0.1", "address that the web server listens on")
     web_port: int = _setting("WEB_PORT", _integer(1, 65_535), "8000", "port that the web server listens on")
     admin_token: str | None = _setting(

@@ -135,7 +135,7 @@ def run_and_store(
         say(share)
         return database.run(lambda cursor: backtests.report_progress(cursor, run_id, share))
 
-    database.run(lambda cursor: backtests.begin(cursor, run_id))
+    database.run(lambda cursor: backtests.begin(cursor, run_id, plan.to_json()))
     try:
         with closing(reading), reading.open_transaction() as cursor:
             outcome = execute(cursor, plan, progress)

@@ -116,13 +116,17 @@ def check_range(since: int, until: int) -> None:
         raise ConfigError(f"--since {to_iso(since)} is not before --until {to_iso(until)}")
 
 
+def list_exchanges() -> list[str]:
+    """Return the names of the exchanges on which one can trade: those that serve what a run needs."""
+    tables = registry.load_exchanges()
+    return sorted(name for name, table in tables.items() if set(NEEDED) <= set(table.list_metrics()))
+
+
 def find_code(exchange: str) -> str:
     """Return the code of an exchange on which one can trade; raise ConfigError that names the valid ones."""
-    tables = registry.load_exchanges()
-    valid = [name for name, table in tables.items() if set(NEEDED) <= set(table.list_metrics())]
-    if exchange not in valid:
-        raise ConfigError(f"--exchange is {exchange!r}: valid are {', '.join(sorted(valid))}")
-    return tables[exchange].codes[0]
+    if exchange not in list_exchanges():
+        raise ConfigError(f"--exchange is {exchange!r}: valid are {', '.join(list_exchanges())}")
+    return registry.load_exchanges()[exchange].codes[0]
 
 
 @cache
@@ -142,15 +146,17 @@ def find_fees(exchange: str, maker: Decimal | None, taker: Decimal | None) -> tu
     )
 
 
-def read_tiers_file(path: Path) -> dict[str, tuple[Tier, ...]]:
-    """Return the tiers of a JSON file: {"BTC": [["50000", "0.004"], [null, "0.01"]], "*": …}; raise ConfigError."""
+def read_tiers_file(path: Path) -> dict[str, Any]:
+    """Return a JSON file of tiers: {"BTC": [["50000", "0.004"], [null, "0.01"]], "*": …}; raise ConfigError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"--tiers {path}: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f'--tiers {path}: valid is {{"BTC": [["50000", "0.004"], [null, "0.01"]], "*": …}}')
-    return {symbol: read_tiers(symbol, tiers) for symbol, tiers in content.items()}
+    for symbol, tiers in content.items():
+        read_tiers(symbol, tiers)
+    return content
 
 
 def read_tiers(symbol: str, tiers: Any) -> tuple[Tier, ...]:

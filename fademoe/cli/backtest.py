@@ -2,34 +2,23 @@
 
 import json
 from collections.abc import Callable, Sequence
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fademoe.account.state import Conditions
 from fademoe.backtest.certificate import find_difference
-from fademoe.backtest.database import Outcome, resolve_symbols, run_again, run_and_store
-from fademoe.backtest.plan import (
-    MARGINS,
-    MissingData,
-    Plan,
-    check_range,
-    find_code,
-    find_fees,
-    read_tiers_file,
-)
-from fademoe.backtest.strategies import StrategyFile
+from fademoe.backtest.database import Outcome, run_again, run_and_store
+from fademoe.backtest.plan import MARGINS, MissingData, Plan, read_tiers_file
+from fademoe.backtest.request import RunRequest, check_request, make_plan
 from fademoe.cli.arguments import TIME
 from fademoe.cli.environment import pass_running_settings
 from fademoe.cli.main import DONE, FAILED
 from fademoe.cli.table import format_table
-from fademoe.clock import Window
 from fademoe.errors import ConfigError
 from fademoe.runtime.services import Services
 from fademoe.runtime.startup import wait_for_schema
-from fademoe.settings import ALL_SYMBOLS, Settings, check_symbol
+from fademoe.settings import Settings
 from fademoe.store import backtests
 from fademoe.store.backtests import LEDGER_COLUMNS, Backtest
 from fademoe.store.connection import Database
@@ -42,31 +31,6 @@ Command = Callable[..., Any]
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-class Number(click.ParamType[Decimal]):
-    """A decimal number within bounds."""
-
-    name = "number"
-
-    def __init__(self, low: str, high: str, *, low_is_valid: bool = True) -> None:
-        self._low, self._high, self._low_is_valid = Decimal(low), Decimal(high), low_is_valid
-
-    def convert(self, value: str | Decimal, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        """Return the number; fail with the valid range."""
-        try:
-            number = Decimal(value)
-        except InvalidOperation:
-            number = Decimal("NaN")
-        valid = number.is_finite() and number <= self._high
-        if not valid or number < self._low or (number == self._low and not self._low_is_valid):
-            low = f"from {self._low}" if self._low_is_valid else f"above {self._low}"
-            self.fail(f"{value!r}: valid are numbers {low} to {self._high}", param, ctx)
-        return number
-
-
-FEE = Number("-0.1", "0.1")
-SHARE = Number("0", "0.5")
-
-
 def add_conditions(command: Command) -> Command:
     """Add the options that say what trades, and under which conditions; `make_conditions` reads them."""
     for option in reversed(
@@ -77,17 +41,14 @@ def add_conditions(command: Command) -> Command:
             click.option("--exchange", required=True, help="The exchange on which it trades, by name."),
             click.option(
                 "--capital",
-                type=Number("0", "1e15", low_is_valid=False),
                 default="10000",
                 show_default=True,
                 help="USDT.",
             ),
             click.option("--param", "params", multiple=True, metavar="K=V", help="A param of the strategy; repeat it."),
-            click.option("--maker", type=FEE, help="Fee of limits, a fraction. Default: the exchange's lowest tier."),
-            click.option("--taker", type=FEE, help="Fee of all else. Default: the exchange's lowest tier."),
-            click.option(
-                "--slippage", type=SHARE, default="0.0001", show_default=True, help="A fraction of the price."
-            ),
+            click.option("--maker", help="Fee of limits, a fraction. Default: the exchange's lowest tier."),
+            click.option("--taker", help="Fee of all else. Default: the exchange's lowest tier."),
+            click.option("--slippage", default="0.0001", show_default=True, help="A fraction of the price."),
             click.option(
                 "--latency",
                 type=click.IntRange(0, 1440),
@@ -95,17 +56,14 @@ def add_conditions(command: Command) -> Command:
                 show_default=True,
                 help="Minutes an order is late.",
             ),
-            click.option("--margin", type=click.Choice(MARGINS), default=MARGINS[0], show_default=True),
+            click.option("--margin", default=MARGINS[0], show_default=True, help=f"{' or '.join(MARGINS)}."),
             click.option(
                 "--leverage",
-                type=Number("0", "1000", low_is_valid=False),
                 default="1",
                 show_default=True,
                 help="The most that positions may be worth, as a multiple of the equity.",
             ),
-            click.option(
-                "--liquidation-fee", type=SHARE, default="0.005", show_default=True, help="A fraction of the notional."
-            ),
+            click.option("--liquidation-fee", default="0.005", show_default=True, help="A fraction of the notional."),
             click.option(
                 "--tiers",
                 type=click.Path(path_type=Path, dir_okay=False),
@@ -127,74 +85,33 @@ def add_range(command: Command) -> Command:
     return click.option("--since", type=TIME, required=True, help="Start of the range.")(until(as_of(command)))
 
 
-def read_params(strategy: StrategyFile, given: Sequence[str]) -> dict[str, Any]:
-    """Return the params of `--param k=v`; raise ConfigError."""
+def read_params(given: Sequence[str]) -> dict[str, str]:
+    """Return the pairs of `--param k=v`; raise ConfigError."""
     pairs = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(
-                f"--param is {text!r}: valid is name=value; names: {', '.join(strategy.params) or 'none'}"
-            )
+            raise ConfigError(f"--param is {text!r}: valid is name=value")
         pairs[name.strip()] = value.strip()
-    return strategy.read_params(pairs)
+    return pairs
 
 
-def read_symbols(text: str) -> list[str] | None:
-    """Return the symbols of a comma list, None for all; raise ConfigError."""
-    if (text.strip().lower(),) == ALL_SYMBOLS:
-        return None
-    names = list(dict.fromkeys(check_symbol(part.strip()) for part in text.split(",") if part.strip()))
-    if not names:
-        raise ConfigError(f"--symbols is {text!r}: valid are symbols such as BTC,ETH, or all")
-    return names
-
-
-def make_conditions(symbols: tuple[str, ...], options: dict[str, Any]) -> Conditions:
-    """Return the conditions of the options that `add_conditions` adds."""
-    maker, taker = find_fees(options["exchange"], options["maker"], options["taker"])
-    return Conditions(
-        symbols=symbols,
-        maker=maker,
-        taker=taker,
-        slippage=options["slippage"],
-        latency=options["latency"],
-        leverage=options["leverage"],
-        isolated=options["margin"] == "isolated",
-        liquidation_fee=options["liquidation_fee"],
-        allow_holes=options["allow_holes"],
+def read_request(file: Path, options: dict[str, Any]) -> RunRequest:
+    """Return the request of a file and of the options that `add_range` and `add_conditions` add; raise ConfigError."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    values = {name: value for name, value in options.items() if name not in ("params", "tiers")}
+    request = RunRequest(
+        name=file.name,
+        text=text,
+        params=read_params(options["params"]),
+        tiers=read_tiers_file(options["tiers"]) if options["tiers"] else {},
+        **values,
     )
-
-
-def make_plan(services: Services, file: Path, options: dict[str, Any]) -> Plan:
-    """Return the plan of a file and options; raise ConfigError for a wrong one."""
-    since, until = options["since"], options["until"]
-    check_range(since, until)
-    code = find_code(options["exchange"])
-    find_fees(options["exchange"], options["maker"], options["taker"])
-    strategy = StrategyFile.open(file)
-    params = read_params(strategy, options["params"])
-    given = read_symbols(options["symbols"])
-    tiers = read_tiers_file(options["tiers"]) if options["tiers"] else {}
-    with services.database.open_transaction() as cursor:
-        symbols = resolve_symbols(cursor, code, given, Window(since, until))
-    if not symbols:
-        raise ConfigError(
-            f"--symbols is {options['symbols']!r}: no contract of {options['exchange']} traded in the range"
-        )
-    return Plan(
-        strategy=strategy,
-        params=params,
-        exchange=options["exchange"],
-        code=code,
-        symbols=symbols,
-        since=since,
-        until=until,
-        capital=options["capital"],
-        conditions=make_conditions(symbols, options),
-        tiers=tiers,
-        as_of=options["as_of"],
-    )
+    check_request(request)
+    return request
 
 
 def open_second(settings: Settings) -> Database:
@@ -219,8 +136,10 @@ def backtest() -> None:
 @pass_running_settings
 def run(settings: Settings, file: Path, *, as_json: bool, **options: Any) -> int:
     """Run a strategy, print its report and store it with its ledger and certificate."""
+    request = read_request(file, options)
     services = wait_for_schema(settings)
-    plan = make_plan(services, file, options)
+    with services.database.open_transaction() as cursor:
+        plan = make_plan(cursor, request)
     run_id = services.database.run(
         lambda cursor: backtests.add(cursor, backtests.RUN, plan.strategy.name, plan.to_json(), state=backtests.RUNNING)
     )
@@ -245,7 +164,7 @@ def list_runs(settings: Settings, *, as_json: bool) -> None:
     with services.database.open_transaction() as cursor:
         runs = backtests.list_runs(cursor, LIST_MOST)
     if as_json:
-        click.echo(json.dumps([summarize(each) for each in runs], ensure_ascii=False))
+        click.echo(json.dumps([backtests.summarize(each) for each in runs], ensure_ascii=False))
         return
     rows = [
         [each.id, each.kind, each.state, each.title, ",".join(each.plan.get("symbols", []))[:40], *_figures(each)]
@@ -263,7 +182,7 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> None:
     services = wait_for_schema(settings)
     found = _find(services, run_id)
     if as_json:
-        click.echo(json.dumps(describe(found), ensure_ascii=False))
+        click.echo(json.dumps(backtests.describe(found), ensure_ascii=False))
         return
     if found.report is None or found.certificate is None:
         click.echo(f"{found.id}: {found.state} {found.message}")
@@ -352,42 +271,6 @@ def _describe_difference(what: str, was: Sequence[Any] | None, now: Sequence[Any
         "what": what,
         "was": None if was is None else dict(zip(names, was, strict=True)),
         "is": None if now is None else dict(zip(names, now, strict=True)),
-    }
-
-
-def summarize(run: Backtest) -> dict[str, Any]:
-    """Return a run for a list, as values that JSON can hold."""
-    report = run.report or {}
-    return {
-        "id": run.id,
-        "kind": run.kind,
-        "state": run.state,
-        "strategy": run.title,
-        "symbols": run.plan.get("symbols", []),
-        "exchange": run.plan.get("exchange"),
-        "since": run.plan.get("since"),
-        "until": run.plan.get("until"),
-        "made_ms": run.made_ms,
-        "progress": run.progress,
-        "message": run.message,
-        "certified": run.certified,
-        "profit": report.get("profit"),
-        "return": report.get("return"),
-    }
-
-
-def describe(run: Backtest) -> dict[str, Any]:
-    """Return a run with its certificate and report, as values that JSON can hold."""
-    return {
-        "id": run.id,
-        "kind": run.kind,
-        "state": run.state,
-        "progress": run.progress,
-        "message": run.message,
-        "certified": run.certified,
-        "certificate": None if run.certificate is None else json.loads(run.certificate),
-        "report": run.report,
-        "unknown": run.unknown,
     }
 
 

@@ -126,6 +126,7 @@ def make_environment(given: Mapping[str, str], settings: Settings) -> dict[str, 
         "FADEMOE_HOME": str(settings.home),
         "FADEMOE_WORKERS": str(settings.workers),
         "FADEMOE_ARCHIVE_WORKERS": str(settings.archive_workers),
+        "FADEMOE_RESEARCH_WORKERS": str(settings.research_workers),
         "PROGRAM_LOGS": str(settings.log_dir).replace("%", "%%"),  # supervisord expands the names of logs twice
         "AUTORESTART_POSTGRES": "unexpected" if settings.database_url else "true",
         "AUTORESTART_REDIS": "unexpected" if settings.redis_url else "true",

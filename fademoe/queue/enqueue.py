@@ -13,7 +13,17 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from fademoe.clock import DAY_MS, SECOND_MS, Window
-from fademoe.queue.ids import ARCHIVES, AUDIT, IMPORT, NOTIFY, RECHECK, Task, get_requested_queue, make_job_id
+from fademoe.queue.ids import (
+    ARCHIVES,
+    AUDIT,
+    IMPORT,
+    NOTIFY,
+    RECHECK,
+    RESEARCH,
+    Task,
+    get_requested_queue,
+    make_job_id,
+)
 from fademoe.queue.states import connect_queue, is_held
 
 log = logging.getLogger(__name__)
@@ -21,6 +31,8 @@ log = logging.getLogger(__name__)
 BACKFILL_FUNCTION = "fademoe.jobs.backfill.backfill"
 FILL_FUNCTION = "fademoe.jobs.seed.fill"
 RECHECK_FUNCTION = "fademoe.jobs.backfill.recheck"
+RESEARCH_FUNCTION = "fademoe.jobs.research.run_backtest"
+RESEARCH_TIMEOUT_S = 24 * 3600
 AUDIT_FUNCTION = "fademoe.jobs.audit.audit_window"
 NOTIFY_FUNCTION = "fademoe.jobs.notify.deliver"
 NOTIFY_TIMEOUT_S = 60
@@ -175,6 +187,27 @@ def enqueue_imports(redis: Redis, tasks: Iterable[Task], *, kind: str = IMPORT, 
         )
         for task in tasks
     )
+
+
+def enqueue_backtest(redis: Redis, run_id: str, title: str) -> bool:
+    """Enqueue a run of the backtester; return False when it is queued already."""
+    return put(
+        redis,
+        RESEARCH,
+        make_backtest_id(run_id),
+        RESEARCH_FUNCTION,
+        (run_id,),
+        result_ttl=0,
+        failure_ttl=FAILED_KEPT_S,
+        job_timeout=RESEARCH_TIMEOUT_S,
+        retry=ABANDONED_JOB_RETRY,
+        description=f"backtest {title}",
+    )
+
+
+def make_backtest_id(run_id: str) -> str:
+    """Return the id of the job of a run."""
+    return f"bt-{run_id}"
 
 
 def cancel_waiting(redis: Redis, name: str, job_id: str) -> bool:

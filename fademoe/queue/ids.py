@@ -8,7 +8,8 @@ from fademoe.store.coverage import Series
 LIVE = "live"
 UPKEEP = "upkeep"
 ARCHIVES = "archive"  # periods of archives of files, which workers of their own take
-SHARED_QUEUES = (LIVE, UPKEEP, ARCHIVES)
+RESEARCH = "research"  # backtests and sweeps, as well
+SHARED_QUEUES = (LIVE, UPKEEP, ARCHIVES, RESEARCH)
 NOTIFY = "notify"  # of the deliveries of alerts; not paused with the others
 # Each exchange has two queues beside them: one with its name for the system's own work, and `<name>-requested` for what
 # a person asked for by command or page. An exchange's name has letters and digits only.

@@ -43,9 +43,9 @@ def add(cursor: Cursor, kind: str, title: str, plan: Mapping[str, Any], *, state
     return run_id
 
 
-def begin(cursor: Cursor, run_id: str) -> None:
-    """Let a run be running; what an earlier try of it stored is gone."""
-    cursor.execute(SQL["begin"], {"id": run_id})
+def begin(cursor: Cursor, run_id: str, plan: Mapping[str, Any]) -> None:
+    """Let a run be running by this plan; what an earlier try of it stored is gone."""
+    cursor.execute(SQL["begin"], {"id": run_id, "plan": json.dumps(plan)})
     cursor.execute(SQL["clear"], {"id": run_id})
 
 
@@ -120,3 +120,34 @@ def read_equity(cursor: Cursor, run_id: str, after: int, limit: int) -> list[tup
     """Return the rows of the equity behind the time `after`, in the order of EQUITY_COLUMNS, decimals as text."""
     cursor.execute(SQL["equity"], {"id": run_id, "after": after, "limit": limit})
     return cursor.fetchall()
+
+
+def summarize(run: Backtest) -> dict[str, Any]:
+    """Return a run for a list, as values that JSON can hold."""
+    report = run.report or {}
+    return {
+        "id": run.id,
+        "kind": run.kind,
+        "state": run.state,
+        "strategy": run.title,
+        "symbols": run.plan.get("symbols", []),
+        "exchange": run.plan.get("exchange"),
+        "since": run.plan.get("since"),
+        "until": run.plan.get("until"),
+        "made_ms": run.made_ms,
+        "ended_ms": run.ended_ms,
+        "progress": run.progress,
+        "message": run.message,
+        "certified": run.certified,
+        "profit": report.get("profit"),
+        "return": report.get("return"),
+    }
+
+
+def describe(run: Backtest) -> dict[str, Any]:
+    """Return a run with its certificate and report, as values that JSON can hold."""
+    return summarize(run) | {
+        "certificate": None if run.certificate is None else json.loads(run.certificate),
+        "report": run.report,
+        "unknown": run.unknown,
+    }

@@ -11,7 +11,8 @@ from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
 from fademoe.store.read.pool import Busy, TooSlow
-from fademoe.web.api import chart, coverage, data, document, exports, prometheus, system, universe
+from fademoe.web.api import backtests, chart, coverage, data, document, exports, prometheus, system, universe
+from fademoe.web.control import backtests as control_backtests
 from fademoe.web.control import routes as control
 from fademoe.web.current import NAME
 from fademoe.web.http import auth, session
@@ -20,6 +21,7 @@ from fademoe.web.http.headers import add_headers
 from fademoe.web.http.problems import add_problem_headers, is_problem_body_wanted, make_problem_response
 from fademoe.web.http.routes import OPERATIONS
 from fademoe.web.model.services import make_services
+from fademoe.web.pages import backtests as backtest_page
 from fademoe.web.pages import charts, frame, rq, status
 from fademoe.web.pages import coverage as coverage_page
 from fademoe.web.pages import data as data_page
@@ -27,8 +29,8 @@ from fademoe.web.problem import Problem
 
 log = logging.getLogger(__name__)
 
-API = (data, exports, chart, coverage, system, control, universe)
-PAGES = (status, data_page, coverage_page)
+API = (backtests, control_backtests, data, exports, chart, coverage, system, control, universe)
+PAGES = (backtest_page, status, data_page, coverage_page)
 BLUEPRINTS = (document, prometheus, session, frame, charts)
 MAX_BODY_BYTES = 64 * 1024
 

@@ -17,9 +17,9 @@ from rq.serializers import JSONSerializer
 from rq.worker import RoundRobinWorker
 
 from fademoe.feeds import registry
-from fademoe.jobs import archive, audit, backfill, hours, maintenance, newest, notify, polls, seed, terms
+from fademoe.jobs import archive, audit, backfill, hours, maintenance, newest, notify, polls, research, seed, terms
 from fademoe.queue.dequeue import ReadyQueue
-from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, UPKEEP, list_exchange_queues
+from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, RESEARCH, UPKEEP, list_exchange_queues
 from fademoe.runtime.job_context import use_services
 from fademoe.runtime.services import Services
 
@@ -37,6 +37,7 @@ JOB_FUNCTIONS = (
     seed.fill,
     hours.refresh_hours,
     terms.refresh_terms,
+    research.run_backtest,
     maintenance.reconcile,
     maintenance.refresh_instruments,
     maintenance.refresh_changing_instruments,
@@ -100,9 +101,10 @@ class NotifyWorker(Worker):
 
 
 def run(services: Services, kind: str = "worker") -> None:
-    """Work until SIGTERM for the queues of a kind of worker: `live`, `notify`, `archive`, or those of the exchanges."""
+    """Work until SIGTERM for the queues of a kind of worker: `live`, `notify`, `archive`, `research`, or the others."""
     enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
-    names = {LIVE: (LIVE, UPKEEP), NOTIFY: (NOTIFY,), ARCHIVES: (ARCHIVES,)}.get(kind, list_exchange_queues(*enabled))
+    special = {LIVE: (LIVE, UPKEEP), NOTIFY: (NOTIFY,), ARCHIVES: (ARCHIVES,), RESEARCH: (RESEARCH,)}
+    names = special.get(kind, list_exchange_queues(*enabled))
     use_services(services)
     queue_class = Queue if kind == NOTIFY else ReadyQueue
     worker = (NotifyWorker if kind == NOTIFY else Worker)(

@@ -10,19 +10,16 @@ import pytest
 
 from fademoe.cli.main import main
 from fademoe.clock import HOUR_MS, MINUTE_MS, Window, to_iso
-from fademoe.metrics import METRICS
 from fademoe.store import coverage
 from fademoe.store.certificate import certify
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Absence, Covered, Series
 from fademoe.store.read import market as read
-from fademoe.store.writer import Batch, Writer
 from tests.conftest import fresh_database
-from tests.support.markets import START, MemoryLoader, draw_market
+from tests.support.markets import EXCHANGES, START, MemoryLoader, draw_market, store_market
 
 MINUTES = 1500
 END = START + MINUTES * MINUTE_MS
-EXCHANGES = {"bin": "binance", "byb": "bybit", "okx": "okx"}
 GONE = START + 1000 * MINUTE_MS  # the delisting of B on Bybit
 HOLD = """
 from fademoe.strategy import Strategy, Target
@@ -56,25 +53,8 @@ def draw() -> MemoryLoader:
 def stored(postgres_url: str, _template: str) -> Iterator[str]:
     """A database with a drawn market, all of it covered."""
     with fresh_database(postgres_url) as url:
-        database = Database(url)
-        loader = draw()
-        batches, answers = [], []
-        for series, rows in loader.rows.items():
-            metric = METRICS[series.source.rpartition("-")[2]]
-            made = [(series, metric.row_type(ts, *values[1:])) for ts, values in sorted(rows.items())]
-            batches.append(Batch(metric.name, metric.interval, made))
-            answers.append(Covered(series, [Window(START, END)]))
-        Writer(database).write(batches, answers)
-        with database.open_transaction() as cursor:
-            for code, exchange in EXCHANGES.items():
-                for symbol in ("A", "B"):
-                    ended = GONE if (code, symbol) == ("byb", "B") else None
-                    cursor.execute(
-                        "INSERT INTO perp_lives (exchange, code, instrument, symbol, listed_ms, delisted_ms)"
-                        " VALUES (%s, %s, %s, %s, %s, %s)",
-                        (exchange, code, f"{symbol}USDT", symbol, START - 1, ended),
-                    )
-        database.close()
+        lives = {(code, symbol): None for code in EXCHANGES for symbol in ("A", "B")} | {("byb", "B"): GONE}
+        store_market(url, draw(), Window(START, END), lives)
         yield url
 
 
@@ -198,7 +178,7 @@ def test_missing_data_refuse_a_run(command, stored: str):
         (("--since", "2023-11-15T00:00:30Z"), "whole minutes"),
         (("--capital", "-1"), "valid are numbers above 0"),
         (("--slippage", "7"), "valid are numbers from 0 to 0.5"),
-        (("--margin", "none"), "'cross', 'isolated'"),
+        (("--margin", "none"), "valid are cross, isolated"),
     ],
 )
 def test_a_wrong_argument_is_exit_2(command, arguments: tuple[str, ...], words: str):

@@ -15,11 +15,14 @@ from fademoe.backtest.run import Result, run_plan
 from fademoe.backtest.strategies import StrategyFile
 from fademoe.clock import HOUR_MS, MINUTE_MS, Window
 from fademoe.metrics import METRICS
-from fademoe.store.coverage import Series
+from fademoe.store.connection import Database
+from fademoe.store.coverage import Covered, Series
 from fademoe.store.read.market import Known
+from fademoe.store.writer import Batch, Writer
 
 START = 1_700_006_400_000  # 2023-11-15T00:00:00Z
 SEEN: list[Any] = []  # what strategies of tests wrote down
+EXCHANGES = {"bin": "binance", "byb": "bybit", "okx": "okx"}
 EXAMPLES = Path(__file__).resolve().parents[2] / "strategies"
 
 
@@ -118,3 +121,23 @@ def run_in_memory(
 def read_strategy(text: str, name: str = "tried.py") -> StrategyFile:
     """Return a strategy of its text."""
     return StrategyFile(name, text)
+
+
+def store_market(url: str, loader: MemoryLoader, window: Window, lives: Mapping[tuple[str, str], int | None]) -> None:
+    """Store all rows with their coverage, and the contracts by code and symbol with their delisting or None."""
+    database = Database(url)
+    batches, answers = [], []
+    for series, rows in loader.rows.items():
+        metric = METRICS[series.source.rpartition("-")[2]]
+        made = [(series, metric.row_type(ts, *values[1:])) for ts, values in sorted(rows.items())]
+        batches.append(Batch(metric.name, metric.interval, made))
+        answers.append(Covered(series, [window]))
+    Writer(database).write(batches, answers)
+    with database.open_transaction() as cursor:
+        for (code, symbol), delisted_ms in lives.items():
+            cursor.execute(
+                "INSERT INTO perp_lives (exchange, code, instrument, symbol, listed_ms, delisted_ms)"
+                " VALUES (%s, %s, %s, %s, %s, %s)",
+                (EXCHANGES[code], code, f"{symbol}USDT", symbol, window.start_ms - 1, delisted_ms),
+            )
+    database.close()

@@ -16,7 +16,7 @@ from werkzeug.serving import make_server
 
 from tests.support.web import TOKEN, cover, day, fail, report, store_candles
 
-EXAMPLES = {"perpspec": "bin-ohlcv", "table": "perp_data", "name": "ohlcv"}
+EXAMPLES = {"perpspec": "bin-ohlcv", "table": "perp_data", "name": "ohlcv", "id": "0123456789ab"}
 QUERIES = {
     "/api/chart/{perpspec}": ["?symbol=BTC", f"?symbol=BTC&step=5m&from={day(0)}&to={day(1)}"],
     "/api/data/{perpspec}": ["", "?limit=2&ts=iso", "?limit=0"],
@@ -37,6 +37,11 @@ def stored(sql: Cursor, redis: Redis, partitions: None) -> None:
     report(sql, "backfill bin-ohlcv BTC", "error", message="Refused")
     sql.execute("INSERT INTO perp_errors (unit, class, fingerprint, message) VALUES ('u', 'BadPayload', 'f', 'm')")
     sql.execute("INSERT INTO perp_status_history (unit, state) VALUES ('stream binance', 'running')")
+    sql.execute(
+        "INSERT INTO perp_backtests (id, kind, state, title, plan, certificate, report) VALUES"
+        " (%s, 'run', 'done', 'a.py', '{}', '{}', '{}')",
+        (EXAMPLES["id"],),
+    )
     redis.hset("budget:slots1:binance:ip:home", mapping={"used": 1, "limit": 10, "period_ms": 60_000})
     fail(redis, "live", "a")
 
@@ -65,6 +70,7 @@ def test_operations_keep_their_names(client: FlaskClient):
         *("showSummary", "listCoverage", "listCells", "showPlan", "listUnits", "showQueues", "showLimits"),
         *("listAlerts", "listTables", "showTable", "switchApis", "pauseWorkers", "fill", "retry", "acknowledge"),
         "listUniverse",
+        *("listBacktests", "showBacktest", "listLedger", "listEquity", "startBacktest", "cancelBacktest"),
     }
 
 

@@ -19,6 +19,7 @@ PAGES = (
     ("/data", "Data"),
     ("/coverage", "Coverage"),
     ("/charts", "Charts"),
+    ("/backtester", "Backtester"),
     ("/queues", "Queues"),
     ("/limits", "Limits"),
     ("/schema", "Schema"),

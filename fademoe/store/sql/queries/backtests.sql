@@ -7,7 +7,7 @@ INSERT INTO perp_backtests (id, kind, state, title, plan) VALUES (%(id)s, %(kind
 SELECT kind, plan FROM perp_backtests WHERE id = %(id)s
 
 -- name: begin
-UPDATE perp_backtests SET state = 'running' WHERE id = %(id)s AND state IN ('queued', 'running')
+UPDATE perp_backtests SET state = 'running', plan = %(plan)s WHERE id = %(id)s AND state IN ('queued', 'running')
 
 -- name: progress
 -- No row: it was cancelled, or removed.

@@ -1,0 +1,118 @@
+"""Starts and cancels runs of the backtester; a worker of the queue `research` runs them."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from flask import flash, redirect, request
+from psycopg2.extensions import cursor as Cursor
+from werkzeug.wrappers import Response
+
+from fademoe.backtest.request import RunRequest, check_request, list_examples
+from fademoe.errors import ConfigError
+from fademoe.queue.enqueue import cancel_waiting, enqueue_backtest, make_backtest_id
+from fademoe.queue.ids import RESEARCH
+from fademoe.store import backtests
+from fademoe.store.connection import Database
+from fademoe.web.current import get_services
+from fademoe.web.http.formats import make_json_response
+from fademoe.web.http.params import Choice, Params, Text, Time
+from fademoe.web.http.routes import Bodies, Routes
+from fademoe.web.model.answer import Answer
+from fademoe.web.model.services import Services, convert_redis_errors
+from fademoe.web.problem import Problem
+
+routes = Routes("control_backtests")
+T = TypeVar("T")
+
+RUN_ID = Text("id", "the id of a run", is_required=True)
+STRATEGY = Text("strategy", "the name of a strategy file of the checkout", is_required=True)
+SYMBOLS = Text("symbols", "a comma list of symbols, or all", is_required=True)
+EXCHANGE = Text("exchange", "the name of an exchange", is_required=True)
+SINCE = Time("since", "start of the range, required")
+UNTIL = Time("until", "end of the range, not included, required")
+PARAMS = Text("params", "params of the strategy that are not their defaults: k=v with commas between")
+CAPITAL = Text("capital", "USDT", "10000")
+LEVERAGE = Text("leverage", "the most that positions may be worth, as a multiple of the equity", "1")
+MARGIN = Choice("margin", "cross by default", ("cross", "isolated"), "cross")
+SLIPPAGE = Text("slippage", "a fraction of the price", "0.0001")
+ASKED = (STRATEGY, SYMBOLS, EXCHANGE, SINCE, UNTIL, PARAMS, CAPITAL, LEVERAGE, MARGIN, SLIPPAGE)
+
+
+class Started(Answer):
+    """What was done, and the id of the run."""
+
+    done: str
+    id: str
+
+
+@routes.post("/control/backtest", "Queue a run of a strategy of the checkout", ASKED, Bodies(json=Started))
+def start_backtest(params: Params) -> Response:
+    """Queue a run."""
+    files = {path.name: path for path in list_examples()}
+    if params[STRATEGY] not in files:
+        raise params.refuse(STRATEGY, sorted(files))
+    since, until = params[SINCE], params[UNTIL]
+    if since is None or until is None:
+        raise Problem(400, "since and until are required: the range of the run")
+    asked = RunRequest(
+        name=params[STRATEGY],
+        text=files[params[STRATEGY]].read_text(encoding="utf-8"),
+        exchange=params[EXCHANGE],
+        symbols=params[SYMBOLS],
+        since=since,
+        until=until,
+        params=_read_pairs(params[PARAMS]),
+        capital=params[CAPITAL],
+        leverage=params[LEVERAGE],
+        margin=params[MARGIN],
+        slippage=params[SLIPPAGE],
+    )
+    return _answer("the run is queued", queue_run(get_services(), asked))
+
+
+@routes.post("/control/backtest/cancel", "End a run that is queued or running", (RUN_ID,), Bodies(json=Started))
+def cancel_backtest(params: Params) -> Response:
+    """Cancel a run."""
+    services, run_id = get_services(), params[RUN_ID]
+    cancelled = _write(services, lambda cursor: backtests.cancel(cursor, run_id))
+    with convert_redis_errors(services.redis):
+        cancel_waiting(services.redis, RESEARCH, make_backtest_id(run_id))
+    return _answer("the run is cancelled" if cancelled else "the run had ended", run_id)
+
+
+def queue_run(services: Services, asked: RunRequest) -> str:
+    """Add a run and enqueue it; return its id. Raises the 400 that names what is wrong."""
+    try:
+        check_request(asked)
+    except ConfigError as error:
+        raise Problem(400, str(error)) from error
+    run_id = _write(services, lambda cursor: backtests.add(cursor, backtests.RUN, asked.name, asked.to_json()))
+    with convert_redis_errors(services.redis):
+        enqueue_backtest(services.redis, run_id, asked.name)
+    return run_id
+
+
+def _answer(done: str, run_id: str) -> Response:
+    """Answer a program with the id, a browser with the page of the run."""
+    if request.is_json or request.accept_mimetypes.best == "application/json":
+        return make_json_response(Started(done=done, id=run_id))
+    flash(done)
+    return redirect(f"/backtester/run?id={run_id}", 303)
+
+
+def _write(services: Services, work: Callable[[Cursor], T]) -> T:
+    database = Database(services.settings.postgres_url, "fademoe web change")
+    try:
+        return database.run(work)
+    finally:
+        database.close()
+
+
+def _read_pairs(text: str) -> dict[str, str]:
+    pairs = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise Problem(400, f"params is {text[:100]!r}: valid is k=v with commas between", parameter="params")
+        pairs[name.strip()] = value.strip()
+    return pairs

@@ -1,0 +1,110 @@
+"""The backtester on the web: a run is started from the form, run by a worker, read as page, JSON and CSV, cancelled."""
+
+import csv
+import io
+from urllib.parse import parse_qs, urlsplit
+
+from flask.testing import FlaskClient
+from redis import Redis
+from rq import Queue, SimpleWorker
+from rq.serializers import JSONSerializer
+
+from fademoe.clock import MINUTE_MS, Window, to_iso
+from fademoe.queue.ids import RESEARCH
+from fademoe.runtime.job_context import use_services
+from fademoe.runtime.services import Services
+from fademoe.settings import Settings
+from fademoe.signals import StopSignal
+from fademoe.store.backtests import LEDGER_COLUMNS
+from tests.support.markets import START, draw_market, store_market
+from tests.support.web import BEARER
+
+MINUTES = 400
+END = START + MINUTES * MINUTE_MS
+FORM = {
+    "strategy": "sma_cross.py",
+    "symbols": "A",
+    "exchange": "binance",
+    "since": to_iso(START),
+    "until": to_iso(END),
+    "params": "fast=5, slow=20",
+}
+
+
+def start(admin: FlaskClient, **changes: str) -> str:
+    page = admin.get("/backtester").get_data(as_text=True)
+    token = page.partition('name="csrf" value="')[2].partition('"')[0]
+    answer = admin.post("/control/backtest", data=FORM | {"csrf": token} | changes)
+    assert answer.status_code == 303, answer.get_data(as_text=True)
+    return parse_qs(urlsplit(answer.location).query)["id"][0]
+
+
+def work(settings: Settings, redis: Redis) -> None:
+    """Do what is queued, in this process."""
+    services = Services(settings, StopSignal())
+    use_services(services)
+    queue = Queue(RESEARCH, connection=redis, serializer=JSONSerializer)
+    SimpleWorker([queue], connection=redis, serializer=JSONSerializer).work(burst=True, logging_level="CRITICAL")
+    services.close()
+
+
+def test_a_run_from_the_form_to_its_report(
+    admin: FlaskClient, client: FlaskClient, settings: Settings, redis: Redis, database_url: str
+):
+    store_market(database_url, draw_market(["A"], MINUTES), Window(START, END), {("bin", "A"): None})
+    run_id = start(admin)
+    assert "queued" in client.get(f"/backtester/run?id={run_id}").get_data(as_text=True)
+    work(settings, redis)
+    told = client.get(f"/api/backtests/{run_id}").get_json()
+    assert told["state"] == "done", told["message"]
+    assert told["certified"] is True
+    assert told["certificate"]["params"] == {"fast": 5, "slow": 20}
+    page = client.get(f"/backtester/run?id={run_id}").get_data(as_text=True)
+    assert "Certified" in page
+    assert "/charts?symbol=A&amp;exchanges=binance&amp;from=" in page
+    assert run_id in client.get("/backtester").get_data(as_text=True)
+    assert [run["id"] for run in client.get("/api/backtests").get_json()["runs"]] == [run_id]
+
+    rows, cursor = [], ""
+    while True:
+        part = client.get(f"/api/backtests/{run_id}/ledger?limit=7&cursor={cursor}").get_json()
+        rows += part["rows"]
+        cursor = part["next"]
+        if cursor is None:
+            break
+    assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
+    assert len(rows) > 7
+    text = client.get(f"/api/backtests/{run_id}/ledger?format=csv").get_data(as_text=True)
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert list(lines[0]) == list(LEDGER_COLUMNS)
+    assert [line["cash"] for line in lines] == [row["cash"] for row in rows]
+    equity = client.get(f"/api/backtests/{run_id}/equity?limit=10000").get_json()["rows"]
+    assert [row["ts"] for row in equity] == list(range(START, END, MINUTE_MS))
+    assert equity[-1]["equity"] == told["report"]["equity"]
+    compared = client.get(f"/backtester/compare?ids={run_id}").get_data(as_text=True)
+    assert "Deepest drawdown" in compared
+
+
+def test_a_failed_and_a_cancelled_run_say_so(
+    admin: FlaskClient, client: FlaskClient, settings: Settings, redis: Redis, database_url: str
+):
+    failed, cancelled = start(admin, symbols="NOPE"), start(admin)
+    answer = client.post("/control/backtest/cancel", json={"id": cancelled}, headers=BEARER)
+    assert answer.get_json() == {"done": "the run is cancelled", "id": cancelled}
+    work(settings, redis)
+    assert "no contract of NOPE" in client.get(f"/backtester/run?id={failed}").get_data(as_text=True)
+    assert client.get(f"/api/backtests/{cancelled}").get_json()["state"] == "cancelled"
+
+
+def test_a_run_needs_the_token_and_right_arguments(client: FlaskClient):
+    assert client.post("/control/backtest", json=FORM).status_code in (401, 403)
+    for changes, word in (
+        ({"strategy": "x.py"}, "sma_cross.py"),
+        ({"exchange": "mtgox"}, "valid are binance"),
+        ({"capital": "-1"}, "valid are numbers above 0"),
+        ({"since": to_iso(END)}, "not before"),
+    ):
+        answer = client.post("/control/backtest", json=FORM | changes, headers=BEARER)
+        assert answer.status_code == 400
+        assert word in answer.get_data(as_text=True)
+    assert client.get("/api/backtests/nope").status_code == 404
