@@ -14,6 +14,7 @@ FLOORS = (  # lowest first; a room may import what lies on the floors below its 
     ("account", "expressions"),
     ("feeds", "embedded", "supervisord"),
     ("exchanges", "store", "archives"),
+    ("bulk",),
     ("client", "queue", "evaluation"),
     ("runtime", "alerts", "backtest"),
     ("jobs", "streams", "simulator"),

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.errors import StoreError
+from fademoe.store.read import bulk
 from tests.support.web import minute, store_candles
 
 pytestmark = pytest.mark.usefixtures("partitions")
@@ -49,7 +50,10 @@ def test_parquet_is_exact(client: FlaskClient, stored: None, sql: Cursor):
     assert table.num_rows == COUNT
     row = table.slice(3, 1).to_pylist()[0]
     assert (row["c"], row["n"], row["v"], row["symbol"]) == (Decimal("0.000000012345678901"), 3, None, "BTC")
-    assert int(row["ts"].timestamp() * 1000) == minute(3)
+    assert row["ts"] == minute(3)
+    assert int(row["time"].timestamp() * 1000) == minute(3)
+    assert str(table.schema.field("c").type) == "decimal128(38, 18)"
+    assert [str(table.schema.field(name).type) for name in ("ts", "n", "symbol")] == ["int64", "int64", "string"]
 
 
 @pytest.mark.parametrize("value", ["12345678901.123456789012345678901", "99999999999999999999.999999999999999999"])
@@ -82,8 +86,9 @@ def test_empty_selection_is_an_empty_file(client: FlaskClient):
     assert client.get("/api/export/bin-ohlcv?format=ndjson").data == b""
 
 
-def test_error_during_the_transfer_aborts_it(client: FlaskClient, stored: None, app, database_url: str):
+def test_error_during_the_transfer_aborts_it(client: FlaskClient, stored: None, database_url: str, monkeypatch):
     """A file that ends early must not look complete."""
+    monkeypatch.setattr(bulk, "WINDOW_ROWS", 5_000)
     answer = client.get("/api/export/bin-ohlcv?format=csv&symbol=BTC", buffered=False)
     parts = answer.iter_encoded()
     next(parts), next(parts)

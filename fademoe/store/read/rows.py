@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import DAY_MS, HOUR_MS, Window, ceil_to, floor_to, split
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, ceil_to, floor_to, split
 from fademoe.metrics import INTERVALS_MS
 from fademoe.store.derived import find_derived, is_across, make_relation, make_relation_of, unite
 from fademoe.store.queries import load_queries
@@ -25,6 +25,7 @@ SQL = load_queries("read_rows")
 LIMIT_MOST = 10_000
 EXPORT_PAGE_ROWS = 10_000
 MAX_STEPS = 40_000  # of one statement that reads a window as a whole, so that it does not take long
+CHECKED_ROWS = 1_000_000  # of one statement that looks at values only
 HEAD_START = 4  # how many times its fair share of a page is read of each symbol to find where the page ends
 
 
@@ -111,7 +112,7 @@ def _read_rows(
     chosen = list(bounds)
     lows, highs = zip(*bounds.values(), strict=True)
     query = sql.SQL(SQL["one_symbol" if len(chosen) == 1 else "many_symbols"]).format(
-        rows=_relation(cursor, spec, selection),
+        rows=build_relation(cursor, spec, selection),
         columns=_columns(spec, selection),
         direction=sql.SQL("DESC" if selection.reads_down else "ASC"),
         by_symbol=sql.SQL("ASC" if selection.before is None else "DESC"),
@@ -217,7 +218,7 @@ def read_pages(reader: Reader, spec: Perpspec, selection: Selection) -> Iterator
 def has_value_from(reader: Reader, spec: Perpspec, selection: Selection, limit: int) -> bool:
     """Return whether a decimal of a selection is NaN, infinite, or as far from zero as `limit` or farther.
 
-    Reads every row of the selection, a day at a time, so that no statement takes long.
+    Reads every row of the selection, in parts, so that no statement takes long.
     """
     decimals = [field.name for field in spec.fields if field.type == "decimal" and field.name in selection.columns]
     if not decimals:
@@ -230,7 +231,8 @@ def has_value_from(reader: Reader, spec: Perpspec, selection: Selection, limit: 
     if first_ts is None or last_ts is None:
         return False
     window = Window(max(selection.start_ms, first_ts), min(selection.end_ms, last_ts + 1))
-    for part in split(window, DAY_MS) if window.start_ms < window.end_ms else ():
+    span_ms = max(DAY_MS, CHECKED_ROWS // len(symbols) * MINUTE_MS)
+    for part in split(window, span_ms) if window.start_ms < window.end_ms else ():
         values = {"source": spec.name, "symbols": symbols, "low": part.start_ms, "high": part.end_ms, "limit": limit}
         with reader.read() as cursor:
             cursor.execute(query, values)
@@ -249,7 +251,7 @@ def _columns(spec: Perpspec, selection: Selection) -> sql.Composable:
     )
 
 
-def _relation(cursor: Cursor, spec: Perpspec, selection: Selection) -> sql.Composable:
+def build_relation(cursor: Cursor, spec: Perpspec, selection: Selection) -> sql.Composable:
     """Return what rows are read from: perp_data or what derives them from it, or what was known of it."""
     moment = selection.moment
     if moment is None:

@@ -1,23 +1,26 @@
-"""Whole selections as files: streamed page by page, so neither memory nor a transaction grows with them."""
+"""Whole selections as files: streamed part by part, so neither memory nor a transaction grows with them."""
 
 import threading
 from collections.abc import Callable, Iterator
 
-from flask import Response
+from flask import Response, request
 
+from fademoe.bulk.arrow import TOO_LARGE, is_installed, list_types, make_schema, read_text, write_parquet
 from fademoe.clock import EARLIEST_MS, LATEST_MS, to_iso
+from fademoe.settings import LOOPBACK
+from fademoe.store.read.bulk import copy_windows, name_columns
 from fademoe.store.read.catalog import Perpspec
+from fademoe.store.read.past import EXTRAS
 from fademoe.store.read.rows import Selection, has_value_from, read_pages
 from fademoe.web.api.data import TEXT
 from fademoe.web.api.parameters import PERPSPEC
-from fademoe.web.api.parquet import TOO_LARGE, encode_parquet, is_installed
-from fademoe.web.api.row_query import SELECTION, TS, read_selection
+from fademoe.web.api.row_query import KNOWN_MS, PAST, SELECTION, TS, has_known_ms, read_selection
 from fademoe.web.current import get_services
 from fademoe.web.http.formats import MEDIA_TYPES, encode_csv, encode_ndjson
 from fademoe.web.http.params import Choice, Params
 from fademoe.web.http.routes import Bodies, Routes
 from fademoe.web.model.catalog import find_perpspec
-from fademoe.web.model.rows import name_members, to_records
+from fademoe.web.model.rows import to_records
 from fademoe.web.model.services import Services
 from fademoe.web.problem import Problem
 
@@ -42,7 +45,7 @@ _slots = threading.BoundedSemaphore(MAX_AT_ONCE)
 @routes.get(
     "/api/export/<perpspec>",
     f"Every row of a selection as a file, streamed; {MAX_AT_ONCE} at a time",
-    (PERPSPEC, *SELECTION, TS, FORMAT),
+    (PERPSPEC, *SELECTION, *PAST, TS, FORMAT),
     bodies=FILES,
 )
 def export_rows(params: Params) -> Response:
@@ -59,8 +62,13 @@ def export_rows(params: Params) -> Response:
     if not _slots.acquire(blocking=False):
         raise Problem(429, f"{MAX_AT_ONCE} exports are running: wait until one has ended", retry_after_s=RETRY_S)
     release = _call_once(_slots.release)
-    parts = _encode(get_services(), spec, selection, file_format, iso=params[TS] == "iso")
+    with_known = has_known_ms(params)
+    parts = _encode(get_services(), spec, selection, file_format, iso=params[TS] == "iso", with_known=with_known)
     response = Response(_release_at_end(parts, release), content_type=MEDIA_TYPES[file_format])
+    # to compress takes longer than to read and to send on this host
+    response.direct_passthrough = file_format == "csv" and request.remote_addr in LOOPBACK
+    if selection.moment is not None:
+        response.headers["X-FadeMoe-Knowledge"] = selection.moment.knowledge
     response.call_on_close(release)  # when the client left before the first part
     name = f"{_name_file(spec, selection)}.{file_format}"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
@@ -75,22 +83,30 @@ def _release_at_end(parts: Iterator[bytes], release: Callable[[], None]) -> Iter
 
 
 def _encode(
-    services: Services, spec: Perpspec, selection: Selection, file_format: str, *, iso: bool
+    services: Services, spec: Perpspec, selection: Selection, file_format: str, *, iso: bool, with_known: bool
 ) -> Iterator[bytes]:
     """Yield the file in parts. An error on the way breaks the transfer off: half a file must not look complete."""
-    pages = read_pages(services.reader, spec, selection)
-    columns = selection.columns
-    if file_format == "parquet":
-        yield from encode_parquet(pages, spec, columns)
+    if file_format == "ndjson":
+        yield from _encode_ndjson(services, spec, selection, iso=iso, with_known=with_known)
         return
+    names, columns = name_columns(selection, iso=iso and file_format == "csv", with_known=with_known)
+    parts = copy_windows(services.reader, spec, selection, columns=columns)
     if file_format == "csv":
-        yield encode_csv([name_members(columns, iso=iso)])
-    for page in pages:
-        records = to_records(page, spec.name, columns, iso=iso)
-        if file_format == "csv":
-            yield encode_csv(list(record.values()) for record in records)
-        else:
-            yield encode_ndjson(records)
+        yield encode_csv([names])
+        yield from parts
+        return
+    schema = make_schema(list_types(spec.fields, names))
+    yield from write_parquet((read_text(part, schema, is_csv=True) for part in parts), schema)
+
+
+def _encode_ndjson(
+    services: Services, spec: Perpspec, selection: Selection, *, iso: bool, with_known: bool
+) -> Iterator[bytes]:
+    columns = (*selection.columns, *([KNOWN_MS] if with_known else ()))
+    extras = 0 if selection.moment is None else len(EXTRAS) - with_known
+    for page in read_pages(services.reader, spec, selection):
+        rows = [row[: len(row) - extras] for row in page]
+        yield encode_ndjson(to_records(rows, spec.name, columns, iso=iso))
 
 
 def _name_file(spec: Perpspec, selection: Selection) -> str:

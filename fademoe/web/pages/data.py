@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from psycopg2.extensions import cursor as Cursor
 
+from fademoe.bulk.arrow import is_installed
 from fademoe.metrics import MAIN_METRIC
 from fademoe.store.read.catalog import Perpspec, list_perpspecs, list_symbols
 from fademoe.store.read.rows import LIMIT_MOST
 from fademoe.store.read.steps import Completeness
 from fademoe.web.api.parameters import PERPSPEC
-from fademoe.web.api.parquet import is_installed
 from fademoe.web.api.row_query import BEFORE, PAGE, STEP, STEPS, read_page_selection, write_position
 from fademoe.web.current import get_services
 from fademoe.web.http.addresses import build_address

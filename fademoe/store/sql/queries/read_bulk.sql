@@ -1,0 +1,39 @@
+-- Rows in bulk: COPY, window by window.
+
+-- name: begin
+BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY
+
+-- name: limits
+SET LOCAL statement_timeout = {milliseconds};
+SET LOCAL work_mem = '64MB'
+
+-- name: end
+ROLLBACK
+
+-- name: copy_csv
+COPY ({query}) TO STDOUT WITH (FORMAT csv)
+
+-- name: copy_text
+COPY ({query}) TO STDOUT
+
+-- name: rows
+-- Symbol by symbol, as they are named: to sort them by time is dearer for PostgreSQL than all the rest.
+SELECT {columns}
+FROM unnest(%(symbols)s::text[]) AS b (symbol)
+CROSS JOIN LATERAL (
+    SELECT * FROM {rows} AS r
+    WHERE r.source = %(source)s AND r.symbol = b.symbol AND r.ts >= %(start)s AND r.ts < %(end)s
+) AS d
+
+-- name: rows_of_one
+SELECT {columns}
+FROM {rows} AS d
+WHERE d.source = %(source)s AND d.symbol = %(symbol)s AND d.ts >= %(start)s AND d.ts < %(end)s
+ORDER BY d.ts {direction}
+
+-- name: iso
+to_char(to_timestamp(d.ts / 1000.0) AT TIME ZONE 'UTC',
+        CASE WHEN d.ts %% 1000 = 0 THEN 'YYYY-MM-DD"T"HH24:MI:SS"Z"' ELSE 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"' END)
+
+-- name: canonical
+trim_scale(d.{column}::numeric)
