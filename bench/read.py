@@ -12,8 +12,8 @@ from bench import rows
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
 from fademoe.clock import DAY_MS, MINUTE_MS, to_iso
-from fademoe.store.read.rows import Position
-from fademoe.web.api.row_query import write_position
+from fademoe.web.api.row_query import AFTER
+from fademoe.web.http.params import write_cursor
 
 REQUESTS = 400
 WARM = 20
@@ -32,14 +32,14 @@ def run() -> Report:
     )
     first: dict[str, float] = {}
     with stage(with_simulator=False) as servers:
-        address = _start_web(servers)
+        address = start_web(servers)
         context = servers.context()
         end_ms = rows.last_ms()
         for sources, minutes in rows.STAGES:
             rows.fill(context.database, sources, minutes, end_ms)
             there = rows.count(context.database)
             for name, make in _requests(minutes, end_ms).items():
-                taken_ms = _ask(address, make)
+                taken_ms = ask(address, make)
                 p99 = taken_ms[len(taken_ms) * 99 // 100]
                 ratio = p99 / first.setdefault(name, p99)
                 limits = (AT_MOST_MS, ratio, 1.5) if name.startswith("/api/data") else ("", ratio, "")
@@ -53,7 +53,7 @@ def run() -> Report:
     return Report(title="the JSON API as the table grows", tables=[table], notes=notes)
 
 
-def _start_web(servers: Stage) -> str:
+def start_web(servers: Stage) -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -76,8 +76,8 @@ def _requests(minutes: int, end_ms: int) -> dict[str, Address]:
 
     def deep() -> str:
         minute, symbol = divmod(DEPTH + dice.randrange(10_000), len(rows.SYMBOLS))
-        after = Position(end_ms - (minute + 1) * MINUTE_MS, rows.SYMBOLS[symbol])
-        return f"/api/data/{SOURCE}?limit={LIMIT}&cursor={write_position(after, newest_first=True)}"
+        after = end_ms - (minute + 1) * MINUTE_MS, rows.SYMBOLS[symbol]
+        return f"/api/data/{SOURCE}?limit={LIMIT}&cursor={write_cursor('desc', AFTER, *map(str, after))}"
 
     def filtered() -> str:
         start_ms = end_ms - minutes * MINUTE_MS + dice.randrange(minutes - 7 * 1440) * MINUTE_MS
@@ -92,16 +92,16 @@ def _requests(minutes: int, end_ms: int) -> dict[str, Address]:
     }
 
 
-def _ask(address: str, make: Address) -> list[float]:
-    """Return the milliseconds of each answer, ascending; every answer has to be a full one."""
+def ask(address: str, make: Address, limit: int = LIMIT, times: int = REQUESTS) -> list[float]:
+    """Return the milliseconds of each answer, ascending; every answer has to have `limit` rows."""
     taken_ms = []
     with requests.Session() as session:
-        for number in range(REQUESTS + WARM):
+        for number in range(times + WARM):
             path = make()
             begin_s = time.perf_counter()
             answer = session.get(address + path, timeout=30)
             took_ms = (time.perf_counter() - begin_s) * 1000
-            if not answer.ok or (path.startswith("/api/data") and len(answer.json()["rows"]) != LIMIT):
+            if not answer.ok or ("/api/coverage" not in path and len(answer.json()["rows"]) != limit):
                 raise RuntimeError(f"{path}: HTTP {answer.status_code} {answer.text[:200]}")
             if number >= WARM:
                 taken_ms.append(took_ms)

@@ -5,7 +5,7 @@ from itertools import product
 from typing import NamedTuple
 
 from bench.ingest import COLUMNS
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.store.connection import Database
 from fademoe.store.partitions import Partitions
 
@@ -55,6 +55,18 @@ def fill(database: Database, sources: Sequence[str], minutes: int, end_ms: int) 
                 values = {"source": source, "symbol": symbol, "number": number, "start": start_ms, "until": until_ms}
                 cursor.execute(_FILL, values)
                 cursor.execute(_COVER, values)
+    with database.open_transaction() as cursor:
+        cursor.execute("ANALYZE perp_data")
+
+
+def fill_symbol(database: Database, sources: Sequence[str], symbol: str, window: Window) -> None:
+    """Let perp_data hold every minute of a window of one more symbol, covered until its end."""
+    Partitions(database).ensure(window)
+    for number, source in enumerate(sources):
+        values = {"source": source, "symbol": symbol, "number": number, "start": window.start_ms}
+        with database.open_transaction() as cursor:
+            cursor.execute(_FILL, {**values, "until": window.end_ms})
+            cursor.execute(_COVER, {**values, "until": window.end_ms + HOUR_MS})
     with database.open_transaction() as cursor:
         cursor.execute("ANALYZE perp_data")
 

@@ -50,7 +50,8 @@ def make_buckets(parts: Sequence[sql.Composable], values: Iterable[Value], colum
 def make_rows_part(source: str, values: Iterable[Value]) -> sql.Composable:
     """Return the part that reads stored or derived rows.
 
-    Its parameters are `symbols`, `lows`, `highs`: windows of symbols; and `grid`: only rows at multiples of it count.
+    Its parameters are `symbols`, `lows`, `highs`: windows of symbols; `first` and `end`: their hull; and `grid`: only
+    rows at multiples of it count.
     """
     return sql.SQL(SQL["rows"]).format(
         rows=make_relation(source), source=sql.Literal(source), columns=_list_columns(values)

@@ -89,6 +89,7 @@ def make(cursor: Cursor, series: Series, window: Window) -> int:
         "symbols": [series.symbol],
         "lows": [window.start_ms],
         "highs": [window.end_ms],
+        "first": window.start_ms,
         "step": HOUR_MS,
         "grid": INTERVALS_MS.get(metric.interval, 1),
     }

@@ -137,7 +137,8 @@ def split_bounds(
     hold a page of series without gaps; each further one is twice as long. A symbol whose window is empty is left out.
     """
     ends = [find_first_and_last_ts(cursor, spec.name, list(bounds)) for spec in specs]
-    firsts, lasts = ([ts for ts in times if ts is not None] for times in zip(*ends, strict=True))
+    firsts = [first for first, _ in ends if first is not None]
+    lasts = [last for _, last in ends if last is not None]
     if not firsts:
         return
     stored = Window(floor_to(min(firsts), step_ms), floor_to(max(lasts), step_ms) + step_ms)

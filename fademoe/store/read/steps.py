@@ -20,7 +20,7 @@ from fademoe.store.aggregation import Value, list_values, make_buckets, make_hou
 from fademoe.store.derived import find_derived
 from fademoe.store.hours import list_up_to_date
 from fademoe.store.queries import load_queries
-from fademoe.store.read.catalog import Perpspec, list_symbols
+from fademoe.store.read.catalog import Perpspec, find_first_and_last_ts, list_symbols
 from fademoe.store.read.pool import Reader
 from fademoe.store.read.rows import (
     EXPORT_PAGE_ROWS,
@@ -86,6 +86,8 @@ def read_metric_step_page(
     """
     rows: dict[tuple[int, str], MetricRow] = {}
     with hold_snapshot(cursor):
+        symbols = {spec.name: list(selection.symbols) or list_symbols(cursor, spec.name) for spec in specs}
+        specs = [spec for spec in specs if find_first_and_last_ts(cursor, spec.name, symbols[spec.name])[0] is not None]
         for windows in _split_windows(cursor, specs, selection, step):
             part = [
                 (bucket, spec.name)
@@ -247,8 +249,13 @@ def _make_query(
         values = [Value(field.name, field.aggregate, field.type) for field in spec.fields if field.name in columns]
         formulas = {}
     types = {field.name: "bigint" if field.type == "integer" else "text" for field in spec.fields}
-    parts = [make_rows_part(source, values)]
-    parameters: dict[str, object] = {"grid": get_grid_ms(spec), **_list_windows(rows, "symbols", "lows", "highs")}
+    parts: list[sql.Composable] = []
+    parameters: dict[str, object] = {}
+    hull = _hull(window for of_symbol in rows.values() for window in of_symbol)
+    if hull.start_ms < hull.end_ms or not made:
+        parts.append(make_rows_part(source, values))
+        parameters |= {"grid": get_grid_ms(spec), "first": hull.start_ms, "end": hull.end_ms}
+        parameters |= _list_windows(rows, "symbols", "lows", "highs")
     if made:
         parts.append(make_hours_part(source, values))
         parameters |= _list_windows(made, "hour_symbols", "hour_lows", "hour_highs")

@@ -10,12 +10,13 @@ FROM (
 ) AS d
 
 -- name: rows
--- Rows on the metric's grid, each of one bar.
+-- Rows on the metric's grid, each of one bar. The hull of the windows lets the planner leave out partitions.
 SELECT r.ts, r.symbol, 1 AS bars, {columns}
 FROM unnest(%(symbols)s::text[], %(lows)s::bigint[], %(highs)s::bigint[]) AS b(symbol, low, high)
 CROSS JOIN LATERAL (
     SELECT r.* FROM {rows} AS r
     WHERE r.source = {source} AND r.symbol = b.symbol AND r.ts >= b.low AND r.ts < b.high AND r.ts %% %(grid)s = 0
+      AND r.ts >= %(first)s AND r.ts < %(end)s
     ORDER BY r.ts
 ) AS r
 
