@@ -4,10 +4,8 @@ from fademoe.evaluation.engine import (
     LATEST_MS,
     EvaluatedMinute,
     LiveEngine,
-    Place,
-    Watch,
-    WatchResult,
     replay,
 )
+from fademoe.evaluation.judge import Place, Watch, WatchResult
 
 __all__ = ["LATEST_MS", "EvaluatedMinute", "LiveEngine", "Place", "Watch", "WatchResult", "replay"]

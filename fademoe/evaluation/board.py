@@ -4,16 +4,49 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+import numpy as np
+
 from fademoe.clock import MINUTE_MS
 from fademoe.evaluation.tables import PointTable, Reads, SettlementTable
 from fademoe.expressions import Evaluator, Expression, Kind, Measure, View
+from fademoe.expressions.arrays import OPEN, Truths
 from fademoe.expressions.evaluate import NOW, Points
 from fademoe.expressions.numbers import Truth, all_true, compare
 from fademoe.expressions.tree import Call
 from fademoe.metrics import METRICS
 
 HOURS_COLUMN = "fr_hours"  # says how long a settlement is in force
-Then = dict[tuple[str, str, str], Truth]  # what the second half of a crossing was a minute before
+
+
+class Then:
+    """What the second half of crossings was a minute before: by the text of the crossing, code and symbol."""
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self._truths: dict[tuple[str, str], tuple[Sequence[str], Truths]] = {}
+        self._by_symbol: dict[tuple[str, str], dict[str, int]] = {}
+
+    def enter(self, text: str, code: str, symbols: Sequence[str], truths: Truths) -> None:
+        """Keep the truths of a crossing, a row for each symbol."""
+        self._truths[text, code] = (symbols, truths)
+
+    def align(self, text: str, code: str, symbols: Sequence[str]) -> Truths | None:
+        """Return the truths of a crossing for other symbols, open for those that are new; None without any."""
+        if (text, code) not in self._truths:
+            return None
+        own, truths = self._truths[text, code]
+        if list(own) == list(symbols):
+            return truths
+        by_symbol = dict(zip(own, truths[:, 0].tolist(), strict=True))
+        return np.array([[by_symbol.get(symbol, OPEN)] for symbol in symbols], np.int8).reshape(len(symbols), 1)
+
+    def find(self, text: str, code: str, symbol: str) -> int | None:
+        """Return the truth of a crossing for a symbol (1, 0, -1 for unknown); None where none is kept."""
+        key = (text, code)
+        if key in self._truths and key not in self._by_symbol:
+            own, truths = self._truths[key]
+            self._by_symbol[key] = dict(zip(own, truths[:, 0].tolist(), strict=True))
+        return self._by_symbol.get(key, {}).get(symbol)
 
 
 def collect_reads(wanted: Iterable[tuple[Expression, Sequence[str]]]) -> dict[tuple[str, str], Reads]:
@@ -139,8 +172,9 @@ class BoardEvaluator(Evaluator):
         self._then = then
 
     def _cross(self, node: Call, code: str, symbol: str, points: Points) -> Sequence[Truth]:
-        key = (node.text, code, symbol)
-        if points != NOW or key not in self._then:
+        then = self._then.find(node.text, code, symbol) if points == NOW else None
+        if then is None:
             return super()._cross(node, code, symbol, points)
         a, b = (self.compute(child, code, symbol, points)[0] for child in node.children)
-        return [all_true((compare(">" if node.function == "cross_above" else "<", a, b), self._then[key]))]
+        now = compare(">" if node.function == "cross_above" else "<", a, b)
+        return [all_true((now, None if then < 0 else then == 1))]

@@ -14,12 +14,12 @@ A minute is given by its start T in ms, and evaluated at T + 60 s.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, ceil_to, now_ms, subtract
-from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, Then, collect_reads
+from fademoe.evaluation.board import Board, collect_reads
+from fademoe.evaluation.judge import Judge, Watch, WatchResult
 from fademoe.evaluation.reading import (
     SUPERSEDED,
     Contract,
@@ -38,10 +38,6 @@ from fademoe.evaluation.reading import (
     record_unseen,
 )
 from fademoe.evaluation.tables import FRESH_INTERVALS, PointTable, SettlementTable
-from fademoe.expressions import Expression, Message
-from fademoe.expressions.evaluate import NOW
-from fademoe.expressions.numbers import Truth, compare
-from fademoe.expressions.tree import Call
 from fademoe.metrics import ACROSS_CODE
 
 LATEST_MS = 90 * SECOND_MS  # after the start of a minute it is evaluated, whatever is missing
@@ -53,48 +49,7 @@ UNSEEN_MS = 30 * SECOND_MS  # a minute that was not evaluated live saw what was 
 UNSEEN_DAYS = 32  # so long a point that never came is looked for, by replays too
 AGAIN = 1_000  # corrections that are looked at again, as a transaction may commit behind a later one
 
-Place = tuple[str, str]  # code and symbol of an instance
 LateRow = tuple[str, str, int]  # source, symbol, ts
-
-
-class Watch(NamedTuple):
-    """A rule as it is evaluated: its expressions, codes, and symbols (None: all that are listed and followed).
-
-    `key` is the caller's name for it.
-    """
-
-    key: str | int
-    expr: Expression
-    clear: Expression | None
-    codes: tuple[str, ...]
-    symbols: tuple[str, ...] | None
-
-
-class WatchResult:
-    """The results of a rule in a minute: `expr` and `clear` (None without one) for each of `places`, in order."""
-
-    def __init__(
-        self,
-        watch: Watch,
-        places: Sequence[Place],
-        expr: Sequence[Truth],
-        clear: Sequence[Truth] | None,
-        evaluator: BoardEvaluator,
-    ) -> None:
-        """Hold the results of one watch; values are computed from the evaluator when they are asked for."""
-        self.watch = watch
-        self.places = places
-        self.expr = expr
-        self.clear = clear
-        self._evaluator = evaluator
-
-    def read_values(self, place: Place) -> dict[str, str | None]:
-        """Return the value of each name and function call of expr by its source text; None is unknown."""
-        return self.watch.expr.evaluate_parts(self._evaluator, *place)
-
-    def fill(self, message: Message, place: Place, words: Mapping[str, str]) -> str:
-        """Return the message of the rule for a place. Ask before the engine goes on to the next minute."""
-        return message.fill(self._evaluator, *place, words)
 
 
 @dataclass(frozen=True)
@@ -111,63 +66,6 @@ class EvaluatedMinute:
     late: tuple[str, ...] = ()
 
 
-class Judge:
-    """Evaluates watches on a board. Before the board moves on, `remember` keeps what crossings need of the minute."""
-
-    def __init__(self, watches: Sequence[Watch], board: Board) -> None:
-        """Evaluate `watches` on `board`."""
-        self._watches = watches
-        self._board = board
-        self._then: list[Then] = [{} for _ in watches]
-
-    def remember(self, contracts: Sequence[Contract]) -> None:
-        """Keep, of every crossing, what it was at the minute of the board."""
-        minute = self._board.moment_ms - MINUTE_MS
-        self._then = []
-        for watch in self._watches:
-            then: Then = {}
-            crossings = _list_crossings(watch)
-            if crossings:
-                places, listed = find_places(watch, contracts, minute)
-                evaluator = BoardEvaluator(BoardView(self._board, listed), {})
-                for place in places:
-                    for node in crossings:
-                        a, b = (evaluator.compute(child, *place, NOW)[0] for child in node.children)
-                        then[node.text, *place] = compare("<=" if node.function == "cross_above" else ">=", a, b)
-            self._then.append(then)
-
-    def judge(self, contracts: Sequence[Contract]) -> tuple[WatchResult, ...]:
-        """Return the results of the minute of the board."""
-        minute = self._board.moment_ms - MINUTE_MS
-        results = []
-        for watch, then in zip(self._watches, self._then, strict=True):
-            places, listed = find_places(watch, contracts, minute)
-            evaluator = BoardEvaluator(BoardView(self._board, listed), then)
-            expr = [evaluator.evaluate(watch.expr.root, *place) for place in places]
-            clear = watch.clear and [evaluator.evaluate(watch.clear.root, *place) for place in places]
-            results.append(WatchResult(watch, places, expr, clear, evaluator))  # type: ignore[arg-type]
-        return tuple(results)
-
-
-def _list_crossings(watch: Watch) -> list[Call]:
-    roots = [watch.expr.root, *([watch.clear.root] if watch.clear else [])]
-    found = {node.text: node for root in roots for node in root.walk() if isinstance(node, Call)}
-    return [node for node in found.values() if node.function in ("cross_above", "cross_below")]
-
-
-def find_places(watch: Watch, contracts: Sequence[Contract], minute: int) -> tuple[list[Place], dict[str, list[str]]]:
-    """Return the instances of a watch in a minute, by code and symbol, and its listed symbols by code."""
-    listed: dict[str, list[str]] = {code: [] for code in watch.codes}
-    chosen = None if watch.symbols is None else set(watch.symbols)
-    for contract in contracts:
-        symbols = listed.get(contract.code)
-        if symbols is None or not contract.is_listed(minute) or (symbols and symbols[-1] == contract.symbol):
-            continue
-        if contract.is_followed if chosen is None else contract.symbol in chosen:
-            symbols.append(contract.symbol)
-    return [(code, symbol) for code in sorted(listed) for symbol in listed[code]], listed
-
-
 class LiveEngine:
     """Evaluates one minute after the other on what is stored. Not for use by two threads.
 
@@ -178,9 +76,7 @@ class LiveEngine:
         """Evaluate `watches`; `seen_ms`: `evaluated_ms` of the minute before the first one, None when it has none."""
         self._watches = tuple(watches)
         self._seen_ms = seen_ms
-        self._reads = collect_reads(
-            (expression, watch.codes) for watch in watches for expression in (watch.expr, watch.clear) if expression
-        )
+        self._reads = collect_reads((expression, watch.codes) for watch in watches for expression in watch.expressions)
         self._codes = {code for code, _ in self._reads} | {code for watch in watches for code in watch.codes}
         self._board: Board | None = None
         self._judge: Judge | None = None
@@ -454,9 +350,7 @@ def _replay_run(
     cursor: Cursor, watches: Sequence[Watch], since: int, until: int, evaluated: Mapping[int, int]
 ) -> Iterator[EvaluatedMinute]:
     """Evaluate minutes all of which live evaluation has done, or none of them."""
-    reads = collect_reads(
-        (expression, watch.codes) for watch in watches for expression in (watch.expr, watch.clear) if expression
-    )
+    reads = collect_reads((expression, watch.codes) for watch in watches for expression in watch.expressions)
     codes = {code for code, _ in reads} | {code for watch in watches for code in watch.codes}
     contracts = read_contracts(cursor, codes)
     board = Board(reads.values(), since)

@@ -106,6 +106,11 @@ class Evaluator:
         result: Result = self.compute(node, code, symbol, NOW)[0]
         return result
 
+    def decide(self, node: Node, code: str, symbol: str) -> Truth:
+        """Return the value of a node that is a truth."""
+        truth: Truth = self.compute(node, code, symbol, NOW)[0]
+        return truth
+
     def go_back(self) -> "Evaluator":
         """Return the evaluator of the minute before."""
         if self._before is None:

@@ -1,0 +1,160 @@
+"""Arrays against the exact evaluation: the same truths, or open; numbers within their bound."""
+
+import random
+from decimal import Decimal as D
+
+import numpy as np
+import pytest
+
+from fademoe.clock import Window
+from fademoe.evaluation.arrays import BoardArrays
+from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, Then, collect_reads
+from fademoe.expressions import ExpressionError, Vocabulary, compile_expression
+from fademoe.expressions.arrays import OPEN, ArrayEvaluator
+from fademoe.feeds import registry
+
+MINUTE = 60_000
+NOON = 1_795_694_400_000
+MOMENT = NOON + 3 * MINUTE
+WORDS = Vocabulary.of(registry.list_perpspecs())
+SYMBOLS = [f"S{number}" for number in range(40)]
+COLUMNS = {"ohlcv": ("o", "h", "l", "c", "v", "tbv"), "oi": ("oi",), "lq": ("lql",), "ppr": ("ppr",)}
+TRUTHS = {True: 1, False: 0, None: -1}
+
+
+def make_board(reads, seed):
+    """Fill a board with made-up rows: random walks, flat series, zeroes, holes, tiny and huge values."""
+    chance = random.Random(seed)
+    board = Board(reads.values(), MOMENT)
+    for table in board.points.values():
+        table.add_symbols(SYMBOLS)
+        for number, symbol in enumerate(SYMBOLS):
+            kind = number % 5
+            base, places = ((100, 2), (D("0.0000123"), 9), (60000, 1), (5, 0), (D("1e17"), 4))[kind]
+            value = D(base)
+            newest = table.find_newest(MOMENT)
+            for ts in range(table.base_ms, newest + 1, table.grid_ms):
+                if kind != 3:
+                    value += D(chance.choice((-3, -1, 0, 0, 1, 3))).scaleb(-places)
+                if chance.random() < (0.02 if number % 3 == 0 else 0.0):
+                    continue
+                row = [
+                    None if chance.random() < 0.002 else D(0) if chance.random() < 0.02 else value
+                    for _ in table.columns
+                ]
+                table.put(symbol, ts, row)
+    for table in board.settlements.values():
+        table.add_symbols(SYMBOLS)
+        for number, symbol in enumerate(SYMBOLS):
+            for ts in range(NOON - 72 * 60 * MINUTE, NOON - 60 * MINUTE, 8 * 60 * MINUTE):
+                table.covered[number] = [Window(NOON - 90 * 60 * MINUTE, NOON)]
+                table.put(symbol, ts, [D(8) if c == "fr_hours" else D(number - 5).scaleb(-4) for c in table.columns])
+    return board
+
+
+class Writer:
+    """Writes random expressions."""
+
+    def __init__(self, seed):
+        self.chance = random.Random(seed)
+
+    def number(self, depth):
+        chance = self.chance
+        if depth <= 0 or chance.random() < 0.25:
+            return chance.choice(
+                ("c", "o", "h", "l", "v", "tbv", "oi", "lql", "ppr", "fr", "byb.c", "1", "0", "2.5", "0.1%")
+            )
+        inner = self.number(depth - 1)
+        form = chance.randrange(10)
+        length = f"{chance.choice((2, 3, 7)) * 5}m"
+        if form < 3:
+            return f"({inner}) {chance.choice('+-*/')} ({self.number(depth - 1)})"
+        if form < 6:
+            name = chance.choice(("lag", "chg", "diff", "sma", "sum", "min", "max", "std", "zscore"))
+            return f"{name}({inner}, {length})"
+        if form == 6:
+            return chance.choice(
+                (f"ema({chance.choice('cov')}, {length})", "rsi(c, 10m)", "atr(10m)", "rsi(c * v, 5m)")
+            )
+        if form == 7:
+            return f"{chance.choice(('min2', 'max2'))}({inner}, {self.number(depth - 1)})"
+        if form == 8:
+            return chance.choice((f"abs({inner})", f"log({inner})", f"-({inner})", "annual(fr)", f"rank({inner})"))
+        return f"({inner}) if {self.truth(depth - 1)} else ({self.number(depth - 1)})"
+
+    def truth(self, depth):
+        chance = self.chance
+        if depth <= 1 or chance.random() < 0.6:
+            sign = chance.choice(("<", "<=", ">", ">=", "==", "!="))
+            return f"({self.number(depth - 1)}) {sign} ({self.number(depth - 1)})"
+        if chance.random() < 0.2:
+            return f"not ({self.truth(depth - 1)})"
+        return f"({self.truth(depth - 1)}) {chance.choice(('and', 'or'))} ({self.truth(depth - 1)})"
+
+
+def evaluators(board, code="bin"):
+    exact = BoardEvaluator(BoardView(board, {"bin": SYMBOLS, "byb": SYMBOLS}), Then())
+    return exact, ArrayEvaluator(BoardArrays(board, code, SYMBOLS, exact, SYMBOLS, {}))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_truths_are_the_exact_ones_or_open(seed):
+    writer = Writer(seed)
+    rules = []
+    while len(rules) < 60:
+        try:
+            rules.append(compile_expression(writer.truth(3), WORDS, truth=True))
+        except ExpressionError:  # a length that does not fit the grid of its names
+            continue
+    board = make_board(collect_reads((rule, ("bin",)) for rule in rules), seed)
+    exact, arrays = evaluators(board)
+    decided = open_ones = 0
+    for rule in rules:
+        truths = np.broadcast_to(arrays.decide(rule.root), (len(SYMBOLS), 1))[:, 0].tolist()
+        for symbol, truth in zip(SYMBOLS, truths, strict=True):
+            if truth == OPEN:
+                open_ones += 1
+                continue
+            decided += 1
+            expected = TRUTHS[exact.evaluate(rule.root, "bin", symbol)]
+            assert truth == expected, (rule.text, symbol)
+    assert decided > 2 * open_ones  # the rows are odd, and half of the comparisons are of zeroes or flat prices
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sma(c, 20m)",
+        "ema(c, 10m)",
+        "rsi(c, 14m)",
+        "atr(10m)",
+        "std(c, 20m)",
+        "zscore(v, 30m)",
+        "chg(oi, 15m)",
+        "sma(oi * c, 15m)",
+        "ema(rsi(c, 5m), 4m)",
+        "sma(lag(c, 3m) / v, 5m)",
+        "sum(fr, 1d)",
+        "annual(fr)",
+        "rank(chg(c, 5m))",
+        "log(c)",
+        "sma(fr * c, 10m)",
+    ],
+)
+def test_numbers_are_within_their_bound(text):
+    number = compile_expression(text, WORDS)
+    board = make_board(collect_reads([(number, ("bin",))]), 7)
+    exact, arrays = evaluators(board)
+    found = arrays.compute(number.root)
+    checked = 0
+    for row, symbol in enumerate(SYMBOLS):
+        expected = exact.evaluate(number.root, "bin", symbol)
+        value, error = float(found.value[row, 0]), float(found.error[row, 0])
+        if np.isinf(error) or (np.isnan(error) and not np.isnan(value)):
+            continue
+        assert np.isnan(value) == (expected is None), symbol
+        if expected is not None:
+            checked += 1
+            assert abs(D(value) - expected) <= D(error) + abs(expected) * D("1e-30"), symbol
+            assert error <= 1e-6 * max(abs(value), 1e-3) or "std" in text or "zscore" in text or value == 0
+    assert checked > 10
