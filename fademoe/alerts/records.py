@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
@@ -82,7 +82,7 @@ def lock_rules(cursor: Cursor) -> None:
     cursor.execute(SQL["lock_rules"], {"lock": RULES_LOCK})
 
 
-def apply_file(cursor: Cursor, file: str, content: RuleFile, minute: int) -> Changes:
+def apply_file(cursor: Cursor, file: str, content: RuleFile, minute: int, *, keeps_silences: bool = False) -> Changes:
     """Make the rules, channels and silences of `file` what `content` says, from `minute` on; return what changed.
 
     Raises RuleConflict, before anything is changed, when a name belongs to another file.
@@ -100,7 +100,8 @@ def apply_file(cursor: Cursor, file: str, content: RuleFile, minute: int) -> Cha
         values |= {"group_wait_ms": channel.group_wait_ms, "max_age_ms": channel.max_age_ms}  # type: ignore[dict-item]
         cursor.execute(SQL["save_channel"], values)
     cursor.execute(SQL["drop_channels"], {"file": file, "kept": [channel.name for channel in content.channels]})
-    cursor.execute(SQL["drop_silences"], {"file": file})
+    if not keeps_silences:
+        cursor.execute(SQL["drop_silences"], {"file": file})
     for silence in content.silences:
         add_silence(cursor, silence, file)
     return Changes(
@@ -108,6 +109,11 @@ def apply_file(cursor: Cursor, file: str, content: RuleFile, minute: int) -> Cha
         channels=tuple(channel.name for channel in content.channels),
         silences=len(content.silences),
     )
+
+
+def replace_rule(rule: Rule, *, channels: tuple[str, ...]) -> Rule:
+    """Return a rule with other channels."""
+    return replace(rule, channels=channels)
 
 
 def was_applied(cursor: Cursor, file: str) -> bool:

@@ -71,6 +71,8 @@ def test_operations_keep_their_names(client: FlaskClient):
         *("listAlerts", "listTables", "showTable", "switchApis", "pauseWorkers", "fill", "retry", "acknowledge"),
         "listUniverse",
         *("listBacktests", "showBacktest", "listLedger", "listEquity", "startBacktest", "cancelBacktest"),
+        *("listRules", "listTransitions", "checkRule", "previewRule", "screen"),
+        *("writeRule", "removeRule", "addSilence", "endSilence"),
     }
 
 

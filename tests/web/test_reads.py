@@ -14,6 +14,8 @@ from tests.support.web import cover, day, fail, report, store_candles
 
 VALUES = {"perpspec": "bin-ohlcv", "table": "perp_data", "name": "ohlcv", "filename": "style.css"}
 QUERIES = {
+    "/api/alerts/preview": "?expr=close+%3E+1&code=bin&symbol=BTC&days=1",
+    "/api/screen": "?expr=close",
     "/api/chart/<perpspec>": "?symbol=BTC",
     "/coverage/cell": "?perpspec=bin-ohlcv&symbol=BTC",
     "/coverage/fill": "?perpspec=bin-ohlcv",

@@ -1,4 +1,4 @@
-"""The state of the system, as JSON and as pages: health, summary, units, queues, limits, alerts, schema."""
+"""The state of the system, as JSON and as pages: health, summary, units, queues, limits, schema."""
 
 from flask import Response
 
@@ -9,8 +9,7 @@ from fademoe.web.current import get_services, read_summary
 from fademoe.web.http.formats import make_json_response
 from fademoe.web.http.params import CURSOR, NEXT_FORM, Choice, Integer, Params, Text, write_cursor
 from fademoe.web.http.routes import Bodies, Page, Routes
-from fademoe.web.model import alerts, schema
-from fademoe.web.model.alerts import Alerts
+from fademoe.web.model import schema
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.limits import Limits, list_budgets, list_outages
 from fademoe.web.model.queues import Queues, read_queues
@@ -82,12 +81,6 @@ def show_limits(params: Params) -> Limits:
     budgets = list_budgets(get_services().redis)
     waiting, _ = attempt(_list_waiting)
     return Limits(at=now_ms(), budgets=budgets, outages=list_outages(get_services().redis), waiting=waiting)
-
-
-@routes.get("/api/alerts", "What needs attention now", page=Page("/alerts", "alerts.html"))
-def list_alerts(params: Params) -> Alerts:
-    """Answer the alerts."""
-    return alerts.list_alerts(get_services(), read_summary())
 
 
 @routes.get("/api/schema", "The tables with columns, indexes and sizes", page=Page("/schema", "schema.html"))

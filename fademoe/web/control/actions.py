@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from psycopg2.extensions import cursor as Cursor
 from rq.suspension import resume, suspend
@@ -20,6 +21,7 @@ from fademoe.web.model.alerts import ACKNOWLEDGED
 from fademoe.web.model.services import Services, convert_redis_errors
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 ACKNOWLEDGED_S = 86_400
 ENQUEUED = "the missing windows are enqueued now"
@@ -126,10 +128,18 @@ def _record(action: str, done: str, cursor: Cursor) -> None:
     record_action(cursor, f"web {action}", done)
 
 
-def _run(services: Services, work: Callable[[Cursor], None]) -> None:
+Work = Callable[[Cursor], str]
+
+
+def run_change(services: Services, work: Work) -> str:
+    """Run a transaction that writes; return what it did, in words."""
+    return _run(services, work)
+
+
+def _run(services: Services, work: Callable[[Cursor], T]) -> T:
     """Run a transaction that writes, on a connection of its own, because changes are rare."""
     database = Database(services.settings.postgres_url, "fademoe web change")
     try:
-        database.run(work)
+        return database.run(work)
     finally:
         database.close()

@@ -19,6 +19,7 @@ from fademoe.web.model.alerts import list_alerts
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.catalog import find_perpspec
 from fademoe.web.model.failed_jobs import find_failed_of_series, find_group, list_failed
+from fademoe.web.model.signals import find_card
 from fademoe.web.model.summary import list_queue_names
 from fademoe.web.problem import Problem
 
@@ -48,14 +49,14 @@ DONE = Bodies(json=Done)
 def switch_apis(params: Params) -> Response:
     """Pause the workers and stop the streams, or resume and start them."""
     switch = actions.switch_on if params[ON_OFF] == "on" else actions.switch_off
-    return _answer(switch(get_services()))
+    return answer_done(switch(get_services()))
 
 
 @routes.post("/control/workers", "Pause or resume the workers", (PAUSE_RESUME,), DONE)
 def pause_workers(params: Params) -> Response:
     """Pause or resume the workers."""
     change = actions.resume_workers if params[PAUSE_RESUME] == "resume" else actions.pause_workers
-    return _answer(change(get_services()))
+    return answer_done(change(get_services()))
 
 
 @routes.post(
@@ -75,7 +76,7 @@ def fill(params: Params) -> Response:
         raise params.refuse(FILLED, f"a stored perpspec: {spec.name} is computed from {', '.join(inputs)}")
     if not symbols:
         raise Problem(409, f"{spec.name} has no symbols yet: seed some with scripts/seed_backfill.py")
-    return _answer(actions.fill(get_services(), [Series(spec.name, symbol) for symbol in symbols], window))
+    return answer_done(actions.fill(get_services(), [Series(spec.name, symbol) for symbol in symbols], window))
 
 
 @routes.post(
@@ -88,16 +89,16 @@ def fill(params: Params) -> Response:
 def retry(params: Params) -> Response:
     """Queue failed jobs again."""
     if params[ERROR]:
-        return _answer(_retry_series(_series_affected_by(params[ERROR]), f"error {params[ERROR][:40]}"))
+        return answer_done(_retry_series(_series_affected_by(params[ERROR]), f"error {params[ERROR][:40]}"))
     if params[PERPSPEC]:
-        return _answer(_retry_series(_read_series(params), f"{params[PERPSPEC]} {', '.join(params[SYMBOL])}"))
+        return answer_done(_retry_series(_read_series(params), f"{params[PERPSPEC]} {', '.join(params[SYMBOL])}"))
     names = list_queue_names(get_services().settings)
     if params[QUEUE] not in names:
         raise params.refuse(QUEUE, names)
     jobs, subject = _find_failed(params)
     if not jobs:
         raise Problem(409, "no such failed job exists any more")
-    return _answer(actions.retry(get_services(), params[QUEUE], jobs, subject))
+    return answer_done(actions.retry(get_services(), params[QUEUE], jobs, subject))
 
 
 @routes.post("/control/acknowledge", "Acknowledge an alert for a day", (ALERT,), DONE)
@@ -105,7 +106,12 @@ def acknowledge(params: Params) -> Response:
     """Acknowledge an alert."""
     for alert in list_alerts(get_services(), read_summary()).alerts:
         if alert.id == params[ALERT]:
-            return _answer(actions.acknowledge(get_services(), alert.id, alert.title))
+            return answer_done(actions.acknowledge(get_services(), alert.id, alert.title))
+    with get_services().reader.read() as cursor:
+        card = find_card(cursor, params[ALERT])
+    if card is not None:
+        title = f"{card.rule} {card.code} {card.symbol}"
+        return answer_done(actions.acknowledge(get_services(), card.id, title))
     raise Problem(409, "this alert has ended")
 
 
@@ -158,7 +164,7 @@ def _read_past_window(params: Params) -> Window | None:
     return window
 
 
-def _answer(done: str) -> Response:
+def answer_done(done: str) -> Response:
     """Answer a program with the words, a browser with the page that it came from."""
     if request.is_json or request.accept_mimetypes.best == "application/json":
         return make_json_response(Done(done=done))

@@ -42,14 +42,15 @@ def list_alerts(services: Services, summary: Summary) -> Alerts:
     """Return the alerts of a summary."""
     alerts = [*_check_servers(summary), *_check_disk(services), *_check_stored(summary), *_check_queued(summary)]
     try:
-        acknowledged = _find_acknowledged(services.redis, [alert.id for alert in alerts])
+        acknowledged = find_acknowledged(services.redis, [alert.id for alert in alerts])
     except StoreError:  # an alert says so already
         acknowledged = set()
     marked = [msgspec.structs.replace(alert, acknowledged=alert.id in acknowledged) for alert in alerts]
     return Alerts(alerts=sorted(marked, key=lambda alert: alert.acknowledged))
 
 
-def _find_acknowledged(connection: redis.Redis, alerts: Sequence[str]) -> set[str]:
+def find_acknowledged(connection: redis.Redis, alerts: Sequence[str]) -> set[str]:
+    """Return which alerts and cards, by their ids, somebody has acknowledged in the last day."""
     if not alerts:
         return set()
     with convert_redis_errors(connection):

@@ -1,25 +1,31 @@
 """The frame of every page: navigation, status tiles, switches, the session."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from flask import Blueprint, g, render_template
 
+from fademoe.clock import now_ms
 from fademoe.supervisord.client import SupervisorClient
 from fademoe.web.current import get_services, read_summary
 from fademoe.web.http import auth
 from fademoe.web.http.addresses import build_address
 from fademoe.web.model import format as formatting
 from fademoe.web.model.alerts import list_alerts
+from fademoe.web.model.services import attempt
+from fademoe.web.model.signals import count_firing, make_spark_path, shorten_number
 from fademoe.web.model.status_tiles import Tile, list_tiles, summarise_tiles
 
 blueprint = Blueprint("pages_frame", __name__)
 
+SPARK_SIZE = (240, 36)  # of the box of a sparkline, see alerts.html
 PAGES = (
     ("/", "Status"),
     ("/data", "Data"),
     ("/coverage", "Coverage"),
     ("/charts", "Charts"),
     ("/backtester", "Backtester"),
+    ("/screen", "Screen"),
     ("/queues", "Queues"),
     ("/limits", "Limits"),
     ("/schema", "Schema"),
@@ -33,7 +39,7 @@ class PageFrame(NamedTuple):
     tiles: list[Tile]
     worst: str  # level of the worst tile
     sentence: str  # all tiles in one line
-    alerts: int  # that are not acknowledged
+    alerts: int  # that are not acknowledged, and rules that fire
     apis: str  # "on", "off" or "unknown": whether data are collected
     supervisor_error: str | None  # why the streams cannot be stopped and started from here
     at_ms: int
@@ -51,6 +57,9 @@ def add_frame() -> dict[str, object]:
         "frame": _read_frame,
         "here": build_address(),
         "address": build_address,
+        "now": now_ms,
+        "short": shorten_number,
+        "spark": _draw_spark,
     }
 
 
@@ -73,7 +82,17 @@ def _read_frame() -> PageFrame:
         alerts = [alert for alert in list_alerts(get_services(), summary).alerts if not alert.acknowledged]
         apis = "unknown" if summary.queued is None else "off" if summary.queued.paused else "on"
         tiles = list_tiles(summary)
+        firing, _ = attempt(_count_firing)
         error = SupervisorClient(get_services().settings.run_dir).find_connection_error()
-        g.frame = PageFrame(tiles, *summarise_tiles(tiles), len(alerts), apis, error, summary.at_ms)
+        g.frame = PageFrame(tiles, *summarise_tiles(tiles), len(alerts) + (firing or 0), apis, error, summary.at_ms)
     frame: PageFrame = g.frame
     return frame
+
+
+def _draw_spark(values: Sequence[str | None]) -> str:
+    return make_spark_path(values, *SPARK_SIZE)
+
+
+def _count_firing() -> int:
+    with get_services().reader.read() as cursor:
+        return count_firing(cursor)
