@@ -16,8 +16,9 @@ import urllib3
 from redis import Redis
 
 from fademoe.archives.listing import Page, read_page
+from fademoe.client.egress import open_session
 from fademoe.client.rate_limit.budgets import Budgets, Grant
-from fademoe.client.rest import USER_AGENT, describe_cause, open_session
+from fademoe.client.rest import USER_AGENT, describe_cause
 from fademoe.clock import to_host_s
 from fademoe.errors import BadPayload, RetryLater
 from fademoe.feeds.archive import Archive

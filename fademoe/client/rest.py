@@ -2,14 +2,15 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
-import requests
+import orjson
 import urllib3
-from requests.adapters import HTTPAdapter
 
 from fademoe.client.clock_offsets import ClockOffsets
+from fademoe.client.egress import open_pool
 from fademoe.client.rate_limit.budgets import Budgets, Grant
 from fademoe.clock import DAY_MS, SECOND_MS, now_ms, steady_ms
 from fademoe.errors import RetryLater
@@ -23,14 +24,14 @@ from fademoe.settings import Settings
 log = logging.getLogger(__name__)
 
 _COUNT = re.compile("[0-9]{1,18}")
-TIMEOUT_S = (5.0, 30.0)  # connect, and between two pieces of an answer
+TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)  # seconds; to read: between two pieces of an answer
 UNREACHABLE_S = 15.0
 MAX_WAIT_S = 2.0  # for units of a budget; a job that would wait longer goes back to the queue and frees its worker
 MAX_LIMIT_CLOSURE_S = 600.0  # an absurd Retry-After must not stop an exchange for years
 MAX_BAN_S = 3 * DAY_MS / SECOND_MS
 WINDOW_MARGIN_S = 0.5  # behind the turn of an aligned window
 USER_AGENT = "fademoe"
-POOL = 16  # connections kept alive per host
+HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
 
 
 class TimedBody(NamedTuple):
@@ -51,10 +52,10 @@ class RestClient:
         egress: Sequence[tuple[str, str | None]],
         offsets: ClockOffsets,
     ) -> None:
-        """Open one session per egress, (name, local address or proxy URL); connections are kept alive."""
+        """Open one pool per egress, (name, local address or proxy URL); connections are kept alive."""
         self._settings = settings
         self._budgets = budgets
-        self._sessions = {name: open_session(address) for name, address in egress}
+        self._pools = {name: open_pool(address) for name, address in egress}
         self._offsets = offsets
 
     def read_server_now_ms(self, exchange: Exchange) -> int:
@@ -91,61 +92,69 @@ class RestClient:
     ) -> TimedBody:
         """Return what `send` does, with the times of sending and receiving."""
         url = self._settings.rest_urls.get(exchange.name, exchange.rest_url)
-        headers = {"User-Agent": USER_AGENT, **exchange.headers(self._settings.keys.get(exchange.name, ""))}
-        prepared = requests.Request(
-            request.method, url + request.path, params=dict(request.params), json=request.json, headers=headers
-        ).prepare()
+        headers = {**HEADERS, **exchange.headers(self._settings.keys.get(exchange.name, ""))}
         unreachable: list[str] = []
         while True:
             grant = self._budgets.take(exchange, budget, cost, live=live, max_wait_s=max_wait_s, avoid=unreachable)
             sent_ms = steady_ms()
             try:
-                response = self._send_granted(grant, prepared)
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                # requests raises ValueError for a Location that is no address, even where it is not followed
+                response, content = self._send_granted(grant, url, request, headers)
+            except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 reason = f"{exchange.name} cannot be reached at {url} from {grant.egress}: {describe_cause(error)}"
                 pause_s = self._budgets.note_failure(grant, reason)
                 unreachable.append(grant.egress)
-                if len(unreachable) < len(self._sessions):
+                if len(unreachable) < len(self._pools):
                     log.warning("%s; another address is tried", reason)
                     continue
                 raise RetryLater(
                     reason, retry_after_s=max(UNREACHABLE_S, pause_s), exchange=exchange.name, request=str(request)
                 ) from error
             received_ms = steady_ms()
-            body = self._read(exchange, grant, str(request), response)
+            body = self._read(exchange, grant, request, response, content)
             return TimedBody(body, sent_ms, received_ms)
 
-    def _send_granted(self, grant: Grant, request: requests.PreparedRequest) -> requests.Response:
-        """Return the whole answer; the window of its units starts as soon as it begins."""
+    def _send_granted(
+        self, grant: Grant, url: str, request: Request, headers: Mapping[str, str]
+    ) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        """Return an answer and its whole content; the window of its units starts as soon as it begins."""
+        query = f"?{urlencode(request.params)}" if request.params else ""
+        if request.json is not None:
+            headers = {**headers, "Content-Type": "application/json"}
+        count = None
         try:
-            response = self._sessions[grant.egress].send(request, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
+            response = self._pools[grant.egress].urlopen(
+                request.method,
+                url + request.path + query,
+                body=None if request.json is None else orjson.dumps(request.json),
+                headers=headers,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                timeout=TIMEOUT,
+            )
+            count = _read_used_count(grant, response)
         finally:
-            self._budgets.release(grant)
-        response.content  # noqa: B018 - read, and the connection is free again
-        return response
+            self._budgets.release(grant, count)
+        content = response.read(decode_content=True)
+        response.release_conn()
+        return response, content
 
-    def _read(self, exchange: Exchange, grant: Grant, request: str, response: requests.Response) -> Json:
+    def _read(
+        self, exchange: Exchange, grant: Grant, request: Request, response: urllib3.BaseHTTPResponse, content: bytes
+    ) -> Json:
         """Return the body of an answer that holds data, else raise the error that the answer means."""
         answer = Answer(
-            status=response.status_code,
+            status=response.status,
             headers=response.headers,
-            body=_decoded(response.content),
-            text=response.content[:1000].decode("utf-8", "replace"),
+            body=_decoded(content),
+            text=content[:1000].decode("utf-8", "replace"),
             now_ms=self.read_server_now_ms(exchange),
         )
-        self._correct(grant, answer)
         refusal = exchange.judge(answer)
         if refusal is not None:
-            raise self._error(exchange, grant, refusal, request, answer)
+            raise self._error(exchange, grant, refusal, str(request), answer)
         self._budgets.note_success(grant)
         return answer.body
-
-    def _correct(self, grant: Grant, answer: Answer) -> None:
-        header = grant.budget.used_header
-        count = answer.headers.get(header, "") if header else ""
-        if _COUNT.fullmatch(count):
-            self._budgets.correct(grant, int(count))
 
     def _error(self, exchange: Exchange, grant: Grant, refusal: Refusal, request: str, answer: Answer) -> Exception:
         """Make the exception of a refusal; close the budgets that it closes, or note the exchange's failure."""
@@ -177,29 +186,13 @@ class RestClient:
         return min(refusal.retry_after_s, longest_s)
 
 
-class _BoundAdapter(HTTPAdapter):
-    """Sends from one local address."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        super().__init__(pool_maxsize=POOL)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, source_address=(self._address, 0), **kwargs)
+def _read_used_count(grant: Grant, response: urllib3.BaseHTTPResponse) -> int | None:
+    """Return the exchange's own count of the budget's window, None where the answer does not hold it."""
+    header = grant.budget.used_header
+    count = response.headers.get(header, "") if header else ""
+    return int(count) if _COUNT.fullmatch(count) else None
 
 
-def open_session(address: str | None) -> requests.Session:
-    """Return a session that leaves by a local address, through a proxy URL, or (None) as the host routes it."""
-    session = requests.Session()
-    session.trust_env = False
-    adapter = HTTPAdapter(pool_maxsize=POOL)
-    if address and "://" in address:
-        session.proxies = {"http": address, "https": address}
-    elif address:
-        adapter = _BoundAdapter(address)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
 
 
 def _decoded(content: bytes) -> Json:

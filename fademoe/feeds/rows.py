@@ -6,6 +6,7 @@ from itertools import groupby, pairwise
 
 from fademoe.clock import HOUR_MS, MINUTE_MS, floor_to
 from fademoe.errors import BadPayload
+from fademoe.feeds.columns import read_times
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.symbols import find_power_of_ten
 from fademoe.feeds.values import (
@@ -103,6 +104,16 @@ def read_time(row: Json, place: str | int) -> int | None:
         return to_ms(get_member(row, place) if isinstance(place, str) else get_element(row, place))
     except BadPayload:
         return None
+
+
+def read_row_times(rows: Sequence[Json], index: int) -> list[int | None]:
+    """Return the time in ms of each row that is a list, at `index` in it; None where it is unreadable."""
+    try:  # nearly all rows are good: all at once
+        if set(map(type, rows)) == {list}:
+            return [*read_times([row[index] for row in rows])]
+    except (BadPayload, IndexError):
+        pass
+    return [read_time(row, index) for row in rows]
 
 
 def check_candle(o: str, h: str, l: str, c: str) -> None:  # noqa: E741 - the columns' names

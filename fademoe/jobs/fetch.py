@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import repeat
-from operator import mod
+from operator import attrgetter, mod
 from typing import Protocol
 
 from fademoe.clock import LATEST_MS, Window, ceil_to, floor_to, merge, subtract
@@ -23,6 +23,7 @@ from fademoe.signals import Stopped
 
 DUE_TOLERANCE_MS = 60_000  # stamps of settlements vary by seconds
 YOUNG_HOLE_MS = 180_000  # a younger hole may still be filled; of an older one the nightly audit asks again
+_ts = attrgetter("ts")
 
 
 class PageClient(Protocol):
@@ -121,7 +122,7 @@ class PageQueue:
         with self._lock:
             if parts != [span]:  # mostly the whole page is requested, and all its rows lie inside
                 rows = [row for row in rows if any(part.start_ms <= row.ts < part.end_ms for part in parts)]
-            self._rows.update((row.ts, row) for row in rows)
+            self._rows.update(zip(map(_ts, rows), rows, strict=True))
             self._errors += errors
             if errors:
                 self._unreadable.append(span)
@@ -273,6 +274,8 @@ def _overdue(feed: RestFeed, window: Window, rows: Mapping[int, Row]) -> list[Wi
 def find_expired_ranges(feed: RestFeed, fetched: Fetched, exchange_now_ms: int) -> list[Window]:
     """Return the answered ranges without a row that are older than what the exchange certainly retains."""
     retained_ms = compute_retained_from_ms(feed, exchange_now_ms)
+    if not retained_ms:
+        return []
     if feed.sparse:
         since_first_row = Window(min([retained_ms, *fetched.rows]), LATEST_MS)
         return [part for window in fetched.answered for part in subtract(window, [since_first_row])]
@@ -378,7 +381,7 @@ def read_page(feed: RestFeed, page: Page, request: Request, body: Json) -> tuple
         items = feed.items(body, page)
         read_all = partial(feed.parse_all, instrument=instrument) if feed.parse_all else None
         elements: Elements[Row] = read_elements(items, read, read_all)
-        times = [row.ts for row in elements.readable]
+        times = list(map(_ts, elements.readable))
         if not elements.unreadable and _are_rows_of(feed, page, times):
             return elements.readable, []
         is_newer = max(times, default=0) > page.end_ms  # not at it: ends may belong to the range

@@ -26,6 +26,7 @@ def connect_redis(settings: Settings) -> Redis:
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 4),
         retry_on_error=[RedisConnectionError],
         health_check_interval=30,
+        driver_info=None,  # looking up redis's own version takes milliseconds for each connection of each job
     )
 
 
@@ -87,6 +88,10 @@ class Services:
     def clocks(self) -> ExchangeClocks:
         """The exchanges' clocks."""
         return ExchangeClocks(self.clock_offsets, self.rest)
+
+    def prepare(self) -> None:
+        """Make what requests and writes need, for all processes that are forked from this one; connect nothing."""
+        self.clocks, self.writer  # noqa: B018 - made by being read
 
     def close(self) -> None:
         """Close what was opened."""

@@ -113,7 +113,8 @@ def _without_stored(cursor: Cursor, answer: Covered) -> Covered:
     windows = [absence.window for absence in answer.absences]
     values = {"source": answer.series.source, "symbol": answer.series.symbol}
     starts, ends = [window.start_ms for window in windows], [window.end_ms for window in windows]
-    cursor.execute(SQL["stored_within"], {**values, "starts": starts, "ends": ends})
+    edges = {"starts": starts, "ends": ends, "first": min(starts), "last": max(ends)}
+    cursor.execute(SQL["stored_within"], {**values, **edges})
     stored = [
         Window(floor_to(ts, answer.interval_ms), floor_to(ts, answer.interval_ms) + answer.interval_ms)
         for (ts,) in cursor.fetchall()

@@ -1,8 +1,8 @@
 """Writes rows and the coverage they prove, in one transaction."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from operator import itemgetter
+from itertools import chain, groupby
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 from psycopg2 import errors, sql
@@ -23,6 +23,8 @@ LONG = 50  # rows of one series in a batch: from so many on, a look at what is s
 CHUNK_ROWS = 500  # written as text at once, while PostgreSQL still takes in the ones before
 
 SQL = load_queries("writer")
+_row = itemgetter(1)  # of a pair of a batch
+_ts = attrgetter("ts")
 
 
 class Batch(NamedTuple):
@@ -48,7 +50,7 @@ class Writer:
         of its history, replaces a live sample of another interval; the sample goes to perp_corrections, `superseded`.
         When and how the new rows came is recorded (store.arrivals). Raises StoreError when PostgreSQL is away.
         """
-        self.make_room(row.ts for batch in batches for _, row in batch.rows)
+        self.make_room(chain.from_iterable(map(_ts, map(_row, batch.rows)) for batch in batches))
         return self._database.run(lambda cursor: store_rows(cursor, batches, answers, origin))
 
     def make_room(self, times: Iterable[int]) -> None:
@@ -134,7 +136,7 @@ def _unknown(cursor: Cursor, metric: Metric, batch: Batch, fresh: set[Series]) -
     """
     replaces = metric.instant is Instant.MOMENT and batch.interval == metric.interval
     for series, group in groupby(batch.rows, itemgetter(0)):
-        rows = known = [row for _, row in group]
+        rows = known = list(map(_row, group))
         if len(rows) >= LONG:
             rows = _unstored(cursor, series, rows, batch.interval if replaces else None)
             if not replaces and rows is known:
@@ -148,7 +150,7 @@ def _unstored(cursor: Cursor, series: Series, rows: list[Row], interval: str | N
 
     Without an interval the look reads nothing but the primary key.
     """
-    times = [row.ts for row in rows]
+    times = list(map(_ts, rows))
     values = {"source": series.source, "symbol": series.symbol, "first": min(times), "last": max(times)}
     name = "stored_times_of_interval" if interval else "stored_times"
     cursor.execute(SQL[name], {**values, "interval": interval})

@@ -1,6 +1,7 @@
 """The RQ worker as FadeMoe runs it: imports everything before it forks, ends within seconds of SIGTERM."""
 
 import ctypes
+import encodings.idna  # noqa: F401 - of every first connection to a host; here, so that no work horse imports it
 import gc
 import logging
 import os
@@ -106,6 +107,7 @@ def run(services: Services, kind: str = "worker") -> None:
     special = {LIVE: (LIVE, UPKEEP), NOTIFY: (NOTIFY,), ARCHIVES: (ARCHIVES,), RESEARCH: (RESEARCH,)}
     names = special.get(kind, list_exchange_queues(*enabled))
     use_services(services)
+    services.prepare()
     queue_class = Queue if kind == NOTIFY else ReadyQueue
     worker = (NotifyWorker if kind == NOTIFY else Worker)(
         [queue_class(name, connection=services.redis, serializer=JSONSerializer) for name in names],

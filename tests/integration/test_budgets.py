@@ -228,11 +228,11 @@ def test_the_exchanges_own_count_is_taken_over(redis_url):
     ):  # near the turn it may be the count of either
         time.sleep(0.5)
     grant = take(mine, MINUTE, 2)
-    mine.correct(grant, 302)
+    mine.release(grant, 302)
     with pytest.raises(BudgetSpent) as raised:
         take(mine, MINUTE, 2, max_wait_s=1)
     assert raised.value.retry_after_s > 20  # 300 units of 600 a minute take half of one, less what can be caught up
-    mine.correct(grant, 302)
+    mine.release(grant, 302)
     with pytest.raises(BudgetSpent) as again:
         take(mine, MINUTE, 2, max_wait_s=1)
     assert again.value.retry_after_s <= raised.value.retry_after_s

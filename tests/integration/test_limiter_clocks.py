@@ -173,12 +173,12 @@ def test_others_may_use_what_is_left_to_them(redis_url):
     while not 6 < limiter.compute_window_left_s(minute.name, minute.get_budget("weight")) < 54:
         limiter.server_ahead_ms += 10_000
     grant = take(limiter, minute, 10)
-    limiter.correct(grant, 310)
+    limiter.release(grant, 310)
     assert used(redis_url) == 10
-    limiter.correct(grant, 410)
-    limiter.correct(grant, 410)
+    limiter.release(grant, 410)
+    limiter.release(grant, 410)
     assert used(redis_url) == 110
-    limiter.correct(grant, 10**15)
+    limiter.release(grant, 10**15)
     with pytest.raises(BudgetSpent) as raised:
         take(limiter, minute, 10)
     assert raised.value.retry_after_s < 61, "Fault 24: an absurd count closes the budget for no longer than a window"

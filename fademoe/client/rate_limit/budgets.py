@@ -93,7 +93,6 @@ class Budgets:
         self._take = _register(redis, "take.lua")
         self._on_response = _register(redis, "on_response.lua")
         self._close = _register(redis, "close.lua")
-        self._correct = _register(redis, "correct.lua")
         self._outage = _register(redis, "outage.lua")
 
     def take(
@@ -142,36 +141,24 @@ class Budgets:
             redis_ms=redis_ms,
         )
 
-    def release(self, grant: Grant) -> None:
-        """Start the window of granted units: the request has its answer, or will not get one."""
-        keys = _pair(_key(grant.exchange, grant.budget, grant.egress))
-        arguments = [grant.cost, grant.mark, *_window(grant.budget)]
+    def release(self, grant: Grant, server_count: int | None = None) -> None:
+        """Start the window of granted units: the request has its answer, or will not get one.
+
+        `server_count`: the exchange's own count of the current window, from the answer. It is taken over where others
+        use more than is left to them. A count above the limit is taken for the limit: an absurd one must not close the
+        budget for years.
+        """
+        budget = grant.budget
+        keys = _pair(_key(grant.exchange, budget, grant.egress))
+        arguments: list[int | float] = [grant.cost, grant.mark, *_window(budget)]
+        if server_count is not None:
+            allowance = Allowance.compute(budget, self._share(grant.exchange))
+            count = min(server_count, budget.limit)
+            arguments += [count, grant.at_ms, allowance.unit_ms, budget.limit - allowance.capacity]
         try:
-            self._run(self._on_response, grant.exchange, keys, arguments)
+            foreign = self._run(self._on_response, grant.exchange, keys, arguments)
         except RedisError as error:
             log.warning("an answer of %s was not noted, its units count a little longer: %s", grant.exchange, error)
-
-    def correct(self, grant: Grant, server_count: int) -> None:
-        """Take over the exchange's own count of the current window where others use more than is left to them.
-
-        A count above the limit is taken for the limit: an absurd one must not close the budget for years.
-        """
-        budget, share = grant.budget, self._share(grant.exchange)
-        allowance = Allowance.compute(budget, share)
-        keys = _pair(_key(grant.exchange, budget, grant.egress))
-        others = budget.limit - allowance.capacity
-        arguments = [
-            min(server_count, budget.limit),
-            grant.at_ms,
-            allowance.unit_ms,
-            budget.period_ms,
-            budget.jitter_ms,
-            others,
-        ]
-        try:
-            foreign = self._run(self._correct, grant.exchange, keys, arguments)
-        except RedisError as error:
-            log.warning("the count of %s %s was not corrected: %s", grant.exchange, budget.name, error)
             return
         if foreign:
             log.info("%s %s: another program used %d units of this address", grant.exchange, budget.name, foreign)

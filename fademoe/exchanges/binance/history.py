@@ -1,7 +1,6 @@
 """Binance's endpoints of histories and of current values."""
 
 from collections.abc import Sequence
-from operator import ne
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
 from fademoe.errors import BadPayload
@@ -84,7 +83,7 @@ def parse_klines(items: Sequence[Json], instrument: Instrument) -> list[Row]:
     """Read a page of klines at once, as `parse_kline` reads one."""
     times, *values, closes, quotes, trades, takers, taker_quotes, _ = split_columns(items, 12)
     opens_ms = read_times(times)
-    if any(map(ne, closes, (ts + MINUTE_MS - 1 for ts in opens_ms))) or not are_amounts(taker_quotes):
+    if list(closes) != [ts + MINUTE_MS - 1 for ts in opens_ms] or not are_amounts(taker_quotes):
         raise BadPayload("not all klines are of a minute, with an amount of taker-buy quote volume")
     return list(read_candles(instrument, opens_ms, [*values, quotes, takers], trades))
 

@@ -16,7 +16,7 @@ from fademoe.feeds.rows import (
     count_hours_since,
     make_candle,
     make_mark,
-    read_time,
+    read_row_times,
 )
 from fademoe.feeds.symbols import find_power_of_ten
 from fademoe.feeds.values import (
@@ -102,11 +102,14 @@ def list_final_candles(answer: Json, page: Page) -> Sequence[Json]:
     witness.
     """
     now_ms = to_ms(get_member(answer, "time"))
-    timed = [(read_time(row, 0), row) for row in list_rows(answer, page)]
-    newest_ms = max([now_ms - 2 * MINUTE_MS, *(ts for ts, _ in timed if ts is not None)])
+    rows = list_rows(answer, page)
+    times = read_row_times(rows, 0)
+    newest_ms = max(now_ms - 2 * MINUTE_MS, max(filter(None, times), default=0))
     final_ms = min(now_ms - 2 * SECOND_MS, newest_ms) - MINUTE_MS
     return [
-        row for ts, row in timed if ts is None or (ts <= final_ms and not page.end_ms <= ts < page.end_ms + MINUTE_MS)
+        row
+        for ts, row in zip(times, rows, strict=True)
+        if ts is None or (ts <= final_ms and not page.end_ms <= ts < page.end_ms + MINUTE_MS)
     ]
 
 

@@ -155,9 +155,15 @@ FROM joined
 WHERE p.source = %(source)s AND p.symbol = %(symbol)s AND p.start_ms = joined.start_ms AND p.end_ms <> joined.end_ms
 
 -- name: stored_within
-SELECT DISTINCT d.ts
+-- The bounds of all windows are there so that no other partition is planned; OFFSET keeps each window an index lookup.
+SELECT d.ts
 FROM unnest(%(starts)s::bigint[], %(ends)s::bigint[]) AS w (start_ms, end_ms)
-JOIN perp_data AS d ON d.source = %(source)s AND d.symbol = %(symbol)s AND d.ts >= w.start_ms AND d.ts < w.end_ms
+CROSS JOIN LATERAL (
+    SELECT ts FROM perp_data
+    WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= w.start_ms AND ts < w.end_ms
+      AND ts BETWEEN %(first)s AND %(last)s
+    OFFSET 0
+) AS d
 
 -- name: not_absent
 UPDATE perp_coverage SET absent = absent - %(stored)s::int8multirange
