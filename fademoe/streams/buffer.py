@@ -30,6 +30,7 @@ class Buffer:
         self._replacements: list[Item] = []
         self._max_items = max_items
         self._errors: deque[tuple[str, Exception]] = deque(maxlen=MAX_ERRORS)
+        self._has_new = threading.Event()
         self.dropped = 0
 
     def put(self, items: list[Item]) -> None:
@@ -38,6 +39,11 @@ class Buffer:
             for item in items:
                 (self._replacements if item.replaces else self._items).append(item)
             self._drop_oldest()
+        self._has_new.set()
+
+    def wait(self, seconds: float) -> None:
+        """Return as soon as rows have come since the last `take`, after `seconds` at most."""
+        self._has_new.wait(max(seconds, 0.0))
 
     def add_error(self, unit: str, error: Exception) -> None:
         """Add an error to be recorded; the newest are kept."""
@@ -47,6 +53,7 @@ class Buffer:
     def take(self) -> list[Item]:
         """Remove and return all rows; those that replace others come last."""
         with self._lock:
+            self._has_new.clear()
             items = [*self._items, *self._replacements]
             self._items.clear()
             self._replacements.clear()

@@ -9,7 +9,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.client import instruments
 from fademoe.client.server_time import describe_clock_skew
-from fademoe.clock import Window, monotonic_s, now_ms, steady_ms
+from fademoe.clock import Window, monotonic_s, now_ms, steady_ms, to_host_s
 from fademoe.errors import SourceError, StoreError
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
@@ -30,7 +30,10 @@ from fademoe.streams.spill import Spill
 
 log = logging.getLogger(__name__)
 
-FLUSH_EVERY_S = 0.5
+CHECK_EVERY_S = 0.5  # of connections, contracts and what could not be stored
+# Rows are stored as they come; when storing takes longer, more at once, so that it takes a third of the time.
+PAUSE_FACTOR = 2  # of the time that storing took
+MIN_PAUSE_S, MAX_PAUSE_S = 0.02, 0.25
 REPORT_EVERY_S = 5.0
 LIST_EVERY_S = 60.0  # for contracts that are listed, delisted or changed
 LIST_RETRY_S = 10.0
@@ -61,6 +64,7 @@ class StreamRunner:
         self._unlisted = ""  # symbols that were chosen and that the exchange does not list
         self._new_rows = 0  # stored since the last report
         self._last_ts: int | None = None
+        self._store_again_s = 0.0  # monotonic time of the next try after one that failed
         self._store_problem = ""  # why rows could not be stored
         self._spill_problem = ""  # why the disk did not take them either
         self._lost_rows = 0  # dropped when memory and disk were full
@@ -70,8 +74,8 @@ class StreamRunner:
     def run(self) -> None:
         """Follow until SIGTERM; then store what is held and report that it stopped."""
         self._report(State.STARTED, "starting")
-        list_s = report_s = store_s = 0.0
-        while not self._services.stop.wait(FLUSH_EVERY_S):
+        list_s = report_s = 0.0
+        while not self._services.stop.requested:
             now_s = monotonic_s()
             if now_s >= list_s:
                 with suppress(Stopped), self._services.stop.allow_interrupt():
@@ -79,16 +83,29 @@ class StreamRunner:
             self._renew(now_s)
             if self._take_changes():
                 list_s = 0.0
-            if now_s >= store_s and not self._flush():
-                store_s = now_s + STORE_PAUSE_S
             self._count_losses(now_s)
             if now_s >= report_s:
                 report_s = now_s + REPORT_EVERY_S
                 self._report(*self._state(now_s))
+            self._store_until(now_s + CHECK_EVERY_S)
         self._end([*self._connections, *(old for old, _ in self._leaving)])
         self._flush()
         held = len(self._buffer)
         self._report(State.STOPPED, f"stopped, {held} rows could not be stored" if held else "stopped")
+
+    def _store_until(self, end_s: float) -> None:
+        """Store rows as they come, until a time of the monotonic clock or SIGTERM."""
+        stop = self._services.stop
+        while not stop.requested and (left_s := end_s - monotonic_s()) > 0:
+            if monotonic_s() < self._store_again_s:
+                stop.wait(to_host_s(left_s))
+                return
+            self._buffer.wait(to_host_s(left_s))
+            begin_s = monotonic_s()
+            if not self._flush():
+                self._store_again_s = monotonic_s() + STORE_PAUSE_S
+            pause_s = PAUSE_FACTOR * (monotonic_s() - begin_s)
+            stop.wait(to_host_s(min(max(pause_s, MIN_PAUSE_S), MAX_PAUSE_S)))
 
     def read_exchange_now_ms(self) -> int:
         """Return the exchange's time, as far as it is known; for any thread."""
