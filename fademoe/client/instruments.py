@@ -13,7 +13,7 @@ from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, LATEST_MS, MINUTE_MS
 from fademoe.errors import BadPayload
 from fademoe.feeds.exchange import Exchange
-from fademoe.feeds.instrument import NOT_TOLD, Instrument
+from fademoe.feeds.instrument import NOT_TOLD, Instrument, Json
 from fademoe.feeds.reading import Unreadable, read_elements
 from fademoe.feeds.request import Request
 from fademoe.feeds.symbols import find_power_of_ten, split_multiplier
@@ -41,13 +41,15 @@ LISTING_NEAR_MS = 30 * MINUTE_MS
 class Refreshed:
     """What a refresh did: contracts on the list, those that are delisted now, those missing, and remarks for people.
 
-    `is_partial`: so many are missing at once that the list is not believed.
+    `changed`: those that stay although the list has them as another kind. `is_partial`: so many are missing at once
+    that the list is not believed.
     """
 
     listed: int
     delisted: Sequence[str] = ()
     missing: Sequence[str] = ()
     remarks: Sequence[str] = ()
+    changed: Sequence[str] = ()
     is_partial: bool = False
 
     @property
@@ -64,11 +66,12 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
     another one where it is not (see `lives`). A contract that two lists in a row lack is delisted from the first of
     them on. When many vanish at once, the list is taken for a part of itself: nothing is delisted before a day of such
     lists, and an error is recorded. Nor is it while an element is unreadable that names no stored contract, for it may
-    be one of those that are missing. Absences that only the list was the reason for are invalidated where it shows a
-    longer life now.
+    be one of those that are missing. One that trades and is on the list as a kind that is not followed stays as it is,
+    and an error is recorded. Absences that only the list was the reason for are invalidated where it shows a longer
+    life now.
     Raises RetryLater when the exchange cannot be reached, BadPayload when the list is not one.
     """
-    read, unreadable = _fetch_list(exchange, rest)
+    read, unreadable, items = _fetch_list(exchange, rest)
     now_ms = rest.read_server_now_ms(exchange)
     relisted = lives.judge_relisted(exchange, rest, database, read, now_ms)
 
@@ -78,11 +81,13 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         named = [_named_in(element, stored) for element in unreadable]
         by_key = {key: stored[key] for keys in named for key in keys}
         by_key |= {get_key(instrument): instrument for instrument in read}  # one may move from page to page
+        trading = [key for key, instrument in stored.items() if _end_ms(instrument) > now_ms]
+        changed = _find_changed_kinds(exchange, items, [key for key in trading if key not in by_key])
+        by_key |= {key: stored[key] for key in changed}
         by_key = lives.count_lives(by_key, stored, relisted, now_ms)
         listed = disambiguate_symbols(by_key.values(), stored_lives)
         store.save(cursor, listed)
         store.save_terms(cursor, [each for each in listed if each.terms != NOT_TOLD], now_ms)
-        trading = [key for key, instrument in stored.items() if _end_ms(instrument) > now_ms]
         missing = [key for key in trading if key not in by_key]
         listed_codes = {code for code, _ in by_key}
         is_partial = len(missing) > max(MAX_VANISHED, MAX_VANISHED_SHARE * len(trading)) or any(
@@ -102,6 +107,7 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
             missing=sorted({name for _, name in missing} - set(delisted)),
             remarks=_describe_symbols(listed, by_key, stored),
             is_partial=is_partial,
+            changed=sorted({name for _, name in changed}),
         )
         return refreshed, len(trading)
 
@@ -110,18 +116,21 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
     return refreshed
 
 
-def _fetch_list(exchange: Exchange, rest: RestClient) -> tuple[list[Instrument], list[Unreadable]]:
-    """Return the contracts of all pages, and the elements that could not be read."""
+def _fetch_list(exchange: Exchange, rest: RestClient) -> tuple[list[Instrument], list[Unreadable], list[Json]]:
+    """Return the contracts of all pages, the elements that could not be read, and all elements as they were sent."""
     feed = exchange.instruments
     instruments: list[Instrument] = []
     unreadable: list[Unreadable] = []
+    every: list[Json] = []
     request: Request | None = feed.request
     requested: list[Request] = []
     while request is not None:
         requested.append(request)
         body = rest.send(exchange, request, budget=feed.budget, cost=feed.cost, live=True, max_wait_s=MAX_WAIT_S)
         try:
-            elements = read_elements(feed.items(body), feed.parse)
+            items = feed.items(body)
+            elements = read_elements(items, feed.parse)
+            every += items
             instruments += elements.readable
             unreadable += elements.unreadable
             next_request = feed.next_page(body, request)
@@ -133,7 +142,18 @@ def _fetch_list(exchange: Exchange, rest: RestClient) -> tuple[list[Instrument],
             error.locate(exchange.name, str(request), body)
             raise
         request = next_request
-    return instruments, unreadable
+    return instruments, unreadable, every
+
+
+def _find_changed_kinds(exchange: Exchange, items: Sequence[Json], absent: Collection[Key]) -> list[Key]:
+    """Return those of the contracts `absent` from what was read that are on the list all the same and have not ended.
+
+    The exchange has changed their kind, or how it names kinds: that is no delisting.
+    """
+    feed, names = exchange.instruments, {name for _, name in absent}
+    listed = [item for item in items if isinstance(item, dict) and str(item.get(feed.name_member)) in names]
+    lives_on = {item[feed.name_member] for item in listed if not feed.has_ended(item)}
+    return [(code, name) for code, name in absent if name in lives_on]
 
 
 def _record(
@@ -151,6 +171,10 @@ def _record(
         names = ", ".join(refreshed.missing)
         error = BadPayload(f"{len(refreshed.missing)} of {trading} contracts vanished at once: the old list stays")
         error.locate(exchange.name, path, names)
+        errors.append(error)
+    for name in refreshed.changed:
+        error = BadPayload(f"{name} is listed as a kind of contract that is not followed: it stays as it was")
+        error.locate(exchange.name, path, name)
         errors.append(error)
     for error in errors:
         log.warning("%s: list of contracts: %s", exchange.name, error)

@@ -22,7 +22,9 @@ class InstrumentsFeed:
     `params` and `body` ask for the first page (see RestFeed). `items(answer)` are the contracts of one page;
     `parse(item)` reads one, None where it is not a crypto perpetual that FadeMoe follows. `next_page(answer, request)`
     returns the request for the page after the one that `request` asked for, None after the last. All pages together are
-    the whole list: a contract that is on none of them is delisted.
+    the whole list: a contract that is on none of them is delisted. One that trades and whose element is suddenly of
+    another kind stays as it is, unless `has_ended(item)`; `name_member` is the member with the exchange's name of a
+    contract.
     """
 
     path: str
@@ -34,6 +36,8 @@ class InstrumentsFeed:
     body: Json = None
     cost: int = 1
     next_page: Callable[[Json, Request], Request | None] = lambda answer, request: None
+    name_member: str = "symbol"
+    has_ended: Callable[[Json], bool] = lambda item: False
 
     @property
     def request(self) -> Request:

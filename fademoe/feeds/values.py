@@ -23,7 +23,8 @@ _UNSIGNED_LIST = re.compile(rf"{_UNSIGNED.pattern}(?:,{_UNSIGNED.pattern})*+")
 _INTEGER = re.compile(r"[0-9]{1,18}")
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _NOT_A_NUMBER = Decimal("NaN")  # stands for what no reader takes for a number
-_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_UNREADABLE_CHARACTER = "\0"  # no name, no number and no text that is shown has it
 MAX_COUNT = 2**63  # of a BIGINT
 MOST_DIGITS = 30  # of a number, before or behind the point
 MAX_INTEGER_LENGTH = 100  # of a JSON integer, in characters
@@ -32,30 +33,39 @@ MAX_INTEGER_LENGTH = 100  # of a JSON integer, in characters
 def decode(content: bytes) -> Json:
     """Decode an answer or a stream message; numbers with a fraction or an exponent become Decimals, digits kept.
 
-    NaN, Infinity and numbers of an absurd size become a Decimal that is not a number, so that they void their own
-    element only. Raises ValueError for what is not JSON apart from that, such as half a character or nesting without
-    end.
+    NaN, Infinity and numbers of an absurd size become a Decimal that is not a number, and what is no character, such as
+    half a surrogate pair, a NUL: so they void their own element only. Raises ValueError for what is not JSON apart from
+    that, such as nesting without end.
     """
     try:
         try:
             return _DECODER.decode(content)
-        except (msgspec.DecodeError, InvalidOperation):
-            return _decode_odd_numbers(content)
+        except (msgspec.DecodeError, InvalidOperation, UnicodeDecodeError):
+            return _decode_odd(content)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
-def _decode_odd_numbers(content: bytes) -> Json:
-    """Decode what the fast decoder refuses, for a number in it may be the only reason."""
-    characters = content.decode("utf-8")
-    if _HALF_CHARACTER.search(characters):
-        raise ValueError("half a character, or an odd number beside a character in two halves")
-    return json.loads(
-        characters,
+def _decode_odd(content: bytes) -> Json:
+    """Decode what the fast decoder refuses, for a number or a character in it may be the only reason."""
+    value = json.loads(
+        content.decode("utf-8", "surrogateescape"),
         parse_float=_to_decimal,
         parse_int=lambda digits: int(digits) if len(digits) <= MAX_INTEGER_LENGTH else _NOT_A_NUMBER,
         parse_constant=lambda _: _NOT_A_NUMBER,
     )
+    return _void_half_characters(value)
+
+
+def _void_half_characters(value: Json) -> Json:
+    """Put a NUL in the place of each half of a character, in all texts of a decoded value."""
+    if isinstance(value, str):
+        return _HALF_CHARACTER.sub(_UNREADABLE_CHARACTER, value)
+    if isinstance(value, list):
+        return [_void_half_characters(each) for each in value]
+    if isinstance(value, dict):
+        return {_void_half_characters(name): _void_half_characters(each) for name, each in value.items()}
+    return value
 
 
 def _to_decimal(digits: str) -> Decimal:

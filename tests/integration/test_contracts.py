@@ -122,6 +122,25 @@ def test_a_contract_whose_name_is_odd_is_not_delisted(services, odd):
     assert "ETHUSDT" in trading(services)
 
 
+def test_a_contract_of_another_kind_on_the_list_is_not_delisted_and_that_is_said(services, system):
+    """Fault 12 in kind: contracts that got a new kind, up to three of them, were delisted after two lists."""
+    lists = Lists(services)
+    lists.refresh()
+    listed = {"symbol": "ETHUSDT", "contractType": "PERPETUAL_NEXT", "quoteAsset": "USDT", "status": "TRADING"}
+    future = {"symbol": "SOLUSDT_271225", "pair": "SOLUSDT", "contractType": "CURRENT_QUARTER", "quoteAsset": "USDT"}
+    lists.odd = (listed, future)
+    for lists.ahead_ms in (0, HOUR_MS, 2 * HOUR_MS):
+        refreshed = lists.refresh("ETHUSDT", "SOLUSDT")
+    assert refreshed.changed == ["ETHUSDT"]
+    assert {"ETHUSDT", "SOLUSDT"} & trading(services) == {"ETHUSDT"}
+    errors = system.query("SELECT message FROM perp_errors")
+    assert errors == [("ETHUSDT is listed as a kind of contract that is not followed: it stays as it was",)]
+    lists.odd = ({**listed, "status": "CLOSE"},)
+    for lists.ahead_ms in (3 * HOUR_MS, 4 * HOUR_MS):
+        refreshed = lists.refresh("ETHUSDT", "SOLUSDT")
+    assert refreshed.delisted == ["ETHUSDT"]
+
+
 def test_a_sibling_that_is_listed_later_gets_a_symbol_of_its_own_and_that_is_said_once(services, simulator):
     """Fault 4."""
     instruments.refresh(EXCHANGE, services.rest, services.database)

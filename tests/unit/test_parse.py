@@ -169,6 +169,16 @@ def test_an_odd_number_voids_its_own_element_only(odd):
             read(bad["a"])
 
 
+@pytest.mark.parametrize("odd", [b"\\ud83d", b"\\udc00x", b"a\xffb", b"\xed\xa0\x80"])
+def test_half_a_character_voids_its_own_element_only(odd):
+    """Faults 10 and 36 in kind: the whole answer was refused for one text."""
+    good, bad, pair = values.decode(b'[{"a":"BTC","n":1.50},{"a":"' + odd + b'","n":1.5},{"a":"\\ud83d\\ude00"}]')
+    assert (values.read_text(good["a"]), values.read_amount(good["n"])) == ("BTC", "1.50")
+    assert pair["a"] == "\U0001f600"
+    with pytest.raises(BadPayload):
+        values.read_text(bad["a"])
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -176,9 +186,8 @@ def test_an_odd_number_voids_its_own_element_only(odd):
         b"<html>",
         b'{"a":1',
         b"[Nan]",
-        b"\xff",
+        b"\xff\xfe[1]",
         b"NaN]",
-        b'["\\ud800"]',
         b"[" * 5000,
         b"[1]x",
         b"[" * 1020 + b"]" * 1020,

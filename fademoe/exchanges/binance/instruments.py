@@ -53,6 +53,7 @@ INSTRUMENTS = InstrumentsFeed(
     budget="weight",
     items=lambda answer: read_rows_of(answer, "symbols"),
     parse=parse_instrument,
+    has_ended=lambda item: item.get("status") in ("SETTLING", "CLOSE"),
     source="developers.binance.com, read 2026-05-28: Exchange Information",
 )
 CLOCK = ClockFeed(  # {"serverTime": 1499827319559}

@@ -92,6 +92,7 @@ INSTRUMENTS = InstrumentsFeed(
     params={**LIST, "status": "Trading"},
     items=list_contracts,
     parse=parse_instrument,
+    has_ended=lambda item: item.get("status") in ("Closed", "Delivering"),
     next_page=get_next_page,
     source="bybit-exchange.github.io/docs/v5, read 2026-07-24: Get Instruments Info",
 )

@@ -58,6 +58,8 @@ INSTRUMENTS = InstrumentsFeed(
     params={"instType": "SWAP"},
     items=lambda answer: read_rows_of(answer, "data"),
     parse=parse_instrument,
+    name_member="instId",
+    has_ended=lambda item: item.get("state") == "expired",
     source="OKX API guide, mirrored 2026-08-22: Get instruments",
 )
 CLOCK = ClockFeed(  # {"code": "0", "msg": "", "data": [{"ts": "1597026383085"}]}
