@@ -38,7 +38,7 @@ def mark_changed(cursor: Cursor, new: Iterable[tuple[Series, Sequence[int]]]) ->
         {
             (*series, hour_ms)
             for series, times in new
-            for hour_ms in {floor_to(ts, HOUR_MS) for ts in times}
+            for hour_ms in {ts - ts % HOUR_MS for ts in times}
             if hour_ms < running_ms
         }
     )

@@ -87,7 +87,7 @@ def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
         cursor.execute(SQL["undo_copy"])
     else:
         cursor.execute(SQL["end_copy"])
-        new = _collect_times((series, row.ts) for series, rows in groups for row in rows)
+        new = _collect_times((series, map(_ts, rows)) for series, rows in groups)
         arrivals.record(cursor, metric.name, batch.interval, new, fresh, origin)
         return new
     cursor.execute(SQL["create_incoming"])
@@ -97,16 +97,23 @@ def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
     action = _on_conflict(metric, batch.interval)
     cursor.execute(sql.SQL(SQL["insert_incoming"]).format(columns=names, action=action))
     stored = {(Series(source, symbol), ts) for source, symbol, ts in cursor.fetchall()}
-    arrivals.record(cursor, metric.name, batch.interval, _collect_times(stored - replaced), (), origin)
-    return _collect_times(stored)
+    arrivals.record(cursor, metric.name, batch.interval, _collect_single_times(stored - replaced), (), origin)
+    return _collect_single_times(stored)
 
 
-def _collect_times(rows: Iterable[tuple[Series, int]]) -> dict[Series, list[int]]:
+def _collect_times(groups: Iterable[tuple[Series, Iterable[int]]]) -> dict[Series, list[int]]:
     """Return the times of each series, ascending."""
     times: dict[Series, list[int]] = {}
-    for series, ts in rows:
-        times.setdefault(series, []).append(ts)
-    return {series: sorted(of_series) for series, of_series in times.items()}
+    for series, of_group in groups:
+        times.setdefault(series, []).extend(of_group)
+    for of_series in times.values():
+        of_series.sort()
+    return times
+
+
+def _collect_single_times(rows: Iterable[tuple[Series, int]]) -> dict[Series, list[int]]:
+    """Return the times of each series, ascending."""
+    return _collect_times((series, (ts,)) for series, ts in rows)
 
 
 def _supersede(cursor: Cursor, metric: Metric) -> set[tuple[Series, int]]:
