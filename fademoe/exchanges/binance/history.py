@@ -112,7 +112,7 @@ def parse_marks(items: Sequence[Json], instrument: Instrument) -> list[Row]:
     """Read a page of mark price klines at once, as `parse_mark` reads one."""
     times, *prices, _, closes, _, _, _, _, _ = split_columns(items, 12)
     opens_ms = read_times(times)
-    if any(map(ne, closes, (ts + MINUTE_MS - 1 for ts in opens_ms))):
+    if list(closes) != [ts + MINUTE_MS - 1 for ts in opens_ms]:
         raise BadPayload("not all klines are of a minute")
     return list(read_marks(instrument, opens_ms, prices))
 
