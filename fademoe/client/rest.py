@@ -193,8 +193,6 @@ def _read_used_count(grant: Grant, response: urllib3.BaseHTTPResponse) -> int | 
     return int(count) if _COUNT.fullmatch(count) else None
 
 
-
-
 def _decoded(content: bytes) -> Json:
     """Return the decoded JSON, None where it is not JSON."""
     try:
