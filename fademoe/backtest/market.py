@@ -359,6 +359,15 @@ class Settlements(_Reading):
             self.look_back_to(start_ms + 1)
         return self._values[column][start:end]
 
+    def is_whole(self, start_ms: int, end_ms: int, at_ms: int) -> bool:
+        """Return whether all settlements in (start_ms, end_ms] that can be known at `at_ms` are."""
+        window = Window(start_ms + 1, min(end_ms, at_ms - self.lag_ms) + 1)
+        if window.start_ms >= window.end_ms:
+            return True
+        known = self._market.get_known(self.series)
+        is_absent = any(each.start_ms < window.end_ms and each.end_ms > window.start_ms for each in known.absent)
+        return not is_absent and not find_missing(known, window, (window,))
+
     def list_by_minute(self) -> dict[int, list[Settlement]]:
         """Return what was settled in each minute of the run."""
         found: dict[int, list[Settlement]] = {}
@@ -457,6 +466,10 @@ class Market:
         missing = find_missing(self.get_known(series), window, lives)
         if missing:
             raise NotCovered([(series, each) for each in missing])
+
+    def is_known(self, code: str, symbol: str) -> bool:
+        """Return whether an exchange lists a coin, or once did."""
+        return self._lives is None or bool(self._lives[code, symbol])
 
     def move(self, ts: int) -> None:
         """Note that the run has come to the minute `ts`; hash and let go of what lies behind."""

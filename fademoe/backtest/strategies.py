@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from fademoe.account.orders import BadOrder, read_orders
+from fademoe.backtest.rules import load_rules
 from fademoe.errors import ConfigError, FadeMoeError
 from fademoe.strategy import Order, Strategy
 
@@ -36,8 +37,10 @@ class StrategyFile:
         suffix = Path(name).suffix
         if suffix == PYTHON:
             self._class: type[Strategy] = _load_class(self.name, self.sha256, text)
+        elif suffix == TOML:
+            self._class = load_rules(self.name, text)
         else:
-            raise ConfigError(f"{name}: a strategy is a file *{PYTHON}")
+            raise ConfigError(f"{name}: a strategy is a file *{PYTHON} or *{TOML}")
         self.params: dict[str, Any] = dict(self._class.params)
         for key, value in self.params.items():
             if type(value) not in KINDS:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from fademoe.account.market import ASSUMED_TERMS, Candle, Mark, Settlement, Terms
 from fademoe.account.state import Account
 from fademoe.backtest.market import Bars, Market, Samples, Settlements
+from fademoe.backtest.rules import ExpressionView
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to
 
 CANDLE_COLUMNS = ("o", "h", "l", "c", "v")
@@ -156,6 +157,15 @@ class RunView:
         """Go to the end of the minute `ts`."""
         self.ts = ts + MINUTE_MS
         self.symbols = self._lives.list_listed(ts)
+
+    @property
+    def code(self) -> str:
+        """The code of the run's exchange."""
+        return self._market.code
+
+    def as_expressions(self) -> ExpressionView:
+        """Return the same minute as expressions ask for it."""
+        return ExpressionView(self._market, self.symbols, self.ts)
 
     @property
     def equity(self) -> Decimal:

@@ -123,8 +123,8 @@ def open_second(settings: Settings) -> Database:
 def backtest() -> None:
     """Run a strategy over stored minutes; list, show and verify runs.
 
-    FILE is a Python file with one subclass of fademoe.strategy.Strategy. Exit codes: 0 done, 1 refused or failed, 2 an
-    argument is wrong.
+    FILE is a Python file with one subclass of fademoe.strategy.Strategy, or rules in TOML.
+    Exit codes: 0 done, 1 refused or failed, 2 an argument is wrong.
     """
 
 

@@ -312,3 +312,58 @@ def test_a_year_is_let_go_as_it_passes():
         bars.day("c", day)
     assert len(bars._tables) <= 4
     assert len(bars._days["c"]) <= 3
+
+
+def run_rules(text: str, closes: list[int | None]) -> list[tuple[int, str, str, Decimal | None, Decimal | None]]:
+    """Run rules over minutes whose four prices are the close; return (minute, kind, reason, quantity, price)."""
+    loader = MemoryLoader()
+    for n, close in enumerate(closes):
+        if close is not None:
+            loader.add("bin-ohlcv", "A", START + n * MINUTE_MS, close, close, close, close, 1_000_000)
+    plan = make_plan(
+        StrategyFile("rules.toml", text), ["A"], len(closes), conditions={"slippage": Decimal(0), "taker": Decimal(0)}
+    )
+    result = run_in_memory(plan, loader)
+    return [((r.ts - START) // MINUTE_MS, r.kind, r.reason, r.quantity, r.price) for r in result.ledger]
+
+
+def test_rules_change_the_side_without_rebalancing():
+    rules = 'long = "c > 105"\nshort = "c < 95"\nexit = "c == 100"\nsize = 0.5'
+    assert run_rules(rules, [100, 110, 110, 120, 90, 90, 100, 100]) == [
+        (2, "fill", "target", Decimal("45.45454545"), 110),
+        # equity 5000.0000005 + 45.45454545 x 90 = 9090.909091, half of it short is 50.50505050 coins
+        (5, "fill", "target", Decimal("-95.95959595"), 90),
+        (7, "fill", "target", Decimal("50.5050505"), 100),
+    ]
+
+
+def test_stop_and_take_are_sent_when_a_position_is_opened():
+    rules = 'long = "c == 110"\nstop = "2%"\ntake = "10%"'
+    ledger = run_rules(rules, [100, 110, 100, 100, 108, 111, 112, 112])
+    # bought at 100 in minute 2; the take at 110 is passed in minute 5; the stop ends when there is nothing to reduce
+    assert [(minute, kind, reason, price) for minute, kind, reason, _, price in ledger] == [
+        (2, "fill", "target", 100),
+        (5, "fill", "limit", 110),
+    ]
+
+
+def test_an_unknown_rule_decides_nothing():
+    rules = 'long = "sma(c, 2m) > 0"\nexit = "c < 100"'
+    ledger = run_rules(rules, [100, None, 100, None, 100, 100, 100])
+    assert [minute for minute, *_ in ledger] == [6]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("long = 1", "rules.toml: long is 1: valid is an expression"),
+        ('long = "c >"', "rules.toml: long: "),
+        ('long = "c"', "has to be true or false"),
+        ('exit = "c > 1"', "one of long and short is required"),
+        ('long = "c > 1"\nsizes = 1', "unknown key 'sizes': valid are long, short, exit, size, stop, take"),
+        ('long = "c > 1"\nstop = "much"', "stop is 'much'"),
+    ],
+)
+def test_wrong_rules_are_refused(text: str, words: str):
+    with pytest.raises(ConfigError, match=words):
+        StrategyFile("rules.toml", text)

@@ -1,0 +1,182 @@
+"""Rule strategies in TOML: expressions that say when to be long, short or out."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from typing import Any
+
+from fademoe.account.numbers import ONE, ZERO
+from fademoe.backtest.market import Bars, Market, Samples, Settlements, Value
+from fademoe.clock import MINUTE_MS
+from fademoe.errors import ConfigError
+from fademoe.expressions import Evaluator, Expression, ExpressionError, Measure, Vocabulary, compile_expression
+from fademoe.feeds import registry
+from fademoe.metrics import METRICS, list_stored
+from fademoe.strategy import Limit, Order, Orders, Stop, Strategy, Target
+
+EXPRESSIONS = ("long", "short", "exit")
+NUMBERS = ("size", "stop", "take")
+KEYS = (*EXPRESSIONS, *NUMBERS)
+
+
+class RuleStrategy(Strategy):
+    """Long while `long` came true and `short` is not, short likewise, out on `exit`; unknown decides nothing.
+
+    There is no rebalancing while the side stays. `stop` and `take` are sent when a position is opened or changed.
+    """
+
+    rules: Mapping[str, Expression]
+    size: Decimal
+    stop: Decimal
+    take: Decimal
+
+    def __init__(self) -> None:
+        self.held: dict[str, Decimal] = {}  # the position of each symbol at the end of the minute before
+
+    def on_minute(self, view: Any) -> Orders:
+        """Return a target where the side changes, and stop and take where the position has changed."""
+        evaluator = Evaluator(view.as_expressions())
+        orders: dict[str, list[Order]] = {}
+        for symbol in view.symbols:
+            position = view.position(symbol)
+            chosen = self._choose(evaluator, view.code, symbol, position)
+            guards = self._guard(symbol, position, view.entry(symbol))
+            if chosen is not None or guards is not None:
+                orders[symbol] = [*([] if chosen is None else [chosen]), *(guards or [])]
+        return orders
+
+    def _choose(self, evaluator: Evaluator, code: str, symbol: str, position: Decimal) -> Target | None:
+        said = {
+            name: evaluator.evaluate(self.rules[name].root, code, symbol) if name in self.rules else False
+            for name in EXPRESSIONS
+        }
+        is_long, is_short = said["long"] is True, said["short"] is True
+        if is_long and is_short:
+            return None
+        if is_long:
+            return Target(self.size) if position <= 0 else None
+        if is_short:
+            return Target(-self.size) if position >= 0 else None
+        return Target(ZERO) if said["exit"] is True and position else None
+
+    def _guard(self, symbol: str, position: Decimal, entry: Decimal | None) -> list[Order] | None:
+        """Return stop and take of a position that has changed, an empty list when it is flat, None otherwise."""
+        before = self.held.get(symbol, ZERO)
+        self.held[symbol] = position
+        if position == before or not (self.stop or self.take):
+            return None
+        if entry is None:
+            return []
+        side = ONE if position > 0 else -ONE
+        guards: list[Order] = []
+        if self.stop:
+            guards.append(Stop(-position, entry * (ONE - side * self.stop), reduce=True))
+        if self.take:
+            guards.append(Limit(-position, entry * (ONE + side * self.take), reduce=True))
+        return guards
+
+
+def load_rules(name: str, text: str) -> type[RuleStrategy]:
+    """Return the strategy of a TOML file; raise ConfigError that names key, position and valid words."""
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    unknown = [key for key in content if key not in KEYS]
+    if unknown:
+        raise ConfigError(f"{name}: unknown key {unknown[0]!r}: valid are {', '.join(KEYS)}")
+    if not any(key in content for key in ("long", "short")):
+        raise ConfigError(f"{name}: one of long and short is required")
+    rules = {}
+    for key in EXPRESSIONS:
+        if key not in content:
+            continue
+        if not isinstance(content[key], str):
+            raise ConfigError(f"{name}: {key} is {content[key]!r}: valid is an expression as text")
+        try:
+            rules[key] = compile_expression(content[key], _vocabulary(), truth=True)
+        except ExpressionError as error:
+            raise ConfigError(f"{name}: {key}: {error}") from error
+    numbers = {
+        "size": _read_number(name, "size", content.get("size", 1)),
+        "stop": _read_number(name, "stop", content.get("stop", 0)),
+        "take": _read_number(name, "take", content.get("take", 0)),
+    }
+    if numbers["size"] <= 0:
+        raise ConfigError(f"{name}: size is {content['size']!r}: valid are numbers above 0")
+    members = {"rules": rules, "params": numbers, "__doc__": RuleStrategy.__doc__}
+    return type("Rules", (RuleStrategy,), members)
+
+
+@cache
+def _vocabulary() -> Vocabulary:
+    exchanges = registry.load_exchanges().values()
+    perpspecs = [name for exchange in exchanges for name in exchange.list_perpspecs()]
+    return Vocabulary.of(perpspecs, {name: METRICS[name] for name in list_stored()})
+
+
+def _read_number(name: str, key: str, given: object) -> Decimal:
+    """Return a fraction given as number or as text such as `2%`."""
+    text = str(given)
+    try:
+        number = Decimal(text.removesuffix("%")) * (Decimal("0.01") if text.endswith("%") else ONE)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if isinstance(given, bool) or not number.is_finite() or number < 0 or (key == "stop" and number >= 1):
+        raise ConfigError(f'{name}: {key} is {given!r}: valid are numbers such as 0.02, or "2%"')
+    return number
+
+
+class ExpressionView:
+    """A market at the end of a minute, as expressions ask for it."""
+
+    def __init__(self, market: Market, symbols: Sequence[str], moment_ms: int) -> None:
+        self._market = market
+        self._symbols = symbols
+        self._moment_ms = moment_ms
+
+    @property
+    def moment_ms(self) -> int:
+        return self._moment_ms
+
+    def get_value(self, code: str, symbol: str, measure: Measure) -> Value:
+        reading = self._find(code, symbol, measure)
+        if isinstance(reading, Bars):
+            return reading.get(measure.column, reading.find_last(self._moment_ms))
+        return None if reading is None else reading.find_newest(measure.column, self._moment_ms)
+
+    def get_points(
+        self, code: str, symbol: str, measure: Measure, offset_ms: int, step_ms: int, count: int
+    ) -> Sequence[Value]:
+        reading = self._find(code, symbol, measure)
+        if not isinstance(reading, Bars | Samples):
+            return [None] * count
+        last = reading.find_last(self._moment_ms) - offset_ms
+        if step_ms == reading.step_ms:
+            return reading.list_points(measure.column, last, count)
+        return [reading.get(measure.column, last - back * step_ms) for back in range(count - 1, -1, -1)]
+
+    def get_settlement(self, code: str, symbol: str, measure: Measure, at_ms: int) -> Value:
+        reading = self._find(code, symbol, measure)
+        return reading.find_newest(measure.column, at_ms) if isinstance(reading, Settlements) else None
+
+    def list_settlements(
+        self, code: str, symbol: str, measure: Measure, start_ms: int, end_ms: int
+    ) -> Sequence[Value] | None:
+        reading = self._find(code, symbol, measure)
+        if not isinstance(reading, Settlements) or not reading.is_whole(start_ms, end_ms, self._moment_ms):
+            return None
+        return reading.list_between(measure.column, start_ms, end_ms, self._moment_ms)
+
+    def list_symbols(self, code: str) -> Sequence[str]:
+        return self._symbols
+
+    def go_back(self) -> "ExpressionView":
+        return ExpressionView(self._market, self._symbols, self._moment_ms - MINUTE_MS)
+
+    def _find(self, code: str, symbol: str, measure: Measure) -> Bars | Samples | Settlements | None:
+        """Return a series; None where the other exchange does not list the coin."""
+        if code != self._market.code and not self._market.is_known(code, symbol):
+            return None
+        return self._market.find_reading(symbol, measure.column, code)
