@@ -66,7 +66,7 @@ def _writer_alone(context: Services) -> Table:
         batch = Batch("ohlcv", "1m", [(ours, row) for row in made])
         answer = Covered(ours, [window])
         text = _text(bare, made)
-        taken["bare"].append(seconds(_bare_copy, database, [text]))
+        taken["bare"].append(seconds(bare_copy, database, [text]))
         taken["fresh"].append(seconds(write, writer, batch, answer, ROWS))
         taken["staged"].append(seconds(_staged, database, text))
         taken["uncovered"].append(seconds(write, writer, batch, answer, 0))
@@ -95,18 +95,18 @@ def _end_to_end(servers: Stage, exchange: str) -> tuple[Sequence[object], Sequen
     window = Window(end_ms - DAYS * DAY_MS, end_ms)
     Partitions(context.database).ensure(window)
     _backfill(servers, context, window)
-    _empty(context.database)
+    empty(context.database)
     before = cpu.by_program()
     took_s = _backfill(servers, context, window)
     spent = {name: total_s - before.get(name, 0.0) for name, total_s in cpu.by_program().items()}
     servers.stop(*workers)
-    texts = _export(context.database)
+    texts = export_rows(context.database)
     rows = sum(text.count("\n") for text in texts)
     bare, bare_cpu_s = [], 0.0
     for _ in range(3):
-        _empty(context.database)
+        empty(context.database)
         before_s = cpu.by_program()["postgres"] + time.process_time()
-        bare.append(seconds(_bare_copy, context.database, texts))
+        bare.append(seconds(bare_copy, context.database, texts))
         bare_cpu_s += (cpu.by_program()["postgres"] + time.process_time() - before_s) / 3
     context.close()
     ratio = median(bare) / took_s
@@ -129,7 +129,7 @@ def _backfill(servers: Stage, context: Services, window: Window) -> float:
             )
             return cursor.fetchone() == (len(SYMBOLS),)
 
-    until(lambda: _has_begun(context), 60, every_s=0.01)
+    until(lambda: has_begun(context), 60, every_s=0.01)
     begin_s = time.monotonic()
     until(is_done, 600, every_s=0.05)
     took_s = time.monotonic() - begin_s
@@ -137,7 +137,7 @@ def _backfill(servers: Stage, context: Services, window: Window) -> float:
     return took_s
 
 
-def _has_begun(context: Services) -> bool:
+def has_begun(context: Services) -> bool:
     """Return whether the first wish is stored: the next thing is the queue."""
     with context.database.open_transaction() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM perp_coverage)")
@@ -160,7 +160,7 @@ def _text(series: Series, rows: Sequence[Candle]) -> str:
     return "".join(iter(reader.read, ""))
 
 
-def _bare_copy(database: Database, texts: Sequence[str]) -> None:
+def bare_copy(database: Database, texts: Sequence[str]) -> None:
     """COPY each text into perp_data, one transaction each."""
     for text in texts:
         with database.open_transaction() as cursor:
@@ -186,7 +186,7 @@ def _look(database: Database, series: Series, window: Window) -> None:
         _expect(0, len(coverage.find_missing(cursor, series, window)))
 
 
-def _export(database: Database) -> list[str]:
+def export_rows(database: Database) -> list[str]:
     """Return the rows of perp_data as COPY text, in the order of the key, a window's worth a piece."""
     with database.open_transaction() as cursor:
         out = StringIO()
@@ -196,7 +196,7 @@ def _export(database: Database) -> list[str]:
     return ["".join(lines[window.start_ms : window.end_ms]) for window in split(Window(0, len(lines)), ROWS)]
 
 
-def _empty(database: Database) -> None:
+def empty(database: Database) -> None:
     for statement in ("TRUNCATE perp_data, perp_coverage, perp_absence, perp_status", "CHECKPOINT"):
         with database.open_transaction() as cursor:
             cursor.execute(statement)

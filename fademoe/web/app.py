@@ -11,7 +11,19 @@ from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
 from fademoe.store.read.pool import Busy, TooSlow
-from fademoe.web.api import alerts, backtests, chart, coverage, data, document, exports, prometheus, system, universe
+from fademoe.web.api import (
+    alerts,
+    archives,
+    backtests,
+    chart,
+    coverage,
+    data,
+    document,
+    exports,
+    prometheus,
+    system,
+    universe,
+)
 from fademoe.web.control import backtests as control_backtests
 from fademoe.web.control import routes as control
 from fademoe.web.control import rules as control_rules
@@ -30,7 +42,20 @@ from fademoe.web.problem import Problem
 
 log = logging.getLogger(__name__)
 
-API = (alerts, backtests, control_backtests, data, exports, chart, coverage, system, control, control_rules, universe)
+API = (
+    alerts,
+    backtests,
+    control_backtests,
+    data,
+    exports,
+    chart,
+    coverage,
+    system,
+    control,
+    control_rules,
+    universe,
+    archives,
+)
 PAGES = (backtest_page, status, data_page, coverage_page)
 BLUEPRINTS = (document, prometheus, session, frame, charts)
 MAX_BODY_BYTES = 64 * 1024

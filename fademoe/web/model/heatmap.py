@@ -1,6 +1,6 @@
 """The heat map of coverage: symbols by days or hours, each cell with a state, a sign and words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -10,6 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.clock import DAY_MS, HOUR_MS, Window, ceil_to, floor_to, to_iso
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import coverage as read_coverage
+from fademoe.store.read import files as read_files
 from fademoe.store.read import series as read_series
 from fademoe.store.read.coverage import SeriesRanges
 from fademoe.store.read.series import ListingPeriod
@@ -31,6 +32,13 @@ WORDS: dict[State, str] = {
     "unlisted": "not listed",
     "unwanted": "not requested",
     "future": "in the future",
+}
+WAYS = {
+    "history": "over REST",
+    "archive": "from archive files",
+    "audit": "by an audit",
+    "live": "late from a stream",
+    "before": "before ways were recorded",
 }
 SIGNS: dict[State, str] = {
     "complete": "✓",
@@ -54,6 +62,9 @@ class Cell(Answer):
     wanted_ms: int
     missing_ms: int
     absent_ms: int
+    ways: tuple[
+        str, ...
+    ] = ()  # by which ways the fetched rows came: history, archive, audit; live rows are not counted
 
     @property
     def sign(self) -> str:
@@ -68,6 +79,11 @@ class Cell(Answer):
         if self.state == "complete" and self.absent_ms:
             return "complete, part of it absent upstream"
         return WORDS[self.state]
+
+    @property
+    def came(self) -> str:
+        """The ways in words, "" where nothing is known of them."""
+        return ", ".join(WAYS.get(way, way) for way in self.ways)
 
     @property
     def _percent(self) -> int:
@@ -113,11 +129,14 @@ def read_lines(
     ranges = read_coverage.list_ranges(cursor, [(source, symbol) for symbol in page], now_ms)
     listings = read_series.list_listing_periods(cursor, source.rpartition("-")[0], page)
     series = read_coverage.list_series(cursor, now_ms=now_ms, limit=MAX_SYMBOLS, sources=[source], symbols=page)
+    ways = read_files.read_ways(cursor, source, page, window, step_ms)
     lines = [
         SeriesCells(
             symbol=one.symbol,
             percent=one.percent,
-            cells=build_cells(ranges[(source, one.symbol)], listings.get(one.symbol), window, step_ms, now_ms),
+            cells=build_cells(
+                ranges[(source, one.symbol)], listings.get(one.symbol), window, step_ms, now_ms, ways.get(one.symbol)
+            ),
         )
         for one in series
     ]
@@ -125,9 +144,14 @@ def read_lines(
 
 
 def build_cells(
-    ranges: SeriesRanges, listing: ListingPeriod | None, window: Window, step_ms: int, now_ms: int
+    ranges: SeriesRanges,
+    listing: ListingPeriod | None,
+    window: Window,
+    step_ms: int,
+    now_ms: int,
+    ways: Mapping[int, list[str]] | None = None,
 ) -> list[Cell]:
-    """Return a series in steps of a window."""
+    """Return a series in steps of a window; `ways`: by which ways the rows of each step came."""
     starts = range(window.start_ms, window.end_ms, step_ms)
     wanted, missing, absent = (
         _measure(windows, window, step_ms) for windows in (ranges.wanted, ranges.missing, ranges.absent)
@@ -136,7 +160,16 @@ def build_cells(
     for start_ms, *lengths in zip(starts, wanted, missing, absent, strict=True):
         state = _find_state(listing, Window(start_ms, start_ms + step_ms), now_ms, *lengths)
         wanted_ms, missing_ms, absent_ms = lengths
-        cells.append(Cell(ts=start_ms, state=state, wanted_ms=wanted_ms, missing_ms=missing_ms, absent_ms=absent_ms))
+        cells.append(
+            Cell(
+                ts=start_ms,
+                state=state,
+                wanted_ms=wanted_ms,
+                missing_ms=missing_ms,
+                absent_ms=absent_ms,
+                ways=tuple((ways or {}).get(start_ms, ())),
+            )
+        )
     return cells
 
 

@@ -11,6 +11,7 @@ from fademoe.clock import Window, floor_to, merge, now_ms, to_iso
 from fademoe.metrics import MAIN_METRIC, rank_metric
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import coverage as read_coverage
+from fademoe.store.read import files as read_files
 from fademoe.store.read import series as read_series
 from fademoe.web.api.coverage import BY, COLUMNS, read_heat_map
 from fademoe.web.api.parameters import ONE_SYMBOL, PERPSPEC, SYMBOL, read_one_symbol
@@ -133,8 +134,9 @@ def _draw(line: heatmap.SeriesCells, source: str, by: str, heads: Sequence[tuple
     link = escape(f"/coverage/cell?{urlencode({'perpspec': source, 'symbol': line.symbol, 'by': by})}&from=")
     cells = []
     for cell, (date, _) in zip(line.cells, heads, strict=True):
-        label = f"{symbol} {date}: {cell.words}"
-        sign = f'<a href="{link}{cell.ts}" aria-label="{label}">{cell.sign}</a>' if cell.sign else ""
+        came = f", {cell.came}" if cell.ways else ""
+        label = f"{symbol} {date}: {cell.words}{came}"
+        sign = f'<a href="{link}{cell.ts}" aria-label="{label}" title="{label}">{cell.sign}</a>' if cell.sign else ""
         cells.append(f'<td class="cell {cell.state}">{sign}</td>')
     return Markup("".join(cells))
 
@@ -168,6 +170,8 @@ def _read_cell(name: str, symbol: str, window: Window, now: int) -> dict[str, ob
             "missing": missing[:MAX_RANGES],
             "covered": _cut(ranges.covered, window)[:MAX_RANGES] if ranges else [],
             "absences": read_series.list_absences(cursor, spec.name, symbol, window, MAX_RANGES),
+            "arrivals": read_files.list_arrivals(cursor, spec.name, symbol, window, MAX_RANGES),
+            "ways": heatmap.WAYS,
             "corrections": read_series.list_corrections(cursor, spec.name, symbol, window, MAX_RANGES),
             "failures": read_series.list_failures(cursor, f"backfill {spec.name} {symbol}", MAX_ERRORS),
             "estimate": plan_gaps(

@@ -23,6 +23,7 @@ PAGES = (
     ("/", "Status"),
     ("/data", "Data"),
     ("/coverage", "Coverage"),
+    ("/archives", "Archives"),
     ("/charts", "Charts"),
     ("/backtester", "Backtester"),
     ("/screen", "Screen"),
