@@ -95,7 +95,9 @@ def print_coverage(settings: Settings, source: str | None, symbol: str | None, *
         rows = [
             _describe_totals(name, totals)
             for name in _sources(source)
-            for totals in coverage.compute_totals(cursor, name, _due_until_ms(services, name), _symbols(symbol))
+            for totals in coverage.compute_totals(
+                cursor, name, compute_due_until_ms_of(services, name), _symbols(symbol)
+            )
         ]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False))
@@ -117,9 +119,9 @@ def verify(settings: Settings, source: str, symbol: str, since: int, until: int,
     every machine that has the same rows. The range ends where rows are not due yet.
     """
     services = wait_until_ready(settings)
-    metric, interval_ms, is_sparse = _find_grid(source)
+    metric, interval_ms, is_sparse = find_grid(source)
     window = make_window(since, until)
-    due_until_ms = floor_to(_due_until_ms(services, source), interval_ms)
+    due_until_ms = floor_to(compute_due_until_ms_of(services, source), interval_ms)
     window = Window(floor_to(window.start_ms, interval_ms), min(ceil_to(window.end_ms, interval_ms), due_until_ms))
     if window.start_ms >= window.end_ms:
         raise ConfigError(f"--since is {to_iso(since)}: rows of {source} are due until {to_iso(due_until_ms)}")
@@ -182,23 +184,23 @@ def _symbols(symbol: str | None) -> list[str] | None:
     return None if symbol is None else [symbol]
 
 
-def _find_grid(source: str) -> tuple[str, int, bool]:
+def find_grid(source: str) -> tuple[str, int, bool]:
     """Return the metric of a perpspec, the distance of its rows in ms, and whether an interval may have none."""
     parts = registry.find_parts(source)
     if parts:
         metric = parts[0].metric
-        is_sparse = any(_find_grid(name)[2] for part in parts for name in part.inputs)
+        is_sparse = any(find_grid(name)[2] for part in parts for name in part.inputs)
         return metric.name, INTERVALS_MS.get(metric.interval, MINUTE_MS), is_sparse
     exchange, _, name = registry.find_by_source(source)
     feed = exchange.find_rest_feed(name)
     return (name, feed.interval_ms, feed.sparse) if feed else (name, MINUTE_MS, True)
 
 
-def _due_until_ms(services: Services, source: str) -> int:
+def compute_due_until_ms_of(services: Services, source: str) -> int:
     """Return until when rows of a perpspec are due; those of a derived one when its inputs' are."""
     inputs = {name for part in registry.find_parts(source) for name in part.inputs}
     if inputs:
-        return min(_due_until_ms(services, name) for name in inputs)
+        return min(compute_due_until_ms_of(services, name) for name in inputs)
     exchange, _, metric = registry.find_by_source(source)
     return compute_due_until_ms(exchange, metric, services.clocks.now_ms(exchange))
 

@@ -27,6 +27,7 @@ COMMANDS = {  # command -> (module of this package that defines it, the begin of
     "verify": ("completeness", "Print a certificate of a series"),
     "audit": ("completeness", "Fetch stored rows again, compare them value by value, and correct what differs"),
     "backtest": ("backtest", "Run a strategy over stored minutes; list, show and verify runs"),
+    "export": ("export", "Write series as Parquet files with their certificates"),
     "retry": ("maintenance", "Put windows that are paused after repeated failures back into their queue"),
     "reconcile": ("maintenance", "Enqueue everything that is wanted and missing"),
     "archive": ("archive", "Show what came from files of archives, or compare it with what they list now"),

@@ -26,6 +26,21 @@ def certify(
     separated by tabs, without trailing zeros, \\N for none. So it is the same on every machine that has the same rows.
     """
     rows, digest = _hash(cursor, series, metric, window)
+    return {
+        "source": series.source,
+        "symbol": series.symbol,
+        "from": to_iso(window.start_ms),
+        "to": to_iso(window.end_ms),
+        **count_steps(cursor, series, window, interval_ms, sparse=sparse, rows=rows),
+        "rows": rows,
+        "sha256": digest,
+    }
+
+
+def count_steps(
+    cursor: Cursor, series: Series, window: Window, interval_ms: int, *, sparse: bool, rows: int
+) -> dict[str, object]:
+    """Return what a certificate says of the steps of a window that has so many rows, see `certify`."""
     values = {"source": series.source, "symbol": series.symbol, "start": window.start_ms, "end": window.end_ms}
     values |= {"step": interval_ms, "no_row": NO_ROW, "confirmed": CONFIRMED_CHECKS}
     rows_of = {"rows": make_relation(series.source)}
@@ -33,18 +48,12 @@ def certify(
     present, missing, unexplained, provisional = cursor.fetchone() or (0, 0, 0, 0)
     cursor.execute(sql.SQL(SQL["absent_steps"]).format(**rows_of), values)
     return {
-        "source": series.source,
-        "symbol": series.symbol,
-        "from": to_iso(window.start_ms),
-        "to": to_iso(window.end_ms),
         "expected": None if sparse else (window.end_ms - window.start_ms) // interval_ms,
         "present": rows if sparse else present,
         "absent": dict(cursor.fetchall()),
         "provisional": provisional,
         "missing": missing,
         "complete": missing == 0 and (sparse or unexplained == 0),
-        "rows": rows,
-        "sha256": digest,
     }
 
 

@@ -138,9 +138,12 @@ def name_columns(selection: Selection, *, iso: bool, with_known: bool) -> tuple[
     return names, expressions
 
 
-def list_canonical(columns: Sequence[str]) -> list[sql.Composable]:
-    """Return ts and the values as a certificate's hash takes them: without trailing zeros."""
+def list_canonical(columns: Sequence[tuple[str, str]]) -> list[sql.Composable]:
+    """Return ts and columns (name, type of field) as a certificate's hash takes them: without trailing zeros."""
     return [
         sql.SQL("d.ts"),
-        *(sql.SQL(SQL["canonical"]).format(column=sql.Identifier(name)) for name in columns),
+        *(
+            sql.SQL(SQL["canonical" if kind == "decimal" else "as_stored"]).format(column=sql.Identifier(name))
+            for name, kind in columns
+        ),
     ]

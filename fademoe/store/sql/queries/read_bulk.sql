@@ -37,3 +37,6 @@ to_char(to_timestamp(d.ts / 1000.0) AT TIME ZONE 'UTC',
 
 -- name: canonical
 trim_scale(d.{column}::numeric)
+
+-- name: as_stored
+d.{column}
