@@ -419,6 +419,10 @@ class Market:
             }
         return self.lags_used[source]
 
+    def list_readings(self) -> list[Reading]:
+        """Return the series that were asked for."""
+        return list(self._readings.values())
+
     def get_known(self, series: Series) -> Known:
         """Return what is covered and absent of a series."""
         if series not in self._known:

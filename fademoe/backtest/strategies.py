@@ -90,6 +90,15 @@ class RunningStrategy:
         for name, value in params.items():
             setattr(self.instance, name, value)
 
+    def get_state(self) -> dict[str, Any]:
+        """Return what the strategy remembers: its attributes."""
+        return dict(vars(self.instance))
+
+    def set_state(self, attributes: Mapping[str, Any]) -> None:
+        """Let the strategy remember what `get_state` returned."""
+        vars(self.instance).clear()
+        vars(self.instance).update(attributes)
+
     def decide(self, view: Any, symbols: frozenset[str]) -> dict[str, list[Order]]:
         """Return what the strategy orders at the end of a minute; raise StrategyFailed."""
         try:

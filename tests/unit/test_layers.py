@@ -17,7 +17,7 @@ FLOORS = (  # lowest first; a room may import what lies on the floors below its 
     ("bulk",),
     ("client", "queue", "evaluation"),
     ("runtime", "alerts", "backtest"),
-    ("jobs", "streams", "simulator"),
+    ("jobs", "streams", "simulator", "trader"),
     ("worker", "web", "deploy", "testing"),
     ("assistants",),
     ("cli",),

@@ -1,0 +1,265 @@
+"""Paper accounts in the database: what they are, their states, ledgers, switches and reconciliations."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import execute_values
+
+from fademoe.clock import Window
+from fademoe.store.coverage import Series
+from fademoe.store.queries import load_queries
+
+SQL = load_queries("trader")
+END_MS = 2**62
+ON, OFF, RESET = "on", "off", "reset"
+
+
+class TraderAccount(NamedTuple):
+    """A paper account. `cursor` is the next minute to step; `trip` says why it is off by itself, None while it is not.
+
+    `state` is JSON text: the account, the attributes of the strategy, and what its kill switches watch.
+    """
+
+    name: str
+    plan: dict[str, Any]
+    settings: dict[str, Any]
+    made_ms: int
+    since: int
+    cursor: int
+    state: str
+    trip: str | None
+    trip_kind: str | None
+
+
+class Event(NamedTuple):
+    """From `minute` on the account was off, or on again."""
+
+    minute: int
+    is_off: bool
+    reason: str
+
+
+class Action(NamedTuple):
+    """What a person did; `account` is None for the switch of all accounts."""
+
+    account: str | None
+    action: str
+    reason: str
+    at_ms: int
+
+
+class StoredMinute(NamedTuple):
+    """The end of a minute that was stepped; `missing` are the series that were not there yet."""
+
+    ts: int
+    equity: str
+    cash: str
+    missing: list[str]
+
+
+class Reconciliation(NamedTuple):
+    """A day compared with a backtest of it over today's rows, up to `until`."""
+
+    day: int
+    until: int
+    is_equal: bool
+    differences: list[dict[str, Any]]
+    at_ms: int
+
+
+class Correction(NamedTuple):
+    """A value that was changed after it had been stored."""
+
+    source: str
+    symbol: str
+    ts: int
+    column: str
+    old: str | None
+    new: str | None
+    reason: str
+
+
+class Progress(NamedTuple):
+    """What some minutes did to an account, to be stored at once."""
+
+    name: str
+    expected_cursor: int
+    cursor: int
+    state: str
+    ledger: Sequence[Sequence[Any]]
+    minutes: Sequence[tuple[int, str, str, list[str]]]
+    days: Sequence[tuple[int, str]]
+    events: Sequence[Event]
+    decisions: Sequence[tuple[int, str, Any]]
+    trip: str | None = None
+    trip_kind: str | None = None
+
+
+def add(
+    cursor: Cursor, name: str, plan: Mapping[str, Any], settings: Mapping[str, Any], since: int, state: str
+) -> bool:
+    """Add an account; return False when there is one of that name."""
+    values = {"name": name, "plan": json.dumps(plan), "settings": json.dumps(settings), "since": since, "state": state}
+    cursor.execute(SQL["add"], values)
+    return cursor.fetchone() is not None
+
+
+def remove(cursor: Cursor, name: str) -> bool:
+    """Delete an account with all that it did; return whether there was one."""
+    cursor.execute(SQL["remove"], {"name": name})
+    return cursor.fetchone() is not None
+
+
+def list_accounts(cursor: Cursor) -> list[TraderAccount]:
+    """Return all accounts by name."""
+    cursor.execute(SQL["accounts"], {"name": None})
+    return [TraderAccount(*row) for row in cursor.fetchall()]
+
+
+def find_account(cursor: Cursor, name: str) -> TraderAccount | None:
+    """Return an account, None where there is none of that name."""
+    cursor.execute(SQL["accounts"], {"name": name})
+    row = cursor.fetchone()
+    return None if row is None else TraderAccount(*row)
+
+
+def list_cursors(cursor: Cursor) -> dict[str, tuple[int, str | None, str | None]]:
+    """Return (cursor, trip, kind of the trip) of each account."""
+    cursor.execute(SQL["cursors"])
+    return {name: (at, trip, kind) for name, at, trip, kind in cursor.fetchall()}
+
+
+def save(cursor: Cursor, done: Progress) -> bool:
+    """Store what some minutes did; return False, and store nothing, when the account has moved on or is gone."""
+    cursor.execute(SQL["lock"], {"name": done.name})
+    row = cursor.fetchone()
+    if row is None or row[0] != done.expected_cursor:
+        return False
+    if done.ledger:
+        execute_values(cursor, SQL["add_ledger"], [(done.name, *each) for each in done.ledger], page_size=1_000)
+    if done.minutes:
+        execute_values(cursor, SQL["add_minutes"], [(done.name, *each) for each in done.minutes], page_size=1_000)
+    if done.days:
+        execute_values(cursor, SQL["add_days"], [(done.name, *each) for each in done.days])
+    if done.decisions:
+        rows = [(done.name, minute, symbol, json.dumps(orders)) for minute, symbol, orders in done.decisions]
+        execute_values(cursor, SQL["add_decisions"], rows, page_size=1_000)
+    for event in done.events:
+        cursor.execute(SQL["add_event"], {"name": done.name, **event._asdict()})
+    values = {"name": done.name, "cursor": done.cursor, "state": done.state}
+    cursor.execute(SQL["move"], {**values, "trip": done.trip, "trip_kind": done.trip_kind})
+    return True
+
+
+def reset(cursor: Cursor, name: str, kind: str | None = None) -> bool:
+    """Take back a trip, of one kind or of any; return whether there is such an account."""
+    cursor.execute(SQL["reset"], {"name": name, "kind": kind})
+    return cursor.fetchone() is not None
+
+
+def add_action(cursor: Cursor, name: str | None, action: str, reason: str) -> None:
+    """Record what a person did; ON and OFF without a name are the switch of all accounts."""
+    cursor.execute(SQL["add_action"], {"name": name, "action": action, "reason": reason})
+
+
+def list_actions(cursor: Cursor, name: str | None, limit: int) -> list[Action]:
+    """Return the newest actions of an account and of the switch of all; of everything without a name."""
+    cursor.execute(SQL["actions"], {"name": name, "limit": limit})
+    return [Action(*row) for row in cursor.fetchall()]
+
+
+def is_on(cursor: Cursor) -> bool:
+    """Return whether the switch of all accounts is on; it is until somebody switches it off."""
+    cursor.execute(SQL["is_on"])
+    row = cursor.fetchone()
+    return True if row is None else bool(row[0])
+
+
+def list_events(cursor: Cursor, name: str, window: Window) -> list[Event]:
+    """Return when an account went off and on within a window."""
+    cursor.execute(SQL["events"], {"name": name, "since": window.start_ms, "until": window.end_ms})
+    return [Event(*row) for row in cursor.fetchall()]
+
+
+def read_ledger(
+    cursor: Cursor, name: str, after: int, limit: int, window: Window | None = None
+) -> list[tuple[Any, ...]]:
+    """Return the rows of a ledger behind the number `after`, in the order of LEDGER_COLUMNS, decimals as text.
+
+    With a window, only those of its minutes.
+    """
+    since, until = window or (0, END_MS)
+    values = {"name": name, "after": after, "limit": limit, "since": since, "until": until}
+    cursor.execute(SQL["ledger"], values)
+    return cursor.fetchall()
+
+
+def read_newest_ledger(cursor: Cursor, name: str, limit: int) -> list[tuple[Any, ...]]:
+    """Return the newest rows of a ledger, the newest first."""
+    cursor.execute(SQL["newest_ledger"], {"name": name, "limit": limit})
+    return cursor.fetchall()
+
+
+def read_equity(cursor: Cursor, name: str, after: int, limit: int) -> list[tuple[Any, ...]]:
+    """Return (ts, equity, cash) behind the time `after`, decimals as text."""
+    cursor.execute(SQL["equity"], {"name": name, "after": after, "limit": limit})
+    return cursor.fetchall()
+
+
+def list_minutes(cursor: Cursor, name: str, window: Window) -> list[StoredMinute]:
+    """Return the minutes of a window that were stepped."""
+    cursor.execute(SQL["minutes"], {"name": name, "since": window.start_ms, "until": window.end_ms})
+    return [StoredMinute(*row) for row in cursor.fetchall()]
+
+
+def find_day(cursor: Cursor, name: str, day: int) -> str | None:
+    """Return the state before the first minute of a day."""
+    cursor.execute(SQL["day"], {"name": name, "day": day})
+    row = cursor.fetchone()
+    return None if row is None else str(row[0])
+
+
+def list_decisions(cursor: Cursor, name: str, limit: int) -> list[tuple[int, str, Any]]:
+    """Return the newest decisions: minute, symbol, orders."""
+    cursor.execute(SQL["decisions"], {"name": name, "limit": limit})
+    return cursor.fetchall()
+
+
+def save_reconciliation(
+    cursor: Cursor, name: str, day: int, until: int, differences: Sequence[Mapping[str, Any]]
+) -> None:
+    """Store what came of a reconciliation; an earlier one of the same day is replaced."""
+    values = {"name": name, "day": day, "until": until, "is_equal": not differences}
+    cursor.execute(SQL["save_reconciliation"], {**values, "differences": json.dumps(differences)})
+
+
+def list_reconciliations(cursor: Cursor, name: str, limit: int) -> list[Reconciliation]:
+    """Return the newest reconciliations."""
+    cursor.execute(SQL["reconciliations"], {"name": name, "limit": limit})
+    return [Reconciliation(*row) for row in cursor.fetchall()]
+
+
+def find_covered_until(cursor: Cursor, wanted: Iterable[Series], since: int) -> dict[Series, int | None]:
+    """Return until when each series is covered without a gap from `since` on; None: not even then."""
+    series = list(wanted)
+    values = {"sources": [each.source for each in series], "symbols": [each.symbol for each in series]}
+    cursor.execute(SQL["covered_until"], {**values, "since": since})
+    return {Series(source, symbol): until for source, symbol, until in cursor.fetchall()}
+
+
+def find_newest_heartbeat(cursor: Cursor, exchange: str) -> int | None:
+    """Return when the collector of an exchange said last that it works, in ms."""
+    cursor.execute(SQL["newest_heartbeat"], {"unit": f"stream {exchange}"})
+    row = cursor.fetchone()
+    return None if row is None else row[0]
+
+
+def list_changes(
+    cursor: Cursor, sources: Sequence[str], symbols: Sequence[str], window: Window, limit: int
+) -> list[Correction]:
+    """Return the values of some series that were changed after they had been stored."""
+    values = {"sources": list(sources), "symbols": list(symbols), "since": window.start_ms, "until": window.end_ms}
+    cursor.execute(SQL["changed"], {**values, "limit": limit})
+    return [Correction(*row) for row in cursor.fetchall()]

@@ -1,0 +1,84 @@
+"""A paper account between two minutes, and its state as text."""
+
+import json
+from dataclasses import dataclass
+from decimal import localcontext
+from typing import Any
+
+from fademoe.account.numbers import EXACT
+from fademoe.account.state import Account
+from fademoe.backtest.plan import Plan
+from fademoe.backtest.strategies import RunningStrategy
+from fademoe.clock import DAY_MS, floor_to
+from fademoe.store.coverage import Series
+from fademoe.store.trader import TraderAccount
+from fademoe.trader.attributes import read_attributes, write_attributes
+from fademoe.trader.switches import TraderSettings, Watch
+
+
+@dataclass(kw_only=True)
+class PaperAccount:
+    """All that a minute changes, and the plan by which it does.
+
+    `reads`: the series that the strategy has asked for beside those of its own exchange; minutes wait for them, too.
+    """
+
+    name: str
+    plan: Plan
+    settings: TraderSettings
+    cursor: int
+    account: Account
+    strategy: RunningStrategy
+    watch: Watch
+    is_off: bool = False
+    reads: set[tuple[Series, str]]
+
+    def write_state(self) -> str:
+        """Return the state as text; raise ConfigError when an attribute of the strategy cannot be stored."""
+        return json.dumps(
+            {
+                "account": self.account.to_json(),
+                "attributes": write_attributes(self.strategy.get_state()),
+                "watch": self.watch.to_json(),
+                "is_off": self.is_off,
+                "reads": sorted([*series, metric] for series, metric in self.reads),
+            },
+            sort_keys=True,
+        )
+
+
+def open_account(name: str, plan: Plan, settings: TraderSettings) -> PaperAccount:
+    """Return a new account before its first minute. Raises StrategyFailed."""
+    account = Account.open(plan.conditions, plan.capital)
+    day = floor_to(plan.since, DAY_MS)
+    with localcontext(EXACT):
+        strategy = plan.strategy.make(plan.params)
+    return PaperAccount(
+        name=name,
+        plan=plan,
+        settings=settings,
+        cursor=plan.since,
+        account=account,
+        strategy=strategy,
+        watch=Watch(day=day, day_equity=plan.capital, peak=plan.capital, last=plan.capital),
+        reads=set(),
+    )
+
+
+def load_account(stored: TraderAccount) -> PaperAccount:
+    """Return an account as it was stored."""
+    plan = Plan.from_json(stored.plan)
+    return restore(stored.name, plan, TraderSettings.from_json(stored.settings), stored.cursor, stored.state)
+
+
+def restore(name: str, plan: Plan, settings: TraderSettings, cursor: int, state: str) -> PaperAccount:
+    """Return the account of a state that `write_state` wrote."""
+    content: dict[str, Any] = json.loads(state)
+    opened = open_account(name, plan, settings)
+    opened.cursor = cursor
+    opened.account = Account.from_json(content["account"])
+    opened.strategy.set_state(read_attributes(content["attributes"]))
+    opened.watch = Watch.from_json(content["watch"])
+    opened.is_off = content["is_off"]
+    opened.reads = {(Series(source, symbol), metric) for source, symbol, metric in content["reads"]}
+    return opened

@@ -1,0 +1,284 @@
+"""The program `trader`: steps the minutes of all accounts in order, as soon as their data are complete.
+
+A minute T is stepped when ohlcv, mark and fr of its symbols, and what else the strategy reads, are covered up to what
+is due then; at latest LATEST_MS after its end. What comes later is a late row of the reconciliation.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.account.ledger import LedgerRow
+from fademoe.alerts.ids import make_transition_id
+from fademoe.alerts.messages import Transition
+from fademoe.alerts.outbox import write_outbox
+from fademoe.alerts.records import add_transitions, list_channels, list_silences
+from fademoe.backtest.strategies import StrategyFailed
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
+from fademoe.errors import ConfigError, FadeMoeError, StoreError
+from fademoe.feeds.lags import find_lags
+from fademoe.metrics import INTERVALS_MS, METRICS
+from fademoe.signals import StopSignal
+from fademoe.store import trader as store
+from fademoe.store.connection import Database
+from fademoe.store.coverage import Series
+from fademoe.store.read import market as read
+from fademoe.store.status import State, Tracked
+from fademoe.store.trader import Event, Progress, TraderAccount
+from fademoe.trader.accounts import PaperAccount, load_account
+from fademoe.trader.loading import MarketReader, list_needed
+from fademoe.trader.minutes import Stepped, step_minutes
+from fademoe.trader.reconcile import reconcile
+from fademoe.trader.switches import DEAD_AFTER_MS, DEAD_MAN, RESUME, Trip, check_minute
+
+log = logging.getLogger(__name__)
+
+UNIT = "trader"
+HEARTBEAT_S = 10
+LOOK_S = 0.5  # between two looks whether a minute is complete
+AWAY_S = 1.0  # between two tries while PostgreSQL is away
+LATEST_MS = 5 * MINUTE_MS  # after the end of a minute it is stepped whatever is missing
+BATCH = 120  # minutes of an account in one transaction, when it catches up
+RECONCILE_AFTER_MS = 2 * HOUR_MS  # after the end of a day, when its late rows have come
+STRATEGY_FAILED = "strategy failed"
+
+
+class TraderProgram:
+    """Steps minutes until a stop is requested."""
+
+    def __init__(self, database: Database, reading: Database, stop: StopSignal) -> None:
+        """Remember what to work with; `reading` is a second connection, for what minutes read."""
+        self._database = database
+        self._reading = reading
+        self._stop = stop
+        self._papers: dict[str, PaperAccount] = {}
+        self._stepped = 0
+
+    def run(self) -> None:
+        """Work until SIGTERM; while PostgreSQL is away, keep trying."""
+        unit = Tracked(database=self._database, unit=UNIT, interval_s=HEARTBEAT_S)
+        heartbeat_at_s = pause_s = 0.0
+        while not self._stop.wait(to_host_s(pause_s)):
+            pause_s = LOOK_S
+            try:
+                if self.step_once():
+                    pause_s = 0.0
+                else:
+                    self._reconcile_next()
+            except StoreError as error:
+                log.warning("%s", error)
+                self._papers.clear()
+                pause_s = AWAY_S
+            if monotonic_s() >= heartbeat_at_s:
+                heartbeat_at_s = monotonic_s() + HEARTBEAT_S
+                unit.report(State.RUNNING, f"{len(self._papers)} accounts, {self._stepped} minutes stepped")
+        unit.report(State.STOPPED, "stopped")
+
+    def step_once(self) -> bool:
+        """Step what is ready of all accounts; return whether anything was."""
+        at = self._database.run(store.list_cursors)
+        for name in [name for name in self._papers if name not in at or self._papers[name].cursor != at[name][0]]:
+            del self._papers[name]
+        if any(name not in self._papers for name in at):
+            for stored in self._database.run(store.list_accounts):
+                if stored.name not in self._papers:
+                    self._load(stored)
+        trips = {name: (trip, kind) for name, (_, trip, kind) in at.items()}
+        moved = False
+        with self._reading.open_transaction() as cursor:
+            read.use_one_snapshot(cursor)
+            is_on = store.is_on(cursor)
+            reader = MarketReader(cursor)
+            for name in sorted(self._papers):
+                until, missing = self._find_ready(cursor, self._papers[name])
+                if until > self._papers[name].cursor:
+                    moved = True
+                    trip, kind = trips.get(name, (None, None))
+                    self._step(cursor, reader, self._papers[name], until, missing, trip, kind, is_on=is_on)
+                if self._stop.requested:
+                    break
+        return moved
+
+    def _load(self, stored: TraderAccount) -> None:
+        try:
+            self._papers[stored.name] = load_account(stored)
+        except FadeMoeError as error:  # the strategy of a newer or an older FadeMoe
+            log.error("account %s cannot be loaded: %s", stored.name, error)
+
+    def _find_ready(self, cursor: Cursor, paper: PaperAccount) -> tuple[int, dict[Series, int]]:
+        """Return until when an account may be stepped now, and until when each of its series is covered."""
+        now, since = now_ms(), paper.cursor
+        over = min(floor_to(now, MINUTE_MS), since + BATCH * MINUTE_MS)
+        if over <= since:
+            return since, {}
+        needs = _list_needs(cursor, paper)
+        covered = store.find_covered_until(cursor, needs, since)
+        ends = {series: covered.get(series) or since for series in needs}
+        complete = min(
+            (floor_to(ends[series] + slack_ms, MINUTE_MS) for series, slack_ms in needs.items()), default=over
+        )
+        overdue = floor_to(now - LATEST_MS, MINUTE_MS)
+        return max(since, min(over, max(complete, overdue))), {s: end + needs[s] for s, end in ends.items()}
+
+    def _step(
+        self,
+        cursor: Cursor,
+        reader: MarketReader,
+        paper: PaperAccount,
+        until: int,
+        ready: dict[Series, int],
+        trip: str | None,
+        kind: str | None,
+        *,
+        is_on: bool,
+    ) -> None:
+        """Step an account and store what came of it; a trip ends the steps, and holds from the next minute on."""
+        since = paper.cursor
+        dead = self._find_dead(cursor, paper, ready)
+        resumes = kind == DEAD_MAN and dead is None and paper.settings.after_stale == RESUME
+        if resumes:
+            trip = None
+
+        def find_event(ts: int, is_off: bool) -> Event | None:  # noqa: FBT001 - the protocol of step_minutes
+            why = "the switch of all accounts" if not is_on else trip or dead
+            if (why is not None) == is_off:
+                return None
+            return Event(ts, why is not None, why or "on again")
+
+        def check(paper: PaperAccount, ts: int, rows: Sequence[LedgerRow]) -> Trip | None:
+            is_stale = any(end < ts + MINUTE_MS for end in ready.values())
+            found = check_minute(paper.watch, paper.settings, paper.account, ts, rows, is_stale=is_stale)
+            return found if trip is None else None
+
+        failed: Trip | None = None
+        try:
+            around = reader.surround(paper.plan, since, until)
+            done = step_minutes(paper, around, until, find_event=find_event, check=check)
+            state = paper.write_state()
+        except (StrategyFailed, ConfigError) as error:
+            del self._papers[paper.name]
+            failed = Trip(STRATEGY_FAILED, str(error))
+        if failed is not None:
+            self._database.run(partial(self._save_failure, name=paper.name, failed=failed))
+            return
+        tripped = done.trip
+        if tripped is None and dead is not None and trip is None:
+            tripped = Trip(DEAD_MAN, dead)
+        progress = Progress(
+            name=paper.name,
+            expected_cursor=since,
+            cursor=paper.cursor,
+            state=state,
+            ledger=[tuple(row.to_texts().values()) for row in done.ledger],
+            minutes=[(*minute, _list_missing(ready, minute[0])) for minute in done.minutes],
+            days=done.days,
+            events=done.events,
+            decisions=done.decisions,
+            trip=None if tripped is None else tripped.reason,
+            trip_kind=None if tripped is None else tripped.kind,
+        )
+        if self._database.run(partial(_save, progress=progress, paper=paper, done=done, resumes=resumes)):
+            self._stepped += len(done.minutes)
+            for event in done.events:
+                log.info("%s is %s: %s", paper.name, "off" if event.is_off else "on", event.reason)
+        else:
+            self._papers.pop(paper.name, None)
+
+    def _save_failure(self, cursor: Cursor, name: str, failed: Trip) -> None:
+        stored = store.find_account(cursor, name)
+        if stored is None or stored.trip is not None:
+            return
+        log.error("account %s: %s", name, failed.reason)
+        nothing = Progress(name, stored.cursor, stored.cursor, stored.state, (), (), (), (), ())
+        store.save(cursor, nothing._replace(trip=failed.reason, trip_kind=failed.kind))
+
+    def _find_dead(self, cursor: Cursor, paper: PaperAccount, ready: dict[Series, int]) -> str | None:
+        """Return why the dead man's switch is off: no sign of the collector, or no data, for DEAD_AFTER_MS."""
+        now = now_ms()
+        heartbeat = store.find_newest_heartbeat(cursor, paper.plan.exchange)
+        if heartbeat is None or now - heartbeat > DEAD_AFTER_MS:
+            since = "ever" if heartbeat is None else f"since {to_iso(heartbeat)}"
+            return f"no heartbeat of the collector of {paper.plan.exchange} {since}"
+        candles = [end for series, end in ready.items() if series.source == f"{paper.plan.code}-ohlcv"]
+        if candles and max(candles) < now - LATEST_MS - DEAD_AFTER_MS:
+            return f"no candle of {paper.plan.exchange} since {to_iso(max(candles))}"
+        return None
+
+    def _reconcile_next(self) -> None:
+        """Reconcile one day that is over and was not reconciled yet."""
+        day = floor_to(now_ms() - RECONCILE_AFTER_MS, DAY_MS) - DAY_MS
+        for name, paper in self._papers.items():
+            if paper.cursor < day + DAY_MS or paper.plan.since >= day + DAY_MS:
+                continue
+            newest = self._database.run(partial(store.list_reconciliations, name=name, limit=1))
+            if newest and newest[0].day >= day:
+                continue
+            found = reconcile(self._database, self._reading, name, day)
+            log.info("%s on %s: %s", name, to_iso(day)[:10], "equal" if found.is_equal else "differs")
+            return
+
+
+def _save(cursor: Cursor, progress: Progress, paper: PaperAccount, done: Stepped, *, resumes: bool) -> bool:
+    """Store the progress and what is to be sent of its decisions, in one transaction."""
+    if resumes:
+        store.reset(cursor, progress.name, DEAD_MAN)
+    if not store.save(cursor, progress):
+        return False
+    if paper.settings.channels and done.decisions:
+        _announce(cursor, paper, done)
+    return True
+
+
+def _announce(cursor: Cursor, paper: PaperAccount, done: Stepped) -> None:
+    """Put the decisions into the outbox of the account's channels, each as an alert of its own."""
+    channels = {name: channel for name, (channel, _) in list_channels(cursor).items()}
+    transitions = []
+    for minute, symbol, orders in done.decisions:
+        rule = f"trader-{paper.name}"
+        code = paper.plan.code
+        text = "; ".join(" ".join(map(str, order)) for order in orders) or "no orders"
+        transitions.append(
+            Transition(
+                id=make_transition_id(rule, "1", code, symbol, minute, "firing"),
+                rule=rule,
+                version="1",
+                code=code,
+                symbol=symbol,
+                minute=minute,
+                state="firing",
+                since=None,
+                reason="decision",
+                severity="info",
+                message=f"{paper.name}: {symbol}: {text}",
+                values={"orders": text},
+            )
+        )
+    add_transitions(cursor, transitions)
+    wanted = [(transition, paper.settings.channels) for transition in transitions]
+    write_outbox(cursor, wanted, channels, list_silences(cursor, done.minutes[-1][0]), now_ms())
+
+
+def _list_needs(cursor: Cursor, paper: PaperAccount) -> dict[Series, int]:
+    """Return the series that minutes wait for, each with how much later than it a minute may be, in ms.
+
+    Those of the account's own exchange have to be covered up to the minute; another series that the strategy reads up
+    to its newest point that is known by then. What no contract trades is not waited for.
+    """
+    lives = read.list_contracts(cursor, paper.plan.code, paper.plan.symbols)
+    at = paper.cursor
+    listed = {
+        each.symbol for each in lives if (each.listed_ms or 0) < at + MINUTE_MS and (each.delisted_ms or 2**62) > at
+    }
+    needs = {series: 0 for series in list_needed(paper.plan) if series.symbol in listed}
+    for series, metric in paper.reads:
+        if series not in needs and metric in METRICS and series.symbol in listed:
+            interval_ms = INTERVALS_MS.get(METRICS[metric].interval)
+            if interval_ms is not None:
+                needs[series] = max(lag.lag_ms for lag in find_lags(series.source)) + interval_ms
+    return needs
+
+
+def _list_missing(ready: dict[Series, int], ts: int) -> list[str]:
+    return sorted(f"{series.source} {series.symbol}" for series, end in ready.items() if end < ts + MINUTE_MS)

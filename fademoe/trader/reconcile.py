@@ -1,0 +1,109 @@
+"""A day of an account again: from its state at the first minute, over today's rows, compared row by row."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from fademoe.account.ledger import LedgerRow
+from fademoe.backtest.plan import Plan
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, now_ms, to_iso
+from fademoe.errors import ConfigError
+from fademoe.store import trader as store
+from fademoe.store.backtests import LEDGER_COLUMNS
+from fademoe.store.connection import Database
+from fademoe.store.read import market as read
+from fademoe.store.trader import Event, Reconciliation, StoredMinute
+from fademoe.trader.accounts import PaperAccount, restore
+from fademoe.trader.loading import MarketReader, list_needed
+from fademoe.trader.minutes import Stepped, step_minutes
+from fademoe.trader.switches import TraderSettings, Trip
+
+ROWS_MOST = 1_000_000
+CAUSES_MOST = 100
+LOOK_BACK_MS = 31 * DAY_MS  # how far corrections before the day may have been read by the strategy
+
+
+def reconcile(database: Database, reading: Database, name: str, day: int) -> Reconciliation:
+    """Step a day of an account again and store how it compares; `day` is its first instant, in ms.
+
+    The day may be the running one: then up to the minute that was stepped last. The account itself is not changed.
+    Raises ConfigError when there is no such account, or it did not live on that day, and StrategyFailed.
+    """
+    with reading.open_transaction() as cursor:
+        read.use_one_snapshot(cursor)
+        stored = store.find_account(cursor, name)
+        if stored is None:
+            raise ConfigError(f"there is no account {name!r}: fademoe trader list names them")
+        plan = Plan.from_json(stored.plan)
+        window = Window(max(day, plan.since), min(day + DAY_MS, stored.cursor))
+        state = store.find_day(cursor, name, window.start_ms)
+        if window.start_ms >= window.end_ms or state is None:
+            raise ConfigError(f"{name} stepped no minute on {to_iso(day)[:10]}: it began at {to_iso(plan.since)}")
+        settings = TraderSettings.from_json(stored.settings)
+        paper = restore(name, plan, settings, window.start_ms, state)
+        events = {event.minute: event for event in store.list_events(cursor, name, window)}
+        ledger = store.read_ledger(cursor, name, 0, ROWS_MOST, window)
+        minutes = store.list_minutes(cursor, name, window)
+        around = MarketReader(cursor).surround(plan, window.start_ms, window.end_ms)
+        done = step_minutes(paper, around, window.end_ms, find_event=partial(_find_event, events), check=_check)
+        differences = _compare(ledger, minutes, done)
+        if differences:
+            first = min(each["ts"] for each in differences)
+            differences[0]["causes"] = _find_causes(cursor, paper, minutes, first)
+    database.run(lambda cursor: store.save_reconciliation(cursor, name, day, window.end_ms, differences))
+    return Reconciliation(day, window.end_ms, not differences, differences, now_ms())
+
+
+def _find_event(events: dict[int, Event], ts: int, is_off: bool) -> Event | None:  # noqa: FBT001 - of step_minutes
+    return events.get(ts)
+
+
+def _check(paper: PaperAccount, ts: int, rows: Sequence[LedgerRow]) -> Trip | None:
+    return None  # what tripped then is among the events
+
+
+def _compare(ledger: Sequence[tuple[Any, ...]], minutes: Sequence[StoredMinute], done: Stepped) -> list[dict[str, Any]]:
+    """Return the rows of the ledger and then the first minute of the equity that are not as they were stored."""
+    again = [tuple(row.to_texts().values()) for row in done.ledger]
+    differences = []
+    for place in range(max(len(ledger), len(again))):
+        was = tuple(ledger[place]) if place < len(ledger) else None
+        now = again[place] if place < len(again) else None
+        if was != now:
+            differences.append(
+                {
+                    "what": "ledger",
+                    "ts": int((was or now or (0, 0))[1] or 0),
+                    "was": None if was is None else dict(zip(LEDGER_COLUMNS, was, strict=True)),
+                    "is": None if now is None else dict(zip(LEDGER_COLUMNS, now, strict=True)),
+                }
+            )
+    for stored, stepped in zip(minutes, done.minutes, strict=True):
+        if (stored.ts, stored.equity, stored.cash) != stepped:
+            differences.append({"what": "equity", "ts": stored.ts, "was": stored.equity, "is": stepped[1]})
+            break
+    return differences
+
+
+def _find_causes(cursor: Any, paper: PaperAccount, minutes: Sequence[StoredMinute], first_ms: int) -> list[str]:
+    """Name the rows that came late, and the values that were changed, before the first difference."""
+    late = [
+        f"late: {series} was not there when {to_iso(minute.ts)} was stepped"
+        for minute in minutes
+        if minute.ts <= first_ms
+        for series in minute.missing
+    ]
+    read_series = {*list_needed(paper.plan), *(series for series, _ in paper.reads)}
+    changes = store.list_changes(
+        cursor,
+        sorted({series.source for series in read_series}),
+        sorted({series.symbol for series in read_series}),
+        Window(minutes[0].ts - LOOK_BACK_MS, first_ms + MINUTE_MS),
+        CAUSES_MOST,
+    )
+    changed = [
+        f"{each.reason or 'correction'}: {each.source} {each.symbol} {to_iso(each.ts)} {each.column}"
+        f" {each.old} -> {each.new}"
+        for each in changes
+    ]
+    return [*late[:CAUSES_MOST], *changed][:CAUSES_MOST] or ["no late row and no correction is recorded"]

@@ -1,0 +1,293 @@
+"""Paper accounts over PostgreSQL: the same ledger as a backtest, whatever is killed; switches; reconciliation."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.backtest.database import execute
+from fademoe.backtest.plan import Plan
+from fademoe.cli.main import main
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, to_iso
+from fademoe.metrics import METRICS
+from fademoe.signals import StopSignal
+from fademoe.store import trader as store
+from fademoe.store.connection import Database
+from fademoe.store.coverage import Covered
+from fademoe.store.writer import Batch, Writer
+from fademoe.trader import program, reconcile
+from tests.support.markets import START, draw_market
+
+MINUTES = 600
+END = START + MINUTES * MINUTE_MS
+SYMBOLS = ("A", "B")
+COUNTING = """
+from fademoe.strategy import Limit, Stop, Strategy, Target
+
+class Counting(Strategy):
+    params = {"share": 0.5}
+    seen = None
+
+    def on_minute(self, view):
+        self.calls = getattr(self, "calls", 0) + 1
+        self.last = {symbol: view.value(symbol, "c") for symbol in view.symbols}
+        if self.calls % 7 == 0:
+            side = 1 if self.calls % 2 else -1
+            return {symbol: Target(side * self.share) for symbol in view.symbols}
+        if self.calls % 7 == 3:
+            return {
+                symbol: [Limit(-view.position(symbol), view.value(symbol, "c") * 2, reduce=True)]
+                for symbol in view.symbols
+                if view.position(symbol) > 0 and view.value(symbol, "c")
+            }
+"""
+
+
+@pytest.fixture
+def database_with_market(database_url: str) -> Iterator[str]:
+    """A database with a drawn market of Binance, all of it covered, and a collector that works."""
+    database = Database(database_url)
+    loader = draw_market(list(SYMBOLS), MINUTES, 5, {"bin": "binance"})
+    batches, answers = [], []
+    for series, rows in loader.rows.items():
+        metric = METRICS[series.source.rpartition("-")[2]]
+        batches.append(
+            Batch(
+                metric.name,
+                metric.interval,
+                [(series, metric.row_type(ts, *values[1:])) for ts, values in sorted(rows.items())],
+            )
+        )
+        answers.append(Covered(series, [Window(START, END)]))
+    Writer(database).write(batches, answers)
+    with database.open_transaction() as cursor:
+        for symbol in SYMBOLS:
+            cursor.execute(
+                "INSERT INTO perp_lives (exchange, code, instrument, symbol, listed_ms)"
+                " VALUES ('binance', 'bin', %s, %s, %s)",
+                (f"{symbol}USDT", symbol, START - DAY_MS),
+            )
+    database.close()
+    yield database_url
+
+
+@pytest.fixture
+def sql(database_with_market: str) -> Iterator[Cursor]:
+    connection = psycopg2.connect(database_with_market)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        yield cursor
+    connection.close()
+
+
+class Trader:
+    """The program, a minute at a time, by a clock that the test sets; each step may be a new process."""
+
+    def __init__(self, url: str, sql: Cursor, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.url = url
+        self.sql = sql
+        self.now = START
+        self.file = folder / "counting.py"
+        self.file.write_text(COUNTING)
+        monkeypatch.setattr(program, "now_ms", lambda: self.now)
+        monkeypatch.setattr("fademoe.cli.trader.now_ms", lambda: self.now)
+        monkeypatch.setattr(reconcile, "now_ms", lambda: self.now)
+        monkeypatch.setenv("FADEMOE_DATABASE_URL", url)
+        self.database, self.reading = Database(url), Database(url)
+        self.program = self.start()
+
+    def start(self) -> program.TraderProgram:
+        """Forget all that a process knows."""
+        self.program = program.TraderProgram(self.database, self.reading, StopSignal())
+        return self.program
+
+    def run_until(self, until: int, restart_every: int = 0, at_once: int = 1) -> None:
+        """Step all that is ready, minute by minute, or some minutes at once."""
+        steps = 0
+        while self.now < until:
+            self.now = min(until, self.now + at_once * MINUTE_MS)
+            self.beat()
+            while self.program.step_once():
+                pass
+            steps += 1
+            if restart_every and steps % restart_every == 0:
+                self.start()
+
+    def beat(self) -> None:
+        """Let the collector say that it works."""
+        self.sql.execute(
+            "INSERT INTO perp_status (unit, kind, state, message, interval_s, heartbeat)"
+            " VALUES ('stream binance', 'stream', 'running', '', 5, to_timestamp(%s / 1000.0))"
+            " ON CONFLICT (unit) DO UPDATE SET heartbeat = excluded.heartbeat",
+            (self.now,),
+        )
+
+    def ledger(self, name: str = "paper") -> list[tuple[Any, ...]]:
+        return self.database.run(lambda cursor: store.read_ledger(cursor, name, 0, 100_000))
+
+    def account(self, name: str = "paper") -> store.TraderAccount:
+        found = self.database.run(lambda cursor: store.find_account(cursor, name))
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def trader(database_with_market: str, sql: Cursor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Trader]:
+    made = Trader(database_with_market, sql, monkeypatch, tmp_path)
+    yield made
+    made.database.close()
+    made.reading.close()
+
+
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def command(trader: Trader, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `fademoe trader …`; return its exit code and what it printed."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        code = main(["trader", *arguments])
+        written = capsys.readouterr()
+        return code, written.out + written.err
+
+    return run
+
+
+def add(trader: Trader, command: Command, *more: str, name: str = "paper") -> None:
+    code, text = command("add", name, str(trader.file), "--symbols", "A,B", "--exchange", "binance", *more)
+    assert code == 0, text
+
+
+def backtest(trader: Trader, until: int) -> list[tuple[Any, ...]]:
+    """Return the ledger of the backtest of the account's minutes."""
+    plan = Plan.from_json({**trader.account().plan, "until": until})
+    with trader.reading.open_transaction() as cursor:
+        outcome = execute(cursor, plan)
+    return [tuple(row.to_texts().values()) for row in outcome.result.ledger]
+
+
+def test_the_ledger_is_that_of_the_backtest_however_often_it_is_killed(trader: Trader, command: Command):
+    add(trader, command)
+    trader.run_until(START + 300 * MINUTE_MS, restart_every=7)
+    expected = backtest(trader, trader.account().cursor)
+    assert trader.account().cursor == trader.now
+    assert len(expected) > 60
+    assert [tuple(row) for row in trader.ledger()] == expected
+    code, text = command("reconcile", "paper", "--day", to_iso(floor_to(START, DAY_MS)))
+    assert (code, text.split()[0]) == (0, "equal")
+    listed = json.loads(command("list", "--json")[1])
+    assert listed["on"] is True
+    assert listed["accounts"][0]["cursor"] == trader.now
+
+
+def test_a_minute_waits_for_its_data_five_minutes_and_a_late_row_is_named(
+    trader: Trader, sql: Cursor, command: Command
+):
+    add(trader, command)
+    gap = START + 20 * MINUTE_MS
+    sql.execute("SELECT covered FROM perp_coverage WHERE source = 'bin-ohlcv' AND symbol = 'A'")
+    (whole,) = sql.fetchone()
+    rows = "source = 'bin-ohlcv' AND symbol = 'A'"
+    sql.execute(f"UPDATE perp_coverage SET covered = covered - int8multirange(int8range({gap}, NULL)) WHERE {rows}")
+    sql.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM perp_data WHERE {rows} AND ts >= {gap}")
+    sql.execute(f"DELETE FROM perp_data WHERE {rows} AND ts >= {gap}")
+    trader.run_until(gap + 3 * MINUTE_MS)
+    assert trader.account().cursor == gap  # it waits
+    trader.run_until(gap + 8 * MINUTE_MS)
+    assert trader.account().cursor == gap + 3 * MINUTE_MS  # minutes that ended five minutes ago
+    sql.execute("INSERT INTO perp_data SELECT * FROM kept")
+    sql.execute(f"UPDATE perp_coverage SET covered = %s WHERE {rows}", (whole,))
+    trader.run_until(gap + 30 * MINUTE_MS)
+    assert trader.account().cursor == trader.now
+    code, text = command("reconcile", "paper", "--day", to_iso(floor_to(START, DAY_MS)), "--json")
+    answer = json.loads(text)
+    assert code == 1
+    assert not answer["equal"]
+    assert f"late: bin-ohlcv A was not there when {to_iso(gap)} was stepped" in answer["differences"][0]["causes"]
+
+
+@pytest.mark.parametrize("when_off", ["hold", "close"])
+def test_off_ends_orders_and_holds_or_closes(trader: Trader, command: Command, when_off: str):
+    add(trader, command, "--when-off", when_off)
+    trader.run_until(START + 30 * MINUTE_MS)
+    assert json.loads(trader.account().state)["account"]["positions"]
+    assert command("off", "--reason", "lunch")[0] == 0
+    trader.run_until(START + 60 * MINUTE_MS)
+    off = START + 30 * MINUTE_MS
+    later = [row for row in trader.ledger() if row[1] >= off]
+    assert {row[2] for row in later if row[1] == off} <= {"expiry", "funding"}
+    fills = [row for row in later if row[2] == "fill"]
+    if when_off == "hold":
+        assert not fills
+        assert json.loads(trader.account().state)["account"]["positions"]
+    else:
+        assert {(row[1], row[10]) for row in fills} == {(off + MINUTE_MS, "market")}
+        assert not json.loads(trader.account().state)["account"]["positions"]
+    assert command("on")[0] == 0
+    trader.run_until(START + 90 * MINUTE_MS)
+    assert any(row[2] == "fill" and row[1] > START + 60 * MINUTE_MS for row in trader.ledger())
+    assert command("reconcile", "paper", "--day", to_iso(floor_to(START, DAY_MS)))[0] == 0
+
+
+def test_a_kill_switch_trips_within_the_minute_and_needs_a_reason(trader: Trader, sql: Cursor, command: Command):
+    add(trader, command, "--max-daily-loss", "0.05", "--param", "share=0.9")
+    trader.run_until(START + 15 * MINUTE_MS)
+    held = json.loads(trader.account().state)["account"]["positions"]["A"]
+    factor = "0.5" if not held[0].startswith("-") else "2"
+    crash = trader.now
+    columns = ("o", "h", "l", "c")
+    for prefix, source in (("", "bin-ohlcv"), ("mark_", "bin-mark")):
+        changed = ", ".join(f"{prefix}{name} = {prefix}{name} * {factor}" for name in columns)
+        sql.execute(f"UPDATE perp_data SET {changed} WHERE source = '{source}' AND ts >= {crash}")
+    trader.run_until(crash + MINUTE_MS)
+    assert trader.account().trip_kind in ("daily loss", "drawdown")
+    fills = [row for row in trader.ledger() if row[2] == "fill"]
+    trader.start()
+    trader.run_until(crash + 20 * MINUTE_MS)
+    assert [row for row in trader.ledger() if row[2] == "fill"] == fills
+    assert command("on", "paper")[0] == 2
+    assert command("on", "paper", "--reason", "seen, it was the crash")[0] == 0
+    assert trader.account().trip is None
+    actions = trader.database.run(lambda cursor: store.list_actions(cursor, "paper", 5))
+    assert actions[0].reason == "seen, it was the crash"
+
+
+@pytest.mark.parametrize("after", ["resume", "wait"])
+def test_without_a_heartbeat_the_dead_mans_switch_is_off(
+    trader: Trader, command: Command, monkeypatch: pytest.MonkeyPatch, after: str
+):
+    add(trader, command, "--after-stale", after)
+    trader.run_until(START + 20 * MINUTE_MS)
+    beat, trader.beat = trader.beat, lambda: None
+    trader.run_until(START + 80 * MINUTE_MS)
+    assert trader.account().trip_kind == "dead man"
+    quiet = [row for row in trader.ledger() if row[2] == "fill" and row[1] > START + 25 * MINUTE_MS]
+    assert not quiet
+    trader.beat = beat
+    trader.run_until(START + 110 * MINUTE_MS)
+    fills = [row for row in trader.ledger() if row[2] == "fill" and row[1] > START + 80 * MINUTE_MS]
+    assert bool(fills) is (after == "resume")
+    assert (trader.account().trip is None) is (after == "resume")
+
+
+def test_what_cannot_be_stored_is_refused(trader: Trader, command: Command):
+    trader.file.write_text(
+        "from fademoe.strategy import Strategy\n\nclass Odd(Strategy):\n"
+        "    def __init__(self):\n        self.kept = object()\n\n    def on_minute(self, view):\n        return None\n"
+    )
+    code, text = command("add", "odd", str(trader.file), "--symbols", "A", "--exchange", "binance")
+    assert code == 2
+    assert "attribute kept of the strategy is object" in text
+
+
+def test_settlements_are_booked_on_paper(trader: Trader, command: Command):
+    add(trader, command)
+    trader.run_until(START + 9 * HOUR_MS, at_once=100)
+    booked = [row for row in trader.ledger() if row[2] == "funding"]
+    assert booked
+    assert [row for row in backtest(trader, trader.now) if row[2] == "funding"] == booked
