@@ -2,22 +2,19 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fademoe.account.state import Account
-from fademoe.backtest.database import resolve_symbols
-from fademoe.backtest.plan import Plan, find_code, read_tiers_file
-from fademoe.backtest.strategies import StrategyFile
 from fademoe.cli.arguments import TIME
-from fademoe.cli.backtest import Number, add_conditions, json_option, make_conditions, read_params, read_symbols
+from fademoe.cli.backtest import add_conditions, json_option, read_request
 from fademoe.cli.environment import pass_running_settings, pass_settings
 from fademoe.cli.main import DONE, FAILED
 from fademoe.cli.table import format_table
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, now_ms, to_iso
+from fademoe.clock import DAY_MS, MINUTE_MS, ceil_to, floor_to, now_ms, to_iso
 from fademoe.errors import ConfigError
 from fademoe.runtime.services import Services
 from fademoe.runtime.startup import wait_for_schema, wait_until_ready
@@ -25,23 +22,42 @@ from fademoe.settings import Settings
 from fademoe.store import trader as store
 from fademoe.store.connection import Database
 from fademoe.store.trader import TraderAccount
-from fademoe.trader.accounts import open_account
+from fademoe.trader.accounts import add_account, check_name
 from fademoe.trader.program import TraderProgram
 from fademoe.trader.reconcile import reconcile
 from fademoe.trader.switches import CLOSE, HOLD, RESUME, WAIT, TraderSettings
 
-SHARE = Number("0", "1", low_is_valid=False)
-FOREVER_MS = 2**53  # the end of the plan of an account
+
+class Fraction(click.ParamType[str]):
+    """A decimal number above 0 and up to `most`, kept as text."""
+
+    name = "number"
+
+    def __init__(self, most: str) -> None:
+        self._most = Decimal(most)
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text of the number; fail with the valid range."""
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            number = Decimal("NaN")
+        if not number.is_finite() or not 0 < number <= self._most:
+            self.fail(f"{value!r}: valid are numbers above 0 and up to {self._most}", param, ctx)
+        return value
 
 
-def check_name(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Return the name of an account; fail with what is valid."""
-    if not value or len(value) > 60 or not all(letter.isalnum() or letter in "-_" for letter in value):
-        raise click.BadParameter(f"{value!r}: valid are letters, digits, - and _, at most 60", context, parameter)
-    return value
+SHARE = Fraction("1")
 
 
-name_argument = click.argument("name", metavar="NAME", callback=check_name)
+def _check_name(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return check_name(value)
+    except ConfigError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
+
+
+name_argument = click.argument("name", metavar="NAME", callback=_check_name)
 
 
 @click.group("trader")
@@ -78,9 +94,7 @@ def _add_switches(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--max-daily-loss", type=SHARE, help="Kill switch: a fraction of the day's first equity."),
             click.option("--max-drawdown", type=SHARE, help="Kill switch: a fraction of the highest equity."),
-            click.option(
-                "--max-exposure", type=Number("0", "1000"), help="Kill switch: worth of positions per equity."
-            ),
+            click.option("--max-exposure", type=Fraction("1000"), help="Kill switch: worth of positions per equity."),
             click.option("--max-stale", type=click.IntRange(1), help="Kill switch: minutes in a row without data."),
             click.option("--max-rejections", type=click.IntRange(0), help="Kill switch: rejected orders of a day."),
             click.option("--channel", "channels", multiple=True, help="Send decisions to this channel of alerts."),
@@ -102,27 +116,21 @@ def add(settings: Settings, name: str, file: Path, *, as_json: bool, **options: 
 
     The text of FILE is stored with the account: a change of the file does not change the account.
     """
-    services = wait_for_schema(settings)
     since = ceil_to(now_ms(), MINUTE_MS)
-    plan = _make_plan(services, file, since, options)
     switches = TraderSettings(
-        when_off=options["when_off"],
-        after_stale=options["after_stale"],
-        max_daily_loss=_write(options["max_daily_loss"]),
-        max_drawdown=_write(options["max_drawdown"]),
-        max_exposure=_write(options["max_exposure"]),
-        max_stale_minutes=options["max_stale"],
-        max_rejections=options["max_rejections"],
-        channels=tuple(options["channels"]),
+        when_off=options.pop("when_off"),
+        after_stale=options.pop("after_stale"),
+        max_daily_loss=options.pop("max_daily_loss"),
+        max_drawdown=options.pop("max_drawdown"),
+        max_exposure=options.pop("max_exposure"),
+        max_stale_minutes=options.pop("max_stale"),
+        max_rejections=options.pop("max_rejections"),
+        channels=tuple(options.pop("channels")),
         path=str(file.resolve()),
     )
-    opened = open_account(name, plan, switches)
-    state = opened.write_state()
-    added = services.database.run(
-        lambda cursor: store.add(cursor, name, plan.to_json(), switches.to_json(), since, state)
-    )
-    if not added:
-        raise ConfigError(f"there is an account {name!r} already: fademoe trader remove {name}")
+    request = read_request(file, {**options, "since": since, "until": since + MINUTE_MS, "as_of": None})
+    services = wait_for_schema(settings)
+    services.database.run(lambda cursor: add_account(cursor, name, request, switches))
     found = _find(services, name)
     click.echo(json.dumps(summarize(found)) if as_json else f"{name} trades on paper from {to_iso(since)} on")
     return DONE
@@ -282,31 +290,6 @@ def describe(services: Services, stored: TraderAccount) -> dict[str, Any]:
     }
 
 
-def _make_plan(services: Services, file: Path, since: int, options: dict[str, Any]) -> Plan:
-    code = find_code(options["exchange"])
-    strategy = StrategyFile.open(file)
-    params = read_params(strategy, options["params"])
-    given = read_symbols(options["symbols"])
-    tiers = read_tiers_file(options["tiers"]) if options["tiers"] else {}
-    with services.database.open_transaction() as cursor:
-        symbols = resolve_symbols(cursor, code, given, Window(since, since + MINUTE_MS))
-    if not symbols:
-        raise ConfigError(f"--symbols is {options['symbols']!r}: {options['exchange']} lists none of them")
-    return Plan(
-        strategy=strategy,
-        params=params,
-        exchange=options["exchange"],
-        code=code,
-        symbols=symbols,
-        since=since,
-        until=FOREVER_MS,
-        capital=options["capital"],
-        # a settlement that is not known is listed and not charged: a paper account cannot be run anew
-        conditions=replace(make_conditions(symbols, options), allow_holes=True),
-        tiers=tiers,
-    )
-
-
 def _reset(cursor: Any, name: str, reason: str) -> None:
     store.reset(cursor, name)
     store.add_action(cursor, name, store.RESET, reason)
@@ -321,7 +304,3 @@ def _find(services: Services, name: str) -> TraderAccount:
 
 def _open_second(settings: Settings) -> Database:
     return Database(settings.postgres_url, "fademoe trader")
-
-
-def _write(value: Any) -> str | None:
-    return None if value is None else str(value)

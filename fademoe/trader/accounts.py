@@ -1,19 +1,28 @@
 """A paper account between two minutes, and its state as text."""
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from decimal import localcontext
 from typing import Any
+
+from psycopg2.extensions import cursor as Cursor
 
 from fademoe.account.numbers import EXACT
 from fademoe.account.state import Account
 from fademoe.backtest.plan import Plan
+from fademoe.backtest.request import RunRequest, make_plan
 from fademoe.backtest.strategies import RunningStrategy
 from fademoe.clock import DAY_MS, floor_to
+from fademoe.errors import ConfigError
+from fademoe.store import trader as store
 from fademoe.store.coverage import Series
 from fademoe.store.trader import TraderAccount
 from fademoe.trader.attributes import read_attributes, write_attributes
 from fademoe.trader.switches import TraderSettings, Watch
+
+FOREVER_MS = 2**53  # the end of the plan of an account
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 @dataclass(kw_only=True)
@@ -82,3 +91,27 @@ def restore(name: str, plan: Plan, settings: TraderSettings, cursor: int, state:
     opened.is_off = content["is_off"]
     opened.reads = {(Series(source, symbol), metric) for source, symbol, metric in content["reads"]}
     return opened
+
+
+def check_name(name: str) -> str:
+    """Return the name of an account; raise ConfigError that says what is valid."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{name[:100]!r} is no name of an account: valid are letters, digits, - and _, at most 60")
+    return name
+
+
+def add_account(cursor: Cursor, name: str, request: RunRequest, settings: TraderSettings) -> TraderAccount:
+    """Add an account that begins with the first minute of a request; its end does not count.
+
+    Raises ConfigError for a wrong request, for a name that is taken, and for a strategy whose attributes cannot be
+    stored; StrategyFailed when the strategy fails as it is made.
+    """
+    plan = make_plan(cursor, request)
+    # a settlement that is not known is listed and not charged: a paper account cannot be run anew
+    plan = replace(plan, until=FOREVER_MS, conditions=replace(plan.conditions, allow_holes=True))
+    state = open_account(check_name(name), plan, settings).write_state()
+    if not store.add(cursor, name, plan.to_json(), settings.to_json(), plan.since, state):
+        raise ConfigError(f"there is an account {name!r} already: fademoe trader remove {name}")
+    added = store.find_account(cursor, name)
+    assert added is not None
+    return added
