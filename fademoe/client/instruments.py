@@ -194,8 +194,8 @@ def disambiguate_symbols(listed: Iterable[Instrument], stored: Collection[Instru
     A stored contract keeps its symbol and multiplier, so that a series never changes its meaning. A new one whose
     symbol belongs to another contract while both live gets another symbol: its multiplier in front of the coin
     (1000CAT beside CAT), else a number behind it (CAT_2 beside 1000CATUSDT, which is stored as CAT). Of new contracts
-    on one coin the one with the smallest multiplier comes first. A life of another coin than the
-    one before it (`is_other_coin`) never gets the symbol of an earlier life.
+    on one coin the one with the smallest multiplier comes first. A life of another coin than the others of its name
+    (`is_other_coin`) never gets a symbol of theirs.
     """
     kept = {get_key(instrument): instrument for instrument in sorted(stored, key=lambda each: each.life)}
     owners: dict[tuple[str, str], list[Instrument]] = {}

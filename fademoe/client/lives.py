@@ -81,6 +81,22 @@ def count_lives(
     return counted
 
 
+def is_same_coin(
+    exchange: Exchange, rest: RestClient, before: Instrument, last_price: str, after: Instrument, now_ms: int
+) -> bool:
+    """Return whether two lives are of one coin, by the last price of the one and the first price of the other."""
+    ended_ms, listed_ms = before.delisted_ms or 0, after.listed_ms or 0
+    if listed_ms - ended_ms > SAME_COIN_MS:
+        return False
+    first_ms = floor_to(listed_ms, MINUTE_MS)
+    new = _read_price(exchange, rest, after, Window(first_ms, min(first_ms + LOOK_MS, floor_to(now_ms, MINUTE_MS))), 0)
+    return new is not None and _are_near(new, Decimal(last_price))
+
+
+def _are_near(one: Decimal, other: Decimal) -> bool:
+    return 1 / Decimal(MAX_PRICE_FACTOR) <= one / other <= MAX_PRICE_FACTOR
+
+
 def _is_same_coin(
     exchange: Exchange, rest: RestClient, database: Database, before: Instrument, after: Instrument, now_ms: int
 ) -> bool | None:
@@ -98,7 +114,7 @@ def _is_same_coin(
     if new is None or old is None:
         return None if now_ms - listed_ms < UNDECIDED_MS else False
     # prices are per coin by the multipliers of the two lists
-    is_same = 1 / Decimal(MAX_PRICE_FACTOR) <= new / old <= MAX_PRICE_FACTOR
+    is_same = _are_near(new, old)
     log.info(
         "%s %s is listed again at %s after %s: %s", exchange.name, after.name, new, old, "same" if is_same else "other"
     )

@@ -194,7 +194,8 @@ class Archive:
     `licence`: the word that FADEMOE_ARCHIVES has to name beside the exchange, "" where none is needed. `terms`: the
     terms in force, as the ledger keeps them. `earlier`: what stands behind the name of a contract's earlier life.
     `checksum(path)`: the path of a file's SHA-256, None where there is none.
-    `list_url`: where keys are listed as S3 does, "" where they are not.
+    `list_url`: where keys are listed as S3 does, "" where they are not. `parse_contract(name)`: the contract that may
+    lie under a name of the listing, without times; None for what is not followed.
     """
 
     exchange: str
@@ -210,6 +211,7 @@ class Archive:
     earlier: tuple[str, ...] = ()
     checksum: Callable[[str], str | None] = lambda path: None
     list_prefix: Callable[[Dataset, Cadence, str], str | None] = lambda dataset, cadence, contract: None
+    parse_contract: Callable[[str], Instrument | None] = lambda name: None
 
     def __post_init__(self) -> None:
         """Refuse a table that contradicts itself."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
@@ -15,6 +15,17 @@ from fademoe.store.queries import load_queries
 Key = tuple[str, str]  # exchange code and the exchange's name of a contract
 
 SQL = load_queries("instruments")
+
+
+class FoundLife(NamedTuple):
+    """A life that an archive tells of: a contract that is on no list, or the life before those that are stored."""
+
+    instrument: Instrument
+    first_trade_ms: int
+    last_trade_ms: int
+    is_earlier: bool
+
+
 TERMS_TEMPLATE = (
     "(%s, %s, %s::smallint, %s::bigint, %s::bigint, %s::numeric, %s::numeric, %s::numeric, %s::numeric, %s::integer,"
     " %s, %s::jsonb, %s)"
@@ -35,6 +46,20 @@ def save(cursor: Cursor, instruments: Sequence[Instrument]) -> None:
     ]
     execute_values(cursor, SQL["save"], rows)
     cursor.execute(SQL["note_successors"], {"codes": sorted({i.code for i in instruments})})
+
+
+def add_found_lives(cursor: Cursor, lives: Sequence[FoundLife]) -> None:
+    """Add lives that an archive tells of; one before those that are stored of its name becomes the first of them."""
+    for found in lives:
+        values = found.instrument
+        names = {"code": values.code, "name": values.name}
+        if found.is_earlier:
+            cursor.execute(SQL["count_on"], names)
+            cursor.execute(SQL["count_terms_on"], names)
+        row = (values.exchange, values.code, values.name, values.symbol, values.multiplier, values.contract_value)
+        times = (values.listed_ms, found.first_trade_ms, found.last_trade_ms, values.delisted_ms)
+        execute_values(cursor, SQL["add_found"], [(*row, *times, 1, "archive")])
+    cursor.execute(SQL["note_successors"], {"codes": sorted({found.instrument.code for found in lives})})
 
 
 def save_terms(cursor: Cursor, instruments: Sequence[Instrument], at_ms: int, evidence: str = "list") -> None:

@@ -14,7 +14,7 @@ from rq.serializers import JSONSerializer
 from fademoe.clock import SECOND_MS, monotonic_s, now_ms
 from fademoe.feeds import registry
 from fademoe.queue.chores import CHORES, Chore, drop_foreign_chores, enqueue_chore
-from fademoe.queue.ids import LIVE, NOTIFY, SHARED_QUEUES, list_exchange_queues
+from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, SHARED_QUEUES, list_exchange_queues
 from fademoe.queue.reaper import Reaper
 from fademoe.queue.retry import clamp_retries
 from fademoe.runtime.services import Services
@@ -32,7 +32,7 @@ UNIT = "scheduler"
 def run(services: Services) -> None:
     """Schedule until SIGTERM; while Redis or PostgreSQL is away, keep trying."""
     names = (*list_exchange_queues(*registry.list_names()), *SHARED_QUEUES, NOTIFY)
-    chores = [*CHORES, *_poll_chores(services), *_terms_chores(services)]
+    chores = [*CHORES, *_poll_chores(services), *_terms_chores(services), *_archive_chores(services)]
     due = {chore.job_id: 0.0 for chore in chores}
     reaper = Reaper(services.redis, names)
     unit = Tracked(database=services.database, unit=UNIT, interval_s=int(HEARTBEAT_S))
@@ -110,6 +110,21 @@ def _terms_chores(services: Services) -> list[Chore]:
         )
         for exchange in registry.select_enabled(services.settings)
         if exchange.terms_feeds
+    ]
+
+
+def _archive_chores(services: Services) -> list[Chore]:
+    """Return one chore for each archive that may be used and has a listing: lives that only it knows."""
+    return [
+        Chore(
+            function="fademoe.jobs.dead.find_dead",
+            every_s=86_400,
+            arguments=(name,),
+            queue=ARCHIVES,
+            timeout_s=3 * 3600,
+        )
+        for name, archive in registry.select_archives(services.settings).items()
+        if archive.list_url and name in {exchange.name for exchange in registry.select_enabled(services.settings)}
     ]
 
 

@@ -18,7 +18,20 @@ from rq.serializers import JSONSerializer
 from rq.worker import RoundRobinWorker
 
 from fademoe.feeds import registry
-from fademoe.jobs import archive, audit, backfill, hours, maintenance, newest, notify, polls, research, seed, terms
+from fademoe.jobs import (
+    archive,
+    audit,
+    backfill,
+    dead,
+    hours,
+    maintenance,
+    newest,
+    notify,
+    polls,
+    research,
+    seed,
+    terms,
+)
 from fademoe.queue.dequeue import ReadyQueue
 from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, RESEARCH, UPKEEP, list_exchange_queues
 from fademoe.runtime.job_context import use_services
@@ -39,6 +52,7 @@ JOB_FUNCTIONS = (
     hours.refresh_hours,
     terms.refresh_terms,
     research.run_backtest,
+    dead.find_dead,
     maintenance.reconcile,
     maintenance.refresh_instruments,
     maintenance.refresh_changing_instruments,

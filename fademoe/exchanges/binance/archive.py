@@ -16,10 +16,12 @@ from fademoe.feeds.columns import read_marks as read_mark_bars
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.rows import check_name, to_coins
+from fademoe.feeds.symbols import split_multiplier
 from fademoe.feeds.values import are_amounts, read_amount, read_number, read_optional_amount, to_ms
 from fademoe.metrics import Funding, LongShortRatio, OpenInterest, Premium, Row
 
 FOLDER = "data/futures/um"
+QUOTE = "USDT"
 SAMPLE_MS = 5 * MINUTE_MS
 LATEST_STAMP_MS = 30 * SECOND_MS  # lines of 2024 are stamped one to five seconds late
 ZERO = "zero in archive"
@@ -137,6 +139,14 @@ def read_samples(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
     return found
 
 
+def parse_contract(name: str) -> Instrument | None:
+    """Read a name of the listing: perpetuals in USDT, such as 1000PEPEUSDT; dated ones have an underscore."""
+    if not name.endswith(QUOTE) or "_" in name or name == QUOTE:
+        return None
+    symbol, multiplier = split_multiplier(name.removesuffix(QUOTE))
+    return Instrument(exchange="binance", code="bin", name=name, symbol=symbol.upper(), multiplier=multiplier)
+
+
 def read_stamp(text: str) -> int:
     """Read `YYYY-MM-DD HH:MM:SS`, UTC, of a line that belongs to a multiple of five minutes; BadPayload for others."""
     try:
@@ -211,6 +221,7 @@ ARCHIVE = Archive(
     earlier=("SETTLED", "_SETTLED", "SETTLEDSETTLED"),
     checksum=lambda path: f"{path}.CHECKSUM",
     list_prefix=find_folder,
+    parse_contract=parse_contract,
     datasets=(
         Dataset(
             name="klines",

@@ -83,3 +83,24 @@ SELECT exchange, code, instrument, symbol, multiplier, contract_value::text, lis
 FROM perp_lives
 WHERE code = %(code)s AND instrument = %(name)s
 ORDER BY life
+
+-- name: count_on
+-- A life was found before those that are stored: their numbers go up, from the last one on.
+WITH counted AS (
+    DELETE FROM perp_lives WHERE code = %(code)s AND instrument = %(name)s RETURNING *)
+INSERT INTO perp_lives (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, delisted_ms, seen_at,
+                        missing_ms, life, first_trade_ms, last_trade_ms, successor, evidence)
+SELECT exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, delisted_ms, seen_at, missing_ms,
+       life + 1, first_trade_ms, last_trade_ms, successor, evidence
+FROM counted
+
+-- name: count_terms_on
+UPDATE perp_terms SET life = life + 1 WHERE code = %(code)s AND instrument = %(name)s
+
+-- name: add_found
+-- VALUES: (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, first_trade_ms, last_trade_ms,
+-- delisted_ms, life, evidence)
+INSERT INTO perp_lives (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, first_trade_ms,
+                        last_trade_ms, delisted_ms, life, evidence)
+VALUES %s
+ON CONFLICT (code, instrument, life) DO NOTHING

@@ -1,0 +1,225 @@
+"""Dead contracts that no list has any more, and lives before a listing anew, from the listings of archives."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import NamedTuple
+
+from psycopg2.extensions import cursor as Cursor
+
+from fademoe.archives.listing import Listed, skip_checksums
+from fademoe.archives.reading import read_file
+from fademoe.client import instruments, lives
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, parse_time, to_iso
+from fademoe.errors import SourceError
+from fademoe.feeds import registry
+from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Cadence, Dataset, split_settled
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.instrument import Instrument
+from fademoe.metrics import Candle
+from fademoe.runtime.job_context import JobContext, wrap_job
+from fademoe.runtime.services import Services
+from fademoe.store import instruments as store
+from fademoe.store import status
+from fademoe.store.instruments import FoundLife
+from fademoe.store.status import State
+
+log = logging.getLogger(__name__)
+
+CANDLES = "ohlcv"
+USE = "lives"  # of the files that are fetched here
+EVERY_S = 86_400
+ALIVE_MS = 7 * DAY_MS  # a contract that traded so lately is not dead
+ALIVE_KEPT_S = 3 * 86_400  # a contract that is alive, and is followed by nobody, is not looked at again so long
+
+
+class Trades(NamedTuple):
+    """The first and the last candle with trades of a life."""
+
+    first: Candle
+    last: Candle
+
+
+@wrap_job
+def find_dead(context: JobContext, exchange_name: str) -> dict[str, int]:
+    """Look for lives that only the archive of an exchange knows, and store them with the times of their trades."""
+    services, exchange = context.services, registry.load_exchanges()[exchange_name]
+    archive = registry.select_archives(services.settings).get(exchange_name)
+    dataset = archive.find_dataset(CANDLES) if archive else None
+    if archive is None or dataset is None or not archive.list_url:
+        return {"lives": 0}
+    found: list[FoundLife] = []
+    with status.track(services.database, f"lives {exchange_name}", interval_s=EVERY_S) as tracked:
+        instruments.ensure(exchange, services.rest, services.database)
+        names = _list_names(services, archive, dataset)
+        unknown = _select_unknown(services, exchange, archive, names)
+        for name, instrument in unknown:
+            try:
+                life = _find_life(services, exchange, archive, dataset, name, instrument)
+            except (SourceError, BadFile) as error:
+                if isinstance(error, SourceError):
+                    tracked.record(error)
+                log.warning("%s: the life of %s is not known: %s", exchange_name, name, error)
+                continue
+            if life is not None:
+                found.append(_store(services, exchange, life))
+        symbols = ", ".join(f"{each.instrument.name} ({each.instrument.symbol})" for each in found[:5])
+        message = f"{len(names)} names, {len(unknown)} unknown, {len(found)} dead{': ' if found else ''}{symbols}"
+        tracked.report(State.DONE, message)
+    return {"lives": len(found)}
+
+
+def _list_names(services: Services, archive: Archive, dataset: Dataset) -> list[str]:
+    """Return the names of all contracts in the archive, by month or by day."""
+    cadences: tuple[Cadence, ...] = ("month", "day")
+    prefixes = [archive.list_prefix(dataset, cadence, "") for cadence in cadences]
+    listed = [services.archive_client.list_folders(archive, prefix) for prefix in prefixes if prefix]
+    return sorted({name for names in listed for name in names})
+
+
+def _select_unknown(
+    services: Services, exchange: Exchange, archive: Archive, names: Iterable[str]
+) -> list[tuple[str, Instrument]]:
+    """Return the names that no stored life accounts for, each with the contract that lies there."""
+    with services.database.open_transaction() as cursor:
+        stored = store.read_lives(cursor, exchange.codes)
+    counts: dict[str, int] = {}
+    for life in stored:
+        counts[life.name] = counts.get(life.name, 0) + 1
+    unknown = []
+    for name in names:
+        contract = split_settled(name) or name
+        instrument = archive.parse_contract(contract)
+        is_earlier = contract != name
+        is_known = counts.get(contract, 0) > (1 if is_earlier else 0) or (is_earlier and contract not in counts)
+        if instrument is not None and not is_known and not services.redis.exists(_alive_key(exchange, name)):
+            unknown.append((name, instrument))
+    return unknown
+
+
+def _find_life(
+    services: Services, exchange: Exchange, archive: Archive, dataset: Dataset, name: str, instrument: Instrument
+) -> FoundLife | None:
+    """Return the life whose files lie under a name, None while it goes on."""
+    time_ms = services.clocks.now_ms(exchange)
+    months = _list_files(services, archive, dataset, "month", name)
+    after = f"{name}-1m-{months[-1].stem[-7:]}-99" if months else ""
+    days = _list_files(services, archive, dataset, "day", name, after)
+    files = [*months, *days]
+    if not files:
+        return None
+    trades = _find_trades(services, archive, dataset, instrument, files)
+    is_earlier = name != instrument.name
+    if trades is None or (not is_earlier and trades.last.ts > time_ms - ALIVE_MS):
+        services.redis.set(_alive_key(exchange, name), "1", ex=ALIVE_KEPT_S)
+        return None
+    dead = replace(instrument, listed_ms=trades.first.ts, delisted_ms=trades.last.ts + MINUTE_MS)
+    if is_earlier:
+        with services.database.open_transaction() as cursor:
+            following = store.read_lives_of(cursor, dead)[0]
+        if (following.listed_ms or 0) <= trades.last.ts:
+            return None  # the list tells of both lives as one
+        is_same = lives.is_same_coin(exchange, services.rest, dead, trades.last.c, following, time_ms)
+        dead = replace(dead, is_other_coin=not is_same)
+    return FoundLife(dead, trades.first.ts, trades.last.ts, is_earlier)
+
+
+def _list_files(
+    services: Services, archive: Archive, dataset: Dataset, cadence: Cadence, name: str, after: str = ""
+) -> list[ArchiveFile]:
+    """Return the files of a name, oldest first; only those behind `after`, a name without its folder."""
+    prefix = archive.list_prefix(dataset, cadence, name)
+    if prefix is None:
+        return []
+    listed: list[Listed] = []
+    marker: str | None = f"{prefix}{after}" if after else ""
+    while marker is not None:
+        page = services.archive_client.list_page(archive, prefix, marker)
+        listed += skip_checksums(page.files)
+        marker = page.marker
+    files = []
+    for each in sorted(listed):
+        window = _find_window(dataset, each.path, cadence)
+        if window is not None:
+            files.append(ArchiveFile(path=each.path, contract=name, window=window, cadence=cadence))
+    return files
+
+
+def _find_window(dataset: Dataset, path: str, cadence: Cadence) -> Window | None:
+    """Return the period of a file by the date in its name."""
+    stem = path.rpartition("/")[2].partition(".")[0]
+    date = stem[-7:] + "-01" if cadence == "month" else stem[-10:]
+    try:
+        start_ms = parse_time(date)
+    except ValueError:
+        return None
+    return dataset.find_period(start_ms) if cadence == "month" else Window(start_ms, start_ms + DAY_MS)
+
+
+def _find_trades(
+    services: Services, archive: Archive, dataset: Dataset, instrument: Instrument, files: Sequence[ArchiveFile]
+) -> Trades | None:
+    """Return the first and the last candle with trades in the files of one life; None where there is none.
+
+    Behind the end of a life bars are flat, for months: the last file with trades is found by halves.
+    """
+
+    @cache
+    def read(number: int) -> list[Candle]:
+        return _read_traded(services, archive, dataset, instrument, files[number])
+
+    newest = len(files) - 1
+    with_trades, without = (newest, len(files)) if read(newest) else (0, newest)
+    while without - with_trades > 1:
+        middle = (with_trades + without) // 2
+        with_trades, without = (middle, without) if read(middle) else (with_trades, middle)
+    if not read(with_trades):
+        return None
+    first = next(traded[0] for number in range(with_trades + 1) if (traded := read(number)))
+    return Trades(first, read(with_trades)[-1])
+
+
+def _read_traded(
+    services: Services, archive: Archive, dataset: Dataset, instrument: Instrument, file: ArchiveFile
+) -> list[Candle]:
+    """Return the candles with trades of a file, ascending; none where the archive does not have it."""
+    download = services.archive_client.fetch(archive, file.path, use=USE)
+    if download is None:
+        return []
+    try:
+        rows = read_file(download.path, file, dataset, instrument).rows.get(CANDLES, {})
+    finally:
+        download.discard()
+    candles = [rows[ts] for ts in sorted(rows)]
+    return [row for row in candles if isinstance(row, Candle) and row.n]
+
+
+def _store(services: Services, exchange: Exchange, found: FoundLife) -> FoundLife:
+    """Store a life under its symbol, and return it with that."""
+
+    def add(cursor: Cursor) -> FoundLife:
+        stored = store.read_lives(cursor, exchange.codes)
+        same = [life for life in stored if life.name == found.instrument.name]
+        if found.is_earlier and same and not found.instrument.is_other_coin:
+            named = replace(found.instrument, symbol=same[0].symbol, multiplier=same[0].multiplier)
+        else:
+            (named,) = instruments.disambiguate_symbols([found.instrument], stored)
+        complete = found._replace(instrument=named)
+        store.add_found_lives(cursor, [complete])
+        return complete
+
+    complete = services.database.run(add)
+    log.info(
+        "%s: %s was %s, from %s to %s",
+        exchange.name,
+        complete.instrument.name,
+        complete.instrument.symbol,
+        to_iso(found.first_trade_ms),
+        to_iso(found.last_trade_ms),
+    )
+    return complete
+
+
+def _alive_key(exchange: Exchange, name: str) -> str:
+    return f"lives:{exchange.name}:{name}:alive"

@@ -1,0 +1,93 @@
+"""Dead contracts and earlier lives that only an archive's listing knows, against the simulator."""
+
+from dataclasses import replace
+
+import pytest
+import requests
+
+from fademoe.client import instruments
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
+from fademoe.feeds import registry
+from fademoe.jobs.dead import find_dead
+from fademoe.runtime.job_context import use_services
+from fademoe.store.read.terms import list_lives
+
+EXCHANGE = registry.load_exchanges()["binance"]
+
+
+@pytest.fixture
+def services(system, simulator):
+    system.environment |= {
+        "FADEMOE_EXCHANGES": "binance",
+        "FADEMOE_ARCHIVES": "binance:cc-by-nc-sa",
+        "FADEMOE_BINANCE_ARCHIVE_URL": simulator.url,
+        "FADEMOE_BINANCE_ARCHIVE_LIST_URL": f"{simulator.url}/data.binance.vision",
+    }
+    services = system.context()
+    use_services(services)
+    instruments.refresh(EXCHANGE, services.rest, services.database)
+    yield services
+    services.close()
+
+
+def read(services, name):
+    with services.database.open_transaction() as cursor:
+        return [life for life in list_lives(cursor, codes=["bin"]) if life.instrument == name]
+
+
+def look_for(services, monkeypatch, *names):
+    """Look for lives among some names of the archive only: each costs files."""
+    archive = EXCHANGE.archive
+    chosen = replace(archive, parse_contract=lambda name: archive.parse_contract(name) if name in names else None)
+    monkeypatch.setitem(registry.load_exchanges(), "binance", replace(EXCHANGE, archive=chosen))
+    return find_dead("binance")
+
+
+def test_a_contract_that_is_on_no_list_any_more_is_known_by_its_files(services, system, monkeypatch):
+    """Its end is its last trade: flat bars go on behind it. A second look finds nothing new."""
+    name, ended_ms = "币安人生USDT", floor_to(now_ms(), DAY_MS) - 100 * DAY_MS + 5 * HOUR_MS
+    change = {"exchange": "binance", "instrument": name}
+    (listed,) = read(services, name)
+    requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": ended_ms}, timeout=10)
+    try:
+        system.query("DELETE FROM perp_lives WHERE instrument IN (%s, 'BTCUSDT') RETURNING 1", name)
+        assert look_for(services, monkeypatch, name, "BTCUSDT") == {"lives": 1}, "BTCUSDT trades on"
+        (found,) = read(services, name)
+        assert (found.symbol, found.evidence, found.life) == (listed.symbol, "archive", 1)
+        assert abs(found.delisted_ms - ended_ms) <= HOUR_MS
+        assert found.last_trade_ms == found.delisted_ms - MINUTE_MS
+        assert found.first_trade_ms == found.listed_ms >= listed.listed_ms
+        assert look_for(services, monkeypatch, name, "BTCUSDT") == {"lives": 0}
+        assert [path for path in (services.settings.home / "archive").rglob("*") if path.is_file()] == []
+    finally:
+        requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": None}, timeout=10)
+
+
+@pytest.mark.parametrize(("factor", "symbols"), [(1, ["ZEC", "ZEC"]), (7, ["ZEC_2", "ZEC"])])
+def test_the_life_before_a_listing_anew_is_the_first_one(services, system, monkeypatch, factor, symbols):
+    """The stored symbol keeps its meaning: where the earlier life was another coin, that one gets another symbol."""
+    day_ms = floor_to(now_ms(), DAY_MS)
+    again = {"halted_from_ms": day_ms - 70 * DAY_MS, "halted_until_ms": day_ms - 65 * DAY_MS}
+    change = {"exchange": "binance", "instrument": "ZECUSDT"}
+
+    def put(**members):
+        requests.post(f"{system.simulator.url}/sim/contracts", json=change | members, timeout=10).raise_for_status()
+
+    try:
+        put(**again, shown_listed_ms=again["halted_until_ms"], relisted_factor=factor)
+        system.query("DELETE FROM perp_lives WHERE instrument = 'ZECUSDT' RETURNING 1")
+        instruments.refresh(EXCHANGE, services.rest, services.database)
+        assert look_for(services, monkeypatch, "ZECUSDT") == {"lives": 1}
+        earlier, newest = sorted(read(services, "ZECUSDT"), key=lambda life: life.life)
+        assert [earlier.symbol, newest.symbol] == symbols
+        assert (earlier.life, newest.life, newest.listed_ms) == (1, 2, again["halted_until_ms"])
+        assert abs(earlier.delisted_ms - again["halted_from_ms"]) <= HOUR_MS
+        assert earlier.successor == (None if factor == 1 else "ZEC")
+        instruments.refresh(EXCHANGE, services.rest, services.database)
+        assert sorted(life.life for life in read(services, "ZECUSDT")) == [1, 2]
+        terms = system.query("SELECT DISTINCT life FROM perp_terms WHERE instrument = 'ZECUSDT'")
+        assert terms == [(2,)], "the terms stay with the life that they are of"
+        assert look_for(services, monkeypatch, "ZECUSDT") == {"lives": 0}
+    finally:
+        names = ("halted_from_ms", "halted_until_ms", "shown_listed_ms")
+        put(**dict.fromkeys(names), relisted_factor=1)
