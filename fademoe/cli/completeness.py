@@ -230,4 +230,5 @@ def _describe_totals(source: str, totals: coverage.Totals) -> dict[str, object]:
         "absent": percent(totals.absent_ms),
         "provisional": percent(totals.provisional_ms),
         "missing": percent(totals.missing_ms),
+        "missing_ms": totals.missing_ms,
     }
