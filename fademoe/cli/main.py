@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,9 @@ from fademoe.errors import ConfigError, FadeMoeError
 from fademoe.signals import Stopped
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
+# The exit code that a shell reports for a program that SIGTERM ended. supervisord starts a stream again that ends with
+# it, unless supervisord itself was told to stop the stream. A stream that has nothing to do ends with 0 and stays down.
+TERMINATED = 128 + signal.SIGTERM
 
 COMMANDS = {  # command -> (module of this package that defines it, the begin of its help)
     "up": ("deploy", "Start everything"),
@@ -36,9 +40,9 @@ COMMANDS = {  # command -> (module of this package that defines it, the begin of
     "psql": ("settings", "Open psql on the database"),
     "postgres": ("servers", "Run the embedded PostgreSQL"),
     "redis": ("servers", "Run the embedded Valkey"),
-    "stream": ("programs", "Follow the streams of an exchange"),
-    "worker": ("programs", "Run one RQ worker"),
-    "scheduler": ("programs", "Run the scheduler"),
+    "stream": ("stream", "Follow the streams of an exchange"),
+    "worker": ("worker", "Run one RQ worker"),
+    "scheduler": ("scheduler", "Run the scheduler"),
     "alerts": ("alerts", "Check, apply, list, silence and replay alert rules"),
     "web": ("web", "Run the web server"),
     "trader": ("trader", "Trade on paper: accounts that do what a backtest says"),

@@ -10,7 +10,7 @@ from tests.support.clocks import until
 
 RUN = """
 import json, pathlib, re, sys
-from fademoe.cli import programs
+from fademoe.cli import worker as worker_command
 from fademoe.cli.environment import load_settings
 from fademoe.runtime.startup import wait_until_ready
 from fademoe.clock import Window
