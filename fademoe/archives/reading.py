@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import islice
 from operator import lt
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from fademoe.feeds.archive import ArchiveFile, BadFile, Dataset, Layout, Lines
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import Row
 
-CHUNK_LINES = 4_000  # read at once
+CHUNK_CHARACTERS = 500_000  # read at once
 MOST_BYTES = 200_000_000  # of an unpacked file: a month of minutes has 5 million
 NAMED = 3  # unreadable lines that are named
 
@@ -66,7 +65,6 @@ def read_file(path: Path, file: ArchiveFile, dataset: Dataset, instrument: Instr
     lines = Lines()
     found = FileRows()
     for number, (layout, chunk) in _read_chunks(path, file, dataset, found):
-        found.lines += len(chunk)
         lines.extend(_read_lines(layout, chunk, number, instrument, found))
     if not found.lines:
         raise BadFile("it holds no line")
@@ -85,8 +83,8 @@ def read_file(path: Path, file: ArchiveFile, dataset: Dataset, instrument: Instr
 
 def _read_chunks(
     path: Path, file: ArchiveFile, dataset: Dataset, found: FileRows
-) -> Iterator[tuple[int, tuple[Layout, list[list[str]]]]]:
-    """Yield the lines of a file's one member in chunks, each with its first number and the layout of the file."""
+) -> Iterator[tuple[int, tuple[Layout, str]]]:
+    """Yield the text of a file's one member in chunks of whole lines, each with its first number and the layout."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -96,34 +94,33 @@ def _read_chunks(
             if members[0].file_size > MOST_BYTES:
                 raise BadFile(f"{members[0].file_size} bytes unpacked are more than such a file has")
             with archive.open(members[0]) as member:
-                text = io.TextIOWrapper(member, encoding=dataset.encoding, newline="")
+                text = io.TextIOWrapper(member, encoding=dataset.encoding, newline=None)
                 layout, first = _find_layout(text, dataset, found)
                 number = 1
-                while chunk := [*first, *(line.rstrip("\r\n").split(",") for line in islice(text, CHUNK_LINES))]:
-                    first = []
-                    chunk = [line for line in chunk if line != [""]]
+                while chunk := first + text.read(CHUNK_CHARACTERS) + text.readline():
+                    first = ""
                     yield number, (layout, chunk)
-                    number += len(chunk)
+                    number += chunk.count("\n")
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise BadFile(f"its zip is broken: {error}") from error
     except UnicodeDecodeError as error:
         raise BadFile(f"its text is not {dataset.encoding}") from error
 
 
-def _find_layout(text: io.TextIOWrapper, dataset: Dataset, found: FileRows) -> tuple[Layout, list[list[str]]]:
-    """Return the layout of a file by its first line, and that line where it is data."""
-    line = text.readline().rstrip("\r\n")
+def _find_layout(text: io.TextIOWrapper, dataset: Dataset, found: FileRows) -> tuple[Layout, str]:
+    """Return the layout of a file by its first line, and that line where it is data, otherwise ""."""
+    line = text.readline().rstrip("\n")
     names = line.split(",")
     for layout in dataset.layouts:
         if tuple(name.strip() for name in names) == layout.names:
             found.has_header = True
-            return layout, []
+            return layout, ""
     for layout in dataset.layouts:
         if layout.any_header and len(names) == len(layout.names) and not any(map(_is_number, names)):
             found.has_header = True
-            return layout, []
+            return layout, ""
         if not layout.needs_header and len(names) == len(layout.names) and _is_number(names[0]):
-            return layout, [names]
+            return layout, f"{line}\n"
     raise BadFile(f"its first line is unknown: {line[:80]!r}")
 
 
@@ -131,18 +128,33 @@ def _is_number(text: str) -> bool:
     return text.lstrip("-").replace(".", "", 1).isdecimal()
 
 
-def _read_lines(layout: Layout, chunk: list[list[str]], number: int, instrument: Instrument, found: FileRows) -> Lines:
-    """Read lines at once, or one by one where one of them is not as expected."""
+def _read_lines(layout: Layout, chunk: str, number: int, instrument: Instrument, found: FileRows) -> Lines:
+    """Read lines column by column, or one by one where one of them is not as expected.
+
+    A line with too few or too many values shifts the values of others into the wrong columns, where they are refused.
+    """
+    chunk, width = chunk.rstrip("\n"), len(layout.names)
+    count, cells = chunk.count("\n") + 1, chunk.replace("\n", ",").split(",")
     try:
-        return layout.read(chunk, instrument)
+        if len(cells) == width * count:
+            lines = layout.read([cells[at::width] for at in range(width)], instrument)
+            found.lines += count
+            return lines
     except BadPayload:
-        lines = Lines()
-        for at, line in enumerate(chunk):
-            try:
-                lines.extend(layout.read([line], instrument))
-            except BadPayload as error:
-                found.unreadable.append((number + at, f"{error}: {','.join(line)[:120]}"))
-        return lines
+        pass  # which line it is, is found one by one
+    read = Lines()
+    for at, line in enumerate(chunk.split("\n")):
+        if not line:
+            continue
+        found.lines += 1
+        values = line.split(",")
+        try:
+            if len(values) != width:
+                raise BadPayload(f"{width} values were expected, not {len(values)}")
+            read.extend(layout.read([[value] for value in values], instrument))
+        except BadPayload as error:
+            found.unreadable.append((number + at, f"{error}: {line[:120]}"))
+    return read
 
 
 def _check_times(lines: Lines, file: ArchiveFile, dataset: Dataset, found: FileRows) -> None:

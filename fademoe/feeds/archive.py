@@ -71,7 +71,8 @@ class Lines:
         self.partial |= other.partial
 
 
-ReadLines = Callable[[Sequence[list[str]], Instrument], Lines]  # raises BadPayload unless all lines are as expected
+Columns = Sequence[Sequence[str]]  # of some lines: as many as a layout has names, all of one length
+ReadColumns = Callable[[Columns, Instrument], Lines]  # raises BadPayload unless all lines are as expected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class Layout:
     """
 
     names: tuple[str, ...]
-    read: ReadLines
+    read: ReadColumns
     needs_header: bool = True
     any_header: bool = False
 

@@ -124,7 +124,12 @@ class Gathered:
         """Add the rows of a file; where another file has another row for a ts, neither is taken."""
         for metric in metrics:
             rows, places = self.rows.setdefault(metric, {}), self.file_of.setdefault(metric, {})
-            for ts, row in found.rows.get(metric, {}).items():
+            fresh = found.rows.get(metric, {})
+            if not rows and not found.strays:  # the file of a whole month, mostly
+                rows.update(fresh)
+                places.update(dict.fromkeys(fresh, path))
+                fresh = {}
+            for ts, row in fresh.items():
                 if ts in found.strays:
                     self.strays.setdefault(metric, {})[ts] = path, row
                 elif ts not in rows:
@@ -313,6 +318,8 @@ def find_metric_holes(target: Target, times: Iterable[int], window: Window) -> l
     dataset = target.dataset
     inside = sorted(ts for ts in times if window.start_ms <= ts < window.end_ms)
     if not dataset.sparse:
+        if len(inside) == dataset.count_rows(window):  # all of them lie on the grid
+            return []
         start_ms = ceil_to(window.start_ms, dataset.interval_ms)
         return find_holes(inside, Window(start_ms, window.end_ms), dataset.interval_ms)
     edges = [window.start_ms, *inside, window.end_ms]
@@ -638,14 +645,24 @@ def _write(
     new = 0
     for metric, rows in kept.items():
         feed, series = target.get_feed(metric), target.name_series(metric)
-        by_file: dict[str, list[Row]] = {}
-        for ts in sorted(rows):
-            by_file.setdefault(gathered.file_of[metric][ts], []).append(rows[ts])
+        by_file = _split_by_file(rows, gathered.file_of[metric]) if rows else {}
         for path, of_file in by_file.items():
             batch = Batch(metric, feed.interval, [(series, row) for row in of_file])
             new += store_rows(cursor, [batch], [], Origin(Way.ARCHIVE, ids[path], began_ms))
     store_rows(cursor, [], answers)
     return new
+
+
+def _split_by_file(rows: Mapping[int, Row], file_of: Mapping[int, str]) -> dict[str, list[Row]]:
+    """Return the rows of each file, ascending."""
+    ordered = sorted(rows)
+    paths = set(map(file_of.__getitem__, ordered))
+    if len(paths) == 1:
+        return {paths.pop(): [rows[ts] for ts in ordered]}
+    by_file: dict[str, list[Row]] = {}
+    for ts in ordered:
+        by_file.setdefault(file_of[ts], []).append(rows[ts])
+    return by_file
 
 
 def _conclude(

@@ -91,6 +91,8 @@ def _find_others(cursor: Cursor, series: Series, times: Sequence[int]) -> list[i
 
 def _group(times: Sequence[int], others: Sequence[int]) -> list[Window]:
     """Return windows that hold all of `times` and none of `others`; both are ascending."""
+    if times and not others:
+        return [Window(times[0], times[-1] + 1)]
     windows: list[Window] = []
     place = 0
     for ts in times:

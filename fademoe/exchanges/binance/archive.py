@@ -10,8 +10,18 @@ from itertools import starmap
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
 from fademoe.errors import BadPayload
-from fademoe.feeds.archive import Archive, Cadence, Dataset, Layout, Lines, PathOf, read_file_times, split_settled
-from fademoe.feeds.columns import read_candles, split_columns
+from fademoe.feeds.archive import (
+    Archive,
+    Cadence,
+    Columns,
+    Dataset,
+    Layout,
+    Lines,
+    PathOf,
+    read_file_times,
+    split_settled,
+)
+from fademoe.feeds.columns import MS_DIGITS, read_candles
 from fademoe.feeds.columns import read_marks as read_mark_bars
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.limits import Budget
@@ -56,12 +66,12 @@ METRICS_NAMES = (
 )
 
 
-def read_klines(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
+def read_klines(columns: Columns, instrument: Instrument) -> Lines:
     """Read lines of klines of a minute.
 
     1730419200000,70281.80,70300.00,70270.10,70299.90,41.230,1730419259999,2898013.55180,912,22.114,1554410.20310,0
     """
-    times, *values, closes, quotes, trades, takers, taker_quotes, _ = split_columns(lines, len(KLINE_NAMES))
+    times, *values, closes, quotes, trades, takers, taker_quotes, _ = columns
     opens_ms = read_file_times(times)
     _check_minutes(opens_ms, closes)
     if not are_amounts(taker_quotes):
@@ -70,12 +80,12 @@ def read_klines(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
     return Lines(times=opens_ms, rows={"ohlcv": rows})
 
 
-def read_premiums(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
+def read_premiums(columns: Columns, instrument: Instrument) -> Lines:
     """Read lines of the premium index, of which the close is kept; its volumes are 0.
 
     1730419200000,0.00012310,0.00018000,0.00009911,0.00015023,0,1730419259999,0,60,0,0,0
     """
-    times, *values, closes, _, _, _, _, _ = split_columns(lines, len(KLINE_NAMES))
+    times, *values, closes, _, _, _, _, _ = columns
     opens_ms = read_file_times(times)
     _check_minutes(opens_ms, closes)
     opened, high, low, close = (list(map(read_number, column)) for column in values[:4])
@@ -84,24 +94,24 @@ def read_premiums(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
     return Lines(times=opens_ms, rows={"pfr": rows})
 
 
-def read_marks(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
+def read_marks(columns: Columns, instrument: Instrument) -> Lines:
     """Read lines of the mark price; its volumes are 0.
 
     1730419200000,70281.80000000,70300.00000000,70270.10000000,70299.90000000,0,1730419259999,0,60,0,0,0
     """
-    times, *prices, _, closes, _, _, _, _, _ = split_columns(lines, len(KLINE_NAMES))
+    times, *prices, _, closes, _, _, _, _, _ = columns
     opens_ms = read_file_times(times)
     _check_minutes(opens_ms, closes)
     rows: list[Row] = list(read_mark_bars(instrument, opens_ms, prices))
     return Lines(times=opens_ms, rows={"mark": rows})
 
 
-def read_settlements(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
+def read_settlements(columns: Columns, instrument: Instrument) -> Lines:
     """Read lines of settlements; their time comes some milliseconds late and is floored to the minute, as REST's is.
 
     1730419200003,8,0.00010000: time, the hours since the settlement before, rate.
     """
-    times, hours, rates = split_columns(lines, len(FUNDING_NAMES))
+    times, hours, rates = columns
     settled = [floor_to(ts, MINUTE_MS) for ts in read_file_times(times)]
     rows: list[Row] = [
         Funding(ts, read_number(rate), hour) for ts, rate, hour in zip(settled, rates, read_counts(hours), strict=True)
@@ -109,7 +119,7 @@ def read_settlements(lines: Sequence[list[str]], instrument: Instrument) -> Line
     return Lines(times=settled, rows={"fr": rows})
 
 
-def read_samples(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
+def read_samples(columns: Columns, instrument: Instrument) -> Lines:
     """Read lines of samples: open interest, its value, and the ratio of all accounts. Cells may be blank.
 
     2024-11-01 00:00:00,BTCUSDT,83012.45100000,5834127310.11020000,1.51200000,1.20110000,1.33870000,0.97310000
@@ -117,10 +127,7 @@ def read_samples(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
     Which instant a line describes is decided for the whole file (`Dataset.shifts`). An open interest of 0 is no value.
     """
     found = Lines(rows={"oi": [], "lsr": []}, blanks={"oi": {}, "lsr": {}})
-    for line in lines:
-        if len(line) != len(METRICS_NAMES):
-            raise BadPayload(f"{len(METRICS_NAMES)} values were expected, not {len(line)}")
-        stamp, name, interest, value, _, _, ratio, _ = line
+    for stamp, name, interest, value, _, _, ratio, _ in zip(*columns, strict=True):
         if name != split_settled(instrument.name):
             check_name(name, instrument)
         ts = read_stamp(stamp)
@@ -170,7 +177,7 @@ def read_counts(column: Sequence[str]) -> list[int]:
 
 def _check_minutes(opens_ms: Sequence[int], closes: Sequence[str]) -> None:
     """Raise BadPayload unless all lines are of a minute."""
-    if any(close_ms != open_ms + MINUTE_MS - 1 for open_ms, close_ms in zip(opens_ms, read_ends(closes), strict=True)):
+    if read_ends(closes) != [open_ms + MINUTE_MS - 1 for open_ms in opens_ms]:
         raise BadPayload("not all lines are of a minute")
 
 
@@ -178,7 +185,11 @@ def read_ends(column: Sequence[str]) -> list[int]:
     """Read a column of closing times in ms, or in microseconds."""
     if not all(map(str.isdecimal, column)):
         raise BadPayload("not all closing times are whole numbers")
-    return [int(text[:13]) for text in column]
+    return (
+        list(map(int, column))
+        if all(len(text) == MS_DIGITS for text in column)
+        else [int(t[:MS_DIGITS]) for t in column]
+    )
 
 
 def find_minute_files(dataset: str) -> tuple[Callable[[PathOf], tuple[str, ...]], Callable[[PathOf], tuple[str, ...]]]:

@@ -9,8 +9,8 @@ from decimal import Decimal
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
 from fademoe.errors import BadPayload
-from fademoe.feeds.archive import Archive, Dataset, Layout, Lines, PathOf, read_file_times
-from fademoe.feeds.columns import read_candles, split_columns
+from fademoe.feeds.archive import Archive, Columns, Dataset, Layout, Lines, PathOf, read_file_times
+from fademoe.feeds.columns import read_candles
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.rows import count_hours_since
@@ -37,14 +37,14 @@ FUNDING_NAMES = ("instrument_name", "funding_rate", "funding_time")
 OLD_FUNDING_NAMES = ("instId", "ctype", "funding_rate", "real_funding_rate", "funding_time")
 
 
-def read_bars(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
+def read_bars(columns: Columns, instrument: Instrument) -> Lines:
     """Read lines of candles of one contract.
 
     BTC-USDT-SWAP,94210.1,94222.0,94200.0,94219.9,1210.5,12.105,1140462.2,1777564800000,0: name, o, h, l, c, contracts,
     coins, USDT, open time, and a mark that says nothing. In files of 2021 and 2022 coins and USDT are 0 or `None`: the
     coins are the contracts times their size then, the USDT are unknown, and the row is `partial`.
     """
-    names, *prices, contracts, coins, quotes, times, _ = split_columns(lines, len(CANDLE_NAMES))
+    names, *prices, contracts, coins, quotes, times, _ = columns
     if set(names) - {instrument.name}:
         raise BadPayload(f"not all lines are of {instrument.name}")
     opens_ms = read_file_times(times)
@@ -68,26 +68,26 @@ def _lacks(coins: str, quotes: str) -> bool:
     return any(text in NO_VOLUME or not text.strip("0.") for text in (coins, quotes))
 
 
-def read_settlements(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
+def read_settlements(columns: Columns, instrument: Instrument) -> Lines:
     """Read the lines of one contract; a file may hold those of all. Times have a jitter of some seconds.
 
     BTC-USDT-SWAP,0.0000812,1777564801000
     """
-    return _settlements([(line[1], line[2]) for line in _select(lines, FUNDING_NAMES, instrument)])
+    return _settlements([(rate, time) for name, rate, time in zip(*columns, strict=True) if name == instrument.name])
 
 
-def read_old_settlements(lines: Sequence[list[str]], instrument: Instrument) -> Lines:
+def read_old_settlements(columns: Columns, instrument: Instrument) -> Lines:
     """Read lines of the layout of 2022: BTC-USDT-SWAP,SWAP,0.0000812,0.0000812,1648771200000.
 
     The fourth value is the rate that was charged; where it is blank, the rate that stood.
     """
-    return _settlements([(line[3] or line[2], line[4]) for line in _select(lines, OLD_FUNDING_NAMES, instrument)])
-
-
-def _select(lines: Sequence[list[str]], names: Sequence[str], instrument: Instrument) -> list[list[str]]:
-    if any(len(line) != len(names) for line in lines):
-        raise BadPayload(f"{len(names)} values were expected")
-    return [line for line in lines if line[0] == instrument.name]
+    return _settlements(
+        [
+            (charged or stood, time)
+            for name, _, stood, charged, time in zip(*columns, strict=True)
+            if name == instrument.name
+        ]
+    )
 
 
 def _settlements(pairs: Sequence[tuple[str, str]]) -> Lines:
