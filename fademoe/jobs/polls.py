@@ -5,18 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from psycopg2.extensions import cursor as Cursor
+from rq import Retry
 
 from fademoe.client import instruments
 from fademoe.clock import SECOND_MS, Window, monotonic_s
-from fademoe.errors import BadPayload, Refused, SourceError
+from fademoe.errors import BadPayload, BudgetSpent, Refused, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.reading import read_elements
-from fademoe.jobs.work import has_requested_work
+from fademoe.jobs.work import ENDLESS, has_other_work, has_requested_work
 from fademoe.metrics import METRICS, Row, name_perpspec
+from fademoe.queue.dequeue import OPPORTUNISTIC_WAIT_S
+from fademoe.queue.retry import DELAY_S
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
@@ -27,9 +30,13 @@ from fademoe.store.status import State, Tracked
 from fademoe.store.writer import Batch
 
 BUDGET_WAIT_S = 10.0  # of one request
-# A feed with a share runs in the queue of its exchange: its round is short, so that the worker gets to the others.
+# A feed with a share runs in the queue of its exchange. While another exchange has work and units its worker does not
+# wait: the round goes on a little later.
 SHARED_WAIT_S = 3.0
 SHARED_RUN_S = 20.0
+GO_ON_S = 3  # later
+MAX_RUNS = 12  # of a round
+LEFT, RUNS = "left", "runs"  # keys of Job.meta: how many contracts the round has left, how many runs it had
 STREAM_FIRST_MS = 15 * SECOND_MS  # by then a stream has stored its row of a minute
 HELD_S = 3600  # samples that are not stored so long are dropped
 
@@ -47,10 +54,11 @@ class Round:
 
 
 @wrap_job
-def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]:
+def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int] | Retry:
     """Request the current value of a metric once for every followed instrument and store the samples.
 
-    What one round cannot get (the budget, a broken answer) is missing; the next round is the next interval's.
+    What one round cannot get (the budget, a broken answer) is missing; the next round is the next interval's. A round
+    with a share that would wait for its budget while others have work returns a Retry: it goes on a little later.
     """
     services, exchange = context.services, registry.load_exchanges()[exchange_name]
     feed = next(feed for feed in exchange.poll_feeds if feed.metric == metric)
@@ -60,7 +68,8 @@ def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]
             time_ms = services.clocks.estimate_now_ms(exchange)
         followed = list_followed(services, exchange, feed, time_ms)
         want(services, feed, followed, time_ms)
-        outcome = _request_all(services, exchange, feed, followed)
+        most = None if feed.share is None else context.read_meta(LEFT) or feed.share
+        outcome = _request_all(services, exchange, feed, followed, most, context.queue)
         for error in outcome.unreadable:
             tracked.record(error)
         is_streamed = any(stream.metric == metric for stream in exchange.stream_feeds)
@@ -69,19 +78,40 @@ def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]
         new = _store(services, feed, samples)
         _keep_held(services, unit, held)
         message = f"{new} new rows, {outcome.requested} of {len(followed)} contracts requested"
-        report(tracked, message, new, outcome.failed)
+        goes_on = most is not None and _goes_on(context, outcome, min(most, len(followed)))
+        report(tracked, message, new, None if goes_on else outcome.failed)
+    if goes_on:
+        return Retry(max=ENDLESS, interval=GO_ON_S, enqueue_at_front=True)
     return {"rows": new, "requested": outcome.requested}
 
 
-def _request_all(services: Services, exchange: Exchange, feed: PollFeed, followed: Sequence[Instrument]) -> Round:
-    """Request a round's samples.
+def _goes_on(context: JobContext, outcome: Round, most: int) -> bool:
+    """Return whether a round of `most` contracts that its budget ended goes on, and note in the job what is left."""
+    runs = context.read_meta(RUNS) + 1
+    is_over = not isinstance(outcome.failed, BudgetSpent) or outcome.requested >= most or runs >= MAX_RUNS
+    if context.job is None or is_over:
+        return False
+    for key, value in ((LEFT, most - outcome.requested), (RUNS, runs), (DELAY_S, GO_ON_S)):
+        context.write_meta(key, value)
+    return True
+
+
+def _request_all(
+    services: Services,
+    exchange: Exchange,
+    feed: PollFeed,
+    followed: Sequence[Instrument],
+    most: int | None,
+    queue: str,
+) -> Round:
+    """Request a round's samples, of `most` contracts at most, for a job of a queue.
 
     A round that could not request all contracts, by its share or for want of time, is continued by the next one.
     One with a share ends early when work that a person requested is ready.
     """
     key, redis = f"poll:{exchange.name}:{feed.metric}:next", services.redis
     first = int(redis.get(key) or 0) % max(1, len(followed))
-    turn = [*followed[first:], *followed[:first]][: feed.share]
+    turn = [*followed[first:], *followed[:first]][:most]
     outcome = Round()
     is_shared = feed.share is not None
     deadline_s = monotonic_s() + (SHARED_RUN_S if is_shared else feed.every_ms / SECOND_MS)
@@ -91,7 +121,7 @@ def _request_all(services: Services, exchange: Exchange, feed: PollFeed, followe
             break
         batch = turn[at : at + size]
         try:
-            samples, errors = _request_batch(services, exchange, feed, batch)
+            samples, errors = _request_patiently(services, exchange, feed, batch, queue)
             outcome.samples += samples
             outcome.unreadable += errors
         except (SourceError, Stopped) as error:
@@ -122,12 +152,25 @@ def want(services: Services, feed: PollFeed | RestFeed, followed: Sequence[Instr
     services.database.run(save)
 
 
+def _request_patiently(
+    services: Services, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument], queue: str
+) -> tuple[list[Sample], list[BadPayload]]:
+    """Request a batch, waiting for its units; with a share not while another exchange has work and units."""
+    if feed.share is None:
+        return _request_batch(services, exchange, feed, batch, BUDGET_WAIT_S)
+    try:
+        return _request_batch(services, exchange, feed, batch, OPPORTUNISTIC_WAIT_S)
+    except BudgetSpent:
+        if has_other_work(services, queue):
+            raise
+    return _request_batch(services, exchange, feed, batch, SHARED_WAIT_S)
+
+
 def _request_batch(
-    services: Services, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument]
+    services: Services, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument], max_wait_s: float
 ) -> tuple[list[Sample], list[BadPayload]]:
     """Return the samples of one request, each with the ts its metric declares, and an error for each unreadable one."""
     request = feed.make_request(batch)
-    max_wait_s = BUDGET_WAIT_S if feed.share is None else SHARED_WAIT_S
     cost = feed.cost * len(batch) if feed.batch else feed.cost
     with services.stop.allow_interrupt():
         body = services.rest.send(exchange, request, budget=feed.budget, cost=cost, live=True, max_wait_s=max_wait_s)

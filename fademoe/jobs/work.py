@@ -60,6 +60,13 @@ def has_requested_work(services: Services) -> bool:
     return bool(list_ready_queues(services.redis, [get_requested_queue(name) for name in enabled]))
 
 
+def has_other_work(services: Services, queue: str) -> bool:
+    """Return whether another exchange's queue than `queue` has work and units; False outside a worker, for ""."""
+    enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
+    others = [name for name in list_exchange_queues(*enabled) if name != queue]
+    return bool(queue and list_ready_queues(services.redis, others))
+
+
 @dataclass(kw_only=True)
 class FeedClient:
     """Sends one run's requests for pages, from any of its threads.
@@ -138,12 +145,7 @@ class FeedClient:
             raise TimeUp("requested work goes first", retry_after_s=0)
 
     def _has_others(self) -> bool:
-        """Return whether another queue of this worker has work and units."""
-        if not self.queue or self.is_live:
-            return False
-        enabled = [exchange.name for exchange in registry.select_enabled(self.services.settings)]
-        others = [name for name in list_exchange_queues(*enabled) if name != self.queue]
-        return bool(list_ready_queues(self.services.redis, others))
+        return not self.is_live and has_other_work(self.services, self.queue)
 
     def allow_interrupt(self) -> AbstractContextManager[None]:
         """Let a stop raise Stopped in the block."""

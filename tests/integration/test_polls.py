@@ -1,11 +1,14 @@
 """Current values by REST: rounds that share a small budget, samples behind a stream's, lists that change."""
 
+import time
 from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
 import requests
+from rq import Retry
+from rq.job import Job
 
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
@@ -15,7 +18,8 @@ from fademoe.metrics import PredictedFunding
 from fademoe.queue.chores import Chore
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task, get_requested_queue
-from fademoe.runtime.job_context import use_services
+from fademoe.runtime.job_context import JobContext, use_services
+from fademoe.runtime.services import resolve_egress
 from fademoe.store import coverage
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.writer import Batch
@@ -121,6 +125,30 @@ def test_a_round_with_a_share_yields_to_requested_work(ask, services, system, mo
     assert ask("binance", "oi")["requested"] == 1
     services.redis.delete(f"rq:queue:{get_requested_queue('bybit')}")
     assert ask("binance", "oi")["requested"] == 3
+
+
+def test_a_round_with_a_share_does_not_wait_while_another_exchange_has_work(services, monkeypatch):
+    """It held its worker for up to 20 s; two exchanges that are busy beside it lost so much."""
+    exchange = registry.load_exchanges()["binance"]
+    (feed,) = exchange.poll_feeds
+    shared = replace(exchange, poll_feeds=(replace(feed, batch=1, share=3),))
+    monkeypatch.setitem(registry.load_exchanges(), "binance", shared)
+    window = Window(floor_to(now_ms(), DAY_MS) - DAY_MS, floor_to(now_ms(), DAY_MS))
+    enqueue_windows(services.redis, "bybit", [Task(Series("byb-ohlcv", "BTC"), window)])
+    arguments = ("binance", feed.metric)
+    job = Job.create("fademoe.jobs.polls.poll", arguments, connection=services.redis, origin="binance")
+    job.save()
+    context = JobContext(services=services, job=job)
+    polls.poll.__wrapped__(context, *arguments)  # its list of contracts is known then
+    services.budgets.close(exchange, [feed.budget], resolve_egress(services.settings)[0][0], 2.0, "a test")
+    begin_s = time.monotonic()
+    again = polls.poll.__wrapped__(context, *arguments)
+    assert isinstance(again, Retry)
+    assert time.monotonic() - begin_s < 1
+    assert again.intervals == [polls.GO_ON_S]
+    assert job.meta == {polls.LEFT: 3, polls.RUNS: 1, "delay_s": polls.GO_ON_S}
+    time.sleep(2)
+    assert polls.poll.__wrapped__(context, *arguments)["requested"] == 3
 
 
 def test_a_contract_that_is_refused_costs_no_other(ask_later, services, system):
