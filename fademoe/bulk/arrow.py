@@ -14,6 +14,7 @@ from fademoe.store.read.catalog import Field
 
 DIGITS, PLACES = 38, 18  # of a decimal; digits behind the 18th place are rounded
 TOO_LARGE = 10 ** (DIGITS - PLACES)  # the least value that has no such decimal
+STEP_TYPES = {"bars": "integer", "expected": "integer", "absent": "integer", "complete": "boolean"}
 COMPRESSION = {"compression": "zstd", "compression_level": 1}
 _LAST_PLACE = Decimal(1).scaleb(-PLACES)
 _CONTEXT = Context(prec=DIGITS)  # the default one has 28 digits and would refuse longer numbers
@@ -51,10 +52,11 @@ def list_types(fields: Iterable[Field], names: Sequence[str]) -> list[tuple[str,
     return [(name, types.get(name, "text")) for name in names]
 
 
-def read_text(text: bytes, schema: Any, *, is_csv: bool) -> Any:
+def read_text(text: bytes, schema: Any, *, is_csv: bool, is_exact: bool = False) -> Any:
     """Return the table of rows that COPY wrote, as CSV or in its own format; their columns are `schema` without time.
 
-    Raises ValueError for a value that no type of the schema holds.
+    A decimal with too many places is rounded, or where all must be exact raises ValueError, as does a value that no
+    type of the schema holds.
     """
     arrow, csv = load_arrow(), importlib.import_module("pyarrow.csv")
     types = {field.name: field.type for field in schema if field.name != "time"}
@@ -78,7 +80,9 @@ def read_text(text: bytes, schema: Any, *, is_csv: bool) -> Any:
 
     try:
         table = parse(types)
-    except arrow.ArrowInvalid:  # a decimal has more places than its type: those are rounded
+    except arrow.ArrowInvalid:  # a decimal has more places than its type
+        if is_exact:
+            raise
         exact = {name for name, kind in types.items() if arrow.types.is_decimal(kind)}
         table = parse({name: arrow.string() if name in exact else kind for name, kind in types.items()})
         for at, name in enumerate(types):

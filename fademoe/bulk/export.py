@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.bulk.arrow import PLACES, list_types, make_schema, read_text
+from fademoe.bulk.arrow import PLACES, STEP_TYPES, list_types, make_schema, read_text
 from fademoe.bulk.directory import (
     Certificates,
     Entry,
@@ -25,6 +25,7 @@ from fademoe.bulk.directory import (
 from fademoe.clock import SECOND_MS, Window, now_ms, to_iso
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
+from fademoe.feeds.grid import Grid
 from fademoe.store.certificate import count_steps
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
@@ -36,16 +37,8 @@ from fademoe.store.read.rows import Selection
 from fademoe.store.read.steps import STEP_MEMBERS, read_step_page
 
 SQL = load_queries("export")
-STEP_TYPES = {"bars": "integer", "expected": "integer", "absent": "integer", "complete": "boolean"}
 MOST_STEPS = 100_000  # of a month: more than its minutes
 _LONG = re.compile(rb"\.[0-9]{%d}" % (PLACES + 1))
-
-
-class Grid(NamedTuple):
-    """The distance of a perpspec's rows in ms, and whether an interval may have none."""
-
-    interval_ms: int
-    is_sparse: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ from fademoe.cli.arguments import PERPSPEC, SYMBOL, TIME, make_window
 from fademoe.cli.environment import pass_running_settings
 from fademoe.cli.main import DONE, FAILED
 from fademoe.cli.table import format_table
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, to_iso
+from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, to_iso
 from fademoe.errors import ConfigError, SourceError
 from fademoe.feeds import registry
+from fademoe.feeds.grid import find_grid
 from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.jobs import gaps
 from fademoe.jobs.audit import add_results, audit_range
-from fademoe.metrics import INTERVALS_MS
 from fademoe.runtime.job_context import JobContext
 from fademoe.runtime.services import Services
 from fademoe.runtime.startup import wait_until_ready
@@ -182,18 +182,6 @@ def _sources(source: str | None) -> list[str]:
 
 def _symbols(symbol: str | None) -> list[str] | None:
     return None if symbol is None else [symbol]
-
-
-def find_grid(source: str) -> tuple[str, int, bool]:
-    """Return the metric of a perpspec, the distance of its rows in ms, and whether an interval may have none."""
-    parts = registry.find_parts(source)
-    if parts:
-        metric = parts[0].metric
-        is_sparse = any(find_grid(name)[2] for part in parts for name in part.inputs)
-        return metric.name, INTERVALS_MS.get(metric.interval, MINUTE_MS), is_sparse
-    exchange, _, name = registry.find_by_source(source)
-    feed = exchange.find_rest_feed(name)
-    return (name, feed.interval_ms, feed.sparse) if feed else (name, MINUTE_MS, True)
 
 
 def compute_due_until_ms_of(services: Services, source: str) -> int:

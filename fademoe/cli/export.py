@@ -5,13 +5,14 @@ from pathlib import Path
 import click
 
 from fademoe.bulk.directory import check
-from fademoe.bulk.export import Grid, Request, export, split_months
+from fademoe.bulk.export import Request, export, split_months
 from fademoe.cli.arguments import TIME, make_window
-from fademoe.cli.completeness import compute_due_until_ms_of, find_grid
+from fademoe.cli.completeness import compute_due_until_ms_of
 from fademoe.cli.environment import pass_running_settings
 from fademoe.cli.main import DONE, FAILED
 from fademoe.clock import Window, floor_to, now_ms, to_iso
 from fademoe.errors import ConfigError
+from fademoe.feeds.grid import find_grid
 from fademoe.metrics import STEPS_MS
 from fademoe.runtime.services import Services
 from fademoe.runtime.startup import wait_until_ready
@@ -86,7 +87,7 @@ def run_export(
         summary = export(
             reader,
             folder,
-            [(spec, symbol, Grid(*grids[spec.name][1:])) for spec, symbol in series],
+            [(spec, symbol, grids[spec.name]) for spec, symbol in series],
             Request(window=window, step=step or "", is_float=is_float, moment=moment),
             lambda line: click.echo(line, err=True),
         )
@@ -129,4 +130,4 @@ def _parse_symbols(text: str, stored: list[str]) -> list[str]:
 
 
 def _find_due_ms(services: Services, spec: Perpspec) -> int:
-    return floor_to(compute_due_until_ms_of(services, spec.name), find_grid(spec.name)[1])
+    return floor_to(compute_due_until_ms_of(services, spec.name), find_grid(spec.name).interval_ms)

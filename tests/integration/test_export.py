@@ -10,10 +10,11 @@ from decimal import Decimal
 import pytest
 
 from fademoe.bulk.directory import CERTIFICATES, check, hash_table
-from fademoe.bulk.export import Grid, Request, export
+from fademoe.bulk.export import Request, export
 from fademoe.cli.main import main
 from fademoe.clock import DAY_MS, MINUTE_MS, Window
 from fademoe.errors import ConfigError
+from fademoe.feeds.grid import Grid
 from fademoe.metrics import Candle
 from fademoe.store import corrections
 from fademoe.store.certificate import certify
@@ -28,7 +29,7 @@ from fademoe.store.writer import Batch, Writer
 START = 1_767_225_600_000  # 2026-01-01
 END = START + 40 * DAY_MS
 SYMBOLS = ("BTC", "42")
-GRID = Grid(MINUTE_MS, is_sparse=False)
+GRID = Grid("ohlcv", MINUTE_MS, is_sparse=False)
 VALUES = ["0.0000001", "83155.70", "0", "-0.000000000000000001", "12345678901234567890.5", None]
 
 
@@ -144,7 +145,8 @@ def test_a_second_run_writes_what_has_changed_alone(stored, reader, tmp_path):
     assert check(tmp_path) == []
 
 
-def test_the_check_names_what_is_wrong(stored, reader, tmp_path, capsys):
+def test_the_check_names_what_is_wrong(stored, reader, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fademoe.logs.set_up", lambda: None)  # of a program, not of a test
     run(reader, tmp_path)
     assert main(["export", "--check", str(tmp_path)]) == 0
     files = sorted(tmp_path.glob("source=*/symbol=*/*.parquet"))
@@ -233,6 +235,7 @@ def test_an_export_that_was_killed_ends_with_the_same_files(stored, reader, data
 def test_the_command_exports_and_refuses_wrong_arguments(
     stored, database_url, redis_url, tmp_path, monkeypatch, capsys
 ):
+    monkeypatch.setattr("fademoe.logs.set_up", lambda: None)  # of a program, not of a test
     monkeypatch.setenv("FADEMOE_DATABASE_URL", database_url)
     monkeypatch.setenv("FADEMOE_REDIS_URL", redis_url)
     out = str(tmp_path / "out")

@@ -2,15 +2,17 @@
 
 from fademoe.clock import now_ms
 from fademoe.store.read.catalog import list_perpspecs
-from fademoe.web.api.parameters import PERPSPEC, SYMBOL, read_window
+from fademoe.web.api.parameters import ONE_SYMBOL, PERPSPEC, SYMBOL, read_one_symbol, read_window
 from fademoe.web.current import get_services
-from fademoe.web.http.params import CURSOR, FROM, TO, Choice, Integer, Names, Params, write_cursor
+from fademoe.web.http.params import CURSOR, FROM, TIME_FORMS, TO, Choice, Integer, Names, Params, write_cursor
 from fademoe.web.http.routes import Page, Routes
 from fademoe.web.model import heatmap
 from fademoe.web.model.catalog import find_perpspec
+from fademoe.web.model.certificate import Certificate, certify_range
 from fademoe.web.model.coverage import Coverage, read_series
 from fademoe.web.model.fill import FillPlan, list_gaps, plan_gaps
 from fademoe.web.model.heatmap import HeatMap
+from fademoe.web.problem import Problem
 
 routes = Routes("api_coverage")
 
@@ -64,6 +66,22 @@ def read_heat_map(params: Params, columns: int) -> HeatMap:
         symbols=lines,
         next=write_cursor("symbol", last) if last else None,
     )
+
+
+@routes.get(
+    "/api/certificate/<perpspec>",
+    "What is expected, present, absent and missing in a range of a series, and a hash of its rows",
+    (PERPSPEC, ONE_SYMBOL, FROM, TO),
+)
+def show_certificate(params: Params) -> Certificate:
+    """Answer the certificate of a range, on the grid of the perpspec's rows."""
+    window = read_window(params)
+    if window is None:
+        raise Problem(400, f"{FROM.name} and {TO.name} are required: {TIME_FORMS}", parameter=FROM.name)
+    symbol = read_one_symbol(params)
+    with get_services().reader.read() as cursor:
+        spec = find_perpspec(cursor, params[PERPSPEC])
+        return certify_range(cursor, spec, symbol, window)
 
 
 @routes.get(

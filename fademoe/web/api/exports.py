@@ -5,22 +5,23 @@ from collections.abc import Callable, Iterator
 
 from flask import Response, request
 
-from fademoe.bulk.arrow import TOO_LARGE, is_installed, list_types, make_schema, read_text, write_parquet
-from fademoe.clock import EARLIEST_MS, LATEST_MS, to_iso
+from fademoe.bulk.arrow import STEP_TYPES, TOO_LARGE, is_installed, list_types, make_schema, read_text, write_parquet
+from fademoe.clock import EARLIEST_MS, LATEST_MS, now_ms, to_iso
 from fademoe.settings import LOOPBACK
 from fademoe.store.read.bulk import copy_windows, name_columns
 from fademoe.store.read.catalog import Perpspec
 from fademoe.store.read.past import EXTRAS
 from fademoe.store.read.rows import Selection, has_value_from, read_pages
+from fademoe.store.read.steps import STEP_MEMBERS, read_step_pages
 from fademoe.web.api.data import TEXT
 from fademoe.web.api.parameters import PERPSPEC
-from fademoe.web.api.row_query import KNOWN_MS, PAST, SELECTION, TS, has_known_ms, read_selection
+from fademoe.web.api.row_query import KNOWN_MS, PAST, SELECTION, STEP, TS, has_known_ms, read_selection
 from fademoe.web.current import get_services
 from fademoe.web.http.formats import MEDIA_TYPES, encode_csv, encode_ndjson
 from fademoe.web.http.params import Choice, Params
 from fademoe.web.http.routes import Bodies, Routes
 from fademoe.web.model.catalog import find_perpspec
-from fademoe.web.model.rows import to_records
+from fademoe.web.model.rows import name_members, to_records, to_texts
 from fademoe.web.model.services import Services
 from fademoe.web.problem import Problem
 
@@ -45,7 +46,7 @@ _slots = threading.BoundedSemaphore(MAX_AT_ONCE)
 @routes.get(
     "/api/export/<perpspec>",
     f"Every row of a selection as a file, streamed; {MAX_AT_ONCE} at a time",
-    (PERPSPEC, *SELECTION, *PAST, TS, FORMAT),
+    (PERPSPEC, *SELECTION, STEP, *PAST, TS, FORMAT),
     bodies=FILES,
 )
 def export_rows(params: Params) -> Response:
@@ -63,7 +64,11 @@ def export_rows(params: Params) -> Response:
         raise Problem(429, f"{MAX_AT_ONCE} exports are running: wait until one has ended", retry_after_s=RETRY_S)
     release = _call_once(_slots.release)
     with_known = has_known_ms(params)
-    parts = _encode(get_services(), spec, selection, file_format, iso=params[TS] == "iso", with_known=with_known)
+    iso = params[TS] == "iso"
+    if params[STEP]:
+        parts = _encode_steps(get_services(), spec, selection, file_format, step=params[STEP], iso=iso)
+    else:
+        parts = _encode(get_services(), spec, selection, file_format, iso=iso, with_known=with_known)
     response = Response(_release_at_end(parts, release), content_type=MEDIA_TYPES[file_format])
     # to compress takes longer than to read and to send on this host
     response.direct_passthrough = file_format == "csv" and request.remote_addr in LOOPBACK
@@ -97,6 +102,28 @@ def _encode(
         return
     schema = make_schema(list_types(spec.fields, names))
     yield from write_parquet((read_text(part, schema, is_csv=True) for part in parts), schema)
+
+
+def _encode_steps(
+    services: Services, spec: Perpspec, selection: Selection, file_format: str, *, step: str, iso: bool
+) -> Iterator[bytes]:
+    """Yield coarser bars in parts, each with how complete it is."""
+    columns = (*selection.columns, *STEP_MEMBERS)
+    pages = (
+        to_records(page, spec.name, columns, iso=iso and file_format != "parquet")
+        for page in read_step_pages(services.reader, spec, selection, step, now_ms())
+    )
+    if file_format == "ndjson":
+        yield from map(encode_ndjson, pages)
+        return
+    names = name_members(columns, iso=iso and file_format != "parquet")
+    parts = (encode_csv(map(to_texts, page)) for page in pages)
+    if file_format == "csv":
+        yield encode_csv([names])
+        yield from parts
+        return
+    schema = make_schema([(name, STEP_TYPES.get(name, kind)) for name, kind in list_types(spec.fields, names)])
+    yield from write_parquet((read_text(part, schema, is_csv=True) for part in parts if part), schema)
 
 
 def _encode_ndjson(
