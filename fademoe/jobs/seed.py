@@ -8,7 +8,7 @@ from functools import partial
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.client import instruments
-from fademoe.clock import LATEST_MS, Window, floor_to
+from fademoe.clock import DAY_MS, LATEST_MS, Window, ceil_to, floor_to
 from fademoe.errors import ConfigError, RetryLater
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
@@ -63,7 +63,8 @@ class SeedPlan:
 
     `requested`: what of each series can be had by now. `planned`: the windows to fetch. `notes`: what cannot be had.
     `queued`: the windows of these series that were in the queues already, with their feeds and what they take.
-    `periods`: what comes from files of archives. `offered`: what would come from files that are not allowed.
+    `periods`: what comes from files of archives. `offered`: what would come from files that are not allowed. `ends`:
+    until when series of contracts that have ended are wanted.
     """
 
     requested: Mapping[Series, Window] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class SeedPlan:
     queued: Sequence[tuple[RestFeed, Effort]] = ()
     periods: Sequence[PlannedPeriod] = ()
     offered: Sequence[PlannedPeriod] = ()
+    ends: Mapping[Series, int] = field(default_factory=dict)
 
 
 def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
@@ -102,6 +104,7 @@ def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
         queued=[item for plan in plans for item in plan.queued],
         periods=join_periods(item for plan in plans for item in plan.periods),
         offered=join_periods(item for plan in plans for item in plan.offered),
+        ends={series: end_ms for plan in plans for series, end_ms in plan.ends.items()},
     )
 
 
@@ -120,7 +123,12 @@ def carry_out(services: Services, request: SeedRequest, plan: SeedPlan) -> int:
 
 def _want(request: SeedRequest, plan: SeedPlan, cursor: Cursor) -> None:
     """Store what is wanted; what was absent because REST does not keep it is missing again where files have it."""
-    coverage.want(cursor, sorted(plan.requested), request.since_ms, request.until_ms)
+    by_end: dict[int | None, list[Series]] = {}
+    for series in sorted(plan.requested):
+        ends = [end_ms for end_ms in (request.until_ms, plan.ends.get(series)) if end_ms is not None]
+        by_end.setdefault(min(ends, default=None), []).append(series)
+    for until_ms, of_end in by_end.items():
+        coverage.want(cursor, of_end, request.since_ms, until_ms)
     for item in plan.periods:
         if item.effort is None:
             for source in registry.list_dataset_sources(item.task.series.source):
@@ -183,6 +191,7 @@ def _plan_code(
     waiting: list[tuple[RestFeed, Effort]] = []
     periods: list[PlannedPeriod] = []
     offered: list[PlannedPeriod] = []
+    ends: dict[Series, int] = {}
     archive = load_state(services, exchange, code, is_allowed_only=False)
     for metric in request.metrics:
         feed = exchange.find_rest_feed(metric)
@@ -196,15 +205,38 @@ def _plan_code(
         state = FeedState(exchange=exchange, feed=feed, now_ms=time_ms, queued=queued, instruments=contracts or {})
         series = [Series(name_perpspec(code, metric), symbol) for symbol in served]
         until_ms = min(compute_closed_until_ms(feed, time_ms), request.until_ms or time_ms)
-        window = Window(floor_to(request.since_ms, feed.interval_ms), until_ms)
-        if series and window.start_ms < window.end_ms:
-            of_feed = _plan_feed(services, state, archive, series, window)
+        start_ms = floor_to(request.since_ms, feed.interval_ms)
+        by_end: dict[int, list[Series]] = {}
+        for each in series:
+            end_ms = _find_end_ms((contracts or {}).get(each.symbol), time_ms)
+            if end_ms is not None and end_ms > start_ms:
+                ends[each] = end_ms
+            by_end.setdefault(min(until_ms, ends.get(each, until_ms)), []).append(each)
+        for end_ms, of_end in by_end.items():
+            if start_ms >= end_ms:
+                continue
+            of_feed = _plan_feed(services, state, archive, of_end, Window(start_ms, end_ms))
             requested |= of_feed.requested
             planned += of_feed.planned
             waiting += of_feed.queued
             periods += of_feed.periods
             offered += of_feed.offered
-    return SeedPlan(requested=requested, planned=planned, notes=notes, queued=waiting, periods=periods, offered=offered)
+    return SeedPlan(
+        requested=requested,
+        planned=planned,
+        notes=notes,
+        queued=waiting,
+        periods=periods,
+        offered=offered,
+        ends={series: end_ms for series, end_ms in ends.items() if series in requested},
+    )
+
+
+def _find_end_ms(instrument: Instrument | None, time_ms: int) -> int | None:
+    """Return until when a contract that has ended is wanted: to the end of the day after its end; None: it trades."""
+    if instrument is None or instrument.delisted_ms is None or instrument.delisted_ms > time_ms:
+        return None
+    return ceil_to(instrument.delisted_ms, DAY_MS) + DAY_MS
 
 
 def _plan_feed(

@@ -16,6 +16,7 @@ from fademoe.jobs.backfill import backfill
 from fademoe.jobs.seed import SeedRequest, carry_out, make_plan
 from fademoe.jobs.terms import refresh_terms
 from fademoe.runtime.job_context import use_services
+from fademoe.settings import ALL_SYMBOLS
 from fademoe.simulator.market.market import Market
 from fademoe.simulator.market.tiers import list_tiers
 from fademoe.store import coverage
@@ -312,3 +313,24 @@ def test_a_reused_ticker_is_two_symbols_everywhere(running, system):
             json=change | dict.fromkeys(names) | {"relisted_factor": 1},
             timeout=10,
         )
+
+
+def test_a_dead_contract_is_seeded_in_its_life_only(running, system):
+    """`all` alone means the contracts that trade; with the dead ones, nothing behind an end is wanted or queued."""
+    instruments.refresh(EXCHANGE, running.rest, running.database)
+    dead = instruments.load_contracts(EXCHANGE, running.database)["bin"]["OMG"]
+    asked = {"exchanges": [EXCHANGE], "metrics": ["ohlcv"], "symbols": ALL_SYMBOLS}
+    since_ms = floor_to(dead.delisted_ms, DAY_MS) - 3 * DAY_MS
+    alive = make_plan(running, SeedRequest(**asked, since_ms=since_ms, until_ms=None))
+    request = SeedRequest(**asked, since_ms=since_ms, until_ms=None, with_dead=True)
+    plan = make_plan(running, request)
+    series = Series("bin-ohlcv", "OMG")
+    assert set(plan.requested) - set(alive.requested) == {series}
+    end_ms = floor_to(dead.delisted_ms - 1, DAY_MS) + 2 * DAY_MS
+    assert plan.requested[series].end_ms == end_ms
+    windows = [item.task.window for item in plan.planned if item.task.series == series]
+    assert windows and max(window.end_ms for window in windows) <= end_ms
+    only = replace(plan, requested={series: plan.requested[series]}, planned=(), periods=())
+    carry_out(running, request, only)
+    wanted = system.query("SELECT wanted::text FROM perp_coverage WHERE source = 'bin-ohlcv' AND symbol = 'OMG'")
+    assert wanted == [(f"{{[{since_ms},{end_ms})}}",)]
