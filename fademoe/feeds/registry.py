@@ -78,6 +78,12 @@ def select_archives(settings: Settings) -> dict[str, Archive]:
     return archives
 
 
+def find_attribution(exchange: str, terms: str) -> str:
+    """Return what has to go with data from the archive of an exchange, or the terms where it has none any more."""
+    table = load_exchanges().get(exchange)
+    return table.archive.attribution if table and table.archive else f"{exchange}: {terms}"
+
+
 def list_dataset_sources(source: str) -> tuple[str, ...]:
     """Return the perpspecs that come with `source` in the same files of an archive, itself where there is none."""
     code, _, metric = source.rpartition("-")

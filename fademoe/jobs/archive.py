@@ -66,6 +66,7 @@ class Target:
     time_ms: int
     unit: Tracked
     names: Sequence[str]  # under which the archive may have the contract
+    is_unlisted: bool = False  # the exchange's list does not have this life any more: REST does not answer for it
 
     def list_month_files(self) -> list[ArchiveFile]:
         """Return the files that the period may lie in as a whole."""
@@ -220,6 +221,7 @@ def make_targets(context: JobContext, unit: Tracked, series: Series, window: Win
     gaps: dict[str, list[Window]] = {}
     with services.database.open_transaction() as cursor:
         lives = instrument_store.read_lives(cursor, [code])
+        unlisted = files.find_unlisted(cursor, code)
         for each in dataset.metrics if dataset else ():
             source = name_perpspec(code, each)
             missing = [gap for _, gap in coverage.find_gaps(cursor, source, window.end_ms, [series.symbol])]
@@ -247,6 +249,7 @@ def make_targets(context: JobContext, unit: Tracked, series: Series, window: Win
                 gaps={each: windows for each, windows in inside.items() if windows},
                 time_ms=time_ms,
                 unit=unit,
+                is_unlisted=(life.name, life.life) in unlisted,
                 names=archive.list_names(life.name, is_newest=life.life == newest[life.name]),
             )
             targets.append(target)
@@ -297,7 +300,7 @@ def _list_needed_days(target: Target, gathered: Gathered, month: FileRecord | No
             for window in target.wanted
             for part in _holes_of(target, gathered, _cut(day, _cut(window, target.life)))
         )
-        least_ms = SMALL_HOLE * DAY_MS if is_read and target.end_ms is None else 0
+        least_ms = SMALL_HOLE * DAY_MS if is_read and not target.is_unlisted else 0
         if missing_ms > least_ms and day.end_ms + target.dataset.day_after_ms <= target.time_ms:
             needed.append(day)
     return needed
@@ -677,7 +680,6 @@ def _conclude(
     covered: list[Window] = []
     absences: list[Absence] = []
     rows: dict[int, Row] = {}
-    is_over = target.end_ms is not None
     for gap in gaps:
         alive = _cut(gap, life)
         if target.end_ms is not None and gap.end_ms > max(target.end_ms, gap.start_ms):
@@ -689,13 +691,13 @@ def _conclude(
         usable = {
             ts: row
             for ts, row in found.items()
-            if alive.start_ms <= ts < alive.end_ms and (is_over or ts not in gathered.partial)
+            if alive.start_ms <= ts < alive.end_ms and (target.is_unlisted or ts not in gathered.partial)
         }
         rows |= usable
         left: list[Window] = []
         for hole in find_metric_holes(target, usable, alive):
             reached = [Window(max(hole.start_ms, reachable_ms), hole.end_ms)] if hole.end_ms > reachable_ms else []
-            reached = [] if target.dataset.use == "ended" and is_over else reached
+            reached = [] if target.is_unlisted else reached
             left += reached
             for part in subtract(hole, reached):
                 absences += _explain(target, gathered, metric, part)

@@ -38,7 +38,7 @@ def test_files_are_told_with_their_states_and_reasons(client, sql):
     assert "CC BY-NC-SA 4.0" in page
 
 
-def test_coverage_tells_by_which_way_a_day_came_and_links_to_the_file(client, sql):
+def test_coverage_tells_by_which_way_a_day_came_and_links_to_the_file(client, sql, partitions):
     number = store_file(sql, "", "ok")
     cover(sql, "bin-ohlcv", "BTC", "0-3", "0-3")
     for start, end, way, file_id in ((0, 2, "archive", number), (2, 3, "history", None)):
@@ -57,3 +57,10 @@ def test_coverage_tells_by_which_way_a_day_came_and_links_to_the_file(client, sq
         as_text=True
     )
     assert f'href="https://files.test/{PATH}"' in cell
+    cells = "ts, symbol, source, interval, o, h, l, c, v"
+    sql.execute(f"INSERT INTO perp_data ({cells}) VALUES (%s, 'BTC', 'bin-ohlcv', '1m', 1, 1, 1, 1, 1)", (day(0),))
+    export = client.get(f"/api/export/bin-ohlcv?symbol=BTC&from={day(0)}&to={day(1)}")
+    assert "CC BY-NC-SA 4.0" in export.headers["X-FadeMoe-Attribution"]
+    assert (
+        "X-FadeMoe-Attribution" not in client.get(f"/api/export/bin-ohlcv?symbol=BTC&from={day(2)}&to={day(3)}").headers
+    )

@@ -102,7 +102,7 @@ def list_arrivals(cursor: Cursor, source: str, symbol: str, window: Window, limi
 
 
 def list_terms(cursor: Cursor, source: str, symbols: Sequence[str], window: Window) -> list[tuple[str, str]]:
-    """Return (exchange, terms) of the files from which any rows of some series in a window came."""
+    """Return (exchange, terms) of the files from which any rows of some series came; no symbols: of all."""
     values = {"source": source, "symbols": list(symbols), "start": window.start_ms, "end": window.end_ms}
     cursor.execute(SQL["terms"], values)
     return [(exchange, terms) for exchange, terms in cursor.fetchall()]

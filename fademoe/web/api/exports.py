@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from flask import Response, request
 
 from fademoe.bulk.arrow import STEP_TYPES, TOO_LARGE, is_installed, list_types, make_schema, read_text, write_parquet
-from fademoe.clock import EARLIEST_MS, LATEST_MS, now_ms, to_iso
+from fademoe.clock import EARLIEST_MS, LATEST_MS, Window, now_ms, to_iso
+from fademoe.feeds.registry import find_attribution
 from fademoe.settings import LOOPBACK
+from fademoe.store.read import files as read_files
 from fademoe.store.read.bulk import copy_windows, name_columns
 from fademoe.store.read.catalog import Perpspec
 from fademoe.store.read.past import EXTRAS
@@ -57,6 +59,8 @@ def export_rows(params: Params) -> Response:
     with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
         selection = read_selection(params, spec)
+        window = Window(selection.start_ms, selection.end_ms)
+        terms = read_files.list_terms(cursor, spec.name, selection.symbols, window)
     if file_format == "parquet" and has_value_from(get_services().reader, spec, selection, TOO_LARGE):
         digits = len(str(TOO_LARGE)) - 1
         raise params.refuse(FORMAT, f"csv, ndjson: a value has more than {digits} digits before the decimal point")
@@ -74,6 +78,8 @@ def export_rows(params: Params) -> Response:
     response.direct_passthrough = file_format == "csv" and request.remote_addr in LOOPBACK
     if selection.moment is not None:
         response.headers["X-FadeMoe-Knowledge"] = selection.moment.knowledge
+    if terms:
+        response.headers["X-FadeMoe-Attribution"] = "; ".join(find_attribution(*one) for one in terms)
     response.call_on_close(release)  # when the client left before the first part
     name = f"{_name_file(spec, selection)}.{file_format}"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'

@@ -40,9 +40,9 @@ ORDER BY a.start_ms, a.known_to_ms
 LIMIT %(limit)s
 
 -- name: terms
--- Under which terms the rows of some series in a range came.
+-- Under which terms the rows of some series in a range came; no symbols: all.
 SELECT DISTINCT f.exchange, f.terms
 FROM perp_arrivals AS a JOIN perp_files AS f ON f.id = a.file_id
-WHERE a.source = %(source)s AND a.symbol = ANY(%(symbols)s::text[])
+WHERE a.source = %(source)s AND (%(symbols)s::text[] = '{}' OR a.symbol = ANY(%(symbols)s::text[]))
   AND a.start_ms < %(end)s AND a.end_ms > %(start)s AND a.start_ms > %(start)s - 2678400000
 ORDER BY f.exchange, f.terms
