@@ -8,7 +8,7 @@ from fademoe.feeds import registry
 from fademoe.jobs import maintenance
 from fademoe.queue.ids import list_window_queues
 from fademoe.queue.retry import requeue_failed
-from fademoe.queue.states import list_failed_windows
+from fademoe.queue.states import list_failed_jobs
 from fademoe.runtime.startup import wait_until_ready
 from fademoe.settings import Settings
 
@@ -31,8 +31,8 @@ def retry(settings: Settings, source: str | None, symbol: str | None) -> None:
     count = 0
     for name in list_window_queues(*registry.list_names()):
         tasks = [
-            task.job_id
-            for task in list_failed_windows(services.redis, [name])
+            job_id
+            for job_id, task in list_failed_jobs(services.redis, [name])
             if source in (None, task.series.source) and symbol in (None, task.series.symbol)
         ]
         count += requeue_failed(services.redis, name, tasks)

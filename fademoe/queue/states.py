@@ -11,7 +11,7 @@ from rq.utils import as_text
 
 from fademoe.clock import Window
 from fademoe.feeds import registry
-from fademoe.queue.ids import BACKFILL, IMPORT, Task, parse_job_id
+from fademoe.queue.ids import BACKFILL, IMPORT, REIMPORT, Task, parse_job_id
 from fademoe.store.coverage import Series
 
 FAILED = "paused after repeated failures"
@@ -65,6 +65,17 @@ def list_failed_windows(redis: Redis, names: Iterable[str]) -> list[Task]:
         for job_id in FailedJobRegistry(queue=connect_queue(redis, name)).get_job_ids(cleanup=True)
     )
     return list(filter(None, map(Task.parse, ids)))
+
+
+def list_failed_jobs(redis: Redis, names: Iterable[str]) -> list[tuple[str, Task]]:
+    """Return the jobs that are paused after repeated failures, those of archives too, with what they work on."""
+    found = []
+    for name in names:
+        for job_id in FailedJobRegistry(queue=connect_queue(redis, name)).get_job_ids(cleanup=True):
+            kind, task = parse_job_id(job_id)
+            if task is not None and kind in (BACKFILL, IMPORT, REIMPORT):
+                found.append((job_id, task))
+    return found
 
 
 def is_held(redis: Redis, job_id: str) -> bool:

@@ -1,0 +1,55 @@
+"""Months of everything by files that have every known fault: exact, and nothing is missing without a reason."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from fademoe.metrics import METRICS
+from tests.support.clocks import until
+
+SYMBOLS = ("BTC", "LTC", "PEPE", "OMG")
+SOURCES = ("bin-ohlcv", "bin-pfr", "bin-mark", "bin-fr", "bin-oi", "bin-lsr")
+
+
+def to_ms(text):
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1000
+
+
+SINCE, UNTIL = "2024-02-01", "2024-04-01"  # the label of metrics changes within
+WINDOW = to_ms(SINCE), to_ms(UNTIL)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("fast_system", [["--archive-faults", "--archive-rate", "60"]], indirect=True)
+def test_months_of_everything_with_all_faults(fast_system):
+    url = fast_system.simulator.url
+    fast_system.environment |= {
+        "FADEMOE_ARCHIVES": "binance:cc-by-nc-sa",
+        "FADEMOE_BINANCE_ARCHIVE_URL": url,
+        "FADEMOE_BINANCE_ARCHIVE_LIST_URL": f"{url}/data.binance.vision",
+    }
+    for command in (("worker",), ("worker",), ("worker", "--live"), ("worker", "--archive"), ("scheduler",)):
+        fast_system.start(*command)
+    metrics = ",".join(source.removeprefix("bin-") for source in SOURCES)
+    done = fast_system.run(
+        "seed", "--since", SINCE, "--until", UNTIL, "--metrics", metrics, "--symbols", ",".join(SYMBOLS)
+    )
+    assert done.returncode == 0, done.stderr
+    until(lambda: all(fast_system.covers(source, SYMBOLS, *WINDOW) for source in SOURCES), 480)
+    for source in SOURCES:
+        for symbol in SYMBOLS:
+            found = fast_system.differences("binance", source, symbol, *WINDOW)
+            absent = fast_system.query(
+                "SELECT start_ms, end_ms FROM perp_absence WHERE source = %s AND symbol = %s", source, symbol
+            )
+            lost = [int(each.split()[1]) for each in found if each.startswith("missing")]
+            assert [each for each in found if not each.startswith("missing")] == [], (source, symbol)
+            assert all(any(start <= ts < end for start, end in absent) for ts in lost), (source, symbol)
+            if METRICS[source.removeprefix("bin-")].interval == "1m":
+                assert lost == [], (source, symbol)  # what files lack, REST has
+    states = dict(fast_system.query("SELECT state, count(*) FROM perp_files GROUP BY state"))
+    assert states["ok"] > 0
+    assert states["quarantined"] > 0
+    unnamed = fast_system.query("SELECT count(*) FROM perp_files WHERE state = 'quarantined' AND reason = ''")
+    assert unnamed == [(0,)]
+    assert not list((fast_system.context().settings.home / "archive").rglob("*.part"))
