@@ -60,6 +60,7 @@ def test_without_the_setting_nothing_is_asked_of_an_archive(fast_system):
     assert requests_of(fast_system.simulator) == {}
 
 
+@pytest.mark.full
 def test_a_month_of_files_has_the_certificate_of_a_month_over_rest(
     fast_system, other_database_url, redis_url, tmp_path
 ):
@@ -95,7 +96,7 @@ def certify(system, source):
     return done.stdout
 
 
-@pytest.mark.waits(40)
+@pytest.mark.full
 def test_a_worker_that_is_killed_in_a_download_fetches_nothing_twice(fast_system):
     allow(fast_system, fast_system.simulator.url)
     symbols = "LTC,ETH,XRP,ADA"
