@@ -21,6 +21,9 @@ class Path(NamedTuple):
 def compute_maintenance(quantity: Decimal, price: Decimal, terms: Terms) -> Decimal:
     """Return the maintenance margin of a position at a price: each slice at its own rate, as taxes are."""
     size = abs(quantity) if terms.tiers_in_coins else abs(quantity) * price
+    bound, rate = terms.tiers[0]
+    if bound is None or size <= bound:
+        return size * rate * price if terms.tiers_in_coins else size * rate
     total, lower = ZERO, ZERO
     for bound, rate in terms.tiers:
         if bound is None or size <= bound:

@@ -74,6 +74,9 @@ class Minute(Protocol):
     def close_before(self, symbol: str) -> Decimal | None:
         """Return the close of the newest candle before the minute."""
 
+    def may_settle(self) -> bool:
+        """Say whether anything was settled in the minute, or may have been."""
+
     def settlements(self, symbol: str) -> Sequence[Settlement]:
         """Return what was settled within the minute, oldest first."""
 
@@ -112,6 +115,9 @@ class MinuteRows:
 
     def close_before(self, symbol: str) -> Decimal | None:
         return self.closes_before.get(symbol)
+
+    def may_settle(self) -> bool:
+        return bool(self.settled or self.absent)
 
     def settlements(self, symbol: str) -> Sequence[Settlement]:
         return self.settled.get(symbol, ())

@@ -66,6 +66,7 @@ class Account:
 
     `on_the_way`: lists of orders by symbol with the minute in which they arrive, in the order they were decided.
     `unknown`: ranges without settlements that were met while a position was held: (symbol, start_ms, end_ms).
+    `stale_ms`: age of the oldest price in the last step 7; it is not stored.
     """
 
     conditions: Conditions
@@ -76,6 +77,7 @@ class Account:
     resting: dict[str, list[RestingOrder]] = field(default_factory=dict)
     on_the_way: list[tuple[int, dict[str, list[Order]]]] = field(default_factory=list)
     unknown: list[tuple[str, int, int]] = field(default_factory=list)
+    stale_ms: int = 0
 
     @classmethod
     def open(cls, conditions: Conditions, capital: Decimal) -> Self:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from fademoe.account import ledger
 from fademoe.account.ledger import LedgerRow
-from fademoe.account.margin import Path, find_liquidation
+from fademoe.account.margin import Path, compute_maintenance, find_liquidation
 from fademoe.account.market import Candle, Minute
 from fademoe.account.numbers import EXACT, ONE, ZERO, round_money, round_to_lot
 from fademoe.account.state import Account, Conditions, Position, RestingOrder
@@ -100,7 +100,7 @@ class _Step:
         account = self._account
         for symbol in self._minute.delisted():
             self._close_delisted(symbol)
-        if account.positions:
+        if account.positions and self._minute.may_settle():
             self._settle_funding()
         if account.on_the_way and account.on_the_way[0][0] <= self._minute.ts:
             self._take_orders()
@@ -250,6 +250,8 @@ class _Step:
     # 4
 
     def _check_margin(self) -> None:
+        if not self._conditions.isolated and self._survives():
+            return
         held = [(symbol, *self._trace(symbol, position)) for symbol, position in self._account.positions.items()]
         if not self._conditions.isolated:
             prices = find_liquidation(self._account.cash, [path for _, path, _ in held])
@@ -262,6 +264,25 @@ class _Step:
             prices = find_liquidation(margin, [path])
             if prices is not None:
                 self._liquidate(symbol, path, prices[0], reason)
+
+    def _survives(self) -> bool:
+        """Say whether a cross account stays above its maintenance at all adverse extremes at once.
+
+        As rates are below 1, its room only shrinks on the way there, so it then survives the whole minute.
+        """
+        minute, equity, needed = self._minute, self._account.cash, ZERO
+        for symbol, held in self._account.positions.items():
+            quantity = held.quantity
+            bar = minute.mark(symbol) or minute.candle(symbol)
+            if bar is None:
+                price = held.price
+            elif quantity > 0:
+                price = min(bar.o, bar.l)
+            else:
+                price = max(bar.o, bar.h)
+            equity += quantity * price
+            needed += compute_maintenance(quantity, price, minute.terms(symbol))
+        return equity > needed
 
     def _trace(self, symbol: str, held: Position) -> tuple[Path, str]:
         """Return the way of a position's price to the adverse extreme, and whose prices these are."""
@@ -368,11 +389,14 @@ class _Step:
     # 7
 
     def _mark_positions(self) -> None:
-        ts = self._minute.ts
+        minute, ts, oldest = self._minute, self._minute.ts, self._minute.ts
         for symbol, held in self._account.positions.items():
-            bar = self._minute.mark(symbol) or self._minute.candle(symbol)
+            bar = minute.mark(symbol) or minute.candle(symbol)
             if bar is not None:
                 held.price, held.priced_ms = bar.c, ts
+            elif held.priced_ms < oldest:
+                oldest = held.priced_ms
+        self._account.stale_ms = ts - oldest
 
     # buying power
 

@@ -83,15 +83,19 @@ class WideColumn(Column):
 class Table:
     """The rows of a window of a series, oldest first. `columns` are parsed when they are asked for."""
 
-    def __init__(self, lines: bytes, names: Sequence[str], *, timed: bool = False) -> None:
-        """Take lines of `store.read.market.read_lines`; `names` are the columns behind ts (and interval)."""
+    def __init__(self, lines: bytes, names: Sequence[str], first: Sequence[str] = (), *, timed: bool = False) -> None:
+        """Take lines of `store.read.market.read_lines`; `names` are the columns behind ts (and interval).
+
+        The columns `first` are parsed at once.
+        """
         self._names = ["ts", *(["interval"] if timed else []), *names]
         self._lines = lines
         self._columns: dict[str, Column] = {}
         self.ts: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self.intervals: list[str] = []
         if lines:
-            table = self._read({"ts": pa.int64(), **({"interval": pa.string()} if timed else {})})
+            keys = {"ts": pa.int64(), **({"interval": pa.string()} if timed else {})}
+            table = self._parse(first, keys)
             self.ts = table["ts"].to_numpy()
             self.intervals = table["interval"].to_pylist() if timed else []
 
@@ -106,12 +110,16 @@ class Table:
         if not self._lines:
             self._columns |= {name: Column(np.empty(0, dtype=np.int64), 0, None) for name in names}
             return
+        self._parse(names, {})
+
+    def _parse(self, names: Sequence[str], keys: dict[str, pa.DataType]) -> pa.Table:
         try:
-            table = self._read(dict.fromkeys(names, pa.decimal128(38, 18)))
+            table = self._read(keys | dict.fromkeys(names, pa.decimal128(38, 18)))
         except pa.ArrowInvalid:  # more digits than that
-            table = self._read(dict.fromkeys(names, pa.string()))
+            table = self._read(keys | dict.fromkeys(names, pa.string()))
         for name in names:
             self._columns[name] = _pack(table[name].combine_chunks())
+        return table
 
     def close(self) -> None:
         """Give back the text of the rows; no further column can be asked for."""

@@ -28,6 +28,7 @@ STALE_INTERVALS = 3  # of samples
 USUAL_HOURS = 8  # between two settlements, where the exchange does not say
 FUNDING = "fr"
 CANDLES = "ohlcv"
+FIRST = {CANDLES: ("o", "h", "l", "c", "v"), "mark": ("mark_o", "mark_h", "mark_l", "mark_c")}  # parsed together
 
 
 class NotCovered(FadeMoeError):
@@ -101,7 +102,7 @@ class _Reading:
                 lines = self._market.loader.read(self.series, self.metric, window, timed=self.is_timed)
             if chunk < 0 or chunk >= self._hashed:
                 self._lines.setdefault(chunk, lines)
-            self._tables[chunk] = Table(lines, self._columns, timed=self.is_timed)
+            self._tables[chunk] = Table(lines, self._columns, FIRST.get(self.metric, ()), timed=self.is_timed)
         return self._tables[chunk]
 
     def look_back_to(self, ts: int) -> None:

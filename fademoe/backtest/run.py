@@ -10,7 +10,7 @@ from typing import Any
 
 from fademoe.account.ledger import LedgerRow
 from fademoe.account.market import Terms
-from fademoe.account.numbers import EXACT, format_decimal
+from fademoe.account.numbers import EXACT, ZERO, format_decimal
 from fademoe.account.state import Account
 from fademoe.account.step import step_in_place
 from fademoe.backtest.market import Market, SeriesHash
@@ -40,17 +40,19 @@ class Equity:
 
     def add(self, ts: int, account: Account) -> None:
         """Add the end of the minute `ts`."""
-        equity, cash = account.equity, account.cash
+        cash = equity = account.cash
+        held = ZERO
+        for position in account.positions.values():
+            value = position.quantity * position.price
+            equity += value
+            held += abs(value)
         if (equity, cash) != self._last:
             self._last = (equity, cash)
             self._last_text = f"\t{format_decimal(equity)}\t{format_decimal(cash)}\n"
         self._text.write(f"{ts}{self._last_text}")
         self.equity.append(float(equity))
         self.cash.append(float(cash))
-        held = 0.0
-        for position in account.positions.values():
-            held += abs(float(position.quantity) * float(position.price))
-        self.exposure.append(held)
+        self.exposure.append(float(held))
 
     @property
     def lines(self) -> str:
@@ -111,9 +113,7 @@ def run_plan(
             if rows:
                 ledger += rows
             equity.add(ts, account)
-            for held in account.positions.values():
-                if held.priced_ms != ts:
-                    stale = max(stale, (ts - held.priced_ms) // MINUTE_MS)
+            stale = max(stale, account.stale_ms)
             if (ts + MINUTE_MS) % period == 0:
                 view.move(ts)
                 calls += 1
@@ -126,7 +126,7 @@ def run_plan(
         lags=market.lags_used,
         sha256=hash_result(ledger, equity),
         unknown=list(account.unknown),
-        longest_stale_minutes=stale,
+        longest_stale_minutes=stale // MINUTE_MS,
         calls=calls,
     )
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import partial
+from types import NoneType
 from typing import TypeVar
 
 from fademoe.account.market import ASSUMED_TERMS, Candle, Mark, Settlement, Terms
@@ -71,10 +73,14 @@ class RunMinute:
         self._mark_bars = {symbol: market.get_bars("mark", symbol) for symbol in symbols}
         settlements = {symbol: market.get_settlements(symbol) for symbol in symbols}
         self._settled = {symbol: each.list_by_minute() for symbol, each in settlements.items()}
+        self._settling = {ts for by_minute in self._settled.values() for ts in by_minute}
+        self._current: dict[str, Terms] = {}
+        self._current_until = 0
         self._absent = {
             symbol: [w for w in market.get_known(each.series).absent if w.end_ms > market.since]
             for symbol, each in settlements.items()
         }
+        self._has_absent = any(self._absent.values())
 
     def move(self, ts: int) -> None:
         """Go to the minute `ts`."""
@@ -108,6 +114,9 @@ class RunMinute:
                     return value
         return None
 
+    def may_settle(self) -> bool:
+        return self.ts in self._settling or self._has_absent
+
     def settlements(self, symbol: str) -> Sequence[Settlement]:
         return self._settled[symbol].get(self.ts, ())
 
@@ -124,21 +133,28 @@ class RunMinute:
         return self._lives.is_listed(symbol, self.ts)
 
     def terms(self, symbol: str) -> Terms:
-        dated = self._terms.get(symbol)
-        if not dated:
-            return ASSUMED_TERMS
-        current = dated[0][1]  # before the first dated terms the first ones hold
-        for since_ms, terms in dated[1:]:
-            if since_ms >= self.ts + MINUTE_MS:
-                break
-            current = terms
-        return current
+        if self.ts >= self._current_until:
+            self._find_current_terms()
+        return self._current.get(symbol, ASSUMED_TERMS)
+
+    def _find_current_terms(self) -> None:
+        """Find the terms of this minute, and the minute in which the next ones begin to hold."""
+        self._current_until = self._market.until
+        for symbol, dated in self._terms.items():
+            for since_ms, terms in dated:  # before the first ones the first ones hold
+                if since_ms >= self.ts + MINUTE_MS and symbol in self._current:
+                    self._current_until = min(self._current_until, floor_to(since_ms, MINUTE_MS))
+                    break
+                self._current[symbol] = terms
 
 
 def _zip_day(kind: type[Bar], bars: Bars, columns: Sequence[str], day: int) -> list[Bar | None]:
     """Return the bars of a day, None for a minute without one."""
     values = [bars.day(column, day) for column in columns]
-    made: list[Bar | None] = [None if row[0] is None else kind(*row) for row in zip(*values, strict=True)]
+    make = partial(tuple.__new__, kind)  # as kind(*row) does, at a fifth of its time
+    made: list[Bar | None] = list(map(make, zip(*values, strict=True)))
+    if NoneType in map(type, values[0]):  # `None in` would compare each decimal with it
+        made = [None if first is None else bar for first, bar in zip(values[0], made, strict=True)]
     return made
 
 
