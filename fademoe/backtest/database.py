@@ -23,6 +23,7 @@ from fademoe.backtest.plan import (
 )
 from fademoe.backtest.report import make_report
 from fademoe.backtest.run import Cancelled, Result, run_plan, write_ledger
+from fademoe.backtest.sweep import CachedLoader, Ground, describe_folds, describe_trials, run_sweep, walk_forward
 from fademoe.clock import Window, to_iso
 from fademoe.errors import FadeMoeError
 from fademoe.metrics import name_perpspec
@@ -82,15 +83,9 @@ def execute(cursor: Cursor, plan: Plan, progress: Callable[[float], bool] = lamb
 
     Raises MissingData, StrategyFailed, MissingSettlement, Cancelled.
     """
-    read.use_one_snapshot(cursor)
-    loader = DatabaseLoader(cursor)
-    contracts = read.list_contracts(cursor, plan.code, plan.symbols)
-    lives = list_lives(contracts, plan.symbols)
-    needed = [Series(name_perpspec(plan.code, metric), symbol) for symbol in plan.symbols for metric in NEEDED]
-    check_data(plan, {series: loader.read_known(series) for series in needed}, lives)
-    terms = find_terms(cursor, plan)
-    lags = read.read_lags(cursor) if plan.lags is None else plan.lags
-    market = Market(loader, plan.code, plan.since, plan.until, lags, _OtherLives(cursor))
+    ground = prepare(cursor, plan)
+    market, lives, terms = ground.open_market(plan), ground.lives, ground.terms
+    needed = _list_needed(plan)
     try:
         result = run_plan(plan, market, lives, terms, progress)
     except NotCovered as error:
@@ -118,6 +113,81 @@ def execute(cursor: Cursor, plan: Plan, progress: Callable[[float], bool] = lamb
     return Outcome(result.certified, certificate, report, unknown, result)
 
 
+def prepare(cursor: Cursor, plan: Plan) -> Ground:
+    """Return what runs of a plan read: all of one moment. Must be the first use of a transaction.
+
+    Raises MissingData when a part of what the run needs is not stored, ConfigError for a symbol without a contract.
+    """
+    read.use_one_snapshot(cursor)
+    loader = DatabaseLoader(cursor)
+    lives = list_lives(read.list_contracts(cursor, plan.code, plan.symbols), plan.symbols)
+    check_data(plan, {series: loader.read_known(series) for series in _list_needed(plan)}, lives)
+    return Ground(
+        loader=loader,
+        lags=read.read_lags(cursor) if plan.lags is None else plan.lags,
+        all_lives=_OtherLives(cursor),
+        lives=lives,
+        terms=find_terms(cursor, plan),
+    )
+
+
+def _list_needed(plan: Plan) -> list[Series]:
+    return [Series(name_perpspec(plan.code, metric), symbol) for symbol in plan.symbols for metric in NEEDED]
+
+
+def sweep_and_store(
+    database: Database,
+    reading: Database,
+    plan: Plan,
+    sets: Sequence[dict[str, Any]],
+    *,
+    best: int = 5,
+    folds_ms: tuple[int, int] | None = None,
+    say: Callable[[float], None] = lambda share: None,
+) -> tuple[str, dict[str, Any]]:
+    """Run all sets, or walk forward with `folds_ms` (training, test); store and return the id and the report."""
+    kind = backtests.SWEEP if folds_ms is None else backtests.WALK_FORWARD
+    body = plan.to_json() | {"sets": len(sets)}
+    run_id = database.run(lambda cursor: backtests.add(cursor, kind, plan.strategy.name, body, state=backtests.RUNNING))
+    progress = _Progress(database, run_id, say)
+    try:
+        with closing(reading), reading.open_transaction() as cursor:
+            ground = prepare(cursor, plan)
+            ground = replace(ground, loader=CachedLoader(ground.loader))
+            if folds_ms is None:
+                trials = run_sweep(plan, sets, ground, best, progress)
+                report = describe_trials(trials)
+            else:
+                report = describe_folds(plan, walk_forward(plan, sets, ground, *folds_ms, progress), len(sets))
+    except Cancelled:
+        raise
+    except FadeMoeError as error:
+        message = str(error)
+        database.run(lambda cursor: backtests.fail(cursor, run_id, message))
+        raise
+    database.run(
+        lambda cursor: backtests.finish(cursor, run_id, certified=False, certificate="{}", report=report, unknown=[])
+    )
+    return run_id, report
+
+
+class _Progress:
+    """Stores once a second which share of a run is done, and says whether to go on."""
+
+    def __init__(self, database: Database, run_id: str, say: Callable[[float], None]) -> None:
+        self._database = database
+        self._run_id = run_id
+        self._say = say
+        self._last = time.monotonic()
+
+    def __call__(self, share: float) -> bool:
+        if time.monotonic() - self._last < PROGRESS_S:
+            return True
+        self._last = time.monotonic()
+        self._say(share)
+        return self._database.run(lambda cursor: backtests.report_progress(cursor, self._run_id, share))
+
+
 def run_and_store(
     database: Database, reading: Database, run_id: str, plan: Plan, say: Callable[[float], None] = lambda share: None
 ) -> Outcome:
@@ -125,16 +195,7 @@ def run_and_store(
 
     `reading`: another connection, whose transaction stays open for the run. Raises as `execute` does.
     """
-    last = time.monotonic()
-
-    def progress(share: float) -> bool:
-        nonlocal last
-        if time.monotonic() - last < PROGRESS_S:
-            return True
-        last = time.monotonic()
-        say(share)
-        return database.run(lambda cursor: backtests.report_progress(cursor, run_id, share))
-
+    progress = _Progress(database, run_id, say)
     database.run(lambda cursor: backtests.begin(cursor, run_id, plan.to_json()))
     try:
         with closing(reading), reading.open_transaction() as cursor:

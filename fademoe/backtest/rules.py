@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from fademoe.account.numbers import ONE, ZERO
@@ -18,6 +18,7 @@ from fademoe.strategy import Limit, Order, Orders, Stop, Strategy, Target
 EXPRESSIONS = ("long", "short", "exit")
 NUMBERS = ("size", "stop", "take")
 KEYS = (*EXPRESSIONS, *NUMBERS)
+TABLE = "params"  # further numbers, which expressions name in braces: sma(c, {fast}m)
 
 
 class RuleStrategy(Strategy):
@@ -26,7 +27,8 @@ class RuleStrategy(Strategy):
     There is no rebalancing while the side stays. `stop` and `take` are sent when a position is opened or changed.
     """
 
-    rules: Mapping[str, Expression]
+    name: str
+    texts: Mapping[str, str]  # of the expressions, with the names of params in braces
     size: Decimal
     stop: Decimal
     take: Decimal
@@ -36,20 +38,28 @@ class RuleStrategy(Strategy):
 
     def on_minute(self, view: Any) -> Orders:
         """Return a target where the side changes, and stop and take where the position has changed."""
-        evaluator = Evaluator(view.as_expressions())
+        evaluator, rules = Evaluator(view.as_expressions()), self.compile_rules()
         orders: dict[str, list[Order]] = {}
         for symbol in view.symbols:
             position = view.position(symbol)
-            chosen = self._choose(evaluator, view.code, symbol, position)
+            chosen = self._choose(evaluator, rules, view.code, symbol, position)
             guards = self._guard(symbol, position, view.entry(symbol))
             if chosen is not None or guards is not None:
                 orders[symbol] = [*([] if chosen is None else [chosen]), *(guards or [])]
         return orders
 
-    def _choose(self, evaluator: Evaluator, code: str, symbol: str, position: Decimal) -> Target | None:
+    def compile_rules(self) -> dict[str, Expression]:
+        """Return the expressions with the params in them."""
+        params = {name: getattr(self, name) for name in self.params}
+        return {
+            key: _compile(self.name, key, _fill_in(self.name, key, text, params)) for key, text in self.texts.items()
+        }
+
+    def _choose(
+        self, evaluator: Evaluator, rules: Mapping[str, Expression], code: str, symbol: str, position: Decimal
+    ) -> Target | None:
         said = {
-            name: evaluator.evaluate(self.rules[name].root, code, symbol) if name in self.rules else False
-            for name in EXPRESSIONS
+            name: evaluator.evaluate(rules[name].root, code, symbol) if name in rules else False for name in EXPRESSIONS
         }
         is_long, is_short = said["long"] is True, said["short"] is True
         if is_long and is_short:
@@ -83,21 +93,25 @@ def load_rules(name: str, text: str) -> type[RuleStrategy]:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: {error}") from error
-    unknown = [key for key in content if key not in KEYS]
+    unknown = [key for key in content if key not in (*KEYS, TABLE)]
     if unknown:
-        raise ConfigError(f"{name}: unknown key {unknown[0]!r}: valid are {', '.join(KEYS)}")
+        raise ConfigError(f"{name}: unknown key {unknown[0]!r}: valid are {', '.join((*KEYS, TABLE))}")
     if not any(key in content for key in ("long", "short")):
         raise ConfigError(f"{name}: one of long and short is required")
-    rules = {}
+    given = content.get("params", {})
+    if not isinstance(given, dict) or any(
+        key in KEYS or isinstance(value, dict | list) for key, value in given.items()
+    ):
+        raise ConfigError(f"{name}: params is a table of numbers or texts, with other names than {', '.join(KEYS)}")
+    given = {key: Decimal(str(value)) if isinstance(value, float) else value for key, value in given.items()}
+    texts = {}
     for key in EXPRESSIONS:
         if key not in content:
             continue
         if not isinstance(content[key], str):
             raise ConfigError(f"{name}: {key} is {content[key]!r}: valid is an expression as text")
-        try:
-            rules[key] = compile_expression(content[key], _vocabulary(), truth=True)
-        except ExpressionError as error:
-            raise ConfigError(f"{name}: {key}: {error}") from error
+        texts[key] = content[key]
+        _compile(name, key, _fill_in(name, key, content[key], given))
     numbers = {
         "size": _read_number(name, "size", content.get("size", 1)),
         "stop": _read_number(name, "stop", content.get("stop", 0)),
@@ -105,8 +119,25 @@ def load_rules(name: str, text: str) -> type[RuleStrategy]:
     }
     if numbers["size"] <= 0:
         raise ConfigError(f"{name}: size is {content['size']!r}: valid are numbers above 0")
-    members = {"rules": rules, "params": numbers, "__doc__": RuleStrategy.__doc__}
+    members = {"name": name, "texts": texts, "params": given | numbers, "__doc__": RuleStrategy.__doc__}
     return type("Rules", (RuleStrategy,), members)
+
+
+def _fill_in(name: str, key: str, text: str, params: Mapping[str, Any]) -> str:
+    try:
+        return text.format_map(
+            {each: f"{value:f}" if isinstance(value, Decimal) else value for each, value in params.items()}
+        )
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        raise ConfigError(f"{name}: {key}: names in braces are params, such as {{fast}}: {error}") from error
+
+
+@lru_cache(10_000)
+def _compile(name: str, key: str, text: str) -> Expression:
+    try:
+        return compile_expression(text, _vocabulary(), truth=True)
+    except ExpressionError as error:
+        raise ConfigError(f"{name}: {key}: {error}") from error
 
 
 @cache

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from fademoe.account.orders import BadOrder, read_orders
-from fademoe.backtest.rules import load_rules
+from fademoe.backtest.rules import RuleStrategy, load_rules
 from fademoe.errors import ConfigError, FadeMoeError
 from fademoe.strategy import Order, Strategy
 
@@ -71,6 +71,11 @@ class StrategyFile:
                 raise ConfigError(f"unknown param {name!r} of {self.name}: valid are {', '.join(params) or 'none'}")
             params[name] = _parse(name, text, type(params[name]))
         return params
+
+    def make_rules(self, params: Mapping[str, Any]) -> RuleStrategy | None:
+        """Return an instance of a strategy of rules, None for one in Python."""
+        made = self.make(params).instance
+        return made if isinstance(made, RuleStrategy) else None
 
     def make(self, params: Mapping[str, Any]) -> "RunningStrategy":
         """Return an instance with its params set as attributes."""

@@ -1,6 +1,7 @@
 """`fademoe backtest`: run a strategy over stored minutes; list, show and verify runs."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,15 @@ from typing import Any
 import click
 
 from fademoe.backtest.certificate import find_difference
-from fademoe.backtest.database import Outcome, run_again, run_and_store
+from fademoe.backtest.database import Outcome, run_again, run_and_store, sweep_and_store
 from fademoe.backtest.plan import MARGINS, MissingData, Plan, read_tiers_file
 from fademoe.backtest.request import RunRequest, check_request, make_plan
+from fademoe.backtest.sweep import read_grid
 from fademoe.cli.arguments import TIME
 from fademoe.cli.environment import pass_running_settings
 from fademoe.cli.main import DONE, FAILED
 from fademoe.cli.table import format_table
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, to_iso
 from fademoe.errors import ConfigError
 from fademoe.runtime.services import Services
 from fademoe.runtime.startup import wait_for_schema
@@ -28,6 +31,24 @@ PAGE = 10_000
 
 Command = Callable[..., Any]
 
+_SPAN = re.compile(r"([0-9]+)([dhm])")
+_UNITS = {"d": DAY_MS, "h": HOUR_MS, "m": MINUTE_MS}
+
+
+class Span(click.ParamType[int]):
+    """A length of time such as 60d, 12h, 90m; the value is in ms."""
+
+    name = "span"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the length; fail with examples."""
+        found = _SPAN.fullmatch(str(value))
+        if found is None or not int(found[1]):
+            self.fail(f"{value!r}: valid are 60d, 12h, 90m", param, ctx)
+        return int(found[1]) * _UNITS[found[2]]
+
+
+SPAN = Span()
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -155,6 +176,68 @@ def run(settings: Settings, file: Path, *, as_json: bool, **options: Any) -> int
     return DONE
 
 
+@backtest.command("sweep")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE")
+@click.option("--grid", multiple=True, required=True, metavar="K=A,B,C", help="Values of a param; repeat it.")
+@click.option("--best", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many are run exactly.")
+@add_range
+@add_conditions
+@json_option
+@pass_running_settings
+def sweep(settings: Settings, file: Path, grid: tuple[str, ...], best: int, *, as_json: bool, **options: Any) -> int:
+    """Run a strategy for every set of params of a grid; all trials are recorded."""
+    return _sweep(settings, file, grid, options, as_json=as_json, best=best)
+
+
+@backtest.command("walk-forward")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE")
+@click.option("--grid", multiple=True, required=True, metavar="K=A,B,C", help="Values of a param; repeat it.")
+@click.option("--train", type=SPAN, required=True, help="How long params are chosen on, such as 60d.")
+@click.option("--test", type=SPAN, required=True, help="How long each choice is then run, such as 20d.")
+@add_range
+@add_conditions
+@json_option
+@pass_running_settings
+def walk(
+    settings: Settings, file: Path, grid: tuple[str, ...], train: int, test: int, *, as_json: bool, **options: Any
+) -> int:
+    """Choose params on each training range and run them on the range behind it; those parts joined are the result."""
+    return _sweep(settings, file, grid, options, as_json=as_json, folds_ms=(train, test))
+
+
+def _sweep(
+    settings: Settings,
+    file: Path,
+    grid: Sequence[str],
+    options: dict[str, Any],
+    *,
+    as_json: bool,
+    best: int = 1,
+    folds_ms: tuple[int, int] | None = None,
+) -> int:
+    request = read_request(file, options)
+    if folds_ms and sum(folds_ms) > request.until - request.since:
+        raise ConfigError("--train and --test together are longer than the range")
+    services = wait_for_schema(settings)
+    with services.database.open_transaction() as cursor:
+        plan = make_plan(cursor, request)
+    sets = read_grid(plan, grid)
+    try:
+        run_id, report = sweep_and_store(
+            services.database, open_second(settings), plan, sets, best=best, folds_ms=folds_ms, say=_say_progress
+        )
+    except MissingData as error:
+        click.echo(str(error), err=as_json)
+        return FAILED
+    if as_json:
+        click.echo(json.dumps({"id": run_id, "report": report}, ensure_ascii=False))
+    elif folds_ms:
+        _print_folds(run_id, report)
+    else:
+        _print_trials(run_id, report)
+    return DONE
+
+
 @backtest.command("list")
 @json_option
 @pass_running_settings
@@ -187,6 +270,12 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> None:
     if found.report is None or found.certificate is None:
         click.echo(f"{found.id}: {found.state} {found.message}")
         return
+    if found.kind == backtests.SWEEP:
+        _print_trials(found.id, found.report)
+        return
+    if found.kind == backtests.WALK_FORWARD:
+        _print_folds(found.id, found.report)
+        return
     _print_report(found.id, json.loads(found.certificate), found.report, found.unknown or [])
 
 
@@ -198,8 +287,8 @@ def verify(settings: Settings, run_id: str, *, as_json: bool) -> int:
     """Run a stored run again and compare; exit code 1 when it differs."""
     services = wait_for_schema(settings)
     found = _find(services, run_id)
-    if found.certificate is None:
-        raise ConfigError(f"{run_id} is {found.state}: only a run that is done can be verified")
+    if found.certificate is None or found.kind != backtests.RUN:
+        raise ConfigError(f"{run_id} is a {found.kind}, {found.state}: only a run that is done can be verified")
     before = json.loads(found.certificate)
     first: Any = None
     try:
@@ -230,6 +319,44 @@ def remove(settings: Settings, run_id: str) -> None:
     if not services.database.run(lambda cursor: backtests.remove(cursor, run_id)):
         raise ConfigError(f"there is no run {run_id!r}: fademoe backtest list names them")
     click.echo(f"{run_id} is removed")
+
+
+def _print_trials(run_id: str, report: dict[str, Any]) -> None:
+    rows = [
+        [
+            " ".join(f"{name}={value}" for name, value in trial["params"].items()),
+            f"{trial['profit']:.2f}",
+            f"{trial['max_drawdown']:.2%}",
+            trial["fills"],
+            "exact" if trial["is_exact"] else "kernel",
+        ]
+        for trial in report["trials_list"][:20]
+    ]
+    click.echo(format_table(("params", "profit", "max drawdown", "fills", "by"), rows))
+    deflated = report["deflated_sharpe"]
+    click.echo(f"{report['trials']} trials; {report['exact']} of them exact; {run_id}")
+    click.echo(
+        "deflated Sharpe ratio: "
+        + ("-" if deflated is None else f"{deflated:.2%} that the best is better than the best of so many by chance")
+    )
+
+
+def _print_folds(run_id: str, report: dict[str, Any]) -> None:
+    told = report["out_of_sample"]
+    click.echo(
+        f"out of sample: profit {told['profit']} USDT, {told['return']:.2%}; {told['won']} of {told['folds']} won"
+    )
+    rows = [
+        [
+            to_iso(fold["since"]),
+            " ".join(f"{name}={value}" for name, value in fold["params"].items()),
+            f"{fold['in_sample']:.2f}",
+            f"{fold['profit']:.2f}",
+        ]
+        for fold in report["folds"]
+    ]
+    click.echo(format_table(("since", "params", "in sample", "out of sample"), rows))
+    click.echo(f"{report['trials']} trials; {run_id}")
 
 
 def _find(services: Services, run_id: str) -> Backtest:

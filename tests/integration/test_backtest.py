@@ -209,3 +209,19 @@ def test_an_absent_settlement_stops_a_run_unless_holes_are_allowed(command, stor
     assert code == 0
     assert made["certified"] is made["certificate"]["certified"] is False
     assert [(each["from"], each["to"]) for each in made["unknown"]] == [tuple(map(to_iso, each)) for each in absent]
+
+
+def test_a_sweep_and_a_walk_forward_are_stored(command, tmp_path: Path):
+    file = tmp_path / "cross.toml"
+    file.write_text('long = "c > sma(c, {n}m)"\nshort = "c < sma(c, {n}m)"\nsize = 0.3\n[params]\nn = 10\n')
+    options = (str(file), "--symbols", "A", "--exchange", "binance", *RANGE, "--grid", "n=5,20,60", "--json")
+    code, out, err = command("sweep", *options, "--best", "1")
+    assert code == 0, err
+    made = json.loads(out)
+    assert made["report"]["trials"] == 3
+    assert made["report"]["best"]["agrees"] is True
+    code, out, _ = command("walk-forward", *options, "--train", "12h", "--test", "6h")
+    assert code == 0
+    assert len(json.loads(out)["report"]["folds"]) == 2
+    listed = json.loads(command("list", "--json")[1])
+    assert [run["kind"] for run in listed[:2]] == ["walk-forward", "sweep"]

@@ -360,7 +360,7 @@ def test_an_unknown_rule_decides_nothing():
         ('long = "c >"', "rules.toml: long: "),
         ('long = "c"', "has to be true or false"),
         ('exit = "c > 1"', "one of long and short is required"),
-        ('long = "c > 1"\nsizes = 1', "unknown key 'sizes': valid are long, short, exit, size, stop, take"),
+        ('long = "c > 1"\nsizes = 1', "unknown key 'sizes': valid are long, short, exit, size, stop, take, params"),
         ('long = "c > 1"\nstop = "much"', "stop is 'much'"),
     ],
 )

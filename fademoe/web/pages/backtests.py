@@ -70,7 +70,9 @@ def show_run(params: Params) -> dict[str, object]:
     return {
         "run": described,
         "is_over": run.state not in (backtests.QUEUED, backtests.RUNNING),
-        "figures": [(title, kind, report.get(name)) for name, (title, kind) in FIGURES.items()] if report else [],
+        "figures": [(title, kind, report.get(name)) for name, (title, kind) in FIGURES.items()]
+        if run.kind == backtests.RUN and report
+        else [],
         "trades": [
             trade | {"from": to_iso(trade["opened"] - AROUND_MS), "to": to_iso(_end_of(trade) + AROUND_MS)}
             for trade in reversed(report.get("trades_list", [])[-200:])
@@ -84,7 +86,7 @@ def show_run(params: Params) -> dict[str, object]:
 def compare_runs(params: Params) -> dict[str, object]:
     """Show the figures of several runs side by side."""
     runs = [find_run(run_id) for run_id in params[IDS]]
-    done = [run for run in runs if run.report]
+    done = [run for run in runs if run.report and run.kind == backtests.RUN]
     return {
         "runs": [backtests.summarize(run) for run in done],
         "rows": [

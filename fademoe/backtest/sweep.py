@@ -1,0 +1,404 @@
+"""Sweeps over params, and walking forward: many runs over the same rows, all of them recorded.
+
+Rules without stop and take go through the kernel, in floats; the best of them, and all that came near their margin, are
+run again exactly. Every other strategy is run exactly for every set.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from itertools import product
+from statistics import NormalDist, fmean, pvariance
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fademoe.account.market import Terms
+from fademoe.backtest.kernel import Costs, Prices, find_signals, simulate
+from fademoe.backtest.market import Bars, Loader, Market
+from fademoe.backtest.plan import Plan, write_param
+from fademoe.backtest.rules import RuleStrategy
+from fademoe.backtest.run import Cancelled, run_plan
+from fademoe.backtest.vector import NotVectorised, VectorEvaluator
+from fademoe.backtest.view import Lives, RunMinute
+from fademoe.clock import DAY_MS, MINUTE_MS, Window
+from fademoe.errors import ConfigError
+from fademoe.store.coverage import Series
+from fademoe.store.read.market import Known
+
+Floats = NDArray[np.float64]
+SETS_MOST = 100_000
+AGREES = Decimal("0.01")  # USDT, between kernel and exact engine
+EULER = 0.5772156649015329
+DAY = DAY_MS // MINUTE_MS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One set of params: what it earned. `by_kernel` is what the kernel said, where it was asked."""
+
+    params: dict[str, Any]
+    equity: str
+    profit: float
+    fills: int
+    sharpe: float | None  # of daily returns, not yearly
+    max_drawdown: float
+    is_exact: bool
+    by_kernel: float | None
+    daily: list[float]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the trial as values that JSON can hold."""
+        said = {name: value for name, value in vars(self).items() if name != "daily"}
+        said["params"] = {name: write_param(value) for name, value in self.params.items()}
+        if self.is_exact and self.by_kernel is not None:
+            said["agrees"] = abs(Decimal(self.equity) - Decimal(self.by_kernel)) <= AGREES
+        return said
+
+
+class CachedLoader:
+    """Rows that are read once and kept, for runs over the same range."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._lines: dict[tuple[Series, str, Window, bool], bytes] = {}
+        self._known: dict[Series, Known] = {}
+
+    def read(self, series: Series, metric: str, window: Window, *, timed: bool = False) -> bytes:
+        key = (series, metric, window, timed)
+        if key not in self._lines:
+            self._lines[key] = self._loader.read(series, metric, window, timed=timed)
+        return self._lines[key]
+
+    def read_known(self, series: Series) -> Known:
+        if series not in self._known:
+            self._known[series] = self._loader.read_known(series)
+        return self._known[series]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What all runs of a sweep share."""
+
+    loader: Loader
+    lags: Mapping[str, Mapping[str, int]]
+    all_lives: Mapping[tuple[str, str], Sequence[Window]] | None
+    lives: Mapping[str, Sequence[Window]]
+    terms: Mapping[str, Sequence[tuple[int, Terms]]]
+
+    def open_market(self, plan: Plan) -> Market:
+        """Return a market over the range of a plan."""
+        return Market(self.loader, plan.code, plan.since, plan.until, self.lags, self.all_lives)
+
+
+def read_grid(plan: Plan, grid: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the sets of params of `k=a,b,c …`; raise ConfigError that names what is wrong."""
+    axes: dict[str, list[Any]] = {}
+    for text in grid:
+        name, equals, values = text.partition("=")
+        given = [value.strip() for value in values.split(",") if value.strip()]
+        if not equals or not given:
+            raise ConfigError(f"--grid is {text!r}: valid is name=value,value,…")
+        axes[name.strip()] = [plan.strategy.read_params({name.strip(): value})[name.strip()] for value in given]
+    count = math.prod(map(len, axes.values()))
+    if count > SETS_MOST:
+        raise ConfigError(f"--grid has {count} sets: at most {SETS_MOST} are run")
+    return [dict(plan.params) | dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+
+
+def run_sweep(
+    plan: Plan,
+    sets: Sequence[dict[str, Any]],
+    ground: Ground,
+    best: int = 5,
+    progress: Callable[[float], bool] = lambda share: True,
+) -> list[Trial]:
+    """Run all sets; return their trials, the best first. Raises Cancelled."""
+    kernel = _Kernel(plan, ground)
+    trials = []
+    for done, params in enumerate(sets):
+        trials.append(kernel.run(params) or run_exactly(plan, params, ground))
+        if not progress(done / len(sets)):
+            raise Cancelled("the sweep was cancelled")
+    trials.sort(key=lambda trial: -trial.profit)
+    for place, trial in enumerate(trials[:best]):
+        if not trial.is_exact:
+            trials[place] = run_exactly(plan, trial.params, ground, by_kernel=plan_equity(plan, trial))
+    return sorted(trials, key=lambda trial: -trial.profit)
+
+
+def plan_equity(plan: Plan, trial: Trial) -> float:
+    """Return the equity at the end of a trial."""
+    return float(plan.capital) + trial.profit
+
+
+def run_exactly(plan: Plan, params: dict[str, Any], ground: Ground, by_kernel: float | None = None) -> Trial:
+    """Run one set of params with the exact engine."""
+    result = run_plan(replace(plan, params=params), ground.open_market(plan), ground.lives, ground.terms)
+    equity = np.frombuffer(result.equity.equity, dtype=np.float64)
+    fills = sum(1 for row in result.ledger if row.kind == "fill")
+    return _make_trial(plan, params, equity, str(result.account.equity), fills, is_exact=True, by_kernel=by_kernel)
+
+
+def _make_trial(
+    plan: Plan,
+    params: dict[str, Any],
+    equity: Floats,
+    final: str,
+    fills: int,
+    *,
+    is_exact: bool,
+    by_kernel: float | None = None,
+) -> Trial:
+    capital = float(plan.capital)
+    daily = np.concatenate(([capital], equity[DAY - 1 :: DAY]))
+    returns = np.diff(daily) / daily[:-1] if len(daily) > 2 else np.empty(0)
+    deviation = float(np.std(returns)) if len(returns) else 0.0
+    peaks = np.maximum.accumulate(np.maximum(equity, capital))
+    return Trial(
+        params=params,
+        equity=final,
+        profit=float(Decimal(final) - plan.capital),
+        fills=fills,
+        sharpe=float(np.mean(returns)) / deviation if deviation else None,
+        max_drawdown=float(np.max(1 - equity / peaks)) if len(equity) else 0.0,
+        is_exact=is_exact,
+        by_kernel=by_kernel,
+        daily=returns.tolist(),
+    )
+
+
+class _Kernel:
+    """The kernel over the rows of a plan; what it cannot run it leaves to the exact engine."""
+
+    def __init__(self, plan: Plan, ground: Ground) -> None:
+        self._plan = plan
+        self._ground = ground
+        self._market = ground.open_market(plan)
+        self._evaluators: dict[str, VectorEvaluator] = {}
+        self._prices: dict[str, Prices] = {}
+        self._back = 0
+
+    def run(self, params: dict[str, Any]) -> Trial | None:
+        """Return the trial of a set of params, None where only the exact engine can tell."""
+        plan = self._plan
+        rules = plan.strategy.make_rules(params)
+        is_plain = not plan.conditions.latency and not plan.conditions.isolated and self._is_listed_throughout()
+        if rules is None or rules.stop or rules.take or not is_plain:
+            return None
+        try:
+            signals = {symbol: self._find_signals(symbol, rules) for symbol in plan.symbols}
+        except NotVectorised:
+            return None
+        outcome = simulate(
+            self._read_prices(),
+            signals,
+            size=float(rules.size),
+            capital=float(plan.capital),
+            costs=Costs(
+                taker=float(plan.conditions.taker),
+                slippage=float(plan.conditions.slippage),
+                leverage=float(plan.conditions.leverage),
+            ),
+        )
+        if outcome.is_tight:
+            return None
+        return _make_trial(plan, params, outcome.equity, repr(outcome.final), outcome.fills, is_exact=False)
+
+    def _is_listed_throughout(self) -> bool:
+        window = Window(self._plan.since, self._plan.until)
+        return all(
+            any(
+                life.start_ms <= window.start_ms and life.end_ms >= window.end_ms for life in self._ground.lives[symbol]
+            )
+            and len(self._ground.terms.get(symbol, ())) <= 1
+            for symbol in self._plan.symbols
+        )
+
+    def _find_signals(self, symbol: str, rules: RuleStrategy) -> Any:
+        compiled = rules.compile_rules()
+        back = max((rule.needs.look_back_ms for rule in compiled.values()), default=0) // MINUTE_MS + 2
+        if back > self._back:
+            self._back = -(-back // DAY) * DAY
+            self._evaluators.clear()
+        if symbol not in self._evaluators:
+            reader = _Reader(self._market, symbol, self._back)
+            self._evaluators[symbol] = VectorEvaluator(reader.read_known, self._plan.code)
+        evaluator = self._evaluators[symbol]
+        length = (self._plan.until - self._plan.since) // MINUTE_MS
+        truths = [
+            np.broadcast_to(evaluator.evaluate(compiled[key].root), self._back + length)[self._back :]
+            if key in compiled
+            else np.zeros(length)
+            for key in ("long", "short", "exit")
+        ]
+        return find_signals(*truths)
+
+    def _read_prices(self) -> dict[str, Prices]:
+        if not self._prices:
+            minute = RunMinute(self._market, self._plan.symbols, Lives(self._ground.lives), self._ground.terms)
+            for symbol in self._plan.symbols:
+                self._prices[symbol] = _make_prices(self._plan, self._market, symbol, minute.terms(symbol))
+        return self._prices
+
+
+class _Reader:
+    """Columns of a symbol over the minutes of a run and those before it."""
+
+    def __init__(self, market: Market, symbol: str, back: int) -> None:
+        self._market = market
+        self._symbol = symbol
+        self._back = back
+
+    def read_known(self, metric: str, column: str) -> Floats:
+        """Return the values that are known at the end of each minute."""
+        bars = self._market.find_reading(self._symbol, column)
+        if not isinstance(bars, Bars) or bars.step_ms != MINUTE_MS:
+            raise NotVectorised(f"{column} has no value for every minute")
+        late = (self._market.since - bars.find_last(self._market.since + MINUTE_MS)) // MINUTE_MS
+        values = read_floats(self._market, bars, column, self._back + late)
+        return values[: len(values) - late] if late else values
+
+
+def read_floats(market: Market, bars: Bars, column: str, back: int = 0) -> Floats:
+    """Return a column from `back` minutes before the run to its end, NaN where there is none."""
+    first, last = bars.chunk_of(market.since - back * MINUTE_MS), bars.chunk_of(market.until - 1)
+    parts = {chunk: bars.column(column, chunk).floats() for chunk in range(first, last + 1)}
+    values = np.concatenate(list(parts.values()))
+    before = sum(len(part) for chunk, part in parts.items() if chunk < 0)
+    return values[before - back :]
+
+
+def _make_prices(plan: Plan, market: Market, symbol: str, terms: Terms) -> Prices:
+    candles, marks = market.get_bars("ohlcv", symbol), market.get_bars("mark", symbol)
+    o, h, l, c = (read_floats(market, candles, name) for name in "ohlc")  # noqa: E741 - the columns' names
+    mark = {name: read_floats(market, marks, f"mark_{name}") for name in "ohlc"}
+    closes = _carry(np.where(np.isnan(mark["c"]), c, mark["c"]))
+    before = np.concatenate(([np.nan], closes[:-1]))
+    values = np.where(np.isnan(mark["o"]), np.where(np.isnan(o), before, o), mark["o"])
+    has_mark = ~np.isnan(mark["o"])
+    lows = np.where(has_mark, np.fmin(mark["o"], mark["l"]), np.where(np.isnan(l), before, np.fmin(o, l)))
+    highs = np.where(has_mark, np.fmax(mark["o"], mark["h"]), np.where(np.isnan(h), before, np.fmax(o, h)))
+    last_close = np.concatenate(([np.nan], _carry(c)[:-1]))
+    settled = []
+    for ts, settlements in sorted(market.get_settlements(symbol).list_by_minute().items()):
+        minute = (ts - plan.since) // MINUTE_MS
+        for each in settlements:
+            known = [float(each.mark)] if each.mark is not None else [mark["o"][minute], o[minute], last_close[minute]]
+            price = next((float(value) for value in known if not np.isnan(value)), math.nan)
+            if not math.isnan(price):
+                settled.append((minute, float(each.rate), price))
+    return Prices(
+        opens=o,
+        values=values,
+        closes=closes,
+        lows=lows,
+        highs=highs,
+        settled=settled,
+        lot=float(terms.lot),
+        min_notional=float(terms.min_notional),
+        maintenance=float(max(tier.rate for tier in terms.tiers)),
+    )
+
+
+def _carry(values: Floats) -> Floats:
+    """Return the values with the last known one in place of each NaN."""
+    places = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
+    return values[places]
+
+
+def compute_deflated_sharpe(trials: Sequence[Trial]) -> float | None:
+    """Return the probability that the best trial's Sharpe ratio is above what the best of so many by chance would have.
+
+    After Bailey and Lopez de Prado (2014), of daily returns; None where there are too few days or trials.
+    """
+    ratios = [trial.sharpe for trial in trials if trial.sharpe is not None]
+    best = trials[0] if trials else None
+    if best is None or best.sharpe is None or len(ratios) < 2 or len(best.daily) < 3:
+        return None
+    normal, count = NormalDist(), len(trials)
+    spread = math.sqrt(pvariance(ratios))
+    chance = spread * ((1 - EULER) * normal.inv_cdf(1 - 1 / count) + EULER * normal.inv_cdf(1 - 1 / (count * math.e)))
+    mean, days = fmean(best.daily), len(best.daily)
+    deviation = math.sqrt(pvariance(best.daily))
+    skew = fmean([((r - mean) / deviation) ** 3 for r in best.daily])
+    kurtosis = fmean([((r - mean) / deviation) ** 4 for r in best.daily])
+    width = 1 - skew * best.sharpe + (kurtosis - 1) / 4 * best.sharpe**2
+    return normal.cdf((best.sharpe - chance) * math.sqrt(days - 1) / math.sqrt(width)) if width > 0 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """A part of walking forward: chosen on what lies before `since`, run on [since, until)."""
+
+    since: int
+    until: int
+    params: dict[str, Any]
+    in_sample: float
+    trial: Trial
+
+
+def walk_forward(
+    plan: Plan,
+    sets: Sequence[dict[str, Any]],
+    ground: Ground,
+    train_ms: int,
+    test_ms: int,
+    progress: Callable[[float], bool] = lambda share: True,
+) -> list[Fold]:
+    """Choose the best set on each training range and run it exactly on the test range behind it, with what is left."""
+    folds: list[Fold] = []
+    capital, start = plan.capital, plan.since
+    count = max(1, (plan.until - plan.since - train_ms) // test_ms)
+    while start + train_ms + test_ms <= plan.until:
+        done = len(folds) / count
+        middle = start + train_ms
+        train = replace(plan, since=start, until=middle)
+        trials = run_sweep(train, sets, ground, 1, lambda share, done=done: progress(done + share / count))  # type: ignore[misc]
+        test = replace(plan, since=middle, until=middle + test_ms, capital=capital)
+        trial = run_exactly(test, trials[0].params, ground)
+        folds.append(
+            Fold(since=middle, until=middle + test_ms, params=trial.params, in_sample=trials[0].profit, trial=trial)
+        )
+        capital = Decimal(trial.equity)
+        start += test_ms
+    return folds
+
+
+def describe_trials(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return the report of a sweep: how many trials, how much of the best is chance, and all of them."""
+    return {
+        "trials": len(trials),
+        "exact": sum(1 for trial in trials if trial.is_exact),
+        "deflated_sharpe": compute_deflated_sharpe(trials),
+        "best": trials[0].describe() if trials else None,
+        "trials_list": [trial.describe() for trial in trials],
+    }
+
+
+def describe_folds(plan: Plan, folds: Sequence[Fold], sets: int) -> dict[str, Any]:
+    """Return the report of walking forward: out of sample first, then what was chosen and what it had promised."""
+    final = Decimal(folds[-1].trial.equity) if folds else plan.capital
+    return {
+        "out_of_sample": {
+            "equity": str(final),
+            "profit": str(final - plan.capital),
+            "return": float(final / plan.capital - 1),
+            "folds": len(folds),
+            "won": sum(1 for fold in folds if fold.trial.profit > 0),
+        },
+        "trials": sets * len(folds),
+        "folds": [
+            {
+                "since": fold.since,
+                "until": fold.until,
+                "params": {name: write_param(value) for name, value in fold.params.items()},
+                "in_sample": fold.in_sample,
+                "profit": fold.trial.profit,
+                "equity": fold.trial.equity,
+            }
+            for fold in folds
+        ],
+    }
