@@ -147,6 +147,22 @@ def test_okx_has_days_of_utc_8_and_all_swaps_in_one_file(simulator):
     assert simulator.get(f"{folder}/swaprates/daily/20220402/allswap-fundingrates-2022-04-02.zip").status_code == 404
 
 
+def test_okx_lists_its_files(simulator):
+    query = {"module": "2", "instType": "SWAP", "instFamilyList": "BTC-USDT", "dateAggrType": "daily"}
+    range_ = {"begin": to_ms("2024-11-03"), "end": to_ms("2024-11-05")}
+    [answer] = simulator.get("/api/v5/public/market-data-history", **query, **range_).json()["data"]
+    [detail] = answer["details"]
+    names = [file["filename"][-14:-4] for file in detail["groupDetails"]]
+    assert names == ["2024-11-05", "2024-11-04", "2024-11-03"]
+    assert all("dateTs" in file or "dataTs" in file for file in detail["groupDetails"])
+    path = detail["groupDetails"][0]["url"].removeprefix("https://static.okx.com")
+    content = simulator.get(path).content
+    assert abs(float(detail["groupDetails"][0]["sizeMB"]) * 1e6 - len(content)) < 100
+    nothing = {"begin": to_ms("2015-11-03"), "end": to_ms("2015-11-05")}
+    [empty] = simulator.get("/api/v5/public/market-data-history", **query, **nothing).json()["data"]
+    assert empty["details"] == []
+
+
 def test_a_host_in_a_hurry_is_refused():
     process = SimulatorProcess("--archive-rate", "2")
     try:

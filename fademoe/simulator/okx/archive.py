@@ -20,6 +20,7 @@ CANDLES_SINCE_MS = 1_609_430_400_000  # 2021-01-01, UTC+8
 FUNDING_SINCE_MS = 1_646_064_000_000  # 2022-03-01, UTC+8
 VOLUMES_SINCE_MS = 1_654_012_800_000  # 2022-06-01, UTC+8: before that volumes may be missing
 NEW_LAYOUT_SINCE = "2022-07-01"
+MOST_PERIODS = 10  # of one question for a list of files
 ZIP_FAULTS = ("cut_zip", "bad_crc", "two_members", "html_file", "lost_file")
 MINUTE_FAULTS = ("short_month", "doubled_rows", "conflicting_rows", "unsorted_rows")
 _CANDLES = re.compile(
@@ -37,6 +38,7 @@ class OkxArchive:
         """Serve the files of the contracts of exchange `name`."""
         options = simulation.options
         self._market = simulation.market
+        self._clock = simulation.clock
         self._name = name
         self._host = Host(
             name,
@@ -53,6 +55,42 @@ class OkxArchive:
         """Answer a request for a file."""
         answer = self._host.answer(call.path.removeprefix("/"), call.ip, dict(call.headers))
         return Reply(answer.body, answer.status, answer.headers, answer.content_type)
+
+    def list_files(self, kind: str, name: str, cadence: str, begin_ms: int, end_ms: int) -> list[dict[str, object]]:
+        """Return the details of a contract's files, as market-data-history names them: at most ten, the newest first.
+
+        Both ends belong to the range and only their date counts. A file in two tells its date as `dataTs`.
+        """
+        dates = {
+            datetime.fromtimestamp((ts + ZONE_MS) / 1000, UTC).strftime("%Y-%m" if cadence == "monthly" else "%Y-%m-%d")
+            for ts in range(begin_ms, end_ms + DAY_MS, DAY_MS)
+            if ts <= end_ms or ts == begin_ms
+        }
+        folder = {"candlesticks": "candlesticks", "fundingrates": "swaprates"}.get(kind)
+        found: list[dict[str, object]] = []
+        for date in sorted(dates, reverse=True)[:MOST_PERIODS]:
+            compact = date.replace("-", "")
+            key = f"{PREFIX.removeprefix('/')}{folder}/{cadence}/{compact}/{name}-{kind}-{date}.zip"
+            file = self._find(key, self._clock.now_ms()) if folder else None
+            if file is None or "lost_file" in self._host.list_faults(file):
+                continue
+            start_ms, _ = find_span(date)
+            stamp = "dataTs" if draw_number(self._market.seed, "stamp", key) % 2 else "dateTs"
+            found.append(
+                {
+                    "filename": key.rpartition("/")[2],
+                    "sizeMB": f"{len(self._host.make(file).body) / 1e6:.4f}",
+                    "url": f"https://static.okx.com/{key}",
+                    stamp: str(start_ms),
+                }
+            )
+        if not found:
+            return []
+        size = sum(float(str(item["sizeMB"])) for item in found)
+        family = name.removesuffix("-SWAP")
+        named = {"instId": name, "instFamily": family, "instType": "SWAP"}
+        span = {"dateRangeStart": str(begin_ms), "dateRangeEnd": str(end_ms)}
+        return [{**named, **span, "groupSizeMB": f"{size:.4f}", "groupDetails": found}]
 
     def _find(self, key: str, now_ms: int) -> File | None:
         """Return the file of a key that has appeared by now."""

@@ -57,6 +57,8 @@ SETTLING_MS = 20_000  # delay of a settlement in the history
 EARLIEST_LAG_MS, LATEST_LAG_MS = 66_000, 100_000  # delay of a statistics row after its stamp
 KEPT_AFTER_DELISTING_MS = DAY_MS  # time after a delisting for which data are served; the list drops it at once
 
+MAX_FAMILIES = 10  # of a list of files
+
 _NAME = re.compile(r"\w+-\w+-\w+")
 SampleRow = Callable[..., str]  # (market, instrument, ts, is_provisional=)
 
@@ -87,6 +89,7 @@ class Okx(Exchange):
             "/api/v5/public/position-tiers": self._tiers,
             "/api/v5/public/open-interest": self._interest,
             "/api/v5/public/instruments": self._instruments,
+            "/api/v5/public/market-data-history": self._list_files,
             "/api/v5/public/time": lambda call: b'[{"ts":"%d"}]' % call.now_ms,
             "/api/v5/rubik/stat/contracts/open-interest-history": lambda call: self._samples(call, encode_interest),
             "/api/v5/rubik/stat/contracts/long-short-account-ratio-contract": (
@@ -220,6 +223,27 @@ class Okx(Exchange):
         if self._lists.get(kind, (0, b""))[0] != minute:
             self._lists[kind] = minute, okx_listing.encode_instruments(self.market, kind, call.now_ms)
         return self._lists[kind][1]
+
+    def _list_files(self, call: Call) -> bytes:
+        """Return the files of the archive of some families, days or months, the newest first."""
+        query = call.query
+        kinds = {"2": "candlesticks", "3": "fundingrates"}
+        if query.get("instType") != "SWAP" or query.get("dateAggrType") not in ("daily", "monthly"):
+            raise make_wrong_parameter("instType" if query.get("instType") != "SWAP" else "dateAggrType")
+        begin_ms, end_ms = query.get("begin", ""), query.get("end", "")
+        if not (begin_ms.isdecimal() and end_ms.isdecimal()):
+            raise make_missing_parameter("begin")
+        names = [f"{family}-SWAP" for family in query.get("instFamilyList", "").split(",") if family]
+        details = [
+            item
+            for name in names[:MAX_FAMILIES]
+            for item in self._archive.list_files(
+                kinds.get(query.get("module", ""), ""), name, query["dateAggrType"], int(begin_ms), int(end_ms)
+            )
+        ]
+        sizes = sum(float(str(item["groupSizeMB"])) for item in details)
+        answer = {"dateAggrType": query["dateAggrType"], "details": details, "totalSizeMB": f"{sizes:.2f}"}
+        return orjson.dumps([{**answer, "ts": str(call.now_ms)}])
 
     def _newest_candles(self, call: Call) -> bytes:
         """Return candles of the last 1440 minutes, the open one first."""

@@ -21,6 +21,7 @@ RULES = {  # endpoint: requests in two seconds, counted per
     "/api/v5/public/open-interest": (20, BY_CONTRACT),
     "/api/v5/public/position-tiers": (10, BY_ADDRESS),
     "/api/v5/public/instruments": (20, BY_KIND),
+    "/api/v5/public/market-data-history": (5, BY_ADDRESS),
     "/api/v5/public/time": (10, BY_ADDRESS),
     "/api/v5/rubik/stat/contracts/open-interest-history": (10, BY_CONTRACT),
     "/api/v5/rubik/stat/contracts/long-short-account-ratio-contract": (5, BY_CONTRACT),
