@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from fademoe.alerts import records
 from fademoe.alerts.conditions import Condition, read_conditions
-from fademoe.alerts.language import compile_condition
+from fademoe.alerts.language import compile_condition, compile_text
 from fademoe.alerts.machine import Instance
 from fademoe.alerts.minute import Outcome, evaluate_minute, merge_states
 from fademoe.alerts.outbox import list_due, write_outbox
@@ -204,7 +204,8 @@ def make_watch(stored: StoredRule) -> Watch:
     rule = stored.rule
     clear = compile_condition(rule.clear) if rule.clear else None
     symbols = None if rule.symbols == ALL else rule.symbols
-    return Watch(stored.id, compile_condition(rule.expr), clear, rule.codes, symbols)
+    told = compile_text(rule.message).expressions
+    return Watch(stored.id, compile_condition(rule.expr), clear, rule.codes, symbols, told)
 
 
 def _begin(cursor: Cursor, now: int) -> int:

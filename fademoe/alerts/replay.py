@@ -7,15 +7,17 @@ from typing import NamedTuple
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.alerts import records
+from fademoe.alerts.language import compile_condition
 from fademoe.alerts.machine import Instance
 from fademoe.alerts.messages import Transition
 from fademoe.alerts.minute import evaluate_minute, merge_states
 from fademoe.alerts.program import make_watch
 from fademoe.alerts.records import StoredRule
 from fademoe.alerts.rules import Rule
-from fademoe.clock import MINUTE_MS, Window, monotonic_s
+from fademoe.clock import LATEST_MS, MINUTE_MS, Window, floor_to, get_pace, monotonic_s
 from fademoe.evaluation import Place, replay
 from fademoe.expressions import print_value
+from fademoe.metrics import name_perpspec
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("alerts")
@@ -41,34 +43,61 @@ class Difference(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """What a rule did in minutes of [since, until). `reached`: the end of what was evaluated, before `until` only when
-    the time was over.
-    """
+    """What a rule did in the minutes of [since, until)."""
 
     rule: Rule
     window: Window
     transitions: list[Replayed]
     late: list[Difference]
+
+
+class Trial(NamedTuple):
+    """What a rule that is only tried did for one contract in [since, reached), and its state there."""
+
+    transitions: list[Replayed]
     reached: int
+    instance: Instance
 
 
-def replay_rule(cursor: Cursor, rule: Rule, window: Window, *, for_s: float | None = None) -> Replay:
+def replay_rule(cursor: Cursor, rule: Rule, window: Window) -> Replay:
     """Replay a rule over the minutes of a window, whole minutes; it begins with live's states where live evaluated it.
 
-    `late`: what all rows that are stored by now would have changed. `for_s` limits the time: then later minutes are
-    left out, and so is `late`.
+    `late`: what all rows that are stored by now would have changed.
     """
     stored, begin, states = _find_start(cursor, rule, window.start_ms)
     minutes = records.list_minutes(cursor, begin, window.end_ms)
     evaluated = {one.minute: one.evaluated_ms for one in minutes}
-    deadline_s = None if for_s is None else monotonic_s() + for_s
-    seen, reached = _run(cursor, stored, states, Window(begin, window.end_ms), evaluated, deadline_s)
+    seen, *_ = _run(cursor, stored, states, Window(begin, window.end_ms), evaluated)
     found = [one for one in seen if one.minute >= window.start_ms]
     late: list[Difference] = []
-    if evaluated and deadline_s is None:
-        whole, _ = _run(cursor, stored, states, Window(begin, window.end_ms), evaluated, None, knows_all=True)
+    if evaluated:
+        whole, *_ = _run(cursor, stored, states, Window(begin, window.end_ms), evaluated, knows_all=True)
         late = _compare(found, [one for one in whole if one.minute >= window.start_ms])
-    return Replay(rule, window, _look_ahead(cursor, found), late, reached)
+    return Replay(rule, window, _look_ahead(cursor, found), late)
+
+
+def try_rule(cursor: Cursor, rule: Rule, place: Place, window: Window, instance: Instance, for_s: float) -> Trial:
+    """Evaluate a rule of one contract over a window for at most `for_s` seconds, from a state on.
+
+    Minutes before the first row of what it needs are passed over. Call it again with the state to go on.
+    """
+    stored = StoredRule(id=UNSTORED, file="", first_minute=0, rule=rule)
+    begin = min(max(window.start_ms, _find_first(cursor, rule, place)), window.end_ms)
+    deadline_s = monotonic_s() + for_s * get_pace().speed
+    states: States = {UNSTORED: {place: instance}}
+    found, reached, states = _run(cursor, stored, states, Window(begin, window.end_ms), {}, deadline_s)
+    after = states.get(UNSTORED, {}).get(place, Instance())
+    return Trial(_look_ahead(cursor, found), reached, after)
+
+
+def _find_first(cursor: Cursor, rule: Rule, place: Place) -> int:
+    """Return the minute of the first row of any series that a rule reads for a contract; a far one without any."""
+    code, symbol = place
+    needs = compile_condition(rule.expr).needs.columns
+    sources = sorted({name_perpspec(need.code or code, need.measure.metric) for need in needs})
+    cursor.execute(SQL["first_covered"], {"sources": sources, "symbol": symbol})
+    (first,) = cursor.fetchone() or (None,)
+    return LATEST_MS if first is None else floor_to(first, MINUTE_MS)
 
 
 def describe_replay(replayed: Replay) -> dict[str, object]:
@@ -111,11 +140,11 @@ def _run(
     states: States,
     window: Window,
     evaluated: Mapping[int, int],
-    deadline_s: float | None,
+    deadline_s: float | None = None,
     *,
     knows_all: bool = False,
-) -> tuple[list[Transition], int]:
-    """Return the transitions of a rule in the minutes of a window, and the end of what was evaluated."""
+) -> tuple[list[Transition], int, States]:
+    """Return the transitions of a rule in the minutes of a window, the end of what was evaluated, the states there."""
     transitions: list[Transition] = []
     reached = window.start_ms
     minutes = replay(cursor, [make_watch(stored)], window.start_ms, window.end_ms, evaluated, knows_all=knows_all)
@@ -127,7 +156,7 @@ def _run(
         reached = minute.minute + MINUTE_MS
         if deadline_s is not None and monotonic_s() >= deadline_s:
             break
-    return transitions, reached
+    return transitions, reached, states
 
 
 def _compare(seen: list[Transition], whole: list[Transition]) -> list[Difference]:

@@ -7,14 +7,19 @@ from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 from zlib import crc32
 
+from fademoe.alerts.files import apply_rules, read_shipped
+from fademoe.alerts.records import RuleConflict
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from fademoe.deploy.checks import Web, find_free_port
+from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.settings import ALL_SYMBOLS, PREFIX, Settings
 from fademoe.simulator import EXCHANGE_NAMES
+from fademoe.store.connection import Database
 
 SIMULATOR_PORTS = range(8790, 9790)  # each home prefers another one, so that two demos that start at once do not meet
 DAYS = "2"
+PRESETS = "presets.toml"
 METRICS = ("ohlcv", "all")  # candles first, so that the pages show data soon
 DATA_TIMEOUT_S = 120.0
 PROGRESS_INTERVAL_S = 5.0
@@ -87,6 +92,18 @@ class Demo:
                 return False
             say(f"history of {metrics}: {''.join(done.stdout.strip().splitlines()[-1:])}")
         return True
+
+    def apply_rules(self, say: Callable[[str], None]) -> None:
+        """Apply the alert rules that come with FadeMoe."""
+        database = Database(self.settings.postgres_url, "fademoe demo")
+        try:
+            changes = apply_rules(database, PRESETS, read_shipped(PRESETS)).changes
+        except (RuleConflict, StoreError) as error:
+            say(f"the alert rules were not applied: {error}")
+        else:
+            say(f"alert rules: {len(changes.added) + len(changes.unchanged) + len(changes.changed)} of {PRESETS}")
+        finally:
+            database.close()
 
     def wait_for_data(self, say: Callable[[str], None]) -> bool:
         """Wait until the web shows past rows and a minute that ended after all was up, so one from the stream.

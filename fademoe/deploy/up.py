@@ -78,6 +78,7 @@ def run_demo(settings: Settings) -> int:
         start.run_steps()
     if not start.wait_until_up() or not shown.seed(environ, say):
         return 1
+    shown.apply_rules(say)
     has_data = shown.wait_for_data(say)
     if has_data:
         say(f"The demo is up: {Web(shown.settings).url}")

@@ -76,7 +76,7 @@ class LiveEngine:
         """Evaluate `watches`; `seen_ms`: `evaluated_ms` of the minute before the first one, None when it has none."""
         self._watches = tuple(watches)
         self._seen_ms = seen_ms
-        self._reads = collect_reads((expression, watch.codes) for watch in watches for expression in watch.expressions)
+        self._reads = collect_reads((expression, watch.codes) for watch in watches for expression in watch.readers)
         self._codes = {code for code, _ in self._reads} | {code for watch in watches for code in watch.codes}
         self._board: Board | None = None
         self._judge: Judge | None = None
@@ -350,7 +350,7 @@ def _replay_run(
     cursor: Cursor, watches: Sequence[Watch], since: int, until: int, evaluated: Mapping[int, int]
 ) -> Iterator[EvaluatedMinute]:
     """Evaluate minutes all of which live evaluation has done, or none of them."""
-    reads = collect_reads((expression, watch.codes) for watch in watches for expression in watch.expressions)
+    reads = collect_reads((expression, watch.codes) for watch in watches for expression in watch.readers)
     codes = {code for code, _ in reads} | {code for watch in watches for code in watch.codes}
     contracts = read_contracts(cursor, codes)
     board = Board(reads.values(), since)

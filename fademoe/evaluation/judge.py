@@ -23,7 +23,7 @@ TRUTHS: tuple[Truth, ...] = (False, True, None, None)  # by the number of a trut
 class Watch(NamedTuple):
     """A rule as it is evaluated: its expressions, codes, and symbols (None: all that are listed and followed).
 
-    `key` is the caller's name for it.
+    `key` is the caller's name for it. `told`: expressions of its message, which are read and not evaluated.
     """
 
     key: str | int
@@ -31,11 +31,17 @@ class Watch(NamedTuple):
     clear: Expression | None
     codes: tuple[str, ...]
     symbols: tuple[str, ...] | None
+    told: tuple[Expression, ...] = ()
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
         """Its expressions."""
         return (self.expr,) if self.clear is None else (self.expr, self.clear)
+
+    @property
+    def readers(self) -> tuple[Expression, ...]:
+        """Its expressions and those of its message: whose names are read."""
+        return (*self.expressions, *self.told)
 
 
 class WatchResult:

@@ -10,6 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.clock import MINUTE_MS, Window, floor_to, now_ms
 from fademoe.store.connection import Database
 from fademoe.store.partitions import Partitions
+from fademoe.web.model import signals
 from tests.integration.test_alerts import Alerts, closes
 from tests.support.web import BEARER
 
@@ -111,13 +112,21 @@ def test_the_check_names_every_fault(client: FlaskClient):
     assert checked == {"faults": [], "canonical": "c > 1"}
 
 
-def test_the_preview_is_what_the_rule_would_have_done(client: FlaskClient, alerts: Alerts):
-    alerts.store("bin", "BTC", closes(*[90, 110, 110] * 30))
-    query = {"expr": "close > 100", "code": "bin", "symbol": "BTC", "days": "1", "message": "at {close}"}
+def test_the_preview_is_what_the_rule_would_have_done(
+    client: FlaskClient, alerts: Alerts, monkeypatch: pytest.MonkeyPatch
+):
+    alerts.store("bin", "BTC", closes(*[90, 110, 110] * 50, first=-60))
+    query = {"expr": "close > 100", "code": "bin", "symbol": "BTC", "days": "1", "message": "at {high}"}
     preview = client.get("/api/alerts/preview", query_string=query).get_json()
-    assert preview["firings"] == 30 and preview["reached"] == preview["until"]
-    oldest = [one for one in preview["transitions"] if one["state"] == "firing"][-1]
+    assert preview["firings"] == 50 and preview["reached"] == preview["until"]
+    oldest = preview["transitions"][0]
     assert oldest["message"] == "at 110" and oldest["after"]["15m"] == "0"
+    monkeypatch.setattr(signals, "PREVIEW_S", 0.0)  # a minute a part
+    parts = [client.get("/api/alerts/preview", query_string=query).get_json()]
+    while len(parts) < 20:
+        parts.append(client.get("/api/alerts/preview", query_string={**query, "part": parts[-1]["next"]}).get_json())
+    assert [one for part in parts for one in part["transitions"]] == preview["transitions"][:13]
+    assert client.get("/api/alerts/preview", query_string={**query, "part": "x"}).status_code == 400
     assert client.get("/api/alerts/preview", query_string={"expr": "c >"}).status_code == 400
 
 

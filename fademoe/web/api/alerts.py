@@ -39,6 +39,7 @@ FOR = Text("for", "such as 5m")
 KEEP = Text("keep_firing_for", "such as 5m")
 COOLDOWN = Text("cooldown", "such as 30m")
 DAYS = Integer("days", "days of history, 30 by default", 30, minimum=1, maximum=90)
+PART = Text("part", "`next` of the part before")
 LIMIT = Integer("limit", "transitions of a page, 100 by default", 100, minimum=1, maximum=1_000)
 CODES = Names("codes", "a comma list of exchange codes", example="bin,byb")
 SYMBOLS = Symbols("symbols", "a comma list of coins; all that are followed when left out", example="BTC,ETH")
@@ -142,7 +143,7 @@ def check_rule(params: Params) -> Checked:
 @routes.get(
     "/api/alerts/preview",
     "What a rule would have done for one contract",
-    (EXPR, CLEAR, FOR, KEEP, COOLDOWN, MESSAGE, CODE, COIN, DAYS),
+    (EXPR, CLEAR, FOR, KEEP, COOLDOWN, MESSAGE, CODE, COIN, DAYS, PART),
 )
 def preview_rule(params: Params) -> Preview:
     """Answer what a rule would have done in the last days."""
@@ -159,8 +160,11 @@ def preview_rule(params: Params) -> Preview:
             "symbols": params[COIN] or "BTC",
         }
     )
+    position = tuple(params[PART].split("_")) if params[PART] else None
+    if position is not None and not is_position(position):
+        raise params.refuse(PART, NEXT_FORM)
     with get_services().reader.read() as cursor:
-        return signals.preview(cursor, rule, params[DAYS])
+        return signals.preview(cursor, rule, params[DAYS], position)
 
 
 @routes.get(
@@ -218,6 +222,16 @@ def show_form(params: Params) -> dict[str, object]:
         "severities": SEVERITIES,
         "keys": RULE_KEYS,
     }
+
+
+def is_position(parts: tuple[str, ...]) -> bool:
+    """Return whether texts are the position of a preview: two times, a state, and four numbers or blanks."""
+    if len(parts) != signals.POSITION_PARTS or parts[2] not in STATES:
+        return False
+    times, numbers = parts[:2], parts[3:]
+    return all(text.isdecimal() and len(text) == 13 for text in times) and all(
+        not text or (text.isdecimal() and len(text) <= 13) for text in numbers
+    )
 
 
 def _suggest_rule() -> Rule:

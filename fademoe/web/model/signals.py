@@ -11,11 +11,11 @@ from fademoe.alerts.language import compile_any, compile_condition, compile_text
 from fademoe.alerts.machine import Instance, State
 from fademoe.alerts.outbox import Delivery, list_deliveries
 from fademoe.alerts.records import StoredRule, StoredSilence, StoredTransition
-from fademoe.alerts.replay import replay_rule
+from fademoe.alerts.replay import try_rule
 from fademoe.alerts.rules import ALL, Rule, mask_channel_url, mask_secret
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
-from fademoe.evaluation import Place, Watch, replay
-from fademoe.expressions import Expression, ExpressionError, print_number, print_value
+from fademoe.evaluation import Place, Watch, WatchResult, replay
+from fademoe.expressions import UNKNOWN, Expression, ExpressionError, print_number, print_value
 from fademoe.expressions.tree import Comparison, Logic, Node, Number, Sign
 from fademoe.web.model.answer import Answer
 from fademoe.web.problem import BadParameter, Problem
@@ -48,7 +48,7 @@ class DeliveryInfo(Answer):
 
 
 class Card(Answer):
-    """A rule for one contract, or (`code` and `symbol` empty, `idle` above 0) for all contracts that are inactive."""
+    """A rule for one contract, or (`idle` above 0: one more than are active) for all contracts that are not."""
 
     id: str
     rule: str
@@ -185,13 +185,17 @@ class PreviewRow(Answer):
 
 
 class Preview(Answer):
-    """What a rule would have done for one contract; `reached` is the end of what was computed."""
+    """What a rule would have done for one contract, oldest first, in the minutes of [since, reached).
+
+    While `next` is not null more is to be computed: ask again with it.
+    """
 
     since: int
     until: int
     reached: int
     firings: int
     transitions: list[PreviewRow]
+    next: str | None
 
 
 class ScreenRow(Answer):
@@ -233,11 +237,11 @@ def list_cards(cursor: Cursor, wanted: CardFilter) -> Cards:
     for stored in rules:
         held = states.get(stored.id, {})
         shown += [(stored, place, instance, 0) for place, instance in held.items() if _is_wanted_place(place, wanted)]
-        if not (wanted.code or wanted.symbol):
+        if not (wanted.code or wanted.symbol or (stored.rule.data and held)):
             shown.append((stored, None, Instance(), len(held)))
     shown = [one for one in shown if not wanted.state or _name_state(one[2]) == wanted.state]
     shown.sort(key=lambda one: (one[1] is None, ORDER.index(one[2].state), one[0].rule.name, one[1] or ("", "")))
-    cards = [_make_card(stored, place, instance, next_ms) for stored, place, instance, _ in shown[:MAX_CARDS]]
+    cards = [_make_card(*one[:3], next_ms, one[3]) for one in shown[:MAX_CARDS]]
     _add_values(cursor, cards, [one[0].rule for one in shown], newest.minute if newest else None)
     _add_history(cursor, cards, silences)
     return Cards(
@@ -325,29 +329,46 @@ def check_texts(expr: str, clear: str, message: str) -> Checked:
     return Checked(faults=faults, canonical=canonical)
 
 
-def preview(cursor: Cursor, rule: Rule, days: int) -> Preview:
-    """Return what a rule would have done in the last days, newest first."""
-    until = floor_to(now_ms(), MINUTE_MS)
-    window = Window(until - days * DAY_MS, until)
-    replayed = replay_rule(cursor, rule, window, for_s=PREVIEW_S)
-    rows = [
-        PreviewRow(
-            minute=one.minute,
-            code=one.code,
-            symbol=one.symbol,
-            state=one.state,
-            message=one.message,
-            after={name: print_value(change) for name, change in after.items()},
-        )
-        for one, after in reversed(replayed.transitions)
-    ]
+def preview(cursor: Cursor, rule: Rule, days: int, position: tuple[str, ...] | None) -> Preview:
+    """Return a part of what a rule would have done in the last days; `position`: `next` of the part before."""
+    now = floor_to(now_ms(), MINUTE_MS)
+    instance, window = Instance(), Window(now - days * DAY_MS, now)
+    if position is not None:
+        start, end, state, *numbers = position
+        since, counted, unknown, unknown_since = (None if text == "" else int(text) for text in numbers)
+        instance = Instance(State(state), since, counted or 0, unknown or 0, unknown_since)
+        window = Window(int(start), int(end))
+    trial = try_rule(cursor, rule, (rule.codes[0], rule.symbols[0]), window, instance, PREVIEW_S)
+    after = trial.instance
+    counts = (after.since, after.counted, after.unknown, after.unknown_since)
+    texts = ["" if number is None else str(number) for number in counts]
+    following = write_position(trial.reached, window.end_ms, str(after.state), *texts)
     return Preview(
         since=window.start_ms,
         until=window.end_ms,
-        reached=replayed.reached,
-        firings=sum(row.state == State.FIRING for row in rows),
-        transitions=rows,
+        reached=trial.reached,
+        firings=sum(one.state == State.FIRING for one, _ in trial.transitions),
+        transitions=[
+            PreviewRow(
+                minute=one.minute,
+                code=one.code,
+                symbol=one.symbol,
+                state=one.state,
+                message=one.message,
+                after={name: print_value(change) for name, change in changes.items()},
+            )
+            for one, changes in trial.transitions
+        ],
+        next=following if trial.reached < window.end_ms else None,
     )
+
+
+POSITION_PARTS = 7
+
+
+def write_position(*parts: object) -> str:
+    """Write what `preview` reads as its position."""
+    return "_".join(map(str, parts))
 
 
 def screen(cursor: Cursor, text: str, codes: Sequence[str], symbols: Sequence[str]) -> Screen:
@@ -360,14 +381,14 @@ def screen(cursor: Cursor, text: str, codes: Sequence[str], symbols: Sequence[st
     minute = floor_to(now_ms() - MINUTE_MS - 5_000, MINUTE_MS)
     if newest is not None and minute - newest.minute <= 2 * MINUTE_MS:
         minute = newest.minute
-    watch = Watch("screen", expression, None, tuple(codes), tuple(symbols) or None)
-    ((places, values),) = [
-        (one.results[0].places, one.results[0].expr) for one in replay(cursor, [watch], minute, minute + MINUTE_MS, {})
-    ]
-    rows = [
-        ScreenRow(code=code, symbol=symbol, value=print_value(value))
-        for (code, symbol), value in zip(places, values, strict=True)
-    ]
+    watch = _watch_value("screen", expression, tuple(codes), tuple(symbols) or None)
+    rows = []
+    for evaluated in replay(cursor, [watch], minute, minute + MINUTE_MS, {}):
+        (result,) = evaluated.results
+        rows = [
+            ScreenRow(code=code, symbol=symbol, value=_read_value(result, expression, (code, symbol)))
+            for code, symbol in result.places
+        ]
     unknown = sum(row.value is None for row in rows)
     return Screen(
         expr=expression.text, is_truth=expression.is_truth, minute=minute, rows=rows[:MAX_SCREEN_ROWS], unknown=unknown
@@ -439,7 +460,9 @@ def _name_state(instance: Instance) -> str:
     return "unknown" if instance.unknown_since is not None else str(instance.state)
 
 
-def _make_card(stored: StoredRule, place: Place | None, instance: Instance, next_ms: int | None) -> Card:
+def _make_card(
+    stored: StoredRule, place: Place | None, instance: Instance, next_ms: int | None, active: int = 0
+) -> Card:
     rule, (code, symbol) = stored.rule, place or ("", "")
     subject = "\n".join((rule.name, rule.version, code, symbol, str(instance.state), str(instance.since)))
     return Card(
@@ -451,7 +474,7 @@ def _make_card(stored: StoredRule, place: Place | None, instance: Instance, next
         symbol=symbol,
         state=str(instance.state),
         unknown=instance.unknown > 0,
-        idle=0 if place else 1,
+        idle=0 if place else 1 + active,
         message="",
         expr=rule.expr or f"data: {rule.data}",
         readings=[],
@@ -471,25 +494,40 @@ def _add_values(cursor: Cursor, cards: Sequence[Card], rules: Sequence[Rule], mi
         return
     by_card = [(card, rule) for card, rule in zip(cards, rules, strict=False) if card.code and rule.expr]
     watches: list[Watch] = []
-    targets: list[list[tuple[Card, Node, str, Node, bool]]] = []
+    targets: list[tuple[Expression, Card, Node, str, Node, bool]] = []
     for card, rule in by_card:
         for number, (left, operator, right) in enumerate(list_comparisons(compile_condition(rule.expr).root)):
-            watch = Watch(len(watches), compile_any(left.source or left.text), None, (card.code,), (card.symbol,))
-            watches.append(watch)
-            targets.append([(card, left, operator, right, number == 0)])
+            expression = compile_any(left.text)
+            watches.append(_watch_value(len(watches), expression, (card.code,), (card.symbol,)))
+            targets.append((expression, card, left, operator, right, number == 0))
     if not watches:
         return
     begin = minute - (SPARK_MINUTES - 1) * MINUTE_MS
     for evaluated in replay(cursor, watches, begin, minute + MINUTE_MS, {}):
-        for result, of_watch in zip(evaluated.results, targets, strict=True):
-            value = print_value(result.expr[0]) if result.expr else None
-            for card, left, operator, right, is_first in of_watch:
-                if is_first:
-                    card.spark.append(value)
-                    card.spark_of = left.source
-                if evaluated.minute == minute:
-                    reading = Reading(text=left.source, value=value, operator=operator, threshold=right.source)
-                    card.readings.append(reading)
+        for result, (expression, card, left, operator, right, is_first) in zip(evaluated.results, targets, strict=True):
+            if not is_first and evaluated.minute != minute:
+                continue
+            value = _read_value(result, expression, result.places[0]) if result.places else None
+            if is_first:
+                card.spark.append(value)
+                card.spark_of = left.source
+            if evaluated.minute == minute:
+                reading = Reading(text=left.source, value=value, operator=operator, threshold=right.source)
+                card.readings.append(reading)
+
+
+def _watch_value(
+    key: str | int, expression: Expression, codes: tuple[str, ...], symbols: tuple[str, ...] | None
+) -> Watch:
+    """Return a watch whose results have the value of an expression of any kind: watches take conditions."""
+    condition = expression if expression.is_truth else compile_any(f"({expression.text}) > 0")
+    return Watch(key, condition, None, codes, symbols)
+
+
+def _read_value(result: WatchResult, expression: Expression, place: Place) -> str | None:
+    """Return the value of the expression of `_watch_value` as text, None when it is unknown."""
+    text = result.fill(compile_text(f"{{{expression.text}}}"), place, {})
+    return None if text == UNKNOWN else text
 
 
 def _add_history(cursor: Cursor, cards: Sequence[Card], silences: Sequence[StoredSilence]) -> None:

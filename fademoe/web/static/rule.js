@@ -44,18 +44,25 @@
     query.set("symbol", document.getElementById("preview-symbol").value);
     event.target.disabled = true;
     sum.textContent = "evaluating…";
-    const answer = await fetch(`/api/alerts/preview?${query}`);
-    const body = await answer.json();
+    let firings = 0;
+    let found = [];
+    let body = null;
+    do {
+      if (body) query.set("part", body.next);
+      const answer = await fetch(`/api/alerts/preview?${query}`);
+      body = await answer.json();
+      if (!answer.ok) {
+        sum.textContent = body.detail;
+        break;
+      }
+      firings += body.firings;
+      found = found.concat(body.transitions);
+      if (body.next) sum.textContent = `Evaluated up to ${moment(body.reached)}, ${firings} firings so far…`;
+    } while (body.next);
     event.target.disabled = false;
-    table.hidden = !answer.ok;
-    if (!answer.ok) {
-      sum.textContent = body.detail;
-      return;
-    }
-    const days = (body.reached - body.since) / 86400000;
-    const cut = body.reached < body.until ? `, up to ${moment(body.reached)}: the time for a preview was over` : "";
-    sum.textContent = `It would have fired ${body.firings} times in ${days.toFixed(1)} days${cut}.`;
-    const rows = body.transitions.slice(0, 500).map((one) => {
+    table.hidden = !found.length;
+    if (body.next === null) sum.textContent = `It would have fired ${firings === 1 ? "once" : `${firings} times`} in 30 days.`;
+    const rows = found.reverse().slice(0, 500).map((one) => {
       const row = document.createElement("tr");
       const cells = [moment(one.minute + 60000), one.state, one.message, ...Object.values(one.after).map(percent)];
       for (const [index, text] of cells.entries()) {

@@ -188,6 +188,10 @@ ORDER BY t.code, t.symbol, t.state = 'firing', t.id
 UPDATE perp_deliveries AS d SET state = 'unneeded', settled_ms = %(now)s
 WHERE state = 'waiting' AND NOT EXISTS (SELECT FROM perp_alert_channels AS c WHERE c.name = d.channel)
 
+-- name: first_covered
+SELECT min(lower(covered)) FROM perp_coverage
+WHERE source = ANY(%(sources)s) AND symbol = %(symbol)s AND NOT isempty(covered)
+
 -- name: closes
 SELECT p.source, p.symbol, p.ts, p.c::text
 FROM unnest(%(sources)s::text[], %(symbols)s::text[], %(times)s::bigint[]) AS n (source, symbol, ts)
