@@ -45,9 +45,10 @@ def until(page: Page, condition: Callable[[], bool]) -> None:
 
 
 def point(page: Page, x: float = 0.5, y: float = 0.2) -> None:
-    """Move the mouse to a place of the chart, as shares of its width and height."""
+    """Move the mouse to a place of the chart, as shares of its width and of the height that the window shows."""
     box = page.locator("#chart").bounding_box()
-    page.mouse.move(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
+    height = min(box["height"], page.viewport_size["height"] - box["y"])
+    page.mouse.move(box["x"] + box["width"] * x, box["y"] + height * y)
 
 
 def readings(page: Page) -> list[str]:
