@@ -390,7 +390,7 @@ for _metric in (
             METRICS["fr"].columns[1],
         ),
         formulas=(
-            "d.fr * 8760 / coalesce(d.fr_hours,"
+            "d.fr * 8760 / coalesce(nullif(d.fr_hours, 0),"
             " CASE WHEN d.ts - p.ts <= 28800000 THEN nullif(round((d.ts - p.ts) / 3600000.0), 0) END)",
             "d.fr_hours",
         ),
@@ -432,9 +432,10 @@ for _metric in (
         ),
         # by USD where every exchange sends it, else by coins: one coin is worth the same everywhere
         formulas=(
-            "CASE WHEN count(d.fr / d.fr_hours) < count(*) THEN NULL"
-            " WHEN count(d.oi_usd) = count(*) THEN sum(d.oi_usd * (d.fr / d.fr_hours)) / nullif(sum(d.oi_usd), 0)"
-            " ELSE sum(d.oi * (d.fr / d.fr_hours)) / nullif(sum(d.oi), 0) END",
+            "CASE WHEN count(d.fr / nullif(d.fr_hours, 0)) < count(*) THEN NULL"
+            " WHEN count(d.oi_usd) = count(*)"
+            " THEN sum(d.oi_usd * (d.fr / nullif(d.fr_hours, 0))) / nullif(sum(d.oi_usd), 0)"
+            " ELSE sum(d.oi * (d.fr / nullif(d.fr_hours, 0))) / nullif(sum(d.oi), 0) END",
         ),
         plots=(Plot(pane=ALL_FUNDING, drawing="step", columns=("fr_1h",), label="funding"),),
     ),
@@ -457,7 +458,7 @@ for _metric in (
         inputs=("ohlcv",),
         is_across=True,
         columns=(Column(name="spread_bps", unit="bps", title="Highest over lowest close"), SOURCES),
-        formulas=("(max(d.c) / min(d.c) - 1) * 10000",),
+        formulas=("(max(d.c) / nullif(min(d.c), 0) - 1) * 10000",),
         plots=(Plot(pane=SPREAD, drawing="line", columns=("spread_bps",), label="spread"),),
     ),
 ):

@@ -41,9 +41,13 @@ CHORES = (
     Chore(function="fademoe.jobs.maintenance.refresh_changing_instruments", every_s=300),
     Chore(function="fademoe.jobs.maintenance.run_maintenance", every_s=3600),
     RECONCILE,
-    Chore(function="fademoe.jobs.hours.refresh_hours", every_s=60, at_s=HOURS_AT_S),
     Chore(function="fademoe.jobs.audit.enqueue_nightly", every_s=3600),
 )
+
+
+def make_hours_chore(queue: str) -> Chore:
+    """Return the chore that makes hours, in a queue of the workers: it takes too long to be in the way of live work."""
+    return Chore(function="fademoe.jobs.hours.refresh_hours", every_s=60, at_s=HOURS_AT_S, queue=queue)
 
 
 def enqueue_chore(redis: Redis, chore: Chore) -> bool:

@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 
 from fademoe.clock import SECOND_MS, monotonic_s, now_ms
 from fademoe.feeds import registry
-from fademoe.queue.chores import CHORES, Chore, drop_foreign_chores, enqueue_chore
+from fademoe.queue.chores import CHORES, Chore, drop_foreign_chores, enqueue_chore, make_hours_chore
 from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, SHARED_QUEUES, list_exchange_queues
 from fademoe.queue.reaper import Reaper
 from fademoe.queue.retry import clamp_retries
@@ -126,6 +126,11 @@ def _archive_chores(services: Services) -> list[Chore]:
         for name, archive in registry.select_archives(services.settings).items()
         if archive.list_url and name in {exchange.name for exchange in registry.select_enabled(services.settings)}
     ]
+
+
+def _hours_chores(services: Services) -> list[Chore]:
+    """Return the chore that makes hours, in the queue of the first enabled exchange: any worker serves it."""
+    return [make_hours_chore(exchange.name) for exchange in registry.select_enabled(services.settings)[:1]]
 
 
 def _clamp(services: Services, names: tuple[str, ...]) -> None:

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from decimal import Context, Decimal, InvalidOperation
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, now_ms, to_iso
 
 FIGURE_SPACE, POINT_SPACE = "\u2007", "\u2008"  # as wide as a digit, as wide as a point
 
+SHORT_DIGITS = 10
 _NUMBER = re.compile(r"(-?)([0-9]+)(\.[0-9]+)?")
 _UNITS = ((DAY_MS, "d"), (HOUR_MS, "h"), (MINUTE_MS, "min"), (SECOND_MS, "s"))
 
@@ -67,6 +69,16 @@ def align_decimals(values: Sequence[object]) -> list[str]:
     return texts
 
 
+def shorten_number(value: object) -> str:
+    """Write a number with at most ten significant digits, rounded, thousands apart; the whole one belongs beside it."""
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return str(value)
+    text = f"{number.normalize(Context(prec=SHORT_DIGITS)):f}"
+    return group_digits(text)
+
+
 def format_bytes(count: int | None) -> str:
     """Write a number of bytes: `5.4 GB`."""
     if count is None:
@@ -89,6 +101,7 @@ FILTERS = {
     "ago": format_age,
     "moment": format_time,
     "grouped": group_digits,
+    "short": shorten_number,
     "size": format_bytes,
     "iso": to_iso,
     "many": count_noun,

@@ -25,6 +25,7 @@ PAGES = (
     ("/coverage", "Coverage"),
     ("/archives", "Archives"),
     ("/charts", "Charts"),
+    ("/compare", "Compare"),
     ("/backtester", "Backtester"),
     ("/screen", "Screen"),
     ("/queues", "Queues"),

@@ -74,7 +74,7 @@ WITH chosen AS (
 ), unconfirmed AS (
     SELECT symbol, range_agg(int8range(start_ms, end_ms)) AS provisional
     FROM perp_reasons
-    WHERE source = %(source)s AND reason = %(no_row)s AND checks < %(confirmed)s
+    WHERE source = %(source)s AND reason LIKE '%%' || %(no_row)s AND checks < %(confirmed)s
     GROUP BY symbol
 )
 SELECT symbol, wanted_from,
