@@ -32,7 +32,8 @@ UNIT = "scheduler"
 def run(services: Services) -> None:
     """Schedule until SIGTERM; while Redis or PostgreSQL is away, keep trying."""
     names = (*list_exchange_queues(*registry.list_names()), *SHARED_QUEUES, NOTIFY)
-    chores = [*CHORES, *_poll_chores(services), *_terms_chores(services), *_archive_chores(services)]
+    exchange_chores = [*_poll_chores(services), *_terms_chores(services), *_hours_chores(services)]
+    chores = [*CHORES, *exchange_chores, *_archive_chores(services)]
     due = {chore.job_id: 0.0 for chore in chores}
     reaper = Reaper(services.redis, names)
     unit = Tracked(database=services.database, unit=UNIT, interval_s=int(HEARTBEAT_S))

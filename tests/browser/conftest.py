@@ -51,6 +51,7 @@ PAGES = {
     "cell": "/coverage/cell?perpspec=byb-oi&symbol=BTC",
     "fill": "/coverage/fill?perpspec=byb-oi",
     "charts": "/charts?symbol=BTC",
+    "compare": "/compare?symbol=BTC",
     "queues": "/queues",
     "limits": "/limits",
     "schema": "/schema",

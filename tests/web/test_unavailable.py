@@ -11,7 +11,19 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.settings import Settings
 from tests.support.web import BEARER, MakeApp
 
-PAGES = ("/", "/data", "/coverage", "/charts", "/queues", "/limits", "/schema", "/alerts", "/api", "/part/status")
+PAGES = (
+    "/",
+    "/data",
+    "/coverage",
+    "/charts",
+    "/compare",
+    "/queues",
+    "/limits",
+    "/schema",
+    "/alerts",
+    "/api",
+    "/part/status",
+)
 CELL = "/coverage/cell?perpspec=bin-ohlcv&symbol=BTC"
 STORED = ("/api/perpspecs", "/api/data/bin-ohlcv", "/api/coverage", "/api/schema", "/api/units", "/metric")
 QUEUED = ("/api/queues", "/api/limits")

@@ -227,6 +227,7 @@ const start = (config) => {
     const after = JSON.stringify([fresh.ts, Object.values(fresh.columns), bands]);
     old.ts = [...old.ts.slice(0, count), ...fresh.ts];
     for (const name of Object.keys(old.columns)) old.columns[name] = [...old.columns[name].slice(0, count), ...(fresh.columns[name] || [])];
+    if (fresh.ts.length) old.incomplete = [...old.incomplete.filter((ts) => ts < fresh.ts[0]), ...fresh.incomplete];
     [old.bands, old.end_ms] = [bands, fresh.end_ms];
     return before !== after;
   };
@@ -316,7 +317,8 @@ const start = (config) => {
     const values = drawn.columns.map((column) => (time === null ? newestOf(one, column)?.value ?? null : valueAt(one, column, time)));
     const isCandle = drawn.drawing === "candles" && chart.clientWidth >= 600 && pane.entries.filter((entry) => entry.plot.drawing === "candles").length < 4;
     const texts = isCandle ? values.map((value, at) => `${"OHLC"[at]} ${show(value, pane.format)}`) : [show(values.at(-1), pane.format)];
-    const word = values.at(-1) === null && band ? BANDS[band.state].word : texts.join(" ");
+    const partial = time !== null && one.incomplete.includes(time) ? " (not complete)" : "";
+    const word = values.at(-1) === null && band ? BANDS[band.state].word : `${texts.join(" ")}${partial}`;
     const several = pane.entries.some((entry) => entry.series === one && entry.plot !== drawn) || pane.entries.some((entry) => entry.plot.label !== drawn.label);
     return { code: one.spec.code, name: several ? `${one.spec.code} ${drawn.label}` : one.spec.code, text: word };
   });
