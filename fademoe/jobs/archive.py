@@ -266,6 +266,8 @@ def gather(target: Target) -> Gathered:
     """Fetch and read the files of a period: the month's where it is there and whole, else those of its days."""
     gathered = Gathered()
     month = _take_month(target, gathered)
+    if gathered.retry is not None:
+        return gathered
     days = _list_needed_days(target, gathered, month)
     if days and target.dataset.day is not None:
         _take_days(target, gathered, days)

@@ -125,9 +125,28 @@ def _find_parts(
         whole = _cut(period, available)
         missing_ms = sum(part.end_ms - part.start_ms for part in inside)
         is_worth = dataset.use != "bulk" or missing_ms >= MOSTLY * (whole.end_ms - whole.start_ms)
-        if is_worth and (dataset.use != "bulk" or missing_ms >= DAY_MS / 2):
+        if is_worth and dataset.use == "bulk":
+            is_worth = missing_ms >= DAY_MS / 2 and not _is_rest_quicker(state, dataset, feed, period, inside)
+        if is_worth:
             parts.append(Window(inside[0].start_ms, max(part.end_ms for part in inside)))
     return parts
+
+
+def _is_rest_quicker(
+    state: ArchiveState, dataset: Dataset, feed: RestFeed, period: Window, missing: Sequence[Window]
+) -> bool:
+    """Return whether REST brings a period whose month's file is not there yet sooner than the files of its days."""
+    if dataset.month is not None and period.end_ms + dataset.month_after_ms <= state.now_ms:
+        return False
+    files_budget, rest_budget = state.archive.budget, state.exchange.get_budget(feed.budget)
+    count = sum(len(dataset.list_days(part)) for part in missing) * _count_requests(state.archive)
+    by_files = count * files_budget.span_ms / files_budget.limit
+    return measure(feed, missing).cost * rest_budget.span_ms / rest_budget.limit < by_files
+
+
+def _count_requests(archive: Archive) -> int:
+    """Return how many requests a file takes: one, and one for its checksum."""
+    return 1 if archive.checksum("") is None else 2
 
 
 def find_available(state: ArchiveState, dataset: Dataset, feed: RestFeed, life: Instrument) -> Window:
@@ -160,12 +179,11 @@ def _plan(
     span = period if has_month else part
     rows = dataset.count_rows(_cut(span, Window(life.listed_ms or 0, span.end_ms)))
     is_kept = dataset.use != "expired"
-    has_checksums = state.archive.checksum("x") is not None
     return PlannedPeriod(
         task=Task(first, part),
         dataset=dataset.name,
         period=period,
-        files=count * (2 if has_checksums else 1),
+        files=count * _count_requests(state.archive),
         bytes=rows * dataset.bytes_per_row,
         rows=rows,
         feed=feed,

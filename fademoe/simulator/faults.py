@@ -93,7 +93,7 @@ IN_FILE = {
     "short_day": "the last line of a day of metrics is missing",
     "old_form": "a day of metrics runs from 00:05 to midnight of the next day, each line at the time of its sample",
     "mixed_label": "the first half of a day of metrics is labelled otherwise than the second",
-    "flat_prices": "the open interest's value has one price all day, so that the label cannot be told",
+    "few_values": "nearly all values of the open interest are blank, so that the label cannot be told",
 }
 KINDS = {**BEFORE_ANSWER, **AFTER_ANSWER, **ON_STREAM, **IN_FILE}
 

@@ -253,7 +253,7 @@ def test_undecided_and_mixed_files_are_named(importer, simulator, system):
     window = Window(to_ms("2024-06-01"), to_ms("2024-06-04"))
     folder = f"{KLINES}/daily/metrics/ADAUSDT/ADAUSDT-metrics"
     simulator.fault(kind="mixed_label", exchange="binance", path=f"{folder}-2024-06-01")
-    simulator.fault(kind="flat_prices", exchange="binance", path=f"{folder}-2024-06-02")
+    simulator.fault(kind="few_values", exchange="binance", path=f"{folder}-2024-06-02")
     importer.take(Series("bin-oi", "ADA"), window)
     states = {path[-14:-4]: rest for path, *rest in importer.files("path, state, reason, shift_ms")}
     assert states["2024-06-01"][0] == "quarantined"

@@ -53,7 +53,7 @@ METRICS_FAULTS = (
     "short_day",
     "old_form",
     "mixed_label",
-    "flat_prices",
+    "few_values",
 )
 _KEY = re.compile(
     r"data/futures/um/(?P<cadence>daily|monthly)/(?P<dataset>\w+)/(?P<name>[^/]+)/(?:1m/)?"
@@ -303,8 +303,6 @@ class BinanceArchive:
         gauges = self._market.gauges
         interest = gauges.read_open_interest(instrument, at_ms)
         value = gauges.read_open_interest_value(instrument, at_ms)
-        if "flat_prices" in active:
-            value = interest * self._market.candles.read_price(instrument, stamp_ms // DAY_MS * DAY_MS)
         ratio = compute_account_ratio(gauges.read_long_share(instrument, at_ms))
         cells = [
             to_fixed(rescale(interest, instrument.lot_decimals, 16), 16),
@@ -316,6 +314,8 @@ class BinanceArchive:
         ]
         if "zero_rows" in active and dice % 40 == 0:
             cells[:2] = ["0.0000000000000000", "0.0000000000000000"]
+        if "few_values" in active and dice % 12:
+            cells[1] = ""
         if "blank_cells" in active:
             cells[2] = cells[3] = ""
             if dice % 30 == 1:
