@@ -14,6 +14,7 @@ A minute is given by its start T in ms, and evaluated at T + 60 s.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -26,9 +27,11 @@ from fademoe.evaluation.reading import (
     Version,
     find_newest_correction,
     forget_unseen,
+    read_changed,
     read_contracts,
     read_corrections,
     read_covered,
+    read_long,
     read_rows,
     read_settled,
     read_uncovered,
@@ -43,7 +46,7 @@ from fademoe.metrics import ACROSS_CODE
 LATEST_MS = 90 * SECOND_MS  # after the start of a minute it is evaluated, whatever is missing
 RECENT_SETTLEMENTS_MS = 12 * HOUR_MS  # read again every minute
 PATIENCE = 3  # minutes in a row that a series may be late before it is not waited for
-LOADED_ROWS = 50_000  # at once, when windows are filled
+LOADED_ROWS = 40_000  # at once, when windows are filled
 SETTLEMENT_BACK_MS = 3 * DAY_MS  # beyond the oldest moment: the settlement in force then
 UNSEEN_MS = 30 * SECOND_MS  # a minute that was not evaluated live saw what was stored so long after its end
 UNSEEN_DAYS = 32  # so long a point that never came is looked for, by replays too
@@ -307,19 +310,47 @@ def fill(
     if isinstance(table, SettlementTable):
         window = Window(moment_ms - table.reads.back_ms - SETTLEMENT_BACK_MS, moment_ms + 1)
         read_settled(cursor, table, dict.fromkeys(symbols, Window(window.start_ms, moment_ms)))
-    else:
-        first_ms = min(table.base_ms, moment_ms - FRESH_INTERVALS * table.grid_ms)
-        window = Window(first_ms, max(moment_ms, table.find_newest(moment_ms)) + 1)
-    at_once = max(1, LOADED_ROWS * MINUTE_MS // (window.end_ms - window.start_ms))
+        _fill_one_by_one(cursor, table, dict.fromkeys(symbols, window), moment_ms, seen_ms)
+        return
+    # before this time all rows are known, whatever feed brought them, and no sample is fresh
+    settled_ms = moment_ms - max(
+        table.lags.slowest.lag_ms + table.lags.slowest.span_ms, (FRESH_INTERVALS + 1) * table.grid_ms
+    )
+    at_once = max(1, LOADED_ROWS * table.grid_ms // (table.capacity * table.grid_ms))
     for begin in range(0, len(symbols), at_once):
         some = symbols[begin : begin + at_once]
-        for version in read_versions(cursor, table, some, window):
-            is_seen = seen_ms is None or version.seen_ms <= seen_ms
-            if is_seen and version.known_ms <= moment_ms and version.values is not None:
-                table.put(version.symbol, version.ts, version.values)
-    if isinstance(table, PointTable) and seen_ms is not None:
+        old, new = Window(table.base_ms, settled_ms), Window(settled_ms, moment_ms + 1)
+        wanted = dict.fromkeys(some, new)
+        if old.start_ms < old.end_ms:
+            left = read_long(cursor, table, dict.fromkeys(some, old))
+            wanted |= {symbol: Window(old.start_ms, new.end_ms) for symbol in left}
+            if table.zero_when_empty:
+                for symbol, windows in read_covered(cursor, table, dict.fromkeys(some, old)).items():
+                    table.put_zeroes(symbol, windows)
+            if seen_ms is not None:
+                for symbol, window in read_changed(cursor, table, some, old, seen_ms).items():
+                    wanted[symbol] = Window(min(window.start_ms, wanted[symbol].start_ms), new.end_ms)
+        _fill_one_by_one(cursor, table, wanted, moment_ms, seen_ms)
+    if seen_ms is not None:
         for symbol, ts in read_unseen(cursor, table):
             table.note_missed(symbol, ts)
+
+
+def _fill_one_by_one(
+    cursor: Cursor,
+    table: PointTable | SettlementTable,
+    wanted: Mapping[str, Window],
+    moment_ms: int,
+    seen_ms: int | None,
+) -> None:
+    """Enter the rows of the range of each symbol as they were seen; take out what was not."""
+    for window, group in groupby(sorted(wanted, key=lambda symbol: wanted[symbol]), key=lambda symbol: wanted[symbol]):
+        for version in read_versions(cursor, table, list(group), window):
+            is_seen = version.known_ms <= moment_ms and (seen_ms is None or version.seen_ms <= seen_ms)
+            if is_seen and version.values is not None:
+                table.put(version.symbol, version.ts, version.values)
+            elif isinstance(table, PointTable) and version.is_first:
+                table.erase(version.symbol, version.ts)
 
 
 def replay(

@@ -12,7 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
 from fademoe.clock import MINUTE_MS, Window, ceil_to, floor_to
-from fademoe.evaluation.tables import PointTable, SettlementTable, Table, Values
+from fademoe.evaluation.tables import Long, PointTable, SettlementTable, Table, Values
 from fademoe.store.derived import find_derived, make_relation
 from fademoe.store.queries import load_queries
 
@@ -35,7 +35,7 @@ class StoredRow(NamedTuple):
 class Version(NamedTuple):
     """What a row was from `seen_ms` on, for those to whom it is known: from `known_ms` on. No values: it was not there.
 
-    `is_sample_replaced`: the row of the history took the place of a live sample then.
+    `is_sample_replaced`: the row of the history took the place of a live sample then. `is_first`: none was before it.
     """
 
     symbol: str
@@ -44,6 +44,7 @@ class Version(NamedTuple):
     seen_ms: int
     values: Values | None
     is_sample_replaced: bool = False
+    is_first: bool = True
 
 
 class Contract(NamedTuple):
@@ -71,6 +72,36 @@ def read_rows(cursor: Cursor, table: Table, wanted: Wanted) -> list[StoredRow]:
     relation = make_relation(table.source)
     cursor.execute(sql.SQL(SQL["rows"]).format(columns=columns, relation=relation), _ranges(table, wanted))
     return [StoredRow(symbol, ts, interval, values) for symbol, ts, interval, *values in cursor.fetchall()]
+
+
+def read_long(cursor: Cursor, table: PointTable, wanted: Wanted) -> dict[str, Window]:
+    """Enter all stored rows of symbols that have none yet; return the ranges of those that have to be read one by one.
+
+    A value that has more digits than a float holds is one of these.
+    """
+    columns = sql.SQL(", ").join(
+        sql.SQL(SQL["long_column"]).format(column=sql.Identifier(column)) for column in table.columns
+    )
+    query = sql.SQL(SQL["long"]).format(columns=columns, relation=make_relation(table.source))
+    cursor.execute(query, _ranges(table, wanted))
+    left: dict[str, Window] = {}
+    for symbol, times, *found in cursor.fetchall():
+        series = [Long(*found[at : at + 3]) for at in range(0, len(found), 3)]
+        if times and not table.put_long(symbol, times, series):
+            left[symbol] = wanted[symbol]
+    return left
+
+
+def read_changed(
+    cursor: Cursor, table: Table, symbols: Sequence[str], window: Window, seen_ms: int
+) -> dict[str, Window]:
+    """Return, by symbol, from the first to the last row of a window that was another, or none, at `seen_ms`."""
+    about = {"source": table.source, "symbols": list(symbols), "seen": seen_ms}
+    cursor.execute(SQL["changed_since"], {**about, "start": window.start_ms, "end": window.end_ms})
+    return {
+        symbol: Window(max(first, window.start_ms), min(last + 1, window.end_ms))
+        for symbol, first, last in cursor.fetchall()
+    }
 
 
 def read_covered(cursor: Cursor, table: Table, wanted: Wanted) -> dict[str, list[Window]]:
@@ -218,7 +249,7 @@ def _unroll(
         own_ms = table.lags.compute_known_ms(row.ts, of_interval)
         known_ms = own_ms if known_ms is None else min(known_ms, own_ms)
         seen_ms = arrived[0] if arrived else at_ms
-        versions.append(Version(row.symbol, row.ts, known_ms, seen_ms, of_values, is_replaced))
+        versions.append(Version(row.symbol, row.ts, known_ms, seen_ms, of_values, is_replaced, index == 0))
     return versions
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fademoe.clock import DAY_MS, HOUR_MS, Window, floor_to
+from fademoe.clock import DAY_MS, HOUR_MS, Window
 from fademoe.errors import ConfigError
 from fademoe.expressions import Kind, Measure
 from fademoe.expressions.numbers import CONTEXT
@@ -24,6 +24,7 @@ UNKNOWN = np.iinfo(np.int64).min
 WIDE = UNKNOWN + 1  # the value stands in `wide`
 LARGEST = 2**63 - 2
 MOST_PLACES = 18
+EXACT_FLOATS = 2**49  # the float of a decimal with a smaller mark rounds to exactly that mark
 SLACK = 64  # columns behind the newest, so that all is moved once an hour
 FRESH_INTERVALS = 3  # a sample is read by its bare name until it is so many intervals old
 MISSED_MS = 2 * DAY_MS  # so long a point that nobody saw is looked for
@@ -67,6 +68,14 @@ def _find_lags(source: str, span_ms: int) -> tuple[Lag, ...]:
         return tuple(sorted(slowest.values(), key=lambda lag: lag.lag_ms))
     except ConfigError:
         return (Lag(source, "", span_ms, 0, "no feed writes it"),)
+
+
+class Long(NamedTuple):
+    """A whole column of a series: values (None: null), the decimal places that all need, and the greatest, unsigned."""
+
+    values: Sequence[float | None]
+    places: int
+    largest: Decimal | int
 
 
 class Lags:
@@ -232,13 +241,40 @@ class PointTable(Table):
         entered = [ts for ts in missed if any(w.start_ms <= ts and ts + self.grid_ms <= w.end_ms for w in windows)]
         missed.difference_update(entered)
         for window in windows:
-            first = max(floor_to(window.start_ms + self.grid_ms - 1, self.grid_ms), self.base_ms)
-            last = min(window.end_ms, self.base_ms + self.capacity * self.grid_ms)
-            for ts in range(first, last - self.grid_ms + 1, self.grid_ms):
-                if not self.present[row, self._column_of(ts)]:
-                    self.put(symbol, ts, [Decimal(0)] * len(self.columns))
-                    entered.append(ts)
+            first = max(-(-(window.start_ms - self.base_ms) // self.grid_ms), 0)
+            last = min((window.end_ms - self.base_ms) // self.grid_ms, self.capacity)
+            empty = first + np.flatnonzero(~self.present[row, first:last]) if first < last else np.empty(0, np.intp)
+            self.present[row, empty] = True
+            for marks in self.marks.values():
+                marks[row, empty] = 0
+            entered += (self.base_ms + empty * self.grid_ms).tolist()
         return entered
+
+    def put_long(self, symbol: str, times: Sequence[int], columns: Sequence[Long]) -> bool:
+        """Enter whole series into an empty row; return False, and enter nothing, where floats lack the digits."""
+        if any(column.largest * 10**column.places >= EXACT_FLOATS for column in columns):
+            return False
+        row = self.rows[symbol]
+        offsets = np.array(times, np.int64) - self.base_ms
+        kept = (offsets % self.grid_ms == 0) & (offsets >= 0) & (offsets < self.capacity * self.grid_ms)
+        places = offsets[kept] // self.grid_ms
+        self.present[row, places] = True
+        for name, column in zip(self.columns, columns, strict=True):
+            values = np.array(column.values, np.float64)[kept]
+            is_null = np.isnan(values)
+            marks = np.rint(np.where(is_null, 0.0, values) * 10.0**column.places).astype(np.int64)
+            self.marks[name][row, places] = np.where(is_null, UNKNOWN, marks)
+            self.places[name][row] = column.places
+        return True
+
+    def erase(self, symbol: str, ts: int) -> None:
+        """Take a row out again."""
+        row, column = self.rows[symbol], self._column_of(ts)
+        self.recent[row].pop(ts, None)
+        if (ts - self.base_ms) % self.grid_ms == 0 and 0 <= column < self.capacity:
+            self.present[row, column] = False
+            for marks in self.marks.values():
+                marks[row, column] = UNKNOWN
 
     def list_missing(self, start_ms: int, end_ms: int) -> list[tuple[str, int]]:
         """Return the (symbol, ts) of start_ms < ts <= end_ms that are not known."""

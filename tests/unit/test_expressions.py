@@ -358,7 +358,7 @@ def test_values_are_printed_plainly():
 
 
 def test_refusals_are_fast():
-    started = time.perf_counter()
+    started = time.process_time()
     for text in (
         "(" * 2000,
         "-" * 2000,
@@ -371,7 +371,7 @@ def test_refusals_are_fast():
     ):
         with pytest.raises(ExpressionError):
             compiled(text)
-    assert time.perf_counter() - started < 8 * 0.05
+    assert time.process_time() - started < 8 * 0.05
 
 
 def test_derived_metrics_have_names_too():

@@ -11,6 +11,32 @@ CROSS JOIN LATERAL (
     WHERE source = %(source)s AND symbol = wanted.symbol AND ts >= wanted.start_ms AND ts < wanted.end_ms
 ) AS found
 
+-- name: long_column
+array_agg({column}::float8 ORDER BY ts), coalesce(max(scale(trim_scale({column}::numeric))), 0),
+coalesce(max(abs({column})), 0)
+
+-- name: long
+-- Whole series as arrays: ts, and of each column the values, the decimal places that all of them need and the largest.
+SELECT wanted.symbol, found.*
+FROM unnest(%(symbols)s::text[], %(starts)s::bigint[], %(ends)s::bigint[]) AS wanted (symbol, start_ms, end_ms)
+CROSS JOIN LATERAL (
+    SELECT array_agg(ts ORDER BY ts), {columns} FROM {relation} AS stored
+    WHERE source = %(source)s AND symbol = wanted.symbol AND ts >= wanted.start_ms AND ts < wanted.end_ms
+) AS found
+
+-- name: changed_since
+-- From the first to the last row of each symbol that was seen, or seen otherwise, only after a time.
+SELECT symbol, min(first), max(last) FROM (
+    SELECT symbol, ts AS first, ts AS last FROM perp_late WHERE source = %(source)s AND arrived_ms > %(seen)s
+    UNION ALL SELECT symbol, ts, ts FROM perp_unseen WHERE source = %(source)s
+    UNION ALL SELECT symbol, ts, ts FROM perp_corrections
+              WHERE source = %(source)s AND at > to_timestamp(%(seen)s / 1000.0)
+    UNION ALL SELECT symbol, start_ms, end_ms - 1 FROM perp_arrivals
+              WHERE source = %(source)s AND known_from_ms > %(seen)s
+) AS changed
+WHERE symbol = ANY(%(symbols)s) AND last >= %(start)s AND first < %(end)s
+GROUP BY symbol
+
 -- name: covered
 -- What was answered of each series within a range, without what the exchange does not have.
 SELECT wanted.symbol, lower(piece), upper(piece)
