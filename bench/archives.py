@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
+from bench import cpu
 from bench.ingest import EGRESS, NOISY, bare_copy, empty, export_rows, has_begun, seconds
 from bench.report import Report, Table
 from bench.stage import Stage, stage, until
@@ -28,7 +29,7 @@ MB = 1_000_000
 def run() -> Report:
     """Import whole months of candles, copy the same rows back, fetch the same range over REST without limits."""
     with stage("--no-limits", "--no-holes", "--cache-chunks", "2000") as servers:
-        row, memory = _measure(servers)
+        row, spent, memory = _measure(servers)
     table = Table(
         columns=(
             "rows",
@@ -42,7 +43,8 @@ def run() -> Report:
         ),
         rows=[row],
     )
-    use = Table(columns=("most memory of a worker, MB", "at most"), rows=[(memory / MB, 150)])
+    use = Table(columns=("way", "CPU µs a row: workers", "PostgreSQL", "simulator", "Redis"), rows=spent)
+    most = Table(columns=("most memory of a worker, MB", "at most"), rows=[(memory / MB, 150)])
     notes = [
         NOISY,
         f"{MONTHS} months of {len(SYMBOLS)} symbols from enqueuing to the last commit by {WORKERS} workers: download"
@@ -51,10 +53,10 @@ def run() -> Report:
         " whose files were made before.",
         "Memory: the private pages of a work horse at its end, with those that it shares with its worker (VmHWM).",
     ]
-    return Report(title="files of an archive", tables=[table, use], notes=notes)
+    return Report(title="files of an archive", tables=[table, use, most], notes=notes)
 
 
-def _measure(servers: Stage) -> tuple[Sequence[object], float]:
+def _measure(servers: Stage) -> tuple[Sequence[object], list[Sequence[object]], float]:
     archive = registry.load_exchanges()[EXCHANGE].archive
     if archive is None:
         raise RuntimeError(f"{EXCHANGE} has no archive")
@@ -73,26 +75,52 @@ def _measure(servers: Stage) -> tuple[Sequence[object], float]:
     _seed(servers, context, window, allowed)  # the simulator makes its files
     taken: list[float] = []
     seen: list[float] = []
+    used: dict[str, list[dict[str, float]]] = {}
     for _ in range(ROUNDS):
         _forget(context)
+        used.setdefault("files", []).append(cpu.by_program())
         taken.append(_seed(servers, context, window, allowed, lambda: seen.append(_find_memory(workers))))
+    used["files"].append(cpu.by_program())
     servers.stop(*workers)
     texts = export_rows(context.database)
     rows = sum(text.count("\n") for text in texts)
     bare = []
     for _ in range(ROUNDS):
         empty(context.database)
+        used.setdefault("bare COPY", []).append(_by_program())
         bare.append(seconds(bare_copy, context.database, texts))
+    used["bare COPY"].append(_by_program())
     del texts
     rest_workers = [servers.start("worker") for _ in range(REST_WORKERS)]
     rest = []
     for _ in range(2):
         _forget(context)
+        used.setdefault("REST", []).append(cpu.by_program())
         rest.append(_seed(servers, context, window, {}))
+    used["REST"].append(cpu.by_program())
     servers.stop(*rest_workers)
     context.close()
     by_files, by_copy, by_rest = rows / median(taken), rows / median(bare), rows / rest[-1]
-    return (rows, by_files, by_copy, by_files / by_copy, 0.5, by_rest, by_files / by_rest, 3), max(seen)
+    return (
+        (rows, by_files, by_copy, by_files / by_copy, 0.5, by_rest, by_files / by_rest, 3),
+        _list_cpu(used, rows),
+        max(seen),
+    )
+
+
+def _by_program() -> dict[str, float]:
+    """Return the CPU seconds so far of the programs, this one as a worker."""
+    return {**cpu.by_program(), "worker": time.process_time()}
+
+
+def _list_cpu(used: dict[str, list[dict[str, float]]], rows: int) -> list[Sequence[object]]:
+    """Return for each way the CPU µs of a row, of the last round."""
+    lines: list[Sequence[object]] = []
+    for way, readings in used.items():
+        before, after = readings[-2:]
+        names = ("worker", "postgres", "simulator", "valkey-server")
+        lines.append((way, *((after.get(name, 0.0) - before.get(name, 0.0)) * 1e6 / rows for name in names)))
+    return lines
 
 
 def _find_window() -> Window:

@@ -1,13 +1,19 @@
 """Months of everything by files that have every known fault: exact, and nothing is missing without a reason."""
 
+import contextlib
+import time
 from datetime import UTC, datetime
 
+import psycopg2
 import pytest
 
 from fademoe.metrics import METRICS
 from tests.support.clocks import until
+from tests.support.installation import Installation
+from tests.support.simulator import Simulator
 
 SYMBOLS = ("BTC", "LTC", "PEPE", "OMG")
+KILLED_SYMBOLS = ("BTC", "LTC", "XRP", "ADA")
 SOURCES = ("bin-ohlcv", "bin-pfr", "bin-mark", "bin-fr", "bin-oi", "bin-lsr")
 
 
@@ -55,3 +61,50 @@ def test_months_of_everything_with_all_faults(fast_system):
     unnamed = fast_system.query("SELECT count(*) FROM perp_files WHERE state = 'quarantined' AND reason = ''")
     assert unnamed == [(0,)]
     assert not list((fast_system.context().settings.home / "archive").rglob("*.part"))
+
+
+@pytest.mark.full
+def test_an_import_survives_what_is_killed_under_it(folder):
+    simulator = Simulator("--no-limits")
+    simulator.start()
+    system = Installation(folder, simulator, list(KILLED_SYMBOLS), workers=2)
+    system.with_settings(
+        FADEMOE_EXCHANGES="binance",
+        FADEMOE_ARCHIVES="binance:cc-by-nc-sa",
+        FADEMOE_BINANCE_ARCHIVE_URL=simulator.url,
+        FADEMOE_BINANCE_ARCHIVE_LIST_URL=f"{simulator.url}/data.binance.vision",
+    )
+    done: dict[str, int] = {}
+
+    def note() -> None:
+        """Note how often each file that is done was asked for."""
+        with contextlib.suppress(psycopg2.Error):
+            stored = {path for (path,) in system.query("SELECT path FROM perp_files WHERE state <> 'absent'")}
+            counts = simulator.get("/sim/stats")["binance"]["paths"]
+            done.update({path: counts[f"/{path}"] for path in stored - done.keys()})
+
+    try:
+        system.up()
+        symbols = ",".join(KILLED_SYMBOLS)
+        range_ = ("--since", "2025-07-01", "--until", "2025-10-01")
+        seeded = system.run("seed", *range_, "--metrics", "ohlcv,pfr,mark", "--symbols", symbols)
+        assert seeded.returncode == 0, seeded.stderr
+        turn = ["redis", "worker-archive:worker-archive_00", "postgres", "horse", "worker-archive:worker-archive_01"]
+        for name in turn * 3:
+            time.sleep(3)
+            note()
+            system.kill(name)
+        until(system.answers, 60)
+        window = to_ms("2025-07-01"), to_ms("2025-10-01")
+        sources = ("bin-ohlcv", "bin-pfr", "bin-mark")
+        until(lambda: all(system.covers(source, KILLED_SYMBOLS, *window) for source in sources), 300)
+        for source in sources:
+            for symbol in KILLED_SYMBOLS:
+                assert system.differences("binance", source, symbol, *window) == [], (source, symbol)
+        counts = simulator.get("/sim/stats")["binance"]["paths"]
+        assert done
+        assert {path: counts[f"/{path}"] for path in done} == done
+        until(lambda: not list((system.home / "archive").rglob("*.part")), 60)
+    finally:
+        system.down()
+        simulator.stop()
