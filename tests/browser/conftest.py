@@ -54,6 +54,7 @@ PAGES = {
     "compare": "/compare?symbol=BTC",
     "queues": "/queues",
     "limits": "/limits",
+    "archives": "/archives",
     "schema": "/schema",
     "alerts": "/alerts",
     "api": "/api",

@@ -19,7 +19,10 @@ from fademoe.store.read.schema import TABLES
 from fademoe.web.http.auth import load_admin_token
 from tests.support.web import BEARER, TOKEN, MakeApp
 
-PAGES = ("/", "/data", "/coverage", "/charts", "/queues", "/limits", "/schema", "/alerts", "/api", "/login", "/rq/")
+PAGES = (
+    *("/", "/data", "/coverage", "/charts", "/queues", "/limits", "/archives", "/schema", "/alerts", "/api", "/login"),
+    "/rq/",
+)
 CHANGES = (
     ("/control/apis", {"state": "off"}),
     ("/control/workers", {"state": "pause"}),

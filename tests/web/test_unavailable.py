@@ -19,6 +19,7 @@ PAGES = (
     "/compare",
     "/queues",
     "/limits",
+    "/archives",
     "/schema",
     "/alerts",
     "/api",

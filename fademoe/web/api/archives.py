@@ -10,7 +10,7 @@ from fademoe.web.current import get_services
 from fademoe.web.http.params import CURSOR, Integer, OptionalChoice, Params, Text, write_cursor
 from fademoe.web.http.routes import Page, Routes
 from fademoe.web.model.answer import Answer
-from fademoe.web.model.services import attempt
+from fademoe.web.model.services import attempt, convert_redis_errors
 
 routes = Routes("api_archives")
 
@@ -65,14 +65,20 @@ def list_archives(params: Params) -> Archives:
             before=int(before) if before.isdecimal() else 2**62,
             limit=limit + 1,
         )
-    states, _ = attempt(lambda: read_job_states(services.redis, ARCHIVES))
+    waiting, _ = attempt(_count_waiting)
     return Archives(
         archives=[_describe(name) for name in sorted(exchanges) if exchanges[name].archive],
         datasets=datasets,
         files=found[:limit],
-        waiting=None if states is None else len(states),
+        waiting=waiting,
         next=write_cursor("file", str(found[limit - 1].id)) if len(found) > limit else None,
     )
+
+
+def _count_waiting() -> int:
+    connection = get_services().redis
+    with convert_redis_errors(connection):
+        return len(read_job_states(connection, ARCHIVES))
 
 
 def _describe(name: str) -> ArchiveTerms:
