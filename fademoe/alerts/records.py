@@ -11,11 +11,14 @@ from psycopg2.extras import execute_values
 from fademoe.alerts.machine import Instance, Reason, State
 from fademoe.alerts.messages import Transition
 from fademoe.alerts.rules import Channel, Rule, RuleFile, Silence, describe_rule, restore_rule
+from fademoe.clock import DAY_MS
 from fademoe.errors import FadeMoeError
 from fademoe.evaluation import Place
+from fademoe.store.connection import Database
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("alerts")
+KEPT_MS = 100 * DAY_MS  # a replay goes back 90 days
 RULES_LOCK = 7_226_154  # advisory lock: one apply, or one minute, at a time
 
 
@@ -304,6 +307,16 @@ def find_last_transitions(cursor: Cursor, since: int) -> dict[tuple[str, str, st
     """Return the newest transition of each rule, code and symbol that had one since a minute."""
     cursor.execute(SQL["last_transitions"], {"since": since})
     return {(row[1], row[3], row[4]): StoredTransition(restore_transition(row), row[12]) for row in cursor.fetchall()}
+
+
+def forget_old(database: Database, now_ms: int) -> None:
+    """Delete attempts and snapshots that are older than KEPT_MS; transitions are kept."""
+
+    def forget(cursor: Cursor) -> None:
+        cursor.execute(SQL["forget_attempts"], {"before": now_ms - KEPT_MS})
+        cursor.execute(SQL["forget_snapshots"], {"before": now_ms - KEPT_MS})
+
+    database.run(forget)
 
 
 def restore_transition(row: Sequence[Any]) -> Transition:

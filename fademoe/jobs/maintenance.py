@@ -7,6 +7,7 @@ from functools import partial
 
 from psycopg2.extensions import cursor as Cursor
 
+from fademoe.alerts import records
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, now_ms, to_iso
 from fademoe.errors import BudgetSpent, RetryLater, SourceError
@@ -201,6 +202,7 @@ def run_maintenance(context: JobContext) -> None:
     with status.track(services.database, "maintenance", interval_s=MAINTENANCE_INTERVAL_S) as tracked:
         Partitions(services.database).ensure(Window(now_ms(), now_ms() + PARTITIONS_AHEAD_MS))
         status.forget_old(services.database)
+        records.forget_old(services.database, now_ms())
         services.archive_client.sweep()
         refusal = "" if services.settings.retention_days is None else drop_expired(services)
         tracked.report(State.ERROR if refusal else State.DONE, refusal or "partitions are made, old data are dropped")

@@ -13,6 +13,7 @@ from fademoe.queue.states import connect_queue
 # rq: a busy worker sends heartbeats every 30 s, an idle one every 405 s; its key expires 60 s after a missed one.
 BUSY_STALE_S = 90
 IDLE_STALE_S = 480
+OTHERS = ("notify.", "research.")  # names of workers that fetch nothing
 
 
 class Workload(NamedTuple):
@@ -48,8 +49,13 @@ def is_stale(state: str, heartbeat_ms: int | None) -> bool:
     return silent_ms > (BUSY_STALE_S if state == "busy" else IDLE_STALE_S) * SECOND_MS
 
 
+def collects_data(worker: str) -> bool:
+    """Return whether a worker, by its name or key, works for the collection of data."""
+    return not worker.rpartition(":")[2].startswith(OTHERS)
+
+
 def _has_worker(redis: Redis) -> bool:
-    keys = redis.smembers(Worker.redis_workers_keys)
+    keys = [key for key in redis.smembers(Worker.redis_workers_keys) if collects_data(str(as_text(key)))]
     with redis.pipeline(transaction=False) as pipeline:
         for key in keys:
             pipeline.hmget(key, "state", "last_heartbeat")

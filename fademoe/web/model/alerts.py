@@ -10,6 +10,7 @@ import redis
 from fademoe.alerts.conditions import group_late, is_disk_nearly_full, is_drift, is_faulty
 from fademoe.client.rate_limit.usage import BudgetUse, Outage
 from fademoe.errors import StoreError
+from fademoe.queue.workload import collects_data
 from fademoe.store.read import status as read_status
 from fademoe.store.read.coverage import PerpspecLag
 from fademoe.web.model.answer import Answer
@@ -117,7 +118,7 @@ def _check_queued(summary: Summary) -> Iterator[Alert]:
             yield _describe_closed(budget, summary.at_ms)
     for outage in summary.queued.outages:
         yield _describe_outage(outage)
-    if all(worker.stale for worker in summary.queued.workers):
+    if all(worker.stale for worker in summary.queued.workers if collects_data(worker.name)):
         advice = "Start them: supervisorctl -c conf/supervisord.conf start all."
         yield _alert("workers", "No worker is running", "The queues are not processed.", advice, "/queues")
     failed = sum(queue.failed for queue in summary.queued.queues)
