@@ -59,6 +59,7 @@ def apply_rules(database: Database, file: str, content: RuleFile) -> Applied:
     """
 
     def work(cursor: Cursor) -> Applied:
+        records.lock_rules(cursor)  # first: the minute that is evaluated meanwhile is over
         minute = floor_to(now_ms(), MINUTE_MS)
         changes = records.apply_file(cursor, file, content, minute)
         return Applied(changes, tuple(_list_unlisted(cursor, content, minute)))

@@ -38,6 +38,7 @@ def write_rule(params: Params) -> Response:
     channels = tuple(part.strip() for part in params[CHANNELS].split(",") if part.strip())
 
     def work(cursor: Cursor) -> str:
+        records.lock_rules(cursor)
         known = records.list_channels(cursor)
         if unknown := [name for name in channels if name not in known]:
             raise params.refuse(CHANNELS, list(known) or f"none exists yet; {', '.join(unknown)} does not")
@@ -57,6 +58,7 @@ def remove_rule(params: Params) -> Response:
     """Apply the rules of the pages without one of them."""
 
     def work(cursor: Cursor) -> str:
+        records.lock_rules(cursor)
         own = _list_own(cursor)
         if params[RULE] not in [one.rule.name for one in own]:
             raise Problem(409, f"{params[RULE][:60]!r} is no rule of the pages: change the file that owns it")
