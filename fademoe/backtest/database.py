@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.account.market import ASSUMED_TERMS, DEFAULT_LOT, Terms, Tier
@@ -50,13 +51,19 @@ class Outcome(NamedTuple):
 
 
 class DatabaseLoader:
-    """Rows from PostgreSQL, all of one moment."""
+    """Rows from PostgreSQL; with `as_of` as it held them at that time, in ms."""
 
-    def __init__(self, cursor: Cursor) -> None:
+    def __init__(self, cursor: Cursor, as_of: int | None = None) -> None:
         self._cursor = cursor
+        self._as_of = as_of
+        self._past: dict[str, sql.Composable] = {}
 
     def read(self, series: Series, metric: str, window: Window, *, timed: bool = False) -> bytes:
-        return read.read_lines(self._cursor, series, metric, window, timed=timed)
+        if self._as_of is None:
+            return read.read_lines(self._cursor, series, metric, window, timed=timed)
+        if series.source not in self._past:
+            self._past[series.source] = read.build_past_rows(self._cursor, series.source, metric, self._as_of)
+        return read.read_lines(self._cursor, series, metric, window, timed=timed, rows=self._past[series.source])
 
     def read_known(self, series: Series) -> Known:
         return read.read_known(self._cursor, series)
@@ -119,7 +126,7 @@ def prepare(cursor: Cursor, plan: Plan) -> Ground:
     Raises MissingData when a part of what the run needs is not stored, ConfigError for a symbol without a contract.
     """
     read.use_one_snapshot(cursor)
-    loader = DatabaseLoader(cursor)
+    loader = DatabaseLoader(cursor, plan.as_of)
     lives = list_lives(read.list_contracts(cursor, plan.code, plan.symbols), plan.symbols)
     check_data(plan, {series: loader.read_known(series) for series in _list_needed(plan)}, lives)
     return Ground(

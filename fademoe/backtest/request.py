@@ -13,7 +13,7 @@ from fademoe.account.state import Conditions
 from fademoe.backtest.database import resolve_symbols
 from fademoe.backtest.plan import MARGINS, Plan, check_range, find_code, find_fees, read_tiers
 from fademoe.backtest.strategies import PYTHON, TOML, StrategyFile
-from fademoe.clock import Window
+from fademoe.clock import Window, now_ms, to_iso
 from fademoe.errors import ConfigError
 from fademoe.settings import ALL_SYMBOLS, check_symbol
 
@@ -92,6 +92,8 @@ def make_conditions(request: RunRequest, symbols: tuple[str, ...]) -> Conditions
 def check_request(request: RunRequest) -> None:
     """Raise ConfigError for what is wrong in a request, as far as neither database nor strategy are needed."""
     check_range(request.since, request.until)
+    if request.as_of is not None and request.as_of > now_ms():
+        raise ConfigError(f"--as-of is {to_iso(request.as_of)}: valid are times up to now")
     find_code(request.exchange)
     read_symbols(request.symbols)
     _read("capital", request.capital, "0", "1e15", low_is_valid=False)

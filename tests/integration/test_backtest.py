@@ -1,6 +1,7 @@
 """The backtester over PostgreSQL: runs by command, certificates that verify, refusals, funding as SQL adds it up."""
 
 import json
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -9,10 +10,11 @@ import psycopg2
 import pytest
 
 from fademoe.cli.main import main
-from fademoe.clock import HOUR_MS, MINUTE_MS, Window, to_iso
+from fademoe.clock import HOUR_MS, MINUTE_MS, Window, now_ms, to_iso
 from fademoe.store import coverage
 from fademoe.store.certificate import certify
 from fademoe.store.connection import Database
+from fademoe.store.corrections import Difference, correct, read_stored_rows
 from fademoe.store.coverage import Absence, Covered, Series
 from fademoe.store.read import market as read
 from tests.conftest import fresh_database
@@ -209,6 +211,29 @@ def test_an_absent_settlement_stops_a_run_unless_holes_are_allowed(command, stor
     assert code == 0
     assert made["certified"] is made["certificate"]["certified"] is False
     assert [(each["from"], each["to"]) for each in made["unknown"]] == [tuple(map(to_iso, each)) for each in absent]
+
+
+def test_a_run_as_of_a_time_reads_the_values_of_that_time(command, stored: str):
+    before = run_hold(command, "bybit")
+    time.sleep(0.05)
+    at = now_ms()
+    time.sleep(0.05)
+    series = Series("byb-ohlcv", "A")
+    database = Database(stored)
+    place = START + 60 * MINUTE_MS
+    with database.open_transaction() as cursor:
+        (old,) = read_stored_rows(cursor, series, "ohlcv", "1m", [Window(place, place + 1)])[place][:1]
+        correct(cursor, series, [Difference(place, "o", old, str(Decimal(old or 0) + 1))])
+    now = run_hold(command, "bybit")
+    past = run_hold(command, "bybit", "--as-of", str(at))
+    with database.open_transaction() as cursor:
+        cursor.execute(
+            "UPDATE perp_data SET o = %s WHERE source = 'byb-ohlcv' AND symbol = 'A' AND ts = %s", (old, place)
+        )
+    database.close()
+    assert now["certificate"]["sha256"] != before["certificate"]["sha256"]
+    assert past["certificate"]["sha256"] == before["certificate"]["sha256"]
+    assert past["certificate"]["as_of"]["newest_correction"] >= 1
 
 
 def test_a_sweep_and_a_walk_forward_are_stored(command, tmp_path: Path):

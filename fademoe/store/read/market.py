@@ -11,8 +11,11 @@ from fademoe.clock import Window
 from fademoe.metrics import METRICS
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
+from fademoe.store.read.catalog import list_perpspecs
+from fademoe.store.read.past import Knowledge, Moment, build_rows
 
 SQL = load_queries("read_market")
+STORED = sql.Identifier("perp_data")
 
 
 class Known(NamedTuple):
@@ -35,24 +38,41 @@ def use_one_snapshot(cursor: Cursor) -> None:
     cursor.execute(SQL["one_snapshot"])
 
 
-def read_lines(cursor: Cursor, series: Series, metric: str, window: Window, *, timed: bool = False) -> bytes:
+def read_lines(
+    cursor: Cursor,
+    series: Series,
+    metric: str,
+    window: Window,
+    *,
+    timed: bool = False,
+    rows: sql.Composable = STORED,
+) -> bytes:
     """Return the rows of a window, oldest first, a line each: ts and the columns of the metric, \\N for none.
 
-    They are the lines that `certify` hashes; with `timed` the interval stands behind ts.
+    They are the lines that `certify` hashes; with `timed` the interval stands behind ts. `rows`: the relation that
+    stands for perp_data, such as `build_past_rows` makes.
     """
     columns = sql.SQL(", ").join(
         sql.SQL(SQL["value"]).format(column=sql.Identifier(column.name)) for column in METRICS[metric].columns
     )
     query = sql.SQL(SQL["timed_lines" if timed else "lines"]).format(
         columns=columns,
+        rows=rows,
         source=sql.Literal(series.source),
         symbol=sql.Literal(series.symbol),
         start=sql.Literal(window.start_ms),
         end=sql.Literal(window.end_ms),
     )
     buffer = io.BytesIO()
-    cursor.copy_expert(query, buffer)
+    cursor.copy_expert(query.as_string(cursor).replace("%%", "%"), buffer)  # COPY takes no parameters
     return buffer.getvalue()
+
+
+def build_past_rows(cursor: Cursor, source: str, metric: str, at_ms: int) -> sql.Composable:
+    """Return the relation that stands for perp_data: the rows of a source as this database held them at a time."""
+    spec = list_perpspecs(cursor)[source]
+    names = [column.name for column in METRICS[metric].columns]
+    return build_rows(cursor, spec, names, Moment(at_ms, Knowledge.RECORDED))
 
 
 def read_known(cursor: Cursor, series: Series) -> Known:

@@ -7,7 +7,7 @@ trim_scale({column}::numeric)
 -- COPY writes them as certificates hash them: tabs between the values, \N for none.
 COPY (
     SELECT ts, {columns}
-    FROM perp_data
+    FROM {rows} AS d
     WHERE source = {source} AND symbol = {symbol} AND ts >= {start} AND ts < {end}
     ORDER BY ts
 ) TO STDOUT
@@ -15,7 +15,7 @@ COPY (
 -- name: timed_lines
 COPY (
     SELECT ts, interval, {columns}
-    FROM perp_data
+    FROM {rows} AS d
     WHERE source = {source} AND symbol = {symbol} AND ts >= {start} AND ts < {end}
     ORDER BY ts
 ) TO STDOUT
