@@ -26,6 +26,7 @@ from fademoe.store.queries import load_queries
 log = logging.getLogger(__name__)
 
 SQL = load_queries("migrate")
+DATA_VIEWS = {"data_f8": "double precision", "data_numeric": "numeric(38, 18)"}  # view of perp_data -> type of decimals
 
 
 def migrate(database: Database, exchanges: list[Exchange]) -> list[str]:
@@ -48,6 +49,8 @@ def _migrate(cursor: Cursor, exchanges: list[Exchange]) -> list[str]:
     if pending:
         cursor.execute(SQL["drop_assistant_views"])
         cursor.execute(SQL["drop_views"])  # they would hold on to what a migration changes
+        for view in DATA_VIEWS:
+            cursor.execute(sql.SQL(SQL["drop_data_view"]).format(view=sql.Identifier(view)))
     for name, text in pending:
         cursor.connection.notices.clear()
         cursor.execute(text)
@@ -58,6 +61,7 @@ def _migrate(cursor: Cursor, exchanges: list[Exchange]) -> list[str]:
         register(cursor, exchange)
     register_derived(cursor, exchanges)
     _make_views(cursor)
+    _make_data_views(cursor)
     timescale.compress_finished(cursor)
     cursor.execute(_text("read_role.sql"))
     cursor.execute(_text("assistant_views.sql"))
@@ -105,6 +109,25 @@ def _make_views(cursor: Cursor) -> None:
         cursor.execute(SQL["drop_views"])
         cursor.execute(text)
         cursor.execute(SQL["set_version_of_views"], {"digest": digest})
+
+
+def _make_data_views(cursor: Cursor) -> None:
+    """Make the views of perp_data for drivers that do not know NUMERIC, anew where a column was added."""
+    cursor.execute(SQL["data_columns"])
+    columns = cursor.fetchall()
+    for view, kind in DATA_VIEWS.items():
+        cursor.execute(SQL["view_columns"], {"view": view})
+        if [name for (name,) in cursor.fetchall()] == [name for name, _ in columns]:
+            continue
+        values = [
+            sql.SQL("{column}::{kind} AS {column}" if stored == "numeric" else "{column}").format(
+                column=sql.Identifier(name), kind=sql.SQL(kind)
+            )
+            for name, stored in columns
+        ]
+        names = {"view": sql.Identifier(view), "columns": sql.SQL(", ").join(values)}
+        cursor.execute(sql.SQL(SQL["drop_data_view"]).format(**names))
+        cursor.execute(sql.SQL(SQL["make_data_view"]).format(**names))
 
 
 def _ensure_columns(cursor: Cursor, metric: Metric) -> None:

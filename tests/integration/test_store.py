@@ -277,3 +277,16 @@ def test_lags_are_recorded_and_a_changed_one_holds_from_now_on(database):
     assert (first[:2], second[0]) == ((201_000, 0), 240_000)
     assert before_ms <= second[1] <= now_ms()
     assert second[2].startswith("measured anew; ")
+
+
+def test_views_have_the_values_as_types_that_other_drivers_know(database):
+    Writer(database).write([batch(BTC, candles(1, close="0.000000012345678901"))], [])
+    assert fetch(database, "SELECT ts, symbol, c, n FROM data_f8") == [(START, "BTC", 1.2345678901e-8, 0)]
+    assert fetch(database, "SELECT c FROM data_numeric") == [(Decimal("0.000000012345678901"),)]
+    types = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s::regclass AND attname = 'c'"
+    assert fetch(database, types, "data_f8") == [("double precision",)]
+    assert fetch(database, types, "data_numeric") == [("numeric(38,18)",)]
+    execute = "ALTER TABLE perp_data ADD COLUMN later NUMERIC"
+    database.run(lambda cursor: cursor.execute(execute))
+    migrate(database, list(registry.load_exchanges().values()))
+    assert fetch(database, "SELECT later FROM data_f8") == [(None,)]

@@ -69,7 +69,7 @@ def test_operations_keep_their_names(client: FlaskClient):
         *("listPerpspecs", "listRows", "exportRows", "listPoints", "listMetrics", "listMetricRows", "showHealth"),
         *("showSummary", "listCoverage", "listCells", "showPlan", "listUnits", "showQueues", "showLimits"),
         *("listAlerts", "listTables", "showTable", "switchApis", "pauseWorkers", "fill", "retry", "acknowledge"),
-        *("listUniverse", "listArchives", "compareExchanges"),
+        *("listUniverse", "listArchives", "compareExchanges", "showCertificate"),
         *("listBacktests", "showBacktest", "listLedger", "listEquity", "startBacktest", "cancelBacktest"),
         *("listRules", "listTransitions", "checkRule", "previewRule", "screen"),
         *("writeRule", "removeRule", "addSilence", "endSilence"),

@@ -68,3 +68,20 @@ BEGIN
         EXECUTE format('DROP VIEW fademoe_mcp.%I', ours);
     END LOOP;
 END $$
+
+-- name: drop_data_view
+DROP VIEW IF EXISTS {view}
+
+-- name: make_data_view
+CREATE VIEW {view} AS SELECT ts, symbol, source, interval, {columns} FROM perp_data
+
+-- name: data_columns
+SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+WHERE attrelid = 'perp_data'::regclass AND attnum > 0 AND NOT attisdropped
+  AND attname NOT IN ('ts', 'symbol', 'source', 'interval')
+ORDER BY attnum
+
+-- name: view_columns
+SELECT attname FROM pg_attribute
+WHERE attrelid = to_regclass(%(view)s) AND attnum > 4 AND NOT attisdropped
+ORDER BY attnum
