@@ -16,7 +16,6 @@ from fademoe.clock import (
     ceil_to,
     floor_to,
     merge,
-    now_ms,
     split,
     subtract,
 )
@@ -135,7 +134,7 @@ def _run(context: JobContext, series: Series, window: Window, requested: Sequenc
             unit.report(State.RUNNING, f"{describe_window(window)}: {stored.rows} rows so far", new_rows=stored.rows)
         raise stored.failed
     if stored.unreadable and not stored.rows:
-        _hold_back(work, time_ms=now_ms())
+        _hold_back(work)
     partial = f", partial: {stored.absent} absent upstream" if stored.absent else ""
     message = f"{describe_window(window)}: {stored.rows} new rows{partial}"
     unit.report(State.DONE, message, new_rows=stored.rows, last_ts=window.end_ms)
@@ -227,16 +226,18 @@ def _empty_pages(work: Work, endpoint: RestFeed, requested: Sequence[Window], ho
     ]
 
 
-def _hold_back(work: Work, time_ms: int) -> None:
-    """Hold back a window that gave nothing but unreadable rows for as long as it is old, within bounds.
+def _hold_back(work: Work) -> None:
+    """Hold back a window that gave nothing but unreadable rows, each time for twice as long, within bounds.
 
     Without it reconcile would enqueue such rows every minute for as long as the exchange sends them so.
     """
     with work.services.database.open_transaction() as cursor:
         missing = coverage.find_missing(cursor, work.series, work.window)
     if missing:
-        age_s = (time_ms - work.window.end_ms) / SECOND_MS
-        work.context.keep_finished(min(max(age_s, MIN_REST_S), MAX_REST_S))
+        key, redis = f"unreadable:{':'.join(work.series)}:{work.window.start_ms}", work.services.redis
+        runs = int(redis.incr(key))
+        redis.expire(key, 2 * MAX_REST_S)
+        work.context.keep_finished(min(MIN_REST_S << min(runs - 1, 16), MAX_REST_S))
 
 
 def _record_unreadable(work: Work, errors: Sequence[BadPayload]) -> None:

@@ -104,6 +104,8 @@ def test_a_row_that_stays_odd_is_not_requested_every_minute(system, simulator, r
     redis, names = system.context().redis, list_window_queues("binance")
     states = until(lambda: {state for name in names for state in read_job_states(redis, name).values()}, 90)
     assert states == {RESTING}
+    rests = [redis.ttl(key) for key in redis.scan_iter("rq:job:bf-*")]
+    assert 60 < max(rests) <= 120, "the first time it rests for two minutes, however old it is"
     [before] = system.query("SELECT count(*) FROM perp_errors")
     for _ in range(3):
         assert system.run("reconcile").returncode == 0

@@ -1,0 +1,199 @@
+"""Whole runs with faults, clocks and outages, minutes long: `make test-full`."""
+
+import time
+
+import pytest
+
+from fademoe.client import instruments
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.feeds import registry
+from fademoe.jobs import maintenance
+from fademoe.queue.enqueue import enqueue_windows
+from fademoe.queue.ids import Task, list_exchange_queues
+from fademoe.queue.states import FAILED, connect_queue, read_job_states
+from fademoe.store import coverage
+from fademoe.store.coverage import Series
+from tests.support.clocks import fast_clock, sleep_until, until
+from tests.support.simulator import Simulator
+from tests.support.system import System
+
+pytestmark = [pytest.mark.full, pytest.mark.waits(600)]
+
+SYMBOLS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "LINK", "LTC")
+CODES = {"binance": "bin", "bybit": "byb", "okx": "okx", "coinalyze": "c-bin"}
+NOT_THE_APIS = ("html_200", "empty_200", "string_200", "garbled_200", "html_502")
+ODD_ROWS = ("nan", "blank", "null", "null_row", "negative_volume", "low_above_open", "missing_field", "duplicate_row")
+
+
+@pytest.fixture
+def build(tmp_path, database_url, redis_url):
+    """Return a function that builds a system of exchanges over a simulator with options."""
+    started = []
+
+    def start(*options, exchanges, **environment):
+        simulator = Simulator("--no-holes", *options)
+        simulator.start()
+        system = System(tmp_path, database_url, redis_url, simulator)
+        started.append(system)
+        for name in exchanges:
+            system.environment[f"FADEMOE_{name.upper()}_REST_URL"] = simulator.url
+        system.environment |= {
+            "FADEMOE_EXCHANGES": ",".join(exchanges),
+            "FADEMOE_COINALYZE_KEY": "demo",
+            "FADEMOE_SYMBOLS": ",".join(SYMBOLS),
+            **environment,
+        }
+        return system
+
+    yield start
+    for system in started:
+        system.stop()
+        system.simulator.stop()
+
+
+def want(services, name, days, symbols=SYMBOLS, metrics=("ohlcv",)):
+    """Want histories of an exchange up to today, and enqueue them; return how many windows that are."""
+    exchange = registry.load_exchanges()[name]
+    instruments.ensure(exchange, services.rest, services.database)
+    until_ms = floor_to(now_ms(), DAY_MS)
+    series = [Series(f"{CODES[name]}-{metric}", symbol) for metric in metrics for symbol in symbols]
+    with services.database.open_transaction() as cursor:
+        coverage.want(cursor, series, until_ms - days * DAY_MS, until_ms)
+    return maintenance.enqueue_planned(services.redis, maintenance.plan_missing(services, exchange)[0])
+
+
+def count_failed(services, exchanges):
+    states = [read_job_states(services.redis, queue) for queue in list_exchange_queues(*exchanges)]
+    return sum(list(each.values()).count(FAILED) for each in states)
+
+
+def test_two_busy_exchanges_lose_nothing_beside_one_that_waits(build):
+    """Two saturated exchanges beside a waiting third use at least 0.95 of what each uses alone."""
+    system = build("--latency-ms", "80", exchanges=("binance", "okx", "coinalyze"))
+    services = system.context()
+
+    def measure(*names):
+        """Return the requests of each exchange in two minutes of its clock."""
+        for name in names:
+            want(services, name, 200 if name != "coinalyze" else 1)
+        workers = [system.start("worker") for _ in range(4)]
+        programs = [*workers, system.start("scheduler")] if "coinalyze" in names else workers
+        time.sleep(10)
+        time.sleep((floor_to(now_ms(), MINUTE_MS) + MINUTE_MS - now_ms()) / 1000)
+        before = system.simulator.get("/sim/stats")
+        time.sleep(120)
+        after = system.simulator.get("/sim/stats")
+        for program in programs:
+            program.terminate()
+        for program in programs:
+            program.wait(30)
+            system.programs.remove(program)
+        for queue in list_exchange_queues(*names):
+            connect_queue(services.redis, queue).empty()
+        return {name: after[name]["requests"] - before[name]["requests"] for name in names}
+
+    alone = {**measure("binance"), **measure("okx")}
+    together = measure("binance", "okx", "coinalyze")
+    services.close()
+    shares = {name: together[name] / alone[name] for name in alone}
+    print(alone, together, shares)  # noqa: T201 - the figures of a run
+    assert min(shares.values()) >= 0.95, (alone, together)
+
+
+def test_a_seed_with_odd_rows_and_answers_is_complete(build):
+    """One odd row per 10,000, one odd contract per list, 5 % of answers that are not the API's: no window rests."""
+    names, symbols = ("binance", "bybit"), SYMBOLS[1:]  # the first contract of Binance's list is the odd one
+    system = build("--no-limits", exchanges=names)
+    services = system.context()
+    for kind in NOT_THE_APIS:
+        system.simulator.fault(kind=kind, probability=0.05 / len(NOT_THE_APIS))
+    for kind in ODD_ROWS:  # a page has some 500 rows
+        system.simulator.fault(kind=kind, probability=0.05 / len(ODD_ROWS))
+    for path, name in (("/fapi/v1/exchangeInfo", "binance"), ("/v5/market/instruments-info", "bybit")):
+        system.simulator.fault(kind="odd_contract", exchange=name, path=path)
+    for command in (("worker",), ("worker",), ("worker", "--live"), ("scheduler",)):
+        system.start(*command)
+    until(lambda: all(_try(want, services, name, 30, symbols) is not None for name in names), 120)
+    end_ms = floor_to(now_ms(), DAY_MS)
+    window = Window(end_ms - 30 * DAY_MS, end_ms)
+    begin_s = time.monotonic()
+    until(lambda: all(system.covers(f"{CODES[name]}-ohlcv", symbols, *window) for name in names), 200)
+    print(f"complete after {time.monotonic() - begin_s:.0f} s")  # noqa: T201 - the figures of a run
+    assert count_failed(services, names) == 0
+    messages = [message for (message,) in system.query("SELECT message FROM perp_errors")]
+    assert any("element 0 is unreadable" in message for message in messages), "the odd contract is named"
+    assert sum("is unreadable" in message or "differ" in message for message in messages) > 20, "odd rows are named"
+    system.simulator.clear()
+    for name in names:
+        for symbol in symbols:
+            assert system.differences(name, f"{CODES[name]}-ohlcv", symbol, *window) == []
+    assert system.query("SELECT count(*) FROM perp_absence WHERE reason = 'the exchange has no row'") == [(0,)]
+    services.close()
+
+
+def test_an_exchange_that_is_down_for_an_hour_is_left_alone(build):
+    """503 for an hour with 2,000 windows queued: few requests, few errors, others at full speed, then all complete."""
+    with fast_clock(20) as clock:
+        system = build("--clock", clock, exchanges=("okx", "binance"), FADEMOE_CLOCK=clock)
+        services = system.context()
+        okx = registry.load_exchanges()["okx"]
+        instruments.ensure(okx, services.rest, services.database)
+        end_ms = floor_to(now_ms(), DAY_MS)
+        hours = [Window(at, at + HOUR_MS) for at in range(end_ms - 2000 * HOUR_MS // len(SYMBOLS), end_ms, HOUR_MS)]
+        tasks = [Task(Series("okx-ohlcv", symbol), hour) for symbol in SYMBOLS for hour in hours]
+        assert enqueue_windows(services.redis, "okx", tasks) == 2000
+        system.simulator.fault(exchange="okx", kind="error_503")
+        asked = system.simulator.get("/sim/stats")["okx"]["requests"]
+        began_ms = now_ms()
+        assert want(services, "binance", 10) >= len(SYMBOLS)
+        for command in (("worker",), ("worker",), ("worker", "--live"), ("scheduler",)):
+            system.start(*command)
+        days = Window(end_ms - 10 * DAY_MS, end_ms)
+        until(lambda: system.covers("bin-ohlcv", SYMBOLS, *days), 120)
+        print(f"binance complete after {(now_ms() - began_ms) / 60_000:.0f} minutes")  # noqa: T201 - figures of a run
+        sleep_until(began_ms + HOUR_MS)
+        sent = system.simulator.get("/sim/stats")["okx"]["requests"] - asked
+        errors = system.query("SELECT count(*) FROM perp_errors WHERE exchange = 'okx'")[0][0]
+        print(f"{sent} requests, {errors} rows of errors")  # noqa: T201 - figures of a run
+        assert sent < 100
+        assert errors < 50
+        system.simulator.clear()
+        back_s = time.monotonic()
+        until(lambda: system.covers("okx-ohlcv", SYMBOLS, hours[0].start_ms, end_ms), 300)
+        assert time.monotonic() - back_s < 600, "ten minutes of this host: it has to run 2,000 jobs"
+        print(f"complete {time.monotonic() - back_s:.0f} host seconds after its return")  # noqa: T201 - figures of a run
+        services.close()
+
+
+@pytest.mark.parametrize("exchange", ["binance", "bybit"])
+def test_a_step_of_the_exchanges_clock_stops_nothing(build, exchange):
+    """Set ahead and back by ten minutes and a day: nothing is refused, REST goes on within a minute, nothing goes."""
+    system = build("--latency-ms", "80", exchanges=(exchange,))
+    services = system.context()
+    want(services, exchange, 150)
+    for command in (("worker",), ("worker",), ("worker", "--live"), ("scheduler",)):
+        system.start(*command)
+    rows = "SELECT count(*) FROM perp_data"
+    until(lambda: system.query(rows)[0][0] > 1000, 60)
+    for ahead_ms in (10 * MINUTE_MS, -10 * MINUTE_MS, DAY_MS, -DAY_MS, 0):
+        system.simulator.set_clock(ahead_ms)
+        before = system.query(rows)[0][0]
+        begin_s = time.monotonic()
+        until(lambda before=before: system.query(rows)[0][0] > before + 2000, 60)
+        print(f"{ahead_ms} ms: goes on after {time.monotonic() - begin_s:.0f} s")  # noqa: T201 - figures of a run
+        assert time.monotonic() - begin_s < 60
+        time.sleep(10)
+    stats = system.simulator.get("/sim/stats")[exchange]
+    assert stats["refusals"] == {}
+    stored = {symbol for (symbol,) in system.query("SELECT symbol FROM perp_metadata WHERE delisted_ms IS NULL")}
+    assert set(SYMBOLS) <= stored
+    services.close()
+
+
+def _try(function, *arguments):
+    """Return what a function returns, None when the exchange's answer was no good."""
+    try:
+        return function(*arguments)
+    except Exception as error:  # noqa: BLE001 - of whatever kind: five answers in a hundred are bad
+        print(error)  # noqa: T201
+        return None
