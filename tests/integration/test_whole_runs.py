@@ -76,7 +76,7 @@ def test_two_busy_exchanges_lose_nothing_beside_one_that_waits(build):
         """Return the requests of each exchange in two minutes of its clock."""
         for name in names:
             want(services, name, 200 if name != "coinalyze" else 1)
-        workers = [system.start("worker") for _ in range(4)]
+        workers = [system.start("worker") for _ in range(8)]
         programs = [*workers, system.start("scheduler")] if "coinalyze" in names else workers
         time.sleep(10)
         time.sleep((floor_to(now_ms(), MINUTE_MS) + MINUTE_MS - now_ms()) / 1000)
