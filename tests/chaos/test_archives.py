@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import psycopg2
 import pytest
 
+from fademoe.clock import DAY_MS
 from fademoe.metrics import METRICS
 from tests.support.clocks import until
 from tests.support.installation import Installation
@@ -100,7 +101,9 @@ def test_an_import_survives_what_is_killed_under_it(folder):
         until(lambda: all(system.covers(source, KILLED_SYMBOLS, *window) for source in sources), 300)
         for source in sources:
             for symbol in KILLED_SYMBOLS:
-                assert system.differences("binance", source, symbol, *window) == [], (source, symbol)
+                for start_ms in (window[0], window[1] - 5 * DAY_MS):
+                    found = system.differences("binance", source, symbol, start_ms, start_ms + 5 * DAY_MS)
+                    assert found == [], (source, symbol)
         counts = simulator.get("/sim/stats")["binance"]["paths"]
         assert done
         assert {path: counts[f"/{path}"] for path in done} == done
