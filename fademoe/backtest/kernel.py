@@ -18,7 +18,10 @@ NEAR = 0.05  # of the notional: a run whose equity comes below this, or twice th
 
 @dataclass(frozen=True, kw_only=True)
 class Prices:
-    """A symbol over the minutes of a run; NaN where there is none. `settled`: (minute, rate, mark), ascending."""
+    """A symbol over the minutes of a run. `settled`: (minute, rate, mark), ascending.
+
+    `opens` are NaN where there is no candle; the others are 0 before the first price.
+    """
 
     opens: Floats  # where orders fill
     values: Floats  # at the open: the mark's, else the candle's, else the last close
@@ -123,7 +126,7 @@ def simulate(
             due[symbol] = signals[symbol].find_next(at, book.held[symbol])
     for symbol in symbols:
         book.settle(symbol, prices[symbol], length - 1)
-    return book.close(prices)
+    return book.close(prices, costs.leverage)
 
 
 class _Book:
@@ -134,6 +137,7 @@ class _Book:
         self.held = dict.fromkeys(symbols, 0.0)
         self.fees = self.funding = 0.0
         self.fills = 0
+        self._was_short = False
         self._capital = capital
         self._length = length
         self._settled = dict.fromkeys(symbols, 0)
@@ -161,29 +165,38 @@ class _Book:
         self.fills += 1
         held = self.held[symbol] + quantity
         self.held[symbol] = 0.0 if abs(held) < 1e-12 else held
+        self._was_short |= held < 0
         self._cash_changes.append((minute, change))
         self._moves[symbol].append((minute, self.held[symbol]))
 
-    def close(self, prices: Mapping[str, Prices]) -> Outcome:
+    def _trace(self, moves: Sequence[tuple[int, float]]) -> Floats:
+        """Return the position after each minute."""
+        minutes = [0, *(minute for minute, _ in moves), self._length]
+        traced: Floats = np.repeat([0.0, *(held for _, held in moves)], np.diff(minutes))
+        return traced
+
+    def close(self, prices: Mapping[str, Prices], leverage: float) -> Outcome:
         """Return the equity after each minute."""
         changes = np.zeros(self._length)
         for minute, amount in self._cash_changes:
             changes[minute] += amount
         equity = self._capital + np.cumsum(changes)
-        worst, needed = equity.copy(), np.zeros(self._length)
-        for symbol, moves in self._moves.items():
-            if not moves:
-                continue
-            minutes = [0, *(minute for minute, _ in moves), self._length]
-            values = [0.0, *(held for _, held in moves)]
-            held = np.repeat(values, np.diff(minutes))
-            mine = prices[symbol]
-            equity += np.where(held == 0, 0.0, held * mine.closes)
-            extreme = np.where(held > 0, mine.lows, mine.highs)
-            worst += np.where(held == 0, 0.0, held * extreme)
-            needed += np.where(held == 0, 0.0, np.abs(held) * extreme * max(NEAR, 2 * mine.maintenance))
-        is_tight = bool(np.any((needed > 0) & (worst < needed)))
+        cash = equity.copy()
+        held_of = {symbol: self._trace(moves) for symbol, moves in self._moves.items() if moves}
+        for symbol, held in held_of.items():
+            equity += held * prices[symbol].closes
+        is_tight = (leverage > 1 or self._was_short) and _comes_near(cash, held_of, prices)
         return Outcome(equity=equity, fills=self.fills, funding=self.funding, fees=self.fees, is_tight=is_tight)
+
+
+def _comes_near(cash: Floats, held_of: Mapping[str, Floats], prices: Mapping[str, Prices]) -> bool:
+    """Say whether the equity at the adverse extremes comes near the margin in any minute."""
+    room = cash
+    for symbol, held in held_of.items():
+        mine = prices[symbol]
+        worth = held * np.where(held > 0, mine.lows, mine.highs)
+        room = room + worth - np.abs(worth) * max(NEAR, 2 * mine.maintenance)
+    return bool(np.min(room) < 0)
 
 
 def _find_side(signals: Signals, minute: int, held: float) -> int:

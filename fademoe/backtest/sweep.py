@@ -292,10 +292,10 @@ def _make_prices(plan: Plan, market: Market, symbol: str, terms: Terms) -> Price
                 settled.append((minute, float(each.rate), price))
     return Prices(
         opens=o,
-        values=values,
-        closes=closes,
-        lows=lows,
-        highs=highs,
+        values=np.nan_to_num(values),
+        closes=np.nan_to_num(closes),
+        lows=np.nan_to_num(lows),
+        highs=np.nan_to_num(highs),
         settled=settled,
         lot=float(terms.lot),
         min_notional=float(terms.min_notional),
