@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to
-from fademoe.errors import BadPayload, Refused
+from fademoe.errors import SourceError
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
@@ -44,10 +44,7 @@ def begins_life(listed: Instrument, stored: Instrument | None, now_ms: int) -> b
 def judge_relisted(
     exchange: Exchange, rest: RestClient, database: Database, listed: Iterable[Instrument], now_ms: int
 ) -> dict[Key, bool]:
-    """Return for each contract that begins another life whether it is the same coin; undecided ones are left out.
-
-    Raises RetryLater when the exchange cannot be reached.
-    """
+    """Return for each contract that begins another life whether it is the same coin; undecided ones are left out."""
     by_key = {get_key(each): each for each in listed}
     if not by_key:
         return {}
@@ -136,7 +133,7 @@ def _read_price(
             exchange, feed.make_request(page), budget=feed.budget, cost=cost, live=True, max_wait_s=MAX_WAIT_S
         )
         rows = read_elements(feed.items(body, page), lambda item: feed.parse(item, instrument)).readable
-    except (BadPayload, Refused) as error:
+    except SourceError as error:  # the list must not wait for it: the next one asks again
         log.info("%s: no price of %s: %s", exchange.name, instrument.name, error)
         return None
     candles = sorted(row for row in rows if isinstance(row, Candle) and window.start_ms <= row.ts < window.end_ms)

@@ -334,3 +334,19 @@ def test_a_dead_contract_is_seeded_in_its_life_only(running, system):
     carry_out(running, request, only)
     wanted = system.query("SELECT wanted::text FROM perp_coverage WHERE source = 'bin-ohlcv' AND symbol = 'OMG'")
     assert wanted == [(f"{{[{since_ms},{end_ms})}}",)]
+
+
+def test_the_commands_tell_dead_contracts_and_the_universe_of_a_day(running, system):
+    dead = json.loads(system.run("symbols", "--dead", "--json").stdout)
+    binance = [each for each in dead if each["code"] == "bin"]
+    assert [(each["symbol"], each["instrument"], each["evidence"]) for each in binance] == [("OMG", "OMGUSDT", "list")]
+    ended = binance[0]["until"]
+    before = json.loads(system.run("universe", "--at", "2024-05-01", "--exchange", "binance", "--json").stdout)
+    assert {"OMG", "BTC"} <= {each["symbol"] for each in before}
+    assert {each["exchange"] for each in before} == {"binance"}
+    after = system.run("universe", "--at", ended, "--exchange", "binance")
+    assert " BTCUSDT " in after.stdout
+    assert "OMGUSDT" not in after.stdout
+    assert system.run("universe", "--exchange", "nobody").returncode == 2
+    refused = system.run("seed", "--days", "1", "--symbols", "BTC", "--dead")
+    assert (refused.returncode, "--symbols all" in refused.stderr) == (2, True)
