@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from fademoe.account.state import Account
 from fademoe.cli.arguments import TIME
 from fademoe.cli.backtest import add_conditions, json_option, read_request
 from fademoe.cli.environment import pass_running_settings, pass_settings
@@ -132,7 +131,7 @@ def add(settings: Settings, name: str, file: Path, *, as_json: bool, **options: 
     services = wait_for_schema(settings)
     services.database.run(lambda cursor: add_account(cursor, name, request, switches))
     found = _find(services, name)
-    click.echo(json.dumps(summarize(found)) if as_json else f"{name} trades on paper from {to_iso(since)} on")
+    click.echo(json.dumps(store.summarize(found)) if as_json else f"{name} trades on paper from {to_iso(since)} on")
     return DONE
 
 
@@ -145,7 +144,7 @@ def list_accounts(settings: Settings, *, as_json: bool) -> None:
     accounts = services.database.run(store.list_accounts)
     is_on = services.database.run(store.is_on)
     if as_json:
-        click.echo(json.dumps({"on": is_on, "accounts": [summarize(each) for each in accounts]}))
+        click.echo(json.dumps({"on": is_on, "accounts": [store.summarize(each) for each in accounts]}))
         return
     click.echo(f"the trader is {'on' if is_on else 'off'}")
     rows = [
@@ -157,7 +156,7 @@ def list_accounts(settings: Settings, *, as_json: bool) -> None:
             to_iso(each["cursor"]),
             each["state"],
         ]
-        for each in map(summarize, accounts)
+        for each in map(store.summarize, accounts)
     ]
     click.echo(format_table(("name", "strategy", "symbols", "equity", "next minute", "state"), rows))
 
@@ -169,7 +168,8 @@ def list_accounts(settings: Settings, *, as_json: bool) -> None:
 def show(settings: Settings, name: str, *, as_json: bool) -> None:
     """Show an account: equity, positions, orders, switches, the last reconciliations."""
     services = wait_for_schema(settings)
-    found = describe(services, _find(services, name))
+    account = _find(services, name)
+    found = services.database.run(lambda cursor: store.describe(cursor, account))
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -180,7 +180,9 @@ def show(settings: Settings, name: str, *, as_json: bool) -> None:
     click.echo(f"{'next minute':12} {to_iso(found['cursor'])}")
     if found["file_differs"]:
         click.echo(f"{'file':12} {found['file']} differs from what the account runs")
-    click.echo(format_table(("symbol", "quantity", "entry", "price"), found["positions"]))
+    click.echo(
+        format_table(("symbol", "quantity", "entry", "price"), [list(each.values()) for each in found["positions"]])
+    )
     for each in found["reconciliations"]:
         click.echo(f"{to_iso(each['day'])[:10]} {'equal' if each['equal'] else 'differs'}")
 
@@ -250,44 +252,6 @@ def reconcile_day(settings: Settings, name: str, day: int | None, *, as_json: bo
             click.echo(json.dumps(each))
         click.echo(f"{'equal' if found.is_equal else 'differs'} {to_iso(found.day)[:10]} up to {to_iso(found.until)}")
     return DONE if found.is_equal else FAILED
-
-
-def summarize(stored: TraderAccount) -> dict[str, Any]:
-    """Return an account for a list, as values that JSON can hold."""
-    content = json.loads(stored.state)
-    account = Account.from_json(content["account"])
-    return {
-        "name": stored.name,
-        "since": stored.since,
-        "cursor": stored.cursor,
-        "strategy": stored.plan["strategy"]["name"],
-        "exchange": stored.plan["exchange"],
-        "symbols": stored.plan["symbols"],
-        "equity": str(account.equity),
-        "cash": str(account.cash),
-        "state": f"off: {stored.trip}" if stored.trip else "off" if content["is_off"] else "on",
-        "trip": stored.trip,
-    }
-
-
-def describe(services: Services, stored: TraderAccount) -> dict[str, Any]:
-    """Return an account with positions, orders and reconciliations, as values that JSON can hold."""
-    content = json.loads(stored.state)["account"]
-    path = Path(stored.settings["path"])
-    try:
-        differs = path.read_text(encoding="utf-8") != stored.plan["strategy"]["text"]
-    except OSError:
-        differs = True
-    found = services.database.run(lambda cursor: store.list_reconciliations(cursor, stored.name, 10))
-    return summarize(stored) | {
-        "positions": [[symbol, *held[:3]] for symbol, held in content["positions"].items()],
-        "resting": content["resting"],
-        "on_the_way": content["on_the_way"],
-        "settings": stored.settings,
-        "file": str(path),
-        "file_differs": differs,
-        "reconciliations": [{"day": each.day, "until": each.until, "equal": each.is_equal} for each in found],
-    }
 
 
 def _reset(cursor: Any, name: str, reason: str) -> None:

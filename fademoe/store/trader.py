@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
+from fademoe.account.numbers import format_decimal
+from fademoe.account.state import Account
 from fademoe.clock import Window
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
@@ -66,6 +69,7 @@ class Reconciliation(NamedTuple):
     until: int
     is_equal: bool
     differences: list[dict[str, Any]]
+    curve: list[list[float]]  # minute, equity as it was, equity of the backtest
     at_ms: int
 
 
@@ -228,11 +232,17 @@ def list_decisions(cursor: Cursor, name: str, limit: int) -> list[tuple[int, str
 
 
 def save_reconciliation(
-    cursor: Cursor, name: str, day: int, until: int, differences: Sequence[Mapping[str, Any]]
+    cursor: Cursor,
+    name: str,
+    day: int,
+    until: int,
+    differences: Sequence[Mapping[str, Any]],
+    curve: Sequence[Sequence[float]],
 ) -> None:
     """Store what came of a reconciliation; an earlier one of the same day is replaced."""
     values = {"name": name, "day": day, "until": until, "is_equal": not differences}
-    cursor.execute(SQL["save_reconciliation"], {**values, "differences": json.dumps(differences)})
+    texts = {"differences": json.dumps(differences), "curve": json.dumps(curve)}
+    cursor.execute(SQL["save_reconciliation"], values | texts)
 
 
 def list_reconciliations(cursor: Cursor, name: str, limit: int) -> list[Reconciliation]:
@@ -263,3 +273,56 @@ def list_changes(
     values = {"sources": list(sources), "symbols": list(symbols), "since": window.start_ms, "until": window.end_ms}
     cursor.execute(SQL["changed"], {**values, "limit": limit})
     return [Correction(*row) for row in cursor.fetchall()]
+
+
+def summarize(stored: TraderAccount) -> dict[str, Any]:
+    """Return an account for a list, as values that JSON can hold."""
+    content = json.loads(stored.state)
+    account = Account.from_json(content["account"])
+    return {
+        "name": stored.name,
+        "since": stored.since,
+        "cursor": stored.cursor,
+        "strategy": stored.plan["strategy"]["name"],
+        "exchange": stored.plan["exchange"],
+        "symbols": stored.plan["symbols"],
+        "equity": format_decimal(account.equity),
+        "cash": format_decimal(account.cash),
+        "state": f"off: {stored.trip}" if stored.trip else "off" if content["is_off"] else "on",
+        "trip": stored.trip,
+    }
+
+
+def describe(cursor: Cursor, stored: TraderAccount) -> dict[str, Any]:
+    """Return an account with positions, orders, events and reconciliations, as values that JSON can hold."""
+    content = json.loads(stored.state)["account"]
+    path = Path(stored.settings["path"]) if stored.settings["path"] else None
+    events = list_events(cursor, stored.name, Window(stored.since, stored.cursor + 1))
+    return summarize(stored) | {
+        "params": stored.plan["params"],
+        "positions": [
+            {"symbol": symbol, "quantity": held[0], "entry": held[1], "price": held[2]}
+            for symbol, held in content["positions"].items()
+        ],
+        "resting": [
+            {"symbol": symbol, "kind": "stop" if order[0] else "limit", "quantity": order[1], "price": order[2]}
+            for symbol, orders in content["resting"].items()
+            for order in orders
+        ],
+        "on_the_way": content["on_the_way"],
+        "settings": stored.settings,
+        "file": str(path or ""),
+        "file_differs": path is not None and not _holds(path, stored.plan["strategy"]["text"]),
+        "events": [event._asdict() for event in events[-50:]],
+        "reconciliations": [
+            {"day": each.day, "until": each.until, "equal": each.is_equal, "differences": each.differences[:20]}
+            for each in list_reconciliations(cursor, stored.name, 10)
+        ],
+    }
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except OSError:
+        return False

@@ -95,8 +95,10 @@ def restore(name: str, plan: Plan, settings: TraderSettings, cursor: int, state:
 
 def check_name(name: str) -> str:
     """Return the name of an account; raise ConfigError that says what is valid."""
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"{name[:100]!r} is no name of an account: valid are letters, digits, - and _, at most 60")
+    if not _NAME.fullmatch(name) or name in ("on", "off"):
+        raise ConfigError(
+            f"{name[:100]!r} is no name of an account: valid are letters, digits, - and _, at most 60, but neither on nor off"
+        )
     return name
 
 

@@ -20,6 +20,7 @@ from fademoe.trader.switches import TraderSettings, Trip
 
 ROWS_MOST = 1_000_000
 CAUSES_MOST = 100
+CURVE_MOST = 500
 LOOK_BACK_MS = 31 * DAY_MS  # how far corrections before the day may have been read by the strategy
 
 
@@ -50,8 +51,9 @@ def reconcile(database: Database, reading: Database, name: str, day: int) -> Rec
         if differences:
             first = min(each["ts"] for each in differences)
             differences[0]["causes"] = _find_causes(cursor, paper, minutes, first)
-    database.run(lambda cursor: store.save_reconciliation(cursor, name, day, window.end_ms, differences))
-    return Reconciliation(day, window.end_ms, not differences, differences, now_ms())
+        curve = _thin(minutes, done)
+    database.run(lambda cursor: store.save_reconciliation(cursor, name, day, window.end_ms, differences, curve))
+    return Reconciliation(day, window.end_ms, not differences, differences, curve, now_ms())
 
 
 def _find_event(events: dict[int, Event], ts: int, is_off: bool) -> Event | None:  # noqa: FBT001 - of step_minutes
@@ -83,6 +85,14 @@ def _compare(ledger: Sequence[tuple[Any, ...]], minutes: Sequence[StoredMinute],
             differences.append({"what": "equity", "ts": stored.ts, "was": stored.equity, "is": stepped[1]})
             break
     return differences
+
+
+def _thin(minutes: Sequence[StoredMinute], done: Stepped) -> list[list[float]]:
+    """Return at most CURVE_MOST minutes of both equities, the last one among them."""
+    every = -(-len(minutes) // CURVE_MOST)
+    pairs = list(zip(minutes, done.minutes, strict=True))
+    chosen = pairs[::-every][::-1] if pairs else []
+    return [[stored.ts, float(stored.equity), float(again[1])] for stored, again in chosen]
 
 
 def _find_causes(cursor: Any, paper: PaperAccount, minutes: Sequence[StoredMinute], first_ms: int) -> list[str]:

@@ -23,11 +23,13 @@ from fademoe.web.api import (
     exports,
     prometheus,
     system,
+    trader,
     universe,
 )
 from fademoe.web.control import backtests as control_backtests
 from fademoe.web.control import routes as control
 from fademoe.web.control import rules as control_rules
+from fademoe.web.control import trader as control_trader
 from fademoe.web.current import NAME
 from fademoe.web.http import auth, session
 from fademoe.web.http.caching import finish
@@ -39,6 +41,7 @@ from fademoe.web.pages import backtests as backtest_page
 from fademoe.web.pages import charts, frame, rq, status
 from fademoe.web.pages import coverage as coverage_page
 from fademoe.web.pages import data as data_page
+from fademoe.web.pages import trader as trader_page
 from fademoe.web.problem import Problem
 
 log = logging.getLogger(__name__)
@@ -57,8 +60,10 @@ API = (
     control_rules,
     universe,
     archives,
+    trader,
+    control_trader,
 )
-PAGES = (backtest_page, status, data_page, coverage_page)
+PAGES = (backtest_page, trader_page, status, data_page, coverage_page)
 BLUEPRINTS = (document, prometheus, session, frame, charts)
 MAX_BODY_BYTES = 64 * 1024
 
@@ -71,6 +76,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.merge_slashes = False  # no redirect to another spelling
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.url_map.converters["account"] = trader.AccountName
     app.extensions[NAME] = make_services(settings)
     auth.set_up(app, settings)
     app.extensions[OPERATIONS] = [operation for module in API for operation in module.routes.operations]

@@ -73,6 +73,9 @@ def test_operations_keep_their_names(client: FlaskClient):
         *("listBacktests", "showBacktest", "listLedger", "listEquity", "startBacktest", "cancelBacktest"),
         *("listRules", "listTransitions", "checkRule", "previewRule", "screen"),
         *("writeRule", "removeRule", "addSilence", "endSilence"),
+        *("listAccounts", "showAccount", "listAccountLedger", "listAccountEquity"),
+        *("switchTraderOn", "switchTraderOff", "switchTrader", "resetTrader"),
+        *("addTraderAccount", "removeTraderAccount"),
     }
 
 

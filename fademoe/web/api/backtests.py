@@ -86,8 +86,8 @@ def list_ledger(params: Params) -> Response:
     if params[FORMAT] == "csv":
         return _revalidated(Response(_stream_ledger(get_services().reader, run.id), content_type=MEDIA_TYPES["csv"]))
     with get_services().reader.read() as cursor:
-        rows = backtests.read_ledger(cursor, run.id, _read_after(params, 0), params[LIMIT] + 1)
-    return _answer_page(params, LEDGER_COLUMNS, rows)
+        rows = backtests.read_ledger(cursor, run.id, read_after(params, 0), params[LIMIT] + 1)
+    return answer_page(params, LEDGER_COLUMNS, rows)
 
 
 @routes.get(
@@ -100,8 +100,8 @@ def list_equity(params: Params) -> Response:
     """Answer a page of the equity."""
     run = find_run(params[ID])
     with get_services().reader.read() as cursor:
-        rows = backtests.read_equity(cursor, run.id, _read_after(params, -1), params[LIMIT] + 1)
-    return _answer_page(params, EQUITY_COLUMNS, rows)
+        rows = backtests.read_equity(cursor, run.id, read_after(params, -1), params[LIMIT] + 1)
+    return answer_page(params, EQUITY_COLUMNS, rows)
 
 
 def find_run(run_id: str) -> Backtest:
@@ -113,7 +113,7 @@ def find_run(run_id: str) -> Backtest:
     return found
 
 
-def _read_after(params: Params, first: int) -> int:
+def read_after(params: Params, first: int) -> int:
     """Return behind which row a page begins."""
     given = params.read_cursor("backtest", 1)
     if given is None:
@@ -124,7 +124,8 @@ def _read_after(params: Params, first: int) -> int:
         raise params.refuse(CURSOR, "the value of `next` of the previous page") from None
 
 
-def _answer_page(params: Params, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Response:
+def answer_page(params: Params, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Response:
+    """Answer one page of rows whose first column is the place to continue from."""
     from_more = len(rows) > params[LIMIT]
     page = rows[: params[LIMIT]]
     following = write_cursor("backtest", str(page[-1][0])) if from_more else None

@@ -61,7 +61,7 @@ def start_backtest(params: Params) -> Response:
         symbols=params[SYMBOLS],
         since=since,
         until=until,
-        params=_read_pairs(params[PARAMS]),
+        params=read_pairs(params[PARAMS]),
         capital=params[CAPITAL],
         leverage=params[LEVERAGE],
         margin=params[MARGIN],
@@ -108,7 +108,8 @@ def _write(services: Services, work: Callable[[Cursor], T]) -> T:
         database.close()
 
 
-def _read_pairs(text: str) -> dict[str, str]:
+def read_pairs(text: str) -> dict[str, str]:
+    """Return the pairs of a comma list of k=v; raise the 400 for anything else."""
     pairs = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = part.partition("=")

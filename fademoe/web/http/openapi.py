@@ -51,7 +51,7 @@ def _describe_operation(operation: Operation, references: dict[Any, Json]) -> Js
     members = {one.name: one.schema | {"description": one.description} for one in operation.parameters}
     required = [one.name for one in operation.parameters if one.is_required]
     schema = {"type": "object", "properties": members, "required": required, "additionalProperties": False}
-    body = {"required": True, "content": {JSON_TYPE: {"schema": schema}}}
+    body = {"required": bool(required), "content": {JSON_TYPE: {"schema": schema}}}
     return described | {"parameters": [], "security": [{TOKEN_SCHEME: []}], "requestBody": body}
 
 

@@ -24,7 +24,7 @@ OPERATIONS = "fademoe operations"  # of the list among the extensions of the app
 FORM_MEMBERS = ("csrf", "back")  # of FadeMoe's own forms, beside the parameters
 CHANGE_STATUSES = (400, 401, 403, 404, 409, 413, 415, 503)
 
-_PATH_VALUE = re.compile(r"<(\w+)>")
+_PATH_VALUE = re.compile(r"<(?:\w+:)?(\w+)>")  # a converter of Flask may stand before the name
 
 
 class Page(NamedTuple):
@@ -85,7 +85,7 @@ class Routes:
             self.operations.append(
                 Operation(
                     method="get",
-                    path=path,
+                    path=_PATH_VALUE.sub(r"<\1>", path),
                     name=_name_operation(view),
                     summary=summary,
                     parameters=parameters,

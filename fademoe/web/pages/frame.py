@@ -6,6 +6,7 @@ from typing import NamedTuple
 from flask import Blueprint, g, render_template
 
 from fademoe.clock import now_ms
+from fademoe.store.trader import is_on as is_trader_on
 from fademoe.supervisord.client import SupervisorClient
 from fademoe.web.current import get_services, read_summary
 from fademoe.web.http import auth
@@ -27,6 +28,7 @@ PAGES = (
     ("/charts", "Charts"),
     ("/compare", "Compare"),
     ("/backtester", "Backtester"),
+    ("/trader", "Trader"),
     ("/screen", "Screen"),
     ("/queues", "Queues"),
     ("/limits", "Limits"),
@@ -43,6 +45,7 @@ class PageFrame(NamedTuple):
     sentence: str  # all tiles in one line
     alerts: int  # that are not acknowledged, and rules that fire
     apis: str  # "on", "off" or "unknown": whether data are collected
+    trader: str  # "on", "off" or "unknown": whether paper accounts send orders
     supervisor_error: str | None  # why the streams cannot be stopped and started from here
     at_ms: int
 
@@ -85,8 +88,12 @@ def _read_frame() -> PageFrame:
         apis = "unknown" if summary.queued is None else "off" if summary.queued.paused else "on"
         tiles = list_tiles(summary)
         firing, _ = attempt(_count_firing)
+        is_on, _ = attempt(_read_trader)
+        trader = "unknown" if is_on is None else "on" if is_on else "off"
         error = SupervisorClient(get_services().settings.run_dir).find_connection_error()
-        g.frame = PageFrame(tiles, *summarise_tiles(tiles), len(alerts) + (firing or 0), apis, error, summary.at_ms)
+        g.frame = PageFrame(
+            tiles, *summarise_tiles(tiles), len(alerts) + (firing or 0), apis, trader, error, summary.at_ms
+        )
     frame: PageFrame = g.frame
     return frame
 
@@ -98,3 +105,8 @@ def _draw_spark(values: Sequence[str | None]) -> str:
 def _count_firing() -> int:
     with get_services().reader.read() as cursor:
         return count_firing(cursor)
+
+
+def _read_trader() -> bool:
+    with get_services().reader.read() as cursor:
+        return is_trader_on(cursor)

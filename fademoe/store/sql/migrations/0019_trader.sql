@@ -78,6 +78,7 @@ CREATE TABLE perp_trader_reconciliations (
     until       BIGINT NOT NULL,
     is_equal    BOOLEAN NOT NULL,
     differences JSONB NOT NULL,
+    curve       JSONB NOT NULL,             -- [[minute, equity as it was, equity of the backtest]], thinned
     at          TIMESTAMPTZ NOT NULL DEFAULT now(),
     PRIMARY KEY (account, day)
 );

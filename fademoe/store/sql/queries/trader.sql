@@ -105,13 +105,14 @@ SELECT minute, symbol, orders FROM perp_trader_decisions WHERE account = %(name)
 ORDER BY minute DESC, symbol COLLATE "C" LIMIT %(limit)s
 
 -- name: save_reconciliation
-INSERT INTO perp_trader_reconciliations (account, day, until, is_equal, differences)
-VALUES (%(name)s, %(day)s, %(until)s, %(is_equal)s, %(differences)s)
+INSERT INTO perp_trader_reconciliations (account, day, until, is_equal, differences, curve)
+VALUES (%(name)s, %(day)s, %(until)s, %(is_equal)s, %(differences)s, %(curve)s)
 ON CONFLICT (account, day) DO UPDATE
-SET until = excluded.until, is_equal = excluded.is_equal, differences = excluded.differences, at = now()
+SET until = excluded.until, is_equal = excluded.is_equal, differences = excluded.differences, curve = excluded.curve,
+    at = now()
 
 -- name: reconciliations
-SELECT day, until, is_equal, differences, (extract(epoch FROM at) * 1000)::bigint FROM perp_trader_reconciliations
+SELECT day, until, is_equal, differences, curve, (extract(epoch FROM at) * 1000)::bigint FROM perp_trader_reconciliations
 WHERE account = %(name)s ORDER BY day DESC LIMIT %(limit)s
 
 -- Until when each series is covered without a gap from a minute on; NULL: not even that minute.
