@@ -97,7 +97,7 @@ def check_name(name: str) -> str:
     """Return the name of an account; raise ConfigError that says what is valid."""
     if not _NAME.fullmatch(name) or name in ("on", "off"):
         raise ConfigError(
-            f"{name[:100]!r} is no name of an account: valid are letters, digits, - and _, at most 60, but neither on nor off"
+            f"{name[:100]!r} is no name of an account: valid are 1 to 60 of A-Z, a-z, 0-9, - and _, not on, not off"
         )
     return name
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flask import Response
-from werkzeug.routing import UnicodeConverter
+from werkzeug.routing import BaseConverter
 
 from fademoe.store import trader
 from fademoe.store.backtests import EQUITY_COLUMNS, LEDGER_COLUMNS
@@ -22,7 +22,7 @@ NAME = Text("name", "the name of an account", example="paper")
 REASON = Text("reason", "why; it stands in the history")
 
 
-class AccountName(UnicodeConverter):
+class AccountName(BaseConverter):
     """The name of an account in a path: never the words that switch all accounts."""
 
     regex = r"(?!(?:on|off)$)[^/]+"
