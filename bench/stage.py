@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import requests
 
 from fademoe.cli.environment import load_settings
@@ -56,6 +57,11 @@ class Stage:
         for program in programs:
             program.wait(STOP_S)
             self._programs.remove(program)
+
+    def owns(self, pid: int) -> bool:
+        """Return whether a process is a program of this stage, or was started by one."""
+        started = {program.pid for program in self._programs}
+        return pid in started or psutil.Process(pid).ppid() in started
 
     def restart_postgres(self) -> None:
         """Stop the first program, PostgreSQL, and start it again in the same place."""
