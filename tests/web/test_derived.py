@@ -7,7 +7,8 @@ from flask.testing import FlaskClient
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import MINUTE_MS
-from tests.support.web import DAY, minute
+from fademoe.metrics import STEPS_MS
+from tests.support.web import DAY, minute, store_candles
 from tests.web.test_steps import answer, get_rows
 
 pytestmark = pytest.mark.usefixtures("partitions")
@@ -197,3 +198,30 @@ def test_derived_rows_are_known_when_their_last_input_is(client: FlaskClient, sq
         assert len(rows) == count and all(row["known_ms"] > row["ts"] for row in rows)
         early = client.get(f"/api/data/{name}?symbol=BTC&knowledge={knowledge}&as_of={DAY}").get_json()
         assert early["rows"] == [] and early["knowledge"] == knowledge
+
+
+SPREAD_QUERY = """
+    WITH rows AS (
+        SELECT b.ts, (greatest(b.c, y.c, o.c) / least(b.c, y.c, o.c) - 1) * 10000 AS bps
+        FROM perp_data AS b JOIN perp_data AS y USING (symbol, ts) JOIN perp_data AS o USING (symbol, ts)
+        WHERE (b.source, y.source, o.source) = ('bin-ohlcv', 'byb-ohlcv', 'okx-ohlcv')
+    )
+    SELECT ts / %(step)s * %(step)s, (array_agg(bps ORDER BY ts DESC))[1]::text, count(*)
+    FROM rows GROUP BY 1 ORDER BY 1
+"""
+
+
+@pytest.mark.parametrize("step", ["", "5m", "1h", "4h", "1d"])
+def test_the_spread_of_three_exchanges_equals_an_independent_query(client: FlaskClient, sql: Cursor, step: str):
+    """Each of them has holes; pages are small, so that many of them lie in a hole."""
+    for number, code in enumerate(("bin", "byb", "okx")):
+        minutes = [m for m in range(1, 3000) if m % 41 != number and not 400 * number <= m < 400 * number + 130]
+        store_candles(sql, "BTC", minutes, f"{code}-ohlcv")
+        sql.execute("UPDATE perp_data SET c = c + %s WHERE source = %s", (number * Decimal("0.5"), f"{code}-ohlcv"))
+        answer(sql, f"{code}-ohlcv", [(1, 3000)])
+    sql.execute(SPREAD_QUERY, {"step": STEPS_MS.get(step, MINUTE_MS)})
+    expected = sql.fetchall()
+    rows = get_rows(client, f"/api/data/x-spread?symbol=BTC&step={step}&order=asc&limit=700")
+    assert [(row["ts"], row["spread_bps"], row.get("bars", 1)) for row in rows] == expected
+    newest = get_rows(client, f"/api/data/x-spread?symbol=BTC&step={step}&limit=90")
+    assert newest == rows[::-1]
