@@ -384,6 +384,9 @@ def _replay_run(
     reads = collect_reads((expression, watch.codes) for watch in watches for expression in watch.readers)
     codes = {code for code, _ in reads} | {code for watch in watches for code in watch.codes}
     contracts = read_contracts(cursor, codes)
+    if all(watch.symbols is not None for watch in watches):
+        chosen = {symbol for watch in watches for symbol in watch.symbols or ()}
+        contracts = [contract for contract in contracts if contract.symbol in chosen]
     board = Board(reads.values(), since)
     judge = Judge(watches, board)
     seen = dict(evaluated)

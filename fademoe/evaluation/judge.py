@@ -1,6 +1,6 @@
 """Evaluates watches on a board: in arrays, and exactly where these leave a truth open."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -97,6 +97,7 @@ class Judge:
         """Evaluate `watches` on `board`."""
         self._watches = watches
         self._board = board
+        self._listing: _Listing | None = None
         groups: dict[tuple[str, ...] | bool | None, list[Watch]] = {}
         for watch in watches:
             ranks = any(expression.needs.ranks for expression in watch.expressions)
@@ -106,7 +107,7 @@ class Judge:
 
     def remember(self, contracts: Sequence[Contract]) -> None:
         """Keep, of every crossing, what it was at the minute of the board."""
-        found = _Listing(contracts, self._board.moment_ms - MINUTE_MS)
+        found = self._find_listing(contracts)
         for group in self._groups:
             then = Then()
             if group.crossings:
@@ -124,9 +125,16 @@ class Judge:
                         then.enter(node.text, code, symbols, truths)
             group.then = then
 
+    def _find_listing(self, contracts: Sequence[Contract]) -> "_Listing":
+        """Return what is listed in the minute of the board: the same until a contract begins or ends."""
+        minute = self._board.moment_ms - MINUTE_MS
+        if not (self._listing and self._listing.holds(contracts, minute)):
+            self._listing = _Listing(contracts, minute)
+        return self._listing
+
     def judge(self, contracts: Sequence[Contract]) -> tuple[WatchResult, ...]:
         """Return the results of the minute of the board, in the order of the watches."""
-        found = _Listing(contracts, self._board.moment_ms - MINUTE_MS)
+        found = self._find_listing(contracts)
         evaluators = {id(group): self._evaluate_group(group, found, group.then) for group in self._groups}
         results = []
         for watch in self._watches:
@@ -179,7 +187,11 @@ class Judge:
 class _Listing:
     """The contracts that are listed in a minute."""
 
-    def __init__(self, contracts: Iterable[Contract], minute: int) -> None:
+    def __init__(self, contracts: Sequence[Contract], minute: int) -> None:
+        self._contracts = contracts
+        self._minute = minute
+        changes = (ms for contract in contracts for ms in (contract.listed_ms, contract.delisted_ms) if ms is not None)
+        self._until = min((ms for ms in changes if ms >= minute + MINUTE_MS), default=None)
         self._symbols: dict[str, list[str]] = {}
         self._followed: dict[str, set[str]] = {}
         for contract in contracts:
@@ -191,6 +203,11 @@ class _Listing:
                     self._followed.setdefault(contract.code, set()).add(contract.symbol)
         self._rows: dict[tuple[str, tuple[str, ...] | None], tuple[list[str], list[int]]] = {}
         self._places: dict[tuple[tuple[str, ...], tuple[str, ...] | None], list[Place]] = {}
+
+    def holds(self, contracts: Sequence[Contract], minute: int) -> bool:
+        """Return whether the same is listed in another minute by another list."""
+        is_within = self._minute <= minute and (self._until is None or minute + MINUTE_MS <= self._until)
+        return is_within and (contracts is self._contracts or contracts == self._contracts)
 
     def list_symbols(self, code: str, chosen: tuple[str, ...] | None) -> list[str]:
         """Return the symbols listed on a code, all of them or those chosen."""
