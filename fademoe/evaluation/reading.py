@@ -161,7 +161,7 @@ def record_unseen(cursor: Cursor, points: Iterable[tuple[str, str, int]]) -> Non
     """Record points that a minute should have read and that are not there: (source, symbol, ts)."""
     rows = sorted(set(points))
     if rows:
-        execute_values(cursor, SQL["add_unseen"], rows)
+        execute_values(cursor, SQL["add_unseen"], rows, "(%s, %s, %s::bigint)")
 
 
 def read_unseen(cursor: Cursor, table: Table) -> set[tuple[str, int]]:

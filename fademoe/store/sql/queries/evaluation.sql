@@ -74,7 +74,13 @@ SELECT symbol, ts FROM perp_unseen WHERE source = %(source)s
 
 -- name: add_unseen
 -- VALUES: (source, symbol, ts)
-INSERT INTO perp_unseen (source, symbol, ts) VALUES %s ON CONFLICT DO NOTHING
+-- Of series that nobody wants nothing will come.
+INSERT INTO perp_unseen (source, symbol, ts)
+SELECT found.source, found.symbol, found.ts
+FROM (VALUES %s) AS found (source, symbol, ts)
+JOIN perp_coverage AS stored USING (source, symbol)
+WHERE stored.wanted @> found.ts
+ON CONFLICT DO NOTHING
 
 -- name: drop_unseen
 DELETE FROM perp_unseen AS stored
