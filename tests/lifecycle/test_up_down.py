@@ -1,5 +1,6 @@
 """`fademoe up`, `status` and `down` on the real programs, with exchanges that cannot be reached."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -54,9 +55,10 @@ def fademoe(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedPr
 
 def listening(home: Path) -> set[int]:
     """Return the TCP ports on which processes of a home listen."""
-    connections = [
-        item for process in find_processes(home) for item in psutil.Process(process.pid).net_connections("tcp")
-    ]
+    connections = []
+    for process in find_processes(home):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a work horse that has just ended
+            connections += psutil.Process(process.pid).net_connections("tcp")
     return {item.laddr.port for item in connections if item.status == psutil.CONN_LISTEN}
 
 
