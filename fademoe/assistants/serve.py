@@ -36,7 +36,7 @@ def make_server(settings: Settings, address: str) -> MCPServer[Any]:
     server: MCPServer[Any] = MCPServer(
         "fademoe", title="FadeMoe", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING"
     )
-    tools.register(server, tools.Toolbox(address), with_sql=settings.mcp_sql)
+    tools.register(server, tools.Toolbox(address, settings), with_sql=settings.mcp_sql)
     resources.register(server, address)
     prompts.register(server)
     return server

@@ -1,6 +1,7 @@
 """The tools of an assistant. They read as the role of assistants, by the functions behind pages and API."""
 
 import inspect
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal, localcontext
@@ -13,15 +14,21 @@ from mcp_types import CallToolResult, ToolAnnotations
 from psycopg2.extensions import cursor as Cursor
 from pydantic import Field
 
+from fademoe.alerts.replay import AFTER_MINUTES, replay_rule
+from fademoe.alerts.rules import list_codes, list_default_codes
 from fademoe.assistants.answer import Answer, make_answer
+from fademoe.assistants.backtests import queue_and_wait
 from fademoe.assistants.coverage import describe_coverage
 from fademoe.assistants.session import open_session
 from fademoe.assistants.statement import run_statement
-from fademoe.clock import MINUTE_MS, Window, now_ms, parse_time, to_iso
+from fademoe.backtest.request import RunRequest
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms, parse_time, to_iso
 from fademoe.errors import FadeMoeError
 from fademoe.metrics import METRICS, STEPS_MS
+from fademoe.settings import Settings
 from fademoe.store.read.catalog import Perpspec, list_perpspecs
 from fademoe.store.read.rows import Selection
+from fademoe.web.model import signals
 from fademoe.web.model.catalog import find_metric, find_perpspec
 from fademoe.web.model.coverage import read_series
 from fademoe.web.model.rows import read_page, read_side_by_side
@@ -29,10 +36,12 @@ from fademoe.web.problem import Problem
 
 MAX_ROWS = 5_000
 MAX_STATS_ROWS = 200_000
+MAX_REPLAY_MS = 7 * DAY_MS  # of a rule over all its contracts, within the time of a read
 PAGE_ROWS = 10_000
 HOURS_OF_A_YEAR = 8_760
 DEFAULT_HOURS = 8  # of a settlement whose interval the exchange does not send
 STEPS = ("1m", *STEPS_MS)
+QUEUES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
 Source = Annotated[str, Field(description="exchange code and metric, such as bin-ohlcv; list_series names them")]
@@ -47,9 +56,10 @@ Result = Annotated[CallToolResult, Answer]
 class Toolbox:
     """The tools over one database; `address` logs in as the role of assistants."""
 
-    def __init__(self, address: str) -> None:
-        """Remember the address; nothing is opened before a tool is called."""
+    def __init__(self, address: str, settings: Settings) -> None:
+        """Remember where things are; nothing is opened before a tool is called."""
         self._address = address
+        self._settings = settings
 
     def list_series(
         self,
@@ -247,6 +257,104 @@ class Toolbox:
         }
         return make_answer(list(columns), list(columns.values()), rows, coverage)
 
+    def screen(
+        self,
+        expr: Annotated[str, Field(max_length=2_000, description="an expression of docs/alerts.md: chg(oi, 1h) > 3%")],
+        codes: Annotated[str | None, Field(description="comma list of exchange codes; all that are followed")] = None,
+        symbols: Annotated[str | None, Field(description="comma list of symbols; all that are followed")] = None,
+    ) -> Result:
+        """Evaluate an expression for every contract at the newest minute that is over: true or false, or a number.
+
+        null: unknown, because an input is absent or late. The greatest values come first.
+        """
+        chosen = _split(codes) or list_default_codes()
+        for code in chosen:
+            _check("code", code, list_codes())
+        with open_session(self._address) as cursor:
+            found = signals.screen(cursor, expr, chosen, _split(symbols))
+        rows = signals.sort_rows(found.rows, "value", descending=True)
+        unit = "true or false" if found.is_truth else None
+        return make_answer(
+            ["minute", "code", "symbol", "value"],
+            ["ISO 8601", None, None, unit],
+            [(to_iso(found.minute), row.code, row.symbol, row.value) for row in rows],
+        )
+
+    def alert_replay(
+        self,
+        rule: Annotated[str, Field(description="the name of an alert rule in force")],
+        since: Since,
+        until: Until,
+    ) -> Result:
+        """Tell when a rule fired in a range, by what live evaluation knew then, and what the price did afterwards.
+
+        `after_15m` is the change of the close in the next 15 minutes, a fraction. `late` marks transitions that full
+        knowledge would have added or left out.
+        """
+        window, _ = _read_window(since, until)
+        if window.end_ms - window.start_ms > MAX_REPLAY_MS:
+            raise ToolError(f"the range is longer than {MAX_REPLAY_MS // DAY_MS} days: ask for less at a time")
+        window = Window(floor_to(window.start_ms, MINUTE_MS), floor_to(window.end_ms, MINUTE_MS))
+        with open_session(self._address) as cursor:
+            replayed = replay_rule(cursor, signals.find_rule(cursor, rule).rule, window)
+        after = [f"after_{minutes}m" for minutes in AFTER_MINUTES]
+        rows: list[tuple[Any, ...]] = [
+            (
+                to_iso(one.transition.minute + MINUTE_MS),
+                one.transition.code,
+                one.transition.symbol,
+                one.transition.state,
+                json.dumps(dict(one.transition.values), ensure_ascii=False),
+                *(None if change is None else _plain(change) for change in one.after.values()),
+                None,
+            )
+            for one in replayed.transitions
+        ]
+        rows += [
+            (
+                to_iso(one.transition.minute + MINUTE_MS),
+                one.transition.code,
+                one.transition.symbol,
+                one.transition.state,
+                json.dumps(dict(one.transition.values), ensure_ascii=False),
+                *[None] * len(after),
+                "added" if one.is_added else "left out",
+            )
+            for one in replayed.late
+        ]
+        return make_answer(
+            ["end_of_minute", "code", "symbol", "state", "values", *after, "late"],
+            ["ISO 8601", None, None, None, None, *["fraction"] * len(after), None],
+            rows,
+        )
+
+    def backtest(
+        self,
+        strategy: Annotated[str, Field(max_length=20_000, description="rules in TOML: long, short, exit, size")],
+        symbols: Annotated[str, Field(description="comma list such as BTC,ETH")],
+        exchange: Annotated[str, Field(description="the name of an exchange that is followed")],
+        since: Since,
+        until: Until,
+    ) -> Result:
+        """Queue a backtest of a rule strategy and return its figures and its certificate when it is done.
+
+        Fees of the exchange's lowest tier, slippage 0.01 %, leverage 1. A run that takes longer than 45 seconds goes
+        on; its state says so, and the page Backtester shows it. A run over missing data fails and names them.
+        """
+        request = RunRequest(
+            name="assistant.toml",
+            text=strategy,
+            exchange=exchange,
+            symbols=symbols,
+            since=parse_time(since),
+            until=parse_time(until),
+        )
+        run = queue_and_wait(self._settings, request)
+        rows = [("id", run.id), ("state", run.state), ("message", run.message or None), ("certified", run.certified)]
+        rows += [(name, value) for name, value in (run.report or {}).items() if not isinstance(value, list | dict)]
+        rows.append(("certificate", run.certificate))
+        return make_answer(["figure", "value"], [None, None], rows)
+
     def sql(
         self, statement: Annotated[str, Field(max_length=20_000, description="one SELECT over the views of the schema")]
     ) -> Result:
@@ -270,9 +378,12 @@ def register(server: MCPServer[Any], toolbox: Toolbox, *, with_sql: bool) -> Non
         toolbox.compare,
         toolbox.stats,
         toolbox.funding_summary,
+        toolbox.screen,
+        toolbox.alert_replay,
     ]
     if with_sql:
         tools.append(toolbox.sql)
+    server.add_tool(_answer_errors(toolbox.backtest), description=inspect.getdoc(toolbox.backtest), annotations=QUEUES)
     for tool in tools:
         server.add_tool(_answer_errors(tool), name=tool.__name__, description=inspect.getdoc(tool), annotations=READS)
 
@@ -311,6 +422,10 @@ def _read_columns(spec: Perpspec, columns: str | None) -> tuple[str, ...]:
     for name in chosen:
         _check("column", name, names)
     return chosen
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
 
 
 def _check(argument: str, value: str, valid: Sequence[str]) -> None:

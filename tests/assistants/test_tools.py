@@ -141,3 +141,28 @@ def test_resources_and_prompts(server: MCPServer[Any]):
     assert "ohlcv" in [metric["metric"] for metric in json.loads(texts["metrics"])]
     assert json.loads(texts["symbols"])["bin-ohlcv"] == ["BTC"]
     assert texts["semantics"].startswith("# What the data mean")
+
+
+def test_a_screen_gives_a_value_or_unknown_and_names_a_mistake(call: Call, sql: Any):
+    sql.execute(
+        "INSERT INTO perp_lives (exchange, code, instrument, symbol, listed_ms)"
+        " VALUES ('binance', 'bin', 'BTCUSDT', 'BTC', 1)"
+    )
+    result = call("screen", expr="chg(close, 5m)", codes="bin", symbols="BTC")
+    assert [row[1:] for row in result["rows"]] == [["bin", "BTC", None]]  # its newest row is days old
+    assert "chh" in call("screen", expr="chh(close, 5m)")
+    assert "no code 'nope'" in call("screen", expr="c", codes="nope")
+
+
+def test_a_replay_names_the_rules_in_force(call: Call, begin_ms: int):
+    assert "no rule 'nothing'" in call("alert_replay", rule="nothing", **range_of(begin_ms))
+    assert "7 days" in call("alert_replay", rule="nothing", **range_of(begin_ms - 30 * DAY_MS, 20 * 24))
+
+
+def test_a_backtest_is_queued_and_a_wrong_one_refused(call: Call, begin_ms: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fademoe.assistants.backtests.WAIT_S", 0.0)
+    asked = {"symbols": "BTC", "exchange": "binance", **range_of(begin_ms)}
+    rules = 'long = "c > sma(c, 20m)"\nsize = 0.5\n'
+    result = call("backtest", strategy=rules, **asked)
+    assert ["state", "queued"] in result["rows"]
+    assert "nowhere" in call("backtest", strategy=rules, **{**asked, "exchange": "nowhere"})
