@@ -45,7 +45,7 @@ COMMANDS = {  # command -> (module of this package that defines it, the begin of
     "scheduler": ("scheduler", "Run the scheduler"),
     "alerts": ("alerts", "Check, apply, list, silence and replay alert rules"),
     "web": ("web", "Run the web server"),
-    "trader": ("trader", "Trade on paper: accounts that do what a backtest says"),
+    "trader": ("trader", "Make, show and reconcile paper accounts"),
     "mcp": ("assistants", "Answer AI assistants over the Model Context Protocol"),
     "simulator": ("simulator", "Run the exchange simulator"),
 }

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import anyio
 import psycopg2
 import pytest
 from mcp import Client
@@ -17,6 +16,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, Window, floor_to, now_ms
 from fademoe.settings import Settings
 from fademoe.store.connection import Database
 from fademoe.store.partitions import Partitions
+from tests.support.asynchronous import run_async
 
 DAYS = 2
 Call = Callable[..., Any]
@@ -102,4 +102,4 @@ def call(server: MCPServer[Any]) -> Call:
             result = await client.call_tool(name, arguments)
             return result.content[0].text if result.is_error else result.structured_content
 
-    return lambda name, **arguments: anyio.run(run, name, arguments)
+    return lambda name, **arguments: run_async(run, name, arguments)

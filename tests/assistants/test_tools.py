@@ -4,7 +4,6 @@ import json
 from decimal import Decimal
 from typing import Any
 
-import anyio
 import pytest
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
@@ -15,6 +14,7 @@ from fademoe.settings import Settings
 from fademoe.web.app import create_app
 from fademoe.web.current import NAME
 from tests.assistants.conftest import DAYS, Call
+from tests.support.asynchronous import run_async
 
 
 def range_of(begin_ms: int, hours: int = DAYS * 24) -> dict[str, str]:
@@ -93,7 +93,7 @@ def test_an_answer_stays_within_its_bound_and_says_so(server: MCPServer[Any], be
                 "series", {"source": "bin-ohlcv", "symbol": "BTC", "limit": 5000, **range_of(begin_ms)}
             )
 
-    result = anyio.run(ask)
+    result = run_async(ask)
     sent = result.model_dump_json(by_alias=True, exclude_none=True)
     assert len(sent.encode()) <= MAX_BYTES
     assert result.structured_content["truncated"]
@@ -134,7 +134,7 @@ def test_resources_and_prompts(server: MCPServer[Any]):
                 texts[uri] = result.contents[0].text
             return texts
 
-    texts = anyio.run(read)
+    texts = run_async(read)
     assert {"ts", "symbol", "c", "fr"} <= {
         column["name"] for column in json.loads(texts["schema/perp_data"])["columns"]
     }

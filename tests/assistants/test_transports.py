@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
@@ -18,6 +17,7 @@ from mcp.client.streamable_http import streamable_http_client
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import DAY_MS, to_iso
+from tests.support.asynchronous import run_async
 
 TOKEN = "the-token-of-assistants"
 ARGUMENTS = {"source": "bin-ohlcv", "symbol": "BTC", "step": "1d"}
@@ -81,7 +81,7 @@ def test_a_client_starts_it_over_stdio(environment: dict[str, str], begin_ms: in
         async with Client(parameters) as client:
             return await ask(client, begin_ms)
 
-    check(*anyio.run(run))
+    check(*run_async(run))
 
 
 def test_over_http_with_the_token_alone(address: str, begin_ms: int):
@@ -92,7 +92,7 @@ def test_over_http_with_the_token_alone(address: str, begin_ms: int):
         ):
             return await ask(client, begin_ms)
 
-    check(*anyio.run(run))
+    check(*run_async(run))
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
         assert httpx2.post(address, json=message, headers=headers).status_code == 401

@@ -144,7 +144,7 @@ def see_a_stream_die(demo: Demo, page: sync_api.Page) -> None:
 
 def turn_off(page: sync_api.Page) -> int:
     """Turn the collecting off; return when it was so."""
-    page.get_by_role("button", name="Off", exact=True).click()
+    page.get_by_label("DB APIs").get_by_role("button", name="Off", exact=True).click()
     done = "workers paused; streams stopped: stream-binance, stream-bybit, stream-okx"
     expect(page.get_by_role("status")).to_have_text(done)
     expect(page.get_by_role("row").filter(has_text="web DB APIs off")).to_contain_text(done)
@@ -200,7 +200,7 @@ def turn_on(demo: Demo, page: sync_api.Page, off_ms: int) -> int:
     time.sleep(max(0, minute_ms + MINUTE_MS + 5_000 - now_ms()) / 1000)
     assert demo.minutes("bin-ohlcv", minute_ms, now_ms(), "BTC") == set()
     page.goto("/")
-    page.get_by_role("button", name="On", exact=True).click()
+    page.get_by_label("DB APIs").get_by_role("button", name="On", exact=True).click()
     done = "workers resumed; streams started: stream-binance, stream-bybit, stream-okx"
     expect(page.get_by_role("status")).to_have_text(done)
     return now_ms()

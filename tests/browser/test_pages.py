@@ -159,13 +159,13 @@ def test_refresh_shows_new_rows_without_a_reload(own_site: Site, open_page: Open
 
 def test_actions_by_the_pages(own_site: Site, open_page: Open):
     page = open_page("/queues")
-    assert page.get_by_role("button", name="Off").is_disabled()
+    assert page.get_by_label("DB APIs").get_by_role("button", name="Off").is_disabled()
     sign_in(page)
     page.get_by_role("button", name="Pause the workers").click()
     page.get_by_text("workers paused: ").wait_for()
     assert own_site.redis.exists("rq:suspended")
-    assert page.get_by_role("button", name="Off").get_attribute("aria-pressed") == "true"
-    page.get_by_role("button", name="On", exact=True).click()
+    assert page.get_by_label("DB APIs").get_by_role("button", name="Off").get_attribute("aria-pressed") == "true"
+    page.get_by_label("DB APIs").get_by_role("button", name="On", exact=True).click()
     page.get_by_text("workers resumed").wait_for()
     assert not own_site.redis.exists("rq:suspended")
     page.get_by_role("button", name="Retry these 2").click()
@@ -176,7 +176,7 @@ def test_actions_by_the_pages(own_site: Site, open_page: Open):
     page.get_by_text("acknowledged for a day").wait_for()
     assert page.get_by_role("button", name="Acknowledge for a day").count() == before - 1
     page.get_by_role("button", name="Sign out").click()
-    assert page.get_by_role("button", name="Off").is_disabled()
+    assert page.get_by_label("DB APIs").get_by_role("button", name="Off").is_disabled()
 
 
 def test_status_box_follows_without_a_reload(own_site: Site, open_page: Open):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from decimal import Decimal
+from importlib import import_module
 
 import pytest
 
@@ -82,7 +83,7 @@ def read_database(database, symbol):
 
 
 def test_every_reader_finds_what_the_database_has(stored, reader, tmp_path):
-    parquet, polars, duckdb = map(pytest.importorskip, ("pyarrow.parquet", "polars", "duckdb"))
+    parquet, polars, duckdb = map(import_module, ("pyarrow.parquet", "polars", "duckdb"))
     run(reader, tmp_path)
     names = ["ts", "time", "o", "h", "l", "c", "v", "qv", "n", "tbv"]
     for symbol in SYMBOLS:
@@ -112,7 +113,7 @@ def test_every_reader_finds_what_the_database_has(stored, reader, tmp_path):
 
 
 def test_a_certificate_is_that_of_verify(stored, reader, tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = import_module("pyarrow.parquet")
     run(reader, tmp_path)
     content = json.loads((tmp_path / CERTIFICATES).read_text())
     assert content["options"] == {"values": "decimal", "step": None, "as_of": None, "knowledge": None}
@@ -166,7 +167,7 @@ def test_the_check_names_what_is_wrong(stored, reader, tmp_path, capsys, monkeyp
 
 
 def test_floats_steps_and_moments(stored, reader, tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = import_module("pyarrow.parquet")
     run(reader, tmp_path / "f", is_float=True)
     (path, *_) = sorted((tmp_path / "f").glob("source=*/symbol=BTC/*.parquet"))
     table = parquet.ParquetFile(path).read()

@@ -386,7 +386,7 @@ class Plenty:
             redis_ms=0,
         )
 
-    def release(self, grant):
+    def release(self, grant, server_count=None):
         pass
 
     def note_success(self, grant):

@@ -8,7 +8,10 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
+from fademoe.backtest.request import RunRequest, list_examples
 from fademoe.clock import DAY_MS, MINUTE_MS, ceil_to
+from fademoe.trader.accounts import add_account
+from fademoe.trader.switches import TraderSettings
 
 TOKEN = "a-token-of-the-tests"
 DAY = 1_767_225_600_000  # 2026-01-01
@@ -68,3 +71,30 @@ def fail(redis: Redis, queue: str, *names: str) -> None:
     for name in names:
         target.enqueue("json.loads", "no json", job_id=name, failure_ttl=600)
     SimpleWorker([target], connection=redis, serializer=JSONSerializer).work(burst=True, logging_level="CRITICAL")
+
+
+def add_run(sql: Cursor, run_id: str) -> None:
+    """Store a run of the backtester."""
+    sql.execute(
+        "INSERT INTO perp_backtests (id, kind, state, title, plan, certificate, report) VALUES"
+        " (%s, 'run', 'done', 'a.py', '{}', '{}', '{}')",
+        (run_id,),
+    )
+
+
+def add_paper_account(sql: Cursor, name: str) -> None:
+    """Store a paper account of an example strategy on BTC of Binance."""
+    sql.execute(
+        "INSERT INTO perp_lives (exchange, code, instrument, symbol, listed_ms)"
+        " VALUES ('binance', 'bin', 'BTCUSDT', 'BTC', 1) ON CONFLICT DO NOTHING"
+    )
+    path = next(path for path in list_examples() if path.name == "sma_cross.py")
+    asked = RunRequest(
+        name=path.name,
+        text=path.read_text(encoding="utf-8"),
+        exchange="binance",
+        symbols="BTC",
+        since=DAY,
+        until=DAY + MINUTE_MS,
+    )
+    add_account(sql, name, asked, TraderSettings(path=str(path)))

@@ -52,7 +52,7 @@ def test_a_card_says_state_value_threshold_and_when(client: FlaskClient, alerts:
     assert card["readings"] == [{"text": "close", "value": "110", "operator": ">", "threshold": "100"}]
     assert len(card["spark"]) == 60 and card["spark"][-1] == "110" and card["spark"][0] == "90"
     assert card["message"] == "BTC at 110" and card["since_ms"] and card["next_ms"] and not card["unknown"]
-    assert (idle["state"], idle["idle"]) == ("inactive", 1)
+    assert (idle["state"], idle["idle"]) == ("inactive", 2)  # one more than are active
     page = client.get("/alerts").text
     assert "BTC at 110" in page and "&gt; 100" in page and 'class="spark"' in page
     assert client.get("/api/alerts?state=pending").get_json()["cards"] == []

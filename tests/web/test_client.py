@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
+from importlib import import_module
 
 import pytest
 from werkzeug.serving import make_server
@@ -79,7 +80,7 @@ def client(request: pytest.FixtureRequest) -> Client:
 
 
 def test_frames_have_every_row_with_exact_values(client, database):
-    polars, pandas = pytest.importorskip("polars"), pytest.importorskip("pandas")
+    polars, pandas = import_module("polars"), import_module("pandas")
     with database.open_transaction() as cursor:
         cursor.execute(
             "SELECT ts, o, h, l, c, v, qv, n, tbv FROM perp_data"

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 from decimal import Context, Decimal
+from importlib import import_module
 
 import psycopg2
 import pytest
@@ -43,7 +44,7 @@ def test_ndjson_of_one_symbol_and_range_compressed(client: FlaskClient, stored: 
 
 
 def test_parquet_is_exact(client: FlaskClient, stored: None, sql: Cursor):
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = import_module("pyarrow.parquet")
     sql.execute("UPDATE perp_data SET c = 0.000000012345678901 WHERE symbol = 'BTC' AND ts = %s", (minute(3),))
     answer = client.get("/api/export/bin-ohlcv?format=parquet&symbol=BTC&order=asc")
     table = parquet.read_table(io.BytesIO(answer.data))
@@ -59,7 +60,7 @@ def test_parquet_is_exact(client: FlaskClient, stored: None, sql: Cursor):
 @pytest.mark.parametrize("value", ["12345678901.123456789012345678901", "99999999999999999999.999999999999999999"])
 def test_parquet_takes_numbers_of_more_than_28_digits(client: FlaskClient, stored: None, sql: Cursor, value: str):
     """Fault 42: such a number aborted the transfer."""
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = import_module("pyarrow.parquet")
     sql.execute("UPDATE perp_data SET v = %s WHERE symbol = 'ETH' AND ts = %s", (value, minute(3)))
     answer = client.get("/api/export/bin-ohlcv?format=parquet&symbol=ETH&columns=v&order=asc")
     rounded = Decimal(value).quantize(Decimal("1e-18"), context=Context(prec=60))

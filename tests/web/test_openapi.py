@@ -14,7 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 from redis import Redis
 from werkzeug.serving import make_server
 
-from tests.support.web import TOKEN, cover, day, fail, report, store_candles
+from tests.support.web import TOKEN, add_paper_account, add_run, cover, day, fail, report, store_candles
 
 EXAMPLES = {"perpspec": "bin-ohlcv", "table": "perp_data", "name": "ohlcv", "id": "0123456789ab"}
 QUERIES = {
@@ -37,11 +37,8 @@ def stored(sql: Cursor, redis: Redis, partitions: None) -> None:
     report(sql, "backfill bin-ohlcv BTC", "error", message="Refused")
     sql.execute("INSERT INTO perp_errors (unit, class, fingerprint, message) VALUES ('u', 'BadPayload', 'f', 'm')")
     sql.execute("INSERT INTO perp_status_history (unit, state) VALUES ('stream binance', 'running')")
-    sql.execute(
-        "INSERT INTO perp_backtests (id, kind, state, title, plan, certificate, report) VALUES"
-        " (%s, 'run', 'done', 'a.py', '{}', '{}', '{}')",
-        (EXAMPLES["id"],),
-    )
+    add_run(sql, EXAMPLES["id"])
+    add_paper_account(sql, EXAMPLES["name"])
     redis.hset("budget:slots1:binance:ip:home", mapping={"used": 1, "limit": 10, "period_ms": 60_000})
     fail(redis, "live", "a")
 

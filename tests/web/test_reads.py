@@ -10,9 +10,9 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from fademoe.store.read.schema import TABLES
-from tests.support.web import cover, day, fail, report, store_candles
+from tests.support.web import add_paper_account, add_run, cover, day, fail, report, store_candles
 
-VALUES = {"perpspec": "bin-ohlcv", "table": "perp_data", "name": "ohlcv", "filename": "style.css"}
+VALUES = {"perpspec": "bin-ohlcv", "table": "perp_data", "name": "ohlcv", "filename": "style.css", "id": "0123456789ab"}
 QUERIES = {
     "/api/alerts/preview": "?expr=close+%3E+1&code=bin&symbol=BTC&days=1",
     "/api/screen": "?expr=close",
@@ -20,6 +20,9 @@ QUERIES = {
     "/coverage/cell": "?perpspec=bin-ohlcv&symbol=BTC",
     "/coverage/fill": "?perpspec=bin-ohlcv",
     "/data": "?perpspec=bin-ohlcv",
+    "/backtester/run": "?id=0123456789ab",
+    "/trader/account": "?name=ohlcv",
+    "/api/certificate/<perpspec>": f"?symbol=BTC&from={day(0)}&to={day(1)}",
 }
 
 
@@ -40,6 +43,8 @@ def test_no_get_changes_anything(app: Flask, client: FlaskClient, sql: Cursor, r
     fail(redis, "live", "a")
     live = Queue("live", connection=redis, serializer=JSONSerializer)
     redis.zadd(live.failed_job_registry.key, {"expired": day(0) // 1000})  # rq's own reads would remove it
+    add_run(sql, VALUES["id"])
+    add_paper_account(sql, VALUES["name"])
     before, addresses = dump(sql, redis), []
     for rule in app.url_map.iter_rules():
         if "GET" in (rule.methods or ()) and not rule.rule.startswith("/rq"):
