@@ -22,7 +22,7 @@ from fademoe.errors import StoreError
 from fademoe.evaluation import LATEST_MS, LiveEngine, Place, Watch
 from fademoe.queue.enqueue import enqueue_notify
 from fademoe.settings import Settings
-from fademoe.signals import StopSignal
+from fademoe.signals import Stopped, StopSignal
 from fademoe.store.connection import Database
 from fademoe.store.status import State, Tracked
 
@@ -71,11 +71,15 @@ class AlertsProgram:
         while not self._stop.wait(to_host_s(pause_s)):
             pause_s = LOOK_S
             try:
-                if self.evaluate_next():
+                with self._stop.allow_interrupt():  # a minute may take long: it is evaluated again after a start
+                    is_evaluated = self.evaluate_next()
+                if is_evaluated:
                     enqueue_at_s = pause_s = 0.0
                 if monotonic_s() >= enqueue_at_s:
                     enqueue_at_s = monotonic_s() + ENQUEUE_S
                     self.enqueue_due()
+            except Stopped:
+                break
             except StoreError as error:
                 log.warning("%s", error)
                 self._away_since_ms = self._away_since_ms or now_ms()

@@ -20,7 +20,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, monotonic_s, now
 from fademoe.errors import ConfigError, FadeMoeError, StoreError
 from fademoe.feeds.lags import find_lags
 from fademoe.metrics import INTERVALS_MS, METRICS
-from fademoe.signals import StopSignal
+from fademoe.signals import Stopped, StopSignal
 from fademoe.store import trader as store
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
@@ -63,10 +63,13 @@ class TraderProgram:
         while not self._stop.wait(to_host_s(pause_s)):
             pause_s = LOOK_S
             try:
-                if self.step_once():
-                    pause_s = 0.0
-                else:
-                    self._reconcile_next()
+                with self._stop.allow_interrupt():  # what was not stored is stepped again after a start
+                    if self.step_once():
+                        pause_s = 0.0
+                    else:
+                        self._reconcile_next()
+            except Stopped:
+                break
             except StoreError as error:
                 log.warning("%s", error)
                 self._papers.clear()

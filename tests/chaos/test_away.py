@@ -33,7 +33,7 @@ MAY_LACK = "okx-ppr"  # the exchange's channel does not tell it in every minute
 STREAMS = [f"stream-{name}" for name in EXCHANGES]
 AWAY_S = 60
 MOST_GROWTH_MB = 30  # of a stream process while PostgreSQL is away for a minute
-TERM_S = 10
+TERM_S = 20  # ten, and as much again for a machine that runs the other tests meanwhile
 
 
 @pytest.fixture
