@@ -16,7 +16,7 @@ from tests.support.web import TOKEN
 PROGRAMS = (("stream", "binance"), ("worker",), ("worker", "--live"), ("scheduler",), ("web",), ("trader", "run"))
 
 
-@pytest.mark.waits(90)
+@pytest.mark.full
 def test_an_account_is_made_trades_and_is_switched(fast_system: System, chromium: sync_api.Browser):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
