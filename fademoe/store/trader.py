@@ -259,9 +259,9 @@ def find_covered_until(cursor: Cursor, wanted: Iterable[Series], since: int) -> 
     return {Series(source, symbol): until for source, symbol, until in cursor.fetchall()}
 
 
-def find_newest_heartbeat(cursor: Cursor, exchange: str) -> int | None:
-    """Return when the collector of an exchange said last that it works, in ms."""
-    cursor.execute(SQL["newest_heartbeat"], {"unit": f"stream {exchange}"})
+def find_heartbeat_age(cursor: Cursor, exchange: str) -> float | None:
+    """Return how many seconds ago the collector of an exchange said that it works; None: never."""
+    cursor.execute(SQL["heartbeat_age"], {"unit": f"stream {exchange}"})
     row = cursor.fetchone()
     return None if row is None else row[0]
 

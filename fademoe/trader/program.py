@@ -16,7 +16,7 @@ from fademoe.alerts.messages import Transition
 from fademoe.alerts.outbox import write_outbox
 from fademoe.alerts.records import add_transitions, list_channels, list_silences
 from fademoe.backtest.strategies import StrategyFailed
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
 from fademoe.errors import ConfigError, FadeMoeError, StoreError
 from fademoe.feeds.lags import find_lags
 from fademoe.metrics import INTERVALS_MS, METRICS
@@ -199,13 +199,11 @@ class TraderProgram:
 
     def _find_dead(self, cursor: Cursor, paper: PaperAccount, ready: dict[Series, int]) -> str | None:
         """Return why the dead man's switch is off: no sign of the collector, or no data, for DEAD_AFTER_MS."""
-        now = now_ms()
-        heartbeat = store.find_newest_heartbeat(cursor, paper.plan.exchange)
-        if heartbeat is None or now - heartbeat > DEAD_AFTER_MS:
-            since = "ever" if heartbeat is None else f"since {to_iso(heartbeat)}"
-            return f"no heartbeat of the collector of {paper.plan.exchange} {since}"
+        age_s = store.find_heartbeat_age(cursor, paper.plan.exchange)
+        if age_s is None or age_s > to_host_s(DEAD_AFTER_MS / SECOND_MS):
+            return f"no heartbeat of the collector of {paper.plan.exchange} for {DEAD_AFTER_MS // MINUTE_MS} minutes"
         candles = [end for series, end in ready.items() if series.source == f"{paper.plan.code}-ohlcv"]
-        if candles and max(candles) < now - LATEST_MS - DEAD_AFTER_MS:
+        if candles and max(candles) < now_ms() - LATEST_MS - DEAD_AFTER_MS:
             return f"no candle of {paper.plan.exchange} since {to_iso(max(candles))}"
         return None
 

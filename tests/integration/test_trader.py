@@ -121,10 +121,13 @@ class Trader:
         """Let the collector say that it works."""
         self.sql.execute(
             "INSERT INTO perp_status (unit, kind, state, message, interval_s, heartbeat)"
-            " VALUES ('stream binance', 'stream', 'running', '', 5, to_timestamp(%s / 1000.0))"
-            " ON CONFLICT (unit) DO UPDATE SET heartbeat = excluded.heartbeat",
-            (self.now,),
+            " VALUES ('stream binance', 'stream', 'running', '', 5, now())"
+            " ON CONFLICT (unit) DO UPDATE SET heartbeat = excluded.heartbeat"
         )
+
+    def fall_silent(self) -> None:
+        """Let the collector say nothing for an hour."""
+        self.sql.execute("UPDATE perp_status SET heartbeat = now() - interval '1 hour'")
 
     def ledger(self, name: str = "paper") -> list[tuple[Any, ...]]:
         return self.database.run(lambda cursor: store.read_ledger(cursor, name, 0, 100_000))
@@ -263,7 +266,7 @@ def test_without_a_heartbeat_the_dead_mans_switch_is_off(
 ):
     add(trader, command, "--after-stale", after)
     trader.run_until(START + 20 * MINUTE_MS)
-    beat, trader.beat = trader.beat, lambda: None
+    beat, trader.beat = trader.beat, trader.fall_silent
     trader.run_until(START + 80 * MINUTE_MS)
     assert trader.account().trip_kind == "dead man"
     quiet = [row for row in trader.ledger() if row[2] == "fill" and row[1] > START + 25 * MINUTE_MS]

@@ -123,8 +123,9 @@ SELECT w.source, w.symbol, (
 FROM unnest(%(sources)s::text[], %(symbols)s::text[]) AS w (source, symbol)
 LEFT JOIN perp_coverage AS p USING (source, symbol)
 
--- name: newest_heartbeat
-SELECT (extract(epoch FROM max(heartbeat)) * 1000)::bigint FROM perp_status
+-- By the clock of PostgreSQL, which also stamped the heartbeat.
+-- name: heartbeat_age
+SELECT extract(epoch FROM now() - max(heartbeat))::float8 FROM perp_status
 WHERE kind = 'stream' AND unit = %(unit)s AND state IN ('started', 'running', 'waiting')
 
 -- Values of some series that changed after they had been stored, in a window.
