@@ -100,8 +100,8 @@ class View(Protocol):
 class Strategy:
     """Base class. A run makes one instance without arguments and sets each of `params` as an attribute.
 
-    `minutes`: how often `on_minute` is called, aligned to the epoch. `warmup`: minutes before the run of which rows
-    are looked at; it only tells the loader what to fetch ahead.
+    `minutes`: how often `on_minute` is called, aligned to the epoch. Rows before the run are read when they are asked
+    for.
     """
 
     params: ClassVar[Mapping[str, Any]] = {}

@@ -63,14 +63,8 @@ def run_export(
         return _check(checked)
     if sources is None or symbols is None or since is None or until is None or folder is None:
         raise ConfigError("--source, --symbols, --since, --until and --out are required, or --check alone")
-    if as_of is not None and as_of > now_ms():
-        raise ConfigError(f"--as-of is {to_iso(as_of)}: valid are times up to now, {to_iso(now_ms())}")
-    if knowledge and as_of is None:
-        raise ConfigError("--knowledge says whose knowledge --as-of takes: it needs that")
-    if step and as_of is not None:
-        raise ConfigError("--step cannot be combined with --as-of: that is of rows as stored")
     window = make_window(since, until)
-    moment = None if as_of is None else Moment(as_of, Knowledge(knowledge or Knowledge.MARKET))
+    moment = _read_moment(as_of, knowledge, step)
     services = wait_until_ready(settings)
     reader = Reader(settings.postgres_url)
     try:
@@ -100,6 +94,19 @@ def run_export(
         f" {summary.incomplete} of {months} months of series are not complete"
     )
     return DONE
+
+
+def _read_moment(as_of: int | None, knowledge: str | None, step: str | None) -> Moment | None:
+    """Return the moment of --as-of, None without it; raise ConfigError for options that do not go together."""
+    if as_of is None:
+        if knowledge:
+            raise ConfigError("--knowledge says whose knowledge --as-of takes: it needs that")
+        return None
+    if as_of > now_ms():
+        raise ConfigError(f"--as-of is {to_iso(as_of)}: valid are times up to now, {to_iso(now_ms())}")
+    if step:
+        raise ConfigError("--step cannot be combined with --as-of: that is of rows as stored")
+    return Moment(as_of, Knowledge(knowledge or Knowledge.MARKET))
 
 
 def _check(folder: Path) -> int:
