@@ -16,7 +16,7 @@ from fademoe.queue.ids import SHARED_QUEUES, list_exchange_queues
 from fademoe.queue.workload import read_workload
 from fademoe.settings import Settings
 from fademoe.store.connection import Database
-from fademoe.store.read import coverage as read_coverage
+from fademoe.store.read import completeness as read_completeness
 from fademoe.store.read import status as read_status
 
 MIN_FREE_SHARE = 0.1
@@ -46,10 +46,10 @@ def is_faulty(unit: read_status.Unit) -> bool:
 
 
 def group_late(
-    lags: Iterable[read_coverage.PerpspecLag], busy: Collection[str]
-) -> dict[str, list[read_coverage.PerpspecLag]]:
+    lags: Iterable[read_completeness.PerpspecLag], busy: Collection[str]
+) -> dict[str, list[read_completeness.PerpspecLag]]:
     """Return, by exchange, the perpspecs that are late and for which no job is queued: these gaps grow."""
-    late: dict[str, list[read_coverage.PerpspecLag]] = {}
+    late: dict[str, list[read_completeness.PerpspecLag]] = {}
     for lag in lags:
         exchange = lag.exchange or lag.source
         if lag.behind and lag.lag_ms is not None and lag.lag_ms > MAX_LAG_MS and exchange not in busy:
@@ -66,7 +66,7 @@ def read_conditions(settings: Settings, database: Database, redis: Redis) -> lis
     """Return what is wrong now; raise StoreError when PostgreSQL is away."""
     found = [*_check_disk(settings), *database.run(_read_stored)]
     enabled = [exchange.name for exchange in registry.select_enabled(settings)]
-    lags = database.run(lambda cursor: read_coverage.list_lags(cursor, now_ms()))
+    lags = database.run(lambda cursor: read_completeness.list_lags(cursor, now_ms()))
     try:
         work = read_workload(redis, [*list_exchange_queues(*enabled), *SHARED_QUEUES])
         found += _check_limits(redis)
@@ -121,7 +121,7 @@ def _check_limits(redis: Redis) -> Iterator[Condition]:
         yield Condition("outage", _find_code(outage.exchange), outage.egress, message)
 
 
-def _describe_late(exchange: str, behind: Sequence[read_coverage.PerpspecLag]) -> Condition:
+def _describe_late(exchange: str, behind: Sequence[read_completeness.PerpspecLag]) -> Condition:
     parts = (f"{lag.source}: {lag.behind} of {lag.series}, {(lag.lag_ms or 0) // MINUTE_MS} min" for lag in behind)
     message = f"series of {exchange} are behind and no job is queued for them: {'; '.join(parts)}"
     return Condition("gap", _find_code(exchange), "", message)

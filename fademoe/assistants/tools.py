@@ -17,8 +17,8 @@ from pydantic import Field
 from fademoe.alerts.replay import AFTER_MINUTES, replay_rule
 from fademoe.alerts.rules import list_codes, list_default_codes
 from fademoe.assistants.answer import Answer, make_answer
+from fademoe.assistants.answer_coverage import describe_coverage
 from fademoe.assistants.backtests import queue_and_wait
-from fademoe.assistants.coverage import describe_coverage
 from fademoe.assistants.session import open_session
 from fademoe.assistants.statement import run_statement
 from fademoe.backtest.request import RunRequest
@@ -30,8 +30,8 @@ from fademoe.store.read.catalog import Perpspec, list_perpspecs
 from fademoe.store.read.rows import Selection
 from fademoe.web.model import signals
 from fademoe.web.model.catalog import find_metric, find_perpspec
-from fademoe.web.model.coverage import read_series
 from fademoe.web.model.rows import read_page, read_side_by_side
+from fademoe.web.model.series_ranges import read_series
 from fademoe.web.problem import Problem
 
 MAX_ROWS = 5_000

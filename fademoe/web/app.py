@@ -17,11 +17,11 @@ from fademoe.web.api import (
     backtests,
     chart,
     comparison,
-    coverage,
     data,
     document,
     exports,
     prometheus,
+    series_coverage,
     system,
     trader,
     universe,
@@ -38,8 +38,7 @@ from fademoe.web.http.problems import add_problem_headers, is_problem_body_wante
 from fademoe.web.http.routes import OPERATIONS
 from fademoe.web.model.services import make_services
 from fademoe.web.pages import backtests as backtest_page
-from fademoe.web.pages import charts, frame, rq, status
-from fademoe.web.pages import coverage as coverage_page
+from fademoe.web.pages import charts, coverage_page, frame, rq, status
 from fademoe.web.pages import data as data_page
 from fademoe.web.pages import trader as trader_page
 from fademoe.web.problem import Problem
@@ -54,7 +53,7 @@ API = (
     exports,
     chart,
     comparison,
-    coverage,
+    series_coverage,
     system,
     control,
     control_rules,

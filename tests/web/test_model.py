@@ -7,7 +7,7 @@ from redis import Redis
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, now_ms
 from fademoe.settings import Settings
-from fademoe.store.read.coverage import SeriesRanges
+from fademoe.store.read.completeness import SeriesRanges
 from fademoe.store.read.series import ListingPeriod
 from fademoe.web.model import format as formatting
 from fademoe.web.model.fill import plan_gaps

@@ -15,7 +15,7 @@ from fademoe.metrics import STEPS_MS
 from fademoe.store.derived import make_relation
 from fademoe.store.queries import load_queries
 from fademoe.store.read.catalog import Perpspec
-from fademoe.store.read.coverage import list_ranges
+from fademoe.store.read.completeness import list_ranges
 from fademoe.store.read.steps import hold_snapshot, read_buckets
 
 SQL = load_queries("read_chart")

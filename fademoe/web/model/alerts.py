@@ -12,7 +12,7 @@ from fademoe.client.rate_limit.usage import BudgetUse, Outage
 from fademoe.errors import StoreError
 from fademoe.queue.workload import collects_data
 from fademoe.store.read import status as read_status
-from fademoe.store.read.coverage import PerpspecLag
+from fademoe.store.read.completeness import PerpspecLag
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.format import format_age, format_bytes, format_duration, group_digits
 from fademoe.web.model.services import Services, convert_redis_errors

@@ -4,7 +4,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.metrics import Plot
 from fademoe.store.read import catalog as read_catalog
-from fademoe.store.read import coverage as read_coverage
+from fademoe.store.read import completeness as read_completeness
 from fademoe.store.read.catalog import Field, Perpspec
 from fademoe.web.model.answer import Answer
 from fademoe.web.problem import Problem
@@ -70,7 +70,7 @@ def find_metric(cursor: Cursor, name: str) -> list[Perpspec]:
 
 def list_perpspecs(cursor: Cursor, now_ms: int) -> Perpspecs:
     """Return every perpspec with its fields, its series, and its first and last ts."""
-    totals = {total.source: total for total in read_coverage.list_totals(cursor, now_ms, with_derived=True)}
+    totals = {total.source: total for total in read_completeness.list_totals(cursor, now_ms, with_derived=True)}
     return Perpspecs(
         perpspecs=[
             _describe_perpspec(cursor, spec, totals.get(spec.name))
@@ -99,7 +99,7 @@ def describe_metric(specs: list[Perpspec]) -> MetricInfo:
     )
 
 
-def _describe_perpspec(cursor: Cursor, spec: Perpspec, total: read_coverage.PerpspecTotal | None) -> PerpspecInfo:
+def _describe_perpspec(cursor: Cursor, spec: Perpspec, total: read_completeness.PerpspecTotal | None) -> PerpspecInfo:
     symbols = read_catalog.list_symbols(cursor, spec.name)
     first_ts, last_ts = read_catalog.find_first_and_last_ts(cursor, spec.name, symbols)
     return PerpspecInfo(

@@ -7,7 +7,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window, ceil_to
 from fademoe.metrics import INTERVALS_MS, METRICS, STEPS_MS, Derived, rank_metric
-from fademoe.store.read import coverage as read_coverage
+from fademoe.store.read import completeness as read_completeness
 from fademoe.store.read import series as read_series
 from fademoe.store.read.catalog import Perpspec, find_first_and_last_ts, list_perpspecs
 from fademoe.store.read.steps import Bucket, hold_snapshot, read_buckets
@@ -57,7 +57,7 @@ class Comparison(Answer):
 class _Ranges(NamedTuple):
     """What is known of a series beside its rows."""
 
-    ranges: read_coverage.SeriesRanges | None
+    ranges: read_completeness.SeriesRanges | None
     absences: list[read_series.AbsentRange]
     listed: bool | None  # whether the exchange's list has or had the coin; None of a metric across exchanges
 
@@ -149,7 +149,7 @@ def _find_window(
 
 
 def _read_ranges(cursor: Cursor, spec: Perpspec, symbol: str, window: Window, now_ms: int) -> _Ranges:
-    ranges = read_coverage.list_ranges(cursor, [(spec.name, symbol)], now_ms).get((spec.name, symbol))
+    ranges = read_completeness.list_ranges(cursor, [(spec.name, symbol)], now_ms).get((spec.name, symbol))
     absences = read_series.list_absences(cursor, spec.name, symbol, window, MAX_REASONS)
     periods = read_series.list_listing_periods(cursor, spec.code, [symbol])
     derived = METRICS.get(spec.metric)

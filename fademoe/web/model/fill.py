@@ -13,7 +13,7 @@ from fademoe.feeds.history import RestFeed
 from fademoe.feeds.paging import clip_to_closed, compute_requested_from_ms, measure
 from fademoe.settings import Settings
 from fademoe.store.read import catalog as read_catalog
-from fademoe.store.read import coverage as read_coverage
+from fademoe.store.read import completeness as read_completeness
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.catalog import find_perpspec
 from fademoe.web.model.limits import read_delays_s
@@ -44,7 +44,7 @@ def list_gaps(
     """
     spec = find_perpspec(cursor, name)
     chosen = sorted(symbols or read_catalog.list_symbols(cursor, spec.name))
-    ranges = read_coverage.list_ranges(cursor, [(spec.name, symbol) for symbol in chosen], now_ms)
+    ranges = read_completeness.list_ranges(cursor, [(spec.name, symbol) for symbol in chosen], now_ms)
     return [_find_gaps(ranges.get((spec.name, symbol)), window) for symbol in chosen]
 
 
@@ -85,7 +85,7 @@ def _find_feed(source: str) -> tuple[Exchange | None, RestFeed | None, str | Non
     )
 
 
-def _find_gaps(ranges: read_coverage.SeriesRanges | None, window: Window | None) -> list[Window]:
+def _find_gaps(ranges: read_completeness.SeriesRanges | None, window: Window | None) -> list[Window]:
     if window is None:
         return ranges.missing if ranges else []
     return subtract(window, ranges.covered if ranges else [])

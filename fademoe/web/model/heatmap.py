@@ -9,10 +9,10 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import DAY_MS, HOUR_MS, Window, ceil_to, floor_to, to_iso
 from fademoe.store.read import catalog as read_catalog
-from fademoe.store.read import coverage as read_coverage
+from fademoe.store.read import completeness as read_completeness
 from fademoe.store.read import files as read_files
 from fademoe.store.read import series as read_series
-from fademoe.store.read.coverage import SeriesRanges
+from fademoe.store.read.completeness import SeriesRanges
 from fademoe.store.read.series import ListingPeriod
 from fademoe.web.model.answer import Answer
 
@@ -126,9 +126,9 @@ def read_lines(
     """
     chosen = sorted(symbol for symbol in symbols or read_catalog.list_symbols(cursor, source) if symbol > after)
     page = chosen[:MAX_SYMBOLS]
-    ranges = read_coverage.list_ranges(cursor, [(source, symbol) for symbol in page], now_ms)
+    ranges = read_completeness.list_ranges(cursor, [(source, symbol) for symbol in page], now_ms)
     listings = read_series.list_listing_periods(cursor, source.rpartition("-")[0], page)
-    series = read_coverage.list_series(cursor, now_ms=now_ms, limit=MAX_SYMBOLS, sources=[source], symbols=page)
+    series = read_completeness.list_series(cursor, now_ms=now_ms, limit=MAX_SYMBOLS, sources=[source], symbols=page)
     ways = read_files.read_ways(cursor, source, page, window, step_ms)
     lines = [
         SeriesCells(

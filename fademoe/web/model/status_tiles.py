@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from fademoe.metrics import MAIN_METRIC, METRICS, parse_metric
-from fademoe.store.read.coverage import PerpspecLag
+from fademoe.store.read.completeness import PerpspecLag
 from fademoe.web.model.format import count_noun, format_duration, group_digits
 from fademoe.web.model.summary import Queued, Stored, Summary
 

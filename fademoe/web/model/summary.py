@@ -7,7 +7,7 @@ from fademoe.clock import now_ms
 from fademoe.feeds import registry
 from fademoe.queue.ids import SHARED_QUEUES, list_exchange_queues
 from fademoe.settings import Settings
-from fademoe.store.read import coverage as read_coverage
+from fademoe.store.read import completeness as read_completeness
 from fademoe.store.read import status as read_status
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.limits import list_budgets, list_outages
@@ -27,7 +27,7 @@ class Stored(NamedTuple):
     recent: list[read_status.Event]
     errors: list[read_status.ErrorGroup]
     errors_last_hour: dict[str, int]
-    lags: list[read_coverage.PerpspecLag]
+    lags: list[read_completeness.PerpspecLag]
 
 
 class Queued(NamedTuple):
@@ -74,7 +74,7 @@ class SystemSummary(Answer):
     queues: list[QueueState] | None
     budgets: list[BudgetUse] | None
     units: dict[str, dict[str, int]] | None
-    coverage: list[read_coverage.PerpspecTotal] | None
+    coverage: list[read_completeness.PerpspecTotal] | None
     recent_status: list[read_status.Event] | None
     recent_errors: list[read_status.ErrorGroup] | None
     errors_last_hour: dict[str, int] | None
@@ -105,12 +105,12 @@ def check_health(services: Services) -> Health:
     )
 
 
-def read_totals(services: Services) -> list[read_coverage.PerpspecTotal]:
+def read_totals(services: Services) -> list[read_completeness.PerpspecTotal]:
     """Return how complete every perpspec is; empty when the database is unavailable."""
 
-    def read() -> list[read_coverage.PerpspecTotal]:
+    def read() -> list[read_completeness.PerpspecTotal]:
         with services.reader.read() as cursor:
-            return read_coverage.list_totals(cursor, now_ms())
+            return read_completeness.list_totals(cursor, now_ms())
 
     return attempt(read)[0] or []
 
@@ -150,7 +150,7 @@ def _read_stored(services: Services) -> Stored:
             recent=read_status.list_history(cursor, RECENT),
             errors=read_status.list_error_groups(cursor, RECENT),
             errors_last_hour=read_status.count_errors_since(cursor, ERROR_WINDOW_S),
-            lags=read_coverage.list_lags(cursor, now_ms()),
+            lags=read_completeness.list_lags(cursor, now_ms()),
         )
 
 

@@ -4,8 +4,8 @@ import msgspec
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window
-from fademoe.store.read import coverage as read_coverage
-from fademoe.store.read.coverage import SeriesCoverage
+from fademoe.store.read import completeness as read_completeness
+from fademoe.store.read.completeness import SeriesCoverage
 from fademoe.web.model.answer import Answer
 
 
@@ -40,19 +40,19 @@ def read_series(
     after: tuple[str, str],
 ) -> tuple[list[CoverageSeries], bool]:
     """Return at most `limit` series behind `after` (source, symbol) with their ranges, and whether more follow."""
-    series = read_coverage.list_series(
+    series = read_completeness.list_series(
         cursor, now_ms=now_ms, limit=limit + 1, sources=sources, symbols=symbols, after=after
     )
     page = series[:limit]
     keys = [(one.source, one.symbol) for one in page]
-    ranges = read_coverage.list_ranges(cursor, keys, now_ms)
-    provisional = read_coverage.list_provisional(cursor, keys)
+    ranges = read_completeness.list_ranges(cursor, keys, now_ms)
+    provisional = read_completeness.list_provisional(cursor, keys)
     answer = [_add_ranges(one, ranges.get(key), provisional.get(key, [])) for key, one in zip(keys, page, strict=True)]
     return answer, len(series) > limit
 
 
 def _add_ranges(
-    series: SeriesCoverage, ranges: read_coverage.SeriesRanges | None, provisional: list[Window]
+    series: SeriesCoverage, ranges: read_completeness.SeriesRanges | None, provisional: list[Window]
 ) -> CoverageSeries:
     return CoverageSeries(
         **msgspec.structs.asdict(series),

@@ -6,7 +6,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.assistants.answer import Coverage, Gap
 from fademoe.clock import Window, subtract, to_iso
-from fademoe.store.read.coverage import list_ranges
+from fademoe.store.read.completeness import list_ranges
 from fademoe.store.read.series import list_absences
 
 MAX_GAPS = 100  # ranges of one series that are named

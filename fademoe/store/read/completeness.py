@@ -15,7 +15,7 @@ from fademoe.metrics import name_perpspec
 from fademoe.store.coverage import CONFIRMED_CHECKS, NO_ROW
 from fademoe.store.queries import load_queries
 
-SQL = load_queries("read_coverage")
+SQL = load_queries("read_completeness")
 EDGE_MS = 20 * MINUTE_MS  # of a perpspec that no exchange declares
 
 

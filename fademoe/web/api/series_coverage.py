@@ -9,9 +9,9 @@ from fademoe.web.http.routes import Page, Routes
 from fademoe.web.model import heatmap
 from fademoe.web.model.catalog import find_perpspec
 from fademoe.web.model.certificate import Certificate, certify_range
-from fademoe.web.model.coverage import Coverage, read_series
 from fademoe.web.model.fill import FillPlan, list_gaps, plan_gaps
 from fademoe.web.model.heatmap import HeatMap
+from fademoe.web.model.series_ranges import Coverage, read_series
 from fademoe.web.problem import Problem
 
 routes = Routes("api_coverage")

@@ -10,11 +10,11 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.clock import Window, floor_to, merge, now_ms, to_iso
 from fademoe.metrics import MAIN_METRIC, rank_metric
 from fademoe.store.read import catalog as read_catalog
-from fademoe.store.read import coverage as read_coverage
+from fademoe.store.read import completeness as read_completeness
 from fademoe.store.read import files as read_files
 from fademoe.store.read import series as read_series
-from fademoe.web.api.coverage import BY, COLUMNS, read_heat_map
 from fademoe.web.api.parameters import ONE_SYMBOL, PERPSPEC, SYMBOL, read_one_symbol
+from fademoe.web.api.series_coverage import BY, COLUMNS, read_heat_map
 from fademoe.web.current import get_services
 from fademoe.web.http.addresses import build_address
 from fademoe.web.http.params import CURSOR, FROM, TO, Choice, Params, write_cursor
@@ -39,7 +39,7 @@ class Heading:
     """The perpspecs to choose from, how complete each is, and the chosen one."""
 
     specs: dict[str, read_catalog.Perpspec]
-    totals: dict[str, read_coverage.PerpspecTotal]
+    totals: dict[str, read_completeness.PerpspecTotal]
     spec: read_catalog.Perpspec | None
 
     @property
@@ -105,7 +105,7 @@ def _twins(name: str) -> dict[str, str]:
 
 def _read_heading(cursor: Cursor, name: str, now: int) -> Heading:
     specs = read_catalog.list_perpspecs(cursor)
-    totals = {total.source: total for total in read_coverage.list_totals(cursor, now, with_derived=True)}
+    totals = {total.source: total for total in read_completeness.list_totals(cursor, now, with_derived=True)}
     if name:
         return Heading(specs=specs, totals=totals, spec=find_perpspec(cursor, name))
     requested = [spec for spec in specs.values() if spec.name in totals]
@@ -145,7 +145,7 @@ def _read_list(params: Params, now: int) -> dict[str, object]:
     (after,) = params.read_cursor("symbol", 1) or ("",)
     source = params[PERPSPEC]
     with get_services().reader.read() as cursor:
-        series = read_coverage.list_series(
+        series = read_completeness.list_series(
             cursor,
             now_ms=now,
             limit=MAX_SERIES + 1,
@@ -161,8 +161,8 @@ def _read_list(params: Params, now: int) -> dict[str, object]:
 def _read_cell(name: str, symbol: str, window: Window, now: int) -> dict[str, object]:
     with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, name)
-        ranges = read_coverage.list_ranges(cursor, [(spec.name, symbol)], now).get((spec.name, symbol))
-        series = read_coverage.list_series(cursor, now_ms=now, limit=1, sources=[spec.name], symbols=[symbol])
+        ranges = read_completeness.list_ranges(cursor, [(spec.name, symbol)], now).get((spec.name, symbol))
+        series = read_completeness.list_series(cursor, now_ms=now, limit=1, sources=[spec.name], symbols=[symbol])
         missing = _cut(ranges.missing, window) if ranges else []
         return {
             "spec": spec,
