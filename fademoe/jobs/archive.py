@@ -27,7 +27,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import compute_requested_from_ms
-from fademoe.jobs.work import run_job
+from fademoe.jobs.failures import run_job
 from fademoe.metrics import Candle, Row, name_perpspec
 from fademoe.queue.enqueue import enqueue_audits
 from fademoe.queue.ids import Task

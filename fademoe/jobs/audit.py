@@ -11,8 +11,9 @@ from fademoe.clock import DAY_MS, SECOND_MS, Window, floor_to, now_ms, split, to
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.paging import split_by_endpoint
+from fademoe.jobs.failures import run_job
 from fademoe.jobs.fetch import fetch
-from fademoe.jobs.work import Work, ask_exchange_time, describe_window, make_work, run_job
+from fademoe.jobs.window_run import Work, ask_exchange_time, describe_window, make_work
 from fademoe.metrics import Row, name_perpspec
 from fademoe.queue.enqueue import enqueue_audits
 from fademoe.queue.ids import Task

@@ -23,8 +23,10 @@ from fademoe.errors import BadPayload, RetryLater, SourceError
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import clip_to_listing
 from fademoe.feeds.paging import compute_requested_from_ms, compute_retained_from_ms, split_by_endpoint
+from fademoe.jobs.failures import run_job
+from fademoe.jobs.feed_client import TimeUp
 from fademoe.jobs.fetch import fetch, request_holes_again
-from fademoe.jobs.work import TimeUp, Work, ask_exchange_time, describe_window, make_work, run_job
+from fademoe.jobs.window_run import Work, ask_exchange_time, describe_window, make_work
 from fademoe.metrics import Row
 from fademoe.queue.pauses import list_budgets_of, resume_budget
 from fademoe.queue.retry import FAILURES

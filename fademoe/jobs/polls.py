@@ -16,7 +16,8 @@ from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.reading import read_elements
-from fademoe.jobs.work import ENDLESS, has_other_work, has_requested_work
+from fademoe.jobs.failures import ENDLESS
+from fademoe.jobs.feed_client import has_other_work, has_requested_work
 from fademoe.metrics import METRICS, Row, name_perpspec
 from fademoe.queue.dequeue import OPPORTUNISTIC_WAIT_S
 from fademoe.queue.retry import DELAY_S

@@ -9,7 +9,7 @@ from fademoe.backtest.plan import Plan
 from fademoe.backtest.request import RunRequest, is_request, make_plan
 from fademoe.backtest.run import Cancelled
 from fademoe.errors import FadeMoeError
-from fademoe.jobs.work import ENDLESS
+from fademoe.jobs.failures import ENDLESS
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.signals import Stopped
 from fademoe.store import backtests

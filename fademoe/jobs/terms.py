@@ -10,7 +10,7 @@ from fademoe.errors import BadPayload, Refused, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange, TermsFeed
 from fademoe.feeds.instrument import NOT_TOLD, Instrument
-from fademoe.jobs.work import has_requested_work
+from fademoe.jobs.feed_client import has_requested_work
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.settings import ALL_SYMBOLS

@@ -9,7 +9,7 @@ import pytest
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.jobs import audit, backfill, maintenance, polls
-from fademoe.jobs.work import FIRST_EMPTY_MS
+from fademoe.jobs.window_run import FIRST_EMPTY_MS
 from fademoe.metrics import Candle, PredictedFunding
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task

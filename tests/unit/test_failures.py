@@ -3,7 +3,8 @@
 import pytest
 
 from fademoe.errors import BadPayload, BudgetSpent, Refused, RetryLater, StoreError
-from fademoe.jobs.work import ATTEMPTS, Fail, RunAgain, TimeUp, decide_next_run, find_policy
+from fademoe.jobs.failures import ATTEMPTS, Fail, RunAgain, decide_next_run, find_policy
+from fademoe.jobs.feed_client import TimeUp
 from fademoe.signals import Stopped
 from fademoe.store.status import State
 

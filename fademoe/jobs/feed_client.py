@@ -1,0 +1,128 @@
+"""Requests of one run of a window's job for pages: when the run begins, waits for a rate limit, and gives way."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from threading import Lock
+
+from fademoe.clock import monotonic_s
+from fademoe.errors import BudgetSpent, RetryLater
+from fademoe.feeds import registry
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import Page, RestFeed
+from fademoe.feeds.instrument import Json
+from fademoe.queue.dequeue import OPPORTUNISTIC_WAIT_S, begin_wait_s, list_ready_queues
+from fademoe.queue.ids import LIVE, get_requested_queue, is_requested, list_exchange_queues
+from fademoe.queue.pauses import pause_budget
+from fademoe.runtime.services import Services
+
+# How long a later request of a run waits for its rate limit: while another exchange has work and units, and otherwise.
+YIELDING_WAIT_S = 1.0
+PATIENT_WAIT_S = 10.0
+LOOK_EVERY_S = 0.5  # at what others have to do
+
+
+class TimeUp(RetryLater):
+    """The run has worked long enough, or others go first; the rest of its window is requeued."""
+
+
+class NoUnits(BudgetSpent):
+    """The rate limit has no units for a run to begin; its window stays queued until it has."""
+
+
+def has_requested_work(services: Services) -> bool:
+    """Return whether a window that a person requested is ready for a worker."""
+    enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
+    return bool(list_ready_queues(services.redis, [get_requested_queue(name) for name in enabled]))
+
+
+def has_other_work(services: Services, queue: str) -> bool:
+    """Return whether another exchange's queue than `queue` has work and units; False outside a worker, for ""."""
+    enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
+    others = [name for name in list_exchange_queues(*enabled) if name != queue]
+    return bool(queue and list_ready_queues(services.redis, others))
+
+
+@dataclass(kw_only=True)
+class FeedClient:
+    """Sends one run's requests for pages, from any of its threads.
+
+    The first request decides whether the run begins: it does not wait for a rate limit that others use up. The run ends
+    early when requested work is ready and it is not requested itself, or when it would wait for its rate limit, with no
+    other thread at work, while another queue has work and units.
+    """
+
+    services: Services
+    exchange: Exchange
+    queue: str
+    deadline_s: float
+    on_begin: Callable[[], None]
+    has_begun: bool = False
+    next_look_s: float = 0.0
+    threads_at_work: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it may displace other work at the rate limit."""
+        return self.queue == LIVE
+
+    def get(self, feed: RestFeed, page: Page, *, opportunistic: bool = False) -> Json:
+        """Return the decoded answer; raise TimeUp when the run is to end."""
+        if monotonic_s() > self.deadline_s:
+            raise TimeUp("this run has used its time", retry_after_s=0)
+        if opportunistic:
+            return self._send(feed, page, OPPORTUNISTIC_WAIT_S)
+        if not self.has_begun:
+            return self._begin(feed, page)
+        self._yield_to_requested()
+        try:
+            return self._send(feed, page, YIELDING_WAIT_S)
+        except BudgetSpent:
+            if not self.threads_at_work and self._has_others():
+                raise TimeUp("another queue has work and units", retry_after_s=0) from None
+        return self._send(feed, page, PATIENT_WAIT_S)
+
+    def _begin(self, feed: RestFeed, page: Page) -> Json:
+        try:
+            answer = self._send(feed, page, begin_wait_s(self.queue))
+        except BudgetSpent as error:
+            raise NoUnits(str(error), retry_after_s=error.retry_after_s, exchange=error.exchange) from error
+        self.has_begun = True
+        self.on_begin()
+        return answer
+
+    def _send(self, feed: RestFeed, page: Page, max_wait_s: float) -> Json:
+        with self.lock:
+            self.threads_at_work += 1
+        try:
+            with self.services.stop.allow_interrupt():
+                return self.services.rest.send(
+                    self.exchange,
+                    feed.make_request(page),
+                    budget=feed.budget,
+                    cost=feed.paging.compute_cost(page.limit),
+                    live=self.is_live,
+                    max_wait_s=max_wait_s,
+                )
+        except BudgetSpent as error:
+            pause_budget(self.services.redis, self.exchange.name, feed.budget, error.retry_after_s)
+            raise
+        finally:
+            with self.lock:
+                self.threads_at_work -= 1
+
+    def _yield_to_requested(self) -> None:
+        """Raise TimeUp when requested work is ready and this run is work of the system."""
+        if not self.queue or self.is_live or is_requested(self.queue) or monotonic_s() < self.next_look_s:
+            return
+        self.next_look_s = monotonic_s() + LOOK_EVERY_S
+        if has_requested_work(self.services):
+            raise TimeUp("requested work goes first", retry_after_s=0)
+
+    def _has_others(self) -> bool:
+        return not self.is_live and has_other_work(self.services, self.queue)
+
+    def allow_interrupt(self) -> AbstractContextManager[None]:
+        """Let a stop raise Stopped in the block."""
+        return self.services.stop.allow_interrupt()

@@ -1,0 +1,117 @@
+"""One run of a window's job: the exchange, feed and contract of its series, and what it reports to."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fademoe.client import instruments
+from fademoe.clock import SECOND_MS, Window, monotonic_s, now_ms, to_iso
+from fademoe.errors import BudgetSpent, Refused
+from fademoe.feeds import registry
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import RestFeed
+from fademoe.feeds.instrument import Instrument
+from fademoe.jobs.feed_client import FeedClient, NoUnits
+from fademoe.queue.pauses import list_budgets_of, pause_budget
+from fademoe.runtime.job_context import JobContext
+from fademoe.runtime.services import Services
+from fademoe.store.coverage import RUNS_APART_S, Series
+from fademoe.store.status import State, Tracked
+
+FIRST_EMPTY_MS = "first_empty_ms"  # key of Job.meta: when a run first got an empty page
+RUN_S = 40.0  # then what is done is stored and the rest is requeued: other exchanges get their turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One run of a window's job."""
+
+    services: Services
+    exchange: Exchange
+    feed: RestFeed
+    instrument: Instrument
+    series: Series
+    window: Window
+    unit: Tracked
+    client: FeedClient
+    context: JobContext
+    kind: str
+
+    @property
+    def is_second_run(self) -> bool:
+        """Whether a run at least RUNS_APART_S ago got an empty page in this window."""
+        noted_ms = self.context.read_meta(FIRST_EMPTY_MS)
+        return 0 < noted_ms <= now_ms() - RUNS_APART_S * SECOND_MS
+
+    def note_empty_page(self) -> None:
+        """Note that this run got an empty page, unless one before did."""
+        if not self.context.read_meta(FIRST_EMPTY_MS):
+            self.context.write_meta(FIRST_EMPTY_MS, now_ms())
+
+
+def make_work(context: JobContext, unit: Tracked, series: Series, window: Window, kind: str) -> Work:
+    """Look up exchange, feed and contract of a series; raise Refused when there is none.
+
+    `kind`: the kind of work, as absences remember it.
+    """
+    services = context.services
+    exchange, code, metric = registry.find_by_source(series.source)
+    feed = exchange.find_rest_feed(metric)
+    if feed is None:
+        raise Refused(f"{exchange.name} has no history of {metric}", exchange=exchange.name)
+    instrument = _find_instrument(services, exchange, code, metric, series.symbol)
+    if not feed.serves(instrument):
+        raise Refused(f"{exchange.name} has no {metric} of {series.symbol} in coins", exchange=exchange.name)
+    return Work(
+        services=services,
+        exchange=exchange,
+        feed=feed,
+        instrument=instrument,
+        series=series,
+        window=window,
+        unit=unit,
+        context=context,
+        kind=kind,
+        client=FeedClient(
+            services=services,
+            exchange=exchange,
+            queue=context.queue,
+            deadline_s=monotonic_s() + RUN_S if context.job else math.inf,  # commands take their time
+            on_begin=lambda: unit.report(State.RUNNING, f"fetching {describe_window(window)}"),
+        ),
+    )
+
+
+def ask_exchange_time(work: Work) -> int:
+    """Return the exchange's time in ms; raise RetryLater when it cannot be had."""
+    with _pausing(work.services, work.exchange, work.feed.metric), work.services.stop.allow_interrupt():
+        return work.services.clocks.ask(work.exchange, live=work.client.is_live)
+
+
+@contextmanager
+def _pausing(services: Services, exchange: Exchange, metric: str) -> Iterator[None]:
+    """Let the windows of a metric stay queued while a request that they all begin with has no units."""
+    try:
+        yield
+    except BudgetSpent as error:
+        for budget in list_budgets_of(exchange, metric):
+            pause_budget(services.redis, exchange.name, budget, error.retry_after_s)
+        raise NoUnits(str(error), retry_after_s=error.retry_after_s, exchange=error.exchange) from error
+
+
+def _find_instrument(services: Services, exchange: Exchange, code: str, metric: str, symbol: str) -> Instrument:
+    """Return the contract of a symbol; the exchange's list is fetched when it is not known."""
+    instrument = instruments.find(services.database, code, symbol)
+    if instrument is None:
+        with _pausing(services, exchange, metric), services.stop.allow_interrupt():
+            instruments.refresh(exchange, services.rest, services.database)
+        instrument = instruments.find(services.database, code, symbol)
+    if instrument is None:
+        raise Refused(f"{exchange.name} does not list {symbol}", exchange=exchange.name)
+    return instrument
+
+
+def describe_window(window: Window) -> str:
+    """Return a window as messages show it."""
+    return f"{to_iso(window.start_ms)} to {to_iso(window.end_ms)}"
