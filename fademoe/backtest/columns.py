@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from decimal import Context, Decimal
+from itertools import repeat
+from operator import mul
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 _SCALES = (8, 12, 4, 0, 18)  # places behind the point that are tried, the likeliest first
+_KINDS = (pa.decimal128(18, 8), pa.decimal128(38, 18), pa.string())  # as which columns are read, if their digits fit
 _WIDE = Context(prec=60)
 
 
@@ -27,12 +30,18 @@ class Column:
 
     def decimals(self, start: int = 0, end: int | None = None) -> list[Decimal | None]:
         """Return the values of rows [start, end) as decimals, None where there is none."""
-        unit = self._unit
-        values: list[Decimal | None] = [number * unit for number in map(Decimal, self._units[start:end].tolist())]
+        numbers = map(Decimal, self._units[start:end].tolist())
+        values: list[Decimal | None] = list(map(mul, numbers, repeat(self._unit)))
         if self._missing is not None:
             for place in np.flatnonzero(self._missing[start:end]).tolist():
                 values[place] = None
         return values
+
+    def decimal(self, place: int) -> Decimal | None:
+        """Return the value of one row."""
+        if self._missing is not None and self._missing[place]:
+            return None
+        return Decimal(int(self._units[place])) * self._unit
 
     def floats(self) -> NDArray[np.float64]:
         """Return all values as floats, NaN where there is none."""
@@ -69,6 +78,9 @@ class WideColumn(Column):
 
     def decimals(self, start: int = 0, end: int | None = None) -> list[Decimal | None]:
         return self._values[start:end]
+
+    def decimal(self, place: int) -> Decimal | None:
+        return self._values[place]
 
     def floats(self) -> NDArray[np.float64]:
         return np.array([np.nan if value is None else float(value) for value in self._values], dtype=np.float64)
@@ -113,10 +125,12 @@ class Table:
         self._parse(names, {})
 
     def _parse(self, names: Sequence[str], keys: dict[str, pa.DataType]) -> pa.Table:
-        try:
-            table = self._read(keys | dict.fromkeys(names, pa.decimal128(38, 18)))
-        except pa.ArrowInvalid:  # more digits than that
-            table = self._read(keys | dict.fromkeys(names, pa.string()))
+        for kind in _KINDS:
+            try:
+                table = self._read(keys | dict.fromkeys(names, kind))
+                break
+            except pa.ArrowInvalid:  # more digits than that
+                pass
         for name in names:
             self._columns[name] = _pack(table[name].combine_chunks())
         return table

@@ -8,11 +8,13 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+NEVER = 2**62
 NEAR = 0.05  # of the notional: a run whose equity comes below this, or twice the maintenance, is run exactly
 
 
@@ -42,17 +44,25 @@ class Signals:
     short: Sequence[int]
     out: Sequence[int]
 
-    def find_next(self, minute: int, position: float) -> int | None:
-        """Return the first minute from `minute` on at whose end something is ordered."""
-        sources = []
+    def find_next(self, minute: int, position: float) -> tuple[int, int]:
+        """Return the first minute from `minute` on at whose end something is ordered, and the side: 1, -1, 0 for out.
+
+        The minute is NEVER where there is none.
+        """
+        found = NEVER, 0
         if position <= 0:
-            sources.append(self.long)
+            place = bisect_left(self.long, minute)
+            if place < len(self.long):
+                found = self.long[place], 1
         if position >= 0:
-            sources.append(self.short)
+            place = bisect_left(self.short, minute)
+            if place < len(self.short) and self.short[place] < found[0]:
+                found = self.short[place], -1
         if position:
-            sources.append(self.out)
-        found = [each[place] for each in sources if (place := bisect_left(each, minute)) < len(each)]
-        return min(found, default=None)
+            place = bisect_left(self.out, minute)
+            if place < len(self.out) and self.out[place] < found[0]:
+                found = self.out[place], 0
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,26 +112,25 @@ def simulate(
     length = len(prices[symbols[0]].opens)
     book = _Book(symbols, capital, length)
     due = {symbol: signals[symbol].find_next(0, 0.0) for symbol in symbols}
-    while True:
-        minute = min((at for at in due.values() if at is not None), default=None)
-        if minute is None or minute + 1 >= length:
-            break
+    while (minute := min(due.values())[0]) < length - 1:
         at = minute + 1  # where it fills
+        equity = book.cash
         for symbol in symbols:
-            book.settle(symbol, prices[symbol], at)
-        equity = max(book.cash + sum(book.held[s] * prices[s].values[at] for s in symbols if book.held[s]), 0.0)
-        orders = []
-        for symbol in symbols:
-            if due[symbol] == minute:
-                side = _find_side(signals[symbol], minute, book.held[symbol])
-                orders.append((symbol, side))
-        waiting = [
-            (symbol, side)
-            for symbol, side in orders
-            if not _fill(book, prices, symbol, side * size, equity, at, costs, reduces=True)
-        ]
-        for symbol, side in waiting:
-            _fill(book, prices, symbol, side * size, equity, at, costs, reduces=False)
+            equity += book.settle(symbol, prices[symbol], at)
+            if book.held[symbol]:
+                equity += book.held[symbol] * prices[symbol].values.item(at)
+        equity = max(equity, 0.0)
+        orders = [(symbol, side * size) for symbol, (when, side) in due.items() if when == minute]
+        if len(orders) > 1:  # what reduces a position comes first
+            waiting = [
+                (symbol, share)
+                for symbol, share in orders
+                if not _fill(book, prices, symbol, share, equity, at, costs, only_reduce=True)
+            ]
+        else:
+            waiting = orders
+        for symbol, share in waiting:
+            _fill(book, prices, symbol, share, equity, at, costs)
         for symbol, _ in orders:
             due[symbol] = signals[symbol].find_next(at, book.held[symbol])
     for symbol in symbols:
@@ -138,24 +147,24 @@ class _Book:
         self.fees = self.funding = 0.0
         self.fills = 0
         self._was_short = False
-        self._capital = capital
         self._length = length
         self._settled = dict.fromkeys(symbols, 0)
-        self._cash_changes: list[tuple[int, float]] = []
+        self._cash_changes: list[tuple[int, float]] = [(0, capital)]
         self._moves: dict[str, list[tuple[int, float]]] = {symbol: [] for symbol in symbols}
 
-    def settle(self, symbol: str, prices: Prices, minute: int) -> None:
-        """Settle funding up to a minute, on what was held before its fills."""
+    def settle(self, symbol: str, prices: Prices, minute: int) -> float:
+        """Settle funding up to a minute, on what was held before its fills; return its sum."""
         first = self._settled[symbol]
-        last = bisect_right(prices.settled, (minute, math.inf, math.inf))
-        self._settled[symbol] = last
-        held = self.held[symbol]
+        last = self._settled[symbol] = bisect_right(prices.settled, (minute, math.inf, math.inf), first)
+        held, total = self.held[symbol], 0.0
         if held:
             for at, rate, mark in prices.settled[first:last]:
                 amount = -held * mark * rate
-                self.funding += amount
-                self.cash += amount
+                total += amount
                 self._cash_changes.append((at, amount))
+            self.funding += total
+            self.cash += total
+        return total
 
     def trade(self, symbol: str, quantity: float, price: float, fee: float, minute: int) -> None:
         """Change cash and position by a fill."""
@@ -177,34 +186,31 @@ class _Book:
 
     def close(self, prices: Mapping[str, Prices], leverage: float) -> Outcome:
         """Return the equity after each minute."""
-        changes = np.zeros(self._length)
-        for minute, amount in self._cash_changes:
-            changes[minute] += amount
-        equity = self._capital + np.cumsum(changes)
-        cash = equity.copy()
-        held_of = {symbol: self._trace(moves) for symbol, moves in self._moves.items() if moves}
-        for symbol, held in held_of.items():
-            equity += held * prices[symbol].closes
-        is_tight = (leverage > 1 or self._was_short) and _comes_near(cash, held_of, prices)
+        self._cash_changes.sort(key=itemgetter(0))
+        amounts = [amount for _, amount in self._cash_changes]
+        minutes = [*(minute for minute, _ in self._cash_changes), self._length]
+        cash: Floats = np.repeat(np.cumsum(amounts), np.diff(minutes))
+        equity = cash.copy()
+        is_close = leverage > 1 or self._was_short
+        for symbol, moves in self._moves.items():
+            if moves:
+                held = self._trace(moves)
+                if is_close:
+                    cash += _value_adversely(held, prices[symbol])
+                held *= prices[symbol].closes
+                equity += held
+        is_tight = is_close and bool(np.min(cash) < 0)
         return Outcome(equity=equity, fills=self.fills, funding=self.funding, fees=self.fees, is_tight=is_tight)
 
 
-def _comes_near(cash: Floats, held_of: Mapping[str, Floats], prices: Mapping[str, Prices]) -> bool:
-    """Say whether the equity at the adverse extremes comes near the margin in any minute."""
-    room = cash
-    for symbol, held in held_of.items():
-        mine = prices[symbol]
-        worth = held * np.where(held > 0, mine.lows, mine.highs)
-        room = room + worth - np.abs(worth) * max(NEAR, 2 * mine.maintenance)
-    return bool(np.min(room) < 0)
-
-
-def _find_side(signals: Signals, minute: int, held: float) -> int:
-    for side, minutes in ((1, signals.long), (-1, signals.short)):
-        place = bisect_left(minutes, minute)
-        if held * side <= 0 and place < len(minutes) and minutes[place] == minute:
-            return side
-    return 0
+def _value_adversely(held: Floats, prices: Prices) -> Floats:
+    """Return what a position is worth at the adverse extremes, less the margin that it should keep."""
+    margin = max(NEAR, 2 * prices.maintenance)
+    is_long = held > 0
+    worth = np.where(is_long, prices.lows, prices.highs)
+    worth *= held
+    worth *= np.where(is_long, 1 - margin, 1 + margin)
+    return worth
 
 
 def _fill(
@@ -216,11 +222,11 @@ def _fill(
     minute: int,
     costs: Costs,
     *,
-    reduces: bool,
+    only_reduce: bool = False,
 ) -> bool:
-    """Fill a target at the open of a minute, if it only reduces a position or if it does not; say whether it filled."""
+    """Fill a target at the open of a minute, with `only_reduce` only what reduces; say whether it filled."""
     mine, held = prices[symbol], book.held[symbol]
-    opened = mine.opens[minute]
+    opened = mine.opens.item(minute)
     if math.isnan(opened):
         return False  # it expires
     direction = share * equity / opened - held
@@ -235,9 +241,9 @@ def _fill(
     if not quantity:
         return False
     is_reducing = quantity * held < 0 and abs(quantity) <= abs(held) * (1 + 1e-12)
-    if is_reducing != reduces:
-        return False
     if not is_reducing:
+        if only_reduce:
+            return False
         others = sum(abs(book.held[s]) * prices[s].values[minute] for s in book.held if s != symbol and book.held[s])
         worth = others + abs(held + quantity) * price
         if abs(quantity) * price < mine.min_notional or worth > costs.leverage * equity * (1 + 1e-12):

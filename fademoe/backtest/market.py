@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fademoe.account.market import Settlement
 from fademoe.account.numbers import ZERO
 from fademoe.backtest.columns import Column, Table
@@ -159,6 +162,7 @@ class Bars(_Reading):
         self._per_day = DAY_MS // self.step_ms
         self._days: dict[str, dict[int, list[Value]]] = {}
         self._spread: dict[tuple[int, str], Column] = {}
+        self._floats: dict[str, tuple[int, NDArray[np.float64]]] = {}  # of one chunk
         lags = market.find_lags(series.source)
         at_minute_end = any(lag.at_minute_end for lag in find_lags(series.source))
         self._lag_ms = self.step_ms + (0 if at_minute_end else max(lags.values()))
@@ -208,6 +212,25 @@ class Bars(_Reading):
         if METRICS[self.metric].zero_when_empty:
             self._fill_covered(values, self._market.since + day * DAY_MS)
         return values
+
+    def read_points(self, columns: Sequence[str], day: int, place: int) -> list[Value] | None:
+        """Return the values of columns at one point of a day, None where the first has none; for few points of a day.
+
+        Not for metrics whose empty points are zero.
+        """
+        chunk, within = divmod(day, CHUNK_DAYS)
+        at = within * self._per_day + place
+        first, *others = [self.column(name, chunk) for name in columns]
+        value = first.decimal(at) if at < len(first) else None
+        return None if value is None else [value, *[column.decimal(at) for column in others]]
+
+    def floats(self, column: str, day: int) -> NDArray[np.float64]:
+        """Return the values of a day as floats, NaN where there is none; shorter at the end of the run."""
+        chunk, within = divmod(day, CHUNK_DAYS)
+        if self._floats.get(column, (None,))[0] != chunk:
+            self._floats[column] = (chunk, self.column(column, chunk).floats())
+        start = within * self._per_day
+        return self._floats[column][1][start : start + self._per_day]
 
     def _fill_covered(self, values: list[Value], start: int) -> None:
         for covered in self._market.get_known(self.series).covered:

@@ -1,18 +1,17 @@
 """A run: the step of an account over the minutes of a range, the strategy at the end of each, and what comes of it."""
 
 import hashlib
-import io
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import localcontext
-from typing import Any
 
 from fademoe.account.ledger import LedgerRow
 from fademoe.account.market import Terms
-from fademoe.account.numbers import EXACT, ZERO, format_decimal
+from fademoe.account.numbers import EXACT
 from fademoe.account.state import Account
 from fademoe.account.step import step_in_place
+from fademoe.backtest.calm import Calm
+from fademoe.backtest.equity import Equity
 from fademoe.backtest.market import Market, SeriesHash
 from fademoe.backtest.plan import Plan
 from fademoe.backtest.view import Lives, RunMinute, RunView
@@ -24,40 +23,6 @@ NONE = "\\N"  # as COPY writes it
 
 class Cancelled(FadeMoeError):
     """The run was cancelled."""
-
-
-class Equity:
-    """Equity and cash after each minute: floats for the report, exact text for the hash and the database."""
-
-    def __init__(self, since: int) -> None:
-        self.since = since
-        self.equity = array("d")
-        self.cash = array("d")
-        self.exposure = array("d")  # sum of abs(position) * price
-        self._text = io.StringIO()
-        self._last: tuple[Any, Any] = (None, None)
-        self._last_text = ""
-
-    def add(self, ts: int, account: Account) -> None:
-        """Add the end of the minute `ts`."""
-        cash = equity = account.cash
-        held = ZERO
-        for position in account.positions.values():
-            value = position.quantity * position.price
-            equity += value
-            held += abs(value)
-        if (equity, cash) != self._last:
-            self._last = (equity, cash)
-            self._last_text = f"\t{format_decimal(equity)}\t{format_decimal(cash)}\n"
-        self._text.write(f"{ts}{self._last_text}")
-        self.equity.append(float(equity))
-        self.cash.append(float(cash))
-        self.exposure.append(float(held))
-
-    @property
-    def lines(self) -> str:
-        """A line for each minute: ts, equity, cash, with tabs between."""
-        return self._text.getvalue()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +63,7 @@ def run_plan(
     symbols = frozenset(plan.symbols)
     ledger: list[LedgerRow] = []
     equity = Equity(plan.since)
+    calm = Calm(account, minute, equity)
     period = plan.strategy.minutes * MINUTE_MS
     stale = calls = 0
     with localcontext(EXACT):
@@ -107,17 +73,19 @@ def run_plan(
                 market.move(ts)
                 if not progress((ts - plan.since) / (plan.until - plan.since)):
                     raise Cancelled("the run was cancelled")
-            market.now = ts
-            minute.move(ts)
-            rows = step_in_place(account, minute)
-            if rows:
+            marked = calm.pass_minute(ts)
+            if marked is None:
+                rows = step_in_place(account, minute)
                 ledger += rows
-            equity.add(ts, account)
-            stale = max(stale, account.stale_ms)
+                equity.add(ts, account)
+                stale = max(stale, account.stale_ms)
+                calm.note_step(is_calm=not rows)
             if (ts + MINUTE_MS) % period == 0:
-                view.move(ts)
+                market.now = ts
+                view.move(ts, marked)
                 calls += 1
                 account.send(strategy.decide(view, symbols), ts)
+        calm.leave()
     return Result(
         ledger=ledger,
         equity=equity,

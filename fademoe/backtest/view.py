@@ -1,23 +1,29 @@
 """What a strategy sees at the end of a minute, and the minute as the account sees it."""
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from types import NoneType
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fademoe.account.market import ASSUMED_TERMS, Candle, Mark, Settlement, Terms
 from fademoe.account.state import Account
-from fademoe.backtest.market import Bars, Market, Samples, Settlements
+from fademoe.backtest.market import Bars, Market, Samples, Settlements, Value
 from fademoe.backtest.rules import ExpressionView
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to
 
 CANDLE_COLUMNS = ("o", "h", "l", "c", "v")
 MARK_COLUMNS = ("mark_o", "mark_h", "mark_l", "mark_c")
+FEW = 128  # minutes of a day in which a symbol's bars are read; with more it is faster to make the whole day
 _LOOK_BACK_MOST_DAYS = 3_660  # for the last close of a contract
 
 
 Bar = TypeVar("Bar", Candle, Mark)
+Floats = NDArray[np.float64]
 
 
 class Lives:
@@ -49,9 +55,56 @@ class Lives:
             self._listed_until = next((edge for edge in self._edges if edge > ts), ts + DAY_MS * 100_000)
         return self._listed
 
+    def list_ends(self, start_ms: int, end_ms: int) -> list[int]:
+        """Return the minutes in [start_ms, end_ms) in which a contract ends."""
+        return [ts for ts in self._ends if start_ms <= ts < end_ms]
+
     def list_ended(self, ts: int) -> Sequence[str]:
         """Return the symbols whose contract ends in the minute `ts`."""
         return self._ends.get(ts, ())
+
+
+class DayPrices(NamedTuple):
+    """The prices of a symbol in the minutes of a day, as floats; NaN where there is none."""
+
+    has_mark: NDArray[np.bool_]
+    closes: Floats  # of the mark, else of the candle
+    lows: Floats  # adverse extremes of the same: of longs
+    highs: Floats  # and of shorts
+    candle_lows: Floats
+    candle_highs: Floats
+
+
+class _Bars(Generic[Bar]):
+    """Bars of the day, read one by one where few are asked for, else all at once."""
+
+    def __init__(self, kind: type[Bar], columns: Sequence[str], bars: Mapping[str, Bars]) -> None:
+        self.made: dict[str, list[Bar | None]] = {}  # all bars of the day, by symbol
+        self._make: type[Bar] = kind
+        self._columns = columns
+        self._bars = bars
+        self._asked: dict[str, int] = {}
+        self._newest: dict[str, tuple[int, Bar | None]] = {}  # the place that was read last, and its bar
+
+    def read(self, symbol: str, day: int, place: int) -> Bar | None:
+        """Return a bar of a symbol of which not all are made."""
+        newest = self._newest.get(symbol)
+        if newest is not None and newest[0] == place:
+            return newest[1]
+        asked = self._asked[symbol] = self._asked.get(symbol, 0) + 1
+        if asked > FEW:
+            self.made[symbol] = _zip_day(self._make, self._bars[symbol], self._columns, day)
+            return self.made[symbol][place]
+        values = self._bars[symbol].read_points(self._columns, day, place)
+        bar = None if values is None else tuple.__new__(self._make, values)
+        self._newest[symbol] = place, bar
+        return bar
+
+    def clear(self) -> None:
+        """Go to another day."""
+        self.made.clear()
+        self._asked.clear()
+        self._newest.clear()
 
 
 class RunMinute:
@@ -65,15 +118,17 @@ class RunMinute:
         self._market = market
         self._lives = lives
         self._terms = terms
-        self._day = 0
-        self._place = 0
-        self._candles: dict[str, list[Candle | None]] = {}
-        self._marks: dict[str, list[Mark | None]] = {}
+        self.day = 0  # of the run
+        self.place = 0  # within the day
         self._candle_bars = {symbol: market.get_bars("ohlcv", symbol) for symbol in symbols}
         self._mark_bars = {symbol: market.get_bars("mark", symbol) for symbol in symbols}
+        self._candles = _Bars(Candle, CANDLE_COLUMNS, self._candle_bars)
+        self._marks = _Bars(Mark, MARK_COLUMNS, self._mark_bars)
+        self._day_prices: dict[str, DayPrices] = {}
         settlements = {symbol: market.get_settlements(symbol) for symbol in symbols}
         self._settled = {symbol: each.list_by_minute() for symbol, each in settlements.items()}
         self._settling = {ts for by_minute in self._settled.values() for ts in by_minute}
+        self._settling_in_order = sorted(self._settling)
         self._current: dict[str, Terms] = {}
         self._current_until = 0
         self._absent = {
@@ -85,31 +140,31 @@ class RunMinute:
     def move(self, ts: int) -> None:
         """Go to the minute `ts`."""
         self.ts = ts
-        day, self._place = divmod((ts - self._market.since) // MINUTE_MS, DAY_MS // MINUTE_MS)
-        if day != self._day:
-            self._day = day
+        day, self.place = divmod((ts - self._market.since) // MINUTE_MS, DAY_MS // MINUTE_MS)
+        if day != self.day:
+            self.day = day
             self._candles.clear()
             self._marks.clear()
+            self._day_prices.clear()
+
+    @property
+    def left(self) -> int:
+        """How many minutes there are from this one to the end of the day, or of the run."""
+        return min(DAY_MS // MINUTE_MS - self.place, (self._market.until - self.ts) // MINUTE_MS)
 
     def candle(self, symbol: str) -> Candle | None:
-        day = self._candles.get(symbol)
-        if day is None:
-            bars = self._candle_bars[symbol]
-            day = self._candles[symbol] = _zip_day(Candle, bars, CANDLE_COLUMNS, self._day)
-        return day[self._place]
+        day = self._candles.made.get(symbol)
+        return day[self.place] if day is not None else self._candles.read(symbol, self.day, self.place)
 
     def mark(self, symbol: str) -> Mark | None:
-        day = self._marks.get(symbol)
-        if day is None:
-            bars = self._mark_bars[symbol]
-            day = self._marks[symbol] = _zip_day(Mark, bars, MARK_COLUMNS, self._day)
-        return day[self._place]
+        day = self._marks.made.get(symbol)
+        return day[self.place] if day is not None else self._marks.read(symbol, self.day, self.place)
 
     def close_before(self, symbol: str) -> Decimal | None:
-        bars, place = self._candle_bars[symbol], self._place
-        for day in range(self._day, self._day - _LOOK_BACK_MOST_DAYS, -1):
+        bars, place = self._candle_bars[symbol], self.place
+        for day in range(self.day, self.day - _LOOK_BACK_MOST_DAYS, -1):
             closes = bars.day("c", day)
-            for value in reversed(closes[:place] if day == self._day else closes):
+            for value in reversed(closes[:place] if day == self.day else closes):
                 if value is not None:
                     return value
         return None
@@ -125,6 +180,49 @@ class RunMinute:
             if start_ms < self.ts + MINUTE_MS and end_ms > self.ts:
                 return start_ms, end_ms
         return None
+
+    def list_turns(self, symbols: Collection[str], count: int) -> list[range]:
+        """Return the next minutes, counted from this one, in which more may happen to positions than a new price.
+
+        Settlements, ends of contracts, other terms.
+        """
+        end = self.ts + count * MINUTE_MS
+        settled = self._settling_in_order
+        turns = [range(ts, ts + 1) for ts in settled[bisect_left(settled, self.ts) : bisect_left(settled, end)]]
+        turns += [range(ts, ts + 1) for ts in self._lives.list_ends(self.ts, end)]
+        turns += [range(*absent) for symbol in symbols for absent in self._absent[symbol]] if self._has_absent else []
+        turns += [range(self._current_until, end)] if symbols else []
+        return [
+            range(max(0, (turn.start - self.ts) // MINUTE_MS), max(0, -((self.ts - turn.stop) // MINUTE_MS)))
+            for turn in turns
+        ]
+
+    def read_day(self, symbol: str) -> "DayPrices":
+        """Return the prices of the day as floats."""
+        if symbol not in self._day_prices:
+            candles, marks = self._candle_bars[symbol], self._mark_bars[symbol]
+            o, h, l, c = (candles.floats(name, self.day) for name in "ohlc")  # noqa: E741 - the columns' names
+            mark_o, mark_h, mark_l, mark_c = (marks.floats(name, self.day) for name in MARK_COLUMNS)
+            has_mark = ~np.isnan(mark_o)
+            self._day_prices[symbol] = DayPrices(
+                has_mark,
+                np.where(has_mark, mark_c, c),
+                np.where(has_mark, np.minimum(mark_o, mark_l), np.minimum(o, l)),
+                np.where(has_mark, np.maximum(mark_o, mark_h), np.maximum(o, h)),
+                l,
+                h,
+            )
+        return self._day_prices[symbol]
+
+    def list_closes(self, symbol: str, first: int, last: int) -> list[Value]:
+        """Return the closes of the marks, else of the candles, of the places [first, last) of the day."""
+        closes = self._mark_bars[symbol].day("mark_c", self.day)[first:last]
+        unmarked = np.flatnonzero(~self.read_day(symbol).has_mark[first:last]).tolist()
+        if unmarked:
+            traded = self._candle_bars[symbol].day("c", self.day)
+            for place in unmarked:
+                closes[place] = traded[first + place]
+        return closes
 
     def delisted(self) -> Sequence[str]:
         return self._lives.list_ended(self.ts)
@@ -167,11 +265,13 @@ class RunView:
         self._account = account
         self._lives = lives
         self.symbols: tuple[str, ...] = ()
+        self._marked: Decimal | None = None
         self._found: dict[tuple[str, str, str | None], Bars | Samples | Settlements] = {}
 
-    def move(self, ts: int) -> None:
-        """Go to the end of the minute `ts`."""
+    def move(self, ts: int, marked: Decimal | None = None) -> None:
+        """Go to the end of the minute `ts`. `marked`: the equity then, where positions are not marked one by one."""
         self.ts = ts + MINUTE_MS
+        self._marked = marked
         self.symbols = self._lives.list_listed(ts)
 
     @property
@@ -185,7 +285,7 @@ class RunView:
 
     @property
     def equity(self) -> Decimal:
-        return self._account.equity
+        return self._account.equity if self._marked is None else self._marked
 
     @property
     def cash(self) -> Decimal:
