@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from fademoe.clock import DAY_MS, MINUTE_MS, SECOND_MS
+from fademoe.clock import DAY_MS, MINUTE_MS, SECOND_MS, Window
 from fademoe.feeds.instrument import Instrument, Json, ParseItem
 from fademoe.feeds.request import Params, Request, to_request
 from fademoe.metrics import Row
@@ -93,14 +93,32 @@ class Paging:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Together:
+    """A request for the rows of all contracts: `params(window)` asks for those of a window, the oldest win.
+
+    `name` and `time` are the members of an element that hold the exchange's name of its contract and its time, in ms.
+    `rows`: of a full answer; the next request continues from its last row.
+    """
+
+    params: Callable[[Window], Params]
+    name: str
+    time: str
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Newest:
     """How the newest rows of a metric that no stream brings are requested: once a minute, by one job for all contracts.
 
     `rows`: the most rows of a request, which begins at the first one that is missing. What is missing before them comes
     as every gap does.
+    `grid_ms`, of a sparse feed: rows lie on its multiples and nowhere else. Then rows are requested when one may be
+    new, until it is there (see jobs/marks.py); `rows` counts multiples, and `together` asks for all contracts at once.
     """
 
     rows: int
+    grid_ms: int = 0
+    together: Together | None = None
 
 
 class ParseAll(Protocol):

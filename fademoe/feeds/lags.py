@@ -122,6 +122,9 @@ def _state_of_history(feed: RestFeed) -> tuple[int, str]:
     """
     if feed.lag_ms is not None:
         return feed.lag_ms, f"{feed.lag_why}; {feed.source}"
+    if feed.newest and feed.newest.grid_ms:
+        why = "requested 20 s after it and every minute until it is there, in rounds of up to 25 s"
+        return NEWEST_LAG_MS + MINUTE_MS, f"{why}: by the second one; {feed.source}"
     if feed.newest:
         return NEWEST_LAG_MS, f"requested 20 s into the next minute, in a round of up to 25 s; {feed.source}"
     edge_ms = max(feed.latency.live_edge_ms, feed.paging.coalesce_ms)

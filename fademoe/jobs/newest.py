@@ -2,19 +2,21 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from fademoe.clock import SECOND_MS, Window, merge, monotonic_s
 from fademoe.errors import BadPayload, Refused, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
-from fademoe.feeds.history import Page, RestFeed
+from fademoe.feeds.history import Newest, Page, RestFeed
 from fademoe.feeds.instrument import Instrument, clip_to_listing
 from fademoe.feeds.paging import compute_closed_until_ms
-from fademoe.jobs import polls
+from fademoe.jobs import marks, polls
 from fademoe.jobs.fetch import read_page
+from fademoe.jobs.marks import Answer
 from fademoe.metrics import Row, name_perpspec
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
@@ -28,6 +30,7 @@ RUN_S = 25.0  # of a round: its worker is one that the windows of all exchanges 
 BUDGET_WAIT_S = 3.0  # of one request
 THREADS = 4
 
+Task = TypeVar("Task")
 Wanted = tuple[Instrument, list[Window]]  # a contract and what of its newest rows is missing, ascending
 
 
@@ -46,7 +49,7 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
     """Request the newest missing rows of a metric for every followed contract and store them.
 
     The contracts that wait longest come first. Of what was requested only the rows count: a minute without one stays
-    missing, and is requested again as a gap.
+    missing, and is requested again as a gap. Of settlements, see jobs/marks.py.
     """
     services, exchange = context.services, registry.load_exchanges()[exchange_name]
     feed = exchange.find_rest_feed(metric)
@@ -57,14 +60,49 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
             time_ms = services.clocks.estimate_now_ms(exchange)
         followed = polls.list_followed(services, exchange, feed, time_ms)
         polls.want(services, feed, followed, time_ms)
-        wanted = _plan(services, feed, followed, time_ms, feed.newest.rows)
-        outcome = _request_all(services, exchange, feed.recent or feed, wanted)
+        if feed.newest.grid_ms:
+            outcome, answers, count = _ask_marks(services, exchange, feed, feed.newest, followed, time_ms)
+        else:
+            wanted = _plan(services, feed, followed, time_ms, feed.newest.rows)
+            asked = feed.recent or feed
+            outcome = _request_all(services, wanted, lambda task: _request(services, exchange, asked, *task))
+            answers, count = _prove(feed, outcome.rows), len(wanted)
         for error in outcome.unreadable:
             tracked.record(error)
-        new = _store(services, feed, outcome.rows)
-        message = f"{new} new rows, {outcome.requested} of {len(wanted)} contracts requested"
+        new = 0
+        if outcome.rows or answers:
+            new = services.writer.write([Batch(feed.metric, feed.interval, outcome.rows)], answers)
+        message = f"{new} new rows, {outcome.requested} of {count} contracts requested"
         polls.report(tracked, message, new, outcome.failed)
     return {"rows": new, "requested": outcome.requested}
+
+
+def _ask_marks(
+    services: Services,
+    exchange: Exchange,
+    feed: RestFeed,
+    newest: Newest,
+    followed: Sequence[Instrument],
+    time_ms: int,
+) -> tuple[Round, list[Covered], int]:
+    """Ask for settlements that may be new; return the round, what is known then, and how many contracts lack one."""
+    marked = marks.plan(services, feed, newest, followed, time_ms)
+    wanted = [each for each in marked if each.may_be_new(newest, time_ms)]
+    if newest.together is None:
+        outcome = _request_all(
+            services, wanted, lambda each: marks.request_one(services, exchange, feed, newest, each, BUDGET_WAIT_S)
+        )
+    else:
+        outcome = Round()
+        try:
+            if wanted:
+                for rows, errors in marks.request_together(services, exchange, feed, newest, wanted, BUDGET_WAIT_S):
+                    outcome.requested += 1
+                    outcome.rows += rows
+                    outcome.unreadable += errors
+        except (SourceError, Stopped) as error:
+            outcome.failed = error
+    return outcome, marks.list_answers(newest, marked), len(wanted)
 
 
 def _plan(services: Services, feed: RestFeed, followed: Sequence[Instrument], time_ms: int, rows: int) -> list[Wanted]:
@@ -87,8 +125,8 @@ def _plan(services: Services, feed: RestFeed, followed: Sequence[Instrument], ti
     )
 
 
-def _request_all(services: Services, exchange: Exchange, feed: RestFeed, wanted: Sequence[Wanted]) -> Round:
-    """Request the windows, several at once, until all are answered, time is up or the exchange cannot be asked."""
+def _request_all(services: Services, wanted: Sequence[Task], request: Callable[[Task], Answer]) -> Round:
+    """Request the tasks, several at once, until all are answered, time is up or the exchange cannot be asked."""
     outcome, queue, lock = Round(), deque(wanted), threading.Lock()
     deadline_s = monotonic_s() + RUN_S
 
@@ -99,7 +137,7 @@ def _request_all(services: Services, exchange: Exchange, feed: RestFeed, wanted:
             if task is None:
                 return
             try:
-                rows, errors = _request(services, exchange, feed, *task)
+                rows, errors = request(task)
             except (SourceError, Stopped) as error:
                 outcome.failed = error  # about one contract, or about the exchange: see the loop
                 rows, errors = [], []
@@ -122,7 +160,7 @@ def _request_all(services: Services, exchange: Exchange, feed: RestFeed, wanted:
 
 def _request(
     services: Services, exchange: Exchange, feed: RestFeed, instrument: Instrument, missing: Sequence[Window]
-) -> tuple[list[tuple[Series, Row]], list[BadPayload]]:
+) -> Answer:
     """Return the missing rows of one contract, by one request, and an error for each unreadable element."""
     window = Window(missing[0].start_ms, missing[-1].end_ms)
     count = min(feed.paging.rows, (window.end_ms - window.start_ms) // feed.interval_ms)
@@ -142,12 +180,9 @@ def _request(
     return [(series, row) for row in lacked], errors
 
 
-def _store(services: Services, feed: RestFeed, rows: Sequence[tuple[Series, Row]]) -> int:
-    """Store rows, each as the proof of its own interval."""
+def _prove(feed: RestFeed, rows: Sequence[tuple[Series, Row]]) -> list[Covered]:
+    """Return what rows prove, each its own interval."""
     spans: dict[Series, list[Window]] = {}
     for series, row in rows:
         spans.setdefault(series, []).append(Window(row.ts, row.ts + feed.interval_ms))
-    if not spans:
-        return 0
-    answers = [Covered(series, merge(windows)) for series, windows in spans.items()]
-    return services.writer.write([Batch(feed.metric, feed.interval, rows)], answers)
+    return [Covered(series, merge(windows)) for series, windows in spans.items()]

@@ -11,10 +11,12 @@ from rq import Retry
 from rq.job import Job
 
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.client.rest import RestClient as Rest
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
-from fademoe.jobs import maintenance, newest, polls
-from fademoe.metrics import PredictedFunding
+from fademoe.feeds.instrument import Instrument
+from fademoe.jobs import maintenance, marks, newest, polls
+from fademoe.metrics import Funding, PredictedFunding
 from fademoe.queue.chores import Chore
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task, get_requested_queue
@@ -22,6 +24,7 @@ from fademoe.runtime.job_context import JobContext, use_services
 from fademoe.runtime.services import resolve_egress
 from fademoe.store import coverage
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
+from fademoe.store.settlements import Settled
 from fademoe.store.writer import Batch
 
 
@@ -199,6 +202,93 @@ def test_the_newest_minutes_of_the_mark_price_come_each_minute_and_never_open(se
             assert end_ms <= time_ms - 10_000
             assert end_ms - start_ms >= (minutes - 1) * MINUTE_MS
             assert system.differences(exchange, f"{code}-mark", symbol, start_ms, end_ms) == []
+
+
+@pytest.mark.parametrize(
+    ("exchange", "code", "requests_of_a_look"), [("binance", "bin", 1), ("bybit", "byb", 3), ("okx", "okx", 3)]
+)
+def test_settlements_come_with_the_minute_and_are_asked_for_when_they_may_be_new(
+    services, system, clock, exchange, code, requests_of_a_look, monkeypatch
+):
+    """Contracts of 1, 4 and 8 hours: a mark is asked for until it is answered, the minutes between need no request."""
+    mark = floor_to(now_ms(), 8 * HOUR_MS) + 8 * HOUR_MS
+    sent = []
+    send = Rest.send
+
+    def count(self, exchange, request, **more):
+        sent.append(request.path)
+        return send(self, exchange, request, **more)
+
+    monkeypatch.setattr(Rest, "send", count)
+
+    def look(after_ms):
+        clock(mark + after_ms - now_ms())
+        for key in services.redis.scan_iter("clocks:*"):
+            services.redis.delete(key)
+        later = system.context()
+        use_services(later)
+        sent.clear()
+        newest.poll_newest(exchange, "fr")
+        later.close()
+        return sum("fund" in path for path in sent)
+
+    def covered_until():
+        rows = system.query("SELECT symbol, upper(covered) FROM perp_coverage WHERE source = %s", f"{code}-fr")
+        return {symbol: end_ms - mark for symbol, end_ms in rows}
+
+    def settled():
+        return dict(
+            system.query(
+                "SELECT symbol, array_agg((ts - %s) / 3600000 || ':' || fr_hours ORDER BY ts) FROM perp_data"
+                " WHERE source = %s AND ts > %s GROUP BY 1",
+                mark,
+                f"{code}-fr",
+                mark - 2 * HOUR_MS,
+            )
+        )
+
+    symbols = ("BTC", "ETH", "PEPE")
+    assert look(-20 * MINUTE_MS) == 0
+    assert look(10 * SECOND_MS) == requests_of_a_look
+    if exchange == "okx":  # it publishes 20 s after a settlement
+        assert covered_until() == dict.fromkeys(symbols, 0)
+        assert look(70 * SECOND_MS) == requests_of_a_look
+    assert set(covered_until().values()) == {MINUTE_MS}
+    hours = {symbol: int(rows[-1].partition(":")[2]) for symbol, rows in settled().items()}
+    assert set(hours) == set(symbols)
+    assert look(30 * MINUTE_MS) == 0
+    assert set(covered_until().values()) == {30 * MINUTE_MS}
+    soon = sum(each == 1 for each in hours.values())
+    assert look(HOUR_MS + 10 * SECOND_MS) == (min(soon, 1) if exchange == "binance" else soon)
+    assert look(HOUR_MS + 70 * SECOND_MS) == (requests_of_a_look if exchange == "binance" else 3 - soon)
+    assert set(covered_until().values()) == {HOUR_MS + MINUTE_MS}
+    for symbol in symbols:
+        assert system.differences(exchange, f"{code}-fr", symbol, mark - 2 * HOUR_MS, mark + HOUR_MS) == []
+
+
+def test_a_settlement_that_is_late_is_waited_for():
+    """Of a contract that is to settle no answer without the settlement counts; an interval that changed is seen."""
+    newest_ = registry.load_exchanges()["okx"].find_rest_feed("fr").newest
+    mark = floor_to(now_ms(), 8 * HOUR_MS)
+    gap = Window(mark - 5 * MINUTE_MS, mark + 10 * MINUTE_MS)
+    contract = Instrument(exchange="okx", code="okx", name="A", symbol="A")
+    for hours, rows, known in (
+        (8, [], mark),  # it is to come, so it is late
+        (8, [Funding(mark, Decimal(0), 8)], gap.end_ms),
+        (None, [], mark),  # the interval is not known
+    ):
+        one = marks.Marked(
+            instrument=contract, series=Series("okx-fr", "A"), gaps=[gap], settled=[Settled(mark - 8 * HOUR_MS, hours)]
+        )
+        one.add(rows, mark + 5 * MINUTE_MS)
+        assert one.list_answered(newest_) == [Window(gap.start_ms, known)]
+    one = marks.Marked(instrument=contract, series=Series("okx-fr", "A"), gaps=[gap])
+    one.add([Funding(mark - 4 * HOUR_MS, Decimal(0), 8)], mark + 30 * SECOND_MS)
+    assert one.list_answered(newest_) == [Window(gap.start_ms, mark)], "it may not be public yet"
+    one.add([], mark + 60 * SECOND_MS)
+    assert one.list_answered(newest_) == [gap]
+    one.add([Funding(mark, Decimal(0), 4)], mark + 70 * SECOND_MS)
+    assert one.is_expected(mark + 4 * HOUR_MS)
 
 
 def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, services, system, clock):

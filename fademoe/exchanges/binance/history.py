@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to
 from fademoe.errors import BadPayload
 from fademoe.feeds.columns import read_candles, read_marks, read_times, split_columns
-from fademoe.feeds.history import Latency, Newest, Page, Paging, RestFeed, Retention
+from fademoe.feeds.history import Latency, Newest, Page, Paging, RestFeed, Retention, Together
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params
 from fademoe.feeds.rows import (
+    LONGEST_FUNDING_HOURS,
     add_previous,
     check_name,
     count_hours_since,
@@ -34,7 +35,7 @@ from fademoe.metrics import Candle, Funding, LongShortRatio, Mark, OpenInterest,
 
 DOCS = "developers.binance.com, read 2026-05-28: "
 FUNDING_ROWS = 1000  # of a full answer
-EARLIER_MS = 8 * HOUR_MS  # the longest funding interval
+EARLIER_MS = LONGEST_FUNDING_HOURS * HOUR_MS
 
 
 def make_span_params(page: Page) -> Params:
@@ -66,6 +67,11 @@ def make_funding_params(page: Page) -> Params:
     Contracts settle once an hour at most: the 83 hours of a page and the 8 before are fewer rows than the limit.
     """
     return {**make_span_params(page), "startTime": page.start_ms - EARLIER_MS, "limit": FUNDING_ROWS}
+
+
+def make_all_funding_params(window: Window) -> Params:
+    """Ask for the settlements of all contracts: the symbol is optional."""
+    return {"startTime": window.start_ms, "endTime": window.end_ms - 1, "limit": FUNDING_ROWS}
 
 
 def parse_kline(item: Json, instrument: Instrument) -> Candle:
@@ -239,6 +245,11 @@ REST_FEEDS = (
         paging=Paging(costs=((FUNDING_ROWS, 1),), window_ms=40 * DAY_MS),
         # a settlement that is not there yet when its page is requested is not requested again
         latency=Latency(settle_ms=5 * MINUTE_MS, live_edge_ms=15 * MINUTE_MS),
+        newest=Newest(
+            rows=LONGEST_FUNDING_HOURS,
+            grid_ms=HOUR_MS,
+            together=Together(params=make_all_funding_params, name="symbol", time="fundingTime", rows=FUNDING_ROWS),
+        ),
         source=DOCS + "Get Funding Rate History",
     ),
     RestFeed(

@@ -10,6 +10,7 @@ from fademoe.feeds.history import Latency, Newest, Order, Page, Paging, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.request import Params
 from fademoe.feeds.rows import (
+    LONGEST_FUNDING_HOURS,
     add_previous,
     check_candle,
     check_name,
@@ -36,7 +37,7 @@ CANDLES = 1000  # of a full answer, as are the three below
 SETTLEMENTS = 200
 INTEREST_SAMPLES = 200
 RATIO_SAMPLES = 500
-EARLIER_MS = 8 * HOUR_MS  # the longest funding interval
+EARLIER_MS = LONGEST_FUNDING_HOURS * HOUR_MS
 SAMPLE_MS = 5 * MINUTE_MS
 DIVISION = Context(prec=80)  # halves and ratios of what the exchange sends have far fewer digits
 SHARES_ERROR = Decimal("0.001")  # two shares of four decimals make one, give or take their rounding
@@ -273,6 +274,7 @@ REST_FEEDS = (
         ),
         # unconfirmed; a settlement that is not there yet when its page is requested is not requested again
         latency=Latency(settle_ms=5 * MINUTE_MS),
+        newest=Newest(rows=LONGEST_FUNDING_HOURS, grid_ms=HOUR_MS),
         source=DOCS + "Get Funding Rate History",
     ),
     RestFeed(

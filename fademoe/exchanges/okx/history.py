@@ -10,6 +10,7 @@ from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params
 from fademoe.feeds.rows import (
+    LONGEST_FUNDING_HOURS,
     add_previous,
     check_name,
     count_hours_since,
@@ -312,6 +313,7 @@ REST_FEEDS = (
         # a settlement that is not there yet when its page is requested is not requested again
         latency=Latency(settle_ms=5 * MINUTE_MS),
         retention=Retention(certain_ms=90 * DAY_MS, possible_ms=100 * DAY_MS),  # seen 94 days back, none at 120
+        newest=Newest(rows=LONGEST_FUNDING_HOURS, grid_ms=HOUR_MS),
         source=GUIDE + "Get funding rate history",
     ),
     RestFeed(

@@ -1,0 +1,176 @@
+"""Settlements as soon as they are public: asked for when one may be new, once a minute until it is there.
+
+Settlements lie on the marks of a grid (Newest.grid_ms, whole hours) and nowhere else. So between two marks nothing can
+be missing, and no request is needed to know it. A mark is answered by its settlement, or, of a contract that was not to
+settle then, by an answer without one that was given when the settlement would have been public. What is not answered so
+stays a gap, and is fetched as every gap is, later.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from fademoe.clock import HOUR_MS, MINUTE_MS, SECOND_MS, Window, ceil_to, floor_to
+from fademoe.errors import BadPayload
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.history import Newest, Page, RestFeed, Together
+from fademoe.feeds.instrument import Instrument, Json, clip_to_listing
+from fademoe.feeds.request import to_request
+from fademoe.feeds.values import get_member, to_ms
+from fademoe.jobs.fetch import read_page
+from fademoe.metrics import Row, name_perpspec
+from fademoe.runtime.services import Services
+from fademoe.store import coverage, settlements
+from fademoe.store.coverage import Covered, Series
+from fademoe.store.settlements import Settled
+
+PUBLIC_MS = 60 * SECOND_MS  # after a mark: what is not public then did not happen, unless it was to
+PAGES_MOST = 10  # of a request for all contracts
+
+Answer = tuple[list[tuple[Series, Row]], list[BadPayload]]
+
+
+@dataclass(kw_only=True)
+class Marked:
+    """A contract, what of its newest range is missing, its newest settlement, and the time it was last asked for."""
+
+    instrument: Instrument
+    series: Series
+    gaps: list[Window]
+    settled: list[Settled] = field(default_factory=list)
+    asked_ms: int = 0
+
+    def add(self, rows: Sequence[Row], asked_ms: int) -> None:
+        """Take an answer that was asked for at `asked_ms`."""
+        found = {floor_to(row.ts, MINUTE_MS): getattr(row, "fr_hours", None) for row in rows}
+        known = {each.ts: each.hours for each in self.settled}
+        self.settled = [Settled(ts, hours) for ts, hours in sorted((known | found).items())]
+        self.asked_ms = asked_ms
+
+    def is_expected(self, mark: int) -> bool:
+        """Return whether a settlement is to come at `mark`, by the one before; without one it may."""
+        before = [each for each in self.settled if each.ts < mark]
+        return not before or before[-1].hours is None or before[-1].ts + before[-1].hours * HOUR_MS <= mark
+
+    def list_answered(self, newest: Newest) -> list[Window]:
+        """Return what of the gaps is known: up to the first mark that is not answered."""
+        times = {each.ts for each in self.settled}
+        answered = []
+        for gap in self.gaps:
+            end_ms = gap.end_ms
+            for mark in range(ceil_to(gap.start_ms, newest.grid_ms), gap.end_ms, newest.grid_ms):
+                if mark not in times and (self.asked_ms < mark + PUBLIC_MS or self.is_expected(mark)):
+                    end_ms = mark
+                    break
+            if end_ms > gap.start_ms:
+                answered.append(Window(gap.start_ms, end_ms))
+        return answered
+
+    def may_be_new(self, newest: Newest, time_ms: int) -> bool:
+        """Return whether an answer at `time_ms` can tell of a mark that is missing."""
+        marks = chain.from_iterable(
+            range(ceil_to(gap.start_ms, newest.grid_ms), gap.end_ms, newest.grid_ms) for gap in self.gaps
+        )
+        return any(self.is_expected(mark) or time_ms >= mark + PUBLIC_MS for mark in marks)
+
+
+def find_range(newest: Newest, time_ms: int) -> Window:
+    """Return the newest range at the exchange's time: closed minutes, and the one of the newest mark."""
+    until_ms = max(floor_to(time_ms, MINUTE_MS), floor_to(time_ms, newest.grid_ms) + MINUTE_MS)
+    return Window(floor_to(time_ms, newest.grid_ms) - newest.rows * newest.grid_ms, until_ms)
+
+
+def plan(
+    services: Services, feed: RestFeed, newest: Newest, followed: Sequence[Instrument], time_ms: int
+) -> list[Marked]:
+    """Return the contracts that lack a part of the newest range, those first that lack it longest."""
+    span = find_range(newest, time_ms)
+    by_series = {Series(name_perpspec(each.code, feed.metric), each.symbol): each for each in followed}
+    marked: dict[Series, Marked] = {}
+    with services.database.open_transaction() as cursor:
+        for source in {series.source for series in by_series}:
+            for series, gap in coverage.find_gaps(cursor, source, span.end_ms):
+                if series in by_series and gap.end_ms > span.start_ms:
+                    part = clip_to_listing(by_series[series], Window(max(gap.start_ms, span.start_ms), gap.end_ms))
+                    if part.start_ms < part.end_ms:
+                        one = Marked(instrument=by_series[series], series=series, gaps=[])
+                        marked.setdefault(series, one).gaps.append(part)
+            for symbol, settled in settlements.list_newest(cursor, source, span).items():
+                if Series(source, symbol) in marked:
+                    marked[Series(source, symbol)].settled = [settled]
+    return sorted(marked.values(), key=lambda each: (each.gaps[0].start_ms, each.instrument.name))
+
+
+def request_one(
+    services: Services, exchange: Exchange, feed: RestFeed, newest: Newest, each: Marked, max_wait_s: float
+) -> Answer:
+    """Ask for one contract; see `read_answer`."""
+    time_ms = services.clocks.now_ms(exchange)
+    request = feed.make_request(_make_page(feed, newest, each, time_ms))
+    body = services.rest.send(exchange, request, budget=feed.budget, cost=1, live=True, max_wait_s=max_wait_s)
+    return read_answer(feed, newest, each, body, time_ms)
+
+
+def request_together(
+    services: Services, exchange: Exchange, feed: RestFeed, newest: Newest, wanted: Sequence[Marked], max_wait_s: float
+) -> Iterator[Answer]:
+    """Ask for all contracts at once; yield the answer of each one that is wanted."""
+    assert newest.together is not None
+    name, time_ms = newest.together.name, services.clocks.now_ms(exchange)
+    elements: dict[Json, list[Json]] = {}
+    span = find_range(newest, time_ms)
+    earlier_ms = newest.rows * newest.grid_ms  # as much before, for the settlement before the first one
+    longer = Window(span.start_ms - earlier_ms, span.end_ms)
+    for element in _fetch_all(services, exchange, feed, newest.together, longer, max_wait_s):
+        elements.setdefault(get_member(element, name), []).append(element)
+    for each in wanted:
+        yield read_answer(feed, newest, each, elements.get(each.instrument.name, []), time_ms)
+
+
+def read_answer(feed: RestFeed, newest: Newest, each: Marked, body: Json, asked_ms: int) -> Answer:
+    """Return the settlements of a contract and an error for each unreadable element; note in `each` what they tell.
+
+    The settlements of the hours before the gaps come again, so one that came late is stored all the same. An answer
+    with an unreadable element proves nothing.
+    """
+    page = _make_page(feed, newest, each, asked_ms)
+    rows, errors = read_page(feed, page, feed.make_request(page), body)
+    if not errors:
+        each.add(rows, asked_ms)
+    return [(each.series, row) for row in rows], errors
+
+
+def _make_page(feed: RestFeed, newest: Newest, each: Marked, time_ms: int) -> Page:
+    span = clip_to_listing(each.instrument, find_range(newest, time_ms))
+    return Page(instrument=each.instrument, start_ms=span.start_ms, end_ms=span.end_ms, limit=feed.paging.rows)
+
+
+def _fetch_all(
+    services: Services, exchange: Exchange, feed: RestFeed, together: Together, span: Window, max_wait_s: float
+) -> list[Json]:
+    """Return the elements of a window of all contracts, page after page."""
+    elements: list[Json] = []
+    for _ in range(PAGES_MOST):
+        request = to_request(feed.path, together.params(span), None)
+        with services.stop.allow_interrupt():
+            body = services.rest.send(exchange, request, budget=feed.budget, cost=1, live=True, max_wait_s=max_wait_s)
+        try:
+            if not isinstance(body, list):
+                raise BadPayload("a list was expected")
+            times = [to_ms(get_member(element, together.time)) for element in body]
+        except BadPayload as error:
+            error.locate(exchange.name, str(request), body)
+            raise
+        elements += body
+        if len(body) < together.rows:
+            return elements
+        if max(times) <= span.start_ms:
+            break
+        span = Window(max(times), span.end_ms)
+    raise BadPayload(f"{PAGES_MOST} answers do not hold the settlements of {span}")
+
+
+def list_answers(newest: Newest, marked: Sequence[Marked]) -> list[Covered]:
+    """Return what is known of the contracts now."""
+    answers = [Covered(each.series, each.list_answered(newest)) for each in marked]
+    return [answer for answer in answers if answer.windows]
