@@ -1,7 +1,8 @@
 """The program `trader`: steps the minutes of all accounts in order, as soon as their data are complete.
 
 A minute T is stepped when ohlcv, mark and fr of its symbols, and what else the strategy reads, are covered up to what
-is due then; at latest LATEST_MS after its end. What comes later is a late row of the reconciliation.
+is due then; at latest LATEST_MS after its end. What comes later is a late row of the reconciliation. While the program
+or PostgreSQL was away nobody could store anything, so both LATEST_MS and the collector's silence count from its return.
 """
 
 import logging
@@ -55,6 +56,7 @@ class TraderProgram:
         self._stop = stop
         self._papers: dict[str, PaperAccount] = {}
         self._stepped = 0
+        self._back_ms = now_ms()  # since when this program and PostgreSQL are there
 
     def run(self) -> None:
         """Work until SIGTERM; while PostgreSQL is away, keep trying."""
@@ -73,6 +75,7 @@ class TraderProgram:
             except StoreError as error:
                 log.warning("%s", error)
                 self._papers.clear()
+                self._back_ms = now_ms()
                 pause_s = AWAY_S
             if monotonic_s() >= heartbeat_at_s:
                 heartbeat_at_s = monotonic_s() + HEARTBEAT_S
@@ -122,7 +125,7 @@ class TraderProgram:
         complete = min(
             (floor_to(ends[series] + slack_ms, MINUTE_MS) for series, slack_ms in needs.items()), default=over
         )
-        overdue = floor_to(now - LATEST_MS, MINUTE_MS)
+        overdue = floor_to(now - LATEST_MS, MINUTE_MS) if now - self._back_ms >= LATEST_MS else since
         return max(since, min(over, max(complete, overdue))), {s: end + needs[s] for s, end in ends.items()}
 
     def _step(
@@ -140,7 +143,8 @@ class TraderProgram:
         """Step an account and store what came of it; a trip ends the steps, and holds from the next minute on."""
         since = paper.cursor
         dead = self._find_dead(cursor, paper, ready)
-        resumes = kind == DEAD_MAN and dead is None and paper.settings.after_stale == RESUME
+        is_alive = dead is None and not self._is_just_back()
+        resumes = kind == DEAD_MAN and is_alive and paper.settings.after_stale == RESUME
         if resumes:
             trip = None
 
@@ -199,6 +203,8 @@ class TraderProgram:
 
     def _find_dead(self, cursor: Cursor, paper: PaperAccount, ready: dict[Series, int]) -> str | None:
         """Return why the dead man's switch is off: no sign of the collector, or no data, for DEAD_AFTER_MS."""
+        if self._is_just_back():
+            return None
         age_s = store.find_heartbeat_age(cursor, paper.plan.exchange)
         if age_s is None or age_s > to_host_s(DEAD_AFTER_MS / SECOND_MS):
             return f"no heartbeat of the collector of {paper.plan.exchange} for {DEAD_AFTER_MS // MINUTE_MS} minutes"
@@ -206,6 +212,10 @@ class TraderProgram:
         if candles and max(candles) < now_ms() - LATEST_MS - DEAD_AFTER_MS:
             return f"no candle of {paper.plan.exchange} since {to_iso(max(candles))}"
         return None
+
+    def _is_just_back(self) -> bool:
+        """Return whether the collector's silence says nothing yet."""
+        return now_ms() - self._back_ms < DEAD_AFTER_MS
 
     def _reconcile_next(self) -> None:
         """Reconcile one day that is over and was not reconciled yet."""
