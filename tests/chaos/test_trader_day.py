@@ -1,4 +1,4 @@
-"""A paper account lives through a simulated day while its programs and servers are killed: the backtest says the same."""
+"""A paper account lives a simulated day through faults and kills of its servers: the backtest says the same."""
 
 import itertools
 import os
