@@ -27,7 +27,7 @@ COLUMNS = "ts, symbol, source, interval, o, h, l, c, v, qv, n, tbv"
 def run() -> Report:
     """Read all rows in turns, each way beside psql."""
     table = Table(columns=("read", "rows", "rows/s", "psql rows/s", "ratio", "at least", "web MB", "at most"))
-    with stage(with_simulator=False) as servers:
+    with stage(with_simulator=False, kept_as="export") as servers:
         context = servers.context()
         end_ms = rows.last_ms()
         rows.fill(context.database, rows.SOURCES[:1], MINUTES, end_ms)

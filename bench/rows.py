@@ -65,6 +65,9 @@ def fill_symbol(database: Database, sources: Sequence[str], symbol: str, window:
     for number, source in enumerate(sources):
         values = {"source": source, "symbol": symbol, "number": number, "start": window.start_ms}
         with database.open_transaction() as cursor:
+            cursor.execute("SELECT FROM perp_coverage WHERE source = %s AND symbol = %s", (source, symbol))
+            if cursor.fetchone():
+                continue
             cursor.execute(_FILL, {**values, "until": window.end_ms})
             cursor.execute(_COVER, {**values, "until": window.end_ms + HOUR_MS})
     with database.open_transaction() as cursor:

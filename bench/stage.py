@@ -103,11 +103,19 @@ class Stage:
 
 
 @contextmanager
-def stage(*simulator: str, with_servers: bool = True, with_simulator: bool = True) -> Iterator[Stage]:
-    """Yield a stage with, unless told otherwise, fresh servers and a simulator with these options."""
-    home = Path(tempfile.mkdtemp(prefix="fademoe-bench-"))
+def stage(
+    *simulator: str, with_servers: bool = True, with_simulator: bool = True, kept_as: str = ""
+) -> Iterator[Stage]:
+    """Yield a stage with, unless told otherwise, fresh servers and a simulator with these options.
+
+    With a name in `kept_as` and BENCH_HOME in the environment, the home is that directory's of this name, with what an
+    earlier run filled, and stays there.
+    """
+    kept = os.environ.get("BENCH_HOME") if kept_as else None
+    home = Path(kept, kept_as) if kept else Path(tempfile.mkdtemp(prefix="fademoe-bench-"))
+    home.mkdir(parents=True, exist_ok=True)
     built = Stage(home)
-    built.logs.mkdir()
+    built.logs.mkdir(exist_ok=True)
     try:
         if with_servers:
             built.start("postgres")
@@ -118,7 +126,8 @@ def stage(*simulator: str, with_servers: bool = True, with_simulator: bool = Tru
         yield built
     finally:
         built.close()
-        shutil.rmtree(home, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(home, ignore_errors=True)
         shutil.rmtree(built.logs, ignore_errors=True)
 
 

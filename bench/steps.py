@@ -31,7 +31,7 @@ REQUESTS = {
 def run(stages: Sequence[tuple[Sequence[str], int]] = rows.STAGES) -> Report:
     """Fill, let the job make the hours, and ask the web server; then as if no hour were made."""
     table = Table(columns=("request", "p50 ms", "p99 ms", "p99 at most", "p50 ms without made hours"))
-    with stage(with_simulator=False) as servers:
+    with stage(with_simulator=False, kept_as="steps") as servers:
         address = start_web(servers)
         context = servers.context()
         end_ms = rows.last_ms()
