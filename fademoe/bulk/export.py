@@ -185,8 +185,9 @@ class _Maker:
 
     def _read_steps(self, window: Window) -> bytes:
         page = read_step_page(self._cursor, self._spec, self._select(window), self._request.step, now_ms())
+        end = 3 + len(self._spec.fields) + len(STEP_MEMBERS)
         lines = [
-            "\t".join([str(row[0]), *("\\N" if value is None else _write(value) for value in row[3:])])
+            "\t".join([str(row[0]), *("\\N" if value is None else _write(value) for value in row[3:end])])
             for row in page.rows
         ]
         return "".join(f"{line}\n" for line in lines).encode()

@@ -64,7 +64,7 @@ def run_export(
     if sources is None or symbols is None or since is None or until is None or folder is None:
         raise ConfigError("--source, --symbols, --since, --until and --out are required, or --check alone")
     window = make_window(since, until)
-    moment = _read_moment(as_of, knowledge, step)
+    moment = _read_moment(as_of, knowledge)
     services = wait_until_ready(settings)
     reader = Reader(settings.postgres_url)
     try:
@@ -96,7 +96,7 @@ def run_export(
     return DONE
 
 
-def _read_moment(as_of: int | None, knowledge: str | None, step: str | None) -> Moment | None:
+def _read_moment(as_of: int | None, knowledge: str | None) -> Moment | None:
     """Return the moment of --as-of, None without it; raise ConfigError for options that do not go together."""
     if as_of is None:
         if knowledge:
@@ -104,8 +104,6 @@ def _read_moment(as_of: int | None, knowledge: str | None, step: str | None) -> 
         return None
     if as_of > now_ms():
         raise ConfigError(f"--as-of is {to_iso(as_of)}: valid are times up to now, {to_iso(now_ms())}")
-    if step:
-        raise ConfigError("--step cannot be combined with --as-of: that is of rows as stored")
     return Moment(as_of, Knowledge(knowledge or Knowledge.MARKET))
 
 

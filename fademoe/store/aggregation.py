@@ -5,7 +5,7 @@ many as they join. Aggregates of hours are those of their rows, whatever step th
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from psycopg2 import sql
 
@@ -17,10 +17,13 @@ SQL = load_queries("aggregation")
 
 
 class Value(NamedTuple):
-    """A column that is aggregated over a step; `type` is "decimal", "integer" or "text"."""
+    """A column that is aggregated over a step; `type` is "decimal", "integer" or "text".
+
+    `all` of truth values is null where one of them is.
+    """
 
     name: str
-    aggregate: Aggregate
+    aggregate: Aggregate | Literal["all"]
     type: str
 
 
@@ -47,14 +50,14 @@ def make_buckets(parts: Sequence[sql.Composable], values: Iterable[Value], colum
     )
 
 
-def make_rows_part(source: str, values: Iterable[Value]) -> sql.Composable:
-    """Return the part that reads stored or derived rows.
+def make_rows_part(source: str, values: Iterable[Value], relation: sql.Composable | None = None) -> sql.Composable:
+    """Return the part that reads stored or derived rows, of `relation` where these are not the rows of now.
 
     Its parameters are `symbols`, `lows`, `highs`: windows of symbols; `first` and `end`: their hull; and `grid`: only
     rows at multiples of it count.
     """
     return sql.SQL(SQL["rows"]).format(
-        rows=make_relation(source), source=sql.Literal(source), columns=_list_columns(values)
+        rows=relation or make_relation(source), source=sql.Literal(source), columns=_list_columns(values)
     )
 
 

@@ -45,10 +45,10 @@ def read(client, perpspec, **parameters):
     return answer.get_json()
 
 
-def take_copy(client, perpspec):
+def take_copy(client, perpspec, **parameters):
     """Return the time, and all rows of a perpspec as they are now."""
     time.sleep(0.01)  # times are in ms: what is stored now is stored before the time that is returned
-    at_ms, rows = now_ms(), read(client, perpspec)["rows"]
+    at_ms, rows = now_ms(), read(client, perpspec, **parameters)["rows"]
     time.sleep(0.01)
     return at_ms, rows
 
@@ -58,12 +58,13 @@ def test_recorded_rows_are_those_of_a_copy_taken_then(client, database):
 
     Of live rows the greatest lag of their minute counts, so each minute is of one symbol here.
     """
-    copies = {"bin-ohlcv": [], "bin-oi": []}
+    perpspecs = ("bin-ohlcv", "bin-oi", "bin-vwap", "bin-oi_chg")
+    copies = {(perpspec, length): [] for perpspec in perpspecs for length in ("", "15m", "1h")}
 
     def step(work):
         work()
-        for perpspec, taken in copies.items():
-            taken.append(take_copy(client, perpspec))
+        for (perpspec, length), taken in copies.items():
+            taken.append(take_copy(client, perpspec, step=length))
 
     def correct(series, ts, column, old, new):
         database.run(lambda cursor: corrections.correct(cursor, series, [Difference(ts, column, old, new)]))
@@ -85,12 +86,12 @@ def test_recorded_rows_are_those_of_a_copy_taken_then(client, database):
     step(lambda: correct(OI, START, "oi", "11.0", "12"))
     step(audit)
     step(lambda: write(database, BTC, "ohlcv", "1m", candles(range(40, 200)), Origin(Way.ARCHIVE, 1)))
-    for perpspec, taken in copies.items():
+    for (perpspec, length), taken in copies.items():
         for at_ms, rows in taken:
-            body = read(client, perpspec, as_of=at_ms, knowledge="recorded")
-            assert body["rows"] == rows
+            body = read(client, perpspec, as_of=at_ms, knowledge="recorded", step=length)
+            assert body["rows"] == rows, (perpspec, length)
             assert (body["knowledge"], body["basis"]) == ("recorded", "measured")
-    first = copies["bin-oi"][4][0]
+    first = copies["bin-oi", ""][4][0]
     assert read(client, "bin-oi", as_of=first, knowledge="recorded")["rolled_back"] == 6, "three of two columns"
 
 
@@ -139,6 +140,29 @@ def test_the_market_knew_the_sample_before_the_statistic(client, database):
     assert (body["basis"], body["rolled_back"]) == ("measured", 1)
 
 
+def test_a_step_of_then_is_complete_where_all_its_rows_were_known(client, database):
+    """The late row changes values, bars and completeness together; a step is known when its last row is."""
+    hole = [m for m in range(60) if m != 30]
+    write(database, BTC, "ohlcv", "1m", candles(hole))
+    before_ms, _ = take_copy(client, "bin-ohlcv")
+    write(database, BTC, "ohlcv", "1m", candles([30]))
+    whole = [Covered(BTC, [Window(START, START + HOUR_MS)])]
+    Writer(database).write([], whole)
+
+    def ask(**parameters):
+        body = read(client, "bin-ohlcv", step="1h", columns="v,+known_ms", **parameters)
+        return [(row["v"], row["bars"], row["absent"], row["complete"], row["known_ms"]) for row in body["rows"]]
+
+    late_ms = START + HOUR_MS + 2 * SECOND_MS
+    assert ask() == ask(as_of=late_ms) == [("600", 60, 0, True, late_ms)]
+    assert ask(as_of=late_ms - 1) == [("590", 59, 0, False, late_ms - MINUTE_MS)]
+    ((volume, bars, absent, is_complete, known_ms),) = ask(as_of=before_ms, knowledge="recorded")
+    assert (volume, bars, absent, is_complete) == ("590", 59, 0, False) and known_ms <= before_ms
+    lines = client.get(f"/api/export/bin-ohlcv?step=1h&columns=v,%2Bknown_ms&as_of={late_ms}").text.splitlines()
+    assert lines[0].endswith(",v,bars,expected,absent,complete,known_ms")
+    assert lines[1].endswith(f",600,60,60,0,true,{late_ms}")
+
+
 def test_known_ms_is_a_column(client, database):
     write(database, BTC, "ohlcv", "1m", candles(range(3)))
     before_ms = now_ms()
@@ -175,7 +199,6 @@ def test_what_nobody_recorded_is_unknown_and_says_so(client, database, sql):
         ("as_of=2099-01-01", "not after now"),
         ("as_of=yesterday", "ISO 8601"),
         ("knowledge=mine", "market"),
-        ("as_of=2026-01-01&step=1h", "rows as stored"),
     ],
 )
 def test_wrong_moments_are_refused(client, query, words):

@@ -91,7 +91,10 @@ def copy_part(
     One symbol is in the order of the selection, several one after the other.
     """
     is_one = len(selection.symbols) == 1
-    parts = {"columns": sql.SQL(", ").join(columns), "rows": build_relation(cursor, spec, selection)}
+    parts = {
+        "columns": sql.SQL(", ").join(columns),
+        "rows": build_relation(cursor, spec, selection.columns, selection.moment),
+    }
     if is_one:
         parts["direction"] = sql.SQL("DESC" if selection.newest_first else "ASC")
     query = sql.SQL(SQL["rows_of_one" if is_one else "rows"]).format(**parts)

@@ -112,7 +112,7 @@ def _read_rows(
     chosen = list(bounds)
     lows, highs = zip(*bounds.values(), strict=True)
     query = sql.SQL(SQL["one_symbol" if len(chosen) == 1 else "many_symbols"]).format(
-        rows=build_relation(cursor, spec, selection),
+        rows=build_relation(cursor, spec, selection.columns, selection.moment),
         columns=_columns(spec, selection),
         direction=sql.SQL("DESC" if selection.reads_down else "ASC"),
         by_symbol=sql.SQL("ASC" if selection.before is None else "DESC"),
@@ -129,12 +129,18 @@ def _read_rows(
 
 
 def split_bounds(
-    cursor: Cursor, specs: Sequence[Perpspec], selection: Selection, bounds: Mapping[str, Window], step_ms: int
+    cursor: Cursor,
+    specs: Sequence[Perpspec],
+    selection: Selection,
+    bounds: Mapping[str, Window],
+    step_ms: int,
+    most_steps: int = MAX_STEPS,
 ) -> Iterator[dict[str, Window]]:
     """Yield windows of the symbols to read one after another, from the side where the page begins.
 
     They begin and end on whole steps, but for the ends of `bounds`, and reach as far as rows are stored. The first ones
-    hold a page of series without gaps; each further one is twice as long. A symbol whose window is empty is left out.
+    hold a page of series without gaps; each further one is twice as long, up to `most_steps` of all symbols together. A
+    symbol whose window is empty is left out.
     """
     ends = [find_first_and_last_ts(cursor, spec.name, list(bounds)) for spec in specs]
     firsts = [first for first, _ in ends if first is not None]
@@ -149,7 +155,7 @@ def split_bounds(
     end_ms = ceil_to(max(window.end_ms for window in bounds.values()), step_ms)
     steps = -(-(selection.limit + 1) // len(bounds)) + 1
     while first_ms < end_ms:
-        span_ms = min(steps, max(1, MAX_STEPS // len(bounds))) * step_ms
+        span_ms = min(steps, max(1, most_steps // len(bounds))) * step_ms
         part = Window(end_ms - span_ms, end_ms) if selection.reads_down else Window(first_ms, first_ms + span_ms)
         windows = _intersect(bounds, part)
         if windows:
@@ -252,14 +258,13 @@ def _columns(spec: Perpspec, selection: Selection) -> sql.Composable:
     )
 
 
-def build_relation(cursor: Cursor, spec: Perpspec, selection: Selection) -> sql.Composable:
+def build_relation(cursor: Cursor, spec: Perpspec, columns: Sequence[str], moment: Moment | None) -> sql.Composable:
     """Return what rows are read from: perp_data or what derives them from it, or what was known of it."""
-    moment = selection.moment
     if moment is None:
         return make_relation(spec.name)
     derived = find_derived(spec.name)
     if derived is None:
-        return build_rows(cursor, spec, selection.columns, moment)
+        return build_rows(cursor, spec, columns, moment)
     specs = list_perpspecs(cursor)
 
     def build(metric: str) -> sql.Composable:

@@ -2,6 +2,9 @@
 
 A step is the range [ts, ts + length), UTC, and is always read whole, whatever a selection cuts: it is selected when its
 `ts` is. A step without a row on the metric's grid has no row here. Each column is aggregated as its metric declares.
+
+As of a moment a step is that of the rows that were known then, with the values they had. It is known when the last of
+them is, and complete where it is by the coverage of now, was over then, and no row of it came later.
 """
 
 from bisect import bisect_left, bisect_right
@@ -14,27 +17,36 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import HOUR_MS, Window, ceil_to, subtract
+from fademoe.clock import HOUR_MS, MINUTE_MS, Window, ceil_to, subtract
 from fademoe.metrics import INTERVALS_MS, STEPS_MS
 from fademoe.store.aggregation import Value, list_values, make_buckets, make_hours_part, make_rows_part
 from fademoe.store.derived import find_derived
 from fademoe.store.hours import list_up_to_date
 from fademoe.store.queries import load_queries
-from fademoe.store.read.catalog import Perpspec, find_first_and_last_ts, list_symbols
+from fademoe.store.read.catalog import Perpspec, find_first_and_last_ts, list_perpspecs, list_symbols
+from fademoe.store.read.past import EXTRAS, Moment
 from fademoe.store.read.pool import Reader
 from fademoe.store.read.rows import (
     EXPORT_PAGE_ROWS,
+    MAX_STEPS,
     MetricPage,
     MetricRow,
     Position,
     RowPage,
     Selection,
+    build_relation,
     compute_bounds,
     cut_page,
     split_bounds,
 )
 
 SQL = load_queries("read_steps")
+PAST_ROWS = 100_000  # of one statement that asks of each row when it was known
+EXTRA_VALUES = (
+    Value(EXTRAS[0], "max", "integer"),
+    Value(EXTRAS[1], "all", "boolean"),
+    Value(EXTRAS[2], "sum", "integer"),
+)
 
 
 class Completeness(NamedTuple):
@@ -60,20 +72,23 @@ class Bucket(NamedTuple):
     symbol: str
     values: tuple[Any, ...]
     completeness: Completeness
+    extras: tuple[Any, ...] = ()  # past.EXTRAS of all its rows, as of a moment
 
 
 def read_step_page(cursor: Cursor, spec: Perpspec, selection: Selection, step: str, now_ms: int) -> RowPage:
     """Read one page of coarser bars: rows (ts, symbol, step, values of the selected columns…, *Completeness).
 
+    As of a moment they end with past.EXTRAS.
     `step` is a key of STEPS_MS. Pages continue as those of `rows.read_page`. All of a page is of one moment.
     """
     buckets: list[Bucket] = []
     with hold_snapshot(cursor):
         for windows in _split_windows(cursor, [spec], selection, step):
-            buckets += _sort(read_buckets(cursor, spec, windows, selection.columns, step, now_ms), selection)
+            part = read_buckets(cursor, spec, windows, selection.columns, step, now_ms, selection.moment)
+            buckets += _sort(part, selection)
             if len(buckets) > selection.limit:
                 break
-    rows = [(each.ts, each.symbol, step, *each.values, *each.completeness) for each in buckets]
+    rows = [(each.ts, each.symbol, step, *each.values, *each.completeness, *each.extras) for each in buckets]
     return cut_page(rows, selection)
 
 
@@ -119,9 +134,15 @@ def read_step_pages(
 
 
 def read_buckets(
-    cursor: Cursor, spec: Perpspec, windows: Mapping[str, Window], columns: Sequence[str], step: str, now_ms: int
+    cursor: Cursor,
+    spec: Perpspec,
+    windows: Mapping[str, Window],
+    columns: Sequence[str],
+    step: str,
+    now_ms: int,
+    moment: Moment | None = None,
 ) -> list[Bucket]:
-    """Return the steps of each symbol whose `ts` lies in its window, in no order.
+    """Return the steps of each symbol whose `ts` lies in its window, in no order; with EXTRAS as of a moment.
 
     Rows and coverage are of one moment only inside `hold_snapshot`.
     """
@@ -130,6 +151,8 @@ def read_buckets(
     whole = {symbol: window for symbol, window in whole.items() if window.start_ms < window.end_ms}
     if not whole:
         return []
+    if moment is not None:
+        return _read_known(cursor, spec, whole, columns, step, now_ms, moment)
     rows_of, made = _split_made(cursor, spec, whole, step_ms)
     query, parameters = _make_query(spec, columns, rows_of, made)
     cursor.execute(query, {**parameters, "step": step_ms})
@@ -140,6 +163,36 @@ def read_buckets(
         Bucket(ts, symbol, tuple(numbers), cover.get(symbol, nothing).measure(spec, ts, step_ms, bars, now_ms))
         for ts, symbol, bars, *numbers in rows
     ]
+
+
+def _read_known(
+    cursor: Cursor,
+    spec: Perpspec,
+    windows: Mapping[str, Window],
+    columns: Sequence[str],
+    step: str,
+    now_ms: int,
+    moment: Moment,
+) -> list[Bucket]:
+    """Return whole steps as of a moment."""
+    at_ms = now_ms if moment.at_ms is None else moment.at_ms
+    present = {
+        (each.ts, each.symbol): each.completeness
+        for each in read_buckets(cursor, spec, windows, columns[:1], step, at_ms)
+    }
+    source = _get_source(spec)
+    read_spec = spec if source == spec.name else list_perpspecs(cursor)[source]
+    relation = build_relation(cursor, read_spec, [field.name for field in read_spec.fields], moment)
+    rows_of = {symbol: [window] for symbol, window in windows.items()}
+    query, parameters = _make_query(spec, columns, rows_of, {}, relation)
+    cursor.execute(query, {**parameters, "step": STEPS_MS[step]})
+    found = []
+    for ts, symbol, bars, *values in cursor.fetchall():
+        now = present[ts, symbol]
+        completeness = now._replace(bars=bars, complete=now.complete and now.bars == bars)
+        values, extras = values[: -len(EXTRAS)], values[-len(EXTRAS) :]
+        found.append(Bucket(ts, symbol, tuple(values), completeness, tuple(extras)))
+    return found
 
 
 def _split_made(
@@ -223,7 +276,10 @@ def _split_windows(
     symbols = selection.symbols or sorted({symbol for spec in specs for symbol in list_symbols(cursor, spec.name)})
     step_ms = STEPS_MS[step]
     bounds = {symbol: _align(compute_bounds(selection, symbol), step_ms) for symbol in symbols}
-    yield from split_bounds(cursor, specs, selection, bounds, step_ms)
+    most = MAX_STEPS
+    if selection.moment is not None:
+        most = max(1, PAST_ROWS * min(INTERVALS_MS.get(spec.interval, MINUTE_MS) for spec in specs) // step_ms)
+    yield from split_bounds(cursor, specs, selection, bounds, step_ms, most)
 
 
 def _sort(buckets: list[Bucket], selection: Selection) -> list[Bucket]:
@@ -233,10 +289,15 @@ def _sort(buckets: list[Bucket], selection: Selection) -> list[Bucket]:
 
 
 def _make_query(
-    spec: Perpspec, columns: Sequence[str], rows: Mapping[str, Sequence[Window]], made: Mapping[str, Sequence[Window]]
+    spec: Perpspec,
+    columns: Sequence[str],
+    rows: Mapping[str, Sequence[Window]],
+    made: Mapping[str, Sequence[Window]],
+    relation: sql.Composable | None = None,
 ) -> tuple[sql.Composable, dict[str, object]]:
     """Return the query of the steps of a perpspec, with these columns, and its parameters but for the step.
 
+    `relation`: the rows as of a moment; then EXTRAS follow the columns.
     It reads the windows `rows` of the symbols from the rows and `made` from perp_hours. A metric that is derived
     `from_steps` aggregates the columns of its input, and applies its formulas to them.
     """
@@ -249,11 +310,15 @@ def _make_query(
         values = [Value(field.name, field.aggregate, field.type) for field in spec.fields if field.name in columns]
         formulas = {}
     types = {field.name: "bigint" if field.type == "integer" else "text" for field in spec.fields}
+    if relation is not None:
+        values = [*values, *EXTRA_VALUES]
+        columns = [*columns, *EXTRAS]
+        types |= {value.name: "boolean" if value.aggregate == "all" else "bigint" for value in EXTRA_VALUES}
     parts: list[sql.Composable] = []
     parameters: dict[str, object] = {}
     hull = _hull(window for of_symbol in rows.values() for window in of_symbol)
     if hull.start_ms < hull.end_ms or not made:
-        parts.append(make_rows_part(source, values))
+        parts.append(make_rows_part(source, values, relation))
         parameters |= {"grid": get_grid_ms(spec), "first": hull.start_ms, "end": hull.end_ms}
         parameters |= _list_windows(rows, "symbols", "lows", "highs")
     if made:

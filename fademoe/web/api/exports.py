@@ -1,7 +1,8 @@
 """Whole selections as files: streamed part by part, so neither memory nor a transaction grows with them."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from flask import Response, request
 
@@ -42,6 +43,8 @@ FILES = Bodies(
     statuses=(429,),
 )
 
+Page = list[tuple[Any, ...]]
+
 _slots = threading.BoundedSemaphore(MAX_AT_ONCE)
 
 
@@ -70,7 +73,10 @@ def export_rows(params: Params) -> Response:
     with_known = has_known_ms(params)
     iso = params[TS] == "iso"
     if params[STEP]:
-        parts = _encode_steps(get_services(), spec, selection, file_format, step=params[STEP], iso=iso)
+        pages = read_step_pages(get_services().reader, spec, selection, params[STEP], now_ms())
+        pages = _cut_extras(pages, selection, with_known=with_known)
+        columns = (*selection.columns, *STEP_MEMBERS, *([KNOWN_MS] if with_known else ()))
+        parts = _encode_steps(pages, spec, columns, file_format, iso=iso)
     else:
         parts = _encode(get_services(), spec, selection, file_format, iso=iso, with_known=with_known)
     response = Response(_release_at_end(parts, release), content_type=MEDIA_TYPES[file_format])
@@ -111,19 +117,16 @@ def _encode(
 
 
 def _encode_steps(
-    services: Services, spec: Perpspec, selection: Selection, file_format: str, *, step: str, iso: bool
+    pages: Iterator[Page], spec: Perpspec, columns: Sequence[str], file_format: str, *, iso: bool
 ) -> Iterator[bytes]:
-    """Yield coarser bars in parts, each with how complete it is."""
-    columns = (*selection.columns, *STEP_MEMBERS)
-    pages = (
-        to_records(page, spec.name, columns, iso=iso and file_format != "parquet")
-        for page in read_step_pages(services.reader, spec, selection, step, now_ms())
-    )
+    """Yield coarser bars in parts."""
+    iso = iso and file_format != "parquet"
+    records = (to_records(page, spec.name, columns, iso=iso) for page in pages)
     if file_format == "ndjson":
-        yield from map(encode_ndjson, pages)
+        yield from map(encode_ndjson, records)
         return
-    names = name_members(columns, iso=iso and file_format != "parquet")
-    parts = (encode_csv(map(to_texts, page)) for page in pages)
+    names = name_members(columns, iso=iso)
+    parts = (encode_csv(map(to_texts, page)) for page in records)
     if file_format == "csv":
         yield encode_csv([names])
         yield from parts
@@ -136,10 +139,14 @@ def _encode_ndjson(
     services: Services, spec: Perpspec, selection: Selection, *, iso: bool, with_known: bool
 ) -> Iterator[bytes]:
     columns = (*selection.columns, *([KNOWN_MS] if with_known else ()))
+    for page in _cut_extras(read_pages(services.reader, spec, selection), selection, with_known=with_known):
+        yield encode_ndjson(to_records(page, spec.name, columns, iso=iso))
+
+
+def _cut_extras(pages: Iterator[Page], selection: Selection, *, with_known: bool) -> Iterator[Page]:
+    """Yield pages without EXTRAS, except `known_ms` where it is asked for."""
     extras = 0 if selection.moment is None else len(EXTRAS) - with_known
-    for page in read_pages(services.reader, spec, selection):
-        rows = [row[: len(row) - extras] for row in page]
-        yield encode_ndjson(to_records(rows, spec.name, columns, iso=iso))
+    return ([row[: len(row) - extras] for row in page] for page in pages)
 
 
 def _name_file(spec: Perpspec, selection: Selection) -> str:

@@ -76,8 +76,6 @@ def read_moment(params: Params) -> Moment | None:
         raise params.refuse(AS_OF, f"a time not after now, {to_iso(time_ms)}")
     if at_ms is None and not params[KNOWLEDGE] and not has_known_ms(params):
         return None
-    if params.declares(STEP) and params[STEP]:
-        raise params.refuse(STEP, "none beside as_of, knowledge or known_ms: these are of rows as stored")
     return Moment(at_ms, Knowledge(params[KNOWLEDGE] or Knowledge.MARKET))
 
 

@@ -42,3 +42,6 @@ CASE WHEN count({value}) = count(*) THEN sum({value}) END
 
 -- name: none
 NULL
+
+-- name: all
+CASE WHEN count({value}) = count(*) THEN bool_and({value}) END
