@@ -71,9 +71,7 @@ def read_marks(instrument: Instrument, times: Sequence[int], columns: Sequence[S
     """
     if not times:
         return []
-    if not are_amounts(list(chain.from_iterable(columns))):
-        raise BadPayload("not all values are non-negative decimals")
-    opens, highs, lows, closes = _comparable(columns)
+    opens, highs, lows, closes = _make_comparable(columns)
     if not (all(map(le, lows, closes)) and all(map(le, closes, highs))):
         raise BadPayload("the close of a mark price lies outside its low and high")
     if not (float(min(lows)) > 0 and float(min(opens)) > 0):
@@ -85,9 +83,9 @@ def read_marks(instrument: Instrument, times: Sequence[int], columns: Sequence[S
 
 def _check(columns: Sequence[Sequence[Json]], trades: Sequence[Json]) -> None:
     """Raise BadPayload unless all values are decimals, low <= open, close <= high, and low is above zero."""
-    if not are_amounts(list(chain.from_iterable(columns))):
+    opens, highs, lows, closes = _make_comparable(columns[:4])
+    if not are_amounts(list(chain.from_iterable(columns[4:]))):
         raise BadPayload("not all values are non-negative decimals")
-    opens, highs, lows, closes = _comparable(columns[:4])
     inner = (opens, closes)
     if not all(all(map(le, lows, prices)) and all(map(le, prices, highs)) for prices in inner):
         raise BadPayload("open or close of a candle lies outside its low and high")
@@ -97,20 +95,19 @@ def _check(columns: Sequence[Sequence[Json]], trades: Sequence[Json]) -> None:
         raise BadPayload("a number of trades is not a count")
 
 
-def _comparable(prices: Sequence[Sequence[str]]) -> Sequence[Sequence[str] | Sequence[float]]:
-    """Return columns of unsigned decimals that are in the order of their numbers.
+def _make_comparable(prices: Sequence[Sequence[Json]]) -> Sequence[Sequence[str] | Sequence[float]]:
+    """Return columns of prices such that what is less or equal in them is so in number; raise BadPayload for others.
 
-    Texts of one length with their point at one place are so as they are; floats are, too, up to EXACT_LENGTH.
+    Texts with equally many digits before the point are compared as they are: "30709.9" < "30710" < "30710.5". Of equal
+    numbers the shorter text is the lesser one, so "30710.0" beside "30710" may only be taken for more than it is.
+    Otherwise floats are compared, of texts up to EXACT_LENGTH.
     """
     values = list(chain.from_iterable(prices))
-    length, point = len(values[0]), values[0].find(".")
-    lengths = set(map(len, values))
-    if lengths == {length}:
-        joined = ",".join(values)
-        at_one_place = joined[point :: length + 1].count(".") == len(values) if point >= 0 else "." not in joined
-        if at_one_place:
-            return prices
-    if max(lengths) > EXACT_LENGTH:
+    if are_amounts(values, whole_digits=len(str(values[0]).partition(".")[0])):
+        return prices
+    if not are_amounts(values):
+        raise BadPayload("not all values are non-negative decimals")
+    if max(map(len, values)) > EXACT_LENGTH:
         raise BadPayload("prices are too long to be compared as floats")
     return [list(map(float, column)) for column in prices]
 

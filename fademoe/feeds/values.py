@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Context, Decimal, Inexact, InvalidOperation
-from functools import cache
+from functools import cache, lru_cache
 from math import ceil
 
 import msgspec
@@ -123,13 +123,24 @@ def read_amounts(values: Sequence[Json]) -> Sequence[str]:
     return [read_amount(value) for value in values]
 
 
-def are_amounts(values: Sequence[Json]) -> bool:
-    """Return whether all values are decimal strings that cannot be negative, by one match; of numbers it is False."""
+def are_amounts(values: Sequence[Json], whole_digits: int | None = None) -> bool:
+    """Return whether all values are decimal strings that cannot be negative, by one match; of numbers it is False.
+
+    `whole_digits`: and all of them have so many digits before the point.
+    """
     try:
         joined = ",".join(values)
     except TypeError:
         return False
-    return not values or (bool(_UNSIGNED_LIST.fullmatch(joined)) and joined.count(",") == len(values) - 1)
+    match = _UNSIGNED_LIST.fullmatch if whole_digits is None else _match_whole_digits(whole_digits)
+    return not values or (bool(match(joined)) and joined.count(",") == len(values) - 1)
+
+
+@lru_cache(maxsize=MOST_DIGITS)
+def _match_whole_digits(count: int) -> Callable[[str], object]:
+    """Return what matches a list of decimals with exactly `count` digits before the point."""
+    decimal = rf"[0-9]{{{min(max(count, 1), MOST_DIGITS)}}}+(?:\.[0-9]{{1,{MOST_DIGITS}}}+)?+"
+    return re.compile(f"{decimal}(?:,{decimal})*+").fullmatch
 
 
 @cache
