@@ -1,4 +1,4 @@
-"""The RQ worker as FadeMoe runs it: imports everything before it forks, ends within seconds of SIGTERM."""
+"""The RQ worker as FadeMoe runs it: imports its jobs before it forks, ends within seconds of SIGTERM."""
 
 import ctypes
 import encodings.idna  # noqa: F401 - of every first connection to a host; here, so that no work horse imports it
@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from importlib import import_module
 from types import FrameType
 
 from redis.exceptions import ResponseError
@@ -18,20 +19,6 @@ from rq.serializers import JSONSerializer
 from rq.worker import RoundRobinWorker
 
 from fademoe.feeds import registry
-from fademoe.jobs import (
-    archive,
-    audit,
-    backfill,
-    dead,
-    hours,
-    maintenance,
-    newest,
-    notify,
-    polls,
-    research,
-    seed,
-    terms,
-)
 from fademoe.queue.dequeue import ReadyQueue
 from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, RESEARCH, UPKEEP, list_exchange_queues
 from fademoe.runtime.job_context import use_services
@@ -39,26 +26,15 @@ from fademoe.runtime.services import Services
 
 log = logging.getLogger(__name__)
 
-JOB_FUNCTIONS = (
-    backfill.backfill,
-    backfill.recheck,
-    archive.import_period,
-    archive.reimport_file,
-    audit.audit_window,
-    audit.enqueue_nightly,
-    polls.poll,
-    newest.poll_newest,
-    seed.fill,
-    hours.refresh_hours,
-    terms.refresh_terms,
-    research.run_backtest,
-    dead.find_dead,
-    maintenance.reconcile,
-    maintenance.refresh_instruments,
-    maintenance.refresh_changing_instruments,
-    maintenance.run_maintenance,
-    notify.deliver,
-)  # imported here, so that no work horse has to
+# The rooms of jobs that each kind of worker imports before it forks, so that no work horse has to. Any worker can run
+# any job; what it has not imported costs the work horse the import, and what it has imported costs memory and forks.
+HISTORY_JOBS = ("audit", "backfill", "hours", "newest", "polls", "seed", "terms")
+JOBS_OF = {
+    LIVE: (*HISTORY_JOBS, "maintenance"),
+    NOTIFY: ("notify",),
+    ARCHIVES: ("archive", "dead"),
+    RESEARCH: ("research",),
+}
 MONITOR_S = 5  # between two looks at the work horse, each of which renews the job's lease
 LEASE_S = 30  # a job whose lease was not renewed for so long is given to another worker
 WORKER_TTL_S = 60
@@ -120,6 +96,8 @@ def run(services: Services, kind: str = "worker") -> None:
     enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
     special = {LIVE: (LIVE, UPKEEP), NOTIFY: (NOTIFY,), ARCHIVES: (ARCHIVES,), RESEARCH: (RESEARCH,)}
     names = special.get(kind, list_exchange_queues(*enabled))
+    for module in JOBS_OF.get(kind, HISTORY_JOBS):
+        import_module(f"fademoe.jobs.{module}")
     use_services(services)
     services.prepare()
     queue_class = Queue if kind == NOTIFY else ReadyQueue

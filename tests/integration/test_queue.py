@@ -1,11 +1,14 @@
 """The queue across upgrades, and one way of retrying."""
 
+import importlib
+import pkgutil
 import time
 
 import pytest
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from fademoe import jobs
 from fademoe.clock import MINUTE_MS, Window
 from fademoe.queue.chores import CHORES, drop_foreign_chores, enqueue_chore
 from fademoe.queue.enqueue import enqueue_windows
@@ -32,9 +35,18 @@ def test_chores_of_an_older_version_do_not_block_those_of_this_one(system):
 
 
 def test_every_function_that_is_enqueued_by_its_path_exists():
-    paths = {f"{function.__module__}.{function.__name__}" for function in worker.JOB_FUNCTIONS}
+    rooms = {room for rooms in (worker.HISTORY_JOBS, *worker.JOBS_OF.values()) for room in rooms}
+    named = [module.name for module in pkgutil.iter_modules(jobs.__path__)]
+    jobs_of = {name: importlib.import_module(f"fademoe.jobs.{name}") for name in named}
+    paths = {
+        f"{module.__name__}.{name}"
+        for module in jobs_of.values()
+        for name, function in vars(module).items()
+        if hasattr(function, "__wrapped__") and function.__module__ == module.__name__
+    }
     assert {chore.function for chore in CHORES} <= paths
     assert {"fademoe.jobs.backfill.backfill", "fademoe.jobs.audit.audit_window", "fademoe.jobs.polls.poll"} <= paths
+    assert {path.split(".")[2] for path in paths} == rooms  # a worker has imported what its work horses run
 
 
 def test_windows_that_an_older_version_has_queued_are_fetched(system):
