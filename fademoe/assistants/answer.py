@@ -9,10 +9,14 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 MAX_BYTES = 256 * 1024  # of the whole result as it is sent: the table, and the same once more as text
 ENVELOPE_BYTES = 1_024  # what the protocol puts around it
+BLANKS = str.maketrans("\t\n\r", "   ")  # a value ends neither its cell nor its line
 
 
 class Gap(TypedDict):
-    """A range [since, until) of a series without rows; `reason` is why, `missing` what is still to be fetched."""
+    """A range [since, until) of a series without rows; `reason` is why.
+
+    `state`: absent, missing (still to be fetched), not due yet (too new), not requested.
+    """
 
     source: str
     symbol: str
@@ -25,9 +29,9 @@ class Gap(TypedDict):
 class Coverage(TypedDict):
     """How complete one series is over the range that was asked for, in ms of it.
 
-    `requested_ms`: in the range, requested and due by now. `covered_ms`: of that, fetched or known to be absent.
-    `absent_ms`: of that, without a row for a reason. `missing_ms`: still to be fetched. `not_requested_ms`: of the
-    range, never requested: nothing is known about it. `is_complete`: covered from end to end.
+    `requested_ms`: in the range, requested. `covered_ms`: of that, fetched or known to be absent. `absent_ms`: of that,
+    without a row for a reason. `missing_ms`: still to be fetched. `not_due_ms`: too new to be there.
+    `not_requested_ms`: of the range, never requested: nothing is known about it. `is_complete`: covered end to end.
     """
 
     source: str
@@ -38,6 +42,7 @@ class Coverage(TypedDict):
     covered_ms: int
     absent_ms: int
     missing_ms: int
+    not_due_ms: int
     not_requested_ms: int
     is_complete: bool
     gaps: list[Gap]
@@ -122,6 +127,7 @@ def _describe(series: Coverage) -> str:
             ("covered", "covered_ms"),
             ("of that absent for a reason", "absent_ms"),
             ("missing", "missing_ms"),
+            ("too new to be there", "not_due_ms"),
             ("never requested", "not_requested_ms"),
         )
     ]
@@ -130,7 +136,7 @@ def _describe(series: Coverage) -> str:
 
 
 def _write_line(texts: Sequence[str | None]) -> str:
-    return "\t".join("" if text is None else " ".join(text.split("\t")) for text in texts)
+    return "\t".join("" if text is None else text.translate(BLANKS) for text in texts)
 
 
 def _measure_left(answer: Answer) -> int:
@@ -138,5 +144,5 @@ def _measure_left(answer: Answer) -> int:
 
 
 def _measure(value: Any) -> int:
-    """Return how many bytes a part of an answer takes as JSON, or a few more."""
-    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    """Return how many bytes a part of an answer takes as JSON, or a few more: over HTTP all but ASCII is escaped."""
+    return len(json.dumps(value))

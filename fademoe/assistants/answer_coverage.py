@@ -16,22 +16,28 @@ def describe_coverage(
     cursor: Cursor, sources: Iterable[str], symbol: str, window: Window, now_ms: int
 ) -> list[Coverage]:
     """Return how complete each source of a symbol is over a window that ends at the latest now."""
-    keys = [(source, symbol) for source in sources]
-    ranges = list_ranges(cursor, keys, now_ms)
+    return describe_series(cursor, [(source, symbol) for source in sources], window, now_ms)
+
+
+def describe_series(cursor: Cursor, keys: Sequence[tuple[str, str]], window: Window, now_ms: int) -> list[Coverage]:
+    """Return how complete each (source, symbol) is over a window that ends at the latest now."""
+    ranges = list_ranges(cursor, list(keys), now_ms)
     answers = []
-    for source, _ in keys:
+    for source, symbol in keys:
         series = ranges.get((source, symbol))
         requested = _cut(series.wanted, window) if series else []
         covered = _cut(series.covered, window) if series else []
         absent = _cut(series.absent, window) if series else []
         missing = _cut(series.missing, window) if series else []
         unknown = subtract(window, [*requested, *covered])
+        not_due = subtract(window, [*covered, *missing, *unknown])
         gaps = [
             _name(source, symbol, part, "absent", gap.reason)
-            for gap in list_absences(cursor, source, symbol, window, MAX_GAPS)
+            for gap in (list_absences(cursor, source, symbol, window, MAX_GAPS) if absent else ())
             for part in _cut([Window(gap.start_ms, gap.end_ms)], window)
         ]
         gaps += [_name(source, symbol, gap, "missing", "") for gap in missing[:MAX_GAPS]]
+        gaps += [_name(source, symbol, gap, "not due yet", "") for gap in not_due[:MAX_GAPS]]
         gaps += [_name(source, symbol, gap, "not requested", "") for gap in unknown[:MAX_GAPS]]
         answers.append(
             Coverage(
@@ -43,6 +49,7 @@ def describe_coverage(
                 covered_ms=_measure(covered),
                 absent_ms=_measure(absent),
                 missing_ms=_measure(missing),
+                not_due_ms=_measure(not_due),
                 not_requested_ms=_measure(unknown),
                 is_complete=not subtract(window, covered),
                 gaps=sorted(gaps, key=lambda gap: gap["since"])[:MAX_GAPS],

@@ -2,15 +2,17 @@
 
 import hmac
 import logging
+import re
 import socket
 import time
 from typing import Any
 
+import anyio
 import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fademoe import __version__
 from fademoe.assistants import prompts, resources, tools
@@ -23,6 +25,11 @@ log = logging.getLogger(__name__)
 TOKEN_FILE = "mcp_token"
 PATH = "/mcp"
 PORT_RETRY_S = 30.0
+MAX_BODY_BYTES = 64 * 1024  # of a request: an error that quotes all of it still fits into an answer
+MAX_SESSIONS = 1_000  # 30 kB each; one that is not used ends after half an hour
+MAX_REQUESTS = 100  # at a time, streams that a client keeps open included
+BODY_S = 20.0  # for a request to arrive
+ADDRESS = re.compile(rb"(https?://)?(\[[0-9a-f:.]+\]|[^:/@\[\]]+)(:[0-9]{1,5})?", re.IGNORECASE)
 INSTRUCTIONS = (
     "Market data of crypto perpetual futures that FadeMoe has collected: candles, premium, funding, mark price, open"
     " interest, long/short ratio, liquidations. Every answer carries units and the coverage of its range: what is"
@@ -34,9 +41,13 @@ def make_server(settings: Settings, address: str) -> MCPServer[Any]:
     """Return the server with its tools, resources and prompts; `address` logs in as the role of assistants."""
     logging.getLogger("mcp").setLevel(logging.WARNING)
     server: MCPServer[Any] = MCPServer(
-        "fademoe", title="FadeMoe", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING"
+        "fademoe",
+        title="FadeMoe",
+        instructions=INSTRUCTIONS,
+        version=__version__,
+        log_level="WARNING",
+        tools=tools.list_tools(tools.Toolbox(address, settings), with_sql=settings.mcp_sql),
     )
-    tools.register(server, tools.Toolbox(address, settings), with_sql=settings.mcp_sql)
     resources.register(server, address)
     prompts.register(server)
     return server
@@ -56,13 +67,17 @@ def serve_http(settings: Settings) -> int:
     app = server.streamable_http_app(
         streamable_http_path=PATH,
         host=settings.mcp_host,
+        max_request_body_size=MAX_BODY_BYTES,
+        max_sessions=MAX_SESSIONS,
         transport_security=TransportSecuritySettings(
-            allowed_hosts=[*hosts, *(f"{host}:*" for host in hosts)],
-            allowed_origins=[f"http://{host}:*" for host in hosts],
+            allowed_hosts=[name for host in hosts for name in (host, f"{host}:*")],
+            allowed_origins=[
+                f"{scheme}://{name}" for scheme in ("http", "https") for host in hosts for name in (host, f"{host}:*")
+            ],
         ),
     )
     config = uvicorn.Config(
-        BearerToken(app, load_mcp_token(settings)),
+        Guard(app, load_mcp_token(settings)),
         host=settings.mcp_host,
         port=settings.mcp_port,
         log_config=None,
@@ -98,20 +113,57 @@ def load_mcp_token(settings: Settings) -> str:
     return settings.mcp_token or load_or_make_token(settings.home / TOKEN_FILE, "FADEMOE_MCP_TOKEN")
 
 
-class BearerToken:
-    """Answers 401 to every request that does not carry the token."""
+class Guard:
+    """Answers 401 to every request without the token, 503 beyond MAX_REQUESTS; ends one that is too slow to arrive."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         """Guard `app` with `token`."""
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._token = token.encode()
+        self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] == "http":
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._expected):
-                body = {"error": "the header Authorization: Bearer <token> is missing or wrong (FADEMOE_MCP_TOKEN)"}
-                await JSONResponse(body, 401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refuse(dict(scope["headers"]))
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        self._running += 1
+        try:
+            await self._app(scope, _limit_arrival(receive), send)
+        finally:
+            self._running -= 1
+
+    def _refuse(self, headers: dict[bytes, bytes]) -> JSONResponse | None:
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
+            body = {"error": "the header Authorization: Bearer <token> is missing or wrong (FADEMOE_MCP_TOKEN)"}
+            return JSONResponse(body, 401, headers={"WWW-Authenticate": "Bearer"})
+        for name, status in ((b"host", 421), (b"origin", 403)):  # the SDK takes any text for a port
+            if name in headers and not ADDRESS.fullmatch(headers[name]):
+                return JSONResponse({"error": f"the header {name.decode().title()} is not an address"}, status)
+        if self._running >= MAX_REQUESTS:
+            return JSONResponse({"error": f"{MAX_REQUESTS} requests are answered already"}, 503)
+        return None
+
+
+def _limit_arrival(receive: Receive) -> Receive:
+    """Return `receive` that reports a disconnected client when a body is not there after BODY_S."""
+    until_s = anyio.current_time() + BODY_S
+    is_complete = False
+
+    async def receive_in_time() -> Message:
+        nonlocal is_complete
+        if is_complete:
+            return await receive()
+        with anyio.move_on_at(until_s):
+            message = await receive()
+            is_complete = not message.get("more_body", False)
+            return message
+        is_complete = True
+        return {"type": "http.disconnect"}
+
+    return receive_in_time

@@ -1,12 +1,13 @@
 """The process of one statement of an assistant: reads it from stdin, prints its answer; `statement` starts it.
 
-It may take MAX_MEMORY_BYTES of memory, so a value of a gigabyte ends this process and nothing else.
+Before the answer it prints a line with the number of its session, so that this can be ended from outside. It may take
+MAX_MEMORY_BYTES of memory, so a value of a gigabyte ends this process and nothing else.
 """
 
 import json
 import resource
 import sys
-import threading
+from contextlib import closing
 
 import psycopg
 from psycopg import pq
@@ -16,11 +17,14 @@ from fademoe.assistants.statement import LONGEST_S
 MAX_MEMORY_BYTES = 256 * 1024 * 1024
 MAX_ROWS = 5_000
 MAX_TEXT_BYTES = 200_000  # of all values: more does not fit into an answer
+MAX_ERROR_CHARACTERS = 2_000  # a message may hold a value of the statement
 
 
 def _execute(address: str, statement: str) -> dict[str, object]:
-
-    with psycopg.connect(address, autocommit=True, connect_timeout=3, application_name="fademoe mcp sql") as connection:
+    session = psycopg.connect(address, autocommit=True, connect_timeout=3, application_name="fademoe mcp sql")
+    with closing(session) as connection:  # not the block of the session itself: that would end the transaction
+        sys.stdout.write(f"{connection.info.backend_pid}\n")
+        sys.stdout.flush()
         for setting in (
             "START TRANSACTION READ ONLY",
             f"SET LOCAL statement_timeout = '{LONGEST_S:.0f}s'",
@@ -28,9 +32,6 @@ def _execute(address: str, statement: str) -> dict[str, object]:
             "SET LOCAL client_connection_check_interval = '1s'",
         ):
             connection.execute(setting)
-        watchdog = threading.Timer(LONGEST_S, connection.cancel)
-        watchdog.daemon = True
-        watchdog.start()
         server = connection.pgconn
         server.send_query_params(statement.encode(), [])
         server.set_single_row_mode()
@@ -43,7 +44,8 @@ def _execute(address: str, statement: str) -> dict[str, object]:
             if result.status not in (pq.ExecStatus.SINGLE_TUPLE, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
                 if truncated:  # cancelled because enough was read
                     break
-                return {"error": result.error_message.decode(errors="replace").strip() or "the connection was lost"}
+                message = result.error_message.decode(errors="replace").strip() or "the connection was lost"
+                return {"error": message[:MAX_ERROR_CHARACTERS]}
             columns = [(result.fname(index) or b"").decode(errors="replace") for index in range(result.nfields)]
             for number in range(result.ntuples):
                 values = [result.get_value(number, index) for index in range(result.nfields)]
@@ -54,7 +56,6 @@ def _execute(address: str, statement: str) -> dict[str, object]:
                         connection.cancel()
                     continue
                 rows.append([None if value is None else value.decode(errors="replace") for value in values])
-        watchdog.cancel()
         return {"columns": columns, "rows": rows, "truncated": truncated}
 
 
@@ -67,7 +68,7 @@ def _main() -> int:
     except MemoryError:
         return 1
     except Exception as error:  # noqa: BLE001 - whatever it is, the assistant gets its first line
-        answer = {"error": str(error).splitlines()[0] if str(error) else type(error).__name__}
+        answer = {"error": str(error).splitlines()[0][:MAX_ERROR_CHARACTERS] if str(error) else type(error).__name__}
     sys.stdout.write(json.dumps(answer))
     return 0
 

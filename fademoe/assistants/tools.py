@@ -5,28 +5,32 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal, localcontext
+from difflib import get_close_matches
 from functools import wraps
 from typing import Annotated, Any
 
-from mcp.server.mcpserver import MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, ToolAnnotations
 from psycopg2.extensions import cursor as Cursor
-from pydantic import Field
+from pydantic import Field, ValidationError
+from typing_extensions import override
 
+from fademoe.alerts.language import compile_condition
 from fademoe.alerts.replay import AFTER_MINUTES, replay_rule
-from fademoe.alerts.rules import list_codes, list_default_codes
-from fademoe.assistants.answer import Answer, make_answer
-from fademoe.assistants.answer_coverage import describe_coverage
-from fademoe.assistants.backtests import queue_and_wait
+from fademoe.alerts.rules import ALL, Rule, list_codes, list_default_codes
+from fademoe.assistants.answer import Answer, Coverage, make_answer
+from fademoe.assistants.answer_coverage import describe_coverage, describe_series
+from fademoe.assistants.backtests import UNITS, list_series_read, queue_and_wait
 from fademoe.assistants.session import open_session
 from fademoe.assistants.statement import run_statement
 from fademoe.backtest.request import RunRequest
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms, parse_time, to_iso
 from fademoe.errors import FadeMoeError
-from fademoe.metrics import METRICS, STEPS_MS
+from fademoe.metrics import METRICS, STEPS_MS, name_perpspec
 from fademoe.settings import Settings
-from fademoe.store.read.catalog import Perpspec, list_perpspecs
+from fademoe.store.read.catalog import Perpspec, list_known_symbols, list_perpspecs, list_symbols
 from fademoe.store.read.rows import Selection
 from fademoe.web.model import signals
 from fademoe.web.model.catalog import find_metric, find_perpspec
@@ -37,6 +41,9 @@ from fademoe.web.problem import Problem
 MAX_ROWS = 5_000
 MAX_STATS_ROWS = 200_000
 MAX_REPLAY_MS = 7 * DAY_MS  # of a rule over all its contracts, within the time of a read
+MAX_SERIES = 100  # whose coverage an answer about many series names, the incomplete ones first
+MAX_NAMED = 60  # symbols that an error names
+MAX_ERROR_CHARACTERS = 4_000  # it may quote what was asked
 PAGE_ROWS = 10_000
 HOURS_OF_A_YEAR = 8_760
 DEFAULT_HOURS = 8  # of a settlement whose interval the exchange does not send
@@ -82,6 +89,8 @@ class Toolbox:
                 symbols=[symbol] if symbol else None,
                 after=("", ""),
             )
+            if symbol is not None and not series:
+                _check_symbol(cursor, symbol)
         columns = {
             "source": None,
             "symbol": None,
@@ -121,7 +130,7 @@ class Toolbox:
         window, now = _read_window(since, until)
         with open_session(self._address) as cursor:
             find_perpspec(cursor, source)
-            coverage = describe_coverage(cursor, [source], symbol, window, now)
+            coverage = _describe(cursor, [source], symbol, window, now)
         rows = [[gap[name] for name in ("since", "until", "state", "reason")] for gap in coverage[0]["gaps"]]
         return make_answer(["since", "until", "state", "reason"], ["ISO 8601", "ISO 8601", None, None], rows, coverage)
 
@@ -140,7 +149,8 @@ class Toolbox:
         """Return the rows of a series, oldest first, with units, and how complete the range is.
 
         With a step coarser than 1m each row says how many bars it is made of (`bars`), how many were expected, how many
-        of those are absent for a reason, and whether the whole step is covered and over (`complete`).
+        of those are absent for a reason, and whether the whole step is covered and over (`complete`). When `truncated`
+        is true, ask again from the last `time` on: rows after it were left out.
         """
         window, now = _read_window(since, until)
         coarse = _read_step(step)
@@ -148,7 +158,7 @@ class Toolbox:
             spec = find_perpspec(cursor, source)
             chosen = _read_columns(spec, columns)
             page = read_page(cursor, spec, _select(symbol, chosen, window, limit), coarse)
-            coverage = describe_coverage(cursor, [source], symbol, window, now)
+            coverage = _describe(cursor, [source], symbol, window, now)
         names, units = _head(spec, chosen, coarse)
         rows = [(ts, to_iso(ts), *values) for ts, _, _, *values in page.rows]
         return make_answer(names, units, rows, coverage, truncated=page.next is not None)
@@ -166,7 +176,8 @@ class Toolbox:
     ) -> Result:
         """Return one column of a metric for all exchanges side by side, aligned in time; null where one has no row.
 
-        With a coarse step `<source> complete` says whether that step of that exchange is covered and over.
+        With a coarse step `<source> complete` says whether that step of that exchange is covered and over. At most
+        5,000 rows: when `truncated` is true, ask again from the last `time` on.
         """
         window, now = _read_window(since, until)
         coarse = _read_step(step)
@@ -176,7 +187,7 @@ class Toolbox:
             chosen = column or names[0]
             _check("column", chosen, names)
             answer, page = read_side_by_side(cursor, specs, _select(symbol, (chosen,), window, MAX_ROWS), coarse)
-            coverage = describe_coverage(cursor, [spec.name for spec in specs], symbol, window, now)
+            coverage = _describe(cursor, [spec.name for spec in specs], symbol, window, now)
         unit = next(field.unit for field in specs[0].fields if field.name == chosen)
         members = [(chosen, unit), *([("complete", None)] if coarse else [])]
         heads = [(f"{spec.name} {name}", unit) for spec in specs for name, unit in members]
@@ -207,20 +218,22 @@ class Toolbox:
     ) -> Result:
         """Return count, first, last, lowest, highest, sum, mean and standard deviation (population) of a column.
 
-        The instants of the lowest and the highest value are given. Rows without a value do not count.
+        The instants of the lowest and the highest value are given. Rows without a value do not count. At most 200,000
+        rows: a coarser step reads more time.
         """
         window, now = _read_window(since, until)
         coarse = _read_step(step)
         with open_session(self._address) as cursor:
             spec = find_perpspec(cursor, source)
-            (name,) = _read_columns(spec, column)
+            numbers = [field.name for field in spec.fields if field.type != "text"]
+            _check("column", column, numbers)
             points = [
                 (ts, Decimal(str(value)))
-                for ts, value in _read_all(cursor, spec, symbol, name, window, coarse)
+                for ts, value in _read_all(cursor, spec, symbol, column, window, coarse)
                 if value is not None
             ]
-            coverage = describe_coverage(cursor, [source], symbol, window, now)
-        unit = next(field.unit for field in spec.fields if field.name == name)
+            coverage = _describe(cursor, [source], symbol, window, now)
+        unit = next(field.unit for field in spec.fields if field.name == column)
         return make_answer(["statistic", "value", "time"], [None, unit, "ISO 8601"], _summarize(points), coverage)
 
     def funding_summary(self, symbol: Symbol, since: Since, until: Until) -> Result:
@@ -241,7 +254,7 @@ class Toolbox:
                     if rate is not None
                 ]
                 rows.append((spec.name, *_summarize_funding(settled)))
-            coverage = describe_coverage(cursor, [spec.name for spec in specs], symbol, window, now)
+            coverage = _describe(cursor, [spec.name for spec in specs], symbol, window, now)
         fraction = "fraction"
         columns = {
             "source": None,
@@ -265,19 +278,23 @@ class Toolbox:
     ) -> Result:
         """Evaluate an expression for every contract at the newest minute that is over: true or false, or a number.
 
-        null: unknown, because an input is absent or late. The greatest values come first.
+        null: unknown, because an input is absent or late. The greatest values come first. Prices are quote per coin,
+        amounts coins, changes and rates fractions (0.01 is 1 %).
         """
         chosen = _split(codes) or list_default_codes()
         for code in chosen:
             _check("code", code, list_codes())
         with open_session(self._address) as cursor:
+            for symbol in _split(symbols):
+                _check_symbol(cursor, symbol)
             found = signals.screen(cursor, expr, chosen, _split(symbols))
         rows = signals.sort_rows(found.rows, "value", descending=True)
-        unit = "true or false" if found.is_truth else None
+        unit = "true or false" if found.is_truth else "as the expression gives it"
         return make_answer(
             ["minute", "code", "symbol", "value"],
             ["ISO 8601", None, None, unit],
             [(to_iso(found.minute), row.code, row.symbol, row.value) for row in rows],
+            truncated=len(rows) >= signals.MAX_SCREEN_ROWS,
         )
 
     def alert_replay(
@@ -289,14 +306,20 @@ class Toolbox:
         """Tell when a rule fired in a range, by what live evaluation knew then, and what the price did afterwards.
 
         `after_15m` is the change of the close in the next 15 minutes, a fraction. `late` marks transitions that full
-        knowledge would have added or left out.
+        knowledge would have added or left out. At most 7 days. `coverage` names what the rule reads, incomplete first.
         """
-        window, _ = _read_window(since, until)
+        window, now = _read_window(since, until)
         if window.end_ms - window.start_ms > MAX_REPLAY_MS:
             raise ToolError(f"the range is longer than {MAX_REPLAY_MS // DAY_MS} days: ask for less at a time")
         window = Window(floor_to(window.start_ms, MINUTE_MS), floor_to(window.end_ms, MINUTE_MS))
         with open_session(self._address) as cursor:
-            replayed = replay_rule(cursor, signals.find_rule(cursor, rule).rule, window)
+            found = signals.find_rule(cursor, rule).rule
+            if not found.expr:
+                raise ToolError(
+                    f"the rule {rule!r} watches the data themselves: only rules with an expression are replayed"
+                )
+            replayed = replay_rule(cursor, found, window)
+            coverage, more = _describe_most(cursor, _list_inputs(cursor, found), window, now)
         after = [f"after_{minutes}m" for minutes in AFTER_MINUTES]
         rows: list[tuple[Any, ...]] = [
             (
@@ -324,8 +347,10 @@ class Toolbox:
         ]
         return make_answer(
             ["end_of_minute", "code", "symbol", "state", "values", *after, "late"],
-            ["ISO 8601", None, None, None, None, *["fraction"] * len(after), None],
+            ["ISO 8601", None, None, None, "as the expression gives them", *["fraction"] * len(after), None],
             rows,
+            coverage,
+            truncated=more,
         )
 
     def backtest(
@@ -340,20 +365,30 @@ class Toolbox:
 
         Fees of the exchange's lowest tier, slippage 0.01 %, leverage 1. A run that takes longer than 45 seconds goes
         on; its state says so, and the page Backtester shows it. A run over missing data fails and names them.
+        `coverage` names the series that were read.
         """
+        window, now = _read_window(since, until)
         request = RunRequest(
             name="assistant.toml",
             text=strategy,
             exchange=exchange,
             symbols=symbols,
-            since=parse_time(since),
-            until=parse_time(until),
+            since=_read_time("since", since),
+            until=_read_time("until", until),
         )
         run = queue_and_wait(self._settings, request)
         rows = [("id", run.id), ("state", run.state), ("message", run.message or None), ("certified", run.certified)]
         rows += [(name, value) for name, value in (run.report or {}).items() if not isinstance(value, list | dict)]
         rows.append(("certificate", run.certificate))
-        return make_answer(["figure", "value"], [None, None], rows)
+        with open_session(self._address) as cursor:
+            coverage, more = _describe_most(cursor, list(list_series_read(run)), window, now)
+        return make_answer(
+            ["figure", "value", "unit"],
+            [None, None, None],
+            [(name, value, UNITS.get(name)) for name, value in rows],
+            coverage,
+            truncated=more,
+        )
 
     def sql(
         self, statement: Annotated[str, Field(max_length=20_000, description="one SELECT over the views of the schema")]
@@ -369,8 +404,29 @@ class Toolbox:
         )
 
 
-def register(server: MCPServer[Any], toolbox: Toolbox, *, with_sql: bool) -> None:
-    """Give the tools to a server; `sql` only when the user has switched it on."""
+class BoundedTool(Tool):
+    """A tool that takes no argument it does not have, and whose errors say what is wrong in a bounded text."""
+
+    @override
+    async def run(self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False) -> Any:
+        """Run the tool; raise ToolError."""
+        try:
+            return await super().run(arguments, context, convert_result)
+        except UnexpectedToolError:
+            raise
+        except ToolError as error:
+            text = self._name_faults(error.__cause__) if isinstance(error.__cause__, ValidationError) else str(error)
+            raise ToolError(text[:MAX_ERROR_CHARACTERS]) from error
+
+    def _name_faults(self, error: ValidationError) -> str:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:10]]
+        return (
+            f"{'; '.join(faults)[:1_000]}. The arguments of {self.name} are {', '.join(self.parameters['properties'])}"
+        )
+
+
+def list_tools(toolbox: Toolbox, *, with_sql: bool) -> list[Tool]:
+    """Return the tools of a server; `sql` only when the user has switched it on."""
     tools: list[Callable[..., CallToolResult]] = [
         toolbox.list_series,
         toolbox.coverage,
@@ -383,9 +439,21 @@ def register(server: MCPServer[Any], toolbox: Toolbox, *, with_sql: bool) -> Non
     ]
     if with_sql:
         tools.append(toolbox.sql)
-    server.add_tool(_answer_errors(toolbox.backtest), description=inspect.getdoc(toolbox.backtest), annotations=QUEUES)
-    for tool in tools:
-        server.add_tool(_answer_errors(tool), name=tool.__name__, description=inspect.getdoc(tool), annotations=READS)
+    return [*(_make_tool(tool, READS) for tool in tools), _make_tool(toolbox.backtest, QUEUES)]
+
+
+def _make_tool(function: Callable[..., CallToolResult], annotations: ToolAnnotations) -> Tool:
+    tool = BoundedTool.from_function(
+        _answer_errors(function),
+        name=function.__name__,
+        description=inspect.getdoc(function),
+        annotations=annotations,
+    )
+    arguments = tool.fn_metadata.arg_model
+    arguments.model_config["extra"] = "forbid"
+    arguments.model_rebuild(force=True)
+    tool.parameters = arguments.model_json_schema()
+    return tool
 
 
 def _answer_errors(tool: Callable[..., CallToolResult]) -> Callable[..., CallToolResult]:
@@ -404,10 +472,20 @@ def _answer_errors(tool: Callable[..., CallToolResult]) -> Callable[..., CallToo
 def _read_window(since: str, until: str) -> tuple[Window, int]:
     """Return the range of a question, which ends now at the latest, and now."""
     now = now_ms()
-    start_ms, end_ms = parse_time(since), min(parse_time(until), now)
+    start_ms, end_ms = _read_time("since", since), min(_read_time("until", until), now)
     if start_ms >= end_ms:
         raise ToolError(f"since {since!r} must be before until {until!r} and before now, {to_iso(now)}")
     return Window(start_ms, end_ms), now
+
+
+def _read_time(argument: str, text: str) -> int:
+    try:
+        return parse_time(text)
+    except ValueError:
+        raise ToolError(
+            f"{argument} is {text[:100]!r}; valid is ISO 8601 in UTC such as 2026-11-01T00:00:00Z, from 2010 to 2100;"
+            f" now it is {to_iso(now_ms())}"
+        ) from None
 
 
 def _read_step(step: str) -> str:
@@ -431,6 +509,48 @@ def _split(text: str | None) -> tuple[str, ...]:
 def _check(argument: str, value: str, valid: Sequence[str]) -> None:
     if value not in valid:
         raise ToolError(f"no {argument} {value[:100]!r}; valid are {', '.join(valid)}")
+
+
+def _check_symbol(cursor: Cursor, symbol: str) -> None:
+    """Raise ToolError that names symbols when this one is of no series and of no contract."""
+    symbols = list_known_symbols(cursor)
+    if symbol in symbols:
+        return
+    asked = symbol[:100].upper()
+    near = [name for name in symbols if asked.startswith(name)] + get_close_matches(asked, symbols, 10, 0.5)
+    named = symbols if len(symbols) <= MAX_NAMED else list(dict.fromkeys(near))
+    raise ToolError(
+        f"no symbol {symbol[:100]!r}; {'valid' if named is symbols else 'similar'} are {', '.join(named) or 'none'};"
+        " list_series and fademoe://symbols name those with data"
+    )
+
+
+def _describe(cursor: Cursor, sources: Sequence[str], symbol: str, window: Window, now: int) -> list[Coverage]:
+    """Return the coverage of an answer; raise ToolError for a symbol that nobody knows."""
+    coverage = describe_coverage(cursor, sources, symbol, window, now)
+    if not any(series["requested_ms"] or series["covered_ms"] for series in coverage):
+        _check_symbol(cursor, symbol)
+    return coverage
+
+
+def _describe_most(
+    cursor: Cursor, keys: Sequence[tuple[str, str]], window: Window, now: int
+) -> tuple[list[Coverage], bool]:
+    """Return the coverage of at most MAX_SERIES series, the incomplete ones first, and whether others are left out."""
+    coverage = describe_series(cursor, keys, window, now)
+    coverage.sort(key=lambda series: (series["is_complete"] and not series["absent_ms"], -series["missing_ms"]))
+    return coverage[:MAX_SERIES], len(coverage) > MAX_SERIES
+
+
+def _list_inputs(cursor: Cursor, rule: Rule) -> list[tuple[str, str]]:
+    """Return the (source, symbol) that a rule reads, of all that are stored."""
+    needs = [need for text in (rule.expr, rule.clear) if text for need in compile_condition(text).needs.columns]
+    sources = sorted({name_perpspec(need.code or code, need.measure.metric) for need in needs for code in rule.codes})
+    return [
+        (source, symbol)
+        for source in sources
+        for symbol in (list_symbols(cursor, source) if rule.symbols == ALL else rule.symbols)
+    ]
 
 
 def _select(symbol: str, columns: tuple[str, ...], window: Window, limit: int) -> Selection:

@@ -43,6 +43,12 @@ def add(cursor: Cursor, kind: str, title: str, plan: Mapping[str, Any], *, state
     return run_id
 
 
+def count_queued(cursor: Cursor) -> int:
+    """Return how many runs wait."""
+    cursor.execute(SQL["count_queued"])
+    return int((cursor.fetchone() or (0,))[0])
+
+
 def begin(cursor: Cursor, run_id: str, plan: Mapping[str, Any]) -> None:
     """Let a run be running by this plan; what an earlier try of it stored is gone."""
     cursor.execute(SQL["begin"], {"id": run_id, "plan": json.dumps(plan)})

@@ -164,5 +164,5 @@ def test_a_backtest_is_queued_and_a_wrong_one_refused(call: Call, begin_ms: int,
     asked = {"symbols": "BTC", "exchange": "binance", **range_of(begin_ms)}
     rules = 'long = "c > sma(c, 20m)"\nsize = 0.5\n'
     result = call("backtest", strategy=rules, **asked)
-    assert ["state", "queued"] in result["rows"]
+    assert ["state", "queued", None] in result["rows"]
     assert "nowhere" in call("backtest", strategy=rules, **{**asked, "exchange": "nowhere"})

@@ -78,6 +78,12 @@ def list_symbols(cursor: Cursor, source: str) -> list[str]:
     return symbols
 
 
+def list_known_symbols(cursor: Cursor) -> list[str]:
+    """Return the symbols of all series and of all contracts that exchanges list, sorted."""
+    cursor.execute(SQL["known_symbols"])
+    return [symbol for (symbol,) in cursor.fetchall()]
+
+
 def find_first_and_last_ts(cursor: Cursor, source: str, symbols: list[str]) -> tuple[int | None, int | None]:
     """Return the ts of the oldest and of the newest row of a perpspec's `symbols`; None without rows."""
     if is_across(source):

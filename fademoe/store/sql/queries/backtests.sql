@@ -3,6 +3,9 @@
 -- name: add
 INSERT INTO perp_backtests (id, kind, state, title, plan) VALUES (%(id)s, %(kind)s, %(state)s, %(title)s, %(plan)s)
 
+-- name: count_queued
+SELECT count(*) FROM perp_backtests WHERE state = 'queued'
+
 -- name: plan
 SELECT kind, plan FROM perp_backtests WHERE id = %(id)s
 

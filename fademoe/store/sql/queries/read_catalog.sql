@@ -9,6 +9,9 @@ ORDER BY p.perpspec_name
 -- name: symbols
 SELECT symbol FROM perp_ranges WHERE source = %(source)s ORDER BY symbol
 
+-- name: known_symbols
+SELECT DISTINCT symbol FROM perp_coverage UNION SELECT symbol FROM perp_lives ORDER BY symbol
+
 -- name: symbols_without_coverage
 -- Symbols of rows whose coverage nobody recorded: one index probe per symbol (1 ms where DISTINCT takes 2 s).
 WITH RECURSIVE stored AS (
