@@ -15,7 +15,7 @@ from fademoe.store import coverage
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
-from fademoe.store.writer import KEY_COLUMNS, Batch, CopyText, Writer
+from fademoe.store.writer import KEY_COLUMNS, Batch, Writer, write_copy_text
 
 ROWS = 14_400  # of one window: ten days of minutes
 ROUNDS = 31
@@ -156,8 +156,7 @@ def candles(window: Window) -> list[Candle]:
 
 
 def _text(series: Series, rows: Sequence[Candle]) -> str:
-    reader = CopyText([(series, rows)], "1m")
-    return "".join(iter(reader.read, ""))
+    return "".join(write_copy_text([(series, rows)], "1m"))
 
 
 def bare_copy(database: Database, texts: Sequence[str]) -> None:

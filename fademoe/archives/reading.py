@@ -3,20 +3,22 @@
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from operator import lt
 from pathlib import Path
 
+from fademoe.archives.plain import read_plain
 from fademoe.clock import Window, to_iso
 from fademoe.errors import BadPayload
 from fademoe.feeds.archive import ArchiveFile, BadFile, Dataset, Layout, Lines
+from fademoe.feeds.blocks import Block
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import Row
 
 CHUNK_CHARACTERS = 500_000  # read at once
-MOST_BYTES = 200_000_000  # of an unpacked file: a month of minutes has 5 million
+MOST_BYTES = 30_000_000  # of an unpacked file: a month of minutes has 5 million
 NAMED = 3  # unreadable lines that are named
 
 
@@ -28,7 +30,7 @@ class FileRows:
     (number of the line, reason). `doubles`: lines that came twice. `blanks`: by metric and ts, why there is no value.
     """
 
-    rows: dict[str, dict[int, Row]] = field(default_factory=dict)
+    rows: dict[str, Mapping[int, Row]] = field(default_factory=dict)
     blanks: dict[str, dict[int, str]] = field(default_factory=dict)
     partial: set[int] = field(default_factory=set)
     strays: set[int] = field(default_factory=set)
@@ -44,6 +46,11 @@ class FileRows:
         """Return the ts of all lines, ascending."""
         times = {ts for rows in self.rows.values() for ts in rows}
         return sorted(times.union(*self.blanks.values()) if self.blanks else times)
+
+    def find_times(self) -> "Sequence[int] | Block":
+        """Return the ts of all lines, ascending: a block where that is all there is."""
+        only = next(iter(self.rows.values()), None) if len(self.rows) == 1 and not any(self.blanks.values()) else None
+        return only if isinstance(only, Block) else self.list_times()
 
     def shift(self, shift_ms: int) -> None:
         """Move all rows by the label of the file."""
@@ -64,7 +71,13 @@ def read_file(path: Path, file: ArchiveFile, dataset: Dataset, instrument: Instr
     """Return what a file holds, its label not applied; raise BadFile with the reason when it is not accepted."""
     lines = Lines()
     found = FileRows()
-    for number, (layout, chunk) in _read_chunks(path, file, dataset, found):
+    content = _unpack(path, file)
+    block = _read_at_once(content, file, dataset, instrument, found)
+    if block is not None:
+        found.rows[block.metric] = block
+        found.lines = len(block)
+        return found
+    for number, (layout, chunk) in _read_chunks(content, dataset, found):
         lines.extend(_read_lines(layout, chunk, number, instrument, found))
     if not found.lines:
         raise BadFile("it holds no line")
@@ -81,10 +94,8 @@ def read_file(path: Path, file: ArchiveFile, dataset: Dataset, instrument: Instr
     return found
 
 
-def _read_chunks(
-    path: Path, file: ArchiveFile, dataset: Dataset, found: FileRows
-) -> Iterator[tuple[int, tuple[Layout, str]]]:
-    """Yield the text of a file's one member in chunks of whole lines, each with its first number and the layout."""
+def _unpack(path: Path, file: ArchiveFile) -> bytes:
+    """Return the content of a file's one member."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -93,23 +104,46 @@ def _read_chunks(
                 raise BadFile(f"it holds {', '.join(names[:3]) or 'nothing'} instead of {file.stem}.csv alone")
             if members[0].file_size > MOST_BYTES:
                 raise BadFile(f"{members[0].file_size} bytes unpacked are more than such a file has")
-            with archive.open(members[0]) as member:
-                text = io.TextIOWrapper(member, encoding=dataset.encoding, newline=None)
-                layout, first = _find_layout(text, dataset, found)
-                number = 1
-                while chunk := first + text.read(CHUNK_CHARACTERS) + text.readline():
-                    first = ""
-                    yield number, (layout, chunk)
-                    number += chunk.count("\n")
+            return archive.read(members[0])
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise BadFile(f"its zip is broken: {error}") from error
+
+
+def _read_at_once(
+    content: bytes, file: ArchiveFile, dataset: Dataset, instrument: Instrument, found: FileRows
+) -> Block | None:
+    """Return the rows of a file of plain decimals, in order, on the grid and in its window; None for any other file."""
+    if dataset.sparse or not any(layout.plain for layout in dataset.layouts):
+        return None
+    first, _, rest = content.partition(b"\n")
+    try:
+        layout, line = _find_layout(first.decode(dataset.encoding), dataset, found)
+    except UnicodeDecodeError:
+        return None
+    lines = content if line else rest
+    block = read_plain(lines if lines.endswith(b"\n") else lines + b"\n", layout, instrument)
+    if block is None or block.times[0] < file.window.start_ms or block.times[-1] >= file.window.end_ms:
+        return None
+    return None if (block.times % dataset.interval_ms).any() else block
+
+
+def _read_chunks(content: bytes, dataset: Dataset, found: FileRows) -> Iterator[tuple[int, tuple[Layout, str]]]:
+    """Yield the text of a file in chunks of whole lines, each with its first number and the layout."""
+    text = io.TextIOWrapper(io.BytesIO(content), encoding=dataset.encoding, newline=None)
+    try:
+        layout, first = _find_layout(text.readline(), dataset, found)
+        number = 1
+        while chunk := first + text.read(CHUNK_CHARACTERS) + text.readline():
+            first = ""
+            yield number, (layout, chunk)
+            number += chunk.count("\n")
     except UnicodeDecodeError as error:
         raise BadFile(f"its text is not {dataset.encoding}") from error
 
 
-def _find_layout(text: io.TextIOWrapper, dataset: Dataset, found: FileRows) -> tuple[Layout, str]:
+def _find_layout(line: str, dataset: Dataset, found: FileRows) -> tuple[Layout, str]:
     """Return the layout of a file by its first line, and that line where it is data, otherwise ""."""
-    line = text.readline().rstrip("\n")
+    line = line.rstrip("\r\n")
     names = line.split(",")
     for layout in dataset.layouts:
         if tuple(name.strip() for name in names) == layout.names:
@@ -197,7 +231,7 @@ def count_expected(dataset: Dataset, windows: Sequence[Window]) -> int:
     return sum(map(dataset.count_rows, windows))
 
 
-def find_holes(times: Sequence[int], window: Window, step_ms: int) -> list[Window]:
+def find_holes(times: Iterable[int], window: Window, step_ms: int) -> list[Window]:
     """Return the parts of a window whose points of the grid have no row; `times` are ascending."""
     holes: list[Window] = []
     expected_ms = window.start_ms

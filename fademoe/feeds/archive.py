@@ -76,15 +76,39 @@ ReadColumns = Callable[[Columns, Instrument], Lines]  # raises BadPayload unless
 
 
 @dataclass(frozen=True, kw_only=True)
+class Plain:
+    """How lines whose cells are all plain decimals are read at once, as `Layout.read` would read them.
+
+    Columns are given by their places. `values`: in the order of the columns of `metric`. `time`: when a bar opens;
+    `end`: its last ms. `counts`: whole numbers. `between`: what lies between `low` and `high`. `above_zero`: prices.
+    `is_signed`: cells may be negative. `per_coin`: values of a contract of many coins have to be divided.
+    """
+
+    metric: str
+    values: tuple[int, ...]
+    time: int = 0
+    end: int | None = None
+    counts: tuple[int, ...] = ()
+    high: int | None = None
+    low: int | None = None
+    between: tuple[int, ...] = ()
+    above_zero: tuple[int, ...] = ()
+    is_signed: bool = False
+    per_coin: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """One form of a dataset's lines: the names of its columns, and how lines are read.
 
-    `needs_header`: a file without the line of names is none of this layout. `any_header`: the names are in a language
-    or an encoding of their own, so that their number alone tells the layout.
+    `plain`: how they are read at once where their cells allow that; None: never. `needs_header`: a file without the
+    line of names is none of this layout. `any_header`: the names are in a language or an encoding of their own, so that
+    their number alone tells the layout.
     """
 
     names: tuple[str, ...]
     read: ReadColumns
+    plain: Plain | None = None
     needs_header: bool = True
     any_header: bool = False
 

@@ -6,7 +6,7 @@ overwrites a row: values that are stored otherwise are audited.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,7 @@ from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, n
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.feeds import registry
 from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Dataset
+from fademoe.feeds.blocks import Block
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
@@ -38,7 +39,7 @@ from fademoe.store.arrivals import Origin, Way
 from fademoe.store.coverage import DELISTED, Absence, Covered, Series
 from fademoe.store.files import FileRecord, FileState
 from fademoe.store.status import State, Tracked
-from fademoe.store.writer import Batch, store_rows
+from fademoe.store.writer import Batch, store_block, store_rows
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class Target:
 class Gathered:
     """What the files of a period gave: rows and reasons by metric and ts, and what becomes of each file."""
 
-    rows: dict[str, dict[int, Row]] = field(default_factory=dict)
+    rows: dict[str, Mapping[int, Row]] = field(default_factory=dict)
     file_of: dict[str, dict[int, str]] = field(default_factory=dict)
     blanks: dict[str, dict[int, str]] = field(default_factory=dict)
     strays: dict[str, dict[int, tuple[str, Row]]] = field(default_factory=dict)
@@ -124,12 +125,11 @@ class Gathered:
     def add(self, path: str, found: FileRows, metrics: Iterable[str]) -> None:
         """Add the rows of a file; where another file has another row for a ts, neither is taken."""
         for metric in metrics:
-            rows, places = self.rows.setdefault(metric, {}), self.file_of.setdefault(metric, {})
             fresh = found.rows.get(metric, {})
-            if not rows and not found.strays:  # the file of a whole month, mostly
-                rows.update(fresh)
-                places.update(dict.fromkeys(fresh, path))
+            if not self.rows.get(metric) and not found.strays:  # the file of a whole month, mostly
+                self.rows[metric], self.file_of[metric] = fresh, dict.fromkeys(fresh, path)
                 fresh = {}
+            rows, places = self.open_rows(metric) if fresh else ({}, {})
             for ts, row in fresh.items():
                 if ts in found.strays:
                     self.strays.setdefault(metric, {})[ts] = path, row
@@ -140,15 +140,24 @@ class Gathered:
             self.blanks.setdefault(metric, {}).update(found.blanks.get(metric, {}))
         self.partial |= found.partial
 
+    def open_rows(self, metric: str) -> tuple[dict[int, Row], dict[int, str]]:
+        """Return the rows of a metric and their files, to be changed."""
+        rows = self.rows.get(metric, {})
+        changing = rows if isinstance(rows, dict) else dict(rows)
+        self.rows[metric] = changing
+        return changing, self.file_of.setdefault(metric, {})
+
     def settle(self) -> None:
         """Take what lies behind the end of a file where the file of its own day has nothing; drop conflicts."""
         for metric, strays in self.strays.items():
+            rows, places = self.open_rows(metric)
             for ts, (path, row) in strays.items():
-                if ts not in self.rows[metric] and ts not in self.blanks.get(metric, {}):
-                    self.rows[metric][ts], self.file_of[metric][ts] = row, path
-        for metric, rows in self.rows.items():
+                if ts not in rows and ts not in self.blanks.get(metric, {}):
+                    rows[ts], places[ts] = row, path
+        for metric in self.rows if self.conflicts else ():
+            rows, places = self.open_rows(metric)
             for ts in self.conflicts & rows.keys():
-                del rows[ts], self.file_of[metric][ts]
+                del rows[ts], places[ts]
 
 
 @wrap_job
@@ -321,6 +330,10 @@ def _holes_of(target: Target, gathered: Gathered, window: Window) -> list[Window
 def find_metric_holes(target: Target, times: Iterable[int], window: Window) -> list[Window]:
     """Return the parts of a window that have no row; of a sparse dataset, ranges in which several are due."""
     dataset = target.dataset
+    if isinstance(times, Block):
+        times = times.cut(window)
+        if len(times) == dataset.count_rows(window):
+            return []
     inside = sorted(ts for ts in times if window.start_ms <= ts < window.end_ms)
     if not dataset.sparse:
         if len(inside) == dataset.count_rows(window):  # all of them lie on the grid
@@ -450,9 +463,9 @@ def _judge(target: Target, file: ArchiveFile, record: FileRecord, found: FileRow
     clipped = 0
     if target.end_ms is not None:
         clipped = _clip(found, target.end_ms)
-    times = found.list_times()
+    times = found.find_times()
     own = _cut(Window(file.window.start_ms + found.shift_ms, file.window.end_ms + found.shift_ms), _find_life(target))
-    inside = [ts for ts in times if own.start_ms <= ts < own.end_ms]
+    inside = times.cut(own) if isinstance(times, Block) else [ts for ts in times if own.start_ms <= ts < own.end_ms]
     expected = target.dataset.count_rows(own)
     holes = find_metric_holes(target, inside, own) if own.start_ms < own.end_ms else []
     is_short = bool(holes) or bool(found.partial)
@@ -462,8 +475,8 @@ def _judge(target: Target, file: ArchiveFile, record: FileRecord, found: FileRow
         reason=f"{len(inside)} rows of {expected}" if is_short else "",
         rows=len(inside),
         expected=expected,
-        first_ts=times[0] if times else None,
-        last_ts=times[-1] if times else None,
+        first_ts=min(times) if times else None,
+        last_ts=max(times) if times else None,
         shift_ms=found.shift_ms,
         clipped=clipped,
         details=describe(found),
@@ -477,15 +490,16 @@ def _find_life(target: Target) -> Window:
 
 def _clip(found: FileRows, end_ms: int) -> int:
     """Drop what lies at or behind the end of a contract's life; return how many times that were."""
-    behind = {ts for ts in found.list_times() if ts >= end_ms}
-    if behind:
-        for rows in found.rows.values():
-            for ts in behind & rows.keys():
-                del rows[ts]
-        for blanks in found.blanks.values():
-            for ts in behind & blanks.keys():
-                del blanks[ts]
-    return len(behind)
+    before = len(found.find_times())
+    life = Window(0, end_ms)
+    found.rows = {
+        metric: rows.cut(life) if isinstance(rows, Block) else {ts: row for ts, row in rows.items() if ts < end_ms}
+        for metric, rows in found.rows.items()
+    }
+    found.blanks = {
+        metric: {ts: why for ts, why in blanks.items() if ts < end_ms} for metric, blanks in found.blanks.items()
+    }
+    return before - len(found.find_times())
 
 
 def _find_label(target: Target, gathered: Gathered, file: ArchiveFile, found: FileRows) -> Label:
@@ -587,7 +601,8 @@ def _link(target: Target, gathered: Gathered) -> None:
     link = target.dataset.link
     if link is None:
         return
-    for metric, rows in gathered.rows.items():
+    for metric in gathered.rows:
+        rows, _ = gathered.open_rows(metric)
         ordered = sorted(rows)
         if not ordered:
             continue
@@ -624,12 +639,13 @@ def _store(target: Target, gathered: Gathered) -> int:
     """Store rows, coverage, the ledger and what was asked in one transaction; return how many rows were new."""
     began_ms = now_ms()
     services = target.context.services
-    answers, kept = [], {}
+    answers: list[Covered] = []
+    kept: dict[str, Mapping[int, Row]] = {}
     for metric, gaps in target.gaps.items():
         answer, rows = _conclude(target, gathered, metric, gaps)
         answers += [answer] if answer.windows else []
         kept[metric] = rows
-    services.writer.make_room(ts for rows in kept.values() for ts in rows)
+    services.writer.make_room(edge for rows in kept.values() if rows for edge in _find_edges(rows))
     differing = _compare(target, gathered)
     records = [replace(each, differing=differing.get(each.path, 0)) for each in gathered.records]
     new: int = services.database.run(partial(_write, target, gathered, records, kept, answers, began_ms))
@@ -650,12 +666,22 @@ def _write(
     new = 0
     for metric, rows in kept.items():
         feed, series = target.get_feed(metric), target.name_series(metric)
+        if isinstance(rows, Block) and rows:
+            path = gathered.file_of[metric][int(rows.times[0])]
+            origin = Origin(Way.ARCHIVE, ids[path], began_ms)
+            new += store_block(cursor, rows, feed.interval, series, origin)
+            continue
         by_file = _split_by_file(rows, gathered.file_of[metric]) if rows else {}
         for path, of_file in by_file.items():
             batch = Batch(metric, feed.interval, [(series, row) for row in of_file])
             new += store_rows(cursor, [batch], [], Origin(Way.ARCHIVE, ids[path], began_ms))
     store_rows(cursor, [], answers)
     return new
+
+
+def _find_edges(rows: Mapping[int, Row]) -> tuple[int, int]:
+    """Return the first and the last time of rows."""
+    return (int(rows.times[0]), int(rows.times[-1])) if isinstance(rows, Block) else (min(rows), max(rows))
 
 
 def _split_by_file(rows: Mapping[int, Row], file_of: Mapping[int, str]) -> dict[str, list[Row]]:
@@ -672,7 +698,7 @@ def _split_by_file(rows: Mapping[int, Row], file_of: Mapping[int, str]) -> dict[
 
 def _conclude(
     target: Target, gathered: Gathered, metric: str, gaps: Sequence[Window]
-) -> tuple[Covered, dict[int, Row]]:
+) -> tuple[Covered, Mapping[int, Row]]:
     """Return what the files prove of a metric's gaps, and the rows to store.
 
     A hole that REST may fill is left out; any other is absent, with the reason.
@@ -681,7 +707,7 @@ def _conclude(
     reachable_ms = max(compute_requested_from_ms(feed, target.time_ms), 0)
     covered: list[Window] = []
     absences: list[Absence] = []
-    rows: dict[int, Row] = {}
+    rows: Mapping[int, Row] = {}
     for gap in gaps:
         alive = _cut(gap, life)
         if target.end_ms is not None and gap.end_ms > max(target.end_ms, gap.start_ms):
@@ -690,12 +716,8 @@ def _conclude(
             covered.append(ended)
         if alive.start_ms >= alive.end_ms:
             continue
-        usable = {
-            ts: row
-            for ts, row in found.items()
-            if alive.start_ms <= ts < alive.end_ms and (target.is_unlisted or ts not in gathered.partial)
-        }
-        rows |= usable
+        usable = _select(found, alive, set() if target.is_unlisted else gathered.partial)
+        rows = {**rows, **usable} if rows else usable
         left: list[Window] = []
         for hole in find_metric_holes(target, usable, alive):
             reached = [Window(max(hole.start_ms, reachable_ms), hole.end_ms)] if hole.end_ms > reachable_ms else []
@@ -705,6 +727,13 @@ def _conclude(
                 absences += _explain(target, gathered, metric, part)
         covered += subtract(alive, left)
     return Covered(target.name_series(metric), merge(covered), absences, feed.interval_ms, "archive"), rows
+
+
+def _select(rows: Mapping[int, Row], window: Window, without: Set[int]) -> Mapping[int, Row]:
+    """Return the rows inside a window, `without` some."""
+    if isinstance(rows, Block) and not without:
+        return rows.cut(window)
+    return {ts: row for ts, row in rows.items() if window.start_ms <= ts < window.end_ms and ts not in without}
 
 
 def _explain(target: Target, gathered: Gathered, metric: str, hole: Window) -> list[Absence]:
@@ -742,7 +771,7 @@ def _compare(target: Target, gathered: Gathered) -> dict[str, int]:
         with services.database.open_transaction() as cursor:
             covered = coverage.find_covered(cursor, series, target.period)
             stored = corrections.read_stored_rows(cursor, series, metric, feed.interval, covered)
-        differences = corrections.find_differences(metric, stored, rows)
+        differences = corrections.find_differences(metric, stored, rows) if stored else []
         for change in differences:
             path = gathered.file_of[metric][change.ts]
             counts[path] = counts.get(path, 0) + 1

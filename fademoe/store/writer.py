@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg2 import errors, sql
 from psycopg2.extensions import cursor as Cursor
@@ -17,6 +17,9 @@ from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
 from fademoe.store.queries import load_queries
 from fademoe.store.text import clean_text
+
+if TYPE_CHECKING:
+    from fademoe.feeds.blocks import Block
 
 KEY_COLUMNS = ("ts", "symbol", "source", "interval")
 LONG = 50  # rows of one series in a batch: from so many on, a look at what is stored is cheaper than a COPY that fails
@@ -69,6 +72,31 @@ def store_rows(cursor: Cursor, batches: Sequence[Batch], answers: Sequence[Cover
     return sum(len(of_series) for times in new for of_series in times.values())
 
 
+def store_block(cursor: Cursor, block: "Block", interval: str, series: Series, origin: Origin) -> int:
+    """Do what `store_rows` does for the rows of a block; return how many were new.
+
+    Where nothing is stored between its first and last row it is copied as it is.
+    """
+    metric = METRICS[block.metric]
+    first, last = int(block.times[0]), int(block.times[-1])
+    cursor.execute(
+        SQL["stored_times"], {"source": series.source, "symbol": series.symbol, "first": first, "last": last}
+    )
+    if cursor.fetchone() == (None,):
+        key = clean_text(f"{series.symbol}\t{series.source}\t{interval}")
+        cursor.execute(SQL["begin_copy"])
+        try:
+            _copy(cursor, "perp_data", _list_names(metric), CopyText(block.write_copy_text(key)))
+        except errors.UniqueViolation:
+            cursor.execute(SQL["undo_copy"])
+        else:
+            cursor.execute(SQL["end_copy"])
+            hours.mark_changed(cursor, [(series, block.list_hours())])
+            arrivals.record_windows(cursor, series, [Window(first, last + 1)], origin)
+            return len(block)
+    return store_rows(cursor, [Batch(metric.name, interval, [(series, row) for row in block.values()])], [], origin)
+
+
 def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
     """COPY what is not stored yet straight into perp_data; where a row exists all the same, insert from aside.
 
@@ -79,10 +107,10 @@ def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
     groups = list(_unknown(cursor, metric, batch, fresh))
     if not groups:
         return {}
-    names = sql.SQL(", ").join(map(sql.Identifier, (*KEY_COLUMNS, *(column.name for column in metric.columns))))
+    names = _list_names(metric)
     cursor.execute(SQL["begin_copy"])
     try:
-        _copy(cursor, "perp_data", names, CopyText(groups, batch.interval))
+        _copy(cursor, "perp_data", names, CopyText(write_copy_text(groups, batch.interval)))
     except errors.UniqueViolation:
         cursor.execute(SQL["undo_copy"])
     else:
@@ -92,13 +120,17 @@ def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
         return new
     cursor.execute(SQL["create_incoming"])
     cursor.execute(SQL["empty_incoming"])
-    _copy(cursor, "perp_incoming", names, CopyText(groups, batch.interval))
+    _copy(cursor, "perp_incoming", names, CopyText(write_copy_text(groups, batch.interval)))
     replaced = _supersede(cursor, metric) if batch.interval == metric.interval else set()
     action = _on_conflict(metric, batch.interval)
     cursor.execute(sql.SQL(SQL["insert_incoming"]).format(columns=names, action=action))
     stored = {(Series(source, symbol), ts) for source, symbol, ts in cursor.fetchall()}
     arrivals.record(cursor, metric.name, batch.interval, _collect_single_times(stored - replaced), (), origin)
     return _collect_single_times(stored)
+
+
+def _list_names(metric: Metric) -> sql.Composable:
+    return sql.SQL(", ").join(map(sql.Identifier, (*KEY_COLUMNS, *(column.name for column in metric.columns))))
 
 
 def _collect_times(groups: Iterable[tuple[Series, Iterable[int]]]) -> dict[Series, list[int]]:
@@ -177,21 +209,22 @@ def _copy(cursor: Cursor, table: str, names: sql.Composable, text: "CopyText") -
 
 
 class CopyText:
-    """Rows of one metric in PostgreSQL's COPY text format, columns as in KEY_COLUMNS and the metric.
+    """Rows in PostgreSQL's COPY text format, columns as in KEY_COLUMNS and the metric.
 
     A file to read from: the text is made piece by piece, so PostgreSQL works on one piece while the next is written.
     """
 
-    def __init__(self, groups: Iterable[tuple[Series, Sequence[Row]]], interval: str) -> None:
-        """Begin before the first of `groups`."""
-        self._pieces = _pieces(groups, interval)
+    def __init__(self, pieces: Iterator[str] | Iterator[bytes]) -> None:
+        """Begin before the first of `pieces`."""
+        self._pieces = pieces
 
-    def read(self, size: int = -1) -> str:
-        """Return the next piece, of any size; '' at the end."""
+    def read(self, size: int = -1) -> str | bytes:
+        """Return the next piece, of any size; one of no length at the end."""
         return next(self._pieces, "")
 
 
-def _pieces(groups: Iterable[tuple[Series, Sequence[Row]]], interval: str) -> Iterator[str]:
+def write_copy_text(groups: Iterable[tuple[Series, Sequence[Row]]], interval: str) -> Iterator[str]:
+    """Yield rows of one metric in PostgreSQL's COPY text format."""
     for (source, symbol), rows in groups:
         key = clean_text(f"{symbol}\t{source}\t{interval}").replace("%", "%%")
         line = "\t".join(["%s", key, *["%s"] * (len(rows[0]) - 1)]) + "\n"

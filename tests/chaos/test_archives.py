@@ -1,8 +1,10 @@
 """Months of everything by files that have every known fault: exact, and nothing is missing without a reason."""
 
 import contextlib
+import os
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import psycopg2
 import pytest
@@ -13,7 +15,11 @@ from tests.support.clocks import until
 from tests.support.installation import Installation
 from tests.support.simulator import Simulator
 
-SYMBOLS = ("BTC", "LTC", "PEPE", "OMG")
+# OMG has ended, PEPE is traded by the thousand; more of them, and more months than two, when asked for.
+SYMBOLS = ("BTC", "LTC", "PEPE", "OMG", "ETH", "XRP", "ADA", "SHIB", "DOGE", "DOT", "UNI", "TRX")
+SYMBOLS = SYMBOLS[: int(os.environ.get("ARCHIVES_TEST_SYMBOLS", "4"))]
+MONTHS = int(os.environ.get("ARCHIVES_TEST_MONTHS", "2"))
+ENDED_MS = 1_738_314_000_000  # of OMG, 2025-01-31 09:00
 KILLED_SYMBOLS = ("BTC", "LTC", "XRP", "ADA")
 SOURCES = ("bin-ohlcv", "bin-pfr", "bin-mark", "bin-fr", "bin-oi", "bin-lsr")
 
@@ -22,7 +28,10 @@ def to_ms(text):
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1000
 
 
-SINCE, UNTIL = "2024-02-01", "2024-04-01"  # the label of metrics changes within
+# The label of metrics changes within, on 2024-03-04; of a year and more the end of OMG lies within, too.
+LAST = 2024 * 12 + 3 if MONTHS <= 12 else 2025 * 12 + 3
+EDGES = [f"{at // 12}-{at % 12 + 1:02}-01" for at in range(LAST - MONTHS, LAST + 1)]
+SINCE, UNTIL = EDGES[0], EDGES[-1]
 WINDOW = to_ms(SINCE), to_ms(UNTIL)
 
 
@@ -42,10 +51,14 @@ def test_months_of_everything_with_all_faults(fast_system):
         "seed", "--since", SINCE, "--until", UNTIL, "--metrics", metrics, "--symbols", ",".join(SYMBOLS)
     )
     assert done.returncode == 0, done.stderr
-    until(lambda: all(fast_system.covers(source, SYMBOLS, *WINDOW) for source in SOURCES), 480)
+    until(lambda: all(fast_system.covers(source, SYMBOLS, *WINDOW) for source in SOURCES), 300 + 90 * MONTHS)
     for source in SOURCES:
         for symbol in SYMBOLS:
-            found = fast_system.differences("binance", source, symbol, *WINDOW)
+            found = [
+                each
+                for edges in pairwise(map(to_ms, EDGES))
+                for each in fast_system.differences("binance", source, symbol, *edges)
+            ]
             absent = fast_system.query(
                 "SELECT start_ms, end_ms FROM perp_absence WHERE source = %s AND symbol = %s", source, symbol
             )
@@ -59,6 +72,8 @@ def test_months_of_everything_with_all_faults(fast_system):
     states = dict(fast_system.query("SELECT state, count(*) FROM perp_files GROUP BY state"))
     assert states["ok"] > 0
     assert states["quarantined"] > 0
+    behind = "SELECT count(*) FROM perp_data WHERE symbol = 'OMG' AND ts >= %s"
+    assert fast_system.query(behind, ENDED_MS) == [(0,)]
     unnamed = fast_system.query("SELECT count(*) FROM perp_files WHERE state = 'quarantined' AND reason = ''")
     assert unnamed == [(0,)]
     assert not list((fast_system.context().settings.home / "archive").rglob("*.part"))

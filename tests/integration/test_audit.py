@@ -73,6 +73,19 @@ def test_the_audit_records_what_it_inserted_and_what_it_changed(system, services
     assert corrections(system) == [(gone, ""), (wrong, "oi")]
 
 
+def test_the_audit_fills_the_mark_price_of_settlements_stored_without_it(system, services, day):
+    series = Series("bin-fr", "BTC")
+    services.writer.write([], [Covered(series, [day])])
+    found = audit(JobContext(services=services), series, day)
+    stored = system.query("SELECT ts, fr_mark FROM perp_data WHERE source = 'bin-fr' ORDER BY ts")
+    assert len(stored) == found.missing > 0
+    execute(services, "UPDATE perp_data SET fr_mark = NULL")
+    assert audit(JobContext(services=services), series, day).corrected == len(stored)
+    assert system.query("SELECT ts, fr_mark FROM perp_data WHERE source = 'bin-fr' ORDER BY ts") == stored
+    filled = system.query("SELECT ts, old_value FROM perp_corrections WHERE \"column\" = 'fr_mark' ORDER BY ts")
+    assert filled == [(ts, None) for ts, _ in stored]
+
+
 def verify(system, window):
     options = ("--source", "bin-oi", "--symbol", "BTC", "--since", str(window[0]), "--until", str(window[1]))
     done = system.run("verify", *options, "--json")

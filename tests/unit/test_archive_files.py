@@ -1,20 +1,26 @@
 """Files of archives as pure data: where they lie, how they are read, what is refused, which label they get."""
 
 import zipfile
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from fademoe.archives.labels import decide_label
 from fademoe.archives.listing import read_page
-from fademoe.archives.reading import count_expected, find_holes, read_file
+from fademoe.archives.plain import read_plain
+from fademoe.archives.reading import count_expected, describe, find_holes, read_file
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, parse_time
 from fademoe.errors import BadPayload
 from fademoe.feeds import registry
 from fademoe.feeds.archive import ArchiveFile, BadFile, split_settled
+from fademoe.feeds.blocks import Block
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium
+from fademoe.store.coverage import Series
+from fademoe.store.writer import write_copy_text
 
 DAY = Window(parse_time("2024-11-01"), parse_time("2024-11-02"))
 BINANCE, OKX = (registry.load_exchanges()[name].archive for name in ("binance", "okx"))
@@ -98,6 +104,88 @@ def test_klines_are_read_as_rest_reads_them(tmp_path, header):
     assert list(found.rows["ohlcv"]) == [DAY.start_ms + at * MINUTE_MS for at in range(3)]
     row = found.rows["ohlcv"][DAY.start_ms]
     assert row == Candle(DAY.start_ms, "0.01000", "0.01060", "0.00990", "0.01050", "3000", "31.50000", 4, "1000")
+
+
+def change(random, lines):
+    """Return lines of which some characters, cells or lines are others."""
+    lines = list(lines)
+    for _ in range(random.choice((0, 1, 1, 2))):
+        at = random.randrange(len(lines))
+        line = lines[at] or "0"
+        place = random.randrange(len(line))
+        cells = line.split(",")
+        odd = (
+            "",
+            "-1",
+            "1e3",
+            "007",
+            ".5",
+            "5.",
+            "1.2.3",
+            "-",
+            "0",
+            "0.00",
+            "NaN",
+            "9" * 31,
+            "1" * 17,
+            " 1",
+            '"1"',
+            "-0.0",
+        )
+        cells[random.randrange(len(cells))] = random.choice(odd)
+        lines[at] = random.choice(
+            (
+                line[:place] + random.choice('0123456789.,-e"\r\n x/:é') + line[place + 1 :],
+                line[:place] + line[place + 1 :],
+                ",".join(cells),
+                f"{line}\n{line}",
+                f"{line}\r",
+                "",
+            )
+        )
+    if random.random() < 0.1:
+        random.shuffle(lines)
+    return lines
+
+
+@pytest.mark.parametrize("metric", ["ohlcv", "pfr", "mark"])
+def test_reading_at_once_gives_what_reading_line_by_line_gives(tmp_path, metric):
+    random = Random(metric)
+    file, whole = day_file(BINANCE, metric, "BTCUSDT"), dataset(BINANCE, metric)
+    slow = replace(whole, layouts=tuple(replace(layout, plain=None) for layout in whole.layouts))
+    at_once = 0
+    for number in range(150):
+        times = range(DAY.start_ms, DAY.start_ms + 8 * MINUTE_MS, MINUTE_MS)
+        closes = random.choice((("10.50",), ("10.50", "9.9", "10.6"), ("10.50", "10.60", "10.61")))
+        lines = change(random, [kline(ts, c=random.choice(closes)) for ts in times])
+        header = [",".join(whole.layouts[0].names)] if number % 2 else []
+        path = write(tmp_path, file, [*header, *lines])
+        seen = []
+        for each in (whole, slow):
+            try:
+                found = read_file(path, file, each, BTC)
+            except BadFile as error:
+                seen.append(str(error))
+            else:
+                at_once += isinstance(found.rows[metric], Block)
+                rows = {name: dict(rows) for name, rows in found.rows.items()}
+                seen.append((rows, found.list_times(), describe(found), found.lines, found.strays))
+        assert seen[0] == seen[1], lines
+    assert at_once > 15
+
+
+def test_a_block_is_cut_and_written_as_its_rows_are():
+    times = [DAY.start_ms + at * MINUTE_MS for at in range(2_500)]
+    lines = "".join(f"{kline(ts, c=f'10.{ts % 49:02}')}\n" for ts in times)
+    block = read_plain(lines.encode(), dataset(BINANCE, "ohlcv").layouts[0], BTC)
+    for window in (Window(times[0], times[-1] + 1), Window(times[3] - 1, times[2_400])):
+        part = block.cut(window)
+        rows = [row for ts, row in block.items() if window.start_ms <= ts < window.end_ms]
+        assert list(part.values()) == rows
+        text = "".join(write_copy_text([(Series("bin-ohlcv", "BTC"), rows)], "1m"))
+        assert b"".join(part.write_copy_text("BTC\tbin-ohlcv\t1m")).decode() == text
+        assert part.list_hours() == sorted({ts // HOUR_MS * HOUR_MS for ts in part})
+    assert len(block.cut(Window(0, 1))) == 0
 
 
 def test_microseconds_are_ms(tmp_path):

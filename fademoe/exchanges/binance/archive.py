@@ -18,6 +18,7 @@ from fademoe.feeds.archive import (
     Layout,
     Lines,
     PathOf,
+    Plain,
     read_file_times,
     split_settled,
 )
@@ -64,6 +65,11 @@ METRICS_NAMES = (
     "count_long_short_ratio",
     "sum_taker_long_short_vol_ratio",
 )
+KLINES_AT_ONCE = Plain(
+    metric="ohlcv", values=(1, 2, 3, 4, 5, 7, 8, 9), end=6, counts=(8,), high=2, low=3, between=(1, 4), above_zero=(3,)
+)
+PREMIUMS_AT_ONCE = Plain(metric="pfr", values=(4,), end=6, is_signed=True, per_coin=False)
+MARKS_AT_ONCE = Plain(metric="mark", values=(1, 2, 3, 4), end=6, high=2, low=3, between=(4,), above_zero=(1, 3))
 
 
 def read_klines(columns: Columns, instrument: Instrument) -> Lines:
@@ -237,7 +243,7 @@ ARCHIVE = Archive(
         Dataset(
             name="klines",
             metrics=("ohlcv",),
-            layouts=(Layout(names=KLINE_NAMES, read=read_klines, needs_header=False),),
+            layouts=(Layout(names=KLINE_NAMES, read=read_klines, plain=KLINES_AT_ONCE, needs_header=False),),
             month=KLINES_MONTH,
             day=KLINES_DAY,
             since_ms=lambda name: KLINES_SINCE_MS,
@@ -247,7 +253,7 @@ ARCHIVE = Archive(
         Dataset(
             name="premiumIndexKlines",
             metrics=("pfr",),
-            layouts=(Layout(names=KLINE_NAMES, read=read_premiums, needs_header=False),),
+            layouts=(Layout(names=KLINE_NAMES, read=read_premiums, plain=PREMIUMS_AT_ONCE, needs_header=False),),
             month=PREMIUM_MONTH,
             day=PREMIUM_DAY,
             since_ms=lambda name: KLINES_SINCE_MS,
@@ -257,7 +263,7 @@ ARCHIVE = Archive(
         Dataset(
             name="markPriceKlines",
             metrics=("mark",),
-            layouts=(Layout(names=KLINE_NAMES, read=read_marks, needs_header=False),),
+            layouts=(Layout(names=KLINE_NAMES, read=read_marks, plain=MARKS_AT_ONCE, needs_header=False),),
             month=MARK_MONTH,
             day=MARK_DAY,
             since_ms=lambda name: KLINES_SINCE_MS,

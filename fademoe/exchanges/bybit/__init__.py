@@ -30,5 +30,5 @@ EXCHANGE = Exchange(
     terms_feeds=TERMS_FEEDS,
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,
-    unsent=frozenset({"tbv"}),
+    unsent=frozenset({"tbv", "fr_mark"}),
 )

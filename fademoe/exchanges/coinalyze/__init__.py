@@ -31,5 +31,5 @@ EXCHANGE = Exchange(
     poll_feeds=POLL_FEEDS,
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,
-    unsent=frozenset({"qv"}),
+    unsent=frozenset({"qv", "fr_mark"}),
 )

@@ -48,5 +48,5 @@ EXCHANGE = Exchange(
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,
     archive=ARCHIVE,
-    unsent=frozenset({"tbv"}),
+    unsent=frozenset({"tbv", "fr_mark"}),
 )
