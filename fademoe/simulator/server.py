@@ -68,7 +68,11 @@ class Server:
         self._latency_s = options.latency_ms / 1000
         simulation = Simulation(
             market=Market(
-                options.seed, self.clock.now_ms(), universe_size=options.universe_size, has_holes=options.holes
+                options.seed,
+                self.clock.now_ms(),
+                universe_size=options.universe_size,
+                has_holes=options.holes,
+                move_minutes=options.moves,
             ),
             clock=self.clock,
             options=options,

@@ -8,6 +8,7 @@ import pytest
 from fademoe.simulator.market.candles import Bar
 from fademoe.simulator.market.gauges import PremiumBar
 from fademoe.simulator.market.market import Market
+from fademoe.simulator.market.moves import FORCED, INTEREST_PPM, KINDS, LENGTH, PRICE_PPM, Move
 from fademoe.simulator.market.truth import list_truth
 
 NOW_MS = 1_795_424_000_000
@@ -168,3 +169,39 @@ def test_generation_is_fast_enough_for_a_backfill(market: Market) -> None:
     started = time.process_time()
     rows = sum(len(market.candles.list_bars(instrument, which)) for which in range(TODAY - 20, TODAY))
     assert rows / (time.process_time() - started) > 10_000
+
+
+def test_each_coin_makes_one_move_in_each_slot_and_nothing_of_it_is_left() -> None:
+    """An hour has one move, what it moves is as usual before and after it, and a market without moves has none."""
+    moving, usual = Market(1, NOW_MS, move_minutes=60), Market(1, NOW_MS)
+    seen = set()
+    for name in ("BTCUSDT", "SOLUSDT", "ADAUSDT"):
+        instrument, same = (market.world.find_instrument("binance", name) for market in (moving, usual))
+        bars, before = day(moving, "binance", name), day(usual, "binance", name)
+        forced = 0
+        for hour in range(24):
+            minutes = range((TODAY - 2) * 1_440 + hour * 60, (TODAY - 2) * 1_440 + hour * 60 + 60)
+            moves = {minute: move for minute in minutes if (move := moving.moves.find(instrument.coin, minute))}
+            assert len(moves) == LENGTH and len({move.kind for move in moves.values()}) == 1
+            kind = next(iter(moves.values())).kind
+            seen.add(kind)
+            middle = min(moves) + 7
+            interests = [
+                market.gauges.read_open_interest(one, middle * MINUTE_MS)
+                for market, one in ((moving, instrument), (usual, same))
+            ]
+            assert (interests[0] != interests[1]) == (kind in INTEREST_PPM)
+            forced += kind in FORCED and bool(moving.liquidations.list_in_minute(instrument, min(moves) * MINUTE_MS))
+        away = {bar.ts // MINUTE_MS for bar, other in zip(bars, before, strict=True) if bar.close != other.close}
+        expected = {
+            minute
+            for minute in range((TODAY - 2) * 1_440, (TODAY - 1) * 1_440)
+            if (move := moving.moves.find(instrument.coin, minute)) and move.kind in PRICE_PPM and move.strength_ppm
+        }
+        assert away <= expected and len(away) > 0.9 * len(expected)
+        assert forced > 0
+    assert len(seen) > len(KINDS) // 2
+    assert Move("surge", LENGTH - 1, 0).strength_ppm == 0
+    assert usual.moves.find(instrument.coin, TODAY * 1_440) is None
+    with pytest.raises(ValueError, match="25 minutes"):
+        Market(1, NOW_MS, move_minutes=7)

@@ -15,6 +15,7 @@ from fademoe.simulator.clock import DAY_MINUTES, DAY_MS, MINUTE_MS
 from fademoe.simulator.market.daycache import DayCache
 from fademoe.simulator.market.holes import Holes
 from fademoe.simulator.market.instrument import Coin, Instrument
+from fademoe.simulator.market.moves import TURNOVER_FACTOR, Moves
 from fademoe.simulator.market.noise import PPM, build_heavy_tail, draw_number, draw_smooth_noise, draw_words
 
 PATH_DIGITS = 12  # digits of a path's numbers, whatever the coin's price is
@@ -48,7 +49,7 @@ BarTuple = tuple[int, int, int, int, int, int, int, int, int, int]
 class DaySource:
     """The inputs of a contract's candles of one day."""
 
-    __slots__ = ("before", "closes", "holes", "quiet", "usual_volume", "wick", "words")
+    __slots__ = ("before", "closes", "holes", "moving", "quiet", "usual_volume", "wick", "words")
 
     def __init__(
         self, before: int, closes: array[int], words: array[int], quiet: frozenset[int], holes: frozenset[int]
@@ -59,6 +60,7 @@ class DaySource:
         self.words = words
         self.quiet = quiet
         self.holes = holes
+        self.moving: frozenset[int] = frozenset()  # minutes in which the price makes a move
         self.usual_volume = 0
         self.wick = 0
 
@@ -66,9 +68,10 @@ class DaySource:
 class Candles:
     """Random access to every candle of every contract."""
 
-    def __init__(self, seed: int, holes: Holes) -> None:
+    def __init__(self, seed: int, holes: Holes, moves: Moves) -> None:
         """Generate the candles of this seed."""
         self._seed = seed
+        self._moves = moves
         self._holes = holes
         self._anchor = lru_cache(maxsize=16_384)(self._make_anchor)
         self._path = lru_cache(maxsize=512)(self._make_path)
@@ -86,7 +89,7 @@ class Candles:
         if first >= last:
             return []
         source = self._source(instrument, day)
-        closes, words, quiet, holes = source.closes, source.words, source.quiet, source.holes
+        closes, words, quiet, holes, moving = source.closes, source.words, source.quiet, source.holes, source.moving
         usual, wick, tick, factors = source.usual_volume, source.wick, instrument.tick, VOLUME_FACTORS
         trades_base = min(2_000, 2 + usual // 40)
         c = closes[first - 1] if first else source.before
@@ -105,6 +108,8 @@ class Candles:
             h += ((w >> 8 & 255) * wick >> 8) * tick
             low -= ((w >> 16 & 255) * wick >> 8) * tick
             factor = factors[w & 255]
+            if minute in moving:
+                factor *= TURNOVER_FACTOR
             v = (usual * factor >> 10) + (w >> 48) % 89 + SMALLEST_VOLUME
             q = v * ((o + h + low + c) >> 2)
             if h > low:
@@ -165,7 +170,10 @@ class Candles:
         words = draw_words(self._seed, "walk", coin.name, day, count=DAY_MINUTES, code="H")
         walk = list(accumulate((word - 32_768) * reach >> 15 for word in words))
         miss = end - start - walk[-1]
-        return array("q", [start + step + miss * minute // DAY_MINUTES for minute, step in enumerate(walk, 1)])
+        path = array("q", [start + step + miss * minute // DAY_MINUTES for minute, step in enumerate(walk, 1)])
+        for minute, away_ppm in self._moves.list_price_moves(coin, day).items():
+            path[minute] += path[minute] * away_ppm // PPM
+        return path
 
     def _make_source(self, instrument: Instrument, day: int) -> DaySource:
         """Derive an exchange's prices from the coin's path: spread, tick, quiet minutes."""
@@ -186,6 +194,7 @@ class Candles:
             closes = array("q", [*closes[:first], *(price * factor for price in closes[first:])])
             before *= factor if until_ms <= day * DAY_MS else 1
         source = DaySource(before, closes, words, frozenset(quiet), self._holes.minutes(instrument, day, "candle"))
+        source.moving = frozenset(self._moves.list_price_moves(coin, day))
         source.wick = max(2, before * WICK_PPM // PPM // tick)
         source.usual_volume = max(20, instrument.usd_per_minute * 10**instrument.quote_decimals // max(before, 1))
         return source

@@ -12,6 +12,7 @@ from fademoe.simulator.market.candles import Candles
 from fademoe.simulator.market.daycache import DayCache
 from fademoe.simulator.market.holes import Holes
 from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.moves import CROWD_SHARE, INTEREST_PPM, Moves
 from fademoe.simulator.market.noise import PPM, draw_number, draw_smooth_noise, draw_words
 
 PREMIUM_DECIMALS = {"binance": 8, "bybit": 6, "okx": 16}
@@ -42,11 +43,12 @@ PremiumTuple = tuple[int, int, int, int, int]
 class Gauges:
     """Random access to the gauges of every contract."""
 
-    def __init__(self, seed: int, candles: Candles, holes: Holes) -> None:
+    def __init__(self, seed: int, candles: Candles, holes: Holes, moves: Moves) -> None:
         """Generate the gauges of this seed; `candles` gives the prices."""
         self._seed = seed
         self._candles = candles
         self._holes = holes
+        self._moves = moves
         self._words = DayCache(self._make_words)
         self._interest = lru_cache(maxsize=8_192)(self._make_interest)
         self._usual_interest = lru_cache(maxsize=8_192)(self._make_usual_interest)
@@ -74,6 +76,7 @@ class Gauges:
             if minute in holes:
                 continue
             w = words[minute]
+            level += self._moves.raise_premium(instrument, day * DAY_MINUTES + minute)
             o, c = level + (w & 8_191) - 4_096, level + (w >> 13 & 8_191) - 4_096
             h, low = (o, c) if o > c else (c, o)
             bar = o, h + (w >> 26 & 8_191), low - (w >> 39 & 8_191), c
@@ -108,7 +111,8 @@ class Gauges:
     def read_long_share(self, instrument: Instrument, at_ms: int) -> int:
         """Return the share of accounts that are long, in ten thousandths; it changes at full minutes only."""
         minute = at_ms // MINUTE_MS
-        return 5_400 + self._waves(instrument, "accounts", minute, _RATIO_WAVES)
+        usual = 5_400 + self._waves(instrument, "accounts", minute, _RATIO_WAVES)
+        return usual + self._moves.scale({"crowd": CROWD_SHARE}, instrument.coin, minute)
 
     def has_sample(self, instrument: Instrument, at_ms: int) -> bool:
         """Tell whether the exchange has samples (open interest, ratio) of the instant `at_ms`.
@@ -148,6 +152,7 @@ class Gauges:
     def _make_interest(self, instrument: Instrument, minute: int) -> int:
         """Return the open interest of a minute in lots."""
         ppm = PPM + self._waves(instrument, "interest", minute, _INTEREST_WAVES)
+        ppm += self._moves.scale(INTEREST_PPM, instrument.coin, minute)
         return self._usual_interest(instrument) * ppm // PPM
 
     def _make_usual_interest(self, instrument: Instrument) -> int:

@@ -6,11 +6,14 @@ from fademoe.simulator.clock import DAY_MS, MINUTE_MS
 from fademoe.simulator.market.candles import Candles
 from fademoe.simulator.market.holes import Holes
 from fademoe.simulator.market.instrument import Instrument
+from fademoe.simulator.market.moves import Moves
 from fademoe.simulator.market.noise import PPM, build_heavy_tail, draw_number, draw_words
 
 _SIZES = build_heavy_tail(256, 8, 3)  # in 4096ths of a minute's usual turnover
 _BURST = 12  # 1 minute of 12 with liquidations has several at once
 _REACH_PPM = 4_000
+_FORCED = 40  # in a minute in which one is forced by the other
+_FORCED_SHARE = 4  # each of them is one part in so many of a minute's turnover
 
 
 class Liquidation(NamedTuple):
@@ -26,20 +29,25 @@ class Liquidation(NamedTuple):
 class Liquidations:
     """Random access to the liquidations of every contract."""
 
-    def __init__(self, seed: int, candles: Candles, holes: Holes) -> None:
+    def __init__(self, seed: int, candles: Candles, holes: Holes, moves: Moves) -> None:
         """Generate the liquidations of this seed; `candles` gives the prices."""
         self._seed = seed
         self._candles = candles
         self._holes = holes
+        self._moves = moves
 
     def list_in_minute(self, instrument: Instrument, ts: int) -> list[Liquidation]:
         """Return all liquidations of the minute that opens at `ts`, in time order."""
         dice = draw_number(self._seed, "liquidations", instrument.key, ts)
-        if dice % 1_000 >= _chance_permille(instrument):
+        forced = self._moves.find_forced(instrument.coin, ts // MINUTE_MS)
+        if dice % 1_000 >= _chance_permille(instrument) and not forced:
             return []
         day, ms = divmod(ts, DAY_MS)
         if not instrument.is_trading(ts) or ms // MINUTE_MS in self._holes.maintenance(instrument.exchange, day):
             return []
+        if forced:
+            words = draw_words(self._seed, "forced", instrument.key, ts, count=_FORCED, code="Q")
+            return sorted(self._event(instrument, ts + (word >> 40) % MINUTE_MS, word, forced) for word in words)
         is_burst = dice >> 16 & 255 < 256 // _BURST
         count = 4 + (dice >> 24) % 7 if is_burst else 1 + (dice >> 24) % 2
         start_ms = ts + (dice >> 32) % 50_000 if is_burst else ts
@@ -56,15 +64,16 @@ class Liquidations:
                 largest[event.ts // 1_000] = event
         return list(largest.values())
 
-    def _event(self, instrument: Instrument, at_ms: int, word: int) -> Liquidation:
-        """Draw one event: a long is closed below the last price, a short above."""
+    def _event(self, instrument: Instrument, at_ms: int, word: int, forced: str | None = None) -> Liquidation:
+        """Draw one event: a long is closed below the last price, a short above. `forced`: a large one of this side."""
         last = self._candles.read_price(instrument, at_ms)
-        side = "long" if word & 1 else "short"
+        side = forced or ("long" if word & 1 else "short")
         away = max(1, last * ((word >> 1) % _REACH_PPM) // PPM // instrument.tick) * instrument.tick
         price, limit = (last - away // 3, last - away) if side == "long" else (last + away // 3, last + away)
         price = max(instrument.tick, price // instrument.tick * instrument.tick)
         turnover = instrument.usd_per_minute * 10**instrument.quote_decimals // max(1, last)
-        size = 1 + (word >> 24) % 17 + (turnover * _SIZES[word >> 14 & 255] >> 12)
+        share = turnover // _FORCED_SHARE if forced else turnover * _SIZES[word >> 14 & 255] >> 12
+        size = 1 + (word >> 24) % 17 + share
         return Liquidation(at_ms, side, price, max(instrument.tick, limit), size)
 
 

@@ -12,6 +12,7 @@ from fademoe.simulator.market.holes import Holes
 from fademoe.simulator.market.instrument import Instrument
 from fademoe.simulator.market.liquidations import Liquidations
 from fademoe.simulator.market.marks import Marks
+from fademoe.simulator.market.moves import Moves
 from fademoe.simulator.market.noise import draw_number
 from fademoe.simulator.market.world import World
 
@@ -22,16 +23,22 @@ LATEST_FINAL_MS = 2_000
 class Market:
     """All contracts and their data. The arguments determine every value: two markets with the same seed are equal."""
 
-    def __init__(self, seed: int, now_ms: int, *, universe_size: int = 0, has_holes: bool = True) -> None:
-        """Build the market of `seed`; `now_ms` decides only which dated and newly listed contracts exist."""
+    def __init__(
+        self, seed: int, now_ms: int, *, universe_size: int = 0, has_holes: bool = True, move_minutes: int = 0
+    ) -> None:
+        """Build the market of `seed`; `now_ms` decides only which dated and newly listed contracts exist.
+
+        Each coin makes a move (moves.py) every `move_minutes`, none with 0.
+        """
         self.seed = seed
         self.world = World(seed, now_ms, universe_size)
         self.holes = Holes(seed, enabled=has_holes)
-        self.candles = Candles(seed, self.holes)
-        self.gauges = Gauges(seed, self.candles, self.holes)
+        self.moves = Moves(seed, move_minutes)
+        self.candles = Candles(seed, self.holes, self.moves)
+        self.gauges = Gauges(seed, self.candles, self.holes, self.moves)
         self.funding = Funding(seed, self.candles)
         self.marks = Marks(seed, self.candles, self.holes)
-        self.liquidations = Liquidations(seed, self.candles, self.holes)
+        self.liquidations = Liquidations(seed, self.candles, self.holes, self.moves)
 
     def find_final_delay_ms(self, instrument: Instrument, ts: int) -> int:
         """Return how many ms after its close the minute that opened at `ts` still changes: 200 to 2000.
