@@ -94,6 +94,8 @@ class _Survey:
         back_ms = points.offset_ms + (points.size - 1) * points.step_ms
         self.back_ms[key] = max(self.back_ms[key], back_ms)
         (self.strict if points.is_strict else self.bare).add(key)
+        if node.measure.kind is Kind.SAMPLE:
+            self.bare.add(key)  # what a transition tells has each name by itself, too
 
     def _call(self, node: Call, points: Points) -> None:
         first = node.children[0]

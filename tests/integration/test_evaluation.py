@@ -184,4 +184,7 @@ def test_values_and_messages_of_a_result(database, words):
     assert place == ("bin", "BTC")
     assert D(values["close"]) == D(f"{market.close['bin', 'BTC']:.1f}")
     assert set(values) == {"chg(close, 3m)", "close"}
+    with database.open_transaction() as cursor:  # a name that stands in a function only is told, too
+        alone = LiveEngine(watches(words, ["chg(oi, 5m) > 900"], ("BTC",))).evaluate(cursor, START).results[0]
+        assert alone.read_values(place)["oi"] is not None
     assert text == f"BTC {market.close['bin', 'BTC']:.1f}"

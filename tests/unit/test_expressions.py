@@ -307,7 +307,7 @@ def test_what_is_needed():
     needs = compiled("chg(oi, 15m) > 3% and cross_above(c, ema(byb.c, 5m)) and rank(fr) > 0").needs
     found = {(need.code, need.measure.column): (need.back_ms, need.is_bare, need.is_strict) for need in needs.columns}
     assert found == {
-        (None, "oi"): (15 * MINUTE, False, True),
+        (None, "oi"): (15 * MINUTE, True, True),  # bare for the values of a transition
         (None, "c"): (0, True, False),
         ("byb", "c"): (19 * MINUTE, False, True),
         (None, "fr"): (0, True, False),
