@@ -20,6 +20,7 @@ TELEGRAM_URL = "https://api.telegram.org"
 NTFY_URL = "https://ntfy.sh"
 NTFY_PRIORITIES = {"info": "3", "warning": "4", "critical": "5"}
 MAX_TELEGRAM_CHARACTERS = 4_096
+MAX_READ_BYTES = 10_000  # of the body of a refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,18 @@ def _send_telegram(url: str, secret: str, message: Message, now_ms: int) -> Outc
     text = f"{make_title(message.transitions)}\n{make_text(message.transitions)}"[:MAX_TELEGRAM_CHARACTERS]
     body = json.dumps({"chat_id": chat, "text": text, "disable_web_page_preview": True}).encode()
     address = f"{TELEGRAM_URL}/bot{quote(token, safe=':')}/sendMessage"
-    return _post(address, body, {"Content-Type": "application/json"}, now_ms)
+    return _post(address, body, {"Content-Type": "application/json"}, now_ms, _read_telegram_pause)
+
+
+def _read_telegram_pause(body: bytes) -> str:
+    """Return what Telegram asks to wait: {"ok":false,"error_code":429,"parameters":{"retry_after":35}}.
+
+    https://core.telegram.org/bots/api#responseparameters, read 2026-11-26.
+    """
+    try:
+        return str(json.loads(body)["parameters"]["retry_after"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _send_apprise(url: str, secret: str, message: Message, now_ms: int) -> Outcome:
@@ -135,13 +147,18 @@ def _send_apprise(url: str, secret: str, message: Message, now_ms: int) -> Outco
     return Outcome() if sender.notify(title=title, body=text) else Outcome(error="apprise could not deliver it")
 
 
-def _post(url: str, body: bytes, headers: Mapping[str, str], now_ms: int) -> Outcome:
+def _post(
+    url: str, body: bytes, headers: Mapping[str, str], now_ms: int, read_pause: Callable[[bytes], str] | None = None
+) -> Outcome:
+    """Post once; `read_pause` finds in the body of a refusal how long to wait when no header says so."""
     with requests.Session() as session:
         session.trust_env = False
         answer = session.post(
             url, data=body, headers=dict(headers), timeout=ANSWER_TIMEOUT_S, allow_redirects=False, stream=True
         )
         status, retry_after = answer.status_code, answer.headers.get("Retry-After", "")
+        if status >= 400 and not retry_after and read_pause:
+            retry_after = read_pause(answer.raw.read(MAX_READ_BYTES, decode_content=True))
         answer.close()
     if 200 <= status < 300:
         return Outcome(status=status)

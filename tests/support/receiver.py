@@ -27,14 +27,20 @@ class Received(NamedTuple):
 
 
 class Receiver:
-    """An HTTP server on a free port of loopback. `answer(number)` is the status of the number-th request, from 1."""
+    """An HTTP server on a free port of loopback. `answer(number)` is the status of the number-th request, from 1.
+
+    Every answer has these headers and this body.
+    """
 
     def __init__(
-        self, answer: Callable[[int], int] = lambda number: 200, headers: dict[str, str] | None = None
+        self,
+        answer: Callable[[int], int] = lambda number: 200,
+        headers: dict[str, str] | None = None,
+        body: bytes = b"",
     ) -> None:
         self.requests: list[Received] = []
         self._answer, self._headers, self._lock = answer, headers or {}, threading.Lock()
-        receiver = self
+        receiver, answered = self, body
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -46,8 +52,9 @@ class Receiver:
                 self.send_response(status)
                 for name, value in receiver._headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(answered)))
                 self.end_headers()
+                self.wfile.write(answered)
 
             def log_message(self, *_: Any) -> None:
                 """Be silent."""
