@@ -12,9 +12,13 @@ FAST = 6  # times as fast as the host's the clocks of fast systems run
 
 
 @contextlib.contextmanager
-def fast_clock(speed: int) -> Iterator[str]:
-    """Let the clock of this process run `speed` times as fast as the host's; yield it as FADEMOE_CLOCK takes it."""
-    pace = Pace(speed, now_ms())
+def fast_clock(speed: int, begin_ms: int | None = None) -> Iterator[str]:
+    """Let the clock of this process run `speed` times as fast as the host's; yield it as FADEMOE_CLOCK takes it.
+
+    It shows `begin_ms` now, by default what the host's shows.
+    """
+    now = now_ms()
+    pace = Pace(speed, now if begin_ms is None else now - (begin_ms - now) // (speed - 1))
     set_pace(pace)
     yield f"{pace.speed}@{pace.since_ms}"
 
