@@ -56,12 +56,12 @@ def run() -> Report:
 
 def _latency(servers: Stage) -> list[tuple[object, ...]]:
     market = Market(SEED, now_ms(), universe_size=UNIVERSE)
-    symbols = _common_symbols(market)
+    symbols = list_common_symbols(market)
     _keep_commit_times(servers)
     servers.environ["FADEMOE_SYMBOLS"] = ",".join(symbols)
     programs = {name: servers.start("stream", name) for name in EXCHANGES}
     context = servers.context()
-    until(lambda: _running(context) == len(EXCHANGES), 90)
+    until(lambda: read_running(context) == len(EXCHANGES), 90)
     first_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
     time.sleep((first_ms - now_ms()) / 1000)
     before_s = {name: cpu.spent_s([program.pid]) for name, program in programs.items()}
@@ -79,7 +79,7 @@ def _latency(servers: Stage) -> list[tuple[object, ...]]:
     return rows
 
 
-def _common_symbols(market: Market) -> list[str]:
+def list_common_symbols(market: Market) -> list[str]:
     """Return symbols that every exchange lists as USDT perpetuals."""
     listed = [
         {
@@ -106,7 +106,7 @@ def _keep_commit_times(servers: Stage) -> None:
     servers.context().close()
 
 
-def _running(context: Services) -> int:
+def read_running(context: Services) -> int:
     with context.database.open_transaction() as cursor:
         cursor.execute("SELECT count(*) FROM perp_status WHERE kind = 'stream' AND state = 'running'")
         return int((cursor.fetchone() or (0,))[0])
