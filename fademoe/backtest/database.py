@@ -24,7 +24,16 @@ from fademoe.backtest.plan import (
 )
 from fademoe.backtest.report import make_report
 from fademoe.backtest.run import Cancelled, Result, run_plan, write_ledger
-from fademoe.backtest.sweep import CachedLoader, Ground, describe_folds, describe_trials, run_sweep, walk_forward
+from fademoe.backtest.sweep import (
+    CachedLoader,
+    Ground,
+    SweepRequest,
+    describe_folds,
+    describe_trials,
+    read_grid,
+    run_sweep,
+    walk_forward,
+)
 from fademoe.clock import Window, to_iso
 from fademoe.errors import FadeMoeError
 from fademoe.metrics import name_perpspec
@@ -142,40 +151,51 @@ def _list_needed(plan: Plan) -> list[Series]:
     return [Series(name_perpspec(plan.code, metric), symbol) for symbol in plan.symbols for metric in NEEDED]
 
 
+def add_sweep(cursor: Cursor, plan: Plan, asked: SweepRequest, *, state: str = backtests.QUEUED) -> str:
+    """Add a sweep, or walking forward, and return its id; raise ConfigError for a wrong grid."""
+    kind = backtests.SWEEP if asked.folds_ms is None else backtests.WALK_FORWARD
+    return backtests.add(cursor, kind, plan.strategy.name, _write_sweep(plan, asked), state=state)
+
+
+def _write_sweep(plan: Plan, asked: SweepRequest) -> dict[str, Any]:
+    return plan.to_json() | {"sets": len(read_grid(plan, asked.grid)), "sweep": asked.to_json()}
+
+
 def sweep_and_store(
     database: Database,
     reading: Database,
+    run_id: str,
     plan: Plan,
-    sets: Sequence[dict[str, Any]],
-    *,
-    best: int = 5,
-    folds_ms: tuple[int, int] | None = None,
+    asked: SweepRequest,
     say: Callable[[float], None] = lambda share: None,
-) -> tuple[str, dict[str, Any]]:
-    """Run all sets, or walk forward with `folds_ms` (training, test); store and return the id and the report."""
-    kind = backtests.SWEEP if folds_ms is None else backtests.WALK_FORWARD
-    body = plan.to_json() | {"sets": len(sets)}
-    run_id = database.run(lambda cursor: backtests.add(cursor, kind, plan.strategy.name, body, state=backtests.RUNNING))
+) -> dict[str, Any]:
+    """Run what `add_sweep` added; store and return the report. The rows are read once for all sets.
+
+    Raises as `run_and_store` does.
+    """
+    sets, body = read_grid(plan, asked.grid), _write_sweep(plan, asked)
     progress = _Progress(database, run_id, say)
+    database.run(lambda cursor: backtests.begin(cursor, run_id, body))
     try:
         with closing(reading), reading.open_transaction() as cursor:
             ground = prepare(cursor, plan)
             ground = replace(ground, loader=CachedLoader(ground.loader))
-            if folds_ms is None:
-                trials = run_sweep(plan, sets, ground, best, progress)
-                report = describe_trials(trials)
+            if asked.folds_ms is None:
+                report = describe_trials(run_sweep(plan, sets, ground, asked.best, progress))
             else:
-                report = describe_folds(plan, walk_forward(plan, sets, ground, *folds_ms, progress), len(sets))
+                report = describe_folds(plan, walk_forward(plan, sets, ground, *asked.folds_ms, progress), len(sets))
     except Cancelled:
         raise
     except FadeMoeError as error:
         message = str(error)
         database.run(lambda cursor: backtests.fail(cursor, run_id, message))
         raise
-    database.run(
+    stored = database.run(
         lambda cursor: backtests.finish(cursor, run_id, certified=False, certificate="{}", report=report, unknown=[])
     )
-    return run_id, report
+    if not stored:
+        raise Cancelled("the sweep was cancelled")
+    return report
 
 
 class _Progress:

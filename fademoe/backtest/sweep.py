@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import product
 from statistics import NormalDist, fmean, pvariance
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,28 @@ class Trial:
         if self.is_exact and self.by_kernel is not None:
             said["agrees"] = abs(Decimal(self.equity) - Decimal(self.by_kernel)) <= AGREES
         return said
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest:
+    """What a sweep is asked for: `k=a,b,c` of each param, how many of the best are run exactly.
+
+    With `folds_ms` (training, test) it walks forward.
+    """
+
+    grid: tuple[str, ...]
+    best: int = 5
+    folds_ms: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the request as values that JSON can hold."""
+        return {"grid": list(self.grid), "best": self.best, "folds_ms": self.folds_ms and list(self.folds_ms)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Return the request that `to_json` wrote."""
+        folds = stored["folds_ms"]
+        return cls(grid=tuple(stored["grid"]), best=stored["best"], folds_ms=folds and (folds[0], folds[1]))
 
 
 class CachedLoader:

@@ -2,23 +2,30 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
+from redis import Redis
+from redis.exceptions import RedisError
 
 from fademoe.backtest.certificate import find_difference
-from fademoe.backtest.database import Outcome, run_again, run_and_store, sweep_and_store
+from fademoe.backtest.database import Outcome, add_sweep, run_again, run_and_store, sweep_and_store
 from fademoe.backtest.plan import MARGINS, MissingData, Plan, read_tiers_file
 from fademoe.backtest.request import RunRequest, check_request, make_plan
-from fademoe.backtest.sweep import read_grid
+from fademoe.backtest.sweep import SweepRequest
 from fademoe.cli.arguments import TIME
 from fademoe.cli.environment import pass_running_settings
 from fademoe.cli.main import DONE, FAILED
 from fademoe.cli.table import format_table
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, to_iso
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, monotonic_s, to_iso
 from fademoe.errors import ConfigError
+from fademoe.queue.enqueue import cancel_waiting, enqueue_backtest, make_backtest_id
+from fademoe.queue.ids import RESEARCH
+from fademoe.queue.workload import has_research_worker
 from fademoe.runtime.services import Services
 from fademoe.runtime.startup import wait_for_schema
 from fademoe.settings import Settings
@@ -28,6 +35,7 @@ from fademoe.store.connection import Database
 
 LIST_MOST = 1_000
 PAGE = 10_000
+FOLLOW_S = 0.5
 
 Command = Callable[..., Any]
 
@@ -165,7 +173,7 @@ def run(settings: Settings, file: Path, *, as_json: bool, **options: Any) -> int
         lambda cursor: backtests.add(cursor, backtests.RUN, plan.strategy.name, plan.to_json(), state=backtests.RUNNING)
     )
     try:
-        outcome = run_and_store(services.database, open_second(settings), run_id, plan, _say_progress)
+        outcome = run_and_store(services.database, open_second(settings), run_id, plan, _Teller().say)
     except MissingData as error:
         click.echo(str(error), err=as_json)
         return FAILED
@@ -186,7 +194,7 @@ def run(settings: Settings, file: Path, *, as_json: bool, **options: Any) -> int
 @pass_running_settings
 def sweep(settings: Settings, file: Path, grid: tuple[str, ...], best: int, *, as_json: bool, **options: Any) -> int:
     """Run a strategy for every set of params of a grid; all trials are recorded."""
-    return _sweep(settings, file, grid, options, as_json=as_json, best=best)
+    return _sweep(settings, file, SweepRequest(grid=grid, best=best), options, as_json=as_json)
 
 
 @backtest.command("walk-forward")
@@ -202,40 +210,70 @@ def walk(
     settings: Settings, file: Path, grid: tuple[str, ...], train: int, test: int, *, as_json: bool, **options: Any
 ) -> int:
     """Choose params on each training range and run them on the range behind it; those parts joined are the result."""
-    return _sweep(settings, file, grid, options, as_json=as_json, folds_ms=(train, test))
+    asked = SweepRequest(grid=grid, best=1, folds_ms=(train, test))
+    return _sweep(settings, file, asked, options, as_json=as_json)
 
 
-def _sweep(
-    settings: Settings,
-    file: Path,
-    grid: Sequence[str],
-    options: dict[str, Any],
-    *,
-    as_json: bool,
-    best: int = 1,
-    folds_ms: tuple[int, int] | None = None,
-) -> int:
+def _sweep(settings: Settings, file: Path, asked: SweepRequest, options: dict[str, Any], *, as_json: bool) -> int:
+    """Let a worker of the queue research do it and follow it; without one it runs in this process."""
     request = read_request(file, options)
-    if folds_ms and sum(folds_ms) > request.until - request.since:
+    if asked.folds_ms and sum(asked.folds_ms) > request.until - request.since:
         raise ConfigError("--train and --test together are longer than the range")
     services = wait_for_schema(settings)
     with services.database.open_transaction() as cursor:
         plan = make_plan(cursor, request)
-    sets = read_grid(plan, grid)
-    try:
-        run_id, report = sweep_and_store(
-            services.database, open_second(settings), plan, sets, best=best, folds_ms=folds_ms, say=_say_progress
-        )
-    except MissingData as error:
-        click.echo(str(error), err=as_json)
-        return FAILED
+    redis = _find_workers(settings)
+    state = backtests.RUNNING if redis is None else backtests.QUEUED
+    run_id = services.database.run(lambda cursor: add_sweep(cursor, plan, asked, state=state))
+    if redis is None:
+        try:
+            report = sweep_and_store(services.database, open_second(settings), run_id, plan, asked, _Teller().say)
+        except MissingData as error:
+            click.echo(str(error), err=as_json)
+            return FAILED
+    else:
+        enqueue_backtest(redis, run_id, plan.strategy.name)
+        redis.close()
+        found = _follow(services, run_id)
+        if found.report is None:
+            click.echo(found.message or f"{run_id} was {found.state}", err=as_json)
+            return FAILED
+        report = found.report
     if as_json:
         click.echo(json.dumps({"id": run_id, "report": report}, ensure_ascii=False))
-    elif folds_ms:
+    elif asked.folds_ms:
         _print_folds(run_id, report)
     else:
         _print_trials(run_id, report)
     return DONE
+
+
+def _find_workers(settings: Settings) -> Redis | None:
+    """Return the Redis of a system that runs and has a worker of the queue research, None without one."""
+    redis = Redis.from_url(settings.queue_url)
+    try:
+        if has_research_worker(redis):
+            return redis
+    except RedisError:
+        pass
+    redis.close()
+    return None
+
+
+def _follow(services: Services, run_id: str) -> Backtest:
+    """Say how far a worker is with a run until it has ended."""
+    teller = _Teller()
+    try:
+        while True:
+            found = _find(services, run_id)
+            if found.state not in (backtests.QUEUED, backtests.RUNNING):
+                return found
+            if found.state == backtests.RUNNING:
+                teller.say(found.progress)
+            time.sleep(FOLLOW_S)
+    except KeyboardInterrupt:
+        click.echo(f"{run_id} goes on; fademoe backtest cancel {run_id} ends it", err=True)
+        raise
 
 
 @backtest.command("list")
@@ -308,6 +346,21 @@ def verify(settings: Settings, run_id: str, *, as_json: bool) -> int:
     else:
         click.echo(f"differs: {json.dumps(first, ensure_ascii=False)}")
     return DONE if first is None else FAILED
+
+
+@backtest.command("cancel")
+@click.argument("run_id", metavar="ID")
+@pass_running_settings
+def cancel(settings: Settings, run_id: str) -> None:
+    """End a run or sweep that is queued or running."""
+    services = wait_for_schema(settings)
+    if not services.database.run(lambda cursor: backtests.cancel(cursor, run_id)):
+        raise ConfigError(f"no run {run_id!r} is queued or running: fademoe backtest list names them")
+    redis = Redis.from_url(settings.queue_url)
+    with suppress(RedisError):  # without Redis no worker has it
+        cancel_waiting(redis, RESEARCH, make_backtest_id(run_id))
+    redis.close()
+    click.echo(f"{run_id} is cancelled")
 
 
 @backtest.command("remove")
@@ -417,8 +470,25 @@ def _figures(run: Backtest) -> list[str]:
     return [str(run.report["profit"])[:14], f"{run.report['return']:.2%}"]
 
 
-def _say_progress(share: float) -> None:
-    click.echo(f"{share:.0%}", err=True)
+class _Teller:
+    """Says on stderr how far a run is, and how long it will take yet."""
+
+    def __init__(self) -> None:
+        self._begin: tuple[float, float] | None = None  # time and share when it was first told
+        self._last = ""
+
+    def say(self, share: float) -> None:
+        """Say the share that is done, unless that was said before."""
+        now = monotonic_s()
+        if self._begin is None:
+            self._begin = now, share
+        passed, done = now - self._begin[0], share - self._begin[1]
+        text = f"{share:.0%}"
+        if text == self._last:
+            return
+        self._last = text
+        left = "" if done <= 0 else f", about {max(1, round(passed * (1 - share) / done))} s left"
+        click.echo(text + left, err=True)
 
 
 def _print_report(

@@ -1,13 +1,14 @@
-"""Jobs of the queue `research`: runs of the backtester."""
+"""Jobs of the queue `research`: runs of the backtester, sweeps, walking forward."""
 
 from contextlib import closing
 
 from rq import Retry
 
-from fademoe.backtest.database import run_and_store
+from fademoe.backtest.database import run_and_store, sweep_and_store
 from fademoe.backtest.plan import Plan
 from fademoe.backtest.request import RunRequest, is_request, make_plan
 from fademoe.backtest.run import Cancelled
+from fademoe.backtest.sweep import SweepRequest
 from fademoe.errors import FadeMoeError
 from fademoe.jobs.failures import ENDLESS
 from fademoe.runtime.job_context import JobContext, wrap_job
@@ -44,7 +45,11 @@ def run_backtest(context: JobContext, run_id: str) -> str | Retry:
 
     with closing(Database(services.settings.postgres_url, "fademoe backtest")) as reading:
         try:
-            run_and_store(services.database, reading, run_id, plan, check_stop)
+            if found.kind == backtests.RUN:
+                run_and_store(services.database, reading, run_id, plan, check_stop)
+            else:
+                asked = SweepRequest.from_json(found.plan["sweep"])
+                sweep_and_store(services.database, reading, run_id, plan, asked, check_stop)
         except Stopped:
             return Retry(max=ENDLESS, interval=0, enqueue_at_front=True)
         except Cancelled:

@@ -1,6 +1,6 @@
 """How many jobs wait, run and have failed, and whether anybody works: reads only."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from redis import Redis
@@ -54,8 +54,13 @@ def collects_data(worker: str) -> bool:
     return not worker.rpartition(":")[2].startswith(OTHERS)
 
 
-def _has_worker(redis: Redis) -> bool:
-    keys = [key for key in redis.smembers(Worker.redis_workers_keys) if collects_data(str(as_text(key)))]
+def has_research_worker(redis: Redis) -> bool:
+    """Return whether a worker of backtests and sweeps is alive; raise RedisError without Redis."""
+    return _has_worker(redis, lambda worker: worker.rpartition(":")[2].startswith("research."))
+
+
+def _has_worker(redis: Redis, is_meant: Callable[[str], bool] = collects_data) -> bool:
+    keys = [key for key in redis.smembers(Worker.redis_workers_keys) if is_meant(str(as_text(key)))]
     with redis.pipeline(transaction=False) as pipeline:
         for key in keys:
             pipeline.hmget(key, "state", "last_heartbeat")

@@ -1,6 +1,9 @@
 """The backtester over PostgreSQL: runs by command, certificates that verify, refusals, funding as SQL adds it up."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -8,9 +11,11 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from redis import Redis
 
 from fademoe.cli.main import main
 from fademoe.clock import HOUR_MS, MINUTE_MS, Window, now_ms, to_iso
+from fademoe.queue.workload import has_research_worker
 from fademoe.store import coverage
 from fademoe.store.certificate import certify
 from fademoe.store.connection import Database
@@ -18,6 +23,7 @@ from fademoe.store.corrections import Difference, correct, read_stored_rows
 from fademoe.store.coverage import Absence, Covered, Series
 from fademoe.store.read import market as read
 from tests.conftest import fresh_database
+from tests.support.clocks import until
 from tests.support.markets import EXCHANGES, START, MemoryLoader, draw_market, store_market
 
 MINUTES = 1500
@@ -234,6 +240,28 @@ def test_a_run_as_of_a_time_reads_the_values_of_that_time(command, stored: str):
     assert now["certificate"]["sha256"] != before["certificate"]["sha256"]
     assert past["certificate"]["sha256"] == before["certificate"]["sha256"]
     assert past["certificate"]["as_of"]["newest_correction"] >= 1
+
+
+@pytest.mark.full
+def test_a_sweep_is_followed_while_a_worker_does_it(
+    command, stored: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("FADEMOE_REDIS_URL", redis_url)
+    environ = dict(os.environ) | {"FADEMOE_HOME": str(tmp_path / "home")}
+    worker = subprocess.Popen([sys.executable, "-m", "fademoe", "worker", "--research"], env=environ)
+    redis = Redis.from_url(redis_url)
+    try:
+        until(lambda: has_research_worker(redis), 60)
+        options = ("--symbols", "A,B", "--exchange", "binance", *RANGE, "--grid", "share=0.1,0.2,0.3,0.4", "--json")
+        code, out, err = command("sweep", "FILE", *options)
+        assert code == 0, err
+        made = json.loads(out)
+        assert made["report"]["trials"] == made["report"]["exact"] == 4
+        assert all("%" in line for line in err.splitlines())
+    finally:
+        worker.terminate()
+        worker.wait(60)
+        redis.close()
 
 
 def test_a_sweep_and_a_walk_forward_are_stored(command, tmp_path: Path):

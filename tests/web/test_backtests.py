@@ -9,13 +9,18 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
-from fademoe.clock import MINUTE_MS, Window, to_iso
+from fademoe.backtest.database import add_sweep
+from fademoe.backtest.request import RunRequest, make_plan
+from fademoe.backtest.sweep import SweepRequest
+from fademoe.clock import HOUR_MS, MINUTE_MS, Window, to_iso
+from fademoe.queue.enqueue import enqueue_backtest
 from fademoe.queue.ids import RESEARCH
 from fademoe.runtime.job_context import use_services
 from fademoe.runtime.services import Services
 from fademoe.settings import Settings
 from fademoe.signals import StopSignal
 from fademoe.store.backtests import LEDGER_COLUMNS
+from fademoe.store.connection import Database
 from tests.support.markets import START, draw_market, store_market
 from tests.support.web import BEARER
 
@@ -61,7 +66,7 @@ def test_a_run_from_the_form_to_its_report(
     assert told["certificate"]["params"] == {"fast": 5, "slow": 20}
     page = client.get(f"/backtester/run?id={run_id}").get_data(as_text=True)
     assert "Certified" in page
-    assert "/charts?symbol=A&amp;exchanges=binance&amp;from=" in page
+    assert "/charts?symbol=A&amp;exchanges=binance&amp;step=1m&amp;from=" in page
     assert run_id in client.get("/backtester").get_data(as_text=True)
     assert [run["id"] for run in client.get("/api/backtests").get_json()["runs"]] == [run_id]
 
@@ -94,6 +99,45 @@ def test_a_failed_and_a_cancelled_run_say_so(
     work(settings, redis)
     assert "no contract of NOPE" in client.get(f"/backtester/run?id={failed}").get_data(as_text=True)
     assert client.get(f"/api/backtests/{cancelled}").get_json()["state"] == "cancelled"
+
+
+def test_rules_are_run_from_their_text(client: FlaskClient, settings: Settings, redis: Redis, database_url: str):
+    store_market(database_url, draw_market(["A"], 60), Window(START, END), {("bin", "A"): None})
+    body = FORM | {"rules": 'long = "c > 0"', "params": "size=0.5", "until": to_iso(START + 60 * MINUTE_MS)}
+    del body["strategy"]
+    answer = client.post("/control/backtest", json=body, headers=BEARER)
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    work(settings, redis)
+    told = client.get(f"/api/backtests/{answer.get_json()['id']}").get_json()
+    assert (told["state"], told["strategy"], told["report"]["rows"]) == ("done", "rules.toml", {"fill": 1})
+    refused = client.post("/control/backtest", json=body | {"rules": 'long = "clsoe > 0"'}, headers=BEARER)
+    assert refused.status_code == 400
+    assert "close" in refused.get_data(as_text=True)
+
+
+def test_a_sweep_is_run_by_a_worker(client: FlaskClient, settings: Settings, redis: Redis, database_url: str):
+    store_market(database_url, draw_market(["A"], MINUTES), Window(START, END), {("bin", "A"): None})
+    text = 'long = "c > sma(c, {n}m)"\nsize = 0.3\n[params]\nn = 5\n'
+    request = RunRequest(name="up.toml", text=text, exchange="binance", symbols="A", since=START, until=END)
+    database = Database(database_url)
+    with database.open_transaction() as cursor:
+        plan = make_plan(cursor, request)
+    asked = [
+        SweepRequest(grid=("n=5,20,60",), best=1),
+        SweepRequest(grid=("n=5,20",), folds_ms=(2 * HOUR_MS, HOUR_MS)),
+        SweepRequest(grid=("n=5,20",)),
+    ]
+    ids = [database.run(lambda cursor, one=one: add_sweep(cursor, plan, one)) for one in asked]
+    for run_id in ids:
+        enqueue_backtest(redis, run_id, "up")
+    client.post("/control/backtest/cancel", json={"id": ids[2]}, headers=BEARER)
+    work(settings, redis)
+    database.close()
+    swept, walked, cancelled = (client.get(f"/api/backtests/{run_id}").get_json() for run_id in ids)
+    assert (swept["state"], swept["report"]["trials"], swept["report"]["best"]["agrees"]) == ("done", 3, True)
+    assert (walked["state"], len(walked["report"]["folds"])) == ("done", 4)
+    assert cancelled["state"] == "cancelled"
+    assert "3 trials, 1 of them run exactly" in client.get(f"/backtester/run?id={ids[0]}").get_data(as_text=True)
 
 
 def test_a_run_needs_the_token_and_right_arguments(client: FlaskClient):

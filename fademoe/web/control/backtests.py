@@ -8,6 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 from werkzeug.wrappers import Response
 
 from fademoe.backtest.request import RunRequest, check_request, list_examples
+from fademoe.backtest.strategies import StrategyFile
 from fademoe.errors import ConfigError
 from fademoe.queue.enqueue import cancel_waiting, enqueue_backtest, make_backtest_id
 from fademoe.queue.ids import RESEARCH
@@ -23,9 +24,11 @@ from fademoe.web.problem import Problem
 
 routes = Routes("control_backtests")
 T = TypeVar("T")
+RULES_NAME = "rules.toml"
 
 RUN_ID = Text("id", "the id of a run", is_required=True)
-STRATEGY = Text("strategy", "the name of a strategy file of the checkout", is_required=True)
+STRATEGY = Text("strategy", "the name of a strategy file of the checkout")
+RULES = Text("rules", "rules in TOML, in place of a strategy file")
 SYMBOLS = Text("symbols", "a comma list of symbols, or all", is_required=True)
 EXCHANGE = Text("exchange", "the name of an exchange", is_required=True)
 SINCE = Time("since", "start of the range, required")
@@ -35,7 +38,7 @@ CAPITAL = Text("capital", "USDT", "10000")
 LEVERAGE = Text("leverage", "the most that positions may be worth, as a multiple of the equity", "1")
 MARGIN = Choice("margin", "cross by default", ("cross", "isolated"), "cross")
 SLIPPAGE = Text("slippage", "a fraction of the price", "0.0001")
-ASKED = (STRATEGY, SYMBOLS, EXCHANGE, SINCE, UNTIL, PARAMS, CAPITAL, LEVERAGE, MARGIN, SLIPPAGE)
+ASKED = (STRATEGY, RULES, SYMBOLS, EXCHANGE, SINCE, UNTIL, PARAMS, CAPITAL, LEVERAGE, MARGIN, SLIPPAGE)
 
 
 class Started(Answer):
@@ -45,18 +48,16 @@ class Started(Answer):
     id: str
 
 
-@routes.post("/control/backtest", "Queue a run of a strategy of the checkout", ASKED, Bodies(json=Started))
+@routes.post("/control/backtest", "Queue a run of a strategy file, or of rules in TOML", ASKED, Bodies(json=Started))
 def start_backtest(params: Params) -> Response:
     """Queue a run."""
-    files = {path.name: path for path in list_examples()}
-    if params[STRATEGY] not in files:
-        raise params.refuse(STRATEGY, sorted(files))
+    name, text = _read_strategy(params)
     since, until = params[SINCE], params[UNTIL]
     if since is None or until is None:
         raise Problem(400, "since and until are required: the range of the run")
     asked = RunRequest(
-        name=params[STRATEGY],
-        text=files[params[STRATEGY]].read_text(encoding="utf-8"),
+        name=name,
+        text=text,
         exchange=params[EXCHANGE],
         symbols=params[SYMBOLS],
         since=since,
@@ -68,6 +69,20 @@ def start_backtest(params: Params) -> Response:
         slippage=params[SLIPPAGE],
     )
     return _answer("the run is queued", queue_run(get_services(), asked))
+
+
+def _read_strategy(params: Params) -> tuple[str, str]:
+    """Return the name and the text of what is to run: of rules if they are given, else of the file."""
+    if RULES in params:
+        try:
+            StrategyFile(RULES_NAME, params[RULES])
+        except ConfigError as error:
+            raise Problem(400, str(error), parameter=RULES.name) from error
+        return RULES_NAME, params[RULES]
+    files = {path.name: path for path in list_examples()}
+    if params[STRATEGY] not in files:
+        raise params.refuse(STRATEGY, sorted(files))
+    return params[STRATEGY], files[params[STRATEGY]].read_text(encoding="utf-8")
 
 
 @routes.post("/control/backtest/cancel", "End a run that is queued or running", (RUN_ID,), Bodies(json=Started))

@@ -70,6 +70,7 @@ def show_run(params: Params) -> dict[str, object]:
     return {
         "run": described,
         "is_over": run.state not in (backtests.QUEUED, backtests.RUNNING),
+        "left_s": _find_left(run.progress, now_ms() - run.made_ms) if run.state == backtests.RUNNING else None,
         "figures": [(title, kind, report.get(name)) for name, (title, kind) in FIGURES.items()]
         if run.kind == backtests.RUN and report
         else [],
@@ -93,6 +94,11 @@ def compare_runs(params: Params) -> dict[str, object]:
             (title, kind, [(run.report or {}).get(name) for run in done]) for name, (title, kind) in FIGURES.items()
         ],
     }
+
+
+def _find_left(share: float, passed_ms: int) -> int | None:
+    """Return how many seconds a run will take yet, by what it took so far."""
+    return round(passed_ms * (1 - share) / share / 1000) if share else None
 
 
 def _end_of(trade: dict[str, int | None]) -> int:

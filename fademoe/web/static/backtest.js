@@ -1,6 +1,10 @@
-// The curve of a run: equity above, drawdown below, on one time axis.
+// The curve of a run: equity above, drawdown below, on one time axis. The page of a run that has just ended loads again.
 "use strict";
 document.addEventListener("DOMContentLoaded", () => {
+  const live = document.querySelector("#live[data-part]");
+  if (live) {
+    new MutationObserver(() => live.querySelector("[data-over]") && location.reload()).observe(live, { childList: true });
+  }
   const place = document.getElementById("curve");
   if (!place || !window.Plotly) return;
   const points = JSON.parse(place.dataset.curve);
