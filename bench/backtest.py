@@ -11,16 +11,20 @@ import numpy as np
 
 from bench.peers import ENVIRONMENTS, environment
 from bench.report import Report, Table
+from bench.stage import stage
 from fademoe.account.market import Terms, Tier
 from fademoe.account.state import Conditions
+from fademoe.backtest.database import execute
 from fademoe.backtest.kernel import Costs, Prices, Signals, simulate
 from fademoe.backtest.market import Market
 from fademoe.backtest.plan import LAST_MS, Plan
+from fademoe.backtest.request import RunRequest, make_plan
 from fademoe.backtest.run import Result, run_plan
 from fademoe.backtest.strategies import StrategyFile
 from fademoe.backtest.sweep import CachedLoader, Ground, _Kernel, read_grid
 from fademoe.clock import MINUTE_MS, Window
 from fademoe.store.coverage import Series
+from fademoe.store.partitions import Partitions
 from fademoe.store.read.market import Known
 
 BARS = 525_600  # a year of minutes
@@ -30,6 +34,7 @@ CASH = 1_000_000
 FEES = ("0", "0.0005", "0.002")
 SYMBOLS = 20
 DAYS = 15
+STORED_DAYS = 30
 START = 1_700_006_400_000
 PACKAGES = ("backtesting==0.6.6", "vectorbt==1.2.0")
 PEER = Path(__file__).parent / "peer_backtest.py"
@@ -61,6 +66,29 @@ size = 0.5
 fast = 60
 slow = 600
 """
+_PRICES = """
+    FROM (SELECT i, 1000 + 50 * sin((i + 37 * %(number)s) / 300.0)::numeric(10, 4) AS p
+          FROM generate_series(0, (%(until)s - %(start)s) / 60000 - 1) AS i) AS rows
+"""
+_STORE = (
+    f"""
+    INSERT INTO perp_data (ts, symbol, source, interval, o, h, l, c, v)
+    SELECT %(start)s + i * 60000, %(symbol)s, 'bin-ohlcv', '1m', p, p + 0.75, p - 0.75, p + 0.25, 1000 {_PRICES}""",
+    f"""
+    INSERT INTO perp_data (ts, symbol, source, interval, mark_o, mark_h, mark_l, mark_c)
+    SELECT %(start)s + i * 60000, %(symbol)s, 'bin-mark', '1m', p, p + 0.5, p - 0.5, p + 0.2 {_PRICES}""",
+    f"""
+    INSERT INTO perp_data (ts, symbol, source, interval, fr, fr_hours)
+    SELECT %(start)s + i * 60000, %(symbol)s, 'bin-fr', 'settlement', 0.0001, 8 {_PRICES} WHERE i %% 480 = 0""",
+    """
+    INSERT INTO perp_coverage (source, symbol, wanted, covered)
+    SELECT source, %(symbol)s, int8multirange(int8range(%(start)s, %(until)s)),
+           int8multirange(int8range(%(start)s, %(until)s))
+    FROM unnest(ARRAY['bin-ohlcv', 'bin-mark', 'bin-fr']) AS source""",
+    """
+    INSERT INTO perp_lives (exchange, code, instrument, symbol, listed_ms)
+    VALUES ('binance', 'bin', %(symbol)s || 'USDT', %(symbol)s, %(start)s - 1)""",
+)
 
 
 class Drawn:
@@ -120,6 +148,7 @@ def run() -> Report:
     exact = min(seconds for _, seconds in ours.values())
     speed.rows.append(("exact engine, one symbol", BARS, round(exact, 2), round(BARS / exact), "1 x backtesting.py"))
     speed.rows.append(_measure_engine())
+    speed.rows.append(_measure_database())
     speed.rows += _measure_kernel(drawn)
     notes = [
         f"Equality: one symbol, {BARS:,} bars, long and short in turn every {EVERY} bars, fills at the next open.",
@@ -205,6 +234,42 @@ def _measure_engine() -> tuple[object, ...]:
     seconds = min(_run_plan(plan, drawn)[1] for _ in range(3))
     total = SYMBOLS * bars
     return (f"exact engine, {SYMBOLS} symbols", total, round(seconds, 2), round(total / seconds), "200,000")
+
+
+def _measure_database() -> tuple[object, ...]:
+    """Run over PostgreSQL, from the plan to the report."""
+    names = [f"S{number:02}" for number in range(SYMBOLS)]
+    bars = STORED_DAYS * 1440
+    window = Window(START, START + bars * MINUTE_MS)
+    with stage(with_simulator=False) as servers:
+        context = servers.context()
+        Partitions(context.database).ensure(window)
+        with context.database.open_transaction() as cursor:
+            for number, name in enumerate(names):
+                values = {"symbol": name, "number": number, "start": window.start_ms, "until": window.end_ms}
+                for statement in _STORE:
+                    cursor.execute(statement, values)
+            cursor.execute("ANALYZE perp_data")
+        request = RunRequest(
+            name="minutely.py",
+            text=MINUTELY,
+            exchange="binance",
+            symbols=",".join(names),
+            since=window.start_ms,
+            until=window.end_ms,
+        )
+        times = []
+        for _ in range(2):
+            begin = time.perf_counter()
+            with context.database.open_transaction() as cursor:
+                plan = make_plan(cursor, request)
+            with context.database.open_transaction() as cursor:
+                outcome = execute(cursor, plan)
+            times.append(time.perf_counter() - begin)
+        context.close()
+    total, seconds = SYMBOLS * bars, min(times)
+    name = f"PostgreSQL to report, {SYMBOLS} symbols x {STORED_DAYS} days, {outcome.report['trades']} trades, wall"
+    return (name, total, round(seconds, 2), round(total / seconds), "10 s")
 
 
 def _measure_kernel(drawn: Drawn) -> list[tuple[object, ...]]:
