@@ -149,11 +149,13 @@ def _run(
     reached = window.start_ms
     minutes = replay(cursor, [make_watch(stored)], window.start_ms, window.end_ms, evaluated, knows_all=knows_all)
     for minute in minutes:
-        outcome = evaluate_minute(minute.minute, [stored], states, {stored.id: minute.results[0]})
-        transitions += [transition for transition, _ in outcome.transitions]
-        if outcome.changed:
-            states = merge_states(states, outcome.changed)
         reached = minute.minute + MINUTE_MS
+        (result,) = minute.results
+        if stored.id in states or result.expr.count(False) < len(result.expr):  # else nothing changes: nearly always
+            outcome = evaluate_minute(minute.minute, [stored], states, {stored.id: result})
+            transitions += [transition for transition, _ in outcome.transitions]
+            if outcome.changed:
+                states = merge_states(states, outcome.changed)
         if deadline_s is not None and monotonic_s() >= deadline_s:
             break
     return transitions, reached, states

@@ -18,9 +18,10 @@ from itertools import groupby
 
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, ceil_to, now_ms, subtract
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, ceil_to, floor_to, now_ms, subtract
+from fademoe.evaluation.blocks import choose_minutes, fits_blocks, judge_block, make_block_board
 from fademoe.evaluation.board import Board, collect_reads
-from fademoe.evaluation.judge import Judge, Watch, WatchResult
+from fademoe.evaluation.judge import Judge, Listing, Watch, WatchResult
 from fademoe.evaluation.reading import (
     SUPERSEDED,
     Contract,
@@ -40,7 +41,7 @@ from fademoe.evaluation.reading import (
     record_late,
     record_unseen,
 )
-from fademoe.evaluation.tables import FRESH_INTERVALS, PointTable, SettlementTable
+from fademoe.evaluation.tables import FRESH_INTERVALS, PointTable, Reads, SettlementTable
 from fademoe.metrics import ACROSS_CODE
 
 LATEST_MS = 90 * SECOND_MS  # after the start of a minute it is evaluated, whatever is missing
@@ -387,6 +388,9 @@ def _replay_run(
     if all(watch.symbols is not None for watch in watches):
         chosen = {symbol for watch in watches for symbol in watch.symbols or ()}
         contracts = [contract for contract in contracts if contract.symbol in chosen]
+    if since not in evaluated and fits_blocks(watches, reads.values()):
+        yield from _replay_blocks(cursor, watches, reads, contracts, Window(since, until))
+        return
     board = Board(reads.values(), since)
     judge = Judge(watches, board)
     seen = dict(evaluated)
@@ -419,6 +423,32 @@ def _replay_run(
         _enter(pending, minute)
         seen_ms = evaluated.get(minute, minute + MINUTE_MS + UNSEEN_MS)
         yield EvaluatedMinute(minute, seen_ms, judge.judge(contracts))
+
+
+def _replay_blocks(
+    cursor: Cursor,
+    watches: Sequence[Watch],
+    reads: Mapping[tuple[str, str], Reads],
+    contracts: Sequence[Contract],
+    window: Window,
+) -> Iterator[EvaluatedMinute]:
+    """Evaluate minutes that live evaluation has not done, many at once."""
+    begin = window.start_ms
+    while begin < window.end_ms:
+        listed_until = Listing(contracts, begin).until
+        end = (
+            window.end_ms if listed_until is None else max(min(window.end_ms, floor_to(listed_until, MINUTE_MS)), begin)
+        )
+        end = max(end, begin + MINUTE_MS)
+        symbols = _list_replayed(watches, contracts, begin, end)
+        end = min(end, begin + choose_minutes(watches, max(map(len, symbols.values()), default=1)) * MINUTE_MS)
+        board = make_block_board(reads.values(), begin, end)
+        for table in board.tables:
+            own = table.add_symbols(symbols.get(table.reads.code, ()))
+            fill(cursor, table, own, end, None)
+        for minute, results in judge_block(watches, board, contracts, begin):
+            yield EvaluatedMinute(minute, minute + MINUTE_MS + UNSEEN_MS, results)
+        begin = end
 
 
 def _list_replayed(

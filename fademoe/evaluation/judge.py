@@ -97,7 +97,7 @@ class Judge:
         """Evaluate `watches` on `board`."""
         self._watches = watches
         self._board = board
-        self._listing: _Listing | None = None
+        self._listing: Listing | None = None
         groups: dict[tuple[str, ...] | bool | None, list[Watch]] = {}
         for watch in watches:
             ranks = any(expression.needs.ranks for expression in watch.expressions)
@@ -125,11 +125,11 @@ class Judge:
                         then.enter(node.text, code, symbols, truths)
             group.then = then
 
-    def _find_listing(self, contracts: Sequence[Contract]) -> "_Listing":
+    def _find_listing(self, contracts: Sequence[Contract]) -> "Listing":
         """Return what is listed in the minute of the board: the same until a contract begins or ends."""
         minute = self._board.moment_ms - MINUTE_MS
         if not (self._listing and self._listing.holds(contracts, minute)):
-            self._listing = _Listing(contracts, minute)
+            self._listing = Listing(contracts, minute)
         return self._listing
 
     def judge(self, contracts: Sequence[Contract]) -> tuple[WatchResult, ...]:
@@ -147,7 +147,7 @@ class Judge:
         return tuple(results)
 
     def _evaluate_group(
-        self, group: Group, found: "_Listing", then: Then
+        self, group: Group, found: "Listing", then: Then
     ) -> tuple[BoardEvaluator, dict[str, ArrayEvaluator]]:
         """Return what evaluates a group exactly, and in arrays by code."""
         _, listed = found.find_places(group.watches[0])  # those that rank share their symbols
@@ -168,7 +168,7 @@ class Judge:
         self,
         expression: Expression,
         watch: Watch,
-        found: "_Listing",
+        found: "Listing",
         exact: BoardEvaluator,
         arrays: Mapping[str, ArrayEvaluator],
     ) -> list[Truth]:
@@ -184,7 +184,7 @@ class Judge:
         return truths
 
 
-class _Listing:
+class Listing:
     """The contracts that are listed in a minute."""
 
     def __init__(self, contracts: Sequence[Contract], minute: int) -> None:
@@ -203,6 +203,11 @@ class _Listing:
                     self._followed.setdefault(contract.code, set()).add(contract.symbol)
         self._rows: dict[tuple[str, tuple[str, ...] | None], tuple[list[str], list[int]]] = {}
         self._places: dict[tuple[tuple[str, ...], tuple[str, ...] | None], list[Place]] = {}
+
+    @property
+    def until(self) -> int | None:
+        """The time up to which the same is listed, None for ever."""
+        return self._until
 
     def holds(self, contracts: Sequence[Contract], minute: int) -> bool:
         """Return whether the same is listed in another minute by another list."""

@@ -6,7 +6,9 @@ from decimal import Decimal as D
 import pytest
 
 from fademoe.clock import MINUTE_MS, Window
-from fademoe.evaluation import LiveEngine, Watch, replay
+from fademoe.evaluation import LiveEngine, Watch, engine, replay
+from fademoe.evaluation.blocks import fits_blocks
+from fademoe.evaluation.board import collect_reads
 from fademoe.expressions import Vocabulary, compile_expression, compile_message
 from fademoe.feeds import registry
 from fademoe.metrics import Candle, Funding, Liquidations, OpenInterest
@@ -114,14 +116,14 @@ def flatten(minute):
 
 
 def run_live(database, market, rules, first, last, delay, restarts=()):
-    seen, engine, answers, evaluated = None, LiveEngine(rules), {}, {}
+    seen, live, answers, evaluated = None, LiveEngine(rules), {}, {}
     for minute in range(first, last, MINUTE_MS):
         if minute in restarts:
-            engine = LiveEngine(rules, seen)
+            live = LiveEngine(rules, seen)
         market.arrive(minute, delay)
         market.store(minute)
         with database.open_transaction() as cursor:
-            result = engine.evaluate(cursor, minute)
+            result = live.evaluate(cursor, minute)
         answers[minute], evaluated[minute] = flatten(result), result.evaluated_ms
         seen = result.evaluated_ms
     return answers, evaluated
@@ -132,7 +134,11 @@ def replayed(database, rules, first, last, evaluated, **options):
         return {minute.minute: flatten(minute) for minute in replay(cursor, rules, first, last, evaluated, **options)}
 
 
-def test_replay_equals_live_where_rows_come_late_or_never(database, words):
+def fits(rule):
+    return fits_blocks([rule], collect_reads((one, rule.codes) for one in rule.readers).values())
+
+
+def test_replay_equals_live_where_rows_come_late_or_never(database, words, monkeypatch):
     market = Market(database, 1)
     rules = watches(words)
     chance = random.Random(1)
@@ -158,6 +164,13 @@ def test_replay_equals_live_where_rows_come_late_or_never(database, words):
     assert differing == []
     everything = replayed(database, rules, START, last, evaluated, knows_all=True)
     assert everything != again  # what came late would have changed something
+    for rule in rules:  # many minutes at once are the same as one after the other
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "choose_minutes", lambda *_: 13)
+            at_once = replayed(database, [rule], START, last, {})
+            patch.setattr(engine, "fits_blocks", lambda *_: False)
+            assert at_once == replayed(database, [rule], START, last, {}), rule.key
+    assert [rule.key for rule in rules if not fits(rule)] == [TEXTS[2], TEXTS[5]]
     counts = {
         truth: sum(t is truth for truths in live.values() for t in truths.values()) for truth in (True, False, None)
     }
@@ -170,14 +183,14 @@ def test_values_and_messages_of_a_result(database, words):
     for minute in range(START - 5 * MINUTE_MS, START, MINUTE_MS):
         market.arrive(minute, lambda: 0)
         market.store(minute)
-    engine = LiveEngine(rules)
+    live = LiveEngine(rules)
     with database.open_transaction() as cursor:
-        assert engine.list_missing(cursor, START) == [("bin-ohlcv", "BTC"), ("byb-ohlcv", "BTC")]
+        assert live.list_missing(cursor, START) == [("bin-ohlcv", "BTC"), ("byb-ohlcv", "BTC")]
     market.arrive(START, lambda: 0)
     market.store(START)
     with database.open_transaction() as cursor:
-        assert engine.list_missing(cursor, START) == []
-        (result,) = engine.evaluate(cursor, START).results
+        assert live.list_missing(cursor, START) == []
+        (result,) = live.evaluate(cursor, START).results
         place = result.places[0]
         values = result.read_values(place)
         text = result.fill(compile_message("{symbol} {close:.1f}", words), place, {"symbol": "BTC"})
