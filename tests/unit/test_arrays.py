@@ -46,8 +46,8 @@ def make_board(reads, seed):
     for table in board.settlements.values():
         table.add_symbols(SYMBOLS)
         for number, symbol in enumerate(SYMBOLS):
-            for ts in range(NOON - 72 * 60 * MINUTE, NOON - 60 * MINUTE, 8 * 60 * MINUTE):
-                table.covered[number] = [Window(NOON - 90 * 60 * MINUTE, NOON)]
+            for ts in range(NOON - 72 * 60 * MINUTE, NOON + 1, 8 * 60 * MINUTE):
+                table.covered[number] = [Window(NOON - 90 * 60 * MINUTE, NOON + 1)]
                 table.put(symbol, ts, [D(8) if c == "fr_hours" else D(number - 5).scaleb(-4) for c in table.columns])
     return board
 
