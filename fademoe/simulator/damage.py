@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from fademoe.clock import DAY_MS, HOUR_MS
 from fademoe.simulator.faults import LISTS, ROWS
 
 FIRST_MS_OF_2001 = 978_307_200_000
@@ -51,6 +52,11 @@ def _lose_contract(contracts: list[Any]) -> None:
 def _blank_contract(contracts: list[Any]) -> None:
     """Set all texts of the first contract but its names to null."""
     contracts[0] |= {name: None for name, value in contracts[0].items() if type(value) is str and name not in NAMES}
+
+
+def _double_contract(contracts: list[Any]) -> None:
+    """Repeat the first contract with all its times an hour later."""
+    contracts.insert(1, _later(contracts[0], HOUR_MS))
 
 
 def _change_types(contracts: list[Any]) -> None:
@@ -147,6 +153,22 @@ def _value_place(row: Any) -> Any:
     return next(name for name, value in row.items() if name not in NOT_VALUES and not _is_time(value))
 
 
+def _postpone(rows: list[Any], index: int, _volume_index: int) -> None:
+    """Set all times of the row a day ahead."""
+    rows[index] = _later(rows[index], DAY_MS)
+
+
+def _later(row: Any, by_ms: int) -> Any:
+    """Return a row or a contract with its times so much later."""
+    pairs = enumerate(row) if isinstance(row, list) else row.items()
+    changed = [(name, _add(value, by_ms) if _is_time(value) else value) for name, value in pairs]
+    return [value for _, value in changed] if isinstance(row, list) else dict(changed)
+
+
+def _add(value: Any, by_ms: int) -> Any:
+    return str(int(value) + by_ms) if isinstance(value, str) else value + by_ms
+
+
 def _in_seconds(row: Any) -> Any:
     """Return a row with its times in seconds."""
     if isinstance(row, list):
@@ -174,6 +196,7 @@ _LISTS: dict[str, Callable[[list[Any]], None]] = {
     "half_list": _halve,
     "lost_contract": _lose_contract,
     "odd_contract": _blank_contract,
+    "doubled_contract": _double_contract,
     "unknown_type": _change_types,
     "sibling": _add_siblings,
 }
@@ -186,5 +209,6 @@ _ROWS: dict[str, Callable[[list[Any], int, int], None]] = {
     "negative_volume": _negate_volume,
     "low_above_open": _raise_low,
     "missing_field": _remove_fields,
+    "tomorrow": _postpone,
     "duplicate_row": _repeat_row,
 }

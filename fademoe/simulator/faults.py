@@ -24,6 +24,9 @@ BEFORE_ANSWER = {
     "empty_200": "status 200 with an empty body",
     "empty_202": "status 202 with an empty body",
     "string_200": "status 200 with a JSON string",
+    "object_200": "status 200 with a JSON object of a gateway",
+    "trickle_200": "status 200 with a body that comes a byte a second, without end",
+    "odd_time": "the exchange's time is a day ahead (of the endpoint that tells it)",
     "garbled_200": "status 200 with a body that is said to be gzip and is not",
     "redirect_302": "status 302 to `location`",
     "error_503": "status 503 with the exchange's own body",
@@ -38,6 +41,7 @@ LISTS = {
     "half_list": "the second half of the list is missing",
     "lost_contract": "the element in the middle of the list is missing, as if it were between two pages",
     "odd_contract": "all texts of the first contract but its names are null",
+    "doubled_contract": "the first contract comes twice, with another listing",
     "unknown_type": "the second half of the contracts has a type that no client knows",
     "sibling": "beside each contract on a thousand coins is a contract on another coin with the coin's name",
 }
@@ -51,6 +55,7 @@ ROWS = {
     "negative_volume": "its volume, or its only value, is negative",
     "low_above_open": "its low is above its open (candles only)",
     "missing_field": "the second half of its values is missing, or its first value when it is an object",
+    "tomorrow": "its times are a day ahead",
     "duplicate_row": "the row comes twice, with different volumes (or first values)",
 }
 AFTER_ANSWER = {

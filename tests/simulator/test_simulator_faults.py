@@ -41,6 +41,7 @@ def ask(sim, **query):
         ("html_404", 404, "<html>"),
         ("html_405", 405, "<html>"),
         ("empty_200", 200, ""),
+        ("object_200", 200, '{"message": "maintenance"}'),
         ("empty_202", 202, ""),
         ("redirect_302", 302, ""),
     ],
@@ -117,6 +118,12 @@ def test_rows_of_another_contract_are_valid(sim):
     sim.fault(kind="other_symbol", count=1)
     other = ask(sim, symbol="ETHUSDT").json()
     assert other != good and [row[0] for row in other] == [row[0] for row in good]
+
+
+def test_the_time_is_a_day_ahead_in_one_answer(sim):
+    sim.fault(kind="odd_time", exchange="okx", path="/api/v5/public/time", count=1)
+    times = [int(sim.rows("/api/v5/public/time")["data"][0]["ts"]) for _ in range(2)]
+    assert abs(times[0] - 86_400_000 - times[1]) < 10_000
 
 
 def test_a_stall_delays_the_answer(sim):
@@ -241,7 +248,7 @@ def test_a_list_of_contracts_is_damaged_once(sim, exchange):
     """Faults 9, 10 and 12: an empty list, a lost contract, an odd one, types that no client knows."""
     names = ("contractType", "instCategory", "symbolType", "margined")
     whole = read_list(sim, exchange)
-    for kind in ("empty_list", "half_list", "lost_contract", "odd_contract", "unknown_type"):
+    for kind in ("empty_list", "half_list", "lost_contract", "odd_contract", "unknown_type", "doubled_contract"):
         sim.fault(kind=kind, exchange=exchange, path=LISTS_PATH[exchange], count=1)
         damaged, middle = read_list(sim, exchange), len(whole) // 2
         if kind == "empty_list":
@@ -250,6 +257,9 @@ def test_a_list_of_contracts_is_damaged_once(sim, exchange):
             assert damaged == whole[:middle]
         elif kind == "lost_contract":
             assert damaged == whole[:middle] + whole[middle + 1 :]
+        elif kind == "doubled_contract":
+            assert [damaged[0], *damaged[2:]] == whole
+            assert (damaged[1] != damaged[0]) == (exchange != "coinalyze"), "its contracts have no time"
         elif kind == "odd_contract":
             assert damaged[1:] == whole[1:] and None in damaged[0].values()
         else:
@@ -292,6 +302,8 @@ def test_the_middle_row_of_a_page_is_odd(sim):
     sim.fault(kind="low_above_open", count=1)
     odd = ask(sim).json()[2]
     assert float(odd[3]) > float(odd[1]) and odd[4:] == good[2][4:]
+    sim.fault(kind="tomorrow", count=1)
+    assert ask(sim).json()[2][0] == good[2][0] + 86_400_000
     sim.fault(kind="duplicate_row", count=1)
     rows = ask(sim).json()
     assert len(rows) == 6 and rows[:2] + rows[3:] == good
