@@ -41,7 +41,8 @@ LISTING_NEAR_MS = 30 * MINUTE_MS
 class Refreshed:
     """What a refresh did: contracts on the list, those that are delisted now, those missing, and remarks for people.
 
-    `changed`: those that stay although the list has them as another kind. `is_partial`: so many are missing at once
+    `changed`: those that stay although the list has them as another kind. `doubled`: those that it has twice, and not
+    alike. `is_partial`: so many are missing at once
     that the list is not believed.
     """
 
@@ -50,6 +51,7 @@ class Refreshed:
     missing: Sequence[str] = ()
     remarks: Sequence[str] = ()
     changed: Sequence[str] = ()
+    doubled: Sequence[str] = ()
     is_partial: bool = False
 
     @property
@@ -67,11 +69,12 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
     them on. When many vanish at once, the list is taken for a part of itself: nothing is delisted before a day of such
     lists, and an error is recorded. Nor is it while an element is unreadable that names no stored contract, for it may
     be one of those that are missing. One that trades and is on the list as a kind that is not followed stays as it is,
-    and an error is recorded. Absences that only the list was the reason for are invalidated where it shows a longer
-    life now.
+    and an error is recorded; so does one that the list has twice with other values, and a new one is left out then.
+    Absences that only the list was the reason for are invalidated where it shows a longer life now.
     Raises RetryLater when the exchange cannot be reached, BadPayload when the list is not one.
     """
     read, unreadable, items = _fetch_list(exchange, rest)
+    read, doubled = _split_doubled(read)
     now_ms = rest.read_server_now_ms(exchange)
     relisted = lives.judge_relisted(exchange, rest, database, read, now_ms)
 
@@ -80,7 +83,8 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         stored = {get_key(instrument): instrument for instrument in stored_lives}
         named = [_named_in(element, stored) for element in unreadable]
         by_key = {key: stored[key] for keys in named for key in keys}
-        by_key |= {get_key(instrument): instrument for instrument in read}  # one may move from page to page
+        by_key |= {get_key(instrument): instrument for instrument in read}
+        by_key |= {key: stored[key] for key in doubled if key in stored}
         trading = [key for key, instrument in stored.items() if _end_ms(instrument) > now_ms]
         changed = _find_changed_kinds(exchange, items, [key for key in trading if key not in by_key])
         by_key |= {key: stored[key] for key in changed}
@@ -108,6 +112,7 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
             remarks=_describe_symbols(listed, by_key, stored),
             is_partial=is_partial,
             changed=sorted({name for _, name in changed}),
+            doubled=sorted({name for _, name in doubled}),
         )
         return refreshed, len(trading)
 
@@ -145,6 +150,13 @@ def _fetch_list(exchange: Exchange, rest: RestClient) -> tuple[list[Instrument],
     return instruments, unreadable, every
 
 
+def _split_doubled(read: Sequence[Instrument]) -> tuple[list[Instrument], set[Key]]:
+    """Return the contracts that are on a list once, or alike, and the keys of those that are on it twice and differ."""
+    last = {get_key(each): each for each in read}
+    doubled = {get_key(each) for each in read if last[get_key(each)] != each}
+    return [each for key, each in last.items() if key not in doubled], doubled
+
+
 def _find_changed_kinds(exchange: Exchange, items: Sequence[Json], absent: Collection[Key]) -> list[Key]:
     """Return those of the contracts `absent` from what was read that are on the list all the same and have not ended.
 
@@ -174,6 +186,10 @@ def _record(
         errors.append(error)
     for name in refreshed.changed:
         error = BadPayload(f"{name} is listed as a kind of contract that is not followed: it stays as it was")
+        error.locate(exchange.name, path, name)
+        errors.append(error)
+    for name in refreshed.doubled:
+        error = BadPayload(f"{name} is on the list twice, and not alike: it stays as it was")
         error.locate(exchange.name, path, name)
         errors.append(error)
     for error in errors:

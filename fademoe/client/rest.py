@@ -12,7 +12,7 @@ import urllib3
 from fademoe.client.clock_offsets import ClockOffsets
 from fademoe.client.egress import open_pool
 from fademoe.client.rate_limit.budgets import Budgets, Grant
-from fademoe.clock import DAY_MS, SECOND_MS, now_ms, steady_ms
+from fademoe.clock import DAY_MS, SECOND_MS, monotonic_s, now_ms, steady_ms, to_host_s
 from fademoe.errors import RetryLater
 from fademoe.feeds.answers import Answer, Closes, Refusal
 from fademoe.feeds.exchange import Exchange
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _COUNT = re.compile("[0-9]{1,18}")
 TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)  # seconds; to read: between two pieces of an answer
+MAX_ANSWER_S = 120.0  # of the host: from the first piece of an answer to its last
+MAX_ANSWER_BYTES = 64 << 20  # unpacked; the largest that is known, a list of all contracts, has 2 MB
+PIECE_BYTES = 1 << 18
 UNREACHABLE_S = 15.0
 MAX_WAIT_S = 2.0  # for units of a budget; a job that would wait longer goes back to the queue and frees its worker
 MAX_LIMIT_CLOSURE_S = 600.0  # an absurd Retry-After must not stop an exchange for years
@@ -135,9 +138,7 @@ class RestClient:
             count = _read_used_count(grant, response)
         finally:
             self._budgets.release(grant, count)
-        content = response.read(decode_content=True)
-        response.release_conn()
-        return response, content
+        return response, _read_content(response)
 
     def _read(
         self, exchange: Exchange, grant: Grant, request: Request, response: urllib3.BaseHTTPResponse, content: bytes
@@ -184,6 +185,21 @@ class RestClient:
             return self._budgets.compute_window_left_s(exchange.name, grant.budget) + WINDOW_MARGIN_S
         longest_s = MAX_BAN_S if refusal.closes is Closes.EXCHANGE else MAX_LIMIT_CLOSURE_S
         return min(refusal.retry_after_s, longest_s)
+
+
+def _read_content(response: urllib3.BaseHTTPResponse) -> bytes:
+    """Return the whole content; raise OSError for one without end: too large, or that trickles in."""
+    content, begin_s = bytearray(), monotonic_s()
+    try:
+        while piece := response.read1(PIECE_BYTES, decode_content=True):
+            content += piece
+            if len(content) > MAX_ANSWER_BYTES or to_host_s(monotonic_s() - begin_s) > MAX_ANSWER_S:
+                raise OSError(f"an answer without end: {len(content)} bytes so far")
+    except (urllib3.exceptions.HTTPError, OSError):
+        response.close()
+        raise
+    response.release_conn()
+    return bytes(content)
 
 
 def _read_used_count(grant: Grant, response: urllib3.BaseHTTPResponse) -> int | None:

@@ -6,17 +6,36 @@ machine that never jumps (clock_offsets.py), so the host's own time may be wrong
 
 import logging
 from statistics import median_low
+from typing import NamedTuple
 
 from fademoe.client.clock_offsets import ClockOffsets
 from fademoe.client.rest import RestClient
 from fademoe.clock import MINUTE_MS, now_ms, steady_ms
 from fademoe.errors import BadPayload, Refused, RetryLater
-from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.exchange import ClockFeed, Exchange
 
 log = logging.getLogger(__name__)
 
 ASK_EVERY_MS = MINUTE_MS
 MAX_SKEW_MS = 5_000  # a host whose clock is further off is reported
+MAX_STEP_MS = 5_000  # of an exchange's clock between two answers; a longer one is believed when another answer has it
+
+
+class Reading(NamedTuple):
+    """A time that an exchange has sent between two moments of the steady clock."""
+
+    server_ms: int
+    sent_ms: int
+    received_ms: int
+
+    @property
+    def low_ms(self) -> int:
+        """Return the least distance of the exchange's clock from the steady one."""
+        return self.server_ms - self.received_ms
+
+    def agrees_with(self, offset_ms: int) -> bool:
+        """Return whether the exchange's clock may be so far from the steady one, give or take MAX_STEP_MS."""
+        return self.low_ms - MAX_STEP_MS <= offset_ms <= self.server_ms - self.sent_ms + MAX_STEP_MS
 
 
 class ExchangeClocks:
@@ -45,17 +64,36 @@ class ExchangeClocks:
     def ask(self, exchange: Exchange, *, live: bool) -> int:
         """Return the exchange's time, asked for when nobody here did so within a minute.
 
-        Raises RetryLater when the exchange cannot be reached.
+        One answer that is far off what is known (at first: what this host's clock shows) is odd, and counts only when a
+        second one agrees: otherwise bars that are open would be taken for closed. Raises RetryLater when the exchange
+        cannot be reached.
         """
         clock, offset = exchange.clock, self._offsets.get(exchange.name)
         if clock is None or (offset is not None and steady_ms() - offset.measured_ms < ASK_EVERY_MS):
             return self.now_ms(exchange)
         try:
-            answer = self._rest.send_timed(exchange, clock.request, budget=clock.budget, cost=clock.cost, live=live)
-            self._offsets.add_measurement(exchange.name, clock.parse(answer.body), answer.sent_ms, answer.received_ms)
+            known_ms = now_ms() - steady_ms() if offset is None else offset.ms
+            reading = self._read_surely(exchange, clock, known_ms, live=live)
+            self._offsets.add_measurement(exchange.name, *reading)
         except (Refused, BadPayload) as error:
             log.warning("%s does not tell its time: %s", exchange.name, error)
         return self.now_ms(exchange)
+
+    def _read_surely(self, exchange: Exchange, clock: ClockFeed, known_ms: int, *, live: bool) -> Reading:
+        """Ask an exchange for its time, twice where it is far off what is known; if these two differ, that stays."""
+        first = self._read(exchange, clock, live=live)
+        if first.agrees_with(known_ms):
+            return first
+        second = self._read(exchange, clock, live=live)
+        if second.agrees_with(first.low_ms) or second.agrees_with(known_ms):
+            return second
+        log.warning("%s tells two times that differ: %d and %d", exchange.name, first.server_ms, second.server_ms)
+        return Reading(second.received_ms + known_ms, second.received_ms, second.received_ms)
+
+    def _read(self, exchange: Exchange, clock: ClockFeed, *, live: bool) -> Reading:
+        """Ask an exchange for its time."""
+        answer = self._rest.send_timed(exchange, clock.request, budget=clock.budget, cost=clock.cost, live=live)
+        return Reading(clock.parse(answer.body), answer.sent_ms, answer.received_ms)
 
     def estimate_now_ms(self, exchange: Exchange) -> int:
         """Return the exchange's time, asked for if it can be reached, else as far as it is known."""

@@ -122,6 +122,17 @@ def test_a_contract_whose_name_is_odd_is_not_delisted(services, odd):
     assert "ETHUSDT" in trading(services)
 
 
+def test_a_contract_that_is_listed_twice_and_not_alike_stays_as_it_is_stored(services, system, simulator):
+    """The one that came last was taken, with its listing, its size and its name."""
+    instruments.refresh(EXCHANGE, services.rest, services.database)
+    before = instruments.load_contracts(EXCHANGE, services.database)["bin"]
+    simulator.fault(kind="doubled_contract", exchange="binance", path=LIST, count=1)
+    (doubled,) = instruments.refresh(EXCHANGE, services.rest, services.database).doubled
+    assert instruments.load_contracts(EXCHANGE, services.database)["bin"] == before
+    messages = system.query("SELECT message FROM perp_errors")
+    assert messages == [(f"{doubled} is on the list twice, and not alike: it stays as it was",)]
+
+
 def test_a_contract_of_another_kind_on_the_list_is_not_delisted_and_that_is_said(services, system):
     """Fault 12 in kind: contracts that got a new kind, up to three of them, were delisted after two lists."""
     lists = Lists(services)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from fademoe.client import rest
 from fademoe.client.rate_limit import usage
 from fademoe.clock import DAY_MS, MINUTE_MS, now_ms
 from fademoe.errors import BudgetSpent, RetryLater, SourceError
@@ -37,7 +38,18 @@ def send(services, exchange=EXCHANGE, request=LIST):
 
 
 @pytest.mark.parametrize(
-    "kind", ["html_200", "empty_200", "empty_202", "string_200", "redirect_302", "html_400", "html_404", "html_405"]
+    "kind",
+    [
+        "html_200",
+        "empty_200",
+        "empty_202",
+        "string_200",
+        "object_200",
+        "redirect_302",
+        "html_400",
+        "html_404",
+        "html_405",
+    ],
 )
 @pytest.mark.parametrize("name", ["binance", "bybit", "okx"])
 def test_an_answer_that_is_not_the_apis_is_a_reason_to_wait(services, simulator, name, kind):
@@ -70,6 +82,31 @@ def test_an_answer_that_cannot_be_unpacked_is_a_reason_to_wait(services, simulat
     with pytest.raises(RetryLater):
         send(here)
     assert send(here)
+
+
+@pytest.mark.parametrize(("name", "most"), [("MAX_ANSWER_S", 0.5), ("MAX_ANSWER_BYTES", 1)])
+def test_an_answer_without_end_is_a_reason_to_wait(services, simulator, monkeypatch, name, most):
+    """It held its worker until rq killed the job, which counted as an attempt; or filled the memory."""
+    here = services()
+    monkeypatch.setattr(rest, name, most)
+    simulator.fault(exchange="binance", kind="trickle_200", count=1)
+    with pytest.raises(RetryLater, match="an answer without end"):
+        send(here)
+    monkeypatch.undo()
+    assert send(here)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_one_odd_answer_does_not_set_the_clock_of_an_exchange(services, simulator, times):
+    """A day ahead, the bar that is open would be taken for closed; a second answer that says the same is believed."""
+    here = services()
+    before_ms = here.clocks.ask(EXCHANGE, live=True)
+    for key in here.redis.scan_iter("clocks:*"):
+        here.redis.delete(key)
+    later = services()
+    simulator.fault(exchange="binance", kind="odd_time", path=EXCHANGE.clock.request.path, count=times)
+    ahead_ms = later.clocks.ask(EXCHANGE, live=True) - before_ms
+    assert (ahead_ms > DAY_MS // 2) == (times == 2)
 
 
 @pytest.mark.parametrize("value", ["Wed, 21 Oct 2099 07:28:00 GMT", "-5", "1e30", "NaN", "", "\u0663"])

@@ -348,6 +348,10 @@ def test_limits_and_bans_close_what_they_should():
         for status in (200, 202, 302, 400, 404, 405):
             assert judged(status, body).error is RetryLater, "Fault 11: it is not the API's"
     assert judged(404, {"message": "no Route matched with those values"}).error is RetryLater, "Fault 11: a gateway's"
+    for body in ({}, {"message": "maintenance"}, {"status": "down", "code": "x"}):
+        assert judged(200, body).error is RetryLater, "an object without data is a gateway's, too"
+    for body in ([], {"symbols": []}, {"serverTime": T}, {"symbol": "BTCUSDT", "openInterest": "1"}):
+        assert judged(200, body) is None
     assert judged(200, {"code": -1121, "msg": "Invalid symbol."}).error is BadPayload
     assert judged(200, []) is None
 

@@ -291,10 +291,16 @@ def test_a_spent_limit_rests_until_the_time_in_the_header(reset_ms, wait_s):
     assert EXCHANGE.judge(sent).retry_after_s == wait_s
 
 
-@pytest.mark.parametrize("body", [enveloped([]), {"retCode": 0}, {"retCode": "0"}, {"retCode": True}, [], 7, None])
+@pytest.mark.parametrize("body", [enveloped([]), {"retCode": "0"}, {"retCode": True}, [], 7, None])
 def test_only_the_code_zero_is_data(body):
     is_good = isinstance(body, dict) and type(body["retCode"]) is int
     assert (EXCHANGE.judge(answer(body=body)) is None) == is_good
+
+
+@pytest.mark.parametrize("body", [{"retCode": 0}, {"retCode": 0, "result": {}}, {"retCode": 0, "result": None}])
+def test_the_code_of_data_without_a_result_is_a_reason_to_wait(body):
+    """Five of them within two minutes let every window that was asked for rest for a day."""
+    assert EXCHANGE.judge(answer(body=body)).error is RetryLater
 
 
 def test_values_are_per_coin_and_for_one_side():

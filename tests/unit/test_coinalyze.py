@@ -406,7 +406,7 @@ def test_too_many_calls_close_the_budget_for_the_whole_seconds_that_are_asked(se
         (200, [], None),
         (200, [{"symbol": "x", "history": []}], None),
         (200, None, RetryLater),
-        (200, {"message": "Internal error"}, BadPayload),
+        (200, {"message": "Internal error"}, RetryLater),
         (400, {"message": "bad interval"}, Refused),
         (401, {"message": "bad key"}, Refused),
         (404, {}, Refused),

@@ -712,6 +712,8 @@ def test_other_answers():
     assert answer(429, None, "<html>").closes is Closes.BUDGET
     assert answer(404, {"msg": "Not Found", "code": "404"}).error is Refused
     assert answer(200, {"code": "59999", "msg": ""}).error is BadPayload
+    for data in ({}, {"data": None}, {"data": {}}):
+        assert answer(200, {"code": "0", "msg": "", **data}).error is RetryLater
     for body in (None, "maintenance", 7, True, [], {}, {"message": "no route"}, {"code": 0}):
         for status in (200, 202, 302, 400, 404, 405):
             assert answer(status, body).error is RetryLater, "Fault 11: it is not the API's"

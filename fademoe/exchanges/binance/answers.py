@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from fademoe.clock import SECOND_MS
 from fademoe.feeds.answers import (
+    NOT_THE_API,
     SERVER_ERROR,
     UNEXPECTED,
     Answer,
@@ -19,6 +20,7 @@ from fademoe.feeds.values import read_retry_after_s
 BAN_S = 120.0  # the shortest ban
 FIREWALL_S = 300.0
 REGION_S = 3600.0
+OBJECTS = frozenset({"symbols", "serverTime", "openInterest"})  # one of these members is in each answer that is no list
 BANNED_UNTIL = re.compile(r"banned until (\d{13})")
 
 
@@ -55,6 +57,8 @@ def judge(answer: Answer) -> Refusal | None:
         return BANNED.to_refusal(answer, f"HTTP {answer.status}: {message}")
     if answer.status == 200 and code is not None and ERRORS.get(code) is not RATE_LIMITED:
         return UNEXPECTED.to_refusal(answer, f"an error inside HTTP 200: code {code}: {message}")
+    if answer.status == 200 and code is None and isinstance(answer.body, Mapping) and not OBJECTS & answer.body.keys():
+        return NOT_THE_API.to_refusal(answer, "HTTP 200 with an object that is neither data nor an error")
     return evaluate(answer, code, message, errors=ERRORS, statuses=STATUSES)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from fademoe.clock import SECOND_MS
 from fademoe.feeds.answers import (
+    NOT_THE_API,
     REFUSED,
     SERVER_ERROR,
     Answer,
@@ -61,4 +62,6 @@ def judge(answer: Answer) -> Refusal | None:
         return (BANNED if is_ban else REGION_BLOCKED).to_refusal(answer, "HTTP 403")
     body = answer.body if isinstance(answer.body, Mapping) else {}
     code = body["retCode"] if type(body.get("retCode")) is int else None
+    if answer.status == 200 and code == 0 and not body.get("result"):
+        return NOT_THE_API.to_refusal(answer, "HTTP 200, code 0 without a result")
     return evaluate(answer, code, body.get("retMsg"), errors=ERRORS, statuses=STATUSES, success=0)

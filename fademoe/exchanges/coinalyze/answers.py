@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from fademoe.errors import Refused
 from fademoe.feeds.answers import (
-    UNEXPECTED,
+    NOT_THE_API,
     Answer,
     Reaction,
     Refusal,
@@ -34,7 +34,7 @@ STATUSES = {
 def judge(answer: Answer) -> Refusal | None:
     """Return what an answer means; None: it holds data, which are always a list."""
     if answer.status == 200 and isinstance(answer.body, Mapping):
-        return UNEXPECTED.to_refusal(answer, "the answer is not a list")
+        return NOT_THE_API.to_refusal(answer, "the answer is not a list")
     is_error = answer.status != 200 and isinstance(answer.body, Mapping)
     code = answer.status if is_error else None  # no code is known: the status stands for it
     return evaluate(answer, code, "no text is repeated", errors=ERRORS, statuses=STATUSES)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from fademoe.feeds.answers import (
+    NOT_THE_API,
     REFUSED,
     SERVER_ERROR,
     Answer,
@@ -57,4 +58,6 @@ def judge(answer: Answer) -> Refusal | None:
     """Return what an answer means; None: it holds data."""
     body = answer.body if isinstance(answer.body, Mapping) else {}
     code = body["code"] if isinstance(body.get("code"), str) else None
+    if answer.status == 200 and code == "0" and not isinstance(body.get("data"), list):
+        return NOT_THE_API.to_refusal(answer, "HTTP 200, code 0 without data")
     return evaluate(answer, code, body.get("msg"), errors=ERRORS, statuses=STATUSES, success="0")
