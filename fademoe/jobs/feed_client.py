@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import TypeVar
 
 from fademoe.clock import monotonic_s
 from fademoe.errors import BudgetSpent, RetryLater
@@ -15,6 +16,8 @@ from fademoe.queue.dequeue import OPPORTUNISTIC_WAIT_S, begin_wait_s, list_ready
 from fademoe.queue.ids import LIVE, get_requested_queue, is_requested, list_exchange_queues
 from fademoe.queue.pauses import pause_budget
 from fademoe.runtime.services import Services
+
+Result = TypeVar("Result")
 
 # How long a later request of a run waits for its rate limit: while another exchange has work and units, and otherwise.
 YIELDING_WAIT_S = 1.0
@@ -41,6 +44,19 @@ def has_other_work(services: Services, queue: str) -> bool:
     enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
     others = [name for name in list_exchange_queues(*enabled) if name != queue]
     return bool(queue and list_ready_queues(services.redis, others))
+
+
+def send_patiently(services: Services, queue: str, send: Callable[[float], Result], wait_s: float) -> Result:
+    """Return what `send(longest wait)` gives for a job of a queue; it may wait for its rate limit, up to `wait_s`.
+
+    While another exchange has work and units it does not wait: BudgetSpent is raised.
+    """
+    try:
+        return send(OPPORTUNISTIC_WAIT_S)
+    except BudgetSpent:
+        if has_other_work(services, queue):
+            raise
+    return send(wait_s)
 
 
 @dataclass(kw_only=True)

@@ -5,7 +5,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
+
+from rq import Retry
 
 from fademoe.clock import SECOND_MS, Window, merge, monotonic_s
 from fademoe.errors import BadPayload, Refused, SourceError
@@ -15,6 +18,7 @@ from fademoe.feeds.history import Newest, Page, RestFeed
 from fademoe.feeds.instrument import Instrument, clip_to_listing
 from fademoe.feeds.paging import compute_closed_until_ms
 from fademoe.jobs import marks, polls
+from fademoe.jobs.feed_client import LOOK_EVERY_S, TimeUp, has_requested_work, send_patiently
 from fademoe.jobs.fetch import read_page
 from fademoe.jobs.marks import Answer
 from fademoe.metrics import Row, name_perpspec
@@ -45,11 +49,12 @@ class Round:
 
 
 @wrap_job
-def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]:
+def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[str, int] | Retry:
     """Request the newest missing rows of a metric for every followed contract and store them.
 
     The contracts that wait longest come first. Of what was requested only the rows count: a minute without one stays
-    missing, and is requested again as a gap. Of settlements, see jobs/marks.py.
+    missing, and is requested again as a gap. Of settlements, see jobs/marks.py. A round that would wait for its budget
+    while other exchanges or a person have work returns a Retry: it goes on a little later.
     """
     services, exchange = context.services, registry.load_exchanges()[exchange_name]
     feed = exchange.find_rest_feed(metric)
@@ -61,11 +66,15 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
         followed = polls.list_followed(services, exchange, feed, time_ms)
         polls.want(services, feed, followed, time_ms)
         if feed.newest.grid_ms:
-            outcome, answers, count = _ask_marks(services, exchange, feed, feed.newest, followed, time_ms)
+            outcome, answers, count = _ask_marks(
+                services, exchange, feed, feed.newest, followed, time_ms, context.queue
+            )
         else:
             wanted = _plan(services, feed, followed, time_ms, feed.newest.rows)
             asked = feed.recent or feed
-            outcome = _request_all(services, wanted, lambda task: _request(services, exchange, asked, *task))
+            outcome = _request_all(
+                services, wanted, lambda task, wait_s: _request(services, exchange, asked, task, wait_s), context.queue
+            )
             answers, count = _prove(feed, outcome.rows), len(wanted)
         for error in outcome.unreadable:
             tracked.record(error)
@@ -73,7 +82,10 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
         if outcome.rows or answers:
             new = services.writer.write([Batch(feed.metric, feed.interval, outcome.rows)], answers)
         message = f"{new} new rows, {outcome.requested} of {count} contracts requested"
-        polls.report(tracked, message, new, outcome.failed)
+        goes_on = polls.begin_another_run(context, outcome.failed)
+        polls.report(tracked, message, new, None if goes_on else outcome.failed)
+    if goes_on:
+        return polls.go_on_later()
     return {"rows": new, "requested": outcome.requested}
 
 
@@ -84,13 +96,17 @@ def _ask_marks(
     newest: Newest,
     followed: Sequence[Instrument],
     time_ms: int,
+    queue: str,
 ) -> tuple[Round, list[Covered], int]:
     """Ask for settlements that may be new; return the round, what is known then, and how many contracts lack one."""
     marked = marks.plan(services, feed, newest, followed, time_ms)
     wanted = [each for each in marked if each.may_be_new(newest, time_ms)]
     if newest.together is None:
         outcome = _request_all(
-            services, wanted, lambda each: marks.request_one(services, exchange, feed, newest, each, BUDGET_WAIT_S)
+            services,
+            wanted,
+            lambda each, wait_s: marks.request_one(services, exchange, feed, newest, each, wait_s),
+            queue,
         )
     else:
         outcome = Round()
@@ -125,26 +141,48 @@ def _plan(services: Services, feed: RestFeed, followed: Sequence[Instrument], ti
     )
 
 
-def _request_all(services: Services, wanted: Sequence[Task], request: Callable[[Task], Answer]) -> Round:
-    """Request the tasks, several at once, until all are answered, time is up or the exchange cannot be asked."""
-    outcome, queue, lock = Round(), deque(wanted), threading.Lock()
+def _request_all(
+    services: Services, wanted: Sequence[Task], request: Callable[[Task, float], Answer], queue: str
+) -> Round:
+    """Request the tasks, several at once, for a job of a queue; `request` takes the longest wait for the budget.
+
+    It ends when all are answered, time is up, the exchange cannot be asked, its units are others' and others have work,
+    or requested work is ready.
+    """
+    outcome, tasks, lock = Round(), deque(wanted), threading.Lock()
     deadline_s = monotonic_s() + RUN_S
+    next_look_s = monotonic_s() + LOOK_EVERY_S
+
+    def is_over() -> bool:
+        return outcome.failed is not None and not isinstance(outcome.failed, BadPayload | Refused)
+
+    def take() -> Task | None:
+        nonlocal next_look_s
+        with lock:
+            now_s = monotonic_s()
+            if now_s >= next_look_s:
+                next_look_s = now_s + LOOK_EVERY_S
+                if tasks and has_requested_work(services):
+                    outcome.failed = TimeUp("requested work goes first", retry_after_s=0)
+            return tasks.popleft() if tasks and now_s < deadline_s and not is_over() else None
 
     def work() -> None:
-        while outcome.failed is None or isinstance(outcome.failed, BadPayload | Refused):
-            with lock:
-                task = queue.popleft() if queue and monotonic_s() < deadline_s else None
-            if task is None:
-                return
+        while (task := take()) is not None:
+            rows: list[tuple[Series, Row]] = []
+            errors: list[BadPayload] = []
+            failed: SourceError | None = None
             try:
-                rows, errors = request(task)
+                rows, errors = send_patiently(services, queue, partial(request, task), BUDGET_WAIT_S)
+            except (BadPayload, Refused) as error:
+                failed = error  # about one contract, the next one may be fine
             except (SourceError, Stopped) as error:
-                outcome.failed = error  # about one contract, or about the exchange: see the loop
-                rows, errors = [], []
+                outcome.failed = error
+                return
             with lock:
                 outcome.requested += 1
                 outcome.rows += rows
                 outcome.unreadable += errors
+                outcome.failed = outcome.failed or failed
 
     with ThreadPoolExecutor(THREADS) as pool:
         futures = [pool.submit(work) for _ in range(min(THREADS, len(wanted)))]
@@ -158,10 +196,9 @@ def _request_all(services: Services, wanted: Sequence[Task], request: Callable[[
     return outcome
 
 
-def _request(
-    services: Services, exchange: Exchange, feed: RestFeed, instrument: Instrument, missing: Sequence[Window]
-) -> Answer:
+def _request(services: Services, exchange: Exchange, feed: RestFeed, wanted: Wanted, max_wait_s: float) -> Answer:
     """Return the missing rows of one contract, by one request, and an error for each unreadable element."""
+    instrument, missing = wanted
     window = Window(missing[0].start_ms, missing[-1].end_ms)
     count = min(feed.paging.rows, (window.end_ms - window.start_ms) // feed.interval_ms)
     page = Page(instrument=instrument, start_ms=window.start_ms, end_ms=window.end_ms, limit=count)
@@ -172,7 +209,7 @@ def _request(
         budget=feed.budget,
         cost=feed.paging.compute_cost(count),
         live=True,
-        max_wait_s=BUDGET_WAIT_S,
+        max_wait_s=max_wait_s,
     )
     rows, errors = read_page(feed, page, request, body)
     series = Series(name_perpspec(instrument.code, feed.metric), instrument.symbol)

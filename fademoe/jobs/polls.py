@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 from rq import Retry
 
 from fademoe.client import instruments
-from fademoe.clock import SECOND_MS, Window, monotonic_s
+from fademoe.clock import MINUTE_MS, SECOND_MS, Window, monotonic_s, to_iso
 from fademoe.errors import BadPayload, BudgetSpent, Refused, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
@@ -17,9 +17,8 @@ from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.reading import read_elements
 from fademoe.jobs.failures import ENDLESS
-from fademoe.jobs.feed_client import has_other_work, has_requested_work
+from fademoe.jobs.feed_client import TimeUp, has_requested_work, send_patiently
 from fademoe.metrics import METRICS, Row, name_perpspec
-from fademoe.queue.dequeue import OPPORTUNISTIC_WAIT_S
 from fademoe.queue.retry import DELAY_S
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
@@ -40,6 +39,8 @@ MAX_RUNS = 12  # of a round
 LEFT, RUNS = "left", "runs"  # keys of Job.meta: how many contracts the round has left, how many runs it had
 STREAM_FIRST_MS = 15 * SECOND_MS  # by then a stream has stored its row of a minute
 HELD_S = 3600  # samples that are not stored so long are dropped
+MAX_AHEAD_MS = MINUTE_MS  # of the exchange's clock, what a sample's own time may be
+MAX_AHEAD_UNKNOWN_MS = HELD_S * SECOND_MS  # where the exchange does not tell its time
 
 Sample = tuple[Series, Row]
 
@@ -82,19 +83,31 @@ def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]
         goes_on = most is not None and _goes_on(context, outcome, min(most, len(followed)))
         report(tracked, message, new, None if goes_on else outcome.failed)
     if goes_on:
-        return Retry(max=ENDLESS, interval=GO_ON_S, enqueue_at_front=True)
+        return go_on_later()
     return {"rows": new, "requested": outcome.requested}
 
 
 def _goes_on(context: JobContext, outcome: Round, most: int) -> bool:
     """Return whether a round of `most` contracts that its budget ended goes on, and note in the job what is left."""
-    runs = context.read_meta(RUNS) + 1
-    is_over = not isinstance(outcome.failed, BudgetSpent) or outcome.requested >= most or runs >= MAX_RUNS
-    if context.job is None or is_over:
+    if outcome.requested >= most or not begin_another_run(context, outcome.failed):
         return False
-    for key, value in ((LEFT, most - outcome.requested), (RUNS, runs), (DELAY_S, GO_ON_S)):
+    context.write_meta(LEFT, most - outcome.requested)
+    return True
+
+
+def begin_another_run(context: JobContext, failed: Exception | None) -> bool:
+    """Return whether a round that gave way to others has another run, GO_ON_S later, and note that in the job."""
+    runs = context.read_meta(RUNS) + 1
+    if context.job is None or not isinstance(failed, BudgetSpent | TimeUp) or runs >= MAX_RUNS:
+        return False
+    for key, value in ((RUNS, runs), (DELAY_S, GO_ON_S)):
         context.write_meta(key, value)
     return True
+
+
+def go_on_later() -> Retry:
+    """Return what the job of a round with another run returns."""
+    return Retry(max=ENDLESS, interval=GO_ON_S, enqueue_at_front=True)
 
 
 def _request_all(
@@ -159,23 +172,27 @@ def _request_patiently(
     """Request a batch, waiting for its units; with a share not while another exchange has work and units."""
     if feed.share is None:
         return _request_batch(services, exchange, feed, batch, BUDGET_WAIT_S)
-    try:
-        return _request_batch(services, exchange, feed, batch, OPPORTUNISTIC_WAIT_S)
-    except BudgetSpent:
-        if has_other_work(services, queue):
-            raise
-    return _request_batch(services, exchange, feed, batch, SHARED_WAIT_S)
+    return send_patiently(
+        services,
+        queue,
+        lambda max_wait_s: _request_batch(services, exchange, feed, batch, max_wait_s),
+        SHARED_WAIT_S,
+    )
 
 
 def _request_batch(
     services: Services, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument], max_wait_s: float
 ) -> tuple[list[Sample], list[BadPayload]]:
-    """Return the samples of one request, each with the ts its metric declares, and an error for each unreadable one."""
+    """Return the samples of one request, each with the ts its metric declares, and an error for each unreadable one.
+
+    So is one of a time to come, and of two of one contract that differ both are.
+    """
     request = feed.make_request(batch)
     cost = feed.cost * len(batch) if feed.batch else feed.cost
     with services.stop.allow_interrupt():
         body = services.rest.send(exchange, request, budget=feed.budget, cost=cost, live=True, max_wait_s=max_wait_s)
     by_name = {instrument.name: instrument for instrument in batch}
+    latest_ms = services.clocks.now_ms(exchange) + (MAX_AHEAD_MS if exchange.clock else MAX_AHEAD_UNKNOWN_MS)
 
     def read(item: Json) -> Sample | None:
         name = feed.read_instrument_name(item)
@@ -185,6 +202,8 @@ def _request_batch(
         row = feed.parse(item, instrument) if instrument else None
         if instrument is None or row is None:
             return None
+        if row.ts > latest_ms:
+            raise BadPayload(f"the sample of {name} is of {to_iso(row.ts)}, which is still to come")
         series = Series(name_perpspec(instrument.code, feed.metric), instrument.symbol)
         return series, row._replace(ts=METRICS[feed.metric].stamp(row.ts, feed.interval_ms))
 
@@ -193,7 +212,18 @@ def _request_batch(
     except BadPayload as error:
         error.locate(exchange.name, str(request), body)
         raise
-    return elements.readable, elements.make_errors(exchange.name, str(request))
+    samples, errors = _distinct(elements.readable)
+    for differing in errors:
+        differing.locate(exchange.name, str(request), body)
+    return samples, [*elements.make_errors(exchange.name, str(request)), *errors]
+
+
+def _distinct(samples: Sequence[Sample]) -> tuple[list[Sample], list[BadPayload]]:
+    """Return the samples of one answer, each once, without those of one series that differ; an error for each such."""
+    last = dict(samples)
+    differing = {series for series, row in samples if last[series] != row}
+    errors = [BadPayload(f"two samples of {series.source} {series.symbol} differ") for series in sorted(differing)]
+    return [(series, row) for series, row in last.items() if series not in differing], errors
 
 
 def _hold_until_due(

@@ -1,5 +1,6 @@
 """Current values by REST: rounds that share a small budget, samples behind a stream's, lists that change."""
 
+import json
 import time
 from dataclasses import replace
 from decimal import Decimal
@@ -154,6 +155,27 @@ def test_a_round_with_a_share_does_not_wait_while_another_exchange_has_work(serv
     assert polls.poll.__wrapped__(context, *arguments)["requested"] == 3
 
 
+def test_newest_minutes_do_not_wait_while_another_exchange_has_work(services):
+    """Their job held its worker for up to 25 s of each minute."""
+    exchange = registry.load_exchanges()["binance"]
+    budget = exchange.find_rest_feed("mark").budget
+    window = Window(floor_to(now_ms(), DAY_MS) - DAY_MS, floor_to(now_ms(), DAY_MS))
+    enqueue_windows(services.redis, "bybit", [Task(Series("byb-ohlcv", "BTC"), window)])
+    job = Job.create(
+        "fademoe.jobs.newest.poll_newest", ("binance", "mark"), connection=services.redis, origin="binance"
+    )
+    job.save()
+    context = JobContext(services=services, job=job)
+    feed = exchange.find_rest_feed("mark")
+    followed = polls.list_followed(services, exchange, feed, now_ms())
+    polls.want(services, feed, followed, now_ms() - 10 * MINUTE_MS)
+    services.clocks.ask(exchange, live=True)
+    services.budgets.close(exchange, [budget], resolve_egress(services.settings)[0][0], 60.0, "a test")
+    again = newest.poll_newest.__wrapped__(context, "binance", "mark")
+    assert isinstance(again, Retry)
+    assert job.meta == {polls.RUNS: 1, "delay_s": polls.GO_ON_S}
+
+
 def test_a_contract_that_is_refused_costs_no_other(ask_later, services, system):
     context = services
     instruments.refresh(registry.load_exchanges()["binance"], context.rest, context.database)
@@ -304,6 +326,16 @@ def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, serv
     for symbol in ("ETH", "PEPE"):
         ((at,),) = system.query("SELECT ts FROM perp_data WHERE source = 'okx-ppr' AND symbol = %s", symbol)
         assert system.differences("okx", "okx-ppr", symbol, at, at + MINUTE_MS) == []
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("tomorrow", "still to come"), ("duplicate_row", "differ")])
+def test_an_odd_sample_is_named_and_costs_no_other(ask_later, services, system, kind, reason):
+    """One of a time to come was held until that time, and stored then; of two of one contract the last was taken."""
+    system.simulator.fault(exchange="okx", path="/api/v5/public/open-interest", kind=kind, count=1)
+    every = ask_later("okx", "oi")["rows"]
+    messages = [message for (message,) in system.query("SELECT message FROM perp_errors")]
+    assert sum(reason in message for message in messages) == 3 - every
+    assert len(json.loads(services.redis.get("poll:okx:oi:held"))) == 0
 
 
 @pytest.mark.parametrize("kind", ["seconds", "truncated"])
