@@ -1,6 +1,7 @@
 """Whole runs with faults, clocks and outages, minutes long: `make test-full`."""
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from fademoe.queue.ids import Task, list_exchange_queues
 from fademoe.queue.states import FAILED, connect_queue, read_job_states
 from fademoe.store import coverage
 from fademoe.store.coverage import Series
+from tests.conftest import run_redis
 from tests.support.clocks import fast_clock, sleep_until, until
 from tests.support.simulator import Simulator
 from tests.support.system import System
@@ -21,6 +23,10 @@ pytestmark = [pytest.mark.full, pytest.mark.waits(600)]
 
 SYMBOLS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "LINK", "LTC")
 CODES = {"binance": "bin", "bybit": "byb", "okx": "okx", "coinalyze": "c-bin"}
+KEPT_DAYS = {"coinalyze": 0.5}  # of minutes, whatever the time of day
+# the library for a clock of its own of one process: apt install faketime
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+STEPS_MS = (10 * MINUTE_MS, -10 * MINUTE_MS, DAY_MS, -DAY_MS, 0)
 NOT_THE_APIS = ("html_200", "empty_200", "string_200", "garbled_200", "html_502")
 ODD_ROWS = ("nan", "blank", "null", "null_row", "negative_volume", "low_above_open", "missing_field", "duplicate_row")
 
@@ -100,16 +106,18 @@ def test_two_busy_exchanges_lose_nothing_beside_one_that_waits(build):
     assert min(shares.values()) >= 0.95, (alone, together)
 
 
-def test_a_seed_with_odd_rows_and_answers_is_complete(build):
+@pytest.mark.parametrize("names", [("binance", "bybit"), ("okx", "coinalyze")], ids="-".join)
+def test_a_seed_with_odd_rows_and_answers_is_complete(build, names):
     """One odd row per 10,000, one odd contract per list, 5 % of answers that are not the API's: no window rests."""
-    names, symbols = ("binance", "bybit"), SYMBOLS[1:]  # the first contract of Binance's list is the odd one
+    symbols = SYMBOLS[1:]  # the first contract of the lists is the odd one
     system = build("--no-limits", exchanges=names)
     services = system.context()
     for kind in NOT_THE_APIS:
         system.simulator.fault(kind=kind, probability=0.05 / len(NOT_THE_APIS))
     for kind in ODD_ROWS:  # a page has some 500 rows
         system.simulator.fault(kind=kind, probability=0.05 / len(ODD_ROWS))
-    for path, name in (("/fapi/v1/exchangeInfo", "binance"), ("/v5/market/instruments-info", "bybit")):
+    for name in names:
+        path = registry.load_exchanges()[name].instruments.path
         system.simulator.fault(kind="odd_contract", exchange=name, path=path)
     for command in (("worker",), ("worker",), ("worker", "--live"), ("scheduler",)):
         system.start(*command)
@@ -126,7 +134,8 @@ def test_a_seed_with_odd_rows_and_answers_is_complete(build):
     system.simulator.clear()
     for name in names:
         for symbol in symbols:
-            assert system.differences(name, f"{CODES[name]}-ohlcv", symbol, *window) == []
+            days = KEPT_DAYS.get(name, 30)
+            assert system.differences(name, f"{CODES[name]}-ohlcv", symbol, end_ms - days * DAY_MS, end_ms) == []
     assert system.query("SELECT count(*) FROM perp_absence WHERE reason = 'the exchange has no row'") == [(0,)]
     services.close()
 
@@ -165,29 +174,114 @@ def test_an_exchange_that_is_down_for_an_hour_is_left_alone(build):
         services.close()
 
 
-@pytest.mark.parametrize("exchange", ["binance", "bybit"])
-def test_a_step_of_the_exchanges_clock_stops_nothing(build, exchange):
-    """Set ahead and back by ten minutes and a day: nothing is refused, REST goes on within a minute, nothing goes."""
-    system = build("--latency-ms", "80", exchanges=(exchange,))
-    services = system.context()
-    want(services, exchange, 150)
-    for command in (("worker",), ("worker",), ("worker", "--live"), ("scheduler",)):
-        system.start(*command)
-    rows = "SELECT count(*) FROM perp_data"
-    until(lambda: system.query(rows)[0][0] > 1000, 60)
-    for ahead_ms in (10 * MINUTE_MS, -10 * MINUTE_MS, DAY_MS, -DAY_MS, 0):
-        system.simulator.set_clock(ahead_ms)
-        before = system.query(rows)[0][0]
-        begin_s = time.monotonic()
-        until(lambda before=before: system.query(rows)[0][0] > before + 2000, 60)
-        print(f"{ahead_ms} ms: goes on after {time.monotonic() - begin_s:.0f} s")  # noqa: T201 - figures of a run
-        assert time.monotonic() - begin_s < 60
+def watch_steps(system, exchange, set_clock):
+    """Set a clock by each step; assert that requests and rows go on within a minute, and that none is refused.
+
+    Coinalyze has 40 requests a minute and few rows of minutes: its polls are what goes on there.
+    """
+    needed = {"rows": 2000, "requests": 20} if exchange != "coinalyze" else {"rows": 8, "requests": 5}
+
+    def count():
+        requests = sum(system.simulator.get("/sim/stats")[exchange]["paths"].values())
+        return {"rows": system.query("SELECT count(*) FROM perp_data")[0][0], "requests": requests}
+
+    until(lambda: count()["rows"] > needed["rows"], 60)
+    least = count()["rows"]
+    for ahead_ms in STEPS_MS:
+        set_clock(ahead_ms)
+        before, begin_s = count(), time.monotonic()
+        until(lambda before=before: count()["requests"] >= before["requests"] + needed["requests"], 60)
+        requests_s = time.monotonic() - begin_s
+        until(lambda before=before: count()["rows"] >= before["rows"] + needed["rows"], 120)
+        rows_s = time.monotonic() - begin_s
+        print(f"{exchange} {ahead_ms} ms: requests after {requests_s:.0f} s, rows {rows_s:.0f} s")  # noqa: T201
+        assert requests_s < 60
         time.sleep(10)
-    stats = system.simulator.get("/sim/stats")[exchange]
-    assert stats["refusals"] == {}
+        assert count()["rows"] >= least, "nothing is deleted"
+        least = count()["rows"]
+    assert system.simulator.get("/sim/stats")[exchange]["refusals"] == {}
     stored = {symbol for (symbol,) in system.query("SELECT symbol FROM perp_metadata WHERE delisted_ms IS NULL")}
     assert set(SYMBOLS) <= stored
+
+
+PROGRAMS = (("worker",), ("worker",), ("worker", "--live"), ("scheduler",))
+
+
+@pytest.mark.parametrize("exchange", ["binance", "bybit", "okx", "coinalyze"])
+def test_a_step_of_the_exchanges_clock_stops_nothing(build, exchange):
+    """Set ahead and back by ten minutes and a day: nothing is refused, REST goes on within a minute, nothing goes."""
+    system = build("--latency-ms", "80", exchanges=(exchange,), FADEMOE_RETENTION_DAYS="400")
+    services = system.context()
+    want(services, exchange, 150 if exchange != "coinalyze" else 1)
+    for command in PROGRAMS:
+        system.start(*command)
+    watch_steps(system, exchange, system.simulator.set_clock)
     services.close()
+
+
+@pytest.fixture
+def fake_clock(tmp_path):
+    """Return environment variables that give a process a clock of its own, and a function that steps that clock."""
+    assert Path(FAKETIME).exists(), "apt install faketime"
+    file = tmp_path / "offset"
+    file.write_text("+0s")
+    environment = {
+        "LD_PRELOAD": FAKETIME,
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+    def step(ahead_ms):
+        written = file.with_suffix(".new")
+        written.write_text(f"{ahead_ms // 1000:+d}s")
+        written.chmod(0o644)
+        written.replace(file)
+
+    return environment, step
+
+
+@pytest.mark.parametrize("exchange", ["binance", "bybit", "okx", "coinalyze"])
+def test_a_step_of_the_workers_clock_stops_nothing(build, fake_clock, exchange):
+    """The host of workers and scheduler is set, not that of the exchange."""
+    environment, step = fake_clock
+    system = build("--latency-ms", "80", exchanges=(exchange,), FADEMOE_RETENTION_DAYS="400")
+    services = system.context()
+    want(services, exchange, 150 if exchange != "coinalyze" else 1)
+    system.environment |= environment
+    for command in PROGRAMS:
+        system.start(*command)
+    watch_steps(system, exchange, step)
+    services.close()
+
+
+@pytest.mark.parametrize("exchange", ["binance", "bybit", "okx", "coinalyze"])
+def test_a_step_of_the_clock_of_redis_stops_nothing(build, fake_clock, folder, monkeypatch, exchange):
+    """The host of Redis is set alone."""
+    environment, step = fake_clock
+    for path in (*Path(environment["FAKETIME_TIMESTAMP_FILE"]).parents, *folder.parents):
+        if path.owner() == Path.home().owner() and path.name.startswith(("pytest-", "test_")):
+            path.chmod(0o755)
+    with monkeypatch.context() as patched:
+        for name, value in environment.items():
+            patched.setenv(name, value)
+        server = run_redis(folder)
+        url = server.__enter__()
+    try:
+        system = build("--latency-ms", "80", exchanges=(exchange,), FADEMOE_RETENTION_DAYS="400", FADEMOE_REDIS_URL=url)
+        services = system.context()
+        step(3_600_000)
+        ahead_s = services.redis.time()[0] - time.time()
+        assert ahead_s > 3_000, "Redis has a clock of its own"
+        step(0)
+        want(services, exchange, 150 if exchange != "coinalyze" else 1)
+        for command in PROGRAMS:
+            system.start(*command)
+        watch_steps(system, exchange, step)
+        services.close()
+        system.stop()
+    finally:
+        server.__exit__(None, None, None)
 
 
 def _try(function, *arguments):
