@@ -235,13 +235,13 @@ def test_settlements_come_with_the_minute_and_are_asked_for_when_they_may_be_new
     """Contracts of 1, 4 and 8 hours: a mark is asked for until it is answered, the minutes between need no request."""
     mark = floor_to(now_ms(), 8 * HOUR_MS) + 8 * HOUR_MS
     sent = []
-    send = Rest.send
+    send = Rest._send_granted
 
-    def count(self, exchange, request, **more):
+    def count(self, grant, url, request, headers):
         sent.append(request.path)
-        return send(self, exchange, request, **more)
+        return send(self, grant, url, request, headers)
 
-    monkeypatch.setattr(Rest, "send", count)
+    monkeypatch.setattr(Rest, "_send_granted", count)
 
     def look(after_ms):
         clock(mark + after_ms - now_ms())
