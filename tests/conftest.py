@@ -29,7 +29,7 @@ from tests.support.clocks import FAST, fast_clock
 from tests.support.simulator import Simulator
 from tests.support.system import System
 
-START_S = 20.0
+START_S = 120.0
 TEMPLATE = "fademoe_template"
 NUMBERS = count(1)
 BUSY = 2  # of the processes of `make test`: one for each core; the others begin with tests that mostly wait
@@ -211,7 +211,7 @@ def fast_system(tmp_path: Path, database_url: str, redis_url: str, request: pyte
             for program in running.programs:
                 if program.poll() is None:
                     program.kill()
-                    program.wait(5)
+                    program.wait(60)
             simulator.stop()
 
 
@@ -227,7 +227,7 @@ def system(tmp_path: Path, database_url: str, redis_url: str, simulator: Simulat
         for program in running.programs:
             if program.poll() is None:
                 program.kill()
-                program.wait(5)
+                program.wait(60)
 
 
 def launch(server: servers.Server, *arguments: str) -> "subprocess.Popen[bytes]":
@@ -262,7 +262,7 @@ def _wait(process: "subprocess.Popen[bytes]", probe: Callable[[], object], not_y
 
 def _end(process: "subprocess.Popen[bytes]", number: int) -> None:
     process.send_signal(number)
-    process.wait(timeout=30)
+    process.wait(timeout=60)
 
 
 def _of_database(postgres_url: str, name: str) -> str:

@@ -78,7 +78,7 @@ def address(environment: dict[str, str]) -> Iterator[str]:
     deadline_s = time.monotonic() + 60
     while True:
         try:
-            httpx2.get(address, timeout=5)
+            httpx2.get(address, timeout=60)
             break
         except httpx2.TransportError:
             assert process.poll() is None
@@ -86,7 +86,7 @@ def address(environment: dict[str, str]) -> Iterator[str]:
             time.sleep(0.1)
     yield address
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) in (0, -signal.SIGTERM)
+    assert process.wait(60) in (0, -signal.SIGTERM)
 
 
 async def ask(client: Client, begin_ms: int) -> tuple[set[str], Any]:

@@ -43,6 +43,8 @@ SYMBOLS = ("BTC", "ETH", "PEPE")
 SOURCES = ("bin-ohlcv", "byb-ohlcv", "bin-pfr", "byb-oi", "byb-lsr")
 
 
+sync_api.expect.set_options(timeout=60_000)  # for a machine that runs the other tests meanwhile
+
 PAGES = {
     "status": "/",
     "data": "/data?perpspec=bin-ohlcv&symbol=BTC,PEPE",
@@ -152,7 +154,7 @@ def run_site(home: Path, database_url: str, redis_url: str) -> Iterator[Site]:
             yield Site(f"http://127.0.0.1:{port}", redis, sql, begin_ms)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
     connection.close()
     redis.close()
 
@@ -279,7 +281,7 @@ def _fill(url: str, sql: Cursor, redis: Redis) -> int:
 def _wait(address: str) -> None:
     for _ in range(150):
         try:
-            urllib.request.urlopen(address, timeout=2).close()
+            urllib.request.urlopen(address, timeout=60).close()
         except OSError:
             time.sleep(0.1)
         else:

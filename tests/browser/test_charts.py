@@ -174,14 +174,14 @@ def test_the_newest_bar_is_live(own_site: Site, open_page: Open):
         " ON CONFLICT (source, symbol, ts) DO UPDATE SET c = excluded.c, h = excluded.h, l = excluded.l",
         (ts,),
     )
-    expect(live).to_contain_text("90,002.25", timeout=15_000)
+    expect(live).to_contain_text("90,002.25", timeout=90_000)
     assert int(page.get_attribute("#chart", "data-newest")) == ts
     page.get_by_role("group", name="Step").get_by_role("button", name="1h").click()
-    expect(live).to_contain_text("90,002.25", timeout=15_000)
+    expect(live).to_contain_text("90,002.25", timeout=90_000)
     own_site.sql.execute(
         "UPDATE perp_data SET c = 90002.5 WHERE source = 'bin-ohlcv' AND symbol = 'BTC' AND ts = %s", (ts,)
     )
-    expect(live).to_contain_text("90,002.5", timeout=15_000)
+    expect(live).to_contain_text("90,002.5", timeout=90_000)
     for _ in range(3):
         page.get_by_role("button", name="Earlier").click()
     expect(live).to_contain_text("Newest bar: ")
@@ -282,10 +282,10 @@ def test_what_could_not_be_loaded_is_loaded_again(site: Site, open_page: Open):
     refused = []
     page.route("**/api/chart/bin-ohlcv*", lambda route: (refused.append(route.request.url), route.abort()))
     page.goto("/charts?symbol=BTC&step=15m&range=1d")
-    expect(page.locator("#chart-state")).to_contain_text("Not loaded: ", timeout=20_000)
+    expect(page.locator("#chart-state")).to_contain_text("Not loaded: ", timeout=90_000)
     assert "bin" not in page.locator(".pane-reading").first.inner_text()
     page.unroute("**/api/chart/bin-ohlcv*")
-    expect(page.locator(".pane-reading").first).to_contain_text("bin", timeout=30_000)
+    expect(page.locator(".pane-reading").first).to_contain_text("bin", timeout=90_000)
     expect(page.locator("#chart-state")).not_to_contain_text("Not loaded")
     assert refused
 

@@ -77,7 +77,7 @@ class Demo:
 
     def get(self, path: str, **query: str | int) -> str:
         """Ask the API."""
-        with urllib.request.urlopen(f"{self.address}{path}?{urlencode(query)}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.address}{path}?{urlencode(query)}", timeout=60) as answer:
             return str(answer.read().decode())
 
     def minutes(self, perpspec: str, start_ms: int, end_ms: int, symbol: str) -> set[int]:
@@ -129,17 +129,17 @@ def test_the_demo_from_the_first_look_to_a_gap_that_was_filled(demo: Demo, chrom
 def see_a_stream_die(demo: Demo, page: sync_api.Page) -> None:
     """Killed, it is seen to begin anew; stopped, it is called so; started, it is live again; all without a reload."""
     page.goto("/?kind=stream")
-    expect(page.locator("#box")).to_contain_text("3 of 3 live", timeout=15_000)
+    expect(page.locator("#box")).to_contain_text("3 of 3 live", timeout=90_000)
     row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="stream binance")).first
     before = row.locator("td").last.get_attribute("title")
     (pid,) = [program.pid for program in demo.supervisord.list_programs() if program.name == "stream-binance"]
     os.kill(pid, signal.SIGKILL)
-    expect(row.locator("td").last).not_to_have_attribute("title", before, timeout=30_000)
+    expect(row.locator("td").last).not_to_have_attribute("title", before, timeout=90_000)
     demo.control("stop", "stream-binance")
-    expect(row.locator("td").first).to_have_text("stopped", timeout=20_000)
-    expect(page.locator("#box")).to_contain_text("2 of 3 live", timeout=15_000)
+    expect(row.locator("td").first).to_have_text("stopped", timeout=90_000)
+    expect(page.locator("#box")).to_contain_text("2 of 3 live", timeout=90_000)
     demo.control("start", "stream-binance")
-    expect(page.locator("#box")).to_contain_text("3 of 3 live", timeout=20_000)
+    expect(page.locator("#box")).to_contain_text("3 of 3 live", timeout=90_000)
 
 
 def turn_off(page: sync_api.Page) -> int:
@@ -148,7 +148,7 @@ def turn_off(page: sync_api.Page) -> int:
     done = "workers paused; streams stopped: stream-binance, stream-bybit, stream-okx"
     expect(page.get_by_role("status")).to_have_text(done)
     expect(page.get_by_role("row").filter(has_text="web DB APIs off")).to_contain_text(done)
-    expect(page.locator("#box")).to_contain_text("0 of 3 live", timeout=30_000)
+    expect(page.locator("#box")).to_contain_text("0 of 3 live", timeout=90_000)
     expect(page.locator("#box")).to_contain_text("no new job starts")
     return now_ms()
 
@@ -172,7 +172,7 @@ def read_a_table(demo: Demo, page: sync_api.Page) -> None:
         if (cells := row.locator("td").all())
     ]
     address = page.get_by_role("link", name="CSV").first.get_attribute("href")
-    with urllib.request.urlopen(demo.address + address, timeout=30) as answer:
+    with urllib.request.urlopen(demo.address + address, timeout=60) as answer:
         _, *rows = csv.reader(io.StringIO(answer.read().decode()))
     assert [[row[0], row[1], *(value or "–" for value in row[4:])] for row in rows] == shown
     page.get_by_role("link", name="Previous page").click()

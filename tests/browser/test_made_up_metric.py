@@ -58,7 +58,7 @@ def test_a_metric_of_another_package_is_stored_served_and_drawn(system: System, 
 
     url = f"http://127.0.0.1:{system.environment['FADEMOE_WEB_PORT']}"
     until(lambda: is_healthy(url), 20)
-    specs = requests.get(f"{url}/api/perpspecs", timeout=5).json()["perpspecs"]
+    specs = requests.get(f"{url}/api/perpspecs", timeout=60).json()["perpspecs"]
     (spec,) = [spec for spec in specs if spec["perpspec"] == "acb-basis"]
     assert [(field["name"], field["aggregate"]) for field in spec["fields"]] == [
         ("basis", "last"),
@@ -92,6 +92,6 @@ def test_a_metric_of_another_package_is_stored_served_and_drawn(system: System, 
 def is_healthy(url: str) -> bool:
     """Return whether the web answers."""
     try:
-        return requests.get(f"{url}/health", timeout=2).ok
+        return requests.get(f"{url}/health", timeout=60).ok
     except requests.ConnectionError:
         return False

@@ -30,7 +30,7 @@ def fill(ballast: Path) -> None:
 def ask(port: int, path: str) -> tuple[int, str]:
     """Return status and body of a page of the web."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

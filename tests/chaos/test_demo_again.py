@@ -80,7 +80,7 @@ def demo():
     assert left == []
 
 
-@pytest.mark.waits(70)
+@pytest.mark.full
 def test_after_a_kill_of_supervisord_the_demo_leaves_no_orphan_and_becomes_complete(demo):
     start_ms = minute_of(now_ms()) - 2 * DAY_MS + 10 * MINUTE_MS  # the demo asks for two days
     first = demo.up()

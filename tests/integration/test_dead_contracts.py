@@ -48,7 +48,7 @@ def test_a_contract_that_is_on_no_list_any_more_is_known_by_its_files(services, 
     name, ended_ms = "币安人生USDT", floor_to(now_ms(), DAY_MS) - 100 * DAY_MS + 5 * HOUR_MS
     change = {"exchange": "binance", "instrument": name}
     (listed,) = read(services, name)
-    requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": ended_ms}, timeout=10)
+    requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": ended_ms}, timeout=60)
     try:
         system.query("DELETE FROM perp_lives WHERE instrument IN (%s, 'BTCUSDT') RETURNING 1", name)
         assert look_for(services, monkeypatch, name, "BTCUSDT") == {"lives": 1}, "BTCUSDT trades on"
@@ -60,7 +60,7 @@ def test_a_contract_that_is_on_no_list_any_more_is_known_by_its_files(services, 
         assert look_for(services, monkeypatch, name, "BTCUSDT") == {"lives": 0}
         assert [path for path in (services.settings.home / "archive").rglob("*") if path.is_file()] == []
     finally:
-        requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": None}, timeout=10)
+        requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": None}, timeout=60)
 
 
 @pytest.mark.parametrize(("factor", "symbols"), [(1, ["ZEC", "ZEC"]), (7, ["ZEC_2", "ZEC"])])
@@ -71,7 +71,7 @@ def test_the_life_before_a_listing_anew_is_the_first_one(services, system, monke
     change = {"exchange": "binance", "instrument": "ZECUSDT"}
 
     def put(**members):
-        requests.post(f"{system.simulator.url}/sim/contracts", json=change | members, timeout=10).raise_for_status()
+        requests.post(f"{system.simulator.url}/sim/contracts", json=change | members, timeout=60).raise_for_status()
 
     try:
         put(**again, shown_listed_ms=again["halted_until_ms"], relisted_factor=factor)

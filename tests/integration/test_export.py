@@ -221,7 +221,7 @@ def test_an_export_that_was_killed_ends_with_the_same_files(stored, reader, data
         if files == 2:
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
         leftover = tmp_path / "killed" / "source=bin-ohlcv" / "symbol=42" / "month=2026-01.parquet.part"
         leftover.parent.mkdir(parents=True, exist_ok=True)

@@ -245,7 +245,7 @@ def test_a_reused_ticker_is_two_symbols_everywhere(running, system):
     change = {"exchange": "binance", "instrument": "RUNEUSDT"}
 
     def put(**members):
-        requests.post(f"{system.simulator.url}/sim/contracts", json=change | members, timeout=10).raise_for_status()
+        requests.post(f"{system.simulator.url}/sim/contracts", json=change | members, timeout=60).raise_for_status()
         instruments.refresh(exchange, running.rest, running.database)
 
     try:

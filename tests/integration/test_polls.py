@@ -64,7 +64,7 @@ def clock(system):
     """Return a function that sets by how much the exchanges' clock is ahead."""
 
     def set_ahead(offset_ms):
-        requests.post(f"{system.simulator.url}/sim/clock", json={"offset_ms": offset_ms}, timeout=10).raise_for_status()
+        requests.post(f"{system.simulator.url}/sim/clock", json={"offset_ms": offset_ms}, timeout=60).raise_for_status()
 
     yield set_ahead
     set_ahead(0)
@@ -355,7 +355,7 @@ def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, services, sys
 
     def change(delisted_ms):
         body = {"exchange": "okx", "instrument": "ETH-USDT-SWAP", "delisted_ms": delisted_ms}
-        requests.post(f"{system.simulator.url}/sim/contracts", json=body, timeout=10).raise_for_status()
+        requests.post(f"{system.simulator.url}/sim/contracts", json=body, timeout=60).raise_for_status()
         maintenance.refresh_instruments()
         maintenance.refresh_changing_instruments()
         return instruments.load_contracts(exchange, context.database)["okx"]["ETH"].delisted_ms

@@ -224,7 +224,7 @@ def test_what_was_missed_live_and_has_no_history_is_given_up(system):
     context.close()
 
 
-@pytest.mark.waits(72)
+@pytest.mark.full
 def test_the_certificate_is_the_same_on_two_machines(
     system,
     tmp_path,

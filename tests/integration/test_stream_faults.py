@@ -133,7 +133,7 @@ def test_liquidations_are_valued_by_the_size_of_the_contract_at_their_time(fast_
     start_ms = wait_for_minutes(fast_system, "okx-lq", SYMBOLS)
     for symbol in SYMBOLS:
         change = {"exchange": "okx", "instrument": f"{symbol}-USDT-SWAP", "value_shift": 1}
-        requests.post(f"{fast_system.simulator.url}/sim/contracts", json=change, timeout=10).raise_for_status()
+        requests.post(f"{fast_system.simulator.url}/sim/contracts", json=change, timeout=60).raise_for_status()
     end_ms = wait_for_minutes(fast_system, "okx-lq", SYMBOLS) + MINUTE_MS
     listed = "SELECT count(*) FROM perp_metadata WHERE instrument LIKE '%%-USDT-SWAP' AND symbol = ANY(%s) AND"
     until(lambda: fast_system.covers("okx-lq", SYMBOLS, start_ms, end_ms), 60)

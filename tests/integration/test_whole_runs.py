@@ -92,7 +92,7 @@ def test_two_busy_exchanges_lose_nothing_beside_one_that_waits(build):
         for program in programs:
             program.terminate()
         for program in programs:
-            program.wait(30)
+            program.wait(60)
             system.programs.remove(program)
         for queue in list_exchange_queues(*names):
             connect_queue(services.redis, queue).empty()

@@ -54,7 +54,7 @@ def running() -> Iterator[list[Process]]:
     yield processes
     for process in processes:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def start(server: servers.Server, running: list[Process]) -> Process:
@@ -68,7 +68,7 @@ def start(server: servers.Server, running: list[Process]) -> Process:
 
 
 def connect(home: Path) -> psycopg2.extensions.connection:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         try:
             return psycopg2.connect(Settings(home=home).postgres_url)
@@ -79,7 +79,7 @@ def connect(home: Path) -> psycopg2.extensions.connection:
 
 def open_redis(home: Path) -> Redis:
     client = Redis.from_url(Settings(home=home).queue_url)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         try:
             client.ping()
@@ -114,7 +114,7 @@ def test_committed_rows_survive_kill_9_and_a_stop_leaves_no_socket(made_home, ru
     process = start(servers.prepare_postgres(made_home), running)
     assert count(made_home) == 1000
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert list((made_home / "run").iterdir()) == []
 
 
@@ -186,7 +186,7 @@ def test_the_queue_survives_kill_9(home, running):
     assert client.llen("queue") == 1000
     assert client.config_get("port") == {"port": "0"}
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert list((home / "run").iterdir()) == []
 
 
@@ -220,7 +220,7 @@ def make_queue(home: Path, running: list[Process]) -> dict[str, Path]:
     client = open_redis(home)
     client.rpush("queue", *range(1000))
     client.bgrewriteaof()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while client.info("persistence")["aof_rewrite_in_progress"] or client.info("persistence")["aof_rewrite_scheduled"]:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -70,7 +70,7 @@ def start(checkout: Path, tmp_path: Path) -> Iterator[Callable[[str], Supervisor
     shutil.rmtree(folder)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

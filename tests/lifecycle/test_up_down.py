@@ -69,7 +69,7 @@ def test_a_deployment_starts_and_stops_completely_even_when_supervisord_was_kill
     assert came_up.returncode == 0, came_up.stdout + came_up.stderr
     assert f"FadeMoe is up: http://127.0.0.1:{port}/" in came_up.stdout
     assert "no connection to" in came_up.stdout
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as answer:
         assert answer.status == 200
     assert port in listening(home)
     assert listening(home) <= {port, int(environ["FADEMOE_MCP_PORT"])}

@@ -31,7 +31,7 @@ def simulator():
 @pytest.fixture(autouse=True)
 def _no_faults(simulator):
     yield
-    simulator.session.delete(simulator.url + "/sim/faults", timeout=10)
+    simulator.session.delete(simulator.url + "/sim/faults", timeout=60)
 
 
 def lines(simulator, path, encoding="utf-8"):
@@ -63,7 +63,7 @@ def test_checksums_etags_and_ranges(simulator):
     assert digest == hashlib.sha256(whole.content).hexdigest()
     assert name == "BTCUSDT-1m-2024-11-03.zip\n"
     assert whole.headers["ETag"] == f'"{hashlib.md5(whole.content).hexdigest()}"'
-    part = simulator.session.get(simulator.url + path, headers={"Range": "bytes=100-"}, timeout=10)
+    part = simulator.session.get(simulator.url + path, headers={"Range": "bytes=100-"}, timeout=60)
     assert (part.status_code, part.content) == (206, whole.content[100:])
     simulator.fault(kind="wrong_checksum", exchange="binance", path=path)
     assert simulator.get(f"{path}.CHECKSUM").text.split("  ")[0] != digest

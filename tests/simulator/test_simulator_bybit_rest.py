@@ -65,7 +65,7 @@ def make_getter(sim):
     """Return the engine's `get`: requests over HTTP, judged by the exchange's declaration."""
 
     def get(request, cost):
-        sent = sim.session.get(sim.url + request.path, params=dict(request.params), timeout=10)
+        sent = sim.session.get(sim.url + request.path, params=dict(request.params), timeout=60)
         try:
             body = orjson.loads(sent.content)
         except orjson.JSONDecodeError:

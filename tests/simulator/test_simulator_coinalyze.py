@@ -32,7 +32,7 @@ POINTS = 1500
 def ask(sim, route, headers=HEADERS, **query):
     """Send a request with a key."""
     query = {name.rstrip("_"): value for name, value in query.items()}
-    return sim.session.get(f"{sim.url}/v1/{route}", params=query, headers=headers, timeout=10)
+    return sim.session.get(f"{sim.url}/v1/{route}", params=query, headers=headers, timeout=60)
 
 
 def read_rows(sim, route, symbol, interval, start_ms, end_ms, **query):
@@ -54,7 +54,7 @@ def make_getter(sim):
 
     def get(request, cost):
         headers = dict(EXCHANGE.headers(KEY))
-        sent = sim.session.get(sim.url + request.path, params=dict(request.params), headers=headers, timeout=10)
+        sent = sim.session.get(sim.url + request.path, params=dict(request.params), headers=headers, timeout=60)
         try:
             body = decode(sent.content)
         except ValueError:

@@ -49,7 +49,7 @@ def ask(sim, **query):
 def test_a_fault_in_place_of_an_answer_has_the_real_status_and_text(sim, kind, status, text):
     """Once, with a count of one."""
     sim.fault(kind=kind, exchange="binance", count=1)
-    response = requests.get(sim.url + KLINES, params=HISTORY, allow_redirects=False, timeout=10)
+    response = requests.get(sim.url + KLINES, params=HISTORY, allow_redirects=False, timeout=60)
     assert response.status_code == status and text in response.text
     assert ask(sim).status_code == 200
 

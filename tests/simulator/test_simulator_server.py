@@ -17,14 +17,14 @@ def test_a_port_in_use_ends_the_program_with_status_2_and_one_line():
     """Without a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = subprocess.run([*COMMAND, "--port", str(port)], capture_output=True, text=True, timeout=10)
+        ended = subprocess.run([*COMMAND, "--port", str(port)], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2 and ended.stdout == ""
     assert ended.stderr.count("\n") == 1 and str(port) in ended.stderr
 
 
 def test_invalid_options_end_the_program_with_status_2():
     """The message names the option."""
-    ended = subprocess.run([*COMMAND, "--nosuch"], capture_output=True, text=True, timeout=10)
+    ended = subprocess.run([*COMMAND, "--nosuch"], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2 and "--nosuch" in ended.stderr
 
 
@@ -37,7 +37,7 @@ def test_sigterm_and_sigint_stop_it_within_two_seconds(start):
         sim.get("/sim/health")
         started = time.monotonic()
         sim.process.send_signal(number)
-        assert sim.process.wait(5) == 0
+        assert sim.process.wait(60) == 0
         assert time.monotonic() - started < 2
 
 
@@ -47,7 +47,7 @@ def test_latency_delays_answers_in_parallel_and_no_holes_removes_missing_minutes
     url = sim.url + "/fapi/v1/time"
     started = time.monotonic()
     with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda _: requests.get(url, timeout=5), range(12)))
+        answers = list(pool.map(lambda _: requests.get(url, timeout=60), range(12)))
     assert {answer.status_code for answer in answers} == {200}
     assert 0.3 <= time.monotonic() - started < 1.5
     end_ms = sim.now_ms() // 86_400_000 * 86_400_000

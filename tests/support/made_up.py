@@ -25,20 +25,20 @@ class MadeUpExchange:
     def stop(self) -> None:
         """End the server."""
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
         assert self.process.stdout
         self.process.stdout.close()
 
     def truth(self, metric: str, name: str, start_ms: int, end_ms: int) -> dict[int, dict]:
         """Return what should be stored of a contract, by ts."""
         query = {"metric": metric, "name": name, "from": start_ms, "to": end_ms}
-        answer = requests.get(f"{self.url}/truth", params=query, timeout=10)
+        answer = requests.get(f"{self.url}/truth", params=query, timeout=60)
         answer.raise_for_status()
         return {int(ts): row for ts, row in answer.json().items()}
 
     def stats(self) -> dict[str, int]:
         """Return how often FadeMoe did what."""
-        return requests.get(f"{self.url}/stats", timeout=10).json()
+        return requests.get(f"{self.url}/stats", timeout=60).json()
 
 
 def install(folder: Path, site: Path) -> None:

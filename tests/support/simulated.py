@@ -22,7 +22,7 @@ class SimulatorProcess:
         line = self.process.stdout.readline()
         if "http://" not in line:
             self.process.stdout.close()
-            raise AssertionError(f"the simulator ended with status {self.process.wait(5)}")
+            raise AssertionError(f"the simulator ended with status {self.process.wait(60)}")
         self.url = "http://" + line.strip().rpartition("http://")[2]
         self.sockets: list[websocket.WebSocket] = []
         self.session = requests.Session()
@@ -30,7 +30,7 @@ class SimulatorProcess:
 
     def get(self, path: str, **query: object) -> requests.Response:
         """Send a GET request."""
-        return self.session.get(self.url + path, params=query, timeout=10)
+        return self.session.get(self.url + path, params=query, timeout=60)
 
     def rows(self, path: str, **query: object) -> list:
         """Return the JSON of an answer that must have status 200."""
@@ -40,7 +40,7 @@ class SimulatorProcess:
 
     def post(self, path: str, body: object) -> dict:
         """Send a POST request with JSON; return the JSON of an answer that must have status 200."""
-        response = self.session.post(self.url + path, data=json.dumps(body), timeout=10)
+        response = self.session.post(self.url + path, data=json.dumps(body), timeout=60)
         assert response.status_code == 200, response.text
         return response.json()
 
@@ -70,7 +70,7 @@ class SimulatorProcess:
 
     def connect(self, path: str, **options: object) -> websocket.WebSocket:
         """Open a WebSocket, which `close_sockets` closes."""
-        self.sockets.append(websocket.create_connection(self.url.replace("http", "ws") + path, timeout=5, **options))
+        self.sockets.append(websocket.create_connection(self.url.replace("http", "ws") + path, timeout=60, **options))
         return self.sockets[-1]
 
     def close_sockets(self) -> None:
@@ -93,7 +93,7 @@ class SimulatorProcess:
         return messages
 
     @staticmethod
-    def receive_until(socket: websocket.WebSocket, wanted: Callable[[dict], bool], seconds: float = 5) -> dict:
+    def receive_until(socket: websocket.WebSocket, wanted: Callable[[dict], bool], seconds: float = 60) -> dict:
         """Return the first message for which `wanted` is true; AssertionError without one in time."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
@@ -109,4 +109,4 @@ class SimulatorProcess:
         self.session.close()
         self.process.terminate()
         self.process.stdout.close()
-        return self.process.wait(5)
+        return self.process.wait(60)

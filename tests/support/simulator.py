@@ -35,23 +35,23 @@ class Simulator:
     def stop(self) -> None:
         if self.process:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
 
     def get(self, path: str, **params):
         with contextlib.suppress(requests.ConnectionError):
-            return requests.get(self.url + path, params=params, timeout=30).json()
+            return requests.get(self.url + path, params=params, timeout=60).json()
         return None
 
     def fault(self, **fault) -> None:
-        requests.post(f"{self.url}/sim/faults", json=fault, timeout=10).raise_for_status()
+        requests.post(f"{self.url}/sim/faults", json=fault, timeout=60).raise_for_status()
 
     def clear(self) -> None:
-        requests.delete(f"{self.url}/sim/faults", timeout=10)
+        requests.delete(f"{self.url}/sim/faults", timeout=60)
 
     def set_clock(self, ahead_ms: int) -> None:
         """Set the exchanges' clocks `ahead_ms` ahead of this machine's."""
-        requests.post(f"{self.url}/sim/clock", json={"offset_ms": ahead_ms}, timeout=30).raise_for_status()
+        requests.post(f"{self.url}/sim/clock", json={"offset_ms": ahead_ms}, timeout=60).raise_for_status()
 
     def requests(self, exchange: str) -> int:
         """Return how many REST requests an exchange has got."""

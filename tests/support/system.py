@@ -58,7 +58,7 @@ class System:
             if program.poll() is None:
                 program.send_signal(signal.SIGTERM)
         for program in self.programs:
-            program.wait(10)
+            program.wait(60)
         self.programs.clear()
 
     def query(self, statement: str, *values) -> list[tuple]:

@@ -110,7 +110,7 @@ def test_a_worker_that_is_killed_in_a_download_fetches_nothing_twice(fast_system
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    worker.wait(10)
+    worker.wait(60)
     done = {path for (path,) in fast_system.query("SELECT path FROM perp_files")}
     before = requests_of(fast_system.simulator)
     fast_system.start("worker", "--archive")

@@ -336,13 +336,13 @@ def test_a_stop_does_not_wait_for_helpers():
 
     def slow(request, cost):
         requested.set()
-        released.wait(20)
+        released.wait(60)
         return acme.get(request, cost)
 
     def stopping(request, cost):
         for get in answers:
             return get(request, cost)
-        requested.wait(20)
+        requested.wait(60)
         raise Stopped
 
     fetched = fetch_with(FEED, ACME, [THOUSAND], stopping, helpers=4, spare=slow)

@@ -59,7 +59,7 @@ def supervisord(settings: Settings) -> Iterator[None]:
         time.sleep(0.1)
     yield
     process.terminate()
-    process.wait(30)
+    process.wait(60)
 
 
 def csrf_of(admin: FlaskClient) -> str:

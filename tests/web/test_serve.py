@@ -33,12 +33,12 @@ def start(environ: dict[str, str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, env=given | environ, stderr=subprocess.PIPE, text=True)
 
 
-def fetch(address: str, wait_s: float = 15) -> tuple[int, str]:
+def fetch(address: str, wait_s: float = 60) -> tuple[int, str]:
     """Return status and text of a page, waiting for the server to begin."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            with urllib.request.urlopen(address, timeout=5) as answer:
+            with urllib.request.urlopen(address, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -62,13 +62,13 @@ def test_it_serves_until_sigterm(port: int, tmp_path: Path, database_url: str, r
         assert (status, '"ready":true' in text) == (200, True)
         assert "<title>Status" in fetch(f"http://127.0.0.1:{port}/")[1]
         second = start(environ)
-        _, errors = second.communicate(timeout=20)
+        _, errors = second.communicate(timeout=60)
         assert second.returncode == 2
         [line] = errors.strip().splitlines()
         assert "FADEMOE_WEB_PORT" in line
         process.send_signal(signal.SIGTERM)
         begin = time.monotonic()
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
         assert (process.returncode, time.monotonic() - begin < 8) == (0, True)
         assert "Traceback" not in errors
         assert (tmp_path / "home" / "admin_token").stat().st_mode & 0o777 == 0o600
@@ -86,7 +86,7 @@ def test_it_answers_while_both_servers_are_unavailable(port: int, tmp_path: Path
         assert "unavailable" in fetch(f"http://127.0.0.1:{port}/data")[1]
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def test_port_in_use_and_bad_host_are_named(tmp_path: Path, port: int):
