@@ -3,6 +3,8 @@
 export PIP_ROOT_USER_ACTION = ignore
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
+# empty is unset: without bytecode every program and every process of the tests compiles all it imports again
+export PYTHONDONTWRITEBYTECODE =
 
 SHELL = /bin/sh
 IN = .venv/bin
