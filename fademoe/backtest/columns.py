@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from decimal import Context, Decimal
 from itertools import repeat
 from operator import mul
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,8 @@ from pyarrow import csv
 _SCALES = (8, 12, 4, 0, 18)  # places behind the point that are tried, the likeliest first
 _KINDS = (pa.decimal128(18, 8), pa.decimal128(38, 18), pa.string())  # as which columns are read, if their digits fit
 _WIDE = Context(prec=60)
+
+Number = TypeVar("Number", np.int64, np.bool_)
 
 
 class Column:
@@ -108,7 +111,7 @@ class Table:
         if lines:
             keys = {"ts": pa.int64(), **({"interval": pa.string()} if timed else {})}
             table = self._parse(first, keys)
-            self.ts = table["ts"].to_numpy()
+            self.ts = _read_buffer(table["ts"].combine_chunks(), np.int64)
             self.intervals = table["interval"].to_pylist() if timed else []
 
     def column(self, name: str) -> Column:
@@ -150,18 +153,24 @@ class Table:
         )
 
 
+def _read_buffer(array: pa.Array, kind: type[Number]) -> NDArray[Number]:
+    """Return the values of an array without nulls; its own `to_numpy` imports pandas where that is installed."""
+    return np.frombuffer(array.buffers()[1], dtype=kind)[array.offset : array.offset + len(array)]
+
+
 def _pack(array: pa.Array) -> Column:
     """Return a column of decimals or texts as whole numbers of one scale, where 64 bits hold them all."""
-    missing = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+    missing = _read_buffer(array.is_null().cast(pa.uint8()), np.bool_) if array.null_count else None
     if pa.types.is_decimal(array.type):
-        filled = array.fill_null(Decimal(0)) if array.null_count else array
         for scale in _SCALES:
             try:
-                scaled = filled.cast(pa.decimal128(38, scale))
+                scaled = array.cast(pa.decimal128(38, scale))
             except pa.ArrowInvalid:
                 continue
             words = np.frombuffer(scaled.buffers()[1], dtype=np.int64)
             words = words[2 * scaled.offset : 2 * (scaled.offset + len(scaled))]
+            if missing is not None:
+                words = np.where(np.repeat(missing, 2), 0, words)
             low, high = words[0::2], words[1::2]
             if np.array_equal(high, low >> 63):
                 return Column(low.copy(), scale, missing)

@@ -258,7 +258,11 @@ def run_again(reading: Database, plan: Plan, certificate: Mapping[str, Any]) -> 
 
 def find_terms(cursor: Cursor, plan: Plan) -> dict[str, list[tuple[int, Terms]]]:
     """Return the terms of each symbol's contract with the time from which they hold; the first ones from the start."""
-    dated = read_terms(cursor, plan.code, plan.symbols, Window(plan.since, plan.until))
+    return date_terms(plan, read_terms(cursor, plan.code, plan.symbols, Window(plan.since, plan.until)))
+
+
+def date_terms(plan: Plan, dated: Mapping[str, Sequence[DatedTerms]]) -> dict[str, list[tuple[int, Terms]]]:
+    """Return what `find_terms` does, of terms that were read already; earlier ones may be among them."""
     return {symbol: _date_terms(plan, symbol, dated.get(symbol, [])) for symbol in plan.symbols}
 
 

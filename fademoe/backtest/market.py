@@ -1,6 +1,6 @@
 """All series that a run reads: what of each was known at a moment, and the hash of what was read.
 
-Series are loaded in chunks of four days as the run reaches them, and let go when it has passed. Nothing is given out
+Series are loaded in chunks of some days as the run reaches them, and let go when it has passed. Nothing is given out
 but by functions that are told the moment, and that give what was known then.
 """
 
@@ -26,7 +26,6 @@ from fademoe.store.read.market import Known
 Value = Decimal | None
 
 CHUNK_DAYS = 4
-CHUNK_MS = CHUNK_DAYS * DAY_MS
 STALE_INTERVALS = 3  # of samples
 USUAL_HOURS = 8  # between two settlements, where the exchange does not say
 FUNDING = "fr"
@@ -89,11 +88,11 @@ class _Reading:
         return METRICS[self.metric].instant is Instant.MOMENT
 
     def chunk_of(self, ts: int) -> int:
-        return (ts - self._market.since) // CHUNK_MS
+        return (ts - self._market.since) // self._market.chunk_ms
 
     def window_of(self, chunk: int) -> Window:
-        start = self._market.since + chunk * CHUNK_MS
-        end = start + CHUNK_MS
+        start = self._market.since + chunk * self._market.chunk_ms
+        end = start + self._market.chunk_ms
         return Window(start, min(end, self._market.until) if chunk >= 0 else min(end, self._market.since))
 
     def load(self, chunk: int) -> Table:
@@ -122,7 +121,7 @@ class _Reading:
                 self.first = self.first or lines[: lines.index(b"\n")]
                 self.last = lines[lines.rfind(b"\n", 0, -1) + 1 : -1]
             self._hashed += 1
-        oldest = chunk - 2 - self.look_back_ms // CHUNK_MS
+        oldest = chunk - 2 - self.look_back_ms // self._market.chunk_ms
         for passed in [number for number in self._tables if number < oldest]:
             del self._tables[passed]
         self._forget(oldest)
@@ -205,7 +204,7 @@ class Bars(_Reading):
         return values
 
     def _make_day(self, column: str, day: int) -> list[Value]:
-        chunk, within = divmod(day, CHUNK_DAYS)
+        chunk, within = divmod(day, self._market.chunk_days)
         start = within * self._per_day
         values = self.column(column, chunk).decimals(start, start + self._per_day)
         values += [None] * (self._per_day - len(values))
@@ -218,7 +217,7 @@ class Bars(_Reading):
 
         Not for metrics whose empty points are zero.
         """
-        chunk, within = divmod(day, CHUNK_DAYS)
+        chunk, within = divmod(day, self._market.chunk_days)
         at = within * self._per_day + place
         first, *others = [self.column(name, chunk) for name in columns]
         value = first.decimal(at) if at < len(first) else None
@@ -226,7 +225,7 @@ class Bars(_Reading):
 
     def floats(self, column: str, day: int) -> NDArray[np.float64]:
         """Return the values of a day as floats, NaN where there is none; shorter at the end of the run."""
-        chunk, within = divmod(day, CHUNK_DAYS)
+        chunk, within = divmod(day, self._market.chunk_days)
         if self._floats.get(column, (None,))[0] != chunk:
             self._floats[column] = (chunk, self.column(column, chunk).floats())
         start = within * self._per_day
@@ -258,7 +257,7 @@ class Bars(_Reading):
         for key in [key for key in self._spread if key[0] < chunk]:
             del self._spread[key]
         for days in self._days.values():
-            for day in [day for day in days if day < chunk * CHUNK_DAYS]:
+            for day in [day for day in days if day < chunk * self._market.chunk_days]:
                 del days[day]
 
     def let_go(self, day: int) -> None:
@@ -418,10 +417,12 @@ class Market:
         until: int,
         lags: Mapping[str, Mapping[str, int]],
         lives: Mapping[tuple[str, str], Sequence[Window]] | None = None,
+        chunk_days: int = CHUNK_DAYS,
     ) -> None:
         """Read from `loader`. `lags`: ms by source and interval; what is not in it is as declared.
 
-        `lives`: of a code and symbol the times in which a contract traded; without it, always.
+        `lives`: of a code and symbol the times in which a contract traded; without it, always. `chunk_days`: how much
+        of a series is read at once.
         """
         self.loader = loader
         self.code = code
@@ -432,6 +433,8 @@ class Market:
         self._lives = lives
         self._readings: dict[tuple[str, str, str], Reading] = {}
         self._known: dict[Series, Known] = {}
+        self.chunk_days = chunk_days
+        self.chunk_ms = chunk_days * DAY_MS
         self.now = since  # the minute that the run has come to
 
     def find_lags(self, source: str) -> dict[str, int]:
@@ -507,8 +510,8 @@ class Market:
             for reading in self._readings.values():
                 if isinstance(reading, Bars):
                     reading.let_go(passed // DAY_MS)
-                if passed % CHUNK_MS == 0:
-                    reading.pass_until(passed // CHUNK_MS)
+                if passed % self.chunk_ms == 0:
+                    reading.pass_until(passed // self.chunk_ms)
 
     def close(self) -> list[SeriesHash]:
         """Return the hashes of all series that were read, by source and symbol."""

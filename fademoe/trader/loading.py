@@ -1,17 +1,20 @@
 """What minutes of accounts read: one market for all accounts of an exchange, so that each series is read once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.backtest.database import DatabaseLoader, find_terms
-from fademoe.backtest.market import Market
+from fademoe.backtest.database import DatabaseLoader, date_terms
+from fademoe.backtest.market import Market, Reading
 from fademoe.backtest.plan import NEEDED, Plan, list_lives
 from fademoe.clock import Window
 from fademoe.metrics import name_perpspec
+from fademoe.store import trader as store
 from fademoe.store.coverage import Series
 from fademoe.store.read import market as read
-from fademoe.store.read.market import Known
+from fademoe.store.read.market import Contract, Known
+from fademoe.store.read.terms import DatedTerms, read_terms
 from fademoe.trader.minutes import Surroundings
 
 
@@ -44,6 +47,29 @@ class _Everywhere(dict[tuple[str, str], Sequence[Window]]):
         return ()
 
 
+Key = tuple[str, str, str]
+
+
+class SharedMarket(Market):
+    """The market of one account; what it reads is read once for all accounts of the same exchange and minutes."""
+
+    def __init__(self, shared: dict[Key, Reading], *arguments: Any) -> None:
+        """Take the series that other accounts have read of the same loader, code, minutes and lags, and add to them."""
+        super().__init__(*arguments)
+        self._shared = shared
+
+    def _get(self, code: str, symbol: str, metric: str, *, is_own: bool) -> Reading:
+        key = (code, symbol, metric)
+        if key in self._shared and key not in self._readings:
+            self._readings[key] = self._shared[key]
+        reading = self._shared[key] = super()._get(code, symbol, metric, is_own=is_own)
+        return reading
+
+    def let_go(self) -> None:
+        """Let go of all that was read: a series knows its market and the market its series."""
+        self._readings.clear()
+
+
 class MarketReader:
     """Makes the surroundings of accounts from one transaction."""
 
@@ -52,12 +78,46 @@ class MarketReader:
         self._cursor = cursor
         self._loader = SharedLoader(cursor)
         self._lags = read.read_lags(cursor) if lags is None else lags
+        self._shared: dict[tuple[str, int, int], dict[Key, Reading]] = {}
+        self._markets: list[SharedMarket] = []
+        self._contracts: dict[tuple[str, tuple[str, ...]], list[Contract]] = {}
+        self._terms: dict[tuple[str, tuple[str, ...]], dict[str, list[DatedTerms]]] = {}
+        self._covered: dict[tuple[frozenset[Series], int], dict[Series, int | None]] = {}
+
+    def list_contracts(self, plan: Plan) -> list[Contract]:
+        """Return the lives of the contracts of a plan."""
+        key = (plan.code, plan.symbols)
+        if key not in self._contracts:
+            self._contracts[key] = read.list_contracts(self._cursor, plan.code, plan.symbols)
+        return self._contracts[key]
+
+    def find_covered_until(self, series: Iterable[Series], since: int) -> dict[Series, int | None]:
+        """Return until when each series is covered from `since` on, None where it is not."""
+        key = (frozenset(series), since)
+        if key not in self._covered:
+            self._covered[key] = store.find_covered_until(self._cursor, key[0], since)
+        return self._covered[key]
+
+    def _read_terms(self, plan: Plan) -> dict[str, list[DatedTerms]]:
+        key = (plan.code, plan.symbols)
+        if key not in self._terms:
+            self._terms[key] = read_terms(self._cursor, plan.code, plan.symbols, Window(0, plan.until))
+        return self._terms[key]
 
     def surround(self, plan: Plan, since: int, until: int) -> Surroundings:
         """Return what the minutes [since, until) of a plan happen in."""
-        lives = list_lives(read.list_contracts(self._cursor, plan.code, plan.symbols), plan.symbols)
-        market = Market(self._loader, plan.code, since, until, self._lags, _Everywhere())
-        return Surroundings(market, lives, find_terms(self._cursor, plan))
+        lives = list_lives(self.list_contracts(plan), plan.symbols)
+        shared = self._shared.setdefault((plan.code, since, until), {})
+        market = SharedMarket(shared, self._loader, plan.code, since, until, self._lags, _Everywhere(), 1)
+        self._markets.append(market)
+        return Surroundings(market, lives, date_terms(plan, self._read_terms(plan)))
+
+    def close(self) -> None:
+        """Let go of all that was read; what `surround` gave is not to be used any more."""
+        for market in self._markets:
+            market.let_go()
+        self._markets.clear()
+        self._shared.clear()
 
 
 def list_needed(plan: Plan) -> list[Series]:

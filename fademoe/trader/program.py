@@ -98,13 +98,14 @@ class TraderProgram:
             is_on = store.is_on(cursor)
             reader = MarketReader(cursor)
             for name in sorted(self._papers):
-                until, missing = self._find_ready(cursor, self._papers[name])
+                until, missing = self._find_ready(reader, self._papers[name])
                 if until > self._papers[name].cursor:
                     moved = True
                     trip, kind = trips.get(name, (None, None))
                     self._step(cursor, reader, self._papers[name], until, missing, trip, kind, is_on=is_on)
                 if self._stop.requested:
                     break
+            reader.close()
         return moved
 
     def _load(self, stored: TraderAccount) -> None:
@@ -113,14 +114,14 @@ class TraderProgram:
         except FadeMoeError as error:  # the strategy of a newer or an older FadeMoe
             log.error("account %s cannot be loaded: %s", stored.name, error)
 
-    def _find_ready(self, cursor: Cursor, paper: PaperAccount) -> tuple[int, dict[Series, int]]:
+    def _find_ready(self, reader: MarketReader, paper: PaperAccount) -> tuple[int, dict[Series, int]]:
         """Return until when an account may be stepped now, and until when each of its series is covered."""
         now, since = now_ms(), paper.cursor
         over = min(floor_to(now, MINUTE_MS), since + BATCH * MINUTE_MS)
         if over <= since:
             return since, {}
-        needs = _list_needs(cursor, paper)
-        covered = store.find_covered_until(cursor, needs, since)
+        needs = _list_needs(reader, paper)
+        covered = reader.find_covered_until(needs, since)
         ends = {series: covered.get(series) or since for series in needs}
         complete = min(
             (floor_to(ends[series] + slack_ms, MINUTE_MS) for series, slack_ms in needs.items()), default=over
@@ -271,13 +272,13 @@ def _announce(cursor: Cursor, paper: PaperAccount, done: Stepped) -> None:
     write_outbox(cursor, wanted, channels, list_silences(cursor, done.minutes[-1][0]), now_ms())
 
 
-def _list_needs(cursor: Cursor, paper: PaperAccount) -> dict[Series, int]:
+def _list_needs(reader: MarketReader, paper: PaperAccount) -> dict[Series, int]:
     """Return the series that minutes wait for, each with how much later than it a minute may be, in ms.
 
     Those of the account's own exchange have to be covered up to the minute; another series that the strategy reads up
     to its newest point that is known by then. What no contract trades is not waited for.
     """
-    lives = read.list_contracts(cursor, paper.plan.code, paper.plan.symbols)
+    lives = reader.list_contracts(paper.plan)
     at = paper.cursor
     listed = {
         each.symbol for each in lives if (each.listed_ms or 0) < at + MINUTE_MS and (each.delisted_ms or 2**62) > at

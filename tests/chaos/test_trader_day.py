@@ -16,7 +16,7 @@ from tests.support.clocks import until
 from tests.support.installation import Installation
 from tests.support.simulator import Simulator
 
-SPEED = int(os.environ.get("TRADER_SPEED", "12"))  # of the clock: five minutes of it have to do for a restart
+SPEED = int(os.environ.get("TRADER_SPEED", "6"))  # of the clock: five minutes of it have to do for a restart
 MINUTES = int(os.environ.get("TRADER_MINUTES", "60"))  # 1440: a day
 KILL_S = float(os.environ.get("TRADER_KILL_S", "60"))  # of the host
 BEFORE_MS = 20 * MINUTE_MS  # a settlement of all contracts it begins
