@@ -16,7 +16,7 @@ from fademoe.cli.table import format_table
 from fademoe.clock import DAY_MS, MINUTE_MS, ceil_to, floor_to, now_ms, to_iso
 from fademoe.errors import ConfigError
 from fademoe.runtime.services import Services
-from fademoe.runtime.startup import wait_for_schema, wait_until_ready
+from fademoe.runtime.startup import wait_for_schema
 from fademoe.settings import Settings
 from fademoe.store import trader as store
 from fademoe.store.connection import Database
@@ -72,7 +72,7 @@ def trader() -> None:
 @pass_settings
 def run(settings: Settings) -> None:
     """Step the accounts until SIGTERM; supervisord runs this."""
-    services = wait_until_ready(settings)
+    services = wait_for_schema(settings)
     services.stop.install()
     reading = _open_second(settings)
     TraderProgram(services.database, reading, services.stop).run()

@@ -1,6 +1,9 @@
 """Paper accounts over PostgreSQL: the same ledger as a backtest, whatever is killed; switches; reconciliation."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered
 from fademoe.store.writer import Batch, Writer
 from fademoe.trader import program, reconcile
+from tests.support.clocks import until
 from tests.support.markets import START, draw_market
 
 MINUTES = 600
@@ -237,40 +241,110 @@ def test_off_ends_orders_and_holds_or_closes(trader: Trader, command: Command, w
     assert command("reconcile", "paper", "--day", to_iso(floor_to(START, DAY_MS)))[0] == 0
 
 
-def test_a_kill_switch_trips_within_the_minute_and_needs_a_reason(trader: Trader, sql: Cursor, command: Command):
-    add(trader, command, "--max-daily-loss", "0.05", "--param", "share=0.9")
-    trader.run_until(START + 15 * MINUTE_MS)
+def crash(trader: Trader, sql: Cursor, ts: int) -> None:
+    """Let prices from `ts` on be by a third against what the account holds."""
     held = json.loads(trader.account().state)["account"]["positions"]["A"]
-    factor = "0.5" if not held[0].startswith("-") else "2"
-    crash = trader.now
-    columns = ("o", "h", "l", "c")
+    factor = "0.7" if not held[0].startswith("-") else "1.3"
     for prefix, source in (("", "bin-ohlcv"), ("mark_", "bin-mark")):
-        changed = ", ".join(f"{prefix}{name} = {prefix}{name} * {factor}" for name in columns)
-        sql.execute(f"UPDATE perp_data SET {changed} WHERE source = '{source}' AND ts >= {crash}")
-    trader.run_until(crash + MINUTE_MS)
-    assert trader.account().trip_kind in ("daily loss", "drawdown")
+        changed = ", ".join(f"{prefix}{name} = {prefix}{name} * {factor}" for name in ("o", "h", "l", "c"))
+        sql.execute(f"UPDATE perp_data SET {changed} WHERE source = '{source}' AND ts >= {ts}")
+
+
+def lose_candles(trader: Trader, sql: Cursor, ts: int) -> None:
+    """Let no candle of A be there from `ts` on."""
+    rows = "source = 'bin-ohlcv' AND symbol = 'A'"
+    sql.execute(f"UPDATE perp_coverage SET covered = covered - int8multirange(int8range({ts}, NULL)) WHERE {rows}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "plant"),
+    [
+        ("daily loss", ("--max-daily-loss", "0.05"), crash),
+        pytest.param("drawdown", ("--max-drawdown", "0.05"), crash, marks=pytest.mark.full),
+        pytest.param(
+            "gross exposure", ("--max-exposure", "0.8", "--param", "share=-0.3"), crash, marks=pytest.mark.full
+        ),
+        pytest.param(
+            "rejections", ("--max-rejections", "1", "--param", "share=0.9"), lambda *_: None, marks=pytest.mark.full
+        ),
+        ("stale data", ("--max-stale", "2"), lose_candles),
+    ],
+)
+def test_a_kill_switch_trips_within_the_minute_and_needs_a_reason(
+    trader: Trader, sql: Cursor, command: Command, kind: str, options: tuple[str, ...], plant: Callable[..., None]
+):
+    add(trader, command, *options)
+    trader.run_until(START + 12 * MINUTE_MS)
+    at = trader.now
+    plant(trader, sql, at)
+    until = at + (2 if kind in ("daily loss", "drawdown", "gross exposure") else 12) * MINUTE_MS
+    while trader.account().trip is None and trader.now < until:
+        trader.run_until(trader.now + MINUTE_MS)
+        if plant is crash:
+            trader.start()  # what watches is stored, too
+    account = trader.account()
+    assert account.trip_kind == kind
+    if plant is crash:
+        assert account.cursor <= at + MINUTE_MS
     fills = [row for row in trader.ledger() if row[2] == "fill"]
-    trader.start()
-    trader.run_until(crash + 20 * MINUTE_MS)
+    trader.run_until(trader.now + 20 * MINUTE_MS, restart_every=3)
+    assert trader.account().cursor > account.cursor
     assert [row for row in trader.ledger() if row[2] == "fill"] == fills
     assert command("on", "paper")[0] == 2
-    assert command("on", "paper", "--reason", "seen, it was the crash")[0] == 0
+    assert command("on", "paper", "--reason", " ")[0] == 2
+    assert trader.account().trip_kind == kind
+    assert command("on", "paper", "--reason", "seen, it was planted")[0] == 0
     assert trader.account().trip is None
     actions = trader.database.run(lambda cursor: store.list_actions(cursor, "paper", 5))
-    assert actions[0].reason == "seen, it was the crash"
+    assert actions[0].reason == "seen, it was planted"
+
+
+@pytest.mark.full
+def test_a_trip_and_the_switches_survive_kill_9(trader: Trader, sql: Cursor, command: Command, tmp_path: Path):
+    add(trader, command, "--max-daily-loss", "0.05")
+    trader.run_until(START + 12 * MINUTE_MS)
+    crash(trader, sql, trader.now)
+    environment = {**os.environ, "FADEMOE_DATABASE_URL": trader.url, "FADEMOE_HOME": str(tmp_path)}
+    kills = 0
+    while trader.account().cursor < END:
+        trader.beat()
+        running = subprocess.Popen([sys.executable, "-m", "fademoe", "trader", "run"], env=environment)
+        try:
+            before = trader.account().cursor
+            until(lambda: trader.account().cursor > before, 60)  # noqa: B023
+        finally:
+            running.kill()
+            running.wait()
+        kills += 1
+    assert kills > 1
+    assert trader.account().trip_kind == "daily loss"
+    assert [row for row in trader.ledger() if row[2] == "fill" and row[1] > START + 13 * MINUTE_MS] == []
+    assert command("on", "paper")[0] == 2
+    assert command("on", "paper", "--reason", "seen")[0] == 0
+    assert command("off", "--reason", "lunch")[0] == 0
+    assert json.loads(command("list", "--json")[1])["on"] is False
 
 
 @pytest.mark.parametrize("after", ["resume", "wait"])
-def test_without_a_heartbeat_the_dead_mans_switch_is_off(
-    trader: Trader, command: Command, monkeypatch: pytest.MonkeyPatch, after: str
+def test_an_hour_without_data_and_heartbeat_is_off_and_goes_on_as_the_account_says(
+    trader: Trader, sql: Cursor, command: Command, after: str
 ):
     add(trader, command, "--after-stale", after)
     trader.run_until(START + 20 * MINUTE_MS)
+    hour = f"ts >= {START + 20 * MINUTE_MS} AND ts < {START + 80 * MINUTE_MS}"
+    sql.execute("CREATE TEMP TABLE known AS SELECT source, symbol, covered FROM perp_coverage")
+    sql.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM perp_data WHERE {hour}")
+    sql.execute(f"DELETE FROM perp_data WHERE {hour}")
+    sql.execute(f"UPDATE perp_coverage SET covered = int8multirange(int8range(0, {START + 20 * MINUTE_MS}))")
     beat, trader.beat = trader.beat, trader.fall_silent
-    trader.run_until(START + 80 * MINUTE_MS)
-    assert trader.account().trip_kind == "dead man"
-    quiet = [row for row in trader.ledger() if row[2] == "fill" and row[1] > START + 25 * MINUTE_MS]
-    assert not quiet
+    trader.run_until(START + 80 * MINUTE_MS, restart_every=25)
+    account = trader.account()
+    assert account.trip_kind == "dead man"
+    assert account.cursor >= START + 70 * MINUTE_MS, "minutes go on without their data"
+    assert [row for row in trader.ledger() if row[2] == "fill" and row[1] >= START + 20 * MINUTE_MS] == []
+    sql.execute("INSERT INTO perp_data SELECT * FROM kept")
+    same = "(c.source, c.symbol) = (k.source, k.symbol)"
+    sql.execute(f"UPDATE perp_coverage AS c SET covered = k.covered FROM known AS k WHERE {same}")
     trader.beat = beat
     trader.run_until(START + 110 * MINUTE_MS)
     fills = [row for row in trader.ledger() if row[2] == "fill" and row[1] > START + 80 * MINUTE_MS]
