@@ -61,6 +61,7 @@ class AlertsProgram:
         self._prepared: int | None = None  # the minute for which the engine has the rules
         self._has_data = False  # whether any rule watches the data themselves
         self._minute: int | None = None  # the next one, None: not known
+        self._recovered: int | None = None  # the minute before which late series were looked at again
         self._redis_error = ""
         self._away_since_ms = 0  # since when PostgreSQL is away, 0 while it is not
 
@@ -96,6 +97,9 @@ class AlertsProgram:
         if self._minute is None:
             self._minute = self._database.run(partial(_begin, now=now))
         minute = self._minute
+        if self._running is not None and self._recovered != minute and now >= minute + LONGEST_WAIT_MS:
+            self._recovered, engine = minute, self._running.engine
+            self._database.run(lambda cursor: engine.note_recovered(cursor, minute - MINUTE_MS))
         if now < minute + MINUTE_MS:
             return False
         if self._prepared != minute:

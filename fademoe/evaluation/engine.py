@@ -104,12 +104,25 @@ class LiveEngine:
             wanted = [point for point in points if self._late_runs[point[:2]] < PATIENCE]
             patient = [point for point in points if self._late_runs[point[:2]] >= PATIENCE]
             self._missing = set(read_uncovered(cursor, wanted))
-            for series in {point[:2] for point in patient} - set(read_uncovered(cursor, patient)):
-                self._late_runs[series] = 0  # on time again
+            self._note_covered(cursor, patient)
         elif self._missing:
             due = {point[:2]: point for point in self._list_due(minute)}
             self._missing = set(read_uncovered(cursor, [due[s] for s in self._missing if s in due]))
         return sorted(self._missing)
+
+    def note_recovered(self, cursor: Cursor, minute: int) -> None:
+        """Wait again for series that were late all the time and have what is due at the end of `minute` by now.
+
+        Call it LATEST_MS after the begin of a minute that was evaluated: a row on time comes seconds after its minute,
+        which nobody has waited for.
+        """
+        if any(run >= PATIENCE for run in self._late_runs.values()):
+            self._note_covered(cursor, [p for p in self._list_due(minute) if self._late_runs[p[:2]] >= PATIENCE])
+
+    def _note_covered(self, cursor: Cursor, patient: Sequence[tuple[str, str, int]]) -> None:
+        """Take series as on time again of which the points are covered."""
+        for series in {point[:2] for point in patient} - set(read_uncovered(cursor, patient)):
+            self._late_runs[series] = 0
 
     def _list_due(self, minute: int) -> list[tuple[str, str, int]]:
         board = self._board or Board(self._reads.values(), minute + MINUTE_MS)

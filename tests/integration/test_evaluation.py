@@ -9,6 +9,7 @@ from fademoe.clock import MINUTE_MS, Window
 from fademoe.evaluation import LiveEngine, Watch, engine, replay
 from fademoe.evaluation.blocks import fits_blocks
 from fademoe.evaluation.board import collect_reads
+from fademoe.evaluation.engine import PATIENCE
 from fademoe.expressions import Vocabulary, compile_expression, compile_message
 from fademoe.feeds import registry
 from fademoe.metrics import Candle, Funding, Liquidations, OpenInterest
@@ -201,3 +202,23 @@ def test_values_and_messages_of_a_result(database, words):
         alone = LiveEngine(watches(words, ["chg(oi, 5m) > 900"], ("BTC",))).evaluate(cursor, START).results[0]
         assert alone.read_values(place)["oi"] is not None
     assert text == f"BTC {market.close['bin', 'BTC']:.1f}"
+
+
+def test_a_series_that_was_late_is_waited_for_as_soon_as_it_is_on_time(database, words):
+    market = Market(database, 5)
+    live = LiveEngine(watches(words, ["bin.close > 1"], ("BTC",)))
+    for number in range(7):
+        minute = START + number * MINUTE_MS
+        with database.open_transaction() as cursor:
+            waited = live.list_missing(cursor, minute)
+            assert bool(waited) == (number not in (PATIENCE, PATIENCE + 1)), number
+        if number > PATIENCE + 1:
+            market.arrive(minute, lambda: 0)
+            market.store(minute)
+        with database.open_transaction() as cursor:
+            live.evaluate(cursor, minute)
+        if number == PATIENCE + 1:
+            market.arrive(minute, lambda: 0)
+            market.store(minute)  # nobody waited, but it has come in time
+        with database.open_transaction() as cursor:
+            live.note_recovered(cursor, minute)
