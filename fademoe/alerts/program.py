@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 UNIT = "alerts"
 HEARTBEAT_S = 10
-LOOK_S = 0.1  # between two looks whether a minute is complete
+COMPLETE_POLL_S = 0.1  # between two looks whether a minute is complete
 ENQUEUE_S = 0.5  # between two looks whether something is due
 AWAY_S = 1.0  # between two tries while a server is away
 CONDITIONS_HOLD_MS = 2 * MINUTE_MS  # a minute that ended longer ago was not looked at: its data rules are unknown
@@ -70,7 +70,7 @@ class AlertsProgram:
         unit = Tracked(database=self._database, unit=UNIT, interval_s=HEARTBEAT_S)
         heartbeat_at_s = enqueue_at_s = pause_s = 0.0
         while not self._stop.wait(to_host_s(pause_s)):
-            pause_s = LOOK_S
+            pause_s = COMPLETE_POLL_S
             try:
                 with self._stop.allow_interrupt():  # a minute may take long: it is evaluated again after a start
                     is_evaluated = self.evaluate_next()
@@ -212,8 +212,8 @@ def make_watch(stored: StoredRule) -> Watch:
     rule = stored.rule
     clear = compile_condition(rule.clear) if rule.clear else None
     symbols = None if rule.symbols == ALL else rule.symbols
-    told = compile_text(rule.message).expressions
-    return Watch(stored.id, compile_condition(rule.expr), clear, rule.codes, symbols, told)
+    message_parts = compile_text(rule.message).expressions
+    return Watch(stored.id, compile_condition(rule.expr), clear, rule.codes, symbols, message_parts)
 
 
 def _begin(cursor: Cursor, now: int) -> int:

@@ -118,9 +118,9 @@ def to_text(value: Any) -> str | None:
 
 
 def _describe(series: Coverage) -> str:
-    asked = f"# coverage of {series['source']} {series['symbol']} {series['since']} .. {series['until']}"
+    heading = f"# coverage of {series['source']} {series['symbol']} {series['since']} .. {series['until']}"
     if series["is_complete"] and not series["absent_ms"]:
-        return f"{asked}: complete"
+        return f"{heading}: complete"
     parts = [
         f"{label} {series[key] / 60_000:.0f} min"  # type: ignore[literal-required]
         for label, key in (
@@ -132,7 +132,7 @@ def _describe(series: Coverage) -> str:
         )
     ]
     reasons = sorted({gap["reason"] for gap in series["gaps"] if gap["reason"]})
-    return "; ".join([f"{asked}: {', '.join(parts)}", *reasons])
+    return "; ".join([f"{heading}: {', '.join(parts)}", *reasons])
 
 
 def _write_line(texts: Sequence[str | None]) -> str:

@@ -21,7 +21,7 @@ from fademoe.store.backtests import Backtest
 from fademoe.store.connection import Database
 
 WAIT_S = 45.0
-LOOK_S = 0.3
+STATE_POLL_S = 0.3
 MOST_WAITING = 4  # questions that wait for their run at a time; others are answered at once
 MOST_QUEUED = 20  # runs: with more, an assistant queues none
 MONEY, SHARE, YEARLY = "USDT", "fraction", "fraction per year"
@@ -91,4 +91,4 @@ def _follow(database: Database, run_id: str, for_s: float) -> Backtest:
             raise ConfigError(f"the run {run_id} was removed")
         if run.state not in (backtests.QUEUED, backtests.RUNNING) or monotonic_s() > deadline_s:
             return run
-        time.sleep(LOOK_S)
+        time.sleep(STATE_POLL_S)

@@ -58,17 +58,17 @@ class RuleStrategy(Strategy):
     def _choose(
         self, evaluator: Evaluator, rules: Mapping[str, Expression], code: str, symbol: str, position: Decimal
     ) -> Target | None:
-        said = {
+        outcomes = {
             name: evaluator.evaluate(rules[name].root, code, symbol) if name in rules else False for name in EXPRESSIONS
         }
-        is_long, is_short = said["long"] is True, said["short"] is True
+        is_long, is_short = outcomes["long"] is True, outcomes["short"] is True
         if is_long and is_short:
             return None
         if is_long:
             return Target(self.size) if position <= 0 else None
         if is_short:
             return Target(-self.size) if position >= 0 else None
-        return Target(ZERO) if said["exit"] is True and position else None
+        return Target(ZERO) if outcomes["exit"] is True and position else None
 
     def _guard(self, symbol: str, position: Decimal, entry: Decimal | None) -> list[Order] | None:
         """Return stop and take of a position that has changed, an empty list when it is flat, None otherwise."""

@@ -37,7 +37,7 @@ DAY = DAY_MS // MINUTE_MS
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One set of params: what it earned. `by_kernel` is what the kernel said, where it was asked."""
+    """One set of params: what it earned. `by_kernel` is the equity that the kernel computes, where it runs."""
 
     params: dict[str, Any]
     equity: str
@@ -51,11 +51,11 @@ class Trial:
 
     def describe(self) -> dict[str, Any]:
         """Return the trial as values that JSON can hold."""
-        said = {name: value for name, value in vars(self).items() if name != "daily"}
-        said["params"] = {name: write_param(value) for name, value in self.params.items()}
+        fields = {name: value for name, value in vars(self).items() if name != "daily"}
+        fields["params"] = {name: write_param(value) for name, value in self.params.items()}
         if self.is_exact and self.by_kernel is not None:
-            said["agrees"] = abs(Decimal(self.equity) - Decimal(self.by_kernel)) <= AGREES
-        return said
+            fields["agrees"] = abs(Decimal(self.equity) - Decimal(self.by_kernel)) <= AGREES
+        return fields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,8 +91,8 @@ class _Bars(Generic[Bar]):
         newest = self._newest.get(symbol)
         if newest is not None and newest[0] == place:
             return newest[1]
-        asked = self._asked[symbol] = self._asked.get(symbol, 0) + 1
-        if asked > FEW:
+        requested = self._asked[symbol] = self._asked.get(symbol, 0) + 1
+        if requested > FEW:
             self.made[symbol] = _zip_day(self._make, self._bars[symbol], self._columns, day)
             return self.made[symbol][place]
         values = self._bars[symbol].read_points(self._columns, day, place)

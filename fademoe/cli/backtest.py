@@ -395,9 +395,9 @@ def _print_trials(run_id: str, report: dict[str, Any]) -> None:
 
 
 def _print_folds(run_id: str, report: dict[str, Any]) -> None:
-    told = report["out_of_sample"]
+    sums = report["out_of_sample"]
     click.echo(
-        f"out of sample: profit {told['profit']} USDT, {told['return']:.2%}; {told['won']} of {told['folds']} won"
+        f"out of sample: profit {sums['profit']} USDT, {sums['return']:.2%}; {sums['won']} of {sums['folds']} won"
     )
     rows = [
         [

@@ -11,7 +11,7 @@ from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.queue.ids import list_window_queues
-from fademoe.queue.states import FAILED, RESTING, list_tasks, read_job_states
+from fademoe.queue.states import FAILED, UNREADABLE, list_tasks, read_job_states
 from fademoe.runtime.services import Services
 from fademoe.store import certificate, coverage, status
 from fademoe.store.coverage import Series
@@ -60,13 +60,13 @@ def _find_gaps(services: Services, requested: Mapping[Series, Window]) -> dict[S
 
 
 def _has_waiting_windows(services: Services, gaps: Gaps, queue_names: Sequence[str]) -> bool:
-    """Return False when every incomplete series has failed or resting windows and none that waits or runs."""
+    """Return False when every incomplete series has failed or unreadable windows and none that waits or runs."""
     states: dict[Series, set[str]] = {}
     for name in queue_names:
         for job_id, state in read_job_states(services.redis, name).items():
             for task in list_tasks(job_id):
                 states.setdefault(task.series, set()).add(state)
-    return any(series not in states or not states[series] <= {FAILED, RESTING} for series in gaps)
+    return any(series not in states or not states[series] <= {FAILED, UNREADABLE} for series in gaps)
 
 
 def _print_summary(services: Services, requested: Mapping[Series, Window], gaps: Gaps) -> None:

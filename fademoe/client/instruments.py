@@ -13,7 +13,7 @@ from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, LATEST_MS, MINUTE_MS
 from fademoe.errors import BadPayload
 from fademoe.feeds.exchange import Exchange
-from fademoe.feeds.instrument import NOT_TOLD, Instrument, Json
+from fademoe.feeds.instrument import NO_TERMS, Instrument, Json
 from fademoe.feeds.reading import Unreadable, read_elements
 from fademoe.feeds.request import Request
 from fademoe.feeds.symbols import find_power_of_ten, split_multiplier
@@ -91,7 +91,7 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         by_key = lives.count_lives(by_key, stored, relisted, now_ms)
         listed = disambiguate_symbols(by_key.values(), stored_lives)
         store.save(cursor, listed)
-        store.save_terms(cursor, [each for each in listed if each.terms != NOT_TOLD], now_ms)
+        store.save_terms(cursor, [each for each in listed if each.terms != NO_TERMS], now_ms)
         missing = [key for key in trading if key not in by_key]
         listed_codes = {code for code, _ in by_key}
         is_partial = len(missing) > max(MAX_VANISHED, MAX_VANISHED_SHARE * len(trading)) or any(

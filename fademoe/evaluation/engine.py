@@ -60,8 +60,8 @@ LateRow = tuple[str, str, int]  # source, symbol, ts
 class EvaluatedMinute:
     """A minute: what every watch gave, and what was not there.
 
-    `evaluated_ms`: rows that were stored by then were seen. `late`: series (`bin-ohlcv BTC`) that were waited for in
-    vain. Values and messages of its results are to be read before the next minute is evaluated.
+    `evaluated_ms`: rows that were stored by then were seen. `late`: series (`bin-ohlcv BTC`) whose rows had not
+    come by then. Values and messages of its results are to be read before the next minute is evaluated.
     """
 
     minute: int

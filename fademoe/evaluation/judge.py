@@ -23,7 +23,7 @@ TRUTHS: tuple[Truth, ...] = (False, True, None, None)  # by the number of a trut
 class Watch(NamedTuple):
     """A rule as it is evaluated: its expressions, codes, and symbols (None: all that are listed and followed).
 
-    `key` is the caller's name for it. `told`: expressions of its message, which are read and not evaluated.
+    `key` is the caller's name for it. `message_parts`: expressions of its message, which are read and not evaluated.
     """
 
     key: str | int
@@ -31,7 +31,7 @@ class Watch(NamedTuple):
     clear: Expression | None
     codes: tuple[str, ...]
     symbols: tuple[str, ...] | None
-    told: tuple[Expression, ...] = ()
+    message_parts: tuple[Expression, ...] = ()
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
@@ -41,7 +41,7 @@ class Watch(NamedTuple):
     @property
     def readers(self) -> tuple[Expression, ...]:
         """Its expressions and those of its message: whose names are read."""
-        return (*self.expressions, *self.told)
+        return (*self.expressions, *self.message_parts)
 
 
 class WatchResult:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fademoe.feeds.answers import Answer, Refusal
 from fademoe.feeds.archive import Archive
 from fademoe.feeds.history import RestFeed
-from fademoe.feeds.instrument import NOT_TOLD, Instrument, Json, Terms, Tiers
+from fademoe.feeds.instrument import NO_TERMS, Instrument, Json, Terms, Tiers
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params, Request, to_request
@@ -63,7 +63,7 @@ class TermsFeed:
     source: str
     cost: int = 1
     is_for_all: bool = False
-    unnamed: Terms = NOT_TOLD
+    unnamed: Terms = NO_TERMS
 
     def make_request(self, instrument: Instrument) -> Request:
         """Return the request for the terms of a contract."""

@@ -35,7 +35,7 @@ class Terms:
     tiers: Tiers | None = None
 
 
-NOT_TOLD = Terms()
+NO_TERMS = Terms()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Instrument:
     delisted_ms: int | None = None
     life: int = 1
     is_other_coin: bool = False
-    terms: Terms = NOT_TOLD
+    terms: Terms = NO_TERMS
 
 
 ParseItem = Callable[[Json, Instrument], Row | None]  # reads one item of an answer, None where it is no row

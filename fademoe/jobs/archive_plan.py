@@ -48,8 +48,8 @@ class ArchiveState:
     """What planning the files of one exchange code depends on; see `load_state`.
 
     `lives`: by symbol, every life of its contracts. `unlisted`: (name, life) of those that the exchange's list does not
-    have any more, so that REST does not answer for them. `asked`: by dataset and contract, for which ranges files were
-    asked. `now_ms` is the exchange's time.
+    have any more, so that REST does not answer for them. `requested`: by dataset and contract, for which ranges files
+    were requested. `now_ms` is the exchange's time.
     """
 
     exchange: Exchange
@@ -57,7 +57,7 @@ class ArchiveState:
     code: str
     lives: Mapping[str, Sequence[Instrument]]
     unlisted: Set[tuple[str, int]]
-    asked: Mapping[str, Mapping[str, Sequence[Window]]]
+    requested: Mapping[str, Mapping[str, Sequence[Window]]]
     now_ms: int
 
 
@@ -74,10 +74,16 @@ def load_state(
         for life in store.read_lives(cursor, [code]):
             lives.setdefault(life.symbol, []).append(life)
         unlisted = files.find_unlisted(cursor, code)
-        asked = {each.name: files.read_asked(cursor, exchange.name, each.name) for each in archive.datasets}
+        requested = {each.name: files.read_requested(cursor, exchange.name, each.name) for each in archive.datasets}
     now_ms = services.clocks.now_ms(exchange)
     return ArchiveState(
-        exchange=exchange, archive=archive, code=code, lives=lives, unlisted=unlisted, asked=asked, now_ms=now_ms
+        exchange=exchange,
+        archive=archive,
+        code=code,
+        lives=lives,
+        unlisted=unlisted,
+        requested=requested,
+        now_ms=now_ms,
     )
 
 
@@ -109,11 +115,11 @@ def _find_parts(
 ) -> list[Window]:
     """Return for each period of a life the window that its files are asked for, newest first."""
     available = find_available(state, dataset, feed, life)
-    asked = state.asked.get(dataset.name, {}).get(life.name, ())
+    requested = state.requested.get(dataset.name, {}).get(life.name, ())
     missing = [
         part
         for window in windows
-        for part in subtract(_cut(window, available), asked)
+        for part in subtract(_cut(window, available), requested)
         if window.start_ms < available.end_ms and window.end_ms > available.start_ms
     ]
     by_period: dict[Window, list[Window]] = {}

@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 # How long a later request of a run waits for its rate limit: while another exchange has work and units, and otherwise.
 YIELDING_WAIT_S = 1.0
 PATIENT_WAIT_S = 10.0
-LOOK_EVERY_S = 0.5  # at what others have to do
+REQUESTED_POLL_S = 0.5  # between two looks for requested work
 
 
 class TimeUp(RetryLater):
@@ -74,7 +74,7 @@ class FeedClient:
     deadline_s: float
     on_begin: Callable[[], None]
     has_begun: bool = False
-    next_look_s: float = 0.0
+    next_poll_s: float = 0.0
     threads_at_work: int = 0
     lock: Lock = field(default_factory=Lock)
 
@@ -130,9 +130,9 @@ class FeedClient:
 
     def _yield_to_requested(self) -> None:
         """Raise TimeUp when requested work is ready and this run is work of the system."""
-        if not self.queue or self.is_live or is_requested(self.queue) or monotonic_s() < self.next_look_s:
+        if not self.queue or self.is_live or is_requested(self.queue) or monotonic_s() < self.next_poll_s:
             return
-        self.next_look_s = monotonic_s() + LOOK_EVERY_S
+        self.next_poll_s = monotonic_s() + REQUESTED_POLL_S
         if has_requested_work(self.services):
             raise TimeUp("requested work goes first", retry_after_s=0)
 

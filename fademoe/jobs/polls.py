@@ -34,7 +34,7 @@ BUDGET_WAIT_S = 10.0  # of one request
 # wait: the round goes on a little later.
 SHARED_WAIT_S = 3.0
 SHARED_RUN_S = 20.0
-GO_ON_S = 3  # later
+CONTINUE_AFTER_S = 3  # later
 MAX_RUNS = 12  # of a round
 LEFT, RUNS = "left", "runs"  # keys of Job.meta: how many contracts the round has left, how many runs it had
 STREAM_FIRST_MS = 15 * SECOND_MS  # by then a stream has stored its row of a minute
@@ -100,14 +100,14 @@ def begin_another_run(context: JobContext, failed: Exception | None) -> bool:
     runs = context.read_meta(RUNS) + 1
     if context.job is None or not isinstance(failed, BudgetSpent | TimeUp) or runs >= MAX_RUNS:
         return False
-    for key, value in ((RUNS, runs), (DELAY_S, GO_ON_S)):
+    for key, value in ((RUNS, runs), (DELAY_S, CONTINUE_AFTER_S)):
         context.write_meta(key, value)
     return True
 
 
 def go_on_later() -> Retry:
     """Return what the job of a round with another run returns."""
-    return Retry(max=ENDLESS, interval=GO_ON_S, enqueue_at_front=True)
+    return Retry(max=ENDLESS, interval=CONTINUE_AFTER_S, enqueue_at_front=True)
 
 
 def _request_all(

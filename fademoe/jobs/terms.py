@@ -9,7 +9,7 @@ from fademoe.clock import monotonic_s
 from fademoe.errors import BadPayload, Refused, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange, TermsFeed
-from fademoe.feeds.instrument import NOT_TOLD, Instrument
+from fademoe.feeds.instrument import NO_TERMS, Instrument
 from fademoe.jobs.feed_client import has_requested_work
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
@@ -30,8 +30,8 @@ NEXT_KEPT_S = 2 * EVERY_S
 
 
 @dataclass(kw_only=True)
-class Told:
-    """What a feed told: contracts with their terms, what could not be read, and what ended it early."""
+class TermsResult:
+    """What a feed answers: contracts with their terms, what could not be read, and what ended it early."""
 
     contracts: list[Instrument] = field(default_factory=list)
     errors: list[BadPayload | Refused] = field(default_factory=list)
@@ -58,14 +58,14 @@ def refresh_terms(context: JobContext, exchange_name: str) -> dict[str, int]:
             trading = [each for each in trading if each.symbol in chosen]
         messages, failed = [], None
         for feed in exchange.terms_feeds:
-            told = _request(services, exchange, feed, trading)
+            result = _request(services, exchange, feed, trading)
             at_ms = services.clocks.now_ms(exchange)
-            services.database.run(lambda cursor: store.save_terms(cursor, told.contracts, at_ms, feed.path))  # noqa: B023
-            for error in told.errors[:MOST_ERRORS]:
+            services.database.run(lambda cursor: store.save_terms(cursor, result.contracts, at_ms, feed.path))  # noqa: B023
+            for error in result.errors[:MOST_ERRORS]:
                 tracked.record(error)
-            count += len(told.contracts)
-            messages.append(f"{feed.path}: {len(told.contracts)} of {len(trading)} contracts")
-            failed = failed or told.failed
+            count += len(result.contracts)
+            messages.append(f"{feed.path}: {len(result.contracts)} of {len(trading)} contracts")
+            failed = failed or result.failed
         message = "; ".join(messages)
         if isinstance(failed, SourceError):
             tracked.report(State.WAITING, f"{message}: {failed}")
@@ -80,32 +80,36 @@ def _list_stored_symbols(services: Services, exchange: Exchange) -> set[str]:
         return store.list_symbols_of(cursor, exchange.list_perpspecs())
 
 
-def _request(services: Services, exchange: Exchange, feed: TermsFeed, trading: Sequence[Instrument]) -> Told:
+def _request(services: Services, exchange: Exchange, feed: TermsFeed, trading: Sequence[Instrument]) -> TermsResult:
     """Request the terms of contracts; a run that takes too long, or gives way to requested work, is continued later."""
     if feed.is_for_all:
         return _request_some(services, exchange, feed, trading[:1], trading)
     key = f"terms:{exchange.name}:{feed.path}:next"
     first = int(services.redis.get(key) or 0) % max(1, len(trading))
-    turn, told, deadline_s, asked = [*trading[first:], *trading[:first]], Told(), monotonic_s() + RUN_S, 0
+    turn, result, deadline_s, requested = [*trading[first:], *trading[:first]], TermsResult(), monotonic_s() + RUN_S, 0
     for instrument in turn:
-        if monotonic_s() > deadline_s or told.failed is not None or (asked and has_requested_work(services)):
+        if monotonic_s() > deadline_s or result.failed is not None or (requested and has_requested_work(services)):
             break
         answer = _request_some(services, exchange, feed, [instrument], [instrument])
-        told.contracts += answer.contracts
-        told.errors += answer.errors
-        told.failed = answer.failed
-        asked += 1
-    services.redis.set(key, (first + asked) % max(1, len(trading)), ex=NEXT_KEPT_S)
-    return told
+        result.contracts += answer.contracts
+        result.errors += answer.errors
+        result.failed = answer.failed
+        requested += 1
+    services.redis.set(key, (first + requested) % max(1, len(trading)), ex=NEXT_KEPT_S)
+    return result
 
 
 def _request_some(
-    services: Services, exchange: Exchange, feed: TermsFeed, asked: Sequence[Instrument], told_of: Sequence[Instrument]
-) -> Told:
-    """Return what one request, for the contract in `asked`, tells of some contracts."""
-    if not asked:
-        return Told()
-    request = feed.make_request(asked[0])
+    services: Services,
+    exchange: Exchange,
+    feed: TermsFeed,
+    requested: Sequence[Instrument],
+    concerned: Sequence[Instrument],
+) -> TermsResult:
+    """Return what one request, for the contract in `requested`, answers for some contracts."""
+    if not requested:
+        return TermsResult()
+    request = feed.make_request(requested[0])
     try:
         with services.stop.allow_interrupt():
             body = services.rest.send(
@@ -118,22 +122,22 @@ def _request_some(
         except (BadPayload, TypeError) as error:
             bad = error if isinstance(error, BadPayload) else BadPayload(str(error))
             bad.locate(exchange.name, str(request), body)
-            return Told(errors=[bad])
+            return TermsResult(errors=[bad])
     except Refused as error:
-        return Told(errors=[error])
+        return TermsResult(errors=[error])
     except BadPayload as error:
-        return Told(errors=[error])
+        return TermsResult(errors=[error])
     except (SourceError, Stopped) as error:
-        return Told(failed=error)
-    told = Told()
-    for instrument in told_of:
+        return TermsResult(failed=error)
+    result = TermsResult()
+    for instrument in concerned:
         items = by_name.get(instrument.name, [])
         try:
             terms = feed.parse(items, instrument) if items else feed.unnamed
         except BadPayload as error:
             error.locate(exchange.name, str(request), items)
-            told.errors.append(error)
+            result.errors.append(error)
             continue
-        if terms != NOT_TOLD:
-            told.contracts.append(replace(instrument, terms=terms))
-    return told
+        if terms != NO_TERMS:
+            result.contracts.append(replace(instrument, terms=terms))
+    return result

@@ -1,4 +1,4 @@
-"""What every job does: queued, running, scheduled, failed or resting. Reads only."""
+"""What every job does: queued, running, scheduled, failed or unreadable. Reads only."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ from fademoe.queue.ids import BACKFILL, IMPORT, REIMPORT, Task, parse_job_id
 from fademoe.store.coverage import Series
 
 FAILED = "paused after repeated failures"
-RESTING = "unreadable in the exchange's answer, requested again later"
+UNREADABLE = "unreadable in the exchange's answer, requested again later"
 SCHEDULED = "waiting for its next attempt"
 QUEUED = "queued"
 RUNNING = "running"
@@ -27,9 +27,9 @@ def connect_queue(redis: Redis, name: str) -> Queue:
 
 
 def read_job_states(redis: Redis, name: str) -> dict[str, str]:
-    """Return the state of every job of a queue by its id: FAILED, RESTING, SCHEDULED, QUEUED or RUNNING."""
+    """Return the state of every job of a queue by its id: FAILED, UNREADABLE, SCHEDULED, QUEUED or RUNNING."""
     target = connect_queue(redis, name)
-    states = dict.fromkeys(FinishedJobRegistry(queue=target).get_job_ids(cleanup=True), RESTING)
+    states = dict.fromkeys(FinishedJobRegistry(queue=target).get_job_ids(cleanup=True), UNREADABLE)
     states |= dict.fromkeys(FailedJobRegistry(queue=target).get_job_ids(cleanup=True), FAILED)
     states |= dict.fromkeys(ScheduledJobRegistry(queue=target).get_job_ids(cleanup=False), SCHEDULED)
     states |= dict.fromkeys([*target.get_job_ids(), *target.intermediate_queue.get_job_ids()], QUEUED)
@@ -38,7 +38,7 @@ def read_job_states(redis: Redis, name: str) -> dict[str, str]:
 
 
 def read_windows_in_queues(redis: Redis, names: Iterable[str]) -> dict[Series, list[Window]]:
-    """Return the windows that are queued, running, scheduled, failed or resting, per series."""
+    """Return the windows that are queued, running, scheduled, failed or unreadable, per series."""
     windows: dict[Series, list[Window]] = {}
     for name in names:
         for task in (task for job_id in sorted(read_job_states(redis, name)) for task in list_tasks(job_id)):

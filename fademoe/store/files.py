@@ -154,13 +154,13 @@ def _record(row: tuple[Any, ...]) -> FileRecord:
     )
 
 
-def read_asked(cursor: Cursor, exchange: str, dataset: str) -> dict[str, list[Window]]:
+def read_requested(cursor: Cursor, exchange: str, dataset: str) -> dict[str, list[Window]]:
     """Return by contract the ranges for which the files of a dataset were asked."""
     cursor.execute(SQL["asked"], {"exchange": exchange, "dataset": dataset})
-    asked: dict[str, list[Window]] = {}
+    requested: dict[str, list[Window]] = {}
     for instrument, start_ms, end_ms in cursor.fetchall():
-        asked.setdefault(instrument, []).append(Window(start_ms, end_ms))
-    return asked
+        requested.setdefault(instrument, []).append(Window(start_ms, end_ms))
+    return requested
 
 
 def add_asked(cursor: Cursor, exchange: str, dataset: str, instrument: str, windows: Sequence[Window]) -> None:
@@ -176,8 +176,8 @@ def remove_asked(cursor: Cursor, exchange: str, dataset: str, instrument: str, w
 def _change_asked(
     cursor: Cursor, name: str, exchange: str, dataset: str, instrument: str, windows: Sequence[Window]
 ) -> None:
-    asked = "{" + ",".join(f"[{start_ms},{end_ms})" for start_ms, end_ms in windows) + "}"
-    values = {"exchange": exchange, "dataset": dataset, "instrument": instrument, "asked": asked}
+    requested = "{" + ",".join(f"[{start_ms},{end_ms})" for start_ms, end_ms in windows) + "}"
+    values = {"exchange": exchange, "dataset": dataset, "instrument": instrument, "asked": requested}
     cursor.execute(SQL[name], values)
 
 

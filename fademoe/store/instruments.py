@@ -74,8 +74,8 @@ def _terms_row(i: Instrument, at_ms: int, evidence: str) -> tuple[Any, ...]:
     terms, tiers = i.terms, i.terms.tiers
     steps = None if tiers is None else json.dumps(tiers.steps)
     unit = None if tiers is None else tiers.unit
-    told = (terms.tick, terms.lot, terms.min_notional, terms.funding_hours, unit, steps)
-    return (i.code, i.name, i.life, at_ms, i.multiplier, i.contract_value, *told, evidence)
+    terms_values = (terms.tick, terms.lot, terms.min_notional, terms.funding_hours, unit, steps)
+    return (i.code, i.name, i.life, at_ms, i.multiplier, i.contract_value, *terms_values, evidence)
 
 
 def retire_missing(cursor: Cursor, missing: Sequence[Key], now_ms: int, before_ms: int) -> list[str]:

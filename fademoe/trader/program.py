@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 UNIT = "trader"
 HEARTBEAT_S = 10
-LOOK_S = 0.5  # between two looks whether a minute is complete
+COMPLETE_POLL_S = 0.5  # between two looks whether a minute is complete
 AWAY_S = 1.0  # between two tries while PostgreSQL is away
 LATEST_MS = 5 * MINUTE_MS  # after the end of a minute it is stepped whatever is missing
 BATCH = 120  # minutes of an account in one transaction, when it catches up
@@ -63,7 +63,7 @@ class TraderProgram:
         unit = Tracked(database=self._database, unit=UNIT, interval_s=HEARTBEAT_S)
         heartbeat_at_s = pause_s = 0.0
         while not self._stop.wait(to_host_s(pause_s)):
-            pause_s = LOOK_S
+            pause_s = COMPLETE_POLL_S
             try:
                 with self._stop.allow_interrupt():  # what was not stored is stepped again after a start
                     if self.step_once():

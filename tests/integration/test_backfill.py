@@ -12,7 +12,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task, list_window_queues
-from fademoe.queue.states import RESTING, connect_queue, read_job_states, read_windows_in_queues
+from fademoe.queue.states import UNREADABLE, connect_queue, read_job_states, read_windows_in_queues
 from fademoe.store.coverage import Series
 from tests.support.clocks import until
 from tests.support.simulator import Simulator
@@ -103,17 +103,17 @@ def test_a_row_that_stays_odd_is_not_requested_every_minute(system, simulator, r
     assert "complete" not in waited.stdout or waited.returncode != 0
     redis, names = system.context().redis, list_window_queues("binance")
     states = until(lambda: {state for name in names for state in read_job_states(redis, name).values()}, 90)
-    assert states == {RESTING}
+    assert states == {UNREADABLE}
     rests = [redis.ttl(key) for key in redis.scan_iter("rq:job:bf-*")]
     assert 60 < max(rests) <= 120, "the first time it rests for two minutes, however old it is"
     [before] = system.query("SELECT count(*) FROM perp_errors")
     for _ in range(3):
         assert system.run("reconcile").returncode == 0
-    assert {state for name in names for state in read_job_states(redis, name).values()} == {RESTING}
+    assert {state for name in names for state in read_job_states(redis, name).values()} == {UNREADABLE}
     assert system.query("SELECT count(*) FROM perp_errors") == [before]
     rows = (recent[1] - recent[0]) // MINUTE_MS
     assert system.query("SELECT count(*) FROM perp_data WHERE symbol = 'XRP'")[0][0] >= rows - 12
-    assert RESTING in system.run("gaps").stdout
+    assert UNREADABLE in system.run("gaps").stdout
     assert system.query("SELECT count(*) FROM perp_status WHERE state = 'error'") == [(0,)]
 
 

@@ -149,8 +149,8 @@ def test_a_round_with_a_share_does_not_wait_while_another_exchange_has_work(serv
     again = polls.poll.__wrapped__(context, *arguments)
     assert isinstance(again, Retry)
     assert time.monotonic() - begin_s < 1
-    assert again.intervals == [polls.GO_ON_S]
-    assert job.meta == {polls.LEFT: 3, polls.RUNS: 1, "delay_s": polls.GO_ON_S}
+    assert again.intervals == [polls.CONTINUE_AFTER_S]
+    assert job.meta == {polls.LEFT: 3, polls.RUNS: 1, "delay_s": polls.CONTINUE_AFTER_S}
     time.sleep(2)
     assert polls.poll.__wrapped__(context, *arguments)["requested"] == 3
 

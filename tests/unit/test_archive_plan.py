@@ -12,7 +12,7 @@ NOW = parse_time("2026-11-20T12:00Z")
 LISTED = parse_time("2021-01-01")
 
 
-def make_state(exchange="binance", code="bin", name="LTCUSDT", *, asked=None, delisted_ms=None, unlisted=()):
+def make_state(exchange="binance", code="bin", name="LTCUSDT", *, requested=None, delisted_ms=None, unlisted=()):
     table = registry.load_exchanges()[exchange]
     life = Instrument(exchange=exchange, code=code, name=name, symbol="LTC", listed_ms=LISTED, delisted_ms=delisted_ms)
     return ArchiveState(
@@ -21,7 +21,7 @@ def make_state(exchange="binance", code="bin", name="LTCUSDT", *, asked=None, de
         code=code,
         lives={"LTC": [life]},
         unlisted=set(unlisted),
-        asked=asked or {},
+        requested=requested or {},
         now_ms=NOW,
     )
 
@@ -77,8 +77,8 @@ def test_settlements_come_from_files_for_contracts_that_no_list_has():
 
 
 def test_what_files_were_asked_for_is_left_to_rest():
-    asked = {"klines": {"LTCUSDT": [window("2026-09-01", "2026-10-01")]}}
-    periods, rest = plan(make_state(asked=asked), "ohlcv", "2026-09-01", "2026-11-01")
+    requested = {"klines": {"LTCUSDT": [window("2026-09-01", "2026-10-01")]}}
+    periods, rest = plan(make_state(requested=requested), "ohlcv", "2026-09-01", "2026-11-01")
     assert periods == [window("2026-10-01", "2026-11-01")]
     assert rest == [window("2026-09-01", "2026-10-01")]
 

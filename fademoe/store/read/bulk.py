@@ -27,7 +27,7 @@ from fademoe.store.read.rows import Selection, build_relation
 
 SQL = load_queries("read_bulk")
 WINDOW_ROWS = 16_384  # of one COPY: 3 MB; larger ones are not faster
-AHEAD = 2  # windows that are read while one is sent
+WINDOWS_AHEAD = 2  # windows that are read while one is sent
 STATEMENT_TIMEOUT_MS = 120_000
 
 _KEY = itemgetter(slice(0, 13))  # ts
@@ -69,10 +69,10 @@ def copy_windows(
 
 
 def _run_ahead(make: Callable[[Window], bytes], windows: Iterable[Window]) -> Iterator[bytes]:
-    """Yield what is made of each window; the next AHEAD are made by a thread while the one before is used."""
+    """Yield what is made of each window; the next WINDOWS_AHEAD are made by a thread while the one before is used."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="export") as pool:
         left = iter(windows)
-        ahead = deque(pool.submit(make, window) for window in islice(left, AHEAD))
+        ahead = deque(pool.submit(make, window) for window in islice(left, WINDOWS_AHEAD))
         try:
             while ahead:
                 text = ahead.popleft().result()

@@ -39,7 +39,7 @@ TABLES = {
     "perp_silences": "What is not sent, and until when",
     "perp_transitions": "What every alert rule did: one row per rule, code, symbol, minute and new state",
     "perp_alert_cursor": "The next minute that the alert rules are evaluated for",
-    "perp_alert_minutes": "Minutes that were evaluated, when, and for which series in vain was waited",
+    "perp_alert_minutes": "Minutes that were evaluated, when, and which series were still late then",
     "perp_alert_states": "Alert rules that are not inactive, for each code and symbol",
     "perp_alert_snapshots": "The same at whole hours, for replays",
     "perp_deliveries": "Messages: the transitions of a rule in a minute on a channel, with the bytes that are sent",

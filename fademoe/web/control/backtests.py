@@ -55,7 +55,7 @@ def start_backtest(params: Params) -> Response:
     since, until = params[SINCE], params[UNTIL]
     if since is None or until is None:
         raise Problem(400, "since and until are required: the range of the run")
-    asked = RunRequest(
+    requested = RunRequest(
         name=name,
         text=text,
         exchange=params[EXCHANGE],
@@ -68,7 +68,7 @@ def start_backtest(params: Params) -> Response:
         margin=params[MARGIN],
         slippage=params[SLIPPAGE],
     )
-    return _answer("the run is queued", queue_run(get_services(), asked))
+    return _answer("the run is queued", queue_run(get_services(), requested))
 
 
 def _read_strategy(params: Params) -> tuple[str, str]:
@@ -95,15 +95,15 @@ def cancel_backtest(params: Params) -> Response:
     return _answer("the run is cancelled" if cancelled else "the run had ended", run_id)
 
 
-def queue_run(services: Services, asked: RunRequest) -> str:
+def queue_run(services: Services, requested: RunRequest) -> str:
     """Add a run and enqueue it; return its id. Raises the 400 that names what is wrong."""
     try:
-        check_request(asked)
+        check_request(requested)
     except ConfigError as error:
         raise Problem(400, str(error)) from error
-    run_id = _write(services, lambda cursor: backtests.add(cursor, backtests.RUN, asked.name, asked.to_json()))
+    run_id = _write(services, lambda cursor: backtests.add(cursor, backtests.RUN, requested.name, requested.to_json()))
     with convert_redis_errors(services.redis):
-        enqueue_backtest(services.redis, run_id, asked.name)
+        enqueue_backtest(services.redis, run_id, requested.name)
     return run_id
 
 

@@ -45,7 +45,7 @@ def add_trader_account(params: Params) -> Response:
         raise params.refuse(STRATEGY, sorted(files))
     since = ceil_to(now_ms(), MINUTE_MS)
     path = files[params[STRATEGY]]
-    asked = RunRequest(
+    requested = RunRequest(
         name=path.name,
         text=path.read_text(encoding="utf-8"),
         exchange=params[EXCHANGE],
@@ -57,7 +57,7 @@ def add_trader_account(params: Params) -> Response:
         leverage=params[LEVERAGE],
     )
     settings = TraderSettings(when_off=params[WHEN_OFF], after_stale=params[AFTER_STALE], path=str(path))
-    make_account(get_services(), params[NAME], asked, settings)
+    make_account(get_services(), params[NAME], requested, settings)
     return answer_done(f"{params[NAME]} trades on paper from the next minute on")
 
 

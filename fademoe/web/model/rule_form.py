@@ -24,6 +24,6 @@ def make_rule(values: Mapping[str, str]) -> Rule:
             lines.append(f"{key} = {json.dumps(text.strip(), ensure_ascii=False)}")
     content = parse_rule_file("\n".join(lines))
     if content.faults:
-        told = [replace(fault, line=0).describe("").removeprefix(": ") for fault in content.faults]
-        raise Problem(400, "; ".join(told), parameter=content.faults[0].key, faults=told)
+        messages = [replace(fault, line=0).describe("").removeprefix(": ") for fault in content.faults]
+        raise Problem(400, "; ".join(messages), parameter=content.faults[0].key, faults=messages)
     return content.rules[0]
