@@ -65,31 +65,31 @@ class Minute(Protocol):
 
     ts: int  # its start, ms
 
-    def candle(self, symbol: str) -> Candle | None:
+    def find_candle(self, symbol: str) -> Candle | None:
         """Return the candle of the minute, None where there is none."""
 
-    def mark(self, symbol: str) -> Mark | None:
+    def find_mark(self, symbol: str) -> Mark | None:
         """Return the mark prices of the minute."""
 
-    def close_before(self, symbol: str) -> Decimal | None:
+    def find_close_before(self, symbol: str) -> Decimal | None:
         """Return the close of the newest candle before the minute."""
 
     def may_settle(self) -> bool:
         """Say whether anything was settled in the minute, or may have been."""
 
-    def settlements(self, symbol: str) -> Sequence[Settlement]:
+    def list_settlements(self, symbol: str) -> Sequence[Settlement]:
         """Return what was settled within the minute, oldest first."""
 
-    def absent_funding(self, symbol: str) -> tuple[int, int] | None:
+    def find_absent_funding(self, symbol: str) -> tuple[int, int] | None:
         """Return the range without known settlements that meets the minute, None where there is none."""
 
-    def delisted(self) -> Sequence[str]:
+    def list_delisted(self) -> Sequence[str]:
         """Return the symbols whose contract ends in this minute, ascending."""
 
     def is_listed(self, symbol: str) -> bool:
         """Say whether the contract trades in this minute: not in that of its delisting."""
 
-    def terms(self, symbol: str) -> Terms:
+    def get_terms(self, symbol: str) -> Terms:
         """Return the terms that are valid in this minute."""
 
 
@@ -107,31 +107,31 @@ class MinuteRows:
     unlisted: frozenset[str] = frozenset()
     contract_terms: Mapping[str, Terms] = field(default_factory=dict)
 
-    def candle(self, symbol: str) -> Candle | None:
+    def find_candle(self, symbol: str) -> Candle | None:
         return self.candles.get(symbol)
 
-    def mark(self, symbol: str) -> Mark | None:
+    def find_mark(self, symbol: str) -> Mark | None:
         return self.marks.get(symbol)
 
-    def close_before(self, symbol: str) -> Decimal | None:
+    def find_close_before(self, symbol: str) -> Decimal | None:
         return self.closes_before.get(symbol)
 
     def may_settle(self) -> bool:
         return bool(self.settled or self.absent)
 
-    def settlements(self, symbol: str) -> Sequence[Settlement]:
+    def list_settlements(self, symbol: str) -> Sequence[Settlement]:
         return self.settled.get(symbol, ())
 
-    def absent_funding(self, symbol: str) -> tuple[int, int] | None:
+    def find_absent_funding(self, symbol: str) -> tuple[int, int] | None:
         return self.absent.get(symbol)
 
-    def delisted(self) -> Sequence[str]:
+    def list_delisted(self) -> Sequence[str]:
         return sorted(self.ended)
 
     def is_listed(self, symbol: str) -> bool:
         return symbol not in self.unlisted and symbol not in self.ended
 
-    def terms(self, symbol: str) -> Terms:
+    def get_terms(self, symbol: str) -> Terms:
         return self.contract_terms.get(symbol, ASSUMED_TERMS)
 
 

@@ -98,7 +98,7 @@ class _Step:
 
     def run(self) -> list[LedgerRow]:
         account = self._account
-        for symbol in self._minute.delisted():
+        for symbol in self._minute.list_delisted():
             self._close_delisted(symbol)
         if account.positions and self._minute.may_settle():
             self._settle_funding()
@@ -118,7 +118,7 @@ class _Step:
     def _close_delisted(self, symbol: str) -> None:
         held = self._account.positions.get(symbol)
         if held is not None:
-            close = self._minute.close_before(symbol)
+            close = self._minute.find_close_before(symbol)
             price = held.price if close is None else close
             self._book(ledger.DELISTING, symbol, -held.quantity, price, ZERO, "delisted")
         self._expire_resting(symbol, "delisted")
@@ -127,10 +127,10 @@ class _Step:
 
     def _settle_funding(self) -> None:
         for symbol, held in self._account.positions.items():
-            absent = self._minute.absent_funding(symbol)
+            absent = self._minute.find_absent_funding(symbol)
             if absent is not None:
                 self._meet_absence(symbol, *absent)
-            for settlement in self._minute.settlements(symbol):
+            for settlement in self._minute.list_settlements(symbol):
                 mark, reason = settlement.mark, "fr_mark"
                 if mark is None:
                     mark, reason = self._find_funding_mark(symbol, held)
@@ -145,12 +145,12 @@ class _Step:
             self._account.unknown.append((symbol, start_ms, end_ms))
 
     def _find_funding_mark(self, symbol: str, held: Position) -> tuple[Decimal, str]:
-        mark, candle = self._minute.mark(symbol), self._minute.candle(symbol)
+        mark, candle = self._minute.find_mark(symbol), self._minute.find_candle(symbol)
         if mark is not None:
             return mark.o, "mark_o"
         if candle is not None:
             return candle.o, "o"
-        close = self._minute.close_before(symbol)
+        close = self._minute.find_close_before(symbol)
         return (held.price if close is None else close), "last"
 
     # 3
@@ -173,7 +173,7 @@ class _Step:
         for symbol in sorted(lists):
             self._account.resting.pop(symbol, None)
             listed = self._minute.is_listed(symbol)
-            candle = self._minute.candle(symbol) if listed else None
+            candle = self._minute.find_candle(symbol) if listed else None
             for order in lists[symbol]:
                 if not listed:
                     self._reject(symbol, *_describe(order), "not_listed")
@@ -203,7 +203,7 @@ class _Step:
                 self._reject(symbol, _exact(order.quantity), price, "lot")
             return
         if not _is_reducing(quantity, self._account.hold(symbol)):
-            if abs(quantity) * price < self._minute.terms(symbol).min_notional:
+            if abs(quantity) * price < self._minute.get_terms(symbol).min_notional:
                 self._reject(symbol, quantity, price, "min_notional")
                 return
             if not self._can_afford(symbol, quantity, price):
@@ -238,7 +238,7 @@ class _Step:
             self._reject(symbol, quantity, price, "lot")
             return
         is_free = order.reduce or _is_reducing(rounded, held)
-        if not is_free and abs(rounded) * price < self._minute.terms(symbol).min_notional:
+        if not is_free and abs(rounded) * price < self._minute.get_terms(symbol).min_notional:
             self._reject(symbol, rounded, price, "min_notional")
             return
         resting = RestingOrder(isinstance(order, Stop), rounded, price, order.reduce)
@@ -273,7 +273,7 @@ class _Step:
         minute, equity, needed = self._minute, self._account.cash, ZERO
         for symbol, held in self._account.positions.items():
             quantity = held.quantity
-            bar = minute.mark(symbol) or minute.candle(symbol)
+            bar = minute.find_mark(symbol) or minute.find_candle(symbol)
             if bar is None:
                 price = held.price
             elif quantity > 0:
@@ -281,15 +281,15 @@ class _Step:
             else:
                 price = max(bar.o, bar.h)
             equity += quantity * price
-            needed += compute_maintenance(quantity, price, minute.terms(symbol))
+            needed += compute_maintenance(quantity, price, minute.get_terms(symbol))
         return equity > needed
 
     def _trace(self, symbol: str, held: Position) -> tuple[Path, str]:
         """Return the way of a position's price to the adverse extreme, and whose prices these are."""
-        terms = self._minute.terms(symbol)
-        way, reason = self._minute.mark(symbol), "mark"
+        terms = self._minute.get_terms(symbol)
+        way, reason = self._minute.find_mark(symbol), "mark"
         if way is None:
-            way, reason = self._minute.candle(symbol), "candle"  # type: ignore[assignment]
+            way, reason = self._minute.find_candle(symbol), "candle"  # type: ignore[assignment]
         if way is None:
             return Path(held.quantity, held.price, held.price, terms), "last"
         extreme = min(way.o, way.l) if held.quantity > 0 else max(way.o, way.h)
@@ -333,7 +333,7 @@ class _Step:
 
         def attempt(symbol: str, order: RestingOrder, candle: Candle) -> bool:
             if symbol not in volumes:
-                volumes[symbol] = round_to_lot(candle.v * VOLUME_SHARE, self._minute.terms(symbol).lot)
+                volumes[symbol] = round_to_lot(candle.v * VOLUME_SHARE, self._minute.get_terms(symbol).lot)
             ended, taken = self._try_limit(symbol, order, candle, volumes[symbol])
             volumes[symbol] -= taken
             return ended
@@ -364,7 +364,7 @@ class _Step:
     def _try_resting(self, *, is_stop: bool, attempt: Callable[[str, RestingOrder, Candle], bool]) -> None:
         """Try the stops or the limits of all symbols against the bars of the minute; drop those that end."""
         for symbol in list(self._account.resting):
-            candle = self._minute.candle(symbol)
+            candle = self._minute.find_candle(symbol)
             if candle is None:
                 continue
             orders = self._account.resting[symbol]
@@ -391,7 +391,7 @@ class _Step:
     def _mark_positions(self) -> None:
         minute, ts, oldest = self._minute, self._minute.ts, self._minute.ts
         for symbol, held in self._account.positions.items():
-            bar = minute.mark(symbol) or minute.candle(symbol)
+            bar = minute.find_mark(symbol) or minute.find_candle(symbol)
             if bar is not None:
                 held.price, held.priced_ms = bar.c, ts
             elif held.priced_ms < oldest:
@@ -404,7 +404,7 @@ class _Step:
         """Value the positions at the open; return the account's equity then, and set what it may hold in all."""
         equity = self._account.cash
         for symbol, held in self._account.positions.items():
-            bar = self._minute.mark(symbol) or self._minute.candle(symbol)
+            bar = self._minute.find_mark(symbol) or self._minute.find_candle(symbol)
             value = held.price if bar is None else bar.o
             self._values[symbol] = value
             equity += held.quantity * value
@@ -422,7 +422,7 @@ class _Step:
     # booking
 
     def _candle(self, symbol: str) -> Candle:
-        candle = self._minute.candle(symbol)
+        candle = self._minute.find_candle(symbol)
         assert candle is not None
         return candle
 
@@ -435,7 +435,7 @@ class _Step:
         """Round an order towards zero to the lot, unless it closes exactly the whole position."""
         if held and quantity == -held:
             return quantity
-        return round_to_lot(quantity, self._minute.terms(symbol).lot)
+        return round_to_lot(quantity, self._minute.get_terms(symbol).lot)
 
     def _fill(self, symbol: str, quantity: Decimal, price: Decimal, rate: Decimal, reason: str) -> None:
         self._fills[symbol] = price

@@ -11,7 +11,7 @@ KEPT = 8_192  # compiled texts of a process
 @cache
 def get_vocabulary() -> Vocabulary:
     """Return the names of all exchanges."""
-    return Vocabulary.of(registry.list_perpspecs())
+    return Vocabulary.build(registry.list_perpspecs())
 
 
 @lru_cache(KEPT)

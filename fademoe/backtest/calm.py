@@ -119,7 +119,7 @@ class Calm:
         room = np.full(count, float(account.cash))
         scale = np.abs(room)
         for symbol, position in account.positions.items():
-            prices, terms = self._minute.read_day(symbol), self._minute.terms(symbol)
+            prices, terms = self._minute.read_day(symbol), self._minute.get_terms(symbol)
             extremes = (prices.lows if position.quantity > 0 else prices.highs)[first : first + count]
             worth = float(position.quantity) * extremes
             needed = _compute_maintenance(abs(worth), position, terms, extremes)

@@ -31,7 +31,7 @@ class Column:
     def __len__(self) -> int:
         return len(self._units)
 
-    def decimals(self, start: int = 0, end: int | None = None) -> list[Decimal | None]:
+    def read_decimals(self, start: int = 0, end: int | None = None) -> list[Decimal | None]:
         """Return the values of rows [start, end) as decimals, None where there is none."""
         numbers = map(Decimal, self._units[start:end].tolist())
         values: list[Decimal | None] = list(map(mul, numbers, repeat(self._unit)))
@@ -40,13 +40,13 @@ class Column:
                 values[place] = None
         return values
 
-    def decimal(self, place: int) -> Decimal | None:
+    def read_decimal(self, place: int) -> Decimal | None:
         """Return the value of one row."""
         if self._missing is not None and self._missing[place]:
             return None
         return Decimal(int(self._units[place])) * self._unit
 
-    def floats(self) -> NDArray[np.float64]:
+    def read_floats(self) -> NDArray[np.float64]:
         """Return all values as floats, NaN where there is none."""
         values = self._units / float(1 / self._unit)
         if self._missing is not None:
@@ -79,13 +79,13 @@ class WideColumn(Column):
     def __len__(self) -> int:
         return len(self._values)
 
-    def decimals(self, start: int = 0, end: int | None = None) -> list[Decimal | None]:
+    def read_decimals(self, start: int = 0, end: int | None = None) -> list[Decimal | None]:
         return self._values[start:end]
 
-    def decimal(self, place: int) -> Decimal | None:
+    def read_decimal(self, place: int) -> Decimal | None:
         return self._values[place]
 
-    def floats(self) -> NDArray[np.float64]:
+    def read_floats(self) -> NDArray[np.float64]:
         return np.array([np.nan if value is None else float(value) for value in self._values], dtype=np.float64)
 
     def spread(self, places: NDArray[np.int64], length: int) -> Column:
@@ -114,7 +114,7 @@ class Table:
             self.ts = _read_buffer(table["ts"].combine_chunks(), np.int64)
             self.intervals = table["interval"].to_pylist() if timed else []
 
-    def column(self, name: str) -> Column:
+    def get_column(self, name: str) -> Column:
         """Return one column."""
         if name not in self._columns:
             self.load([name])

@@ -175,7 +175,7 @@ class Bars(_Reading):
         day, place = divmod((ts - self._market.since) // self.step_ms, self._per_day)
         if ts < self._market.since:
             self.look_back_to(ts)
-        return self.day(column, day)[place]
+        return self.read_day(column, day)[place]
 
     def list_points(self, column: str, last: int, count: int) -> list[Value]:
         """Return the values of `count` grid points up to `last`, oldest first."""
@@ -184,16 +184,16 @@ class Bars(_Reading):
         if first >= 0:
             if day < 0:
                 self.look_back_to(last - (count - 1) * self.step_ms)
-            return self.day(column, day)[first : place + 1]
+            return self.read_day(column, day)[first : place + 1]
         self.look_back_to(last - (count - 1) * self.step_ms)
-        parts = [self.day(column, day)[: place + 1]]
+        parts = [self.read_day(column, day)[: place + 1]]
         while first < 0:
             day -= 1
-            parts.append(self.day(column, day)[max(first + self._per_day, 0) :])
+            parts.append(self.read_day(column, day)[max(first + self._per_day, 0) :])
             first += self._per_day
         return [value for part in reversed(parts) for value in part]
 
-    def day(self, column: str, day: int) -> list[Value]:
+    def read_day(self, column: str, day: int) -> list[Value]:
         """Return all values of a day of the run; days before the run have negative numbers."""
         days = self._days.get(column)
         if days is None:
@@ -206,7 +206,7 @@ class Bars(_Reading):
     def _make_day(self, column: str, day: int) -> list[Value]:
         chunk, within = divmod(day, self._market.chunk_days)
         start = within * self._per_day
-        values = self.column(column, chunk).decimals(start, start + self._per_day)
+        values = self.get_column(column, chunk).read_decimals(start, start + self._per_day)
         values += [None] * (self._per_day - len(values))
         if METRICS[self.metric].zero_when_empty:
             self._fill_covered(values, self._market.since + day * DAY_MS)
@@ -219,15 +219,15 @@ class Bars(_Reading):
         """
         chunk, within = divmod(day, self._market.chunk_days)
         at = within * self._per_day + place
-        first, *others = [self.column(name, chunk) for name in columns]
-        value = first.decimal(at) if at < len(first) else None
-        return None if value is None else [value, *[column.decimal(at) for column in others]]
+        first, *others = [self.get_column(name, chunk) for name in columns]
+        value = first.read_decimal(at) if at < len(first) else None
+        return None if value is None else [value, *[column.read_decimal(at) for column in others]]
 
-    def floats(self, column: str, day: int) -> NDArray[np.float64]:
+    def read_floats(self, column: str, day: int) -> NDArray[np.float64]:
         """Return the values of a day as floats, NaN where there is none; shorter at the end of the run."""
         chunk, within = divmod(day, self._market.chunk_days)
         if self._floats.get(column, (None,))[0] != chunk:
-            self._floats[column] = (chunk, self.column(column, chunk).floats())
+            self._floats[column] = (chunk, self.get_column(column, chunk).read_floats())
         start = within * self._per_day
         return self._floats[column][1][start : start + self._per_day]
 
@@ -239,14 +239,14 @@ class Bars(_Reading):
                 if values[place] is None:
                     values[place] = ZERO
 
-    def column(self, name: str, chunk: int) -> Column:
+    def get_column(self, name: str, chunk: int) -> Column:
         """Return the values of a column on the grid of a chunk."""
         key = (chunk, name)
         if key not in self._spread:
             table, window = self.load(chunk), self.window_of(chunk)
             length = max(0, window.end_ms - window.start_ms) // self.step_ms
             offsets = table.ts - window.start_ms
-            column = table.column(name)
+            column = table.get_column(name)
             on_grid = offsets % self.step_ms == 0
             if not on_grid.all():
                 raise FadeMoeError(f"{self.series.source} {self.series.symbol}: a row lies between the grid's points")
@@ -334,7 +334,7 @@ class Samples(_Reading):
             ts = table.ts.tolist()
             slowest = self._slowest_ms
             known = [at + self._lags.get(name, slowest) for at, name in zip(ts, table.intervals, strict=True)]
-            columns = {name: table.column(name).decimals() for name in self._columns}
+            columns = {name: table.get_column(name).read_decimals() for name in self._columns}
             self._rows_of[chunk] = _Rows(ts, known, columns, {at: place for place, at in enumerate(ts)})
         return self._rows_of[chunk]
 
@@ -352,7 +352,7 @@ class Settlements(_Reading):
         window = Window(0, market.until)
         table = Table(market.loader.read(series, metric, window, timed=True), self._columns, timed=True)
         self._ts: list[int] = table.ts.tolist()
-        self._values = {name: table.column(name).decimals() for name in self._columns}
+        self._values = {name: table.get_column(name).read_decimals() for name in self._columns}
 
     def find_newest(self, column: str, at_ms: int) -> Value:
         """Return the value of the settlement in force; None when the next one should have been known by `at_ms`."""

@@ -144,7 +144,7 @@ def _compile(name: str, key: str, text: str) -> Expression:
 def _vocabulary() -> Vocabulary:
     exchanges = registry.load_exchanges().values()
     perpspecs = [name for exchange in exchanges for name in exchange.list_perpspecs()]
-    return Vocabulary.of(perpspecs, {name: METRICS[name] for name in list_stored()})
+    return Vocabulary.build(perpspecs, {name: METRICS[name] for name in list_stored()})
 
 
 def _read_number(name: str, key: str, given: object) -> Decimal:

@@ -262,7 +262,7 @@ class _Kernel:
         if not self._prices:
             minute = RunMinute(self._market, self._plan.symbols, Lives(self._ground.lives), self._ground.terms)
             for symbol in self._plan.symbols:
-                self._prices[symbol] = _make_prices(self._plan, self._market, symbol, minute.terms(symbol))
+                self._prices[symbol] = _make_prices(self._plan, self._market, symbol, minute.get_terms(symbol))
         return self._prices
 
 
@@ -287,7 +287,7 @@ class _Reader:
 def read_floats(market: Market, bars: Bars, column: str, back: int = 0) -> Floats:
     """Return a column from `back` minutes before the run to its end, NaN where there is none."""
     first, last = bars.chunk_of(market.since - back * MINUTE_MS), bars.chunk_of(market.until - 1)
-    parts = {chunk: bars.column(column, chunk).floats() for chunk in range(first, last + 1)}
+    parts = {chunk: bars.get_column(column, chunk).read_floats() for chunk in range(first, last + 1)}
     values = np.concatenate(list(parts.values()))
     before = sum(len(part) for chunk, part in parts.items() if chunk < 0)
     return values[before - back :]

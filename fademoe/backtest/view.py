@@ -152,18 +152,18 @@ class RunMinute:
         """How many minutes there are from this one to the end of the day, or of the run."""
         return min(DAY_MS // MINUTE_MS - self.place, (self._market.until - self.ts) // MINUTE_MS)
 
-    def candle(self, symbol: str) -> Candle | None:
+    def find_candle(self, symbol: str) -> Candle | None:
         day = self._candles.made.get(symbol)
         return day[self.place] if day is not None else self._candles.read(symbol, self.day, self.place)
 
-    def mark(self, symbol: str) -> Mark | None:
+    def find_mark(self, symbol: str) -> Mark | None:
         day = self._marks.made.get(symbol)
         return day[self.place] if day is not None else self._marks.read(symbol, self.day, self.place)
 
-    def close_before(self, symbol: str) -> Decimal | None:
+    def find_close_before(self, symbol: str) -> Decimal | None:
         bars, place = self._candle_bars[symbol], self.place
         for day in range(self.day, self.day - _LOOK_BACK_MOST_DAYS, -1):
-            closes = bars.day("c", day)
+            closes = bars.read_day("c", day)
             for value in reversed(closes[:place] if day == self.day else closes):
                 if value is not None:
                     return value
@@ -172,10 +172,10 @@ class RunMinute:
     def may_settle(self) -> bool:
         return self.ts in self._settling or self._has_absent
 
-    def settlements(self, symbol: str) -> Sequence[Settlement]:
+    def list_settlements(self, symbol: str) -> Sequence[Settlement]:
         return self._settled[symbol].get(self.ts, ())
 
-    def absent_funding(self, symbol: str) -> tuple[int, int] | None:
+    def find_absent_funding(self, symbol: str) -> tuple[int, int] | None:
         for start_ms, end_ms in self._absent[symbol]:
             if start_ms < self.ts + MINUTE_MS and end_ms > self.ts:
                 return start_ms, end_ms
@@ -201,8 +201,8 @@ class RunMinute:
         """Return the prices of the day as floats."""
         if symbol not in self._day_prices:
             candles, marks = self._candle_bars[symbol], self._mark_bars[symbol]
-            o, h, l, c = (candles.floats(name, self.day) for name in "ohlc")  # noqa: E741 - the columns' names
-            mark_o, mark_h, mark_l, mark_c = (marks.floats(name, self.day) for name in MARK_COLUMNS)
+            o, h, l, c = (candles.read_floats(name, self.day) for name in "ohlc")  # noqa: E741 - the columns' names
+            mark_o, mark_h, mark_l, mark_c = (marks.read_floats(name, self.day) for name in MARK_COLUMNS)
             has_mark = ~np.isnan(mark_o)
             self._day_prices[symbol] = DayPrices(
                 has_mark,
@@ -216,21 +216,21 @@ class RunMinute:
 
     def list_closes(self, symbol: str, first: int, last: int) -> list[Value]:
         """Return the closes of the marks, else of the candles, of the places [first, last) of the day."""
-        closes = self._mark_bars[symbol].day("mark_c", self.day)[first:last]
+        closes = self._mark_bars[symbol].read_day("mark_c", self.day)[first:last]
         unmarked = np.flatnonzero(~self.read_day(symbol).has_mark[first:last]).tolist()
         if unmarked:
-            traded = self._candle_bars[symbol].day("c", self.day)
+            traded = self._candle_bars[symbol].read_day("c", self.day)
             for place in unmarked:
                 closes[place] = traded[first + place]
         return closes
 
-    def delisted(self) -> Sequence[str]:
+    def list_delisted(self) -> Sequence[str]:
         return self._lives.list_ended(self.ts)
 
     def is_listed(self, symbol: str) -> bool:
         return self._lives.is_listed(symbol, self.ts)
 
-    def terms(self, symbol: str) -> Terms:
+    def get_terms(self, symbol: str) -> Terms:
         if self.ts >= self._current_until:
             self._find_current_terms()
         return self._current.get(symbol, ASSUMED_TERMS)
@@ -248,7 +248,7 @@ class RunMinute:
 
 def _zip_day(kind: type[Bar], bars: Bars, columns: Sequence[str], day: int) -> list[Bar | None]:
     """Return the bars of a day, None for a minute without one."""
-    values = [bars.day(column, day) for column in columns]
+    values = [bars.read_day(column, day) for column in columns]
     make = partial(tuple.__new__, kind)  # as kind(*row) does, at a fifth of its time
     made: list[Bar | None] = list(map(make, zip(*values, strict=True)))
     if NoneType in map(type, values[0]):  # `None in` would compare each decimal with it

@@ -65,7 +65,7 @@ class Vocabulary:
     by_code: Mapping[str, Mapping[str, Measure]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, perpspecs: Iterable[str] = (), metrics: Mapping[str, Metric] = METRICS) -> "Vocabulary":
+    def build(cls, perpspecs: Iterable[str] = (), metrics: Mapping[str, Metric] = METRICS) -> "Vocabulary":
         """Build the vocabulary of all metrics, with the codes and their metrics that `perpspecs` name (`bin-ohlcv`).
 
         A perpspec of a metric that is not in `metrics` is left out.

@@ -18,7 +18,7 @@ from fademoe.feeds.history import Newest, Page, RestFeed
 from fademoe.feeds.instrument import Instrument, clip_to_listing
 from fademoe.feeds.paging import compute_closed_until_ms
 from fademoe.jobs import marks, polls
-from fademoe.jobs.feed_client import LOOK_EVERY_S, TimeUp, has_requested_work, send_patiently
+from fademoe.jobs.feed_client import REQUESTED_POLL_S, TimeUp, has_requested_work, send_patiently
 from fademoe.jobs.fetch import read_page
 from fademoe.jobs.marks import Answer
 from fademoe.metrics import Row, name_perpspec
@@ -71,9 +71,12 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
             )
         else:
             wanted = _plan(services, feed, followed, time_ms, feed.newest.rows)
-            asked = feed.recent or feed
+            endpoint = feed.recent or feed
             outcome = _request_all(
-                services, wanted, lambda task, wait_s: _request(services, exchange, asked, task, wait_s), context.queue
+                services,
+                wanted,
+                lambda task, wait_s: _request(services, exchange, endpoint, task, wait_s),
+                context.queue,
             )
             answers, count = _prove(feed, outcome.rows), len(wanted)
         for error in outcome.unreadable:
@@ -151,7 +154,7 @@ def _request_all(
     """
     outcome, tasks, lock = Round(), deque(wanted), threading.Lock()
     deadline_s = monotonic_s() + RUN_S
-    next_look_s = monotonic_s() + LOOK_EVERY_S
+    next_look_s = monotonic_s() + REQUESTED_POLL_S
 
     def is_over() -> bool:
         return outcome.failed is not None and not isinstance(outcome.failed, BadPayload | Refused)
@@ -161,7 +164,7 @@ def _request_all(
         with lock:
             now_s = monotonic_s()
             if now_s >= next_look_s:
-                next_look_s = now_s + LOOK_EVERY_S
+                next_look_s = now_s + REQUESTED_POLL_S
                 if tasks and has_requested_work(services):
                     outcome.failed = TimeUp("requested work goes first", retry_after_s=0)
             return tasks.popleft() if tasks and now_s < deadline_s and not is_over() else None

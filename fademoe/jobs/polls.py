@@ -34,7 +34,7 @@ BUDGET_WAIT_S = 10.0  # of one request
 # wait: the round goes on a little later.
 SHARED_WAIT_S = 3.0
 SHARED_RUN_S = 20.0
-CONTINUE_AFTER_S = 3  # later
+CONTINUE_AFTER_S = 3  # delay of the run that does the rest
 MAX_RUNS = 12  # of a round
 LEFT, RUNS = "left", "runs"  # keys of Job.meta: how many contracts the round has left, how many runs it had
 STREAM_FIRST_MS = 15 * SECOND_MS  # by then a stream has stored its row of a minute
@@ -96,7 +96,7 @@ def _goes_on(context: JobContext, outcome: Round, most: int) -> bool:
 
 
 def begin_another_run(context: JobContext, failed: Exception | None) -> bool:
-    """Return whether a round that gave way to others has another run, GO_ON_S later, and note that in the job."""
+    """Return whether a round that gave way to others has another run, soon, and note that in the job."""
     runs = context.read_meta(RUNS) + 1
     if context.job is None or not isinstance(failed, BudgetSpent | TimeUp) or runs >= MAX_RUNS:
         return False

@@ -45,7 +45,7 @@ def database(database_url):
 
 @pytest.fixture
 def words():
-    return Vocabulary.of(registry.list_perpspecs())
+    return Vocabulary.build(registry.list_perpspecs())
 
 
 def watches(words, texts=TEXTS, symbols=None):

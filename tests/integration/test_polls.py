@@ -173,7 +173,7 @@ def test_newest_minutes_do_not_wait_while_another_exchange_has_work(services):
     services.budgets.close(exchange, [budget], resolve_egress(services.settings)[0][0], 60.0, "a test")
     again = newest.poll_newest.__wrapped__(context, "binance", "mark")
     assert isinstance(again, Retry)
-    assert job.meta == {polls.RUNS: 1, "delay_s": polls.GO_ON_S}
+    assert job.meta == {polls.RUNS: 1, "delay_s": polls.CONTINUE_AFTER_S}
 
 
 def test_a_contract_that_is_refused_costs_no_other(ask_later, services, system):

@@ -16,7 +16,7 @@ from fademoe.feeds import registry
 MINUTE = 60_000
 NOON = 1_795_694_400_000
 MOMENT = NOON + 3 * MINUTE
-WORDS = Vocabulary.of(registry.list_perpspecs())
+WORDS = Vocabulary.build(registry.list_perpspecs())
 SYMBOLS = [f"S{number}" for number in range(40)]
 COLUMNS = {"ohlcv": ("o", "h", "l", "c", "v", "tbv"), "oi": ("oi",), "lq": ("lql",), "ppr": ("ppr",)}
 TRUTHS = {True: 1, False: 0, None: -1}

@@ -121,7 +121,7 @@ CHEATS = {
     "a centred window": "sum(v or 0 for v in "
     "view._market.get_bars('ohlcv', symbol).list_points('c', view.ts + 120000, 9))",
     "scaling by the whole sample": "(view.value(symbol, 'c') or 0) - max(filter(None, "
-    "view._market.get_bars('ohlcv', symbol).day('c', 0)))",
+    "view._market.get_bars('ohlcv', symbol).read_day('c', 0)))",
     "a settlement before its time": "next((v for t, v in zip(view._market.get_settlements(symbol)._ts, "
     "view._market.get_settlements(symbol)._values['fr']) if t > view.ts), 0)",
     "a mark before its lag": "view._market.get_bars('mark', symbol).get('mark_c', view.ts - 60000) or 0",

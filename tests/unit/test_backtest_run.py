@@ -233,7 +233,7 @@ def test_settlements_of_a_minute_are_found_by_their_time():
     market = Market(loader, "bin", START, START + 10 * MINUTE_MS, {})
     minute = RunMinute(market, ["A"], Lives({"A": (Window(0, LAST_MS),)}), {})
     minute.move(START + 2 * MINUTE_MS)
-    assert minute.settlements("A") == [Settlement(START + 2 * MINUTE_MS + 13, Decimal("0.01"), Decimal(99))]
+    assert minute.list_settlements("A") == [Settlement(START + 2 * MINUTE_MS + 13, Decimal("0.01"), Decimal(99))]
 
 
 TRADER = f"""{HEAD}
@@ -309,7 +309,7 @@ def test_a_year_is_let_go_as_it_passes():
     bars = market.get_bars("ohlcv", "A")
     for day in range(40):
         market.move(START + day * DAY_MS)
-        bars.day("c", day)
+        bars.read_day("c", day)
     assert len(bars._tables) <= 4
     assert len(bars._days["c"]) <= 3
 

@@ -66,7 +66,7 @@ def loader() -> MemoryLoader:
 @pytest.mark.parametrize("text", CASES)
 def test_vectors_say_what_expressions_say(loader: MemoryLoader, text: str):
     names = [name for exchange in registry.load_exchanges().values() for name in exchange.list_perpspecs()]
-    expression = compile_expression(text, Vocabulary.of(names), truth=True)
+    expression = compile_expression(text, Vocabulary.build(names), truth=True)
     since, back = START + 400 * MINUTE_MS, 300
     market = Market(loader, "bin", since, START + 900 * MINUTE_MS, {})
     values = VectorEvaluator(_Reader(market, "A", back).read_known, "bin").evaluate(expression.root)[back:]
@@ -81,7 +81,7 @@ def test_vectors_say_what_expressions_say(loader: MemoryLoader, text: str):
 @pytest.mark.parametrize("text", ["oi > 1", "fr > 0", "byb.c > c", "rsi(c, 14m) > 70"])
 def test_what_vectors_cannot_say_is_left_to_the_exact_engine(loader: MemoryLoader, text: str):
     names = [name for exchange in registry.load_exchanges().values() for name in exchange.list_perpspecs()]
-    root = compile_expression(text, Vocabulary.of(names), truth=True).root
+    root = compile_expression(text, Vocabulary.build(names), truth=True).root
     market = Market(loader, "bin", START, START + HOUR_MS, {})
     with pytest.raises(NotVectorised):
         VectorEvaluator(_Reader(market, "A", 300).read_known, "bin").evaluate(root)

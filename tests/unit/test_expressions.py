@@ -18,7 +18,7 @@ from tests.support.views import ListView
 
 MINUTE, HOUR = 60_000, 3_600_000
 NOON = 1_795_694_400_000  # a multiple of a day
-WORDS = Vocabulary.of(
+WORDS = Vocabulary.build(
     [
         f"{code}-{metric}"
         for code in ("bin", "byb", "okx", "c-bin")
@@ -375,7 +375,7 @@ def test_refusals_are_fast():
 
 
 def test_derived_metrics_have_names_too():
-    words = Vocabulary.of(registry.list_perpspecs())
+    words = Vocabulary.build(registry.list_perpspecs())
     for text in ("x.oi", "x.fr_1h", "x.lql + x.lqs", "x.spread_bps", "vwap", "bin.cvd", "c_bin.oi_chg", "okx.fr_apr"):
         assert compile_expression(text, words).root.text == text
     with pytest.raises(ExpressionError, match="no column"):

@@ -11,7 +11,7 @@ from tests.support.views import ListView
 
 NOON = 1_795_694_400_000
 MINUTE = 60_000
-WORDS = Vocabulary.of(registry.list_perpspecs())
+WORDS = Vocabulary.build(registry.list_perpspecs())
 AT_MOST_S = 0.05
 EVALUATED_AT_MOST_S = 3.0
 

@@ -11,7 +11,7 @@ from tests.support.views import ListView
 
 MINUTE = 60_000
 NOON = 1_795_694_400_000
-WORDS = Vocabulary.of()
+WORDS = Vocabulary.build()
 SERIES = 1_000
 POINTS = 160
 LENGTHS = (2, 3, 5, 14)
