@@ -11,6 +11,7 @@ import anyio
 import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -151,7 +152,7 @@ class Guard:
 
 
 def _limit_arrival(receive: Receive) -> Receive:
-    """Return `receive` that reports a disconnected client when a body is not there after BODY_S."""
+    """Return `receive` that answers 408 when the body is not there after BODY_S."""
     until_s = anyio.current_time() + BODY_S
     is_complete = False
 
@@ -163,7 +164,6 @@ def _limit_arrival(receive: Receive) -> Receive:
             message = await receive()
             is_complete = not message.get("more_body", False)
             return message
-        is_complete = True
-        return {"type": "http.disconnect"}
+        raise HTTPException(408, f"the request did not arrive within {BODY_S:.0f} s")
 
     return receive_in_time
