@@ -110,6 +110,10 @@ def test_an_answer_stays_within_its_bound_and_says_so(server: MCPServer[Any], be
         ("series", {"since": "yesterday"}, "yesterday"),
         ("series", {"until": "2020-01-01T00:00:00Z"}, "before"),
         ("series", {"limit": 5001}, "5000"),
+        ("series", {"symbol": "BTCUSDT"}, "valid are BTC"),
+        ("series", {"as": "csv"}, "arguments of series are source, symbol, since, until"),
+        ("stats", {"column": "close"}, "valid are o, h, l, c"),
+        ("alert_replay", {"source": "x"}, "arguments of alert_replay are rule"),
     ],
 )
 def test_a_wrong_argument_is_named_with_the_valid_ones(
@@ -166,3 +170,4 @@ def test_a_backtest_is_queued_and_a_wrong_one_refused(call: Call, begin_ms: int,
     result = call("backtest", strategy=rules, **asked)
     assert ["state", "queued", None] in result["rows"]
     assert "nowhere" in call("backtest", strategy=rules, **{**asked, "exchange": "nowhere"})
+    assert "assistant.toml" in call("backtest", strategy="long = " + "[" * 5000, **asked)
