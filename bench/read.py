@@ -62,8 +62,8 @@ def start_web(servers: Stage) -> str:
 
     def is_up() -> bool:
         try:
-            return requests.get(f"{address}/api/perpspecs", timeout=5).ok
-        except requests.ConnectionError:
+            return requests.get(f"{address}/api/perpspecs", timeout=30).ok
+        except requests.RequestException:
             return False
 
     until(is_up, 60)
