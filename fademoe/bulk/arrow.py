@@ -99,6 +99,8 @@ def write_parquet(tables: Iterable[Any], schema: Any) -> Iterator[bytes]:
     with open_writer(sink, schema) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=max(1, table.num_rows))
+            del table
+            load_arrow().default_memory_pool().release_unused()
             yield sink.take()
     yield sink.take()
 
