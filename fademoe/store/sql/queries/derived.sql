@@ -42,6 +42,7 @@ LEFT JOIN LATERAL (
     SELECT g.ts, l.symbol, {source}::text AS source, g.interval, {names}, {sources} AS sources{names_of_extras}
     FROM (
         SELECT symbol, array_agg(code ORDER BY code COLLATE "C") AS codes,
+               array_agg(code || {input} ORDER BY code COLLATE "C") AS inputs, range_intersect_agg(alive) AS always,
                array_agg(alive ORDER BY code COLLATE "C") AS alives,
                array_agg(present ORDER BY code COLLATE "C") AS presents
         FROM perp_parts
@@ -53,8 +54,8 @@ LEFT JOIN LATERAL (
                string_agg(d.code, ',' ORDER BY d.code COLLATE "C") AS codes
         FROM (
             SELECT r.ts, c.code, r.interval, {inputs}
-            FROM unnest(l.codes, l.alives) AS c(code, alive)
-            JOIN {stored} AS r ON r.source = c.code || {input} AND r.symbol = l.symbol AND c.alive @> r.ts
+            FROM unnest(l.codes, l.inputs, l.alives) AS c(code, input, alive)
+            JOIN {stored} AS r ON r.source = c.input AND r.symbol = l.symbol AND c.alive @> r.ts
             {further}
         ) AS d
         GROUP BY d.ts
@@ -69,7 +70,8 @@ JOIN {stored} AS {alias} ON {alias}.source = c.code || {input} AND {alias}.symbo
 g.codes
 
 -- name: all_have_rows
-g.rows = (SELECT count(*) FROM unnest(l.alives) AS a(alive) WHERE a.alive @> g.ts)
+g.rows = CASE WHEN l.always @> g.ts THEN cardinality(l.codes)
+              ELSE (SELECT count(*) FROM unnest(l.alives) AS a(alive) WHERE a.alive @> g.ts) END
 
 -- name: codes_that_list
 (SELECT string_agg(a.code, ',') FROM unnest(l.codes, l.alives) AS a(code, alive) WHERE a.alive @> g.ts)
