@@ -1,5 +1,6 @@
 """Files of archives into the database, against the simulator: exact, proved, never over what is stored."""
 
+import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,17 +9,23 @@ import psycopg2
 import pytest
 
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, now_ms
 from fademoe.errors import RetryLater
 from fademoe.feeds import registry
 from fademoe.jobs import archive as jobs
 from fademoe.jobs.archive_check import check_archive
+from fademoe.metrics import OpenInterest
 from fademoe.queue.ids import ARCHIVES, Task, parse_job_id
 from fademoe.queue.states import read_job_states
 from fademoe.runtime.job_context import JobContext
-from fademoe.store import coverage
+from fademoe.store import corrections, coverage
+from fademoe.store.corrections import Difference
 from fademoe.store.coverage import Series
+from fademoe.store.read.catalog import list_perpspecs
+from fademoe.store.read.past import EXTRAS, Knowledge, Moment
+from fademoe.store.read.rows import Selection, read_page
 from fademoe.store.status import Tracked
+from fademoe.store.writer import Batch
 
 SAMPLE_MS = 5 * MINUTE_MS
 KLINES = "/data/futures/um"
@@ -223,12 +230,48 @@ def test_open_interest_of_years_meets_at_the_changed_label(importer, simulator):
     assert doubled == []
 
 
+class Copies:
+    """Copies of a series, each with its time, to compare with what is answered as of then."""
+
+    def __init__(self, database, series):
+        self.database, self.series = database, series
+        self.taken = []
+
+    def read(self, moment=None):
+        with self.database.open_transaction() as cursor:
+            spec = list_perpspecs(cursor)[self.series.source]
+            names = tuple(field.name for field in spec.fields)
+            window = {"start_ms": 0, "end_ms": 2**52, "newest_first": False}
+            chosen = Selection(symbols=(self.series.symbol,), columns=names, limit=5000, moment=moment, **window)
+            return read_page(cursor, spec, chosen).rows
+
+    def take(self):
+        time.sleep(0.01)  # times are in ms: what is stored now is stored before the time of the copy
+        self.taken.append((now_ms(), self.read()))
+        time.sleep(0.01)
+
+    def compare(self):
+        """Compare each copy with the answer as of its time; return how many different copies there were."""
+        for at_ms, rows in self.taken:
+            answered = self.read(Moment(at_ms, Knowledge.RECORDED))
+            assert [row[: -len(EXTRAS)] for row in answered] == rows
+            assert all(row[-len(EXTRAS)] <= at_ms for row in answered)
+        return len({str(rows) for _, rows in self.taken})
+
+
 def test_a_rewritten_file_is_an_audit(importer, simulator, system):
+    """And what is answered as of a time before or after each step is what a copy of then has."""
     window = Window(to_ms("2024-05-02"), to_ms("2024-05-03"))
+    copies = Copies(importer.services.database, Series("bin-oi", "ETH"))
+    copies.take()
+    early = [OpenInterest(window.start_ms + at * SAMPLE_MS, "7", None) for at in (3, 4, 6, 20)]
+    importer.services.writer.write([Batch("oi", "5m", [(copies.series, row) for row in early])], [])
+    copies.take()
     path = f"{KLINES}/daily/metrics/ETHUSDT/ETHUSDT-metrics-2024-05-02"
     series = Series("bin-oi", "ETH")
     simulator.fault(kind="zero_rows", exchange="binance", path=path)
     importer.take(series, window)
+    copies.take()
     zeros = system.query("SELECT count(*) FROM perp_absence WHERE reason = 'zero in archive' AND source = 'bin-oi'")
     assert zeros[0][0] > 0
     before = importer.differences("bin-oi", "ETH", Window(window.start_ms + SAMPLE_MS, window.end_ms))
@@ -244,6 +287,13 @@ def test_a_rewritten_file_is_an_audit(importer, simulator, system):
     assert (kind, task) == ("ai", Task(series, window))
     counts = importer.run(series, window, jobs.audit_files)
     assert counts["added"] > 0
+    copies.take()
+    (stored,) = [row for row in copies.taken[-1][1] if row[0] == early[-1].ts]
+    changes = [Difference(stored[0], "oi", stored[3], "2.50"), Difference(stored[0], "oi_usd", stored[4], "3")]
+    for change in (*changes, *(each._replace(old=each.new, new=each.old) for each in changes)):
+        importer.services.database.run(lambda cursor, each=change: corrections.correct(cursor, series, [each]))
+        copies.take()
+    assert copies.compare() == 7
     assert importer.differences("bin-oi", "ETH", Window(window.start_ms + SAMPLE_MS, window.end_ms)) == []
     ids = system.query("SELECT DISTINCT file_id FROM perp_corrections")
     assert ids == system.query("SELECT id FROM perp_files")
