@@ -187,7 +187,14 @@ def test_floats_steps_and_moments(stored, reader, tmp_path):
     early = Moment(START + 26 * DAY_MS, Knowledge.MARKET)
     summary, _ = run(reader, tmp_path / "p", moment=early)
     assert summary.rows == 2 * sum(row[0] + 62_000 <= START + 26 * DAY_MS for row in read_database(stored, "BTC"))
-    assert all(check(tmp_path / name) == [] for name in "fhp")
+    run(reader, tmp_path / "s", step="1h", moment=early)
+    known = [
+        row["bars"]
+        for path in (tmp_path / "s").glob("source=*/symbol=*/*.parquet")
+        for row in parquet.ParquetFile(path).read().to_pylist()
+    ]
+    assert sum(known) == summary.rows
+    assert all(check(tmp_path / name) == [] for name in "fhps")
     with pytest.raises(ConfigError, match="it was made with values 'float'"):
         run(reader, tmp_path / "f")
 
