@@ -6,7 +6,7 @@ overwrites a row: values that are stored otherwise are audited.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -112,6 +112,7 @@ class Gathered:
 
     rows: dict[str, Mapping[int, Row]] = field(default_factory=dict)
     file_of: dict[str, dict[int, str]] = field(default_factory=dict)
+    only_file: dict[str, str] = field(default_factory=dict)  # of metrics whose rows are a block
     blanks: dict[str, dict[int, str]] = field(default_factory=dict)
     strays: dict[str, dict[int, tuple[str, Row]]] = field(default_factory=dict)
     partial: set[int] = field(default_factory=set)
@@ -127,7 +128,12 @@ class Gathered:
         for metric in metrics:
             fresh = found.rows.get(metric, {})
             if not self.rows.get(metric) and not found.strays:  # the file of a whole month, mostly
-                self.rows[metric], self.file_of[metric] = fresh, dict.fromkeys(fresh, path)
+                self.rows[metric] = fresh
+                self.only_file.pop(metric, None)
+                if isinstance(fresh, Block):
+                    self.only_file[metric] = path
+                else:
+                    self.file_of[metric] = dict.fromkeys(fresh, path)
                 fresh = {}
             rows, places = self.open_rows(metric) if fresh else ({}, {})
             for ts, row in fresh.items():
@@ -145,7 +151,13 @@ class Gathered:
         rows = self.rows.get(metric, {})
         changing = rows if isinstance(rows, dict) else dict(rows)
         self.rows[metric] = changing
+        if metric in self.only_file:
+            self.file_of[metric] = dict.fromkeys(changing, self.only_file.pop(metric))
         return changing, self.file_of.setdefault(metric, {})
+
+    def find_file(self, metric: str, ts: int) -> str:
+        """Return the path of the file that a row came from."""
+        return self.only_file.get(metric) or self.file_of[metric][ts]
 
     def settle(self) -> None:
         """Take what lies behind the end of a file where the file of its own day has nothing; drop conflicts."""
@@ -475,8 +487,8 @@ def _judge(target: Target, file: ArchiveFile, record: FileRecord, found: FileRow
         reason=f"{len(inside)} rows of {expected}" if is_short else "",
         rows=len(inside),
         expected=expected,
-        first_ts=min(times) if times else None,
-        last_ts=max(times) if times else None,
+        first_ts=_find_edges(times)[0] if times else None,
+        last_ts=_find_edges(times)[1] if times else None,
         shift_ms=found.shift_ms,
         clipped=clipped,
         details=describe(found),
@@ -667,11 +679,10 @@ def _write(
     for metric, rows in kept.items():
         feed, series = target.get_feed(metric), target.name_series(metric)
         if isinstance(rows, Block) and rows:
-            path = gathered.file_of[metric][int(rows.times[0])]
-            origin = Origin(Way.ARCHIVE, ids[path], began_ms)
+            origin = Origin(Way.ARCHIVE, ids[gathered.only_file[metric]], began_ms)
             new += store_block(cursor, rows, feed.interval, series, origin)
             continue
-        by_file = _split_by_file(rows, gathered.file_of[metric]) if rows else {}
+        by_file = _split_by_file(rows, partial(gathered.find_file, metric))
         for path, of_file in by_file.items():
             batch = Batch(metric, feed.interval, [(series, row) for row in of_file])
             new += store_rows(cursor, [batch], [], Origin(Way.ARCHIVE, ids[path], began_ms))
@@ -679,20 +690,16 @@ def _write(
     return new
 
 
-def _find_edges(rows: Mapping[int, Row]) -> tuple[int, int]:
-    """Return the first and the last time of rows."""
-    return (int(rows.times[0]), int(rows.times[-1])) if isinstance(rows, Block) else (min(rows), max(rows))
+def _find_edges(times: Collection[int]) -> tuple[int, int]:
+    """Return the first and the last time of some, or of rows."""
+    return (int(times.times[0]), int(times.times[-1])) if isinstance(times, Block) else (min(times), max(times))
 
 
-def _split_by_file(rows: Mapping[int, Row], file_of: Mapping[int, str]) -> dict[str, list[Row]]:
+def _split_by_file(rows: Mapping[int, Row], find_file: Callable[[int], str]) -> dict[str, list[Row]]:
     """Return the rows of each file, ascending."""
-    ordered = sorted(rows)
-    paths = set(map(file_of.__getitem__, ordered))
-    if len(paths) == 1:
-        return {paths.pop(): [rows[ts] for ts in ordered]}
     by_file: dict[str, list[Row]] = {}
-    for ts in ordered:
-        by_file.setdefault(file_of[ts], []).append(rows[ts])
+    for ts in sorted(rows):
+        by_file.setdefault(find_file(ts), []).append(rows[ts])
     return by_file
 
 
@@ -773,7 +780,7 @@ def _compare(target: Target, gathered: Gathered) -> dict[str, int]:
             stored = corrections.read_stored_rows(cursor, series, metric, feed.interval, covered)
         differences = corrections.find_differences(metric, stored, rows) if stored else []
         for change in differences:
-            path = gathered.file_of[metric][change.ts]
+            path = gathered.find_file(metric, change.ts)
             counts[path] = counts.get(path, 0) + 1
         days = {floor_to(change.ts, DAY_MS) for change in differences}
         enqueue_audits(
@@ -824,9 +831,9 @@ def _correct(target: Target, gathered: Gathered, cursor: Cursor) -> tuple[int, i
         changes = corrections.find_differences(metric, stored, known)
         missing = sorted(known.keys() - stored.keys())
         for path, file_id in ids.items():
-            mine = [change for change in changes if gathered.file_of[metric][change.ts] == path]
+            mine = [change for change in changes if gathered.find_file(metric, change.ts) == path]
             corrections.correct(cursor, series, mine, file_id)
-            fresh = [ts for ts in missing if gathered.file_of[metric][ts] == path]
+            fresh = [ts for ts in missing if gathered.find_file(metric, ts) == path]
             corrections.record_missing(cursor, series, fresh, file_id)
             if fresh:
                 batch = Batch(metric, feed.interval, [(series, rows[ts]) for ts in fresh])
