@@ -17,10 +17,11 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.values import MOST_DIGITS
 
 NEW_LINE, COMMA, MINUS, POINT, ZERO, NINE = b"\n,-.09"
+PART_BYTES = 500_000  # looked at together: memory that is used again costs less than new memory
 MOST_COUNT_DIGITS = 18  # every number of so many digits is a BIGINT
 
 
-def read_plain(content: bytes, layout: Layout, instrument: Instrument) -> Block | None:
+def read_plain(content: bytes | memoryview, layout: Layout, instrument: Instrument) -> Block | None:
     """Return the rows of lines, None where they have to be read one by one; `content` ends with a line's end."""
     plain = layout.plain
     if plain is None or (plain.per_coin and instrument.multiplier != 1):
@@ -34,10 +35,22 @@ def read_plain(content: bytes, layout: Layout, instrument: Instrument) -> Block 
     return Block(plain.metric, times, [cells[at] for at in plain.values])
 
 
-def _are_decimals(content: bytes, width: int, *, is_signed: bool) -> bool:
+def _are_decimals(content: bytes | memoryview, width: int, *, is_signed: bool) -> bool:
     """Return whether each line has `width` cells, all of them plain decimals as `values.read_number` knows them."""
     characters = np.frombuffer(content, np.uint8)
-    if not len(characters) or characters[-1] != NEW_LINE or characters.max() > NINE:
+    start = 0
+    while start < len(characters):
+        part = characters[start : start + PART_BYTES]
+        ends = np.flatnonzero(part == NEW_LINE)
+        if not len(ends) or not _are_lines_of_decimals(part[: ends[-1] + 1], width, is_signed=is_signed):
+            return False
+        start += int(ends[-1]) + 1
+    return start > 0
+
+
+def _are_lines_of_decimals(characters: npt.NDArray[np.uint8], width: int, *, is_signed: bool) -> bool:
+    """Do what `_are_decimals` does for a part that ends with a line's end."""
+    if characters.max() > NINE:
         return False
     places = np.flatnonzero(characters < ZERO)  # of all that is no digit
     marks = characters[places]
@@ -63,7 +76,7 @@ def _are_decimals(content: bytes, width: int, *, is_signed: bool) -> bool:
     return bool((lines[:, :-1] == COMMA).all() and (lines[:, -1] == NEW_LINE).all())
 
 
-def _split(content: bytes, width: int) -> list[pa.StringArray]:
+def _split(content: bytes | memoryview, width: int) -> list[pa.StringArray]:
     """Return the columns of lines of plain decimals."""
     names = list(map(str, range(width)))
     table = csv.read_csv(

@@ -115,13 +115,13 @@ def _read_at_once(
     """Return the rows of a file of plain decimals, in order, on the grid and in its window; None for any other file."""
     if dataset.sparse or not any(layout.plain for layout in dataset.layouts):
         return None
-    first, _, rest = content.partition(b"\n")
+    content = content if content.endswith(b"\n") else content + b"\n"
+    end = content.index(b"\n") + 1
     try:
-        layout, line = _find_layout(first.decode(dataset.encoding), dataset, found)
+        layout, line = _find_layout(content[:end].decode(dataset.encoding), dataset, found)
     except UnicodeDecodeError:
         return None
-    lines = content if line else rest
-    block = read_plain(lines if lines.endswith(b"\n") else lines + b"\n", layout, instrument)
+    block = read_plain(content if line else memoryview(content)[end:], layout, instrument)
     if block is None or block.times[0] < file.window.start_ms or block.times[-1] >= file.window.end_ms:
         return None
     return None if (block.times % dataset.interval_ms).any() else block

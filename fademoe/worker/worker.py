@@ -1,7 +1,9 @@
 """The RQ worker as FadeMoe runs it: imports its jobs before it forks, ends within seconds of SIGTERM."""
 
 import ctypes
-import encodings.idna  # noqa: F401 - of every first connection to a host; here, so that no work horse imports it
+import encodings.ascii  # these are of every first zip and connection: here, so that no work horse imports them
+import encodings.cp437
+import encodings.idna  # noqa: F401
 import gc
 import logging
 import os
