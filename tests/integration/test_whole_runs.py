@@ -220,10 +220,10 @@ def test_a_step_of_the_exchanges_clock_stops_nothing(build, exchange):
 
 
 @pytest.fixture
-def fake_clock(tmp_path):
+def fake_clock(folder):
     """Return environment variables that give a process a clock of its own, and a function that steps that clock."""
     assert Path(FAKETIME).exists(), "apt install faketime"
-    file = tmp_path / "offset"
+    file = folder / "offset"  # which the user of the servers can read
     file.write_text("+0s")
     environment = {
         "LD_PRELOAD": FAKETIME,
@@ -259,13 +259,10 @@ def test_a_step_of_the_workers_clock_stops_nothing(build, fake_clock, exchange):
 def test_a_step_of_the_clock_of_redis_stops_nothing(build, fake_clock, folder, monkeypatch, exchange):
     """The host of Redis is set alone."""
     environment, step = fake_clock
-    for path in (*Path(environment["FAKETIME_TIMESTAMP_FILE"]).parents, *folder.parents):
-        if path.owner() == Path.home().owner() and path.name.startswith(("pytest-", "test_")):
-            path.chmod(0o755)
     with monkeypatch.context() as patched:
         for name, value in environment.items():
             patched.setenv(name, value)
-        server = run_redis(folder)
+        server = run_redis(folder / "redis")
         url = server.__enter__()
     try:
         system = build("--latency-ms", "80", exchanges=(exchange,), FADEMOE_RETENTION_DAYS="400", FADEMOE_REDIS_URL=url)
