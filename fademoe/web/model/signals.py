@@ -25,7 +25,7 @@ MAX_CARDS = 48  # with values; more are counted
 MAX_SCREEN_ROWS = 2_000
 HISTORY_MS = 31 * DAY_MS
 PREVIEW_S = 3.0  # of computing: then the preview ends earlier
-ORDER = (State.FIRING, State.PENDING, State.RESOLVED, State.INACTIVE)
+ORDER = (State.FIRING, State.PENDING, State.RESOLVED)
 
 
 class Reading(Answer):
@@ -240,7 +240,7 @@ def list_cards(cursor: Cursor, wanted: CardFilter) -> Cards:
         if not (wanted.code or wanted.symbol or (stored.rule.data and held)):
             shown.append((stored, None, Instance(), len(held)))
     shown = [one for one in shown if not wanted.state or _name_state(one[2]) == wanted.state]
-    shown.sort(key=lambda one: (one[1] is None, ORDER.index(one[2].state), one[0].rule.name, one[1] or ("", "")))
+    shown.sort(key=lambda one: (_rank_card(one[1], one[2]), one[0].rule.name, one[1] or ("", "")))
     cards = [_make_card(*one[:3], next_ms, one[3]) for one in shown[:MAX_CARDS]]
     _add_values(cursor, cards, [one[0].rule for one in shown], newest.minute if newest else None)
     _add_history(cursor, cards, silences)
@@ -252,6 +252,13 @@ def list_cards(cursor: Cursor, wanted: CardFilter) -> Cards:
         evaluated_ms=newest.evaluated_ms if newest else None,
         next_ms=next_ms,
     )
+
+
+def _rank_card(place: Place | None, instance: Instance) -> int:
+    """Return where a card comes: what is active, one of each rule, and what is inactive with an unknown result."""
+    if place is None:
+        return len(ORDER)
+    return ORDER.index(instance.state) if instance.state in ORDER else len(ORDER) + 1
 
 
 def count_firing(cursor: Cursor) -> int:
