@@ -19,7 +19,7 @@ from tests.support.simulator import Simulator
 SPEED = int(os.environ.get("TRADER_SPEED", "6"))  # of the clock: five minutes of it have to do for a restart
 MINUTES = int(os.environ.get("TRADER_MINUTES", "60"))  # 1440: a day
 KILL_S = float(os.environ.get("TRADER_KILL_S", "60"))  # of the host
-BEFORE_MS = 20 * MINUTE_MS  # a settlement of all contracts it begins
+BEFORE_MS = 40 * MINUTE_MS  # so long before a settlement of all contracts it begins
 KILLED = ("trader", "postgres", "redis")
 PROGRAMS = ("postgres", "redis", "stream-binance", "scheduler", "worker:worker_00", "worker-live", "trader")
 SYMBOLS = ("BTC", "ETH", "PEPE")
@@ -113,13 +113,10 @@ def compare(system: Installation, since: int, end: int) -> None:
     finally:
         database.close()
     assert [tuple(row) for row in ledger] == [tuple(row.to_texts().values()) for row in again]
-    settled = {
-        (ts, symbol)
-        for symbol in SYMBOLS
-        for ts in system.simulator.truth("binance", "fr", symbol, since, cursor)
-        if ts > since + 10 * MINUTE_MS  # by then it holds something
-    }
-    booked = {(row[1], row[3]) for row in ledger if row[2] == "funding"}
+    begun = since + 10 * MINUTE_MS  # by then it holds something
+    truth = {symbol: system.simulator.truth("binance", "fr", symbol, begun, cursor) for symbol in SYMBOLS}
+    settled = {(ts, symbol) for symbol, rows in truth.items() for ts in rows}
+    booked = {(row[1], row[3]) for row in ledger if row[2] == "funding" and row[1] >= begun}
     assert booked == settled
     for day in range(floor_to(since, DAY_MS), cursor, DAY_MS):
         told = system.run("trader", "reconcile", "paper", "--day", to_iso(day)[:10])
