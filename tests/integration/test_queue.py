@@ -42,7 +42,7 @@ def test_every_function_that_is_enqueued_by_its_path_exists():
         f"{module.__name__}.{name}"
         for module in jobs_of.values()
         for name, function in vars(module).items()
-        if hasattr(function, "__wrapped__") and function.__module__ == module.__name__
+        if hasattr(function, "__wrapped__") and function.__module__ == module.__name__ and not name.startswith("_")
     }
     assert {chore.function for chore in CHORES} <= paths
     assert {"fademoe.jobs.backfill.backfill", "fademoe.jobs.audit.audit_window", "fademoe.jobs.polls.poll"} <= paths
