@@ -40,6 +40,7 @@ from fademoe.metrics import name_perpspec
 from fademoe.store import backtests
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
+from fademoe.store.derived import make_relation
 from fademoe.store.read import market as read
 from fademoe.store.read.market import Known
 from fademoe.store.read.series import list_absences
@@ -69,7 +70,8 @@ class DatabaseLoader:
 
     def read(self, series: Series, metric: str, window: Window, *, timed: bool = False) -> bytes:
         if self._as_of is None:
-            return read.read_lines(self._cursor, series, metric, window, timed=timed)
+            rows = make_relation(series.source)
+            return read.read_lines(self._cursor, series, metric, window, timed=timed, rows=rows)
         if series.source not in self._past:
             self._past[series.source] = read.build_past_rows(self._cursor, series.source, metric, self._as_of)
         return read.read_lines(self._cursor, series, metric, window, timed=timed, rows=self._past[series.source])

@@ -8,6 +8,7 @@ import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -19,7 +20,8 @@ from fademoe.backtest.columns import Column, Table
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to
 from fademoe.errors import ConfigError, FadeMoeError
 from fademoe.feeds.lags import find_lags
-from fademoe.metrics import INTERVALS_MS, METRICS, Derived, Instant, name_perpspec
+from fademoe.feeds.registry import find_parts
+from fademoe.metrics import ACROSS_CODE, INTERVALS_MS, METRICS, Derived, Instant, name_perpspec
 from fademoe.store.coverage import Series
 from fademoe.store.read.market import Known
 
@@ -76,6 +78,7 @@ class _Reading:
         self.look_back_ms = 0
         self._market = market
         self._columns = [column.name for column in METRICS[metric].columns]
+        self._numbers = [column.name for column in METRICS[metric].columns if not column.text]
         self._tables: dict[int, Table] = {}
         self._lines: dict[int, bytes] = {}  # of chunks that are not hashed yet, and of those before the run
         self._digest = hashlib.sha256()
@@ -163,7 +166,7 @@ class Bars(_Reading):
         self._spread: dict[tuple[int, str], Column] = {}
         self._floats: dict[str, tuple[int, NDArray[np.float64]]] = {}  # of one chunk
         lags = market.find_lags(series.source)
-        at_minute_end = any(lag.at_minute_end for lag in find_lags(series.source))
+        at_minute_end = not find_parts(series.source) and any(lag.at_minute_end for lag in find_lags(series.source))
         self._lag_ms = self.step_ms + (0 if at_minute_end else max(lags.values()))
 
     def find_last(self, at_ms: int) -> int:
@@ -334,7 +337,7 @@ class Samples(_Reading):
             ts = table.ts.tolist()
             slowest = self._slowest_ms
             known = [at + self._lags.get(name, slowest) for at, name in zip(ts, table.intervals, strict=True)]
-            columns = {name: table.get_column(name).read_decimals() for name in self._columns}
+            columns = {name: table.get_column(name).read_decimals() for name in self._numbers}
             self._rows_of[chunk] = _Rows(ts, known, columns, {at: place for place, at in enumerate(ts)})
         return self._rows_of[chunk]
 
@@ -352,14 +355,14 @@ class Settlements(_Reading):
         window = Window(0, market.until)
         table = Table(market.loader.read(series, metric, window, timed=True), self._columns, timed=True)
         self._ts: list[int] = table.ts.tolist()
-        self._values = {name: table.get_column(name).read_decimals() for name in self._columns}
+        self._values = {name: table.get_column(name).read_decimals() for name in self._numbers}
 
     def find_newest(self, column: str, at_ms: int) -> Value:
         """Return the value of the settlement in force; None when the next one should have been known by `at_ms`."""
         place = bisect_right(self._ts, at_ms - self.lag_ms) - 1
         if place < 0:
             return None
-        ts, hours = self._ts[place], self._values["fr_hours"][place]
+        ts, hours = self._ts[place], self._values.get("fr_hours", [None] * len(self._ts))[place]
         if ts < self._market.since:
             self.look_back_to(ts)
         if at_ms > ts + int(USUAL_HOURS if hours is None else hours) * HOUR_MS + self.lag_ms:
@@ -438,7 +441,15 @@ class Market:
         self.now = since  # the minute that the run has come to
 
     def find_lags(self, source: str) -> dict[str, int]:
-        """Return the lags of a source by interval."""
+        """Return the lags of a source by interval; what is derived is known when all is that it is computed from."""
+        if source not in self.lags_used and find_parts(source):
+            slowest: dict[str, int] = {}
+            for name in (name for part in find_parts(source) for name in part.inputs):
+                for interval, lag_ms in self.find_lags(name).items():
+                    slowest[interval] = max(lag_ms, slowest.get(interval, 0))
+            if source in METRICS:  # across exchanges a row may be of one that is late and of one that is followed live
+                slowest = dict.fromkeys(slowest, max(slowest.values()))
+            self.lags_used[source] = slowest
         if source not in self.lags_used:
             declared = {lag.interval: lag.lag_ms for lag in find_lags(source)}
             self.lags_used[source] = declared | {
@@ -473,34 +484,48 @@ class Market:
 
         Raises UnknownColumn, and NotCovered when a part of the rest of the run is missing of it.
         """
-        stored = {name: metric for name, metric in METRICS.items() if not isinstance(metric, Derived)}
-        metrics = {each.name: name for name, metric in stored.items() for each in metric.columns}
+        metrics = _find_metrics(is_across=code == ACROSS_CODE)
         metric = metrics.get(column)
         if metric is None:
             raise UnknownColumn(f"unknown column {column!r}: valid are {', '.join(metrics)}")
-        return self._get(code or self.code, symbol, metric, is_own=False)
+        return self.find_series(code or self.code, symbol, metric)
+
+    def find_series(self, code: str, symbol: str, metric: str) -> Reading:
+        """Return the series of a metric; raise as `find_reading` does."""
+        return self._get(code, symbol, metric, is_own=False)
 
     def _get(self, code: str, symbol: str, metric: str, *, is_own: bool) -> Reading:
         reading = self._readings.get((code, symbol, metric))
         if reading is None:
-            series = Series(name_perpspec(code, metric), symbol)
+            series = Series(metric if code == ACROSS_CODE else name_perpspec(code, metric), symbol)
+            if isinstance(METRICS[metric], Derived) and not find_parts(series.source):
+                raise UnknownColumn(f"{code} does not have what {metric} is computed from")
             self.find_lags(series.source)  # raises ConfigError for a source that nobody declares
             if not is_own:
                 self._check_covered(code, series)
-            kind = Settlements if metric == FUNDING else Samples if _is_sampled(metric) else Bars
+            is_settled = METRICS[metric].interval not in INTERVALS_MS
+            kind = Settlements if is_settled else Samples if _is_sampled(metric) else Bars
             reading = self._readings[code, symbol, metric] = kind(self, series, metric)
         return reading
 
     def _check_covered(self, code: str, series: Series) -> None:
+        """Raise NotCovered unless a series, or all that it is computed from, is covered from now on."""
         window = Window(self.now, self.until)
-        lives = (window,) if self._lives is None else self._lives[code, series.symbol]
-        missing = find_missing(self.get_known(series), window, lives)
+        parts = [(part.code, name) for part in find_parts(series.source) for name in part.inputs]
+        missing = []
+        for part_code, source in parts or [(code, series.source)]:
+            each = Series(source, series.symbol)
+            known = self.get_known(each)
+            if code == ACROSS_CODE and not known.covered:
+                continue  # an exchange that is not followed has no part in it
+            lives = (window,) if self._lives is None else self._lives[part_code, series.symbol]
+            missing += [(each, gap) for gap in find_missing(known, window, lives)]
         if missing:
-            raise NotCovered([(series, each) for each in missing])
+            raise NotCovered(missing)
 
     def is_known(self, code: str, symbol: str) -> bool:
         """Return whether an exchange lists a coin, or once did."""
-        return self._lives is None or bool(self._lives[code, symbol])
+        return code == ACROSS_CODE or self._lives is None or bool(self._lives[code, symbol])
 
     def move(self, ts: int) -> None:
         """Note that the run has come to the minute `ts`; hash and let go of what lies behind."""
@@ -544,6 +569,18 @@ def find_missing(known: Known, window: Window, lives: Iterable[Window]) -> list[
         if start < end:
             missing.append(Window(start, end))
     return missing
+
+
+@cache
+def _find_metrics(*, is_across: bool) -> dict[str, str]:
+    """Return the metric of each column that is a number: of an exchange's metrics, or of those across exchanges."""
+    found: dict[str, str] = {}
+    for name, metric in METRICS.items():
+        if (isinstance(metric, Derived) and metric.is_across) == is_across:
+            for column in metric.columns:
+                if not column.text:
+                    found.setdefault(column.name, name)
+    return found
 
 
 def _is_sampled(metric: str) -> bool:

@@ -12,7 +12,6 @@ from fademoe.clock import MINUTE_MS
 from fademoe.errors import ConfigError
 from fademoe.expressions import Evaluator, Expression, ExpressionError, Measure, Vocabulary, compile_expression
 from fademoe.feeds import registry
-from fademoe.metrics import METRICS, list_stored
 from fademoe.strategy import Limit, Order, Orders, Stop, Strategy, Target
 
 EXPRESSIONS = ("long", "short", "exit")
@@ -142,9 +141,7 @@ def _compile(name: str, key: str, text: str) -> Expression:
 
 @cache
 def _vocabulary() -> Vocabulary:
-    exchanges = registry.load_exchanges().values()
-    perpspecs = [name for exchange in exchanges for name in exchange.list_perpspecs()]
-    return Vocabulary.build(perpspecs, {name: METRICS[name] for name in list_stored()})
+    return Vocabulary.build(registry.list_perpspecs())
 
 
 def _read_number(name: str, key: str, given: object) -> Decimal:
@@ -210,4 +207,4 @@ class ExpressionView:
         """Return a series; None where the other exchange does not list the coin."""
         if code != self._market.code and not self._market.is_known(code, symbol):
             return None
-        return self._market.find_reading(symbol, measure.column, code)
+        return self._market.find_series(code, symbol, measure.metric)

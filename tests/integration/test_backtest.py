@@ -278,3 +278,34 @@ def test_a_sweep_and_a_walk_forward_are_stored(command, tmp_path: Path):
     assert len(json.loads(out)["report"]["folds"]) == 2
     listed = json.loads(command("list", "--json")[1])
     assert [run["kind"] for run in listed[:2]] == ["walk-forward", "sweep"]
+
+
+def test_derived_columns_are_read_by_strategies_and_rules(command, stored: str, tmp_path: Path):
+    file = tmp_path / "derived.py"
+    file.write_text(
+        "from fademoe.strategy import Strategy, Target\n"
+        "class Derived(Strategy):\n"
+        "    def on_minute(self, view):\n"
+        "        if view.ts // 60_000 % 240:\n"
+        "            return None\n"
+        "        now = [view.value('A', c) for c in ('vwap', 'cvd', 'oi_chg', 'fr_apr')]\n"
+        "        across = [view.value('A', c, 'x') for c in ('oi', 'lql', 'spread_bps', 'fr_1h')]\n"
+        "        parts = [view.rows('A', 'oi', 8, code) for code in ('bin', 'byb', 'okx')]\n"
+        "        sums = {a + b + c for a in parts[0] for b in parts[1] for c in parts[2]}\n"
+        "        assert across[0] in sums, (across, parts)\n"
+        "        taken, traded = view.rows('A', 'tbv', 2)[0], view.rows('A', 'v', 2)[0]\n"
+        "        assert now[1] == 2 * taken - traded, now\n"  # its lag is not that of the candle
+        "        assert now[3] == view.value('A', 'fr') * 8760 / view.value('A', 'fr_hours'), now\n"
+        "        return {'A': Target(0.1)}\n"
+    )
+    options = ("--symbols", "A", "--exchange", "binance", *RANGE, "--json")
+    code, out, err = command("run", str(file), *options)
+    assert code == 0, err
+    made = json.loads(out)
+    assert {"x-oi", "bin-cvd"} <= {each["source"] for each in made["certificate"]["series"]}
+    assert command("verify", made["id"])[0] == 0
+    rules = tmp_path / "derived.toml"
+    rules.write_text('long = "cvd > 0 and x.spread_bps >= 0"\nshort = "cvd < 0 and x.oi > 0"\nsize = 0.2\n')
+    code, out, err = command("run", str(rules), *options)
+    assert code == 0, err
+    assert json.loads(out)["report"]["rows"]["fill"] > 10

@@ -31,7 +31,9 @@ def certify(url: str, seed: str, python: str = sys.executable) -> list[str]:
 def install_other_python(folder: Path) -> str | None:
     """Return a Python of another version with this checkout, None where uv finds none."""
     uv = shutil.which("uv")
-    if uv is None or subprocess.run([uv, "venv", "-q", "--python", OTHER_PYTHON, folder]).returncode:
+    installed = sorted(Path.home().glob(f".pyenv/versions/{OTHER_PYTHON}.*/bin/python"))
+    chosen = str(installed[-1]) if installed else OTHER_PYTHON
+    if uv is None or subprocess.run([uv, "venv", "-q", "--python", chosen, folder]).returncode:
         return None
     python = str(folder / "bin" / "python")
     subprocess.run([uv, "pip", "install", "-q", "--python", python, "-e", f"{CHECKOUT}[test]"], check=True)

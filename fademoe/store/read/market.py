@@ -53,7 +53,8 @@ def read_lines(
     stands for perp_data, such as `build_past_rows` makes.
     """
     columns = sql.SQL(", ").join(
-        sql.SQL(SQL["value"]).format(column=sql.Identifier(column.name)) for column in METRICS[metric].columns
+        sql.Identifier(column.name) if column.text else sql.SQL(SQL["value"]).format(column=sql.Identifier(column.name))
+        for column in METRICS[metric].columns
     )
     query = sql.SQL(SQL["timed_lines" if timed else "lines"]).format(
         columns=columns,

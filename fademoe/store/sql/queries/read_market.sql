@@ -23,7 +23,7 @@ COPY (
 -- name: coverage
 SELECT (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{}') FROM unnest(covered) AS r),
        (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{}') FROM unnest(absent) AS r)
-FROM perp_coverage
+FROM perp_ranges
 WHERE source = %(source)s AND symbol = %(symbol)s
 
 -- name: lags
