@@ -141,7 +141,7 @@ def other_database_url(postgres_url: str, _template: str) -> Iterator[str]:
 def fresh_database(postgres_url: str) -> Iterator[str]:
     """Make a database with the schema and no rows, and drop it afterwards; needs the fixture `_template`."""
     name = f"fademoe_test_{next(NUMBERS)}"
-    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
     yield _of_database(postgres_url, name)
     _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -279,7 +279,7 @@ def _fill(url: str, sql: Cursor, redis: Redis) -> int:
 
 
 def _wait(address: str) -> None:
-    for _ in range(150):
+    for _ in range(900):
         try:
             urllib.request.urlopen(address, timeout=60).close()
         except OSError:

@@ -12,7 +12,7 @@ from fademoe.client.clock_offsets import ClockOffsets
 from fademoe.client.rate_limit.budgets import Grant
 from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to
-from fademoe.errors import BadPayload, Refused, RetryLater, SourceError
+from fademoe.errors import Refused, RetryLater, SourceError
 from fademoe.exchanges.coinalyze import EXCHANGE
 from fademoe.feeds.answers import Answer
 from fademoe.feeds.instrument import Instrument
@@ -179,7 +179,7 @@ def test_no_rows_before_the_retention_and_no_coins_of_a_market_in_quote_currency
     ("kind", "error"),
     [
         ("truncated", RetryLater),
-        ("error_200", BadPayload),
+        ("error_200", RetryLater),
         ("html_502", RetryLater),
         ("html_403", RetryLater),
         ("error_503", RetryLater),
@@ -411,7 +411,7 @@ def send_refused(sim, tmp_path, key):
 
 @pytest.mark.parametrize(
     ("fault", "error"),
-    [("rate_limited", RetryLater), ("error_503", RetryLater), ("reset", RetryLater), ("error_200", BadPayload)],
+    [("rate_limited", RetryLater), ("error_503", RetryLater), ("reset", RetryLater), ("error_200", RetryLater)],
 )
 def test_the_key_is_in_no_log_and_no_error(sim, tmp_path, caplog, fault, error):
     caplog.set_level(logging.DEBUG)

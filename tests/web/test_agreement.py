@@ -24,9 +24,8 @@ def test_gaps_coverage_pages_and_prometheus_agree(client: FlaskClient, sql: Curs
             "INSERT INTO perp_coverage (source, symbol, wanted, covered) VALUES (%s, 'BTC', %s, %s)",
             (source, f"{{[{start_ms},)}}", f"{{[{start_ms},{start_ms + MINUTE_MS}),[{start_ms + DAY_MS},{until_ms})}}"),
         )
-    minute_ms = 0
-    while minute_ms != floor_to(now_ms(), MINUTE_MS):  # again when a minute turned meanwhile: an edge moved
-        minute_ms = floor_to(now_ms(), MINUTE_MS)
+    found: list[dict[str, int]] = []
+    while not found or found[0] != read_gaps(settings):  # again when an edge moved meanwhile
         found = [
             read_gaps(settings),
             read_coverage(settings),
