@@ -30,6 +30,7 @@ from fademoe.backtest.sweep import (
     SweepRequest,
     describe_folds,
     describe_trials,
+    find_look_back,
     read_grid,
     run_sweep,
     walk_forward,
@@ -143,7 +144,7 @@ def prepare(cursor: Cursor, plan: Plan) -> Ground:
     return Ground(
         loader=loader,
         lags=read.read_lags(cursor) if plan.lags is None else plan.lags,
-        all_lives=_OtherLives(cursor),
+        all_lives=OtherLives(cursor),
         lives=lives,
         terms=find_terms(cursor, plan),
     )
@@ -156,10 +157,11 @@ def _list_needed(plan: Plan) -> list[Series]:
 def add_sweep(cursor: Cursor, plan: Plan, asked: SweepRequest, *, state: str = backtests.QUEUED) -> str:
     """Add a sweep, or walking forward, and return its id; raise ConfigError for a wrong grid."""
     kind = backtests.SWEEP if asked.folds_ms is None else backtests.WALK_FORWARD
-    return backtests.add(cursor, kind, plan.strategy.name, _write_sweep(plan, asked), state=state)
+    return backtests.add(cursor, kind, plan.strategy.name, write_sweep(plan, asked), state=state)
 
 
-def _write_sweep(plan: Plan, asked: SweepRequest) -> dict[str, Any]:
+def write_sweep(plan: Plan, asked: SweepRequest) -> dict[str, Any]:
+    """Return a sweep as values that JSON can hold."""
     return plan.to_json() | {"sets": len(read_grid(plan, asked.grid)), "sweep": asked.to_json()}
 
 
@@ -175,13 +177,13 @@ def sweep_and_store(
 
     Raises as `run_and_store` does.
     """
-    sets, body = read_grid(plan, asked.grid), _write_sweep(plan, asked)
-    progress = _Progress(database, run_id, say)
+    sets, body = read_grid(plan, asked.grid), write_sweep(plan, asked)
+    progress = _follow_run(database, run_id, say)
     database.run(lambda cursor: backtests.begin(cursor, run_id, body))
     try:
         with closing(reading), reading.open_transaction() as cursor:
             ground = prepare(cursor, plan)
-            ground = replace(ground, loader=CachedLoader(ground.loader))
+            ground = replace(ground, loader=CachedLoader(ground.loader), back=find_look_back(plan, sets))
             if asked.folds_ms is None:
                 report = describe_trials(run_sweep(plan, sets, ground, asked.best, progress))
             else:
@@ -200,12 +202,19 @@ def sweep_and_store(
     return report
 
 
-class _Progress:
+def _follow_run(database: Database, run_id: str, say: Callable[[float], None]) -> "Progress":
+    return Progress(database, lambda cursor, share: backtests.report_progress(cursor, run_id, share), say)
+
+
+class Progress:
     """Stores once a second which share of a run is done, and says whether to go on."""
 
-    def __init__(self, database: Database, run_id: str, say: Callable[[float], None]) -> None:
+    def __init__(
+        self, database: Database, report: Callable[[Cursor, float], bool], say: Callable[[float], None]
+    ) -> None:
+        """`report` stores a share and returns False when the run is to end; `say` is told each share as well."""
         self._database = database
-        self._run_id = run_id
+        self._report = report
         self._say = say
         self._last = time.monotonic()
 
@@ -214,7 +223,7 @@ class _Progress:
             return True
         self._last = time.monotonic()
         self._say(share)
-        return self._database.run(lambda cursor: backtests.report_progress(cursor, self._run_id, share))
+        return self._database.run(lambda cursor: self._report(cursor, share))
 
 
 def run_and_store(
@@ -224,7 +233,7 @@ def run_and_store(
 
     `reading`: another connection, whose transaction stays open for the run. Raises as `execute` does.
     """
-    progress = _Progress(database, run_id, say)
+    progress = _follow_run(database, run_id, say)
     database.run(lambda cursor: backtests.begin(cursor, run_id, plan.to_json()))
     try:
         with closing(reading), reading.open_transaction() as cursor:
@@ -304,7 +313,7 @@ def _buy_and_hold(market: Market, symbol: str) -> float | None:
     return float(last / first - 1) if first and last else None
 
 
-class _OtherLives(dict[tuple[str, str], tuple[Window, ...]]):
+class OtherLives(dict[tuple[str, str], tuple[Window, ...]]):
     """The lives of contracts by code and symbol, looked up when they are asked for."""
 
     def __init__(self, cursor: Cursor) -> None:

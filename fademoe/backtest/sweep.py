@@ -5,7 +5,7 @@ run again exactly. Every other strategy is run exactly for every set.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import product
@@ -85,30 +85,31 @@ class CachedLoader:
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
-        self._lines: dict[tuple[Series, str, Window, bool], bytes] = {}
-        self._known: dict[Series, Known] = {}
+        self.lines: dict[tuple[Series, str, Window, bool], bytes] = {}
+        self.known: dict[Series, Known] = {}
 
     def read(self, series: Series, metric: str, window: Window, *, timed: bool = False) -> bytes:
         key = (series, metric, window, timed)
-        if key not in self._lines:
-            self._lines[key] = self._loader.read(series, metric, window, timed=timed)
-        return self._lines[key]
+        if key not in self.lines:
+            self.lines[key] = self._loader.read(series, metric, window, timed=timed)
+        return self.lines[key]
 
     def read_known(self, series: Series) -> Known:
-        if series not in self._known:
-            self._known[series] = self._loader.read_known(series)
-        return self._known[series]
+        if series not in self.known:
+            self.known[series] = self._loader.read_known(series)
+        return self.known[series]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
-    """What all runs of a sweep share."""
+    """What all runs of a sweep share. `back`: minutes before the range that the kernel reads, the same for all sets."""
 
     loader: Loader
     lags: Mapping[str, Mapping[str, int]]
     all_lives: Mapping[tuple[str, str], Sequence[Window]] | None
     lives: Mapping[str, Sequence[Window]]
     terms: Mapping[str, Sequence[tuple[int, Terms]]]
+    back: int = 0
 
     def open_market(self, plan: Plan) -> Market:
         """Return a market over the range of a plan."""
@@ -138,17 +139,51 @@ def run_sweep(
     progress: Callable[[float], bool] = lambda share: True,
 ) -> list[Trial]:
     """Run all sets; return their trials, the best first. Raises Cancelled."""
+    return choose_best(plan, run_sets(plan, sets, ground, progress), ground, best)
+
+
+def find_look_back(plan: Plan, sets: Sequence[dict[str, Any]]) -> int:
+    """Return the minutes before the range that the rules of any of the sets look at, whole days."""
+    furthest = max((_find_look_back(plan.strategy.make_rules(params)) for params in sets), default=0)
+    return -(-furthest // DAY) * DAY
+
+
+def _find_look_back(rules: RuleStrategy | None) -> int:
+    compiled = {} if rules is None or rules.stop or rules.take else rules.compile_rules()
+    return max((rule.needs.look_back_ms // MINUTE_MS + 2 for rule in compiled.values()), default=0)
+
+
+def run_sets(
+    plan: Plan,
+    sets: Sequence[dict[str, Any]],
+    ground: Ground,
+    progress: Callable[[float], bool] = lambda share: True,
+) -> list[Trial]:
+    """Run sets, by the kernel where it can; return their trials in the same order. Raises Cancelled."""
     kernel = _Kernel(plan, ground)
     trials = []
     for done, params in enumerate(sets):
         trials.append(kernel.run(params) or run_exactly(plan, params, ground))
         if not progress(done / len(sets)):
             raise Cancelled("the sweep was cancelled")
-    trials.sort(key=lambda trial: -trial.profit)
-    for place, trial in enumerate(trials[:best]):
+    return trials
+
+
+def choose_best(
+    plan: Plan,
+    trials: Sequence[Trial],
+    ground: Ground,
+    best: int,
+    progress: Callable[[float], bool] = lambda share: True,
+) -> list[Trial]:
+    """Return the trials of all sets, the best first, of which some were run again exactly. Raises Cancelled."""
+    ordered = sorted(trials, key=lambda trial: -trial.profit)
+    for place, trial in enumerate(ordered[:best]):
         if not trial.is_exact:
-            trials[place] = run_exactly(plan, trial.params, ground, by_kernel=plan_equity(plan, trial))
-    return sorted(trials, key=lambda trial: -trial.profit)
+            ordered[place] = run_exactly(plan, trial.params, ground, by_kernel=plan_equity(plan, trial))
+        if not progress(place / best):
+            raise Cancelled("the sweep was cancelled")
+    return sorted(ordered, key=lambda trial: -trial.profit)
 
 
 def plan_equity(plan: Plan, trial: Trial) -> float:
@@ -201,7 +236,7 @@ class _Kernel:
         self._market = ground.open_market(plan)
         self._evaluators: dict[str, VectorEvaluator] = {}
         self._prices: dict[str, Prices] = {}
-        self._back = 0
+        self._back = ground.back
 
     def run(self, params: dict[str, Any]) -> Trial | None:
         """Return the trial of a set of params, None where only the exact engine can tell."""
@@ -371,21 +406,43 @@ def walk_forward(
     progress: Callable[[float], bool] = lambda share: True,
 ) -> list[Fold]:
     """Choose the best set on each training range and run it exactly on the test range behind it, with what is left."""
-    folds: list[Fold] = []
-    capital, start = plan.capital, plan.since
-    count = max(1, (plan.until - plan.since - train_ms) // test_ms)
-    while start + train_ms + test_ms <= plan.until:
-        done = len(folds) / count
-        middle = start + train_ms
-        train = replace(plan, since=start, until=middle)
-        trials = run_sweep(train, sets, ground, 1, lambda share, done=done: progress(done + share / count))  # type: ignore[misc]
-        test = replace(plan, since=middle, until=middle + test_ms, capital=capital)
-        trial = run_exactly(test, trials[0].params, ground)
-        folds.append(
-            Fold(since=middle, until=middle + test_ms, params=trial.params, in_sample=trials[0].profit, trial=trial)
+    parts = split_folds(plan, train_ms, test_ms)
+
+    def train(number: int) -> list[Trial]:
+        return run_sets(parts[number][0], sets, ground, lambda share: progress((number + share) / len(parts)))
+
+    return join_folds(plan, parts, map(train, range(len(parts))), ground)
+
+
+def split_folds(plan: Plan, train_ms: int, test_ms: int) -> list[tuple[Plan, Plan]]:
+    """Return the plan of each training range, and of the test range behind it."""
+    starts = range(plan.since, plan.until - train_ms - test_ms + 1, test_ms)
+    return [
+        (
+            replace(plan, since=start, until=start + train_ms),
+            replace(plan, since=start + train_ms, until=start + train_ms + test_ms),
         )
+        for start in starts
+    ]
+
+
+def join_folds(
+    plan: Plan,
+    parts: Sequence[tuple[Plan, Plan]],
+    trained: Iterable[Sequence[Trial]],
+    ground: Ground,
+    progress: Callable[[float], bool] = lambda share: True,
+) -> list[Fold]:
+    """Run what was the best on each training range on its test range, with the capital that was left."""
+    folds: list[Fold] = []
+    capital = plan.capital
+    for (train, test), trials in zip(parts, trained, strict=True):
+        best = choose_best(train, trials, ground, 1)[0]
+        trial = run_exactly(replace(test, capital=capital), best.params, ground)
+        folds.append(Fold(since=test.since, until=test.until, params=trial.params, in_sample=best.profit, trial=trial))
         capital = Decimal(trial.equity)
-        start += test_ms
+        if not progress(len(folds) / len(parts)):
+            raise Cancelled("the sweep was cancelled")
     return folds
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.alerts import records
+from fademoe.backtest.chunks import remove_ended
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, now_ms, to_iso
 from fademoe.errors import BudgetSpent, RetryLater, SourceError
@@ -204,6 +205,7 @@ def run_maintenance(context: JobContext) -> None:
         status.forget_old(services.database)
         records.forget_old(services.database, now_ms())
         services.archive_client.sweep()
+        remove_ended(services.database, services.settings.home)
         refusal = "" if services.settings.retention_days is None else drop_expired(services)
         tracked.report(State.ERROR if refusal else State.DONE, refusal or "partitions are made, old data are dropped")
 

@@ -32,6 +32,7 @@ BACKFILL_FUNCTION = "fademoe.jobs.backfill.backfill"
 FILL_FUNCTION = "fademoe.jobs.seed.fill"
 RECHECK_FUNCTION = "fademoe.jobs.backfill.recheck"
 RESEARCH_FUNCTION = "fademoe.jobs.research.run_backtest"
+CHUNK_FUNCTION = "fademoe.jobs.research.run_chunk"
 RESEARCH_TIMEOUT_S = 24 * 3600
 AUDIT_FUNCTION = "fademoe.jobs.audit.audit_window"
 NOTIFY_FUNCTION = "fademoe.jobs.notify.deliver"
@@ -202,6 +203,22 @@ def enqueue_backtest(redis: Redis, run_id: str, title: str) -> bool:
         job_timeout=RESEARCH_TIMEOUT_S,
         retry=ABANDONED_JOB_RETRY,
         description=f"backtest {title}",
+    )
+
+
+def enqueue_chunk(redis: Redis, run_id: str, data: str, number: int, title: str) -> bool:
+    """Enqueue a chunk of a sweep over the rows with the hash `data`; return False when it is queued already."""
+    return put(
+        redis,
+        RESEARCH,
+        f"{make_backtest_id(run_id)}-{data[:12]}-{number}",
+        CHUNK_FUNCTION,
+        (run_id, data, number),
+        result_ttl=0,
+        failure_ttl=FAILED_KEPT_S,
+        job_timeout=RESEARCH_TIMEOUT_S,
+        retry=ABANDONED_JOB_RETRY,
+        description=f"backtest {title}, chunk {number}",
     )
 
 

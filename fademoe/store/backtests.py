@@ -61,6 +61,50 @@ def report_progress(cursor: Cursor, run_id: str, progress: float) -> bool:
     return cursor.fetchone() is not None
 
 
+class Chunk(NamedTuple):
+    """A chunk of a sweep, of `chunks` with the choice of the best, over rows with the hash `data`."""
+
+    run_id: str
+    data: str
+    number: int
+    chunks: int
+
+
+def report_chunk(cursor: Cursor, chunk: Chunk, share: float) -> bool:
+    """Store which share of a chunk is done, and the run's progress; return False when the run is to end."""
+    values = {"id": chunk.run_id, "data": chunk.data, "chunk": chunk.number, "share": share, "chunks": chunk.chunks}
+    cursor.execute(SQL["chunk_share"], values)
+    cursor.execute(SQL["chunks_progress"], values)
+    return cursor.fetchone() is not None
+
+
+def add_chunk(cursor: Cursor, chunk: Chunk, trials: str) -> bool:
+    """Store what a chunk earned, once; return False when the run is to end."""
+    values = {"id": chunk.run_id, "data": chunk.data, "chunk": chunk.number, "trials": trials, "chunks": chunk.chunks}
+    cursor.execute(SQL["add_chunk"], values)
+    cursor.execute(SQL["chunks_progress"], values)
+    return cursor.fetchone() is not None
+
+
+def list_chunks(cursor: Cursor, run_id: str, data: str) -> set[int]:
+    """Return the numbers of the chunks that are stored."""
+    cursor.execute(SQL["chunk_numbers"], {"id": run_id, "data": data})
+    return {number for (number,) in cursor.fetchall()}
+
+
+def read_chunks(cursor: Cursor, run_id: str, data: str) -> list[tuple[int, str]]:
+    """Return the chunks that are stored: number and trials."""
+    cursor.execute(SQL["chunks"], {"id": run_id, "data": data})
+    return cursor.fetchall()
+
+
+def forget_chunks(cursor: Cursor) -> set[str]:
+    """Delete the chunks of all runs that have ended; return the ids of those that have not."""
+    cursor.execute(SQL["forget_chunks"])
+    cursor.execute(SQL["going"])
+    return {run_id for (run_id,) in cursor.fetchall()}
+
+
 def finish(
     cursor: Cursor,
     run_id: str,

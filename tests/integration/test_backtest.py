@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -243,24 +244,42 @@ def test_a_run_as_of_a_time_reads_the_values_of_that_time(command, stored: str):
 
 
 @pytest.mark.full
-def test_a_sweep_is_followed_while_a_worker_does_it(
+def test_a_sweep_is_followed_while_two_workers_do_it(
     command, stored: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
+    grid = ("--grid", "share=0.05,0.1,0.15,0.2,0.25,0.3,0.35,0.4,0.45,0.5,0.55,0.6")
+    options = ("--symbols", "A,B", "--exchange", "binance", *RANGE, *grid, "--json")
     monkeypatch.setenv("FADEMOE_REDIS_URL", redis_url)
-    environ = dict(os.environ) | {"FADEMOE_HOME": str(tmp_path / "home")}
-    worker = subprocess.Popen([sys.executable, "-m", "fademoe", "worker", "--research"], env=environ)
+    code, out, err = command("sweep", "FILE", *options)  # no worker: in the command
+    assert code == 0, err
+    alone = json.loads(out)
+    home = tmp_path / "home"
+    environ = dict(os.environ) | {"FADEMOE_HOME": str(home)}
+    start = [sys.executable, "-m", "fademoe", "worker", "--research"]
+    workers = [subprocess.Popen(start, env=environ) for _ in range(2)]
     redis = Redis.from_url(redis_url)
+
+    def stop_one() -> None:
+        """End a worker while chunks are run: the other one does what it gave back."""
+        until(lambda: list(home.glob("sweeps/*/*.arrow")), 60)
+        workers[0].terminate()
+
+    stopping = threading.Thread(target=stop_one)
     try:
         until(lambda: has_research_worker(redis), 60)
-        options = ("--symbols", "A,B", "--exchange", "binance", *RANGE, "--grid", "share=0.1,0.2,0.3,0.4", "--json")
+        stopping.start()
         code, out, err = command("sweep", "FILE", *options)
         assert code == 0, err
         made = json.loads(out)
-        assert made["report"]["trials"] == made["report"]["exact"] == 4
+        assert made["report"] == alone["report"]
+        assert made["report"]["trials"] == made["report"]["exact"] == 12
         assert all("%" in line for line in err.splitlines())
+        until(lambda: not list(home.glob("sweeps/*")), 60)
     finally:
-        worker.terminate()
-        worker.wait(60)
+        stopping.join()
+        for worker in workers:
+            worker.terminate()
+            worker.wait(60)
         redis.close()
 
 

@@ -32,6 +32,38 @@ UPDATE perp_backtests SET state = 'cancelled', ended_at = now()
 WHERE id = %(id)s AND state IN ('queued', 'running')
 RETURNING true
 
+-- name: chunk_share
+INSERT INTO perp_backtest_chunks AS c (run, data, chunk, share)
+SELECT id, %(data)s, %(chunk)s, %(share)s FROM perp_backtests WHERE id = %(id)s AND state = 'running'
+ON CONFLICT (run, data, chunk) DO UPDATE SET share = excluded.share WHERE c.trials IS NULL
+
+-- name: chunks_progress
+-- No row: it was cancelled, or removed.
+UPDATE perp_backtests
+SET progress = (SELECT sum(share) FROM perp_backtest_chunks WHERE run = %(id)s AND data = %(data)s) / %(chunks)s
+WHERE id = %(id)s AND state = 'running'
+RETURNING true
+
+-- name: add_chunk
+INSERT INTO perp_backtest_chunks AS c (run, data, chunk, share, trials)
+SELECT id, %(data)s, %(chunk)s, 1, %(trials)s FROM perp_backtests WHERE id = %(id)s AND state = 'running'
+ON CONFLICT (run, data, chunk) DO UPDATE SET share = 1, trials = excluded.trials WHERE c.trials IS NULL
+
+-- name: chunks
+SELECT chunk, trials FROM perp_backtest_chunks
+WHERE run = %(id)s AND data = %(data)s AND trials IS NOT NULL
+ORDER BY chunk
+
+-- name: chunk_numbers
+SELECT chunk FROM perp_backtest_chunks WHERE run = %(id)s AND data = %(data)s AND trials IS NOT NULL
+
+-- name: forget_chunks
+DELETE FROM perp_backtest_chunks AS c USING perp_backtests AS b
+WHERE b.id = c.run AND b.state NOT IN ('queued', 'running')
+
+-- name: going
+SELECT id FROM perp_backtests WHERE state IN ('queued', 'running')
+
 -- name: remove
 DELETE FROM perp_backtests WHERE id = %(id)s RETURNING true
 
