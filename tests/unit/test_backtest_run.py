@@ -353,6 +353,29 @@ def test_an_unknown_rule_decides_nothing():
     assert [minute for minute, *_ in ledger] == [6]
 
 
+def check_holes(seeds: range) -> None:
+    """Run rules over markets with holes: all fills, and all minutes that decided them, are stored ones."""
+    filled = expired = 0
+    for seed in seeds:
+        drawn = random.Random(seed)
+        closes = [None if drawn.random() < 0.3 else drawn.randrange(95, 106) for _ in range(40)]
+        for minute, kind, reason, _, _ in run_rules('long = "c > 101"\nshort = "c < 99"\nexit = "c == 100"', closes):
+            assert closes[minute - 1] is not None, (seed, minute)
+            assert (closes[minute] is None) == (reason == "no_candle"), (seed, minute, kind)
+            filled, expired = filled + (kind == "fill"), expired + (reason == "no_candle")
+    assert filled > len(seeds)
+    assert expired > len(seeds)
+
+
+def test_rules_decide_and_fill_in_stored_minutes_alone():
+    check_holes(range(30))
+
+
+@pytest.mark.full
+def test_rules_decide_and_fill_in_stored_minutes_alone_in_ten_thousand_runs():
+    check_holes(range(10_000))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
