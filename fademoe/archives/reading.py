@@ -105,7 +105,7 @@ def _unpack(path: Path, file: ArchiveFile) -> bytes:
             if members[0].file_size > MOST_BYTES:
                 raise BadFile(f"{members[0].file_size} bytes unpacked are more than such a file has")
             return archive.read(members[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # Runtime: encrypted
         raise BadFile(f"its zip is broken: {error}") from error
 
 

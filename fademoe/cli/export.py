@@ -68,15 +68,8 @@ def run_export(
     services = wait_until_ready(settings)
     reader = Reader(settings.postgres_url)
     try:
-        with reader.read() as cursor:
-            specs = _find_specs(list_perpspecs(cursor), sources)
-            series = [
-                (spec, symbol) for spec in specs for symbol in _parse_symbols(symbols, list_symbols(cursor, spec.name))
-            ]
-        due_ms = min(_find_due_ms(services, spec) for spec in specs)
-        if due_ms < window.end_ms:
-            click.echo(f"note: rows from {to_iso(due_ms)} on are not due yet", err=True)
-            window = Window(window.start_ms, max(window.start_ms, due_ms))
+        specs, series = _choose_series(reader, sources, symbols)
+        window = _cut_to_due(window, min(_find_due_ms(services, spec) for spec in specs))
         grids = {spec.name: find_grid(spec.name) for spec in specs}
         summary = export(
             reader,
@@ -94,6 +87,23 @@ def run_export(
         f" {summary.incomplete} of {months} months of series are not complete"
     )
     return DONE
+
+
+def _choose_series(reader: Reader, sources: str, symbols: str) -> tuple[list[Perpspec], list[tuple[Perpspec, str]]]:
+    """Return the perpspecs and the series that the options name."""
+    with reader.read() as cursor:
+        specs = _find_specs(list_perpspecs(cursor), sources)
+        return specs, [
+            (spec, symbol) for spec in specs for symbol in _parse_symbols(symbols, list_symbols(cursor, spec.name))
+        ]
+
+
+def _cut_to_due(window: Window, due_ms: int) -> Window:
+    """Return the part of a window whose rows are due, and say so when that is not all."""
+    if due_ms >= window.end_ms:
+        return window
+    click.echo(f"note: rows from {to_iso(due_ms)} on are not due yet", err=True)
+    return Window(window.start_ms, max(window.start_ms, due_ms))
 
 
 def _read_moment(as_of: int | None, knowledge: str | None) -> Moment | None:
