@@ -16,6 +16,7 @@
 Numbers in orders are int, Decimal or float; a float is read as it is printed, so 0.1 is one tenth.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -97,7 +98,7 @@ class View(Protocol):
         """Return the average entry price of the position, None without one."""
 
 
-class Strategy:
+class Strategy(ABC):
     """Base class. A run makes one instance without arguments and sets each of `params` as an attribute.
 
     `minutes`: how often `on_minute` is called, aligned to the epoch. Rows before the run are read when they are asked
@@ -107,10 +108,10 @@ class Strategy:
     params: ClassVar[Mapping[str, Any]] = {}
     minutes: ClassVar[int] = 1
 
+    @abstractmethod
     def on_minute(self, view: Any) -> Orders | None:
         """Return orders by symbol; they fill in the next minute at the earliest. Called at the end of a minute.
 
         A list replaces the orders of a symbol that still rest, also an empty one; a symbol that is missing, or None,
         leaves them.
         """
-        raise NotImplementedError
