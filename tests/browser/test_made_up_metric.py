@@ -1,6 +1,7 @@
 """A metric that another package declares ends on the chart page; no line of FadeMoe was changed for it."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,12 @@ def test_a_metric_of_another_package_is_stored_served_and_drawn(system: System, 
     assert seeded.returncode == 0, seeded.stdout + seeded.stderr
     truth = system.simulator.truth("basis", "BTC", start_ms, end_ms)
     rows = system.query(
-        "SELECT ts, basis::text, basis_trades FROM perp_data WHERE source = 'acb-basis' AND ts >= %s AND ts < %s"
+        "SELECT ts, basis, basis_trades FROM perp_data WHERE source = 'acb-basis' AND ts >= %s AND ts < %s"
         " ORDER BY ts",
         start_ms,
         end_ms,
     )
-    assert rows == [(ts, row["basis"], row["basis_trades"]) for ts, row in truth.items()]
+    assert rows == [(ts, Decimal(row["basis"]), row["basis_trades"]) for ts, row in truth.items()]
     assert len(rows) == HOURS * HOUR_MS // MINUTE_MS
 
     url = f"http://127.0.0.1:{system.environment['FADEMOE_WEB_PORT']}"
