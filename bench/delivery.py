@@ -37,6 +37,7 @@ def run() -> Report:
         symbols = list_common_symbols(Market(SEED, now_ms(), universe_size=UNIVERSE))
         servers.environ["FADEMOE_SYMBOLS"] = ",".join(symbols)
         started = [*(servers.start("stream", name) for name in EXCHANGES), servers.start("worker", "--notify")]
+        started += [servers.start("scheduler"), servers.start("worker", "--live")]
         context = servers.context()
         until(lambda: read_running(context) == len(EXCHANGES), 90)
         text = "".join(RULE.format(number=number) for number in range(RULES)) + CHANNEL.format(port=receiver.port)

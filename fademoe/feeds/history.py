@@ -108,10 +108,15 @@ class Together:
 
 @dataclass(frozen=True, kw_only=True)
 class Newest:
-    """How the newest rows of a metric that no stream brings are requested: once a minute, by one job for all contracts.
+    """How the newest rows of a metric are requested: once a minute, by one job for all contracts that lack some.
 
+    Where a stream brings the metric too, these are the rows that it did not bring, for a minute without trades or a
+    lost message: what waits for the minute waits for seconds then, not until the gap is looked at.
     `rows`: the most rows of a request, which begins at the first one that is missing. What is missing before them comes
     as every gap does.
+    `at_s`: the second of each minute at which the job is enqueued.
+    `settle_ms`: how long after its end a row is requested, where an answer tells itself which rows are final; None: as
+    `Latency` says.
     `grid_ms`, of a sparse feed: rows lie on its multiples and nowhere else. Then rows are requested when one may be
     new, until it is there (see jobs/marks.py); `rows` counts multiples, and `together` asks for all contracts at once.
     """
@@ -119,6 +124,8 @@ class Newest:
     rows: int
     grid_ms: int = 0
     together: Together | None = None
+    at_s: float = 20.0
+    settle_ms: int | None = None
 
 
 class ParseAll(Protocol):

@@ -40,10 +40,13 @@ def has_requested_work(services: Services) -> bool:
 
 
 def has_other_work(services: Services, queue: str) -> bool:
-    """Return whether another exchange's queue than `queue` has work and units; False outside a worker, for ""."""
+    """Return whether another exchange's queue than `queue` has work and units.
+
+    False outside a worker, for "", and for live work, which gives way to nothing.
+    """
     enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
     others = [name for name in list_exchange_queues(*enabled) if name != queue]
-    return bool(queue and list_ready_queues(services.redis, others))
+    return bool(queue not in ("", LIVE) and list_ready_queues(services.redis, others))
 
 
 def send_patiently(services: Services, queue: str, send: Callable[[float], Result], wait_s: float) -> Result:
@@ -137,7 +140,7 @@ class FeedClient:
             raise TimeUp("requested work goes first", retry_after_s=0)
 
     def _has_others(self) -> bool:
-        return not self.is_live and has_other_work(self.services, self.queue)
+        return has_other_work(self.services, self.queue)
 
     def allow_interrupt(self) -> AbstractContextManager[None]:
         """Let a stop raise Stopped in the block."""

@@ -1,4 +1,4 @@
-"""The newest minutes of metrics that no stream brings: a job per metric and minute, one short page per contract."""
+"""The newest minutes that no stream brought: a job per metric and minute, one short page per contract."""
 
 import threading
 from collections import deque
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from rq import Retry
 
-from fademoe.clock import SECOND_MS, Window, merge, monotonic_s
+from fademoe.clock import SECOND_MS, Window, floor_to, merge, monotonic_s
 from fademoe.errors import BadPayload, Refused, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
@@ -22,6 +22,7 @@ from fademoe.jobs.feed_client import REQUESTED_POLL_S, TimeUp, has_requested_wor
 from fademoe.jobs.fetch import read_page
 from fademoe.jobs.marks import Answer
 from fademoe.metrics import Row, name_perpspec
+from fademoe.queue.ids import LIVE
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
@@ -70,7 +71,7 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
                 services, exchange, feed, feed.newest, followed, time_ms, context.queue
             )
         else:
-            wanted = _plan(services, feed, followed, time_ms, feed.newest.rows)
+            wanted = _plan(services, feed, feed.newest, followed, time_ms)
             endpoint = feed.recent or feed
             outcome = _request_all(
                 services,
@@ -124,17 +125,21 @@ def _ask_marks(
     return outcome, marks.list_answers(newest, marked), len(wanted)
 
 
-def _plan(services: Services, feed: RestFeed, followed: Sequence[Instrument], time_ms: int, rows: int) -> list[Wanted]:
+def _plan(
+    services: Services, feed: RestFeed, newest: Newest, followed: Sequence[Instrument], time_ms: int
+) -> list[Wanted]:
     """Return what each contract lacks of its newest rows, those first that lack them longest."""
     until_ms = compute_closed_until_ms(feed, time_ms)
-    newest = Window(until_ms - rows * feed.interval_ms, until_ms)
+    if newest.settle_ms is not None:
+        until_ms = floor_to(time_ms - newest.settle_ms, feed.interval_ms)
+    first_ms = until_ms - newest.rows * feed.interval_ms
     by_series = {Series(name_perpspec(each.code, feed.metric), each.symbol): each for each in followed}
     missing: dict[Series, list[Window]] = {}
     with services.database.open_transaction() as cursor:
         for source in {series.source for series in by_series}:
             for series, gap in coverage.find_gaps(cursor, source, until_ms):
-                if series in by_series and gap.end_ms > newest.start_ms:
-                    part = Window(max(gap.start_ms, newest.start_ms), gap.end_ms)
+                if series in by_series and gap.end_ms > first_ms:
+                    part = Window(max(gap.start_ms, first_ms), gap.end_ms)
                     part = clip_to_listing(by_series[series], part)
                     if part.start_ms < part.end_ms:
                         missing.setdefault(series, []).append(part)
@@ -165,7 +170,7 @@ def _request_all(
             now_s = monotonic_s()
             if now_s >= next_look_s:
                 next_look_s = now_s + REQUESTED_POLL_S
-                if tasks and has_requested_work(services):
+                if tasks and queue != LIVE and has_requested_work(services):
                     outcome.failed = TimeUp("requested work goes first", retry_after_s=0)
             return tasks.popleft() if tasks and now_s < deadline_s and not is_over() else None
 

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from rq.scheduler import RQScheduler
 from rq.serializers import JSONSerializer
 
-from fademoe.clock import SECOND_MS, monotonic_s, now_ms
+from fademoe.clock import SECOND_MS, monotonic_s, now_ms, to_host_s
 from fademoe.feeds import registry
 from fademoe.queue.chores import CHORES, Chore, drop_foreign_chores, enqueue_chore, make_hours_chore
 from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, SHARED_QUEUES, list_exchange_queues
@@ -22,7 +22,8 @@ from fademoe.store.status import State, Tracked
 
 log = logging.getLogger(__name__)
 
-TICK_S = 1.0
+TICK_S = 1.0  # at most between two looks
+SHORTEST_PAUSE_S = 0.05
 REAP_S = 5.0
 HEARTBEAT_S = 10.0
 POLL_AT_S = 20.0  # of each minute: the streams' rows of the one before are stored then
@@ -39,7 +40,8 @@ def run(services: Services) -> None:
     unit = Tracked(database=services.database, unit=UNIT, interval_s=int(HEARTBEAT_S))
     reap_at = heartbeat_at = 0.0
     log.info("scheduler starts for the queues %s", ", ".join(names))
-    while not services.stop.wait(TICK_S):
+    pause_s = TICK_S
+    while not services.stop.wait(pause_s):
         now = monotonic_s()
         try:
             _promote(services, names)
@@ -55,6 +57,7 @@ def run(services: Services) -> None:
                     due[chore.job_id] = now + chore.compute_pause_s(now_ms() / SECOND_MS)
                     if not enqueue_chore(services.redis, chore):
                         log.debug("%s is queued or running already", chore.job_id)
+            pause_s = min(TICK_S, max(SHORTEST_PAUSE_S, to_host_s(min(due.values()) - monotonic_s())))
         except RedisError as error:
             log.warning("Redis is away: %s", error)
             services.stop.wait(2.0)
@@ -68,7 +71,8 @@ def run(services: Services) -> None:
 def _poll_chores(services: Services) -> list[Chore]:
     """Return one chore for each feed of current values of the enabled exchanges, those of one request first.
 
-    A feed that waits for its share of a small budget does so in the exchange's own queue, in front of the backfill.
+    A feed that waits for its share of a small budget does so in the exchange's own queue, in front of the backfill. The
+    newest rows of a metric that a stream brings are few, and others wait for them: they are live work.
     """
     feeds = [
         (exchange, feed) for exchange in registry.select_enabled(services.settings) for feed in exchange.poll_feeds
@@ -91,9 +95,9 @@ def _poll_chores(services: Services) -> list[Chore]:
             function="fademoe.jobs.newest.poll_newest",
             every_s=60,
             arguments=(exchange.name, feed.metric),
-            queue=exchange.name,
+            queue=LIVE if any(stream.metric == feed.metric for stream in exchange.stream_feeds) else exchange.name,
             timeout_s=120,
-            at_s=POLL_AT_S,
+            at_s=feed.newest.at_s,
         )
         for exchange, feed in newest
         if feed.newest

@@ -49,8 +49,7 @@ def test_a_metric_of_another_package_is_stored_served_and_drawn(system: System, 
     assert seeded.returncode == 0, seeded.stdout + seeded.stderr
     truth = system.simulator.truth("basis", "BTC", start_ms, end_ms)
     rows = system.query(
-        "SELECT ts, basis, basis_trades FROM perp_data WHERE source = 'acb-basis' AND ts >= %s AND ts < %s"
-        " ORDER BY ts",
+        "SELECT ts, basis, basis_trades FROM perp_data WHERE source = 'acb-basis' AND ts >= %s AND ts < %s ORDER BY ts",
         start_ms,
         end_ms,
     )

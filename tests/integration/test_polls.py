@@ -226,6 +226,33 @@ def test_the_newest_minutes_of_the_mark_price_come_each_minute_and_never_open(se
             assert system.differences(exchange, f"{code}-mark", symbol, start_ms, end_ms) == []
 
 
+def test_candles_that_no_stream_brought_come_two_seconds_after_their_minute_when_they_are_final(
+    services, system, clock
+):
+    """OKX's stream is silent in a minute without trades. REST has its candle, and says from when on it is final."""
+    symbols = ("BTC", "ETH", "PEPE")
+    first = floor_to(now_ms(), MINUTE_MS) + 2 * MINUTE_MS
+    newest_ms = {}
+    for ahead_ms in (2_200, MINUTE_MS + 1_050, MINUTE_MS + 2_200, 3 * MINUTE_MS + 2_200):
+        clock(first + ahead_ms - now_ms())
+        for key in services.redis.scan_iter("clocks:*"):
+            services.redis.delete(key)
+        later = system.context()
+        use_services(later)
+        newest.poll_newest("okx", "ohlcv")
+        later.close()
+        newest_ms[ahead_ms] = dict(
+            system.query("SELECT symbol, max(ts) FROM perp_data WHERE source = 'okx-ohlcv' GROUP BY symbol")
+        )
+        for symbol in symbols:
+            assert system.differences("okx", "okx-ohlcv", symbol, first, first + 3 * MINUTE_MS) == [], (
+                "it was not final"
+            )
+    assert newest_ms[2_200] == {}, "what was before is nobody's wish"
+    assert newest_ms[MINUTE_MS + 2_200] == dict.fromkeys(symbols, first)
+    assert newest_ms[3 * MINUTE_MS + 2_200] == dict.fromkeys(symbols, first + 2 * MINUTE_MS)
+
+
 @pytest.mark.parametrize(
     ("exchange", "code", "requests_of_a_look"), [("binance", "bin", 1), ("bybit", "byb", 3), ("okx", "okx", 3)]
 )

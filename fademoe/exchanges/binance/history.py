@@ -206,6 +206,7 @@ REST_FEEDS = (
         parse=parse_kline,
         parse_all=parse_klines,
         paging=KLINE_PAGING,
+        newest=Newest(rows=10, at_s=12.0),  # settled by then; a stream's closed candle may be lost
         source=DOCS + "Kline/Candlestick Data",
     ),
     RestFeed(

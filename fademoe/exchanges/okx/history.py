@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to
 from fademoe.errors import BadPayload
 from fademoe.feeds.columns import read_candles, read_marks, read_times, split_columns
 from fademoe.feeds.history import Latency, Newest, Order, Page, Paging, RestFeed, Retention
@@ -220,6 +220,8 @@ def read_current_funding(item: Json, name: str, instrument: Instrument) -> tuple
     return ts, None if value == "" else read_number(value)
 
 
+CONFIRMED_AT_S = 2.2  # of a minute: the stream's candles of the one before were seen by then
+
 # Inexact pages: older sources say that an answer holds 100 rows, whatever is requested.
 CANDLE_PAGING = Paging(costs=((CANDLES, 1),), order=Order.NEWEST_FIRST, exact=False)
 MARK_PAGING = Paging(costs=((MARKS, 1),), order=Order.NEWEST_FIRST, exact=False)
@@ -266,6 +268,8 @@ REST_FEEDS = (
         # of the 24 hours that it reaches back: it has a budget of its own, and the other lags by an unknown time
         recent=RECENT_CANDLES,
         recent_ms=23 * HOUR_MS,
+        # the stream is silent for a minute without trades; "confirm" tells which candle is final
+        newest=Newest(rows=10, at_s=CONFIRMED_AT_S, settle_ms=SECOND_MS),
         source=GUIDE + "GET / Candlesticks history",
     ),
     RestFeed(
