@@ -12,11 +12,12 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.assistants import role
 from fademoe.assistants.serve import make_server
-from fademoe.clock import DAY_MS, HOUR_MS, Window, floor_to, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, Window
 from fademoe.settings import Settings
 from fademoe.store.connection import Database
 from fademoe.store.partitions import Partitions
 from tests.support.asynchronous import run_async
+from tests.support.clocks import settled_end
 
 DAYS = 2
 Call = Callable[..., Any]
@@ -25,7 +26,7 @@ Call = Callable[..., Any]
 @pytest.fixture
 def begin_ms() -> int:
     """The instant of the first row: three days before today."""
-    return floor_to(now_ms(), DAY_MS) - 3 * DAY_MS
+    return settled_end(DAY_MS) - 3 * DAY_MS
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 import requests
 from playwright.sync_api import Browser
 
-from fademoe.clock import HOUR_MS, MINUTE_MS, floor_to, now_ms
+from fademoe.clock import HOUR_MS, MINUTE_MS
 from tests.browser.conftest import faults, watch
-from tests.support.clocks import until
+from tests.support.clocks import settled_end, until
 from tests.support.installation import free_port
 from tests.support.made_up import MADE_UP, MadeUpExchange, install
 from tests.support.system import System
@@ -43,7 +43,7 @@ def test_a_metric_of_another_package_is_stored_served_and_drawn(system: System, 
     assert migrated.returncode == 0, migrated.stderr
     for command in (("worker",), ("scheduler",), ("web",)):
         system.start(*command)
-    end_ms = floor_to(now_ms(), HOUR_MS)
+    end_ms = settled_end(HOUR_MS)
     start_ms = end_ms - HOURS * HOUR_MS
     seeded = system.run("seed", "--since", str(start_ms), "--symbols", "BTC", "--metrics", "basis", "--wait")
     assert seeded.returncode == 0, seeded.stdout + seeded.stderr

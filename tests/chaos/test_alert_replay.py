@@ -19,7 +19,7 @@ from fademoe.store.coverage import Covered, Series
 from fademoe.store.writer import Batch, Writer
 from fademoe.supervisord.daemon import CHECKOUT
 from tests.support.chaos import EXCHANGES, REST_FAULTS
-from tests.support.clocks import FAST, fast_clock, until
+from tests.support.clocks import FAST, fast_clock, settled_end, until
 from tests.support.installation import Installation
 from tests.support.simulator import Simulator
 
@@ -99,7 +99,7 @@ def give_history(system: Installation, simulator: Simulator) -> None:
 
     The streams have to run before, or the minutes between would be a hole.
     """
-    start = floor_to(now_ms(), HOUR_MS) - LOOK_BACK_MS
+    start = settled_end(HOUR_MS) - LOOK_BACK_MS
     done = system.run("seed", "--since", str(start), "--metrics", "ohlcv,fr,oi,lsr,pfr")
     assert done.returncode == 0, done.stderr
     symbols = COINS.split(",")

@@ -19,7 +19,7 @@ from fademoe.store import coverage
 from fademoe.store.connection import Database
 from fademoe.store.coverage import DELISTED, EXPIRED, NO_ROW, NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.writer import Batch, Writer
-from tests.support.clocks import until
+from tests.support.clocks import settled_end, until
 
 BTC = Series("bin-ohlcv", "BTC")
 START = 1_767_225_600_000
@@ -131,7 +131,7 @@ def test_neighbouring_absences_of_one_reason_are_one(system, services):
 
 def test_a_whole_empty_page_is_asked_for_by_another_run_before_it_is_believed(system, simulator, services):
     """Fault 9 (ccxt#17269): the exchange answers [] for a while."""
-    end_ms = floor_to(now_ms(), DAY_MS)
+    end_ms = settled_end(DAY_MS)
     window = Window(end_ms - DAY_MS, end_ms)
     simulator.fault(exchange="binance", path=KLINES, symbol="ETHUSDT", kind="empty_list")
     series = Series("bin-ohlcv", "ETH")
@@ -152,7 +152,7 @@ def test_a_whole_empty_page_is_asked_for_by_another_run_before_it_is_believed(sy
 
 def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulator, services):
     """Fault 9: the second run is at least ten minutes after the first."""
-    end_ms = floor_to(now_ms(), DAY_MS)
+    end_ms = settled_end(DAY_MS)
     window, series = Window(end_ms - DAY_MS, end_ms), Series("bin-ohlcv", "ETH")
     simulator.fault(exchange="binance", path=KLINES, symbol="ETHUSDT", kind="empty_list")
     enqueue_windows(services.redis, "binance", [Task(series, window)])
@@ -177,7 +177,7 @@ def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulato
 
 def test_ten_days_without_a_settlement_are_not_believed(system, simulator, services):
     """Fault 9: ten days of `fr` were covered with no row and no second question."""
-    end_ms = floor_to(now_ms(), DAY_MS)
+    end_ms = settled_end(DAY_MS)
     window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-fr", "BTC")
     simulator.fault(exchange="binance", path="/fapi/v1/fundingRate", symbol="BTCUSDT", kind="empty_list")
     context = JobContext(services=services)
@@ -231,7 +231,7 @@ def test_what_is_wanted_of_a_delisted_contract_ends_and_comes_back_with_a_listin
 
 def test_every_day_is_audited_once(system, services):
     """Fault 32: a day during which the host was off was never audited."""
-    today_ms = floor_to(now_ms(), DAY_MS)
+    today_ms = settled_end(DAY_MS)
     services.writer.write([], [Covered(BTC, [Window(today_ms - 10 * DAY_MS, today_ms + DAY_MS)])])
     assert audit.enqueue_days(services, today_ms - 3 * DAY_MS) == {"binance": 1}
     assert audit.enqueue_days(services, today_ms - 3 * DAY_MS) == {"binance": 0}
@@ -243,7 +243,7 @@ def test_every_day_is_audited_once(system, services):
 
 def test_a_long_audit_goes_on_window_by_window(system, services):
     """Fault 32: it ended after 40 seconds."""
-    end_ms = floor_to(now_ms(), DAY_MS)
+    end_ms = settled_end(DAY_MS)
     window = Window(end_ms - 25 * DAY_MS, end_ms)
     context = JobContext(services=services)
     backfill.run_window(context, BTC, window)

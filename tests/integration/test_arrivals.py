@@ -2,14 +2,15 @@
 
 import pytest
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, now_ms
 from fademoe.metrics import Candle, OpenInterest
 from fademoe.store.arrivals import HISTORY, LIVE, Origin, Way
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
 from fademoe.store.writer import Batch, Writer
+from tests.support.clocks import settled_end
 
-START = floor_to(now_ms(), HOUR_MS) - 10 * DAY_MS  # a lag of more than 24 days is recorded by name
+START = settled_end(HOUR_MS) - 10 * DAY_MS  # a lag of more than 24 days is recorded by name
 BTC, ETH = Series("bin-ohlcv", "BTC"), Series("bin-ohlcv", "ETH")
 OI = Series("bin-oi", "BTC")
 

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
 from fademoe.jobs.audit import audit
 from fademoe.metrics import OpenInterest
 from fademoe.runtime.job_context import JobContext
 from fademoe.store.coverage import NO_ROW, Absence, Covered, Series
 from fademoe.store.writer import Batch
+from tests.support.clocks import settled_end
 
 SERIES = Series("bin-oi", "BTC")
 STEP_MS = 5 * MINUTE_MS
@@ -24,7 +25,7 @@ def services(system):
 
 @pytest.fixture
 def day():
-    start_ms = floor_to(now_ms(), DAY_MS) - DAY_MS
+    start_ms = settled_end(DAY_MS) - DAY_MS
     return Window(start_ms, start_ms + DAY_MS)
 
 

@@ -6,11 +6,12 @@ import pytest
 import requests
 
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from fademoe.feeds import registry
 from fademoe.jobs.dead import find_dead
 from fademoe.runtime.job_context import use_services
 from fademoe.store.read.terms import list_lives
+from tests.support.clocks import settled_end
 
 EXCHANGE = registry.load_exchanges()["binance"]
 
@@ -45,7 +46,7 @@ def look_for(services, monkeypatch, *names):
 
 def test_a_contract_that_is_on_no_list_any_more_is_known_by_its_files(services, system, monkeypatch):
     """Its end is its last trade: flat bars go on behind it. A second look finds nothing new."""
-    name, ended_ms = "币安人生USDT", floor_to(now_ms(), DAY_MS) - 100 * DAY_MS + 5 * HOUR_MS
+    name, ended_ms = "币安人生USDT", settled_end(DAY_MS) - 100 * DAY_MS + 5 * HOUR_MS
     change = {"exchange": "binance", "instrument": name}
     (listed,) = read(services, name)
     requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": ended_ms}, timeout=60)
@@ -66,7 +67,7 @@ def test_a_contract_that_is_on_no_list_any_more_is_known_by_its_files(services, 
 @pytest.mark.parametrize(("factor", "symbols"), [(1, ["ZEC", "ZEC"]), (7, ["ZEC_2", "ZEC"])])
 def test_the_life_before_a_listing_anew_is_the_first_one(services, system, monkeypatch, factor, symbols):
     """The stored symbol keeps its meaning: where the earlier life was another coin, that one gets another symbol."""
-    day_ms = floor_to(now_ms(), DAY_MS)
+    day_ms = settled_end(DAY_MS)
     again = {"halted_from_ms": day_ms - 70 * DAY_MS, "halted_until_ms": day_ms - 65 * DAY_MS}
     change = {"exchange": "binance", "instrument": "ZECUSDT"}
 

@@ -19,8 +19,9 @@ from fademoe.store.read.catalog import list_perpspecs
 from fademoe.store.read.rows import Selection
 from fademoe.store.read.steps import read_step_page
 from fademoe.store.writer import Batch, Writer, store_rows
+from tests.support.clocks import settled_end
 
-START = floor_to(now_ms(), DAY_MS) - 3 * DAY_MS
+START = settled_end(DAY_MS) - 3 * DAY_MS
 BTC, OI, FR = Series("bin-ohlcv", "BTC"), Series("byb-oi", "BTC"), Series("okx-fr", "BTC")
 
 

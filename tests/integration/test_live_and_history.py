@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from fademoe.feeds import registry
 from fademoe.feeds.history import Page
 from fademoe.jobs import polls
@@ -14,6 +14,7 @@ from fademoe.metrics import METRICS, name_perpspec
 from fademoe.runtime.job_context import use_services
 from fademoe.streams.buffer import to_batches
 from fademoe.testing.readers import read_rows
+from tests.support.clocks import settled_end
 from tests.support.lines import Line, topics_of
 from tests.support.stepped import SteppedWorld
 
@@ -27,7 +28,7 @@ LEAST = {"ohlcv": 58, "pfr": 58, "ppr": 58, "oi": 11}
 @pytest.fixture
 def world(system):
     """An hour's start in a world, and services whose requests it answers."""
-    start_ms = floor_to(now_ms(), HOUR_MS) - DAY_MS
+    start_ms = settled_end(HOUR_MS) - DAY_MS
     world = SteppedWorld(start_ms - MINUTE_MS + 123)
     system.environment |= {"FADEMOE_EXCHANGES": "binance,bybit,okx,coinalyze", "FADEMOE_COINALYZE_KEY": "demo"}
     system.environment["FADEMOE_SYMBOLS"] = ",".join(SYMBOLS)

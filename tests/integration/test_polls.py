@@ -27,6 +27,7 @@ from fademoe.store import coverage
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.settlements import Settled
 from fademoe.store.writer import Batch
+from tests.support.clocks import settled_end
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_a_round_with_a_share_yields_to_requested_work(ask, services, system, mo
     exchange = registry.load_exchanges()["binance"]
     (feed,) = exchange.poll_feeds
     monkeypatch.setitem(registry.load_exchanges(), "binance", replace(exchange, poll_feeds=(replace(feed, share=3),)))
-    window = Window(floor_to(now_ms(), DAY_MS) - DAY_MS, floor_to(now_ms(), DAY_MS))
+    window = Window(settled_end(DAY_MS) - DAY_MS, settled_end(DAY_MS))
     enqueue_windows(services.redis, get_requested_queue("bybit"), [Task(Series("byb-ohlcv", "BTC"), window)])
     assert ask("binance", "oi")["requested"] == 1
     services.redis.delete(f"rq:queue:{get_requested_queue('bybit')}")
@@ -137,7 +138,7 @@ def test_a_round_with_a_share_does_not_wait_while_another_exchange_has_work(serv
     (feed,) = exchange.poll_feeds
     shared = replace(exchange, poll_feeds=(replace(feed, batch=1, share=3),))
     monkeypatch.setitem(registry.load_exchanges(), "binance", shared)
-    window = Window(floor_to(now_ms(), DAY_MS) - DAY_MS, floor_to(now_ms(), DAY_MS))
+    window = Window(settled_end(DAY_MS) - DAY_MS, settled_end(DAY_MS))
     enqueue_windows(services.redis, "bybit", [Task(Series("byb-ohlcv", "BTC"), window)])
     arguments = ("binance", feed.metric)
     job = Job.create("fademoe.jobs.polls.poll", arguments, connection=services.redis, origin="binance")
@@ -159,7 +160,7 @@ def test_newest_minutes_do_not_wait_while_another_exchange_has_work(services):
     """Their job held its worker for up to 25 s of each minute."""
     exchange = registry.load_exchanges()["binance"]
     budget = exchange.find_rest_feed("mark").budget
-    window = Window(floor_to(now_ms(), DAY_MS) - DAY_MS, floor_to(now_ms(), DAY_MS))
+    window = Window(settled_end(DAY_MS) - DAY_MS, settled_end(DAY_MS))
     enqueue_windows(services.redis, "bybit", [Task(Series("byb-ohlcv", "BTC"), window)])
     job = Job.create(
         "fademoe.jobs.newest.poll_newest", ("binance", "mark"), connection=services.redis, origin="binance"

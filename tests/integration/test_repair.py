@@ -14,7 +14,7 @@ from fademoe.queue.reaper import Reaper
 from fademoe.queue.states import connect_queue, list_failed_windows, read_windows_in_queues
 from fademoe.store.coverage import Series
 from tests.integration.test_backfill import covered, recent, seed, work  # noqa: F401 - recent is a fixture
-from tests.support.clocks import until
+from tests.support.clocks import settled_end, until
 from tests.support.system import System
 
 KLINES = "/fapi/v1/klines"
@@ -126,7 +126,7 @@ def test_two_reconcilers_at_once_do_no_harm(system, recent):  # noqa: F811
 
 
 def test_a_hole_of_the_exchange_is_absent_after_one_confirmation_and_not_asked_for_again(system, simulator):
-    until_ms = floor_to(now_ms(), DAY_MS)
+    until_ms = settled_end(DAY_MS)
     since_ms = until_ms - 20 * DAY_MS
     there = set(simulator.truth("binance", "ohlcv", "BTC", since_ms, until_ms))
     hole_ms = next(ts for ts in range(since_ms, until_ms, MINUTE_MS) if ts not in there)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, HOUR_MS, Window, floor_to, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, Window
 from fademoe.feeds import registry
 from fademoe.jobs import maintenance
 from fademoe.jobs.seed import SeedRequest, carry_out, make_plan
@@ -16,7 +16,7 @@ from fademoe.queue.pauses import pause_budget, read_pauses, resume_budget
 from fademoe.queue.states import RUNNING, connect_queue, read_job_states
 from fademoe.store import coverage
 from fademoe.store.coverage import Series
-from tests.support.clocks import until
+from tests.support.clocks import settled_end, until
 from tests.support.simulator import Simulator
 from tests.support.system import System
 
@@ -96,7 +96,7 @@ def want(services, name, days):
     """Want histories of an exchange as the system does, and enqueue them; return how many windows that are."""
     exchange = registry.load_exchanges()[name]
     contracts = instruments.ensure(exchange, services.rest, services.database)
-    until_ms = floor_to(now_ms(), DAY_MS)
+    until_ms = settled_end(DAY_MS)
     with services.database.open_transaction() as cursor:
         for code, by_symbol in contracts.items():
             series = [
@@ -128,8 +128,8 @@ def test_a_requested_seed_begins_within_two_seconds_whatever_is_queued(limited):
         exchanges=[binance],
         metrics=["ohlcv"],
         symbols=["BNB", "TRX"],
-        since_ms=floor_to(now_ms(), DAY_MS) - 5 * DAY_MS,
-        until_ms=floor_to(now_ms(), DAY_MS),
+        since_ms=settled_end(DAY_MS) - 5 * DAY_MS,
+        until_ms=settled_end(DAY_MS),
     )
     plan = make_plan(services, request)
     begin_s = time.monotonic()
@@ -160,7 +160,7 @@ def test_a_closed_exchange_costs_its_workers_nothing(limited):
     requests = limited.simulator.get("/sim/stats")["okx"]["requests"]
     assert want(services, "binance", 3) >= len(SYMBOLS)
     limited.start("worker")
-    days = Window(floor_to(now_ms(), DAY_MS) - 3 * DAY_MS, floor_to(now_ms(), DAY_MS))
+    days = Window(settled_end(DAY_MS) - 3 * DAY_MS, settled_end(DAY_MS))
     until(lambda: limited.covers("bin-ohlcv", SYMBOLS, *days), 40)
     assert sorted(connect_queue(services.redis, "okx").get_job_ids()) == waiting
     assert limited.simulator.get("/sim/stats")["okx"]["requests"] == requests
@@ -177,7 +177,7 @@ def test_an_exchange_in_maintenance_is_not_hammered_by_what_is_queued(limited):
     limited.simulator.fault(exchange="okx", kind="error_503")
     for program in (("worker",), ("worker",), ("scheduler",)):
         limited.start(*program)
-    days = Window(floor_to(now_ms(), DAY_MS) - 3 * DAY_MS, floor_to(now_ms(), DAY_MS))
+    days = Window(settled_end(DAY_MS) - 3 * DAY_MS, settled_end(DAY_MS))
     until(lambda: limited.covers("bin-ohlcv", SYMBOLS, *days), 40)
     time.sleep(15)
     refused = limited.simulator.get("/sim/stats")["okx"]["faults"]["error_503"]

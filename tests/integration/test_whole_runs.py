@@ -15,7 +15,7 @@ from fademoe.queue.states import FAILED, connect_queue, read_job_states
 from fademoe.store import coverage
 from fademoe.store.coverage import Series
 from tests.conftest import run_redis
-from tests.support.clocks import fast_clock, sleep_until, until
+from tests.support.clocks import fast_clock, settled_end, sleep_until, until
 from tests.support.simulator import Simulator
 from tests.support.system import System
 
@@ -61,7 +61,7 @@ def want(services, name, days, symbols=SYMBOLS, metrics=("ohlcv",)):
     """Want histories of an exchange up to today, and enqueue them; return how many windows that are."""
     exchange = registry.load_exchanges()[name]
     instruments.ensure(exchange, services.rest, services.database)
-    until_ms = floor_to(now_ms(), DAY_MS)
+    until_ms = settled_end(DAY_MS)
     series = [Series(f"{CODES[name]}-{metric}", symbol) for metric in metrics for symbol in symbols]
     with services.database.open_transaction() as cursor:
         coverage.want(cursor, series, until_ms - days * DAY_MS, until_ms)
@@ -122,7 +122,7 @@ def test_a_seed_with_odd_rows_and_answers_is_complete(build, names):
     for command in (("worker",), ("worker",), ("worker", "--live"), ("scheduler",)):
         system.start(*command)
     until(lambda: all(_try(want, services, name, 30, symbols) is not None for name in names), 120)
-    end_ms = floor_to(now_ms(), DAY_MS)
+    end_ms = settled_end(DAY_MS)
     window = Window(end_ms - 30 * DAY_MS, end_ms)
     begin_s = time.monotonic()
     until(lambda: all(system.covers(f"{CODES[name]}-ohlcv", symbols, *window) for name in names), 200)
@@ -147,7 +147,7 @@ def test_an_exchange_that_is_down_for_an_hour_is_left_alone(build):
         services = system.context()
         okx = registry.load_exchanges()["okx"]
         instruments.ensure(okx, services.rest, services.database)
-        end_ms = floor_to(now_ms(), DAY_MS)
+        end_ms = settled_end(DAY_MS)
         hours = [Window(at, at + HOUR_MS) for at in range(end_ms - 2000 * HOUR_MS // len(SYMBOLS), end_ms, HOUR_MS)]
         tasks = [Task(Series("okx-ohlcv", symbol), hour) for symbol in SYMBOLS for hour in hours]
         assert enqueue_windows(services.redis, "okx", tasks) == 2000

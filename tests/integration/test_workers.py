@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 from fademoe.client.rate_limit.keys import make_budget_key
-from fademoe.clock import DAY_MS, floor_to, now_ms
-from tests.support.clocks import until
+from fademoe.clock import DAY_MS
+from tests.support.clocks import settled_end, until
 
 RUN = """
 import json, pathlib, re, sys
@@ -30,7 +30,7 @@ print(json.dumps([{"rows": stored.rows, "absent": stored.absent}, late, most_kb]
 
 def run_window(system, days: int) -> tuple[dict, list[str], int]:
     """Fetch a window of so many days in a process of its own: (counts, modules imported late, most memory in kB)."""
-    end_ms = floor_to(now_ms(), DAY_MS) - DAY_MS
+    end_ms = settled_end(DAY_MS) - DAY_MS
     command = [sys.executable, "-c", RUN, str(end_ms - days * DAY_MS), str(end_ms)]
     done = subprocess.run(
         command, env={"PATH": "", **system.environment}, capture_output=True, text=True, timeout=300, check=False
@@ -60,5 +60,5 @@ def test_work_spreads_over_the_addresses_and_each_has_its_budget(system):
     names = [make_budget_key("binance", "weight", name) for name in ("127.0.0.2", "second")]
     until(lambda: redis.exists(*names) == 2, 60)
     until(lambda: {"127.0.0.2", "127.0.0.3"} <= set(system.simulator.get("/sim/stats")["binance"]["budgets"]), 60)
-    end_ms = floor_to(now_ms(), DAY_MS)
+    end_ms = settled_end(DAY_MS)
     until(lambda: not system.differences("binance", "bin-ohlcv", "BTC", end_ms - 19 * DAY_MS, end_ms - DAY_MS), 120)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fademoe.clock import Pace, now_ms, set_pace, to_host_s
+from fademoe.clock import MINUTE_MS, Pace, floor_to, now_ms, set_pace, to_host_s
 
 FAST = 6  # times as fast as the host's the clocks of fast systems run
 BUSY_S = 60.0  # a machine that runs the other tests meanwhile may need as much more
@@ -22,6 +22,11 @@ def fast_clock(speed: int, begin_ms: int | None = None) -> Iterator[str]:
     pace = Pace(speed, now if begin_ms is None else now - (begin_ms - now) // (speed - 1))
     set_pace(pace)
     yield f"{pace.speed}@{pace.since_ms}"
+
+
+def settled_end(step_ms: int) -> int:
+    """Return the newest multiple of `step_ms` that is ten minutes ago: what ended then is due, whatever the hour."""
+    return floor_to(now_ms() - 10 * MINUTE_MS, step_ms)
 
 
 def sleep_until(ts: int) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
-from tests.support.clocks import FAST, fast_clock, sleep_until, until
+from tests.support.clocks import FAST, fast_clock, settled_end, sleep_until, until
 from tests.support.installation import Installation
 from tests.support.simulator import Simulator
 
@@ -31,7 +31,7 @@ def compare_every_cell(system):
         system.up()
         until(lambda: system.streams() == set(LIVE), 60)
         live_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
-        since_ms = floor_to(now_ms(), HOUR_MS) - DAY_MS
+        since_ms = settled_end(HOUR_MS) - DAY_MS
         seeded = system.run("seed", "--since", str(since_ms), "--exchanges", "binance,bybit,okx", "--wait")
         assert seeded.returncode == 0, seeded.stdout + seeded.stderr
         for exchange, (code, metrics) in HISTORY.items():

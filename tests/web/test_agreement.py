@@ -10,13 +10,14 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import DAY_MS, MINUTE_MS, floor_to, now_ms
 from fademoe.settings import Settings
+from tests.support.clocks import settled_end
 
 SOURCES = ("bin-ohlcv", "bin-lq", "byb-oi", "byb-lsr", "okx-fr", "okx-ppr")  # each with an edge of its own
 
 
 def test_gaps_coverage_pages_and_prometheus_agree(client: FlaskClient, sql: Cursor, settings: Settings):
     """Fault 45: each had an edge of "now" of its own."""
-    start_ms = floor_to(now_ms(), DAY_MS) - 2 * DAY_MS  # yesterday is covered whole, also in the hour after midnight
+    start_ms = settled_end(DAY_MS) - 2 * DAY_MS  # yesterday is covered whole, also in the hour after midnight
     for source in SOURCES:
         # some rows are missing, more are not due yet
         until_ms = floor_to(now_ms(), MINUTE_MS) - (60 if source in ("bin-ohlcv", "byb-oi") else 1) * MINUTE_MS

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to, now_ms, to_iso
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, now_ms, to_iso
 from fademoe.metrics import Candle, OpenInterest
 from fademoe.store import corrections
 from fademoe.store.arrivals import HISTORY, LIVE, Origin, Way
@@ -13,8 +13,9 @@ from fademoe.store.connection import Database
 from fademoe.store.corrections import Difference
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.writer import Batch, Writer
+from tests.support.clocks import settled_end
 
-START = floor_to(now_ms(), HOUR_MS) - 3 * DAY_MS
+START = settled_end(HOUR_MS) - 3 * DAY_MS
 BTC, ETH, OI = Series("bin-ohlcv", "BTC"), Series("bin-ohlcv", "ETH"), Series("bin-oi", "BTC")
 
 
