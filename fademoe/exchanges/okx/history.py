@@ -220,7 +220,7 @@ def read_current_funding(item: Json, name: str, instrument: Instrument) -> tuple
     return ts, None if value == "" else read_number(value)
 
 
-CONFIRMED_AT_S = 2.2  # of a minute: the stream's candles of the one before were seen by then
+CONFIRMED_AT_S = 2.0  # of a minute: the stream's candles of the one before were seen by then
 
 # Inexact pages: older sources say that an answer holds 100 rows, whatever is requested.
 CANDLE_PAGING = Paging(costs=((CANDLES, 1),), order=Order.NEWEST_FIRST, exact=False)
