@@ -28,7 +28,7 @@ COINS = os.environ.get(
     "REPLAY_SYMBOLS", "BTC,ETH,SOL,XRP,DOGE,BNB,ADA,AVAX,LINK,LTC,TRX,DOT,BCH,NEAR,UNI,APT,ARB,SUI,PEPE,SHIB"
 )
 ABSENT_MINUTES = 10  # of one exchange
-MOVE_MINUTES = 30  # between two moves of a coin
+MOVE_MINUTES = 20  # between two moves of a coin
 SETTLED_EVERY_MS = 8 * HOUR_MS  # the contracts of all exchanges
 BEFORE_SETTLEMENT_MS = 35 * MINUTE_MS  # so long before one the clock begins: it falls into the hour
 LOOK_BACK_MS = 10 * HOUR_MS  # of history: the settlement in force, and the four hours that presets look back
