@@ -29,12 +29,12 @@ from fademoe.feeds.grid import Grid
 from fademoe.store.certificate import count_steps
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
-from fademoe.store.read.bulk import copy_part, hold_bulk, list_canonical
 from fademoe.store.read.catalog import Perpspec
 from fademoe.store.read.past import Moment, read_newest_correction
 from fademoe.store.read.pool import Reader
 from fademoe.store.read.rows import Selection
 from fademoe.store.read.steps import STEP_MEMBERS, read_step_page
+from fademoe.store.read.windows import copy_part, hold_bulk, list_canonical
 
 SQL = load_queries("export")
 MOST_STEPS = 100_000  # of a month: more than its minutes

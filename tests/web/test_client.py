@@ -17,7 +17,7 @@ from fademoe.metrics import Candle, OpenInterest
 from fademoe.store import certificate
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
-from fademoe.store.read import bulk
+from fademoe.store.read import bulk, windows
 from fademoe.store.read.catalog import list_perpspecs
 from fademoe.store.read.pool import Reader
 from fademoe.store.writer import Batch, Writer
@@ -160,7 +160,7 @@ def test_the_web_reads_steps_moments_and_the_universe(web):
 def test_an_answer_that_breaks_off_is_no_frame(web, database, monkeypatch):
     """What came so far must not be taken for all of it."""
     monkeypatch.setattr(bulk, "WINDOW_ROWS", 50)
-    copy = bulk.copy_part
+    copy = windows.copy_part
     calls = []
 
     def break_off(cursor, spec, selection, **options):
@@ -169,7 +169,7 @@ def test_an_answer_that_breaks_off_is_no_frame(web, database, monkeypatch):
             cursor.execute("SELECT 1 / 0")
         return copy(cursor, spec, selection, **options)
 
-    monkeypatch.setattr(bulk, "copy_part", break_off)
+    monkeypatch.setattr(windows, "copy_part", break_off)
     with pytest.raises(ClientError, match="not complete"):
         web.read("bin-ohlcv", "BTC", SINCE, UNTIL)
 

@@ -7,6 +7,7 @@ import json
 from decimal import Context, Decimal
 from importlib import import_module
 
+import psutil
 import psycopg2
 import pytest
 from flask.testing import FlaskClient
@@ -14,6 +15,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.errors import StoreError
 from fademoe.store.read import bulk
+from tests.support.clocks import until
 from tests.support.web import minute, store_candles
 
 pytestmark = pytest.mark.usefixtures("partitions")
@@ -101,6 +103,58 @@ def test_error_during_the_transfer_aborts_it(client: FlaskClient, stored: None, 
     with pytest.raises(StoreError):
         list(parts)
     answer.close()
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("symbols", ["", "&symbol=BTC"])
+def test_what_processes_of_their_own_read_is_what_the_web_reads(
+    client: FlaskClient, sql: Cursor, monkeypatch, symbols: str, order: str
+):
+    """Symbols sort by their characters, whatever the database's collation, and may need quotes."""
+    names = ("BTC", "b", "42", 'A,"B', "币安人生")
+    for index, name in enumerate(names):
+        store_candles(sql, name, range(index * 7, 400))
+    monkeypatch.setattr(bulk, "WINDOW_ROWS", 100)
+    path = f"/api/export/bin-ohlcv?format=csv&order={order}{symbols}"
+    ours = client.get(path).text
+    monkeypatch.setattr(bulk, "MANY_WINDOWS", 2)
+    assert client.get(path).text == ours
+    rows = [(int(row[0]), row[1]) for row in list(csv.reader(io.StringIO(ours)))[1:]]
+    sign = 1 if order == "asc" else -1
+    assert rows == sorted(rows, key=lambda row: (sign * row[0], row[1]))
+    assert len(rows) == (400 if symbols else sum(400 - index * 7 for index in range(len(names))))
+    assert list_copiers() == []
+
+
+def test_a_process_that_is_killed_ends_the_transfer(client: FlaskClient, stored: None, monkeypatch):
+    monkeypatch.setattr(bulk, "WINDOW_ROWS", 500)
+    answer = client.get("/api/export/bin-ohlcv?format=csv&symbol=BTC", buffered=False)
+    parts = answer.iter_encoded()
+    next(parts), next(parts)
+    killed, other = list_copiers()
+    killed.kill()
+    with pytest.raises(StoreError, match="has ended"):
+        list(parts)
+    answer.close()
+    other.wait(60)
+    assert list_copiers() == []
+
+
+def test_a_reader_who_leaves_leaves_no_process(client: FlaskClient, stored: None, monkeypatch):
+    monkeypatch.setattr(bulk, "WINDOW_ROWS", 500)
+    answer = client.get("/api/export/bin-ohlcv?format=csv&symbol=BTC", buffered=False)
+    parts = answer.iter_encoded()
+    next(parts), next(parts)
+    assert len(list_copiers()) == 2
+    answer.close()
+    del parts
+    until(lambda: list_copiers() == [], 10)
+
+
+def list_copiers() -> list[psutil.Process]:
+    """Return the processes that read for this one."""
+    children = psutil.Process().children()
+    return [child for child in children if "fademoe.store.read.copier" in child.cmdline()]
 
 
 def test_two_exports_at_a_time(client: FlaskClient, app, stored: None):

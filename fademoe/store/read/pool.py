@@ -38,7 +38,7 @@ class Reader:
 
     def __init__(self, url: str, connections: int = CONNECTIONS) -> None:
         """Remember where PostgreSQL is; hold at most `connections` of them."""
-        self._url = url
+        self.url = url
         self._slots = threading.BoundedSemaphore(connections)
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
@@ -70,7 +70,7 @@ class Reader:
         except psycopg2.errors.QueryCanceled as error:
             raise TooSlow(f"the database needed more than {STATEMENT_TIMEOUT_S} s") from error
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            raise StoreError(f"PostgreSQL at {mask_url(self._url)}: {get_first_line(error)}") from error
+            raise StoreError(f"PostgreSQL at {mask_url(self.url)}: {get_first_line(error)}") from error
         except psycopg2.errors.UndefinedTable as error:
             if connection is not None:
                 connection.close()  # one opened later may find the tables, and the role that reads them
@@ -95,7 +95,7 @@ class Reader:
 
     def _open(self) -> Connection:
         connection = psycopg2.connect(
-            self._url,
+            self.url,
             connect_timeout=CONNECT_TIMEOUT_S,
             application_name="fademoe web",
             keepalives_idle=30,

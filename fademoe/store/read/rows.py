@@ -230,7 +230,7 @@ def has_value_from(reader: Reader, spec: Perpspec, selection: Selection, limit: 
     decimals = [field.name for field in spec.fields if field.type == "decimal" and field.name in selection.columns]
     if not decimals:
         return False
-    tests = [sql.SQL("abs({}) >= %(limit)s").format(sql.Identifier(name)) for name in decimals]
+    tests = [sql.SQL("({0} >= %(limit)s OR {0} <= -%(limit)s)").format(sql.Identifier(name)) for name in decimals]
     query = sql.SQL(SQL["holds_value"]).format(rows=make_relation(spec.name), tests=sql.SQL(" OR ").join(tests))
     with reader.read() as cursor:
         symbols = list(selection.symbols) or list_symbols(cursor, spec.name)

@@ -11,11 +11,12 @@ from fademoe.clock import EARLIEST_MS, LATEST_MS, Window, now_ms, to_iso
 from fademoe.feeds.registry import find_attribution
 from fademoe.settings import LOOPBACK
 from fademoe.store.read import files as read_files
-from fademoe.store.read.bulk import copy_windows, name_columns
+from fademoe.store.read.bulk import copy_windows
 from fademoe.store.read.catalog import Perpspec
 from fademoe.store.read.past import EXTRAS
 from fademoe.store.read.rows import Selection, has_value_from, read_pages
 from fademoe.store.read.steps import STEP_MEMBERS, read_step_pages
+from fademoe.store.read.windows import name_columns
 from fademoe.web.api.data import TEXT
 from fademoe.web.api.parameters import PERPSPEC
 from fademoe.web.api.row_query import KNOWN_MS, PAST, SELECTION, STEP, TS, has_known_ms, read_selection

@@ -8,8 +8,8 @@ from fademoe.errors import ConfigError
 from fademoe.feeds.grid import find_grid
 from fademoe.store.certificate import certify
 from fademoe.store.coverage import Series
-from fademoe.store.read.bulk import hold_bulk
 from fademoe.store.read.catalog import Perpspec
+from fademoe.store.read.windows import hold_bulk
 from fademoe.web.model.answer import Answer
 from fademoe.web.problem import Problem
 
