@@ -19,7 +19,7 @@ from fademoe.feeds.stream import StreamFeed
 from fademoe.metrics import INTERVALS_MS, METRICS, Instant, name_perpspec
 
 RECONCILE_PAUSE_MS = MINUTE_MS  # gaps are looked for once a minute
-NEWEST_LAG_MS = 45 * SECOND_MS  # of the newest rows that one job a minute requests (jobs/newest.py)
+NEWEST_ROUND_MS = 25 * SECOND_MS  # of the job that requests newest rows once a minute (jobs/newest.py)
 MARGIN_MS = 30 * SECOND_MS  # for waiting in the queue, the request and the commit
 BARS = "ohlcv"  # the metric of the one exception, see `Lag.at_minute_end`
 
@@ -122,11 +122,13 @@ def _state_of_history(feed: RestFeed) -> tuple[int, str]:
     """
     if feed.lag_ms is not None:
         return feed.lag_ms, f"{feed.lag_why}; {feed.source}"
+    newest_lag_ms = NEWEST_ROUND_MS + int(feed.newest.at_s * SECOND_MS) if feed.newest else 0
     if feed.newest and feed.newest.grid_ms:
-        why = "requested 20 s after it and every minute until it is there, in rounds of up to 25 s"
-        return NEWEST_LAG_MS + MINUTE_MS, f"{why}: by the second one; {feed.source}"
+        why = f"requested {feed.newest.at_s:g} s after it and every minute until it is there, in rounds of up to 25 s"
+        return newest_lag_ms + MINUTE_MS, f"{why}: by the second one; {feed.source}"
     if feed.newest:
-        return NEWEST_LAG_MS, f"requested 20 s into the next minute, in a round of up to 25 s; {feed.source}"
+        why = f"requested {feed.newest.at_s:g} s into the next minute, in a round of up to 25 s"
+        return newest_lag_ms, f"{why}; {feed.source}"
     edge_ms = max(feed.latency.live_edge_ms, feed.paging.coalesce_ms)
     held_rows = edge_ms // feed.interval_ms + (METRICS[feed.metric].instant is Instant.MOMENT)
     lag_ms = held_rows * feed.interval_ms + feed.latency.settle_ms + RECONCILE_PAUSE_MS + MARGIN_MS

@@ -10,13 +10,12 @@ from typing import TypeVar
 
 from rq import Retry
 
-from fademoe.clock import SECOND_MS, Window, floor_to, merge, monotonic_s
+from fademoe.clock import SECOND_MS, Window, floor_to, merge, monotonic_s, to_host_s
 from fademoe.errors import BadPayload, Refused, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import Newest, Page, RestFeed
 from fademoe.feeds.instrument import Instrument, clip_to_listing
-from fademoe.feeds.paging import compute_closed_until_ms
 from fademoe.jobs import marks, polls
 from fademoe.jobs.feed_client import REQUESTED_POLL_S, TimeUp, has_requested_work, send_patiently
 from fademoe.jobs.fetch import read_page
@@ -33,6 +32,7 @@ from fademoe.store.writer import Batch
 EVERY_MS = 60 * SECOND_MS
 RUN_S = 25.0  # of a round: its worker is one that the windows of all exchanges share
 BUDGET_WAIT_S = 3.0  # of one request
+MAX_SETTLE_WAIT_MS = 5 * SECOND_MS  # a host's clock that is farther ahead is reported
 THREADS = 4
 
 Task = TypeVar("Task")
@@ -71,6 +71,7 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
                 services, exchange, feed, feed.newest, followed, time_ms, context.queue
             )
         else:
+            time_ms = _wait_until_settled(services, exchange, feed, feed.newest, time_ms)
             wanted = _plan(services, feed, feed.newest, followed, time_ms)
             endpoint = feed.recent or feed
             outcome = _request_all(
@@ -125,13 +126,28 @@ def _ask_marks(
     return outcome, marks.list_answers(newest, marked), len(wanted)
 
 
+def _find_settle_ms(feed: RestFeed, newest: Newest) -> int:
+    """Return how long after its end a row is requested."""
+    return (feed.recent or feed).latency.settle_ms if newest.settle_ms is None else newest.settle_ms
+
+
+def _wait_until_settled(services: Services, exchange: Exchange, feed: RestFeed, newest: Newest, time_ms: int) -> int:
+    """Wait for the newest row where it settles in a moment; return the exchange's time then.
+
+    The job is enqueued by the host's clock, which may be seconds ahead of the exchange's.
+    """
+    settles_ms = floor_to(time_ms, feed.interval_ms) + _find_settle_ms(feed, newest)
+    if not 0 < settles_ms - time_ms <= MAX_SETTLE_WAIT_MS:
+        return time_ms
+    services.stop.wait(to_host_s((settles_ms - time_ms) / SECOND_MS))
+    return services.clocks.now_ms(exchange)
+
+
 def _plan(
     services: Services, feed: RestFeed, newest: Newest, followed: Sequence[Instrument], time_ms: int
 ) -> list[Wanted]:
     """Return what each contract lacks of its newest rows, those first that lack them longest."""
-    until_ms = compute_closed_until_ms(feed, time_ms)
-    if newest.settle_ms is not None:
-        until_ms = floor_to(time_ms - newest.settle_ms, feed.interval_ms)
+    until_ms = floor_to(time_ms - _find_settle_ms(feed, newest), feed.interval_ms)
     first_ms = until_ms - newest.rows * feed.interval_ms
     by_series = {Series(name_perpspec(each.code, feed.metric), each.symbol): each for each in followed}
     missing: dict[Series, list[Window]] = {}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from psycopg2.extensions import cursor as Cursor
@@ -30,6 +31,7 @@ from fademoe.store.status import State, Tracked
 from fademoe.store.writer import Batch
 
 BUDGET_WAIT_S = 10.0  # of one request
+THREADS = 4  # of a round without a share, which waits for answers otherwise
 # A feed with a share runs in the queue of its exchange. While another exchange has work and units its worker does not
 # wait: the round goes on a little later.
 SHARED_WAIT_S = 3.0
@@ -43,6 +45,7 @@ MAX_AHEAD_MS = MINUTE_MS  # of the exchange's clock, what a sample's own time ma
 MAX_AHEAD_UNKNOWN_MS = HELD_S * SECOND_MS  # where the exchange does not tell its time
 
 Sample = tuple[Series, Row]
+Answer = tuple[list[Sample], list[BadPayload], SourceError | Stopped | None]  # of a batch
 
 
 @dataclass(kw_only=True)
@@ -96,9 +99,14 @@ def _goes_on(context: JobContext, outcome: Round, most: int) -> bool:
 
 
 def begin_another_run(context: JobContext, failed: Exception | None) -> bool:
-    """Return whether a round that gave way to others has another run, soon, and note that in the job."""
+    """Return whether a round that gave way to others has another run, soon, and note that in the job.
+
+    Where the exchange cannot be asked for longer than all runs take, the next round is soon enough.
+    """
     runs = context.read_meta(RUNS) + 1
     if context.job is None or not isinstance(failed, BudgetSpent | TimeUp) or runs >= MAX_RUNS:
+        return False
+    if failed.retry_after_s > MAX_RUNS * CONTINUE_AFTER_S:
         return False
     for key, value in ((RUNS, runs), (DELAY_S, CONTINUE_AFTER_S)):
         context.write_meta(key, value)
@@ -130,19 +138,31 @@ def _request_all(
     is_shared = feed.share is not None
     deadline_s = monotonic_s() + (SHARED_RUN_S if is_shared else feed.every_ms / SECOND_MS)
     size = feed.batch or max(1, len(turn))
-    for at in range(0, len(turn), size):
-        if monotonic_s() > deadline_s or (at and is_shared and has_requested_work(services)):
-            break
-        batch = turn[at : at + size]
+    batches = [turn[at : at + size] for at in range(0, len(turn), size)]
+    at_once = 1 if is_shared else THREADS
+
+    def request(batch: Sequence[Instrument]) -> Answer:
         try:
-            samples, errors = _request_patiently(services, exchange, feed, batch, queue)
-            outcome.samples += samples
-            outcome.unreadable += errors
+            return *_request_patiently(services, exchange, feed, batch, queue), None
         except (SourceError, Stopped) as error:
-            outcome.failed = error
-            if not isinstance(error, BadPayload | Refused):  # these are about one contract, the next one may be fine
+            return [], [], error
+
+    with ThreadPoolExecutor(at_once) as pool:
+        for at in range(0, len(batches), at_once):
+            if monotonic_s() > deadline_s or (at and is_shared and has_requested_work(services)):
                 break
-        outcome.requested += len(batch)
+            some = batches[at : at + at_once]
+            answers = list(pool.map(request, some))
+            for samples, errors, failed in answers:
+                outcome.samples += samples
+                outcome.unreadable += errors
+                outcome.failed = failed or outcome.failed
+            # these are about one contract, the next one may be fine
+            ended = [failed for *_, failed in answers if failed and not isinstance(failed, BadPayload | Refused)]
+            outcome.requested += sum(map(len, some)) if not ended else 0
+            if ended:
+                outcome.failed = ended[0]
+                break
     redis.set(key, (first + outcome.requested) % max(1, len(followed)), ex=HELD_S)
     return outcome
 

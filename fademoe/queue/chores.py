@@ -16,7 +16,10 @@ HOURS_AT_S = 50.0  # of each minute: what reconcile enqueued is under way then
 
 @dataclass(frozen=True, kw_only=True)
 class Chore:
-    """A function that runs every `every_s` seconds, and once at the start; `at_s`: at that second of the period."""
+    """A function that runs every `every_s` seconds, and once at the start; `at_s`: at that second of the period.
+
+    `is_urgent`: it goes before the other live work.
+    """
 
     function: str
     every_s: float
@@ -24,6 +27,7 @@ class Chore:
     queue: str = UPKEEP
     timeout_s: int = 300
     at_s: float | None = None
+    is_urgent: bool = False
 
     @property
     def job_id(self) -> str:
@@ -58,7 +62,7 @@ def enqueue_chore(redis: Redis, chore: Chore) -> bool:
         chore.job_id,
         chore.function,
         chore.arguments,
-        at_front=chore.queue not in (LIVE, UPKEEP),
+        at_front=chore.is_urgent or chore.queue not in (LIVE, UPKEEP),
         result_ttl=0,
         failure_ttl=1,
         job_timeout=chore.timeout_s,

@@ -13,6 +13,7 @@ from rq.serializers import JSONSerializer
 
 from fademoe.clock import SECOND_MS, monotonic_s, now_ms, to_host_s
 from fademoe.feeds import registry
+from fademoe.feeds.exchange import Exchange
 from fademoe.queue.chores import CHORES, Chore, drop_foreign_chores, enqueue_chore, make_hours_chore
 from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, SHARED_QUEUES, list_exchange_queues
 from fademoe.queue.reaper import Reaper
@@ -54,7 +55,7 @@ def run(services: Services) -> None:
                     log.info("%d jobs of dead workers requeued", requeued)
             for chore in chores:
                 if now >= due[chore.job_id]:
-                    due[chore.job_id] = now + chore.compute_pause_s(now_ms() / SECOND_MS)
+                    due[chore.job_id] = monotonic_s() + chore.compute_pause_s(now_ms() / SECOND_MS)
                     if not enqueue_chore(services.redis, chore):
                         log.debug("%s is queued or running already", chore.job_id)
             pause_s = min(TICK_S, max(SHORTEST_PAUSE_S, to_host_s(min(due.values()) - monotonic_s())))
@@ -95,13 +96,18 @@ def _poll_chores(services: Services) -> list[Chore]:
             function="fademoe.jobs.newest.poll_newest",
             every_s=60,
             arguments=(exchange.name, feed.metric),
-            queue=LIVE if any(stream.metric == feed.metric for stream in exchange.stream_feeds) else exchange.name,
+            queue=LIVE if _is_streamed(exchange, feed.metric) else exchange.name,
             timeout_s=120,
             at_s=feed.newest.at_s,
+            is_urgent=_is_streamed(exchange, feed.metric),
         )
         for exchange, feed in newest
         if feed.newest
     ]
+
+
+def _is_streamed(exchange: Exchange, metric: str) -> bool:
+    return any(stream.metric == metric for stream in exchange.stream_feeds)
 
 
 def _terms_chores(services: Services) -> list[Chore]:

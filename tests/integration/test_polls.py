@@ -171,7 +171,7 @@ def test_newest_minutes_do_not_wait_while_another_exchange_has_work(services):
     followed = polls.list_followed(services, exchange, feed, now_ms())
     polls.want(services, feed, followed, now_ms() - 10 * MINUTE_MS)
     services.clocks.ask(exchange, live=True)
-    services.budgets.close(exchange, [budget], resolve_egress(services.settings)[0][0], 60.0, "a test")
+    services.budgets.close(exchange, [budget], resolve_egress(services.settings)[0][0], 20.0, "a test")
     again = newest.poll_newest.__wrapped__(context, "binance", "mark")
     assert isinstance(again, Retry)
     assert job.meta == {polls.RUNS: 1, "delay_s": polls.CONTINUE_AFTER_S}
