@@ -15,6 +15,7 @@ from fademoe.store.read.catalog import Field
 DIGITS, PLACES = 38, 18  # of a decimal; digits behind the 18th place are rounded
 TOO_LARGE = 10 ** (DIGITS - PLACES)  # the least value that has no such decimal
 STEP_TYPES = {"bars": "integer", "expected": "integer", "absent": "integer", "complete": "boolean"}
+GROUP_ROWS = 65_536
 COMPRESSION = {"compression": "zstd", "compression_level": 1}
 _LAST_PLACE = Decimal(1).scaleb(-PLACES)
 _CONTEXT = Context(prec=DIGITS)  # the default one has 28 digits and would refuse longer numbers
@@ -94,15 +95,30 @@ def read_text(text: bytes, schema: Any, *, is_csv: bool, is_exact: bool = False)
 
 
 def write_parquet(tables: Iterable[Any], schema: Any) -> Iterator[bytes]:
-    """Yield a Parquet file part by part; each table is a row group."""
+    """Yield a Parquet file part by part: tables are joined to row groups of GROUP_ROWS or a little more.
+
+    The writer keeps some KB of every row group until the end.
+    """
     sink = _Sink()
     with open_writer(sink, schema) as writer:
-        for table in tables:
-            writer.write_table(table, row_group_size=max(1, table.num_rows))
-            del table
+        for group in _join(tables):
+            writer.write_table(group, row_group_size=max(1, group.num_rows))
+            del group
             load_arrow().default_memory_pool().release_unused()
             yield sink.take()
     yield sink.take()
+
+
+def _join(tables: Iterable[Any]) -> Iterator[Any]:
+    """Yield tables of at least GROUP_ROWS, the last one of what is left."""
+    held: list[Any] = []
+    for table in tables:
+        held.append(table)
+        if sum(each.num_rows for each in held) >= GROUP_ROWS:
+            joined, held = load_arrow().concat_tables(held), []
+            yield joined
+    if held:
+        yield load_arrow().concat_tables(held)
 
 
 def open_writer(sink: Any, schema: Any) -> Any:

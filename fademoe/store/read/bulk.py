@@ -50,7 +50,7 @@ def copy_windows(
     with reader.read() as cursor:
         symbols, windows = plan_windows(cursor, spec, selection)
     named = replace(selection, symbols=tuple(symbols))
-    if len(windows) >= MANY_WINDOWS:
+    if len(windows) >= MANY_WINDOWS and spec.interval in INTERVALS_MS:  # settlements are few in many windows
         parts = copy_in_processes(reader.url, spec, named, columns, windows)
     else:
         parts = _run_ahead(lambda window: read_window(reader, spec, named, columns, window), windows)

@@ -16,6 +16,7 @@ from psycopg2 import sql
 
 from fademoe.clock import Window
 from fademoe.errors import StoreError
+from fademoe.feeds import registry
 from fademoe.store.read.catalog import Perpspec
 from fademoe.store.read.pool import Reader
 from fademoe.store.read.rows import Selection
@@ -52,7 +53,7 @@ class _Copier:
     """The web's side of one process."""
 
     def __init__(self, task: bytes) -> None:
-        command = [sys.executable, "-m", "fademoe.store.read.copier"]
+        command = [sys.executable, "-P", "-m", "fademoe.store.read.copier"]  # -P: no module of the working directory
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._send(task)
 
@@ -87,6 +88,7 @@ class _Copier:
 
 def main() -> None:
     """Answer windows until the input ends."""
+    registry.load_exchanges()  # and the metrics that their packages declare
     source, target = sys.stdin.buffer, sys.stdout.buffer
     url, spec, selection, columns = pickle.load(source)
     reader = Reader(url, connections=1)
