@@ -251,6 +251,16 @@ def list_reconciliations(cursor: Cursor, name: str, limit: int) -> list[Reconcil
     return [Reconciliation(*row) for row in cursor.fetchall()]
 
 
+def describe_reconciliation(found: Reconciliation, differences: int | None = None) -> dict[str, Any]:
+    """Return a reconciliation with so many of its differences, None: all, as values that JSON can hold."""
+    return {
+        "day": found.day,
+        "until": found.until,
+        "equal": found.is_equal,
+        "differences": found.differences[:differences],
+    }
+
+
 def find_covered_until(cursor: Cursor, wanted: Iterable[Series], since: int) -> dict[Series, int | None]:
     """Return until when each series is covered without a gap from `since` on; None: not even then."""
     series = list(wanted)
@@ -315,8 +325,7 @@ def describe(cursor: Cursor, stored: TraderAccount) -> dict[str, Any]:
         "file_differs": path is not None and not _holds(path, stored.plan["strategy"]["text"]),
         "events": [event._asdict() for event in events[-50:]],
         "reconciliations": [
-            {"day": each.day, "until": each.until, "equal": each.is_equal, "differences": each.differences[:20]}
-            for each in list_reconciliations(cursor, stored.name, 10)
+            describe_reconciliation(each, differences=20) for each in list_reconciliations(cursor, stored.name, 10)
         ],
     }
 

@@ -10,6 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.account.numbers import EXACT
 from fademoe.account.state import Account
+from fademoe.alerts.records import list_channels
 from fademoe.backtest.plan import Plan
 from fademoe.backtest.request import RunRequest, make_plan
 from fademoe.backtest.strategies import RunningStrategy
@@ -105,9 +106,16 @@ def check_name(name: str) -> str:
 def add_account(cursor: Cursor, name: str, request: RunRequest, settings: TraderSettings) -> TraderAccount:
     """Add an account that begins with the first minute of a request; its end does not count.
 
-    Raises ConfigError for a wrong request, for a name that is taken, and for a strategy whose attributes cannot be
-    stored; StrategyFailed when the strategy fails as it is made.
+    Raises ConfigError for a wrong request, a name that is taken, a channel that is not there, and a strategy whose
+    attributes cannot be stored; StrategyFailed when the strategy fails as it is made.
     """
+    channels = sorted(list_channels(cursor))
+    for channel in settings.channels:
+        if channel not in channels:
+            valid = ", ".join(channels) or "none yet"
+            raise ConfigError(
+                f"--channel {channel}: alerts have no such channel. Valid: {valid} (fademoe alerts apply)"
+            )
     plan = make_plan(cursor, request)
     # a settlement that is not known is listed and not charged: a paper account cannot be run anew
     plan = replace(plan, until=FOREVER_MS, conditions=replace(plan.conditions, allow_holes=True))

@@ -43,6 +43,7 @@ AWAY_S = 1.0  # between two tries while PostgreSQL is away
 LATEST_MS = 5 * MINUTE_MS  # after the end of a minute it is stepped whatever is missing
 BATCH = 120  # minutes of an account in one transaction, when it catches up
 RECONCILE_AFTER_MS = 2 * HOUR_MS  # after the end of a day, when its late rows have come
+MADE_UP_DAYS = 7  # so many days back are reconciled that were not: the program was down
 STRATEGY_FAILED = "strategy failed"
 
 
@@ -219,17 +220,17 @@ class TraderProgram:
         return now_ms() - self._back_ms < DEAD_AFTER_MS
 
     def _reconcile_next(self) -> None:
-        """Reconcile one day that is over and was not reconciled yet."""
-        day = floor_to(now_ms() - RECONCILE_AFTER_MS, DAY_MS) - DAY_MS
+        """Reconcile one day that is over and was not reconciled up to its end yet, the oldest one first."""
+        end = floor_to(now_ms() - RECONCILE_AFTER_MS, DAY_MS)
         for name, paper in self._papers.items():
-            if paper.cursor < day + DAY_MS or paper.plan.since >= day + DAY_MS:
-                continue
-            newest = self._database.run(partial(store.list_reconciliations, name=name, limit=1))
-            if newest and newest[0].day >= day:
-                continue
-            found = reconcile(self._database, self._reading, name, day)
-            log.info("%s on %s: %s", name, to_iso(day)[:10], "equal" if found.is_equal else "differs")
-            return
+            first = max(floor_to(paper.plan.since, DAY_MS), end - MADE_UP_DAYS * DAY_MS)
+            stored = self._database.run(partial(store.list_reconciliations, name=name, limit=MADE_UP_DAYS + 1))
+            done = {each.day for each in stored if each.until >= each.day + DAY_MS}
+            for day in range(first, min(end, floor_to(paper.cursor, DAY_MS)), DAY_MS):
+                if day not in done:
+                    found = reconcile(self._database, self._reading, name, day)
+                    log.info("%s on %s: %s", name, to_iso(day)[:10], "equal" if found.is_equal else "differs")
+                    return
 
 
 def _save(cursor: Cursor, progress: Progress, paper: PaperAccount, done: Stepped, *, resumes: bool) -> bool:

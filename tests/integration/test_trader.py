@@ -352,6 +352,34 @@ def test_an_hour_without_data_and_heartbeat_is_off_and_goes_on_as_the_account_sa
     assert (trader.account().trip is None) is (after == "resume")
 
 
+def test_every_day_is_reconciled_once_it_is_over_and_missed_ones_are_made_up_for(
+    trader: Trader, command: Command, monkeypatch
+):
+    """One that was asked for before the day's end keeps no later one from running."""
+    add(trader, command)
+    trader.run_until(START + 5 * MINUTE_MS)
+    first = floor_to(START, DAY_MS)
+    days = []
+
+    def store_as_equal(database, reading, name, day):
+        days.append((day - first) // DAY_MS)
+        database.run(lambda cursor: store.save_reconciliation(cursor, name, day, day + DAY_MS, [], []))
+        return store.Reconciliation(day, day + DAY_MS, True, [], [], 0)
+
+    assert command("reconcile", "paper", "--day", to_iso(first))[0] == 0
+    monkeypatch.setattr(program, "reconcile", store_as_equal)
+    trader.program._papers["paper"].cursor = first + 3 * DAY_MS + HOUR_MS
+    for hours in (25, 26, 72, 74):
+        trader.now = first + hours * HOUR_MS
+        for _ in range(3):
+            trader.program._reconcile_next()
+    assert days == [0, 1, 2]
+    code, text = command(
+        "add", "other", str(trader.file), "--symbols", "A", "--exchange", "binance", "--channel", "desk"
+    )
+    assert (code, "no such channel" in text) == (2, True)
+
+
 def test_what_cannot_be_stored_is_refused(trader: Trader, command: Command):
     trader.file.write_text(
         "from fademoe.strategy import Strategy\n\nclass Odd(Strategy):\n"

@@ -70,7 +70,7 @@ def test_operations_keep_their_names(client: FlaskClient):
         *("listBacktests", "showBacktest", "listLedger", "listEquity", "startBacktest", "cancelBacktest"),
         *("listRules", "listTransitions", "checkRule", "previewRule", "screen"),
         *("writeRule", "removeRule", "addSilence", "endSilence"),
-        *("listAccounts", "showAccount", "listAccountLedger", "listAccountEquity"),
+        *("listAccounts", "showAccount", "listAccountLedger", "listAccountEquity", "listAccountReconciliations"),
         *("switchTraderOn", "switchTraderOff", "switchTrader", "resetTrader"),
         *("addTraderAccount", "removeTraderAccount"),
     }

@@ -42,6 +42,12 @@ class AccountInfo(Answer):
     account: dict[str, Any]
 
 
+class Reconciliations(Answer):
+    """Days of an account that were compared with a backtest of them, the newest first."""
+
+    reconciliations: list[dict[str, Any]]
+
+
 class Switched(Answer):
     """Whether the switch of all accounts is on now."""
 
@@ -90,6 +96,19 @@ def list_account_equity(params: Params) -> Response:
     with get_services().reader.read() as cursor:
         rows = trader.read_equity(cursor, found.name, read_after(params, -1), params[LIMIT] + 1)
     return answer_page(params, EQUITY_COLUMNS, rows)
+
+
+@routes.get(
+    "/api/trader/<account:name>/reconciliation",
+    "The days of a paper account compared with a backtest of them, the newest first",
+    (NAME, LIMIT),
+)
+def list_account_reconciliations(params: Params) -> Reconciliations:
+    """Answer the reconciliations of an account, with all differences that are stored."""
+    found = find_account(params[NAME])
+    with get_services().reader.read() as cursor:
+        stored = trader.list_reconciliations(cursor, found.name, params[LIMIT])
+    return Reconciliations(reconciliations=[trader.describe_reconciliation(each) for each in stored])
 
 
 @routes.post("/api/trader/on", "Switch all paper accounts on", (REASON,))
