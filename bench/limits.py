@@ -1,7 +1,9 @@
 """How much of each exchange's budget the workers use while there is more to fetch than it allows."""
 
+import os
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from bench.stage import Stage, stage, until
 WORKERS = 16
 LATENCY_MS = 80
 WARM_S, MEASURED_S = 25, 180
+# of a limit that FADEMOE_LIMIT_SHARE allows: all of it, what it is without the setting, half of it
+SHARES = tuple(os.environ.get("BENCH_LIMITS_SHARES", "1,0.9,0.5").split(","))
 # 127.0.0.0/8 is the host's own: the simulator sees the address that a request leaves by.
 EGRESS = "127.0.0.2,127.0.0.3"
 
@@ -82,14 +86,17 @@ class Measured:
 
 def run() -> Report:
     """Saturate each budget with 16 workers, and one of them by two addresses."""
-    shares = Table(columns=("budget", "used share", "at least", "refusals", "requests/s", "rows/s", "worker RSS MB"))
-    for case in CASES:
-        found = saturate(case, MEASURED_S)
+    shares = Table(
+        columns=("limit share", "budget", "used share", "at least", "refusals", "requests/s", "rows/s", "worker RSS MB")
+    )
+    for share, case in product(SHARES, CASES):
+        found = saturate(case, MEASURED_S, share=share)
         shares.rows.append(
             (
+                share,
                 f"{case.exchange} {case.budget}",
                 f"{used_share(case, found):.1%}",
-                f"{case.floor:.0%}",
+                f"{0.48 if share == '0.5' else case.floor * float(share):.1%}",
                 found.refusals,
                 found.requests / found.seconds,
                 found.rows / found.seconds,
@@ -118,10 +125,10 @@ def used_share(case: Case, found: Measured) -> float:
     return found.requests * case.cost / found.seconds * case.period_s / case.limit
 
 
-def saturate(case: Case, seconds: float, egress: str = "") -> Measured:
+def saturate(case: Case, seconds: float, egress: str = "", share: str = "1") -> Measured:
     """Let workers fetch for `seconds` after a warm-up and return what they did."""
     with stage("--latency-ms", str(LATENCY_MS)) as on:
-        on.environ |= {"FADEMOE_EXCHANGES": case.exchange, "FADEMOE_EGRESS": egress}
+        on.environ |= {"FADEMOE_EXCHANGES": case.exchange, "FADEMOE_EGRESS": egress, "FADEMOE_LIMIT_SHARE": share}
         workers = [on.start("worker") for _ in range(WORKERS)]
         scheduler = on.start("scheduler")  # brings back what has waited for its time
         seeding = ("seed", "--days", str(case.days), "--metrics", case.metric, "--exchanges", case.exchange)
