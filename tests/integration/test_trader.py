@@ -374,9 +374,11 @@ def test_every_day_is_reconciled_once_it_is_over_and_missed_ones_are_made_up_for
         for _ in range(3):
             trader.program._reconcile_next()
     assert days == [0, 1, 2]
-    code, text = command(
-        "add", "other", str(trader.file), "--symbols", "A", "--exchange", "binance", "--channel", "desk"
-    )
+
+
+def test_a_channel_that_is_not_there_is_refused(trader: Trader, command: Command):
+    options = ("--symbols", "A", "--exchange", "binance", "--channel", "desk")
+    code, text = command("add", "other", str(trader.file), *options)
     assert (code, "no such channel" in text) == (2, True)
 
 
