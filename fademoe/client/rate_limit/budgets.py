@@ -33,7 +33,7 @@ class Grant:
     """Units that were taken: of this budget and egress, counted at `at_ms` of the budget's clock.
 
     `mark` is the scripts' own. `failures`: requests to the exchange from this egress that failed in a row before,
-    `redis_ms`: when this one was granted, both for `Budgets.note_failure` and `note_success`.
+    `redis_ms`: when this one was granted, to the microsecond, both for `Budgets.note_failure` and `note_success`.
     """
 
     exchange: str
@@ -43,7 +43,7 @@ class Grant:
     at_ms: int
     mark: int
     failures: int
-    redis_ms: int
+    redis_ms: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,16 +129,16 @@ class Budgets:
             raise _redis_away(exchange.name, error) from error
         if state == REFUSED:
             raise _spent(exchange.name, name, number / 1000, is_outage=bool(ticket[0]))
-        mark, failures, redis_ms = map(int, ticket)
+        mark, failures, redis_ms = ticket
         return Grant(
             exchange=exchange.name,
             budget=budget,
             egress=places[place - 1],
             cost=cost,
             at_ms=number,
-            mark=mark,
-            failures=failures,
-            redis_ms=redis_ms,
+            mark=int(mark),
+            failures=int(failures),
+            redis_ms=float(redis_ms),
         )
 
     def release(self, grant: Grant, server_count: int | None = None) -> None:

@@ -12,7 +12,7 @@ if ARGV[6] == '0' then
     return 0
 end
 local state = read_state(KEYS[1])
-if state.paused_at > 0 and tonumber(ARGV[7]) < math.floor(state.paused_at) then
+if state.paused_at > 0 and tonumber(ARGV[7]) < state.paused_at then
     return 0 -- it was sent before the pause that its like has begun
 end
 state.failures = state.failures + 1

@@ -19,7 +19,7 @@
 --         of a ticket: 16 due, 17 priority_offset
 -- Result  {1, n, at_ms, mark, failures, redis_ms}
 --             granted at the n-th address, at that time of the budget's clock and of Redis's; `mark` is for
---             on_response.lua; so many requests have failed there in a row
+--             on_response.lua; so many requests have failed there in a row; redis_ms is a text, it has µs
 --         {2, n, wait_ms, due, priority_offset}
 --             queued there: come back with this ticket in wait_ms
 --         {0, n, wait_ms, is outage}
@@ -120,7 +120,7 @@ local function serve(state, due, has_priority)
     local mark = wait <= 0 and count(state)
     write_numbers(state, is_aligned and WRITTEN_ALIGNED or WRITTEN)
     if mark then
-        return {1, state.n, math.floor(state.now), mark, state.outage.failures, math.floor(state.outage.now)}
+        return {1, state.n, math.floor(state.now), mark, state.outage.failures, text(state.outage.now)}
     end
     return {2, state.n, math.ceil(wait), text(due), has_priority and PRIORITY or text(state.priority_offset)}
 end
