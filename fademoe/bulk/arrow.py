@@ -15,7 +15,7 @@ from fademoe.store.read.catalog import Field
 DIGITS, PLACES = 38, 18  # of a decimal; digits behind the 18th place are rounded
 TOO_LARGE = 10 ** (DIGITS - PLACES)  # the least value that has no such decimal
 STEP_TYPES = {"bars": "integer", "expected": "integer", "absent": "integer", "complete": "boolean"}
-GROUP_ROWS = 65_536
+GROUP_ROWS = 32_768
 COMPRESSION = {"compression": "zstd", "compression_level": 1}
 _LAST_PLACE = Decimal(1).scaleb(-PLACES)
 _CONTEXT = Context(prec=DIGITS)  # the default one has 28 digits and would refuse longer numbers
@@ -103,7 +103,7 @@ def read_text(text: bytes, schema: Any, *, is_csv: bool, is_exact: bool = False)
 def write_parquet(tables: Iterable[Any], schema: Any) -> Iterator[bytes]:
     """Yield a Parquet file part by part: tables are joined to row groups of GROUP_ROWS or a little more.
 
-    The writer keeps some KB of every row group until the end.
+    The writer keeps some KB of every row group until the end, and needs memory for one at a time.
     """
     sink = _Sink()
     with open_writer(sink, schema) as writer:
