@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from psycopg2.extensions import cursor as Cursor
@@ -147,22 +147,32 @@ def _request_all(
         except (SourceError, Stopped) as error:
             return [], [], error
 
-    with ThreadPoolExecutor(at_once) as pool:
-        for at in range(0, len(batches), at_once):
-            if monotonic_s() > deadline_s or (at and is_shared and has_requested_work(services)):
-                break
-            some = batches[at : at + at_once]
-            answers = list(pool.map(request, some))
-            for samples, errors, failed in answers:
-                outcome.samples += samples
-                outcome.unreadable += errors
-                outcome.failed = failed or outcome.failed
-            # these are about one contract, the next one may be fine
-            ended = [failed for *_, failed in answers if failed and not isinstance(failed, BadPayload | Refused)]
-            outcome.requested += sum(map(len, some)) if not ended else 0
-            if ended:
-                outcome.failed = ended[0]
-                break
+    pool = ThreadPoolExecutor(at_once)
+    for at in range(0, len(batches), at_once):
+        if monotonic_s() > deadline_s or (at and is_shared and has_requested_work(services)):
+            break
+        some = batches[at : at + at_once]
+        futures = [pool.submit(request, batch) for batch in some]
+        try:
+            with services.stop.allow_interrupt():
+                wait(futures)
+        except Stopped as stopped:
+            outcome.failed = stopped
+        ended = isinstance(outcome.failed, Stopped)
+        for batch, future in zip(some, futures, strict=True):
+            if not future.done():
+                continue
+            samples, errors, failed = future.result()
+            outcome.samples += samples
+            outcome.unreadable += errors
+            outcome.failed = outcome.failed if ended else failed or outcome.failed
+            if failed and not isinstance(failed, BadPayload | Refused):  # else about one contract, the next may be fine
+                ended = True
+            elif not ended:
+                outcome.requested += len(batch)
+        if ended:
+            break
+    pool.shutdown(wait=False, cancel_futures=True)  # a stop does not wait for an answer that hangs
     redis.set(key, (first + outcome.requested) % max(1, len(followed)), ex=HELD_S)
     return outcome
 
