@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from fademoe.bulk.directory import check
-from fademoe.bulk.export import Request, export, split_months
+from fademoe.bulk.export import Request, Summary, export, split_months
 from fademoe.cli.arguments import TIME, make_window
 from fademoe.cli.completeness import compute_due_until_ms_of
 from fademoe.cli.environment import pass_running_settings
@@ -81,12 +81,15 @@ def run_export(
     finally:
         reader.close()
         services.close()
-    months = len(series) * len(list(split_months(window)))
+    _tell(summary, len(series) * len(list(split_months(window))))
+    return DONE
+
+
+def _tell(summary: Summary, months: int) -> None:
     click.echo(
         f"{summary.rows} rows in {summary.written + summary.kept} files, {summary.kept} of them unchanged;"
         f" {summary.incomplete} of {months} months of series are not complete"
     )
-    return DONE
 
 
 def _choose_series(reader: Reader, sources: str, symbols: str) -> tuple[list[Perpspec], list[tuple[Perpspec, str]]]:

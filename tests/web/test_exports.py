@@ -127,10 +127,7 @@ def test_what_processes_of_their_own_read_is_what_the_web_reads(
 
 
 def test_a_process_that_is_killed_ends_the_transfer(client: FlaskClient, stored: None, monkeypatch):
-    monkeypatch.setattr(bulk, "WINDOW_ROWS", 500)
-    answer = client.get("/api/export/bin-ohlcv?format=csv&symbol=BTC", buffered=False)
-    parts = answer.iter_encoded()
-    next(parts), next(parts)
+    answer, parts = begin_large(client, monkeypatch)
     killed, other = list_copiers()
     killed.kill()
     with pytest.raises(StoreError, match="has ended"):
@@ -141,14 +138,20 @@ def test_a_process_that_is_killed_ends_the_transfer(client: FlaskClient, stored:
 
 
 def test_a_reader_who_leaves_leaves_no_process(client: FlaskClient, stored: None, monkeypatch):
-    monkeypatch.setattr(bulk, "WINDOW_ROWS", 500)
-    answer = client.get("/api/export/bin-ohlcv?format=csv&symbol=BTC", buffered=False)
-    parts = answer.iter_encoded()
-    next(parts), next(parts)
+    answer, parts = begin_large(client, monkeypatch)
     assert len(list_copiers()) == 2
     answer.close()
     del parts
     until(lambda: list_copiers() == [], 10)
+
+
+def begin_large(client: FlaskClient, monkeypatch):
+    """Begin an export that processes of their own read; return the answer and its parts behind the first two."""
+    monkeypatch.setattr(bulk, "WINDOW_ROWS", 500)
+    answer = client.get("/api/export/bin-ohlcv?format=csv&symbol=BTC", buffered=False)
+    parts = answer.iter_encoded()
+    next(parts), next(parts)
+    return answer, parts
 
 
 def list_copiers() -> list[psutil.Process]:
