@@ -10,7 +10,7 @@ from psycopg2.extras import execute_values
 
 from fademoe.account.numbers import format_decimal
 from fademoe.account.state import Account
-from fademoe.clock import Window
+from fademoe.clock import DAY_MS, Window
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
 
@@ -249,6 +249,12 @@ def list_reconciliations(cursor: Cursor, name: str, limit: int) -> list[Reconcil
     """Return the newest reconciliations."""
     cursor.execute(SQL["reconciliations"], {"name": name, "limit": limit})
     return [Reconciliation(*row) for row in cursor.fetchall()]
+
+
+def list_reconciled_days(cursor: Cursor, name: str, first: int) -> set[int]:
+    """Return the days from `first` on that were reconciled up to their end."""
+    cursor.execute(SQL["reconciled_days"], {"name": name, "first": first, "length": DAY_MS})
+    return {day for (day,) in cursor.fetchall()}
 
 
 def describe_reconciliation(found: Reconciliation, differences: int | None = None) -> dict[str, Any]:

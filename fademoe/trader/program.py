@@ -56,6 +56,7 @@ class TraderProgram:
         self._reading = reading
         self._stop = stop
         self._papers: dict[str, PaperAccount] = {}
+        self._reconciled_end = 0  # all days of all accounts before it are reconciled
         self._stepped = 0
         self._back_ms = now_ms()  # since when this program and PostgreSQL are there
 
@@ -222,15 +223,19 @@ class TraderProgram:
     def _reconcile_next(self) -> None:
         """Reconcile one day that is over and was not reconciled up to its end yet, the oldest one first."""
         end = floor_to(now_ms() - RECONCILE_AFTER_MS, DAY_MS)
+        if self._reconciled_end == end:
+            return
         for name, paper in self._papers.items():
             first = max(floor_to(paper.plan.since, DAY_MS), end - MADE_UP_DAYS * DAY_MS)
-            stored = self._database.run(partial(store.list_reconciliations, name=name, limit=MADE_UP_DAYS + 1))
-            done = {each.day for each in stored if each.until >= each.day + DAY_MS}
-            for day in range(first, min(end, floor_to(paper.cursor, DAY_MS)), DAY_MS):
+            days = range(first, min(end, floor_to(paper.cursor, DAY_MS)), DAY_MS)
+            done = self._database.run(partial(store.list_reconciled_days, name=name, first=first)) if days else ()
+            for day in days:
                 if day not in done:
                     found = reconcile(self._database, self._reading, name, day)
                     log.info("%s on %s: %s", name, to_iso(day)[:10], "equal" if found.is_equal else "differs")
                     return
+        if self._papers and all(paper.cursor >= end for paper in self._papers.values()):
+            self._reconciled_end = end  # an account that is behind has days to come
 
 
 def _save(cursor: Cursor, progress: Progress, paper: PaperAccount, done: Stepped, *, resumes: bool) -> bool:

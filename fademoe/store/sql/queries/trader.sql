@@ -111,6 +111,10 @@ ON CONFLICT (account, day) DO UPDATE
 SET until = excluded.until, is_equal = excluded.is_equal, differences = excluded.differences, curve = excluded.curve,
     at = now()
 
+-- name: reconciled_days
+SELECT day FROM perp_trader_reconciliations
+WHERE account = %(name)s AND day >= %(first)s AND until >= day + %(length)s
+
 -- name: reconciliations
 SELECT day, until, is_equal, differences, curve, (extract(epoch FROM at) * 1000)::bigint FROM perp_trader_reconciliations
 WHERE account = %(name)s ORDER BY day DESC LIMIT %(limit)s
