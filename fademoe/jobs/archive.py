@@ -7,7 +7,6 @@ overwrites a row: values that are stored otherwise are audited.
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,6 +28,7 @@ from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import compute_requested_from_ms
 from fademoe.jobs.failures import run_job
+from fademoe.jobs.threads import run_in_threads
 from fademoe.metrics import Candle, Row, name_perpspec
 from fademoe.queue.enqueue import enqueue_audits
 from fademoe.queue.ids import Task
@@ -364,8 +364,8 @@ def _cut(window: Window, by: Window) -> Window:
 def _take_days(target: Target, gathered: Gathered, days: Sequence[Window]) -> None:
     """Take the files of days; they are fetched beside each other, and read one after the other."""
     candidates = [target.list_day_files(day) for day in days]
-    with ThreadPoolExecutor(CONNECTIONS) as threads:
-        futures = [threads.submit(_prefetch, target, paths) for paths in candidates]
+    prefetches = [partial(_prefetch, target, paths) for paths in candidates]
+    futures = run_in_threads(target.context.services.stop, prefetches, CONNECTIONS)
     errors = [error for future in futures if (error := future.exception()) is not None]
     if errors:
         raise max(errors, key=lambda error: error.retry_after_s if isinstance(error, RetryLater) else 0)

@@ -18,6 +18,7 @@ from fademoe.feeds.instrument import Instrument, Json, clip_to_listing
 from fademoe.feeds.request import to_request
 from fademoe.feeds.values import get_member, to_ms
 from fademoe.jobs.fetch import read_page
+from fademoe.jobs.rounds import Answer
 from fademoe.metrics import Row, name_perpspec
 from fademoe.runtime.services import Services
 from fademoe.store import coverage, settlements
@@ -26,8 +27,6 @@ from fademoe.store.settlements import Settled
 
 PUBLIC_MS = 60 * SECOND_MS  # after a mark: what is not public then did not happen, unless it was to
 PAGES_MOST = 10  # of a request for all contracts
-
-Answer = tuple[list[tuple[Series, Row]], list[BadPayload]]
 
 
 @dataclass(kw_only=True)

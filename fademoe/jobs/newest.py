@@ -1,27 +1,19 @@
 """The newest minutes that no stream brought: a job per metric and minute, one short page per contract."""
 
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TypeVar
 
 from rq import Retry
 
-from fademoe.clock import SECOND_MS, Window, floor_to, merge, monotonic_s, to_host_s
-from fademoe.errors import BadPayload, Refused, SourceError
+from fademoe.clock import SECOND_MS, Window, floor_to, merge, to_host_s
+from fademoe.errors import SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import Newest, Page, RestFeed
 from fademoe.feeds.instrument import Instrument, clip_to_listing
 from fademoe.jobs import marks, polls
-from fademoe.jobs.feed_client import REQUESTED_POLL_S, TimeUp, has_requested_work, send_patiently
 from fademoe.jobs.fetch import read_page
-from fademoe.jobs.marks import Answer
+from fademoe.jobs.rounds import Answer, Round, Task, request_all
 from fademoe.metrics import Row, name_perpspec
-from fademoe.queue.ids import LIVE
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
@@ -35,18 +27,7 @@ BUDGET_WAIT_S = 3.0  # of one request
 MAX_SETTLE_WAIT_MS = 5 * SECOND_MS  # a host's clock that is farther ahead is reported
 THREADS = 4
 
-Task = TypeVar("Task")
 Wanted = tuple[Instrument, list[Window]]  # a contract and what of its newest rows is missing, ascending
-
-
-@dataclass(kw_only=True)
-class Round:
-    """What a round gave: rows, unreadable elements, how many contracts were requested, what ended it early."""
-
-    rows: list[tuple[Series, Row]] = field(default_factory=list)
-    unreadable: list[BadPayload] = field(default_factory=list)
-    requested: int = 0
-    failed: SourceError | Stopped | None = None
 
 
 @wrap_job
@@ -168,56 +149,7 @@ def _plan(
 def _request_all(
     services: Services, wanted: Sequence[Task], request: Callable[[Task, float], Answer], queue: str
 ) -> Round:
-    """Request the tasks, several at once, for a job of a queue; `request` takes the longest wait for the budget.
-
-    It ends when all are answered, time is up, the exchange cannot be asked, its units are others' and others have work,
-    or requested work is ready.
-    """
-    outcome, tasks, lock = Round(), deque(wanted), threading.Lock()
-    deadline_s = monotonic_s() + RUN_S
-    next_look_s = monotonic_s() + REQUESTED_POLL_S
-
-    def is_over() -> bool:
-        return outcome.failed is not None and not isinstance(outcome.failed, BadPayload | Refused)
-
-    def take() -> Task | None:
-        nonlocal next_look_s
-        with lock:
-            now_s = monotonic_s()
-            if now_s >= next_look_s:
-                next_look_s = now_s + REQUESTED_POLL_S
-                if tasks and queue != LIVE and has_requested_work(services):
-                    outcome.failed = TimeUp("requested work goes first", retry_after_s=0)
-            return tasks.popleft() if tasks and now_s < deadline_s and not is_over() else None
-
-    def work() -> None:
-        while (task := take()) is not None:
-            rows: list[tuple[Series, Row]] = []
-            errors: list[BadPayload] = []
-            failed: SourceError | None = None
-            try:
-                rows, errors = send_patiently(services, queue, partial(request, task), BUDGET_WAIT_S)
-            except (BadPayload, Refused) as error:
-                failed = error  # about one contract, the next one may be fine
-            except (SourceError, Stopped) as error:
-                outcome.failed = error
-                return
-            with lock:
-                outcome.requested += 1
-                outcome.rows += rows
-                outcome.unreadable += errors
-                outcome.failed = outcome.failed or failed
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        futures = [pool.submit(work) for _ in range(min(THREADS, len(wanted)))]
-        try:
-            with services.stop.allow_interrupt():
-                wait(futures)
-        except Stopped as stopped:
-            outcome.failed = stopped
-    for future in futures:
-        future.result()
-    return outcome
+    return request_all(services, wanted, request, queue=queue, threads=THREADS, run_s=RUN_S, max_wait_s=BUDGET_WAIT_S)
 
 
 def _request(services: Services, exchange: Exchange, feed: RestFeed, wanted: Wanted, max_wait_s: float) -> Answer:

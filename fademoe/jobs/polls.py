@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 
 from psycopg2.extensions import cursor as Cursor
 from rq import Retry
 
 from fademoe.client import instruments
-from fademoe.clock import MINUTE_MS, SECOND_MS, Window, monotonic_s, to_iso
-from fademoe.errors import BadPayload, BudgetSpent, Refused, SourceError
+from fademoe.clock import MINUTE_MS, SECOND_MS, Window, to_iso
+from fademoe.errors import BadPayload, BudgetSpent, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
@@ -18,7 +16,8 @@ from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.reading import read_elements
 from fademoe.jobs.failures import ENDLESS
-from fademoe.jobs.feed_client import TimeUp, has_requested_work, send_patiently
+from fademoe.jobs.feed_client import TimeUp
+from fademoe.jobs.rounds import Answer, Round, request_all
 from fademoe.metrics import METRICS, Row, name_perpspec
 from fademoe.queue.retry import DELAY_S
 from fademoe.runtime.job_context import JobContext, wrap_job
@@ -45,17 +44,6 @@ MAX_AHEAD_MS = MINUTE_MS  # of the exchange's clock, what a sample's own time ma
 MAX_AHEAD_UNKNOWN_MS = HELD_S * SECOND_MS  # where the exchange does not tell its time
 
 Sample = tuple[Series, Row]
-Answer = tuple[list[Sample], list[BadPayload], SourceError | Stopped | None]  # of a batch
-
-
-@dataclass(kw_only=True)
-class Round:
-    """What a round of a poll gave: samples, unreadable ones, how many contracts were requested, what ended it early."""
-
-    samples: list[Sample] = field(default_factory=list)
-    unreadable: list[BadPayload] = field(default_factory=list)
-    requested: int = 0
-    failed: SourceError | Stopped | None = None
 
 
 @wrap_job
@@ -79,7 +67,7 @@ def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]
             tracked.record(error)
         is_streamed = any(stream.metric == metric for stream in exchange.stream_feeds)
         due_ms = services.clocks.now_ms(exchange) - (STREAM_FIRST_MS if is_streamed else 0)
-        samples, held = _hold_until_due(services, unit, feed, outcome.samples, due_ms)
+        samples, held = _hold_until_due(services, unit, feed, outcome.rows, due_ms)
         new = _store(services, feed, samples)
         _keep_held(services, unit, held)
         message = f"{new} new rows, {outcome.requested} of {len(followed)} contracts requested"
@@ -134,45 +122,19 @@ def _request_all(
     key, redis = f"poll:{exchange.name}:{feed.metric}:next", services.redis
     first = int(redis.get(key) or 0) % max(1, len(followed))
     turn = [*followed[first:], *followed[:first]][:most]
-    outcome = Round()
-    is_shared = feed.share is not None
-    deadline_s = monotonic_s() + (SHARED_RUN_S if is_shared else feed.every_ms / SECOND_MS)
     size = feed.batch or max(1, len(turn))
     batches = [turn[at : at + size] for at in range(0, len(turn), size)]
-    at_once = 1 if is_shared else THREADS
-
-    def request(batch: Sequence[Instrument]) -> Answer:
-        try:
-            return *_request_patiently(services, exchange, feed, batch, queue), None
-        except (SourceError, Stopped) as error:
-            return [], [], error
-
-    pool = ThreadPoolExecutor(at_once)
-    for at in range(0, len(batches), at_once):
-        if monotonic_s() > deadline_s or (at and is_shared and has_requested_work(services)):
-            break
-        some = batches[at : at + at_once]
-        futures = [pool.submit(request, batch) for batch in some]
-        try:
-            with services.stop.allow_interrupt():
-                wait(futures)
-        except Stopped as stopped:
-            outcome.failed = stopped
-        ended = isinstance(outcome.failed, Stopped)
-        for batch, future in zip(some, futures, strict=True):
-            if not future.done():
-                continue
-            samples, errors, failed = future.result()
-            outcome.samples += samples
-            outcome.unreadable += errors
-            outcome.failed = outcome.failed if ended else failed or outcome.failed
-            if failed and not isinstance(failed, BadPayload | Refused):  # else about one contract, the next may be fine
-                ended = True
-            elif not ended:
-                outcome.requested += len(batch)
-        if ended:
-            break
-    pool.shutdown(wait=False, cancel_futures=True)  # a stop does not wait for an answer that hangs
+    is_shared = feed.share is not None
+    outcome = request_all(
+        services,
+        batches,
+        lambda batch, wait_s: _request_batch(services, exchange, feed, batch, wait_s),
+        queue=queue,
+        threads=1 if is_shared else THREADS,
+        run_s=SHARED_RUN_S if is_shared else feed.every_ms / SECOND_MS,
+        max_wait_s=SHARED_WAIT_S if is_shared else BUDGET_WAIT_S,
+    )
+    outcome.requested = min(outcome.requested * size, len(turn))
     redis.set(key, (first + outcome.requested) % max(1, len(followed)), ex=HELD_S)
     return outcome
 
@@ -196,31 +158,16 @@ def want(services: Services, feed: PollFeed | RestFeed, followed: Sequence[Instr
     services.database.run(save)
 
 
-def _request_patiently(
-    services: Services, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument], queue: str
-) -> tuple[list[Sample], list[BadPayload]]:
-    """Request a batch, waiting for its units; with a share not while another exchange has work and units."""
-    if feed.share is None:
-        return _request_batch(services, exchange, feed, batch, BUDGET_WAIT_S)
-    return send_patiently(
-        services,
-        queue,
-        lambda max_wait_s: _request_batch(services, exchange, feed, batch, max_wait_s),
-        SHARED_WAIT_S,
-    )
-
-
 def _request_batch(
     services: Services, exchange: Exchange, feed: PollFeed, batch: Sequence[Instrument], max_wait_s: float
-) -> tuple[list[Sample], list[BadPayload]]:
+) -> Answer:
     """Return the samples of one request, each with the ts its metric declares, and an error for each unreadable one.
 
     So is one of a time to come, and of two of one contract that differ both are.
     """
     request = feed.make_request(batch)
     cost = feed.cost * len(batch) if feed.batch else feed.cost
-    with services.stop.allow_interrupt():
-        body = services.rest.send(exchange, request, budget=feed.budget, cost=cost, live=True, max_wait_s=max_wait_s)
+    body = services.rest.send(exchange, request, budget=feed.budget, cost=cost, live=True, max_wait_s=max_wait_s)
     by_name = {instrument.name: instrument for instrument in batch}
     latest_ms = services.clocks.now_ms(exchange) + (MAX_AHEAD_MS if exchange.clock else MAX_AHEAD_UNKNOWN_MS)
 
