@@ -59,7 +59,9 @@ class SlidingWindow:
         return True
 
     def count_used(self, now_ms: int) -> int:
-        """Return the units used within the period."""
+        """Return the units used within the period; what was used before the clock was set back counts as used now."""
+        if self._taken and self._taken[-1][0] > now_ms:
+            self._taken = deque((min(at_ms, now_ms), cost) for at_ms, cost in self._taken)
         while self._taken and self._taken[0][0] <= now_ms - self._period_ms:
             self._used -= self._taken.popleft()[1]
         return self._used

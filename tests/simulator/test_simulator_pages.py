@@ -80,6 +80,14 @@ def test_sliding_windows_count_the_last_period_at_any_instant():
     assert window.find_wait_ms(1_100) == 300 and window.count_used(1_400) == 2
 
 
+def test_a_sliding_window_whose_clock_is_set_back_holds_no_unit_longer_than_its_period():
+    window = SlidingWindow(3, 1_000)
+    assert window.take(3, 100_000)
+    assert not window.take(1, 40_000)
+    assert not window.take(1, 40_999)
+    assert window.take(1, 41_000)
+
+
 def test_each_ban_is_twice_as_long():
     """Refusals far apart cause none."""
     ban = Ban(2, 100, 250, 1_000)
