@@ -190,7 +190,7 @@ def test_no_rows_before_the_retention_and_no_coins_of_a_market_in_quote_currency
 )
 def test_no_row_of_an_invalid_answer_is_kept(sim, kind, error):
     """The engine fails with the error of the declaration."""
-    feed, end_ms = EXCHANGE.find_rest_feed("lsr"), floor_to(sim.now_ms(), HOUR_MS)
+    feed, end_ms = EXCHANGE.find_rest_feed("lsr"), floor_to(sim.now_ms() - 10 * MINUTE_MS, HOUR_MS)
     instrument = Instrument(exchange="coinalyze", code="c-bin", name=BTC, symbol="BTC")
     sim.fault(kind=kind, exchange="coinalyze", count=1)
     fetched = fetch_with(feed, instrument, [Window(end_ms - DAY_MS, end_ms)], make_getter(sim))
@@ -201,7 +201,7 @@ def test_no_row_of_an_invalid_answer_is_kept(sim, kind, error):
 @pytest.mark.parametrize("kind", ["nan", "negative_volume", "missing_field"])
 def test_a_damaged_row_costs_no_other_row(sim, kind):
     """Fault 10."""
-    feed, end_ms = EXCHANGE.find_rest_feed("lsr"), floor_to(sim.now_ms(), HOUR_MS)
+    feed, end_ms = EXCHANGE.find_rest_feed("lsr"), floor_to(sim.now_ms() - 10 * MINUTE_MS, HOUR_MS)
     instrument = Instrument(exchange="coinalyze", code="c-bin", name=BTC, symbol="BTC")
     window = Window(end_ms - DAY_MS, end_ms)
     sim.fault(kind=kind, exchange="coinalyze", count=1)
@@ -262,7 +262,7 @@ def test_rows_ascend_in_seconds_and_the_last_one_may_be_incomplete(sim, market):
 
 
 def test_from_and_to_are_inclusive(sim):
-    end_ms = floor_to(sim.now_ms(), HOUR_MS)
+    end_ms = floor_to(sim.now_ms() - 10 * MINUTE_MS, HOUR_MS)  # rows are final
     query = {"symbols": BTC, "interval": "1min", "from_": end_ms // 1000 - 600, "to": end_ms // 1000 - 300}
     rows = ask(sim, "predicted-funding-rate-history", **query).json()[0]["history"]
     assert [row["t"] for row in rows] == list(range(query["from_"], query["to"] + 1, 60))
@@ -327,7 +327,7 @@ def test_liquidations_are_sparse_and_reach_further_back(sim):
 
 
 def test_open_interest_has_four_values_and_a_unit_per_market(sim):
-    end_ms = floor_to(sim.now_ms(), HOUR_MS)
+    end_ms = floor_to(sim.now_ms() - 10 * MINUTE_MS, HOUR_MS)  # rows are final
     for name in (BTC, "GALAUSDT_PERP.A"):
         own = read_rows(sim, "open-interest-history", name, "5min", end_ms - DAY_MS, end_ms)
         in_usd = read_rows(sim, "open-interest-history", name, "5min", end_ms - DAY_MS, end_ms, convert_to_usd="true")
@@ -337,7 +337,7 @@ def test_open_interest_has_four_values_and_a_unit_per_market(sim):
 
 
 def test_volumes_in_quote_currency_are_that_of_the_market(sim):
-    end_ms = floor_to(sim.now_ms(), HOUR_MS)
+    end_ms = floor_to(sim.now_ms() - 10 * MINUTE_MS, HOUR_MS)  # rows are final
     rows = read_rows(sim, "ohlcv-history", "GALAUSDT_PERP.A", "1min", end_ms - HOUR_MS, end_ms)
     truth = sim.truth("ohlcv", "GALAUSDT", end_ms - HOUR_MS, end_ms)
     assert [Decimal(str(row["v"])) for row in rows] == [Decimal(true["qv"]) for true in truth]
