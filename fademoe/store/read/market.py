@@ -12,7 +12,8 @@ from fademoe.metrics import METRICS
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
 from fademoe.store.read.catalog import list_perpspecs
-from fademoe.store.read.past import Knowledge, Moment, build_rows
+from fademoe.store.read.past import Knowledge, Moment
+from fademoe.store.read.rows import build_relation
 
 SQL = load_queries("read_market")
 STORED = sql.Identifier("perp_data")
@@ -73,7 +74,7 @@ def build_past_rows(cursor: Cursor, source: str, metric: str, at_ms: int) -> sql
     """Return the relation that stands for perp_data: the rows of a source as this database held them at a time."""
     spec = list_perpspecs(cursor)[source]
     names = [column.name for column in METRICS[metric].columns]
-    return build_rows(cursor, spec, names, Moment(at_ms, Knowledge.RECORDED))
+    return build_relation(cursor, spec, names, Moment(at_ms, Knowledge.RECORDED))
 
 
 def read_known(cursor: Cursor, series: Series) -> Known:
