@@ -1,8 +1,8 @@
 """Runs over the database: what a plan needs is looked up, run, and stored."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ from fademoe.backtest.sweep import (
 from fademoe.clock import Window, to_iso
 from fademoe.errors import FadeMoeError
 from fademoe.metrics import name_perpspec
+from fademoe.signals import Stopped
 from fademoe.store import backtests
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
@@ -180,26 +181,32 @@ def sweep_and_store(
     sets, body = read_grid(plan, asked.grid), write_sweep(plan, asked)
     progress = _follow_run(database, run_id, say)
     database.run(lambda cursor: backtests.begin(cursor, run_id, body))
-    try:
-        with closing(reading), reading.open_transaction() as cursor:
-            ground = prepare(cursor, plan)
-            ground = replace(ground, loader=CachedLoader(ground.loader), back=find_look_back(plan, sets))
-            if asked.folds_ms is None:
-                report = describe_trials(run_sweep(plan, sets, ground, asked.best, progress))
-            else:
-                report = describe_folds(plan, walk_forward(plan, sets, ground, *asked.folds_ms, progress), len(sets))
-    except Cancelled:
-        raise
-    except FadeMoeError as error:
-        message = str(error)
-        database.run(lambda cursor: backtests.fail(cursor, run_id, message))
-        raise
+    with store_failure(database, run_id), closing(reading), reading.open_transaction() as cursor:
+        ground = prepare(cursor, plan)
+        ground = replace(ground, loader=CachedLoader(ground.loader), back=find_look_back(plan, sets))
+        if asked.folds_ms is None:
+            report = describe_trials(run_sweep(plan, sets, ground, asked.best, progress))
+        else:
+            report = describe_folds(plan, walk_forward(plan, sets, ground, *asked.folds_ms, progress), len(sets))
     stored = database.run(
         lambda cursor: backtests.finish(cursor, run_id, certified=False, certificate="{}", report=report, unknown=[])
     )
     if not stored:
         raise Cancelled("the sweep was cancelled")
     return report
+
+
+@contextmanager
+def store_failure(database: Database, run_id: str) -> Iterator[None]:
+    """Store why a run failed when the block raises, expected or not; a run that was cancelled or stopped has not."""
+    try:
+        yield
+    except (Cancelled, Stopped):
+        raise
+    except Exception as error:
+        message = str(error) if isinstance(error, FadeMoeError) else f"{type(error).__name__}: {error}"
+        database.run(lambda cursor: backtests.fail(cursor, run_id, message))
+        raise
 
 
 def _follow_run(database: Database, run_id: str, say: Callable[[float], None]) -> "Progress":
@@ -235,15 +242,8 @@ def run_and_store(
     """
     progress = _follow_run(database, run_id, say)
     database.run(lambda cursor: backtests.begin(cursor, run_id, plan.to_json()))
-    try:
-        with closing(reading), reading.open_transaction() as cursor:
-            outcome = execute(cursor, plan, progress)
-    except Cancelled:
-        raise
-    except FadeMoeError as error:
-        message = str(error)
-        database.run(lambda cursor: backtests.fail(cursor, run_id, message))
-        raise
+    with store_failure(database, run_id), closing(reading), reading.open_transaction() as cursor:
+        outcome = execute(cursor, plan, progress)
     stored = database.run(
         lambda cursor: backtests.finish(
             cursor,

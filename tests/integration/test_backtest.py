@@ -327,4 +327,26 @@ def test_derived_columns_are_read_by_strategies_and_rules(command, stored: str, 
     rules.write_text('long = "cvd > 0 and x.spread_bps >= 0"\nshort = "cvd < 0 and x.oi > 0"\nsize = 0.2\n')
     code, out, err = command("run", str(rules), *options)
     assert code == 0, err
-    assert json.loads(out)["report"]["rows"]["fill"] > 10
+    made = json.loads(out)
+    assert made["report"]["rows"]["fill"] > 10
+    code, out, err = command("run", str(rules), *options, "--as-of", str(now_ms()))
+    assert code == 0, err
+    past = json.loads(out)
+    assert past["certificate"]["series"] == made["certificate"]["series"]
+    assert past["certificate"]["sha256"] == made["certificate"]["sha256"]
+
+
+@pytest.mark.parametrize("words", [("run",), ("sweep", "--grid", "share=0.1,0.2")])
+def test_a_run_that_breaks_is_failed_and_says_why(command, stored: str, words: tuple[str, ...]):
+    database = Database(stored)
+    name, *options = words
+    database.run(lambda cursor: cursor.execute("ALTER TABLE perp_terms RENAME TO kept"))
+    try:
+        with pytest.raises(psycopg2.errors.UndefinedTable):
+            command(name, "FILE", "--symbols", "A", "--exchange", "binance", *RANGE, *options)
+    finally:
+        database.run(lambda cursor: cursor.execute("ALTER TABLE kept RENAME TO perp_terms"))
+        database.close()
+    (newest, *_) = json.loads(command("list", "--json")[1])
+    assert newest["state"] == "failed"
+    assert newest["message"].startswith('UndefinedTable: relation "perp_terms" does not exist')

@@ -147,6 +147,16 @@ def test_a_cancelled_and_a_failed_sweep_leave_nothing(system: System):
     system.check_nothing_is_left()
 
 
+@pytest.mark.parametrize("grid", [GRID, ("n=5,7",)])
+def test_a_sweep_that_breaks_is_failed_and_says_why(system: System, grid: tuple[str, ...]):
+    run_id = system.add(SweepRequest(grid=grid))
+    enqueue_backtest(system.queue.connection, run_id, "cross")
+    system.query("ALTER TABLE perp_terms RENAME TO kept")
+    system.work()
+    assert system.find(run_id).state == "failed"
+    assert system.find(run_id).message.startswith('UndefinedTable: relation "perp_terms" does not exist')
+
+
 def test_what_a_lost_sweep_left_is_removed(system: System):
     going = system.add(SweepRequest(grid=GRID))
     for name in (going, "gone"):
