@@ -79,7 +79,7 @@ class DatabaseLoader:
         return read.read_lines(self._cursor, series, metric, window, timed=timed, rows=self._past[series.source])
 
     def read_known(self, series: Series) -> Known:
-        return read.read_known(self._cursor, series)
+        return read.read_known(self._cursor, series, self._as_of)
 
 
 def resolve_symbols(cursor: Cursor, code: str, symbols: Sequence[str] | None, window: Window) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def execute(cursor: Cursor, plan: Plan, progress: Callable[[float], bool] = lamb
     try:
         result = run_plan(plan, market, lives, terms, progress)
     except NotCovered as error:
-        raise MissingData(plan.exchange, error.missing) from error
+        raise MissingData(plan.exchange, error.missing, plan.as_of) from error
     newest_correction = read.find_newest_correction(cursor) if plan.as_of is not None else None
     certificate = make_certificate(
         plan, terms, result.series, result.lags, newest_correction, result.sha256, certified=result.certified

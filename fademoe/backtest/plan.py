@@ -30,9 +30,12 @@ MARGINS = ("cross", "isolated")
 
 
 class MissingData(FadeMoeError):
-    """Wanted data of a run's range are missing; the message lists them, and the command that fills them."""
+    """Wanted data of a run's range are missing; the message lists them, and the command that fills them.
 
-    def __init__(self, exchange: str, missing: Sequence[tuple[Series, Window]]) -> None:
+    As of a moment nothing fills them: what is stored now was not stored then.
+    """
+
+    def __init__(self, exchange: str, missing: Sequence[tuple[Series, Window]], as_of: int | None = None) -> None:
         self.missing = [
             {"source": series.source, "symbol": series.symbol, "from": to_iso(start_ms), "to": to_iso(end_ms)}
             for series, (start_ms, end_ms) in missing
@@ -46,7 +49,10 @@ class MissingData(FadeMoeError):
             f"--symbols {','.join(symbols)} --since {to_iso(min(window.start_ms for _, window in missing))} "
             f"--until {to_iso(max(window.end_ms for _, window in missing))} --wait"
         )
-        super().__init__("\n".join(["data are missing:", *lines, f"fill them with: {self.command}"]))
+        head, end = "data are missing:", f"fill them with: {self.command}"
+        if as_of is not None:
+            head, end = f"data were not stored at {to_iso(as_of)}:", "give a later --as-of, or none"
+        super().__init__("\n".join([head, *lines, end]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,4 +221,4 @@ def check_data(plan: Plan, known: Mapping[Series, Known], lives: Mapping[str, Se
             series = Series(name_perpspec(plan.code, metric), symbol)
             missing += [(series, each) for each in find_missing(known[series], window, traded)]
     if missing:
-        raise MissingData(plan.exchange, missing)
+        raise MissingData(plan.exchange, missing, plan.as_of)

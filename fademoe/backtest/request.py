@@ -94,6 +94,8 @@ def check_request(request: RunRequest) -> None:
     check_range(request.since, request.until)
     if request.as_of is not None and request.as_of > now_ms():
         raise ConfigError(f"--as-of is {to_iso(request.as_of)}: valid are times up to now")
+    if request.as_of is not None and request.until > request.as_of:
+        raise ConfigError(f"--until {to_iso(request.until)} is after --as-of {to_iso(request.as_of)}")
     find_code(request.exchange)
     read_symbols(request.symbols)
     _read("capital", request.capital, "0", "1e15", low_is_valid=False)

@@ -2,11 +2,13 @@
 
 import pytest
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, now_ms, subtract
 from fademoe.metrics import Candle, OpenInterest
+from fademoe.store import corrections
 from fademoe.store.arrivals import HISTORY, LIVE, Origin, Way
 from fademoe.store.connection import Database
-from fademoe.store.coverage import Series
+from fademoe.store.coverage import Covered, Series
+from fademoe.store.read.market import read_known
 from fademoe.store.writer import Batch, Writer
 from tests.support.clocks import settled_end
 
@@ -127,3 +129,26 @@ def test_a_value_that_the_sample_lacked_is_kept_as_unknown_before(database):
     write_interest(database, "5m", [0], coins="12", usd="9")
     rows = 'SELECT "column", old_value::text, new_value::text FROM perp_corrections ORDER BY id'
     assert fetch(database, rows) == [("oi", "10", "12"), ("oi_usd", None, "9")]
+
+
+def test_the_coverage_of_then_is_without_what_came_later(database):
+    """Live candles in time and an hour late, a window of the history, and a minute that the audit added."""
+    write_candles(database, range(10), LIVE)
+    lags = [2 * SECOND_MS] * 5 + [HOUR_MS] * 5 + [None] * 50
+    database.run(lambda cursor: cursor.execute("UPDATE perp_minutes SET last_lag = %s", (lags,)))
+    write_candles(database, range(20, 30))
+    database.run(lambda cursor: corrections.record_missing(cursor, BTC, [START + 40 * MINUTE_MS]))
+    Writer(database).write([], [Covered(BTC, [Window(START, START + HOUR_MS)])])
+
+    def list_missing(at_ms):
+        with database.open_transaction() as cursor:
+            covered = read_known(cursor, BTC, at_ms).covered
+        missing = subtract(Window(START, START + HOUR_MS), covered)
+        return [((start - START) // MINUTE_MS, (end - 1 - START) // MINUTE_MS) for start, end in missing]
+
+    fetched = [(20, 29), (40, 40)]
+    assert list_missing(None) == list_missing(now_ms()) == []
+    assert list_missing(START + DAY_MS) == fetched
+    assert list_missing(START + 30 * MINUTE_MS) == [(5, 9), *fetched]
+    assert list_missing(START + 4 * MINUTE_MS + 2 * SECOND_MS) == [(4, 9), *fetched]
+    assert list_missing(START + 4 * MINUTE_MS + 2 * SECOND_MS - 1) == [(3, 9), *fetched]

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from redis import Redis
 
 from fademoe.cli.main import main
 from fademoe.clock import HOUR_MS, MINUTE_MS, Window, now_ms, to_iso
+from fademoe.metrics import Liquidations
 from fademoe.queue.workload import has_research_worker
 from fademoe.store import coverage
 from fademoe.store.certificate import certify
 from fademoe.store.connection import Database
-from fademoe.store.corrections import Difference, correct, read_stored_rows
+from fademoe.store.corrections import Difference, correct, read_stored_rows, record_missing
 from fademoe.store.coverage import Absence, Covered, Series
 from fademoe.store.read import market as read
+from fademoe.store.writer import Batch, Writer
 from tests.conftest import fresh_database
 from tests.support.clocks import until
 from tests.support.markets import EXCHANGES, START, MemoryLoader, draw_market, store_market
@@ -188,6 +191,7 @@ def test_missing_data_refuse_a_run(command, stored: str):
         (("--capital", "-1"), "valid are numbers above 0"),
         (("--slippage", "7"), "valid are numbers from 0 to 0.5"),
         (("--margin", "none"), "valid are cross, isolated"),
+        (("--as-of", to_iso(END - MINUTE_MS)), "is after --as-of"),
     ],
 )
 def test_a_wrong_argument_is_exit_2(command, arguments: tuple[str, ...], words: str):
@@ -241,6 +245,42 @@ def test_a_run_as_of_a_time_reads_the_values_of_that_time(command, stored: str):
     assert now["certificate"]["sha256"] != before["certificate"]["sha256"]
     assert past["certificate"]["sha256"] == before["certificate"]["sha256"]
     assert past["certificate"]["as_of"]["newest_correction"] >= 1
+
+
+def test_a_run_as_of_a_time_refuses_what_was_not_stored_then(command, stored: str, tmp_path: Path):
+    """Nothing, what was fetched later, what the audit added: each is named, though all of it is stored now."""
+    options = ("--symbols", "A", "--exchange", "binance", *RANGE)
+    code, out, _ = command("run", "FILE", *options, "--as-of", to_iso(END))
+    assert code == 1
+    assert out.splitlines()[0] == f"data were not stored at {to_iso(END)}:"
+    assert {line.split()[0] for line in out.splitlines()[1:-1]} == {"bin-ohlcv", "bin-fr", "bin-mark"}
+    assert out.splitlines()[-1] == "give a later --as-of, or none"
+    time.sleep(0.01)
+    at = now_ms()
+    time.sleep(0.01)
+    file = tmp_path / "lq.toml"
+    file.write_text('long = "sum(lql, 60m) > 0"\nshort = "sum(lqs, 60m) > 0"\n')
+    with closing(Database(stored)) as database:
+        series = Series("bin-lq", "A")
+        with database.open_transaction() as cursor:
+            times = read_stored_rows(cursor, series, "lq", "1m", [Window(START, END)])
+        ts = next(ts for ts in range(START + HOUR_MS, END, MINUTE_MS) if ts not in times)
+        Writer(database).write([Batch("lq", "1m", [(series, Liquidations(ts, "5", "5"))])], [])
+        code, out, _ = command("run", str(file), *options, "--as-of", str(at))
+        assert code == 1
+        assert out.splitlines()[1].startswith(f"bin-lq A {to_iso(ts)} .. ")
+        assert command("run", str(file), *options, "--as-of", str(now_ms()))[0] == 0
+        place = START + 90 * MINUTE_MS
+        database.run(lambda cursor: record_missing(cursor, Series("bin-ohlcv", "A"), [place]))
+        code, out, _ = command("run", "FILE", *options, "--as-of", str(at))
+        assert code == 1
+        assert out.splitlines()[1].startswith(f"bin-ohlcv A {to_iso(place)} .. ")
+        database.run(lambda cursor: cursor.execute("DELETE FROM perp_corrections WHERE \"column\" = ''"))
+        database.run(
+            lambda cursor: cursor.execute(
+                "DELETE FROM perp_data WHERE source = 'bin-lq' AND symbol = 'A' AND ts = %s", (ts,)
+            )
+        )
 
 
 @pytest.mark.full

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import Window
-from fademoe.metrics import METRICS
+from fademoe.clock import Window, subtract
+from fademoe.metrics import INTERVALS_MS, METRICS, parse_metric
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
-from fademoe.store.read.catalog import list_perpspecs
+from fademoe.store.read.catalog import list_inputs, list_perpspecs
 from fademoe.store.read.past import Knowledge, Moment
 from fademoe.store.read.rows import build_relation
 
@@ -77,11 +77,25 @@ def build_past_rows(cursor: Cursor, source: str, metric: str, at_ms: int) -> sql
     return build_relation(cursor, spec, names, Moment(at_ms, Knowledge.RECORDED))
 
 
-def read_known(cursor: Cursor, series: Series) -> Known:
-    """Return what is covered and absent of a series."""
+def read_known(cursor: Cursor, series: Series, at_ms: int | None = None) -> Known:
+    """Return what is covered and absent of a series; with `at_ms` without the rows that this database got later."""
     cursor.execute(SQL["coverage"], {"source": series.source, "symbol": series.symbol})
     covered, absent = cursor.fetchone() or ((), ())
-    return Known(tuple(Window(*pair) for pair in covered), tuple(Window(*pair) for pair in absent))
+    later = [] if at_ms is None else _list_later(cursor, series, at_ms)
+    held = [part for pair in covered for part in subtract(Window(*pair), later)]
+    return Known(tuple(held), tuple(Window(*pair) for pair in absent))
+
+
+def _list_later(cursor: Cursor, series: Series, at_ms: int) -> list[Window]:
+    """Return the times at which a series, or what it is computed from, has rows that came after a moment."""
+    later = []
+    for source in list_inputs(cursor, series.source) or [series.source]:
+        metric = METRICS[parse_metric(source)]
+        span_ms = metric.compute_final_ms(0, INTERVALS_MS.get(metric.interval, 0))
+        values = {"source": source, "symbol": series.symbol, "at": at_ms, "span": span_ms}
+        cursor.execute(SQL["later"], values)
+        later += [Window(*pair) for pair in cursor.fetchall()]
+    return later
 
 
 def read_lags(cursor: Cursor) -> dict[str, dict[str, int]]:
