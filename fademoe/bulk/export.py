@@ -30,6 +30,7 @@ from fademoe.store.certificate import count_steps
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
 from fademoe.store.read.catalog import Perpspec
+from fademoe.store.read.files import list_terms
 from fademoe.store.read.past import Moment, read_newest_correction
 from fademoe.store.read.pool import Reader
 from fademoe.store.read.rows import Selection
@@ -197,9 +198,7 @@ class _Maker:
         steps = count_steps(
             self._cursor, self._series, window, self._grid.interval_ms, sparse=self._grid.is_sparse, rows=rows
         )
-        self._cursor.execute(SQL["archives"], self._values(window))
-        exchanges = registry.load_exchanges()
-        archives = [exchanges[name].archive for (name,) in self._cursor.fetchall() if name in exchanges]
+        terms = list_terms(self._cursor, self._series.source, [self._series.symbol], window)
         return {
             "source": self._series.source,
             "symbol": self._series.symbol,
@@ -209,7 +208,7 @@ class _Maker:
             "rows": rows,
             "sha256": hashlib.sha256(text).hexdigest(),
             "last_correction": read_newest_correction(self._cursor),
-            "attribution": [archive.attribution for archive in archives if archive],
+            "attribution": list(dict.fromkeys(registry.find_attribution(*one) for one in terms)),
             "state": state,
             "rounded": False,
             "bytes": 0,

@@ -16,6 +16,7 @@ from fademoe.cli.main import main
 from fademoe.clock import DAY_MS, MINUTE_MS, Window
 from fademoe.errors import ConfigError
 from fademoe.feeds.grid import Grid
+from fademoe.feeds.registry import load_exchanges
 from fademoe.metrics import Candle
 from fademoe.store import corrections
 from fademoe.store.certificate import certify
@@ -64,7 +65,7 @@ def stored(database):
 
 def run(reader, folder, symbols=SYMBOLS, **options):
     with reader.read() as cursor:
-        spec = list_perpspecs(cursor)["bin-ohlcv"]
+        spec = list_perpspecs(cursor)[options.pop("source", "bin-ohlcv")]
     said = []
     window = options.pop("window", Window(START, END))
     request = Request(window=window, **options)
@@ -129,6 +130,23 @@ def test_a_certificate_is_that_of_verify(stored, reader, tmp_path):
         assert {key: entry[key] for key in expected} == expected
         assert hash_table(parquet.ParquetFile(tmp_path / name).read()) == entry["sha256"]
         assert entry["attribution"] == []
+
+
+@pytest.mark.parametrize("source", ["bin-ohlcv", "bin-vwap"])
+def test_a_certificate_has_the_attribution_of_what_came_from_archives(stored, reader, tmp_path, source):
+    def enter(cursor):
+        cursor.execute(
+            "INSERT INTO perp_files"
+            " (exchange, path, url, dataset, cadence, instrument, symbol, start_ms, end_ms, state)"
+            " VALUES ('binance', 'p', 'u', 'klines', 'month', 'BTCUSDT', 'BTC', 0, 1, 'ok') RETURNING id"
+        )
+        cursor.execute("UPDATE perp_arrivals SET way = 'archive', file_id = %s WHERE symbol = 'BTC'", cursor.fetchone())
+
+    stored.run(enter)
+    run(reader, tmp_path, source=source, is_float=True)
+    entries = json.loads((tmp_path / CERTIFICATES).read_text())["files"].values()
+    found = {(entry["symbol"], *entry["attribution"]) for entry in entries if entry["rows"]}
+    assert found == {("BTC", load_exchanges()["binance"].archive.attribution), ("42",)}
 
 
 def test_a_second_run_writes_what_has_changed_alone(stored, reader, tmp_path):

@@ -1,5 +1,6 @@
 """GET /api/archives, the page Archives, and by which way the rows of a day came."""
 
+from fademoe.clock import HOUR_MS
 from tests.support.web import DAY, cover, day
 
 PATH = "data/futures/um/monthly/klines/BTCUSDT/1m/BTCUSDT-1m-2025-01.zip"
@@ -64,3 +65,28 @@ def test_coverage_tells_by_which_way_a_day_came_and_links_to_the_file(client, sq
     assert (
         "X-FadeMoe-Attribution" not in client.get(f"/api/export/bin-ohlcv?symbol=BTC&from={day(2)}&to={day(3)}").headers
     )
+
+
+def test_an_export_of_what_is_derived_has_the_terms_of_its_inputs(client, sql):
+    """A change of open interest takes the sample of five minutes before, too."""
+    number = store_file(sql, "", "ok")
+    for source, symbol in (("bin-ohlcv", "BTC"), ("bin-oi", "BTC"), ("byb-oi", "ETH")):
+        sql.execute(
+            "INSERT INTO perp_arrivals (source, symbol, start_ms, end_ms, way, known_from_ms, known_to_ms, file_id)"
+            " VALUES (%s, %s, %s, %s, 'archive', 0, 1, %s)",
+            (source, symbol, day(0) + 12 * HOUR_MS, day(1), number),
+        )
+
+    def has_terms(perpspec, start, end, step=""):
+        answer = client.get(f"/api/export/{perpspec}?symbol=BTC&from={start}&to={end}&step={step}")
+        assert answer.status_code == 200
+        return "CC BY-NC-SA 4.0" in answer.headers.get("X-FadeMoe-Attribution", "")
+
+    for perpspec in ("bin-vwap", "bin-cvd", "x-spread", "bin-oi_chg", "x-oi"):
+        assert has_terms(perpspec, day(0), day(1)), perpspec
+    assert has_terms("bin-oi_chg", day(1), day(2))
+    assert not has_terms("bin-oi_chg", day(1) + 300_000, day(2))
+    assert not has_terms("x-oi", day(1), day(2))
+    assert not has_terms("x-oi", day(0), day(0) + 1)
+    assert has_terms("x-oi", day(0), day(0) + 1, "1d"), "a bar is read to its end"
+    assert not has_terms("byb-oi_chg", day(0), day(1))

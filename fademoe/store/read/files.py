@@ -7,7 +7,9 @@ from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import Window
+from fademoe.store.derived import find_derived
 from fademoe.store.queries import load_queries
+from fademoe.store.read.catalog import list_inputs
 
 SQL = load_queries("read_files")
 
@@ -102,7 +104,13 @@ def list_arrivals(cursor: Cursor, source: str, symbol: str, window: Window, limi
 
 
 def list_terms(cursor: Cursor, source: str, symbols: Sequence[str], window: Window) -> list[tuple[str, str]]:
-    """Return (exchange, terms) of the files from which any rows of some series came; no symbols: of all."""
-    values = {"source": source, "symbols": list(symbols), "start": window.start_ms, "end": window.end_ms}
+    """Return (exchange, terms) of the files from which any rows of some series came; no symbols: of all.
+
+    Of a derived perpspec they are those of what its rows are computed from.
+    """
+    derived = find_derived(source)
+    start_ms = window.start_ms - (derived.lag_ms if derived else 0)
+    sources = list_inputs(cursor, source) or [source]
+    values = {"sources": sources, "symbols": list(symbols), "start": start_ms, "end": window.end_ms}
     cursor.execute(SQL["terms"], values)
     return [(exchange, terms) for exchange, terms in cursor.fetchall()]

@@ -7,8 +7,9 @@ from typing import Any
 from flask import Response, request
 
 from fademoe.bulk.arrow import STEP_TYPES, TOO_LARGE, is_installed, list_types, make_schema, read_text, write_parquet
-from fademoe.clock import EARLIEST_MS, LATEST_MS, Window, now_ms, to_iso
+from fademoe.clock import EARLIEST_MS, LATEST_MS, Window, ceil_to, now_ms, to_iso
 from fademoe.feeds.registry import find_attribution
+from fademoe.metrics import STEPS_MS
 from fademoe.settings import LOOPBACK
 from fademoe.store.read import files as read_files
 from fademoe.store.read.bulk import copy_windows
@@ -63,7 +64,8 @@ def export_rows(params: Params) -> Response:
     with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
         selection = read_selection(params, spec)
-        window = Window(selection.start_ms, selection.end_ms)
+        step_ms = STEPS_MS[params[STEP]] if params[STEP] else 1
+        window = Window(selection.start_ms, ceil_to(selection.end_ms, step_ms))  # the last bar is read to its end
         terms = read_files.list_terms(cursor, spec.name, selection.symbols, window)
     if file_format == "parquet" and has_value_from(get_services().reader, spec, selection, TOO_LARGE):
         digits = len(str(TOO_LARGE)) - 1

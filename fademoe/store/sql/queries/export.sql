@@ -12,9 +12,3 @@ SELECT md5(concat_ws('|',
     (SELECT concat(count(*), ',', max(checked_at)) FROM perp_absence
      WHERE source = %(source)s AND symbol = %(symbol)s AND start_ms < %(end)s AND end_ms > %(start)s)))
 FROM (SELECT int8multirange(int8range(%(start)s, %(end)s)) AS asked) AS range_
-
--- name: archives
-SELECT DISTINCT f.exchange
-FROM perp_arrivals AS a JOIN perp_files AS f ON f.id = a.file_id
-WHERE a.source = %(source)s AND a.symbol = %(symbol)s AND a.start_ms < %(end)s AND a.end_ms > %(start)s
-ORDER BY 1

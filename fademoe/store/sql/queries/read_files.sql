@@ -43,6 +43,6 @@ LIMIT %(limit)s
 -- Under which terms the rows of some series in a range came; no symbols: all.
 SELECT DISTINCT f.exchange, f.terms
 FROM perp_arrivals AS a JOIN perp_files AS f ON f.id = a.file_id
-WHERE a.source = %(source)s AND (%(symbols)s::text[] = '{}' OR a.symbol = ANY(%(symbols)s::text[]))
+WHERE a.source = ANY(%(sources)s::text[]) AND (%(symbols)s::text[] = '{}' OR a.symbol = ANY(%(symbols)s::text[]))
   AND a.start_ms < %(end)s AND a.end_ms > %(start)s AND a.start_ms > %(start)s - 2678400000
 ORDER BY f.exchange, f.terms
