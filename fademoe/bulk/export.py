@@ -22,10 +22,11 @@ from fademoe.bulk.directory import (
     write_certificates,
     write_file,
 )
-from fademoe.clock import SECOND_MS, Window, now_ms, to_iso
+from fademoe.clock import SECOND_MS, Window, ceil_to, now_ms, to_iso
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
 from fademoe.feeds.grid import Grid
+from fademoe.metrics import STEPS_MS
 from fademoe.store.certificate import count_steps
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
@@ -143,7 +144,9 @@ class _Maker:
         """Return a text that changes with what is stored of a window; None where nothing tells."""
         if registry.find_parts(self._spec.name):
             return None  # a derived series changes with its inputs
-        self._cursor.execute(SQL["state"], self._values(window))
+        start_ms, end_ms = self._find_reach(window)
+        values = {"source": self._series.source, "symbol": self._series.symbol, "start": start_ms, "end": end_ms}
+        self._cursor.execute(SQL["state"], values)
         row = self._cursor.fetchone()
         return str(row[0]) if row else None
 
@@ -198,7 +201,7 @@ class _Maker:
         steps = count_steps(
             self._cursor, self._series, window, self._grid.interval_ms, sparse=self._grid.is_sparse, rows=rows
         )
-        terms = list_terms(self._cursor, self._series.source, [self._series.symbol], window)
+        terms = list_terms(self._cursor, self._series.source, [self._series.symbol], self._find_reach(window))
         return {
             "source": self._series.source,
             "symbol": self._series.symbol,
@@ -215,13 +218,10 @@ class _Maker:
             "file_sha256": None,
         }
 
-    def _values(self, window: Window) -> dict[str, object]:
-        return {
-            "source": self._series.source,
-            "symbol": self._series.symbol,
-            "start": window.start_ms,
-            "end": window.end_ms,
-        }
+    def _find_reach(self, window: Window) -> Window:
+        """Return the range whose rows a file of a window is made of: with steps the last one to its end."""
+        step_ms = STEPS_MS[self._request.step] if self._request.step else 1
+        return Window(window.start_ms, ceil_to(window.end_ms, step_ms))
 
 
 def _write(value: object) -> str:

@@ -164,6 +164,20 @@ def test_a_second_run_writes_what_has_changed_alone(stored, reader, tmp_path):
     assert check(tmp_path) == []
 
 
+def test_a_change_behind_the_end_of_the_range_is_in_its_last_step(stored, reader, tmp_path):
+    parquet = import_module("pyarrow.parquet")
+    window = Window(START, START + 33 * DAY_MS + 7 * MINUTE_MS)
+    run(reader, tmp_path, ["BTC"], window=window, step="1h")
+    ts = next(row[0] for row in reversed(read_database(stored, "BTC")) if row[0] < START + 33 * DAY_MS + 60 * MINUTE_MS)
+    assert ts > window.end_ms
+    changed = Difference(ts, "h", "2", "9")
+    stored.run(lambda cursor: corrections.correct(cursor, Series("bin-ohlcv", "BTC"), [changed]))
+    summary, _ = run(reader, tmp_path, ["BTC"], window=window, step="1h")
+    assert (summary.written, summary.kept) == (1, 1)
+    path = tmp_path / "source=bin-ohlcv" / "symbol=BTC" / "month=2026-02.parquet"
+    assert parquet.ParquetFile(path).read()["h"].to_pylist()[-1] == 9
+
+
 def test_the_check_names_what_is_wrong(stored, reader, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fademoe.logs.set_up", lambda: None)  # of a program, not of a test
     run(reader, tmp_path)
