@@ -27,14 +27,14 @@ from fademoe.errors import ConfigError
 from fademoe.feeds import registry
 from fademoe.feeds.grid import Grid
 from fademoe.metrics import STEPS_MS
-from fademoe.store.certificate import count_steps
+from fademoe.store.certificate import Then, count_steps
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
 from fademoe.store.read.catalog import Perpspec
 from fademoe.store.read.files import list_terms
 from fademoe.store.read.past import Moment, read_newest_correction
 from fademoe.store.read.pool import Reader
-from fademoe.store.read.rows import Selection
+from fademoe.store.read.rows import Selection, build_relation
 from fademoe.store.read.steps import STEP_MEMBERS, read_step_page
 from fademoe.store.read.windows import copy_part, hold_bulk, list_canonical
 
@@ -197,9 +197,18 @@ class _Maker:
         return "".join(f"{line}\n" for line in lines).encode()
 
     def _certify(self, window: Window, text: bytes, state: str | None) -> Entry:
-        rows = text.count(b"\n")
+        rows, moment, then = text.count(b"\n"), self._request.moment, None
+        if moment is not None and moment.at_ms is not None:
+            names = [field.name for field in self._spec.fields]
+            then = Then(moment.at_ms, build_relation(self._cursor, self._spec, names, moment))
         steps = count_steps(
-            self._cursor, self._series, window, self._grid.interval_ms, sparse=self._grid.is_sparse, rows=rows
+            self._cursor,
+            self._series,
+            window,
+            self._grid.interval_ms,
+            sparse=self._grid.is_sparse,
+            rows=rows,
+            then=then,
         )
         terms = list_terms(self._cursor, self._series.source, [self._series.symbol], self._find_reach(window))
         return {

@@ -1,17 +1,25 @@
 """A certificate of a range of a series: what was expected, what is there, why not more, and a hash of the rows."""
 
 import hashlib
+from typing import NamedTuple
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import Window, to_iso
+from fademoe.clock import Window, floor_to, to_iso
 from fademoe.metrics import METRICS
 from fademoe.store.coverage import CONFIRMED_CHECKS, NO_ROW, Series
 from fademoe.store.derived import make_relation
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("certificate")
+
+
+class Then(NamedTuple):
+    """A moment, and the relation of the rows that were known then, in the place of perp_data."""
+
+    at_ms: int
+    rows: sql.Composable
 
 
 def certify(
@@ -38,15 +46,32 @@ def certify(
 
 
 def count_steps(
-    cursor: Cursor, series: Series, window: Window, interval_ms: int, *, sparse: bool, rows: int
+    cursor: Cursor,
+    series: Series,
+    window: Window,
+    interval_ms: int,
+    *,
+    sparse: bool,
+    rows: int,
+    then: Then | None = None,
 ) -> dict[str, object]:
-    """Return what a certificate says of the steps of a window that has so many rows, see `certify`."""
+    """Return what a certificate says of the steps of a window that has so many rows, see `certify`.
+
+    As of a moment a step is missing, too, where a row of it was not known then, or where it ends later.
+    """
     values = {"source": series.source, "symbol": series.symbol, "start": window.start_ms, "end": window.end_ms}
     values |= {"step": interval_ms, "no_row": NO_ROW, "confirmed": CONFIRMED_CHECKS}
-    rows_of = {"rows": make_relation(series.source)}
-    cursor.execute(sql.SQL(SQL["steps"]).format(**rows_of), values)
+    stored = make_relation(series.source)
+    known, later = stored, sql.SQL(SQL["none_later"]).format()
+    if then is not None:
+        known, later = then.rows, sql.SQL(SQL["later"]).format(rows=stored)
+        values["at"] = then.at_ms
+    cursor.execute(sql.SQL(SQL["steps"]).format(rows=known, later=later), values)
     present, missing, unexplained, provisional = cursor.fetchone() or (0, 0, 0, 0)
-    cursor.execute(sql.SQL(SQL["absent_steps"]).format(**rows_of), values)
+    if then is not None:
+        over_ms = floor_to(then.at_ms, interval_ms)
+        values["end"] = max(window.start_ms, min(window.end_ms, over_ms))
+    cursor.execute(sql.SQL(SQL["absent_steps"]).format(rows=stored), values)
     return {
         "expected": None if sparse else (window.end_ms - window.start_ms) // interval_ms,
         "present": rows if sparse else present,

@@ -13,16 +13,16 @@ import pytest
 from fademoe.bulk.directory import CERTIFICATES, check, hash_table
 from fademoe.bulk.export import Request, export
 from fademoe.cli.main import main
-from fademoe.clock import DAY_MS, MINUTE_MS, Window
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, now_ms
 from fademoe.errors import ConfigError
-from fademoe.feeds.grid import Grid
+from fademoe.feeds.grid import Grid, find_grid
 from fademoe.feeds.registry import load_exchanges
-from fademoe.metrics import Candle
+from fademoe.metrics import Candle, Liquidations
 from fademoe.store import corrections
 from fademoe.store.certificate import certify
 from fademoe.store.connection import Database
 from fademoe.store.corrections import Difference
-from fademoe.store.coverage import Covered, Series
+from fademoe.store.coverage import Absence, Covered, Series
 from fademoe.store.read.catalog import list_perpspecs
 from fademoe.store.read.past import Knowledge, Moment
 from fademoe.store.read.pool import Reader
@@ -68,8 +68,9 @@ def run(reader, folder, symbols=SYMBOLS, **options):
         spec = list_perpspecs(cursor)[options.pop("source", "bin-ohlcv")]
     said = []
     window = options.pop("window", Window(START, END))
+    grid = options.pop("grid", GRID)
     request = Request(window=window, **options)
-    summary = export(reader, folder, [(spec, symbol, GRID) for symbol in symbols], request, said.append)
+    summary = export(reader, folder, [(spec, symbol, grid) for symbol in symbols], request, said.append)
     return summary, said
 
 
@@ -147,6 +148,36 @@ def test_a_certificate_has_the_attribution_of_what_came_from_archives(stored, re
     entries = json.loads((tmp_path / CERTIFICATES).read_text())["files"].values()
     found = {(entry["symbol"], *entry["attribution"]) for entry in entries if entry["rows"]}
     assert found == {("BTC", load_exchanges()["binance"].archive.attribution), ("42",)}
+
+
+def test_a_certificate_as_of_a_moment_counts_what_was_known_then(database, reader, tmp_path):
+    """Minutes without a row are absent; of liquidations, which are sparse, they are nothing."""
+    hour, day = Window(START, START + 60 * MINUTE_MS), START + DAY_MS
+    candles, sums = Series("bin-ohlcv", "BTC"), Series("bin-lq", "BTC")
+    rows = [Candle(START + i * MINUTE_MS, "1", "1", "1", "1", "1") for i in range(60) if i != 8]
+    absent = Window(START + 8 * MINUTE_MS, START + 9 * MINUTE_MS)
+    batches = [
+        Batch("ohlcv", "1m", [(candles, row) for row in rows]),
+        Batch("lq", "1m", [(sums, Liquidations(START + 3 * MINUTE_MS, "5", "5"))]),
+    ]
+    answers = [Covered(candles, [hour], [Absence(absent, "the exchange has no row", 2)]), Covered(sums, [hour])]
+    Writer(database).write(batches, answers)
+
+    def count(source, at_ms, knowledge=Knowledge.MARKET):
+        folder = tmp_path / f"{source} {at_ms} {knowledge}"
+        grid = find_grid(source)
+        run(reader, folder, ["BTC"], source=source, grid=grid, window=hour, moment=Moment(at_ms, knowledge))
+        (entry,) = json.loads((folder / CERTIFICATES).read_text())["files"].values()
+        return entry["present"], sum(entry["absent"].values()), entry["missing"], entry["complete"]
+
+    assert count("bin-ohlcv", day) == (59, 1, 0, True)
+    assert count("bin-ohlcv", START + 5 * MINUTE_MS + 62_000) == (6, 0, 54, False)
+    assert count("bin-ohlcv", START + 10 * MINUTE_MS + 61_999) == (9, 1, 50, False)
+    assert count("bin-ohlcv", day, Knowledge.RECORDED) == (0, 1, 59, False)
+    assert count("bin-ohlcv", now_ms(), Knowledge.RECORDED) == (59, 1, 0, True)
+    assert count("bin-lq", day) == (1, 0, 0, True)
+    assert count("bin-lq", START + 30 * MINUTE_MS) == (1, 0, 30, False)
+    assert count("bin-lq", day, Knowledge.RECORDED) == (0, 0, 1, False)
 
 
 def test_a_second_run_writes_what_has_changed_alone(stored, reader, tmp_path):

@@ -16,13 +16,16 @@ ORDER BY ts
 -- How many steps are present, missing, neither of them nor absent, and absent without being confirmed.
 WITH window_ AS (
     SELECT int8multirange(int8range(%(start)s, %(end)s)) AS steps
+), known AS (
+    SELECT ts FROM {rows} AS d
+    WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
 ), stored AS (
     SELECT coalesce(range_agg(int8range(ts / %(step)s * %(step)s, (ts / %(step)s + 1) * %(step)s)), '{{}}') AS steps
-    FROM {rows} AS d
-    WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
+    FROM known
 ), missing AS (
     SELECT coalesce(range_agg(int8range(
-               lower(r) / %(step)s * %(step)s, (upper(r) + %(step)s - 1) / %(step)s * %(step)s)), '{{}}') AS steps
+               lower(r) / %(step)s * %(step)s, (upper(r) + %(step)s - 1) / %(step)s * %(step)s)), '{{}}')
+           + {later} AS steps
     FROM window_, unnest(window_.steps - coalesce((
         SELECT covered FROM perp_ranges WHERE source = %(source)s AND symbol = %(symbol)s), '{{}}')) AS r
 ), absences AS (
@@ -46,6 +49,18 @@ SELECT (SELECT coalesce(sum(upper(r) - lower(r)), 0) / %(step)s FROM unnest(pres
        (SELECT coalesce(sum(upper(r) - lower(r)), 0) / %(step)s FROM unnest(unexplained) AS r)::bigint,
        (SELECT coalesce(sum(upper(r) - lower(r)), 0) / %(step)s FROM unnest(provisional) AS r)::bigint
 FROM parts
+
+-- name: none_later
+'{{}}'::int8multirange
+
+-- name: later
+-- The steps from a moment on, and those with a row that was not known then.
+coalesce((
+    SELECT range_agg(int8range(ts / %(step)s * %(step)s, (ts / %(step)s + 1) * %(step)s))
+    FROM {rows} AS d
+    WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
+      AND NOT EXISTS (SELECT FROM known WHERE known.ts = d.ts)
+), '{{}}') + (SELECT steps FROM window_) * int8multirange(int8range(%(at)s / %(step)s * %(step)s, NULL))
 
 -- name: absent_steps
 -- How many steps without a row are absent, by reason.
