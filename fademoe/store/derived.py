@@ -36,19 +36,24 @@ def read_stored(metric: str) -> sql.Composable:
 
 
 def make_relation(
-    source: str, stored: Callable[[str], sql.Composable] = read_stored, *, with_extras: bool = False
+    source: str,
+    stored: Callable[[str], sql.Composable] = read_stored,
+    *,
+    with_extras: bool = False,
+    known_by_ms: int | None = None,
 ) -> sql.Composable:
     """Return what a query of a perpspec's rows reads: columns ts, symbol, source, interval and those of the metric.
 
     It is perp_data for a stored perpspec, which holds other sources too: a query always names the source. Instead of
     perp_data, `stored(metric)` may be another relation with its columns, such as what was known of the rows of a metric
-    once; `with_extras` it has the columns known_ms, is_measured and restored, and so has the result.
+    once; `with_extras` it has the columns known_ms, is_measured and restored, and so has the result. `known_by_ms`:
+    across exchanges, where a covered minute without a row is zero, only times whose rows all were known by then.
     """
     derived = find_derived(source)
     if derived is None:
         return stored(parse_metric(source))
     if derived.is_across:
-        return _make_across(derived, stored, with_extras=with_extras)
+        return _make_across(derived, stored, with_extras=with_extras, known_by_ms=known_by_ms)
     code, (name,) = source.removesuffix(f"-{derived.name}"), derived.inputs
     earlier = "earlier_extras" if derived.lag_ms or derived.needs_previous else "own_extras"
     return sql.SQL(SQL["of_code"]).format(
@@ -96,7 +101,9 @@ def follow(cursor: Cursor, codes: Collection[str]) -> None:
     cursor.execute(SQL["follow"], {"codes": list(codes)})
 
 
-def _make_across(derived: Derived, stored: Callable[[str], sql.Composable], *, with_extras: bool) -> sql.Composable:
+def _make_across(
+    derived: Derived, stored: Callable[[str], sql.Composable], *, with_extras: bool, known_by_ms: int | None
+) -> sql.Composable:
     first, *others = derived.inputs
     aliases = ["r", *(f"r{number}" for number in range(1, len(derived.inputs)))]
     inputs: list[sql.Composable] = [
@@ -112,6 +119,9 @@ def _make_across(derived: Derived, stored: Callable[[str], sql.Composable], *, w
     ]
     names = [sql.Identifier("g", column.name) for column in derived.columns if column != SOURCES]
     zero = derived.zero_when_empty
+    whole: sql.Composable = sql.SQL(SQL["all_are_covered" if zero else "all_have_rows"])
+    if zero and known_by_ms is not None:
+        whole += sql.SQL(SQL["known_by"]).format(at_ms=sql.Literal(known_by_ms))
     return sql.SQL(SQL["across"]).format(
         source=sql.Literal(derived.name),
         stored=stored(first),
@@ -123,7 +133,7 @@ def _make_across(derived: Derived, stored: Callable[[str], sql.Composable], *, w
         input=sql.Literal(f"-{first}"),
         further=sql.SQL(" ").join(further),
         sources=sql.SQL(SQL["codes_that_list" if zero else "codes_with_rows"]),
-        whole=sql.SQL(SQL["all_are_covered" if zero else "all_have_rows"]),
+        whole=whole,
     )
 
 

@@ -200,6 +200,39 @@ def test_derived_rows_are_known_when_their_last_input_is(client: FlaskClient, sq
         assert early["rows"] == [] and early["knowledge"] == knowledge
 
 
+def test_a_sum_over_exchanges_is_known_when_all_of_it_is(client: FlaskClient, sql: Cursor):
+    """Those of OKX came 20 s after their minute, the others after 2 s; one is stored late, one added by the audit."""
+    for code, lag_ms in (("bin", 2_000), ("byb", 2_000), ("okx", 20_000)):
+        sql.execute(
+            "INSERT INTO perp_minutes (source, hour_ms, last_lag, rows) VALUES (%s, %s, %s, %s)",
+            (f"{code}-lq", DAY, [lag_ms] * 60, [1] * 60),
+        )
+        store(sql, f"{code}-lq", "lql, lqs", [(0, 5, 0), (4, 1, 1)])
+        answer(sql, f"{code}-lq", [(0, 5)])
+
+    def read(as_of, knowledge="market", step=""):
+        path = f"/api/data/x-lq?symbol=BTC&order=asc&as_of={as_of}&knowledge={knowledge}&step={step}"
+        return [(row["ts"], row["lql"], row.get("bars"), row.get("complete")) for row in get_rows(client, path)]
+
+    assert read(minute(1) + 19_999) == []
+    assert read(minute(1) + 20_000) == [(minute(0), "15", None, None)]
+    assert read(minute(5) + 19_999, step="5m") == [(minute(0), "15", 1, False)]
+    assert read(minute(5) + 20_000, step="5m") == [(minute(0), "18", 2, True)]
+    sql.execute(
+        "INSERT INTO perp_arrivals (source, symbol, start_ms, end_ms, way, known_to_ms)"
+        " VALUES ('okx-lq', 'BTC', %s, %s, 'history', %s)",
+        (minute(0), minute(0) + 1, minute(20)),
+    )
+    sql.execute(
+        'INSERT INTO perp_corrections (at, source, symbol, ts, "column")'
+        " VALUES (to_timestamp(%s / 1000.0), 'byb-lq', 'BTC', %s, '')",
+        (minute(30), minute(4)),
+    )
+    assert read(minute(20) - 1, "recorded") == []
+    assert read(minute(20), "recorded", "5m") == [(minute(0), "15", 1, False)]
+    assert read(minute(30), "recorded") == [(minute(0), "15", None, None), (minute(4), "3", None, None)]
+
+
 SPREAD_QUERY = """
     WITH rows AS (
         SELECT b.ts, (greatest(b.c, y.c, o.c) / least(b.c, y.c, o.c) - 1) * 10000 AS bps

@@ -56,10 +56,13 @@ def read_newest_correction(cursor: Cursor) -> int:
     return int((cursor.fetchone() or (0,))[0])
 
 
-def build_rows(cursor: Cursor, spec: Perpspec, columns: Sequence[str], moment: Moment) -> sql.Composable:
+def build_rows(
+    cursor: Cursor, spec: Perpspec, columns: Sequence[str], moment: Moment, *, with_later: bool = False
+) -> sql.Composable:
     """Return the relation that stands for perp_data: the `columns` of a perpspec at a moment, and EXTRAS.
 
     Its keys ts, symbol, source and interval are those of perp_data. For use in a statement that has parameters.
+    `with_later`: with the rows, too, whose known_ms lies behind the moment.
     """
     by_name = {field.name: field for field in spec.fields}
     names = [
@@ -82,19 +85,20 @@ def build_rows(cursor: Cursor, spec: Perpspec, columns: Sequence[str], moment: M
         values = [sql.SQL("r.{column}").format(**each) for each in names]
         restored, changes, interval = [], sql.SQL(""), sql.SQL("r.interval")
     lags = _build_lags(cursor, spec)
-    visible: list[sql.Composable] = [sql.SQL(SQL["visible"]).format(at_ms=at_ms)] if is_past else []
+    known = sql.SQL(SQL["recorded_known" if is_recorded else "market_known"]).format(**lags)
     if is_past and is_recorded:
-        visible.append(sql.SQL(SQL["not_added"]))
+        known = sql.SQL(SQL["unless_added"]).format(known=known)
+    visible = sql.SQL(SQL["visible"]).format(at_ms=at_ms) if is_past and not with_later else sql.SQL("")
     return sql.SQL(SQL["rows"]).format(
         values=sql.SQL(", ").join(values),
         restored=sql.SQL("coalesce({}, 0)").format(sql.SQL(" + ").join(restored)) if restored else sql.SQL("0"),
         changes=changes,
         interval=interval,
         arrivals=sql.SQL(SQL["arrivals"] if is_recorded else ""),
-        known=sql.SQL(SQL["recorded_known" if is_recorded else "market_known"]).format(**lags),
+        known=known,
         measured=sql.SQL(SQL["recorded_measured" if is_recorded else "market_measured"]),
         source=sql.Literal(spec.name),
-        visible=sql.SQL(" ").join(visible),
+        visible=visible,
     )
 
 

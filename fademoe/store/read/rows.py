@@ -269,10 +269,12 @@ def build_relation(cursor: Cursor, spec: Perpspec, columns: Sequence[str], momen
 
     def build(metric: str) -> sql.Composable:
         inputs = [specs[name] for name in list_inputs(cursor, spec.name) if specs[name].metric == metric]
-        rows = [build_rows(cursor, each, [field.name for field in each.fields], moment) for each in inputs]
-        return unite(rows)
+        zero = derived.zero_when_empty  # then a row that is left out would count as zero
+        return unite(
+            build_rows(cursor, each, [field.name for field in each.fields], moment, with_later=zero) for each in inputs
+        )
 
-    return make_relation(spec.name, build, with_extras=True)
+    return make_relation(spec.name, build, with_extras=True, known_by_ms=moment.at_ms)
 
 
 def cut_page(rows: list[tuple[Any, ...]], selection: Selection) -> RowPage:

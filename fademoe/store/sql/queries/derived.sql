@@ -81,6 +81,10 @@ NOT EXISTS (
     SELECT FROM unnest(l.alives, l.presents) AS a(alive, present) WHERE a.alive @> g.ts AND NOT a.present @> g.ts
 )
 
+-- name: known_by
+-- A row of one exchange that came later leaves no sum, where none would count as zero.
+ AND g.known_ms <= {at_ms}
+
 -- name: register_part
 INSERT INTO perp_derived (source, code, inputs, is_across, lag_ms)
 VALUES (%(source)s, %(code)s, %(inputs)s, %(is_across)s, %(lag)s)

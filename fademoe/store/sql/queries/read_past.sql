@@ -69,5 +69,6 @@ CASE WHEN arrival.is_unrecorded THEN NULL
 -- name: visible
 AND at.known_ms <= {at_ms}
 
--- name: not_added
-AND change.is_added IS NOT TRUE
+-- name: unless_added
+-- Nobody knows since when the audit's row was there, but it was later than the moment.
+CASE WHEN change.is_added THEN 9223372036854775807 ELSE {known} END
