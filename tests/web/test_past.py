@@ -141,6 +141,29 @@ def test_the_market_knew_the_sample_before_the_statistic(client, database):
     assert (body["basis"], body["rolled_back"]) == ("measured", 1)
 
 
+def test_a_sample_does_not_vanish_when_the_history_replaces_it(client, database):
+    """The statistic of Bybit is stated at ts + 420 s, but stands here from ts + 330 s on."""
+    series = Series("byb-oi", "BTC")
+    write(database, series, "oi", "1m", samples([0], "10"), LIVE)
+    write(database, series, "oi", "5m", samples([0, 5], "11"))
+    replaced_ms = START + 330 * SECOND_MS
+    database.run(lambda cursor: cursor.execute("UPDATE perp_minutes SET last_lag[1] = 2000"))
+    database.run(
+        lambda cursor: cursor.execute("UPDATE perp_corrections SET at = to_timestamp(%s)", (replaced_ms / 1000,))
+    )
+
+    def ask(at_ms):
+        body = read(client, "byb-oi", as_of=at_ms, columns="oi,+known_ms", to=START + 1)
+        assert body["basis"] == ("measured" if body["rows"] else "rule")
+        return [(row["oi"], row["interval"], row["known_ms"] - START) for row in body["rows"]]
+
+    assert ask(START + 1_999) == []
+    assert ask(START + 2_000) == ask(replaced_ms - 1) == [("10", "1m", 2_000)]
+    assert ask(replaced_ms) == ask(START + 421 * SECOND_MS) == [("11", "5m", 330_000)]
+    (row,) = read(client, "byb-oi", columns="oi,+known_ms", to=START + 1)["rows"]
+    assert row["known_ms"] == replaced_ms
+
+
 def test_a_step_of_then_is_complete_where_all_its_rows_were_known(client, database):
     """The late row changes values, bars and completeness together; a step is known when its last row is."""
     hole = [m for m in range(60) if m != 30]

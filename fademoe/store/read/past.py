@@ -84,17 +84,14 @@ def build_rows(
     else:
         values = [sql.SQL("r.{column}").format(**each) for each in names]
         restored, changes, interval = [], sql.SQL(""), sql.SQL("r.interval")
-    lags = _build_lags(cursor, spec)
-    known = sql.SQL(SQL["recorded_known" if is_recorded else "market_known"]).format(**lags)
-    if is_past and is_recorded:
-        known = sql.SQL(SQL["unless_added"]).format(known=known)
+    replaced, known = _build_known(cursor, spec, moment)
     visible = sql.SQL(SQL["visible"]).format(at_ms=at_ms) if is_past and not with_later else sql.SQL("")
     return sql.SQL(SQL["rows"]).format(
         values=sql.SQL(", ").join(values),
         restored=sql.SQL("coalesce({}, 0)").format(sql.SQL(" + ").join(restored)) if restored else sql.SQL("0"),
         changes=changes,
         interval=interval,
-        arrivals=sql.SQL(SQL["arrivals"] if is_recorded else ""),
+        arrivals=sql.SQL(SQL["arrivals"]) if is_recorded else replaced,
         known=known,
         measured=sql.SQL(SQL["recorded_measured" if is_recorded else "market_measured"]),
         source=sql.Literal(spec.name),
@@ -115,8 +112,24 @@ def summarise(rows: Sequence[Sequence[Any]], moment: Moment, now_ms: int) -> Acc
     return Account(basis, sum(row[-1] for row in rows))
 
 
-def _build_lags(cursor: Cursor, spec: Perpspec) -> dict[str, sql.Composable]:
-    """Return the span and the lag of a row as expressions, by its interval and ts."""
+def _build_known(cursor: Cursor, spec: Perpspec, moment: Moment) -> tuple[sql.Composable, sql.Composable]:
+    """Return when a row was known as an expression, and for the market the join that it needs."""
+    lags, intervals = _build_lags(cursor, spec)
+    nothing: sql.Composable = sql.SQL("")
+    if moment.knowledge is Knowledge.RECORDED:
+        known = sql.SQL(SQL["recorded_known"]).format(**lags)
+        return nothing, known if moment.at_ms is None else sql.SQL(SQL["unless_added"]).format(known=known)
+    known = sql.SQL(SQL["market_known"]).format(**lags)
+    if intervals < 2:
+        return nothing, known
+    until = nothing
+    if moment.at_ms is not None:
+        until = sql.SQL(SQL["until"]).format(at_s=sql.Literal(moment.at_ms / SECOND_MS))
+    return sql.SQL(SQL["replaced"]).format(until=until), sql.SQL(SQL["unless_replaced"]).format(known=known)
+
+
+def _build_lags(cursor: Cursor, spec: Perpspec) -> tuple[dict[str, sql.Composable], int]:
+    """Return the span and the lag of a row as expressions, by its interval and ts, and how many intervals there are."""
     cursor.execute(SQL["lags"], {"source": spec.name})
     stated = cursor.fetchall()
     spans = {interval: _compute_span_ms(spec.metric, interval) for interval, _, _ in stated}
@@ -133,10 +146,11 @@ def _build_lags(cursor: Cursor, spec: Perpspec) -> dict[str, sql.Composable]:
         ]
         return sql.SQL("CASE {} ELSE {} END").format(sql.SQL(" ").join(cases), sql.Literal(other))
 
-    return {
+    lags = {
         "span": choose([(interval, 0, span_ms) for interval, span_ms in spans.items()], 0),
         "lag": choose(stated, slowest_ms),
     }
+    return lags, len(spans)
 
 
 def _compute_span_ms(metric: str, interval: str) -> int:

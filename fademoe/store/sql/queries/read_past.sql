@@ -43,6 +43,17 @@ LEFT JOIN LATERAL (
       AND a.start_ms <= r.ts AND a.start_ms > r.ts - 2678400000 AND a.end_ms > r.ts
 ) AS arrival ON true
 
+-- name: replaced
+-- When the history took the place of a live sample: its value was there then, whatever its own lag.
+LEFT JOIN LATERAL (
+    SELECT (extract(epoch FROM max(p.at)) * 1000)::bigint AS at_ms
+    FROM perp_corrections AS p
+    WHERE p.source = r.source AND p.symbol = r.symbol AND p.ts = r.ts AND p.reason = 'superseded' {until}
+) AS replaced ON true
+
+-- name: until
+AND p.at <= to_timestamp({at_s})
+
 -- name: value
 CASE WHEN change.old ? {name} THEN (change.old ->> {name})::{kind} ELSE r.{column} END AS {column}
 
@@ -54,6 +65,9 @@ WHEN was.interval = {interval} AND r.ts >= {since} THEN {value}
 
 -- name: market_known
 r.ts + {span} + greatest({lag}, measured.lag_ms)
+
+-- name: unless_replaced
+least({known}, replaced.at_ms)
 
 -- name: market_measured
 measured.lag_ms IS NOT NULL
