@@ -229,7 +229,7 @@ class Toolbox:
             _check("column", column, numbers)
             points = [
                 (ts, Decimal(str(value)))
-                for ts, value in _read_all(cursor, spec, symbol, column, window, coarse)
+                for ts, value in _read_all(cursor, spec, symbol, (column,), window, coarse)
                 if value is not None
             ]
             coverage = _describe(cursor, [source], symbol, window, now)
@@ -247,10 +247,9 @@ class Toolbox:
             specs = find_metric(cursor, "fr")
             rows = []
             for spec in specs:
-                selection = _select(symbol, ("fr", "fr_hours"), window, PAGE_ROWS)
                 settled = [
                     (ts, Decimal(rate), int(hours or DEFAULT_HOURS))
-                    for ts, _, _, rate, hours in read_page(cursor, spec, selection, "").rows
+                    for ts, rate, hours in _read_all(cursor, spec, symbol, ("fr", "fr_hours"), window, "")
                     if rate is not None
                 ]
                 rows.append((spec.name, *_summarize_funding(settled)))
@@ -575,17 +574,17 @@ def _head(spec: Perpspec, columns: Sequence[str], step: str) -> tuple[list[str],
 
 
 def _read_all(
-    cursor: Cursor, spec: Perpspec, symbol: str, column: str, window: Window, step: str
-) -> Iterator[tuple[int, Any]]:
-    """Yield (ts, value) of all rows of a window, oldest first; raise ToolError when there are too many."""
-    selection = _select(symbol, (column,), window, PAGE_ROWS)
+    cursor: Cursor, spec: Perpspec, symbol: str, columns: tuple[str, ...], window: Window, step: str
+) -> Iterator[tuple[Any, ...]]:
+    """Yield (ts, values…) of all rows of a window, oldest first; raise ToolError when there are too many."""
+    selection = _select(symbol, columns, window, PAGE_ROWS)
     count = 0
     while True:
         page = read_page(cursor, spec, selection, step)
         count += len(page.rows)
         if count > MAX_STATS_ROWS:
             raise ToolError(f"the range has more than {MAX_STATS_ROWS} rows; ask for a coarser step or a shorter range")
-        yield from ((row[0], row[3]) for row in page.rows)
+        yield from ((row[0], *row[3 : 3 + len(columns)]) for row in page.rows)
         if page.next is None:
             return
         selection = replace(selection, after=page.next)

@@ -86,6 +86,21 @@ def test_statistics_and_funding(call: Call, sql: Any, begin_ms: int):
     assert all(series["is_complete"] for series in funding["coverage"] if series["source"][:3] in ("bin", "byb", "okx"))
 
 
+def test_funding_is_summed_over_all_settlements(call: Call, sql: Any, begin_ms: int):
+    sql.execute(
+        "INSERT INTO perp_data (ts, symbol, source, interval, fr, fr_hours)"
+        " SELECT %s + i * 10000, 'BTC', 'byb-fr', 'settlement', 0.0001, 1 FROM generate_series(1, 12000) AS i"
+        " ON CONFLICT DO NOTHING",
+        (begin_ms,),
+    )
+    sql.execute("SELECT count(*), sum(fr), max(ts) FROM perp_data WHERE source = 'byb-fr'")
+    count, total, last = sql.fetchone()
+    assert count > 12_000
+    funding = call("funding_summary", symbol="BTC", **range_of(begin_ms))
+    (line,) = [dict(zip(funding["columns"], row, strict=True)) for row in funding["rows"] if row[0] == "byb-fr"]
+    assert (line["settlements"], Decimal(line["sum"]), line["last_time"]) == (str(count), total, to_iso(last))
+
+
 def test_an_answer_stays_within_its_bound_and_says_so(server: MCPServer[Any], begin_ms: int):
     async def ask() -> Any:
         async with Client(server) as client:
