@@ -264,7 +264,7 @@ class _Directory:
             )
             if not any_file:
                 raise ClientError(f"the directory has no row of {source}")
-            return parquet.read_schema(self._folder / any_file).empty_table().drop_columns(["time"])
+            tables = [parquet.read_schema(self._folder / any_file).empty_table()]
         table = arrow.concat_tables(tables).drop_columns(["time"])
         ts = table["ts"]
         inside = compute.and_(compute.greater_equal(ts, window.start_ms), compute.less(ts, window.end_ms))

@@ -193,3 +193,6 @@ def test_a_directory_answers_what_it_has(directory, tmp_path):
     with pytest.raises(ConfigError, match="no directory"):
         Client(tmp_path / "nowhere")
     assert directory.read("bin-ohlcv", "BTC", "2027-01-01").height == 0
+    empty = directory.read("bin-ohlcv", "BTC", "2027-01-01", columns=["v"], exact=False)
+    assert empty.schema == directory.read("bin-ohlcv", "BTC", columns=["v"], exact=False).schema
+    assert (empty.columns, empty.height) == (["ts", "v"], 0)
