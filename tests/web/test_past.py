@@ -217,6 +217,19 @@ def test_what_nobody_recorded_is_unknown_and_says_so(client, database, sql):
     assert (len(body["rows"]), body["basis"]) == (3, "unknown")
 
 
+@pytest.mark.parametrize("knowledge", ["market", "recorded"])
+@pytest.mark.parametrize("perpspec", ["bin-ohlcv", "bin-fr", "bin-vwap", "bin-oi", "bin-oi_chg", "x-oi", "x-fr"])
+def test_an_answer_whose_changes_are_deleted_by_now_is_unknown(client, perpspec, knowledge):
+    """Changed values are kept for 365 days, live samples whose place the history took for 100."""
+    kept_days = 100 if "oi" in perpspec or perpspec == "x-fr" else 365
+
+    def ask(days):
+        return read(client, perpspec, as_of=now_ms() - days * DAY_MS, knowledge=knowledge)["basis"]
+
+    assert ask(kept_days + 1) == "unknown"
+    assert ask(kept_days - 1) == ("rule" if knowledge == "market" else "measured")
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [

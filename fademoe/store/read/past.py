@@ -12,12 +12,13 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import DAY_MS, SECOND_MS
-from fademoe.metrics import INTERVALS_MS, METRICS, Instant
+from fademoe.metrics import INTERVALS_MS, METRICS, Derived, Instant
 from fademoe.store.queries import load_queries
 from fademoe.store.read.catalog import Perpspec
 
 SQL = load_queries("read_past")
-CHANGES_KEPT_MS = 100 * DAY_MS  # changed values are kept so long at least (store.status)
+CHANGES_KEPT_MS = 365 * DAY_MS  # what changed values were (store.status)
+SAMPLES_KEPT_MS = 100 * DAY_MS  # live samples whose place the history took
 EXTRAS = ("known_ms", "is_measured", "restored")  # of a row, behind the columns that are selected
 
 
@@ -99,17 +100,26 @@ def build_rows(
     )
 
 
-def summarise(rows: Sequence[Sequence[Any]], moment: Moment, now_ms: int) -> Account:
-    """Return the account of rows that end with EXTRAS."""
+def summarise(rows: Sequence[Sequence[Any]], metric: str, moment: Moment, now_ms: int) -> Account:
+    """Return the account of rows of a metric that end with EXTRAS."""
     measured = {row[-2] for row in rows}
-    is_forgotten = moment.at_ms is not None and moment.at_ms < now_ms - CHANGES_KEPT_MS
-    if None in measured or (is_forgotten and moment.knowledge is Knowledge.RECORDED):
+    kept_ms = SAMPLES_KEPT_MS if _has_samples(metric) else CHANGES_KEPT_MS
+    is_forgotten = moment.at_ms is not None and moment.at_ms < now_ms - kept_ms
+    if None in measured or is_forgotten:
         basis = Basis.UNKNOWN
     elif False in measured or (not measured and moment.knowledge is Knowledge.MARKET):
         basis = Basis.RULE
     else:
         basis = Basis.MEASURED
     return Account(basis, sum(row[-1] for row in rows))
+
+
+def _has_samples(name: str) -> bool:
+    """Return whether a metric, or one that it is computed from, has live samples that give way to the history."""
+    metric = METRICS.get(name)  # None: no package declares it any more
+    if isinstance(metric, Derived):
+        return any(map(_has_samples, metric.inputs))
+    return metric is None or (metric.instant is Instant.MOMENT and metric.interval in INTERVALS_MS)
 
 
 def _build_known(cursor: Cursor, spec: Perpspec, moment: Moment) -> tuple[sql.Composable, sql.Composable]:

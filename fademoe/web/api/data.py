@@ -66,7 +66,7 @@ def list_rows(params: Params) -> Response:
         selection = read_page_selection(params, spec)
         page = read_page(cursor, spec, selection, params[STEP])
     with_known = has_known_ms(params)
-    page, account = settle_past(page, selection, with_known=with_known)
+    page, account = settle_past(page, spec.metric, selection, with_known=with_known)
     next_cursor = write_position(page.next, params)
     body_format, iso = _choose_format(params), params[TS] == "iso"
     columns = (*selection.columns, *(STEP_MEMBERS if params[STEP] else ()), *([KNOWN_MS] if with_known else ()))

@@ -81,11 +81,13 @@ def read_page(cursor: Cursor, spec: Perpspec, selection: Selection, step: str) -
     return read_rows.read_page(cursor, spec, selection)
 
 
-def settle_past(page: RowPage, selection: Selection, *, with_known: bool) -> tuple[RowPage, Account | None]:
+def settle_past(
+    page: RowPage, metric: str, selection: Selection, *, with_known: bool
+) -> tuple[RowPage, Account | None]:
     """Return a page without EXTRAS, except `known_ms` where it is asked for, and the account of it."""
     if selection.moment is None:
         return page, None
-    account = summarise(page.rows, selection.moment, now_ms())
+    account = summarise(page.rows, metric, selection.moment, now_ms())
     kept = int(with_known)
     return page._replace(rows=[row[: len(row) - len(EXTRAS) + kept] for row in page.rows]), account
 
