@@ -167,3 +167,14 @@ def test_two_exports_at_a_time(client: FlaskClient, app, stored: None):
     for answer in running:
         answer.close()
     assert client.get("/api/export/bin-ohlcv?symbol=ETH").status_code == 200
+
+
+def test_values_are_checked_only_by_an_export_that_has_its_turn(client: FlaskClient, app, stored: None, sql: Cursor):
+    """The check reads as much as the export; what it refuses gives its turn back."""
+    sql.execute("UPDATE perp_data SET v = 'NaN' WHERE symbol = 'BTC' AND ts = %s", (minute(2),))
+    path = "/api/export/bin-ohlcv?symbol=BTC&format=parquet"
+    running = [app.test_client().get("/api/export/bin-ohlcv", buffered=False) for _ in range(2)]
+    assert client.get(path).status_code == 429
+    for answer in running:
+        answer.close()
+    assert [client.get(path).status_code for _ in range(3)] == [400] * 3

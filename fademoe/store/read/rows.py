@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, ceil_to, floor_to, split
+from fademoe.clock import HOUR_MS, MINUTE_MS, Window, ceil_to, floor_to, split
 from fademoe.metrics import INTERVALS_MS
 from fademoe.store.derived import find_derived, is_across, make_relation, make_relation_of, unite
 from fademoe.store.queries import load_queries
@@ -238,7 +238,8 @@ def has_value_from(reader: Reader, spec: Perpspec, selection: Selection, limit: 
     if first_ts is None or last_ts is None:
         return False
     window = Window(max(selection.start_ms, first_ts), min(selection.end_ms, last_ts + 1))
-    span_ms = max(DAY_MS, CHECKED_ROWS // len(symbols) * MINUTE_MS)
+    most = MAX_STEPS if is_across(spec.name) else CHECKED_ROWS
+    span_ms = max(HOUR_MS, most // len(symbols) * MINUTE_MS)
     for part in split(window, span_ms) if window.start_ms < window.end_ms else ():
         values = {"source": spec.name, "symbols": symbols, "low": part.start_ms, "high": part.end_ms, "limit": limit}
         with reader.read() as cursor:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Response, request
@@ -67,12 +68,10 @@ def export_rows(params: Params) -> Response:
         step_ms = STEPS_MS[params[STEP]] if params[STEP] else 1
         window = Window(selection.start_ms, ceil_to(selection.end_ms, step_ms))  # the last bar is read to its end
         terms = read_files.list_terms(cursor, spec.name, selection.symbols, window)
-    if file_format == "parquet" and has_value_from(get_services().reader, spec, selection, TOO_LARGE):
-        digits = len(str(TOO_LARGE)) - 1
-        raise params.refuse(FORMAT, f"csv, ndjson: a value has more than {digits} digits before the decimal point")
-    if not _slots.acquire(blocking=False):
-        raise Problem(429, f"{MAX_AT_ONCE} exports are running: wait until one has ended", retry_after_s=RETRY_S)
-    release = _call_once(_slots.release)
+    release = _take_slot()
+    if file_format == "parquet":
+        with _release_on_error(release):
+            _check_values(params, spec, selection)
     with_known = has_known_ms(params)
     iso = params[TS] == "iso"
     if params[STEP]:
@@ -93,6 +92,29 @@ def export_rows(params: Params) -> Response:
     name = f"{_name_file(spec, selection)}.{file_format}"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
+
+
+def _take_slot() -> Callable[[], None]:
+    """Return the call that gives the slot of an export back; raise Problem when all are taken."""
+    if not _slots.acquire(blocking=False):
+        raise Problem(429, f"{MAX_AT_ONCE} exports are running: wait until one has ended", retry_after_s=RETRY_S)
+    return _call_once(_slots.release)
+
+
+@contextmanager
+def _release_on_error(release: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        release()
+        raise
+
+
+def _check_values(params: Params, spec: Perpspec, selection: Selection) -> None:
+    """Refuse a selection of which a value does not fit into Parquet's decimals; it reads all of it."""
+    if has_value_from(get_services().reader, spec, selection, TOO_LARGE):
+        digits = len(str(TOO_LARGE)) - 1
+        raise params.refuse(FORMAT, f"csv, ndjson: a value has more than {digits} digits before the decimal point")
 
 
 def _release_at_end(parts: Iterator[bytes], release: Callable[[], None]) -> Iterator[bytes]:
