@@ -198,10 +198,13 @@ def sweep_and_store(
 
 @contextmanager
 def store_failure(database: Database, run_id: str) -> Iterator[None]:
-    """Store why a run failed when the block raises, expected or not; a run that was cancelled or stopped has not."""
+    """Store why a run failed when the block raises, expected or not; who interrupts a command cancels its run."""
     try:
         yield
     except (Cancelled, Stopped):
+        raise
+    except KeyboardInterrupt:
+        database.run(lambda cursor: backtests.cancel(cursor, run_id))
         raise
     except Exception as error:
         message = str(error) if isinstance(error, FadeMoeError) else f"{type(error).__name__}: {error}"

@@ -376,6 +376,16 @@ def test_derived_columns_are_read_by_strategies_and_rules(command, stored: str, 
     assert past["certificate"]["sha256"] == made["certificate"]["sha256"]
 
 
+def test_a_command_that_is_interrupted_cancels_its_run(command, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(self: object, share: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fademoe.backtest.database.PROGRESS_S", 0)
+    monkeypatch.setattr("fademoe.cli.backtest._Teller.say", interrupt)
+    assert command("run", "FILE", "--symbols", "A", "--exchange", "binance", *RANGE)[0] == 1
+    assert json.loads(command("list", "--json")[1])[0]["state"] == "cancelled"
+
+
 @pytest.mark.parametrize("words", [("run",), ("sweep", "--grid", "share=0.1,0.2")])
 def test_a_run_that_breaks_is_failed_and_says_why(command, stored: str, words: tuple[str, ...]):
     database = Database(stored)
