@@ -98,14 +98,20 @@ class Connection(threading.Thread):
         self._retired = True
 
     def run(self) -> None:
-        """Connect again and again; pauses double up to a minute and start afresh after a session that had data."""
+        """Connect again and again; pauses double up to a minute and start afresh after a session that had data.
+
+        Whatever is raised ends the session; what is no fault of the exchange or of the network is recorded, too.
+        """
         pause_s = FIRST_PAUSE_S
         self._ended.wait(self._wait_s)
         while not self._over():
             begin_s = monotonic_s()
             try:
                 self._run_session()
-            except (Broken, SourceError, SocketError) as error:
+            except Exception as error:
+                if not isinstance(error, (Broken, SourceError, SocketError)):
+                    log.exception("%s: the session is ended", self._address.url)
+                    self._intake.discard(error, b"", self._frame_ms)
                 if self._over() or self._retired:
                     break
                 is_stable = self._liveness.had_data and monotonic_s() - begin_s > STABLE_AFTER_S
@@ -231,8 +237,11 @@ class Connection(threading.Thread):
             return None
         try:
             frame = self.socket.route(self.socket.decode(payload))
-        except (ValueError, BadPayload) as error:
+        except BadPayload as error:
             self._intake.discard(error, payload, self._frame_ms)
+            return None
+        except ValueError:
+            self._intake.discard(BadPayload("a message is not JSON"), payload, self._frame_ms)
             return None
         topic = frame.topic
         if topic is not None and topic in self.topics and frame.fault is None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from fademoe.clock import SECOND_MS, monotonic_s
-from fademoe.errors import BadPayload
+from fademoe.errors import BadPayload, SourceError
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.reading import read_elements
 from fademoe.feeds.stream import Frame, Reduce, StreamFeed
@@ -41,7 +41,7 @@ class ErrorReports:
         self._buffer = buffer
         self._last_logged_s: dict[str, float] = {}  # fingerprint -> monotonic time
 
-    def add(self, error: BadPayload, payload: bytes = b"") -> None:
+    def add(self, error: Exception, payload: bytes = b"") -> None:
         """Have an error recorded with the message that it is about."""
         cause, now_s = fingerprint_error(error), monotonic_s()
         if now_s - self._last_logged_s.get(cause, -REPORT_EVERY_S) < REPORT_EVERY_S:
@@ -49,8 +49,9 @@ class ErrorReports:
         if len(self._last_logged_s) >= MAX_CAUSES:
             self._last_logged_s.clear()
         self._last_logged_s[cause] = now_s
-        error.body = error.body or payload[:200].decode("utf-8", "replace")
-        error.request = error.request or self._request
+        if isinstance(error, SourceError):
+            error.body = error.body or payload[:200].decode("utf-8", "replace")
+            error.request = error.request or self._request
         log.warning("%s: %s", self._request, error)
         self._buffer.add_error(self._unit, error)
 
@@ -97,10 +98,10 @@ class Intake:
                         routes[key] = route._replace(instrument=replace(old, contract_value=new.contract_value))
         return is_changed
 
-    def discard(self, error: ValueError | BadPayload, payload: bytes, exchange_ms: int) -> None:
+    def discard(self, error: Exception, payload: bytes, exchange_ms: int) -> None:
         """Report a message that cannot be assigned to a topic; claim no minute that it may have changed."""
         self._minutes.spoil(exchange_ms, self._routes)
-        self._errors.add(error if isinstance(error, BadPayload) else BadPayload("a message is not JSON"), payload)
+        self._errors.add(error, payload)
         for state in self._states.values():
             self.state_invalid |= state.invalidate()
 

@@ -43,6 +43,7 @@ END_TIMEOUT_S = 3.0  # for all connections together
 MAX_ITEMS_IN_MEMORY = 50_000  # about 25 MB; older ones go to disk while the database is away
 DATA_LATE_S = 125.0  # a connection without data for so long is reported
 CONNECT_EVERY_S = 0.4  # the strictest exchange allows three new connections a second
+REOPEN_AFTER_S = 10.0  # a connection whose thread has died
 LOSS_SHOWN_S = 3600.0  # so long after rows were lost the stream's state is an error
 
 
@@ -193,11 +194,13 @@ class StreamRunner:
         return connection
 
     def _renew(self, now_s: float) -> None:
-        """Let fresh connections take over from aged ones; end those that left when all that follow took over."""
+        """Let fresh connections replace aged and dead ones; end those that left when all that follow took over."""
         for index, connection in enumerate(self._connections):
             if connection.health.is_aged:
                 self._retire([connection])
                 self._connections[index] = self._open(connection.socket, connection.topics)
+            elif not connection.is_alive():
+                self._connections[index] = self._open(connection.socket, connection.topics, REOPEN_AFTER_S)
         over = [
             old
             for old, leave_s in self._leaving
@@ -339,7 +342,7 @@ def _correct(feed: StreamFeed, series: Series, windows: list[Window], rows: Mapp
 
 def has_taken_over(old: Connection, connections: list[Connection]) -> bool:
     """Tell whether the connections claim on where an old one stops: no minute of events is claimed by neither."""
-    if not all(connection.health.connected for connection in connections):
+    if not all(connection.health.connected and connection.is_alive() for connection in connections):
         return False
     until_ms = old.health.claimed_until_ms
     starts = [connection.health.claims_from_ms for connection in connections]

@@ -136,7 +136,8 @@ class Subscriptions:
             if self._attempts[topics[0]] >= MAX_ATTEMPTS:
                 self.unserved[topics[0]] = None
                 return Change(refused=tuple(topics))
-        self.pending.extend(cut(topics, (len(topics) + 1) // 2))
+        if topics:
+            self.pending.extend(cut(topics, (len(topics) + 1) // 2))
         return Change(again=tuple(topics))
 
     def _withdraw(self, number: int | None) -> list[str]:

@@ -3,20 +3,28 @@
 import json
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fademoe.clock import MINUTE_MS
+from fademoe.exchanges.bybit import EXCHANGE
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
 from fademoe.feeds.values import get_member, read_price, read_records, to_ms
 from fademoe.metrics import Liquidations, Premium
+from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
-from fademoe.streams.connection import SUBSCRIBED_MS
+from fademoe.streams.address import Address
+from fademoe.streams.buffer import Buffer
+from fademoe.streams.connection import SUBSCRIBED_MS, Connection, Shared
 from fademoe.streams.liveness import Broken
 from fademoe.streams.minutes import GRACE_MS, Route
 from fademoe.streams.proofs import MAX_CARRY_MS, EventProofs
+from fademoe.streams.runner import StreamRunner, has_taken_over
 from tests.support import lines
+from tests.support.clocks import until
 
 START = 1_767_225_600_000
 END = START + MINUTE_MS
@@ -274,3 +282,41 @@ def test_minutes_that_a_connection_left_unproven_are_proved_by_the_next_event_of
         assert new.items() == [], "a message without an event proves nothing"
         new.hear({"topic": "all", "data": [{"name": "OTHER"}]})
         assert [item.ts for item in new.items()] == [START] * claimed
+
+
+def broken_parser(item, instrument):
+    raise KeyError("no such member")
+
+
+def test_whatever_is_raised_ends_the_session_only_and_is_recorded():
+    line = Line(replace(SUM, parse=broken_parser))
+    with pytest.raises(KeyError):
+        line.take({"data": [event("BTC", "1")]})
+    address, stop, buffer = Address(url="wss://x/ws", resolve=lambda: broken_parser({}, BTC)), StopSignal(), Buffer()
+    connection = Connection(SOCKET, address, {}, Shared(buffer=buffer, stop=stop, exchange_now_ms=lambda: START))
+    connection.start()
+    until(lambda: connection.health.reconnects > 1, 5)
+    assert connection.is_alive()
+    assert not connection.health.connected
+    assert [(unit, type(error)) for unit, error in buffer.take_errors()] == [("socket s", KeyError)]
+    connection.end()
+    connection.join(5)
+    assert not connection.is_alive()
+
+
+def test_a_connection_whose_thread_has_died_takes_over_from_nobody():
+    topics = {"all": {SUM: Line.routes(SUM)}}
+    old, new = (lines.Line(SOCKET, topics, START).connection for _ in range(2))
+    old.health.claimed_until_ms = new.health.claims_from_ms = END
+    assert not has_taken_over(old, [new]), "its thread does not run"
+    services = SimpleNamespace(
+        settings=SimpleNamespace(home=Path("/nowhere"), ws_urls={}), stop=StopSignal(), rest=None
+    )
+    runner = StreamRunner(services, EXCHANGE)
+    runner._connections = [new]
+    runner._renew(0.0)
+    (fresh,) = runner._connections
+    assert fresh.is_alive()
+    assert fresh.topics is new.topics
+    fresh.end()
+    fresh.join(5)

@@ -147,6 +147,15 @@ def test_a_refused_topic_that_has_data_is_served():
     assert subs.on_data(["t3"]) == Change(served=("t3",))
 
 
+@pytest.mark.parametrize("topic", [None, "t0"])
+def test_a_second_answer_to_a_request_that_is_settled_changes_nothing(topic):
+    subs = subscriptions()
+    send(subs)
+    subs.on_ack(request=1)
+    assert subs.on_reject(topic, 1, 1.0) == Change(refused=("t0",) if topic else ())
+    assert send(subs, 1.0) == {}
+
+
 @pytest.mark.parametrize("acks", [True, False])
 def test_without_topics_there_is_nothing_to_ask(acks):
     subs = subscriptions(acks=acks, topics=[])
