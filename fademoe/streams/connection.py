@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fademoe.clock import SECOND_MS, monotonic_s
+from fademoe.clock import SECOND_MS, monotonic_s, to_host_s
 from fademoe.errors import BadPayload, SourceError
 from fademoe.feeds.stream import Frame, Socket
 from fademoe.signals import StopSignal
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 0.5  # of the clock and of the wish to stop
 PING_EVERY_S = 20.0
+AWAY_S = 15.0  # a process that did not run for so long knows not how old the frames are that wait for it
 RESYNC_AFTER_S = 60.0  # the age of a session that is ended for a message that cannot be read: they may be many
 SUBSCRIBED_MS = SECOND_MS  # a subscription is taken to hold so long after its request, where nothing confirms it
 FIRST_PAUSE_S = 1.0
@@ -88,6 +89,8 @@ class Connection(threading.Thread):
         self._subscriptions = self._new_subscriptions()
         self._frame_ms = 0  # exchange time of the newest frame of any kind
         self._data_ms = 0  # exchange time of the newest data
+        self._looked_s = 0.0  # monotonic time of the newest look,
+        self._looked_ms = 0  # and the exchange's
 
     def end(self) -> None:
         """Ask the connection to close; join it to wait for that."""
@@ -156,6 +159,7 @@ class Connection(threading.Thread):
         """Begin to follow the topics over a connection that is open now."""
         self._intake.begin_session()
         self._liveness.begin(now_s)
+        self._looked_s, self._looked_ms = now_s, self._exchange_now_ms()
         self._subscriptions = self._new_subscriptions()
         self.health.last_data_s = now_s
         self.health.claims_from_ms = self.health.claimed_until_ms = None
@@ -184,10 +188,29 @@ class Connection(threading.Thread):
                 ping_s = now_s + every_s
             if now_s >= check_s:
                 check_s = now_s + CHECK_EVERY_S
+                self.look(now_s)
                 self.check(now_s)
             payload = line.receive()
+            self.look(monotonic_s())
             if payload is not None and (reply := self.take(payload, monotonic_s())) is not None:
                 line.send(reply)
+
+    def look(self, now_s: float) -> None:
+        """Look at the clocks before anything is taken or claimed; raise Broken where a frame may have waited for long.
+
+        A host that slept, or an exchange's time that is set right, moves that time against the monotonic clock: then
+        this session claims no more. A process that was stopped sees both go on.
+        """
+        exchange_ms = self._exchange_now_ms()
+        away_s = now_s - self._looked_s
+        step_s = (exchange_ms - self._looked_ms) / SECOND_MS - away_s
+        sure_ms, self._looked_s, self._looked_ms = self._looked_ms, now_s, exchange_ms
+        if to_host_s(abs(step_s)) > GRACE_MS / SECOND_MS:
+            self._frame_ms = self._data_ms = 0
+            raise Broken(f"the exchange's time went {step_s:+.0f} s against this machine's clock")
+        if to_host_s(away_s) > AWAY_S:
+            self._frame_ms, self._data_ms = min(self._frame_ms, sure_ms), min(self._data_ms, sure_ms)
+            raise Broken(f"this process did not run for {away_s:.0f} s")
 
     def take_request(self, now_s: float) -> str | None:
         """Return the text of the request that is to be sent now, None while there is none."""

@@ -32,6 +32,7 @@ class Line:
 
     def __init__(self, socket, topics, start_ms, proofs=None):
         self.start_ms = self.now_ms = start_ms
+        self.step_ms = 0  # so far the exchange's clock went against the monotonic one
         self.buffer = Buffer()
         shared = Shared(
             buffer=self.buffer,
@@ -44,7 +45,7 @@ class Line:
 
     @property
     def now_s(self):
-        return (self.now_ms - self.start_ms) / 1000
+        return (self.now_ms - self.start_ms - self.step_ms) / 1000
 
     def send(self):
         """Return the texts of all requests that are due."""
@@ -60,6 +61,10 @@ class Line:
             payload = message if isinstance(message, bytes) else json.dumps(message).encode()
             reply = self.connection.take(payload, self.now_s)
         return reply
+
+    def look(self):
+        """Look at the clocks as before each frame; raise Broken where the connection would end."""
+        self.connection.look(self.now_s)
 
     def check(self):
         """Look at the clock; raise Broken where the connection would end."""

@@ -18,7 +18,7 @@ from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
 from fademoe.streams.address import Address
 from fademoe.streams.buffer import Buffer
-from fademoe.streams.connection import SUBSCRIBED_MS, Connection, Shared
+from fademoe.streams.connection import AWAY_S, SUBSCRIBED_MS, Connection, Shared
 from fademoe.streams.liveness import Broken
 from fademoe.streams.minutes import GRACE_MS, Route
 from fademoe.streams.proofs import MAX_CARRY_MS, EventProofs
@@ -320,3 +320,23 @@ def test_a_connection_whose_thread_has_died_takes_over_from_nobody():
     assert fresh.topics is new.topics
     fresh.end()
     fresh.join(5)
+
+
+@pytest.mark.parametrize(("step_ms", "claimed"), [(0, 2), (GRACE_MS + 1, 0), (-GRACE_MS - 1, 0)])
+def test_what_was_watched_by_a_wrong_time_of_the_exchange_is_not_claimed_once_that_is_set_right(step_ms, claimed):
+    events = replace(SUM, continuous=False, max_silence_s=3600.0)
+    topics, proofs = {"all": {events: Line.routes(events)}}, EventProofs()
+    old, new = (lines.Line(SOCKET, topics, START - 2_000, proofs) for _ in range(2))
+    old.send()
+    for _ in range(6):
+        old.now_ms += int(AWAY_S * 1000)
+        old.look()
+        old.hear(b"pong")
+    old.now_ms += step_ms
+    old.step_ms = step_ms
+    with suppress(Broken):
+        old.look()
+    old.connection.end_session()
+    new.now_ms = old.now_ms
+    new.hear({"topic": "all", "data": [event("BTC", "1")]})
+    assert len(new.items()) == claimed
