@@ -158,7 +158,11 @@ class Intake:
         if route.series in self._earlier:
             until_ms, instrument = self._earlier[route.series]
             row = (feed.parse(item, instrument) if row.ts < until_ms else row) or row
-        _check_time(route, row, exchange_ms)
+        try:
+            _check_time(route, row, exchange_ms)
+        except BadPayload:
+            self._minutes.spoil(row.ts, [route], grace_ms=0)  # what is known of the exchange's clock may be wrong
+            raise
         return route, row
 
     def _add(self, route: Route, row: Row) -> None:

@@ -192,11 +192,11 @@ class Minutes:
         minute.add(row)
         return []
 
-    def spoil(self, exchange_ms: int, routes: Iterable[Route]) -> None:
+    def spoil(self, exchange_ms: int, routes: Iterable[Route], grace_ms: int = GRACE_MS) -> None:
         """Give up what a message that cannot be read may have changed: the running minute, or the one just over."""
         for route in routes:
             feed, series, _ = route
-            for at_ms in (exchange_ms - GRACE_MS, exchange_ms):
+            for at_ms in (exchange_ms - grace_ms, exchange_ms):
                 key = series, METRICS[feed.metric].stamp(at_ms, feed.interval_ms)
                 if feed.reduce is Reduce.SUM and key not in self._closed:
                     self._open.setdefault(key, Minute(route, key[1])).spoil()

@@ -340,3 +340,14 @@ def test_what_was_watched_by_a_wrong_time_of_the_exchange_is_not_claimed_once_th
     new.now_ms = old.now_ms
     new.hear({"topic": "all", "data": [event("BTC", "1")]})
     assert len(new.items()) == claimed
+
+
+def test_an_event_of_a_time_to_come_costs_the_sum_of_its_own_minute():
+    """The exchange's clock may be ahead of what is known of it."""
+    line = Line(SUM)
+    line.take({"data": [event("BTC", "1", ts=END + 2 * MINUTE_MS + 500), event("ETH", "2")]})
+    assert line.first_minute() == ({"ETH": "2"}, 1)
+    line.take({"data": []}, at=4 * MINUTE_MS + GRACE_MS)
+    line.check()
+    claimed = [(item.series.symbol, (item.ts - END) // MINUTE_MS) for item in line.items()]
+    assert sorted(claimed) == [("BTC", 0), ("BTC", 1), *(("ETH", minute) for minute in range(3))]
