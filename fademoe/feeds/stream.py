@@ -73,6 +73,7 @@ class Frame(NamedTuple):
     not refused by name and not served is asked for again. `void`: nothing of `request` was carried out, though the
     message is no fault.
     `contracts`: contracts as the exchange announces them: their terms hold from now on.
+    `odd`: why a message of the `topic` cannot be read; that costs no other topic.
     `reply`: a text that is sent back at once, as the answer to the server's heartbeat.
     `renew`: the exchange announces that it will close the connection, so another one should take over.
     """
@@ -86,6 +87,7 @@ class Frame(NamedTuple):
     request: int | None = None
     void: bool = False
     contracts: Sequence[Instrument] = ()
+    odd: str | None = None
     reply: str | None = None
 
 

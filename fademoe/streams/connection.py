@@ -280,6 +280,9 @@ class Connection(threading.Thread):
         self.health.messages += 1
         if topic in self._subscriptions.unserved:
             self._apply(self._subscriptions.on_data([topic]))
+        if frame.odd is not None:
+            self._intake.discard(BadPayload(frame.odd), payload, self._frame_ms, topic)
+            return
         for feed in self._intake.take(topic, frame, payload, self._frame_ms):
             self._minutes.on_event(feed, self._frame_ms)
             self._liveness.on_event(feed, now_s)
@@ -298,6 +301,8 @@ class Connection(threading.Thread):
             self._apply(self._subscriptions.on_reject(frame.topic, frame.request, now_s))
         elif frame.request is not None:
             self._apply(self._subscriptions.on_ack(request=frame.request))
+        if frame.odd is not None:
+            self._errors.add(BadPayload(frame.odd), payload)
         if frame.fault is not None:
             self._errors.add(BadPayload(f"the exchange reports a fault: {frame.fault}"), payload)
 

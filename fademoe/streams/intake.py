@@ -98,12 +98,14 @@ class Intake:
                         routes[key] = route._replace(instrument=replace(old, contract_value=new.contract_value))
         return is_changed
 
-    def discard(self, error: Exception, payload: bytes, exchange_ms: int) -> None:
-        """Report a message that cannot be assigned to a topic; claim no minute that it may have changed."""
-        self._minutes.spoil(exchange_ms, self._routes)
+    def discard(self, error: Exception, payload: bytes, exchange_ms: int, topic: str | None = None) -> None:
+        """Report a message of a topic, None where it is unknown; claim no minute that it may have changed."""
+        routes = self._routes if topic is None else list_routes(self._topics[topic])
+        self._minutes.spoil(exchange_ms, routes)
         self._errors.add(error, payload)
-        for state in self._states.values():
-            self.state_invalid |= state.invalidate()
+        for name, state in self._states.items():
+            if topic in (None, name):
+                self.state_invalid |= state.invalidate()
 
     def take(self, name: str, frame: Frame, payload: bytes, exchange_ms: int) -> list[StreamFeed]:
         """Hand on the rows of a topic's message that came at `exchange_ms`; return the feeds that had an event."""

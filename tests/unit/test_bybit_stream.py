@@ -1,6 +1,7 @@
 """What a connection makes of Bybit's messages; no socket is opened."""
 
 import json
+from contextlib import suppress
 
 import pytest
 
@@ -89,3 +90,71 @@ def test_a_small_correction_of_the_exchanges_time_and_a_slow_moment_cost_nothing
     line.look()
     line.now_ms += int(AWAY_S * 1000)
     line.look()
+
+
+KLINE = {"start": START, "end": START + 59_999, "interval": "1", "confirm": True, "volume": "1", "turnover": "2"}
+KLINE |= {"open": "2", "close": "2", "high": "3", "low": "1"}
+EVENT = {"T": START + MINUTE_MS + 1, "s": "BTCUSDT", "S": "Buy", "v": "2", "p": "3"}
+HEARTBEAT = {"topic": "kline.1.ETHUSDT", "data": []}
+DELTA = {"topic": "tickers.BTCUSDT", "type": "delta", "ts": START + MINUTE_MS + 30_000}
+NO_TYPE = {key: value for key, value in DELTA.items() if key != "type"}
+
+
+def hear_minute(*messages):
+    """Return the rows of a minute in whose middle messages come, {(source, symbol): values}, and the errors."""
+    line = Line()
+    line.serve()
+    line.hear(ticker(line.now_ms))
+    line.now_ms = START + MINUTE_MS + 30_000
+    line.hear(HEARTBEAT)
+    line.check()
+    line.items()
+    line.hear(*messages)
+    errors = line.errors()
+    line.hear(DELTA | {"ts": line.now_ms, "data": {"fundingRate": "0.0003"}})
+    line.items()
+    line.now_ms = START + 2 * MINUTE_MS + GRACE_MS
+    line.hear(HEARTBEAT)
+    with suppress(Broken):
+        line.check()
+    return {(*item.series,): item.row and item.row[1:] for item in line.items()}, errors
+
+
+QUIET = {("byb-lq", "BTC"): None, ("byb-lq", "ETH"): None}
+PREDICTED = {("byb-ppr", "BTC"): ("0.0003",)}
+SAMPLED = {("byb-oi", "BTC"): ("5", "9"), **PREDICTED}
+
+
+def test_a_change_of_another_contract_is_not_merged_into_a_ticker():
+    found, errors = hear_minute(DELTA | {"data": {"symbol": "ETHUSDT", "singleOpenInterest": "777"}})
+    assert (found, errors) == (QUIET, ["tickers.BTCUSDT: a message of ETHUSDT"])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        DELTA | {"type": "news", "data": {"singleOpenInterest": "7"}},
+        NO_TYPE | {"data": {"singleOpenInterest": "7"}},
+        DELTA | {"data": None},
+        DELTA,
+    ],
+)
+def test_a_ticker_of_an_unknown_kind_costs_its_own_state_only(message):
+    assert hear_minute(message) == (QUIET, ["tickers.BTCUSDT: a snapshot or a delta with data was expected"])
+
+
+def test_a_ticker_without_a_time_is_no_sample():
+    found, errors = hear_minute({"topic": "tickers.BTCUSDT", "type": "delta", "data": {"singleOpenInterestValue": "8"}})
+    assert found == QUIET | SAMPLED | {("byb-oi", "BTC"): ("5", "8")}
+    assert len(errors) == 1
+
+
+def test_candles_and_liquidations_need_no_type():
+    found, errors = hear_minute(
+        {"topic": "allLiquidation.BTCUSDT", "data": [EVENT]}, {"topic": "kline.1.BTCUSDT", "data": [KLINE]}
+    )
+    assert (found, errors) == (QUIET | SAMPLED | {("byb-lq", "BTC"): ("6", "0")}, [])
+    assert hear_minute({"topic": "allLiquidation.BTCUSDT", "type": "snapshot"}) == (
+        {("byb-lq", "ETH"): None, **SAMPLED},
+        ["no data"],
+    )

@@ -194,3 +194,10 @@ def test_every_request_of_a_full_socket_fits_the_limits():
     assert requests + socket.topics_per_request < 480, "an hour's requests on one connection, all asked for three times"
     text = socket.subscribe([f"funding-rate:{'币' * 20}{n}-USDT-SWAP" for n in range(socket.topics_per_request)], 1)
     assert len(json.dumps(text).encode()) < 65_536
+
+
+def test_contracts_that_cannot_be_read_cost_no_liquidations(line):
+    line.acknowledge(ALL)
+    line.now_ms += MINUTE_MS
+    assert "unreadable" in line.take("instruments", *({"instId": number} for number in range(3)), instType="SWAP")
+    assert [row[1:] for row in line.rows(2)] == [("BTC", 0, None), ("ETH", 0, None), ("BTC", 1, None), ("ETH", 1, None)]

@@ -25,6 +25,7 @@ from fademoe.feeds.values import (
 from fademoe.metrics import Candle, Liquidations, OpenInterest, PredictedFunding
 
 DOCS = "bybit-exchange.github.io/docs/v5, read 2026-07-24: "
+TICKERS = "tickers."  # begin of a topic, before the contract's name
 EVENT_SILENCE_S = 3600.0  # of many contracts together; a single one may be without liquidations for hours
 
 
@@ -43,24 +44,35 @@ def route(message: Json) -> Frame:
     if not isinstance(message, dict):
         return Frame(fault=str(message)[:200])
     if "topic" in message:
-        data = get_member(message, "data")
-        if isinstance(data, dict):
-            data = {**data, "ts": get_member(message, "ts")}
-        return Frame(topic=read_text(message["topic"]), data=data, partial=get_member(message, "type") == "delta")
+        topic = read_text(message["topic"])
+        if topic.startswith(TICKERS):
+            return _route_ticker(topic, message)
+        return Frame(topic=topic, data=message["data"]) if "data" in message else Frame(topic=topic, odd="no data")
     number = str(message.get("req_id", ""))
     request = int(number) if number.isdecimal() and message.get("op") == "subscribe" else None
     if "op" in message and message.get("success") is not False:
         return Frame(request=request)
     detail = str(message.get("ret_msg", message))[:200]
-    topic = detail.partition(",topic:")[2] or None
-    if topic and "already subscribed" in detail:
-        return Frame(acked=(topic,), request=request, void=True)
-    return Frame(topic=topic, fault=detail, request=request)
+    named = detail.partition(",topic:")[2] or None
+    if named and "already subscribed" in detail:
+        return Frame(acked=(named,), request=request, void=True)
+    return Frame(topic=named, fault=detail, request=request)
+
+
+def _route_ticker(topic: str, message: dict[str, Json]) -> Frame:
+    """Sort a message of a ticker, which must be of the topic's contract: deltas are merged before they are parsed."""
+    data, kind = message.get("data"), message.get("type")
+    if not isinstance(data, dict) or kind not in ("snapshot", "delta"):
+        return Frame(topic=topic, odd=f"{topic}: a snapshot or a delta with data was expected")
+    name = topic.removeprefix(TICKERS)
+    if data.get("symbol", name) != name:
+        return Frame(topic=topic, odd=f"{topic}: a message of {data['symbol']}")
+    return Frame(topic=topic, data={**data, "ts": message.get("ts")}, partial=kind == "delta")
 
 
 def make_ticker_topic(instrument: Instrument) -> str:
     """Return the topic of a contract's ticker, which several metrics are read from."""
-    return f"tickers.{instrument.name}"
+    return f"{TICKERS}{instrument.name}"
 
 
 def list_events(data: Json) -> Sequence[Json]:

@@ -58,13 +58,21 @@ def route(message: Json) -> Frame:
     if event is None and "arg" in message and "data" in message:
         topic = read_topic(message["arg"])
         if topic == CONTRACTS_TOPIC:
-            return Frame(contracts=read_elements(read_records(message["data"]), parse_instrument).readable)
+            return _route_contracts(message["data"])
         return Frame(topic=topic, data=message["data"])
     refused = REFUSED_TOPIC.search(str(message.get("msg")))
     if refused:
         return Frame(topic=":".join(refused.groups()), fault=str(message)[:200])
     number = str(message.get("id", ""))
     return Frame(fault=str(message)[:200], request=int(number) if number.isdecimal() else None)
+
+
+def _route_contracts(data: Json) -> Frame:
+    """Sort a message of the channel of instruments; one that cannot be read says nothing about any data."""
+    try:
+        return Frame(contracts=read_elements(read_records(data), parse_instrument).readable)
+    except BadPayload as error:
+        return Frame(odd=f"{CONTRACTS_TOPIC}: {error}")
 
 
 def read_topic(argument: Json) -> str:
