@@ -287,7 +287,7 @@ class Connection(threading.Thread):
             self._minutes.on_event(feed, self._frame_ms)
             self._liveness.on_event(feed, now_s)
             if items := self._proofs.on_event(feed, self._frame_ms):
-                self._buffer.put(items)
+                self._buffer.put(self._minutes.prove(items))
 
     def _take_control(self, frame: Frame, payload: bytes, now_s: float) -> None:
         if frame.contracts and self._intake.change_terms(frame.contracts, self._frame_ms):

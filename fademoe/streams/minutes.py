@@ -50,6 +50,7 @@ class State(StrEnum):
     OPEN = "open"  # collects
     SPOILED = "spoiled"  # a part could not be read: a sum is given up, anything else waits for the next message
     CLOSED = "closed"  # handed over as an item; a change makes another item
+    UNPROVEN = "unproven"  # its session ended before it was claimed: collects what comes late, until it is proved
 
 
 class Minute:
@@ -71,7 +72,7 @@ class Minute:
         return METRICS[feed.metric].compute_final_ms(self.ts, feed.interval_ms)
 
     def add(self, row: Row) -> bool:
-        """Take in a row; return whether that changes what the minute makes."""
+        """Take in a row; return whether that changes what the minute made or makes."""
         feed = self.route.feed
         if self.state is State.SPOILED:
             if feed.reduce is Reduce.SUM:
@@ -81,7 +82,7 @@ class Minute:
             if feed.distinct and row in self.rows:
                 return False
             self.rows.append(row)
-            return True
+            return self.state is not State.UNPROVEN
         if feed.reduce is Reduce.LAST:
             if self.rows and row.ts < self.rows[0].ts:
                 return False
@@ -152,6 +153,8 @@ class Minutes:
         and the minutes that were watched to their end until `sure_ms`.
         """
         items = self._close_sums(sure_ms, is_proved=True)
+        for item in items:
+            self._closed[item.series, item.ts].state = State.UNPROVEN
         unproven = [
             (feed, self._event_ms.get(feed, since_ms), [item for item in items if item.feed is feed])
             for feed, since_ms in self._watched_ms.items()
@@ -163,6 +166,11 @@ class Minutes:
         self._newest_bar_ms.clear()
         self._event_ms.clear()
         return [(feed, since_ms, minutes) for feed, since_ms, minutes in unproven if minutes]
+
+    def prove(self, items: Iterable[Item]) -> list[Item]:
+        """Return minutes that an event has proved; those of this connection have what came late, too."""
+        minutes = [(item, self._closed.get((item.series, item.ts))) for item in items]
+        return [minute.close() if minute and minute.state is State.UNPROVEN else item for item, minute in minutes]
 
     def on_event(self, feed: StreamFeed, exchange_ms: int) -> None:
         """Note that an event of a feed came at `exchange_ms`, of any contract: until then all of it was watched."""

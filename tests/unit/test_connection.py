@@ -72,6 +72,7 @@ SUM = replace(
     name="name",
     parse=lambda item, instrument: Liquidations(to_ms(item["ts"]), read_price(item["usd"]), "0"),
 )
+PROVING = replace(SUM, continuous=False, max_silence_s=3600.0)
 BAR = replace(FEED, reduce=Reduce.BAR)
 
 
@@ -267,8 +268,7 @@ def test_numbers_of_a_message_keep_their_digits():
 
 def test_minutes_that_a_connection_left_unproven_are_proved_by_the_next_event_of_another():
     """Fault 19: a connection that is replaced costs no minute, a silent one claims nothing."""
-    events = replace(SUM, continuous=False, max_silence_s=3600.0)
-    topics = {"all": {events: Line.routes(events)}}
+    topics = {"all": {PROVING: Line.routes(PROVING)}}
     for late_ms, claimed in ((MAX_CARRY_MS, 2), (MAX_CARRY_MS + 1, 0)):
         proofs = EventProofs()
         old, new = (lines.Line(SOCKET, topics, START - 2_000, proofs) for _ in range(2))
@@ -324,8 +324,7 @@ def test_a_connection_whose_thread_has_died_takes_over_from_nobody():
 
 @pytest.mark.parametrize(("step_ms", "claimed"), [(0, 2), (GRACE_MS + 1, 0), (-GRACE_MS - 1, 0)])
 def test_what_was_watched_by_a_wrong_time_of_the_exchange_is_not_claimed_once_that_is_set_right(step_ms, claimed):
-    events = replace(SUM, continuous=False, max_silence_s=3600.0)
-    topics, proofs = {"all": {events: Line.routes(events)}}, EventProofs()
+    topics, proofs = {"all": {PROVING: Line.routes(PROVING)}}, EventProofs()
     old, new = (lines.Line(SOCKET, topics, START - 2_000, proofs) for _ in range(2))
     old.send()
     for _ in range(6):
@@ -351,3 +350,19 @@ def test_an_event_of_a_time_to_come_costs_the_sum_of_its_own_minute():
     line.check()
     claimed = [(item.series.symbol, (item.ts - END) // MINUTE_MS) for item in line.items()]
     assert sorted(claimed) == [("BTC", 0), ("BTC", 1), *(("ETH", minute) for minute in range(3))]
+
+
+@pytest.mark.parametrize(("late_ms", "claimed"), [(MAX_CARRY_MS, ["3", None]), (MAX_CARRY_MS + 1, [])])
+def test_an_event_that_comes_late_does_not_claim_a_minute_that_was_given_up(late_ms, claimed):
+    line = lines.Line(SOCKET, {"all": {PROVING: Line.routes(PROVING)}}, START - 2_000)
+    line.send()
+    line.now_ms = START + 1_000
+    line.hear({"topic": "all", "data": [event("BTC", "1")]})
+    assert line.items(END + 2 * GRACE_MS) == []
+    line.connection.end_session()
+    line.now_ms = START + 1_000 + late_ms
+    line.connection.begin_session(line.now_s)
+    line.send()
+    line.hear({"topic": "all", "data": [event("BTC", "2")]})
+    line.check()
+    assert [item.row and item.row[1] for item in line.items()] == claimed
