@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 
-from fademoe.clock import SECOND_MS, monotonic_s
+from fademoe.clock import HOUR_MS, SECOND_MS, monotonic_s
 from fademoe.errors import BadPayload, SourceError
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.reading import read_elements
@@ -23,6 +23,7 @@ from fademoe.streams.topic_state import TopicState
 log = logging.getLogger(__name__)
 
 MAX_AHEAD_MS = 5 * SECOND_MS  # tolerated skew of the exchange's clock
+MAX_BEHIND_MS = HOUR_MS  # what is older is no live data: history brings it
 REPORT_EVERY_S = 60.0  # errors of one cause
 MAX_CAUSES = 1000
 BARS = (Reduce.CLOSED, Reduce.BAR)  # their rows are stamped with the start of an interval
@@ -173,10 +174,15 @@ class Intake:
 
 
 def _check_time(route: Route, row: Row, exchange_ms: int) -> None:
-    """Raise BadPayload for a row of a time to come, and for a bar off the grid."""
+    """Raise BadPayload for a row of a time to come or long past, and for a bar off the grid.
+
+    Events may be of any time past: what was not watched then is not claimed.
+    """
     feed = route.feed
     if row.ts > exchange_ms + MAX_AHEAD_MS - (feed.interval_ms if feed.reduce is Reduce.CLOSED else 0):
         raise BadPayload(f"ts {row.ts} of {route.instrument.name} is not over by the exchange's clock")
+    if feed.reduce is not Reduce.SUM and row.ts < exchange_ms - MAX_BEHIND_MS - feed.interval_ms:
+        raise BadPayload(f"ts {row.ts} of {route.instrument.name} is long past")
     if feed.reduce in BARS and row.ts % feed.interval_ms:
         raise BadPayload(f"ts {row.ts} of {route.instrument.name} is not on the grid of {feed.interval}")
 

@@ -19,6 +19,7 @@ from fademoe.store.coverage import Series
 from fademoe.streams.address import Address
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.connection import AWAY_S, SUBSCRIBED_MS, Connection, Shared
+from fademoe.streams.intake import MAX_BEHIND_MS
 from fademoe.streams.liveness import Broken
 from fademoe.streams.minutes import GRACE_MS, Route
 from fademoe.streams.proofs import MAX_CARRY_MS, EventProofs
@@ -366,3 +367,16 @@ def test_an_event_that_comes_late_does_not_claim_a_minute_that_was_given_up(late
     line.hear({"topic": "all", "data": [event("BTC", "2")]})
     line.check()
     assert [item.row and item.row[1] for item in line.items()] == claimed
+
+
+@pytest.mark.parametrize(("feed", "errors"), [(FEED, 1), (BAR, 1), (LAST, 1), (SUM, 0)])
+def test_what_is_long_past_is_not_stored(feed, errors):
+    line, old_ms = Line(feed), START - MAX_BEHIND_MS - 2 * MINUTE_MS
+    row = {"ts": old_ms, "p": "1", "usd": "1", "name": "BTC"}
+    line.take({"data": row if feed is LAST else [row]})
+    assert len(line.errors()) == errors
+    items = line.items(END + GRACE_MS)
+    assert [item for item in items if item.ts < START] == []
+    recent = {"ts": START - MAX_BEHIND_MS, "p": "1", "usd": "1", "name": "BTC"}
+    line.take({"data": recent if feed is LAST else [recent]})
+    assert line.errors() == []
