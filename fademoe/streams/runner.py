@@ -229,9 +229,7 @@ class StreamRunner:
         errors = self._buffer.take_errors()
         try:
             if self._spill and not self._store_problem and not self._services.stop.requested:
-                for spilled in self._spill.read_chunks():
-                    self.store(spilled)
-                self._spill.clear()
+                self._store_spilled()
             self.store(items)
             for _, error in errors:
                 status.record_error(self._services.database, self.unit, error)
@@ -245,6 +243,14 @@ class StreamRunner:
             log.info("%s: rows are stored again", self.unit)
         self._store_problem = ""
         return True
+
+    def _store_spilled(self) -> None:
+        """Store what is on disk; when a stop is requested amid, all of it stays there: storing it again is harmless."""
+        for spilled in self._spill.read_chunks():
+            if self._services.stop.requested:
+                return
+            self.store(spilled)
+        self._spill.clear()
 
     def store(self, items: list[Item]) -> None:
         """Store rows and the minutes that they prove; raise StoreError when PostgreSQL is away."""

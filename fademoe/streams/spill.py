@@ -49,13 +49,13 @@ class Spill:
 
     def read_chunks(self) -> Iterator[list[Item]]:
         """Yield all spilled rows, some thousands at a time; they stay until `clear`."""
-        with self._path.open(encoding="utf-8") as file:
+        with self._path.open("rb") as file:
             while lines := list(islice(file, CHUNK_ROWS)):
                 yield [item for item in map(self._read, lines) if item is not None]
 
-    def _read(self, line: str) -> Item | None:
+    def _read(self, line: bytes) -> Item | None:
         try:
-            name, interval, source, symbol, ts, row, replaces, *version = json.loads(line)
+            name, interval, source, symbol, ts, row, replaces, *version = json.loads(line.decode())
             feed, metric = self._feeds[name, interval], METRICS[name]
             if not version and metric.instant is Instant.MOMENT:  # of an older FadeMoe: stamped with the minute's start
                 ts += feed.interval_ms

@@ -3,13 +3,10 @@
 import json
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from fademoe.clock import MINUTE_MS
-from fademoe.exchanges.bybit import EXCHANGE
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
 from fademoe.feeds.values import get_member, read_price, read_records, to_ms
@@ -23,7 +20,6 @@ from fademoe.streams.intake import MAX_BEHIND_MS
 from fademoe.streams.liveness import Broken
 from fademoe.streams.minutes import GRACE_MS, Route
 from fademoe.streams.proofs import MAX_CARRY_MS, EventProofs
-from fademoe.streams.runner import StreamRunner, has_taken_over
 from tests.support import lines
 from tests.support.clocks import until
 
@@ -303,24 +299,6 @@ def test_whatever_is_raised_ends_the_session_only_and_is_recorded():
     connection.end()
     connection.join(5)
     assert not connection.is_alive()
-
-
-def test_a_connection_whose_thread_has_died_takes_over_from_nobody():
-    topics = {"all": {SUM: Line.routes(SUM)}}
-    old, new = (lines.Line(SOCKET, topics, START).connection for _ in range(2))
-    old.health.claimed_until_ms = new.health.claims_from_ms = END
-    assert not has_taken_over(old, [new]), "its thread does not run"
-    services = SimpleNamespace(
-        settings=SimpleNamespace(home=Path("/nowhere"), ws_urls={}), stop=StopSignal(), rest=None
-    )
-    runner = StreamRunner(services, EXCHANGE)
-    runner._connections = [new]
-    runner._renew(0.0)
-    (fresh,) = runner._connections
-    assert fresh.is_alive()
-    assert fresh.topics is new.topics
-    fresh.end()
-    fresh.join(5)
 
 
 @pytest.mark.parametrize(("step_ms", "claimed"), [(0, 2), (GRACE_MS + 1, 0), (-GRACE_MS - 1, 0)])

@@ -222,8 +222,9 @@ def test_spilled_rows_come_back_as_they_were(tmp_path):
     ]
     spill.write(items[:1])
     spill.write(items[1:])
-    with (tmp_path / "deep" / "x.jsonl").open("a") as file:
-        file.write('["ppr", "1m", "acm-')  # cut off by a crash
+    with (tmp_path / "deep" / "x.jsonl").open("ab") as file:
+        file.write(b'["ppr","1m","acm-ppr","B\xffC",1,null,false,2]\n')  # damaged on disk
+        file.write(b'["ppr", "1m", "acm-')  # cut off by a crash
     assert spill
     assert list(spill.read_chunks()) == [items]
     spill.clear()
