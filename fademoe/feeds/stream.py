@@ -35,7 +35,7 @@ class StreamFeed:
     `merged`: messages tell changes only; `items` gets the topic's merged state (see Frame.partial).
     `distinct`: the exchange may repeat an event, so equal events of a minute count once.
     `continuous`: silence for three intervals means that the subscription is broken; on a socket with such topics only
-    data prove that a minute was watched.
+    data prove that a minute was watched, samples only up to their own time.
     `max_silence_s`: with SUM, how long no event of any contract may come before the feed counts as not served, where it
     is of all contracts or of many; minutes are then claimed only up to the newest event.
     `lag_ms`: how long after the end of a row's span it counts as known (see feeds.lags).

@@ -171,8 +171,11 @@ class Connection(threading.Thread):
         self._proofs.hold([Unproven(*unproven) for unproven in self._minutes.end_session(sure_ms)])
 
     def _proved_ms(self) -> int:
-        """Return until when the connection proved to be alive."""
-        return self._data_ms if self._liveness.is_continuous else self._frame_ms
+        """Return until when the connection proved to be alive; a sample that was held up proves its own time alone."""
+        if not self._liveness.is_continuous:
+            return self._frame_ms
+        sampled_ms = self._intake.sampled_ms
+        return self._data_ms if sampled_ms is None else min(self._data_ms, sampled_ms)
 
     def _follow(self, line: LiveSocket) -> None:
         socket = self.socket

@@ -21,6 +21,7 @@ from fademoe.testing.readers import read_contracts, read_rows
 from tests.support.lines import Line, topics_of
 
 FOLDER = Path(__file__).parents[1] / "recordings" / "bybit"
+SAMPLE = {"fundingRate": "", "singleOpenInterest": "1", "singleOpenInterestValue": "1"}
 LATER_MS = 2_000_000_000_000  # results that were recorded without their envelope are taken to be that old
 
 
@@ -58,7 +59,14 @@ def follow(frames, *names):
         line.hear(*frame)
         errors += line.errors()
         line.now_ms += GRACE_MS
-        line.hear({"topic": "kline.1.BTCUSDT", "type": "snapshot", "ts": line.now_ms, "data": []})
+        line.hear(
+            {
+                "topic": f"tickers.{names[0]}",
+                "type": "snapshot",
+                "ts": line.now_ms,
+                "data": SAMPLE | {"symbol": names[0]},
+            }
+        )
         with suppress(Broken):
             line.check()
         line.errors()
