@@ -1,7 +1,7 @@
 """Paper accounts in the database: what they are, their states, ledgers, switches and reconciliations."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -267,11 +267,11 @@ def describe_reconciliation(found: Reconciliation, differences: int | None = Non
     }
 
 
-def find_covered_until(cursor: Cursor, wanted: Iterable[Series], since: int) -> dict[Series, int | None]:
-    """Return until when each series is covered without a gap from `since` on; None: not even then."""
-    series = list(wanted)
-    values = {"sources": [each.source for each in series], "symbols": [each.symbol for each in series]}
-    cursor.execute(SQL["covered_until"], {**values, "since": since})
+def find_covered_until(cursor: Cursor, begins: Mapping[Series, int]) -> dict[Series, int | None]:
+    """Return until when each series is covered without a gap from its time on; None: not even then."""
+    sources, symbols = [each.source for each in begins], [each.symbol for each in begins]
+    values = {"sources": sources, "symbols": symbols, "begins": list(begins.values())}
+    cursor.execute(SQL["covered_until"], values)
     return {Series(source, symbol): until for source, symbol, until in cursor.fetchall()}
 
 

@@ -7,12 +7,13 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.backtest.database import DatabaseLoader, date_terms
 from fademoe.backtest.market import Market, Reading
-from fademoe.backtest.plan import NEEDED, Plan, list_lives
-from fademoe.clock import Window
+from fademoe.backtest.plan import LAST_MS, NEEDED, Plan, list_lives
+from fademoe.clock import MINUTE_MS, Window
 from fademoe.metrics import name_perpspec
 from fademoe.store import trader as store
 from fademoe.store.coverage import Series
 from fademoe.store.read import market as read
+from fademoe.store.read.catalog import list_inputs
 from fademoe.store.read.market import Contract, Known
 from fademoe.store.read.terms import DatedTerms, read_terms
 from fademoe.trader.minutes import Surroundings
@@ -81,22 +82,48 @@ class MarketReader:
         self._shared: dict[tuple[str, int, int], dict[Key, Reading]] = {}
         self._markets: list[SharedMarket] = []
         self._contracts: dict[tuple[str, tuple[str, ...]], list[Contract]] = {}
+        self._inputs: dict[str, list[str]] = {}
         self._terms: dict[tuple[str, tuple[str, ...]], dict[str, list[DatedTerms]]] = {}
-        self._covered: dict[tuple[frozenset[Series], int], dict[Series, int | None]] = {}
+        self._ready: dict[tuple[frozenset[tuple[Series, int]], int], dict[Series, int]] = {}
 
-    def list_contracts(self, plan: Plan) -> list[Contract]:
-        """Return the lives of the contracts of a plan."""
-        key = (plan.code, plan.symbols)
+    def _list_contracts(self, code: str, symbols: tuple[str, ...]) -> list[Contract]:
+        key = (code, symbols)
         if key not in self._contracts:
-            self._contracts[key] = read.list_contracts(self._cursor, plan.code, plan.symbols)
+            self._contracts[key] = read.list_contracts(self._cursor, code, symbols)
         return self._contracts[key]
 
-    def find_covered_until(self, series: Iterable[Series], since: int) -> dict[Series, int | None]:
-        """Return until when each series is covered from `since` on, None where it is not."""
-        key = (frozenset(series), since)
-        if key not in self._covered:
-            self._covered[key] = store.find_covered_until(self._cursor, key[0], since)
-        return self._covered[key]
+    def find_listed(self, series: Iterable[Series], minute: int) -> set[Series]:
+        """Return those of some stored series whose contract trades in a minute."""
+        by_code: dict[str, list[Series]] = {}
+        for each in series:
+            by_code.setdefault(each.source.rpartition("-")[0], []).append(each)
+        listed: set[Series] = set()
+        for code, of_code in by_code.items():
+            alive = {
+                contract.symbol
+                for contract in self._list_contracts(code, tuple(sorted({each.symbol for each in of_code})))
+                if (contract.listed_ms or 0) < minute + MINUTE_MS and (contract.delisted_ms or LAST_MS) > minute
+            }
+            listed.update(each for each in of_code if each.symbol in alive)
+        return listed
+
+    def list_inputs(self, source: str) -> list[str]:
+        """Return the stored perpspecs that a derived one is computed from, of the exchanges that are followed."""
+        if source not in self._inputs:
+            self._inputs[source] = list_inputs(self._cursor, source)
+        return self._inputs[source]
+
+    def find_ready_until(self, slack_ms: Mapping[Series, int], since: int) -> dict[Series, int]:
+        """Return until when minutes from `since` on need not wait for each series.
+
+        It is so much later than the series is covered; where it is not covered by then, `since`.
+        """
+        key = (frozenset(slack_ms.items()), since)
+        if key not in self._ready:
+            begins = {series: since - slack for series, slack in slack_ms.items()}
+            covered = store.find_covered_until(self._cursor, begins)
+            self._ready[key] = {s: (covered[s] or begin) + slack_ms[s] for s, begin in begins.items()}
+        return self._ready[key]
 
     def _read_terms(self, plan: Plan) -> dict[str, list[DatedTerms]]:
         key = (plan.code, plan.symbols)
@@ -106,7 +133,7 @@ class MarketReader:
 
     def surround(self, plan: Plan, since: int, until: int) -> Surroundings:
         """Return what the minutes [since, until) of a plan happen in."""
-        lives = list_lives(self.list_contracts(plan), plan.symbols)
+        lives = list_lives(self._list_contracts(plan.code, plan.symbols), plan.symbols)
         shared = self._shared.setdefault((plan.code, since, until), {})
         market = SharedMarket(shared, self._loader, plan.code, since, until, self._lags, _Everywhere(), 1)
         self._markets.append(market)

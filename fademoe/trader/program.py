@@ -20,7 +20,7 @@ from fademoe.backtest.strategies import StrategyFailed
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
 from fademoe.errors import ConfigError, FadeMoeError, StoreError
 from fademoe.feeds.lags import find_lags
-from fademoe.metrics import INTERVALS_MS, METRICS
+from fademoe.metrics import INTERVALS_MS, METRICS, Derived, parse_metric
 from fademoe.signals import Stopped, StopSignal
 from fademoe.store import trader as store
 from fademoe.store.connection import Database
@@ -117,19 +117,15 @@ class TraderProgram:
             log.error("account %s cannot be loaded: %s", stored.name, error)
 
     def _find_ready(self, reader: MarketReader, paper: PaperAccount) -> tuple[int, dict[Series, int]]:
-        """Return until when an account may be stepped now, and until when each of its series is covered."""
+        """Return until when an account may be stepped now, and until when each of its series would let it."""
         now, since = now_ms(), paper.cursor
         over = min(floor_to(now, MINUTE_MS), since + BATCH * MINUTE_MS)
         if over <= since:
             return since, {}
-        needs = _list_needs(reader, paper)
-        covered = reader.find_covered_until(needs, since)
-        ends = {series: covered.get(series) or since for series in needs}
-        complete = min(
-            (floor_to(ends[series] + slack_ms, MINUTE_MS) for series, slack_ms in needs.items()), default=over
-        )
+        ready = reader.find_ready_until(_list_needs(reader, paper), since)
+        complete = min((floor_to(end, MINUTE_MS) for end in ready.values()), default=over)
         overdue = floor_to(now - LATEST_MS, MINUTE_MS) if now - self._back_ms >= LATEST_MS else since
-        return max(since, min(over, max(complete, overdue))), {s: end + needs[s] for s, end in ends.items()}
+        return max(since, min(over, max(complete, overdue))), ready
 
     def _step(
         self,
@@ -282,20 +278,30 @@ def _list_needs(reader: MarketReader, paper: PaperAccount) -> dict[Series, int]:
     """Return the series that minutes wait for, each with how much later than it a minute may be, in ms.
 
     Those of the account's own exchange have to be covered up to the minute; another series that the strategy reads up
-    to its newest point that is known by then. What no contract trades is not waited for.
+    to its newest point that is known by then; instead of one that is computed, those that it is computed from. What no
+    contract trades is not waited for.
     """
-    lives = reader.list_contracts(paper.plan)
-    at = paper.cursor
-    listed = {
-        each.symbol for each in lives if (each.listed_ms or 0) < at + MINUTE_MS and (each.delisted_ms or 2**62) > at
-    }
-    needs = {series: 0 for series in list_needed(paper.plan) if series.symbol in listed}
+    needs = dict.fromkeys(list_needed(paper.plan), 0)
     for series, metric in paper.reads:
-        if series not in needs and metric in METRICS and series.symbol in listed:
-            interval_ms = INTERVALS_MS.get(METRICS[metric].interval)
-            if interval_ms is not None:
-                needs[series] = max(lag.lag_ms for lag in find_lags(series.source)) + interval_ms
-    return needs
+        is_derived = isinstance(METRICS.get(metric), Derived)
+        for name in reader.list_inputs(series.source) if is_derived else [series.source]:
+            slack_ms = _find_slack(name, is_direct=not is_derived)
+            if slack_ms is not None:
+                needed = Series(name, series.symbol)
+                needs[needed] = min(slack_ms, needs.get(needed, slack_ms))
+    listed = reader.find_listed(needs, paper.cursor)
+    return {series: slack_ms for series, slack_ms in needs.items() if series in listed}
+
+
+def _find_slack(source: str, *, is_direct: bool) -> int | None:
+    """Return how much later than a stored perpspec a minute may be, in ms; None: no minute waits for it."""
+    interval_ms = INTERVALS_MS.get(METRICS[parse_metric(source)].interval)
+    if interval_ms is None:
+        return None
+    lags = find_lags(source)
+    if is_direct and any(lag.at_minute_end for lag in lags):
+        return 0
+    return max(lag.lag_ms for lag in lags) + interval_ms
 
 
 def _list_missing(ready: dict[Series, int], ts: int) -> list[str]:

@@ -16,19 +16,18 @@ from fademoe.backtest.database import execute
 from fademoe.backtest.plan import Plan
 from fademoe.cli.main import main
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, to_iso
-from fademoe.metrics import METRICS
 from fademoe.signals import StopSignal
 from fademoe.store import trader as store
 from fademoe.store.connection import Database
-from fademoe.store.coverage import Covered
-from fademoe.store.writer import Batch, Writer
+from fademoe.store.derived import follow
 from fademoe.trader import program, reconcile
 from tests.support.clocks import until
-from tests.support.markets import START, draw_market
+from tests.support.markets import START, draw_market, store_market
 
 MINUTES = 600
 END = START + MINUTES * MINUTE_MS
 SYMBOLS = ("A", "B")
+CODES = ("bin", "byb")
 COUNTING = """
 from fademoe.strategy import Limit, Stop, Strategy, Target
 
@@ -53,29 +52,9 @@ class Counting(Strategy):
 
 @pytest.fixture
 def database_with_market(database_url: str) -> Iterator[str]:
-    """A database with a drawn market of Binance, all of it covered, and a collector that works."""
-    database = Database(database_url)
-    loader = draw_market(list(SYMBOLS), MINUTES, 5, {"bin": "binance"})
-    batches, answers = [], []
-    for series, rows in loader.rows.items():
-        metric = METRICS[series.source.rpartition("-")[2]]
-        batches.append(
-            Batch(
-                metric.name,
-                metric.interval,
-                [(series, metric.row_type(ts, *values[1:])) for ts, values in sorted(rows.items())],
-            )
-        )
-        answers.append(Covered(series, [Window(START, END)]))
-    Writer(database).write(batches, answers)
-    with database.open_transaction() as cursor:
-        for symbol in SYMBOLS:
-            cursor.execute(
-                "INSERT INTO perp_lives (exchange, code, instrument, symbol, listed_ms)"
-                " VALUES ('binance', 'bin', %s, %s, %s)",
-                (f"{symbol}USDT", symbol, START - DAY_MS),
-            )
-    database.close()
+    """A database with a drawn market of Binance and Bybit, all of it covered; OKX lists none of its coins."""
+    lives = {(code, symbol): None for code in CODES for symbol in SYMBOLS}
+    store_market(database_url, draw_market(list(SYMBOLS), MINUTES, 5, CODES), Window(START, END), lives)
     yield database_url
 
 
@@ -398,3 +377,50 @@ def test_settlements_are_booked_on_paper(trader: Trader, command: Command):
     booked = [row for row in trader.ledger() if row[2] == "funding"]
     assert booked
     assert [row for row in backtest(trader, trader.now) if row[2] == "funding"] == booked
+
+
+def reading(expression: str) -> str:
+    """Return a strategy that trades by what it reads."""
+    return (
+        "from fademoe.strategy import Strategy, Target\n\nclass Reading(Strategy):\n"
+        "    def on_minute(self, view):\n"
+        f"        found = {expression}\n"
+        "        return {'A': Target(0.5 if found > 0 else -0.5)} if found else None\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "view.value('A', 'cvd')",
+        "(view.value('A', 'vwap') or 0) - (view.value('A', 'c') or 0)",
+        "view.value('A', 'oi_chg')",
+        "(view.value('A', 'oi', 'x') or 0) - 2 * (view.value('A', 'oi') or 0)",
+        "view.value('A', 'spread_bps', 'x')",
+    ],
+)
+def test_a_derived_column_is_read_on_paper_as_in_a_backtest(trader: Trader, command: Command, expression: str):
+    trader.file.write_text(reading(expression))
+    add(trader, command)
+    trader.run_until(START + 40 * MINUTE_MS)
+    assert trader.account().cursor == trader.now
+    assert trader.account().trip is None
+    expected = backtest(trader, trader.now)
+    assert expected
+    assert trader.ledger() == expected
+
+
+def test_a_minute_waits_for_what_a_derived_column_is_computed_from(trader: Trader, sql: Cursor, command: Command):
+    """Of the exchanges that are followed and list the coin; the other ones have no part in it."""
+    trader.file.write_text(reading("view.value('A', 'spread_bps', 'x')"))
+    add(trader, command)
+    trader.run_until(START + 5 * MINUTE_MS)
+    sql.execute(
+        "UPDATE perp_coverage SET covered = covered - int8multirange(int8range(%s, NULL)) WHERE source = 'byb-ohlcv'",
+        (START + 4 * MINUTE_MS,),
+    )
+    trader.run_until(START + 8 * MINUTE_MS)
+    assert trader.account().cursor < trader.now
+    trader.database.run(lambda cursor: follow(cursor, ["bin"]))
+    trader.run_until(START + 9 * MINUTE_MS)
+    assert trader.account().cursor == trader.now

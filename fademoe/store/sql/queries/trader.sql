@@ -119,12 +119,12 @@ WHERE account = %(name)s AND day >= %(first)s AND until >= day + %(length)s
 SELECT day, until, is_equal, differences, curve, (extract(epoch FROM at) * 1000)::bigint FROM perp_trader_reconciliations
 WHERE account = %(name)s ORDER BY day DESC LIMIT %(limit)s
 
--- Until when each series is covered without a gap from a minute on; NULL: not even that minute.
+-- Until when each series is covered without a gap from its time on; NULL: not even then.
 -- name: covered_until
 SELECT w.source, w.symbol, (
-    SELECT upper(r) FROM unnest(p.covered) AS r WHERE r @> %(since)s::bigint
+    SELECT upper(r) FROM unnest(p.covered) AS r WHERE r @> w.begins
 )
-FROM unnest(%(sources)s::text[], %(symbols)s::text[]) AS w (source, symbol)
+FROM unnest(%(sources)s::text[], %(symbols)s::text[], %(begins)s::bigint[]) AS w (source, symbol, begins)
 LEFT JOIN perp_coverage AS p USING (source, symbol)
 
 -- By the clock of PostgreSQL, which also stamped the heartbeat.
