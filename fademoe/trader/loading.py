@@ -1,11 +1,11 @@
 """What minutes of accounts read: one market for all accounts of an exchange, so that each series is read once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.backtest.database import DatabaseLoader, date_terms
+from fademoe.backtest.database import DatabaseLoader, OtherLives, date_terms
 from fademoe.backtest.market import Market, Reading
 from fademoe.backtest.plan import LAST_MS, NEEDED, Plan, list_lives
 from fademoe.clock import MINUTE_MS, Window
@@ -41,13 +41,6 @@ class SharedLoader:
         return self._known[series]
 
 
-class _Everywhere(dict[tuple[str, str], Sequence[Window]]):
-    """No life at all: what is missing of a series does not end the minutes of a paper account."""
-
-    def __missing__(self, key: tuple[str, str]) -> Sequence[Window]:
-        return ()
-
-
 Key = tuple[str, str, str]
 
 
@@ -66,6 +59,9 @@ class SharedMarket(Market):
         reading = self._shared[key] = super()._get(code, symbol, metric, is_own=is_own)
         return reading
 
+    def _check_covered(self, code: str, series: Series) -> None:
+        """Accept what is missing of a series: it does not end the minutes of a paper account."""
+
     def let_go(self) -> None:
         """Let go of all that was read: a series knows its market and the market its series."""
         self._readings.clear()
@@ -79,6 +75,7 @@ class MarketReader:
         self._cursor = cursor
         self._loader = SharedLoader(cursor)
         self._lags = read.read_lags(cursor) if lags is None else lags
+        self._lives = OtherLives(cursor)
         self._shared: dict[tuple[str, int, int], dict[Key, Reading]] = {}
         self._markets: list[SharedMarket] = []
         self._contracts: dict[tuple[str, tuple[str, ...]], list[Contract]] = {}
@@ -135,7 +132,7 @@ class MarketReader:
         """Return what the minutes [since, until) of a plan happen in."""
         lives = list_lives(self._list_contracts(plan.code, plan.symbols), plan.symbols)
         shared = self._shared.setdefault((plan.code, since, until), {})
-        market = SharedMarket(shared, self._loader, plan.code, since, until, self._lags, _Everywhere(), 1)
+        market = SharedMarket(shared, self._loader, plan.code, since, until, self._lags, self._lives, 1)
         self._markets.append(market)
         return Surroundings(market, lives, date_terms(plan, self._read_terms(plan)))
 

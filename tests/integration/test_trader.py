@@ -424,3 +424,29 @@ def test_a_minute_waits_for_what_a_derived_column_is_computed_from(trader: Trade
     trader.database.run(lambda cursor: follow(cursor, ["bin"]))
     trader.run_until(START + 9 * MINUTE_MS)
     assert trader.account().cursor == trader.now
+
+
+@pytest.mark.parametrize("expression", ["byb.c > c", "okx.c > 0 or c > 0"])
+def test_rules_that_name_another_exchange_decide_on_paper_as_in_a_backtest(
+    trader: Trader, command: Command, tmp_path: Path, expression: str
+):
+    trader.file = tmp_path / "rules.toml"
+    trader.file.write_text(f'long = "{expression}"\nshort = "not ({expression})"\nsize = 0.4\n')
+    add(trader, command)
+    trader.run_until(START + 60 * MINUTE_MS)
+    expected = backtest(trader, trader.now)
+    assert expected
+    assert trader.ledger() == expected
+    code, text = command("reconcile", "paper", "--day", to_iso(floor_to(START, DAY_MS)))
+    assert (code, text.split()[0]) == (0, "equal")
+
+
+def test_a_minute_waits_for_the_candle_of_another_exchange(trader: Trader, sql: Cursor, command: Command):
+    trader.file.write_text(reading("(view.value('A', 'c', 'byb') or 0) - (view.value('A', 'c') or 0)"))
+    add(trader, command)
+    trader.run_until(START + 5 * MINUTE_MS)
+    rows = "source = 'byb-ohlcv' AND symbol = 'A'"
+    at = START + 6 * MINUTE_MS
+    sql.execute(f"UPDATE perp_coverage SET covered = covered - int8multirange(int8range({at}, NULL)) WHERE {rows}")
+    trader.run_until(START + 8 * MINUTE_MS)
+    assert trader.account().cursor == at
