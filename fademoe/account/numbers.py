@@ -24,8 +24,10 @@ def round_fraction(value: Fraction) -> Decimal:
 
 
 def round_to_lot(quantity: Decimal, lot: Decimal) -> Decimal:
-    """Round a quantity towards zero to a multiple of the lot."""
-    return (quantity // lot) * lot
+    """Round a quantity towards zero to a multiple of the lot; one far above any account stays as it is."""
+    if quantity.adjusted() - lot.adjusted() >= _WIDE.prec:
+        return quantity
+    return _WIDE.multiply(_WIDE.divide_int(quantity, lot), lot)
 
 
 def format_decimal(value: Decimal) -> str:

@@ -419,6 +419,16 @@ def test_buying_power_is_leverage_times_equity_and_an_order_is_never_cut():
     ]
 
 
+@pytest.mark.parametrize(
+    "order",
+    [Market(1e30), Market(-1e300), Market(Decimal("1E+5000")), Target(1e25), Target(-1e300), Limit(1e28, 101)],
+)
+def test_an_order_beyond_all_means_is_rejected_however_many_digits_its_lots_have(order: object):
+    terms = {"A": Terms(lot=Decimal("0.00000001"))}
+    (row,) = play({"A": ["100"] * 2}, {0: {"A": order}}, terms=terms)
+    assert (row.split()[2], row.split()[-1]) == ("rejection", "margin")
+
+
 def test_buying_power_counts_all_positions_those_of_this_minute_at_their_fill():
     # A takes 600 of 1000; B may take 400 more
     orders = {"A": Market(6), "B": [Market(5), Market(4)]}
