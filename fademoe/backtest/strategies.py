@@ -9,9 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psycopg2
+
 from fademoe.account.orders import BadOrder, read_orders
 from fademoe.backtest.rules import RuleStrategy, load_rules
 from fademoe.errors import ConfigError, FadeMoeError
+from fademoe.signals import Stopped
 from fademoe.strategy import Order, Strategy
 
 PYTHON, TOML = ".py", ".toml"
@@ -105,10 +108,13 @@ class RunningStrategy:
         vars(self.instance).update(attributes)
 
     def decide(self, view: Any, symbols: frozenset[str]) -> dict[str, list[Order]]:
-        """Return what the strategy orders at the end of a minute; raise StrategyFailed."""
+        """Return what the strategy orders at the end of a minute.
+
+        Raises StrategyFailed, and as it is what reading rows raises and a request to stop.
+        """
         try:
             answer = self.instance.on_minute(view)
-        except FadeMoeError:
+        except (FadeMoeError, Stopped, psycopg2.Error):  # of what it reads, or a stop meanwhile
             raise
         except Exception as error:  # a user's code may raise anything
             raise StrategyFailed(self._locate(error)) from error

@@ -3,6 +3,7 @@
 import random
 from decimal import Decimal
 
+import psycopg2
 import pytest
 
 from fademoe.account.market import Settlement
@@ -13,8 +14,9 @@ from fademoe.backtest.run import Result, write_ledger
 from fademoe.backtest.strategies import StrategyFailed, StrategyFile
 from fademoe.backtest.view import Lives, RunMinute
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
-from fademoe.errors import ConfigError
+from fademoe.errors import ConfigError, StoreError
 from fademoe.feeds.lags import find_lag
+from fademoe.signals import Stopped
 from fademoe.store.coverage import Series
 from fademoe.store.read.market import Known
 from tests.support.markets import SEEN, START, MemoryLoader, draw_market, make_plan, read_strategy, run_in_memory
@@ -163,6 +165,21 @@ def test_minutes_are_aligned_to_the_epoch():
 def test_a_failing_strategy_names_file_and_line(body: str, words: str):
     with pytest.raises(StrategyFailed, match=words):
         watch(body, flat("A", 2), 2)
+
+
+@pytest.mark.parametrize("error", [Stopped, psycopg2.OperationalError, StoreError])
+def test_what_ends_a_strategy_from_outside_is_not_its_failure(error: type[Exception]):
+    loader = flat("A", 2)
+    read = loader.read
+
+    def end(series: Series, *arguments: object, **more: bool) -> bytes:
+        if series.source == "bin-pfr":
+            raise error
+        return read(series, *arguments, **more)
+
+    loader.read = end
+    with pytest.raises(error):
+        watch("view.value('A', 'pfr')", loader, 2)
 
 
 def test_params_are_read_by_the_type_of_their_default():
