@@ -25,6 +25,7 @@ WAIT_S = 30  # how long a starting process waits for PostgreSQL
 SCHEMA_LOCK = 7_226_153  # advisory lock: one migration, or one new partition, at a time
 MAINTENANCE_LOCK_TIMEOUT_S = 2.0  # who waits for a whole table holds up all others behind it
 RETRY_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # before each further try; a random part of up to a half is added
+AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError)  # not of the statement: StoreError
 COLLISIONS = (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable)  # 40P01, 40001, 55P03
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ class Database:
                 yield cursor
         except COLLISIONS as error:
             raise Collision(f"PostgreSQL at {mask_url(self._url)}: {get_first_line(error)}") from error
-        except (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError) as error:
+        except AWAY as error:
             self.close()
             raise StoreError(f"PostgreSQL at {mask_url(self._url)}: {get_first_line(error)}") from error
 

@@ -16,14 +16,13 @@ from fademoe.alerts.ids import make_transition_id
 from fademoe.alerts.messages import Transition
 from fademoe.alerts.outbox import write_outbox
 from fademoe.alerts.records import add_transitions, list_channels, list_silences
-from fademoe.backtest.strategies import StrategyFailed
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
-from fademoe.errors import ConfigError, FadeMoeError, StoreError
+from fademoe.errors import FadeMoeError, StoreError
 from fademoe.feeds.lags import find_lags
 from fademoe.metrics import INTERVALS_MS, METRICS, Derived, parse_metric
 from fademoe.signals import Stopped, StopSignal
 from fademoe.store import trader as store
-from fademoe.store.connection import Database
+from fademoe.store.connection import AWAY, Database
 from fademoe.store.coverage import Series
 from fademoe.store.read import market as read
 from fademoe.store.status import State, Tracked
@@ -31,7 +30,7 @@ from fademoe.store.trader import Event, Progress, TraderAccount
 from fademoe.trader.accounts import PaperAccount, load_account
 from fademoe.trader.loading import MarketReader, list_needed
 from fademoe.trader.minutes import Stepped, step_minutes
-from fademoe.trader.reconcile import reconcile
+from fademoe.trader.reconcile import reconcile, save_failed_reconciliation
 from fademoe.trader.switches import DEAD_AFTER_MS, DEAD_MAN, RESUME, Trip, check_minute
 
 log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ LATEST_MS = 5 * MINUTE_MS  # after the end of a minute it is stepped whatever is
 BATCH = 120  # minutes of an account in one transaction, when it catches up
 RECONCILE_AFTER_MS = 2 * HOUR_MS  # after the end of a day, when its late rows have come
 MADE_UP_DAYS = 7  # so many days back are reconciled that were not: the program was down
-STRATEGY_FAILED = "strategy failed"
+STRATEGY_FAILED, STEP_FAILED = "strategy failed", "step failed"
 
 
 class TraderProgram:
@@ -100,11 +99,8 @@ class TraderProgram:
             is_on = store.is_on(cursor)
             reader = MarketReader(cursor)
             for name in sorted(self._papers):
-                until, missing = self._find_ready(reader, self._papers[name])
-                if until > self._papers[name].cursor:
-                    moved = True
-                    trip, kind = trips.get(name, (None, None))
-                    self._step(cursor, reader, self._papers[name], until, missing, trip, kind, is_on=is_on)
+                trip, kind = trips.get(name, (None, None))
+                moved |= self._advance(cursor, reader, self._papers[name], trip, kind, is_on=is_on)
                 if self._stop.requested:
                     break
             reader.close()
@@ -113,8 +109,33 @@ class TraderProgram:
     def _load(self, stored: TraderAccount) -> None:
         try:
             self._papers[stored.name] = load_account(stored)
-        except FadeMoeError as error:  # the strategy of a newer or an older FadeMoe
-            log.error("account %s cannot be loaded: %s", stored.name, error)
+        except (StoreError, Stopped):
+            raise
+        except Exception as error:  # the strategy of a newer or an older FadeMoe
+            log.error("account %s cannot be loaded: %s", stored.name, _describe(error))
+
+    def _advance(
+        self,
+        cursor: Cursor,
+        reader: MarketReader,
+        paper: PaperAccount,
+        trip: str | None,
+        kind: str | None,
+        *,
+        is_on: bool,
+    ) -> bool:
+        """Step what is ready of an account; return whether there was anything. What fails turns off no other one."""
+        since = until = paper.cursor
+        try:
+            until, ready = self._find_ready(reader, paper)
+            if until > since:
+                self._step(cursor, reader, paper, until, ready, trip, kind, is_on=is_on)
+        except (StoreError, Stopped, *AWAY):
+            raise
+        except Exception as error:  # of what a strategy orders and remembers, anything may come
+            del self._papers[paper.name]
+            return self._database.run(partial(_save_failure, name=paper.name, error=error))
+        return until > since
 
     def _find_ready(self, reader: MarketReader, paper: PaperAccount) -> tuple[int, dict[Series, int]]:
         """Return until when an account may be stepped now, and until when each of its series would let it."""
@@ -158,17 +179,8 @@ class TraderProgram:
             found = check_minute(paper.watch, paper.settings, paper.account, ts, rows, is_stale=is_stale)
             return found if trip is None else None
 
-        failed: Trip | None = None
-        try:
-            around = reader.surround(paper.plan, since, until)
-            done = step_minutes(paper, around, until, find_event=find_event, check=check)
-            state = paper.write_state()
-        except (StrategyFailed, ConfigError) as error:
-            del self._papers[paper.name]
-            failed = Trip(STRATEGY_FAILED, str(error))
-        if failed is not None:
-            self._database.run(partial(self._save_failure, name=paper.name, failed=failed))
-            return
+        around = reader.surround(paper.plan, since, until)
+        done = step_minutes(paper, around, until, find_event=find_event, check=check)
         tripped = done.trip
         if tripped is None and dead is not None and trip is None:
             tripped = Trip(DEAD_MAN, dead)
@@ -176,7 +188,7 @@ class TraderProgram:
             name=paper.name,
             expected_cursor=since,
             cursor=paper.cursor,
-            state=state,
+            state=paper.write_state(),
             ledger=[tuple(row.to_texts().values()) for row in done.ledger],
             minutes=[(*minute, _list_missing(ready, minute[0])) for minute in done.minutes],
             days=done.days,
@@ -191,14 +203,6 @@ class TraderProgram:
                 log.info("%s is %s: %s", paper.name, "off" if event.is_off else "on", event.reason)
         else:
             self._papers.pop(paper.name, None)
-
-    def _save_failure(self, cursor: Cursor, name: str, failed: Trip) -> None:
-        stored = store.find_account(cursor, name)
-        if stored is None or stored.trip is not None:
-            return
-        log.error("account %s: %s", name, failed.reason)
-        nothing = Progress(name, stored.cursor, stored.cursor, stored.state, (), (), (), (), ())
-        store.save(cursor, nothing._replace(trip=failed.reason, trip_kind=failed.kind))
 
     def _find_dead(self, cursor: Cursor, paper: PaperAccount, ready: dict[Series, int]) -> str | None:
         """Return why the dead man's switch is off: no sign of the collector, or no data, for DEAD_AFTER_MS."""
@@ -227,11 +231,22 @@ class TraderProgram:
             done = self._database.run(partial(store.list_reconciled_days, name=name, first=first)) if days else ()
             for day in days:
                 if day not in done:
-                    found = reconcile(self._database, self._reading, name, day)
-                    log.info("%s on %s: %s", name, to_iso(day)[:10], "equal" if found.is_equal else "differs")
+                    self._reconcile(name, day)
                     return
         if self._papers and all(paper.cursor >= end for paper in self._papers.values()):
             self._reconciled_end = end  # an account that is behind has days to come
+
+    def _reconcile(self, name: str, day: int) -> None:
+        try:
+            found = reconcile(self._database, self._reading, name, day)
+        except (StoreError, Stopped):
+            raise
+        except Exception as error:  # a day that cannot be stepped again is not tried for ever
+            reason = _describe(error)
+            log.error("%s on %s cannot be reconciled: %s", name, to_iso(day)[:10], reason)
+            self._database.run(partial(save_failed_reconciliation, name=name, day=day, reason=reason))
+        else:
+            log.info("%s on %s: %s", name, to_iso(day)[:10], "equal" if found.is_equal else "differs")
 
 
 def _save(cursor: Cursor, progress: Progress, paper: PaperAccount, done: Stepped, *, resumes: bool) -> bool:
@@ -243,6 +258,22 @@ def _save(cursor: Cursor, progress: Progress, paper: PaperAccount, done: Stepped
     if paper.settings.channels and done.decisions:
         _announce(cursor, paper, done)
     return True
+
+
+def _save_failure(cursor: Cursor, name: str, error: Exception) -> bool:
+    """Let an account trip whose next minute cannot be stepped; return False where it had tripped already."""
+    stored = store.find_account(cursor, name)
+    if stored is None or stored.trip is not None:
+        return False
+    is_expected = isinstance(error, FadeMoeError)
+    log.error("account %s: %s", name, _describe(error), exc_info=None if is_expected else error)
+    nothing = Progress(name, stored.cursor, stored.cursor, stored.state, (), (), (), (), ())
+    kind = STRATEGY_FAILED if is_expected else STEP_FAILED
+    return store.save(cursor, nothing._replace(trip=_describe(error), trip_kind=kind))
+
+
+def _describe(error: Exception) -> str:
+    return str(error) if isinstance(error, FadeMoeError) else f"{type(error).__name__}: {error}"
 
 
 def _announce(cursor: Cursor, paper: PaperAccount, done: Stepped) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from psycopg2.extensions import cursor as Cursor
+
 from fademoe.account.ledger import LedgerRow
 from fademoe.backtest.plan import Plan
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, now_ms, to_iso
@@ -18,6 +20,7 @@ from fademoe.trader.loading import MarketReader, list_needed
 from fademoe.trader.minutes import Stepped, step_minutes
 from fademoe.trader.switches import TraderSettings, Trip
 
+FAILED = "failed"
 ROWS_MOST = 1_000_000
 CAUSES_MOST = 100
 CURVE_MOST = 500
@@ -54,6 +57,12 @@ def reconcile(database: Database, reading: Database, name: str, day: int) -> Rec
         curve = _thin(minutes, done)
     database.run(lambda cursor: store.save_reconciliation(cursor, name, day, window.end_ms, differences, curve))
     return Reconciliation(day, window.end_ms, not differences, differences, curve, now_ms())
+
+
+def save_failed_reconciliation(cursor: Cursor, name: str, day: int, reason: str) -> None:
+    """Store that a whole day of an account cannot be stepped again, and why."""
+    failed = {"what": FAILED, "ts": day, "was": None, "is": None, "causes": [f"it cannot be stepped again: {reason}"]}
+    store.save_reconciliation(cursor, name, day, day + DAY_MS, [failed], [])
 
 
 def _find_event(events: dict[int, Event], ts: int, is_off: bool) -> Event | None:  # noqa: FBT001 - of step_minutes
@@ -95,7 +104,7 @@ def _thin(minutes: Sequence[StoredMinute], done: Stepped) -> list[list[float]]:
     return [[stored.ts, float(stored.equity), float(again[1])] for stored, again in chosen]
 
 
-def _find_causes(cursor: Any, paper: PaperAccount, minutes: Sequence[StoredMinute], first_ms: int) -> list[str]:
+def _find_causes(cursor: Cursor, paper: PaperAccount, minutes: Sequence[StoredMinute], first_ms: int) -> list[str]:
     """Name the rows that came late, and the values that were changed, before the first difference."""
     late = [
         f"late: {series} was not there when {to_iso(minute.ts)} was stepped"

@@ -450,3 +450,77 @@ def test_a_minute_waits_for_the_candle_of_another_exchange(trader: Trader, sql: 
     sql.execute(f"UPDATE perp_coverage SET covered = covered - int8multirange(int8range({at}, NULL)) WHERE {rows}")
     trader.run_until(START + 8 * MINUTE_MS)
     assert trader.account().cursor == at
+
+
+FAILING = """
+from fademoe.strategy import Strategy, Target
+
+class Failing(Strategy):
+    calls = 0
+
+    def on_minute(self, view):
+        self.calls = self.calls + 1
+        if self.calls == 50:
+            {fails}
+        if self.calls % 7 == 0:
+            return {{symbol: Target(0.4 if self.calls % 2 else -0.4) for symbol in view.symbols}}
+"""
+
+
+@pytest.mark.parametrize("at_once", [1])
+@pytest.mark.parametrize(
+    ("fails", "words"),
+    [
+        ("raise ValueError('no more')", "ValueError: no more"),
+        ("self.kept = object()", "attribute kept of the strategy is object"),
+        ("self.kept = [0]; self.kept.append(self.kept)", "RecursionError"),
+        ("view.value('A', 'nothing')", "unknown column 'nothing'"),
+    ],
+)
+def test_a_step_that_fails_turns_its_account_off_in_its_minute_and_no_other(
+    trader: Trader, command: Command, at_once: int, fails: str, words: str
+):
+    """However many minutes are stepped at once."""
+    add(trader, command, name="good")
+    trader.file.write_text(FAILING.format(fails=fails))
+    add(trader, command)
+    trader.run_until(START + 100 * MINUTE_MS, at_once=at_once)
+    assert trader.account("good").cursor == trader.now
+    assert trader.account("good").trip is None
+    account = trader.account()
+    assert words in (account.trip or "")
+    assert account.cursor == trader.now
+    failed = START + 49 * MINUTE_MS
+    events = trader.database.run(lambda cursor: store.list_events(cursor, "paper", Window(START, END)))
+    assert [(event.minute, event.is_off) for event in events] == [(failed, True)]
+    expected = backtest(trader, failed)
+    assert len(expected) > 10
+    assert [row for row in trader.ledger() if row[1] < failed] == expected
+
+
+def test_an_account_that_cannot_be_loaded_stops_no_other(trader: Trader, sql: Cursor, command: Command):
+    add(trader, command)
+    add(trader, command, name="newer")
+    sql.execute("UPDATE perp_trader_accounts SET state = '{}' WHERE name = 'newer'")
+    trader.run_until(START + 5 * MINUTE_MS)
+    assert trader.account().cursor == trader.now
+
+
+def test_a_day_that_cannot_be_reconciled_is_noted_and_the_next_ones_follow(
+    trader: Trader, sql: Cursor, command: Command
+):
+    trader.file.write_text(reading("1 / (view.value('A', 'c') - 7)"))
+    add(trader, command)
+    trader.run_until(START + 5 * MINUTE_MS)
+    sql.execute(f"UPDATE perp_data SET c = 7 WHERE source = 'bin-ohlcv' AND ts = {START + 2 * MINUTE_MS}")
+    first = floor_to(START, DAY_MS)
+    trader.program._papers["paper"].cursor = first + 2 * DAY_MS
+    sql.execute("UPDATE perp_trader_accounts SET cursor = %s", (first + 2 * DAY_MS,))
+    sql.execute("INSERT INTO perp_trader_days SELECT account, day + %s, state FROM perp_trader_days", (DAY_MS,))
+    trader.now = first + 3 * DAY_MS
+    for _ in range(2):
+        trader.program._reconcile_next()
+    stored = trader.database.run(lambda cursor: store.list_reconciliations(cursor, "paper", 5))
+    assert [each.day for each in stored] == [first + DAY_MS, first]
+    assert not stored[1].is_equal
+    assert "ZeroDivision" in stored[1].differences[0]["causes"][0] or "DivisionByZero" in str(stored[1].differences)
