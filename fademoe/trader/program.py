@@ -55,6 +55,7 @@ class TraderProgram:
         self._reading = reading
         self._stop = stop
         self._papers: dict[str, PaperAccount] = {}
+        self._singly_until: dict[str, int] = {}  # where a batch failed: the minute that fails is found alone
         self._reconciled_end = 0  # all days of all accounts before it are reconciled
         self._stepped = 0
         self._back_ms = now_ms()  # since when this program and PostgreSQL are there
@@ -111,7 +112,7 @@ class TraderProgram:
             self._papers[stored.name] = load_account(stored)
         except (StoreError, Stopped):
             raise
-        except Exception as error:  # the strategy of a newer or an older FadeMoe
+        except Exception as error:  # noqa: BLE001 - the strategy of a newer or an older FadeMoe
             log.error("account %s cannot be loaded: %s", stored.name, _describe(error))
 
     def _advance(
@@ -132,15 +133,19 @@ class TraderProgram:
                 self._step(cursor, reader, paper, until, ready, trip, kind, is_on=is_on)
         except (StoreError, Stopped, *AWAY):
             raise
-        except Exception as error:  # of what a strategy orders and remembers, anything may come
+        except Exception as error:  # noqa: BLE001 - of what a strategy orders and remembers, anything may come
             del self._papers[paper.name]
+            if until > since + MINUTE_MS:
+                self._singly_until[paper.name] = until
+                return True
             return self._database.run(partial(_save_failure, name=paper.name, error=error))
         return until > since
 
     def _find_ready(self, reader: MarketReader, paper: PaperAccount) -> tuple[int, dict[Series, int]]:
         """Return until when an account may be stepped now, and until when each of its series would let it."""
         now, since = now_ms(), paper.cursor
-        over = min(floor_to(now, MINUTE_MS), since + BATCH * MINUTE_MS)
+        batch = 1 if since < self._singly_until.get(paper.name, 0) else BATCH
+        over = min(floor_to(now, MINUTE_MS), since + batch * MINUTE_MS)
         if over <= since:
             return since, {}
         ready = reader.find_ready_until(_list_needs(reader, paper), since)
@@ -241,7 +246,7 @@ class TraderProgram:
             found = reconcile(self._database, self._reading, name, day)
         except (StoreError, Stopped):
             raise
-        except Exception as error:  # a day that cannot be stepped again is not tried for ever
+        except Exception as error:  # noqa: BLE001 - a day that cannot be stepped again is not tried for ever
             reason = _describe(error)
             log.error("%s on %s cannot be reconciled: %s", name, to_iso(day)[:10], reason)
             self._database.run(partial(save_failed_reconciliation, name=name, day=day, reason=reason))

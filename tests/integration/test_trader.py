@@ -467,7 +467,7 @@ class Failing(Strategy):
 """
 
 
-@pytest.mark.parametrize("at_once", [1])
+@pytest.mark.parametrize("at_once", [1, 100])
 @pytest.mark.parametrize(
     ("fails", "words"),
     [
