@@ -9,6 +9,7 @@ from fademoe.strategy import Limit, Market, Order, Stop, Target
 
 KINDS: Final = {"target": Target, "market": Market, "limit": Limit, "stop": Stop}
 NAMES: Final = {kind: name for name, kind in KINDS.items()}
+DIGITS_MOST = 1000  # before and behind the point: what PostgreSQL stores of a ledger
 WORDS = "Target, Market, Limit or Stop"
 
 
@@ -69,6 +70,8 @@ def read_number(symbol: str, name: str, value: object) -> Decimal:
         raise BadOrder(f"{symbol}: {name} is {type(value).__name__}, not an int, a float or a Decimal")
     if not number.is_finite():
         raise BadOrder(f"{symbol}: {name} is {value}, not a finite number")
+    if number.adjusted() >= DIGITS_MOST or number.as_tuple().exponent < -DIGITS_MOST:  # type: ignore[operator]
+        raise BadOrder(f"{symbol}: {name} has more than {DIGITS_MOST} digits before or behind the point")
     return number
 
 
