@@ -169,6 +169,10 @@ class TraderProgram:
         since = paper.cursor
         dead = self._find_dead(cursor, paper, ready)
         is_alive = dead is None and not self._is_just_back()
+        if trip is not None and kind != DEAD_MAN:
+            paper.watch.is_tripped = True
+        elif trip is None and paper.watch.is_tripped:
+            paper.watch.begin_anew()
         resumes = kind == DEAD_MAN and is_alive and paper.settings.after_stale == RESUME
         if resumes:
             trip = None
@@ -182,7 +186,10 @@ class TraderProgram:
         def check(paper: PaperAccount, ts: int, rows: Sequence[LedgerRow]) -> Trip | None:
             is_stale = any(end < ts + MINUTE_MS for end in ready.values())
             found = check_minute(paper.watch, paper.settings, paper.account, ts, rows, is_stale=is_stale)
-            return found if trip is None else None
+            if found is None or trip is not None:
+                return None
+            paper.watch.is_tripped = True
+            return found
 
         around = reader.surround(paper.plan, since, until)
         done = step_minutes(paper, around, until, find_event=find_event, check=check)

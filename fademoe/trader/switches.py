@@ -60,7 +60,10 @@ class TraderSettings:
 
 @dataclass(kw_only=True)
 class Watch:
-    """What the kill switches compare with: equity at the start of the day, its peak, rejections and stale minutes."""
+    """What the kill switches compare with: equity at the start of the day, its peak, rejections and stale minutes.
+
+    `is_tripped`: the account turned itself off; when a person resets that, all of it counts anew.
+    """
 
     day: int
     day_equity: Decimal
@@ -68,6 +71,13 @@ class Watch:
     last: Decimal  # equity after the minute before
     rejections: int = 0
     stale_minutes: int = 0
+    is_tripped: bool = False
+
+    def begin_anew(self) -> None:
+        """Count from the last minute on."""
+        self.peak = self.day_equity = self.last
+        self.rejections = self.stale_minutes = 0
+        self.is_tripped = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the values as JSON can hold them."""

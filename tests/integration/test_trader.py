@@ -278,6 +278,45 @@ def test_a_kill_switch_trips_within_the_minute_and_needs_a_reason(
     assert actions[0].reason == "seen, it was planted"
 
 
+@pytest.mark.parametrize("minutes_off", [0, 10])
+@pytest.mark.parametrize(
+    ("options", "plant"),
+    [
+        (("--max-daily-loss", "0.05"), crash),
+        (("--max-drawdown", "0.05"), crash),
+        (("--max-rejections", "1", "--param", "share=0.9"), lambda *_: None),
+    ],
+)
+def test_a_kill_switch_that_is_reset_counts_anew(
+    trader: Trader,
+    sql: Cursor,
+    command: Command,
+    options: tuple[str, ...],
+    plant: Callable[..., None],
+    minutes_off: int,
+):
+    add(trader, command, *options)
+    trader.run_until(START + 12 * MINUTE_MS)
+    plant(trader, sql, trader.now)
+    while trader.account().trip is None:
+        trader.run_until(trader.now + MINUTE_MS)
+    kind, off = trader.account().trip_kind, trader.now
+    trader.run_until(trader.now + minutes_off * MINUTE_MS)
+    trader.start()
+    assert command("on", "paper", "--reason", "seen")[0] == 0
+    reset = trader.now
+    trader.run_until(reset + 8 * MINUTE_MS, restart_every=3)
+    assert trader.account().trip is None
+    trader.run_until(reset + 20 * MINUTE_MS, restart_every=3)
+    events = trader.database.run(lambda cursor: store.list_events(cursor, "paper", Window(off, reset + 8 * MINUTE_MS)))
+    assert [(each.minute, each.is_off) for each in events] == ([(off, True), (reset, False)] if minutes_off else [])
+    assert any(row[2] == "fill" and row[1] > reset for row in trader.ledger())
+    assert command("reconcile", "paper", "--day", to_iso(floor_to(START, DAY_MS)))[0] == 0
+    if plant is not crash:
+        trader.run_until(reset + 40 * MINUTE_MS)
+        assert trader.account().trip_kind == kind
+
+
 @pytest.mark.full
 def test_a_trip_and_the_switches_survive_kill_9(trader: Trader, sql: Cursor, command: Command, tmp_path: Path):
     add(trader, command, "--max-daily-loss", "0.05")
