@@ -82,7 +82,7 @@ def step_minutes(
             done.ledger += rows
             done.minutes.append((ts, format_decimal(account.equity), format_decimal(account.cash)))
             if paper.is_off:
-                if event is not None and paper.settings.when_off == CLOSE:
+                if paper.settings.when_off == CLOSE and not account.on_the_way:
                     _send(paper, done, _close_all(paper), ts)
             elif (ts + MINUTE_MS) % period == 0:
                 view.move(ts)
@@ -96,6 +96,7 @@ def step_minutes(
 
 
 def _close_all(paper: PaperAccount) -> dict[str, list[Order]]:
+    """Return orders that close what is held; where they meet no candle, they are sent again."""
     held = paper.account.positions.items()
     return {symbol: [MarketOrder(-position.quantity)] for symbol, position in held if position.quantity}
 

@@ -220,6 +220,27 @@ def test_off_ends_orders_and_holds_or_closes(trader: Trader, command: Command, w
     assert command("reconcile", "paper", "--day", to_iso(floor_to(START, DAY_MS)))[0] == 0
 
 
+@pytest.mark.parametrize("latency", ["0", "2"])
+def test_closing_waits_for_the_next_candle(trader: Trader, sql: Cursor, command: Command, latency: str):
+    add(trader, command, "--when-off", "close", "--latency", latency)
+    off = START + 30 * MINUTE_MS
+    trader.run_until(off)
+    held = set(json.loads(trader.account().state)["account"]["positions"])
+    assert held == {"A", "B"}
+    first = off + (1 + int(latency)) * MINUTE_MS  # where the orders arrive
+    sql.execute(f"DELETE FROM perp_data WHERE source = 'bin-ohlcv' AND symbol = 'A' AND ts IN ({first})")
+    assert command("off", "--reason", "lunch")[0] == 0
+    trader.run_until(START + 60 * MINUTE_MS)
+    rows = [(row[1], row[2], row[3], row[10]) for row in trader.ledger() if row[1] > off and row[2] != "funding"]
+    assert rows == [
+        (first, "expiry", "A", "no_candle"),
+        (first, "fill", "B", "market"),
+        (first + (1 + int(latency)) * MINUTE_MS, "fill", "A", "market"),
+    ]
+    assert not json.loads(trader.account().state)["account"]["positions"]
+    assert command("reconcile", "paper", "--day", to_iso(floor_to(START, DAY_MS)))[0] == 0
+
+
 def crash(trader: Trader, sql: Cursor, ts: int) -> None:
     """Let prices from `ts` on be by a third against what the account holds."""
     held = json.loads(trader.account().state)["account"]["positions"]["A"]
