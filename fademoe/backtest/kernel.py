@@ -120,6 +120,7 @@ def simulate(
             if book.held[symbol]:
                 equity += book.held[symbol] * prices[symbol].values.item(at)
         equity = max(equity, 0.0)
+        book.filled.clear()
         orders = [(symbol, side * size) for symbol, (when, side) in due.items() if when == minute]
         if len(orders) > 1:  # what reduces a position comes first
             waiting = [
@@ -146,6 +147,7 @@ class _Book:
         self.held = dict.fromkeys(symbols, 0.0)
         self.fees = self.funding = 0.0
         self.fills = 0
+        self.filled: dict[str, float] = {}  # prices of the fills of a minute, the last one of each symbol
         self._was_short = False
         self._length = length
         self._settled = dict.fromkeys(symbols, 0)
@@ -172,6 +174,7 @@ class _Book:
         self.cash += change
         self.fees += fee
         self.fills += 1
+        self.filled[symbol] = price
         held = self.held[symbol] + quantity
         self.held[symbol] = 0.0 if abs(held) < 1e-12 else held
         self._was_short |= held < 0
@@ -244,7 +247,11 @@ def _fill(
     if not is_reducing:
         if only_reduce:
             return False
-        others = sum(abs(book.held[s]) * prices[s].values[minute] for s in book.held if s != symbol and book.held[s])
+        others = sum(
+            abs(held_there) * (book.filled[other] if other in book.filled else prices[other].values.item(minute))
+            for other, held_there in book.held.items()
+            if held_there and other != symbol
+        )
         worth = others + abs(held + quantity) * price
         if abs(quantity) * price < mine.min_notional or worth > costs.leverage * equity * (1 + 1e-12):
             return False

@@ -102,6 +102,23 @@ def test_the_kernel_agrees_with_the_exact_engine(loader: MemoryLoader, condition
         assert by_kernel.max_drawdown == pytest.approx(exactly.max_drawdown, abs=1e-6)
 
 
+@pytest.mark.parametrize("mark", ["100.5", "99.5"])
+def test_the_kernel_values_what_filled_in_the_minute_at_its_fill(mark: str):
+    """Its mark is another price than that of the candle: buying power would suffice or fail by it."""
+    loader = MemoryLoader()
+    for n in range(10):
+        for symbol, price in (("A", "100"), ("B", "100")):
+            loader.add("bin-ohlcv", symbol, START + n * MINUTE_MS, *[price] * 4, 1000)
+            loader.add("bin-mark", symbol, START + n * MINUTE_MS, *[mark] * 4)
+    rules = StrategyFile("hold.toml", 'long = "c > 0"\nsize = 0.5\n')
+    plan = make_plan(rules, ["A", "B"], 10, conditions={"slippage": Decimal("0.0001")})
+    ground = make_ground(loader, ["A", "B"])
+    by_kernel, exactly = _Kernel(plan, ground).run(plan.params), run_exactly(plan, plan.params, ground)
+    assert by_kernel is not None
+    assert by_kernel.fills == exactly.fills == 2
+    assert abs(by_kernel.profit - exactly.profit) < float(AGREES)
+
+
 def test_a_run_near_its_margin_is_left_to_the_exact_engine():
     loader = MemoryLoader()
     for n in range(200):
