@@ -72,11 +72,20 @@ def write_certificate(certificate: Mapping[str, Any]) -> str:
 
 
 def find_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None:
-    """Return the first key at which two certificates differ, with both values; None where they are equal."""
+    """Return the first key at which two certificates differ, with both values; None where they are equal.
+
+    Which correction was the newest then says when a run was made, not what of, so it is not compared.
+    """
+    first, second = _keep_time(first), _keep_time(second)
     for key in sorted({*first, *second}):
         if first.get(key) != second.get(key):
             return f"{key}: {json.dumps(first.get(key))[:300]} is now {json.dumps(second.get(key))[:300]}"
     return None
+
+
+def _keep_time(certificate: Mapping[str, Any]) -> dict[str, Any]:
+    as_of = certificate.get("as_of")
+    return {**certificate, "as_of": as_of and as_of["time"]}
 
 
 def _describe_terms(since_ms: int, terms: Terms) -> dict[str, Any]:

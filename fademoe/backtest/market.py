@@ -405,6 +405,14 @@ class Settlements(_Reading):
                 found.setdefault(floor_to(settlement.ts, MINUTE_MS), []).append(settlement)
         return found
 
+    def close(self) -> SeriesHash:
+        """Return the hash of the rows of the run, and of those before it back to the oldest that was looked at."""
+        since = self._market.since
+        if self.look_back_ms:
+            before = Window(since - self.look_back_ms, since)
+            self._lines[-1] = self._market.loader.read(self.series, self.metric, before, timed=self.is_timed)
+        return super().close()
+
 
 Reading = Bars | Samples | Settlements
 

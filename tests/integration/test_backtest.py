@@ -237,11 +237,20 @@ def test_a_run_as_of_a_time_reads_the_values_of_that_time(command, stored: str):
         correct(cursor, series, [Difference(place, "o", old, str(Decimal(old or 0) + 1))])
     now = run_hold(command, "bybit")
     past = run_hold(command, "bybit", "--as-of", str(at))
+    other = Series("okx-mark", "A")
+    with database.open_transaction() as cursor:
+        (mark,) = read_stored_rows(cursor, other, "mark", "1m", [Window(place, place + 1)])[place][:1]
+        correct(cursor, other, [Difference(place, "mark_o", mark, str(Decimal(mark or 0) + 1))])
+    code, out, _ = command("verify", past["id"], "--json")
     with database.open_transaction() as cursor:
         cursor.execute(
             "UPDATE perp_data SET o = %s WHERE source = 'byb-ohlcv' AND symbol = 'A' AND ts = %s", (old, place)
         )
+        cursor.execute(
+            "UPDATE perp_data SET mark_o = %s WHERE source = 'okx-mark' AND symbol = 'A' AND ts = %s", (mark, place)
+        )
     database.close()
+    assert (code, json.loads(out)) == (0, {"equal": True})  # a correction that came later changes nothing
     assert now["certificate"]["sha256"] != before["certificate"]["sha256"]
     assert past["certificate"]["sha256"] == before["certificate"]["sha256"]
     assert past["certificate"]["as_of"]["newest_correction"] >= 1

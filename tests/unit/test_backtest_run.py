@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 
 from fademoe.account.market import Settlement
-from fademoe.backtest.market import Market, NotCovered, UnknownColumn
+from fademoe.backtest.market import Market, NotCovered, SeriesHash, UnknownColumn
 from fademoe.backtest.plan import LAST_MS, MissingData, check_data
 from fademoe.backtest.report import make_report
 from fademoe.backtest.run import Result, write_ledger
@@ -152,6 +152,22 @@ def test_minutes_are_aligned_to_the_epoch():
     text = f"{HEAD}class S(Strategy):\n    minutes = 7\n    def on_minute(self, view):\n        {body}"
     result = run_in_memory(make_plan(read_strategy(text), ["A"], 30), flat("A", 30))
     assert result.calls == len([n for n in range(30) if (START + (n + 1) * MINUTE_MS) % (7 * MINUTE_MS) == 0])
+
+
+@pytest.mark.parametrize("days", [1, 9])
+def test_settlements_before_the_run_that_were_looked_at_are_hashed(days: int):
+    """Those that a strategy decides by are pinned by the certificate, so another rate there is another hash."""
+
+    def run(first_rate: str) -> SeriesHash:
+        loader = flat("A", days * 1440 + 60)
+        for n, rate in enumerate((first_rate, "0.0002", "0.0003")):
+            loader.add("bin-fr", "A", START + n * 8 * HOUR_MS, rate, 8)
+        result, _ = watch("view.rows('A', 'fr', 3)", loader, days * 1440 + 60, skip=days * 1440)
+        return next(each for each in result.series if each.source == "bin-fr")
+
+    one, other = run("0.0001"), run("0.0004")
+    assert one.rows_before == other.rows_before == 3
+    assert one.sha256_before != other.sha256_before
 
 
 @pytest.mark.parametrize(
