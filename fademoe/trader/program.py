@@ -17,7 +17,7 @@ from fademoe.alerts.messages import Transition
 from fademoe.alerts.outbox import write_outbox
 from fademoe.alerts.records import add_transitions, list_channels, list_silences
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
-from fademoe.errors import FadeMoeError, StoreError
+from fademoe.errors import ConfigError, FadeMoeError, StoreError
 from fademoe.feeds.lags import find_lags
 from fademoe.metrics import INTERVALS_MS, METRICS, Derived, parse_metric
 from fademoe.signals import Stopped, StopSignal
@@ -55,6 +55,7 @@ class TraderProgram:
         self._reading = reading
         self._stop = stop
         self._papers: dict[str, PaperAccount] = {}
+        self._unloadable: dict[str, str] = {}  # why
         self._singly_until: dict[str, int] = {}  # where a batch failed: the minute that fails is found alone
         self._reconciled_end = 0  # all days of all accounts before it are reconciled
         self._stepped = 0
@@ -113,7 +114,10 @@ class TraderProgram:
         except (StoreError, Stopped):
             raise
         except Exception as error:  # noqa: BLE001 - the strategy of a newer or an older FadeMoe
-            log.error("account %s cannot be loaded: %s", stored.name, _describe(error))
+            reason = _describe(error)
+            if self._unloadable.get(stored.name) != reason:
+                log.error("account %s cannot be loaded: %s", stored.name, reason)
+            self._unloadable[stored.name] = reason
 
     def _advance(
         self,
@@ -338,10 +342,14 @@ def _list_needs(reader: MarketReader, paper: PaperAccount) -> dict[Series, int]:
 
 def _find_slack(source: str, *, is_direct: bool) -> int | None:
     """Return how much later than a stored perpspec a minute may be, in ms; None: no minute waits for it."""
-    interval_ms = INTERVALS_MS.get(METRICS[parse_metric(source)].interval)
+    metric = METRICS.get(parse_metric(source))
+    interval_ms = INTERVALS_MS.get(metric.interval) if metric else None
     if interval_ms is None:
         return None
-    lags = find_lags(source)
+    try:
+        lags = find_lags(source)
+    except ConfigError:  # it was read once, and nobody declares it any more
+        return None
     if is_direct and any(lag.at_minute_end for lag in lags):
         return 0
     return max(lag.lag_ms for lag in lags) + interval_ms

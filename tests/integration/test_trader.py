@@ -501,6 +501,17 @@ def test_rules_that_name_another_exchange_decide_on_paper_as_in_a_backtest(
     assert (code, text.split()[0]) == (0, "equal")
 
 
+def test_a_series_that_nobody_declares_any_more_is_not_waited_for(trader: Trader, sql: Cursor, command: Command):
+    add(trader, command)
+    trader.run_until(START + 5 * MINUTE_MS)
+    reads = json.dumps([["gone-ohlcv", "A", "ohlcv"], ["bin-gone", "A", "gone"]])
+    sql.execute("UPDATE perp_trader_accounts SET state = jsonb_set(state::jsonb, '{reads}', %s)::text", (reads,))
+    trader.start()
+    trader.run_until(START + 9 * MINUTE_MS)
+    assert trader.account().trip is None
+    assert trader.account().cursor == trader.now
+
+
 def test_a_minute_waits_for_the_candle_of_another_exchange(trader: Trader, sql: Cursor, command: Command):
     trader.file.write_text(reading("(view.value('A', 'c', 'byb') or 0) - (view.value('A', 'c') or 0)"))
     add(trader, command)
