@@ -24,6 +24,8 @@ MIN_FREE_BYTES = 5_000_000_000
 MAX_LAG_MS = HOUR_MS  # reconcile runs every minute, so an older gap has a cause
 DRIFT_CLASS = "BadPayload"
 MAX_ERROR_GROUPS = 50
+STREAM = "stream"  # the kind of the units of streams
+PROGRAMS = ("scheduler", "alerts", "trader")  # units of the programs that run one at a time, and their kinds
 
 
 class Condition(NamedTuple):
@@ -41,8 +43,25 @@ def is_disk_nearly_full(free_bytes: int, total_bytes: int) -> bool:
 
 
 def is_faulty(unit: read_status.Unit) -> bool:
-    """Return whether a stream needs attention."""
+    """Return whether a stream or a program needs attention."""
     return unit.stale or unit.state == "error"
+
+
+def list_streams(cursor: Cursor, settings: Settings) -> list[read_status.Unit]:
+    """Return the streams of the enabled exchanges that have reported."""
+    expected = [f"{STREAM} {exchange.name}" for exchange in registry.select_enabled(settings) if exchange.stream_feeds]
+    return [unit for unit in read_status.list_units(cursor, kinds=[STREAM]) if unit.unit in expected]
+
+
+def list_programs(cursor: Cursor) -> list[read_status.Unit]:
+    """Return the programs that have reported, beside streams and workers."""
+    return read_status.list_units(cursor, kinds=PROGRAMS)
+
+
+def list_enabled_lags(cursor: Cursor, settings: Settings) -> list[read_completeness.PerpspecLag]:
+    """Return how late the perpspecs of the enabled exchanges are: what is left out does not go on."""
+    enabled = [exchange.name for exchange in registry.select_enabled(settings)]
+    return [lag for lag in read_completeness.list_lags(cursor, now_ms()) if lag.exchange in enabled]
 
 
 def group_late(
@@ -64,9 +83,9 @@ def is_drift(group: read_status.ErrorGroup) -> bool:
 
 def read_conditions(settings: Settings, database: Database, redis: Redis) -> list[Condition]:
     """Return what is wrong now; raise StoreError when PostgreSQL is away."""
-    found = [*_check_disk(settings), *database.run(_read_stored)]
+    found = [*_check_disk(settings), *database.run(lambda cursor: _read_stored(cursor, settings))]
     enabled = [exchange.name for exchange in registry.select_enabled(settings)]
-    lags = database.run(lambda cursor: read_completeness.list_lags(cursor, now_ms()))
+    lags = database.run(lambda cursor: list_enabled_lags(cursor, settings))
     try:
         work = read_workload(redis, [*list_exchange_queues(*enabled), *SHARED_QUEUES])
         found += _check_limits(redis)
@@ -91,21 +110,27 @@ def _check_disk(settings: Settings) -> Iterator[Condition]:
         yield Condition("disk", "", "", f"{share:.0f} % of the disk of {home} are free")
 
 
-def _read_stored(cursor: Cursor) -> list[Condition]:
-    units = read_status.list_units(cursor, kinds=["stream"])
+def _read_stored(cursor: Cursor, settings: Settings) -> list[Condition]:
     groups = read_status.list_error_groups(cursor, MAX_ERROR_GROUPS)
-    found = []
-    for unit in units:
-        if is_faulty(unit):
-            state = "stale" if unit.stale else "in error"
-            silent_s = (now_ms() - unit.heartbeat_ms) // SECOND_MS
-            message = f"{unit.unit} is {state}, last heartbeat {silent_s} s ago: {unit.message}"
-            found.append(Condition("stream", _find_code(unit.unit.partition(" ")[2]), "", message))
+    found = [
+        Condition("program", "", unit.unit, _describe_faulty(unit)) for unit in list_programs(cursor) if is_faulty(unit)
+    ]
+    found += [
+        Condition("stream", _find_code(unit.unit.partition(" ")[2]), "", _describe_faulty(unit))
+        for unit in list_streams(cursor, settings)
+        if is_faulty(unit)
+    ]
     for group in filter(is_drift, groups):
         subject = group.exchange or group.unit
         message = f"{subject} changed its answers, {group.errors} times: {group.message}"
         found.append(Condition("drift", _find_code(subject), group.fingerprint, message))
     return found
+
+
+def _describe_faulty(unit: read_status.Unit) -> str:
+    silent_s = (now_ms() - unit.heartbeat_ms) // SECOND_MS
+    state = "stale" if unit.stale else "in error"
+    return f"{unit.unit} is {state}, last heartbeat {silent_s} s ago: {unit.message}"
 
 
 def _check_limits(redis: Redis) -> Iterator[Condition]:

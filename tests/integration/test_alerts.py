@@ -5,12 +5,14 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import psycopg2
 import pytest
 
 from fademoe.alerts import records
 from fademoe.alerts.channels import send
+from fademoe.alerts.conditions import read_conditions
 from fademoe.alerts.files import apply_rules
 from fademoe.alerts.outbox import deliver
 from fademoe.alerts.program import AlertsProgram
@@ -20,7 +22,9 @@ from fademoe.clock import HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.runtime.services import connect_redis
 from fademoe.settings import Settings
 from fademoe.signals import StopSignal
+from fademoe.store import status
 from fademoe.store.connection import Database
+from fademoe.store.coverage import Series, want
 from fademoe.store.partitions import Partitions
 from tests.support.receiver import Receiver
 
@@ -351,3 +355,20 @@ def test_data_rules_go_through_the_same_machine(alerts):
     alerts.begin_at(minute)
     alerts.evaluate(minute + 1)
     assert [row[1:5] for row in alerts.transitions()] == [("down", "", "", "firing")]
+
+
+def test_conditions_are_of_enabled_exchanges_and_of_programs(alerts):
+    """What FADEMOE_EXCHANGES leaves out is not collected, so it is neither late nor silent."""
+    series = [("bin-ohlcv", "BTC"), ("byb-ohlcv", "BTC")]
+    alerts.database.run(lambda cursor: want(cursor, [Series(*one) for one in series], 0, None))
+    for unit in ("stream binance", "stream bybit", "scheduler", "hours"):
+        status.report(alerts.database, status.Report(unit=unit, state=status.State.RUNNING))
+    silent = "UPDATE perp_status SET heartbeat = now() - interval '1 hour'"
+    alerts.database.run(lambda cursor: cursor.execute(silent))
+    settings = replace(alerts.settings, exchanges=("binance",))
+    found = read_conditions(settings, alerts.database, alerts.redis)
+    assert [(one.kind, one.code, one.symbol) for one in found if one.kind not in ("workers", "disk")] == [
+        ("program", "", "scheduler"),
+        ("stream", "bin", ""),
+        ("gap", "bin", ""),
+    ]

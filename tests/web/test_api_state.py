@@ -1,5 +1,7 @@
 """Health, summary, coverage, schema, units, queues, limits, Prometheus."""
 
+import dataclasses
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,12 +9,13 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg2.extensions import cursor as Cursor
 from redis import Redis
-from rq import Queue
+from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, now_ms
+from fademoe.settings import Settings
 from fademoe.store.coverage import NO_ROW
-from tests.support.web import cover, day, fail, report
+from tests.support.web import MakeApp, cover, day, fail, report
 
 
 def get(client: FlaskClient, path: str) -> dict:
@@ -36,6 +39,48 @@ def test_stale_is_computed_when_read(client: FlaskClient, sql: Cursor):
     assert list(units) == ["backfill bin-ohlcv ETH", "stream bybit", "stream binance", "backfill bin-ohlcv BTC"]
     assert [unit["unit"] for unit in get(client, "/api/units?state=stale")["units"]] == ["stream bybit"]
     assert len(get(client, "/api/units?kind=backfill&find=eth")["units"]) == 1
+
+
+def tiles(client: FlaskClient) -> dict[str, tuple[str, str]]:
+    """Return the level and the text of each tile of the status box, by title."""
+    text = client.get("/part/status").text
+    found = re.findall(r'tile-title">(.+?) <span class="level">(.+?)</span>.*?tile-text">(.+?)</span>', text, re.S)
+    return {title: (level, words) for title, level, words in found}
+
+
+def alert_titles(client: FlaskClient) -> list[str]:
+    return [alert["title"] for alert in get(client, "/api/alerts")["alerts"]]
+
+
+def test_dead_programs_are_errors(client: FlaskClient, sql: Cursor):
+    assert tiles(client)["Programs"] == ("Idle", "none")
+    report(sql, "scheduler", "running", silent_s=3_600, interval_s=10)
+    report(sql, "alerts", "error", message="no room")
+    report(sql, "trader", "stopped", silent_s=3_600)
+    assert tiles(client)["Programs"] == ("Error", "0 of 3 live")
+    assert {"scheduler is stale", "alerts is in error"} <= set(alert_titles(client))
+    assert "trader is stale" not in alert_titles(client)
+    sql.execute("UPDATE perp_status SET state = 'running', heartbeat = now() WHERE unit <> 'trader'")
+    assert tiles(client)["Programs"] == ("Warning", "2 of 3 live")
+    sql.execute("UPDATE perp_status SET state = 'running', heartbeat = now()")
+    assert tiles(client)["Programs"] == ("OK", "3 of 3 live")
+
+
+def test_workers_of_messages_and_backtests_collect_no_data(client: FlaskClient, redis: Redis):
+    queue = Queue("notify", connection=redis, serializer=JSONSerializer)
+    for name in ("notify.here.1", "research.here.1"):
+        SimpleWorker([queue], connection=redis, serializer=JSONSerializer, name=name).register_birth()
+    assert tiles(client)["Workers"] == ("Error", "none")
+    SimpleWorker([queue], connection=redis, serializer=JSONSerializer, name="worker.here.1").register_birth()
+    assert tiles(client)["Workers"] == ("OK", "0 of 1 busy")
+
+
+def test_an_exchange_that_is_left_out_is_not_late(settings: Settings, make_app: MakeApp, sql: Cursor):
+    for source in ("bin-ohlcv", "byb-ohlcv"):
+        cover(sql, source, "BTC", "0-", "0-1")
+    client = make_app(dataclasses.replace(settings, exchanges=("binance",))).test_client()
+    assert tiles(client)["Behind live"] == ("Warning", "1 of 1 late")
+    assert [title for title in alert_titles(client) if "behind" in title] == ["binance falls behind"]
 
 
 def test_units_come_in_pages(client: FlaskClient, sql: Cursor):

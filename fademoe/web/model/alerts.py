@@ -19,6 +19,7 @@ from fademoe.web.model.services import Services, convert_redis_errors
 from fademoe.web.model.summary import Queued, Summary
 
 ACKNOWLEDGED = "web:acknowledged:"  # prefix of the keys in Redis
+PROGRAM_ADVICE = "See its log; supervisorctl -c conf/supervisord.conf status says whether it runs."
 
 
 class Alert(Answer):
@@ -81,14 +82,18 @@ def _check_disk(services: Services) -> Iterator[Alert]:
 def _check_stored(summary: Summary) -> Iterator[Alert]:
     if summary.stored is None:
         return
-    for unit in summary.stored.streams:
-        if is_faulty(unit):
-            state = "stale" if unit.stale else "in error"
-            text = f"State {unit.state}, last heartbeat {format_age(unit.heartbeat_ms)}: {unit.message}"
-            advice = "See its log. Meanwhile the missing rows are fetched as history."
-            yield _alert("stream", f"{unit.unit} is {state}", text, advice, "/?kind=stream")
+    advice = "See its log. Meanwhile the missing rows are fetched as history."
+    yield from _check_units("stream", summary.stored.streams, advice)
+    yield from _check_units("program", summary.stored.programs, PROGRAM_ADVICE)
     yield from _check_lags(summary.stored.lags, summary.queued)
     yield from _check_drift(summary.stored.errors)
+
+
+def _check_units(kind: str, units: list[read_status.Unit], advice: str) -> Iterator[Alert]:
+    for unit in filter(is_faulty, units):
+        state = "stale" if unit.stale else "in error"
+        text = f"State {unit.state}, last heartbeat {format_age(unit.heartbeat_ms)}: {unit.message}"
+        yield _alert(kind, f"{unit.unit} is {state}", text, advice, f"/?kind={unit.kind}")
 
 
 def _check_lags(lags: list[PerpspecLag], queued: Queued | None) -> Iterator[Alert]:

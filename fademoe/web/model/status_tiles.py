@@ -2,8 +2,11 @@
 
 from typing import NamedTuple
 
+from fademoe.alerts.conditions import is_faulty
 from fademoe.metrics import MAIN_METRIC, METRICS, parse_metric
+from fademoe.queue.workload import collects_data
 from fademoe.store.read.completeness import PerpspecLag
+from fademoe.store.read.status import Unit
 from fademoe.web.model.format import count_noun, format_duration, group_digits
 from fademoe.web.model.summary import Queued, Stored, Summary
 
@@ -33,7 +36,10 @@ def list_tiles(summary: Summary) -> list[Tile]:
     redis = (BAD, "unavailable", summary.queued_reason or "") if queued is None else (GOOD, "connected", QUEUED_DETAIL)
     tiles = [Tile("Database", *database, "/schema"), Tile("Redis", *redis, "/queues")]
     if stored is not None:
-        tiles.append(_streams(stored))
+        tiles += [
+            _units("Streams", "stream", stored.streams, "/?kind=stream"),
+            _units("Programs", "program", stored.programs, "/"),
+        ]
     if queued is not None:
         tiles += [_workers(queued), _queues(queued)]
     if stored is not None:
@@ -61,20 +67,19 @@ def _describe_stored(stored: Stored) -> tuple[str, str, str]:
     )
 
 
-def _streams(stored: Stored) -> Tile:
-    if not stored.streams:
-        return Tile("Streams", IDLE, "none", "no stream has reported yet", "/?kind=stream")
-    bad = [unit for unit in stored.streams if unit.stale or unit.state == "error"]
-    working = [unit for unit in stored.streams if unit.state == "running" and not unit.stale]
-    level = BAD if bad else GOOD if len(working) == len(stored.streams) else WARN
-    states = ", ".join(
-        f"{unit.unit.partition(' ')[2]} {'stale' if unit.stale else unit.state}" for unit in stored.streams
-    )
-    return Tile("Streams", level, f"{len(working)} of {len(stored.streams)} live", states, "/?kind=stream")
+def _units(title: str, noun: str, units: list[Unit], href: str) -> Tile:
+    """Return how many of some units work; a unit's name is the last word of it."""
+    if not units:
+        return Tile(title, IDLE, "none", f"no {noun} has reported yet", href)
+    working = [unit for unit in units if unit.state == "running" and not unit.stale]
+    level = BAD if any(map(is_faulty, units)) else GOOD if len(working) == len(units) else WARN
+    states = ", ".join(f"{unit.unit.split()[-1]} {'stale' if unit.stale else unit.state}" for unit in units)
+    return Tile(title, level, f"{len(working)} of {len(units)} live", states, href)
 
 
 def _workers(queued: Queued) -> Tile:
-    alive = [worker for worker in queued.workers if not worker.stale]
+    workers = [worker for worker in queued.workers if collects_data(worker.name)]
+    alive = [worker for worker in workers if not worker.stale]
     busy = sum(worker.state == "busy" for worker in alive)
     if queued.paused:
         return Tile(
@@ -82,7 +87,7 @@ def _workers(queued: Queued) -> Tile:
         )
     if not alive:
         return Tile("Workers", BAD, "none", "no worker is running", "/queues")
-    stale = len(queued.workers) - len(alive)
+    stale = len(workers) - len(alive)
     detail = f"{len(alive) - busy} idle" + (f", {stale} without heartbeat" if stale else "")
     return Tile("Workers", WARN if stale else GOOD, f"{busy} of {len(alive)} busy", detail, "/queues")
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from fademoe.alerts.conditions import list_enabled_lags, list_programs, list_streams
 from fademoe.client.rate_limit.usage import BudgetUse, Outage
 from fademoe.clock import now_ms
 from fademoe.feeds import registry
@@ -23,11 +24,12 @@ class Stored(NamedTuple):
     """What PostgreSQL holds."""
 
     streams: list[read_status.Unit]  # of the exchanges that are enabled
+    programs: list[read_status.Unit]
     counts: dict[str, dict[str, int]]
     recent: list[read_status.Event]
     errors: list[read_status.ErrorGroup]
     errors_last_hour: dict[str, int]
-    lags: list[read_completeness.PerpspecLag]
+    lags: list[read_completeness.PerpspecLag]  # of the exchanges that are enabled
 
 
 class Queued(NamedTuple):
@@ -136,21 +138,16 @@ def describe_system(services: Services, summary: Summary) -> SystemSummary:
     )
 
 
-def list_stream_units(settings: Settings) -> list[str]:
-    """Return the status units of the streams that should run: of each enabled exchange that has any."""
-    return [f"stream {exchange.name}" for exchange in registry.select_enabled(settings) if exchange.stream_feeds]
-
-
 def _read_stored(services: Services) -> Stored:
-    expected = list_stream_units(services.settings)
     with services.reader.read() as cursor:
         return Stored(
-            streams=[unit for unit in read_status.list_units(cursor, kinds=["stream"]) if unit.unit in expected],
+            streams=list_streams(cursor, services.settings),
+            programs=list_programs(cursor),
             counts=read_status.count_units(cursor),
             recent=read_status.list_history(cursor, RECENT),
             errors=read_status.list_error_groups(cursor, RECENT),
             errors_last_hour=read_status.count_errors_since(cursor, ERROR_WINDOW_S),
-            lags=read_completeness.list_lags(cursor, now_ms()),
+            lags=list_enabled_lags(cursor, services.settings),
         )
 
 
