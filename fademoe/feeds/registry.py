@@ -55,6 +55,15 @@ def select_enabled(settings: Settings) -> list[Exchange]:
     return chosen
 
 
+def explain_disabled(exchange: Exchange, settings: Settings) -> str | None:
+    """Return why an exchange is not enabled, None when it is."""
+    if exchange in select_enabled(settings):
+        return None
+    if settings.exchanges is not None:
+        return f"FADEMOE_EXCHANGES leaves {exchange.name} out"
+    return f"{exchange.name} has no key: FADEMOE_{exchange.name.upper()}_KEY is not set"
+
+
 def select_archives(settings: Settings) -> dict[str, Archive]:
     """Return the archives that FADEMOE_ARCHIVES allows, by exchange.
 

@@ -1,9 +1,21 @@
 """Symbols: coins behind the exchanges' names of their base assets."""
 
+import difflib
 import re
+from collections.abc import Collection, Sequence
 from functools import cache
 
 _MULTIPLIED = re.compile(r"(?P<factor>10{3,9})(?P<coin>[^\W\d]\w*)|1M(?P<millions>[A-Z]{3,})|(?P<behind>[A-Z]{3,})1000")
+
+
+def describe_unknown(unknown: Sequence[str], listed: Collection[str], exchanges: Sequence[str]) -> str:
+    """Say that symbols are none of those that exchanges list, with the ones that are close to the first of them."""
+    close = difflib.get_close_matches(unknown[0], sorted(listed), n=5, cutoff=0.5)
+    hint = f"close are {', '.join(close)}; " if close else ""
+    return (
+        f"unknown symbol {', '.join(unknown)}: {hint}valid are the {len(listed)} symbols of"
+        f" {', '.join(exchanges)}, such as {', '.join(sorted(listed)[:5])} (all: fademoe symbols)"
+    )
 
 
 @cache

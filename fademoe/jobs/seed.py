@@ -1,6 +1,5 @@
 """Seeding: say what is wanted, and enqueue the windows that are missing."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +14,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import Effort, compute_closed_until_ms, measure
+from fademoe.feeds.symbols import describe_unknown
 from fademoe.jobs.archive_plan import (
     ArchiveState,
     PlannedPeriod,
@@ -315,13 +315,7 @@ def _refuse_unknown(request: SeedRequest, listed: set[str]) -> None:
         return
     unknown = [symbol for symbol in request.symbols if symbol not in listed]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], sorted(listed), n=5, cutoff=0.5)
-        names = [exchange.name for exchange in request.exchanges]
-        hint = f"close are {', '.join(close)}; " if close else ""
-        raise ConfigError(
-            f"unknown symbol {', '.join(unknown)}: {hint}valid are the {len(listed)} symbols of"
-            f" {', '.join(names)}, such as {', '.join(sorted(listed)[:5])} (all: fademoe symbols)"
-        )
+        raise ConfigError(describe_unknown(unknown, listed, [exchange.name for exchange in request.exchanges]))
 
 
 def list_metric_names() -> list[str]:

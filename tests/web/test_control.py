@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from rq.serializers import JSONSerializer
 from fademoe.clock import now_ms
 from fademoe.settings import Settings
 from fademoe.web.model.failed_jobs import find_group, group_failed
-from tests.support.web import BEARER, cover, day, fail
+from tests.support.web import BEARER, MakeApp, cover, day, fail
 
 CONF = """
 [unix_http_server]
@@ -187,6 +188,50 @@ def test_fill_refuses_invalid_requests(client: FlaskClient, sql: Cursor, body: d
     sql.execute("SELECT count(*) FROM perp_coverage")
     assert sql.fetchone() == (0,)
     assert history(sql) == []
+
+
+def list_contracts(sql: Cursor, code: str, *symbols: str) -> None:
+    for symbol in symbols:
+        sql.execute(
+            "INSERT INTO perp_lives (exchange, code, instrument, symbol, listed_ms) VALUES ('e', %s, %s, %s, 1)",
+            (code, f"{symbol}USDT", symbol),
+        )
+
+
+def test_fill_refuses_a_coin_without_a_contract(client: FlaskClient, sql: Cursor):
+    """It would be wanted, and missing, for ever."""
+    list_contracts(sql, "bin", "BTC", "ETH")
+    body = {"perpspec": "bin-ohlcv", "from": str(day(4)), "to": str(day(6))}
+    words = post(client, "/control/fill", body | {"symbol": "BTC,BTTC"}, 400)
+    assert words.startswith("unknown symbol BTTC: close are BTC; valid are the 2 symbols of binance")
+    assert "unknown symbol BTTC" in post(client, "/control/retry", {"perpspec": "bin-ohlcv", "symbol": "BTTC"}, 400)
+    sql.execute("SELECT count(*) FROM perp_coverage")
+    assert sql.fetchone() == (0,)
+    assert history(sql) == []
+    assert "enqueued now" in post(client, "/control/fill", body | {"symbol": "ETH"})
+
+
+def test_fill_and_retry_refuse_what_nobody_fetches(
+    client: FlaskClient, sql: Cursor, settings: Settings, make_app: MakeApp
+):
+    """What is left out of FADEMOE_EXCHANGES, computed, or of an exchange whose package is gone."""
+    sql.execute(
+        "INSERT INTO perpspec_schema (perpspec_name, exchange, metric, fields) VALUES ('old-ohlcv', 'old', 'ohlcv', '[]')"
+    )
+    add_error = "INSERT INTO perp_errors (unit, class, fingerprint, message) VALUES (%s, 'Refused', %s, 'm')"
+    sql.execute(add_error, ("backfill old-ohlcv BTC", "gone"))
+    sql.execute(add_error, ("backfill old-ohlcv BTC", "some"))
+    sql.execute(add_error, ("backfill bin-ohlcv BTC", "some"))
+    part = make_app(replace(settings, exchanges=("binance",))).test_client()
+    assert "FADEMOE_EXCHANGES leaves bybit out" in part.get("/api/fill/byb-ohlcv").get_json()["reason"]
+    for path in ("/control/fill", "/control/retry"):
+        words = post(part, path, {"perpspec": "byb-ohlcv", "symbol": "BTC"}, 409)
+        assert words == "FADEMOE_EXCHANGES leaves bybit out: nobody fetches byb-ohlcv"
+        assert "is computed from" in post(client, path, {"perpspec": "x-oi", "symbol": "BTC"}, 400)
+        assert "unknown perpspec 'old-ohlcv'" in post(client, path, {"perpspec": "old-ohlcv", "symbol": "BTC"}, 409)
+    assert "unknown perpspec" in post(client, "/control/retry", {"error": "gone"}, 409)
+    assert history(sql) == []
+    assert "filling bin-ohlcv BTC" in post(client, "/control/retry", {"error": "some"})
 
 
 def test_preview_counts_windows_requests_and_minutes(client: FlaskClient, sql: Cursor):

@@ -4,7 +4,6 @@ from flask import flash, redirect, request
 from werkzeug.wrappers import Response
 
 from fademoe.clock import Window, now_ms
-from fademoe.feeds import registry
 from fademoe.store.coverage import Series
 from fademoe.store.read import status as read_status
 from fademoe.store.read.catalog import list_symbols
@@ -19,6 +18,7 @@ from fademoe.web.model.alerts import list_alerts
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.catalog import find_perpspec
 from fademoe.web.model.failed_jobs import find_failed_of_series, find_group, list_failed
+from fademoe.web.model.fill import check_fillable, find_history
 from fademoe.web.model.signals import find_card
 from fademoe.web.model.summary import list_queue_names
 from fademoe.web.problem import Problem
@@ -70,10 +70,8 @@ def fill(params: Params) -> Response:
     window = _read_past_window(params)
     with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[FILLED])
+        check_fillable(cursor, spec.name, params[SYMBOL], get_services().settings)
         symbols = params[SYMBOL] or list_symbols(cursor, spec.name)
-    inputs = sorted({name for part in registry.find_parts(spec.name) for name in part.inputs})
-    if inputs:
-        raise params.refuse(FILLED, f"a stored perpspec: {spec.name} is computed from {', '.join(inputs)}")
     if not symbols:
         raise Problem(409, f"{spec.name} has no symbols yet: seed some with scripts/seed_backfill.py")
     return answer_done(actions.fill(get_services(), [Series(spec.name, symbol) for symbol in symbols], window))
@@ -120,6 +118,7 @@ def _read_series(params: Params) -> list[Series]:
         raise params.refuse(SYMBOL, "a coin such as BTC")
     with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
+        check_fillable(cursor, spec.name, params[SYMBOL], get_services().settings)
     return [Series(spec.name, symbol) for symbol in params[SYMBOL]]
 
 
@@ -132,14 +131,17 @@ def _retry_series(series: list[Series], subject: str) -> str:
 
 
 def _series_affected_by(fingerprint: str) -> list[Series]:
-    """Return the series whose backfill had an error."""
+    """Return the series whose backfill had an error, of the perpspecs that are still fetched."""
     with get_services().reader.read() as cursor:
         units = read_status.list_units_of_error(cursor, fingerprint)
     names = [unit.split(" ") for unit in units]
     series = [Series(parts[1], parts[2]) for parts in names if parts[0] == BACKFILL and len(parts) == 3]
     if not series:
         raise Problem(409, "no backfill had this error, so there is nothing to retry")
-    return series
+    reasons = {source: find_history(source, get_services().settings)[2] for source, _ in series}
+    if all(reasons.values()):
+        raise Problem(409, "; ".join(sorted({reason for reason in reasons.values() if reason})))
+    return [one for one in series if not reasons[one.source]]
 
 
 def _find_failed(params: Params) -> tuple[list[str], str]:

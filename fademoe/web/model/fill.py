@@ -1,5 +1,7 @@
 """What filling would take, worked out before anybody requests it. Sends no request and changes nothing."""
 
+from collections.abc import Sequence
+
 import msgspec
 from psycopg2.extensions import cursor as Cursor
 from redis import Redis
@@ -11,12 +13,15 @@ from fademoe.feeds.estimate import estimate_s
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.paging import clip_to_closed, compute_requested_from_ms, measure
+from fademoe.feeds.symbols import describe_unknown
 from fademoe.settings import Settings
+from fademoe.store.instruments import read_by_symbol
 from fademoe.store.read import catalog as read_catalog
 from fademoe.store.read import completeness as read_completeness
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.catalog import find_perpspec
 from fademoe.web.model.limits import read_delays_s
+from fademoe.web.problem import Problem
 
 
 class FillPlan(Answer):
@@ -50,7 +55,7 @@ def list_gaps(
 
 def plan_gaps(source: str, gaps: list[list[Window]], *, now_ms: int, settings: Settings, redis: Redis) -> FillPlan:
     """Return what fetching the gaps of some series of a perpspec takes."""
-    exchange, feed, reason = _find_feed(source)
+    exchange, feed, reason = find_history(source, settings)
     plan = FillPlan(perpspec=source, series=sum(map(bool, gaps)), reason=reason)
     if exchange is None or feed is None:
         return plan
@@ -71,18 +76,36 @@ def plan_gaps(source: str, gaps: list[list[Window]], *, now_ms: int, settings: S
     )
 
 
-def _find_feed(source: str) -> tuple[Exchange | None, RestFeed | None, str | None]:
+def find_history(source: str, settings: Settings) -> tuple[Exchange | None, RestFeed | None, str | None]:
     """Return the exchange and the history feed of a perpspec; the feed is None for the reason given."""
     try:
         exchange, _, metric = registry.find_by_source(source)
     except ConfigError as error:
         return None, None, str(error)
+    if reason := registry.explain_disabled(exchange, settings):
+        return exchange, None, f"{reason}: nobody fetches {source}"
     feed = exchange.find_rest_feed(metric)
     return (
         exchange,
         feed,
         None if feed else f"{exchange.title} has no history of {metric}: it comes from the stream alone",
     )
+
+
+def check_fillable(cursor: Cursor, source: str, symbols: Sequence[str], settings: Settings) -> None:
+    """Raise the 400 or 409 that says why nothing can be fetched of a perpspec, or of one of the symbols given.
+
+    The contracts of an exchange are known after its first list; before that every symbol is accepted.
+    """
+    exchange, feed, reason = find_history(source, settings)
+    if exchange is None or feed is None:
+        raise Problem(400 if registry.find_parts(source) else 409, reason or "")
+    _, code, metric = registry.find_by_source(source)
+    contracts = read_by_symbol(cursor, code) if symbols else {}
+    if contracts and (unknown := [symbol for symbol in symbols if symbol not in contracts]):
+        raise Problem(400, describe_unknown(unknown, contracts, [exchange.name]), parameter="symbol")
+    if unserved := [symbol for symbol in symbols if symbol in contracts and not feed.serves(contracts[symbol])]:
+        raise Problem(400, f"{exchange.name} has no {metric} of {', '.join(unserved)} in coins", parameter="symbol")
 
 
 def _find_gaps(ranges: read_completeness.SeriesRanges | None, window: Window | None) -> list[Window]:
