@@ -6,6 +6,13 @@ from pathlib import Path
 
 from fademoe.errors import ConfigError
 
+ADMIN_TOKEN_FILE = "admin_token"
+
+
+def load_admin_token(given: str | None, home: Path) -> str:
+    """Return the admin token of the web: the one that is set, else that of the file under FADEMOE_HOME."""
+    return given or load_or_make_token(home / ADMIN_TOKEN_FILE, "FADEMOE_ADMIN_TOKEN")
+
 
 def load_or_make_token(path: Path, variable: str) -> str:
     """Return the token in a file, which is made with mode 0600 when it is missing.

@@ -5,9 +5,10 @@ import json
 import shutil
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -18,12 +19,15 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.runtime.services import connect_redis
 from fademoe.settings import Settings, mask_url
 from fademoe.store.connection import WAIT_S, wait_for_database
+from fademoe.tokens import load_admin_token
 
 HTTP_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 4.0
 MAX_REASON_LENGTH = 160
 MIN_FREE_BYTES = 50_000_000  # with less, the servers cannot be expected to store anything
 CONNECTABLE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # listening address -> one to connect to
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Web:
@@ -33,6 +37,7 @@ class Web:
         """Name the address; connect to nothing."""
         self._host = CONNECTABLE.get(settings.web_host, settings.web_host)
         self._port = settings.web_port
+        self._settings = settings
 
     @property
     def url(self) -> str:
@@ -43,23 +48,21 @@ class Web:
     def read_health(self) -> str:
         """Return "" when the web is up and ready, else the reason."""
         status, body = self._get("/health")
-        if status == 200:
-            return ""
-        return f"/health answers {status}: {_read_reasons(body)}" if status else body
+        return _describe_failure("/health", status, body)
 
-    def read_rows(self, perpspec: str, **query: str | int) -> list[dict[str, Any]]:
-        """Return rows of a perpspec; none while the web has none, does not answer or does not know the symbol."""
-        status, body = self._get(f"/api/data/{perpspec}?{urlencode(query)}")
-        if status != 200:
-            return []
-        rows: list[dict[str, Any]] = json.loads(body)["rows"]
-        return rows
+    def read_rows(self, perpspec: str, **query: str | int) -> tuple[list[dict[str, Any]], str]:
+        """Return rows of a perpspec and "", or no rows and the reason why the web shows none."""
+        path = f"/api/data/{perpspec}"
+        token = load_admin_token(self._settings.admin_token, self._settings.home)
+        status, body = self._get(f"{path}?{urlencode(query)}", {"Authorization": f"Bearer {token}"})
+        rows: list[dict[str, Any]] = json.loads(body)["rows"] if status == 200 else []
+        return rows, _describe_failure(path, status, body)
 
-    def _get(self, path: str) -> tuple[int, str]:
+    def _get(self, path: str, headers: Mapping[str, str] = NO_HEADERS) -> tuple[int, str]:
         """Return (status, body), or (0, reason) when there is no answer; never through a proxy."""
         connection = http.client.HTTPConnection(self._host, self._port, timeout=HTTP_TIMEOUT_S)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=dict(headers))
             answer = connection.getresponse()
             return answer.status, answer.read().decode("utf-8", "replace")
         except (OSError, http.client.HTTPException) as error:
@@ -129,13 +132,21 @@ def find_unreachable(exchanges: Iterable[Exchange], settings: Settings) -> list[
     return [f"{title} ({url}): {why}" for (title, url), why in zip(urls.items(), reasons, strict=True) if why]
 
 
+def _describe_failure(path: str, status: int, body: str) -> str:
+    """Return "" for the status 200, else what was answered; without an answer the body is the reason."""
+    if status == 200:
+        return ""
+    return f"{path} answers {status}: {_read_reasons(body)}" if status else body
+
+
 def _read_reasons(body: str) -> str:
-    """Return the texts in an answer of /health."""
+    """Return the detail of a problem, or the texts in an answer of /health."""
     try:
-        health = json.loads(body)
+        answer = json.loads(body)
     except ValueError:
-        health = body
-    reasons = [text for text in health.values() if isinstance(text, str)] if isinstance(health, dict) else [body]
+        answer = body
+    texts = answer if isinstance(answer, dict) else {"detail": body}
+    reasons = [text for text in ([texts["detail"]] if "detail" in texts else texts.values()) if isinstance(text, str)]
     return "; ".join(reasons)[:MAX_REASON_LENGTH].strip()
 
 

@@ -13,6 +13,7 @@ from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from fademoe.deploy.checks import Web, find_free_port
 from fademoe.errors import StoreError
 from fademoe.feeds import registry
+from fademoe.metrics import MAIN_METRIC, name_perpspec
 from fademoe.settings import ALL_SYMBOLS, PREFIX, Settings
 from fademoe.simulator import EXCHANGE_NAMES
 from fademoe.store.connection import Database
@@ -108,22 +109,28 @@ class Demo:
     def wait_for_data(self, say: Callable[[str], None]) -> bool:
         """Wait until the web shows past rows and a minute that ended after all was up, so one from the stream.
 
+        Where no exchange has a stream, past rows are enough.
+
         Returns False after DATA_TIMEOUT_S, and tells `say` what is missing.
         """
         symbol = "BTC" if self.settings.symbols == ALL_SYMBOLS else self.settings.symbols[0]
-        perpspec = f"{registry.select_enabled(self.settings)[0].codes[0]}-ohlcv"
+        enabled = registry.select_enabled(self.settings)
+        shown = next((each for each in enabled if each.stream_feeds), enabled[0])
+        perpspec = name_perpspec(shown.codes[0], MAIN_METRIC)
         web = Web(self.settings)
         live_from_ms = floor_to(now_ms(), MINUTE_MS)
         printed_s, waits_until_s = 0.0, time.monotonic() + DATA_TIMEOUT_S
         while True:
-            past = web.read_rows(perpspec, symbol=symbol, to=live_from_ms, limit=5)
-            live = web.read_rows(perpspec, symbol=symbol, **{"from": live_from_ms}, limit=5)
-            if past and live:
-                say(f"{symbol} of {perpspec}: history and live minutes have arrived")
+            past, reason = web.read_rows(perpspec, symbol=symbol, to=live_from_ms, limit=5)
+            live, _ = web.read_rows(perpspec, symbol=symbol, **{"from": live_from_ms}, limit=5)
+            is_live = bool(live) or not shown.stream_feeds
+            if past and is_live:
+                say(f"{symbol} of {perpspec}: history{' and live minutes have' if live else ' has'} arrived")
                 return True
-            missing = " and ".join(["history"] * (not past) + ["the first live minute"] * (not live))
+            missing = " and ".join(["history"] * (not past) + ["the first live minute"] * (not is_live))
             if time.monotonic() > waits_until_s:
-                say(f"after {self.elapsed_s:.0f} s {web.url} does not show {missing} of {symbol}, {perpspec}")
+                why = f" ({reason})" if reason else ""
+                say(f"after {self.elapsed_s:.0f} s {web.url} does not show {missing} of {symbol}, {perpspec}{why}")
                 return False
             if time.monotonic() - printed_s >= PROGRESS_INTERVAL_S:
                 printed_s = time.monotonic()

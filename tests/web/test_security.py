@@ -16,7 +16,7 @@ from fademoe.settings import Settings
 from fademoe.store.connection import Database
 from fademoe.store.migrate import migrate
 from fademoe.store.read.schema import TABLES
-from fademoe.web.http.auth import load_admin_token
+from fademoe.tokens import load_admin_token
 from tests.support.web import BEARER, TOKEN, MakeApp
 
 PAGES = (
@@ -234,14 +234,14 @@ def test_a_user_without_the_right_to_create_roles_reads_without_the_role(
 
 def test_admin_token_is_created_once_and_readable_by_its_owner_alone(tmp_path: Path):
     settings = Settings(home=tmp_path / "home")
-    made = load_admin_token(settings)
+    made = load_admin_token(None, settings.home)
     assert len(made) >= 32
-    assert load_admin_token(settings) == made
+    assert load_admin_token(None, settings.home) == made
     assert (tmp_path / "home" / "admin_token").stat().st_mode & 0o777 == 0o600
-    assert load_admin_token(replace(settings, admin_token="given")) == "given"
+    assert load_admin_token("given", settings.home) == "given"
     (tmp_path / "home" / "admin_token").write_text("")
     with pytest.raises(ConfigError, match="empty"):
-        load_admin_token(settings)
+        load_admin_token(None, settings.home)
 
 
 def test_rq_dashboard_is_read_only(admin: FlaskClient, client: FlaskClient, redis: Redis):

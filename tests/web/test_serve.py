@@ -8,13 +8,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from psycopg2.extensions import cursor as Cursor
 
+from fademoe.deploy.checks import Web
+from fademoe.deploy.demo import Demo
 from fademoe.errors import ConfigError
+from fademoe.feeds import registry
 from fademoe.settings import Settings
 from fademoe.web.serve import run_web
+from tests.support.web import store_candles
 
 CODE = "import sys; from fademoe.__main__ import main; sys.exit(main(['web']))"
 
@@ -76,6 +82,33 @@ def test_it_serves_until_sigterm(port: int, tmp_path: Path, database_url: str, r
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def test_the_demo_sees_its_rows_behind_any_address(
+    port: int, tmp_path: Path, database_url: str, redis_url: str, sql: Cursor, partitions: None
+):
+    """Behind an address that is not loopback reads need the token; what is not streamed has no live minute."""
+    store_candles(sql, "BTC", range(5), "c-bin-ohlcv")
+    environ = {
+        "FADEMOE_HOME": str(tmp_path),
+        "FADEMOE_WEB_HOST": "0.0.0.0",
+        "FADEMOE_WEB_PORT": str(port),
+        "FADEMOE_DATABASE_URL": database_url,
+        "FADEMOE_REDIS_URL": redis_url,
+        "FADEMOE_EXCHANGES": "coinalyze",
+        "FADEMOE_COINALYZE_KEY": "demo",
+    }
+    process = start(environ)
+    try:
+        assert fetch(f"http://127.0.0.1:{port}/health")[0] == 200
+        settings = Settings.read_env(environ, registry.list_names())
+        said: list[str] = []
+        assert Demo(settings, environ).wait_for_data(said.append), said
+        rows, reason = Web(replace(settings, admin_token="another")).read_rows("c-bin-ohlcv", symbol="BTC")
+        assert rows == [] and reason.startswith("/api/data/c-bin-ohlcv answers 401: reads need the admin token")
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 def test_it_answers_while_both_servers_are_unavailable(port: int, tmp_path: Path):

@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app, request, session
 
 from fademoe.settings import LOOPBACK, Settings
-from fademoe.tokens import load_or_make_token
+from fademoe.tokens import load_admin_token
 from fademoe.web.problem import Problem
 
-TOKEN_FILE = "admin_token"
 SIGNED_IN = "signed_in"
 CSRF = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
@@ -25,16 +24,9 @@ OPEN_ENDPOINTS = ("api_system.show_health", "session.show_form", "session.sign_i
 TOKEN = "FADEMOE_TOKEN"
 
 
-def load_admin_token(settings: Settings) -> str:
-    """Return the admin token: the setting, else the file under FADEMOE_HOME, created (mode 0600) when it is missing."""
-    if settings.admin_token:
-        return settings.admin_token
-    return load_or_make_token(settings.home / TOKEN_FILE, "FADEMOE_ADMIN_TOKEN")
-
-
 def set_up(app: Flask, settings: Settings) -> None:
     """Give the application its token and the key of its cookies, which each process derives from the token."""
-    token = load_admin_token(settings)
+    token = load_admin_token(settings.admin_token, settings.home)
     app.config[TOKEN] = token
     app.secret_key = hmac.new(token.encode(), b"fademoe session", hashlib.sha256).digest()
     app.config.update(
