@@ -62,7 +62,7 @@ def apply_rules(database: Database, file: str, content: RuleFile) -> Applied:
         records.lock_rules(cursor)  # first: the minute that is evaluated meanwhile is over
         minute = floor_to(now_ms(), MINUTE_MS)
         changes = records.apply_file(cursor, file, content, minute)
-        return Applied(changes, tuple(_list_unlisted(cursor, content, minute)))
+        return Applied(changes, (*_list_unlisted(cursor, content, minute), *_list_idle_silences(cursor, content)))
 
     return database.run(work)
 
@@ -92,3 +92,10 @@ def _list_unlisted(cursor: Cursor, content: RuleFile, minute: int) -> list[str]:
         if missing:
             notes.append(f"rule {rule.name}: not listed, so not evaluated: {', '.join(missing)}")
     return notes
+
+
+def _list_idle_silences(cursor: Cursor, content: RuleFile) -> list[str]:
+    """Return a sentence for each silence of a rule that is not in force."""
+    in_force = {stored.rule.name for stored in records.list_rules(cursor)}
+    named = [silence.match["rule"] for silence in content.silences if "rule" in silence.match]
+    return [f"a silence names the rule {name}, which is not in force" for name in named if name not in in_force]

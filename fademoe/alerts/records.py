@@ -10,8 +10,8 @@ from psycopg2.extras import execute_values
 
 from fademoe.alerts.machine import Instance, Reason, State
 from fademoe.alerts.messages import Transition
-from fademoe.alerts.rules import Channel, Rule, RuleFile, Silence, describe_rule, restore_rule
-from fademoe.clock import DAY_MS
+from fademoe.alerts.rules import Channel, Rule, RuleFile, Silence, check_match, describe_rule, restore_rule
+from fademoe.clock import DAY_MS, LATEST_MS
 from fademoe.errors import FadeMoeError
 from fademoe.evaluation import Place
 from fademoe.store.connection import Database
@@ -156,8 +156,14 @@ def list_silences(cursor: Cursor, after_ms: int) -> list[StoredSilence]:
     """Return the silences that end after a time."""
     cursor.execute(SQL["silences"], {"after": after_ms})
     return [
-        StoredSilence(id_, file, Silence(match=match, until_ms=until)) for id_, file, match, until in cursor.fetchall()
+        StoredSilence(id_, file, Silence(match=match, until_ms=min(until, LATEST_MS)))
+        for id_, file, match, until in cursor.fetchall()
     ]
+
+
+def make_silence(cursor: Cursor, match: Mapping[str, str], until_ms: int) -> Silence:
+    """Return a silence of what the rules in force may find; raise MatchError for any other `match`."""
+    return Silence(match=check_match(match, [stored.rule for stored in list_rules(cursor)]), until_ms=until_ms)
 
 
 def add_silence(cursor: Cursor, silence: Silence, file: str = "") -> int:
@@ -296,7 +302,10 @@ def list_transitions(
     symbol: str = "",
     before: tuple[int, str] | None = None,
 ) -> list[StoredTransition]:
-    """Return transitions of a range of minutes, newest first, behind `before` (minute, id); "" stands for all."""
+    """Return transitions of a range of minutes, newest first, behind `before` (minute, id); "" stands for all.
+
+    A coin may be in lower case.
+    """
     values = {"start": start_ms, "end": end_ms, "limit": limit, "rule": rule, "code": code, "symbol": symbol}
     minute, id_ = before or (None, None)
     cursor.execute(SQL["transitions"], values | {"before_minute": minute, "before_id": id_})

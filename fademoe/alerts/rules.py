@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -123,6 +123,42 @@ class RuleFile:
     channels: tuple[Channel, ...] = ()
     silences: tuple[Silence, ...] = ()
     faults: tuple[Fault, ...] = ()
+
+
+class MatchError(ConfigError):
+    """A label of a silence that no transition has: its key, and the valid values where they are few."""
+
+    def __init__(self, key: str, problem: str, valid: Sequence[str] = ()) -> None:
+        """Describe the problem."""
+        super().__init__(f"{problem}; valid are {', '.join(valid)}" if valid else problem)
+        self.key = key
+        self.problem = problem
+        self.valid = tuple(valid)
+
+
+def check_match(match: Mapping[str, str], rules: Iterable[Rule], *, are_all: bool = True) -> dict[str, str]:
+    """Return what a silence matches, a coin in upper case; raise MatchError for what no transition has.
+
+    `rules` are those in force; unless `are_all`, others may be, and are not judged. What rules with `data` find is
+    named by more than codes and coins: with such a rule these are taken as they are. An aggregator has several codes, and
+    is named itself by what is wrong with it.
+    """
+    known = {rule.name: rule for rule in rules}
+    name, severity = match.get("rule"), match.get("severity")
+    if name is not None and name not in known and are_all:
+        raise MatchError("rule", f"no rule {name!r} is in force", sorted(known) or ["none: no rule is"])
+    if severity is not None and severity not in SEVERITIES:
+        raise MatchError("severity", f"{severity!r} is no severity", SEVERITIES)
+    if name is not None and (name not in known or known[name].data):
+        return dict(match)
+    code, symbol = match.get("code"), match.get("symbol")
+    aggregators = [name for name, exchange in registry.load_exchanges().items() if len(exchange.codes) > 1]
+    if code is not None and code not in (valid := (*list_codes(), *sorted(aggregators))):
+        raise MatchError("code", f"unknown code {code!r}", valid)
+    try:
+        return dict(match) if symbol is None else {**match, "symbol": check_symbol(symbol)}
+    except ConfigError as error:
+        raise MatchError("symbol", str(error)) from error
 
 
 def parse_rule_file(text: str) -> RuleFile:
@@ -357,7 +393,7 @@ class _Reader:
         self._lines = _Lines.scan(text)
 
     def read(self) -> None:
-        kinds = {"channel": self._read_channel, "silence": self._read_silence, "rule": self._read_rule}
+        kinds = {"channel": self._read_channel, "rule": self._read_rule, "silence": self._read_silence}
         for key in self._tables:
             if key not in kinds:
                 line = self._lines.find(key, 0, "") or self._lines.find("", 0, key)
@@ -417,6 +453,10 @@ class _Reader:
         for key in match:
             if key not in MATCH_KEYS:
                 table.fault("match", f"unknown key {key!r}", MATCH_KEYS)
+        try:
+            match = check_match(match, self.rules, are_all=False)
+        except MatchError as error:
+            table.fault("match", error.problem, error.valid)
         until_ms = 0
         until = table.raw("until")
         try:

@@ -11,8 +11,8 @@ from fademoe.alerts.files import apply_once, apply_rules, list_unset_variables, 
 from fademoe.alerts.program import AlertsProgram
 from fademoe.alerts.records import Changes, StoredRule
 from fademoe.alerts.replay import AFTER_MINUTES, describe_replay, replay_rule
-from fademoe.alerts.rules import ALL, MATCH_KEYS, Fault, Silence, mask_channel_url, mask_secret
-from fademoe.cli.arguments import DAYS, TIME, make_window
+from fademoe.alerts.rules import ALL, MATCH_KEYS, Fault, mask_channel_url, mask_secret
+from fademoe.cli.arguments import DAYS, HOURS, TIME, make_window
 from fademoe.cli.environment import pass_running_settings, pass_settings
 from fademoe.cli.main import BAD_USAGE, DONE, FAILED
 from fademoe.cli.table import format_table
@@ -119,13 +119,13 @@ def list_rules(settings: Settings, *, as_json: bool) -> None:
 @click.option("--symbol", help="Only this coin, such as BTC.")
 @click.option("--severity", help="Only info, warning or critical.")
 @click.option("--until", type=TIME, help="Its end, such as 2026-12-01T00:00.")
-@click.option("--hours", type=float, help="Its length in hours, instead of --until.")
+@click.option("--hours", type=HOURS, help="Its length in hours, instead of --until.")
 @click.option("--end", "ended", type=int, help="End the silence of this id instead.")
 @pass_running_settings
 def silence(settings: Settings, until: int | None, hours: float | None, ended: int | None, **match: str | None) -> int:
     """Send nothing of what matches all the given options until a time; states and history go on."""
-    services = wait_until_ready(settings)
     if ended is not None:
+        services = wait_until_ready(settings)
         found = services.database.run(lambda cursor: records.end_silence(cursor, ended, now_ms()))
         click.echo(f"silence {ended} has ended" if found else f"there is no silence {ended}")
         return DONE if found else FAILED
@@ -137,10 +137,12 @@ def silence(settings: Settings, until: int | None, hours: float | None, ended: i
     until_ms = until if until is not None else now_ms() + round((hours or 0) * HOUR_MS)
     if until_ms <= now_ms():
         raise ConfigError("the end of a silence must lie in the future")
-    new = Silence(match=wanted, until_ms=until_ms)
-    identifier = services.database.run(lambda cursor: records.add_silence(cursor, new))
+    services = wait_until_ready(settings)
+    with services.database.open_transaction() as cursor:
+        new = records.make_silence(cursor, wanted, until_ms)
+        identifier = records.add_silence(cursor, new)
     services.close()
-    click.echo(f"silence {identifier} until {to_iso(until_ms)}: {json.dumps(wanted)}")
+    click.echo(f"silence {identifier} until {to_iso(until_ms)}: {json.dumps(dict(new.match))}")
     return DONE
 
 

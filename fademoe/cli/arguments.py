@@ -11,6 +11,7 @@ from fademoe.settings import check_symbol
 
 EXAMPLE_TIMES = "ISO 8601 times, UTC unless they say otherwise, such as 2026-01-31 or 2026-01-31T12:00"
 MAX_DAYS = 10_000
+MAX_HOURS = 8_760  # of a silence: a year
 
 
 class Time(click.ParamType[int]):
@@ -28,20 +29,23 @@ class Time(click.ParamType[int]):
             self.fail(f"{error}: valid are {EXAMPLE_TIMES}", param, ctx)
 
 
-class Days(click.ParamType[float]):
-    """A number of days."""
+class Length(click.ParamType[float]):
+    """A number of some unit of time, above 0."""
 
-    name = "days"
+    def __init__(self, unit: str, most: int) -> None:
+        """Name the unit, and the largest number."""
+        self.name = unit
+        self._most = most
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number; fail with the valid range."""
         try:
-            days = float(value)
+            number = float(value)
         except ValueError:
-            days = 0.0
-        if not 0 < days <= MAX_DAYS:
-            self.fail(f"{value!r}: valid are numbers above 0 and up to {MAX_DAYS}", param, ctx)
-        return days
+            number = 0.0
+        if not 0 < number <= self._most:
+            self.fail(f"{value!r}: valid are numbers above 0 and up to {self._most}", param, ctx)
+        return number
 
 
 class Symbol(click.ParamType[str]):
@@ -72,7 +76,8 @@ class Perpspec(click.ParamType[str]):
         return value
 
 
-TIME, DAYS, SYMBOL, PERPSPEC = Time(), Days(), Symbol(), Perpspec()
+TIME, SYMBOL, PERPSPEC = Time(), Symbol(), Perpspec()
+DAYS, HOURS = Length("days", MAX_DAYS), Length("hours", MAX_HOURS)
 
 
 def parse_names(option: str, text: str, every: Sequence[str], valid: Collection[str]) -> list[str]:

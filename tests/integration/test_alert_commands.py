@@ -63,12 +63,29 @@ def test_apply_says_what_it_changes_and_list_shows_no_secret(system: System, tmp
     assert system.run("alerts", "apply", str(tmp_path / "absent.toml")).returncode == 2
     silenced = system.run("alerts", "silence", "--symbol", "BTC", "--hours", "2")
     assert silenced.returncode == 0 and '{"symbol": "BTC"}' in silenced.stdout
-    assert system.run("alerts", "silence", "--hours", "2").returncode == 2
+    for wrong in (
+        ("--hours", "2"),
+        ("--hours", "2", "--rule", "upp"),
+        ("--hours", "2", "--code", "binance"),
+        ("--hours", "2", "--severity", "crit"),
+        ("--hours", "2", "--symbol", "BTCUSDT"),
+        *(("--hours", hours, "--symbol", "BTC") for hours in ("nan", "inf", "0", "-1", "99999999", "x")),
+        ("--until", "9999-01-01", "--symbol", "BTC"),
+    ):
+        refused = system.run("alerts", "silence", *wrong)
+        assert refused.returncode == 2 and "Traceback" not in refused.stderr, (wrong, refused.stderr)
+    assert '"ETH"' in system.run("alerts", "silence", "--symbol", "eth", "--hours", "0.5").stdout
+    system.query(
+        "INSERT INTO perp_silences (file, match, until_ms) VALUES ('', '{}', 361794945600000) RETURNING id"
+    )
     listed = system.run("alerts", "list", "--json")
     assert "abcdef" not in listed.stdout and "DESK_SECRET" not in listed.stdout
     described = json.loads(listed.stdout)
     assert described["rules"][0]["name"] == "up" and described["channels"][0]["secret"] == "***"
     assert described["silences"][0]["match"] == {"symbol": "BTC"}
+    assert described["silences"][-1]["until"] == "2100-01-01T00:00:00Z"
+    file.write_text(GOOD + '[[silence]]\nmatch = { rule = "gone" }\nuntil = "2090-01-01"\n')
+    assert "silence names the rule gone, which is not in force" in system.run("alerts", "apply", str(file)).stdout
     replayed = system.run("alerts", "replay", "up", "--days", "1", "--json")
     assert json.loads(replayed.stdout)["transitions"] == []
     assert system.run("alerts", "replay", "nothing", "--days", "1").returncode == 2

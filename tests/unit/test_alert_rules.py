@@ -4,6 +4,8 @@ import pytest
 
 from fademoe.alerts.machine import Timing
 from fademoe.alerts.rules import (
+    MatchError,
+    check_match,
     ALL,
     Channel,
     describe_rule,
@@ -202,3 +204,30 @@ def test_an_address_is_shown_without_what_may_be_secret():
     assert mask_channel_url("env:DESK_URL") == "***"
     assert mask_channel_url("ntfy://topic") == "ntfy://topic"
     assert parse_rule_file("[[channel]]\nname='t'\nurl='tgram://123456:AAx-y_z/-100'").faults == ()
+
+
+def silence(match):
+    return f'[[silence]]\nmatch = {{ {match} }}\nuntil = "2026-12-01"\n'
+
+
+def test_a_silence_names_labels_that_transitions_have():
+    """A misspelt one would silence nothing, and say nothing of it."""
+    assert read(silence('symbol = "btc"')).silences[0].match == {"symbol": "BTC"}
+    assert read(silence('code = "coinalyze", severity = "info"')).silences[0].match["code"] == "coinalyze"
+    for match, words in (
+        ('symbol = "BTCUSDT"', "silence 1, match: 'BTCUSDT' is the name of a contract on BTC"),
+        ('code = "binance"', "silence 1, match: unknown code 'binance'; valid are"),
+        ('severity = "crit"', "silence 1, match: 'crit' is no severity; valid are info, warning, critical"),
+        ('rule = "a", symbol = "?"', "silence 1, match: '?' is not a symbol"),
+    ):
+        (fault,) = faults(rule() + "\n" + silence(match))
+        assert words in fault
+    data = '[[rule]]\nname = "d"\ndata = "server"\n'
+    assert read(data + silence('rule = "d", symbol = "redis"')).silences[0].match["symbol"] == "redis"
+
+
+def test_labels_are_checked_against_the_rules_in_force():
+    rules = read(rule()).rules
+    assert check_match({"rule": "a", "symbol": "eth"}, rules) == {"rule": "a", "symbol": "ETH"}
+    with pytest.raises(MatchError, match="no rule 'b' is in force; valid are a"):
+        check_match({"rule": "b"}, rules)

@@ -56,6 +56,9 @@ def test_a_card_says_state_value_threshold_and_when(client: FlaskClient, alerts:
     page = client.get("/alerts").text
     assert "BTC at 110" in page and "&gt; 100" in page and 'class="spark"' in page
     assert client.get("/api/alerts?state=pending").get_json()["cards"] == []
+    assert [one["symbol"] for one in client.get("/api/alerts?symbol=btc").get_json()["cards"]] == ["BTC"]
+    found = client.get("/api/alerts/transitions?symbol=btc").get_json()["transitions"]
+    assert {one["symbol"] for one in found} == {"BTC"}
 
 
 def test_a_card_is_acknowledged_and_silenced(client: FlaskClient, alerts: Alerts):
@@ -69,6 +72,10 @@ def test_a_card_is_acknowledged_and_silenced(client: FlaskClient, alerts: Alerts
     change(client, "/control/silence-end", {"silence": str(silence)})
     assert client.get("/api/alerts/rules").get_json()["silences"] == []
     change(client, "/control/silence", {}, 400)
+    assert "BTC is silent" in change(client, "/control/silence", {"symbol": "btc"})
+    assert "high" in change(client, "/control/silence", {"rule": "hihg"}, 400)
+    assert "allowed: bin, byb" in change(client, "/control/silence", {"code": "binance"}, 400)
+    change(client, "/control/silence", {"symbol": "B C"}, 400)
     change(client, "/control/silence-end", {"silence": "999"}, 409)
 
 

@@ -126,7 +126,7 @@ def list_transitions(params: Params) -> TransitionList:
             limit=limit + 1,
             rule=params[RULE],
             code=params[CODE],
-            symbol=params[COIN].upper(),
+            symbol=params[COIN],
             before=_read_position(params),
         )
         shown = signals.describe_transitions(cursor, found[:limit])

@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response
 
 from fademoe.alerts import records
 from fademoe.alerts.records import RuleConflict
-from fademoe.alerts.rules import MATCH_KEYS, Channel, RuleFile, Silence
+from fademoe.alerts.rules import MATCH_KEYS, Channel, MatchError, RuleFile
 from fademoe.clock import HOUR_MS, MINUTE_MS, floor_to, now_ms, to_iso
 from fademoe.store.status import record_action
 from fademoe.web.api.alerts import CLEAR, CODE, COIN, COOLDOWN, EXPR, FOR, KEEP, MESSAGE, RULE
@@ -17,7 +17,7 @@ from fademoe.web.current import get_services
 from fademoe.web.http.params import Integer, Params, Text
 from fademoe.web.http.routes import Routes
 from fademoe.web.model.rule_form import FILE, make_rule
-from fademoe.web.problem import Problem
+from fademoe.web.problem import BadParameter, Problem
 
 routes = Routes("control_rules")
 
@@ -78,11 +78,15 @@ def add_silence(params: Params) -> Response:
     match = {key: given[key] for key in MATCH_KEYS if given.get(key)}
     if not match:
         raise params.refuse(RULE, "at least one of rule, code and symbol")
-    silence = Silence(match=match, until_ms=now_ms() + params[HOURS] * HOUR_MS)
+    until_ms = now_ms() + params[HOURS] * HOUR_MS
 
     def work(cursor: Cursor) -> str:
+        try:
+            silence = records.make_silence(cursor, match, until_ms)
+        except MatchError as error:
+            raise BadParameter(error.key, match[error.key], error.valid or str(error)) from error
         records.add_silence(cursor, silence)
-        done = f"{' '.join(match.values())} is silent until {to_iso(floor_to(silence.until_ms, 1000))}"
+        done = f"{' '.join(silence.match.values())} is silent until {to_iso(floor_to(until_ms, 1000))}"
         record_action(cursor, "web silence", done)
         return done
 

@@ -217,7 +217,7 @@ class Screen(Answer):
 
 
 class CardFilter(Answer):
-    """Which cards are wanted; empty members do not count."""
+    """Which cards are wanted; empty members do not count. A coin may be in lower case."""
 
     rule: str = ""
     code: str = ""
@@ -460,7 +460,8 @@ def _is_wanted_rule(rule: Rule, wanted: CardFilter) -> bool:
 
 
 def _is_wanted_place(place: Place, wanted: CardFilter) -> bool:
-    return wanted.code in ("", place[0]) and wanted.symbol in ("", place[1])
+    code, symbol = place
+    return wanted.code in ("", code) and (not wanted.symbol or symbol in (wanted.symbol, wanted.symbol.upper()))
 
 
 def _name_state(instance: Instance) -> str:

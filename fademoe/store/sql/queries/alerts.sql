@@ -204,7 +204,7 @@ SELECT t.id, t.rule, t.version, t.code, t.symbol, t.minute, t.state, t.since, t.
 FROM perp_transitions AS t
 WHERE t.minute >= %(start)s AND t.minute < %(end)s
   AND (%(rule)s = '' OR t.rule = %(rule)s) AND (%(code)s = '' OR t.code = %(code)s)
-  AND (%(symbol)s = '' OR t.symbol = %(symbol)s)
+  AND (%(symbol)s = '' OR t.symbol IN (%(symbol)s, upper(%(symbol)s)))
   AND (%(before_minute)s::bigint IS NULL OR (t.minute, t.id) < (%(before_minute)s, %(before_id)s))
 ORDER BY t.minute DESC, t.id DESC
 LIMIT %(limit)s
