@@ -14,8 +14,7 @@ from fademoe.cli.table import format_table
 from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, to_iso
 from fademoe.errors import ConfigError, SourceError
 from fademoe.feeds import registry
-from fademoe.feeds.grid import find_grid
-from fademoe.feeds.paging import compute_due_until_ms
+from fademoe.feeds.grid import compute_due_until_ms_of, find_grid
 from fademoe.jobs import gaps
 from fademoe.jobs.audit import add_results, audit_range
 from fademoe.runtime.job_context import JobContext
@@ -96,7 +95,7 @@ def print_coverage(settings: Settings, source: str | None, symbol: str | None, *
             _describe_totals(name, totals)
             for name in _sources(source)
             for totals in coverage.compute_totals(
-                cursor, name, compute_due_until_ms_of(services, name), _symbols(symbol)
+                cursor, name, compute_due_until_ms_of(name, services.clocks.now_ms), _symbols(symbol)
             )
         ]
     if as_json:
@@ -121,7 +120,7 @@ def verify(settings: Settings, source: str, symbol: str, since: int, until: int,
     services = wait_until_ready(settings)
     metric, interval_ms, is_sparse = find_grid(source)
     window = make_window(since, until)
-    due_until_ms = floor_to(compute_due_until_ms_of(services, source), interval_ms)
+    due_until_ms = floor_to(compute_due_until_ms_of(source, services.clocks.now_ms), interval_ms)
     window = Window(floor_to(window.start_ms, interval_ms), min(ceil_to(window.end_ms, interval_ms), due_until_ms))
     if window.start_ms >= window.end_ms:
         raise ConfigError(f"--since is {to_iso(since)}: rows of {source} are due until {to_iso(due_until_ms)}")
@@ -182,15 +181,6 @@ def _sources(source: str | None) -> list[str]:
 
 def _symbols(symbol: str | None) -> list[str] | None:
     return None if symbol is None else [symbol]
-
-
-def compute_due_until_ms_of(services: Services, source: str) -> int:
-    """Return until when rows of a perpspec are due; those of a derived one when its inputs' are."""
-    inputs = {name for part in registry.find_parts(source) for name in part.inputs}
-    if inputs:
-        return min(compute_due_until_ms_of(services, name) for name in inputs)
-    exchange, _, metric = registry.find_by_source(source)
-    return compute_due_until_ms(exchange, metric, services.clocks.now_ms(exchange))
 
 
 def _stored_series(services: Services, sources: list[str], symbols: list[str] | None, window: Window) -> list[Series]:

@@ -7,12 +7,11 @@ import click
 from fademoe.bulk.directory import check
 from fademoe.bulk.export import Request, Summary, export, split_months
 from fademoe.cli.arguments import TIME, make_window
-from fademoe.cli.completeness import compute_due_until_ms_of
 from fademoe.cli.environment import pass_running_settings
 from fademoe.cli.main import DONE, FAILED
 from fademoe.clock import Window, floor_to, now_ms, to_iso
 from fademoe.errors import ConfigError
-from fademoe.feeds.grid import find_grid
+from fademoe.feeds.grid import compute_due_until_ms_of, find_grid
 from fademoe.metrics import STEPS_MS
 from fademoe.runtime.services import Services
 from fademoe.runtime.startup import wait_until_ready
@@ -148,4 +147,4 @@ def _parse_symbols(text: str, stored: list[str]) -> list[str]:
 
 
 def _find_due_ms(services: Services, spec: Perpspec) -> int:
-    return floor_to(compute_due_until_ms_of(services, spec.name), find_grid(spec.name).interval_ms)
+    return floor_to(compute_due_until_ms_of(spec.name, services.clocks.now_ms), find_grid(spec.name).interval_ms)

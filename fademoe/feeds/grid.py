@@ -1,8 +1,11 @@
 """The grid of a perpspec's rows: what a certificate counts."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fademoe.clock import MINUTE_MS
+from fademoe.feeds.exchange import Exchange
+from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.feeds.registry import find_by_source, find_parts
 from fademoe.metrics import INTERVALS_MS
 
@@ -25,3 +28,15 @@ def find_grid(source: str) -> Grid:
     exchange, _, name = find_by_source(source)
     feed = exchange.find_rest_feed(name)
     return Grid(name, feed.interval_ms, feed.sparse) if feed else Grid(name, MINUTE_MS, is_sparse=True)
+
+
+def compute_due_until_ms_of(source: str, read_now_ms: Callable[[Exchange], int]) -> int:
+    """Return until when rows of a perpspec are due; those of a derived one when its inputs' are.
+
+    `read_now_ms` tells the time of an exchange. Raises ConfigError that names the valid perpspecs for any other one.
+    """
+    inputs = {name for part in find_parts(source) for name in part.inputs}
+    if inputs:
+        return min(compute_due_until_ms_of(name, read_now_ms) for name in inputs)
+    exchange, _, metric = find_by_source(source)
+    return compute_due_until_ms(exchange, metric, read_now_ms(exchange))

@@ -12,7 +12,8 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms, parse_time
+from fademoe.feeds.grid import compute_due_until_ms_of, find_grid
 from fademoe.settings import Settings
 from fademoe.store.coverage import NO_ROW
 from tests.support.web import MakeApp, cover, day, fail, report
@@ -154,6 +155,17 @@ def test_a_request_without_end_counts_up_to_the_rows_that_are_due(client: FlaskC
     total = get(client, "/api/system-summary")["coverage"][0]
     assert abs(total["lag_ms"] - HOUR_MS) < MINUTE_MS
     assert (total["series"], total["behind"], total["incomplete"], total["exchange"]) == (2, 1, 1, "binance")
+
+
+@pytest.mark.parametrize("source", ["bin-ohlcv", "x-oi"])
+def test_a_certificate_ends_where_rows_are_not_due_yet(client: FlaskClient, sql: Cursor, source: str):
+    cover(sql, "bin-ohlcv", "BTC", "0-")
+    now = now_ms()
+    found = get(client, f"/api/certificate/{source}?symbol=BTC&from={now - HOUR_MS}&to={now + HOUR_MS}")
+    due_ms = floor_to(compute_due_until_ms_of(source, lambda exchange: now), find_grid(source).interval_ms)
+    assert due_ms - now < -MINUTE_MS and abs(parse_time(found["to"]) - due_ms) <= MINUTE_MS
+    answer = client.get(f"/api/certificate/{source}?symbol=BTC&from={now}&to={now + HOUR_MS}")
+    assert answer.status_code == 400 and f"rows of {source} are due until" in answer.get_json()["detail"]
 
 
 def test_cells_of_the_heat_map(client: FlaskClient, sql: Cursor):
