@@ -4,9 +4,10 @@ Each field of `Settings` declares one setting: kind of value, default, descripti
 of `fademoe settings` and the table in docs/operating.md all follow from these declarations.
 """
 
+import hashlib
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +19,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, MAX_SPEED, Pace, Window, floor_to, pa
 from fademoe.errors import ConfigError
 
 PREFIX = "FADEMOE_"
+MASK = "***"  # stands for what is kept secret
 DEFAULT_SYMBOLS = "BTC,ETH,SOL,XRP,DOGE,BNB,ADA,AVAX,LINK,LTC,TRX,DOT,BCH,NEAR,UNI,APT,ARB,SUI,PEPE,SHIB"
 ALL_SYMBOLS = ("all",)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -87,12 +89,12 @@ def mask_url(url: str) -> str:
     if not parts.password:
         return url
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{MASK}@{host}"))
 
 
 def mask_text(text: str) -> str:
     """Replace everything between `//` and `@` by ***: passwords in addresses that may be malformed."""
-    return re.sub(r"//[^/\s]*@", "//***@", text)
+    return re.sub(r"//[^/\s]*@", f"//{MASK}@", text)
 
 
 def check_symbol(text: str) -> str:
@@ -268,7 +270,7 @@ def _show_shares(shares: Mapping[str, Decimal]) -> str:
     return ",".join(f"{name}={share}" if name else str(share) for name, share in shares.items())
 
 
-SECRET = Kind(valid="any text", parse=lambda text, _: text, show=lambda _: "***")
+SECRET = Kind(valid="any text", parse=lambda text, _: text, show=lambda _: MASK)
 FOLDER = Kind(valid="folders whose path is UTF-8 text without commas and line breaks", parse=_parse_folder)
 SYMBOLS = Kind(valid="'all' or a comma list of coins such as BTC,ETH,PEPE", parse=_parse_symbols, show=",".join)
 EXCHANGES = Kind(valid="comma lists of {exchanges}", parse=_parse_exchanges, show=",".join)
@@ -499,17 +501,26 @@ class Settings:
 
         Of settings that each exchange has, only those that are set.
         """
-        rows = []
+        return [(variable, shown) for variable, shown, _ in self._list_values()]
+
+    def list_digests(self) -> list[tuple[str, str]]:
+        """Return the rows of `list_rows`, with a digest behind each masked one: they differ where the values do."""
+        return [
+            (variable, f"{shown} {hashlib.sha256(repr(value).encode()).hexdigest()[:16]}" if MASK in shown else shown)
+            for variable, shown, value in self._list_values()
+        ]
+
+    def _list_values(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield the variable of each setting, its value for people to read, and the value itself."""
         for attribute, setting in list_declared_settings().items():
             value = getattr(self, attribute)
             if setting.is_per_exchange:
-                names = setting.list_variables(value)
-                rows += [(variable, setting.kind.show(value[name])) for variable, name in sorted(names.items())]
+                for variable, name in sorted(setting.list_variables(value).items()):
+                    yield variable, setting.kind.show(value[name]), value[name]
             elif value is None:
-                rows.append((setting.variable, setting.unset.format(settings=self)))
+                yield setting.variable, setting.unset.format(settings=self), None
             else:
-                rows.append((setting.variable, setting.kind.show(value)))
-        return rows
+                yield setting.variable, setting.kind.show(value), value
 
 
 def list_declared_settings() -> dict[str, Setting]:

@@ -27,7 +27,7 @@ STABLE_AFTER_S = 3.0  # without a web to ask, programs count as up when all of t
 PROGRESS_INTERVAL_S = 5.0
 MAX_LOG_LINES = 10
 MAX_PROBLEMS = 4  # in one line of progress
-STARTED_WITH = "settings"  # in run/: the settings that supervisord was started with, secrets masked
+STARTED_WITH = "settings"  # in run/: the settings that supervisord was started with; of secrets a digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +247,7 @@ class _Start:
         return [row for row in self.supervisord.list_programs() if not only or {row.name, row.group} & only]
 
     def _settings_rows(self) -> list[str]:
-        return [f"{variable}={value}" for variable, value in self._settings.list_rows()]
+        return [f"{variable}={value}" for variable, value in self._settings.list_digests()]
 
 
 @contextmanager

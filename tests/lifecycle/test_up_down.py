@@ -37,6 +37,7 @@ def environ() -> Iterator[dict[str, str]]:
         "FADEMOE_WEB_PORT": str(find_free_port(0)),
         "FADEMOE_MCP_PORT": str(find_free_port(0)),
         "FADEMOE_WORKERS": "1",
+        "FADEMOE_ADMIN_TOKEN": "one",
         "FADEMOE_EXCHANGES": "binance",
         "FADEMOE_BINANCE_REST_URL": NOWHERE,
         "FADEMOE_BINANCE_WS_URL": NOWHERE.replace("http", "ws"),
@@ -80,9 +81,10 @@ def test_a_deployment_starts_and_stops_completely_even_when_supervisord_was_kill
     assert re.search(r"^  worker +running +for 0:", table.stdout, re.MULTILINE)
     assert len(table.stdout.splitlines()) <= 18  # one line for each program, the workers together
 
-    again = fademoe(environ | {"FADEMOE_WORKERS": "2"}, "up").stdout
+    again = fademoe(environ | {"FADEMOE_WORKERS": "2", "FADEMOE_ADMIN_TOKEN": "two"}, "up").stdout
     assert "all programs are already running" in again
-    assert "FADEMOE_WORKERS has changed: it takes effect after make down" in again
+    for name in ("WORKERS", "ADMIN_TOKEN"):
+        assert f"FADEMOE_{name} has changed: it takes effect after make down" in again
 
     supervisord, *_ = (process for process in find_processes(home) if process.role == "supervisord")
     supervisord.send(signal.SIGKILL)

@@ -55,6 +55,24 @@ def test_every_variable_is_read():
         assert secret not in printed
 
 
+@pytest.mark.parametrize(
+    ("variable", "one", "other"),
+    [
+        ("FADEMOE_DATABASE_URL", "postgresql://u:secret@db/f", "postgresql://u:secret2@db/f"),
+        ("FADEMOE_EGRESS", "http://me:secret@proxy:3128", "http://me:secret2@proxy:3128"),
+        ("FADEMOE_ADMIN_TOKEN", "secret", "secret2"),
+        ("FADEMOE_COINALYZE_KEY", "secret", "secret2"),
+    ],
+)
+def test_another_secret_is_told_without_showing_it(variable, one, other):
+    first, again, second = (load_settings({variable: text}) for text in (one, one, other))
+    assert first.list_rows() == second.list_rows()
+    assert first.list_digests() == again.list_digests()
+    (changed,) = set(first.list_digests()) - set(second.list_digests())
+    assert changed[0] == variable and "secret" not in changed[1]
+    assert dict(first.list_digests())["FADEMOE_WORKERS"] == "8"
+
+
 def test_printed_settings_can_be_read_back():
     settings = load_settings({"FADEMOE_SYMBOLS": "all", "FADEMOE_LIMIT_SHARE": "0.5,okx=1"})
     rows = dict(settings.list_rows())
