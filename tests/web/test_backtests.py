@@ -2,9 +2,13 @@
 
 import csv
 import io
+import re
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
+from flask import Flask
 from flask.testing import FlaskClient
+from psycopg2.extensions import cursor as Cursor
 from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
@@ -12,7 +16,7 @@ from rq.serializers import JSONSerializer
 from fademoe.backtest.database import add_sweep
 from fademoe.backtest.request import RunRequest, make_plan
 from fademoe.backtest.sweep import SweepRequest
-from fademoe.clock import HOUR_MS, MINUTE_MS, Window, to_iso
+from fademoe.clock import HOUR_MS, MINUTE_MS, Window, now_ms, to_iso
 from fademoe.queue.enqueue import enqueue_backtest
 from fademoe.queue.ids import RESEARCH
 from fademoe.runtime.job_context import use_services
@@ -21,8 +25,10 @@ from fademoe.settings import Settings
 from fademoe.signals import StopSignal
 from fademoe.store.backtests import LEDGER_COLUMNS
 from fademoe.store.connection import Database
+from fademoe.web.current import NAME
+from fademoe.web.model.queue_rates import QueueRates
 from tests.support.markets import START, draw_market, store_market
-from tests.support.web import BEARER
+from tests.support.web import BEARER, add_run
 
 MINUTES = 400
 END = START + MINUTES * MINUTE_MS
@@ -42,6 +48,18 @@ def start(admin: FlaskClient, **changes: str) -> str:
     answer = admin.post("/control/backtest", data=FORM | {"csrf": token} | changes)
     assert answer.status_code == 303, answer.get_data(as_text=True)
     return parse_qs(urlsplit(answer.location).query)["id"][0]
+
+
+def test_the_time_left_is_told_by_the_progress_that_was_seen(app: Flask, client: FlaskClient, sql: Cursor):
+    """Not by the time since the run was made: a run may have waited an hour in the queue."""
+    add_run(sql, "abc")
+    sql.execute("UPDATE perp_backtests SET state = 'running', progress = 0.5, made_at = now() - interval '1 hour'")
+    page = "/backtester/run?id=abc"
+    assert "50 %" in client.get(page).text and " s left" not in client.get(page).text
+    seen = QueueRates()
+    seen.add(now_ms() - 30_000, [("abc", 900_000)])
+    app.extensions[NAME] = replace(app.extensions[NAME], run_rates=seen)
+    assert re.search(r"about 3[678] s left", client.get(page).text)
 
 
 def work(settings: Settings, redis: Redis) -> None:

@@ -25,6 +25,7 @@ class Services:
     reader: Reader
     redis: redis.Redis
     queue_rates: QueueRates = field(default_factory=QueueRates)
+    run_rates: QueueRates = field(default_factory=QueueRates)  # of runs of the backtester: millionths yet to do
 
 
 def make_services(settings: Settings) -> Services:

@@ -5,7 +5,7 @@ from werkzeug.wrappers import Response
 
 from fademoe.backtest.plan import list_exchanges
 from fademoe.backtest.request import list_examples, read_declared_params
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms, to_iso
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to, now_ms, to_iso
 from fademoe.store import backtests
 from fademoe.web.api.backtests import ID, LIST_MOST, find_run
 from fademoe.web.current import get_services
@@ -70,7 +70,7 @@ def show_run(params: Params) -> dict[str, object]:
     return {
         "run": described,
         "is_over": run.state not in (backtests.QUEUED, backtests.RUNNING),
-        "left_s": _find_left(run.progress, now_ms() - run.made_ms) if run.state == backtests.RUNNING else None,
+        "left_s": _find_left(run.id, run.progress) if run.state == backtests.RUNNING else None,
         "figures": [(title, kind, report.get(name)) for name, (title, kind) in FIGURES.items()]
         if run.kind == backtests.RUN and report
         else [],
@@ -96,9 +96,12 @@ def compare_runs(params: Params) -> dict[str, object]:
     }
 
 
-def _find_left(share: float, passed_ms: int) -> int | None:
-    """Return how many seconds a run will take yet, by what it took so far."""
-    return round(passed_ms * (1 - share) / share / 1000) if share else None
+def _find_left(run_id: str, share: float) -> int | None:
+    """Return how many seconds a run will take yet, by its progress since it was first shown; None: not known yet."""
+    rates = get_services().run_rates
+    rates.add(now_ms(), [(run_id, round((1 - share) * 1_000_000))])
+    rate = rates.find_rate(run_id)
+    return None if rate is None or rate.left_ms is None else round(rate.left_ms / SECOND_MS)
 
 
 def _end_of(trade: dict[str, int | None]) -> int:
