@@ -69,6 +69,12 @@ def test_wrong_method_and_unknown_path(client: FlaskClient):
     assert client.get("/nothing", headers={"Accept": "application/json"}).mimetype == "application/problem+json"
 
 
+@pytest.mark.parametrize("path", ["/api/backtests/%00", "/api/trader/a%00/ledger", "/api/data/%00", "/metric/%00"])
+def test_nul_in_a_path_is_refused(client: FlaskClient, path: str):
+    answer = client.get(path)
+    assert (answer.status_code, "without NUL" in answer.text) == (400, True)
+
+
 def test_too_large_a_body_is_413(client: FlaskClient):
     answer = client.post("/control/fill", data={"perpspec": "x" * 100_000}, headers=BEARER)
     assert answer.status_code == 413
@@ -132,6 +138,12 @@ PLACES = [
     "/api/schema/{}",
     "/api/coverage/{}",
     "/api/export/{}",
+    "/api/certificate/{}?symbol=BTC&from=2026-01-01&to=2026-01-02",
+    "/api/fill/{}",
+    *(f"/api/backtests/{{}}{part}" for part in ("", "/ledger", "/equity")),
+    *(f"/api/trader/{{}}{part}" for part in ("", "/ledger", "/equity", "/reconciliation")),
+    "/backtester/run?id={}",
+    "/trader/account?name={}",
     "/api/export/bin-ohlcv?format={}",
     "/api/system-summary?{}=1",
     "/metric/{}",

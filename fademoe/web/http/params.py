@@ -145,7 +145,8 @@ class Params:
         self._texts: dict[str, str] = {}
         self._values: dict[str, Any] = {}
         for parameter in declared:
-            text = (path or {}).get(parameter.name) or _join(parameter, given.get(parameter.name, ()))
+            in_path = (path or {}).get(parameter.name)
+            text = _join(parameter, [in_path] if in_path else given.get(parameter.name, ()))
             if text is not None:
                 self._texts[parameter.name] = text
             elif parameter.is_required:
