@@ -21,7 +21,7 @@ from fademoe.settings import Settings
 from fademoe.store import trader as store
 from fademoe.store.connection import Database
 from fademoe.store.trader import TraderAccount
-from fademoe.trader.accounts import add_account, check_name
+from fademoe.trader.accounts import add_account, check_name, describe_switch
 from fademoe.trader.program import TraderProgram
 from fademoe.trader.reconcile import reconcile
 from fademoe.trader.switches import CLOSE, HOLD, RESUME, WAIT, TraderSettings
@@ -131,7 +131,8 @@ def add(settings: Settings, name: str, file: Path, *, as_json: bool, **options: 
     services = wait_for_schema(settings)
     services.database.run(lambda cursor: add_account(cursor, name, request, switches))
     found = _find(services, name)
-    click.echo(json.dumps(store.summarize(found)) if as_json else f"{name} trades on paper from {to_iso(since)} on")
+    done = f"{name} trades on paper from {to_iso(since)} on{services.database.run(describe_switch)}"
+    click.echo(json.dumps(store.summarize(found)) if as_json else done)
     return DONE
 
 
@@ -202,7 +203,8 @@ def switch_on(settings: Settings, name: str | None, reason: str, *, as_json: boo
             raise ConfigError("--reason is missing: a kill switch is reset with a reason, which stands in the history")
         _find(services, name)
         services.database.run(lambda cursor: _reset(cursor, name, reason.strip()))
-    click.echo(json.dumps({"on": services.database.run(store.is_on)}) if as_json else f"{name or 'the trader'} is on")
+    note = services.database.run(describe_switch)
+    click.echo(json.dumps({"on": services.database.run(store.is_on)}) if as_json else f"{name or 'the trader'} is on{note}")
 
 
 @trader.command("off")

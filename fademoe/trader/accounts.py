@@ -94,6 +94,11 @@ def restore(name: str, plan: Plan, settings: TraderSettings, cursor: int, state:
     return opened
 
 
+def describe_switch(cursor: Cursor) -> str:
+    """Return words that go behind what is said of an account: "" while the switch of all accounts is on."""
+    return "" if store.is_on(cursor) else "; but the switch of all accounts is off"
+
+
 def check_name(name: str) -> str:
     """Return the name of an account; raise ConfigError that says what is valid."""
     if not _NAME.fullmatch(name) or name in ("on", "off"):

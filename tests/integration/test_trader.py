@@ -203,6 +203,7 @@ def test_off_ends_orders_and_holds_or_closes(trader: Trader, command: Command, w
     trader.run_until(START + 30 * MINUTE_MS)
     assert json.loads(trader.account().state)["account"]["positions"]
     assert command("off", "--reason", "lunch")[0] == 0
+    assert "paper is on; but the switch of all accounts is off" in command("on", "paper", "--reason", "seen")[1]
     trader.run_until(START + 60 * MINUTE_MS)
     off = START + 30 * MINUTE_MS
     later = [row for row in trader.ledger() if row[1] >= off]

@@ -61,4 +61,16 @@ def test_a_kill_switch_is_reset_with_a_reason(client: FlaskClient, sql: Cursor):
     assert (refused.status_code, refused.get_json()["parameter"]) == (400, "reason")
     done = client.post("/control/trader/reset", json={"name": "paper", "reason": "seen"}, headers=BEARER)
     assert done.status_code == 200
+    assert done.get_json() == {"done": "paper is on from the next minute on"}
     assert client.get("/api/trader/paper").get_json()["account"]["trip"] is None
+
+
+def test_what_is_said_of_an_account_includes_the_switch_of_all(client: FlaskClient, sql: Cursor):
+    make(client, sql)
+    client.post("/api/trader/off", json={}, headers=BEARER)
+    asked = {"name": "paper", "reason": "seen"}
+    done = client.post("/control/trader/reset", json=asked, headers=BEARER).get_json()["done"]
+    assert done == "paper is on from the next minute on; but the switch of all accounts is off"
+    asked = {"name": "two", "strategy": "sma_cross.py", "exchange": "binance", "symbols": "BTC"}
+    done = client.post("/control/trader/add", json=asked, headers=BEARER).get_json()["done"]
+    assert done == "two trades on paper from the next minute on; but the switch of all accounts is off"

@@ -33,8 +33,7 @@ def switch_trader(params: Params) -> Response:
 @routes.post("/control/trader/reset", "Take back the kill switch of an account", (NAME, REASON), DONE)
 def reset_trader(params: Params) -> Response:
     """Reset a kill switch."""
-    reset_account(get_services(), params[NAME], params[REASON])
-    return answer_done(f"{params[NAME]} is on from the next minute on")
+    return answer_done(reset_account(get_services(), params[NAME], params[REASON]))
 
 
 @routes.post("/control/trader/add", "Make a paper account of a strategy of the checkout", MADE, DONE)
@@ -57,8 +56,7 @@ def add_trader_account(params: Params) -> Response:
         leverage=params[LEVERAGE],
     )
     settings = TraderSettings(when_off=params[WHEN_OFF], after_stale=params[AFTER_STALE], path=str(path))
-    make_account(get_services(), params[NAME], requested, settings)
-    return answer_done(f"{params[NAME]} trades on paper from the next minute on")
+    return answer_done(make_account(get_services(), params[NAME], requested, settings))
 
 
 @routes.post("/control/trader/remove", "Delete a paper account with its ledger", (NAME,), DONE)

@@ -9,7 +9,7 @@ from fademoe.backtest.request import RunRequest
 from fademoe.errors import ConfigError, FadeMoeError, StoreError
 from fademoe.store import trader
 from fademoe.store.connection import Database
-from fademoe.trader.accounts import add_account
+from fademoe.trader.accounts import add_account, describe_switch
 from fademoe.trader.switches import TraderSettings
 from fademoe.web.model.services import Services
 from fademoe.web.problem import Problem
@@ -23,25 +23,32 @@ def switch_all(services: Services, *, is_on: bool, reason: str) -> None:
     _write(services, lambda cursor: trader.add_action(cursor, None, action, reason))
 
 
-def reset_account(services: Services, name: str, reason: str) -> None:
-    """Take back the kill switch of an account. Raises the 400 without a reason, the 404 for an unknown account."""
+def reset_account(services: Services, name: str, reason: str) -> str:
+    """Take back the kill switch of an account; return in words what was done.
+
+    Raises the 400 without a reason, the 404 for an unknown account.
+    """
     if not reason.strip():
         raise Problem(400, "a kill switch is reset with a reason, which stands in the history", parameter="reason")
 
-    def work(cursor: Cursor) -> bool:
-        found = trader.reset(cursor, name)
-        if found:
-            trader.add_action(cursor, name, trader.RESET, reason.strip())
-        return found
+    def work(cursor: Cursor) -> str:
+        if not trader.reset(cursor, name):
+            raise Problem(404, f"there is no account {name[:100]!r}")
+        trader.add_action(cursor, name, trader.RESET, reason.strip())
+        return f"{name} is on from the next minute on{describe_switch(cursor)}"
 
-    if not _write(services, work):
-        raise Problem(404, f"there is no account {name[:100]!r}")
+    return _write(services, work)
 
 
-def make_account(services: Services, name: str, request: RunRequest, settings: TraderSettings) -> None:
-    """Make an account. Raises the 400 that says what is wrong."""
+def make_account(services: Services, name: str, request: RunRequest, settings: TraderSettings) -> str:
+    """Make an account; return in words what was done. Raises the 400 that says what is wrong."""
+
+    def work(cursor: Cursor) -> str:
+        add_account(cursor, name, request, settings)
+        return f"{name} trades on paper from the next minute on{describe_switch(cursor)}"
+
     try:
-        _write(services, lambda cursor: add_account(cursor, name, request, settings))
+        return _write(services, work)
     except StoreError:
         raise
     except (ConfigError, FadeMoeError) as error:
