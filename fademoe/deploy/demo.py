@@ -36,22 +36,20 @@ class Demo:
         self.home = settings.home / "demo"
         self.settings = settings
         self._given = environ
-        self._port_file = self.home / "run" / "simulator.port"
         self._started_s = time.monotonic()
 
     def make_environ(self, *, is_running: bool) -> dict[str, str]:
         """Return the user's environment with every exchange replaced by the simulator; set `settings` to that.
 
         Exchanges of other packages are left out: the simulator does not play them.
-        The simulator of a running demo keeps its port; otherwise another port is taken when the preferred one is used.
+        A running demo keeps its ports; otherwise another port is taken when the preferred one is used.
         """
-        keeps_port = is_running and self._port_file.exists()
         preferred = SIMULATOR_PORTS[crc32(bytes(self.home)) % len(SIMULATOR_PORTS)]
-        port = int(self._port_file.read_text()) if keeps_port else find_free_port(preferred)
-        self._port_file.write_text(str(port))
+        port = self._choose_port("simulator", preferred, is_running=is_running)
         changed = {"FADEMOE_HOME": str(self.home), "SIMULATOR_PORT": str(port)}
-        if not is_running and f"{PREFIX}MCP_PORT" not in self._given:
-            changed[f"{PREFIX}MCP_PORT"] = str(find_free_port(self.settings.mcp_port))
+        if f"{PREFIX}MCP_PORT" not in self._given:
+            mcp_port = self._choose_port("mcp", self.settings.mcp_port, is_running=is_running)
+            changed[f"{PREFIX}MCP_PORT"] = str(mcp_port)
         chosen = self.settings.exchanges or EXCHANGE_NAMES
         simulated = [name for name in EXCHANGE_NAMES if name in chosen] or EXCHANGE_NAMES
         changed[f"{PREFIX}EXCHANGES"] = ",".join(simulated)
@@ -75,6 +73,13 @@ class Demo:
         environ = {name: value for name, value in self._given.items() if name not in dropped} | changed
         self.settings = Settings.read_env(environ, registry.list_names())
         return environ
+
+    def _choose_port(self, name: str, preferred: int, *, is_running: bool) -> int:
+        """Return the port that a running demo has for a server, or a free one, which is kept in a file."""
+        file = self.home / "run" / f"{name}.port"
+        port = int(file.read_text()) if is_running and file.exists() else find_free_port(preferred)
+        file.write_text(str(port))
+        return port
 
     @property
     def elapsed_s(self) -> float:

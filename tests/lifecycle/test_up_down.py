@@ -17,6 +17,8 @@ import psutil
 import pytest
 
 from fademoe.deploy.checks import find_free_port
+from fademoe.deploy.demo import Demo
+from fademoe.settings import Settings
 from fademoe.supervisord.daemon import CHECKOUT
 from fademoe.supervisord.processes import find_processes
 
@@ -96,6 +98,20 @@ def test_a_deployment_starts_and_stops_completely_even_when_supervisord_was_kill
     assert list((home / "run").iterdir()) == []
     assert fademoe(environ, "down").stdout == "FadeMoe is not running\n"
     assert not (Path(environ["PYTHONPATH"]) / "var" / "supervisor.sock").is_symlink()
+
+
+def test_a_demo_that_runs_keeps_its_ports(tmp_path):
+    """Also when the usual one was taken at its start, and is free now."""
+    (tmp_path / "demo" / "run").mkdir(parents=True)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        settings = Settings(home=tmp_path, mcp_port=other.getsockname()[1])
+        first = Demo(settings, {}).make_environ(is_running=False)
+    assert first["FADEMOE_MCP_PORT"] != str(settings.mcp_port)
+    assert Demo(settings, {}).make_environ(is_running=True) == first
+    given = {"FADEMOE_MCP_PORT": "7"}
+    assert Demo(settings, given).make_environ(is_running=True)["FADEMOE_MCP_PORT"] == "7"
 
 
 def test_a_used_port_is_refused_by_the_name_of_its_setting(environ):
