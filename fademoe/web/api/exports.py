@@ -53,7 +53,7 @@ _slots = threading.BoundedSemaphore(MAX_AT_ONCE)
 
 @routes.get(
     "/api/export/<perpspec>",
-    f"Every row of a selection as a file, streamed; {MAX_AT_ONCE} at a time",
+    f"Every row of a selection as a file, streamed; {MAX_AT_ONCE} at a time in each process of the web",
     (PERPSPEC, *SELECTION, STEP, *PAST, TS, FORMAT),
     bodies=FILES,
 )
@@ -97,7 +97,8 @@ def export_rows(params: Params) -> Response:
 def _take_slot() -> Callable[[], None]:
     """Return the call that gives the slot of an export back; raise Problem when all are taken."""
     if not _slots.acquire(blocking=False):
-        raise Problem(429, f"{MAX_AT_ONCE} exports are running: wait until one has ended", retry_after_s=RETRY_S)
+        busy = f"this process of the web runs {MAX_AT_ONCE} exports: try again, or wait until one has ended"
+        raise Problem(429, busy, retry_after_s=RETRY_S)
     return _call_once(_slots.release)
 
 
