@@ -25,7 +25,8 @@ MAX_LAG_MS = HOUR_MS  # reconcile runs every minute, so an older gap has a cause
 DRIFT_CLASS = "BadPayload"
 MAX_ERROR_GROUPS = 50
 STREAM = "stream"  # the kind of the units of streams
-PROGRAMS = ("scheduler", "alerts", "trader")  # units of the programs that run one at a time, and their kinds
+ALERTS = "alerts"
+PROGRAMS = ("scheduler", ALERTS, "trader")  # units of the programs that run one at a time, and their kinds
 
 
 class Condition(NamedTuple):
@@ -82,7 +83,10 @@ def is_drift(group: read_status.ErrorGroup) -> bool:
 
 
 def read_conditions(settings: Settings, database: Database, redis: Redis) -> list[Condition]:
-    """Return what is wrong now; raise StoreError when PostgreSQL is away."""
+    """Return what is wrong now; raise StoreError when PostgreSQL is away.
+
+    The alerts program asks, so it is none of the programs that may be silent.
+    """
     found = [*_check_disk(settings), *database.run(lambda cursor: _read_stored(cursor, settings))]
     enabled = [exchange.name for exchange in registry.select_enabled(settings)]
     lags = database.run(lambda cursor: list_enabled_lags(cursor, settings))
@@ -113,7 +117,9 @@ def _check_disk(settings: Settings) -> Iterator[Condition]:
 def _read_stored(cursor: Cursor, settings: Settings) -> list[Condition]:
     groups = read_status.list_error_groups(cursor, MAX_ERROR_GROUPS)
     found = [
-        Condition("program", "", unit.unit, _describe_faulty(unit)) for unit in list_programs(cursor) if is_faulty(unit)
+        Condition("program", "", unit.unit, _describe_faulty(unit))
+        for unit in list_programs(cursor)
+        if is_faulty(unit) and unit.unit != ALERTS
     ]
     found += [
         Condition("stream", _find_code(unit.unit.partition(" ")[2]), "", _describe_faulty(unit))

@@ -361,7 +361,7 @@ def test_conditions_are_of_enabled_exchanges_and_of_programs(alerts):
     """What FADEMOE_EXCHANGES leaves out is not collected, so it is neither late nor silent."""
     series = [("bin-ohlcv", "BTC"), ("byb-ohlcv", "BTC")]
     alerts.database.run(lambda cursor: want(cursor, [Series(*one) for one in series], 0, None))
-    for unit in ("stream binance", "stream bybit", "scheduler", "hours"):
+    for unit in ("stream binance", "stream bybit", "scheduler", "alerts", "hours"):
         status.report(alerts.database, status.Report(unit=unit, state=status.State.RUNNING))
     silent = "UPDATE perp_status SET heartbeat = now() - interval '1 hour'"
     alerts.database.run(lambda cursor: cursor.execute(silent))
