@@ -140,8 +140,8 @@ def check_match(match: Mapping[str, str], rules: Iterable[Rule], *, are_all: boo
     """Return what a silence matches, a coin in upper case; raise MatchError for what no transition has.
 
     `rules` are those in force; unless `are_all`, others may be, and are not judged. What rules with `data` find is
-    named by more than codes and coins: with such a rule these are taken as they are. An aggregator has several codes, and
-    is named itself by what is wrong with it.
+    named by more than codes and coins: with such a rule these are taken as they are. An aggregator has several codes,
+    and is named itself by what is wrong with it.
     """
     known = {rule.name: rule for rule in rules}
     name, severity = match.get("rule"), match.get("severity")

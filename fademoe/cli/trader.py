@@ -204,7 +204,9 @@ def switch_on(settings: Settings, name: str | None, reason: str, *, as_json: boo
         _find(services, name)
         services.database.run(lambda cursor: _reset(cursor, name, reason.strip()))
     note = services.database.run(describe_switch)
-    click.echo(json.dumps({"on": services.database.run(store.is_on)}) if as_json else f"{name or 'the trader'} is on{note}")
+    click.echo(
+        json.dumps({"on": services.database.run(store.is_on)}) if as_json else f"{name or 'the trader'} is on{note}"
+    )
 
 
 @trader.command("off")

@@ -75,9 +75,7 @@ def test_apply_says_what_it_changes_and_list_shows_no_secret(system: System, tmp
         refused = system.run("alerts", "silence", *wrong)
         assert refused.returncode == 2 and "Traceback" not in refused.stderr, (wrong, refused.stderr)
     assert '"ETH"' in system.run("alerts", "silence", "--symbol", "eth", "--hours", "0.5").stdout
-    system.query(
-        "INSERT INTO perp_silences (file, match, until_ms) VALUES ('', '{}', 361794945600000) RETURNING id"
-    )
+    system.query("INSERT INTO perp_silences (file, match, until_ms) VALUES ('', '{}', 361794945600000) RETURNING id")
     listed = system.run("alerts", "list", "--json")
     assert "abcdef" not in listed.stdout and "DESK_SECRET" not in listed.stdout
     described = json.loads(listed.stdout)

@@ -4,10 +4,10 @@ import pytest
 
 from fademoe.alerts.machine import Timing
 from fademoe.alerts.rules import (
-    MatchError,
-    check_match,
     ALL,
     Channel,
+    MatchError,
+    check_match,
     describe_rule,
     list_default_codes,
     mask_channel_url,

@@ -216,7 +216,8 @@ def test_fill_and_retry_refuse_what_nobody_fetches(
 ):
     """What is left out of FADEMOE_EXCHANGES, computed, or of an exchange whose package is gone."""
     sql.execute(
-        "INSERT INTO perpspec_schema (perpspec_name, exchange, metric, fields) VALUES ('old-ohlcv', 'old', 'ohlcv', '[]')"
+        "INSERT INTO perpspec_schema (perpspec_name, exchange, metric, fields)"
+        " VALUES ('old-ohlcv', 'old', 'ohlcv', '[]')"
     )
     add_error = "INSERT INTO perp_errors (unit, class, fingerprint, message) VALUES (%s, 'Refused', %s, 'm')"
     sql.execute(add_error, ("backfill old-ohlcv BTC", "gone"))
