@@ -135,9 +135,8 @@ class Dataset:
     `interval_ms`: of its lines; `sparse`: lines come when something happens, at least every `due_every_ms`.
     `shifts`: what may have to be added to the times of a file's lines to have the instants that they describe; where
     there are several, the right one is decided for each file, else that of the file of the contract `reference`.
-    `overhang_ms`: so far behind the end of its period may a
-    file reach. `link(row, previous_ms)`: completes a row by the time of the one before it, None where that is unknown.
-    `bytes_per_row`: of a zipped file, for estimates.
+    `overhang_ms`: so far behind the end of its period may a file reach. `link(row, previous_ms)`: completes a row by
+    the time of the one before it, None where that is unknown. `bytes_per_row`: of a zipped file, for estimates.
     """
 
     name: str
@@ -162,6 +161,11 @@ class Dataset:
     month_after_ms: int = DAY_MS  # a month's file is asked for so long after the month's end
     day_believed_ms: int = 3 * DAY_MS  # a file that is not there so long after its period will not come
     month_believed_ms: int = 35 * DAY_MS
+
+    @property
+    def reaches_next_day(self) -> bool:
+        """Whether the first point of a day may lie in the file of the day before."""
+        return max(self.shifts) > 0 or self.overhang_ms > 0
 
     def find_period(self, ts: int) -> Window:
         """Return the calendar month of the archive that holds a time: the work of one job."""

@@ -312,21 +312,27 @@ def _take_month(target: Target, gathered: Gathered) -> FileRecord | None:
 
 
 def _list_needed_days(target: Target, gathered: Gathered, month: FileRecord | None) -> list[Window]:
-    """Return the days whose files are needed beside the month's."""
+    """Return the days whose files are needed beside the month's, oldest first.
+
+    The first point of a day may lie in the file of the day before, also of the day before the period.
+    """
     if month is not None and month.state is FileState.OK:
         return []
+    dataset = target.dataset
     is_read = month is not None and month.state is FileState.SHORT
-    needed = []
-    for day in target.dataset.list_days(target.period):
-        missing_ms = sum(
-            part.end_ms - part.start_ms
+    needed = set()
+    for day in dataset.list_days(target.period):
+        holes = [
+            part
             for window in target.wanted
             for part in _holes_of(target, gathered, _cut(day, _cut(window, target.life)))
-        )
+        ]
         least_ms = SMALL_HOLE * DAY_MS if is_read and not target.is_unlisted else 0
-        if missing_ms > least_ms and day.end_ms + target.dataset.day_after_ms <= target.time_ms:
-            needed.append(day)
-    return needed
+        if sum(part.end_ms - part.start_ms for part in holes) > least_ms:
+            needed.add(day)
+            if dataset.reaches_next_day and holes[0].start_ms == day.start_ms:
+                needed.add(Window(day.start_ms - DAY_MS, day.start_ms))
+    return sorted(day for day in needed if day.end_ms + dataset.day_after_ms <= target.time_ms)
 
 
 def _holes_of(target: Target, gathered: Gathered, window: Window) -> list[Window]:
@@ -531,13 +537,14 @@ def _find_label(target: Target, gathered: Gathered, file: ArchiveFile, found: Fi
 def _load_closes(target: Target) -> dict[int, float]:
     """Return the closes of the period's minutes per unit of the contract's price: stored ones, else of the archive."""
     reach_ms = max(target.dataset.shifts) + MINUTE_MS
-    window = Window(target.period.start_ms - reach_ms, target.period.end_ms + reach_ms)
+    period = Window(target.period.start_ms - DAY_MS, target.period.end_ms)  # see _list_needed_days
+    window = Window(period.start_ms - reach_ms, period.end_ms + reach_ms)
     with target.context.services.database.open_transaction() as cursor:
         stored = files.read_closes(cursor, target.name_series("ohlcv"), window)
     closes = {ts: close * target.instrument.multiplier for ts, close in stored.items()}
     days = [
         day
-        for day in target.dataset.list_days(_cut(target.period, target.life))
+        for day in target.dataset.list_days(_cut(period, _find_life(target)))
         if sum(1 for ts in range(day.start_ms, day.end_ms, MINUTE_MS) if ts in closes) * MINUTE_MS < DAY_MS / 2
     ]
     if days:
@@ -767,7 +774,7 @@ def _find_quarantine(target: Target, gathered: Gathered, ts: int) -> str:
 
 
 def _compare(target: Target, gathered: Gathered) -> dict[str, int]:
-    """Compare the files with rows of the period that were stored before; return by path how many values differ.
+    """Compare the files with rows that were stored before; return by path how many values differ.
 
     The days in which any does are audited over REST: a file changes nothing.
     """
@@ -775,8 +782,11 @@ def _compare(target: Target, gathered: Gathered) -> dict[str, int]:
     counts: dict[str, int] = {}
     for metric, rows in gathered.rows.items():
         series, feed = target.name_series(metric), target.get_feed(metric)
+        if not rows:
+            continue
+        first_ms, last_ms = _find_edges(rows)
         with services.database.open_transaction() as cursor:
-            covered = coverage.find_covered(cursor, series, target.period)
+            covered = coverage.find_covered(cursor, series, Window(first_ms, last_ms + 1))
             stored = corrections.read_stored_rows(cursor, series, metric, feed.interval, covered)
         differences = corrections.find_differences(metric, stored, rows) if stored else []
         for change in differences:

@@ -181,7 +181,7 @@ def _plan(
     first = Series(name_perpspec(state.code, dataset.metrics[0]), series.symbol)
     period = dataset.find_period(part.start_ms)
     has_month = dataset.month is not None and period.end_ms + dataset.month_after_ms <= state.now_ms
-    count = 1 if has_month else len(dataset.list_days(part))
+    count = 1 if has_month else len(dataset.list_days(part)) + dataset.reaches_next_day
     span = period if has_month else part
     rows = dataset.count_rows(_cut(span, Window(life.listed_ms or 0, span.end_ms)))
     is_kept = dataset.use != "expired"

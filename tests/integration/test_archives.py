@@ -213,7 +213,9 @@ def test_open_interest_of_years_meets_at_the_changed_label(importer, simulator):
     oi, lsr = Series("bin-oi", "BTC"), Series("bin-lsr", "BTC")
     importer.want(window, oi, lsr)
     importer.run(oi, window)
-    shifts = {path[-14:-4]: shift for path, shift in importer.files("path, shift_ms")}
+    [(first, _), *others] = importer.files("path, shift_ms")
+    assert first.endswith("2024-03-01.zip")  # it may have the first sample
+    shifts = {path[-14:-4]: shift for path, shift in others}
     five = SAMPLE_MS
     assert shifts == {"2024-03-02": 0, "2024-03-03": 0, "2024-03-04": five, "2024-03-05": five, "2024-03-06": 0}
     for series in (oi, lsr):
@@ -228,6 +230,25 @@ def test_open_interest_of_years_meets_at_the_changed_label(importer, simulator):
         assert reasons == [(jobs.NOT_IN_ARCHIVE,)]
     doubled = importer.system.query("SELECT symbol, ts FROM perp_data GROUP BY source, symbol, ts HAVING count(*) > 1")
     assert doubled == []
+
+
+@pytest.mark.parametrize("form", ["new", "old"])
+def test_the_sample_at_the_begin_of_a_month_or_a_gap_is_in_the_file_of_the_day_before(importer, simulator, form):
+    """Line 23:55 of the new form is the sample of midnight, as is the last line, 00:00 of the next day, of the old."""
+    window = Window(to_ms("2024-05-01"), to_ms("2024-05-02"))
+    if form == "old":
+        folder = f"{KLINES}/daily/metrics/ETHUSDT/ETHUSDT-metrics"
+        for day in ("2024-04-30", "2024-05-01"):
+            simulator.fault(kind="old_form", exchange="binance", path=f"{folder}-{day}")
+    series = Series("bin-oi", "ETH")
+    counts = importer.take(series, window)
+    assert counts == {"files": 2, "rows": 288}
+    assert importer.differences("bin-oi", "ETH", window) == []
+    assert importer.missing(series, window) == []
+    assert importer.system.query("SELECT reason FROM perp_absence WHERE source = 'bin-oi'") == []
+    before = Window(window.start_ms - DAY_MS, window.start_ms)
+    assert importer.take(series, before)["rows"] == 288
+    assert importer.differences("bin-oi", "ETH", before) == []
 
 
 class Copies:
@@ -274,10 +295,9 @@ def test_a_rewritten_file_is_an_audit(importer, simulator, system):
     copies.take()
     zeros = system.query("SELECT count(*) FROM perp_absence WHERE reason = 'zero in archive' AND source = 'bin-oi'")
     assert zeros[0][0] > 0
-    before = importer.differences("bin-oi", "ETH", Window(window.start_ms + SAMPLE_MS, window.end_ms))
-    assert before
+    assert importer.differences("bin-oi", "ETH", window)
     binance = registry.load_exchanges()["binance"]
-    assert check_archive(importer.services, binance, binance.archive).same == 1
+    assert check_archive(importer.services, binance, binance.archive).same == 2
     simulator.clear()
     simulator.fault(kind="old_form", exchange="binance", path=path)
     checked = check_archive(importer.services, binance, binance.archive)
@@ -294,9 +314,9 @@ def test_a_rewritten_file_is_an_audit(importer, simulator, system):
         importer.services.database.run(lambda cursor, each=change: corrections.correct(cursor, series, [each]))
         copies.take()
     assert copies.compare() == 7
-    assert importer.differences("bin-oi", "ETH", Window(window.start_ms + SAMPLE_MS, window.end_ms)) == []
+    assert importer.differences("bin-oi", "ETH", window) == []
     ids = system.query("SELECT DISTINCT file_id FROM perp_corrections WHERE file_id IS NOT NULL")
-    assert ids == system.query("SELECT id FROM perp_files")
+    assert ids == system.query("SELECT id FROM perp_files WHERE path LIKE '%%2024-05-02.zip'")
 
 
 def test_undecided_and_mixed_files_are_named(importer, simulator, system):

@@ -100,5 +100,5 @@ def test_metrics_of_one_dataset_are_one_job():
         planned += split_gaps(state, feed, [(Series(f"bin-{metric}", "LTC"), gap)])[0]
     [joined] = join_periods(planned)
     assert joined.task == (Series("bin-oi", "LTC"), window("2026-05-01", "2026-06-01"))
-    assert joined.files == 62  # each day with its checksum
-    assert estimate_files_s([joined], share=0.9, limit=10, workers=2) == pytest.approx(62 / 9)
+    assert joined.files == 64  # each day and the one before, with their checksums
+    assert estimate_files_s([joined], share=0.9, limit=10, workers=2) == pytest.approx(64 / 9)
