@@ -681,7 +681,8 @@ def _write(
     cursor: Cursor,
 ) -> int:
     ids = files.save(cursor, records)
-    files.add_asked(cursor, target.exchange.name, target.dataset.name, target.instrument.name, target.wanted)
+    for metric, gaps in target.gaps.items():
+        files.add_asked(cursor, target.exchange.name, metric, target.instrument.name, gaps)
     new = 0
     for metric, rows in kept.items():
         feed, series = target.get_feed(metric), target.name_series(metric)

@@ -108,18 +108,18 @@ def _compare(
             tasks.append(Task(Series(source, record.symbol), record.window))
         else:
             checked.same += 1
-    services.database.run(partial(_note, exchange.name, dataset.name, records, again))
+    services.database.run(partial(_note, exchange.name, dataset, records, again))
     enqueue_imports(services.redis, tasks, kind=REIMPORT)
 
 
 def _note(
     exchange: str,
-    dataset: str,
+    dataset: Dataset,
     records: Sequence[FileRecord],
     again: Mapping[str, Sequence[Window]],
     cursor: Cursor,
 ) -> None:
     for instrument, windows in again.items():
-        files.remove_asked(cursor, exchange, dataset, instrument, windows)
+        files.remove_asked(cursor, exchange, dataset.metrics, instrument, windows)
     for instrument in {record.instrument for record in records}:
-        files.note_checked(cursor, exchange, dataset, instrument)
+        files.note_checked(cursor, exchange, dataset.name, instrument)

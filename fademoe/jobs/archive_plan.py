@@ -48,7 +48,7 @@ class ArchiveState:
     """What planning the files of one exchange code depends on; see `load_state`.
 
     `lives`: by symbol, every life of its contracts. `unlisted`: (name, life) of those that the exchange's list does not
-    have any more, so that REST does not answer for them. `requested`: by dataset and contract, for which ranges files
+    have any more, so that REST does not answer for them. `requested`: by metric and contract, for which ranges files
     were requested. `now_ms` is the exchange's time.
     """
 
@@ -74,7 +74,11 @@ def load_state(
         for life in store.read_lives(cursor, [code]):
             lives.setdefault(life.symbol, []).append(life)
         unlisted = files.find_unlisted(cursor, code)
-        requested = {each.name: files.read_requested(cursor, exchange.name, each.name) for each in archive.datasets}
+        requested = {
+            metric: files.read_requested(cursor, exchange.name, metric)
+            for dataset in archive.datasets
+            for metric in dataset.metrics
+        }
     now_ms = services.clocks.now_ms(exchange)
     return ArchiveState(
         exchange=exchange,
@@ -115,7 +119,7 @@ def _find_parts(
 ) -> list[Window]:
     """Return for each period of a life the window that its files are asked for, newest first."""
     available = find_available(state, dataset, feed, life)
-    requested = state.requested.get(dataset.name, {}).get(life.name, ())
+    requested = state.requested.get(feed.metric, {}).get(life.name, ())
     missing = [
         part
         for window in windows

@@ -25,7 +25,7 @@ from fademoe.queue.ids import Task, list_window_queues
 from fademoe.queue.states import read_windows_in_queues
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
-from fademoe.store import arrivals, coverage, hours, status
+from fademoe.store import arrivals, coverage, files, hours, status
 from fademoe.store.connection import MAINTENANCE_LOCK_TIMEOUT_S
 from fademoe.store.coverage import MISSED_LIVE, Absence, Covered, Series
 from fademoe.store.partitions import Partitions
@@ -234,6 +234,7 @@ def drop_expired(services: Services) -> str:
         def forget(cursor: Cursor) -> None:
             arrivals.forget_before(cursor, kept_from_ms)
             coverage.forget_before(cursor, edge_ms, kept_from_ms)
+            files.forget_before(cursor, kept_from_ms)
             hours.forget_before(cursor, kept_from_ms)
 
         services.database.run(forget, lock_timeout_s=MAINTENANCE_LOCK_TIMEOUT_S)

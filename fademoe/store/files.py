@@ -154,31 +154,36 @@ def _record(row: tuple[Any, ...]) -> FileRecord:
     )
 
 
-def read_requested(cursor: Cursor, exchange: str, dataset: str) -> dict[str, list[Window]]:
-    """Return by contract the ranges for which the files of a dataset were asked."""
-    cursor.execute(SQL["asked"], {"exchange": exchange, "dataset": dataset})
+def read_requested(cursor: Cursor, exchange: str, metric: str) -> dict[str, list[Window]]:
+    """Return by contract the ranges for which files were asked to have a metric."""
+    cursor.execute(SQL["asked"], {"exchange": exchange, "metric": metric})
     requested: dict[str, list[Window]] = {}
     for instrument, start_ms, end_ms in cursor.fetchall():
         requested.setdefault(instrument, []).append(Window(start_ms, end_ms))
     return requested
 
 
-def add_asked(cursor: Cursor, exchange: str, dataset: str, instrument: str, windows: Sequence[Window]) -> None:
-    """Note that the files of a contract were asked for ranges."""
-    _change_asked(cursor, "add_asked", exchange, dataset, instrument, windows)
+def add_asked(cursor: Cursor, exchange: str, metric: str, instrument: str, windows: Sequence[Window]) -> None:
+    """Note that the files of a contract were asked for a metric's ranges."""
+    values = {"exchange": exchange, "metric": metric, "instrument": instrument, "asked": _multirange(windows)}
+    cursor.execute(SQL["add_asked"], values)
 
 
-def remove_asked(cursor: Cursor, exchange: str, dataset: str, instrument: str, windows: Sequence[Window]) -> None:
-    """Forget that the files of a contract were asked for ranges: there are new ones."""
-    _change_asked(cursor, "remove_asked", exchange, dataset, instrument, windows)
-
-
-def _change_asked(
-    cursor: Cursor, name: str, exchange: str, dataset: str, instrument: str, windows: Sequence[Window]
+def remove_asked(
+    cursor: Cursor, exchange: str, metrics: Sequence[str], instrument: str, windows: Sequence[Window]
 ) -> None:
-    requested = "{" + ",".join(f"[{start_ms},{end_ms})" for start_ms, end_ms in windows) + "}"
-    values = {"exchange": exchange, "dataset": dataset, "instrument": instrument, "asked": requested}
-    cursor.execute(SQL[name], values)
+    """Forget that the files of a contract were asked for ranges of metrics: there are new ones."""
+    values = {"exchange": exchange, "metrics": list(metrics), "instrument": instrument, "asked": _multirange(windows)}
+    cursor.execute(SQL["remove_asked"], values)
+
+
+def forget_before(cursor: Cursor, kept_from_ms: int) -> None:
+    """Forget that files were asked for what is older than `kept_from_ms`: what they gave is dropped."""
+    cursor.execute(SQL["forget_before"], {"kept_from": kept_from_ms})
+
+
+def _multirange(windows: Sequence[Window]) -> str:
+    return "{" + ",".join(f"[{start_ms},{end_ms})" for start_ms, end_ms in windows) + "}"
 
 
 def note_checked(cursor: Cursor, exchange: str, dataset: str, instrument: str) -> None:

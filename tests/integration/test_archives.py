@@ -14,6 +14,7 @@ from fademoe.errors import RetryLater
 from fademoe.feeds import registry
 from fademoe.jobs import archive as jobs
 from fademoe.jobs.archive_check import check_archive
+from fademoe.jobs.archive_plan import load_state, split_gaps
 from fademoe.metrics import OpenInterest
 from fademoe.queue.ids import ARCHIVES, Task, parse_job_id
 from fademoe.queue.states import read_job_states
@@ -249,6 +250,23 @@ def test_the_sample_at_the_begin_of_a_month_or_a_gap_is_in_the_file_of_the_day_b
     before = Window(window.start_ms - DAY_MS, window.start_ms)
     assert importer.take(series, before)["rows"] == 288
     assert importer.differences("bin-oi", "ETH", before) == []
+
+
+def test_each_metric_of_a_file_is_asked_for_by_itself(importer):
+    """Who has seeded open interest alone may seed the ratio of the same years later."""
+    window = Window(to_ms("2024-05-01"), to_ms("2024-05-02"))
+    oi, lsr = Series("bin-oi", "ETH"), Series("bin-lsr", "ETH")
+    importer.take(oi, window)
+    binance = registry.load_exchanges()["binance"]
+    state = load_state(importer.services, binance, "bin")
+    plans = [
+        split_gaps(state, binance.find_rest_feed(metric), [(Series(f"bin-{metric}", "ETH"), window)])
+        for metric in ("oi", "lsr")
+    ]
+    assert plans[0] == ([], [(oi, window)])
+    assert [item.task for item in plans[1][0]] == [Task(oi, window)]  # the job has the name of the first metric
+    assert plans[1][1] == []
+    assert importer.take(lsr, window)["rows"] == 288
 
 
 class Copies:

@@ -8,7 +8,7 @@ from fademoe.jobs import maintenance
 from fademoe.metrics import Candle
 from fademoe.queue.ids import Task
 from fademoe.queue.states import connect_queue
-from fademoe.store import coverage
+from fademoe.store import coverage, files
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
@@ -16,6 +16,15 @@ from fademoe.store.writer import Batch, Writer
 from tests.support.clocks import settled_end
 
 BTC = Series("bin-ohlcv", "BTC")
+
+
+def test_files_of_what_is_forgotten_may_be_asked_for_again(database_url):
+    database = Database(database_url)
+    with database.open_transaction() as cursor:
+        files.add_asked(cursor, "binance", "ohlcv", "BTCUSDT", [Window(0, 10 * DAY_MS)])
+        files.forget_before(cursor, 4 * DAY_MS)
+        assert files.read_requested(cursor, "binance", "ohlcv") == {"BTCUSDT": [Window(4 * DAY_MS, 10 * DAY_MS)]}
+    database.close()
 
 
 def test_old_months_go_with_their_coverage_and_young_rows_stay(database_url):

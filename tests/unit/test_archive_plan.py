@@ -77,7 +77,7 @@ def test_settlements_come_from_files_for_contracts_that_no_list_has():
 
 
 def test_what_files_were_asked_for_is_left_to_rest():
-    requested = {"klines": {"LTCUSDT": [window("2026-09-01", "2026-10-01")]}}
+    requested = {"ohlcv": {"LTCUSDT": [window("2026-09-01", "2026-10-01")]}}
     periods, rest = plan(make_state(requested=requested), "ohlcv", "2026-09-01", "2026-11-01")
     assert periods == [window("2026-10-01", "2026-11-01")]
     assert rest == [window("2026-09-01", "2026-10-01")]

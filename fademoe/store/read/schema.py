@@ -17,7 +17,7 @@ TABLES = {
     "perp_corrections": "Values that an audit or a late event changed, and live samples that gave way to exact rows",
     "perp_arrivals": "When rows that were fetched came: one row for those that came together",
     "perp_files": "Files of exchanges' archives: what they held, under which terms, and what became of them",
-    "perp_files_asked": "For which ranges the files of a contract were asked",
+    "perp_files_asked": "For which ranges the files of a contract were asked to have a metric",
     "perp_minutes": "When live rows came: per source and minute the greatest lag, in ms after the end of their span",
     "perp_late": "Rows that live evaluation had not seen in a minute that should have read them, and when it did",
     "perp_unseen": "Points that live evaluation should have read and that have not come yet",

@@ -32,17 +32,22 @@ ORDER BY path
 -- name: asked
 SELECT instrument, lower(r), upper(r)
 FROM perp_files_asked, unnest(asked) AS r
-WHERE exchange = %(exchange)s AND dataset = %(dataset)s
+WHERE exchange = %(exchange)s AND metric = %(metric)s
 ORDER BY instrument, r
 
 -- name: add_asked
-INSERT INTO perp_files_asked AS p (exchange, dataset, instrument, asked)
-VALUES (%(exchange)s, %(dataset)s, %(instrument)s, %(asked)s::int8multirange)
-ON CONFLICT (exchange, dataset, instrument) DO UPDATE SET asked = p.asked + excluded.asked, updated_at = now()
+INSERT INTO perp_files_asked AS p (exchange, metric, instrument, asked)
+VALUES (%(exchange)s, %(metric)s, %(instrument)s, %(asked)s::int8multirange)
+ON CONFLICT (exchange, metric, instrument) DO UPDATE SET asked = p.asked + excluded.asked, updated_at = now()
 
 -- name: remove_asked
 UPDATE perp_files_asked SET asked = asked - %(asked)s::int8multirange, updated_at = now()
-WHERE exchange = %(exchange)s AND dataset = %(dataset)s AND instrument = %(instrument)s
+WHERE exchange = %(exchange)s AND metric = ANY(%(metrics)s) AND instrument = %(instrument)s
+
+-- name: forget_before
+UPDATE perp_files_asked SET asked = asked - forgotten, updated_at = now()
+FROM (SELECT int8multirange(int8range(NULL, %(kept_from)s)) AS forgotten) AS edge
+WHERE asked && forgotten
 
 -- name: note_checked
 UPDATE perp_files SET checked_at = now()
