@@ -20,6 +20,7 @@ from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.jobs.archive_plan import PlannedPeriod, enqueue_periods, join_periods, load_state, split_gaps
 from fademoe.jobs.plan import FeedState, Planned, enqueue_planned, plan_gaps, subtract_queued
 from fademoe.metrics import name_perpspec
+from fademoe.queue.enqueue import drop_imports
 from fademoe.queue.enqueue import enqueue_rechecks as queue_rechecks
 from fademoe.queue.ids import Task, list_window_queues
 from fademoe.queue.states import read_windows_in_queues
@@ -54,6 +55,9 @@ def enqueue_missing(services: Services) -> dict[str, int]:
     them at once do no harm: a window's id can be queued once.
     """
     counts = {}
+    dropped = drop_imports(services.redis, registry.select_archives(services.settings))
+    if dropped:
+        log.info("reconcile: %d jobs of archives that are not allowed any more removed", dropped)
     for exchange in registry.select_enabled(services.settings):
         services.clocks.estimate_now_ms(exchange)  # asked once: what follows is judged by it
         want_followed(services, exchange)

@@ -2,29 +2,33 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from importlib import resources
 from typing import Any
 
 from redis import Redis
 from rq import Queue, Retry
-from rq.exceptions import DuplicateJobError
+from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from fademoe.clock import DAY_MS, SECOND_MS, Window
+from fademoe.feeds import registry
 from fademoe.queue.ids import (
     ARCHIVES,
     AUDIT,
     IMPORT,
     NOTIFY,
     RECHECK,
+    REIMPORT,
     RESEARCH,
     Task,
     get_requested_queue,
     make_job_id,
+    parse_job_id,
 )
-from fademoe.queue.states import connect_queue, is_held
+from fademoe.queue.states import RUNNING, connect_queue, is_held, read_job_states
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +192,23 @@ def enqueue_imports(redis: Redis, tasks: Iterable[Task], *, kind: str = IMPORT, 
         )
         for task in tasks
     )
+
+
+def drop_imports(redis: Redis, allowed: Collection[str]) -> int:
+    """Remove what waits for archives of exchanges that are not in `allowed`; return how many jobs. Running ones go on.
+
+    Nobody serves them any more, and their windows would be left to them for ever.
+    """
+    dropped = 0
+    for job_id, state in read_job_states(redis, ARCHIVES).items():
+        kind, task = parse_job_id(job_id)
+        if task is None or kind not in (IMPORT, REIMPORT) or state == RUNNING:
+            continue
+        if registry.find_by_source(task.series.source)[0].name not in allowed:
+            with suppress(NoSuchJobError):
+                Job.fetch(job_id, connection=redis, serializer=JSONSerializer).delete()
+                dropped += 1
+    return dropped
 
 
 def enqueue_backtest(redis: Redis, run_id: str, title: str) -> bool:

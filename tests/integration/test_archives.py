@@ -7,17 +7,22 @@ from datetime import UTC, datetime
 
 import psycopg2
 import pytest
+from rq.job import Job, JobStatus
+from rq.registry import FailedJobRegistry
+from rq.serializers import JSONSerializer
 
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, now_ms
 from fademoe.errors import RetryLater
 from fademoe.feeds import registry
 from fademoe.jobs import archive as jobs
+from fademoe.jobs import maintenance
 from fademoe.jobs.archive_check import check_archive
 from fademoe.jobs.archive_plan import load_state, split_gaps
 from fademoe.metrics import OpenInterest
-from fademoe.queue.ids import ARCHIVES, Task, parse_job_id
-from fademoe.queue.states import read_job_states
+from fademoe.queue.enqueue import enqueue_imports
+from fademoe.queue.ids import ARCHIVES, IMPORT, Task, make_job_id, parse_job_id
+from fademoe.queue.states import connect_queue, read_job_states, read_windows_in_queues
 from fademoe.runtime.job_context import JobContext
 from fademoe.store import corrections, coverage
 from fademoe.store.corrections import Difference
@@ -267,6 +272,26 @@ def test_each_metric_of_a_file_is_asked_for_by_itself(importer):
     assert [item.task for item in plans[1][0]] == [Task(oi, window)]  # the job has the name of the first metric
     assert plans[1][1] == []
     assert importer.take(lsr, window)["rows"] == 288
+
+
+def test_what_was_left_to_files_goes_to_rest_when_the_setting_is_taken_back(importer, system):
+    redis, day = importer.services.redis, Window(to_ms("2025-09-01"), to_ms("2025-09-02"))
+    candles, others = Series("bin-ohlcv", "LTC"), Series("okx-ohlcv", "BTC")
+    importer.want(day, candles)
+    tasks = [Task(candles, day), Task(Series("bin-ohlcv", "ETH"), day)]
+    enqueue_imports(redis, [*tasks, Task(others, day)])
+    failed = make_job_id(IMPORT, tasks[1])
+    connect_queue(redis, ARCHIVES).remove(failed)
+    job = Job.fetch(failed, redis, JSONSerializer)
+    job.set_status(JobStatus.FAILED)
+    FailedJobRegistry(queue=connect_queue(redis, ARCHIVES)).add(job, 3600)
+    maintenance.enqueue_missing(importer.services)
+    assert read_windows_in_queues(redis, ["binance"]) == {}
+    system.environment["FADEMOE_ARCHIVES"] = "okx"
+    services = system.context()
+    maintenance.enqueue_missing(services)
+    assert list(read_job_states(redis, ARCHIVES)) == [make_job_id(IMPORT, Task(others, day))]
+    assert read_windows_in_queues(redis, ["binance"]) == {candles: [day]}
 
 
 class Copies:
