@@ -22,11 +22,15 @@ from fademoe.store.files import FileRecord, FileState
 
 @dataclass(kw_only=True)
 class Checked:
-    """What a check found: files that are as they were, rewritten ones, such that came, and such that are gone."""
+    """What a check found: files that are as they were, rewritten ones, such that came, and such that are gone.
+
+    `tried_again`: those that did not fit their checksum; either of the two may have been repaired.
+    """
 
     exchange: str
     same: int = 0
     rewritten: list[str] = field(default_factory=list)
+    tried_again: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -37,7 +41,8 @@ class Checked:
             f"{self.exchange}: {self.same} files are as they were, {len(self.rewritten)} rewritten,"
             f" {len(self.new)} new, {len(self.gone)} gone"
         ]
-        for what, paths in (("rewritten", self.rewritten), ("new", self.new), ("gone", self.gone)):
+        changes = {"rewritten": self.rewritten, "tried again": self.tried_again, "new": self.new, "gone": self.gone}
+        for what, paths in changes.items():
             lines += [f"{what}: {path}" for path in paths]
         return "\n".join([*lines, *(f"error: {error}" for error in self.errors)])
 
@@ -103,8 +108,8 @@ def _compare(
             checked.new.append(record.path)
             again.setdefault(record.instrument, []).append(record.window)
             tasks.append(Task(Series(source, record.symbol), record.window))
-        elif record.etag and file.etag != record.etag:
-            checked.rewritten.append(record.path)
+        elif record.checksum_ok is False or (record.etag and file.etag != record.etag):
+            (checked.tried_again if record.checksum_ok is False else checked.rewritten).append(record.path)
             tasks.append(Task(Series(source, record.symbol), record.window))
         else:
             checked.same += 1

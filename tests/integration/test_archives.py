@@ -362,6 +362,29 @@ def test_a_rewritten_file_is_an_audit(importer, simulator, system):
     assert ids == system.query("SELECT id FROM perp_files WHERE path LIKE '%%2024-05-02.zip'")
 
 
+def test_a_file_that_did_not_fit_its_checksum_is_tried_again_by_a_check(importer, simulator):
+    """Its ETag would not tell: it may be the checksum that is repaired."""
+    window, series = Window(to_ms("2024-05-02"), to_ms("2024-05-03")), Series("bin-oi", "ETH")
+    path = f"{KLINES}/daily/metrics/ETHUSDT/ETHUSDT-metrics-2024-05-02"
+    simulator.fault(kind="wrong_checksum", exchange="binance", path=path)
+    importer.want(window, series)
+    for _ in range(2):
+        with pytest.raises(RetryLater):
+            importer.run(series, window)
+    assert importer.run(series, window)["rows"] == 1  # of the file of the day before
+    assert dict(importer.files())[f"{path[1:]}.zip"] == "quarantined"
+    simulator.clear()
+    binance = registry.load_exchanges()["binance"]
+    checked = check_archive(importer.services, binance, binance.archive)
+    assert (checked.tried_again, checked.same) == ([f"{path[1:]}.zip"], 1)
+    assert [parse_job_id(each)[1] for each in read_job_states(importer.services.redis, ARCHIVES)] == [
+        Task(series, window)
+    ]
+    assert importer.run(series, window, jobs.audit_files)["added"] > 250
+    assert importer.differences("bin-oi", "ETH", window) == []
+    assert check_archive(importer.services, binance, binance.archive).same == 2
+
+
 def test_undecided_and_mixed_files_are_named(importer, simulator, system):
     window = Window(to_ms("2024-06-01"), to_ms("2024-06-04"))
     folder = f"{KLINES}/daily/metrics/ADAUSDT/ADAUSDT-metrics"
