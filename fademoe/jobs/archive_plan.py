@@ -134,9 +134,9 @@ def _find_parts(
     for period, inside in sorted(by_period.items(), reverse=True):
         whole = _cut(period, available)
         missing_ms = sum(part.end_ms - part.start_ms for part in inside)
-        is_worth = dataset.use != "bulk" or missing_ms >= MOSTLY * (whole.end_ms - whole.start_ms)
-        if is_worth and dataset.use == "bulk":
-            is_worth = missing_ms >= DAY_MS / 2 and not _is_rest_quicker(state, dataset, feed, period, inside)
+        is_worth = dataset.use != "bulk" or (life.name, life.life) in state.unlisted
+        if not is_worth and missing_ms >= max(DAY_MS / 2, MOSTLY * (whole.end_ms - whole.start_ms)):
+            is_worth = not _is_rest_quicker(state, dataset, feed, period, inside)
         if is_worth:
             parts.append(Window(inside[0].start_ms, max(part.end_ms for part in inside)))
     return parts

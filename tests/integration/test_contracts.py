@@ -8,6 +8,7 @@ import pytest
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, now_ms
 from fademoe.feeds import registry
+from fademoe.store import files
 from fademoe.store import instruments as store
 
 EXCHANGE = registry.load_exchanges()["binance"]
@@ -107,6 +108,31 @@ def test_a_contract_is_delisted_when_two_lists_in_a_row_lack_it(services):
     assert abs(delisted_ms - since_ms) < 60_000, "from the first of the two lists on"
     lists.refresh()
     assert "ETHUSDT" in trading(services)
+
+
+def test_a_contract_that_has_ended_as_announced_is_unlisted_when_no_list_of_a_day_has_it(services):
+    lists = Lists(services)
+    lists.refresh()
+
+    def age(cursor, delisted_ms):
+        cursor.execute(
+            "UPDATE perp_lives SET delisted_ms = %s, seen_at = now() - interval '25 h' WHERE instrument = 'ETHUSDT'",
+            (delisted_ms,),
+        )
+
+    def find_unlisted():
+        with services.database.open_transaction() as cursor:
+            return files.find_unlisted(cursor, "bin")
+
+    ended_ms = now_ms() - DAY_MS
+    services.database.run(lambda cursor: age(cursor, ended_ms))
+    assert find_unlisted() == {("ETHUSDT", 1)}
+    services.database.run(lambda cursor: age(cursor, None))
+    assert find_unlisted() == set(), "it trades: it may be missing by mistake"
+    lists.refresh("ETHUSDT")
+    services.database.run(lambda cursor: age(cursor, ended_ms))
+    lists.refresh()
+    assert find_unlisted() == set(), "the list has it"
 
 
 @pytest.mark.parametrize("odd", [None, [], "ETHUSDT?", {"symbol": None, "contractType": "PERPETUAL"}])

@@ -64,6 +64,11 @@ def test_what_rest_keeps_no_longer_comes_from_files_only():
     assert rest == [window("2021-11-01", "2021-12-01"), Window(periods[0].end_ms, parse_time("2026-11-20"))]
 
 
+def test_a_small_part_of_a_month_comes_from_files_for_contracts_that_no_list_has():
+    gone = make_state(delisted_ms=parse_time("2026-09-12"), unlisted=[("LTCUSDT", 1)])
+    assert plan(gone, "ohlcv", "2026-09-01", "2026-09-03") == ([window("2026-09-01", "2026-09-03")], [])
+
+
 def test_settlements_come_from_files_for_contracts_that_no_list_has():
     range_ = ("2026-01-01", "2026-03-01")
     end_ms = parse_time("2026-02-10T09:00Z")

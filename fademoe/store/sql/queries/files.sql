@@ -85,4 +85,7 @@ SELECT l.instrument, l.life
 FROM perp_lives AS l
 WHERE l.code = %(code)s
   AND (l.evidence <> 'list' OR EXISTS (
-      SELECT FROM perp_lives AS n WHERE n.code = l.code AND n.instrument = l.instrument AND n.life > l.life))
+      SELECT FROM perp_lives AS n WHERE n.code = l.code AND n.instrument = l.instrument AND n.life > l.life)
+    -- It ended as announced, and the lists of a day have lacked it since.
+    OR (l.delisted_ms <= extract(epoch FROM now()) * 1000 AND l.seen_at < (
+      SELECT max(seen_at) FROM perp_lives WHERE code = %(code)s AND evidence = 'list') - interval '1 day'))
