@@ -429,7 +429,7 @@ def _take(target: Target, gathered: Gathered, file: ArchiveFile) -> FileRecord:
 
 
 def _read(target: Target, gathered: Gathered, file: ArchiveFile, download: Download) -> FileRows:
-    """Return the rows of a file, its label applied and what lies behind the contract's end left out."""
+    """Return the rows of a file, its label applied."""
     found = read_file(download.path, file, target.dataset, replace(target.instrument, name=file.contract))
     if len(target.dataset.shifts) > 1:
         label = _find_label(target, gathered, file, found)
@@ -477,12 +477,11 @@ def _record_unreadable(target: Target, file: ArchiveFile, found: FileRows) -> No
 
 
 def _judge(target: Target, file: ArchiveFile, record: FileRecord, found: FileRows) -> FileRecord:
-    """Clip a file at the contract's end and compare it with the calendar; return its record."""
-    clipped = 0
-    if target.end_ms is not None:
-        clipped = _clip(found, target.end_ms)
+    """Clip a file to the contract's life and compare it with the calendar; return its record."""
+    life = _find_life(target)
+    clipped = _clip(found, life)
     times = found.find_times()
-    own = _cut(Window(file.window.start_ms + found.shift_ms, file.window.end_ms + found.shift_ms), _find_life(target))
+    own = _cut(Window(file.window.start_ms + found.shift_ms, file.window.end_ms + found.shift_ms), life)
     inside = times.cut(own) if isinstance(times, Block) else [ts for ts in times if own.start_ms <= ts < own.end_ms]
     expected = target.dataset.count_rows(own)
     holes = find_metric_holes(target, inside, own) if own.start_ms < own.end_ms else []
@@ -506,18 +505,17 @@ def _find_life(target: Target) -> Window:
     return Window(target.instrument.listed_ms or 0, min(target.end_ms or target.time_ms, target.time_ms))
 
 
-def _clip(found: FileRows, end_ms: int) -> int:
-    """Drop what lies at or behind the end of a contract's life; return how many times that were."""
-    before = len(found.find_times())
-    life = Window(0, end_ms)
-    found.rows = {
-        metric: rows.cut(life) if isinstance(rows, Block) else {ts: row for ts, row in rows.items() if ts < end_ms}
-        for metric, rows in found.rows.items()
-    }
+def _clip(found: FileRows, life: Window) -> int:
+    """Drop what lies outside a contract's life; return how many times that were."""
+    before = found.find_times()
+    if not before or life.start_ms <= _find_edges(before)[0] <= _find_edges(before)[1] < life.end_ms:
+        return 0
+    found.rows = {metric: _select(rows, life, set()) for metric, rows in found.rows.items()}
     found.blanks = {
-        metric: {ts: why for ts, why in blanks.items() if ts < end_ms} for metric, blanks in found.blanks.items()
+        metric: {ts: why for ts, why in blanks.items() if life.start_ms <= ts < life.end_ms}
+        for metric, blanks in found.blanks.items()
     }
-    return before - len(found.find_times())
+    return len(before) - len(found.find_times())
 
 
 def _find_label(target: Target, gathered: Gathered, file: ArchiveFile, found: FileRows) -> Label:

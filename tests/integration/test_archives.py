@@ -26,7 +26,7 @@ from fademoe.queue.states import connect_queue, read_job_states, read_windows_in
 from fademoe.runtime.job_context import JobContext
 from fademoe.store import corrections, coverage
 from fademoe.store.corrections import Difference
-from fademoe.store.coverage import Series
+from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.read.catalog import list_perpspecs
 from fademoe.store.read.past import EXTRAS, Knowledge, Moment
 from fademoe.store.read.rows import Selection, read_page
@@ -360,6 +360,22 @@ def test_a_rewritten_file_is_an_audit(importer, simulator, system):
     assert importer.differences("bin-oi", "ETH", window) == []
     ids = system.query("SELECT DISTINCT file_id FROM perp_corrections WHERE file_id IS NOT NULL")
     assert ids == system.query("SELECT id FROM perp_files WHERE path LIKE '%%2024-05-02.zip'")
+
+
+def test_nothing_from_before_the_listing_is_stored(importer, system):
+    """A ticker that was given to another coin: the files of its first day begin with the old one's flat bars."""
+    listed_ms = to_ms("2024-05-02T10:00:00")
+    window, series = Window(to_ms("2024-05-02"), to_ms("2024-05-03")), Series("bin-oi", "ETH")
+    system.query("UPDATE perp_lives SET listed_ms = %s WHERE instrument = 'ETHUSDT' RETURNING 1", listed_ms)
+    importer.take(series, window)
+    before = Window(window.start_ms, listed_ms)
+    answer = Covered(series, [before], [Absence(before, NOT_LISTED_YET)], SAMPLE_MS)
+    importer.services.writer.write([], [answer])
+    importer.run(series, window, jobs.audit_files)
+    assert system.query("SELECT min(ts) FROM perp_data") == [(listed_ms,)]
+    [(first_ts, expected, clipped)] = importer.files("first_ts, expected, clipped")
+    assert (first_ts, expected) == (listed_ms, 14 * 12 + 1)
+    assert clipped > 100
 
 
 def test_a_file_that_did_not_fit_its_checksum_is_tried_again_by_a_check(importer, simulator):
