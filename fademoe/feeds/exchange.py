@@ -51,7 +51,8 @@ class TermsFeed:
 
     `params(contract)` ask for one contract; with `is_for_all` one request, that for any contract, tells of all of them.
     `items(answer)` are the elements; `name(element)` is the exchange's name of its contract. `parse(elements,
-    contract)` reads all elements of a contract, in its stored unit; a contract without one has the terms `unnamed`.
+    contract)` reads all elements of a contract, in its stored unit; a contract without one has the terms `unnamed`, of
+    which only the funding interval may be told.
     """
 
     path: str

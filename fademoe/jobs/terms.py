@@ -1,5 +1,6 @@
 """Terms that the lists of contracts do not tell: tiers of margin, funding intervals."""
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -119,6 +120,8 @@ def _request_some(
         try:
             for item in feed.items(body):
                 by_name.setdefault(feed.name(item), []).append(item)
+            if feed.is_for_all and not by_name:
+                raise BadPayload("a list without any contract")
         except (BadPayload, TypeError) as error:
             bad = error if isinstance(error, BadPayload) else BadPayload(str(error))
             bad.locate(exchange.name, str(request), body)
@@ -133,11 +136,41 @@ def _request_some(
     for instrument in concerned:
         items = by_name.get(instrument.name, [])
         try:
-            terms = feed.parse(items, instrument) if items else feed.unnamed
+            terms = feed.parse(items, instrument) if items else NO_TERMS
         except BadPayload as error:
             error.locate(exchange.name, str(request), items)
             result.errors.append(error)
             continue
         if terms != NO_TERMS:
             result.contracts.append(replace(instrument, terms=terms))
+    if feed.unnamed != NO_TERMS:
+        try:
+            unnamed = _believe_unnamed(
+                services, exchange, feed, [each for each in concerned if each.name not in by_name]
+            )
+        except BadPayload as error:
+            error.locate(exchange.name, str(request), body)
+            result.errors.append(error)
+        else:
+            result.contracts += [replace(instrument, terms=feed.unnamed) for instrument in unnamed]
     return result
+
+
+def _believe_unnamed(
+    services: Services, exchange: Exchange, feed: TermsFeed, unnamed: Sequence[Instrument]
+) -> list[Instrument]:
+    """Return those of the contracts that an answer does not name that have the terms `feed.unnamed`.
+
+    One that had another funding interval has to be missing from two answers in a row. Raises BadPayload where many have
+    vanished at once: the answer is a part of the list.
+    """
+    with services.database.open_transaction() as cursor:
+        hours = store.read_funding_hours(cursor, exchange.codes)
+    usual = feed.unnamed.funding_hours
+    vanished = {each.name for each in unnamed if hours.get(store.get_key(each), usual) != usual}
+    key = f"terms:{exchange.name}:{feed.path}:vanished"
+    before = set(json.loads(services.redis.get(key) or "[]"))
+    if len(vanished) > instruments.MAX_VANISHED:
+        raise BadPayload(f"{len(vanished)} contracts vanished at once: their terms stay")
+    services.redis.set(key, json.dumps(sorted(vanished)), ex=NEXT_KEPT_S)
+    return [each for each in unnamed if each.name in before or each.name not in vanished]

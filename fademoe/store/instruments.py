@@ -70,6 +70,12 @@ def save_terms(cursor: Cursor, instruments: Sequence[Instrument], at_ms: int, ev
         execute_values(cursor, SQL["save_terms"], rows, template=TERMS_TEMPLATE, page_size=len(rows))
 
 
+def read_funding_hours(cursor: Cursor, codes: Sequence[str]) -> dict[Key, int]:
+    """Return the funding interval of contracts by the last terms that tell it."""
+    cursor.execute(SQL["funding_hours"], {"codes": list(codes)})
+    return {(code, name): hours for code, name, hours in cursor.fetchall()}
+
+
 def _terms_row(i: Instrument, at_ms: int, evidence: str) -> tuple[Any, ...]:
     terms, tiers = i.terms, i.terms.tiers
     steps = None if tiers is None else json.dumps(tiers.steps)

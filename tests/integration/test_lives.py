@@ -221,6 +221,44 @@ def test_the_terms_of_every_exchange_are_those_of_the_simulator(running, system)
     assert system.query("SELECT message FROM perp_errors") == []
 
 
+def test_a_short_list_of_funding_intervals_is_no_change_of_them(running, system, monkeypatch):
+    """Who is not on the list settles every eight hours; one whom a single answer, or half a list, lacks does not."""
+    monkeypatch.setitem(system.environment, "FADEMOE_SYMBOLS", "all")
+    services = system.context()
+    use_services(services)
+    instruments.refresh(EXCHANGE, services.rest, services.database)
+    names = ["ADAUSDT", "BTCUSDT", "DOGEUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]
+    send, listed = services.rest.send, []
+
+    def answer(exchange, request, **options):
+        body = send(exchange, request, **options)
+        return (
+            [{"symbol": name, "fundingIntervalHours": 4} for name in listed] if "fundingInfo" in str(request) else body
+        )
+
+    def refresh(*names):
+        listed[:] = names
+        refresh_terms("binance")
+        rows = system.query(
+            "SELECT DISTINCT ON (instrument) instrument, funding_hours FROM perp_terms"
+            " WHERE funding_hours IS NOT NULL ORDER BY instrument, since_ms DESC"
+        )
+        return [name for name, hours in rows if hours == 4]
+
+    monkeypatch.setattr(services.rest, "send", answer)
+    assert refresh(*names) == names
+    assert refresh() == refresh() == names
+    assert refresh(*names[:2]) == refresh(*names[:2]) == names, "so many do not change at once"
+    assert refresh(*names[1:]) == names
+    assert refresh(*names) == names
+    assert refresh(*names[1:]) == names
+    assert refresh(*names[1:]) == names[1:], "two answers in a row lack it"
+    assert refresh(*names) == names
+    messages = {message for (message,) in system.query("SELECT message FROM perp_errors")}
+    assert messages == {"a list without any contract", "4 contracts vanished at once: their terms stay"}
+    services.close()
+
+
 def test_tiers_that_need_a_key_are_imported_from_a_file(running, system, tmp_path):
     path = tmp_path / "brackets.json"
     bracket = {"bracket": 1, "notionalCap": 50000, "maintMarginRatio": 0.004}

@@ -41,6 +41,12 @@ SET life = excluded.life, multiplier = excluded.multiplier, contract_value = exc
     lot = excluded.lot, min_notional = excluded.min_notional, funding_hours = excluded.funding_hours,
     tier_unit = excluded.tier_unit, tiers = excluded.tiers, seen_at = now()
 
+-- name: funding_hours
+SELECT DISTINCT ON (code, instrument) code, instrument, funding_hours
+FROM perp_terms
+WHERE code = ANY(%(codes)s) AND funding_hours IS NOT NULL
+ORDER BY code, instrument, life DESC, since_ms DESC
+
 -- name: retire_missing
 UPDATE perp_metadata SET delisted_ms = missing_ms, missing_ms = NULL, evidence = 'missing'
 WHERE (code, instrument) IN (SELECT unnest(%(codes)s::text[]), unnest(%(names)s::text[]))
