@@ -48,6 +48,7 @@ TRIES = 3  # a minute apart, then a file that is broken or does not fit its chec
 BAD_FILE_S = 60.0
 SMALL_HOLE = 0.05  # of a day: REST answers for so little with one request, a file would be no better
 NOT_IN_ARCHIVE = "not in archive, not in REST"
+AWAITED_S = 6 * 3600.0  # until a file that may still come is asked for again
 NAMED_LINES = 5  # unreadable lines of a file that are recorded
 BAD_TRIES = "bad_file_tries"  # key of Job.meta
 
@@ -172,12 +173,22 @@ class Gathered:
                 del rows[ts], places[ts]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Concluded:
+    """What the files prove of a metric's gaps, the rows to store, and the ranges whose files may still come."""
+
+    answer: Covered
+    rows: Mapping[int, Row]
+    awaited: Sequence[Window]
+
+
 @wrap_job
 def import_period(context: JobContext, source: str, symbol: str, start_ms: int, end_ms: int) -> dict[str, int] | Retry:
     """Import what is wanted and missing of a period of an archive's dataset, the one that has `source`.
 
     Returns counts, or a Retry as every job of a window does. A file that is broken, or that does not fit its checksum,
-    is fetched TRIES times a minute apart; then it is in quarantine.
+    is fetched TRIES times a minute apart; then it is in quarantine. One that is not there yet is asked for again after
+    AWAITED_S, where nothing else has its rows.
     """
     series, window = Series(source, symbol), Window(start_ms, end_ms)
     unit = _unit_of(context, series)
@@ -204,6 +215,7 @@ def _unit_of(context: JobContext, series: Series) -> Tracked:
 def import_window(context: JobContext, unit: Tracked, series: Series, window: Window) -> dict[str, int]:
     """Do the work of `import_period`; raise SourceError, StoreError or Stopped."""
     counts = {"files": 0, "rows": 0}
+    awaited: list[str] = []
     for target in make_targets(context, unit, series, window):
         if not target.wanted:
             continue
@@ -211,7 +223,7 @@ def import_window(context: JobContext, unit: Tracked, series: Series, window: Wi
         gathered = gather(target)
         if gathered.retry is not None:
             raise gathered.retry
-        rows = _store(target, gathered)
+        rows, is_complete = _store(target, gathered)
         for download in gathered.downloads:
             download.discard()
         bad = [each for each in gathered.records if each.state is FileState.QUARANTINED]
@@ -224,6 +236,10 @@ def import_window(context: JobContext, unit: Tracked, series: Series, window: Wi
             last_ts=window.end_ms,
         )
         counts = {"files": counts["files"] + len(gathered.records), "rows": counts["rows"] + rows}
+        awaited += [] if is_complete else [f"{target.dataset.name} of {target.instrument.name}"]
+    if awaited:
+        message = f"{to_iso(window.start_ms)}: files may still come: {', '.join(awaited)}"
+        raise RetryLater(message, retry_after_s=AWAITED_S)
     return counts
 
 
@@ -360,6 +376,11 @@ def find_metric_holes(target: Target, times: Iterable[int], window: Window) -> l
         return find_holes(inside, Window(start_ms, window.end_ms), dataset.interval_ms)
     edges = [window.start_ms, *inside, window.end_ms]
     return [Window(before, after) for before, after in pairwise(edges) if after - before > dataset.due_every_ms]
+
+
+def _overlap(one: Window, other: Window) -> bool:
+    """Return whether two windows share anything."""
+    return one.start_ms < other.end_ms and other.start_ms < one.end_ms
 
 
 def _cut(window: Window, by: Window) -> Window:
@@ -652,38 +673,35 @@ def _find_previous(target: Target, first_ms: int) -> int | None:
     return None
 
 
-def _store(target: Target, gathered: Gathered) -> int:
-    """Store rows, coverage, the ledger and what was asked in one transaction; return how many rows were new."""
+def _store(target: Target, gathered: Gathered) -> tuple[int, bool]:
+    """Store rows, coverage, the ledger and what was asked in one transaction.
+
+    Returns how many rows were new, and whether no file is waited for.
+    """
     began_ms = now_ms()
     services = target.context.services
-    answers: list[Covered] = []
-    kept: dict[str, Mapping[int, Row]] = {}
-    for metric, gaps in target.gaps.items():
-        answer, rows = _conclude(target, gathered, metric, gaps)
-        answers += [answer] if answer.windows else []
-        kept[metric] = rows
-    services.writer.make_room(edge for rows in kept.values() if rows for edge in _find_edges(rows))
+    concluded = {metric: _conclude(target, gathered, metric, gaps) for metric, gaps in target.gaps.items()}
+    services.writer.make_room(edge for each in concluded.values() if each.rows for edge in _find_edges(each.rows))
     differing = _compare(target, gathered)
     records = [replace(each, differing=differing.get(each.path, 0)) for each in gathered.records]
-    new: int = services.database.run(partial(_write, target, gathered, records, kept, answers, began_ms))
-    return new
+    new: int = services.database.run(partial(_write, target, gathered, records, concluded, began_ms))
+    return new, not any(each.awaited for each in concluded.values())
 
 
 def _write(
     target: Target,
     gathered: Gathered,
     records: Sequence[FileRecord],
-    kept: Mapping[str, Mapping[int, Row]],
-    answers: Sequence[Covered],
+    concluded: Mapping[str, Concluded],
     began_ms: int,
     cursor: Cursor,
 ) -> int:
     ids = files.save(cursor, records)
-    for metric, gaps in target.gaps.items():
-        files.add_asked(cursor, target.exchange.name, metric, target.instrument.name, gaps)
     new = 0
-    for metric, rows in kept.items():
-        feed, series = target.get_feed(metric), target.name_series(metric)
+    for metric, each in concluded.items():
+        asked = [part for gap in target.gaps[metric] for part in subtract(gap, each.awaited)]
+        files.add_asked(cursor, target.exchange.name, metric, target.instrument.name, asked)
+        feed, series, rows = target.get_feed(metric), target.name_series(metric), each.rows
         if isinstance(rows, Block) and rows:
             origin = Origin(Way.ARCHIVE, ids[gathered.only_file[metric]], began_ms)
             new += store_block(cursor, rows, feed.interval, series, origin)
@@ -692,7 +710,7 @@ def _write(
         for path, of_file in by_file.items():
             batch = Batch(metric, feed.interval, [(series, row) for row in of_file])
             new += store_rows(cursor, [batch], [], Origin(Way.ARCHIVE, ids[path], began_ms))
-    store_rows(cursor, [], answers)
+    store_rows(cursor, [], [each.answer for each in concluded.values() if each.answer.windows])
     return new
 
 
@@ -709,16 +727,16 @@ def _split_by_file(rows: Mapping[int, Row], find_file: Callable[[int], str]) -> 
     return by_file
 
 
-def _conclude(
-    target: Target, gathered: Gathered, metric: str, gaps: Sequence[Window]
-) -> tuple[Covered, Mapping[int, Row]]:
+def _conclude(target: Target, gathered: Gathered, metric: str, gaps: Sequence[Window]) -> Concluded:
     """Return what the files prove of a metric's gaps, and the rows to store.
 
-    A hole that REST may fill is left out; any other is absent, with the reason.
+    A hole that REST may fill, or a file that may still come, is left out; any other is absent, with the reason.
     """
     feed, found, life = target.get_feed(metric), gathered.rows.get(metric, {}), _find_life(target)
     reachable_ms = max(compute_requested_from_ms(feed, target.time_ms), 0)
+    coming = _find_coming(target, gathered)
     covered: list[Window] = []
+    awaited: list[Window] = []
     absences: list[Absence] = []
     rows: Mapping[int, Row] = {}
     for gap in gaps:
@@ -737,9 +755,29 @@ def _conclude(
             reached = [] if target.is_unlisted else reached
             left += reached
             for part in subtract(hole, reached):
-                absences += _explain(target, gathered, metric, part)
-        covered += subtract(alive, left)
-    return Covered(target.name_series(metric), merge(covered), absences, feed.interval_ms, "archive"), rows
+                held = [_cut(part, each) for each in coming if _overlap(part, each)]
+                awaited += held
+                for absent in subtract(part, held):
+                    absences += _explain(target, gathered, metric, absent)
+        covered += subtract(alive, [*left, *awaited])
+    answer = Covered(target.name_series(metric), merge(covered), absences, feed.interval_ms, "archive")
+    return Concluded(answer=answer, rows=rows, awaited=awaited)
+
+
+def _find_coming(target: Target, gathered: Gathered) -> list[Window]:
+    """Return the windows of the files that are not there, and are not old enough for that to be believed."""
+    dataset = target.dataset
+    cadence = "month" if dataset.day is None else "day"  # the files that have the last word
+    believed_ms = dataset.month_believed_ms if dataset.day is None else dataset.day_believed_ms
+    there = {record.window for record in gathered.records if record.state is not FileState.ABSENT}
+    return merge(
+        record.window
+        for record in gathered.records
+        if record.cadence == cadence
+        and record.state is FileState.ABSENT
+        and record.window not in there
+        and record.window.end_ms + believed_ms > target.time_ms
+    )
 
 
 def _select(rows: Mapping[int, Row], window: Window, without: Set[int]) -> Mapping[int, Row]:

@@ -436,6 +436,31 @@ def test_a_dead_contract_ends_at_its_end(importer, system):
     assert set(reasons) == {("after the delisting",)}
 
 
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_file_that_may_still_come_is_waited_for(importer, simulator, system, is_old):
+    """Months of settlements come days after their end; after 35 days it is believed that a month has none."""
+    series, rates = Series("bin-fr", "LTC"), registry.load_exchanges()["binance"].archive.find_dataset("fr")
+    end_ms = rates.find_period(now_ms() - 2 * DAY_MS).start_ms
+    window = rates.find_period(end_ms - 63 * DAY_MS if is_old else end_ms - 1)
+    ended = "UPDATE perp_lives SET delisted_ms = %s, evidence = 'missing' WHERE instrument = 'LTCUSDT' RETURNING 1"
+    system.query(ended, window.end_ms)
+    simulator.fault(kind="lost_file", exchange="binance", path=f"{KLINES}/monthly/fundingRate/LTCUSDT")
+    importer.want(window, series)
+    asked = "SELECT asked::text FROM perp_files_asked WHERE metric = 'fr'"
+    if is_old:
+        importer.run(series, window)
+        assert importer.missing(series, window) == []
+        assert system.query(asked) == [(f"{{[{window.start_ms},{window.end_ms})}}",)]
+        assert system.query("SELECT reason FROM perp_absence WHERE source = 'bin-fr'") == [(jobs.NOT_IN_ARCHIVE,)]
+        return
+    with pytest.raises(RetryLater, match="may still come") as later:
+        importer.run(series, window)
+    assert later.value.retry_after_s == 6 * 3600
+    assert importer.missing(series, window) == [window]
+    assert system.query(asked) == [("{}",)]
+    assert dict(importer.files("state, reason")) == {"absent": ""}
+
+
 @pytest.mark.parametrize("day", ["2025-10-05", "2022-01-05"])
 def test_okx_candles_lie_on_months_of_utc_8(importer, day):
     series = Series("okx-ohlcv", "BTC")
