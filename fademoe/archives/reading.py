@@ -104,7 +104,8 @@ def _unpack(path: Path, file: ArchiveFile) -> bytes:
                 raise BadFile(f"it holds {', '.join(names[:3]) or 'nothing'} instead of {file.stem}.csv alone")
             if members[0].file_size > MOST_BYTES:
                 raise BadFile(f"{members[0].file_size} bytes unpacked are more than such a file has")
-            return archive.read(members[0])
+            with archive.open(members[0]) as member:
+                return member.read(members[0].file_size + 1)  # with a bound it is not unpacked beyond it
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # Runtime: encrypted
         raise BadFile(f"its zip is broken: {error}") from error
 

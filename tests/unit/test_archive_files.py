@@ -1,5 +1,6 @@
 """Files of archives as pure data: where they lie, how they are read, what is refused, which label they get."""
 
+import tracemalloc
 import zipfile
 from dataclasses import replace
 from decimal import Decimal
@@ -224,6 +225,19 @@ def test_what_is_not_such_a_file_is_refused(tmp_path):
     assert "holds no line" in refuse(
         write(tmp_path, file, [",".join(dataset(BINANCE, "ohlcv").layouts[0].names)]).read_bytes()
     )
+
+
+def test_a_zip_that_states_too_small_a_size_takes_no_memory(tmp_path):
+    file = day_file(BINANCE, "ohlcv", "BTCUSDT")
+    path, size = write(tmp_path, file, ["0" * 99_999_999]), 100_000_000
+    path.write_bytes(path.read_bytes().replace(size.to_bytes(4, "little"), (1000).to_bytes(4, "little")))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadFile, match="zip is broken"):
+            read_file(path, file, dataset(BINANCE, "ohlcv"), BTC)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_one_odd_line_costs_itself_only_and_doubles_and_disorder_nothing(tmp_path):
