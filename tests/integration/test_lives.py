@@ -154,6 +154,17 @@ def test_a_ticker_that_is_given_to_another_coin_gets_another_symbol(system, reli
     assert newest == [(symbols[1], listed_ms, None)]
 
 
+def test_a_life_before_several_stored_ones_moves_all_their_numbers(database):
+    def add(cursor):
+        later = [replace(CAT, life=life, listed_ms=START + life * DAY_MS) for life in (2, 1)]
+        for each in later:
+            store.save(cursor, [each])
+        store.add_found_lives(cursor, [store.FoundLife(replace(CAT, delisted_ms=START + 1), START, START, True)])
+        return [(life.life, life.listed_ms) for life in store.read_lives_of(cursor, CAT)]
+
+    assert database.run(add) == [(1, START), (2, START + DAY_MS), (3, START + 2 * DAY_MS)]
+
+
 def test_a_new_life_waits_for_its_first_price(system, relisted):
     """The coin of an announced contract is not guessed: until it trades it stays as it was."""
     listed_ms = floor_to(relisted.now_ms, MINUTE_MS) + HOUR_MS

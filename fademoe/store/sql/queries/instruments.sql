@@ -91,7 +91,7 @@ WHERE code = %(code)s AND instrument = %(name)s
 ORDER BY life
 
 -- name: count_on
--- A life was found before those that are stored: their numbers go up, from the last one on.
+-- A life was found before those that are stored: their numbers go up. The order makes all of them be deleted first.
 WITH counted AS (
     DELETE FROM perp_lives WHERE code = %(code)s AND instrument = %(name)s RETURNING *)
 INSERT INTO perp_lives (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, delisted_ms, seen_at,
@@ -99,6 +99,7 @@ INSERT INTO perp_lives (exchange, code, instrument, symbol, multiplier, contract
 SELECT exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, delisted_ms, seen_at, missing_ms,
        life + 1, first_trade_ms, last_trade_ms, successor, evidence
 FROM counted
+ORDER BY life
 
 -- name: count_terms_on
 UPDATE perp_terms SET life = life + 1 WHERE code = %(code)s AND instrument = %(name)s
