@@ -200,11 +200,12 @@ def drop_imports(redis: Redis, allowed: Collection[str]) -> int:
     Nobody serves them any more, and their windows would be left to them for ever.
     """
     dropped = 0
+    codes = {code for name in allowed for code in registry.load_exchanges()[name].codes}
     for job_id, state in read_job_states(redis, ARCHIVES).items():
         kind, task = parse_job_id(job_id)
         if task is None or kind not in (IMPORT, REIMPORT) or state == RUNNING:
             continue
-        if registry.find_by_source(task.series.source)[0].name not in allowed:
+        if task.series.source.rpartition("-")[0] not in codes:
             with suppress(NoSuchJobError):
                 Job.fetch(job_id, connection=redis, serializer=JSONSerializer).delete()
                 dropped += 1

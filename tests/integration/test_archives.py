@@ -279,7 +279,7 @@ def test_what_was_left_to_files_goes_to_rest_when_the_setting_is_taken_back(impo
     candles, others = Series("bin-ohlcv", "LTC"), Series("okx-ohlcv", "BTC")
     importer.want(day, candles)
     tasks = [Task(candles, day), Task(Series("bin-ohlcv", "ETH"), day)]
-    enqueue_imports(redis, [*tasks, Task(others, day)])
+    enqueue_imports(redis, [*tasks, Task(others, day), Task(Series("gone-ohlcv", "BTC"), day)])
     failed = make_job_id(IMPORT, tasks[1])
     connect_queue(redis, ARCHIVES).remove(failed)
     job = Job.fetch(failed, redis, JSONSerializer)
