@@ -14,7 +14,7 @@ from fademoe.store.writer import Writer
 DAY = 1_714_521_600_000  # 2024-05-01
 SAMPLE_MS = 5 * MINUTE_MS
 OI, BARS = Series("bin-oi", "ETH"), Series("bin-ohlcv", "ETH")
-NAME = "0030_asked_files"
+NAME = "0021_asked_files"
 
 
 @pytest.fixture
