@@ -214,11 +214,12 @@ def subtract(a: Numbers, b: Numbers) -> Numbers:
 
 
 def multiply(a: Numbers, b: Numbers) -> Numbers:
-    """Return a * b."""
+    """Return a * b: 0 where one of them is and the other has a bound, for what is open may be unknown."""
     value = a.value * b.value
     error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
-    is_zero = ((a.value == 0) & (a.error == 0)) | ((b.value == 0) & (b.error == 0))
-    return _settle(value, np.where(is_zero, 0.0, error + np.abs(value) * ROUNDING + SMALLEST))
+    a_is_zero = (a.value == 0) & (a.error == 0) & np.isfinite(b.error)
+    b_is_zero = (b.value == 0) & (b.error == 0) & np.isfinite(a.error)
+    return _settle(value, np.where(a_is_zero | b_is_zero, 0.0, error + np.abs(value) * ROUNDING + SMALLEST))
 
 
 def divide(a: Numbers, b: Numbers) -> Numbers:

@@ -158,3 +158,33 @@ def test_numbers_are_within_their_bound(text):
             assert abs(D(value) - expected) <= D(error) + abs(expected) * D("1e-30"), symbol
             assert error <= 1e-6 * max(abs(value), 1e-3) or "std" in text or "zscore" in text or value == 0
     assert checked > 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v * zscore(c, 20m) < 5",
+        "sum(v, 5m) * rsi(c, 14m) < 5",
+        "v * log(c - sma(c, 7m)) <= 0",
+        "(0 if zscore(c, 20m) > 1 else 1) * v >= 0",
+        "not (v * chg(c - sma(c, 7m), 1m) > 0)",
+        "v / zscore(c, 20m) <= 0",
+        "min2(v, zscore(c, 20m)) < 5",
+        "abs(v * zscore(c, 20m)) < 5",
+        "sum(v * zscore(c, 5m), 5m) < 5",
+        "zscore(c, 20m) * 0 == 0",
+        "cross_below(v * zscore(c, 20m), 1) or v * rsi(c, 14m) < 5",
+    ],
+)
+def test_zero_times_what_may_be_unknown_is_not_certain(text):
+    rule = compile_expression(text, WORDS, truth=True)
+    board = Board(collect_reads([(rule, ("bin",))]).values(), MOMENT)
+    (table,) = board.points.values()
+    table.add_symbols(SYMBOLS)
+    flat = {"c": D("100.1"), "v": D(0)}
+    for symbol in SYMBOLS:
+        for ts in range(table.base_ms, table.find_newest(MOMENT) + 1, table.grid_ms):
+            table.put(symbol, ts, [flat[column] for column in table.columns])
+    exact, arrays = evaluators(board)
+    assert exact.evaluate(rule.root, "bin", SYMBOLS[0]) is None
+    assert set(np.broadcast_to(arrays.decide(rule.root), (len(SYMBOLS), 1))[:, 0].tolist()) <= {-1, OPEN}
