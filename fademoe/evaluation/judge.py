@@ -9,7 +9,7 @@ from fademoe.clock import MINUTE_MS
 from fademoe.evaluation.arrays import BoardArrays
 from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, Then
 from fademoe.evaluation.reading import Contract
-from fademoe.expressions import Expression, Message
+from fademoe.expressions import Expression, Message, print_value
 from fademoe.expressions.arrays import OPEN, ArrayEvaluator, compare
 from fademoe.expressions.evaluate import NOW
 from fademoe.expressions.numbers import Truth
@@ -65,6 +65,10 @@ class WatchResult:
     def read_values(self, place: Place) -> dict[str, str | None]:
         """Return the value of each name and function call of expr by its source text; None is unknown."""
         return self.watch.expr.evaluate_parts(self._evaluator, *place)
+
+    def read_value(self, expression: Expression, place: Place) -> str | None:
+        """Return the value of an expression that reads no more than the watch does; None is unknown."""
+        return print_value(self._evaluator.evaluate(expression.root, *place))
 
     def fill(self, message: Message, place: Place, words: Mapping[str, str]) -> str:
         """Return the message of the rule for a place. Ask before the engine goes on to the next minute."""

@@ -9,9 +9,9 @@ from functools import cached_property
 from fademoe.expressions.errors import ExpressionError
 from fademoe.expressions.evaluate import Evaluator, Result, View
 from fademoe.expressions.needs import Needs, collect_needs
-from fademoe.expressions.numbers import CONTEXT
+from fademoe.expressions.numbers import CONTEXT, ZERO
 from fademoe.expressions.parse import parse
-from fademoe.expressions.tree import Call, Name, Node
+from fademoe.expressions.tree import Call, Comparison, Name, Node, Number
 from fademoe.expressions.words import Vocabulary
 
 UNKNOWN = "unknown"
@@ -47,6 +47,28 @@ class Expression:
             if isinstance(node, Name | Call) and node.source:
                 found.setdefault(node.source, node)
         return tuple(found.values())
+
+    def take_part(self, node: Node) -> "Expression":
+        """Return a node of it as an expression of its own, whatever its text."""
+        return Expression(node.source, node, collect_needs(node))
+
+    def make_condition(self) -> "Expression":
+        """Return a truth that reads the same: itself, or whether the number is above 0."""
+        if self.is_truth:
+            return self
+        at, grid_ms = self.root.position, self.root.grid_ms
+        zero = Number(text="0", source="0", position=at, is_truth=False, grid_ms=grid_ms, value=ZERO)
+        text = f"({self.text}) > 0"
+        root = Comparison(
+            text=text,
+            source=text,
+            position=at,
+            is_truth=True,
+            grid_ms=grid_ms,
+            children=(self.root, zero),
+            operators=(">",),
+        )
+        return Expression(text, root, self.needs)
 
     def evaluate(self, view: View, code: str, symbol: str) -> Result:
         """Return the value at a view: a Decimal, a bool, or None for unknown."""

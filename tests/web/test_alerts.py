@@ -153,6 +153,27 @@ def test_the_screen_evaluates_all_contracts_and_sorts(client: FlaskClient, alert
     assert page.index("ETH") < page.index("BTC</a>")
 
 
+def test_values_of_the_longest_expressions_are_shown(client: FlaskClient, alerts: Alerts):
+    last = (floor_to(now_ms(), MINUTE_MS) - alerts.begin) // MINUTE_MS
+    alerts.store("bin", "BTC", closes(*[7] * 10, first=last - 9))
+    long = " + ".join(["close", *["1".zfill(95)] * 12])
+    assert 1_000 < len(long) < 2_000
+    for name, side in (("long", long), ("many", " + ".join(["close"] * 99))):
+        alerts.apply(
+            f'[[rule]]\nname = "{name}"\nexpr = "{side} > 1"\ncodes = ["bin"]\nsymbols = ["BTC"]\n',
+            last - 5,
+            f"{name}.toml",
+        )
+    alerts.begin_at(last - 5)
+    alerts.evaluate(last)
+    cards = {card["rule"]: card for card in client.get("/api/alerts").get_json()["cards"] if card["code"]}
+    assert {name: card["readings"][0]["value"] for name, card in cards.items()} == {"long": "19", "many": "693"}
+    assert client.get("/alerts").status_code == 200
+    for expr, value in ((long, "19"), (" + ".join(["close"] * 100), "700")):
+        found = client.get("/api/screen", query_string={"expr": expr}).get_json()
+        assert [row["value"] for row in found["rows"]] == [value]
+
+
 def test_the_pages_show_what_channels_keep_secret_as_stars(client: FlaskClient, alerts: Alerts):
     alerts.apply('[[channel]]\nname = "t"\nurl = "tgram://123:abcdef/42"\nsecret = "env:TOKEN"\n', 0)
     for path in ("/alerts/rules", "/api/alerts/rules"):

@@ -14,8 +14,8 @@ from fademoe.alerts.records import StoredRule, StoredSilence, StoredTransition
 from fademoe.alerts.replay import try_rule
 from fademoe.alerts.rules import ALL, Rule, mask_channel_url, mask_secret
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
-from fademoe.evaluation import Place, Watch, WatchResult, replay
-from fademoe.expressions import UNKNOWN, Expression, ExpressionError, print_number, print_value
+from fademoe.evaluation import Place, Watch, replay
+from fademoe.expressions import Expression, ExpressionError, print_number, print_value
 from fademoe.expressions.tree import Comparison, Logic, Node, Number, Sign
 from fademoe.web.model.answer import Answer
 from fademoe.web.problem import BadParameter, Problem
@@ -393,7 +393,7 @@ def screen(cursor: Cursor, text: str, codes: Sequence[str], symbols: Sequence[st
     for evaluated in replay(cursor, [watch], minute, minute + MINUTE_MS, {}):
         (result,) = evaluated.results
         rows = [
-            ScreenRow(code=code, symbol=symbol, value=_read_value(result, expression, (code, symbol)))
+            ScreenRow(code=code, symbol=symbol, value=result.read_value(expression, (code, symbol)))
             for code, symbol in result.places
         ]
     unknown = sum(row.value is None for row in rows)
@@ -504,8 +504,9 @@ def _add_values(cursor: Cursor, cards: Sequence[Card], rules: Sequence[Rule], mi
     watches: list[Watch] = []
     targets: list[tuple[Expression, Card, Node, str, Node, bool]] = []
     for card, rule in by_card:
-        for number, (left, operator, right) in enumerate(list_comparisons(compile_condition(rule.expr).root)):
-            expression = compile_any(left.text)
+        condition = compile_condition(rule.expr)
+        for number, (left, operator, right) in enumerate(list_comparisons(condition.root)):
+            expression = condition.take_part(left)
             watches.append(_watch_value(len(watches), expression, (card.code,), (card.symbol,)))
             targets.append((expression, card, left, operator, right, number == 0))
     if not watches:
@@ -515,7 +516,7 @@ def _add_values(cursor: Cursor, cards: Sequence[Card], rules: Sequence[Rule], mi
         for result, (expression, card, left, operator, right, is_first) in zip(evaluated.results, targets, strict=True):
             if not is_first and evaluated.minute != minute:
                 continue
-            value = _read_value(result, expression, result.places[0]) if result.places else None
+            value = result.read_value(expression, result.places[0]) if result.places else None
             if is_first:
                 card.spark.append(value)
                 card.spark_of = left.source
@@ -528,14 +529,7 @@ def _watch_value(
     key: str | int, expression: Expression, codes: tuple[str, ...], symbols: tuple[str, ...] | None
 ) -> Watch:
     """Return a watch whose results have the value of an expression of any kind: watches take conditions."""
-    condition = expression if expression.is_truth else compile_any(f"({expression.text}) > 0")
-    return Watch(key, condition, None, codes, symbols)
-
-
-def _read_value(result: WatchResult, expression: Expression, place: Place) -> str | None:
-    """Return the value of the expression of `_watch_value` as text, None when it is unknown."""
-    text = result.fill(compile_text(f"{{{expression.text}}}"), place, {})
-    return None if text == UNKNOWN else text
+    return Watch(key, expression.make_condition(), None, codes, symbols)
 
 
 def _add_history(cursor: Cursor, cards: Sequence[Card], silences: Sequence[StoredSilence]) -> None:
