@@ -16,8 +16,8 @@ from fademoe.alerts.records import StoredRule
 from fademoe.alerts.rules import Rule
 from fademoe.clock import LATEST_MS, MINUTE_MS, Window, floor_to, get_pace, monotonic_s
 from fademoe.evaluation import Place, replay
+from fademoe.evaluation.tables import name_source
 from fademoe.expressions import print_value
-from fademoe.metrics import name_perpspec
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("alerts")
@@ -94,7 +94,7 @@ def _find_first(cursor: Cursor, rule: Rule, place: Place) -> int:
     """Return the minute of the first row of any series that a rule reads for a contract; a far one without any."""
     code, symbol = place
     needs = compile_condition(rule.expr).needs.columns
-    sources = sorted({name_perpspec(need.code or code, need.measure.metric) for need in needs})
+    sources = sorted({name_source(need.code or code, need.measure.metric) for need in needs})
     cursor.execute(SQL["first_covered"], {"sources": sources, "symbol": symbol})
     (first,) = cursor.fetchone() or (None,)
     return LATEST_MS if first is None else floor_to(first, MINUTE_MS)

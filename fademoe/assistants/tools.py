@@ -28,7 +28,8 @@ from fademoe.assistants.statement import run_statement
 from fademoe.backtest.request import RunRequest
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms, parse_time, to_iso
 from fademoe.errors import FadeMoeError
-from fademoe.metrics import METRICS, STEPS_MS, name_perpspec
+from fademoe.evaluation.tables import name_source
+from fademoe.metrics import METRICS, STEPS_MS
 from fademoe.settings import Settings
 from fademoe.store.read.catalog import Perpspec, list_known_symbols, list_perpspecs, list_symbols
 from fademoe.store.read.rows import Selection
@@ -544,7 +545,7 @@ def _describe_most(
 def _list_inputs(cursor: Cursor, rule: Rule) -> list[tuple[str, str]]:
     """Return the (source, symbol) that a rule reads, of all that are stored."""
     needs = [need for text in (rule.expr, rule.clear) if text for need in compile_condition(text).needs.columns]
-    sources = sorted({name_perpspec(need.code or code, need.measure.metric) for need in needs for code in rule.codes})
+    sources = sorted({name_source(need.code or code, need.measure.metric) for need in needs for code in rule.codes})
     return [
         (source, symbol)
         for source in sources

@@ -137,6 +137,14 @@ def test_the_preview_is_what_the_rule_would_have_done(
     assert client.get("/api/alerts/preview", query_string={"expr": "c >"}).status_code == 400
 
 
+def test_the_preview_of_derived_metrics_begins_with_their_inputs(client: FlaskClient, alerts: Alerts):
+    alerts.store("bin", "BTC", closes(*[90, 110, 110] * 10, first=-60))
+    alerts.store("byb", "BTC", closes(*[90] * 30, first=-60))
+    query = {"expr": "x.spread_bps > 100", "code": "bin", "symbol": "BTC", "days": "1"}
+    preview = client.get("/api/alerts/preview", query_string=query).get_json()
+    assert preview["firings"] == 10 and preview["reached"] == preview["until"]
+
+
 def test_the_screen_evaluates_all_contracts_and_sorts(client: FlaskClient, alerts: Alerts):
     last = (floor_to(now_ms(), MINUTE_MS) - alerts.begin) // MINUTE_MS
     for symbol, close in (("BTC", 5), ("ETH", 7), ("XRP", None)):

@@ -189,7 +189,7 @@ UPDATE perp_deliveries AS d SET state = 'unneeded', settled_ms = %(now)s
 WHERE state = 'waiting' AND NOT EXISTS (SELECT FROM perp_alert_channels AS c WHERE c.name = d.channel)
 
 -- name: first_covered
-SELECT min(lower(covered)) FROM perp_coverage
+SELECT min(lower(covered)) FROM perp_ranges
 WHERE source = ANY(%(sources)s) AND symbol = %(symbol)s AND NOT isempty(covered)
 
 -- name: closes
