@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from fademoe.alerts.ids import make_fingerprint
+from fademoe.alerts.ids import make_fingerprint, make_transition_id
 from fademoe.alerts.machine import State
 from fademoe.clock import MINUTE_MS, SECOND_MS, to_iso
 
@@ -35,6 +35,14 @@ class Transition:
     severity: str = "warning"
     message: str = ""
     values: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def begin_id(self) -> str | None:
+        """The id of the transition that it ends, None where no message told of one."""
+        begun = {State.RESOLVED: State.FIRING, State.KNOWN: State.UNKNOWN}.get(State(self.state))
+        if begun is None or self.since is None:
+            return None
+        return make_transition_id(self.rule, self.version, self.code, self.symbol, self.since, str(begun))
 
     @property
     def labels(self) -> dict[str, str]:

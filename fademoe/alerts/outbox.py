@@ -81,13 +81,16 @@ def write_outbox(
 ) -> None:
     """Store what is to be sent of transitions, each with the names of its rule's channels.
 
-    One group for each channel, rule and minute. What a silence covers is stored as silenced.
+    One group for each channel, rule and minute. What a silence covers is stored as silenced. An end goes to the
+    channels of its begin too, which the rule may not name any more.
     """
+    sent = [(one, names) for one, names in transitions if one.state in SENT_STATES]
+    told = _find_told(cursor, [one for one, _ in sent])
     wanted = [
         (channel, one.rule, one.minute, one)
-        for one, names in transitions
-        for channel in names
-        if one.state in SENT_STATES and channel in channels
+        for one, names in sent
+        for channel in {*names, *told.get(one.id, ())}
+        if channel in channels
     ]
     wanted.sort(key=lambda row: (*row[:3], row[3].id))
     rows = []
@@ -98,6 +101,18 @@ def write_outbox(
         rows += [(one.id, name, delivery, _is_silenced(one, silences)) for *_, one in of_group]
     if rows:
         execute_values(cursor, SQL["add_outbox"], rows, page_size=1_000)
+
+
+def _find_told(cursor: Cursor, transitions: Iterable[Transition]) -> dict[str, set[str]]:
+    """Return the channels that were, or will be, told of what transitions end, by the ids of these."""
+    ends = {begin: one.id for one in transitions if (begin := one.begin_id)}
+    found: dict[str, set[str]] = {}
+    if ends:
+        states = [str(Fate.DELIVERED), str(Fate.WAITING)]
+        cursor.execute(SQL["told_channels"], {"transitions": list(ends), "states": states})
+        for begin, channel in cursor.fetchall():
+            found.setdefault(ends[begin], set()).add(channel)
+    return found
 
 
 def list_due(cursor: Cursor) -> list[Due]:

@@ -269,6 +269,22 @@ def test_what_fires_and_resolves_is_delivered_signed_in_order_and_once(alerts, r
     assert alerts.query("SELECT DISTINCT state FROM perp_outbox") == [("delivered",)]
 
 
+def test_a_channel_that_was_told_of_a_firing_is_told_of_its_end_though_the_rule_names_it_no_more(alerts, receiver):
+    alerts.store("bin", "BTC", closes(90, *[110] * 5, 90, 110))
+    other = CHANNEL.replace("desk", "other").replace("{url}", receiver.url)
+    text = (with_channel(receiver.url) + other).replace('secret = "env:DESK_SECRET"\n', "")
+    alerts.apply(text, 0)
+    alerts.begin_at(0)
+    alerts.evaluate(3)
+    assert alerts.deliver() == 1
+    moved = text.replace('channels = ["desk"]', 'channels = ["other"]')
+    assert alerts.apply(moved, 3).altered == ("high",)
+    alerts.evaluate(8)
+    assert alerts.deliver() == 1 and alerts.deliver("other") == 1
+    told = [(one.message["receiver"], one.transitions[0]["state"]) for one in receiver.requests]
+    assert told == [("desk", "firing"), ("desk", "resolved"), ("other", "firing")]
+
+
 def test_a_failed_attempt_is_repeated_with_the_same_id_and_bytes_and_the_next_waits_for_it(alerts):
     failing = Receiver(lambda number: 500 if number <= 2 else 200)
     alerts.store("bin", "BTC", closes(90, 110, 90, 90))

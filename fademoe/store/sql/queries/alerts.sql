@@ -122,6 +122,9 @@ RETURNING id
 -- VALUES: (transition, channel, delivery, silenced)
 INSERT INTO perp_outbox (transition, channel, delivery, silenced) VALUES %s ON CONFLICT DO NOTHING
 
+-- name: told_channels
+SELECT transition, channel FROM perp_outbox WHERE transition = ANY(%(transitions)s) AND state = ANY(%(states)s)
+
 -- name: lock_channel
 -- One process at a time delivers to a channel; the lock ends with the session.
 SELECT pg_try_advisory_lock(%(space)s, hashtext(%(channel)s))
