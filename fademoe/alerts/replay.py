@@ -18,6 +18,7 @@ from fademoe.clock import LATEST_MS, MINUTE_MS, Window, floor_to, get_pace, mono
 from fademoe.evaluation import Place, replay
 from fademoe.evaluation.tables import name_source
 from fademoe.expressions import print_value
+from fademoe.expressions.numbers import compute_change
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("alerts")
@@ -175,7 +176,7 @@ def _look_ahead(cursor: Cursor, transitions: list[Transition]) -> list[Replayed]
     def find(one: Transition, minutes: int) -> Decimal | None:
         now = closes.get((one.code, one.symbol, one.minute))
         then = closes.get((one.code, one.symbol, one.minute + minutes * MINUTE_MS))
-        return then / now - 1 if now and then is not None else None
+        return compute_change(then, now)
 
     return [Replayed(one, {f"{minutes}m": find(one, minutes) for minutes in AFTER_MINUTES}) for one in transitions]
 

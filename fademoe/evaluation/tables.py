@@ -6,7 +6,7 @@ A value is kept as an integer of its last digit, with one number of decimal plac
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ WIDE = UNKNOWN + 1  # the value stands in `wide`
 LARGEST = 2**63 - 2
 MOST_PLACES = 18
 EXACT_FLOATS = 2**49  # the float of a decimal with a smaller mark rounds to exactly that mark
+EXACT = Context(prec=1_000, traps=[])  # of values as they are stored, whatever their digits
 SLACK = 64  # columns behind the newest, so that all is moved once an hour
 FRESH_INTERVALS = 3  # a sample is read by its bare name until it is so many intervals old
 MISSED_MS = 2 * DAY_MS  # so long a point that nobody saw is looked for
@@ -333,12 +334,12 @@ class PointTable(Table):
         if value is None:
             return UNKNOWN
         places = int(self.places[column][row])
-        mark = value.scaleb(places)
+        mark = value.scaleb(places, EXACT)
         if mark != mark.to_integral_value():
-            if not self._refine(column, row, -int(value.normalize().as_tuple().exponent)):
+            if not self._refine(column, row, -int(value.normalize(EXACT).as_tuple().exponent)):
                 self.wide[column, row, ts] = value
                 return WIDE
-            mark = value.scaleb(int(self.places[column][row]))
+            mark = value.scaleb(int(self.places[column][row]), EXACT)
         if abs(mark) > LARGEST:
             self.wide[column, row, ts] = value
             return WIDE

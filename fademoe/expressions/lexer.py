@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from fademoe.expressions.errors import ExpressionError
+from fademoe.expressions.numbers import CONTEXT
 
 MAX_CHARACTERS = 2_000
 MAX_NODES = 200
@@ -121,8 +122,8 @@ def _read_number(text: str, number: re.Match[str]) -> tuple[int, Literal]:
     if value > LARGEST or len(number[0]) > MOST_DIGITS:
         raise ExpressionError("a number is at most 10^30, in at most 100 characters", at + 1)
     if suffix == "%":
-        return at + len(written), Literal(written, value.scaleb(-2))
-    length_ms = value * UNITS_MS[suffix] if suffix else None
+        return at + len(written), Literal(written, value.scaleb(-2, CONTEXT))
+    length_ms = CONTEXT.multiply(value, UNITS_MS[suffix]) if suffix else None
     return at + len(written), Literal(written, value, length_ms)
 
 

@@ -146,7 +146,7 @@ def compute_rsi(window: Sequence[Decimal]) -> Value:
     length = len(window) // RSI_POINTS
     changes = [_subtract(after, before) for before, after in pairwise(window)]
     gain = _smooth([change if change > 0 else ZERO for change in changes], length)
-    loss = _smooth([-change if change < 0 else ZERO for change in changes], length)
+    loss = _smooth([CONTEXT.minus(change) if change < 0 else ZERO for change in changes], length)
     both = _add(gain, loss)
     return _multiply(HUNDRED, _divide(gain, both)) if both else None
 
@@ -155,7 +155,7 @@ def compute_atr(highs: Sequence[Decimal], lows: Sequence[Decimal], closes: Seque
     """Return Wilder's average true range of 4 n bars; the first bar gives its close only."""
     length = len(highs) // ATR_POINTS
     ranges = [
-        max(_subtract(high, low), abs(_subtract(high, close)), abs(_subtract(low, close)))
+        max(_subtract(high, low), CONTEXT.abs(_subtract(high, close)), CONTEXT.abs(_subtract(low, close)))
         for high, low, close in zip(highs[1:], lows[1:], closes, strict=False)
     ]
     return _smooth(ranges, length)

@@ -188,3 +188,14 @@ def test_zero_times_what_may_be_unknown_is_not_certain(text):
     exact, arrays = evaluators(board)
     assert exact.evaluate(rule.root, "bin", SYMBOLS[0]) is None
     assert set(np.broadcast_to(arrays.decide(rule.root), (len(SYMBOLS), 1))[:, 0].tolist()) <= {-1, OPEN}
+
+
+@pytest.mark.parametrize("text", ["12345678901.000000000000000001", "0." + "1" * 34, "1e-30", "123456789012345678.5"])
+def test_values_of_many_digits_are_kept(text):
+    rule = compile_expression("c", WORDS)
+    board = Board(collect_reads([(rule, ("bin",))]).values(), MOMENT)
+    (table,) = board.points.values()
+    table.add_symbols(SYMBOLS)
+    ts = table.find_newest(MOMENT)
+    table.put("S0", ts, [D(text)])
+    assert table.read("c", "S0", ts, MINUTE, 1) == [D(text)]

@@ -13,6 +13,7 @@ from fademoe.expressions import (
     compile_message,
     print_value,
 )
+from fademoe.expressions.numbers import CONTEXT, compute_atr
 from fademoe.feeds import registry
 from tests.support.views import ListView
 
@@ -154,6 +155,15 @@ def test_literals_are_exact():
     assert value_of("-0.5%") == D("-0.005")
     assert value_of("1e3 + 0.1 + 0.2") == D("1000.3")
     assert value_of("1 / 3") == D("0." + "3" * 34)
+
+
+def test_34_digits_are_kept():
+    digits = "1.234567890123456789012345678901234"
+    assert compile_expression(f"c > {digits}%", WORDS).root.children[1].value == D(digits).scaleb(-2, CONTEXT)
+    zeroes = [D(0)] * 4
+    assert compute_atr(zeroes, zeroes, [D(digits)] * 4) == D(digits)
+    with pytest.raises(ExpressionError, match="whole number of points"):
+        compile_expression(f"sma(c, 1.{'0' * 30}1m)", WORDS)
 
 
 def test_a_mean_of_equal_prices_is_that_price():

@@ -128,6 +128,7 @@ def test_the_preview_is_what_the_rule_would_have_done(
     assert preview["firings"] == 50 and preview["reached"] == preview["until"]
     oldest = preview["transitions"][0]
     assert oldest["message"] == "at 110" and oldest["after"]["15m"] == "0"
+    assert oldest["after"]["5m"] == "-0.1818181818181818181818181818181818"
     monkeypatch.setattr(signals, "PREVIEW_S", 0.0)  # a minute a part
     parts = [client.get("/api/alerts/preview", query_string=query).get_json()]
     while len(parts) < 20:
