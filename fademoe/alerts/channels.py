@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urlsplit
 
 import requests
+import urllib3
 
 from fademoe.alerts.messages import Transition, make_headers, make_text, make_title
 from fademoe.alerts.rules import ENVIRONMENT, WEBHOOK_SCHEMES, check_variable
@@ -158,11 +159,20 @@ def _post(
         )
         status, retry_after = answer.status_code, answer.headers.get("Retry-After", "")
         if status >= 400 and not retry_after and read_pause:
-            retry_after = read_pause(answer.raw.read(MAX_READ_BYTES, decode_content=True))
+            retry_after = read_pause(_read_refusal(answer))
         answer.close()
     if 200 <= status < 300:
         return Outcome(status=status)
     return Outcome(error=f"HTTP {status}", status=status, retry_after_s=parse_retry_after(retry_after, now_ms))
+
+
+def _read_refusal(answer: requests.Response) -> bytes:
+    """Return the begin of the body, nothing where it breaks off or is not what its headers say."""
+    try:
+        content: bytes = answer.raw.read(MAX_READ_BYTES, decode_content=True)
+    except (urllib3.exceptions.HTTPError, OSError):
+        return b""
+    return content
 
 
 def parse_retry_after(text: str, now_ms: int) -> float | None:

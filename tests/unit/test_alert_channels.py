@@ -106,6 +106,13 @@ def test_telegram_says_in_the_body_how_long_to_wait(receive, monkeypatch):
         assert outcome == Outcome(error="HTTP 429", status=429, retry_after_s=seconds)
 
 
+def test_a_refusal_whose_body_cannot_be_read_is_one_all_the_same(receive, monkeypatch):
+    for headers in ({"Content-Encoding": "gzip"}, {"Transfer-Encoding": "chunked"}):
+        receiver = receive(429, body=b"no such thing", headers=headers)
+        monkeypatch.setattr(channels, "TELEGRAM_URL", receiver.url)
+        assert send("tgram://1:a/2", "", MESSAGE, NOW, {}) == Outcome(error="HTTP 429", status=429)
+
+
 def test_a_redirect_is_not_followed(receive):
     other = receive()
     receiver = receive(302, headers={"Location": f"{other.url}/elsewhere"})
