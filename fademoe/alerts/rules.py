@@ -215,7 +215,7 @@ def mask_secret(text: str) -> str:
 
 
 def mask_channel_url(url: str) -> str:
-    """Return the address of a channel without what may be a secret: user, password, path and query."""
+    """Return the address of a channel without what may be a secret: user, password, path of a webhook and query."""
     if url.startswith(ENVIRONMENT):
         return "***"
     parts = urlsplit(url)
@@ -223,7 +223,9 @@ def mask_channel_url(url: str) -> str:
         host = parts.netloc.rpartition("@")[2]
         hidden = f"?{mask_secret(parts.query)}" if parts.query else ""
         user = "***@" if "@" in parts.netloc else ""
-        return f"{parts.scheme}://{user}{host}{parts.path}{hidden}"
+        is_secret = parts.scheme in WEBHOOK_SCHEMES and parts.path.strip("/")
+        path = f"/{mask_secret(parts.path)}" if is_secret else parts.path
+        return f"{parts.scheme}://{user}{host}{path}{hidden}"
     return f"{parts.scheme}://***"
 
 

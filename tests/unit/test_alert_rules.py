@@ -199,7 +199,10 @@ def test_durations():
 
 
 def test_an_address_is_shown_without_what_may_be_secret():
-    assert mask_channel_url("https://user:pass@example.org/a?key=1") == "https://***@example.org/a?***"
+    assert mask_channel_url("https://user:pass@example.org/a?key=1") == "https://***@example.org/***?***"
+    assert mask_channel_url("https://hooks.slack.com/services/T0/B0/x1y2") == "https://hooks.slack.com/***"
+    assert mask_channel_url("http://127.0.0.1:9000/") == "http://127.0.0.1:9000/"
+    assert mask_channel_url("http://127.0.0.1:9000") == "http://127.0.0.1:9000"
     assert mask_channel_url("tgram://123:abc/42") == "tgram://***"
     assert mask_channel_url("env:DESK_URL") == "***"
     assert mask_channel_url("ntfy://topic") == "ntfy://topic"
