@@ -95,6 +95,14 @@ class Board:
         """All tables."""
         return [*self.points.values(), *self.settlements.values()]
 
+    def list_by_input(self) -> dict[str, list[PointTable | SettlementTable]]:
+        """Return the tables by the sources whose rows they are computed from: their own, of what is stored."""
+        found: dict[str, list[PointTable | SettlementTable]] = {}
+        for table in self.tables:
+            for source in table.inputs:
+                found.setdefault(source, []).append(table)
+        return found
+
     def move_to(self, moment_ms: int) -> None:
         """Go on to the end of a later minute."""
         self.moment_ms = moment_ms

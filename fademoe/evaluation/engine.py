@@ -192,19 +192,27 @@ class LiveEngine:
     def _start(self, cursor: Cursor, minute: int) -> None:
         """Fill the board with what was known at the end of the minute before, as it was seen then."""
         board = self._require_board()
-        sources = [table.source for table in board.tables]
+        by_input = board.list_by_input()
         self._correction = find_newest_correction(cursor)
         first_ms = min((table.base_ms for table in board.points.values()), default=minute)
         for number, source, symbol, ts, reason, old_interval, at_ms in read_corrections(
-            cursor, sources, self._correction - 10 * AGAIN
+            cursor, list(by_input), self._correction - 10 * AGAIN
         ):
             if reason == SUPERSEDED and old_interval and ts >= first_ms:
-                table = next(table for table in board.tables if table.source == source)
-                self._replaced[source, symbol, ts] = table.lags.compute_known_ms(ts, old_interval)
+                self._note_replaced(by_input[source], symbol, ts, old_interval)
             if self._seen_ms is None or at_ms <= self._seen_ms:
                 self._applied.add(number)
         self._minute = minute - MINUTE_MS
         self._add_symbols(cursor, minute)
+
+    def _note_replaced(
+        self, tables: Sequence[PointTable | SettlementTable], symbol: str, ts: int, old_interval: str
+    ) -> None:
+        """Note since when the rows were known that a live sample of an input was a part of."""
+        for table in tables:
+            key = (table.source, symbol, ts)
+            known_ms = table.lags.compute_known_ms(ts, old_interval)
+            self._replaced[key] = min(known_ms, self._replaced.get(key, known_ms))
 
     def _require_board(self) -> Board:
         if self._board is None:
@@ -268,26 +276,33 @@ class LiveEngine:
         return [(table.source, symbol, ts)] if expected < minute else []
 
     def _read_corrected(self, cursor: Cursor) -> list[LateRow]:
-        """Enter rows that were changed since the minute before; return those that should have been seen there."""
+        """Enter rows that were changed since the minute before; return those that should have been seen there.
+
+        What is computed from a changed row has changed too; then the row itself is what should have been seen.
+        """
         board = self._require_board()
         tables = {table.source: table for table in board.tables}
+        by_input = board.list_by_input()
         changed: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
         late: list[LateRow] = []
         after = self._correction - AGAIN
-        for number, source, symbol, ts, reason, old_interval, at_ms in read_corrections(cursor, list(tables), after):
+        for number, source, symbol, ts, reason, old_interval, at_ms in read_corrections(cursor, list(by_input), after):
             if number in self._applied:
                 continue
             self._applied.add(number)
             self._correction = max(self._correction, number)
-            table = tables[source]
             if reason == SUPERSEDED and old_interval:
-                self._replaced[source, symbol, ts] = table.lags.compute_known_ms(ts, old_interval)
-            if symbol in table.rows and table.holds(symbol, ts):
-                changed[source][symbol].add(ts)
-                if self._seen_ms is not None and at_ms <= self._seen_ms:
+                self._note_replaced(by_input[source], symbol, ts, old_interval)
+            for table in by_input[source]:
+                if symbol not in table.rows:
+                    continue
+                affected = table.list_affected(ts, table.find_following(symbol, ts))
+                held = [own_ts for own_ts in affected if table.holds(symbol, own_ts)]
+                changed[table.source][symbol].update(held)
+                if held and self._seen_ms is not None and at_ms <= self._seen_ms:
                     late.append((source, symbol, ts))
         for source, times in changed.items():
-            wanted = {symbol: Window(min(found), max(found) + 1) for symbol, found in times.items()}
+            wanted = {symbol: Window(min(found), max(found) + 1) for symbol, found in times.items() if found}
             for row in read_rows(cursor, tables[source], wanted):
                 if row.ts in times[row.symbol]:
                     tables[source].put(row.symbol, row.ts, row.values)

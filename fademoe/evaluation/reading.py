@@ -1,9 +1,10 @@
 """Reads rows, coverage, corrections and late arrivals for the evaluation of expressions."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -15,12 +16,15 @@ from fademoe.clock import MINUTE_MS, Window, ceil_to, floor_to
 from fademoe.evaluation.tables import Long, PointTable, SettlementTable, Table, Values
 from fademoe.store.derived import find_derived, make_relation
 from fademoe.store.queries import load_queries
+from fademoe.store.read.past import build_before
 
 SQL = load_queries("evaluation")
 SUPERSEDED = "superseded"  # the reason of a correction: the row of the history took the place of a live sample
 BEFORE_ALL, NEVER = 0, 2**62
+RANGES = ((False, "perp_coverage"), (True, "perp_ranges"))  # where coverage stands, of what is derived and what is not
 
 Wanted = Mapping[str, Window]  # symbol -> range of ts
+Key = tuple[str, int]  # symbol and ts
 
 
 class StoredRow(NamedTuple):
@@ -45,6 +49,13 @@ class Version(NamedTuple):
     values: Values | None
     is_sample_replaced: bool = False
     is_first: bool = True
+
+
+class Change(NamedTuple):
+    """A change of a row: from when on live evaluation saw it; see `Version`."""
+
+    seen_ms: int
+    is_sample_replaced: bool
 
 
 class Contract(NamedTuple):
@@ -96,12 +107,17 @@ def read_changed(
     cursor: Cursor, table: Table, symbols: Sequence[str], window: Window, seen_ms: int
 ) -> dict[str, Window]:
     """Return, by symbol, from the first to the last row of a window that was another, or none, at `seen_ms`."""
-    about = {"source": table.source, "symbols": list(symbols), "seen": seen_ms}
-    cursor.execute(SQL["changed_since"], {**about, "start": window.start_ms, "end": window.end_ms})
+    about = {"sources": _list_sources(table), "symbols": list(symbols), "seen": seen_ms}
+    cursor.execute(SQL["changed_since"], {**about, "start": window.start_ms - table.reach_ms, "end": window.end_ms})
     return {
-        symbol: Window(max(first, window.start_ms), min(last + 1, window.end_ms))
+        symbol: Window(max(first, window.start_ms), min(last + 1 + table.reach_ms, window.end_ms))
         for symbol, first, last in cursor.fetchall()
     }
+
+
+def _list_sources(table: Table) -> list[str]:
+    """Return the sources under which stands what became of the rows of a table: its own and those of its inputs."""
+    return list(dict.fromkeys((table.source, *table.inputs)))
 
 
 def read_covered(cursor: Cursor, table: Table, wanted: Wanted) -> dict[str, list[Window]]:
@@ -117,7 +133,7 @@ def read_covered(cursor: Cursor, table: Table, wanted: Wanted) -> dict[str, list
 
 def _coverage_of(table: Table) -> sql.Composable:
     """Return where the coverage of a source stands: that of derived ones is computed."""
-    return sql.Identifier("perp_ranges" if table.is_derived else "perp_coverage")
+    return sql.Identifier(dict(RANGES)[table.is_derived])
 
 
 def _ranges(table: Table, wanted: Wanted) -> dict[str, object]:
@@ -132,7 +148,7 @@ def _ranges(table: Table, wanted: Wanted) -> dict[str, object]:
 def read_uncovered(cursor: Cursor, points: Sequence[tuple[str, str, int]]) -> list[tuple[str, str]]:
     """Return the (source, symbol) of (source, symbol, ts) that were not answered yet."""
     found: list[tuple[str, str]] = []
-    for is_derived, relation in ((False, "perp_coverage"), (True, "perp_ranges")):
+    for is_derived, relation in RANGES:
         some = [point for point in points if (find_derived(point[0]) is not None) == is_derived]
         if some:
             sources, symbols, times = (list(part) for part in zip(*some, strict=True))
@@ -160,14 +176,21 @@ def record_late(cursor: Cursor, late: Iterable[tuple[str, str, int, int]]) -> No
 def record_unseen(cursor: Cursor, points: Iterable[tuple[str, str, int]]) -> None:
     """Record points that a minute should have read and that are not there: (source, symbol, ts)."""
     rows = sorted(set(points))
-    if rows:
-        execute_values(cursor, SQL["add_unseen"], rows, "(%s, %s, %s::bigint)")
+    for is_derived, relation in RANGES:
+        some = [row for row in rows if (find_derived(row[0]) is not None) == is_derived]
+        if some:
+            query = sql.SQL(SQL["add_unseen"]).format(ranges=sql.Identifier(relation))
+            execute_values(cursor, query, some, "(%s, %s, %s::bigint)")
 
 
 def read_unseen(cursor: Cursor, table: Table) -> set[tuple[str, int]]:
-    """Return the (symbol, ts) of a table that minutes should have read and that had not come."""
-    cursor.execute(SQL["unseen"], {"source": table.source})
-    return set(cursor.fetchall())
+    """Return the (symbol, ts) of a table that minutes should have read and that had not come, or an input had not."""
+    cursor.execute(SQL["unseen"], {"sources": _list_sources(table)})
+    found: set[tuple[str, int]] = set()
+    for source, symbol, ts in cursor.fetchall():
+        affected = [ts] if source == table.source else table.list_affected(ts, None)
+        found.update((symbol, own_ts) for own_ts in affected)
+    return found
 
 
 def forget_unseen(cursor: Cursor, before_ms: int) -> None:
@@ -183,27 +206,10 @@ def read_versions(cursor: Cursor, table: Table, symbols: Sequence[str], window: 
     """
     wanted = dict.fromkeys(symbols, window)
     rows = read_rows(cursor, table, wanted)
-    about = {"source": table.source, "symbols": list(symbols), "start": window.start_ms, "end": window.end_ms}
-    cursor.execute(SQL["late"], about)
-    late: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for symbol, ts, arrived_ms in cursor.fetchall():
-        late[symbol, ts].append(arrived_ms)
-    for key in read_unseen(cursor, table):
-        late[key] = late.get(key) or [NEVER]
-    arrivals = _read_arrivals(cursor, about)
-    cursor.execute(SQL["corrections"], about)
-    corrections = {key: list(group) for key, group in groupby(cursor.fetchall(), itemgetter(0, 1))}
-    versions: list[Version] = []
-    stored: set[tuple[str, int]] = set()
-    for row in rows:
-        key = (row.symbol, row.ts)
-        stored.add(key)
-        if key not in late:
-            came_ms = max((ms for start, end, ms in arrivals.get(row.symbol, ()) if start <= row.ts < end), default=0)
-            if came_ms > row.ts:
-                late[key].append(came_ms)
-        versions += _unroll(table, row, corrections.get(key, ()), late.get(key, ()))
+    read = _read_computed if table.is_derived else _read_stored
+    versions, first_seen = read(cursor, table, rows, symbols, window)
     if isinstance(table, PointTable) and table.zero_when_empty:
+        stored = {(row.symbol, row.ts) for row in rows}
         zeroes = [Decimal(0)] * len(table.columns)
         for symbol, windows in read_covered(cursor, table, wanted).items():
             for piece in windows:
@@ -211,9 +217,143 @@ def read_versions(cursor: Cursor, table: Table, symbols: Sequence[str], window: 
                     ceil_to(piece.start_ms, table.grid_ms), piece.end_ms - table.grid_ms + 1, table.grid_ms
                 ):
                     if (symbol, ts) not in stored:
-                        seen_ms = late.get((symbol, ts), [BEFORE_ALL])[0]
+                        seen_ms = first_seen.get((symbol, ts), BEFORE_ALL)
                         known_ms = table.lags.compute_known_ms(ts, "")
                         versions.append(Version(symbol, ts, known_ms, seen_ms, zeroes))
+    return versions
+
+
+def _read_stored(
+    cursor: Cursor, table: Table, rows: Sequence[StoredRow], symbols: Sequence[str], window: Window
+) -> tuple[list[Version], dict[Key, int]]:
+    """Return the versions of stored rows, and when points that came late were seen first."""
+    about = _describe(table, symbols, window)
+    late: dict[Key, list[int]] = defaultdict(list)
+    for (_, symbol, ts), arrived in _read_late(cursor, about).items():
+        late[symbol, ts] = arrived
+    for key in read_unseen(cursor, table):
+        late[key] = late.get(key) or [NEVER]
+    arrivals = _read_arrivals(cursor, about)
+    cursor.execute(SQL["corrections"], about)
+    corrections = {key: list(group) for key, group in groupby(cursor.fetchall(), itemgetter(1, 2))}
+    versions: list[Version] = []
+    for row in rows:
+        key = (row.symbol, row.ts)
+        if key not in late:
+            came_ms = _find_arrival(arrivals.get((table.source, row.symbol), ()), row.ts)
+            if came_ms > row.ts:
+                late[key].append(came_ms)
+        versions += _unroll(table, row, corrections.get(key, ()), late.get(key, ()))
+    return versions, {key: arrived[0] for key, arrived in late.items() if arrived}
+
+
+def _read_computed(
+    cursor: Cursor, table: Table, rows: Sequence[StoredRow], symbols: Sequence[str], window: Window
+) -> tuple[list[Version], dict[Key, int]]:
+    """Return the versions of computed rows, which change with their inputs, and when they were seen first.
+
+    It is recorded under their own name which of them live evaluation saw late, under that of the input which of its
+    rows it saw late, before or after they were changed.
+    """
+    about = _describe(table, symbols, window)
+    late = _read_late(cursor, about)
+    times: dict[str, list[int]] = defaultdict(list)
+    for symbol, ts in sorted((row.symbol, row.ts) for row in rows):
+        times[symbol].append(ts)
+    changes: dict[Key, dict[int, Change]] = defaultdict(dict)
+    first_seen: dict[Key, int] = defaultdict(int)
+    cursor.execute(SQL["corrections"], about)
+    found = {key: list(group) for key, group in groupby(cursor.fetchall(), itemgetter(0, 1, 2))}
+    for source, symbol, ts in {**late, **found}:
+        if source not in table.inputs:
+            continue
+        came_ms, changed = _list_changes(found.get((source, symbol, ts), ()), late.get((source, symbol, ts), ()))
+        index = bisect_right(times[symbol], ts)
+        following = times[symbol][index] if index < len(times[symbol]) else None
+        for own_ts in table.list_affected(ts, following):
+            key = (symbol, own_ts)
+            first_seen[key] = max(first_seen[key], came_ms)
+            for at_ms, change in changed.items():
+                other = changes[key].get(at_ms, change)
+                is_replaced = change.is_sample_replaced or other.is_sample_replaced
+                changes[key][at_ms] = Change(max(change.seen_ms, other.seen_ms), is_replaced)
+    arrivals = _read_arrivals(cursor, about)
+    shifts_ms = table.list_affected(0, None)
+    for row in rows:
+        came = (_find_arrival(arrivals.get((i, row.symbol), ()), row.ts - s) for i in table.inputs for s in shifts_ms)
+        came_ms = max(came, default=0)
+        if came_ms > row.ts:
+            first_seen[row.symbol, row.ts] = max(first_seen[row.symbol, row.ts], came_ms)
+    first_seen |= dict.fromkeys(read_unseen(cursor, table), NEVER)
+    first_seen |= {(symbol, ts): arrived[0] for (source, symbol, ts), arrived in late.items() if source == table.source}
+    before = _read_before(cursor, table, [(*row[:2], at_ms) for row in rows for at_ms in changes.get(row[:2], ())])
+    versions: list[Version] = []
+    for row in rows:
+        versions += _unroll_computed(table, row, changes.get(row[:2], {}), before, first_seen.get(row[:2], BEFORE_ALL))
+    return versions, first_seen
+
+
+def _list_changes(corrections: Iterable[tuple[object, ...]], late: Sequence[int]) -> tuple[int, dict[int, Change]]:
+    """Return when a row was seen first (0: in time), and its changes by their time."""
+    replaced: dict[int, bool] = {}
+    for *_, reason, old_interval, at_ms in corrections:
+        is_replaced = reason == SUPERSEDED and bool(old_interval)
+        replaced[int(at_ms)] = is_replaced or replaced.get(int(at_ms), False)  # type: ignore[call-overload]
+    ends = [*sorted(replaced), NEVER]
+    came_ms = next((ms for ms in late if ms < ends[0]), 0)
+    changes = {}
+    for at_ms, next_ms in pairwise(ends):
+        seen_ms = next((ms for ms in late if at_ms <= ms < next_ms), at_ms)
+        changes[at_ms] = Change(seen_ms, replaced[at_ms])
+    return came_ms, changes
+
+
+def _read_before(
+    cursor: Cursor, table: Table, wanted: Sequence[tuple[str, int, int]]
+) -> dict[tuple[str, int, int], StoredRow]:
+    """Return computed rows as they were before a time: (symbol, ts, time) -> row, none where it was not there."""
+    if not wanted:
+        return {}
+    columns = sql.SQL(", ").join(
+        sql.SQL(SQL["value"]).format(column=sql.Identifier(column)) for column in table.columns
+    )
+    first = sql.SQL("asked.ts - {}").format(sql.Literal(table.reach_ms))
+    places = (sql.SQL("asked.at_ms"), first, sql.SQL("asked.ts"))
+    relation = make_relation(table.source, lambda metric: build_before(metric, *places))
+    symbols, times, before = (list(part) for part in zip(*wanted, strict=True))
+    cursor.execute(
+        sql.SQL(SQL["rows_before"]).format(columns=columns, relation=relation),
+        {"source": table.source, "symbols": symbols, "times": times, "before": before},
+    )
+    return {
+        (symbol, ts, at_ms): StoredRow(symbol, ts, interval, values)
+        for symbol, ts, at_ms, interval, *values in cursor.fetchall()
+    }
+
+
+def _unroll_computed(
+    table: Table,
+    row: StoredRow,
+    changes: Mapping[int, Change],
+    before: Mapping[tuple[str, int, int], StoredRow],
+    first_seen_ms: int,
+) -> list[Version]:
+    """Return the versions of a computed row. What was over when it was seen first nobody has seen."""
+    versions: list[Version] = []
+    known_ms = None
+    begin = Change(BEFORE_ALL, is_sample_replaced=False)
+    for end_ms in (*sorted(changes), None):
+        was = row if end_ms is None else before.get((row.symbol, row.ts, end_ms))
+        if was is not None:
+            own_ms = table.lags.compute_known_ms(row.ts, was.interval)
+            known_ms = own_ms if known_ms is None else min(known_ms, own_ms)
+            if end_ms is None or end_ms > first_seen_ms:
+                seen_ms = max(begin.seen_ms, first_seen_ms)
+                is_first = not versions
+                version = Version(row.symbol, row.ts, known_ms, seen_ms, was.values, begin.is_sample_replaced, is_first)
+                versions.append(version)
+        if end_ms is not None:
+            begin = changes[end_ms]
     return versions
 
 
@@ -223,10 +363,10 @@ def _unroll(
     """Return the versions of one row, from its corrections, the newest of which comes first."""
     interval, values = row.interval, list(row.values)
     found: list[tuple[int, str, Values | None, bool]] = []  # from when on, newest first
-    for at_ms, group in groupby(corrections, itemgetter(6)):
+    for at_ms, group in groupby(corrections, itemgetter(7)):
         before: list[Decimal | None] | None = list(values)
         older, is_replaced = interval, False
-        for _, _, column, old_value, reason, old_interval, _ in group:
+        for *_, column, old_value, reason, old_interval, _ in group:
             if not column:
                 before = None
             elif before is not None and column in table.columns:
@@ -259,13 +399,33 @@ def read_settled(cursor: Cursor, table: SettlementTable, wanted: Wanted) -> None
         table.covered[table.rows[symbol]] = windows
 
 
-def _read_arrivals(cursor: Cursor, about: Mapping[str, object]) -> dict[str, list[tuple[int, int, int]]]:
-    """Return, by symbol, the ranges of which rows came together: (start, end, not before when), all in ms."""
-    cursor.execute(SQL["arrivals"], about)
-    found: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    for symbol, start_ms, end_ms, known_from_ms in cursor.fetchall():
-        found[symbol].append((start_ms, end_ms, known_from_ms))
+def _describe(table: Table, symbols: Sequence[str], window: Window) -> dict[str, object]:
+    """Return the sources, symbols and ts of which it is read what became of the rows of a window."""
+    start_ms = window.start_ms - table.reach_ms
+    return {"sources": _list_sources(table), "symbols": list(symbols), "start": start_ms, "end": window.end_ms}
+
+
+def _read_late(cursor: Cursor, about: Mapping[str, object]) -> dict[tuple[str, str, int], list[int]]:
+    """Return when rows arrived that live evaluation saw late, by (source, symbol, ts)."""
+    cursor.execute(SQL["late"], about)
+    found: dict[tuple[str, str, int], list[int]] = defaultdict(list)
+    for source, symbol, ts, arrived_ms in cursor.fetchall():
+        found[source, symbol, ts].append(arrived_ms)
     return found
+
+
+def _read_arrivals(cursor: Cursor, about: Mapping[str, object]) -> dict[tuple[str, str], list[tuple[int, int, int]]]:
+    """Return, by (source, symbol), the ranges of which rows came together: (start, end, not before when), all in ms."""
+    cursor.execute(SQL["arrivals"], about)
+    found: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
+    for source, symbol, start_ms, end_ms, known_from_ms in cursor.fetchall():
+        found[source, symbol].append((start_ms, end_ms, known_from_ms))
+    return found
+
+
+def _find_arrival(arrivals: Iterable[tuple[int, int, int]], ts: int) -> int:
+    """Return when the row of `ts` came at the earliest, 0 where that is not recorded."""
+    return max((ms for start, end, ms in arrivals if start <= ts < end), default=0)
 
 
 def find_newest_correction(cursor: Cursor) -> int:

@@ -29,6 +29,7 @@ EXACT = Context(prec=1_000, traps=[])  # of values as they are stored, whatever 
 SLACK = 64  # columns behind the newest, so that all is moved once an hour
 FRESH_INTERVALS = 3  # a sample is read by its bare name until it is so many intervals old
 MISSED_MS = 2 * DAY_MS  # so long a point that nobody saw is looked for
+PREVIOUS_MS = DAY_MS  # so far before a row the one before it is looked for
 USUAL_HOURS = 8  # of a settlement that does not say
 
 Integers = npt.NDArray[np.int64]
@@ -110,11 +111,35 @@ class Table:
         """Describe a table that holds nothing yet."""
         self.reads = reads
         self.source = name_source(reads.code, reads.metric)
-        self.is_derived = isinstance(METRICS.get(reads.metric), Derived)
+        declared = METRICS.get(reads.metric)
+        self.derived = declared if isinstance(declared, Derived) else None
+        names = (name for part in find_parts(self.source) for name in part.inputs)
+        self.inputs = tuple(dict.fromkeys(names)) or (self.source,)  # the sources whose rows it is computed from
         self.columns = tuple(measure.column for measure in reads.measures)
         self.lags = Lags(self.source, reads.measures[0].span_ms)
         self.rows: dict[str, int] = {}
         self.symbols: list[str] = []
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether its rows are computed from those of its inputs."""
+        return self.derived is not None
+
+    @property
+    def reach_ms(self) -> int:
+        """How far before a row an input's row may lie that it is computed from."""
+        if self.derived is None:
+            return 0
+        return PREVIOUS_MS if self.derived.needs_previous else self.derived.lag_ms
+
+    def list_affected(self, ts: int, following: int | None) -> list[int]:
+        """Return the ts of the rows that an input's row is a part of; `following`: that of the table's next row."""
+        affected = [ts]
+        if self.derived is not None and self.derived.lag_ms:
+            affected.append(ts + self.derived.lag_ms)
+        elif self.derived is not None and self.derived.needs_previous and following is not None:
+            affected.append(following)
+        return affected
 
 
 class PointTable(Table):
@@ -220,6 +245,12 @@ class PointTable(Table):
         row, column = self.rows[symbol], self._column_of(ts)
         is_point = (ts - self.base_ms) % self.grid_ms == 0 and 0 <= column < self.capacity
         return ts in self.recent[row] or (is_point and bool(self.present[row, column]))
+
+    def find_following(self, symbol: str, ts: int) -> int | None:
+        """Return the ts of the next point that is held behind one."""
+        first = max(self._column_of(ts) + 1, 0)
+        found = np.flatnonzero(self.present[self.rows[symbol], first:])
+        return self.base_ms + (first + int(found[0])) * self.grid_ms if len(found) else None
 
     def put(self, symbol: str, ts: int, values: Values) -> None:
         """Enter a row; `values` are those of the table's columns."""
@@ -386,6 +417,12 @@ class SettlementTable(Table):
     def holds(self, symbol: str, ts: int) -> bool:
         """Return whether the settlement is in the table."""
         return self.has(symbol, ts)
+
+    def find_following(self, symbol: str, ts: int) -> int | None:
+        """Return the ts of the next settlement that is held behind a time."""
+        times = self.times[self.rows[symbol]]
+        index = bisect_right(times, ts)
+        return times[index] if index < len(times) else None
 
     def put(self, symbol: str, ts: int, values: Values) -> None:
         """Enter a settlement."""

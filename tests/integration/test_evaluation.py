@@ -8,8 +8,9 @@ import pytest
 from fademoe.clock import MINUTE_MS, Window
 from fademoe.evaluation import LiveEngine, Watch, engine, replay
 from fademoe.evaluation.blocks import fits_blocks
-from fademoe.evaluation.board import collect_reads
+from fademoe.evaluation.board import Board, collect_reads
 from fademoe.evaluation.engine import PATIENCE
+from fademoe.evaluation.reading import read_versions
 from fademoe.expressions import Vocabulary, compile_expression, compile_message
 from fademoe.feeds import registry
 from fademoe.metrics import Candle, Funding, Liquidations, OpenInterest
@@ -17,6 +18,7 @@ from fademoe.store import coverage
 from fademoe.store.arrivals import LIVE
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
+from fademoe.store.partitions import Partitions
 from fademoe.store.writer import Batch, Writer
 
 START = 1_795_694_400_000
@@ -33,6 +35,9 @@ TEXTS = (
     "byb.c > bin.c and fr > 0",
     "sum(fr, 1d) >= 0 and annual(fr) < 1",
     "x.spread_bps > 10 and vwap > 0",
+    "oi_chg > 0",
+    "sum(oi_chg, 10m) > 0 or x.oi > 210",
+    "x.lql > 10 and x.oi > lag(x.oi, 5m)",
 )
 
 
@@ -171,11 +176,88 @@ def test_replay_equals_live_where_rows_come_late_or_never(database, words, monke
             at_once = replayed(database, [rule], START, last, {})
             patch.setattr(engine, "fits_blocks", lambda *_: False)
             assert at_once == replayed(database, [rule], START, last, {}), rule.key
-    assert [rule.key for rule in rules if not fits(rule)] == [TEXTS[2], TEXTS[5]]
+    assert [rule.key for rule in rules if not fits(rule)] == [TEXTS[2], TEXTS[5], *TEXTS[-3:]]
     counts = {
         truth: sum(t is truth for truths in live.values() for t in truths.values()) for truth in (True, False, None)
     }
     assert min(counts.values()) > 100
+
+
+class Given(Market):
+    """A market of the rows that a test queues."""
+
+    def arrive(self, minute, delay):
+        pass
+
+
+@pytest.mark.parametrize("restarts", [(), (2, 6), (4, 5)])
+def test_a_derived_value_changes_with_the_sample_that_it_is_computed_from(database, words, restarts):
+    market = Given(database, 2)
+    texts = ("oi_chg == 10", "oi_chg == 4", "sum(oi_chg, 5m) == 4", "x.oi == 220", "x.oi == 214", "oi_chg == -4")
+    rules = watches(words, texts, ("BTC",))
+
+    def sample(minute, mark, value, interval, code="bin"):
+        at, ts = (START + number * MINUTE_MS for number in (minute, mark))
+        batch = Batch("oi", interval, [(Series(f"{code}-oi", "BTC"), OpenInterest(ts, value))])
+        market.waiting.append((at, batch, []))
+
+    for code in CODES:
+        sample(0, 0, "100", "5m", code)
+        sample(5, 5, "110", "1m", code)
+    sample(9, 5, "104", "5m")
+    sample(10, 10, "100", "1m")
+    last = START + 13 * MINUTE_MS
+    begins = {START + (5 + number) * MINUTE_MS for number in restarts}
+    live, evaluated = run_live(database, market, rules, START, last, None, begins)
+    seen = {text: [(m - START) // MINUTE_MS for m in live if live[m][text, "bin", "BTC"]] for text in texts}
+    assert seen == {
+        "oi_chg == 10": [5, 6, 7, 8],
+        "oi_chg == 4": [9],
+        "sum(oi_chg, 5m) == 4": [9],
+        "x.oi == 220": [5, 6, 7, 8],
+        "x.oi == 214": [9, 10, 11, 12],
+        "oi_chg == -4": [10, 11, 12],
+    }
+    assert replayed(database, rules, START, last, evaluated) == live
+    assert replayed(database, rules, START + 9 * MINUTE_MS, last, evaluated) == {
+        minute: truths for minute, truths in live.items() if minute >= START + 9 * MINUTE_MS
+    }
+
+
+def test_every_derived_metric_is_read_as_it_was_before_a_correction(database, words):
+    rows = {
+        "ohlcv": ("o, h, l, c, v, qv, n, tbv", "1, 1, 1, {0}, 2, {0}, 1, {0}", "1m", MINUTE_MS, "c"),
+        "oi": ("oi, oi_usd", "{0}, 5", "5m", 5 * MINUTE_MS, "oi"),
+        "fr": ("fr, fr_hours", "{0}, 8", "settlement", 8 * HOUR, "fr"),
+        "lq": ("lql, lqs", "{0}, 1", "1m", MINUTE_MS, "lql"),
+    }
+    Given(database, 2)
+    Partitions(database).ensure(Window(START - 24 * HOUR, START + HOUR))
+    with database.open_transaction() as cursor:
+        covered = f"{{[{START - 40 * HOUR},{START + HOUR})}}"
+        cursor.execute("UPDATE perp_coverage SET covered = %s::int8multirange", (covered,))
+        for metric, (columns, values, interval, step, changed) in rows.items():
+            for code in CODES:
+                for ts, value in ((START - step, 3), (START, 4)):
+                    cursor.execute(
+                        f"INSERT INTO perp_data (ts, symbol, source, interval, {columns})"
+                        f" VALUES (%s, 'BTC', %s, %s, {values.format(value)})",
+                        (ts, f"{code}-{metric}", interval),
+                    )
+            cursor.execute(
+                'INSERT INTO perp_corrections (at, source, symbol, ts, "column", old_value, new_value)'
+                " VALUES (to_timestamp(%s), %s, 'BTC', %s, %s, 9, 4)",
+                (START / 1000 + 3600, f"bin-{metric}", START, changed),
+            )
+        texts = ("cvd", "vwap", "fr_apr", "oi_chg", "x.oi", "x.fr_1h", "x.lql", "x.spread_bps")
+        for text in texts:
+            rule = watches(words, [f"{text} > 1"], ("BTC",))[0]._replace(codes=("bin",))
+            (table,) = Board(collect_reads([(rule.expr, rule.codes)]).values(), START).tables
+            versions = read_versions(cursor, table, ["BTC"], Window(START, START + 1))
+            place = table.columns.index(rule.expr.needs.columns[0].measure.column)
+            seen = [(version.seen_ms, version.values[place]) for version in versions]
+            assert [at for at, _ in seen] == [0, START + HOUR], text
+            assert (seen[0][1] == seen[1][1]) == (text in ("cvd", "vwap")), text  # only the close was another
 
 
 def test_values_and_messages_of_a_result(database, words):

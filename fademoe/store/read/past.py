@@ -100,6 +100,30 @@ def build_rows(
     )
 
 
+def build_before(metric: str, at_ms: sql.Composable, first: sql.Composable, last: sql.Composable) -> sql.Composable:
+    """Return the relation that stands for perp_data: the rows of a metric as this database held them before a time.
+
+    `at_ms` is an expression of whole ms, as are `first` and `last`, between which the ts lie. Of rows that came live it
+    is not known when they came: they are always there.
+    """
+    values = [
+        sql.SQL(SQL["value"]).format(
+            name=sql.Literal(column.name),
+            column=sql.Identifier(column.name),
+            kind=sql.SQL("bigint" if column.whole else "numeric"),
+        )
+        for column in METRICS[metric].columns
+    ]
+    before_s = sql.SQL("({} - 0.001) / 1000.0").format(at_ms)  # the clock of PostgreSQL has microseconds
+    return sql.SQL(SQL["before"]).format(
+        values=sql.SQL(", ").join(values),
+        changes=sql.SQL(SQL["changes"]).format(at_s=before_s),
+        at_ms=at_ms,
+        first=first,
+        last=last,
+    )
+
+
 def summarise(rows: Sequence[Sequence[Any]], metric: str, moment: Moment, now_ms: int) -> Account:
     """Return the account of rows of a metric that end with EXTRAS."""
     measured = {row[-2] for row in rows}

@@ -11,6 +11,15 @@ CROSS JOIN LATERAL (
     WHERE source = %(source)s AND symbol = wanted.symbol AND ts >= wanted.start_ms AND ts < wanted.end_ms
 ) AS found
 
+-- name: rows_before
+-- Computed rows as they were just before a time each.
+SELECT asked.symbol, asked.ts, asked.at_ms, found.*
+FROM unnest(%(symbols)s::text[], %(times)s::bigint[], %(before)s::bigint[]) AS asked (symbol, ts, at_ms)
+CROSS JOIN LATERAL (
+    SELECT interval, {columns} FROM {relation} AS computed
+    WHERE source = %(source)s AND symbol = asked.symbol AND ts = asked.ts
+) AS found
+
 -- name: long_column
 array_agg({column}::float8 ORDER BY ts), coalesce(max(scale(trim_scale({column}::numeric))), 0),
 coalesce(max(abs({column})), 0)
@@ -27,12 +36,12 @@ CROSS JOIN LATERAL (
 -- name: changed_since
 -- From the first to the last row of each symbol that was seen, or seen otherwise, only after a time.
 SELECT symbol, min(first), max(last) FROM (
-    SELECT symbol, ts AS first, ts AS last FROM perp_late WHERE source = %(source)s AND arrived_ms > %(seen)s
-    UNION ALL SELECT symbol, ts, ts FROM perp_unseen WHERE source = %(source)s
+    SELECT symbol, ts AS first, ts AS last FROM perp_late WHERE source = ANY(%(sources)s) AND arrived_ms > %(seen)s
+    UNION ALL SELECT symbol, ts, ts FROM perp_unseen WHERE source = ANY(%(sources)s)
     UNION ALL SELECT symbol, ts, ts FROM perp_corrections
-              WHERE source = %(source)s AND at > to_timestamp(%(seen)s / 1000.0)
+              WHERE source = ANY(%(sources)s) AND at > to_timestamp(%(seen)s / 1000.0)
     UNION ALL SELECT symbol, start_ms, end_ms - 1 FROM perp_arrivals
-              WHERE source = %(source)s AND known_from_ms > %(seen)s
+              WHERE source = ANY(%(sources)s) AND known_from_ms > %(seen)s
 ) AS changed
 WHERE symbol = ANY(%(symbols)s) AND last >= %(start)s AND first < %(end)s
 GROUP BY symbol
@@ -55,22 +64,22 @@ LEFT JOIN {ranges} AS stored USING (source, symbol)
 WHERE stored.covered IS NULL OR NOT stored.covered @> wanted.point
 
 -- name: late
-SELECT symbol, ts, arrived_ms FROM perp_late
-WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND ts >= %(start)s AND ts < %(end)s
-ORDER BY symbol, ts, arrived_ms
+SELECT source, symbol, ts, arrived_ms FROM perp_late
+WHERE source = ANY(%(sources)s) AND symbol = ANY(%(symbols)s) AND ts >= %(start)s AND ts < %(end)s
+ORDER BY source, symbol, ts, arrived_ms
 
 -- name: add_late
 -- VALUES: (source, symbol, ts, arrived_ms)
 INSERT INTO perp_late (source, symbol, ts, arrived_ms) VALUES %s ON CONFLICT DO NOTHING
 
 -- name: corrections
-SELECT symbol, ts, "column", old_value, reason, old_interval, (extract(epoch FROM at) * 1000)::bigint
+SELECT source, symbol, ts, "column", old_value, reason, old_interval, (extract(epoch FROM at) * 1000)::bigint
 FROM perp_corrections
-WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND ts >= %(start)s AND ts < %(end)s
-ORDER BY symbol, ts, id DESC
+WHERE source = ANY(%(sources)s) AND symbol = ANY(%(symbols)s) AND ts >= %(start)s AND ts < %(end)s
+ORDER BY source, symbol, ts, id DESC
 
 -- name: unseen
-SELECT symbol, ts FROM perp_unseen WHERE source = %(source)s
+SELECT source, symbol, ts FROM perp_unseen WHERE source = ANY(%(sources)s)
 
 -- name: add_unseen
 -- VALUES: (source, symbol, ts)
@@ -78,7 +87,7 @@ SELECT symbol, ts FROM perp_unseen WHERE source = %(source)s
 INSERT INTO perp_unseen (source, symbol, ts)
 SELECT found.source, found.symbol, found.ts
 FROM (VALUES %s) AS found (source, symbol, ts)
-JOIN perp_coverage AS stored USING (source, symbol)
+JOIN {ranges} AS stored USING (source, symbol)
 WHERE stored.wanted @> found.ts
 ON CONFLICT DO NOTHING
 
@@ -92,8 +101,8 @@ DELETE FROM perp_unseen WHERE ts < %(before)s
 
 -- name: arrivals
 -- When rows came, where that is known of the series.
-SELECT symbol, start_ms, end_ms, known_from_ms FROM perp_arrivals
-WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND known_from_ms IS NOT NULL
+SELECT source, symbol, start_ms, end_ms, known_from_ms FROM perp_arrivals
+WHERE source = ANY(%(sources)s) AND symbol = ANY(%(symbols)s) AND known_from_ms IS NOT NULL
   AND start_ms >= %(start)s - 2678400000 AND start_ms < %(end)s AND end_ms > %(start)s
 
 -- name: newest_correction

@@ -21,6 +21,20 @@ SELECT coalesce(max(id), 0) FROM perp_corrections
     WHERE r.source = {source} {visible}
 )
 
+-- name: before
+-- What this database held just before a time.
+(
+    SELECT r.ts, r.symbol, r.source, coalesce(change.interval, r.interval) AS interval, {values}
+    FROM perp_data AS r
+    {changes}
+    WHERE r.ts >= {first} AND r.ts <= {last} AND change.is_added IS NOT TRUE AND NOT EXISTS (
+        SELECT FROM perp_arrivals AS a
+        WHERE a.source = r.source AND a.symbol = r.symbol
+          AND a.start_ms <= r.ts AND a.start_ms > r.ts - 2678400000 AND a.end_ms > r.ts
+          AND a.known_from_ms >= {at_ms}
+    )
+)
+
 -- name: changes
 -- Of each column the first change after the moment: its old value is what stood then.
 LEFT JOIN LATERAL (
