@@ -158,6 +158,7 @@ class PointTable(Table):
         self.width = (reads.back_ms + spread_ms) // self.grid_ms + 4
         self.capacity = self.width + SLACK
         self.base_ms = self.find_due(moment_ms) - (self.width - 1) * self.grid_ms
+        self.oldest_ms = moment_ms - (FRESH_INTERVALS + 1) * self.grid_ms  # earlier samples are forgotten
         self.marks: dict[str, Integers] = {column: np.empty((0, self.capacity), np.int64) for column in self.columns}
         self.places: dict[str, Integers] = {column: np.empty(0, np.int64) for column in self.columns}
         self.wide: dict[tuple[str, int, int], Decimal] = {}
@@ -211,9 +212,9 @@ class PointTable(Table):
                 array[:, kept:] = empty
             self.base_ms += gone * self.grid_ms
             self.wide = {key: value for key, value in self.wide.items() if key[2] >= self.base_ms}
-        oldest_ms = moment_ms - (FRESH_INTERVALS + 1) * self.grid_ms
+        self.oldest_ms = moment_ms - (FRESH_INTERVALS + 1) * self.grid_ms
         for samples in self.recent if self.reads.is_bare and self.is_sample else ():
-            for ts in [ts for ts in samples if ts < oldest_ms]:
+            for ts in [ts for ts in samples if ts < self.oldest_ms]:
                 del samples[ts]
 
     def note_missed(self, symbol: str, ts: int) -> None:
@@ -237,7 +238,7 @@ class PointTable(Table):
             return True
         column = self._column_of(ts)
         if (ts - self.base_ms) % self.grid_ms:
-            return not (self.is_sample and self.reads.is_bare)
+            return ts < self.oldest_ms or not (self.is_sample and self.reads.is_bare)
         return not 0 <= column < self.capacity or bool(self.present[row, column])
 
     def holds(self, symbol: str, ts: int) -> bool:

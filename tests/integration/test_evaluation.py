@@ -260,6 +260,18 @@ def test_every_derived_metric_is_read_as_it_was_before_a_correction(database, wo
             assert (seen[0][1] == seen[1][1]) == (text in ("cvd", "vwap")), text  # only the close was another
 
 
+def test_a_sample_between_the_marks_is_not_late_when_it_is_forgotten(database, words):
+    market = Given(database, 2)
+    rules = watches(words, ["oi > 1"], ("BTC",))
+    for number in (1, 2, 40):
+        ts = START + number * MINUTE_MS
+        market.waiting.append((ts, Batch("oi", "1m", [(Series("bin-oi", "BTC"), OpenInterest(ts, "5"))]), []))
+    run_live(database, market, rules, START, START + 42 * MINUTE_MS, None)
+    with database.open_transaction() as cursor:
+        cursor.execute("SELECT * FROM perp_late")
+        assert cursor.fetchall() == []
+
+
 def test_values_and_messages_of_a_result(database, words):
     market = Market(database, 3)
     rules = watches(words, ["chg(close, 3m) > 1%"], ("BTC",))
