@@ -85,11 +85,11 @@ def write_outbox(
     channels of its begin too, which the rule may not name any more.
     """
     sent = [(one, names) for one, names in transitions if one.state in SENT_STATES]
-    told = _find_told(cursor, [one for one, _ in sent])
+    begun_on = _find_channels_of_begin(cursor, [one for one, _ in sent])
     wanted = [
         (channel, one.rule, one.minute, one)
         for one, names in sent
-        for channel in {*names, *told.get(one.id, ())}
+        for channel in {*names, *begun_on.get(one.id, ())}
         if channel in channels
     ]
     wanted.sort(key=lambda row: (*row[:3], row[3].id))
@@ -103,13 +103,13 @@ def write_outbox(
         execute_values(cursor, SQL["add_outbox"], rows, page_size=1_000)
 
 
-def _find_told(cursor: Cursor, transitions: Iterable[Transition]) -> dict[str, set[str]]:
+def _find_channels_of_begin(cursor: Cursor, transitions: Iterable[Transition]) -> dict[str, set[str]]:
     """Return the channels that were, or will be, told of what transitions end, by the ids of these."""
     ends = {begin: one.id for one in transitions if (begin := one.begin_id)}
     found: dict[str, set[str]] = {}
     if ends:
         states = [str(Fate.DELIVERED), str(Fate.WAITING)]
-        cursor.execute(SQL["told_channels"], {"transitions": list(ends), "states": states})
+        cursor.execute(SQL["channels_of_begin"], {"transitions": list(ends), "states": states})
         for begin, channel in cursor.fetchall():
             found.setdefault(ends[begin], set()).add(channel)
     return found

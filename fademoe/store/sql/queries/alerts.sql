@@ -122,7 +122,7 @@ RETURNING id
 -- VALUES: (transition, channel, delivery, silenced)
 INSERT INTO perp_outbox (transition, channel, delivery, silenced) VALUES %s ON CONFLICT DO NOTHING
 
--- name: told_channels
+-- name: channels_of_begin
 SELECT transition, channel FROM perp_outbox WHERE transition = ANY(%(transitions)s) AND state = ANY(%(states)s)
 
 -- name: lock_channel
