@@ -20,15 +20,40 @@ class Effort(NamedTuple):
     rows: int
 
 
+class PageParts(NamedTuple):
+    """The span of one request, and the parts of it that are requested."""
+
+    span: Window
+    parts: list[Window]
+
+
 def group_gaps(feed: RestFeed, windows: Sequence[Window]) -> list[list[Window]]:
-    """Put ascending windows together that one request can answer, where that saves any."""
+    """Put ascending windows together that one job asks for by one request."""
+    return group_on_pages(feed, windows) if feed.paging.coalesce_ms else [[window] for window in windows]
+
+
+def group_on_pages(feed: RestFeed, windows: Sequence[Window]) -> list[list[Window]]:
+    """Put ascending windows together that lie on one page."""
     groups: list[list[Window]] = []
     for window in windows:
-        if groups and feed.paging.coalesce_ms and window.end_ms - groups[-1][0].start_ms <= feed.page_span_ms:
+        if groups and window.end_ms - groups[-1][0].start_ms <= feed.page_span_ms:
             groups[-1].append(window)
         else:
             groups.append([window])
     return groups
+
+
+def list_pages(feed: RestFeed, windows: Sequence[Window]) -> list[PageParts]:
+    """Return the requests that ascending windows take, oldest first.
+
+    Windows of a dense feed that lie on one page share a request; those of a sparse feed where gaps are coalesced.
+    """
+    groups = group_gaps(feed, windows) if feed.sparse else group_on_pages(feed, windows)
+    return [
+        PageParts(page, [Window(max(page.start_ms, gap.start_ms), min(page.end_ms, gap.end_ms)) for gap in group])
+        for group in groups
+        for page in split_into_pages(feed, Window(group[0].start_ms, group[-1].end_ms))
+    ]
 
 
 def split_into_pages(feed: RestFeed, window: Window) -> list[Window]:

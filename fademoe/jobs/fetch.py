@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from fademoe.clock import LATEST_MS, Window, ceil_to, floor_to, merge, subtract
 from fademoe.errors import BODY_EXCERPT, BadPayload, BudgetSpent, SourceError
 from fademoe.feeds.history import Order, Page, RestFeed
 from fademoe.feeds.instrument import Instrument, Json, clip_to_listing
-from fademoe.feeds.paging import compute_retained_from_ms, group_gaps, split_into_pages
+from fademoe.feeds.paging import PageParts, compute_retained_from_ms, group_on_pages, list_pages, split_into_pages
 from fademoe.feeds.reading import Elements, read_elements
 from fademoe.feeds.request import Request
 from fademoe.metrics import Row
@@ -63,12 +63,19 @@ class Fetched:
 def fetch(
     feed: RestFeed, instrument: Instrument, windows: Sequence[Window], client: PageClient, *, helpers: int = 0
 ) -> Fetched:
-    """Fetch windows page by page, oldest first, with up to `helpers` threads beside this one.
+    """Fetch ascending windows page by page, oldest first, with up to `helpers` threads beside this one.
 
     Returns the rows inside `windows`. The first error ends it and is returned as `failed`; what was answered before is
     kept. A bug in a helper is raised.
     """
-    queue = PageQueue(feed, windows)
+    return _fetch_pages(feed, instrument, list_pages(feed, windows), client, helpers)
+
+
+def _fetch_pages(
+    feed: RestFeed, instrument: Instrument, pages: Sequence[PageParts], client: PageClient, helpers: int
+) -> Fetched:
+    """Fetch pages; see `fetch`."""
+    queue = PageQueue(feed, pages)
     prefetcher = Prefetcher(feed, instrument, queue, client, helpers)
     try:
         while queue.has_pages():
@@ -89,9 +96,9 @@ def fetch(
 class PageQueue:
     """The pages that several threads fetch, and what came of them."""
 
-    def __init__(self, feed: RestFeed, windows: Sequence[Window]) -> None:
+    def __init__(self, feed: RestFeed, pages: Sequence[PageParts]) -> None:
         self._is_sparse = feed.sparse
-        self._pages = deque(_requested_spans(feed, windows))
+        self._pages = deque(pages)
         self._rows: dict[int, Row] = {}
         self._answered: list[Window] = []
         self._unreadable: list[Window] = []
@@ -107,16 +114,16 @@ class PageQueue:
         """Return whether one more helper finds a page: the first answer is there, and pages for all are left."""
         return bool(self._answered) and helpers < len(self._pages) - 1 and self._failed is None
 
-    def take(self) -> tuple[Window, list[Window]] | None:
-        """Return the next page's span with the requested parts of it, None when there is none."""
+    def take(self) -> PageParts | None:
+        """Return the next page, None when there is none."""
         with self._lock:
             return self._pages.popleft() if self.has_pages() else None
 
-    def put_back(self, page: tuple[Window, list[Window]]) -> None:
+    def put_back(self, page: PageParts) -> None:
         """Return a page that could not be fetched."""
         self._pages.appendleft(page)
 
-    def add(self, page: tuple[Window, list[Window]], rows: Sequence[Row], errors: Sequence[BadPayload]) -> None:
+    def add(self, page: PageParts, rows: Sequence[Row], errors: Sequence[BadPayload]) -> None:
         """Add what came of an answered page: the rows inside its requested parts, and what was unreadable."""
         span, parts = page
         with self._lock:
@@ -203,19 +210,11 @@ def _fetch_next(
         return
     answer = None
     try:
-        answer = _drain(feed, instrument, page[0], client, opportunistic=opportunistic)
+        answer = _drain(feed, instrument, page.span, client, opportunistic=opportunistic)
     finally:
         if answer is None:
             queue.put_back(page)
     queue.add(page, *answer)
-
-
-def _requested_spans(feed: RestFeed, windows: Sequence[Window]) -> Iterator[tuple[Window, list[Window]]]:
-    """Yield the span of each page that windows take, with the parts of them that lie on it."""
-    for group in group_gaps(feed, windows):
-        for page in split_into_pages(feed, Window(group[0].start_ms, group[-1].end_ms)):
-            parts = [Window(max(page.start_ms, gap.start_ms), min(page.end_ms, gap.end_ms)) for gap in group]
-            yield page, parts
 
 
 def request_holes_again(
@@ -301,42 +300,43 @@ def _request_again(
     """Request holes until nothing more comes.
 
     Returns `fetched` with the new rows, the holes that an answer brought nothing for, and those without an answer or
-    with an unreadable one. Holes that lie on one page share a request; an exchange that sends fewer rows than were
-    requested is asked until an answer brings none.
+    with an unreadable one. Holes that lie on one page share a request, and of a hole that is longer each page is
+    answered by itself, except for a sparse feed; an exchange that sends fewer rows than were requested is asked until
+    an answer brings none.
     """
     rows, errors, failed = dict(fetched.rows), list(fetched.errors), fetched.failed
     unfilled: list[Window] = []
     unreadable: list[Window] = []
     alone: list[Window] = []  # to be requested one by one: which of them is unreadable is not known
     while (holes or alone) and failed is None:
-        requested = _join_on_pages(feed, holes) + [(hole, [hole]) for hole in alone]
-        again = fetch(feed, instrument, [page for page, _ in requested], client, helpers=helpers)
+        requested = _join_on_pages(feed, holes) + [PageParts(hole, [hole]) for hole in alone]
+        pages = [PageParts(page, [page]) for span, _ in requested for page in split_into_pages(feed, span)]
+        again = _fetch_pages(feed, instrument, pages, client, helpers)
         rows.update(again.rows)
         errors += again.errors
         failed, unanswered, alone = again.failed, list[Window](), list[Window]()
-        for page, before in requested:
+        for span, before in requested:
             left = find_holes(feed, before, again.rows)
             readable = [part for hole in left for part in subtract(hole, again.unreadable)]
             if readable != left and len(before) > 1:
                 alone += left
                 continue
             unreadable += [part for hole in left for part in subtract(hole, readable)]
-            is_unfilled = left == before and not subtract(page, again.answered)
+            is_unfilled = left == before and not subtract(span, again.answered)
             (unfilled if is_unfilled else unanswered).extend(readable)
         holes = unanswered
-    return replace(fetched, rows=rows, errors=errors, failed=failed), unfilled, [*holes, *alone, *unreadable]
+    return replace(fetched, rows=rows, errors=errors, failed=failed), merge(unfilled), [*holes, *alone, *unreadable]
 
 
-def _join_on_pages(feed: RestFeed, holes: Sequence[Window]) -> list[tuple[Window, list[Window]]]:
-    """Join ascending holes to spans of a page at most; return each span with its holes."""
-    spans: list[tuple[Window, list[Window]]] = []
-    for hole in sorted(holes):
-        if spans and hole.end_ms - spans[-1][0].start_ms <= feed.page_span_ms:
-            span, before = spans.pop()
-            spans.append((Window(span.start_ms, hole.end_ms), [*before, hole]))
-        else:
-            spans.append((hole, [hole]))
-    return spans
+def _join_on_pages(feed: RestFeed, holes: Sequence[Window]) -> list[PageParts]:
+    """Join holes to spans of a page at most, and cut those of a dense feed that are longer.
+
+    A hole of a sparse feed is one as a whole only: rows may be due in it, and in no part of it.
+    """
+    if not feed.sparse:
+        return list_pages(feed, sorted(holes))
+    groups = group_on_pages(feed, sorted(holes))
+    return [PageParts(Window(group[0].start_ms, group[-1].end_ms), group) for group in groups]
 
 
 def _drain(

@@ -268,6 +268,46 @@ def test_a_bad_row_stays_missing_and_only_its_page_is_requested_again():
     assert len(acme.requests) == 3 + 1 + 2, "three pages, both holes together, and each by itself"
 
 
+def test_missing_rows_that_lie_on_one_page_share_a_request():
+    acme = Acme(minutes(300))
+    missing = [Window(START + at * MINUTE_MS, START + (at + 1) * MINUTE_MS) for at in range(0, 300, 7)]
+    fetched = fetch_with(FEED, ACME, missing, acme.get)
+    assert sorted(fetched.rows) == [window.start_ms for window in missing]
+    assert fetched.answered == missing
+    assert len(acme.requests) == 3
+
+
+def test_each_page_of_a_long_hole_is_confirmed_by_itself():
+    acme = Acme([])
+    units = iter(range(7))
+
+    def get(request, cost):
+        if next(units, None) is None:
+            raise RetryLater("the time is up", retry_after_s=0)
+        return acme.get(request, cost)
+
+    fetched = fetch_with(FEED, ACME, [Window(START, START + 450 * MINUTE_MS)], get)
+    fetched = confirm_with(FEED, ACME, fetched, START + DAY_MS, get)
+    confirmed = Window(START, START + 200 * MINUTE_MS)
+    assert isinstance(fetched.failed, RetryLater)
+    assert (fetched.absent, fetched.answered) == ([confirmed], [confirmed])
+
+
+def test_a_long_hole_that_is_confirmed_is_one():
+    window = Window(START, START + 450 * MINUTE_MS)
+    fetched = fetch_with(FEED, ACME, [window], Acme([]).get)
+    fetched = confirm_with(FEED, ACME, fetched, START + DAY_MS, Acme([]).get)
+    assert (fetched.absent, fetched.answered) == ([window], [window])
+
+
+def test_a_long_hole_of_a_sparse_feed_is_confirmed_as_a_whole():
+    feed = replace(FEED, sparse=True, due_every_ms=80 * MINUTE_MS)
+    window = Window(START, START + 450 * MINUTE_MS)
+    fetched = fetch_with(feed, ACME, [window], Acme([]).get)
+    fetched = confirm_with(feed, ACME, fetched, START + DAY_MS, Acme([]).get)
+    assert (fetched.absent, fetched.answered) == ([window], [window])
+
+
 class Spare:
     """A rate limit with units to spare for so many requests."""
 
