@@ -57,19 +57,30 @@ MIN_DOUBTED_ROWS = 60  # an empty answer for fewer rows is a small hole
 
 
 class EmptyAnswer(RetryLater):
-    """A whole page is empty inside a contract's life: another run asks again before that is believed."""
+    """Whole pages are empty inside a contract's life: another run asks for them again before that is believed."""
 
 
 class Stored(NamedTuple):
     """What a run stored: new rows, rows that are absent upstream, the error that ended it early.
 
-    `unreadable`: elements of answers that could not be read.
+    `unreadable`: elements of answers that could not be read. `doubted`: what was answered empty and is not believed.
     """
 
     rows: int = 0
     absent: int = 0
     failed: SourceError | Stopped | None = None
     unreadable: int = 0
+    doubted: tuple[Window, ...] = ()
+
+    def add(self, other: "Stored") -> "Stored":
+        """Return both together, with the error of the other one."""
+        return Stored(
+            self.rows + other.rows,
+            self.absent + other.absent,
+            other.failed,
+            self.unreadable + other.unreadable,
+            self.doubted + other.doubted,
+        )
 
 
 @wrap_job
@@ -144,19 +155,24 @@ def _run(context: JobContext, series: Series, window: Window, requested: Sequenc
 
 
 def _fetch_and_store(work: Work, missing: Sequence[Window]) -> Stored:
-    """Fetch and store windows portion by portion, until one fails."""
+    """Fetch and store windows portion by portion, until one fails.
+
+    What an earlier run got an empty answer for waits until another one may ask again. It, and what this run doubts, end
+    the run with EmptyAnswer after all else is stored.
+    """
     time_ms = ask_exchange_time(work)
-    total = Stored()
-    for portion in _portions(missing, work.feed.paging.window_ms):
-        stored = _fetch_portion(work, portion, time_ms)
-        total = Stored(
-            total.rows + stored.rows,
-            total.absent + stored.absent,
-            stored.failed,
-            total.unreadable + stored.unreadable,
-        )
-        if stored.failed is not None:
-            break
+    _, waiting = work.list_empty()
+    total = Stored(doubted=tuple(waiting))
+    for portion in _portions(
+        [part for window in missing for part in subtract(window, waiting)], work.feed.paging.window_ms
+    ):
+        total = total.add(_fetch_portion(work, portion, time_ms))
+        if total.failed is not None:
+            return total
+    if total.doubted:
+        spans = ", ".join(map(describe_window, merge(total.doubted)))
+        failed = EmptyAnswer(f"an empty answer for {spans} is asked for again", retry_after_s=RUNS_APART_S)
+        total = total._replace(failed=failed)
     return total
 
 
@@ -181,27 +197,19 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
     absences = _unavailable(work, missing, time_ms)
     answered = [absence.window for absence in absences]
     rows: dict[int, Row] = {}
+    doubted: list[Window] = []
     failed, unreadable = None, 0
     for endpoint, windows in split_by_endpoint(feed, missing, answered, time_ms):
         fetched = fetch(endpoint, work.instrument, windows, work.client, helpers=HELPERS)
         fetched = request_holes_again(endpoint, work.instrument, fetched, time_ms, work.client, helpers=HELPERS)
         _record_unreadable(work, fetched.errors)
         unreadable += len(fetched.errors)
-        retained_ms = compute_retained_from_ms(endpoint, time_ms)
-        expired = [hole for hole in fetched.absent if hole.end_ms <= retained_ms]
-        unproven = [hole for hole in fetched.absent if hole.end_ms > retained_ms]
-        is_believed = work.is_second_run or work.kind == RECHECK
-        unconfirmed = [] if is_believed else _empty_pages(work, endpoint, windows, unproven)
-        checks = CONFIRMED_CHECKS if work.is_second_run else 1
-        absences += [Absence(hole, EXPIRED) for hole in expired]
-        absences += [Absence(hole, NO_ROW, checks) for hole in unproven if hole not in unconfirmed]
-        answered += [part for window in fetched.answered for part in subtract(window, unconfirmed)]
+        found, doubts = _judge(work, endpoint, windows, fetched.absent, time_ms)
+        absences += found
+        answered += [part for window in fetched.answered for part in subtract(window, doubts)]
+        doubted += doubts
         rows.update(fetched.rows)
         failed = fetched.failed
-        if unconfirmed and failed is None:
-            work.note_empty_page()
-            spans = ", ".join(map(describe_window, unconfirmed))
-            failed = EmptyAnswer(f"an empty answer for {spans} is asked for again", retry_after_s=RUNS_APART_S)
         if failed:
             break
     new = 0
@@ -209,8 +217,29 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
         batch = Batch(feed.metric, feed.interval, [(work.series, rows[ts]) for ts in sorted(rows)])
         answer = Covered(work.series, merge(answered), absences, feed.interval_ms, work.kind)
         new = work.services.writer.write([batch], [answer])
+    work.note_empty(doubted)
     absent_ms = sum(absence.window.end_ms - absence.window.start_ms for absence in absences)
-    return Stored(new, absent_ms // feed.interval_ms, failed, unreadable)
+    return Stored(new, absent_ms // feed.interval_ms, failed, unreadable, tuple(doubted))
+
+
+def _judge(
+    work: Work, endpoint: RestFeed, requested: Sequence[Window], absent: Sequence[Window], time_ms: int
+) -> tuple[list[Absence], list[Window]]:
+    """Return what of the ranges that an endpoint has no rows for is absent, and what is doubted.
+
+    An empty page is believed by the second run that got it empty, and by a recheck.
+    """
+    retained_ms = compute_retained_from_ms(endpoint, time_ms)
+    expired = [hole for hole in absent if hole.end_ms <= retained_ms]
+    unproven = [hole for hole in absent if hole.end_ms > retained_ms]
+    empty_before, _ = work.list_empty()
+    once = [part for hole in unproven for part in subtract(hole, empty_before)]
+    twice = [part for hole in unproven for part in subtract(hole, once)]
+    doubted = [] if work.kind == RECHECK else _empty_pages(work, endpoint, requested, once)
+    absences = [Absence(hole, EXPIRED) for hole in expired]
+    absences += [Absence(hole, NO_ROW) for hole in once if hole not in doubted]
+    absences += [Absence(hole, NO_ROW, CONFIRMED_CHECKS) for hole in twice]
+    return absences, doubted
 
 
 def _empty_pages(work: Work, endpoint: RestFeed, requested: Sequence[Window], holes: Sequence[Window]) -> list[Window]:

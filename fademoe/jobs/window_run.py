@@ -1,7 +1,7 @@
 """One run of a window's job: the exchange, feed and contract of its series, and what it reports to."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from fademoe.runtime.services import Services
 from fademoe.store.coverage import RUNS_APART_S, Series
 from fademoe.store.status import State, Tracked
 
-FIRST_EMPTY_MS = "first_empty_ms"  # key of Job.meta: when a run first got an empty page
+EMPTY = "empty"  # key of Job.meta: begin and end of what a run got an empty answer for, and when
 RUN_S = 40.0  # then what is done is stored and the rest is requeued: other exchanges get their turn
 
 
@@ -38,16 +38,19 @@ class Work:
     context: JobContext
     kind: str
 
-    @property
-    def is_second_run(self) -> bool:
-        """Whether a run at least RUNS_APART_S ago got an empty page in this window."""
-        noted_ms = self.context.read_meta(FIRST_EMPTY_MS)
-        return 0 < noted_ms <= now_ms() - RUNS_APART_S * SECOND_MS
+    def list_empty(self) -> tuple[list[Window], list[Window]]:
+        """Return what runs got an empty answer for: at least RUNS_APART_S ago, so it is to be asked again, and since.
 
-    def note_empty_page(self) -> None:
-        """Note that this run got an empty page, unless one before did."""
-        if not self.context.read_meta(FIRST_EMPTY_MS):
-            self.context.write_meta(FIRST_EMPTY_MS, now_ms())
+        Outside a worker nothing is known of other runs.
+        """
+        again_ms = now_ms() - RUNS_APART_S * SECOND_MS
+        notes = [(Window(start_ms, end_ms), noted_ms) for start_ms, end_ms, noted_ms in self.context.read_notes(EMPTY)]
+        due = [window for window, noted_ms in notes if noted_ms <= again_ms]
+        return due, [window for window, noted_ms in notes if noted_ms > again_ms]
+
+    def note_empty(self, windows: Sequence[Window]) -> None:
+        """Note what this run got an empty answer for."""
+        self.context.add_notes(EMPTY, [(*window, now_ms()) for window in windows])
 
 
 def make_work(context: JobContext, unit: Tracked, series: Series, window: Window, kind: str) -> Work:

@@ -1,6 +1,6 @@
 """What a job is called with: the services of its process, and the rq job that it runs as."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
@@ -36,6 +36,16 @@ class JobContext:
         """Keep a number from run to run."""
         if self.job is not None:
             self.job.meta[key] = value
+            self.job.save_meta()
+
+    def read_notes(self, key: str) -> list[list[int]]:
+        """Return the notes, each of some numbers, that the job keeps from run to run under a key."""
+        return list(self.job.meta.get(key, [])) if self.job else []
+
+    def add_notes(self, key: str, notes: Sequence[Sequence[int]]) -> None:
+        """Keep more notes from run to run."""
+        if self.job is not None and notes:
+            self.job.meta[key] = [*self.read_notes(key), *map(list, notes)]
             self.job.save_meta()
 
     def count_failure(self, key: str) -> int:

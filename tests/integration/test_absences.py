@@ -9,7 +9,7 @@ import pytest
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.jobs import audit, backfill, maintenance, polls
-from fademoe.jobs.window_run import FIRST_EMPTY_MS
+from fademoe.jobs.window_run import EMPTY
 from fademoe.metrics import Candle, PredictedFunding
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task
@@ -142,12 +142,19 @@ def test_a_whole_empty_page_is_asked_for_by_another_run_before_it_is_believed(sy
     assert absences(system, series) == []
     assert not system.covers("bin-ohlcv", ["ETH"], *window)
     job = queue.fetch_job(Task(series, window).job_id)
-    assert job.meta[FIRST_EMPTY_MS] > 0 and "failures" not in job.meta
+    assert [note[:2] for note in job.meta[EMPTY]] == [list(window)] and "failures" not in job.meta
     simulator.clear()
+    age_notes(job, 700)
+    job.save_meta()
     services.redis.zadd("rq:scheduled:binance", {job.id: time.time()})
     system.start("scheduler")
     until(lambda: system.covers("bin-ohlcv", ["ETH"], *window), 30)
     assert system.differences("binance", "bin-ohlcv", "ETH", *window) == []
+
+
+def age_notes(job, age_s):
+    for note in job.meta.get(EMPTY, []):
+        note[2] -= age_s * 1000
 
 
 def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulator, services):
@@ -159,11 +166,10 @@ def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulato
     job = connect_queue(services.redis, "binance").fetch_job(Task(series, window).job_id)
     context = JobContext(services=services, job=job)
     for age_s in (0, 300):
-        if job.meta.get(FIRST_EMPTY_MS):
-            job.meta[FIRST_EMPTY_MS] -= age_s * 1000
+        age_notes(job, age_s)
         with pytest.raises(backfill.EmptyAnswer):
             backfill.run_window(context, series, window)
-    job.meta[FIRST_EMPTY_MS] -= 300_000
+    age_notes(job, 300)
     assert backfill.run_window(context, series, window).absent == 1440
     assert absences(system, series) == [(*window, NO_ROW, 2)]
     simulator.clear()
@@ -173,6 +179,41 @@ def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulato
     until(lambda: not system.differences("binance", "bin-ohlcv", "ETH", *window), 30)
     left = {ts for start, end, *_ in absences(system, series) for ts in range(start, end, MINUTE_MS)}
     assert left == set(range(*window, MINUTE_MS)) - set(simulator.truth("binance", "ohlcv", "ETH", *window))
+
+
+def test_only_what_an_earlier_run_got_an_empty_answer_for_is_believed(system, simulator, services):
+    """The older part of a window came from another endpoint, and only it was asked for by the first run."""
+    end_ms = settled_end(HOUR_MS)
+    window, series = Window(end_ms - 30 * HOUR_MS, end_ms), Series("bin-ohlcv", "ETH")
+    older = Window(window.start_ms, window.start_ms + 20 * HOUR_MS)
+    simulator.fault(exchange="binance", path=KLINES, symbol="ETHUSDT", kind="empty_list")
+    enqueue_windows(services.redis, "binance", [Task(series, window)])
+    job = connect_queue(services.redis, "binance").fetch_job(Task(series, window).job_id)
+    context = JobContext(services=services, job=job)
+    job.meta[EMPTY] = [[*older, now_ms() - 700_000]]
+    with pytest.raises(backfill.EmptyAnswer):
+        backfill.run_window(context, series, window)
+    assert absences(system, series) == [(*older, NO_ROW, 2)]
+    assert [tuple(note[:2]) for note in job.meta[EMPTY]] == [tuple(older), (older.end_ms, window.end_ms)]
+    age_notes(job, 700)
+    assert backfill.run_window(context, series, window).absent == 600
+    assert {row[2:] for row in absences(system, series)} == {(NO_ROW, 2)}
+
+
+def test_an_empty_answer_of_one_endpoint_leaves_the_other_to_be_asked(system, simulator):
+    system.environment |= {
+        "FADEMOE_EXCHANGES": "okx",
+        "FADEMOE_OKX_REST_URL": simulator.url,
+        "FADEMOE_OKX_WS_URL": simulator.url.replace("http", "ws"),
+    }
+    services = system.context()
+    end_ms = settled_end(HOUR_MS)
+    window, series = Window(end_ms - 30 * HOUR_MS, end_ms), Series("okx-ohlcv", "ETH")
+    simulator.fault(exchange="okx", path="/api/v5/market/history-candles", kind="empty_list")
+    with pytest.raises(backfill.EmptyAnswer):
+        backfill.run_window(JobContext(services=services), series, window)
+    assert system.covers("okx-ohlcv", ["ETH"], end_ms - 20 * HOUR_MS, end_ms)
+    services.close()
 
 
 def test_ten_days_without_a_settlement_are_not_believed(system, simulator, services):
