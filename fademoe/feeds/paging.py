@@ -1,9 +1,9 @@
 """The geometry of pages: which spans single requests ask for, what is retained upstream, until when rows are due."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from fademoe.clock import MINUTE_MS, Window, ceil_to, floor_to, split, subtract
+from fademoe.clock import MINUTE_MS, Window, ceil_to, floor_to, merge, split, subtract
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 
@@ -54,6 +54,13 @@ def list_pages(feed: RestFeed, windows: Sequence[Window]) -> list[PageParts]:
         for group in groups
         for page in split_into_pages(feed, Window(group[0].start_ms, group[-1].end_ms))
     ]
+
+
+def split_into_portions(feed: RestFeed, windows: Sequence[Window], most_pages: int) -> Iterator[list[Window]]:
+    """Sort ascending windows into portions that take so many requests at most."""
+    pages = list_pages(feed, windows)
+    for first in range(0, len(pages), most_pages):
+        yield merge(part for page in pages[first : first + most_pages] for part in page.parts)
 
 
 def split_into_pages(feed: RestFeed, window: Window) -> list[Window]:

@@ -1,7 +1,11 @@
-"""The backfill job: one window of one series, fetched, checked, stored with its coverage. Idempotent."""
+"""The backfill job: one window of one series, fetched, checked, stored with its coverage. Idempotent.
+
+A window is done portion by portion, each stored before the next one is begun. A run that is cut short leaves the rest
+to the next run of its job, which goes on there.
+"""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -16,7 +20,6 @@ from fademoe.clock import (
     ceil_to,
     floor_to,
     merge,
-    split,
     subtract,
 )
 from fademoe.errors import BadPayload, RetryLater, SourceError
@@ -155,51 +158,42 @@ def _run(context: JobContext, series: Series, window: Window, requested: Sequenc
 
 
 def _fetch_and_store(work: Work, missing: Sequence[Window]) -> Stored:
-    """Fetch and store windows portion by portion, until one fails.
+    """Fetch and store windows portion by portion, until one fails: what a short run has done is done.
 
     What an earlier run got an empty answer for waits until another one may ask again. It, and what this run doubts, end
     the run with EmptyAnswer after all else is stored.
     """
     time_ms = ask_exchange_time(work)
     _, waiting = work.list_empty()
-    total = Stored(doubted=tuple(waiting))
-    for portion in _portions(
-        [part for window in missing for part in subtract(window, waiting)], work.feed.paging.window_ms
-    ):
+    absences = _unavailable(work, missing, time_ms)
+    settled = [absence.window for absence in absences]
+    if settled:
+        _store(work, {}, settled, absences)
+    total = Stored(absent=_count(work.feed, absences))
+    requested = [part for window in missing for part in subtract(window, [*settled, *waiting])]
+    for portion in work.split_into_portions(requested):
         total = total.add(_fetch_portion(work, portion, time_ms))
         if total.failed is not None:
+            if isinstance(total.failed, TimeUp) and not (total.rows or total.absent or total.doubted):
+                work.note_cut_short()
             return total
-    if total.doubted:
-        spans = ", ".join(map(describe_window, merge(total.doubted)))
+    doubted = merge([*waiting, *total.doubted])
+    if doubted:
+        spans = ", ".join(map(describe_window, doubted))
         failed = EmptyAnswer(f"an empty answer for {spans} is asked for again", retry_after_s=RUNS_APART_S)
         total = total._replace(failed=failed)
     return total
 
 
-def _portions(missing: Sequence[Window], max_ms: int) -> Iterator[list[Window]]:
-    """Sort windows into portions of `max_ms` at most: the memory that a job takes is that of a portion."""
-    portion: list[Window] = []
-    room_ms = max_ms
-    for part in (part for window in missing for part in split(window, max_ms)):
-        length_ms = part.end_ms - part.start_ms
-        if portion and length_ms > room_ms:
-            yield portion
-            portion, room_ms = [], max_ms
-        portion.append(part)
-        room_ms -= length_ms
-    if portion:
-        yield portion
-
-
 def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Stored:
     """Fetch windows, store their rows and coverage in one transaction."""
     feed = work.feed
-    absences = _unavailable(work, missing, time_ms)
-    answered = [absence.window for absence in absences]
+    absences: list[Absence] = []
+    answered: list[Window] = []
     rows: dict[int, Row] = {}
     doubted: list[Window] = []
     failed, unreadable = None, 0
-    for endpoint, windows in split_by_endpoint(feed, missing, answered, time_ms):
+    for endpoint, windows in split_by_endpoint(feed, missing, [], time_ms):
         fetched = fetch(endpoint, work.instrument, windows, work.client, helpers=HELPERS)
         fetched = request_holes_again(endpoint, work.instrument, fetched, time_ms, work.client, helpers=HELPERS)
         _record_unreadable(work, fetched.errors)
@@ -212,14 +206,21 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
         failed = fetched.failed
         if failed:
             break
-    new = 0
-    if answered:
-        batch = Batch(feed.metric, feed.interval, [(work.series, rows[ts]) for ts in sorted(rows)])
-        answer = Covered(work.series, merge(answered), absences, feed.interval_ms, work.kind)
-        new = work.services.writer.write([batch], [answer])
+    new = _store(work, rows, answered, absences) if answered else 0
     work.note_empty(doubted)
-    absent_ms = sum(absence.window.end_ms - absence.window.start_ms for absence in absences)
-    return Stored(new, absent_ms // feed.interval_ms, failed, unreadable, tuple(doubted))
+    return Stored(new, _count(feed, absences), failed, unreadable, tuple(doubted))
+
+
+def _store(work: Work, rows: Mapping[int, Row], answered: Sequence[Window], absences: Sequence[Absence]) -> int:
+    """Store rows with what they and absences cover, in one transaction; return how many were new."""
+    batch = Batch(work.feed.metric, work.feed.interval, [(work.series, rows[ts]) for ts in sorted(rows)])
+    answer = Covered(work.series, merge(answered), absences, work.feed.interval_ms, work.kind)
+    return work.services.writer.write([batch], [answer])
+
+
+def _count(feed: RestFeed, absences: Sequence[Absence]) -> int:
+    """Return how many rows are absent."""
+    return sum(absence.window.end_ms - absence.window.start_ms for absence in absences) // feed.interval_ms
 
 
 def _judge(

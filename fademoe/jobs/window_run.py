@@ -12,6 +12,7 @@ from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.paging import split_into_portions
 from fademoe.jobs.feed_client import FeedClient, NoUnits
 from fademoe.queue.pauses import list_budgets_of, pause_budget
 from fademoe.runtime.job_context import JobContext
@@ -20,6 +21,8 @@ from fademoe.store.coverage import RUNS_APART_S, Series
 from fademoe.store.status import State, Tracked
 
 EMPTY = "empty"  # key of Job.meta: begin and end of what a run got an empty answer for, and when
+CUT_SHORT = "cut_short"  # key of Job.meta: how many runs were cut short before anything of theirs was stored
+PORTION_PAGES = 30  # a window of most feeds: its helpers are never idle at the edge of a portion
 RUN_S = 40.0  # then what is done is stored and the rest is requeued: other exchanges get their turn
 
 
@@ -37,6 +40,19 @@ class Work:
     client: FeedClient
     context: JobContext
     kind: str
+
+    def split_into_portions(self, windows: Sequence[Window]) -> Iterator[list[Window]]:
+        """Sort ascending windows into portions, each of which is done and stored before the next is begun.
+
+        A portion has half as many pages after each run that was cut short before anything of it was stored, so that one
+        of the next runs gets something done, however short they are.
+        """
+        most_pages = max(1, PORTION_PAGES >> self.context.read_meta(CUT_SHORT))
+        return split_into_portions(self.feed, windows, most_pages)
+
+    def note_cut_short(self) -> None:
+        """Note that this run was cut short before anything of it was stored."""
+        self.context.count_failure(CUT_SHORT)
 
     def list_empty(self) -> tuple[list[Window], list[Window]]:
         """Return what runs got an empty answer for: at least RUNS_APART_S ago, so it is to be asked again, and since.

@@ -9,6 +9,7 @@ import pytest
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.jobs import audit, backfill, maintenance, polls
+from fademoe.jobs.feed_client import FeedClient, TimeUp
 from fademoe.jobs.window_run import EMPTY
 from fademoe.metrics import Candle, PredictedFunding
 from fademoe.queue.enqueue import enqueue_windows
@@ -198,6 +199,64 @@ def test_only_what_an_earlier_run_got_an_empty_answer_for_is_believed(system, si
     age_notes(job, 700)
     assert backfill.run_window(context, series, window).absent == 600
     assert {row[2:] for row in absences(system, series)} == {(NO_ROW, 2)}
+
+
+def cut_short(monkeypatch, count, has_row=lambda ts: True):
+    """Let runs end after `count` requests, and leave out some of Binance's candles; return what begins a run."""
+    get, units = FeedClient.get, []
+
+    def limited(client, feed, page, *, opportunistic=False):
+        try:
+            units.pop()
+        except IndexError:
+            raise TimeUp("this run has used its time", retry_after_s=0) from None
+        return [row for row in get(client, feed, page, opportunistic=opportunistic) if has_row(row[0])]
+
+    monkeypatch.setattr(FeedClient, "get", limited)
+    return lambda: units.extend([None] * (count - len(units)))
+
+
+def run_until_done(begin, run, most):
+    """Run a job until it is not cut short; it must end within `most` runs."""
+    for _ in range(most):
+        begin()
+        try:
+            return run()
+        except TimeUp:
+            pass
+    pytest.fail(f"still not done after {most} runs")
+
+
+def make_context(services, series, window):
+    enqueue_windows(services.redis, "binance", [Task(series, window)])
+    job = connect_queue(services.redis, "binance").fetch_job(Task(series, window).job_id)
+    return JobContext(services=services, job=job)
+
+
+@pytest.mark.parametrize("count", (4, 20))
+def test_a_window_of_many_holes_is_done_by_runs_that_are_cut_short(system, services, monkeypatch, count):
+    """Each run asked for all of them, was cut short before it had asked twice, and recorded nothing."""
+    end_ms = settled_end(DAY_MS)
+    window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-ohlcv", "ETH")
+    context = make_context(services, series, window)
+    begin = cut_short(monkeypatch, count, lambda ts: ts // MINUTE_MS % 20)
+    run_until_done(begin, lambda: backfill.run_window(context, series, window), 30 + 120 // count)
+    assert system.covers("bin-ohlcv", ["ETH"], *window)
+    assert len(absences(system, series)) >= 720
+
+
+@pytest.mark.parametrize("count", (4, 20))
+def test_an_empty_window_is_done_by_runs_that_are_cut_short(system, services, monkeypatch, count):
+    end_ms = settled_end(DAY_MS)
+    window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-ohlcv", "ETH")
+    context = make_context(services, series, window)
+    begin = cut_short(monkeypatch, count, lambda ts: False)
+    with pytest.raises(backfill.EmptyAnswer):
+        run_until_done(begin, lambda: backfill.run_window(context, series, window), 10 + 120 // count)
+    age_notes(context.job, 700)
+    run_until_done(begin, lambda: backfill.run_window(context, series, window), 10 + 120 // count)
+    assert {row[3] for row in absences(system, series)} == {2}
+    assert system.covers("bin-ohlcv", ["ETH"], *window)
 
 
 def test_an_empty_answer_of_one_endpoint_leaves_the_other_to_be_asked(system, simulator):
