@@ -105,7 +105,7 @@ def backfill(context: JobContext, source: str, symbol: str, start_ms: int, end_m
 
 @wrap_job
 def recheck(context: JobContext, source: str, symbol: str, start_ms: int, end_ms: int) -> dict[str, int] | Retry:
-    """Request again what is absent without proof in [start_ms, end_ms): rows that came are stored."""
+    """Request again what is absent without proof in [start_ms, end_ms) and due: rows that came are stored."""
     series, window = Series(source, symbol), Window(start_ms, end_ms)
 
     def work() -> dict[str, int]:

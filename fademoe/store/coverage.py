@@ -127,14 +127,14 @@ def _without_stored(cursor: Cursor, answer: Covered) -> Covered:
 
 
 def find_unproven(cursor: Cursor, series: Series, window: Window) -> list[Window]:
-    """Return the parts of `window` that are absent without proof, ascending."""
-    cursor.execute(SQL["unproven"], {**_values(series, window), "reason": NO_ROW})
+    """Return the parts of `window` whose absences without proof are to be requested again by now, ascending."""
+    cursor.execute(SQL["unproven"], _values(series, window) | _recheck_values())
     return [Window(*row) for row in cursor.fetchall()]
 
 
 def find_absent(cursor: Cursor, series: Series, window: Window, reason: str) -> list[Window]:
     """Return the parts of `window` that are absent for a reason, ascending."""
-    cursor.execute(SQL["unproven"], {**_values(series, window), "reason": reason})
+    cursor.execute(SQL["absent_for"], {**_values(series, window), "reason": reason})
     return [Window(*row) for row in cursor.fetchall()]
 
 
@@ -150,9 +150,7 @@ def uncover_absent(cursor: Cursor, series: Series, window: Window, reason: str) 
 
 def list_rechecks(cursor: Cursor, source: str, span_ms: int, limit: int) -> list[tuple[Series, Window]]:
     """Return the windows, of `span_ms` at most, whose absences without proof are to be requested again by now."""
-    checks = list(RECHECK_AFTER_S)
-    values = {"source": source, "span": span_ms, "limit": limit, "reason": NO_ROW, "apart": RUNS_APART_S}
-    cursor.execute(SQL["rechecks"], {**values, "checks": checks, "after": [RECHECK_AFTER_S[key] for key in checks]})
+    cursor.execute(SQL["rechecks"], {"source": source, "span": span_ms, "limit": limit} | _recheck_values())
     return [(Series(source, symbol), Window(start_ms, end_ms)) for symbol, start_ms, end_ms in cursor.fetchall()]
 
 
@@ -290,6 +288,11 @@ def _hull(windows: Sequence[Window]) -> Window:
 
 def _values(series: Series, window: Window) -> dict[str, object]:
     return {"source": series.source, "symbol": series.symbol, "start": window.start_ms, "end": window.end_ms}
+
+
+def _recheck_values() -> dict[str, object]:
+    checks, after = list(RECHECK_AFTER_S), list(RECHECK_AFTER_S.values())
+    return {"reason": NO_ROW, "apart": RUNS_APART_S, "checks": checks, "after": after}
 
 
 def _array(names: Sequence[str] | None) -> list[str] | None:

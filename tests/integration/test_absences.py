@@ -1,5 +1,6 @@
 """Proof before absence: what makes a range absent, and how it is taken back."""
 
+import inspect
 import json
 import threading
 import time
@@ -257,6 +258,20 @@ def test_an_empty_window_is_done_by_runs_that_are_cut_short(system, services, mo
     run_until_done(begin, lambda: backfill.run_window(context, series, window), 10 + 120 // count)
     assert {row[3] for row in absences(system, series)} == {2}
     assert system.covers("bin-ohlcv", ["ETH"], *window)
+
+
+def test_a_recheck_of_many_holes_is_done_by_runs_that_are_cut_short(system, services, monkeypatch):
+    end_ms = settled_end(DAY_MS)
+    window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-ohlcv", "ETH")
+    holes = [Absence(Window(ts, ts + MINUTE_MS), NO_ROW) for ts in range(*window, 20 * MINUTE_MS)]
+    services.writer.write([], [Covered(series, [window], holes)])
+    make_older(system, "11 minutes")
+    context = make_context(services, series, window)
+    begin = cut_short(monkeypatch, 20, lambda ts: ts // MINUTE_MS % 20)
+    monkeypatch.setattr(backfill, "run_job", lambda context, unit, work: work())
+    run = inspect.unwrap(backfill.recheck)
+    run_until_done(begin, lambda: run(context, *series, *window), 15)
+    assert {row[3] for row in absences(system, series)} == {2}
 
 
 def test_an_empty_answer_of_one_endpoint_leaves_the_other_to_be_asked(system, simulator):

@@ -174,12 +174,22 @@ UPDATE perp_coverage
 SET covered = covered - %(ranges)s::int8multirange, absent = absent - %(ranges)s::int8multirange, updated_at = now()
 WHERE source = %(source)s AND symbol = %(symbol)s
 
--- name: unproven
+-- name: absent_for
 SELECT greatest(start_ms, %(start)s), least(end_ms, %(end)s)
 FROM perp_absence
 WHERE source = %(source)s AND symbol = %(symbol)s AND reason = %(reason)s
   AND start_ms < %(end)s AND end_ms > %(start)s
 ORDER BY start_ms
+
+-- name: unproven
+SELECT greatest(a.start_ms, %(start)s), least(a.end_ms, %(end)s)
+FROM perp_absence AS a
+JOIN unnest(%(checks)s::int[], %(after)s::int[]) AS due (checks, after_s) ON due.checks = a.checks
+WHERE a.source = %(source)s AND a.symbol = %(symbol)s AND a.reason = %(reason)s
+  AND a.start_ms < %(end)s AND a.end_ms > %(start)s
+  AND a.first_checked_at < now() - due.after_s * interval '1 second'
+  AND a.checked_at < now() - %(apart)s * interval '1 second'
+ORDER BY a.start_ms
 
 -- name: rechecks
 SELECT a.symbol, min(a.start_ms), max(a.end_ms)
