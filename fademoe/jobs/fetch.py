@@ -228,17 +228,17 @@ def request_holes_again(
 ) -> Fetched:
     """Request each hole again and return what is known then; `fetched` is not changed.
 
-    A hole is a range of the feed's grid inside `answered` without a row. One that stays is `absent` when it is older
-    than YOUNG_HOLE_MS; a younger one, and one whose page holds an unreadable element, is taken out of `answered`,
-    so that it stays missing. What is older than the exchange certainly retains is absent without another request. A
-    sparse feed has holes only where rows are due (`due_every_ms`); what it may not retain, before its first row, is
-    absent.
+    A hole is a range of the feed's grid inside `answered` without a row. What of it is older than YOUNG_HOLE_MS is
+    `absent` when it stays; what is younger, and a hole whose page holds an unreadable element, is taken out of
+    `answered`, so that it stays missing. What is older than the exchange certainly retains is absent without another
+    request. A sparse feed has holes only where rows are due (`due_every_ms`); what it may not retain, before its first
+    row, is absent.
     """
     expired = find_expired_ranges(feed, fetched, exchange_now_ms)
     alive = [clip_to_listing(instrument, window) for window in fetched.answered] if feed.sparse else fetched.answered
     holes = [part for hole in find_holes(feed, alive, fetched.rows) for part in subtract(hole, expired)]
     again, unfilled, unanswered = _request_again(feed, instrument, fetched, holes, client, helpers)
-    absent, young = classify(unfilled, exchange_now_ms)
+    absent, young = classify(feed, unfilled, exchange_now_ms)
     answered = [part for window in fetched.answered for part in subtract(window, [*unanswered, *young])]
     return replace(again, answered=answered, absent=sorted([*expired, *absent]))
 
@@ -283,10 +283,11 @@ def find_expired_ranges(feed: RestFeed, fetched: Fetched, exchange_now_ms: int) 
     return [part for hole in holes for part in subtract(hole, [retained])]
 
 
-def classify(holes: Sequence[Window], exchange_now_ms: int) -> tuple[list[Window], list[Window]]:
-    """Return (absent, unconfirmed) of holes that were requested twice: young ones may still be filled."""
-    young_ms = exchange_now_ms - YOUNG_HOLE_MS
-    return [hole for hole in holes if hole.end_ms <= young_ms], [hole for hole in holes if hole.end_ms > young_ms]
+def classify(feed: RestFeed, holes: Sequence[Window], exchange_now_ms: int) -> tuple[list[Window], list[Window]]:
+    """Return (absent, unconfirmed) of holes that were requested twice: rows that are young may still come."""
+    old = Window(0, floor_to(exchange_now_ms - YOUNG_HOLE_MS, feed.interval_ms))
+    young = [part for hole in holes for part in subtract(hole, [old])]
+    return [part for hole in holes for part in subtract(hole, young)], young
 
 
 def _request_again(

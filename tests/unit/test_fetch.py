@@ -194,6 +194,17 @@ def test_a_young_hole_stays_missing():
     assert fetched.answered == [Window(START, young), Window(young + MINUTE_MS, window.end_ms)]
 
 
+def test_of_a_hole_that_reaches_the_present_only_the_young_part_stays_missing():
+    """A contract that trades no more had its whole hole asked for every minute, and it grew."""
+    acme = Acme(minutes(10))
+    window = Window(START, START + 100 * MINUTE_MS)
+    fetched = fetch_with(FEED, ACME, [window], acme.get)
+    fetched = confirm_with(FEED, ACME, fetched, START + 100 * MINUTE_MS + 10_000, acme.get)
+    edge_ms = START + 97 * MINUTE_MS
+    assert fetched.absent == [Window(START + 10 * MINUTE_MS, edge_ms)]
+    assert fetched.answered == [Window(START, edge_ms)]
+
+
 def test_after_a_stop_only_ranges_without_holes_count_as_answered():
     acme = Acme([m for m in minutes(200) if m != START + 7 * MINUTE_MS])
 
