@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fademoe.clock import HOUR_MS, MINUTE_MS
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges.coinalyze import EXCHANGE
 from fademoe.exchanges.coinalyze.answers import judge
@@ -16,6 +16,7 @@ from fademoe.feeds.values import decode
 from fademoe.feeds.values import read_number as read_number
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding
 from fademoe.testing.readers import read_contracts
+from tests.support.pages import confirm_with, fetch_with
 
 KEY = "0badc0de-1234"
 T = 1_791_382_800
@@ -451,3 +452,18 @@ def test_the_budget_is_forty_calls_in_any_minute():
     assert set(EXCHANGE.list_perpspecs()) == {
         f"{code}-{metric}" for code in ("c-bin", "c-byb", "c-okx") for metric in ROWS
     }
+
+
+def test_fifty_days_without_a_settlement_are_asked_for_again():
+    """An empty answer became coverage without a row and without a second question."""
+    feed = EXCHANGE.find_rest_feed("fr")
+    now_ms = TS - TS % HOUR_MS
+    window, requests = Window(now_ms - 50 * DAY_MS, now_ms), []
+
+    def get(request, cost):
+        requests.append(request)
+        return []
+
+    fetched = fetch_with(feed, BTC, [window], get)
+    fetched = confirm_with(feed, BTC, fetched, now_ms + HOUR_MS, get)
+    assert (len(requests), fetched.absent) == (2, [window])

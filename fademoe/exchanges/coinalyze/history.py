@@ -296,6 +296,7 @@ REST_FEEDS = (
         interval="settlement",
         interval_ms=HOUR_MS,
         sparse=True,
+        due_every_ms=LONGEST_INTERVAL_MS,
         paging=HOUR_PAGING,
         latency=SPARSE_LATENCY,
         retention=HOUR_RETENTION,
