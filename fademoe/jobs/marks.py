@@ -15,8 +15,9 @@ from fademoe.errors import BadPayload
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import Newest, Page, RestFeed, Together
 from fademoe.feeds.instrument import Instrument, Json, clip_to_listing
+from fademoe.feeds.reading import Elements, read_elements
 from fademoe.feeds.request import to_request
-from fademoe.feeds.values import get_member, to_ms
+from fademoe.feeds.values import get_member, read_records, read_text, to_ms
 from fademoe.jobs.fetch import read_page
 from fademoe.jobs.rounds import Answer
 from fademoe.metrics import Row, name_perpspec
@@ -113,17 +114,26 @@ def request_one(
 def request_together(
     services: Services, exchange: Exchange, feed: RestFeed, newest: Newest, wanted: Sequence[Marked], max_wait_s: float
 ) -> Iterator[Answer]:
-    """Ask for all contracts at once; yield the answer of each one that is wanted."""
+    """Ask for all contracts at once; yield the answer of each one that is wanted, and what names no contract.
+
+    One that cannot be read costs the others nothing. While an element names no contract, only settlements are an answer
+    to a mark, not that there is none.
+    """
     assert newest.together is not None
-    name, time_ms = newest.together.name, services.clocks.now_ms(exchange)
-    elements: dict[Json, list[Json]] = {}
+    time_ms = services.clocks.now_ms(exchange)
     span = find_range(newest, time_ms)
     earlier_ms = newest.rows * newest.grid_ms  # as much before, for the settlement before the first one
     longer = Window(span.start_ms - earlier_ms, span.end_ms)
-    for element in _fetch_all(services, exchange, feed, newest.together, longer, max_wait_s):
-        elements.setdefault(get_member(element, name), []).append(element)
+    elements, unnamed = _fetch_all(services, exchange, feed, newest.together, longer, max_wait_s)
     for each in wanted:
-        yield read_answer(feed, newest, each, elements.get(each.instrument.name, []), time_ms)
+        try:
+            rows, errors = read_answer(feed, newest, each, elements.get(each.instrument.name, []), time_ms)
+        except BadPayload as error:
+            rows, errors = [], [error]
+        if unnamed:
+            each.asked_ms = 0  # one of them may be the settlement that this contract lacks
+        yield rows, errors
+    yield [], unnamed
 
 
 def read_answer(feed: RestFeed, newest: Newest, each: Marked, body: Json, asked_ms: int) -> Answer:
@@ -146,27 +156,40 @@ def _make_page(feed: RestFeed, newest: Newest, each: Marked, time_ms: int) -> Pa
 
 def _fetch_all(
     services: Services, exchange: Exchange, feed: RestFeed, together: Together, span: Window, max_wait_s: float
-) -> list[Json]:
-    """Return the elements of a window of all contracts, page after page."""
-    elements: list[Json] = []
+) -> tuple[dict[str, list[Json]], list[BadPayload]]:
+    """Return the elements of a window by contract, page after page, and an error for each that names none."""
+    elements: dict[str, list[Json]] = {}
+    errors: list[BadPayload] = []
     for _ in range(PAGES_MOST):
         request = to_request(feed.path, together.params(span), None)
         with services.stop.allow_interrupt():
             body = services.rest.send(exchange, request, budget=feed.budget, cost=1, live=True, max_wait_s=max_wait_s)
         try:
-            if not isinstance(body, list):
-                raise BadPayload("a list was expected")
-            times = [to_ms(get_member(element, together.time)) for element in body]
+            named, newest_ms = read_together(together, body, span)
         except BadPayload as error:
             error.locate(exchange.name, str(request), body)
             raise
-        elements += body
+        for name, element in named.readable:
+            elements.setdefault(name, []).append(element)
+        errors += named.make_errors(exchange.name, str(request))
         if len(body) < together.rows:
-            return elements
-        if max(times) <= span.start_ms:
+            return elements, errors
+        if newest_ms <= span.start_ms:
             break
-        span = Window(max(times), span.end_ms)
+        span = Window(newest_ms, span.end_ms)
     raise BadPayload(f"{PAGES_MOST} answers do not hold the settlements of {span}")
+
+
+def read_together(together: Together, body: Json, span: Window) -> tuple[Elements[tuple[str, Json]], int]:
+    """Return the elements of an answer with the contracts that they name, and the newest time in them, of the span.
+
+    A time that cannot be read, or lies after the span, does not count. Raises BadPayload when most elements have no
+    name or no time.
+    """
+    items = read_records(body)
+    named = read_elements(items, lambda item: (read_text(get_member(item, together.name)), item))
+    times = read_elements(items, lambda item: to_ms(get_member(item, together.time))).readable
+    return named, max((ts for ts in times if ts <= span.end_ms), default=span.start_ms)
 
 
 def list_answers(newest: Newest, marked: Sequence[Marked]) -> list[Covered]:

@@ -99,9 +99,9 @@ def _ask_marks(
         try:
             if wanted:
                 for rows, errors in marks.request_together(services, exchange, feed, newest, wanted, BUDGET_WAIT_S):
-                    outcome.requested += 1
                     outcome.rows += rows
                     outcome.unreadable += errors
+                outcome.requested = len(wanted)
         except (SourceError, Stopped) as error:
             outcome.failed = error
     return outcome, marks.list_answers(newest, marked), len(wanted)

@@ -14,6 +14,7 @@ from rq.job import Job
 from fademoe.client import instruments
 from fademoe.client.rest import RestClient as Rest
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to, now_ms
+from fademoe.errors import BadPayload
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument
 from fademoe.jobs import maintenance, marks, newest, polls
@@ -318,6 +319,39 @@ def test_settlements_come_with_the_minute_and_are_asked_for_when_they_may_be_new
     assert set(covered_until().values()) == {HOUR_MS + MINUTE_MS}
     for symbol in symbols:
         assert system.differences(exchange, f"{code}-fr", symbol, mark - 2 * HOUR_MS, mark + HOUR_MS) == []
+
+
+@pytest.mark.parametrize("kind", ["null_row", "tomorrow", "missing_field"])
+def test_an_odd_settlement_costs_no_other_contract_its_own(services, system, simulator, clock, kind):
+    """One odd element of the answer about all contracts voided the round for all of them."""
+    mark = floor_to(now_ms(), 8 * HOUR_MS) + 8 * HOUR_MS
+    for after_ms in (-20 * MINUTE_MS, 70 * SECOND_MS):
+        clock(mark + after_ms - now_ms())
+        for key in services.redis.scan_iter("clocks:*"):
+            services.redis.delete(key)
+        later = system.context()
+        use_services(later)
+        newest.poll_newest("binance", "fr")
+        later.close()
+        simulator.fault(exchange="binance", path="/fapi/v1/fundingRate", kind=kind)
+    stored = system.query("SELECT count(*) FROM perp_data WHERE source = 'bin-fr' AND ts >= %s", mark)
+    assert stored[0][0] >= 2, "of three contracts"
+    if kind == "null_row":
+        assert system.query("SELECT class FROM perp_errors WHERE unit = 'poll binance fr'") == [("BadPayload",)]
+
+
+def test_what_an_answer_about_all_contracts_holds():
+    together = registry.load_exchanges()["binance"].find_rest_feed("fr").newest.together
+    span = Window(1_767_225_600_000, 1_767_225_600_000 + DAY_MS)
+    good = [{"symbol": f"A{n}", "fundingTime": span.start_ms + n} for n in range(4)]
+    odd = [None, {"symbol": ["A"], "fundingTime": span.start_ms + 5}, {"symbol": "B", "fundingTime": "soon"}]
+    odd.append({"symbol": "C", "fundingTime": span.end_ms + DAY_MS})
+    named, newest_ms = marks.read_together(together, [*good, *odd], span)
+    assert [name for name, _ in named.readable] == ["A0", "A1", "A2", "A3", "B", "C"]
+    assert (len(named.unreadable), newest_ms) == (2, span.start_ms + 5)
+    for body in ({}, [*good[:2], *[None] * 3]):
+        with pytest.raises(BadPayload):
+            marks.read_together(together, body, span)
 
 
 def test_a_settlement_that_is_late_is_waited_for():
