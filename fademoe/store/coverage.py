@@ -167,7 +167,10 @@ def end_wanted(cursor: Cursor, series: Series, end_ms: int) -> bool:
 
 
 def resume_wanted(cursor: Cursor, series: Series, start_ms: int) -> bool:
-    """Want a series that `end_wanted` has ended again, from `start_ms` on; return whether it was so."""
+    """Want a series that `end_wanted` has ended again; return whether it was so.
+
+    It is wanted from where it ended on, or from `start_ms` where that is later.
+    """
     cursor.execute(SQL["resume_wanted"], {"source": series.source, "symbol": series.symbol, "start": start_ms})
     return cursor.rowcount > 0
 

@@ -331,17 +331,27 @@ def test_what_is_wanted_of_a_delisted_contract_ends_and_comes_back_with_a_listin
     maintenance.instruments.ensure(exchange, services.rest, services.database)
     delisted_ms = floor_to(now_ms() - 5 * DAY_MS, DAY_MS) + HOUR_MS
     set_end = "UPDATE perp_metadata SET delisted_ms = %s WHERE exchange = 'binance' AND symbol = 'SOL' RETURNING 1"
-    wanted = "SELECT upper_inf(wanted), upper(wanted) FROM perp_coverage WHERE symbol = 'SOL'"
+    wanted = "SELECT upper_inf(wanted), upper(wanted), lower(wanted) FROM perp_coverage WHERE symbol = 'SOL'"
     with services.database.open_transaction() as cursor:
         coverage.want(cursor, [Series("bin-ohlcv", "SOL")], delisted_ms - DAY_MS, None)
     system.query(set_end, delisted_ms)
     maintenance.follow_listings(services, exchange)
-    ((is_endless, end_ms),) = system.query(wanted)
+    ((is_endless, end_ms, start_ms),) = system.query(wanted)
     assert not is_endless
     assert delisted_ms + DAY_MS <= end_ms <= delisted_ms + 3 * DAY_MS
     system.query(set_end, None)
     maintenance.follow_listings(services, exchange)
-    assert system.query(wanted)[0][0]
+    assert system.query(wanted) == [(True, None, start_ms)], "not more than before, though it was listed long before"
+    system.query(set_end, delisted_ms)
+    maintenance.follow_listings(services, exchange)
+    listed_ms = end_ms + 10 * DAY_MS
+    system.query(
+        "UPDATE perp_metadata SET delisted_ms = NULL, listed_ms = %s WHERE symbol = 'SOL' RETURNING 1", listed_ms
+    )
+    maintenance.follow_listings(services, exchange)
+    with services.database.open_transaction() as cursor:
+        gaps = coverage.find_gaps(cursor, "bin-ohlcv", listed_ms + DAY_MS, ["SOL"])
+    assert [gap for _, gap in gaps] == [Window(start_ms, end_ms), Window(listed_ms, listed_ms + DAY_MS)]
 
 
 def test_every_day_is_audited_once(system, services):

@@ -211,6 +211,8 @@ SET wanted = wanted - int8multirange(int8range(%(end)s, NULL)), resumes_with_lis
 WHERE source = %(source)s AND symbol = %(symbol)s AND upper_inf(wanted)
 
 -- name: resume_wanted
+-- greatest() passes over NULL, the upper bound of an empty multirange.
 UPDATE perp_coverage
-SET wanted = wanted + int8multirange(int8range(%(start)s, NULL)), resumes_with_listing = false, updated_at = now()
+SET wanted = wanted + int8multirange(int8range(greatest(%(start)s, upper(wanted)), NULL)),
+    resumes_with_listing = false, updated_at = now()
 WHERE source = %(source)s AND symbol = %(symbol)s AND resumes_with_listing
