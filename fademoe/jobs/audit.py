@@ -10,7 +10,7 @@ from rq import Retry
 from fademoe.clock import DAY_MS, SECOND_MS, Window, floor_to, now_ms, split, to_iso
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
-from fademoe.feeds.paging import split_by_endpoint
+from fademoe.feeds.paging import compute_requested_from_ms, compute_retained_from_ms, split_by_endpoint
 from fademoe.jobs.failures import run_job
 from fademoe.jobs.fetch import fetch
 from fademoe.jobs.window_run import Work, ask_exchange_time, describe_window, make_work
@@ -25,13 +25,16 @@ from fademoe.store.coverage import Covered, Series
 from fademoe.store.status import State, Tracked
 from fademoe.store.writer import Batch, store_rows
 
-COUNTS = ("equal", "corrected", "missing", "extra")
+COUNTS = ("equal", "corrected", "missing", "extra", "expired")
 MAX_DAYS = 30  # audited afterwards when the host was off
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditResult:
-    """What an audit counted in one series: rows equal, corrected, added because they were missing, and not upstream."""
+    """What an audit counted in one series: rows equal, corrected, added because they were missing, and not upstream.
+
+    `expired`: rows that cannot be compared, for the exchange does not keep them so long.
+    """
 
     source: str
     symbol: str
@@ -39,25 +42,32 @@ class AuditResult:
     corrected: int
     missing: int
     extra: int
+    expired: int
 
     def describe(self) -> str:
         """Return the counts as messages show them."""
-        return f"{self.equal} equal, {self.corrected} corrected, {self.missing} missing, {self.extra} extra"
+        expired = f", {self.expired} older than the exchange keeps" if self.expired else ""
+        return f"{self.equal} equal, {self.corrected} corrected, {self.missing} missing, {self.extra} extra{expired}"
 
 
 def audit(context: JobContext, series: Series, window: Window) -> AuditResult:
     """Compare the covered part of a window with the exchange and correct what differs.
 
-    Rows which the exchange does not have (any more) are counted as extra and kept. Raises SourceError, StoreError or
-    Stopped; then nothing was changed.
+    Rows which the exchange does not have (any more) are kept. They are counted as extra, and as expired where they are
+    older than what the exchange certainly keeps; what it does not keep at all is not requested. Raises SourceError,
+    StoreError or Stopped; then nothing was changed.
     """
     work = make_work(context, _unit_of(context, series), series, window, "audit")
     services, feed = context.services, work.feed
     with services.database.open_transaction() as cursor:
         covered = coverage.find_covered(cursor, series, window)
+    time_ms = ask_exchange_time(work)
+    expired = Window(0, compute_requested_from_ms(feed, time_ms))
     rows: dict[int, Row] = {}
-    answered: list[Window] = []
-    for endpoint, windows in split_by_endpoint(feed, covered, [], ask_exchange_time(work)):
+    answered = [
+        Window(each.start_ms, min(each.end_ms, expired.end_ms)) for each in covered if each.start_ms < expired.end_ms
+    ]
+    for endpoint, windows in split_by_endpoint(feed, covered, [expired], time_ms):
         fetched = fetch(endpoint, work.instrument, windows, work.client)
         if fetched.failed is not None:
             raise fetched.failed
@@ -65,13 +75,15 @@ def audit(context: JobContext, series: Series, window: Window) -> AuditResult:
         answered += fetched.answered
     services.writer.make_room(rows)
     stored, changed, added = services.database.run(partial(_store, work, rows, answered))
+    gone, retained_ms = stored.keys() - rows.keys(), compute_retained_from_ms(feed, time_ms)
     return AuditResult(
         source=series.source,
         symbol=series.symbol,
         equal=len(rows.keys() & stored.keys()) - changed,
         corrected=changed,
         missing=added,
-        extra=len(stored.keys() - rows.keys()),
+        extra=sum(ts >= retained_ms for ts in gone),
+        expired=sum(ts < retained_ms for ts in gone),
     )
 
 

@@ -74,6 +74,20 @@ def test_the_audit_records_what_it_inserted_and_what_it_changed(system, services
     assert corrections(system) == [(gone, ""), (wrong, "oi")]
 
 
+def test_the_audit_compares_what_the_exchange_keeps_and_names_the_rest(system, services):
+    """Binance refuses a start that is older than 30 days: nothing was compared."""
+    end_ms = settled_end(DAY_MS)
+    window = Window(end_ms - 40 * DAY_MS, end_ms - 25 * DAY_MS)
+    old, young = window.start_ms, window.end_ms - DAY_MS
+    write(services, "5m", STEP_MS, [old, young])
+    services.writer.write([], [Covered(SERIES, [window])])
+    result = audit(JobContext(services=services), SERIES, window)
+    assert (result.corrected, result.extra, result.expired) == (1, 0, 1)
+    assert result.missing > 1000
+    assert "1 older than the exchange keeps" in result.describe()
+    assert audit(JobContext(services=services), SERIES, Window(old, old + DAY_MS)).expired == 1
+
+
 def test_the_audit_fills_the_mark_price_of_settlements_stored_without_it(system, services, day):
     series = Series("bin-fr", "BTC")
     services.writer.write([], [Covered(series, [day])])
