@@ -7,11 +7,12 @@ from functools import partial
 from psycopg2.extensions import cursor as Cursor
 from rq import Retry
 
-from fademoe.clock import DAY_MS, SECOND_MS, Window, floor_to, now_ms, split, to_iso
+from fademoe.clock import DAY_MS, SECOND_MS, Window, floor_to, now_ms, split, subtract, to_iso
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.paging import compute_requested_from_ms, compute_retained_from_ms, split_by_endpoint
 from fademoe.jobs.failures import run_job
+from fademoe.jobs.feed_client import TimeUp
 from fademoe.jobs.fetch import fetch
 from fademoe.jobs.window_run import Work, ask_exchange_time, describe_window, make_work
 from fademoe.metrics import Row, name_perpspec
@@ -26,10 +27,11 @@ from fademoe.store.status import State, Tracked
 from fademoe.store.writer import Batch, store_rows
 
 COUNTS = ("equal", "corrected", "missing", "extra", "expired")
+AUDITED = "audited"  # key of Job.meta: the end of each portion that was audited, and its counts
 MAX_DAYS = 30  # audited afterwards when the host was off
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class AuditResult:
     """What an audit counted in one series: rows equal, corrected, added because they were missing, and not upstream.
 
@@ -38,11 +40,11 @@ class AuditResult:
 
     source: str
     symbol: str
-    equal: int
-    corrected: int
-    missing: int
-    extra: int
-    expired: int
+    equal: int = 0
+    corrected: int = 0
+    missing: int = 0
+    extra: int = 0
+    expired: int = 0
 
     def describe(self) -> str:
         """Return the counts as messages show them."""
@@ -51,34 +53,48 @@ class AuditResult:
 
 
 def audit(context: JobContext, series: Series, window: Window) -> AuditResult:
-    """Compare the covered part of a window with the exchange and correct what differs.
+    """Compare the covered part of a window with the exchange and correct what differs, portion by portion.
 
     Rows which the exchange does not have (any more) are kept. They are counted as extra, and as expired where they are
     older than what the exchange certainly keeps; what it does not keep at all is not requested. Raises SourceError,
-    StoreError or Stopped; then nothing was changed.
+    StoreError or Stopped; what was compared before is corrected, and the next run of a job goes on after it.
     """
     work = make_work(context, _unit_of(context, series), series, window, "audit")
-    services, feed = context.services, work.feed
-    with services.database.open_transaction() as cursor:
+    with context.services.database.open_transaction() as cursor:
         covered = coverage.find_covered(cursor, series, window)
     time_ms = ask_exchange_time(work)
+    before = context.read_notes(AUDITED)
+    done = Window(0, max((end_ms for end_ms, *_ in before), default=0))
+    results = [AuditResult(series.source, series.symbol, *counts) for _, *counts in before]
+    for portion in work.split_into_portions([part for each in covered for part in subtract(each, [done])]):
+        try:
+            result = _audit_portion(work, portion, time_ms)
+        except TimeUp:
+            if len(results) == len(before):
+                work.note_cut_short()
+            raise
+        results.append(result)
+        context.add_notes(AUDITED, [[portion[-1].end_ms, *(getattr(result, name) for name in COUNTS)]])
+    return add_results(results or [AuditResult(series.source, series.symbol)])
+
+
+def _audit_portion(work: Work, covered: Sequence[Window], time_ms: int) -> AuditResult:
+    """Audit a portion as a whole, or change nothing."""
+    feed, writer = work.feed, work.services.writer
     expired = Window(0, compute_requested_from_ms(feed, time_ms))
     rows: dict[int, Row] = {}
-    answered = [
-        Window(each.start_ms, min(each.end_ms, expired.end_ms)) for each in covered if each.start_ms < expired.end_ms
-    ]
+    answered = [Window(w.start_ms, min(w.end_ms, expired.end_ms)) for w in covered if w.start_ms < expired.end_ms]
     for endpoint, windows in split_by_endpoint(feed, covered, [expired], time_ms):
         fetched = fetch(endpoint, work.instrument, windows, work.client)
         if fetched.failed is not None:
             raise fetched.failed
         rows.update(fetched.rows)
         answered += fetched.answered
-    services.writer.make_room(rows)
-    stored, changed, added = services.database.run(partial(_store, work, rows, answered))
+    writer.make_room(rows)
+    stored, changed, added = work.services.database.run(partial(_store, work, rows, answered))
     gone, retained_ms = stored.keys() - rows.keys(), compute_retained_from_ms(feed, time_ms)
     return AuditResult(
-        source=series.source,
-        symbol=series.symbol,
+        *work.series,
         equal=len(rows.keys() & stored.keys()) - changed,
         corrected=changed,
         missing=added,

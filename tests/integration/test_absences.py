@@ -260,6 +260,17 @@ def test_an_empty_window_is_done_by_runs_that_are_cut_short(system, services, mo
     assert system.covers("bin-ohlcv", ["ETH"], *window)
 
 
+def test_an_audit_is_done_by_runs_that_are_cut_short(system, services, monkeypatch):
+    """Each run began anew."""
+    end_ms = settled_end(DAY_MS)
+    window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-ohlcv", "ETH")
+    stored = backfill.run_window(JobContext(services=services), series, window).rows
+    context = make_context(services, series, window)
+    begin = cut_short(monkeypatch, 5)
+    result = run_until_done(begin, lambda: audit.audit(context, series, window), 15)
+    assert (result.equal, result.corrected, result.missing, result.extra) == (stored, 0, 0, 0)
+
+
 def test_a_recheck_of_many_holes_is_done_by_runs_that_are_cut_short(system, services, monkeypatch):
     end_ms = settled_end(DAY_MS)
     window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-ohlcv", "ETH")
