@@ -69,6 +69,16 @@ class Totals(NamedTuple):
     missing_ms: int
 
 
+class _Known(NamedTuple):
+    """A stored absence."""
+
+    window: Window
+    reason: str
+    checks: int
+    first_checked_at: object
+    checked_at: object
+
+
 def want(cursor: Cursor, series: Sequence[Series], start_ms: int, end_ms: int | None) -> None:
     """Add [start_ms, end_ms) to what is wanted of each series; without an end it is wanted for ever."""
     rows = sorted((source, symbol, _multirange([(start_ms, end_ms)])) for source, symbol in series)
@@ -249,40 +259,44 @@ def _series_with_absences(cursor: Cursor, answers: Sequence[Covered]) -> set[Ser
 
 def _replace_absences(cursor: Cursor, answer: Covered) -> None:
     """Put the answer's absences in the place of those stored inside its ranges."""
-    stored: list[tuple[int, int, str, int, object, object]] = []
+    stored: list[_Known] = []
     for window in answer.windows:
         values = _values(answer.series, window)
         if answer.absences:
             cursor.execute(SQL["absences_within"], values)
-            stored += cursor.fetchall()
+            stored += [_Known(Window(start_ms, end_ms), *rest) for start_ms, end_ms, *rest in cursor.fetchall()]
         cursor.execute(SQL["cut_absences"], values)
     if not answer.absences:
         return
-    rows = []
-    for absence in answer.absences:
-        before = [
-            each
-            for each in stored
-            if each[2] == absence.reason and each[0] <= absence.window.start_ms and each[1] >= absence.window.end_ms
-        ]
-        _, _, _, checks, first_checked_at, checked_at = before[0] if before else (0, 0, "", 0, None, None)
-        rows.append(
-            (
-                *answer.series,
-                *absence.window,
-                absence.reason,
-                absence.checks,
-                answer.checked_by,
-                checks,
-                first_checked_at,
-                checked_at,
-                RUNS_APART_S,
-            )
+    rows = [
+        (
+            *answer.series,
+            *part,
+            absence.reason,
+            absence.checks,
+            answer.checked_by,
+            *((known.checks, known.first_checked_at, known.checked_at) if known else (0, None, None)),
+            RUNS_APART_S,
         )
+        for absence in answer.absences
+        for part, known in _find_known(absence, stored)
+    ]
     execute_values(cursor, SQL["add_absences"], rows, template=SQL["absence_values"])
     for reason in {absence.reason for absence in answer.absences}:
         values = {**_values(answer.series, _hull(answer.windows)), "reason": reason}
         cursor.execute(SQL["join_absences"], {**values, "checks": SETTLED_CHECKS if reason == NO_ROW else 0})
+
+
+def _find_known(absence: Absence, stored: Sequence[_Known]) -> list[tuple[Window, _Known | None]]:
+    """Cut an absence into parts that are each known from before by one stored absence of its reason, or by none."""
+    parts: list[tuple[Window, _Known | None]] = []
+    (start_ms, end_ms), left = absence.window, [absence.window]
+    for known in stored:
+        if known.reason == absence.reason and known.window.start_ms < end_ms and known.window.end_ms > start_ms:
+            rest = [part for each in left for part in subtract(each, [known.window])]
+            parts += [(part, known) for each in left for part in subtract(each, rest)]
+            left = rest
+    return [*parts, *((part, None) for part in left)]
 
 
 def _hull(windows: Sequence[Window]) -> Window:

@@ -112,6 +112,19 @@ def test_two_runs_ten_minutes_apart_confirm_an_absence(system, services):
         assert coverage.list_rechecks(cursor, "bin-ohlcv", DAY_MS, 10) == []
 
 
+def test_an_answer_about_neighbouring_absences_counts_for_each(system, services):
+    """Together they counted as a new one, that nothing was known of."""
+    for start, end in ((0, 4), (4, 8)):
+        services.writer.write([], [Covered(BTC, [minutes(start, end)], [Absence(minutes(start, end), NO_ROW)])])
+    make_older(system, "11 minutes")
+    services.writer.write([], [Covered(BTC, [minutes(0, 10)], [Absence(minutes(2, 10), NO_ROW)])])
+    assert absences(system) == [
+        (*minutes(2, 4), NO_ROW, 2),
+        (*minutes(4, 8), NO_ROW, 2),
+        (*minutes(8, 10), NO_ROW, 1),
+    ]
+
+
 def make_older(system, age):
     system.query(
         "UPDATE perp_absence SET first_checked_at = now() - %s::interval, checked_at = now() - %s::interval"
