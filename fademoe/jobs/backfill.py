@@ -43,7 +43,6 @@ from fademoe.store.coverage import (
     EXPIRED,
     NO_ROW,
     NOT_LISTED_YET,
-    RUNS_APART_S,
     Absence,
     Covered,
     Series,
@@ -180,7 +179,7 @@ def _fetch_and_store(work: Work, missing: Sequence[Window]) -> Stored:
     doubted = merge([*waiting, *total.doubted])
     if doubted:
         spans = ", ".join(map(describe_window, doubted))
-        failed = EmptyAnswer(f"an empty answer for {spans} is asked for again", retry_after_s=RUNS_APART_S)
+        failed = EmptyAnswer(f"an empty answer for {spans} is asked for again", retry_after_s=work.measure_rest_s())
         total = total._replace(failed=failed)
     return total
 

@@ -182,8 +182,9 @@ def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulato
     context = JobContext(services=services, job=job)
     for age_s in (0, 300):
         age_notes(job, age_s)
-        with pytest.raises(backfill.EmptyAnswer):
+        with pytest.raises(backfill.EmptyAnswer) as raised:
             backfill.run_window(context, series, window)
+        assert raised.value.retry_after_s == pytest.approx(600 - age_s, abs=10)
     age_notes(job, 300)
     assert backfill.run_window(context, series, window).absent == 1440
     assert absences(system, series) == [(*window, NO_ROW, 2)]
