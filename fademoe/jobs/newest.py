@@ -62,7 +62,7 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
                 context.queue,
             )
             answers, count = _prove(feed, outcome.rows), len(wanted)
-        for error in outcome.unreadable:
+        for error in outcome.errors:
             tracked.record(error)
         new = 0
         if outcome.rows or answers:
@@ -100,7 +100,7 @@ def _ask_marks(
             if wanted:
                 for rows, errors in marks.request_together(services, exchange, feed, newest, wanted, BUDGET_WAIT_S):
                     outcome.rows += rows
-                    outcome.unreadable += errors
+                    outcome.errors += errors
                 outcome.requested = len(wanted)
         except (SourceError, Stopped) as error:
             outcome.failed = error

@@ -63,7 +63,7 @@ def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]
         want(services, feed, followed, time_ms)
         most = None if feed.share is None else context.read_meta(LEFT) or feed.share
         outcome = _request_all(services, exchange, feed, followed, most, context.queue)
-        for error in outcome.unreadable:
+        for error in outcome.errors:
             tracked.record(error)
         is_streamed = any(stream.metric == metric for stream in exchange.stream_feeds)
         due_ms = services.clocks.now_ms(exchange) - (STREAM_FIRST_MS if is_streamed else 0)

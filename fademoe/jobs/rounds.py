@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from fademoe.clock import monotonic_s
-from fademoe.errors import BadPayload, Refused, SourceError
+from fademoe.errors import BadPayload, BudgetSpent, RetryLater, SourceError
 from fademoe.jobs.feed_client import REQUESTED_POLL_S, TimeUp, has_requested_work, send_patiently
 from fademoe.jobs.threads import run_in_threads
 from fademoe.metrics import Row
@@ -23,13 +23,15 @@ Answer = tuple[list[tuple[Series, Row]], list[BadPayload]]  # of one request: ro
 
 @dataclass(kw_only=True)
 class Round:
-    """What a round gave: rows, unreadable elements, how many tasks were answered, what ended it early.
+    """What a round gave: rows, errors to record, how many tasks were answered or given up, and what failed.
 
-    `requested` counts from the first task on, up to one that was not answered: there the next round goes on.
+    `errors`: of unreadable elements, and answers whose tasks were not asked again before the round ended. `requested`
+    counts from the first task on, up to one that is still to be asked: there the next round goes on. `failed`: what
+    ended the round early, else the first task's error.
     """
 
     rows: list[tuple[Series, Row]] = field(default_factory=list)
-    unreadable: list[BadPayload] = field(default_factory=list)
+    errors: list[SourceError] = field(default_factory=list)
     requested: int = 0
     failed: SourceError | Stopped | None = None
 
@@ -48,9 +50,10 @@ def request_all(
 
     The round ends when all are answered, `run_s` are over, the exchange cannot be asked, its units are others' and
     others have work, or requested work is ready (live work gives way to nothing). An error about one task costs the
-    others nothing.
+    others nothing; a task whose answer asks for a pause is asked once more, after all others.
     """
     answers: dict[int, Answer | SourceError] = {}
+    postponed: dict[int, RetryLater] = {}
     waiting, lock = deque(enumerate(tasks)), threading.Lock()
     ended: SourceError | Stopped | None = None
     deadline_s = monotonic_s() + run_s
@@ -73,13 +76,17 @@ def request_all(
             number, task = taken
             try:
                 answer: Answer | SourceError = send_patiently(services, queue, partial(request, task), max_wait_s)
-            except (BadPayload, Refused) as error:
-                answer = error  # about this task, the next one may be fine
-            except (SourceError, Stopped) as error:
+            except (BudgetSpent, TimeUp, Stopped) as error:
                 ended = ended or error
                 return
+            except SourceError as error:
+                answer = error  # about this task, the next one may be fine
             with lock:
-                answers[number] = answer
+                if isinstance(answer, RetryLater) and number not in postponed:
+                    postponed[number] = answer
+                    waiting.append(taken)
+                else:
+                    answers[number] = answer
 
     try:
         for future in run_in_threads(services.stop, [work] * min(threads, len(tasks)), threads):
@@ -87,11 +94,14 @@ def request_all(
     except Stopped as stopped:
         ended = stopped
     with lock:
-        return _sum_up(dict(answers), ended)
+        left = [error for number, error in postponed.items() if number not in answers]
+        return _sum_up(dict(answers), left, ended)
 
 
-def _sum_up(answers: Mapping[int, Answer | SourceError], ended: SourceError | Stopped | None) -> Round:
-    outcome = Round(failed=ended)
+def _sum_up(
+    answers: Mapping[int, Answer | SourceError], left: Sequence[RetryLater], ended: SourceError | Stopped | None
+) -> Round:
+    outcome = Round(failed=ended, errors=[error for error in left if error.http_status is not None])
     while outcome.requested in answers:
         outcome.requested += 1
     for _, answer in sorted(answers.items(), key=lambda item: item[0]):
@@ -99,5 +109,5 @@ def _sum_up(answers: Mapping[int, Answer | SourceError], ended: SourceError | St
             outcome.failed = outcome.failed or answer
         else:
             outcome.rows += answer[0]
-            outcome.unreadable += answer[1]
+            outcome.errors += answer[1]
     return outcome

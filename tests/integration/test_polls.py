@@ -408,7 +408,7 @@ def test_an_odd_sample_is_named_and_costs_no_other(ask_later, services, system, 
 def test_a_damaged_answer_is_recorded_with_its_request_and_nothing_of_it_is_stored(ask, services, system, clock, kind):
     clock(-5 * MINUTE_MS)
     instruments.refresh(registry.load_exchanges()["okx"], services.rest, services.database)
-    system.simulator.fault(exchange="okx", path="/api/v5/public/open-interest", kind=kind, count=1)
+    system.simulator.fault(exchange="okx", path="/api/v5/public/open-interest", kind=kind, count=2)
     assert ask("okx", "oi")["rows"] == 0
     ((request, excerpt),) = system.query("SELECT request, excerpt FROM perp_errors WHERE unit = 'poll okx oi'")
     assert request.startswith("/api/v5/public/open-interest")
