@@ -64,7 +64,14 @@ class RetryLater(SourceError):
 
 
 class BudgetSpent(RetryLater):
-    """The rate limit has no room within the time that the caller may wait; nothing was sent."""
+    """The rate limit has no room within the time that the caller may wait; nothing was sent.
+
+    `path`: where only requests for that path have to wait, because it fails; else "".
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float, path: str = "", **where: object) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, **where)
+        self.path = path
 
 
 class Refused(SourceError):

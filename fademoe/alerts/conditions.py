@@ -147,9 +147,10 @@ def _check_limits(redis: Redis) -> Iterator[Condition]:
             yield Condition("ban", _find_code(budget.exchange), f"{budget.name} {budget.egress}", message)
     for outage in usage.list_outages(redis):
         message = (
-            f"{outage.exchange} does not answer {outage.egress}, {outage.failures} requests failed: {outage.reason}"
+            f"{outage.failing} does not answer {outage.egress}, {outage.failures} requests failed: {outage.reason}"
         )
-        yield Condition("outage", _find_code(outage.exchange), outage.egress, message)
+        subject = f"{outage.path} {outage.egress}".strip()
+        yield Condition("outage", _find_code(outage.exchange), subject, message)
 
 
 def _describe_late(exchange: str, behind: Sequence[read_completeness.PerpspecLag]) -> Condition:

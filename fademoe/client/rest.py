@@ -98,7 +98,9 @@ class RestClient:
         headers = {**HEADERS, **exchange.headers(self._settings.keys.get(exchange.name, ""))}
         unreachable: list[str] = []
         while True:
-            grant = self._budgets.take(exchange, budget, cost, live=live, max_wait_s=max_wait_s, avoid=unreachable)
+            grant = self._budgets.take(
+                exchange, budget, cost, live=live, max_wait_s=max_wait_s, path=request.path, avoid=unreachable
+            )
             sent_ms = steady_ms()
             try:
                 response, content = self._send_granted(grant, url, request, headers)
@@ -166,7 +168,7 @@ class RestClient:
             names = every if refusal.closes is Closes.EXCHANGE else (grant.budget.name,)
             self._budgets.close(exchange, names, grant.egress, wait_s, refusal.message)
         elif refusal.error is RetryLater:
-            wait_s = max(wait_s, self._budgets.note_failure(grant, message))
+            wait_s = max(wait_s, self._budgets.note_failure(grant, message, answered=True))
         if refusal.closes is not Closes.NOTHING or refusal.error is not RetryLater:
             self._budgets.note_success(grant)  # a refusal is an answer too: the exchange is reachable
         where: dict[str, Any] = {

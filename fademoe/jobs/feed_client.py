@@ -125,7 +125,7 @@ class FeedClient:
                     max_wait_s=max_wait_s,
                 )
         except BudgetSpent as error:
-            pause_budget(self.services.redis, self.exchange.name, feed.budget, error.retry_after_s)
+            pause_budget(self.services.redis, self.exchange.name, error.path or feed.budget, error.retry_after_s)
             raise
         finally:
             with self.lock:

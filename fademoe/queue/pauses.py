@@ -16,7 +16,7 @@ from fademoe.metrics import name_perpspec
 MAX_PAUSE_S = 3600.0  # then it is tried again, whatever was noted
 SHORT_PAUSE_MS = 2_000  # a longer one is a closure by the exchange, which does not end with a job
 
-Budget = tuple[str, str]  # exchange, name of one of its rate limits
+Budget = tuple[str, str]  # exchange, name of one of its rate limits, or a path whose requests fail
 
 
 def pause_budget(redis: Redis, exchange: str, budget: str, for_s: float) -> None:
@@ -33,9 +33,11 @@ def resume_budget(redis: Redis, exchange: str, budget: str) -> None:
 
 
 def read_pauses(redis: Redis) -> dict[Budget, float]:
-    """Return for how many more seconds each rate limit is exhausted."""
+    """Return for how many more seconds each rate limit of a history is exhausted."""
     budgets = [
-        (exchange.name, each.name) for exchange in registry.load_exchanges().values() for each in exchange.budgets
+        (exchange.name, name)
+        for exchange in registry.load_exchanges().values()
+        for name in sorted({name for feed in exchange.rest_feeds for name in list_budgets_of(exchange, feed.metric)})
     ]
     with redis.pipeline(transaction=False) as pipeline:
         for exchange, budget in budgets:
@@ -55,9 +57,10 @@ def list_paused_sources(pauses: Mapping[Budget, float], exchanges: Iterable[str]
 
 
 def list_budgets_of(exchange: Exchange, metric: str) -> set[str]:
-    """Return the rate limits that the history of a metric uses."""
+    """Return the rate limits that the history of a metric uses, and its paths."""
     feed = exchange.find_rest_feed(metric)
-    return {endpoint.budget for endpoint in (feed, feed.recent) if endpoint is not None} if feed else set()
+    endpoints = [each for each in (feed, feed.recent) if each is not None] if feed else []
+    return {name for each in endpoints for name in (each.budget, each.path)}
 
 
 def _budgets_by_source(exchange: Exchange) -> dict[str, set[str]]:

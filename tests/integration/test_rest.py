@@ -174,6 +174,54 @@ def test_a_proxy_that_is_gone_does_not_stop_the_others(services):
     assert [outage.egress for outage in usage.list_outages(here.redis)] == ["dead"]
 
 
+BROKEN = {
+    "binance": [("/futures/data/openInterestHist", "futures-data")],
+    "bybit": [("/v5/market/open-interest", "ip")],
+}
+
+
+def fail_until_refused(services, exchange, request, budget, times=20):
+    """Send a request that fails until it is refused without being sent; return how often it was sent."""
+    for number in range(times):
+        try:
+            services.rest.send(exchange, request, budget=budget, cost=1)
+        except BudgetSpent:
+            return number
+        except RetryLater:
+            continue
+    raise AssertionError("there is no end to it")
+
+
+@pytest.mark.parametrize("kind", ["html_502", "html_404"])
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_path_that_fails_pauses_no_other(services, simulator, name, kind):
+    """Four answers of a broken endpoint in a row shut every budget of the exchange, live work included."""
+    exchange = registry.load_exchanges()[name]
+    here = services(**{f"FADEMOE_{name.upper()}_REST_URL": simulator.url})
+    [(path, budget)] = BROKEN[name]
+    simulator.fault(exchange=name, kind=kind, path=path)
+    assert fail_until_refused(here, exchange, Request(path=path), budget) == 4
+    for _ in range(10):
+        assert send(here, exchange, exchange.instruments.request)
+    [outage] = usage.list_outages(here.redis)
+    assert (outage.exchange, outage.path, outage.failures) == (name, path, 4)
+
+
+def test_two_paths_that_fail_in_turn_pause_the_exchange(services, simulator):
+    """Fault 25: each path by itself would be sent as often as the exchange."""
+    here = services()
+    simulator.fault(exchange="binance", kind="error_503")
+    paths = [Request(path="/fapi/v1/time"), LIST]
+    for number in range(4):
+        with pytest.raises(RetryLater, match="503"):
+            send(here, request=paths[number % 2])
+    for request in (*paths, Request(path="/fapi/v1/klines")):
+        with pytest.raises(BudgetSpent, match="does not answer"):
+            send(here, request=request)
+    [outage] = usage.list_outages(here.redis)
+    assert (outage.path, outage.failures) == ("", 4)
+
+
 @pytest.mark.parametrize("kind", ["error_503", "html_502", "down", "html_404"])
 def test_an_exchange_that_fails_is_asked_a_few_times_only(services, simulator, kind):
     """Fault 25: every window asked again and again, with all of the budget."""

@@ -26,6 +26,7 @@ LATE_MS = 25  # how late one may wake up for its slot without delaying who has t
 PACE_MARGIN = 1.01  # of the pace of a share: never more than the share on average
 WINDOW_MARGIN = 1.1  # of a share, what one sliding window may hold: units in flight are in use longer than a window
 REFUSED, GRANTED, QUEUED = 0, 1, 2  # first number of the result of take.lua
+NO_OUTAGE, EXCHANGE_OUTAGE, PATH_OUTAGE = 0, 1, 2  # last number of it, where it is refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,8 @@ class Grant:
     """Units that were taken: of this budget and egress, counted at `at_ms` of the budget's clock.
 
     `mark` is the scripts' own. `failures`: requests to the exchange from this egress that failed in a row before,
-    `redis_ms`: when this one was granted, to the microsecond, both for `Budgets.note_failure` and `note_success`.
+    `redis_ms`: when this one was granted, to the microsecond, `path`: where it goes, all three for
+    `Budgets.note_failure` and `note_success`.
     """
 
     exchange: str
@@ -44,6 +46,7 @@ class Grant:
     mark: int
     failures: int
     redis_ms: float
+    path: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +99,22 @@ class Budgets:
         self._outage = _register(redis, "outage.lua")
 
     def take(
-        self, exchange: Limited, name: str, cost: int, *, live: bool, max_wait_s: float, avoid: Sequence[str] = ()
+        self,
+        exchange: Limited,
+        name: str,
+        cost: int,
+        *,
+        live: bool,
+        max_wait_s: float,
+        path: str = "",
+        avoid: Sequence[str] = (),
     ) -> Grant:
         """Take `cost` units at the address where they are due first, sleeping until then, `max_wait_s` at most.
 
         Live work that comes meanwhile goes ahead, and a short closure delays: the place in the queue is kept for
-        MAX_QUEUE_DELAY_MS. Addresses of `avoid` are not used. Raises BudgetSpent when the units are due later or the
-        budget is closed for longer, RetryLater when Redis is away, ValueError when `cost` could never be granted,
+        MAX_QUEUE_DELAY_MS. Addresses of `avoid` are not used. `path`: of the request, where failures of one path say
+        nothing of the others. Raises BudgetSpent when the units are due later, or the budget is closed or the exchange
+        or the path paused for longer, RetryLater when Redis is away, ValueError when `cost` could never be granted,
         Stopped when the process is to end.
         """
         budget, share = exchange.get_budget(name), self._share(exchange.name)
@@ -115,9 +127,9 @@ class Budgets:
         limits = [budget.limit, share]
         try:
             state, place, number, *ticket = self._run(
-                self._take, exchange.name, _keys(exchange.name, budget, places), [*arguments, longest_ms, *limits]
+                self._take, exchange.name, _keys(exchange.name, budget, path, places), [*arguments, longest_ms, *limits]
             )
-            keys = _keys(exchange.name, budget, [places[place - 1]])
+            keys = _keys(exchange.name, budget, path, [places[place - 1]])
             longest_ms = max(longest_ms, MAX_QUEUE_DELAY_MS)
             while state == QUEUED:
                 if self._stop.wait(to_host_s(number / 1000)):
@@ -128,7 +140,7 @@ class Budgets:
         except RedisError as error:
             raise _redis_away(exchange.name, error) from error
         if state == REFUSED:
-            raise _spent(exchange.name, name, number / 1000, is_outage=bool(ticket[0]))
+            raise _spent(exchange.name, name, number / 1000, int(ticket[0]), path)
         mark, failures, redis_ms = ticket
         return Grant(
             exchange=exchange.name,
@@ -139,6 +151,7 @@ class Budgets:
             mark=int(mark),
             failures=int(failures),
             redis_ms=float(redis_ms),
+            path=path,
         )
 
     def release(self, grant: Grant, server_count: int | None = None) -> None:
@@ -174,19 +187,22 @@ class Budgets:
             raise _redis_away(exchange.name, error) from error
         log.warning("%s: budgets %s closed for %.0f s: %s", exchange.name, ", ".join(names), for_s, reason)
 
-    def note_failure(self, grant: Grant, reason: str) -> float:
-        """Count a request that got no usable answer; return the pause of the exchange at that egress that begins, in s.
+    def note_failure(self, grant: Grant, reason: str, *, answered: bool = False) -> float:
+        """Count a request without a usable answer; return the pause at that egress that begins, in s.
 
-        After some failures in a row the exchange is not asked for a growing pause, by nobody who uses this Redis.
+        After some failures in a row the exchange is not asked for a growing pause, by nobody who uses this Redis. Where
+        it `answered`, and only requests for the grant's path fail, the pause is that path's.
         """
-        keys = [make_outage_key(grant.exchange, grant.egress)]
+        path = grant.path if answered else ""
         try:
-            pause_s = float(self._run(self._outage, grant.exchange, keys, [1, grant.redis_ms, reason])) / 1000
+            pause_ms = self._run(self._outage, grant.exchange, _outage_keys(grant), [1, grant.redis_ms, reason, path])
         except RedisError as error:
             log.warning("a failure of %s was not noted: %s", grant.exchange, error)
             return 0.0
+        pause_s = float(pause_ms) / 1000
         if pause_s:
-            log.warning("%s is not asked from %s for %.0f s: %s", grant.exchange, grant.egress, pause_s, reason)
+            what = f"{grant.exchange} {path}".strip()
+            log.warning("%s is not asked from %s for %.0f s: %s", what, grant.egress, pause_s, reason)
         return pause_s
 
     def note_success(self, grant: Grant) -> None:
@@ -194,9 +210,7 @@ class Budgets:
         if not grant.failures:
             return
         try:
-            self._run(
-                self._outage, grant.exchange, [make_outage_key(grant.exchange, grant.egress)], [0, grant.redis_ms, ""]
-            )
+            self._run(self._outage, grant.exchange, _outage_keys(grant), [0, grant.redis_ms, "", ""])
         except RedisError as error:
             log.warning("an answer of %s was not noted, it is asked a little later: %s", grant.exchange, error)
 
@@ -231,18 +245,30 @@ def _pair(key: str) -> list[str]:
     return [key, make_units_key(key)]
 
 
-def _keys(exchange: str, budget: Budget, places: Sequence[str]) -> list[str]:
-    """Return the keys of each place: hash, units in use, outage."""
+def _keys(exchange: str, budget: Budget, path: str, places: Sequence[str]) -> list[str]:
+    """Return the keys of each place: hash, units in use, outages of the exchange and of the path."""
     return [
-        key for place in places for key in (*_pair(_key(exchange, budget, place)), make_outage_key(exchange, place))
+        key
+        for place in places
+        for key in (
+            *_pair(_key(exchange, budget, place)),
+            make_outage_key(exchange, place),
+            make_outage_key(exchange, place, path),
+        )
     ]
 
 
-def _spent(exchange: str, name: str, wait_s: float, *, is_outage: bool) -> BudgetSpent:
-    message = f"the {name} budget of {exchange} is spent or closed for {wait_s:.1f} s"
-    if is_outage:
-        message = f"{exchange} does not answer: it is asked again in {wait_s:.1f} s"
-    return BudgetSpent(message, retry_after_s=wait_s, exchange=exchange)
+def _outage_keys(grant: Grant) -> list[str]:
+    return [make_outage_key(grant.exchange, grant.egress), make_outage_key(grant.exchange, grant.egress, grant.path)]
+
+
+def _spent(exchange: str, name: str, wait_s: float, outage: int, path: str) -> BudgetSpent:
+    if outage == NO_OUTAGE:
+        message = f"the {name} budget of {exchange} is spent or closed for {wait_s:.1f} s"
+        return BudgetSpent(message, retry_after_s=wait_s, exchange=exchange)
+    failing = path if outage == PATH_OUTAGE else ""
+    message = f"{f'{exchange} {failing}'.strip()} does not answer: it is asked again in {wait_s:.1f} s"
+    return BudgetSpent(message, retry_after_s=wait_s, exchange=exchange, path=failing)
 
 
 def _redis_away(exchange: str, error: RedisError) -> RetryLater:

@@ -14,12 +14,14 @@ def make_units_key(budget: str) -> str:
     return f"units{budget.removeprefix('budget')}"
 
 
-def make_outage_key(exchange: str, egress: str) -> str:
-    """Return the key of the hash that counts failures of an exchange at one egress."""
+def make_outage_key(exchange: str, egress: str, path: str = "") -> str:
+    """Return the key of the hash that counts failures of an exchange at one egress, of all paths together or of one."""
+    if path:
+        return f"path-outage:{ALGORITHM}:{exchange}:{path}:{egress}"
     return f"outage:{ALGORITHM}:{exchange}:{egress}"
 
 
 def split_key(key: str) -> list[str]:
-    """Return what follows the algorithm in a key: exchange, name and egress, or exchange and egress."""
+    """Return what follows the algorithm in a key: exchange, name or path, and egress; or exchange and egress."""
     kind = key.partition(":")[0]
-    return key.split(":", 4 if kind == "budget" else 3)[2:]
+    return key.split(":", 3 if kind == "outage" else 4)[2:]

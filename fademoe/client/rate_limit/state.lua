@@ -7,7 +7,7 @@
 --
 -- ARGV[1..5] the caller's machine (a run of it), its steady clock in ms, the exchange's clock in ms or '', and the pace
 --            of the caller's clocks: so many times as fast as the host's (1, except for tests) since a time in ms
-local JUMP_MS, KEEP_MS = 2000, 30 * 86400000
+local JUMP_MS, KEEP_MS, OUTAGE_KEEP_MS = 2000, 30 * 86400000, 3600000
 local TIMES = {'next_slot', 'live_next_slot', 'live_until', 'closed_until', 'paused_at', 'resumes_at', 'probe_until'}
 local NUMBERS = {'at', 'at_steady', 'priority_offset', 'window', 'used', 'used_before', 'foreign', 'foreign_window',
     'failures', 'pauses', unpack(TIMES)}
@@ -29,7 +29,7 @@ local function write_numbers(state, names)
         values[#values + 1] = text(state[name])
     end
     redis.call('HSET', state.hash, unpack(values))
-    redis.call('PEXPIRE', state.hash, KEEP_MS)
+    redis.call('PEXPIRE', state.hash, state.held and KEEP_MS or OUTAGE_KEEP_MS)
 end
 
 -- Move all times of a state by `jump` ms. An aligned window that does not land on one window counts for both.

@@ -10,10 +10,10 @@
 -- Who has to wait gets a ticket (due, priority_offset), sleeps, and calls again with it: units are counted only when
 -- a request leaves. Live work goes ahead of the queue within LIVE_SHARE of the limit; that adds to `priority_offset`,
 -- which delays everybody who waits.
--- While an exchange fails (outage.lua) nothing leaves, then a single request that probes it.
+-- While an exchange or a path fails (outage.lua) nothing leaves for it, then a single request that probes it.
 --
--- KEYS    for each address three: the budget's hash, the sorted set of its units in use (unit -> until when; only for
---         windows that are not aligned), the hash of the exchange's outage
+-- KEYS    for each address four: the budget's hash, the sorted set of its units in use (unit -> until when; only for
+--         windows that are not aligned), the hash of the exchange's outage, that of the path's (the same without one)
 -- ARGV    1..5 clocks (state.lua), 6 cost, 7 capacity, 8 unit_ms, 9 period_ms, 10 jitter_ms, 11 is aligned,
 --         12 is live (0 or 1), 13 longest wait in ms, 14 limit, 15 share of it that is ours (both only for usage.py);
 --         of a ticket: 16 due, 17 priority_offset
@@ -22,15 +22,15 @@
 --             on_response.lua; so many requests have failed there in a row; redis_ms is a text, it has µs
 --         {2, n, wait_ms, due, priority_offset}
 --             queued there: come back with this ticket in wait_ms
---         {0, n, wait_ms, is outage}
---             not granted, nothing taken: it would be due in wait_ms
+--         {0, n, wait_ms, outage}
+--             not granted, nothing taken: it would be due in wait_ms; outage: 0 none, 1 the exchange's, 2 the path's
 local cost, capacity, unit_ms = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local period, jitter, is_aligned = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11] == '1'
 local is_live, longest = ARGV[12] == '1', tonumber(ARGV[13])
 local span = period + jitter * (is_aligned and 2 or 1)
 local MAX_CATCH_UP_MS, LIVE_SHARE = math.min(span / 10, 5000), 1 / 4
 local MAX_FLIGHT_MS, MEAN_FLIGHT_MS = 10000, 100
-local FAILURES, MAX_PROBE_MS, PROBE_POLL_MS = 4, 40000, 2000 -- FAILURES: as in outage.lua
+local MAX_PROBE_MS, PROBE_POLL_MS = 40000, 2000
 local PRIORITY = 'priority' -- the offset in the tickets of live work: nothing delays it
 local WRITTEN = {'limit', 'share', 'period_ms', 'priority_offset', 'next_slot', 'live_next_slot', 'live_until'}
 local WRITTEN_ALIGNED = {'window', 'used', 'used_before', unpack(WRITTEN)}
@@ -69,18 +69,17 @@ end
 
 -- Read the n-th address; `open` is when a request may leave from it, apart from the queue.
 local function read(n)
-    local state = read_state(KEYS[3 * n - 2], KEYS[3 * n - 1], is_aligned and period or nil)
+    local state = read_state(KEYS[4 * n - 3], KEYS[4 * n - 2], is_aligned and period or nil)
     state.n, state.open = n, opens_at(state)
     state.limit, state.share, state.period_ms = tonumber(ARGV[14]), tonumber(ARGV[15]), period
-    local outage = read_state(KEYS[3 * n])
-    state.outage = outage
-    if outage.failures >= FAILURES then
+    state.outages = {read_state(KEYS[4 * n - 1]), read_state(KEYS[4 * n])}
+    for i, outage in ipairs(state.outages) do
         local wait = outage.resumes_at - outage.now
         if wait <= 0 and outage.probe_until > outage.now then
             wait = math.min(outage.probe_until - outage.now, PROBE_POLL_MS)
         end
         if wait > 0 and state.now + wait > state.open then
-            state.open, state.is_out = state.now + wait, true
+            state.open, state.out = state.now + wait, i
         end
     end
     return state
@@ -89,9 +88,11 @@ end
 -- Units that leave now count for the window at hand, and near its edge for the one beyond it, too. Return the mark:
 -- the last window that they count for, or the number of the last unit.
 local function count(state)
-    if state.outage.failures >= FAILURES then
-        state.outage.probe_until = state.outage.now + MAX_PROBE_MS
-        write_numbers(state.outage, {'probe_until'})
+    for _, outage in ipairs(state.outages) do
+        if outage.paused_at > 0 then
+            outage.probe_until = outage.now + MAX_PROBE_MS
+            write_numbers(outage, {'probe_until'})
+        end
     end
     if is_aligned then
         local before, after = math.floor((state.now - jitter) / period), math.floor((state.now + jitter) / period)
@@ -112,7 +113,7 @@ end
 local function serve(state, due, has_priority)
     local wait = due - state.now
     if wait > longest then
-        return {0, state.n, math.ceil(wait), state.is_out and 1 or 0}
+        return {0, state.n, math.ceil(wait), state.out or 0}
     end
     if has_priority then
         state.live_until = math.max(state.live_until, wait > 0 and due + cost * unit_ms or 0)
@@ -120,7 +121,8 @@ local function serve(state, due, has_priority)
     local mark = wait <= 0 and count(state)
     write_numbers(state, is_aligned and WRITTEN_ALIGNED or WRITTEN)
     if mark then
-        return {1, state.n, math.floor(state.now), mark, state.outage.failures, text(state.outage.now)}
+        local all, own = unpack(state.outages)
+        return {1, state.n, math.floor(state.now), mark, math.max(all.failures, own.failures), text(all.now)}
     end
     return {2, state.n, math.ceil(wait), text(due), has_priority and PRIORITY or text(state.priority_offset)}
 end
@@ -142,7 +144,7 @@ if ARGV[16] then
 end
 
 local best, best_wait, best_has_priority
-for n = 1, #KEYS / 3 do
+for n = 1, #KEYS / 4 do
     local state = read(n)
     state.next_slot = math.max(state.next_slot, state.now - MAX_CATCH_UP_MS)
     state.live_next_slot = math.max(state.live_next_slot, state.now - span * LIVE_SHARE)

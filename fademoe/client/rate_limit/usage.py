@@ -48,15 +48,22 @@ class BudgetUse:
 class Outage:
     """An exchange that does not answer one egress address: the last requests from it failed, `failures` in a row.
 
-    Times are by this host's clock. Nothing is sent until `resumes_ms`, then a single request probes it.
+    `path`: where only requests for that path fail; else "". Times are by this host's clock. Nothing is sent until
+    `resumes_ms`, then a single request probes it.
     """
 
     exchange: str
+    path: str
     egress: str
     failures: int
     since_ms: int
     resumes_ms: int
     reason: str
+
+    @property
+    def failing(self) -> str:
+        """What fails, as messages name it: the exchange, and the path where it is one."""
+        return f"{self.exchange} {self.path}".strip()
 
 
 def list_budget_uses(redis: Redis) -> list[BudgetUse]:
@@ -87,13 +94,20 @@ def read_delays_s(redis: Redis, exchange: str) -> dict[str, float]:
 
 
 def list_outages(redis: Redis) -> list[Outage]:
-    """Return the exchanges that do not answer an address now, by both; raise RedisError without Redis."""
-    keys = _keys(redis, "outage")
+    """Return the exchanges that do not answer an address now, by both, and the paths that fail of others.
+
+    Raises RedisError without Redis.
+    """
+    keys = [*_keys(redis, "outage"), *_keys(redis, "path-outage")]
     with redis.pipeline(transaction=False) as pipeline:
         for key in keys:
             pipeline.hgetall(key)
         hashes = [_decoded(values) for values in pipeline.execute()]
-    return [_outage(key, fields) for key, fields in zip(keys, hashes, strict=True) if _whole(fields.get("paused_at"))]
+    outages = [
+        _outage(key, fields) for key, fields in zip(keys, hashes, strict=True) if _whole(fields.get("paused_at"))
+    ]
+    whole = {(outage.exchange, outage.egress) for outage in outages if not outage.path}
+    return [outage for outage in outages if not outage.path or (outage.exchange, outage.egress) not in whole]
 
 
 def _keys(redis: Redis, kind: str) -> list[str]:
@@ -124,10 +138,11 @@ def _usage(key: str, fields: Fields, units: int) -> BudgetUse:
 
 
 def _outage(key: str, fields: Fields) -> Outage:
-    exchange, egress = split_key(key)
+    exchange, *path, egress = split_key(key)
     ahead_ms = now_ms() - _budget_now_ms(fields)  # of this host's clock before that of the times in the hash
     return Outage(
         exchange=exchange,
+        path="".join(path),
         egress=egress,
         failures=_whole(fields.get("failures")) or 0,
         since_ms=min(now_ms(), (_whole(fields.get("since")) or 0) + ahead_ms),

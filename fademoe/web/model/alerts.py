@@ -150,7 +150,7 @@ def _describe_closed(budget: BudgetUse, at_ms: int) -> Alert:
 def _describe_outage(outage: Outage) -> Alert:
     return _alert(
         "outage",
-        f"{outage.exchange} does not answer {outage.egress}",
+        f"{outage.failing} does not answer {outage.egress}",
         f"{outage.failures} requests in a row failed since {format_age(outage.since_ms)}: {outage.reason}",
         "Requests resume by themselves, after growing pauses. If other addresses get answers, check this one.",
         "/limits",
