@@ -224,9 +224,11 @@ def _parse_egress(text: str, _: Collection[str]) -> tuple[tuple[str, str], ...]:
     addresses: dict[str, str] = {}
     for part in _split_list(text):
         match = _EGRESS_NAME.fullmatch(part)
-        name, address = (match["name"], match["address"].strip()) if match else (part, part)
-        if name in addresses or address in addresses.values():
+        name, address = (match["name"], match["address"].strip()) if match else (mask_url(part), part)
+        if address in addresses.values() or (match and name in addresses):
             raise ValueError(f"{mask_text(part)} stands in it twice")
+        if name in addresses:
+            raise ValueError(f"two proxies differ in their passwords only: write name= before {mask_text(part)}")
         if "://" in address:
             parts = urlsplit(address)  # reading `port` raises ValueError when it is not a number
             if parts.scheme not in PROXY_SCHEMES or not parts.hostname or parts.port == 0:
@@ -238,7 +240,7 @@ def _parse_egress(text: str, _: Collection[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _show_egress(egress: tuple[tuple[str, str], ...]) -> str:
-    return ",".join(mask_url(url) if name == url else f"{name}={mask_url(url)}" for name, url in egress)
+    return ",".join(name if name == mask_url(url) else f"{name}={mask_url(url)}" for name, url in egress)
 
 
 def _parse_host(text: str, _: Collection[str]) -> str:

@@ -46,7 +46,7 @@ def test_every_variable_is_read():
     assert settings.symbols == ("BTC", "ETH")
     assert settings.exchanges == ("binance",)
     assert settings.rest_urls == {"binance": "http://127.0.0.1:9", "okx": "https://okx.test"}
-    assert settings.egress == (("a", "10.0.0.1"), (proxy, proxy))
+    assert settings.egress == (("a", "10.0.0.1"), ("http://me:***@proxy:3128", proxy)), "the name is public"
     assert settings.retention_days == 30
     assert settings.is_simulated
     printed = "\n".join(f"{name}={value}" for name, value in settings.list_rows())
@@ -111,6 +111,7 @@ def test_printed_settings_can_be_read_back():
         ("FADEMOE_BINANCE_WS_URL", "https://host"),
         ("FADEMOE_EGRESS", "a=10.0.0.1,a=10.0.0.2"),
         ("FADEMOE_EGRESS", "a=10.0.0.1,b=10.0.0.1"),
+        ("FADEMOE_EGRESS", "http://me:secret@proxy:1,http://me:hidden@proxy:1"),
         ("FADEMOE_EGRESS", "office"),
         ("FADEMOE_EGRESS", "http://proxy:0"),
         ("FADEMOE_EGRESS", "http://proxy:99999"),
