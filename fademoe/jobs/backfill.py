@@ -140,8 +140,9 @@ def _run(context: JobContext, series: Series, window: Window, requested: Sequenc
     work = make_work(context, unit, series, window, kind)
     stored = _fetch_and_store(work, requested)
     if stored.failed is None or isinstance(stored.failed, TimeUp):
+        services = context.services
         for budget in list_budgets_of(work.exchange, work.feed.metric):
-            resume_budget(context.services.redis, work.exchange.name, budget)
+            resume_budget(services.redis, services.egress_names, work.exchange.name, budget)
     if stored.rows:
         context.clear_failures(FAILURES)
     if stored.failed is not None:

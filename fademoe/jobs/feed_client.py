@@ -36,7 +36,9 @@ class NoUnits(BudgetSpent):
 def has_requested_work(services: Services) -> bool:
     """Return whether a window that a person requested is ready for a worker."""
     enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
-    return bool(list_ready_queues(services.redis, [get_requested_queue(name) for name in enabled]))
+    return bool(
+        list_ready_queues(services.redis, services.egress_names, [get_requested_queue(name) for name in enabled])
+    )
 
 
 def has_other_work(services: Services, queue: str) -> bool:
@@ -46,7 +48,7 @@ def has_other_work(services: Services, queue: str) -> bool:
     """
     enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
     others = [name for name in list_exchange_queues(*enabled) if name != queue]
-    return bool(queue not in ("", LIVE) and list_ready_queues(services.redis, others))
+    return bool(queue not in ("", LIVE) and list_ready_queues(services.redis, services.egress_names, others))
 
 
 def send_patiently(services: Services, queue: str, send: Callable[[float], Result], wait_s: float) -> Result:
@@ -125,7 +127,8 @@ class FeedClient:
                     max_wait_s=max_wait_s,
                 )
         except BudgetSpent as error:
-            pause_budget(self.services.redis, self.exchange.name, error.path or feed.budget, error.retry_after_s)
+            services, what = self.services, error.path or feed.budget
+            pause_budget(services.redis, services.egress_names, self.exchange.name, what, error.retry_after_s)
             raise
         finally:
             with self.lock:

@@ -120,7 +120,7 @@ def _pausing(services: Services, exchange: Exchange, metric: str) -> Iterator[No
         yield
     except BudgetSpent as error:
         for budget in list_budgets_of(exchange, metric):
-            pause_budget(services.redis, exchange.name, budget, error.retry_after_s)
+            pause_budget(services.redis, services.egress_names, exchange.name, budget, error.retry_after_s)
         raise NoUnits(str(error), retry_after_s=error.retry_after_s, exchange=error.exchange) from error
 
 

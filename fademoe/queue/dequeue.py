@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar
 
 from redis import Redis
 from rq import Queue
@@ -32,18 +32,18 @@ def begin_wait_s(queue: str) -> float:
     return PRIORITY_WAIT_S if queue == LIVE or is_requested(queue) else OPPORTUNISTIC_WAIT_S
 
 
-def list_ready_queues(redis: Redis, names: Sequence[str]) -> list[str]:
-    """Return the queues that have a job whose rate limit has units."""
-    pauses = read_pauses(redis)
+def list_ready_queues(redis: Redis, egress: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the queues that have a job whose rate limit has units at one of the addresses."""
+    pauses = read_pauses(redis, egress)
     return [name for name in names if _find(redis, name, pauses, take=False) is not None]
 
 
-def take_job(redis: Redis, names: Iterable[str]) -> tuple[str, str] | None:
+def take_job(redis: Redis, egress: Sequence[str], names: Iterable[str]) -> tuple[str, str] | None:
     """Take the next job, requested ones first, otherwise in the order of `names`; return (queue, job id).
 
     The job is in the intermediate queue then, until its work horse starts. None when no job is ready.
     """
-    pauses = read_pauses(redis)
+    pauses = read_pauses(redis, egress)
     for name in sorted(names, key=lambda name: not is_requested(name)):
         job_id = _find(redis, name, pauses, take=True)
         if job_id is not None:
@@ -52,7 +52,9 @@ def take_job(redis: Redis, names: Iterable[str]) -> tuple[str, str] | None:
 
 
 class ReadyQueue(Queue):
-    """A queue of rq from which workers take the jobs that are ready."""
+    """A queue of rq from which workers take the jobs that are ready; see `make_queue_class`."""
+
+    egress: ClassVar[Sequence[str]]  # names of the addresses from which its worker sends
 
     @classmethod
     def dequeue_any(
@@ -65,7 +67,7 @@ class ReadyQueue(Queue):
         by_name = {queue.name: queue for queue in queues}
         deadline_s = monotonic_s() + (timeout or 0)
         while True:
-            taken = None if is_suspended(connection) else take_job(connection, by_name)
+            taken = None if is_suspended(connection) else take_job(connection, cls.egress, by_name)
             if taken is not None:
                 name, job_id = taken
                 try:
@@ -78,6 +80,11 @@ class ReadyQueue(Queue):
                 raise DequeueTimeout(timeout, ", ".join(by_name))
             else:
                 time.sleep(IDLE_POLL_S)
+
+
+def make_queue_class(egress: Sequence[str]) -> type[ReadyQueue]:
+    """Return the class of the queues of a worker that sends from these addresses."""
+    return type("ReadyQueue", (ReadyQueue,), {"egress": egress})
 
 
 def _find(redis: Redis, name: str, pauses: dict[tuple[str, str], float], *, take: bool) -> str | None:

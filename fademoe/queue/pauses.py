@@ -1,10 +1,10 @@
 """Exhausted rate limits, as the queue knows them: jobs that need one stay queued, and no worker waits with them.
 
 A job whose request would wait too long for its rate limit notes for how long. The note is a key that expires then, so
-it depends on nobody's clock.
+it depends on nobody's clock. It holds for the hosts with the same names of egress addresses: others may have units.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from redis import Redis
 
@@ -19,21 +19,21 @@ SHORT_PAUSE_MS = 2_000  # a longer one is a closure by the exchange, which does 
 Budget = tuple[str, str]  # exchange, name of one of its rate limits, or a path whose requests fail
 
 
-def pause_budget(redis: Redis, exchange: str, budget: str, for_s: float) -> None:
-    """Note that a rate limit is exhausted or closed for that long."""
+def pause_budget(redis: Redis, egress: Sequence[str], exchange: str, budget: str, for_s: float) -> None:
+    """Note that a rate limit is exhausted or closed for that long at all of these addresses."""
     for_ms = round(min(for_s, MAX_PAUSE_S) * SECOND_MS)
     if for_ms > 0:
-        redis.set(_key(exchange, budget), 1, px=for_ms)
+        redis.set(_key(egress, exchange, budget), 1, px=for_ms)
 
 
-def resume_budget(redis: Redis, exchange: str, budget: str) -> None:
+def resume_budget(redis: Redis, egress: Sequence[str], exchange: str, budget: str) -> None:
     """Take a short pause back: whoever used the rate limit has ended."""
-    if redis.pttl(_key(exchange, budget)) <= SHORT_PAUSE_MS:
-        redis.delete(_key(exchange, budget))
+    if redis.pttl(_key(egress, exchange, budget)) <= SHORT_PAUSE_MS:
+        redis.delete(_key(egress, exchange, budget))
 
 
-def read_pauses(redis: Redis) -> dict[Budget, float]:
-    """Return for how many more seconds each rate limit of a history is exhausted."""
+def read_pauses(redis: Redis, egress: Sequence[str]) -> dict[Budget, float]:
+    """Return for how many more seconds each rate limit of a history is exhausted at all of these addresses."""
     budgets = [
         (exchange.name, name)
         for exchange in registry.load_exchanges().values()
@@ -41,7 +41,7 @@ def read_pauses(redis: Redis) -> dict[Budget, float]:
     ]
     with redis.pipeline(transaction=False) as pipeline:
         for exchange, budget in budgets:
-            pipeline.pttl(_key(exchange, budget))
+            pipeline.pttl(_key(egress, exchange, budget))
         left_ms = pipeline.execute()
     return {budget: ms / SECOND_MS for budget, ms in zip(budgets, left_ms, strict=True) if ms > 0}
 
@@ -71,5 +71,5 @@ def _budgets_by_source(exchange: Exchange) -> dict[str, set[str]]:
     }
 
 
-def _key(exchange: str, budget: str) -> str:
-    return f"paused:{exchange}:{budget}"
+def _key(egress: Sequence[str], exchange: str, budget: str) -> str:
+    return f"paused:{exchange}:{budget}:{','.join(sorted(egress))}"

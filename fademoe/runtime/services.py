@@ -63,12 +63,17 @@ class Services:
         """How far the exchanges' clocks are from this machine's."""
         return ClockOffsets(self.redis)
 
+    @property
+    def egress_names(self) -> tuple[str, ...]:
+        """The names of this host's egress addresses."""
+        return tuple(name for name, _ in resolve_egress(self.settings))
+
     @cached_property
     def budgets(self) -> Budgets:
         """The budgets of this host's egress addresses."""
         return Budgets(
             self.redis,
-            [name for name, _ in resolve_egress(self.settings)],
+            self.egress_names,
             self.stop,
             share=lambda exchange: float(self.settings.get_limit_share(exchange)),
             server_now_ms=self.clock_offsets.read_server_now_ms,

@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import RoundRobinWorker
 
 from fademoe.feeds import registry
-from fademoe.queue.dequeue import ReadyQueue
+from fademoe.queue.dequeue import make_queue_class
 from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, RESEARCH, UPKEEP, list_exchange_queues
 from fademoe.runtime.job_context import use_services
 from fademoe.runtime.services import Services
@@ -102,7 +102,7 @@ def run(services: Services, kind: str = "worker") -> None:
         import_module(f"fademoe.jobs.{module}")
     use_services(services)
     services.prepare()
-    queue_class = Queue if kind == NOTIFY else ReadyQueue
+    queue_class = Queue if kind == NOTIFY else make_queue_class(services.egress_names)
     worker = (NotifyWorker if kind == NOTIFY else Worker)(
         [queue_class(name, connection=services.redis, serializer=JSONSerializer) for name in names],
         connection=services.redis,

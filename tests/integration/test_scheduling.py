@@ -21,6 +21,7 @@ from tests.support.simulator import Simulator
 from tests.support.system import System
 
 NAMES = ("okx", "coinalyze", "binance")
+HERE = ["here"]  # names of egress addresses
 SYMBOLS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK")
 
 
@@ -40,8 +41,8 @@ def test_requested_windows_are_taken_first_and_exchanges_in_turn(system):
     (binance,) = put(redis, "binance", "bin-ohlcv", 1)
     (requested,) = put(redis, "binance-requested", "bin-ohlcv", 2)
     names = list_exchange_queues("okx", "binance")
-    assert list_ready_queues(redis, names) == ["binance-requested", "okx", "binance"]
-    assert [take_job(redis, names) for _ in range(4)] == [
+    assert list_ready_queues(redis, HERE, names) == ["binance-requested", "okx", "binance"]
+    assert [take_job(redis, HERE, names) for _ in range(4)] == [
         ("binance-requested", requested),
         ("okx", okx),
         ("binance", binance),
@@ -56,16 +57,19 @@ def test_a_window_whose_rate_limit_is_exhausted_is_passed_over(system):
     (candles,) = put(redis, "okx", "okx-ohlcv", 1)
     (requested,) = put(redis, "okx-requested", "okx-lsr", 900)
     feed = registry.load_exchanges()["okx"].find_rest_feed("lsr")
-    pause_budget(redis, "okx", feed.budget, 1.5)
-    assert 1 < read_pauses(redis)["okx", feed.budget] <= 1.5
-    assert take_job(redis, ["okx"]) == ("okx", candles)
-    assert take_job(redis, ["okx"]) is None
-    assert take_job(redis, ["okx-requested"]) == ("okx-requested", requested), "requested work waits up to two seconds"
-    resume_budget(redis, "okx", feed.budget)
-    assert take_job(redis, ["okx"]) == ("okx", ratios[0])
-    pause_budget(redis, "okx", feed.budget, 600)
-    resume_budget(redis, "okx", feed.budget)
-    assert take_job(redis, ["okx", "okx-requested"]) is None, "a closure stays"
+    pause_budget(redis, HERE, "okx", feed.budget, 1.5)
+    assert 1 < read_pauses(redis, HERE)["okx", feed.budget] <= 1.5
+    assert take_job(redis, HERE, ["okx"]) == ("okx", candles)
+    assert take_job(redis, HERE, ["okx"]) is None
+    assert take_job(redis, HERE, ["okx-requested"]) == ("okx-requested", requested), (
+        "requested work waits up to two seconds"
+    )
+    resume_budget(redis, HERE, "okx", feed.budget)
+    assert take_job(redis, HERE, ["okx"]) == ("okx", ratios[0])
+    pause_budget(redis, HERE, "okx", feed.budget, 600)
+    resume_budget(redis, HERE, "okx", feed.budget)
+    assert take_job(redis, HERE, ["okx", "okx-requested"]) is None, "a closure stays"
+    assert take_job(redis, ["elsewhere"], ["okx"]) == ("okx", ratios[1]), "another address may be asked"
 
 
 def test_a_waiting_window_that_is_requested_moves_to_the_front(system):
@@ -154,7 +158,7 @@ def test_a_closed_exchange_costs_its_workers_nothing(limited):
     """Fault 25: windows of an exchange that is closed stay queued, and the others are fetched at full speed."""
     services = limited.context()
     for budget in registry.load_exchanges()["okx"].budgets:
-        pause_budget(services.redis, "okx", budget.name, 300)
+        pause_budget(services.redis, services.egress_names, "okx", budget.name, 300)
     assert want(services, "okx", 60) > 50
     waiting = sorted(connect_queue(services.redis, "okx").get_job_ids())
     requests = limited.simulator.get("/sim/stats")["okx"]["requests"]
