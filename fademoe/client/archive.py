@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from fademoe.clock import to_host_s
 from fademoe.errors import BadPayload, RetryLater
 from fademoe.feeds.archive import Archive
 from fademoe.settings import Settings
-from fademoe.signals import Stopped, StopSignal
+from fademoe.signals import StopSignal
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class ArchiveClient:
         try:
             if response.status_code != requests.codes.ok:
                 raise self._refuse(archive, grant, response, prefix)
-            page = read_page(response.content)
+            page = read_page(b"".join(self._read_pieces(response)))
         except BadPayload as error:
             error.locate(archive.exchange, prefix, error.body)
             raise
@@ -198,10 +198,8 @@ class ArchiveClient:
             is_rest = response.status_code == requests.codes.partial_content
             try:
                 with part.open("ab" if is_rest else "wb") as file:
-                    for piece in response.iter_content(PIECE_BYTES):
+                    for piece in self._read_pieces(response):
                         file.write(piece)
-                        if self._stop.requested:
-                            raise Stopped
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 raise self._unreachable(archive, grant, path, error) from error
             length = response.headers.get("Content-Length", "")
@@ -223,29 +221,44 @@ class ArchiveClient:
                 return None
             if response.status_code != requests.codes.ok:
                 raise self._refuse(archive, grant, response, sibling)
-            match = _DIGEST.match(response.text[:200])
+            match = _DIGEST.match(self._read_excerpt(response))
             self._budgets.note_success(grant)
         if match is None:
             raise RetryLater(f"{sibling} holds no checksum", retry_after_s=MISMATCH_S, exchange=archive.exchange)
         return match[1].lower()
 
     def _get(self, archive: Archive, url: str, headers: dict[str, str]) -> tuple[requests.Response, Grant]:
-        """Send a request within the rate limit; the answer's body is not read yet."""
+        """Send a request within the rate limit; the answer's body is not read yet. A stop interrupts the wait."""
         cost = min(self._read_slowness(archive), archive.budget.limit)
         grant = self._budgets.take(archive, archive.budget.name, cost, live=False, max_wait_s=MAX_WAIT_S)
         try:
-            response = self._sessions[grant.egress].get(
-                url,
-                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
-                timeout=TIMEOUT_S,
-                allow_redirects=False,
-                stream=True,
-            )
+            with self._stop.allow_interrupt():
+                response = self._sessions[grant.egress].get(
+                    url,
+                    headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
+                    timeout=TIMEOUT_S,
+                    allow_redirects=False,
+                    stream=True,
+                )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise self._unreachable(archive, grant, url, error) from error
         finally:
             self._budgets.release(grant)
         return response, grant
+
+    def _read_pieces(self, response: requests.Response) -> Iterator[bytes]:
+        """Yield the content of an answer, piece by piece; a stop interrupts the wait for one."""
+        pieces = response.iter_content(PIECE_BYTES)
+        piece = None
+        while piece != b"":
+            with self._stop.allow_interrupt():
+                piece = next(pieces, b"")
+            yield piece
+
+    def _read_excerpt(self, response: requests.Response) -> str:
+        """Return the begin of an answer's text."""
+        with self._stop.allow_interrupt():
+            return response.text[:200]
 
     def _refuse(self, archive: Archive, grant: Grant, response: requests.Response, what: str) -> RetryLater:
         """Return the error of an answer that is no file; the rate is halved for a while."""
@@ -258,7 +271,7 @@ class ArchiveClient:
             exchange=archive.exchange,
             request=what,
             http_status=response.status_code,
-            body=response.text[:200],
+            body=self._read_excerpt(response),
         )
 
     def _unreachable(self, archive: Archive, grant: Grant, what: str, error: BaseException) -> RetryLater:

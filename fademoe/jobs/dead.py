@@ -51,7 +51,8 @@ def find_dead(context: JobContext, exchange_name: str) -> dict[str, int]:
         return {"lives": 0}
     found: list[FoundLife] = []
     with status.track(services.database, f"lives {exchange_name}", interval_s=EVERY_S) as tracked:
-        instruments.ensure(exchange, services.rest, services.database)
+        with services.stop.allow_interrupt():
+            instruments.ensure(exchange, services.rest, services.database)
         names = _list_names(services, archive, dataset)
         unknown = _select_unknown(services, exchange, archive, names)
         for name, instrument in unknown:
@@ -120,7 +121,8 @@ def _find_life(
             following = store.read_lives_of(cursor, dead)[0]
         if (following.listed_ms or 0) <= trades.last.ts:
             return None  # the list tells of both lives as one
-        is_same = lives.is_same_coin(exchange, services.rest, dead, trades.last.c, following, time_ms)
+        with services.stop.allow_interrupt():
+            is_same = lives.is_same_coin(exchange, services.rest, dead, trades.last.c, following, time_ms)
         dead = replace(dead, is_other_coin=not is_same)
     return FoundLife(dead, trades.first.ts, trades.last.ts, is_earlier)
 

@@ -59,7 +59,8 @@ def enqueue_missing(services: Services) -> dict[str, int]:
     if dropped:
         log.info("reconcile: %d jobs of archives that are not allowed any more removed", dropped)
     for exchange in registry.select_enabled(services.settings):
-        services.clocks.estimate_now_ms(exchange)  # asked once: what follows is judged by it
+        with services.stop.allow_interrupt():
+            services.clocks.estimate_now_ms(exchange)  # asked once: what follows is judged by it
         want_followed(services, exchange)
         planned, periods = plan_missing(services, exchange)
         counts[exchange.name] = enqueue_planned(services.redis, planned) + enqueue_periods(services, periods)
@@ -189,7 +190,8 @@ def _refresh(services: Services, exchanges: Sequence[Exchange]) -> dict[str, int
         unit = f"instruments {exchange.name}"
         with status.track(services.database, unit, interval_s=INSTRUMENTS_INTERVAL_S) as tracked:
             try:
-                refreshed = instruments.refresh(exchange, services.rest, services.database)
+                with services.stop.allow_interrupt():
+                    refreshed = instruments.refresh(exchange, services.rest, services.database)
             except SourceError as error:
                 if not isinstance(error, BudgetSpent):
                     tracked.record(error)
@@ -221,7 +223,8 @@ def drop_expired(services: Services) -> str:
     While they differ by more than MAX_CLOCKS_APART_MS, or no exchange tells its time, nothing is dropped.
     """
     for exchange in registry.select_enabled(services.settings):
-        services.clocks.estimate_now_ms(exchange)
+        with services.stop.allow_interrupt():
+            services.clocks.estimate_now_ms(exchange)
     times = services.clocks.list_known_ms()
     if not times:
         return "retention waits: no exchange tells its time"

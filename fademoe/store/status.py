@@ -12,6 +12,7 @@ from typing import NamedTuple
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.errors import RetryLater, SourceError, StoreError
+from fademoe.signals import Stopped
 from fademoe.store.connection import MAINTENANCE_LOCK_TIMEOUT_S, Database
 from fademoe.store.queries import load_queries
 from fademoe.store.text import clean_text
@@ -114,10 +115,16 @@ class Tracked:
 def track(
     database: Database, unit: str, *, source: str | None = None, symbol: str | None = None, interval_s: int = 60
 ) -> Iterator[Tracked]:
-    """Yield the reporter of a unit; an exception that leaves the block is recorded as the unit's error and raised."""
+    """Yield the reporter of a unit; an exception that leaves the block is recorded as the unit's error and raised.
+
+    A stop is no error: the unit is reported as stopped.
+    """
     tracked = Tracked(database=database, unit=unit, source=source, symbol=symbol, interval_s=interval_s)
     try:
         yield tracked
+    except Stopped:
+        tracked.report(State.STOPPED, "stopped")
+        raise
     except Exception as error:
         tracked.record(error)
         tracked.report(State.ERROR, str(error) or type(error).__name__)
