@@ -13,7 +13,7 @@ from fademoe.client.clock_offsets import ClockOffsets
 from fademoe.client.egress import open_pool
 from fademoe.client.rate_limit.budgets import Budgets, Grant
 from fademoe.clock import DAY_MS, SECOND_MS, monotonic_s, now_ms, steady_ms, to_host_s
-from fademoe.errors import RetryLater
+from fademoe.errors import BudgetSpent, RetryLater
 from fademoe.feeds.answers import Answer, Closes, Refusal
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Json
@@ -78,8 +78,8 @@ class RestClient:
     ) -> Json:
         """Return the decoded answer of one request after its cost was granted, `max_wait_s` from now at most.
 
-        An egress address from which the exchange cannot be reached is passed over while there is another. Raises
-        RetryLater, Refused or BadPayload with the request and an excerpt of the answer.
+        An egress address from which the exchange cannot be reached, or that it bans, is passed over while there is
+        another. Raises RetryLater, Refused or BadPayload with the request and an excerpt of the answer.
         """
         return self.send_timed(exchange, request, budget=budget, cost=cost, live=live, max_wait_s=max_wait_s).body
 
@@ -96,27 +96,43 @@ class RestClient:
         """Return what `send` does, with the times of sending and receiving."""
         url = self._settings.rest_urls.get(exchange.name, exchange.rest_url)
         headers = {**HEADERS, **exchange.headers(self._settings.keys.get(exchange.name, ""))}
-        unreachable: list[str] = []
+        avoided: list[str] = []
+        failed: RetryLater | None = None
         while True:
-            grant = self._budgets.take(
-                exchange, budget, cost, live=live, max_wait_s=max_wait_s, path=request.path, avoid=unreachable
-            )
+            try:
+                grant = self._budgets.take(
+                    exchange, budget, cost, live=live, max_wait_s=max_wait_s, path=request.path, avoid=avoided
+                )
+            except BudgetSpent as spent:
+                if failed is not None and failed.retry_after_s < spent.retry_after_s:
+                    raise failed from None  # the address that failed is free before the others
+                raise
+            avoided.append(grant.egress)
+            has_another = len(avoided) < len(self._pools)
             sent_ms = steady_ms()
             try:
                 response, content = self._send_granted(grant, url, request, headers)
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 reason = f"{exchange.name} cannot be reached at {url} from {grant.egress}: {describe_cause(error)}"
                 pause_s = self._budgets.note_failure(grant, reason)
-                unreachable.append(grant.egress)
-                if len(unreachable) < len(self._pools):
-                    log.warning("%s; another address is tried", reason)
-                    continue
-                raise RetryLater(
+                failed = RetryLater(
                     reason, retry_after_s=max(UNREACHABLE_S, pause_s), exchange=exchange.name, request=str(request)
-                ) from error
-            received_ms = steady_ms()
-            body = self._read(exchange, grant, request, response, content)
-            return TimedBody(body, sent_ms, received_ms)
+                )
+                if not has_another:
+                    raise failed from error
+            else:
+                received_ms = steady_ms()
+                answer = self._make_answer(exchange, response, content)
+                refusal = exchange.judge(answer)
+                if refusal is None:
+                    self._budgets.note_success(grant)
+                    return TimedBody(answer.body, sent_ms, received_ms)
+                refused = self._error(exchange, grant, refusal, str(request), answer)
+                is_of_address = refusal.closes is not Closes.NOTHING and not grant.budget.per_key
+                if not (has_another and is_of_address and isinstance(refused, RetryLater)):
+                    raise refused
+                failed = refused
+            log.warning("%s; another address is tried", failed)
 
     def _send_granted(
         self, grant: Grant, url: str, request: Request, headers: Mapping[str, str]
@@ -142,22 +158,14 @@ class RestClient:
             self._budgets.release(grant, count)
         return response, _read_content(response)
 
-    def _read(
-        self, exchange: Exchange, grant: Grant, request: Request, response: urllib3.BaseHTTPResponse, content: bytes
-    ) -> Json:
-        """Return the body of an answer that holds data, else raise the error that the answer means."""
-        answer = Answer(
+    def _make_answer(self, exchange: Exchange, response: urllib3.BaseHTTPResponse, content: bytes) -> Answer:
+        return Answer(
             status=response.status,
             headers=response.headers,
             body=_decoded(content),
             text=content[:1000].decode("utf-8", "replace"),
             now_ms=self.read_server_now_ms(exchange),
         )
-        refusal = exchange.judge(answer)
-        if refusal is not None:
-            raise self._error(exchange, grant, refusal, str(request), answer)
-        self._budgets.note_success(grant)
-        return answer.body
 
     def _error(self, exchange: Exchange, grant: Grant, refusal: Refusal, request: str, answer: Answer) -> Exception:
         """Make the exception of a refusal; close the budgets that it closes, or note the exchange's failure."""

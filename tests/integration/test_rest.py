@@ -174,6 +174,40 @@ def test_a_proxy_that_is_gone_does_not_stop_the_others(services):
     assert [outage.egress for outage in usage.list_outages(here.redis)] == ["dead"]
 
 
+TWO_ADDRESSES = {"FADEMOE_EGRESS": "a=127.0.0.2,b=127.0.0.3"}
+
+
+@pytest.mark.parametrize("kind", ["banned", "restricted", "rate_limited"])
+def test_what_closes_one_address_is_asked_from_another(services, simulator, kind):
+    """A ban of one of two addresses failed the request, and its window waited for the end of the ban."""
+    here = services(**TWO_ADDRESSES)
+    simulator.fault(exchange="binance", kind=kind, count=1)
+    assert send(here)
+    assert len({budget.egress for budget in usage.list_budget_uses(here.redis) if budget.closed_until_ms}) == 1
+    simulator.fault(exchange="binance", kind=kind)
+    with pytest.raises(RetryLater):
+        send(here)
+    assert {budget.egress for budget in usage.list_budget_uses(here.redis) if budget.closed_until_ms} == {"a", "b"}
+
+
+def test_the_address_that_is_free_first_decides_when_a_request_is_repeated(services, simulator):
+    here = services(**TWO_ADDRESSES)
+    here.budgets.close(EXCHANGE, ["weight"], "b", 3600, "a test")
+    simulator.fault(exchange="binance", kind="banned", count=1)
+    with pytest.raises(RetryLater, match="banned") as raised:
+        send(here)
+    assert raised.value.retry_after_s < 600
+
+
+def test_a_limit_of_the_key_is_not_tried_from_another_address(services, simulator):
+    exchange = registry.load_exchanges()["coinalyze"]
+    settings = {"FADEMOE_COINALYZE_KEY": "unseen", "FADEMOE_COINALYZE_REST_URL": simulator.url}
+    here = services(**TWO_ADDRESSES, **settings)
+    simulator.fault(exchange="coinalyze", kind="rate_limited", count=1)
+    with pytest.raises(RetryLater, match="rate limit"):
+        send(here, exchange, exchange.instruments.request)
+
+
 BROKEN = {
     "binance": [("/futures/data/openInterestHist", "futures-data")],
     "bybit": [("/v5/market/open-interest", "ip")],
