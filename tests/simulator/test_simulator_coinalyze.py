@@ -392,7 +392,7 @@ class Plenty:
     def note_success(self, grant):
         pass
 
-    def note_failure(self, grant, reason):
+    def note_failure(self, grant, reason, **_):
         logging.getLogger("budgets").warning("%s failed: %s", grant.exchange, reason)
         return 0.0
 
