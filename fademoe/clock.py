@@ -79,10 +79,10 @@ def to_host_s(seconds: float) -> float:
 def read_boot_id() -> str:
     """Return an identifier of this boot of this machine: times of `steady_ms` compare only within one boot.
 
-    Where the system has no identifier of a boot, it is the name of the host.
+    Containers of one kernel have the same. Where the system has no identifier of a boot, it is the name of the host.
     """
     identifier = Path("/proc/sys/kernel/random/boot_id")
-    return f"{socket.gethostname()}:{identifier.read_text().strip() if identifier.exists() else ''}"
+    return identifier.read_text().strip() if identifier.exists() else socket.gethostname()
 
 
 def floor_to(ts: int, step_ms: int) -> int:

@@ -1,10 +1,34 @@
 """Windows and times."""
 
+import socket
+from pathlib import Path
+
 import pytest
 
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, parse_time, split, subtract, to_iso
+from fademoe.clock import (
+    DAY_MS,
+    MINUTE_MS,
+    Window,
+    ceil_to,
+    floor_to,
+    merge,
+    parse_time,
+    read_boot_id,
+    split,
+    subtract,
+    to_iso,
+)
 
 MIDNIGHT = 1_767_225_600_000  # 2026-01-01
+
+
+@pytest.mark.skipif(not Path("/proc/sys/kernel/random/boot_id").exists(), reason="no identifier of a boot")
+def test_containers_of_one_kernel_are_one_machine(monkeypatch):
+    """A step of Redis's clock that another container sees first was taken for the time between two machines."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "first")
+    first = read_boot_id.__wrapped__()
+    monkeypatch.setattr(socket, "gethostname", lambda: "second")
+    assert read_boot_id.__wrapped__() == first
 
 
 def test_split_ends_at_multiples_and_keeps_every_minute():
