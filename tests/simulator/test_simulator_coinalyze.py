@@ -12,7 +12,7 @@ from fademoe.client.clock_offsets import ClockOffsets
 from fademoe.client.rate_limit.budgets import Grant
 from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_to
-from fademoe.errors import Refused, RetryLater, SourceError
+from fademoe.errors import RetryLater, SourceError
 from fademoe.exchanges.coinalyze import EXCHANGE
 from fademoe.feeds.answers import Answer
 from fademoe.feeds.instrument import Instrument
@@ -432,7 +432,7 @@ def test_the_key_is_a_header_or_a_parameter_and_a_wrong_one_is_reported_by_its_s
     caplog.set_level(logging.DEBUG)
     for key in ("a-wrong-key", "a-wrong-key\n", ""):
         raised = send_refused(own, tmp_path, key)
-        assert isinstance(raised, Refused) and "FADEMOE_COINALYZE_KEY" in str(raised)
+        assert isinstance(raised, RetryLater) and "FADEMOE_COINALYZE_KEY" in str(raised)
         assert "a-wrong-key" not in f"{raised} {vars(raised)} {caplog.text}"
 
 

@@ -409,7 +409,7 @@ def test_too_many_calls_close_the_budget_for_the_whole_seconds_that_are_asked(se
         (200, None, RetryLater),
         (200, {"message": "Internal error"}, RetryLater),
         (400, {"message": "bad interval"}, Refused),
-        (401, {"message": "bad key"}, Refused),
+        (401, {"message": "bad key"}, RetryLater),
         (404, {}, Refused),
         (404, None, RetryLater),
         (404, "not found", RetryLater),
@@ -429,8 +429,11 @@ def test_what_an_answer_means_is_told_by_its_status_and_never_repeats_its_text(s
     assert KEY not in str(refusal)
 
 
-def test_a_key_that_is_not_accepted_names_its_setting():
-    assert "FADEMOE_COINALYZE_KEY" in judge(answer(401)).message
+def test_a_key_that_is_not_accepted_closes_the_exchange_and_names_its_setting():
+    """Each window was paused for a day: what Coinalyze keeps for a day only was lost after the key was right."""
+    refusal = judge(answer(401))
+    assert "FADEMOE_COINALYZE_KEY" in refusal.message
+    assert (refusal.closes, refusal.retry_after_s) == (Closes.EXCHANGE, 300)
 
 
 def test_the_key_is_a_header():
@@ -439,8 +442,8 @@ def test_the_key_is_a_header():
 
 
 @pytest.mark.parametrize("key", ["", f"{KEY}\n", f" {KEY}", f"{KEY} x", f"{KEY}é", f"{KEY}\x00"])
-def test_a_key_that_no_header_can_carry_is_refused_without_being_told(key):
-    with pytest.raises(Refused, match="FADEMOE_COINALYZE_KEY") as caught:
+def test_a_key_that_no_header_can_carry_is_a_reason_to_wait_and_is_not_told(key):
+    with pytest.raises(RetryLater, match="FADEMOE_COINALYZE_KEY") as caught:
         EXCHANGE.headers(key)
     assert KEY not in str(caught.value)
 

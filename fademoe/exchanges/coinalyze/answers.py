@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from fademoe.errors import Refused
+from fademoe.errors import RetryLater
 from fademoe.feeds.answers import (
     NOT_THE_API,
     Answer,
@@ -17,13 +17,14 @@ from fademoe.feeds.values import read_retry_after_s
 
 LIMIT_S = 60.0  # the period of the limit: the wait when an answer names none
 FIREWALL_S = 300.0
+KEY_S = 300.0  # until a key that is not accepted is tried again: somebody corrects it, and nothing is lost meanwhile
 KEY = re.compile(r"[!-~]{1,200}")
 
 BLOCKED = close_exchange("blocked for this address", wait_s=FIREWALL_S)
 
 ERRORS: Mapping[int | str, Reaction] = {}
 STATUSES = {
-    401: Reaction(error=Refused, reason="the key is not accepted, check FADEMOE_COINALYZE_KEY"),
+    401: close_exchange("the key is not accepted, check FADEMOE_COINALYZE_KEY", wait_s=KEY_S),
     403: BLOCKED,
     418: BLOCKED,
     429: close_budget(wait_s=lambda answer: read_retry_after_s(answer.headers) or LIMIT_S),
@@ -43,9 +44,9 @@ def judge(answer: Answer) -> Refusal | None:
 def make_headers(key: str) -> Mapping[str, str]:
     """Return the header with the key: in the query it would end up in logs and error texts.
 
-    Raises Refused, without the key's text, for one that no header can carry.
+    Raises RetryLater, without the key's text, for one that no header can carry.
     """
     if not KEY.fullmatch(key):
         reason = "holds blanks or other characters that no key has" if key else "is not set"
-        raise Refused(f"FADEMOE_COINALYZE_KEY {reason}", exchange="coinalyze")
+        raise RetryLater(f"FADEMOE_COINALYZE_KEY {reason}", retry_after_s=KEY_S, exchange="coinalyze")
     return {"api_key": key}

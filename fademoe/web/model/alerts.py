@@ -142,7 +142,7 @@ def _describe_closed(budget: BudgetUse, at_ms: int) -> Alert:
         "ban",
         f"{budget.exchange} closed its {budget.name} budget",
         f"No request is sent from {budget.egress} for another {left}{why}",
-        "No action is needed: requests resume by themselves.",
+        "Requests resume by themselves. Where the reason names a setting, correct it.",
         "/limits",
     )
 
