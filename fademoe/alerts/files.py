@@ -9,7 +9,7 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.alerts import records
 from fademoe.alerts.channels import find_unset_variables
 from fademoe.alerts.records import Changes
-from fademoe.alerts.rules import ALL, MAX_FILE_BYTES, RuleFile, parse_rule_file
+from fademoe.alerts.rules import ALL, DECISIONS, MAX_FILE_BYTES, RuleFile, parse_rule_file
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from fademoe.errors import ConfigError
 from fademoe.evaluation.reading import read_contracts
@@ -98,4 +98,8 @@ def _list_idle_silences(cursor: Cursor, content: RuleFile) -> list[str]:
     """Return a sentence for each silence of a rule that is not in force."""
     in_force = {stored.rule.name for stored in records.list_rules(cursor)}
     named = [silence.match["rule"] for silence in content.silences if "rule" in silence.match]
-    return [f"a silence names the rule {name}, which is not in force" for name in named if name not in in_force]
+    return [
+        f"a silence names the rule {name}, which is not in force"
+        for name in named
+        if not name.startswith(DECISIONS) and name not in in_force
+    ]

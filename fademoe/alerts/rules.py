@@ -28,6 +28,7 @@ MAX_DURATION_MS = 31 * DAY_MS
 MAX_RULES = 2_000  # of one file
 MAX_FILE_BYTES = 2_000_000
 ENVIRONMENT = "env:"
+DECISIONS = "trader-"  # begin of the rule that decisions of a paper account are alerts of, before its name
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
@@ -139,17 +140,21 @@ class MatchError(ConfigError):
 def check_match(match: Mapping[str, str], rules: Iterable[Rule], *, are_all: bool = True) -> dict[str, str]:
     """Return what a silence matches, a coin in upper case; raise MatchError for what no transition has.
 
-    `rules` are those in force; unless `are_all`, others may be, and are not judged. What rules with `data` find is
+    `rules` are those in force; unless `are_all`, others may be, and are not judged. Decisions of a paper account are
+    alerts of a rule of its own, whose name begins with DECISIONS. What rules with `data` find is
     named by more than codes and coins: with such a rule these are taken as they are. An aggregator has several codes,
     and is named itself by what is wrong with it.
     """
     known = {rule.name: rule for rule in rules}
     name, severity = match.get("rule"), match.get("severity")
-    if name is not None and name not in known and are_all:
-        raise MatchError("rule", f"no rule {name!r} is in force", sorted(known) or ["none: no rule is"])
+    is_known = name is None or name in known or name.startswith(DECISIONS)
+    if not is_known and are_all:
+        valid_names = [*sorted(known), f"{DECISIONS}<paper account>"]
+        raise MatchError("rule", f"no rule {name!r} is in force", valid_names)
     if severity is not None and severity not in SEVERITIES:
         raise MatchError("severity", f"{severity!r} is no severity", SEVERITIES)
-    if name is not None and (name not in known or known[name].data):
+    rule = known.get(name or "")
+    if not is_known or (rule is not None and rule.data):
         return dict(match)
     code, symbol = match.get("code"), match.get("symbol")
     aggregators = [name for name, exchange in registry.load_exchanges().items() if len(exchange.codes) > 1]

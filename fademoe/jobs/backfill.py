@@ -28,7 +28,7 @@ from fademoe.feeds.instrument import clip_to_listing
 from fademoe.feeds.paging import compute_requested_from_ms, compute_retained_from_ms, split_by_endpoint
 from fademoe.jobs.failures import run_job
 from fademoe.jobs.feed_client import TimeUp
-from fademoe.jobs.fetch import fetch, request_holes_again
+from fademoe.jobs.fetch import YOUNG_HOLE_MS, fetch, request_holes_again
 from fademoe.jobs.window_run import Work, ask_exchange_time, describe_window, make_work
 from fademoe.metrics import Row
 from fademoe.queue.pauses import list_budgets_of, resume_budget
@@ -198,7 +198,9 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
         fetched = request_holes_again(endpoint, work.instrument, fetched, time_ms, work.client, helpers=HELPERS)
         _record_unreadable(work, fetched.errors)
         unreadable += len(fetched.errors)
-        found, doubts = _judge(work, endpoint, windows, fetched.absent, time_ms)
+        young = Window(floor_to(time_ms - YOUNG_HOLE_MS, endpoint.interval_ms), LATEST_MS)
+        judged = [part for window in windows for part in subtract(window, [young])]
+        found, doubts = _judge(work, endpoint, judged, fetched.absent, time_ms)
         absences += found
         answered += [part for window in fetched.answered for part in subtract(window, doubts)]
         doubted += doubts

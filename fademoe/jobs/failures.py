@@ -120,6 +120,6 @@ def handle_failure(context: JobContext, unit: Tracked, error: Exception) -> Retr
         message = f"attempt {attempts} of {ATTEMPTS}, again in {following.delay_s} s: {error}"
     log.log(logging.INFO if policy.state is None else logging.WARNING, "%s %s", unit.unit, message)
     if policy.state is not None:
-        unit.report(policy.state, message, interval_s=PAUSED_INTERVAL_S)
+        unit.report(policy.state, message, interval_s=max(PAUSED_INTERVAL_S, following.delay_s))
     context.write_meta(DELAY_S, following.delay_s)
     return Retry(max=ENDLESS, interval=following.delay_s, enqueue_at_front=True)

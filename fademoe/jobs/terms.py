@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from fademoe.client import instruments
-from fademoe.clock import monotonic_s
+from fademoe.clock import monotonic_s, now_ms
 from fademoe.errors import BadPayload, Refused, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange, TermsFeed
@@ -28,6 +28,7 @@ RUN_S = 60.0  # of one run; the next one goes on where it ended
 BUDGET_WAIT_S = 10.0  # of one request
 MOST_ERRORS = 5  # recorded by one run
 NEXT_KEPT_S = 2 * EVERY_S
+VANISHED_KEPT_S = 7 * 86_400
 
 
 @dataclass(kw_only=True)
@@ -162,15 +163,20 @@ def _believe_unnamed(
     """Return those of the contracts that an answer does not name that have the terms `feed.unnamed`.
 
     One that had another funding interval has to be missing from two answers in a row. Raises BadPayload where many have
-    vanished at once: the answer is a part of the list.
+    vanished at once, until that is so for MASS_DELISTING_MS: the answer may be a part of the list.
     """
     with services.database.open_transaction() as cursor:
         hours = store.read_funding_hours(cursor, exchange.codes)
     usual = feed.unnamed.funding_hours
     vanished = {each.name for each in unnamed if hours.get(store.get_key(each), usual) != usual}
     key = f"terms:{exchange.name}:{feed.path}:vanished"
-    before = set(json.loads(services.redis.get(key) or "[]"))
-    if len(vanished) > instruments.MAX_VANISHED:
-        raise BadPayload(f"{len(vanished)} contracts vanished at once: their terms stay")
+    before, since_key = set(json.loads(services.redis.get(key) or "[]")), f"{key}:since"
+    if len(vanished) <= instruments.MAX_VANISHED:
+        services.redis.delete(since_key)
+    else:
+        services.redis.set(since_key, now_ms(), nx=True, ex=VANISHED_KEPT_S)
+        if now_ms() - int(services.redis.get(since_key) or now_ms()) < instruments.MASS_DELISTING_MS:
+            raise BadPayload(f"{len(vanished)} contracts vanished at once: their terms stay")
+        before = vanished
     services.redis.set(key, json.dumps(sorted(vanished)), ex=NEXT_KEPT_S)
     return [each for each in unnamed if each.name in before or each.name not in vanished]

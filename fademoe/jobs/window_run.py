@@ -45,9 +45,11 @@ class Work:
         """Sort ascending windows into portions, each of which is done and stored before the next is begun.
 
         A portion has half as many pages after each run that was cut short before anything of it was stored, so that one
-        of the next runs gets something done, however short they are.
+        of the next runs gets something done, however short they are. Of a sparse feed it has not: what is due in a hole
+        may be due in no part of it.
         """
-        most_pages = max(1, PORTION_PAGES >> self.context.read_meta(CUT_SHORT))
+        halvings = 0 if self.feed.sparse else self.context.read_meta(CUT_SHORT)
+        most_pages = max(1, PORTION_PAGES >> halvings)
         return split_into_portions(self.feed, windows, most_pages)
 
     def note_cut_short(self) -> None:

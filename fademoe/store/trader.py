@@ -1,7 +1,7 @@
 """Paper accounts in the database: what they are, their states, ledgers, switches and reconciliations."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -267,8 +267,18 @@ def describe_reconciliation(found: Reconciliation, differences: int | None = Non
     }
 
 
+def find_wanted(cursor: Cursor, series: Collection[Series], at_ms: int) -> set[Series]:
+    """Return those of some series that are wanted at a time."""
+    sources, symbols = [each.source for each in series], [each.symbol for each in series]
+    cursor.execute(SQL["wanted"], {"sources": sources, "symbols": symbols, "at": at_ms})
+    return {Series(source, symbol) for source, symbol in cursor.fetchall()}
+
+
 def find_covered_until(cursor: Cursor, begins: Mapping[Series, int]) -> dict[Series, int | None]:
-    """Return until when each series is covered without a gap from its time on; None: not even then."""
+    """Return until when each series is covered without a gap from its time on; None: not even then.
+
+    What lies before a series was wanted first counts as covered.
+    """
     sources, symbols = [each.source for each in begins], [each.symbol for each in begins]
     values = {"sources": sources, "symbols": symbols, "begins": list(begins.values())}
     cursor.execute(SQL["covered_until"], values)

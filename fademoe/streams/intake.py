@@ -69,7 +69,7 @@ class Intake:
     ) -> None:
         """Take in data of `topics`: rows that are final at once go to `buffer`, all others to `minutes`."""
         self.state_invalid = False  # a change was missed, so merged states are unknown until the next session
-        self.sampled_ms: int | None = None  # time of the session's newest sample of feeds that always have some
+        self.sampled_ms: int | None = None  # time of the session's newest sample
         self._topics = {name: {feed: dict(routes) for feed, routes in topic.items()} for name, topic in topics.items()}
         self._earlier: dict[Series, tuple[int, Instrument]] = {}  # until when a contract had other terms, and which
         self._minutes = minutes
@@ -171,7 +171,7 @@ class Intake:
         return route, row
 
     def _add(self, route: Route, row: Row) -> None:
-        if route.feed.reduce is Reduce.LAST and route.feed.continuous:
+        if route.feed.reduce is Reduce.LAST:
             self.sampled_ms = max(self.sampled_ms or 0, row.ts)
         if final := self._minutes.add(route, row):
             self._buffer.put(final)

@@ -1,6 +1,6 @@
 """What minutes of accounts read: one market for all accounts of an exchange, so that each series is read once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
@@ -103,6 +103,10 @@ class MarketReader:
             }
             listed.update(each for each in of_code if each.symbol in alive)
         return listed
+
+    def find_wanted(self, series: Collection[Series], minute: int) -> set[Series]:
+        """Return those of some series that are wanted in a minute."""
+        return store.find_wanted(self._cursor, series, minute) if series else set()
 
     def list_inputs(self, source: str) -> list[str]:
         """Return the stored perpspecs that a derived one is computed from, of the exchanges that are followed."""

@@ -16,6 +16,7 @@ from fademoe.alerts.ids import make_transition_id
 from fademoe.alerts.messages import Transition
 from fademoe.alerts.outbox import write_outbox
 from fademoe.alerts.records import add_transitions, list_channels, list_silences
+from fademoe.alerts.rules import DECISIONS
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
 from fademoe.errors import ConfigError, FadeMoeError, StoreError
 from fademoe.feeds.lags import find_lags
@@ -297,7 +298,7 @@ def _announce(cursor: Cursor, paper: PaperAccount, done: Stepped) -> None:
     channels = {name: channel for name, (channel, _) in list_channels(cursor).items()}
     transitions = []
     for minute, symbol, orders in done.decisions:
-        rule = f"trader-{paper.name}"
+        rule = f"{DECISIONS}{paper.name}"
         code = paper.plan.code
         text = "; ".join(" ".join(map(str, order)) for order in orders) or "no orders"
         transitions.append(
@@ -326,9 +327,10 @@ def _list_needs(reader: MarketReader, paper: PaperAccount) -> dict[Series, int]:
 
     Those of the account's own exchange have to be covered up to the minute; another series that the strategy reads up
     to its newest point that is known by then; instead of one that is computed, those that it is computed from. What no
-    contract trades is not waited for.
+    contract trades is not waited for, nor another series that nobody wants.
     """
-    needs = dict.fromkeys(list_needed(paper.plan), 0)
+    own = dict.fromkeys(list_needed(paper.plan), 0)
+    needs = dict(own)
     for series, metric in paper.reads:
         is_derived = isinstance(METRICS.get(metric), Derived)
         for name in reader.list_inputs(series.source) if is_derived else [series.source]:
@@ -337,7 +339,8 @@ def _list_needs(reader: MarketReader, paper: PaperAccount) -> dict[Series, int]:
                 needed = Series(name, series.symbol)
                 needs[needed] = min(slack_ms, needs.get(needed, slack_ms))
     listed = reader.find_listed(needs, paper.cursor)
-    return {series: slack_ms for series, slack_ms in needs.items() if series in listed}
+    wanted = reader.find_wanted(needs.keys() - own.keys(), paper.cursor) | own.keys()
+    return {series: slack_ms for series, slack_ms in needs.items() if series in listed & wanted}
 
 
 def _find_slack(source: str, *, is_direct: bool) -> int | None:

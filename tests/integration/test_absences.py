@@ -197,6 +197,16 @@ def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulato
     assert left == set(range(*window, MINUTE_MS)) - set(simulator.truth("binance", "ohlcv", "ETH", *window))
 
 
+def test_an_empty_answer_up_to_now_is_doubted_too(system, simulator, services):
+    """Fault 9: what is too young to be judged is not a part of the page that is judged."""
+    until_ms = floor_to(now_ms(), MINUTE_MS)
+    window, series = Window(until_ms - 2 * HOUR_MS, until_ms), Series("bin-ohlcv", "ETH")
+    simulator.fault(exchange="binance", path=KLINES, symbol="ETHUSDT", kind="empty_list")
+    with pytest.raises(backfill.EmptyAnswer):
+        backfill.run_window(JobContext(services=services), series, window)
+    assert absences(system, series) == []
+
+
 def test_only_what_an_earlier_run_got_an_empty_answer_for_is_believed(system, simulator, services):
     """The older part of a window came from another endpoint, and only it was asked for by the first run."""
     end_ms = settled_end(HOUR_MS)

@@ -260,6 +260,11 @@ def test_a_short_list_of_funding_intervals_is_no_change_of_them(running, system,
     assert refresh(*names) == names
     assert refresh() == refresh() == names
     assert refresh(*names[:2]) == refresh(*names[:2]) == names, "so many do not change at once"
+    monkeypatch.setattr(instruments, "MASS_DELISTING_MS", 0)
+    assert refresh(*names[:2]) == names[:2], "they have changed for long enough"
+    monkeypatch.undo()
+    monkeypatch.setattr(services.rest, "send", answer)
+    assert refresh(*names) == names
     assert refresh(*names[1:]) == names
     assert refresh(*names) == names
     assert refresh(*names[1:]) == names

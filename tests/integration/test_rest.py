@@ -239,6 +239,10 @@ def test_a_path_that_fails_pauses_no_other(services, simulator, name, kind):
         assert send(here, exchange, exchange.instruments.request)
     [outage] = usage.list_outages(here.redis)
     assert (outage.exchange, outage.path, outage.failures) == (name, path, 4)
+    for live in (True, False):  # nor does one that would wait for the path
+        with pytest.raises(BudgetSpent, match=path):
+            here.rest.send(exchange, Request(path=path), budget=budget, cost=1, live=live, max_wait_s=10)
+    here.rest.send(exchange, exchange.clock.request, budget=exchange.clock.budget, cost=1, live=False, max_wait_s=0.25)
 
 
 def test_two_paths_that_fail_in_turn_pause_the_exchange(services, simulator):

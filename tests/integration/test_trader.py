@@ -502,6 +502,32 @@ def test_rules_that_name_another_exchange_decide_on_paper_as_in_a_backtest(
     assert (code, text.split()[0]) == (0, "equal")
 
 
+@pytest.mark.parametrize("wanted", ["'{}'", f"'{{[{START - 10 * DAY_MS},{START})}}'"])
+def test_another_series_that_nobody_wants_any_more_is_not_waited_for(
+    trader: Trader, sql: Cursor, command: Command, tmp_path: Path, wanted: str
+):
+    trader.file = tmp_path / "rules.toml"
+    trader.file.write_text('long = "byb.c > c"\n')
+    sql.execute(f"UPDATE perp_coverage SET wanted = {wanted}, covered = wanted WHERE source = 'byb-ohlcv'")
+    add(trader, command)
+    trader.run_until(START + 5 * MINUTE_MS)
+    assert trader.account().cursor == trader.now
+
+
+def test_what_a_strategy_reads_is_not_waited_for_from_before_it_was_wanted(
+    trader: Trader, sql: Cursor, command: Command
+):
+    trader.file.write_text(reading("view.value('A', 'oi')"))
+    sql.execute(
+        "UPDATE perp_coverage SET wanted = wanted * from_start, covered = covered * from_start"
+        " FROM (SELECT int8multirange(int8range(%s, NULL)) AS from_start) AS s WHERE source = 'bin-oi'",
+        (START,),
+    )
+    add(trader, command)
+    trader.run_until(START + 5 * MINUTE_MS)
+    assert trader.account().cursor == trader.now
+
+
 def test_a_series_that_nobody_declares_any_more_is_not_waited_for(trader: Trader, sql: Cursor, command: Command):
     add(trader, command)
     trader.run_until(START + 5 * MINUTE_MS)

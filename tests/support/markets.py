@@ -15,6 +15,7 @@ from fademoe.backtest.run import Result, run_plan
 from fademoe.backtest.strategies import StrategyFile
 from fademoe.clock import HOUR_MS, MINUTE_MS, Window
 from fademoe.metrics import METRICS
+from fademoe.store import coverage
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.read.market import Known
@@ -124,7 +125,7 @@ def read_strategy(text: str, name: str = "tried.py") -> StrategyFile:
 
 
 def store_market(url: str, loader: MemoryLoader, window: Window, lives: Mapping[tuple[str, str], int | None]) -> None:
-    """Store all rows with their coverage, and the contracts by code and symbol with their delisting or None."""
+    """Store all rows, wanted and covered, and the contracts by code and symbol with their delisting or None."""
     database = Database(url)
     batches, answers = [], []
     for series, rows in loader.rows.items():
@@ -134,6 +135,7 @@ def store_market(url: str, loader: MemoryLoader, window: Window, lives: Mapping[
         answers.append(Covered(series, [window]))
     Writer(database).write(batches, answers)
     with database.open_transaction() as cursor:
+        coverage.want(cursor, list(loader.rows), window.start_ms, window.end_ms)
         for (code, symbol), delisted_ms in lives.items():
             cursor.execute(
                 "INSERT INTO perp_lives (exchange, code, instrument, symbol, listed_ms, delisted_ms)"

@@ -232,5 +232,7 @@ def test_a_silence_names_labels_that_transitions_have():
 def test_labels_are_checked_against_the_rules_in_force():
     rules = read(rule()).rules
     assert check_match({"rule": "a", "symbol": "eth"}, rules) == {"rule": "a", "symbol": "ETH"}
-    with pytest.raises(MatchError, match="no rule 'b' is in force; valid are a"):
+    decisions = {"rule": "trader-paper", "code": "bin"}
+    assert check_match(decisions, rules) == decisions
+    with pytest.raises(MatchError, match="no rule 'b' is in force; valid are a, trader-<paper account>"):
         check_match({"rule": "b"}, rules)

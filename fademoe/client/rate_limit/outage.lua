@@ -36,6 +36,9 @@ end
 
 local only = redis.call('HGET', KEYS[1], 'only_path') -- '' where there are several, or no answers
 local is_several = path == '' or (only and only ~= path)
+if path ~= '' and only and only ~= '' and only ~= path then
+    redis.call('HSET', KEYS[1], 'failures', 1) -- so many of the first path count, however often that one failed
+end
 local pause = count_failure(KEYS[1], is_several)
 redis.call('HSET', KEYS[1], 'only_path', is_several and '' or path)
 return path == '' and pause or math.max(pause, count_failure(KEYS[2], true))

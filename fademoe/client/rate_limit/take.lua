@@ -109,10 +109,10 @@ local function count(state)
     return last
 end
 
--- Grant what is due, or give a ticket.
+-- Grant what is due, or give a ticket. Nobody waits in the queue for a path that fails: other paths use it, too.
 local function serve(state, due, has_priority)
     local wait = due - state.now
-    if wait > longest then
+    if wait > longest or state.out == 2 then
         return {0, state.n, math.ceil(wait), state.out or 0}
     end
     if has_priority then

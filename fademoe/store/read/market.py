@@ -7,7 +7,7 @@ from typing import NamedTuple
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import Window, subtract
+from fademoe.clock import LATEST_MS, Window, merge, subtract
 from fademoe.metrics import INTERVALS_MS, METRICS, parse_metric
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
@@ -87,15 +87,15 @@ def read_known(cursor: Cursor, series: Series, at_ms: int | None = None) -> Know
 
 
 def _list_later(cursor: Cursor, series: Series, at_ms: int) -> list[Window]:
-    """Return the times at which a series, or what it is computed from, has rows that came after a moment."""
-    later = []
+    """Return where a series, or its inputs, has rows that came after a moment, and all that lies after it."""
+    later = [Window(at_ms, LATEST_MS)]
     for source in list_inputs(cursor, series.source) or [series.source]:
         metric = METRICS[parse_metric(source)]
         span_ms = metric.compute_final_ms(0, INTERVALS_MS.get(metric.interval, 0))
         values = {"source": source, "symbol": series.symbol, "at": at_ms, "span": span_ms}
         cursor.execute(SQL["later"], values)
         later += [Window(*pair) for pair in cursor.fetchall()]
-    return later
+    return merge(later)
 
 
 def read_lags(cursor: Cursor) -> dict[str, dict[str, int]]:

@@ -27,18 +27,20 @@ FROM perp_ranges
 WHERE source = %(source)s AND symbol = %(symbol)s
 
 -- name: later
--- What of a series came after a moment: was fetched, was added by the audit, or came live. A lag is an INT, so nothing
+-- What of a series before a moment came after it: was fetched, was added by the audit, or came live. A lag is an INT, so nothing
 -- that came live is later than 25 days.
 SELECT start_ms, end_ms FROM perp_arrivals
-WHERE source = %(source)s AND symbol = %(symbol)s AND known_to_ms > %(at)s
+WHERE source = %(source)s AND symbol = %(symbol)s AND known_to_ms > %(at)s AND start_ms < %(at)s
 UNION ALL
 SELECT ts, ts + 1 FROM perp_corrections
-WHERE source = %(source)s AND symbol = %(symbol)s AND "column" = '' AND at > to_timestamp(%(at)s / 1000.0)
+WHERE source = %(source)s AND symbol = %(symbol)s AND ts < %(at)s AND "column" = ''
+  AND at > to_timestamp(%(at)s / 1000.0)
 UNION ALL
 SELECT minute, minute + 60000
 FROM perp_minutes, unnest(last_lag) WITH ORDINALITY AS lags (lag_ms, place),
      LATERAL (SELECT hour_ms + (place - 1) * 60000 AS minute) AS m
-WHERE source = %(source)s AND hour_ms > %(at)s - 2160000000 AND minute + %(span)s + lag_ms > %(at)s
+WHERE source = %(source)s AND hour_ms BETWEEN %(at)s - 2160000000 AND %(at)s AND lag_ms IS NOT NULL
+  AND minute + %(span)s + lag_ms > %(at)s
 
 -- name: lags
 SELECT DISTINCT ON (source, interval) source, interval, lag_ms

@@ -119,13 +119,23 @@ WHERE account = %(name)s AND day >= %(first)s AND until >= day + %(length)s
 SELECT day, until, is_equal, differences, curve, (extract(epoch FROM at) * 1000)::bigint FROM perp_trader_reconciliations
 WHERE account = %(name)s ORDER BY day DESC LIMIT %(limit)s
 
--- Until when each series is covered without a gap from its time on; NULL: not even then.
+-- Until when each series is covered without a gap from its time on; NULL: not even then. Before it was wanted first
+-- there is nothing to wait for.
 -- name: covered_until
 SELECT w.source, w.symbol, (
-    SELECT upper(r) FROM unnest(p.covered) AS r WHERE r @> w.begins
+    SELECT upper(r)
+    FROM unnest(p.covered + CASE WHEN isempty(p.wanted) OR lower_inf(p.wanted) THEN '{}'
+                                 ELSE int8multirange(int8range(NULL, lower(p.wanted))) END) AS r
+    WHERE r @> w.begins
 )
 FROM unnest(%(sources)s::text[], %(symbols)s::text[], %(begins)s::bigint[]) AS w (source, symbol, begins)
 LEFT JOIN perp_coverage AS p USING (source, symbol)
+
+-- name: wanted
+SELECT w.source, w.symbol
+FROM unnest(%(sources)s::text[], %(symbols)s::text[]) AS w (source, symbol)
+JOIN perp_coverage AS p USING (source, symbol)
+WHERE p.wanted @> %(at)s::bigint
 
 -- By the clock of PostgreSQL, which also stamped the heartbeat.
 -- name: heartbeat_age
