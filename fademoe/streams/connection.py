@@ -166,7 +166,12 @@ class Connection(threading.Thread):
         self.health.connected = True
 
     def end_session(self) -> None:
-        """Give up open minutes; those that only an event had still to prove wait for one on the next connection."""
+        """Give up open minutes; those that only an event had still to prove wait for one on the next connection.
+
+        What came late until now changes rows all the same.
+        """
+        if changed := self._minutes.take_changed():
+            self._buffer.put(changed)
         sure_ms = min(self._exchange_now_ms() - GRACE_MS, self._proved_ms())
         self._proofs.hold([Unproven(*unproven) for unproven in self._minutes.end_session(sure_ms)])
 

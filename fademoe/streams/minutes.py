@@ -214,9 +214,7 @@ class Minutes:
     def close(self, exchange_ms: int, alive_ms: int) -> list[Item]:
         """Return the rows that are final; `alive_ms`: when the connection last proved that it is alive."""
         sure_ms = min(exchange_ms - GRACE_MS, alive_ms)
-        items = [minute.close(replaces=True) for minute in self._changed.values()]
-        self._changed.clear()
-        items += self._close_sums(sure_ms)
+        items = [*self.take_changed(), *self._close_sums(sure_ms)]
         for key, minute in list(self._open.items()):
             is_followed = minute.ts < self._newest_bar_ms.get(minute.route.series, 0)
             if minute.route.feed.reduce is not Reduce.SUM and (is_followed or minute.over_ms <= sure_ms):
@@ -225,6 +223,12 @@ class Minutes:
                     items.append(minute.close())
                     self._closed[key] = minute
         self._forget(exchange_ms - YOUNG_MS)
+        return items
+
+    def take_changed(self) -> list[Item]:
+        """Return the rows that what came late has changed."""
+        items = [minute.close(replaces=True) for minute in self._changed.values()]
+        self._changed.clear()
         return items
 
     def get_claims_from_ms(self) -> int:
