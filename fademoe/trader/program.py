@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 UNIT = "trader"
 HEARTBEAT_S = 10
+BUSY_S = 60  # within which it reports, also while a day is reconciled: three times as long is stale
 COMPLETE_POLL_S = 0.5  # between two looks whether a minute is complete
 AWAY_S = 1.0  # between two tries while PostgreSQL is away
 LATEST_MS = 5 * MINUTE_MS  # after the end of a minute it is stepped whatever is missing
@@ -64,7 +65,7 @@ class TraderProgram:
 
     def run(self) -> None:
         """Work until SIGTERM; while PostgreSQL is away, keep trying."""
-        unit = Tracked(database=self._database, unit=UNIT, interval_s=HEARTBEAT_S)
+        unit = Tracked(database=self._database, unit=UNIT, interval_s=BUSY_S)
         heartbeat_at_s = pause_s = 0.0
         while not self._stop.wait(to_host_s(pause_s)):
             pause_s = COMPLETE_POLL_S
