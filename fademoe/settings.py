@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
 from fademoe.clock import DAY_MS, HOUR_MS, MAX_SPEED, Pace, Window, floor_to, parse_pace
 from fademoe.errors import ConfigError
@@ -34,6 +34,7 @@ _CONTRACT = re.compile(  # names that exchanges and chart sites give to a contra
     r"(?P<base>[\w.]+?)(?:[-_/:.]?USD[TC](?:[-_/:.](?:USD[TC]|SWAP|PERP|P|M))?|[-_/:](?:SWAP|PERP|USD))"
 )
 _MULTIPLIER = re.compile(r"10{3,}(?=[^\W\d])")
+_PASSWORD = re.compile(r"(?<=[?&]password=)[^&]*|(?<=[?&]sslpassword=)[^&]*")  # in a query, as servers take it
 _EGRESS_NAME = re.compile(r"(?P<name>[\w.-]{1,60})=(?P<address>.*)")
 
 
@@ -84,17 +85,17 @@ class Setting:
 
 
 def mask_url(url: str) -> str:
-    """Replace the password of a URL by ***."""
+    """Replace the passwords of a URL, before its host and in its query, by ***."""
     parts = urlsplit(url)
-    if not parts.password:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{MASK}@{host}"))
+    if parts.password:
+        host = parts.netloc.rpartition("@")[2]
+        url = urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{MASK}@{host}"))
+    return _PASSWORD.sub(MASK, url)
 
 
 def mask_text(text: str) -> str:
-    """Replace everything between `//` and `@` by ***: passwords in addresses that may be malformed."""
-    return re.sub(r"//[^/\s]*@", f"//{MASK}@", text)
+    """Replace everything between `//` and `@`, and passwords in a query, by ***: the address may be malformed."""
+    return _PASSWORD.sub(MASK, re.sub(r"//[^\s]*@", f"//{MASK}@", text))
 
 
 def check_symbol(text: str) -> str:
@@ -162,13 +163,22 @@ def _parse_exchanges(text: str, exchange_names: Collection[str]) -> tuple[str, .
     return chosen
 
 
+def _split_url(text: str) -> SplitResult:
+    """Return the parts of a URL; raise ValueError, which shows nothing of it, when it or its port is wrong."""
+    try:
+        parts = urlsplit(text)
+        port = None if parts.scheme == "unix" else parts.port
+    except ValueError as error:  # its text may show a password
+        raise ValueError("malformed address or port") from error
+    if port == 0:
+        raise ValueError("port 0")
+    return parts
+
+
 def _server_url(*schemes: str) -> Kind:
     def parse(text: str, _: Collection[str]) -> str:
-        parts = urlsplit(text)
-        if parts.scheme not in schemes or "//" not in text:
+        if _split_url(text).scheme not in schemes or "//" not in text:
             raise ValueError
-        if parts.scheme != "unix" and parts.port == 0:  # reading `port` raises ValueError when it is not a number
-            raise ValueError("port 0")
         return text
 
     return Kind(
@@ -180,9 +190,9 @@ def _server_url(*schemes: str) -> Kind:
 
 def _origin(*schemes: str) -> Kind:
     def parse(text: str, _: Collection[str]) -> str:
-        parts = urlsplit(text)
+        parts = _split_url(text)
         has_more = parts.path.strip("/") or parts.query or parts.fragment
-        if parts.scheme not in schemes or not parts.hostname or has_more or parts.port == 0:
+        if parts.scheme not in schemes or not parts.hostname or has_more:
             raise ValueError
         return f"{parts.scheme}://{parts.netloc}"
 
@@ -191,8 +201,8 @@ def _origin(*schemes: str) -> Kind:
 
 def _base(*schemes: str) -> Kind:
     def parse(text: str, _: Collection[str]) -> str:
-        parts = urlsplit(text)
-        if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment or parts.port == 0:
+        parts = _split_url(text)
+        if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment:
             raise ValueError
         return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
@@ -230,8 +240,8 @@ def _parse_egress(text: str, _: Collection[str]) -> tuple[tuple[str, str], ...]:
         if name in addresses:
             raise ValueError(f"two proxies differ in their passwords only: write name= before {mask_text(part)}")
         if "://" in address:
-            parts = urlsplit(address)  # reading `port` raises ValueError when it is not a number
-            if parts.scheme not in PROXY_SCHEMES or not parts.hostname or parts.port == 0:
+            parts = _split_url(address)
+            if parts.scheme not in PROXY_SCHEMES or not parts.hostname:
                 raise ValueError(f"{mask_text(address)} is not the URL of a proxy")
         else:
             ipaddress.ip_address(address)

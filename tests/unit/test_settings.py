@@ -7,7 +7,7 @@ import pytest
 
 from fademoe.cli.environment import load_settings
 from fademoe.errors import ConfigError
-from fademoe.settings import Settings, check_symbol
+from fademoe.settings import Settings, check_symbol, mask_url
 
 
 def test_defaults_need_no_variable():
@@ -136,6 +136,27 @@ def test_a_wrong_value_is_refused_with_the_name_and_the_valid_values(variable, v
     assert "valid are" in message
     assert variable in message
     assert "secret@" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("postgresql://db/f?user=f&password=s3cret", "postgresql://db/f?user=f&password=***"),
+        ("postgresql://f:s3cret@db/f?sslpassword=s3cret&a=1", "postgresql://f:***@db/f?sslpassword=***&a=1"),
+        ("postgresql://db/f?password=s3#cret", "postgresql://db/f?password=***"),
+        ("redis://r:6379/0?password=s3cret&db=1", "redis://r:6379/0?password=***&db=1"),
+        ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+    ],
+)
+def test_no_password_of_an_address_is_shown(url, masked):
+    assert mask_url(url) == masked
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:cret/3@db/f", "mysql://db/f?user=u&password=s3cret"])
+def test_a_refused_address_is_shown_without_its_password(url):
+    with pytest.raises(ConfigError, match=r"FADEMOE_DATABASE_URL.*\*\*\*") as caught:
+        load_settings({"FADEMOE_DATABASE_URL": url})
+    assert "cret" not in str(caught.value)
 
 
 def test_an_empty_variable_counts_as_not_set():
