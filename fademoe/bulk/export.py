@@ -22,7 +22,7 @@ from fademoe.bulk.directory import (
     write_certificates,
     write_file,
 )
-from fademoe.clock import SECOND_MS, Window, ceil_to, now_ms, to_iso
+from fademoe.clock import SECOND_MS, Window, ceil_to, now_ms, parse_time, to_iso
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
 from fademoe.feeds.grid import Grid
@@ -81,6 +81,7 @@ def export(
 ) -> Summary:
     """Write every month of the series into a directory; what is there already and has not changed is left.
 
+    A month that is there with another range is made of both ranges and of what lies between them.
     Raises ConfigError where the directory was made with other options, ExportError where another export writes into it
     or a value does not fit.
     """
@@ -95,11 +96,13 @@ def export(
             raise ConfigError(f"--out is {str(folder)!r}: it was made with {differing}")
         note_done(folder, options)
         for spec, symbol, grid in series:
-            for month, window in split_months(request.window):
+            for month, asked in split_months(request.window):
                 name = name_file(spec.name, symbol, month)
                 with reader.read() as cursor, hold_bulk(cursor):
                     maker = _Maker(cursor, spec, symbol, grid, request)
-                    old, state = known.files.get(name), maker.read_state(window)
+                    old = known.files.get(name)
+                    window = _widen(asked, old) if old else asked
+                    state = maker.read_state(window)
                     if old and _is_unchanged(folder / name, old, window, state):
                         entry, is_new = old, False
                     else:
@@ -125,6 +128,14 @@ def split_months(window: Window) -> Iterator[tuple[str, Window]]:
         end_ms = min(window.end_ms, int(following.timestamp()) * SECOND_MS)
         yield f"{begin.year:04}-{begin.month:02}", Window(start_ms, end_ms)
         start_ms = end_ms
+
+
+def _widen(window: Window, entry: Entry) -> Window:
+    """Return the smallest range that has a window and the range of an entry of the same month."""
+    return Window(
+        min(window.start_ms, parse_time(entry["from"])),
+        max(window.end_ms, parse_time(entry["to"])),
+    )
 
 
 def _is_unchanged(path: Path, entry: Entry, window: Window, state: str | None) -> bool:

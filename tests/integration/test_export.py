@@ -195,6 +195,28 @@ def test_a_second_run_writes_what_has_changed_alone(stored, reader, tmp_path):
     assert check(tmp_path) == []
 
 
+@pytest.mark.parametrize("step", ["", "1h"])
+def test_a_narrower_range_throws_nothing_away(stored, reader, tmp_path, step):
+    """A month that is there already is made of both ranges and of what lies between them."""
+    run(reader, tmp_path / "grown", ["BTC"], window=Window(START, START + 31 * DAY_MS), step=step)
+    run(reader, tmp_path / "grown", ["BTC"], window=Window(START + 29 * DAY_MS, START + 33 * DAY_MS), step=step)
+    run(reader, tmp_path / "whole", ["BTC"], window=Window(START, START + 33 * DAY_MS), step=step)
+    assert list_files(tmp_path / "grown") == list_files(tmp_path / "whole")
+    summary, said = run(reader, tmp_path / "grown", ["BTC"], window=Window(START, START + DAY_MS), step=step)
+    assert (summary.written, summary.kept, said) == (0, 1, [])  # a day without a row
+    assert list_files(tmp_path / "grown") == list_files(tmp_path / "whole")
+    apart = tmp_path / "apart"
+    for days in (24, 26), (30, 40):
+        run(reader, apart, ["BTC"], window=Window(START + days[0] * DAY_MS, START + days[1] * DAY_MS), step=step)
+    entries = json.loads((apart / CERTIFICATES).read_text())["files"].values()
+    spans = [(entry["from"], entry["to"]) for entry in entries]
+    assert spans == [
+        ("2026-01-25T00:00:00Z", "2026-02-01T00:00:00Z"),
+        ("2026-02-01T00:00:00Z", "2026-02-10T00:00:00Z"),
+    ]
+    assert check(apart) == []
+
+
 def test_a_change_behind_the_end_of_the_range_is_in_its_last_step(stored, reader, tmp_path):
     parquet = import_module("pyarrow.parquet")
     window = Window(START, START + 33 * DAY_MS + 7 * MINUTE_MS)
