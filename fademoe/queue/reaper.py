@@ -1,4 +1,4 @@
-"""Recovery of jobs whose worker died together with its work horse; rq itself looks every few minutes only.
+"""Recovery of jobs whose worker died together with its work horse.
 
 The keys of rq that hold a job of queue Q, and who moves it:
 
@@ -8,8 +8,9 @@ The keys of rq that hold a job of queue Q, and who moves it:
         +---- scheduler, when due ---- rq:scheduled:Q <---- retry with a delay -----------------------+
         +---- retry without a delay ------------------------------------------------------------------+
         +---- requeue_failed --------- rq:failed:Q <------- failure for good --------------------------+
-        +---- Reaper: the lease has ended, or in `intermediate` at two looks in a row -----------------+
+        +---- Reaper: the execution is gone, or in `intermediate` at two looks in a row -----------------+
 
+The hash rq:execution:JOB:EXECUTION of a running job expires by Redis's own clock unless its worker renews the lease.
 The hash rq:job:ID has the arguments and `origin`, the name of the queue.
 """
 
@@ -17,12 +18,15 @@ from collections.abc import Iterable
 
 from redis import Redis
 from rq import Queue
+from rq.executions import Execution
 from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
 from fademoe.queue.states import connect_queue, is_held
+
+ENDED = 0  # as the end of a lease
 
 
 class Reaper:
@@ -40,8 +44,9 @@ class Reaper:
     def _reap_started(self, target: Queue) -> int:
         """Requeue started jobs whose lease has ended; drop leases of jobs that do not exist."""
         registry = StartedJobRegistry(queue=target)
-        expired = registry.get_expired_job_ids()
-        registry.cleanup()
+        _mark_ended(registry)
+        expired = registry.get_expired_job_ids(ENDED)
+        registry.cleanup(ENDED)
         for job_id in expired:
             _requeue(target, job_id)
         for job_id, _ in registry.get_job_and_execution_ids(cleanup=False):
@@ -71,6 +76,20 @@ def _requeue(target: Queue, job_id: str) -> bool:
     return True
 
 
-def _leases(registry: StartedJobRegistry, job_id: str) -> list[str]:
+def _mark_ended(registry: StartedJobRegistry) -> None:
+    """Set the end of leases to ENDED whose execution is gone: Redis drops that when no worker renews it.
+
+    The end as a worker wrote it is by the clock of the worker's host, which may differ from ours.
+    """
+    leases = _leases(registry)
+    with registry.connection.pipeline(transaction=False) as pipeline:
+        for lease in leases:
+            pipeline.exists(Execution.from_composite_key(lease, registry.connection).key)
+        ended = [lease for lease, is_there in zip(leases, pipeline.execute(), strict=True) if not is_there]
+    if ended:
+        registry.connection.zadd(registry.key, dict.fromkeys(ended, ENDED), xx=True)
+
+
+def _leases(registry: StartedJobRegistry, job_id: str = "") -> list[str]:
     keys = [str(as_text(key)) for key in registry.connection.zrange(registry.key, 0, -1)]
-    return [key for key in keys if key.startswith(f"{job_id}:")]
+    return [key for key in keys if not job_id or key.startswith(f"{job_id}:")]

@@ -17,8 +17,11 @@ from types import FrameType
 from redis.exceptions import ResponseError
 from rq import Queue
 from rq.job import Job
+from rq.registry import FailedJobRegistry, FinishedJobRegistry
 from rq.serializers import JSONSerializer
+from rq.utils import now
 from rq.worker import RoundRobinWorker
+from rq.worker_registration import clean_worker_registry
 
 from fademoe.feeds import registry
 from fademoe.queue.dequeue import make_queue_class
@@ -78,6 +81,17 @@ class Worker(RoundRobinWorker):
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Return the seconds of a job's lease; rq's own are a minute more than the time between two looks."""
         return LEASE_S
+
+    def clean_registries(self) -> None:
+        """Forget workers that are gone, and what was kept for its time.
+
+        Jobs of workers that died are the scheduler's Reaper's: rq would tell them by the clock of this host.
+        """
+        for queue in self.queues:
+            clean_worker_registry(queue)
+            FinishedJobRegistry(queue=queue).cleanup()
+            FailedJobRegistry(queue=queue).cleanup()
+        self.last_cleaned_at = now()
 
     def setup_work_horse_signals(self) -> None:
         """Make the work horse receive SIGTERM when its worker dies, so that it does not run on unsupervised."""

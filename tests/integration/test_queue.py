@@ -5,7 +5,9 @@ import pkgutil
 import time
 
 import pytest
+from redis import Redis
 from rq import Queue
+from rq.executions import prepare_execution
 from rq.serializers import JSONSerializer
 
 from fademoe import jobs
@@ -13,6 +15,7 @@ from fademoe.clock import MINUTE_MS, Window
 from fademoe.queue.chores import CHORES, drop_foreign_chores, enqueue_chore
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import UPKEEP, Task
+from fademoe.queue.reaper import Reaper
 from fademoe.queue.retry import DELAY_S, clamp_retries, requeue_failed
 from fademoe.queue.states import connect_queue, list_failed_windows
 from fademoe.store.coverage import Series
@@ -47,6 +50,31 @@ def test_every_function_that_is_enqueued_by_its_path_exists():
     assert {chore.function for chore in CHORES} <= paths
     assert {"fademoe.jobs.backfill.backfill", "fademoe.jobs.audit.audit_window", "fademoe.jobs.polls.poll"} <= paths
     assert {path.split(".")[2] for path in paths} == rooms  # a worker has imported what its work horses run
+
+
+@pytest.mark.parametrize("clock_s", [-120, 3600])
+def test_a_job_is_of_a_dead_worker_when_its_lease_ended_by_the_clock_of_redis(redis_url, clock_s):
+    """The clock of the worker's host is wrong by `clock_s`; its lease lasts as long as any."""
+    redis = Redis.from_url(redis_url)
+    enqueue_windows(redis, "binance", [TASK])
+    target = connect_queue(redis, "binance")
+    owner = worker.Worker([target], connection=redis, serializer=JSONSerializer, name="w")
+    redis.lpop(target.key)
+    execution = prepare_execution(owner, target.fetch_job(TASK.job_id))
+    running = target.started_job_registry
+    redis.zadd(running.key, {execution.composite_key: time.time() + clock_s + worker.LEASE_S}, xx=True)
+    reaper = Reaper(redis, ["binance"])
+    assert reaper.reap() == 0
+    owner.clean_registries()
+    assert running.get_job_ids(cleanup=False) == [TASK.job_id]
+    assert 0 < redis.ttl(execution.key) <= worker.LEASE_S
+    redis.delete(execution.key)  # as Redis does when nobody renews it
+    owner.clean_registries()
+    assert running.get_job_ids(cleanup=False) == [TASK.job_id]
+    assert reaper.reap() == 1
+    assert running.get_job_ids(cleanup=False) == []
+    assert target.get_job_ids() == [TASK.job_id]
+    redis.close()
 
 
 def test_windows_that_an_older_version_has_queued_are_fetched(system):
