@@ -16,6 +16,7 @@ from fademoe.store.connection import Database
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.migrate import migrate
 from fademoe.store.partitions import Partitions
+from fademoe.store.read.pool import Reader
 from fademoe.store.read.series import list_failures
 from fademoe.store.read.status import count_errors_since, list_error_groups, list_units_of_error
 from fademoe.store.status import Report, State
@@ -259,6 +260,21 @@ def test_a_database_that_is_away_is_a_store_error_and_comes_back(database, datab
     with pytest.raises(StoreError, match="PostgreSQL"):
         fetch(database, "SELECT 1")
     assert fetch(database, "SELECT 1") == [(1,)]
+
+
+def test_a_host_that_vanished_is_noticed_within_a_minute(database, database_url):
+    """Without limits of its own a connection waits for the kernel's, which are more than ten minutes."""
+    reader = Reader(database_url)
+    for opened in (database.open_transaction, reader.read):
+        with opened() as cursor:
+            given = {
+                name: int(value)
+                for name, value in cursor.connection.info.dsn_parameters.items()
+                if name.startswith("keepalives_") or name == "tcp_user_timeout"
+            }
+        assert given["keepalives_idle"] + given["keepalives_interval"] * given["keepalives_count"] <= 60
+        assert 0 < given["tcp_user_timeout"] <= 30_000
+    reader.close()
 
 
 def test_lags_are_recorded_and_a_changed_one_holds_from_now_on(database):

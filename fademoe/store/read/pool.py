@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.errors import StoreError
 from fademoe.settings import mask_url
-from fademoe.store.connection import get_first_line
+from fademoe.store.connection import PROBES, get_first_line
 from fademoe.store.queries import load_queries
 
 STATEMENT_TIMEOUT_S = 5
@@ -98,7 +98,7 @@ class Reader:
             self.url,
             connect_timeout=CONNECT_TIMEOUT_S,
             application_name="fademoe web",
-            keepalives_idle=30,
+            **PROBES,
             tcp_user_timeout=2 * STATEMENT_TIMEOUT_S * 1000,  # a host that vanished holds no thread for minutes
         )
         connection.set_session(readonly=True, autocommit=True)
