@@ -13,6 +13,7 @@ command = fademoe stream {name}
 priority = 50
 autostart = false
 startsecs = 0
+startretries = 1000000
 stopwaitsecs = 20
 redirect_stderr = true
 stdout_logfile = %(ENV_PROGRAM_LOGS)s/%(program_name)s.log

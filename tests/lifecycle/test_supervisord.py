@@ -128,6 +128,13 @@ def test_every_program_is_a_command_of_fademoe():
         assert done.returncode == 0
 
 
+def test_every_program_is_tried_again_until_it_works():
+    parser = sections()
+    programs = [parser[name] for name in parser.sections() if name.startswith("program:")]
+    retries = {program.name: program.get("startretries") for program in programs}
+    assert set(retries.values()) == {"1000000"}, retries
+
+
 def test_every_exchange_with_sockets_has_a_stream_program():
     sockets = {f"program:stream-{name}" for name, exchange in registry.load_exchanges().items() if exchange.sockets}
     assert sockets == {name for name in sections().sections() if name.startswith("program:stream-")}
