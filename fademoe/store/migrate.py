@@ -46,6 +46,7 @@ def _migrate(cursor: Cursor, exchanges: list[Exchange]) -> list[str]:
     pending = [file for file in _files("timescale" if has_timescale else "plain") if file[0] not in done]
     if pending and has_timescale:
         timescale.create_extension(cursor)
+        timescale.lift_limit_of_changes(cursor)
     if pending:
         cursor.execute(SQL["drop_assistant_views"])
         cursor.execute(SQL["drop_views"])  # they would hold on to what a migration changes

@@ -30,6 +30,14 @@ def create_extension(cursor: Cursor) -> None:
     cursor.execute(SQL["create_extension"])
 
 
+def lift_limit_of_changes(cursor: Cursor) -> None:
+    """Let this transaction change any number of compressed rows; by default TimescaleDB refuses more than 100,000.
+
+    Does nothing on a version that knows no such limit.
+    """
+    cursor.execute(SQL["lift_limit_of_changes"])
+
+
 def compress_finished(cursor: Cursor) -> None:
     """Have TimescaleDB compress finished chunks of perp_data, where its licence and version allow it.
 

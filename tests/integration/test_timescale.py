@@ -69,6 +69,22 @@ def compress(database):
     return fetch(database, "SELECT count(*) FROM timescaledb_information.chunks WHERE is_compressed")[0][0]
 
 
+def test_the_limit_of_changes_is_lifted_for_one_transaction_where_it_is_known(database_url):
+    """Not of TimescaleDB: any PostgreSQL takes a parameter with a prefix."""
+    plain, name = Database(database_url), "timescaledb.max_tuples_decompressed_per_dml_transaction"
+    with plain.open_transaction() as cursor:
+        timescale.lift_limit_of_changes(cursor)
+        cursor.execute("SELECT current_setting(%s, true)", (name,))
+        assert cursor.fetchone() == (None,)
+        cursor.execute("SELECT set_config(%s, '100000', false)", (name,))
+    with plain.open_transaction() as cursor:
+        timescale.lift_limit_of_changes(cursor)
+        cursor.execute("SELECT current_setting(%s)", (name,))
+        assert cursor.fetchone() == ("0",)
+    assert fetch(plain, "SELECT current_setting(%s)", name) == [("100000",)]
+    plain.close()
+
+
 @needs_server
 def test_finished_chunks_are_compressed_and_take_late_rows(database):
     holes = range(100, 110)

@@ -11,6 +11,10 @@ SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')
 -- name: create_extension
 CREATE EXTENSION IF NOT EXISTS timescaledb
 
+-- name: lift_limit_of_changes
+SELECT set_config(name, '0', true) FROM unnest(ARRAY['timescaledb.max_tuples_decompressed_per_dml_transaction']) AS name
+WHERE current_setting(name, true) IS NOT NULL
+
 -- name: is_compressed
 SELECT compression_enabled FROM timescaledb_information.hypertables
 WHERE hypertable_schema = current_schema() AND hypertable_name = 'perp_data'
