@@ -8,24 +8,29 @@ Values are exact decimals unless `exact=False`. Needs the extra `[client]`.
 
 import importlib
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, overload
+from urllib.parse import urlsplit
 
 import requests
+from requests.auth import AuthBase
 
 from fademoe.bulk.arrow import STEP_TYPES, load_arrow, make_schema, read_text
 from fademoe.bulk.directory import Entry, read_certificates
 from fademoe.clock import MINUTE_MS, SECOND_MS, Window, ceil_to, parse_time, to_iso
 from fademoe.errors import ConfigError, FadeMoeError
 from fademoe.metrics import STEPS_MS
+from fademoe.settings import LOOPBACK
 
 Moment = str | int | datetime
 Form = Literal["polars", "pandas", "arrow", "rows"]
 FORMS = ("polars", "pandas", "arrow", "rows")
 PART_BYTES = 8 << 20  # of an answer that is parsed at once
 TIMEOUT_S = 120.0
+BUSY = (requests.codes.too_many_requests, requests.codes.service_unavailable)
 KEYS = ("symbol", "source", "interval", "time")  # of an export's row, beside ts
 
 
@@ -58,7 +63,11 @@ class Client:
     """
 
     def __init__(self, address: str | os.PathLike[str], token: str = "", timeout_s: float = TIMEOUT_S) -> None:
-        """Read from `http://…`, with the admin token where the web is not on loopback, or from a directory."""
+        """Read from `http://…`, with the admin token where the web is not on loopback, or from a directory.
+
+        Each question may take `timeout_s`; while FadeMoe is busy it is asked again, as soon as it says. Proxies and
+        the .netrc of the environment hold for other hosts than loopback; the token goes before .netrc.
+        """
         text = os.fspath(address)
         self._origin: _Origin = (
             _Web(text, token, timeout_s) if text.startswith(("http://", "https://")) else _Directory(Path(text))
@@ -164,6 +173,17 @@ class Client:
         return self._origin.read_universe(None if at is None else to_iso(_parse(at)), exchange)
 
 
+class _Bearer(AuthBase):
+    """Sends a token. As a header of the session it would give way to an entry in .netrc."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
 class _Web:
     """A FadeMoe that runs."""
 
@@ -171,8 +191,9 @@ class _Web:
         self._address, self._timeout_s = address.rstrip("/"), timeout_s
         self._session = requests.Session()
         self._session.headers["Accept-Encoding"] = "identity"
+        self._session.trust_env = urlsplit(address).hostname not in LOOPBACK
         if token:
-            self._session.headers["Authorization"] = f"Bearer {token}"
+            self._session.auth = _Bearer(token)
         self._kinds: dict[str, dict[str, str]] = {}
 
     def read_table(self, source: str, symbol: str, window: Window, question: Mapping[str, str], *, exact: bool) -> Any:
@@ -218,10 +239,17 @@ class _Web:
         return self._kinds[source]
 
     def _get(self, path: str, values: Mapping[str, str], *, stream: bool = False) -> requests.Response:
-        try:
-            answer = self._session.get(self._address + path, params=values, timeout=self._timeout_s, stream=stream)
-        except requests.RequestException as error:
-            raise ClientError(f"{self._address} does not answer: {error}") from error
+        deadline_s = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                answer = self._session.get(self._address + path, params=values, timeout=self._timeout_s, stream=stream)
+            except requests.RequestException as error:
+                raise ClientError(f"{self._address} does not answer: {error}") from error
+            wait_s = _read_wait_s(answer)
+            if wait_s is None or time.monotonic() + wait_s > deadline_s:
+                break
+            answer.close()
+            time.sleep(wait_s)
         if answer.status_code != requests.codes.ok:
             try:
                 detail = answer.json()["detail"]
@@ -322,6 +350,12 @@ class _Directory:
             raise ClientError(f"as_of is {as_of}: the directory is of {self._options['as_of']}")
         if exact and self._options["values"] != "decimal":
             raise ClientError("the directory has floats: exact=False reads it")
+
+
+def _read_wait_s(answer: requests.Response) -> int | None:
+    """Return the seconds after which a FadeMoe that is busy wants to be asked again, None for any other answer."""
+    given = answer.headers.get("Retry-After", "")
+    return max(int(given), 1) if answer.status_code in BUSY and given.isdecimal() else None
 
 
 def _ask(

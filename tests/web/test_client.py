@@ -6,6 +6,8 @@ from decimal import Decimal
 from importlib import import_module
 
 import pytest
+import requests
+from flask import request
 from werkzeug.serving import make_server
 
 from fademoe.bulk.export import Request, export
@@ -21,6 +23,7 @@ from fademoe.store.read import bulk, windows
 from fademoe.store.read.catalog import list_perpspecs
 from fademoe.store.read.pool import Reader
 from fademoe.store.writer import Batch, Writer
+from fademoe.web.api import exports
 
 START = 1_767_225_600_000  # 2026-01-01
 SINCE, UNTIL = "2026-01-01", "2026-01-01T04:00"
@@ -172,6 +175,56 @@ def test_an_answer_that_breaks_off_is_no_frame(web, database, monkeypatch):
     monkeypatch.setattr(windows, "copy_part", break_off)
     with pytest.raises(ClientError, match="not complete"):
         web.read("bin-ohlcv", "BTC", SINCE, UNTIL)
+
+
+@pytest.fixture
+def slots(monkeypatch) -> threading.Semaphore:
+    """The one slot of exports, which is taken."""
+    found = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(exports, "_slots", found)
+    found.acquire()
+    return found
+
+
+def test_a_busy_web_is_asked_again_when_it_says(web, app, slots, monkeypatch):
+    monkeypatch.setattr(exports, "RETRY_S", 1)
+    refused = []
+
+    def note(response):
+        if response.status_code == 429:
+            refused.append(response.headers["Retry-After"])
+            if len(refused) == 2:
+                slots.release()
+        return response
+
+    app.after_request_funcs.setdefault(None, []).append(note)
+    assert web.read("bin-ohlcv", "BTC", SINCE, UNTIL).height == 239
+    assert refused == ["1", "1"]
+
+
+@pytest.mark.usefixtures("slots")
+def test_a_web_that_stays_busy_is_asked_no_longer_than_one_may_wait(web):
+    hasty = Client(web._origin._address, timeout_s=5)
+    with pytest.raises(ClientError, match=r"HTTP 429: .*exports"):
+        hasty.read("bin-ohlcv", "BTC", SINCE, UNTIL)
+
+
+def test_the_environment_changes_no_question(web, app, monkeypatch, tmp_path):
+    """No proxy stands before loopback, and an entry in .netrc replaces no token."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password mine\nmachine far.test login me password mine\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    sent = []
+    app.before_request_funcs[None].insert(0, lambda: sent.append(request.headers.get("Authorization")))
+    assert web.read("bin-ohlcv", "BTC", SINCE, UNTIL).height == 239
+    assert set(sent) == {None}
+    far = Client("http://far.test", token="t")._origin._session
+    prepared = far.prepare_request(requests.Request("GET", "http://far.test/api/coverage"))
+    assert prepared.headers["Authorization"] == "Bearer t"
+    settings = far.merge_environment_settings(prepared.url, {}, None, None, None)
+    assert settings["proxies"]["http"] == "http://127.0.0.1:9"
 
 
 def test_a_value_that_a_frame_cannot_hold_is_refused(web, database):
