@@ -94,7 +94,7 @@ class Reader:
         return self._open()
 
     def _open(self) -> Connection:
-        connection = psycopg2.connect(
+        connection: Connection = psycopg2.connect(
             self.url,
             connect_timeout=CONNECT_TIMEOUT_S,
             application_name="fademoe web",
