@@ -55,9 +55,9 @@ def run(services: Services) -> None:
                     log.info("%d jobs of dead workers requeued", requeued)
             for chore in chores:
                 if now >= due[chore.job_id]:
-                    due[chore.job_id] = monotonic_s() + chore.compute_pause_s(now_ms() / SECOND_MS)
                     if not enqueue_chore(services.redis, chore):
                         log.debug("%s is queued or running already", chore.job_id)
+                    due[chore.job_id] = monotonic_s() + chore.compute_pause_s(now_ms() / SECOND_MS)
             pause_s = min(TICK_S, max(SHORTEST_PAUSE_S, to_host_s(min(due.values()) - monotonic_s())))
         except RedisError as error:
             log.warning("Redis is away: %s", error)

@@ -9,6 +9,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, Window
 from fademoe.feeds import registry
 from fademoe.jobs import maintenance
 from fademoe.jobs.seed import SeedRequest, carry_out, make_plan
+from fademoe.queue.chores import CHORES
 from fademoe.queue.dequeue import list_ready_queues, take_job
 from fademoe.queue.enqueue import enqueue_windows, promote
 from fademoe.queue.ids import Task, get_requested_queue, list_exchange_queues
@@ -80,6 +81,21 @@ def test_a_waiting_window_that_is_requested_moves_to_the_front(system):
     assert requested.get_job_ids() == [jobs[2], jobs[1]]
     assert requested.fetch_job(jobs[1]).origin == "binance-requested"
     assert enqueue_windows(redis, "binance", [Task(Series("bin-ohlcv", "BTC"), window_of(2))]) == 0
+
+
+def test_a_chore_that_could_not_be_enqueued_is_tried_again_at_once(system):
+    """Not only after its interval, which may be a day."""
+    redis = system.context().redis
+    keys = [f"rq:job:{chore.job_id}" for chore in CHORES]
+    redis.config_resetstat()
+    redis.config_set("min-replicas-to-write", 1)  # so Redis refuses to write, and answers what it is asked
+    try:
+        system.start("scheduler")
+        until(lambda: redis.info("errorstats").get("errorstat_NOREPLICAS", {}).get("count", 0) >= 2, 30)
+        assert redis.exists(*keys) == 0
+    finally:
+        redis.config_set("min-replicas-to-write", 0)
+    until(lambda: redis.exists(*keys) == len(keys), 10)
 
 
 @pytest.fixture
