@@ -30,7 +30,6 @@ Form = Literal["polars", "pandas", "arrow", "rows"]
 FORMS = ("polars", "pandas", "arrow", "rows")
 PART_BYTES = 8 << 20  # of an answer that is parsed at once
 TIMEOUT_S = 120.0
-BUSY = (requests.codes.too_many_requests, requests.codes.service_unavailable)
 KEYS = ("symbol", "source", "interval", "time")  # of an export's row, beside ts
 
 
@@ -355,7 +354,7 @@ class _Directory:
 def _read_wait_s(answer: requests.Response) -> int | None:
     """Return the seconds after which a FadeMoe that is busy wants to be asked again, None for any other answer."""
     given = answer.headers.get("Retry-After", "")
-    return max(int(given), 1) if answer.status_code in BUSY and given.isdecimal() else None
+    return max(int(given), 1) if answer.status_code == requests.codes.too_many_requests and given.isdecimal() else None
 
 
 def _ask(

@@ -8,7 +8,7 @@ The keys of rq that hold a job of queue Q, and who moves it:
         +---- scheduler, when due ---- rq:scheduled:Q <---- retry with a delay -----------------------+
         +---- retry without a delay ------------------------------------------------------------------+
         +---- requeue_failed --------- rq:failed:Q <------- failure for good --------------------------+
-        +---- Reaper: the execution is gone, or in `intermediate` at two looks in a row -----------------+
+        +---- Reaper: the execution is gone, or in `intermediate` at two looks in a row ---------------+
 
 The hash rq:execution:JOB:EXECUTION of a running job expires by Redis's own clock unless its worker renews the lease.
 The hash rq:job:ID has the arguments and `origin`, the name of the queue.
