@@ -2,7 +2,7 @@
 
 import pytest
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, now_ms, subtract
+from fademoe.clock import DAY_MS, HOUR_MS, LATEST_MS, MINUTE_MS, SECOND_MS, Window, now_ms, subtract
 from fademoe.metrics import Candle, OpenInterest
 from fademoe.store import corrections
 from fademoe.store.arrivals import HISTORY, LIVE, Origin, Way
@@ -143,12 +143,12 @@ def test_the_coverage_of_then_is_without_what_came_later(database):
     def list_missing(at_ms):
         with database.open_transaction() as cursor:
             covered = read_known(cursor, BTC, at_ms).covered
-        missing = subtract(Window(START, START + HOUR_MS), covered)
+        missing = subtract(Window(START, min(START + HOUR_MS, at_ms or LATEST_MS)), covered)
         return [((start - START) // MINUTE_MS, (end - 1 - START) // MINUTE_MS) for start, end in missing]
 
     fetched = [(20, 29), (40, 40)]
     assert list_missing(None) == list_missing(now_ms()) == []
     assert list_missing(START + DAY_MS) == fetched
-    assert list_missing(START + 30 * MINUTE_MS) == [(5, 9), *fetched]
-    assert list_missing(START + 4 * MINUTE_MS + 2 * SECOND_MS) == [(4, 9), *fetched]
-    assert list_missing(START + 4 * MINUTE_MS + 2 * SECOND_MS - 1) == [(3, 9), *fetched]
+    assert list_missing(START + 30 * MINUTE_MS) == [(5, 9), (20, 29)]
+    assert list_missing(START + 4 * MINUTE_MS + 2 * SECOND_MS) == [(4, 4)]
+    assert list_missing(START + 4 * MINUTE_MS + 2 * SECOND_MS - 1) == [(3, 4)]
