@@ -12,7 +12,7 @@ A minute is given by its start T in ms, and evaluated at T + 60 s.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -25,9 +25,11 @@ from fademoe.evaluation.judge import Judge, Listing, Watch, WatchResult
 from fademoe.evaluation.reading import (
     SUPERSEDED,
     Contract,
+    Key,
     Version,
     find_newest_correction,
     forget_unseen,
+    read_before,
     read_changed,
     read_contracts,
     read_corrections,
@@ -93,6 +95,7 @@ class LiveEngine:
         self._correction = 0
         self._applied: set[int] = set()
         self._replaced: dict[LateRow, int] = {}  # live samples that gave way to the history: since when each was known
+        self._replaced_at: dict[LateRow, set[int]] = defaultdict(set)  # across exchanges: when samples of it gave way
         self._live_since: dict[tuple[str, str], int] = {}  # (source, symbol) -> first minute that it was read for
 
     def list_missing(self, cursor: Cursor, minute: int) -> list[tuple[str, str]]:
@@ -199,20 +202,37 @@ class LiveEngine:
             cursor, list(by_input), self._correction - 10 * AGAIN
         ):
             if reason == SUPERSEDED and old_interval and ts >= first_ms:
-                self._note_replaced(by_input[source], symbol, ts, old_interval)
+                self._note_replaced(by_input[source], symbol, ts, old_interval, at_ms)
             if self._seen_ms is None or at_ms <= self._seen_ms:
                 self._applied.add(number)
         self._minute = minute - MINUTE_MS
         self._add_symbols(cursor, minute)
 
     def _note_replaced(
-        self, tables: Sequence[PointTable | SettlementTable], symbol: str, ts: int, old_interval: str
+        self, tables: Sequence[PointTable | SettlementTable], symbol: str, ts: int, old_interval: str, at_ms: int
     ) -> None:
-        """Note since when the rows were known that a live sample of an input was a part of."""
+        """Note since when the rows were known that a live sample of an input was a part of.
+
+        Across exchanges the sample does not tell: it was one of several rows.
+        """
         for table in tables:
             key = (table.source, symbol, ts)
+            if table.is_across:
+                self._replaced_at[key].add(at_ms)
+                continue
             known_ms = table.lags.compute_known_ms(ts, old_interval)
             self._replaced[key] = min(known_ms, self._replaced.get(key, known_ms))
+
+    def _note_across(self, cursor: Cursor, table: PointTable | SettlementTable, rows: Iterable[Key]) -> None:
+        """Note since when rows across exchanges were known, as they were before samples of them gave way."""
+        keys = [(table.source, symbol, ts) for symbol, ts in rows]
+        asked = [(*key[1:], at_ms) for key in keys for at_ms in self._replaced_at.get(key, ())]
+        for row in read_before(cursor, table, asked).values():
+            key = (table.source, row.symbol, row.ts)
+            known_ms = table.lags.compute_known_ms(row.ts, row.interval)
+            self._replaced[key] = min(known_ms, self._replaced.get(key, known_ms))
+        for key in keys:
+            self._replaced_at.pop(key, None)
 
     def _require_board(self) -> Board:
         if self._board is None:
@@ -239,9 +259,10 @@ class LiveEngine:
         else:
             wanted, holes = plan_points(table, moment_ms)
         late: list[LateRow] = []
-        for row in [*read_rows(cursor, table, wanted), *read_rows(cursor, table, holes)]:
-            if table.has(row.symbol, row.ts):
-                continue
+        found = [*read_rows(cursor, table, wanted), *read_rows(cursor, table, holes)]
+        new = {(row.symbol, row.ts): row for row in found if not table.has(row.symbol, row.ts)}
+        self._note_across(cursor, table, new)
+        for row in new.values():
             known_ms = table.lags.compute_known_ms(row.ts, row.interval)
             known_ms = min(known_ms, self._replaced.get((table.source, row.symbol, row.ts), known_ms))
             if known_ms <= moment_ms:
@@ -292,7 +313,7 @@ class LiveEngine:
             self._applied.add(number)
             self._correction = max(self._correction, number)
             if reason == SUPERSEDED and old_interval:
-                self._note_replaced(by_input[source], symbol, ts, old_interval)
+                self._note_replaced(by_input[source], symbol, ts, old_interval, at_ms)
             for table in by_input[source]:
                 if symbol not in table.rows:
                     continue
@@ -308,6 +329,8 @@ class LiveEngine:
                     tables[source].put(row.symbol, row.ts, row.values)
         oldest_ms = board.moment_ms - DAY_MS
         self._replaced = {key: known for key, known in self._replaced.items() if key[2] > oldest_ms}
+        for key in [key for key in self._replaced_at if key[2] <= oldest_ms]:
+            del self._replaced_at[key]
         self._applied = {number for number in self._applied if number > self._correction - 2 * AGAIN}
         return late
 

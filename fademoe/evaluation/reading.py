@@ -286,7 +286,7 @@ def _read_computed(
             first_seen[row.symbol, row.ts] = max(first_seen[row.symbol, row.ts], came_ms)
     first_seen |= dict.fromkeys(read_unseen(cursor, table), NEVER)
     first_seen |= {(symbol, ts): arrived[0] for (source, symbol, ts), arrived in late.items() if source == table.source}
-    before = _read_before(cursor, table, [(*row[:2], at_ms) for row in rows for at_ms in changes.get(row[:2], ())])
+    before = read_before(cursor, table, [(*row[:2], at_ms) for row in rows for at_ms in changes.get(row[:2], ())])
     versions: list[Version] = []
     for row in rows:
         versions += _unroll_computed(table, row, changes.get(row[:2], {}), before, first_seen.get(row[:2], BEFORE_ALL))
@@ -308,7 +308,7 @@ def _list_changes(corrections: Iterable[tuple[object, ...]], late: Sequence[int]
     return came_ms, changes
 
 
-def _read_before(
+def read_before(
     cursor: Cursor, table: Table, wanted: Sequence[tuple[str, int, int]]
 ) -> dict[tuple[str, int, int], StoredRow]:
     """Return computed rows as they were before a time: (symbol, ts, time) -> row, none where it was not there."""

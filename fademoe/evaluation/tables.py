@@ -126,6 +126,11 @@ class Table:
         return self.derived is not None
 
     @property
+    def is_across(self) -> bool:
+        """Whether its rows are computed over several exchanges."""
+        return self.derived is not None and self.derived.is_across
+
+    @property
     def reach_ms(self) -> int:
         """How far before a row an input's row may lie that it is computed from."""
         if self.derived is None:

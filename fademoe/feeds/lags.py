@@ -5,7 +5,7 @@
 "as of" read no row before it is known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -80,6 +80,14 @@ def find_lag(source: str, interval: str) -> Lag:
 def find_slowest_lag(source: str) -> Lag:
     """Return the lag of the slowest feed of a perpspec: from when on a missing row is not merely late."""
     return find_lags(source)[-1]
+
+
+def list_intervals(sources: Iterable[str]) -> list[str]:
+    """Return the intervals of the rows of perpspecs, by their slowest lags: that of the rows known last at the end."""
+    slowest: dict[str, int] = {}
+    for lag in (lag for source in sources for lag in find_lags(source)):
+        slowest[lag.interval] = max(lag.lag_ms, slowest.get(lag.interval, 0))
+    return sorted(slowest, key=slowest.__getitem__)
 
 
 def compute_known_ms(source: str, interval: str, ts: int) -> int:

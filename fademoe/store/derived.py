@@ -10,6 +10,8 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.feeds.derived import Part
+from fademoe.feeds.lags import list_intervals
+from fademoe.feeds.registry import find_parts
 from fademoe.metrics import METRICS, SOURCES, Derived, parse_metric
 from fademoe.store.queries import load_queries
 
@@ -118,6 +120,7 @@ def _make_across(
         for alias, name in zip(aliases[1:], others, strict=True)
     ]
     names = [sql.Identifier("g", column.name) for column in derived.columns if column != SOURCES]
+    intervals = list_intervals(part.inputs[0] for part in find_parts(derived.name))
     zero = derived.zero_when_empty
     whole: sql.Composable = sql.SQL(SQL["all_are_covered" if zero else "all_have_rows"])
     if zero and known_by_ms is not None:
@@ -125,6 +128,7 @@ def _make_across(
     return sql.SQL(SQL["across"]).format(
         source=sql.Literal(derived.name),
         stored=stored(first),
+        interval=sql.SQL(SQL["last_known"]).format(intervals=sql.SQL("{}::text[]").format(sql.Literal(intervals))),
         names=sql.SQL(", ").join(names),
         columns=make_columns(derived),
         extras=sql.SQL(SQL["joined_extras"] if with_extras else ""),

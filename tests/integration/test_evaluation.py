@@ -224,6 +224,31 @@ def test_a_derived_value_changes_with_the_sample_that_it_is_computed_from(databa
     }
 
 
+@pytest.mark.parametrize("restarts", [(), (3, 5), (9,)])
+def test_a_value_across_exchanges_is_known_when_the_slowest_of_its_rows_is(database, words, restarts):
+    """A live sample of one exchange and a statistic of another; then a live sample gives way beside a statistic."""
+    market = Given(database, 2)
+    rules = watches(words, ("x.oi == 220", "x.oi == 300", "x.oi == 301"), ("BTC",))
+    for minute, mark, code, value, interval in (
+        (5, 5, "bin", "110", "1m"),
+        (6, 5, "byb", "110", "5m"),
+        (10, 10, "bin", "150", "1m"),
+        (11, 10, "byb", "150", "5m"),
+        (13, 10, "bin", "151", "5m"),
+    ):
+        at, ts = (START + number * MINUTE_MS for number in (minute, mark))
+        batch = Batch("oi", interval, [(Series(f"{code}-oi", "BTC"), OpenInterest(ts, value))])
+        market.waiting.append((at, batch, []))
+    first, last = START + 5 * MINUTE_MS, START + 22 * MINUTE_MS
+    begins = {first + number * MINUTE_MS for number in restarts}
+    live, evaluated = run_live(database, market, rules, first, last, None, begins)
+    seen = {text: [(m - START) // MINUTE_MS for m in live if live[m][text, "bin", "BTC"]] for text, *_ in rules}
+    assert seen == {"x.oi == 220": [14, 15, 16, 17, 18], "x.oi == 300": [], "x.oi == 301": [19, 20, 21]}
+    assert replayed(database, rules, first, last, evaluated) == live
+    before = {minute: truths for minute, truths in live.items() if minute < START + 19 * MINUTE_MS}
+    assert replayed(database, rules, first, START + 19 * MINUTE_MS, {}) == before  # 570 s after the mark, too
+
+
 def test_every_derived_metric_is_read_as_it_was_before_a_correction(database, words):
     rows = {
         "ohlcv": ("o, h, l, c, v, qv, n, tbv", "1, 1, 1, {0}, 2, {0}, 1, {0}", "1m", MINUTE_MS, "c"),

@@ -5,7 +5,7 @@ import pytest
 from fademoe.clock import MINUTE_MS, SECOND_MS
 from fademoe.errors import ConfigError
 from fademoe.feeds import registry
-from fademoe.feeds.lags import compute_known_ms, find_lag, find_lags, find_slowest_lag, list_lags
+from fademoe.feeds.lags import compute_known_ms, find_lag, find_lags, find_slowest_lag, list_intervals, list_lags
 
 T = 1_767_225_600_000  # a full hour
 
@@ -58,6 +58,12 @@ def test_the_candle_of_the_minute_that_ends_counts_as_known_where_it_is_streamed
 def test_a_poll_in_turns_does_not_speak_for_every_row():
     assert find_lag("c-bin-ppr", "1m").lag_ms > 3600 * SECOND_MS
     assert find_lag("c-bin-oi", "1m").lag_ms == 2 * SECOND_MS, "no other feed has this interval"
+
+
+def test_intervals_are_listed_by_the_slowest_lag_of_any_source():
+    assert list_intervals(["okx-oi", "bin-oi"]) == ["1m", "5m"]
+    assert list_intervals(["bin-oi", "bin-fr"]) == ["1m", "settlement", "5m"]
+    assert list_intervals([]) == []
 
 
 def test_unknown_sources_and_intervals_are_named():

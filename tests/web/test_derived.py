@@ -91,6 +91,17 @@ def test_open_interest_of_all_exchanges_that_list_the_coin(client: FlaskClient, 
     assert (hour["oi"], hour["sources"], hour["bars"], hour["expected"]) == ("134", "bin,byb,okx", 4, 12)
 
 
+def test_a_sum_of_open_interest_is_known_when_the_last_of_its_rows_is(client: FlaskClient, sql: Cursor):
+    for code in ("bin", "byb"):
+        list_coin(sql, code, None)
+    store(sql, "bin-oi", "oi", [(0, 10)], interval="1m")
+    store(sql, "byb-oi", "oi", [(0, 3)], interval="5m")
+    url = "/api/data/x-oi?symbol=BTC&columns=oi,%2Bknown_ms&as_of="
+    (row,) = get_rows(client, f"{url}{minute(7)}")
+    assert (row["interval"], row["oi"], row["known_ms"]) == ("5m", "13", minute(7))
+    assert get_rows(client, f"{url}{minute(7) - 1}") == []
+
+
 def test_a_listing_exchange_without_any_row_leaves_no_row(client: FlaskClient, sql: Cursor):
     list_coin(sql, "okx", None)
     store(sql, "bin-ohlcv", "c", [(0, 100)])

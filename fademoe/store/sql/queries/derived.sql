@@ -37,7 +37,8 @@ LEFT JOIN LATERAL (
 ) AS p ON true
 
 -- name: across
--- Of each symbol and time the rows of all exchanges that list the coin then, where there are as many as exchanges.
+-- Of each symbol and time the rows of all exchanges that list the coin then, where there are as many as exchanges. The
+-- interval is that of the row known last.
 (
     SELECT g.ts, l.symbol, {source}::text AS source, g.interval, {names}, {sources} AS sources{names_of_extras}
     FROM (
@@ -50,7 +51,7 @@ LEFT JOIN LATERAL (
         GROUP BY symbol
     ) AS l
     CROSS JOIN LATERAL (
-        SELECT d.ts, min(d.interval) AS interval, {columns}{extras}, count(*) AS rows,
+        SELECT d.ts, {interval} AS interval, {columns}{extras}, count(*) AS rows,
                string_agg(d.code, ',' ORDER BY d.code COLLATE "C") AS codes
         FROM (
             SELECT r.ts, c.code, r.interval, {inputs}
@@ -62,6 +63,10 @@ LEFT JOIN LATERAL (
     ) AS g
     WHERE {whole}
 )
+
+-- name: last_known
+-- One that no feed writes counts as known last, as it does in expressions.
+coalesce(({intervals})[max(coalesce(array_position({intervals}, d.interval), cardinality({intervals})))], max(d.interval))
 
 -- name: further
 JOIN {stored} AS {alias} ON {alias}.source = c.code || {input} AND {alias}.symbol = l.symbol AND {alias}.ts = r.ts
