@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import click
+from redis.exceptions import RedisError
 from tqdm import tqdm
 
 from fademoe.cli.table import format_table
@@ -37,7 +38,8 @@ def wait_until_covered(services: Services, requested: Mapping[Series, Window], e
             try:
                 gaps = _find_gaps(services, requested)
                 is_waiting = _has_waiting_windows(services, gaps, queue_names)
-            except StoreError:
+            except (StoreError, RedisError):
+                progressed_s = monotonic_s()  # nothing progresses meanwhile
                 services.stop.wait(POLL_INTERVAL_S)
                 continue
             missing = sum(gap.end_ms - gap.start_ms for windows in gaps.values() for gap in windows) // MINUTE_MS

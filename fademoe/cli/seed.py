@@ -92,7 +92,8 @@ def seed(settings: Settings, **options: Any) -> int:
     count = carry_out(services, request, plan)
     files = f" {len(plan.periods)} of them months of files," if plan.periods else ""
     click.echo(f"{count} windows enqueued,{files} {len(plan.queued)} were waiting already")
-    return DONE if not given.wait or wait_until_covered(services, plan.requested, chosen) else FAILED
+    is_done = not given.wait or wait_until_covered(services, plan.requested, chosen)
+    return DONE if is_done and not plan.unplanned else FAILED
 
 
 def _parse_range(given: SeedOptions) -> tuple[int, int | None]:

@@ -191,6 +191,7 @@ class _Web:
         self._session = requests.Session()
         self._session.headers["Accept-Encoding"] = "identity"
         self._session.trust_env = urlsplit(address).hostname not in LOOPBACK
+        self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         if token:
             self._session.auth = _Bearer(token)
         self._kinds: dict[str, dict[str, str]] = {}

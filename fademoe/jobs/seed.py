@@ -33,7 +33,7 @@ from fademoe.jobs.plan import (
     subtract_queued,
 )
 from fademoe.metrics import list_stored, name_perpspec
-from fademoe.queue.ids import list_window_queues
+from fademoe.queue.ids import LIVE, list_exchange_queues, list_window_queues
 from fademoe.queue.states import read_windows_in_queues
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
@@ -62,7 +62,8 @@ class SeedPlan:
     """What a SeedRequest comes to.
 
     `requested`: what of each series can be had by now. `planned`: the windows to fetch. `notes`: what cannot be had.
-    `queued`: the windows of these series that were in the queues already, with their feeds and what they take.
+    `queued`: the windows of these series that waited for REST already, with their feeds and what they take.
+    `unplanned`: exchanges of which nothing is requested, as their contracts are not known.
     `periods`: what comes from files of archives. `offered`: what would come from files that are not allowed. `ends`:
     until when series of contracts that have ended are wanted.
     """
@@ -74,6 +75,7 @@ class SeedPlan:
     periods: Sequence[PlannedPeriod] = ()
     offered: Sequence[PlannedPeriod] = ()
     ends: Mapping[Series, int] = field(default_factory=dict)
+    unplanned: Sequence[str] = ()
 
 
 def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
@@ -83,12 +85,17 @@ def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
     """
     notes: list[str] = []
     plans: list[SeedPlan] = []
+    unplanned: list[str] = []
     contracts: dict[str, dict[str, dict[str, Instrument]]] = {}
     for exchange in request.exchanges:
         try:
             contracts[exchange.name] = instruments.ensure(exchange, services.rest, services.database)
         except RetryLater as error:
-            notes.append(f"the list of {exchange.name} is not known yet, its jobs will wait: {error}")
+            if tuple(request.symbols) == ALL_SYMBOLS:
+                unplanned.append(exchange.name)
+                notes.append(f"nothing of {exchange.name} is requested, its list is not known yet: seed again: {error}")
+            else:
+                notes.append(f"the list of {exchange.name} is not known yet, its jobs will wait: {error}")
     if len(contracts) == len(request.exchanges):
         _refuse_unknown(request, {symbol for by_code in contracts.values() for of in by_code.values() for symbol in of})
     for exchange in request.exchanges:
@@ -105,6 +112,7 @@ def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
         periods=join_periods(item for plan in plans for item in plan.periods),
         offered=join_periods(item for plan in plans for item in plan.offered),
         ends={series: end_ms for plan in plans for series, end_ms in plan.ends.items()},
+        unplanned=unplanned,
     )
 
 
@@ -185,6 +193,7 @@ def _plan_code(
     """Plan every metric and symbol of one exchange code; `contracts`: by symbol, None where the list is not known."""
     time_ms = services.clocks.estimate_now_ms(exchange)
     queued = read_windows_in_queues(services.redis, list_window_queues(exchange.name))
+    by_rest = read_windows_in_queues(services.redis, (*list_exchange_queues(exchange.name), LIVE))
     symbols, notes = _choose_symbols(request, exchange, contracts, time_ms)
     requested: dict[Series, Window] = {}
     planned: list[Planned] = []
@@ -218,7 +227,7 @@ def _plan_code(
             of_feed = _plan_feed(services, state, archive, of_end, Window(start_ms, end_ms))
             requested |= of_feed.requested
             planned += of_feed.planned
-            waiting += of_feed.queued
+            waiting += [(feed, measure(feed, [window])) for each in of_end for window in by_rest.get(each, ())]
             periods += of_feed.periods
             offered += of_feed.offered
     return SeedPlan(
@@ -277,11 +286,9 @@ def _plan_feed(
         else window
         for each in series
     }
-    waiting = [(state.feed, measure(state.feed, [queued])) for each in series for queued in state.queued.get(each, ())]
     return SeedPlan(
         requested=requested,
         planned=planned,
-        queued=waiting,
         periods=periods if is_allowed else (),
         offered=() if is_allowed else periods,
     )

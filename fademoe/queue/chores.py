@@ -1,8 +1,11 @@
 """Chores: functions that the system calls for itself at intervals, each queued at most once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from redis import Redis
+from rq.job import Job
+from rq.utils import as_text
 
 from fademoe.queue.enqueue import cancel_waiting, put
 from fademoe.queue.ids import LIVE, UPKEEP
@@ -70,14 +73,20 @@ def enqueue_chore(redis: Redis, chore: Chore) -> bool:
     )
 
 
-def drop_foreign_chores(redis: Redis) -> int:
-    """Remove waiting chores whose function this version does not have; return how many.
+def drop_foreign_chores(redis: Redis, chores: Iterable[Chore]) -> int:
+    """Remove waiting chores whose function this version does not have, or that wait in another queue; return how many.
 
-    An upgrade may find them in Redis: they would block the chore of the same id until a worker has failed them.
+    An upgrade, or other exchanges, may find them in Redis: they would block the chore of the same id, in a queue that
+    nobody may serve for ever.
     """
     functions = {chore.function for chore in CHORES}
     target = connect_queue(redis, UPKEEP)
     foreign = [
         job.id for job in target.get_jobs() if job.id.startswith(CHORE_PREFIX) and job.func_name not in functions
     ]
-    return sum(cancel_waiting(redis, UPKEEP, job_id) for job_id in foreign)
+    dropped = sum(cancel_waiting(redis, UPKEEP, job_id) for job_id in foreign)
+    for chore in chores:
+        origin = redis.hget(Job.key_for(chore.job_id), "origin")
+        if origin is not None and (name := str(as_text(origin))) != chore.queue:
+            dropped += cancel_waiting(redis, name, chore.job_id)
+    return dropped

@@ -21,9 +21,9 @@ from fademoe.store.text import register_text
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5  # psycopg2 cannot be interrupted meanwhile, and SIGTERM is obeyed within ten
-# A host that vanished is noticed within a minute: by unanswered probes while we wait, by what it does not take else.
+# A host that vanished is noticed within two minutes: by unanswered probes while we wait, by what it does not take else.
 PROBES: dict[str, Any] = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-UNTAKEN_MS = 30_000
+UNTAKEN_MS = 120_000  # a COPY may have to wait for a lock or a disk
 WAIT_S = 30  # how long a starting process waits for PostgreSQL
 SCHEMA_LOCK = 7_226_153  # advisory lock: one migration, or one new partition, at a time
 MAINTENANCE_LOCK_TIMEOUT_S = 2.0  # who waits for a whole table holds up all others behind it

@@ -48,7 +48,7 @@ def run(services: Services) -> None:
             _promote(services, names)
             if now >= reap_at:
                 reap_at = now + REAP_S
-                drop_foreign_chores(services.redis)
+                drop_foreign_chores(services.redis, chores)
                 _clamp(services, names)
                 requeued = reaper.reap()
                 if requeued:

@@ -214,3 +214,14 @@ def test_without_the_exchange_jobs_wait_and_then_go_on_by_themselves(system, rec
         assert system.differences("binance", "bin-ohlcv", "BTC", *recent) == []
     finally:
         simulator.stop()
+
+
+def test_all_symbols_of_an_exchange_without_its_list_are_not_called_complete(system, recent):
+    nobody = Simulator("--no-limits")
+    system.environment |= {"FADEMOE_EXCHANGES": "binance,okx", "FADEMOE_OKX_REST_URL": nobody.url}
+    system.start("worker")
+    options = ("--symbols", "all", "--exchanges", "binance,okx", "--metrics", "fr", "--wait")
+    asked = seed(system, *options, since_ms=recent[0], until_ms=recent[1])
+    assert "nothing of okx is requested" in asked.stderr
+    assert asked.returncode == 1, asked.stdout + asked.stderr
+    assert system.query("SELECT DISTINCT source FROM perp_coverage WHERE NOT isempty(wanted)") == [("bin-fr",)]

@@ -12,7 +12,7 @@ from rq.serializers import JSONSerializer
 
 from fademoe import jobs
 from fademoe.clock import MINUTE_MS, Window
-from fademoe.queue.chores import CHORES, drop_foreign_chores, enqueue_chore
+from fademoe.queue.chores import CHORES, drop_foreign_chores, enqueue_chore, make_hours_chore
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import UPKEEP, Task
 from fademoe.queue.reaper import Reaper
@@ -31,10 +31,21 @@ def test_chores_of_an_older_version_do_not_block_those_of_this_one(system):
     for name in ("reconcile", "refresh_instruments", "keep_house"):
         upkeep.enqueue(f"fademoe.jobs.upkeep.{name}", job_id=f"chore-{name}", unique=True)
     upkeep.enqueue("fademoe.jobs.maintenance.run_maintenance", job_id="chore-run_maintenance", unique=True)
-    assert drop_foreign_chores(redis) == 3
+    assert drop_foreign_chores(redis, CHORES) == 3
     assert [job.id for job in upkeep.get_jobs()] == ["chore-run_maintenance"]
     queued_before = [chore.job_id for chore in CHORES if not enqueue_chore(redis, chore)]
     assert queued_before == ["chore-run_maintenance"]
+
+
+def test_a_chore_that_waits_in_a_queue_that_is_not_its_own_any_more_does_not_block_it(system):
+    """FADEMOE_EXCHANGES changed, and no worker serves the queue of the exchange that was the first one."""
+    redis = system.context().redis
+    before, after = make_hours_chore("binance"), make_hours_chore("bybit")
+    assert enqueue_chore(redis, before)
+    assert not enqueue_chore(redis, after)
+    assert drop_foreign_chores(redis, [after]) == 1
+    assert enqueue_chore(redis, after)
+    assert drop_foreign_chores(redis, [after]) == 0
 
 
 def test_every_function_that_is_enqueued_by_its_path_exists():

@@ -143,7 +143,7 @@ if ARGV[16] then
     return serve(state, due, false)
 end
 
-local best, best_wait, best_has_priority
+local best, best_wait, best_has_priority, best_fails
 for n = 1, #KEYS / 4 do
     local state = read(n)
     state.next_slot = math.max(state.next_slot, state.now - MAX_CATCH_UP_MS)
@@ -154,8 +154,9 @@ for n = 1, #KEYS / 4 do
         state.next_slot = open
     end
     local wait = math.max(state.now, open, has_priority and 0 or state.next_slot) - state.now
-    if not best or wait < best_wait then
-        best, best_wait, best_has_priority = state, wait, has_priority
+    local fails = state.out == 2 -- another address goes first, however long its queue is
+    if not best or (best_fails and not fails) or (best_fails == fails and wait < best_wait) then
+        best, best_wait, best_has_priority, best_fails = state, wait, has_priority, fails
     end
 end
 best.next_slot = best.next_slot + cost * unit_ms
