@@ -6,7 +6,8 @@ or PostgreSQL was away nobody could store anything, so both LATEST_MS and the co
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from psycopg2.extensions import cursor as Cursor
@@ -111,11 +112,10 @@ class TraderProgram:
         return moved
 
     def _load(self, stored: TraderAccount) -> None:
-        try:
+        failures: list[Exception] = []
+        with _note_failures(failures):  # the strategy may be of a newer or an older FadeMoe
             self._papers[stored.name] = load_account(stored)
-        except (StoreError, Stopped):
-            raise
-        except Exception as error:  # noqa: BLE001 - the strategy of a newer or an older FadeMoe
+        for error in failures:
             reason = _describe(error)
             if self._unloadable.get(stored.name) != reason:
                 log.error("account %s cannot be loaded: %s", stored.name, reason)
@@ -133,13 +133,12 @@ class TraderProgram:
     ) -> bool:
         """Step what is ready of an account; return whether there was anything. What fails turns off no other one."""
         since = until = paper.cursor
-        try:
+        failures: list[Exception] = []
+        with _note_failures(failures):
             until, ready = self._find_ready(reader, paper)
             if until > since:
                 self._step(cursor, reader, paper, until, ready, trip, kind, is_on=is_on)
-        except (StoreError, Stopped, *AWAY):
-            raise
-        except Exception as error:  # noqa: BLE001 - of what a strategy orders and remembers, anything may come
+        for error in failures:
             del self._papers[paper.name]
             if until > since + MINUTE_MS:
                 self._singly_until[paper.name] = until
@@ -202,19 +201,7 @@ class TraderProgram:
         tripped = done.trip
         if tripped is None and dead is not None and trip is None:
             tripped = Trip(DEAD_MAN, dead)
-        progress = Progress(
-            name=paper.name,
-            expected_cursor=since,
-            cursor=paper.cursor,
-            state=paper.write_state(),
-            ledger=[tuple(row.to_texts().values()) for row in done.ledger],
-            minutes=[(*minute, _list_missing(ready, minute[0])) for minute in done.minutes],
-            days=done.days,
-            events=done.events,
-            decisions=done.decisions,
-            trip=None if tripped is None else tripped.reason,
-            trip_kind=None if tripped is None else tripped.kind,
-        )
+        progress = _make_progress(paper, since, done, ready, tripped)
         if self._database.run(partial(_save, progress=progress, paper=paper, done=done, resumes=resumes)):
             self._stepped += len(done.minutes)
             for event in done.events:
@@ -255,16 +242,46 @@ class TraderProgram:
             self._reconciled_end = end  # an account that is behind has days to come
 
     def _reconcile(self, name: str, day: int) -> None:
-        try:
+        failures: list[Exception] = []
+        with _note_failures(failures):  # a day that cannot be stepped again is not tried for ever
             found = reconcile(self._database, self._reading, name, day)
-        except (StoreError, Stopped):
-            raise
-        except Exception as error:  # noqa: BLE001 - a day that cannot be stepped again is not tried for ever
+            log.info("%s on %s: %s", name, to_iso(day)[:10], "equal" if found.is_equal else "differs")
+        for error in failures:
             reason = _describe(error)
             log.error("%s on %s cannot be reconciled: %s", name, to_iso(day)[:10], reason)
             self._database.run(partial(save_failed_reconciliation, name=name, day=day, reason=reason))
-        else:
-            log.info("%s on %s: %s", name, to_iso(day)[:10], "equal" if found.is_equal else "differs")
+
+
+@contextmanager
+def _note_failures(failures: list[Exception]) -> Iterator[None]:
+    """Note what the block raises: of what a strategy orders and remembers, anything may come.
+
+    A stop and a lost database are no failure of an account.
+    """
+    try:
+        yield
+    except (StoreError, Stopped, *AWAY):
+        raise
+    except Exception as error:  # noqa: BLE001 - see above
+        failures.append(error)
+
+
+def _make_progress(
+    paper: PaperAccount, since: int, done: Stepped, ready: dict[Series, int], tripped: Trip | None
+) -> Progress:
+    return Progress(
+        name=paper.name,
+        expected_cursor=since,
+        cursor=paper.cursor,
+        state=paper.write_state(),
+        ledger=[tuple(row.to_texts().values()) for row in done.ledger],
+        minutes=[(*minute, _list_missing(ready, minute[0])) for minute in done.minutes],
+        days=done.days,
+        events=done.events,
+        decisions=done.decisions,
+        trip=None if tripped is None else tripped.reason,
+        trip_kind=None if tripped is None else tripped.kind,
+    )
 
 
 def _save(cursor: Cursor, progress: Progress, paper: PaperAccount, done: Stepped, *, resumes: bool) -> bool:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 from flask import Response, request
@@ -70,8 +70,10 @@ def export_rows(params: Params) -> Response:
         terms = read_files.list_terms(cursor, spec.name, selection.symbols, window)
     release = _take_slot()
     if file_format == "parquet":
-        with _release_on_error(release):
+        with ExitStack() as on_error:
+            on_error.callback(release)
             _check_values(params, spec, selection)
+            on_error.pop_all()
     with_known = has_known_ms(params)
     iso = params[TS] == "iso"
     if params[STEP]:
@@ -100,15 +102,6 @@ def _take_slot() -> Callable[[], None]:
         busy = f"this process of the web runs {MAX_AT_ONCE} exports: try again, or wait until one has ended"
         raise Problem(429, busy, retry_after_s=RETRY_S)
     return _call_once(_slots.release)
-
-
-@contextmanager
-def _release_on_error(release: Callable[[], None]) -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        release()
-        raise
 
 
 def _check_values(params: Params, spec: Perpspec, selection: Selection) -> None:
