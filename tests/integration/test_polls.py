@@ -28,7 +28,7 @@ from fademoe.store import coverage
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.settlements import Settled
 from fademoe.store.writer import Batch
-from tests.support.clocks import settled_end
+from tests.support.clocks import settled_end, until
 
 
 @pytest.fixture
@@ -213,9 +213,9 @@ def test_the_newest_minutes_of_the_mark_price_come_each_minute_and_never_open(se
         later = system.context()
         use_services(later)
         assert newest.poll_newest(exchange, "mark")["requested"] == 3
+        # A minute may end between two rounds, and an answer may be lost: what comes of that is requested again.
+        until(lambda: newest.poll_newest(exchange, "mark")["requested"] == 0, 20)
         time_ms = later.clocks.now_ms(registry.load_exchanges()[exchange])
-        again = newest.poll_newest(exchange, "mark")
-        assert again["requested"] in (0, 3), "nothing is missing, unless a minute has ended"
         later.close()
         for symbol in ("BTC", "ETH", "PEPE"):
             ((start_ms, end_ms),) = system.query(

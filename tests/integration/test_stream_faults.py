@@ -47,20 +47,6 @@ def topics(exchange):
     return len(found) + announcements
 
 
-def wait_for_minutes(system, source, symbols):
-    """Wait until a whole minute from now on is covered; return its start.
-
-    That may be a later one than the next: a topic that is not confirmed is asked for again after some seconds.
-    """
-    first_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
-
-    def find_covered():
-        minutes = range(first_ms, floor_to(now_ms(), MINUTE_MS), MINUTE_MS)
-        return next((ts for ts in minutes if system.covers(source, symbols, ts, ts + MINUTE_MS)), None)
-
-    return until(find_covered, 60)
-
-
 @pytest.mark.waits(40)
 @pytest.mark.parametrize("exchange", list(CODES))
 def test_a_refusal_that_names_no_topic_costs_the_offender_only(fast_system, exchange):
@@ -69,10 +55,10 @@ def test_a_refusal_that_names_no_topic_costs_the_offender_only(fast_system, exch
     follow(fast_system, exchange)
     until(lambda: fast_system.simulator.get("/sim/stats")[exchange]["subscriptions"] == topics(exchange) - 1, 40)
     code = CODES[exchange]
-    wait_for_minutes(fast_system, f"{code}-ohlcv", SYMBOLS)
+    fast_system.wait_for_minutes([f"{code}-ohlcv"], SYMBOLS)
     claimed = "SELECT symbol FROM perp_coverage WHERE source = %s AND NOT isempty(covered)"
     if exchange in ONLY_BTC:
-        wait_for_minutes(fast_system, f"{code}-lq", ["ETH"])
+        fast_system.wait_for_minutes([f"{code}-lq"], ["ETH"])
         assert fast_system.query(claimed, f"{code}-lq") == [("ETH",)]
     else:
         assert fast_system.query(claimed, f"{code}-lq") == []
@@ -85,7 +71,7 @@ def test_a_topic_that_is_subscribed_already_is_served(fast_system, exchange):
     """Fault 18: the answer to the first request was lost, so it is asked again."""
     fast_system.simulator.fault(exchange=exchange, kind="lost_ack", path=EVENTS[exchange], count=1)
     follow(fast_system, exchange)
-    start_ms = wait_for_minutes(fast_system, f"{CODES[exchange]}-lq", SYMBOLS)
+    start_ms = fast_system.wait_for_minutes([f"{CODES[exchange]}-lq"], SYMBOLS)
     for symbol in SYMBOLS:
         source = f"{CODES[exchange]}-lq"
         assert fast_system.differences(exchange, source, symbol, start_ms, start_ms + MINUTE_MS) == []
@@ -100,7 +86,7 @@ def test_liquidations_that_are_acknowledged_and_silent_are_not_claimed(fast_syst
     fast_system.simulator.fault(exchange=exchange, kind="silent_topics", path=EVENTS[exchange])
     follow(fast_system, exchange)
     for _ in range(2):
-        wait_for_minutes(fast_system, f"{code}-ohlcv", SYMBOLS)
+        fast_system.wait_for_minutes([f"{code}-ohlcv"], SYMBOLS)
     claimed = "SELECT symbol FROM perp_coverage WHERE source = %s AND NOT isempty(covered)"
     assert fast_system.query(claimed, f"{code}-lq") == []
 
@@ -112,7 +98,7 @@ def test_frames_of_an_exchange_about_itself_are_no_faults(fast_system, exchange)
     follow(fast_system, exchange)
     opened = fast_system.simulator.get("/sim/stats")[exchange]["sockets_opened"]
     fast_system.simulator.fault(exchange=exchange, kind="control_frames")
-    wait_for_minutes(fast_system, f"{CODES[exchange]}-ohlcv", SYMBOLS)
+    fast_system.wait_for_minutes([f"{CODES[exchange]}-ohlcv"], SYMBOLS)
     assert errors(fast_system) == []
     more = fast_system.simulator.get("/sim/stats")[exchange]["sockets_opened"] - opened
     assert more == (1 if exchange == "binance" else 0)
@@ -125,7 +111,7 @@ def test_of_a_bar_that_is_closed_twice_the_later_message_is_kept_and_the_change_
     follow(fast_system, exchange)
     fast_system.simulator.fault(exchange=exchange, kind="changed_close")
     source = f"{CODES[exchange]}-ohlcv"
-    start_ms = wait_for_minutes(fast_system, source, SYMBOLS)
+    start_ms = fast_system.wait_for_minutes([source], SYMBOLS)
     sleep_until(start_ms + MINUTE_MS + 20_000)
     changed = 'SELECT count(*) FROM perp_corrections WHERE source = %s AND "column" = %s'
     until(lambda: fast_system.query(changed, source, "c")[0][0] >= len(SYMBOLS), 20)
@@ -137,11 +123,11 @@ def test_of_a_bar_that_is_closed_twice_the_later_message_is_kept_and_the_change_
 def test_liquidations_are_valued_by_the_size_of_the_contract_at_their_time(fast_system):
     """Fault 7: the exchange makes a contract ten times as large, and the list is fetched an hour later."""
     follow(fast_system, "okx")
-    start_ms = wait_for_minutes(fast_system, "okx-lq", SYMBOLS)
+    start_ms = fast_system.wait_for_minutes(["okx-lq"], SYMBOLS)
     for symbol in SYMBOLS:
         change = {"exchange": "okx", "instrument": f"{symbol}-USDT-SWAP", "value_shift": 1}
         requests.post(f"{fast_system.simulator.url}/sim/contracts", json=change, timeout=60).raise_for_status()
-    end_ms = wait_for_minutes(fast_system, "okx-lq", SYMBOLS) + MINUTE_MS
+    end_ms = fast_system.wait_for_minutes(["okx-lq"], SYMBOLS) + MINUTE_MS
     listed = "SELECT count(*) FROM perp_metadata WHERE instrument LIKE '%%-USDT-SWAP' AND symbol = ANY(%s) AND"
     until(lambda: fast_system.covers("okx-lq", SYMBOLS, start_ms, end_ms), 60)
     for symbol in SYMBOLS:

@@ -10,8 +10,10 @@ from pathlib import Path
 import psycopg2
 
 from fademoe.cli.environment import load_settings
+from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from fademoe.runtime.services import Services
 from fademoe.signals import StopSignal
+from tests.support.clocks import until
 from tests.support.simulator import Simulator, same
 
 
@@ -82,6 +84,22 @@ class System:
             end_ms,
         )
         return bool(rows[0][0] == len(symbols))
+
+    def wait_for_minutes(self, sources: Collection[str], symbols: Collection[str], count: int = 1) -> int:
+        """Wait until `count` whole minutes from now on are covered of all series; return the start of the first.
+
+        These may be later ones than the next: a topic that is not confirmed is asked for again after some seconds.
+        """
+        first_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
+
+        def find_covered() -> int | None:
+            starts = range(first_ms, floor_to(now_ms(), MINUTE_MS) - (count - 1) * MINUTE_MS, MINUTE_MS)
+            for start_ms in starts:
+                if all(self.covers(source, symbols, start_ms, start_ms + count * MINUTE_MS) for source in sources):
+                    return start_ms
+            return None
+
+        return int(until(find_covered, 60))
 
     def streams(self) -> set[str]:
         """Return the exchanges whose streams run, every one of their topics."""

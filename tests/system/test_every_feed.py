@@ -3,7 +3,7 @@
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
-from tests.support.clocks import FAST, fast_clock, settled_end, sleep_until, until
+from tests.support.clocks import FAST, fast_clock, settled_end, until
 from tests.support.installation import Installation
 from tests.support.simulator import Simulator
 
@@ -41,13 +41,12 @@ def compare_every_cell(system):
                     found = system.differences(exchange, f"{code}-{metric}", symbol, *window)
                     assert found == [], f"{exchange} {metric} {symbol}"
         assert_units_agree(system, live_ms - NEWEST_MS)
-        end_ms = live_ms + MINUTE_MS
-        sleep_until(end_ms + 10_000)
         for exchange, code in LIVE.items():
-            for metric in LIVE_METRICS:
+            sources = [f"{code}-{metric}" for metric in LIVE_METRICS]
+            minute_ms = system.wait_for_minutes(sources, SYMBOLS)
+            for metric, source in zip(LIVE_METRICS, sources, strict=True):
                 for symbol in SYMBOLS:
-                    until(lambda: system.covers(f"{code}-{metric}", [symbol], live_ms, end_ms), 30)  # noqa: B023
-                    found = system.differences(exchange, f"{code}-{metric}", symbol, live_ms, end_ms)
+                    found = system.differences(exchange, source, symbol, minute_ms, minute_ms + MINUTE_MS)
                     assert found == [], f"{exchange} live {metric} {symbol}"
         assert system.query("SELECT DISTINCT unit, message FROM perp_errors") == []
     finally:
