@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from fademoe.clock import MINUTE_MS, floor_to, now_ms
+from fademoe.clock import MINUTE_MS
 from fademoe.feeds import registry
 from tests.support.clocks import sleep_until, until
 
