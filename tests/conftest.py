@@ -141,6 +141,14 @@ def database_url(postgres_url: str, _template: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """Connections of this process to a database of its own, which has all tables."""
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def other_database_url(postgres_url: str, _template: str) -> Iterator[str]:
     """The address of a second one, as another machine has it."""
     with fresh_database(postgres_url) as url:

@@ -6,7 +6,6 @@ from fademoe.clock import DAY_MS, HOUR_MS, LATEST_MS, MINUTE_MS, SECOND_MS, Wind
 from fademoe.metrics import Candle, OpenInterest
 from fademoe.store import corrections
 from fademoe.store.arrivals import HISTORY, LIVE, Origin, Way
-from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.read.market import read_known
 from fademoe.store.writer import Batch, Writer
@@ -15,13 +14,6 @@ from tests.support.clocks import settled_end
 START = settled_end(HOUR_MS) - 10 * DAY_MS  # a lag of more than 24 days is recorded by name
 BTC, ETH = Series("bin-ohlcv", "BTC"), Series("bin-ohlcv", "ETH")
 OI = Series("bin-oi", "BTC")
-
-
-@pytest.fixture
-def database(database_url):
-    found = Database(database_url)
-    yield found
-    found.close()
 
 
 def fetch(database, statement, *values):

@@ -1,15 +1,11 @@
 """Absences at the begin of a day that older versions entered for samples that lie in the file of the day before."""
 
-import pytest
-
 from fademoe.clock import DAY_MS, MINUTE_MS, Window
-from fademoe.feeds import registry
 from fademoe.jobs.archive import NOT_IN_ARCHIVE
 from fademoe.store import coverage, files
-from fademoe.store.connection import Database
 from fademoe.store.coverage import Absence, Covered, Series
-from fademoe.store.migrate import migrate
 from fademoe.store.writer import Writer
+from tests.support.migrations import migrate_again
 
 DAY = 1_714_521_600_000  # 2024-05-01
 SAMPLE_MS = 5 * MINUTE_MS
@@ -17,20 +13,12 @@ OI, BARS = Series("bin-oi", "ETH"), Series("bin-ohlcv", "ETH")
 NAME = "0021_asked_files"
 
 
-@pytest.fixture
-def database(database_url):
-    opened = Database(database_url)
-    yield opened
-    opened.close()
-
-
 def upgrade(database):
     """Migrate a database as it was before the migration."""
     with database.open_transaction() as cursor:
-        cursor.execute("DELETE FROM schema_migrations WHERE name = %s", (NAME,))
         cursor.execute("ALTER TABLE perp_files_asked RENAME COLUMN metric TO dataset")
         cursor.execute("INSERT INTO perp_files_asked VALUES ('binance', 'metrics', 'ETHUSDT', '{[0,9)}')")
-    return migrate(database, list(registry.load_exchanges().values()))
+    return migrate_again(database, NAME)
 
 
 def test_the_first_samples_of_windows_are_missing_again(database):

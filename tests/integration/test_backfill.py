@@ -138,8 +138,8 @@ def test_an_exchange_in_maintenance_is_hardly_asked_and_all_is_done_after_its_re
     """Fault 25: each waiting window asked every five seconds, and each answer was an error of its own."""
     tasks = [
         Task(Series("bin-ohlcv", symbol), Window(start_ms, start_ms + 10 * MINUTE_MS))
-        for symbol in ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK", "LTC", "BNB")
-        for start_ms in range(recent[0], recent[0] + 3 * HOUR_MS, 10 * MINUTE_MS)
+        for symbol in ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA")
+        for start_ms in range(recent[0], recent[0] + 2 * HOUR_MS, 10 * MINUTE_MS)
     ]
     services = system.context()
     instruments.refresh(registry.load_exchanges()["binance"], services.rest, services.database)
@@ -153,7 +153,7 @@ def test_an_exchange_in_maintenance_is_hardly_asked_and_all_is_done_after_its_re
     assert system.query("SELECT count(*) FROM perp_errors")[0][0] <= 20
     assert connect_queue(services.redis, "binance").failed_job_registry.count == 0
     simulator.clear()
-    rows = 10 * 3 * 60 // 10 * 10
+    rows = len(tasks) * 10
     until(lambda: system.query("SELECT count(*) FROM perp_data")[0][0] >= rows * 0.99, 120)
     assert usage.list_outages(services.redis) == []
 

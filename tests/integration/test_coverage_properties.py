@@ -1,12 +1,10 @@
 """perp_coverage behaves as sets of minutes do, whatever is wanted and answered in whatever order (hypothesis)."""
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fademoe.clock import Window
 from fademoe.store import coverage
-from fademoe.store.connection import Database
 from fademoe.store.coverage import Absence, Covered, Series
 
 SERIES = Series("bin-ohlcv", "BTC")
@@ -29,13 +27,6 @@ def answers(draw: st.DrawFn) -> tuple[Window, list[Window]]:
 
 
 STEPS = st.lists(st.tuples(st.just("want"), windows()) | st.tuples(st.just("answer"), answers()), max_size=8)
-
-
-@pytest.fixture
-def database(database_url):
-    opened = Database(database_url)
-    yield opened
-    opened.close()
 
 
 def points(parts) -> set[int]:

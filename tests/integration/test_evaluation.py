@@ -16,7 +16,6 @@ from fademoe.feeds import registry
 from fademoe.metrics import Candle, Funding, Liquidations, OpenInterest
 from fademoe.store import coverage
 from fademoe.store.arrivals import LIVE
-from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
 from fademoe.store.writer import Batch, Writer
@@ -39,13 +38,6 @@ TEXTS = (
     "sum(oi_chg, 10m) > 0 or x.oi > 210",
     "x.lql > 10 and x.oi > lag(x.oi, 5m)",
 )
-
-
-@pytest.fixture
-def database(database_url):
-    found = Database(database_url)
-    yield found
-    found.close()
 
 
 @pytest.fixture

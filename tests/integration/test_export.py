@@ -20,7 +20,6 @@ from fademoe.feeds.registry import load_exchanges
 from fademoe.metrics import Candle, Liquidations
 from fademoe.store import corrections
 from fademoe.store.certificate import certify
-from fademoe.store.connection import Database
 from fademoe.store.corrections import Difference
 from fademoe.store.coverage import Absence, Covered, Series
 from fademoe.store.read.catalog import list_perpspecs
@@ -33,13 +32,6 @@ END = START + 40 * DAY_MS
 SYMBOLS = ("BTC", "42")
 GRID = Grid("ohlcv", MINUTE_MS, is_sparse=False)
 VALUES = ["0.0000001", "83155.70", "0", "-0.000000000000000001", "12345678901234567890.5", None]
-
-
-@pytest.fixture
-def database(database_url):
-    found = Database(database_url)
-    yield found
-    found.close()
 
 
 @pytest.fixture

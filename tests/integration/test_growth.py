@@ -5,7 +5,6 @@ import pytest
 from fademoe.clock import MINUTE_MS, Window
 from fademoe.errors import RetryLater
 from fademoe.store import coverage, status
-from fademoe.store.connection import Database
 from fademoe.store.coverage import NO_ROW, SETTLED_CHECKS, Absence, Covered, Series
 from fademoe.store.queries import load_queries
 from fademoe.store.status import Report, State
@@ -17,13 +16,6 @@ MAINTENANCE = {
     "status": ("forget_errors", "forget_history", "forget_corrections", "forget_superseded"),
     "coverage": ("forget_absences_before",),
 }
-
-
-@pytest.fixture
-def database(database_url):
-    database = Database(database_url)
-    yield database
-    database.close()
 
 
 def fetch(database, statement, values=None):

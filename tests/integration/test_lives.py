@@ -22,7 +22,6 @@ from fademoe.simulator.market.tiers import list_tiers
 from fademoe.store import coverage
 from fademoe.store import instruments as store
 from fademoe.store.certificate import certify
-from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
 from fademoe.store.read.terms import Tier, find_terms, list_lives, read_terms
 from fademoe.web.app import create_app
@@ -39,13 +38,6 @@ CAT = Instrument(
     listed_ms=START,
     terms=Terms(tick="0.001", lot="1000", min_notional="5"),
 )
-
-
-@pytest.fixture
-def database(database_url):
-    database = Database(database_url)
-    yield database
-    database.close()
 
 
 def read(database, at_ms=START + 99 * DAY_MS):

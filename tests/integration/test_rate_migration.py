@@ -3,32 +3,14 @@
 import logging
 from decimal import Decimal
 
-import pytest
-
 from fademoe.clock import HOUR_MS
-from fademoe.feeds import registry
 from fademoe.metrics import Funding, PredictedFunding
-from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
-from fademoe.store.migrate import migrate
 from fademoe.store.writer import Batch, Writer
+from tests.support.migrations import migrate_again
 
 START = 1_767_225_600_000  # a multiple of eight hours
 NAME = "0006_rates_of_coinalyze"
-
-
-@pytest.fixture
-def database(database_url):
-    opened = Database(database_url)
-    yield opened
-    opened.close()
-
-
-def upgrade(database):
-    """Migrate a database as it was before the migration."""
-    with database.open_transaction() as cursor:
-        cursor.execute("DELETE FROM schema_migrations WHERE name = %s", (NAME,))
-    return migrate(database, list(registry.load_exchanges().values()))
 
 
 def test_percent_become_fractions_and_of_the_hours_the_settlements_stay(database, caplog):
@@ -47,7 +29,7 @@ def test_percent_become_fractions_and_of_the_hours_the_settlements_stay(database
         [],
     )
     with caplog.at_level(logging.INFO):
-        assert upgrade(database) == [NAME]
+        assert migrate_again(database, NAME) == [NAME]
     assert "1 estimates and 4 settlements" in caplog.text
     with database.open_transaction() as cursor:
         cursor.execute(

@@ -2,38 +2,20 @@
 
 import logging
 
-import pytest
-
 from fademoe.clock import MINUTE_MS, Window
-from fademoe.feeds import registry
 from fademoe.metrics import Candle, OpenInterest
 from fademoe.store import coverage
-from fademoe.store.connection import Database
 from fademoe.store.coverage import Absence, Covered, Series
-from fademoe.store.migrate import migrate
 from fademoe.store.writer import Batch, Writer
+from tests.support.migrations import migrate_again
 
 START = 1_767_225_600_000  # a full five minutes, the first of a month
 OI, BARS = Series("byb-oi", "BTC"), Series("byb-ohlcv", "BTC")
 NAME = "0004_instant_of_samples"
 
 
-@pytest.fixture
-def database(database_url):
-    opened = Database(database_url)
-    yield opened
-    opened.close()
-
-
 def minutes(first, last):
     return Window(START + first * MINUTE_MS, START + last * MINUTE_MS)
-
-
-def upgrade(database):
-    """Migrate a database as it was before the migration."""
-    with database.open_transaction() as cursor:
-        cursor.execute("DELETE FROM schema_migrations WHERE name = %s", (NAME,))
-    return migrate(database, list(registry.load_exchanges().values()))
 
 
 def rows(database, series):
@@ -59,7 +41,7 @@ def test_live_rows_move_to_the_end_of_their_minute_and_give_way_to_history(datab
     )
     writer.write([], [Covered(OI, [minutes(4, 5)], [Absence(minutes(4, 5), "missed")])])
     with caplog.at_level(logging.INFO):
-        assert upgrade(database) == [NAME]
+        assert migrate_again(database, NAME) == [NAME]
     assert rows(database, OI) == [
         (1, "1m", "0", "7"),
         (2, "1m", "1", "7"),
@@ -77,7 +59,9 @@ def test_live_rows_move_to_the_end_of_their_minute_and_give_way_to_history(datab
         cursor.execute("SELECT count(*) FROM perp_absence")
         assert cursor.fetchone() == (0,)
     assert "5 live rows moved to the end of their minute, 1 gave way to exact rows" in caplog.text
-    assert upgrade(database) == [NAME]  # of an installation without such rows nothing changes but what is live
+    assert migrate_again(database, NAME) == [
+        NAME
+    ]  # of an installation without such rows nothing changes but what is live
 
 
 def test_a_row_whose_month_has_no_partition_is_fetched_again(database):
@@ -85,7 +69,7 @@ def test_a_row_whose_month_has_no_partition_is_fetched_again(database):
     Writer(database).write([Batch("oi", "1m", [(OI, OpenInterest(last, "1"))])], [Covered(OI, [Window(last, START)])])
     with database.open_transaction() as cursor:
         cursor.execute("DROP TABLE IF EXISTS perp_data_2026_01")
-    upgrade(database)
+    migrate_again(database, NAME)
     assert rows(database, OI) == []
     with database.open_transaction() as cursor:
         assert coverage.find_missing(cursor, OI, Window(last, START)) == [Window(last, START)]
@@ -95,6 +79,6 @@ def test_an_installation_without_live_rows_stays_as_it_is(database, caplog):
     exact = [(OI, OpenInterest(START, "5"))]
     Writer(database).write([Batch("oi", "5m", exact)], [Covered(OI, [minutes(0, 5)])])
     with caplog.at_level(logging.INFO):
-        upgrade(database)
+        migrate_again(database, NAME)
     assert rows(database, OI) == [(0, "5m", "5", None)]
     assert "live rows" not in caplog.text

@@ -27,13 +27,6 @@ BTC = Series("bin-ohlcv", "BTC")
 ETH = Series("bin-ohlcv", "ETH")
 
 
-@pytest.fixture
-def database(database_url):
-    found = Database(database_url)
-    yield found
-    found.close()
-
-
 def candles(count, start=START, close="1.50"):
     return [Candle(start + i * MINUTE_MS, "1.0", "2.00", "0.5", close, "10", "15.000", i, None) for i in range(count)]
 

@@ -9,7 +9,6 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, now_ms,
 from fademoe.metrics import Candle, OpenInterest
 from fademoe.store import corrections
 from fademoe.store.arrivals import HISTORY, LIVE, Origin, Way
-from fademoe.store.connection import Database
 from fademoe.store.corrections import Difference
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.writer import Batch, Writer
@@ -17,13 +16,6 @@ from tests.support.clocks import settled_end
 
 START = settled_end(HOUR_MS) - 3 * DAY_MS
 BTC, ETH, OI = Series("bin-ohlcv", "BTC"), Series("bin-ohlcv", "ETH"), Series("bin-oi", "BTC")
-
-
-@pytest.fixture
-def database(database_url):
-    found = Database(database_url)
-    yield found
-    found.close()
 
 
 def write(database, series, metric, interval, rows, origin=HISTORY):
