@@ -147,10 +147,11 @@ def _volume_place(row: Any, volume_index: int) -> Any:
 
 
 def _value_place(row: Any) -> Any:
-    """Return the index or the name of a row's first value that is neither a time nor a name."""
+    """Return the index or the name of a row's first value that is neither a time nor a name; without one, the first."""
     if isinstance(row, list):
         return 1
-    return next(name for name, value in row.items() if name not in NOT_VALUES and not _is_time(value))
+    values = (name for name, value in row.items() if name not in NOT_VALUES and not _is_time(value))
+    return next(values, next(iter(row)))
 
 
 def _postpone(rows: list[Any], index: int, _volume_index: int) -> None:

@@ -134,8 +134,8 @@ def test_a_seed_with_odd_rows_and_answers_is_complete(build, names):
     system.simulator.clear()
     for name in names:
         for symbol in symbols:
-            days = KEPT_DAYS.get(name, 30)
-            assert system.differences(name, f"{CODES[name]}-ohlcv", symbol, end_ms - days * DAY_MS, end_ms) == []
+            start_ms = end_ms - int(KEPT_DAYS.get(name, 30) * DAY_MS)
+            assert system.differences(name, f"{CODES[name]}-ohlcv", symbol, start_ms, end_ms) == []
     assert system.query("SELECT count(*) FROM perp_absence WHERE reason = 'the exchange has no row'") == [(0,)]
     services.close()
 

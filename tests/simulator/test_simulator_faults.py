@@ -112,6 +112,16 @@ def test_a_row_that_is_an_object_is_damaged(sim):
         assert {"nan": value == "NaN", "negative_volume": str(value)[0] == "-", "missing_field": value is None}[kind]
 
 
+@pytest.mark.parametrize(
+    ("kind", "odd"), [("nan", [{"ts": "NaN"}]), ("null_row", [None]), ("missing_field", [{}]), ("low_above_open", None)]
+)
+def test_a_row_that_is_a_time_alone_is_damaged(sim, kind, odd):
+    """Odd is None where the kind leaves it as it is."""
+    sim.fault(kind=kind, exchange="okx", path="/api/v5/public/time", count=1)
+    row = sim.rows("/api/v5/public/time")["data"]
+    assert row == odd if odd is not None else row[0]["ts"].isdigit()
+
+
 def test_rows_of_another_contract_are_valid(sim):
     """They have the times of the requested page."""
     good = ask(sim, symbol="ETHUSDT").json()

@@ -108,7 +108,7 @@ class System:
 
     def differences(self, exchange: str, source: str, symbol: str, start_ms: int, end_ms: int) -> list[str]:
         """Compare what is stored with the simulator's truth, value by value; [] when all is equal."""
-        metric = source.rpartition("-")[2]
+        metric = source if exchange == "coinalyze" else source.rpartition("-")[2]  # it has markets of several exchanges
         truth = self.simulator.truth(exchange, metric, symbol, start_ms, end_ms)
         columns = sorted({name for row in truth.values() for name in row}) or ["ts"]
         names = ", ".join(f"{name}::text" for name in columns)
