@@ -65,11 +65,12 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
     """Fetch the exchange's list of contracts and store it.
 
     A contract that is listed again after its end begins another life: under its symbol where it is the same coin, under
-    another one where it is not (see `lives`). A contract that two lists in a row lack is delisted from the first of
-    them on. When many vanish at once, the list is taken for a part of itself: nothing is delisted before a day of such
-    lists, and an error is recorded. Nor is it while an element is unreadable that names no stored contract, for it may
-    be one of those that are missing. One that trades and is on the list as a kind that is not followed stays as it is,
-    and an error is recorded; so does one that the list has twice with other values, and a new one is left out then.
+    another one where it is not (see `lives`). A contract that two lists in a row lack, or show as ended without saying
+    when, is delisted from the first of them on. When many vanish at once, the list is taken for a part of itself:
+    nothing is delisted before a day of such lists, and an error is recorded. Nor is it while an element is unreadable
+    that names no stored contract, for it may be one of those that are missing. One that trades and is on the list as a
+    kind that is not followed stays as it is, and an error is recorded; so does one that the list has twice with other
+    values, and a new one is left out then.
     Absences that only the list was the reason for are invalidated where it shows a longer life now.
     Raises RetryLater when the exchange cannot be reached, BadPayload when the list is not one.
     """
@@ -85,6 +86,7 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         by_key = {key: stored[key] for keys in named for key in keys}
         by_key |= {get_key(instrument): instrument for instrument in read}
         by_key |= {key: stored[key] for key in doubled if key in stored}
+        by_key = _end_untold(exchange, items, by_key, stored, now_ms)
         trading = [key for key, instrument in stored.items() if _end_ms(instrument) > now_ms]
         changed = _find_changed_kinds(exchange, items, [key for key in trading if key not in by_key])
         by_key |= {key: stored[key] for key in changed}
@@ -166,6 +168,29 @@ def _find_changed_kinds(exchange: Exchange, items: Sequence[Json], absent: Colle
     listed = [item for item in items if isinstance(item, dict) and str(item.get(feed.name_member)) in names]
     lives_on = {item[feed.name_member] for item in listed if not feed.has_ended(item)}
     return [(code, name) for code, name in absent if name in lives_on]
+
+
+def _end_untold(
+    exchange: Exchange,
+    items: Sequence[Json],
+    by_key: Mapping[Key, Instrument],
+    stored: Mapping[Key, Instrument],
+    now_ms: int,
+) -> dict[Key, Instrument]:
+    """Return the contracts without those that the list shows as ended and does not say when: they are as if missing.
+
+    One of them that is stored as ended stays as it is, and one that is not stored has ended by now.
+    """
+    feed = exchange.instruments
+    ended = {str(item.get(feed.name_member)) for item in items if isinstance(item, dict) and feed.has_ended(item)}
+    found = dict(by_key)
+    for key in [key for key, each in by_key.items() if each.delisted_ms is None and each.name in ended]:
+        before = stored.get(key, replace(by_key[key], delisted_ms=now_ms))
+        if _end_ms(before) > now_ms:
+            del found[key]
+        else:
+            found[key] = before
+    return found
 
 
 def _record(

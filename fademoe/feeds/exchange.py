@@ -23,8 +23,8 @@ class InstrumentsFeed:
     `parse(item)` reads one, None where it is not a crypto perpetual that FadeMoe follows. `next_page(answer, request)`
     returns the request for the page after the one that `request` asked for, None after the last. All pages together are
     the whole list: a contract that is on none of them is delisted. One that trades and whose element is suddenly of
-    another kind stays as it is, unless `has_ended(item)`; `name_member` is the member with the exchange's name of a
-    contract.
+    another kind stays as it is, unless `has_ended(item)`; one that has ended though no time of its end is told counts
+    as missing. `name_member` is the member with the exchange's name of a contract.
     """
 
     path: str

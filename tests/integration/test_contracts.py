@@ -29,11 +29,16 @@ class Lists:
         self.services = services
         self.without: tuple[str, ...] = ()
         self.odd: tuple[object, ...] = ()
+        self.changes: dict[str, dict[str, object]] = {}
         self.ahead_ms = 0
 
     def send(self, exchange, request, **_):
         body = self.services.rest.send(exchange, request, **_)
-        contracts = [item for item in body["symbols"] if item["symbol"] not in self.without]
+        contracts = [
+            {**item, **self.changes.get(item["symbol"], {})}
+            for item in body["symbols"]
+            if item["symbol"] not in self.without
+        ]
         return {**body, "symbols": [*contracts, *self.odd]}
 
     def read_server_now_ms(self, exchange) -> int:
@@ -90,6 +95,32 @@ def test_many_contracts_that_stay_away_for_a_day_are_delisted(services):
     lists.ahead_ms = 2 * DAY_MS
     assert lists.refresh(*gone).delisted == gone
     assert not trading(services) & set(gone)
+
+
+def test_a_contract_that_ended_at_a_time_that_is_not_told_ends_once(services):
+    """Lists that tell by the status alone that a contract is over: it traded for ever, or ended anew with each list."""
+    lists = Lists(services)
+    lists.refresh()
+    since_ms = lists.read_server_now_ms(EXCHANGE)
+    lists.changes = {"ETHUSDT": {"status": "SETTLING"}}
+    assert lists.refresh().missing == ["ETHUSDT"]
+    for lists.ahead_ms in (HOUR_MS, 2 * HOUR_MS):
+        lists.refresh()
+        ended_ms = instruments.load_contracts(EXCHANGE, services.database)["bin"]["ETH"].delisted_ms
+        assert abs(ended_ms - since_ms) < 60_000, "from the first of these lists on"
+    lists.changes = {}
+    lists.refresh()
+    assert "ETHUSDT" in trading(services)
+
+
+def test_a_new_contract_that_ended_at_a_time_that_is_not_told_has_ended(services):
+    lists = Lists(services)
+    lists.changes = {"ETHUSDT": {"status": "CLOSE"}}
+    for lists.ahead_ms in (0, HOUR_MS):
+        lists.refresh()
+        assert "ETHUSDT" not in trading(services)
+        ended_ms = instruments.load_contracts(EXCHANGE, services.database)["bin"]["ETH"].delisted_ms
+        assert abs(ended_ms - services.rest.read_server_now_ms(EXCHANGE)) < 60_000, "by the first list"
 
 
 def test_a_contract_is_delisted_when_two_lists_in_a_row_lack_it(services):

@@ -36,7 +36,7 @@ BYBIT = next(
 def test_recorded_terms_are_per_coin():
     assert parse_binance(BINANCE).terms == Terms(tick="0.10", lot="0.001", min_notional="50")
     assert parse_okx(OKX).terms == Terms(tick="0.00001", lot="100"), "a lot of one contract is 100 coins"
-    terms = parse_bybit({**BYBIT, "answered": 0}).terms
+    terms = parse_bybit(BYBIT).terms
     assert terms == Terms(tick="0.0000000005", lot="100000", funding_hours=8), "10 lots of 10000 coins"
 
 
@@ -45,7 +45,7 @@ def test_an_odd_term_is_not_told_and_costs_no_contract(odd):
     filters = [odd, {"filterType": "LOT_SIZE", "stepSize": odd}, {"filterType": "PRICE_FILTER", "tickSize": "0.5"}]
     assert parse_binance({**BINANCE, "filters": filters}).terms == Terms(tick="0.5")
     assert parse_binance({**BINANCE, "filters": odd}).terms == Terms()
-    contract = {**BYBIT, "answered": 0, "lotSizeFilter": odd, "priceFilter": {"tickSize": odd}, "fundingInterval": odd}
+    contract = {**BYBIT, "lotSizeFilter": odd, "priceFilter": {"tickSize": odd}, "fundingInterval": odd}
     assert parse_bybit(contract).terms == Terms()
     assert parse_okx({**OKX, "lotSz": odd, "tickSz": odd}).terms == Terms()
 

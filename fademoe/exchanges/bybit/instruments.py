@@ -1,6 +1,5 @@
 """Bybit's list of contracts, and its clock."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import unquote
 
@@ -17,13 +16,6 @@ NEXT_STATUS = {"Trading": "Closed", "Closed": "Delivering", "Delivering": None} 
 CRYPTO_TYPES = (None, "", "innovation", "adventure")  # the others: stock, forex, commodity, and whatever comes next
 
 
-def list_contracts(answer: Json) -> Sequence[Json]:
-    """Return the contracts of a page of instruments-info, each with the time of the answer as "answered"."""
-    answered_ms = to_ms(get_member(answer, "time"))
-    contracts = read_rows_of(get_member(answer, "result"), "list")
-    return [{**item, "answered": answered_ms} if isinstance(item, dict) else item for item in contracts]
-
-
 def parse_instrument(item: Json) -> Instrument | None:
     """Read a contract of instruments-info: crypto perpetuals settled in USDT, delisted ones with their time.
 
@@ -33,7 +25,6 @@ def parse_instrument(item: Json) -> Instrument | None:
      "lotSizeFilter": {"qtyStep": "100", "minNotionalValue": "5"}}
 
     Left out: dated futures, USDC contracts, TradFi (by symbolType, which 2023's rows lack), pre-market contracts.
-    A closed contract without a time of delisting was delisted before the answer.
     """
     contract_type, settle, status = read_kind(item, "contractType", "settleCoin", "status")
     is_followed = (
@@ -45,9 +36,6 @@ def parse_instrument(item: Json) -> Instrument | None:
     if not is_followed:
         return None
     symbol, multiplier = split_multiplier(read_text(get_member(item, "baseCoin")))
-    delisted_ms = _optional_ms(item.get("deliveryTime"))
-    if delisted_ms is None and status == "Closed":
-        delisted_ms = item["answered"]
     return Instrument(
         exchange="bybit",
         code="byb",
@@ -55,7 +43,7 @@ def parse_instrument(item: Json) -> Instrument | None:
         symbol=symbol.upper(),
         multiplier=multiplier,
         listed_ms=_optional_ms(item.get("launchTime")),
-        delisted_ms=delisted_ms,
+        delisted_ms=_optional_ms(item.get("deliveryTime")),
         terms=make_terms(
             multiplier,
             tick=read_term(item, "priceFilter", "tickSize"),
@@ -90,7 +78,7 @@ INSTRUMENTS = InstrumentsFeed(
     path="/v5/market/instruments-info",
     budget="ip",
     params={**LIST, "status": "Trading"},
-    items=list_contracts,
+    items=lambda answer: read_rows_of(get_member(answer, "result"), "list"),
     parse=parse_instrument,
     has_ended=lambda item: item.get("status") in ("Closed", "Delivering"),
     next_page=get_next_page,
