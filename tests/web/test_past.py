@@ -133,6 +133,26 @@ def test_the_market_knew_the_sample_before_the_statistic(client, database):
     assert (body["basis"], body["rolled_back"]) == ("measured", 1)
 
 
+@pytest.mark.parametrize("knowledge", ["market", "recorded"])
+def test_a_row_that_came_live_long_after_its_minute_is_known_from_then_on(client, database, knowledge):
+    """It is recorded by name: the lag of its minute is that of the other symbols."""
+    write(database, BTC, "ohlcv", "1m", candles([0]), LIVE)
+    database.run(lambda cursor: cursor.execute("UPDATE perp_minutes SET last_lag[1] = 1500"))
+    write(database, ETH, "ohlcv", "1m", candles([0]), LIVE)
+    late_ms = database.run(lambda cursor: (cursor.execute("SELECT known_to_ms FROM perp_arrivals"), cursor.fetchone()))[
+        1
+    ][0]
+
+    def ask(**parameters):
+        body = read(client, "bin-ohlcv", columns="c,+known_ms", knowledge=knowledge, **parameters)
+        assert body["basis"] == "measured"
+        return [(row["symbol"], row["known_ms"]) for row in body["rows"]]
+
+    in_time = [("BTC", START + MINUTE_MS + (2_000 if knowledge == "market" else 1_500))]
+    assert ask(as_of=late_ms - 1) == in_time
+    assert ask(as_of=late_ms) == ask() == [*in_time, ("ETH", late_ms)]
+
+
 def test_a_sample_does_not_vanish_when_the_history_replaces_it(client, database):
     """The statistic of Bybit is stated at ts + 420 s, but stands here from ts + 330 s on."""
     series = Series("byb-oi", "BTC")

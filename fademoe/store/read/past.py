@@ -85,14 +85,14 @@ def build_rows(
     else:
         values = [sql.SQL("r.{column}").format(**each) for each in names]
         restored, changes, interval = [], sql.SQL(""), sql.SQL("r.interval")
-    replaced, known = _build_known(cursor, spec, moment)
+    arrivals, known = _build_known(cursor, spec, moment)
     visible = sql.SQL(SQL["visible"]).format(at_ms=at_ms) if is_past and not with_later else sql.SQL("")
     return sql.SQL(SQL["rows"]).format(
         values=sql.SQL(", ").join(values),
         restored=sql.SQL("coalesce({}, 0)").format(sql.SQL(" + ").join(restored)) if restored else sql.SQL("0"),
         changes=changes,
         interval=interval,
-        arrivals=sql.SQL(SQL["arrivals"]) if is_recorded else replaced,
+        arrivals=arrivals,
         known=known,
         measured=sql.SQL(SQL["recorded_measured" if is_recorded else "market_measured"]),
         source=sql.Literal(spec.name),
@@ -147,19 +147,20 @@ def _has_samples(name: str) -> bool:
 
 
 def _build_known(cursor: Cursor, spec: Perpspec, moment: Moment) -> tuple[sql.Composable, sql.Composable]:
-    """Return when a row was known as an expression, and for the market the join that it needs."""
+    """Return the joins that tell when a row was known, and the expression of it."""
     lags, intervals = _build_lags(cursor, spec)
-    nothing: sql.Composable = sql.SQL("")
     if moment.knowledge is Knowledge.RECORDED:
         known = sql.SQL(SQL["recorded_known"]).format(**lags)
-        return nothing, known if moment.at_ms is None else sql.SQL(SQL["unless_added"]).format(known=known)
-    known = sql.SQL(SQL["market_known"]).format(**lags)
+        arrivals = sql.SQL(SQL["arrivals"])
+        return arrivals, known if moment.at_ms is None else sql.SQL(SQL["unless_added"]).format(known=known)
+    stragglers, known = sql.SQL(SQL["stragglers"]), sql.SQL(SQL["market_known"]).format(**lags)
     if intervals < 2:
-        return nothing, known
-    until = nothing
+        return stragglers, known
+    until: sql.Composable = sql.SQL("")
     if moment.at_ms is not None:
         until = sql.SQL(SQL["until"]).format(at_s=sql.Literal(moment.at_ms / SECOND_MS))
-    return sql.SQL(SQL["replaced"]).format(until=until), sql.SQL(SQL["unless_replaced"]).format(known=known)
+    replaced = sql.SQL(SQL["replaced"]).format(until=until)
+    return sql.SQL("{} {}").format(stragglers, replaced), sql.SQL(SQL["unless_replaced"]).format(known=known)
 
 
 def _build_lags(cursor: Cursor, spec: Perpspec) -> tuple[dict[str, sql.Composable], int]:

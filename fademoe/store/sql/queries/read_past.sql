@@ -65,6 +65,14 @@ LEFT JOIN LATERAL (
     WHERE p.source = r.source AND p.symbol = r.symbol AND p.ts = r.ts AND p.reason = 'superseded' {until}
 ) AS replaced ON true
 
+-- name: stragglers
+-- A live row that came long after the others of its minute is recorded by name.
+LEFT JOIN LATERAL (
+    SELECT max(a.known_to_ms) AS known_ms
+    FROM perp_arrivals AS a
+    WHERE a.source = r.source AND a.symbol = r.symbol AND a.start_ms = r.ts AND a.way = 'live'
+) AS straggler ON true
+
 -- name: until
 AND p.at <= to_timestamp({at_s})
 
@@ -78,13 +86,13 @@ CASE WHEN change.old ? {name} THEN (change.old ->> {name})::{kind} ELSE r.{colum
 WHEN was.interval = {interval} AND r.ts >= {since} THEN {value}
 
 -- name: market_known
-r.ts + {span} + greatest({lag}, measured.lag_ms)
+greatest(r.ts + {span} + greatest({lag}, measured.lag_ms), straggler.known_ms)
 
 -- name: unless_replaced
 least({known}, replaced.at_ms)
 
 -- name: market_measured
-measured.lag_ms IS NOT NULL
+(measured.lag_ms IS NOT NULL OR straggler.known_ms IS NOT NULL)
 
 -- name: recorded_known
 greatest(arrival.known_ms, r.ts + {span} + CASE WHEN arrival.known_ms IS NULL THEN coalesce(measured.lag_ms, {lag})
