@@ -166,6 +166,9 @@ def test_a_certificate_ends_where_rows_are_not_due_yet(client: FlaskClient, sql:
     assert due_ms - now < -MINUTE_MS and abs(parse_time(found["to"]) - due_ms) <= MINUTE_MS
     answer = client.get(f"/api/certificate/{source}?symbol=BTC&from={now}&to={now + HOUR_MS}")
     assert answer.status_code == 400 and f"rows of {source} are due until" in answer.get_json()["detail"]
+    assert answer.get_json()["parameter"] == "from" and answer.get_json()["allowed"]
+    body = client.get(f"/api/certificate/{source}?symbol=BTC&from=2026-01-01&to=2026-01-01").get_json()
+    assert (body["parameter"], body["allowed"]) == ("to", "a time after from=2026-01-01")
 
 
 def test_cells_of_the_heat_map(client: FlaskClient, sql: Cursor):

@@ -39,6 +39,26 @@ def test_bad_parameter_is_named_with_the_allowed_values(client: FlaskClient, que
     assert body["instance"] == "/api/data/bin-ohlcv"
 
 
+RANGES = [
+    "/api/data/bin-ohlcv?symbol=BTC",
+    "/api/export/bin-ohlcv?symbol=BTC",
+    "/api/chart/bin-ohlcv?symbol=BTC",
+    "/api/certificate/bin-ohlcv?symbol=BTC",
+    "/api/fill/bin-ohlcv?symbol=BTC",
+    "/api/compare?symbol=BTC",
+    "/api/alerts/transitions?limit=1",
+    "/metric/ohlcv?symbol=BTC",
+]
+
+
+@pytest.mark.parametrize("path", RANGES)
+def test_an_end_before_its_start_is_refused(client: FlaskClient, path: str):
+    answer = client.get(f"{path}&from=2026-01-02&to=2026-01-01")
+    body = answer.get_json()
+    assert (answer.status_code, body["parameter"]) == (400, "to")
+    assert "from=2026-01-02" in body["allowed"]
+
+
 def test_unknown_parameter_is_refused_with_the_allowed_ones(client: FlaskClient):
     body = client.get("/api/data/bin-ohlcv?symbols=BTC").get_json()
     assert (body["status"], "symbol" in body["allowed"]) == (400, True)

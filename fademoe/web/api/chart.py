@@ -21,8 +21,9 @@ STEP = Choice("step", f"{DEFAULT_STEP} by default", tuple(STEPS_MS), DEFAULT_STE
 def list_points(params: Params) -> Points:
     """Answer the points of one series, of the last day by default."""
     symbol, now = read_one_symbol(params), now_ms()
-    end_ms = params.get(TO, now)
-    window = Window(params.get(FROM, end_ms - DAY_MS), end_ms)
+    start_ms, end_ms = params.read_span()
+    end_ms = now if end_ms is None else end_ms
+    window = Window(end_ms - DAY_MS if start_ms is None else start_ms, end_ms)
     if (window.end_ms - window.start_ms) // STEPS_MS[params[STEP]] > MAX_POINTS:
         raise params.refuse(FROM, f"a range of at most {MAX_POINTS} steps of {params[STEP]}, or a longer step")
     with get_services().reader.read() as cursor:

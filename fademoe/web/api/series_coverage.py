@@ -78,6 +78,8 @@ def show_certificate(params: Params) -> Certificate:
     window = read_window(params)
     if window is None:
         raise Problem(400, f"{FROM.name} and {TO.name} are required: {TIME_FORMS}", parameter=FROM.name)
+    if window.start_ms == window.end_ms:
+        raise params.refuse(TO, f"a time after from={params.get_text(FROM)}")
     symbol = read_one_symbol(params)
     with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])

@@ -44,7 +44,9 @@ def certify_range(cursor: Cursor, spec: Perpspec, symbol: str, window: Window) -
     end_ms = min(ceil_to(window.end_ms, grid.interval_ms), due_until_ms)
     window = Window(floor_to(window.start_ms, grid.interval_ms), end_ms)
     if window.start_ms >= window.end_ms:
-        raise Problem(400, f"rows of {spec.name} are due until {to_iso(due_until_ms)}: from must be earlier")
+        allowed = f"a time before {to_iso(due_until_ms)}"
+        detail = f"rows of {spec.name} are due until {to_iso(due_until_ms)}: from must be earlier"
+        raise Problem(400, detail, parameter="from", allowed=allowed)
     with hold_bulk(cursor):
         found = certify(cursor, Series(spec.name, symbol), grid.metric, window, grid.interval_ms, sparse=grid.is_sparse)
     return msgspec.convert(found, Certificate)
