@@ -212,11 +212,14 @@ class _Maker:
         if moment is not None and moment.at_ms is not None:
             names = [field.name for field in self._spec.fields]
             then = Then(moment.at_ms, build_relation(self._cursor, self._spec, names, moment))
+        counted, interval_ms = window, self._grid.interval_ms
+        if not self._grid.is_sparse:  # the points of the grid in it
+            counted = Window(ceil_to(window.start_ms, interval_ms), ceil_to(window.end_ms, interval_ms))
         steps = count_steps(
             self._cursor,
             self._series,
-            window,
-            self._grid.interval_ms,
+            counted,
+            interval_ms,
             sparse=self._grid.is_sparse,
             rows=rows,
             then=then,

@@ -17,7 +17,7 @@ from fademoe.clock import DAY_MS, MINUTE_MS, Window, now_ms
 from fademoe.errors import ConfigError
 from fademoe.feeds.grid import Grid, find_grid
 from fademoe.feeds.registry import load_exchanges
-from fademoe.metrics import Candle, Liquidations
+from fademoe.metrics import Candle, Liquidations, OpenInterest
 from fademoe.store import corrections
 from fademoe.store.certificate import certify
 from fademoe.store.corrections import Difference
@@ -123,6 +123,23 @@ def test_a_certificate_is_that_of_verify(stored, reader, tmp_path):
         assert {key: entry[key] for key in expected} == expected
         assert hash_table(parquet.ParquetFile(tmp_path / name).read()) == entry["sha256"]
         assert entry["attribution"] == []
+
+
+@pytest.mark.parametrize("step", ["", "15m"])
+def test_a_certificate_counts_the_points_of_the_grid_between_the_ends(database, reader, tmp_path, step):
+    """A range that begins and ends between two marks, such as where another series is not due yet."""
+    series = Series("bin-oi", "BTC")
+    marks = [START + i * MINUTE_MS for i in range(0, 60, 5) if i != 30]
+    rows = [(series, OpenInterest(ts, "1", None)) for ts in marks]
+    hole = Absence(Window(START + 30 * MINUTE_MS, START + 35 * MINUTE_MS), "the exchange has no row")
+    covered = Covered(series, [Window(START, START + 60 * MINUTE_MS)], [hole], 5 * MINUTE_MS)
+    Writer(database).write([Batch("oi", "5m", rows)], [covered])
+    window = Window(START + 2 * MINUTE_MS, START + 57 * MINUTE_MS + 17_000)
+    run(reader, tmp_path, ["BTC"], source="bin-oi", grid=find_grid("bin-oi"), window=window, step=step)
+    (entry,) = json.loads((tmp_path / CERTIFICATES).read_text())["files"].values()
+    counts = {name: entry[name] for name in ("expected", "present", "absent", "missing", "complete")}
+    absent = {"the exchange has no row": 1}
+    assert counts == {"expected": 11, "present": 10, "absent": absent, "missing": 0, "complete": True}
 
 
 @pytest.mark.parametrize("source", ["bin-ohlcv", "bin-vwap"])
