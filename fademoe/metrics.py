@@ -496,6 +496,11 @@ def parse_metric(perpspec: str) -> str:
     return perpspec if perpspec in METRICS else perpspec.rpartition("-")[2]
 
 
+def is_derived(perpspec: str) -> bool:
+    """Return whether a perpspec's rows are computed when they are read: their quotients have no last digit."""
+    return isinstance(METRICS.get(parse_metric(perpspec)), Derived)
+
+
 def list_stored() -> tuple[str, ...]:
     """Return the metrics whose rows are stored, in the order of the declarations."""
     return tuple(name for name, metric in METRICS.items() if not isinstance(metric, Derived))

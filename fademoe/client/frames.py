@@ -22,7 +22,7 @@ from fademoe.bulk.arrow import STEP_TYPES, load_arrow, make_schema, read_text
 from fademoe.bulk.directory import Entry, read_certificates
 from fademoe.clock import MINUTE_MS, SECOND_MS, Window, ceil_to, parse_time, to_iso
 from fademoe.errors import ConfigError, FadeMoeError
-from fademoe.metrics import STEPS_MS
+from fademoe.metrics import STEPS_MS, is_derived
 from fademoe.settings import LOOPBACK
 
 Moment = str | int | datetime
@@ -121,8 +121,8 @@ class Client:
         """Return `ts` (ms) and the columns of a series, oldest first; with a step also how complete each bar is.
 
         `as_`: polars, pandas, arrow or rows (a list of dicts). `exact`: values as decimal128(38, 18), else float64; a
-        value that is longer is refused. `columns`: only these, and `known_ms` where it is named. `as_of`, `knowledge`:
-        rows as they were known then, by the market or by this database.
+        value that is longer is refused, one of a derived metric rounded. `columns`: only these, and `known_ms` where it
+        is named. `as_of`, `knowledge`: rows as they were known then, by the market or by this database.
         """
         question = _ask(step=step, columns=columns, as_of=as_of, knowledge=knowledge)
         return _convert(self._origin.read_table(source, symbol, _span(since, until), question, exact=exact), as_)
@@ -207,7 +207,9 @@ class _Web:
                 [(name, types.get(name, "text")) for name in names if name != "time"], is_float=not exact
             )
             try:
-                tables = [read_text(part, schema, is_csv=True, is_exact=exact) for part in parts]
+                tables = [
+                    read_text(part, schema, is_csv=True, is_exact=exact and not is_derived(source)) for part in parts
+                ]
             except ValueError as error:
                 raise ClientError(f"{source} {symbol}: {error}: exact=False or another column reads it") from error
         table = load_arrow().concat_tables(tables) if tables else schema.empty_table()
@@ -283,7 +285,7 @@ class _Directory:
         for path, entry in sorted(entries.items()):
             starts, ends = parse_time(entry["from"]), parse_time(entry["to"])
             if entry["rows"] and starts < window.end_ms and ends > window.start_ms:
-                if exact and entry["rounded"]:
+                if exact and entry["rounded"] and not is_derived(source):
                     raise ClientError(f"{path}: values are longer than the file keeps, and were rounded: exact=False")
                 tables.append(parquet.ParquetFile(self._folder / path).read())
         if not tables:

@@ -234,6 +234,21 @@ def test_a_value_that_a_frame_cannot_hold_is_refused(web, database):
     assert web.read("bin-ohlcv", "BTC", SINCE, UNTIL, exact=False)["c"][0] == 1e-19
 
 
+def test_a_quotient_is_rounded_to_what_a_frame_holds(web, database, database_url, tmp_path):
+    """A price of 0.00000333… per coin has no last digit; stored values are never rounded."""
+    series = Series("byb-ohlcv", "BTC")
+    row = Candle(START, "1", "2", "0.5", "1.50", "30000", "0.1", 1, None)
+    Writer(database).write([Batch("ohlcv", "1m", [(series, row)])], [Covered(series, [Window(START, START + 60_000)])])
+    reader = Reader(database_url)
+    with reader.read() as cursor:
+        spec = list_perpspecs(cursor)["byb-vwap"]
+    export(reader, tmp_path, [(spec, "BTC", find_grid("byb-vwap"))], Request(window=WINDOW), print)
+    reader.close()
+    for client in (web, Client(tmp_path)):
+        assert client.read("byb-vwap", "BTC", as_="rows") == [{"ts": START, "vwap": Decimal("0.000003333333333333")}]
+        assert client.join(["byb-vwap"], "BTC", SINCE, UNTIL)["byb-vwap.vwap"][0] == Decimal("0.000003333333333333")
+
+
 def test_a_directory_answers_what_it_has(directory, tmp_path):
     with pytest.raises(ClientError, match="it has 2026-01-01T00:00:00Z to 2026-01-01T04:00:00Z"):
         directory.certificate("bin-ohlcv", "BTC", SINCE, "2026-01-02")
