@@ -89,6 +89,21 @@ def test_wrong_method_and_unknown_path(client: FlaskClient):
     assert client.get("/nothing", headers={"Accept": "application/json"}).mimetype == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/control/trader/remove", "name"), ("/control/backtest/cancel", "id"), ("/control/rule", "name")],
+)
+def test_half_a_character_in_a_body_is_refused(client: FlaskClient, path: str, name: str):
+    body = f'{{"{name}": "\\ud800"}}'
+    answer = client.post(path, data=body, content_type="application/json", headers=BEARER)
+    assert (answer.status_code, answer.get_json()["parameter"]) == (400, name)
+
+
+def test_any_id_of_a_form_leads_to_an_answer(client: FlaskClient):
+    answer = client.post("/control/backtest/cancel", data={"id": "a\nb&c"}, headers=BEARER)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/backtester/run?id=a%0Ab%26c")
+
+
 @pytest.mark.parametrize("path", ["/api/backtests/%00", "/api/trader/a%00/ledger", "/api/data/%00", "/metric/%00"])
 def test_nul_in_a_path_is_refused(client: FlaskClient, path: str):
     answer = client.get(path)

@@ -15,6 +15,7 @@ from fademoe.queue.ids import RESEARCH
 from fademoe.store import backtests
 from fademoe.store.connection import Database
 from fademoe.web.current import get_services
+from fademoe.web.http.addresses import build_address
 from fademoe.web.http.formats import make_json_response
 from fademoe.web.http.params import Choice, Params, Text, Time
 from fademoe.web.http.routes import Bodies, Routes
@@ -112,7 +113,7 @@ def _answer(done: str, run_id: str) -> Response:
     if request.is_json or request.accept_mimetypes.best == "application/json":
         return make_json_response(Started(done=done, id=run_id))
     flash(done)
-    return redirect(f"/backtester/run?id={run_id}", 303)
+    return redirect(build_address({"id": run_id}, path="/backtester/run"), 303)
 
 
 def _write(services: Services, work: Callable[[Cursor], T]) -> T:

@@ -17,6 +17,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _INTEGER = re.compile(r"[0-9]{1,9}")
+_HALF = re.compile("[\ud800-\udfff]")  # of a character, as JSON can name one: no text that can be stored or sent
 
 
 class Parameter(ABC, Generic[T_co]):
@@ -230,6 +231,6 @@ def _join(parameter: Parameter[Any], texts: Sequence[str]) -> str | None:
     if len(texts) > 1 and not parameter.is_list:
         raise Problem(400, f"{parameter.name} is given more than once", parameter=parameter.name)
     text = ",".join(texts).strip()
-    if "\0" in text or len(text) > MAX_CHARACTERS:
-        raise BadParameter(parameter.name, text, f"at most {MAX_CHARACTERS} characters, without NUL")
+    if "\0" in text or _HALF.search(text) or len(text) > MAX_CHARACTERS:
+        raise BadParameter(parameter.name, text, f"at most {MAX_CHARACTERS} whole characters, without NUL")
     return text
