@@ -50,6 +50,7 @@ class _Server(BaseApplication):
             "timeout": TIMEOUT_S,
             "graceful_timeout": GRACE_S,
             "keepalive": 5,
+            "limit_request_line": 8190,  # bytes, the most it takes: 4,000 characters of one parameter need over 4,094
             "logger_class": _Log,
         }
         for name, value in options.items():

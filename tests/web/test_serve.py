@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from psycopg2.extensions import cursor as Cursor
@@ -67,6 +68,8 @@ def test_it_serves_until_sigterm(port: int, tmp_path: Path, database_url: str, r
         status, text = fetch(f"http://127.0.0.1:{port}/health")
         assert (status, '"ready":true' in text) == (200, True)
         assert "<title>Status" in fetch(f"http://127.0.0.1:{port}/")[1]
+        longest = quote(",".join(f"COIN{number:03}" for number in range(500)), safe="")
+        assert fetch(f"http://127.0.0.1:{port}/api/data/bin-ohlcv?symbol={longest}")[0] == 200
         second = start(environ)
         _, errors = second.communicate(timeout=60)
         assert second.returncode == 2
