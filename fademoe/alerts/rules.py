@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,6 +21,8 @@ SEVERITIES = ("info", "warning", "critical")
 ALL = ("all",)
 NO_DELAYS = Timing()
 MATCH_KEYS = ("rule", "code", "symbol", "severity")
+SECRET_KEYS = ("url", "secret")  # what they hold is in no message
+DURATIONS = ("durations such as 30s, 5m, 4h, 2d",)
 DATA_KINDS = ("server", "disk", "stream", "program", "gap", "drift", "ban", "outage", "workers", "failed")
 WEBHOOK_SCHEMES = ("http", "https")
 UNITS_MS = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
@@ -28,6 +30,8 @@ MAX_DURATION_MS = 31 * DAY_MS
 MAX_RULES = 2_000  # of one file
 MAX_FILE_BYTES = 2_000_000
 ENVIRONMENT = "env:"
+NUL = "\0"  # PostgreSQL stores none
+NUL_FAULT = "has the character NUL, which cannot be stored"
 DECISIONS = "trader-"  # begin of the rule that decisions of a paper account are alerts of, before its name
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
@@ -170,7 +174,7 @@ def parse_rule_file(text: str) -> RuleFile:
     """Read a rule file; nothing is raised: all faults are in the result, in the order of their lines."""
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of its syntax, a number or a nesting without end
         match = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         line = int(match[1]) if match else len(text.splitlines())
         return RuleFile(faults=(Fault(owner="", key="", message=f"not TOML: {error}", line=line),))
@@ -189,7 +193,7 @@ def parse_duration_ms(text: str) -> int:
     """Return the milliseconds of a duration such as `30s`, `5m`, `4h`, `2d`; raise ValueError for any other text."""
     match = _DURATION.fullmatch(text)
     if not match or int(match[1]) * UNITS_MS[match[2]] > MAX_DURATION_MS:
-        raise ValueError(f"{text!r} is not a duration up to 31d such as 30s, 5m, 4h, 2d")
+        raise ValueError(f"{text!r} is not a duration up to 31d")
     return int(match[1]) * UNITS_MS[match[2]]
 
 
@@ -299,7 +303,7 @@ class _Table:
 
     def __init__(self, kind: str, index: int, values: Mapping[str, Any], lines: _Lines) -> None:
         name = values.get("name")
-        self.owner = f"{kind} {name if isinstance(name, str) and name else index + 1}"
+        self.owner = f"{kind} {name if isinstance(name, str) and name and name.isprintable() else index + 1}"
         self.faults: list[Fault] = []
         self._kind, self._index, self._values, self._lines = kind, index, values, lines
         self._read: set[str] = set()
@@ -313,7 +317,7 @@ class _Table:
     def has(self, key: str) -> bool:
         return key in self._values
 
-    def text(self, key: str, *, is_required: bool = False) -> str:
+    def text(self, key: str, valid: Sequence[str] = (), *, is_required: bool = False) -> str:
         """Return a text, "" where it is absent or none."""
         self._read.add(key)
         value = self._values.get(key)
@@ -322,18 +326,21 @@ class _Table:
                 self.fault(key, "is required")
             return ""
         if not isinstance(value, str):
-            self.fault(key, f"{value!r} is not a text")
+            self.fault(key, "is not a text" if key in SECRET_KEYS else f"{value!r} is not a text", valid)
+            return ""
+        if NUL in value:
+            self.fault(key, NUL_FAULT)
             return ""
         return value
 
-    def texts(self, key: str) -> list[str] | None:
+    def texts(self, key: str, valid: Sequence[str]) -> list[str] | None:
         """Return a list of texts, None where it is absent or none."""
         self._read.add(key)
         value = self._values.get(key)
         if value is None:
             return None
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            self.fault(key, f"{value!r} is not a list of texts")
+            self.fault(key, f"{value!r} is not a list of texts", valid)
             return None
         return list(dict.fromkeys(value))
 
@@ -343,7 +350,7 @@ class _Table:
 
     def parsed(self, key: str, parse: Callable[[str], T], default: T, valid: Sequence[str] = ()) -> T:
         """Return what `parse` makes of a text; a ValueError of it is a fault."""
-        text = self.text(key)
+        text = self.text(key, valid)
         if not text:
             if self.has(key) and self._values[key] == "":
                 self.fault(key, "is empty", valid)
@@ -363,7 +370,7 @@ class _Table:
                 raise ValueError(f"{text!r} is not a whole number of minutes")
             return duration_ms // MINUTE_MS
 
-        return self.parsed(key, parse, 0)
+        return self.parsed(key, parse, 0, DURATIONS)
 
     def end(self, valid: Sequence[str]) -> None:
         """Refuse the keys that were not read."""
@@ -446,8 +453,8 @@ class _Reader:
                 name=name,
                 url=url,
                 secret=secret,
-                group_wait_ms=table.parsed("group_wait", parse_duration_ms, 0),
-                max_age_ms=table.parsed("max_age", parse_duration_ms, 15 * MINUTE_MS),
+                group_wait_ms=table.parsed("group_wait", parse_duration_ms, 0, DURATIONS),
+                max_age_ms=table.parsed("max_age", parse_duration_ms, 15 * MINUTE_MS, DURATIONS),
             )
         )
         table.end(CHANNEL_KEYS)
@@ -460,6 +467,8 @@ class _Reader:
         for key in match:
             if key not in MATCH_KEYS:
                 table.fault("match", f"unknown key {key!r}", MATCH_KEYS)
+        if any(NUL in value for value in match.values()):
+            table.fault("match", NUL_FAULT)
         try:
             match = check_match(match, self.rules, are_all=False)
         except MatchError as error:
@@ -467,19 +476,22 @@ class _Reader:
         until_ms = 0
         until = table.raw("until")
         try:
-            if isinstance(until, datetime):
-                until = (until if until.tzinfo else until.replace(tzinfo=UTC)).isoformat()
+            if isinstance(until, datetime) and not until.tzinfo:
+                until = until.replace(tzinfo=UTC)
+            if isinstance(until, date):
+                until = until.isoformat()
             until_ms = parse_time(until) if isinstance(until, str) else 0
         except ValueError:
             until_ms = 0
         if not until_ms:
-            table.fault("until", f"{until!r} is not a time", ("ISO 8601 times such as 2026-12-01T00:00:00Z",))
+            problem = "is required" if until is None else f"{until!r} is not a time"
+            table.fault("until", problem, ("ISO 8601 times such as 2026-12-01T00:00:00Z",))
         self.silences.append(Silence(match=match, until_ms=until_ms))
         table.end(SILENCE_KEYS)
 
     def _read_rule(self, table: _Table) -> None:
         name = self._read_name(table, [rule.name for rule in self.rules])
-        data = table.text("data")
+        data = table.text("data", DATA_KINDS)
         codes, symbols = self._read_codes(table), self._read_symbols(table)
         (expr, canonical), (clear, canonical_clear) = ("", ""), ("", "")
         if table.has("data"):
@@ -494,15 +506,11 @@ class _Reader:
         else:
             expr, canonical = self._read_expression(table, "expr", is_required=True)
             clear, canonical_clear = self._read_expression(table, "clear")
-        channels = table.texts("channels") or []
-        known = [channel.name for channel in self.channels]
+        known = [channel.name for channel in self.channels] or ["none: this file has no [[channel]]"]
+        channels = table.texts("channels", known) or []
         for channel in channels:
             if channel not in known:
-                valid = known or ("none: this file has no [[channel]]",)
-                table.fault("channels", f"unknown channel {channel!r}", valid)
-        severity = table.text("severity") or "warning"
-        if severity not in SEVERITIES:
-            table.fault("severity", f"{severity!r} is no severity", SEVERITIES)
+                table.fault("channels", f"unknown channel {channel!r}", known)
         self.rules.append(
             Rule(
                 name=name,
@@ -513,7 +521,7 @@ class _Reader:
                 codes=codes,
                 symbols=symbols,
                 timing=Timing(table.minutes("for"), table.minutes("keep_firing_for"), table.minutes("cooldown")),
-                severity=severity,
+                severity=table.parsed("severity", _check_severity, "warning", SEVERITIES),
                 message="" if table.has("data") else self._read_message(table),
                 channels=tuple(channels),
             )
@@ -542,10 +550,10 @@ class _Reader:
         return text
 
     def _read_codes(self, table: _Table) -> tuple[str, ...]:
-        codes = table.texts("codes")
+        valid = list_codes()
+        codes = table.texts("codes", valid)
         if codes is None:
             return list_default_codes()
-        valid = list_codes()
         if not codes:
             table.fault("codes", "is empty", valid)
         for code in codes:
@@ -556,7 +564,7 @@ class _Reader:
     def _read_symbols(self, table: _Table) -> tuple[str, ...]:
         if table.raw("symbols") in (None, "all"):
             return ALL
-        symbols = table.texts("symbols")
+        symbols = table.texts("symbols", ('"all" and lists of coins such as ["BTC", "ETH"]',))
         if symbols is None:
             return ALL
         checked = []
@@ -568,6 +576,12 @@ class _Reader:
         if not symbols or "ALL" in checked:
             table.fault("symbols", 'valid are the text "all" or a list of coins such as ["BTC", "ETH"]')
         return tuple(sorted(set(checked)))
+
+
+def _check_severity(text: str) -> str:
+    if text not in SEVERITIES:
+        raise ValueError(f"{text!r} is no severity")
+    return text
 
 
 def _check_url(table: _Table, url: str) -> None:

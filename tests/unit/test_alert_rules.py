@@ -179,10 +179,36 @@ name = "x"
         (rule(message='"{c!r}"'), "f.toml:4: rule a, message at character"),
         (rule(message='"{symbol:.1f}"'), "f.toml:4: rule a, message at character"),
         (rule(message='"' + "x" * 1001 + '"'), "f.toml:4: rule a, message at character"),
+        ("a = " + "[" * 5_000 + "]" * 5_000, "f.toml:1: not TOML"),
+        ("a = " + "9" * 5_000, "f.toml:1: not TOML"),
+        (rule(message=r'"a\u0000b"'), "f.toml:4: rule a, message: has the character NUL"),
+        ("[[channel]]\nname='a'\nurl=\"https://e.org/\\u0000\"", "f.toml:3: channel a, url: has the character NUL"),
+        ('[[silence]]\nmatch={rule="\\u0000"}\nuntil=2026-12-01', "f.toml:2: silence 1, match: has the character NUL"),
+        (rule(name=r'"a\n"'), "f.toml:2: rule 1, name: 'a\\n'"),
+        (rule(severity='""'), "severity: is empty; valid are info, warning, critical"),
+        (rule(severity="1"), "severity: 1 is not a text; valid are info, warning, critical"),
+        (rule(for_="5"), "for: 5 is not a text; valid are durations such as 30s, 5m, 4h, 2d"),
+        (rule(codes='"bin"'), "codes: 'bin' is not a list of texts; valid are bin, byb"),
+        (rule(symbols='"BTC"'), "symbols: 'BTC' is not a list of texts; valid are \"all\" and lists of coins"),
+        (rule(channels='"desk"') + "\n[[channel]]\nname='desk'\nurl='ntfy://t'", "of texts; valid are desk"),
+        ('[[silence]]\nmatch={symbol="BTC"}', "silence 1, until: is required"),
     ],
 )
 def test_a_fault_is_named(text, part):
     assert any(part in line for line in faults(text)), faults(text)
+
+
+def test_no_fault_shows_what_may_be_secret():
+    for value in ('["hunter2"]', "{ key = 'hunter2' }", "'hunter2'", "'https//u:hunter2@e.org'"):
+        for key in ("url", "secret"):
+            told = "".join(faults(f"[[channel]]\nname='a'\n{key}={value}"))
+            assert f"channel a, {key}" in told and "hunter2" not in told
+
+
+def test_a_silence_may_end_on_a_date():
+    for until in ("2026-12-01", "2026-12-01T00:00:00", "2026-12-01T01:00:00+01:00", '"2026-12-01"'):
+        (one,) = read(f'[[silence]]\nmatch={{symbol="BTC"}}\nuntil={until}').silences
+        assert one.until_ms == 1_796_083_200_000
 
 
 def test_durations():
