@@ -90,7 +90,7 @@ def load_rules(name: str, text: str) -> type[RuleStrategy]:
     """Return the strategy of a TOML file; raise ConfigError that names key, position and valid words."""
     try:
         content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{name}: {error}") from error
     unknown = [key for key in content if key not in (*KEYS, TABLE)]
     if unknown:

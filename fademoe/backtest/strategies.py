@@ -4,13 +4,14 @@ import hashlib
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, localcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import psycopg2
 
+from fademoe.account.numbers import EXACT
 from fademoe.account.orders import BadOrder, read_orders
 from fademoe.backtest.rules import RuleStrategy, load_rules
 from fademoe.errors import ConfigError, FadeMoeError
@@ -20,6 +21,7 @@ from fademoe.strategy import Order, Strategy
 PYTHON, TOML = ".py", ".toml"
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 KINDS = (int, float, str, bool, Decimal)
+ANYTHING = (Exception, SystemExit)  # that a user's code may raise: sys.exit() ends its account or run, not the program
 
 
 class StrategyFailed(FadeMoeError):
@@ -27,7 +29,10 @@ class StrategyFailed(FadeMoeError):
 
 
 class StrategyFile:
-    """The text of a strategy and what it says of itself."""
+    """The text of a strategy and what it says of itself.
+
+    Its code runs in decimal contexts of its own: what it sets there is gone with the call.
+    """
 
     def __init__(self, name: str, text: str) -> None:
         """Read a strategy from its text; `name` is that of its file, which says whether it is Python or TOML.
@@ -92,8 +97,9 @@ class RunningStrategy:
         self._file = file
         self._filename = _filename(file.name)
         try:
-            self.instance: Strategy = make()
-        except Exception as error:  # a user's code may raise anything
+            with localcontext(EXACT):
+                self.instance: Strategy = make()
+        except ANYTHING as error:
             raise StrategyFailed(self._locate(error)) from error
         for name, value in params.items():
             setattr(self.instance, name, value)
@@ -113,10 +119,11 @@ class RunningStrategy:
         Raises StrategyFailed, and as it is what reading rows raises and a request to stop.
         """
         try:
-            answer = self.instance.on_minute(view)
+            with localcontext(EXACT):
+                answer = self.instance.on_minute(view)
         except (FadeMoeError, Stopped, psycopg2.Error):  # of what it reads, or a stop meanwhile
             raise
-        except Exception as error:  # a user's code may raise anything
+        except ANYTHING as error:
             raise StrategyFailed(self._locate(error)) from error
         if answer is None:
             return {}
@@ -126,7 +133,7 @@ class RunningStrategy:
             line = getattr(getattr(type(self.instance).on_minute, "__code__", None), "co_firstlineno", 1)
             raise StrategyFailed(f"{self._file.name}, line {line}: {error}") from error
 
-    def _locate(self, error: Exception) -> str:
+    def _locate(self, error: BaseException) -> str:
         frames = [
             frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == self._filename
         ] or traceback.extract_tb(error.__traceback__)
@@ -143,10 +150,11 @@ def _load_class(name: str, sha256: str, text: str) -> type[Strategy]:
     module = ModuleType(f"fademoe_strategy_{sha256[:16]}")
     sys.modules[module.__name__] = module  # dataclasses look their module up
     try:
-        exec(compile(text, _filename(name), "exec"), vars(module))
+        with localcontext(EXACT):
+            exec(compile(text, _filename(name), "exec"), vars(module))
     except SyntaxError as error:
         raise ConfigError(f"{name}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:
+    except ANYTHING as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == _filename(name)]
         line = frames[-1].lineno if frames else 1
         raise ConfigError(f"{name}, line {line}: {type(error).__name__}: {error}") from error

@@ -1,5 +1,6 @@
 """Runs over rows in memory: what a strategy may see and when, what it may return, and that a run repeats."""
 
+import decimal
 import random
 from decimal import Decimal
 
@@ -176,11 +177,24 @@ def test_settlements_before_the_run_that_were_looked_at_are_hashed(days: int):
         ("return {'A': Market(1 / 0)}", r"tried.py, line 6: ZeroDivisionError"),
         ("return {'B': Market(1)}", r"tried.py, line 5: on_minute returned an order for 'B'"),
         ("return {'A': Target(float('nan'))}", r"tried.py, line 5: A: share is nan"),
+        ("raise SystemExit(3)", r"tried.py, line 6: SystemExit: 3"),
     ],
 )
 def test_a_failing_strategy_names_file_and_line(body: str, words: str):
     with pytest.raises(StrategyFailed, match=words):
         watch(body, flat("A", 2), 2)
+
+
+def test_a_strategy_that_sets_its_decimal_context_changes_no_arithmetic_but_its_own():
+    order = "return {'A': Market(1)}"
+    plain, _ = watch(order, flat("A", 9), 9)
+    body = f"import decimal\nseen.append(str(Decimal(1) / 3))\ndecimal.getcontext().prec = 3\n{order}"
+    coarse, seen = watch(body, flat("A", 9), 9)
+    assert coarse.ledger == plain.ledger
+    lines = "decimal.getcontext().prec = 3\nclass A(Strategy):\n    def on_minute(self, view):\n        pass"
+    read_strategy(f"{HEAD}import decimal\n{lines}").make({})
+    assert decimal.getcontext().prec == 28
+    assert set(seen) == {"0." + "3" * 34}
 
 
 @pytest.mark.parametrize("error", [Stopped, psycopg2.OperationalError, StoreError])
@@ -217,6 +231,7 @@ def test_params_are_read_by_the_type_of_their_default():
         ("x = 1\nraise KeyError('y')", "bad.py, line 2: KeyError"),
         (f"{HEAD}class A(Strategy):\n    params = {{'a': [1]}}", "params\\['a'\\] is list"),
         (f"{HEAD}class A(Strategy):\n    minutes = 0", "minutes is 0"),
+        ("x = 1\nraise SystemExit(3)", "bad.py, line 2: SystemExit: 3"),
     ],
 )
 def test_a_wrong_strategy_file_is_refused(text: str, words: str):
@@ -418,6 +433,7 @@ def test_rules_decide_and_fill_in_stored_minutes_alone_in_ten_thousand_runs():
         ('exit = "c > 1"', "one of long and short is required"),
         ('long = "c > 1"\nsizes = 1', "unknown key 'sizes': valid are long, short, exit, size, stop, take, params"),
         ('long = "c > 1"\nstop = "much"', "stop is 'much'"),
+        ("size = " + "9" * 5_000, "rules.toml: "),
     ],
 )
 def test_wrong_rules_are_refused(text: str, words: str):
