@@ -3,7 +3,9 @@
 import importlib
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urlsplit
@@ -151,7 +153,29 @@ def _send_apprise(url: str, secret: str, message: Message, now_ms: int) -> Outco
 def _post(
     url: str, body: bytes, headers: Mapping[str, str], now_ms: int, read_pause: Callable[[bytes], str] | None = None
 ) -> Outcome:
-    """Post once; `read_pause` finds in the body of a refusal how long to wait when no header says so."""
+    """Post once; `read_pause` finds in the body of a refusal how long to wait when no header says so.
+
+    ANSWER_TIMEOUT_S holds for all of it: that of requests begins anew with every byte, and with every address of a
+    name. The thread of an answer without end is left behind, and ends with its process.
+    """
+    answered: Future[Outcome] = Future()
+
+    def work() -> None:
+        try:
+            answered.set_result(_exchange(url, body, headers, now_ms, read_pause))
+        except Exception as error:  # noqa: BLE001 - raised by `result`
+            answered.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        return answered.result(ANSWER_TIMEOUT_S)
+    except TimeoutError as error:
+        raise requests.Timeout from error
+
+
+def _exchange(
+    url: str, body: bytes, headers: Mapping[str, str], now_ms: int, read_pause: Callable[[bytes], str] | None
+) -> Outcome:
     with requests.Session() as session:
         session.trust_env = False
         answer = session.post(

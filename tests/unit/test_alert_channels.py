@@ -2,6 +2,10 @@
 
 import json
 import logging
+import socket
+import threading
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -111,6 +115,28 @@ def test_a_refusal_whose_body_cannot_be_read_is_one_all_the_same(receive, monkey
         receiver = receive(429, body=b"no such thing", headers=headers)
         monkeypatch.setattr(channels, "TELEGRAM_URL", receiver.url)
         assert send("tgram://1:a/2", "", MESSAGE, NOW, {}) == Outcome(error="HTTP 429", status=429)
+
+
+@pytest.mark.parametrize("part", [b"HTTP/1.1 100 Continue\r\n\r\n", b"X"])
+def test_an_answer_without_end_is_given_up_in_time(monkeypatch, part):
+    monkeypatch.setattr(channels, "ANSWER_TIMEOUT_S", 0.5)
+    given_up = threading.Event()
+
+    def drip(connection):
+        with connection, suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" if part == b"X" else part)
+            while not given_up.wait(0.05):
+                connection.sendall(part)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=lambda: drip(listener.accept()[0]))
+        thread.start()
+        url, began_s = f"http://127.0.0.1:{listener.getsockname()[1]}", time.monotonic()
+        assert send(url, "", MESSAGE, NOW, {}) == Outcome(error="no answer within 0 s")
+        assert time.monotonic() - began_s < 5
+        given_up.set()
+        thread.join()
 
 
 def test_a_redirect_is_not_followed(receive):
