@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 SQL = load_queries("alerts")
 CHANNEL_LOCKS = 7_226_155  # first key of the advisory locks, one for each channel
 MAX_GROUPS = 1_000  # of a channel that are looked at together
+TOO_MANY = 429  # the status of a receiver that takes no other message either for the time being
 ANSWERED_S = 15.0  # an attempt that has not ended by then was interrupted
 
 Send = Callable[[str, str, Message, int], Outcome]
@@ -115,10 +116,13 @@ def _find_channels_of_begin(cursor: Cursor, transitions: Iterable[Transition]) -
     return found
 
 
-def list_due(cursor: Cursor) -> list[Due]:
-    """Return the channels that have something waiting, with the time at which the first of it is due."""
-    cursor.execute(SQL["waiting_channels"])
-    return [Due(*row) for row in cursor.fetchall()]
+def list_due(cursor: Cursor, channel: str | None = None) -> list[Due]:
+    """Return the channels, or the one, that have something waiting, with the time at which the first of it is due.
+
+    Nothing is due on a channel before the end of the pause of a message that was one too many.
+    """
+    cursor.execute(SQL["waiting_channels"], {"channel": channel, "too_many": TOO_MANY})
+    return [Due(name, max(due_ms, held_ms or due_ms)) for name, due_ms, held_ms in cursor.fetchall()]
 
 
 def deliver(database: Database, name: str, web_url: str, send: Send, *, for_s: float) -> int:
@@ -141,15 +145,17 @@ def _deliver(database: Database, name: str, web_url: str, send: Send, end_s: flo
         channel = database.run(lambda cursor: _find_channel(cursor, name))
         if channel is None:
             return attempts
-        ready = select_ready(database.run(lambda cursor: _settle(cursor, channel)), now_ms())  # noqa: B023
-        if not ready:
+        groups = database.run(lambda cursor: _settle(cursor, channel))  # noqa: B023
+        due = database.run(lambda cursor: list_due(cursor, name))
+        ready = select_ready(groups, now_ms())
+        if not ready or any(one.due_ms > now_ms() for one in due):
             return attempts
         for group in ready:
             if monotonic_s() >= end_s:
                 return attempts
             attempts += 1
-            if _attempt(database, channel, group, web_url, send).status is None:
-                return attempts  # nobody answers there: the job ends, and the next one goes on
+            if _attempt(database, channel, group, web_url, send).status in (None, TOO_MANY):
+                return attempts  # nobody takes anything there: the job ends, and a later one goes on
 
 
 def _find_channel(cursor: Cursor, name: str) -> Channel | None:

@@ -14,7 +14,7 @@ from fademoe.alerts import records
 from fademoe.alerts.channels import send
 from fademoe.alerts.conditions import read_conditions
 from fademoe.alerts.files import apply_rules
-from fademoe.alerts.outbox import deliver
+from fademoe.alerts.outbox import deliver, list_due
 from fademoe.alerts.program import AlertsProgram
 from fademoe.alerts.replay import replay_rule
 from fademoe.alerts.rules import parse_rule_file
@@ -304,6 +304,37 @@ def test_a_failed_attempt_is_repeated_with_the_same_id_and_bytes_and_the_next_wa
     assert [one.transitions[0]["state"] for one in failing.delivered] == ["firing", "resolved"]
     attempts = alerts.query("SELECT number, status, error FROM perp_attempts ORDER BY id")
     assert attempts == [(1, 500, "HTTP 500"), (2, 500, "HTTP 500"), (3, 200, ""), (1, 200, "")]
+
+
+def test_a_receiver_with_too_many_messages_is_left_alone_by_all_of_its_channel(alerts):
+    busy = Receiver(lambda number: 429 if number == 1 else 200, headers={"Retry-After": "30"})
+    for symbol in ("BTC", "ETH"):
+        alerts.store("bin", symbol, closes(*[90] * (1 if symbol == "BTC" else 2), *[110] * 4))
+    text = with_channel(busy.url).replace('secret = "env:DESK_SECRET"\n', "").replace('["BTC"]', '["BTC", "ETH"]')
+    alerts.apply(text, 0)
+    alerts.begin_at(0)
+    alerts.evaluate(4)
+    assert alerts.deliver() == 1 and alerts.deliver() == 0
+    ((channel, due_ms),) = alerts.database.run(list_due)
+    assert channel == "desk" and now_ms() + 20_000 < due_ms <= now_ms() + 30_000
+    alerts.make_due()
+    assert alerts.deliver() == 2
+    busy.close()
+    assert [one.transitions[0]["symbol"] for one in busy.requests] == ["BTC", "BTC", "ETH"]
+
+
+def test_an_end_has_the_labels_of_its_begin_though_the_severity_changed_meanwhile(alerts, receiver):
+    alerts.store("bin", "BTC", closes(90, 110, 110, 90, 110, 110))
+    text = with_channel(receiver.url).replace('secret = "env:DESK_SECRET"\n', "")
+    alerts.apply(text, 0)
+    alerts.begin_at(0)
+    alerts.evaluate(3)
+    assert alerts.apply(text.replace('for = "', 'severity = "critical"\nfor = "'), 3).altered == ("high",)
+    alerts.evaluate(6)
+    alerts.deliver()
+    told = [one.message["alerts"][0] for one in receiver.requests]
+    assert [one["labels"]["severity"] for one in told] == ["warning", "warning", "critical"]
+    assert told[0]["fingerprint"] == told[1]["fingerprint"] != told[2]["fingerprint"]
 
 
 def test_what_is_too_old_is_recorded_and_not_sent_nor_is_its_end(alerts, receiver):

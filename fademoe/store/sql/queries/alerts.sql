@@ -133,7 +133,14 @@ SELECT pg_try_advisory_lock(%(space)s, hashtext(%(channel)s))
 SELECT pg_advisory_unlock(%(space)s, hashtext(%(channel)s))
 
 -- name: waiting_channels
-SELECT channel, min(due_ms) FROM perp_deliveries WHERE state = 'waiting' GROUP BY channel ORDER BY channel
+-- `held`: until when the receiver is to be left alone, because it had too many messages; null where it had not.
+SELECT d.channel, min(d.due_ms), max(d.due_ms) FILTER (WHERE a.status = %(too_many)s)
+FROM perp_deliveries AS d
+LEFT JOIN LATERAL (
+    SELECT status FROM perp_attempts WHERE delivery = d.id AND d.attempts > 0 ORDER BY id DESC LIMIT 1
+) AS a ON true
+WHERE d.state = 'waiting' AND (%(channel)s::text IS NULL OR d.channel = %(channel)s)
+GROUP BY d.channel ORDER BY d.channel
 
 -- name: waiting_groups
 -- The items of the oldest waiting groups of a channel. `began`: what became there of the transition that an item ends.
@@ -181,8 +188,14 @@ INSERT INTO perp_attempts (delivery, number, at_ms, took_ms, status, error)
 VALUES (%(delivery)s, %(number)s, %(at_ms)s, %(took_ms)s, %(status)s, %(error)s)
 
 -- name: transitions_of_delivery
-SELECT t.id, t.rule, t.version, t.code, t.symbol, t.minute, t.state, t.since, t.reason, t.severity, t.message, t.values
-FROM perp_outbox AS o JOIN perp_transitions AS t ON t.id = o.transition
+-- An end has the severity of its begin, because the labels name the alert.
+SELECT t.id, t.rule, t.version, t.code, t.symbol, t.minute, t.state, t.since, t.reason,
+       coalesce(b.severity, t.severity), t.message, t.values
+FROM perp_outbox AS o
+JOIN perp_transitions AS t ON t.id = o.transition
+LEFT JOIN perp_transitions AS b
+    ON b.rule = t.rule AND b.code = t.code AND b.symbol = t.symbol AND b.minute = t.since AND b.version = t.version
+   AND b.state = CASE t.state WHEN 'resolved' THEN 'firing' WHEN 'known' THEN 'unknown' END
 WHERE o.delivery = %(delivery)s AND o.state = 'waiting'
 ORDER BY t.code, t.symbol, t.state = 'firing', t.id
 
