@@ -337,7 +337,7 @@ def _announce(cursor: Cursor, paper: PaperAccount, done: Stepped) -> None:
         )
     add_transitions(cursor, transitions)
     wanted = [(transition, paper.settings.channels) for transition in transitions]
-    write_outbox(cursor, wanted, channels, list_silences(cursor, done.minutes[-1][0]), now_ms())
+    write_outbox(cursor, wanted, channels, list_silences(cursor, done.minutes[0][0]), now_ms())
 
 
 def _list_needs(reader: MarketReader, paper: PaperAccount) -> dict[Series, int]:

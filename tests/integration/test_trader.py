@@ -12,6 +12,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import cursor as Cursor
 
+from fademoe.alerts.records import add_silence
+from fademoe.alerts.rules import Silence
 from fademoe.backtest.database import execute
 from fademoe.backtest.plan import Plan
 from fademoe.cli.main import main
@@ -420,6 +422,22 @@ def test_a_channel_that_is_not_there_is_refused(trader: Trader, command: Command
     options = ("--symbols", "A", "--exchange", "binance", "--channel", "desk")
     code, text = command("add", "other", str(trader.file), *options)
     assert (code, "no such channel" in text) == (2, True)
+
+
+def test_a_silence_holds_for_its_minutes_however_many_are_stepped_at_once(
+    trader: Trader, sql: Cursor, command: Command
+):
+    channel = "INSERT INTO perp_alert_channels VALUES ('desk', 'mine.toml', 'http://127.0.0.1:1', '', 0, 2678400000)"
+    sql.execute(channel)
+    end = START + 20 * MINUTE_MS
+    silence = Silence(match={"rule": "trader-paper"}, until_ms=end)
+    trader.database.run(lambda cursor: add_silence(cursor, silence))
+    add(trader, command, "--channel", "desk")
+    trader.run_until(START + 40 * MINUTE_MS, at_once=40)
+    sql.execute("SELECT t.minute, o.silenced FROM perp_outbox AS o JOIN perp_transitions AS t ON t.id = o.transition")
+    told = sql.fetchall()
+    assert {silenced for _, silenced in told} == {True, False}
+    assert all(silenced == (minute + MINUTE_MS < end) for minute, silenced in told)
 
 
 def test_what_cannot_be_stored_is_refused(trader: Trader, command: Command):
