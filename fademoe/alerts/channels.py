@@ -89,7 +89,7 @@ Sender = Callable[[str, str, Message, int], Outcome]
 
 
 def _choose_sender(url: str) -> Sender:
-    scheme = url.partition("://")[0]
+    scheme = url.partition("://")[0].lower()
     if scheme in WEBHOOK_SCHEMES:
         return _send_webhook
     if scheme in ("ntfy", "ntfys"):
@@ -120,7 +120,7 @@ def _send_ntfy(url: str, secret: str, message: Message, now_ms: int) -> Outcome:
 
 def _send_telegram(url: str, secret: str, message: Message, now_ms: int) -> Outcome:
     """`tgram://token/chat`."""
-    token, _, chat = url.removeprefix("tgram://").strip("/").partition("/")
+    token, _, chat = url.partition("://")[2].strip("/").partition("/")
     text = f"{make_title(message.transitions)}\n{make_text(message.transitions)}"[:MAX_TELEGRAM_CHARACTERS]
     body = json.dumps({"chat_id": chat, "text": text, "disable_web_page_preview": True}).encode()
     address = f"{TELEGRAM_URL}/bot{quote(token, safe=':')}/sendMessage"

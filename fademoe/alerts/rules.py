@@ -25,6 +25,7 @@ SECRET_KEYS = ("url", "secret")  # what they hold is in no message
 DURATIONS = ("durations such as 30s, 5m, 4h, 2d",)
 DATA_KINDS = ("server", "disk", "stream", "program", "gap", "drift", "ban", "outage", "workers", "failed")
 WEBHOOK_SCHEMES = ("http", "https")
+TELEGRAM = "tgram"
 UNITS_MS = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
 MAX_DURATION_MS = 31 * DAY_MS
 MAX_RULES = 2_000  # of one file
@@ -37,6 +38,7 @@ DECISIONS = "trader-"  # begin of the rule that decisions of a paper account are
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_TELEGRAM = re.compile(r"[^/]+://[^/\s]+/[^/\s]+/?")  # token and chat
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HEADER = re.compile(r"\s*\[\[?\s*([\w-]+)\s*\]?\]\s*(#.*)?$")
 _KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*=")
@@ -597,11 +599,8 @@ def _check_url(table: _Table, url: str) -> None:
         is_complete = bool(_SCHEME.fullmatch(parts.scheme)) and "://" in url and bool(parts.netloc)
         is_complete = is_complete and parts.port != 0
     except ValueError:
-        is_complete = parts_is_telegram(url)
+        is_complete = False
+    if url.lower().startswith(f"{TELEGRAM}://"):  # a token such as 123:abc looks like a host with a wrong port
+        is_complete = bool(_TELEGRAM.fullmatch(url))
     if not is_complete:
         table.fault("url", f"{mask_channel_url(url)!r} is not an address", valid)
-
-
-def parts_is_telegram(url: str) -> bool:
-    """Return whether it is a Telegram address: a token such as 123:abc looks like a host with a wrong port."""
-    return bool(re.fullmatch(r"tgram://[0-9]+:[\w-]+/[^/\s]+/?", url))

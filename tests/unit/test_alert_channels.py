@@ -139,6 +139,14 @@ def test_an_answer_without_end_is_given_up_in_time(monkeypatch, part):
         thread.join()
 
 
+def test_the_case_of_a_scheme_does_not_count(receive, monkeypatch):
+    receiver = receive()
+    monkeypatch.setattr(channels, "TELEGRAM_URL", receiver.url)
+    for url in (f"HTTP://{netloc(receiver)}/hook", f"Ntfy://{netloc(receiver)}/desk", "TGRAM://1:a/2"):
+        assert send(url, "", MESSAGE, NOW, {}) == Outcome(status=200)
+    assert [one.path for one in receiver.requests] == ["/hook", "/desk", "/bot1:a/sendMessage"]
+
+
 def test_a_redirect_is_not_followed(receive):
     other = receive()
     receiver = receive(302, headers={"Location": f"{other.url}/elsewhere"})

@@ -192,6 +192,7 @@ name = "x"
         (rule(symbols='"BTC"'), "symbols: 'BTC' is not a list of texts; valid are \"all\" and lists of coins"),
         (rule(channels='"desk"') + "\n[[channel]]\nname='desk'\nurl='ntfy://t'", "of texts; valid are desk"),
         ('[[silence]]\nmatch={symbol="BTC"}', "silence 1, until: is required"),
+        ("[[channel]]\nname='a'\nurl='tgram://token'", "url: 'tgram://***' is not an address"),
     ],
 )
 def test_a_fault_is_named(text, part):
