@@ -30,11 +30,11 @@ class Lives:
     """When the contracts of a run are listed. The minute of a delisting belongs to no life."""
 
     def __init__(self, lives: Mapping[str, Sequence[Window]]) -> None:
-        """Take the lives of each symbol, in ms; their edges are rounded down to the minute."""
-        self._lives = {
-            symbol: [Window(floor_to(w.start_ms, MINUTE_MS), floor_to(w.end_ms, MINUTE_MS)) for w in windows]
-            for symbol, windows in lives.items()
-        }
+        """Take the lives of each symbol, in ms; their edges are rounded down to the minute.
+
+        A life that begins in the minute in which another one ends begins with the next minute.
+        """
+        self._lives = {symbol: _round_lives(windows) for symbol, windows in lives.items()}
         self._ends: dict[int, list[str]] = {}
         for symbol in sorted(self._lives):
             for life in self._lives[symbol]:
@@ -62,6 +62,15 @@ class Lives:
     def list_ended(self, ts: int) -> Sequence[str]:
         """Return the symbols whose contract ends in the minute `ts`."""
         return self._ends.get(ts, ())
+
+
+def _round_lives(lives: Sequence[Window]) -> list[Window]:
+    ends = {floor_to(life.end_ms, MINUTE_MS) for life in lives}
+    rounded = []
+    for life in lives:
+        start, end = floor_to(life.start_ms, MINUTE_MS), floor_to(life.end_ms, MINUTE_MS)
+        rounded.append(Window(start + MINUTE_MS if start in ends else start, end))
+    return rounded
 
 
 class DayPrices(NamedTuple):

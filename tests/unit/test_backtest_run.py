@@ -275,6 +275,26 @@ def test_contracts_are_seen_and_traded_within_their_lives():
     ]
 
 
+def test_nothing_trades_in_the_minute_of_a_delisting_though_the_next_contract_begins_in_it():
+    lives = {"A": (Window(0, START + 2 * MINUTE_MS + 1), Window(START + 2 * MINUTE_MS + 700, LAST_MS))}
+    body = "seen.append(view.symbols)\n        return {'A': Market(1)}"
+    text = (
+        f"{HEAD}from tests.support.markets import SEEN as seen\n"
+        f"class L(Strategy):\n    def on_minute(self, view):\n        {body}"
+    )
+    SEEN.clear()
+    result = run_in_memory(make_plan(read_strategy(text), ["A"], 5), flat("A", 5), lives)
+    minutes = [((row.ts - START) // MINUTE_MS, row.kind, row.reason) for row in result.ledger]
+    assert minutes == [
+        (1, "fill", "market"),
+        (2, "delisting", "delisted"),
+        (2, "rejection", "not_listed"),
+        (3, "fill", "market"),
+        (4, "fill", "market"),
+    ]
+    assert SEEN == [("A",), ("A",), (), ("A",), ("A",)]
+
+
 def test_settlements_of_a_minute_are_found_by_their_time():
     loader = flat("A", 10)
     loader.add("bin-fr", "A", START + 2 * MINUTE_MS + 13, "0.01", 8, "99")
