@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any, Self
 
-from fademoe.account.numbers import ONE, ZERO
+from fademoe.account.numbers import EXACT, ONE, ZERO
 from fademoe.account.orders import dump_order, load_order
 from fademoe.clock import MINUTE_MS
 from fademoe.strategy import Order
@@ -88,8 +88,9 @@ class Account:
     def equity(self) -> Decimal:
         """Cash and the positions at the prices of the last step 7."""
         total = self.cash
-        for position in self.positions.values():
-            total += position.quantity * position.price
+        with localcontext(EXACT):
+            for position in self.positions.values():
+                total += position.quantity * position.price
         return total
 
     def hold(self, symbol: str) -> Decimal:

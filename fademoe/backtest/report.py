@@ -4,13 +4,13 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 from fademoe.account import ledger as kinds
 from fademoe.account.ledger import LedgerRow
-from fademoe.account.numbers import ZERO, format_decimal
+from fademoe.account.numbers import EXACT, ZERO, format_decimal
 from fademoe.backtest.run import Result
 from fademoe.clock import DAY_MS, MINUTE_MS, SECOND_MS
 
@@ -102,6 +102,12 @@ def make_report(
 
     `buy_and_hold`: last close / first open - 1 by symbol. Values that do not exist are None.
     """
+    with localcontext(EXACT):
+        report = _describe_result(result, capital, buy_and_hold)
+    return report | {"absences": list(absences), "corrections": corrections}
+
+
+def _describe_result(result: Result, capital: Decimal, buy_and_hold: Mapping[str, float | None]) -> dict[str, Any]:
     trades = list_trades(result.ledger)
     closed = [trade for trade in trades if trade.closed_ms is not None]
     equity = list(result.equity.equity)
@@ -138,8 +144,6 @@ def make_report(
         "trades_list": [_describe_trade(trade) for trade in trades[-1_000:]],
         "calls": result.calls,
         "longest_stale_minutes": result.longest_stale_minutes,
-        "absences": list(absences),
-        "corrections": corrections,
     }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fademoe.account.market import Terms
+from fademoe.account.numbers import EXACT, format_decimal
 from fademoe.backtest.kernel import Costs, Prices, find_signals, simulate
 from fademoe.backtest.market import Bars, Loader, Market
 from fademoe.backtest.plan import Plan, write_param
@@ -196,7 +197,9 @@ def run_exactly(plan: Plan, params: dict[str, Any], ground: Ground, by_kernel: f
     result = run_plan(replace(plan, params=params), ground.open_market(plan), ground.lives, ground.terms)
     equity = np.frombuffer(result.equity.equity, dtype=np.float64)
     fills = sum(1 for row in result.ledger if row.kind == "fill")
-    return _make_trial(plan, params, equity, str(result.account.equity), fills, is_exact=True, by_kernel=by_kernel)
+    return _make_trial(
+        plan, params, equity, format_decimal(result.account.equity), fills, is_exact=True, by_kernel=by_kernel
+    )
 
 
 def _make_trial(
@@ -262,7 +265,9 @@ class _Kernel:
         )
         if outcome.is_tight:
             return None
-        return _make_trial(plan, params, outcome.equity, repr(outcome.final), outcome.fills, is_exact=False)
+        return _make_trial(
+            plan, params, outcome.equity, format_decimal(Decimal(repr(outcome.final))), outcome.fills, is_exact=False
+        )
 
     def _is_listed_throughout(self) -> bool:
         window = Window(self._plan.since, self._plan.until)
@@ -462,8 +467,8 @@ def describe_folds(plan: Plan, folds: Sequence[Fold], sets: int) -> dict[str, An
     final = Decimal(folds[-1].trial.equity) if folds else plan.capital
     return {
         "out_of_sample": {
-            "equity": str(final),
-            "profit": str(final - plan.capital),
+            "equity": format_decimal(final),
+            "profit": format_decimal(EXACT.subtract(final, plan.capital)),
             "return": float(final / plan.capital - 1),
             "folds": len(folds),
             "won": sum(1 for fold in folds if fold.trial.profit > 0),

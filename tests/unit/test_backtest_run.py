@@ -344,6 +344,19 @@ def test_a_run_repeats_to_the_byte_and_its_report_adds_up():
     assert abs(closed - Decimal(report["profit"])) < Decimal("1E-9")
 
 
+def test_a_report_counts_large_accounts_to_the_last_digit():
+    loader = flat("A", 3)
+    for ts, (interval, o, h, l, *_) in list(loader.rows[Series("bin-mark", "A")].items()):  # noqa: E741
+        loader.rows[Series("bin-mark", "A")][ts] = (interval, o, h, l, "100.123456789012345678")
+    text = f"{HEAD}class L(Strategy):\n    def on_minute(self, view):\n        return {{'A': Market(123456789)}}"
+    plan = make_plan(read_strategy(text), ["A"], 3, capital="1e12")
+    result = run_in_memory(plan, loader)
+    report = make_report(result, plan.capital, {})
+    last = result.equity.lines.splitlines()[-1].split("\t")[1]
+    assert report["equity"] == last
+    assert report["by_symbol"]["A"]["profit"] == report["profit"]
+
+
 def _open_profit(result: Result, trade: dict[str, str]) -> Decimal:
     """Return what an open trade has earned so far: all of its symbol less what its closed trades did."""
     rows = [row for row in result.ledger if row.symbol == trade["symbol"] and row.ts >= int(trade["opened"])]

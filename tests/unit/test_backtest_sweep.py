@@ -16,6 +16,7 @@ from fademoe.backtest.sweep import (
     _Kernel,
     _Reader,
     compute_deflated_sharpe,
+    describe_folds,
     read_grid,
     run_exactly,
     run_sweep,
@@ -154,6 +155,17 @@ def test_a_python_strategy_is_run_exactly_for_every_set(loader: MemoryLoader):
     trials = run_sweep(plan, read_grid(plan, ["share=0.1,0.2,-0.3"]), make_ground(loader, ["A"]))
     assert all(trial.is_exact for trial in trials)
     assert len({trial.equity for trial in trials}) == 3
+
+
+def test_money_of_trials_and_folds_is_plain_text(loader: MemoryLoader):
+    text = (
+        "from fademoe.strategy import Strategy\nclass Idle(Strategy):\n    def on_minute(self, view):\n        pass\n"
+    )
+    plan = make_plan(read_strategy(text), ["A"], 120, capital="1E+6")
+    ground = make_ground(loader, ["A"])
+    assert run_exactly(plan, {}, ground).equity == "1000000"
+    folds = walk_forward(plan, [{}], ground, HOUR_MS, HOUR_MS)
+    assert describe_folds(plan, folds, 1)["out_of_sample"]["equity"] == "1000000"
 
 
 def test_walking_forward_chooses_on_what_lies_before(loader: MemoryLoader):
