@@ -1,9 +1,11 @@
 """Expressions over all minutes at once, in floats: for sweeps alone. What it chooses is run again exactly.
 
-The value at place T is what the expression is at the end of minute T; NaN is unknown. Truths are 1, 0 and NaN.
+The value at place T is what the expression is at the end of minute T; NaN is unknown. Truths are 1, 0 and NaN. Numbers
+that differ by less than floats can tell are equal, as they nearly always are in decimals.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,9 @@ OPERATORS: dict[str, Callable[[Floats, Floats], NDArray[np.bool_]]] = {
 }
 
 
+SAFE = 1e-14  # of the largest number that went into a result: what its float may be wrong by
+
+
 class NotVectorised(FadeMoeError):
     """An expression needs the exact evaluation: samples, settlements, other exchanges, rsi, atr, rank."""
 
@@ -37,6 +42,7 @@ class VectorEvaluator:
         self._read = read
         self._code = code
         self._known: dict[str, Floats] = {}
+        self._errors: dict[str, float] = {}
 
     def evaluate(self, node: Node) -> Floats:
         """Return the values of a node; raise NotVectorised."""
@@ -63,9 +69,9 @@ class VectorEvaluator:
             case Arithmetic(operator=operator):
                 return _calculate(operator, *parts)
             case Comparison(operators=operators):
-                pairs = zip(operators, parts, parts[1:], strict=False)
-                truths = [_compare(operator, a, b) for operator, a, b in pairs]
-                return _all_true(truths)
+                errors = [self._find_error(child) for child in node.children]
+                pairs = pairwise(zip(parts, errors, strict=True))
+                return _all_true([_compare(each, *a, *b) for each, (a, b) in zip(operators, pairs, strict=True)])
             case Logic(operator="not"):
                 return 1 - parts[0]
             case Logic(operator="and"):
@@ -96,11 +102,11 @@ class VectorEvaluator:
                 return np.where(before == 0, np.nan, first / before - 1)
             case "diff":
                 return first - _shift(first, length)
-            case "cross_above":
-                now, then = _compare(">", *parts), _compare("<=", *(_shift(part, 1) for part in parts))
-                return _all_true([now, then])
-            case "cross_below":
-                now, then = _compare("<", *parts), _compare(">=", *(_shift(part, 1) for part in parts))
+            case "cross_above" | "cross_below":
+                above, below = (">", "<=") if node.function == "cross_above" else ("<", ">=")
+                one, other = (self._find_error(child) for child in node.children)
+                now = _compare(above, parts[0], one, parts[1], other)
+                then = _compare(below, _shift(parts[0], 1), one, _shift(parts[1], 1), other)
                 return _all_true([now, then])
             case "abs":
                 return np.abs(first)
@@ -124,6 +130,27 @@ class VectorEvaluator:
                 return _roll_ema(first, length)
         raise NotVectorised(f"{node.function} cannot be evaluated over all minutes at once")
 
+    def _find_error(self, node: Node) -> float:
+        """Return by how much the values of a number may differ from what decimals give."""
+        if node.text not in self._errors:
+            self._errors[node.text] = self._compute_error(node)
+        return self._errors[node.text]
+
+    def _compute_error(self, node: Node) -> float:
+        largest = _find_largest(self.evaluate(node))
+        below = [self._find_error(child) for child in node.children if not child.is_truth]
+        match node:
+            case Call(function="sma" | "sum" | "std"):
+                centre, sums, _ = self._sums(node.children[0], 1)
+                count = node.length_ms // MINUTE_MS if node.function == "sum" else 1
+                return (SAFE * (abs(centre) + _find_largest(sums)) + below[0]) * count
+            case Arithmetic(operator="*" | "/") | Call(function="chg"):
+                sizes = [_find_largest(self.evaluate(child)) for child in node.children]
+                shares = [error / size for error, size in zip(below, sizes, strict=True) if size]
+                is_change = isinstance(node, Call)
+                return (largest + is_change) * (sum(shares) * (1 + is_change) + SAFE)
+        return sum(below) * (2 if isinstance(node, Call) else 1) + SAFE * largest
+
     def _mean(self, node: Node, length: int) -> Floats:
         centre, sums, holes = self._sums(node, 1)
         return _window(sums, holes, length) / length + centre
@@ -132,7 +159,10 @@ class VectorEvaluator:
         _, sums, holes = self._sums(node, 1)
         _, squares, _ = self._sums(node, 2)
         mean = _window(sums, holes, length) / length
-        return np.sqrt(np.maximum(_window(squares, holes, length) / length - mean**2, 0))
+        deviation = np.sqrt(np.maximum(_window(squares, holes, length) / length - mean**2, 0))
+        values = self.evaluate(node)
+        still = _roll_extreme(values, length, np.minimum) == _roll_extreme(values, length, np.maximum)
+        return np.where(still, 0.0, deviation)
 
     def _sums(self, node: Node, power: int) -> tuple[float, Floats, Floats]:
         """Return a centre, the running sums of (value - centre) ** power, and how many values were unknown so far."""
@@ -159,8 +189,14 @@ def _calculate(operator: str, a: Floats, b: Floats) -> Floats:
     return np.where(b == 0, np.nan, a / b)
 
 
-def _compare(operator: str, a: Floats, b: Floats) -> Floats:
-    return np.where(np.isnan(a) | np.isnan(b), np.nan, OPERATORS[operator](a, b).astype(np.float64))
+def _compare(operator: str, a: Floats, a_error: float, b: Floats, b_error: float) -> Floats:
+    equal = np.where(np.abs(a - b) <= a_error + b_error, b, a)
+    return np.where(np.isnan(a) | np.isnan(b), np.nan, OPERATORS[operator](equal, b).astype(np.float64))
+
+
+def _find_largest(values: Floats) -> float:
+    known = np.abs(values[np.isfinite(values)])
+    return float(known.max()) if known.size else 0.0
 
 
 def _all_true(truths: list[Floats]) -> Floats:

@@ -1,5 +1,6 @@
 """Sweeps: the kernel says what the exact engine says, vectors what expressions say, and the best is run exactly."""
 
+import random
 from decimal import Decimal
 
 import numpy as np
@@ -54,6 +55,26 @@ CASES = [
 ]
 
 
+TIES = [
+    "sma(c, 3m) > sma(c, 7m)",
+    "sma(c, 7m) < c",
+    "sma(c, 2m) >= o",
+    "c > sma(c, 5m) > o",
+    "cross_above(c, sma(c, 4m))",
+    "cross_below(sma(c, 3m), sma(c, 6m))",
+    "chg(c, 5m) >= 1%",
+    "c / o - 1 >= 1%",
+    "diff(c, 3m) > 0.1",
+    "c - sma(c, 3m) > 0",
+    "sum(c, 5m) / 5 > c",
+    "c * 1.01 > h",
+    "ema(c, 3m) > c",
+    "std(c, 3m) > 0",
+    "zscore(c, 3m) < 100",
+    "-sma(c, 3m) < -c or abs(c - o) <= 0.1",
+]
+
+
 def make_ground(loader: MemoryLoader, symbols: list[str]) -> Ground:
     lives = {symbol: (Window(0, LAST_MS),) for symbol in symbols}
     return Ground(loader=CachedLoader(loader), lags={}, all_lives=None, lives=lives, terms={})
@@ -64,19 +85,40 @@ def loader() -> MemoryLoader:
     return draw_market(["A", "B"], MINUTES, 11, holes=0.01)
 
 
+@pytest.fixture(scope="module")
+def coarse() -> MemoryLoader:
+    """A coin whose price goes by few and large ticks, and stands still often."""
+    drawn, loader, tick = random.Random(3), MemoryLoader(), 100
+    for n in range(900):
+        after = min(104, max(98, tick + drawn.choice([-1, 0, 0, 0, 0, 1])))
+        prices = [Decimal(each) / 10 for each in (tick, max(tick, after), min(tick, after), after)]
+        loader.add("bin-ohlcv", "A", START + n * MINUTE_MS, *prices, drawn.randrange(1, 4), None, 1, None)
+        tick = after
+    return loader
+
+
 @pytest.mark.parametrize("text", CASES)
 def test_vectors_say_what_expressions_say(loader: MemoryLoader, text: str):
+    check_vectors(loader, text, step=3)
+
+
+def check_vectors(loader: MemoryLoader, text: str, step: int) -> None:
     names = [name for exchange in registry.load_exchanges().values() for name in exchange.list_perpspecs()]
     expression = compile_expression(text, Vocabulary.build(names), truth=True)
     since, back = START + 400 * MINUTE_MS, 300
     market = Market(loader, "bin", since, START + 900 * MINUTE_MS, {})
     values = VectorEvaluator(_Reader(market, "A", back).read_known, "bin").evaluate(expression.root)[back:]
     assert len(values) == 500
-    for place in range(0, 500, 3):
+    for place in range(0, 500, step):
         view = ExpressionView(market, ["A"], since + (place + 1) * MINUTE_MS)
         said = Evaluator(view).evaluate(expression.root, "bin", "A")
         found = None if np.isnan(values[place]) else bool(values[place])
         assert found == said, place
+
+
+@pytest.mark.parametrize("text", TIES)
+def test_vectors_say_what_expressions_say_where_both_sides_are_equal(coarse: MemoryLoader, text: str):
+    check_vectors(coarse, text, step=1)
 
 
 @pytest.mark.parametrize("text", ["oi > 1", "fr > 0", "byb.c > c", "rsi(c, 14m) > 70"])
