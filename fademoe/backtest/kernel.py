@@ -1,7 +1,7 @@
 """Target strategies in floats, from one change of side to the next: for sweeps alone, checked against the exact engine.
 
-Fills, funding, fees, lots and buying power are those of semantics 1; what it leaves out is liquidation: `is_tight` says
-that a run came near its margin and has to be run exactly.
+Fills, funding, fees, lots and buying power are those of semantics 1; what it leaves out is liquidation, and settlements
+that nobody knows: `is_tight` says that a run came near its margin, or held a position there, and has to be run exactly.
 """
 
 import math
@@ -22,6 +22,7 @@ NEAR = 0.05  # of the notional: a run whose equity comes below this, or twice th
 class Prices:
     """A symbol over the minutes of a run. `settled`: (minute, rate, mark), ascending.
 
+    `absent`: minutes [first, last) in which it is not known what was settled, where that ends a run.
     `opens` are NaN where there is no candle; the others are 0 before the first price.
     """
 
@@ -31,6 +32,7 @@ class Prices:
     lows: Floats  # the adverse extremes
     highs: Floats
     settled: Sequence[tuple[int, float, float]]
+    absent: Sequence[tuple[int, int]]
     lot: float
     min_notional: float
     maintenance: float  # the highest rate of its tiers
@@ -194,15 +196,18 @@ class _Book:
         minutes = [*(minute for minute, _ in self._cash_changes), self._length]
         cash: Floats = np.repeat(np.cumsum(amounts), np.diff(minutes))
         equity = cash.copy()
-        is_close = leverage > 1 or self._was_short
+        is_close, is_blind = leverage > 1 or self._was_short, False
         for symbol, moves in self._moves.items():
             if moves:
                 held = self._trace(moves)
+                is_blind |= any(
+                    held[max(0, first - 1) : max(0, last - 1)].any() for first, last in prices[symbol].absent
+                )
                 if is_close:
                     cash += _value_adversely(held, prices[symbol])
                 held *= prices[symbol].closes
                 equity += held
-        is_tight = is_close and bool(np.min(cash) < 0)
+        is_tight = is_blind or (is_close and bool(np.min(cash) < 0))
         return Outcome(equity=equity, fills=self.fills, funding=self.funding, fees=self.fees, is_tight=is_tight)
 
 

@@ -352,6 +352,8 @@ def _make_prices(plan: Plan, market: Market, symbol: str, terms: Terms) -> Price
             price = next((float(value) for value in known if not np.isnan(value)), math.nan)
             if not math.isnan(price):
                 settled.append((minute, float(each.rate), price))
+    known = market.get_known(market.get_settlements(symbol).series)
+    absent = [] if plan.conditions.allow_holes else known.absent
     return Prices(
         opens=o,
         values=np.nan_to_num(values),
@@ -359,6 +361,9 @@ def _make_prices(plan: Plan, market: Market, symbol: str, terms: Terms) -> Price
         lows=np.nan_to_num(lows),
         highs=np.nan_to_num(highs),
         settled=settled,
+        absent=[
+            ((start_ms - plan.since) // MINUTE_MS, -((plan.since - end_ms) // MINUTE_MS)) for start_ms, end_ms in absent
+        ],
         lot=float(terms.lot),
         min_notional=float(terms.min_notional),
         maintenance=float(max(tier.rate for tier in terms.tiers)),

@@ -6,6 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from fademoe.account.step import MissingSettlement
 from fademoe.backtest.market import Market
 from fademoe.backtest.plan import LAST_MS
 from fademoe.backtest.rules import ExpressionView
@@ -28,6 +29,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
 from fademoe.errors import ConfigError
 from fademoe.expressions import Evaluator, Vocabulary, compile_expression
 from fademoe.feeds import registry
+from fademoe.store.coverage import Series
 from tests.support.markets import START, MemoryLoader, draw_market, make_plan, read_strategy
 
 MINUTES = 3000
@@ -174,6 +176,23 @@ def test_a_run_near_its_margin_is_left_to_the_exact_engine():
     assert _Kernel(plan, ground).run(dict(plan.params)) is None
     (trial,) = run_sweep(plan, [dict(plan.params)], ground)
     assert trial.is_exact
+
+
+def test_a_run_that_holds_where_nobody_knows_what_was_settled_is_left_to_the_exact_engine():
+    loader = draw_market(["A"], 300, 4)
+    plan = make_plan(StrategyFile("cross.toml", CROSS), ["A"], 300, skip=60)
+    ground = make_ground(loader, ["A"])
+    begin = START + 200 * MINUTE_MS
+    assert _Kernel(plan, ground).run(dict(plan.params)) is not None
+    loader.absent[Series("bin-fr", "A")].append(Window(begin + 1, begin + 2))
+    ground = make_ground(loader, ["A"])
+    assert _Kernel(plan, ground).run(dict(plan.params)) is None
+    with pytest.raises(MissingSettlement):
+        run_sweep(plan, [dict(plan.params)], ground)
+    idle = dict(plan.params) | {"slow": 500}  # never known, so nothing is held
+    assert _Kernel(plan, ground).run(idle) is not None
+    allowed = make_plan(StrategyFile("cross.toml", CROSS), ["A"], 300, skip=60, conditions={"allow_holes": True})
+    assert _Kernel(allowed, ground).run(dict(plan.params)) is not None
 
 
 def test_a_sweep_records_every_trial_and_runs_the_best_exactly(loader: MemoryLoader):
