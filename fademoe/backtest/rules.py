@@ -1,5 +1,6 @@
 """Rule strategies in TOML: expressions that say when to be long, short or out."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -17,6 +18,9 @@ from fademoe.strategy import Limit, Order, Orders, Stop, Strategy, Target
 EXPRESSIONS = ("long", "short", "exit")
 NUMBERS = ("size", "stop", "take")
 KEYS = (*EXPRESSIONS, *NUMBERS)
+ABOVE, FROM = "above 0", "from 0"
+_BOUNDS = {"size": (ABOVE, 1_000_000), "stop": (FROM, 1), "take": (FROM, 1_000_000)}
+_BRACES = re.compile(r"\{([^{}]*)\}")
 TABLE = "params"  # further numbers, which expressions name in braces: sma(c, {fast}m)
 
 
@@ -112,23 +116,25 @@ def load_rules(name: str, text: str) -> type[RuleStrategy]:
         texts[key] = content[key]
         _compile(name, key, _fill_in(name, key, content[key], given))
     numbers = {
-        "size": _read_number(name, "size", content.get("size", 1)),
-        "stop": _read_number(name, "stop", content.get("stop", 0)),
-        "take": _read_number(name, "take", content.get("take", 0)),
+        "size": read_number(name, "size", content.get("size", 1)),
+        "stop": read_number(name, "stop", content.get("stop", 0)),
+        "take": read_number(name, "take", content.get("take", 0)),
     }
-    if numbers["size"] <= 0:
-        raise ConfigError(f"{name}: size is {content['size']!r}: valid are numbers above 0")
     members = {"name": name, "texts": texts, "params": given | numbers, "__doc__": RuleStrategy.__doc__}
     return type("Rules", (RuleStrategy,), members)
 
 
 def _fill_in(name: str, key: str, text: str, params: Mapping[str, Any]) -> str:
-    try:
-        return text.format_map(
-            {each: f"{value:f}" if isinstance(value, Decimal) else value for each, value in params.items()}
-        )
-    except (KeyError, ValueError, IndexError, AttributeError) as error:
-        raise ConfigError(f"{name}: {key}: names in braces are params, such as {{fast}}: {error}") from error
+    def write(found: re.Match[str]) -> str:
+        if found[1] not in params:
+            raise ConfigError(
+                f"{name}: {key}: names in braces are params, such as {{fast}}: {found[1]!r} is none of "
+                f"{', '.join(params) or 'them, there are no params'}"
+            )
+        value = params[found[1]]
+        return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+    return _BRACES.sub(write, text)
 
 
 @lru_cache(10_000)
@@ -144,15 +150,19 @@ def _vocabulary() -> Vocabulary:
     return Vocabulary.build(registry.list_perpspecs())
 
 
-def _read_number(name: str, key: str, given: object) -> Decimal:
-    """Return a fraction given as number or as text such as `2%`."""
+def read_number(name: str, key: str, given: object) -> Decimal:
+    """Return size, stop or take, given as number or as text such as `2%`; raise ConfigError."""
     text = str(given)
     try:
         number = Decimal(text.removesuffix("%")) * (Decimal("0.01") if text.endswith("%") else ONE)
     except InvalidOperation:
         number = Decimal("NaN")
-    if isinstance(given, bool) or not number.is_finite() or number < 0 or (key == "stop" and number >= 1):
-        raise ConfigError(f'{name}: {key} is {given!r}: valid are numbers such as 0.02, or "2%"')
+    lowest, below = _BOUNDS[key]
+    is_number = number.is_finite() and not isinstance(given, bool)
+    if not is_number or number < 0 or (not number and lowest == ABOVE) or number >= below:
+        raise ConfigError(
+            f'{name}: {key} is {given!r}: valid are numbers {lowest} and below {below}, such as 0.02 or "2%"'
+        )
     return number
 
 

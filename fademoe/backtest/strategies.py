@@ -1,10 +1,12 @@
 """Strategy files: Python with one subclass of Strategy, or rules in TOML."""
 
 import hashlib
+import math
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation, localcontext
+from inspect import isabstract
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +15,7 @@ import psycopg2
 
 from fademoe.account.numbers import EXACT
 from fademoe.account.orders import BadOrder, read_orders
-from fademoe.backtest.rules import RuleStrategy, load_rules
+from fademoe.backtest.rules import NUMBERS, RuleStrategy, load_rules, read_number
 from fademoe.errors import ConfigError, FadeMoeError
 from fademoe.signals import Stopped
 from fademoe.strategy import Order, Strategy
@@ -22,6 +24,7 @@ PYTHON, TOML = ".py", ".toml"
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 KINDS = (int, float, str, bool, Decimal)
 ANYTHING = (Exception, SystemExit)  # that a user's code may raise: sys.exit() ends its account or run, not the program
+DIGITS_MOST = 1000  # of a param, before or behind the point
 
 
 class StrategyFailed(FadeMoeError):
@@ -49,16 +52,13 @@ class StrategyFile:
             self._class = load_rules(self.name, text)
         else:
             raise ConfigError(f"{name}: a strategy is a file *{PYTHON} or *{TOML}")
-        self.params: dict[str, Any] = dict(self._class.params)
-        for key, value in self.params.items():
-            if type(value) not in KINDS:
-                raise ConfigError(
-                    f"{self.name}: params[{key!r}] is {type(value).__name__}: valid are int, float, str, bool, Decimal"
-                )
+        self.params = _check_params(self.name, self._class.params)
         minutes = self._class.minutes
         if not isinstance(minutes, int) or isinstance(minutes, bool) or minutes < 1:
             raise ConfigError(f"{self.name}: minutes is {minutes!r}, not a whole number of minutes of at least 1")
         self.minutes = minutes
+        if isabstract(self._class):
+            raise ConfigError(f"{self.name}: {self._class.__name__} has no on_minute(self, view)")
 
     @classmethod
     def open(cls, path: Path) -> "StrategyFile":
@@ -77,7 +77,12 @@ class StrategyFile:
         for name, text in given.items():
             if name not in params:
                 raise ConfigError(f"unknown param {name!r} of {self.name}: valid are {', '.join(params) or 'none'}")
-            params[name] = _parse(name, text, type(params[name]))
+            if issubclass(self._class, RuleStrategy) and name in NUMBERS:
+                params[name] = read_number(self.name, name, text)
+            else:
+                params[name] = _parse(name, text, type(params[name]))
+        if given and issubclass(self._class, RuleStrategy):
+            self.make(params).instance.compile_rules()
         return params
 
     def make_rules(self, params: Mapping[str, Any]) -> RuleStrategy | None:
@@ -153,7 +158,7 @@ def _load_class(name: str, sha256: str, text: str) -> type[Strategy]:
         with localcontext(EXACT):
             exec(compile(text, _filename(name), "exec"), vars(module))
     except SyntaxError as error:
-        raise ConfigError(f"{name}, line {error.lineno}: {error.msg}") from error
+        raise ConfigError(f"{name}, line {error.lineno or 1}: {error.msg}") from error
     except ANYTHING as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == _filename(name)]
         line = frames[-1].lineno if frames else 1
@@ -169,16 +174,38 @@ def _load_class(name: str, sha256: str, text: str) -> type[Strategy]:
     return found[0]
 
 
+def _check_params(name: str, params: Any) -> dict[str, Any]:
+    """Return the params that a class declares; raise ConfigError for what is none."""
+    if not isinstance(params, Mapping):
+        raise ConfigError(f"{name}: params is {type(params).__name__}: valid is a dict such as {{'fast': 20}}")
+    for key, value in params.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"{name}: params[{key!r}]: valid are names as text")
+        if type(value) not in KINDS:
+            raise ConfigError(
+                f"{name}: params[{key!r}] is {type(value).__name__}: valid are int, float, str, bool, Decimal"
+            )
+        if not _is_finite(value):
+            raise ConfigError(
+                f"{name}: params[{key!r}] is {value}, not a finite number of at most {DIGITS_MOST} digits"
+            )
+    return dict(params)
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Decimal):
+        return value.is_finite() and abs(value.adjusted()) <= DIGITS_MOST
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def _parse(name: str, text: str, kind: type) -> Any:
     try:
         if kind is bool:
             return WORDS[text.lower()]
-        if kind is Decimal:
-            number = Decimal(text)
-            if not number.is_finite():
-                raise ValueError(text)
-            return number
-        return kind(text)
+        value = kind(text)
+        if not _is_finite(value):
+            raise ValueError(text)
+        return value
     except (ValueError, KeyError, InvalidOperation) as error:
         valid = "true or false" if kind is bool else f"a {kind.__name__}"
         raise ConfigError(f"param {name} is {text!r}: valid is {valid}") from error

@@ -213,14 +213,17 @@ def test_what_ends_a_strategy_from_outside_is_not_its_failure(error: type[Except
 
 
 def test_params_are_read_by_the_type_of_their_default():
-    text = f"{HEAD}class P(Strategy):\n    params = {{'n': 1, 'x': 0.5, 'name': 'a', 'on': True, 'd': Decimal(1)}}\n"
-    file = read_strategy(text)
+    params = "{'n': 1, 'x': 0.5, 'name': 'a', 'on': True, 'd': Decimal(1)}"
+    file = read_strategy(f"{HEAD}class P(Strategy):\n    params = {params}\n    def on_minute(self, view): pass\n")
     read = file.read_params({"n": "7", "x": "2", "on": "false", "d": "0.1"})
     assert read == {"n": 7, "x": 2.0, "name": "a", "on": False, "d": Decimal("0.1")}
     with pytest.raises(ConfigError, match=r"unknown param 'k' of tried\.py: valid are n, x, name, on, d"):
         file.read_params({"k": "1"})
     with pytest.raises(ConfigError, match="param n is 'one': valid is a int"):
         file.read_params({"n": "one"})
+    for name, value in (("x", "nan"), ("x", "1e400"), ("d", "-inf")):
+        with pytest.raises(ConfigError, match=f"param {name} is '{value}': valid is a "):
+            file.read_params({name: value})
 
 
 @pytest.mark.parametrize(
@@ -231,7 +234,11 @@ def test_params_are_read_by_the_type_of_their_default():
         ("x = 1\nraise KeyError('y')", "bad.py, line 2: KeyError"),
         (f"{HEAD}class A(Strategy):\n    params = {{'a': [1]}}", "params\\['a'\\] is list"),
         (f"{HEAD}class A(Strategy):\n    minutes = 0", "minutes is 0"),
-        ("x = 1\nraise SystemExit(3)", "bad.py, line 2: SystemExit: 3"),
+        (f"{HEAD}class A(Strategy):\n    params = 5", r"params is int: valid is a dict such as \{'fast': 20\}"),
+        (f"{HEAD}class A(Strategy):\n    params = {{1: 2}}", r"params\[1\]: valid are names as text"),
+        (f"{HEAD}class A(Strategy):\n    params = {{'a': float('nan')}}", r"params\['a'\] is nan, not a finite number"),
+        (f"{HEAD}class A(Strategy):\n    pass", "bad.py: A has no on_minute"),
+        ("import sys\nsys.exit(3)", "bad.py, line 2: SystemExit: 3"),
     ],
 )
 def test_a_wrong_strategy_file_is_refused(text: str, words: str):
@@ -467,8 +474,35 @@ def test_rules_decide_and_fill_in_stored_minutes_alone_in_ten_thousand_runs():
         ('long = "c > 1"\nsizes = 1', "unknown key 'sizes': valid are long, short, exit, size, stop, take, params"),
         ('long = "c > 1"\nstop = "much"', "stop is 'much'"),
         ("size = " + "9" * 5_000, "rules.toml: "),
+        ('long = "c > 1"\nsize = "1e99999"', "size is '1e99999'"),
+        ('long = "c > {x:>99999999999}"\n[params]\nx = 1', "long: names in braces are params, such as {fast}: 'x:>9"),
+        ('long = "c > {x}"\n[params]\nx = ' + "9" * 5000, "rules.toml: .*4300 digits"),
     ],
 )
 def test_wrong_rules_are_refused(text: str, words: str):
     with pytest.raises(ConfigError, match=words):
         StrategyFile("rules.toml", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("size", "-1", "size is '-1': valid are numbers above 0"),
+        ("size", "0", "size is '0': valid are numbers above 0"),
+        ("stop", "2", "stop is '2'"),
+        ("take", "-0.1", "take is '-0.1'"),
+        ("n", "0", "rules.toml: long: "),
+        ("n", "-3", "rules.toml: long: "),
+    ],
+)
+def test_wrong_params_of_rules_are_refused_before_the_run(name: str, value: str, words: str):
+    rules = StrategyFile("rules.toml", 'long = "sma(c, {n}m) > c"\nstop = "2%"\n[params]\nn = 5\n')
+    assert rules.read_params({"stop": "3%", "size": "0.5"})["stop"] == Decimal("0.03")
+    with pytest.raises(ConfigError, match=words):
+        rules.read_params({name: value})
+
+
+def test_a_strategy_that_exits_has_failed():
+    with pytest.raises(StrategyFailed, match=r"tried\.py, line 5: SystemExit: 3"):
+        watch_exit = f"{HEAD}class L(Strategy):\n    def on_minute(self, view):\n        raise SystemExit(3)"
+        run_in_memory(make_plan(read_strategy(watch_exit), ["A"], 2), flat("A", 2))
