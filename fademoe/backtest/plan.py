@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fademoe.account.market import Terms, Tier
-from fademoe.account.numbers import format_decimal
+from fademoe.account.numbers import ZERO, format_decimal
 from fademoe.account.state import Conditions
 from fademoe.backtest.market import find_missing
 from fademoe.backtest.strategies import StrategyFile
@@ -27,6 +27,7 @@ NEEDED = ("ohlcv", "fr", "mark")  # of the run's exchange, over the whole run
 ANY = "*"
 LAST_MS = 2**53  # an end that never comes
 MARGINS = ("cross", "isolated")
+DIGITS_MOST = 100  # of a number of tiers, before or behind the point
 
 
 class MissingData(FadeMoeError):
@@ -155,8 +156,8 @@ def find_fees(exchange: str, maker: Decimal | None, taker: Decimal | None) -> tu
 def read_tiers_file(path: Path) -> dict[str, Any]:
     """Return a JSON file of tiers: {"BTC": [["50000", "0.004"], [null, "0.01"]], "*": …}; raise ConfigError."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_float=str)  # a number is read as it is written
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"--tiers {path}: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f'--tiers {path}: valid is {{"BTC": [["50000", "0.004"], [null, "0.01"]], "*": …}}')
@@ -168,15 +169,25 @@ def read_tiers_file(path: Path) -> dict[str, Any]:
 def read_tiers(symbol: str, tiers: Any) -> tuple[Tier, ...]:
     """Return tiers given as [[notional up to, rate], …], ascending; raise ConfigError."""
     try:
-        read = tuple(Tier(None if bound is None else Decimal(bound), Decimal(rate)) for bound, rate in tiers)
+        read = tuple(Tier(None if bound is None else _read_number(bound), _read_number(rate)) for bound, rate in tiers)
     except (TypeError, ValueError, InvalidOperation) as error:
         raise ConfigError(f"tiers of {symbol}: valid are pairs of [notional up to or null, rate] as text") from error
     bounds = [tier.bound for tier in read]
-    if not read or None in bounds[:-1] or any(b <= a for a, b in pairwise(bounds) if b and a):
-        raise ConfigError(f"tiers of {symbol}: bounds must ascend, and only the last may be null")
+    ends = [bound for bound in bounds if bound is not None]
+    if not read or None in bounds[:-1] or any(b <= a for a, b in pairwise([ZERO, *ends])):
+        raise ConfigError(f"tiers of {symbol}: bounds must be above 0 and ascend, and only the last may be null")
     if any(not 0 <= tier.rate < 1 for tier in read):
         raise ConfigError(f"tiers of {symbol}: a rate is a fraction from 0 to below 1")
     return read
+
+
+def _read_number(value: Any) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError(value)
+    number = Decimal(value)
+    if not number.is_finite() or abs(number.adjusted()) > DIGITS_MOST:
+        raise ValueError(value)
+    return number
 
 
 def write_tiers(tiers: Sequence[Tier]) -> list[list[str | None]]:

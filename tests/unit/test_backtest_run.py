@@ -3,13 +3,14 @@
 import decimal
 import random
 from decimal import Decimal
+from pathlib import Path
 
 import psycopg2
 import pytest
 
-from fademoe.account.market import Settlement
+from fademoe.account.market import Settlement, Tier
 from fademoe.backtest.market import Market, NotCovered, SeriesHash, UnknownColumn
-from fademoe.backtest.plan import LAST_MS, MissingData, check_data
+from fademoe.backtest.plan import LAST_MS, MissingData, check_data, read_tiers, read_tiers_file
 from fademoe.backtest.report import make_report
 from fademoe.backtest.run import Result, write_ledger
 from fademoe.backtest.strategies import StrategyFailed, StrategyFile
@@ -260,6 +261,41 @@ def test_what_is_missing_is_listed_with_the_command_that_fills_it():
         "--since 2023-11-15T12:00:00Z --until 2023-11-16T00:00:00Z --wait",
     ]
     check_data(plan, known, {"A": (Window(0, half),)})  # delisted by then: nothing is missing
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"A": [[null, "NaN"]]}',
+        '{"A": [["5", "NaN"], ["7", "0.1"]]}',
+        '{"A": [["NaN", "0.1"], ["7", "0.1"]]}',
+        '{"A": [["Infinity", "0.1"]]}',
+        '{"A": [["-5", "0.1"], [null, "0.2"]]}',
+        '{"A": [["0", "0.1"], [null, "0.2"]]}',
+        '{"A": [["7", "0.1"], ["5", "0.2"]]}',
+        '{"A": [[true, "0.1"]]}',
+        '{"A": [["1e99999", "0.1"]]}',
+        '{"A": [[null, "1"]]}',
+        '{"A": null}',
+        '{"A": []}',
+        "[1]",
+        "[" * 100_000,
+    ],
+)
+def test_a_wrong_file_of_tiers_is_refused(tmp_path: Path, text: str):
+    file = tmp_path / "tiers.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="tiers"):
+        read_tiers_file(file)
+
+
+def test_numbers_of_tiers_are_read_as_they_are_written(tmp_path: Path):
+    file = tmp_path / "tiers.json"
+    file.write_text('{"A": [[50000, 0.004], [null, "0.01"]]}')
+    assert read_tiers("A", read_tiers_file(file)["A"]) == (
+        Tier(Decimal(50000), Decimal("0.004")),
+        Tier(None, Decimal("0.01")),
+    )
 
 
 def test_contracts_are_seen_and_traded_within_their_lives():
