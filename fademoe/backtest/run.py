@@ -1,7 +1,9 @@
 """A run: the step of an account over the minutes of a range, the strategy at the end of each, and what comes of it."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from decimal import localcontext
 
@@ -66,7 +68,7 @@ def run_plan(
     calm = Calm(account, minute, equity)
     period = plan.strategy.minutes * MINUTE_MS
     stale = calls = 0
-    with localcontext(EXACT):
+    with localcontext(EXACT), redirect_stdout(sys.stderr):  # stdout is of what the command answers
         strategy = plan.strategy.make(plan.params)
         for ts in range(plan.since, plan.until, MINUTE_MS):
             if (ts - plan.since) % DAY_MS == 0:

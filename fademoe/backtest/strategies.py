@@ -5,6 +5,7 @@ import math
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from decimal import Decimal, InvalidOperation, localcontext
 from inspect import isabstract
 from pathlib import Path
@@ -155,7 +156,7 @@ def _load_class(name: str, sha256: str, text: str) -> type[Strategy]:
     module = ModuleType(f"fademoe_strategy_{sha256[:16]}")
     sys.modules[module.__name__] = module  # dataclasses look their module up
     try:
-        with localcontext(EXACT):
+        with localcontext(EXACT), redirect_stdout(sys.stderr):  # stdout is of what the command answers
             exec(compile(text, _filename(name), "exec"), vars(module))
     except SyntaxError as error:
         raise ConfigError(f"{name}, line {error.lineno or 1}: {error.msg}") from error

@@ -144,6 +144,13 @@ def test_an_unknown_column_names_the_valid_ones():
         watch("view.value('A', 'close')", flat("A", 2), 2)
 
 
+def test_what_a_strategy_prints_goes_to_stderr(capsys: pytest.CaptureFixture[str]):
+    text = f"{HEAD}print('read')\nclass L(Strategy):\n    def on_minute(self, view):\n        print('called')"
+    run_in_memory(make_plan(read_strategy(text), ["A"], 2), flat("A", 2))
+    written = capsys.readouterr()
+    assert (written.out, written.err.split()) == ("", ["read", "called", "called"])
+
+
 def test_no_order_of_the_last_minute_leaves_a_row():
     result, _ = watch("return {'A': Market(1)}", flat("A", 3), 3)
     assert [row.ts for row in result.ledger] == [START + MINUTE_MS, START + 2 * MINUTE_MS]
