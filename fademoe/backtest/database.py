@@ -85,17 +85,18 @@ class DatabaseLoader:
 def resolve_symbols(cursor: Cursor, code: str, symbols: Sequence[str] | None, window: Window) -> tuple[str, ...]:
     """Return the symbols of a run, ascending: as given, or (None) all whose contract trades in the window.
 
-    Raises ConfigError for a symbol without a contract.
+    None at all where not one of them trades in it. Raises ConfigError for a symbol without a contract.
     """
     contracts = read.list_contracts(cursor, code, symbols)
-    if symbols is not None:
-        return tuple(sorted(list_lives(contracts, symbols)))
-    chosen = {
+    trading = {
         each.symbol
         for each in contracts
         if (each.listed_ms or 0) < window.end_ms and (each.delisted_ms or LAST_MS) > window.start_ms
     }
-    return tuple(sorted(chosen))
+    if symbols is None:
+        return tuple(sorted(trading))
+    named = tuple(sorted(list_lives(contracts, symbols)))
+    return named if trading else ()
 
 
 def execute(cursor: Cursor, plan: Plan, progress: Callable[[float], bool] = lambda share: True) -> Outcome:

@@ -202,6 +202,15 @@ def test_a_wrong_argument_is_exit_2(command, arguments: tuple[str, ...], words: 
     assert words in err
 
 
+def test_a_range_in_which_none_of_the_symbols_traded_is_exit_2(command):
+    after = ("--since", to_iso(GONE), "--until", to_iso(GONE + HOUR_MS))
+    code, _, err = command("run", "FILE", "--symbols", "B", "--exchange", "bybit", *after)
+    assert code == 2
+    assert "--symbols is 'B': no contract of bybit traded in the range" in err
+    code, _, err = command("run", "FILE", "--symbols", "A,B", "--exchange", "bybit", *after)
+    assert code == 0, err
+
+
 def test_an_absent_settlement_stops_a_run_unless_holes_are_allowed(command, stored: str):
     database = Database(stored)
     window = Window(START + 700 * MINUTE_MS, START + 760 * MINUTE_MS)
