@@ -82,8 +82,9 @@ class StrategyFile:
                 params[name] = read_number(self.name, name, text)
             else:
                 params[name] = _parse(name, text, type(params[name]))
-        if given and issubclass(self._class, RuleStrategy):
-            self.make(params).instance.compile_rules()
+        rules = self.make_rules(params) if given and issubclass(self._class, RuleStrategy) else None
+        if rules is not None:
+            rules.compile_rules()
         return params
 
     def make_rules(self, params: Mapping[str, Any]) -> RuleStrategy | None:

@@ -352,8 +352,8 @@ def _make_prices(plan: Plan, market: Market, symbol: str, terms: Terms) -> Price
             price = next((float(value) for value in known if not np.isnan(value)), math.nan)
             if not math.isnan(price):
                 settled.append((minute, float(each.rate), price))
-    known = market.get_known(market.get_settlements(symbol).series)
-    absent = [] if plan.conditions.allow_holes else known.absent
+    funding = market.get_settlements(symbol).series
+    absent = [] if plan.conditions.allow_holes else market.get_known(funding).absent
     return Prices(
         opens=o,
         values=np.nan_to_num(values),

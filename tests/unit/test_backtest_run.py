@@ -255,7 +255,7 @@ def test_a_wrong_strategy_file_is_refused(text: str, words: str):
 
 
 def test_what_is_missing_is_listed_with_the_command_that_fills_it():
-    plan = make_plan(read_strategy(f"{HEAD}class A(Strategy):\n    pass"), ["A"], 1440)
+    plan = make_plan(read_strategy(f"{HEAD}class A(Strategy):\n    def on_minute(self, view): pass"), ["A"], 1440)
     known = {Series(f"bin-{metric}", "A"): Known((Window(0, LAST_MS),), ()) for metric in ("ohlcv", "fr", "mark")}
     half = START + 12 * HOUR_MS
     known[Series("bin-ohlcv", "A")] = Known((Window(0, half),), ())
