@@ -22,6 +22,7 @@ REFUSED_SIGNS = {"**": "* and /", "//": "/", "<<": "<", ">>": ">", "<>": "!="}
 
 _BLANKS = re.compile(r"[ \t\r\n]+")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3}(?![0-9]))?")
+_HALF_NUMBER = re.compile(r"\.[0-9]")  # behind a name, too, where no column begins with a digit
 _SUFFIX = re.compile(r"[A-Za-z0-9_%.]*")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SIGN = re.compile(r"\*\*|//|<<|>>|<>|<=|>=|==|!=|[-+*/<>(),.]")
@@ -100,6 +101,8 @@ def _read_part(text: str, at: int, *, after_number: bool) -> tuple[int, Literal 
         _check_word(word[0], at, after_number=after_number)
         return word.end(), None
     sign = _SIGN.match(text, at)
+    if _HALF_NUMBER.match(text, at):
+        raise ExpressionError("a number begins with a digit: write 0.5 instead of .5", at + 1)
     if sign and sign[0] not in REFUSED_SIGNS:
         return sign.end(), None
     if sign:

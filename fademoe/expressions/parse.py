@@ -15,6 +15,7 @@ SHIFTED = ("lag", "chg", "diff")  # of (x, d), at the point d before
 CROSSING = ("cross_above", "cross_below")  # of (a, b), a truth
 PAIRED = ("min2", "max2")  # of (a, b)
 SINGLE = ("abs", "log", "rank", "annual")  # of (x)
+ANNUAL = ("fr", "ppr")  # the columns that annual takes
 FUNCTIONS = ("lag", "chg", "diff", *WINDOWED, "atr", "rank", *CROSSING, "annual", "abs", *PAIRED, "log")
 AT_LEAST_TWO = ("ema", "rsi", "atr", "std", "zscore")
 NOT_OF_SETTLEMENTS = ("ema", "rsi")
@@ -245,8 +246,10 @@ class _Builder:
 
     def _annual(self, node: ast.Call) -> Node:
         rate = self.build(node.args[0])
-        if not (isinstance(rate, Name) and rate.measure.column in ("fr", "ppr")):
-            valid = ("fr", "ppr", *(f"{word}.fr" for word in sorted(self._vocabulary.codes)))
+        if not (isinstance(rate, Name) and rate.measure.column in ANNUAL):
+            words = {"": None, **{f"{word}.": code for word, code in sorted(self._vocabulary.codes.items())}}
+            rates = ((word, code, rate) for word, code in words.items() for rate in ANNUAL)
+            valid = [f"{word}{rate}" for word, code, rate in rates if self._vocabulary.find(code, rate)]
             raise ExpressionError("annual takes a funding rate by its name", self._position(node.args[0]), valid)
         children = (rate, self._hidden_name(rate.code, "fr_hours", node))
         common = self._make_common(node, f"annual({rate.text})", children, is_truth=False)

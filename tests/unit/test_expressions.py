@@ -92,6 +92,8 @@ def test_the_canonical_text_parses_to_itself(text, canonical):
         ("rsi(c, 1m)", 8, "at least two points: 2m"),
         ("c-bin.oi", 1, "write c_bin."),
         ("1_000", 2, "no number with a unit"),
+        (".5 > c", 1, "write 0.5"),
+        ("c > -.5%", 6, "write 0.5"),
         ("0x1f", 2, "no number with a unit"),
         ("1j", 2, "no number with a unit"),
         ("1e31", 1, "at most 10^30"),
@@ -117,7 +119,7 @@ def test_the_canonical_text_parses_to_itself(text, canonical):
         ("mean(c, 5m)", 1, "no function; valid are lag, chg"),
         ("sma(c, 5m, 5m)", 1, "written sma(x, d)"),
         ("atr(c, 5m)", 1, "written atr(d)"),
-        ("annual(c)", 8, "valid are fr, ppr, bin.fr"),
+        ("annual(c)", 8, "valid are fr, ppr, bin.fr, bin.ppr, byb.fr, byb.ppr, c_bin.fr"),
         ("bin.c.o", 1, "no part"),
         ("bin.sma(c, 5m)", 1, "no function"),
         ("c) + (c", 2, "closes nothing"),
@@ -135,6 +137,12 @@ def test_what_is_refused_says_where_and_what_is_valid(text, position, part):
         compiled(text)
     assert part in str(refused.value)
     assert refused.value.position == position
+
+
+def test_valid_rates_are_those_that_a_code_has():
+    with pytest.raises(ExpressionError) as refused:
+        compile_expression("annual(c) > 1", Vocabulary.build(["bin-fr", "byb-ohlcv", "x-oi"]))
+    assert refused.value.valid == ("fr", "ppr", "bin.fr")
 
 
 def test_size_is_bounded():
