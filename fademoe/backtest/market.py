@@ -169,7 +169,7 @@ class Bars(_Reading):
         at_minute_end = not find_parts(series.source) and any(lag.at_minute_end for lag in find_lags(series.source))
         self._lag_ms = self.step_ms + (0 if at_minute_end else max(lags.values()))
 
-    def find_last(self, at_ms: int) -> int:
+    def find_last(self, column: str, at_ms: int) -> int:  # of any column the same
         """Return the newest grid point that is known at `at_ms`."""
         return floor_to(at_ms - self._lag_ms, self.step_ms)
 
@@ -290,13 +290,13 @@ class Samples(_Reading):
         self._slowest_ms = max(self._lags.values())
         self._rows_of: dict[int, _Rows] = {}
 
-    def find_last(self, at_ms: int) -> int:
-        """Return the newest grid point that is known at `at_ms`, at least the one that must be by now."""
+    def find_last(self, column: str, at_ms: int) -> int:
+        """Return the newest grid point whose value is known at `at_ms`, at least the one that must be by now."""
         due = floor_to(at_ms - self._slowest_ms, self.step_ms)
         for ts in range(floor_to(at_ms, self.step_ms), due, -self.step_ms):
             rows = self._rows_at(ts)
             place = rows.places.get(ts)
-            if place is not None and rows.known_ms[place] <= at_ms:
+            if place is not None and rows.known_ms[place] <= at_ms and rows.columns[column][place] is not None:
                 return ts
         return due
 
@@ -321,7 +321,7 @@ class Samples(_Reading):
             for place in range(bisect_right(rows.ts, at_ms) - 1, -1, -1):
                 if rows.ts[place] < oldest:
                     break
-                if rows.known_ms[place] <= at_ms:
+                if rows.known_ms[place] <= at_ms and rows.columns[column][place] is not None:
                     if rows.ts[place] < self._market.since:
                         self.look_back_to(rows.ts[place])
                     return rows.columns[column][place]

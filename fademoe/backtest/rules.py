@@ -181,7 +181,7 @@ class ExpressionView:
     def get_value(self, code: str, symbol: str, measure: Measure) -> Value:
         reading = self._find(code, symbol, measure)
         if isinstance(reading, Bars):
-            return reading.get(measure.column, reading.find_last(self._moment_ms))
+            return reading.get(measure.column, reading.find_last(measure.column, self._moment_ms))
         return None if reading is None else reading.find_newest(measure.column, self._moment_ms)
 
     def get_points(
@@ -190,7 +190,7 @@ class ExpressionView:
         reading = self._find(code, symbol, measure)
         if not isinstance(reading, Bars | Samples):
             return [None] * count
-        last = reading.find_last(self._moment_ms) - offset_ms
+        last = reading.find_last(measure.column, self._moment_ms) - offset_ms
         if step_ms == reading.step_ms:
             return reading.list_points(measure.column, last, count)
         return [reading.get(measure.column, last - back * step_ms) for back in range(count - 1, -1, -1)]

@@ -319,7 +319,7 @@ class _Reader:
         bars = self._market.find_reading(self._symbol, column)
         if not isinstance(bars, Bars) or bars.step_ms != MINUTE_MS:
             raise NotVectorised(f"{column} has no value for every minute")
-        late = (self._market.since - bars.find_last(self._market.since + MINUTE_MS)) // MINUTE_MS
+        late = (self._market.since - bars.find_last(column, self._market.since + MINUTE_MS)) // MINUTE_MS
         values = read_floats(self._market, bars, column, self._back + late)
         return values[: len(values) - late] if late else values
 

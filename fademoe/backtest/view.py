@@ -310,7 +310,7 @@ class RunView:
     def value(self, symbol: str, column: str, code: str | None = None) -> Decimal | None:
         reading = self._find(symbol, column, code)
         if isinstance(reading, Bars):
-            return reading.get(column, reading.find_last(self.ts))
+            return reading.get(column, reading.find_last(column, self.ts))
         return reading.find_newest(column, self.ts)
 
     def rows(self, symbol: str, column: str, n: int, code: str | None = None) -> list[Decimal | None]:
@@ -319,7 +319,7 @@ class RunView:
             return []
         if isinstance(reading, Settlements):
             return reading.list_newest(column, self.ts, n)
-        return reading.list_points(column, reading.find_last(self.ts), n)
+        return reading.list_points(column, reading.find_last(column, self.ts), n)
 
     def _find(self, symbol: str, column: str, code: str | None) -> Bars | Samples | Settlements:
         key = (symbol, column, code)

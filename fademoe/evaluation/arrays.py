@@ -41,7 +41,7 @@ class BoardArrays:
         chosen = set(compared)
         self._compared = np.array([symbol in chosen for symbol in symbols], np.bool_)
         self._rows: dict[str, Rows | None] = {}
-        self._last: dict[str, npt.NDArray[np.int64]] = {}
+        self._last: dict[tuple[str, str], npt.NDArray[np.int64]] = {}
         self._values: dict[tuple[str, str], Floats] = {}
 
     def read_value(self, code: str | None, measure: Measure) -> Floats:
@@ -74,7 +74,7 @@ class BoardArrays:
         return result
 
     def _read_table(self, table: PointTable, column: str, points: Points) -> Floats:
-        rows, last = self._find_rows(table)
+        rows, last = self._find_rows(table), self._find_last(table, column)
         if not len(last) or (rows is not None and not (rows >= 0).any()):
             return np.full((len(self._symbols), points.size), np.nan)
         step = max(points.step_ms // table.grid_ms, 1)
@@ -111,15 +111,21 @@ class BoardArrays:
             ts = table.base_ms + (int(first[index]) + int(place) * step) * table.grid_ms
             values[index, place] = float(table.wide[column, row, ts])
 
-    def _find_rows(self, table: PointTable) -> tuple[Rows | None, npt.NDArray[np.int64]]:
-        """Return the row of the table for each symbol (-1: none; None: they are the table's), and last(T) of each."""
+    def _find_rows(self, table: PointTable) -> Rows | None:
+        """Return the row of the table for each symbol; -1: none, None: they are the table's."""
         if table.source not in self._rows:
             rows = np.array([table.rows.get(symbol, -1) for symbol in self._symbols], np.intp)
             is_same = len(rows) == len(table.symbols) and bool((rows == np.arange(len(rows))).all())
-            last = table.find_last(self._board.moment_ms)
             self._rows[table.source] = None if is_same else rows
-            self._last[table.source] = last if is_same or not len(last) else last[np.maximum(rows, 0)]
-        return self._rows[table.source], self._last[table.source]
+        return self._rows[table.source]
+
+    def _find_last(self, table: PointTable, column: str) -> npt.NDArray[np.int64]:
+        """Return last(T) of a column for each symbol."""
+        key = (table.source, column)
+        if key not in self._last:
+            rows, last = self._find_rows(table), table.find_last(column, self._board.moment_ms)
+            self._last[key] = last if rows is None or not len(last) else last[np.maximum(rows, 0)]
+        return self._last[key]
 
     def compute_settled(self, node: Call, points: Points) -> Numbers:
         """Return a function over the settlements of a window, from exact values."""

@@ -123,7 +123,7 @@ class BoardView(View):
         self._board = board
         self._listed = listed
         self._moment_ms = board.moment_ms if moment_ms is None else moment_ms
-        self._last: dict[tuple[str, str], list[int]] = {}
+        self._last: dict[tuple[str, Measure], list[int]] = {}
 
     @property
     def moment_ms(self) -> int:
@@ -145,9 +145,9 @@ class BoardView(View):
         row = table.rows.get(symbol) if table is not None else None
         if table is None or row is None:
             return [None] * count
-        key = (code, measure.metric)
+        key = (code, measure)
         if key not in self._last:
-            self._last[key] = table.find_last(self._moment_ms).tolist()
+            self._last[key] = table.find_last(measure.column, self._moment_ms).tolist()
         return table.read(measure.column, symbol, self._last[key][row] - offset_ms, step_ms, count)
 
     def get_settlement(self, code: str, symbol: str, measure: Measure, at_ms: int) -> Decimal | None:

@@ -179,12 +179,12 @@ class PointTable(Table):
         """Return the newest grid point whose row may be known at a moment, by the fastest feed."""
         return self.lags.fastest.find_last_known(moment_ms, self.grid_ms)
 
-    def find_last(self, moment_ms: int) -> Integers:
-        """Return last(T) of every row: the newest known grid point that is not before due(T), else due(T)."""
+    def find_last(self, column: str, moment_ms: int) -> Integers:
+        """Return last(T) of every row: the newest grid point not before due(T) with a known value, else due(T)."""
         due = self.find_due(moment_ms)
         last = np.full(len(self.symbols), due, np.int64)
         for ts in range(due + self.grid_ms, self.find_newest(moment_ms) + 1, self.grid_ms):
-            last[self.present[:, self._column_of(ts)]] = ts
+            last[self.marks[column][:, self._column_of(ts)] != UNKNOWN] = ts
         return last
 
     def add_symbols(self, symbols: Iterable[str]) -> list[str]:
@@ -358,11 +358,12 @@ class PointTable(Table):
 
     def read_newest_sample(self, column: str, symbol: str, moment_ms: int) -> Decimal | None:
         """Return the newest value known at a moment, None when it is too old."""
-        row = self.rows.get(symbol)
-        ts = max((ts for ts in self.recent[row] if ts <= moment_ms), default=None) if row is not None else None
-        if row is None or ts is None or moment_ms - ts > FRESH_INTERVALS * self.grid_ms:
-            return None
-        return self.recent[row][ts][self.columns.index(column)]
+        row, index = self.rows.get(symbol), self.columns.index(column)
+        samples = self.recent[row] if row is not None else {}
+        oldest_ms = moment_ms - FRESH_INTERVALS * self.grid_ms
+        known = (ts for ts, values in samples.items() if oldest_ms <= ts <= moment_ms and values[index] is not None)
+        ts = max(known, default=None)
+        return None if ts is None else samples[ts][index]
 
     def _column_of(self, ts: int) -> int:
         return (ts - self.base_ms) // self.grid_ms

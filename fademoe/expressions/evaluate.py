@@ -29,7 +29,7 @@ class View(Protocol):
         """Return what a bare name is.
 
         Bars: the value at last(T), the newest known grid point that is not before due(T). Samples: the newest known
-        row, also one between the grid's points; None when it is older than three intervals. Never asked for
+        value, also one between the grid's points; None when it is older than three intervals. Never asked for
         settlements.
         """
         ...

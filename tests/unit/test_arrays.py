@@ -14,6 +14,7 @@ from fademoe.expressions.arrays import OPEN, ArrayEvaluator
 from fademoe.feeds import registry
 
 MINUTE = 60_000
+HOUR = 60 * MINUTE
 NOON = 1_795_694_400_000
 MOMENT = NOON + 3 * MINUTE
 WORDS = Vocabulary.build(registry.list_perpspecs())
@@ -199,3 +200,20 @@ def test_values_of_many_digits_are_kept(text):
     ts = table.find_newest(MOMENT)
     table.put("S0", ts, [D(text)])
     assert table.read("c", "S0", ts, MINUTE, 1) == [D(text)]
+
+
+def test_a_column_that_a_live_sample_lacks_is_that_of_the_history():
+    rules = [compile_expression(text, WORDS) for text in ("oi", "oi_usd", "lag(oi, 5m)", "lag(oi_usd, 5m)")]
+    moment = NOON + 2 * MINUTE
+    board = Board(collect_reads((rule, ("bin",)) for rule in rules).values(), moment)
+    (table,) = board.points.values()
+    table.add_symbols(["BTC"])
+    for number, ts in enumerate(range(NOON - 20 * MINUTE, NOON - 4 * MINUTE, 5 * MINUTE)):
+        table.put("BTC", ts, [D(number), D(10 * number)])  # columns oi, oi_usd
+    for ts in (NOON - MINUTE, NOON, NOON + MINUTE):
+        table.put("BTC", ts, [D(100), None])
+    view = BoardView(board, {"bin": ["BTC"]})
+    assert [rule.evaluate(view, "bin", "BTC") for rule in rules] == [100, 30, 3, 20]
+    exact = BoardEvaluator(view, Then())
+    arrays = ArrayEvaluator(BoardArrays(board, "bin", ["BTC"], exact, ["BTC"], {}))
+    assert [float(arrays.compute(rule.root).value[0, 0]) for rule in rules] == [100, 30, 3, 20]

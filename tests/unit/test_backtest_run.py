@@ -108,6 +108,17 @@ def test_a_settlement_is_in_force_until_the_next_one_should_be_known():
     assert seen[-1] == (None, [None, Decimal("0.0001")])
 
 
+def test_a_column_that_a_live_sample_lacks_is_that_of_the_history():
+    loader = flat("A", 30)
+    for n in range(0, 15, 5):
+        loader.add("bin-oi", "A", START + n * MINUTE_MS, 1000 + n, 10 * n)
+    loader.add("bin-oi", "A", START + 14 * MINUTE_MS, 5014, interval="1m")
+    loader.add("bin-oi", "A", START + 15 * MINUTE_MS, 5015, interval="1m")
+    body = "seen.append([(view.value('A', name), *view.rows('A', name, 2)) for name in ('oi', 'oi_usd')])"
+    _, seen = watch(body, loader, 17)
+    assert seen[-1] == [(5015, 1010, 5015), (100, 50, 100)]
+
+
 def test_a_covered_minute_without_liquidations_is_zero():
     loader = flat("A", 10)
     loader.add("bin-lq", "A", START + 2 * MINUTE_MS, 7, 8)
