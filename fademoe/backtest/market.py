@@ -377,19 +377,16 @@ class Settlements(_Reading):
             self.look_back_to(self._ts[start])
         return [None] * (count - (end - start)) + self._values[column][start:end]
 
-    def list_between(self, column: str, start_ms: int, end_ms: int, at_ms: int) -> list[Value]:
-        """Return the values with ts in (start_ms, end_ms] that are known at `at_ms`."""
-        start = bisect_right(self._ts, start_ms)
-        end = bisect_right(self._ts, min(end_ms, at_ms - self.lag_ms))
-        if start_ms < self._market.since:
-            self.look_back_to(start_ms + 1)
-        return self._values[column][start:end]
+    def list_between(self, column: str, start_ms: int, end_ms: int) -> list[Value]:
+        """Return the values that became known after start_ms, at end_ms at the latest."""
+        first_ms, last_ms = start_ms + 1 - self.lag_ms, end_ms - self.lag_ms
+        if first_ms < self._market.since:
+            self.look_back_to(first_ms)
+        return self._values[column][bisect_left(self._ts, first_ms) : bisect_right(self._ts, last_ms)]
 
-    def is_whole(self, start_ms: int, end_ms: int, at_ms: int) -> bool:
-        """Return whether all settlements in (start_ms, end_ms] that can be known at `at_ms` are."""
-        window = Window(start_ms + 1, min(end_ms, at_ms - self.lag_ms) + 1)
-        if window.start_ms >= window.end_ms:
-            return True
+    def is_whole(self, start_ms: int, end_ms: int) -> bool:
+        """Return whether all settlements are there that may have become known after start_ms, up to end_ms."""
+        window = Window(start_ms + 1 - self.lag_ms, end_ms - self.lag_ms)
         known = self._market.get_known(self.series)
         is_absent = any(each.start_ms < window.end_ms and each.end_ms > window.start_ms for each in known.absent)
         return not is_absent and not find_missing(known, window, (window,))

@@ -203,9 +203,9 @@ class ExpressionView:
         self, code: str, symbol: str, measure: Measure, start_ms: int, end_ms: int
     ) -> Sequence[Value] | None:
         reading = self._find(code, symbol, measure)
-        if not isinstance(reading, Settlements) or not reading.is_whole(start_ms, end_ms, self._moment_ms):
+        if not isinstance(reading, Settlements) or not reading.is_whole(start_ms, end_ms):
             return None
-        return reading.list_between(measure.column, start_ms, end_ms, self._moment_ms)
+        return reading.list_between(measure.column, start_ms, end_ms)
 
     def list_symbols(self, code: str) -> Sequence[str]:
         return self._symbols

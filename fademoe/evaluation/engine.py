@@ -281,7 +281,7 @@ class LiveEngine:
         recent_ms = moment_ms - RECENT_SETTLEMENTS_MS
         wanted = dict.fromkeys(table.symbols, Window(recent_ms, moment_ms + 1))
         if table.reads.is_strict:
-            first_ms = moment_ms - table.reads.back_ms
+            first_ms = moment_ms - table.reads.back_ms - table.lag_ms
             before = {symbol: list(table.covered[row]) for symbol, row in table.rows.items()}
             read_settled(cursor, table, dict.fromkeys(table.symbols, Window(first_ms, moment_ms)))
             for symbol, row in table.rows.items():
@@ -534,6 +534,8 @@ def _schedule(
     for begin in range(0, len(symbols), at_once):
         versions = read_versions(cursor, table, symbols[begin : begin + at_once], window)
         for index, version in enumerate(versions):
+            if isinstance(table, SettlementTable):
+                table.expect(version.symbol, version.ts)
             minute = find_seen(version, first, until, seen)
             after = versions[index + 1] if index + 1 < len(versions) else None
             if after and after[:2] == version[:2] and find_seen(after, first, until, seen) <= minute:

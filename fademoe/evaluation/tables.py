@@ -405,6 +405,7 @@ class SettlementTable(Table):
         self.times: list[list[int]] = []
         self.values: list[dict[int, Values]] = []
         self.covered: list[list[Window]] = []
+        self.unseen: list[set[int]] = []  # settlements that are stored, and that no minute has seen yet
 
     def add_symbols(self, symbols: Iterable[str]) -> list[str]:
         """Add rows for symbols that have none and return them."""
@@ -415,7 +416,12 @@ class SettlementTable(Table):
             self.times.append([])
             self.values.append({})
             self.covered.append([])
+            self.unseen.append(set())
         return added
+
+    def expect(self, symbol: str, ts: int) -> None:
+        """Note that a settlement is stored, which is put in when a minute sees it."""
+        self.unseen[self.rows[symbol]].add(ts)
 
     def has(self, symbol: str, ts: int) -> bool:
         """Return whether the settlement was put in."""
@@ -434,6 +440,7 @@ class SettlementTable(Table):
     def put(self, symbol: str, ts: int, values: Values) -> None:
         """Enter a settlement."""
         row = self.rows[symbol]
+        self.unseen[row].discard(ts)
         if ts not in self.values[row]:
             insort(self.times[row], ts)
         self.values[row][ts] = values
@@ -452,23 +459,26 @@ class SettlementTable(Table):
         return self.values[row][self.times[row][index]][self.columns.index(column)]
 
     def read_window(self, column: str, symbol: str, start_ms: int, end_ms: int) -> list[Decimal | None] | None:
-        """Return the values with start_ms < ts <= end_ms that are known at end_ms; None where one may be missing.
+        """Return the values that became known after start_ms, at end_ms at the latest; None where one may be missing.
 
-        None is missing where the time up to the newest is covered, and the next one is not due yet.
+        None is missing where the time up to the newest is covered and the next one is not due yet, or where all is
+        covered and every settlement of it has been seen.
         """
         row = self.rows.get(symbol)
         if row is None:
             return None
-        times = self.times[row]
-        last = bisect_right(times, end_ms - self.lag_ms) - 1
-        if last < 0 or end_ms > self._end_ms(row, last):
-            return None
-        if times[last] > start_ms and not any(
-            window.start_ms <= start_ms + 1 and times[last] < window.end_ms for window in self.covered[row]
+        times, first_ms, known_ms = self.times[row], start_ms + 1 - self.lag_ms, end_ms - self.lag_ms
+        last = bisect_right(times, known_ms) - 1
+        newest_ms = times[last] if last >= 0 and end_ms <= self._end_ms(row, last) else None
+        covered_ms = known_ms - 1 if newest_ms is None else newest_ms
+        if first_ms <= covered_ms and not any(
+            window.start_ms <= first_ms and covered_ms < window.end_ms for window in self.covered[row]
         ):
             return None
+        if newest_ms is None and any(first_ms <= ts <= known_ms for ts in self.unseen[row]):
+            return None
         index = self.columns.index(column)
-        return [self.values[row][ts][index] for ts in times[bisect_right(times, start_ms) : last + 1]]
+        return [self.values[row][ts][index] for ts in times[bisect_left(times, first_ms) : last + 1]]
 
     def forget(self, before_ms: int) -> None:
         """Forget settlements that nobody reads any more."""

@@ -21,7 +21,7 @@ A `View` is what is known at the end of one minute; whoever evaluates implements
     get_value(code, symbol, measure)                         a bare name that is no settlement
     get_points(code, symbol, measure, offset_ms, step_ms, count)   strict grid points before last(T), oldest first
     get_settlement(code, symbol, measure, at_ms)             the one in force at a moment
-    list_settlements(code, symbol, measure, start_ms, end_ms)      those within (start, end], None where one may lack
+    list_settlements(code, symbol, measure, start_ms, end_ms)      known within (start, end], None where one may lack
     list_symbols(code)                                       the rule's symbols that are listed, for rank
     go_back()                                                the view of the minute before, for crossings
 

@@ -54,7 +54,10 @@ class View(Protocol):
     def list_settlements(
         self, code: str, symbol: str, measure: Measure, start_ms: int, end_ms: int
     ) -> Sequence[Value] | None:
-        """Return the values of the known settlements with start_ms < ts <= end_ms; None where one may be missing."""
+        """Return the values of the settlements that became known after start_ms and at end_ms at the latest.
+
+        So a window of settlements ends, as every other, where the newest may be known. None where one may be missing.
+        """
         ...
 
     def list_symbols(self, code: str) -> Sequence[str]:
@@ -241,7 +244,7 @@ class Evaluator:
         return result
 
     def _settlements(self, node: Call, name: Name, code: str, symbol: str, points: Points) -> Sequence[Value]:
-        """Compute over the settlements of each window (end - d, end], where end is a moment and not a grid point."""
+        """Compute over the settlements of each window, which ends at a moment and not at a grid point."""
         result: list[Value] = []
         for k in range(points.size - 1, -1, -1):
             end_ms = self.view.moment_ms - points.offset_ms - k * points.step_ms

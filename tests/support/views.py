@@ -66,8 +66,8 @@ class ListView:
     def list_settlements(self, code, symbol, measure, start_ms, end_ms):
         if (code, symbol) in self.holes:
             return None
-        rows = self.settlements.get((code, symbol), {})
-        return [rows[ts][0] for ts in sorted(rows) if start_ms < ts <= end_ms]
+        rows, lag_ms = self.settlements.get((code, symbol), {}), self.lags_ms.get("fr", 0)
+        return [rows[ts][0] for ts in sorted(rows) if start_ms < ts + lag_ms <= end_ms]
 
     def list_symbols(self, code):
         return self.symbols

@@ -202,6 +202,39 @@ def test_values_of_many_digits_are_kept(text):
     assert table.read("c", "S0", ts, MINUTE, 1) == [D(text)]
 
 
+def settle(text, moment, times, covered):
+    """Evaluate over settlements of 1, 2, 4 … at given times, of which those known at `moment` are on the board."""
+    rule = compile_expression(text, WORDS)
+    board = Board(collect_reads([(rule, ("bin",))]).values(), moment)
+    (table,) = board.settlements.values()
+    table.add_symbols(["BTC"])
+    table.covered[0] = [covered]
+    for number, ts in enumerate(times):
+        if table.lags.is_known(ts, "settlement", moment):
+            table.put("BTC", ts, [D(8) if column == "fr_hours" else D(2**number) for column in table.columns])
+    return rule.evaluate(BoardView(board, {"bin": ["BTC"]}), "bin", "BTC")
+
+
+def test_a_window_of_settlements_ends_where_they_are_known():
+    times = [NOON - 16 * HOUR, NOON - 8 * HOUR, NOON]
+    covered = Window(NOON - 100 * HOUR, NOON + HOUR)
+    found = [settle("sum(fr, 8h)", NOON + n * MINUTE, times, covered) for n in range(-2, 5)]
+    assert found == [2, 2, 2, 2, 4, 4, 4]  # known after 105 s: never none of them, never two
+    assert settle("lag(sum(fr, 8h), 3m)", NOON + 4 * MINUTE, times, covered) == 2
+    assert settle("sum(fr, 1h) - lag(sum(fr, 1h), 1m)", NOON + HOUR + MINUTE, times, covered) == 0
+
+
+def test_a_covered_window_before_the_first_settlement_has_a_sum_of_none():
+    covered = Window(NOON - 2 * HOUR, NOON + 7 * HOUR)
+    assert settle("sum(fr, 1h)", NOON + HOUR, [], covered) == 0
+    assert settle("max(fr, 1h)", NOON + HOUR, [], covered) is None
+    assert settle("sum(fr, 4h)", NOON + HOUR, [], covered) is None  # not covered
+    assert settle("sum(fr, 1h)", NOON + 8 * HOUR, [], covered) is None
+    # the interval has become longer: bare it is unknown, and still there was none
+    assert settle("sum(fr, 1h)", NOON + 6 * HOUR, [NOON - 3 * HOUR], covered) == 0
+    assert settle("fr", NOON + 6 * HOUR, [NOON - 3 * HOUR], covered) is None
+
+
 def test_a_column_that_a_live_sample_lacks_is_that_of_the_history():
     rules = [compile_expression(text, WORDS) for text in ("oi", "oi_usd", "lag(oi, 5m)", "lag(oi_usd, 5m)")]
     moment = NOON + 2 * MINUTE

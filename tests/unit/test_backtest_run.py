@@ -108,6 +108,21 @@ def test_a_settlement_is_in_force_until_the_next_one_should_be_known():
     assert seen[-1] == (None, [None, Decimal("0.0001")])
 
 
+def test_expressions_see_the_settlements_of_a_window_as_alerts_do():
+    loader = flat("A", 20)
+    for number, ts in enumerate((START - 8 * HOUR_MS, START, START + 10 * MINUTE_MS)):
+        loader.add("bin-fr", "A", ts, 2**number, 8)
+    evaluate = "compile_expression({!r}, Vocabulary.build()).evaluate(view.as_expressions(), 'bin', 'A')"
+    texts = ("sum(fr, 8h)", "lag(sum(fr, 8h), 2m)", "lag(fr, 2m)")
+    body = (
+        "from fademoe.expressions import Vocabulary, compile_expression\n"
+        f"seen.append(({', '.join(evaluate.format(text) for text in texts)}))"
+    )
+    _, seen = watch(body, loader, 14)
+    # known 105 s after it: at the end of its second minute
+    assert seen == [(1, 1, 1)] + [(2, 1, 1)] * 2 + [(2, 2, 2)] * 8 + [(6, 2, 2)] * 2 + [(6, 6, 4)]
+
+
 def test_a_column_that_a_live_sample_lacks_is_that_of_the_history():
     loader = flat("A", 30)
     for n in range(0, 15, 5):

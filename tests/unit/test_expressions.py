@@ -287,6 +287,9 @@ def test_sums_of_settlements_go_over_the_settlements():
     assert value_of("sum(fr, 1h)", moment=NOON + 2 * HOUR, **settled) == 0
     assert value_of("sma(fr, 1h)", moment=NOON + 2 * HOUR, **settled) is None
     assert value_of("sum(fr, 1h)", moment=NOON + 2 * HOUR, holes=frozenset({("bin", "BTC")}), **settled) is None
+    late = {**settled, "lags_ms": {"fr": 2 * MINUTE}}  # it ends where the newest may be known
+    assert [value_of("sum(fr, 8h)", moment=NOON + n * MINUTE, **late) for n in range(4)] == [2, 2, 4, 4]
+    assert value_of("lag(sum(fr, 8h), 1m)", moment=NOON + 2 * MINUTE, **late) == 2
 
 
 def test_a_covered_minute_without_liquidations_is_zero():
