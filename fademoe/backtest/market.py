@@ -196,6 +196,15 @@ class Bars(_Reading):
             first += self._per_day
         return [value for part in reversed(parts) for value in part]
 
+    def list_known(
+        self, column: str, at_ms: int, count: int, offset_ms: int = 0, step_ms: int | None = None
+    ) -> list[Value]:
+        """Return the values that are known at `at_ms` at `count` points, the last one `offset_ms` before the newest."""
+        last = self.find_last(column, at_ms) - offset_ms
+        if step_ms in (None, self.step_ms):
+            return self.list_points(column, last, count)
+        return [self.get(column, last - back * step_ms) for back in range(count - 1, -1, -1)]
+
     def read_day(self, column: str, day: int) -> list[Value]:
         """Return all values of a day of the run; days before the run have negative numbers."""
         days = self._days.get(column)
@@ -300,17 +309,20 @@ class Samples(_Reading):
                 return ts
         return due
 
-    def get(self, column: str, ts: int) -> Value:
-        """Return the value of the row at a grid point."""
+    def list_known(
+        self, column: str, at_ms: int, count: int, offset_ms: int = 0, step_ms: int | None = None
+    ) -> list[Value]:
+        """Return the values that are known at `at_ms` at `count` points, the last one `offset_ms` before the newest."""
+        last, step_ms = self.find_last(column, at_ms) - offset_ms, step_ms or self.step_ms
+        return [self._get(column, last - back * step_ms, at_ms) for back in range(count - 1, -1, -1)]
+
+    def _get(self, column: str, ts: int, at_ms: int) -> Value:
+        """Return the value of the row at a grid point, None where it is not known yet."""
         if ts < self._market.since:
             self.look_back_to(ts)
         rows = self._rows_at(ts)
         place = rows.places.get(ts)
-        return None if place is None else rows.columns[column][place]
-
-    def list_points(self, column: str, last: int, count: int) -> list[Value]:
-        """Return the values of `count` grid points up to `last`, oldest first."""
-        return [self.get(column, last - back * self.step_ms) for back in range(count - 1, -1, -1)]
+        return None if place is None or rows.known_ms[place] > at_ms else rows.columns[column][place]
 
     def find_newest(self, column: str, at_ms: int) -> Value:
         """Return the newest value that is known at `at_ms`; None when it is older than three intervals."""

@@ -190,10 +190,7 @@ class ExpressionView:
         reading = self._find(code, symbol, measure)
         if not isinstance(reading, Bars | Samples):
             return [None] * count
-        last = reading.find_last(measure.column, self._moment_ms) - offset_ms
-        if step_ms == reading.step_ms:
-            return reading.list_points(measure.column, last, count)
-        return [reading.get(measure.column, last - back * step_ms) for back in range(count - 1, -1, -1)]
+        return reading.list_known(measure.column, self._moment_ms, count, offset_ms, step_ms)
 
     def get_settlement(self, code: str, symbol: str, measure: Measure, at_ms: int) -> Value:
         reading = self._find(code, symbol, measure)

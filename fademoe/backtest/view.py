@@ -319,7 +319,7 @@ class RunView:
             return []
         if isinstance(reading, Settlements):
             return reading.list_newest(column, self.ts, n)
-        return reading.list_points(column, reading.find_last(column, self.ts), n)
+        return reading.list_known(column, self.ts, n)
 
     def _find(self, symbol: str, column: str, code: str | None) -> Bars | Samples | Settlements:
         key = (symbol, column, code)

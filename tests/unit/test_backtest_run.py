@@ -89,6 +89,22 @@ def test_samples_between_the_grid_count_for_the_value_alone():
     assert seen[8] == (5007, [1000, 1005])
 
 
+def test_a_mark_that_only_the_history_has_is_unknown_until_that_is_known():
+    loader = flat("A", 30)
+    loader.add("okx-oi", "A", START, 1000)
+    loader.add("okx-oi", "A", START + 5 * MINUTE_MS, 1005)  # known after 570 s
+    loader.add("okx-oi", "A", START + 10 * MINUTE_MS, 1010, interval="1m")  # known after 2 s
+    evaluate = "compile_expression({!r}, Vocabulary.build(['okx-oi'])).evaluate(view.as_expressions(), 'bin', 'A')"
+    body = (
+        "from fademoe.expressions import Vocabulary, compile_expression\n"
+        f"seen.append((view.rows('A', 'oi', 3, 'okx'), {evaluate.format('lag(okx.oi, 5m)')}))"
+    )
+    _, seen = watch(body, loader, 16)
+    assert seen[9] == ([None, None, 1000], None)
+    assert seen[10:14] == [([1000, None, 1010], None)] * 4
+    assert seen[14] == ([1000, 1005, 1010], 1005)
+
+
 def test_a_sample_is_stale_after_three_intervals():
     loader = flat("A", 30)
     loader.add("bin-oi", "A", START, 1000)
