@@ -25,10 +25,19 @@ class Then:
         """Hold nothing."""
         self._truths: dict[tuple[str, str], tuple[Sequence[str], Truths]] = {}
         self._by_symbol: dict[tuple[str, str], dict[str, int]] = {}
+        self._at_points: dict[tuple[str, str, str, Points], Sequence[Truth]] = {}
 
     def enter(self, text: str, code: str, symbols: Sequence[str], truths: Truths) -> None:
         """Keep the truths of a crossing, a row for each symbol."""
         self._truths[text, code] = (symbols, truths)
+
+    def enter_points(self, text: str, code: str, symbol: str, points: Points, truths: Sequence[Truth]) -> None:
+        """Keep the truths of a crossing inside a function, one for each point."""
+        self._at_points[text, code, symbol, points] = truths
+
+    def find_points(self, text: str, code: str, symbol: str, points: Points) -> Sequence[Truth] | None:
+        """Return the truths of a crossing at points; None where none are kept."""
+        return self._at_points.get((text, code, symbol, points))
 
     def align(self, text: str, code: str, symbols: Sequence[str]) -> Truths | None:
         """Return the truths of a crossing for other symbols, open for those that are new; None without any."""
@@ -180,9 +189,14 @@ class BoardEvaluator(Evaluator):
         self._then = then
 
     def _cross(self, node: Call, code: str, symbol: str, points: Points) -> Sequence[Truth]:
-        then = self._then.find(node.text, code, symbol) if points == NOW else None
+        then: Sequence[Truth] | None
+        if points == NOW:
+            number = self._then.find(node.text, code, symbol)
+            then = None if number is None else [None if number < 0 else number == 1]
+        else:
+            then = self._then.find_points(node.text, code, symbol, points)
         if then is None:
             return super()._cross(node, code, symbol, points)
-        a, b = (self.compute(child, code, symbol, points)[0] for child in node.children)
-        now = compare(">" if node.function == "cross_above" else "<", a, b)
-        return [all_true((now, None if then < 0 else then == 1))]
+        sides = zip(*(self.compute(child, code, symbol, points) for child in node.children), strict=True)
+        sign = ">" if node.function == "cross_above" else "<"
+        return [all_true((compare(sign, a, b), truth)) for (a, b), truth in zip(sides, then, strict=True)]

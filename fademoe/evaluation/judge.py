@@ -90,6 +90,18 @@ class Group:
 CROSSINGS = {"cross_above": "<=", "cross_below": ">="}  # with what the sides compared a minute before
 
 
+def _remember_inside(watch: Watch, found: "Listing", exact: BoardEvaluator, then: Then) -> None:
+    """Keep what the crossings inside functions of a watch are at their points."""
+    inside = [each for expression in watch.expressions for each in expression.needs.crossings]
+    places, _ = found.find_places(watch) if inside else ((), {})
+    for node, points in inside:
+        for code, symbol in places:
+            if then.find_points(node.text, code, symbol, points) is None:
+                sides = (exact.compute(child, code, symbol, points) for child in node.children)
+                truths = [compare_exactly(CROSSINGS[node.function], a, b) for a, b in zip(*sides, strict=True)]
+                then.enter_points(node.text, code, symbol, points, truths)
+
+
 def _list_roots(watch: Watch) -> list[Node]:
     return [expression.root for expression in watch.expressions]
 
@@ -115,7 +127,7 @@ class Judge:
         for group in self._groups:
             then = Then()
             if group.crossings:
-                exact, arrays = self._evaluate_group(group, found, Then())
+                exact, arrays = self._evaluate_group(group, found, group.then)
                 for code, evaluator in arrays.items():
                     symbols = found.list_symbols(code, None)
                     for node in group.crossings:
@@ -127,6 +139,8 @@ class Judge:
                             truth = compare_exactly(operator, a, b)
                             truths[row] = -1 if truth is None else truth
                         then.enter(node.text, code, symbols, truths)
+                for watch in group.watches:
+                    _remember_inside(watch, found, exact, then)
             group.then = then
 
     def _find_listing(self, contracts: Sequence[Contract]) -> "Listing":

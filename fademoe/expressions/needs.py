@@ -29,11 +29,15 @@ class Need(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """All that an expression reads. `minutes_back`: how many minutes before T it is evaluated at, for crossings."""
+    """All that an expression reads. `minutes_back`: how many minutes before T it is evaluated at, for crossings.
+
+    `crossings` are those inside functions with a length, and the points at which each is wanted.
+    """
 
     columns: tuple[Need, ...]
     minutes_back: int
     ranks: bool
+    crossings: tuple[tuple[Call, Points], ...]
 
     @property
     def look_back_ms(self) -> int:
@@ -49,7 +53,7 @@ def collect_needs(root: Node) -> Needs:
         Need(code, measure, back_ms, (code, measure) in survey.bare, (code, measure) in survey.strict)
         for (code, measure), back_ms in survey.back_ms.items()
     ]
-    needs = Needs(tuple(columns), survey.most_crossings, survey.ranks)
+    needs = Needs(tuple(columns), survey.most_crossings, survey.ranks, tuple(survey.crossings))
     if needs.look_back_ms > LONGEST_LOOK_BACK_MS:
         days = needs.look_back_ms // DAY_MS
         raise ExpressionError(f"looks back {days} days, at most {LONGEST_LOOK_BACK_MS // DAY_MS} are allowed", 1)
@@ -67,6 +71,7 @@ class _Survey:
         self.ranks = False
         self._work = 0
         self._crossings = 0
+        self.crossings: list[tuple[Call, Points]] = []
         self._seen: set[tuple[str, Points, int]] = set()
 
     def visit(self, node: Node, points: Points) -> None:
@@ -105,6 +110,8 @@ class _Survey:
             self.visit(first, points.shift(node.length_ms))
             return
         if node.function in ("cross_above", "cross_below"):
+            if points != NOW:
+                self.crossings.append((node, points))
             self._crossings += 1
             self.most_crossings = max(self.most_crossings, self._crossings)
             for child in node.children:

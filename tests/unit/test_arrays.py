@@ -9,6 +9,8 @@ import pytest
 from fademoe.clock import Window
 from fademoe.evaluation.arrays import BoardArrays
 from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, Then, collect_reads
+from fademoe.evaluation.judge import Judge, Watch
+from fademoe.evaluation.reading import Contract
 from fademoe.expressions import ExpressionError, Vocabulary, compile_expression
 from fademoe.expressions.arrays import OPEN, ArrayEvaluator
 from fademoe.feeds import registry
@@ -233,6 +235,35 @@ def test_a_covered_window_before_the_first_settlement_has_a_sum_of_none():
     # the interval has become longer: bare it is unknown, and still there was none
     assert settle("sum(fr, 1h)", NOON + 6 * HOUR, [NOON - 3 * HOUR], covered) == 0
     assert settle("fr", NOON + 6 * HOUR, [NOON - 3 * HOUR], covered) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cross_above(oi, lag(oi, 5m))", 6),  # the history is known after 420 s
+        ("max(1 if cross_above(oi, lag(oi, 5m)) else 0, 5m) > 0", 6),
+        ("cross_above(1 if cross_above(oi, lag(oi, 5m)) else 0, 0.5)", 6),
+        ("cross_below(1 if cross_above(oi, lag(oi, 5m)) else 0, 0.5)", 7),
+    ],
+)
+def test_a_crossing_inside_a_function_compares_with_what_was_known_then(text, expected):
+    rule = compile_expression(text, WORDS, truth=True)
+    watch = Watch("rule", rule, None, ("byb",), ("BTC",))
+    board = Board(collect_reads([(rule, ("byb",))]).values(), NOON)
+    judge = Judge([watch], board)
+    (table,) = board.points.values()
+    table.add_symbols(["BTC"])
+    rows = {NOON - 15 * MINUTE: 2, NOON - 10 * MINUTE: 1, NOON - 5 * MINUTE: 0, NOON: 5}
+    found = {}
+    for minute in range(NOON, NOON + 10 * MINUTE, MINUTE):
+        judge.remember([Contract("byb", "BTC", None, None, True)])
+        board.move_to(minute + MINUTE)
+        for ts, value in rows.items():
+            if table.lags.is_known(ts, "5m", board.moment_ms) and not table.holds("BTC", ts):
+                table.put("BTC", ts, [D(value)])
+        (result,) = judge.judge([Contract("byb", "BTC", None, None, True)])
+        found[(minute - NOON) // MINUTE] = result.expr[0]
+    assert [number for number, truth in found.items() if truth] == [expected]
 
 
 def test_a_column_that_a_live_sample_lacks_is_that_of_the_history():
