@@ -94,6 +94,8 @@ class VectorEvaluator:
             raise NotVectorised(f"{node.function} cannot be evaluated over all minutes at once")
         parts = [self.evaluate(child) for child in node.children]
         first, length = parts[0], node.length_ms // MINUTE_MS
+        if length and not first.ndim:
+            raise NotVectorised(f"{node.source} is of a number that is the same in every minute")
         match node.function:
             case "lag":
                 return _shift(first, length)

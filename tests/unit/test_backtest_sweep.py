@@ -123,7 +123,9 @@ def test_vectors_say_what_expressions_say_where_both_sides_are_equal(coarse: Mem
     check_vectors(coarse, text, step=1)
 
 
-@pytest.mark.parametrize("text", ["oi > 1", "fr > 0", "byb.c > c", "rsi(c, 14m) > 70"])
+@pytest.mark.parametrize(
+    "text", ["oi > 1", "fr > 0", "byb.c > c", "rsi(c, 14m) > 70", "c > sma(2, 3m)", "ema(1, 2m) > 0"]
+)
 def test_what_vectors_cannot_say_is_left_to_the_exact_engine(loader: MemoryLoader, text: str):
     names = [name for exchange in registry.load_exchanges().values() for name in exchange.list_perpspecs()]
     root = compile_expression(text, Vocabulary.build(names), truth=True).root
