@@ -162,6 +162,19 @@ def test_the_screen_evaluates_all_contracts_and_sorts(client: FlaskClient, alert
     assert page.index("ETH") < page.index("BTC</a>")
 
 
+def test_a_card_shows_the_rank_among_the_symbols_of_the_rule(client: FlaskClient, alerts: Alerts):
+    last = (floor_to(now_ms(), MINUTE_MS) - alerts.begin) // MINUTE_MS
+    for symbol, close in (("BTC", 7), ("ETH", 5), ("XRP", 9)):
+        alerts.store("bin", symbol, closes(*[close] * 10, first=last - 9))
+    for name, symbols in (("two", '["BTC", "ETH"]'), ("all", '"all"')):
+        text = f'[[rule]]\nname = "{name}"\nexpr = "rank(close) >= 0.5"\ncodes = ["bin"]\nsymbols = {symbols}\n'
+        alerts.apply(text, last - 5, f"{name}.toml")
+    alerts.begin_at(last - 5)
+    alerts.evaluate(last)
+    cards = [card for card in client.get("/api/alerts").get_json()["cards"] if card["symbol"] == "BTC"]
+    assert {card["rule"]: card["readings"][0]["value"] for card in cards} == {"two": "1", "all": "0.5"}
+
+
 def test_values_of_the_longest_expressions_are_shown(client: FlaskClient, alerts: Alerts):
     last = (floor_to(now_ms(), MINUTE_MS) - alerts.begin) // MINUTE_MS
     alerts.store("bin", "BTC", closes(*[7] * 10, first=last - 9))

@@ -507,7 +507,10 @@ def _add_values(cursor: Cursor, cards: Sequence[Card], rules: Sequence[Rule], mi
         condition = compile_condition(rule.expr)
         for number, (left, operator, right) in enumerate(list_comparisons(condition.root)):
             expression = condition.take_part(left)
-            watches.append(_watch_value(len(watches), expression, (card.code,), (card.symbol,)))
+            symbols: tuple[str, ...] | None = (card.symbol,)
+            if expression.needs.ranks:  # among all symbols of the rule
+                symbols = None if rule.symbols == ALL else rule.symbols
+            watches.append(_watch_value(len(watches), expression, (card.code,), symbols))
             targets.append((expression, card, left, operator, right, number == 0))
     if not watches:
         return
@@ -516,7 +519,8 @@ def _add_values(cursor: Cursor, cards: Sequence[Card], rules: Sequence[Rule], mi
         for result, (expression, card, left, operator, right, is_first) in zip(evaluated.results, targets, strict=True):
             if not is_first and evaluated.minute != minute:
                 continue
-            value = result.read_value(expression, result.places[0]) if result.places else None
+            place = (card.code, card.symbol)
+            value = result.read_value(expression, place) if place in result.places else None
             if is_first:
                 card.spark.append(value)
                 card.spark_of = left.source
