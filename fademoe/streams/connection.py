@@ -84,7 +84,7 @@ class Connection(threading.Thread):
         self._errors = ErrorReports(self.name, address.url, shared.buffer)
         self._liveness = Liveness({name: Expected(feeds=tuple(topic)) for name, topic in topics.items()})
         routes = [route for topic in topics.values() for route in list_routes(topic)]
-        self._minutes = Minutes(routes, self._liveness.proving_feeds)
+        self._minutes = Minutes(routes, self._liveness.proving_feeds, self._proofs.take_left)
         self._intake = Intake(topics, self._minutes, shared.buffer, self._errors)
         self._subscriptions = self._new_subscriptions()
         self._frame_ms = 0  # exchange time of the newest frame of any kind
@@ -168,12 +168,15 @@ class Connection(threading.Thread):
     def end_session(self) -> None:
         """Give up open minutes; those that only an event had still to prove wait for one on the next connection.
 
-        What came late until now changes rows all the same.
+        What came late until now changes rows all the same. What comes later for the minutes of a connection that does
+        not come back, the one that takes over adds to them.
         """
         if changed := self._minutes.take_changed():
             self._buffer.put(changed)
         sure_ms = min(self._exchange_now_ms() - GRACE_MS, self._proved_ms())
         self._proofs.hold([Unproven(*unproven) for unproven in self._minutes.end_session(sure_ms)])
+        if self._over() or self._retired:
+            self._proofs.leave(self._minutes.get_closed_sums(), self._exchange_now_ms())
 
     def _proved_ms(self) -> int:
         """Return until when the connection proved to be alive; a sample that was held up proves its own time alone."""

@@ -8,7 +8,7 @@ A message that changes a minute which is stored already, a late event or the sam
 that replaces the stored one while the minute is young.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
@@ -119,8 +119,17 @@ Key = tuple[Series, int]
 class Minutes:
     """Indexes the minutes of one connection; used by its thread only."""
 
-    def __init__(self, routes: Collection[Route], proving_feeds: Collection[StreamFeed] = ()) -> None:
-        """Expect `routes`. Sums of `proving_feeds` close only up to the newest event of their feed."""
+    def __init__(
+        self,
+        routes: Collection[Route],
+        proving_feeds: Collection[StreamFeed] = (),
+        take_left: Callable[[Key], Minute | None] = lambda _: None,
+    ) -> None:
+        """Expect `routes`. Sums of `proving_feeds` close only up to the newest event of their feed.
+
+        `take_left` gives a closed sum of a connection that ended: its late events come on this one.
+        """
+        self._take_left = take_left
         self._sums = [route for route in routes if route.feed.reduce is Reduce.SUM]
         self._proving = frozenset(proving_feeds)
         self._open: dict[Key, Minute] = {}
@@ -168,8 +177,8 @@ class Minutes:
         return [(feed, since_ms, minutes) for feed, since_ms, minutes in unproven if minutes]
 
     def prove(self, items: Iterable[Item]) -> list[Item]:
-        """Return minutes that an event has proved; those of this connection have what came late, too."""
-        minutes = [(item, self._closed.get((item.series, item.ts))) for item in items]
+        """Return minutes that an event has proved, with what came late."""
+        minutes = [(item, self._find_closed((item.series, item.ts))) for item in items]
         return [minute.close() if minute and minute.state is State.UNPROVEN else item for item, minute in minutes]
 
     def on_event(self, feed: StreamFeed, exchange_ms: int) -> None:
@@ -185,7 +194,8 @@ class Minutes:
             if ts < self._newest_bar_ms.get(series, 0):
                 return []  # a state from before the end of the bar
             self._newest_bar_ms[series] = ts
-        closed = self._closed.get(key)
+        is_unwatched = feed.reduce is Reduce.SUM and ts < self._next_sum_ms.get(series, ts + 1)
+        closed = self._find_closed(key) if is_unwatched else self._closed.get(key)
         if closed is not None:
             if closed.add(row):
                 self._changed[key] = closed
@@ -194,8 +204,8 @@ class Minutes:
             minute = self._closed[key] = Minute(route, ts)
             minute.add(row)
             return [minute.close()]
-        if feed.reduce is Reduce.SUM and ts < self._next_sum_ms.get(series, ts + 1):
-            return []  # of an interval that was not watched
+        if is_unwatched:
+            return []
         minute = self._open.get(key) or self._open.setdefault(key, Minute(route, ts))
         minute.add(row)
         return []
@@ -231,6 +241,10 @@ class Minutes:
         self._changed.clear()
         return items
 
+    def get_closed_sums(self) -> Mapping[Key, Minute]:
+        """Return the young sums that are closed: late events may still change them."""
+        return {key: minute for key, minute in self._closed.items() if minute.route.feed.reduce is Reduce.SUM}
+
     def get_claims_from_ms(self) -> int:
         """Return from when on the sums of every watched route are still to be claimed, 0 where there are none."""
         return max(self._next_sum_ms.values(), default=0)
@@ -255,6 +269,13 @@ class Minutes:
                 ts += feed.interval_ms
                 self._next_sum_ms[series] = ts
         return items
+
+    def _find_closed(self, key: Key) -> Minute | None:
+        """Return a closed minute, of this connection or of one that ended."""
+        minute = self._closed.get(key) or self._take_left(key)
+        if minute is not None:
+            self._closed[key] = minute
+        return minute
 
     def _forget(self, until_ms: int) -> None:
         """Forget closed minutes that are not young any more, once a minute."""

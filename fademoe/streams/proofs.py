@@ -1,11 +1,12 @@
-"""Minutes of events whose connection ended before an event could prove them: the next event of another does."""
+"""Minutes of events whose connection ended: another one proves them by its next event, and takes what comes late."""
 
 import threading
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from fademoe.clock import MINUTE_MS
 from fademoe.feeds.stream import StreamFeed
-from fademoe.streams.minutes import Item
+from fademoe.streams.minutes import YOUNG_MS, Item, Key, Minute
 
 MAX_CARRY_MS = 5 * MINUTE_MS  # from the last event of the connection that ended to the first one of the next
 
@@ -19,12 +20,13 @@ class Unproven(NamedTuple):
 
 
 class EventProofs:
-    """What ended connections of one exchange left unproven; used by the threads of all its connections."""
+    """What ended connections of one exchange left; used by the threads of all its connections."""
 
     def __init__(self) -> None:
         """Begin without anything to prove."""
         self._lock = threading.Lock()
         self._held: list[Unproven] = []
+        self._left: dict[Key, Minute] = {}
 
     def hold(self, unproven: list[Unproven]) -> None:
         """Keep minutes until an event of their feed comes on another connection."""
@@ -39,3 +41,16 @@ class EventProofs:
             of_feed = [held for held in self._held if held.feed == feed]
             self._held = [held for held in self._held if held.feed != feed]
         return [item for held in of_feed if exchange_ms - held.since_ms <= MAX_CARRY_MS for item in held.items]
+
+    def leave(self, minutes: Mapping[Key, Minute], exchange_ms: int) -> None:
+        """Keep closed minutes as long as they are young: their late events come on another connection."""
+        with self._lock:
+            kept = {**self._left, **minutes}
+            self._left = {key: minute for key, minute in kept.items() if key[1] > exchange_ms - YOUNG_MS}
+
+    def take_left(self, key: Key) -> Minute | None:
+        """Return a minute that an ended connection left, once."""
+        if not self._left:
+            return None
+        with self._lock:
+            return self._left.pop(key, None)

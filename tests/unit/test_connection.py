@@ -357,6 +357,26 @@ def test_an_event_that_comes_late_just_before_a_session_ends_changes_its_minute(
     assert [(item.row[1], item.replaces) for item in line.items()] == [("3", True)]
 
 
+@pytest.mark.parametrize("feed", [SUM, PROVING])
+def test_an_event_of_a_minute_of_a_connection_that_was_replaced_changes_that_minute(feed):
+    """The list of contracts changes, or the exchange announces an upgrade: late events come on the new connection."""
+    topics, proofs = {"all": {feed: Line.routes(feed)}}, EventProofs()
+    old, new = (lines.Line(SOCKET, topics, START - 2_000, proofs) for _ in range(2))
+    old.send()
+    old.hear({"topic": "all", "data": [event("BTC", "1")]})
+    old.now_ms = END + 2 * GRACE_MS
+    old.hear({"topic": "all", "data": [event("ETH", "5", ts=END + GRACE_MS)]})
+    stored = {item.series.symbol: item.row and item.row[1] for item in old.items(old.now_ms)}
+    assert stored == {"BTC": "1", "ETH": None}
+    old.connection.end()
+    old.connection.end_session()
+    new.now_ms = END + 3 * MINUTE_MS
+    new.send()
+    new.hear({"topic": "all", "data": [event("BTC", "1"), event("BTC", "2", ts=START + 700), event("ETH", "3")]})
+    changed = {item.series.symbol: (item.row[1], item.replaces) for item in new.items(new.now_ms)}
+    assert changed == {"BTC": ("4" if not feed.distinct else "3", True), "ETH": ("3", True)}
+
+
 @pytest.mark.parametrize(("feed", "errors"), [(FEED, 1), (BAR, 1), (LAST, 1), (SUM, 0)])
 def test_what_is_long_past_is_not_stored(feed, errors):
     line, old_ms = Line(feed), START - MAX_BEHIND_MS - 2 * MINUTE_MS
