@@ -79,6 +79,7 @@ def seed(settings: Settings, **options: Any) -> int:
         since_ms=since_ms,
         until_ms=until_ms,
         with_dead=given.dead,
+        are_followed=given.symbols is None,
     )
     if given.dead and request.symbols != ALL_SYMBOLS:
         raise ConfigError("--dead goes with --symbols all: a contract that has ended is requested by its symbol")

@@ -46,7 +46,8 @@ from fademoe.store.coverage import EXPIRED, Series
 class SeedRequest:
     """What a user wants: metrics of symbols on exchanges, from `since_ms` until `until_ms` (None: for ever).
 
-    `with_dead`: all symbols are also those of contracts that have ended, if they lived in the range.
+    `with_dead`: all symbols are also those of contracts that have ended, if they lived in the range. `are_followed`:
+    the symbols are those that the settings follow; nobody named them for this request.
     """
 
     exchanges: Sequence[Exchange]
@@ -55,6 +56,7 @@ class SeedRequest:
     since_ms: int
     until_ms: int | None
     with_dead: bool = False
+    are_followed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ class SeedPlan:
 def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
     """Work out a request; nothing is stored or enqueued.
 
-    Raises ConfigError when a symbol is on none of the exchanges, or no data are available.
+    Raises ConfigError when a symbol that a user named is on none of the exchanges, or no data are available.
     """
     notes: list[str] = []
     plans: list[SeedPlan] = []
@@ -96,7 +98,7 @@ def make_plan(services: Services, request: SeedRequest) -> SeedPlan:
                 notes.append(f"nothing of {exchange.name} is requested, its list is not known yet: seed again: {error}")
             else:
                 notes.append(f"the list of {exchange.name} is not known yet, its jobs will wait: {error}")
-    if len(contracts) == len(request.exchanges):
+    if len(contracts) == len(request.exchanges) and not request.are_followed:
         _refuse_unknown(request, {symbol for by_code in contracts.values() for of in by_code.values() for symbol in of})
     for exchange in request.exchanges:
         by_code = contracts.get(exchange.name, {})

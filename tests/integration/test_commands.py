@@ -44,6 +44,14 @@ def test_bad_arguments_of_seed(system, arguments, words):
     assert read_windows_in_queues(system.context().redis, list_window_queues("binance")) == {}
 
 
+def test_a_followed_symbol_that_no_exchange_lists_does_not_stop_a_seed(system):
+    """A coin of the default list may be delisted everywhere: without --symbols the others are seeded all the same."""
+    done = system.run("seed", "--days", "1", "--metrics", "ohlcv", FADEMOE_SYMBOLS="BTC,NOSUCHCOIN")
+    assert done.returncode == 0, done.stderr
+    assert "note: binance does not list NOSUCHCOIN" in done.stderr
+    assert system.query("SELECT symbol FROM perp_coverage WHERE source = 'bin-ohlcv'") == [("BTC",)]
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("FADEMOE_WORKRES", "3"), ("FADEMOE_WORKERS", "none"), ("FADEMOE_EXCHANGES", "mtgox"), ("FADEMOE_SYMBOLS", "B?C")],
