@@ -77,11 +77,16 @@ def _to_decimal(digits: str) -> Decimal:
 
 def to_ms(value: Json) -> int:
     """Read a time in ms, an integer or its digits; seconds, microseconds and times outside 2010-2100 are bad."""
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        value = int(value)
+    value = int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else to_integer(value)
     if type(value) is not int or not EARLIEST_MS <= value < LATEST_MS:
         raise BadPayload(f"{value!r} is not a time in ms")
     return value
+
+
+def to_integer(value: Json) -> Json:
+    """Return a whole JSON number as an integer, however it was written (4409, 4409.0, 4.409e3); else `value`."""
+    is_short = isinstance(value, Decimal) and value.is_finite() and value.adjusted() <= MOST_DIGITS
+    return int(value) if is_short and value == value.to_integral_value() else value
 
 
 def read_number(value: Json) -> str:
@@ -173,7 +178,8 @@ def read_optional_price(value: Json) -> str | None:
 
 
 def read_count(value: Json) -> int:
-    """Read a non-negative JSON integer that a BIGINT holds."""
+    """Read a non-negative whole JSON number that a BIGINT holds."""
+    value = to_integer(value)
     if type(value) is not int or not 0 <= value < MAX_COUNT:
         raise BadPayload(f"{value!r} is not a count")
     return value

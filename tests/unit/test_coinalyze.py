@@ -106,6 +106,12 @@ def test_a_candle_has_coins_trades_and_takers_buys_and_no_quote_volume():
     )
 
 
+def test_times_and_counts_may_be_written_as_floats():
+    """They are JSON numbers, and no recorded answer shows how they are written."""
+    row = sent(CANDLE | {"t": float(T), "tx": 4409.0, "btx": 2210.0})
+    assert EXCHANGE.find_rest_feed("ohlcv").parse(row, BTC) == read("ohlcv", CANDLE)
+
+
 def test_a_market_of_thousands_is_told_per_coin():
     row = CANDLE | {"o": 0.0043724, "h": 0.0043738, "l": 4.3714e-3, "c": 0.0043734, "v": 695969831, "bv": 195741514.5}
     assert read("ohlcv", row, PEPE) == Candle(

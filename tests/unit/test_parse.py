@@ -149,6 +149,16 @@ def test_numbers_keep_the_digits_that_were_sent():
     ]
 
 
+@pytest.mark.parametrize("number", ["1791382920", "1791382920.0", "1.79138292e9", "1791382920e0"])
+def test_a_whole_number_is_an_integer_however_it_is_written(number):
+    """JSON has one kind of numbers, and some servers write all of them as floats."""
+    count, ms = values.decode(f"[{number}, {number}e3]".replace("e0e3", "e3").replace("e9e3", "e12").encode())
+    assert (values.read_count(count), values.to_ms(ms)) == (1791382920, 1791382920000)
+    for bad in values.decode(b"[1791382920.5, 1e300, 1e-3]"):
+        with pytest.raises(BadPayload):
+            values.read_count(bad)
+
+
 @pytest.mark.parametrize(
     "odd",
     ["NaN", "Infinity", "-Infinity", "1e9999999999999999999", "1e-9999999999999999999", "7" * 5000, "-" + "7" * 500],

@@ -25,6 +25,7 @@ from fademoe.feeds.values import (
     read_rows_of,
     read_text,
     shift,
+    to_integer,
     to_ms,
 )
 from fademoe.metrics import Candle, Funding, Liquidations, LongShortRatio, OpenInterest, PredictedFunding
@@ -238,7 +239,7 @@ def parse_current_predicted_funding(item: Json, instrument: Instrument) -> Predi
 
 def read_start_ms(item: Json) -> int:
     """Return the start of a row's bucket in ms; that t is its start, not its end, all clients say but no document."""
-    seconds = get_member(item, "t")
+    seconds = to_integer(get_member(item, "t"))
     if type(seconds) is not int:
         raise BadPayload(f"{seconds!r} is not a time in s")
     return to_ms(seconds * SECOND_MS)
