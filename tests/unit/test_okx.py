@@ -608,11 +608,15 @@ def test_recorded_contracts():
     assert found["1INCH-USDT-SWAP"].symbol == "1INCH"
 
 
-def listed(**change):
+def describe_btc(**change):
     names = {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT", "uly": "BTC-USDT"}
     sizes = {"ctType": "linear", "ctVal": "0.01", "ctMult": "1", "ctValCcy": "BTC", "settleCcy": "USDT"}
     life = {"state": "live", "listTime": "1573557408000", "expTime": "", "instCategory": "1"}
-    return read_contracts(EXCHANGE, {"code": "0", "data": [{**names, **sizes, **life, **change}]})
+    return {**names, **sizes, **life, **change}
+
+
+def listed(**change):
+    return read_contracts(EXCHANGE, {"code": "0", "data": [describe_btc(**change)]})
 
 
 @pytest.mark.parametrize(
@@ -639,6 +643,13 @@ def test_sizes_and_lives_of_contracts():
     assert (pepe.symbol, pepe.contract_value, pepe.multiplier) == ("PEPE", "10000000", 1)
     (many,) = listed(instId="1000CAT-USDT-SWAP", instFamily="1000CAT-USDT", ctVal="10")
     assert (many.symbol, many.contract_value, many.multiplier) == ("CAT", "10000", 1000)
+
+
+@pytest.mark.parametrize("missing", ["ctMult", "expTime"])
+def test_a_contract_without_a_member_that_is_alike_for_nearly_all_is_known(missing):
+    """Members of the list come and go, and one that goes must not cost every contract."""
+    item = {name: value for name, value in describe_btc().items() if name != missing}
+    assert read_contracts(EXCHANGE, {"code": "0", "data": [item]}) == listed()
 
 
 @pytest.mark.parametrize(

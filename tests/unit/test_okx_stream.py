@@ -125,6 +125,14 @@ def test_a_refusal_that_names_no_topic_voids_its_request(line):
     assert sorted(sizes) == [3, 4]
 
 
+def test_a_liquidation_without_a_side_of_the_position_has_that_of_its_order(line):
+    made = liquidated(BTC, (START + 500, "2"))
+    del made["details"][0]["posSide"]
+    line.acknowledge(ALL)
+    assert line.take("liquidation-orders", made, instType="SWAP") == ""
+    assert ("okx-lq", "BTC", 0, ("2.00", "0")) in line.rows(1)
+
+
 def test_liquidations_are_read_by_the_terms_of_their_time(line):
     """Fault 7: the size of a contract changes in the middle of a minute."""
     line.acknowledge(ALL)

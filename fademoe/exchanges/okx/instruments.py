@@ -18,10 +18,11 @@ def parse_instrument(item: Json) -> Instrument | None:
      "state": "live", "listTime": "1573557408000", "expTime": "", "tickSz": "0.1", "lotSz": "0.01"}
 
     An announced contract is nearly blank until minutes before its listing. instCategory (1 is crypto) came in 2026,
-    instFamily after 2022. A delisted contract vanishes, or is expired as on the channel; expTime announces it.
+    instFamily after 2022; without ctMult, which is 1 for all, or expTime a contract is what it is with them. A delisted
+    contract vanishes, or is expired as on the channel; expTime announces it.
     """
     *kind, state = read_kind(item, "instType", "ctType", "settleCcy", "state")
-    sizes_and_start = (get_member(item, "ctVal"), get_member(item, "ctMult"), get_member(item, "listTime"))
+    sizes_and_start = (get_member(item, "ctVal"), item.get("ctMult", "1"), get_member(item, "listTime"))
     is_followed = (
         kind == ["SWAP", "linear", "USDT"]
         and read_optional_kind(item, "instCategory", "1") == "1"
@@ -32,7 +33,7 @@ def parse_instrument(item: Json) -> Instrument | None:
         return None
     family = read_text(item.get("instFamily") or get_member(item, "uly"))
     symbol, multiplier = split_multiplier(read_text(family.partition("-")[0]))
-    expiry = get_member(item, "expTime")
+    expiry = item.get("expTime")
     size, contract_multiplier, listed = sizes_and_start
     contract_value = multiply(read_price(size), read_price(contract_multiplier), str(multiplier))
     lot = read_term(item, "lotSz")
@@ -44,7 +45,7 @@ def parse_instrument(item: Json) -> Instrument | None:
         multiplier=multiplier,
         contract_value=contract_value,
         listed_ms=to_ms(listed),
-        delisted_ms=None if expiry == "" else to_ms(expiry),
+        delisted_ms=None if expiry in (None, "") else to_ms(expiry),
         terms=replace(
             make_terms(multiplier, tick=read_term(item, "tickSz"), lot=None),
             lot=None if lot is None else multiply(lot, contract_value),

@@ -106,10 +106,10 @@ def parse_liquidation(item: Json, instrument: Instrument) -> Liquidations:
     """Read one liquidation: contracts x their size x price, in USDT.
 
     {"bkPx": "82655.7", "side": "sell", "posSide": "long", "sz": "8.55", "bkLoss": "0", "ccy": "", "ts":
-     "1791565600771"}: side is that of the closing order, so sell means a long; posSide is net where a position has no
-    side of its own.
+     "1791565600771"}: side is that of the closing order, so sell means a long; posSide is net, or not there, where a
+    position has no side of its own.
     """
-    position, order = get_member(item, "posSide"), get_member(item, "side")
+    order, position = get_member(item, "side"), item.get("posSide", "")
     if order not in ("buy", "sell") or position not in ("long", "short", "net", ""):
         raise BadPayload(f"a liquidation with side {order!r} and posSide {position!r}")
     was_long = position == "long" if position in ("long", "short") else order == "sell"
