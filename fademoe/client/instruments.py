@@ -42,7 +42,7 @@ class Refreshed:
     """What a refresh did: contracts on the list, those that are delisted now, those missing, and remarks for people.
 
     `changed`: those that stay although the list has them as another kind. `doubled`: those that it has twice, and not
-    alike. `is_partial`: so many are missing at once
+    alike. `announced_ms`: when those will be listed that have no details yet. `is_partial`: so many are missing at once
     that the list is not believed.
     """
 
@@ -52,6 +52,7 @@ class Refreshed:
     remarks: Sequence[str] = ()
     changed: Sequence[str] = ()
     doubled: Sequence[str] = ()
+    announced_ms: Sequence[int] = ()
     is_partial: bool = False
 
     @property
@@ -115,6 +116,7 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
             is_partial=is_partial,
             changed=sorted({name for _, name in changed}),
             doubled=sorted({name for _, name in doubled}),
+            announced_ms=sorted({ms for item in items if (ms := exchange.instruments.read_announced(item))}),
         )
         return refreshed, len(trading)
 
@@ -315,11 +317,15 @@ def _lives_longer(instrument: Instrument, stored: Instrument | None, now_ms: int
     return is_older or _end_ms(instrument) > max(_end_ms(stored), now_ms)
 
 
-def is_changing(exchange: Exchange, database: Database, time_ms: int) -> bool:
-    """Return whether the list should be fetched more often: near a listing, and while a contract is missing."""
+def is_changing(exchange: Exchange, database: Database, time_ms: int, announced_ms: Iterable[int] = ()) -> bool:
+    """Return whether the list should be fetched more often: near a listing, and while a contract is missing.
+
+    `announced_ms`: when contracts will be listed that are not stored, as their details are not known yet.
+    """
     with database.open_transaction() as cursor:
         stored, missing = store.read_by_key(cursor, exchange.codes), store.count_missing(cursor, exchange.codes)
-    return missing > 0 or any(abs((each.listed_ms or 0) - time_ms) < LISTING_NEAR_MS for each in stored.values())
+    listings = chain((each.listed_ms or 0 for each in stored.values()), announced_ms)
+    return missing > 0 or any(abs(listed_ms - time_ms) < LISTING_NEAR_MS for listed_ms in listings)
 
 
 def find_wanted_from_ms(instrument: Instrument, time_ms: int) -> int:

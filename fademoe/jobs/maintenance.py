@@ -1,6 +1,7 @@
 """What the system does for itself: enqueue what is missing, refresh the exchanges' lists, make partitions, clean up."""
 
 import itertools
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -179,7 +180,9 @@ def refresh_changing_instruments(context: JobContext) -> dict[str, int]:
     changing = [
         exchange
         for exchange in registry.select_enabled(services.settings)
-        if instruments.is_changing(exchange, services.database, services.clocks.now_ms(exchange))
+        if instruments.is_changing(
+            exchange, services.database, services.clocks.now_ms(exchange), _read_announced(services, exchange)
+        )
     ]
     return _refresh(services, changing)
 
@@ -198,8 +201,19 @@ def _refresh(services: Services, exchanges: Sequence[Exchange]) -> dict[str, int
                 tracked.report(State.WAITING if isinstance(error, RetryLater) else State.ERROR, str(error))
             else:
                 counts[exchange.name] = refreshed.listed
+                announced = json.dumps(list(refreshed.announced_ms))
+                services.redis.set(_announced_key(exchange), announced, ex=2 * INSTRUMENTS_INTERVAL_S)
                 tracked.report(State.ERROR if refreshed.is_partial else State.DONE, refreshed.message)
     return counts
+
+
+def _read_announced(services: Services, exchange: Exchange) -> list[int]:
+    """Return when contracts will be listed that the newest list had without their details."""
+    return list(json.loads(services.redis.get(_announced_key(exchange)) or "[]"))
+
+
+def _announced_key(exchange: Exchange) -> str:
+    return f"instruments:{exchange.name}:announced"
 
 
 @wrap_job

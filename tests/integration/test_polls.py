@@ -437,6 +437,19 @@ def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, services, sys
         assert change(None) is None
 
 
+def test_the_list_is_fetched_near_a_listing_that_is_announced_without_details(services, clock):
+    """Fault 14: OKX leaves all but the time blank until minutes before, so a listing was found up to an hour later."""
+    okx = registry.load_exchanges()["okx"]
+    (listed_ms,) = instruments.refresh(okx, services.rest, services.database).announced_ms
+    stored = instruments.load_contracts(okx, services.database)["okx"].values()
+    assert not any(each.listed_ms == listed_ms for each in stored), "its size is not known yet"
+    clock(listed_ms - now_ms() - 20 * MINUTE_MS)
+    services.clocks.ask(okx, live=True)
+    assert "okx" not in maintenance.refresh_changing_instruments()
+    maintenance.refresh_instruments()
+    assert "okx" in maintenance.refresh_changing_instruments()
+
+
 def test_a_contract_that_is_listed_again_is_asked_for_what_it_was_thought_not_to_have(ask, services, system):
     context, exchange = services, registry.load_exchanges()["okx"]
     instruments.refresh(exchange, context.rest, context.database)

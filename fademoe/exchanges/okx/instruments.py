@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fademoe.feeds.exchange import ClockFeed, InstrumentsFeed
 from fademoe.feeds.instrument import Instrument, Json
-from fademoe.feeds.rows import read_kind, read_optional_kind
+from fademoe.feeds.rows import read_kind, read_optional_kind, read_time
 from fademoe.feeds.symbols import split_multiplier
 from fademoe.feeds.terms import make_terms, read_term
 from fademoe.feeds.values import get_element, get_member, multiply, read_price, read_rows_of, read_text, to_ms
@@ -53,6 +53,12 @@ def parse_instrument(item: Json) -> Instrument | None:
     )
 
 
+def read_announced(item: Json) -> int | None:
+    """Return when a contract will be listed that is nearly blank yet: it is complete five minutes before."""
+    is_blank = isinstance(item, dict) and item.get("state") == "preopen" and item.get("ctVal") == ""
+    return read_time(item, "listTime") if is_blank else None
+
+
 INSTRUMENTS = InstrumentsFeed(
     path="/api/v5/public/instruments",
     budget="instruments",
@@ -61,6 +67,7 @@ INSTRUMENTS = InstrumentsFeed(
     parse=parse_instrument,
     name_member="instId",
     has_ended=lambda item: item.get("state") == "expired",
+    read_announced=read_announced,
     source="OKX API guide, mirrored 2026-08-22: Get instruments",
 )
 CLOCK = ClockFeed(  # {"code": "0", "msg": "", "data": [{"ts": "1597026383085"}]}
