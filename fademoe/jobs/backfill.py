@@ -208,16 +208,19 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
         failed = fetched.failed
         if failed:
             break
-    new = _store(work, rows, answered, absences) if answered else 0
+    new = _store(work, rows, answered, absences) if answered or rows else 0
     work.note_empty(doubted)
     return Stored(new, _count(feed, absences), failed, unreadable, tuple(doubted))
 
 
 def _store(work: Work, rows: Mapping[int, Row], answered: Sequence[Window], absences: Sequence[Absence]) -> int:
-    """Store rows with what they and absences cover, in one transaction; return how many were new."""
+    """Store rows with what they and absences cover, in one transaction; return how many were new.
+
+    Rows of a sparse feed beside one that is unreadable cover nothing: which row is missing is not known.
+    """
     batch = Batch(work.feed.metric, work.feed.interval, [(work.series, rows[ts]) for ts in sorted(rows)])
     answer = Covered(work.series, merge(answered), absences, work.feed.interval_ms, work.kind)
-    return work.services.writer.write([batch], [answer])
+    return work.services.writer.write([batch], [answer] if answered else [])
 
 
 def _count(feed: RestFeed, absences: Sequence[Absence]) -> int:

@@ -225,3 +225,15 @@ def test_all_symbols_of_an_exchange_without_its_list_are_not_called_complete(sys
     assert "nothing of okx is requested" in asked.stderr
     assert asked.returncode == 1, asked.stdout + asked.stderr
     assert system.query("SELECT DISTINCT source FROM perp_coverage WHERE NOT isempty(wanted)") == [("bin-fr",)]
+
+
+def test_an_odd_settlement_that_stays_costs_no_other_one(system, simulator, recent):
+    """Fault 10 for rows without a grid: nothing of the whole page was stored, for as long as the odd row was sent."""
+    since_ms = floor_to(recent[1] - 30 * DAY_MS, DAY_MS)
+    simulator.fault(exchange="binance", path="/fapi/v1/fundingRate", symbol="XRPUSDT", kind="null")
+    work(system)
+    seed = ("seed", "--since", str(since_ms), "--until", str(recent[1]), "--metrics", "fr", "--symbols", "XRP")
+    assert system.run(*seed, "--exchanges", "binance").returncode == 0
+    until(lambda: system.query("SELECT 1 FROM perp_errors WHERE unit = 'backfill bin-fr XRP'"), 60)
+    until(lambda: system.query("SELECT count(*) FROM perp_data WHERE source = 'bin-fr'")[0][0] >= 60, 30)
+    assert not system.covers("bin-fr", ["XRP"], since_ms, recent[1]), "which one is missing cannot be told"
