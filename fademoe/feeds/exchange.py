@@ -24,9 +24,9 @@ class InstrumentsFeed:
     returns the request for the page after the one that `request` asked for, None after the last. All pages together are
     the whole list: a contract that is on none of them is delisted. One that trades and whose element is suddenly of
     another kind stays as it is, unless `has_ended(item)`; one that has ended though no time of its end is told counts
-    as missing. `name_member` is the member with the exchange's name of a contract. `read_announced(item)` returns when a
-    contract will be listed that is announced without its details, which `parse` leaves out until it has them; None for
-    any other.
+    as missing. `name_member` is the member with the exchange's name of a contract. `read_announced(item)` returns when
+    a contract will be listed that is announced without its details, which `parse` leaves out until it has them; None
+    for any other.
     """
 
     path: str
