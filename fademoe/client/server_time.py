@@ -11,7 +11,7 @@ from typing import NamedTuple
 from fademoe.client.clock_offsets import ClockOffsets
 from fademoe.client.rest import RestClient
 from fademoe.clock import MINUTE_MS, now_ms, steady_ms
-from fademoe.errors import BadPayload, Refused, RetryLater
+from fademoe.errors import BadPayload, BudgetSpent, Refused, RetryLater
 from fademoe.feeds.exchange import ClockFeed, Exchange
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ class ExchangeClocks:
         """Return the exchange's time, asked for when nobody here did so within a minute.
 
         One answer that is far off what is known (at first: what this host's clock shows) is odd, and counts only when a
-        second one agrees: otherwise bars that are open would be taken for closed. Raises RetryLater when the exchange
-        cannot be reached.
+        second one agrees: otherwise bars that are open would be taken for closed. Where that endpoint alone fails, the
+        time counts that is known. Raises RetryLater when the exchange cannot be reached.
         """
         clock, offset = exchange.clock, self._offsets.get(exchange.name)
         if clock is None or (offset is not None and steady_ms() - offset.measured_ms < ASK_EVERY_MS):
@@ -77,6 +77,10 @@ class ExchangeClocks:
             self._offsets.add_measurement(exchange.name, *reading)
         except (Refused, BadPayload) as error:
             log.warning("%s does not tell its time: %s", exchange.name, error)
+        except BudgetSpent as error:
+            if not error.path:
+                raise
+            log.info("%s does not tell its time: %s", exchange.name, error)
         return self.now_ms(exchange)
 
     def _read_surely(self, exchange: Exchange, clock: ClockFeed, known_ms: int, *, live: bool) -> Reading:

@@ -158,6 +158,15 @@ def test_an_exchange_in_maintenance_is_hardly_asked_and_all_is_done_after_its_re
     assert usage.list_outages(services.redis) == []
 
 
+@pytest.mark.waits(10)
+def test_an_endpoint_of_the_time_that_fails_holds_up_no_history(system, simulator, recent):
+    simulator.fault(exchange="binance", kind="error_503", path="/fapi/v1/time")
+    work(system)
+    assert seed(system, "--symbols", "BTC", since_ms=recent[0], until_ms=recent[1]).returncode == 0
+    until(lambda: covered(system, ["BTC"], *recent), 30)
+    assert system.differences("binance", "bin-ohlcv", "BTC", *recent) == []
+
+
 @pytest.mark.waits(12)
 def test_killed_workers_lose_nothing(system, simulator, recent):
     start_ms = recent[0] - 20 * DAY_MS
