@@ -1,7 +1,7 @@
 """Dead contracts that no list has any more, and lives before a listing anew, from the listings of archives."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -11,13 +11,14 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.archives.listing import Listed, skip_checksums
 from fademoe.archives.reading import read_file
 from fademoe.client import instruments, lives
+from fademoe.client.archive import Mismatch
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, parse_time, to_iso
 from fademoe.errors import SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Cadence, Dataset, split_settled
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
-from fademoe.metrics import Candle
+from fademoe.metrics import Candle, Row
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.store import instruments as store
@@ -58,9 +59,8 @@ def find_dead(context: JobContext, exchange_name: str) -> dict[str, int]:
         for name, instrument in unknown:
             try:
                 life = _find_life(services, exchange, archive, dataset, name, instrument)
-            except (SourceError, BadFile) as error:
-                if isinstance(error, SourceError):
-                    tracked.record(error)
+            except SourceError as error:
+                tracked.record(error)
                 log.warning("%s: the life of %s is not known: %s", exchange_name, name, error)
                 continue
             if life is not None:
@@ -185,16 +185,43 @@ def _find_trades(
 def _read_traded(
     services: Services, archive: Archive, dataset: Dataset, instrument: Instrument, file: ArchiveFile
 ) -> list[Candle]:
-    """Return the candles with trades of a file, ascending; none where the archive does not have it."""
-    download = services.archive_client.fetch(archive, file.path, use=USE)
-    if download is None:
-        return []
-    try:
-        rows = read_file(download.path, file, dataset, instrument).rows.get(CANDLES, {})
-    finally:
-        download.discard()
+    """Return the candles with trades of a file, ascending; what a month's file does not tell, those of its days do."""
+    rows = _read_rows(services, archive, dataset, instrument, file)
+    if file.cadence == "month":
+        for day in _list_untold_days(dataset, file.window, rows):
+            for of_day in dataset.list_day_files(file.contract, day):
+                rows = {**rows, **_read_rows(services, archive, dataset, instrument, of_day)}
     candles = [rows[ts] for ts in sorted(rows)]
     return [row for row in candles if isinstance(row, Candle) and row.n]
+
+
+def _list_untold_days(dataset: Dataset, month: Window, times: Collection[int]) -> list[Window]:
+    """Return the days of a month that do not lie between its first and its last line."""
+    days = dataset.list_days(month)
+    if not times:
+        return days
+    first_ms, end_ms = min(times), max(times) + MINUTE_MS
+    return [day for day in days if day.start_ms < first_ms or day.end_ms > end_ms]
+
+
+def _read_rows(
+    services: Services, archive: Archive, dataset: Dataset, instrument: Instrument, file: ArchiveFile
+) -> Mapping[int, Row]:
+    """Return the candles of a file by their ts; none where the archive does not have it, or where it is no good."""
+    try:
+        download = services.archive_client.fetch(archive, file.path, use=USE)
+    except Mismatch as error:
+        log.warning("%s tells nothing of a life: %s", file.path, error)
+        return {}
+    if download is None:
+        return {}
+    try:
+        return read_file(download.path, file, dataset, instrument).rows.get(CANDLES, {})
+    except BadFile as error:
+        log.warning("%s tells nothing of a life: %s", file.path, error)
+        return {}
+    finally:
+        download.discard()
 
 
 def _store(services: Services, exchange: Exchange, found: FoundLife) -> FoundLife:

@@ -1,6 +1,7 @@
 """Dead contracts and earlier lives that only an archive's listing knows, against the simulator."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
@@ -62,6 +63,29 @@ def test_a_contract_that_is_on_no_list_any_more_is_known_by_its_files(services, 
         assert [path for path in (services.settings.home / "archive").rglob("*") if path.is_file()] == []
     finally:
         requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": None}, timeout=60)
+
+
+def test_a_file_that_is_broken_or_short_hides_no_life(services, system, simulator, monkeypatch):
+    """What a month's file does not tell of the end of a life, the files of its days do."""
+    name, month_ms = "RUNEUSDT", settled_end(DAY_MS) - 130 * DAY_MS
+    month = datetime.fromtimestamp(month_ms / 1000, UTC).replace(day=1, hour=0, minute=0)
+    last_ms = int((month + timedelta(days=31)).replace(day=1).timestamp()) * 1000 - DAY_MS
+    ended_ms = last_ms + 5 * HOUR_MS
+    change = {"exchange": "binance", "instrument": name}
+    requests.post(f"{simulator.url}/sim/contracts", json=change | {"delisted_ms": ended_ms}, timeout=60)
+    folder = f"/data/futures/um/monthly/klines/{name}/1m/{name}-1m"
+    try:
+        for kind in ("short_month", "conflicting_rows", "wrong_checksum"):
+            simulator.fault(kind=kind, exchange="binance", path=f"{folder}-{month:%Y-%m}")
+            system.query("DELETE FROM perp_lives WHERE instrument = %s RETURNING 1", name)
+            assert look_for(services, monkeypatch, name) == {"lives": 1}, kind
+            (found,) = read(services, name)
+            assert abs(found.delisted_ms - ended_ms) <= HOUR_MS, kind
+            simulator.clear()
+        assert [path for path in (services.settings.home / "archive").rglob("*") if path.is_file()] == []
+    finally:
+        simulator.clear()
+        requests.post(f"{simulator.url}/sim/contracts", json=change | {"delisted_ms": None}, timeout=60)
 
 
 @pytest.mark.parametrize(("factor", "symbols"), [(1, ["ZEC", "ZEC"]), (7, ["ZEC_2", "ZEC"])])
