@@ -13,7 +13,7 @@ from fademoe.simulator.stats import Stats
 
 CHANGEABLE = (
     *("listed_ms", "shown_listed_ms", "delisted_ms", "halted_from_ms", "halted_until_ms", "relisted_factor"),
-    "value_shift",
+    *("forgotten_ms", "value_shift"),
 )
 SOCKETS_CUT_BY = ("down", "drop_sockets")
 ONCE = ("drop_sockets", "control_frames")

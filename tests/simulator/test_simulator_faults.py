@@ -5,6 +5,7 @@ import json
 import re
 import time
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -339,6 +340,28 @@ def test_a_contract_is_delisted_and_listed_again_for_good(sim):
         assert (listed["RUNEUSDT"]["status"], listed["RUNEUSDT"]["onboardDate"]) == ("TRADING", halt[1])
     finally:
         names = ("halted_from_ms", "halted_until_ms", "shown_listed_ms")
+        sim.post("/sim/contracts", change | dict.fromkeys(names))
+
+
+def test_what_is_forgotten_is_left_to_the_archive(sim):
+    """A contract that had ended by then is on no list; REST leaves the life before a listing anew out."""
+    end_ms = sim.now_ms() // 86_400_000 * 86_400_000 - 86_400_000
+    halt = (end_ms - 10 * 3_600_000, end_ms - 3_600_000)
+    change = {"exchange": "binance", "instrument": "RUNEUSDT"}
+    window = {"symbol": "RUNEUSDT", "startTime": end_ms - 86_400_000, "endTime": end_ms - 1}
+    try:
+        sim.post("/sim/contracts", change | {"halted_from_ms": halt[0], "halted_until_ms": halt[1]})
+        sim.post("/sim/contracts", change | {"forgotten_ms": halt[1]})
+        assert min(row[0] for row in sim.rows(KLINES, interval="1m", limit=1500, **window)) >= halt[1]
+        assert sim.truth("ohlcv", "RUNEUSDT", end_ms - 86_400_000, halt[0])
+        assert "RUNEUSDT" in {contract["symbol"] for contract in read_list(sim, "binance")}
+        sim.post("/sim/contracts", change | {"delisted_ms": end_ms, "forgotten_ms": end_ms})
+        assert "RUNEUSDT" not in {contract["symbol"] for contract in read_list(sim, "binance")}
+        assert sim.get(KLINES, interval="1m", **window).json()["code"] == -1121
+        day = datetime.fromtimestamp((end_ms - 86_400_000) / 1000, UTC).strftime("%Y-%m-%d")
+        assert sim.get(f"/data/futures/um/daily/klines/RUNEUSDT/1m/RUNEUSDT-1m-{day}.zip").status_code == 200
+    finally:
+        names = ("halted_from_ms", "halted_until_ms", "forgotten_ms", "delisted_ms")
         sim.post("/sim/contracts", change | dict.fromkeys(names))
 
 

@@ -185,7 +185,7 @@ class Binance(Exchange):
         """Return the list of contracts, built once a minute."""
         minute = call.now_ms // MINUTE_MS
         if self._info[0] != minute:
-            listed = self.market.world.list_instruments(self.name)
+            listed = self._list_known()
             limit = self.options.binance_weight_limit
             self._info = minute, binance_listing.encode_exchange_info(listed, call.now_ms, limit)
         return self._info[1]
@@ -275,9 +275,8 @@ class Binance(Exchange):
         """Return mark price, index price and funding estimate of one contract or of all."""
         if call.query.get("symbol"):
             return orjson.dumps(self._premium_row(self._instrument(call), call.now_ms))
-        instruments = self.market.world.list_instruments(self.name)
         return orjson.dumps(
-            [self._premium_row(item, call.now_ms) for item in instruments if call.now_ms >= item.listed_ms]
+            [self._premium_row(item, call.now_ms) for item in self._list_known() if call.now_ms >= item.listed_ms]
         )
 
     def _premium_row(self, instrument: Instrument, now_ms: int) -> dict[str, object]:
@@ -350,7 +349,7 @@ class Binance(Exchange):
         if start_ms > end_ms:
             raise BinanceRefusal(-1130, "parameter 'endTime' is invalid.")
         instrument = self.market.world.find_instrument(self.name, call.query["symbol"].upper())
-        if instrument is None:
+        if instrument is None or instrument.is_forgotten:
             return b"[]"
         if not call.query.get("endTime"):
             start_ms = oldest_ms
@@ -362,7 +361,7 @@ class Binance(Exchange):
 
         settled_ms = self._published_until(instrument, call.now_ms, period_ms, is_bucket=is_bucket)
         source = RowSource(chunk, settled_ms, Chunk([], []))
-        return cut_page(source, max(start_ms, instrument.listed_ms), end_ms + 1, limit, keep_newest=True)
+        return cut_page(source, max(start_ms, instrument.known_from_ms), end_ms + 1, limit, keep_newest=True)
 
     def _sample_chunk(self, instrument: Instrument, make_row: SampleRow, period_ms: int, day: int) -> Chunk:
         """Encode a day of samples."""
@@ -378,13 +377,17 @@ class Binance(Exchange):
         covered_ms = ts + (period_ms if is_bucket else 0)
         return ts + 1 if covered_ms + lag_ms <= now_ms else ts
 
+    def _list_known(self) -> list[Instrument]:
+        """Return the contracts that are on the exchange's list, in order of listing."""
+        return [item for item in self.market.world.list_instruments(self.name) if not item.is_forgotten]
+
     def _instrument(self, call: Call) -> Instrument:
         """Return the contract of the request, whose name may be in lower case."""
         name = call.query.get("symbol")
         if not name:
             raise _missing("symbol")
         instrument = self.market.world.find_instrument(self.name, name.upper())
-        if instrument is None:
+        if instrument is None or instrument.is_forgotten:
             raise BinanceRefusal(-1121, "Invalid symbol.")
         return instrument
 
@@ -443,4 +446,4 @@ def _window(call: Call, instrument: Instrument) -> tuple[int, int, bool]:
     start_ms, end_ms = _integer(call, "startTime", 0), _integer(call, "endTime", call.now_ms)
     if start_ms > end_ms:
         raise BinanceRefusal(-1023, "Start time is greater than end time.")
-    return max(start_ms, instrument.listed_ms), min(end_ms, call.now_ms) + 1, bool(call.query.get("startTime"))
+    return max(start_ms, instrument.known_from_ms), min(end_ms, call.now_ms) + 1, bool(call.query.get("startTime"))

@@ -38,6 +38,7 @@ class Instrument:
     shown_listed_ms: int | None = None  # the time of listing in the exchange's list, when it is not the true one
     halted_from_ms: int | None = None  # delisted from this time until `halted_until_ms`, then listed again
     halted_until_ms: int | None = None
+    forgotten_ms: int | None = None  # lists and REST know nothing from before this time any more
     relisted_factor: int = 1  # its price is that many times as high from then on: the name is given to another coin
 
     @property
@@ -64,6 +65,16 @@ class Instrument:
     def list_time_ms(self) -> int:
         """The time of listing that the exchange's list shows."""
         return self.listed_ms if self.shown_listed_ms is None else self.shown_listed_ms
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether it had ended by the time from before which nothing is known any more: it is on no list then."""
+        return self.delisted_ms is not None and self.delisted_ms <= (self.forgotten_ms or 0)
+
+    @property
+    def known_from_ms(self) -> int:
+        """From when on REST has its rows."""
+        return max(self.listed_ms, self.forgotten_ms or 0)
 
     def is_halted(self, at_ms: int) -> bool:
         """Tell whether `at_ms` lies between a delisting and the listing after it."""
