@@ -18,10 +18,11 @@ from redis import Redis
 from fademoe.archives.listing import Page, read_page
 from fademoe.client.egress import open_session
 from fademoe.client.rate_limit.budgets import Budgets, Grant
-from fademoe.client.rest import USER_AGENT, describe_cause
+from fademoe.client.rest import MAX_LIMIT_CLOSURE_S, USER_AGENT, describe_cause
 from fademoe.clock import to_host_s
 from fademoe.errors import BadPayload, RetryLater
 from fademoe.feeds.archive import Archive
+from fademoe.feeds.values import read_retry_after_s
 from fademoe.settings import Settings
 from fademoe.signals import StopSignal
 
@@ -261,13 +262,20 @@ class ArchiveClient:
             return response.text[:200]
 
     def _refuse(self, archive: Archive, grant: Grant, response: requests.Response, what: str) -> RetryLater:
-        """Return the error of an answer that is no file; the rate is halved for a while."""
+        """Return the error of an answer that is no file.
+
+        The rate is halved for a while. For as long as the answer asks for, nobody asks the archive for anything.
+        """
         reason = f"the archive of {archive.exchange} answers {response.status_code} for {what}"
         self._slow_down(archive)
-        pause_s = self._budgets.note_failure(grant, reason)
+        pause_s = max(REFUSED_S, self._budgets.note_failure(grant, reason))
+        asked_s = read_retry_after_s(response.headers)
+        if asked_s is not None:
+            pause_s = max(pause_s, min(asked_s, MAX_LIMIT_CLOSURE_S))
+            self._budgets.close(archive, [archive.budget.name], grant.egress, pause_s, reason)
         return RetryLater(
             reason,
-            retry_after_s=max(REFUSED_S, pause_s),
+            retry_after_s=pause_s,
             exchange=archive.exchange,
             request=what,
             http_status=response.status_code,

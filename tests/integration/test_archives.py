@@ -191,6 +191,21 @@ def test_a_checksum_that_is_late_costs_a_minute(importer, simulator):
     assert importer.differences("bin-pfr", "LTC", window) == []
 
 
+def test_an_archive_is_left_alone_as_long_as_it_asks_for(importer, simulator):
+    """By everybody: the pause is that of its rate limit."""
+    simulator.fault(kind="error_503", exchange="binance", path=f"{KLINES}/monthly", retry_after="90", count=1)
+    client, archive = importer.services.archive_client, registry.load_exchanges()["binance"].archive
+    paths = [f"{KLINES[1:]}/monthly/klines/LTCUSDT/1m/LTCUSDT-1m-2025-{month}.zip" for month in ("08", "09")]
+    with pytest.raises(RetryLater) as asked:
+        client.fetch(archive, paths[0])
+    assert asked.value.retry_after_s == 90
+    before = simulator.requests("binance")
+    with pytest.raises(RetryLater) as held:
+        client.fetch(archive, paths[1])
+    assert 60 < held.value.retry_after_s <= 91
+    assert simulator.requests("binance") == before
+
+
 def test_what_differs_is_audited_and_nothing_is_overwritten(importer, system):
     whole, series = month("2025-09"), Series("bin-pfr", "XRP")
     first, rest = Window(whole.end_ms - 2 * DAY_MS, whole.end_ms - DAY_MS), Window(whole.end_ms - DAY_MS, whole.end_ms)
