@@ -251,6 +251,22 @@ def test_open_interest_of_years_meets_at_the_changed_label(importer, simulator):
         assert reasons == [(jobs.NOT_IN_ARCHIVE,)]
     doubled = importer.system.query("SELECT symbol, ts FROM perp_data GROUP BY source, symbol, ts HAVING count(*) > 1")
     assert doubled == []
+    # The last file before the change is rewritten: in the old form it ends with the sample at the change.
+    simulator.clear()
+    simulator.fault(kind="old_form", exchange="binance", path=f"{folder}-2024-03-03")
+    binance = registry.load_exchanges()["binance"]
+    checked = check_archive(importer.services, binance, binance.archive)
+    assert [path[-14:-4] for path in checked.rewritten] == ["2024-03-02", "2024-03-03", "2024-03-05", "2024-03-06"]
+    for job_id in read_job_states(importer.services.redis, ARCHIVES):
+        _, task = parse_job_id(job_id)
+        importer.run(*task, jobs.audit_files)
+    shifts = {path[-14:-4]: shift for path, shift in importer.files("path, shift_ms")}
+    assert [shifts[f"2024-03-0{day}"] for day in range(2, 7)] == [0, 0, five, five, five]
+    for series in (oi, lsr):
+        assert importer.differences(series.source, "BTC", window) == []
+        absent = "SELECT reason FROM perp_absence WHERE source = %s AND int8range(start_ms, end_ms) @> %s::bigint"
+        assert importer.system.query(absent, series.source, to_ms("2024-03-04")) == []
+    assert importer.system.query("SELECT count(*) FROM perp_corrections WHERE \"column\" <> ''") == [(0,)]
 
 
 @pytest.mark.parametrize("form", ["new", "old"])
