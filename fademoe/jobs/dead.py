@@ -7,18 +7,21 @@ from functools import cache
 from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
+from rq import Retry
 
 from fademoe.archives.listing import Listed, skip_checksums
 from fademoe.archives.reading import read_file
 from fademoe.client import instruments, lives
 from fademoe.client.archive import Mismatch
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, parse_time, to_iso
-from fademoe.errors import SourceError
+from fademoe.errors import RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Cadence, Dataset, split_settled
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
+from fademoe.jobs.failures import ENDLESS
 from fademoe.metrics import Candle, Row
+from fademoe.queue.retry import DELAY_S
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.store import instruments as store
@@ -43,14 +46,18 @@ class Trades(NamedTuple):
 
 
 @wrap_job
-def find_dead(context: JobContext, exchange_name: str) -> dict[str, int]:
-    """Look for lives that only the archive of an exchange knows, and store them with the times of their trades."""
+def find_dead(context: JobContext, exchange_name: str) -> dict[str, int] | Retry:
+    """Look for lives that only the archive of an exchange knows, and store them with the times of their trades.
+
+    Returns counts, or a Retry for the names whose files could not be fetched.
+    """
     services, exchange = context.services, registry.load_exchanges()[exchange_name]
     archive = registry.select_archives(services.settings).get(exchange_name)
     dataset = archive.find_dataset(CANDLES) if archive else None
     if archive is None or dataset is None or not archive.list_url:
         return {"lives": 0}
     found: list[FoundLife] = []
+    delays_s: list[float] = []
     with status.track(services.database, f"lives {exchange_name}", interval_s=EVERY_S) as tracked:
         with services.stop.allow_interrupt():
             instruments.ensure(exchange, services.rest, services.database)
@@ -61,6 +68,8 @@ def find_dead(context: JobContext, exchange_name: str) -> dict[str, int]:
                 life = _find_life(services, exchange, archive, dataset, name, instrument)
             except SourceError as error:
                 tracked.record(error)
+                if isinstance(error, RetryLater):
+                    delays_s.append(error.retry_after_s)
                 log.warning("%s: the life of %s is not known: %s", exchange_name, name, error)
                 continue
             if life is not None:
@@ -68,6 +77,10 @@ def find_dead(context: JobContext, exchange_name: str) -> dict[str, int]:
         symbols = ", ".join(f"{each.instrument.name} ({each.instrument.symbol})" for each in found[:5])
         message = f"{len(names)} names, {len(unknown)} unknown, {len(found)} dead{': ' if found else ''}{symbols}"
         tracked.report(State.DONE, message)
+    if delays_s:
+        delay_s = max(1, round(max(delays_s)))
+        context.write_meta(DELAY_S, delay_s)
+        return Retry(max=ENDLESS, interval=delay_s)
     return {"lives": len(found)}
 
 

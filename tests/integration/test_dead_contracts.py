@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
+from rq import Retry
 
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS
@@ -65,7 +66,7 @@ def test_a_contract_that_is_on_no_list_any_more_is_known_by_its_files(services, 
         requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": None}, timeout=60)
 
 
-def test_a_file_that_is_broken_or_short_hides_no_life(services, system, simulator, monkeypatch):
+def test_a_file_that_is_broken_short_or_refused_hides_no_life(services, system, simulator, monkeypatch):
     """What a month's file does not tell of the end of a life, the files of its days do."""
     name, month_ms = "RUNEUSDT", settled_end(DAY_MS) - 130 * DAY_MS
     month = datetime.fromtimestamp(month_ms / 1000, UTC).replace(day=1, hour=0, minute=0)
@@ -75,6 +76,11 @@ def test_a_file_that_is_broken_or_short_hides_no_life(services, system, simulato
     requests.post(f"{simulator.url}/sim/contracts", json=change | {"delisted_ms": ended_ms}, timeout=60)
     folder = f"/data/futures/um/monthly/klines/{name}/1m/{name}-1m"
     try:
+        system.query("DELETE FROM perp_lives WHERE instrument = %s RETURNING 1", name)
+        simulator.fault(kind="error_503", exchange="binance", path=folder, count=1)
+        again = look_for(services, monkeypatch, name)
+        assert isinstance(again, Retry), "a host that does not answer is asked again before the next day"
+        assert again.intervals[0] >= 15
         for kind in ("short_month", "conflicting_rows", "wrong_checksum"):
             simulator.fault(kind=kind, exchange="binance", path=f"{folder}-{month:%Y-%m}")
             system.query("DELETE FROM perp_lives WHERE instrument = %s RETURNING 1", name)
