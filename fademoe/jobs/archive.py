@@ -336,17 +336,14 @@ def _list_needed_days(target: Target, gathered: Gathered, month: FileRecord | No
         return []
     dataset = target.dataset
     is_read = month is not None and month.state is FileState.SHORT
+    holes = [hole for window in target.wanted for hole in _holes_of(target, gathered, _cut(window, target.life))]
     needed = set()
     for day in dataset.list_days(target.period):
-        holes = [
-            part
-            for window in target.wanted
-            for part in _holes_of(target, gathered, _cut(day, _cut(window, target.life)))
-        ]
+        inside = [_cut(day, hole) for hole in holes if _overlap(day, hole)]
         least_ms = SMALL_HOLE * DAY_MS if is_read and not target.is_unlisted else 0
-        if sum(part.end_ms - part.start_ms for part in holes) > least_ms:
+        if sum(part.end_ms - part.start_ms for part in inside) > least_ms:
             needed.add(day)
-            if dataset.reaches_next_day and holes[0].start_ms == day.start_ms:
+            if dataset.reaches_next_day and inside[0].start_ms == day.start_ms:
                 needed.add(Window(day.start_ms - DAY_MS, day.start_ms))
     return sorted(day for day in needed if day.end_ms + dataset.day_after_ms <= target.time_ms)
 
@@ -790,8 +787,9 @@ def _select(rows: Mapping[int, Row], window: Window, without: Set[int]) -> Mappi
 def _explain(target: Target, gathered: Gathered, metric: str, hole: Window) -> list[Absence]:
     """Return why there are no rows in a hole that REST does not reach either, each reason with its range."""
     step_ms = target.dataset.interval_ms
-    if target.dataset.sparse:
-        return [Absence(hole, NOT_IN_ARCHIVE)]
+    if target.dataset.sparse:  # a hole of several days is explained as a whole
+        broken = next((why for window, why in gathered.quarantined if _overlap(window, hole)), "")
+        return [Absence(hole, broken or NOT_IN_ARCHIVE)]
     blanks = gathered.blanks.get(metric, {})
     absences: list[Absence] = []
     for ts in range(floor_to(hole.start_ms, step_ms), hole.end_ms, step_ms):

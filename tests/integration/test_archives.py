@@ -512,3 +512,21 @@ def test_okx_settlements_of_years(importer):
     importer.take(series, window)
     assert importer.differences("okx-fr", "BTC", window, "okx") == []
     assert importer.missing(series, window) == []
+
+
+def test_okx_settlements_by_days_reach_to_the_window_s_end_and_name_what_is_broken(importer, simulator):
+    """The last eight hours of a day of UTC lie in the file of the next day of UTC+8."""
+    simulator.fault(kind="lost_file", exchange="okx", path="/cdn/okex/traderecords/swaprates/monthly")
+    day = "/cdn/okex/traderecords/swaprates/daily/20241104/allswap-fundingrates-2024-11-04"
+    simulator.fault(kind="bad_crc", exchange="okx", path=day)
+    series, window = Series("okx-fr", "BTC"), Window(to_ms("2024-11-02"), to_ms("2024-11-06"))
+    importer.want(window, series)
+    for _ in range(2):
+        with pytest.raises(RetryLater):
+            importer.run(series, window)
+    importer.run(series, window)
+    lost = [f"missing {to_ms(at)}" for at in ("2024-11-03T16:00", "2024-11-04T00:00", "2024-11-04T08:00")]
+    unknown = f"{to_ms('2024-11-04T16:00')} fr_hours: None instead of 8"  # the settlement before is lost
+    assert importer.differences("okx-fr", "BTC", window, "okx") == [*lost, unknown]
+    [(reason,)] = importer.system.query("SELECT reason FROM perp_absence WHERE source = 'okx-fr'")
+    assert reason.startswith("quarantined: allswap-fundingrates-2024-11-04.zip")
