@@ -105,15 +105,16 @@ def _marks(market: Market, instrument: Instrument, start_ms: int, end_ms: int, n
 def _funding(
     market: Market, instrument: Instrument, start_ms: int, end_ms: int, now_ms: int, _step_ms: int
 ) -> list[Row]:
-    """List settled funding rates at the exact time of settlement; the interval of a contract's first one is unknown."""
+    """List settled funding rates at the exact time of settlement; the interval of a life's first one is unknown."""
     has_price = instrument.exchange in HAS_SETTLEMENT_PRICE
     decimals = instrument.price_decimals + instrument.price_shift
-    first = market.funding.list_settlements(instrument, instrument.listed_ms, end_ms, 1)
+    begins = [instrument.listed_ms, *([instrument.halted_until_ms] if instrument.halted_until_ms else [])]
+    first = {each.ts for at_ms in begins for each in market.funding.list_settlements(instrument, at_ms, end_ms, 1)}
     return [
         {
             "ts": settled.ts,
             "fr": to_fixed(settled.rate, RATE_DECIMALS),
-            "fr_hours": None if settled.ts == first[0].ts else str(settled.hours),
+            "fr_hours": None if settled.ts in first else str(settled.hours),
             "fr_mark": to_fixed(settled.price, decimals)
             if has_price and settled.ts >= SETTLEMENT_PRICE_SINCE_MS
             else None,
