@@ -106,10 +106,15 @@ class System:
         rows = self.query("SELECT unit FROM perp_status WHERE kind = 'stream' AND state = 'running'")
         return {unit.removeprefix("stream ") for (unit,) in rows}
 
-    def differences(self, exchange: str, source: str, symbol: str, start_ms: int, end_ms: int) -> list[str]:
-        """Compare what is stored with the simulator's truth, value by value; [] when all is equal."""
+    def differences(
+        self, exchange: str, source: str, symbol: str, start_ms: int, end_ms: int, *, contract: str = ""
+    ) -> list[str]:
+        """Compare what is stored with the simulator's truth, value by value; [] when all is equal.
+
+        `contract`: the exchange's name, where a symbol is only one life of it.
+        """
         metric = source if exchange == "coinalyze" else source.rpartition("-")[2]  # it has markets of several exchanges
-        truth = self.simulator.truth(exchange, metric, symbol, start_ms, end_ms)
+        truth = self.simulator.truth(exchange, metric, contract or symbol, start_ms, end_ms)
         columns = sorted({name for row in truth.values() for name in row}) or ["ts"]
         names = ", ".join(f"{name}::text" for name in columns)
         stored = {
