@@ -97,8 +97,8 @@ def demo() -> Iterator[Demo]:
     folder = Path(tempfile.mkdtemp(prefix="fademoe-"))
     folder.chmod(0o755)
     built = Demo(folder)
-    came_up = built.run("demo")
     try:
+        came_up = built.run("demo")
         assert came_up.returncode == 0, came_up.stdout + came_up.stderr
         yield built
     finally:
