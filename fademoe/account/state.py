@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Self
 
 from fademoe.account.numbers import EXACT, ONE, ZERO
@@ -88,9 +88,8 @@ class Account:
     def equity(self) -> Decimal:
         """Cash and the positions at the prices of the last step 7."""
         total = self.cash
-        with localcontext(EXACT):
-            for position in self.positions.values():
-                total += position.quantity * position.price
+        for position in self.positions.values():
+            total = EXACT.add(total, EXACT.multiply(position.quantity, position.price))
         return total
 
     def hold(self, symbol: str) -> Decimal:
