@@ -1,5 +1,6 @@
 """`fademoe export`: series as a directory of Parquet files with certificates, and the check of one."""
 
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -64,9 +65,7 @@ def run_export(
         raise ConfigError("--source, --symbols, --since, --until and --out are required, or --check alone")
     window = make_window(since, until)
     moment = _read_moment(as_of, knowledge)
-    services = wait_until_ready(settings)
-    reader = Reader(settings.postgres_url)
-    try:
+    with closing(wait_until_ready(settings)) as services, closing(Reader(settings.postgres_url)) as reader:
         specs, series = _choose_series(reader, sources, symbols)
         window = _cut_to_due(window, min(_find_due_ms(services, spec) for spec in specs))
         grids = {spec.name: find_grid(spec.name) for spec in specs}
@@ -77,9 +76,6 @@ def run_export(
             Request(window=window, step=step or "", is_float=is_float, moment=moment),
             lambda line: click.echo(line, err=True),
         )
-    finally:
-        reader.close()
-        services.close()
     _tell(summary, len(series) * len(list(split_months(window))))
     return DONE
 

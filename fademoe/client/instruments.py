@@ -71,9 +71,8 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
     nothing is delisted before a day of such lists, and an error is recorded. Nor is it while an element is unreadable
     that names no stored contract, for it may be one of those that are missing. One that trades and is on the list as a
     kind that is not followed stays as it is, and an error is recorded; so does one that the list has twice with other
-    values, and a new one is left out then.
-    Absences that only the list was the reason for are invalidated where it shows a longer life now.
-    Raises RetryLater when the exchange cannot be reached, BadPayload when the list is not one.
+    values, and a new one is left out then. Absences that only the list was the reason for are invalidated where it
+    shows a longer life now. Raises RetryLater when the exchange cannot be reached, BadPayload when the list is not one.
     """
     read, unreadable, items = _fetch_list(exchange, rest)
     read, doubled = _split_doubled(read)
