@@ -321,48 +321,56 @@ def test_the_middle_row_of_a_page_is_odd(sim):
     assert rows[2][:5] == good[2][:5] and float(rows[2][5]) > float(good[2][5])
 
 
-def test_a_contract_is_delisted_and_listed_again_for_good(sim):
+class Halted:
+    """RUNE of Binance, which did not trade for nine hours of the day before yesterday."""
+
+    def __init__(self, sim):
+        self._sim = sim
+        self.end_ms = sim.now_ms() // 86_400_000 * 86_400_000 - 86_400_000
+        self.halt = (self.end_ms - 10 * 3_600_000, self.end_ms - 3_600_000)
+        self.day = {"symbol": "RUNEUSDT", "startTime": self.end_ms - 86_400_000, "endTime": self.end_ms - 1}
+        self.changed = set()
+        self.change(halted_from_ms=self.halt[0], halted_until_ms=self.halt[1])
+
+    def change(self, **members):
+        """Change the contract until the test ends."""
+        self.changed |= members.keys()
+        self._sim.post("/sim/contracts", {"exchange": "binance", "instrument": "RUNEUSDT", **members})
+
+
+@pytest.fixture
+def halted(sim):
+    found = Halted(sim)
+    yield found
+    found.change(**dict.fromkeys(found.changed))
+
+
+def test_a_contract_is_delisted_and_listed_again_for_good(sim, halted):
     """REST, truth, and settlements lack the time between; the list may show a later time of listing."""
-    end_ms = sim.now_ms() // 86_400_000 * 86_400_000 - 86_400_000
-    halt = (end_ms - 10 * 3_600_000, end_ms - 3_600_000)
-    change = {"exchange": "binance", "instrument": "RUNEUSDT"}
-    window = {"symbol": "RUNEUSDT", "startTime": end_ms - 86_400_000, "endTime": end_ms - 1}
-    try:
-        sim.post("/sim/contracts", change | {"halted_from_ms": halt[0], "halted_until_ms": halt[1]})
-        sim.post("/sim/contracts", change | {"shown_listed_ms": halt[1]})
-        klines = [row[0] for row in sim.rows(KLINES, interval="1m", limit=1500, **window)]
-        assert 700 < len(klines) <= 900 and not any(halt[0] <= ts < halt[1] for ts in klines)
-        for metric in ("ohlcv", "pfr", "fr", "ppr", "mark", "oi", "lsr", "lq"):
-            times = [row["ts"] for row in sim.truth(metric, "RUNEUSDT", end_ms - 86_400_000, end_ms)]
-            assert times and not any(halt[0] <= ts < halt[1] for ts in times), metric
-        assert [row["ts"] for row in sim.truth("ohlcv", "RUNEUSDT", end_ms - 86_400_000, end_ms)] == klines
-        listed = {contract["symbol"]: contract for contract in read_list(sim, "binance")}
-        assert (listed["RUNEUSDT"]["status"], listed["RUNEUSDT"]["onboardDate"]) == ("TRADING", halt[1])
-    finally:
-        names = ("halted_from_ms", "halted_until_ms", "shown_listed_ms")
-        sim.post("/sim/contracts", change | dict.fromkeys(names))
+    start_ms, end_ms, halt = halted.end_ms - 86_400_000, halted.end_ms, halted.halt
+    halted.change(shown_listed_ms=halt[1])
+    klines = [row[0] for row in sim.rows(KLINES, interval="1m", limit=1500, **halted.day)]
+    assert 700 < len(klines) <= 900 and not any(halt[0] <= ts < halt[1] for ts in klines)
+    for metric in ("ohlcv", "pfr", "fr", "ppr", "mark", "oi", "lsr", "lq"):
+        times = [row["ts"] for row in sim.truth(metric, "RUNEUSDT", start_ms, end_ms)]
+        assert times and not any(halt[0] <= ts < halt[1] for ts in times), metric
+    assert [row["ts"] for row in sim.truth("ohlcv", "RUNEUSDT", start_ms, end_ms)] == klines
+    listed = {contract["symbol"]: contract for contract in read_list(sim, "binance")}
+    assert (listed["RUNEUSDT"]["status"], listed["RUNEUSDT"]["onboardDate"]) == ("TRADING", halt[1])
 
 
-def test_what_is_forgotten_is_left_to_the_archive(sim):
+def test_what_is_forgotten_is_left_to_the_archive(sim, halted):
     """A contract that had ended by then is on no list; REST leaves the life before a listing anew out."""
-    end_ms = sim.now_ms() // 86_400_000 * 86_400_000 - 86_400_000
-    halt = (end_ms - 10 * 3_600_000, end_ms - 3_600_000)
-    change = {"exchange": "binance", "instrument": "RUNEUSDT"}
-    window = {"symbol": "RUNEUSDT", "startTime": end_ms - 86_400_000, "endTime": end_ms - 1}
-    try:
-        sim.post("/sim/contracts", change | {"halted_from_ms": halt[0], "halted_until_ms": halt[1]})
-        sim.post("/sim/contracts", change | {"forgotten_ms": halt[1]})
-        assert min(row[0] for row in sim.rows(KLINES, interval="1m", limit=1500, **window)) >= halt[1]
-        assert sim.truth("ohlcv", "RUNEUSDT", end_ms - 86_400_000, halt[0])
-        assert "RUNEUSDT" in {contract["symbol"] for contract in read_list(sim, "binance")}
-        sim.post("/sim/contracts", change | {"delisted_ms": end_ms, "forgotten_ms": end_ms})
-        assert "RUNEUSDT" not in {contract["symbol"] for contract in read_list(sim, "binance")}
-        assert sim.get(KLINES, interval="1m", **window).json()["code"] == -1121
-        day = datetime.fromtimestamp((end_ms - 86_400_000) / 1000, UTC).strftime("%Y-%m-%d")
-        assert sim.get(f"/data/futures/um/daily/klines/RUNEUSDT/1m/RUNEUSDT-1m-{day}.zip").status_code == 200
-    finally:
-        names = ("halted_from_ms", "halted_until_ms", "forgotten_ms", "delisted_ms")
-        sim.post("/sim/contracts", change | dict.fromkeys(names))
+    start_ms, end_ms, halt = halted.end_ms - 86_400_000, halted.end_ms, halted.halt
+    halted.change(forgotten_ms=halt[1])
+    assert min(row[0] for row in sim.rows(KLINES, interval="1m", limit=1500, **halted.day)) >= halt[1]
+    assert sim.truth("ohlcv", "RUNEUSDT", start_ms, halt[0])
+    assert "RUNEUSDT" in {contract["symbol"] for contract in read_list(sim, "binance")}
+    halted.change(delisted_ms=end_ms, forgotten_ms=end_ms)
+    assert "RUNEUSDT" not in {contract["symbol"] for contract in read_list(sim, "binance")}
+    assert sim.get(KLINES, interval="1m", **halted.day).json()["code"] == -1121
+    day = datetime.fromtimestamp(start_ms / 1000, UTC).strftime("%Y-%m-%d")
+    assert sim.get(f"/data/futures/um/daily/klines/RUNEUSDT/1m/RUNEUSDT-1m-{day}.zip").status_code == 200
 
 
 def test_every_fault_is_documented_with_its_effect():
