@@ -13,7 +13,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import Page, RestFeed
 from fademoe.feeds.instrument import Json
 from fademoe.queue.dequeue import OPPORTUNISTIC_WAIT_S, begin_wait_s, list_ready_queues
-from fademoe.queue.ids import LIVE, get_requested_queue, is_requested, list_exchange_queues
+from fademoe.queue.ids import LIVE, get_requested_queue, is_requested, list_exchange_queues, parse_exchange
 from fademoe.queue.pauses import pause_budget
 from fademoe.runtime.services import Services
 
@@ -42,13 +42,17 @@ def has_requested_work(services: Services) -> bool:
 
 
 def has_other_work(services: Services, queue: str) -> bool:
-    """Return whether another exchange's queue than `queue` has work and units.
+    """Return whether work that a run of `queue` gives way to has units: another exchange's, or requested work.
 
-    False outside a worker, for "", and for live work, which gives way to nothing.
+    The system's own work of the same exchange waits for the same rate limits. False outside a worker, for "", and for
+    live work, which gives way to nothing.
     """
+    if queue in ("", LIVE):
+        return False
     enabled = [exchange.name for exchange in registry.select_enabled(services.settings)]
-    others = [name for name in list_exchange_queues(*enabled) if name != queue]
-    return bool(queue not in ("", LIVE) and list_ready_queues(services.redis, services.egress_names, others))
+    mine = {queue, parse_exchange(queue)}
+    others = [name for name in list_exchange_queues(*enabled) if name not in mine]
+    return bool(list_ready_queues(services.redis, services.egress_names, others))
 
 
 def send_patiently(services: Services, queue: str, send: Callable[[float], Result], wait_s: float) -> Result:
@@ -70,7 +74,7 @@ class FeedClient:
 
     The first request decides whether the run begins: it does not wait for a rate limit that others use up. The run ends
     early when requested work is ready and it is not requested itself, or when it would wait for its rate limit, with no
-    other thread at work, while another queue has work and units.
+    other thread at work, while other work has units (`has_other_work`) and it `gives_way`.
     """
 
     services: Services
@@ -78,6 +82,7 @@ class FeedClient:
     queue: str
     deadline_s: float
     on_begin: Callable[[], None]
+    gives_way: bool = True
     has_begun: bool = False
     next_poll_s: float = 0.0
     threads_at_work: int = 0
@@ -100,8 +105,8 @@ class FeedClient:
         try:
             return self._send(feed, page, YIELDING_WAIT_S)
         except BudgetSpent:
-            if not self.threads_at_work and self._has_others():
-                raise TimeUp("another queue has work and units", retry_after_s=0) from None
+            if self.gives_way and not self.threads_at_work and has_other_work(self.services, self.queue):
+                raise TimeUp("other work has units", retry_after_s=0) from None
         return self._send(feed, page, PATIENT_WAIT_S)
 
     def _begin(self, feed: RestFeed, page: Page) -> Json:
@@ -141,9 +146,6 @@ class FeedClient:
         self.next_poll_s = monotonic_s() + REQUESTED_POLL_S
         if has_requested_work(self.services):
             raise TimeUp("requested work goes first", retry_after_s=0)
-
-    def _has_others(self) -> bool:
-        return has_other_work(self.services, self.queue)
 
     def allow_interrupt(self) -> AbstractContextManager[None]:
         """Let a stop raise Stopped in the block."""

@@ -105,6 +105,7 @@ def make_work(context: JobContext, unit: Tracked, series: Series, window: Window
             queue=context.queue,
             deadline_s=monotonic_s() + RUN_S if context.job else math.inf,  # commands take their time
             on_begin=lambda: unit.report(State.RUNNING, f"fetching {describe_window(window)}"),
+            gives_way=not context.read_meta(CUT_SHORT),  # or it might never get to what follows its first page
         ),
     )
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, HOUR_MS, Window
+from fademoe.clock import DAY_MS, HOUR_MS, Window, split
 from fademoe.feeds import registry
 from fademoe.jobs import maintenance
 from fademoe.jobs.seed import SeedRequest, carry_out, make_plan
@@ -24,6 +24,7 @@ from tests.support.system import System
 NAMES = ("okx", "coinalyze", "binance")
 HERE = ["here"]  # names of egress addresses
 SYMBOLS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK")
+MORE_SYMBOLS = ("BNB", "LTC", "TRX", "DOT", "UNI", "PEPE", "SHIB", "SUI")
 
 
 def window_of(number: int) -> Window:
@@ -99,9 +100,9 @@ def test_a_chore_that_could_not_be_enqueued_is_tried_again_at_once(system):
 
 
 @pytest.fixture
-def limited(tmp_path, database_url, redis_url):
-    """Programs against a simulator that enforces its limits."""
-    simulator = Simulator("--no-holes")
+def limited(tmp_path, database_url, redis_url, request):
+    """Programs against a simulator that enforces its limits; it has no holes, unless other options are given."""
+    simulator = Simulator(*getattr(request, "param", ["--no-holes"]))
     simulator.start()
     running = System(tmp_path, database_url, redis_url, simulator)
     for name in NAMES:
@@ -163,6 +164,27 @@ def test_a_requested_seed_begins_within_two_seconds_whatever_is_queued(limited):
     took_s = time.monotonic() - begin_s
     until(lambda: covered(limited, request), 60)
     assert took_s < 2
+    services.close()
+
+
+@pytest.mark.waits(30)
+@pytest.mark.parametrize("limited", [[]], indirect=True)
+def test_what_is_fetched_is_stored_however_many_workers_share_a_rate_limit(limited):
+    """Runs that gave way after their first page never got to the holes in it, and asked for the same page again."""
+    limited.environment |= {"FADEMOE_EXCHANGES": "okx", "FADEMOE_LIMIT_SHARE": "okx=0.5"}  # 5 pages a second
+    services = limited.context()
+    want(services, "okx", 20)  # work of the system, beside the requested
+    window = Window(settled_end(DAY_MS) - 20 * DAY_MS, settled_end(DAY_MS))
+    tasks = [Task(Series("okx-ohlcv", symbol), part) for symbol in MORE_SYMBOLS for part in split(window, 10 * DAY_MS)]
+    assert enqueue_windows(services.redis, "okx-requested", tasks) == len(tasks)
+    for _ in range(8):
+        limited.start("worker")
+    path = "/api/v5/market/history-candles"
+    until(lambda: limited.simulator.get("/sim/stats")["okx"]["paths"].get(path, 0) >= 150, 60)
+    requests = limited.simulator.get("/sim/stats")["okx"]["paths"][path]
+    limited.stop()
+    (rows,) = limited.query("SELECT count(*) FROM perp_data WHERE source = 'okx-ohlcv'")[0]
+    assert rows > 200 * requests  # a page has 300
     services.close()
 
 
