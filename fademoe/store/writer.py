@@ -98,9 +98,10 @@ def store_block(cursor: Cursor, block: "Block", interval: str, series: Series, o
 
 
 def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
-    """COPY what is not stored yet straight into perp_data; where a row exists all the same, insert from aside.
+    """COPY what is not stored yet straight into perp_data; where a row is, insert from aside.
 
-    Returns the times of the rows that were inserted or took the place of a sample.
+    A row that another process stores at the same moment is found by the failure of the COPY. Returns the times of the
+    rows that were inserted or took the place of a sample.
     """
     metric = METRICS[batch.metric]
     fresh: set[Series] = set()
@@ -108,16 +109,17 @@ def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
     if not groups:
         return {}
     names = _list_names(metric)
-    cursor.execute(SQL["begin_copy"])
-    try:
-        _copy(cursor, "perp_data", names, CopyText(write_copy_text(groups, batch.interval)))
-    except errors.UniqueViolation:
-        cursor.execute(SQL["undo_copy"])
-    else:
-        cursor.execute(SQL["end_copy"])
-        new = _collect_times((series, map(_ts, rows)) for series, rows in groups)
-        arrivals.record(cursor, metric.name, batch.interval, new, fresh, origin)
-        return new
+    if not _is_any_stored(cursor, groups, metric, batch.interval):
+        cursor.execute(SQL["begin_copy"])
+        try:
+            _copy(cursor, "perp_data", names, CopyText(write_copy_text(groups, batch.interval)))
+        except errors.UniqueViolation:
+            cursor.execute(SQL["undo_copy"])
+        else:
+            cursor.execute(SQL["end_copy"])
+            new = _collect_times((series, map(_ts, rows)) for series, rows in groups)
+            arrivals.record(cursor, metric.name, batch.interval, new, fresh, origin)
+            return new
     cursor.execute(SQL["create_incoming"])
     cursor.execute(SQL["empty_incoming"])
     _copy(cursor, "perp_incoming", names, CopyText(write_copy_text(groups, batch.interval)))
@@ -173,7 +175,7 @@ def _unknown(cursor: Cursor, metric: Metric, batch: Batch, fresh: set[Series]) -
     Short series are not looked at: they come from streams and are new, mostly. Adds to `fresh` the series of which the
     look finds no row at all between the first and the last one.
     """
-    replaces = metric.instant is Instant.MOMENT and batch.interval == metric.interval
+    replaces = _replaces_samples(metric, batch.interval)
     for series, group in groupby(batch.rows, itemgetter(0)):
         rows = known = list(map(_row, group))
         if len(rows) >= LONG:
@@ -184,19 +186,50 @@ def _unknown(cursor: Cursor, metric: Metric, batch: Batch, fresh: set[Series]) -
             yield series, rows
 
 
+def _replaces_samples(metric: Metric, interval: str) -> bool:
+    """Return whether rows of an interval take the place of live samples."""
+    return metric.instant is Instant.MOMENT and interval == metric.interval
+
+
+def _is_any_stored(
+    cursor: Cursor, groups: Sequence[tuple[Series, Sequence[Row]]], metric: Metric, interval: str
+) -> bool:
+    """Return whether any of these rows is stored, or a live sample is where rows of a long series take its place.
+
+    Of other rows of long series `_unknown` has found that they are not stored.
+    """
+    keys = [(*series, row.ts) for series, rows in groups if len(rows) < LONG for row in rows]
+    if keys:
+        sources, symbols, times = map(list, zip(*keys, strict=True))
+        values = {"sources": sources, "symbols": list(map(clean_text, symbols)), "times": times}
+        cursor.execute(SQL["is_any_stored"], values)
+        if cursor.fetchone() == (True,):
+            return True
+    for series, rows in groups if _replaces_samples(metric, interval) else ():
+        if len(rows) >= LONG:
+            cursor.execute(SQL["is_sampled"], {**_find_span(series, rows), "interval": interval})
+            if cursor.fetchone() == (True,):
+                return True
+    return False
+
+
+def _find_span(series: Series, rows: Iterable[Row]) -> dict[str, object]:
+    """Return the values of a statement about the stored rows between the first and the last of a series."""
+    times = list(map(_ts, rows))
+    return {"source": series.source, "symbol": series.symbol, "first": min(times), "last": max(times)}
+
+
 def _unstored(cursor: Cursor, series: Series, rows: list[Row], interval: str | None) -> list[Row]:
     """Return the rows of a series at whose times none is stored, or none of `interval`; the same list where none is.
 
     Without an interval the look reads nothing but the primary key.
     """
-    times = list(map(_ts, rows))
-    values = {"source": series.source, "symbol": series.symbol, "first": min(times), "last": max(times)}
     name = "stored_times_of_interval" if interval else "stored_times"
-    cursor.execute(SQL[name], {**values, "interval": interval})
+    cursor.execute(SQL[name], {**_find_span(series, rows), "interval": interval})
     (stored,) = cursor.fetchone() or (None,)
     if stored is None:
         return rows
-    if stored == times:
+    if stored == list(map(_ts, rows)):
         return []
     stored_times = set(stored)
     return [row for row in rows if row.ts not in stored_times]

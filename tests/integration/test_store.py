@@ -117,6 +117,20 @@ def test_of_a_long_window_only_what_is_not_there_is_inserted(database):
     ]
 
 
+@pytest.mark.parametrize("count", [1, 60])
+def test_no_row_is_inserted_only_to_be_refused(database, count):
+    """Each refused row would be a line in PostgreSQL's log and a dead row in the table."""
+    series, step = Series("bin-oi", "BTC"), 5 * MINUTE_MS
+    times = [START + n * step for n in range(count)]
+    for interval in ("1m", "1m", "5m", "5m", "1m"):
+        rows = [(series, OpenInterest(ts, "10", None)) for ts in times]
+        Writer(database).write([Batch("oi", interval, rows)], [])
+    fetch(database, "SELECT pg_stat_force_next_flush()")
+    # of the rows aside one table is a temporary one, dropped with its statistics
+    inserted = "SELECT sum(n_tup_ins)::int FROM pg_stat_user_tables WHERE relname LIKE 'perp_data%%'"
+    assert fetch(database, inserted) == [(count,)]
+
+
 def test_a_row_that_comes_twice_is_stored_once(database):
     twice = sorted([*candles(200), *candles(200)])
     assert Writer(database).write([batch(BTC, twice), batch(ETH, twice[:20])], []) == 210

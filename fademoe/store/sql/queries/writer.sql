@@ -15,6 +15,23 @@ SELECT array_agg(ts) FROM (
     ORDER BY ts
 ) AS stored
 
+-- name: is_any_stored
+SELECT EXISTS (
+    SELECT FROM unnest(%(sources)s::text[], %(symbols)s::text[], %(times)s::bigint[]) AS incoming (source, symbol, ts)
+    CROSS JOIN LATERAL (
+        SELECT FROM perp_data
+        WHERE source = incoming.source AND symbol = incoming.symbol AND ts = incoming.ts
+        LIMIT 1  -- a look into the primary key for each row, whatever the planner thinks of their number
+    ) AS stored
+)
+
+-- name: is_sampled
+SELECT EXISTS (
+    SELECT FROM perp_data
+    WHERE source = %(source)s AND symbol = %(symbol)s AND ts BETWEEN %(first)s AND %(last)s
+      AND interval <> %(interval)s
+)
+
 -- name: begin_copy
 SAVEPOINT fresh
 
