@@ -1,5 +1,6 @@
 """Waits for a backfill with a progress bar, then sums it up by perpspec."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import click
@@ -12,22 +13,38 @@ from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.queue.ids import list_window_queues
-from fademoe.queue.states import FAILED, UNREADABLE, list_tasks, read_job_states
+from fademoe.queue.states import (
+    FAILED,
+    QUEUED,
+    RUNNING,
+    SCHEDULED,
+    UNREADABLE,
+    list_scheduled_after,
+    list_tasks,
+    read_job_states,
+)
+from fademoe.queue.workload import read_workload
 from fademoe.runtime.services import Services
 from fademoe.store import certificate, coverage, status
 from fademoe.store.coverage import Series
 
 POLL_INTERVAL_S = 1.0
 MAX_PRINTED_ERRORS = 20
-STALL_TIMEOUT_S = 180.0  # without any progress for so long, the rest is not expected any more
+STALL_TIMEOUT_S = 180.0  # without any progress or a worker that could make some, the rest is not expected any more
+# For a job's next attempt. An empty answer is asked for again after ten minutes, and most bans are over by then; the
+# file of an archive that may still come is asked for hours later.
+LONGEST_WAIT_S = 1200.0
+LATE = "late"  # the state of a job whose next attempt is after LONGEST_WAIT_S
 
 Gaps = Mapping[Series, Sequence[Window]]
+States = Mapping[Series, Sequence[str]]  # of the jobs of a series
 
 
 def wait_until_covered(services: Services, requested: Mapping[Series, Window], exchanges: Sequence[Exchange]) -> bool:
     """Show progress until every requested range is covered or no more progress is expected; return whether all is.
 
-    No more is expected when only windows are left that are paused after repeated failures, or after STALL_TIMEOUT_S.
+    No more is expected when only windows are left that are paused after repeated failures, or when for STALL_TIMEOUT_S
+    there is no progress, and no worker or no job whose turn comes within LONGEST_WAIT_S.
     Waits for PostgreSQL or Redis when one of them is away.
     """
     total = sum(window.end_ms - window.start_ms for window in requested.values()) // MINUTE_MS
@@ -37,17 +54,19 @@ def wait_until_covered(services: Services, requested: Mapping[Series, Window], e
         while True:
             try:
                 gaps = _find_gaps(services, requested)
-                is_waiting = _has_waiting_windows(services, gaps, queue_names)
+                states = _find_states(services, gaps, queue_names)
+                has_worker = read_workload(services.redis, queue_names).has_worker
             except (StoreError, RedisError):
                 progressed_s = monotonic_s()  # nothing progresses meanwhile
                 services.stop.wait(POLL_INTERVAL_S)
                 continue
             missing = sum(gap.end_ms - gap.start_ms for windows in gaps.values() for gap in windows) // MINUTE_MS
             bar.n = total - missing
-            bar.refresh()
-            if missing != previous:
+            bar.set_postfix_str(_describe(states, has_worker=has_worker))  # refreshes the bar, too
+            if missing != previous or (has_worker and _count_waiting(states)):
                 progressed_s, previous = monotonic_s(), missing
-            if not gaps or not is_waiting or monotonic_s() - progressed_s > STALL_TIMEOUT_S:
+            is_stalled = monotonic_s() - progressed_s > STALL_TIMEOUT_S
+            if not gaps or _are_given_up(gaps, states) or is_stalled:
                 break
             services.stop.wait(POLL_INTERVAL_S)
     _print_summary(services, requested, gaps)
@@ -61,14 +80,33 @@ def _find_gaps(services: Services, requested: Mapping[Series, Window]) -> dict[S
     return {series: windows for series, windows in gaps.items() if windows}
 
 
-def _has_waiting_windows(services: Services, gaps: Gaps, queue_names: Sequence[str]) -> bool:
-    """Return False when every incomplete series has failed or unreadable windows and none that waits or runs."""
-    states: dict[Series, set[str]] = {}
+def _find_states(services: Services, gaps: Gaps, queue_names: Sequence[str]) -> States:
+    """Return the states of the jobs of each incomplete series; one without a job is enqueued within a minute."""
+    states: dict[Series, list[str]] = {}
     for name in queue_names:
+        late = list_scheduled_after(services.redis, name, LONGEST_WAIT_S)
         for job_id, state in read_job_states(services.redis, name).items():
             for task in list_tasks(job_id):
-                states.setdefault(task.series, set()).add(state)
-    return any(series not in states or not states[series] <= {FAILED, UNREADABLE} for series in gaps)
+                if task.series in gaps:
+                    states.setdefault(task.series, []).append(LATE if job_id in late else state)
+    return states
+
+
+def _are_given_up(gaps: Gaps, states: States) -> bool:
+    """Return whether every incomplete series has failed or unreadable windows and none that waits or runs."""
+    return all(series in states and set(states[series]) <= {FAILED, UNREADABLE} for series in gaps)
+
+
+def _count_waiting(states: States) -> Counter[str]:
+    """Return how many jobs run, are queued or wait for their next attempt, by state; LATE ones are left out."""
+    counts = Counter(state for of_series in states.values() for state in of_series)
+    return Counter({state: counts[state] for state in (RUNNING, QUEUED, SCHEDULED) if counts[state]})
+
+
+def _describe(states: States, *, has_worker: bool) -> str:
+    """Return what the progress bar says of the jobs that are left."""
+    waiting = ", ".join(f"{count} {state}" for state, count in _count_waiting(states).items())
+    return waiting if has_worker else f"no worker runs; {waiting}".rstrip("; ")
 
 
 def _print_summary(services: Services, requested: Mapping[Series, Window], gaps: Gaps) -> None:

@@ -1,5 +1,6 @@
 """What every job does: queued, running, scheduled, failed or unreadable. Reads only."""
 
+import time
 from collections.abc import Iterable
 
 from redis import Redis
@@ -9,7 +10,7 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry, ScheduledJobRegi
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from fademoe.clock import Window
+from fademoe.clock import Window, to_host_s
 from fademoe.feeds import registry
 from fademoe.queue.ids import BACKFILL, IMPORT, REIMPORT, Task, parse_job_id
 from fademoe.store.coverage import Series
@@ -35,6 +36,13 @@ def read_job_states(redis: Redis, name: str) -> dict[str, str]:
     states |= dict.fromkeys([*target.get_job_ids(), *target.intermediate_queue.get_job_ids()], QUEUED)
     running = StartedJobRegistry(queue=target).get_job_and_execution_ids(cleanup=False)
     return states | {job_id: RUNNING for job_id, _ in running}
+
+
+def list_scheduled_after(redis: Redis, name: str, delay_s: float) -> set[str]:
+    """Return the ids of the jobs of a queue whose next attempt is more than `delay_s` away."""
+    scheduled = ScheduledJobRegistry(queue=connect_queue(redis, name))
+    edge_s = time.time() + to_host_s(delay_s)
+    return {str(as_text(job_id)) for job_id in redis.zrangebyscore(scheduled.key, f"({edge_s}", "+inf")}
 
 
 def read_windows_in_queues(redis: Redis, names: Iterable[str]) -> dict[Series, list[Window]]:
