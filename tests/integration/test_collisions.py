@@ -2,6 +2,7 @@
 
 import threading
 
+import psycopg2
 import pytest
 
 from fademoe.clock import MINUTE_MS, Window
@@ -14,6 +15,7 @@ from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
 from fademoe.store.status import Report, State
 from fademoe.store.writer import Batch, Writer
+from tests.support.clocks import until
 
 START = 1_767_225_600_000
 SERIES = [Series("bin-ohlcv", symbol) for symbol in ("AAA", "BBB")]
@@ -122,6 +124,34 @@ def test_dropping_a_month_waits_for_a_reader_in_short_turns(databases):
 
     assert run_both([lambda: databases[0].run(read), drop]) == [None, None]
     assert fetch(databases[0], "SELECT count(*) FROM perp_data") == [(0,)]
+
+
+def test_nobody_waits_long_behind_the_dropping_of_a_month(databases, database_url):
+    """Fault 37: while it waits for a long reader, other readers of the table get their answers."""
+    Partitions(databases[1]).ensure(Window(START, START + MINUTE_MS))
+    long_reader, reader = psycopg2.connect(database_url), psycopg2.connect(database_url)
+    long_reader.cursor().execute("SELECT count(*) FROM perp_data")
+    watch = reader.cursor()
+    watch.execute("SET statement_timeout = '10s'")
+    reader.commit()
+
+    def read():
+        try:
+            until(lambda: is_lock_awaited(reader), TIMEOUT_S)
+            watch.execute("SELECT count(*) FROM perp_data")
+        except psycopg2.errors.QueryCanceled as error:
+            raise StoreError("the reader was not let by") from error
+        finally:
+            reader.close()
+            long_reader.close()
+
+    assert run_both([lambda: Partitions(databases[1]).drop_before(START + 40 * 86_400_000), read]) == [None, None]
+
+
+def is_lock_awaited(connection):
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted")
+        return cursor.fetchone()[0] > 0
 
 
 ODD = "a\x00b \ud800c"
