@@ -210,6 +210,13 @@ def test_open_interest_of_a_thousandfold_contract_is_in_coins():
     assert history.parse_open_interest(item, contract("1000PEPEUSDT", "PEPE", 1000)) == OpenInterest(T, "5250", "60.1")
 
 
+@pytest.mark.parametrize("blank", ["", None])
+def test_a_blank_value_in_usd_leaves_the_coins(blank):
+    """Fault 41."""
+    item = {"symbol": "BTCUSDT", "sumOpenInterest": "5.25", "sumOpenInterestValue": blank, "timestamp": T}
+    assert history.parse_open_interest(item, contract("BTCUSDT")) == OpenInterest(T, "5.25", None)
+
+
 def test_the_premium_is_the_close_wherever_the_open_lies():
     (recording,) = recorded("rest_premiumIndexKlines")
     item = recording["payload"][0]

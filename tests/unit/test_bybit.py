@@ -490,6 +490,16 @@ def test_recorded_tickers_merge_to_funding_and_open_interest():
     assert read_message(channel("ppr"), state, BTC) == [PredictedFunding(1790134712383, "0.00008055")]
 
 
+@pytest.mark.parametrize("blank", ["", None])
+def test_a_blank_value_in_usd_leaves_the_coins(blank):
+    """Fault 41: in tickers of before June 2026 and after."""
+    before = TICKER | {"openInterest": "10", "openInterestValue": blank}
+    for ticker in (before, before | {"singleOpenInterest": "5", "singleOpenInterestValue": blank}):
+        sent = {name: value for name, value in ticker.items() if value != blank}
+        for data in (ticker, sent):
+            assert read_message(channel("oi"), data, BTC) == [OpenInterest(T, "5", None)]
+
+
 def test_contracts_without_funding_have_no_estimate():
     assert read_message(channel("ppr"), TICKER | {"fundingRate": ""}, BTC) == []
 
