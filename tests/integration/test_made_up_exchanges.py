@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 
+import psycopg2
 import pytest
 import requests
 
@@ -19,6 +21,7 @@ from tests.support.simulator import same
 from tests.support.system import System
 
 SEEDED_MS = 5 * HOUR_MS
+SOME_MS = 1_767_225_600_000
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,30 @@ def running(request, tmp_path, database_url, redis_url, monkeypatch):
                     program.kill()
                     program.wait(60)
             exchange.stop()
+
+
+def test_no_number_of_a_made_up_exchange_depends_on_the_time_of_day(database_url):
+    """Fault 44: -0.0000 came back as 0.0000, and every 997th minute was taken for a wrong one."""
+    post, basis = (load_server(package) for package in ("acme_post", "acme_basis"))
+    sent = [post.rate("BTC", ts) for ts in range(SOME_MS, SOME_MS + 5_000 * HOUR_MS, HOUR_MS)]
+    sent += [row[0] for row in basis.rows(SOME_MS, SOME_MS + 2_000 * MINUTE_MS).values()]
+    assert {"-0.0000000", "-0.00000"} <= set(sent)
+    connection = psycopg2.connect(database_url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT value::numeric::text FROM unnest(%s) WITH ORDINALITY AS n (value, at) ORDER BY at", (sent,)
+        )
+        found = [row[0] for row in cursor.fetchall()]
+    connection.close()
+    assert [(each, text) for each, text in zip(sent, found, strict=True) if not same(each, text)] == []
+
+
+def load_server(package):
+    """Return the module of a made-up exchange's server."""
+    spec = spec_from_file_location(f"{package}_server", MADE_UP / package / f"{package}_server.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def stored(system, source, symbol, columns, start_ms, end_ms):
