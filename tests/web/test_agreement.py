@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import DAY_MS, MINUTE_MS, floor_to, now_ms
 from fademoe.settings import Settings
+from fademoe.web.model.format import format_duration
 from tests.support.clocks import settled_end
 
 SOURCES = ("bin-ohlcv", "bin-lq", "byb-oi", "byb-lsr", "okx-fr", "okx-ppr")  # each with an edge of its own
@@ -34,9 +36,11 @@ def test_gaps_coverage_pages_and_prometheus_agree(client: FlaskClient, sql: Curs
             read_prometheus(client),
             {each["perpspec"]: each["missing_ms"] for each in client.get("/api/perpspecs").get_json()["perpspecs"]},
         ]
+        shown = {source: read_list(client, source) for source in SOURCES}
     gaps, *others = [{source: each[source] for source in SOURCES} for each in found]
     assert gaps["bin-lq"] == DAY_MS - MINUTE_MS < gaps["bin-ohlcv"]
     assert others == [gaps] * len(others)
+    assert shown == {source: format_duration(missing_ms) for source, missing_ms in gaps.items()}
 
 
 def run(settings: Settings, command: str) -> list[dict]:
@@ -68,6 +72,12 @@ def read_coverage(settings: Settings) -> dict[str, int]:
 
 def read_page(client: FlaskClient, source: str) -> int:
     return client.get(f"/api/coverage?source={source}").get_json()["series"][0]["missing_ms"]
+
+
+def read_list(client: FlaskClient, source: str) -> str:
+    """Return what is missing as the coverage page says it."""
+    text = client.get(f"/coverage?perpspec={source}&view=list").text
+    return re.findall('<td class="number">([^<]*)</td>', text)[1]
 
 
 def read_prometheus(client: FlaskClient) -> dict[str, int]:
