@@ -36,8 +36,8 @@ def build(tmp_path, database_url, redis_url):
     """Return a function that builds a system of exchanges over a simulator with options."""
     started = []
 
-    def start(*options, exchanges, **environment):
-        simulator = Simulator("--no-holes", *options)
+    def start(*options, exchanges, holes=False, **environment):
+        simulator = Simulator(*([] if holes else ["--no-holes"]), *options)
         simulator.start()
         system = System(tmp_path, database_url, redis_url, simulator)
         started.append(system)
@@ -74,12 +74,13 @@ def count_failed(services, exchanges):
 
 
 def test_two_busy_exchanges_lose_nothing_beside_one_that_waits(build):
-    """Two saturated exchanges beside a waiting third use at least 0.95 of what each uses alone."""
-    system = build("--latency-ms", "80", exchanges=("binance", "okx", "coinalyze"))
+    """Two saturated exchanges beside a waiting third use at least 0.95 of what each uses alone, to as much effect."""
+    system = build("--latency-ms", "80", exchanges=("binance", "okx", "coinalyze"), holes=True)
     services = system.context()
 
     def measure(*names):
-        """Return the requests of each exchange in two minutes of its clock."""
+        """Return the requests of each exchange in two minutes of its clock, and the rows that a request brought."""
+        begin, stored = system.simulator.get("/sim/stats"), count_rows()
         for name in names:
             want(services, name, 600 if name != "coinalyze" else 1)  # more than all measurements take
         workers = [system.start("worker") for _ in range(8)]
@@ -96,14 +97,26 @@ def test_two_busy_exchanges_lose_nothing_beside_one_that_waits(build):
             system.programs.remove(program)
         for queue in list_exchange_queues(*names):
             connect_queue(services.redis, queue).empty()
-        return {name: after[name]["requests"] - before[name]["requests"] for name in names}
+        end, rows = system.simulator.get("/sim/stats"), count_rows()
+        requests = {name: after[name]["requests"] - before[name]["requests"] for name in names}
+        effects = {
+            name: (rows.get(name, 0) - stored.get(name, 0)) / (end[name]["requests"] - begin[name]["requests"])
+            for name in names
+        }
+        return requests, effects
 
-    alone = {**measure("binance"), **measure("okx")}
-    together = measure("binance", "okx", "coinalyze")
+    def count_rows():
+        """Return how many candles of each exchange are stored."""
+        found = dict(system.query("SELECT source, count(*) FROM perp_data WHERE source LIKE '%%-ohlcv' GROUP BY 1"))
+        return {name: found.get(f"{CODES[name]}-ohlcv", 0) for name in CODES}
+
+    alone, together = [measure("binance"), measure("okx")], measure("binance", "okx", "coinalyze")
     services.close()
-    shares = {name: together[name] / alone[name] for name in alone}
-    print(alone, together, shares)  # noqa: T201 - the figures of a run
-    assert min(shares.values()) >= 0.95, (alone, together)
+    print(alone, together)  # noqa: T201 - the figures of a run
+    for requests, effects in alone:
+        for name in requests:
+            assert together[0][name] >= 0.95 * requests[name]
+            assert together[1][name] >= 0.9 * effects[name]
 
 
 @pytest.mark.parametrize("names", [("binance", "bybit"), ("okx", "coinalyze")], ids="-".join)
