@@ -339,25 +339,78 @@ def test_ten_days_without_a_settlement_are_not_believed(system, simulator, servi
     assert absences(system, series) == []
 
 
-def test_one_question_before_the_listing_that_the_list_names(system, simulator, services):
-    """Fault 13 (Bybit BTCUSDT): the list's own listing time is later than the first trades."""
-    contract = maintenance.instruments.ensure(registry.load_exchanges()["binance"], services.rest, services.database)[
-        "bin"
+def test_more_than_eight_hours_without_a_settlement_are_a_hole(system, services, monkeypatch):
+    """Fault 9: beside other settlements the ones that were not sent were covered without a second question, too."""
+    end_ms = settled_end(DAY_MS)
+    window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-fr", "BTC")
+    hole = Window(end_ms - 7 * DAY_MS + MINUTE_MS, end_ms - 5 * DAY_MS)
+    requests, get = [], FeedClient.get
+
+    def without_hole(client, feed, page, *, opportunistic=False):
+        requests.append(page)
+        rows = get(client, feed, page, opportunistic=opportunistic)
+        return [row for row in rows if not hole.start_ms < row["fundingTime"] < hole.end_ms]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FeedClient, "get", without_hole)
+        with pytest.raises(backfill.EmptyAnswer):
+            backfill.run_window(JobContext(services=services), series, window)
+    assert len(requests) == 4, "three pages, and a second question about the hole"
+    with services.database.open_transaction() as cursor:
+        ((start_ms, until_ms),) = coverage.find_missing(cursor, series, window)
+    assert abs(start_ms - hole.start_ms) <= MINUTE_MS >= abs(until_ms - hole.end_ms)
+    assert backfill.run_window(JobContext(services=services), series, window).rows == 5
+    audit.audit(JobContext(services=services), series, window)  # tells the one behind the hole its interval
+    assert system.differences("binance", "bin-fr", "BTC", *window) == []
+    assert absences(system, series) == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["low_above_open", "blank", "null", "null_row", "negative_volume", "nan", "missing_field", "duplicate_row"]
+)
+def test_an_odd_candle_stays_missing_is_named_and_costs_no_other_one(system, simulator, services, kind):
+    """Fault 10: the whole page was refused, and its window rested after five tries."""
+    end_ms = settled_end(HOUR_MS)
+    window, series = Window(end_ms - HOUR_MS, end_ms), Series("bin-ohlcv", "ETH")
+    simulator.fault(exchange="binance", path=KLINES, symbol="ETHUSDT", kind=kind)
+    stored = backfill.run_window(JobContext(services=services), series, window)
+    truth = simulator.truth("binance", "ohlcv", "ETH", *window)
+    (difference,) = system.differences("binance", "bin-ohlcv", "ETH", *window)
+    odd_ms = int(difference.removeprefix("missing "))
+    assert stored.rows == len(truth) - 1 and odd_ms in truth
+    with services.database.open_transaction() as cursor:
+        assert coverage.find_missing(cursor, series, window) == [Window(odd_ms, odd_ms + MINUTE_MS)]
+    assert system.query("SELECT DISTINCT class FROM perp_errors WHERE unit = 'backfill bin-ohlcv ETH'") == [
+        ("BadPayload",)
     ]
-    listed_ms = floor_to(contract["SOL"].listed_ms, DAY_MS)
+    simulator.clear()
+    before = simulator.get("/sim/stats")["binance"]["paths"].get(KLINES, 0)
+    assert backfill.run_window(JobContext(services=services), series, window).rows == 1
+    assert simulator.get("/sim/stats")["binance"]["paths"][KLINES] - before == 1
+    assert system.differences("binance", "bin-ohlcv", "ETH", *window) == []
+
+
+@pytest.mark.parametrize(("name", "code"), [("binance", "bin"), ("bybit", "byb"), ("okx", "okx")])
+def test_one_question_before_the_listing_that_the_list_names(system, simulator, name, code):
+    """Fault 13 (Bybit BTCUSDT, contracts of OKX that were listed anew): the list is later than the first trades."""
+    system.environment |= {f"FADEMOE_{name.upper()}_REST_URL": simulator.url, "FADEMOE_EXCHANGES": name}
+    services, series = system.context(), Series(f"{code}-ohlcv", "SOL")
+    contracts = maintenance.instruments.ensure(registry.load_exchanges()[name], services.rest, services.database)
+    path = registry.load_exchanges()[name].find_rest_feed("ohlcv").path
+    listed_ms, context = floor_to(contracts[code]["SOL"].listed_ms, DAY_MS), JobContext(services=services)
     late_ms = listed_ms + 5 * DAY_MS
     system.query("UPDATE perp_metadata SET listed_ms = %s WHERE symbol = 'SOL' RETURNING 1", late_ms)
-    series, context = Series("bin-ohlcv", "SOL"), JobContext(services=services)
     window = Window(late_ms - DAY_MS, late_ms)
     assert backfill.run_window(context, series, window).rows > 1000
     assert [row for row in absences(system, series) if row[2] == NOT_LISTED_YET] == []
     system.query("UPDATE perp_metadata SET listed_ms = %s WHERE symbol = 'SOL' RETURNING 1", listed_ms)
-    before = simulator.get("/sim/stats")["binance"]["paths"].get(KLINES, 0)
+    before = simulator.get("/sim/stats")[name]["paths"].get(path, 0)
     for days in (2, 3, 4):
         window = Window(listed_ms - days * DAY_MS, listed_ms - (days - 1) * DAY_MS)
         assert backfill.run_window(context, series, window).absent == 1440
-    assert simulator.get("/sim/stats")["binance"]["paths"][KLINES] - before <= 2, "one question per series"
+    assert simulator.get("/sim/stats")[name]["paths"][path] - before <= 2, "one question per series"
     assert {row[2] for row in absences(system, series)} >= {NOT_LISTED_YET}
+    services.close()
 
 
 def test_what_is_wanted_of_a_delisted_contract_ends_and_comes_back_with_a_listing(system, services):
