@@ -118,6 +118,27 @@ def test_a_row_that_stays_odd_is_not_requested_every_minute(system, simulator, r
     assert system.query("SELECT count(*) FROM perp_status WHERE state = 'error'") == [(0,)]
 
 
+@pytest.mark.parametrize("kind", ["html_404", "html_200", "redirect_302", "empty_202"])
+def test_a_window_whose_answers_are_not_the_apis_waits_and_uses_up_no_attempt(system, simulator, recent, kind):
+    """Fault 11: it rested for a day, at once or after five tries within two minutes."""
+    simulator.fault(exchange="binance", kind=kind, path="/fapi/v1/klines", symbol="ETHUSDT")
+    services = system.context()
+    task = Task(Series("bin-ohlcv", "ETH"), Window(*recent))
+    enqueue_windows(services.redis, "binance", [task])
+    system.start("worker")
+    system.start("scheduler")
+    queue, before = connect_queue(services.redis, "binance"), simulator.get("/sim/stats")["binance"]["faults"]
+    until(lambda: simulator.get("/sim/stats")["binance"]["faults"].get(kind, 0) >= before.get(kind, 0) + 2, 60)
+    (message,) = until(lambda: system.query("SELECT message FROM perp_status WHERE state = 'waiting'"), 20)[0]
+    assert "not the API's" in message
+    job = queue.fetch_job(task.job_id)
+    assert job.meta.get("failures", 0) == 0 and queue.failed_job_registry.count == 0
+    simulator.clear()
+    until(lambda: covered(system, ["ETH"], *recent), 60)
+    assert system.differences("binance", "bin-ohlcv", "ETH", *recent) == []
+    services.close()
+
+
 def test_a_ban_closes_the_exchange_and_uses_up_no_attempt(system, simulator, recent):
     simulator.fault(exchange="binance", kind="banned", path="/fapi/v1/klines", count=1)
     work(system)
