@@ -5,11 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from fademoe.alerts.conditions import read_conditions
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, HOUR_MS, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
 from fademoe.feeds import registry
+from fademoe.jobs import maintenance, polls
+from fademoe.metrics import METRICS
+from fademoe.queue.chores import CHORES
+from fademoe.runtime.job_context import use_services
 from fademoe.store import files
 from fademoe.store import instruments as store
+from fademoe.streams.runner import StreamRunner
+from tests.support.lines import topics_of
 
 EXCHANGE = registry.load_exchanges()["binance"]
 LIST = "/fapi/v1/exchangeInfo"
@@ -67,8 +74,32 @@ def test_half_a_list_delists_nothing_and_is_an_error(services, system, simulator
     messages = {message for (message,) in system.query("SELECT message FROM perp_errors")}
     assert len(messages) == 1
     assert "vanished at once" in messages.pop()
+    conditions = read_conditions(services.settings, services.database, services.redis)
+    (alert,) = [one for one in conditions if one.kind == "drift"]
+    assert alert.code == "bin" and "vanished at once: the old list stays" in alert.message
     assert not instruments.refresh(EXCHANGE, services.rest, services.database).is_partial
     assert not instruments.is_changing(EXCHANGE, services.database, 0)
+
+
+def test_a_new_type_of_half_a_list_delists_nothing_and_is_an_error(system, simulator):
+    """Fault 12: contracts of a `symbolType` that no client knew were delisted for an hour."""
+    system.environment |= {"FADEMOE_BYBIT_REST_URL": simulator.url, "FADEMOE_EXCHANGES": "bybit"}
+    services, bybit = system.context(), registry.load_exchanges()["bybit"]
+
+    def list_trading() -> set[str]:
+        stored = instruments.load_contracts(bybit, services.database)["byb"].values()
+        return {instrument.name for instrument in stored if instrument.delisted_ms is None}
+
+    instruments.refresh(bybit, services.rest, services.database)
+    before = list_trading()
+    simulator.fault(kind="unknown_type", exchange="bybit", path=bybit.instruments.path)
+    for _ in range(3):
+        refreshed = instruments.refresh(bybit, services.rest, services.database)
+        assert len(refreshed.changed) > 10 and not refreshed.delisted
+        assert list_trading() == before
+    named = {message.partition(" ")[0] for (message,) in system.query("SELECT message FROM perp_errors")}
+    assert named == set(refreshed.changed)
+    services.close()
 
 
 def test_one_odd_contract_is_named_and_costs_no_other_one(services, system, simulator):
@@ -236,6 +267,52 @@ def test_an_announced_contract_is_known_and_followed_from_its_listing(services):
     assert announced.name in followed(announced.listed_ms)
     assert instruments.is_changing(EXCHANGE, services.database, announced.listed_ms - HOUR_MS // 4)
     assert not instruments.is_changing(EXCHANGE, services.database, announced.listed_ms - 20 * HOUR_MS)
+
+
+def test_a_contract_that_is_listed_minutes_after_the_list_was_fetched_is_wanted_from_its_listing(system, monkeypatch):
+    """Fault 14: it was known at the next hourly list, and wanted only from then on."""
+    system.environment["FADEMOE_SYMBOLS"] = "NEW"
+    services = system.context()
+    use_services(services)
+    listed_ms = floor_to(services.rest.read_server_now_ms(EXCHANGE), MINUTE_MS) - 6 * MINUTE_MS
+    lists, send = Lists(services), services.rest.send
+    (like, *_) = send(EXCHANGE, EXCHANGE.instruments.request, budget="weight", cost=1)["symbols"]
+    new = {**like, "symbol": "NEWUSDT", "pair": "NEWUSDT", "baseAsset": "NEW", "onboardDate": listed_ms}
+
+    def send_list(exchange, request, **options):
+        body = send(exchange, request, **options)
+        return {**body, "symbols": [*body["symbols"], *lists.odd]} if request.path == LIST else body
+
+    monkeypatch.setattr(services.rest, "send", send_list)
+    lists.odd = ({**new, "status": "PENDING_TRADING"},)
+    instruments.refresh(EXCHANGE, services.rest, services.database)
+    lists.odd = ({**new, "status": "TRADING"},)
+    often = [chore for chore in CHORES if chore.every_s <= 300]
+    for chore in often:
+        getattr(maintenance, chore.function.rpartition(".")[2])()
+    wanted = dict(system.query("SELECT source, lower(wanted) FROM perp_coverage WHERE symbol = 'NEW'"))
+    brought = {feed.metric for feed in (*EXCHANGE.stream_feeds, *EXCHANGE.poll_feeds)}
+    alone = [feed for feed in EXCHANGE.rest_feeds if feed.metric not in brought]
+    assert wanted == {f"bin-{feed.metric}": floor_to(listed_ms, feed.interval_ms) for feed in alone}
+    assert {chore.function.rpartition(".")[2] for chore in often} == {"refresh_changing_instruments", "reconcile"}
+    services.close()
+
+
+def test_streams_and_polls_want_a_new_contract_from_its_listing(system):
+    """Fault 14."""
+    system.environment["FADEMOE_SYMBOLS"] = "ETH"
+    services = system.context()
+    use_services(services)
+    instruments.refresh(EXCHANGE, services.rest, services.database)
+    listed_ms = floor_to(services.clocks.ask(EXCHANGE, live=True), MINUTE_MS) - 59 * MINUTE_MS
+    system.query("UPDATE perp_metadata SET listed_ms = %s WHERE instrument = 'ETHUSDT' RETURNING 1", listed_ms)
+    ether = instruments.load_contracts(EXCHANGE, services.database)["bin"]["ETH"]
+    StreamRunner(services, EXCHANGE)._want({"market": topics_of(EXCHANGE.stream_feeds, [ether])})
+    polls.poll("binance", "oi")
+    wanted = dict(system.query("SELECT source, lower(wanted) FROM perp_coverage WHERE symbol = 'ETH'"))
+    live = {feed.metric for feed in (*EXCHANGE.stream_feeds, *EXCHANGE.poll_feeds)}
+    assert wanted == {f"bin-{metric}": METRICS[metric].stamp(listed_ms, MINUTE_MS) for metric in live}
+    services.close()
 
 
 def test_a_contract_goes_on_until_its_announced_successor_is_listed(services):
