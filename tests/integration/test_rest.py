@@ -152,6 +152,17 @@ def test_a_ban_ends_by_the_exchanges_clock(services, simulator, skew_ms):
         simulator.set_clock(0)
 
 
+@pytest.mark.parametrize(("setting", "share"), [("", 0.9), ("binance=0.5", 0.5), ("0.7,okx=0.5", 0.7)])
+def test_requests_take_the_share_of_a_limit_that_is_set(services, setting, share):
+    """Fault 26."""
+    here = services(FADEMOE_LIMIT_SHARE=setting)
+    assert send(here)
+    used = usage.list_budget_uses(here.redis)
+    assert used
+    for budget in used:
+        assert budget.allowed == pytest.approx(share * budget.limit, abs=0.1)
+
+
 def test_an_address_that_is_gone_does_not_stop_the_others_and_is_named(services):
     """Fault 27: with one of two addresses gone there was no REST at all."""
     here = services(FADEMOE_EGRESS="good=127.0.0.1,dead=192.0.2.1")

@@ -240,6 +240,17 @@ def test_budgets_of_a_period_that_is_over_count_as_unused(client: FlaskClient, r
     assert (second["used"], second["server_used"], second["closed_until_ms"]) == (0, None, None)
 
 
+def test_the_limits_page_shows_the_share_of_a_limit_and_measures_use_against_it(client: FlaskClient, redis: Redis):
+    """Fault 26: of a limit of which half is ours, 45 percent are 90 percent of what is allowed."""
+    fields = {"window": now_ms() // DAY_MS, "used": 450, "limit": 1000, "period_ms": DAY_MS, "share": 0.5}
+    redis.hset("budget:slots1:binance:ip:home", mapping=fields)
+    [budget] = get(client, "/api/limits")["budgets"]
+    assert (budget["used"], budget["allowed"], budget["limit"]) == (450, 500, 1000)
+    row = re.search(r'<th scope="row">binance</th>.*?</tr>', client.get("/limits").text, re.DOTALL)[0]
+    assert 'max="500"' in row and " 90 %" in row
+    assert re.findall(r'<td class="number">([^<]*)</td>', row)[:3] == ["450", "500", "1\u2009000"]
+
+
 @pytest.mark.parametrize("until", ["1791383040000000", "9" * 40, "inf", "nan", "", "x"])
 def test_limits_page_shows_any_state(client: FlaskClient, redis: Redis, until: str):
     """Fault 24: an absurd time in Redis, from an older version or by hand."""
