@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from fademoe.alerts.conditions import read_conditions
 from fademoe.client import rest
 from fademoe.client.rate_limit import usage
 from fademoe.clock import DAY_MS, MINUTE_MS, ceil_to, now_ms
@@ -173,6 +174,9 @@ def test_an_address_that_is_gone_does_not_stop_the_others_and_is_named(services)
     assert outage.failures >= 4
     assert "cannot be reached" in outage.reason
     assert "dead" in outage.reason
+    [alert] = [each for each in read_conditions(here.settings, here.database, here.redis) if each.kind == "outage"]
+    assert (alert.code, alert.symbol) == ("bin", "dead")
+    assert "binance does not answer dead" in alert.message
 
 
 def test_a_proxy_that_is_gone_does_not_stop_the_others(services):

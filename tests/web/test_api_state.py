@@ -276,6 +276,17 @@ def test_an_exchange_that_does_not_answer_is_on_the_limits_page(client: FlaskCli
             assert client.get(path).status_code == 200, (path, odd)
 
 
+def test_an_address_that_gets_no_answer_is_named_by_an_alert(client: FlaskClient, redis: Redis):
+    """Fault 27."""
+    now = now_ms()
+    fields = {"failures": 7, "since": now - 90_000, "paused_at": now - 1_000, "resumes_at": now + 40_000, "at": now}
+    redis.hset("outage:slots1:binance:second", mapping=fields | {"reason": "binance cannot be reached"})
+    [alert] = [alert for alert in get(client, "/api/alerts")["alerts"] if alert["kind"] == "outage"]
+    assert alert["title"] == "binance does not answer second"
+    assert "7 requests in a row failed" in alert["text"] and "cannot be reached" in alert["text"]
+    assert alert["title"] in client.get("/alerts").text
+
+
 def test_prometheus_reads_our_metrics(client: FlaskClient, sql: Cursor, redis: Redis):
     report(sql, "stream binance", "running")
     cover(sql, "bin-ohlcv", "BTC", "0-10", "0-4")
