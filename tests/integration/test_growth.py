@@ -74,6 +74,20 @@ def test_what_maintenance_deletes_is_found_by_an_index(database, subject):
         assert "Seq Scan" not in plan and "Index" in plan, plan
 
 
+@pytest.mark.parametrize("kept", [status.KEPT_HISTORY, status.Kept("30 days", 49_990)], ids=["none", "ten"])
+def test_the_history_is_not_read_to_delete_a_little_of_it(database, kept):
+    """Fault 33: its only index began with the unit, so the hourly DELETE read the whole of that."""
+    execute(
+        database,
+        "INSERT INTO perp_status_history (at, unit, state)"
+        " SELECT now() - i * interval '1 second', 'unit ' || mod(i, 500), 'done' FROM generate_series(1, 50000) AS i",
+    )
+    execute(database, "ANALYZE perp_status_history")
+    statement = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {load_queries('status')['forget_history']}"
+    [([plan],)] = fetch(database, statement, kept._asdict())
+    assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 100
+
+
 def test_neighbouring_absences_that_are_settled_are_one(database):
     """Fault 33: an illiquid contract of which minutes are missing left a row for each, for ever."""
     writer = Writer(database)
