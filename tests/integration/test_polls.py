@@ -394,6 +394,23 @@ def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, serv
         assert system.differences("okx", "okx-ppr", symbol, at, at + MINUTE_MS) == []
 
 
+def test_rounds_within_a_minute_are_one_row_of_each_contract_kept_until_stored(
+    ask, services, system, clock, monkeypatch
+):
+    """Fault 29: the scheduler asks when it starts, and again in second 20."""
+    services.clocks.ask(registry.load_exchanges()["okx"], live=True)
+    clock(floor_to(now_ms(), MINUTE_MS) + 5 * SECOND_MS - now_ms())
+    assert [ask("okx", "ppr")["rows"] for _ in range(2)] == [0, 0]
+    known = services.clocks.now_ms
+    monkeypatch.setattr(services.clocks, "now_ms", lambda exchange: known(exchange) + 2 * MINUTE_MS)
+    with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
+        broken.setattr(polls, "_store", lambda *_: 1 / 0)
+        ask("okx", "ppr")
+    system.simulator.fault(exchange="okx", path="/api/v5/public/funding-rate", kind="error_503")
+    assert ask("okx", "ppr")["rows"] == 3, "of the rounds before"
+    assert stored(system, "okx-ppr") == {"BTC": 1, "ETH": 1, "PEPE": 1}
+
+
 @pytest.mark.parametrize(("kind", "reason"), [("tomorrow", "still to come"), ("duplicate_row", "differ")])
 def test_an_odd_sample_is_named_and_costs_no_other(ask_later, services, system, kind, reason):
     """One of a time to come was held until that time, and stored then; of two of one contract the last was taken."""
