@@ -34,14 +34,14 @@ def mark_changed(cursor: Cursor, new: Iterable[tuple[Series, Sequence[int]]]) ->
     Hours that run by this host's clock cannot be made yet and are left out.
     """
     running = now_ms() // HOUR_MS
-    changed = sorted(
-        (*series, hour * HOUR_MS)
-        for series, times in new
-        for hour in {ts // HOUR_MS for ts in times}  # a plain loop: this is done for every row that is stored
-        if hour < running
-    )
+    changed: list[tuple[str, str, list[int]]] = []
+    for series, times in sorted(new):
+        hours = {ts // HOUR_MS for ts in times}  # a plain loop: this is done for every row that is stored
+        over = [hour * HOUR_MS for hour in sorted(hours) if hour < running]
+        if over:
+            changed.append((*series, over))
     if changed:
-        execute_values(cursor, SQL["mark"], changed, page_size=len(changed))
+        execute_values(cursor, SQL["mark"], changed, "(%s, %s, %s::bigint[])", page_size=len(changed))
 
 
 def list_due(cursor: Cursor, sources: Sequence[str], limit: int) -> list[Due]:

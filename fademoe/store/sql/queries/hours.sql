@@ -1,10 +1,10 @@
 -- Hours of stored series: perp_hours, and which of them are up to date.
 
 -- name: mark
--- VALUES: (source, symbol, hour). Hours that may be in perp_hours already: they were covered as a whole before these rows
--- came, or are made. The lock lets nobody cover one of them meanwhile.
-WITH changed (source, symbol, hour_ms) AS (
-    VALUES %s
+-- VALUES: (source, symbol, hours). Hours that may be in perp_hours already: they were covered as a whole before these
+-- rows came, or are made. The lock lets nobody cover one of them meanwhile.
+WITH changed AS (
+    SELECT source, symbol, unnest(hours) AS hour_ms FROM (VALUES %s) AS given (source, symbol, hours)
 ), series AS (
     SELECT p.source, p.symbol, p.covered FROM perp_coverage AS p
     WHERE (p.source, p.symbol) IN (SELECT source, symbol FROM changed)
