@@ -73,50 +73,67 @@ def count_failed(services, exchanges):
     return sum(list(each.values()).count(FAILED) for each in states)
 
 
+def count_candles(system):
+    """Return how many candles of each exchange are stored."""
+    found = dict(system.query("SELECT source, count(*) FROM perp_data WHERE source LIKE '%%-ohlcv' GROUP BY 1"))
+    return {name: found.get(f"{code}-ohlcv", 0) for name, code in CODES.items()}
+
+
+def measure_use(system, services, *names):
+    """Return the requests of each exchange in two minutes of its clock, and the candles that a request brought."""
+    begin, stored = system.simulator.get("/sim/stats"), count_candles(system)
+    for name in names:
+        want(services, name, 600 if name != "coinalyze" else 1)  # more than all measurements take
+    workers = [system.start("worker") for _ in range(8)]
+    programs = [*workers, system.start("scheduler")] if "coinalyze" in names else workers
+    time.sleep(10)
+    time.sleep((floor_to(now_ms(), MINUTE_MS) + MINUTE_MS - now_ms()) / 1000)
+    before = system.simulator.get("/sim/stats")
+    time.sleep(120)
+    after = system.simulator.get("/sim/stats")
+    for program in programs:
+        program.terminate()
+    for program in programs:
+        program.wait(60)
+        system.programs.remove(program)
+    for queue in list_exchange_queues(*names):
+        connect_queue(services.redis, queue).empty()
+    end, candles = system.simulator.get("/sim/stats"), count_candles(system)
+    requests = {name: after[name]["requests"] - before[name]["requests"] for name in names}
+    effects = {
+        name: (candles[name] - stored[name]) / (end[name]["requests"] - begin[name]["requests"]) for name in names
+    }
+    print(requests, effects)  # noqa: T201 - the figures of a run
+    return requests, effects
+
+
 def test_two_busy_exchanges_lose_nothing_beside_one_that_waits(build):
     """Two saturated exchanges beside a waiting third use at least 0.95 of what each uses alone, to as much effect."""
     system = build("--latency-ms", "80", exchanges=("binance", "okx", "coinalyze"), holes=True)
     services = system.context()
-
-    def measure(*names):
-        """Return the requests of each exchange in two minutes of its clock, and the rows that a request brought."""
-        begin, stored = system.simulator.get("/sim/stats"), count_rows()
-        for name in names:
-            want(services, name, 600 if name != "coinalyze" else 1)  # more than all measurements take
-        workers = [system.start("worker") for _ in range(8)]
-        programs = [*workers, system.start("scheduler")] if "coinalyze" in names else workers
-        time.sleep(10)
-        time.sleep((floor_to(now_ms(), MINUTE_MS) + MINUTE_MS - now_ms()) / 1000)
-        before = system.simulator.get("/sim/stats")
-        time.sleep(120)
-        after = system.simulator.get("/sim/stats")
-        for program in programs:
-            program.terminate()
-        for program in programs:
-            program.wait(60)
-            system.programs.remove(program)
-        for queue in list_exchange_queues(*names):
-            connect_queue(services.redis, queue).empty()
-        end, rows = system.simulator.get("/sim/stats"), count_rows()
-        requests = {name: after[name]["requests"] - before[name]["requests"] for name in names}
-        effects = {
-            name: (rows.get(name, 0) - stored.get(name, 0)) / (end[name]["requests"] - begin[name]["requests"])
-            for name in names
-        }
-        return requests, effects
-
-    def count_rows():
-        """Return how many candles of each exchange are stored."""
-        found = dict(system.query("SELECT source, count(*) FROM perp_data WHERE source LIKE '%%-ohlcv' GROUP BY 1"))
-        return {name: found.get(f"{CODES[name]}-ohlcv", 0) for name in CODES}
-
-    alone, together = [measure("binance"), measure("okx")], measure("binance", "okx", "coinalyze")
+    alone = [measure_use(system, services, name) for name in ("binance", "okx")]
+    together = measure_use(system, services, "binance", "okx", "coinalyze")
     services.close()
-    print(alone, together)  # noqa: T201 - the figures of a run
     for requests, effects in alone:
         for name in requests:
             assert together[0][name] >= 0.95 * requests[name]
             assert together[1][name] >= 0.9 * effects[name]
+
+
+def test_an_exchange_that_is_down_costs_a_busy_one_nothing(build):
+    """Beside 2,000 windows of an exchange that answers 503 another one is fetched at 0.95 of its speed at least."""
+    system = build("--latency-ms", "80", exchanges=("binance", "okx"), holes=True)
+    services = system.context()
+    alone, _ = measure_use(system, services, "binance")
+    okx = registry.load_exchanges()["okx"]
+    instruments.ensure(okx, services.rest, services.database)
+    end_ms = settled_end(DAY_MS)
+    hours = [Window(at, at + HOUR_MS) for at in range(end_ms - 2000 * HOUR_MS, end_ms, HOUR_MS)]
+    assert enqueue_windows(services.redis, "okx", [Task(Series("okx-ohlcv", "BTC"), hour) for hour in hours]) == 2000
+    system.simulator.fault(exchange="okx", kind="error_503")
+    beside, _ = measure_use(system, services, "binance")
+    services.close()
+    assert beside["binance"] >= 0.95 * alone["binance"]
 
 
 @pytest.mark.parametrize("names", [("binance", "bybit"), ("okx", "coinalyze")], ids="-".join)
