@@ -147,6 +147,7 @@ class RestFeed:
     feed has a row at least that often while the contract trades, so a longer range without one is a gap; 0: never.
     `recent`: the endpoint for rows younger than `recent_ms`, where this one lags behind or does not reach.
     `newest`: how the newest rows are requested each minute; None: not before they are a gap (`live_edge_ms`).
+    `link(row, previous_ms)` completes a row by the time of the row before, which may come after it.
     `serves`: whether the exchange has the metric of an instrument in a unit that can be stored.
     `lag_ms`: how long after the end of a row's span our database has it on a healthy host; None: what follows from
     `latency` and `paging` (see feeds.lags). `lag_why` is where a stated one comes from.
@@ -171,6 +172,7 @@ class RestFeed:
     recent: "RestFeed | None" = None
     recent_ms: int = 0
     newest: Newest | None = None
+    link: Callable[[Row, int | None], Row] | None = None
     serves: Callable[[Instrument], bool] = lambda instrument: True
     lag_ms: int | None = None
     lag_why: str = ""

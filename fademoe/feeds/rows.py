@@ -19,7 +19,7 @@ from fademoe.feeds.values import (
     shift,
     to_ms,
 )
-from fademoe.metrics import Candle, Liquidations, Mark
+from fademoe.metrics import Candle, Funding, Liquidations, Mark, Row
 
 LONGEST_FUNDING_HOURS = 8
 
@@ -96,6 +96,13 @@ def count_hours_since(previous: Json, ts: int) -> int | None:
     hours = round((ts - previous) / HOUR_MS)
     is_whole = abs(ts - previous - hours * HOUR_MS) < MINUTE_MS
     return hours if is_whole and 1 <= hours <= LONGEST_FUNDING_HOURS else None
+
+
+def link_settlement(row: Row, previous_ms: int | None) -> Row:
+    """Return a settlement with the hours since the one before."""
+    if not isinstance(row, Funding) or previous_ms is None:
+        return row
+    return row._replace(fr_hours=count_hours_since(previous_ms, row.ts))
 
 
 def read_time(row: Json, place: str | int) -> int | None:

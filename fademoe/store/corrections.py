@@ -1,6 +1,7 @@
 """Stored rows beside the exchange's: what differs, and the only way to change a stored value.
 
-The audit does so, and a stream where events of a minute came after its sum was stored.
+The audit does so, a stream where events of a minute came after its sum was stored, and a job that stores the row which
+the value of a stored one is counted from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,13 @@ def read_stored_times(cursor: Cursor, series: Series, times: Sequence[int]) -> s
     """Return those of `times` at which a row of any interval is stored."""
     cursor.execute(SQL["stored_times"], {"source": series.source, "symbol": series.symbol, "times": list(times)})
     return {ts for (ts,) in cursor.fetchall()}
+
+
+def find_neighbours(cursor: Cursor, series: Series, edge_ms: int) -> tuple[int, int] | None:
+    """Return the times of the last stored row before an edge and of the first one from it on, None unless both are."""
+    cursor.execute(SQL["neighbours"], {"source": series.source, "symbol": series.symbol, "edge": edge_ms})
+    before_ms, ts = cursor.fetchone() or (None, None)
+    return None if before_ms is None or ts is None else (int(before_ms), int(ts))
 
 
 def find_differences(metric: str, stored: Stored, rows: Mapping[int, Row]) -> list[Difference]:

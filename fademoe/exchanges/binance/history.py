@@ -14,6 +14,7 @@ from fademoe.feeds.rows import (
     add_previous,
     check_name,
     count_hours_since,
+    link_settlement,
     make_candle,
     make_mark,
     to_coin_price,
@@ -239,6 +240,7 @@ REST_FEEDS = (
         params=make_funding_params,
         items=lambda answer, page: add_previous(answer, "fundingTime"),
         parse=parse_funding,
+        link=link_settlement,
         interval="settlement",
         interval_ms=5 * MINUTE_MS,  # far finer than settlements come: a page never holds more than an answer
         sparse=True,

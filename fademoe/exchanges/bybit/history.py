@@ -15,6 +15,7 @@ from fademoe.feeds.rows import (
     check_candle,
     check_name,
     count_hours_since,
+    link_settlement,
     make_candle,
     make_mark,
     read_row_times,
@@ -266,6 +267,7 @@ REST_FEEDS = (
         params=make_funding_params,
         items=lambda answer, page: add_previous(list_rows(answer, page), "fundingRateTimestamp"),
         parse=parse_funding,
+        link=link_settlement,
         interval="settlement",
         interval_ms=SAMPLE_MS,  # so that a settlement is requested minutes after it, not at the end of the next hour
         sparse=True,

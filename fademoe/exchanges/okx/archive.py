@@ -13,7 +13,7 @@ from fademoe.feeds.archive import Archive, Columns, Dataset, Layout, Lines, Path
 from fademoe.feeds.columns import read_candles
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.limits import Budget
-from fademoe.feeds.rows import count_hours_since
+from fademoe.feeds.rows import link_settlement
 from fademoe.feeds.values import are_amounts, read_number, to_ms
 from fademoe.metrics import Candle, Funding, Row
 
@@ -91,16 +91,9 @@ def read_old_settlements(columns: Columns, instrument: Instrument) -> Lines:
 
 
 def _settlements(pairs: Sequence[tuple[str, str]]) -> Lines:
-    """Make the settlements of (rate, time); `add_hours` adds the hours."""
+    """Make the settlements of (rate, time); `link_settlement` adds the hours."""
     rows: list[Row] = [Funding(floor_to(to_ms(time), MINUTE_MS), read_number(rate), None) for rate, time in pairs]
     return Lines(times=[row.ts for row in rows], rows={"fr": rows})
-
-
-def add_hours(row: Row, previous_ms: int | None) -> Row:
-    """Return a settlement with the hours since the one before."""
-    if not isinstance(row, Funding) or previous_ms is None:
-        return row
-    return row._replace(fr_hours=count_hours_since(previous_ms, row.ts))
 
 
 def find_settlement_days(at: PathOf) -> tuple[str, ...]:
@@ -148,7 +141,7 @@ ARCHIVE = Archive(
             interval_ms=MINUTE_MS,
             sparse=True,
             due_every_ms=8 * HOUR_MS,
-            link=add_hours,
+            link=link_settlement,
             bytes_per_row=12.0,
             encoding="latin-1",
             day_believed_ms=3 * DAY_MS,

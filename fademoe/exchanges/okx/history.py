@@ -15,6 +15,7 @@ from fademoe.feeds.rows import (
     check_name,
     count_hours_since,
     keep_newest_per_interval,
+    link_settlement,
     make_candle,
     make_mark,
     to_coins,
@@ -307,6 +308,7 @@ REST_FEEDS = (
         params=make_funding_params,
         items=list_settlements,
         parse=parse_funding,
+        link=link_settlement,
         interval="settlement",
         interval_ms=QUARTER_MS,  # so that a settlement is requested soon after it
         sparse=True,

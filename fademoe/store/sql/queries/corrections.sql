@@ -12,6 +12,13 @@ ORDER BY ts
 -- name: stored_times
 SELECT ts FROM perp_data WHERE source = %(source)s AND symbol = %(symbol)s AND ts = ANY(%(times)s::bigint[])
 
+-- name: neighbours
+SELECT (
+    SELECT ts FROM perp_data WHERE source = %(source)s AND symbol = %(symbol)s AND ts < %(edge)s ORDER BY ts DESC LIMIT 1
+), (
+    SELECT ts FROM perp_data WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(edge)s ORDER BY ts LIMIT 1
+)
+
 -- name: correct
 UPDATE perp_data SET {column} = %(new)s WHERE source = %(source)s AND symbol = %(symbol)s AND ts = %(ts)s
 
