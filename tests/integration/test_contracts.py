@@ -254,6 +254,21 @@ def test_a_sibling_that_is_listed_later_gets_a_symbol_of_its_own_and_that_is_sai
     ]
 
 
+def test_two_multiplied_contracts_of_one_coin_are_two_symbols_and_that_is_said_once(services):
+    """Fault 6: both were stored as CHEEMS, and nobody said so."""
+    lists = Lists(services)
+    (like, *_) = lists.send(EXCHANGE, EXCHANGE.instruments.request, budget="weight", cost=1)["symbols"]
+    bases = ("1000000CHEEMS", "1000CHEEMS")
+    lists.odd = tuple({**like, "symbol": f"{base}USDT", "pair": f"{base}USDT", "baseAsset": base} for base in bases)
+    remarks = [remark for _ in range(2) for remark in lists.refresh().remarks]
+    stored = instruments.load_contracts(EXCHANGE, services.database)["bin"]
+    found = [(stored[symbol].name, stored[symbol].multiplier) for symbol in ("CHEEMS", "1000000CHEEMS")]
+    assert found == [("1000CHEEMSUSDT", 1000), ("1000000CHEEMSUSDT", 1_000_000)]
+    assert [remark for remark in remarks if "CHEEMS" in remark] == [
+        "1000000CHEEMSUSDT is stored as 1000000CHEEMS: CHEEMS is another contract"
+    ]
+
+
 def test_an_announced_contract_is_known_and_followed_from_its_listing(services):
     """Fault 14: contracts that did not trade yet were left out, so a listing was found up to an hour later."""
     instruments.refresh(EXCHANGE, services.rest, services.database)

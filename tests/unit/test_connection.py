@@ -18,7 +18,7 @@ from fademoe.streams.buffer import Buffer
 from fademoe.streams.connection import AWAY_S, SUBSCRIBED_MS, Connection, Shared
 from fademoe.streams.intake import MAX_BEHIND_MS
 from fademoe.streams.liveness import Broken
-from fademoe.streams.minutes import GRACE_MS, Route
+from fademoe.streams.minutes import GRACE_MS, YOUNG_MS, Route
 from fademoe.streams.proofs import MAX_CARRY_MS, EventProofs
 from tests.support import lines
 from tests.support.clocks import until
@@ -198,6 +198,16 @@ def test_a_closed_bar_that_comes_again_with_other_values_replaces_the_first_whil
     line.take(bar("4"), at=MINUTE_MS + 1_000)
     assert [(item.row.pfr, item.replaces) for item in line.items(line.now_ms)] == [("4", True)]
     assert line.items(line.now_ms + 1_000) == []
+
+
+def test_a_closed_bar_that_comes_again_when_its_minute_is_not_young_replaces_nothing():
+    """Fault 8: the audit judges what is older."""
+    line = Line(FEED)
+    line.take(bar("3"), at=MINUTE_MS)
+    assert [item.row.pfr for item in line.items()] == ["3"]
+    line.items(START + YOUNG_MS)
+    line.take(bar("4"), at=YOUNG_MS + 1_000)
+    assert [item for item in line.items(line.now_ms) if item.replaces] == []
 
 
 def test_a_connection_that_is_to_be_cut_soon_asks_for_another_one():
