@@ -1,11 +1,12 @@
 """Decides which instant the lines of a file describe: by the data, never by a date."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
 from math import log
 from statistics import median
 from typing import NamedTuple
 
-from fademoe.clock import MINUTE_MS
+from fademoe.clock import MINUTE_MS, Window
 
 MIN_ROWS = 50  # usable lines of a file
 MIN_HALF_ROWS = 20
@@ -20,6 +21,20 @@ class Label(NamedTuple):
 
     shift_ms: int | None
     reason: str
+
+
+class Form(StrEnum):
+    """Which times the lines of a whole file have; files of both forms were published for the same days."""
+
+    FROM_BEGIN = "from its begin"  # of the day, to the last step before the next one
+    TO_END = "to its end"  # from the first step of the day to its midnight
+
+    @classmethod
+    def tell(cls, times: Collection[int], window: Window) -> "Form | None":
+        """Return the form of a file of `window` by the times of its lines, None where neither edge has a line."""
+        if window.start_ms in times:
+            return cls.FROM_BEGIN
+        return cls.TO_END if window.end_ms in times else None
 
 
 def decide_label(prices: Prices, closes: Closes, shifts: Sequence[int]) -> Label:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from psycopg2.extensions import cursor as Cursor
 from rq import Retry
 
-from fademoe.archives.labels import Label, decide_label
+from fademoe.archives.labels import Form, Label, decide_label
 from fademoe.archives.reading import FileRows, are_equal, describe, find_holes, read_file
 from fademoe.client.archive import Download, Mismatch
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, now_ms, subtract, to_iso
@@ -546,7 +546,7 @@ def _find_label(target: Target, gathered: Gathered, file: ArchiveFile, found: Fi
     label = decide_label(found.prices, closes, target.dataset.shifts)
     if label.shift_ms is not None or label.reason.startswith("mixed"):
         return label
-    reference = _decide_by_reference(target, file)
+    reference = _decide_by_reference(target, file, Form.tell(found.list_times(), file.window))
     return label if reference is None else Label(reference, "by the reference's file")
 
 
@@ -604,18 +604,22 @@ def _read_closes(
     return {}
 
 
-def _decide_by_reference(target: Target, file: ArchiveFile) -> int | None:
-    """Return the label of the same day's file of the contract that others are measured by, None where it has none."""
+def _decide_by_reference(target: Target, file: ArchiveFile, form: Form | None) -> int | None:
+    """Return the label of the same day's file of the contract that others are measured by, None where it has none.
+
+    A file of another form than `form`, rewritten when this one was not, says nothing about this one.
+    """
     services, dataset = target.context.services, target.dataset
     name = dataset.reference
-    if not name or name == target.instrument.name:
+    if not name or name == target.instrument.name or form is None:
         return None
     paths = dataset.list_day_files(name, file.window)
     with services.database.open_transaction() as cursor:
         known = files.find(cursor, target.exchange.name, paths=[each.path for each in paths])
     for record in known:
         if record.state in (FileState.OK, FileState.SHORT):
-            return record.shift_ms
+            edges = [ts - record.shift_ms for ts in (record.first_ts, record.last_ts) if ts is not None]
+            return record.shift_ms if Form.tell(edges, record.window) is form else None
     instrument = replace(target.instrument, name=name, multiplier=1)
     for path in paths:
         try:
@@ -626,6 +630,8 @@ def _decide_by_reference(target: Target, file: ArchiveFile) -> int | None:
             download.discard()
         except (Mismatch, BadFile):
             continue
+        if Form.tell(found.list_times(), path.window) is not form:
+            return None
         closes = read_archive_closes(target.context, target.archive, instrument, path.window, [path.window])
         return decide_label(found.prices, closes, dataset.shifts).shift_ms
     return None

@@ -448,6 +448,21 @@ def test_undecided_and_mixed_files_are_named(importer, simulator, system):
     assert "ADAUSDT-metrics-2024-06-01.zip" in reason
 
 
+@pytest.mark.parametrize("is_known", [False, True], ids=["not imported", "in the ledger"])
+def test_a_file_of_another_form_than_the_references_is_not_labelled_by_it(importer, simulator, is_known):
+    """Files of both forms were published for one day, each with another label; prices tell it, but few are there."""
+    day, window = "2024-06-02", Window(to_ms("2024-06-02"), to_ms("2024-06-03"))
+    path = f"{KLINES}/daily/metrics/ADAUSDT/ADAUSDT-metrics-{day}"
+    for kind in ("few_values", "old_form"):
+        simulator.fault(kind=kind, exchange="binance", path=path)
+    if is_known:
+        importer.take(Series("bin-oi", "BTC"), window)
+    importer.take(Series("bin-oi", "ADA"), window)
+    found = {file.rpartition("/")[2]: rest for file, *rest in importer.files("path, state, reason")}
+    assert found[f"ADAUSDT-metrics-{day}.zip"] == ["quarantined", "metrics label undecided"]
+    assert all(each.startswith("missing") for each in importer.differences("bin-oi", "ADA", window))
+
+
 def test_a_dead_contract_ends_at_its_end(importer, system):
     end_ms = 1_738_314_000_000  # 2025-01-31 09:00
     window = month("2025-01")
