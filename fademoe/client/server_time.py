@@ -20,6 +20,8 @@ ASK_EVERY_MS = MINUTE_MS
 MAX_SKEW_MS = 5_000  # a host whose clock is further off is reported
 MAX_STEP_MS = 5_000  # of an exchange's clock between two answers; a longer one is believed when another answer has it
 
+SERVER_ERRORS = 500  # HTTP codes from here on
+
 
 class Reading(NamedTuple):
     """A time that an exchange has sent between two moments of the steady clock."""
@@ -77,11 +79,25 @@ class ExchangeClocks:
             self._offsets.add_measurement(exchange.name, *reading)
         except (Refused, BadPayload) as error:
             log.warning("%s does not tell its time: %s", exchange.name, error)
-        except BudgetSpent as error:
-            if not error.path:
+        except RetryLater as error:
+            if not self._fails_alone(exchange, clock, error, live=live):
                 raise
             log.info("%s does not tell its time: %s", exchange.name, error)
         return self.now_ms(exchange)
+
+    def _fails_alone(self, exchange: Exchange, clock: ClockFeed, error: RetryLater, *, live: bool) -> bool:
+        """Return whether the endpoint of the time is paused by itself; after a failed answer that shows at once."""
+        if isinstance(error, BudgetSpent):
+            return bool(error.path)
+        if (error.http_status or 0) < SERVER_ERRORS:
+            return False
+        try:
+            self._read(exchange, clock, live=live)
+        except BudgetSpent as spent:
+            return bool(spent.path)
+        except (Refused, BadPayload, RetryLater):
+            pass
+        return False
 
     def _read_surely(self, exchange: Exchange, clock: ClockFeed, known_ms: int, *, live: bool) -> Reading:
         """Ask an exchange for its time, twice where it is far off what is known; if these two differ, that stays."""
