@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TypeVar
 
-from fademoe.clock import monotonic_s
+from fademoe.clock import monotonic_s, to_host_s
 from fademoe.errors import BudgetSpent, RetryLater
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
@@ -19,9 +19,10 @@ from fademoe.runtime.services import Services
 
 Result = TypeVar("Result")
 
-# How long a later request of a run waits for its rate limit: while another exchange has work and units, and otherwise.
+# How long a later request of a run waits for its rate limit: at a time, then it looks whether others go first; in all.
 YIELDING_WAIT_S = 1.0
 PATIENT_WAIT_S = 10.0
+SHORTEST_PAUSE_S = 0.05
 REQUESTED_POLL_S = 0.5  # between two looks for requested work
 
 
@@ -101,13 +102,17 @@ class FeedClient:
             return self._send(feed, page, OPPORTUNISTIC_WAIT_S)
         if not self.has_begun:
             return self._begin(feed, page)
-        self._yield_to_requested()
-        try:
-            return self._send(feed, page, YIELDING_WAIT_S)
-        except BudgetSpent:
-            if self.gives_way and not self.threads_at_work and has_other_work(self.services, self.queue):
-                raise TimeUp("other work has units", retry_after_s=0) from None
-        return self._send(feed, page, PATIENT_WAIT_S)
+        last_s = monotonic_s() + PATIENT_WAIT_S
+        while True:
+            self._yield_to_requested()
+            try:
+                return self._send(feed, page, YIELDING_WAIT_S)
+            except BudgetSpent as error:
+                if self.gives_way and not self.threads_at_work and has_other_work(self.services, self.queue):
+                    raise TimeUp("other work has units", retry_after_s=0) from None
+                if monotonic_s() + error.retry_after_s > last_s:
+                    raise
+                self._pause(error.retry_after_s - YIELDING_WAIT_S)
 
     def _begin(self, feed: RestFeed, page: Page) -> Json:
         try:
@@ -138,6 +143,11 @@ class FeedClient:
         finally:
             with self.lock:
                 self.threads_at_work -= 1
+
+    def _pause(self, for_s: float) -> None:
+        """Wait until the rate limit may have units, but not past the next look for requested work."""
+        with self.allow_interrupt():
+            self.services.stop.wait(to_host_s(min(max(for_s, SHORTEST_PAUSE_S), REQUESTED_POLL_S)))
 
     def _yield_to_requested(self) -> None:
         """Raise TimeUp when requested work is ready and this run is work of the system."""

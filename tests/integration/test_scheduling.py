@@ -1,13 +1,18 @@
 """Which window a worker takes, with real rq workers and a simulator that enforces its limits."""
 
+import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, Window, split
 from fademoe.feeds import registry
+from fademoe.feeds.history import Page
+from fademoe.feeds.instrument import Instrument
 from fademoe.jobs import maintenance
+from fademoe.jobs.feed_client import FeedClient, TimeUp
 from fademoe.jobs.seed import SeedRequest, carry_out, make_plan
 from fademoe.queue.chores import CHORES
 from fademoe.queue.dequeue import list_ready_queues, take_job
@@ -22,6 +27,7 @@ from tests.support.simulator import Simulator
 from tests.support.system import System
 
 NAMES = ("okx", "coinalyze", "binance")
+BTC = Instrument(exchange="okx", code="okx", name="BTC-USDT-SWAP", symbol="BTC", contract_value="0.01")
 HERE = ["here"]  # names of egress addresses
 SYMBOLS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK")
 MORE_SYMBOLS = ("BNB", "LTC", "TRX", "DOT", "UNI", "PEPE", "SHIB", "SUI")
@@ -164,6 +170,34 @@ def test_a_requested_seed_begins_within_two_seconds_whatever_is_queued(limited):
     took_s = time.monotonic() - begin_s
     until(lambda: covered(limited, request), 60)
     assert took_s < 2
+    services.close()
+
+
+@pytest.mark.parametrize("was_cut_short", [False, True])
+def test_a_run_that_waits_for_its_rate_limit_notices_requested_work(system, was_cut_short):
+    """Also one that gives way to nothing else: it waited up to ten seconds for its units, and a person with it."""
+    services = system.context()
+    okx = registry.load_exchanges()["okx"]
+    feed = okx.find_rest_feed("ohlcv")
+    page = Page(instrument=BTC, start_ms=0, end_ms=HOUR_MS, limit=60)
+    client = FeedClient(
+        services=services,
+        exchange=okx,
+        queue="okx",
+        deadline_s=math.inf,
+        on_begin=lambda: None,
+        gives_way=not was_cut_short,
+        has_begun=True,
+    )
+    for name in services.egress_names:
+        services.budgets.close(okx, [feed.budget], name, 8, "a test")
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(client.get, feed, page)
+        time.sleep(0.5)
+        assert not answer.done()
+        put(services.redis, "binance-requested", "bin-ohlcv", 1)
+        with pytest.raises(TimeUp):
+            answer.result(timeout=2)
     services.close()
 
 
