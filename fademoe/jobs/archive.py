@@ -28,6 +28,7 @@ from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import compute_requested_from_ms
 from fademoe.jobs.failures import run_job
+from fademoe.jobs.linking import link_following
 from fademoe.jobs.threads import run_in_threads
 from fademoe.metrics import Candle, Row, name_perpspec
 from fademoe.queue.enqueue import enqueue_audits
@@ -688,6 +689,9 @@ def _store(target: Target, gathered: Gathered) -> tuple[int, bool]:
     differing = _compare(target, gathered)
     records = [replace(each, differing=differing.get(each.path, 0)) for each in gathered.records]
     new: int = services.database.run(partial(_write, target, gathered, records, concluded, began_ms))
+    for metric, each in concluded.items():
+        if each.rows:
+            link_following(services.database, target.get_feed(metric), target.name_series(metric), each.answer.windows)
     return new, not any(each.awaited for each in concluded.values())
 
 

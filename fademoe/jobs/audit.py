@@ -14,6 +14,7 @@ from fademoe.feeds.paging import compute_requested_from_ms, compute_retained_fro
 from fademoe.jobs.failures import run_job
 from fademoe.jobs.feed_client import TimeUp
 from fademoe.jobs.fetch import fetch
+from fademoe.jobs.linking import link_following
 from fademoe.jobs.window_run import Work, ask_exchange_time, describe_window, make_work
 from fademoe.metrics import Row, name_perpspec
 from fademoe.queue.enqueue import enqueue_audits
@@ -92,6 +93,8 @@ def _audit_portion(work: Work, covered: Sequence[Window], time_ms: int) -> Audit
         answered += fetched.answered
     writer.make_room(rows)
     stored, changed, added = work.services.database.run(partial(_store, work, rows, answered))
+    if added:
+        link_following(work.services.database, feed, work.series, answered)
     gone, retained_ms = stored.keys() - rows.keys(), compute_retained_from_ms(feed, time_ms)
     return AuditResult(
         *work.series,

@@ -6,11 +6,9 @@ to the next run of its job, which goes on there.
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import zip_longest
 from typing import NamedTuple
 
-from psycopg2.extensions import cursor as Cursor
 from rq import Retry
 
 from fademoe.clock import (
@@ -31,13 +29,14 @@ from fademoe.feeds.paging import compute_requested_from_ms, compute_retained_fro
 from fademoe.jobs.failures import run_job
 from fademoe.jobs.feed_client import TimeUp
 from fademoe.jobs.fetch import YOUNG_HOLE_MS, fetch, request_holes_again
+from fademoe.jobs.linking import link_following
 from fademoe.jobs.window_run import Work, ask_exchange_time, describe_window, make_work
-from fademoe.metrics import METRICS, Row
+from fademoe.metrics import Row
 from fademoe.queue.pauses import list_budgets_of, resume_budget
 from fademoe.queue.retry import FAILURES
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.signals import Stopped
-from fademoe.store import corrections, coverage, status
+from fademoe.store import coverage, status
 from fademoe.store import instruments as store
 from fademoe.store.coverage import (
     CONFIRMED_CHECKS,
@@ -223,23 +222,9 @@ def _store(work: Work, rows: Mapping[int, Row], answered: Sequence[Window], abse
     batch = Batch(work.feed.metric, work.feed.interval, [(work.series, rows[ts]) for ts in sorted(rows)])
     answer = Covered(work.series, merge(answered), absences, work.feed.interval_ms, work.kind)
     new = work.services.writer.write([batch], [answer] if answered else [])
-    if work.feed.link and new:
-        work.services.database.run(partial(_link_following, work, answer.windows))
+    if new:
+        link_following(work.services.database, work.feed, work.series, answer.windows)
     return new
-
-
-def _link_following(work: Work, windows: Sequence[Window], cursor: Cursor) -> None:
-    """Correct the row that follows each window by the one before it, where nothing between them is missing."""
-    feed, series = work.feed, work.series
-    for window in windows:
-        times = corrections.find_neighbours(cursor, series, window.end_ms)
-        if times is None or coverage.find_covered(cursor, series, Window(*times)) != [Window(*times)]:
-            continue
-        before_ms, ts = times
-        stored = corrections.read_stored_rows(cursor, series, feed.metric, feed.interval, [Window(ts, ts + 1)])
-        rows = {at: METRICS[feed.metric].row_type._make((at, *values)) for at, values in stored.items()}
-        linked = {at: feed.link(row, before_ms) for at, row in rows.items()} if feed.link else {}
-        corrections.correct(cursor, series, corrections.find_differences(feed.metric, stored, linked))
 
 
 def _count(feed: RestFeed, absences: Sequence[Absence]) -> int:

@@ -12,6 +12,7 @@ from fademoe.feeds.history import Newest, Page, RestFeed
 from fademoe.feeds.instrument import Instrument, clip_to_listing
 from fademoe.jobs import marks, polls
 from fademoe.jobs.fetch import read_page
+from fademoe.jobs.linking import link_following
 from fademoe.jobs.rounds import Answer, Round, Task, request_all
 from fademoe.metrics import Row, name_perpspec
 from fademoe.runtime.job_context import JobContext, wrap_job
@@ -67,6 +68,10 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
         new = 0
         if outcome.rows or answers:
             new = services.writer.write([Batch(feed.metric, feed.interval, outcome.rows)], answers)
+        stored = {series for series, _ in outcome.rows}
+        for answer in answers:
+            if answer.series in stored:
+                link_following(services.database, feed, answer.series, answer.windows)
         message = f"{new} new rows, {outcome.requested} of {count} contracts requested"
         goes_on = polls.begin_another_run(context, outcome.failed)
         polls.report(tracked, message, new, None if goes_on else outcome.failed)
