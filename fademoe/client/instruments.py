@@ -95,10 +95,7 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
         store.save(cursor, listed)
         store.save_terms(cursor, [each for each in listed if each.terms != NO_TERMS], now_ms)
         missing = [key for key in trading if key not in by_key]
-        listed_codes = {code for code, _ in by_key}
-        is_partial = len(missing) > max(MAX_VANISHED, MAX_VANISHED_SHARE * len(trading)) or any(
-            code not in listed_codes for code, _ in missing
-        )
+        is_partial = _is_partial(by_key, missing, trading)
         is_suspect = is_partial or not all(named)
         before_ms = now_ms - MASS_DELISTING_MS if is_suspect else now_ms
         delisted = store.retire_missing(cursor, missing, now_ms, before_ms)
@@ -122,6 +119,13 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
     refreshed, trading_count = database.run(save)
     _record(exchange, database, refreshed, unreadable, trading_count)
     return refreshed
+
+
+def _is_partial(listed: Collection[Key], missing: Sequence[Key], trading: Sequence[Key]) -> bool:
+    """Return whether a list is taken for a part of itself: it lacks many that trade, or all of a code."""
+    codes = {code for code, _ in listed}
+    most = max(MAX_VANISHED, MAX_VANISHED_SHARE * len(trading))
+    return len(missing) > most or any(code not in codes for code, _ in missing)
 
 
 def _fetch_list(exchange: Exchange, rest: RestClient) -> tuple[list[Instrument], list[Unreadable], list[Json]]:
