@@ -50,8 +50,8 @@ class StopSignal:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self._is_interruptible = True
+        was_interruptible, self._is_interruptible = self._is_interruptible, True
         try:
             yield
         finally:
-            self._is_interruptible = False
+            self._is_interruptible = was_interruptible

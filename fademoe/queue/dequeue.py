@@ -1,7 +1,7 @@
 """Which job a worker takes: requested ones first, and none whose rate limit is exhausted."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from typing import Any, ClassVar
 
@@ -55,6 +55,7 @@ class ReadyQueue(Queue):
     """A queue of rq from which workers take the jobs that are ready; see `make_queue_class`."""
 
     egress: ClassVar[Sequence[str]]  # names of the addresses from which its worker sends
+    on_idle: ClassVar[Callable[[], None]] = lambda: None  # called again and again while no job is ready
 
     @classmethod
     def dequeue_any(
@@ -79,6 +80,7 @@ class ReadyQueue(Queue):
             elif monotonic_s() >= deadline_s:
                 raise DequeueTimeout(timeout, ", ".join(by_name))
             else:
+                cls.on_idle()
                 time.sleep(IDLE_POLL_S)
 
 

@@ -1,4 +1,7 @@
-"""The RQ worker as FadeMoe runs it: imports its jobs before it forks, ends within seconds of SIGTERM."""
+"""The RQ worker as FadeMoe runs it: imports its jobs before it forks, ends within seconds of SIGTERM.
+
+Its work horse takes more than one job, see horse.py: connections and what was read stay for the next one.
+"""
 
 import ctypes
 import encodings.ascii  # these are of every first zip and connection: here, so that no work horse imports them
@@ -10,12 +13,16 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
+from typing import Any
 
 from redis.exceptions import ResponseError
 from rq import Queue
+from rq.executions import Execution
 from rq.job import Job
 from rq.registry import FailedJobRegistry, FinishedJobRegistry
 from rq.serializers import JSONSerializer
@@ -23,11 +30,14 @@ from rq.utils import now
 from rq.worker import RoundRobinWorker
 from rq.worker_registration import clean_worker_registry
 
+from fademoe.clock import monotonic_s
 from fademoe.feeds import registry
 from fademoe.queue.dequeue import make_queue_class
 from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, RESEARCH, UPKEEP, list_exchange_queues
 from fademoe.runtime.job_context import use_services
 from fademoe.runtime.services import Services
+from fademoe.signals import StopSignal
+from fademoe.worker.horse import Channel, HandedOver, Horse
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +55,94 @@ LEASE_S = 30  # a job whose lease was not renewed for so long is given to anothe
 WORKER_TTL_S = 60
 REFUSED_S = 5.0  # between two tries while Redis refuses to write, as on a full disk
 PR_SET_PDEATHSIG = 1
+HORSE_JOBS = 50  # then a new work horse is forked, so that what a job leaves in memory does not stay
+HORSE_IDLE_S = 2.0  # then it ends, and its connections with it
+THREAD_END_S = 0.1  # threads of a job that is done end meanwhile; a work horse with one that has not ends
 # A page of candles is thousands of objects without cycles: at Python's own 700 the collector took a sixth of a job.
 GC_THRESHOLDS = (100_000, 50, 100)
 
 
 class Worker(RoundRobinWorker):
     """Takes the queues in turn, so that no exchange starves another."""
+
+    stop: StopSignal  # of the work horse
+    horse_jobs = 1  # that a work horse takes at most
+    _horse: Horse | None = None
+    _channels: tuple[socket.socket, socket.socket] | None = None  # while a work horse is forked
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """Hand the job over to the work horse of the job before, where it is still there; else fork one."""
+        execution_id = next(iter(self.executions))
+        if self._horse is not None and self._horse.hand_over(HandedOver(job.id, queue.name, execution_id)):
+            self._horse_pid = self._horse.pid
+            return
+        self.end_horse()
+        ours, theirs = self._channels = socket.socketpair()
+        handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+        self.stop.install()  # a signal in this moment counts for both processes
+        super().fork_work_horse(job, queue)  # the work horse does not come back from here
+        with suppress(OSError):  # it does so itself, and may be further
+            os.setpgid(self.horse_pid, self.horse_pid)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        theirs.close()
+        self._horse, self._channels = Horse(ours, self.horse_pid), None
+        if self.stop.requested:
+            self.request_stop(signal.SIGTERM, None)
+
+    def wait_for_horse(self) -> Any:
+        """Wait until the job is done or the work horse has ended; return its pid, exit status and use of resources."""
+        if self._horse is not None and self._horse.wait_until_done():
+            return self._horse.pid, os.EX_OK, None
+        ended = super().wait_for_horse()
+        self.end_horse()
+        return ended
+
+    def end_horse(self) -> None:
+        """End the work horse, if there is one."""
+        if self._horse is not None:
+            self._horse.end()
+            self._horse = None
+
+    def end_idle_horse(self) -> None:
+        """End a work horse that has had no job for a while."""
+        if self._horse is not None and monotonic_s() - self._horse.idle_since_s > HORSE_IDLE_S:
+            self.end_horse()
+
+    def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """Perform a job, in its work horse, and then those that the worker hands over."""
+        if self._channels is None:
+            raise RuntimeError("a job is performed in a work horse")
+        ours, theirs = self._channels
+        ours.close()
+        channel = Channel(theirs)
+        is_done: bool = super().perform_job(job, queue, execution)
+        for _ in range(self.horse_jobs - 1):
+            following = channel.report_and_take() if is_done and self._is_reusable() else None
+            if following is None:
+                break
+            job = Job.fetch(following.job_id, connection=self.connection, serializer=self.serializer)
+            queue = next(each for each in self.queues if each.name == following.queue)
+            execution = Execution(following.execution_id, job.id, self.connection, self.name)
+            self.executions = {execution.id: execution}
+            is_done = super().perform_job(job, queue, execution)
+        return is_done
+
+    def _is_reusable(self) -> bool:
+        """Return whether another job may follow: no stop is requested, and the last job has left no thread."""
+        if self.stop.requested:
+            return False
+        until_s = monotonic_s() + THREAD_END_S
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, until_s - monotonic_s()))
+        return threading.active_count() == 1
+
+    def teardown(self) -> None:
+        """End the work horse, and what rq ends."""
+        if not self.is_horse:
+            self.end_horse()
+        super().teardown()
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Pass SIGTERM on to the work horse, which stores what it has and gives its job back; then end."""
@@ -94,8 +186,10 @@ class Worker(RoundRobinWorker):
         self.last_cleaned_at = now()
 
     def setup_work_horse_signals(self) -> None:
-        """Make the work horse receive SIGTERM when its worker dies, so that it does not run on unsupervised."""
-        super().setup_work_horse_signals()
+        """Receive SIGTERM when the worker dies, so that the work horse does not run on unsupervised.
+
+        Signals request a stop already (see `fork_work_horse`), not as rq has it only from the job's begin on.
+        """
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -127,6 +221,10 @@ def run(services: Services, kind: str = "worker") -> None:
         worker_ttl=WORKER_TTL_S,
     )
     worker.log.propagate = True
+    worker.stop = services.stop
+    if kind not in (NOTIFY, RESEARCH):  # these run what users wrote: nothing of it may stay
+        worker.horse_jobs = HORSE_JOBS
+        queue_class.on_idle = worker.end_idle_horse
     gc.collect()
     gc.freeze()  # a work horse's collector would touch, and so copy, all that it shares with its worker
     gc.set_threshold(*GC_THRESHOLDS)

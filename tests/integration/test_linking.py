@@ -69,7 +69,8 @@ def test_history_links_what_follows_the_settlements_it_adds(system, services, wa
     else:
         with services.database.open_transaction() as cursor:
             cursor.execute(
-                "UPDATE perp_coverage SET covered = covered - int8multirange(int8range(%s, %s)) WHERE source = 'bin-fr'",
+                "UPDATE perp_coverage SET covered = covered - int8multirange(int8range(%s, %s))"
+                " WHERE source = 'bin-fr'",
                 [*lost],
             )
         backfill.run_window(context, BTC, window)

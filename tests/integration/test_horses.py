@@ -1,0 +1,102 @@
+"""Work horses: one takes many jobs, none outlives its worker, and a job is given back whenever a stop comes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from fademoe.clock import DAY_MS, HOUR_MS, Window, split
+from fademoe.queue.enqueue import enqueue_windows
+from fademoe.queue.ids import Task, list_window_queues
+from fademoe.queue.states import list_failed_windows, read_job_states
+from fademoe.store.coverage import Series
+from fademoe.worker import worker
+from tests.support.clocks import settled_end, until
+
+BTC = Series("bin-ohlcv", "BTC")
+SLOW_FORK = """
+import os, sys, time
+from pathlib import Path
+fork = os.fork
+
+def fork_slowly():
+    pid = fork()
+    if pid == 0:
+        Path(os.environ["FORKED"]).touch()
+        time.sleep(1)  # as on a host that is busy with other programs
+    return pid
+
+os.fork = fork_slowly
+from fademoe.cli.main import main
+main()
+"""
+
+
+@pytest.fixture
+def redis(system):
+    system.environment["FADEMOE_SYMBOLS"] = "NOPE"  # so nothing is followed: only what is enqueued is asked for
+    return system.context().redis
+
+
+def enqueue(redis, window, size_ms=HOUR_MS):
+    tasks = [Task(BTC, part) for part in split(window, size_ms)]
+    assert enqueue_windows(redis, "binance", tasks) == len(tasks)
+
+
+def list_horses(program):
+    return {child.pid for child in psutil.Process(program.pid).children()}
+
+
+def test_a_work_horse_takes_many_jobs_and_ends_when_there_are_no_more(system, redis):
+    end_ms = settled_end(DAY_MS)
+    window, seen = Window(end_ms - DAY_MS, end_ms), set()
+    enqueue(redis, window)
+    program = system.start("worker")
+
+    def is_done():
+        seen.update(list_horses(program))
+        return system.covers("bin-ohlcv", ["BTC"], *window)
+
+    until(is_done, 60)
+    assert len(seen) == 1, "24 jobs"
+    until(lambda: not list_horses(program), 5 * worker.HORSE_IDLE_S)
+    assert system.differences("binance", "bin-ohlcv", "BTC", *window) == []
+
+
+def test_a_work_horse_that_dies_while_it_has_no_job_costs_none(system, redis):
+    end_ms = settled_end(DAY_MS)
+    program = system.start("worker")
+    killed = 0
+    for window in split(Window(end_ms - 5 * HOUR_MS, end_ms), HOUR_MS):
+        enqueue(redis, window)
+        until(lambda: system.covers("bin-ohlcv", ["BTC"], *window), 30)  # noqa: B023
+        until(lambda: not read_job_states(redis, "binance"), 10)
+        for pid in list_horses(program):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    assert killed >= 3
+    assert list_failed_windows(redis, list_window_queues("binance")) == []
+    assert program.poll() is None
+
+
+def test_a_stop_reaches_a_work_horse_that_has_not_begun(system, redis, simulator, tmp_path):
+    """It took the handler of its worker with it, which did nothing there: the job went on to its end."""
+    simulator.fault(exchange="binance", path="/fapi/v1/klines", kind="stall", seconds=25)
+    end_ms = settled_end(DAY_MS)
+    enqueue(redis, Window(end_ms - HOUR_MS, end_ms))
+    forked = tmp_path / "forked"
+    environment = {**os.environ, **system.environment, "FORKED": str(forked)}
+    program = subprocess.Popen([sys.executable, "-c", SLOW_FORK, "worker"], env=environment)
+    try:
+        until(forked.exists, 30)
+        time.sleep(0.3)
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(10) == 0
+    finally:
+        program.kill()
+    assert list(read_job_states(redis, "binance").values()) == ["queued"]
+    assert list_failed_windows(redis, list_window_queues("binance")) == []
