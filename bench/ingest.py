@@ -23,7 +23,7 @@ DAYS = 30
 SYMBOLS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "BNB", "ADA", "AVAX", "LINK", "LTC", "TRX", "DOT")
 WORKERS = 3
 # Without limits: so many addresses, each with the exchange's whole budget, that no budget is ever waited for.
-EGRESS = {"binance": 12, "bybit": 2}
+EGRESS = {"binance": 24, "bybit": 3}
 COLUMNS = ", ".join((*KEY_COLUMNS, *(column.name for column in METRICS["ohlcv"].columns)))
 NOISY = "The machine is shared: each figure is the median of its rounds, and what is compared was measured in turns."
 

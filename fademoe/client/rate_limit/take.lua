@@ -158,6 +158,9 @@ for n = 1, #KEYS / 4 do
     if not best or (best_fails and not fails) or (best_fails == fails and wait < best_wait) then
         best, best_wait, best_has_priority, best_fails = state, wait, has_priority, fails
     end
+    if best_wait == 0 and not best_fails then
+        break -- no other address is due before
+    end
 end
 best.next_slot = best.next_slot + cost * unit_ms
 if best_has_priority then
