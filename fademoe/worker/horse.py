@@ -41,7 +41,10 @@ class Horse:
 
         Any exception that a signal raises meanwhile leaves all as it was.
         """
-        is_done = self._channel.recv(1, socket.MSG_PEEK) == DONE
+        try:
+            is_done = self._channel.recv(1, socket.MSG_PEEK) == DONE
+        except ConnectionError:  # it was killed before it took the job
+            is_done = False
         self.idle_since_s = monotonic_s()
         return is_done
 

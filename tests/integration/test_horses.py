@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from fademoe.queue.ids import Task, list_window_queues
 from fademoe.queue.states import list_failed_windows, read_job_states
 from fademoe.store.coverage import Series
 from fademoe.worker import worker
+from fademoe.worker.horse import DONE, HandedOver, Horse
 from tests.support.clocks import settled_end, until
 
 BTC = Series("bin-ohlcv", "BTC")
@@ -100,3 +102,21 @@ def test_a_stop_reaches_a_work_horse_that_has_not_begun(system, redis, simulator
         program.kill()
     assert list(read_job_states(redis, "binance").values()) == ["queued"]
     assert list_failed_windows(redis, list_window_queues("binance")) == []
+
+
+def test_a_work_horse_that_is_killed_before_it_takes_its_job_has_ended():
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        theirs.sendall(DONE)
+        signal.pause()
+        os._exit(0)
+    theirs.close()
+    horse = Horse(ours, pid)
+    assert horse.wait_until_done()
+    os.kill(pid, signal.SIGSTOP)
+    assert horse.hand_over(HandedOver("job", "binance", "execution"))
+    os.kill(pid, signal.SIGKILL)
+    assert not horse.wait_until_done()
+    horse.end()
+    assert not psutil.pid_exists(pid)
