@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 
 from psycopg2.extensions import cursor as Cursor
 from rq import Retry
@@ -28,6 +27,7 @@ from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import compute_requested_from_ms
 from fademoe.jobs.failures import run_job
+from fademoe.jobs.fetch import find_overdue
 from fademoe.jobs.linking import link_following
 from fademoe.jobs.threads import run_in_threads
 from fademoe.metrics import Candle, Row, name_perpspec
@@ -360,20 +360,19 @@ def _holes_of(target: Target, gathered: Gathered, window: Window) -> list[Window
 
 
 def find_metric_holes(target: Target, times: Iterable[int], window: Window) -> list[Window]:
-    """Return the parts of a window that have no row; of a sparse dataset, ranges in which several are due."""
+    """Return the parts of a window that have no row; of a sparse dataset, the ranges in which one was due."""
     dataset = target.dataset
     if isinstance(times, Block):
         times = times.cut(window)
         if len(times) == dataset.count_rows(window):
             return []
+    if dataset.sparse:
+        return find_overdue(times, window, dataset.due_every_ms)
     inside = sorted(ts for ts in times if window.start_ms <= ts < window.end_ms)
-    if not dataset.sparse:
-        if len(inside) == dataset.count_rows(window):  # all of them lie on the grid
-            return []
-        start_ms = ceil_to(window.start_ms, dataset.interval_ms)
-        return find_holes(inside, Window(start_ms, window.end_ms), dataset.interval_ms)
-    edges = [window.start_ms, *inside, window.end_ms]
-    return [Window(before, after) for before, after in pairwise(edges) if after - before > dataset.due_every_ms]
+    if len(inside) == dataset.count_rows(window):  # all of them lie on the grid
+        return []
+    start_ms = ceil_to(window.start_ms, dataset.interval_ms)
+    return find_holes(inside, Window(start_ms, window.end_ms), dataset.interval_ms)
 
 
 def _overlap(one: Window, other: Window) -> bool:

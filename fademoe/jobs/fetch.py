@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -246,10 +246,11 @@ def request_holes_again(
 def find_holes(feed: RestFeed, windows: Sequence[Window], rows: Mapping[int, Row]) -> list[Window]:
     """Return the ranges of the feed's grid inside ascending windows that have no row.
 
-    Of a sparse feed: the ranges between rows that are longer than `due_every_ms`.
+    Of a sparse feed: the ranges in which a row was due, see `find_overdue`.
     """
     if feed.sparse:
-        return [hole for window in windows for hole in _overdue(feed, window, rows)] if feed.due_every_ms else []
+        due_ms = feed.due_every_ms
+        return [hole for window in windows for hole in find_overdue(rows, window, due_ms)] if due_ms else []
     step_ms = feed.interval_ms
     return [
         hole
@@ -262,12 +263,27 @@ def find_holes(feed: RestFeed, windows: Sequence[Window], rows: Mapping[int, Row
     ]
 
 
-def _overdue(feed: RestFeed, window: Window, rows: Mapping[int, Row]) -> list[Window]:
-    """Return the ranges of a window in which a row of a sparse feed was due and none came."""
-    times = sorted(ts for ts in rows if window.start_ms <= ts < window.end_ms)
-    edges = zip([window.start_ms, *(ts + 1 for ts in times)], [*times, window.end_ms], strict=True)
-    longest_ms = feed.due_every_ms + DUE_TOLERANCE_MS
-    return [Window(start_ms, end_ms) for start_ms, end_ms in edges if end_ms - start_ms > longest_ms]
+def find_overdue(times: Iterable[int], window: Window, due_every_ms: int) -> list[Window]:
+    """Return the ranges of a window in which a row of a sparse feed was due and none came.
+
+    Two rows are at most `due_every_ms` apart. They may be due more often: where they are farther apart than the two
+    before them and the two behind them, one is missing, too. Where the interval changes one side is as long.
+    """
+    inside = sorted(ts for ts in times if window.start_ms <= ts < window.end_ms)
+    edges = list(zip([window.start_ms, *(ts + 1 for ts in inside)], [*inside, window.end_ms], strict=True))
+    longest = [due_every_ms] * len(edges)
+    for number in range(2, len(edges) - 2):
+        beside = max(edges[number - 1], edges[number + 1], key=_measure_span)
+        longest[number] = min(due_every_ms, _measure_span(beside))
+    return [
+        Window(*edge)
+        for edge, longest_ms in zip(edges, longest, strict=True)
+        if _measure_span(edge) > longest_ms + DUE_TOLERANCE_MS
+    ]
+
+
+def _measure_span(edge: tuple[int, int]) -> int:
+    return edge[1] - edge[0]
 
 
 def find_expired_ranges(feed: RestFeed, fetched: Fetched, exchange_now_ms: int) -> list[Window]:
@@ -317,7 +333,7 @@ def _request_again(
         errors += again.errors
         failed, unanswered, alone = again.failed, list[Window](), list[Window]()
         for span, before in requested:
-            left = find_holes(feed, before, again.rows)
+            left = _find_left(feed, before, again.rows)
             readable = [part for hole in left for part in subtract(hole, again.unreadable)]
             if readable != left and len(before) > 1:
                 alone += left
@@ -327,6 +343,15 @@ def _request_again(
             (unfilled if is_unfilled else unanswered).extend(readable)
         holes = unanswered
     return replace(fetched, rows=rows, errors=errors, failed=failed), merge(unfilled), [*holes, *alone, *unreadable]
+
+
+def _find_left(feed: RestFeed, holes: Sequence[Window], rows: Mapping[int, Row]) -> list[Window]:
+    """Return what is left of holes that were requested again; one of a sparse feed stays whole until a row comes."""
+    if not feed.sparse:
+        return find_holes(feed, holes, rows)
+    unchanged = [hole for hole in holes if not any(hole.start_ms <= ts < hole.end_ms for ts in rows)]
+    changed = [hole for hole in holes if hole not in unchanged]
+    return sorted([*unchanged, *find_holes(feed, changed, rows)])
 
 
 def _join_on_pages(feed: RestFeed, holes: Sequence[Window]) -> list[PageParts]:

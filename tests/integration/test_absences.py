@@ -339,15 +339,17 @@ def test_ten_days_without_a_settlement_are_not_believed(system, simulator, servi
     assert absences(system, series) == []
 
 
-@pytest.mark.parametrize(("hole_ms", "count"), [(16 * HOUR_MS, 1), (2 * DAY_MS, 5)])
-def test_more_than_eight_hours_without_a_settlement_are_a_hole(system, services, monkeypatch, hole_ms, count):
+@pytest.mark.parametrize(
+    ("symbol", "hole_ms", "count"), [("BTC", 16 * HOUR_MS, 1), ("BTC", 2 * DAY_MS, 5), ("PEPE", 8 * HOUR_MS, 1)]
+)
+def test_a_settlement_that_is_missing_among_others_is_a_hole(system, services, monkeypatch, symbol, hole_ms, count):
     """Fault 9: beside other settlements the ones that were not sent were covered without a second question, too.
 
     The settlement behind the hole gets its interval when the hole is filled; until then it is unknown.
     """
     end_ms = settled_end(DAY_MS)
-    window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-fr", "BTC")
-    hole = Window(end_ms - 7 * DAY_MS + MINUTE_MS, end_ms - 7 * DAY_MS + hole_ms)
+    window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-fr", symbol)
+    hole = Window(end_ms - 7 * DAY_MS + MINUTE_MS, end_ms - 7 * DAY_MS + hole_ms)  # PEPE settles every four hours
     requests, get = [], FeedClient.get
 
     def without_hole(client, feed, page, *, opportunistic=False):
@@ -364,7 +366,7 @@ def test_more_than_eight_hours_without_a_settlement_are_a_hole(system, services,
         ((start_ms, until_ms),) = coverage.find_missing(cursor, series, window)
     assert abs(start_ms - hole.start_ms) <= MINUTE_MS >= abs(until_ms - hole.end_ms)
     assert backfill.run_window(JobContext(services=services), series, window).rows == count
-    assert system.differences("binance", "bin-fr", "BTC", *window) == []
+    assert system.differences("binance", "bin-fr", symbol, *window) == []
     assert absences(system, series) == []
 
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, subtract
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, subtract
 from fademoe.errors import BadPayload, BudgetSpent, RetryLater
 from fademoe.feeds.history import Order, Paging, RestFeed, Retention
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import EXPIRY_MS, split_into_pages
 from fademoe.feeds.values import get_element, read_number, read_records, to_ms
+from fademoe.jobs.fetch import find_overdue
 from fademoe.metrics import Premium
 from fademoe.signals import Stopped
 from tests.support.pages import confirm_with, fetch_with
@@ -317,6 +318,47 @@ def test_a_long_hole_of_a_sparse_feed_is_confirmed_as_a_whole():
     fetched = fetch_with(feed, ACME, [window], Acme([]).get)
     fetched = confirm_with(feed, ACME, fetched, START + DAY_MS, Acme([]).get)
     assert (fetched.absent, fetched.answered) == ([window], [window])
+
+
+EVERY_40 = [START + each * MINUTE_MS for each in range(0, 400, 40)]
+
+
+@pytest.mark.parametrize("has_it_then", [True, False])
+def test_a_row_that_a_sparse_feed_lacks_between_nearer_ones_is_asked_for_again(has_it_then):
+    """A contract that settles every four hours lacked one: that was no hole, because eight hours may be none."""
+    feed = replace(FEED, sparse=True, due_every_ms=80 * MINUTE_MS)
+    window, lost = Window(START, START + 400 * MINUTE_MS), EVERY_40[4]
+    acme = Acme([ts for ts in EVERY_40 if ts != lost])
+    fetched = fetch_with(feed, ACME, [window], acme.get)
+    assert lost not in fetched.rows
+    later = Acme(EVERY_40) if has_it_then else acme
+    fetched = confirm_with(feed, ACME, fetched, START + DAY_MS, later.get)
+    assert fetched.answered == [window]
+    assert sorted(fetched.rows) == (EVERY_40 if has_it_then else [ts for ts in EVERY_40 if ts != lost])
+    assert fetched.absent == ([] if has_it_then else [Window(EVERY_40[3] + 1, EVERY_40[5])])
+
+
+@pytest.mark.parametrize(
+    ("at_hours", "holes"),
+    [
+        ((0, 4, 8, 12, 16), []),
+        ((0, 4, 8, 16, 20, 24), [(8, 16)]),
+        ((0, 1, 2, 4, 5, 6), [(2, 4)]),
+        ((0, 4, 8, 16, 24, 32), []),  # the interval changes
+        ((0, 8, 16, 20, 24), []),
+        ((0, 1, 2, 7, 15, 23), []),  # a change from one to eight within an interval
+        ((0, 4, 12, 16), [(4, 12)]),
+        ((0, 8, 12, 16), []),  # at the edges two neighbours are not known
+        ((0, 4, 8, 16), []),
+        ((0, 4, 8, 17, 21, 25), [(8, 17)]),
+        ((4, 13, 21), [(4, 13)]),
+    ],
+)
+def test_where_rows_of_a_sparse_feed_were_due(at_hours, holes):
+    hours = [START + each * HOUR_MS for each in at_hours]
+    window = Window(START, hours[-1] + 1)
+    expected = [Window(START + begin * HOUR_MS + 1, START + end * HOUR_MS) for begin, end in holes]
+    assert find_overdue(hours, window, 8 * HOUR_MS) == expected
 
 
 class Spare:
