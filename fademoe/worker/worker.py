@@ -68,7 +68,7 @@ class Worker(RoundRobinWorker):
     stop: StopSignal  # of the work horse
     horse_jobs = 1  # that a work horse takes at most
     _horse: Horse | None = None
-    _channels: tuple[socket.socket, socket.socket] | None = None  # while a work horse is forked
+    _ends: tuple[socket.socket, socket.socket] | None = None  # of the channel to a new work horse: ours, its
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Hand the job over to the work horse of the job before, where it is still there; else fork one."""
@@ -77,7 +77,7 @@ class Worker(RoundRobinWorker):
             self._horse_pid = self._horse.pid
             return
         self.end_horse()
-        ours, theirs = self._channels = socket.socketpair()
+        self._ends = socket.socketpair() if self.horse_jobs > 1 else None
         handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
         self.stop.install()  # a signal in this moment counts for both processes
         super().fork_work_horse(job, queue)  # the work horse does not come back from here
@@ -85,8 +85,10 @@ class Worker(RoundRobinWorker):
             os.setpgid(self.horse_pid, self.horse_pid)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        theirs.close()
-        self._horse, self._channels = Horse(ours, self.horse_pid), None
+        if self._ends is not None:
+            ours, theirs = self._ends
+            theirs.close()
+            self._horse = Horse(ours, self.horse_pid)
         if self.stop.requested:
             self.request_stop(signal.SIGTERM, None)
 
@@ -111,12 +113,12 @@ class Worker(RoundRobinWorker):
 
     def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
         """Perform a job, in its work horse, and then those that the worker hands over."""
-        if self._channels is None:
-            raise RuntimeError("a job is performed in a work horse")
-        ours, theirs = self._channels
+        is_done: bool = super().perform_job(job, queue, execution)
+        if self._ends is None:
+            return is_done
+        ours, theirs = self._ends
         ours.close()
         channel = Channel(theirs)
-        is_done: bool = super().perform_job(job, queue, execution)
         for _ in range(self.horse_jobs - 1):
             following = channel.report_and_take() if is_done and self._is_reusable() else None
             if following is None:
