@@ -321,6 +321,26 @@ def test_settlements_come_with_the_minute_and_are_asked_for_when_they_may_be_new
         assert system.differences(exchange, f"{code}-fr", symbol, mark - 2 * HOUR_MS, mark + HOUR_MS) == []
 
 
+def test_a_settlement_of_the_newest_minutes_tells_the_one_after_it_its_interval(services, system, clock):
+    """It comes late: the one after it is stored already."""
+    mark = floor_to(now_ms(), 8 * HOUR_MS) + 8 * HOUR_MS
+    btc = Series("bin-fr", "BTC")
+    later = Batch("fr", "settlement", [(btc, Funding(mark + 8 * HOUR_MS, "0.0001"))])
+    services.writer.write([later], [Covered(btc, [Window(mark + MINUTE_MS, mark + 8 * HOUR_MS + MINUTE_MS)])])
+    for after_ms in (-20 * MINUTE_MS, 70 * SECOND_MS):
+        clock(mark + after_ms - now_ms())
+        for key in services.redis.scan_iter("clocks:*"):
+            services.redis.delete(key)
+        again = system.context()
+        use_services(again)
+        newest.poll_newest("binance", "fr")
+        again.close()
+    rows = system.query(
+        "SELECT ts, fr_hours FROM perp_data WHERE source = 'bin-fr' AND symbol = 'BTC' AND ts >= %s", mark
+    )
+    assert {ts - mark: int(hours) for ts, hours in rows}[8 * HOUR_MS] == 8
+
+
 @pytest.mark.parametrize("kind", ["null_row", "tomorrow", "missing_field"])
 def test_an_odd_settlement_costs_no_other_contract_its_own(services, system, simulator, clock, kind):
     """One odd element of the answer about all contracts voided the round for all of them."""
