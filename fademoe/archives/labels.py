@@ -11,16 +11,21 @@ from fademoe.clock import MINUTE_MS, Window
 MIN_ROWS = 50  # usable lines of a file
 MIN_HALF_ROWS = 20
 FACTOR = 3.0  # by which the better label has to win
+UNCHECKED = "metrics label undecided: too few candles of its day to see whether its meaning is mixed"
 
 Prices = Sequence[tuple[int, float]]
 Closes = Mapping[int, float]  # close by the open time of its minute
 
 
 class Label(NamedTuple):
-    """What was decided: `shift_ms` to add to the times of a file, None when that is undecided, and why."""
+    """What was decided: `shift_ms` to add to the times of a file, None when that is undecided, and why.
+
+    `is_flat`: the prices were compared and fit every label, or are few, so the label of another contract may be taken.
+    """
 
     shift_ms: int | None
     reason: str
+    is_flat: bool = False
 
 
 class Form(StrEnum):
@@ -42,29 +47,35 @@ def decide_label(prices: Prices, closes: Closes, shifts: Sequence[int]) -> Label
 
     A line of time T and label d describes T + d: its price is that at the end of the minute before. The label with the
     smallest median difference has to win by FACTOR on MIN_ROWS lines. Both halves of the file are looked at alone, too:
-    one that says otherwise makes the file one of mixed meaning.
+    one that says otherwise makes the file one of mixed meaning, and one that lacks its closes leaves that open.
     """
     whole = _decide(prices, closes, shifts, MIN_ROWS)
     ordered = sorted(prices)
     middle = len(ordered) // 2
-    halves = [_decide(part, closes, shifts, MIN_HALF_ROWS) for part in (ordered[:middle], ordered[middle:])]
+    parts = ordered[:middle], ordered[middle:]
+    halves = [_decide(part, closes, shifts, MIN_HALF_ROWS) for part in parts]
     decided = {label for label in (whole, *halves) if label is not None}
     if len(decided) > 1:
         return Label(None, "mixed meaning: the first and the second half differ")
+    if any(len(_find_usable(part, closes, shifts)) < min(MIN_HALF_ROWS, len(part) // 2) for part in parts):
+        return Label(None, UNCHECKED)
     if whole is None:
-        return Label(None, "metrics label undecided")
+        return Label(None, "metrics label undecided", is_flat=True)
     return Label(whole, "by its prices")
 
 
 def _decide(prices: Prices, closes: Closes, shifts: Sequence[int], least: int) -> int | None:
     """Return the label that wins, None where none does."""
-    usable = [(price, [closes.get(ts + shift - MINUTE_MS) for shift in shifts]) for ts, price in prices if price > 0]
-    full = [(price, found) for price, found in usable if all(found)]
+    full = _find_usable(prices, closes, shifts)
     if len(full) < least:
         return None
-    medians = [
-        median(abs(log(price / close)) for price, found in full if (close := found[at])) for at in range(len(shifts))
-    ]
+    medians = [median(abs(log(price / found[at])) for price, found in full) for at in range(len(shifts))]
     ranked = sorted(range(len(shifts)), key=medians.__getitem__)
     best, second = medians[ranked[0]], medians[ranked[1]]
     return shifts[ranked[0]] if second > 0 and second >= FACTOR * best else None
+
+
+def _find_usable(prices: Prices, closes: Closes, shifts: Sequence[int]) -> list[tuple[float, list[float]]]:
+    """Return each price of a line with the closes of all labels, where all are known."""
+    found = [(price, [closes.get(ts + shift - MINUTE_MS) for shift in shifts]) for ts, price in prices if price > 0]
+    return [(price, [close for close in each if close]) for price, each in found if all(each)]

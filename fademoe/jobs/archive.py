@@ -544,7 +544,7 @@ def _find_label(target: Target, gathered: Gathered, file: ArchiveFile, found: Fi
         gathered.closes = _load_closes(target)
     closes = {ts: close for ts, close in gathered.closes.items() if window.start_ms <= ts < window.end_ms}
     label = decide_label(found.prices, closes, target.dataset.shifts)
-    if label.shift_ms is not None or label.reason.startswith("mixed"):
+    if label.shift_ms is not None or not label.is_flat:
         return label
     reference = _decide_by_reference(target, file, Form.tell(found.list_times(), file.window))
     return label if reference is None else Label(reference, "by the reference's file")

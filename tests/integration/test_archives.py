@@ -11,6 +11,7 @@ from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from fademoe.archives.labels import UNCHECKED
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, now_ms
 from fademoe.errors import RetryLater
@@ -446,6 +447,19 @@ def test_undecided_and_mixed_files_are_named(importer, simulator, system):
     assert importer.missing(Series("bin-oi", "ADA"), window) == []
     [(reason,)] = system.query("SELECT DISTINCT reason FROM perp_absence WHERE reason LIKE 'quarantined%%'")
     assert "ADAUSDT-metrics-2024-06-01.zip" in reason
+
+
+def test_a_mixed_file_is_not_labelled_by_the_references_where_its_candles_are_lost(importer, simulator):
+    """Half of its values were stored five minutes off: without candles nothing shows that its halves differ."""
+    window = Window(to_ms("2024-06-02"), to_ms("2024-06-03"))
+    path = f"{KLINES}/daily/metrics/ADAUSDT/ADAUSDT-metrics-2024-06-02"
+    simulator.fault(kind="mixed_label", exchange="binance", path=path)
+    for cadence in ("daily", "monthly"):
+        simulator.fault(kind="lost_file", exchange="binance", path=f"{KLINES}/{cadence}/klines/ADAUSDT")
+    importer.take(Series("bin-oi", "ADA"), window)
+    [(state, reason)] = [rest for file, *rest in importer.files("path, state, reason") if path[1:] in file]
+    assert (state, reason) == ("quarantined", UNCHECKED)
+    assert all(each.startswith("missing") for each in importer.differences("bin-oi", "ADA", window))
 
 
 @pytest.mark.parametrize("is_known", [False, True], ids=["not imported", "in the ledger"])

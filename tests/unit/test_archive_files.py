@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from fademoe.archives.labels import decide_label
+from fademoe.archives.labels import Label, decide_label
 from fademoe.archives.listing import read_page
 from fademoe.archives.plain import read_plain
 from fademoe.archives.reading import count_expected, describe, find_holes, read_file
@@ -367,11 +367,16 @@ def test_the_label_of_a_file_is_decided_by_its_prices():
         assert decide_label(sampled(known, shift, DAY.start_ms, 288), known, shifts).shift_ms == shift
     flat = dict.fromkeys(known, 100.0)
     undecided = decide_label(sampled(flat, 0, DAY.start_ms, 288), flat, shifts)
-    assert undecided == (None, "metrics label undecided")
+    assert undecided == Label(None, "metrics label undecided", is_flat=True)
     assert decide_label(sampled(known, 0, DAY.start_ms, 49), known, shifts).shift_ms is None
     mixed = [*sampled(known, 0, DAY.start_ms, 144), *sampled(known, shifts[1], DAY.start_ms + DAY_MS // 2, 144)]
     assert decide_label(mixed, known, shifts).reason.startswith("mixed meaning")
-    assert decide_label(mixed, {}, shifts).shift_ms is None
+    for count in (0, 770, 900):  # of minutes of the day whose closes are known: its second half is not checked
+        partly = {ts: close for ts, close in known.items() if ts < DAY.start_ms + count * MINUTE_MS}
+        for prices in (mixed, sampled(known, 0, DAY.start_ms, 288)):
+            expected = count == 900 and prices is not mixed
+            found = decide_label(prices, partly, shifts)
+            assert (found.shift_ms == 0, found.is_flat) == (expected, False), (count, found)
 
 
 def test_the_calendar_counts_inside_a_life():
