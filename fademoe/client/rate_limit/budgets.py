@@ -126,9 +126,14 @@ class Budgets:
         arguments = [cost, max(allowance.capacity, cost), allowance.unit_ms, *_window(budget), int(live)]
         limits = [budget.limit, share]
         try:
-            state, place, number, *ticket = self._run(
-                self._take, exchange.name, _keys(exchange.name, budget, path, places), [*arguments, longest_ms, *limits]
-            )
+            for asked in (places[:1], places)[len(places) == 1 :]:  # all of them only where the first is not free
+                most_ms = longest_ms if asked == places else 0
+                keys = _keys(exchange.name, budget, path, asked)
+                state, place, number, *ticket = self._run(
+                    self._take, exchange.name, keys, [*arguments, most_ms, *limits]
+                )
+                if state == GRANTED:
+                    break
             keys = _keys(exchange.name, budget, path, [places[place - 1]])
             longest_ms = max(longest_ms, MAX_QUEUE_DELAY_MS)
             while state == QUEUED:
