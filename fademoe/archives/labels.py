@@ -10,6 +10,7 @@ from fademoe.clock import MINUTE_MS, Window
 
 MIN_ROWS = 50  # usable lines of a file
 MIN_HALF_ROWS = 20
+MIN_HINT_ROWS = 5  # that speak against another contract's label
 FACTOR = 3.0  # by which the better label has to win
 UNCHECKED = "metrics label undecided: too few candles of its day to see whether its meaning is mixed"
 
@@ -20,12 +21,14 @@ Closes = Mapping[int, float]  # close by the open time of its minute
 class Label(NamedTuple):
     """What was decided: `shift_ms` to add to the times of a file, None when that is undecided, and why.
 
-    `is_flat`: the prices were compared and fit every label, or are few, so the label of another contract may be taken.
+    `is_flat`: the prices were compared and fit every label, or are few, so the label of another contract may be taken,
+    unless `hints` has another one: the labels that few prices of the file, or of a half of it, speak for.
     """
 
     shift_ms: int | None
     reason: str
     is_flat: bool = False
+    hints: frozenset[int] = frozenset()
 
 
 class Form(StrEnum):
@@ -60,7 +63,9 @@ def decide_label(prices: Prices, closes: Closes, shifts: Sequence[int]) -> Label
     if any(len(_find_usable(part, closes, shifts)) < min(MIN_HALF_ROWS, len(part) // 2) for part in parts):
         return Label(None, UNCHECKED)
     if whole is None:
-        return Label(None, "metrics label undecided", is_flat=True)
+        few = [_decide(part, closes, shifts, MIN_HINT_ROWS) for part in (ordered, *parts)]
+        hints = frozenset(hint for hint in few if hint is not None)
+        return Label(None, "metrics label undecided", is_flat=True, hints=hints)
     return Label(whole, "by its prices")
 
 

@@ -547,7 +547,9 @@ def _find_label(target: Target, gathered: Gathered, file: ArchiveFile, found: Fi
     if label.shift_ms is not None or not label.is_flat:
         return label
     reference = _decide_by_reference(target, file, Form.tell(found.list_times(), file.window))
-    return label if reference is None else Label(reference, "by the reference's file")
+    if reference is None or label.hints - {reference}:
+        return label
+    return Label(reference, "by the reference's file")
 
 
 def _load_closes(target: Target) -> dict[int, float]:

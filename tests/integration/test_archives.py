@@ -462,6 +462,18 @@ def test_a_mixed_file_is_not_labelled_by_the_references_where_its_candles_are_lo
     assert all(each.startswith("missing") for each in importer.differences("bin-oi", "ADA", window))
 
 
+def test_few_prices_that_speak_against_it_keep_the_references_label_away(importer, simulator):
+    """Two dozen prices decide nothing, but show that half of the file means other times."""
+    window = Window(to_ms("2024-06-02"), to_ms("2024-06-03"))
+    path = f"{KLINES}/daily/metrics/ADAUSDT/ADAUSDT-metrics-2024-06-02"
+    for kind in ("few_values", "mixed_label"):
+        simulator.fault(kind=kind, exchange="binance", path=path)
+    importer.take(Series("bin-oi", "ADA"), window)
+    [(state, reason)] = [rest for file, *rest in importer.files("path, state, reason") if path[1:] in file]
+    assert (state, reason) == ("quarantined", "metrics label undecided")
+    assert all(each.startswith("missing") for each in importer.differences("bin-oi", "ADA", window))
+
+
 @pytest.mark.parametrize("is_known", [False, True], ids=["not imported", "in the ledger"])
 def test_a_file_of_another_form_than_the_references_is_not_labelled_by_it(importer, simulator, is_known):
     """Files of both forms were published for one day, each with another label; prices tell it, but few are there."""
