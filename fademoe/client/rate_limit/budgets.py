@@ -126,14 +126,13 @@ class Budgets:
         arguments = [cost, max(allowance.capacity, cost), allowance.unit_ms, *_window(budget), int(live)]
         limits = [budget.limit, share]
         try:
-            for asked in (places[:1], places)[len(places) == 1 :]:  # all of them only where the first is not free
-                most_ms = longest_ms if asked == places else 0
+            for asked in _list_tries(places):
                 keys = _keys(exchange.name, budget, path, asked)
-                state, place, number, *ticket = self._run(
-                    self._take, exchange.name, keys, [*arguments, most_ms, *limits]
-                )
-                if state == GRANTED:
+                most_ms = longest_ms if asked == places else 0
+                answer = self._run(self._take, exchange.name, keys, [*arguments, most_ms, *limits])
+                if answer[0] == GRANTED:
                     break
+            state, place, number, *ticket = answer
             keys = _keys(exchange.name, budget, path, [places[place - 1]])
             longest_ms = max(longest_ms, MAX_QUEUE_DELAY_MS)
             while state == QUEUED:
@@ -236,6 +235,11 @@ class Budgets:
             *get_pace(),
         ]
         return script(keys=keys, args=[*clocks, *arguments])
+
+
+def _list_tries(places: Sequence[str]) -> list[Sequence[str]]:
+    """Return which addresses are asked in turn: the first one, and all of them where that is not free at once."""
+    return [places] if len(places) == 1 else [places[:1], places]
 
 
 def _window(budget: Budget) -> list[int]:
