@@ -259,6 +259,17 @@ def test_candles_that_no_stream_brought_come_two_seconds_after_their_minute_when
     assert newest_ms[3 * MINUTE_MS + 2_200] == find_newest(first + 3 * MINUTE_MS)
 
 
+def poll_settlements(system, clock, exchange, at_ms):
+    """Ask for settlements that may be new in a process that knows no other time than `at_ms`."""
+    clock(at_ms - now_ms())
+    services = system.context()
+    for key in services.redis.scan_iter("clocks:*"):
+        services.redis.delete(key)
+    use_services(services)
+    newest.poll_newest(exchange, "fr")
+    services.close()
+
+
 @pytest.mark.parametrize(
     ("exchange", "code", "requests_of_a_look"), [("binance", "bin", 1), ("bybit", "byb", 3), ("okx", "okx", 3)]
 )
@@ -277,14 +288,8 @@ def test_settlements_come_with_the_minute_and_are_asked_for_when_they_may_be_new
     monkeypatch.setattr(Rest, "_send_granted", count)
 
     def look(after_ms):
-        clock(mark + after_ms - now_ms())
-        for key in services.redis.scan_iter("clocks:*"):
-            services.redis.delete(key)
-        later = system.context()
-        use_services(later)
         sent.clear()
-        newest.poll_newest(exchange, "fr")
-        later.close()
+        poll_settlements(system, clock, exchange, mark + after_ms)
         return sum("fund" in path for path in sent)
 
     def covered_until():
@@ -328,13 +333,7 @@ def test_a_settlement_of_the_newest_minutes_tells_the_one_after_it_its_interval(
     later = Batch("fr", "settlement", [(btc, Funding(mark + 8 * HOUR_MS, "0.0001"))])
     services.writer.write([later], [Covered(btc, [Window(mark + MINUTE_MS, mark + 8 * HOUR_MS + MINUTE_MS)])])
     for after_ms in (-20 * MINUTE_MS, 70 * SECOND_MS):
-        clock(mark + after_ms - now_ms())
-        for key in services.redis.scan_iter("clocks:*"):
-            services.redis.delete(key)
-        again = system.context()
-        use_services(again)
-        newest.poll_newest("binance", "fr")
-        again.close()
+        poll_settlements(system, clock, "binance", mark + after_ms)
     rows = system.query(
         "SELECT ts, fr_hours FROM perp_data WHERE source = 'bin-fr' AND symbol = 'BTC' AND ts >= %s", mark
     )
@@ -346,13 +345,7 @@ def test_an_odd_settlement_costs_no_other_contract_its_own(services, system, sim
     """One odd element of the answer about all contracts voided the round for all of them."""
     mark = floor_to(now_ms(), 8 * HOUR_MS) + 8 * HOUR_MS
     for after_ms in (-20 * MINUTE_MS, 70 * SECOND_MS):
-        clock(mark + after_ms - now_ms())
-        for key in services.redis.scan_iter("clocks:*"):
-            services.redis.delete(key)
-        later = system.context()
-        use_services(later)
-        newest.poll_newest("binance", "fr")
-        later.close()
+        poll_settlements(system, clock, "binance", mark + after_ms)
         simulator.fault(exchange="binance", path="/fapi/v1/fundingRate", kind=kind)
     stored = system.query("SELECT count(*) FROM perp_data WHERE source = 'bin-fr' AND ts >= %s", mark)
     assert stored[0][0] >= 2, "of three contracts"
