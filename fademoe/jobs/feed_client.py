@@ -102,17 +102,17 @@ class FeedClient:
             return self._send(feed, page, OPPORTUNISTIC_WAIT_S)
         if not self.has_begun:
             return self._begin(feed, page)
-        last_s = monotonic_s() + PATIENT_WAIT_S
+        last_s, slice_s = monotonic_s() + PATIENT_WAIT_S, max(YIELDING_WAIT_S, begin_wait_s(self.queue))
         while True:
             self._yield_to_requested()
             try:
-                return self._send(feed, page, YIELDING_WAIT_S)
+                return self._send(feed, page, slice_s)  # no shorter than runs that begin
             except BudgetSpent as error:
                 if self.gives_way and not self.threads_at_work and has_other_work(self.services, self.queue):
                     raise TimeUp("other work has units", retry_after_s=0) from None
                 if monotonic_s() + error.retry_after_s > last_s:
                     raise
-                self._pause(error.retry_after_s - YIELDING_WAIT_S)
+                self._pause(error.retry_after_s - slice_s)
 
     def _begin(self, feed: RestFeed, page: Page) -> Json:
         try:
