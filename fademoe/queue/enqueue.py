@@ -28,6 +28,7 @@ from fademoe.queue.ids import (
     make_job_id,
     parse_job_id,
 )
+from fademoe.queue.reaper import forget_lost_executions
 from fademoe.queue.states import RUNNING, connect_queue, is_held, read_job_states
 
 log = logging.getLogger(__name__)
@@ -206,6 +207,7 @@ def drop_imports(redis: Redis, allowed: Collection[str]) -> int:
         if task is None or kind not in (IMPORT, REIMPORT) or state == RUNNING:
             continue
         if task.series.source.rpartition("-")[0] not in codes:
+            forget_lost_executions(redis, job_id)
             with suppress(NoSuchJobError):
                 Job.fetch(job_id, connection=redis, serializer=JSONSerializer).delete()
                 dropped += 1

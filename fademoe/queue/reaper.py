@@ -11,6 +11,7 @@ The keys of rq that hold a job of queue Q, and who moves it:
         +---- Reaper: the execution is gone, or in `intermediate` at two looks in a row ---------------+
 
 The hash rq:execution:JOB:EXECUTION of a running job expires by Redis's own clock unless its worker renews the lease.
+The sorted set rq:executions:JOB lists those of a job, and expires a minute later.
 The hash rq:job:ID has the arguments and `origin`, the name of the queue.
 """
 
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 
 from redis import Redis
 from rq import Queue
-from rq.executions import Execution
+from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
@@ -66,6 +67,18 @@ class Reaper:
                 else:
                     self._taken_before.add(job_id)
         return requeued
+
+
+def forget_lost_executions(redis: Redis, job_id: str) -> None:
+    """Drop those executions of a job whose hash has expired: rq can delete no job that still lists one.
+
+    A worker that dies leaves them behind, and so does one that took its job at the moment of a flush.
+    """
+    listed = ExecutionRegistry(job_id, redis)
+    for execution_id in listed.get_execution_ids():
+        execution = Execution(execution_id, job_id, redis)
+        if not redis.hexists(execution.key, "created_at"):  # a late heartbeat makes the hash anew, without it
+            listed.remove(execution, redis)
 
 
 def _requeue(target: Queue, job_id: str) -> bool:

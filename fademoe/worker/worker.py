@@ -22,6 +22,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 from rq import Queue
+from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job
 from rq.registry import FailedJobRegistry, FinishedJobRegistry
@@ -34,6 +35,7 @@ from fademoe.clock import monotonic_s
 from fademoe.feeds import registry
 from fademoe.queue.dequeue import make_queue_class
 from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, RESEARCH, UPKEEP, list_exchange_queues
+from fademoe.queue.reaper import forget_lost_executions
 from fademoe.runtime.job_context import use_services
 from fademoe.runtime.services import Services
 from fademoe.signals import StopSignal
@@ -123,7 +125,10 @@ class Worker(RoundRobinWorker):
             following = channel.report_and_take() if is_done and self._is_reusable() else None
             if following is None:
                 break
-            job = Job.fetch(following.job_id, connection=self.connection, serializer=self.serializer)
+            try:
+                job = Job.fetch(following.job_id, connection=self.connection, serializer=self.serializer)
+            except NoSuchJobError:  # Redis was flushed; the Reaper drops the execution
+                continue
             queue = next(each for each in self.queues if each.name == following.queue)
             execution = Execution(following.execution_id, job.id, self.connection, self.name)
             self.executions = {execution.id: execution}
@@ -171,6 +176,11 @@ class Worker(RoundRobinWorker):
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:  # noqa: FBT001, FBT002
         """Prepare a job in its work horse; it was taken by way of the intermediate queue (see ReadyQueue)."""
         super().prepare_job_execution(job, remove_from_intermediate_queue=True)
+
+    def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
+        """Note the end of a job, whose earlier executions may be lost."""
+        super().handle_execution_ended(job, queue, heartbeat_ttl)
+        forget_lost_executions(self.connection, job.id)
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Return the seconds of a job's lease; rq's own are a minute more than the time between two looks."""

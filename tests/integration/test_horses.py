@@ -85,6 +85,37 @@ def test_a_work_horse_that_dies_while_it_has_no_job_costs_none(system, redis):
     assert program.poll() is None
 
 
+def test_a_job_ends_although_an_earlier_run_of_it_was_lost(system, redis):
+    """rq could not delete it, made it anew twenty times within two seconds, and paused it for a day."""
+    end_ms = settled_end(DAY_MS)
+    window = Window(end_ms - HOUR_MS, end_ms)
+    redis.zadd(f"rq:executions:{Task(BTC, window).job_id}", {"lost": time.time() + 60})
+    enqueue(redis, window)
+    system.start("worker")
+    until(lambda: system.covers("bin-ohlcv", ["BTC"], *window), 60)
+    until(lambda: not read_job_states(redis, "binance"), 10)
+    assert not list(redis.scan_iter("rq:*bf-bin-ohlcv_BTC*"))
+
+
+def test_a_work_horse_goes_on_when_a_flush_takes_the_job_that_is_handed_over(system, redis):
+    end_ms = settled_end(DAY_MS)
+    lost, window = split(Window(end_ms - 2 * HOUR_MS, end_ms), HOUR_MS)
+    program = system.start("worker")
+    first = Window(lost.start_ms - HOUR_MS, lost.start_ms)
+    enqueue(redis, first)
+    until(lambda: system.covers("bin-ohlcv", ["BTC"], *first), 30)
+    until(lambda: not read_job_states(redis, "binance"), 10)
+    (pid,) = list_horses(program)
+    os.kill(pid, signal.SIGSTOP)
+    enqueue(redis, lost)
+    until(lambda: "running" in read_job_states(redis, "binance").values(), 10)
+    redis.delete(f"rq:job:{Task(BTC, lost).job_id}")
+    os.kill(pid, signal.SIGCONT)
+    enqueue(redis, window)
+    until(lambda: system.covers("bin-ohlcv", ["BTC"], *window), 30)
+    assert list_horses(program) <= {pid}
+
+
 def test_a_stop_reaches_a_work_horse_that_has_not_begun(system, redis, simulator, tmp_path):
     """It took the handler of its worker with it, which did nothing there: the job went on to its end."""
     simulator.fault(exchange="binance", path="/fapi/v1/klines", kind="stall", seconds=25)
