@@ -1,4 +1,4 @@
-"""What every job does: queued, running, scheduled, failed or unreadable. Reads only."""
+"""What every job does: queued, running, scheduled, failed or unreadable."""
 
 import time
 from collections.abc import Iterable
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from redis import Redis
 from rq import Queue
 from rq.job import Job
-from rq.registry import FailedJobRegistry, FinishedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
+from rq.registry import FailedJobRegistry, ScheduledJobRegistry
 from rq.serializers import JSONSerializer
-from rq.utils import as_text
+from rq.utils import as_text, parse_composite_key
 
 from fademoe.clock import Window, to_host_s
 from fademoe.feeds import registry
@@ -30,12 +30,22 @@ def connect_queue(redis: Redis, name: str) -> Queue:
 def read_job_states(redis: Redis, name: str) -> dict[str, str]:
     """Return the state of every job of a queue by its id: FAILED, UNREADABLE, SCHEDULED, QUEUED or RUNNING."""
     target = connect_queue(redis, name)
-    states = dict.fromkeys(FinishedJobRegistry(queue=target).get_job_ids(cleanup=True), UNREADABLE)
-    states |= dict.fromkeys(FailedJobRegistry(queue=target).get_job_ids(cleanup=True), FAILED)
-    states |= dict.fromkeys(ScheduledJobRegistry(queue=target).get_job_ids(cleanup=False), SCHEDULED)
-    states |= dict.fromkeys([*target.get_job_ids(), *target.intermediate_queue.get_job_ids()], QUEUED)
-    running = StartedJobRegistry(queue=target).get_job_and_execution_ids(cleanup=False)
-    return states | {job_id: RUNNING for job_id, _ in running}
+    kept = [target.finished_job_registry.key, target.failed_job_registry.key]
+    with redis.pipeline(transaction=True) as pipeline:  # at one moment: a job that moves on meanwhile is in one place
+        for key in kept:
+            pipeline.zremrangebyscore(key, 0, time.time())  # as rq does it; what is over holds no job back
+        for key in kept:
+            pipeline.zrange(key, 0, -1)
+        pipeline.zrange(target.scheduled_job_registry.key, 0, -1)
+        pipeline.lrange(target.key, 0, -1)
+        pipeline.lrange(target.intermediate_queue_key, 0, -1)
+        pipeline.zrange(target.started_job_registry.key, 0, -1)
+        found = pipeline.execute()[len(kept) :]
+    *waiting, started = ([str(as_text(each)) for each in ids] for ids in found)
+    states: dict[str, str] = {}
+    for state, job_ids in zip((UNREADABLE, FAILED, SCHEDULED, QUEUED, QUEUED), waiting, strict=True):
+        states |= dict.fromkeys(job_ids, state)
+    return states | {parse_composite_key(lease)[0]: RUNNING for lease in started}
 
 
 def list_scheduled_after(redis: Redis, name: str, delay_s: float) -> set[str]:
