@@ -13,6 +13,8 @@ from redis import Redis
 
 from fademoe.clock import DAY_MS
 from fademoe.metrics import METRICS
+from fademoe.queue.ids import list_window_queues
+from fademoe.queue.states import list_failed_jobs
 from tests.support.clocks import until
 from tests.support.installation import Installation
 from tests.support.simulator import Simulator
@@ -197,6 +199,7 @@ def test_an_import_survives_what_is_killed_under_it(folder):
         counts = simulator.get("/sim/stats")["binance"]["paths"]
         assert done
         assert {path: counts[f"/{path}"] for path in done} == done
+        assert list_failed_jobs(system.context().redis, list_window_queues("binance")) == []
         until(lambda: not list((system.home / "archive").rglob("*.part")), 60)
     finally:
         system.down()

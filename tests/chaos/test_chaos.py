@@ -3,7 +3,10 @@
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, now_ms
+from fademoe.queue.ids import list_window_queues
+from fademoe.queue.states import list_failed_windows
 from tests.support.chaos import (
+    EXCHANGES,
     LIVE_ONLY,
     Chaos,
     assert_exact,
@@ -58,6 +61,7 @@ def live_through(folder, *, seconds, metrics, seed):
             assert_exact(system, metric, start_ms + (12 * HOUR_MS if metric == "fr" else 0), end_ms)
         for metric in LIVE_ONLY:
             assert_nothing_invented(system, metric, live_ms, ends["ohlcv"])
+        assert list_failed_windows(system.context().redis, list_window_queues(*EXCHANGES)) == []
         assert all(program.is_fine for program in system.supervisord.list_programs())
         after = system.pids()
         assert [name for name in chaos.killed if after.get(name, 0) == before.get(name)] == []
