@@ -234,6 +234,7 @@ def watch_steps(system, exchange, set_clock):
     assert set(SYMBOLS) <= stored
 
 
+DAYS = 390  # of minutes: more than two workers store in all steps of a clock
 PROGRAMS = (("worker",), ("worker",), ("worker", "--live"), ("scheduler",))
 
 
@@ -242,7 +243,7 @@ def test_a_step_of_the_exchanges_clock_stops_nothing(build, exchange):
     """Set ahead and back by ten minutes and a day: nothing is refused, REST goes on within a minute, nothing goes."""
     system = build("--latency-ms", "80", exchanges=(exchange,), FADEMOE_RETENTION_DAYS="400")
     services = system.context()
-    want(services, exchange, 150 if exchange != "coinalyze" else 1)
+    want(services, exchange, DAYS if exchange != "coinalyze" else 1)
     for command in PROGRAMS:
         system.start(*command)
     watch_steps(system, exchange, system.simulator.set_clock)
@@ -277,7 +278,7 @@ def test_a_step_of_the_workers_clock_stops_nothing(build, fake_clock, exchange):
     environment, step = fake_clock
     system = build("--latency-ms", "80", exchanges=(exchange,), FADEMOE_RETENTION_DAYS="400")
     services = system.context()
-    want(services, exchange, 150 if exchange != "coinalyze" else 1)
+    want(services, exchange, DAYS if exchange != "coinalyze" else 1)
     system.environment |= environment
     for command in PROGRAMS:
         system.start(*command)
@@ -301,7 +302,7 @@ def test_a_step_of_the_clock_of_redis_stops_nothing(build, fake_clock, folder, m
         ahead_s = services.redis.time()[0] - time.time()
         assert ahead_s > 3_000, "Redis has a clock of its own"
         step(0)
-        want(services, exchange, 150 if exchange != "coinalyze" else 1)
+        want(services, exchange, DAYS if exchange != "coinalyze" else 1)
         for command in PROGRAMS:
             system.start(*command)
         watch_steps(system, exchange, step)
