@@ -256,7 +256,11 @@ def fake_clock(folder):
     assert Path(FAKETIME).exists(), "apt install faketime"
     file = folder / "offset"  # which the user of the servers can read
     file.write_text("+0s")
+    # libfaketime 0.9.10 cannot sleep until a time of the monotonic clock, which is how Python sleeps
+    slept = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds)\n"
+    folder.joinpath("sitecustomize.py").write_text(slept)
     environment = {
+        "PYTHONPATH": str(folder),
         "LD_PRELOAD": FAKETIME,
         "FAKETIME_TIMESTAMP_FILE": str(file),
         "FAKETIME_NO_CACHE": "1",
