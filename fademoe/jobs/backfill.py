@@ -5,7 +5,7 @@ to the next run of its job, which goes on there.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -24,11 +24,11 @@ from fademoe.clock import (
 )
 from fademoe.errors import BadPayload, RetryLater, SourceError
 from fademoe.feeds.history import RestFeed
-from fademoe.feeds.instrument import clip_to_listing
+from fademoe.feeds.instrument import Instrument, clip_to_listing
 from fademoe.feeds.paging import compute_requested_from_ms, compute_retained_from_ms, split_by_endpoint
 from fademoe.jobs.failures import run_job
 from fademoe.jobs.feed_client import TimeUp
-from fademoe.jobs.fetch import YOUNG_HOLE_MS, fetch, request_holes_again
+from fademoe.jobs.fetch import YOUNG_HOLE_MS, Fetched, fetch, request_holes_again
 from fademoe.jobs.linking import link_following
 from fademoe.jobs.window_run import Work, ask_exchange_time, describe_window, make_work
 from fademoe.metrics import Row
@@ -201,7 +201,7 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
         unreadable += len(fetched.errors)
         young = Window(floor_to(time_ms - YOUNG_HOLE_MS, endpoint.interval_ms), LATEST_MS)
         judged = [part for window in windows for part in subtract(window, [young])]
-        found, doubts = _judge(work, endpoint, judged, fetched.absent, time_ms)
+        found, doubts = _judge(work, endpoint, judged, fetched, time_ms)
         absences += found
         answered += [part for window in fetched.answered for part in subtract(window, doubts)]
         doubted += doubts
@@ -233,23 +233,34 @@ def _count(feed: RestFeed, absences: Sequence[Absence]) -> int:
 
 
 def _judge(
-    work: Work, endpoint: RestFeed, requested: Sequence[Window], absent: Sequence[Window], time_ms: int
+    work: Work, endpoint: RestFeed, requested: Sequence[Window], fetched: Fetched, time_ms: int
 ) -> tuple[list[Absence], list[Window]]:
     """Return what of the ranges that an endpoint has no rows for is absent, and what is doubted.
 
-    An empty page is believed by the second run that got it empty, and by a recheck.
+    An empty page is believed by the second run that got it empty, and by a recheck. What follows the contract's end and
+    its last row is as absent here as where it was never requested.
     """
     retained_ms = compute_retained_from_ms(endpoint, time_ms)
-    expired = [hole for hole in absent if hole.end_ms <= retained_ms]
-    unproven = [hole for hole in absent if hole.end_ms > retained_ms]
+    expired = [hole for hole in fetched.absent if hole.end_ms <= retained_ms]
+    asked = [hole for hole in fetched.absent if hole.end_ms > retained_ms]
+    unproven = [part for hole in asked for part in subtract(hole, [_find_ended(work.instrument, fetched.rows)])]
+    ended = [part for hole in asked for part in subtract(hole, unproven)]
     empty_before, _ = work.list_empty()
     once = [part for hole in unproven for part in subtract(hole, empty_before)]
     twice = [part for hole in unproven for part in subtract(hole, once)]
     doubted = [] if work.kind == RECHECK else _empty_pages(work, endpoint, requested, once)
     absences = [Absence(hole, EXPIRED) for hole in expired]
+    absences += [Absence(hole, DELISTED) for hole in ended]
     absences += [Absence(hole, NO_ROW) for hole in once if hole not in doubted]
     absences += [Absence(hole, NO_ROW, CONFIRMED_CHECKS) for hole in twice]
     return absences, doubted
+
+
+def _find_ended(instrument: Instrument, rows: Iterable[int]) -> Window:
+    """Return the time after a contract's end; it is empty while none is known."""
+    if instrument.delisted_ms is None:
+        return Window(LATEST_MS, LATEST_MS)
+    return Window(max(ceil_to(instrument.delisted_ms, MINUTE_MS), *(ts + 1 for ts in rows), 0), LATEST_MS)
 
 
 def _empty_pages(work: Work, endpoint: RestFeed, requested: Sequence[Window], holes: Sequence[Window]) -> list[Window]:

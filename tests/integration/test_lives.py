@@ -12,17 +12,17 @@ from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument, Terms, Tiers
-from fademoe.jobs.backfill import backfill
+from fademoe.jobs.backfill import backfill, run_window
 from fademoe.jobs.seed import SeedRequest, carry_out, make_plan
 from fademoe.jobs.terms import refresh_terms
-from fademoe.runtime.job_context import use_services
+from fademoe.runtime.job_context import JobContext, use_services
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.simulator.market.market import Market
 from fademoe.simulator.market.tiers import list_tiers
 from fademoe.store import coverage
 from fademoe.store import instruments as store
 from fademoe.store.certificate import certify
-from fademoe.store.coverage import Series
+from fademoe.store.coverage import DELISTED, Series
 from fademoe.store.read.terms import Tier, find_terms, list_lives, read_terms
 from fademoe.web.app import create_app
 
@@ -396,3 +396,14 @@ def test_the_commands_tell_dead_contracts_and_the_universe_of_a_day(running, sys
     assert system.run("universe", "--exchange", "nobody").returncode == 2
     refused = system.run("seed", "--days", "1", "--symbols", "BTC", "--dead")
     assert (refused.returncode, "--symbols all" in refused.stderr) == (2, True)
+
+
+def test_the_minutes_after_an_end_are_absent_for_that_reason(running, system):
+    """The whole day is requested, because lists err by hours: a certificate is the same by files and by REST."""
+    instruments.refresh(EXCHANGE, running.rest, running.database)
+    end_ms = instruments.load_contracts(EXCHANGE, running.database)["bin"]["OMG"].delisted_ms
+    series, window = Series("bin-ohlcv", "OMG"), Window(end_ms - 2 * HOUR_MS, floor_to(end_ms, DAY_MS) + DAY_MS)
+    run_window(JobContext(services=running), series, window)
+    assert system.differences("binance", *series, *window) == []
+    reasons = "SELECT start_ms, end_ms, reason FROM perp_absence WHERE source = %s AND symbol = %s AND end_ms > %s"
+    assert system.query(reasons, *series, end_ms) == [(end_ms, window.end_ms, DELISTED)]
