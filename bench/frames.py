@@ -10,13 +10,15 @@ import time
 import orjson
 from aiohttp import WSMsgType, web
 
-from fademoe.clock import DAY_MS, MINUTE_MS, floor_to, now_ms
+from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from fademoe.simulator.sockets import encode_text_frame
 
 CONTRACTS = 200  # cryptofeed follows so many over one socket
 CLOSED_EVERY = 100  # one frame of so many is that of a closed bar
 BLOCK = 500  # frames that are written at once
 SETTLE_S = 5.0  # by then a client has subscribed all of its topics
+UPDATES = 20  # frames of a contract in a minute
+RECENT_MS = 55 * MINUTE_MS  # before now the first minute is: what is older than an hour is no live data
 LAST = b"end"  # payload of the ping behind the last frame
 
 
@@ -35,16 +37,16 @@ def frame(name: str, ts: int, *, closed: bool) -> bytes:
 
 
 def blocks(count: int) -> list[bytes]:
-    """Return about `count` frames in blocks, contract by contract, minute by minute of the day before yesterday."""
+    """Return about `count` frames in blocks, contract by contract, minute by minute; none is closed twice."""
     frames, contracts = [], names()
-    first_ms = floor_to(now_ms() - 2 * DAY_MS, DAY_MS)
+    first_ms = floor_to(now_ms() - RECENT_MS, MINUTE_MS)
     for number in range(count):
-        minute, contract = divmod(number, CONTRACTS)
+        update, contract = divmod(number, CONTRACTS)
         frames.append(
             frame(
                 contracts[contract],
-                first_ms + minute * MINUTE_MS,
-                closed=(number + minute) % CLOSED_EVERY == CLOSED_EVERY - 1,
+                first_ms + update // UPDATES * MINUTE_MS,
+                closed=(number + update) % CLOSED_EVERY == CLOSED_EVERY - 1,
             )
         )
     return [b"".join(frames[at : at + BLOCK]) for at in range(0, count, BLOCK)]
