@@ -257,10 +257,10 @@ def _judge(
 
 
 def _find_ended(instrument: Instrument, rows: Iterable[int]) -> Window:
-    """Return the time after a contract's end; it is empty while none is known."""
+    """Return the time after a contract's end and the last of `rows`; it is empty while no end is known."""
     if instrument.delisted_ms is None:
         return Window(LATEST_MS, LATEST_MS)
-    return Window(max(ceil_to(instrument.delisted_ms, MINUTE_MS), *(ts + 1 for ts in rows), 0), LATEST_MS)
+    return Window(max(ceil_to(instrument.delisted_ms, MINUTE_MS), max(rows, default=0) + 1), LATEST_MS)
 
 
 def _empty_pages(work: Work, endpoint: RestFeed, requested: Sequence[Window], holes: Sequence[Window]) -> list[Window]:
