@@ -13,7 +13,7 @@ import pytest
 from fademoe.clock import DAY_MS, HOUR_MS, Window, split
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task, list_window_queues
-from fademoe.queue.states import list_failed_windows, read_job_states
+from fademoe.queue.states import RUNNING, list_failed_windows, read_job_states
 from fademoe.store.coverage import Series
 from fademoe.worker import worker
 from fademoe.worker.horse import DONE, HandedOver, Horse
@@ -34,6 +34,13 @@ def fork_slowly():
 
 os.fork = fork_slowly
 from fademoe.cli.main import main
+main()
+"""
+
+PATIENT = """
+from fademoe.cli.main import main
+from fademoe.worker import worker
+worker.HORSE_IDLE_S = 600.0  # so that no work horse ends while the test is held up
 main()
 """
 
@@ -99,21 +106,25 @@ def test_a_job_ends_although_an_earlier_run_of_it_was_lost(system, redis):
 
 def test_a_work_horse_goes_on_when_a_flush_takes_the_job_that_is_handed_over(system, redis):
     end_ms = settled_end(DAY_MS)
-    lost, window = split(Window(end_ms - 2 * HOUR_MS, end_ms), HOUR_MS)
-    program = system.start("worker")
-    first = Window(lost.start_ms - HOUR_MS, lost.start_ms)
-    enqueue(redis, first)
-    until(lambda: system.covers("bin-ohlcv", ["BTC"], *first), 30)
-    until(lambda: not read_job_states(redis, "binance"), 10)
-    (pid,) = list_horses(program)
-    os.kill(pid, signal.SIGSTOP)
-    enqueue(redis, lost)
-    until(lambda: "running" in read_job_states(redis, "binance").values(), 10)
-    redis.delete(f"rq:job:{Task(BTC, lost).job_id}")
-    os.kill(pid, signal.SIGCONT)
-    enqueue(redis, window)
-    until(lambda: system.covers("bin-ohlcv", ["BTC"], *window), 30)
-    assert list_horses(program) <= {pid}
+    first, lost, window = split(Window(end_ms - 3 * HOUR_MS, end_ms), HOUR_MS)
+    program = subprocess.Popen([sys.executable, "-c", PATIENT, "worker"], env={**os.environ, **system.environment})
+    try:
+        enqueue(redis, first)
+        until(lambda: system.covers("bin-ohlcv", ["BTC"], *first), 30)
+        until(lambda: not read_job_states(redis, "binance"), 10)
+        (pid,) = list_horses(program)
+        os.kill(pid, signal.SIGSTOP)
+        enqueue(redis, lost)
+        until(lambda: RUNNING in read_job_states(redis, "binance").values(), 10)
+        redis.delete(f"rq:job:{Task(BTC, lost).job_id}")
+        os.kill(pid, signal.SIGCONT)
+        enqueue(redis, window)
+        until(lambda: system.covers("bin-ohlcv", ["BTC"], *window), 30)
+        assert list_horses(program) == {pid}
+        program.terminate()
+        assert program.wait(20) == 0
+    finally:
+        program.kill()
 
 
 def test_a_stop_reaches_a_work_horse_that_has_not_begun(system, redis, simulator, tmp_path):
