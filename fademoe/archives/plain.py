@@ -11,7 +11,7 @@ from pyarrow import csv
 
 from fademoe.clock import EARLIEST_MS, LATEST_MS, MINUTE_MS
 from fademoe.feeds.archive import Layout, Plain
-from fademoe.feeds.blocks import Block
+from fademoe.feeds.blocks import Block, read_floats
 from fademoe.feeds.columns import EXACT_LENGTH, MS_DIGITS
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.values import MOST_DIGITS
@@ -112,7 +112,7 @@ def _are_bars(plain: Plain, cells: list[pa.StringArray], times: npt.NDArray[np.i
     prices = {at: cells[at] for at in {plain.high, plain.low, *plain.between, *plain.above_zero}}
     if any((_measure(each) > EXACT_LENGTH).any() for each in prices.values()):
         return False  # too long to be compared as floats
-    known = {at: _read_floats(each) for at, each in prices.items()}
+    known = {at: read_floats(each) for at, each in prices.items()}
     low, high = known[plain.low], known[plain.high]
     are_inside = all(((low <= known[at]) & (known[at] <= high)).all() for at in plain.between)
     return are_inside and all((known[at] > 0).all() for at in plain.above_zero)
@@ -129,8 +129,3 @@ def _read_integers(cells: pa.StringArray) -> npt.NDArray[np.int64] | None:
         return np.frombuffer(cells.cast(pa.int64()).buffers()[1], np.int64)[: len(cells)]
     except pa.ArrowInvalid:
         return None
-
-
-def _read_floats(cells: pa.StringArray) -> npt.NDArray[np.float64]:
-    """Return plain decimals as floats."""
-    return np.frombuffer(cells.cast(pa.float64()).buffers()[1], np.float64)[: len(cells)]

@@ -4,18 +4,18 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
 from operator import lt
 from pathlib import Path
+
+import numpy as np
 
 from fademoe.archives.plain import read_plain
 from fademoe.clock import Window, to_iso
 from fademoe.errors import BadPayload
 from fademoe.feeds.archive import ArchiveFile, BadFile, Dataset, Layout, Lines
-from fademoe.feeds.blocks import Block
+from fademoe.feeds.blocks import Block, Times, Unordered, make_block, pack_rows
 from fademoe.feeds.instrument import Instrument
-from fademoe.metrics import Row
 
 CHUNK_CHARACTERS = 500_000  # read at once
 MOST_BYTES = 30_000_000  # of an unpacked file: a month of minutes has 5 million
@@ -26,11 +26,11 @@ NAMED = 3  # unreadable lines that are named
 class FileRows:
     """What an accepted file holds.
 
-    `rows`: by metric and ts, the label applied. `strays`: the ts that lie behind the file's own period. `unreadable`:
+    `rows`: by metric, the label applied. `strays`: the ts that lie behind the file's own period. `unreadable`:
     (number of the line, reason). `doubles`: lines that came twice. `blanks`: by metric and ts, why there is no value.
     """
 
-    rows: dict[str, Mapping[int, Row]] = field(default_factory=dict)
+    rows: dict[str, Block] = field(default_factory=dict)
     blanks: dict[str, dict[int, str]] = field(default_factory=dict)
     partial: set[int] = field(default_factory=set)
     strays: set[int] = field(default_factory=set)
@@ -42,25 +42,20 @@ class FileRows:
     is_unsorted: bool = False
     shift_ms: int = 0
 
-    def list_times(self) -> list[int]:
+    def find_times(self) -> Times:
         """Return the ts of all lines, ascending."""
-        times = {ts for rows in self.rows.values() for ts in rows}
-        return sorted(times.union(*self.blanks.values()) if self.blanks else times)
-
-    def find_times(self) -> "Sequence[int] | Block":
-        """Return the ts of all lines, ascending: a block where that is all there is."""
-        only = next(iter(self.rows.values()), None) if len(self.rows) == 1 and not any(self.blanks.values()) else None
-        return only if isinstance(only, Block) else self.list_times()
+        parts = [rows.times for rows in self.rows.values()]
+        if len(parts) == 1 and not any(self.blanks.values()):
+            return parts[0]
+        times = {ts for part in parts for ts in part.tolist()}.union(*self.blanks.values())
+        return np.fromiter(sorted(times), np.int64, len(times))
 
     def shift(self, shift_ms: int) -> None:
         """Move all rows by the label of the file."""
         self.shift_ms = shift_ms
         if not shift_ms:
             return
-        self.rows = {
-            metric: {ts + shift_ms: row._replace(ts=ts + shift_ms) for ts, row in rows.items()}
-            for metric, rows in self.rows.items()
-        }
+        self.rows = {metric: rows.shift(shift_ms) for metric, rows in self.rows.items()}
         self.blanks = {
             metric: {ts + shift_ms: reason for ts, reason in blanks.items()} for metric, blanks in self.blanks.items()
         }
@@ -77,8 +72,12 @@ def read_file(path: Path, file: ArchiveFile, dataset: Dataset, instrument: Instr
         found.rows[block.metric] = block
         found.lines = len(block)
         return found
+    parts: dict[str, list[Unordered | Block]] = {}
     for number, (layout, chunk) in _read_chunks(content, dataset, found):
-        lines.extend(_read_lines(layout, chunk, number, instrument, found))
+        read = _read_lines(layout, chunk, number, instrument, found)
+        for metric, rows in read.rows.items():
+            parts.setdefault(metric, []).append(pack_rows(metric, rows))
+        lines.extend(replace(read, rows={}))
     if not found.lines:
         raise BadFile("it holds no line")
     if len(found.unreadable) * 2 > found.lines:
@@ -88,9 +87,10 @@ def read_file(path: Path, file: ArchiveFile, dataset: Dataset, instrument: Instr
     found.prices = lines.prices
     found.partial = lines.partial
     found.blanks = lines.blanks
-    is_plain = not found.is_unsorted and not found.doubles
-    for metric, rows in lines.rows.items():
-        found.rows[metric] = {row.ts: row for row in rows} if is_plain else _join_doubles(metric, rows)
+    for metric, of_chunks in parts.items():
+        found.rows[metric], differing = make_block(metric, of_chunks)
+        if differing:
+            raise BadFile(f"two lines of {to_iso(differing[0])} differ in {metric}")
     return found
 
 
@@ -204,27 +204,6 @@ def _check_times(lines: Lines, file: ArchiveFile, dataset: Dataset, found: FileR
     if not dataset.sparse and any(ts % dataset.interval_ms for ts in times):
         raise BadFile("not all lines lie on its grid")
     found.strays = {ts for ts in times if ts >= end_ms}
-
-
-def _join_doubles(metric: str, rows: Sequence[Row]) -> dict[int, Row]:
-    """Return rows by ts, ascending; raise BadFile where two of one ts differ."""
-    joined: dict[int, Row] = {}
-    for row in sorted(rows, key=lambda row: row.ts):
-        before = joined.setdefault(row.ts, row)
-        if before is not row and not are_equal(before, row):
-            raise BadFile(f"two lines of {to_iso(row.ts)} differ in {metric}")
-    return joined
-
-
-def are_equal(one: Row, other: Row) -> bool:
-    """Return whether two rows hold the same numbers; zeros at the end of a decimal are no difference."""
-    return one == other or all(map(_same, one, other))
-
-
-def _same(one: object, other: object) -> bool:
-    if one == other:
-        return True
-    return one is not None and other is not None and Decimal(str(one)) == Decimal(str(other))
 
 
 def count_expected(dataset: Dataset, windows: Sequence[Window]) -> int:

@@ -6,7 +6,7 @@ overwrites a row: values that are stored otherwise are audited.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,13 +15,13 @@ from psycopg2.extensions import cursor as Cursor
 from rq import Retry
 
 from fademoe.archives.labels import Form, Label, decide_label
-from fademoe.archives.reading import FileRows, are_equal, describe, find_holes, read_file
+from fademoe.archives.reading import FileRows, describe, find_holes, read_file
 from fademoe.client.archive import Download, Mismatch
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, now_ms, subtract, to_iso
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.feeds import registry
 from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Dataset
-from fademoe.feeds.blocks import Block
+from fademoe.feeds.blocks import Block, Times, make_block, pack_rows
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
@@ -30,7 +30,7 @@ from fademoe.jobs.failures import run_job
 from fademoe.jobs.fetch import find_overdue
 from fademoe.jobs.linking import link_following
 from fademoe.jobs.threads import run_in_threads
-from fademoe.metrics import Candle, Row, name_perpspec
+from fademoe.metrics import name_perpspec
 from fademoe.queue.enqueue import enqueue_audits
 from fademoe.queue.ids import Task
 from fademoe.runtime.job_context import JobContext, wrap_job
@@ -40,7 +40,7 @@ from fademoe.store.arrivals import Origin, Way
 from fademoe.store.coverage import DELISTED, Absence, Covered, Series
 from fademoe.store.files import FileRecord, FileState
 from fademoe.store.status import State, Tracked
-from fademoe.store.writer import Batch, store_block, store_rows
+from fademoe.store.writer import store_block, store_rows
 
 log = logging.getLogger(__name__)
 
@@ -110,68 +110,63 @@ class Target:
 
 @dataclass(kw_only=True)
 class Gathered:
-    """What the files of a period gave: rows and reasons by metric and ts, and what becomes of each file."""
+    """What the files of a period gave: rows and reasons by metric, and what becomes of each file.
 
-    rows: dict[str, Mapping[int, Row]] = field(default_factory=dict)
-    file_of: dict[str, dict[int, str]] = field(default_factory=dict)
-    only_file: dict[str, str] = field(default_factory=dict)  # of metrics whose rows are a block
+    `parts`: each file with its rows, in the order in which they count. `strays`: such as lie behind the end of a file.
+    `rows`: of all parts, from `settle` on.
+    """
+
+    parts: dict[str, list[tuple[str, Block]]] = field(default_factory=dict)
+    strays: dict[str, list[tuple[str, Block]]] = field(default_factory=dict)
+    rows: dict[str, Block] = field(default_factory=dict)
     blanks: dict[str, dict[int, str]] = field(default_factory=dict)
-    strays: dict[str, dict[int, tuple[str, Row]]] = field(default_factory=dict)
     partial: set[int] = field(default_factory=set)
-    conflicts: set[int] = field(default_factory=set)
     quarantined: list[tuple[Window, str]] = field(default_factory=list)
     records: list[FileRecord] = field(default_factory=list)
     downloads: list[Download] = field(default_factory=list)
     closes: dict[int, float] | None = None
     retry: RetryLater | None = None
 
-    def add(self, path: str, found: FileRows, metrics: Iterable[str]) -> None:
-        """Add the rows of a file; where another file has another row for a ts, neither is taken."""
-        for metric in metrics:
-            fresh = found.rows.get(metric, {})
-            if not self.rows.get(metric) and not found.strays:  # the file of a whole month, mostly
-                self.rows[metric] = fresh
-                self.only_file.pop(metric, None)
-                if isinstance(fresh, Block):
-                    self.only_file[metric] = path
-                else:
-                    self.file_of[metric] = dict.fromkeys(fresh, path)
-                fresh = {}
-            rows, places = self.open_rows(metric) if fresh else ({}, {})
-            for ts, row in fresh.items():
-                if ts in found.strays:
-                    self.strays.setdefault(metric, {})[ts] = path, row
-                elif ts not in rows:
-                    rows[ts], places[ts] = row, path
-                elif not are_equal(rows[ts], row):
-                    self.conflicts.add(ts)
-            self.blanks.setdefault(metric, {}).update(found.blanks.get(metric, {}))
+    def add(self, path: str, found: FileRows) -> None:
+        """Add the rows of a file."""
+        for metric, rows in found.rows.items():
+            self.parts.setdefault(metric, []).append((path, rows.without(found.strays)))
+            if found.strays:
+                self.strays.setdefault(metric, []).append((path, rows.pick(found.strays)))
+        for metric, blanks in found.blanks.items():
+            self.blanks.setdefault(metric, {}).update(blanks)
         self.partial |= found.partial
 
-    def open_rows(self, metric: str) -> tuple[dict[int, Row], dict[int, str]]:
-        """Return the rows of a metric and their files, to be changed."""
-        rows = self.rows.get(metric, {})
-        changing = rows if isinstance(rows, dict) else dict(rows)
-        self.rows[metric] = changing
-        if metric in self.only_file:
-            self.file_of[metric] = dict.fromkeys(changing, self.only_file.pop(metric))
-        return changing, self.file_of.setdefault(metric, {})
+    def join(self, metric: str) -> tuple[Block, list[int]]:
+        """Return the rows of a metric, and the times for which two files have different rows."""
+        return make_block(metric, [rows for _, rows in self.parts.get(metric, [])] or [pack_rows(metric, [])])
+
+    def settle(self) -> None:
+        """Join the rows: what lies behind the end of a file counts where the file of its own day has nothing.
+
+        Where two files have different rows for a time, neither is taken.
+        """
+        for metric, strays in self.strays.items():
+            of_own_day, _ = self.join(metric)
+            known = {*of_own_day, *self.blanks.get(metric, {})}
+            self.parts[metric] += [(path, rows.without(known)) for path, rows in strays]
+        conflicts: set[int] = set()
+        for metric in self.parts:
+            self.rows[metric], differing = self.join(metric)
+            conflicts.update(differing)
+        self.rows = {metric: rows.without(conflicts) for metric, rows in self.rows.items()}
+
+    def split(self, metric: str, rows: Block) -> Iterator[tuple[str, Block]]:
+        """Yield some of the rows of a metric with the file that they came from, file by file."""
+        for path, part in self.parts[metric]:
+            mine = rows.pick(part.times)
+            if mine:
+                yield path, mine
+                rows = rows.without(part.times)
 
     def find_file(self, metric: str, ts: int) -> str:
         """Return the path of the file that a row came from."""
-        return self.only_file.get(metric) or self.file_of[metric][ts]
-
-    def settle(self) -> None:
-        """Take what lies behind the end of a file where the file of its own day has nothing; drop conflicts."""
-        for metric, strays in self.strays.items():
-            rows, places = self.open_rows(metric)
-            for ts, (path, row) in strays.items():
-                if ts not in rows and ts not in self.blanks.get(metric, {}):
-                    rows[ts], places[ts] = row, path
-        for metric in self.rows if self.conflicts else ():
-            rows, places = self.open_rows(metric)
-            for ts in self.conflicts & rows.keys():
-                del rows[ts], places[ts]
+        return next(path for path, part in self.parts[metric] if ts in part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +174,7 @@ class Concluded:
     """What the files prove of a metric's gaps, the rows to store, and the ranges whose files may still come."""
 
     answer: Covered
-    rows: Mapping[int, Row]
+    rows: Block
     awaited: Sequence[Window]
 
 
@@ -354,25 +349,27 @@ def _holes_of(target: Target, gathered: Gathered, window: Window) -> list[Window
     if window.start_ms >= window.end_ms:
         return []
     holes = [
-        hole for metric in target.gaps for hole in find_metric_holes(target, gathered.rows.get(metric, {}), window)
+        hole for metric in target.gaps for hole in find_metric_holes(target, gathered.join(metric)[0].times, window)
     ]
     return merge(holes)
 
 
-def find_metric_holes(target: Target, times: Iterable[int], window: Window) -> list[Window]:
+def find_metric_holes(target: Target, times: Times, window: Window) -> list[Window]:
     """Return the parts of a window that have no row; of a sparse dataset, the ranges in which one was due."""
     dataset = target.dataset
-    if isinstance(times, Block):
-        times = times.cut(window)
-        if len(times) == dataset.count_rows(window):
-            return []
+    inside = _cut_times(times, window)
     if dataset.sparse:
-        return find_overdue(times, window, dataset.due_every_ms)
-    inside = sorted(ts for ts in times if window.start_ms <= ts < window.end_ms)
+        return find_overdue(inside.tolist(), window, dataset.due_every_ms)
     if len(inside) == dataset.count_rows(window):  # all of them lie on the grid
         return []
     start_ms = ceil_to(window.start_ms, dataset.interval_ms)
-    return find_holes(inside, Window(start_ms, window.end_ms), dataset.interval_ms)
+    return find_holes(inside.tolist(), Window(start_ms, window.end_ms), dataset.interval_ms)
+
+
+def _cut_times(times: Times, window: Window) -> Times:
+    """Return the times inside a window."""
+    start, end = times.searchsorted(window).tolist()
+    return times[start:end]
 
 
 def _overlap(one: Window, other: Window) -> bool:
@@ -441,7 +438,7 @@ def _take(target: Target, gathered: Gathered, file: ArchiveFile) -> FileRecord:
         return _quarantine(target, gathered, file, record, error)
     _record_unreadable(target, file, found)
     record = _judge(target, file, record, found)
-    gathered.add(file.path, found, target.dataset.metrics)
+    gathered.add(file.path, found)
     gathered.records.append(record)
     return record
 
@@ -500,7 +497,7 @@ def _judge(target: Target, file: ArchiveFile, record: FileRecord, found: FileRow
     clipped = _clip(found, life)
     times = found.find_times()
     own = _cut(Window(file.window.start_ms + found.shift_ms, file.window.end_ms + found.shift_ms), life)
-    inside = times.cut(own) if isinstance(times, Block) else [ts for ts in times if own.start_ms <= ts < own.end_ms]
+    inside = _cut_times(times, own)
     expected = target.dataset.count_rows(own)
     holes = find_metric_holes(target, inside, own) if own.start_ms < own.end_ms else []
     is_short = bool(holes) or bool(found.partial)
@@ -510,8 +507,8 @@ def _judge(target: Target, file: ArchiveFile, record: FileRecord, found: FileRow
         reason=f"{len(inside)} rows of {expected}" if is_short else "",
         rows=len(inside),
         expected=expected,
-        first_ts=_find_edges(times)[0] if times else None,
-        last_ts=_find_edges(times)[1] if times else None,
+        first_ts=int(times[0]) if len(times) else None,
+        last_ts=int(times[-1]) if len(times) else None,
         shift_ms=found.shift_ms,
         clipped=clipped,
         details=describe(found),
@@ -526,9 +523,9 @@ def _find_life(target: Target) -> Window:
 def _clip(found: FileRows, life: Window) -> int:
     """Drop what lies outside a contract's life; return how many times that were."""
     before = found.find_times()
-    if not before or life.start_ms <= _find_edges(before)[0] <= _find_edges(before)[1] < life.end_ms:
+    if len(_cut_times(before, life)) == len(before):
         return 0
-    found.rows = {metric: _select(rows, life, set()) for metric, rows in found.rows.items()}
+    found.rows = {metric: rows.cut(life) for metric, rows in found.rows.items()}
     found.blanks = {
         metric: {ts: why for ts, why in blanks.items() if life.start_ms <= ts < life.end_ms}
         for metric, blanks in found.blanks.items()
@@ -542,11 +539,12 @@ def _find_label(target: Target, gathered: Gathered, file: ArchiveFile, found: Fi
     window = Window(file.window.start_ms - reach_ms, file.window.end_ms + reach_ms)
     if gathered.closes is None:
         gathered.closes = _load_closes(target)
-    closes = {ts: close for ts, close in gathered.closes.items() if window.start_ms <= ts < window.end_ms}
+    minutes = range(ceil_to(window.start_ms, MINUTE_MS), window.end_ms, MINUTE_MS)
+    closes = {ts: gathered.closes[ts] for ts in minutes if ts in gathered.closes}
     label = decide_label(found.prices, closes, target.dataset.shifts)
     if label.shift_ms is not None or not label.is_flat:
         return label
-    reference = _decide_by_reference(target, file, Form.tell(found.list_times(), file.window))
+    reference = _decide_by_reference(target, file, Form.tell(found.find_times().tolist(), file.window))
     if reference is None or label.hints - {reference}:
         return label
     return Label(reference, "by the reference's file")
@@ -601,8 +599,8 @@ def _read_closes(
         except (Mismatch, BadFile) as error:
             log.info("%s gives no closes: %s", file.path, error)
             continue
-        rows = found.rows.get("ohlcv", {})
-        return {ts: float(row.c) * instrument.multiplier for ts, row in rows.items() if isinstance(row, Candle)}
+        rows = found.rows["ohlcv"]
+        return dict(zip(rows.times.tolist(), (rows.read_floats("c") * instrument.multiplier).tolist(), strict=True))
     return {}
 
 
@@ -632,7 +630,7 @@ def _decide_by_reference(target: Target, file: ArchiveFile, form: Form | None) -
             download.discard()
         except (Mismatch, BadFile):
             continue
-        if Form.tell(found.list_times(), path.window) is not form:
+        if Form.tell(found.find_times().tolist(), path.window) is not form:
             return None
         closes = read_archive_closes(target.context, target.archive, instrument, path.window, [path.window])
         return decide_label(found.prices, closes, dataset.shifts).shift_ms
@@ -644,20 +642,18 @@ def _link(target: Target, gathered: Gathered) -> None:
     link = target.dataset.link
     if link is None:
         return
-    for metric in gathered.rows:
-        rows, _ = gathered.open_rows(metric)
-        ordered = sorted(rows)
-        if not ordered:
+    for metric, rows in gathered.rows.items():
+        if not rows:
             continue
+        first_ms = int(rows.times[0])
         with target.context.services.database.open_transaction() as cursor:
             previous_ms = files.find_last_before(
-                cursor, target.name_series(metric), ordered[0], target.dataset.due_every_ms + MINUTE_MS
+                cursor, target.name_series(metric), first_ms, target.dataset.due_every_ms + MINUTE_MS
             )
         if previous_ms is None:
-            previous_ms = _find_previous(target, ordered[0])
-        for ts in ordered:
-            rows[ts] = link(rows[ts], previous_ms)
-            previous_ms = ts
+            previous_ms = _find_previous(target, first_ms)
+        linked = [link(row, previous) for row, previous in zip(rows.values(), [previous_ms, *rows], strict=False)]
+        gathered.rows[metric], _ = make_block(metric, [pack_rows(metric, linked)])
 
 
 def _find_previous(target: Target, first_ms: int) -> int | None:
@@ -673,8 +669,8 @@ def _find_previous(target: Target, first_ms: int) -> int | None:
             download.discard()
         except (Mismatch, BadFile):
             continue
-        times = [ts for ts in found.list_times() if ts < first_ms]
-        return max(times) if times else None
+        times = [ts for ts in found.find_times().tolist() if ts < first_ms]
+        return max(times, default=None)
     return None
 
 
@@ -686,7 +682,7 @@ def _store(target: Target, gathered: Gathered) -> tuple[int, bool]:
     began_ms = now_ms()
     services = target.context.services
     concluded = {metric: _conclude(target, gathered, metric, gaps) for metric, gaps in target.gaps.items()}
-    services.writer.make_room(edge for each in concluded.values() if each.rows for edge in _find_edges(each.rows))
+    services.writer.make_room(ts for each in concluded.values() for ts in _find_edges(each.rows))
     differing = _compare(target, gathered)
     records = [replace(each, differing=differing.get(each.path, 0)) for each in gathered.records]
     new: int = services.database.run(partial(_write, target, gathered, records, concluded, began_ms))
@@ -710,29 +706,16 @@ def _write(
         asked = [part for gap in target.gaps[metric] for part in subtract(gap, each.awaited)]
         files.add_asked(cursor, target.exchange.name, metric, target.instrument.name, asked)
         feed, series, rows = target.get_feed(metric), target.name_series(metric), each.rows
-        if isinstance(rows, Block) and rows:
-            origin = Origin(Way.ARCHIVE, ids[gathered.only_file[metric]], began_ms)
-            new += store_block(cursor, rows, feed.interval, series, origin)
-            continue
-        by_file = _split_by_file(rows, partial(gathered.find_file, metric))
-        for path, of_file in by_file.items():
-            batch = Batch(metric, feed.interval, [(series, row) for row in of_file])
-            new += store_rows(cursor, [batch], [], Origin(Way.ARCHIVE, ids[path], began_ms))
+        for path, of_file in gathered.split(metric, rows) if rows else ():
+            origin = Origin(Way.ARCHIVE, ids[path], began_ms)
+            new += store_block(cursor, of_file, feed.interval, series, origin)
     store_rows(cursor, [], [each.answer for each in concluded.values() if each.answer.windows])
     return new
 
 
-def _find_edges(times: Collection[int]) -> tuple[int, int]:
-    """Return the first and the last time of some, or of rows."""
-    return (int(times.times[0]), int(times.times[-1])) if isinstance(times, Block) else (min(times), max(times))
-
-
-def _split_by_file(rows: Mapping[int, Row], find_file: Callable[[int], str]) -> dict[str, list[Row]]:
-    """Return the rows of each file, ascending."""
-    by_file: dict[str, list[Row]] = {}
-    for ts in sorted(rows):
-        by_file.setdefault(find_file(ts), []).append(rows[ts])
-    return by_file
+def _find_edges(rows: Block) -> list[int]:
+    """Return the first and the last time of rows, none where there are no rows."""
+    return rows.times[[0, -1]].tolist() if rows else []
 
 
 def _conclude(target: Target, gathered: Gathered, metric: str, gaps: Sequence[Window]) -> Concluded:
@@ -740,13 +723,15 @@ def _conclude(target: Target, gathered: Gathered, metric: str, gaps: Sequence[Wi
 
     A hole that REST may fill, or a file that may still come, is left out; any other is absent, with the reason.
     """
-    feed, found, life = target.get_feed(metric), gathered.rows.get(metric, {}), _find_life(target)
+    feed, life = target.get_feed(metric), _find_life(target)
+    nothing, _ = make_block(metric, [pack_rows(metric, [])])
+    found = gathered.rows.get(metric, nothing)
     reachable_ms = max(compute_requested_from_ms(feed, target.time_ms), 0)
     coming = _find_coming(target, gathered)
     covered: list[Window] = []
     awaited: list[Window] = []
     absences: list[Absence] = []
-    rows: Mapping[int, Row] = {}
+    parts = [nothing]
     for gap in gaps:
         alive = _cut(gap, life)
         if target.end_ms is not None and gap.end_ms > max(target.end_ms, gap.start_ms):
@@ -755,10 +740,10 @@ def _conclude(target: Target, gathered: Gathered, metric: str, gaps: Sequence[Wi
             covered.append(ended)
         if alive.start_ms >= alive.end_ms:
             continue
-        usable = _select(found, alive, set() if target.is_unlisted else gathered.partial)
-        rows = {**rows, **usable} if rows else usable
+        usable = found.cut(alive).without(set() if target.is_unlisted else gathered.partial)
+        parts.append(usable)
         left: list[Window] = []
-        for hole in find_metric_holes(target, usable, alive):
+        for hole in find_metric_holes(target, usable.times, alive):
             reached = [Window(max(hole.start_ms, reachable_ms), hole.end_ms)] if hole.end_ms > reachable_ms else []
             reached = [] if target.is_unlisted else reached
             left += reached
@@ -769,6 +754,7 @@ def _conclude(target: Target, gathered: Gathered, metric: str, gaps: Sequence[Wi
                     absences += _explain(target, gathered, metric, absent)
         covered += subtract(alive, [*left, *awaited])
     answer = Covered(target.name_series(metric), merge(covered), absences, feed.interval_ms, "archive")
+    rows, _ = make_block(metric, parts)
     return Concluded(answer=answer, rows=rows, awaited=awaited)
 
 
@@ -786,13 +772,6 @@ def _find_coming(target: Target, gathered: Gathered) -> list[Window]:
         and record.window not in there
         and record.window.end_ms + believed_ms > target.time_ms
     )
-
-
-def _select(rows: Mapping[int, Row], window: Window, without: Set[int]) -> Mapping[int, Row]:
-    """Return the rows inside a window, `without` some."""
-    if isinstance(rows, Block) and not without:
-        return rows.cut(window)
-    return {ts: row for ts, row in rows.items() if window.start_ms <= ts < window.end_ms and ts not in without}
 
 
 def _explain(target: Target, gathered: Gathered, metric: str, hole: Window) -> list[Absence]:
@@ -827,22 +806,41 @@ def _compare(target: Target, gathered: Gathered) -> dict[str, int]:
     services = target.context.services
     counts: dict[str, int] = {}
     for metric, rows in gathered.rows.items():
-        series, feed = target.name_series(metric), target.get_feed(metric)
-        if not rows:
-            continue
-        first_ms, last_ms = _find_edges(rows)
         with services.database.open_transaction() as cursor:
-            covered = coverage.find_covered(cursor, series, Window(first_ms, last_ms + 1))
-            stored = corrections.read_stored_rows(cursor, series, metric, feed.interval, covered)
-        differences = corrections.find_differences(metric, stored, rows) if stored else []
+            differences, _ = _compare_rows(cursor, target, metric, rows)
         for change in differences:
             path = gathered.find_file(metric, change.ts)
             counts[path] = counts.get(path, 0) + 1
         days = {floor_to(change.ts, DAY_MS) for change in differences}
         enqueue_audits(
-            services.redis, target.exchange.name, [Task(series, Window(day, day + DAY_MS)) for day in sorted(days)]
+            services.redis,
+            target.exchange.name,
+            [Task(target.name_series(metric), Window(day, day + DAY_MS)) for day in sorted(days)],
         )
     return counts
+
+
+def _compare_rows(
+    cursor: Cursor, target: Target, metric: str, rows: Block
+) -> tuple[list[corrections.Difference], list[int]]:
+    """Compare rows with what is stored where the series is covered, day by day.
+
+    Returns the values that differ, and the times of rows that are not stored.
+    """
+    series, interval = target.name_series(metric), target.get_feed(metric).interval
+    differences: list[corrections.Difference] = []
+    missing: list[int] = []
+    if not rows:
+        return differences, missing
+    first_ms, last_ms = _find_edges(rows)
+    for window in coverage.find_covered(cursor, series, Window(first_ms, last_ms + 1)):
+        for day in target.dataset.list_days(window):
+            part = _cut(day, window)
+            known = rows.cut(part)
+            stored = corrections.read_stored_rows(cursor, series, metric, interval, [part])
+            differences += corrections.find_differences(metric, stored, known) if stored else []
+            missing += known.without(stored).times.tolist()
+    return differences, missing
 
 
 def audit_files(context: JobContext, unit: Tracked, series: Series, window: Window) -> dict[str, int]:
@@ -862,7 +860,7 @@ def audit_files(context: JobContext, unit: Tracked, series: Series, window: Wind
         gathered.settle()
         if gathered.retry is not None:
             raise gathered.retry
-        context.services.writer.make_room(ts for rows in gathered.rows.values() for ts in rows)
+        context.services.writer.make_room(ts for rows in gathered.rows.values() for ts in _find_edges(rows))
         corrected, added = context.services.database.run(partial(_correct, target, gathered))
         for download in gathered.downloads:
             download.discard()
@@ -877,23 +875,14 @@ def _correct(target: Target, gathered: Gathered, cursor: Cursor) -> tuple[int, i
     corrected, added = 0, 0
     answers: list[Covered] = []
     for metric, rows in gathered.rows.items():
-        if not rows:
-            continue
         series, feed = target.name_series(metric), target.get_feed(metric)
-        span = Window(min(rows), max(rows) + 1)
-        covered = coverage.find_covered(cursor, series, span)
-        stored = corrections.read_stored_rows(cursor, series, metric, feed.interval, covered)
-        known = {ts: row for ts, row in rows.items() if any(w.start_ms <= ts < w.end_ms for w in covered)}
-        changes = corrections.find_differences(metric, stored, known)
-        missing = sorted(known.keys() - stored.keys())
+        changes, missing = _compare_rows(cursor, target, metric, rows)
         for path, file_id in ids.items():
             mine = [change for change in changes if gathered.find_file(metric, change.ts) == path]
             corrections.correct(cursor, series, mine, file_id)
-            fresh = [ts for ts in missing if gathered.find_file(metric, ts) == path]
-            corrections.record_missing(cursor, series, fresh, file_id)
-            if fresh:
-                batch = Batch(metric, feed.interval, [(series, rows[ts]) for ts in fresh])
-                added += store_rows(cursor, [batch], [], Origin(Way.ARCHIVE, file_id, None))
+        for path, fresh in gathered.split(metric, rows.pick(missing)):
+            corrections.record_missing(cursor, series, list(fresh), ids[path])
+            added += store_block(cursor, fresh, feed.interval, series, Origin(Way.ARCHIVE, ids[path], None))
         corrected += len(changes)
         if missing:
             step_ms = feed.interval_ms

@@ -75,14 +75,18 @@ def store_rows(cursor: Cursor, batches: Sequence[Batch], answers: Sequence[Cover
 def store_block(cursor: Cursor, block: "Block", interval: str, series: Series, origin: Origin) -> int:
     """Do what `store_rows` does for the rows of a block; return how many were new.
 
-    Where nothing is stored between its first and last row it is copied as it is.
+    What is not stored yet is copied, unless rows of this interval may take the place of samples.
     """
     metric = METRICS[block.metric]
     first, last = int(block.times[0]), int(block.times[-1])
     cursor.execute(
         SQL["stored_times"], {"source": series.source, "symbol": series.symbol, "first": first, "last": last}
     )
-    if cursor.fetchone() == (None,):
+    (stored,) = cursor.fetchone() or (None,)
+    if stored is None or not _replaces_samples(metric, interval):
+        block = block.without(stored or ())
+        if not block:
+            return 0
         key = clean_text(f"{series.symbol}\t{series.source}\t{interval}")
         cursor.execute(SQL["begin_copy"])
         try:
@@ -92,7 +96,8 @@ def store_block(cursor: Cursor, block: "Block", interval: str, series: Series, o
         else:
             cursor.execute(SQL["end_copy"])
             hours.mark_changed(cursor, [(series, block.list_hours())])
-            arrivals.record_windows(cursor, series, [Window(first, last + 1)], origin)
+            fresh = {series} if stored is None else ()
+            arrivals.record(cursor, metric.name, interval, {series: block.times.tolist()}, fresh, origin)
             return len(block)
     return store_rows(cursor, [Batch(metric.name, interval, [(series, row) for row in block.values()])], [], origin)
 

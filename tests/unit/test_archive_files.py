@@ -17,7 +17,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, parse_time
 from fademoe.errors import BadPayload
 from fademoe.feeds import registry
 from fademoe.feeds.archive import ArchiveFile, BadFile, split_settled
-from fademoe.feeds.blocks import Block
+from fademoe.feeds.blocks import make_block, pack_rows
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import Candle, Funding, LongShortRatio, OpenInterest, Premium
 from fademoe.store.coverage import Series
@@ -161,6 +161,7 @@ def test_reading_at_once_gives_what_reading_line_by_line_gives(tmp_path, metric)
         lines = change(random, [kline(ts, c=random.choice(closes)) for ts in times])
         header = [",".join(whole.layouts[0].names)] if number % 2 else []
         path = write(tmp_path, file, [*header, *lines])
+        at_once += read_plain("".join(f"{line}\n" for line in lines).encode(), whole.layouts[0], BTC) is not None
         seen = []
         for each in (whole, slow):
             try:
@@ -168,9 +169,8 @@ def test_reading_at_once_gives_what_reading_line_by_line_gives(tmp_path, metric)
             except BadFile as error:
                 seen.append(str(error))
             else:
-                at_once += isinstance(found.rows[metric], Block)
                 rows = {name: dict(rows) for name, rows in found.rows.items()}
-                seen.append((rows, found.list_times(), describe(found), found.lines, found.strays))
+                seen.append((rows, found.find_times().tolist(), describe(found), found.lines, found.strays))
         assert seen[0] == seen[1], lines
     assert at_once > 15
 
@@ -187,6 +187,38 @@ def test_a_block_is_cut_and_written_as_its_rows_are():
         assert b"".join(part.write_copy_text("BTC\tbin-ohlcv\t1m")).decode() == text
         assert part.list_hours() == sorted({ts // HOUR_MS * HOUR_MS for ts in part})
     assert len(block.cut(Window(0, 1))) == 0
+
+
+def test_blocks_are_joined_as_dicts_of_rows_are():
+    """Rows of made-up candles, with nulls, in any order and with doubles: equal ones, and such that differ."""
+    random = Random(11)
+    for _ in range(200):
+        parts = []
+        for _ in range(random.randrange(1, 4)):
+            times = [DAY.start_ms + random.randrange(12) * MINUTE_MS for _ in range(random.randrange(6))]
+            values = [random.choice(("1", "1.0", "1.00", "2")) for _ in times]
+            parts.append(
+                [
+                    Candle(
+                        ts, value, "3", "0.5", "1", "7", random.choice((None, "1.5")), random.choice((None, 4)), None
+                    )
+                    for ts, value in zip(times, values, strict=True)
+                ]
+            )
+        expected, differing = {}, set()
+        for row in (row for rows in parts for row in rows):
+            first = expected.setdefault(row.ts, row)
+            same = [Decimal(str(value or -1)) for value in first] == [Decimal(str(value or -1)) for value in row]
+            differing |= set() if same else {row.ts}
+        block, found = make_block("ohlcv", [pack_rows("ohlcv", rows) for rows in parts])
+        assert list(block.values()) == [expected[ts] for ts in sorted(expected)]
+        assert found == sorted(differing)
+        sought = [DAY.start_ms + random.randrange(14) * MINUTE_MS for _ in range(4)]
+        assert list(block.pick(sought)) == [ts for ts in block if ts in sought]
+        assert list(block.without(sought).values()) == [row for ts, row in block.items() if ts not in sought]
+        assert [ts in block for ts in sought] == [ts in expected for ts in sought]
+        text = "".join(write_copy_text([(Series("bin-ohlcv", "BTC"), list(block.values()))] if block else [], "1m"))
+        assert b"".join(block.write_copy_text("BTC\tbin-ohlcv\t1m")).decode() == text
 
 
 def test_microseconds_are_ms(tmp_path):
