@@ -159,6 +159,11 @@ def make_block(metric: str, parts: Sequence[Unordered | Block]) -> tuple[Block, 
     return Block(metric, *_take(whole, np.flatnonzero(~is_double))), sorted(differing)
 
 
+def release_memory() -> None:
+    """Give the memory of blocks that are gone back to the system; takes some ms."""
+    pa.default_memory_pool().release_unused()
+
+
 def read_floats(cells: pa.StringArray) -> npt.NDArray[np.float64]:
     """Return plain decimals as floats."""
     floats = cells.cast(pa.float64())

@@ -21,7 +21,7 @@ from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, n
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.feeds import registry
 from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Dataset
-from fademoe.feeds.blocks import Block, Times, make_block, pack_rows
+from fademoe.feeds.blocks import Block, Times, make_block, pack_rows, release_memory
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
@@ -232,6 +232,8 @@ def import_window(context: JobContext, unit: Tracked, series: Series, window: Wi
             last_ts=window.end_ms,
         )
         counts = {"files": counts["files"] + len(gathered.records), "rows": counts["rows"] + rows}
+        if len(gathered.records) > 1:
+            release_memory()
         awaited += [] if is_complete else [f"{target.dataset.name} of {target.instrument.name}"]
     if awaited:
         message = f"{to_iso(window.start_ms)}: files may still come: {', '.join(awaited)}"
