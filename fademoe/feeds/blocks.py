@@ -103,8 +103,16 @@ class Block(Mapping[int, Row]):
 
     def read_floats(self, column: str) -> npt.NDArray[np.float64]:
         """Return a column that has no nulls as floats."""
+        return read_floats(self._get_cells(column))
+
+    def list_texts(self, column: str) -> list[str | None]:
+        """Return the values of a column as text."""
+        texts: list[str | None] = self._get_cells(column).to_pylist()
+        return texts
+
+    def _get_cells(self, column: str) -> pa.StringArray:
         names = [each.name for each in METRICS[self.metric].columns]
-        return read_floats(self.cells[names.index(column)])
+        return self.cells[names.index(column)]
 
     def list_hours(self) -> list[int]:
         """Return the starts of the hours that rows lie in, ascending."""

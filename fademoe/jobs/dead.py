@@ -1,7 +1,7 @@
 """Dead contracts that no list has any more, and lives before a listing anew, from the listings of archives."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -17,10 +17,11 @@ from fademoe.clock import DAY_MS, MINUTE_MS, Window, parse_time, to_iso
 from fademoe.errors import RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Cadence, Dataset, split_settled
+from fademoe.feeds.blocks import Block, make_block, release_memory
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
 from fademoe.jobs.failures import ENDLESS
-from fademoe.metrics import Candle, Row
+from fademoe.metrics import Candle
 from fademoe.queue.retry import DELAY_S
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
@@ -39,7 +40,7 @@ ALIVE_KEPT_S = 3 * 86_400  # a contract that is alive, and is followed by nobody
 
 
 class Trades(NamedTuple):
-    """The first and the last candle with trades of a life."""
+    """The first and the last candle with trades, of a file or of a life."""
 
     first: Candle
     last: Candle
@@ -181,58 +182,71 @@ def _find_trades(
     """
 
     @cache
-    def read(number: int) -> list[Candle]:
-        return _read_traded(services, archive, dataset, instrument, files[number])
+    def read(number: int) -> Trades | None:
+        return _read_trades(services, archive, dataset, instrument, files[number])
 
     newest = len(files) - 1
     with_trades, without = (newest, len(files)) if read(newest) else (0, newest)
     while without - with_trades > 1:
         middle = (with_trades + without) // 2
         with_trades, without = (middle, without) if read(middle) else (with_trades, middle)
-    if not read(with_trades):
+    last = read(with_trades)
+    if last is None:
         return None
-    first = next(traded[0] for number in range(with_trades + 1) if (traded := read(number)))
-    return Trades(first, read(with_trades)[-1])
+    first = next(trades.first for number in range(with_trades + 1) if (trades := read(number)))
+    return Trades(first, last.last)
 
 
-def _read_traded(
+def _read_trades(
     services: Services, archive: Archive, dataset: Dataset, instrument: Instrument, file: ArchiveFile
-) -> list[Candle]:
-    """Return the candles with trades of a file, ascending; what a month's file does not tell, those of its days do."""
-    rows = _read_rows(services, archive, dataset, instrument, file)
+) -> Trades | None:
+    """Return the trades of a file, None where it has none; what a month's file does not tell, those of its days do."""
+    month = _read_rows(services, archive, dataset, instrument, file)
+    parts = [month] if month else []
     if file.cadence == "month":
-        for day in _list_untold_days(dataset, file.window, rows):
+        for day in _list_untold_days(dataset, file.window, month):
             for of_day in dataset.list_day_files(file.contract, day):
-                rows = {**rows, **_read_rows(services, archive, dataset, instrument, of_day)}
-    candles = [rows[ts] for ts in sorted(rows)]
-    return [row for row in candles if isinstance(row, Candle) and row.n]
+                rows = _read_rows(services, archive, dataset, instrument, of_day)
+                parts[:0] = [rows] if rows else []
+    trades = _find_edges(make_block(CANDLES, parts)[0]) if parts else None
+    release_memory()
+    return trades
 
 
-def _list_untold_days(dataset: Dataset, month: Window, times: Collection[int]) -> list[Window]:
+def _find_edges(rows: Block) -> Trades | None:
+    """Return the first and the last candle with trades."""
+    traded = [ts for ts, count in zip(rows, rows.list_texts("n"), strict=True) if count and int(count)]
+    if not traded:
+        return None
+    first, last = (row for ts in (traded[0], traded[-1]) for row in rows.pick([ts]).values())
+    return Trades(first, last) if isinstance(first, Candle) and isinstance(last, Candle) else None
+
+
+def _list_untold_days(dataset: Dataset, month: Window, rows: Block | None) -> list[Window]:
     """Return the days of a month that do not lie between its first and its last line."""
     days = dataset.list_days(month)
-    if not times:
+    if not rows:
         return days
-    first_ms, end_ms = min(times), max(times) + MINUTE_MS
+    first_ms, end_ms = int(rows.times[0]), int(rows.times[-1]) + MINUTE_MS
     return [day for day in days if day.start_ms < first_ms or day.end_ms > end_ms]
 
 
 def _read_rows(
     services: Services, archive: Archive, dataset: Dataset, instrument: Instrument, file: ArchiveFile
-) -> Mapping[int, Row]:
-    """Return the candles of a file by their ts; none where the archive does not have it, or where it is no good."""
+) -> Block | None:
+    """Return the candles of a file; none where the archive does not have it, or where it is no good."""
     try:
         download = services.archive_client.fetch(archive, file.path, use=USE)
     except Mismatch as error:
         log.warning("%s tells nothing of a life: %s", file.path, error)
-        return {}
+        return None
     if download is None:
-        return {}
+        return None
     try:
-        return read_file(download.path, file, dataset, instrument).rows.get(CANDLES, {})
+        return read_file(download.path, file, dataset, instrument).rows.get(CANDLES)
     except BadFile as error:
         log.warning("%s tells nothing of a life: %s", file.path, error)
-        return {}
+        return None
     finally:
         download.discard()
 
