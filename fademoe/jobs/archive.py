@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 from rq import Retry
@@ -215,30 +216,39 @@ def import_window(context: JobContext, unit: Tracked, series: Series, window: Wi
     for target in make_targets(context, unit, series, window):
         if not target.wanted:
             continue
-        unit.report(State.RUNNING, f"{target.dataset.name} {to_iso(window.start_ms)}: fetching")
-        gathered = gather(target)
-        if gathered.retry is not None:
-            raise gathered.retry
-        rows, is_complete = _store(target, gathered)
-        for download in gathered.downloads:
-            download.discard()
-        bad = [each for each in gathered.records if each.state is FileState.QUARANTINED]
-        detail = f"{rows} new rows of {len(gathered.records)} files"
-        detail += f", {len(bad)} in quarantine: {bad[0].name}: {bad[0].reason}" if bad else ""
-        unit.report(
-            State.DONE,
-            f"{target.dataset.name} {to_iso(window.start_ms)}: {detail}",
-            new_rows=rows,
-            last_ts=window.end_ms,
-        )
-        counts = {"files": counts["files"] + len(gathered.records), "rows": counts["rows"] + rows}
-        if len(gathered.records) > 1:
+        imported = _import_target(target, window)
+        if imported.files > 1:
             release_memory()
-        awaited += [] if is_complete else [f"{target.dataset.name} of {target.instrument.name}"]
+        counts = {"files": counts["files"] + imported.files, "rows": counts["rows"] + imported.rows}
+        awaited += [] if imported.is_complete else [f"{target.dataset.name} of {target.instrument.name}"]
     if awaited:
         message = f"{to_iso(window.start_ms)}: files may still come: {', '.join(awaited)}"
         raise RetryLater(message, retry_after_s=AWAITED_S)
     return counts
+
+
+class Imported(NamedTuple):
+    """What became of a target: how many files were asked for, how many rows are new, whether no file is waited for."""
+
+    files: int
+    rows: int
+    is_complete: bool
+
+
+def _import_target(target: Target, window: Window) -> Imported:
+    name, unit = f"{target.dataset.name} {to_iso(window.start_ms)}", target.unit
+    unit.report(State.RUNNING, f"{name}: fetching")
+    gathered = gather(target)
+    if gathered.retry is not None:
+        raise gathered.retry
+    rows, is_complete = _store(target, gathered)
+    for download in gathered.downloads:
+        download.discard()
+    bad = [each for each in gathered.records if each.state is FileState.QUARANTINED]
+    detail = f"{rows} new rows of {len(gathered.records)} files"
+    detail += f", {len(bad)} in quarantine: {bad[0].name}: {bad[0].reason}" if bad else ""
+    unit.report(State.DONE, f"{name}: {detail}", new_rows=rows, last_ts=window.end_ms)
+    return Imported(len(gathered.records), rows, is_complete)
 
 
 def make_targets(context: JobContext, unit: Tracked, series: Series, window: Window) -> list[Target]:

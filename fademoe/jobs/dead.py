@@ -183,7 +183,9 @@ def _find_trades(
 
     @cache
     def read(number: int) -> Trades | None:
-        return _read_trades(services, archive, dataset, instrument, files[number])
+        trades = _read_trades(services, archive, dataset, instrument, files[number])
+        release_memory()
+        return trades
 
     newest = len(files) - 1
     with_trades, without = (newest, len(files)) if read(newest) else (0, newest)
@@ -208,9 +210,7 @@ def _read_trades(
             for of_day in dataset.list_day_files(file.contract, day):
                 rows = _read_rows(services, archive, dataset, instrument, of_day)
                 parts[:0] = [rows] if rows else []
-    trades = _find_edges(make_block(CANDLES, parts)[0]) if parts else None
-    release_memory()
-    return trades
+    return _find_edges(make_block(CANDLES, parts)[0]) if parts else None
 
 
 def _find_edges(rows: Block) -> Trades | None:
