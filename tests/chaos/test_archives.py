@@ -17,6 +17,7 @@ from fademoe.queue.ids import list_window_queues
 from fademoe.queue.states import list_failed_jobs
 from tests.support.clocks import until
 from tests.support.installation import Installation
+from tests.support.memory import find_peak_bytes
 from tests.support.simulator import Simulator
 from tests.support.system import System
 
@@ -25,6 +26,7 @@ from tests.support.system import System
 CONTRACTS = ("BTC", "OMG", "NEAR", "ZEC", "PEPE", "LTC", "XRP", "ADA", "C98", "DOT", "UNI", "TRX")
 CONTRACTS = CONTRACTS[: int(os.environ.get("ARCHIVES_TEST_SYMBOLS", "5"))]
 MONTHS = int(os.environ.get("ARCHIVES_TEST_MONTHS", "2"))
+MOST_BYTES = 150_000_000  # of a worker that imports files
 KILLED_SYMBOLS = ("BTC", "LTC", "XRP", "ADA")
 SOURCES = ("bin-ohlcv", "bin-pfr", "bin-mark", "bin-fr", "bin-oi", "bin-lsr")
 REST_SOURCES = SOURCES[:4]  # whose history REST has, too
@@ -76,16 +78,22 @@ def test_months_of_everything_with_all_faults(fast_system, other_database_url, r
         "FADEMOE_BINANCE_ARCHIVE_URL": url,
         "FADEMOE_BINANCE_ARCHIVE_LIST_URL": f"{url}/data.binance.vision",
     }
-    for kind in ("", "", "--live", "--archive", "--archive"):
+    for kind in ("", "", "--live"):
         fast_system.start("worker", *filter(None, [kind]))
+    workers = [fast_system.start("worker", "--archive") for _ in range(2)]
     fast_system.start("scheduler")
     found = "SELECT symbol FROM perp_lives WHERE evidence = 'archive' AND symbol = ANY(%s)"
     until(lambda: len(fast_system.query(found, list(FORGOTTEN))) == len(FORGOTTEN), 300)
     seed(fast_system, SYMBOLS, SOURCES, SINCE)
     series = [(source, symbol) for source in SOURCES for symbol in SYMBOLS]
-    until(
-        lambda: all(fast_system.covers(source, [symbol], *LIVES[symbol][1]) for source, symbol in series), 300 * MONTHS
-    )
+    peaks = []
+
+    def is_imported():
+        peaks.append(find_peak_bytes(workers))
+        return all(fast_system.covers(source, [symbol], *LIVES[symbol][1]) for source, symbol in series)
+
+    until(is_imported, 300 * MONTHS)
+    assert max(peaks) < MOST_BYTES
     for source, symbol in series:
         check_series(fast_system, source, symbol)
     assert not list((fast_system.context().settings.home / "archive").rglob("*.part"))
