@@ -217,8 +217,7 @@ def import_window(context: JobContext, unit: Tracked, series: Series, window: Wi
         if not target.wanted:
             continue
         imported = _import_target(target, window)
-        if imported.files > 1:
-            release_memory()
+        release_memory()
         counts = {"files": counts["files"] + imported.files, "rows": counts["rows"] + imported.rows}
         awaited += [] if imported.is_complete else [f"{target.dataset.name} of {target.instrument.name}"]
     if awaited:
