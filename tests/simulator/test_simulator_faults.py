@@ -254,14 +254,20 @@ def read_list(sim, exchange):
     }[exchange]()
 
 
+def name_contracts(contracts):
+    """Return the names of contracts; their terms may change between two reads, as the exchanges' do."""
+    return [contract.get("symbol") or contract.get("instId") for contract in contracts]
+
+
 @pytest.mark.parametrize("exchange", LISTS_PATH)
 def test_a_list_of_contracts_is_damaged_once(sim, exchange):
     """Faults 9, 10 and 12: an empty list, a lost contract, an odd one, types that no client knows."""
     names = ("contractType", "instCategory", "symbolType", "margined")
-    whole = read_list(sim, exchange)
+    whole = name_contracts(read_list(sim, exchange))
     for kind in ("empty_list", "half_list", "lost_contract", "odd_contract", "unknown_type", "doubled_contract"):
         sim.fault(kind=kind, exchange=exchange, path=LISTS_PATH[exchange], count=1)
-        damaged, middle = read_list(sim, exchange), len(whole) // 2
+        contracts, middle = read_list(sim, exchange), len(whole) // 2
+        damaged = name_contracts(contracts)
         if kind == "empty_list":
             assert damaged == []
         elif kind == "half_list":
@@ -270,12 +276,13 @@ def test_a_list_of_contracts_is_damaged_once(sim, exchange):
             assert damaged == whole[:middle] + whole[middle + 1 :]
         elif kind == "doubled_contract":
             assert [damaged[0], *damaged[2:]] == whole
-            assert (damaged[1] != damaged[0]) == (exchange != "coinalyze"), "its contracts have no time"
+            assert (contracts[1] != contracts[0]) == (exchange != "coinalyze"), "its contracts have no time"
         elif kind == "odd_contract":
-            assert damaged[1:] == whole[1:] and None in damaged[0].values()
+            assert damaged[1:] == whole[1:]
+            assert None in contracts[0].values()
         else:
             assert damaged[:middle] == whole[:middle]
-            assert all("HYBRID" in [contract.get(name) for name in names] for contract in damaged[middle:])
+            assert all("HYBRID" in [contract.get(name) for name in names] for contract in contracts[middle:])
     assert len(read_list(sim, exchange)) == len(whole)
 
 
