@@ -17,7 +17,7 @@ from fademoe.feeds.archive import ArchiveFile, BadFile, Dataset, Layout, Lines
 from fademoe.feeds.blocks import Block, Times, Unordered, make_block, pack_rows
 from fademoe.feeds.instrument import Instrument
 
-CHUNK_CHARACTERS = 500_000  # read at once
+CHUNK_CHARACTERS = 100_000  # read at once
 MOST_BYTES = 30_000_000  # of an unpacked file: a month of minutes has 5 million
 NAMED = 3  # unreadable lines that are named
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,7 +17,6 @@ from fademoe.clock import HOUR_MS, Window
 from fademoe.metrics import METRICS, Row
 
 PIECE_BYTES = 256 * 1024
-MUCH_BYTES = 110_000_000  # a work horse has 80 million before its first file
 NULL = "None"  # of COPY; what Python writes for no value
 
 Times = npt.NDArray[np.int64]
@@ -167,15 +165,6 @@ def make_block(metric: str, parts: Sequence[Unordered | Block]) -> tuple[Block, 
         if not _are_equal(*values)
     }
     return Block(metric, *_take(whole, np.flatnonzero(~is_double))), sorted(differing)
-
-
-def release_memory() -> None:
-    """Give the memory of blocks that are gone back to the system where this process holds much.
-
-    Not always: that takes 15 ms, most of them when the next blocks need it again.
-    """
-    if psutil.Process().memory_info().rss > MUCH_BYTES:
-        pa.default_memory_pool().release_unused()
 
 
 def read_floats(cells: pa.StringArray) -> npt.NDArray[np.float64]:

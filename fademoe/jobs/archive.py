@@ -22,7 +22,7 @@ from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, n
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.feeds import registry
 from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Dataset
-from fademoe.feeds.blocks import Block, Times, make_block, pack_rows, release_memory
+from fademoe.feeds.blocks import Block, Times, make_block, pack_rows
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
@@ -217,7 +217,6 @@ def import_window(context: JobContext, unit: Tracked, series: Series, window: Wi
         if not target.wanted:
             continue
         imported = _import_target(target, window)
-        release_memory()
         counts = {"files": counts["files"] + imported.files, "rows": counts["rows"] + imported.rows}
         awaited += [] if imported.is_complete else [f"{target.dataset.name} of {target.instrument.name}"]
     if awaited:

@@ -17,7 +17,7 @@ from fademoe.clock import DAY_MS, MINUTE_MS, Window, parse_time, to_iso
 from fademoe.errors import RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Cadence, Dataset, split_settled
-from fademoe.feeds.blocks import Block, make_block, release_memory
+from fademoe.feeds.blocks import Block, make_block
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
 from fademoe.jobs.failures import ENDLESS
@@ -183,9 +183,7 @@ def _find_trades(
 
     @cache
     def read(number: int) -> Trades | None:
-        trades = _read_trades(services, archive, dataset, instrument, files[number])
-        release_memory()
-        return trades
+        return _read_trades(services, archive, dataset, instrument, files[number])
 
     newest = len(files) - 1
     with_trades, without = (newest, len(files)) if read(newest) else (0, newest)
