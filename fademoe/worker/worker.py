@@ -144,7 +144,7 @@ class Worker(RoundRobinWorker):
         return is_done
 
     def _is_reusable(self, most_bytes: int) -> bool:
-        """Return whether another job may follow: no stop is requested, the last one left no thread and little memory."""
+        """Return whether another job may follow: no stop is requested, and no thread and little memory is left."""
         if self.stop.requested or read_memory_bytes() > most_bytes:
             return False
         until_s = monotonic_s() + THREAD_END_S
