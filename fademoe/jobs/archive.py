@@ -252,6 +252,9 @@ def _import_target(target: Target, window: Window) -> Imported:
 def make_targets(context: JobContext, unit: Tracked, series: Series, window: Window) -> list[Target]:
     """Look up what a job works on: one target for each life of the symbol's contracts in the window.
 
+    Ranges for which files were asked are not wanted of them again: a job that is done may run once more, after Redis
+    was killed.
+
     Raises Refused where the archive may not be asked or has no such data.
     """
     services = context.services
@@ -265,7 +268,10 @@ def make_targets(context: JobContext, unit: Tracked, series: Series, window: Win
     with services.database.open_transaction() as cursor:
         lives = instrument_store.read_lives(cursor, [code])
         unlisted = files.find_unlisted(cursor, code)
-        for each in dataset.metrics if dataset else ():
+        requested = {
+            each: files.read_requested(cursor, exchange.name, each) for each in (dataset.metrics if dataset else ())
+        }
+        for each in requested:
             source = name_perpspec(code, each)
             missing = [gap for _, gap in coverage.find_gaps(cursor, source, window.end_ms, [series.symbol])]
             gaps[each] = services.settings.clip_to_kept(missing, time_ms)
@@ -277,7 +283,12 @@ def make_targets(context: JobContext, unit: Tracked, series: Series, window: Win
     for life in mine:
         span = _cut(window, _find_span(life, time_ms))
         inside = {
-            each: [part for gap in windows if (part := _cut(gap, span)).start_ms < part.end_ms]
+            each: [
+                part
+                for gap in windows
+                if (cut := _cut(gap, span)).start_ms < cut.end_ms
+                for part in subtract(cut, requested[each].get(life.name, ()))
+            ]
             for each, windows in gaps.items()
         }
         if span.start_ms < span.end_ms:

@@ -119,7 +119,7 @@ def test_a_month_is_stored_as_rest_has_it(importer, metric, days):
     assert (state, checksum, expected) == ("short", True, 31 * 1440)
     assert counts["rows"] <= rows < expected
     assert "CC BY-NC-SA 4.0" in terms
-    assert importer.run(series, window)["rows"] == 0
+    assert importer.run(series, window) == {"files": 0, "rows": 0}
     ways = importer.system.query("SELECT DISTINCT way, file_id FROM perp_arrivals WHERE symbol = 'PEPE'")
     assert ways == [("archive", importer.system.query("SELECT id FROM perp_files")[0][0])]
     assert importer.leftovers() == []
