@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 from redis.exceptions import ResponseError
 from rq import Queue
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import NoSuchJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.registry import FailedJobRegistry, FinishedJobRegistry
@@ -115,8 +115,13 @@ class Worker(RoundRobinWorker):
             self._horse.end()
             self._horse = None
 
-    def end_idle_horse(self) -> None:
-        """End a work horse that has had no job for a while."""
+    def look_after_itself(self) -> None:
+        """While no job is ready: end a work horse that has had none for a while, and stop where that was requested.
+
+        rq stops an idle worker by an exception of the signal's handler, which is lost where it meets a destructor.
+        """
+        if self._stop_requested:
+            raise StopRequested
         if self._horse is not None and monotonic_s() - self._horse.idle_since_s > HORSE_IDLE_S:
             self.end_horse()
 
@@ -163,6 +168,7 @@ class Worker(RoundRobinWorker):
         """Pass SIGTERM on to the work horse, which stores what it has and gives its job back; then end."""
         if self.horse_pid:
             self.kill_horse(signal.SIGTERM)
+        self._stop_requested = True
         super().request_stop(signum, frame)
 
     def dequeue_job_and_maintain_ttl(
@@ -244,7 +250,8 @@ def run(services: Services, kind: str = "worker") -> None:
     worker.stop = services.stop
     if kind not in (NOTIFY, RESEARCH):  # these run what users wrote: nothing of it may stay
         worker.horse_jobs = HORSE_JOBS
-        queue_class.on_idle = worker.end_idle_horse
+    if kind != NOTIFY:
+        queue_class.on_idle = worker.look_after_itself
     gc.collect()
     gc.freeze()  # a work horse's collector would touch, and so copy, all that it shares with its worker
     gc.set_threshold(*GC_THRESHOLDS)

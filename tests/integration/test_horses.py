@@ -44,6 +44,23 @@ worker.HORSE_IDLE_S = 600.0  # so that no work horse ends while the test is held
 main()
 """
 
+DEAF = """
+import os, signal
+from fademoe.cli.main import main
+from fademoe.queue import dequeue
+take_job = dequeue.take_job
+
+def take_none(*args):
+    dequeue.take_job = take_job
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except Exception:  # as where the signal meets a destructor
+        pass
+
+dequeue.take_job = take_none
+main()
+"""
+
 
 @pytest.fixture
 def redis(system):
@@ -58,6 +75,17 @@ def enqueue(redis, window, size_ms=HOUR_MS):
 
 def list_horses(program):
     return {child.pid for child in psutil.Process(program.pid).children()}
+
+
+@pytest.mark.parametrize("kind", [(), ("--research",)])
+def test_an_idle_worker_stops_where_the_exception_of_the_signal_is_lost(system, redis, kind):
+    environment = {**os.environ, **system.environment}
+    program = subprocess.Popen([sys.executable, "-c", DEAF, "worker", *kind], env=environment)
+    try:
+        assert program.wait(30) == 0
+    finally:
+        program.kill()
+        program.wait()
 
 
 def test_a_work_horse_takes_many_jobs_and_ends_when_there_are_no_more(system, redis):
