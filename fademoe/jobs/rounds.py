@@ -2,10 +2,11 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from operator import itemgetter
+from typing import Generic, TypeVar
 
 from fademoe.clock import monotonic_s
 from fademoe.errors import BadPayload, BudgetSpent, RetryLater, SourceError
@@ -52,62 +53,85 @@ def request_all(
     others have work, or requested work is ready (live work gives way to nothing). An error about one task costs the
     others nothing; a task whose answer asks for a pause is asked once more, after all others.
     """
-    answers: dict[int, Answer | SourceError] = {}
-    postponed: dict[int, RetryLater] = {}
-    waiting, lock = deque(enumerate(tasks)), threading.Lock()
-    ended: SourceError | Stopped | None = None
-    deadline_s = monotonic_s() + run_s
-    next_look_s = 0.0
-
-    def take() -> tuple[int, Task] | None:
-        nonlocal ended, next_look_s
-        with lock:
-            now_s = monotonic_s()
-            is_first = len(waiting) == len(tasks)  # a round does at least one
-            if waiting and queue != LIVE and now_s >= next_look_s and not is_first and ended is None:
-                next_look_s = now_s + REQUESTED_POLL_S
-                if has_requested_work(services):
-                    ended = TimeUp("requested work goes first", retry_after_s=0)
-            return waiting.popleft() if waiting and ended is None and now_s < deadline_s else None
+    board = _Board(tasks, deadline_s=monotonic_s() + run_s)
 
     def work() -> None:
-        nonlocal ended
-        while (taken := take()) is not None:
+        while (taken := board.take(lambda: queue != LIVE and has_requested_work(services))) is not None:
             number, task = taken
             try:
-                answer: Answer | SourceError = send_patiently(services, queue, partial(request, task), max_wait_s)
+                answer = send_patiently(services, queue, partial(request, task), max_wait_s)
             except (BudgetSpent, TimeUp, Stopped) as error:
-                ended = ended or error
-                return
+                board.end(error)
             except SourceError as error:
-                answer = error  # about this task, the next one may be fine
-            with lock:
-                if isinstance(answer, RetryLater) and number not in postponed:
-                    postponed[number] = answer
-                    waiting.append(taken)
-                else:
-                    answers[number] = answer
+                board.enter(number, error)  # about this task, the next one may be fine
+            else:
+                board.enter(number, answer)
 
     try:
         for future in run_in_threads(services.stop, [work] * min(threads, len(tasks)), threads):
             future.result()
     except Stopped as stopped:
-        ended = stopped
-    with lock:
-        left = [error for number, error in postponed.items() if number not in answers]
-        return _sum_up(dict(answers), left, ended)
+        board.end(stopped)
+    return board.sum_up()
 
 
-def _sum_up(
-    answers: Mapping[int, Answer | SourceError], left: Sequence[RetryLater], ended: SourceError | Stopped | None
-) -> Round:
-    outcome = Round(failed=ended, errors=[error for error in left if error.http_status is not None])
-    while outcome.requested in answers:
-        outcome.requested += 1
-    for _, answer in sorted(answers.items(), key=lambda item: item[0]):
-        if isinstance(answer, SourceError):
-            outcome.failed = outcome.failed or answer
-        else:
-            outcome.rows += answer[0]
-            outcome.errors += answer[1]
-    return outcome
+class _Board(Generic[Task]):
+    """The tasks of a round and what came of them; several threads take and enter."""
+
+    def __init__(self, tasks: Sequence[Task], *, deadline_s: float) -> None:
+        """Hand out tasks until `deadline_s` of the monotonic clock."""
+        self._tasks = tasks
+        self._waiting = deque(range(len(tasks)))
+        self._answers: dict[int, Answer | SourceError] = {}
+        self._postponed: dict[int, RetryLater] = {}
+        self._ended: SourceError | Stopped | None = None
+        self._deadline_s = deadline_s
+        self._next_look_s = 0.0
+        self._lock = threading.Lock()
+
+    def take(self, must_give_way: Callable[[], bool]) -> tuple[int, Task] | None:
+        """Return the next task with its number, None at the end of the round.
+
+        `must_give_way` is asked every REQUESTED_POLL_S, but not before the first task.
+        """
+        with self._lock:
+            now_s = monotonic_s()
+            if self._ended is not None or not self._waiting or now_s >= self._deadline_s:
+                return None
+            is_first = len(self._waiting) == len(self._tasks)
+            if not is_first and now_s >= self._next_look_s:
+                self._next_look_s = now_s + REQUESTED_POLL_S
+                if must_give_way():
+                    self._ended = TimeUp("requested work goes first", retry_after_s=0)
+                    return None
+            number = self._waiting.popleft()
+            return number, self._tasks[number]
+
+    def enter(self, number: int, answer: Answer | SourceError) -> None:
+        """Enter what came of a task; one that is to be asked later waits behind all others, once."""
+        with self._lock:
+            if isinstance(answer, RetryLater) and number not in self._postponed:
+                self._postponed[number] = answer
+                self._waiting.append(number)
+            else:
+                self._answers[number] = answer
+
+    def end(self, error: SourceError | Stopped) -> None:
+        """End the round: no task is handed out any more. The first error counts."""
+        with self._lock:
+            self._ended = self._ended or error
+
+    def sum_up(self) -> Round:
+        """Return what the round gave so far."""
+        with self._lock:
+            left = [error for number, error in self._postponed.items() if number not in self._answers]
+            outcome = Round(failed=self._ended, errors=[error for error in left if error.http_status is not None])
+            while outcome.requested in self._answers:
+                outcome.requested += 1
+            for _, answer in sorted(self._answers.items(), key=itemgetter(0)):
+                if isinstance(answer, SourceError):
+                    outcome.failed = outcome.failed or answer
+                else:
+                    outcome.rows += answer[0]
+                    outcome.errors += answer[1]
+            return outcome
