@@ -45,6 +45,6 @@ def _insert_rate(context: Services, number: int, end_ms: int) -> float:
     taken = []
     for turn in range(ROUNDS):
         series = Series(rows.SOURCES[turn % len(rows.SOURCES)], f"NEW{number}{turn:03}")
-        batch = Batch("ohlcv", "1m", [(series, row) for row in made])
+        batch = Batch("ohlcv", "1m", {series: made})
         taken.append(seconds(write, context.writer, batch, Covered(series, [window]), ROWS))
     return ROWS / median(taken)

@@ -63,7 +63,7 @@ def _writer_alone(context: Services) -> Table:
     taken: dict[str, list[float]] = {"bare": [], "fresh": [], "staged": [], "uncovered": [], "covered": []}
     for number in range(ROUNDS):
         ours, bare = Series("bin-ohlcv", f"OURS{number}"), Series("bin-ohlcv", f"BARE{number}")
-        batch = Batch("ohlcv", "1m", [(ours, row) for row in made])
+        batch = Batch("ohlcv", "1m", {ours: made})
         answer = Covered(ours, [window])
         text = _text(bare, made)
         taken["bare"].append(seconds(bare_copy, database, [text]))
@@ -156,7 +156,7 @@ def candles(window: Window) -> list[Candle]:
 
 
 def _text(series: Series, rows: Sequence[Candle]) -> str:
-    return "".join(write_copy_text([(series, rows)], "1m"))
+    return "".join(write_copy_text({series: rows}, "1m"))
 
 
 def bare_copy(database: Database, texts: Sequence[str]) -> None:

@@ -145,7 +145,7 @@ def _store(
     times = sorted(rows.keys() - stored.keys())
     missing = sorted(set(times) - corrections.read_stored_times(cursor, series, times))
     if times:
-        batch = Batch(feed.metric, feed.interval, [(series, rows[ts]) for ts in times])
+        batch = Batch(feed.metric, feed.interval, {series: [rows[ts] for ts in times]})
         answer = Covered(series, [Window(ts, ts + feed.interval_ms) for ts in times], interval_ms=feed.interval_ms)
         corrections.record_missing(cursor, series, missing)
         store_rows(cursor, [batch], [answer], Origin(Way.AUDIT))

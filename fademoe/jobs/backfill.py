@@ -219,7 +219,7 @@ def _store(work: Work, rows: Mapping[int, Row], answered: Sequence[Window], abse
 
     Rows of a sparse feed beside one that is unreadable cover nothing: which row is missing is not known.
     """
-    batch = Batch(work.feed.metric, work.feed.interval, [(work.series, rows[ts]) for ts in sorted(rows)])
+    batch = Batch(work.feed.metric, work.feed.interval, {work.series: [rows[ts] for ts in sorted(rows)]})
     answer = Covered(work.series, merge(answered), absences, work.feed.interval_ms, work.kind)
     new = work.services.writer.write([batch], [answer] if answered else [])
     if new:

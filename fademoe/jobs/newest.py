@@ -20,7 +20,7 @@ from fademoe.runtime.services import Services
 from fademoe.signals import Stopped
 from fademoe.store import coverage, status
 from fademoe.store.coverage import Covered, Series
-from fademoe.store.writer import Batch
+from fademoe.store.writer import Batch, group_rows
 
 EVERY_MS = 60 * SECOND_MS
 RUN_S = 25.0  # of a round: its worker is one that the windows of all exchanges share
@@ -67,7 +67,7 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
             tracked.record(error)
         new = 0
         if outcome.rows or answers:
-            new = services.writer.write([Batch(feed.metric, feed.interval, outcome.rows)], answers)
+            new = services.writer.write([Batch(feed.metric, feed.interval, group_rows(outcome.rows))], answers)
         stored = {series for series, _ in outcome.rows}
         for answer in answers:
             if answer.series in stored:

@@ -27,7 +27,7 @@ from fademoe.store import coverage, status
 from fademoe.store.arrivals import LIVE
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.status import State, Tracked
-from fademoe.store.writer import Batch
+from fademoe.store.writer import Batch, group_rows
 
 BUDGET_WAIT_S = 10.0  # of one request
 THREADS = 4  # of a round without a share, which waits for answers otherwise
@@ -232,7 +232,7 @@ def _store(services: Services, feed: PollFeed, samples: Sequence[Sample]) -> int
     if not samples:
         return 0
     answers = [Covered(series, [Window(row.ts, row.ts + feed.interval_ms)]) for series, row in samples]
-    return services.writer.write([Batch(feed.metric, feed.interval, samples)], answers, LIVE)
+    return services.writer.write([Batch(feed.metric, feed.interval, group_rows(samples))], answers, LIVE)
 
 
 def report(tracked: Tracked, message: str, new: int, failed: SourceError | Stopped | None) -> None:

@@ -1,8 +1,7 @@
 """Writes rows and the coverage they prove, in one transaction."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, groupby
-from operator import attrgetter, itemgetter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg2 import errors, sql
@@ -26,16 +25,23 @@ LONG = 50  # rows of one series in a batch: from so many on, a look at what is s
 CHUNK_ROWS = 500  # written as text at once, while PostgreSQL still takes in the ones before
 
 SQL = load_queries("writer")
-_row = itemgetter(1)  # of a pair of a batch
 _ts = attrgetter("ts")
 
 
 class Batch(NamedTuple):
-    """Rows of one metric, each with its series; `interval` is the value of that column."""
+    """Rows of one metric by series, ascending in time; `interval` is the value of that column."""
 
     metric: str
     interval: str
-    rows: Sequence[tuple[Series, Row]]
+    rows: Mapping[Series, Sequence[Row]]
+
+
+def group_rows(rows: Iterable[tuple[Series, Row]]) -> dict[Series, list[Row]]:
+    """Return rows by series as a batch holds them; the series ascend, too."""
+    groups: dict[Series, list[Row]] = {}
+    for series, row in rows:
+        groups.setdefault(series, []).append(row)
+    return {series: sorted(groups[series], key=_ts) for series in sorted(groups)}
 
 
 class Writer:
@@ -53,7 +59,9 @@ class Writer:
         of its history, replaces a live sample of another interval; the sample goes to perp_corrections, `superseded`.
         When and how the new rows came is recorded (store.arrivals). Raises StoreError when PostgreSQL is away.
         """
-        self.make_room(chain.from_iterable(map(_ts, map(_row, batch.rows)) for batch in batches))
+        self.make_room(
+            edge.ts for batch in batches for rows in batch.rows.values() if rows for edge in (rows[0], rows[-1])
+        )
         return self._database.run(lambda cursor: store_rows(cursor, batches, answers, origin))
 
     def make_room(self, times: Iterable[int]) -> None:
@@ -99,7 +107,7 @@ def store_block(cursor: Cursor, block: "Block", interval: str, series: Series, o
             fresh = {series} if stored is None else ()
             arrivals.record(cursor, metric.name, interval, {series: block.times.tolist()}, fresh, origin)
             return len(block)
-    return store_rows(cursor, [Batch(metric.name, interval, [(series, row) for row in block.values()])], [], origin)
+    return store_rows(cursor, [Batch(metric.name, interval, {series: list(block.values())})], [], origin)
 
 
 def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
@@ -110,7 +118,7 @@ def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
     """
     metric = METRICS[batch.metric]
     fresh: set[Series] = set()
-    groups = list(_unknown(cursor, metric, batch, fresh))
+    groups = _find_unknown(cursor, metric, batch, fresh)
     if not groups:
         return {}
     names = _list_names(metric)
@@ -122,7 +130,7 @@ def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
             cursor.execute(SQL["undo_copy"])
         else:
             cursor.execute(SQL["end_copy"])
-            new = _collect_times((series, map(_ts, rows)) for series, rows in groups)
+            new = {series: list(map(_ts, rows)) for series, rows in groups.items()}
             arrivals.record(cursor, metric.name, batch.interval, new, fresh, origin)
             return new
     cursor.execute(SQL["create_incoming"])
@@ -132,27 +140,20 @@ def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
     action = _on_conflict(metric, batch.interval)
     cursor.execute(sql.SQL(SQL["insert_incoming"]).format(columns=names, action=action))
     stored = {(Series(source, symbol), ts) for source, symbol, ts in cursor.fetchall()}
-    arrivals.record(cursor, metric.name, batch.interval, _collect_single_times(stored - replaced), (), origin)
-    return _collect_single_times(stored)
+    arrivals.record(cursor, metric.name, batch.interval, _collect_times(stored - replaced), (), origin)
+    return _collect_times(stored)
 
 
 def _list_names(metric: Metric) -> sql.Composable:
     return sql.SQL(", ").join(map(sql.Identifier, (*KEY_COLUMNS, *(column.name for column in metric.columns))))
 
 
-def _collect_times(groups: Iterable[tuple[Series, Iterable[int]]]) -> dict[Series, list[int]]:
+def _collect_times(rows: Iterable[tuple[Series, int]]) -> dict[Series, list[int]]:
     """Return the times of each series, ascending."""
     times: dict[Series, list[int]] = {}
-    for series, of_group in groups:
-        times.setdefault(series, []).extend(of_group)
-    for of_series in times.values():
-        of_series.sort()
+    for series, ts in sorted(rows):
+        times.setdefault(series, []).append(ts)
     return times
-
-
-def _collect_single_times(rows: Iterable[tuple[Series, int]]) -> dict[Series, list[int]]:
-    """Return the times of each series, ascending."""
-    return _collect_times((series, (ts,)) for series, ts in rows)
 
 
 def _supersede(cursor: Cursor, metric: Metric) -> set[tuple[Series, int]]:
@@ -174,21 +175,23 @@ def _on_conflict(metric: Metric, interval: str) -> sql.Composable:
     return sql.SQL(SQL["replace_sample"]).format(changes=sql.SQL(", ").join(changes))
 
 
-def _unknown(cursor: Cursor, metric: Metric, batch: Batch, fresh: set[Series]) -> Iterator[tuple[Series, list[Row]]]:
-    """Yield the rows by series, without those that a look finds stored: they are recognised, not written again.
+def _find_unknown(cursor: Cursor, metric: Metric, batch: Batch, fresh: set[Series]) -> dict[Series, Sequence[Row]]:
+    """Return the rows by series, without those that a look finds stored: they are recognised, not written again.
 
     Short series are not looked at: they come from streams and are new, mostly. Adds to `fresh` the series of which the
     look finds no row at all between the first and the last one.
     """
     replaces = _replaces_samples(metric, batch.interval)
-    for series, group in groupby(batch.rows, itemgetter(0)):
-        rows = known = list(map(_row, group))
+    unknown: dict[Series, Sequence[Row]] = {}
+    for series, rows in batch.rows.items():
+        left = rows
         if len(rows) >= LONG:
-            rows = _unstored(cursor, series, rows, batch.interval if replaces else None)
-            if not replaces and rows is known:
+            left = _find_unstored(cursor, series, rows, batch.interval if replaces else None)
+            if not replaces and left is rows:
                 fresh.add(series)
-        if rows:
-            yield series, rows
+        if left:
+            unknown[series] = left
+    return unknown
 
 
 def _replaces_samples(metric: Metric, interval: str) -> bool:
@@ -196,21 +199,19 @@ def _replaces_samples(metric: Metric, interval: str) -> bool:
     return metric.instant is Instant.MOMENT and interval == metric.interval
 
 
-def _is_any_stored(
-    cursor: Cursor, groups: Sequence[tuple[Series, Sequence[Row]]], metric: Metric, interval: str
-) -> bool:
+def _is_any_stored(cursor: Cursor, groups: Mapping[Series, Sequence[Row]], metric: Metric, interval: str) -> bool:
     """Return whether any of these rows is stored, or a live sample is where rows of a long series take its place.
 
-    Of other rows of long series `_unknown` has found that they are not stored.
+    Of other rows of long series `_find_unknown` has found that they are not stored.
     """
-    keys = [(*series, row.ts) for series, rows in groups if len(rows) < LONG for row in rows]
+    keys = [(*series, row.ts) for series, rows in groups.items() if len(rows) < LONG for row in rows]
     if keys:
         sources, symbols, times = map(list, zip(*keys, strict=True))
         values = {"sources": sources, "symbols": list(map(clean_text, symbols)), "times": times}
         cursor.execute(SQL["is_any_stored"], values)
         if cursor.fetchone() == (True,):
             return True
-    for series, rows in groups if _replaces_samples(metric, interval) else ():
+    for series, rows in groups.items() if _replaces_samples(metric, interval) else ():
         if len(rows) >= LONG:
             cursor.execute(SQL["is_sampled"], {**_find_span(series, rows), "interval": interval})
             if cursor.fetchone() == (True,):
@@ -218,13 +219,12 @@ def _is_any_stored(
     return False
 
 
-def _find_span(series: Series, rows: Iterable[Row]) -> dict[str, object]:
+def _find_span(series: Series, rows: Sequence[Row]) -> dict[str, object]:
     """Return the values of a statement about the stored rows between the first and the last of a series."""
-    times = list(map(_ts, rows))
-    return {"source": series.source, "symbol": series.symbol, "first": min(times), "last": max(times)}
+    return {"source": series.source, "symbol": series.symbol, "first": rows[0].ts, "last": rows[-1].ts}
 
 
-def _unstored(cursor: Cursor, series: Series, rows: list[Row], interval: str | None) -> list[Row]:
+def _find_unstored(cursor: Cursor, series: Series, rows: Sequence[Row], interval: str | None) -> Sequence[Row]:
     """Return the rows of a series at whose times none is stored, or none of `interval`; the same list where none is.
 
     Without an interval the look reads nothing but the primary key.
@@ -261,9 +261,9 @@ class CopyText:
         return next(self._pieces, "")
 
 
-def write_copy_text(groups: Iterable[tuple[Series, Sequence[Row]]], interval: str) -> Iterator[str]:
+def write_copy_text(groups: Mapping[Series, Sequence[Row]], interval: str) -> Iterator[str]:
     """Yield rows of one metric in PostgreSQL's COPY text format."""
-    for (source, symbol), rows in groups:
+    for (source, symbol), rows in groups.items():
         key = clean_text(f"{symbol}\t{source}\t{interval}").replace("%", "%%")
         line = "\t".join(["%s", key, *["%s"] * (len(rows[0]) - 1)]) + "\n"
         for at in range(0, len(rows), CHUNK_ROWS):

@@ -7,7 +7,7 @@ from collections import deque
 from fademoe.clock import Window
 from fademoe.metrics import Row
 from fademoe.store.coverage import Covered, Series
-from fademoe.store.writer import Batch
+from fademoe.store.writer import Batch, group_rows
 from fademoe.streams.minutes import Item
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def to_batches(items: list[Item]) -> tuple[list[Batch], list[Covered]]:
         if row is not None:
             rows.setdefault((feed.metric, feed.interval), {})[series, ts] = row
     batches = [
-        Batch(metric, interval, [(series, by_key[series, ts]) for series, ts in sorted(by_key)])
+        Batch(metric, interval, group_rows((series, row) for (series, _), row in by_key.items()))
         for (metric, interval), by_key in rows.items()
     ]
     return batches, [Covered(series, spans) for series, spans in windows.items()]

@@ -16,7 +16,7 @@ from fademoe.clock import HOUR_MS, MINUTE_MS, Window, floor_to, now_ms, to_host_
 from fademoe.metrics import Liquidations
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
-from fademoe.store.writer import Batch, Writer
+from fademoe.store.writer import Batch, Writer, group_rows
 from fademoe.supervisord.daemon import CHECKOUT
 from tests.support.chaos import EXCHANGES, REST_FAULTS
 from tests.support.clocks import FAST, fast_clock, settled_end, until
@@ -116,7 +116,7 @@ def give_history(system: Installation, simulator: Simulator) -> None:
             answers.append(Covered(series, [Window(start, end)]))
     database = Database(system.database_url)
     try:
-        Writer(database).write([Batch("lq", "1m", rows)], answers)
+        Writer(database).write([Batch("lq", "1m", group_rows(rows))], answers)
     finally:
         database.close()
     fetched = [f"{code}-{metric}" for code in EXCHANGES.values() for metric in ("ohlcv", "oi", "lsr", "pfr")]

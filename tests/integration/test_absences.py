@@ -58,7 +58,7 @@ def absent(system, series=BTC):
 
 def test_an_absence_never_covers_a_stored_row(system, services):
     """Fault 16: the row is committed before the absence of a job that did not see it."""
-    services.writer.write([Batch("ohlcv", "1m", [(BTC, candle(3))])], [])
+    services.writer.write([Batch("ohlcv", "1m", {BTC: [candle(3)]})], [])
     answer = Covered(BTC, [minutes(0, 10)], [Absence(minutes(2, 6), NO_ROW)])
     services.writer.write([], [answer])
     kept = [tuple(minutes(2, 3)), tuple(minutes(4, 6))]
@@ -76,7 +76,7 @@ def test_an_absence_waits_for_a_row_that_is_being_stored(system, services):
         own.close()
         done.set()
 
-    services.writer.write([Batch("ohlcv", "1m", [(BTC, candle(0))])], [Covered(BTC, [minutes(0, 1)])])
+    services.writer.write([Batch("ohlcv", "1m", {BTC: [candle(0)]})], [Covered(BTC, [minutes(0, 1)])])
     with database.open_transaction() as cursor:
         cursor.execute(
             "INSERT INTO perp_data (ts, symbol, source, interval, o, h, l, c, v)"

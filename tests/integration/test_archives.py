@@ -361,7 +361,7 @@ def test_a_rewritten_file_is_an_audit(importer, simulator, system):
     copies = Copies(importer.services.database, Series("bin-oi", "ETH"))
     copies.take()
     early = [OpenInterest(window.start_ms + at * SAMPLE_MS, "7", None) for at in (3, 4, 6, 20)]
-    importer.services.writer.write([Batch("oi", "5m", [(copies.series, row) for row in early])], [])
+    importer.services.writer.write([Batch("oi", "5m", {copies.series: early})], [])
     copies.take()
     path = f"{KLINES}/daily/metrics/ETHUSDT/ETHUSDT-metrics-2024-05-02"
     series = Series("bin-oi", "ETH")

@@ -8,7 +8,7 @@ from fademoe.store import corrections
 from fademoe.store.arrivals import HISTORY, LIVE, Origin, Way
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.read.market import read_known
-from fademoe.store.writer import Batch, Writer
+from fademoe.store.writer import Batch, Writer, group_rows
 from tests.support.clocks import settled_end
 
 START = settled_end(HOUR_MS) - 10 * DAY_MS  # a lag of more than 24 days is recorded by name
@@ -24,12 +24,12 @@ def fetch(database, statement, *values):
 
 def write_candles(database, minutes, origin=HISTORY, series=(BTC,)):
     rows = [(each, Candle(START + i * MINUTE_MS, "1", "1", "1", "1", "1")) for each in series for i in minutes]
-    return Writer(database).write([Batch("ohlcv", "1m", rows)], [], origin)
+    return Writer(database).write([Batch("ohlcv", "1m", group_rows(rows))], [], origin)
 
 
 def write_interest(database, interval, minutes, origin=HISTORY, coins="11", usd=None):
     rows = [(OI, OpenInterest(START + i * MINUTE_MS, coins, usd)) for i in minutes]
-    return Writer(database).write([Batch("oi", interval, rows)], [], origin)
+    return Writer(database).write([Batch("oi", interval, group_rows(rows))], [], origin)
 
 
 def arrivals(database):

@@ -9,7 +9,7 @@ from fademoe.jobs.audit import audit
 from fademoe.metrics import OpenInterest
 from fademoe.runtime.job_context import JobContext
 from fademoe.store.coverage import NO_ROW, Absence, Covered, Series
-from fademoe.store.writer import Batch
+from fademoe.store.writer import Batch, group_rows
 from tests.support.clocks import settled_end
 
 SERIES = Series("bin-oi", "BTC")
@@ -32,7 +32,7 @@ def day():
 def write(services, interval, step_ms, times, *, value="1"):
     rows = [(SERIES, OpenInterest(ts, value, None)) for ts in times]
     answer = Covered(SERIES, [Window(ts, ts + step_ms) for ts in times], interval_ms=step_ms)
-    return services.writer.write([Batch("oi", interval, rows)], [answer])
+    return services.writer.write([Batch("oi", interval, group_rows(rows))], [answer])
 
 
 def execute(services, statement, *values):

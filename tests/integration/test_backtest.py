@@ -283,7 +283,7 @@ def test_a_run_as_of_a_time_refuses_what_was_not_stored_then(command, stored: st
         with database.open_transaction() as cursor:
             times = read_stored_rows(cursor, series, "lq", "1m", [Window(START, END)])
         ts = next(ts for ts in range(START + HOUR_MS, END, MINUTE_MS) if ts not in times)
-        Writer(database).write([Batch("lq", "1m", [(series, Liquidations(ts, "5", "5"))])], [])
+        Writer(database).write([Batch("lq", "1m", {series: [Liquidations(ts, "5", "5")]})], [])
         code, out, _ = command("run", str(file), *options, "--as-of", str(at))
         assert code == 1
         assert out.splitlines()[1].startswith(f"bin-lq A {to_iso(ts)} .. ")

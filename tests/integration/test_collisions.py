@@ -109,7 +109,7 @@ def test_dropping_a_month_waits_for_a_reader_in_short_turns(databases):
     window = Window(START, START + MINUTE_MS)
     writer = Writer(databases[1])
     row = Candle(START, "1", "2", "0.5", "1", "10", "15", 1, None)
-    writer.write([Batch("ohlcv", "1m", [(SERIES[0], row)])], [Covered(SERIES[0], [window])])
+    writer.write([Batch("ohlcv", "1m", {SERIES[0]: [row]})], [Covered(SERIES[0], [window])])
     holds, may_end = threading.Event(), threading.Event()
 
     def read(cursor):
@@ -167,7 +167,7 @@ def test_text_with_a_nul_is_stored_without_it(databases):
     database.run(lambda cursor: instruments.save(cursor, [contract]))
     row = Candle(START, "1", "2", "0.5", "1", "10", "15", 1, None)
     series, window = Series("bin-ohlcv", ODD), Window(START, START + MINUTE_MS)
-    assert Writer(database).write([Batch("ohlcv", "1m", [(series, row)])], [Covered(series, [window])]) == 1
+    assert Writer(database).write([Batch("ohlcv", "1m", {series: [row]})], [Covered(series, [window])]) == 1
     assert fetch(database, "SELECT unit, message, source, symbol FROM perp_status") == [
         (f"stream {STORED}", STORED, STORED, STORED)
     ]

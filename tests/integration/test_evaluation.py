@@ -95,7 +95,7 @@ class Market:
         series = Series(f"{code}-{metric}", symbol)
         span = 5 * MINUTE_MS if interval == "5m" else MINUTE_MS
         windows = [Window(covered_ms, covered_ms + span)] if covered_ms is not None else []
-        batch = Batch(metric, interval, [(series, row) for row in rows])
+        batch = Batch(metric, interval, {series: rows})
         self.waiting.append((minute + delay * MINUTE_MS, batch, [Covered(series, windows)] if windows else []))
 
     def store(self, until):
@@ -190,7 +190,7 @@ def test_a_derived_value_changes_with_the_sample_that_it_is_computed_from(databa
 
     def sample(minute, mark, value, interval, code="bin"):
         at, ts = (START + number * MINUTE_MS for number in (minute, mark))
-        batch = Batch("oi", interval, [(Series(f"{code}-oi", "BTC"), OpenInterest(ts, value))])
+        batch = Batch("oi", interval, {Series(f"{code}-oi", "BTC"): [OpenInterest(ts, value)]})
         market.waiting.append((at, batch, []))
 
     for code in CODES:
@@ -229,7 +229,7 @@ def test_a_value_across_exchanges_is_known_when_the_slowest_of_its_rows_is(datab
         (13, 10, "bin", "151", "5m"),
     ):
         at, ts = (START + number * MINUTE_MS for number in (minute, mark))
-        batch = Batch("oi", interval, [(Series(f"{code}-oi", "BTC"), OpenInterest(ts, value))])
+        batch = Batch("oi", interval, {Series(f"{code}-oi", "BTC"): [OpenInterest(ts, value)]})
         market.waiting.append((at, batch, []))
     first, last = START + 5 * MINUTE_MS, START + 22 * MINUTE_MS
     begins = {first + number * MINUTE_MS for number in restarts}
@@ -282,7 +282,7 @@ def test_a_sample_between_the_marks_is_not_late_when_it_is_forgotten(database, w
     rules = watches(words, ["oi > 1"], ("BTC",))
     for number in (1, 2, 40):
         ts = START + number * MINUTE_MS
-        market.waiting.append((ts, Batch("oi", "1m", [(Series("bin-oi", "BTC"), OpenInterest(ts, "5"))]), []))
+        market.waiting.append((ts, Batch("oi", "1m", {Series("bin-oi", "BTC"): [OpenInterest(ts, "5")]}), []))
     run_live(database, market, rules, START, START + 42 * MINUTE_MS, None)
     with database.open_transaction() as cursor:
         cursor.execute("SELECT * FROM perp_late")

@@ -25,7 +25,7 @@ from fademoe.store.coverage import Absence, Covered, Series
 from fademoe.store.read.catalog import list_perpspecs
 from fademoe.store.read.past import Knowledge, Moment
 from fademoe.store.read.pool import Reader
-from fademoe.store.writer import Batch, Writer
+from fademoe.store.writer import Batch, Writer, group_rows
 
 START = 1_767_225_600_000  # 2026-01-01
 END = START + 40 * DAY_MS
@@ -51,7 +51,7 @@ def stored(database):
             for i, ts in enumerate(range(START + 25 * DAY_MS, END, 7 * MINUTE_MS))
         ]
         window = Window(START + 25 * DAY_MS, END)
-        Writer(database).write([Batch("ohlcv", "1m", [(series, row) for row in rows])], [Covered(series, [window])])
+        Writer(database).write([Batch("ohlcv", "1m", {series: rows})], [Covered(series, [window])])
     return database
 
 
@@ -133,7 +133,7 @@ def test_a_certificate_counts_the_points_of_the_grid_between_the_ends(database, 
     rows = [(series, OpenInterest(ts, "1", None)) for ts in marks]
     hole = Absence(Window(START + 30 * MINUTE_MS, START + 35 * MINUTE_MS), "the exchange has no row")
     covered = Covered(series, [Window(START, START + 60 * MINUTE_MS)], [hole], 5 * MINUTE_MS)
-    Writer(database).write([Batch("oi", "5m", rows)], [covered])
+    Writer(database).write([Batch("oi", "5m", group_rows(rows))], [covered])
     window = Window(START + 2 * MINUTE_MS, START + 57 * MINUTE_MS + 17_000)
     run(reader, tmp_path, ["BTC"], source="bin-oi", grid=find_grid("bin-oi"), window=window, step=step)
     (entry,) = json.loads((tmp_path / CERTIFICATES).read_text())["files"].values()
@@ -166,8 +166,8 @@ def test_a_certificate_as_of_a_moment_counts_what_was_known_then(database, reade
     rows = [Candle(START + i * MINUTE_MS, "1", "1", "1", "1", "1") for i in range(60) if i != 8]
     absent = Window(START + 8 * MINUTE_MS, START + 9 * MINUTE_MS)
     batches = [
-        Batch("ohlcv", "1m", [(candles, row) for row in rows]),
-        Batch("lq", "1m", [(sums, Liquidations(START + 3 * MINUTE_MS, "5", "5"))]),
+        Batch("ohlcv", "1m", {candles: rows}),
+        Batch("lq", "1m", {sums: [Liquidations(START + 3 * MINUTE_MS, "5", "5")]}),
     ]
     answers = [Covered(candles, [hour], [Absence(absent, "the exchange has no row", 2)]), Covered(sums, [hour])]
     Writer(database).write(batches, answers)

@@ -45,12 +45,12 @@ def filled(services: Services) -> Services:
         [Window(START + 20 * MINUTE_MS, START + (2 * 1440 + 50) * MINUTE_MS)],
         [Absence(Window(START + 600 * MINUTE_MS, START + 720 * MINUTE_MS), NO_ROW)],
     )
-    services.writer.write([Batch("ohlcv", "1m", [(BTC, row) for row in candles])], [answer])
+    services.writer.write([Batch("ohlcv", "1m", {BTC: candles})], [answer])
     marks = [OpenInterest(START + m * MINUTE_MS, f"{1000 + m}.5", None if m % 25 else "9") for m in range(0, 2880, 5)]
     live = [OpenInterest(START + m * MINUTE_MS, "1") for m in range(3, 2880, 60)]
     rates = [Funding(START + h * HOUR_MS, f"0.000{h + 10}", 8) for h in range(0, 48, 8)]
-    batches = [Batch("oi", "5m", [(OI, row) for row in marks]), Batch("oi", "1m", [(OI, row) for row in live])]
-    batches.append(Batch("fr", "settlement", [(FR, row) for row in rates]))
+    batches = [Batch("oi", "5m", {OI: marks}), Batch("oi", "1m", {OI: live})]
+    batches.append(Batch("fr", "settlement", {FR: rates}))
     whole = [Window(START, START + 2 * DAY_MS)]
     services.writer.write(batches, [Covered(OI, whole), Covered(FR, whole)])
     return services
@@ -122,7 +122,7 @@ def test_rows_that_come_later_into_a_made_hour_are_in_the_answer_at_once(filled:
     late = [Candle(START + m * MINUTE_MS, "1", "2", "1", "2", "5", "5", 1) for m in range(600, 720)]
     answer = Covered(BTC, [Window(late[0].ts, late[-1].ts + MINUTE_MS)])
     assert not [row for row in read(filled.database, BTC, "1h") if row[0] == late[0].ts]
-    filled.writer.write([Batch("ohlcv", "1m", [(BTC, row) for row in late])], [answer])
+    filled.writer.write([Batch("ohlcv", "1m", {BTC: late})], [answer])
     (row,) = [row for row in read(filled.database, BTC, "1h") if row[0] == late[0].ts]
     assert row[-4:] == (60, 60, 0, True) and row[7] == "300"
     assert refresh(filled) == 2
@@ -136,7 +136,7 @@ def test_an_hour_that_is_made_while_rows_of_it_are_under_way_is_not_believed(fil
     late = [Candle(START + m * MINUTE_MS, "1", "2", "1", "2", "5", "5", 1) for m in range(600, 610)]
     answer = Covered(BTC, [Window(late[0].ts, late[-1].ts + MINUTE_MS)])
     with other.open_transaction() as cursor:
-        store_rows(cursor, [Batch("ohlcv", "1m", [(BTC, row) for row in late])], [answer])
+        store_rows(cursor, [Batch("ohlcv", "1m", {BTC: late})], [answer])
         filled.database.run(lambda mine: hours.make(mine, BTC, Window(START + HOUR_MS, START + 20 * HOUR_MS)))
     other.close()
     assert [row[-4] for row in read(filled.database, BTC, "1h") if row[0] == late[0].ts] == [10]
@@ -155,7 +155,7 @@ def test_hours_that_are_no_more_covered_are_not_complete_and_change_with_their_r
     assert [row[-1] for row in read(filled.database, BTC, "1h") if row[0] == window.start_ms] == [False]
     run(filled.database, "DELETE FROM perp_data WHERE source = 'bin-ohlcv' AND ts = %s", window.start_ms + MINUTE_MS)
     back = Candle(window.start_ms + MINUTE_MS, "1", "55555", "1", "2", "5", "5", 1)
-    filled.writer.write([Batch("ohlcv", "1m", [(BTC, back)])], [Covered(BTC, [window])])
+    filled.writer.write([Batch("ohlcv", "1m", {BTC: [back]})], [Covered(BTC, [window])])
     assert [row[4] for row in read(filled.database, BTC, "1h") if row[0] == window.start_ms] == ["55555"]
 
 

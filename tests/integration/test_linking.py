@@ -9,7 +9,7 @@ from fademoe.jobs.linking import link_following
 from fademoe.metrics import Funding
 from fademoe.runtime.job_context import JobContext
 from fademoe.store.coverage import Covered, Series
-from fademoe.store.writer import Batch
+from fademoe.store.writer import Batch, group_rows
 from tests.support.clocks import settled_end
 
 BTC = Series("bin-fr", "BTC")
@@ -32,7 +32,7 @@ def hours(system):
 def store(services, windows, *settlements):
     rows = [(BTC, Funding(START + at * HOUR_MS, "0.0001", fr_hours)) for at, fr_hours in settlements]
     covered = [Window(START + begin * HOUR_MS, START + end * HOUR_MS) for begin, end in windows]
-    services.writer.write([Batch("fr", FEED.interval, rows)], [Covered(BTC, covered)])
+    services.writer.write([Batch("fr", FEED.interval, group_rows(rows))], [Covered(BTC, covered)])
     link_following(services.database, FEED, BTC, covered)
 
 

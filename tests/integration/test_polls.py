@@ -27,7 +27,7 @@ from fademoe.runtime.services import resolve_egress
 from fademoe.store import coverage
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.settlements import Settled
-from fademoe.store.writer import Batch
+from fademoe.store.writer import Batch, group_rows
 from tests.support.clocks import settled_end, until
 
 
@@ -330,7 +330,7 @@ def test_a_settlement_of_the_newest_minutes_tells_the_one_after_it_its_interval(
     """It comes late: the one after it is stored already."""
     mark = floor_to(now_ms(), 8 * HOUR_MS) + 8 * HOUR_MS
     btc = Series("bin-fr", "BTC")
-    later = Batch("fr", "settlement", [(btc, Funding(mark + 8 * HOUR_MS, "0.0001"))])
+    later = Batch("fr", "settlement", {btc: [Funding(mark + 8 * HOUR_MS, "0.0001")]})
     services.writer.write([later], [Covered(btc, [Window(mark + MINUTE_MS, mark + 8 * HOUR_MS + MINUTE_MS)])])
     for after_ms in (-20 * MINUTE_MS, 70 * SECOND_MS):
         poll_settlements(system, clock, "binance", mark + after_ms)
@@ -397,7 +397,7 @@ def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, serv
     clock(-5 * MINUTE_MS)
     ts = floor_to(now_ms() - 5 * MINUTE_MS, MINUTE_MS)
     streamed = [(Series("okx-ppr", "BTC"), PredictedFunding(each, "0.5")) for each in (ts, ts + MINUTE_MS)]
-    services.writer.write([Batch("ppr", "1m", streamed)], [])
+    services.writer.write([Batch("ppr", "1m", group_rows(streamed))], [])
     assert ask("okx", "ppr") == {"rows": 2, "requested": 3}
     rows = system.query("SELECT ts, ppr::text FROM perp_data WHERE source = 'okx-ppr' AND symbol = 'BTC' ORDER BY ts")
     assert rows == [(ts, "0.5"), (ts + MINUTE_MS, "0.5")]

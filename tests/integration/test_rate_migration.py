@@ -6,7 +6,7 @@ from decimal import Decimal
 from fademoe.clock import HOUR_MS
 from fademoe.metrics import Funding, PredictedFunding
 from fademoe.store.coverage import Series
-from fademoe.store.writer import Batch, Writer
+from fademoe.store.writer import Batch, Writer, group_rows
 from tests.support.migrations import migrate_again
 
 START = 1_767_225_600_000  # a multiple of eight hours
@@ -22,9 +22,9 @@ def test_percent_become_fractions_and_of_the_hours_the_settlements_stay(database
     writer = Writer(database)
     writer.write(
         [
-            Batch("fr", "1h", hourly),
-            Batch("fr", "settlement", [(other, Funding(START, "0.0001", 8))]),
-            Batch("ppr", "1m", [estimate]),
+            Batch("fr", "1h", group_rows(hourly)),
+            Batch("fr", "settlement", {other: [Funding(START, "0.0001", 8)]}),
+            Batch("ppr", "1m", group_rows([estimate])),
         ],
         [],
     )

@@ -31,7 +31,7 @@ def store(database_url):
     database = Database(database_url)
 
     def through(symbol: str, rows: list) -> list[tuple]:
-        Writer(database).write([Batch("ohlcv", "1m", [(Series("bin-ohlcv", symbol), row) for row in rows])], [])
+        Writer(database).write([Batch("ohlcv", "1m", {Series("bin-ohlcv", symbol): rows})], [])
         with database.open_transaction() as cursor:
             cursor.execute(
                 "SELECT ts, o::text, h::text, l::text, c::text, v::text, qv::text, n, tbv::text FROM perp_data"

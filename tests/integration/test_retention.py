@@ -12,7 +12,7 @@ from fademoe.store import coverage, files
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
-from fademoe.store.writer import Batch, Writer
+from fademoe.store.writer import Batch, Writer, group_rows
 from tests.support.clocks import settled_end
 
 BTC = Series("bin-ohlcv", "BTC")
@@ -32,7 +32,7 @@ def test_old_months_go_with_their_coverage_and_young_rows_stay(database_url):
     old, young = (floor_to(now_ms() - days * DAY_MS, MINUTE_MS) for days in (200, 1))
     rows = [(BTC, Candle(ts, "1", "1", "1", "1", "1")) for ts in (old, young)]
     windows = [Window(ts, ts + MINUTE_MS) for ts in (old, young)]
-    Writer(database).write([Batch("ohlcv", "1m", rows)], [Covered(BTC, windows)])
+    Writer(database).write([Batch("ohlcv", "1m", group_rows(rows))], [Covered(BTC, windows)])
     edge_ms = settled_end(DAY_MS) - 60 * DAY_MS
     kept_from_ms = Partitions(database).drop_before(edge_ms)
     assert edge_ms - 31 * DAY_MS < kept_from_ms <= edge_ms

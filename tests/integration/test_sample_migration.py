@@ -6,7 +6,7 @@ from fademoe.clock import MINUTE_MS, Window
 from fademoe.metrics import Candle, OpenInterest
 from fademoe.store import coverage
 from fademoe.store.coverage import Absence, Covered, Series
-from fademoe.store.writer import Batch, Writer
+from fademoe.store.writer import Batch, Writer, group_rows
 from tests.support.migrations import migrate_again
 
 START = 1_767_225_600_000  # a full five minutes, the first of a month
@@ -36,7 +36,11 @@ def test_live_rows_move_to_the_end_of_their_minute_and_give_way_to_history(datab
     bar = Candle(START, "1", "1", "1", "1", "1")
     windows = [minutes(0, 4), minutes(5, 15)]
     writer.write(
-        [Batch("oi", "1m", live), Batch("oi", "5m", exact), Batch("ohlcv", "1m", [(BARS, bar)])],
+        [
+            Batch("oi", "1m", group_rows(live)),
+            Batch("oi", "5m", group_rows(exact)),
+            Batch("ohlcv", "1m", {BARS: [bar]}),
+        ],
         [Covered(OI, windows), Covered(BARS, [minutes(0, 1)])],
     )
     writer.write([], [Covered(OI, [minutes(4, 5)], [Absence(minutes(4, 5), "missed")])])
@@ -66,7 +70,7 @@ def test_live_rows_move_to_the_end_of_their_minute_and_give_way_to_history(datab
 
 def test_a_row_whose_month_has_no_partition_is_fetched_again(database):
     last = START - MINUTE_MS
-    Writer(database).write([Batch("oi", "1m", [(OI, OpenInterest(last, "1"))])], [Covered(OI, [Window(last, START)])])
+    Writer(database).write([Batch("oi", "1m", {OI: [OpenInterest(last, "1")]})], [Covered(OI, [Window(last, START)])])
     with database.open_transaction() as cursor:
         cursor.execute("DROP TABLE IF EXISTS perp_data_2026_01")
     migrate_again(database, NAME)
@@ -77,7 +81,7 @@ def test_a_row_whose_month_has_no_partition_is_fetched_again(database):
 
 def test_an_installation_without_live_rows_stays_as_it_is(database, caplog):
     exact = [(OI, OpenInterest(START, "5"))]
-    Writer(database).write([Batch("oi", "5m", exact)], [Covered(OI, [minutes(0, 5)])])
+    Writer(database).write([Batch("oi", "5m", group_rows(exact))], [Covered(OI, [minutes(0, 5)])])
     with caplog.at_level(logging.INFO):
         migrate_again(database, NAME)
     assert rows(database, OI) == [(0, "5m", "5", None)]

@@ -20,7 +20,7 @@ from fademoe.store.read.pool import Reader
 from fademoe.store.read.series import list_failures
 from fademoe.store.read.status import count_errors_since, list_error_groups, list_units_of_error
 from fademoe.store.status import Report, State
-from fademoe.store.writer import Batch, Writer
+from fademoe.store.writer import Batch, Writer, group_rows
 
 START = 1_767_225_600_000
 BTC = Series("bin-ohlcv", "BTC")
@@ -32,7 +32,7 @@ def candles(count, start=START, close="1.50"):
 
 
 def batch(series, rows):
-    return Batch("ohlcv", "1m", [(series, row) for row in rows])
+    return Batch("ohlcv", "1m", {series: rows})
 
 
 def minutes(first, last):
@@ -63,7 +63,7 @@ def test_history_replaces_a_live_sample_and_a_live_sample_replaces_nothing(datab
 
     def write(interval, coins, usd):
         rows = [(series, OpenInterest(ts, coins, usd)) for ts in times]
-        return Writer(database).write([Batch("oi", interval, rows)], [])
+        return Writer(database).write([Batch("oi", interval, group_rows(rows))], [])
 
     assert [write("1m", "10", "7"), write("5m", "11", None), write("1m", "12", "8"), write("5m", "13", "9")] == [
         count,
@@ -124,7 +124,7 @@ def test_no_row_is_inserted_only_to_be_refused(database, count):
     times = [START + n * step for n in range(count)]
     for interval in ("1m", "1m", "5m", "5m", "1m"):
         rows = [(series, OpenInterest(ts, "10", None)) for ts in times]
-        Writer(database).write([Batch("oi", interval, rows)], [])
+        Writer(database).write([Batch("oi", interval, group_rows(rows))], [])
     fetch(database, "SELECT pg_stat_force_next_flush()")
     # of the rows aside one table is a temporary one, dropped with its statistics
     inserted = "SELECT sum(n_tup_ins)::int FROM pg_stat_user_tables WHERE relname LIKE 'perp_data%%'"

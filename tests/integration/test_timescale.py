@@ -20,7 +20,7 @@ from fademoe.store.coverage import Covered, Series
 from fademoe.store.migrate import migrate
 from fademoe.store.partitions import Partitions
 from fademoe.store.read import schema as read_schema
-from fademoe.store.writer import Batch, Writer
+from fademoe.store.writer import Batch, Writer, group_rows
 
 URL = os.environ.get("FADEMOE_TEST_TIMESCALE_URL", "")
 NAME = f"fademoe_test_{os.getpid()}"
@@ -59,7 +59,9 @@ def fetch(database, statement, *values):
 
 def write(database, numbers, close="1.50"):
     rows = [(BTC, Candle(START + n * MINUTE_MS, "1.0", "2", "0.5", close, "10")) for n in numbers]
-    return Writer(database).write([Batch("ohlcv", "1m", rows)], [Covered(BTC, [Window(START, START + DAY_MS)])])
+    return Writer(database).write(
+        [Batch("ohlcv", "1m", group_rows(rows))], [Covered(BTC, [Window(START, START + DAY_MS)])]
+    )
 
 
 def compress(database):
@@ -119,7 +121,9 @@ def test_retention_drops_chunks_and_their_coverage(database):
     write(database, range(ROWS))
     young = floor_to(now_ms() - DAY_MS, MINUTE_MS)
     row = (BTC, Candle(young, "1", "1", "1", "1", "1"))
-    Writer(database).write([Batch("ohlcv", "1m", [row])], [Covered(BTC, [Window(young, young + MINUTE_MS)])])
+    Writer(database).write(
+        [Batch("ohlcv", "1m", group_rows([row]))], [Covered(BTC, [Window(young, young + MINUTE_MS)])]
+    )
     edge_ms = now_ms() - 10 * DAY_MS
     kept_from_ms = Partitions(database).drop_before(edge_ms)
     assert edge_ms - 7 * DAY_MS < kept_from_ms <= edge_ms

@@ -19,7 +19,7 @@ from fademoe.store import coverage
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.read.market import Known
-from fademoe.store.writer import Batch, Writer
+from fademoe.store.writer import Batch, Writer, group_rows
 
 START = 1_700_006_400_000  # 2023-11-15T00:00:00Z
 SEEN: list[Any] = []  # what strategies of tests wrote down
@@ -131,7 +131,7 @@ def store_market(url: str, loader: MemoryLoader, window: Window, lives: Mapping[
     for series, rows in loader.rows.items():
         metric = METRICS[series.source.rpartition("-")[2]]
         made = [(series, metric.row_type(ts, *values[1:])) for ts, values in sorted(rows.items())]
-        batches.append(Batch(metric.name, metric.interval, made))
+        batches.append(Batch(metric.name, metric.interval, group_rows(made)))
         answers.append(Covered(series, [window]))
     Writer(database).write(batches, answers)
     with database.open_transaction() as cursor:

@@ -41,10 +41,10 @@ def database(database_url) -> Iterator[Database]:
     ]
     for symbol in ("BTC", "42"):
         series = Series("bin-ohlcv", symbol)
-        Writer(found).write([Batch("ohlcv", "1m", [(series, row) for row in rows])], [Covered(series, [WINDOW])])
+        Writer(found).write([Batch("ohlcv", "1m", {series: rows})], [Covered(series, [WINDOW])])
     interest = Series("byb-oi", "BTC")
     samples = [OpenInterest(START + i * 5 * MINUTE_MS, str(i), None) for i in range(48)]
-    Writer(found).write([Batch("oi", "5m", [(interest, row) for row in samples])], [Covered(interest, [WINDOW])])
+    Writer(found).write([Batch("oi", "5m", {interest: samples})], [Covered(interest, [WINDOW])])
     yield found
     found.close()
 
@@ -238,7 +238,7 @@ def test_a_quotient_is_rounded_to_what_a_frame_holds(web, database, database_url
     """A price of 0.00000333… per coin has no last digit; stored values are never rounded."""
     series = Series("byb-ohlcv", "BTC")
     row = Candle(START, "1", "2", "0.5", "1.50", "30000", "0.1", 1, None)
-    Writer(database).write([Batch("ohlcv", "1m", [(series, row)])], [Covered(series, [Window(START, START + 60_000)])])
+    Writer(database).write([Batch("ohlcv", "1m", {series: [row]})], [Covered(series, [Window(START, START + 60_000)])])
     reader = Reader(database_url)
     with reader.read() as cursor:
         spec = list_perpspecs(cursor)["byb-vwap"]

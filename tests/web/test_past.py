@@ -20,7 +20,7 @@ BTC, ETH, OI = Series("bin-ohlcv", "BTC"), Series("bin-ohlcv", "ETH"), Series("b
 
 def write(database, series, metric, interval, rows, origin=HISTORY):
     covered = [Covered(series, [Window(row.ts, row.ts + 1) for row in rows])]
-    return Writer(database).write([Batch(metric, interval, [(series, row) for row in rows])], covered, origin)
+    return Writer(database).write([Batch(metric, interval, {series: rows})], covered, origin)
 
 
 def candles(minutes, close="1.50"):

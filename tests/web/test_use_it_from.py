@@ -34,7 +34,7 @@ SNIPPETS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "use-it-from.md").
 def write(database: Database, source: str, symbol: str, interval: str, rows: list) -> None:
     series = Series(source, symbol)
     metric = source.rpartition("-")[2]
-    Writer(database).write([Batch(metric, interval, [(series, row) for row in rows])], [Covered(series, [WINDOW])])
+    Writer(database).write([Batch(metric, interval, {series: rows})], [Covered(series, [WINDOW])])
 
 
 @pytest.fixture
