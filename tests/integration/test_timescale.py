@@ -1,4 +1,4 @@
-"""TimescaleDB: run when FADEMOE_TEST_TIMESCALE_URL names a server on which databases may be made; skipped otherwise.
+"""TimescaleDB, on the server that FADEMOE_TEST_TIMESCALE_URL names: `pytest -m elsewhere`.
 
 No wheel and no Debian package brings TimescaleDB, so this is the one service that the tests do not start themselves.
 """
@@ -28,12 +28,11 @@ START = floor_to(now_ms() - 60 * DAY_MS, DAY_MS)
 BTC = Series("bin-ohlcv", "BTC")
 ROWS = 2000
 
-needs_server = pytest.mark.skipif(not URL, reason="FADEMOE_TEST_TIMESCALE_URL names no server: no TimescaleDB tested")
-
 
 @pytest.fixture
 def database():
     """A database with the schema, on the server that was named."""
+    assert URL, "FADEMOE_TEST_TIMESCALE_URL names a server on which databases may be made"
     execute(URL, f"CREATE DATABASE {NAME}")
     found = Database(urlunsplit(urlsplit(URL)._replace(path=f"/{NAME}")))
     migrate(found, list(registry.load_exchanges().values()))
@@ -87,7 +86,7 @@ def test_the_limit_of_changes_is_lifted_for_one_transaction_where_it_is_known(da
     plain.close()
 
 
-@needs_server
+@pytest.mark.elsewhere
 def test_finished_chunks_are_compressed_and_take_late_rows(database):
     holes = range(100, 110)
     assert write(database, [n for n in range(ROWS) if n not in holes]) == ROWS - len(holes)
@@ -107,7 +106,7 @@ def test_finished_chunks_are_compressed_and_take_late_rows(database):
     ]
 
 
-@needs_server
+@pytest.mark.elsewhere
 def test_a_new_column_fits_compressed_chunks(database):
     write(database, range(ROWS))
     compress(database)
@@ -116,7 +115,7 @@ def test_a_new_column_fits_compressed_chunks(database):
     assert fetch(database, "SELECT count(*) FROM perp_data WHERE later IS NULL") == [(ROWS,)]
 
 
-@needs_server
+@pytest.mark.elsewhere
 def test_retention_drops_chunks_and_their_coverage(database):
     write(database, range(ROWS))
     young = floor_to(now_ms() - DAY_MS, MINUTE_MS)

@@ -107,12 +107,10 @@ def test_python(address, folder):
     assert duckdb["frame"] == [("42", BARS, Decimal(BARS + 1)), ("BTC", BARS, Decimal(BARS + 1))]
 
 
+@pytest.mark.elsewhere
 def test_r(address, folder):
-    program = shutil.which("Rscript")
-    if program is None:
-        pytest.skip("Rscript is not installed: the snippet in R is not run")
     for text in list_snippets("r", address):
-        done = subprocess.run([program, "-e", text], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(["Rscript", "-e", text], capture_output=True, text=True, timeout=60, check=False)
         assert done.stdout.split() == [str(BARS), str(START), "1.5"], done.stderr
 
 
