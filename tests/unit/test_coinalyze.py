@@ -176,6 +176,14 @@ def test_an_interval_that_becomes_longer_leaves_no_settlements_of_the_old_one():
     assert hours == [*range(0, 48, 4), *range(48, 168, 8)]
 
 
+@pytest.mark.parametrize(("elapsed_hours", "too_many"), [(6, [52]), (14, [52, 60]), (17, []), (30, [])])
+def test_an_interval_that_has_just_become_longer_is_known_after_three_settlements(elapsed_hours, too_many):
+    rates = [hour // 4 for hour in range(48)] + [100 + hour // 8 for hour in range(elapsed_hours)]
+    hours = settled_hours(rates, 4)
+    assert sorted(set(hours) - set(too_many)) == [*range(0, 48, 4), *range(48, 48 + elapsed_hours, 8)]
+    assert set(too_many) <= set(hours)
+
+
 def test_a_row_without_a_readable_time_is_passed_on_to_be_named():
     feed, requested = page("fr")
     answer = [{"symbol": BTC.name, "history": [RATE | {"t": None}, RATE]}]

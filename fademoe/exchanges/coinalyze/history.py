@@ -36,6 +36,7 @@ MOST_ROWS = 2000  # before it
 WINDOW_ROWS = 60 * KEPT_ROWS  # of which most are not kept: so that what is kept is mostly one window, and one call
 SAMPLE_MS = 5 * MINUTE_MS
 EVIDENCE_MS = 2 * DAY_MS  # in which a contract with an interval below eight hours changes its rate between them
+CHANGES_OF_LONGER = 3  # so many, all in hours of a longer interval: the contract has that interval now
 LONGEST_INTERVAL_MS = 8 * HOUR_MS
 HUNDREDTH = Decimal("0.01")  # r, l and s may have two digits behind the point only
 
@@ -96,6 +97,8 @@ def list_settlements(answer: Json, page: Page) -> Sequence[Json]:
     contract. Every contract settles at multiples of eight hours, whatever its interval of 1, 2, 4 or 8 hours. In
     between, an hour is a settlement when the rate changed in it; and when it did not, if other hours of the same kind
     (such as 4, 12 and 20 o'clock) before it and after it had a change: a rate may be settled anew at its old value.
+    While it is not known what comes after, changes before it are enough, until several have come in the hours of a longer
+    interval only.
     """
     timed = [(_read_start(row), row) for row in list_rows(answer, page)]
     rows = {ts: row for ts, row in timed if ts is not None}
@@ -122,10 +125,17 @@ def _is_settlement(ts: int, changes: Collection[int], newest_ms: int) -> bool:
     step_ms = gcd(ts, LONGEST_INTERVAL_MS)  # the longest interval that would settle in this hour
     if step_ms == LONGEST_INTERVAL_MS:
         return True
+
+    def is_change_of_kind(hour_ms: int) -> bool:
+        return hour_ms in changes and gcd(hour_ms, LONGEST_INTERVAL_MS) <= step_ms
+
     around = range(HOUR_MS, EVIDENCE_MS + HOUR_MS, HOUR_MS)
-    is_begun = any(ts - ms in changes and gcd(ts - ms, LONGEST_INTERVAL_MS) <= step_ms for ms in around)
-    is_over = not any(ts + ms in changes and gcd(ts + ms, LONGEST_INTERVAL_MS) <= step_ms for ms in around)
-    return is_begun and not (is_over and newest_ms - ts >= EVIDENCE_MS)
+    last_ms = next((ts - ms for ms in around if is_change_of_kind(ts - ms)), None)
+    if last_ms is None:
+        return False
+    if any(is_change_of_kind(ts + ms) for ms in around):
+        return True
+    return newest_ms - ts < EVIDENCE_MS and sum(hour_ms > last_ms for hour_ms in changes) < CHANGES_OF_LONGER
 
 
 def parse_candle(item: Json, instrument: Instrument) -> Candle:
