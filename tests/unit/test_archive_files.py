@@ -12,7 +12,7 @@ import pytest
 from fademoe.archives.labels import Label, decide_label
 from fademoe.archives.listing import read_page
 from fademoe.archives.plain import read_plain
-from fademoe.archives.reading import count_expected, describe, find_holes, read_file
+from fademoe.archives.reading import describe, find_holes, read_file
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, parse_time
 from fademoe.errors import BadPayload
 from fademoe.feeds import registry
@@ -183,7 +183,7 @@ def test_a_block_is_cut_and_written_as_its_rows_are():
         part = block.cut(window)
         rows = [row for ts, row in block.items() if window.start_ms <= ts < window.end_ms]
         assert list(part.values()) == rows
-        text = "".join(write_copy_text([(Series("bin-ohlcv", "BTC"), rows)], "1m"))
+        text = "".join(write_copy_text({Series("bin-ohlcv", "BTC"): rows}, "1m"))
         assert b"".join(part.write_copy_text("BTC\tbin-ohlcv\t1m")).decode() == text
         assert part.list_hours() == sorted({ts // HOUR_MS * HOUR_MS for ts in part})
     assert len(block.cut(Window(0, 1))) == 0
@@ -217,7 +217,7 @@ def test_blocks_are_joined_as_dicts_of_rows_are():
         assert list(block.pick(sought)) == [ts for ts in block if ts in sought]
         assert list(block.without(sought).values()) == [row for ts, row in block.items() if ts not in sought]
         assert [ts in block for ts in sought] == [ts in expected for ts in sought]
-        text = "".join(write_copy_text([(Series("bin-ohlcv", "BTC"), list(block.values()))] if block else [], "1m"))
+        text = "".join(write_copy_text({Series("bin-ohlcv", "BTC"): list(block.values())} if block else {}, "1m"))
         assert b"".join(block.write_copy_text("BTC\tbin-ohlcv\t1m")).decode() == text
 
 
@@ -409,13 +409,6 @@ def test_the_label_of_a_file_is_decided_by_its_prices():
             expected = count == 900 and prices is not mixed
             found = decide_label(prices, partly, shifts)
             assert (found.shift_ms == 0, found.is_flat) == (expected, False), (count, found)
-
-
-def test_the_calendar_counts_inside_a_life():
-    klines, funding = dataset(BINANCE, "ohlcv"), dataset(BINANCE, "fr")
-    assert count_expected(klines, [DAY]) == 1440
-    assert count_expected(klines, [Window(DAY.start_ms + 1, DAY.end_ms)]) == 1439
-    assert count_expected(funding, [DAY]) == 3
 
 
 LISTING = """<?xml version="1.0" encoding="UTF-8"?>

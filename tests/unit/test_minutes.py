@@ -196,7 +196,7 @@ def test_of_doubles_the_last_counts_and_every_watched_minute_is_covered():
         Item(SUM.feed, SUM.series, START, None),
     ]
     batches, answers = to_batches(items)
-    assert [[row for _, row in batch.rows] for batch in batches] == [[PredictedFunding(START, "2")]]
+    assert [list(batch.rows.values()) for batch in batches] == [[[PredictedFunding(START, "2")]]]
     assert {answer.series for answer in answers} == {series, SUM.series}
 
 

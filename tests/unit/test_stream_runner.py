@@ -31,10 +31,11 @@ def test_a_stop_is_obeyed_while_spilled_rows_are_stored(tmp_path):
     written = []
 
     def write(batches, covered, arrival):
-        written.append(len(batches[0].rows))
+        (rows,) = batches[0].rows.values()
+        written.append(len(rows))
         if len(written) == 2:
             stop._received(signal.SIGTERM, None)
-        return len(batches[0].rows)
+        return len(rows)
 
     runner, stop = make_runner(tmp_path, write)
     times = range(START, START + 3 * CHUNK_ROWS * MINUTE_MS, MINUTE_MS)
