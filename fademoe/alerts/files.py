@@ -15,8 +15,6 @@ from fademoe.errors import ConfigError
 from fademoe.evaluation.reading import read_contracts
 from fademoe.store.connection import Database
 
-SHIPPED = ("presets.toml", "data.toml")
-
 
 class Applied(NamedTuple):
     """What an apply did, and what the user should know about it."""

@@ -3,7 +3,7 @@
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from operator import lt
 from pathlib import Path
@@ -19,7 +19,6 @@ from fademoe.feeds.instrument import Instrument
 
 CHUNK_CHARACTERS = 100_000  # read at once
 MOST_BYTES = 30_000_000  # of an unpacked file: a month of minutes has 5 million
-NAMED = 3  # unreadable lines that are named
 
 
 @dataclass(kw_only=True)
@@ -204,11 +203,6 @@ def _check_times(lines: Lines, file: ArchiveFile, dataset: Dataset, found: FileR
     if not dataset.sparse and any(ts % dataset.interval_ms for ts in times):
         raise BadFile("not all lines lie on its grid")
     found.strays = {ts for ts in times if ts >= end_ms}
-
-
-def count_expected(dataset: Dataset, windows: Sequence[Window]) -> int:
-    """Return how many rows the calendar asks for in windows inside a contract's life."""
-    return sum(map(dataset.count_rows, windows))
 
 
 def find_holes(times: Iterable[int], window: Window, step_ms: int) -> list[Window]:

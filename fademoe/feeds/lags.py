@@ -77,11 +77,6 @@ def find_lag(source: str, interval: str) -> Lag:
     return lags[interval]
 
 
-def find_slowest_lag(source: str) -> Lag:
-    """Return the lag of the slowest feed of a perpspec: from when on a missing row is not merely late."""
-    return find_lags(source)[-1]
-
-
 def list_intervals(sources: Iterable[str]) -> list[str]:
     """Return the intervals of the rows of perpspecs, by their slowest lags: that of the rows known last at the end."""
     slowest: dict[str, int] = {}

@@ -39,7 +39,6 @@ class Call(NamedTuple):
 
     path: str
     query: Mapping[str, str]  # the first value of each name, decoded
-    raw_query: str
     ip: str
     now_ms: int
     headers: Mapping[str, str]

@@ -109,9 +109,7 @@ class Server:
         """Answer a REST request; apply active faults."""
         url = request.rel_url
         query = {name: url.query[name] for name in url.query}
-        call = Call(
-            request.path, query, url.raw_query_string, request.remote or "", self.clock.now_ms(), request.headers
-        )
+        call = Call(request.path, query, request.remote or "", self.clock.now_ms(), request.headers)
         if self.faults.active:
             reply = await self._answer_faulty(exchange, call)
         else:

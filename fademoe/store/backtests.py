@@ -12,7 +12,7 @@ from fademoe.store.queries import load_queries
 
 SQL = load_queries("backtests")
 RUN, SWEEP, WALK_FORWARD = "run", "sweep", "walk-forward"
-QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
 LEDGER_COLUMNS = ("seq", "ts", "kind", "symbol", "quantity", "price", "fee", "amount", "cash", "position", "reason")
 EQUITY_COLUMNS = ("ts", "equity", "cash")
 

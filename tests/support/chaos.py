@@ -4,7 +4,7 @@ import os
 import random
 import time
 
-from fademoe.clock import MINUTE_MS, SECOND_MS, monotonic_s, now_ms
+from fademoe.clock import MINUTE_MS, monotonic_s
 from fademoe.feeds import registry
 from tests.support.installation import Installation
 from tests.support.simulator import Simulator, same
@@ -131,11 +131,6 @@ def installation(folder, simulator: Simulator, **environment: str) -> Installati
 def seed_of(environ=os.environ) -> int:
     """Return the seed of a run: that of CHAOS_SEED, else another one each time."""
     return int(environ.get("CHAOS_SEED", "") or random.SystemRandom().randrange(1_000_000))
-
-
-def wait_for_minute(end_ms: int) -> None:
-    """Sleep until a minute is over."""
-    time.sleep(max(0.0, (end_ms + 5 * SECOND_MS - now_ms()) / SECOND_MS))
 
 
 def history_metrics() -> list[str]:

@@ -1,7 +1,6 @@
 """The simulated exchanges in this process, at a clock that goes from one event to the next: an hour takes seconds."""
 
 import struct
-from urllib.parse import urlencode
 
 from fademoe.feeds.values import decode
 from fademoe.simulator.clock import Clock
@@ -110,7 +109,7 @@ class SteppedWorld:
         """Answer a request as the exchange does, decoded."""
         query = {name: str(value) for name, value in request.params.items()}
         headers = exchange.headers("demo")
-        call = Call(request.path, query, urlencode(query), "127.0.0.1", self.clock.at_ms, headers)
+        call = Call(request.path, query, "127.0.0.1", self.clock.at_ms, headers)
         reply = self.exchanges[exchange.name].answer(call)
         assert reply.status == 200, reply.body
         return decode(reply.body)

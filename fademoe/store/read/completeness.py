@@ -1,6 +1,5 @@
 """How complete the series are: from perp_coverage alone, one subtraction of multiranges, never a scan of the data."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -125,16 +124,6 @@ def list_totals(cursor: Cursor, now_ms: int, *, with_derived: bool = False) -> l
     series = sql.Identifier("perp_ranges" if with_derived else "perp_coverage")
     cursor.execute(sql.SQL(SQL["totals"]).format(series=series), _times(now_ms))
     return [PerpspecTotal(*row) for row in cursor.fetchall()]
-
-
-def are_covered(cursor: Cursor, source: str, symbols: Sequence[str], window: Window) -> bool:
-    """Return whether a range of every one of these symbols was asked for and fully answered."""
-    cursor.execute(
-        SQL["covered_symbols"],
-        {"source": source, "symbols": list(symbols), "start": window.start_ms, "end": window.end_ms},
-    )
-    row = cursor.fetchone()
-    return row is not None and row[0] == len(symbols)
 
 
 def _percent(wanted_ms: int, missing_ms: int) -> float | None:

@@ -233,11 +233,6 @@ FROM perp_outbox AS o JOIN perp_deliveries AS d ON d.id = o.delivery
 WHERE o.transition = ANY(%(transitions)s)
 ORDER BY o.transition, o.channel
 
--- name: attempts
-SELECT d.id, d.channel, d.rule, d.minute, d.state, d.webhook_id, a.number, a.at_ms, a.took_ms, a.status, a.error
-FROM perp_attempts AS a JOIN perp_deliveries AS d ON d.id = a.delivery
-ORDER BY a.id DESC LIMIT %(limit)s
-
 -- name: last_transitions
 -- The newest transition of each instance, of one rule or of all.
 SELECT DISTINCT ON (rule, code, symbol)

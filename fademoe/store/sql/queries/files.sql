@@ -74,12 +74,6 @@ WHERE state = ANY(%(states)s::text[])
 ORDER BY exchange, dataset, symbol, start_ms
 LIMIT %(limit)s
 
--- name: attributions
-SELECT DISTINCT exchange, terms
-FROM perp_files
-WHERE exchange = %(exchange)s AND dataset = %(dataset)s AND symbol = ANY(%(symbols)s::text[])
-  AND start_ms < %(end)s AND end_ms > %(start)s AND state IN ('ok', 'short')
-
 -- name: unlisted
 SELECT l.instrument, l.life
 FROM perp_lives AS l

@@ -96,7 +96,3 @@ SELECT t.source, min(s.exchange), count(*)::int,
 FROM states AS t LEFT JOIN perpspec_schema AS s ON s.perpspec_name = t.source
 GROUP BY t.source
 ORDER BY t.source
-
--- name: covered_symbols
-SELECT count(*) FROM perp_ranges
-WHERE source = %(source)s AND symbol = ANY(%(symbols)s) AND covered @> int8range(%(start)s, %(end)s)
