@@ -1,9 +1,6 @@
 """Files of archives into the database, against the simulator: exact, proved, never over what is stored."""
 
 import time
-from collections import Counter
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import psycopg2
 import pytest
@@ -12,7 +9,6 @@ from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from fademoe.archives.labels import UNCHECKED
-from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, now_ms
 from fademoe.errors import RetryLater
 from fademoe.feeds import registry
@@ -24,86 +20,14 @@ from fademoe.metrics import OpenInterest
 from fademoe.queue.enqueue import enqueue_imports
 from fademoe.queue.ids import ARCHIVES, IMPORT, Task, make_job_id, parse_job_id
 from fademoe.queue.states import connect_queue, read_job_states, read_windows_in_queues
-from fademoe.runtime.job_context import JobContext
-from fademoe.store import corrections, coverage
+from fademoe.store import corrections
 from fademoe.store.corrections import Difference
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.read.catalog import list_perpspecs
 from fademoe.store.read.past import EXTRAS, Knowledge, Moment
 from fademoe.store.read.rows import Selection, read_page
-from fademoe.store.status import Tracked
 from fademoe.store.writer import Batch
-
-SAMPLE_MS = 5 * MINUTE_MS
-KLINES = "/data/futures/um"
-
-
-def to_ms(text):
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1000
-
-
-def month(text):
-    year, number = map(int, text.split("-"))
-    return Window(to_ms(f"{text}-01"), to_ms(f"{year + number // 12}-{number % 12 + 1:02}-01"))
-
-
-@pytest.fixture
-def importer(system, simulator):
-    """What imports windows of series in this process."""
-    system.environment |= {
-        "FADEMOE_EXCHANGES": "binance,okx",
-        "FADEMOE_ARCHIVES": "binance:cc-by-nc-sa,okx",
-        "FADEMOE_BINANCE_ARCHIVE_URL": simulator.url,
-        "FADEMOE_BINANCE_ARCHIVE_LIST_URL": f"{simulator.url}/data.binance.vision",
-        "FADEMOE_OKX_ARCHIVE_URL": f"{simulator.url}/cdn/okex/traderecords",
-        "FADEMOE_OKX_REST_URL": simulator.url,
-    }
-    return Importer(system)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CountingContext(JobContext):
-    """The context of a job that keeps its counts from run to run, without a worker."""
-
-    tries: Counter
-
-    def count_failure(self, key):
-        self.tries[key] += 1
-        return self.tries[key]
-
-
-class Importer:
-    def __init__(self, system):
-        self.system = system
-        self.services = system.context()
-        self.tries = Counter()
-        for name in ("binance", "okx"):
-            instruments.refresh(registry.load_exchanges()[name], self.services.rest, self.services.database)
-
-    def want(self, window, *series):
-        self.services.database.run(lambda cursor: coverage.want(cursor, series, *window))
-
-    def run(self, series, window, work=jobs.import_window):
-        """Run as the job does that is run again: it counts the tries of a file."""
-        unit = Tracked(database=self.services.database, unit="archive test", **series._asdict())
-        return work(CountingContext(services=self.services, tries=self.tries), unit, series, window)
-
-    def take(self, series, window):
-        self.want(window, series)
-        return self.run(series, window)
-
-    def missing(self, series, window):
-        with self.services.database.open_transaction() as cursor:
-            return coverage.find_missing(cursor, series, window)
-
-    def files(self, columns="path, state"):
-        return self.system.query(f"SELECT {columns} FROM perp_files ORDER BY path")
-
-    def leftovers(self):
-        return [path for path in (self.services.settings.home / "archive").rglob("*") if path.is_file()]
-
-    def differences(self, source, symbol, window, exchange="binance"):
-        return self.system.differences(exchange, source, symbol, *window)
+from tests.support.importing import KLINES, SAMPLE_MS, month, to_ms
 
 
 @pytest.mark.parametrize(("metric", "days"), [("ohlcv", 8), ("pfr", 3), ("mark", 3)])
