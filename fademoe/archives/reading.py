@@ -1,5 +1,6 @@
 """Reads a file of an archive: one member of the right name, a known first line, each line on its grid in its window."""
 
+import codecs
 import io
 import zipfile
 import zlib
@@ -12,7 +13,7 @@ import numpy as np
 
 from fademoe.archives.plain import read_plain
 from fademoe.clock import Window, to_iso
-from fademoe.errors import BadPayload
+from fademoe.errors import BadPayload, RetryLater
 from fademoe.feeds.archive import ArchiveFile, BadFile, Dataset, Layout, Lines
 from fademoe.feeds.blocks import Block, Times, Unordered, make_block, pack_rows
 from fademoe.feeds.instrument import Instrument
@@ -94,7 +95,7 @@ def read_file(path: Path, file: ArchiveFile, dataset: Dataset, instrument: Instr
 
 
 def _unpack(path: Path, file: ArchiveFile) -> bytes:
-    """Return the content of a file's one member."""
+    """Return the content of a file's one member, without a byte order mark."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -104,9 +105,13 @@ def _unpack(path: Path, file: ArchiveFile) -> bytes:
             if members[0].file_size > MOST_BYTES:
                 raise BadFile(f"{members[0].file_size} bytes unpacked are more than such a file has")
             with archive.open(members[0]) as member:
-                return member.read(members[0].file_size + 1)  # with a bound it is not unpacked beyond it
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # Runtime: encrypted
+                content = member.read(members[0].file_size + 1)  # with a bound it is not unpacked beyond it
+    except FileNotFoundError:
+        raise RetryLater(f"{file.path} was removed by another job", retry_after_s=1) from None
+    # Runtime: encrypted; OS and Value: offsets that lie outside of the file
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
         raise BadFile(f"its zip is broken: {error}") from error
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def _read_at_once(
@@ -132,7 +137,7 @@ def _read_chunks(content: bytes, dataset: Dataset, found: FileRows) -> Iterator[
     text = io.TextIOWrapper(io.BytesIO(content), encoding=dataset.encoding, newline=None)
     try:
         layout, first = _find_layout(text.readline(), dataset, found)
-        number = 1
+        number = 1 if first else 2
         while chunk := first + text.read(CHUNK_CHARACTERS) + text.readline():
             first = ""
             yield number, (layout, chunk)

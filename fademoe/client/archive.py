@@ -38,11 +38,11 @@ MAX_KEYS = 1_000  # of a page of a listing
 HELD_S = 2.0
 SWEPT_S = 86_400
 MISMATCH_S = 60.0  # a checksum may be older than its file
-_DIGEST = re.compile(r"([0-9a-fA-F]{64})\s")
+_DIGEST = re.compile(r"([0-9a-fA-F]{64})(?:\s|$)")
 
 
 class Mismatch(RetryLater):
-    """A file does not fit its checksum; the checksum may be older than the file."""
+    """A file does not fit its checksum, or the checksum is none; it may be older than the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,16 +117,13 @@ class ArchiveClient:
             part.unlink(missing_ok=True)
             return None
         content_digest = _hash(part)
-        expected = self._fetch_digest(archive, path)
-        if expected is not None and expected != content_digest:
+        try:
+            expected = self._fetch_digest(archive, path)
+            if expected is not None and expected != content_digest:
+                raise _make_mismatch(archive, path, f"{path} does not fit its checksum")
+        except Mismatch:
             part.unlink(missing_ok=True)
-            raise Mismatch(
-                f"{path} does not fit its checksum",
-                retry_after_s=MISMATCH_S,
-                exchange=archive.exchange,
-                request=path,
-                http_status=200,
-            )
+            raise
         download = Download(
             path=target,
             etag=head.get("ETag", "").strip('"'),
@@ -153,6 +150,8 @@ class ArchiveClient:
             if response.status_code != requests.codes.ok:
                 raise self._refuse(archive, grant, response, prefix)
             page = read_page(b"".join(self._read_pieces(response)))
+            if page.marker is not None and page.marker <= marker:
+                raise BadPayload(f"the listing of {prefix} does not go on behind {marker!r}")
         except BadPayload as error:
             error.locate(archive.exchange, prefix, error.body)
             raise
@@ -225,7 +224,7 @@ class ArchiveClient:
             match = _DIGEST.match(self._read_excerpt(response))
             self._budgets.note_success(grant)
         if match is None:
-            raise RetryLater(f"{sibling} holds no checksum", retry_after_s=MISMATCH_S, exchange=archive.exchange)
+            raise _make_mismatch(archive, sibling, f"{sibling} holds no checksum")
         return match[1].lower()
 
     def _get(self, archive: Archive, url: str, headers: dict[str, str]) -> tuple[requests.Response, Grant]:
@@ -299,6 +298,12 @@ class ArchiveClient:
 
 def _slow_key(archive: Archive) -> str:
     return f"fademoe:archive:slow:{archive.exchange}"
+
+
+def _make_mismatch(archive: Archive, path: str, reason: str) -> Mismatch:
+    return Mismatch(
+        reason, retry_after_s=MISMATCH_S, exchange=archive.exchange, request=path, http_status=requests.codes.ok
+    )
 
 
 def _hash(path: Path) -> str:

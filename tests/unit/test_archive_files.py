@@ -14,7 +14,7 @@ from fademoe.archives.listing import read_page
 from fademoe.archives.plain import read_plain
 from fademoe.archives.reading import describe, find_holes, read_file
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, parse_time
-from fademoe.errors import BadPayload
+from fademoe.errors import BadPayload, RetryLater
 from fademoe.feeds import registry
 from fademoe.feeds.archive import ArchiveFile, BadFile, split_settled
 from fademoe.feeds.blocks import make_block, pack_rows
@@ -219,6 +219,36 @@ def test_blocks_are_joined_as_dicts_of_rows_are():
         assert [ts in block for ts in sought] == [ts in expected for ts in sought]
         text = "".join(write_copy_text({Series("bin-ohlcv", "BTC"): list(block.values())} if block else {}, "1m"))
         assert b"".join(block.write_copy_text("BTC\tbin-ohlcv\t1m")).decode() == text
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_a_byte_order_mark_is_left_out_and_lines_are_counted_from_the_first(tmp_path, header):
+    lines = [kline(DAY.start_ms + at * MINUTE_MS) for at in range(30)]
+    lines[3] = lines[3].replace("10.50", "NaN")
+    lines[:0] = [",".join(dataset(BINANCE, "ohlcv").layouts[0].names)] if header else []
+    found = read(tmp_path, BINANCE, "ohlcv", BTC, [f"\ufeff{lines[0]}", *lines[1:]])
+    assert len(found.rows["ohlcv"]) == 29
+    assert [number for number, _ in found.unreadable] == [5 if header else 4]
+
+
+def test_any_damage_to_a_zip_is_a_bad_file_or_none(tmp_path):
+    """One byte after the other of its headers and its directory."""
+    file = day_file(BINANCE, "ohlcv", "BTCUSDT")
+    whole = write(tmp_path, file, [kline(DAY.start_ms + at * MINUTE_MS) for at in range(30)]).read_bytes()
+    path, refused = tmp_path / "damaged.zip", 0
+    for at in [*range(70), *range(len(whole) - 130, len(whole))]:
+        for value in (0, 1, 12, 0x80, 0xFF):
+            path.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
+            try:
+                read_file(path, file, dataset(BINANCE, "ohlcv"), BTC)
+            except BadFile:
+                refused += 1
+    assert refused > 200
+
+
+def test_a_file_that_is_gone_is_asked_for_again(tmp_path):
+    with pytest.raises(RetryLater, match="removed by another job"):
+        read_file(tmp_path / "gone.zip", day_file(BINANCE, "ohlcv", "BTCUSDT"), dataset(BINANCE, "ohlcv"), BTC)
 
 
 def test_microseconds_are_ms(tmp_path):
