@@ -36,7 +36,12 @@ CANDLES = "ohlcv"
 USE = "lives"  # of the files that are fetched here
 EVERY_S = 86_400
 ALIVE_MS = 7 * DAY_MS  # a contract that traded so lately is not dead
+BROKEN_S = 6 * 3600.0  # until a life is looked for again that a broken file hides
 ALIVE_KEPT_S = 3 * 86_400  # a contract that is alive, and is followed by nobody, is not looked at again so long
+
+
+class Unreadable(RetryLater):
+    """A file that would tell of a life is broken."""
 
 
 class Trades(NamedTuple):
@@ -178,18 +183,29 @@ def _find_trades(
 ) -> Trades | None:
     """Return the first and the last candle with trades in the files of one life; None where there is none.
 
-    Behind the end of a life bars are flat, for months: the last file with trades is found by halves.
+    Behind the end of a life bars are flat, for months: the last file with trades is found by halves, the newest one
+    being looked at first. Raises Unreadable where the life begins or ends in a file that is broken.
     """
 
     @cache
     def read(number: int) -> Trades | None:
         return _read_trades(services, archive, dataset, instrument, files[number])
 
-    newest = len(files) - 1
-    with_trades, without = (newest, len(files)) if read(newest) else (0, newest)
+    @cache
+    def is_readable(number: int) -> bool:
+        try:
+            read(number)
+        except Unreadable:
+            return False
+        return True
+
+    with_trades, without = 0, len(files)
+    probe = without - 1
     while without - with_trades > 1:
-        middle = (with_trades + without) // 2
-        with_trades, without = (middle, without) if read(middle) else (with_trades, middle)
+        between = sorted(range(with_trades + 1, without), key=lambda number: abs(number - probe))
+        number = next(filter(is_readable, between), probe)
+        with_trades, without = (number, without) if read(number) else (with_trades, number)
+        probe = (with_trades + without) // 2
     last = read(with_trades)
     if last is None:
         return None
@@ -232,21 +248,23 @@ def _list_untold_days(dataset: Dataset, month: Window, rows: Block | None) -> li
 def _read_rows(
     services: Services, archive: Archive, dataset: Dataset, instrument: Instrument, file: ArchiveFile
 ) -> Block | None:
-    """Return the candles of a file; none where the archive does not have it, or where it is no good."""
+    """Return the candles of a file; none where the archive does not have it, or of a month's that is broken.
+
+    Raises Unreadable for a day's that is broken: nothing else has its trades.
+    """
     try:
         download = services.archive_client.fetch(archive, file.path, use=USE)
-    except Mismatch as error:
+        if download is None:
+            return None
+        try:
+            return read_file(download.path, file, dataset, instrument).rows.get(CANDLES)
+        finally:
+            download.discard()
+    except (Mismatch, BadFile) as error:
         log.warning("%s tells nothing of a life: %s", file.path, error)
+        if file.cadence == "day":
+            raise Unreadable(f"{file.path}: {error}", retry_after_s=BROKEN_S, exchange=archive.exchange) from error
         return None
-    if download is None:
-        return None
-    try:
-        return read_file(download.path, file, dataset, instrument).rows.get(CANDLES)
-    except BadFile as error:
-        log.warning("%s tells nothing of a life: %s", file.path, error)
-        return None
-    finally:
-        download.discard()
 
 
 def _store(services: Services, exchange: Exchange, found: FoundLife) -> FoundLife:
