@@ -24,7 +24,7 @@ from fademoe.store.files import FileRecord, FileState
 class Checked:
     """What a check found: files that are as they were, rewritten ones, such that came, and such that are gone.
 
-    `tried_again`: those that did not fit their checksum; either of the two may have been repaired.
+    `tried_again`: those in quarantine; they, their checksums or the candles beside them may have been repaired.
     """
 
     exchange: str
@@ -56,22 +56,32 @@ def check_archive(services: Services, exchange: Exchange, archive: Archive) -> C
     if not archive.list_url:
         checked.errors.append("this archive has no listing to compare with")
         return checked
-    with services.database.open_transaction() as cursor:
-        known = files.find(cursor, exchange.name)
-    by_folder: dict[tuple[str, str, str], list[FileRecord]] = {}
-    for record in known:
-        by_folder.setdefault((record.dataset, record.cadence, record.path.rpartition("/")[0]), []).append(record)
     datasets = {dataset.name: dataset for dataset in archive.datasets}
-    for (name, _, folder), records in by_folder.items():
+    with services.database.open_transaction() as cursor:
+        contracts = files.list_contracts(cursor, exchange.name)
+    for name, instrument in contracts:
         if name not in datasets:
             continue
-        try:
-            listed = _list(services, archive, f"{folder}/", records)
-        except SourceError as error:
-            checked.errors.append(str(error))
-            continue
-        _compare(services, exchange, datasets[name], records, listed, checked)
+        for folder, records in _group_by_folder(services, exchange, name, instrument).items():
+            try:
+                listed = _list(services, archive, f"{folder}/", records)
+            except SourceError as error:
+                checked.errors.append(str(error))
+                continue
+            _compare(services, exchange, datasets[name], records, listed, checked)
     return checked
+
+
+def _group_by_folder(
+    services: Services, exchange: Exchange, dataset: str, instrument: str
+) -> dict[str, list[FileRecord]]:
+    """Return the files of one contract by folder: those of a whole archive would not fit into memory."""
+    with services.database.open_transaction() as cursor:
+        known = files.find(cursor, exchange.name, dataset=dataset, instrument=instrument)
+    by_folder: dict[str, list[FileRecord]] = {}
+    for record in known:
+        by_folder.setdefault(record.path.rpartition("/")[0], []).append(record)
+    return by_folder
 
 
 def _list(services: Services, archive: Archive, folder: str, records: Sequence[FileRecord]) -> dict[str, Listed]:
@@ -108,8 +118,8 @@ def _compare(
             checked.new.append(record.path)
             again.setdefault(record.instrument, []).append(record.window)
             tasks.append(Task(Series(source, record.symbol), record.window))
-        elif record.checksum_ok is False or (record.etag and file.etag != record.etag):
-            (checked.tried_again if record.checksum_ok is False else checked.rewritten).append(record.path)
+        elif record.state is FileState.QUARANTINED or (record.etag and file.etag != record.etag):
+            (checked.tried_again if record.etag in ("", file.etag) else checked.rewritten).append(record.path)
             tasks.append(Task(Series(source, record.symbol), record.window))
         else:
             checked.same += 1

@@ -100,6 +100,12 @@ def save(cursor: Cursor, records: Sequence[FileRecord]) -> dict[str, int]:
     return {path: int(number) for path, number in saved}
 
 
+def list_contracts(cursor: Cursor, exchange: str) -> list[tuple[str, str]]:
+    """Return (dataset, contract) of the files of an archive that the ledger has."""
+    cursor.execute(SQL["contracts"], {"exchange": exchange})
+    return cursor.fetchall()
+
+
 def find(
     cursor: Cursor,
     exchange: str,

@@ -18,6 +18,9 @@ RETURNING path, id
 -- name: save_row
 (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)
 
+-- name: contracts
+SELECT DISTINCT dataset, instrument FROM perp_files WHERE exchange = %(exchange)s ORDER BY dataset, instrument
+
 -- name: find
 SELECT id, exchange, path, url, dataset, cadence, instrument, symbol, start_ms, end_ms, state, reason, etag,
        last_modified, bytes, sha256, checksum_ok, terms, rows, expected, first_ts, last_ts, shift_ms, clipped, differing,
