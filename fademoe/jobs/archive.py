@@ -6,10 +6,11 @@ overwrites a row: values that are stored otherwise are audited.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import zip_longest
 from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
@@ -50,6 +51,8 @@ TRIES = 3  # a minute apart, then a file that is broken or does not fit its chec
 BAD_FILE_S = 60.0
 SMALL_HOLE = 0.05  # of a day: REST answers for so little with one request, a file would be no better
 NOT_IN_ARCHIVE = "not in archive, not in REST"
+CONFLICT = "archive conflict: two files differ"
+CLOSES = 0.95  # of a day: where fewer of its closes are stored, those of the archive are read
 AWAITED_S = 6 * 3600.0  # until a file that may still come is asked for again
 NAMED_LINES = 5  # unreadable lines of a file that are recorded
 BAD_TRIES = "bad_file_tries"  # key of Job.meta
@@ -155,6 +158,8 @@ class Gathered:
         for metric in self.parts:
             self.rows[metric], differing = self.join(metric)
             conflicts.update(differing)
+        for metric in self.parts:
+            self.blanks.setdefault(metric, {}).update(dict.fromkeys(conflicts, CONFLICT))
         self.rows = {metric: rows.without(conflicts) for metric, rows in self.rows.items()}
 
     def split(self, metric: str, rows: Block) -> Iterator[tuple[str, Block]]:
@@ -280,8 +285,8 @@ def make_targets(context: JobContext, unit: Tracked, series: Series, window: Win
     if dataset is None or not mine:
         raise Refused(f"the archive of {exchange.name} has no {metric} of {series.symbol}", exchange=exchange.name)
     targets = []
-    for life in mine:
-        span = _cut(window, _find_span(life, time_ms))
+    for life, following in zip_longest(mine, mine[1:]):
+        span = _cut(window, _find_span(life, following, time_ms))
         inside = {
             each: [
                 part
@@ -310,10 +315,16 @@ def make_targets(context: JobContext, unit: Tracked, series: Series, window: Win
     return targets
 
 
-def _find_span(life: Instrument, time_ms: int) -> Window:
-    """Return the days of a life: lists err by hours, so the whole days of the listing and of the end belong to it."""
+def _find_span(life: Instrument, following: Instrument | None, time_ms: int) -> Window:
+    """Return the days of a life: lists err by hours, so the whole days of the listing and of the end belong to it.
+
+    A day on which a life ends and the following one begins is shared at that begin.
+    """
     ended_ms = life.delisted_ms if life.delisted_ms is not None and life.delisted_ms <= time_ms else None
-    return Window(floor_to(life.listed_ms or 0, DAY_MS), time_ms if ended_ms is None else ceil_to(ended_ms, DAY_MS))
+    end_ms = time_ms if ended_ms is None else ceil_to(ended_ms, DAY_MS)
+    if ended_ms is not None and following is not None and following.listed_ms is not None:
+        end_ms = min(end_ms, max(following.listed_ms, ended_ms))
+    return Window(floor_to(life.listed_ms or 0, DAY_MS), end_ms)
 
 
 def gather(target: Target) -> Gathered:
@@ -565,8 +576,9 @@ def _find_label(target: Target, gathered: Gathered, file: ArchiveFile, found: Fi
     label = decide_label(found.prices, closes, target.dataset.shifts)
     if label.shift_ms is not None or not label.is_flat:
         return label
-    reference = _decide_by_reference(target, file, Form.tell(found.find_times().tolist(), file.window))
-    if reference is None or label.hints - {reference}:
+    form = Form.tell(found.find_times().tolist(), file.window)
+    reference = _decide_by_reference(target, file, form)
+    if reference is None or label.hints - {reference} or (form is None and not label.hints):
         return label
     return Label(reference, "by the reference's file")
 
@@ -582,28 +594,39 @@ def _load_closes(target: Target) -> dict[int, float]:
     days = [
         day
         for day in target.dataset.list_days(_cut(period, _find_life(target)))
-        if sum(1 for ts in range(day.start_ms, day.end_ms, MINUTE_MS) if ts in closes) * MINUTE_MS < DAY_MS / 2
+        if sum(1 for ts in range(day.start_ms, day.end_ms, MINUTE_MS) if ts in closes) * MINUTE_MS < CLOSES * DAY_MS
     ]
     if days:
-        closes |= read_archive_closes(target.context, target.archive, target.instrument, target.period, days)
+        closes |= read_archive_closes(
+            target.context, target.archive, target.instrument, target.names, target.period, days
+        )
     return closes
 
 
 def read_archive_closes(
-    context: JobContext, archive: Archive, instrument: Instrument, period: Window, days: Sequence[Window]
+    context: JobContext,
+    archive: Archive,
+    instrument: Instrument,
+    names: Sequence[str],
+    period: Window,
+    days: Sequence[Window],
 ) -> dict[int, float]:
-    """Return closes of the archive's files of candles, per unit of the contract's price; nothing of it is stored."""
+    """Return closes of the archive's files of candles, per unit of the contract's price; nothing of it is stored.
+
+    `names`: under which the archive may have the contract. Raises RetryLater while a file is broken, at most TRIES.
+    """
     candles = archive.find_dataset("ohlcv")
     if candles is None:
         return {}
     closes: dict[int, float] = {}
-    month = candles.list_month_files(instrument.name, candles.find_period(period.start_ms))
-    candidates = [month] if len(days) > 1 and month else []
-    for paths in candidates:
+    if len(days) > 1:
+        month = candles.find_period(period.start_ms)
+        paths = [file for name in names for file in candles.list_month_files(name, month)]
         closes |= _read_closes(context, archive, candles, instrument, paths)
     for day in days:
         if not any(ts in closes for ts in range(day.start_ms, day.end_ms, 60 * MINUTE_MS)):
-            closes |= _read_closes(context, archive, candles, instrument, candles.list_day_files(instrument.name, day))
+            paths = [file for name in names for file in candles.list_day_files(name, day)]
+            closes |= _read_closes(context, archive, candles, instrument, paths)
     return closes
 
 
@@ -611,28 +634,44 @@ def _read_closes(
     context: JobContext, archive: Archive, candles: Dataset, instrument: Instrument, paths: Sequence[ArchiveFile]
 ) -> dict[int, float]:
     for file in paths:
-        try:
-            download = context.services.archive_client.fetch(archive, file.path, use="closes")
-            if download is None:
-                continue
-            found = read_file(download.path, file, candles, instrument)
-            download.discard()
-        except (Mismatch, BadFile) as error:
-            log.info("%s gives no closes: %s", file.path, error)
-            continue
-        rows = found.rows["ohlcv"]
-        return dict(zip(rows.times.tolist(), (rows.read_floats("c") * instrument.multiplier).tolist(), strict=True))
+        found = _read_beside(context, archive, candles, instrument, file)
+        if found is not None:
+            rows = found.rows["ohlcv"]
+            return dict(zip(rows.times.tolist(), (rows.read_floats("c") * instrument.multiplier).tolist(), strict=True))
     return {}
+
+
+def _read_beside(
+    context: JobContext, archive: Archive, dataset: Dataset, instrument: Instrument, file: ArchiveFile
+) -> FileRows | None:
+    """Return the rows of a file by which another one is judged, and which are not stored; None without such a file.
+
+    One that is broken, or does not fit its checksum, raises RetryLater as often as TRIES says; then it counts as none.
+    """
+    try:
+        download = context.services.archive_client.fetch(archive, file.path, use="closes")
+        if download is None:
+            return None
+        try:
+            return read_file(download.path, file, dataset, replace(instrument, name=file.contract))
+        finally:
+            download.discard()
+    except (Mismatch, BadFile) as error:
+        if context.count_failure(f"{BAD_TRIES}:beside:{file.path}") < TRIES:
+            raise RetryLater(f"{file.path}: {error}", retry_after_s=BAD_FILE_S, exchange=archive.exchange) from error
+        log.warning("%s tells nothing of the files beside it: %s", file.path, error)
+        return None
 
 
 def _decide_by_reference(target: Target, file: ArchiveFile, form: Form | None) -> int | None:
     """Return the label of the same day's file of the contract that others are measured by, None where it has none.
 
-    A file of another form than `form`, rewritten when this one was not, says nothing about this one.
+    A file of another form than `form`, rewritten when this one was not, says nothing about this one. The form is None
+    where a file has neither edge of the day, such as on the evening of a listing.
     """
     services, dataset = target.context.services, target.dataset
     name = dataset.reference
-    if not name or name == target.instrument.name or form is None:
+    if not name or name == target.instrument.name:
         return None
     paths = dataset.list_day_files(name, file.window)
     with services.database.open_transaction() as cursor:
@@ -640,20 +679,15 @@ def _decide_by_reference(target: Target, file: ArchiveFile, form: Form | None) -
     for record in known:
         if record.state in (FileState.OK, FileState.SHORT):
             edges = [ts - record.shift_ms for ts in (record.first_ts, record.last_ts) if ts is not None]
-            return record.shift_ms if Form.tell(edges, record.window) is form else None
+            return record.shift_ms if form in (None, Form.tell(edges, record.window)) else None
     instrument = replace(target.instrument, name=name, multiplier=1)
     for path in paths:
-        try:
-            download = services.archive_client.fetch(target.archive, path.path, use="closes")
-            if download is None:
-                continue
-            found = read_file(download.path, path, dataset, instrument)
-            download.discard()
-        except (Mismatch, BadFile):
+        found = _read_beside(target.context, target.archive, dataset, instrument, path)
+        if found is None:
             continue
-        if Form.tell(found.find_times().tolist(), path.window) is not form:
+        if form not in (None, Form.tell(found.find_times().tolist(), path.window)):
             return None
-        closes = read_archive_closes(target.context, target.archive, instrument, path.window, [path.window])
+        closes = read_archive_closes(target.context, target.archive, instrument, [name], path.window, [path.window])
         return decide_label(found.prices, closes, dataset.shifts).shift_ms
     return None
 
@@ -673,25 +707,23 @@ def _link(target: Target, gathered: Gathered) -> None:
             )
         if previous_ms is None:
             previous_ms = _find_previous(target, first_ms)
-        linked = [link(row, previous) for row, previous in zip(rows.values(), [previous_ms, *rows], strict=False)]
+        holes = find_metric_holes(target, rows.times, Window(first_ms, int(rows.times[-1]) + 1))
+        behind = {hole.end_ms for hole in holes}  # rows before which one is missing
+        linked = [
+            row if row.ts in behind else link(row, previous)
+            for row, previous in zip(rows.values(), [previous_ms, *rows], strict=False)
+        ]
         gathered.rows[metric], _ = make_block(metric, [pack_rows(metric, linked)])
 
 
 def _find_previous(target: Target, first_ms: int) -> int | None:
-    """Return the time of the row before the first one of a period, from the file of the day before."""
-    client = target.context.services.archive_client
-    day = Window(target.period.start_ms - DAY_MS, target.period.start_ms)
-    for file in target.list_day_files(day):
-        try:
-            download = client.fetch(target.archive, file.path, use="closes")
-            if download is None:
-                continue
-            found = read_file(download.path, file, target.dataset, replace(target.instrument, name=file.contract))
-            download.discard()
-        except (Mismatch, BadFile):
-            continue
-        times = [ts for ts in found.find_times().tolist() if ts < first_ms]
-        return max(times, default=None)
+    """Return the time of the row before the first one, from the file of that day or of the day before."""
+    for day in reversed(target.dataset.list_days(Window(first_ms - DAY_MS, first_ms))):
+        for file in target.list_day_files(day):
+            found = _read_beside(target.context, target.archive, target.dataset, target.instrument, file)
+            times: list[int] = [ts for ts in found.find_times().tolist() if ts < first_ms] if found else []
+            if times:
+                return max(times)
     return None
 
 
@@ -782,16 +814,14 @@ def _conclude(target: Target, gathered: Gathered, metric: str, gaps: Sequence[Wi
 def _find_coming(target: Target, gathered: Gathered) -> list[Window]:
     """Return the windows of the files that are not there, and are not old enough for that to be believed."""
     dataset = target.dataset
-    cadence = "month" if dataset.day is None else "day"  # the files that have the last word
-    believed_ms = dataset.month_believed_ms if dataset.day is None else dataset.day_believed_ms
+    believed_ms = {"month": dataset.month_believed_ms, "day": dataset.day_believed_ms}
     there = {record.window for record in gathered.records if record.state is not FileState.ABSENT}
     return merge(
         record.window
         for record in gathered.records
-        if record.cadence == cadence
-        and record.state is FileState.ABSENT
+        if record.state is FileState.ABSENT
         and record.window not in there
-        and record.window.end_ms + believed_ms > target.time_ms
+        and record.window.end_ms + believed_ms[record.cadence] > target.time_ms
     )
 
 
@@ -832,13 +862,15 @@ def _compare(target: Target, gathered: Gathered) -> dict[str, int]:
         for change in differences:
             path = gathered.find_file(metric, change.ts)
             counts[path] = counts.get(path, 0) + 1
-        days = {floor_to(change.ts, DAY_MS) for change in differences}
-        enqueue_audits(
-            services.redis,
-            target.exchange.name,
-            [Task(target.name_series(metric), Window(day, day + DAY_MS)) for day in sorted(days)],
-        )
+        _enqueue_audits(target, metric, differences)
     return counts
+
+
+def _enqueue_audits(target: Target, metric: str, differences: Sequence[corrections.Difference]) -> None:
+    """Enqueue the audit of the days in which values differ."""
+    days = sorted({floor_to(change.ts, DAY_MS) for change in differences})
+    tasks = [Task(target.name_series(metric), Window(day, day + DAY_MS)) for day in days]
+    enqueue_audits(target.context.services.redis, target.exchange.name, tasks)
 
 
 def _compare_rows(
@@ -867,7 +899,9 @@ def _compare_rows(
 def audit_files(context: JobContext, unit: Tracked, series: Series, window: Window) -> dict[str, int]:
     """Do the work of `reimport_file`: correct what the rewritten files of a window have otherwise, add what they have.
 
-    Every change is in perp_corrections with the file. Nothing is removed, and coverage only grows.
+    A file that was not good before corrects nothing, and none what lies behind its own period: where such rows differ,
+    the day is audited over REST. Every change is in perp_corrections with the file. Nothing is removed, and coverage
+    only grows.
     """
     counts = {"corrected": 0, "added": 0}
     for target in make_targets(context, unit, series, window):
@@ -882,7 +916,10 @@ def audit_files(context: JobContext, unit: Tracked, series: Series, window: Wind
         if gathered.retry is not None:
             raise gathered.retry
         context.services.writer.make_room(ts for rows in gathered.rows.values() for ts in _find_edges(rows))
-        corrected, added = context.services.database.run(partial(_correct, target, gathered))
+        rewritten = {record.path for record in known if record.state in (FileState.OK, FileState.SHORT)}
+        corrected, added, others = context.services.database.run(partial(_correct, target, gathered, rewritten))
+        for metric, differences in others.items():
+            _enqueue_audits(target, metric, differences)
         for download in gathered.downloads:
             download.discard()
         counts = {"corrected": counts["corrected"] + corrected, "added": counts["added"] + added}
@@ -891,22 +928,32 @@ def audit_files(context: JobContext, unit: Tracked, series: Series, window: Wind
     return counts
 
 
-def _correct(target: Target, gathered: Gathered, cursor: Cursor) -> tuple[int, int]:
+def _correct(
+    target: Target, gathered: Gathered, rewritten: Collection[str], cursor: Cursor
+) -> tuple[int, int, dict[str, list[corrections.Difference]]]:
+    """Store what `audit_files` does; return how many values were corrected, rows added, and what else differs.
+
+    `rewritten`: the paths of files that were good before.
+    """
     ids = files.save(cursor, gathered.records)
     corrected, added = 0, 0
+    others: dict[str, list[corrections.Difference]] = {}
     answers: list[Covered] = []
     for metric, rows in gathered.rows.items():
         series, feed = target.name_series(metric), target.get_feed(metric)
         changes, missing = _compare_rows(cursor, target, metric, rows)
+        strays = {ts for _, part in gathered.strays.get(metric, ()) for ts in part}
         for path, file_id in ids.items():
             mine = [change for change in changes if gathered.find_file(metric, change.ts) == path]
-            corrections.correct(cursor, series, mine, file_id)
+            known = [change for change in mine if path in rewritten and change.ts not in strays]
+            corrections.correct(cursor, series, known, file_id)
+            corrected += len(known)
+            others.setdefault(metric, []).extend(sorted({*mine} - {*known}))
         for path, fresh in gathered.split(metric, rows.pick(missing)):
             corrections.record_missing(cursor, series, list(fresh), ids[path])
             added += store_block(cursor, fresh, feed.interval, series, Origin(Way.ARCHIVE, ids[path], None))
-        corrected += len(changes)
         if missing:
             step_ms = feed.interval_ms
             answers.append(Covered(series, merge(Window(ts, ts + step_ms) for ts in missing), interval_ms=step_ms))
     store_rows(cursor, [], answers)
-    return corrected, added
+    return corrected, added, others
