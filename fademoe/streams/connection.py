@@ -173,8 +173,10 @@ class Connection(threading.Thread):
         """
         if changed := self._minutes.take_changed():
             self._buffer.put(changed)
-        sure_ms = min(self._exchange_now_ms() - GRACE_MS, self._proved_ms())
-        self._proofs.hold([Unproven(*unproven) for unproven in self._minutes.end_session(sure_ms)])
+        final, unproven = self._minutes.end_session(min(self._exchange_now_ms(), self._proved_ms()) - GRACE_MS)
+        if final:
+            self._buffer.put(final)
+        self._proofs.hold([Unproven(*each) for each in unproven])
         if self._over() or self._retired:
             self._proofs.leave(self._minutes.get_closed_sums(), self._exchange_now_ms())
 

@@ -1,8 +1,9 @@
 """Makes one row a minute of what a connection brings: closed bars, running bars, samples, events.
 
-A minute becomes a row only when it is over by the exchange's clock, the connection was alive after its end, and it was
-watched: to its end for a last sample, from its first moment for a sum. What was not watched so is left missing, never
-guessed. Of a feed whose silence is a fault (StreamFeed.max_silence_s) only an event proves that it was watched so far.
+A minute becomes a row only when it is over by the exchange's clock, the connection was alive after its end (of a sum:
+after its last events must have come), and it was watched: to its end for a last sample, from its first moment for a
+sum. What was not watched so is left missing, never guessed. Of a feed whose silence is a fault
+(StreamFeed.max_silence_s) only an event proves that it was watched so far.
 
 A message that changes a minute which is stored already, a late event or the same bar with other values, makes a new row
 that replaces the stored one while the minute is young.
@@ -155,13 +156,15 @@ class Minutes:
                 for key in [key for key in self._open if key[0] == series]:
                     del self._open[key]
 
-    def end_session(self, sure_ms: int = 0) -> list[tuple[StreamFeed, int, list[Item]]]:
-        """Note that the connection is gone, with every open minute.
+    def end_session(self, sure_ms: int = 0) -> tuple[list[Item], list[tuple[StreamFeed, int, list[Item]]]]:
+        """Note that the connection is gone, with every open minute; `sure_ms`: until when what happened has come.
 
-        Return what no event has proved of each proving feed: the feed, when its last event came or it was subscribed,
-        and the minutes that were watched to their end until `sure_ms`.
+        Return the sums that were watched until then, and what no event has proved of each proving feed: the feed, when
+        its last event came or it was subscribed, and its minutes that were watched until then.
         """
         items = self._close_sums(sure_ms, is_proved=True)
+        final = [item for item in items if item.feed not in self._proving]
+        items = [item for item in items if item.feed in self._proving]
         for item in items:
             self._closed[item.series, item.ts].state = State.UNPROVEN
         unproven = [
@@ -174,7 +177,7 @@ class Minutes:
         self._next_sum_ms.clear()
         self._newest_bar_ms.clear()
         self._event_ms.clear()
-        return [(feed, since_ms, minutes) for feed, since_ms, minutes in unproven if minutes]
+        return final, [(feed, since_ms, minutes) for feed, since_ms, minutes in unproven if minutes]
 
     def prove(self, items: Iterable[Item]) -> list[Item]:
         """Return minutes that an event has proved, with what came late."""
@@ -224,7 +227,7 @@ class Minutes:
     def close(self, exchange_ms: int, alive_ms: int) -> list[Item]:
         """Return the rows that are final; `alive_ms`: when the connection last proved that it is alive."""
         sure_ms = min(exchange_ms - GRACE_MS, alive_ms)
-        items = [*self.take_changed(), *self._close_sums(sure_ms)]
+        items = [*self.take_changed(), *self._close_sums(min(exchange_ms, alive_ms) - GRACE_MS)]
         for key, minute in list(self._open.items()):
             is_followed = minute.ts < self._newest_bar_ms.get(minute.route.series, 0)
             if minute.route.feed.reduce is not Reduce.SUM and (is_followed or minute.over_ms <= sure_ms):

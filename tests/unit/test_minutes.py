@@ -38,6 +38,11 @@ def rows(items):
     return [(item.ts - START, item.row and item.row[1:]) for item in items]
 
 
+def close_alive(minutes, now_ms):
+    """Close what is over, on a connection that is alive."""
+    return minutes.close(now_ms, now_ms)
+
+
 def test_the_last_sample_of_a_minute_is_its_row():
     minutes = Minutes([LAST])
     minutes.watch([LAST], START)
@@ -78,8 +83,25 @@ def test_events_are_summed_exactly_and_quiet_minutes_are_known_as_watched():
     minutes.add(SUM, Liquidations(START + 5, "0.1", "0"))
     minutes.add(SUM, Liquidations(START + 5, "0.1", "0"))
     minutes.add(SUM, Liquidations(START + 9, "0", "1234567890.000000001"))
-    items = minutes.close(START + 2 * MINUTE_MS + GRACE_MS, START + 2 * MINUTE_MS)
+    items = close_alive(minutes, START + 2 * MINUTE_MS + GRACE_MS)
     assert rows(items) == [(0, ("0.2", "1234567890.000000001")), (MINUTE_MS, None)]
+
+
+def test_a_sum_is_not_claimed_before_its_last_events_must_have_come():
+    """They come up to a second and a half late: a connection that dies after the minute's end may not bring them."""
+    minutes = Minutes([SUM])
+    minutes.watch([SUM], START)
+    end = START + MINUTE_MS
+    assert minutes.close(end + 2 * GRACE_MS, end + GRACE_MS - 1) == []
+    assert rows(minutes.close(end + 2 * GRACE_MS, end + GRACE_MS)) == [(0, None)]
+
+
+def test_a_sum_that_was_watched_to_its_end_is_kept_when_the_session_ends():
+    minutes = Minutes([SUM])
+    minutes.watch([SUM], START)
+    minutes.add(SUM, Liquidations(START + 5, "0.1", "0"))
+    final, unproven = minutes.end_session(START + MINUTE_MS)
+    assert (rows(final), unproven) == ([(0, ("0.1", "0"))], [])
 
 
 def test_repeated_events_of_a_distinct_feed_count_once():
@@ -88,7 +110,7 @@ def test_repeated_events_of_a_distinct_feed_count_once():
     minutes.watch([distinct], START)
     for _ in range(3):
         minutes.add(distinct, Liquidations(START + 5, "0.1", "0"))
-    assert rows(minutes.close(START + MINUTE_MS + GRACE_MS, START + MINUTE_MS)) == [(0, ("0.1", "0"))]
+    assert rows(close_alive(minutes, START + MINUTE_MS + GRACE_MS)) == [(0, ("0.1", "0"))]
 
 
 @pytest.mark.parametrize("since", [1, 30_000])
@@ -97,7 +119,7 @@ def test_a_minute_watched_in_part_has_no_sum(since):
     minutes.watch([SUM], START + since)
     minutes.add(SUM, Liquidations(START + 40_000, "1", "0"))
     minutes.add(SUM, Liquidations(START + 70_000, "2", "0"))
-    items = minutes.close(START + 2 * MINUTE_MS + GRACE_MS, START + 2 * MINUTE_MS)
+    items = close_alive(minutes, START + 2 * MINUTE_MS + GRACE_MS)
     assert rows(items) == [(MINUTE_MS, ("2", "0"))]
 
 
@@ -108,7 +130,7 @@ def test_a_sum_of_which_a_part_could_not_be_read_is_given_up(at, left):
     minutes.add(SUM, Liquidations(START + 1, "1", "0"))
     minutes.spoil(START + at, [SUM])
     minutes.add(SUM, Liquidations(START + 80_000, "2", "0"))
-    items = minutes.close(START + 2 * MINUTE_MS + GRACE_MS, START + 2 * MINUTE_MS)
+    items = close_alive(minutes, START + 2 * MINUTE_MS + GRACE_MS)
     assert [(item.ts - START) // MINUTE_MS for item in items] == left
 
 
@@ -127,10 +149,10 @@ def test_what_the_exchange_refuses_to_send_is_not_watched():
     minutes = Minutes([SUM])
     minutes.watch([SUM], START)
     minutes.unwatch([SUM])
-    assert minutes.close(START + MINUTE_MS + GRACE_MS, START + MINUTE_MS) == []
+    assert close_alive(minutes, START + MINUTE_MS + GRACE_MS) == []
     minutes.end_session()
     minutes.watch([SUM], START + MINUTE_MS)
-    assert rows(minutes.close(START + 2 * MINUTE_MS + GRACE_MS, START + 2 * MINUTE_MS)) == [(MINUTE_MS, None)]
+    assert rows(close_alive(minutes, START + 2 * MINUTE_MS + GRACE_MS)) == [(MINUTE_MS, None)]
 
 
 def watched(feed=SUM, minutes=3):
@@ -253,13 +275,14 @@ def test_a_feed_whose_silence_is_a_fault_is_claimed_only_up_to_its_newest_event(
     late_ms = START + 10 * MINUTE_MS
     minutes.on_event(proving.feed, START + 2 * MINUTE_MS + 1)
     assert rows(minutes.close(late_ms, late_ms)) == [(0, None), (MINUTE_MS, None)]
-    assert minutes.close(late_ms + MINUTE_MS, late_ms + MINUTE_MS) == []
+    assert close_alive(minutes, late_ms + MINUTE_MS) == []
     minutes.on_event(proving.feed, late_ms)
     assert len(minutes.close(late_ms + MINUTE_MS, late_ms + MINUTE_MS)) == 8
-    ((feed, since_ms, items),) = minutes.end_session(late_ms + 2 * MINUTE_MS)
+    final, ((feed, since_ms, items),) = minutes.end_session(late_ms + 2 * MINUTE_MS)
+    assert final == []
     assert (feed, since_ms, rows(items)) == (proving.feed, late_ms, [(10 * MINUTE_MS, None), (11 * MINUTE_MS, None)])
     assert minutes.close(late_ms + 9 * MINUTE_MS, late_ms + 9 * MINUTE_MS) == []
-    assert minutes.end_session(late_ms + 9 * MINUTE_MS) == []
+    assert minutes.end_session(late_ms + 9 * MINUTE_MS) == ([], [])
 
 
 def test_a_late_sample_replaces_the_last_one_of_its_minute():
