@@ -75,6 +75,7 @@ class Liveness:
     def on_data(self, topic: str, now_s: float) -> None:
         """Note data of a topic."""
         self._data_s = self._topic_s[topic] = now_s
+        self._ignored.discard(topic)
         if not self.had_data or self._empty_sessions:
             self.had_data = True
             self._empty_sessions.pop(topic, None)

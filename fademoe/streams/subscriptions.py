@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 CONFIRM_S = 5.0  # a topic that is not confirmed by then is asked for again
 MAX_ATTEMPTS = 3  # for a topic alone in its request that is not confirmed, or refused without being named
+REFUSED_S = 600.0  # until a refused topic is asked for again: a refusal may be a passing fault; doubled each time
+MAX_REFUSED_S = 3600.0
 
 
 class Change(NamedTuple):
@@ -45,6 +47,8 @@ class Subscriptions:
         self._next_s = 0.0
         self._number = 0
         self._attempts: Counter[str] = Counter()
+        self._refusals: Counter[str] = Counter()
+        self._retry_s: dict[str, float] = {}  # when refused topics are asked for again
         self._one_at_a_time = False
 
     @property
@@ -84,12 +88,13 @@ class Subscriptions:
     def on_reject(self, topic: str | None, request: int | None, now_s: float) -> Change:
         """Note a refusal of the named topic, of a whole request, or, without either, of what is not answered yet.
 
-        With a request all of it is void. A named topic is refused for this session; the others are asked for again,
-        together: at once where the request is void or nothing confirms them, else when their time is up.
+        With a request all of it is void. A named topic is refused, until `retry_overdue` asks for it again; the others
+        are asked for again, together: at once where the request is void or nothing confirms them, else when their time
+        is up.
         """
         self.acked_any = True
         if topic is not None:
-            return self._reject_topic(topic, request)
+            return self._reject_topic(topic, request, now_s)
         unanswered = self._unanswered(now_s)
         if request is None and len(unanswered) > 1:
             self._one_at_a_time = True
@@ -97,44 +102,58 @@ class Subscriptions:
             self.pending.extend(cut(again, max(1, len(again) // len(unanswered))))
             return Change(again=tuple(again))
         number = request if request is not None else next(iter(unanswered), None)
-        return self._ask_in_halves(self._withdraw(number)) if number in self.sent else Change()
+        return self._ask_in_halves(self._withdraw(number), now_s) if number in self.sent else Change()
 
     def retry_overdue(self, now_s: float) -> Change:
-        """Ask again for topics that were not confirmed in time.
+        """Ask again for topics that were not confirmed in time, and for those that were refused long enough ago.
 
         Where the exchange has not answered anything in this session, its silence says nothing: they count as served.
         """
+        self._retry_refused(now_s)
         numbers = [n for n, sent in self.sent.items() if sent.topics and now_s - sent.sent_s > CONFIRM_S]
         if not numbers or self.pending or not self._acks:
             return Change()
         if not self.acked_any:
             return self.on_data([topic for number in numbers for topic in self.sent[number].topics])
-        changes = [self._ask_in_halves(self._withdraw(number)) for number in numbers]
+        changes = [self._ask_in_halves(self._withdraw(number), now_s) for number in numbers]
         return Change(
             refused=tuple(topic for change in changes for topic in change.refused),
             again=tuple(topic for change in changes for topic in change.again),
         )
 
-    def _reject_topic(self, topic: str, request: int | None) -> Change:
+    def _retry_refused(self, now_s: float) -> None:
+        """Ask again for refused topics, each alone: one that is refused once more costs no other."""
+        for topic in [topic for topic, retry_s in self._retry_s.items() if now_s >= retry_s]:
+            del self._retry_s[topic]
+            if self.unserved.get(topic, 0) is None:
+                self.unserved[topic] = 0
+                self.pending.append([topic])
+
+    def _refuse(self, topic: str, now_s: float) -> None:
+        self.unserved[topic] = None
+        self._retry_s[topic] = now_s + min(REFUSED_S * 2 ** self._refusals[topic], MAX_REFUSED_S)
+        self._refusals[topic] += 1
+
+    def _reject_topic(self, topic: str, request: int | None, now_s: float) -> Change:
         numbers = (n for n, sent in self.sent.items() if topic in sent.topics)
         number = request if request in self.sent else next(numbers, None)
         if number is None:
             return Change()
         if topic in self.sent[number].topics:
             self.sent[number].topics.remove(topic)
-        self.unserved[topic] = None
+        self._refuse(topic, now_s)
         is_void = request is not None or not self._acks
         again = self._withdraw(number) if is_void else []
         if again:
             self.pending.append(again)
         return Change(refused=(topic,), again=tuple(again))
 
-    def _ask_in_halves(self, topics: list[str]) -> Change:
+    def _ask_in_halves(self, topics: list[str], now_s: float) -> Change:
         """Ask again in two requests; give up a topic that was alone too often."""
         if len(topics) == 1:
             self._attempts[topics[0]] += 1
             if self._attempts[topics[0]] >= MAX_ATTEMPTS:
-                self.unserved[topics[0]] = None
+                self._refuse(topics[0], now_s)
                 return Change(refused=tuple(topics))
         if topics:
             self.pending.extend(cut(topics, (len(topics) + 1) // 2))

@@ -1,8 +1,10 @@
 """What is asked again, served and refused of the topics of a session."""
 
+from itertools import pairwise
+
 import pytest
 
-from fademoe.streams.subscriptions import CONFIRM_S, MAX_ATTEMPTS, Change, Subscriptions
+from fademoe.streams.subscriptions import CONFIRM_S, MAX_ATTEMPTS, MAX_REFUSED_S, REFUSED_S, Change, Subscriptions
 
 TOPICS = [f"t{n}" for n in range(8)]
 
@@ -161,3 +163,26 @@ def test_without_topics_there_is_nothing_to_ask(acks):
     subs = subscriptions(acks=acks, topics=[])
     assert send(subs) == {}
     assert subs.is_settled
+
+
+@pytest.mark.parametrize("acks", [True, False])
+def test_a_refused_topic_is_asked_for_again_by_itself_ever_less_often(acks):
+    """A refusal may be a passing fault, or that of a contract that was listed a moment ago."""
+    subs = subscriptions(topics=["t0", "t1"], acks=acks)
+    send(subs)
+    assert subs.on_reject("t0", None, 1.0) == Change(refused=("t0",), again=() if acks else ("t1",))
+    send(subs, 2.0)
+    subs.on_ack(["t1"])
+    now_s, asked = 2.0, []
+    while now_s < 3 * MAX_REFUSED_S:
+        now_s += 10.0
+        subs.retry_overdue(now_s)
+        for topics in send(subs, now_s).values():
+            assert topics == ["t0"]
+            asked.append(now_s)
+            subs.on_reject("t0", None, now_s)
+    pauses = [later - before for before, later in pairwise([1.0, *asked])]
+    assert [round(pause_s / REFUSED_S) for pause_s in pauses] == [1, 2, 4, 6]
+    assert subs.on_data(["t0"]) == Change(served=("t0",))
+    assert subs.retry_overdue(now_s + 2 * MAX_REFUSED_S) == Change()
+    assert send(subs, now_s + 2 * MAX_REFUSED_S) == {}
