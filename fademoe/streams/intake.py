@@ -95,10 +95,11 @@ class Intake:
                 for key, route in routes.items():
                     old = route.instrument
                     new = by_name.get((old.code, old.name), old)
-                    if Decimal(new.contract_value) != Decimal(old.contract_value):
+                    coins = Decimal(new.contract_value) * old.multiplier / new.multiplier  # in the unit that is stored
+                    if coins != Decimal(old.contract_value):
                         is_changed = True
                         self._earlier[route.series] = (from_ms, old)
-                        routes[key] = route._replace(instrument=replace(old, contract_value=new.contract_value))
+                        routes[key] = route._replace(instrument=replace(old, contract_value=f"{coins:f}"))
         return is_changed
 
     def discard(self, error: Exception, payload: bytes, exchange_ms: int, topic: str | None = None) -> None:

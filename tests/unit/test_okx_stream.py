@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from fademoe.client.instruments import disambiguate_symbols
 from fademoe.clock import MINUTE_MS
 from fademoe.exchanges.okx import EXCHANGE
+from fademoe.exchanges.okx.instruments import parse_instrument
 from fademoe.feeds.instrument import Instrument
 from fademoe.streams.intake import MAX_AHEAD_MS
 from fademoe.streams.minutes import GRACE_MS
@@ -209,3 +211,78 @@ def test_contracts_that_cannot_be_read_cost_no_liquidations(line):
     line.now_ms += MINUTE_MS
     assert "unreadable" in line.take("instruments", *({"instId": number} for number in range(3)), instType="SWAP")
     assert [row[1:] for row in line.rows(2)] == [("BTC", 0, None), ("ETH", 0, None), ("BTC", 1, None), ("ETH", 1, None)]
+
+
+def push(line, name, *details):
+    """Hear liquidations of a contract."""
+    data = [{"instType": "SWAP", "instId": name, "details": list(details)}]
+    line.hear({"arg": {"channel": "liquidation-orders", "instType": "SWAP"}, "data": data})
+
+
+def liquidate(ts, price="2"):
+    return {"bkPx": price, "side": "sell", "posSide": "long", "sz": "1", "ts": str(ts)}
+
+
+def follow(*contracts):
+    """Return a connection that serves contracts since the minute before START."""
+    line = lines.Line(EXCHANGE.sockets[0], lines.topics_of(EXCHANGE.stream_feeds, contracts), START - MINUTE_MS)
+    for _ in range(10):
+        line.now_ms += 500
+        for text in line.send():
+            for argument in json.loads(text)["args"]:
+                line.hear({"event": "subscribe", "arg": argument, "connId": "a"})
+    return line
+
+
+def take_minute(line, contract):
+    """Let the minute of START end on a connection that is alive; return the sums of liquidations by symbol."""
+    line.now_ms = START + MINUTE_MS + 2 * GRACE_MS
+    push(line, contract.name, liquidate(line.now_ms))
+    rate = {"instId": contract.name, "fundingRate": "0.1", "premium": "0.1", "ts": str(line.now_ms)}
+    line.hear({"arg": {"channel": "funding-rate", "instId": contract.name}, "data": [rate]})
+    line.check()
+    items = [item for item in line.buffer.take() if item.series.source == "okx-lq" and item.ts == START]
+    return {item.series.symbol: item.row for item in items}
+
+
+def test_the_channel_of_contracts_keeps_the_unit_under_which_a_contract_is_stored():
+    """CAT is stored as 1000CAT; the channel's contract is read as CAT with a thousandfold size."""
+    listed = {
+        "instType": "SWAP",
+        "instId": "1000CAT-USDT-SWAP",
+        "instFamily": "1000CAT-USDT",
+        "uly": "1000CAT-USDT",
+        "ctType": "linear",
+        "ctVal": "10",
+        "ctMult": "1",
+        "settleCcy": "USDT",
+        "instCategory": "1",
+        "state": "live",
+        "listTime": "1573557408000",
+        "expTime": "",
+        "tickSz": "0.1",
+        "lotSz": "1",
+    }
+    stored = Instrument(
+        exchange="okx",
+        code="okx",
+        name="1000CAT-USDT-SWAP",
+        symbol="1000CAT",
+        contract_value="10",
+        listed_ms=1573557408000,
+    )
+    (followed,) = disambiguate_symbols([parse_instrument(listed)], [stored])
+    assert (followed.multiplier, followed.contract_value) == (1, "10")
+    line = follow(followed)
+    line.hear({"arg": {"channel": "instruments", "instType": "SWAP"}, "data": [listed]})
+    line.now_ms = START + 30_000
+    push(line, followed.name, liquidate(line.now_ms))
+    assert take_minute(line, followed)["1000CAT"].lql == "20"  # one contract of ten coins at 2 USDT
+
+
+def test_one_odd_detail_costs_its_contract_only():
+    line = follow(BTC, ETH)
+    line.now_ms = START + 30_000
+    push(line, ETH.name, liquidate(START + 29_000))
+    push(line, BTC.name, None)
+    assert set(take_minute(line, ETH)) == {"ETH"}

@@ -214,7 +214,7 @@ def parse_ratio(item: Json, instrument: Instrument) -> LongShortRatio | None:
         return None
     if abs(longs + shorts - 1) > SHARES_ERROR:
         raise BadPayload(f"{longs} and {shorts} are not the two shares of all accounts")
-    ratio = DIVISION.divide(longs, shorts).quantize(Decimal("1E-8"), rounding=ROUND_HALF_UP)
+    ratio = DIVISION.divide(longs, shorts).quantize(Decimal("1E-8"), ROUND_HALF_UP, DIVISION)
     return LongShortRatio(to_ms(get_member(item, "timestamp")), f"{ratio:f}")
 
 

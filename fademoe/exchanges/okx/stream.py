@@ -96,7 +96,7 @@ def list_liquidations(data: Json) -> Sequence[Json]:
         details = contract.get("details") if isinstance(contract, dict) else None
         if isinstance(details, list):
             name = contract.get("instId")
-            liquidations += [{**item, "instId": name} if isinstance(item, dict) else item for item in details]
+            liquidations += [{**(item if isinstance(item, dict) else {}), "instId": name} for item in details]
         else:
             liquidations.append(contract)
     return liquidations
