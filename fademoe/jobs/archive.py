@@ -946,8 +946,7 @@ def _correct(
         for path, file_id in ids.items():
             mine = [change for change in changes if gathered.find_file(metric, change.ts) == path]
             known = [change for change in mine if path in rewritten and change.ts not in strays]
-            corrections.correct(cursor, series, known, file_id)
-            corrected += len(known)
+            corrected += corrections.correct(cursor, series, feed.interval, known, file_id)
             others.setdefault(metric, []).extend(sorted({*mine} - {*known}))
         for path, fresh in gathered.split(metric, rows.pick(missing)):
             corrections.record_missing(cursor, series, list(fresh), ids[path])

@@ -141,7 +141,7 @@ def _store(
     series, feed = work.series, work.feed
     stored = corrections.read_stored_rows(cursor, series, feed.metric, feed.interval, answered)
     changes = corrections.find_differences(feed.metric, stored, rows)
-    corrections.correct(cursor, series, changes)
+    corrections.correct(cursor, series, feed.interval, changes)
     times = sorted(rows.keys() - stored.keys())
     missing = sorted(set(times) - corrections.read_stored_times(cursor, series, times))
     if times:

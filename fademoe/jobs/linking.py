@@ -32,4 +32,5 @@ def _link(feed: RestFeed, series: Series, windows: Sequence[Window], cursor: Cur
         stored = corrections.read_stored_rows(cursor, series, feed.metric, feed.interval, [Window(ts, ts + 1)])
         rows = {at: METRICS[feed.metric].row_type._make((at, *values)) for at, values in stored.items()}
         linked = {at: feed.link(row, before_ms) for at, row in rows.items()} if feed.link else {}
-        corrections.correct(cursor, series, corrections.find_differences(feed.metric, stored, linked))
+        changes = corrections.find_differences(feed.metric, stored, linked)
+        corrections.correct(cursor, series, feed.interval, changes)

@@ -69,13 +69,22 @@ def find_differences(metric: str, stored: Stored, rows: Mapping[int, Row]) -> li
     return changes
 
 
-def correct(cursor: Cursor, series: Series, changes: Sequence[Difference], file_id: int | None = None) -> None:
-    """Change stored values and record old and new, in the caller's transaction; `file_id`: by a file of an archive."""
+def correct(
+    cursor: Cursor, series: Series, interval: str, changes: Sequence[Difference], file_id: int | None = None
+) -> int:
+    """Change stored values and record old and new, in the caller's transaction; return how many were changed.
+
+    A row of another interval, or a value that another transaction has changed meanwhile, is left as it is. `file_id`:
+    by a file of an archive.
+    """
+    corrected = []
     for change in changes:
         statement = sql.SQL(SQL["correct"]).format(column=sql.Identifier(change.column))
-        values = {"source": series.source, "symbol": series.symbol, "ts": change.ts, "new": change.new}
+        values = {"source": series.source, "symbol": series.symbol, "interval": interval, **change._asdict()}
         cursor.execute(statement, values)
-    _record(cursor, [(*series, c.ts, c.column, c.old, c.new) for c in changes], file_id)
+        corrected += [change] * cursor.rowcount
+    _record(cursor, [(*series, c.ts, c.column, c.old, c.new) for c in corrected], file_id)
+    return len(corrected)
 
 
 def record_missing(cursor: Cursor, series: Series, times: Sequence[int], file_id: int | None = None) -> None:

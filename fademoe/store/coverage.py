@@ -1,6 +1,6 @@
 """What is wanted, covered and absent of each series: multiranges that change together with the rows."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -83,6 +83,12 @@ def want(cursor: Cursor, series: Sequence[Series], start_ms: int, end_ms: int | 
     """Add [start_ms, end_ms) to what is wanted of each series; without an end it is wanted for ever."""
     rows = sorted((source, symbol, _multirange([(start_ms, end_ms)])) for source, symbol in series)
     execute_values(cursor, SQL["want"], rows, template="(%s, %s, %s::int8multirange)")
+
+
+def lock(cursor: Cursor, series: Collection[Series]) -> None:
+    """Lock the rows of several series in the order of `record`, before some of them are locked in another one."""
+    if len(series) > 1:
+        cursor.execute(SQL["lock"], {"series": tuple(map(tuple, series))})
 
 
 def record(cursor: Cursor, answers: Sequence[Covered]) -> None:

@@ -74,6 +74,7 @@ class Writer:
 def store_rows(cursor: Cursor, batches: Sequence[Batch], answers: Sequence[Covered], origin: Origin = HISTORY) -> int:
     """Do what `Writer.write` does in the caller's transaction, of which it must be the last call."""
     new = [_insert(cursor, batch, origin) for batch in batches]
+    coverage.lock(cursor, {series for times in new for series in times} | {answer.series for answer in answers})
     hours.mark_changed(cursor, [pair for times in new for pair in times.items()])
     if answers:
         coverage.record(cursor, answers)
@@ -136,12 +137,11 @@ def _insert(cursor: Cursor, batch: Batch, origin: Origin) -> Times:
     cursor.execute(SQL["create_incoming"])
     cursor.execute(SQL["empty_incoming"])
     _copy(cursor, "perp_incoming", names, CopyText(write_copy_text(groups, batch.interval)))
+    cursor.execute(sql.SQL(SQL["insert_incoming"]).format(columns=names))
+    inserted = _fetch_keys(cursor)
     replaced = _supersede(cursor, metric) if batch.interval == metric.interval else set()
-    action = _on_conflict(metric, batch.interval)
-    cursor.execute(sql.SQL(SQL["insert_incoming"]).format(columns=names, action=action))
-    stored = {(Series(source, symbol), ts) for source, symbol, ts in cursor.fetchall()}
-    arrivals.record(cursor, metric.name, batch.interval, _collect_times(stored - replaced), (), origin)
-    return _collect_times(stored)
+    arrivals.record(cursor, metric.name, batch.interval, _collect_times(inserted), (), origin)
+    return _collect_times(inserted | replaced)
 
 
 def _list_names(metric: Metric) -> sql.Composable:
@@ -156,23 +156,28 @@ def _collect_times(rows: Iterable[tuple[Series, int]]) -> dict[Series, list[int]
     return times
 
 
+def _fetch_keys(cursor: Cursor) -> set[tuple[Series, int]]:
+    return {(Series(source, symbol), ts) for source, symbol, ts in cursor.fetchall()}
+
+
 def _supersede(cursor: Cursor, metric: Metric) -> set[tuple[Series, int]]:
-    """Record the live samples whose place the incoming rows take, cell by cell; return which they are."""
+    """Let incoming rows take the place of live samples, except for values that they lack; return which did.
+
+    The samples are recorded, cell by cell. After the insert, which waits for rows that other transactions store.
+    """
     cells = [
         sql.SQL(SQL["superseded_cell"]).format(name=sql.Literal(column.name), column=sql.Identifier(column.name))
         for column in metric.columns
     ]
     statement = sql.SQL(SQL["record_superseded"]).format(cells=sql.SQL(", ").join(cells))
     cursor.execute(statement, {"at_s": now_ms() / SECOND_MS, "first": metric.columns[0].name})
-    return {(Series(source, symbol), ts) for source, symbol, ts in cursor.fetchall()}
-
-
-def _on_conflict(metric: Metric, interval: str) -> sql.Composable:
-    """Return what happens to a stored row: one of another interval gives way to the history, except values it lacks."""
-    if interval != metric.interval:
-        return sql.SQL(SQL["keep_stored"])
-    changes = [sql.SQL(SQL["prefer_incoming"]).format(column=sql.Identifier(column.name)) for column in metric.columns]
-    return sql.SQL(SQL["replace_sample"]).format(changes=sql.SQL(", ").join(changes))
+    replaced = _fetch_keys(cursor)
+    if replaced:
+        changes = [
+            sql.SQL(SQL["prefer_incoming"]).format(column=sql.Identifier(column.name)) for column in metric.columns
+        ]
+        cursor.execute(sql.SQL(SQL["replace_samples"]).format(changes=sql.SQL(", ").join(changes)))
+    return replaced
 
 
 def _find_unknown(cursor: Cursor, metric: Metric, batch: Batch, fresh: set[Series]) -> dict[Series, Sequence[Row]]:

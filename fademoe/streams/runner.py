@@ -343,7 +343,8 @@ def _want(starts: Mapping[int, set[Series]], cursor: Cursor) -> None:
 
 def _correct(feed: StreamFeed, series: Series, windows: list[Window], rows: Mapping[int, Row], cursor: Cursor) -> None:
     stored = corrections.read_stored_rows(cursor, series, feed.metric, feed.interval, windows)
-    corrections.correct(cursor, series, corrections.find_differences(feed.metric, stored, rows))
+    changes = corrections.find_differences(feed.metric, stored, rows)
+    corrections.correct(cursor, series, feed.interval, changes)
 
 
 def has_taken_over(old: Connection, connections: list[Connection]) -> bool:

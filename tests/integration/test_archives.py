@@ -310,7 +310,7 @@ def test_a_rewritten_file_is_an_audit(importer, simulator, system):
     (stored,) = [row for row in copies.taken[-1][1] if row[0] == early[-1].ts]
     changes = [Difference(stored[0], "oi", stored[3], "2.50"), Difference(stored[0], "oi_usd", stored[4], "3")]
     for change in (*changes, *(each._replace(old=each.new, new=each.old) for each in changes)):
-        importer.services.database.run(lambda cursor, each=change: corrections.correct(cursor, series, [each]))
+        importer.services.database.run(lambda cursor, each=change: corrections.correct(cursor, series, "5m", [each]))
         copies.take()
     assert copies.compare() == 7
     assert importer.differences("bin-oi", "ETH", window) == []

@@ -243,13 +243,13 @@ def test_a_run_as_of_a_time_reads_the_values_of_that_time(command, stored: str):
     place = START + 60 * MINUTE_MS
     with database.open_transaction() as cursor:
         (old,) = read_stored_rows(cursor, series, "ohlcv", "1m", [Window(place, place + 1)])[place][:1]
-        correct(cursor, series, [Difference(place, "o", old, str(Decimal(old or 0) + 1))])
+        correct(cursor, series, "1m", [Difference(place, "o", old, str(Decimal(old or 0) + 1))])
     now = run_hold(command, "bybit")
     past = run_hold(command, "bybit", "--as-of", str(at))
     other = Series("okx-mark", "A")
     with database.open_transaction() as cursor:
         (mark,) = read_stored_rows(cursor, other, "mark", "1m", [Window(place, place + 1)])[place][:1]
-        correct(cursor, other, [Difference(place, "mark_o", mark, str(Decimal(mark or 0) + 1))])
+        correct(cursor, other, "1m", [Difference(place, "mark_o", mark, str(Decimal(mark or 0) + 1))])
     code, out, _ = command("verify", past["id"], "--json")
     with database.open_transaction() as cursor:
         cursor.execute(

@@ -1,24 +1,28 @@
 """Transactions that collide, and text that PostgreSQL does not take (faults 36 and 37)."""
 
+import contextlib
+import logging
 import threading
 
 import psycopg2
 import pytest
 
-from fademoe.clock import MINUTE_MS, Window
+from fademoe.clock import HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.errors import BadPayload, StoreError
 from fademoe.feeds.instrument import Instrument
-from fademoe.metrics import Candle
-from fademoe.store import coverage, instruments, status
+from fademoe.metrics import Candle, OpenInterest
+from fademoe.store import corrections, coverage, hours, instruments, status
 from fademoe.store.connection import RETRY_PAUSES_S, Collision, Database
+from fademoe.store.corrections import Difference
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
 from fademoe.store.status import Report, State
-from fademoe.store.writer import Batch, Writer
+from fademoe.store.writer import Batch, Writer, store_rows
 from tests.support.clocks import until
 
 START = 1_767_225_600_000
 SERIES = [Series("bin-ohlcv", symbol) for symbol in ("AAA", "BBB")]
+OI = Series("okx-oi", "BTC")
 TIMEOUT_S = 20
 
 
@@ -30,9 +34,9 @@ def databases(database_url):
         database.close()
 
 
-def fetch(database, statement):
+def fetch(database, statement, *values):
     with database.open_transaction() as cursor:
-        cursor.execute(statement)
+        cursor.execute(statement, values or None)
         return cursor.fetchall()
 
 
@@ -152,6 +156,93 @@ def is_lock_awaited(connection):
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted")
         return cursor.fetchone()[0] > 0
+
+
+def store_while_waiting(databases, database_url, first, second):
+    """Store the first batch in a transaction that commits when `second`, work on the other database, waits for it."""
+    database, other = databases
+    thread = threading.Thread(target=second, args=(other,))
+    with database.open_transaction() as cursor:
+        store_rows(cursor, [first], [])
+        thread.start()
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+        blocked = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+        watch = Database(database_url)
+        until(lambda: fetch(watch, blocked, pid) == [(1,)], TIMEOUT_S)
+        watch.close()
+    thread.join(TIMEOUT_S)
+    assert not thread.is_alive()
+
+
+def live(number):
+    return Batch("oi", "1m", {OI: [OpenInterest(START + number * 5 * MINUTE_MS, "10", "7")]})
+
+
+def exact(*numbers):
+    return Batch("oi", "5m", {OI: [OpenInterest(START + number * 5 * MINUTE_MS, "11", None) for number in numbers]})
+
+
+def read_interest(database):
+    return fetch(database, "SELECT interval, oi::text, oi_usd::text FROM perp_data ORDER BY ts")
+
+
+def test_a_sample_that_is_stored_at_the_same_moment_is_recorded_when_it_is_replaced(databases, database_url):
+    Writer(databases[0]).write([live(0)], [])
+    store_while_waiting(databases, database_url, live(1), lambda other: Writer(other).write([exact(0, 1)], []))
+    assert read_interest(databases[0]) == [("5m", "11", "7")] * 2
+    recorded = fetch(databases[0], "SELECT ts, reason, old_value::text FROM perp_corrections ORDER BY ts")
+    assert recorded == [(START, "superseded", "10"), (START + 5 * MINUTE_MS, "superseded", "10")]
+
+
+def test_two_writers_that_replace_one_sample_record_it_once(databases, database_url):
+    Writer(databases[0]).write([live(0)], [])
+    store_while_waiting(databases, database_url, exact(0), lambda other: Writer(other).write([exact(0)], []))
+    assert read_interest(databases[0]) == [("5m", "11", "7")]
+    assert fetch(databases[0], "SELECT count(*) FROM perp_corrections") == [(1,)]
+
+
+def test_a_late_change_of_a_sample_does_not_touch_the_row_that_replaces_it(databases, database_url):
+    Writer(databases[0]).write([live(0)], [])
+    changes = [Difference(START, "oi", "10", "12"), Difference(START, "oi_usd", "7", "8")]
+    counts = []
+
+    def correct(other):
+        counts.append(other.run(lambda cursor: corrections.correct(cursor, OI, "1m", changes)))
+
+    store_while_waiting(databases, database_url, exact(0), correct)
+    assert counts == [0]
+    assert read_interest(databases[0]) == [("5m", "11", "7")]
+    assert fetch(databases[0], "SELECT DISTINCT reason FROM perp_corrections") == [("superseded",)]
+
+
+def test_two_writers_that_bring_rows_of_different_series_and_answer_for_both_do_not_collide(
+    databases, monkeypatch, caplog
+):
+    """A stream and the job of the newest rows, at the last minute of an hour."""
+    caplog.set_level(logging.INFO)
+    ts = floor_to(now_ms(), HOUR_MS) - MINUTE_MS
+    minute = Window(ts, ts + MINUTE_MS)
+    databases[0].run(lambda cursor: coverage.want(cursor, SERIES, ts, None))
+    mark, begun = hours.mark_changed, threading.Barrier(2)
+
+    def mark_together(cursor, new):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            begun.wait(1)  # without a lock before it, both would come here
+        mark(cursor, new)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            begun.wait(1)
+
+    monkeypatch.setattr(hours, "mark_changed", mark_together)
+    answers = [Covered(series, [minute]) for series in SERIES]
+
+    def write(database, series):
+        row = Candle(ts, "1", "2", "0.5", "1", "10", "15", 1, None)
+        return lambda: Writer(database).write([Batch("ohlcv", "1m", {series: [row]})], answers)
+
+    works = [write(database, series) for database, series in zip(databases, reversed(SERIES), strict=True)]
+    assert run_both(works) == [None, None]
+    assert not [message for message in caplog.messages if "deadlock" in message]
 
 
 ODD = "a\x00b \ud800c"

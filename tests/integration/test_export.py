@@ -197,7 +197,7 @@ def test_a_second_run_writes_what_has_changed_alone(stored, reader, tmp_path):
     assert (again.written, again.kept, said) == (0, 4, [])
     assert list_files(tmp_path) == before
     changed = Difference(START + 25 * DAY_MS, "c", "1.50", "1.6")
-    stored.run(lambda cursor: corrections.correct(cursor, Series("bin-ohlcv", "42"), [changed]))
+    stored.run(lambda cursor: corrections.correct(cursor, Series("bin-ohlcv", "42"), "1m", [changed]))
     third, said = run(reader, tmp_path)
     assert (third.written, third.kept) == (1, 3)
     assert said[0].startswith("source=bin-ohlcv/symbol=42/month=2026-01.parquet")
@@ -233,7 +233,7 @@ def test_a_change_behind_the_end_of_the_range_is_in_its_last_step(stored, reader
     ts = next(row[0] for row in reversed(read_database(stored, "BTC")) if row[0] < START + 33 * DAY_MS + 60 * MINUTE_MS)
     assert ts > window.end_ms
     changed = Difference(ts, "h", "2", "9")
-    stored.run(lambda cursor: corrections.correct(cursor, Series("bin-ohlcv", "BTC"), [changed]))
+    stored.run(lambda cursor: corrections.correct(cursor, Series("bin-ohlcv", "BTC"), "1m", [changed]))
     summary, _ = run(reader, tmp_path, ["BTC"], window=window, step="1h")
     assert (summary.written, summary.kept) == (1, 1)
     path = tmp_path / "source=bin-ohlcv" / "symbol=BTC" / "month=2026-02.parquet"

@@ -105,7 +105,7 @@ def test_a_corrected_value_is_in_the_answer_at_once_and_in_the_hours_soon(filled
     refresh(filled)
     ts = START + 100 * MINUTE_MS
     change = Difference(ts, "h", "101.5", "999999")
-    filled.database.run(lambda cursor: corrections.correct(cursor, BTC, [change]))
+    filled.database.run(lambda cursor: corrections.correct(cursor, BTC, "1m", [change]))
     assert max(row[4] for row in read(filled.database, BTC, "1d")) == "999999"
     assert refresh(filled) == 1
     (high,) = query(

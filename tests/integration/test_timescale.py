@@ -97,7 +97,7 @@ def test_finished_chunks_are_compressed_and_take_late_rows(database):
     assert write(database, range(ROWS), close="1.9") == len(holes)
     assert write(database, [5, ROWS, 6, ROWS + 1], close="1.8") == 2
     with database.open_transaction() as cursor:
-        corrections.correct(cursor, BTC, [Difference(START, "c", "1.50", "1.7")])
+        corrections.correct(cursor, BTC, "1m", [Difference(START, "c", "1.50", "1.7")])
     assert fetch(database, "SELECT c, count(*) FROM perp_data GROUP BY c ORDER BY c") == [
         (Decimal("1.50"), ROWS - len(holes) - 1),
         (Decimal("1.7"), 1),

@@ -59,8 +59,8 @@ def test_recorded_rows_are_those_of_a_copy_taken_then(client, database):
         for (perpspec, length), taken in copies.items():
             taken.append(take_copy(client, perpspec, step=length))
 
-    def correct(series, ts, column, old, new):
-        database.run(lambda cursor: corrections.correct(cursor, series, [Difference(ts, column, old, new)]))
+    def correct(series, ts, column, old, new, interval="1m"):
+        database.run(lambda cursor: corrections.correct(cursor, series, interval, [Difference(ts, column, old, new)]))
 
     def audit():
         rows = candles([50, 51], "7")

@@ -20,7 +20,9 @@ SELECT (
 )
 
 -- name: correct
-UPDATE perp_data SET {column} = %(new)s WHERE source = %(source)s AND symbol = %(symbol)s AND ts = %(ts)s
+UPDATE perp_data SET {column} = %(new)s
+WHERE source = %(source)s AND symbol = %(symbol)s AND ts = %(ts)s AND interval = %(interval)s
+  AND {column}::numeric IS NOT DISTINCT FROM %(old)s::numeric
 
 -- name: record
 -- VALUES: (at in s, source, symbol, ts, column, old_value, new_value, file_id)

@@ -7,6 +7,11 @@ ON CONFLICT (source, symbol) DO UPDATE
 SET wanted = p.wanted + excluded.wanted, updated_at = now()
 WHERE NOT p.wanted @> excluded.wanted
 
+-- name: lock
+SELECT FROM perp_coverage WHERE (source, symbol) IN %(series)s
+ORDER BY source COLLATE "C", symbol COLLATE "C"
+FOR UPDATE
+
 -- name: record
 -- VALUES: (source, symbol, covered, absent)
 INSERT INTO perp_coverage AS p (source, symbol, covered, absent) VALUES %s

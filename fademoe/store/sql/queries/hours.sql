@@ -8,7 +8,7 @@ WITH changed AS (
 ), series AS (
     SELECT p.source, p.symbol, p.covered FROM perp_coverage AS p
     WHERE (p.source, p.symbol) IN (SELECT source, symbol FROM changed)
-    ORDER BY p.source, p.symbol
+    ORDER BY p.source COLLATE "C", p.symbol COLLATE "C"
     FOR UPDATE
 )
 INSERT INTO perp_hours_stale (source, symbol, hour_ms)

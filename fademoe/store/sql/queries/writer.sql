@@ -51,9 +51,9 @@ CREATE TEMP TABLE IF NOT EXISTS perp_incoming (LIKE perp_data) ON COMMIT DROP
 TRUNCATE perp_incoming
 
 -- name: insert_incoming
-INSERT INTO perp_data AS stored ({columns})
+INSERT INTO perp_data ({columns})
 SELECT DISTINCT ON (source, symbol, ts) {columns} FROM perp_incoming ORDER BY source, symbol, ts
-ON CONFLICT {action}
+ON CONFLICT DO NOTHING
 RETURNING source, symbol, ts
 
 -- name: record_superseded
@@ -68,17 +68,20 @@ JOIN (
 CROSS JOIN LATERAL (VALUES {cells}) AS cell (name, old_value, new_value)
 WHERE stored.interval <> incoming.interval
   AND (cell.name = %(first)s OR cell.old_value IS DISTINCT FROM coalesce(cell.new_value, cell.old_value))
+ORDER BY stored.source, stored.symbol, stored.ts
+FOR UPDATE OF stored
 RETURNING source, symbol, ts
 
 -- name: superseded_cell
 ({name}, stored.{column}::numeric, incoming.{column}::numeric)
 
--- name: keep_stored
-DO NOTHING
-
--- name: replace_sample
-(source, symbol, ts) DO UPDATE SET interval = excluded.interval, {changes}
-WHERE stored.interval <> excluded.interval
+-- name: replace_samples
+UPDATE perp_data AS stored SET interval = incoming.interval, {changes}
+FROM (
+    SELECT DISTINCT ON (source, symbol, ts) * FROM perp_incoming ORDER BY source, symbol, ts
+) AS incoming
+WHERE stored.source = incoming.source AND stored.symbol = incoming.symbol AND stored.ts = incoming.ts
+  AND stored.interval <> incoming.interval
 
 -- name: prefer_incoming
-{column} = coalesce(excluded.{column}, stored.{column})
+{column} = coalesce(incoming.{column}, stored.{column})
