@@ -71,6 +71,7 @@ class Connection(threading.Thread):
         """Prepare to follow `topics` at `address`, `wait_s` after the start."""
         super().__init__(name=f"socket {socket.name}", daemon=True)
         self.health = Health()
+        self.opened_s = monotonic_s()
         self.topics = topics
         self.socket = socket
         self._address = address

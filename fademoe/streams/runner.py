@@ -38,6 +38,7 @@ REPORT_EVERY_S = 5.0
 LIST_EVERY_S = 60.0  # for contracts that are listed, delisted or changed
 LIST_RETRY_S = 10.0
 STORE_PAUSE_S = 2.0
+MIN_AGE_S = 15.0  # of a connection that is replaced
 MIN_OVERLAP_S = 75.0  # an old connection goes on so long at least beside the one that takes over
 END_TIMEOUT_S = 3.0  # for all connections together
 MAX_ITEMS_IN_MEMORY = 50_000  # about 25 MB; older ones go to disk while the database is away
@@ -194,9 +195,12 @@ class StreamRunner:
         return connection
 
     def _renew(self, now_s: float) -> None:
-        """Let fresh connections replace aged and dead ones; end those that left when all that follow took over."""
+        """Let fresh connections replace aged and dead ones; end those that left when all that follow took over.
+
+        A server may ask each new connection to leave: none is replaced before MIN_AGE_S.
+        """
         for index, connection in enumerate(self._connections):
-            if connection.health.is_aged:
+            if connection.health.is_aged and now_s - connection.opened_s >= MIN_AGE_S:
                 self._retire([connection])
                 self._connections[index] = self._open(connection.socket, connection.topics)
             elif not connection.is_alive():

@@ -11,7 +11,7 @@ from fademoe.metrics import PredictedFunding
 from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
 from fademoe.streams.minutes import Item
-from fademoe.streams.runner import StreamRunner, has_taken_over
+from fademoe.streams.runner import MIN_AGE_S, StreamRunner, has_taken_over
 from fademoe.streams.spill import CHUNK_ROWS
 from tests.support import lines
 
@@ -60,3 +60,20 @@ def test_a_connection_whose_thread_has_died_takes_over_from_nobody_and_is_replac
     assert fresh.topics is topics
     fresh.end()
     fresh.join(5)
+
+
+def test_a_server_that_asks_each_new_connection_to_leave_is_not_flooded():
+    runner, _ = make_runner()
+    topics = lines.topics_of(EXCHANGE.stream_feeds, [])
+    connection = lines.Line(EXCHANGE.sockets[0], topics, START).connection
+    runner._connections = [connection]
+    connection.start()
+    connection.health.is_aged = True
+    runner._renew(connection.opened_s + MIN_AGE_S - 1)
+    assert runner._connections == [connection]
+    runner._renew(connection.opened_s + MIN_AGE_S)
+    (fresh,) = runner._connections
+    assert fresh is not connection
+    for each in (connection, fresh):
+        each.end()
+        each.join(5)
