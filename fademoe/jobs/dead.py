@@ -13,13 +13,14 @@ from fademoe.archives.listing import Listed, skip_checksums
 from fademoe.archives.reading import read_file
 from fademoe.client import instruments, lives
 from fademoe.client.archive import Mismatch
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, parse_time, to_iso
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, parse_time, to_iso
 from fademoe.errors import RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Cadence, Dataset, split_settled
 from fademoe.feeds.blocks import Block, make_block
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
+from fademoe.jobs.archive import BAD_FILE_S, TRIES
 from fademoe.jobs.failures import ENDLESS
 from fademoe.metrics import Candle
 from fademoe.queue.retry import DELAY_S
@@ -36,12 +37,11 @@ CANDLES = "ohlcv"
 USE = "lives"  # of the files that are fetched here
 EVERY_S = 86_400
 ALIVE_MS = 7 * DAY_MS  # a contract that traded so lately is not dead
-BROKEN_S = 6 * 3600.0  # until a life is looked for again that a broken file hides
 ALIVE_KEPT_S = 3 * 86_400  # a contract that is alive, and is followed by nobody, is not looked at again so long
 
 
 class Unreadable(RetryLater):
-    """A file that would tell of a life is broken."""
+    """A file that may tell of a life is broken; it is fetched again."""
 
 
 class Trades(NamedTuple):
@@ -129,12 +129,14 @@ def _find_life(
     files = [*months, *days]
     if not files:
         return None
-    trades = _find_trades(services, archive, dataset, instrument, files)
+    search = LifeSearch(services, archive, dataset, instrument)
+    trades = search.find_trades(files)
     is_earlier = name != instrument.name
     if trades is None or (not is_earlier and trades.last.ts > time_ms - ALIVE_MS):
         services.redis.set(_alive_key(exchange, name), "1", ex=ALIVE_KEPT_S)
         return None
-    dead = replace(instrument, listed_ms=trades.first.ts, delisted_ms=trades.last.ts + MINUTE_MS)
+    start_ms, end_ms = search.find_span(trades)
+    dead = replace(instrument, listed_ms=start_ms, delisted_ms=end_ms)
     if is_earlier:
         with services.database.open_transaction() as cursor:
             following = store.read_lives_of(cursor, dead)[0]
@@ -142,7 +144,8 @@ def _find_life(
             return None  # the list tells of both lives as one
         with services.stop.allow_interrupt():
             is_same = lives.is_same_coin(exchange, services.rest, dead, trades.last.c, following, time_ms)
-        dead = replace(dead, is_other_coin=not is_same)
+        end_ms = min(end_ms, following.listed_ms or end_ms)
+        dead = replace(dead, delisted_ms=end_ms, is_other_coin=not is_same)
     return FoundLife(dead, trades.first.ts, trades.last.ts, is_earlier)
 
 
@@ -178,53 +181,94 @@ def _find_window(dataset: Dataset, path: str, cadence: Cadence) -> Window | None
     return dataset.find_period(start_ms) if cadence == "month" else Window(start_ms, start_ms + DAY_MS)
 
 
-def _find_trades(
-    services: Services, archive: Archive, dataset: Dataset, instrument: Instrument, files: Sequence[ArchiveFile]
-) -> Trades | None:
-    """Return the first and the last candle with trades in the files of one life; None where there is none.
+class LifeSearch:
+    """Looks for the first and the last trade in the files of one life."""
 
-    Behind the end of a life bars are flat, for months: the last file with trades is found by halves, the newest one
-    being looked at first. Raises Unreadable where the life begins or ends in a file that is broken.
-    """
+    def __init__(self, services: Services, archive: Archive, dataset: Dataset, instrument: Instrument) -> None:
+        """Read files of `dataset`, whose prices are those of `instrument`."""
+        self._services = services
+        self._archive = archive
+        self._dataset = dataset
+        self._instrument = instrument
+        self._broken: set[Window] = set()  # the days whose files cannot be read
 
-    @cache
-    def read(number: int) -> Trades | None:
-        return _read_trades(services, archive, dataset, instrument, files[number])
+    def find_trades(self, files: Sequence[ArchiveFile]) -> Trades | None:
+        """Return the first and the last candle with trades; None where there is none.
 
-    @cache
-    def is_readable(number: int) -> bool:
+        Behind the end of a life bars are flat, for months: the last file with trades is found by halves, the newest one
+        being looked at first. Files that are broken are passed over. Raises Unreadable where another try may help.
+        """
+        read = cache(lambda number: self._read_trades(files[number]))
+
+        def tells(number: int) -> bool:
+            return read(number) is not None or not self._has_broken_day(files[number].window)
+
+        with_trades, without = 0, len(files)
+        probe = without - 1
+        while without - with_trades > 1:
+            between = sorted(range(with_trades + 1, without), key=lambda number: abs(number - probe))
+            number = next(filter(tells, between), None)
+            if number is None:
+                break
+            with_trades, without = (number, without) if read(number) else (with_trades, number)
+            probe = (with_trades + without) // 2
+        last = read(with_trades)
+        if last is None:
+            return None
+        first = next(trades.first for number in range(with_trades + 1) if (trades := read(number)))
+        return Trades(first, last.last)
+
+    def find_span(self, trades: Trades) -> Window:
+        """Return the life that `find_trades` found: with days beside it whose files are broken, it may have traded."""
+        start_ms, end_ms = trades.first.ts, trades.last.ts + MINUTE_MS
+        for day in sorted(self._broken):
+            if end_ms < day.end_ms and day.start_ms <= ceil_to(end_ms, DAY_MS):
+                end_ms = day.end_ms
+        for day in sorted(self._broken, reverse=True):
+            if day.start_ms < start_ms and floor_to(start_ms, DAY_MS) <= day.end_ms:
+                start_ms = day.start_ms
+        return Window(start_ms, end_ms)
+
+    def _has_broken_day(self, window: Window) -> bool:
+        return any(window.start_ms <= day.start_ms < window.end_ms for day in self._broken)
+
+    def _read_trades(self, file: ArchiveFile) -> Trades | None:
+        """Return the trades of a file, None where it has none; what a month's does not tell, those of its days do."""
+        month = self._read_rows(file)
+        parts = [month] if month else []
+        if file.cadence == "month":
+            for day in _list_untold_days(self._dataset, file.window, month):
+                for of_day in self._dataset.list_day_files(file.contract, day):
+                    rows = self._read_rows(of_day)
+                    parts[:0] = [rows] if rows else []
+        return _find_edges(make_block(CANDLES, parts)[0]) if parts else None
+
+    def _read_rows(self, file: ArchiveFile) -> Block | None:
+        """Return the candles of a file; none where the archive does not have it, or where it is broken.
+
+        Raises Unreadable for a day's that is broken, until it was fetched TRIES times: nothing else has its trades.
+        """
+        services = self._services
         try:
-            read(number)
-        except Unreadable:
-            return False
-        return True
-
-    with_trades, without = 0, len(files)
-    probe = without - 1
-    while without - with_trades > 1:
-        between = sorted(range(with_trades + 1, without), key=lambda number: abs(number - probe))
-        number = next(filter(is_readable, between), probe)
-        with_trades, without = (number, without) if read(number) else (with_trades, number)
-        probe = (with_trades + without) // 2
-    last = read(with_trades)
-    if last is None:
-        return None
-    first = next(trades.first for number in range(with_trades + 1) if (trades := read(number)))
-    return Trades(first, last.last)
-
-
-def _read_trades(
-    services: Services, archive: Archive, dataset: Dataset, instrument: Instrument, file: ArchiveFile
-) -> Trades | None:
-    """Return the trades of a file, None where it has none; what a month's file does not tell, those of its days do."""
-    month = _read_rows(services, archive, dataset, instrument, file)
-    parts = [month] if month else []
-    if file.cadence == "month":
-        for day in _list_untold_days(dataset, file.window, month):
-            for of_day in dataset.list_day_files(file.contract, day):
-                rows = _read_rows(services, archive, dataset, instrument, of_day)
-                parts[:0] = [rows] if rows else []
-    return _find_edges(make_block(CANDLES, parts)[0]) if parts else None
+            download = services.archive_client.fetch(self._archive, file.path, use=USE)
+            if download is None:
+                return None
+            try:
+                return read_file(download.path, file, self._dataset, self._instrument).rows.get(CANDLES)
+            finally:
+                download.discard()
+        except (Mismatch, BadFile) as error:
+            log.warning("%s tells nothing of a life: %s", file.path, error)
+            if file.cadence == "day":
+                key = f"lives:{self._archive.exchange}:{file.path}:tries"
+                tries = int(services.redis.incr(key))
+                services.redis.expire(key, EVERY_S)
+                if tries < TRIES:
+                    raise Unreadable(
+                        f"{file.path}: {error}", retry_after_s=BAD_FILE_S, exchange=self._archive.exchange
+                    ) from error
+                self._broken.add(file.window)
+            return None
 
 
 def _find_edges(rows: Block) -> Trades | None:
@@ -243,28 +287,6 @@ def _list_untold_days(dataset: Dataset, month: Window, rows: Block | None) -> li
         return days
     first_ms, end_ms = int(rows.times[0]), int(rows.times[-1]) + MINUTE_MS
     return [day for day in days if day.start_ms < first_ms or day.end_ms > end_ms]
-
-
-def _read_rows(
-    services: Services, archive: Archive, dataset: Dataset, instrument: Instrument, file: ArchiveFile
-) -> Block | None:
-    """Return the candles of a file; none where the archive does not have it, or of a month's that is broken.
-
-    Raises Unreadable for a day's that is broken: nothing else has its trades.
-    """
-    try:
-        download = services.archive_client.fetch(archive, file.path, use=USE)
-        if download is None:
-            return None
-        try:
-            return read_file(download.path, file, dataset, instrument).rows.get(CANDLES)
-        finally:
-            download.discard()
-    except (Mismatch, BadFile) as error:
-        log.warning("%s tells nothing of a life: %s", file.path, error)
-        if file.cadence == "day":
-            raise Unreadable(f"{file.path}: {error}", retry_after_s=BROKEN_S, exchange=archive.exchange) from error
-        return None
 
 
 def _store(services: Services, exchange: Exchange, found: FoundLife) -> FoundLife:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 import requests
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, ceil_to, now_ms
 from fademoe.errors import BadPayload, RetryLater
 from fademoe.feeds import registry
 from fademoe.jobs import archive as jobs
@@ -97,15 +97,21 @@ def test_a_broken_file_does_not_shorten_a_life(importer, simulator, monkeypatch,
         last = f"{datetime.fromtimestamp(ended_ms / 1000, UTC):%Y-%m-%d}"
         simulator.fault(kind=kind, exchange="binance", path=f"{KLINES}/daily/klines/{name}/1m/{name}-1m-{last}")
         find_dead("binance")
-        assert query("SELECT * FROM perp_lives WHERE instrument = %s", name) == [], "its end is not known"
+        assert query("SELECT * FROM perp_lives WHERE instrument = %s", name) == [], "its end is not known yet"
+        for _ in range(2):
+            find_dead("binance")
+        whole_day = (ceil_to(ended_ms, DAY_MS),)  # which it may have traded
+        assert query("SELECT delisted_ms FROM perp_lives WHERE instrument = %s", name) == [whole_day]
         simulator.clear()
-        find_dead("binance")
-        assert query("SELECT delisted_ms FROM perp_lives WHERE instrument = %s", name) == [(ended_ms,)]
-        query("DELETE FROM perp_lives WHERE instrument = %s RETURNING 1", name)
-        earlier = f"{datetime.fromtimestamp((ended_ms - 3 * DAY_MS) / 1000, UTC):%Y-%m-%d}"
-        simulator.fault(kind=kind, exchange="binance", path=f"{KLINES}/daily/klines/{name}/1m/{name}-1m-{earlier}")
-        find_dead("binance")
-        assert query("SELECT delisted_ms FROM perp_lives WHERE instrument = %s", name) == [(ended_ms,)]
+        for broken in (False, True):
+            query("DELETE FROM perp_lives WHERE instrument = %s RETURNING 1", name)
+            earlier = f"{datetime.fromtimestamp((ended_ms - 3 * DAY_MS) / 1000, UTC):%Y-%m-%d}"
+            path = f"{KLINES}/daily/klines/{name}/1m/{name}-1m-{earlier}"
+            if broken:
+                simulator.fault(kind=kind, exchange="binance", path=path)
+            for _ in range(3):
+                find_dead("binance")
+            assert query("SELECT delisted_ms FROM perp_lives WHERE instrument = %s", name) == [(ended_ms,)]
     finally:
         simulator.clear()
         requests.post(f"{simulator.url}/sim/contracts", json=change | {"delisted_ms": None}, timeout=60)
