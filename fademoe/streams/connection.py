@@ -14,7 +14,7 @@ from fademoe.streams.address import Address
 from fademoe.streams.buffer import Buffer
 from fademoe.streams.intake import ErrorReports, Intake, Topic, list_routes
 from fademoe.streams.liveness import Broken, Expected, Liveness
-from fademoe.streams.minutes import GRACE_MS, Minutes
+from fademoe.streams.minutes import GRACE_MS, LATE_MS, Minutes
 from fademoe.streams.proofs import EventProofs, Unproven
 from fademoe.streams.socket import LiveSocket, SocketError
 from fademoe.streams.subscriptions import Change, Subscriptions
@@ -174,7 +174,8 @@ class Connection(threading.Thread):
         """
         if changed := self._minutes.take_changed():
             self._buffer.put(changed)
-        final, unproven = self._minutes.end_session(min(self._exchange_now_ms(), self._proved_ms()) - GRACE_MS)
+        sure_ms = min(self._exchange_now_ms() - GRACE_MS, self._proved_ms() - LATE_MS)
+        final, unproven = self._minutes.end_session(sure_ms)
         if final:
             self._buffer.put(final)
         self._proofs.hold([Unproven(*each) for each in unproven])

@@ -10,7 +10,7 @@ from fademoe.feeds.stream import Reduce, StreamFeed
 from fademoe.metrics import Liquidations, OpenInterest, PredictedFunding
 from fademoe.store.coverage import Series
 from fademoe.streams.buffer import Buffer, to_batches
-from fademoe.streams.minutes import GRACE_MS, YOUNG_MS, Item, Minutes, Route
+from fademoe.streams.minutes import GRACE_MS, LATE_MS, YOUNG_MS, Item, Minutes, Route
 from fademoe.streams.spill import Spill
 
 START = 1_767_225_600_000
@@ -92,8 +92,9 @@ def test_a_sum_is_not_claimed_before_its_last_events_must_have_come():
     minutes = Minutes([SUM])
     minutes.watch([SUM], START)
     end = START + MINUTE_MS
-    assert minutes.close(end + 2 * GRACE_MS, end + GRACE_MS - 1) == []
-    assert rows(minutes.close(end + 2 * GRACE_MS, end + GRACE_MS)) == [(0, None)]
+    assert minutes.close(end + GRACE_MS, end + LATE_MS - 1) == []
+    assert minutes.close(end + GRACE_MS - 1, end + LATE_MS) == []
+    assert rows(minutes.close(end + GRACE_MS, end + LATE_MS)) == [(0, None)]
 
 
 def test_a_sum_that_was_watched_to_its_end_is_kept_when_the_session_ends():
