@@ -68,8 +68,8 @@ def is_too_old(minute: int, max_age_ms: int, now_ms: int) -> bool:
 def decide(item: Item, minute: int, max_age_ms: int, now_ms: int) -> Fate:
     """Return what becomes of a transition: WAITING when it is to be sent.
 
-    An end is sent at any age, and in a silence, when its begin was delivered: the receiver would believe it for ever.
-    It is not sent when its begin was not.
+    An end is sent at any age, and in a silence, when its begin was delivered: the receiver would take the alert as open
+    for ever. It is not sent when its begin was not.
     """
     if item.is_end and item.began is not None:
         return Fate.WAITING if item.began in (Fate.DELIVERED, Fate.WAITING) else Fate.UNNEEDED

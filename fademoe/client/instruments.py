@@ -32,7 +32,7 @@ MAX_PAGES = 500
 MAX_WAIT_S = 20.0  # for the budget
 MAX_VANISHED = 3  # contracts, or MAX_VANISHED_SHARE of those that trade: more at once are half a list
 MAX_VANISHED_SHARE = 0.02
-MASS_DELISTING_MS = DAY_MS  # after so long, what vanished at once is believed to be delisted
+MASS_DELISTING_MS = DAY_MS  # after so long, what vanished at once counts as delisted
 NEW_MS = DAY_MS  # a contract that was listed since is wanted from its listing on
 LISTING_NEAR_MS = 30 * MINUTE_MS
 
@@ -43,7 +43,7 @@ class Refreshed:
 
     `changed`: those that stay although the list has them as another kind. `doubled`: those that it has twice, and not
     alike. `announced_ms`: when those will be listed that have no details yet. `is_partial`: so many are missing at once
-    that the list is not believed.
+    that the list is not accepted.
     """
 
     listed: int

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 ASK_EVERY_MS = MINUTE_MS
 MAX_SKEW_MS = 5_000  # a host whose clock is further off is reported
-MAX_STEP_MS = 5_000  # of an exchange's clock between two answers; a longer one is believed when another answer has it
+MAX_STEP_MS = 5_000  # of an exchange's clock between two answers; a longer one counts when a second answer confirms it
 
 SERVER_ERRORS = 500  # HTTP codes from here on
 

@@ -145,8 +145,8 @@ class BoardArrays:
             if count < 2:
                 continue
             order = known[np.argsort(values[known, place], kind="stable")]
-            doubt = 2 * float(errors[known, place].max())
-            is_close = ~(np.diff(values[order, place]) > doubt)
+            margin = 2 * float(errors[known, place].max())
+            is_close = ~(np.diff(values[order, place]) > margin)
             result[order, place] = np.arange(count) / (count - 1)
             bound[order, place] = ROUNDING
             bound[order[1:][is_close], place] = np.inf

@@ -246,8 +246,8 @@ OPERATIONS: dict[str, Callable[[Numbers, Numbers], Numbers]] = {"+": add, "-": s
 def compare(operator: str, a: Numbers, b: Numbers) -> Truths:
     """Compare numbers: OPEN where they may be equal and may be not."""
     difference = a.value - b.value
-    doubt = a.error + b.error + np.abs(difference) * ROUNDING
-    above, below, equal = difference > doubt, difference < -doubt, (difference == 0) & (doubt == 0)
+    margin = a.error + b.error + np.abs(difference) * ROUNDING
+    above, below, equal = difference > margin, difference < -margin, (difference == 0) & (margin == 0)
     match operator:
         case ">":
             truths = _choose(above, below | equal)
@@ -357,9 +357,9 @@ def compute_deviation(x: Numbers) -> Numbers:
     difference = x.value - mean.value[..., None]
     error = x.error + mean.error[..., None] + np.abs(difference) * ROUNDING
     square = np.square(difference).sum(axis=-1) / n
-    doubt = (2 * np.abs(difference) * error + np.square(error)).sum(axis=-1) / n + square * (n + 4) * ROUNDING
+    margin = (2 * np.abs(difference) * error + np.square(error)).sum(axis=-1) / n + square * (n + 4) * ROUNDING
     value = np.sqrt(square)
-    bound = np.minimum(np.sqrt(doubt), np.where(value > 0, doubt / value, np.inf))
+    bound = np.minimum(np.sqrt(margin), np.where(value > 0, margin / value, np.inf))
     return _settle(value, bound + value * ROUNDING)
 
 

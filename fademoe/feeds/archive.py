@@ -159,8 +159,8 @@ class Dataset:
     encoding: str = "utf-8"
     day_after_ms: int = 2 * DAY_MS  # a day's file is there so long after the day's end, as a rule
     month_after_ms: int = DAY_MS  # a month's file is asked for so long after the month's end
-    day_believed_ms: int = 3 * DAY_MS  # a file that is not there so long after its period will not come
-    month_believed_ms: int = 35 * DAY_MS
+    day_final_ms: int = 3 * DAY_MS  # a file that is absent so long after its period will not be published
+    month_final_ms: int = 35 * DAY_MS
 
     @property
     def reaches_next_day(self) -> bool:

@@ -812,16 +812,16 @@ def _conclude(target: Target, gathered: Gathered, metric: str, gaps: Sequence[Wi
 
 
 def _find_coming(target: Target, gathered: Gathered) -> list[Window]:
-    """Return the windows of the files that are not there, and are not old enough for that to be believed."""
+    """Return the windows of the files that are absent and may still be published."""
     dataset = target.dataset
-    believed_ms = {"month": dataset.month_believed_ms, "day": dataset.day_believed_ms}
+    final_ms = {"month": dataset.month_final_ms, "day": dataset.day_final_ms}
     there = {record.window for record in gathered.records if record.state is not FileState.ABSENT}
     return merge(
         record.window
         for record in gathered.records
         if record.state is FileState.ABSENT
         and record.window not in there
-        and record.window.end_ms + believed_ms[record.cadence] > target.time_ms
+        and record.window.end_ms + final_ms[record.cadence] > target.time_ms
     )
 
 

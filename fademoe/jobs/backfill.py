@@ -56,24 +56,25 @@ log = logging.getLogger(__name__)
 HELPERS = 7  # threads that fetch pages beside the job's own
 RECHECK = "recheck"
 MIN_REST_S, MAX_REST_S = 120, DAY_MS // SECOND_MS  # of a window with unreadable rows
-MIN_DOUBTED_ROWS = 60  # an empty answer for fewer rows is a small hole
+MIN_UNCONFIRMED_ROWS = 60  # an empty answer for fewer rows is a small hole
 
 
 class EmptyAnswer(RetryLater):
-    """Whole pages are empty inside a contract's life: another run asks for them again before that is believed."""
+    """Whole pages are empty inside a contract's life: a second run has to confirm them."""
 
 
 class Stored(NamedTuple):
     """What a run stored: new rows, rows that are absent upstream, the error that ended it early.
 
-    `unreadable`: elements of answers that could not be read. `doubted`: what was answered empty and is not believed.
+    `unreadable`: elements of answers that could not be read. `unconfirmed`: what was answered empty, not yet confirmed
+    by a second run.
     """
 
     rows: int = 0
     absent: int = 0
     failed: SourceError | Stopped | None = None
     unreadable: int = 0
-    doubted: tuple[Window, ...] = ()
+    unconfirmed: tuple[Window, ...] = ()
 
     def add(self, other: "Stored") -> "Stored":
         """Return both together, with the error of the other one."""
@@ -82,7 +83,7 @@ class Stored(NamedTuple):
             self.absent + other.absent,
             other.failed,
             self.unreadable + other.unreadable,
-            self.doubted + other.doubted,
+            self.unconfirmed + other.unconfirmed,
         )
 
 
@@ -161,8 +162,8 @@ def _run(context: JobContext, series: Series, window: Window, requested: Sequenc
 def _fetch_and_store(work: Work, missing: Sequence[Window]) -> Stored:
     """Fetch and store windows portion by portion, until one fails: what a short run has done is done.
 
-    What an earlier run got an empty answer for waits until another one may ask again. It, and what this run doubts, end
-    the run with EmptyAnswer after all else is stored.
+    What an earlier run got an empty answer for is left out until it may be requested again. It, and what this run found
+    empty and unconfirmed, end the run with EmptyAnswer after all else is stored.
     """
     time_ms = ask_exchange_time(work)
     _, waiting = work.list_empty()
@@ -175,12 +176,12 @@ def _fetch_and_store(work: Work, missing: Sequence[Window]) -> Stored:
     for portion in work.split_into_portions(requested):
         total = total.add(_fetch_portion(work, portion, time_ms))
         if total.failed is not None:
-            if isinstance(total.failed, TimeUp) and not (total.rows or total.absent or total.doubted):
+            if isinstance(total.failed, TimeUp) and not (total.rows or total.absent or total.unconfirmed):
                 work.note_cut_short()
             return total
-    doubted = merge([*waiting, *total.doubted])
-    if doubted:
-        spans = ", ".join(map(describe_window, doubted))
+    unconfirmed = merge([*waiting, *total.unconfirmed])
+    if unconfirmed:
+        spans = ", ".join(map(describe_window, unconfirmed))
         failed = EmptyAnswer(f"an empty answer for {spans} is asked for again", retry_after_s=work.measure_rest_s())
         total = total._replace(failed=failed)
     return total
@@ -192,7 +193,7 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
     absences: list[Absence] = []
     answered: list[Window] = []
     rows: dict[int, Row] = {}
-    doubted: list[Window] = []
+    unconfirmed: list[Window] = []
     failed, unreadable = None, 0
     for endpoint, windows in split_by_endpoint(feed, missing, [], time_ms):
         fetched = fetch(endpoint, work.instrument, windows, work.client, helpers=HELPERS)
@@ -201,17 +202,17 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
         unreadable += len(fetched.errors)
         young = Window(floor_to(time_ms - YOUNG_HOLE_MS, endpoint.interval_ms), LATEST_MS)
         judged = [part for window in windows for part in subtract(window, [young])]
-        found, doubts = _judge(work, endpoint, judged, fetched, time_ms)
-        absences += found
-        answered += [part for window in fetched.answered for part in subtract(window, doubts)]
-        doubted += doubts
+        new_absences, empty = _judge(work, endpoint, judged, fetched, time_ms)
+        absences += new_absences
+        answered += [part for window in fetched.answered for part in subtract(window, empty)]
+        unconfirmed += empty
         rows.update(fetched.rows)
         failed = fetched.failed
         if failed:
             break
     new = _store(work, rows, answered, absences) if answered or rows else 0
-    work.note_empty(doubted)
-    return Stored(new, _count(feed, absences), failed, unreadable, tuple(doubted))
+    work.note_empty(unconfirmed)
+    return Stored(new, _count(feed, absences), failed, unreadable, tuple(unconfirmed))
 
 
 def _store(work: Work, rows: Mapping[int, Row], answered: Sequence[Window], absences: Sequence[Absence]) -> int:
@@ -235,25 +236,25 @@ def _count(feed: RestFeed, absences: Sequence[Absence]) -> int:
 def _judge(
     work: Work, endpoint: RestFeed, requested: Sequence[Window], fetched: Fetched, time_ms: int
 ) -> tuple[list[Absence], list[Window]]:
-    """Return what of the ranges that an endpoint has no rows for is absent, and what is doubted.
+    """Return (absent, unconfirmed) of the ranges that an endpoint has no rows for.
 
-    An empty page is believed by the second run that got it empty, and by a recheck. What follows the contract's end and
-    its last row is as absent here as where it was never requested.
+    An empty page is confirmed by the second run that got it empty, and by a recheck. What follows the contract's end
+    and its last row is absent here as it is where it was never requested.
     """
     retained_ms = compute_retained_from_ms(endpoint, time_ms)
     expired = [hole for hole in fetched.absent if hole.end_ms <= retained_ms]
-    asked = [hole for hole in fetched.absent if hole.end_ms > retained_ms]
-    unproven = [part for hole in asked for part in subtract(hole, [_find_ended(work.instrument, fetched.rows)])]
-    ended = [part for hole in asked for part in subtract(hole, unproven)]
+    retained = [hole for hole in fetched.absent if hole.end_ms > retained_ms]
+    unproven = [part for hole in retained for part in subtract(hole, [_find_ended(work.instrument, fetched.rows)])]
+    ended = [part for hole in retained for part in subtract(hole, unproven)]
     empty_before, _ = work.list_empty()
     once = [part for hole in unproven for part in subtract(hole, empty_before)]
     twice = [part for hole in unproven for part in subtract(hole, once)]
-    doubted = [] if work.kind == RECHECK else _empty_pages(work, endpoint, requested, once)
+    unconfirmed = [] if work.kind == RECHECK else _empty_pages(work, endpoint, requested, once)
     absences = [Absence(hole, EXPIRED) for hole in expired]
     absences += [Absence(hole, DELISTED) for hole in ended]
-    absences += [Absence(hole, NO_ROW) for hole in once if hole not in doubted]
+    absences += [Absence(hole, NO_ROW) for hole in once if hole not in unconfirmed]
     absences += [Absence(hole, NO_ROW, CONFIRMED_CHECKS) for hole in twice]
-    return absences, doubted
+    return absences, unconfirmed
 
 
 def _find_ended(instrument: Instrument, rows: Iterable[int]) -> Window:
@@ -269,7 +270,7 @@ def _empty_pages(work: Work, endpoint: RestFeed, requested: Sequence[Window], ho
     Of a sparse feed each hole is one: several of its rows are due in it.
     """
     whole_ms = min([endpoint.page_span_ms, *(window.end_ms - window.start_ms for window in requested)])
-    least_ms = max(whole_ms, MIN_DOUBTED_ROWS * endpoint.interval_ms)
+    least_ms = max(whole_ms, MIN_UNCONFIRMED_ROWS * endpoint.interval_ms)
     alive = [clip_to_listing(work.instrument, hole) for hole in holes]
     return [
         hole

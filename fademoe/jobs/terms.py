@@ -146,7 +146,7 @@ def _request_some(
             result.contracts.append(replace(instrument, terms=terms))
     if feed.unnamed != NO_TERMS:
         try:
-            unnamed = _believe_unnamed(
+            unnamed = _confirm_unnamed(
                 services, exchange, feed, [each for each in concerned if each.name not in by_name]
             )
         except BadPayload as error:
@@ -157,7 +157,7 @@ def _request_some(
     return result
 
 
-def _believe_unnamed(
+def _confirm_unnamed(
     services: Services, exchange: Exchange, feed: TermsFeed, unnamed: Sequence[Instrument]
 ) -> list[Instrument]:
     """Return those of the contracts that an answer does not name that have the terms `feed.unnamed`.

@@ -94,7 +94,7 @@ def test_an_absence_waits_for_a_row_that_is_being_stored(system, services):
 
 
 def test_two_runs_ten_minutes_apart_confirm_an_absence(system, services):
-    """Fault 9: one run believed its second question within a second, and nothing ever asked again."""
+    """Fault 9: one run took its second request within a second as proof, and nothing ever asked again."""
     answer = Covered(BTC, [minutes(0, 10)], [Absence(minutes(2, 6), NO_ROW)])
     services.writer.write([], [answer])
     services.writer.write([], [answer])
@@ -144,7 +144,7 @@ def test_neighbouring_absences_of_one_reason_are_one(system, services):
     assert [row[2] for row in absences(system)] == [DELISTED, EXPIRED]
 
 
-def test_a_whole_empty_page_is_asked_for_by_another_run_before_it_is_believed(system, simulator, services):
+def test_a_whole_empty_page_is_confirmed_by_another_run(system, simulator, services):
     """Fault 9 (ccxt#17269): the exchange answers [] for a while."""
     end_ms = settled_end(DAY_MS)
     window = Window(end_ms - DAY_MS, end_ms)
@@ -197,7 +197,7 @@ def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulato
     assert left == set(range(*window, MINUTE_MS)) - set(simulator.truth("binance", "ohlcv", "ETH", *window))
 
 
-def test_an_empty_answer_up_to_now_is_doubted_too(system, simulator, services):
+def test_an_empty_answer_up_to_now_is_unconfirmed_too(system, simulator, services):
     """Fault 9: what is too young to be judged is not a part of the page that is judged."""
     until_ms = floor_to(now_ms(), MINUTE_MS)
     window, series = Window(until_ms - 2 * HOUR_MS, until_ms), Series("bin-ohlcv", "ETH")
@@ -207,7 +207,7 @@ def test_an_empty_answer_up_to_now_is_doubted_too(system, simulator, services):
     assert absences(system, series) == []
 
 
-def test_only_what_an_earlier_run_got_an_empty_answer_for_is_believed(system, simulator, services):
+def test_only_what_an_earlier_run_got_an_empty_answer_for_is_confirmed(system, simulator, services):
     """The older part of a window came from another endpoint, and only it was asked for by the first run."""
     end_ms = settled_end(HOUR_MS)
     window, series = Window(end_ms - 30 * HOUR_MS, end_ms), Series("bin-ohlcv", "ETH")
@@ -325,7 +325,7 @@ def test_an_empty_answer_of_one_endpoint_leaves_the_other_to_be_asked(system, si
     services.close()
 
 
-def test_ten_days_without_a_settlement_are_not_believed(system, simulator, services):
+def test_ten_days_without_a_settlement_are_not_confirmed(system, simulator, services):
     """Fault 9: ten days of `fr` were covered with no row and no second question."""
     end_ms = settled_end(DAY_MS)
     window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-fr", "BTC")

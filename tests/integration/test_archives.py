@@ -434,7 +434,7 @@ def test_a_dead_contract_ends_at_its_end(importer, system):
 
 @pytest.mark.parametrize("is_old", [False, True])
 def test_a_file_that_may_still_come_is_waited_for(importer, simulator, system, is_old):
-    """Months of settlements come days after their end; after 35 days it is believed that a month has none."""
+    """Months of settlements come days after their end; after 35 days a month without a file has none."""
     series, rates = Series("bin-fr", "LTC"), registry.load_exchanges()["binance"].archive.find_dataset("fr")
     end_ms = rates.find_period(now_ms() - 2 * DAY_MS).start_ms
     window = rates.find_period(end_ms - 63 * DAY_MS if is_old else end_ms - 1)

@@ -17,7 +17,7 @@ from fademoe.store.coverage import Series
 from tests.support.clocks import until
 from tests.support.simulator import Simulator
 
-SETTLED_MS = 300_000  # a hole of the exchange that is younger than three minutes is not believed yet
+SETTLED_MS = 300_000  # a hole of the exchange that is younger than three minutes is not confirmed yet
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def test_rows_that_come_later_into_a_made_hour_are_in_the_answer_at_once(filled:
     assert read(filled.database, BTC, "4h") == read_from_rows(filled.database, BTC, "4h")
 
 
-def test_an_hour_that_is_made_while_rows_of_it_are_under_way_is_not_believed(filled: Services, database_url: str):
+def test_an_hour_that_is_made_while_rows_of_it_are_under_way_is_not_used(filled: Services, database_url: str):
     """The other transaction stored its rows before the hour was made, and commits after it."""
     other = Database(database_url, "fademoe other")
     Writer(other).make_room([START])

@@ -100,7 +100,7 @@ def test_an_answer_without_end_is_a_reason_to_wait(services, simulator, monkeypa
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_one_odd_answer_does_not_set_the_clock_of_an_exchange(services, simulator, times):
-    """A day ahead, the bar that is open would be taken for closed; a second answer that says the same is believed."""
+    """A day ahead, the bar that is open would be taken for closed; a second answer confirms it."""
     here = services()
     before_ms = here.clocks.ask(EXCHANGE, live=True)
     for key in here.redis.scan_iter("clocks:*"):

@@ -71,7 +71,7 @@ class Chaos:
 def missing(system: Installation, metric: str, start_ms: int, end_ms: int) -> list[tuple]:
     """Return (source, symbol, from, to) of what is not covered of a metric in a range.
 
-    Left out are minutes that the exchange itself does not have: those of the last three are not believed to it yet.
+    Left out are minutes that the exchange itself does not have: holes of the last three are not confirmed yet.
     """
     found = system.query(
         "SELECT source, symbol, lower(r), upper(r) FROM perp_coverage,"

@@ -104,7 +104,7 @@ def test_an_error_keeps_what_was_answered_before():
     assert len(fetched.rows) == 200
 
 
-def test_holes_are_asked_for_twice_and_then_believed():
+def test_holes_are_requested_twice_and_then_confirmed():
     gone = {START + 3 * MINUTE_MS, START + 4 * MINUTE_MS, START + 150 * MINUTE_MS}
     acme = Acme([m for m in minutes(250) if m not in gone])
     window = Window(START, START + 250 * MINUTE_MS)
@@ -137,7 +137,7 @@ def test_an_exchange_that_cuts_its_pages_short_is_asked_until_nothing_more_comes
     assert fetched.absent == [Window(START + 100 * MINUTE_MS, window.end_ms)]
 
 
-def test_what_is_older_than_is_kept_for_certain_is_believed_at_once():
+def test_what_is_older_than_the_certain_retention_is_absent_at_once():
     feed = replace(FEED, retention=Retention(certain_ms=200 * MINUTE_MS, possible_ms=DAY_MS))
     acme = Acme(minutes(100, START + 50 * MINUTE_MS))
     fetched = fetch_with(feed, ACME, [Window(START, START + 100 * MINUTE_MS)], acme.get)

@@ -191,7 +191,7 @@ def test_every_candle_comes_once_however_the_service_is_read(most, is_inclusive)
     assert len(asked) - before <= before, "the holes of a page are asked for together"
 
 
-def test_a_service_that_does_not_look_at_the_end_is_not_believed():
+def test_a_service_that_ignores_the_end_is_refused():
     newest = [[str(START + n * MINUTE_MS), "2", "3", "1", "2", "100", "1", "2", "1"] for n in range(100, 0, -1)]
     fetched = fetch_with(FEEDS["ohlcv"], BTC, [Window(START - DAY_MS, START)], lambda *_: {"data": newest})
     assert isinstance(fetched.failed, BadPayload) and fetched.answered == []

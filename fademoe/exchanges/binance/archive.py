@@ -297,7 +297,7 @@ ARCHIVE = Archive(
             reference="BTCUSDT",
             overhang_ms=SAMPLE_MS,
             bytes_per_row=36.0,
-            day_believed_ms=3 * DAY_MS,
+            day_final_ms=3 * DAY_MS,
             source="binance-public-data, issues #335, #350, #491 and #498, read 2026-11-26",
         ),
     ),

@@ -96,7 +96,7 @@ def list_settlements(answer: Json, page: Page) -> Sequence[Json]:
     A row says which rate was in force, not whether it was settled in its hour, and no route tells the interval of a
     contract. Every contract settles at multiples of eight hours, whatever its interval of 1, 2, 4 or 8 hours. In
     between, an hour is a settlement when the rate changed in it; and when it did not, if other hours of the same kind
-    (such as 4, 12 and 20 o'clock) before it and after it had a change: a rate may be settled anew at its old value.
+    (such as 4, 12 and 20 o'clock) before it and after it had a change: a rate may be settled again at its old value.
     While it is not known what comes after, changes before it are enough, until several have come in the hours of a
     longer interval only.
     """

@@ -144,7 +144,7 @@ ARCHIVE = Archive(
             link=link_settlement,
             bytes_per_row=12.0,
             encoding="latin-1",
-            day_believed_ms=3 * DAY_MS,
+            day_final_ms=3 * DAY_MS,
             source="files of the portal as downloaders of others describe them, read 2026-11-26",
         ),
     ),

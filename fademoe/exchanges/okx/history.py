@@ -298,7 +298,7 @@ REST_FEEDS = (
         recent=RECENT_MARKS,
         recent_ms=23 * HOUR_MS,  # as for candles
         newest=Newest(rows=MARKS),
-        # the guide says recent years, one client's documentation three months: all is requested, an answer is believed
+        # the guide says recent years, one client's documentation three months: all is requested, any answer is accepted
         source=GUIDE + "Get mark price candlesticks history",
     ),
     RestFeed(
