@@ -32,7 +32,7 @@ figure.add_vline(x=widest["time"])
 figure.update_layout(title=f"Funding of {SYMBOL}, a year", yaxis_tickformat=".1%")
 figure.write_html("funding_divergence.html", include_plotlyjs=True)
 
-# %% Certify the data: nothing is missing, and anybody who has the same rows gets the same hashes
+# %% Certify the data: nothing is missing, and the same rows give the same hashes anywhere
 for source in SOURCES:
     proof = client.certificate(source, SYMBOL, SINCE, UNTIL)
     print(f"{source}: complete {proof['complete']}, {proof['rows']} rows, sha256 {proof['sha256']}")

@@ -487,7 +487,7 @@ def name_perpspec(code: str, metric: str) -> str:
 
 
 def rank_metric(metric: str) -> int:
-    """Return the place of a metric in the order of the declarations; one that nobody declares comes last."""
+    """Return the place of a metric in the order of the declarations; an undeclared one comes last."""
     return list(METRICS).index(metric) if metric in METRICS else len(METRICS)
 
 

@@ -38,7 +38,7 @@ def evaluate_minute(
 ) -> Outcome:
     """Return what the rules of a minute (in force, or ending with it) change; `states` stay as they are.
 
-    `conditions`: what is wrong with the data in that minute, None when nobody looked: the data rules are unknown then.
+    `conditions`: what is wrong with the data in that minute, None when not read: the data rules are unknown then.
     """
     outcome = Outcome()
     for stored in rules:

@@ -155,7 +155,7 @@ def _deliver(database: Database, name: str, web_url: str, send: Send, end_s: flo
                 return attempts
             attempts += 1
             if _attempt(database, channel, group, web_url, send).status in (None, TOO_MANY):
-                return attempts  # nobody takes anything there: the job ends, and a later one goes on
+                return attempts  # the receiver takes nothing now: the job ends, and a later one goes on
 
 
 def _find_channel(cursor: Cursor, name: str) -> Channel | None:

@@ -137,7 +137,7 @@ class AlertsProgram:
         def work(cursor: Cursor) -> Outcome | None:
             records.lock_rules(cursor)
             if records.lock_cursor(cursor) != minute:
-                return None  # somebody else has evaluated it
+                return None  # another process has evaluated it
             rules = records.list_rules(cursor, minute)
             states = self._read_states(cursor, minute)
             if minute % HOUR_MS == 0:

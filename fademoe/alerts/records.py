@@ -188,7 +188,7 @@ def read_cursor(cursor: Cursor) -> int | None:
 
 
 def lock_cursor(cursor: Cursor) -> int | None:
-    """Return the next minute to evaluate and let nobody else move the cursor before this transaction ends."""
+    """Return the next minute to evaluate; other transactions cannot move the cursor before this one ends."""
     cursor.execute(SQL["lock_cursor"])
     row = cursor.fetchone()
     return int(row[0]) if row else None

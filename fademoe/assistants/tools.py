@@ -526,7 +526,7 @@ def _check_symbol(cursor: Cursor, symbol: str) -> None:
 
 
 def _describe(cursor: Cursor, sources: Sequence[str], symbol: str, window: Window, now: int) -> list[Coverage]:
-    """Return the coverage of an answer; raise ToolError for a symbol that nobody knows."""
+    """Return the coverage of an answer; raise ToolError for an unknown symbol."""
     coverage = describe_coverage(cursor, sources, symbol, window, now)
     if not any(series["requested_ms"] or series["covered_ms"] for series in coverage):
         _check_symbol(cursor, symbol)

@@ -199,7 +199,7 @@ def sweep_and_store(
 
 @contextmanager
 def store_failure(database: Database, run_id: str) -> Iterator[None]:
-    """Store why a run failed when the block raises, expected or not; who interrupts a command cancels its run."""
+    """Store why a run failed when the block raises, expected or not; interrupting a command cancels its run."""
     try:
         yield
     except (Cancelled, Stopped):

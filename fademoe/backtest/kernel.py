@@ -1,7 +1,7 @@
 """Target strategies in floats, from one change of side to the next: for sweeps alone, checked against the exact engine.
 
-Fills, funding, fees, lots and buying power are those of semantics 1; what it leaves out is liquidation, and settlements
-that nobody knows: `is_tight` says that a run came near its margin, or held a position there, and has to be run exactly.
+Fills, funding, fees, lots and buying power are those of semantics 1; what it leaves out is liquidation, and unknown
+settlements: `is_tight` says that a run came near its margin, or held a position at one, and has to be run exactly.
 """
 
 import math

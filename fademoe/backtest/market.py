@@ -273,7 +273,7 @@ class Bars(_Reading):
                 del days[day]
 
     def let_go(self, day: int) -> None:
-        """Let go of decimals of days before `day` that nobody looks back at."""
+        """Release the decimals of days before `day` that no strategy reads again."""
         oldest = day - 1 - self.look_back_ms // DAY_MS
         for days in self._days.values():
             for passed in [number for number in days if number < oldest]:
@@ -517,7 +517,7 @@ class Market:
             series = Series(metric if code == ACROSS_CODE else name_perpspec(code, metric), symbol)
             if isinstance(METRICS[metric], Derived) and not find_parts(series.source):
                 raise UnknownColumn(f"{code} does not have what {metric} is computed from")
-            self.find_lags(series.source)  # raises ConfigError for a source that nobody declares
+            self.find_lags(series.source)  # raises ConfigError for a source that is not declared
             if not is_own:
                 self._check_covered(code, series)
             is_settled = METRICS[metric].interval not in INTERVALS_MS

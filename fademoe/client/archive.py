@@ -171,7 +171,7 @@ class ArchiveClient:
         return names
 
     def sweep(self) -> int:
-        """Remove files that nobody has worked on for a day, such as of a job that was given up; return how many."""
+        """Remove files that were not written for a day, such as those of a failed job; return how many."""
         edge_s = time.time() - SWEPT_S
         left = [path for path in self.folder.rglob("*") if path.is_file() and path.stat().st_mtime < edge_s]
         for path in left:
@@ -263,7 +263,7 @@ class ArchiveClient:
     def _refuse(self, archive: Archive, grant: Grant, response: requests.Response, what: str) -> RetryLater:
         """Return the error of an answer that is no file.
 
-        The rate is halved for a while. For as long as the answer asks for, nobody asks the archive for anything.
+        The rate is halved for a while. For as long as the answer asks for, no request is sent to the archive.
         """
         reason = f"the archive of {archive.exchange} answers {response.status_code} for {what}"
         self._slow_down(archive)

@@ -31,7 +31,7 @@ class ClockOffsets:
         self._read_ms: int | None = None
 
     def get(self, exchange: str) -> Offset | None:
-        """Return the offset of an exchange's clock, at most a second old; None where nobody has asked for it."""
+        """Return the offset of an exchange's clock, at most a second old; None where it was not requested."""
         return self.read_all().get(exchange)
 
     def read_all(self) -> dict[str, Offset]:

@@ -201,7 +201,7 @@ def _end_untold(
 def _record(
     exchange: Exchange, database: Database, refreshed: Refreshed, unreadable: Sequence[Unreadable], trading: int
 ) -> None:
-    """Log what a refresh did; store as errors what somebody should look at."""
+    """Log what a refresh did; store as errors what needs an operator."""
     log.info("%s lists %d contracts", exchange.name, refreshed.listed)
     for remark in refreshed.remarks:
         log.warning("%s: %s", exchange.name, remark)

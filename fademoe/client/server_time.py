@@ -1,4 +1,4 @@
-"""The exchanges' clocks: what is closed, and what is not yet, is judged by the time of whoever sends the rows.
+"""The exchanges' clocks: what is closed, and what is not yet, is judged by the time of the exchange.
 
 Any process of a machine asks an exchange for its time once a minute. What is kept is the distance from a clock of this
 machine that never jumps (clock_offsets.py), so the host's own time may be wrong, or be set right, without effect.
@@ -64,7 +64,7 @@ class ExchangeClocks:
         return sorted(steady_ms() + offset.ms for offset in self._offsets.read_all().values())
 
     def ask(self, exchange: Exchange, *, live: bool) -> int:
-        """Return the exchange's time, asked for when nobody here did so within a minute.
+        """Return the exchange's time, requested when no process of this machine did so within a minute.
 
         One answer that is far off what is known (at first: what this host's clock shows) is odd, and counts only when a
         second one agrees: otherwise bars that are open would be taken for closed. Where that endpoint alone fails, the

@@ -2,7 +2,7 @@
 
 It is possible where what an expression sees at T is what it sees at any other minute, moved: bars of a minute that one
 feed writes, or all feeds with the same lag, and settlements. Samples are read between the marks and replace each other,
-and ranks depend on who is known: these are evaluated minute by minute.
+and ranks depend on which symbols are known: these are evaluated minute by minute.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

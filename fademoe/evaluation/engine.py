@@ -105,9 +105,9 @@ class LiveEngine:
             self._missing_of, self._missing = minute, set()
             points = self._list_due(minute)
             wanted = [point for point in points if self._late_runs[point[:2]] < PATIENCE]
-            patient = [point for point in points if self._late_runs[point[:2]] >= PATIENCE]
+            late = [point for point in points if self._late_runs[point[:2]] >= PATIENCE]
             self._missing = set(read_uncovered(cursor, wanted))
-            self._note_covered(cursor, patient)
+            self._note_covered(cursor, late)
         elif self._missing:
             due = {point[:2]: point for point in self._list_due(minute)}
             self._missing = set(read_uncovered(cursor, [due[s] for s in self._missing if s in due]))
@@ -117,14 +117,14 @@ class LiveEngine:
         """Wait again for series that were late all the time and have what is due at the end of `minute` by now.
 
         Call it LATEST_MS after the begin of a minute that was evaluated: a row on time comes seconds after its minute,
-        which nobody has waited for.
+        and no minute has waited for it.
         """
         if any(run >= PATIENCE for run in self._late_runs.values()):
             self._note_covered(cursor, [p for p in self._list_due(minute) if self._late_runs[p[:2]] >= PATIENCE])
 
-    def _note_covered(self, cursor: Cursor, patient: Sequence[tuple[str, str, int]]) -> None:
-        """Take series as on time again of which the points are covered."""
-        for series in {point[:2] for point in patient} - set(read_uncovered(cursor, patient)):
+    def _note_covered(self, cursor: Cursor, late: Sequence[tuple[str, str, int]]) -> None:
+        """Count the series of `late` as on time again where the point is covered."""
+        for series in {point[:2] for point in late} - set(read_uncovered(cursor, late)):
             self._late_runs[series] = 0
 
     def _list_due(self, minute: int) -> list[tuple[str, str, int]]:

@@ -37,7 +37,7 @@ class StoredRow(NamedTuple):
 
 
 class Version(NamedTuple):
-    """What a row was from `seen_ms` on, for those to whom it is known: from `known_ms` on. No values: it was not there.
+    """What a row was from `seen_ms` on, as readers knew it from `known_ms` on. No values: it was not there.
 
     `is_sample_replaced`: the row of the history took the place of a live sample then. `is_first`: none was before it.
     """
@@ -338,7 +338,7 @@ def _unroll_computed(
     before: Mapping[tuple[str, int, int], StoredRow],
     first_seen_ms: int,
 ) -> list[Version]:
-    """Return the versions of a computed row. What was over when it was seen first nobody has seen."""
+    """Return the versions of a computed row. Versions that had ended when the row was seen first are left out."""
     versions: list[Version] = []
     known_ms = None
     begin = Change(BEFORE_ALL, is_sample_replaced=False)

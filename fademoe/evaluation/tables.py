@@ -28,7 +28,7 @@ EXACT_FLOATS = 2**49  # the float of a decimal with a smaller mark rounds to exa
 EXACT = Context(prec=1_000, traps=[])  # of values as they are stored, whatever their digits
 SLACK = 64  # columns behind the newest, so that all is moved once an hour
 FRESH_INTERVALS = 3  # a sample is read by its bare name until it is so many intervals old
-MISSED_MS = 2 * DAY_MS  # so long a point that nobody saw is looked for
+MISSED_MS = 2 * DAY_MS  # so long a missed point is looked for
 PREVIOUS_MS = DAY_MS  # so far before a row the one before it is looked for
 USUAL_HOURS = 8  # of a settlement that does not say
 
@@ -206,7 +206,7 @@ class PointTable(Table):
         return added
 
     def move_to(self, moment_ms: int) -> None:
-        """Make room for what may be known at a moment, and forget what nobody reads any more."""
+        """Make room for what may be known at a moment, and forget what is not read any more."""
         column = (self.find_newest(moment_ms) - self.base_ms) // self.grid_ms
         if column >= self.capacity:
             gone = column - self.width + 1
@@ -223,12 +223,12 @@ class PointTable(Table):
                 del samples[ts]
 
     def note_missed(self, symbol: str, ts: int) -> None:
-        """Look for a point before the oldest column, which nobody has seen."""
+        """Look from now on for a missed point before the oldest column."""
         if symbol in self.rows and ts < self.base_ms and (ts - self.base_ms) % self.grid_ms == 0:
             self.missed[self.rows[symbol]].add(ts)
 
     def _remember_missed(self, gone: int, moment_ms: int) -> None:
-        """Keep which points of the first `gone` columns nobody saw, for two days."""
+        """Keep for two days which points of the first `gone` columns were missed."""
         for row in np.flatnonzero(~self.present[:, :gone].all(axis=1)):
             columns = np.flatnonzero(~self.present[row, :gone])
             self.missed[row].update((self.base_ms + columns * self.grid_ms).tolist())
@@ -481,7 +481,7 @@ class SettlementTable(Table):
         return [self.values[row][ts][index] for ts in times[bisect_left(times, first_ms) : last + 1]]
 
     def forget(self, before_ms: int) -> None:
-        """Forget settlements that nobody reads any more."""
+        """Forget settlements that are not read any more."""
         for row, times in enumerate(self.times):
             gone = bisect_left(times, before_ms)
             for ts in times[:gone]:

@@ -15,7 +15,7 @@ Compile once, evaluate at as many views as you like:
     message = compile_message("OI of {symbol}: {chg(oi, 15m):.1%}", vocabulary)
     message.fill(evaluator, "bin", "BTC", {"symbol": "BTC", "code": "bin", …})     # the words of MESSAGE_WORDS
 
-A `View` is what is known at the end of one minute; whoever evaluates implements it (evaluate.View says how):
+A `View` is what is known at the end of one minute; the caller that evaluates implements it (see evaluate.View):
 
     moment_ms                                                the end of the minute, T + 60 s
     get_value(code, symbol, measure)                         a bare name that is no settlement

@@ -12,7 +12,7 @@ NOT_THE_API_S = 15.0
 
 
 class Closes(StrEnum):
-    """What a refusal closes for everyone behind the same egress address."""
+    """What a refusal closes for all processes behind the same egress address."""
 
     NOTHING = "nothing"
     BUDGET = "budget"  # the budget of the request

@@ -38,7 +38,7 @@ class Budget:
 
 
 class Limited(Protocol):
-    """Whoever has rate limits: an exchange's API, or its archive of files."""
+    """A service with rate limits: an exchange's API, or its archive of files."""
 
     @property
     def name(self) -> str:

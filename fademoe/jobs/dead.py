@@ -37,7 +37,7 @@ CANDLES = "ohlcv"
 USE = "lives"  # of the files that are fetched here
 EVERY_S = 86_400
 ALIVE_MS = 7 * DAY_MS  # a contract that traded so lately is not dead
-ALIVE_KEPT_S = 3 * 86_400  # a contract that is alive, and is followed by nobody, is not looked at again so long
+ALIVE_KEPT_S = 3 * 86_400  # a contract that is alive and not followed is not checked again so long
 
 
 class Unreadable(RetryLater):

@@ -133,7 +133,7 @@ class PageQueue:
             self._errors += errors
             if errors:
                 self._unreadable.append(span)
-            if not (errors and self._is_sparse):  # of a sparse feed nobody can tell which row is missing
+            if not (errors and self._is_sparse):  # of a sparse feed it is not known which row is missing
                 self._answered += parts
 
     def fail(self, error: SourceError | Stopped) -> None:

@@ -148,7 +148,7 @@ def plan_missing(services: Services, exchange: Exchange) -> tuple[list[Planned],
 
 
 def mark_unrecoverable(services: Services, exchange: Exchange) -> None:
-    """Enter as absent what a stream or a poll missed of a metric without history: nobody can fetch it any more."""
+    """Enter as absent what a stream or a poll missed of a metric without history: it cannot be fetched any more."""
     time_ms = services.clocks.now_ms(exchange)
     for code in exchange.codes:
         for metric in exchange.list_metrics():

@@ -38,7 +38,7 @@ def run_backtest(context: JobContext, run_id: str) -> str | Retry:
 def run_chunk(context: JobContext, run_id: str, data: str, number: int) -> str | Retry:
     """Run a chunk of a sweep over the rows with the hash `data`; the last number is the choice of the best.
 
-    A chunk that is run again counts once. Who finds all of them stored enqueues the choice.
+    A chunk that is run again counts once. The job that finds all of them stored enqueues the choice.
     """
 
     def run(services: Services, found: Backtest, reading: Database, say: Say) -> None:

@@ -47,7 +47,7 @@ class SeedRequest:
     """What a user wants: metrics of symbols on exchanges, from `since_ms` until `until_ms` (None: for ever).
 
     `with_dead`: all symbols are also those of contracts that have ended, if they lived in the range. `are_followed`:
-    the symbols are those that the settings follow; nobody named them for this request.
+    the symbols are those that the settings follow; the request did not name them.
     """
 
     exchanges: Sequence[Exchange]

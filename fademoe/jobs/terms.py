@@ -44,7 +44,7 @@ class TermsResult:
 def refresh_terms(context: JobContext, exchange_name: str) -> dict[str, int]:
     """Request the terms of contracts that trade, and store those that have changed with the time of the answer.
 
-    Only of contracts that are followed or have series: nobody asks for the terms of others.
+    Only of contracts that are followed or have series: the terms of others are not needed.
     What cannot be read of one contract is an error and leaves its terms as they were.
     """
     services, exchange = context.services, registry.load_exchanges()[exchange_name]

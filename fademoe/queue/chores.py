@@ -77,7 +77,7 @@ def drop_foreign_chores(redis: Redis, chores: Iterable[Chore]) -> int:
     """Remove waiting chores whose function this version does not have, or that wait in another queue; return how many.
 
     An upgrade, or other exchanges, may find them in Redis: they would block the chore of the same id, in a queue that
-    nobody may serve for ever.
+    no worker may ever serve.
     """
     functions = {chore.function for chore in CHORES}
     target = connect_queue(redis, UPKEEP)

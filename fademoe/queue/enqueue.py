@@ -198,7 +198,7 @@ def enqueue_imports(redis: Redis, tasks: Iterable[Task], *, kind: str = IMPORT, 
 def drop_imports(redis: Redis, allowed: Collection[str]) -> int:
     """Remove what waits for archives of exchanges that are not in `allowed`; return how many jobs. Running ones go on.
 
-    Nobody serves them any more, and their windows would be left to them for ever.
+    No worker serves them any more, and their windows would never be fetched otherwise.
     """
     dropped = 0
     codes = {code for name in allowed for code in registry.load_exchanges()[name].codes}

@@ -1,7 +1,7 @@
 """Exhausted rate limits, as the queue knows them: jobs that need one stay queued, and no worker waits with them.
 
 A job whose request would wait too long for its rate limit notes for how long. The note is a key that expires then, so
-it depends on nobody's clock. It holds for the hosts with the same names of egress addresses: others may have units.
+it depends on no host's clock. It holds for the hosts with the same names of egress addresses: others may have units.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ def pause_budget(redis: Redis, egress: Sequence[str], exchange: str, budget: str
 
 
 def resume_budget(redis: Redis, egress: Sequence[str], exchange: str, budget: str) -> None:
-    """Take a short pause back: whoever used the rate limit has ended."""
+    """Remove a short pause: the job that used the rate limit has ended."""
     if redis.pttl(_key(egress, exchange, budget)) <= SHORT_PAUSE_MS:
         redis.delete(_key(egress, exchange, budget))
 

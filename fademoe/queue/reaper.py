@@ -1,6 +1,6 @@
 """Recovery of jobs whose worker died together with its work horse.
 
-The keys of rq that hold a job of queue Q, and who moves it:
+The keys of rq that hold a job of queue Q, and what moves it:
 
     rq:queue:Q (list) --worker takes it--> rq:queue:Q:intermediate (list) --work horse starts--> rq:wip:Q (sorted set:
         ^                                                                                         job:execution -> end
@@ -8,7 +8,7 @@ The keys of rq that hold a job of queue Q, and who moves it:
         +---- scheduler, when due ---- rq:scheduled:Q <---- retry with a delay -----------------------+
         +---- retry without a delay ------------------------------------------------------------------+
         +---- requeue_failed --------- rq:failed:Q <------- failure for good --------------------------+
-        +---- Reaper: the execution is gone, or in `intermediate` at two looks in a row ---------------+
+        +---- Reaper: the execution is gone, or in `intermediate` in two checks in a row --------------+
 
 The hash rq:execution:JOB:EXECUTION of a running job expires by Redis's own clock unless its worker renews the lease.
 The sorted set rq:executions:JOB lists those of a job, and expires a minute later.
@@ -31,12 +31,12 @@ ENDED = 0  # as the end of a lease
 
 
 class Reaper:
-    """Requeues jobs that nobody works on any more. Call `reap` every few seconds."""
+    """Requeues jobs whose worker has died. Call `reap` every few seconds."""
 
     def __init__(self, redis: Redis, names: Iterable[str]) -> None:
         """Look after the queues called `names`."""
         self._queues = [connect_queue(redis, name) for name in names]
-        self._taken_before: set[str] = set()  # in `intermediate` and not started at the last look
+        self._taken_before: set[str] = set()  # in `intermediate` and not started at the last check
 
     def reap(self) -> int:
         """Return how many jobs were requeued."""
@@ -56,7 +56,7 @@ class Reaper:
         return len(expired)
 
     def _reap_taken(self) -> int:
-        """Requeue jobs that were taken and not started both at this look and at the one before."""
+        """Requeue jobs that were taken and not started both at this check and at the one before."""
         before, self._taken_before, requeued = self._taken_before, set(), 0
         for target in self._queues:
             started = StartedJobRegistry(queue=target).get_job_ids(cleanup=False)

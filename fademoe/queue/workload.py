@@ -1,4 +1,4 @@
-"""How many jobs wait, run and have failed, and whether anybody works: reads only."""
+"""How many jobs wait, run and have failed, and whether a worker runs: reads only."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple

@@ -94,7 +94,7 @@ def lock(cursor: Cursor, series: Collection[Series]) -> None:
 def record(cursor: Cursor, answers: Sequence[Covered]) -> None:
     """Enter answered ranges: they are covered, and absent only where the answer says so and no row is stored.
 
-    Must be the last call of a transaction, so that nobody waits long for its row locks. The lock is taken first: of two
+    Must be the last call of a transaction, so that its row locks are held briefly. The lock is taken first: of two
     transactions about one series the later one sees the rows that the other has stored.
     """
     ordered = [_join(list(of_series)) for _, of_series in groupby(sorted(answers, key=_series_of), _series_of)]

@@ -1,7 +1,7 @@
 """Hours of stored series (perp_hours): made behind the edge of the coverage, and again when their rows change.
 
-Who stores rows into an hour that may be made already says so in the same transaction, and a trigger does for rows that
-are changed; a reader takes such hours from the rows again until they are made anew.
+A writer of rows into an hour that may be made already marks that hour in the same transaction, and a trigger does so
+for rows that are changed; a reader computes such hours from their rows until they are made again.
 """
 
 from collections.abc import Iterable, Sequence

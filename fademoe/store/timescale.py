@@ -41,7 +41,7 @@ def lift_limit_of_changes(cursor: Cursor) -> None:
 def compress_finished(cursor: Cursor) -> None:
     """Have TimescaleDB compress finished chunks of perp_data, where its licence and version allow it.
 
-    Decided once: what somebody has changed of it since then stays. Does nothing where perp_data is no hypertable.
+    Decided once: what was changed of it since then stays. Does nothing where perp_data is no hypertable.
     """
     cursor.execute(SQL["version"])
     version = cursor.fetchone()

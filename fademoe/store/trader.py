@@ -175,7 +175,7 @@ def list_actions(cursor: Cursor, name: str | None, limit: int) -> list[Action]:
 
 
 def is_on(cursor: Cursor) -> bool:
-    """Return whether the switch of all accounts is on; it is until somebody switches it off."""
+    """Return whether the switch of all accounts is on; it is until it is switched off."""
     cursor.execute(SQL["is_on"])
     row = cursor.fetchone()
     return True if row is None else bool(row[0])

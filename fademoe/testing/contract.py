@@ -28,7 +28,7 @@ EARLY_MS = 2 * DAY_MS  # a page of a sparse feed may begin earlier: rows before 
 
 
 class ExchangeContract:
-    """Tests that hold for every exchange; `exchange` and `recordings` are set by who inherits them."""
+    """Tests that hold for every exchange; subclasses set `exchange` and `recordings`."""
 
     exchange: Exchange
     recordings: Path
@@ -123,7 +123,7 @@ class ExchangeContract:
             assert all(sample.metric is None or is_good(row, sample.metric) for row in rows), f"{sample.title}: {rows}"
 
     def test_damaged_samples_give_good_rows_or_none(self) -> None:
-        """One wrong value must never become a row that is not true, nor an error that nobody expects."""
+        """One wrong value must never become a false row, nor an undeclared error."""
         for sample in self.list_samples():
             for payload in make_damaged(sample.payload):
                 try:

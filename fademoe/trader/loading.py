@@ -20,7 +20,7 @@ from fademoe.trader.minutes import Surroundings
 
 
 class SharedLoader:
-    """Rows and coverage from one transaction, each read once whoever asks."""
+    """Rows and coverage from one transaction, each read once for all callers."""
 
     def __init__(self, cursor: Cursor) -> None:
         self._loader = DatabaseLoader(cursor)

@@ -2,7 +2,7 @@
 
 A minute T is stepped when ohlcv, mark and fr of its symbols, and what else the strategy reads, are covered up to what
 is due then; at latest LATEST_MS after its end. What comes later is a late row of the reconciliation. While the program
-or PostgreSQL was away nobody could store anything, so both LATEST_MS and the collector's silence count from its return.
+or PostgreSQL was away nothing could be stored, so both LATEST_MS and the collector's silence count from its return.
 """
 
 import logging
@@ -345,7 +345,7 @@ def _list_needs(reader: MarketReader, paper: PaperAccount) -> dict[Series, int]:
 
     Those of the account's own exchange have to be covered up to the minute; another series that the strategy reads up
     to its newest point that is known by then; instead of one that is computed, those that it is computed from. What no
-    contract trades is not waited for, nor another series that nobody wants.
+    contract trades is not waited for, nor another series that is not wanted.
     """
     own = dict.fromkeys(list_needed(paper.plan), 0)
     needs = dict(own)
@@ -369,7 +369,7 @@ def _find_slack(source: str, *, is_direct: bool) -> int | None:
         return None
     try:
         lags = find_lags(source)
-    except ConfigError:  # it was read once, and nobody declares it any more
+    except ConfigError:  # it was read once, and is not declared any more
         return None
     if is_direct and any(lag.at_minute_end for lag in lags):
         return 0

@@ -227,7 +227,7 @@ def test_fill_and_retry_refuse_what_nobody_fetches(
     assert "FADEMOE_EXCHANGES leaves bybit out" in part.get("/api/fill/byb-ohlcv").get_json()["reason"]
     for path in ("/control/fill", "/control/retry"):
         words = post(part, path, {"perpspec": "byb-ohlcv", "symbol": "BTC"}, 409)
-        assert words == "FADEMOE_EXCHANGES leaves bybit out: nobody fetches byb-ohlcv"
+        assert words == "FADEMOE_EXCHANGES leaves bybit out, so byb-ohlcv is not fetched"
         assert "is computed from" in post(client, path, {"perpspec": "x-oi", "symbol": "BTC"}, 400)
         assert "unknown perpspec 'old-ohlcv'" in post(client, path, {"perpspec": "old-ohlcv", "symbol": "BTC"}, 409)
     assert "unknown perpspec" in post(client, "/control/retry", {"error": "gone"}, 409)

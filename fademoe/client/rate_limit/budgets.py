@@ -1,4 +1,4 @@
-"""Budgets in Redis: whoever sends a request takes its cost first, from one budget per (exchange, name, egress)."""
+"""Budgets in Redis, one per (exchange, name, egress): every request takes its cost before it is sent."""
 
 import logging
 import random
@@ -21,8 +21,8 @@ from fademoe.signals import Stopped, StopSignal
 log = logging.getLogger(__name__)
 
 REDIS_AWAY_S = 5.0
-MAX_QUEUE_DELAY_MS = 10_000  # who waits in the queue keeps the place while it is delayed no longer than that
-LATE_MS = 25  # how late one may wake up for its slot without delaying who has the same slot a window later
+MAX_QUEUE_DELAY_MS = 10_000  # a queued request keeps its place while it is delayed no longer than that
+LATE_MS = 25  # a request so late for its slot does not delay the one of that slot a window later
 PACE_MARGIN = 1.01  # of the pace of a share: never more than the share on average
 WINDOW_MARGIN = 1.1  # of a share, what one sliding window may hold: units in flight are in use longer than a window
 REFUSED, GRANTED, QUEUED = 0, 1, 2  # first number of the result of take.lua
@@ -72,7 +72,7 @@ class Allowance:
 
 
 class Budgets:
-    """The budgets of this process's egress addresses. Fails closed: without Redis nobody sends. For any thread."""
+    """The budgets of this process's egress addresses. Fails closed: no request without Redis. For any thread."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class Budgets:
             log.info("%s %s: another program used %d units of this address", grant.exchange, budget.name, foreign)
 
     def close(self, exchange: Limited, names: Sequence[str], egress: str, for_s: float, reason: str) -> None:
-        """Close budgets for everyone behind an address for `for_s` seconds; a later end that is set stays."""
+        """Close budgets for all processes behind an address for `for_s` seconds; a later end that is set stays."""
         budgets = [exchange.get_budget(name) for name in names]
         keys = [key for budget in budgets for key in _pair(_key(exchange.name, budget, egress))]
         periods = [budget.period_ms if budget.aligned else "" for budget in budgets]
@@ -194,8 +194,8 @@ class Budgets:
     def note_failure(self, grant: Grant, reason: str, *, answered: bool = False) -> float:
         """Count a request without a usable answer; return the pause at that egress that begins, in s.
 
-        After some failures in a row the exchange is not asked for a growing pause, by nobody who uses this Redis. Where
-        it `answered`, and only requests for the grant's path fail, the pause is that path's.
+        After some failures in a row no process that uses this Redis sends the exchange a request for a growing pause.
+        Where it `answered`, and only requests for the grant's path fail, the pause is that path's.
         """
         path = grant.path if answered else ""
         try:

@@ -7,9 +7,9 @@
 -- unit by unit in a sorted set. The exchange counts a request at some time between its sending and its answer, so a
 -- unit is in use from the one until a window after the other (on_response.lua). A request that is never answered,
 -- because its sender was killed, counts as answered MAX_FLIGHT_MS after it was sent.
--- Who has to wait gets a ticket (due, priority_offset), sleeps, and calls again with it: units are counted only when
--- a request leaves. Live work goes ahead of the queue within LIVE_SHARE of the limit; that adds to `priority_offset`,
--- which delays everybody who waits.
+-- A request that has to wait gets a ticket (due, priority_offset), sleeps, and calls again with it: units are counted
+-- only when a request leaves. Live work goes ahead of the queue within LIVE_SHARE of the limit; that adds to
+-- `priority_offset`, which delays every queued request.
 -- While an exchange or a path fails (outage.lua) nothing leaves for it, then a single request that probes it.
 --
 -- KEYS    for each address four: the budget's hash, the sorted set of its units in use (unit -> until when; only for
@@ -109,7 +109,7 @@ local function count(state)
     return last
 end
 
--- Grant what is due, or give a ticket. Nobody waits in the queue for a path that fails: other paths use it, too.
+-- Grant what is due, or give a ticket. No request is queued for a path that fails: other paths use the queue, too.
 local function serve(state, due, has_priority)
     local wait = due - state.now
     if wait > longest or state.out == 2 then
@@ -136,7 +136,7 @@ if ARGV[16] then
     due = due + state.priority_offset - tonumber(ARGV[17])
     local open = math.max(state.open, state.live_until)
     if due <= state.now and open > state.now then
-        -- everybody behind is delayed as well, so nobody overtakes
+        -- every request behind is delayed as well, so none overtakes
         local delay = open - state.now
         state.priority_offset, state.next_slot, due = state.priority_offset + delay, state.next_slot + delay, open
     end

@@ -23,7 +23,7 @@ class BudgetUse:
 
     `used` is our own count of the running window of the clock, or of the last `period_ms` where the exchange counts so;
     `server_used` is the exchange's. `limit` is the exchange's, `allowed` the share of it that is ours.
-    `closed_until_ms`, by this host's clock, lies in the future while nobody may ask.
+    `closed_until_ms`, by this host's clock, lies in the future while no request may be sent.
     """
 
     exchange: str
@@ -36,7 +36,7 @@ class BudgetUse:
     server_used: int | None
     closed_until_ms: int | None
     closed_why: str | None
-    waits_ms: int  # until all who are queued have sent
+    waits_ms: int  # until all queued requests are sent
 
     @property
     def used_share(self) -> float | None:
@@ -67,7 +67,7 @@ class Outage:
 
 
 def list_budget_uses(redis: Redis) -> list[BudgetUse]:
-    """Return the budgets that somebody has used, by exchange, name and egress; raise RedisError without Redis."""
+    """Return the budgets that were used, by exchange, name and egress; raise RedisError without Redis."""
     keys = _keys(redis, "budget")
     with redis.pipeline(transaction=False) as pipeline:
         for key in keys:

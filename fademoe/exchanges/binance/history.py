@@ -99,7 +99,7 @@ def parse_premium(item: Json, instrument: Instrument) -> Premium:
     """Read one premium index kline; its close is the premium at the minute's end. All but prices and samples is "0".
 
     [1691603820000, "-0.00042931", "-0.00023641", "-0.00059406", "-0.00043659", "0", 1691603879999, "0", 12, "0", …]
-    The row is the documented one, nobody has recorded any. The open may lie outside low..high.
+    The row is the documented one; there is no recording. The open may lie outside low..high.
     """
     ts = read_open_time(item)
     _, _, _, close = (read_number(value) for value in item[1:5])

@@ -1,7 +1,7 @@
 """Coinalyze: an aggregator's figures of the perpetuals of Binance, Bybit and OKX, each under a code of its own.
 
 Facts: api.coinalyze.net/v1/doc, read in autumn 2026 from a stored copy, and other people's measurements of 2025-10 and
-2026-08-25. Nobody has published a recorded answer, so samples below follow the documentation. Times are seconds, values
+2026-08-25. No recorded answer is published, so samples below follow the documentation. Times are seconds, values
 are JSON numbers, and what the unit of a value leaves open is documented at its parser.
 """
 

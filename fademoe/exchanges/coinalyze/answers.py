@@ -17,7 +17,7 @@ from fademoe.feeds.values import read_retry_after_s
 
 LIMIT_S = 60.0  # the period of the limit: the wait when an answer names none
 FIREWALL_S = 300.0
-KEY_S = 300.0  # until a key that is not accepted is tried again: somebody corrects it, and nothing is lost meanwhile
+KEY_S = 300.0  # until a refused key is tried again: an operator corrects it, and nothing is lost meanwhile
 KEY = re.compile(r"[!-~]{1,200}")
 
 BLOCKED = close_exchange("blocked for this address", wait_s=FIREWALL_S)

@@ -19,7 +19,7 @@ SIGNED_IN = "signed_in"
 CSRF = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-# Open to everybody on every address: health, the form to sign in, styles and scripts.
+# Open without signing in, on every address: health, the form to sign in, styles and scripts.
 OPEN_ENDPOINTS = ("api_system.show_health", "session.show_form", "session.sign_in", "static")
 TOKEN = "FADEMOE_TOKEN"
 

@@ -1,4 +1,4 @@
-"""What filling would take, worked out before anybody requests it. Sends no request and changes nothing."""
+"""What filling would take, worked out before it is requested. Sends no request and changes nothing."""
 
 from collections.abc import Sequence
 
@@ -83,7 +83,7 @@ def find_history(source: str, settings: Settings) -> tuple[Exchange | None, Rest
     except ConfigError as error:
         return None, None, str(error)
     if reason := registry.explain_disabled(exchange, settings):
-        return exchange, None, f"{reason}: nobody fetches {source}"
+        return exchange, None, f"{reason}, so {source} is not fetched"
     feed = exchange.find_rest_feed(metric)
     return (
         exchange,

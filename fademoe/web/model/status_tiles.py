@@ -25,7 +25,7 @@ class Tile(NamedTuple):
 
     @property
     def word(self) -> str:
-        """The level as a word, for those who do not see the colour."""
+        """The level as a word, for readers who do not see the colour."""
         return LEVEL_WORDS[self.level]
 
 

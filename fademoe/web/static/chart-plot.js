@@ -75,7 +75,7 @@ export const valueAt = (series, column, time) => {
   return at < 0 || series.bands.some((band) => band.start_ms > ts[at] && band.start_ms <= time) ? null : values[at];
 };
 
-// The newest row that holds a value of a column: what is shown while nobody points at a time.
+// The newest row that holds a value of a column: what is shown while no time is pointed at.
 export const newestOf = (series, column) => {
   const values = series.columns[column] || [];
   let at = values.length - 1;

@@ -6,7 +6,7 @@ const LIVE_EVERY_MS = 5000;
 const SETTLE_MS = 120; // a wheel or a drag has ended
 const LEAST_STEPS = 8; // in view
 const EDGE_SHARE = 0.02; // empty space beside the newest bar
-const READINGS_MOST = 8; // values above a pane while nobody points at a time
+const READINGS_MOST = 8; // values above a pane while no time is pointed at
 const FRESH_STEPS = 400; // in view after a step was chosen that does not suit the range
 
 const chart = document.getElementById("chart");
@@ -80,7 +80,7 @@ const start = (config) => {
     .sort((a, b) => (b.time || 0) - (a.time || 0))[0];
   const newest = () => newestBar()?.time || 0;
 
-  // Without a range that somebody chose, the view begins where the data do.
+  // Without a chosen range, the view begins where the data do.
   const beginWithData = () => {
     const firsts = series.filter((one) => !one.events && hasValues(one)).map((one) =>
       one.ts[Math.min(...Object.values(one.columns).map((values) => values.findIndex((value) => value !== null)).filter((at) => at >= 0))]);

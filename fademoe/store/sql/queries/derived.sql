@@ -18,7 +18,7 @@ perp_data
 d.restored + coalesce(p.restored, 0) AS restored
 
 -- name: joined_extras
--- A row whose times nobody recorded makes the result one of those.
+-- A row whose times were not recorded makes the result one of those.
 , max(d.known_ms) AS known_ms,
 CASE WHEN count(d.is_measured) = count(*) THEN bool_and(d.is_measured) END AS is_measured,
 sum(d.restored)::int AS restored

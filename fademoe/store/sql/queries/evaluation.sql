@@ -83,7 +83,7 @@ SELECT source, symbol, ts FROM perp_unseen WHERE source = ANY(%(sources)s)
 
 -- name: add_unseen
 -- VALUES: (source, symbol, ts)
--- Of series that nobody wants nothing will come.
+-- Series that are not wanted get no rows.
 INSERT INTO perp_unseen (source, symbol, ts)
 SELECT found.source, found.symbol, found.ts
 FROM (VALUES %s) AS found (source, symbol, ts)

@@ -2,7 +2,7 @@
 
 -- name: mark
 -- VALUES: (source, symbol, hours). Hours that may be in perp_hours already: they were covered as a whole before these
--- rows came, or are made. The lock lets nobody cover one of them meanwhile.
+-- rows came, or are made. The lock keeps other transactions from covering one of them meanwhile.
 WITH changed AS (
     SELECT source, symbol, unnest(hours) AS hour_ms FROM (VALUES %s) AS given (source, symbol, hours)
 ), series AS (

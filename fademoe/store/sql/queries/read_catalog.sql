@@ -13,7 +13,7 @@ SELECT symbol FROM perp_ranges WHERE source = %(source)s ORDER BY symbol
 SELECT DISTINCT symbol FROM perp_coverage UNION SELECT symbol FROM perp_lives ORDER BY symbol
 
 -- name: symbols_without_coverage
--- Symbols of rows whose coverage nobody recorded: one index probe per symbol (1 ms where DISTINCT takes 2 s).
+-- Symbols of rows without recorded coverage: one index probe per symbol (1 ms where DISTINCT takes 2 s).
 WITH RECURSIVE stored AS (
     (SELECT symbol FROM perp_data WHERE source = %(source)s ORDER BY symbol LIMIT 1)
     UNION ALL

@@ -1,6 +1,6 @@
 -- How complete the series are, from perp_coverage alone.
 -- `wanted_now`: what is wanted up to now (wishes may have no end). `due`: the part of it whose rows should be stored by
--- now; `edges` says per perpspec by how many ms that ends before now, `edge` for a perpspec that nobody declares.
+-- now; `edges` says per perpspec by how many ms that ends before now, `edge` for a perpspec that is not declared.
 
 -- name: series
 WITH edges AS (

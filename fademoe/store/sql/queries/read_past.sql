@@ -7,7 +7,7 @@ SELECT interval, since_ms, lag_ms FROM perp_lags WHERE source = %(source)s ORDER
 SELECT coalesce(max(id), 0) FROM perp_corrections
 
 -- name: rows
--- `known_ms`: when the row was known. `is_measured`: whether that was recorded; null where nobody recorded it. `restored`:
+-- `known_ms`: when the row was known. `is_measured`: whether that was recorded; null where that is not known. `restored`:
 -- how many of the columns have the value from before a change.
 (
     SELECT r.ts, r.symbol, r.source, was.interval, {values}, at.known_ms, at.is_measured, {restored} AS restored
@@ -106,5 +106,5 @@ CASE WHEN arrival.is_unrecorded THEN NULL
 AND at.known_ms <= {at_ms}
 
 -- name: unless_added
--- Nobody knows since when the audit's row was there, but it was later than the moment.
+-- It is not known since when the audit's row was there, but it was later than the moment.
 CASE WHEN change.is_added THEN 9223372036854775807 ELSE {known} END

@@ -34,7 +34,7 @@ GROUP BY t.root
 ORDER BY t.root
 
 -- name: is_hypertable
--- Compressed chunks lie in tables that inherit from nobody: only TimescaleDB knows the size of all of it.
+-- Compressed chunks lie in tables without a parent: only TimescaleDB knows the size of all of it.
 SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')
    AND EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('perp_data') AND relkind = 'r')
 
