@@ -55,8 +55,8 @@ def run() -> Report:
         context = servers.context()
         fill(context.database, begin + (MINUTES + 1) * MINUTE_MS)
         context.close()
-        asked = [sys.executable, "-m", "bench.alerts", str(servers.home), str(begin)]
-        found = json.loads(subprocess.run(asked, stdout=subprocess.PIPE, check=True, text=True).stdout)
+        command = [sys.executable, "-m", "bench.alerts", str(servers.home), str(begin)]
+        found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
     table = Table(columns=("", "measured", "at most"))
     table.rows.append(("rules x contracts", found["evaluations"], ""))
     table.rows.append(("one minute: median s", found["median_s"], AT_MOST_S))

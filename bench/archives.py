@@ -144,14 +144,14 @@ def _seed(
     context: Services,
     window: Window,
     environ: dict[str, str],
-    look: Callable[[], object] = lambda: None,
+    on_poll: Callable[[], object] = lambda: None,
 ) -> float:
     """Seed a window of all symbols; return the seconds from enqueuing until all of it is covered."""
     range_ = ("--since", str(window.start_ms), "--until", str(window.end_ms))
     seeding = servers.start("seed", *range_, "--metrics", "ohlcv", **environ)
 
     def is_done() -> bool:
-        look()
+        on_poll()
         with context.database.open_transaction() as cursor:
             cursor.execute(
                 "SELECT count(*) FROM perp_coverage WHERE covered @> int8multirange(int8range(%s, %s))", window

@@ -70,7 +70,7 @@ def _writer_alone(context: Services) -> Table:
         taken["fresh"].append(seconds(write, writer, batch, answer, ROWS))
         taken["staged"].append(seconds(_staged, database, text))
         taken["uncovered"].append(seconds(write, writer, batch, answer, 0))
-        taken["covered"].append(seconds(_look, database, ours, window))
+        taken["covered"].append(seconds(_find_missing, database, ours, window))
     context.close()
     rate = {name: ROWS / median(seconds) for name, seconds in taken.items()}
     table = Table(columns=("window", "by", "rows/s", "beside", "ratio", "at least"))
@@ -79,7 +79,7 @@ def _writer_alone(context: Services) -> Table:
         ("fresh", "writer", rate["fresh"], "bare COPY", rate["fresh"] / rate["bare"], 0.85),
         ("existing", "staged INSERT … ON CONFLICT", rate["staged"], "", "", ""),
         ("existing, uncovered", "writer", rate["uncovered"], "staged INSERT", rate["uncovered"] / rate["staged"], 5),
-        ("existing, covered", "job's look", rate["covered"], "staged INSERT", rate["covered"] / rate["staged"], 5),
+        ("existing, covered", "find_missing", rate["covered"], "staged INSERT", rate["covered"] / rate["staged"], 5),
     ]
     return table
 
@@ -180,7 +180,7 @@ def _staged(database: Database, text: str) -> None:
         _expect(0, cursor.rowcount)
 
 
-def _look(database: Database, series: Series, window: Window) -> None:
+def _find_missing(database: Database, series: Series, window: Window) -> None:
     with database.open_transaction() as cursor:
         _expect(0, len(coverage.find_missing(cursor, series, window)))
 

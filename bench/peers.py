@@ -110,7 +110,7 @@ def by_fademoe(name: str) -> Outcome:
         instruments.refresh(exchange, context.rest, context.database)
         until(lambda: context.redis.scard("rq:workers") == WORKERS, 60)
         window = last_days()
-        asked = requests_and_refusals(on, name)
+        before = requests_and_refusals(on, name)
         ask = seed.SeedRequest(
             exchanges=[exchange], metrics=["ohlcv"], symbols=SYMBOLS, since_ms=window.start_ms, until_ms=window.end_ms
         )
@@ -119,7 +119,7 @@ def by_fademoe(name: str) -> Outcome:
         source = f"{exchange.codes[0]}-ohlcv"
         until(lambda: is_covered(context, source, window), 900, every_s=0.05)
         seconds = time.monotonic() - begin_s
-        requests, refusals = (now - then for now, then in zip(requests_and_refusals(on, name), asked, strict=True))
+        requests, refusals = (now - then for now, then in zip(requests_and_refusals(on, name), before, strict=True))
         rows, wrong = compare(on, context, name, source, window)
         on.stop(*programs)
         context.close()
@@ -178,8 +178,8 @@ def by_freqtrade(python: Path, name: str) -> Outcome:
 
 def freqtrade_config(python: Path, name: str, address: str) -> dict[str, Any]:
     """Return a configuration for futures without keys, every address of its ccxt replaced."""
-    asked = "import ccxt, json, sys; print(json.dumps(getattr(ccxt, sys.argv[1])().urls['api']))"
-    urls = subprocess.run([str(python), "-c", asked, name], capture_output=True, text=True, check=True).stdout
+    script = "import ccxt, json, sys; print(json.dumps(getattr(ccxt, sys.argv[1])().urls['api']))"
+    urls = subprocess.run([str(python), "-c", script, name], capture_output=True, text=True, check=True).stdout
     markets = {"fetchMarkets": {"types": ["swap" if name == "okx" else "linear"]}}
     ccxt_config = {
         "urls": {"api": moved(json.loads(urls), address)},
@@ -202,8 +202,10 @@ def freqtrade_config(python: Path, name: str, address: str) -> dict[str, Any]:
 
 def version_of(python: Path) -> str:
     """Return what freqtrade calls itself."""
-    asked = "import importlib.metadata as m; print('freqtrade', m.version('freqtrade'), 'with ccxt', m.version('ccxt'))"
-    return subprocess.run([str(python), "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+    script = (
+        "import importlib.metadata as m; print('freqtrade', m.version('freqtrade'), 'with ccxt', m.version('ccxt'))"
+    )
+    return subprocess.run([str(python), "-c", script], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def compare(on: Stage, context: Services, name: str, source: str, window: Window) -> tuple[int, int]:

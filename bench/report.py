@@ -51,9 +51,9 @@ def store(name: str, report: Report, path: Path = RESULTS) -> None:
 
 def commit() -> str:
     """Return the commit that is measured, marked when the working copy differs from it."""
-    asked = ("git", "describe", "--always", "--dirty", "--exclude=*")
+    command = ("git", "describe", "--always", "--dirty", "--exclude=*")
     try:
-        found = subprocess.run(asked, cwd=RESULTS.parent, capture_output=True, text=True, check=True)
+        found = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "no git"
     return f"commit {found.stdout.strip()}"

@@ -93,7 +93,7 @@ def list_common_symbols(market: Market) -> list[str]:
 
 
 def _keep_commit_times(servers: Stage) -> None:
-    """Let PostgreSQL remember when each transaction committed; it starts anew for that."""
+    """Let PostgreSQL remember when each transaction committed; it restarts for that."""
     context = servers.context()
     url = context.settings.postgres_url
     context.close()

@@ -56,8 +56,8 @@ def run() -> Report:
         for number in range(ACCOUNTS):
             add(context.database, number, begin)
         context.close()
-        asked = [sys.executable, "-m", "bench.trader", str(servers.home), str(begin)]
-        found = json.loads(subprocess.run(asked, stdout=subprocess.PIPE, check=True, text=True).stdout)
+        command = [sys.executable, "-m", "bench.trader", str(servers.home), str(begin)]
+        found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
     table = Table(columns=("", "measured", "at most"))
     table.rows.append(("accounts x symbols", f"{ACCOUNTS} x {SYMBOLS}", ""))
     table.rows.append(("one minute of all: median s", found["median_s"], AT_MOST_S))

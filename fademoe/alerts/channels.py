@@ -155,7 +155,7 @@ def _post(
 ) -> Outcome:
     """Post once; `read_pause` finds in the body of a refusal how long to wait when no header says so.
 
-    ANSWER_TIMEOUT_S holds for all of it: that of requests begins anew with every byte, and with every address of a
+    ANSWER_TIMEOUT_S holds for all of it: that of requests restarts with every byte, and with every address of a
     name. The thread of an answer without end is left behind, and ends with its process.
     """
     answered: Future[Outcome] = Future()

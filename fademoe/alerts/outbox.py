@@ -175,7 +175,7 @@ def _settle(cursor: Cursor, channel: Channel) -> list[Group]:
 def _settle_group(cursor: Cursor, group: Group, channel: Channel) -> bool:
     """Settle the items of a group that are not to be sent, and the group when nothing is left; tell whether any were.
 
-    A closed group is kept whole or given up whole.
+    A closed group is kept whole or settled whole.
     """
     now = now_ms()
     if group.attempts:

@@ -30,10 +30,12 @@ log = logging.getLogger(__name__)
 
 UNIT = "alerts"
 HEARTBEAT_S = 10
-COMPLETE_POLL_S = 0.1  # between two looks whether a minute is complete
-ENQUEUE_S = 0.5  # between two looks whether something is due
+COMPLETE_POLL_S = 0.1  # interval of checks whether a minute is complete
+ENQUEUE_S = 0.5  # interval of checks whether something is due
 AWAY_S = 1.0  # between two tries while a server is away
-CONDITIONS_HOLD_MS = 2 * MINUTE_MS  # a minute that ended longer ago was not looked at: its data rules are unknown
+CONDITIONS_HOLD_MS = (
+    2 * MINUTE_MS
+)  # the data of a minute that ended longer ago are not read: its data rules are unknown
 
 
 LONGEST_WAIT_MS = LATEST_MS - MINUTE_MS  # after the end of a minute
@@ -157,7 +159,7 @@ class AlertsProgram:
             records.move_cursor(cursor, minute + MINUTE_MS)
             return outcome
 
-        conditions = self._look(minute)
+        conditions = self._read_conditions(minute)
         outcome = self._database.run(work)
         if outcome is None:
             self._forget()
@@ -172,7 +174,7 @@ class AlertsProgram:
             self._states = (minute, records.read_states(cursor))
         return self._states[1]
 
-    def _look(self, minute: int) -> list[Condition] | None:
+    def _read_conditions(self, minute: int) -> list[Condition] | None:
         """Return what is wrong with the data, None for a minute that is long over or without such rules."""
         if not self._has_data or now_ms() - (minute + MINUTE_MS) > CONDITIONS_HOLD_MS:
             return None

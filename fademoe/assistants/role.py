@@ -79,7 +79,7 @@ def _prepare(cursor: Cursor, *, is_ours: bool) -> list[str]:
 
 
 def _find_login(settings: Settings, database: Database) -> str:
-    """Return an address under which the role can log in; a password that is refused is set anew."""
+    """Return an address under which the role can log in; a refused password is set again."""
     password = load_or_make_token(settings.home / PASSWORD_FILE, "FADEMOE_HOME")
     address = build_address(settings.postgres_url, password)
     if not _refuses(address):

@@ -516,8 +516,8 @@ def _check_symbol(cursor: Cursor, symbol: str) -> None:
     symbols = list_known_symbols(cursor)
     if symbol in symbols:
         return
-    asked = symbol[:100].upper()
-    near = [name for name in symbols if asked.startswith(name)] + get_close_matches(asked, symbols, 10, 0.5)
+    requested = symbol[:100].upper()
+    near = [name for name in symbols if requested.startswith(name)] + get_close_matches(requested, symbols, 10, 0.5)
     named = symbols if len(symbols) <= MAX_NAMED else list(dict.fromkeys(near))
     raise ToolError(
         f"no symbol {symbol[:100]!r}; {'valid' if named is symbols else 'similar'} are {', '.join(named) or 'none'};"

@@ -158,14 +158,14 @@ class Sweep:
         self._folder = home / FOLDER / run_id
         self._run_id = run_id
         self._plan = Plan.from_json(stored)
-        self._asked = SweepRequest.from_json(stored["sweep"])
-        self._sets = read_grid(self._plan, self._asked.grid)
+        self._request = SweepRequest.from_json(stored["sweep"])
+        self._sets = read_grid(self._plan, self._request.grid)
         self.chunks = count_chunks(len(self._sets))
-        self._folds = split_folds(self._plan, *self._asked.folds_ms) if self._asked.folds_ms else []
+        self._folds = split_folds(self._plan, *self._request.folds_ms) if self._request.folds_ms else []
 
     def begin(self, say: Say) -> str:
         """Run the first chunk and write what it read; return the hash of the rows."""
-        body, chunks = write_sweep(self._plan, self._asked), self.chunks
+        body, chunks = write_sweep(self._plan, self._request), self.chunks
         self._database.run(lambda cursor: backtests.begin(cursor, self._run_id, body))
         progress = Progress(
             self._database,
@@ -210,7 +210,7 @@ class Sweep:
                 folds = join_folds(self._plan, self._folds, trials, ground, progress)
                 report = describe_folds(self._plan, folds, len(self._sets))
             else:
-                report = describe_trials(choose_best(self._plan, trials[0], ground, self._asked.best, progress))
+                report = describe_trials(choose_best(self._plan, trials[0], ground, self._request.best, progress))
         stored = self._database.run(
             lambda cursor: backtests.finish(
                 cursor, self._run_id, certified=False, certificate="{}", report=report, unknown=[]
@@ -231,7 +231,7 @@ class Sweep:
             run_sets(plan, sets, ground, lambda share, done=done: progress((done + share) / len(plans)))  # type: ignore[misc]
             for done, plan in enumerate(plans)
         ]
-        return json.dumps([_write_trials(each, self._asked.best) for each in trials])
+        return json.dumps([_write_trials(each, self._request.best) for each in trials])
 
     def _open(self, cursor: Cursor, data: str) -> Ground:
         """Return what the runs read: from the file, on a host without it from the database."""

@@ -156,15 +156,15 @@ def _list_needed(plan: Plan) -> list[Series]:
     return [Series(name_perpspec(plan.code, metric), symbol) for symbol in plan.symbols for metric in NEEDED]
 
 
-def add_sweep(cursor: Cursor, plan: Plan, asked: SweepRequest, *, state: str = backtests.QUEUED) -> str:
+def add_sweep(cursor: Cursor, plan: Plan, sweep_request: SweepRequest, *, state: str = backtests.QUEUED) -> str:
     """Add a sweep, or walking forward, and return its id; raise ConfigError for a wrong grid."""
-    kind = backtests.SWEEP if asked.folds_ms is None else backtests.WALK_FORWARD
-    return backtests.add(cursor, kind, plan.strategy.name, write_sweep(plan, asked), state=state)
+    kind = backtests.SWEEP if sweep_request.folds_ms is None else backtests.WALK_FORWARD
+    return backtests.add(cursor, kind, plan.strategy.name, write_sweep(plan, sweep_request), state=state)
 
 
-def write_sweep(plan: Plan, asked: SweepRequest) -> dict[str, Any]:
+def write_sweep(plan: Plan, sweep_request: SweepRequest) -> dict[str, Any]:
     """Return a sweep as values that JSON can hold."""
-    return plan.to_json() | {"sets": len(read_grid(plan, asked.grid)), "sweep": asked.to_json()}
+    return plan.to_json() | {"sets": len(read_grid(plan, sweep_request.grid)), "sweep": sweep_request.to_json()}
 
 
 def sweep_and_store(
@@ -172,23 +172,25 @@ def sweep_and_store(
     reading: Database,
     run_id: str,
     plan: Plan,
-    asked: SweepRequest,
+    sweep_request: SweepRequest,
     say: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Any]:
     """Run what `add_sweep` added; store and return the report. The rows are read once for all sets.
 
     Raises as `run_and_store` does.
     """
-    sets, body = read_grid(plan, asked.grid), write_sweep(plan, asked)
+    sets, body = read_grid(plan, sweep_request.grid), write_sweep(plan, sweep_request)
     progress = _follow_run(database, run_id, say)
     database.run(lambda cursor: backtests.begin(cursor, run_id, body))
     with store_failure(database, run_id), closing(reading), reading.open_transaction() as cursor:
         ground = prepare(cursor, plan)
         ground = replace(ground, loader=CachedLoader(ground.loader), back=find_look_back(plan, sets))
-        if asked.folds_ms is None:
-            report = describe_trials(run_sweep(plan, sets, ground, asked.best, progress))
+        if sweep_request.folds_ms is None:
+            report = describe_trials(run_sweep(plan, sets, ground, sweep_request.best, progress))
         else:
-            report = describe_folds(plan, walk_forward(plan, sets, ground, *asked.folds_ms, progress), len(sets))
+            report = describe_folds(
+                plan, walk_forward(plan, sets, ground, *sweep_request.folds_ms, progress), len(sets)
+            )
     stored = database.run(
         lambda cursor: backtests.finish(cursor, run_id, certified=False, certificate="{}", report=report, unknown=[])
     )

@@ -92,7 +92,7 @@ class _Bars(Generic[Bar]):
         self._make: type[Bar] = kind
         self._columns = columns
         self._bars = bars
-        self._asked: dict[str, int] = {}
+        self._request_counts: dict[str, int] = {}
         self._newest: dict[str, tuple[int, Bar | None]] = {}  # the place that was read last, and its bar
 
     def read(self, symbol: str, day: int, place: int) -> Bar | None:
@@ -100,7 +100,7 @@ class _Bars(Generic[Bar]):
         newest = self._newest.get(symbol)
         if newest is not None and newest[0] == place:
             return newest[1]
-        requested = self._asked[symbol] = self._asked.get(symbol, 0) + 1
+        requested = self._request_counts[symbol] = self._request_counts.get(symbol, 0) + 1
         if requested > FEW:
             self.made[symbol] = _zip_day(self._make, self._bars[symbol], self._columns, day)
             return self.made[symbol][place]
@@ -112,7 +112,7 @@ class _Bars(Generic[Bar]):
     def clear(self) -> None:
         """Go to another day."""
         self.made.clear()
-        self._asked.clear()
+        self._request_counts.clear()
         self._newest.clear()
 
 

@@ -96,12 +96,12 @@ def export(
             raise ConfigError(f"--out is {str(folder)!r}: it was made with {differing}")
         note_done(folder, options)
         for spec, symbol, grid in series:
-            for month, asked in split_months(request.window):
+            for month, requested in split_months(request.window):
                 name = name_file(spec.name, symbol, month)
                 with reader.read() as cursor, hold_bulk(cursor):
                     maker = _Maker(cursor, spec, symbol, grid, request)
                     old = known.files.get(name)
-                    window = _widen(asked, old) if old else asked
+                    window = _widen(requested, old) if old else requested
                     state = maker.read_state(window)
                     if old and _is_unchanged(folder / name, old, window, state):
                         entry, is_new = old, False

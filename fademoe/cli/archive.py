@@ -65,7 +65,7 @@ def show_status(settings: Settings, *, as_json: bool) -> int:
 @click.option("--exchange", "name", help="Only this exchange.")
 @pass_running_settings
 def check(settings: Settings, name: str | None) -> int:
-    """List the files of the archives anew; enqueue what was rewritten or has come since.
+    """List the archives' files again; import new and rewritten files.
 
     A file that was rewritten is imported again as an audit. Exit code 1 when an archive cannot be listed.
     """

@@ -210,24 +210,28 @@ def walk(
     settings: Settings, file: Path, grid: tuple[str, ...], train: int, test: int, *, as_json: bool, **options: Any
 ) -> int:
     """Choose params on each training range and run them on the range behind it; those parts joined are the result."""
-    asked = SweepRequest(grid=grid, best=1, folds_ms=(train, test))
-    return _sweep(settings, file, asked, options, as_json=as_json)
+    sweep_request = SweepRequest(grid=grid, best=1, folds_ms=(train, test))
+    return _sweep(settings, file, sweep_request, options, as_json=as_json)
 
 
-def _sweep(settings: Settings, file: Path, asked: SweepRequest, options: dict[str, Any], *, as_json: bool) -> int:
+def _sweep(
+    settings: Settings, file: Path, sweep_request: SweepRequest, options: dict[str, Any], *, as_json: bool
+) -> int:
     """Let a worker of the queue research do it and follow it; without one it runs in this process."""
     request = read_request(file, options)
-    if asked.folds_ms and sum(asked.folds_ms) > request.until - request.since:
+    if sweep_request.folds_ms and sum(sweep_request.folds_ms) > request.until - request.since:
         raise ConfigError("--train and --test together are longer than the range")
     services = wait_for_schema(settings)
     with services.database.open_transaction() as cursor:
         plan = make_plan(cursor, request)
     redis = _find_workers(settings)
     state = backtests.RUNNING if redis is None else backtests.QUEUED
-    run_id = services.database.run(lambda cursor: add_sweep(cursor, plan, asked, state=state))
+    run_id = services.database.run(lambda cursor: add_sweep(cursor, plan, sweep_request, state=state))
     if redis is None:
         try:
-            report = sweep_and_store(services.database, open_second(settings), run_id, plan, asked, _Teller().say)
+            report = sweep_and_store(
+                services.database, open_second(settings), run_id, plan, sweep_request, _Teller().say
+            )
         except MissingData as error:
             click.echo(str(error), err=as_json)
             return FAILED
@@ -241,7 +245,7 @@ def _sweep(settings: Settings, file: Path, asked: SweepRequest, options: dict[st
         report = found.report
     if as_json:
         click.echo(json.dumps({"id": run_id, "report": report}, ensure_ascii=False))
-    elif asked.folds_ms:
+    elif sweep_request.folds_ms:
         _print_folds(run_id, report)
     else:
         _print_trials(run_id, report)

@@ -66,7 +66,7 @@ def wait_until_covered(services: Services, requested: Mapping[Series, Window], e
             if missing != previous or (has_worker and _count_waiting(states)):
                 progressed_s, previous = monotonic_s(), missing
             is_stalled = monotonic_s() - progressed_s > STALL_TIMEOUT_S
-            if not gaps or _are_given_up(gaps, states) or is_stalled:
+            if not gaps or _have_failed(gaps, states) or is_stalled:
                 break
             services.stop.wait(POLL_INTERVAL_S)
     _print_summary(services, requested, gaps)
@@ -92,7 +92,7 @@ def _find_states(services: Services, gaps: Gaps, queue_names: Sequence[str]) -> 
     return states
 
 
-def _are_given_up(gaps: Gaps, states: States) -> bool:
+def _have_failed(gaps: Gaps, states: States) -> bool:
     """Return whether every incomplete series has failed or unreadable windows and none that waits or runs."""
     return all(series in states and set(states[series]) <= {FAILED, UNREADABLE} for series in gaps)
 

@@ -91,7 +91,7 @@ class ArchiveClient:
 
         Files of different `use` are kept apart. Raises RetryLater when the archive cannot be reached, refuses or breaks
         off: what came is kept, the next call goes on behind it. Raises Mismatch when the file does not fit its
-        checksum; it is fetched anew then.
+        checksum; the next call fetches it again.
         """
         target = self.folder / use / archive.exchange / path
         known = _read_sidecar(target)
@@ -268,9 +268,9 @@ class ArchiveClient:
         reason = f"the archive of {archive.exchange} answers {response.status_code} for {what}"
         self._slow_down(archive)
         pause_s = max(REFUSED_S, self._budgets.note_failure(grant, reason))
-        asked_s = read_retry_after_s(response.headers)
-        if asked_s is not None:
-            pause_s = max(pause_s, min(asked_s, MAX_LIMIT_CLOSURE_S))
+        retry_after_s = read_retry_after_s(response.headers)
+        if retry_after_s is not None:
+            pause_s = max(pause_s, min(retry_after_s, MAX_LIMIT_CLOSURE_S))
             self._budgets.close(archive, [archive.budget.name], grant.egress, pause_s, reason)
         return RetryLater(
             reason,

@@ -358,7 +358,7 @@ def find(database: Database, code: str, symbol: str) -> Instrument | None:
 
 
 def ensure(exchange: Exchange, rest: RestClient, database: Database) -> dict[str, dict[str, Instrument]]:
-    """Return the stored contracts, fetched now if there are none; raise RetryLater when they cannot be had."""
+    """Return the stored contracts, fetched now if there are none; raise RetryLater when they cannot be fetched."""
     contracts = load_contracts(exchange, database)
     if not any(contracts.values()):
         refresh(exchange, rest, database)

@@ -29,7 +29,7 @@ CANDLES = "ohlcv"
 SAME_COIN_MS = 30 * DAY_MS  # a longer pause is taken for the end of the coin
 MAX_PRICE_FACTOR = 3  # between the last price of a life and the first one of the next
 UNDECIDED_MS = DAY_MS  # how long a new life waits for its first price
-LOOK_MS = 2 * HOUR_MS  # around the pause, for a price
+PRICE_RANGE_MS = 2 * HOUR_MS  # around the pause, for a price
 MAX_WAIT_S = 10.0  # for the budget
 
 
@@ -86,7 +86,9 @@ def is_same_coin(
     if listed_ms - ended_ms > SAME_COIN_MS:
         return False
     first_ms = floor_to(listed_ms, MINUTE_MS)
-    new = _read_price(exchange, rest, after, Window(first_ms, min(first_ms + LOOK_MS, floor_to(now_ms, MINUTE_MS))), 0)
+    new = _read_price(
+        exchange, rest, after, Window(first_ms, min(first_ms + PRICE_RANGE_MS, floor_to(now_ms, MINUTE_MS))), 0
+    )
     return new is not None and _are_near(new, Decimal(last_price))
 
 
@@ -104,9 +106,11 @@ def _is_same_coin(
     if listed_ms + 2 * MINUTE_MS > now_ms:
         return None
     first_ms, last_ms = floor_to(listed_ms, MINUTE_MS), floor_to(ended_ms, MINUTE_MS)
-    new = _read_price(exchange, rest, after, Window(first_ms, min(first_ms + LOOK_MS, floor_to(now_ms, MINUTE_MS))), 0)
+    new = _read_price(
+        exchange, rest, after, Window(first_ms, min(first_ms + PRICE_RANGE_MS, floor_to(now_ms, MINUTE_MS))), 0
+    )
     old = _read_stored_price(database, before, last_ms) or _read_price(
-        exchange, rest, before, Window(last_ms - LOOK_MS, last_ms), -1
+        exchange, rest, before, Window(last_ms - PRICE_RANGE_MS, last_ms), -1
     )
     if new is None or old is None:
         return None if now_ms - listed_ms < UNDECIDED_MS else False

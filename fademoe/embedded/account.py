@@ -202,7 +202,7 @@ def _enter_namespace(uid: int, gid: int) -> None:
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"unshare: {os.strerror(code)}")
-    # user_namespaces(7): without privilege the group map may be written only after setgroups is given up
+    # user_namespaces(7): without privilege the group map may be written only after setgroups is denied
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {outside_uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {outside_gid} 1")

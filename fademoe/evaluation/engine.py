@@ -48,7 +48,7 @@ from fademoe.metrics import ACROSS_CODE
 
 LATEST_MS = 90 * SECOND_MS  # after the start of a minute it is evaluated, whatever is missing
 RECENT_SETTLEMENTS_MS = 12 * HOUR_MS  # read again every minute
-PATIENCE = 3  # minutes in a row that a series may be late before it is not waited for
+MAX_LATE_MINUTES = 3  # in a row; a series that was late so often is not waited for
 LOADED_ROWS = 40_000  # at once, when windows are filled
 SETTLEMENT_BACK_MS = 3 * DAY_MS  # beyond the oldest moment: the settlement in force then
 UNSEEN_MS = 30 * SECOND_MS  # a minute that was not evaluated live saw what was stored so long after its end
@@ -104,8 +104,8 @@ class LiveEngine:
             self._contracts = read_contracts(cursor, self._codes)
             self._missing_of, self._missing = minute, set()
             points = self._list_due(minute)
-            wanted = [point for point in points if self._late_runs[point[:2]] < PATIENCE]
-            late = [point for point in points if self._late_runs[point[:2]] >= PATIENCE]
+            wanted = [point for point in points if self._late_runs[point[:2]] < MAX_LATE_MINUTES]
+            late = [point for point in points if self._late_runs[point[:2]] >= MAX_LATE_MINUTES]
             self._missing = set(read_uncovered(cursor, wanted))
             self._note_covered(cursor, late)
         elif self._missing:
@@ -119,8 +119,10 @@ class LiveEngine:
         Call it LATEST_MS after the begin of a minute that was evaluated: a row on time comes seconds after its minute,
         and no minute has waited for it.
         """
-        if any(run >= PATIENCE for run in self._late_runs.values()):
-            self._note_covered(cursor, [p for p in self._list_due(minute) if self._late_runs[p[:2]] >= PATIENCE])
+        if any(run >= MAX_LATE_MINUTES for run in self._late_runs.values()):
+            self._note_covered(
+                cursor, [p for p in self._list_due(minute) if self._late_runs[p[:2]] >= MAX_LATE_MINUTES]
+            )
 
     def _note_covered(self, cursor: Cursor, late: Sequence[tuple[str, str, int]]) -> None:
         """Count the series of `late` as on time again where the point is covered."""
@@ -177,7 +179,9 @@ class LiveEngine:
         self._seen_ms = evaluated_ms
         for series in missing:
             self._late_runs[series] += 1
-        for series in [series for series, run in self._late_runs.items() if run < PATIENCE and series not in missing]:
+        for series in [
+            series for series, run in self._late_runs.items() if run < MAX_LATE_MINUTES and series not in missing
+        ]:
             self._late_runs[series] = 0
         late = tuple(f"{source} {symbol}" for source, symbol in missing)
         return EvaluatedMinute(minute, evaluated_ms, self._judge.judge(self._contracts), late)
@@ -226,8 +230,8 @@ class LiveEngine:
     def _note_across(self, cursor: Cursor, table: PointTable | SettlementTable, rows: Iterable[Key]) -> None:
         """Note since when rows across exchanges were known, as they were before samples of them gave way."""
         keys = [(table.source, symbol, ts) for symbol, ts in rows]
-        asked = [(*key[1:], at_ms) for key in keys for at_ms in self._replaced_at.get(key, ())]
-        for row in read_before(cursor, table, asked).values():
+        wanted = [(*key[1:], at_ms) for key in keys for at_ms in self._replaced_at.get(key, ())]
+        for row in read_before(cursor, table, wanted).values():
             key = (table.source, row.symbol, row.ts)
             known_ms = table.lags.compute_known_ms(row.ts, row.interval)
             self._replaced[key] = min(known_ms, self._replaced.get(key, known_ms))

@@ -317,8 +317,8 @@ def read_before(
     columns = sql.SQL(", ").join(
         sql.SQL(SQL["value"]).format(column=sql.Identifier(column)) for column in table.columns
     )
-    first = sql.SQL("asked.ts - {}").format(sql.Literal(table.reach_ms))
-    places = (sql.SQL("asked.at_ms"), first, sql.SQL("asked.ts"))
+    first = sql.SQL("wanted.ts - {}").format(sql.Literal(table.reach_ms))
+    places = (sql.SQL("wanted.at_ms"), first, sql.SQL("wanted.ts"))
     relation = make_relation(table.source, lambda metric: build_before(metric, *places))
     symbols, times, before = (list(part) for part in zip(*wanted, strict=True))
     cursor.execute(

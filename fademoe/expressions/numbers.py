@@ -180,7 +180,7 @@ def roll(
 
 
 def roll_sum(values: Sequence[Value], length: int, stride: int = 1) -> list[Value]:
-    """Return the sum of every window: from the one before as long as that is exact, so always as if added up anew."""
+    """Return the sum of every window, each from the one before while that is exact: the result is that of adding up."""
     starts = _find_whole(values, length, stride)
     if len(starts) < 2 or stride != 1:
         return roll(add_up, values, length, stride)

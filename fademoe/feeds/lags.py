@@ -121,7 +121,7 @@ def _state_of_history(feed: RestFeed) -> tuple[int, str]:
     """Return the lag of a history and its reason.
 
     A gap at the live edge is requested when it is longer than the feed's edge: so long waits the first row of it. What
-    is asked for is settled, the next look at gaps is up to a minute away, and the request takes its time.
+    is requested is settled, the next check of gaps is up to a minute away, and the request takes its time.
     """
     if feed.lag_ms is not None:
         return feed.lag_ms, f"{feed.lag_why}; {feed.source}"
@@ -137,7 +137,7 @@ def _state_of_history(feed: RestFeed) -> tuple[int, str]:
     lag_ms = held_rows * feed.interval_ms + feed.latency.settle_ms + RECONCILE_PAUSE_MS + MARGIN_MS
     why = (
         f"by REST: up to {held_rows * feed.interval_ms // SECOND_MS} s until enough rows are requested together,"
-        f" {feed.latency.settle_ms // SECOND_MS} s to settle, {RECONCILE_PAUSE_MS // SECOND_MS} s between two looks,"
+        f" {feed.latency.settle_ms // SECOND_MS} s to settle, {RECONCILE_PAUSE_MS // SECOND_MS} s between two checks,"
         f" {MARGIN_MS // SECOND_MS} s margin; {feed.source}"
     )
     return lag_ms, why

@@ -756,8 +756,8 @@ def _write(
     ids = files.save(cursor, records)
     new = 0
     for metric, each in concluded.items():
-        asked = [part for gap in target.gaps[metric] for part in subtract(gap, each.awaited)]
-        files.add_asked(cursor, target.exchange.name, metric, target.instrument.name, asked)
+        requested = [part for gap in target.gaps[metric] for part in subtract(gap, each.awaited)]
+        files.add_asked(cursor, target.exchange.name, metric, target.instrument.name, requested)
         feed, series, rows = target.get_feed(metric), target.name_series(metric), each.rows
         for path, of_file in gathered.split(metric, rows) if rows else ():
             origin = Origin(Way.ARCHIVE, ids[path], began_ms)

@@ -48,7 +48,7 @@ class Checked:
 
 
 def check_archive(services: Services, exchange: Exchange, archive: Archive) -> Checked:
-    """List the files that the ledger has anew; rewritten ones and such that came are imported as an audit.
+    """List the files of the ledger again; new and rewritten ones are imported as an audit.
 
     An archive without a listing is not checked.
     """

@@ -1,4 +1,4 @@
-"""Dead contracts that no list has any more, and lives before a listing anew, from the listings of archives."""
+"""Dead contracts that no list has any more, and lives before a relisting, from the listings of archives."""
 
 import logging
 from collections.abc import Iterable, Sequence

@@ -19,11 +19,11 @@ from fademoe.runtime.services import Services
 
 Result = TypeVar("Result")
 
-# How long a later request of a run waits for its rate limit: at a time, then it looks whether others go first; in all.
+# How long a later request of a run waits for its rate limit: per wait, then it checks whether others go first; in all.
 YIELDING_WAIT_S = 1.0
-PATIENT_WAIT_S = 10.0
+BLOCKING_WAIT_S = 10.0
 SHORTEST_PAUSE_S = 0.05
-REQUESTED_POLL_S = 0.5  # between two looks for requested work
+REQUESTED_POLL_S = 0.5  # interval of checks for requested work
 
 
 class TimeUp(RetryLater):
@@ -56,7 +56,7 @@ def has_other_work(services: Services, queue: str) -> bool:
     return bool(list_ready_queues(services.redis, services.egress_names, others))
 
 
-def send_patiently(services: Services, queue: str, send: Callable[[float], Result], wait_s: float) -> Result:
+def send_blocking(services: Services, queue: str, send: Callable[[float], Result], wait_s: float) -> Result:
     """Return what `send(longest wait)` gives for a job of a queue; it may wait for its rate limit, up to `wait_s`.
 
     While another exchange has work and units it does not wait: BudgetSpent is raised.
@@ -102,7 +102,7 @@ class FeedClient:
             return self._send(feed, page, OPPORTUNISTIC_WAIT_S)
         if not self.has_begun:
             return self._begin(feed, page)
-        last_s, slice_s = monotonic_s() + PATIENT_WAIT_S, max(YIELDING_WAIT_S, begin_wait_s(self.queue))
+        last_s, slice_s = monotonic_s() + BLOCKING_WAIT_S, max(YIELDING_WAIT_S, begin_wait_s(self.queue))
         while True:
             self._yield_to_requested()
             try:
@@ -145,7 +145,7 @@ class FeedClient:
                 self.threads_at_work -= 1
 
     def _pause(self, for_s: float) -> None:
-        """Wait until the rate limit may have units, but not past the next look for requested work."""
+        """Wait until the rate limit may have units, but not past the next check for requested work."""
         with self.allow_interrupt():
             self.services.stop.wait(to_host_s(min(max(for_s, SHORTEST_PAUSE_S), REQUESTED_POLL_S)))
 

@@ -32,20 +32,20 @@ PAGES_MOST = 10  # of a request for all contracts
 
 @dataclass(kw_only=True)
 class Marked:
-    """A contract, what of its newest range is missing, its newest settlement, and the time it was last asked for."""
+    """A contract, what of its newest range is missing, its newest settlement, and the time it was last requested."""
 
     instrument: Instrument
     series: Series
     gaps: list[Window]
     settled: list[Settled] = field(default_factory=list)
-    asked_ms: int = 0
+    requested_ms: int = 0
 
-    def add(self, rows: Sequence[Row], asked_ms: int) -> None:
-        """Take an answer that was asked for at `asked_ms`."""
+    def add(self, rows: Sequence[Row], requested_ms: int) -> None:
+        """Take an answer that was requested at `requested_ms`."""
         found = {floor_to(row.ts, MINUTE_MS): getattr(row, "fr_hours", None) for row in rows}
         known = {each.ts: each.hours for each in self.settled}
         self.settled = [Settled(ts, hours) for ts, hours in sorted((known | found).items())]
-        self.asked_ms = asked_ms
+        self.requested_ms = requested_ms
 
     def is_expected(self, mark: int) -> bool:
         """Return whether a settlement is to come at `mark`, by the one before; without one it may."""
@@ -59,7 +59,7 @@ class Marked:
         for gap in self.gaps:
             end_ms = gap.end_ms
             for mark in range(ceil_to(gap.start_ms, newest.grid_ms), gap.end_ms, newest.grid_ms):
-                if mark not in times and (self.asked_ms < mark + PUBLIC_MS or self.is_expected(mark)):
+                if mark not in times and (self.requested_ms < mark + PUBLIC_MS or self.is_expected(mark)):
                     end_ms = mark
                     break
             if end_ms > gap.start_ms:
@@ -131,21 +131,21 @@ def request_together(
         except BadPayload as error:
             rows, errors = [], [error]
         if unnamed:
-            each.asked_ms = 0  # one of them may be the settlement that this contract lacks
+            each.requested_ms = 0  # one of them may be the settlement that this contract lacks
         yield rows, errors
     yield [], unnamed
 
 
-def read_answer(feed: RestFeed, newest: Newest, each: Marked, body: Json, asked_ms: int) -> Answer:
+def read_answer(feed: RestFeed, newest: Newest, each: Marked, body: Json, requested_ms: int) -> Answer:
     """Return the settlements of a contract and an error for each unreadable element; note in `each` what they tell.
 
     The settlements of the hours before the gaps come again, so one that came late is stored all the same. An answer
     with an unreadable element proves nothing.
     """
-    page = _make_page(feed, newest, each, asked_ms)
+    page = _make_page(feed, newest, each, requested_ms)
     rows, errors = read_page(feed, page, feed.make_request(page), body)
     if not errors:
-        each.add(rows, asked_ms)
+        each.add(rows, requested_ms)
     return [(each.series, row) for row in rows], errors
 
 

@@ -62,8 +62,8 @@ def _run(services: Services, found: Backtest, reading: Database, say: Say) -> No
         return
     sweep = Sweep(services.database, reading, services.settings.home, found.id, found.plan)
     if sweep.chunks == 1:
-        asked = SweepRequest.from_json(found.plan["sweep"])
-        sweep_and_store(services.database, reading, found.id, plan, asked, say)
+        sweep_request = SweepRequest.from_json(found.plan["sweep"])
+        sweep_and_store(services.database, reading, found.id, plan, sweep_request, say)
         return
     data = sweep.begin(say)
     for number in range(1, sweep.chunks):

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from fademoe.clock import monotonic_s
 from fademoe.errors import BadPayload, BudgetSpent, RetryLater, SourceError
-from fademoe.jobs.feed_client import REQUESTED_POLL_S, TimeUp, has_requested_work, send_patiently
+from fademoe.jobs.feed_client import REQUESTED_POLL_S, TimeUp, has_requested_work, send_blocking
 from fademoe.jobs.threads import run_in_threads
 from fademoe.metrics import Row
 from fademoe.queue.ids import LIVE
@@ -24,7 +24,7 @@ Answer = tuple[list[tuple[Series, Row]], list[BadPayload]]  # of one request: ro
 
 @dataclass(kw_only=True)
 class Round:
-    """What a round gave: rows, errors to record, how many tasks were answered or given up, and what failed.
+    """What a round gave: rows, errors to record, how many tasks were answered or failed, and its error.
 
     `errors`: of unreadable elements, and answers whose tasks were not asked again before the round ended. `requested`
     counts from the first task on, up to one that is still to be asked: there the next round goes on. `failed`: what
@@ -59,7 +59,7 @@ def request_all(
         while (taken := board.take(lambda: queue != LIVE and has_requested_work(services))) is not None:
             number, task = taken
             try:
-                answer = send_patiently(services, queue, partial(request, task), max_wait_s)
+                answer = send_blocking(services, queue, partial(request, task), max_wait_s)
             except (BudgetSpent, TimeUp, Stopped) as error:
                 board.end(error)
             except SourceError as error:
@@ -86,7 +86,7 @@ class _Board(Generic[Task]):
         self._postponed: dict[int, RetryLater] = {}
         self._ended: SourceError | Stopped | None = None
         self._deadline_s = deadline_s
-        self._next_look_s = 0.0
+        self._next_poll_s = 0.0
         self._lock = threading.Lock()
 
     def take(self, must_give_way: Callable[[], bool]) -> tuple[int, Task] | None:
@@ -99,8 +99,8 @@ class _Board(Generic[Task]):
             if self._ended is not None or not self._waiting or now_s >= self._deadline_s:
                 return None
             is_first = len(self._waiting) == len(self._tasks)
-            if not is_first and now_s >= self._next_look_s:
-                self._next_look_s = now_s + REQUESTED_POLL_S
+            if not is_first and now_s >= self._next_poll_s:
+                self._next_poll_s = now_s + REQUESTED_POLL_S
                 if must_give_way():
                     self._ended = TimeUp("requested work goes first", retry_after_s=0)
                     return None

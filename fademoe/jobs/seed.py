@@ -63,7 +63,7 @@ class SeedRequest:
 class SeedPlan:
     """What a SeedRequest comes to.
 
-    `requested`: what of each series can be had by now. `planned`: the windows to fetch. `notes`: what cannot be had.
+    `requested`: what of each series is available by now. `planned`: the windows to fetch. `notes`: what is not.
     `queued`: the windows of these series that waited for REST already, with their feeds and what they take.
     `unplanned`: exchanges of which nothing is requested, as their contracts are not known.
     `periods`: what comes from files of archives. `offered`: what would come from files that are not allowed. `ends`:

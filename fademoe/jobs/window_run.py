@@ -111,7 +111,7 @@ def make_work(context: JobContext, unit: Tracked, series: Series, window: Window
 
 
 def ask_exchange_time(work: Work) -> int:
-    """Return the exchange's time in ms; raise RetryLater when it cannot be had."""
+    """Return the exchange's time in ms; raise RetryLater when it cannot be fetched."""
     with _pausing(work.services, work.exchange, work.feed.metric), work.services.stop.allow_interrupt():
         return work.services.clocks.ask(work.exchange, live=work.client.is_live)
 

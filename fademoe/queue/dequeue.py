@@ -19,7 +19,7 @@ from fademoe.queue.ids import ARCHIVES, LIVE, is_requested, parse_exchange
 from fademoe.queue.pauses import list_paused_sources, read_pauses
 from fademoe.queue.states import connect_queue
 
-IDLE_POLL_S = 0.15  # between two looks while no job is ready
+IDLE_POLL_S = 0.15  # poll interval while no job is ready
 MAX_DEPTH = 5_000  # ids of a queue that are looked at for one whose rate limit has units
 # How long the first request of a window may wait for its rate limit. Opportunistic: use spare units only if they are
 # available within 250 ms, because another exchange may have work and units.

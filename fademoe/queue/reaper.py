@@ -77,7 +77,7 @@ def forget_lost_executions(redis: Redis, job_id: str) -> None:
     listed = ExecutionRegistry(job_id, redis)
     for execution_id in listed.get_execution_ids():
         execution = Execution(execution_id, job_id, redis)
-        if not redis.hexists(execution.key, "created_at"):  # a late heartbeat makes the hash anew, without it
+        if not redis.hexists(execution.key, "created_at"):  # a late heartbeat recreates the hash, without it
             listed.remove(execution, redis)
 
 

@@ -99,7 +99,7 @@ def list_failed_jobs(redis: Redis, names: Iterable[str]) -> list[tuple[str, Task
 def is_held(redis: Redis, job_id: str) -> bool:
     """Return whether a queue or one of its registries refers to a job."""
     origin = redis.hget(Job.key_for(job_id), "origin")
-    if not origin:  # a heartbeat of a worker made the hash anew after a flush
+    if not origin:  # a heartbeat of a worker recreated the hash after a flush
         return False
     target = connect_queue(redis, str(as_text(origin)))
     with redis.pipeline(transaction=True) as pipeline:

@@ -63,7 +63,7 @@ def drop_unmade(cursor: Cursor) -> None:
 
 
 def renew(cursor: Cursor, series: Series) -> int:
-    """Make the hours of a series anew whose rows changed; return how many.
+    """Recompute the hours of a series whose rows changed; return how many.
 
     The entries are taken away first, so that a change which is committed meanwhile keeps its own.
     """

@@ -113,7 +113,7 @@ def _make_views(cursor: Cursor) -> None:
 
 
 def _make_data_views(cursor: Cursor) -> None:
-    """Make the views of perp_data for drivers that do not know NUMERIC, anew where a column was added."""
+    """Make the views of perp_data for drivers that do not know NUMERIC; recreate those that lack a column."""
     cursor.execute(SQL["data_columns"])
     columns = cursor.fetchall()
     for view, kind in DATA_VIEWS.items():

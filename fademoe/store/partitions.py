@@ -21,7 +21,7 @@ class Partitions:
     """Makes partitions before rows need them and remembers which are there. One per process."""
 
     def __init__(self, database: Database) -> None:
-        """Look at the database when first asked."""
+        """Read the database when partitions are needed first."""
         self._database = database
         self._present: set[str] | None = None
         self._native = True
@@ -29,14 +29,14 @@ class Partitions:
     def ensure(self, window: Window) -> None:
         """Make the partitions that rows of `window` need; costs nothing when they are known to exist."""
         if self._present is None:
-            self._look()
+            self._load()
         months = [month for month in _months(window) if self._native and month.name not in (self._present or ())]
         for month in months:
             self._make(month)
 
     def drop_before(self, edge_ms: int) -> int:
         """Drop the months, or chunks, that lie wholly before `edge_ms`; return since when rows are kept now."""
-        self._look()
+        self._load()
         if not self._native:
             return self._database.run(
                 lambda cursor: timescale.drop_chunks(cursor, edge_ms), lock_timeout_s=MAINTENANCE_LOCK_TIMEOUT_S
@@ -48,7 +48,8 @@ class Partitions:
         self._present = None
         return first_kept.start_ms
 
-    def _look(self) -> None:
+    def _load(self) -> None:
+        """Read which partitions exist."""
         with self._database.open_transaction() as cursor:
             self._native = timescale.is_partitioned(cursor)
             cursor.execute(SQL["partitions"])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fademoe.feeds.blocks import Block
 
 KEY_COLUMNS = ("ts", "symbol", "source", "interval")
-LONG = 50  # rows of one series in a batch: from so many on, a look at what is stored is cheaper than a COPY that fails
+LONG = 50  # rows of one series in a batch: from so many on, reading what is stored is cheaper than a COPY that fails
 CHUNK_ROWS = 500  # written as text at once, while PostgreSQL still takes in the ones before
 
 SQL = load_queries("writer")
@@ -181,10 +181,10 @@ def _supersede(cursor: Cursor, metric: Metric) -> set[tuple[Series, int]]:
 
 
 def _find_unknown(cursor: Cursor, metric: Metric, batch: Batch, fresh: set[Series]) -> dict[Series, Sequence[Row]]:
-    """Return the rows by series, without those that a look finds stored: they are recognised, not written again.
+    """Return the rows by series, without those that are stored: they are recognised, not written again.
 
-    Short series are not looked at: they come from streams and are new, mostly. Adds to `fresh` the series of which the
-    look finds no row at all between the first and the last one.
+    Short series are not checked: they come from streams and are new, mostly. Adds to `fresh` the series of which
+    no row at all is stored between the first and the last one.
     """
     replaces = _replaces_samples(metric, batch.interval)
     unknown: dict[Series, Sequence[Row]] = {}
@@ -232,7 +232,7 @@ def _find_span(series: Series, rows: Sequence[Row]) -> dict[str, object]:
 def _find_unstored(cursor: Cursor, series: Series, rows: Sequence[Row], interval: str | None) -> Sequence[Row]:
     """Return the rows of a series at whose times none is stored, or none of `interval`; the same list where none is.
 
-    Without an interval the look reads nothing but the primary key.
+    Without an interval only the primary key is read.
     """
     name = "stored_times_of_interval" if interval else "stored_times"
     cursor.execute(SQL[name], {**_find_span(series, rows), "interval": interval})

@@ -90,8 +90,8 @@ class Connection(threading.Thread):
         self._subscriptions = self._new_subscriptions()
         self._frame_ms = 0  # exchange time of the newest frame of any kind
         self._data_ms = 0  # exchange time of the newest data
-        self._looked_s = 0.0  # monotonic time of the newest look,
-        self._looked_ms = 0  # and the exchange's
+        self._checked_s = 0.0  # monotonic time of the newest check of the clocks,
+        self._checked_ms = 0  # and the exchange's
 
     def end(self) -> None:
         """Ask the connection to close; join it to wait for that."""
@@ -160,14 +160,14 @@ class Connection(threading.Thread):
         """Begin to follow the topics over a connection that is open now."""
         self._intake.begin_session()
         self._liveness.begin(now_s)
-        self._looked_s, self._looked_ms = now_s, self._exchange_now_ms()
+        self._checked_s, self._checked_ms = now_s, self._exchange_now_ms()
         self._subscriptions = self._new_subscriptions()
         self.health.last_data_s = now_s
         self.health.claims_from_ms = self.health.claimed_until_ms = None
         self.health.connected = True
 
     def end_session(self) -> None:
-        """Give up open minutes; those that only an event had still to prove wait for one on the next connection.
+        """Drop open minutes; those that only an event had still to prove wait for one on the next connection.
 
         What came late until now changes rows all the same. What comes later for the minutes of a connection that does
         not come back, the one that takes over adds to them.
@@ -203,23 +203,23 @@ class Connection(threading.Thread):
                 ping_s = now_s + every_s
             if now_s >= check_s:
                 check_s = now_s + CHECK_EVERY_S
-                self.look(now_s)
+                self.check_clocks(now_s)
                 self.check(now_s)
             payload = line.receive()
-            self.look(monotonic_s())
+            self.check_clocks(monotonic_s())
             if payload is not None and (reply := self.take(payload, monotonic_s())) is not None:
                 line.send(reply)
 
-    def look(self, now_s: float) -> None:
+    def check_clocks(self, now_s: float) -> None:
         """Look at the clocks before anything is taken or claimed; raise Broken where a frame may have waited for long.
 
         A host that slept, or an exchange's time that is set right, moves that time against the monotonic clock: then
         this session claims no more. A process that was stopped sees both go on.
         """
         exchange_ms = self._exchange_now_ms()
-        away_s = now_s - self._looked_s
-        step_s = (exchange_ms - self._looked_ms) / SECOND_MS - away_s
-        sure_ms, self._looked_s, self._looked_ms = self._looked_ms, now_s, exchange_ms
+        away_s = now_s - self._checked_s
+        step_s = (exchange_ms - self._checked_ms) / SECOND_MS - away_s
+        sure_ms, self._checked_s, self._checked_ms = self._checked_ms, now_s, exchange_ms
         if to_host_s(abs(step_s)) > GRACE_MS / SECOND_MS:
             self._frame_ms = self._data_ms = 0
             raise Broken(f"the exchange's time went {step_s:+.0f} s against this machine's clock")

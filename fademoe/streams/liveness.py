@@ -32,7 +32,7 @@ class Expected:
         return any(feed.continuous for feed in self.feeds)
 
     @property
-    def patience_s(self) -> float:
+    def max_silence_s(self) -> float:
         """How long the topic may be silent."""
         return max(feed.interval_ms for feed in self.feeds) * SILENT_INTERVALS / SECOND_MS
 
@@ -42,8 +42,8 @@ class Liveness:
 
     def __init__(self, topics: Mapping[str, Expected]) -> None:
         """Expect `topics`; `begin` a session before anything else."""
-        self._patience_s = {name: topic.patience_s for name, topic in topics.items() if topic.is_continuous}
-        self.is_continuous = bool(self._patience_s)
+        self._max_silence_s = {name: topic.max_silence_s for name, topic in topics.items() if topic.is_continuous}
+        self.is_continuous = bool(self._max_silence_s)
         self._events_only = all(feed.reduce is Reduce.SUM for topic in topics.values() for feed in topic.feeds)
         self.proving_feeds = select_proving_feeds(topics)
         self.silent_feeds: set[str] = set()  # metrics whose events failed to come; until one comes
@@ -93,34 +93,34 @@ class Liveness:
         """Return the topics that are not waited for from now on; raise Broken when a new connection is needed."""
         self._check_socket(now_s)
         self._check_events(now_s)
-        given_up = []
-        for topic, patience_s in self._patience_s.items():
+        ignored = []
+        for topic, max_silence_s in self._max_silence_s.items():
             silent_s = now_s - self._topic_s.get(topic, self._begin_s)
-            patience_s *= 2 ** min(self._forced_reconnects[topic], MAX_DOUBLINGS)  # it may have nothing to send
-            if topic in self._ignored or silent_s <= patience_s:
+            max_silence_s *= 2 ** min(self._forced_reconnects[topic], MAX_DOUBLINGS)  # it may have nothing to send
+            if topic in self._ignored or silent_s <= max_silence_s:
                 continue
             if topic in self._topic_s:
                 self._forced_reconnects[topic] += 1
             else:
                 self._empty_sessions[topic] += 1
             if self._empty_sessions[topic] <= MAX_EMPTY_SESSIONS:
-                raise Broken(f"{topic} is silent for {patience_s:.0f} s while other topics have data")
+                raise Broken(f"{topic} is silent for {max_silence_s:.0f} s while other topics have data")
             self.ignore(topic)
-            given_up.append(topic)
-        return given_up
+            ignored.append(topic)
+        return ignored
 
     def _check_socket(self, now_s: float) -> None:
         if now_s - self._frame_s > FRAME_SILENCE_S:
             raise Broken(f"open but silent: no frame for {FRAME_SILENCE_S:.0f} s")
-        patience_s = DATA_SILENCE_S if self.is_continuous else QUIET_SILENCE_S
-        if not self._events_only and now_s - self._data_s > patience_s:
-            raise Broken(f"open but silent: no data for {patience_s:.0f} s, the address may be wrong")
+        max_silence_s = DATA_SILENCE_S if self.is_continuous else QUIET_SILENCE_S
+        if not self._events_only and now_s - self._data_s > max_silence_s:
+            raise Broken(f"open but silent: no data for {max_silence_s:.0f} s, the address may be wrong")
 
     def _check_events(self, now_s: float) -> None:
-        for feed, patience_s in self.proving_feeds.items():
-            if now_s - self._event_s[feed] > patience_s:
+        for feed, max_silence_s in self.proving_feeds.items():
+            if now_s - self._event_s[feed] > max_silence_s:
                 self.silent_feeds.add(feed.metric)
-                raise Broken(f"no event of {feed.metric} of any contract for {patience_s:.0f} s, though subscribed")
+                raise Broken(f"no event of {feed.metric} of any contract for {max_silence_s:.0f} s, though subscribed")
 
 
 def select_proving_feeds(topics: Mapping[str, Expected]) -> dict[StreamFeed, float]:

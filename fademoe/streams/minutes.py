@@ -50,7 +50,7 @@ class State(StrEnum):
     """The state of a minute of a series."""
 
     OPEN = "open"  # collects
-    SPOILED = "spoiled"  # a part could not be read: a sum is given up, anything else waits for the next message
+    SPOILED = "spoiled"  # a part could not be read: a sum is dropped, anything else waits for the next message
     CLOSED = "closed"  # handed over as an item; a change makes another item
     UNPROVEN = "unproven"  # its session ended before it was claimed: collects what comes late, until it is proved
 
@@ -95,7 +95,7 @@ class Minute:
         return is_changed
 
     def spoil(self) -> None:
-        """Give up what came so far: a message that could not be read may have changed it."""
+        """Drop what came so far: a message that could not be read may have changed it."""
         self.rows = []
         self.state = State.SPOILED
 
@@ -215,7 +215,7 @@ class Minutes:
         return []
 
     def spoil(self, exchange_ms: int, routes: Iterable[Route], grace_ms: int = GRACE_MS) -> None:
-        """Give up what a message that cannot be read may have changed: the running minute, or the one just over."""
+        """Drop what an unreadable message may have changed: the running minute, or the one just over."""
         for route in routes:
             feed, series, _ = route
             for at_ms in (exchange_ms - grace_ms, exchange_ms):

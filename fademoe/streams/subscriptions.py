@@ -149,7 +149,7 @@ class Subscriptions:
         return Change(refused=(topic,), again=tuple(again))
 
     def _ask_in_halves(self, topics: list[str], now_s: float) -> Change:
-        """Ask again in two requests; give up a topic that was alone too often."""
+        """Request again in two parts; a topic that failed alone too often is refused."""
         if len(topics) == 1:
             self._attempts[topics[0]] += 1
             if self._attempts[topics[0]] >= MAX_ATTEMPTS:

@@ -122,7 +122,7 @@ def add_account(cursor: Cursor, name: str, request: RunRequest, settings: Trader
                 f"--channel {channel}: alerts have no such channel. Valid: {valid} (fademoe alerts apply)"
             )
     plan = make_plan(cursor, request)
-    # a settlement that is not known is listed and not charged: a paper account cannot be run anew
+    # a settlement that is not known is listed and not charged: a paper account cannot be run again
     plan = replace(plan, until=FOREVER_MS, conditions=replace(plan.conditions, allow_holes=True))
     state = open_account(check_name(name), plan, settings).write_state()
     if not store.add(cursor, name, plan.to_json(), settings.to_json(), plan.since, state):

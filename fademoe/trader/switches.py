@@ -62,7 +62,7 @@ class TraderSettings:
 class Watch:
     """What the kill switches compare with: equity at the start of the day, its peak, rejections and stale minutes.
 
-    `is_tripped`: the account turned itself off; when a person resets that, all of it counts anew.
+    `is_tripped`: the account turned itself off; when a person resets that, all counts restart.
     """
 
     day: int

@@ -23,7 +23,7 @@ from fademoe.store.status import State, Tracked
 
 log = logging.getLogger(__name__)
 
-TICK_S = 1.0  # at most between two looks
+TICK_S = 1.0  # longest interval of checks
 SHORTEST_PAUSE_S = 0.05
 REAP_S = 5.0
 HEARTBEAT_S = 10.0

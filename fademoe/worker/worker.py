@@ -53,7 +53,7 @@ JOBS_OF = {
     ARCHIVES: ("archive", "dead"),
     RESEARCH: ("research",),
 }
-MONITOR_S = 5  # between two looks at the work horse, each of which renews the job's lease
+MONITOR_S = 5  # interval of checks of the work horse, each of which renews the job's lease
 LEASE_S = 30  # a job whose lease was not renewed for so long is given to another worker
 WORKER_TTL_S = 60
 REFUSED_S = 5.0  # between two tries while Redis refuses to write, as on a full disk
@@ -197,7 +197,7 @@ class Worker(RoundRobinWorker):
         forget_lost_executions(self.connection, job.id)
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
-        """Return the seconds of a job's lease; rq's own are a minute more than the time between two looks."""
+        """Return the seconds of a job's lease; rq's own are a minute more than the interval of checks."""
         return LEASE_S
 
     def clean_registries(self) -> None:

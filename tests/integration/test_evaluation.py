@@ -9,7 +9,7 @@ from fademoe.clock import MINUTE_MS, Window
 from fademoe.evaluation import LiveEngine, Watch, engine, replay
 from fademoe.evaluation.blocks import fits_blocks
 from fademoe.evaluation.board import Board, collect_reads
-from fademoe.evaluation.engine import PATIENCE
+from fademoe.evaluation.engine import MAX_LATE_MINUTES
 from fademoe.evaluation.reading import read_versions
 from fademoe.expressions import Vocabulary, compile_expression, compile_message
 from fademoe.feeds import registry
@@ -322,13 +322,13 @@ def test_a_series_that_was_late_is_waited_for_as_soon_as_it_is_on_time(database,
         minute = START + number * MINUTE_MS
         with database.open_transaction() as cursor:
             waited = live.list_missing(cursor, minute)
-            assert bool(waited) == (number not in (PATIENCE, PATIENCE + 1)), number
-        if number > PATIENCE + 1:
+            assert bool(waited) == (number not in (MAX_LATE_MINUTES, MAX_LATE_MINUTES + 1)), number
+        if number > MAX_LATE_MINUTES + 1:
             market.arrive(minute, lambda: 0)
             market.store(minute)
         with database.open_transaction() as cursor:
             live.evaluate(cursor, minute)
-        if number == PATIENCE + 1:
+        if number == MAX_LATE_MINUTES + 1:
             market.arrive(minute, lambda: 0)
             market.store(minute)  # nobody waited, but it has come in time
         with database.open_transaction() as cursor:

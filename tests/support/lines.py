@@ -62,9 +62,9 @@ class Line:
             reply = self.connection.take(payload, self.now_s)
         return reply
 
-    def look(self):
-        """Look at the clocks as before each frame; raise Broken where the connection would end."""
-        self.connection.look(self.now_s)
+    def check_clocks(self):
+        """Check the clocks as before each frame; raise Broken where the connection would end."""
+        self.connection.check_clocks(self.now_s)
 
     def check(self):
         """Look at the clock; raise Broken where the connection would end."""

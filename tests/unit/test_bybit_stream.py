@@ -68,23 +68,23 @@ def test_a_frame_that_waited_for_a_process_or_host_that_did_not_run_proves_nothi
     line = Line()
     line.serve()
     line.hear(ticker(line.now_ms))
-    line.look()
+    line.check_clocks()
     line.now_ms += 10 * MINUTE_MS
     line.step_ms = 10 * MINUTE_MS if is_clock_stopped else 0
     with pytest.raises(Broken, match="went [+]600 s" if is_clock_stopped else "did not run for 600 s"):
-        line.look()
+        line.check_clocks()
     assert line.end() == []
 
 
 @pytest.mark.parametrize("step_ms", [GRACE_MS, -GRACE_MS])
 def test_a_small_correction_of_the_exchanges_time_and_a_slow_moment_cost_nothing(step_ms):
     line = Line()
-    line.look()
+    line.check_clocks()
     line.now_ms += step_ms
     line.step_ms = step_ms
-    line.look()
+    line.check_clocks()
     line.now_ms += int(AWAY_S * 1000)
-    line.look()
+    line.check_clocks()
 
 
 KLINE = {"start": START, "end": START + 59_999, "interval": "1", "confirm": True, "volume": "1", "turnover": "2"}

@@ -319,12 +319,12 @@ def test_what_was_watched_by_a_wrong_time_of_the_exchange_is_not_claimed_once_th
     old.send()
     for _ in range(6):
         old.now_ms += int(AWAY_S * 1000)
-        old.look()
+        old.check_clocks()
         old.hear(b"pong")
     old.now_ms += step_ms
     old.step_ms = step_ms
     with suppress(Broken):
-        old.look()
+        old.check_clocks()
     old.connection.end_session()
     new.now_ms = old.now_ms
     new.hear({"topic": "all", "data": [event("BTC", "1")]})

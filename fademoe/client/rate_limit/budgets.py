@@ -126,9 +126,9 @@ class Budgets:
         arguments = [cost, max(allowance.capacity, cost), allowance.unit_ms, *_window(budget), int(live)]
         limits = [budget.limit, share]
         try:
-            for asked in _list_tries(places):
-                keys = _keys(exchange.name, budget, path, asked)
-                most_ms = longest_ms if asked == places else 0
+            for addresses in _list_tries(places):
+                keys = _keys(exchange.name, budget, path, addresses)
+                most_ms = longest_ms if addresses == places else 0
                 answer = self._run(self._take, exchange.name, keys, [*arguments, most_ms, *limits])
                 if answer[0] == GRANTED:
                     break

@@ -128,7 +128,7 @@ class BinanceArchive:
     def _find_life(self, folder: str) -> tuple[Instrument, int, int] | None:
         """Return the contract of a folder, with the span of its life that the folder holds.
 
-        The life before a listing anew lies in a folder with SETTLED behind the name; bars go on after every end.
+        The life before a relisting lies in a folder with SETTLED behind the name; bars go on after every end.
         """
         now_ms = self._simulation.clock.now_ms()
         match = re.match(r"^(.+?)((?:_?SETTLED)+)$", folder)

@@ -27,7 +27,7 @@ TABLES = {
     "perp_terms": "Terms of the contracts from when on: tick, lot, least order, funding interval, margin tiers",
     "perp_hours": "Hours of stored series, aggregated: what longer steps are read from",
     "perp_hours_made": "Which hours of a series perp_hours has",
-    "perp_hours_stale": "Hours whose rows changed since: they are made anew within a minute",
+    "perp_hours_stale": "Hours whose rows changed; recomputed within a minute",
     "perp_derived": "What derived perpspecs are computed from",
     "perpspec_schema": "The perpspecs and the columns they fill",
     "metric_catalog": "The metrics with columns, units and titles",

@@ -1,4 +1,4 @@
--- Views over all series, stored and derived. They are made anew when this text changes or a migration is applied.
+-- Views over all series, stored and derived. They are recreated when this text changes or a migration is applied.
 
 -- What a derived perpspec takes of one exchange code, by symbol. `alive`: when the exchange listed the coin; always where
 -- its list does not have it, and for a perpspec of one exchange alone. The others are the intersection of the inputs.

@@ -52,7 +52,7 @@ def list_alerts(services: Services, summary: Summary) -> Alerts:
 
 
 def find_acknowledged(connection: redis.Redis, alerts: Sequence[str]) -> set[str]:
-    """Return which alerts and cards, by their ids, were acknowledged in the last day."""
+    """Return which alerts and cards, by their ids, were acknowledged within a day."""
     if not alerts:
         return set()
     with convert_redis_errors(connection):

@@ -13,11 +13,11 @@ CROSS JOIN LATERAL (
 
 -- name: rows_before
 -- Computed rows as they were just before a time each.
-SELECT asked.symbol, asked.ts, asked.at_ms, found.*
-FROM unnest(%(symbols)s::text[], %(times)s::bigint[], %(before)s::bigint[]) AS asked (symbol, ts, at_ms)
+SELECT wanted.symbol, wanted.ts, wanted.at_ms, found.*
+FROM unnest(%(symbols)s::text[], %(times)s::bigint[], %(before)s::bigint[]) AS wanted (symbol, ts, at_ms)
 CROSS JOIN LATERAL (
     SELECT interval, {columns} FROM {relation} AS computed
-    WHERE source = %(source)s AND symbol = asked.symbol AND ts = asked.ts
+    WHERE source = %(source)s AND symbol = wanted.symbol AND ts = wanted.ts
 ) AS found
 
 -- name: long_column

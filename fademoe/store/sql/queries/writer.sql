@@ -21,7 +21,7 @@ SELECT EXISTS (
     CROSS JOIN LATERAL (
         SELECT FROM perp_data
         WHERE source = incoming.source AND symbol = incoming.symbol AND ts = incoming.ts
-        LIMIT 1  -- a look into the primary key for each row, whatever the planner thinks of their number
+        LIMIT 1  -- a probe of the primary key for each row, whatever the planner thinks of their number
     ) AS stored
 )
 
