@@ -398,7 +398,7 @@ class Plenty:
             egress="test",
             cost=cost,
             at_ms=0,
-            mark=0,
+            sequence=0,
             failures=0,
             redis_ms=0,
         )

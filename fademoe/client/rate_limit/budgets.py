@@ -33,7 +33,7 @@ NO_OUTAGE, EXCHANGE_OUTAGE, PATH_OUTAGE = 0, 1, 2  # last number of it, where it
 class Grant:
     """Units that were taken: of this budget and egress, counted at `at_ms` of the budget's clock.
 
-    `mark` is the scripts' own. `failures`: requests to the exchange from this egress that failed in a row before,
+    `sequence` is the scripts' own. `failures`: requests to the exchange from this egress that failed in a row before,
     `redis_ms`: when this one was granted, to the microsecond, `path`: where it goes, all three for
     `Budgets.note_failure` and `note_success`.
     """
@@ -43,7 +43,7 @@ class Grant:
     egress: str
     cost: int
     at_ms: int
-    mark: int
+    sequence: int
     failures: int
     redis_ms: float
     path: str = ""
@@ -145,14 +145,14 @@ class Budgets:
             raise _redis_away(exchange.name, error) from error
         if state == REFUSED:
             raise _spent(exchange.name, name, number / 1000, int(ticket[0]), path)
-        mark, failures, redis_ms = ticket
+        sequence, failures, redis_ms = ticket
         return Grant(
             exchange=exchange.name,
             budget=budget,
             egress=places[place - 1],
             cost=cost,
             at_ms=number,
-            mark=int(mark),
+            sequence=int(sequence),
             failures=int(failures),
             redis_ms=float(redis_ms),
             path=path,
@@ -167,7 +167,7 @@ class Budgets:
         """
         budget = grant.budget
         keys = _pair(_key(grant.exchange, budget, grant.egress))
-        arguments: list[int | float] = [grant.cost, grant.mark, *_window(budget)]
+        arguments: list[int | float] = [grant.cost, grant.sequence, *_window(budget)]
         if server_count is not None:
             allowance = Allowance.compute(budget, self._share(grant.exchange))
             count = min(server_count, budget.limit)

@@ -4,24 +4,24 @@
 -- What others use is free up to the part of the limit that is left to them; what is beyond counts as ours.
 --
 -- KEYS    the budget's hash and sorted set (see take.lua)
--- ARGV    1..5 clocks (state.lua), 6 cost, 7 mark of the grant, 8 period_ms, 9 jitter_ms, 10 is aligned;
+-- ARGV    1..5 clocks (state.lua), 6 cost, 7 sequence of the grant, 8 period_ms, 9 jitter_ms, 10 is aligned;
 --         where there is a count: 11 the exchange's count, 12 when the answered request was counted, 13 unit_ms,
 --         14 units that are left to others
 -- Result  units of others that were added to ours
-local cost, mark = tonumber(ARGV[6]), tonumber(ARGV[7])
+local cost, sequence = tonumber(ARGV[6]), tonumber(ARGV[7])
 local period, jitter, is_aligned = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10] == '1'
 local state = read_state(KEYS[1], KEYS[2], is_aligned and period or nil)
 
 local function start_window()
     if not is_aligned then
-        for unit = mark - cost + 1, mark do
+        for unit = sequence - cost + 1, sequence do
             redis.call('ZADD', KEYS[2], 'XX', text(state.now + period + jitter), unit)
         end
         return
     end
     -- It may have crossed into a window that it was not counted for.
     local window = math.floor((state.now + jitter) / period)
-    if window <= mark or window < state.window then
+    if window <= sequence or window < state.window then
         return
     end
     if window > state.window then

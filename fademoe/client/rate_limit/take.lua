@@ -17,8 +17,8 @@
 -- ARGV    1..5 clocks (state.lua), 6 cost, 7 capacity, 8 unit_ms, 9 period_ms, 10 jitter_ms, 11 is aligned,
 --         12 is live (0 or 1), 13 longest wait in ms, 14 limit, 15 share of it that is ours (both only for usage.py);
 --         of a ticket: 16 due, 17 priority_offset
--- Result  {1, n, at_ms, mark, failures, redis_ms}
---             granted at the n-th address, at that time of the budget's clock and of Redis's; `mark` is for
+-- Result  {1, n, at_ms, sequence, failures, redis_ms}
+--             granted at the n-th address, at that time of the budget's clock and of Redis's; `sequence` is for
 --             on_response.lua; so many requests have failed there in a row; redis_ms is a text, it has µs
 --         {2, n, wait_ms, due, priority_offset}
 --             queued there: come back with this ticket in wait_ms
@@ -85,8 +85,8 @@ local function read(n)
     return state
 end
 
--- Units that leave now count for the window at hand, and near its edge for the one beyond it, too. Return the mark:
--- the last window that they count for, or the number of the last unit.
+-- Units that leave now count for the window at hand, and near its edge for the one beyond it, too. Return the
+-- sequence: the last window that they count for, or the number of the last unit.
 local function count(state)
     for _, outage in ipairs(state.outages) do
         if outage.paused_at > 0 then
@@ -118,11 +118,11 @@ local function serve(state, due, has_priority)
     if has_priority then
         state.live_until = math.max(state.live_until, wait > 0 and due + cost * unit_ms or 0)
     end
-    local mark = wait <= 0 and count(state)
+    local sequence = wait <= 0 and count(state)
     write_numbers(state, is_aligned and WRITTEN_ALIGNED or WRITTEN)
-    if mark then
+    if sequence then
         local all, own = unpack(state.outages)
-        return {1, state.n, math.floor(state.now), mark, math.max(all.failures, own.failures), text(all.now)}
+        return {1, state.n, math.floor(state.now), sequence, math.max(all.failures, own.failures), text(all.now)}
     end
     return {2, state.n, math.ceil(wait), text(due), has_priority and PRIORITY or text(state.priority_offset)}
 end
