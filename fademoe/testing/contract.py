@@ -106,9 +106,9 @@ class ExchangeContract:
         busy = self._judge(429, None, "")
         assert busy and busy.error is RetryLater and busy.closes is not Closes.NOTHING, "HTTP 429 is a rate limit"
         down = self._judge(503, None, "<html>")
-        assert down and down.error is RetryLater, "HTTP 503 is a trouble that passes"
+        assert down and down.error is RetryLater, "HTTP 503 is a temporary server error"
         for status, body in ((404, None), (400, {}), (200, None)):
-            assert self._judge(status, body, "<html>"), f"HTTP {status} with {body} is no data"
+            assert self._judge(status, body, "<html>"), f"HTTP {status} with {body} is an error"
 
     def test_every_feed_has_a_sample(self) -> None:
         """A parser that never read a real payload is a guess."""

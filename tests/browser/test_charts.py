@@ -198,7 +198,7 @@ def test_what_is_missing_or_absent_is_shaded_and_named(site: Site, open_page: Op
     assert ["all missing", *gap] in shapes
     assert ["all absent", site.begin_ms, site.begin_ms + DAY_MS] in shapes
     legend = page.locator("#chart-legend").inner_text()
-    assert "missing: requested, but not stored yet" in legend
+    assert "missing: wanted, but not stored yet" in legend
     assert "absent: the exchange does not have it" in legend
     point(page, (3.2 / 5) * 0.93)
     assert "bin missing" in readings(page)[0]

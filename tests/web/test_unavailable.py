@@ -46,7 +46,7 @@ def test_pages_of_an_empty_database_name_the_reason(client: FlaskClient):
     ):
         assert client.get(path).status_code == 200, path
     assert "No rows here" in client.get("/data").text
-    assert "No series of bin-ohlcv is requested" in client.get("/coverage?perpspec=bin-ohlcv").text
+    assert "No series of bin-ohlcv is wanted" in client.get("/coverage?perpspec=bin-ohlcv").text
     assert "No unit has reported yet" in client.get("/").text
     for path in (*STORED, *QUEUED, "/api/system-summary", "/api/alerts", "/metrics"):
         assert client.get(path).status_code == 200, path

@@ -24,7 +24,7 @@ COLUMNS = Integer("columns", "7 days or 24 hours by default", 7, minimum=1, maxi
 
 @routes.get("/api/coverage", "Ranges and percentages of each series", (SOURCE, SYMBOL, LIMIT, CURSOR))
 def list_coverage(params: Params) -> Coverage:
-    """Answer the requested, covered, absent and missing ranges of each series."""
+    """Answer the wanted, covered, absent and missing ranges of each series."""
     source, symbol = params.read_cursor("series", 2) or ("", "")
     now = now_ms()
     with get_services().reader.read() as cursor:
@@ -88,7 +88,7 @@ def show_certificate(params: Params) -> Certificate:
 
 @routes.get(
     "/api/fill/<perpspec>",
-    "What filling would take: of what is requested and missing, or of a whole range",
+    "What filling would take: of what is wanted and missing, or of a whole range",
     (PERPSPEC, SYMBOL, FROM, TO),
     page=Page("/coverage/fill", "fill.html"),
 )

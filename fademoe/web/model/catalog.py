@@ -11,7 +11,7 @@ from fademoe.web.problem import Problem
 
 
 class PerpspecInfo(Answer):
-    """A perpspec with its series; `missing_ms` is None while nothing of it is requested."""
+    """A perpspec with its series; `missing_ms` is None while nothing of it is wanted."""
 
     perpspec: str
     exchange: str

@@ -43,7 +43,7 @@ class FillPlan(Answer):
 def list_gaps(
     cursor: Cursor, name: str, symbols: tuple[str, ...], window: Window | None, now_ms: int
 ) -> list[list[Window]]:
-    """Return by series of a perpspec what is requested and missing, or what a whole window lacks.
+    """Return by series of a perpspec what is wanted and missing, or what a whole window lacks.
 
     `symbols` empty: all of the perpspec.
     """

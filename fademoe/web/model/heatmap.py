@@ -18,19 +18,19 @@ from fademoe.web.model.answer import Answer
 
 State = Literal["complete", "partial", "missing", "absent", "unlisted", "unwanted", "future"]
 LEGEND: dict[State, str] = {
-    "complete": "everything requested is stored",
+    "complete": "everything wanted is stored",
     "partial": "percent stored; the rest is missing",
-    "missing": "requested, nothing stored yet",
+    "missing": "wanted, nothing stored yet",
     "absent": "the exchange does not have it",
     "unlisted": "the contract was not listed",
-    "unwanted": "not requested",
+    "unwanted": "not wanted",
 }
 WORDS: dict[State, str] = {
     "complete": "complete",
     "missing": "missing",
     "absent": "absent upstream",
     "unlisted": "not listed",
-    "unwanted": "not requested",
+    "unwanted": "not wanted",
     "future": "in the future",
 }
 WAYS = {
@@ -38,7 +38,7 @@ WAYS = {
     "archive": "from archive files",
     "audit": "by an audit",
     "live": "late from a stream",
-    "before": "before ways were recorded",
+    "before": "before origins were recorded",
 }
 SIGNS: dict[State, str] = {
     "complete": "✓",
@@ -92,7 +92,7 @@ class Cell(Answer):
 
 
 class SeriesCells(Answer):
-    """One line of the heat map; `percent` is of the whole series, None while nothing of it is requested."""
+    """One line of the heat map; `percent` is of the whole series, None while nothing of it is wanted."""
 
     symbol: str
     percent: float | None

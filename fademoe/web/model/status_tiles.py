@@ -63,7 +63,7 @@ def _describe_stored(stored: Stored) -> tuple[str, str, str]:
     return (
         GOOD,
         "connected",
-        f"{count_noun(series, 'series', 'series')} requested" if series else "no series requested yet",
+        f"{count_noun(series, 'series', 'series')} wanted" if series else "no series wanted yet",
     )
 
 
@@ -131,9 +131,7 @@ def _lag(perpspecs: list[PerpspecLag]) -> Tile:
             lags[name] = max(lags.get(name, 0), lag.lag_ms)
             late[name] = late.get(name, 0) + lag.behind
     if not lags:
-        return Tile(
-            "Behind live", IDLE, "no data yet", f"no {METRICS[MAIN_METRIC].title.lower()} requested", "/coverage"
-        )
+        return Tile("Behind live", IDLE, "no data yet", f"no {METRICS[MAIN_METRIC].title.lower()} wanted", "/coverage")
     worst_first = sorted(lags, key=lambda name: -lags[name])
     parts = [
         f"{name} {format_duration(lags[name])}"

@@ -3,7 +3,7 @@ export const COLOURS = ["#6cc4ff", "#ffcb5c", "#b48cff", "#e8e4f0", "#e08a4a", "
 export const UP = "#5fdc98";
 export const DOWN = "#ff8296";
 export const BANDS = {
-  missing: { colour: "#c23a5a66", word: "missing", meaning: "missing: requested, but not stored yet" },
+  missing: { colour: "#c23a5a66", word: "missing", meaning: "missing: wanted, but not stored yet" },
   absent: { colour: "#5b86cc55", word: "absent", meaning: "absent: the exchange does not have it" },
   unrequested: { colour: "#8a7da833", word: "not requested", meaning: "not requested" },
 };
