@@ -196,6 +196,7 @@ def export_rows(database: Database) -> list[str]:
 
 
 def empty(database: Database) -> None:
+    """Empty the tables of rows, coverage and status, and write a checkpoint."""
     for statement in ("TRUNCATE perp_data, perp_coverage, perp_absence, perp_status", "CHECKPOINT"):
         with database.open_transaction() as cursor:
             cursor.execute(statement)

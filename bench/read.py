@@ -54,6 +54,7 @@ def run() -> Report:
 
 
 def start_web(servers: Stage) -> str:
+    """Start the web on a free port; return its address when it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -107,6 +107,7 @@ def _keep_commit_times(servers: Stage) -> None:
 
 
 def read_running(context: Services) -> int:
+    """Return how many streams are running."""
     with context.database.open_transaction() as cursor:
         cursor.execute("SELECT count(*) FROM perp_status WHERE kind = 'stream' AND state = 'running'")
         return int((cursor.fetchone() or (0,))[0])

@@ -279,7 +279,11 @@ def find_terms(cursor: Cursor, plan: Plan) -> dict[str, list[tuple[int, Terms]]]
 
 
 def date_terms(plan: Plan, dated: Mapping[str, Sequence[DatedTerms]]) -> dict[str, list[tuple[int, Terms]]]:
-    """Return what `find_terms` does, of terms that were read already; earlier ones may be among them."""
+    """Return (since_ms, terms) of each symbol of a plan, ascending, from `dated` terms by symbol.
+
+    `dated` may hold terms from before the plan's range: the newest of them hold from its start. A symbol without any
+    has the assumed terms.
+    """
     return {symbol: _date_terms(plan, symbol, dated.get(symbol, [])) for symbol in plan.symbols}
 
 

@@ -32,7 +32,7 @@ class BoardArrays:
         compared: Sequence[str],
         then: Mapping[str, Truths],
     ) -> None:
-        """See `board`."""
+        """Hold the board; its values are read when they are requested."""
         self._board = board
         self._code = code
         self._symbols = symbols

@@ -1,1 +1,1 @@
-"""One module per exchange: its table and its parsers, nothing else. Found by `fademoe.feeds.registry`."""
+"""One package per exchange: its table and its parsers, nothing else. Found by `fademoe.feeds.registry`."""

@@ -62,12 +62,12 @@ def compare(operator: str, a: Value, b: Value) -> Truth:
 
 
 def all_true(truths: Sequence[Truth]) -> Truth:
-    """Return Kleene's and."""
+    """Return False if any is False, else None if any is None, else True."""
     return False if False in truths else None if None in truths else True
 
 
 def any_true(truths: Sequence[Truth]) -> Truth:
-    """Return Kleene's or."""
+    """Return True if any is True, else None if any is None, else False."""
     return True if True in truths else None if None in truths else False
 
 

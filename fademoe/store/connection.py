@@ -72,7 +72,7 @@ class Database:
 
         All that writes goes through here. After a deadlock, a serialization failure or a lock timeout `work` is called
         again in a new transaction, so it must change nothing outside it. `lock_timeout_s` limits each wait for a lock.
-        Raises StoreError as `transaction` does, and Collision after the last try.
+        Raises StoreError as `open_transaction` does, and Collision after the last try.
         """
         for pause_s in RETRY_PAUSES_S:
             try:

@@ -211,10 +211,12 @@ class Connection(threading.Thread):
                 line.send(reply)
 
     def check_clocks(self, now_s: float) -> None:
-        """Look at the clocks before anything is taken or claimed; raise Broken where a frame may have waited for long.
+        """Compare the clocks at the monotonic time `now_s`, before a frame is taken or a minute is claimed.
 
-        A host that slept, or an exchange's time that is set right, moves that time against the monotonic clock: then
-        this session claims no more. A process that was stopped sees both go on.
+        Raises Broken when the exchange's time moved by more than GRACE_MS against the monotonic clock, as after a sleep
+        of the host or a correction of that time: this session then claims no more. Raises Broken, too, when the last
+        check was more than AWAY_S ago, as after a stop of the process: frames may have waited, so nothing later than
+        that check is claimed.
         """
         exchange_ms = self._exchange_now_ms()
         away_s = now_s - self._checked_s

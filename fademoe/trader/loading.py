@@ -115,9 +115,9 @@ class MarketReader:
         return self._inputs[source]
 
     def find_ready_until(self, slack_ms: Mapping[Series, int], since: int) -> dict[Series, int]:
-        """Return until when minutes from `since` on need not wait for each series.
+        """Return for each series the time in ms up to which minutes from `since` on need not wait for it.
 
-        It is so much later than the series is covered; where it is not covered by then, `since`.
+        That is the end of its coverage plus its slack, or `since` where `since` less its slack is not covered.
         """
         key = (frozenset(slack_ms.items()), since)
         if key not in self._ready:

@@ -224,7 +224,7 @@ class NotifyWorker(Worker):
     """Delivers alerts, also while the workers are paused: a pause stops the collecting of data."""
 
     def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - rq's signature
-        """Go on."""
+        """Return at once: a paused system still delivers alerts."""
 
 
 def run(services: Services, kind: str = "worker") -> None:

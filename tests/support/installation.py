@@ -24,6 +24,7 @@ from tests.support.system import System
 
 
 def free_port() -> int:
+    """Return a TCP port of loopback that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

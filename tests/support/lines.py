@@ -45,6 +45,7 @@ class Line:
 
     @property
     def now_s(self):
+        """Return the monotonic time of the connection, in s since its begin."""
         return (self.now_ms - self.start_ms - self.step_ms) / 1000
 
     def send(self):

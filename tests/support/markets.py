@@ -36,11 +36,13 @@ class MemoryLoader:
         self.absent: dict[Series, list[Window]] = defaultdict(list)
 
     def add(self, source: str, symbol: str, ts: int, *values: object, interval: str | None = None) -> None:
+        """Add a row; columns without a value are None."""
         metric = METRICS[source.rpartition("-")[2]]
         padded = (*values, *[None] * (len(metric.columns) - len(values)))
         self.rows[Series(source, symbol)][ts] = (interval or metric.interval, *padded)
 
     def read(self, series: Series, metric: str, window: Window, *, timed: bool = False) -> bytes:
+        """Return the rows of a window as COPY text, oldest first; `timed` ones with their interval."""
         lines = []
         rows = self.rows.get(series, {})
         for ts in sorted(ts for ts in rows if window.start_ms <= ts < window.end_ms):
@@ -50,6 +52,7 @@ class MemoryLoader:
         return "".join(lines).encode()
 
     def read_known(self, series: Series) -> Known:
+        """Return all time as covered, or nothing of a missing series."""
         covered = () if series in self.missing else (Window(0, LAST_MS),)
         return Known(covered, tuple(self.absent[series]))
 

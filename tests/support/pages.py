@@ -20,10 +20,12 @@ class FunctionClient:
         self._spare = spare or get
 
     def get(self, feed: RestFeed, page: Page, *, opportunistic: bool = False) -> Json:
+        """Return what `get` or `spare` answers to the request for a page."""
         send = self._spare if opportunistic else self._get
         return send(feed.make_request(page), feed.paging.compute_cost(page.limit))
 
     def allow_interrupt(self):
+        """Interrupt nothing."""
         return nullcontext()
 
 

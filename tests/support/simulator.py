@@ -24,6 +24,7 @@ class Simulator:
         self.process = None
 
     def start(self) -> None:
+        """Start the process; return when it answers."""
         command = [sys.executable, "-m", "fademoe", "simulator", "--port", str(self.port), *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
@@ -33,20 +34,24 @@ class Simulator:
             raise
 
     def stop(self) -> None:
+        """End the process, if it runs."""
         if self.process:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(60)
             self.process = None
 
     def get(self, path: str, **params):
+        """Return the decoded answer of a GET, None without a connection."""
         with contextlib.suppress(requests.ConnectionError):
             return requests.get(self.url + path, params=params, timeout=60).json()
         return None
 
     def fault(self, **fault) -> None:
+        """Add a fault."""
         requests.post(f"{self.url}/sim/faults", json=fault, timeout=60).raise_for_status()
 
     def clear(self) -> None:
+        """Remove all faults."""
         requests.delete(f"{self.url}/sim/faults", timeout=60)
 
     def set_clock(self, ahead_ms: int) -> None:
@@ -58,6 +63,7 @@ class Simulator:
         return sum(self.get("/sim/stats")[exchange]["paths"].values())
 
     def truth(self, exchange: str, metric: str, symbol: str, start_ms: int, end_ms: int) -> dict[int, dict]:
+        """Return the true rows of a range by ts."""
         rows = self.get(
             "/sim/truth", exchange=exchange, metric=metric, symbol=symbol, **{"from": start_ms, "to": end_ms}
         )

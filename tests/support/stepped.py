@@ -23,6 +23,7 @@ class SteppedClock(Clock):
         self.at_ms = at_ms
 
     def now_ms(self):
+        """Return the time that was set."""
         return self.at_ms
 
 
@@ -35,9 +36,11 @@ class Client:
         self.sent = []
 
     def send(self, payload):
+        """Keep a payload."""
         self.sent.append(payload)
 
     def write(self, frame):
+        """Keep the payload of a WebSocket frame."""
         size = frame[1]
         start = 2 + {126: 2, 127: 8}.get(size, 0)
         if size == 126:
@@ -48,15 +51,18 @@ class Client:
         self.sent.append(frame[start:])
 
     def close(self, code, reason):
+        """Fail the test: the exchange closed the socket."""
         raise AssertionError(f"the exchange closed a socket: {code} {reason}")
 
     def abort(self):
+        """Fail the test: the exchange cut the socket."""
         raise AssertionError("the exchange cut a socket")
 
     async def ping(self, payload):
         """Protocol pings say nothing here."""
 
     def take(self):
+        """Return what was sent since the last call, oldest first."""
         sent, self.sent = self.sent, []
         return sent
 
