@@ -138,7 +138,7 @@ def simulate(
             due[symbol] = signals[symbol].find_next(at, book.held[symbol])
     for symbol in symbols:
         book.settle(symbol, prices[symbol], length - 1)
-    return book.close(prices, costs.leverage)
+    return book.close(prices)
 
 
 class _Book:
@@ -150,7 +150,6 @@ class _Book:
         self.fees = self.funding = 0.0
         self.fills = 0
         self.filled: dict[str, float] = {}  # prices of the fills of a minute, the last one of each symbol
-        self._was_short = False
         self._length = length
         self._settled = dict.fromkeys(symbols, 0)
         self._cash_changes: list[tuple[int, float]] = [(0, capital)]
@@ -179,7 +178,6 @@ class _Book:
         self.filled[symbol] = price
         held = self.held[symbol] + quantity
         self.held[symbol] = 0.0 if abs(held) < 1e-12 else held
-        self._was_short |= held < 0
         self._cash_changes.append((minute, change))
         self._moves[symbol].append((minute, self.held[symbol]))
 
@@ -189,25 +187,24 @@ class _Book:
         traced: Floats = np.repeat([0.0, *(held for _, held in moves)], np.diff(minutes))
         return traced
 
-    def close(self, prices: Mapping[str, Prices], leverage: float) -> Outcome:
+    def close(self, prices: Mapping[str, Prices]) -> Outcome:
         """Return the equity after each minute."""
         self._cash_changes.sort(key=itemgetter(0))
         amounts = [amount for _, amount in self._cash_changes]
         minutes = [*(minute for minute, _ in self._cash_changes), self._length]
         cash: Floats = np.repeat(np.cumsum(amounts), np.diff(minutes))
         equity = cash.copy()
-        is_close, is_blind = leverage > 1 or self._was_short, False
+        is_blind = False
         for symbol, moves in self._moves.items():
             if moves:
                 held = self._trace(moves)
                 is_blind |= any(
                     held[max(0, first - 1) : max(0, last - 1)].any() for first, last in prices[symbol].absent
                 )
-                if is_close:
-                    cash += _value_adversely(held, prices[symbol])
+                cash += _value_adversely(held, prices[symbol])
                 held *= prices[symbol].closes
                 equity += held
-        is_tight = is_blind or (is_close and bool(np.min(cash) < 0))
+        is_tight = is_blind or bool(np.min(cash) < 0)
         return Outcome(equity=equity, fills=self.fills, funding=self.funding, fees=self.fees, is_tight=is_tight)
 
 

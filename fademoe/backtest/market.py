@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fademoe.account.market import Settlement
 from fademoe.account.numbers import ZERO
 from fademoe.backtest.columns import Column, Table
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, subtract
 from fademoe.errors import ConfigError, FadeMoeError
 from fademoe.feeds.lags import find_lags
 from fademoe.feeds.registry import find_parts
@@ -244,7 +244,8 @@ class Bars(_Reading):
         return self._floats[column][1][start : start + self._per_day]
 
     def _fill_covered(self, values: list[Value], start: int) -> None:
-        for covered in self._market.get_known(self.series).covered:
+        known = self._market.get_known(self.series)
+        for covered in (part for window in known.covered for part in subtract(window, list(known.absent))):
             low = max(0, -(-(covered.start_ms - start) // self.step_ms))
             high = min(len(values), (covered.end_ms - start) // self.step_ms)
             for place in range(low, high):
@@ -464,8 +465,6 @@ class Market:
             for name in (name for part in find_parts(source) for name in part.inputs):
                 for interval, lag_ms in self.find_lags(name).items():
                     slowest[interval] = max(lag_ms, slowest.get(interval, 0))
-            if source in METRICS:  # across exchanges a row may be of one that is late and of one that is followed live
-                slowest = dict.fromkeys(slowest, max(slowest.values()))
             self.lags_used[source] = slowest
         if source not in self.lags_used:
             declared = {lag.interval: lag.lag_ms for lag in find_lags(source)}

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cache, lru_cache
 from typing import Any
@@ -169,9 +169,13 @@ def read_number(name: str, key: str, given: object) -> Decimal:
 class ExpressionView:
     """A market at the end of a minute, as expressions ask for it."""
 
-    def __init__(self, market: Market, symbols: Sequence[str], moment_ms: int) -> None:
+    def __init__(
+        self, market: Market, symbols: Sequence[str], moment_ms: int, find_listed: Callable[[int], Sequence[str]]
+    ) -> None:
+        """See `market` at `moment_ms`, the end of a minute in which `symbols` trade; `find_listed`: of any other."""
         self._market = market
         self._symbols = symbols
+        self._find_listed = find_listed
         self._moment_ms = moment_ms
 
     @property
@@ -208,7 +212,8 @@ class ExpressionView:
         return self._symbols
 
     def go_back(self) -> "ExpressionView":
-        return ExpressionView(self._market, self._symbols, self._moment_ms - MINUTE_MS)
+        before_ms = self._moment_ms - MINUTE_MS
+        return ExpressionView(self._market, self._find_listed(before_ms - MINUTE_MS), before_ms, self._find_listed)
 
     def _find(self, code: str, symbol: str, measure: Measure) -> Bars | Samples | Settlements | None:
         """Return a series; None where the other exchange does not list the coin."""

@@ -65,7 +65,7 @@ class StrategyFile:
     def open(cls, path: Path) -> "StrategyFile":
         """Read a file; raise ConfigError that names it."""
         try:
-            return cls(str(path), path.read_text(encoding="utf-8"))
+            return cls(str(path), path.read_bytes().decode())  # with its line ends: the text is hashed
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: {error}") from error
 

@@ -85,7 +85,8 @@ class VectorEvaluator:
 
     def _name(self, node: Name) -> Floats:
         measure = node.measure
-        if (node.code or self._code) != self._code or measure.kind is not Kind.BAR or measure.grid_ms != MINUTE_MS:
+        is_dense = measure.kind is Kind.BAR and measure.grid_ms == MINUTE_MS and not measure.zero_when_empty
+        if (node.code or self._code) != self._code or not is_dense:
             raise NotVectorised(f"{node.source} has no value for every minute of the run's exchange")
         return self._read(measure.metric, measure.column)
 

@@ -48,6 +48,10 @@ class Lives:
         """Say whether a contract trades in the minute `ts`."""
         return any(life.start_ms <= ts < life.end_ms for life in self._lives.get(symbol, ()))
 
+    def find_listed(self, ts: int) -> tuple[str, ...]:
+        """Return the symbols that trade in any minute, ascending."""
+        return tuple(symbol for symbol in sorted(self._lives) if self.is_listed(symbol, ts))
+
     def list_listed(self, ts: int) -> tuple[str, ...]:
         """Return the symbols that trade in the minute `ts`, ascending; asked for minutes in order."""
         if ts >= self._listed_until:
@@ -290,7 +294,7 @@ class RunView:
 
     def as_expressions(self) -> ExpressionView:
         """Return the same minute as expressions ask for it."""
-        return ExpressionView(self._market, self.symbols, self.ts)
+        return ExpressionView(self._market, self.symbols, self.ts, self._lives.find_listed)
 
     @property
     def equity(self) -> Decimal:

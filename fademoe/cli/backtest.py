@@ -128,7 +128,7 @@ def read_params(given: Sequence[str]) -> dict[str, str]:
 def read_request(file: Path, options: dict[str, Any]) -> RunRequest:
     """Return the request of a file and of the options that `add_range` and `add_conditions` add; raise ConfigError."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: {error}") from error
     values = {name: value for name, value in options.items() if name not in ("params", "tiers")}

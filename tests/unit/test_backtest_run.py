@@ -1,6 +1,7 @@
 """Runs over rows in memory: what a strategy may see and when, what it may return, and that a run repeats."""
 
 import decimal
+import hashlib
 import random
 from decimal import Decimal
 from pathlib import Path
@@ -156,6 +157,17 @@ def test_a_covered_minute_without_liquidations_is_zero():
     _, seen = watch("seen.append(view.rows('A', 'lql', 4))", loader, 8)
     assert seen[-1][-1] == 0
     assert 7 in [value for rows in seen for value in rows]
+
+
+def test_an_absent_minute_of_liquidations_is_unknown():
+    loader = flat("A", 30)
+    loader.add("bin-lq", "A", START + 2 * MINUTE_MS, 7, 8)
+    loader.absent[Series("bin-lq", "A")] = [Window(START + 5 * MINUTE_MS, START + 10 * MINUTE_MS)]
+    _, seen = watch("seen.append(view.value('A', 'lql'))", loader, 20)
+    last = [minute for minute, value in enumerate(seen) if value is None and minute > 2]
+    assert len(last) == 5
+    assert last == list(range(last[0], last[0] + 5))
+    assert seen[last[-1] + 1] == 0
 
 
 def test_another_exchange_is_seen_by_its_code():
@@ -385,6 +397,25 @@ def test_nothing_trades_in_the_minute_of_a_delisting_though_the_next_contract_be
         (4, "fill", "market"),
     ]
     assert SEEN == [("A",), ("A",), (), ("A",), ("A",)]
+
+
+def test_a_rank_of_the_minute_before_is_among_the_contracts_of_then():
+    """The greatest of three ends: the second one crosses."""
+    loader = MemoryLoader()
+    for n in range(12):
+        for symbol, volume in (("A", 10), ("B", 5), ("C", 20)):
+            loader.add("bin-ohlcv", symbol, START + n * MINUTE_MS, 100, 100, 100, 100, volume, None, 1, 1)
+    whole = (Window(0, LAST_MS),)
+    lives = {"A": whole, "B": whole, "C": (Window(0, START + 6 * MINUTE_MS),)}
+    plan = make_plan(read_strategy('long = "cross_above(rank(v), 0.7)"', "rank.toml"), ["A", "B", "C"], 12)
+    result = run_in_memory(plan, loader, lives)
+    assert [(row.kind, row.symbol, (row.ts - START) // MINUTE_MS) for row in result.ledger] == [("fill", "A", 7)]
+
+
+def test_the_hash_of_a_strategy_is_that_of_its_file(tmp_path: Path):
+    content = b'long = "c > 0"\r\n'
+    (tmp_path / "crlf.toml").write_bytes(content)
+    assert StrategyFile.open(tmp_path / "crlf.toml").sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_settlements_of_a_minute_are_found_by_their_time():

@@ -2,6 +2,7 @@
 
 import random
 from decimal import Decimal
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def check_vectors(loader: MemoryLoader, text: str, step: int) -> None:
     values = VectorEvaluator(_Reader(market, "A", back).read_known, "bin").evaluate(expression.root)[back:]
     assert len(values) == 500
     for place in range(0, 500, step):
-        view = ExpressionView(market, ["A"], since + (place + 1) * MINUTE_MS)
+        view = ExpressionView(market, ["A"], since + (place + 1) * MINUTE_MS, lambda ts: ["A"])
         said = Evaluator(view).evaluate(expression.root, "bin", "A")
         found = None if np.isnan(values[place]) else bool(values[place])
         assert found == said, place
@@ -177,6 +178,34 @@ def test_a_run_near_its_margin_is_left_to_the_exact_engine():
     ground = make_ground(loader, ["A"])
     assert _Kernel(plan, ground).run(dict(plan.params)) is None
     (trial,) = run_sweep(plan, [dict(plan.params)], ground)
+    assert trial.is_exact
+
+
+@pytest.mark.parametrize(
+    ("prices", "rates"),
+    [
+        ([*[100] * 5, 50, 10, 1, "0.04", "0.04", 1, 10, 50, 100, 100, 100], {}),
+        ([*[100] * 40, *[60] * 10, *[100] * 10], dict.fromkeys(range(3, 38), "0.02")),
+    ],
+)
+def test_a_long_run_without_leverage_can_come_near_its_margin(prices, rates):
+    """A crash of 99.96 % that recovers, and funding that eats the cash."""
+    loader = MemoryLoader()
+    for n, (opened, closed) in enumerate(pairwise([*map(Decimal, prices), Decimal(100)])):
+        candle = (opened, max(opened, closed), min(opened, closed), closed)
+        loader.add("bin-ohlcv", "A", START + n * MINUTE_MS, *candle, 1000)
+        loader.add("bin-mark", "A", START + n * MINUTE_MS, *candle)
+    for minute, rate in rates.items():
+        loader.add("bin-fr", "A", START + minute * MINUTE_MS, rate, 8, None)
+    plan = make_plan(StrategyFile("long.toml", 'long = "c > 0"'), ["A"], len(prices))
+    assert _Kernel(plan, make_ground(loader, ["A"])).run(dict(plan.params)) is None
+
+
+def test_liquidations_are_left_to_the_exact_engine():
+    """A covered minute without a row is 0 there."""
+    loader = draw_market(["A"], 300, 3)
+    plan = make_plan(StrategyFile("lq.toml", 'long = "sum(lql, 30m) < 9000"'), ["A"], 200, skip=60)
+    (trial,) = run_sweep(plan, [dict(plan.params)], make_ground(loader, ["A"]), best=0)
     assert trial.is_exact
 
 

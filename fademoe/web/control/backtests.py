@@ -83,7 +83,7 @@ def _read_strategy(params: Params) -> tuple[str, str]:
     files = {path.name: path for path in list_examples()}
     if params[STRATEGY] not in files:
         raise params.refuse(STRATEGY, sorted(files))
-    return params[STRATEGY], files[params[STRATEGY]].read_text(encoding="utf-8")
+    return params[STRATEGY], files[params[STRATEGY]].read_bytes().decode()
 
 
 @routes.post("/control/backtest/cancel", "End a run that is queued or running", (RUN_ID,), Bodies(json=Started))

@@ -46,7 +46,7 @@ def add_trader_account(params: Params) -> Response:
     path = files[params[STRATEGY]]
     requested = RunRequest(
         name=path.name,
-        text=path.read_text(encoding="utf-8"),
+        text=path.read_bytes().decode(),
         exchange=params[EXCHANGE],
         symbols=params[SYMBOLS],
         since=since,
