@@ -131,6 +131,8 @@ def _find_life(
         return None
     search = LifeSearch(services, archive, dataset, instrument)
     trades = search.find_trades(files)
+    if trades is None:
+        search.check_tries()
     is_earlier = name != instrument.name
     if trades is None or (not is_earlier and trades.last.ts > time_ms - ALIVE_MS):
         services.redis.set(_alive_key(exchange, name), "1", ex=ALIVE_KEPT_S)
@@ -191,12 +193,13 @@ class LifeSearch:
         self._dataset = dataset
         self._instrument = instrument
         self._broken: set[Window] = set()  # the days whose files cannot be read
+        self._repairable: Unreadable | None = None  # such a file that another try may find whole
 
     def find_trades(self, files: Sequence[ArchiveFile]) -> Trades | None:
         """Return the first and the last candle with trades; None where there is none.
 
         Behind the end of a life bars are flat, for months: the last file with trades is found by halves, the newest one
-        being looked at first. Files that are broken are passed over. Raises Unreadable where another try may help.
+        being looked at first. Files that are broken are passed over.
         """
         read = cache(lambda number: self._read_trades(files[number]))
 
@@ -219,7 +222,10 @@ class LifeSearch:
         return Trades(first, last.last)
 
     def find_span(self, trades: Trades) -> Window:
-        """Return the life that `find_trades` found: with days beside it whose files are broken, it may have traded."""
+        """Return the life that `find_trades` found: with days beside it whose files are broken, it may have traded.
+
+        Raises Unreadable where there are any that were not fetched TRIES times yet.
+        """
         start_ms, end_ms = trades.first.ts, trades.last.ts + MINUTE_MS
         for day in sorted(self._broken):
             if end_ms < day.end_ms and day.start_ms <= ceil_to(end_ms, DAY_MS):
@@ -227,7 +233,14 @@ class LifeSearch:
         for day in sorted(self._broken, reverse=True):
             if day.start_ms < start_ms and floor_to(start_ms, DAY_MS) <= day.end_ms:
                 start_ms = day.start_ms
+        if (start_ms, end_ms) != (trades.first.ts, trades.last.ts + MINUTE_MS):
+            self.check_tries()
         return Window(start_ms, end_ms)
+
+    def check_tries(self) -> None:
+        """Raise Unreadable where a file was broken that another try may find whole."""
+        if self._repairable is not None:
+            raise self._repairable
 
     def _has_broken_day(self, window: Window) -> bool:
         return any(window.start_ms <= day.start_ms < window.end_ms for day in self._broken)
@@ -244,10 +257,7 @@ class LifeSearch:
         return _find_edges(make_block(CANDLES, parts)[0]) if parts else None
 
     def _read_rows(self, file: ArchiveFile) -> Block | None:
-        """Return the candles of a file; none where the archive does not have it, or where it is broken.
-
-        Raises Unreadable for a day's that is broken, until it was fetched TRIES times: nothing else has its trades.
-        """
+        """Return the candles of a file; none where the archive does not have it, or where it is broken."""
         services = self._services
         try:
             download = services.archive_client.fetch(self._archive, file.path, use=USE)
@@ -264,9 +274,8 @@ class LifeSearch:
                 tries = int(services.redis.incr(key))
                 services.redis.expire(key, EVERY_S)
                 if tries < TRIES:
-                    raise Unreadable(
-                        f"{file.path}: {error}", retry_after_s=BAD_FILE_S, exchange=self._archive.exchange
-                    ) from error
+                    reason = f"{file.path}: {error}"
+                    self._repairable = Unreadable(reason, retry_after_s=BAD_FILE_S, exchange=self._archive.exchange)
                 self._broken.add(file.window)
             return None
 
