@@ -71,7 +71,7 @@ def count_steps(
     if then is not None:
         over_ms = floor_to(then.at_ms, interval_ms)
         values["end"] = max(window.start_ms, min(window.end_ms, over_ms))
-    cursor.execute(sql.SQL(SQL["absent_steps"]).format(rows=stored), values)
+    cursor.execute(sql.SQL(SQL["absent_steps"]).format(rows=stored, known=known, later=later), values)
     return {
         "expected": None if sparse else (window.end_ms - window.start_ms) // interval_ms,
         "present": rows if sparse else present,

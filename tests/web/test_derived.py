@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import MINUTE_MS
 from fademoe.metrics import STEPS_MS
-from tests.support.web import DAY, minute, store_candles
+from tests.support.web import DAY, cover, minute, store_candles
 from tests.web.test_steps import answer, get_rows
 
 pytestmark = pytest.mark.usefixtures("partitions")
@@ -269,3 +269,29 @@ def test_the_spread_of_three_exchanges_equals_an_independent_query(client: Flask
     assert [(row["ts"], row["spread_bps"], row.get("bars", 1)) for row in rows] == expected
     newest = get_rows(client, f"/api/data/x-spread?symbol=BTC&step={step}&limit=90")
     assert newest == rows[::-1]
+
+
+def test_a_certificate_counts_each_step_once(client: FlaskClient, sql: Cursor):
+    """One input of a spread is absent for one reason, the other one for another, and a part of it is missing."""
+    for source, covered in (("bin-ohlcv", "0-2"), ("byb-ohlcv", "0-1")):
+        cover(sql, source, "BTC", "0-2", covered, "0-1")
+        sql.execute(
+            "INSERT INTO perp_absence (source, symbol, start_ms, end_ms, reason) VALUES (%s, 'BTC', %s, %s, %s)",
+            (source, DAY, DAY + 1440 * MINUTE_MS, f"reason of {source}"),
+        )
+    address = f"/api/certificate/x-spread?symbol=BTC&from={DAY}&to={minute(2880)}"
+    each = client.get(address).get_json()
+    assert each["missing"] == 1440
+    assert each["expected"] == each["present"] + each["missing"] + sum(each["absent"].values())
+
+
+def test_a_rate_of_a_year_is_measured_only_where_the_row_before_is(client: FlaskClient, sql: Cursor):
+    store(sql, "bin-fr", "fr, fr_hours", [(0, "0.0001", 8), (480, "0.0002", None)], interval="settlement")
+    for first, way, known in ((0, "before", 100), (480, "history", 490)):
+        sql.execute(
+            "INSERT INTO perp_arrivals (source, symbol, start_ms, end_ms, way, known_from_ms, known_to_ms)"
+            " VALUES ('bin-fr', 'BTC', %s, %s, %s, %s, %s)",
+            (minute(first), minute(first) + 1, way, None if way == "before" else minute(known), minute(known)),
+        )
+    address = f"symbol=BTC&knowledge=recorded&as_of={minute(1000)}&from={minute(1)}"
+    assert client.get(f"/api/data/bin-fr_apr?{address}").get_json()["basis"] == "unknown"

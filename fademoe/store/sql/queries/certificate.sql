@@ -63,11 +63,22 @@ coalesce((
 ), '{{}}') + (SELECT steps FROM window_) * int8multirange(int8range(%(at)s / %(step)s * %(step)s, NULL))
 
 -- name: absent_steps
--- How many steps without a row are absent, by reason.
-WITH stored AS (
+-- How many steps without a row, and not missing, are absent, by reason; a step counts once, for the first of its reasons.
+WITH window_ AS (
+    SELECT int8multirange(int8range(%(start)s, %(end)s)) AS steps
+), known AS (
+    SELECT ts FROM {known} AS d
+    WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
+), stored AS (
     SELECT coalesce(range_agg(int8range(ts / %(step)s * %(step)s, (ts / %(step)s + 1) * %(step)s)), '{{}}') AS steps
     FROM {rows} AS d
     WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
+), missing AS (
+    SELECT coalesce(range_agg(int8range(
+               lower(r) / %(step)s * %(step)s, (upper(r) + %(step)s - 1) / %(step)s * %(step)s)), '{{}}')
+           + {later} AS steps
+    FROM window_, unnest(window_.steps - coalesce((
+        SELECT covered FROM perp_ranges WHERE source = %(source)s AND symbol = %(symbol)s), '{{}}')) AS r
 ), absent AS (
     SELECT reason, range_agg(int8range(
                start_ms / %(step)s * %(step)s, (end_ms + %(step)s - 1) / %(step)s * %(step)s)) AS steps
@@ -75,11 +86,13 @@ WITH stored AS (
     WHERE source = %(source)s AND symbol = %(symbol)s AND start_ms < %(end)s AND end_ms > %(start)s
     GROUP BY reason
 )
-SELECT reason, (sum(upper(r) - lower(r)) / %(step)s)::bigint
-FROM stored, absent,
-     unnest(absent.steps * int8multirange(int8range(%(start)s, %(end)s)) - stored.steps) AS r
-GROUP BY reason
-ORDER BY reason
+SELECT a.reason, (sum(upper(r) - lower(r)) / %(step)s)::bigint
+FROM window_, stored, missing, absent AS a, unnest(
+    a.steps * window_.steps - stored.steps - missing.steps - coalesce((
+        SELECT range_agg(e) FROM absent AS b, unnest(b.steps) AS e WHERE b.reason < a.reason), '{{}}')
+) AS r
+GROUP BY a.reason
+ORDER BY a.reason
 
 -- name: count
 SELECT count(*) FROM {rows} AS d

@@ -14,7 +14,8 @@ perp_data
 , d.known_ms, d.is_measured, d.restored
 
 -- name: earlier_extras
-, greatest(d.known_ms, p.known_ms) AS known_ms, d.is_measured AND coalesce(p.is_measured, d.is_measured) AS is_measured,
+, greatest(d.known_ms, p.known_ms) AS known_ms,
+CASE WHEN p.ts IS NULL THEN d.is_measured ELSE d.is_measured AND p.is_measured END AS is_measured,
 d.restored + coalesce(p.restored, 0) AS restored
 
 -- name: joined_extras
