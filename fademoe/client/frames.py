@@ -20,7 +20,7 @@ from requests.auth import AuthBase
 
 from fademoe.bulk.arrow import STEP_TYPES, load_arrow, make_schema, read_text
 from fademoe.bulk.directory import Entry, read_certificates
-from fademoe.clock import MINUTE_MS, SECOND_MS, Window, ceil_to, parse_time, to_iso
+from fademoe.clock import MINUTE_MS, SECOND_MS, Window, ceil_to, merge, parse_time, subtract, to_iso
 from fademoe.errors import ConfigError, FadeMoeError
 from fademoe.metrics import STEPS_MS, is_derived
 from fademoe.settings import LOOPBACK
@@ -30,6 +30,7 @@ Form = Literal["polars", "pandas", "arrow", "rows"]
 FORMS = ("polars", "pandas", "arrow", "rows")
 PART_BYTES = 8 << 20  # of an answer that is parsed at once
 TIMEOUT_S = 120.0
+OPEN_MS = 2**62  # the end of a range that is not given
 KEYS = ("symbol", "source", "interval", "time")  # of an export's row, beside ts
 
 
@@ -281,10 +282,11 @@ class _Directory:
         compute = importlib.import_module("pyarrow.compute")
         self._check(question, exact=exact)
         entries = self._find(source, symbol)
+        spans = {path: Window(parse_time(entry["from"]), parse_time(entry["to"])) for path, entry in entries.items()}
+        _require_covered(window, list(spans.values()), f"{source} {symbol}")
         tables = []
         for path, entry in sorted(entries.items()):
-            starts, ends = parse_time(entry["from"]), parse_time(entry["to"])
-            if entry["rows"] and starts < window.end_ms and ends > window.start_ms:
+            if entry["rows"] and spans[path].start_ms < window.end_ms and spans[path].end_ms > window.start_ms:
                 if exact and entry["rounded"] and not is_derived(source):
                     raise ClientError(f"{path}: values are longer than the file keeps, and were rounded: exact=False")
                 tables.append(parquet.ParquetFile(self._folder / path).read())
@@ -344,20 +346,32 @@ class _Directory:
         step = question.get("step", "")
         if step != (self._options["step"] or ""):
             raise ClientError(f"step is {step!r}: the directory has {self._options['step']!r}")
-        as_of = question.get("as_of")
-        if as_of and (as_of, question.get("knowledge") or "market") != (
-            self._options["as_of"],
-            self._options["knowledge"],
-        ):
-            raise ClientError(f"as_of is {as_of}: the directory is of {self._options['as_of']}")
+        as_of, of = question.get("as_of", ""), self._options["as_of"] or ""
+        if as_of != of:
+            raise ClientError(f"as_of is {as_of or 'not given'}: the directory is of {of or 'now'}")
+        knowledge = question.get("knowledge") or ("market" if as_of else "")
+        if knowledge and knowledge != self._options["knowledge"]:
+            raise ClientError(f"knowledge is {knowledge}: the directory has {self._options['knowledge'] or 'none'}")
         if exact and self._options["values"] != "decimal":
             raise ClientError("the directory has floats: exact=False reads it")
+
+
+def _require_covered(window: Window, spans: Sequence[Window], series: str) -> None:
+    """Raise ClientError where files of `spans` lack a part of a range; an open end of it is theirs."""
+    whole = merge(spans)
+    start_ms = window.start_ms or whole[0].start_ms
+    end_ms = window.end_ms if window.end_ms < OPEN_MS else whole[-1].end_ms
+    left = subtract(Window(start_ms, end_ms), whole) if start_ms < end_ms else []
+    if left:
+        ranges = ", ".join(f"{to_iso(start)} to {to_iso(end)}" for start, end in whole)
+        raise ClientError(f"the directory has {series} of {ranges}, not of {to_iso(left[0].start_ms)}")
 
 
 def _read_wait_s(answer: requests.Response) -> int | None:
     """Return the seconds after which a FadeMoe that is busy wants to be asked again, None for any other answer."""
     given = answer.headers.get("Retry-After", "")
-    return max(int(given), 1) if answer.status_code == requests.codes.too_many_requests and given.isdecimal() else None
+    is_busy = answer.status_code in (requests.codes.too_many_requests, requests.codes.service_unavailable)
+    return max(int(given), 1) if is_busy and given.isdecimal() else None
 
 
 def _ask(
@@ -387,7 +401,7 @@ def _parse(moment: Moment) -> int:
 
 def _span(since: Moment | None, until: Moment | None) -> Window:
     """Return a range; an end that is not given lies far away."""
-    start_ms, end_ms = 0 if since is None else _parse(since), 2**62 if until is None else _parse(until)
+    start_ms, end_ms = 0 if since is None else _parse(since), OPEN_MS if until is None else _parse(until)
     if start_ms > end_ms:
         raise ConfigError(f"until is {until}: it lies before since, {since}")
     return Window(start_ms, end_ms)
@@ -395,7 +409,7 @@ def _span(since: Moment | None, until: Moment | None) -> Window:
 
 def _bounds(window: Window) -> dict[str, str]:
     values = {"from": window.start_ms, "to": window.end_ms}
-    return {name: str(value) for name, value in values.items() if SECOND_MS < value < 2**62}
+    return {name: str(value) for name, value in values.items() if SECOND_MS < value < OPEN_MS}
 
 
 def _split_lines(parts: Iterator[bytes]) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.read import bulk, windows
 from fademoe.store.read.catalog import list_perpspecs
+from fademoe.store.read.past import Knowledge, Moment
 from fademoe.store.read.pool import Reader
 from fademoe.store.writer import Batch, Writer
 from fademoe.web.api import exports
@@ -234,6 +235,20 @@ def test_a_value_that_a_frame_cannot_hold_is_refused(web, database):
     assert web.read("bin-ohlcv", "BTC", SINCE, UNTIL, exact=False)["c"][0] == 1e-19
 
 
+def test_a_directory_of_a_moment_answers_for_that_moment_only(database, database_url, tmp_path):
+    reader = Reader(database_url)
+    with reader.read() as cursor:
+        spec = list_perpspecs(cursor)["bin-ohlcv"]
+    moment = Moment(START + HOUR_MS, Knowledge.RECORDED)
+    export(reader, tmp_path, [(spec, "BTC", find_grid("bin-ohlcv"))], Request(window=WINDOW, moment=moment), print)
+    reader.close()
+    client = Client(tmp_path)
+    with pytest.raises(ClientError, match="as_of is not given"):
+        client.read("bin-ohlcv", "BTC")
+    with pytest.raises(ClientError, match="knowledge is market"):
+        client.read("bin-ohlcv", "BTC", as_of=START + HOUR_MS)
+
+
 def test_a_quotient_is_rounded_to_what_a_frame_holds(web, database, database_url, tmp_path):
     """A price of 0.00000333… per coin has no last digit; stored values are never rounded."""
     series = Series("byb-ohlcv", "BTC")
@@ -256,6 +271,13 @@ def test_a_directory_answers_what_it_has(directory, tmp_path):
         directory.read("okx-oi", "BTC")
     with pytest.raises(ClientError, match="step"):
         directory.read("bin-ohlcv", "BTC", step="1h")
+    for since, until in (("2025-12-31", UNTIL), (SINCE, "2026-01-02"), ("2026-01-02", "2026-01-03")):
+        with pytest.raises(ClientError, match=r"2026-01-01T00:00:00Z to 2026-01-01T04:00:00Z, not of"):
+            directory.read("bin-ohlcv", "BTC", since, until)
+    with pytest.raises(ClientError, match="the directory is of now"):
+        directory.read("bin-ohlcv", "BTC", as_of=START + HOUR_MS)
+    with pytest.raises(ClientError, match="knowledge"):
+        directory.read("bin-ohlcv", "BTC", knowledge="recorded")
     with pytest.raises(ClientError, match="which contracts"):
         directory.universe()
     with pytest.raises(ConfigError, match="no directory"):
