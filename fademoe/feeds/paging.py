@@ -1,5 +1,6 @@
 """The geometry of pages: which spans single requests ask for, what is retained upstream, until when rows are due."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -81,12 +82,14 @@ def group_windows(feed: RestFeed, gaps: Sequence[Window]) -> list[Window]:
 
 def measure(feed: RestFeed, windows: Iterable[Window]) -> Effort:
     """Return what fetching windows takes; empty ones take nothing."""
-    rows = [
-        -(-(page.end_ms - page.start_ms) // feed.interval_ms)
-        for window in windows
-        for page in split_into_pages(feed, window)
-    ]
-    return Effort(len(rows), sum(map(feed.paging.compute_cost, rows)), sum(rows))
+    spans = Counter[int]()  # of pages: all but the last one of a window are alike
+    for window in windows:
+        whole, rest_ms = divmod(max(0, window.end_ms - window.start_ms), feed.page_span_ms)
+        spans[feed.page_span_ms] += whole
+        spans[rest_ms] += bool(rest_ms)
+    rows = {-(-span_ms // feed.interval_ms): count for span_ms, count in spans.items()}
+    costs = (feed.paging.compute_cost(each) * count for each, count in rows.items() if count)
+    return Effort(spans.total(), sum(costs), sum(each * count for each, count in rows.items()))
 
 
 def compute_retained_from_ms(feed: RestFeed, exchange_now_ms: int) -> int:

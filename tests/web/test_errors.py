@@ -104,6 +104,12 @@ def test_any_id_of_a_form_leads_to_an_answer(client: FlaskClient):
     assert (answer.status_code, answer.headers["Location"]) == (303, "/backtester/run?id=a%0Ab%26c")
 
 
+@pytest.mark.parametrize("body", [b'{"\\ud800": 1}', b"[" * 30_000, b'{"a":' * 12_000])
+def test_a_body_of_another_shape_is_refused(client: FlaskClient, body: bytes):
+    answer = client.post("/control/fill", data=body, content_type="application/json", headers=BEARER)
+    assert answer.status_code == 400
+
+
 @pytest.mark.parametrize("path", ["/api/backtests/%00", "/api/trader/a%00/ledger", "/api/data/%00", "/metric/%00"])
 def test_nul_in_a_path_is_refused(client: FlaskClient, path: str):
     answer = client.get(path)

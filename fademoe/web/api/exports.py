@@ -89,7 +89,10 @@ def export_rows(params: Params) -> Response:
     if selection.moment is not None:
         response.headers["X-FadeMoe-Knowledge"] = selection.moment.knowledge
     if terms:
-        response.headers["X-FadeMoe-Attribution"] = "; ".join(find_attribution(*one) for one in terms)
+        attribution = " ".join(
+            "; ".join(find_attribution(*one) for one in terms).split()
+        )  # a header has no line breaks
+        response.headers["X-FadeMoe-Attribution"] = attribution.encode("latin-1", "replace").decode("latin-1")
     response.call_on_close(release)  # when the client left before the first part
     name = f"{_name_file(spec, selection)}.{file_format}"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'

@@ -176,12 +176,16 @@ def _read_body() -> Values:
     """Return the members of the body, a form or a JSON object of texts."""
     if not request.is_json:
         return {name: texts for name, texts in request.form.to_dict(flat=False).items() if name not in FORM_MEMBERS}
-    body = request.get_json()
+    try:
+        body = request.get_json()
+    except RecursionError:
+        raise Problem(400, "the body is nested too deeply") from None
     if not isinstance(body, dict):
         raise Problem(400, "the body must be a JSON object")
     for name, value in body.items():
         if not isinstance(value, str):
-            raise BadParameter(name[:100], str(value), "a text")
+            readable = name[:100].encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is no text
+            raise BadParameter(readable, str(value), "a text")
     return {name: [value] for name, value in body.items() if name not in FORM_MEMBERS}
 
 

@@ -1,5 +1,6 @@
 """What filling would take, worked out before it is requested. Sends no request and changes nothing."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -12,7 +13,7 @@ from fademoe.feeds import registry
 from fademoe.feeds.estimate import estimate_s
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
-from fademoe.feeds.paging import clip_to_closed, compute_requested_from_ms, measure
+from fademoe.feeds.paging import Effort, clip_to_closed, compute_requested_from_ms, measure
 from fademoe.feeds.symbols import describe_unknown
 from fademoe.settings import Settings
 from fademoe.store.instruments import read_by_symbol
@@ -60,19 +61,23 @@ def plan_gaps(source: str, gaps: list[list[Window]], *, now_ms: int, settings: S
     if exchange is None or feed is None:
         return plan
     kept = settings.clip_to_kept((gap for of_series in gaps for gap in of_series), now_ms)
-    closed = clip_to_closed(feed, kept, now_ms)
-    windows = [window for gap in closed for window in split(gap, feed.paging.window_ms)]
-    effort, share = measure(feed, windows), settings.get_limit_share(exchange.name)
+    oldest_ms = compute_requested_from_ms(feed, now_ms)
+    windows, lost, effort = 0, 0, Effort(0, 0, 0)
+    for gap, count in Counter(clip_to_closed(feed, kept, now_ms)).items():  # most series lack the same
+        parts = list(split(gap, feed.paging.window_ms))
+        windows += len(parts) * count
+        lost += sum(part.start_ms < oldest_ms for part in parts) * count
+        effort = Effort(*(total + each * count for total, each in zip(effort, measure(feed, parts), strict=True)))
+    share = settings.get_limit_share(exchange.name)
     delays_s = read_delays_s(redis, exchange.name)
     seconds = estimate_s(exchange, [(feed, effort)], share=share, workers=settings.workers, delays_s=delays_s)
-    oldest_ms = compute_requested_from_ms(feed, now_ms)
     return msgspec.structs.replace(
         plan,
-        windows=len(windows),
+        windows=windows,
         requests=effort.requests,
         rows=effort.rows,
         minutes=seconds / 60,
-        lost=sum(window.start_ms < oldest_ms for window in windows),
+        lost=lost,
     )
 
 
