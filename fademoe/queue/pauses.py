@@ -1,7 +1,8 @@
 """Exhausted rate limits, as the queue knows them: jobs that need one stay queued, and no worker waits with them.
 
 A job whose request would wait too long for its rate limit notes for how long. The note is a key that expires then, so
-it depends on no host's clock. It holds for the hosts with the same names of egress addresses: others may have units.
+it depends on no host's clock; where Redis's own clock was set back, it is void. It holds for the hosts with the same
+names of egress addresses: others may have units.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,13 +24,15 @@ def pause_budget(redis: Redis, egress: Sequence[str], exchange: str, budget: str
     """Note that a rate limit is exhausted or closed for that long at all of these addresses."""
     for_ms = round(min(for_s, MAX_PAUSE_S) * SECOND_MS)
     if for_ms > 0:
-        redis.set(_key(egress, exchange, budget), 1, px=for_ms)
+        redis.set(_key(egress, exchange, budget), for_ms, px=for_ms)
 
 
 def resume_budget(redis: Redis, egress: Sequence[str], exchange: str, budget: str) -> None:
     """Remove a short pause: the job that used the rate limit has ended."""
-    if redis.pttl(_key(egress, exchange, budget)) <= SHORT_PAUSE_MS:
-        redis.delete(_key(egress, exchange, budget))
+    key = _key(egress, exchange, budget)
+    for_ms, left_ms = redis.get(key), redis.pttl(key)
+    if left_ms <= SHORT_PAUSE_MS or _is_stale(for_ms, left_ms):
+        redis.delete(key)
 
 
 def read_pauses(redis: Redis, egress: Sequence[str]) -> dict[Budget, float]:
@@ -41,9 +44,19 @@ def read_pauses(redis: Redis, egress: Sequence[str]) -> dict[Budget, float]:
     ]
     with redis.pipeline(transaction=False) as pipeline:
         for exchange, budget in budgets:
+            pipeline.get(_key(egress, exchange, budget))
             pipeline.pttl(_key(egress, exchange, budget))
-        left_ms = pipeline.execute()
-    return {budget: ms / SECOND_MS for budget, ms in zip(budgets, left_ms, strict=True) if ms > 0}
+        noted = pipeline.execute()
+    return {
+        budget: left_ms / SECOND_MS
+        for budget, for_ms, left_ms in zip(budgets, noted[::2], noted[1::2], strict=True)
+        if left_ms > 0 and not _is_stale(for_ms, left_ms)
+    }
+
+
+def _is_stale(for_ms: bytes | str | None, left_ms: int) -> bool:
+    """Return whether a pause is to last longer than it was noted for: Redis's clock was set back."""
+    return for_ms is not None and left_ms > int(for_ms)
 
 
 def list_paused_sources(pauses: Mapping[Budget, float], exchanges: Iterable[str], wait_s: float) -> list[str]:

@@ -7,10 +7,10 @@ from math import ceil
 from redis import Redis
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job
-from rq.registry import FailedJobRegistry, ScheduledJobRegistry
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, ScheduledJobRegistry
 from rq.serializers import JSONSerializer
 
-from fademoe.queue.enqueue import ABANDONED_JOB_RETRY, promote
+from fademoe.queue.enqueue import ABANDONED_JOB_RETRY, FAILED_KEPT_S, promote
 from fademoe.queue.ids import get_requested_queue, parse_exchange
 from fademoe.queue.states import connect_queue
 
@@ -32,6 +32,7 @@ def requeue_failed(redis: Redis, name: str, job_ids: Iterable[str]) -> int:
                 job.save_meta()
             job.retries_left = ABANDONED_JOB_RETRY.max
             registry.requeue(job, at_front=True)  # saves the rest of the job
+            redis.persist(job.key)  # it had expired with its failure
         except (NoSuchJobError, InvalidJobOperation):
             log.info("job %s is not failed any more", job_id)
         else:
@@ -61,6 +62,26 @@ def clamp_retries(redis: Redis, name: str, now_s: float) -> int:
     if due_s:
         redis.zadd(scheduled.key, due_s, xx=True)
     return len(due_s)
+
+
+def clamp_kept(redis: Redis, name: str, now_s: float) -> int:
+    """Bring forward the end of what a queue keeps of jobs that have ended, and drop what is gone; return how many.
+
+    rq notes until when by the clock of the host that ran the job, as it does for retries.
+    """
+    queue, latest_s = connect_queue(redis, name), now_s + FAILED_KEPT_S
+    count = 0
+    for registry in (FailedJobRegistry(queue=queue), FinishedJobRegistry(queue=queue)):
+        late: list[bytes] = redis.zrangebyscore(  # type: ignore[assignment]
+            registry.key, latest_s + CLAMPED_AFTER_S, "+inf"
+        )
+        for job_id in late:
+            if redis.exists(Job.key_for(job_id.decode())):
+                redis.zadd(registry.key, {job_id: latest_s}, xx=True)
+            else:
+                redis.zrem(registry.key, job_id)
+        count += len(late)
+    return count
 
 
 def fail_without_retry(job: Job | None) -> None:

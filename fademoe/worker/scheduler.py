@@ -17,7 +17,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.queue.chores import CHORES, Chore, drop_foreign_chores, enqueue_chore, make_hours_chore
 from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, SHARED_QUEUES, list_exchange_queues
 from fademoe.queue.reaper import Reaper
-from fademoe.queue.retry import clamp_retries
+from fademoe.queue.retry import clamp_kept, clamp_retries
 from fademoe.runtime.services import Services
 from fademoe.store.status import State, Tracked
 
@@ -149,6 +149,9 @@ def _clamp(services: Services, names: tuple[str, ...]) -> None:
     clamped = sum(clamp_retries(services.redis, name, time.time()) for name in names)
     if clamped:
         log.warning("%d retries were due too late: a clock was set, or is ahead of this host's", clamped)
+    kept = sum(clamp_kept(services.redis, name, time.time()) for name in names)
+    if kept:
+        log.warning("%d jobs that have ended were kept for too long: a clock was ahead of this host's", kept)
 
 
 def _promote(services: Services, names: tuple[str, ...]) -> None:

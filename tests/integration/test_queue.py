@@ -8,15 +8,16 @@ import pytest
 from redis import Redis
 from rq import Queue
 from rq.executions import prepare_execution
+from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from fademoe import jobs
 from fademoe.clock import MINUTE_MS, Window
 from fademoe.queue.chores import CHORES, drop_foreign_chores, enqueue_chore, make_hours_chore
-from fademoe.queue.enqueue import enqueue_windows
+from fademoe.queue.enqueue import FAILED_KEPT_S, enqueue_windows
 from fademoe.queue.ids import UPKEEP, Task
 from fademoe.queue.reaper import Reaper
-from fademoe.queue.retry import DELAY_S, clamp_retries, requeue_failed
+from fademoe.queue.retry import DELAY_S, clamp_kept, clamp_retries, requeue_failed
 from fademoe.queue.states import connect_queue, list_failed_windows
 from fademoe.store.coverage import Series
 from fademoe.worker import worker
@@ -119,6 +120,22 @@ def test_a_retry_is_due_after_its_delay_whatever_clock_noted_it(system):
     assert clamp_retries(redis, "binance", now_s) == 0
 
 
+def test_a_window_that_failed_by_a_clock_ahead_is_paused_for_a_day_and_no_longer(system):
+    redis = system.context().redis
+    other = TASK._replace(window=Window(TASK.window.end_ms, TASK.window.end_ms + 60_000))
+    enqueue_windows(redis, "binance", [TASK, other])
+    target, now_s = connect_queue(redis, "binance"), time.time()
+    for task in (TASK, other):
+        job = target.fetch_job(task.job_id)
+        redis.lrem(target.key, 1, task.job_id)
+        redis.zadd(job.failed_job_registry.key, {task.job_id: now_s + 366 * 86_400})
+    redis.delete(Job.key_for(other.job_id))  # as it expires by Redis's clock
+    assert clamp_kept(redis, "binance", now_s) == 2
+    assert clamp_kept(redis, "binance", now_s) == 0
+    kept = redis.zrange(target.failed_job_registry.key, 0, -1, withscores=True)
+    assert kept == [(TASK.job_id.encode(), pytest.approx(now_s + FAILED_KEPT_S))]
+
+
 def test_a_requeued_job_has_all_its_attempts(system):
     redis = system.context().redis
     enqueue_windows(redis, "binance", [TASK])
@@ -134,4 +151,5 @@ def test_a_requeued_job_has_all_its_attempts(system):
     requested = connect_queue(redis, "binance-requested")
     again = requested.fetch_job(TASK.job_id)
     assert (requested.get_job_ids(), again.meta, again.retries_left) == ([TASK.job_id], {}, 20)
+    assert redis.ttl(again.key) == -1, "it had expired with its failure"
     assert target.get_job_ids() == []
