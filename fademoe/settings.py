@@ -234,13 +234,14 @@ def _parse_egress(text: str, _: Collection[str]) -> tuple[tuple[str, str], ...]:
     addresses: dict[str, str] = {}
     for part in _split_list(text):
         match = _EGRESS_NAME.fullmatch(part)
-        name, address = (match["name"], match["address"].strip()) if match else (mask_url(part), part)
+        address = match["address"].strip() if match else part
+        parts = _split_url(address) if "://" in address else None
+        name = match["name"] if match else mask_url(part)
         if address in addresses.values() or (match and name in addresses):
             raise ValueError(f"{mask_text(part)} stands in it twice")
         if name in addresses:
             raise ValueError(f"two proxies differ in their passwords only: write name= before {mask_text(part)}")
-        if "://" in address:
-            parts = _split_url(address)
+        if parts is not None:
             if parts.scheme not in PROXY_SCHEMES or not parts.hostname:
                 raise ValueError(f"{mask_text(address)} is not the URL of a proxy")
         else:

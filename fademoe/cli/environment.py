@@ -69,4 +69,6 @@ def _settings_of(home: Path) -> dict[str, str]:
         pid = int((home.expanduser() / PID_FILE).read_text())
     except (OSError, ValueError, RuntimeError):
         return {}
-    return read_settings(pid)
+    found = read_settings(pid)
+    is_of_home = Path(found.get("FADEMOE_HOME", home)).expanduser() == home.expanduser()
+    return found if is_of_home else {}  # an old file may name a process that has nothing to do with it

@@ -55,7 +55,7 @@ class SeedOptions:
     help=f"Comma list of {', '.join(registry.list_names())}; or all enabled.",
 )
 @click.option("--dead", is_flag=True, help="With --symbols all: contracts that have ended, too.")
-@click.option("--dry-run", is_flag=True, help="Print the plan; store and enqueue nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and enqueue nothing; contract lists are fetched.")
 @click.option("--wait", is_flag=True, help="Show progress until it is complete; exit code 1 when it will not be.")
 @pass_running_settings
 def seed(settings: Settings, **options: Any) -> int:

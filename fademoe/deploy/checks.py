@@ -76,8 +76,9 @@ def check_web_port(settings: Settings) -> None:
     host, port = settings.web_host, settings.web_port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise ConfigError(f"FADEMOE_WEB_HOST is {host!r}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no name of a host"
+        raise ConfigError(f"FADEMOE_WEB_HOST is {host!r}: {reason}") from error
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -158,6 +159,8 @@ def _connection_error(url: str) -> str:
         socket.create_connection((parts.hostname, port), CONNECT_TIMEOUT_S).close()
     except OSError as error:
         return error.strerror or str(error)
+    except UnicodeError:
+        return "no name of a host"
     return ""
 
 

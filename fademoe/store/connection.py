@@ -28,7 +28,8 @@ WAIT_S = 30  # how long a starting process waits for PostgreSQL
 SCHEMA_LOCK = 7_226_153  # advisory lock: one migration, or one new partition, at a time
 MAINTENANCE_LOCK_TIMEOUT_S = 2.0  # a statement that waits for a whole table holds up all behind it
 RETRY_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # before each further try; a random part of up to a half is added
-AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError)  # not of the statement: StoreError
+# not of the statement: StoreError
+AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError, errors.InsufficientPrivilege)
 COLLISIONS = (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable)  # 40P01, 40001, 55P03
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supervisor.xmlrpc import Faults, SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
 
 from fademoe.errors import StoreError
 
@@ -16,6 +16,29 @@ STREAM_PREFIX = "stream-"
 RUNNING = "RUNNING"
 UP_STATES = (RUNNING, "STARTING", "BACKOFF")
 CONNECT_TIMEOUT_S = 0.5
+
+
+TIMEOUT_S = 15.0  # of one call: each answers at once
+
+
+class _Connection(UnixStreamHTTPConnection):
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(self.socketfile)
+
+
+class _Transport(SupervisorTransport):
+    """supervisor's transport with a timeout: a supervisord that is stopped accepts calls and never answers."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(None, None, f"unix://{path}")
+        self._path = path
+
+    def _get_connection(self) -> _Connection:
+        connection = _Connection("localhost")
+        connection.socketfile = str(self._path)
+        return connection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +147,7 @@ class SupervisorClient:
 
     def _call(self, method: str, *arguments: Any, ignored: int | None = None) -> Any:
         """Call a method; return its answer, None for the fault `ignored`."""
-        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
+        transport = _Transport(self.socket)
         try:
             server = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
             return getattr(server.supervisor, method)(*arguments)

@@ -117,7 +117,8 @@ class Supervisord:
             raise StoreError(f"these processes of {str(self.home)!r} cannot be ended: {remaining}")
         self._restore_link()
         for path in (self.home / "run").iterdir():  # sockets and pid files of processes that have ended
-            path.unlink()
+            if not path.is_dir():
+                path.unlink()
 
     def _has_process(self) -> bool:
         return any(process.role == "supervisord" for process in find_processes(self.home))

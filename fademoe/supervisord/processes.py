@@ -75,7 +75,7 @@ def read_settings(pid: int) -> dict[str, str]:
     """Return the FADEMOE_* variables that a process was started with; {} when it cannot be read."""
     try:
         environ = psutil.Process(pid).environ()
-    except psutil.Error:
+    except (psutil.Error, ValueError):
         return {}
     return {name: value for name, value in environ.items() if name.startswith(PREFIX)}
 

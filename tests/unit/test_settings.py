@@ -159,6 +159,12 @@ def test_a_refused_address_is_shown_without_its_password(url):
     assert "cret" not in str(caught.value)
 
 
+def test_a_proxy_that_is_refused_is_shown_without_its_password():
+    with pytest.raises(ConfigError, match="FADEMOE_EGRESS") as caught:
+        load_settings({"FADEMOE_EGRESS": "http://u:s3cret@h\u2100x"})
+    assert "s3cret" not in str(caught.value)
+
+
 def test_an_empty_variable_counts_as_not_set():
     assert load_settings({"FADEMOE_WORKERS": "", "FADEMOE_DATABASE_URL": " "}).workers == 8
 
