@@ -5,6 +5,7 @@ of `fademoe settings` and the table in docs/operating.md all follow from these d
 """
 
 import hashlib
+import importlib
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -175,10 +176,16 @@ def _split_url(text: str) -> SplitResult:
     return parts
 
 
-def _server_url(*schemes: str) -> Kind:
+def _server_url(*schemes: str, check: Callable[[str], None]) -> Kind:
     def parse(text: str, _: Collection[str]) -> str:
-        if _split_url(text).scheme not in schemes or "//" not in text:
+        parts = _split_url(text)
+        if parts.scheme not in schemes or "//" not in text:
             raise ValueError
+        try:
+            (parts.hostname or "").encode("idna")
+            check(text)
+        except (TypeError, ValueError, UnicodeError) as error:  # its text may show a password
+            raise ValueError("a part of the address is wrong") from error
         return text
 
     return Kind(
@@ -186,6 +193,21 @@ def _server_url(*schemes: str) -> Kind:
         parse=parse,
         show=mask_url,
     )
+
+
+def _check_database_url(text: str) -> None:
+    extensions = importlib.import_module("psycopg2.extensions")  # for commands that need it only
+    try:
+        extensions.parse_dsn(text)
+    except extensions.connection.ProgrammingError as error:
+        raise ValueError from error
+
+
+def _check_redis_url(text: str) -> None:
+    pool = importlib.import_module("redis").ConnectionPool.from_url(text)
+    pool.make_connection()
+    if pool.connection_kwargs.keys() & {"decode_responses", "connection_class", "retry"}:
+        raise ValueError
 
 
 def _origin(*schemes: str) -> Kind:
@@ -338,14 +360,14 @@ class Settings:
     )
     database_url: str | None = _setting(
         "DATABASE_URL",
-        _server_url("postgresql", "postgres"),
+        _server_url("postgresql", "postgres", check=_check_database_url),
         "",
         "address of PostgreSQL 14 or later, or of TimescaleDB 2; embedded: the server that FadeMoe brings",
         "embedded: {settings.postgres_url}",
     )
     redis_url: str | None = _setting(
         "REDIS_URL",
-        _server_url("redis", "rediss", "unix"),
+        _server_url("redis", "rediss", "unix", check=_check_redis_url),
         "",
         "address of Redis 6.2 or later, or of Valkey; embedded: the server that FadeMoe brings",
         "embedded: {settings.queue_url}",
