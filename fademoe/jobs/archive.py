@@ -486,6 +486,10 @@ def _read(target: Target, gathered: Gathered, file: ArchiveFile, download: Downl
     return found
 
 
+class Broken(RetryLater):
+    """A file by which others are judged is broken; it is fetched again."""
+
+
 class Undecided(BadFile):
     """The label of a file cannot be told; another try would not change that."""
 
@@ -613,20 +617,29 @@ def read_archive_closes(
 ) -> dict[int, float]:
     """Return closes of the archive's files of candles, per unit of the contract's price; nothing of it is stored.
 
-    `names`: under which the archive may have the contract. Raises RetryLater while a file is broken, at most TRIES.
+    `names`: under which the archive may have the contract. Raises Broken while a file is broken, at most TRIES.
     """
     candles = archive.find_dataset("ohlcv")
     if candles is None:
         return {}
     closes: dict[int, float] = {}
+    broken: Broken | None = None
+
+    def read(paths: Sequence[ArchiveFile]) -> None:
+        nonlocal broken
+        try:
+            closes.update(_read_closes(context, archive, candles, instrument, paths))
+        except Broken as error:  # all are looked at in one run
+            broken = error
+
     if len(days) > 1:
         month = candles.find_period(period.start_ms)
-        paths = [file for name in names for file in candles.list_month_files(name, month)]
-        closes |= _read_closes(context, archive, candles, instrument, paths)
+        read([file for name in names for file in candles.list_month_files(name, month)])
     for day in days:
         if not any(ts in closes for ts in range(day.start_ms, day.end_ms, 60 * MINUTE_MS)):
-            paths = [file for name in names for file in candles.list_day_files(name, day)]
-            closes |= _read_closes(context, archive, candles, instrument, paths)
+            read([file for name in names for file in candles.list_day_files(name, day)])
+    if broken is not None:
+        raise broken
     return closes
 
 
@@ -646,7 +659,7 @@ def _read_beside(
 ) -> FileRows | None:
     """Return the rows of a file by which another one is judged, and which are not stored; None without such a file.
 
-    One that is broken, or does not fit its checksum, raises RetryLater as often as TRIES says; then it counts as none.
+    One that is broken, or does not fit its checksum, raises Broken as often as TRIES says; then it counts as none.
     """
     try:
         download = context.services.archive_client.fetch(archive, file.path, use="closes")
@@ -658,7 +671,7 @@ def _read_beside(
             download.discard()
     except (Mismatch, BadFile) as error:
         if context.count_failure(f"{BAD_TRIES}:beside:{file.path}") < TRIES:
-            raise RetryLater(f"{file.path}: {error}", retry_after_s=BAD_FILE_S, exchange=archive.exchange) from error
+            raise Broken(f"{file.path}: {error}", retry_after_s=BAD_FILE_S, exchange=archive.exchange) from error
         log.warning("%s tells nothing of the files beside it: %s", file.path, error)
         return None
 
