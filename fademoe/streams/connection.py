@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fademoe.clock import SECOND_MS, monotonic_s, to_host_s
+from fademoe.clock import MINUTE_MS, SECOND_MS, floor_to, monotonic_s, to_host_s
 from fademoe.errors import BadPayload, SourceError
 from fademoe.feeds.stream import Frame, Socket
 from fademoe.signals import StopSignal
@@ -90,6 +90,7 @@ class Connection(threading.Thread):
         self._subscriptions = self._new_subscriptions()
         self._frame_ms = 0  # exchange time of the newest frame of any kind
         self._data_ms = 0  # exchange time of the newest data
+        self._pinged_ms = 0  # the newest minute at whose end a frame was asked for
         self._checked_s = 0.0  # monotonic time of the newest check of the clocks,
         self._checked_ms = 0  # and the exchange's
 
@@ -174,7 +175,7 @@ class Connection(threading.Thread):
         """
         if changed := self._minutes.take_changed():
             self._buffer.put(changed)
-        sure_ms = min(self._exchange_now_ms() - GRACE_MS, self._proved_ms() - LATE_MS)
+        sure_ms = min(self._exchange_now_ms() - GRACE_MS, self._proved_ms(), self._frame_ms - LATE_MS)
         final, unproven = self._minutes.end_session(sure_ms)
         if final:
             self._buffer.put(final)
@@ -198,7 +199,7 @@ class Connection(threading.Thread):
             now_s = monotonic_s()
             while text := self.take_request(now_s):
                 line.send(text)
-            if now_s >= ping_s:
+            if now_s >= ping_s or self._needs_frame():
                 line.send(socket.ping_text) if socket.ping_text else line.ping()
                 ping_s = now_s + every_s
             if now_s >= check_s:
@@ -209,6 +210,13 @@ class Connection(threading.Thread):
             self.check_clocks(monotonic_s())
             if payload is not None and (reply := self.take(payload, monotonic_s())) is not None:
                 line.send(reply)
+
+    def _needs_frame(self) -> bool:
+        """Return, once a minute, whether its sums wait for a frame that comes behind the last events: a pong is one."""
+        minute_ms = floor_to(self._exchange_now_ms() - LATE_MS, MINUTE_MS)
+        is_new = minute_ms > self._pinged_ms
+        self._pinged_ms = minute_ms
+        return is_new and self._minutes.get_claimed_until_ms() is not None
 
     def check_clocks(self, now_s: float) -> None:
         """Compare the clocks at the monotonic time `now_s`, before a frame is taken or a minute is claimed.
@@ -241,7 +249,7 @@ class Connection(threading.Thread):
 
     def check(self, now_s: float) -> None:
         """Close minutes that are over; raise Broken when the connection, a topic or a feed is silent."""
-        items = self._minutes.close(self._exchange_now_ms(), self._proved_ms())
+        items = self._minutes.close(self._exchange_now_ms(), self._proved_ms(), self._frame_ms)
         if items:
             self._buffer.put(items)
         self._ask_again(now_s)

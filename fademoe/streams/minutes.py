@@ -21,7 +21,7 @@ from fademoe.metrics import METRICS, Row
 from fademoe.store.coverage import Series
 
 GRACE_MS = 5 * SECOND_MS  # exchanges send events up to a second and a half late
-LATE_MS = 2 * SECOND_MS  # so long after a minute's end its connection must be alive for its last events to have come
+LATE_MS = 2 * SECOND_MS  # a frame that comes so long after a minute's end comes behind its last events
 YOUNG_MS = 15 * MINUTE_MS  # an event was seen eight minutes late
 
 
@@ -225,10 +225,14 @@ class Minutes:
                 elif key in self._open:
                     self._open[key].spoil()
 
-    def close(self, exchange_ms: int, alive_ms: int) -> list[Item]:
-        """Return the rows that are final; `alive_ms`: when the connection last proved that it is alive."""
+    def close(self, exchange_ms: int, alive_ms: int, frame_ms: int | None = None) -> list[Item]:
+        """Return the rows that are final; `alive_ms`: when the connection last proved that its topics are served.
+
+        `frame_ms`: when its newest frame of any kind came, None where that is the same: what was sent before has come.
+        """
         sure_ms = min(exchange_ms - GRACE_MS, alive_ms)
-        items = [*self.take_changed(), *self._close_sums(min(sure_ms, alive_ms - LATE_MS))]
+        late_ms = (alive_ms if frame_ms is None else frame_ms) - LATE_MS
+        items = [*self.take_changed(), *self._close_sums(min(sure_ms, late_ms))]
         for key, minute in list(self._open.items()):
             is_followed = minute.ts < self._newest_bar_ms.get(minute.route.series, 0)
             if minute.route.feed.reduce is not Reduce.SUM and (is_followed or minute.over_ms <= sure_ms):

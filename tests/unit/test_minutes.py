@@ -94,7 +94,8 @@ def test_a_sum_is_not_claimed_before_its_last_events_must_have_come():
     end = START + MINUTE_MS
     assert minutes.close(end + GRACE_MS, end + LATE_MS - 1) == []
     assert minutes.close(end + GRACE_MS - 1, end + LATE_MS) == []
-    assert rows(minutes.close(end + GRACE_MS, end + LATE_MS)) == [(0, None)]
+    assert minutes.close(end + GRACE_MS, end, end + LATE_MS - 1) == []
+    assert rows(minutes.close(end + GRACE_MS, end, end + LATE_MS)) == [(0, None)], "a pong says that the line is alive"
 
 
 def test_a_sum_that_was_watched_to_its_end_is_kept_when_the_session_ends():
