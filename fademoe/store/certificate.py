@@ -66,12 +66,13 @@ def count_steps(
     if then is not None:
         known, later = then.rows, sql.SQL(SQL["later"]).format(rows=stored)
         values["at"] = then.at_ms
-    cursor.execute(sql.SQL(SQL["steps"]).format(rows=known, later=later), values)
+    missing_steps = sql.SQL(SQL["missing_steps"]).format(known=known, later=later)
+    cursor.execute(sql.SQL(SQL["steps"]).format(missing=missing_steps), values)
     present, missing, unexplained, provisional = cursor.fetchone() or (0, 0, 0, 0)
     if then is not None:
         over_ms = floor_to(then.at_ms, interval_ms)
         values["end"] = max(window.start_ms, min(window.end_ms, over_ms))
-    cursor.execute(sql.SQL(SQL["absent_steps"]).format(rows=stored, known=known, later=later), values)
+    cursor.execute(sql.SQL(SQL["absent_steps"]).format(missing=missing_steps, rows=stored), values)
     return {
         "expected": None if sparse else (window.end_ms - window.start_ms) // interval_ms,
         "present": rows if sparse else present,

@@ -12,22 +12,26 @@ FROM {rows} AS d
 WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
 ORDER BY ts
 
--- name: steps
--- How many steps are present, missing, neither of them nor absent, and absent without being confirmed.
-WITH window_ AS (
+-- name: missing_steps
+-- The steps of the window, the rows that are known, and the steps of which any part is not covered or not known yet.
+window_ AS (
     SELECT int8multirange(int8range(%(start)s, %(end)s)) AS steps
 ), known AS (
-    SELECT ts FROM {rows} AS d
+    SELECT ts FROM {known} AS d
     WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
-), stored AS (
-    SELECT coalesce(range_agg(int8range(ts / %(step)s * %(step)s, (ts / %(step)s + 1) * %(step)s)), '{{}}') AS steps
-    FROM known
 ), missing AS (
     SELECT coalesce(range_agg(int8range(
                lower(r) / %(step)s * %(step)s, (upper(r) + %(step)s - 1) / %(step)s * %(step)s)), '{{}}')
            + {later} AS steps
     FROM window_, unnest(window_.steps - coalesce((
         SELECT covered FROM perp_ranges WHERE source = %(source)s AND symbol = %(symbol)s), '{{}}')) AS r
+)
+
+-- name: steps
+-- How many steps are present, missing, neither of them nor absent, and absent without being confirmed.
+WITH {missing}, stored AS (
+    SELECT coalesce(range_agg(int8range(ts / %(step)s * %(step)s, (ts / %(step)s + 1) * %(step)s)), '{{}}') AS steps
+    FROM known
 ), absences AS (
     SELECT coalesce(range_agg(steps), '{{}}') AS steps,
            coalesce(range_agg(steps) FILTER (WHERE reason LIKE '%%' || %(no_row)s AND checks < %(confirmed)s), '{{}}') AS provisional
@@ -64,21 +68,10 @@ coalesce((
 
 -- name: absent_steps
 -- How many steps without a row, and not missing, are absent, by reason; a step counts once, for the first of its reasons.
-WITH window_ AS (
-    SELECT int8multirange(int8range(%(start)s, %(end)s)) AS steps
-), known AS (
-    SELECT ts FROM {known} AS d
-    WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
-), stored AS (
+WITH {missing}, stored AS (
     SELECT coalesce(range_agg(int8range(ts / %(step)s * %(step)s, (ts / %(step)s + 1) * %(step)s)), '{{}}') AS steps
     FROM {rows} AS d
     WHERE source = %(source)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s
-), missing AS (
-    SELECT coalesce(range_agg(int8range(
-               lower(r) / %(step)s * %(step)s, (upper(r) + %(step)s - 1) / %(step)s * %(step)s)), '{{}}')
-           + {later} AS steps
-    FROM window_, unnest(window_.steps - coalesce((
-        SELECT covered FROM perp_ranges WHERE source = %(source)s AND symbol = %(symbol)s), '{{}}')) AS r
 ), absent AS (
     SELECT reason, range_agg(int8range(
                start_ms / %(step)s * %(step)s, (end_ms + %(step)s - 1) / %(step)s * %(step)s)) AS steps
