@@ -37,6 +37,7 @@ CANDLES = "ohlcv"
 USE = "lives"  # of the files that are fetched here
 EVERY_S = 86_400
 ALIVE_MS = 7 * DAY_MS  # a contract that traded so lately is not dead
+QUIET = 60  # candles
 ALIVE_KEPT_S = 3 * 86_400  # a contract that is alive and not followed is not checked again so long
 
 
@@ -45,10 +46,16 @@ class Unreadable(RetryLater):
 
 
 class Trades(NamedTuple):
-    """The first and the last candle with trades, of a file or of a life."""
+    """The first and the last candle with trades, of a file or of a life.
+
+    `quiet_before`, `quiet_after`: how many candles without trades the first one's day has before it, and the last one's
+    day behind it.
+    """
 
     first: Candle
     last: Candle
+    quiet_before: int
+    quiet_after: int
 
 
 @wrap_job
@@ -218,21 +225,24 @@ class LifeSearch:
         last = read(with_trades)
         if last is None:
             return None
-        first = next(trades.first for number in range(with_trades + 1) if (trades := read(number)))
-        return Trades(first, last.last)
+        first = next(trades for number in range(with_trades + 1) if (trades := read(number)))
+        return Trades(first.first, last.last, first.quiet_before, last.quiet_after)
 
     def find_span(self, trades: Trades) -> Window:
         """Return the life that `find_trades` found: with days beside it whose files are broken, it may have traded.
 
-        Raises Unreadable where there are any that were not fetched TRIES times yet.
+        Not where candles without trades lie between, QUIET of them or more: there it had ended, or not begun.
+        Raises Unreadable where there are any broken files that were not fetched TRIES times yet.
         """
         start_ms, end_ms = trades.first.ts, trades.last.ts + MINUTE_MS
-        for day in sorted(self._broken):
-            if end_ms < day.end_ms and day.start_ms <= ceil_to(end_ms, DAY_MS):
-                end_ms = day.end_ms
-        for day in sorted(self._broken, reverse=True):
-            if day.start_ms < start_ms and floor_to(start_ms, DAY_MS) <= day.end_ms:
-                start_ms = day.start_ms
+        if trades.quiet_after < QUIET:
+            for day in sorted(self._broken):
+                if end_ms < day.end_ms and day.start_ms <= ceil_to(end_ms, DAY_MS):
+                    end_ms = day.end_ms
+        if trades.quiet_before < QUIET:
+            for day in sorted(self._broken, reverse=True):
+                if day.start_ms < start_ms and floor_to(start_ms, DAY_MS) <= day.end_ms:
+                    start_ms = day.start_ms
         if (start_ms, end_ms) != (trades.first.ts, trades.last.ts + MINUTE_MS):
             self.check_tries()
         return Window(start_ms, end_ms)
@@ -286,7 +296,11 @@ def _find_edges(rows: Block) -> Trades | None:
     if not traded:
         return None
     first, last = (row for ts in (traded[0], traded[-1]) for row in rows.pick([ts]).values())
-    return Trades(first, last) if isinstance(first, Candle) and isinstance(last, Candle) else None
+    if not isinstance(first, Candle) or not isinstance(last, Candle):
+        return None
+    before = sum(floor_to(first.ts, DAY_MS) <= ts < first.ts for ts in rows)
+    after = sum(last.ts < ts < floor_to(last.ts, DAY_MS) + DAY_MS for ts in rows)
+    return Trades(first, last, before, after)
 
 
 def _list_untold_days(dataset: Dataset, month: Window, rows: Block | None) -> list[Window]:
