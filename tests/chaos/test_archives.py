@@ -93,7 +93,7 @@ def test_months_of_everything_with_all_faults(fast_system, other_database_url, r
         peaks.append(find_peak_bytes(workers))
         return all(fast_system.covers(source, [symbol], *LIVES[symbol][1]) for source, symbol in series)
 
-    until(is_imported, 600 + 300 * MONTHS)  # a broken file is fetched again after a minute, and some are looked at in turn
+    until(is_imported, 600 + 300 * MONTHS)  # a broken file is fetched again a minute later, some behind each other
     assert max(peaks) < MOST_BYTES
     for source, symbol in series:
         check_series(fast_system, source, symbol)
