@@ -10,7 +10,7 @@ from rq import Retry
 
 from fademoe.errors import BudgetSpent, Refused, RetryLater, SourceError, StoreError
 from fademoe.jobs.feed_client import NoUnits, TimeUp
-from fademoe.queue.retry import DELAY_S, FAILURES, fail_without_retry
+from fademoe.queue.retry import DELAY_S, FAILURES
 from fademoe.runtime.job_context import JobContext
 from fademoe.signals import Stopped
 from fademoe.store.status import State, Tracked
@@ -113,7 +113,6 @@ def handle_failure(context: JobContext, unit: Tracked, error: Exception) -> Retr
         unit.record(error)
     if isinstance(following, Fail):
         unit.report(State.ERROR, str(error), interval_s=PAUSED_INTERVAL_S)
-        fail_without_retry(context.job)
         raise error
     message = f"waits {following.delay_s} s: {error}" if following.delay_s else f"waits: {error}"
     if policy.counts_attempt:

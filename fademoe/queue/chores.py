@@ -7,7 +7,7 @@ from redis import Redis
 from rq.job import Job
 from rq.utils import as_text
 
-from fademoe.queue.enqueue import cancel_waiting, put
+from fademoe.queue.enqueue import ABANDONED_JOB_RETRY, cancel_waiting, put
 from fademoe.queue.ids import LIVE, UPKEEP
 from fademoe.queue.states import connect_queue
 
@@ -69,6 +69,7 @@ def enqueue_chore(redis: Redis, chore: Chore) -> bool:
         result_ttl=0,
         failure_ttl=1,
         job_timeout=chore.timeout_s,
+        retry=ABANDONED_JOB_RETRY,
         description=chore.job_id,
     )
 

@@ -82,9 +82,3 @@ def clamp_kept(redis: Redis, name: str, now_s: float) -> int:
                 redis.zrem(registry.key, job_id)
         count += len(late)
     return count
-
-
-def fail_without_retry(job: Job | None) -> None:
-    """Let a job fail for good when it raises: ABANDONED_JOB_RETRY is for work horses that were killed."""
-    if job is not None:
-        job.retries_left = 0

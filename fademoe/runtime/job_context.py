@@ -78,7 +78,8 @@ def use_services(services: Services) -> None:
 def wrap_job(function: Callable[Concatenate[JobContext, Arguments], Result]) -> Callable[Arguments, Result]:
     """Make a function that takes a JobContext callable by rq, which knows only the other arguments.
 
-    SIGTERM then requests a stop. Raises FadeMoeError in a process that is not a FadeMoe worker.
+    SIGTERM then requests a stop. A job that raises fails for good: rq's retries are for work horses that were killed.
+    Raises FadeMoeError in a process that is not a FadeMoe worker.
     """
 
     @wraps(function)
@@ -86,6 +87,12 @@ def wrap_job(function: Callable[Concatenate[JobContext, Arguments], Result]) -> 
         if not _services:
             raise FadeMoeError("this job needs a FadeMoe worker: start one with `fademoe worker`")
         _services[0].stop.install()
-        return function(JobContext(services=_services[0], job=get_current_job()), *args, **kwargs)
+        job = get_current_job()
+        try:
+            return function(JobContext(services=_services[0], job=job), *args, **kwargs)
+        except BaseException:
+            if job is not None:
+                job.retries_left = 0
+            raise
 
     return run

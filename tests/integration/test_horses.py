@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, Window, split
+from fademoe.queue.chores import CHORES, Chore, enqueue_chore
 from fademoe.queue.enqueue import enqueue_windows
-from fademoe.queue.ids import Task, list_window_queues
+from fademoe.queue.ids import UPKEEP, Task, list_window_queues
 from fademoe.queue.states import RUNNING, list_failed_windows, read_job_states
 from fademoe.store.coverage import Series
 from fademoe.worker import worker
@@ -118,6 +119,30 @@ def test_a_work_horse_that_dies_while_it_has_no_job_costs_none(system, redis):
     assert killed >= 3
     assert list_failed_windows(redis, list_window_queues("binance")) == []
     assert program.poll() is None
+
+
+def test_a_chore_whose_work_horse_is_killed_runs_again(system, redis, simulator):
+    """Some are due once a day only, as the search for contracts that only an archive knows."""
+    simulator.fault(exchange="binance", path="/fapi/v1/exchangeInfo", kind="stall", seconds=25)
+    (chore,) = (each for each in CHORES if each.function.endswith(".refresh_instruments"))
+    enqueue_chore(redis, chore)
+    program = system.start("worker", "--live")
+    until(lambda: read_job_states(redis, UPKEEP).get(chore.job_id) == RUNNING and list_horses(program), 30)
+    time.sleep(1)
+    simulator.clear()
+    for pid in list_horses(program):
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: chore.job_id not in read_job_states(redis, UPKEEP), 30)
+    assert system.query("SELECT count(*) > 0 FROM perp_lives") == [(True,)]
+
+
+def test_a_chore_that_raises_runs_once(system, redis, capfd):
+    chore = Chore(function="fademoe.jobs.terms.refresh_terms", every_s=3600, arguments=("nowhere",))
+    enqueue_chore(redis, chore)
+    system.start("worker", "--live")
+    until(lambda: chore.job_id not in read_job_states(redis, UPKEEP), 30)
+    time.sleep(1)
+    assert capfd.readouterr().err.count("KeyError: 'nowhere'") == 1
 
 
 def test_a_job_ends_although_an_earlier_run_of_it_was_lost(system, redis):
