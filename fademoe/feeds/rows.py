@@ -1,6 +1,6 @@
 """Readers of rows: candles, liquidations, settlements, per one coin."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import groupby, pairwise
 
@@ -68,15 +68,15 @@ def keep_newest_per_interval(rows: Json, time: str, interval_ms: int) -> list[Js
     return [*unreadable, *(row for start_ms, (_, row) in newest.items() if start_ms not in left_out)]
 
 
-def add_previous(rows: Json, name: str) -> list[Json]:
-    """Return the rows, oldest first, each with the time of the row before it as "previous".
+def add_previous(rows: Json, name: str, to_time: Callable[[Json], int] = to_ms) -> list[Json]:
+    """Return the rows, oldest first, each with the time of the row before it in ms as "previous".
 
-    `name` is the member that holds a row's time. A row that is sent twice is one. "previous" is the row's own time
-    where the time of the row before is unknown: of the first row, and of one with an unreadable row in between. Rows
-    whose time is unreadable come last, as they are.
+    `name` is the member that holds a row's time, which `to_time` reads. A row that is sent twice is one. "previous" is
+    the row's own time where the time of the row before is unknown: of the first row, and of one with an unreadable row
+    in between. Rows whose time is unreadable come last, as they are.
     """
     sent = read_records(rows)
-    times = [read_time(row, name) for row in sent]
+    times = [read_time(row, name, to_time) for row in sent]
     unreadable = [position for position, time in enumerate(times) if time is None]
     ordered = sorted((time, position) for position, time in enumerate(times) if time is not None)
     distinct = [next(group) for _, group in groupby(ordered, key=lambda pair: (pair[0], str(sent[pair[1]])))]
@@ -105,10 +105,10 @@ def link_settlement(row: Row, previous_ms: int | None) -> Row:
     return row._replace(fr_hours=count_hours_since(previous_ms, row.ts))
 
 
-def read_time(row: Json, place: str | int) -> int | None:
+def read_time(row: Json, place: str | int, to_time: Callable[[Json], int] = to_ms) -> int | None:
     """Return a row's time in ms, None where it is unreadable; `place` is its member or its index."""
     try:
-        return to_ms(get_member(row, place) if isinstance(place, str) else get_element(row, place))
+        return to_time(get_member(row, place) if isinstance(place, str) else get_element(row, place))
     except BadPayload:
         return None
 

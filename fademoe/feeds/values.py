@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import cache, lru_cache
 from math import ceil
@@ -28,6 +29,7 @@ _UNREADABLE_CHARACTER = "\0"  # no name, no number and no text that is shown has
 MAX_COUNT = 2**63  # of a BIGINT
 MOST_DIGITS = 30  # of a number, before or behind the point
 MAX_INTEGER_LENGTH = 100  # of a JSON integer, in characters
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def decode(content: bytes) -> Json:
@@ -81,6 +83,23 @@ def to_ms(value: Json) -> int:
     if type(value) is not int or not EARLIEST_MS <= value < LATEST_MS:
         raise BadPayload(f"{value!r} is not a time in ms")
     return value
+
+
+def seconds_to_ms(value: Json) -> int:
+    """Read a time in seconds, a JSON number or a decimal string, as ms; what is finer than a ms is cut off."""
+    try:
+        return to_ms(int(Decimal(read_amount(value)).scaleb(3)))
+    except BadPayload as error:
+        raise BadPayload(f"{str(value)[:50]!r} is not a time in seconds") from error
+
+
+def iso_to_ms(value: Json) -> int:
+    """Read a time in ISO 8601 with its zone ("2026-01-01T00:00:00.000Z") as ms; what is finer than a ms is cut off."""
+    try:
+        moment = datetime.fromisoformat(read_text(value))
+        return to_ms((moment - EPOCH) // timedelta(milliseconds=1))
+    except (BadPayload, ValueError, TypeError) as error:  # a TypeError where there is no zone
+        raise BadPayload(f"{str(value)[:50]!r} is not a time in ISO 8601 with a zone") from error
 
 
 def to_integer(value: Json) -> Json:

@@ -52,6 +52,47 @@ def test_exponents_and_json_numbers_are_decimals_read_exactly(value, expected):
             values.read_amount(value)
 
 
+@pytest.mark.parametrize("value", [1767225600, "1767225600", Decimal("1767225600.0009"), "1767225600.0"])
+def test_a_time_in_seconds_is_read_as_ms(value):
+    assert values.seconds_to_ms(value) == 1_767_225_600_000
+    assert values.seconds_to_ms(Decimal("1767225600.123")) == 1_767_225_600_123
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, "", "x", -1, 1_767_225_600_000, "1e5", Decimal("NaN"), []])
+def test_what_is_not_a_time_in_seconds_is_a_bad_payload(value):
+    with pytest.raises(BadPayload, match="not a time in seconds"):
+        values.seconds_to_ms(value)
+
+
+@pytest.mark.parametrize(
+    "value", ["2026-01-01T00:00:00.123Z", "2026-01-01T00:00:00.123999Z", "2026-01-01T01:00:00.123+01:00"]
+)
+def test_a_time_in_iso_8601_is_read_as_ms(value):
+    assert values.iso_to_ms(value) == 1_767_225_600_123
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 1767225600, "", "1767225600", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z", "1026-01-01T00:00Z", {}],
+)
+def test_what_is_not_a_time_in_iso_8601_is_a_bad_payload(value):
+    with pytest.raises(BadPayload, match="ISO 8601"):
+        values.iso_to_ms(value)
+
+
+def test_rows_newest_first_get_the_time_of_the_row_before_however_it_is_written():
+    sent = [
+        {"at": "2026-01-01T08:00:00Z"},
+        {"at": "odd"},
+        {"at": "2026-01-01T00:00:00Z"},
+        {"at": "2025-12-31T16:00:00Z"},
+    ]
+    first_ms, second_ms, third_ms = (values.iso_to_ms(sent[at]["at"]) for at in (3, 2, 0))
+    previous = [row.get("previous") for row in rows.add_previous(sent, "at", values.iso_to_ms)]
+    assert previous == [first_ms, first_ms, third_ms, None]
+    assert second_ms not in previous, "an unreadable row may lie between"
+
+
 def test_a_blank_optional_amount_is_none():
     assert [values.read_optional_amount(value) for value in (None, "", "1.5")] == [None, None, "1.5"]
     with pytest.raises(BadPayload):
