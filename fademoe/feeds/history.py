@@ -69,6 +69,8 @@ class Paging:
     per unit of cost. `order`: which row of a full answer comes first.
     `exact`: a request asks for no more rows than one answer holds, so one answer completes its span. Otherwise the next
     request continues from the last row, until an answer is empty.
+    `whole`: every answer has all rows that the exchange keeps of the contract, as no range can be asked for; those
+    outside of a page are passed over. A long `window_ms`, and a page of as many rows, then save requests.
     `window_ms`: the longest window of one job. `coalesce_ms`: merge gaps younger than this into one request, where a
     request costs the same whatever its span; 0: never.
     """
@@ -76,6 +78,7 @@ class Paging:
     costs: tuple[tuple[int, int], ...]
     order: Order = Order.OLDEST_FIRST
     exact: bool = True
+    whole: bool = False
     window_ms: int = 10 * DAY_MS
     coalesce_ms: int = 0
 

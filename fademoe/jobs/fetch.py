@@ -410,13 +410,14 @@ def read_page(feed: RestFeed, page: Page, request: Request, body: Json) -> tuple
         times = list(map(_ts, elements.readable))
         if not elements.unreadable and _are_rows_of(feed, page, times):
             return elements.readable, []
-        is_newer = max(times, default=0) > page.end_ms  # not at it: ends may belong to the range
+        is_whole = feed.paging.whole
+        is_newer = not is_whole and max(times, default=0) > page.end_ms  # not at it: ends may belong to the range
         if is_newer if feed.sparse else any(ts % feed.interval_ms for ts in times):
             elements = read_elements(items, read_placed)
         rows, errors = _distinct(elements.readable)
         errors += elements.make_errors(exchange, str(request))
         inside = [row for row in rows if page.start_ms <= row.ts < page.end_ms]
-        if rows and not inside and not feed.sparse and (feed.paging.exact or is_newer):
+        if rows and not inside and not feed.sparse and not is_whole and (feed.paging.exact or is_newer):
             raise BadPayload(f"none of {len(items)} rows lies in the requested range")
     except BadPayload as error:
         error.locate(exchange, str(request), body)

@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from fademoe.feeds.history import Page, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.stream import Frame
 from fademoe.feeds.symbols import find_power_of_ten
+from fademoe.feeds.values import iso_to_ms
 from fademoe.testing.damage import WRONG, is_good, make_damaged
 from fademoe.testing.samples import Sample, list_feed_titles, load_contracts, load_samples
 
@@ -75,7 +77,7 @@ class ExchangeContract:
             page = Page(instrument=instrument, start_ms=START_MS, end_ms=end_ms, limit=feed.paging.rows)
             request = feed.make_request(page)
             times = list(_times(request.params)) + list(_times(request.json))
-            assert times, f"{request}: no time"
+            assert times or feed.paging.whole, f"{request}: no time, and its paging does not say `whole`"
             earliest_ms = START_MS - (EARLY_MS if feed.sparse else 1)
             assert all(earliest_ms <= ms <= end_ms + feed.interval_ms for ms in times), str(request)
 
@@ -162,9 +164,12 @@ def _histories(exchange: Exchange) -> Iterator[RestFeed]:
 
 
 def _times(value: Json) -> Iterator[int]:
-    """Yield the times in ms of a query or body: numbers as large as seconds or ms of this century."""
+    """Yield the times in ms of a query or body: numbers as large as seconds or ms of this century, and ISO texts."""
     if isinstance(value, dict | list | tuple):
         for member in value.values() if isinstance(value, dict) else value:
             yield from _times(member)
     elif str(value).isdigit() and int(value) > 10**9:
         yield int(value) if int(value) > 10**12 else int(value) * SECOND_MS
+    elif isinstance(value, str) and "T" in value:
+        with suppress(BadPayload):
+            yield iso_to_ms(value)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fademoe.clock import MINUTE_MS
+from fademoe.clock import MINUTE_MS, to_iso
 from fademoe.exchanges.bybit import EXCHANGE
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import Premium
@@ -47,6 +47,23 @@ def test_a_page_that_asks_for_other_times_is_found():
     contract = Contract(params=lambda page: {"from": page.start_ms - MINUTE_MS})
     with pytest.raises(AssertionError):
         contract.test_a_page_requests_no_time_outside_of_it()
+
+
+def test_a_page_without_a_time_is_found_unless_its_answers_are_whole():
+    contract = Contract(params=lambda page: {"symbol": page.instrument.name})
+    with pytest.raises(AssertionError, match="whole"):
+        contract.test_a_page_requests_no_time_outside_of_it()
+    whole = replace(FEED.paging, whole=True)
+    Contract(params=lambda page: {}, paging=whole).test_a_page_requests_no_time_outside_of_it()
+
+
+def test_times_in_iso_8601_are_times_of_a_page():
+    def params(page, earlier_ms=0):
+        return {"from": to_iso(page.start_ms - earlier_ms), "to": to_iso(page.end_ms)}
+
+    Contract(params=params).test_a_page_requests_no_time_outside_of_it()
+    with pytest.raises(AssertionError):
+        Contract(params=lambda page: params(page, MINUTE_MS)).test_a_page_requests_no_time_outside_of_it()
 
 
 def test_a_feed_without_a_recording_and_a_judge_that_accepts_all_are_found():

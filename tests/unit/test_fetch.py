@@ -169,6 +169,16 @@ def test_rows_after_the_range_show_that_a_sparse_feed_was_not_asked_for_it():
     assert (at_its_end.failed, at_its_end.rows) == (None, {})
 
 
+@pytest.mark.parametrize("sparse", [True, False])
+def test_of_an_answer_that_holds_all_rows_those_outside_of_the_page_are_passed_over(sparse):
+    feed = replace(FEED, sparse=sparse, paging=replace(FEED.paging, whole=True))
+    rows = [[START + n * MINUTE_MS, str(n)] for n in reversed(range(10))]
+    fetched = fetch_with(feed, ACME, [Window(START + 3 * MINUTE_MS, START + 5 * MINUTE_MS)], lambda *_: rows)
+    assert ([row.pfr for row in fetched.list_rows()], fetched.errors, fetched.failed) == (["3", "4"], [], None)
+    before = fetch_with(feed, ACME, [Window(START - 3 * MINUTE_MS, START)], lambda *_: rows)
+    assert (before.rows, before.failed, len(before.answered)) == ({}, None, 1)
+
+
 def test_two_rows_of_one_time_must_agree():
     window = Window(START, START + MINUTE_MS)
     twice = fetch_with(FEED, ACME, [window], lambda *_: [[START, "1"], [START, "1"]])
