@@ -7,6 +7,7 @@ from fademoe.clock import MINUTE_MS, SECOND_MS
 from fademoe.feeds.instrument import Instrument, Json, ParseItem
 from fademoe.feeds.request import Params, Request, to_request
 from fademoe.feeds.values import get_member, read_text
+from fademoe.metrics import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,8 @@ class PollFeed:
     one round, where the budget has no more for it; the next round goes on behind them. `params`, `body`, `serves`: see
     RestFeed.
     Where a stream has the metric too, a sample counts only for a minute of which the stream has none.
+    `untimed`: no element has a time, so a sample is of the moment at which its answer came, by the exchange's clock;
+    whatever `parse` returns as ts is not used.
     `lag_ms`: how long after its ts a sample counts as known; it was taken before (see feeds.lags).
     """
 
@@ -37,6 +40,7 @@ class PollFeed:
     interval: str = "1m"
     interval_ms: int = MINUTE_MS
     every_ms: int = MINUTE_MS
+    untimed: bool = False
     serves: Callable[[Instrument], bool] = lambda instrument: True
     lag_ms: int = 2 * SECOND_MS
     lag_why: str = "the sample of a minute is taken before its end"
@@ -44,6 +48,11 @@ class PollFeed:
     def make_request(self, instruments: Sequence[Instrument]) -> Request:
         """Return the request for the current values of `instruments`."""
         return to_request(self.path, self.params(instruments), self.body(instruments))
+
+    def parse_at(self, item: Json, instrument: Instrument, answered_ms: int) -> Row | None:
+        """Read a sample of an answer that came at `answered_ms`, None where the exchange has none."""
+        row = self.parse(item, instrument)
+        return row._replace(ts=answered_ms) if row is not None and self.untimed else row
 
     def read_instrument_name(self, item: Json) -> str:
         """Return the exchange's name of a sample's instrument; raise BadPayload where it has none."""

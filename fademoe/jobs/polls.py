@@ -169,14 +169,15 @@ def _request_batch(
     cost = feed.cost * len(batch) if feed.batch else feed.cost
     body = services.rest.send(exchange, request, budget=feed.budget, cost=cost, live=True, max_wait_s=max_wait_s)
     by_name = {instrument.name: instrument for instrument in batch}
-    latest_ms = services.clocks.now_ms(exchange) + (MAX_AHEAD_MS if exchange.clock else MAX_AHEAD_UNKNOWN_MS)
+    answered_ms = services.clocks.now_ms(exchange)
+    latest_ms = answered_ms + (MAX_AHEAD_MS if exchange.clock else MAX_AHEAD_UNKNOWN_MS)
 
     def read(item: Json) -> Sample | None:
         name = feed.read_instrument_name(item)
         instrument = by_name.get(name)
         if instrument is None and feed.batch:
             raise BadPayload(f"{name} was not requested")
-        row = feed.parse(item, instrument) if instrument else None
+        row = feed.parse_at(item, instrument, answered_ms) if instrument else None
         if instrument is None or row is None:
             return None
         if row.ts > latest_ms:

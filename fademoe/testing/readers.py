@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
+from fademoe.clock import EARLIEST_MS
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import Page, RestFeed
 from fademoe.feeds.instrument import Instrument, Json
@@ -26,7 +27,7 @@ def read_contracts(exchange: Exchange, body: Json) -> list[Instrument]:
 def read_samples(feed: PollFeed, body: Json, contracts: dict[str, Instrument]) -> list[Row]:
     """Return the current values of contracts, which are given by name."""
     named = [(feed.read_instrument_name(item), item) for item in feed.items(body)]
-    return _present(feed.parse(item, contracts[name]) for name, item in named if name in contracts)
+    return _present(feed.parse_at(item, contracts[name], EARLIEST_MS) for name, item in named if name in contracts)
 
 
 def read_message(feed: StreamFeed, data: Json, instrument: Instrument) -> list[Row]:

@@ -7,7 +7,8 @@ import pytest
 from fademoe.clock import MINUTE_MS, to_iso
 from fademoe.exchanges.bybit import EXCHANGE
 from fademoe.feeds.instrument import Instrument
-from fademoe.metrics import Premium
+from fademoe.feeds.poll import PollFeed
+from fademoe.metrics import PredictedFunding, Premium
 from fademoe.testing.contract import ExchangeContract
 from fademoe.testing.samples import make_sample
 
@@ -64,6 +65,22 @@ def test_times_in_iso_8601_are_times_of_a_page():
     Contract(params=params).test_a_page_requests_no_time_outside_of_it()
     with pytest.raises(AssertionError):
         Contract(params=lambda page: params(page, MINUTE_MS)).test_a_page_requests_no_time_outside_of_it()
+
+
+def test_a_sample_without_a_time_is_of_the_moment_of_its_answer():
+    feed = PollFeed(
+        metric="ppr",
+        path="/tickers",
+        budget="ip",
+        items=lambda answer: answer,
+        name="name",
+        parse=lambda item, instrument: PredictedFunding(0, item["p"]) if item["p"] else None,
+        source="made up",
+        untimed=True,
+    )
+    assert feed.parse_at({"p": "0.1"}, BTC, MINUTE_MS) == PredictedFunding(MINUTE_MS, "0.1")
+    assert feed.parse_at({"p": ""}, BTC, MINUTE_MS) is None
+    assert replace(feed, untimed=False).parse_at({"p": "0.1"}, BTC, MINUTE_MS) == PredictedFunding(0, "0.1")
 
 
 def test_a_feed_without_a_recording_and_a_judge_that_accepts_all_are_found():
