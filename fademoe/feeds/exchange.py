@@ -12,7 +12,10 @@ from fademoe.feeds.limits import Budget
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Params, Request, to_request
 from fademoe.feeds.stream import Socket, StreamFeed
-from fademoe.metrics import METRICS, Derived, list_stored, name_perpspec
+from fademoe.metrics import ACROSS_CODE, INTERVALS_MS, METRICS, Derived, Instant, list_stored, name_perpspec
+
+NAME = re.compile(r"[a-z][a-z0-9]*")
+CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,24 +126,65 @@ class Exchange:
 
     def __post_init__(self) -> None:
         """Refuse a table that contradicts itself."""
-        budgets = {budget.name for budget in self.budgets}
-        sockets = {socket.name for socket in self.sockets}
-        if not re.fullmatch(r"[a-z][a-z0-9]*", self.name):
-            raise ValueError(f"exchange {self.name!r}: a name is small letters and digits")
-        feeds: tuple[RestFeed | PollFeed, ...] = (*self.rest_feeds, *self.poll_feeds)
-        for feed in feeds:
-            if feed.metric not in list_stored() or feed.budget not in budgets:
-                raise ValueError(f"exchange {self.name}: {feed.path} names an unknown metric or budget")
-            if not feed.source:
-                raise ValueError(f"exchange {self.name}: {feed.path} does not say where its facts come from")
-        endpoints = [socket.endpoint.budget for socket in self.sockets if socket.endpoint]
-        if not budgets.issuperset(endpoints):
-            raise ValueError(f"exchange {self.name}: a socket's endpoint names an unknown budget")
+        if not NAME.fullmatch(self.name):
+            raise self._fault("a name is small letters and digits")
+        if not isinstance(self.codes, tuple) or not all(map(CODE.fullmatch, self.codes)):
+            raise self._fault(f"codes are a tuple of small letters and digits, and minuses between, not {self.codes!r}")
+        if not self.codes or ACROSS_CODE in self.codes:
+            raise self._fault(f"it needs a code, and {ACROSS_CODE!r} is of metrics across exchanges")
+        for kind, names in (
+            ("budgets", [budget.name for budget in self.budgets]),
+            ("sockets", [socket.name for socket in self.sockets]),
+            ("histories", [feed.metric for feed in self.rest_feeds]),
+            ("polls", [feed.metric for feed in self.poll_feeds]),
+        ):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise self._fault(f"two {kind} of {twice[0]}")
+        self._check_requests()
+        for feed in (*self.rest_feeds, *self.poll_feeds, *self.stream_feeds):
+            self._check_feed(feed)
         for channel in self.stream_feeds:
-            if channel.metric not in list_stored() or channel.socket not in sockets:
-                raise ValueError(
-                    f"exchange {self.name}: a stream of {channel.metric} names an unknown metric or socket"
-                )
+            known = [socket.name for socket in self.sockets]
+            if channel.socket not in known:
+                raise self._fault(f"a stream of {channel.metric} names the socket {channel.socket!r}, not of {known}")
+        columns = {column.name for metric in list_stored() for column in METRICS[metric].columns}
+        if unknown := sorted(self.unsent - columns):
+            raise self._fault(f"{unknown[0]!r} is unsent, and no column of any metric")
+
+    def _check_requests(self) -> None:
+        """Refuse an endpoint of an unknown rate limit, without a source, or whose path is none."""
+        known = [budget.name for budget in self.budgets]
+        recent = [feed.recent for feed in self.rest_feeds if feed.recent]
+        sourced = (self.instruments, *self.rest_feeds, *recent, *self.poll_feeds, *self.terms_feeds)
+        asked = [(each.path, each.budget) for each in (*sourced, *([self.clock] if self.clock else []))]
+        asked += [(each.endpoint.request.path, each.endpoint.budget) for each in self.sockets if each.endpoint]
+        for path, budget in asked:
+            if budget not in known:
+                raise self._fault(f"{path} names the budget {budget!r}, not of {known}")
+            if not path.startswith("/"):
+                raise self._fault(f"the path {path!r} does not begin with /")
+        unsourced = [each.path for each in sourced if not each.source]
+        unsourced += [f"a stream of {feed.metric}" for feed in self.stream_feeds if not feed.source]
+        if unsourced:
+            raise self._fault(f"{unsourced[0]} does not say where its facts come from")
+
+    def _check_feed(self, feed: RestFeed | PollFeed | StreamFeed) -> None:
+        """Refuse a feed whose rows would not be those of its metric.
+
+        Rows of a range of time have the interval of their metric, from every feed: those of another one would overlap
+        them, and liquidations would count twice.
+        """
+        if feed.metric not in list_stored():
+            raise self._fault(f"unknown metric {feed.metric!r}: valid are {', '.join(list_stored())}")
+        metric, what = METRICS[feed.metric], f"a feed of {feed.metric} has rows of interval {feed.interval!r}"
+        if metric.instant is Instant.START and feed.interval != metric.interval:
+            raise self._fault(f"{what}, the metric of {metric.interval!r}")
+        is_event = isinstance(feed, RestFeed) and feed.sparse
+        if feed.interval_ms != INTERVALS_MS.get(feed.interval, feed.interval_ms if is_event else None):
+            raise self._fault(f"{what}, and interval_ms is {feed.interval_ms}: valid are {INTERVALS_MS}")
+
+    def _fault(self, what: str) -> ValueError:
+        return ValueError(f"exchange {self.name}: {what}")
 
     def get_budget(self, name: str) -> Budget:
         """Return the budget called `name`."""

@@ -67,6 +67,37 @@ def test_times_in_iso_8601_are_times_of_a_page():
         Contract(params=lambda page: params(page, MINUTE_MS)).test_a_page_requests_no_time_outside_of_it()
 
 
+def change_first(feeds, **changes):
+    return (replace(feeds[0], **changes), *feeds[1:])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "By Bit"}, "a name is small letters and digits"),
+        ({"codes": "byb"}, "a tuple of small letters"),
+        ({"codes": ("BYB",)}, "a tuple of small letters"),
+        ({"codes": ()}, "it needs a code"),
+        ({"codes": ("x",)}, "metrics across exchanges"),
+        ({"budgets": EXCHANGE.budgets * 2}, "two budgets of ip"),
+        ({"rest_feeds": (FEED, FEED)}, "two histories of pfr"),
+        ({"clock": replace(EXCHANGE.clock, budget="op")}, r"names the budget 'op', not of \['ip'\]"),
+        ({"instruments": replace(EXCHANGE.instruments, budget="op")}, "names the budget 'op'"),
+        ({"instruments": replace(EXCHANGE.instruments, source="")}, "does not say where its facts come from"),
+        ({"rest_feeds": (replace(FEED, path="v5/kline"),)}, "'v5/kline' does not begin with /"),
+        ({"rest_feeds": (replace(FEED, metric="premium"),)}, "unknown metric 'premium': valid are ohlcv"),
+        ({"rest_feeds": (replace(FEED, interval="5m", interval_ms=5 * MINUTE_MS),)}, "rows of interval '5m'"),
+        ({"rest_feeds": (replace(FEED, interval_ms=5 * MINUTE_MS),)}, "interval_ms is 300000"),
+        ({"stream_feeds": change_first(EXCHANGE.stream_feeds, socket="none")}, "names the socket 'none', not of"),
+        ({"stream_feeds": change_first(EXCHANGE.stream_feeds, source="")}, "a stream of .* does not say where"),
+        ({"unsent": frozenset({"price"})}, "'price' is unsent, and no column"),
+    ],
+)
+def test_a_table_that_contradicts_itself_says_where(changes, said):
+    with pytest.raises(ValueError, match=f"^exchange .*: .*{said}"):
+        replace(EXCHANGE, **changes)
+
+
 def test_a_sample_without_a_time_is_of_the_moment_of_its_answer():
     feed = PollFeed(
         metric="ppr",
