@@ -2,10 +2,12 @@
 
 import importlib
 import pkgutil
+import traceback
 from functools import cache
-from importlib.metadata import entry_points
-from types import ModuleType
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
+import fademoe
 from fademoe.errors import ConfigError
 from fademoe.feeds.archive import Archive
 from fademoe.feeds.derived import Part, list_parts
@@ -14,22 +16,30 @@ from fademoe.metrics import name_perpspec
 from fademoe.settings import Settings
 
 GROUP = "fademoe.exchanges"
+HOME = str(Path(fademoe.__file__).parent)
 
 
 @cache
 def load_exchanges() -> dict[str, Exchange]:
-    """Return every exchange by name; a module without EXCHANGE, or a name or code used twice, raises ValueError."""
+    """Return every exchange by name.
+
+    Raises ConfigError for a package that cannot be imported or has no EXCHANGE, and for a name or code used twice.
+    """
     package = importlib.import_module(GROUP)
-    modules = [importlib.import_module(f"{GROUP}.{info.name}") for info in pkgutil.iter_modules(package.__path__)]
-    modules += [point.load() for point in entry_points(group=GROUP)]
+    names = [f"{GROUP}.{info.name}" for info in pkgutil.iter_modules(package.__path__)]
+    tables = [importlib.import_module(name).EXCHANGE for name in names]
+    tables += [_load(point) for point in entry_points(group=GROUP)]
     by_name: dict[str, Exchange] = {}
-    codes: set[str] = set()
-    for module in modules:
-        exchange = _table(module)
-        if exchange.name in by_name or codes & set(exchange.codes):
-            raise ValueError(f"exchange {exchange.name}: its name or a code of {exchange.codes} is used twice")
+    by_code: dict[str, Exchange] = {}
+    for exchange in tables:
+        other = by_name.get(exchange.name)
+        if other is not None:
+            raise ConfigError(f"the exchange name {exchange.name} is used twice: by {other.title} and {exchange.title}")
         by_name[exchange.name] = exchange
-        codes |= set(exchange.codes)
+        for code in exchange.codes:
+            other = by_code.setdefault(code, exchange)
+            if other is not exchange:
+                raise ConfigError(f"the code {code} is used twice: by {other.name} and {exchange.name}")
     return by_name
 
 
@@ -128,8 +138,22 @@ def find_parts(source: str) -> list[Part]:
     return [part for part in list_parts(load_exchanges().values()) if part.source == source]
 
 
-def _table(module: ModuleType) -> Exchange:
-    table = getattr(module, "EXCHANGE", None)
+def _load(point: EntryPoint) -> Exchange:
+    """Return the table of another package; raise ConfigError that names the package, and where it failed."""
+    package = f"{point.dist.name} ({point.name} = {point.value})" if point.dist else f"{point.name} = {point.value}"
+    try:
+        table = getattr(point.load(), "EXCHANGE", None)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}{_locate(error)}"
+        raise ConfigError(f"the exchange package {package} cannot be imported: {reason}") from error
     if not isinstance(table, Exchange):
-        raise ValueError(f"{module.__name__} defines no EXCHANGE")
+        raise ConfigError(f"the exchange package {package} names no module that has EXCHANGE, an Exchange")
     return table
+
+
+def _locate(error: Exception) -> str:
+    """Return the line of the package that raised an error, "" where the error is not from any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((HOME, "<"))]
+    inner = [frame for frame in own if "importlib" not in Path(frame.filename).parts]
+    return f" ({inner[-1].filename}, line {inner[-1].lineno})" if inner else ""

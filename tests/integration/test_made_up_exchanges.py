@@ -228,8 +228,30 @@ def test_a_code_that_is_used_twice_stops_every_command(tmp_path, monkeypatch):
     done = subprocess.run(
         [sys.executable, "-m", "fademoe", "settings"], env=dict(os.environ), capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
-    assert "used twice" in done.stderr
+    assert done.returncode == 2
+    assert done.stderr == "fademoe: the code okx is used twice: by okx and acmerpc\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("import no_such_module\n", ("ModuleNotFoundError: No module named 'no_such_module'", "acme_rpc.py, line 1")),
+        ("\nEXCHANGE = 1 / 0\n", ("ZeroDivisionError", "acme_rpc.py, line 2")),
+        ("EXCHANGES = ()\n", ("names no module that has EXCHANGE",)),
+    ],
+)
+def test_a_package_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch, module, said):
+    site = tmp_path / "site"
+    install(MADE_UP / "acme_rpc", site)
+    (site / "acme_rpc").unlink()
+    (site / "acme_rpc.py").write_text(module)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    done = subprocess.run(
+        [sys.executable, "-m", "fademoe", "settings"], env=dict(os.environ), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "the exchange package acme-rpc (acmerpc = acme_rpc)" in done.stderr
+    assert all(part in done.stderr for part in said)
 
 
 def test_the_demo_leaves_out_what_the_simulator_does_not_play(tmp_path, monkeypatch):
