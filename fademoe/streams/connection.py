@@ -82,7 +82,7 @@ class Connection(threading.Thread):
         self._wait_s = wait_s
         self._ended = threading.Event()
         self._retired = False
-        self._errors = ErrorReports(self.name, address.url, shared.buffer)
+        self._errors = ErrorReports(self.name, address.url, shared.buffer, socket.decode)
         self._liveness = Liveness({name: Expected(feeds=tuple(topic)) for name, topic in topics.items()})
         routes = [route for topic in topics.values() for route in list_routes(topic)]
         self._minutes = Minutes(routes, self._liveness.proving_feeds, self._proofs.take_left)

@@ -4,12 +4,13 @@ What cannot be read is reported; only the minutes that it may have changed are n
 """
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 
 from fademoe.clock import HOUR_MS, SECOND_MS, monotonic_s
-from fademoe.errors import BadPayload, SourceError
+from fademoe.errors import BODY_EXCERPT, BadPayload, SourceError
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.reading import read_elements
 from fademoe.feeds.stream import Frame, Reduce, StreamFeed
@@ -35,11 +36,12 @@ Topic = Mapping[StreamFeed, Mapping[str, Route]]
 class ErrorReports:
     """Hands errors to the buffer, those of one cause once a minute."""
 
-    def __init__(self, unit: str, request: str, buffer: Buffer) -> None:
-        """Report for `unit`; `request` is the address of the socket."""
+    def __init__(self, unit: str, request: str, buffer: Buffer, decode: Callable[[bytes], Json]) -> None:
+        """Report for `unit`; `request` is the address of the socket, `decode` reads its messages."""
         self._unit = unit
         self._request = request
         self._buffer = buffer
+        self._decode = decode
         self._last_logged_s: dict[str, float] = {}  # fingerprint -> monotonic time
 
     def add(self, error: Exception, payload: bytes = b"") -> None:
@@ -51,10 +53,18 @@ class ErrorReports:
             self._last_logged_s.clear()
         self._last_logged_s[cause] = now_s
         if isinstance(error, SourceError):
-            error.body = error.body or payload[:200].decode("utf-8", "replace")
+            error.body = error.body or self._show(payload)
             error.request = error.request or self._request
         log.warning("%s: %s", self._request, error)
         self._buffer.add_error(self._unit, error)
+
+    def _show(self, payload: bytes) -> str:
+        """Return the begin of a message as text; of one that is none, such as a compressed one, what it says."""
+        text = payload[:BODY_EXCERPT].decode("utf-8", "replace")
+        if not text.isprintable():
+            with suppress(ValueError, BadPayload):
+                return str(self._decode(payload))[:BODY_EXCERPT]
+        return text
 
 
 class Intake:

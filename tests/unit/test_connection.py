@@ -1,5 +1,6 @@
 """What a connection makes of its messages, good and bad; no socket is opened."""
 
+import gzip
 import json
 from contextlib import suppress
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 from fademoe.clock import MINUTE_MS
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Frame, Reduce, Socket, StreamFeed
-from fademoe.feeds.values import get_member, read_price, read_records, to_ms
+from fademoe.feeds.values import decode, get_member, read_price, read_records, to_ms
 from fademoe.metrics import Liquidations, Premium
 from fademoe.signals import StopSignal
 from fademoe.store.coverage import Series
@@ -124,6 +125,13 @@ def test_a_message_that_cannot_be_read_costs_the_sums_of_its_minute(message):
     line = Line(SUM)
     line.take({"data": [event("BTC", "1")]}, message)
     assert line.first_minute() == ({}, 1)
+
+
+def test_of_a_compressed_message_the_report_shows_what_it_says():
+    line = Line(SUM, socket=replace(SOCKET, decode=lambda content: decode(gzip.decompress(content))))
+    line.take(gzip.compress(b'{"topic": "all", "data": [{"name": "BTC", "ts": "odd"}]}'))
+    ((_, error),) = line.buffer.take_errors()
+    assert error.body == "{'topic': 'all', 'data': [{'name': 'BTC', 'ts': 'odd'}]}"
 
 
 def test_a_refused_topic_is_not_taken_for_a_quiet_one():
