@@ -21,6 +21,7 @@ from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.stream import Frame
 from fademoe.feeds.symbols import find_power_of_ten
 from fademoe.feeds.values import iso_to_ms
+from fademoe.metrics import METRICS, Derived
 from fademoe.testing.damage import WRONG, is_good, make_damaged
 from fademoe.testing.samples import Sample, list_feed_titles, load_contracts, load_samples
 
@@ -123,6 +124,16 @@ class ExchangeContract:
             rows = sample.read(sample.payload)
             assert rows, f"{sample.title}: nothing was read"
             assert all(sample.metric is None or is_good(row, sample.metric) for row in rows), f"{sample.title}: {rows}"
+
+    def test_columns_without_a_value_are_declared_unsent(self) -> None:
+        """Of others, metrics are derived: without a value in any row, and complete by their certificates."""
+        rows = [row for sample in self.list_samples() if sample.metric for row in sample.read(sample.payload)]
+        columns = {(name, value is not None) for row in rows for name, value in row._asdict().items()}
+        sent = {name for name, is_sent in columns if is_sent}
+        needed = {name for metric in METRICS.values() if isinstance(metric, Derived) for name in metric.requires}
+        never = {name for name, _ in columns if name in needed and name not in sent}
+        assert never <= self.exchange.unsent, f"declare {', '.join(sorted(never))} as unsent: no recording has a value"
+        assert not sent & self.exchange.unsent, f"{', '.join(sorted(sent & self.exchange.unsent))}: unsent, but sent"
 
     def test_damaged_samples_give_good_rows_or_none(self) -> None:
         """One wrong value must never become a false row, nor an undeclared error."""

@@ -14,6 +14,8 @@ from fademoe.testing.samples import make_sample
 
 BTC = Instrument(exchange="bybit", code="byb", name="BTCUSDT", symbol="BTC")
 FEED = EXCHANGE.find_rest_feed("pfr")
+START_MS = 29453760 * MINUTE_MS
+LATER_MS = START_MS + 10 * MINUTE_MS
 
 
 class Contract(ExchangeContract):
@@ -65,6 +67,21 @@ def test_times_in_iso_8601_are_times_of_a_page():
     Contract(params=params).test_a_page_requests_no_time_outside_of_it()
     with pytest.raises(AssertionError):
         Contract(params=lambda page: params(page, MINUTE_MS)).test_a_page_requests_no_time_outside_of_it()
+
+
+def test_a_column_that_never_has_a_value_is_to_be_declared():
+    contract = Contract()
+    feed = EXCHANGE.find_rest_feed("ohlcv")
+    contract.exchange = replace(EXCHANGE, rest_feeds=(feed,), judge=lambda answer: None, unsent=frozenset({"fr_mark"}))
+    answer = {"time": LATER_MS, "result": {"list": [[str(START_MS), "1", "1", "1", "1", "2", "2"]]}}
+    contract.list_samples = lambda: [make_sample(contract.exchange, "history ohlcv", answer, {}, BTC)]
+    with pytest.raises(AssertionError, match="declare tbv as unsent"):
+        contract.test_columns_without_a_value_are_declared_unsent()
+    contract.exchange = replace(contract.exchange, unsent=frozenset({"tbv"}))
+    contract.test_columns_without_a_value_are_declared_unsent()
+    contract.exchange = replace(contract.exchange, unsent=frozenset({"tbv", "qv"}))
+    with pytest.raises(AssertionError, match="qv: unsent, but sent"):
+        contract.test_columns_without_a_value_are_declared_unsent()
 
 
 def change_first(feeds, **changes):

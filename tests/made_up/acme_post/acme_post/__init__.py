@@ -24,4 +24,5 @@ EXCHANGE = Exchange(
     poll_feeds=POLL_FEEDS,
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,
+    unsent=frozenset({"qv", "tbv"}),
 )

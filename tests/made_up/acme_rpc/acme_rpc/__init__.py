@@ -26,4 +26,5 @@ EXCHANGE = Exchange(
     rest_feeds=REST_FEEDS,
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,
+    unsent=frozenset({"tbv"}),
 )
