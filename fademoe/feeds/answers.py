@@ -98,7 +98,9 @@ def evaluate(
     API (a proxy, a page of maintenance), nor did a redirect, nor an answer without a code where `success` or the status
     needs one. Every other status but 200 is a refusal.
     """
-    detail = f"HTTP {answer.status}" + (f", code {code}: {message}" if code is not None else "")
+    detail = f"HTTP {answer.status}"
+    if code is not None:
+        detail += f", code {code}" if message in (None, "") else f", code {code}: {message}"
     reaction = None if code is None else errors.get(code)
     reaction = reaction or statuses.get(answer.status) or _by_status(answer, has_code=code is not None)
     if reaction is None and code != success:

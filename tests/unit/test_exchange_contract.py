@@ -6,6 +6,7 @@ import pytest
 
 from fademoe.clock import MINUTE_MS, to_iso
 from fademoe.exchanges.bybit import EXCHANGE
+from fademoe.feeds.answers import Answer, close_budget, evaluate
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.poll import PollFeed
 from fademoe.metrics import PredictedFunding, Premium
@@ -129,6 +130,13 @@ def test_a_sample_without_a_time_is_of_the_moment_of_its_answer():
     assert feed.parse_at({"p": "0.1"}, BTC, MINUTE_MS) == PredictedFunding(MINUTE_MS, "0.1")
     assert feed.parse_at({"p": ""}, BTC, MINUTE_MS) is None
     assert replace(feed, untimed=False).parse_at({"p": "0.1"}, BTC, MINUTE_MS) == PredictedFunding(0, "0.1")
+
+
+@pytest.mark.parametrize(("message", "said"), [("too many", "code 7: too many"), (None, "code 7"), ("", "code 7")])
+def test_a_refusal_says_what_the_exchange_says(message, said):
+    answer = Answer(status=200, headers={}, body={}, text="", now_ms=START_MS)
+    refusal = evaluate(answer, 7, message, errors={7: close_budget(wait_s=1.0)}, statuses={})
+    assert refusal.message == f"rate limit: HTTP 200, {said}"
 
 
 def test_a_feed_without_a_recording_and_a_judge_that_accepts_all_are_found():
