@@ -110,6 +110,21 @@ def test_a_sample_is_stored_at_the_end_of_its_minute_and_not_before(ask, service
         assert Decimal(true[0]["oi"]) == Decimal(coins)
 
 
+def test_a_sample_without_a_time_is_of_the_exchanges_time_of_its_answer(ask, services, system, clock, monkeypatch):
+    exchange = registry.load_exchanges()["binance"]
+    (feed,) = exchange.poll_feeds
+    parse = feed.parse
+    untimed = replace(feed, untimed=True, parse=lambda item, contract: parse(item, contract)._replace(ts=0))
+    monkeypatch.setitem(registry.load_exchanges(), "binance", replace(exchange, poll_feeds=(untimed,)))
+    clock(-HOUR_MS)
+    earliest_ms = now_ms() - HOUR_MS - SECOND_MS
+    assert ask("binance", "oi") == {"rows": 0, "requested": 3}
+    held = json.loads(services.redis.get("poll:binance:oi:held"))
+    latest_ms = now_ms() - HOUR_MS + MINUTE_MS
+    assert len(held) == 3 and all(earliest_ms <= row[0] <= latest_ms for _, row in held)
+    assert not system.query("SELECT * FROM perp_errors")
+
+
 def test_a_round_takes_its_share_and_the_next_goes_on(ask_later, services, system, monkeypatch):
     exchange = registry.load_exchanges()["binance"]
     (feed,) = exchange.poll_feeds
