@@ -141,7 +141,8 @@ class Exchange:
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise self._fault(f"two {kind} of {twice[0]}")
         self._check_requests()
-        for feed in (*self.rest_feeds, *self.poll_feeds, *self.stream_feeds):
+        feeds: tuple[RestFeed | PollFeed | StreamFeed, ...] = (*self.rest_feeds, *self.poll_feeds, *self.stream_feeds)
+        for feed in feeds:
             self._check_feed(feed)
         for channel in self.stream_feeds:
             known = [socket.name for socket in self.sockets]
@@ -155,8 +156,10 @@ class Exchange:
         """Refuse an endpoint of an unknown rate limit, without a source, or whose path is none."""
         known = [budget.name for budget in self.budgets]
         recent = [feed.recent for feed in self.rest_feeds if feed.recent]
-        sourced = (self.instruments, *self.rest_feeds, *recent, *self.poll_feeds, *self.terms_feeds)
-        asked = [(each.path, each.budget) for each in (*sourced, *([self.clock] if self.clock else []))]
+        sourced: list[InstrumentsFeed | RestFeed | PollFeed | TermsFeed] = [self.instruments, *self.rest_feeds, *recent]
+        sourced += [*self.poll_feeds, *self.terms_feeds]
+        asked = [(each.path, each.budget) for each in sourced]
+        asked += [(self.clock.path, self.clock.budget)] if self.clock else []
         asked += [(each.endpoint.request.path, each.endpoint.budget) for each in self.sockets if each.endpoint]
         for path, budget in asked:
             if budget not in known:
