@@ -14,6 +14,8 @@ from fademoe.exchanges.bybit.stream import route
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import METRICS
 from fademoe.testing.readers import read_message
+from tests.support.lines import Line, topics_of
+from tests.support.stepped import SteppedWorld
 
 LINEAR = "/v5/public/linear"
 CONTRACTS = [
@@ -27,6 +29,7 @@ CONTRACTS = [
         ("ALGOUSDT", "ALGO", 1),
     )
 ]
+QUIET_MS = 1_789_871_040_000  # VETUSDT has three minutes without trades from here on
 LOST, DOUBLE, LATE = "ETHUSDT", "SOLUSDT", "XRPUSDT"
 
 
@@ -229,3 +232,20 @@ def test_idle_sockets_are_cut_and_topics_have_a_limit_of_characters(start):
     with pytest.raises((websocket.WebSocketConnectionClosedException, ConnectionResetError)):
         idle.recv()
     assert sim.receive_until(busy, lambda message: message.get("type") == "delta")
+
+
+def test_a_minute_without_trades_may_have_no_message():
+    """With --bybit-no-quiet-candles; its neighbours have theirs."""
+    contract = Instrument(exchange="bybit", code="byb", name="VETUSDT", symbol="VET")
+    world = SteppedWorld(QUIET_MS - MINUTE_MS, "--bybit-no-quiet-candles")
+    feed = next(feed for feed in EXCHANGE.stream_feeds if feed.metric == "ohlcv")
+    line = Line(EXCHANGE.sockets[0], topics_of([feed], [contract]), world.clock.at_ms)
+    world.connect("bybit", line)
+    heard = []
+    for at_ms in range(QUIET_MS - MINUTE_MS, QUIET_MS + 4 * MINUTE_MS, MINUTE_MS):
+        world.run_until(at_ms + 10_000)  # the minute before was closed by then
+        before = line.connection.health.messages
+        world.run_until(at_ms + MINUTE_MS)
+        heard.append(line.connection.health.messages > before)
+    assert heard == [True, False, False, False, True]
+    assert {item.ts for item in line.items()} == {QUIET_MS - 2 * MINUTE_MS, QUIET_MS - MINUTE_MS}

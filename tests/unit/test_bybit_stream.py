@@ -62,6 +62,29 @@ def test_a_request_that_is_answered_twice_is_settled_by_the_first_answer():
     assert line.connection.health.connected
 
 
+def test_a_contract_without_trades_for_minutes_costs_no_connection():
+    """Whether its candles are sent all the same is not known. A new connection costs all contracts a minute."""
+    line = Line("kline.1.BTCUSDT", "tickers.BTCUSDT", "kline.1.ETHUSDT", "tickers.ETHUSDT")
+    line.serve()
+    for name in ("BTCUSDT", "ETHUSDT"):
+        line.hear({"topic": f"kline.1.{name}", "data": [{**KLINE, "confirm": False}]})
+    for _ in range(60):
+        line.now_ms += 10_000
+        line.hear(ticker(line.now_ms), ticker(line.now_ms, "ETHUSDT"))
+        line.check()
+
+
+def test_a_ticker_that_is_silent_beside_others_costs_the_connection():
+    line = Line("tickers.BTCUSDT", "tickers.ETHUSDT")
+    line.serve()
+    line.hear(ticker(line.now_ms))
+    with pytest.raises(Broken, match=r"tickers\.BTCUSDT is silent"):
+        for _ in range(60):
+            line.now_ms += 10_000
+            line.hear(ticker(line.now_ms, "ETHUSDT"))
+            line.check()
+
+
 @pytest.mark.parametrize("is_clock_stopped", [True, False])
 def test_a_frame_that_waited_for_a_process_or_host_that_did_not_run_proves_nothing(is_clock_stopped):
     """A suspended host, where the monotonic clock stands still, and a stopped process."""

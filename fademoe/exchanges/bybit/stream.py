@@ -160,6 +160,8 @@ STREAM_FEEDS = (
         topic=lambda instrument: f"kline.1.{instrument.name}",
         items=read_records,
         parse=parse_kline_event,
+        # whether a minute without trades has a message is not known; the ticker shows whether the contract is served
+        continuous=False,
         source=DOCS + "Kline stream",
     ),
     StreamFeed(

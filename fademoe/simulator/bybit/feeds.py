@@ -23,7 +23,8 @@ TOGETHER = 6  # in 1 minute of 6 the closed candle is in one message with the op
 class KlineFeed:
     """Publish the candles of one contract: the open one once a second to once a minute, and each closed one.
 
-    Unknown of the real exchange: how late the closed candle comes, and whether it comes for minutes without trades.
+    Unknown of the real exchange: how late the closed candle comes, and whether minutes without trades have messages;
+    with --bybit-no-quiet-candles they have none.
     """
 
     def __init__(self, exchange: Exchange, topic: str, name: str, on_unused: OnUnused) -> None:
@@ -62,7 +63,8 @@ class KlineFeed:
         ts = now_ms // MINUTE_MS * MINUTE_MS
         if ts != self._ts:
             self._ts, self._sent = ts, None
-            self._bar = exchange.market.candles.read_bar(instrument, ts)
+            bar = exchange.market.candles.read_bar(instrument, ts)
+            self._bar = bar if bar is not None and self._is_shown(bar) else None
             if self._bar is not None:
                 self._schedule_close(instrument, ts)
         bar = self._running(now_ms)
@@ -80,6 +82,10 @@ class KlineFeed:
         step = min((now_ms - self._bar.ts) // self._period_ms, self._steps - 1)
         return grow(self._bar, step, self._steps, self._instrument.tick)
 
+    def _is_shown(self, bar: Bar) -> bool:
+        """Return whether the candle of a minute is sent at all."""
+        return bool(bar.trades) or not self._exchange.options.bybit_no_quiet_candles
+
     def _schedule_close(self, instrument: Instrument, ts: int) -> None:
         """Schedule the closed candle for the time at which the minute is final."""
         due_ms = ts + MINUTE_MS + self._exchange.market.find_final_delay_ms(instrument, ts)
@@ -89,7 +95,7 @@ class KlineFeed:
         """Publish the closed candle; an active fault drops, repeats, changes or delays it."""
         exchange, instrument = self._exchange, self._instrument
         bar = exchange.market.candles.read_bar(instrument, ts)
-        if bar is None or (not bar.trades and exchange.options.bybit_no_quiet_candles):
+        if bar is None or not self._is_shown(bar):
             return
 
         def send(at_ms: int, sent: Bar = bar) -> None:
