@@ -360,6 +360,9 @@ def test_limits_and_bans_close_what_they_should():
     for body in ([], {"symbols": []}, {"serverTime": T}, {"symbol": "BTCUSDT", "openInterest": "1"}):
         assert judged(200, body) is None
     assert judged(200, {"code": -1121, "msg": "Invalid symbol."}).error is BadPayload
+    for code in (-1000, -1001, -1007, -1008, -1016):
+        passing = judged(200, {"code": code, "msg": "x"})
+        assert (passing.error, passing.closes) == (RetryLater, Closes.NOTHING), "as with any other status"
     assert judged(200, []) is None
 
 

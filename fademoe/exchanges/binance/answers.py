@@ -55,7 +55,7 @@ def judge(answer: Answer) -> Refusal | None:
     code, message = _error(answer)
     if answer.status == 418 or (code == -1003 and "banned" in message):
         return BANNED.to_refusal(answer, f"HTTP {answer.status}: {message}")
-    if answer.status == 200 and code is not None and ERRORS.get(code) is not RATE_LIMITED:
+    if answer.status == 200 and code is not None and code not in ERRORS:
         return UNEXPECTED.to_refusal(answer, f"an error inside HTTP 200: code {code}: {message}")
     if answer.status == 200 and code is None and isinstance(answer.body, Mapping) and not OBJECTS & answer.body.keys():
         return NOT_THE_API.to_refusal(answer, "HTTP 200 with an object that is neither data nor an error")
