@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fademoe.clock import HOUR_MS, MINUTE_MS, Window
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.exchanges.binance import EXCHANGE, history, stream
 from fademoe.exchanges.binance.answers import judge
@@ -140,6 +140,26 @@ def test_the_rows_before_a_window_of_settlements_leave_room_for_its_own(hours):
         return found[: request.params["limit"]]
 
     assert fetch_with(feed, contract("BTCUSDT"), [window], get).list_rows() == [Funding(start_ms, "0.0", hours)]
+
+
+@pytest.mark.parametrize("hours", [1, 8])
+def test_three_years_of_settlements_take_few_requests_and_lose_none(hours):
+    """The limit is 500 requests in five minutes. Every row has its interval, also the first one of an answer."""
+    feed = EXCHANGE.find_rest_feed("fr")
+    start_ms = T - T % (8 * HOUR_MS)
+    window = Window(start_ms, start_ms + 3 * 365 * DAY_MS)
+    times = range(start_ms - 8 * HOUR_MS, window.end_ms, hours * HOUR_MS)
+    sent = [{"symbol": "BTCUSDT", "fundingTime": ts + 2, "fundingRate": "0.0001"} for ts in times]
+    sizes = []
+
+    def get(request, cost):
+        found = [row for row in sent if request.params["startTime"] <= row["fundingTime"] <= request.params["endTime"]]
+        sizes.append(len(found))
+        return found[: request.params["limit"]]
+
+    rows = fetch_with(feed, contract("BTCUSDT"), [window], get).list_rows()
+    assert rows == [Funding(ts, "0.0001", hours) for ts in times if ts >= start_ms]
+    assert len(sizes) == 27 and max(sizes) <= 1000
 
 
 def test_settlements_lose_their_jitter_and_tell_their_interval():

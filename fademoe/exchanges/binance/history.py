@@ -37,6 +37,9 @@ from fademoe.metrics import Candle, Funding, LongShortRatio, Mark, OpenInterest,
 DOCS = "developers.binance.com, read 2026-05-28: "
 FUNDING_ROWS = 1000  # of a full answer
 EARLIER_MS = LONGEST_FUNDING_HOURS * HOUR_MS
+FUNDING_GRID_MS = 5 * MINUTE_MS  # far finer than settlements come, so that one is requested minutes after it
+# Intervals are whole hours, so this and the 8 hours before hold no more settlements than an answer.
+FUNDING_SPAN_MS = (FUNDING_ROWS - LONGEST_FUNDING_HOURS) * HOUR_MS
 
 
 def make_span_params(page: Page) -> Params:
@@ -65,7 +68,7 @@ def make_statistics_params(page: Page) -> Params:
 def make_funding_params(page: Page) -> Params:
     """Begin 8 hours early, to have the settlement before the page; the oldest rows win, so all room is requested.
 
-    Contracts settle once an hour at most: the 83 hours of a page and the 8 before are fewer rows than the limit.
+    Contracts settle once an hour at most: a page and the 8 hours before are no more rows than the limit.
     """
     return {**make_span_params(page), "startTime": page.start_ms - EARLIER_MS, "limit": FUNDING_ROWS}
 
@@ -242,10 +245,10 @@ REST_FEEDS = (
         parse=parse_funding,
         link=link_settlement,
         interval="settlement",
-        interval_ms=5 * MINUTE_MS,  # far finer than settlements come: a page never holds more than an answer
+        interval_ms=FUNDING_GRID_MS,
         sparse=True,
         due_every_ms=8 * HOUR_MS,
-        paging=Paging(costs=((FUNDING_ROWS, 1),), window_ms=40 * DAY_MS),
+        paging=Paging(costs=((FUNDING_SPAN_MS // FUNDING_GRID_MS, 1),), window_ms=10 * FUNDING_SPAN_MS),
         # a settlement that is not there yet when its page is requested is not requested again
         latency=Latency(settle_ms=5 * MINUTE_MS, live_edge_ms=15 * MINUTE_MS),
         newest=Newest(
