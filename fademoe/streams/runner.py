@@ -367,7 +367,12 @@ def _terms(topic: Topic) -> set[tuple[Series, str, int, str]]:
 
 
 def split_topics(topics: Mapping[str, Topic], socket: Socket) -> list[dict[str, Topic]]:
-    """Spread topics over as few sockets as the exchange's limit allows."""
-    names = sorted(topics)
-    size = socket.topics_per_socket
-    return [{name: topics[name] for name in names[at : at + size]} for at in range(0, len(names), size)]
+    """Spread topics evenly over as few sockets as the exchange's limit allows, in their order.
+
+    They come contract by contract. So events share a socket with channels that are never silent, where the exchange has
+    some: without them nothing but a pong would show that the events are served.
+    """
+    names = list(topics)
+    count = -(-len(names) // socket.topics_per_socket)
+    size = -(-len(names) // max(1, count))
+    return [{name: topics[name] for name in names[at : at + size]} for at in range(0, len(names), max(1, size))]

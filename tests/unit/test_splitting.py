@@ -7,7 +7,7 @@ import pytest
 
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument
-from fademoe.feeds.stream import Socket
+from fademoe.feeds.stream import Reduce, Socket
 from fademoe.streams.runner import split_topics
 from fademoe.streams.subscriptions import cut
 
@@ -54,3 +54,21 @@ def test_every_topic_is_asked_for_once_within_the_limits(name, socket):
             assert max(len(text.encode()) for text in texts) <= 65_536
             assert len(texts) <= 480 / 2, "a socket may be asked for again within the hour"
     assert len(connections) <= 1000
+
+
+@pytest.mark.parametrize("contracts", [3, 167, 334, 510, CONTRACTS])
+@pytest.mark.parametrize(("name", "socket"), SOCKETS, ids=lambda value: getattr(value, "name", value))
+def test_events_are_never_without_topics_that_are_not_silent(name, socket, contracts):
+    """By name all liquidations of Bybit came first: those of some contracts were with candles only, or alone."""
+    feeds = [feed for feed in registry.load_exchanges()[name].stream_feeds if feed.socket == socket.name]
+    topics = {}
+    for instrument in universe(name)[:contracts]:  # as the runner makes them
+        for feed in feeds:
+            topics.setdefault(feed.topic(instrument), {})[feed] = {}
+    parts = split_topics(topics, socket)
+    assert max(map(len, parts)) <= socket.topics_per_socket
+    assert len(parts) == -(-len(topics) // socket.topics_per_socket)
+    for part in parts:
+        every = [feed for topic in part.values() for feed in topic]
+        has_events = any(feed.reduce is Reduce.SUM for feed in every)
+        assert not has_events or any(feed.continuous for feed in every)
