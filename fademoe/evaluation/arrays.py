@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fademoe.evaluation.board import Board, BoardEvaluator
+from fademoe.clock import MINUTE_MS
+from fademoe.evaluation.board import Board, BoardEvaluator, Contracts
 from fademoe.evaluation.tables import UNKNOWN as NO_MARK
 from fademoe.evaluation.tables import WIDE, PointTable
 from fademoe.expressions import Measure
 from fademoe.expressions.arrays import ROUNDING, Floats, Numbers, Truths
 from fademoe.expressions.evaluate import Points
 from fademoe.expressions.tree import Call
+from fademoe.metrics import ACROSS_CODE
 
 Rows = npt.NDArray[np.intp]
 
@@ -20,7 +22,8 @@ class BoardArrays:
     """A board at its moment, with a row for each of `symbols`, which are listed on `code`.
 
     `exact` evaluates what is no matter of arrays; `compared` are the symbols among which `rank` ranks; `then` holds
-    what crossings were a minute before, by the text of the crossing.
+    what crossings were a minute before, by the text of the crossing. What `contracts` do not list on another code is
+    unknown there; see BoardView.
     """
 
     def __init__(
@@ -31,9 +34,11 @@ class BoardArrays:
         exact: BoardEvaluator,
         compared: Sequence[str],
         then: Mapping[str, Truths],
+        contracts: Contracts | None = None,
     ) -> None:
         """Hold the board; its values are read when they are requested."""
         self._board = board
+        self._contracts = contracts
         self._code = code
         self._symbols = symbols
         self._exact = exact
@@ -43,6 +48,17 @@ class BoardArrays:
         self._rows: dict[str, Rows | None] = {}
         self._last: dict[tuple[str, str], npt.NDArray[np.int64]] = {}
         self._values: dict[tuple[str, str], Floats] = {}
+        self._unlisted: dict[str, Rows] = {}
+
+    def _find_unlisted(self, code: str) -> Rows:
+        """Return the places of the symbols that have no contract on a code."""
+        if code not in self._unlisted:
+            missing: list[int] = []
+            if self._contracts is not None and code not in (self._code, ACROSS_CODE):
+                listed = self._contracts.find_listed(code, self._board.moment_ms - MINUTE_MS)
+                missing = [row for row, symbol in enumerate(self._symbols) if symbol not in listed]
+            self._unlisted[code] = np.array(missing, np.intp)
+        return self._unlisted[code]
 
     def read_value(self, code: str | None, measure: Measure) -> Floats:
         """Return what a bare name is, in one column."""
@@ -54,7 +70,9 @@ class BoardArrays:
         if key not in self._values:
             moment_ms = self._board.moment_ms
             found = (table.read_newest_sample(measure.column, symbol, moment_ms) for symbol in self._symbols)
-            self._values[key] = np.array([np.nan if x is None else float(x) for x in found])[:, None]
+            values = np.array([np.nan if x is None else float(x) for x in found])[:, None]
+            values[self._find_unlisted(code)] = np.nan
+            self._values[key] = values
         return self._values[key]
 
     def read_points(self, code: str | None, measure: Measure, points: Points) -> Floats:
@@ -62,7 +80,9 @@ class BoardArrays:
         code = code or self._code
         table = self._board.points.get((code, measure.metric))
         if table is not None:
-            return self._read_table(table, measure.column, points)
+            values = self._read_table(table, measure.column, points)
+            values[self._find_unlisted(code)] = np.nan
+            return values
         result = np.full((len(self._symbols), points.size), np.nan)
         settlements = self._board.settlements.get((code, measure.metric))
         if settlements is not None:
@@ -71,6 +91,7 @@ class BoardArrays:
             for row, symbol in enumerate(self._symbols):
                 found = [settlements.read_in_force(measure.column, symbol, at_ms) for at_ms in moments]
                 result[row] = [np.nan if x is None else float(x) for x in found]
+        result[self._find_unlisted(code)] = np.nan
         return result
 
     def _read_table(self, table: PointTable, column: str, points: Points) -> Floats:

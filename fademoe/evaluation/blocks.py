@@ -59,10 +59,10 @@ def judge_block(
     listing = Listing(contracts, since)
     count = (board.moment_ms - since) // MINUTE_MS
     everywhere = {code: listing.list_symbols(code, None) for watch in watches for code in watch.codes}
-    exact = BoardEvaluator(BoardView(board, everywhere), Then())
+    exact = BoardEvaluator(BoardView(board, everywhere, contracts=listing), Then())
     arrays: dict[str, ArrayEvaluator] = {}
     for code, symbols in everywhere.items():
-        arrays[code] = _BlockEvaluator(BoardArrays(board, code, symbols, exact, symbols, {}))
+        arrays[code] = _BlockEvaluator(BoardArrays(board, code, symbols, exact, symbols, {}, listing))
     found = []
     for watch in watches:
         places, listed = listing.find_places(watch)
@@ -72,7 +72,7 @@ def judge_block(
         minute = since + index * MINUTE_MS
         results = []
         for watch, places, listed, truths in found:
-            evaluator = BoardEvaluator(BoardView(board, listed, minute + MINUTE_MS), Then())
+            evaluator = BoardEvaluator(BoardView(board, listed, minute + MINUTE_MS, listing), Then())
             clear = truths[1][index] if len(truths) > 1 else None
             results.append(WatchResult(watch, places, truths[0][index], clear, evaluator))
         yield minute, tuple(results)

@@ -1,8 +1,9 @@
 """The board: all rows that a set of expressions reads, as they are known at the end of one minute."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from typing import Protocol
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from fademoe.expressions.arrays import OPEN, Truths
 from fademoe.expressions.evaluate import NOW, Points
 from fademoe.expressions.numbers import Truth, all_true, compare
 from fademoe.expressions.tree import Call
-from fademoe.metrics import METRICS
+from fademoe.metrics import ACROSS_CODE, METRICS
 
 HOURS_COLUMN = "fr_hours"  # says how long a settlement is in force
 
@@ -121,18 +122,39 @@ class Board:
             settlements.forget(moment_ms - settlements.reads.back_ms - 3 * 24 * 60 * MINUTE_MS)
 
 
+class Contracts(Protocol):
+    """The contracts of all codes, in all minutes."""
+
+    def find_listed(self, code: str, minute: int) -> Collection[str]:
+        """Return the symbols that have a contract on a code in a minute."""
+        ...
+
+
 class BoardView(View):
     """What expressions see of a board at its moment, or at an earlier one; see expressions.View.
 
-    `listed` are the symbols of the rule that are listed, by code.
+    `listed` are the symbols of the rule that are listed, by code. What `contracts` do not list on a code is unknown
+    there, whatever the board holds; without `contracts` all of the board is seen.
     """
 
-    def __init__(self, board: Board, listed: Mapping[str, Sequence[str]], moment_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        board: Board,
+        listed: Mapping[str, Sequence[str]],
+        moment_ms: int | None = None,
+        contracts: Contracts | None = None,
+    ) -> None:
         """See the board at `moment_ms`, by default at its own."""
         self._board = board
         self._listed = listed
         self._moment_ms = board.moment_ms if moment_ms is None else moment_ms
+        self._contracts = contracts
         self._last: dict[tuple[str, Measure], list[int]] = {}
+
+    def _is_listed(self, code: str, symbol: str) -> bool:
+        if self._contracts is None or code == ACROSS_CODE:
+            return True
+        return symbol in self._contracts.find_listed(code, self._moment_ms - MINUTE_MS)
 
     @property
     def moment_ms(self) -> int:
@@ -143,6 +165,8 @@ class BoardView(View):
         """Return what a bare name is."""
         table = self._board.points.get((code, measure.metric))
         if table is not None and table.is_sample:
+            if not self._is_listed(code, symbol):
+                return None
             return table.read_newest_sample(measure.column, symbol, self._moment_ms)
         return self.get_points(code, symbol, measure, 0, measure.grid_ms, 1)[0]
 
@@ -152,7 +176,7 @@ class BoardView(View):
         """Return the values at grid points before last(T)."""
         table = self._board.points.get((code, measure.metric))
         row = table.rows.get(symbol) if table is not None else None
-        if table is None or row is None:
+        if table is None or row is None or not self._is_listed(code, symbol):
             return [None] * count
         key = (code, measure)
         if key not in self._last:
@@ -162,14 +186,18 @@ class BoardView(View):
     def get_settlement(self, code: str, symbol: str, measure: Measure, at_ms: int) -> Decimal | None:
         """Return the value of the settlement in force at a moment."""
         table = self._board.settlements.get((code, measure.metric))
-        return None if table is None else table.read_in_force(measure.column, symbol, at_ms)
+        if table is None or not self._is_listed(code, symbol):
+            return None
+        return table.read_in_force(measure.column, symbol, at_ms)
 
     def list_settlements(
         self, code: str, symbol: str, measure: Measure, start_ms: int, end_ms: int
     ) -> Sequence[Decimal | None] | None:
         """Return the known settlements of a window."""
         table = self._board.settlements.get((code, measure.metric))
-        return None if table is None else table.read_window(measure.column, symbol, start_ms, end_ms)
+        if table is None or not self._is_listed(code, symbol):
+            return None
+        return table.read_window(measure.column, symbol, start_ms, end_ms)
 
     def list_symbols(self, code: str) -> Sequence[str]:
         """Return the rule's symbols that are listed."""
@@ -177,7 +205,7 @@ class BoardView(View):
 
     def go_back(self) -> "BoardView":
         """Return the view of the minute before, with what the board holds now."""
-        return BoardView(self._board, self._listed, self._moment_ms - MINUTE_MS)
+        return BoardView(self._board, self._listed, self._moment_ms - MINUTE_MS, self._contracts)
 
 
 class BoardEvaluator(Evaluator):

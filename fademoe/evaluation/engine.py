@@ -18,7 +18,7 @@ from itertools import groupby
 
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, ceil_to, floor_to, now_ms, subtract
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, ceil_to, now_ms, subtract
 from fademoe.evaluation.blocks import choose_minutes, fits_blocks, judge_block, make_block_board
 from fademoe.evaluation.board import Board, collect_reads
 from fademoe.evaluation.judge import Judge, Listing, Watch, WatchResult
@@ -210,7 +210,7 @@ class LiveEngine:
             if self._seen_ms is None or at_ms <= self._seen_ms:
                 self._applied.add(number)
         self._minute = minute - MINUTE_MS
-        self._add_symbols(cursor, minute)
+        self._add_symbols(cursor, minute, minute - MINUTE_MS)  # crossings look at the minute before
 
     def _note_replaced(
         self, tables: Sequence[PointTable | SettlementTable], symbol: str, ts: int, old_interval: str, at_ms: int
@@ -243,10 +243,13 @@ class LiveEngine:
             raise RuntimeError("the engine has no board yet")
         return self._board
 
-    def _add_symbols(self, cursor: Cursor, minute: int) -> None:
-        """Add the symbols that are listed now, with what was known of them at the end of the minute before."""
+    def _add_symbols(self, cursor: Cursor, minute: int, *earlier: int) -> None:
+        """Add the symbols that are listed in any of the minutes, with what was known at the end of the one before."""
         board, seen_ms = self._require_board(), self._seen_ms
-        symbols = self._list_symbols(minute)
+        symbols: dict[str, dict[str, None]] = defaultdict(dict)
+        for one in (minute, *earlier):
+            for code, listed in self._list_symbols(one).items():
+                symbols[code] |= dict.fromkeys(listed)
         before_ms = minute  # the end of the minute before
         for table in board.tables:
             added = table.add_symbols(symbols.get(table.reads.code, ()))
@@ -443,9 +446,23 @@ def _replay_run(
     if all(watch.symbols is not None for watch in watches):
         chosen = {symbol for watch in watches for symbol in watch.symbols or ()}
         contracts = [contract for contract in contracts if contract.symbol in chosen]
+    window = Window(since, until)
     if since not in evaluated and fits_blocks(watches, reads.values()):
-        yield from _replay_blocks(cursor, watches, reads, contracts, Window(since, until))
-        return
+        yield from _replay_blocks(cursor, watches, reads, contracts, window)
+    else:
+        yield from _replay_minutes(cursor, watches, reads, contracts, window, evaluated)
+
+
+def _replay_minutes(
+    cursor: Cursor,
+    watches: Sequence[Watch],
+    reads: Mapping[tuple[str, str], Reads],
+    contracts: Sequence[Contract],
+    span: Window,
+    evaluated: Mapping[int, int],
+) -> Iterator[EvaluatedMinute]:
+    """Evaluate minutes one after the other."""
+    since, until = span.start_ms, span.end_ms
     board = Board(reads.values(), since)
     judge = Judge(watches, board)
     seen = dict(evaluated)
@@ -487,14 +504,21 @@ def _replay_blocks(
     contracts: Sequence[Contract],
     window: Window,
 ) -> Iterator[EvaluatedMinute]:
-    """Evaluate minutes that live evaluation has not done, many at once."""
+    """Evaluate minutes that live evaluation has not done, many at once.
+
+    A crossing looks at the minute before, in which something else may have been listed: such minutes are evaluated one
+    by one.
+    """
+    back_ms = max(one.needs.minutes_back for watch in watches for one in watch.expressions) * MINUTE_MS
     begin = window.start_ms
     while begin < window.end_ms:
-        listed_until = Listing(contracts, begin).until
-        end = (
-            window.end_ms if listed_until is None else max(min(window.end_ms, floor_to(listed_until, MINUTE_MS)), begin)
-        )
-        end = max(end, begin + MINUTE_MS)
+        listing = Listing(contracts, begin)
+        end = min(window.end_ms, listing.until or window.end_ms)
+        if listing.since is not None and begin < listing.since + back_ms:
+            end = min(end, listing.since + back_ms)
+            yield from _replay_minutes(cursor, watches, reads, contracts, Window(begin, end), {})
+            begin = end
+            continue
         symbols = _list_replayed(watches, contracts, begin, end)
         end = min(end, begin + choose_minutes(watches, max(map(len, symbols.values()), default=1)) * MINUTE_MS)
         board = make_block_board(reads.values(), begin, end)

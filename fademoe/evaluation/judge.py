@@ -1,11 +1,11 @@
 """Evaluates watches on a board: in arrays, and exactly where these leave a truth open."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from fademoe.clock import MINUTE_MS
+from fademoe.clock import MINUTE_MS, floor_to
 from fademoe.evaluation.arrays import BoardArrays
 from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, Then
 from fademoe.evaluation.reading import Contract
@@ -160,7 +160,7 @@ class Judge:
             exact, arrays = evaluators[id(group)]
             places, listed = found.find_places(watch)
             expr, *clear = (self._decide(expression, watch, found, exact, arrays) for expression in watch.expressions)
-            own = BoardEvaluator(BoardView(self._board, listed), group.then)
+            own = BoardEvaluator(BoardView(self._board, listed, contracts=found), group.then)
             results.append(WatchResult(watch, places, expr, clear[0] if clear else None, own))
         return tuple(results)
 
@@ -171,14 +171,13 @@ class Judge:
         _, listed = found.find_places(group.watches[0])  # those that rank share their symbols
         for code in group.codes:
             listed.setdefault(code, found.list_symbols(code, group.watches[0].symbols))
-        exact = BoardEvaluator(BoardView(self._board, listed), then)
+        exact = BoardEvaluator(BoardView(self._board, listed, contracts=found), then)
         arrays = {}
         for code in group.codes:
             symbols = found.list_symbols(code, None)
             known = {node.text: then.align(node.text, code, symbols) for node in group.crossings}
-            view = BoardArrays(
-                self._board, code, symbols, exact, listed[code], {k: v for k, v in known.items() if v is not None}
-            )
+            known_then = {text: truths for text, truths in known.items() if truths is not None}
+            view = BoardArrays(self._board, code, symbols, exact, listed[code], known_then, found)
             arrays[code] = ArrayEvaluator(view)
         return exact, arrays
 
@@ -208,8 +207,10 @@ class Listing:
     def __init__(self, contracts: Sequence[Contract], minute: int) -> None:
         self._contracts = contracts
         self._minute = minute
-        changes = (ms for contract in contracts for ms in (contract.listed_ms, contract.delisted_ms) if ms is not None)
-        self._until = min((ms for ms in changes if ms >= minute + MINUTE_MS), default=None)
+        times = (ms for contract in contracts for ms in (contract.listed_ms, contract.delisted_ms) if ms is not None)
+        changes = {floor_to(ms, MINUTE_MS) for ms in times}
+        self._since = max((ms for ms in changes if ms <= minute), default=None)
+        self._until = min((ms for ms in changes if ms > minute), default=None)
         self._symbols: dict[str, list[str]] = {}
         self._followed: dict[str, set[str]] = {}
         for contract in contracts:
@@ -219,18 +220,36 @@ class Listing:
                     symbols.append(contract.symbol)
                 if contract.is_followed:
                     self._followed.setdefault(contract.code, set()).add(contract.symbol)
+        self._listed: dict[int, dict[str, set[str]]] = {}
         self._rows: dict[tuple[str, tuple[str, ...] | None], tuple[list[str], list[int]]] = {}
         self._places: dict[tuple[tuple[str, ...], tuple[str, ...] | None], list[Place]] = {}
 
     @property
+    def since(self) -> int | None:
+        """The first minute in which the same is listed, None where nothing began or ended before."""
+        return self._since
+
+    @property
     def until(self) -> int | None:
-        """The time up to which the same is listed, None for ever."""
+        """The first minute in which something else is listed, None for ever."""
         return self._until
 
     def holds(self, contracts: Sequence[Contract], minute: int) -> bool:
         """Return whether the same is listed in another minute by another list."""
         is_within = self._minute <= minute and (self._until is None or minute + MINUTE_MS <= self._until)
         return is_within and (contracts is self._contracts or contracts == self._contracts)
+
+    def find_listed(self, code: str, minute: int) -> Collection[str]:
+        """Return the symbols that have a contract on a code in a minute, which may be another one."""
+        is_same = (self._since is None or self._since <= minute) and (self._until is None or minute < self._until)
+        minute = self._minute if is_same else minute
+        if minute not in self._listed:
+            self._listed = {self._minute: self._listed.get(self._minute, {})}
+            found = self._listed[minute] = {}
+            for contract in self._contracts:
+                if contract.is_listed(minute):
+                    found.setdefault(contract.code, set()).add(contract.symbol)
+        return self._listed[minute].get(code, ())
 
     def list_symbols(self, code: str, chosen: tuple[str, ...] | None) -> list[str]:
         """Return the symbols listed on a code, all of them or those chosen."""

@@ -182,6 +182,52 @@ class Given(Market):
         pass
 
 
+@pytest.mark.parametrize("restarts", [(), (3,), (4, 6)])
+def test_what_another_exchange_does_not_list_is_unknown_there(database, words, monkeypatch, restarts):
+    """BTC leaves Bybit in minute 3, ETH comes in minute 5, and rows of both are there in all minutes."""
+    market = Given(database, 2)
+    with database.open_transaction() as cursor:
+        set_time = "UPDATE perp_lives SET {} = %s WHERE code = 'byb' AND symbol = %s"
+        cursor.execute(set_time.format("delisted_ms"), (START + 3 * MINUTE_MS + 17, "BTC"))
+        cursor.execute(set_time.format("listed_ms"), (START + 5 * MINUTE_MS + 17, "ETH"))
+    for minute in range(START - 9 * MINUTE_MS, START + 9 * MINUTE_MS, MINUTE_MS):
+        for symbol in SYMBOLS:
+            for code, close in (("bin", "100"), ("byb", "101" if minute < START + 4 * MINUTE_MS else "99")):
+                market._queue(minute, 0, code, "ohlcv", "1m", symbol, [Candle(minute, *[close] * 4, "1")], minute)
+            sample = OpenInterest(minute, "5")
+            market._queue(minute, 0, "byb", "oi", "1m", symbol, [sample], None)
+    for symbol in SYMBOLS:
+        settled = Funding(START - 2 * HOUR, "0.0001", 8)
+        market._queue(START - HOUR, 0, "byb", "fr", "settlement", symbol, [settled], None)
+    market.store(START - MINUTE_MS)
+    texts = ("byb.oi > 0", "byb.fr > 0", "lag(byb.c, 4m) > 0", "sum(byb.v, 3m) == 3")
+    above, below = "cross_above(byb.c, bin.c)", "cross_below(byb.c, bin.c)"
+    rules = [watch._replace(codes=("bin",)) for watch in watches(words, (*texts, above, below), ("BTC", "ETH"))]
+    last = START + 9 * MINUTE_MS
+    begins = {START + number * MINUTE_MS for number in restarts}
+    live, evaluated = run_live(database, market, rules, START, last, None, begins)
+
+    def spell(text, symbol):
+        words = {True: "+", False: "-", None: "?"}
+        return "".join(words[live[minute][text, "bin", symbol]] for minute in sorted(live))
+
+    for text in texts:
+        assert (spell(text, "BTC"), spell(text, "ETH")) == ("+++??????", "?????++++"), text
+    assert spell(above, "BTC") == "----?????"  # it was above a minute before: false, whatever it is now
+    assert spell(below, "ETH") == "??????---"
+    assert replayed(database, rules, START, last, evaluated) == live
+    for first in (3, 4, 5, 6):
+        first_ms = START + first * MINUTE_MS
+        later = {minute: truths for minute, truths in live.items() if minute >= first_ms}
+        assert replayed(database, rules, first_ms, last, evaluated) == later, first
+    for rule in rules:
+        own = {minute: {key: truth for key, truth in of.items() if key[0] == rule.key} for minute, of in live.items()}
+        assert replayed(database, [rule], START, last, {}) == own, rule.key
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "choose_minutes", lambda *_: 2)
+            assert replayed(database, [rule], START, last, {}) == own, rule.key
+
+
 @pytest.mark.parametrize("restarts", [(), (2, 6), (4, 5)])
 def test_a_derived_value_changes_with_the_sample_that_it_is_computed_from(database, words, restarts):
     market = Given(database, 2)
