@@ -113,8 +113,7 @@ class ArrayEvaluator:
     def _compute(self, node: Node, points: Points) -> Numbers:
         match node:
             case Number(value=literal):
-                number = float(literal)
-                return _exact(np.full((1, points.size), number), 0.0 if literal == Decimal(number) else ROUNDING)
+                return _round_literal(literal, points.size)
             case Name():
                 return self._read(node, points)
             case Call():
@@ -191,6 +190,13 @@ class ArrayEvaluator:
 def _exact(value: Floats, rounding: float = ROUNDING) -> Numbers:
     """Return values that were rounded once."""
     return Numbers(value, np.abs(value) * rounding)
+
+
+def _round_literal(literal: Decimal, count: int) -> Numbers:
+    """Return a literal at so many points; one too small for a float may be anything near 0, but is not 0."""
+    number = float(literal)
+    error = 0.0 if literal == Decimal(number) else abs(number) * ROUNDING + SMALLEST
+    return Numbers(np.full((1, count), number), np.full((1, count), error))
 
 
 ONE = Numbers(np.ones((1, 1)), np.zeros((1, 1)))

@@ -266,6 +266,17 @@ def test_a_crossing_inside_a_function_compares_with_what_was_known_then(text, ex
     assert [number for number, truth in found.items() if truth] == [expected]
 
 
+@pytest.mark.parametrize("text", ["1e-400 > 0", "c / 1e-400 > 1", "log(1e-320) < 0", "c * 1e-400 > 0", "0.1 > 0"])
+def test_a_literal_that_is_too_small_for_a_float_is_not_zero(text):
+    rule = compile_expression(text, WORDS, truth=True)
+    board = make_board(collect_reads([(rule, ("bin",))]), 0)
+    exact, arrays = evaluators(board)
+    truths = np.broadcast_to(arrays.decide(rule.root), (len(SYMBOLS), 1))[:, 0].tolist()
+    known = [TRUTHS[exact.evaluate(rule.root, "bin", symbol)] for symbol in SYMBOLS]
+    assert all(truth in (OPEN, right) for truth, right in zip(truths, known, strict=True))
+    assert 1 in known and (OPEN in truths) == ("e-" in text)
+
+
 def test_a_column_that_a_live_sample_lacks_is_that_of_the_history():
     rules = [compile_expression(text, WORDS) for text in ("oi", "oi_usd", "lag(oi, 5m)", "lag(oi_usd, 5m)")]
     moment = NOON + 2 * MINUTE
