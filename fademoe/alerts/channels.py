@@ -206,7 +206,7 @@ def parse_retry_after(text: str, now_ms: int) -> float | None:
         return min(float(text), MAX_RETRY_AFTER_S)
     try:
         at_s = parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return min(max(at_s - now_ms / SECOND_MS, 0.0), MAX_RETRY_AFTER_S)
 

@@ -93,6 +93,10 @@ def test_apprise_takes_every_other_address(receive):
             Outcome(error="HTTP 429", status=429, retry_after_s=10),
         ),
         ({"headers": {"Retry-After": "soon"}}, Outcome(error="HTTP 429", status=429)),
+        (
+            {"headers": {"Retry-After": f"Wed, 21 Oct 2015 {'9' * 30}:28:00 GMT"}},
+            Outcome(error="HTTP 429", status=429),
+        ),
         ({"headers": {"Retry-After": "999999"}}, Outcome(error="HTTP 429", status=429, retry_after_s=3_600)),
     ],
 )
