@@ -20,6 +20,7 @@ from fademoe.alerts.rules import ALL
 from fademoe.clock import HOUR_MS, MINUTE_MS, SECOND_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
 from fademoe.errors import StoreError
 from fademoe.evaluation import LATEST_MS, LiveEngine, Place, Watch
+from fademoe.expressions import ExpressionError
 from fademoe.queue.enqueue import enqueue_notify
 from fademoe.settings import Settings
 from fademoe.signals import Stopped, StopSignal
@@ -64,6 +65,7 @@ class AlertsProgram:
         self._has_data = False  # whether any rule watches the data themselves
         self._minute: int | None = None  # the next one, None: not known
         self._recovered: int | None = None  # the minute before which late series were looked at again
+        self._unreadable: dict[int, str] = {}  # rules that use words which the language lacks by now: id -> name
         self._redis_error = ""
         self._away_since_ms = 0  # since when PostgreSQL is away, 0 while it is not
 
@@ -109,6 +111,7 @@ class AlertsProgram:
             if not rules:
                 self._minute = self._database.run(partial(_skip, now=now))
                 return False
+            self._note_unreadable(rules)
             self._prepared, self._has_data = minute, any(one.rule.data for one in rules)
             self._database.run(lambda cursor: self._prepare(cursor, rules, minute))
         if now < minute + MINUTE_MS + LONGEST_WAIT_MS and self._database.run(self._is_missing):
@@ -116,6 +119,17 @@ class AlertsProgram:
         self._evaluate(minute)
         self._minute, self._prepared = minute + MINUTE_MS, None
         return True
+
+    def _note_unreadable(self, rules: Sequence[StoredRule]) -> None:
+        """Note which rules cannot be read any more, and say so once of each."""
+        noted, self._unreadable = self._unreadable, {}
+        for one in rules:
+            try:
+                _compile(one)
+            except ExpressionError as error:
+                self._unreadable[one.id] = one.rule.name
+                if one.id not in noted:
+                    log.error("rule %s is not evaluated, apply it again or remove it: %s", one.rule.name, error)
 
     def _is_missing(self, cursor: Cursor) -> bool:
         """Return whether the next minute has to wait for a series."""
@@ -125,7 +139,9 @@ class AlertsProgram:
 
     def _prepare(self, cursor: Cursor, rules: Sequence[StoredRule], minute: int) -> LiveEngine:
         """Return the engine for the rules of a minute: the one that runs, or a new one when they have changed."""
-        expressed = [one for one in rules if not one.rule.data and one.is_evaluated(minute)]
+        expressed = [
+            one for one in rules if not one.rule.data and one.is_evaluated(minute) and one.id not in self._unreadable
+        ]
         key = tuple((one.id, one.rule.message) for one in expressed)
         if self._running is None or self._running.rules != key:
             before = records.list_minutes(cursor, minute - MINUTE_MS, minute)
@@ -141,6 +157,8 @@ class AlertsProgram:
             if records.lock_cursor(cursor) != minute:
                 return None  # another process has evaluated it
             rules = records.list_rules(cursor, minute)
+            self._note_unreadable(rules)
+            rules = [one for one in rules if one.id not in self._unreadable or not one.is_evaluated(minute)]
             states = self._read_states(cursor, minute)
             if minute % HOUR_MS == 0:
                 in_force = {one.id: states.get(one.id, {}) for one in rules if one.first_minute < minute}
@@ -206,7 +224,15 @@ class AlertsProgram:
         if self._minute is None:
             return "waits for the database"
         active = sum(map(len, self._states[1].values())) if self._states else 0
-        return f"next minute {to_iso(self._minute)}, {active} active"
+        unreadable = ", ".join(sorted(self._unreadable.values()))
+        left_out = f", not evaluated because of unknown words: {unreadable}" if unreadable else ""
+        return f"next minute {to_iso(self._minute)}, {active} active{left_out}"
+
+
+def _compile(stored: StoredRule) -> None:
+    """Raise ExpressionError where a rule in force has words that left the language: those of an exchange, say."""
+    if not stored.rule.data:
+        make_watch(stored)
 
 
 def make_watch(stored: StoredRule) -> Watch:

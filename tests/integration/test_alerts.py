@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +27,7 @@ from fademoe.store import status
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series, want
 from fademoe.store.partitions import Partitions
+from fademoe.web.model import signals
 from tests.support.receiver import Receiver
 
 
@@ -188,6 +190,34 @@ def test_a_replay_of_the_range_is_what_live_evaluation_did_and_full_knowledge_st
             late_ones = {(change.transition.state, change.is_added) for change in replayed.late}
             assert late_ones == {("inactive", True), ("firing", False), ("pending", True), ("firing", True)}
             assert replayed.transitions[0].after["5m"] is not None
+
+
+@pytest.mark.parametrize("broken", [{"expr": "gone.c > 1"}, {"clear": "none > 1"}, {"message": "{gone.c}"}])
+def test_a_rule_whose_words_left_the_language_costs_no_other_rule(alerts, caplog, broken):
+    alerts.store("bin", "BTC", closes(*[101] * 20))
+    alerts.begin_at(0)
+    first, second = RULE.replace('"high"', '"old"'), RULE
+    alerts.apply(first + second, 0)
+    alerts.evaluate(3)
+    ((spec,),) = alerts.query("SELECT spec FROM perp_rules WHERE name = 'old'")
+    changed = "UPDATE perp_rules SET spec = %s WHERE name = 'old' RETURNING id"
+    alerts.query(changed, json.dumps(spec | broken))
+    alerts.start()
+    alerts.evaluate(6)
+    alerts.query("UPDATE perp_data SET c = 99 WHERE ts >= %s RETURNING ts", alerts.at(6))
+    alerts.evaluate(7)
+    with alerts.database.open_transaction() as cursor:
+        cards = signals.list_cards(cursor, signals.CardFilter()).cards
+    found = sorted((card.rule, card.state) for card in cards if card.code)
+    assert found == [("high", "resolved"), ("old", "firing")]
+    assert [record.getMessage().split(":")[0] for record in caplog.records if record.levelname == "ERROR"] == [
+        "rule old is not evaluated, apply it again or remove it"
+    ]
+    alerts.apply(second, 9)
+    alerts.evaluate(11)
+    *_, last = (one for one in alerts.transitions() if one[1] == "old")
+    assert last == (9, "old", "bin", "BTC", "resolved", "removed")
+    assert [one[4] for one in alerts.transitions() if one[1] == "high"] == ["pending", "firing", "resolved"]
 
 
 def test_a_hole_holds_the_state_and_is_told_after_sixteen_minutes(alerts):

@@ -504,7 +504,10 @@ def _add_values(cursor: Cursor, cards: Sequence[Card], rules: Sequence[Rule], mi
     watches: list[Watch] = []
     targets: list[tuple[Expression, Card, Node, str, Node, bool]] = []
     for card, rule in by_card:
-        condition = compile_condition(rule.expr)
+        try:
+            condition = compile_condition(rule.expr)
+        except ExpressionError:  # it has words that left the language: the status of the program `alerts` tells of it
+            continue
         for number, (left, operator, right) in enumerate(list_comparisons(condition.root)):
             expression = condition.take_part(left)
             symbols: tuple[str, ...] | None = (card.symbol,)
