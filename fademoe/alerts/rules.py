@@ -229,7 +229,10 @@ def mask_channel_url(url: str) -> str:
     """Return the address of a channel without what may be a secret: user, password, path of a webhook and query."""
     if url.startswith(ENVIRONMENT):
         return "***"
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no host that one could read, as of http://[::1
+        return f"{url.partition('://')[0]}://***" if _SCHEME.fullmatch(url.partition("://")[0]) else "***"
     if parts.scheme in (*WEBHOOK_SCHEMES, "ntfy", "ntfys"):
         host = parts.netloc.rpartition("@")[2]
         hidden = f"?{mask_secret(parts.query)}" if parts.query else ""

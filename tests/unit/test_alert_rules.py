@@ -192,6 +192,8 @@ name = "x"
         (rule(symbols='"BTC"'), "symbols: 'BTC' is not a list of texts; valid are \"all\" and lists of coins"),
         (rule(channels='"desk"') + "\n[[channel]]\nname='desk'\nurl='ntfy://t'", "of texts; valid are desk"),
         ('[[silence]]\nmatch={symbol="BTC"}', "silence 1, until: is required"),
+        ("[[channel]]\nname='a'\nurl='http://[::1/x'", "url: 'http://***' is not an address"),
+        ("[[channel]]\nname='a'\nurl='//[key'", "url: '***' is not an address"),
         ("[[channel]]\nname='a'\nurl='tgram://token'", "url: 'tgram://***' is not an address"),
     ],
 )
@@ -231,6 +233,7 @@ def test_an_address_is_shown_without_what_may_be_secret():
     assert mask_channel_url("http://127.0.0.1:9000/") == "http://127.0.0.1:9000/"
     assert mask_channel_url("http://127.0.0.1:9000") == "http://127.0.0.1:9000"
     assert mask_channel_url("tgram://123:abc/42") == "tgram://***"
+    assert mask_channel_url("tgram://[abc/42") == "tgram://***"
     assert mask_channel_url("env:DESK_URL") == "***"
     assert mask_channel_url("ntfy://topic") == "ntfy://topic"
     assert parse_rule_file("[[channel]]\nname='t'\nurl='tgram://123456:AAx-y_z/-100'").faults == ()
