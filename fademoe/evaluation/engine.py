@@ -210,7 +210,7 @@ class LiveEngine:
             if self._seen_ms is None or at_ms <= self._seen_ms:
                 self._applied.add(number)
         self._minute = minute - MINUTE_MS
-        self._add_symbols(cursor, minute, minute - MINUTE_MS)  # crossings look at the minute before
+        self._add_symbols(cursor, minute, *range(minute - find_back_ms(self._watches), minute, MINUTE_MS))
 
     def _note_replaced(
         self, tables: Sequence[PointTable | SettlementTable], symbol: str, ts: int, old_interval: str, at_ms: int
@@ -453,6 +453,12 @@ def _replay_run(
         yield from _replay_minutes(cursor, watches, reads, contracts, window, evaluated)
 
 
+def find_back_ms(watches: Iterable[Watch]) -> int:
+    """Return how far before a minute crossings look, and so at contracts that may have ended since."""
+    minutes = (one.needs.minutes_back for watch in watches for one in watch.readers)
+    return max(minutes, default=0) * MINUTE_MS
+
+
 def _replay_minutes(
     cursor: Cursor,
     watches: Sequence[Watch],
@@ -471,7 +477,7 @@ def _replay_minutes(
     else:
         seen.pop(since - MINUTE_MS, None)
     pending: dict[int, list[tuple[PointTable | SettlementTable, Version]]] = defaultdict(list)
-    symbols = _list_replayed(watches, contracts, since, until)
+    symbols = _list_replayed(watches, contracts, since - find_back_ms(watches), until)
     for table in board.tables:
         own = symbols.get(table.reads.code, [])
         table.add_symbols(own)
@@ -509,7 +515,7 @@ def _replay_blocks(
     A crossing looks at the minute before, in which something else may have been listed: such minutes are evaluated one
     by one.
     """
-    back_ms = max(one.needs.minutes_back for watch in watches for one in watch.expressions) * MINUTE_MS
+    back_ms = find_back_ms(watches)
     begin = window.start_ms
     while begin < window.end_ms:
         listing = Listing(contracts, begin)

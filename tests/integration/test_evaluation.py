@@ -182,14 +182,14 @@ class Given(Market):
         pass
 
 
-@pytest.mark.parametrize("restarts", [(), (3,), (4, 6)])
-def test_what_another_exchange_does_not_list_is_unknown_there(database, words, monkeypatch, restarts):
+@pytest.mark.parametrize(("restarts", "part_ms"), [((), 0), ((), 17), ((3,), 0), ((3,), 17), ((4, 6), 17)])
+def test_what_another_exchange_does_not_list_is_unknown_there(database, words, monkeypatch, restarts, part_ms):
     """BTC leaves Bybit in minute 3, ETH comes in minute 5, and rows of both are there in all minutes."""
     market = Given(database, 2)
     with database.open_transaction() as cursor:
         set_time = "UPDATE perp_lives SET {} = %s WHERE code = 'byb' AND symbol = %s"
-        cursor.execute(set_time.format("delisted_ms"), (START + 3 * MINUTE_MS + 17, "BTC"))
-        cursor.execute(set_time.format("listed_ms"), (START + 5 * MINUTE_MS + 17, "ETH"))
+        cursor.execute(set_time.format("delisted_ms"), (START + 3 * MINUTE_MS + part_ms, "BTC"))
+        cursor.execute(set_time.format("listed_ms"), (START + 5 * MINUTE_MS + part_ms, "ETH"))
     for minute in range(START - 9 * MINUTE_MS, START + 9 * MINUTE_MS, MINUTE_MS):
         for symbol in SYMBOLS:
             for code, close in (("bin", "100"), ("byb", "101" if minute < START + 4 * MINUTE_MS else "99")):
