@@ -294,7 +294,7 @@ class Toolbox:
             ["minute", "code", "symbol", "value"],
             ["ISO 8601", None, None, unit],
             [(to_iso(found.minute), row.code, row.symbol, row.value) for row in rows],
-            truncated=len(rows) >= signals.MAX_SCREEN_ROWS,
+            truncated=len(rows) < len(found.rows),
         )
 
     def alert_replay(

@@ -146,7 +146,7 @@ def test_the_preview_of_derived_metrics_begins_with_their_inputs(client: FlaskCl
     assert preview["firings"] == 10 and preview["reached"] == preview["until"]
 
 
-def test_the_screen_evaluates_all_contracts_and_sorts(client: FlaskClient, alerts: Alerts):
+def test_the_screen_evaluates_all_contracts_and_sorts(client: FlaskClient, alerts: Alerts, monkeypatch):
     last = (floor_to(now_ms(), MINUTE_MS) - alerts.begin) // MINUTE_MS
     for symbol, close in (("BTC", 5), ("ETH", 7), ("XRP", None)):
         alerts.store("bin", symbol, closes(*[close] * 10, first=last - 9) if close else {})
@@ -160,6 +160,8 @@ def test_the_screen_evaluates_all_contracts_and_sorts(client: FlaskClient, alert
     assert client.get("/api/screen?expr=close&codes=nyse").status_code == 400
     page = client.get("/screen?expr=close*2").text
     assert page.index("ETH") < page.index("BTC</a>")
+    monkeypatch.setattr(signals, "MAX_SCREEN_ROWS", 1)  # the greatest of all, not the first contract
+    assert [row["symbol"] for row in client.get("/api/screen?expr=close").get_json()["rows"]] == ["ETH"]
 
 
 def test_a_card_shows_the_rank_among_the_symbols_of_the_rule(client: FlaskClient, alerts: Alerts):

@@ -397,20 +397,19 @@ def screen(cursor: Cursor, text: str, codes: Sequence[str], symbols: Sequence[st
             for code, symbol in result.places
         ]
     unknown = sum(row.value is None for row in rows)
-    return Screen(
-        expr=expression.text, is_truth=expression.is_truth, minute=minute, rows=rows[:MAX_SCREEN_ROWS], unknown=unknown
-    )
+    return Screen(expr=expression.text, is_truth=expression.is_truth, minute=minute, rows=rows, unknown=unknown)
 
 
 def sort_rows(rows: Iterable[ScreenRow], by: str, *, descending: bool) -> list[ScreenRow]:
-    """Return rows by value, symbol or code; unknown values come last."""
+    """Return the first MAX_SCREEN_ROWS rows by value, symbol or code; unknown values come last."""
     if by != "value":
-        return sorted(rows, key=lambda row: (getattr(row, by), row.code, row.symbol), reverse=descending)
+        ordered = sorted(rows, key=lambda row: (getattr(row, by), row.code, row.symbol), reverse=descending)
+        return ordered[:MAX_SCREEN_ROWS]
     listed = list(rows)
     known = [row for row in listed if row.value is not None]
     words = {"false": Decimal(0), "true": Decimal(1)}
     known.sort(key=lambda row: words.get(row.value or "") or _to_number(row.value), reverse=descending)
-    return known + [row for row in listed if row.value is None]
+    return (known + [row for row in listed if row.value is None])[:MAX_SCREEN_ROWS]
 
 
 def find_card(cursor: Cursor, identifier: str) -> Card | None:
