@@ -244,11 +244,12 @@ class Listing:
         is_same = (self._since is None or self._since <= minute) and (self._until is None or minute < self._until)
         minute = self._minute if is_same else minute
         if minute not in self._listed:
-            self._listed = {self._minute: self._listed.get(self._minute, {})}
-            found = self._listed[minute] = {}
+            found: dict[str, set[str]] = {}
             for contract in self._contracts:
                 if contract.is_listed(minute):
                     found.setdefault(contract.code, set()).add(contract.symbol)
+            self._listed = {key: listed for key, listed in self._listed.items() if key == self._minute}
+            self._listed[minute] = found
         return self._listed[minute].get(code, ())
 
     def list_symbols(self, code: str, chosen: tuple[str, ...] | None) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from fademoe.clock import Window
 from fademoe.evaluation.arrays import BoardArrays
 from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, Then, collect_reads
-from fademoe.evaluation.judge import Judge, Watch
+from fademoe.evaluation.judge import Judge, Listing, Watch
 from fademoe.evaluation.reading import Contract
 from fademoe.expressions import ExpressionError, Vocabulary, compile_expression
 from fademoe.expressions.arrays import OPEN, ArrayEvaluator
@@ -264,6 +264,14 @@ def test_a_crossing_inside_a_function_compares_with_what_was_known_then(text, ex
         (result,) = judge.judge([Contract("byb", "BTC", None, None, True)])
         found[(minute - NOON) // MINUTE] = result.expr[0]
     assert [number for number, truth in found.items() if truth] == [expected]
+
+
+def test_what_is_listed_does_not_depend_on_which_minute_is_asked_for_first():
+    contracts = [Contract("bin", "BTC", NOON, None, True), Contract("bin", "ETH", None, NOON + 5 * MINUTE, True)]
+    for minutes in ((-1, 0, 4, 5), (5, 4, 0, -1), (4, -1, 5, 0)):
+        listing = Listing(contracts, NOON + 2 * MINUTE)
+        found = {number: sorted(listing.find_listed("bin", NOON + number * MINUTE)) for number in minutes}
+        assert found == {-1: ["ETH"], 0: ["BTC", "ETH"], 4: ["BTC", "ETH"], 5: ["BTC"]}
 
 
 @pytest.mark.parametrize("text", ["1e-400 > 0", "c / 1e-400 > 1", "log(1e-320) < 0", "c * 1e-400 > 0", "0.1 > 0"])
