@@ -18,7 +18,7 @@ from fademoe.feeds.limits import Budget
 from fademoe.signals import Stopped, StopSignal
 
 SPAWN = multiprocessing.get_context("spawn")
-MADE_UP = replace(next(iter(registry.load_exchanges().values())), rest_feeds=(), poll_feeds=())
+MADE_UP = replace(next(iter(registry.load_exchanges().values())), rest_feeds=(), poll_feeds=(), terms_feeds=())
 SLIDING = replace(MADE_UP, budgets=(Budget(name="weight", limit=60, period_ms=1000, jitter_ms=20),))
 SLOW = replace(MADE_UP, budgets=(Budget(name="weight", limit=10, period_ms=4000, jitter_ms=0),))
 ALIGNED = replace(
