@@ -1,6 +1,7 @@
 """One minute of an account, semantics 1: the order of events is the order of the functions below.
 
-1. Contracts that end: positions close at the last close, resting orders go.
+1. Contracts that end, or whose end became known since the last minute: positions close at the last close, resting
+   orders go.
 2. Funding on what was held before any fill of the minute.
 3. Orders that arrive: market and target orders fill at the open, what reduces a position first; the others rest.
 4. Margin at the adverse extremes; liquidation.
@@ -10,7 +11,7 @@ Each step is done for all symbols, ascending, before the next one begins. The st
 decides is sent with `Account.send`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal, localcontext
 from typing import NamedTuple
 
@@ -98,7 +99,7 @@ class _Step:
 
     def run(self) -> list[LedgerRow]:
         account = self._account
-        for symbol in self._minute.list_delisted():
+        for symbol in self._list_ended():
             self._close_delisted(symbol)
         if account.positions and self._minute.may_settle():
             self._settle_funding()
@@ -114,6 +115,14 @@ class _Step:
         return self.rows
 
     # 1
+
+    def _list_ended(self) -> Sequence[str]:
+        """Return the symbols whose contract ends now, or has ended in a minute that was stepped without knowing it."""
+        account, ended = self._account, self._minute.list_delisted()
+        if not account.positions and not account.resting:
+            return ended
+        late = {symbol for symbol in (*account.positions, *account.resting) if not self._minute.is_listed(symbol)}
+        return sorted(late.union(ended)) if late else ended
 
     def _close_delisted(self, symbol: str) -> None:
         held = self._account.positions.get(symbol)

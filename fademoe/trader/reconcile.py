@@ -1,6 +1,6 @@
 """A day of an account again: from its state at the first minute, over today's rows, compared row by row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.account.ledger import LedgerRow
 from fademoe.backtest.plan import Plan
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, now_ms, to_iso
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms, to_iso
 from fademoe.errors import ConfigError
 from fademoe.store import trader as store
 from fademoe.store.backtests import LEDGER_COLUMNS
@@ -21,6 +21,7 @@ from fademoe.trader.minutes import Stepped, step_minutes
 from fademoe.trader.switches import TraderSettings, Trip
 
 FAILED = "failed"
+LEDGER = "ledger"
 ROWS_MOST = 1_000_000
 CAUSES_MOST = 100
 CURVE_MOST = 500
@@ -53,7 +54,8 @@ def reconcile(database: Database, reading: Database, name: str, day: int) -> Rec
         differences = _compare(ledger, minutes, done)
         if differences:
             first = min(each["ts"] for each in differences)
-            differences[0]["causes"] = _find_causes(cursor, paper, minutes, first)
+            causes = [*_list_ends(around.lives, differences), *_find_causes(cursor, paper, minutes, first)]
+            differences[0]["causes"] = causes[:CAUSES_MOST] or ["no late row and no correction is recorded"]
         curve = _thin(minutes, done)
     database.run(lambda cursor: store.save_reconciliation(cursor, name, day, window.end_ms, differences, curve))
     return Reconciliation(day, window.end_ms, not differences, differences, curve, now_ms())
@@ -83,7 +85,7 @@ def _compare(ledger: Sequence[tuple[Any, ...]], minutes: Sequence[StoredMinute],
         if was != now:
             differences.append(
                 {
-                    "what": "ledger",
+                    "what": LEDGER,
                     "ts": int((was or now or (0, 0))[1] or 0),
                     "was": None if was is None else dict(zip(LEDGER_COLUMNS, was, strict=True)),
                     "is": None if now is None else dict(zip(LEDGER_COLUMNS, now, strict=True)),
@@ -102,6 +104,21 @@ def _thin(minutes: Sequence[StoredMinute], done: Stepped) -> list[list[float]]:
     pairs = list(zip(minutes, done.minutes, strict=True))
     chosen = pairs[::-every][::-1] if pairs else []
     return [[stored.ts, float(stored.equity), float(again[1])] for stored, again in chosen]
+
+
+def _list_ends(lives: Mapping[str, Sequence[Window]], differences: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the ends of contracts that came before a row of theirs that differs: an end may become known late."""
+    first_ms: dict[str, int] = {}
+    for each in differences:
+        for row in (each["was"], each["is"]) if each["what"] == LEDGER else ():
+            if row is not None:
+                first_ms[row["symbol"]] = min(row["ts"], first_ms.get(row["symbol"], row["ts"]))
+    return [
+        f"end: the contract of {symbol} ended at {to_iso(life.end_ms)}; it may have become known later"
+        for symbol, ts in sorted(first_ms.items())
+        for life in lives[symbol]
+        if ts - LOOK_BACK_MS <= floor_to(life.end_ms, MINUTE_MS) <= ts
+    ]
 
 
 def _find_causes(cursor: Cursor, paper: PaperAccount, minutes: Sequence[StoredMinute], first_ms: int) -> list[str]:
@@ -125,4 +142,4 @@ def _find_causes(cursor: Cursor, paper: PaperAccount, minutes: Sequence[StoredMi
         f" {each.old} -> {each.new}"
         for each in changes
     ]
-    return [*late[:CAUSES_MOST], *changed][:CAUSES_MOST] or ["no late row and no correction is recorded"]
+    return [*late[:CAUSES_MOST], *changed]

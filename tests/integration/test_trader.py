@@ -224,7 +224,9 @@ def test_off_ends_orders_and_holds_or_closes(trader: Trader, command: Command, w
 
 
 @pytest.mark.parametrize("latency", ["0", "2"])
-def test_closing_waits_for_the_next_candle(trader: Trader, sql: Cursor, command: Command, latency: str):
+def test_closing_waits_for_the_next_candle(
+    trader: Trader, sql: Cursor, command: Command, latency: str
+):
     add(trader, command, "--when-off", "close", "--latency", latency)
     off = START + 30 * MINUTE_MS
     trader.run_until(off)
@@ -242,6 +244,24 @@ def test_closing_waits_for_the_next_candle(trader: Trader, sql: Cursor, command:
     ]
     assert not json.loads(trader.account().state)["account"]["positions"]
     assert command("reconcile", "paper", "--day", to_iso(floor_to(START, DAY_MS)))[0] == 0
+
+
+def test_a_contract_whose_end_becomes_known_late_is_closed_and_the_reconciliation_names_its_end(
+    trader: Trader, sql: Cursor, command: Command
+):
+    add(trader, command)
+    trader.run_until(START + 30 * MINUTE_MS)
+    assert "A" in json.loads(trader.account().state)["account"]["positions"]
+    ended = START + 20 * MINUTE_MS
+    sql.execute("UPDATE perp_lives SET delisted_ms = %s WHERE code = 'bin' AND symbol = 'A'", (ended,))
+    trader.run_until(START + 60 * MINUTE_MS)
+    assert "A" not in json.loads(trader.account().state)["account"]["positions"]
+    closed = [(row[1], row[2]) for row in trader.ledger() if row[3] == "A" and row[1] >= START + 30 * MINUTE_MS]
+    assert closed[0] == (START + 30 * MINUTE_MS, "delisting")
+    code, text = command("reconcile", "paper", "--day", to_iso(floor_to(START, DAY_MS)), "--json")
+    assert code == 1
+    causes = json.loads(text)["differences"][0]["causes"]
+    assert f"end: the contract of A ended at {to_iso(ended)}; it may have become known later" in causes
 
 
 def crash(trader: Trader, sql: Cursor, ts: int) -> None:

@@ -134,6 +134,22 @@ def test_resting_orders_go_with_the_contract_right_after_its_row_in_list_order()
     ]
 
 
+def test_an_end_that_becomes_known_late_closes_in_the_next_minute_that_is_stepped():
+    minutes = make_minutes({"A": ["100", "100", "90", None, None], "B": ["100"] * 5})
+    account = Account.open(Conditions(symbols=("A", "B"), maker=Decimal(0), taker=Decimal(0)), Decimal(1000))
+    ledger = []
+    for n, minute in enumerate(minutes):
+        minute.unlisted = frozenset({"A"} if n >= 4 else ())  # since minute 3, as is known in minute 4
+        ledger += step_in_place(account, minute)
+        if n == 0:
+            account.send({"A": [Market(Decimal(2)), Limit(Decimal(1), Decimal(50))], "B": [Market(Decimal(1))]}, 0)
+    assert [(row.ts // MINUTE_MS, row.kind, row.symbol, row.price) for row in ledger[2:]] == [
+        (4, "delisting", "A", 90),
+        (4, "expiry", "A", 50),
+    ]
+    assert list(account.positions) == ["B"]
+
+
 def test_orders_that_rest_without_a_position_go_with_the_contract_too():
     assert play({"A": ["100", "100", "100"]}, {0: {"A": Limit(1, 50)}}, ended={"A": 2}) == [
         "1 2 expiry A 1 50 0 0 1000 0 delisted"
