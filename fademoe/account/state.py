@@ -97,10 +97,14 @@ class Account:
         position = self.positions.get(symbol)
         return ZERO if position is None else position.quantity
 
-    def send(self, lists: dict[str, list[Order]], ts: int) -> None:
-        """Send what was decided at the end of the minute `ts`: it arrives `latency` minutes after the next one."""
+    def send(self, lists: dict[str, list[Order]], ts: int, latency: int | None = None) -> None:
+        """Send what was decided at the end of the minute `ts`: it arrives `latency` minutes after the next one.
+
+        None: the latency of the conditions. What is on the way must not arrive later.
+        """
         if lists:
-            self.on_the_way.append((ts + MINUTE_MS * (1 + self.conditions.latency), lists))
+            minutes = 1 + (self.conditions.latency if latency is None else latency)
+            self.on_the_way.append((ts + MINUTE_MS * minutes, lists))
 
     def take_arrivals(self, ts: int) -> Iterator[dict[str, list[Order]]]:
         """Take the lists that arrive in the minute `ts`, in the order they were decided."""

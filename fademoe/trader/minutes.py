@@ -82,11 +82,11 @@ def step_minutes(
             done.ledger += rows
             done.minutes.append((ts, format_decimal(account.equity), format_decimal(account.cash)))
             if paper.is_off:
-                if paper.settings.when_off == CLOSE and not account.on_the_way:
-                    _send(paper, done, _close_all(paper), ts)
+                if paper.settings.when_off == CLOSE:
+                    _send(paper, done, _close_all(paper), ts, latency=0)
             elif (ts + MINUTE_MS) % period == 0:
                 view.move(ts)
-                _send(paper, done, paper.strategy.decide(view, symbols), ts)
+                _send(paper, done, paper.strategy.decide(view, symbols), ts, latency=account.conditions.latency)
             paper.cursor = ts + MINUTE_MS
             done.trip = check(paper, ts, rows)
             if done.trip is not None:
@@ -96,11 +96,14 @@ def step_minutes(
 
 
 def _close_all(paper: PaperAccount) -> dict[str, list[Order]]:
-    """Return orders that close what is held; where they meet no candle, they are sent again."""
+    """Return orders that close what is held at the next open; where they meet no candle, they are sent again.
+
+    They have no latency: in between a position could be liquidated, and its order would open one the other way.
+    """
     held = paper.account.positions.items()
     return {symbol: [MarketOrder(-position.quantity)] for symbol, position in held if position.quantity}
 
 
-def _send(paper: PaperAccount, done: Stepped, lists: dict[str, list[Order]], ts: int) -> None:
-    paper.account.send(lists, ts)
+def _send(paper: PaperAccount, done: Stepped, lists: dict[str, list[Order]], ts: int, latency: int) -> None:
+    paper.account.send(lists, ts, latency)
     done.decisions += [(ts, symbol, [dump_order(order) for order in orders]) for symbol, orders in lists.items()]
