@@ -1,8 +1,9 @@
 """The program `trader`: steps the minutes of all accounts in order, as soon as their data are complete.
 
 A minute T is stepped when ohlcv, mark and fr of its symbols, and what else the strategy reads, are covered up to what
-is due then; at latest LATEST_MS after its end. What comes later is a late row of the reconciliation. While the program
-or PostgreSQL was away nothing could be stored, so both LATEST_MS and the collector's silence count from its return.
+is due then; at latest LATEST_MS after its end. What comes later is a late row of the reconciliation. While the program,
+its host or PostgreSQL was away nothing could be stored, so both LATEST_MS and the collector's silence count from its
+return.
 """
 
 import logging
@@ -42,6 +43,7 @@ HEARTBEAT_S = 10
 BUSY_S = 60  # within which it reports, also while a day is reconciled: three times as long is stale
 COMPLETE_POLL_S = 0.5  # interval of checks whether a minute is complete
 AWAY_S = 1.0  # between two tries while PostgreSQL is away
+ASLEEP_MS = 2 * MINUTE_MS  # between two looks at the accounts: the host slept, or its clock was set
 LATEST_MS = 5 * MINUTE_MS  # after the end of a minute it is stepped whatever is missing
 BATCH = 120  # minutes of an account in one transaction, when it catches up
 RECONCILE_AFTER_MS = 2 * HOUR_MS  # after the end of a day, when its late rows have come
@@ -62,7 +64,8 @@ class TraderProgram:
         self._singly_until: dict[str, int] = {}  # where a batch failed: the minute that fails is found alone
         self._reconciled_end = 0  # all days of all accounts before it are reconciled
         self._stepped = 0
-        self._back_ms = now_ms()  # since when this program and PostgreSQL are there
+        self._back_ms = now_ms()  # since when this program, its host and PostgreSQL are there
+        self._idle_ms = self._back_ms  # since when it waits
 
     def run(self) -> None:
         """Work until SIGTERM; while PostgreSQL is away, keep trying."""
@@ -76,6 +79,7 @@ class TraderProgram:
                         pause_s = 0.0
                     else:
                         self._reconcile_next()
+                        self._idle_ms = now_ms()
             except Stopped:
                 break
             except StoreError as error:
@@ -90,6 +94,7 @@ class TraderProgram:
 
     def step_once(self) -> bool:
         """Step what is ready of all accounts; return whether anything was."""
+        self._notice_absence()
         at = self._database.run(store.list_cursors)
         for name in [name for name in self._papers if name not in at or self._papers[name].cursor != at[name][0]]:
             del self._papers[name]
@@ -109,7 +114,16 @@ class TraderProgram:
                 if self._stop.requested:
                     break
             reader.close()
+        self._idle_ms = now_ms()
         return moved
+
+    def _notice_absence(self) -> None:
+        """Let LATEST_MS and the collector's silence count anew where this host slept, or its clock was set."""
+        now = now_ms()
+        if now - self._idle_ms > ASLEEP_MS:
+            log.warning("the host's clock went on by %d s at once", (now - self._idle_ms) // SECOND_MS)
+            self._back_ms = now
+        self._back_ms = min(self._back_ms, now)
 
     def _load(self, stored: TraderAccount) -> None:
         failures: list[Exception] = []

@@ -199,6 +199,52 @@ def test_a_minute_waits_for_its_data_five_minutes_and_a_late_row_is_named(
     assert f"late: bin-ohlcv A was not there when {to_iso(gap)} was stepped" in answer["differences"][0]["causes"]
 
 
+def take_data(sql: Cursor, since: int) -> None:
+    """Let nothing be stored from `since` on; `give_data` stores it."""
+    sql.execute("CREATE TEMP TABLE covered_then AS SELECT source, symbol, covered FROM perp_coverage")
+    sql.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM perp_data WHERE ts >= {since}")
+    sql.execute(f"UPDATE perp_coverage SET covered = covered - int8multirange(int8range({since}, NULL))")
+    sql.execute(f"DELETE FROM perp_data WHERE ts >= {since}")
+
+
+def give_data(sql: Cursor) -> None:
+    sql.execute("INSERT INTO perp_data SELECT * FROM kept")
+    sql.execute(
+        "UPDATE perp_coverage AS c SET covered = t.covered FROM covered_then AS t"
+        " WHERE (c.source, c.symbol) = (t.source, t.symbol)"
+    )
+
+
+def test_a_host_that_slept_loses_no_minute(trader: Trader, sql: Cursor, command: Command):
+    """The program was not restarted, and the collector has nothing of the hours yet."""
+    add(trader, command)
+    slept = START + 20 * MINUTE_MS
+    trader.run_until(slept)
+    take_data(sql, slept)
+    trader.run_until(slept + 180 * MINUTE_MS, at_once=180)
+    assert trader.account().cursor == slept
+    give_data(sql)
+    trader.run_until(slept + 181 * MINUTE_MS)
+    assert trader.account().cursor == trader.now
+    assert [tuple(row) for row in trader.ledger()] == backtest(trader, trader.now)
+
+
+def test_a_clock_that_is_set_back_holds_no_switch_back(trader: Trader, sql: Cursor, command: Command):
+    trader.now = START + DAY_MS
+    trader.start()
+    trader.now = START
+    add(trader, command)
+    trader.run_until(START + 20 * MINUTE_MS)
+    take_data(sql, trader.now)
+    trader.fall_silent()
+    for _ in range(10):
+        trader.now += MINUTE_MS
+        while trader.program.step_once():
+            pass
+    assert trader.account().cursor == trader.now - 5 * MINUTE_MS
+    assert (trader.account().trip or "").startswith("no heartbeat")
+
+
 @pytest.mark.parametrize("when_off", ["hold", "close"])
 def test_off_ends_orders_and_holds_or_closes(trader: Trader, command: Command, when_off: str):
     add(trader, command, "--when-off", when_off)
