@@ -128,6 +128,8 @@ class RunningStrategy:
         try:
             with localcontext(EXACT):
                 answer = self.instance.on_minute(view)
+        except ConfigError as error:  # it asked for a column or an exchange that there is not
+            raise StrategyFailed(self._locate(error)) from error
         except (FadeMoeError, Stopped, psycopg2.Error):  # of what it reads, or a stop meanwhile
             raise
         except ANYTHING as error:
@@ -145,7 +147,8 @@ class RunningStrategy:
             frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == self._filename
         ] or traceback.extract_tb(error.__traceback__)
         line = frames[-1].lineno if frames else 1
-        return f"{self._file.name}, line {line}: {type(error).__name__}: {error}"
+        name = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
+        return f"{self._file.name}, line {line}: {name}{error}"
 
 
 def _filename(name: str) -> str:

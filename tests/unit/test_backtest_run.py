@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 
 from fademoe.account.market import Settlement, Tier
-from fademoe.backtest.market import Market, NotCovered, SeriesHash, UnknownColumn
+from fademoe.backtest.market import Market, NotCovered, SeriesHash
 from fademoe.backtest.plan import LAST_MS, MissingData, check_data, read_tiers, read_tiers_file
 from fademoe.backtest.report import make_report
 from fademoe.backtest.run import Result, write_ledger
@@ -194,7 +194,7 @@ def test_a_series_that_is_not_covered_stops_the_run_when_it_is_asked_for():
 
 
 def test_an_unknown_column_names_the_valid_ones():
-    with pytest.raises(UnknownColumn, match="unknown column 'close': valid are o, h, l, c"):
+    with pytest.raises(StrategyFailed, match=r"tried.py, line 6: unknown column 'close': valid are o, h, l, c"):
         watch("view.value('A', 'close')", flat("A", 2), 2)
 
 
@@ -240,6 +240,7 @@ def test_settlements_before_the_run_that_were_looked_at_are_hashed(days: int):
         ("return {'B': Market(1)}", r"tried.py, line 5: on_minute returned an order for 'B'"),
         ("return {'A': Target(float('nan'))}", r"tried.py, line 5: A: share is nan"),
         ("raise SystemExit(3)", r"tried.py, line 6: SystemExit: 3"),
+        ("view.value('A', 'c', 'xyz')", r"tried.py, line 6: .*'xyz-ohlcv'"),
     ],
 )
 def test_a_failing_strategy_names_file_and_line(body: str, words: str):
