@@ -43,7 +43,7 @@ HEARTBEAT_S = 10
 BUSY_S = 60  # within which it reports, also while a day is reconciled: three times as long is stale
 COMPLETE_POLL_S = 0.5  # interval of checks whether a minute is complete
 AWAY_S = 1.0  # between two tries while PostgreSQL is away
-ASLEEP_MS = 2 * MINUTE_MS  # between two looks at the accounts: the host slept, or its clock was set
+ASLEEP_MS = 2 * MINUTE_MS  # a longer pause between two checks: the host slept, or its clock was set
 LATEST_MS = 5 * MINUTE_MS  # after the end of a minute it is stepped whatever is missing
 BATCH = 120  # minutes of an account in one transaction, when it catches up
 RECONCILE_AFTER_MS = 2 * HOUR_MS  # after the end of a day, when its late rows have come
@@ -118,7 +118,7 @@ class TraderProgram:
         return moved
 
     def _notice_absence(self) -> None:
-        """Let LATEST_MS and the collector's silence count anew where this host slept, or its clock was set."""
+        """Let LATEST_MS and the collector's silence count from now where the host slept, or its clock was set."""
         now = now_ms()
         if now - self._idle_ms > ASLEEP_MS:
             log.warning("the host's clock went on by %d s at once", (now - self._idle_ms) // SECOND_MS)

@@ -655,7 +655,7 @@ class Failing(Strategy):
     [
         ("raise ValueError('no more')", "ValueError: no more"),
         ("self.kept = object()", "attribute kept of the strategy is object"),
-        ("self.kept = [0]; self.kept.append(self.kept)", "RecursionError"),
+        ("import functools; self.kept = functools.reduce(lambda one, _: [one], range(10_000), 0)", "RecursionError"),
         ("view.value('A', 'nothing')", "unknown column 'nothing'"),
     ],
 )
