@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,6 @@ def add(settings: Settings, name: str, file: Path, *, as_json: bool, **options: 
 
     The text of FILE is stored with the account: a change of the file does not change the account.
     """
-    since = ceil_to(now_ms(), MINUTE_MS)
     switches = TraderSettings(
         when_off=options.pop("when_off"),
         after_stale=options.pop("after_stale"),
@@ -127,8 +127,10 @@ def add(settings: Settings, name: str, file: Path, *, as_json: bool, **options: 
         channels=tuple(options.pop("channels")),
         path=str(file.resolve()),
     )
-    request = read_request(file, {**options, "since": since, "until": since + MINUTE_MS, "as_of": None})
-    services = wait_for_schema(settings)
+    request = read_request(file, {**options, "since": 0, "until": MINUTE_MS, "as_of": None})
+    services = wait_for_schema(settings)  # that may take a while, so the first minute is found afterwards
+    since = ceil_to(now_ms(), MINUTE_MS)
+    request = replace(request, since=since, until=since + MINUTE_MS)
     services.database.run(lambda cursor: add_account(cursor, name, request, switches))
     found = _find(services, name)
     done = f"{name} trades on paper from {to_iso(since)} on{services.database.run(describe_switch)}"

@@ -18,6 +18,9 @@ from fademoe.backtest.database import execute
 from fademoe.backtest.plan import Plan
 from fademoe.cli.main import main
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, to_iso
+from fademoe.runtime.services import Services
+from fademoe.runtime.startup import wait_for_schema
+from fademoe.settings import Settings
 from fademoe.signals import StopSignal
 from fademoe.store import trader as store
 from fademoe.store.connection import Database
@@ -171,6 +174,18 @@ def test_the_ledger_is_that_of_the_backtest_however_often_it_is_killed(trader: T
     listed = json.loads(command("list", "--json")[1])
     assert listed["on"] is True
     assert listed["accounts"][0]["cursor"] == trader.now
+
+
+def test_an_account_begins_after_it_was_made_however_long_the_database_was_away(
+    trader: Trader, command: Command, monkeypatch: pytest.MonkeyPatch
+):
+    def wait(settings: Settings) -> Services:
+        trader.now += 5 * MINUTE_MS + 1
+        return wait_for_schema(settings)
+
+    monkeypatch.setattr("fademoe.cli.trader.wait_for_schema", wait)
+    add(trader, command)
+    assert trader.account().since == START + 6 * MINUTE_MS
 
 
 def test_a_minute_waits_for_its_data_five_minutes_and_a_late_row_is_named(
