@@ -32,12 +32,15 @@ def test_the_pid_of_a_process_of_another_home_gives_no_settings(tmp_path):
     """The system gives the number away again."""
     home, other = tmp_path / "a", tmp_path / "b"
     environ = {"FADEMOE_HOME": str(home), "FADEMOE_LIMIT_SHARE": "0.3"}
-    with subprocess.Popen(["sleep", "60"], env=environ) as process:
+    with subprocess.Popen(["cat"], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        assert process.stdout.read(1) == b"x"  # it runs: Linux shows no environment before
         for each in (home, other):
             write_pid(each, str(process.pid))
         assert _settings_of(home) == environ
         assert _settings_of(other) == {}
-        process.kill()
 
 
 def write_pid(home, text):
