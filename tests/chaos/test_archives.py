@@ -81,7 +81,7 @@ def test_months_of_everything_with_all_faults(fast_system, other_database_url, r
     }
     for kind in ("", "", "--live"):
         fast_system.start("worker", *filter(None, [kind]))
-    workers = [fast_system.start("worker", "--archive") for _ in range(2)]
+    workers = [fast_system.start("worker", "--archive", fresh=True) for _ in range(2)]
     fast_system.start("scheduler")
     found = "SELECT symbol FROM perp_lives WHERE evidence = 'archive' AND symbol = ANY(%s)"
     until(lambda: len(fast_system.query(found, list(FORGOTTEN))) == len(FORGOTTEN), 300)

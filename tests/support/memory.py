@@ -1,15 +1,16 @@
 """Memory of workers and of their work horses."""
 
 import re
-import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from tests.support.programs import Program
 
-def find_peak_bytes(workers: Iterable["subprocess.Popen[bytes]"]) -> int:
+
+def find_peak_bytes(workers: Iterable[Program]) -> int:
     """Return the most memory that one of these workers, or a work horse that it has now, has held since it began."""
     most = 0
     for worker in workers:

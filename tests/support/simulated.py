@@ -1,13 +1,14 @@
 """A simulator process and a plain client of it, for the tests of the simulator and of what exchanges send."""
 
 import json
-import subprocess
-import sys
+import os
 import time
 from collections.abc import Callable
 
 import requests
 import websocket
+
+from tests.support import programs
 
 MINUTE_MS = 60_000
 
@@ -17,11 +18,13 @@ class SimulatorProcess:
 
     def __init__(self, *options: str) -> None:
         """Start the process with these options of the command line and wait until it listens."""
-        command = [sys.executable, "-m", "fademoe.simulator", "--port", "0", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
+        reading, writing = os.pipe()
+        self.process = programs.start(("simulator", "--port", "0", *options), os.environ, stdout=writing)
+        os.close(writing)
+        self.output = os.fdopen(reading)
+        line = self.output.readline()
         if "http://" not in line:
-            self.process.stdout.close()
+            self.output.close()
             raise AssertionError(f"the simulator ended with status {self.process.wait(60)}")
         self.url = "http://" + line.strip().rpartition("http://")[2]
         self.sockets: list[websocket.WebSocket] = []
@@ -108,5 +111,5 @@ class SimulatorProcess:
         self.close_sockets()
         self.session.close()
         self.process.terminate()
-        self.process.stdout.close()
+        self.output.close()
         return self.process.wait(60)

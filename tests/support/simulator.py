@@ -1,14 +1,15 @@
 """A simulator process and its control plane."""
 
 import contextlib
+import os
 import signal
 import socket
-import subprocess
-import sys
 from decimal import Decimal
+from pathlib import Path
 
 import requests
 
+from tests.support import programs
 from tests.support.clocks import until
 
 
@@ -25,8 +26,9 @@ class Simulator:
 
     def start(self) -> None:
         """Start the process; return when it answers."""
-        command = [sys.executable, "-m", "fademoe", "simulator", "--port", str(self.port), *self.options]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        command = ("simulator", "--port", str(self.port), *self.options)
+        with Path(os.devnull).open("wb") as nothing:
+            self.process = programs.start(command, os.environ, stdout=nothing.fileno())
         try:
             until(lambda: self.get("/sim/health"), 60)
         except BaseException:

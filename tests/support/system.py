@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Collection
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from fademoe.cli.environment import load_settings
 from fademoe.clock import MINUTE_MS, floor_to, now_ms
 from fademoe.runtime.services import Services
 from fademoe.signals import StopSignal
+from tests.support import programs
 from tests.support.clocks import until
 from tests.support.simulator import Simulator, same
 
@@ -31,28 +31,21 @@ class System:
             "FADEMOE_BINANCE_WS_URL": simulator.url.replace("http", "ws"),
             "FADEMOE_EXCHANGES": "binance",
         }
-        self.programs: list[subprocess.Popen] = []
+        self.programs: list[programs.Program] = []
 
     def context(self) -> Services:
         """Return a context in this process."""
         return Services(load_settings(self.environment), StopSignal())
 
-    def start(self, *command: str) -> subprocess.Popen:
-        """Start a program."""
-        program = subprocess.Popen([sys.executable, "-m", "fademoe", *command], env={**os.environ, **self.environment})
+    def start(self, *command: str, fresh: bool = False) -> programs.Program:
+        """Start a program; a fresh one imports all by itself, so that its memory is its own."""
+        program = programs.start(command, {**os.environ, **self.environment}, fresh=fresh)
         self.programs.append(program)
         return program
 
-    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
+    def run(self, *command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "fademoe", *command],
-            env={**os.environ, **self.environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return programs.run(command, {**os.environ, **self.environment, **environment}, timeout=120)
 
     def stop(self) -> None:
         """End every program by SIGTERM; each has ten seconds."""
