@@ -1,6 +1,7 @@
 """What a job is called with: the services of its process, and the rq job that it runs as."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
@@ -88,11 +89,15 @@ def wrap_job(function: Callable[Concatenate[JobContext, Arguments], Result]) -> 
             raise FadeMoeError("this job needs a FadeMoe worker: start one with `fademoe worker`")
         _services[0].stop.install()
         job = get_current_job()
-        try:
-            return function(JobContext(services=_services[0], job=job), *args, **kwargs)
-        except BaseException:
-            if job is not None:
-                job.retries_left = 0
-            raise
+        with ExitStack() as on_error:
+            on_error.callback(_take_retries, job)
+            result = function(JobContext(services=_services[0], job=job), *args, **kwargs)
+            on_error.pop_all()
+        return result
 
     return run
+
+
+def _take_retries(job: Job | None) -> None:
+    if job is not None:
+        job.retries_left = 0
