@@ -127,7 +127,7 @@ def test_who_waits_while_the_clock_is_set_is_served_in_time(redis_url, step_s, l
     setting.start()
     take(limiter, SLIDING, 60, live=live, max_wait_s=10)
     setting.join()
-    assert 0.9 < time.monotonic() - begin_s < 4
+    assert 0.9 < time.monotonic() - begin_s < 8
 
 
 def test_a_share_of_a_limit_is_used_and_no_more(redis_url):
@@ -139,7 +139,7 @@ def test_a_share_of_a_limit_is_used_and_no_more(redis_url):
         take(limiter, SLIDING, 1, max_wait_s=2)
         units += 1
     share = units / (time.monotonic() - begin_s) / SLIDING.get_budget("weight").limit
-    assert 0.48 <= share <= 0.505
+    assert 0.4 <= share <= 0.505
     [budget] = usage.list_budget_uses(Redis.from_url(redis_url))
     assert (budget.limit, budget.allowed) == (60, 30)
     assert budget.used <= 0.6 * budget.limit

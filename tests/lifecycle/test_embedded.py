@@ -333,9 +333,9 @@ def test_with_urls_given_the_servers_are_not_needed(tmp_path):
 
 
 def test_a_program_that_just_started_waits_before_it_starts_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(servers, "MIN_START_INTERVAL_S", 0.3)
+    monkeypatch.setattr(servers, "MIN_START_INTERVAL_S", 2.0)
     begin = time.monotonic()
     servers.wait_before_start(tmp_path / "mark")
-    assert time.monotonic() - begin < 0.2
+    assert time.monotonic() - begin < 1.5
     servers.wait_before_start(tmp_path / "mark")
-    assert time.monotonic() - begin >= 0.2
+    assert time.monotonic() - begin >= 1.5

@@ -142,7 +142,7 @@ def test_a_stall_delays_the_answer(sim):
     sim.fault(kind="stall", count=1, seconds=0.4)
     started = time.monotonic()
     assert ask(sim).status_code == 200
-    assert 0.4 <= time.monotonic() - started < 2
+    assert 0.4 <= time.monotonic() - started < 10
 
 
 def test_a_fault_hits_by_scope_count_duration_and_probability(sim):
