@@ -1,7 +1,9 @@
 """`fademoe export`: series as a directory of Parquet files with certificates, and the check of one."""
 
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,31 +42,36 @@ from fademoe.store.read.pool import Reader
     "--check", "checked", type=click.Path(path_type=Path), help="Only compare a directory with its certificates."
 )
 @pass_running_settings
-def run_export(
-    settings: Settings,
-    sources: str | None,
-    symbols: str | None,
-    since: int | None,
-    until: int | None,
-    folder: Path | None,
-    step: str | None,
-    as_of: int | None,
-    knowledge: str | None,
-    checked: Path | None,
-    *,
-    is_float: bool,
-) -> int:
+def run_export(settings: Settings, *, checked: Path | None, **options: Any) -> int:
     """Write series as Parquet files with their certificates: source=…/symbol=…/month=….parquet.
 
     What is there and has not changed is left as it is; an export that was killed goes on where it was. `--check DIR`
     compares files and certificates without a database: exit code 0 when all is as it was written, 1 when not.
     """
-    if checked is not None:
-        return _check(checked)
-    if sources is None or symbols is None or since is None or until is None or folder is None:
+    return _export(settings, Options(**options)) if checked is None else _check(checked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the options say, None where one is not given."""
+
+    sources: str | None
+    symbols: str | None
+    since: int | None
+    until: int | None
+    folder: Path | None
+    step: str | None
+    as_of: int | None
+    knowledge: str | None
+    is_float: bool
+
+
+def _export(settings: Settings, asked: Options) -> int:
+    sources, symbols, folder = asked.sources, asked.symbols, asked.folder
+    if sources is None or symbols is None or asked.since is None or asked.until is None or folder is None:
         raise ConfigError("--source, --symbols, --since, --until and --out are required, or --check alone")
-    window = make_window(since, until)
-    moment = _read_moment(as_of, knowledge)
+    window = make_window(asked.since, asked.until)
+    moment = _read_moment(asked.as_of, asked.knowledge)
     with closing(wait_until_ready(settings)) as services, closing(Reader(settings.postgres_url)) as reader:
         specs, series = _choose_series(reader, sources, symbols)
         window = _cut_to_due(window, min(_find_due_ms(services, spec) for spec in specs))
@@ -73,7 +80,7 @@ def run_export(
             reader,
             folder,
             [(spec, symbol, grids[spec.name]) for spec, symbol in series],
-            Request(window=window, step=step or "", is_float=is_float, moment=moment),
+            Request(window=window, step=asked.step or "", is_float=asked.is_float, moment=moment),
             lambda line: click.echo(line, err=True),
         )
     _tell(summary, len(series) * len(list(split_months(window))))
