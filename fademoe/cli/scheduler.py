@@ -3,7 +3,7 @@
 import click
 
 from fademoe.cli.environment import pass_settings
-from fademoe.runtime.startup import wait_until_ready
+from fademoe.runtime.startup import follow_exchanges, wait_until_ready
 from fademoe.settings import Settings
 from fademoe.worker import scheduler
 
@@ -14,5 +14,6 @@ def run_scheduler(settings: Settings) -> None:
     """Run the scheduler until SIGTERM: polls, reconcile, audit and maintenance at their times."""
     services = wait_until_ready(settings)
     services.stop.install()
+    follow_exchanges(services.database, settings)
     scheduler.run(services)
     services.close()

@@ -12,7 +12,7 @@ from fademoe.settings import Settings, mask_url
 from fademoe.signals import StopSignal
 from fademoe.store.connection import WAIT_S, Database, wait_for_database
 from fademoe.store.derived import follow
-from fademoe.store.migrate import migrate
+from fademoe.store.migrate import FIRST_MIGRATION, migrate
 
 
 def wait_until_ready(settings: Settings, wait_s: float = WAIT_S) -> Services:
@@ -34,12 +34,21 @@ def wait_for_schema(settings: Settings, wait_s: float = WAIT_S) -> Services:
 
 
 def migrate_database(settings: Settings) -> None:
-    """Bring the schema up to date."""
+    """Bring the schema up to date; a new database is computed over the exchanges of who made it."""
     database = Database(settings.postgres_url, "fademoe migrate")
-    migrate(database, list(registry.load_exchanges().values()))
+    if FIRST_MIGRATION in migrate(database, list(registry.load_exchanges().values())):
+        follow_exchanges(database, settings)
+    database.close()
+
+
+def follow_exchanges(database: Database, settings: Settings) -> None:
+    """Compute the metrics across exchanges over those of these settings from now on, for all who read the database.
+
+    For the scheduler alone, which runs where the system was started: the shell of a command, and a host that has
+    joined with workers, may name other exchanges.
+    """
     codes = [code for exchange in registry.select_enabled(settings) for code in exchange.codes]
     database.run(lambda cursor: follow(cursor, codes))
-    database.close()
 
 
 def wait_for_redis(settings: Settings, wait_s: float = WAIT_S) -> None:

@@ -26,6 +26,7 @@ from fademoe.store.queries import load_queries
 log = logging.getLogger(__name__)
 
 SQL = load_queries("migrate")
+FIRST_MIGRATION = "0001_initial"
 DATA_VIEWS = {"data_f8": "double precision", "data_numeric": "numeric(38, 18)"}  # view of perp_data -> type of decimals
 
 

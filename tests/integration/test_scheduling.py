@@ -109,6 +109,26 @@ def test_a_chore_that_could_not_be_enqueued_is_tried_again_at_once(system):
     until(lambda: redis.exists(*keys) == len(keys), 10)
 
 
+def test_a_command_with_other_exchanges_leaves_what_is_computed_across_them(system):
+    """One in a shell that names fewer made the sums of all exchanges those of a few, for everybody."""
+
+    def codes():
+        return sorted(system.query("SELECT code FROM perp_derived WHERE source = 'x-oi' AND is_followed"))
+
+    system.environment["FADEMOE_EXCHANGES"] = "binance,okx"
+    system.start("scheduler")
+    until(lambda: codes() == [("bin",), ("okx",)], 30)
+    for exchanges in ("binance", "binance,bybit,okx"):
+        assert system.run("coverage", FADEMOE_EXCHANGES=exchanges).returncode == 0
+        assert codes() == [("bin",), ("okx",)]
+
+
+def test_a_new_database_is_computed_over_the_exchanges_of_who_made_it(system):
+    system.query("DROP SCHEMA public CASCADE; CREATE SCHEMA public; SELECT 1")
+    assert system.run("migrate").returncode == 0
+    assert system.query("SELECT code FROM perp_derived WHERE source = 'x-oi' AND is_followed") == [("bin",)]
+
+
 @pytest.fixture
 def limited(tmp_path, database_url, redis_url, request):
     """Programs against a simulator that enforces its limits; it has no holes, unless other options are given."""
