@@ -234,7 +234,9 @@ def drop_expired(services: Services) -> str:
     """Drop the rows that FADEMOE_RETENTION_DAYS lets go; return why nothing was dropped, "" when it was done.
 
     The earliest of the host's and the exchanges' clocks counts, so that a clock that is ahead deletes nothing too soon.
-    While they differ by more than MAX_CLOCKS_APART_MS, or no exchange tells its time, nothing is dropped.
+    While they differ by more than MAX_CLOCKS_APART_MS, or no exchange tells its time, nothing is dropped. Rows are
+    dropped after nothing claims them any more, so a run that ends in between, as at a month that is read for long,
+    leaves no range that is covered without its rows.
     """
     for exchange in registry.select_enabled(services.settings):
         with services.stop.allow_interrupt():
@@ -250,13 +252,19 @@ def drop_expired(services: Services) -> str:
         )
     edge_ms = services.settings.compute_kept_from_ms(earliest_ms)
     if edge_ms is not None:
-        kept_from_ms = Partitions(services.database).drop_before(edge_ms)
-
-        def forget(cursor: Cursor) -> None:
-            arrivals.forget_before(cursor, kept_from_ms)
-            coverage.forget_before(cursor, edge_ms, kept_from_ms)
-            files.forget_before(cursor, kept_from_ms)
-            hours.forget_before(cursor, kept_from_ms)
-
-        services.database.run(forget, lock_timeout_s=MAINTENANCE_LOCK_TIMEOUT_S)
+        partitions = Partitions(services.database)
+        _forget_before(services, edge_ms, partitions.find_kept_from_ms(edge_ms))
+        _forget_before(services, edge_ms, partitions.drop_before(edge_ms))  # what a job stored meanwhile
     return ""
+
+
+def _forget_before(services: Services, wanted_from_ms: int, kept_from_ms: int) -> None:
+    """Want nothing older than `wanted_from_ms`, and claim nothing of rows before `kept_from_ms`."""
+
+    def forget(cursor: Cursor) -> None:
+        arrivals.forget_before(cursor, kept_from_ms)
+        coverage.forget_before(cursor, wanted_from_ms, kept_from_ms)
+        files.forget_before(cursor, kept_from_ms)
+        hours.forget_before(cursor, kept_from_ms)
+
+    services.database.run(forget, lock_timeout_s=MAINTENANCE_LOCK_TIMEOUT_S)

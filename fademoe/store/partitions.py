@@ -34,6 +34,13 @@ class Partitions:
         for month in months:
             self._make(month)
 
+    def find_kept_from_ms(self, edge_ms: int) -> int:
+        """Return since when rows are kept once `drop_before` has dropped what it can."""
+        self._load()
+        if not self._native:
+            return self._database.run(lambda cursor: timescale.find_kept_from_ms(cursor, edge_ms))
+        return _Month.at(edge_ms).start_ms
+
     def drop_before(self, edge_ms: int) -> int:
         """Drop the months, or chunks, that lie wholly before `edge_ms`; return since when rows are kept now."""
         self._load()

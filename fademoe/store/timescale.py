@@ -79,6 +79,11 @@ def is_partitioned(cursor: Cursor) -> bool:
 def drop_chunks(cursor: Cursor, edge_ms: int) -> int:
     """Drop the chunks that lie wholly before `edge_ms`; return since when rows are kept now."""
     cursor.execute(SQL["drop_chunks"], {"edge": edge_ms})
-    cursor.execute(SQL["oldest_chunk"])
+    return find_kept_from_ms(cursor, edge_ms)
+
+
+def find_kept_from_ms(cursor: Cursor, edge_ms: int) -> int:
+    """Return since when rows are kept where the chunks that lie wholly before `edge_ms` are dropped."""
+    cursor.execute(SQL["oldest_kept_chunk"], {"edge": edge_ms})
     (oldest_ms,) = cursor.fetchone() or (None,)
     return min(edge_ms, oldest_ms) if oldest_ms is not None else edge_ms

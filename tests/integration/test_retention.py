@@ -3,9 +3,10 @@
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
+from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.jobs import maintenance
-from fademoe.metrics import Candle
+from fademoe.metrics import Candle, Liquidations
 from fademoe.queue.ids import Task
 from fademoe.queue.states import connect_queue
 from fademoe.store import coverage, files
@@ -113,3 +114,23 @@ def test_without_any_exchanges_time_nothing_is_dropped(kept, system):
     assert registry.select_enabled(services.settings)
     assert maintenance.drop_expired(services) == "retention waits: no exchange tells its time"
     assert months(services) == before
+
+
+def test_no_range_stays_covered_when_a_run_ends_before_it_is_forgotten(kept, monkeypatch):
+    """Its months were dropped first: liquidations of which no row was left counted as zero for an hour at least."""
+    services, before = kept
+    monkeypatch.setattr(maintenance, "MAINTENANCE_LOCK_TIMEOUT_S", 0.05)
+    series, ts = Series("bin-lq", "BTC"), floor_to(now_ms() - 100 * DAY_MS, MINUTE_MS)
+    answer = Covered(series, [Window(ts, ts + MINUTE_MS)])
+    Writer(services.database).write([Batch("lq", "1m", {series: [Liquidations(ts, "1", "1")]})], [answer])
+    other = Database(services.settings.postgres_url)
+    with other.open_transaction() as cursor:
+        cursor.execute("SELECT FROM perp_coverage FOR UPDATE")  # as a long transaction of a writer does
+        with pytest.raises(StoreError):
+            maintenance.drop_expired(services)
+        assert months(services) == before
+    other.close()
+    assert maintenance.drop_expired(services) == ""
+    assert months(services) < before
+    with services.database.open_transaction() as cursor:
+        assert coverage.find_covered(cursor, series, Window(0, now_ms())) == []

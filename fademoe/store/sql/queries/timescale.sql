@@ -32,6 +32,6 @@ SELECT relkind = 'p' FROM pg_class WHERE oid = 'perp_data'::regclass
 -- name: drop_chunks
 SELECT drop_chunks('perp_data', older_than => %(edge)s::bigint)
 
--- name: oldest_chunk
+-- name: oldest_kept_chunk
 SELECT min(range_start_integer) FROM timescaledb_information.chunks
-WHERE hypertable_schema = current_schema() AND hypertable_name = 'perp_data'
+WHERE hypertable_schema = current_schema() AND hypertable_name = 'perp_data' AND range_end_integer > %(edge)s
