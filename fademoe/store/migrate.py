@@ -15,6 +15,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import now_ms
+from fademoe.errors import ConfigError
 from fademoe.feeds.derived import list_parts
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.lags import list_lags
@@ -31,7 +32,10 @@ DATA_VIEWS = {"data_f8": "double precision", "data_numeric": "numeric(38, 18)"} 
 
 
 def migrate(database: Database, exchanges: list[Exchange]) -> list[str]:
-    """Apply what is pending and register the perpspecs of `exchanges`; return the names of the applied files."""
+    """Apply what is pending and register the perpspecs of `exchanges`; return the names of the applied files.
+
+    Raises ConfigError where the database's user is not the owner of the tables.
+    """
     applied = database.run(lambda cursor: _migrate(cursor, exchanges))
     for name in applied:
         log.info("migration %s applied", name)
@@ -40,6 +44,7 @@ def migrate(database: Database, exchanges: list[Exchange]) -> list[str]:
 
 def _migrate(cursor: Cursor, exchanges: list[Exchange]) -> list[str]:
     cursor.execute(SQL["lock_schema"], {"lock": SCHEMA_LOCK})
+    _check_owner(cursor)
     cursor.execute(SQL["create_record"])
     cursor.execute(SQL["applied"])
     done = {name for (name,) in cursor.fetchall()}
@@ -68,6 +73,17 @@ def _migrate(cursor: Cursor, exchanges: list[Exchange]) -> list[str]:
     cursor.execute(_text("read_role.sql"))
     cursor.execute(_text("assistant_views.sql"))
     return [name for name, _ in pending]
+
+
+def _check_owner(cursor: Cursor) -> None:
+    """Raise ConfigError where another role owns the table of rows: no partition could be made, so nothing be stored."""
+    cursor.execute(SQL["foreign_owner"])
+    if found := cursor.fetchone():
+        user, owner = found
+        raise ConfigError(
+            f"FADEMOE_DATABASE_URL logs in as {user}, and perp_data belongs to {owner}: no month can be added to it;"
+            f" log in as {owner}, or give FadeMoe's tables, views and functions to {user}"
+        )
 
 
 def register(cursor: Cursor, exchange: Exchange) -> None:

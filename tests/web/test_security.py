@@ -224,11 +224,20 @@ def test_a_user_without_the_right_to_create_roles_reads_without_the_role(
             with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
                 cursor.execute("DELETE FROM perp_coverage")
         reader.close()
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE ROLE guest LOGIN")
+        with database.open_transaction() as cursor:
+            cursor.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO guest")
+        guest = Database(url.replace("//lodger@", "//guest@"))
+        with pytest.raises(ConfigError, match="logs in as guest, and perp_data belongs to lodger"):
+            migrate(guest, [])  # it could write, and would wait for ever in a month that has no partition yet
+        guest.close()
     finally:
         database.close()
         with connection.cursor() as cursor:
             cursor.execute("DROP DATABASE lodging WITH (FORCE)")
             cursor.execute("DROP ROLE lodger")
+            cursor.execute("DROP ROLE IF EXISTS guest")
         connection.close()
 
 

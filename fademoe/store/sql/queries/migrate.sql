@@ -15,6 +15,11 @@ SELECT name FROM schema_migrations
 -- name: record
 INSERT INTO schema_migrations (name) VALUES (%(name)s)
 
+-- name: foreign_owner
+-- Whose the monthly partitioned table is, where that is neither the user nor a role that it is a member of.
+SELECT current_user, pg_get_userbyid(relowner) FROM pg_class
+WHERE oid = to_regclass('perp_data') AND relkind = 'p' AND NOT pg_has_role(relowner, 'USAGE')
+
 -- name: register_metric
 INSERT INTO metric_catalog (metric, title, interval, columns)
 VALUES (%(metric)s, %(title)s, %(interval)s, %(fields)s)
