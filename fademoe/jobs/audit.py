@@ -7,7 +7,7 @@ from functools import partial
 from psycopg2.extensions import cursor as Cursor
 from rq import Retry
 
-from fademoe.clock import DAY_MS, SECOND_MS, Window, floor_to, now_ms, split, subtract, to_iso
+from fademoe.clock import DAY_MS, SECOND_MS, Window, floor_to, split, subtract, to_iso
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.paging import compute_requested_from_ms, compute_retained_from_ms, split_by_endpoint
@@ -168,30 +168,39 @@ def audit_window(context: JobContext, source: str, symbol: str, start_ms: int, e
 
 @wrap_job
 def enqueue_nightly(context: JobContext) -> dict[str, int]:
-    """Enqueue the audits of whole UTC days; see `enqueue_days`."""
-    return enqueue_days(context.services, floor_to(now_ms(), DAY_MS))
+    """Enqueue the audits of whole UTC days, by each exchange's time; see `enqueue_days`. Return how many per exchange.
+
+    A host whose clock is ahead would note days as audited that have not come yet.
+    """
+    services = context.services
+    counts = {}
+    for exchange in registry.select_enabled(services.settings):
+        with services.stop.allow_interrupt():
+            time_ms = services.clocks.estimate_now_ms(exchange)
+        counts[exchange.name] = enqueue_days(services, exchange, floor_to(time_ms, DAY_MS))
+    return counts
 
 
-def enqueue_days(services: Services, end_ms: int) -> dict[str, int]:
+def enqueue_days(services: Services, exchange: Exchange, end_ms: int) -> int:
     """Enqueue an audit of each day before `end_ms` that was not enqueued yet, for every series that has rows in it.
 
     The status of `audits <exchange>` remembers the last day, so days while the host was off are made up for, up to
-    MAX_DAYS of them. Returns how many audits were enqueued per exchange.
+    MAX_DAYS of them. One that has not come yet was noted by a clock that was ahead: the newest day is audited then.
+    Returns how many audits were enqueued.
     """
-    counts = {}
-    for exchange in registry.select_enabled(services.settings):
-        unit = f"audits {exchange.name}"
-        with status.track(services.database, unit, interval_s=DAY_MS // SECOND_MS) as tracked:
-            first_ms = status.read_last_ts(services.database, unit) or end_ms - DAY_MS
-            days = [
-                Window(start_ms, start_ms + DAY_MS)
-                for start_ms in range(max(first_ms, end_ms - MAX_DAYS * DAY_MS), end_ms, DAY_MS)
-            ]
-            counts[exchange.name] = sum(_enqueue_day(services, exchange, day) for day in days)
-            if days:
-                message = f"{counts[exchange.name]} series until {to_iso(end_ms)}"
-                tracked.report(State.DONE, message, last_ts=end_ms)
-    return counts
+    unit = f"audits {exchange.name}"
+    with status.track(services.database, unit, interval_s=DAY_MS // SECOND_MS) as tracked:
+        first_ms = status.read_last_ts(services.database, unit)
+        if first_ms is None or first_ms > end_ms:
+            first_ms = end_ms - DAY_MS
+        days = [
+            Window(start_ms, start_ms + DAY_MS)
+            for start_ms in range(max(first_ms, end_ms - MAX_DAYS * DAY_MS), end_ms, DAY_MS)
+        ]
+        count = sum(_enqueue_day(services, exchange, day) for day in days)
+        if days:
+            tracked.report(State.DONE, f"{count} series until {to_iso(end_ms)}", last_ts=end_ms)
+    return count
 
 
 def _enqueue_day(services: Services, exchange: Exchange, day: Window) -> int:

@@ -451,12 +451,33 @@ def test_every_day_is_audited_once(system, services):
     """Fault 32: a day during which the host was off was never audited."""
     today_ms = settled_end(DAY_MS)
     services.writer.write([], [Covered(BTC, [Window(today_ms - 10 * DAY_MS, today_ms + DAY_MS)])])
-    assert audit.enqueue_days(services, today_ms - 3 * DAY_MS) == {"binance": 1}
-    assert audit.enqueue_days(services, today_ms - 3 * DAY_MS) == {"binance": 0}
-    assert audit.enqueue_days(services, today_ms) == {"binance": 3}
+    exchange = registry.load_exchanges()["binance"]
+    assert audit.enqueue_days(services, exchange, today_ms - 3 * DAY_MS) == 1
+    assert audit.enqueue_days(services, exchange, today_ms - 3 * DAY_MS) == 0
+    assert audit.enqueue_days(services, exchange, today_ms) == 3
     ids = sorted(connect_queue(services.redis, "binance").get_job_ids())
     days = [today_ms - days * DAY_MS for days in (4, 3, 2, 1)]
     assert ids == [f"au-bin-ohlcv_BTC_{start}_{start + DAY_MS}" for start in days]
+
+
+def test_days_are_audited_though_a_clock_was_ahead(system, services):
+    """A host that was days ahead once noted them as audited, and nothing was audited until they had come."""
+    exchange, today_ms = registry.load_exchanges()["binance"], settled_end(DAY_MS)
+    services.writer.write([], [Covered(BTC, [Window(today_ms - 2 * DAY_MS, today_ms)])])
+    assert audit.enqueue_days(services, exchange, today_ms + 40 * DAY_MS) == 0
+    assert audit.enqueue_days(services, exchange, today_ms) == 1
+    assert audit.enqueue_days(services, exchange, today_ms) == 0, "of one day once"
+
+
+def test_days_are_audited_by_the_exchanges_time(system, services, simulator):
+    day_ms = 4 * DAY_MS
+    yesterday_ms = floor_to(now_ms() - day_ms, DAY_MS) - DAY_MS
+    services.writer.write([], [Covered(BTC, [Window(yesterday_ms, yesterday_ms + DAY_MS)])])
+    simulator.set_clock(-day_ms)  # as seen from the exchange, the host is four days ahead
+    try:
+        assert audit.enqueue_nightly() == {"binance": 1}
+    finally:
+        simulator.set_clock(0)
 
 
 def test_a_long_audit_goes_on_window_by_window(system, services):
