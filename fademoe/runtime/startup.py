@@ -12,7 +12,7 @@ from fademoe.settings import Settings, mask_url
 from fademoe.signals import StopSignal
 from fademoe.store.connection import WAIT_S, Database, wait_for_database
 from fademoe.store.derived import follow
-from fademoe.store.migrate import FIRST_MIGRATION, migrate
+from fademoe.store.migrate import FIRST_MIGRATION, MIGRATING, migrate
 
 
 def wait_until_ready(settings: Settings, wait_s: float = WAIT_S) -> Services:
@@ -35,8 +35,8 @@ def wait_for_schema(settings: Settings, wait_s: float = WAIT_S) -> Services:
 
 def migrate_database(settings: Settings) -> None:
     """Bring the schema up to date; a new database is computed over the exchanges of who made it."""
-    database = Database(settings.postgres_url, "fademoe migrate")
-    if FIRST_MIGRATION in migrate(database, list(registry.load_exchanges().values())):
+    database = Database(settings.postgres_url, MIGRATING)
+    if FIRST_MIGRATION in migrate(database, list(registry.load_exchanges().values()), is_shared=True):
         follow_exchanges(database, settings)
     database.close()
 

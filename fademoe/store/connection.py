@@ -25,6 +25,7 @@ CONNECT_TIMEOUT_S = 5  # psycopg2 cannot be interrupted meanwhile, and SIGTERM i
 PROBES: dict[str, Any] = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 UNTAKEN_MS = 120_000  # a COPY may have to wait for a lock or a disk
 WAIT_S = 30  # how long a starting process waits for PostgreSQL
+WAITING = "fademoe wait"  # name of the connections of such processes
 SCHEMA_LOCK = 7_226_153  # advisory lock: one migration, or one new partition, at a time
 MAINTENANCE_LOCK_TIMEOUT_S = 2.0  # a statement that waits for a whole table holds up all behind it
 RETRY_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # before each further try; a random part of up to a half is added
@@ -113,7 +114,7 @@ class Database:
 
 def wait_for_database(settings: Settings, wait_s: float = WAIT_S) -> None:
     """Return when PostgreSQL answers; raise ConfigError that names the address after `wait_s` seconds."""
-    database = Database(settings.postgres_url, "fademoe wait")
+    database = Database(settings.postgres_url, WAITING)
     deadline = monotonic_s() + wait_s
     while True:
         try:

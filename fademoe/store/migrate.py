@@ -21,35 +21,40 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.lags import list_lags
 from fademoe.metrics import METRICS, Metric
 from fademoe.store import derived, timescale
-from fademoe.store.connection import SCHEMA_LOCK, Database
+from fademoe.store.connection import SCHEMA_LOCK, WAITING, Database
 from fademoe.store.queries import load_queries
 
 log = logging.getLogger(__name__)
 
 SQL = load_queries("migrate")
 FIRST_MIGRATION = "0001_initial"
+MIGRATING = "fademoe migrate"  # name of the connections of programs that begin
 DATA_VIEWS = {"data_f8": "double precision", "data_numeric": "numeric(38, 18)"}  # view of perp_data -> type of decimals
 
 
-def migrate(database: Database, exchanges: list[Exchange]) -> list[str]:
+def migrate(database: Database, exchanges: list[Exchange], *, is_shared: bool = False) -> list[str]:
     """Apply what is pending and register the perpspecs of `exchanges`; return the names of the applied files.
 
-    Raises ConfigError where the database's user is not the owner of the tables.
+    Raises ConfigError where the database's user is not the owner of the tables, and where a newer FadeMoe has migrated
+    them; with `is_shared` also where something is pending while programs run: these are of an older FadeMoe, and would
+    store rows as they were meant before.
     """
-    applied = database.run(lambda cursor: _migrate(cursor, exchanges))
+    applied = database.run(lambda cursor: _migrate(cursor, exchanges, is_shared=is_shared))
     for name in applied:
         log.info("migration %s applied", name)
     return applied
 
 
-def _migrate(cursor: Cursor, exchanges: list[Exchange]) -> list[str]:
+def _migrate(cursor: Cursor, exchanges: list[Exchange], *, is_shared: bool) -> list[str]:
     cursor.execute(SQL["lock_schema"], {"lock": SCHEMA_LOCK})
     _check_owner(cursor)
     cursor.execute(SQL["create_record"])
     cursor.execute(SQL["applied"])
     done = {name for (name,) in cursor.fetchall()}
     has_timescale = timescale.is_available(cursor)
-    pending = [file for file in _files("timescale" if has_timescale else "plain") if file[0] not in done]
+    files = _files("timescale" if has_timescale else "plain")
+    pending = [file for file in files if file[0] not in done]
+    _check_versions(cursor, done, [name for name, _ in files], is_shared=is_shared)
     if pending and has_timescale:
         timescale.create_extension(cursor)
         timescale.lift_limit_of_changes(cursor)
@@ -84,6 +89,19 @@ def _check_owner(cursor: Cursor) -> None:
             f"FADEMOE_DATABASE_URL logs in as {user}, and perp_data belongs to {owner}: no month can be added to it;"
             f" log in as {owner}, or give FadeMoe's tables, views and functions to {user}"
         )
+
+
+def _check_versions(cursor: Cursor, done: set[str], known: Sequence[str], *, is_shared: bool) -> None:
+    """Raise ConfigError where programs of two versions would work on the database."""
+    newest = max(done, default="")
+    if newest > max(known):
+        raise ConfigError(f"a newer FadeMoe has migrated the database ({newest}): bring this checkout up to date")
+    if is_shared and done and not done >= set(known):
+        cursor.execute(SQL["others"], {"waiting": [MIGRATING, WAITING]})
+        if others := ", ".join(name for (name,) in cursor.fetchall()):
+            raise ConfigError(
+                f"programs of an older FadeMoe use the database ({others}): make down on every host, then make up"
+            )
 
 
 def register(cursor: Cursor, exchange: Exchange) -> None:

@@ -5,6 +5,7 @@ import pytest
 from fademoe.clock import DAY_MS, now_ms, to_iso
 from fademoe.queue.ids import list_window_queues
 from fademoe.queue.states import read_windows_in_queues
+from tests.support.clocks import until
 
 TOMORROW = to_iso(now_ms() + DAY_MS)
 
@@ -94,3 +95,26 @@ def test_symbols_are_printed(system):
     done = system.run("symbols")
     assert done.returncode == 0, done.stderr
     assert "1000PEPEUSDT" in next(line for line in done.stdout.splitlines() if line.startswith("PEPE"))
+
+
+def test_nothing_is_migrated_while_programs_of_an_older_version_run(system):
+    """They would store rows as they were meant before: samples at the minute's start instead of its end."""
+    assert system.run("migrate").returncode == 0
+    scheduler = system.start("scheduler")
+    until(lambda: system.query("SELECT 1 FROM perp_status WHERE unit = 'scheduler' AND state = 'running'"), 30)
+    system.query("DELETE FROM schema_migrations WHERE name = '0006_rates_of_coinalyze' RETURNING 1")
+    for command in ("gaps", "migrate"):
+        done = system.run(command)
+        assert done.returncode == 2
+        assert "programs of an older FadeMoe use the database (fademoe): make down" in done.stderr
+    system.stop()
+    assert scheduler.poll() is not None
+    assert system.run("migrate").returncode == 0
+
+
+def test_a_database_that_a_newer_version_has_migrated_is_refused(system):
+    assert system.run("migrate").returncode == 0
+    system.query("INSERT INTO schema_migrations (name) VALUES ('9999_of_tomorrow') RETURNING 1")
+    done = system.run("gaps")
+    assert done.returncode == 2
+    assert "a newer FadeMoe has migrated the database (9999_of_tomorrow)" in done.stderr

@@ -12,6 +12,13 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 -- name: applied
 SELECT name FROM schema_migrations
 
+-- name: others
+-- The other programs of FadeMoe that are connected, and from where; those that wait for the schema are left out.
+SELECT DISTINCT application_name || coalesce(' on ' || host(client_addr), '') FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+  AND application_name LIKE 'fademoe%%' AND application_name <> ALL(%(waiting)s)
+ORDER BY 1
+
 -- name: record
 INSERT INTO schema_migrations (name) VALUES (%(name)s)
 
