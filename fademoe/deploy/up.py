@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from fademoe.embedded import servers
 from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.settings import Settings
+from fademoe.store.connection import Database
+from fademoe.store.migrate import MIGRATING, list_pending
 from fademoe.supervisord import streams
 from fademoe.supervisord.client import Program
 from fademoe.supervisord.daemon import SERVERS, Supervisord, find_linked_home
@@ -175,7 +177,7 @@ class _Start:
         say(f"started {_count_groups(self._started)}" if self._started else "all programs are already running")
 
     def _report_changes(self) -> None:
-        """Say which settings differ from those that supervisord was started with."""
+        """Say which settings differ from those that supervisord was started with, and whether its code is older."""
         say(f"FadeMoe is running already ({self._settings.home})")
         rows = self._settings_rows()
         before = self._record.read_text().splitlines() if self._record.exists() else rows
@@ -183,6 +185,10 @@ class _Start:
             say(f"{variable} has changed: it takes effect after make down")
         if streams.has_changed(self._settings.home, registry.list_streamed()):
             say("the exchanges that have streams have changed: it takes effect after make down")
+        database = Database(self._settings.postgres_url, MIGRATING)
+        with suppress(StoreError), closing(database):  # without the server nobody knows
+            if list_pending(database):
+                say("what runs is of an older FadeMoe: make down on every host, then make up")
 
     def _check_settings(self) -> None:
         servers.check(self._settings)

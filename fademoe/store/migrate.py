@@ -45,6 +45,17 @@ def migrate(database: Database, exchanges: list[Exchange], *, is_shared: bool = 
     return applied
 
 
+def list_pending(database: Database) -> list[str]:
+    """Return the names of the migrations that a database lacks; [] for one that has none yet."""
+    with database.open_transaction() as cursor:
+        cursor.execute(SQL["has_record"])
+        if cursor.fetchone() != (True,):
+            return []
+        cursor.execute(SQL["applied"])
+        done = {name for (name,) in cursor.fetchall()}
+    return [name for name, _ in _files("plain") if name not in done]
+
+
 def _migrate(cursor: Cursor, exchanges: list[Exchange], *, is_shared: bool) -> list[str]:
     cursor.execute(SQL["lock_schema"], {"lock": SCHEMA_LOCK})
     _check_owner(cursor)

@@ -19,6 +19,7 @@ import pytest
 from fademoe.deploy.checks import find_free_port
 from fademoe.deploy.demo import Demo
 from fademoe.settings import Settings
+from fademoe.store.connection import Database
 from fademoe.supervisord.daemon import CHECKOUT
 from fademoe.supervisord.processes import find_processes
 
@@ -83,7 +84,12 @@ def test_a_deployment_starts_and_stops_completely_even_when_supervisord_was_kill
     assert re.search(r"^  worker +running +for 0:", table.stdout, re.MULTILINE)
     assert len(table.stdout.splitlines()) <= 18  # one line for each program, the workers together
 
+    database = Database(Settings(home=home).postgres_url)  # as if this version were newer than what runs
+    forget = "DELETE FROM schema_migrations WHERE name = '0006_rates_of_coinalyze'"
+    database.run(lambda cursor: cursor.execute(forget))
+    database.close()
     again = fademoe(environ | {"FADEMOE_WORKERS": "2", "FADEMOE_ADMIN_TOKEN": "two"}, "up").stdout
+    assert "what runs is of an older FadeMoe: make down on every host, then make up" in again
     assert "all programs are already running" in again
     for name in ("WORKERS", "ADMIN_TOKEN"):
         assert f"FADEMOE_{name} has changed: it takes effect after make down" in again

@@ -9,6 +9,9 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     applied_at TIMESTAMPTZ NOT NULL DEFAULT now()
 )
 
+-- name: has_record
+SELECT to_regclass('schema_migrations') IS NOT NULL
+
 -- name: applied
 SELECT name FROM schema_migrations
 
