@@ -266,6 +266,11 @@ class LiveEngine:
         else:
             wanted, holes = plan_points(table, moment_ms)
         late: list[LateRow] = []
+        covered: dict[str, list[Window]] = {}
+        if isinstance(table, PointTable) and table.zero_when_empty:
+            due_end_ms = table.find_due(moment_ms) + table.grid_ms
+            ranges = {symbol: Window(window.start_ms, due_end_ms) for symbol, window in (wanted | holes).items()}
+            covered = read_covered(cursor, table, ranges)  # before the rows: what it covers, the next statement sees
         found = [*read_rows(cursor, table, wanted), *read_rows(cursor, table, holes)]
         new = {(row.symbol, row.ts): row for row in found if not table.has(row.symbol, row.ts)}
         self._note_across(cursor, table, new)
@@ -275,10 +280,8 @@ class LiveEngine:
             if known_ms <= moment_ms:
                 table.put(row.symbol, row.ts, row.values)
                 late += self._find_late(table, row.symbol, row.ts, known_ms, minute)
-        if isinstance(table, PointTable) and table.zero_when_empty:
-            due_end_ms = table.find_due(moment_ms) + table.grid_ms
-            ranges = {symbol: Window(window.start_ms, due_end_ms) for symbol, window in (wanted | holes).items()}
-            for symbol, windows in read_covered(cursor, table, ranges).items():
+        if isinstance(table, PointTable):
+            for symbol, windows in covered.items():
                 for ts in table.put_zeroes(symbol, windows):
                     late += self._find_late(table, symbol, ts, table.lags.compute_known_ms(ts, ""), minute)
         return late
@@ -381,11 +384,12 @@ def fill(
         old, new = Window(table.base_ms, settled_ms), Window(settled_ms, moment_ms + 1)
         wanted = dict.fromkeys(some, new)
         if old.start_ms < old.end_ms:
+            is_sparse = table.zero_when_empty
+            covered = read_covered(cursor, table, dict.fromkeys(some, old)) if is_sparse else {}  # before the rows
             left = read_long(cursor, table, dict.fromkeys(some, old))
             wanted |= {symbol: Window(old.start_ms, new.end_ms) for symbol in left}
-            if table.zero_when_empty:
-                for symbol, windows in read_covered(cursor, table, dict.fromkeys(some, old)).items():
-                    table.put_zeroes(symbol, windows)
+            for symbol, windows in covered.items():
+                table.put_zeroes(symbol, windows)
             if seen_ms is not None:
                 for symbol, window in read_changed(cursor, table, some, old, seen_ms).items():
                     wanted[symbol] = Window(min(window.start_ms, wanted[symbol].start_ms), new.end_ms)

@@ -16,6 +16,7 @@ from fademoe.feeds import registry
 from fademoe.metrics import Candle, Funding, Liquidations, OpenInterest
 from fademoe.store import coverage
 from fademoe.store.arrivals import LIVE
+from fademoe.store.connection import Database
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.partitions import Partitions
 from fademoe.store.writer import Batch, Writer
@@ -333,6 +334,40 @@ def test_a_sample_between_the_marks_is_not_late_when_it_is_forgotten(database, w
     with database.open_transaction() as cursor:
         cursor.execute("SELECT * FROM perp_late")
         assert cursor.fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "ago"), [("read_rows", "lql == 0", 1), ("read_long", "sum(lql, 40m) == 0", 30)]
+)
+def test_a_minute_that_is_stored_while_it_is_read_is_no_zero(
+    database, database_url, words, monkeypatch, read, text, ago
+):
+    """A row and its coverage are committed right after the rows were read: the minute is not one without events."""
+    other = Database(database_url)
+    market = Given(other, 2)
+    row_ms = START - ago * MINUTE_MS
+    for minute in range(START - 45 * MINUTE_MS, START + MINUTE_MS, MINUTE_MS):
+        events = [Liquidations(minute, "10", "0")] if minute == row_ms else []
+        at = 0 if minute != row_ms else (START - minute) // MINUTE_MS + 60
+        market._queue(minute, at, "bin", "lq", "1m", "BTC", events, minute)
+    market.store(START)
+
+    original = vars(engine)[read]
+
+    def read_and_store(cursor, table, wanted):
+        found = original(cursor, table, wanted)
+        market.store(START + HOUR)
+        return found
+
+    rules = [rule._replace(codes=("bin",)) for rule in watches(words, [text], ("BTC",))]
+    with monkeypatch.context() as patch, database.open_transaction() as cursor:
+        patch.setattr(engine, read, read_and_store)
+        (truth,) = flatten(LiveEngine(rules).evaluate(cursor, START)).values()
+    assert market.waiting == []
+    assert truth is not True
+    with database.open_transaction() as cursor:
+        assert flatten(LiveEngine(rules).evaluate(cursor, START)) == {(text, "bin", "BTC"): False}
+    other.close()
 
 
 def test_values_and_messages_of_a_result(database, words):
