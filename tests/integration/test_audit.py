@@ -4,12 +4,15 @@ import json
 
 import pytest
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
+from fademoe.cli.main import main
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, to_iso
 from fademoe.jobs.audit import audit
 from fademoe.metrics import OpenInterest
 from fademoe.runtime.job_context import JobContext
+from fademoe.store import certificate, coverage
 from fademoe.store.coverage import NO_ROW, Absence, Covered, Series
-from fademoe.store.writer import Batch, group_rows
+from fademoe.store.partitions import Partitions
+from fademoe.store.writer import Batch, Writer, group_rows
 from tests.support.clocks import settled_end
 
 SERIES = Series("bin-oi", "BTC")
@@ -141,3 +144,26 @@ def test_a_certificate_tells_missing_absent_and_lost_steps(system, services, day
     execute(services, "DELETE FROM perp_data WHERE ts >= %s AND ts < %s", day.start_ms, day.start_ms + STEP_MS)
     certificate = verify(system, day)
     assert (certificate["present"], certificate["missing"], certificate["complete"]) == (285, 0, False)
+
+
+def test_a_certificate_is_of_one_moment(database_url, database, redis_url, monkeypatch, capsys, tmp_path):
+    """A window and its coverage are committed right after the rows were hashed: they are missing in it."""
+    for name, value in (("HOME", str(tmp_path)), ("DATABASE_URL", database_url), ("REDIS_URL", redis_url)):
+        monkeypatch.setenv(f"FADEMOE_{name}", value)
+    start_ms = settled_end(DAY_MS) - DAY_MS
+    window = Window(start_ms, start_ms + 10 * STEP_MS)
+    Partitions(database).ensure(window)
+    with database.open_transaction() as cursor:
+        coverage.want(cursor, [SERIES], window.start_ms, window.end_ms)
+
+    def hash_and_store(*arguments, original=certificate._hash):
+        found = original(*arguments)
+        rows = [OpenInterest(ts, "5") for ts in range(*window, STEP_MS)]
+        Writer(database).write([Batch("oi", "5m", {SERIES: rows})], [Covered(SERIES, [window])])
+        return found
+
+    monkeypatch.setattr(certificate, "_hash", hash_and_store)
+    options = ["--source", SERIES.source, "--symbol", SERIES.symbol, "--json"]
+    code = main(["verify", *options, "--since", to_iso(window.start_ms), "--until", to_iso(window.end_ms)])
+    found = json.loads(capsys.readouterr().out)
+    assert (code, found["rows"], found["missing"], found["complete"]) == (1, 0, 10, False)
