@@ -32,6 +32,7 @@ class Coverage(TypedDict):
     `requested_ms`: in the range, requested. `covered_ms`: of that, fetched or known to be absent. `absent_ms`: of that,
     without a row for a reason. `missing_ms`: still to be fetched. `not_due_ms`: too new to be there.
     `not_requested_ms`: of the range, never requested: nothing is known about it. `is_complete`: covered end to end.
+    `gaps`: the first ranges without rows, 100 at most; the tool `coverage` lists all of them.
     """
 
     source: str

@@ -21,7 +21,7 @@ from fademoe.alerts.language import compile_condition
 from fademoe.alerts.replay import AFTER_MINUTES, replay_rule
 from fademoe.alerts.rules import ALL, Rule, list_codes, list_default_codes
 from fademoe.assistants.answer import Answer, Coverage, make_answer
-from fademoe.assistants.answer_coverage import describe_coverage, describe_series
+from fademoe.assistants.answer_coverage import describe_coverage, describe_series, list_gaps
 from fademoe.assistants.backtests import UNITS, list_series_read, queue_and_wait
 from fademoe.assistants.session import open_session
 from fademoe.assistants.statement import run_statement
@@ -126,14 +126,18 @@ class Toolbox:
     def coverage(self, source: Source, symbol: Symbol, since: Since, until: Until) -> Result:
         """Tell how complete a range of a series is: each range that has no rows, with the reason or as missing.
 
-        Call it before concluding anything from values that are not there.
+        Call it before concluding anything from values that are not there. When `truncated` is true, ask again from the
+        last `until` on: ranges after it were left out.
         """
         window, now = _read_window(since, until)
         with open_session(self._address) as cursor:
             find_perpspec(cursor, source)
             coverage = _describe(cursor, [source], symbol, window, now)
-        rows = [[gap[name] for name in ("since", "until", "state", "reason")] for gap in coverage[0]["gaps"]]
-        return make_answer(["since", "until", "state", "reason"], ["ISO 8601", "ISO 8601", None, None], rows, coverage)
+            gaps = list_gaps(cursor, source, symbol, window, now, MAX_ROWS + 1)
+        coverage[0]["gaps"] = []  # they are the rows
+        rows = [[gap[name] for name in ("since", "until", "state", "reason")] for gap in gaps[:MAX_ROWS]]
+        heads, units = ["since", "until", "state", "reason"], ["ISO 8601", "ISO 8601", None, None]
+        return make_answer(heads, units, rows, coverage, truncated=len(gaps) > MAX_ROWS)
 
     def series(
         self,

@@ -8,11 +8,13 @@ import pytest
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 
+from fademoe.assistants import tools
 from fademoe.assistants.answer import MAX_BYTES
 from fademoe.clock import DAY_MS, HOUR_MS, to_iso
 from fademoe.settings import Settings
 from fademoe.web.app import create_app
 from fademoe.web.current import NAME
+from fademoe.web.model.rows import read_page
 from tests.assistants.conftest import DAYS, Call
 from tests.support.asynchronous import run_async
 
@@ -57,6 +59,57 @@ def test_every_answer_says_what_is_absent_missing_and_never_requested(call: Call
     whole = call("series", source="bin-ohlcv", symbol="BTC", step="1d", **range_of(begin_ms))["coverage"][0]
     assert whole["is_complete"]
     assert whole["gaps"] == []
+
+
+def test_what_is_stored_while_a_question_is_answered_is_not_in_its_coverage(
+    call: Call, sql: Any, begin_ms: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Rows of a missing hour and their coverage are committed right after the rows were read."""
+    missing = begin_ms + 31 * HOUR_MS
+
+    def read_and_store(*arguments: Any) -> Any:
+        page = read_page(*arguments)
+        sql.execute(
+            "INSERT INTO perp_data (ts, symbol, source, interval, c) SELECT ts, 'BTC', 'byb-ohlcv', '1m', 7"
+            " FROM generate_series(%s::bigint, %s::bigint, 60000) AS ts",
+            (missing, missing + HOUR_MS - 1),
+        )
+        sql.execute(
+            "UPDATE perp_coverage SET covered = covered + int8multirange(int8range(%s, %s)) WHERE source = 'byb-ohlcv'",
+            (missing, missing + HOUR_MS),
+        )
+        return page
+
+    monkeypatch.setattr(tools, "read_page", read_and_store)
+    result = call("series", source="byb-ohlcv", symbol="BTC", **range_of(missing, 1))
+    (coverage,) = result["coverage"]
+    assert (len(result["rows"]), coverage["is_complete"], coverage["missing_ms"]) == (0, False, HOUR_MS)
+
+
+def test_coverage_names_every_gap_or_says_that_more_follow(call: Call, sql: Any, begin_ms: int):
+    """A contract that trades every other minute: more absences than an answer holds, and a missing hour behind them."""
+    hole = begin_ms + 30 * HOUR_MS
+    holes = range(begin_ms, hole, 60_000)
+    sql.execute(
+        "INSERT INTO perp_absence (source, symbol, start_ms, end_ms, reason)"
+        " SELECT 'byb-ohlcv', 'BTC', ts, ts + 30000, 'the exchange has no row'"
+        " FROM generate_series(%s::bigint, %s::bigint, 60000) AS ts",
+        (begin_ms, hole - 1),
+    )
+    sql.execute(
+        "UPDATE perp_coverage SET absent = absent + (SELECT range_agg(int8range(start_ms, end_ms)) FROM perp_absence)"
+        " WHERE source = 'byb-ohlcv'"
+    )
+    told: list[list[str | None]] = []
+    since, until = to_iso(begin_ms), to_iso(begin_ms + DAYS * DAY_MS)
+    for _ in range(5):
+        result = call("coverage", source="byb-ohlcv", symbol="BTC", since=since, until=until)
+        told += result["rows"]
+        if not result["truncated"]:
+            break
+        since = result["rows"][-1][1]
+    assert len(told) == len(holes) + 2 > len(result["rows"]) + 100
+    assert told[-1] == [to_iso(hole + HOUR_MS), to_iso(hole + 2 * HOUR_MS), "missing", ""]
 
 
 def test_exchanges_stand_side_by_side_with_nulls_where_one_has_no_row(call: Call, begin_ms: int):
