@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from fademoe.client.rate_limit import usage
 from fademoe.clock import HOUR_MS, MINUTE_MS, SECOND_MS, now_ms
 from fademoe.feeds import registry
-from fademoe.queue.ids import SHARED_QUEUES, list_exchange_queues
+from fademoe.queue.ids import SHARED_QUEUES, list_exchange_queues, parse_exchange
 from fademoe.queue.workload import read_workload
 from fademoe.settings import Settings
 from fademoe.store.connection import Database
@@ -68,11 +68,15 @@ def list_enabled_lags(cursor: Cursor, settings: Settings) -> list[read_completen
 def group_late(
     lags: Iterable[read_completeness.PerpspecLag], busy: Collection[str]
 ) -> dict[str, list[read_completeness.PerpspecLag]]:
-    """Return, by exchange, the perpspecs that are late and for which no job is queued: these gaps grow."""
+    """Return, by exchange, the perpspecs that are late and for which no job is queued: these gaps grow.
+
+    `busy`: the queues with jobs; an exchange has one for what was requested, too.
+    """
+    working = {parse_exchange(queue) for queue in busy}
     late: dict[str, list[read_completeness.PerpspecLag]] = {}
     for lag in lags:
         exchange = lag.exchange or lag.source
-        if lag.behind and lag.lag_ms is not None and lag.lag_ms > MAX_LAG_MS and exchange not in busy:
+        if lag.behind and lag.lag_ms is not None and lag.lag_ms > MAX_LAG_MS and exchange not in working:
             late.setdefault(exchange, []).append(lag)
     return late
 

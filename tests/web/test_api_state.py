@@ -84,6 +84,14 @@ def test_an_exchange_that_is_left_out_is_not_late(settings: Settings, make_app: 
     assert [title for title in alert_titles(client) if "behind" in title] == ["binance falls behind"]
 
 
+def test_windows_that_were_requested_are_queued_too(client: FlaskClient, sql: Cursor, redis: Redis):
+    """What was seeded by command waits in a queue of its own: an alert says that no job is queued only when none is."""
+    cover(sql, "bin-ohlcv", "BTC", "0-", "0-1")
+    assert "binance falls behind" in alert_titles(client)
+    Queue("binance-requested", connection=redis, serializer=JSONSerializer).enqueue("json.loads", "1")
+    assert "binance falls behind" not in alert_titles(client)
+
+
 def test_units_come_in_pages(client: FlaskClient, sql: Cursor):
     for number in range(7):
         report(sql, f"backfill bin-ohlcv C{number}", "done" if number % 2 else "error")
