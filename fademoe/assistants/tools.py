@@ -74,7 +74,7 @@ class Toolbox:
         source: Annotated[str | None, Field(description="only this source, such as bin-ohlcv")] = None,
         symbol: Annotated[str | None, Field(description="only this symbol, such as BTC")] = None,
     ) -> Result:
-        """List the series that are stored: since when they are requested, the newest row, what is missing.
+        """List the series that are stored: since when they are requested, until when they are covered, what is missing.
 
         A series is one source (exchange code and metric) of one symbol.
         """
@@ -100,7 +100,7 @@ class Toolbox:
             "interval": None,
             "columns": None,
             "requested_from": "ISO 8601",
-            "newest": "ISO 8601",
+            "covered_until": "ISO 8601",
             "complete_percent": "% of the requested time",
             "missing_minutes": "minutes",
             "absent_minutes": "minutes without a row for a reason",

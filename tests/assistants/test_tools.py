@@ -61,6 +61,18 @@ def test_every_answer_says_what_is_absent_missing_and_never_requested(call: Call
     assert whole["gaps"] == []
 
 
+def test_a_series_is_covered_beyond_its_newest_row(call: Call, begin_ms: int):
+    """Settlements come every eight hours: the end of what is covered is no row, and is not called one."""
+    listed = call("list_series", source="bin-fr")
+    (row,) = listed["rows"]
+    found = dict(zip(listed["columns"], row, strict=True))
+    assert found["covered_until"] == to_iso(begin_ms + DAYS * DAY_MS)
+    newest = call("stats", source="bin-fr", symbol="BTC", column="fr", **range_of(begin_ms))["rows"][2]
+    assert newest[0] == "last"
+    assert newest[2] < found["covered_until"]
+    assert "newest" not in listed["columns"]
+
+
 def test_what_is_stored_while_a_question_is_answered_is_not_in_its_coverage(
     call: Call, sql: Any, begin_ms: int, monkeypatch: pytest.MonkeyPatch
 ):
