@@ -369,7 +369,8 @@ class Toolbox:
 
         Fees of the exchange's lowest tier, slippage 0.01 %, leverage 1. A run that takes longer than 45 seconds goes
         on; its state says so, and the page Backtester shows it. A run over missing data fails and names them.
-        `coverage` names the series that were read.
+        `ledger_…` count the rows of the ledger by kind: with `ledger_rejection`, orders were refused, as for too little
+        margin. `coverage` names the series that were read.
         """
         window, now = _read_window(since, until)
         request = RunRequest(
@@ -382,14 +383,16 @@ class Toolbox:
         )
         run = queue_and_wait(self._settings, request)
         rows = [("id", run.id), ("state", run.state), ("message", run.message or None), ("certified", run.certified)]
-        rows += [(name, value) for name, value in (run.report or {}).items() if not isinstance(value, list | dict)]
+        report = run.report or {}
+        rows += [(name, value) for name, value in report.items() if not isinstance(value, list | dict)]
+        rows += [(f"ledger_{kind}", count) for kind, count in report.get("rows", {}).items()]
         rows.append(("certificate", run.certificate))
         with open_session(self._address) as cursor:
             coverage, more = _describe_most(cursor, list(list_series_read(run)), window, now)
         return make_answer(
             ["figure", "value", "unit"],
             [None, None, None],
-            [(name, value, UNITS.get(name)) for name, value in rows],
+            [(name, value, "rows" if name.startswith("ledger_") else UNITS.get(name)) for name, value in rows],
             coverage,
             truncated=more,
         )

@@ -7,16 +7,25 @@ from typing import Any
 import pytest
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
+from redis import Redis
+from rq import Queue, SimpleWorker
+from rq.serializers import JSONSerializer
 
 from fademoe.assistants import tools
 from fademoe.assistants.answer import MAX_BYTES
-from fademoe.clock import DAY_MS, HOUR_MS, to_iso
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, to_iso
+from fademoe.queue.enqueue import enqueue_backtest
+from fademoe.queue.ids import RESEARCH
+from fademoe.runtime.job_context import use_services
+from fademoe.runtime.services import Services
 from fademoe.settings import Settings
+from fademoe.signals import StopSignal
 from fademoe.web.app import create_app
 from fademoe.web.current import NAME
 from fademoe.web.model.rows import read_page
 from tests.assistants.conftest import DAYS, Call
 from tests.support.asynchronous import run_async
+from tests.support.markets import START, draw_market, store_market
 
 
 def range_of(begin_ms: int, hours: int = DAYS * 24) -> dict[str, str]:
@@ -251,3 +260,28 @@ def test_a_backtest_is_queued_and_a_wrong_one_refused(call: Call, begin_ms: int,
     assert ["state", "queued", None] in result["rows"]
     assert "nowhere" in call("backtest", strategy=rules, **{**asked, "exchange": "nowhere"})
     assert "assistant.toml" in call("backtest", strategy="long = " + "[" * 5000, **asked)
+
+
+def test_orders_that_were_refused_are_told(address: str, settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    """Without them a strategy that asked for too much looks like one that never trades."""
+    window = Window(START, START + 120 * MINUTE_MS)
+    store_market(str(settings.database_url), draw_market(["A"], 120), window, {("bin", "A"): None})
+
+    def enqueue_and_work(connection: Redis, run_id: str, title: str) -> None:
+        enqueue_backtest(connection, run_id, title)
+        services = Services(settings, StopSignal())
+        use_services(services)
+        queue = Queue(RESEARCH, connection=connection, serializer=JSONSerializer)
+        SimpleWorker([queue], connection=connection, serializer=JSONSerializer).work(
+            burst=True, logging_level="CRITICAL"
+        )
+        services.close()
+
+    monkeypatch.setattr("fademoe.assistants.backtests.enqueue_backtest", enqueue_and_work)
+    asked = {"symbols": "A", "exchange": "binance", "since": to_iso(window.start_ms), "until": to_iso(window.end_ms)}
+    result = tools.Toolbox(address, settings).backtest('long = "c > 0"\nsize = 1000\n', **asked)
+    figures = {name: (value, unit) for name, value, unit in result.structured_content["rows"]}
+    assert figures["state"][0] == "done", figures["message"]
+    assert figures["trades"][0] == "0"
+    assert int(figures["ledger_rejection"][0]) > 100
+    assert figures["ledger_rejection"][1] == "rows"
