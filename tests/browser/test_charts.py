@@ -35,9 +35,9 @@ def span_of(page: Page) -> float:
     return last - first
 
 
-def until(page: Page, condition: Callable[[], bool]) -> None:
+def until(page: Page, condition: Callable[[], bool], wait_s: int = 30) -> None:
     """Wait until a condition about the page holds."""
-    for _ in range(300):
+    for _ in range(wait_s * 10):
         if condition():
             return
         page.wait_for_timeout(100)
@@ -159,6 +159,77 @@ def test_steps_and_ranges_are_buttons_and_the_address_holds_them(site: Site, ope
     page.wait_for_selector(DRAWN, timeout=DRAWN_MS)
     assert page.get_attribute("#chart", "data-step") == "1m"
     assert abs(span_of(page) - DAY_MS) < HOUR_MS
+
+
+def test_the_address_holds_what_is_in_view_after_a_zoom(site: Site, open_page: Open):
+    """A reload brings back the metrics that were chosen and the range that was zoomed to."""
+    page = open_chart(open_page, "step=15m&range=1d&metrics=ohlcv")
+    for _ in range(2):
+        page.get_by_role("button", name="Zoom out").click()
+    until(page, lambda: span_of(page) > 3.5 * DAY_MS)
+    until(page, lambda: "from=" in page.url)
+    expect(page.get_by_role("button", name="1 day")).to_have_attribute("aria-pressed", "false")
+    panes = page.locator(".pane-reading:visible b").all_inner_texts()
+    page.reload()
+    page.wait_for_selector(DRAWN, timeout=DRAWN_MS)
+    assert 3.5 * DAY_MS < span_of(page) < 4.5 * DAY_MS
+    assert page.locator(".pane-reading:visible b").all_inner_texts() == panes == ["Price", "Volume, coins"]
+
+
+def test_a_step_that_is_too_short_for_the_range_becomes_longer(site: Site, open_page: Open):
+    """The form keeps the step and no range: a week of minutes is more than a chart has."""
+    page = open_chart(open_page, "step=1m")
+    assert page.get_attribute("#chart", "data-step") == "5m"
+    page = open_chart(open_page, "step=1m&from=2011-01-01&to=2099-01-01")
+    assert page.get_attribute("#chart", "data-step") == "1d"
+    for _ in range(3):  # before 2010 there is nothing to zoom out to
+        page.get_by_role("button", name="Zoom out").click()
+        page.get_by_role("button", name="Earlier").click()
+    until(page, lambda: not page.locator("#chart-state").inner_text().startswith("Loading"))
+    assert "Not loaded" not in page.locator("#chart-state").inner_text()
+    assert site.complaints == []
+
+
+def test_the_labels_of_an_axis_differ_whatever_the_price_is(own_site: Site, open_page: Open):
+    """A coin of which a million are one contract costs a billionth; one that stands still keeps its scale."""
+    for symbol, price in (("TINY", "0.000000001 * (1 + 0.01 * sin(ts / 4000000.0))"), ("STILL", "0.0001 + 0 * ts")):
+        begin = floor_to(now_ms(), HOUR_MS) - DAY_MS
+        own_site.sql.execute(
+            "INSERT INTO perp_data (ts, symbol, source, interval, o, h, l, c, v)"
+            f" SELECT ts, %s, 'bin-ohlcv', '1m', p, p, p, p, 1 FROM (SELECT ts, ({price})::numeric AS p"
+            " FROM generate_series(%s::bigint, %s::bigint, 60000) AS ts) AS x",
+            (symbol, begin, begin + DAY_MS - MINUTE_MS),
+        )
+        own_site.sql.execute(
+            "INSERT INTO perp_coverage (source, symbol, wanted, covered) VALUES ('bin-ohlcv', %s, %s, %s)",
+            (symbol, *[f"{{[{begin},{begin + DAY_MS})}}"] * 2),
+        )
+        page = open_page(f"/charts?symbol={symbol}&step=15m&range=1d&exchanges=binance&metrics=ohlcv")
+        page.wait_for_selector(DRAWN, timeout=DRAWN_MS)
+        labels = page.locator("#plot .ytick text").all_text_contents()
+        assert len(labels) > 2
+        assert len(set(labels)) == len(labels)
+        low, high = page.evaluate("document.getElementById('plot').layout.yaxis.range")
+        assert high < 2 * max(low, 0.0000000005), (symbol, low, high)
+
+
+def test_a_row_that_comes_late_is_drawn(own_site: Site, open_page: Open):
+    """A minute that a stream missed is fetched later, behind newer ones: an open page shows it without a reload."""
+    ts = floor_to(now_ms(), MINUTE_MS) - 30 * MINUTE_MS
+    late = f"int8multirange(int8range({ts}, {ts + MINUTE_MS}))"
+    where = f"WHERE source = 'bin-ohlcv' AND symbol = 'BTC' AND ts = {ts}"
+    own_site.sql.execute(f"CREATE TEMP TABLE late AS SELECT * FROM perp_data {where}")
+    own_site.sql.execute(f"DELETE FROM perp_data {where}")
+    own_site.sql.execute(f"UPDATE perp_coverage SET covered = covered - {late} WHERE source = 'bin-ohlcv'")
+    page = open_chart(open_page, "step=1m&range=1d")
+    closes = (
+        "(() => { const { x, close, y } = document.getElementById('plot').data.find((one) => one.name === 'bin price');"
+        f" return (close || y)[x.indexOf({ts})]; }})()"
+    )
+    assert page.evaluate(closes) is None
+    own_site.sql.execute("INSERT INTO perp_data SELECT * FROM late")
+    own_site.sql.execute(f"UPDATE perp_coverage SET covered = covered + {late} WHERE source = 'bin-ohlcv'")
+    until(page, lambda: page.evaluate(closes) is not None, 60)
 
 
 def test_the_newest_bar_is_live(own_site: Site, open_page: Open):

@@ -342,6 +342,9 @@ def test_bands_of_a_chart_name_the_reason_for_missing_rows(client: FlaskClient, 
     path = f"/api/chart/bin-ohlcv?symbol=BTC&from={hours[0]}&to={hours[6]}"
     minutes = [tuple(band.values()) for band in get(client, f"{path}&step=1m")["bands"]]
     assert minutes == [("unrequested", hours[0], hours[1]), ("absent", *absent), ("missing", *gap)]
+    assert get(client, path)["open_ms"] == gap[0]
+    assert get(client, f"/api/chart/bin-ohlcv?symbol=BTC&from={gap[1]}&to={hours[6]}&step=1m")["open_ms"] is None
+    assert get(client, f"/api/chart/bin-ohlcv?symbol=BTC&from={gap[1]}&to={day(2)}&step=1m")["open_ms"] == day(1)
     whole = [tuple(band.values()) for band in get(client, f"{path}&step=1h")["bands"]]
     assert whole == [("unrequested", hours[0], hours[1]), ("missing", hours[3], hours[4])]
 

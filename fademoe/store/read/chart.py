@@ -15,7 +15,7 @@ from fademoe.metrics import STEPS_MS
 from fademoe.store.derived import make_relation
 from fademoe.store.queries import load_queries
 from fademoe.store.read.catalog import Perpspec
-from fademoe.store.read.completeness import list_ranges
+from fademoe.store.read.completeness import SeriesRanges
 from fademoe.store.read.steps import hold_snapshot, read_buckets
 
 SQL = load_queries("read_chart")
@@ -75,16 +75,13 @@ def read_points(
     return _on_grid(names, stored, window, max(step_ms, own_step_ms or 0))
 
 
-def list_bands(cursor: Cursor, source: str, symbol: str, window: Window, *, step_ms: int, now_ms: int) -> list[Band]:
+def list_bands(ranges: SeriesRanges, window: Window, *, step_ms: int, now_ms: int) -> list[Band]:
     """Return the ranges of a window where a series has no rows, in whole steps of `step_ms`, oldest first.
 
     A step is `missing` if any of its rows is missing, but `absent` or `unrequested` only as a whole. The steps are
     joined into longer ones if there are more than BANDS_MOST bands.
     """
     until_now = Window(window.start_ms, max(window.start_ms, min(window.end_ms, now_ms)))
-    ranges = list_ranges(cursor, [(source, symbol)], now_ms).get((source, symbol))
-    if ranges is None:
-        return []
     unrequested = subtract(until_now, merge([*ranges.wanted, *ranges.covered]))
     while True:
         bands = [
@@ -95,6 +92,18 @@ def list_bands(cursor: Cursor, source: str, symbol: str, window: Window, *, step
         if len(bands) <= BANDS_MOST:
             return sorted(bands, key=lambda band: band.start_ms)
         step_ms *= 2
+
+
+def find_open_ms(ranges: SeriesRanges, window: Window) -> int | None:
+    """Return from when on rows of a window may still come: the first time that is wanted and not covered; or None."""
+    uncovered = subtract(window, ranges.covered)
+    opens = (
+        max(gap.start_ms, wanted.start_ms)
+        for gap in uncovered
+        for wanted in ranges.wanted
+        if wanted.start_ms < gap.end_ms and wanted.end_ms > gap.start_ms
+    )
+    return min(opens, default=None)
 
 
 def _cut(state: BandState, windows: list[Window], limits: Window, step_ms: int, *, partly: bool = False) -> list[Band]:

@@ -17,6 +17,9 @@ const READING_PX = 16; // room for the values above the lines
 
 const isNone = (value) => value === null || value === undefined;
 
+// How many decimals tell the labels of an axis apart.
+const decimalsOf = ([low, high]) => Math.max(0, Math.ceil(-Math.log10((high - low) / 4)) + 1);
+
 // The right margin holds the longest label of the axes: a small price takes many digits.
 export const marginOf = (panes, view, size) => {
   const ranges = rangesOf(panes, view, { ...size, height: size.height || 400 });
@@ -24,7 +27,7 @@ export const marginOf = (panes, view, size) => {
     const [low, high] = ranges[`yaxis${pane.axis.slice(1)}`];
     const largest = Math.max(Math.abs(low), Math.abs(high));
     if (pane.format === "percent" || largest >= 1e6) return 8;
-    const decimals = Math.max(0, Math.ceil(-Math.log10((high - low) / 4)) + 1);
+    const decimals = decimalsOf([low, high]);
     return largest.toFixed(0).length * 1.3 + (decimals ? decimals + 1 : 0);
   });
   return { l: 6, r: Math.round(Math.max(8, ...widths) * 6.6) + 10, t: 4, b: 40 };
@@ -192,10 +195,11 @@ const rangeOf = (pane, view, height) => {
     }
   }
   if (low > high) return [0, 1];
-  const pad = (high - low) * 0.08 || Math.abs(high) * 0.01 || 1;
+  const spread = high - low || Math.abs(high) * 0.1 || 1;
+  const pad = spread * 0.08;
   const areas = pane.entries.every(({ plot }) => plot.drawing === "area");
   const bottom = areas && low === 0 ? 0 : low - pad;
-  const top = high + pad + ((high - low || 1) * READING_PX) / height;
+  const top = high + pad + (spread * READING_PX) / height;
   const share = Math.min(STRIPS_SHARE, (stripsOf(pane, view).length * STRIP_PX) / height);
   return [bottom - ((top - bottom) * share) / (1 - share), top];
 };
@@ -205,7 +209,8 @@ export const rangesOf = (panes, view, size) => Object.fromEntries(panes.map((pan
 
 const tickFormat = (pane, range) => {
   if (pane.format === "percent") return ".4~%";
-  return Math.max(...range.map(Math.abs)) >= 1e6 ? ".6~s" : ",.10~f";
+  if (Math.max(...range.map(Math.abs)) >= 1e6) return ".6~s";
+  return `,.${Math.min(20, Math.max(10, decimalsOf(range)))}~f`;
 };
 
 export const layoutOf = (panes, view, size, margin, isTouch) => {

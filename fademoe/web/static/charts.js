@@ -3,8 +3,10 @@ import { BANDS, bandAt, DOWN, layoutOf, marginOf, newestOf, panesOf, rangesOf, s
 
 const DAY_MS = 86400000;
 const LIVE_EVERY_MS = 5000;
+const LATE_EVERY_MS = 30000; // rows that come later than the newest bar
 const SETTLE_MS = 120; // a wheel or a drag has ended
 const LEAST_STEPS = 8; // in view
+const EARLIEST_MS = Date.UTC(2010, 0); // the API takes no time before it
 const EDGE_SHARE = 0.02; // empty space beside the newest bar
 const READINGS_MOST = 8; // values above a pane while no time is pointed at
 const FRESH_STEPS = 400; // in view after a step was chosen that does not suit the range
@@ -32,6 +34,7 @@ const start = (config) => {
   let loading = null;
   let crosshair = null; // the time under it
   let newest_ms = 0;
+  let asked_ms = 0; // when rows that come late were asked for
   let traced = "";
   let notes = "";
 
@@ -59,14 +62,15 @@ const start = (config) => {
     const now = Date.now();
     const steps = (view[1] - view[0]) / stepMs();
     const pad = Math.max(0, Math.min(steps / 2, (config.points_most - steps) / 2 - 2)) * stepMs();
-    const wanted = [view[0] - pad, Math.max(view[0] - pad + stepMs(), Math.min(view[1] + pad, now))];
+    const first_ms = Math.max(EARLIEST_MS, view[0] - pad);
+    const wanted = [first_ms, Math.max(first_ms + stepMs(), Math.min(view[1] + pad, now))];
     state.textContent = "Loading …";
     const answers = await Promise.allSettled(specs.map((spec) => request(spec, ...wanted, signal)));
     if (signal.aborted) return;
     loading = null;
     const errors = [...new Set(answers.filter((answer) => answer.status === "rejected").map((answer) => answer.reason.message))];
     series = answers.filter((answer) => answer.status === "fulfilled").map((answer) => answer.value);
-    loaded = wanted;
+    [loaded, asked_ms] = [wanted, now];
     chart.dataset.failed = errors.length; // loaded again with the next poll
     notes = errors.length ? `Not loaded: ${errors.join("; ")}. ` : "";
     newest_ms = newest();
@@ -146,15 +150,22 @@ const start = (config) => {
 
   let settling = null;
 
+  // A view of more steps than are drawn takes a longer step.
+  const fitStep = () => {
+    while ((view[1] - view[0]) / stepMs() > config.points_most && step !== names.at(-1)) step = names[names.indexOf(step) + 1];
+  };
+
   const moveTo = (begin, end, { keepFollowing = false } = {}) => {
     const now = Date.now();
-    const span = Math.max(LEAST_STEPS * config.steps["1m"], Math.min(end - begin, config.points_most * DAY_MS));
+    const longest = Math.min(config.points_most * DAY_MS, now - EARLIEST_MS);
+    const span = Math.max(LEAST_STEPS * config.steps["1m"], Math.min(end - begin, longest));
     const latest = now + span / 2;
-    const stop = Math.min(end, latest);
+    const stop = Math.max(EARLIEST_MS + span, Math.min(end, latest));
     view = [stop - span, stop];
+    if (range && Math.abs(span / config.ranges[range] - 1) > 2 * EDGE_SHARE) range = null; // it was zoomed
     if (!keepFollowing) follows = stop >= newest_ms + stepMs() && stop <= now + span / 2 && view[0] < newest_ms;
     const before = step;
-    while (span / stepMs() > config.points_most && step !== names.at(-1)) step = names[names.indexOf(step) + 1];
+    fitStep();
     chart.dataset.view = view.join(" ");
     const inside = step === before && view[0] >= loaded[0] - stepMs() && Math.min(view[1], now - 2 * stepMs()) <= loaded[1] + stepMs();
     if (inside && panes.length) adjust();
@@ -202,6 +213,8 @@ const start = (config) => {
   // The address holds the view, so that it can be shared, and comes back after a reload.
   const share = () => {
     const query = new URLSearchParams({ symbol: config.symbol, step });
+    const metrics = new URLSearchParams(location.search).getAll("metrics");
+    if (metrics.length) query.set("metrics", metrics.join(","));
     if (config.chosen.length < config.exchanges.length) query.set("exchanges", config.chosen.join(","));
     if (follows && range) query.set("range", range);
     else {
@@ -229,6 +242,7 @@ const start = (config) => {
     for (const name of Object.keys(old.columns)) old.columns[name] = [...old.columns[name].slice(0, count), ...(fresh.columns[name] || [])];
     if (fresh.ts.length) old.incomplete = [...old.incomplete.filter((ts) => ts < fresh.ts[0]), ...fresh.incomplete];
     [old.bands, old.end_ms] = [bands, fresh.end_ms];
+    if ((old.open_ms ?? begin) >= begin) old.open_ms = fresh.open_ms;
     return before !== after;
   };
 
@@ -240,9 +254,12 @@ const start = (config) => {
     if (!reaches) return;
     const known = [...series];
     const stamp = step;
+    const isLate = now - asked_ms >= LATE_EVERY_MS;
+    if (isLate) asked_ms = now;
     try {
       const changed = await Promise.all(known.map(async (one) => {
-        const begin = Math.max(loaded[0], Math.floor((now - 2 * one.step_ms) / one.step_ms) * one.step_ms);
+        const first = Math.min(now - 2 * one.step_ms, isLate ? one.open_ms ?? now : now);
+        const begin = Math.max(loaded[0], now - (config.points_most - 2) * one.step_ms, Math.floor(first / one.step_ms) * one.step_ms);
         const fresh = await request(one.spec, begin, now);
         return series.includes(one) && stamp === step && merge(one, fresh, begin);
       }));
@@ -505,6 +522,8 @@ const start = (config) => {
     follows = true;
   }
   if (view[1] - view[0] < LEAST_STEPS * config.steps["1m"]) view[0] = view[1] - LEAST_STEPS * config.steps["1m"];
+  if (view[1] - view[0] > config.points_most * DAY_MS) view[1] = now;
+  fitStep();
   load({ first: true });
   const again = async () => {
     await poll();
