@@ -134,7 +134,6 @@ class Toolbox:
             find_perpspec(cursor, source)
             coverage = _describe(cursor, [source], symbol, window, now)
             gaps = list_gaps(cursor, source, symbol, window, now, MAX_ROWS + 1)
-        coverage[0]["gaps"] = []  # they are the rows
         rows = [[gap[name] for name in ("since", "until", "state", "reason")] for gap in gaps[:MAX_ROWS]]
         heads, units = ["since", "until", "state", "reason"], ["ISO 8601", "ISO 8601", None, None]
         return make_answer(heads, units, rows, coverage, truncated=len(gaps) > MAX_ROWS)
@@ -223,8 +222,8 @@ class Toolbox:
     ) -> Result:
         """Return count, first, last, lowest, highest, sum, mean and standard deviation (population) of a column.
 
-        The instants of the lowest and the highest value are given. Rows without a value do not count. At most 200,000
-        rows: a coarser step reads more time.
+        The instants of the lowest and the highest value are given. Rows without a value do not count, nor steps that
+        are not covered and over: `incomplete` says how many. At most 200,000 rows: a coarser step reads more time.
         """
         window, now = _read_window(since, until)
         coarse = _read_step(step)
@@ -232,14 +231,14 @@ class Toolbox:
             spec = find_perpspec(cursor, source)
             numbers = [field.name for field in spec.fields if field.type != "text"]
             _check("column", column, numbers)
-            points = [
-                (ts, Decimal(str(value)))
-                for ts, value in _read_all(cursor, spec, symbol, (column,), window, coarse)
-                if value is not None
-            ]
+            found = [row for row in _read_all(cursor, spec, symbol, (column,), window, coarse) if row[1] is not None]
             coverage = _describe(cursor, [source], symbol, window, now)
         unit = next(field.unit for field in spec.fields if field.name == column)
-        return make_answer(["statistic", "value", "time"], [None, unit, "ISO 8601"], _summarize(points), coverage)
+        points = [(ts, Decimal(str(value))) for ts, value, is_complete in found if is_complete]
+        rows = _summarize(points)
+        if coarse:
+            rows.append(("incomplete", len(found) - len(points), None))
+        return make_answer(["statistic", "value", "time"], [None, unit, "ISO 8601"], rows, coverage)
 
     def funding_summary(self, symbol: Symbol, since: Since, until: Until) -> Result:
         """Summarize the settled funding of a symbol on each exchange: sum, mean per hour, annualised, extremes.
@@ -254,7 +253,7 @@ class Toolbox:
             for spec in specs:
                 settled = [
                     (ts, Decimal(rate), int(hours or DEFAULT_HOURS))
-                    for ts, rate, hours in _read_all(cursor, spec, symbol, ("fr", "fr_hours"), window, "")
+                    for ts, rate, hours, _ in _read_all(cursor, spec, symbol, ("fr", "fr_hours"), window, "")
                     if rate is not None
                 ]
                 rows.append((spec.name, *_summarize_funding(settled)))
@@ -584,7 +583,10 @@ def _head(spec: Perpspec, columns: Sequence[str], step: str) -> tuple[list[str],
 def _read_all(
     cursor: Cursor, spec: Perpspec, symbol: str, columns: tuple[str, ...], window: Window, step: str
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield (ts, values…) of all rows of a window, oldest first; raise ToolError when there are too many."""
+    """Yield (ts, values…, is_complete) of all rows of a window, oldest first; raise ToolError when there are too many.
+
+    A row as it is stored is complete, a coarser one where its step is covered and over.
+    """
     selection = _select(symbol, columns, window, PAGE_ROWS)
     count = 0
     while True:
@@ -592,7 +594,7 @@ def _read_all(
         count += len(page.rows)
         if count > MAX_STATS_ROWS:
             raise ToolError(f"the range has more than {MAX_STATS_ROWS} rows; ask for a coarser step or a shorter range")
-        yield from ((row[0], *row[3 : 3 + len(columns)]) for row in page.rows)
+        yield from ((row[0], *row[3 : 3 + len(columns)], not step or bool(row[-1])) for row in page.rows)
         if page.next is None:
             return
         selection = replace(selection, after=page.next)

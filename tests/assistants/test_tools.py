@@ -160,6 +160,16 @@ def test_statistics_and_funding(call: Call, sql: Any, begin_ms: int):
     assert all(series["is_complete"] for series in funding["coverage"] if series["source"][:3] in ("bin", "byb", "okx"))
 
 
+def test_statistics_leave_out_steps_that_are_not_whole(call: Call, begin_ms: int):
+    """An hour of the second day is missing: its volume is not the lowest of a day."""
+    asked = {"source": "byb-ohlcv", "symbol": "BTC", "column": "v", **range_of(begin_ms)}
+    days = {name: value for name, value, _ in call("stats", step="1d", **asked)["rows"]}
+    assert (days["count"], days["lowest"], days["incomplete"]) == ("1", "360", "1")
+    minutes = {name: value for name, value, _ in call("stats", **asked)["rows"]}
+    assert minutes["count"] == str(DAYS * 1440 - 120)
+    assert "incomplete" not in minutes
+
+
 def test_funding_is_summed_over_all_settlements(call: Call, sql: Any, begin_ms: int):
     sql.execute(
         "INSERT INTO perp_data (ts, symbol, source, interval, fr, fr_hours)"
