@@ -176,6 +176,17 @@ def test_the_address_holds_what_is_in_view_after_a_zoom(site: Site, open_page: O
     assert page.locator(".pane-reading:visible b").all_inner_texts() == panes == ["Price", "Volume, coins"]
 
 
+def test_the_newest_bar_stays_in_view_while_it_is_zoomed_to(site: Site, open_page: Open):
+    page = open_chart(open_page, "step=1m&range=1d")
+    for _ in range(7):  # the space beside the newest bar shrinks with the range
+        page.get_by_role("button", name="Zoom in").click()
+    until(page, lambda: span_of(page) < DAY_MS / 100)
+    first, last = view_of(page)
+    assert first < now_ms() < last
+    assert now_ms() - first > (last - first) * 0.7
+    expect(page.get_by_role("button", name="Newest")).to_have_attribute("aria-pressed", "true")
+
+
 def test_a_step_that_is_too_short_for_the_range_becomes_longer(site: Site, open_page: Open):
     """The form keeps the step and no range: a week of minutes is more than a chart has."""
     page = open_chart(open_page, "step=1m")

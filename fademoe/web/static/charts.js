@@ -178,18 +178,21 @@ const start = (config) => {
     settling = setTimeout(() => moveTo(begin, end), SETTLE_MS);
   };
 
-  const zoom = (factor) => {
-    const fixed = follows ? view[1] : (view[0] + view[1]) / 2;
-    moveTo(fixed - (fixed - view[0]) * factor, fixed + (view[1] - fixed) * factor, { keepFollowing: follows });
-  };
-  const pan = (part) => {
-    const by = (view[1] - view[0]) * part;
-    moveTo(view[0] + by, view[1] + by);
-  };
   const toNewest = (span = view[1] - view[0]) => {
     follows = true;
     const end = Date.now() + span * EDGE_SHARE;
     moveTo(end - span, end, { keepFollowing: true });
+  };
+
+  const zoom = (factor) => {
+    const span = (view[1] - view[0]) * factor;
+    if (follows) return toNewest(span);
+    const middle = (view[0] + view[1]) / 2;
+    return moveTo(middle - span / 2, middle + span / 2);
+  };
+  const pan = (part) => {
+    const by = (view[1] - view[0]) * part;
+    moveTo(view[0] + by, view[1] + by);
   };
 
   const chooseStep = (name) => {
