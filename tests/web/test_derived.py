@@ -65,10 +65,12 @@ def test_funding_of_a_year_takes_the_distance_where_the_interval_is_not_sent(cli
 def test_change_of_open_interest_needs_the_mark_before(client: FlaskClient, sql: Cursor):
     store(sql, "byb-oi", "oi", [(0, 10), (5, "12.5"), (15, 11), (20, 9)], interval="5m")
     answer(sql, "byb-oi", [(0, 25)], [(10, 15)])
+    sql.execute("UPDATE perp_coverage SET wanted = covered")
     rows = get_rows(client, "/api/data/byb-oi_chg?symbol=BTC&order=asc")
     assert [(row["ts"], row["oi_chg"]) for row in rows] == [(minute(5), "2.5"), (minute(20), "-2")]
     (series,) = client.get("/api/coverage?source=byb-oi_chg").get_json()["series"]
     assert [series["covered"], series["absent"]] == [[[minute(5), minute(25)]], [[minute(10), minute(20)]]]
+    assert (series["wanted_from"], series["missing"]) == (minute(5), [])  # the first mark has none before it, for ever
 
 
 def test_open_interest_of_all_exchanges_that_list_the_coin(client: FlaskClient, sql: Cursor):

@@ -28,13 +28,17 @@ CROSS JOIN LATERAL (
 WHERE i.known > 0 OR d.is_across AND m.alive IS NOT NULL;
 
 -- What is wanted, covered and absent of every series. Of a derived one it is the intersection over its parts, each
--- while its exchange lists the coin; a row that needs an earlier one needs that covered as well.
+-- while its exchange lists the coin; a row that needs an earlier one needs that covered as well, and is wanted where
+-- both are.
 CREATE VIEW perp_ranges AS
 SELECT source, symbol, wanted, covered, absent, wanted_from FROM perp_coverage
 UNION ALL
 SELECT source, symbol, wanted, covered, covered - present AS absent, lower(wanted) AS wanted_from
 FROM (
-    SELECT source, symbol, wanted,
+    SELECT source, symbol,
+           CASE WHEN lag_ms = 0 THEN wanted ELSE wanted * coalesce((
+               SELECT range_agg(int8range(lower(r) + lag_ms, upper(r) + lag_ms)) FROM unnest(wanted) AS r), '{}')
+           END AS wanted,
            CASE WHEN lag_ms = 0 THEN covered ELSE covered * coalesce((
                SELECT range_agg(int8range(lower(r) + lag_ms, upper(r) + lag_ms)) FROM unnest(covered) AS r), '{}')
            END AS covered,
