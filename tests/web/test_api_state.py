@@ -349,6 +349,20 @@ def test_bands_of_a_chart_name_the_reason_for_missing_rows(client: FlaskClient, 
     assert whole == [("unrequested", hours[0], hours[1]), ("missing", hours[3], hours[4])]
 
 
+def test_a_cell_says_when_it_shows_only_a_part(client: FlaskClient, sql: Cursor):
+    """A contract that trades every other minute: a day has more absent ranges than the page shows."""
+    cover(sql, "bin-ohlcv", "BTC", "0-1", "0-1")
+    path = f"/coverage/cell?perpspec=bin-ohlcv&symbol=BTC&from={day(0)}"
+    assert "are shown" not in client.get(path).text
+    sql.execute(
+        "INSERT INTO perp_absence (source, symbol, start_ms, end_ms, reason)"
+        " SELECT 'bin-ohlcv', 'BTC', ts, ts + 60000, 'the exchange has no row'"
+        " FROM generate_series(%s::bigint, %s::bigint, 120000) AS ts",
+        (day(0), day(1) - 1),
+    )
+    assert client.get(path).text.count("Only 200 are shown") == 1
+
+
 @pytest.mark.usefixtures("partitions")
 def test_concurrent_requests_wait_for_a_connection(client: FlaskClient, app):
     """More requests than connections: those without one wait."""

@@ -87,6 +87,7 @@ def show_cell(params: Params) -> dict[str, object]:
         "symbol": symbol,
         "window": window,
         "jobs": overlapping[:MAX_RANGES],
+        "most": MAX_RANGES,
         "jobs_reason": jobs_reason,
         "reason": reason,
         **(cell or {}),
