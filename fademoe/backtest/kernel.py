@@ -1,7 +1,8 @@
 """Target strategies in floats, from one change of side to the next: for sweeps alone, checked against the exact engine.
 
 Fills, funding, fees, lots and buying power are those of semantics 1; what it leaves out is liquidation, and unknown
-settlements: `is_tight` says that a run came near its margin, or held a position at one, and has to be run exactly.
+settlements: `is_tight` says that a run came near its margin and has to be run exactly, `unknown` in how many ranges it
+held a position without knowing what was settled.
 """
 
 import math
@@ -22,7 +23,7 @@ NEAR = 0.05  # of the notional: a run whose equity comes below this, or twice th
 class Prices:
     """A symbol over the minutes of a run. `settled`: (minute, rate, mark), ascending.
 
-    `absent`: minutes [first, last) in which it is not known what was settled, where that ends a run.
+    `absent`: minutes [first, last) in which it is not known what was settled.
     `opens` are NaN where there is no candle; the others are 0 before the first price.
     """
 
@@ -85,6 +86,7 @@ class Outcome:
     funding: float
     fees: float
     is_tight: bool
+    unknown: int
 
     @property
     def final(self) -> float:
@@ -194,18 +196,24 @@ class _Book:
         minutes = [*(minute for minute, _ in self._cash_changes), self._length]
         cash: Floats = np.repeat(np.cumsum(amounts), np.diff(minutes))
         equity = cash.copy()
-        is_blind = False
+        unknown = 0
         for symbol, moves in self._moves.items():
             if moves:
                 held = self._trace(moves)
-                is_blind |= any(
-                    held[max(0, first - 1) : max(0, last - 1)].any() for first, last in prices[symbol].absent
+                unknown += sum(
+                    bool(held[max(0, first - 1) : max(0, last - 1)].any()) for first, last in prices[symbol].absent
                 )
                 cash += _value_adversely(held, prices[symbol])
                 held *= prices[symbol].closes
                 equity += held
-        is_tight = is_blind or bool(np.min(cash) < 0)
-        return Outcome(equity=equity, fills=self.fills, funding=self.funding, fees=self.fees, is_tight=is_tight)
+        return Outcome(
+            equity=equity,
+            fills=self.fills,
+            funding=self.funding,
+            fees=self.fees,
+            is_tight=bool(np.min(cash) < 0),
+            unknown=unknown,
+        )
 
 
 def _value_adversely(held: Floats, prices: Prices) -> Floats:

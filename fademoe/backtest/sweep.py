@@ -38,7 +38,10 @@ DAY = DAY_MS // MINUTE_MS
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One set of params: what it earned. `by_kernel` is the equity that the kernel computes, where it runs."""
+    """One set of params: what it earned. `by_kernel` is the equity that the kernel computes, where it runs.
+
+    `unknown`: in how many ranges it held a position and it is not known what was settled, so that `profit` lacks it.
+    """
 
     params: dict[str, Any]
     equity: str
@@ -49,6 +52,7 @@ class Trial:
     is_exact: bool
     by_kernel: float | None
     daily: list[float]
+    unknown: int = 0
 
     def describe(self) -> dict[str, Any]:
         """Return the trial as values that JSON can hold."""
@@ -198,7 +202,14 @@ def run_exactly(plan: Plan, params: dict[str, Any], ground: Ground, by_kernel: f
     equity = np.frombuffer(result.equity.equity, dtype=np.float64)
     fills = sum(1 for row in result.ledger if row.kind == "fill")
     return _make_trial(
-        plan, params, equity, format_decimal(result.account.equity), fills, is_exact=True, by_kernel=by_kernel
+        plan,
+        params,
+        equity,
+        format_decimal(result.account.equity),
+        fills,
+        is_exact=True,
+        by_kernel=by_kernel,
+        unknown=len(result.unknown),
     )
 
 
@@ -211,6 +222,7 @@ def _make_trial(
     *,
     is_exact: bool,
     by_kernel: float | None = None,
+    unknown: int,
 ) -> Trial:
     capital = float(plan.capital)
     daily = np.concatenate(([capital], equity[DAY - 1 :: DAY]))
@@ -227,6 +239,7 @@ def _make_trial(
         is_exact=is_exact,
         by_kernel=by_kernel,
         daily=returns.tolist(),
+        unknown=unknown,
     )
 
 
@@ -263,10 +276,16 @@ class _Kernel:
                 leverage=float(plan.conditions.leverage),
             ),
         )
-        if outcome.is_tight:
+        if outcome.is_tight or (outcome.unknown and not plan.conditions.allow_holes):
             return None
         return _make_trial(
-            plan, params, outcome.equity, format_decimal(Decimal(repr(outcome.final))), outcome.fills, is_exact=False
+            plan,
+            params,
+            outcome.equity,
+            format_decimal(Decimal(repr(outcome.final))),
+            outcome.fills,
+            is_exact=False,
+            unknown=outcome.unknown,
         )
 
     def _is_listed_throughout(self) -> bool:
@@ -352,8 +371,7 @@ def _make_prices(plan: Plan, market: Market, symbol: str, terms: Terms) -> Price
             price = next((float(value) for value in known if not np.isnan(value)), math.nan)
             if not math.isnan(price):
                 settled.append((minute, float(each.rate), price))
-    funding = market.get_settlements(symbol).series
-    absent = [] if plan.conditions.allow_holes else market.get_known(funding).absent
+    absent = market.get_known(market.get_settlements(symbol).series).absent
     return Prices(
         opens=o,
         values=np.nan_to_num(values),
@@ -457,10 +475,14 @@ def join_folds(
 
 
 def describe_trials(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Return the report of a sweep: how many trials, how much of the best is chance, and all of them."""
+    """Return the report of a sweep: how many trials, how much of the best is chance, and all of them.
+
+    `unknown`: how many of the trials lack settlements that are not known.
+    """
     return {
         "trials": len(trials),
         "exact": sum(1 for trial in trials if trial.is_exact),
+        "unknown": sum(1 for trial in trials if trial.unknown),
         "deflated_sharpe": compute_deflated_sharpe(trials),
         "best": trials[0].describe() if trials else None,
         "trials_list": [trial.describe() for trial in trials],
@@ -468,7 +490,10 @@ def describe_trials(trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def describe_folds(plan: Plan, folds: Sequence[Fold], sets: int) -> dict[str, Any]:
-    """Return the report of walking forward: out of sample first, then what was chosen and what it had promised."""
+    """Return the report of walking forward: out of sample first, then what was chosen and what it had promised.
+
+    `unknown`: in how many ranges a position was held and it is not known what was settled.
+    """
     final = Decimal(folds[-1].trial.equity) if folds else plan.capital
     return {
         "out_of_sample": {
@@ -477,6 +502,7 @@ def describe_folds(plan: Plan, folds: Sequence[Fold], sets: int) -> dict[str, An
             "return": float(final / plan.capital - 1),
             "folds": len(folds),
             "won": sum(1 for fold in folds if fold.trial.profit > 0),
+            "unknown": sum(fold.trial.unknown for fold in folds),
         },
         "trials": sets * len(folds),
         "folds": [
@@ -487,6 +513,7 @@ def describe_folds(plan: Plan, folds: Sequence[Fold], sets: int) -> dict[str, An
                 "in_sample": fold.in_sample,
                 "profit": fold.trial.profit,
                 "equity": fold.trial.equity,
+                "unknown": fold.trial.unknown,
             }
             for fold in folds
         ],

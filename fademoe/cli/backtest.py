@@ -392,6 +392,8 @@ def _print_trials(run_id: str, report: dict[str, Any]) -> None:
     click.echo(format_table(("params", "profit", "max drawdown", "fills", "by"), rows))
     deflated = report["deflated_sharpe"]
     click.echo(f"{report['trials']} trials; {report['exact']} of them exact; {run_id}")
+    if unknown := report.get("unknown"):
+        click.echo(f"{unknown} of them lack settlements that are not known")
     click.echo(
         "deflated Sharpe ratio: "
         + ("-" if deflated is None else f"{deflated:.2%} that the best is better than the best of so many by chance")
@@ -403,6 +405,8 @@ def _print_folds(run_id: str, report: dict[str, Any]) -> None:
     click.echo(
         f"out of sample: profit {sums['profit']} USDT, {sums['return']:.2%}; {sums['won']} of {sums['folds']} won"
     )
+    if unknown := sums.get("unknown"):
+        click.echo(f"without the settlements of {unknown} ranges, which are not known")
     rows = [
         [
             to_iso(fold["since"]),

@@ -20,6 +20,7 @@ from fademoe.backtest.sweep import (
     _Reader,
     compute_deflated_sharpe,
     describe_folds,
+    describe_trials,
     read_grid,
     run_exactly,
     run_sweep,
@@ -223,7 +224,17 @@ def test_a_run_that_holds_where_nobody_knows_what_was_settled_is_left_to_the_exa
     idle = dict(plan.params) | {"slow": 500}  # never known, so nothing is held
     assert _Kernel(plan, ground).run(idle) is not None
     allowed = make_plan(StrategyFile("cross.toml", CROSS), ["A"], 300, skip=60, conditions={"allow_holes": True})
-    assert _Kernel(allowed, ground).run(dict(plan.params)) is not None
+    by_kernel = _Kernel(allowed, ground).run(dict(plan.params))
+    exactly = run_exactly(allowed, dict(plan.params), ground)
+    assert by_kernel is not None
+    assert by_kernel.unknown == exactly.unknown == 1
+    sets = [idle, dict(plan.params)]
+    report = describe_trials(run_sweep(allowed, sets, ground, best=0))
+    assert report["unknown"] == 1, "what holes cost nobody knows"
+    assert sorted(trial["unknown"] for trial in report["trials_list"]) == [0, 1]
+    folds = walk_forward(allowed, sets[1:], ground, HOUR_MS, HOUR_MS)
+    walked = describe_folds(allowed, folds, 1)
+    assert walked["out_of_sample"]["unknown"] == sum(fold["unknown"] for fold in walked["folds"]) == 1
 
 
 def test_a_sweep_records_every_trial_and_runs_the_best_exactly(loader: MemoryLoader):
