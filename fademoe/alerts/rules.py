@@ -453,14 +453,12 @@ class _Reader:
                 check_variable(secret)
             except ValueError as error:
                 table.fault("secret", str(error))
+        group_wait_ms = table.parsed("group_wait", parse_duration_ms, 0, DURATIONS)
+        max_age_ms = table.parsed("max_age", parse_duration_ms, 15 * MINUTE_MS, DURATIONS)
+        if group_wait_ms and group_wait_ms >= max_age_ms:
+            table.fault("group_wait", "is not below max_age (15m by default): all messages would be too old to be sent")
         self.channels.append(
-            Channel(
-                name=name,
-                url=url,
-                secret=secret,
-                group_wait_ms=table.parsed("group_wait", parse_duration_ms, 0, DURATIONS),
-                max_age_ms=table.parsed("max_age", parse_duration_ms, 15 * MINUTE_MS, DURATIONS),
-            )
+            Channel(name=name, url=url, secret=secret, group_wait_ms=group_wait_ms, max_age_ms=max_age_ms)
         )
         table.end(CHANNEL_KEYS)
 

@@ -104,6 +104,16 @@ def test_the_version_is_of_what_decides_the_states():
     assert all(len(version) == 12 and int(version, 16) >= 0 for version in versions.values())
 
 
+@pytest.mark.parametrize(("wait", "age", "is_refused"), [("15m", "", True), ("2m", "2m", True), ("119s", "2m", False)])
+def test_a_channel_on_which_everything_is_too_old_after_its_wait_is_refused(wait: str, age: str, is_refused: bool):
+    """It was correct for `check`, and no message ever left."""
+    text = f'[[channel]]\nname = "desk"\nurl = "https://example.org/"\ngroup_wait = "{wait}"\n'
+    told = faults(text + (f'max_age = "{age}"\n' if age else ""))
+    assert [fault.startswith("f.toml:4: channel desk, group_wait: is not below max_age") for fault in told] == (
+        [True] if is_refused else []
+    )
+
+
 def test_every_fault_is_listed_with_rule_key_line_position_and_valid_words():
     text = """[[rule]]
 name = "Bad Name"
