@@ -302,11 +302,11 @@ def _date_terms(plan: Plan, symbol: str, dated: Sequence[DatedTerms]) -> list[tu
 
 def _make_terms(dated: DatedTerms) -> Terms:
     assumed = []
-    if dated.lot is None:
+    if dated.lot is None or dated.is_assumed:
         assumed.append("lot")
-    if dated.min_notional is None:
+    if dated.min_notional is None or dated.is_assumed:
         assumed.append("min_notional")
-    if not dated.tiers:
+    if not dated.tiers or dated.is_assumed:
         assumed.append("tiers")
     return Terms(
         lot=DEFAULT_LOT if dated.lot is None else dated.lot,

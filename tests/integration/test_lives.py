@@ -76,6 +76,32 @@ def test_terms_are_dated_by_their_changes(database):
         assert read_terms(cursor, "bin", ["CAT"], Window(0, 1)) == {"CAT": terms[:1]}, "the first ones hold before"
 
 
+def test_a_later_life_has_its_own_terms_from_its_listing_on(database):
+    """They were told two days after it; until then those of the dead contract held."""
+
+    def store_lives(cursor):
+        for life, listed, told, lot in ((1, 0, 1, 1000), (2, 10, 12, 5)):
+            cursor.execute(
+                "INSERT INTO perp_lives (exchange, code, instrument, symbol, life, listed_ms)"
+                " VALUES ('binance', 'bin', '1000CATUSDT', 'CAT', %s, %s)",
+                (life, START + listed * DAY_MS),
+            )
+            cursor.execute(
+                "INSERT INTO perp_terms (code, instrument, life, since_ms, multiplier, contract_value, lot)"
+                " VALUES ('bin', '1000CATUSDT', %s, %s, 1, 1, %s)",
+                (life, START + told * DAY_MS, lot),
+            )
+
+    database.run(store_lives)
+    terms = read(database)
+    told = [((each.since_ms - START) // DAY_MS, each.life, each.lot, each.is_assumed) for each in terms]
+    assert told == [(1, 1, 1000, False), (10, 2, 5, True), (12, 2, 5, False)]
+    assert find_terms(terms, START + 11 * DAY_MS) == (terms[1], True)
+    with database.open_transaction() as cursor:
+        window = Window(START + 11 * DAY_MS, START + 99 * DAY_MS)
+        assert read_terms(cursor, "bin", ["CAT"], window) == {"CAT": terms[1:]}
+
+
 class Relisted:
     """The exchange's list with one contract at the given times, and a clock."""
 

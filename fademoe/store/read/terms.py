@@ -7,8 +7,9 @@
 Times are ms since 1970, numbers Decimal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
@@ -57,7 +58,7 @@ class DatedTerms(NamedTuple):
 
     `tick` is quote per coin, `lot` coins, `min_notional` quote. `tiers` are ascending; their bounds are notional in
     quote currency, or coins where `tier_unit` is "coins". The last tier has no bound: beyond the exchange's largest
-    position its rate goes on.
+    position its rate goes on. `is_assumed`: they are not yet told, but the first ones of this life of the contract.
     """
 
     since_ms: int
@@ -71,6 +72,7 @@ class DatedTerms(NamedTuple):
     funding_hours: int | None
     tier_unit: str | None  # "quote" or "coins", None without tiers
     tiers: tuple[Tier, ...]  # empty: not known
+    is_assumed: bool = False
 
 
 def list_lives(
@@ -97,15 +99,34 @@ def list_lives(
 def read_terms(cursor: Cursor, code: str, symbols: Sequence[str], window: Window) -> dict[str, list[DatedTerms]]:
     """Return the terms of symbols on an exchange code that hold in a window, oldest first.
 
-    The first ones hold before they are known, so there is at least one where any are known, however late. What an
-    exchange tells later than the rest holds before, too. Use `find_terms` to choose those of an instant. A symbol of
-    which none are known is missing from the result.
+    The first ones hold before they are known, so there is at least one where any are known, however late; those of a
+    later life from its listing on. What an exchange tells later than the rest holds before, too. Use `find_terms` to
+    choose those of an instant. A symbol of which none are known is missing from the result.
     """
     cursor.execute(SQL["terms"], {"code": code, "symbols": list(symbols)})
     terms: dict[str, list[DatedTerms]] = {}
-    for symbol, *values, steps in cursor.fetchall():
-        terms.setdefault(symbol, []).append(DatedTerms._make([*values, _make_tiers(steps)]))
-    return {symbol: _select(_fill_back(of_symbol), window) for symbol, of_symbol in terms.items()}
+    listed_ms: dict[tuple[str, int], int | None] = {}
+    for listed, symbol, *values, steps in cursor.fetchall():
+        each = DatedTerms._make([*values, _make_tiers(steps), False])
+        terms.setdefault(symbol, []).append(each)
+        listed_ms[each.instrument, each.life] = listed
+    return {
+        symbol: _select(_begin_at_listing(_fill_back(of_symbol), listed_ms), window)
+        for symbol, of_symbol in terms.items()
+    }
+
+
+def _begin_at_listing(terms: Sequence[DatedTerms], listed_ms: Mapping[tuple[str, int], int | None]) -> list[DatedTerms]:
+    """Return ascending terms in which the first ones of a life hold from its listing on, not those before."""
+    begun = list(terms[:1])
+    for before, each in pairwise(terms):
+        key = each.instrument, each.life
+        listed = listed_ms[key]
+        is_other = key != (before.instrument, before.life)
+        if is_other and listed is not None and before.since_ms < listed < each.since_ms:
+            begun.append(each._replace(since_ms=listed, is_assumed=True))
+        begun.append(each)
+    return begun
 
 
 def _fill_back(terms: Sequence[DatedTerms]) -> list[DatedTerms]:
@@ -134,7 +155,7 @@ def find_terms(terms: Sequence[DatedTerms], at_ms: int) -> tuple[DatedTerms | No
     """
     valid = [each for each in terms if each.since_ms <= at_ms]
     if valid:
-        return valid[-1], False
+        return valid[-1], valid[-1].is_assumed
     return (terms[0] if terms else None), True
 
 

@@ -10,7 +10,7 @@ WHERE coalesce(code = ANY(%(codes)s), true) AND coalesce(symbol = ANY(%(symbols)
 ORDER BY symbol, code, coalesce(listed_ms, 0), instrument, life
 
 -- name: terms
-SELECT l.symbol, t.since_ms, t.instrument, t.life, t.multiplier, t.contract_value, t.tick, t.lot, t.min_notional,
+SELECT coalesce(l.listed_ms, l.first_trade_ms), l.symbol, t.since_ms, t.instrument, t.life, t.multiplier, t.contract_value, t.tick, t.lot, t.min_notional,
        t.funding_hours, t.tier_unit, t.tiers
 FROM perp_terms AS t JOIN perp_lives AS l USING (code, instrument, life)
 WHERE t.code = %(code)s AND l.symbol = ANY(%(symbols)s)
