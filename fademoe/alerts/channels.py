@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urlsplit
 
@@ -205,7 +206,8 @@ def parse_retry_after(text: str, now_ms: int) -> float | None:
     if text.isdecimal():
         return min(float(text), MAX_RETRY_AFTER_S)
     try:
-        at_s = parsedate_to_datetime(text).timestamp()
+        moment = parsedate_to_datetime(text)
+        at_s = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()  # dates of HTTP are of UTC
     except (ValueError, TypeError, OverflowError):
         return None
     return min(max(at_s - now_ms / SECOND_MS, 0.0), MAX_RETRY_AFTER_S)

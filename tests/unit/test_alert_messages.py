@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 
 import pytest
 
@@ -112,8 +113,16 @@ def test_the_example_of_standard_webhooks():
     assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_retry_after_is_seconds_or_a_date():
+def test_retry_after_is_seconds_or_a_date(monkeypatch):
     assert parse_retry_after("7", 0) == 7
     assert parse_retry_after("Thu, 01 Jan 1970 00:01:00 GMT", 30_000) == 30
     assert parse_retry_after("999999", 0) == 3600
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        for text in ("Thu Jan  1 00:01:00 1970", "Thu, 01 Jan 1970 00:01:00", "Thu, 01 Jan 1970 00:01:00 -0000"):
+            assert parse_retry_after(text, 30_000) == 30, "UTC without a word, wherever the host is"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
     assert parse_retry_after("", 0) is None and parse_retry_after("soon", 0) is None
