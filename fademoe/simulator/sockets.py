@@ -12,6 +12,8 @@ from fademoe.simulator.faults import Faults
 
 MAX_BUFFERED_BYTES = 16_000_000  # a client with more unread bytes is cut off
 CLOSE_TIMEOUT_S = 0.5
+ORDER_FAULTS = ("doubled_frames", "swapped_frames")
+Wrap = Callable[[str, bytes], bytes]  # makes the envelope of a topic's message
 
 
 def encode_text_frame(payload: bytes) -> bytes:
@@ -88,6 +90,7 @@ class Hub:
         self._faults = faults
         self._exchange = exchange
         self._listeners: dict[str, set[Socket]] = {}
+        self._held: dict[str, tuple[bytes, Wrap | None]] = {}  # messages that wait for the next one of their topic
 
     def is_silent(self, topic: str | None = None) -> bool:
         """Tell whether a fault silences all sockets, or this topic."""
@@ -126,8 +129,23 @@ class Hub:
         """Return the topics with subscribers."""
         return list(self._listeners)
 
-    def publish(self, topic: str, payload: bytes, wrap: Callable[[str, bytes], bytes] | None = None) -> None:
-        """Send `payload` to all subscribers of `topic`; sockets that want an envelope get it through `wrap`."""
+    def publish(self, topic: str, payload: bytes, wrap: Wrap | None = None) -> None:
+        """Send `payload` to all subscribers of `topic`; sockets that want an envelope get it through `wrap`.
+
+        An active fault repeats it, or holds it until the next one is sent.
+        """
+        held = self._held.pop(topic, None) if self._held else None
+        fault = self._faults.pick(self._exchange, ORDER_FAULTS, path=topic) if held is None else None
+        if fault is not None and fault.kind == "swapped_frames":
+            self._held[topic] = payload, wrap
+            return
+        self._publish(topic, payload, wrap)
+        if fault is not None:
+            self._publish(topic, payload, wrap)
+        elif held is not None:
+            self._publish(topic, *held)
+
+    def _publish(self, topic: str, payload: bytes, wrap: Wrap | None) -> None:
         listeners = self._listeners.get(topic)
         if not listeners or self.is_silent(topic):
             return

@@ -27,6 +27,7 @@ MAX_AHEAD_MS = 5 * SECOND_MS  # tolerated skew of the exchange's clock
 MAX_BEHIND_MS = HOUR_MS  # what is older is no live data: history brings it
 REPORT_EVERY_S = 60.0  # errors of one cause
 MAX_CAUSES = 1000
+MAX_TAKEN = 10_000  # messages of one connection that are known again: of an hour with many events
 BARS = (Reduce.CLOSED, Reduce.BAR)  # their rows are stamped with the start of an interval
 
 # Where the messages of a topic go: feed -> the exchange's name of the instrument ("" where the topic has just one).
@@ -88,6 +89,8 @@ class Intake:
         self._routes = [route for topic in topics.values() for route in list_routes(topic)]
         merged = [name for name, topic in topics.items() if any(feed.merged for feed in topic)]
         self._states = {name: TopicState() for name in merged}
+        self._with_events = {n for n, topic in topics.items() if any(feed.reduce is Reduce.SUM for feed in topic)}
+        self._taken: dict[tuple[str, int, int], None] = {}  # topic, time and hash of messages with events, as they came
 
     def begin_session(self) -> None:
         """Forget the merged states: the exchange sends them whole again."""
@@ -123,6 +126,10 @@ class Intake:
 
     def take(self, name: str, frame: Frame, payload: bytes, exchange_ms: int) -> list[StreamFeed]:
         """Hand on the rows of a topic's message that came at `exchange_ms`; return the feeds that had an event."""
+        if frame.sent_ms is not None and frame.sent_ms > exchange_ms + MAX_AHEAD_MS:
+            frame = frame._replace(sent_ms=None)  # it must not outdate what follows
+        if name in self._with_events and self._is_repeated(name, frame, payload):
+            return []
         state = self._states.get(name)
         data = state.merge(frame) if state else frame.data
         events = []
@@ -131,6 +138,18 @@ class Intake:
                 if self._read(feed, routes, data, payload, exchange_ms) and feed.reduce is Reduce.SUM:
                     events.append(feed)
         return events
+
+    def _is_repeated(self, name: str, frame: Frame, payload: bytes) -> bool:
+        """Tell whether this very message came before; of most topics nothing is known of that."""
+        if frame.sent_ms is None:
+            return False
+        key = name, frame.sent_ms, hash(payload)
+        if key in self._taken:
+            return True
+        self._taken[key] = None
+        if len(self._taken) > MAX_TAKEN:
+            del self._taken[next(iter(self._taken))]
+        return False
 
     def _read(
         self, feed: StreamFeed, routes: Mapping[str, Route], data: Json, payload: bytes, exchange_ms: int

@@ -5,7 +5,9 @@ import requests
 
 from fademoe.clock import MINUTE_MS
 from fademoe.feeds import registry
+from fademoe.metrics import METRICS
 from tests.support.clocks import sleep_until, until
+from tests.support.simulator import same
 
 SYMBOLS = ["BTC", "ETH"]
 CODES = {"binance": "bin", "bybit": "byb", "okx": "okx"}
@@ -133,4 +135,40 @@ def test_liquidations_are_valued_by_the_size_of_the_contract_at_their_time(fast_
     for symbol in SYMBOLS:
         assert fast_system.differences("okx", "okx-lq", symbol, start_ms, end_ms) == []
     assert fast_system.query(f"{listed} contract_value >= 0.1", SYMBOLS) == [(len(SYMBOLS),)]
+    assert errors(fast_system) == []
+
+
+def find_wrong(system, exchange, start_ms, end_ms):
+    """Return the stored values of all live metrics that are not the truth of their minute."""
+    wrong = []
+    for metric in sorted({feed.metric for feed in registry.load_exchanges()[exchange].stream_feeds}):
+        columns = [column.name for column in METRICS[metric].columns]
+        names = ", ".join(f"{name}::text" for name in columns)
+        for symbol in SYMBOLS:
+            ask = {"exchange": exchange, "metric": metric, "symbol": symbol, "from": start_ms, "to": end_ms}
+            step = {"step": MINUTE_MS} if metric == "oi" else {}
+            truth = {row["ts"]: row for row in system.simulator.get("/sim/truth", **ask, **step)["rows"]}
+            stored = system.query(
+                f"SELECT ts, {names} FROM perp_data WHERE source = %s AND symbol = %s AND ts >= %s AND ts < %s",
+                f"{CODES[exchange]}-{metric}",
+                symbol,
+                start_ms,
+                end_ms,
+            )
+            assert stored or not truth or metric == "lq"
+            for ts, *values in stored:
+                found = zip(columns, values, [truth.get(ts, {}).get(name) for name in columns], strict=True)
+                wrong += [(metric, symbol, ts, *cell) for cell in found if None not in cell and not same(*cell[:0:-1])]
+    return wrong
+
+
+@pytest.mark.waits(60)
+@pytest.mark.parametrize(("exchange", "kind"), [("binance", "doubled_frames"), ("bybit", "swapped_frames")])
+def test_messages_that_come_twice_or_in_another_order_change_no_value(fast_system, exchange, kind):
+    """Liquidations counted twice; open interest and funding were those of an earlier minute."""
+    fast_system.simulator.fault(exchange=exchange, kind=kind)
+    follow(fast_system, exchange)
+    code = CODES[exchange]
+    start_ms = fast_system.wait_for_minutes([f"{code}-ohlcv", f"{code}-lq"], SYMBOLS, 3)
+    assert find_wrong(fast_system, exchange, start_ms, start_ms + 3 * MINUTE_MS) == []
     assert errors(fast_system) == []

@@ -234,6 +234,15 @@ def test_closed_candles_are_lost_repeated_and_late(sim, market):
     assert sim.rows("/sim/stats")["binance"]["faults"]["lost_close"] >= 1
 
 
+@pytest.mark.parametrize(("kind", "order"), [("doubled_frames", [0, 0, 1, 1]), ("swapped_frames", [1, 0, 3, 2])])
+def test_messages_of_a_topic_come_twice_or_in_another_order(sim, kind, order):
+    """By the time at which they were made."""
+    sim.fault(kind=kind, path="btcusdt@markPrice", exchange="binance")
+    socket = sim.connect("/market/ws/btcusdt@markPrice@1s")
+    times = [json.loads(socket.recv())["E"] for _ in order]
+    assert [sorted(set(times)).index(at_ms) for at_ms in times] == order
+
+
 LISTS_PATH = {
     "binance": "/fapi/v1/exchangeInfo",
     "bybit": "/v5/market/instruments-info",

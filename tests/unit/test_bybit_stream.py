@@ -177,3 +177,28 @@ def test_candles_and_liquidations_need_no_type():
         {("byb-lq", "ETH"): None, **SAMPLED},
         ["no data"],
     )
+
+
+def test_changes_that_come_in_another_order_make_the_same_row():
+    """An old value took the place of the newer one, and stood in every row until it changed again."""
+    at_ms = START + MINUTE_MS + 30_000
+    earlier = DELTA | {"type": "delta", "ts": at_ms - 300, "data": {"singleOpenInterest": "6"}}
+    later = DELTA | {"type": "delta", "ts": at_ms - 100, "data": {"singleOpenInterest": "7"}}
+    expected = hear_minute(earlier, later)
+    assert expected == (QUIET | SAMPLED | {("byb-oi", "BTC"): ("7", "9")}, [])
+    assert hear_minute(later, earlier) == expected
+
+
+def test_a_ticker_of_a_time_to_come_outdates_nothing():
+    ahead = DELTA | {"type": "delta", "ts": START + 3600_000, "data": {"fundingRate": "0.5"}}
+    found, errors = hear_minute(ahead)
+    assert found == QUIET | SAMPLED
+    assert len(errors) == 1
+
+
+def test_liquidations_of_a_message_that_comes_again_count_once():
+    """They counted twice. Equal ones of one message, or of two, are different liquidations."""
+    message = {"topic": "allLiquidation.BTCUSDT", "ts": START + MINUTE_MS + 30_000, "data": [EVENT, EVENT]}
+    other = {**message, "ts": message["ts"] + 500}
+    assert hear_minute(message, message)[0][("byb-lq", "BTC")] == ("12", "0")
+    assert hear_minute(message, other, message, other)[0][("byb-lq", "BTC")] == ("24", "0")

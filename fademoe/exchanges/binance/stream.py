@@ -141,6 +141,7 @@ STREAM_FEEDS = (
         name="s",
         parse=parse_force_order,
         reduce=Reduce.SUM,
+        distinct=True,  # of a contract there is one order a second: an equal one is the same one
         continuous=False,  # there may be no liquidation for minutes
         max_silence_s=EVENT_SILENCE_S,
         source=DOCS + "All Market Liquidation Order Streams; side and value as every implementation reads them",

@@ -47,7 +47,9 @@ def route(message: Json) -> Frame:
         topic = read_text(message["topic"])
         if topic.startswith(TICKERS):
             return _route_ticker(topic, message)
-        return Frame(topic=topic, data=message["data"]) if "data" in message else Frame(topic=topic, odd="no data")
+        if "data" not in message:
+            return Frame(topic=topic, odd="no data")
+        return Frame(topic=topic, data=message["data"], sent_ms=read_sent_ms(message))
     number = str(message.get("req_id", ""))
     request = int(number) if number.isdecimal() and message.get("op") == "subscribe" else None
     if "op" in message and message.get("success") is not False:
@@ -67,7 +69,16 @@ def _route_ticker(topic: str, message: dict[str, Json]) -> Frame:
     name = topic.removeprefix(TICKERS)
     if data.get("symbol", name) != name:
         return Frame(topic=topic, odd=f"{topic}: a message of {data['symbol']}")
-    return Frame(topic=topic, data={**data, "ts": message.get("ts")}, partial=kind == "delta")
+    whole = {**data, "ts": message.get("ts")}
+    return Frame(topic=topic, data=whole, partial=kind == "delta", sent_ms=read_sent_ms(message))
+
+
+def read_sent_ms(message: dict[str, Json]) -> int | None:
+    """Return when a message was sent, None where its ts is no time."""
+    try:
+        return to_ms(message.get("ts"))
+    except BadPayload:
+        return None
 
 
 def make_ticker_topic(instrument: Instrument) -> str:
@@ -191,7 +202,8 @@ STREAM_FEEDS = (
         reduce=Reduce.SUM,
         continuous=False,  # there may be no liquidation for minutes
         max_silence_s=EVENT_SILENCE_S,
-        # not distinct: events have no id, and equal ones in a frame are different events
+        # not distinct: events have no id, and equal ones in a frame are different events; of a frame that is sent again
+        # ts is the same, too
         source=DOCS + "All Liquidation stream",
     ),
 )
