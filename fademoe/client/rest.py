@@ -45,6 +45,10 @@ class TimedBody(NamedTuple):
     received_ms: int
 
 
+class Disconnected(OSError):
+    """The connection was cut before an answer came."""
+
+
 class RestClient:
     """Sends the requests of one process, from any of its threads."""
 
@@ -59,6 +63,7 @@ class RestClient:
         self._settings = settings
         self._budgets = budgets
         self._pools = {name: open_pool(address) for name, address in egress}
+        self._pools_of_one_request = {name: open_pool(address) for name, address in egress}  # no connection stays open
         self._offsets = offsets
 
     def read_server_now_ms(self, exchange: Exchange) -> int:
@@ -78,8 +83,10 @@ class RestClient:
     ) -> Json:
         """Return the decoded answer of one request after its cost was granted, `max_wait_s` from now at most.
 
-        An egress address from which the exchange cannot be reached, or that it bans, is passed over while there is
-        another. Raises RetryLater, Refused or BadPayload with the request and an excerpt of the answer.
+        A request whose connection is cut before an answer comes is sent once more: servers close connections that were
+        idle while it is on its way. An egress address from which the exchange cannot be reached, or that it bans, is
+        passed over while there is another. Raises RetryLater, Refused or BadPayload with the request and an excerpt of
+        the answer.
         """
         return self.send_timed(exchange, request, budget=budget, cost=cost, live=live, max_wait_s=max_wait_s).body
 
@@ -98,6 +105,7 @@ class RestClient:
         headers = {**HEADERS, **exchange.headers(self._settings.keys.get(exchange.name, ""))}
         avoided: list[str] = []
         failed: RetryLater | None = None
+        is_repeated = False
         while True:
             try:
                 grant = self._budgets.take(
@@ -111,8 +119,13 @@ class RestClient:
             has_another = len(avoided) < len(self._pools)
             sent_ms = steady_ms()
             try:
-                response, content = self._send_granted(grant, url, request, headers)
+                response, content = self._send_granted(grant, url, request, headers, on_new_connection=is_repeated)
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                if isinstance(error, Disconnected) and not is_repeated and not grant.failures:
+                    is_repeated = True
+                    avoided.remove(grant.egress)
+                    log.info("%s: a connection was cut, its request is sent by another one: %s", exchange.name, error)
+                    continue
                 reason = f"{exchange.name} cannot be reached at {url} from {grant.egress}: {describe_cause(error)}"
                 pause_s = self._budgets.note_failure(grant, reason)
                 failed = RetryLater(
@@ -135,15 +148,18 @@ class RestClient:
             log.warning("%s; another address is tried", failed)
 
     def _send_granted(
-        self, grant: Grant, url: str, request: Request, headers: Mapping[str, str]
+        self, grant: Grant, url: str, request: Request, headers: Mapping[str, str], *, on_new_connection: bool
     ) -> tuple[urllib3.BaseHTTPResponse, bytes]:
         """Return an answer and its whole content; the window of its units starts as soon as it begins."""
         query = f"?{urlencode(request.params)}" if request.params else ""
         if request.json is not None:
             headers = {**headers, "Content-Type": "application/json"}
+        if on_new_connection:
+            headers = {**headers, "Connection": "close"}
+        pools = self._pools_of_one_request if on_new_connection else self._pools
         count = None
         try:
-            response = self._pools[grant.egress].urlopen(
+            response = pools[grant.egress].urlopen(
                 request.method,
                 url + request.path + query,
                 body=None if request.json is None else orjson.dumps(request.json),
@@ -154,6 +170,8 @@ class RestClient:
                 timeout=TIMEOUT,
             )
             count = _read_used_count(grant, response)
+        except urllib3.exceptions.ProtocolError as error:
+            raise Disconnected(describe_cause(error)) from error
         finally:
             self._budgets.release(grant, count)
         return response, _read_content(response)

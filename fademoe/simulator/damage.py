@@ -34,11 +34,27 @@ def damage_body(kind: str, body: bytes, find_rows: Callable[[object], list[Any]]
             _LISTS[kind](elements)
         return orjson.dumps(decoded)
     rows = find_rows(decoded)
-    if rows and kind in ROWS:
+    if kind == "lost_edges":
+        rows[:] = rows[1:-1] or rows
+    elif rows and kind in ROWS:
         _ROWS[kind](rows, len(rows) // 2, volume_index)
     elif rows:
         rows[:] = [_in_seconds(row) for row in rows]
     return orjson.dumps(decoded)
+
+
+def remove_young_rows(body: bytes, find_rows: Callable[[object], list[Any]], since_ms: int) -> bytes:
+    """Return the body without the rows of `since_ms` and later."""
+    decoded = orjson.loads(body)
+    rows = find_rows(decoded)
+    rows[:] = [row for row in rows if _read_time(row) < since_ms]
+    return orjson.dumps(decoded)
+
+
+def _read_time(row: Any) -> int:
+    """Return the first time of a row, 0 without one."""
+    values = row if isinstance(row, list) else row.values()
+    return next((int(value) for value in values if _is_time(value)), 0)
 
 
 def _halve(contracts: list[Any]) -> None:

@@ -14,6 +14,7 @@ from fademoe.simulator.clock import Clock
 BEFORE_ANSWER = {
     "down": "connections are reset, open sockets too, and new ones are refused",
     "reset": "the connection is reset without an answer",
+    "reset_reused": "the connection is reset without an answer when it has served a request before",
     "stall": "the answer comes after `seconds`",
     "html_200": "status 200 with an HTML page about maintenance",
     "html_400": "status 400 with an HTML page",
@@ -61,6 +62,9 @@ ROWS = {
 AFTER_ANSWER = {
     **LISTS,
     **ROWS,
+    "late_rows": "rows younger than `seconds` are not there yet",
+    "lost_edges": "the first and the last row of a page are missing, unless it has less than three",
+    "cut_gzip": "the body is packed, and breaks off in the middle of a well-formed message",
     "seconds": "all times are in seconds instead of milliseconds",
     "truncated": "the last third of the body is missing",
     "error_200": "an error with status 200",

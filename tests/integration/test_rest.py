@@ -86,6 +86,35 @@ def test_an_answer_that_cannot_be_unpacked_is_a_reason_to_wait(services, simulat
     assert send(here)
 
 
+def test_a_connection_that_was_idle_and_is_cut_costs_no_request(services, simulator):
+    """A round of polls ended and a window waited for 15 s; what a poll misses of some metrics is lost for ever."""
+    here = services()
+    simulator.fault(exchange="binance", kind="reset_reused")
+    assert send(here)
+    assert send(here)
+    assert simulator.get("/sim/stats")["binance"]["faults"]["reset_reused"] == 1
+    assert usage.list_outages(here.redis) == []
+
+
+def test_an_exchange_that_cuts_every_connection_is_asked_twice(services, simulator):
+    here = services()
+    before = simulator.get("/sim/stats")["binance"]["faults"].get("reset", 0)
+    simulator.fault(exchange="binance", kind="reset")
+    with pytest.raises(RetryLater, match="cannot be reached"):
+        send(here)
+    assert simulator.get("/sim/stats")["binance"]["faults"]["reset"] == before + 2
+
+
+@pytest.mark.parametrize("name", ["binance", "bybit", "okx"])
+def test_an_answer_whose_packed_body_breaks_off_is_a_reason_to_wait(services, simulator, name):
+    exchange = registry.load_exchanges()[name]
+    here = services(**{f"FADEMOE_{name.upper()}_REST_URL": simulator.url})
+    simulator.fault(exchange=name, kind="cut_gzip", count=1)
+    with pytest.raises(RetryLater):
+        send(here, exchange, exchange.instruments.request)
+    assert send(here, exchange, exchange.instruments.request)
+
+
 @pytest.mark.parametrize(("name", "most"), [("MAX_ANSWER_S", 0.5), ("MAX_ANSWER_BYTES", 1)])
 def test_an_answer_without_end_is_a_reason_to_wait(services, simulator, monkeypatch, name, most):
     """It held its worker until rq killed the job, which counted as an attempt; or filled the memory."""

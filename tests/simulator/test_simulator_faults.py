@@ -137,6 +137,35 @@ def test_the_time_is_a_day_ahead_in_one_answer(sim):
     assert abs(times[0] - 86_400_000 - times[1]) < 10_000
 
 
+def test_a_connection_is_reset_at_its_second_request(sim):
+    """A new one is served."""
+    sim.fault(kind="reset_reused", path=KLINES)
+    with requests.Session() as session:
+        assert session.get(sim.url + KLINES, params=HISTORY, timeout=60).status_code == 200
+        with pytest.raises(requests.ConnectionError):
+            session.get(sim.url + KLINES, params=HISTORY, timeout=60)
+        assert session.get(sim.url + KLINES, params=HISTORY, timeout=60).status_code == 200
+
+
+def test_a_packed_body_breaks_off(sim):
+    """The message itself is whole."""
+    whole = ask(sim).text
+    sim.fault(kind="cut_gzip", count=1)
+    broken = ask(sim)
+    assert broken.headers["Content-Encoding"] == "gzip"
+    assert whole.startswith(broken.text) and len(broken.text) < len(whole)
+
+
+def test_rows_at_the_edges_of_a_page_and_young_ones_are_missing(sim):
+    """A page of two rows is whole."""
+    whole = ask(sim).json()
+    sim.fault(kind="lost_edges", count=2)
+    assert ask(sim).json() == whole[1:-1]
+    assert ask(sim, limit=2).json() == whole[:2]
+    sim.fault(kind="late_rows", count=1, seconds=(sim.now_ms() - whole[3][0]) / 1000 + 1)
+    assert [row[0] for row in ask(sim).json()] == [row[0] for row in whole[:3]]
+
+
 def test_a_stall_delays_the_answer(sim):
     """By its seconds."""
     sim.fault(kind="stall", count=1, seconds=0.4)
