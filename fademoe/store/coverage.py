@@ -20,7 +20,8 @@ NO_ROW = "the exchange has no row"  # without proof: answers were empty
 RUNS_APART_S = 600  # two runs that find nothing confirm an absence when they are so far apart
 CONFIRMED_CHECKS = 2
 # When an absence without proof is requested again, by how many runs found nothing: the seconds since the first of them.
-RECHECK_AFTER_S = {1: RUNS_APART_S, 2: 86_400, 3: 7 * 86_400}
+# An endpoint may lag by hours, and what it has not yet is not absent.
+RECHECK_AFTER_S = {1: RUNS_APART_S, 2: 3_600, 3: 6 * 3_600, 4: 86_400, 5: 7 * 86_400}
 SETTLED_CHECKS = max(RECHECK_AFTER_S) + 1  # it is not requested again
 
 

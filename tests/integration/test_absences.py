@@ -7,8 +7,10 @@ import time
 
 import pytest
 
+from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
+from fademoe.feeds.paging import compute_closed_until_ms
 from fademoe.jobs import audit, backfill, maintenance, polls
 from fademoe.jobs.feed_client import FeedClient, TimeUp
 from fademoe.jobs.window_run import EMPTY
@@ -101,7 +103,7 @@ def test_two_runs_ten_minutes_apart_confirm_an_absence(system, services):
     assert absences(system) == [(*minutes(2, 6), NO_ROW, 1)], "two runs within ten minutes are one"
     with services.database.open_transaction() as cursor:
         assert coverage.list_rechecks(cursor, "bin-ohlcv", DAY_MS, 10) == []
-    for age, checks in (("11 minutes", 2), ("25 hours", 3), ("8 days", 4)):
+    for age, checks in (("11 minutes", 2), ("61 minutes", 3), ("7 hours", 4), ("25 hours", 5), ("8 days", 6)):
         make_older(system, age)
         with services.database.open_transaction() as cursor:
             assert coverage.list_rechecks(cursor, "bin-ohlcv", DAY_MS, 10) == [(BTC, minutes(2, 6))]
@@ -110,6 +112,27 @@ def test_two_runs_ten_minutes_apart_confirm_an_absence(system, services):
     make_older(system, "90 days")
     with services.database.open_transaction() as cursor:
         assert coverage.list_rechecks(cursor, "bin-ohlcv", DAY_MS, 10) == []
+
+
+def test_what_an_endpoint_that_lags_has_not_yet_is_asked_for_within_the_hour(system, services, simulator):
+    """It was absent, confirmed ten minutes later, and asked for again the next day."""
+    exchange = registry.load_exchanges()["binance"]
+    feed, series = exchange.find_rest_feed("lsr"), Series("bin-lsr", "BTC")
+    instruments.ensure(exchange, services.rest, services.database)
+    end_ms = compute_closed_until_ms(feed, services.clocks.ask(exchange, live=True))
+    window = Window(end_ms - HOUR_MS, end_ms - 10 * MINUTE_MS)
+    services.database.run(lambda cursor: coverage.want(cursor, [series], *window))
+    simulator.fault(exchange="binance", kind="late_rows", path=feed.path, seconds=40 * 60)
+    context = JobContext(services=services, job=None)
+    assert backfill.run_window(context, series, window).absent > 0
+    make_older(system, "11 minutes")
+    backfill.recheck(*series, *window)
+    assert [checks for *_, checks in absences(system, series)] == [2]
+    simulator.clear()
+    make_older(system, "61 minutes")
+    assert maintenance.enqueue_rechecks(services, exchange) == 1
+    backfill.recheck(*series, *window)
+    assert system.differences("binance", "bin-lsr", "BTC", *window) == []
 
 
 def test_an_answer_about_neighbouring_absences_counts_for_each(system, services):
