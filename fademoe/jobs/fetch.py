@@ -237,7 +237,8 @@ def request_holes_again(
     expired = find_expired_ranges(feed, fetched, exchange_now_ms)
     alive = [clip_to_listing(instrument, window) for window in fetched.answered] if feed.sparse else fetched.answered
     holes = [part for hole in find_holes(feed, alive, fetched.rows) for part in subtract(hole, expired)]
-    again, unfilled, unanswered = _request_again(feed, instrument, fetched, holes, client, helpers)
+    retained_ms = compute_retained_from_ms(feed, exchange_now_ms)
+    again, unfilled, unanswered = _request_again(feed, instrument, fetched, holes, client, helpers, retained_ms)
     absent, young = classify(feed, unfilled, exchange_now_ms)
     answered = [part for window in fetched.answered for part in subtract(window, [*unanswered, *young])]
     return replace(again, answered=answered, absent=sorted([*expired, *absent]))
@@ -313,8 +314,9 @@ def _request_again(
     holes: Sequence[Window],
     client: PageClient,
     helpers: int,
+    retained_ms: int,
 ) -> tuple[Fetched, list[Window], Sequence[Window]]:
-    """Request holes until nothing more comes.
+    """Request holes until nothing more comes, each with a row before it and one behind it, not before `retained_ms`.
 
     Returns `fetched` with the new rows, the holes that an answer brought nothing for, and those without an answer or
     with an unreadable one. Holes that lie on one page share a request, and of a hole that is longer each page is
@@ -327,7 +329,8 @@ def _request_again(
     alone: list[Window] = []  # to be requested one by one: which of them is unreadable is not known
     while (holes or alone) and failed is None:
         requested = _join_on_pages(feed, holes) + [PageParts(hole, [hole]) for hole in alone]
-        pages = [PageParts(page, [page]) for span, _ in requested for page in split_into_pages(feed, span)]
+        spans = [page for span, _ in requested for page in split_into_pages(feed, span)]
+        pages = [PageParts(_widen(feed, page, retained_ms), [page]) for page in spans]
         again = _fetch_pages(feed, instrument, pages, client, helpers)
         rows.update(again.rows)
         errors += again.errors
@@ -343,6 +346,14 @@ def _request_again(
             (unfilled if is_unfilled else unanswered).extend(readable)
         holes = unanswered
     return replace(fetched, rows=rows, errors=errors, failed=failed), merge(unfilled), [*holes, *alone, *unreadable]
+
+
+def _widen(feed: RestFeed, page: Window, earliest_ms: int) -> Window:
+    """Return a page with its neighbours, if they fit: a hole may be there because its row is the first or the last."""
+    step_ms = feed.interval_ms
+    wide = Window(max(page.start_ms - step_ms, min(page.start_ms, earliest_ms)), page.end_ms + step_ms)
+    is_wider = not feed.sparse and not feed.paging.whole and wide.end_ms - wide.start_ms <= feed.page_span_ms
+    return wide if is_wider else page
 
 
 def _find_left(feed: RestFeed, holes: Sequence[Window], rows: Mapping[int, Row]) -> list[Window]:

@@ -135,6 +135,24 @@ def test_what_an_endpoint_that_lags_has_not_yet_is_asked_for_within_the_hour(sys
     assert system.differences("binance", "bin-lsr", "BTC", *window) == []
 
 
+@pytest.mark.parametrize("name", ["binance", "bybit", "okx"])
+@pytest.mark.parametrize("metric", ["ohlcv", "mark", "lsr"])
+def test_rows_that_every_page_lacks_at_its_edges_are_not_absent(system, simulator, name, metric):
+    """They were, and every later question, which was for the same range, confirmed it."""
+    system.environment |= {"FADEMOE_EXCHANGES": name, f"FADEMOE_{name.upper()}_REST_URL": simulator.url}
+    services, exchange = system.context(), registry.load_exchanges()[name]
+    feed, series = exchange.find_rest_feed(metric), Series(f"{exchange.codes[0]}-{metric}", "BTC")
+    instruments.ensure(exchange, services.rest, services.database)
+    window = Window(settled_end(HOUR_MS) - DAY_MS, settled_end(HOUR_MS))
+    services.database.run(lambda cursor: coverage.want(cursor, [series], *window))
+    for each in filter(None, (feed, feed.recent)):
+        simulator.fault(exchange=name, kind="lost_edges", path=each.path)
+    backfill.run_window(JobContext(services=services, job=None), series, window)
+    services.close()
+    assert system.covers(series.source, ["BTC"], *window)
+    assert system.differences(name, series.source, "BTC", *window) == []
+
+
 def test_an_answer_about_neighbouring_absences_counts_for_each(system, services):
     """Together they counted as a new one, that nothing was known of."""
     for start, end in ((0, 4), (4, 8)):

@@ -127,6 +127,18 @@ def test_a_hole_that_fills_on_the_second_question_is_none():
     assert [row.ts for row in fetched.list_rows()] == minutes(100)
 
 
+def test_rows_at_the_edges_of_pages_that_lack_them_are_found_by_the_second_question():
+    """They were absent: holes on one page are asked for together, and lay at the edges of that answer, too."""
+    acme = Acme(minutes(400, START - 50 * MINUTE_MS))
+    window = Window(START, START + 250 * MINUTE_MS)
+    lack_edges = lambda request, cost: acme.get(request, cost)[1:-1]  # noqa: E731
+    fetched = fetch_with(FEED, ACME, [window], lack_edges)
+    assert len(fetched.rows) == 250 - 2 * 3
+    fetched = confirm_with(FEED, ACME, fetched, START + DAY_MS, lack_edges)
+    assert (fetched.absent, fetched.answered) == ([], [window])
+    assert [row.ts for row in fetched.list_rows()] == minutes(250)
+
+
 @pytest.mark.parametrize("order", list(Order))
 def test_an_exchange_that_cuts_its_pages_short_is_asked_until_nothing_more_comes(order):
     acme = Acme(minutes(100), order, most=30)
@@ -145,7 +157,7 @@ def test_what_is_older_than_the_certain_retention_is_absent_at_once():
     kept_ms = START + 40 * MINUTE_MS
     fetched = confirm_with(feed, ACME, fetched, kept_ms + 200 * MINUTE_MS - EXPIRY_MS, acme.get)
     assert fetched.absent == [Window(START, kept_ms), Window(kept_ms, START + 50 * MINUTE_MS)]
-    assert acme.requests == [(kept_ms, START + 50 * MINUTE_MS - 1)]
+    assert acme.requests == [(kept_ms, START + 51 * MINUTE_MS - 1)], "with a row behind it, and none that is not kept"
     assert feed.retention.requested_ms == DAY_MS
 
 
