@@ -15,7 +15,7 @@ from fademoe.errors import BadPayload
 from fademoe.feeds.instrument import Json
 
 MEANT_DIGITS, FLOAT_ERROR = 12, Decimal("2e-14")  # noise was seen from the 15th digit on: 5e-15 of the value
-_EXACT = Context(prec=300, traps=[Inexact])  # no product of what `read_amount` lets through has more digits
+_EXACT = Context(prec=300, traps=[Inexact])  # no product or sum of what `read_amount` lets through has more digits
 # Possessive repetitions never give back what they matched: no second look at a digit, and half of the time.
 _DECIMAL = re.compile(r"-?(?:[0-9]{1,30}+(?:\.[0-9]{1,30}+)?+|\.[0-9]{1,30}+)")
 _EXPONENTIAL = re.compile(rf"{_DECIMAL.pattern}[eE][+-]?[0-9]{{1,3}}")
@@ -262,6 +262,14 @@ def multiply(*factors: str) -> str:
     result = Decimal(1)
     for factor in factors:
         result = _EXACT.multiply(result, Decimal(factor))
+    return f"{result:f}"
+
+
+def add(*terms: str) -> str:
+    """Add decimal strings exactly; the result is in plain notation."""
+    result = Decimal()
+    for term in terms:
+        result = _EXACT.add(result, Decimal(term))
     return f"{result:f}"
 
 

@@ -10,13 +10,13 @@ that replaces the stored one while the minute is young.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
 from fademoe.clock import MINUTE_MS, SECOND_MS, ceil_to
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Reduce, StreamFeed
+from fademoe.feeds.values import add
 from fademoe.metrics import METRICS, Row
 from fademoe.store.coverage import Series
 
@@ -110,8 +110,7 @@ class Minute:
             return None
         if feed.reduce is Reduce.SUM:
             columns = list(zip(*self.rows, strict=True))[1:]
-            totals = [sum((Decimal(str(value)) for value in column), Decimal()) for column in columns]
-            return METRICS[feed.metric].row_type._make([self.ts, *(f"{total:f}" for total in totals)])
+            return METRICS[feed.metric].row_type._make([self.ts, *(add(*map(str, column)) for column in columns)])
         return self.rows[0]._replace(ts=self.ts)
 
 

@@ -87,6 +87,16 @@ def test_events_are_summed_exactly_and_quiet_minutes_are_known_as_watched():
     assert rows(items) == [(0, ("0.2", "1234567890.000000001")), (MINUTE_MS, None)]
 
 
+def test_a_sum_keeps_every_digit():
+    """It was rounded to 28."""
+    minutes = Minutes([SUM])
+    minutes.watch([SUM], START)
+    minutes.add(SUM, Liquidations(START + 5, "123456789012345678901234567890.1", "0"))
+    minutes.add(SUM, Liquidations(START + 6, "0.000000000000000000000000000003", "0"))
+    total = "123456789012345678901234567890.100000000000000000000000000003"
+    assert rows(close_alive(minutes, START + MINUTE_MS + GRACE_MS)) == [(0, (total, "0"))]
+
+
 def test_a_sum_is_not_claimed_before_its_last_events_must_have_come():
     """They come up to a second and a half late: a connection that dies after the minute's end may not bring them."""
     minutes = Minutes([SUM])
