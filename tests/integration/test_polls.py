@@ -296,9 +296,9 @@ def test_settlements_come_with_the_minute_and_are_asked_for_when_they_may_be_new
     sent = []
     send = Rest._send_granted
 
-    def count(self, grant, url, request, headers):
+    def count(self, grant, url, request, *options, **more):
         sent.append(request.path)
-        return send(self, grant, url, request, headers)
+        return send(self, grant, url, request, *options, **more)
 
     monkeypatch.setattr(Rest, "_send_granted", count)
 
