@@ -126,10 +126,12 @@ class Intake:
 
     def take(self, name: str, frame: Frame, payload: bytes, exchange_ms: int) -> list[StreamFeed]:
         """Hand on the rows of a topic's message that came at `exchange_ms`; return the feeds that had an event."""
-        if frame.sent_ms is not None and frame.sent_ms > exchange_ms + MAX_AHEAD_MS:
-            frame = frame._replace(sent_ms=None)  # it must not outdate what follows
-        if name in self._with_events and self._is_repeated(name, frame, payload):
-            return []
+        sent_ms = frame.sent_ms
+        if sent_ms is not None:
+            if sent_ms > exchange_ms + MAX_AHEAD_MS:
+                frame = frame._replace(sent_ms=None)  # it must not outdate what follows
+            elif name in self._with_events and self._is_repeated((name, sent_ms, hash(payload))):
+                return []
         state = self._states.get(name)
         data = state.merge(frame) if state else frame.data
         events = []
@@ -139,14 +141,11 @@ class Intake:
                     events.append(feed)
         return events
 
-    def _is_repeated(self, name: str, frame: Frame, payload: bytes) -> bool:
-        """Tell whether this very message came before; of most topics nothing is known of that."""
-        if frame.sent_ms is None:
-            return False
-        key = name, frame.sent_ms, hash(payload)
-        if key in self._taken:
+    def _is_repeated(self, message: tuple[str, int, int]) -> bool:
+        """Tell whether this very message came before: topic, time and hash."""
+        if message in self._taken:
             return True
-        self._taken[key] = None
+        self._taken[message] = None
         if len(self._taken) > MAX_TAKEN:
             del self._taken[next(iter(self._taken))]
         return False
