@@ -71,6 +71,27 @@ class Allowance:
         return cls(capacity=capacity, unit_ms=max(tightest_ms, budget.period_ms * PACE_MARGIN / allowed))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Demand:
+    """What take.lua is asked for, again while it waits: its arguments before and behind the longest wait."""
+
+    exchange: str
+    budget: Budget
+    path: str
+    arguments: tuple[int | float, ...]
+    limits: tuple[int | float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """The result of take.lua; `rest`: what stands behind its first three numbers."""
+
+    state: int
+    place: int
+    number: int
+    rest: list[Any]
+
+
 class Budgets:
     """The budgets of this process's egress addresses. Fails closed: no request without Redis. For any thread."""
 
@@ -120,43 +141,61 @@ class Budgets:
         budget, share = exchange.get_budget(name), self._share(exchange.name)
         if not 0 < cost <= budget.limit:
             raise ValueError(f"{exchange.name} {name}: a cost of {cost} is not within the limit of {budget.limit}")
-        usable = [egress for egress in self._egress if egress not in avoid]
+        usable = [address for address in self._egress if address not in avoid]
         places = random.sample(usable, len(usable))  # so that equally free ones take turns
-        allowance, longest_ms = Allowance.compute(budget, share), round(max_wait_s * 1000)
-        arguments = [cost, max(allowance.capacity, cost), allowance.unit_ms, *_window(budget), int(live)]
-        limits = [budget.limit, share]
+        allowance = Allowance.compute(budget, share)
+        demand = _Demand(
+            exchange=exchange.name,
+            budget=budget,
+            path=path,
+            arguments=(cost, max(allowance.capacity, cost), allowance.unit_ms, *_window(budget), int(live)),
+            limits=(budget.limit, share),
+        )
+        longest_ms = round(max_wait_s * 1000)
         try:
-            for addresses in _list_tries(places):
-                keys = _keys(exchange.name, budget, path, addresses)
-                most_ms = longest_ms if addresses == places else 0
-                answer = self._run(self._take, exchange.name, keys, [*arguments, most_ms, *limits])
-                if answer[0] == GRANTED:
-                    break
-            state, place, number, *ticket = answer
-            keys = _keys(exchange.name, budget, path, [places[place - 1]])
-            longest_ms = max(longest_ms, MAX_QUEUE_DELAY_MS)
-            while state == QUEUED:
-                if self._stop.wait(to_host_s(number / 1000)):
-                    raise Stopped
-                state, _, number, *ticket = self._run(
-                    self._take, exchange.name, keys, [*arguments, longest_ms, *limits, *ticket]
-                )
+            egress, answer = self._ask_first(demand, places, longest_ms)
+            answer = self._wait_in_queue(demand, egress, answer, max(longest_ms, MAX_QUEUE_DELAY_MS))
         except RedisError as error:
             raise _redis_away(exchange.name, error) from error
-        if state == REFUSED:
-            raise _spent(exchange.name, name, number / 1000, int(ticket[0]), path)
-        sequence, failures, redis_ms = ticket
+        if answer.state == REFUSED:
+            raise _spent(exchange.name, name, answer.number / 1000, int(answer.rest[0]), path)
+        sequence, failures, redis_ms = answer.rest
         return Grant(
             exchange=exchange.name,
             budget=budget,
-            egress=places[place - 1],
+            egress=egress,
             cost=cost,
-            at_ms=number,
+            at_ms=answer.number,
             sequence=int(sequence),
             failures=int(failures),
             redis_ms=float(redis_ms),
             path=path,
         )
+
+    def _ask_first(self, demand: "_Demand", places: Sequence[str], longest_ms: int) -> tuple[str, "_Answer"]:
+        """Ask one address, then all of them where that one is not free at once; return which answered, and what."""
+        if len(places) > 1:
+            answer = self._ask(demand, places[:1], 0)
+            if answer.state == GRANTED:
+                return places[0], answer
+        answer = self._ask(demand, places, longest_ms)
+        return places[answer.place - 1], answer
+
+    def _wait_in_queue(self, demand: "_Demand", egress: str, answer: "_Answer", longest_ms: int) -> "_Answer":
+        """Sleep and ask again with the ticket for as long as the answer is a place in the queue."""
+        while answer.state == QUEUED:
+            if self._stop.wait(to_host_s(answer.number / 1000)):
+                raise Stopped
+            answer = self._ask(demand, [egress], longest_ms, answer.rest)
+        return answer
+
+    def _ask(
+        self, demand: "_Demand", places: Sequence[str], longest_ms: int, ticket: Sequence[str | int | float] = ()
+    ) -> "_Answer":
+        keys = _keys(demand.exchange, demand.budget, demand.path, places)
+        arguments = [*demand.arguments, longest_ms, *demand.limits, *ticket]
+        state, place, number, *rest = self._run(self._take, demand.exchange, keys, arguments)
+        return _Answer(state=state, place=place, number=number, rest=rest)
 
     def release(self, grant: Grant, server_count: int | None = None) -> None:
         """Start the window of granted units: the request has its answer, or will not get one.
@@ -235,11 +274,6 @@ class Budgets:
             *get_pace(),
         ]
         return script(keys=keys, args=[*clocks, *arguments])
-
-
-def _list_tries(places: Sequence[str]) -> list[Sequence[str]]:
-    """Return which addresses are asked in turn: the first one, and all of them where that is not free at once."""
-    return [places] if len(places) == 1 else [places[:1], places]
 
 
 def _window(budget: Budget) -> list[int]:
