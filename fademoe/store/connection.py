@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5  # psycopg2 cannot be interrupted meanwhile, and SIGTERM is obeyed within ten
 # A host that vanished is noticed within two minutes: by unanswered probes while we wait, by what it does not take else.
-PROBES: dict[str, Any] = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+PROBE_IDLE_S, PROBE_INTERVAL_S, PROBES = 30, 10, 3
 UNTAKEN_MS = 120_000  # a COPY may have to wait for a lock or a disk
 WAIT_S = 30  # how long a starting process waits for PostgreSQL
 WAITING = "fademoe wait"  # name of the connections of such processes
@@ -99,17 +99,34 @@ class Database:
     def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
             try:
-                self._connection = psycopg2.connect(
-                    self._url,
-                    connect_timeout=CONNECT_TIMEOUT_S,
-                    application_name=self._name,
-                    tcp_user_timeout=UNTAKEN_MS,
-                    **PROBES,
-                    **self._options,
-                )
+                self._connection = connect(self._url, self._name, **self._options)
             except psycopg2.OperationalError as error:
                 raise StoreError(f"PostgreSQL at {mask_url(self._url)}: {get_first_line(error)}") from error
         return self._connection
+
+
+def connect(url: str, name: str, *, untaken_ms: int = UNTAKEN_MS, **options: Any) -> Connection:
+    """Return a new connection, on which both ends notice within a minute that the other one's host has vanished.
+
+    A server that does not notice keeps the session of a host that lost power, with its locks, for hours. `untaken_ms`:
+    how long the server may take nothing that was sent. `options` go to psycopg2.connect. Raises
+    psycopg2.OperationalError.
+    """
+    ours: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "keepalives_idle": PROBE_IDLE_S,
+        "keepalives_interval": PROBE_INTERVAL_S,
+        "keepalives_count": PROBES,
+    }
+    connection: Connection = psycopg2.connect(
+        url, application_name=name, tcp_user_timeout=untaken_ms, **{**ours, **options}
+    )
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        values = {"idle_s": PROBE_IDLE_S, "interval_s": PROBE_INTERVAL_S, "count": PROBES}
+        cursor.execute(SQL["watch_client"], values)
+    connection.autocommit = False
+    return connection
 
 
 def wait_for_database(settings: Settings, wait_s: float = WAIT_S) -> None:

@@ -284,6 +284,21 @@ def test_a_host_that_vanished_is_noticed_within_a_minute(database, database_url)
     reader.close()
 
 
+def test_postgresql_is_told_to_notice_a_host_of_ours_that_vanished(database, database_url):
+    """Its session would hold its locks for hours else, and a migration waits for them."""
+    reader = Reader(database_url)
+    for opened in (database.open_transaction, reader.read):
+        with opened() as cursor:
+            # a server shows no values on a socket file, but where they come from
+            cursor.execute("SELECT name FROM pg_settings WHERE name ~ '^tcp_keepalives' AND source = 'session'")
+            assert {name for (name,) in cursor.fetchall()} == {
+                "tcp_keepalives_idle",
+                "tcp_keepalives_interval",
+                "tcp_keepalives_count",
+            }
+    reader.close()
+
+
 def test_lags_are_recorded_and_a_changed_one_holds_from_now_on(database):
     exchange = registry.load_exchanges()["binance"]
     assert fetch(database, "SELECT lag_ms, since_ms FROM perp_lags WHERE source = 'bin-lsr'") == [(201_000, 0)]

@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.errors import StoreError
 from fademoe.settings import mask_url
-from fademoe.store.connection import PROBES, get_first_line
+from fademoe.store.connection import connect, get_first_line
 from fademoe.store.queries import load_queries
 
 STATEMENT_TIMEOUT_S = 5
@@ -94,13 +94,9 @@ class Reader:
         return self._open()
 
     def _open(self) -> Connection:
-        connection: Connection = psycopg2.connect(
-            self.url,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            application_name="fademoe web",
-            **PROBES,
-            tcp_user_timeout=2 * STATEMENT_TIMEOUT_S * 1000,  # a host that vanished holds no thread for minutes
-        )
+        # a server that vanished holds no thread for minutes
+        untaken_ms = 2 * STATEMENT_TIMEOUT_S * 1000
+        connection = connect(self.url, "fademoe web", untaken_ms=untaken_ms, connect_timeout=CONNECT_TIMEOUT_S)
         connection.set_session(readonly=True, autocommit=True)
         with connection.cursor() as cursor:
             cursor.execute(SQL["limit_statements"], {"seconds": STATEMENT_TIMEOUT_S})

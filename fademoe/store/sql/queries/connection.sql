@@ -12,3 +12,12 @@ SELECT has_table_privilege(oid, to_regclass('perp_data'), 'SELECT') FROM pg_role
 
 -- name: take_role
 SELECT set_config('role', %(role)s, false)
+
+-- name: watch_client
+SELECT set_config(name, value, false)
+FROM (
+    VALUES
+        ('tcp_keepalives_idle', %(idle_s)s::text),
+        ('tcp_keepalives_interval', %(interval_s)s::text),
+        ('tcp_keepalives_count', %(count)s::text)
+) AS probes (name, value)
