@@ -286,6 +286,20 @@ def test_what_is_missing_or_absent_is_shaded_and_named(site: Site, open_page: Op
     assert "bin missing" in readings(page)[0]
 
 
+def test_the_name_of_a_shaded_band_is_in_the_middle_of_what_can_be_seen_of_it(site: Site, open_page: Open):
+    """Bands go on beside the view, so that dragging shows no white."""
+    begin = site.begin_ms + 3 * DAY_MS + 2 * HOUR_MS
+    page = open_page(f"/charts?symbol=PEPE&step=1h&from={begin}&to={begin + 12 * HOUR_MS}&exchanges=binance")
+    page.wait_for_selector(DRAWN, timeout=DRAWN_MS)
+    view = page.evaluate("document.getElementById('plot').layout.xaxis.range.map(Number)")
+    shapes = page.evaluate(
+        "document.getElementById('plot').layout.shapes.map((s) => [s.name, s.x0, s.x1, s.label && s.label.text])"
+    )
+    texts = [shape for shape in shapes if shape[3]]
+    assert "missing" in [text for *_, text in texts]
+    assert all(view[0] <= x0 < x1 <= view[1] for _, x0, x1, _ in texts)
+
+
 def test_each_exchange_has_one_colour_that_no_candle_has(site: Site, open_page: Open):
     page = open_chart(open_page)
     traces = page.evaluate(

@@ -10,7 +10,7 @@ export const BANDS = {
 const DASHES = ["solid", "7px,2px", "3px,2px", "8px,2px,2px,2px"];
 const GAP = 0.012; // between two panes, of the chart's height
 const CANDLES_MOST = 700; // more than that are drawn as a line of the last column
-const LABEL_PX = 80; // a narrower band has no label
+const LABEL_PX = 84; // a narrower band has no text
 const STRIP_PX = 4; // height of the strip that shows the bands of one series
 const STRIPS_SHARE = 0.3; // of a pane's height, at most
 const READING_PX = 16; // room for the values above the lines
@@ -166,16 +166,20 @@ const stripsOf = (pane, view) => (pane.series.length < 2 ? []
 export const shapesOf = (panes, view, size) => panes.flatMap((pane) => {
   const span = view[1] - view[0];
   const isNear = (band) => band.start_ms < view[1] + span && band.end_ms > view[0] - span;
-  const rect = (band, y0, y1, name, label) => ({ type: "rect", name, xref: "x", yref: `${pane.axis} domain`, layer: "below", line: { width: 0 },
-    x0: Math.max(band.start_ms, view[0] - span), x1: Math.min(band.end_ms, view[1] + span), y0, y1, fillcolor: BANDS[band.state].colour,
-    label: { text: label, font: { size: 11, color: "#d8cdec" } } });
-  const width = (band) => ((Math.min(band.end_ms, view[1]) - Math.max(band.start_ms, view[0])) / span) * size.width;
-  const shared = sharedBands(pane).filter(isNear).map((band) =>
-    rect(band, 0, 1, `all ${BANDS[band.state].word}`, width(band) > LABEL_PX ? BANDS[band.state].word : ""));
+  const rect = (band, y0, y1, name) => ({ type: "rect", name, xref: "x", yref: `${pane.axis} domain`, layer: "below", line: { width: 0 },
+    x0: Math.max(band.start_ms, view[0] - span), x1: Math.min(band.end_ms, view[1] + span), y0, y1, fillcolor: BANDS[band.state].colour });
+  // The text is in the middle of what can be seen of a band, not in that of its rectangle, which goes on beside the view.
+  const text = (band) => {
+    const [x0, x1] = [Math.max(band.start_ms, view[0]), Math.min(band.end_ms, view[1])];
+    const { word } = BANDS[band.state];
+    return ((x1 - x0) / span) * size.width <= LABEL_PX ? []
+      : [{ ...rect(band, 0, 1, `text ${word}`), x0, x1, fillcolor: "transparent", label: { text: word, font: { size: 11, color: "#d8cdec" } } }];
+  };
+  const shared = sharedBands(pane).filter(isNear).flatMap((band) => [rect(band, 0, 1, `all ${BANDS[band.state].word}`), ...text(band)]);
   const own = stripsOf(pane, view);
   const strip = Math.min(STRIP_PX / ((pane.domain[1] - pane.domain[0]) * size.height), STRIPS_SHARE / own.length);
   const strips = own.flatMap((series, lane) => series.bands.filter(isNear).map((band) =>
-    rect(band, lane * strip, (lane + 0.8) * strip, `${series.spec.code} ${BANDS[band.state].word}`, "")));
+    rect(band, lane * strip, (lane + 0.8) * strip, `${series.spec.code} ${BANDS[band.state].word}`)));
   return [...shared, ...strips];
 });
 
