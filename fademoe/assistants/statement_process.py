@@ -13,6 +13,7 @@ import psycopg
 from psycopg import pq
 
 from fademoe.assistants.statement import LONGEST_S
+from fademoe.store.connection import ENCODING
 
 MAX_MEMORY_BYTES = 256 * 1024 * 1024
 MAX_ROWS = 5_000
@@ -21,7 +22,9 @@ MAX_ERROR_CHARACTERS = 2_000  # a message may hold a value of the statement
 
 
 def _execute(address: str, statement: str) -> dict[str, object]:
-    session = psycopg.connect(address, autocommit=True, connect_timeout=3, application_name="fademoe mcp sql")
+    session = psycopg.connect(
+        address, autocommit=True, connect_timeout=3, application_name="fademoe mcp sql", client_encoding=ENCODING
+    )
     with closing(session) as connection:  # not the block of the session itself: that would end the transaction
         sys.stdout.write(f"{connection.info.backend_pid}\n")
         sys.stdout.flush()

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5  # psycopg2 cannot be interrupted meanwhile, and SIGTERM is obeyed within ten
 # A host that vanished is noticed within two minutes: by unanswered probes while we wait, by what it does not take else.
 PROBE_IDLE_S, PROBE_INTERVAL_S, PROBES = 30, 10, 3
+ENCODING = "UTF8"  # of every database and connection: names of coins are in any script
 UNTAKEN_MS = 120_000  # a COPY may have to wait for a lock or a disk
 WAIT_S = 30  # how long a starting process waits for PostgreSQL
 WAITING = "fademoe wait"  # name of the connections of such processes
@@ -106,7 +107,7 @@ class Database:
 
 
 def connect(url: str, name: str, *, untaken_ms: int = UNTAKEN_MS, **options: Any) -> Connection:
-    """Return a new connection, on which both ends notice within a minute that the other one's host has vanished.
+    """Return a new connection, in UTF-8; on it both ends notice within a minute that the other one's host has vanished.
 
     A server that does not notice keeps the session of a host that lost power, with its locks, for hours. `untaken_ms`:
     how long the server may take nothing that was sent. `options` go to psycopg2.connect. Raises
@@ -114,6 +115,7 @@ def connect(url: str, name: str, *, untaken_ms: int = UNTAKEN_MS, **options: Any
     """
     ours: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
+        "client_encoding": ENCODING,  # whatever the server, the role or PGCLIENTENCODING says
         "keepalives_idle": PROBE_IDLE_S,
         "keepalives_interval": PROBE_INTERVAL_S,
         "keepalives_count": PROBES,

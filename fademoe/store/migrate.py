@@ -21,7 +21,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.lags import list_lags
 from fademoe.metrics import METRICS, Metric
 from fademoe.store import derived, timescale
-from fademoe.store.connection import SCHEMA_LOCK, WAITING, Database
+from fademoe.store.connection import ENCODING, SCHEMA_LOCK, WAITING, Database
 from fademoe.store.queries import load_queries
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,9 @@ DATA_VIEWS = {"data_f8": "double precision", "data_numeric": "numeric(38, 18)"} 
 def migrate(database: Database, exchanges: list[Exchange], *, is_shared: bool = False) -> list[str]:
     """Apply what is pending and register the perpspecs of `exchanges`; return the names of the applied files.
 
-    Raises ConfigError where the database's user is not the owner of the tables, and where a newer FadeMoe has migrated
-    them; with `is_shared` also where something is pending while programs run: these are of an older FadeMoe, and would
-    store rows as they were meant before.
+    Raises ConfigError where the database is not in UTF-8, where its user is not the owner of the tables, and where a
+    newer FadeMoe has migrated them; with `is_shared` also where something is pending while programs run: these are of
+    an older FadeMoe, and would store rows as they were meant before.
     """
     applied = database.run(lambda cursor: _migrate(cursor, exchanges, is_shared=is_shared))
     for name in applied:
@@ -58,6 +58,7 @@ def list_pending(database: Database) -> list[str]:
 
 def _migrate(cursor: Cursor, exchanges: list[Exchange], *, is_shared: bool) -> list[str]:
     cursor.execute(SQL["lock_schema"], {"lock": SCHEMA_LOCK})
+    _check_encoding(cursor)
     _check_owner(cursor)
     cursor.execute(SQL["create_record"])
     cursor.execute(SQL["applied"])
@@ -89,6 +90,17 @@ def _migrate(cursor: Cursor, exchanges: list[Exchange], *, is_shared: bool) -> l
     cursor.execute(_text("read_role.sql"))
     cursor.execute(_text("assistant_views.sql"))
     return [name for name, _ in pending]
+
+
+def _check_encoding(cursor: Cursor) -> None:
+    """Raise ConfigError where the database cannot hold every symbol."""
+    cursor.execute(SQL["encoding"])
+    name, encoding = cursor.fetchone() or ("", "")
+    if encoding != ENCODING:
+        raise ConfigError(
+            f"the database {name} of FADEMOE_DATABASE_URL has the encoding {encoding}, valid is {ENCODING}:"
+            f" CREATE DATABASE {name} TEMPLATE template0 ENCODING '{ENCODING}'"
+        )
 
 
 def _check_owner(cursor: Cursor) -> None:

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 import pytest
 
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, now_ms
-from fademoe.errors import BadPayload, RetryLater, StoreError
+from fademoe.errors import BadPayload, ConfigError, RetryLater, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument
 from fademoe.metrics import Candle, OpenInterest
@@ -282,6 +283,37 @@ def test_a_host_that_vanished_is_noticed_within_a_minute(database, database_url)
         assert given["keepalives_idle"] + given["keepalives_interval"] * given["keepalives_count"] <= 60
         assert 0 < given["tcp_user_timeout"] <= 120_000
     reader.close()
+
+
+@pytest.mark.parametrize("opened_by", ["writer", "reader"])
+def test_names_in_any_script_are_sent_whatever_encoding_a_client_is_given(database_url, opened_by, monkeypatch):
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    database, reader = Database(database_url), Reader(database_url)
+    with database.open_transaction() if opened_by == "writer" else reader.read() as cursor:
+        cursor.execute("SELECT %s", ("币安人生",))
+        assert cursor.fetchone() == ("币安人生",)
+    database.close()
+    reader.close()
+
+
+def test_a_database_that_cannot_hold_every_symbol_is_refused(database_url):
+    """A cluster that was made with LC_ALL=C has SQL_ASCII by default."""
+    name = make_database(database_url, "TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    database = Database(urlunsplit(urlsplit(database_url)._replace(path=f"/{name}")))
+    with pytest.raises(ConfigError, match=f"{name} of FADEMOE_DATABASE_URL has the encoding SQL_ASCII, valid is UTF8"):
+        migrate(database, [])
+    database.close()
+
+
+def make_database(database_url, options):
+    """Make a database on the same server, which ends with it; return its name."""
+    name = f"{urlsplit(database_url).path[1:]}_other"
+    connection = psycopg2.connect(database_url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name} {options}")
+    connection.close()
+    return name
 
 
 def test_postgresql_is_told_to_notice_a_host_of_ours_that_vanished(database, database_url):

@@ -25,6 +25,9 @@ ORDER BY 1
 -- name: record
 INSERT INTO schema_migrations (name) VALUES (%(name)s)
 
+-- name: encoding
+SELECT datname, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()
+
 -- name: foreign_owner
 -- Whose the monthly partitioned table is, where that is neither the user nor a role that it is a member of.
 SELECT current_user, pg_get_userbyid(relowner) FROM pg_class
