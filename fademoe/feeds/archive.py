@@ -265,9 +265,16 @@ class Archive:
         """Return the budget called `name`."""
         return next(budget for budget in self.budgets if budget.name == name)
 
-    def list_names(self, contract: str, *, is_newest: bool) -> tuple[str, ...]:
-        """Return the names under which a life of a contract may lie: an earlier one lies elsewhere, if at all."""
-        return (contract,) if is_newest or not self.earlier else tuple(contract + suffix for suffix in self.earlier)
+    def list_names(self, contract: str, known: str | None = None, *, is_newest: bool) -> tuple[str, ...]:
+        """Return the names under which the files of a life of a contract may lie, in the order in which they are tried.
+
+        `known`: the one that its candles were found under. Other datasets of it may lie under the contract's own name,
+        where later lives do not share any of its time.
+        """
+        if known is not None:
+            return tuple(dict.fromkeys((known, contract)))
+        earlier = () if is_newest else self.earlier
+        return (*(contract + suffix for suffix in earlier), contract)
 
     def find_dataset(self, metric: str) -> Dataset | None:
         """Return the dataset that has a metric, None where none has."""

@@ -273,6 +273,7 @@ def make_targets(context: JobContext, unit: Tracked, series: Series, window: Win
     with services.database.open_transaction() as cursor:
         lives = instrument_store.read_lives(cursor, [code])
         unlisted = files.find_unlisted(cursor, code)
+        archive_names = instrument_store.find_archive_names(cursor, [code])
         requested = {
             each: files.read_requested(cursor, exchange.name, each) for each in (dataset.metrics if dataset else ())
         }
@@ -309,7 +310,9 @@ def make_targets(context: JobContext, unit: Tracked, series: Series, window: Win
                 time_ms=time_ms,
                 unit=unit,
                 is_unlisted=(life.name, life.life) in unlisted,
-                names=archive.list_names(life.name, is_newest=life.life == newest[life.name]),
+                names=archive.list_names(
+                    life.name, archive_names.get((life.name, life.life)), is_newest=life.life == newest[life.name]
+                ),
             )
             targets.append(target)
     return targets

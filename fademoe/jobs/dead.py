@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
@@ -13,7 +13,7 @@ from fademoe.archives.listing import Listed, skip_checksums
 from fademoe.archives.reading import read_file
 from fademoe.client import instruments, lives
 from fademoe.client.archive import Mismatch
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, parse_time, to_iso
+from fademoe.clock import DAY_MS, LATEST_MS, MINUTE_MS, Window, ceil_to, floor_to, parse_time, to_iso
 from fademoe.errors import RetryLater, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Cadence, Dataset, split_settled
@@ -38,7 +38,8 @@ USE = "lives"  # of the files that are fetched here
 EVERY_S = 86_400
 ALIVE_MS = 7 * DAY_MS  # a contract that traded so lately is not dead
 QUIET = 60  # candles
-ALIVE_KEPT_S = 3 * 86_400  # a contract that is alive and not followed is not checked again so long
+CHECKED_KEPT_S = 3 * 86_400  # a name that tells of no other life, such as one that is alive, is left alone so long
+ENDS_MS = DAY_MS  # a list and the last trade of an archive may be so far apart about an end
 
 
 class Unreadable(RetryLater):
@@ -108,19 +109,18 @@ def _list_names(services: Services, archive: Archive, dataset: Dataset) -> list[
 def _select_unknown(
     services: Services, exchange: Exchange, archive: Archive, names: Iterable[str]
 ) -> list[tuple[str, Instrument]]:
-    """Return the names that no stored life accounts for, each with the contract that lies there."""
+    """Return the names that no stored life accounts for, each with the contract that lies there.
+
+    A contract's own name comes before those of its earlier lives.
+    """
     with services.database.open_transaction() as cursor:
+        names_of_lives = store.find_archive_names(cursor, exchange.codes)
         stored = store.read_lives(cursor, exchange.codes)
-    counts: dict[str, int] = {}
-    for life in stored:
-        counts[life.name] = counts.get(life.name, 0) + 1
+    known = {names_of_lives.get((life.name, life.life), life.name) for life in stored}
     unknown = []
     for name in names:
-        contract = split_settled(name) or name
-        instrument = archive.parse_contract(contract)
-        is_earlier = contract != name
-        is_known = counts.get(contract, 0) > (1 if is_earlier else 0) or (is_earlier and contract not in counts)
-        if instrument is not None and not is_known and not services.redis.exists(_alive_key(exchange, name)):
+        instrument = archive.parse_contract(split_settled(name) or name)
+        if instrument is not None and name not in known and not services.redis.exists(_checked_key(exchange, name)):
             unknown.append((name, instrument))
     return unknown
 
@@ -128,7 +128,7 @@ def _select_unknown(
 def _find_life(
     services: Services, exchange: Exchange, archive: Archive, dataset: Dataset, name: str, instrument: Instrument
 ) -> FoundLife | None:
-    """Return the life whose files lie under a name, None while it goes on."""
+    """Return the life whose files lie under a name, None while it goes on, or where it is stored."""
     time_ms = services.clocks.now_ms(exchange)
     months = _list_files(services, archive, dataset, "month", name)
     after = f"{name}-1m-{months[-1].stem[-7:]}-99" if months else ""
@@ -140,22 +140,29 @@ def _find_life(
     trades = search.find_trades(files)
     if trades is None:
         search.check_tries()
-    is_earlier = name != instrument.name
-    if trades is None or (not is_earlier and trades.last.ts > time_ms - ALIVE_MS):
-        services.redis.set(_alive_key(exchange, name), "1", ex=ALIVE_KEPT_S)
+    if trades is None or (name == instrument.name and trades.last.ts > time_ms - ALIVE_MS):
+        services.redis.set(_checked_key(exchange, name), "1", ex=CHECKED_KEPT_S)
         return None
     start_ms, end_ms = search.find_span(trades)
     dead = replace(instrument, listed_ms=start_ms, delisted_ms=end_ms)
-    if is_earlier:
-        with services.database.open_transaction() as cursor:
-            following = store.read_lives_of(cursor, dead)[0]
-        if (following.listed_ms or 0) <= trades.last.ts:
-            return None  # the list tells of both lives as one
+    with services.database.open_transaction() as cursor:
+        stored = store.read_lives_of(cursor, dead)
+    for life in stored:
+        if (life.listed_ms or 0) <= trades.last.ts and trades.first.ts < (life.delisted_ms or LATEST_MS):
+            if abs((life.delisted_ms or LATEST_MS) - end_ms) <= ENDS_MS:
+                services.database.run(partial(store.note_archive_name, life=life, archive_name=name))
+            # else the list tells of several lives as one
+            services.redis.set(_checked_key(exchange, name), "1", ex=CHECKED_KEPT_S)
+            return None
+    following = next((life for life in stored if (life.listed_ms or 0) > trades.last.ts), None)
+    if following is not None:
         with services.stop.allow_interrupt():
             is_same = lives.is_same_coin(exchange, services.rest, dead, trades.last.c, following, time_ms)
         end_ms = min(end_ms, following.listed_ms or end_ms)
-        dead = replace(dead, delisted_ms=end_ms, is_other_coin=not is_same)
-    return FoundLife(dead, trades.first.ts, trades.last.ts, is_earlier)
+        dead = replace(dead, delisted_ms=end_ms, is_other_coin=not is_same, life=following.life)
+    elif stored:
+        dead = replace(dead, is_other_coin=True, life=stored[-1].life + 1)
+    return FoundLife(dead, trades.first.ts, trades.last.ts, name)
 
 
 def _list_files(
@@ -317,9 +324,10 @@ def _store(services: Services, exchange: Exchange, found: FoundLife) -> FoundLif
 
     def add(cursor: Cursor) -> FoundLife:
         stored = store.read_lives(cursor, exchange.codes)
-        same = [life for life in stored if life.name == found.instrument.name]
-        if found.is_earlier and same and not found.instrument.is_other_coin:
-            named = replace(found.instrument, symbol=same[0].symbol, multiplier=same[0].multiplier)
+        place = found.instrument.name, found.instrument.life
+        following = next((life for life in stored if (life.name, life.life) == place), None)
+        if following is not None and not found.instrument.is_other_coin:
+            named = replace(found.instrument, symbol=following.symbol, multiplier=following.multiplier)
         else:
             (named,) = instruments.disambiguate_symbols([found.instrument], stored)
         complete = found._replace(instrument=named)
@@ -338,5 +346,5 @@ def _store(services: Services, exchange: Exchange, found: FoundLife) -> FoundLif
     return complete
 
 
-def _alive_key(exchange: Exchange, name: str) -> str:
-    return f"lives:{exchange.name}:{name}:alive"
+def _checked_key(exchange: Exchange, name: str) -> str:
+    return f"lives:{exchange.name}:{name}:checked"

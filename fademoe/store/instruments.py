@@ -18,12 +18,12 @@ SQL = load_queries("instruments")
 
 
 class FoundLife(NamedTuple):
-    """A life that an archive tells of: a contract that is on no list, or the life before those that are stored."""
+    """A life that only an archive tells of; `archive_name`: under which name it has the files."""
 
     instrument: Instrument
     first_trade_ms: int
     last_trade_ms: int
-    is_earlier: bool
+    archive_name: str
 
 
 TERMS_TEMPLATE = (
@@ -49,17 +49,28 @@ def save(cursor: Cursor, instruments: Sequence[Instrument]) -> None:
 
 
 def add_found_lives(cursor: Cursor, lives: Sequence[FoundLife]) -> None:
-    """Add lives that an archive tells of; one before those that are stored of its name becomes the first of them."""
+    """Add lives that an archive tells of; the stored ones from the number of each on are counted on by one."""
     for found in lives:
         values = found.instrument
-        names = {"code": values.code, "name": values.name}
-        if found.is_earlier:
-            cursor.execute(SQL["count_on"], names)
-            cursor.execute(SQL["count_terms_on"], names)
+        place = {"code": values.code, "name": values.name, "life": values.life}
+        cursor.execute(SQL["count_on"], place)
+        cursor.execute(SQL["count_terms_on"], place)
         row = (values.exchange, values.code, values.name, values.symbol, values.multiplier, values.contract_value)
         times = (values.listed_ms, found.first_trade_ms, found.last_trade_ms, values.delisted_ms)
-        execute_values(cursor, SQL["add_found"], [(*row, *times, 1, "archive")])
+        execute_values(cursor, SQL["add_found"], [(*row, *times, values.life, found.archive_name, "archive")])
     cursor.execute(SQL["note_successors"], {"codes": sorted({found.instrument.code for found in lives})})
+
+
+def find_archive_names(cursor: Cursor, codes: Sequence[str]) -> dict[tuple[str, int], str]:
+    """Return by (name, life) under which name an archive has the files of a life, where that is known."""
+    cursor.execute(SQL["archive_names"], {"codes": list(codes)})
+    return {(name, life): archive_name for name, life, archive_name in cursor.fetchall()}
+
+
+def note_archive_name(cursor: Cursor, life: Instrument, archive_name: str) -> None:
+    """Note under which name an archive has the files of a stored life, where that is not known yet."""
+    values = {"code": life.code, "name": life.name, "life": life.life, "archive_name": archive_name}
+    cursor.execute(SQL["set_archive_name"], values)
 
 
 def save_terms(cursor: Cursor, instruments: Sequence[Instrument], at_ms: int, evidence: str = "list") -> None:

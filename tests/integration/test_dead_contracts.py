@@ -1,5 +1,6 @@
 """Dead contracts and earlier lives that only an archive's listing knows, against the simulator."""
 
+import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -7,13 +8,16 @@ import pytest
 import requests
 from rq import Retry
 
+from fademoe.archives.listing import Listed, Page
 from fademoe.client import instruments
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
 from fademoe.feeds import registry
 from fademoe.jobs.dead import find_dead
 from fademoe.runtime.job_context import use_services
+from fademoe.store.coverage import Series
 from fademoe.store.read.terms import list_lives
 from tests.support.clocks import settled_end
+from tests.support.importing import month, to_ms
 
 EXCHANGE = registry.load_exchanges()["binance"]
 
@@ -122,3 +126,94 @@ def test_the_life_before_a_listing_anew_is_the_first_one(services, system, monke
     finally:
         names = ("halted_from_ms", "halted_until_ms", "shown_listed_ms")
         put(**dict.fromkeys(names), relisted_factor=1)
+
+
+def keep_under(patch, services, contract, months):
+    """Let the archive have months of a contract's candles under other names, and nothing under its own.
+
+    `months`: by name; each name is a life, which ends with its last month.
+    """
+    client, real = services.archive_client, services.archive_client.fetch
+    klines = "data/futures/um/monthly/klines"
+    paths = {f"{klines}/{name}/1m/{name}-1m-{each}.zip": each for name, each_of in months.items() for each in each_of}
+
+    def list_page(archive, prefix, marker="", **_):
+        files = [Listed(path, "", 1, 0) for path in sorted(paths) if path.startswith(prefix) and path > marker]
+        return Page(files=files, folders=[], marker=None)
+
+    def fetch(archive, path, *, use="import"):
+        if path not in paths:
+            return None
+        own = f"{klines}/{contract}/1m/{contract}-1m-{paths[path]}"
+        download = real(archive, f"{own}.zip", use=use)
+        with zipfile.ZipFile(download.path) as packed:
+            (member,) = packed.namelist()
+            content = packed.read(member)
+        with zipfile.ZipFile(download.path, "w") as packed:
+            packed.writestr(f"{path.rpartition('/')[2].removesuffix('.zip')}.csv", content)
+        return download
+
+    patch.setattr(client, "list_folders", lambda archive, prefix: list(months))
+    patch.setattr(client, "list_page", list_page)
+    patch.setattr(client, "fetch", fetch)
+
+
+@pytest.mark.parametrize("name", ["RUNEUSDTSETTLED", "RUNEUSDT_SETTLED2"])
+def test_a_dead_contract_may_lie_under_the_name_of_an_earlier_life_alone(importer, monkeypatch, name):
+    query, contract = importer.system.query, "RUNEUSDT"
+    use_services(importer.services)
+    query("DELETE FROM perp_lives WHERE instrument = %s RETURNING 1", contract)
+    keep_under(monkeypatch, importer.services, contract, {name: ["2024-04", "2024-05"]})
+    assert look_for(importer.services, monkeypatch, contract) == {"lives": 1}
+    (found,) = read(importer.services, contract)
+    assert (found.symbol, found.life, found.evidence) == ("RUNE", 1, "archive")
+    assert (found.listed_ms, found.delisted_ms) == (to_ms("2024-04-01"), to_ms("2024-06-01"))
+    assert look_for(importer.services, monkeypatch, contract) == {"lives": 0}
+    series, window = Series("bin-ohlcv", "RUNE"), Window(to_ms("2024-05-30"), to_ms("2024-06-01"))
+    importer.take(series, window)
+    assert importer.differences(*series, window) == []
+    assert importer.missing(series, window) == []
+
+
+def test_lives_are_counted_by_their_times_whatever_their_names_say(importer, monkeypatch):
+    """The first one has the shorter name here; which one has it is not documented."""
+    query, contract = importer.system.query, "RUNEUSDT"
+    use_services(importer.services)
+    query("UPDATE perp_lives SET listed_ms = %s WHERE instrument = %s RETURNING 1", to_ms("2025-01-01"), contract)
+    months = {"RUNEUSDTSETTLED": ["2024-01"], "RUNEUSDTSETTLEDSETTLED": ["2024-05"]}
+    keep_under(monkeypatch, importer.services, contract, months)
+    assert look_for(importer.services, monkeypatch, contract) == {"lives": 2}
+    lives = sorted(read(importer.services, contract), key=lambda life: life.life)
+    assert [life.life for life in lives] == [1, 2, 3]
+    starts = [to_ms(text) for text in ("2024-01-01", "2024-05-01", "2025-01-01")]
+    assert [life.listed_ms for life in lives] == starts
+    assert len({life.symbol for life in lives}) == 3
+    assert lives[2].symbol == "RUNE"
+    assert look_for(importer.services, monkeypatch, contract) == {"lives": 0}
+    for life, text in zip(lives, ("2024-01", "2024-05"), strict=False):
+        window = Window(month(text).start_ms, month(text).start_ms + DAY_MS)
+        importer.take(Series("bin-ohlcv", life.symbol), window)
+        assert importer.system.differences("binance", "bin-ohlcv", life.symbol, *window, contract=contract) == []
+
+
+def test_the_name_under_which_a_stored_life_lies_is_noted(importer, monkeypatch):
+    """It ended while it was on the list; its files were moved since."""
+    query, contract = importer.system.query, "RUNEUSDT"
+    use_services(importer.services)
+    ended = "UPDATE perp_lives SET delisted_ms = %s WHERE instrument = %s RETURNING 1"
+    query(ended, to_ms("2024-06-01T09:00"), contract)
+    keep_under(monkeypatch, importer.services, contract, {"RUNEUSDTSETTLED": ["2024-05"]})
+    assert look_for(importer.services, monkeypatch, contract) == {"lives": 0}
+    (life,) = read(importer.services, contract)
+    assert life.evidence == "list"
+    series, window = Series("bin-ohlcv", "RUNE"), Window(to_ms("2024-05-30"), to_ms("2024-06-01"))
+    importer.take(series, window)
+    assert importer.differences(*series, window) == []
+
+
+def test_a_life_that_the_list_tells_as_one_with_others_keeps_its_name(importer, monkeypatch):
+    query, contract = importer.system.query, "RUNEUSDT"
+    use_services(importer.services)
+    keep_under(monkeypatch, importer.services, contract, {"RUNEUSDTSETTLED": ["2024-05"]})
+    assert look_for(importer.services, monkeypatch, contract) == {"lives": 0}
+    assert query("SELECT count(*) FROM perp_lives WHERE archive_name IS NOT NULL") == [(0,)]

@@ -177,7 +177,7 @@ def test_a_life_before_several_stored_ones_moves_all_their_numbers(database):
         later = [replace(CAT, life=life, listed_ms=START + life * DAY_MS) for life in (2, 1)]
         for each in later:
             store.save(cursor, [each])
-        store.add_found_lives(cursor, [store.FoundLife(replace(CAT, delisted_ms=START + 1), START, START, True)])
+        store.add_found_lives(cursor, [store.FoundLife(replace(CAT, delisted_ms=START + 1), START, START, CAT.name)])
         return [(life.life, life.listed_ms) for life in store.read_lives_of(cursor, CAT)]
 
     assert database.run(add) == [(1, START), (2, START + DAY_MS), (3, START + 2 * DAY_MS)]

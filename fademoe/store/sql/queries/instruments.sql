@@ -91,23 +91,30 @@ WHERE code = %(code)s AND instrument = %(name)s
 ORDER BY life
 
 -- name: count_on
--- A life was found before those that are stored: their numbers go up. The order makes all of them be deleted first.
+-- A life was found before some that are stored: their numbers go up. The order makes all of them be deleted first.
 WITH counted AS (
-    DELETE FROM perp_lives WHERE code = %(code)s AND instrument = %(name)s RETURNING *)
+    DELETE FROM perp_lives WHERE code = %(code)s AND instrument = %(name)s AND life >= %(life)s RETURNING *)
 INSERT INTO perp_lives (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, delisted_ms, seen_at,
-                        missing_ms, life, first_trade_ms, last_trade_ms, successor, evidence)
+                        missing_ms, life, first_trade_ms, last_trade_ms, successor, evidence, archive_name)
 SELECT exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, delisted_ms, seen_at, missing_ms,
-       life + 1, first_trade_ms, last_trade_ms, successor, evidence
+       life + 1, first_trade_ms, last_trade_ms, successor, evidence, archive_name
 FROM counted
 ORDER BY life
 
 -- name: count_terms_on
-UPDATE perp_terms SET life = life + 1 WHERE code = %(code)s AND instrument = %(name)s
+UPDATE perp_terms SET life = life + 1 WHERE code = %(code)s AND instrument = %(name)s AND life >= %(life)s
 
 -- name: add_found
 -- VALUES: (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, first_trade_ms, last_trade_ms,
--- delisted_ms, life, evidence)
+-- delisted_ms, life, archive_name, evidence)
 INSERT INTO perp_lives (exchange, code, instrument, symbol, multiplier, contract_value, listed_ms, first_trade_ms,
-                        last_trade_ms, delisted_ms, life, evidence)
+                        last_trade_ms, delisted_ms, life, archive_name, evidence)
 VALUES %s
 ON CONFLICT (code, instrument, life) DO NOTHING
+
+-- name: archive_names
+SELECT instrument, life, archive_name FROM perp_lives WHERE code = ANY(%(codes)s) AND archive_name IS NOT NULL
+
+-- name: set_archive_name
+UPDATE perp_lives SET archive_name = %(archive_name)s
+WHERE code = %(code)s AND instrument = %(name)s AND life = %(life)s AND archive_name IS NULL
