@@ -17,6 +17,7 @@ from fademoe.errors import BadPayload, RetryLater
 from fademoe.feeds.archive import ArchiveFile, BadFile, Dataset, Layout, Lines
 from fademoe.feeds.blocks import Block, Times, Unordered, make_block, pack_rows
 from fademoe.feeds.instrument import Instrument
+from fademoe.feeds.values import write_out
 
 CHUNK_CHARACTERS = 100_000  # read at once
 MOST_BYTES = 30_000_000  # of an unpacked file: a month of minutes has 5 million
@@ -186,7 +187,7 @@ def _read_lines(layout: Layout, chunk: str, number: int, instrument: Instrument,
         if not line:
             continue
         found.lines += 1
-        values = line.split(",")
+        values = [write_out(text) for text in line.split(",")]
         try:
             if len(values) != width:
                 raise BadPayload(f"{width} values were expected, not {len(values)}")

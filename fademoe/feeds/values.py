@@ -182,6 +182,11 @@ def _to_plain(value: Json) -> str | None:
     return str(value) if type(value) is int else None
 
 
+def write_out(text: str) -> str:
+    """Return a number with an exponent in plain notation, digits kept; any other text as it is."""
+    return _to_plain(text) or text
+
+
 def read_price(value: Json) -> str:
     """Read a decimal string above zero, digits kept."""
     text = read_amount(value)

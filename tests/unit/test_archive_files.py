@@ -317,6 +317,20 @@ def test_one_odd_line_costs_itself_only_and_doubles_and_disorder_nothing(tmp_pat
     ]
 
 
+def test_exponents_are_read_exactly(tmp_path):
+    """As in answers over REST: who writes files with floats writes 5e-07, and 1E+2."""
+    ts = [DAY.start_ms + at * MINUTE_MS for at in range(3)]
+    lines = [kline(ts[0], v="3.0e2"), kline(ts[1]).replace("9.90", "5E-7"), kline(ts[2], v="1E999")]
+    found = read(tmp_path, BINANCE, "ohlcv", PEPE, lines)
+    assert [row.v for row in found.rows["ohlcv"].values()] == ["300000", "3000"]
+    assert found.rows["ohlcv"][ts[1]].l == "0.0000000005"
+    assert [number for number, _ in found.unreadable] == [3]
+    day, names = dataset(OKX, "ohlcv").list_days(DAY)[0], ",".join(dataset(OKX, "ohlcv").layouts[0].names)
+    bar = f"BTC-USDT-SWAP,1e1,10.6,9.9,1.05E1,1e2,1e0,1.05e1,{day.start_ms},0"
+    found = read(tmp_path, OKX, "ohlcv", SWAP, [names, bar], day=day)
+    assert found.rows["ohlcv"][day.start_ms] == Candle(day.start_ms, "10", "10.6", "9.9", "10.5", "1", "10.5")
+
+
 def test_premiums_and_settlements(tmp_path):
     ts = DAY.start_ms
     line = f"{ts},0.00012310,0.00018000,-0.00009911,-0.00015023,0,{ts + 59_999},0,60,0,0,0"
@@ -353,10 +367,12 @@ def test_samples(tmp_path):
             "2024-11-02 00:00:00,1000PEPEUSDT,4,8,1.5,1.2,1.4,0.97",
             "2024-11-01 00:07:00,1000PEPEUSDT,4,8,1.5,1.2,1.4,0.97",
             "2024-11-01 00:15:00,BTCUSDT,4,8,1.5,1.2,1.4,0.97",
+            "2024-11-01 00:20:00,1000PEPEUSDT,4,0.0000,1.5,1.2,1.4,0.97",
         ),
     )
     assert found.rows["oi"][ts] == OpenInterest(ts, "12500", "25.0")
     assert found.rows["oi"][ts + 10 * MINUTE_MS] == OpenInterest(ts + 10 * MINUTE_MS, "3000", None)
+    assert found.rows["oi"][ts + 20 * MINUTE_MS] == OpenInterest(ts + 20 * MINUTE_MS, "4000", None)
     assert found.rows["lsr"][ts] == LongShortRatio(ts, "1.3387000000000000")
     assert found.blanks == {
         "oi": {ts + 5 * MINUTE_MS: "zero in archive"},

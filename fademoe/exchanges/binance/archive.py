@@ -28,7 +28,7 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.rows import check_name, to_coins
 from fademoe.feeds.symbols import split_multiplier
-from fademoe.feeds.values import are_amounts, read_amount, read_number, read_optional_amount, to_ms
+from fademoe.feeds.values import are_amounts, read_amount, read_number, read_optional_price, to_ms
 from fademoe.metrics import Funding, LongShortRatio, OpenInterest, Premium, Row
 
 FOLDER = "data/futures/um"
@@ -130,7 +130,8 @@ def read_samples(columns: Columns, instrument: Instrument) -> Lines:
 
     2024-11-01 00:00:00,BTCUSDT,83012.45100000,5834127310.11020000,1.51200000,1.20110000,1.33870000,0.97310000
 
-    Which instant a line describes is decided for the whole file (`Dataset.shifts`). An open interest of 0 is no value.
+    Which instant a line describes is decided for the whole file (`Dataset.shifts`). An open interest of 0 is no value,
+    nor is a value of 0 USD beside one that is.
     """
     found = Lines(rows={"oi": [], "lsr": []}, blanks={"oi": {}, "lsr": {}})
     for stamp, name, interest, value, _, _, ratio, _ in zip(*columns, strict=True):
@@ -138,12 +139,12 @@ def read_samples(columns: Columns, instrument: Instrument) -> Lines:
             check_name(name, instrument)
         ts = read_stamp(stamp)
         found.times.append(ts)
-        usd = read_optional_amount(value)
+        usd = read_optional_price(value)
         if interest == "" or not read_amount(interest).strip("0."):
             found.blanks["oi"][ts] = BLANK if interest == "" else ZERO
         else:
             found.rows["oi"].append(OpenInterest(ts, to_coins(interest, instrument), usd))
-            if usd is not None and usd.strip("0."):
+            if usd is not None:
                 found.prices.append((ts, float(usd) / float(interest)))
         if ratio == "" or not read_amount(ratio).strip("0."):
             found.blanks["lsr"][ts] = BLANK if ratio == "" else ZERO
