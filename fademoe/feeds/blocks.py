@@ -21,6 +21,7 @@ NULL = "None"  # of COPY; what Python writes for no value
 
 Times = npt.NDArray[np.int64]
 
+pa.enable_signal_handlers(enable=False)  # a stop is for the worker to take: pyarrow would make it an error of the job
 pa.set_memory_pool(pa.system_memory_pool())  # pyarrow's own pool keeps 20 MB more of a month's file, and is slower
 
 

@@ -1,11 +1,14 @@
 """Files of archives as pure data: where they lie, how they are read, what is refused, which label they get."""
 
+import os
+import signal
 import tracemalloc
 import zipfile
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from random import Random
+from threading import Event, Thread
 
 import pytest
 
@@ -173,6 +176,28 @@ def test_reading_at_once_gives_what_reading_line_by_line_gives(tmp_path, metric)
                 seen.append((rows, found.find_times().tolist(), describe(found), found.lines, found.strays))
         assert seen[0] == seen[1], lines
     assert at_once > 15
+
+
+def test_a_signal_while_a_file_is_read_is_no_error_of_the_file():
+    """A worker that is stopped ends its job when it likes: no try of it has failed."""
+    caught, is_done = [], Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: caught.append(1))
+
+    def send():
+        while not is_done.wait(0.001):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = Thread(target=send)
+    content = "".join(f"{kline(DAY.start_ms + at * MINUTE_MS)}\n" for at in range(20_000)).encode()
+    sender.start()
+    try:
+        blocks = [read_plain(content, dataset(BINANCE, "ohlcv").layouts[0], BTC) for _ in range(20)]
+    finally:
+        is_done.set()
+        sender.join()
+        signal.signal(signal.SIGTERM, before)
+    assert {len(block) for block in blocks} == {20_000}
+    assert caught
 
 
 def test_a_block_is_cut_and_written_as_its_rows_are():
