@@ -240,8 +240,8 @@ def disambiguate_symbols(listed: Iterable[Instrument], stored: Collection[Instru
     A stored contract keeps its symbol and multiplier, so that a series never changes its meaning. A new one whose
     symbol belongs to another contract while both live gets another symbol: its multiplier in front of the coin
     (1000CAT beside CAT), else a number behind it (CAT_2 beside 1000CATUSDT, which is stored as CAT). Of new contracts
-    on one coin the one with the smallest multiplier comes first. A life of another coin than the others of its name
-    (`is_other_coin`) never gets a symbol of theirs.
+    on one coin the one with the smallest multiplier comes first. A contract that is known to be of another coin
+    (`is_other_coin`) never gets a symbol that another one has or had.
     """
     kept = {get_key(instrument): instrument for instrument in sorted(stored, key=lambda each: each.life)}
     owners: dict[tuple[str, str], list[Instrument]] = {}
@@ -260,9 +260,7 @@ def disambiguate_symbols(listed: Iterable[Instrument], stored: Collection[Instru
             continue
         for symbol in _candidates(instrument):
             rivals = owners.setdefault((instrument.code, symbol), [])
-            if not any(_overlap(instrument, rival) for rival in rivals) and not (
-                instrument.is_other_coin and any(rival.name == instrument.name for rival in rivals)
-            ):
+            if not any(instrument.is_other_coin or _overlap(instrument, rival) for rival in rivals):
                 break
         named.append(replace(instrument, symbol=symbol, is_other_coin=False))
         rivals.append(named[-1])

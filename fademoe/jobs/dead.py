@@ -162,7 +162,23 @@ def _find_life(
         dead = replace(dead, delisted_ms=end_ms, is_other_coin=not is_same, life=following.life)
     elif stored:
         dead = replace(dead, is_other_coin=True, life=stored[-1].life + 1)
+    else:
+        dead = replace(dead, is_other_coin=not _has_symbol_alone(services, exchange, dead, trades.last.c, time_ms))
     return FoundLife(dead, trades.first.ts, trades.last.ts, name)
+
+
+def _has_symbol_alone(services: Services, exchange: Exchange, dead: Instrument, last_price: str, time_ms: int) -> bool:
+    """Return whether every stored contract that has the symbol of a dead one under another name is the same coin.
+
+    1000CATUSDT may be another coin than CATUSDT was; a contract that follows at once at its price is the same.
+    """
+    with services.database.open_transaction() as cursor:
+        rivals = [life for life in store.read_lives(cursor, exchange.codes) if life.symbol == dead.symbol]
+    end_ms = dead.delisted_ms or time_ms
+    if any((rival.listed_ms or 0) < end_ms for rival in rivals):
+        return False  # the last price of what came before is not known
+    with services.stop.allow_interrupt():
+        return all(lives.is_same_coin(exchange, services.rest, dead, last_price, rival, time_ms) for rival in rivals)
 
 
 def _list_files(

@@ -3,13 +3,14 @@
 import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 import requests
 from rq import Retry
 
 from fademoe.archives.listing import Listed, Page
-from fademoe.client import instruments
+from fademoe.client import instruments, lives
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
 from fademoe.feeds import registry
 from fademoe.jobs.dead import find_dead
@@ -217,3 +218,22 @@ def test_a_life_that_the_list_tells_as_one_with_others_keeps_its_name(importer, 
     keep_under(monkeypatch, importer.services, contract, {"RUNEUSDTSETTLED": ["2024-05"]})
     assert look_for(importer.services, monkeypatch, contract) == {"lives": 0}
     assert query("SELECT count(*) FROM perp_lives WHERE archive_name IS NOT NULL") == [(0,)]
+
+
+@pytest.mark.parametrize(("pause_days", "factor", "symbol"), [(5, 1, "RUNE"), (5, 50, "RUNE_2"), (200, 1, "RUNE_2")])
+def test_a_dead_contract_of_a_symbol_that_another_name_has_is_the_same_coin_or_gets_another(
+    importer, monkeypatch, pause_days, factor, symbol
+):
+    """1000RUNEUSDT was listed after RUNEUSDT had ended: at its price, at another one, or long after."""
+    query, contract = importer.system.query, "RUNEUSDT"
+    use_services(importer.services)
+    keep_under(monkeypatch, importer.services, contract, {contract: ["2024-04", "2024-05"]})
+    rename = "UPDATE perp_lives SET instrument = %s, listed_ms = %s WHERE instrument = %s RETURNING 1"
+    query(rename, f"1000{contract}", to_ms("2024-06-01") + pause_days * DAY_MS, contract)
+    price = importer.system.simulator.truth("binance", "ohlcv", contract, to_ms("2024-05-31"), to_ms("2024-06-01"))
+    first = Decimal(price[max(price)]["c"]) * factor
+    monkeypatch.setattr(lives, "_read_price", lambda *_: first)
+    assert look_for(importer.services, monkeypatch, contract) == {"lives": 1}
+    (found,) = read(importer.services, contract)
+    (other,) = read(importer.services, f"1000{contract}")
+    assert (found.symbol, other.symbol) == (symbol, "RUNE")
