@@ -237,3 +237,20 @@ def test_a_dead_contract_of_a_symbol_that_another_name_has_is_the_same_coin_or_g
     (found,) = read(importer.services, contract)
     (other,) = read(importer.services, f"1000{contract}")
     assert (found.symbol, other.symbol) == (symbol, "RUNE")
+
+
+def test_other_files_of_an_earlier_life_may_lie_under_the_name_of_the_contract(importer):
+    """Its candles were moved to LTCUSDTSETTLED, its marks were not."""
+    query, ended_ms = importer.system.query, to_ms("2025-09-19T09:00")
+    columns = "exchange, code, symbol, multiplier, contract_value, seen_at, evidence, instrument"
+    query(
+        f"INSERT INTO perp_lives ({columns}, life, listed_ms) SELECT {columns}, 2, %s"
+        " FROM perp_lives WHERE instrument = 'LTCUSDT' RETURNING 1",
+        ended_ms + 9 * DAY_MS,
+    )
+    moved = "UPDATE perp_lives SET delisted_ms = %s, archive_name = %s WHERE instrument = 'LTCUSDT' AND life = 1"
+    query(f"{moved} RETURNING 1", ended_ms, "LTCUSDTSETTLED")
+    series, window = Series("bin-mark", "LTC"), Window(to_ms("2025-09-18"), to_ms("2025-09-20"))
+    importer.take(series, window)
+    assert importer.differences(*series, Window(window.start_ms, ended_ms)) == []
+    assert query("SELECT count(*) FROM perp_data WHERE ts >= %s", ended_ms) == [(0,)]
