@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -39,6 +40,10 @@ HELD_S = 2.0
 SWEPT_S = 86_400
 MISMATCH_S = 60.0  # a checksum may be older than its file
 _DIGEST = re.compile(r"([0-9a-fA-F]{64})(?:\s|$)")
+
+
+class RefusedFile(RetryLater):
+    """The archive answers a request for a file, and neither with the file nor with its absence."""
 
 
 class Mismatch(RetryLater):
@@ -80,6 +85,7 @@ class ArchiveClient:
         self._stop = stop
         self._sessions = {name: open_session(address) for name, address in egress}
         self.folder = settings.home / "archive"
+        self.answered: set[str] = set()  # the exchanges whose archive has answered this process as it should
 
     def make_url(self, archive: Archive, path: str) -> str:
         """Return the address of a file."""
@@ -109,6 +115,14 @@ class ArchiveClient:
                 part.unlink(missing_ok=True)
                 return known
             return self._complete(archive, path, part, target)
+
+    def forget(self, archive: Archive, path: str, *, use: str = "import") -> None:
+        """Remove what was fetched of a file that is given up, unless another process fetches it."""
+        target = self.folder / use / archive.exchange / path
+        part = target.with_name(f"{target.name}.part")
+        with suppress(FileNotFoundError, BlockingIOError), part.open("ab") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
     def _complete(self, archive: Archive, path: str, part: Path, target: Path) -> Download | None:
         """Fetch the rest of a file, compare it with its checksum and give it its name."""
@@ -187,7 +201,7 @@ class ArchiveClient:
         response, grant = self._get(archive, self.make_url(archive, path), headers)
         with response:
             if response.status_code == requests.codes.not_found:
-                self._budgets.note_success(grant)
+                self._note_answer(archive, grant)
                 return None
             if response.status_code == requests.codes.requested_range_not_satisfiable:
                 with part.open("wb"):
@@ -206,7 +220,7 @@ class ArchiveClient:
             whole = int(length) + (have if is_rest else 0) if length.isdecimal() else None
             if whole is not None and part.stat().st_size != whole:
                 raise RetryLater(f"{path} broke off at {part.stat().st_size} of {whole} bytes", retry_after_s=1)
-            self._budgets.note_success(grant)
+            self._note_answer(archive, grant)
             return response.headers
 
     def _fetch_digest(self, archive: Archive, path: str) -> str | None:
@@ -260,7 +274,12 @@ class ArchiveClient:
         with self._stop.allow_interrupt():
             return response.text[:200]
 
-    def _refuse(self, archive: Archive, grant: Grant, response: requests.Response, what: str) -> RetryLater:
+    def _note_answer(self, archive: Archive, grant: Grant) -> None:
+        """Note that the archive has answered with a file, or that it has none."""
+        self.answered.add(archive.exchange)
+        self._budgets.note_success(grant)
+
+    def _refuse(self, archive: Archive, grant: Grant, response: requests.Response, what: str) -> RefusedFile:
         """Return the error of an answer that is no file.
 
         The rate is halved for a while. For as long as the answer asks for, no request is sent to the archive.
@@ -272,7 +291,7 @@ class ArchiveClient:
         if retry_after_s is not None:
             pause_s = max(pause_s, min(retry_after_s, MAX_LIMIT_CLOSURE_S))
             self._budgets.close(archive, [archive.budget.name], grant.egress, pause_s, reason)
-        return RetryLater(
+        return RefusedFile(
             reason,
             retry_after_s=pause_s,
             exchange=archive.exchange,

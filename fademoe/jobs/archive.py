@@ -18,7 +18,7 @@ from rq import Retry
 
 from fademoe.archives.labels import Form, Label, decide_label
 from fademoe.archives.reading import FileRows, describe, find_holes, read_file
-from fademoe.client.archive import Download, Mismatch
+from fademoe.client.archive import Download, Mismatch, RefusedFile
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to, floor_to, merge, now_ms, subtract, to_iso
 from fademoe.errors import BadPayload, Refused, RetryLater
 from fademoe.feeds import registry
@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 CONNECTIONS = 4  # of one worker; two workers make the eight that are seen to work
 TRIES = 3  # a minute apart, then a file that is broken or does not fit its checksum is put into quarantine
 BAD_FILE_S = 60.0
+REFUSALS = 10  # of one file, then the others are asked for without it: where those are answered, it is in quarantine
 SMALL_HOLE = 0.05  # of a day: REST answers for so little with one request, a file would be no better
 NOT_IN_ARCHIVE = "not in archive, not in REST"
 CONFLICT = "archive conflict: two files differ"
@@ -130,6 +131,7 @@ class Gathered:
     downloads: list[Download] = field(default_factory=list)
     closes: dict[int, float] | None = None
     retry: RetryLater | None = None
+    refused: RefusedFile | None = None
 
     def add(self, path: str, found: FileRows) -> None:
         """Add the rows of a file."""
@@ -339,10 +341,22 @@ def gather(target: Target) -> Gathered:
     days = _list_needed_days(target, gathered, month)
     if days and target.dataset.day is not None:
         _take_days(target, gathered, days)
+    _raise_refusal(target, gathered)
     gathered.settle()
     if target.dataset.link is not None:
         _link(target, gathered)
     return gathered
+
+
+def _raise_refusal(target: Target, gathered: Gathered) -> None:
+    """Raise the refusal of a file that would be in quarantine for it, where the archive answers for no other one."""
+    if gathered.refused is not None and not _is_answering(target.context, target.archive):
+        raise gathered.refused
+
+
+def _is_answering(context: JobContext, archive: Archive) -> bool:
+    """Return whether the archive has answered this run of a job for any file."""
+    return archive.exchange in context.services.archive_client.answered
 
 
 def _take_month(target: Target, gathered: Gathered) -> FileRecord | None:
@@ -423,6 +437,7 @@ def _take_days(target: Target, gathered: Gathered, days: Sequence[Window]) -> No
     prefetches = [partial(_prefetch, target, paths) for paths in candidates]
     futures = run_in_threads(target.context.services.stop, prefetches, CONNECTIONS)
     errors = [error for future in futures if (error := future.exception()) is not None]
+    errors = [error for error in errors if not isinstance(error, RefusedFile)]  # `_take` counts these
     if errors:
         raise max(errors, key=lambda error: error.retry_after_s if isinstance(error, RetryLater) else 0)
     for paths in candidates:
@@ -469,6 +484,12 @@ def _take(target: Target, gathered: Gathered, file: ArchiveFile) -> FileRecord:
         )
         gathered.downloads.append(download)
         found = _read(target, gathered, file, download)
+    except RefusedFile as error:
+        if target.context.count_failure(f"{BAD_TRIES}:refused:{file.path}") < REFUSALS:
+            raise
+        gathered.refused = error
+        target.context.services.archive_client.forget(target.archive, file.path)
+        return _quarantine(target, gathered, file, record, error)
     except (Mismatch, BadFile) as error:
         return _quarantine(target, gathered, file, record, error)
     _record_unreadable(target, file, found)
@@ -502,7 +523,7 @@ def _quarantine(
 ) -> FileRecord:
     """Put a file into quarantine after TRIES; before that, note that the job has to run again."""
     key = f"{BAD_TRIES}:{file.path}"
-    is_final = isinstance(error, Undecided) or target.context.count_failure(key) >= TRIES
+    is_final = isinstance(error, Undecided | RefusedFile) or target.context.count_failure(key) >= TRIES
     if not is_final:
         for download in gathered.downloads:
             if download.path.name == file.path.rpartition("/")[2]:
@@ -662,7 +683,8 @@ def _read_beside(
 ) -> FileRows | None:
     """Return the rows of a file by which another one is judged, and which are not stored; None without such a file.
 
-    One that is broken, or does not fit its checksum, raises Broken as often as TRIES says; then it counts as none.
+    One that is broken, or does not fit its checksum, raises Broken as often as TRIES says; then it counts as none. One
+    that is refused is asked for as often as REFUSALS says, and as long as no other file is answered.
     """
     try:
         download = context.services.archive_client.fetch(archive, file.path, use="closes")
@@ -672,6 +694,13 @@ def _read_beside(
             return read_file(download.path, file, dataset, replace(instrument, name=file.contract))
         finally:
             download.discard()
+    except RefusedFile as error:
+        refusals = context.count_failure(f"{BAD_TRIES}:refused:beside:{file.path}")
+        if refusals < REFUSALS or not _is_answering(context, archive):
+            raise
+        context.services.archive_client.forget(archive, file.path, use="closes")
+        log.warning("%s tells nothing of the files beside it: %s", file.path, error)
+        return None
     except (Mismatch, BadFile) as error:
         if context.count_failure(f"{BAD_TRIES}:beside:{file.path}") < TRIES:
             raise Broken(f"{file.path}: {error}", retry_after_s=BAD_FILE_S, exchange=archive.exchange) from error
@@ -928,6 +957,7 @@ def audit_files(context: JobContext, unit: Tracked, series: Series, window: Wind
         for record in known:
             if record.window == window and record.instrument == target.instrument.name:
                 _take(target, gathered, paths[record.path])
+        _raise_refusal(target, gathered)
         gathered.settle()
         if gathered.retry is not None:
             raise gathered.retry

@@ -301,3 +301,35 @@ def test_a_listing_that_does_not_go_on_is_an_error(importer, monkeypatch):
     assert page.marker
     with pytest.raises(BadPayload, match="does not go on"):
         client.list_page(archive, prefix, page.marker, most=2)
+
+
+@pytest.mark.parametrize(
+    "folder", [f"{KLINES}/monthly/klines/LTCUSDT", f"{KLINES}/daily/klines/LTCUSDT/1m/LTCUSDT-1m-2025-09-29"]
+)
+def test_a_file_that_is_always_refused_holds_up_no_other_one(importer, simulator, monkeypatch, folder):
+    """S3 answers 403 or 503 for single files, too; the files of its period went on waiting for it for ever."""
+    monkeypatch.setattr(jobs, "REFUSALS", 2)
+    window = Window(to_ms("2025-09-28"), to_ms("2025-10-01"))
+    if "daily" in folder:
+        simulator.fault(kind="lost_file", exchange="binance", path=f"{KLINES}/monthly/klines/LTCUSDT")
+    simulator.fault(kind="error_503", exchange="binance", path=folder)
+    importer.want(window, CANDLES)
+    with pytest.raises(RetryLater, match="answers 503"):
+        importer.run(CANDLES, window)
+    assert importer.run(CANDLES, window)["rows"] > 2_700
+    refused = [path for path, state in importer.files() if state == "quarantined"]
+    assert [path.startswith(folder[1:]) for path in refused] == [True]
+    day = Window(to_ms("2025-09-29"), to_ms("2025-09-30"))
+    assert (day in importer.missing(CANDLES, window)) == ("daily" in folder), "REST has what the file does not bring"
+    assert importer.leftovers() == []
+
+
+def test_an_archive_that_refuses_every_file_is_waited_for(importer, simulator, monkeypatch):
+    monkeypatch.setattr(jobs, "REFUSALS", 2)
+    simulator.fault(kind="error_503", exchange="binance", path=KLINES)
+    importer.want(DAY, OI)
+    for _ in range(4):
+        with pytest.raises(RetryLater):
+            importer.run(OI, DAY)
+    assert importer.files() == []
+    assert importer.missing(OI, DAY) == [DAY]
