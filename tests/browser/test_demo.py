@@ -27,8 +27,8 @@ from fademoe.supervisord.daemon import CHECKOUT, Supervisord
 from tests.browser.conftest import PAGES, faults, settle, sign_in, watch
 
 SCREENSHOTS = CHECKOUT / "build" / "screenshots"
-README_PAGES = ("status", "data", "coverage", "charts", "queues", "limits")
-SHOWN = {"coverage": "/coverage?perpspec=c-byb-ohlcv&by=hour&columns=48"}  # of the README's pages
+README_PAGES = ("status", "data", "coverage", "charts", "alerts", "compare", "queues", "limits")
+SHOWN = {"coverage": "/coverage?perpspec=bin-ohlcv&by=hour&columns=48"}  # of the README's pages
 CANDLES = ("bin-ohlcv", "byb-ohlcv", "okx-ohlcv")
 FILLED_S = 240
 
