@@ -7,7 +7,7 @@ from threading import BoundedSemaphore
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.store.read.pool import BUSY_TIMEOUT_S, Busy, Reader
-from fademoe.store.read.steps import hold_snapshot
+from fademoe.store.read.snapshot import hold_snapshot
 
 MOST = 8  # sessions at a time, of the 20 that the role may open
 

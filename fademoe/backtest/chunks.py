@@ -42,8 +42,8 @@ from fademoe.store import backtests
 from fademoe.store.backtests import Chunk
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series
-from fademoe.store.read import market as read
 from fademoe.store.read.market import Known
+from fademoe.store.read.snapshot import take_snapshot
 
 FOLDER = "sweeps"  # under FADEMOE_HOME: a folder for each sweep that goes on
 ENDS = 2  # sets of the first chunk
@@ -237,7 +237,7 @@ class Sweep:
         """Return what the runs read: from the file, on a host without it from the database."""
         path = self._folder / f"{data}.arrow"
         if path.exists():
-            read.use_one_snapshot(cursor)
+            take_snapshot(cursor)
             return open_rows(path, DatabaseLoader(cursor, self._plan.as_of), OtherLives(cursor))
         ground = prepare(cursor, self._plan)
         back = find_look_back(self._plan, self._sets)

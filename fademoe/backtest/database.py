@@ -46,6 +46,7 @@ from fademoe.store.derived import make_relation
 from fademoe.store.read import market as read
 from fademoe.store.read.market import Known
 from fademoe.store.read.series import list_absences
+from fademoe.store.read.snapshot import take_snapshot
 from fademoe.store.read.terms import DatedTerms, read_terms
 
 PROGRESS_S = 1.0  # between two reports
@@ -139,7 +140,7 @@ def prepare(cursor: Cursor, plan: Plan) -> Ground:
 
     Raises MissingData when a part of what the run needs is not stored, ConfigError for a symbol without a contract.
     """
-    read.use_one_snapshot(cursor)
+    take_snapshot(cursor)
     loader = DatabaseLoader(cursor, plan.as_of)
     lives = list_lives(read.list_contracts(cursor, plan.code, plan.symbols), plan.symbols)
     check_data(plan, {series: loader.read_known(series) for series in _list_needed(plan)}, lives)

@@ -35,8 +35,9 @@ from fademoe.store.read.files import list_terms
 from fademoe.store.read.past import Moment, read_newest_correction
 from fademoe.store.read.pool import Reader
 from fademoe.store.read.rows import Selection, build_relation
+from fademoe.store.read.snapshot import hold_bulk_snapshot
 from fademoe.store.read.steps import STEP_MEMBERS, read_step_page
-from fademoe.store.read.windows import copy_part, hold_bulk, list_canonical
+from fademoe.store.read.windows import copy_part, list_canonical
 
 SQL = load_queries("export")
 MOST_STEPS = 100_000  # of a month: more than its minutes
@@ -98,7 +99,7 @@ def export(
         for spec, symbol, grid in series:
             for month, requested in split_months(request.window):
                 name = name_file(spec.name, symbol, month)
-                with reader.read() as cursor, hold_bulk(cursor):
+                with reader.read() as cursor, hold_bulk_snapshot(cursor):
                     maker = _Maker(cursor, spec, symbol, grid, request)
                     old = known.files.get(name)
                     window = _widen(requested, old) if old else requested

@@ -23,7 +23,7 @@ from fademoe.runtime.startup import wait_until_ready
 from fademoe.settings import Settings
 from fademoe.store import certificate, coverage
 from fademoe.store.coverage import Series
-from fademoe.store.read.market import use_one_snapshot
+from fademoe.store.read.snapshot import take_snapshot
 
 Command = Callable[..., Any]
 
@@ -128,7 +128,7 @@ def verify(settings: Settings, source: str, symbol: str, since: int, until: int,
     if window.end_ms < until:
         click.echo(f"note: rows from {to_iso(window.end_ms)} on are not due yet", err=True)
     with services.database.open_transaction() as cursor:
-        use_one_snapshot(cursor)
+        take_snapshot(cursor)
         certified = certificate.certify(cursor, Series(source, symbol), metric, window, interval_ms, sparse=is_sparse)
     if as_json:
         click.echo(json.dumps(certified, ensure_ascii=False, indent=1))

@@ -27,7 +27,7 @@ from fademoe.signals import Stopped, StopSignal
 from fademoe.store import trader as store
 from fademoe.store.connection import AWAY, Database
 from fademoe.store.coverage import Series
-from fademoe.store.read import market as read
+from fademoe.store.read.snapshot import take_snapshot
 from fademoe.store.status import State, Tracked
 from fademoe.store.trader import Event, Progress, TraderAccount
 from fademoe.trader.accounts import PaperAccount, load_account
@@ -105,7 +105,7 @@ class TraderProgram:
         trips = {name: (trip, kind) for name, (_, trip, kind) in at.items()}
         moved = False
         with self._reading.open_transaction() as cursor:
-            read.use_one_snapshot(cursor)
+            take_snapshot(cursor)
             is_on = store.is_on(cursor)
             reader = MarketReader(cursor)
             for name in sorted(self._papers):

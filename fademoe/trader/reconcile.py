@@ -13,7 +13,7 @@ from fademoe.errors import ConfigError
 from fademoe.store import trader as store
 from fademoe.store.backtests import LEDGER_COLUMNS
 from fademoe.store.connection import Database
-from fademoe.store.read import market as read
+from fademoe.store.read.snapshot import take_snapshot
 from fademoe.store.trader import Event, Reconciliation, StoredMinute
 from fademoe.trader.accounts import PaperAccount, restore
 from fademoe.trader.loading import MarketReader, list_needed
@@ -35,7 +35,7 @@ def reconcile(database: Database, reading: Database, name: str, day: int) -> Rec
     Raises ConfigError when there is no such account, or it did not live on that day, and StrategyFailed.
     """
     with reading.open_transaction() as cursor:
-        read.use_one_snapshot(cursor)
+        take_snapshot(cursor)
         stored = store.find_account(cursor, name)
         if stored is None:
             raise ConfigError(f"there is no account {name!r}: fademoe trader list names them")

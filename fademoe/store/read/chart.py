@@ -16,7 +16,8 @@ from fademoe.store.derived import make_relation
 from fademoe.store.queries import load_queries
 from fademoe.store.read.catalog import Perpspec
 from fademoe.store.read.completeness import SeriesRanges
-from fademoe.store.read.steps import hold_snapshot, read_buckets
+from fademoe.store.read.snapshot import hold_snapshot
+from fademoe.store.read.steps import read_buckets
 
 SQL = load_queries("read_chart")
 BandState = Literal["missing", "absent", "unrequested"]

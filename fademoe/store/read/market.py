@@ -34,11 +34,6 @@ class Contract(NamedTuple):
     delisted_ms: int | None
 
 
-def use_one_snapshot(cursor: Cursor) -> None:
-    """Let all that the transaction reads be of one moment; must be its first statement."""
-    cursor.execute(SQL["one_snapshot"])
-
-
 def read_lines(
     cursor: Cursor,
     series: Series,

@@ -9,11 +9,9 @@ them is, and complete where it is by the coverage of now, was over then, and no 
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
@@ -39,6 +37,7 @@ from fademoe.store.read.rows import (
     cut_page,
     split_bounds,
 )
+from fademoe.store.read.snapshot import hold_snapshot
 
 SQL = load_queries("read_steps")
 PAST_ROWS = 100_000  # of one statement that asks of each row when it was known
@@ -250,23 +249,6 @@ def read_cover(cursor: Cursor, spec: Perpspec, symbols: Sequence[str], window: W
 def get_grid_ms(spec: Perpspec) -> int:
     """Return the distance of the points of time at which rows of a perpspec count: 1 for events, which are anywhere."""
     return INTERVALS_MS.get(spec.interval, 1)
-
-
-@contextmanager
-def hold_snapshot(cursor: Cursor) -> Iterator[None]:
-    """Let all statements of the block see the database as it is now, so that rows and coverage fit each other.
-
-    In a transaction of the caller nothing is begun or ended.
-    """
-    if not cursor.connection.autocommit or cursor.connection.info.transaction_status:
-        yield
-        return
-    cursor.execute(SQL["begin_snapshot"])
-    try:
-        yield
-    finally:
-        with suppress(psycopg2.OperationalError, psycopg2.InterfaceError):
-            cursor.execute(SQL["end_snapshot"])
 
 
 def _split_windows(

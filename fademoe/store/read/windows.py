@@ -3,12 +3,10 @@
 import csv
 import io
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import itemgetter
 
-import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
@@ -18,9 +16,9 @@ from fademoe.store.read.catalog import Perpspec
 from fademoe.store.read.past import EXTRAS
 from fademoe.store.read.pool import Reader
 from fademoe.store.read.rows import Selection, build_relation
+from fademoe.store.read.snapshot import hold_bulk_snapshot
 
 SQL = load_queries("read_bulk")
-STATEMENT_TIMEOUT_MS = 120_000
 TS_DIGITS = 13  # of a ts in ms
 
 _TS = itemgetter(slice(0, TS_DIGITS))
@@ -30,7 +28,7 @@ def read_window(
     reader: Reader, spec: Perpspec, selection: Selection, columns: Sequence[sql.Composable], window: Window
 ) -> bytes:
     """Return the rows of a selection whose symbols are named within a window, in its order, as CSV without a header."""
-    with reader.read() as cursor, hold_bulk(cursor):
+    with reader.read() as cursor, hold_bulk_snapshot(cursor):
         part = replace(selection, start_ms=window.start_ms, end_ms=window.end_ms)
         text = copy_part(cursor, spec, part, columns=columns)
     if text and len(selection.symbols) > 1:
@@ -87,18 +85,6 @@ def _list_runs(lines: Sequence[bytes], behind: bytes) -> list[tuple[str, slice]]
         runs.append((symbol, slice(first, end)))
         first = end
     return runs
-
-
-@contextmanager
-def hold_bulk(cursor: Cursor) -> Iterator[None]:
-    """Let all statements of the block see one moment, and take longer than those of a page may."""
-    cursor.execute(SQL["begin"])
-    try:
-        cursor.execute(sql.SQL(SQL["limits"]).format(milliseconds=sql.Literal(STATEMENT_TIMEOUT_MS)))
-        yield
-    finally:
-        with suppress(psycopg2.OperationalError, psycopg2.InterfaceError):
-            cursor.execute(SQL["end"])
 
 
 def name_columns(selection: Selection, *, iso: bool, with_known: bool) -> tuple[list[str], list[sql.Composable]]:

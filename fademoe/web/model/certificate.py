@@ -9,7 +9,7 @@ from fademoe.feeds.grid import compute_due_until_ms_of, find_grid
 from fademoe.store.certificate import certify
 from fademoe.store.coverage import Series
 from fademoe.store.read.catalog import Perpspec
-from fademoe.store.read.windows import hold_bulk
+from fademoe.store.read.snapshot import hold_bulk_snapshot
 from fademoe.web.model.answer import Answer
 from fademoe.web.problem import Problem
 
@@ -47,6 +47,6 @@ def certify_range(cursor: Cursor, spec: Perpspec, symbol: str, window: Window) -
         allowed = f"a time before {to_iso(due_until_ms)}"
         detail = f"rows of {spec.name} are due until {to_iso(due_until_ms)}: from must be earlier"
         raise Problem(400, detail, parameter="from", allowed=allowed)
-    with hold_bulk(cursor):
+    with hold_bulk_snapshot(cursor):
         found = certify(cursor, Series(spec.name, symbol), grid.metric, window, grid.interval_ms, sparse=grid.is_sparse)
     return msgspec.convert(found, Certificate)

@@ -7,7 +7,7 @@ from fademoe.clock import MINUTE_MS, Window, floor_to
 from fademoe.store.read import chart as read_chart
 from fademoe.store.read.catalog import Perpspec
 from fademoe.store.read.completeness import list_ranges
-from fademoe.store.read.steps import hold_snapshot
+from fademoe.store.read.snapshot import hold_snapshot
 from fademoe.web.model.answer import Answer
 
 MAX_POINTS = 10_000

@@ -10,7 +10,8 @@ from fademoe.metrics import INTERVALS_MS, METRICS, STEPS_MS, Derived, rank_metri
 from fademoe.store.read import completeness as read_completeness
 from fademoe.store.read import series as read_series
 from fademoe.store.read.catalog import Perpspec, find_first_and_last_ts, list_perpspecs
-from fademoe.store.read.steps import Bucket, hold_snapshot, read_buckets
+from fademoe.store.read.snapshot import hold_snapshot
+from fademoe.store.read.steps import Bucket, read_buckets
 from fademoe.web.model.answer import Answer
 
 DEFAULT_COLUMNS = ("ohlcv.c", "fr.fr", "oi.oi", "x-spread.spread_bps")

@@ -1,15 +1,5 @@
 -- Rows in bulk: COPY, window by window.
 
--- name: begin
-BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY
-
--- name: limits
-SET LOCAL statement_timeout = {milliseconds};
-SET LOCAL work_mem = '64MB'
-
--- name: end
-ROLLBACK
-
 -- name: copy_csv
 COPY ({query}) TO STDOUT WITH (FORMAT csv)
 

@@ -47,9 +47,6 @@ SELECT DISTINCT ON (source, interval) source, interval, lag_ms
 FROM perp_lags
 ORDER BY source, interval, since_ms DESC
 
--- name: one_snapshot
-SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY
-
 -- name: contracts
 SELECT symbol, listed_ms, delisted_ms
 FROM perp_lives

@@ -1,11 +1,5 @@
 -- What coarser bars are read with.
 
--- name: begin_snapshot
-BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY
-
--- name: end_snapshot
-ROLLBACK
-
 -- name: coverage
 SELECT symbol,
        (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{}') FROM unnest(covered * asked) AS r),
