@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
 
 from psycopg2.extensions import cursor as Cursor
 from rq.suspension import resume, suspend
@@ -13,15 +12,13 @@ from fademoe.errors import StoreError
 from fademoe.feeds import registry
 from fademoe.queue.enqueue import enqueue_fill
 from fademoe.queue.retry import requeue_failed
-from fademoe.store.connection import Database
 from fademoe.store.coverage import Series, want
 from fademoe.store.status import record_action
 from fademoe.supervisord.client import SupervisorClient
 from fademoe.web.model.alerts import ACKNOWLEDGED
-from fademoe.web.model.services import Services, convert_redis_errors
+from fademoe.web.model.services import Services, convert_redis_errors, run_change
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 ACKNOWLEDGED_S = 86_400
 ENQUEUED = "the missing windows are enqueued now"
@@ -74,7 +71,7 @@ def fill(services: Services, series: Sequence[Series], window: Window | None) ->
             want(cursor, series, window.start_ms, window.end_ms)
         _record("fill", f"fill of {subject}" + (f" {window.start_ms}..{window.end_ms}" if window else ""), cursor)
 
-    _run(services, want_window)
+    run_change(services, want_window)
     return f"filling {subject}: {ENQUEUED if _enqueue_fill(services, series, window) else ENQUEUED_BY_OTHER}"
 
 
@@ -117,7 +114,7 @@ def _enqueue_fill(services: Services, series: Sequence[Series], window: Window |
 def _record_best_effort(services: Services, action: str, done: str) -> str:
     """Record what was done outside the database; when that is unavailable, log it. Return it in words."""
     try:
-        _run(services, partial(_record, action, done))
+        run_change(services, partial(_record, action, done))
     except StoreError as error:
         log.warning("web %s: %s (not in the history: %s)", action, done, error)
         return f"{done}; not in the history, because the database is unavailable"
@@ -126,20 +123,3 @@ def _record_best_effort(services: Services, action: str, done: str) -> str:
 
 def _record(action: str, done: str, cursor: Cursor) -> None:
     record_action(cursor, f"web {action}", done)
-
-
-Work = Callable[[Cursor], str]
-
-
-def run_change(services: Services, work: Work) -> str:
-    """Run a transaction that writes; return what it did, in words."""
-    return _run(services, work)
-
-
-def _run(services: Services, work: Callable[[Cursor], T]) -> T:
-    """Run a transaction that writes, on a connection of its own, because changes are rare."""
-    database = Database(services.settings.postgres_url, "fademoe web change")
-    try:
-        return database.run(work)
-    finally:
-        database.close()

@@ -1,10 +1,6 @@
 """Starts and cancels runs of the backtester; a worker of the queue `research` runs them."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
 from flask import flash, redirect, request
-from psycopg2.extensions import cursor as Cursor
 from werkzeug.wrappers import Response
 
 from fademoe.backtest.request import RunRequest, check_request, list_examples
@@ -13,18 +9,16 @@ from fademoe.errors import ConfigError
 from fademoe.queue.enqueue import cancel_waiting, enqueue_backtest, make_backtest_id
 from fademoe.queue.ids import RESEARCH
 from fademoe.store import backtests
-from fademoe.store.connection import Database
 from fademoe.web.current import get_services
 from fademoe.web.http.addresses import build_address
 from fademoe.web.http.formats import make_json_response
 from fademoe.web.http.params import Choice, Params, Text, Time
 from fademoe.web.http.routes import Bodies, Routes
 from fademoe.web.model.answer import Answer
-from fademoe.web.model.services import Services, convert_redis_errors
+from fademoe.web.model.services import Services, convert_redis_errors, run_change
 from fademoe.web.problem import Problem
 
 routes = Routes("control_backtests")
-T = TypeVar("T")
 RULES_NAME = "rules.toml"
 
 RUN_ID = Text("id", "the id of a run", is_required=True)
@@ -90,7 +84,7 @@ def _read_strategy(params: Params) -> tuple[str, str]:
 def cancel_backtest(params: Params) -> Response:
     """Cancel a run."""
     services, run_id = get_services(), params[RUN_ID]
-    cancelled = _write(services, lambda cursor: backtests.cancel(cursor, run_id))
+    cancelled = run_change(services, lambda cursor: backtests.cancel(cursor, run_id))
     with convert_redis_errors(services.redis):
         cancel_waiting(services.redis, RESEARCH, make_backtest_id(run_id))
     return _answer("the run is cancelled" if cancelled else "the run had ended", run_id)
@@ -102,7 +96,9 @@ def queue_run(services: Services, requested: RunRequest) -> str:
         check_request(requested)
     except ConfigError as error:
         raise Problem(400, str(error)) from error
-    run_id = _write(services, lambda cursor: backtests.add(cursor, backtests.RUN, requested.name, requested.to_json()))
+    run_id = run_change(
+        services, lambda cursor: backtests.add(cursor, backtests.RUN, requested.name, requested.to_json())
+    )
     with convert_redis_errors(services.redis):
         enqueue_backtest(services.redis, run_id, requested.name)
     return run_id
@@ -114,14 +110,6 @@ def _answer(done: str, run_id: str) -> Response:
         return make_json_response(Started(done=done, id=run_id))
     flash(done)
     return redirect(build_address({"id": run_id}, path="/backtester/run"), 303)
-
-
-def _write(services: Services, work: Callable[[Cursor], T]) -> T:
-    database = Database(services.settings.postgres_url, "fademoe web change")
-    try:
-        return database.run(work)
-    finally:
-        database.close()
 
 
 def read_pairs(text: str) -> dict[str, str]:

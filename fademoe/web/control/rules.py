@@ -1,5 +1,6 @@
 """What the pages change about alerts: rules of their own, and silences."""
 
+from collections.abc import Callable
 from functools import partial
 
 from psycopg2.extensions import cursor as Cursor
@@ -11,12 +12,12 @@ from fademoe.alerts.rules import MATCH_KEYS, Channel, MatchError, RuleFile
 from fademoe.clock import HOUR_MS, MINUTE_MS, floor_to, now_ms, to_iso
 from fademoe.store.status import record_action
 from fademoe.web.api.alerts import CLEAR, CODE, COIN, COOLDOWN, EXPR, FOR, KEEP, MESSAGE, RULE
-from fademoe.web.control import actions
 from fademoe.web.control.routes import DONE, answer_done
 from fademoe.web.current import get_services
 from fademoe.web.http.params import Integer, Params, Text
 from fademoe.web.http.routes import Routes
 from fademoe.web.model.rule_form import FILE, make_rule
+from fademoe.web.model.services import run_change
 from fademoe.web.problem import BadParameter, Problem
 
 routes = Routes("control_rules")
@@ -119,9 +120,9 @@ def _list_own_channels(cursor: Cursor) -> tuple[Channel, ...]:
     return tuple(channel for channel, file in records.list_channels(cursor).values() if file == FILE)
 
 
-def _change(work: actions.Work) -> str:
+def _change(work: Callable[[Cursor], str]) -> str:
     """Run a transaction; return what was done, in words."""
     try:
-        return actions.run_change(get_services(), work)
+        return run_change(get_services(), work)
     except RuleConflict as error:
         raise Problem(409, str(error)) from error

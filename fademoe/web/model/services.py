@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import redis
+from psycopg2.extensions import cursor as Cursor
 
 from fademoe.errors import StoreError
 from fademoe.settings import Settings, mask_url
+from fademoe.store.connection import Database
 from fademoe.store.read.pool import Reader
 from fademoe.web.model.queue_rates import QueueRates
 
@@ -45,6 +47,18 @@ def attempt(read: Callable[[], T]) -> tuple[T | None, str | None]:
         return read(), None
     except StoreError as error:
         return None, str(error)
+
+
+def run_change(services: Services, work: Callable[[Cursor], T]) -> T:
+    """Return what `work` returns for the cursor of a transaction that may write, on a connection of its own.
+
+    Changes are rare, so none is kept open. Raises StoreError as `Database.run` does.
+    """
+    database = Database(services.settings.postgres_url, "fademoe web change")
+    try:
+        return database.run(work)
+    finally:
+        database.close()
 
 
 @contextmanager

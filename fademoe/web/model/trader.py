@@ -1,26 +1,20 @@
 """What pages and API change about paper accounts."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.backtest.request import RunRequest
 from fademoe.errors import ConfigError, FadeMoeError, StoreError
 from fademoe.store import trader
-from fademoe.store.connection import Database
 from fademoe.trader.accounts import add_account, describe_switch
 from fademoe.trader.switches import TraderSettings
-from fademoe.web.model.services import Services
+from fademoe.web.model.services import Services, run_change
 from fademoe.web.problem import Problem
-
-T = TypeVar("T")
 
 
 def switch_all(services: Services, *, is_on: bool, reason: str) -> None:
     """Switch all accounts on or off; it holds from the next minute that is stepped on."""
     action = trader.ON if is_on else trader.OFF
-    _write(services, lambda cursor: trader.add_action(cursor, None, action, reason))
+    run_change(services, lambda cursor: trader.add_action(cursor, None, action, reason))
 
 
 def reset_account(services: Services, name: str, reason: str) -> str:
@@ -37,7 +31,7 @@ def reset_account(services: Services, name: str, reason: str) -> str:
         trader.add_action(cursor, name, trader.RESET, reason.strip())
         return f"{name} is on from the next minute on{describe_switch(cursor)}"
 
-    return _write(services, work)
+    return run_change(services, work)
 
 
 def make_account(services: Services, name: str, request: RunRequest, settings: TraderSettings) -> str:
@@ -48,7 +42,7 @@ def make_account(services: Services, name: str, request: RunRequest, settings: T
         return f"{name} trades on paper from the next minute on{describe_switch(cursor)}"
 
     try:
-        return _write(services, work)
+        return run_change(services, work)
     except StoreError:
         raise
     except (ConfigError, FadeMoeError) as error:
@@ -57,12 +51,4 @@ def make_account(services: Services, name: str, request: RunRequest, settings: T
 
 def remove_account(services: Services, name: str) -> bool:
     """Delete an account with its ledger; return whether there was one."""
-    return _write(services, lambda cursor: trader.remove(cursor, name))
-
-
-def _write(services: Services, work: Callable[[Cursor], T]) -> T:
-    database = Database(services.settings.postgres_url, "fademoe web change")
-    try:
-        return database.run(work)
-    finally:
-        database.close()
+    return run_change(services, lambda cursor: trader.remove(cursor, name))
