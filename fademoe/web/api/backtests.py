@@ -8,10 +8,10 @@ from flask import Response
 from fademoe.store import backtests
 from fademoe.store.backtests import EQUITY_COLUMNS, LEDGER_COLUMNS, Backtest
 from fademoe.store.read.pool import Reader
+from fademoe.web.api.ledger_pages import LIMIT, PAGE_MOST, RowsPage, answer_page, read_after, revalidate
 from fademoe.web.current import get_services
-from fademoe.web.http.caching import REVALIDATE
-from fademoe.web.http.formats import MEDIA_TYPES, encode_csv, make_json_response
-from fademoe.web.http.params import CURSOR, Choice, Integer, Params, Text, write_cursor
+from fademoe.web.http.formats import MEDIA_TYPES, encode_csv
+from fademoe.web.http.params import CURSOR, Choice, Params, Text
 from fademoe.web.http.routes import Bodies, Routes
 from fademoe.web.model.answer import Answer
 from fademoe.web.problem import Problem
@@ -19,10 +19,8 @@ from fademoe.web.problem import Problem
 routes = Routes("api_backtests")
 
 LIST_MOST = 500
-PAGE_MOST = 10_000
 
 ID = Text("id", "the id of a run", example="0123456789ab")
-LIMIT = Integer("limit", "rows of a page", 1_000, minimum=1, maximum=PAGE_MOST)
 FORMAT = Choice("format", "json by default; csv is the whole ledger", ("json", "csv"), "json")
 
 
@@ -53,13 +51,6 @@ class Report(Answer):
     unknown: list[dict[str, Any]] | None
 
 
-class RowsPage(Answer):
-    """Rows in ascending order, decimals as text, and the cursor of the next page."""
-
-    rows: list[dict[str, Any]]
-    next: str | None
-
-
 @routes.get("/api/backtests", "The newest runs of the backtester")
 def list_backtests(params: Params) -> Runs:
     """Answer the newest runs."""
@@ -84,7 +75,7 @@ def list_ledger(params: Params) -> Response:
     """Answer a page of the ledger, or all of it as CSV."""
     run = find_run(params[ID])
     if params[FORMAT] == "csv":
-        return _revalidated(Response(_stream_ledger(get_services().reader, run.id), content_type=MEDIA_TYPES["csv"]))
+        return revalidate(Response(_stream_ledger(get_services().reader, run.id), content_type=MEDIA_TYPES["csv"]))
     with get_services().reader.read() as cursor:
         rows = backtests.read_ledger(cursor, run.id, read_after(params, 0), params[LIMIT] + 1)
     return answer_page(params, LEDGER_COLUMNS, rows)
@@ -113,26 +104,6 @@ def find_run(run_id: str) -> Backtest:
     return found
 
 
-def read_after(params: Params, first: int) -> int:
-    """Return behind which row a page begins."""
-    given = params.read_cursor("backtest", 1)
-    if given is None:
-        return first
-    try:
-        return int(given[0])
-    except ValueError:
-        raise params.refuse(CURSOR, "the value of `next` of the previous page") from None
-
-
-def answer_page(params: Params, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Response:
-    """Answer one page of rows whose first column is the place to continue from."""
-    from_more = len(rows) > params[LIMIT]
-    page = rows[: params[LIMIT]]
-    following = write_cursor("backtest", str(page[-1][0])) if from_more else None
-    records = [dict(zip(columns, row, strict=True)) for row in page]
-    return _revalidated(make_json_response(RowsPage(rows=records, next=following)))
-
-
 def _stream_ledger(reader: Reader, run_id: str) -> Iterator[bytes]:
     yield encode_csv([LEDGER_COLUMNS])
     after = 0
@@ -143,8 +114,3 @@ def _stream_ledger(reader: Reader, run_id: str) -> Iterator[bytes]:
             return
         yield encode_csv(rows)
         after = rows[-1][0]
-
-
-def _revalidated(response: Response) -> Response:
-    response.headers["Cache-Control"] = REVALIDATE
-    return response

@@ -8,7 +8,7 @@ from werkzeug.routing import BaseConverter
 from fademoe.store import trader
 from fademoe.store.backtests import EQUITY_COLUMNS, LEDGER_COLUMNS
 from fademoe.store.trader import TraderAccount
-from fademoe.web.api.backtests import LIMIT, RowsPage, answer_page, read_after
+from fademoe.web.api.ledger_pages import LIMIT, RowsPage, answer_page, read_after
 from fademoe.web.current import get_services
 from fademoe.web.http.params import CURSOR, Params, Text
 from fademoe.web.http.routes import Bodies, Routes
