@@ -33,7 +33,7 @@ from fademoe.metrics import METRICS, STEPS_MS
 from fademoe.settings import Settings
 from fademoe.store.read.catalog import Perpspec, list_known_symbols, list_perpspecs, list_symbols
 from fademoe.store.read.rows import Selection
-from fademoe.web.model import signals
+from fademoe.web.model import alert_rules, screen
 from fademoe.web.model.catalog import find_metric, find_perpspec
 from fademoe.web.model.rows import read_page, read_side_by_side
 from fademoe.web.model.series_ranges import read_series
@@ -290,8 +290,8 @@ class Toolbox:
         with open_session(self._address) as cursor:
             for symbol in _split(symbols):
                 _check_symbol(cursor, symbol)
-            found = signals.screen(cursor, expr, chosen, _split(symbols))
-        rows = signals.sort_rows(found.rows, "value", descending=True)
+            found = screen.evaluate_screen(cursor, expr, chosen, _split(symbols))
+        rows = screen.sort_rows(found.rows, "value", descending=True)
         unit = "true or false" if found.is_truth else "as the expression gives it"
         return make_answer(
             ["minute", "code", "symbol", "value"],
@@ -316,7 +316,7 @@ class Toolbox:
             raise ToolError(f"the range is longer than {MAX_REPLAY_MS // DAY_MS} days: ask for less at a time")
         window = Window(floor_to(window.start_ms, MINUTE_MS), floor_to(window.end_ms, MINUTE_MS))
         with open_session(self._address) as cursor:
-            found = signals.find_rule(cursor, rule).rule
+            found = alert_rules.find_rule(cursor, rule).rule
             if not found.expr:
                 raise ToolError(
                     f"the rule {rule!r} watches the data themselves: only rules with an expression are replayed"

@@ -1,4 +1,4 @@
-"""`fademoe alerts`: rules of signals and of the data themselves."""
+"""`fademoe alerts`: check, apply, list, silence and replay alert rules."""
 
 import json
 import sys

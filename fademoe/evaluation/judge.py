@@ -33,6 +33,13 @@ class Watch(NamedTuple):
     symbols: tuple[str, ...] | None
     message_parts: tuple[Expression, ...] = ()
 
+    @classmethod
+    def of_value(
+        cls, key: str | int, expression: Expression, codes: tuple[str, ...], symbols: tuple[str, ...] | None
+    ) -> "Watch":
+        """Return a watch whose results have the value of an expression of any kind: watches take conditions."""
+        return cls(key, expression.make_condition(), None, codes, symbols)
+
     @property
     def expressions(self) -> tuple[Expression, ...]:
         """Its expressions."""

@@ -27,7 +27,7 @@ from fademoe.store import status
 from fademoe.store.connection import Database
 from fademoe.store.coverage import Series, want
 from fademoe.store.partitions import Partitions
-from fademoe.web.model import signals
+from fademoe.web.model import alert_cards
 from tests.support.receiver import Receiver
 
 
@@ -207,7 +207,7 @@ def test_a_rule_whose_words_left_the_language_costs_no_other_rule(alerts, caplog
     alerts.query("UPDATE perp_data SET c = 99 WHERE ts >= %s RETURNING ts", alerts.at(6))
     alerts.evaluate(7)
     with alerts.database.open_transaction() as cursor:
-        cards = signals.list_cards(cursor, signals.CardFilter()).cards
+        cards = alert_cards.list_cards(cursor, alert_cards.CardFilter()).cards
     found = sorted((card.rule, card.state) for card in cards if card.code)
     assert found == [("high", "resolved"), ("old", "firing")]
     assert [record.getMessage().split(":")[0] for record in caplog.records if record.levelname == "ERROR"] == [

@@ -10,7 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.clock import MINUTE_MS, Window, floor_to, now_ms
 from fademoe.store.connection import Database
 from fademoe.store.partitions import Partitions
-from fademoe.web.model import signals
+from fademoe.web.model import alert_preview, screen
 from tests.integration.test_alerts import Alerts, closes
 from tests.support.web import BEARER
 
@@ -129,7 +129,7 @@ def test_the_preview_is_what_the_rule_would_have_done(
     oldest = preview["transitions"][0]
     assert oldest["message"] == "at 110" and oldest["after"]["15m"] == "0"
     assert oldest["after"]["5m"] == "-0.1818181818181818181818181818181818"
-    monkeypatch.setattr(signals, "PREVIEW_S", 0.0)  # a minute a part
+    monkeypatch.setattr(alert_preview, "PREVIEW_S", 0.0)  # a minute a part
     parts = [client.get("/api/alerts/preview", query_string=query).get_json()]
     while len(parts) < 20:
         parts.append(client.get("/api/alerts/preview", query_string={**query, "part": parts[-1]["next"]}).get_json())
@@ -160,7 +160,7 @@ def test_the_screen_evaluates_all_contracts_and_sorts(client: FlaskClient, alert
     assert client.get("/api/screen?expr=close&codes=nyse").status_code == 400
     page = client.get("/screen?expr=close*2").text
     assert page.index("ETH") < page.index("BTC</a>")
-    monkeypatch.setattr(signals, "MAX_SCREEN_ROWS", 1)  # the greatest of all, not the first contract
+    monkeypatch.setattr(screen, "MAX_SCREEN_ROWS", 1)  # the greatest of all, not the first contract
     assert [row["symbol"] for row in client.get("/api/screen?expr=close").get_json()["rows"]] == ["ETH"]
 
 

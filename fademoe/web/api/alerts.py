@@ -8,21 +8,17 @@ from fademoe.web.current import get_services, read_summary
 from fademoe.web.http.addresses import build_address
 from fademoe.web.http.params import CURSOR, FROM, NEXT_FORM, TO, Choice, Integer, Names, Params, Text, write_cursor
 from fademoe.web.http.routes import Page, Routes
+from fademoe.web.model import alert_cards, alert_history, alert_preview, alert_rules
 from fademoe.web.model import alerts as data_alerts
-from fademoe.web.model import signals
+from fademoe.web.model.alert_cards import Card, CardFilter
+from fademoe.web.model.alert_history import TransitionList
+from fademoe.web.model.alert_preview import Preview
+from fademoe.web.model.alert_rules import Checked, RuleList
 from fademoe.web.model.alerts import Alert
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.rule_form import make_rule
+from fademoe.web.model.screen import Screen, evaluate_screen, sort_rows
 from fademoe.web.model.services import attempt
-from fademoe.web.model.signals import (
-    Card,
-    CardFilter,
-    Checked,
-    Preview,
-    RuleList,
-    Screen,
-    TransitionList,
-)
 
 routes = Routes("api_alerts")
 
@@ -79,9 +75,9 @@ def list_alerts(params: Params) -> AlertPage:
         rule=params[RULE], code=params[CODE], symbol=params[COIN], state=params[STATE], severity=params[SEVERITY]
     )
 
-    def read() -> signals.Cards:
+    def read() -> alert_cards.Cards:
         with get_services().reader.read() as cursor:
-            return signals.list_cards(cursor, wanted)
+            return alert_cards.list_cards(cursor, wanted)
 
     found, reason = attempt(read)
     cards = found.cards if found else []
@@ -104,7 +100,7 @@ def list_alerts(params: Params) -> AlertPage:
 def list_rules(params: Params) -> RuleList:
     """Answer the rules in force, the channels and the silences."""
     with get_services().reader.read() as cursor:
-        return signals.list_rule_infos(cursor)
+        return alert_rules.list_rule_infos(cursor)
 
 
 @routes.get(
@@ -129,7 +125,7 @@ def list_transitions(params: Params) -> TransitionList:
             symbol=params[COIN],
             before=_read_position(params),
         )
-        shown = signals.describe_transitions(cursor, found[:limit])
+        shown = alert_history.describe_transitions(cursor, found[:limit])
     following = write_cursor("transition", str(shown[-1].minute), shown[-1].id) if len(found) > limit else None
     return TransitionList(transitions=shown, next=following)
 
@@ -137,7 +133,7 @@ def list_transitions(params: Params) -> TransitionList:
 @routes.get("/api/alerts/check", "Faults of the texts of a rule", (EXPR, CLEAR, MESSAGE))
 def check_rule(params: Params) -> Checked:
     """Answer every fault with its position and the valid words."""
-    return signals.check_texts(params[EXPR], params[CLEAR], params[MESSAGE])
+    return alert_rules.check_texts(params[EXPR], params[CLEAR], params[MESSAGE])
 
 
 @routes.get(
@@ -164,7 +160,7 @@ def preview_rule(params: Params) -> Preview:
     if position is not None and not is_position(position):
         raise params.refuse(PART, NEXT_FORM)
     with get_services().reader.read() as cursor:
-        return signals.preview(cursor, rule, params[DAYS], position)
+        return alert_preview.preview(cursor, rule, params[DAYS], position)
 
 
 @routes.get(
@@ -178,8 +174,8 @@ def screen(params: Params) -> Screen:
     if not params[EXPR]:
         raise params.refuse(EXPR, "an expression such as chg(close, 5m)")
     with get_services().reader.read() as cursor:
-        found = signals.screen(cursor, params[EXPR], codes, params[SYMBOLS])
-    found.rows = signals.sort_rows(found.rows, params[SORT], descending=params[ORDER] == "desc")
+        found = evaluate_screen(cursor, params[EXPR], codes, params[SYMBOLS])
+    found.rows = sort_rows(found.rows, params[SORT], descending=params[ORDER] == "desc")
     return found
 
 
@@ -206,7 +202,7 @@ def show_screen(params: Params) -> dict[str, object]:
 def show_form(params: Params) -> dict[str, object]:
     """Show the form that writes a rule, filled with one that exists if it is named."""
     with get_services().reader.read() as cursor:
-        rule = signals.find_rule(cursor, params[RULE]).rule if params[RULE] else _suggest_rule()
+        rule = alert_rules.find_rule(cursor, params[RULE]).rule if params[RULE] else _suggest_rule()
         channels = list(records.list_channels(cursor))
     return {
         "rule": rule,
@@ -226,7 +222,7 @@ def show_form(params: Params) -> dict[str, object]:
 
 def is_position(parts: tuple[str, ...]) -> bool:
     """Return whether texts are the position of a preview: two times, a state, and four numbers or blanks."""
-    if len(parts) != signals.POSITION_PARTS or parts[2] not in STATES:
+    if len(parts) != alert_preview.POSITION_PARTS or parts[2] not in STATES:
         return False
     times, numbers = parts[:2], parts[3:]
     return all(text.isdecimal() and len(text) == 13 for text in times) and all(

@@ -14,12 +14,12 @@ from fademoe.web.http.formats import make_json_response
 from fademoe.web.http.params import FROM, TIME_FORMS, TO, Choice, Params, Text
 from fademoe.web.http.routes import Bodies, Routes
 from fademoe.web.http.session import keep_own_path
+from fademoe.web.model.alert_cards import find_card
 from fademoe.web.model.alerts import list_alerts
 from fademoe.web.model.answer import Answer
 from fademoe.web.model.catalog import find_perpspec
 from fademoe.web.model.failed_jobs import find_failed_of_series, find_group, list_failed
 from fademoe.web.model.fill import check_fillable, find_history
-from fademoe.web.model.signals import find_card
 from fademoe.web.model.summary import list_queue_names
 from fademoe.web.problem import Problem
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from decimal import Context, Decimal, InvalidOperation
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, now_ms, to_iso
+from fademoe.expressions import print_number
 
 FIGURE_SPACE, POINT_SPACE = "\u2007", "\u2008"  # as wide as a digit, as wide as a point
 
@@ -79,6 +80,16 @@ def shorten_number(value: object) -> str:
     return group_digits(text)
 
 
+def shorten_value(text: str | None) -> str:
+    """Write the value of an expression, a number with six significant digits at most; show the whole one beside it."""
+    if text is None:
+        return "unknown"
+    if text in ("true", "false"):
+        return text
+    number = Decimal(text)
+    return print_number(number) if len(text) <= 10 else f"{number:.6g}"
+
+
 def format_bytes(count: int | None) -> str:
     """Write a number of bytes: `5.4 GB`."""
     if count is None:
@@ -102,6 +113,7 @@ FILTERS = {
     "moment": format_time,
     "grouped": group_digits,
     "short": shorten_number,
+    "short_value": shorten_value,
     "size": format_bytes,
     "iso": to_iso,
     "many": count_noun,

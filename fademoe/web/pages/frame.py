@@ -12,9 +12,9 @@ from fademoe.web.current import get_services, read_summary
 from fademoe.web.http import auth
 from fademoe.web.http.addresses import build_address
 from fademoe.web.model import format as formatting
+from fademoe.web.model.alert_cards import count_firing, make_spark_path
 from fademoe.web.model.alerts import list_alerts
 from fademoe.web.model.services import attempt
-from fademoe.web.model.signals import count_firing, make_spark_path, shorten_number
 from fademoe.web.model.status_tiles import Tile, list_tiles, summarise_tiles
 
 blueprint = Blueprint("pages_frame", __name__)
@@ -63,7 +63,6 @@ def add_frame() -> dict[str, object]:
         "here": build_address(),
         "address": build_address,
         "now": now_ms,
-        "short": shorten_number,
         "spark": _draw_spark,
     }
 
