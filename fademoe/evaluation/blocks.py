@@ -1,8 +1,8 @@
 """Many minutes at once, for replays: the results are those of one minute after the other.
 
 It is possible where what an expression sees at T is what it sees at any other minute, moved: bars of a minute that one
-feed writes, or all feeds with the same lag, and settlements. Samples are read between the marks and replace each other,
-and ranks depend on which symbols are known: these are evaluated minute by minute.
+feed writes, or all feeds with the same lag, and settlements. Samples are read between the points of their grid and
+replace each other, and ranks depend on which symbols are known: these are evaluated minute by minute.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -121,7 +121,8 @@ class Newest:
     `settle_ms`: how long after its end a row is requested, where an answer tells itself which rows are final; None: as
     `Latency` says.
     `grid_ms`, of a sparse feed: rows lie on its multiples and nowhere else. Then rows are requested when one may be
-    new, until it is there (see jobs/marks.py); `rows` counts multiples, and `together` asks for all contracts at once.
+    new, until it is there (jobs/newest_settlements.py); `rows` counts multiples, and `together` asks for all contracts
+    at once.
     """
 
     rows: int

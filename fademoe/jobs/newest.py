@@ -10,7 +10,7 @@ from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import Newest, Page, RestFeed
 from fademoe.feeds.instrument import Instrument, clip_to_listing
-from fademoe.jobs import marks, polls
+from fademoe.jobs import newest_settlements, polls
 from fademoe.jobs.fetch import read_page
 from fademoe.jobs.linking import link_following
 from fademoe.jobs.rounds import Answer, Round, Task, request_all
@@ -36,8 +36,8 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
     """Request the newest missing rows of a metric for every followed contract and store them.
 
     The contracts that wait longest come first. Of what was requested only the rows count: a minute without one stays
-    missing, and is requested again as a gap. Of settlements, see jobs/marks.py. A round that would wait for its budget
-    while other exchanges or a person have work returns a Retry: it goes on a little later.
+    missing, and is requested again as a gap. Of settlements, see jobs/newest_settlements.py. A round that would wait
+    for its budget while other exchanges or a person have work returns a Retry: it goes on a little later.
     """
     services, exchange = context.services, registry.load_exchanges()[exchange_name]
     feed = exchange.find_rest_feed(metric)
@@ -49,7 +49,7 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
         followed = polls.list_followed(services, exchange, feed, time_ms)
         polls.want(services, feed, followed, time_ms)
         if feed.newest.grid_ms:
-            outcome, answers, count = _ask_marks(
+            outcome, answers, count = _request_settlements(
                 services, exchange, feed, feed.newest, followed, time_ms, context.queue
             )
         else:
@@ -80,7 +80,7 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
     return {"rows": new, "requested": outcome.requested}
 
 
-def _ask_marks(
+def _request_settlements(
     services: Services,
     exchange: Exchange,
     feed: RestFeed,
@@ -90,26 +90,28 @@ def _ask_marks(
     queue: str,
 ) -> tuple[Round, list[Covered], int]:
     """Ask for settlements that may be new; return the round, what is known then, and how many contracts lack one."""
-    marked = marks.plan(services, feed, newest, followed, time_ms)
-    wanted = [each for each in marked if each.may_be_new(newest, time_ms)]
+    candidates = newest_settlements.plan(services, feed, newest, followed, time_ms)
+    wanted = [each for each in candidates if each.may_be_new(newest, time_ms)]
     if newest.together is None:
         outcome = _request_all(
             services,
             wanted,
-            lambda each, wait_s: marks.request_one(services, exchange, feed, newest, each, wait_s),
+            lambda each, wait_s: newest_settlements.request_one(services, exchange, feed, newest, each, wait_s),
             queue,
         )
     else:
         outcome = Round()
         try:
             if wanted:
-                for rows, errors in marks.request_together(services, exchange, feed, newest, wanted, BUDGET_WAIT_S):
+                for rows, errors in newest_settlements.request_together(
+                    services, exchange, feed, newest, wanted, BUDGET_WAIT_S
+                ):
                     outcome.rows += rows
                     outcome.errors += errors
                 outcome.requested = len(wanted)
         except (SourceError, Stopped) as error:
             outcome.failed = error
-    return outcome, marks.list_answers(newest, marked), len(wanted)
+    return outcome, newest_settlements.list_answers(newest, candidates), len(wanted)
 
 
 def _find_settle_ms(feed: RestFeed, newest: Newest) -> int:

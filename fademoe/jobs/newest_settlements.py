@@ -1,9 +1,9 @@
-"""Settlements as soon as they are public: asked for when one may be new, once a minute until it is there.
+"""The newest settlements, as soon as they are public: requested when one may be new, once a minute until it is there.
 
-Settlements lie on the marks of a grid (Newest.grid_ms, whole hours) and nowhere else. So between two marks nothing can
-be missing, and no request is needed to know it. A mark is answered by its settlement, or, of a contract that was not to
-settle then, by an answer without one that was given when the settlement would have been public. What is not answered so
-stays a gap, and is fetched as every gap is, later.
+Settlements lie on the points of a grid (Newest.grid_ms, whole hours) and nowhere else. So between two points nothing
+can be missing, and no request is needed to know it. A point is answered by its settlement. Of a contract that was not
+to settle then, it is also answered by an answer without one, given when the settlement would have been public. A point
+that is not answered stays a gap, and is fetched as every gap is, later.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,13 +26,16 @@ from fademoe.store import coverage, settlements
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.settlements import Settled
 
-PUBLIC_MS = 60 * SECOND_MS  # after a mark: what is not public then did not happen, unless it was to
+PUBLIC_MS = 60 * SECOND_MS  # after a point: what is not public then did not happen, unless it was to
 PAGES_MOST = 10  # of a request for all contracts
 
 
 @dataclass(kw_only=True)
-class Marked:
-    """A contract, what of its newest range is missing, its newest settlement, and the time it was last requested."""
+class Candidate:
+    """A contract that may have new settlements: what of its newest range is missing, and what is known of it.
+
+    `settled`: its newest settlements, ascending. `requested_ms`: when it was last requested, 0 for never.
+    """
 
     instrument: Instrument
     series: Series
@@ -47,77 +50,82 @@ class Marked:
         self.settled = [Settled(ts, hours) for ts, hours in sorted((known | found).items())]
         self.requested_ms = requested_ms
 
-    def is_expected(self, mark: int) -> bool:
-        """Return whether a settlement is to come at `mark`, by the one before; without one it may."""
-        before = [each for each in self.settled if each.ts < mark]
-        return not before or before[-1].hours is None or before[-1].ts + before[-1].hours * HOUR_MS <= mark
+    def is_expected(self, point: int) -> bool:
+        """Return whether a settlement is to come at a point, by the one before it; without one it may."""
+        before = [each for each in self.settled if each.ts < point]
+        return not before or before[-1].hours is None or before[-1].ts + before[-1].hours * HOUR_MS <= point
 
     def list_answered(self, newest: Newest) -> list[Window]:
-        """Return what of the gaps is known: up to the first mark that is not answered."""
+        """Return what of the gaps is known: up to the first point that is not answered."""
         times = {each.ts for each in self.settled}
         answered = []
         for gap in self.gaps:
             end_ms = gap.end_ms
-            for mark in range(ceil_to(gap.start_ms, newest.grid_ms), gap.end_ms, newest.grid_ms):
-                if mark not in times and (self.requested_ms < mark + PUBLIC_MS or self.is_expected(mark)):
-                    end_ms = mark
+            for point in range(ceil_to(gap.start_ms, newest.grid_ms), gap.end_ms, newest.grid_ms):
+                if point not in times and (self.requested_ms < point + PUBLIC_MS or self.is_expected(point)):
+                    end_ms = point
                     break
             if end_ms > gap.start_ms:
                 answered.append(Window(gap.start_ms, end_ms))
         return answered
 
     def may_be_new(self, newest: Newest, time_ms: int) -> bool:
-        """Return whether an answer at `time_ms` can tell of a mark that is missing."""
-        marks = chain.from_iterable(
+        """Return whether an answer at `time_ms` can tell of a point that is missing."""
+        points = chain.from_iterable(
             range(ceil_to(gap.start_ms, newest.grid_ms), gap.end_ms, newest.grid_ms) for gap in self.gaps
         )
-        return any(self.is_expected(mark) or time_ms >= mark + PUBLIC_MS for mark in marks)
+        return any(self.is_expected(point) or time_ms >= point + PUBLIC_MS for point in points)
 
 
 def find_range(newest: Newest, time_ms: int) -> Window:
-    """Return the newest range at the exchange's time: closed minutes, and the one of the newest mark."""
+    """Return the newest range at the exchange's time: closed minutes, and the one of the newest point."""
     until_ms = max(floor_to(time_ms, MINUTE_MS), floor_to(time_ms, newest.grid_ms) + MINUTE_MS)
     return Window(floor_to(time_ms, newest.grid_ms) - newest.rows * newest.grid_ms, until_ms)
 
 
 def plan(
     services: Services, feed: RestFeed, newest: Newest, followed: Sequence[Instrument], time_ms: int
-) -> list[Marked]:
+) -> list[Candidate]:
     """Return the contracts that lack a part of the newest range, those first that lack it longest."""
     span = find_range(newest, time_ms)
     by_series = {Series(name_perpspec(each.code, feed.metric), each.symbol): each for each in followed}
-    marked: dict[Series, Marked] = {}
+    candidates: dict[Series, Candidate] = {}
     with services.database.open_transaction() as cursor:
         for source in {series.source for series in by_series}:
             for series, gap in coverage.find_gaps(cursor, source, span.end_ms):
                 if series in by_series and gap.end_ms > span.start_ms:
                     part = clip_to_listing(by_series[series], Window(max(gap.start_ms, span.start_ms), gap.end_ms))
                     if part.start_ms < part.end_ms:
-                        one = Marked(instrument=by_series[series], series=series, gaps=[])
-                        marked.setdefault(series, one).gaps.append(part)
+                        candidate = Candidate(instrument=by_series[series], series=series, gaps=[])
+                        candidates.setdefault(series, candidate).gaps.append(part)
             for symbol, settled in settlements.list_newest(cursor, source, span).items():
-                if Series(source, symbol) in marked:
-                    marked[Series(source, symbol)].settled = [settled]
-    return sorted(marked.values(), key=lambda each: (each.gaps[0].start_ms, each.instrument.name))
+                if Series(source, symbol) in candidates:
+                    candidates[Series(source, symbol)].settled = [settled]
+    return sorted(candidates.values(), key=lambda each: (each.gaps[0].start_ms, each.instrument.name))
 
 
 def request_one(
-    services: Services, exchange: Exchange, feed: RestFeed, newest: Newest, each: Marked, max_wait_s: float
+    services: Services, exchange: Exchange, feed: RestFeed, newest: Newest, candidate: Candidate, max_wait_s: float
 ) -> Answer:
     """Ask for one contract; see `read_answer`."""
     time_ms = services.clocks.now_ms(exchange)
-    request = feed.make_request(_make_page(feed, newest, each, time_ms))
+    request = feed.make_request(_make_page(feed, newest, candidate, time_ms))
     body = services.rest.send(exchange, request, budget=feed.budget, cost=1, live=True, max_wait_s=max_wait_s)
-    return read_answer(feed, newest, each, body, time_ms)
+    return read_answer(feed, newest, candidate, body, time_ms)
 
 
 def request_together(
-    services: Services, exchange: Exchange, feed: RestFeed, newest: Newest, wanted: Sequence[Marked], max_wait_s: float
+    services: Services,
+    exchange: Exchange,
+    feed: RestFeed,
+    newest: Newest,
+    wanted: Sequence[Candidate],
+    max_wait_s: float,
 ) -> Iterator[Answer]:
     """Ask for all contracts at once; yield the answer of each one that is wanted, and what names no contract.
 
     One that cannot be read costs the others nothing. While an element names no contract, only settlements are an answer
-    to a mark, not that there is none.
+    to a point, not that there is none.
     """
     assert newest.together is not None
     time_ms = services.clocks.now_ms(exchange)
@@ -125,33 +133,33 @@ def request_together(
     earlier_ms = newest.rows * newest.grid_ms  # as much before, for the settlement before the first one
     longer = Window(span.start_ms - earlier_ms, span.end_ms)
     elements, unnamed = _fetch_all(services, exchange, feed, newest.together, longer, max_wait_s)
-    for each in wanted:
+    for candidate in wanted:
         try:
-            rows, errors = read_answer(feed, newest, each, elements.get(each.instrument.name, []), time_ms)
+            rows, errors = read_answer(feed, newest, candidate, elements.get(candidate.instrument.name, []), time_ms)
         except BadPayload as error:
             rows, errors = [], [error]
         if unnamed:
-            each.requested_ms = 0  # one of them may be the settlement that this contract lacks
+            candidate.requested_ms = 0  # one of them may be the settlement that this contract lacks
         yield rows, errors
     yield [], unnamed
 
 
-def read_answer(feed: RestFeed, newest: Newest, each: Marked, body: Json, requested_ms: int) -> Answer:
-    """Return the settlements of a contract and an error for each unreadable element; note in `each` what they tell.
+def read_answer(feed: RestFeed, newest: Newest, candidate: Candidate, body: Json, requested_ms: int) -> Answer:
+    """Return the settlements of a contract and an error for each unreadable element; `candidate` notes what they tell.
 
     The settlements of the hours before the gaps come again, so one that came late is stored all the same. An answer
     with an unreadable element proves nothing.
     """
-    page = _make_page(feed, newest, each, requested_ms)
+    page = _make_page(feed, newest, candidate, requested_ms)
     rows, errors = read_page(feed, page, feed.make_request(page), body)
     if not errors:
-        each.add(rows, requested_ms)
-    return [(each.series, row) for row in rows], errors
+        candidate.add(rows, requested_ms)
+    return [(candidate.series, row) for row in rows], errors
 
 
-def _make_page(feed: RestFeed, newest: Newest, each: Marked, time_ms: int) -> Page:
-    span = clip_to_listing(each.instrument, find_range(newest, time_ms))
-    return Page(instrument=each.instrument, start_ms=span.start_ms, end_ms=span.end_ms, limit=feed.paging.rows)
+def _make_page(feed: RestFeed, newest: Newest, candidate: Candidate, time_ms: int) -> Page:
+    span = clip_to_listing(candidate.instrument, find_range(newest, time_ms))
+    return Page(instrument=candidate.instrument, start_ms=span.start_ms, end_ms=span.end_ms, limit=feed.paging.rows)
 
 
 def _fetch_all(
@@ -192,7 +200,7 @@ def read_together(together: Together, body: Json, span: Window) -> tuple[Element
     return named, max((ts for ts in times if ts <= span.end_ms), default=span.start_ms)
 
 
-def list_answers(newest: Newest, marked: Sequence[Marked]) -> list[Covered]:
+def list_answers(newest: Newest, candidates: Sequence[Candidate]) -> list[Covered]:
     """Return what is known of the contracts now."""
-    answers = [Covered(each.series, each.list_answered(newest)) for each in marked]
+    answers = [Covered(each.series, each.list_answered(newest)) for each in candidates]
     return [answer for answer in answers if answer.windows]
