@@ -88,7 +88,7 @@ def _work_a_day(exchange: Exchange, day: Window, cursor: Cursor) -> None:
     database = Transaction(cursor)
     for number, series in enumerate(_list_series(exchange)):
         fetching = status.Tracked(
-            database=database, unit=status.backfill_unit(*series), source=series.source, symbol=series.symbol
+            database=database, unit=status.name_backfill_unit(*series), source=series.source, symbol=series.symbol
         )
         for state in (State.RUNNING, State.DONE, State.WAITING, State.RUNNING, State.DONE):
             fetching.report(state, "2026-01-01T00:00Z to 2026-01-02T00:00Z", new_rows=1_440, last_ts=day.end_ms)
@@ -105,7 +105,7 @@ def _work_a_day(exchange: Exchange, day: Window, cursor: Cursor) -> None:
     coverage.record(cursor, answers)
     for series in islice(_list_series(exchange), ERRORS):
         error = RetryLater("HTTP 503", retry_after_s=5, exchange=exchange.name, request="/v1/klines", http_status=503)
-        status.record_error(database, status.backfill_unit(*series), error)
+        status.record_error(database, status.name_backfill_unit(*series), error)
 
 
 def _count(database: Database, table: str) -> int:

@@ -15,7 +15,7 @@ from fademoe.alerts.language import compile_condition, compile_text
 from fademoe.alerts.machine import Instance
 from fademoe.alerts.minute import Outcome, evaluate_minute, merge_states
 from fademoe.alerts.outbox import list_due, write_outbox
-from fademoe.alerts.records import EvaluatedMinute, StoredRule
+from fademoe.alerts.records import MinuteRecord, StoredRule
 from fademoe.alerts.rules import ALL
 from fademoe.clock import HOUR_MS, MINUTE_MS, SECOND_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
 from fademoe.errors import StoreError
@@ -173,7 +173,7 @@ class AlertsProgram:
             records.save_states(cursor, outcome.changed)
             took_ms = round((monotonic_s() - started_s) * SECOND_MS)
             done = (minute, evaluated.evaluated_ms, outcome.instances, took_ms, list(evaluated.late))
-            records.record_minute(cursor, EvaluatedMinute(*done))
+            records.record_minute(cursor, MinuteRecord(*done))
             records.move_cursor(cursor, minute + MINUTE_MS)
             return outcome
 

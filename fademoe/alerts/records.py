@@ -42,7 +42,7 @@ class StoredRule:
         return self.first_minute <= minute and (self.end_minute is None or minute < self.end_minute)
 
 
-class EvaluatedMinute(NamedTuple):
+class MinuteRecord(NamedTuple):
     """A minute that was evaluated live: rows stored by `evaluated_ms` were seen."""
 
     minute: int
@@ -199,22 +199,22 @@ def move_cursor(cursor: Cursor, minute: int) -> None:
     cursor.execute(SQL["move_cursor"], {"minute": minute})
 
 
-def record_minute(cursor: Cursor, done: EvaluatedMinute) -> None:
+def record_minute(cursor: Cursor, done: MinuteRecord) -> None:
     """Record that a minute was evaluated."""
     cursor.execute(SQL["record_minute"], done._asdict())
 
 
-def list_minutes(cursor: Cursor, start_ms: int, end_ms: int) -> list[EvaluatedMinute]:
+def list_minutes(cursor: Cursor, start_ms: int, end_ms: int) -> list[MinuteRecord]:
     """Return the minutes of a range that were evaluated live, oldest first."""
     cursor.execute(SQL["minutes"], {"start": start_ms, "end": end_ms})
-    return [EvaluatedMinute(*row) for row in cursor.fetchall()]
+    return [MinuteRecord(*row) for row in cursor.fetchall()]
 
 
-def find_newest_minute(cursor: Cursor) -> EvaluatedMinute | None:
+def find_newest_minute(cursor: Cursor) -> MinuteRecord | None:
     """Return the minute that was evaluated last."""
     cursor.execute(SQL["newest_minute"])
     row = cursor.fetchone()
-    return EvaluatedMinute(*row) if row else None
+    return MinuteRecord(*row) if row else None
 
 
 def read_states(cursor: Cursor) -> dict[int, dict[Place, Instance]]:

@@ -27,7 +27,7 @@ SQL = load_queries("assistants")
 _slots = BoundedSemaphore(MOST)
 
 
-class Refused(FadeMoeError):
+class StatementRefused(FadeMoeError):
     """PostgreSQL refused the statement, or it took too long; the message is for the assistant."""
 
 
@@ -40,9 +40,9 @@ class Table(NamedTuple):
 
 
 def run_statement(address: str, statement: str) -> Table:
-    """Return what one statement returns. Raises Refused."""
+    """Return what one statement returns. Raises StatementRefused."""
     if not _slots.acquire(timeout=WAIT_S):
-        raise Refused(f"{MOST} statements run already: try again in some seconds")
+        raise StatementRefused(f"{MOST} statements run already: try again in some seconds")
     try:
         return _run(address, statement)
     finally:
@@ -62,13 +62,13 @@ def _run(address: str, statement: str) -> Table:
         )
     except subprocess.TimeoutExpired as error:
         _end_session(address, error.stdout)
-        raise Refused(f"the statement took longer than {LONGEST_S:.0f} s") from None
+        raise StatementRefused(f"the statement took longer than {LONGEST_S:.0f} s") from None
     if done.returncode:
         _end_session(address, done.stdout)
-        raise Refused("the answer of the statement is too large: select fewer or shorter values")
+        raise StatementRefused("the answer of the statement is too large: select fewer or shorter values")
     answer = json.loads(done.stdout.rpartition(b"\n")[2])
     if "error" in answer:
-        raise Refused(answer["error"])
+        raise StatementRefused(answer["error"])
     return Table(answer["columns"], answer["rows"], answer["truncated"])
 
 

@@ -235,7 +235,7 @@ class Toolbox:
             coverage = _describe(cursor, [source], symbol, window, now)
         unit = next(field.unit for field in spec.fields if field.name == column)
         points = [(ts, Decimal(str(value))) for ts, value, is_complete in found if is_complete]
-        rows = _summarize(points)
+        rows = _summarise(points)
         if coarse:
             rows.append(("incomplete", len(found) - len(points), None))
         return make_answer(["statistic", "value", "time"], [None, unit, "ISO 8601"], rows, coverage)
@@ -256,7 +256,7 @@ class Toolbox:
                     for ts, rate, hours, _ in _read_all(cursor, spec, symbol, ("fr", "fr_hours"), window, "")
                     if rate is not None
                 ]
-                rows.append((spec.name, *_summarize_funding(settled)))
+                rows.append((spec.name, *_summarise_funding(settled)))
             coverage = _describe(cursor, [spec.name for spec in specs], symbol, window, now)
         fraction = "fraction"
         columns = {
@@ -600,7 +600,7 @@ def _read_all(
         selection = replace(selection, after=page.next)
 
 
-def _summarize(points: Sequence[tuple[int, Decimal]]) -> list[tuple[str, Any, str | None]]:
+def _summarise(points: Sequence[tuple[int, Decimal]]) -> list[tuple[str, Any, str | None]]:
     if not points:
         return [("count", 0, None)]
     lowest, highest = min(points, key=lambda point: point[1]), max(points, key=lambda point: point[1])
@@ -620,7 +620,7 @@ def _summarize(points: Sequence[tuple[int, Decimal]]) -> list[tuple[str, Any, st
     ]
 
 
-def _summarize_funding(settled: Sequence[tuple[int, Decimal, int]]) -> tuple[Any, ...]:
+def _summarise_funding(settled: Sequence[tuple[int, Decimal, int]]) -> tuple[Any, ...]:
     if not settled:
         return (0, 0, *[None] * 7)
     with localcontext(prec=34):

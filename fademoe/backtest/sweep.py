@@ -185,13 +185,13 @@ def choose_best(
     ordered = sorted(trials, key=lambda trial: -trial.profit)
     for place, trial in enumerate(ordered[:best]):
         if not trial.is_exact:
-            ordered[place] = run_exactly(plan, trial.params, ground, by_kernel=plan_equity(plan, trial))
+            ordered[place] = run_exactly(plan, trial.params, ground, by_kernel=compute_last_equity(plan, trial))
         if not progress(place / best):
             raise Cancelled("the sweep was cancelled")
     return sorted(ordered, key=lambda trial: -trial.profit)
 
 
-def plan_equity(plan: Plan, trial: Trial) -> float:
+def compute_last_equity(plan: Plan, trial: Trial) -> float:
     """Return the equity at the end of a trial."""
     return float(plan.capital) + trial.profit
 

@@ -27,7 +27,7 @@ from fademoe.errors import ConfigError
 from fademoe.feeds import registry
 from fademoe.feeds.grid import Grid
 from fademoe.metrics import STEPS_MS
-from fademoe.store.certificate import Then, count_steps
+from fademoe.store.certificate import PastRows, count_steps
 from fademoe.store.coverage import Series
 from fademoe.store.queries import load_queries
 from fademoe.store.read.catalog import Perpspec
@@ -209,10 +209,10 @@ class _Maker:
         return "".join(f"{line}\n" for line in lines).encode()
 
     def _certify(self, window: Window, text: bytes, state: str | None) -> Entry:
-        rows, moment, then = text.count(b"\n"), self._request.moment, None
+        rows, moment, past = text.count(b"\n"), self._request.moment, None
         if moment is not None and moment.at_ms is not None:
             names = [field.name for field in self._spec.fields]
-            then = Then(moment.at_ms, build_relation(self._cursor, self._spec, names, moment))
+            past = PastRows(moment.at_ms, build_relation(self._cursor, self._spec, names, moment))
         counted, interval_ms = window, self._grid.interval_ms
         if not self._grid.is_sparse:  # the points of the grid in it
             counted = Window(ceil_to(window.start_ms, interval_ms), ceil_to(window.end_ms, interval_ms))
@@ -223,7 +223,7 @@ class _Maker:
             interval_ms,
             sparse=self._grid.is_sparse,
             rows=rows,
-            then=then,
+            past=past,
         )
         terms = list_terms(self._cursor, self._series.source, [self._series.symbol], self._find_reach(window))
         return {

@@ -289,7 +289,7 @@ def list_runs(settings: Settings, *, as_json: bool) -> None:
     with services.database.open_transaction() as cursor:
         runs = backtests.list_runs(cursor, LIST_MOST)
     if as_json:
-        click.echo(json.dumps([backtests.summarize(each) for each in runs], ensure_ascii=False))
+        click.echo(json.dumps([backtests.summarise(each) for each in runs], ensure_ascii=False))
         return
     rows = [
         [each.id, each.kind, each.state, each.title, ",".join(each.plan.get("symbols", []))[:40], *_figures(each)]

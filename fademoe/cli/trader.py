@@ -134,7 +134,7 @@ def add(settings: Settings, name: str, file: Path, *, as_json: bool, **options: 
     services.database.run(lambda cursor: add_account(cursor, name, request, switches))
     found = _find(services, name)
     done = f"{name} trades on paper from {to_iso(since)} on{services.database.run(describe_switch)}"
-    click.echo(json.dumps(store.summarize(found)) if as_json else done)
+    click.echo(json.dumps(store.summarise(found)) if as_json else done)
     return DONE
 
 
@@ -147,7 +147,7 @@ def list_accounts(settings: Settings, *, as_json: bool) -> None:
     accounts = services.database.run(store.list_accounts)
     is_on = services.database.run(store.is_on)
     if as_json:
-        click.echo(json.dumps({"on": is_on, "accounts": [store.summarize(each) for each in accounts]}))
+        click.echo(json.dumps({"on": is_on, "accounts": [store.summarise(each) for each in accounts]}))
         return
     click.echo(f"the trader is {'on' if is_on else 'off'}")
     rows = [
@@ -159,7 +159,7 @@ def list_accounts(settings: Settings, *, as_json: bool) -> None:
             to_iso(each["cursor"]),
             each["state"],
         ]
-        for each in map(store.summarize, accounts)
+        for each in map(store.summarise, accounts)
     ]
     click.echo(format_table(("name", "strategy", "symbols", "equity", "next minute", "state"), rows))
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from fademoe.clock import MINUTE_MS
 from fademoe.evaluation.board import Board, BoardEvaluator, Contracts
-from fademoe.evaluation.tables import UNKNOWN as NO_MARK
+from fademoe.evaluation.tables import UNKNOWN as NO_MANTISSA
 from fademoe.evaluation.tables import WIDE, PointTable
 from fademoe.expressions import Measure
 from fademoe.expressions.arrays import ROUNDING, Floats, Numbers, Truths
@@ -99,19 +99,21 @@ class BoardArrays:
         if not len(last) or (rows is not None and not (rows >= 0).any()):
             return np.full((len(self._symbols), points.size), np.nan)
         step = max(points.step_ms // table.grid_ms, 1)
-        marks, places = table.marks[column], table.places[column]
+        mantissas, places = table.mantissas[column], table.places[column]
         newest = (last - points.offset_ms - table.base_ms) // table.grid_ms
         first = newest - (points.size - 1) * step
         if rows is None and int(newest.min()) == int(newest.max()) and int(first[0]) >= 0:
-            found = marks[:, int(first[0]) : int(newest[0]) + 1 : step]
+            found = mantissas[:, int(first[0]) : int(newest[0]) + 1 : step]
         else:
             columns = first[:, None] + np.arange(points.size) * step
             known_rows = np.arange(len(last)) if rows is None else np.maximum(rows, 0)
             is_kept = (columns >= 0) & (columns < table.capacity) & ((rows is None) | (known_rows == rows))[:, None]
-            found = np.where(is_kept, marks[known_rows[:, None], np.clip(columns, 0, table.capacity - 1)], NO_MARK)
+            found = np.where(
+                is_kept, mantissas[known_rows[:, None], np.clip(columns, 0, table.capacity - 1)], NO_MANTISSA
+            )
             places = places[known_rows]
         values = found / np.power(10.0, places)[:, None]
-        values[found == NO_MARK] = np.nan
+        values[found == NO_MANTISSA] = np.nan
         if table.wide:
             self._read_wide(table, column, found, values, rows, first, step)
         return values
@@ -126,7 +128,7 @@ class BoardArrays:
         first: npt.NDArray[np.int64],
         step: int,
     ) -> None:
-        """Put in the values that do not fit a mark."""
+        """Put in the values that do not fit a mantissa."""
         for index, place in zip(*np.nonzero(found == WIDE), strict=True):
             row = int(index) if rows is None else int(rows[index])
             ts = table.base_ms + (int(first[index]) + int(place) * step) * table.grid_ms

@@ -11,7 +11,7 @@ import numpy as np
 
 from fademoe.clock import MINUTE_MS
 from fademoe.evaluation.arrays import BoardArrays
-from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, Then
+from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, EarlierTruths
 from fademoe.evaluation.judge import CROSSINGS, TRUTHS, Listing, Watch, WatchResult
 from fademoe.evaluation.reading import Contract
 from fademoe.evaluation.tables import PointTable, Reads
@@ -59,7 +59,7 @@ def judge_block(
     listing = Listing(contracts, since)
     count = (board.moment_ms - since) // MINUTE_MS
     everywhere = {code: listing.list_symbols(code, None) for watch in watches for code in watch.codes}
-    exact = BoardEvaluator(BoardView(board, everywhere, contracts=listing), Then())
+    exact = BoardEvaluator(BoardView(board, everywhere, contracts=listing), EarlierTruths())
     arrays: dict[str, ArrayEvaluator] = {}
     for code, symbols in everywhere.items():
         arrays[code] = _BlockEvaluator(BoardArrays(board, code, symbols, exact, symbols, {}, listing))
@@ -72,7 +72,7 @@ def judge_block(
         minute = since + index * MINUTE_MS
         results = []
         for watch, places, listed, truths in found:
-            evaluator = BoardEvaluator(BoardView(board, listed, minute + MINUTE_MS, listing), Then())
+            evaluator = BoardEvaluator(BoardView(board, listed, minute + MINUTE_MS, listing), EarlierTruths())
             clear = truths[1][index] if len(truths) > 1 else None
             results.append(WatchResult(watch, places, truths[0][index], clear, evaluator))
         yield minute, tuple(results)

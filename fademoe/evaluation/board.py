@@ -19,8 +19,8 @@ from fademoe.metrics import ACROSS_CODE, METRICS
 HOURS_COLUMN = "fr_hours"  # says how long a settlement is in force
 
 
-class Then:
-    """What the second half of crossings was a minute before: by the text of the crossing, code and symbol."""
+class EarlierTruths:
+    """The truths of the second half of crossings a minute before: by the text of the crossing, code and symbol."""
 
     def __init__(self) -> None:
         """Hold nothing."""
@@ -211,7 +211,7 @@ class BoardView(View):
 class BoardEvaluator(Evaluator):
     """Evaluates at a board. `then` holds what crossings were a minute before, by what was known then."""
 
-    def __init__(self, view: View, then: Then) -> None:
+    def __init__(self, view: View, then: EarlierTruths) -> None:
         """Evaluate at `view`."""
         super().__init__(view)
         self._then = then

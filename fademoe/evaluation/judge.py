@@ -7,7 +7,7 @@ import numpy as np
 
 from fademoe.clock import MINUTE_MS, floor_to
 from fademoe.evaluation.arrays import BoardArrays
-from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, Then
+from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, EarlierTruths
 from fademoe.evaluation.reading import Contract
 from fademoe.expressions import Expression, Message, print_value
 from fademoe.expressions.arrays import OPEN, ArrayEvaluator, compare
@@ -89,7 +89,7 @@ class Group:
         """Group `watches`."""
         self.watches = watches
         self.codes = sorted({code for watch in watches for code in watch.codes})
-        self.then = Then()
+        self.then = EarlierTruths()
         nodes = {node.text: node for watch in watches for root in _list_roots(watch) for node in root.walk()}
         self.crossings = [node for node in nodes.values() if isinstance(node, Call) and node.function in CROSSINGS]
 
@@ -97,7 +97,7 @@ class Group:
 CROSSINGS = {"cross_above": "<=", "cross_below": ">="}  # with what the sides compared a minute before
 
 
-def _remember_inside(watch: Watch, found: "Listing", exact: BoardEvaluator, then: Then) -> None:
+def _remember_inside(watch: Watch, found: "Listing", exact: BoardEvaluator, then: EarlierTruths) -> None:
     """Keep what the crossings inside functions of a watch are at their points."""
     inside = [each for expression in watch.expressions for each in expression.needs.crossings]
     places, _ = found.find_places(watch) if inside else ((), {})
@@ -132,7 +132,7 @@ class Judge:
         """Keep, of every crossing, what it was at the minute of the board."""
         found = self._find_listing(contracts)
         for group in self._groups:
-            then = Then()
+            then = EarlierTruths()
             if group.crossings:
                 exact, arrays = self._evaluate_group(group, found, group.then)
                 for code, evaluator in arrays.items():
@@ -172,7 +172,7 @@ class Judge:
         return tuple(results)
 
     def _evaluate_group(
-        self, group: Group, found: "Listing", then: Then
+        self, group: Group, found: "Listing", then: EarlierTruths
     ) -> tuple[BoardEvaluator, dict[str, ArrayEvaluator]]:
         """Return what evaluates a group exactly, and in arrays by code."""
         _, listed = found.find_places(group.watches[0])  # those that rank share their symbols

@@ -1,7 +1,7 @@
 """The rows that expressions read, in memory: exact, a few bytes for each value, one table for each source.
 
-A value is kept as an integer of its last digit, with one number of decimal places for each series and column, so that
-8 bytes hold 18 digits. What does not fit is kept as a Decimal beside.
+A value is kept as an integer of its last digit, its mantissa, with one number of decimal places for each series and
+column, so that 8 bytes hold 18 digits. What does not fit is kept as a Decimal beside.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -24,7 +24,7 @@ UNKNOWN = np.iinfo(np.int64).min
 WIDE = UNKNOWN + 1  # the value stands in `wide`
 LARGEST = 2**63 - 2
 MOST_PLACES = 18
-EXACT_FLOATS = 2**49  # the float of a decimal with a smaller mark rounds to exactly that mark
+EXACT_FLOATS = 2**49  # the float of a decimal with a smaller mantissa rounds to exactly that mantissa
 EXACT = Context(prec=1_000, traps=[])  # of values as they are stored, whatever their digits
 SLACK = 64  # columns behind the newest, so that all is moved once an hour
 FRESH_INTERVALS = 3  # a sample is read by its bare name until it is so many intervals old
@@ -164,7 +164,9 @@ class PointTable(Table):
         self.capacity = self.width + SLACK
         self.base_ms = self.find_due(moment_ms) - (self.width - 1) * self.grid_ms
         self.oldest_ms = moment_ms - (FRESH_INTERVALS + 1) * self.grid_ms  # earlier samples are forgotten
-        self.marks: dict[str, Integers] = {column: np.empty((0, self.capacity), np.int64) for column in self.columns}
+        self.mantissas: dict[str, Integers] = {
+            column: np.empty((0, self.capacity), np.int64) for column in self.columns
+        }
         self.places: dict[str, Integers] = {column: np.empty(0, np.int64) for column in self.columns}
         self.wide: dict[tuple[str, int, int], Decimal] = {}
         self.present = np.empty((0, self.capacity), np.bool_)
@@ -184,7 +186,7 @@ class PointTable(Table):
         due = self.find_due(moment_ms)
         last = np.full(len(self.symbols), due, np.int64)
         for ts in range(due + self.grid_ms, self.find_newest(moment_ms) + 1, self.grid_ms):
-            last[self.marks[column][:, self._column_of(ts)] != UNKNOWN] = ts
+            last[self.mantissas[column][:, self._column_of(ts)] != UNKNOWN] = ts
         return last
 
     def add_symbols(self, symbols: Iterable[str]) -> list[str]:
@@ -200,7 +202,7 @@ class PointTable(Table):
             self.missed.append(set())
         for column in self.columns:
             fresh = np.full((count, self.capacity), UNKNOWN, np.int64)
-            self.marks[column] = np.concatenate((self.marks[column], fresh))
+            self.mantissas[column] = np.concatenate((self.mantissas[column], fresh))
             self.places[column] = np.concatenate((self.places[column], np.zeros(count, np.int64)))
         self.present = np.concatenate((self.present, np.zeros((count, self.capacity), np.bool_)))
         return added
@@ -211,7 +213,10 @@ class PointTable(Table):
         if column >= self.capacity:
             gone = column - self.width + 1
             self._remember_missed(gone, moment_ms)
-            for array, empty in (*((marks, UNKNOWN) for marks in self.marks.values()), (self.present, False)):
+            for array, empty in (
+                *((mantissas, UNKNOWN) for mantissas in self.mantissas.values()),
+                (self.present, False),
+            ):
                 kept = max(self.capacity - gone, 0)
                 array[:, :kept] = array[:, self.capacity - kept :].copy()
                 array[:, kept:] = empty
@@ -269,7 +274,7 @@ class PointTable(Table):
             return
         self.present[row, column_index] = True
         for column, value in zip(self.columns, values, strict=True):
-            self.marks[column][row, column_index] = self._encode(column, row, ts, value)
+            self.mantissas[column][row, column_index] = self._encode(column, row, ts, value)
 
     def put_zeroes(self, symbol: str, windows: Iterable[Window]) -> list[int]:
         """Enter 0 for the minutes of covered windows that have no row; return which."""
@@ -283,8 +288,8 @@ class PointTable(Table):
             last = min((window.end_ms - self.base_ms) // self.grid_ms, self.capacity)
             empty = first + np.flatnonzero(~self.present[row, first:last]) if first < last else np.empty(0, np.intp)
             self.present[row, empty] = True
-            for marks in self.marks.values():
-                marks[row, empty] = 0
+            for mantissas in self.mantissas.values():
+                mantissas[row, empty] = 0
             entered += (self.base_ms + empty * self.grid_ms).tolist()
         return entered
 
@@ -300,8 +305,8 @@ class PointTable(Table):
         for name, column in zip(self.columns, columns, strict=True):
             values = np.array(column.values, np.float64)[kept]
             is_null = np.isnan(values)
-            marks = np.rint(np.where(is_null, 0.0, values) * 10.0**column.places).astype(np.int64)
-            self.marks[name][row, places] = np.where(is_null, UNKNOWN, marks)
+            mantissas = np.rint(np.where(is_null, 0.0, values) * 10.0**column.places).astype(np.int64)
+            self.mantissas[name][row, places] = np.where(is_null, UNKNOWN, mantissas)
             self.places[name][row] = column.places
         return True
 
@@ -311,8 +316,8 @@ class PointTable(Table):
         self.recent[row].pop(ts, None)
         if (ts - self.base_ms) % self.grid_ms == 0 and 0 <= column < self.capacity:
             self.present[row, column] = False
-            for marks in self.marks.values():
-                marks[row, column] = UNKNOWN
+            for mantissas in self.mantissas.values():
+                mantissas[row, column] = UNKNOWN
 
     def list_missing(self, start_ms: int, end_ms: int) -> list[tuple[str, int]]:
         """Return the (symbol, ts) of start_ms < ts <= end_ms that are not known."""
@@ -344,16 +349,16 @@ class PointTable(Table):
         if row is None:
             return [None] * count
         last, step = self._column_of(end_ms), max(step_ms // self.grid_ms, 1)  # of one point any step will do
-        marks, places = self.marks[column][row], int(self.places[column][row])
+        mantissas, places = self.mantissas[column][row], int(self.places[column][row])
         result: list[Decimal | None] = []
         for index in range(last - (count - 1) * step, last + 1, step):
-            mark = int(marks[index]) if 0 <= index < self.capacity else UNKNOWN
-            if mark == UNKNOWN:
+            mantissa = int(mantissas[index]) if 0 <= index < self.capacity else UNKNOWN
+            if mantissa == UNKNOWN:
                 result.append(None)
-            elif mark == WIDE:
+            elif mantissa == WIDE:
                 result.append(self.wide[column, row, self.base_ms + index * self.grid_ms])
             else:
-                result.append(Decimal(mark).scaleb(-places, CONTEXT))
+                result.append(Decimal(mantissa).scaleb(-places, CONTEXT))
         return result
 
     def read_newest_sample(self, column: str, symbol: str, moment_ms: int) -> Decimal | None:
@@ -372,25 +377,25 @@ class PointTable(Table):
         if value is None:
             return UNKNOWN
         places = int(self.places[column][row])
-        mark = value.scaleb(places, EXACT)
-        if mark != mark.to_integral_value():
+        mantissa = value.scaleb(places, EXACT)
+        if mantissa != mantissa.to_integral_value():
             if not self._refine(column, row, -int(value.normalize(EXACT).as_tuple().exponent)):
                 self.wide[column, row, ts] = value
                 return WIDE
-            mark = value.scaleb(int(self.places[column][row]), EXACT)
-        if abs(mark) > LARGEST:
+            mantissa = value.scaleb(int(self.places[column][row]), EXACT)
+        if abs(mantissa) > LARGEST:
             self.wide[column, row, ts] = value
             return WIDE
-        return int(mark)
+        return int(mantissa)
 
     def _refine(self, column: str, row: int, places: int) -> bool:
         """Keep a series with more decimal places; return False where its values would not fit any more."""
-        marks = self.marks[column][row]
+        mantissas = self.mantissas[column][row]
         factor = 10 ** (places - int(self.places[column][row]))
-        held = marks > WIDE
-        if places > MOST_PLACES or (held.any() and int(np.abs(marks[held]).max()) * factor > LARGEST):
+        held = mantissas > WIDE
+        if places > MOST_PLACES or (held.any() and int(np.abs(mantissas[held]).max()) * factor > LARGEST):
             return False
-        marks[held] *= factor
+        mantissas[held] *= factor
         self.places[column][row] = places
         return True
 

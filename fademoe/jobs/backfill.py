@@ -121,7 +121,7 @@ def recheck(context: JobContext, source: str, symbol: str, start_ms: int, end_ms
 def _unit_of(context: JobContext, series: Series) -> Tracked:
     return Tracked(
         database=context.services.database,
-        unit=status.backfill_unit(*series),
+        unit=status.name_backfill_unit(*series),
         source=series.source,
         symbol=series.symbol,
     )

@@ -172,7 +172,7 @@ def read_equity(cursor: Cursor, run_id: str, after: int, limit: int) -> list[tup
     return cursor.fetchall()
 
 
-def summarize(run: Backtest) -> dict[str, Any]:
+def summarise(run: Backtest) -> dict[str, Any]:
     """Return a run for a list, as values that JSON can hold."""
     report = run.report or {}
     return {
@@ -196,7 +196,7 @@ def summarize(run: Backtest) -> dict[str, Any]:
 
 def describe(run: Backtest) -> dict[str, Any]:
     """Return a run with its certificate and report, as values that JSON can hold."""
-    return summarize(run) | {
+    return summarise(run) | {
         "certificate": None if run.certificate is None else json.loads(run.certificate),
         "report": run.report,
         "unknown": run.unknown,

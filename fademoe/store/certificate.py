@@ -15,7 +15,7 @@ from fademoe.store.queries import load_queries
 SQL = load_queries("certificate")
 
 
-class Then(NamedTuple):
+class PastRows(NamedTuple):
     """A moment, and the relation of the rows that were known then, in the place of perp_data."""
 
     at_ms: int
@@ -53,7 +53,7 @@ def count_steps(
     *,
     sparse: bool,
     rows: int,
-    then: Then | None = None,
+    past: PastRows | None = None,
 ) -> dict[str, object]:
     """Return what a certificate says of the steps of a window that has so many rows, see `certify`.
 
@@ -63,14 +63,14 @@ def count_steps(
     values |= {"step": interval_ms, "no_row": NO_ROW, "confirmed": CONFIRMED_CHECKS}
     stored = make_relation(series.source)
     known, later = stored, sql.SQL(SQL["none_later"]).format()
-    if then is not None:
-        known, later = then.rows, sql.SQL(SQL["later"]).format(rows=stored)
-        values["at"] = then.at_ms
+    if past is not None:
+        known, later = past.rows, sql.SQL(SQL["later"]).format(rows=stored)
+        values["at"] = past.at_ms
     missing_steps = sql.SQL(SQL["missing_steps"]).format(known=known, later=later)
     cursor.execute(sql.SQL(SQL["steps"]).format(missing=missing_steps), values)
     present, missing, unexplained, provisional = cursor.fetchone() or (0, 0, 0, 0)
-    if then is not None:
-        over_ms = floor_to(then.at_ms, interval_ms)
+    if past is not None:
+        over_ms = floor_to(past.at_ms, interval_ms)
         values["end"] = max(window.start_ms, min(window.end_ms, over_ms))
     cursor.execute(sql.SQL(SQL["absent_steps"]).format(missing=missing_steps, rows=stored), values)
     return {

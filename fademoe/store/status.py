@@ -145,7 +145,7 @@ def list_failed_backfills(cursor: Cursor, source: str, symbols: Sequence[str]) -
     return cursor.fetchall()
 
 
-def backfill_unit(source: str, symbol: str) -> str:
+def name_backfill_unit(source: str, symbol: str) -> str:
     """Name the unit of a series' backfill."""
     return f"backfill {source} {symbol}"
 

@@ -301,7 +301,7 @@ def list_changes(
     return [Correction(*row) for row in cursor.fetchall()]
 
 
-def summarize(stored: TraderAccount) -> dict[str, Any]:
+def summarise(stored: TraderAccount) -> dict[str, Any]:
     """Return an account for a list, as values that JSON can hold."""
     content = json.loads(stored.state)
     account = Account.from_json(content["account"])
@@ -324,7 +324,7 @@ def describe(cursor: Cursor, stored: TraderAccount) -> dict[str, Any]:
     content = json.loads(stored.state)["account"]
     path = Path(stored.settings["path"]) if stored.settings["path"] else None
     events = list_events(cursor, stored.name, Window(stored.since, stored.cursor + 1))
-    return summarize(stored) | {
+    return summarise(stored) | {
         "params": stored.plan["params"],
         "positions": [
             {"symbol": symbol, "quantity": held[0], "entry": held[1], "price": held[2]}

@@ -20,7 +20,7 @@ from fademoe.store import trader as store
 from fademoe.store.coverage import Series
 from fademoe.store.trader import TraderAccount
 from fademoe.trader.attributes import read_attributes, write_attributes
-from fademoe.trader.switches import TraderSettings, Watch
+from fademoe.trader.switches import SwitchCounts, TraderSettings
 
 FOREVER_MS = 2**53  # the end of the plan of an account
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
@@ -39,7 +39,7 @@ class PaperAccount:
     cursor: int
     account: Account
     strategy: RunningStrategy
-    watch: Watch
+    counts: SwitchCounts
     is_off: bool = False
     reads: set[tuple[Series, str]]
 
@@ -49,7 +49,7 @@ class PaperAccount:
             {
                 "account": self.account.to_json(),
                 "attributes": write_attributes(self.strategy.get_state()),
-                "watch": self.watch.to_json(),
+                "watch": self.counts.to_json(),
                 "is_off": self.is_off,
                 "reads": sorted([*series, metric] for series, metric in self.reads),
             },
@@ -70,7 +70,7 @@ def open_account(name: str, plan: Plan, settings: TraderSettings) -> PaperAccoun
         cursor=plan.since,
         account=account,
         strategy=strategy,
-        watch=Watch(day=day, day_equity=plan.capital, peak=plan.capital, last=plan.capital),
+        counts=SwitchCounts(day=day, day_equity=plan.capital, peak=plan.capital, last=plan.capital),
         reads=set(),
     )
 
@@ -88,7 +88,7 @@ def restore(name: str, plan: Plan, settings: TraderSettings, cursor: int, state:
     opened.cursor = cursor
     opened.account = Account.from_json(content["account"])
     opened.strategy.set_state(read_attributes(content["attributes"]))
-    opened.watch = Watch.from_json(content["watch"])
+    opened.counts = SwitchCounts.from_json(content["watch"])
     opened.is_off = content["is_off"]
     opened.reads = {(Series(source, symbol), metric) for source, symbol, metric in content["reads"]}
     return opened

@@ -189,9 +189,9 @@ class TraderProgram:
         dead = self._find_dead(cursor, paper, ready)
         is_alive = dead is None and not self._is_just_back()
         if trip is not None and kind != DEAD_MAN:
-            paper.watch.is_tripped = True
-        elif trip is None and paper.watch.is_tripped:
-            paper.watch.begin_anew()
+            paper.counts.is_tripped = True
+        elif trip is None and paper.counts.is_tripped:
+            paper.counts.restart()
         resumes = kind == DEAD_MAN and is_alive and paper.settings.after_stale == RESUME
         if resumes:
             trip = None
@@ -204,10 +204,10 @@ class TraderProgram:
 
         def check(paper: PaperAccount, ts: int, rows: Sequence[LedgerRow]) -> Trip | None:
             is_stale = any(end < ts + MINUTE_MS for end in ready.values())
-            found = check_minute(paper.watch, paper.settings, paper.account, ts, rows, is_stale=is_stale)
+            found = check_minute(paper.counts, paper.settings, paper.account, ts, rows, is_stale=is_stale)
             if found is None or trip is not None:
                 return None
-            paper.watch.is_tripped = True
+            paper.counts.is_tripped = True
             return found
 
         around = reader.surround(paper.plan, since, until)

@@ -59,7 +59,7 @@ class TraderSettings:
 
 
 @dataclass(kw_only=True)
-class Watch:
+class SwitchCounts:
     """What the kill switches compare with: equity at the start of the day, its peak, rejections and stale minutes.
 
     `is_tripped`: the account turned itself off; when a person resets that, all counts restart.
@@ -73,7 +73,7 @@ class Watch:
     stale_minutes: int = 0
     is_tripped: bool = False
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Count from the last minute on."""
         self.peak = self.day_equity = self.last
         self.rejections = self.stale_minutes = 0
@@ -106,18 +106,24 @@ class Trip:
 
 
 def check_minute(
-    watch: Watch, settings: TraderSettings, account: Account, ts: int, rows: Sequence[LedgerRow], *, is_stale: bool
+    counts: SwitchCounts,
+    settings: TraderSettings,
+    account: Account,
+    ts: int,
+    rows: Sequence[LedgerRow],
+    *,
+    is_stale: bool,
 ) -> Trip | None:
-    """Note the end of a minute in `watch`; return the kill switch that it trips."""
+    """Note the end of a minute in `counts`; return the kill switch that it trips."""
     equity = account.equity
     day = floor_to(ts, DAY_MS)
-    if day != watch.day:
-        watch.day, watch.day_equity, watch.rejections = day, watch.last, 0
-    watch.peak, watch.last = max(watch.peak, equity), equity
-    watch.rejections += sum(row.kind == "rejection" for row in rows)
-    watch.stale_minutes = watch.stale_minutes + 1 if is_stale else 0
-    loss = _share(watch.day_equity - equity, watch.day_equity)
-    drawdown = _share(watch.peak - equity, watch.peak)
+    if day != counts.day:
+        counts.day, counts.day_equity, counts.rejections = day, counts.last, 0
+    counts.peak, counts.last = max(counts.peak, equity), equity
+    counts.rejections += sum(row.kind == "rejection" for row in rows)
+    counts.stale_minutes = counts.stale_minutes + 1 if is_stale else 0
+    loss = _share(counts.day_equity - equity, counts.day_equity)
+    drawdown = _share(counts.peak - equity, counts.peak)
     exposure = sum((abs(held.quantity * held.price) for held in account.positions.values()), ZERO)
     gross = exposure / equity if equity > 0 else (Decimal("Infinity") if exposure else ZERO)
     for kind, value, limit in (
@@ -127,10 +133,10 @@ def check_minute(
     ):
         if limit is not None and value > Decimal(limit):
             return Trip(kind, f"{kind} {value:.4f} is above {limit}")
-    if settings.max_stale_minutes is not None and watch.stale_minutes > settings.max_stale_minutes:
-        return Trip(STALE, f"{watch.stale_minutes} minutes in a row without all of their data")
-    if settings.max_rejections is not None and watch.rejections > settings.max_rejections:
-        return Trip("rejections", f"{watch.rejections} rejected orders today are more than {settings.max_rejections}")
+    if settings.max_stale_minutes is not None and counts.stale_minutes > settings.max_stale_minutes:
+        return Trip(STALE, f"{counts.stale_minutes} minutes in a row without all of their data")
+    if settings.max_rejections is not None and counts.rejections > settings.max_rejections:
+        return Trip("rejections", f"{counts.rejections} rejected orders today are more than {settings.max_rejections}")
     return None
 
 

@@ -15,7 +15,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.assistants import role
 from fademoe.assistants.answer import MAX_BYTES
-from fademoe.assistants.statement import MOST, Refused, Table, run_statement
+from fademoe.assistants.statement import MOST, StatementRefused, Table, run_statement
 from fademoe.errors import FadeMoeError
 from fademoe.settings import Settings
 from fademoe.store.connection import Database
@@ -210,7 +210,7 @@ def attempt(address: str, statement: str) -> tuple[Table | str, float]:
     begin = time.monotonic()
     try:
         return run_statement(address, statement), time.monotonic() - begin
-    except Refused as error:
+    except StatementRefused as error:
         return str(error), time.monotonic() - begin
 
 

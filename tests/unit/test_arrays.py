@@ -8,7 +8,7 @@ import pytest
 
 from fademoe.clock import Window
 from fademoe.evaluation.arrays import BoardArrays
-from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, Then, collect_reads
+from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, EarlierTruths, collect_reads
 from fademoe.evaluation.judge import Judge, Listing, Watch
 from fademoe.evaluation.reading import Contract
 from fademoe.expressions import ExpressionError, Vocabulary, compile_expression
@@ -96,7 +96,7 @@ class Writer:
 
 
 def evaluators(board, code="bin"):
-    exact = BoardEvaluator(BoardView(board, {"bin": SYMBOLS, "byb": SYMBOLS}), Then())
+    exact = BoardEvaluator(BoardView(board, {"bin": SYMBOLS, "byb": SYMBOLS}), EarlierTruths())
     return exact, ArrayEvaluator(BoardArrays(board, code, SYMBOLS, exact, SYMBOLS, {}))
 
 
@@ -297,6 +297,6 @@ def test_a_column_that_a_live_sample_lacks_is_that_of_the_history():
         table.put("BTC", ts, [D(100), None])
     view = BoardView(board, {"bin": ["BTC"]})
     assert [rule.evaluate(view, "bin", "BTC") for rule in rules] == [100, 30, 3, 20]
-    exact = BoardEvaluator(view, Then())
+    exact = BoardEvaluator(view, EarlierTruths())
     arrays = ArrayEvaluator(BoardArrays(board, "bin", ["BTC"], exact, ["BTC"], {}))
     assert [float(arrays.compute(rule.root).value[0, 0]) for rule in rules] == [100, 30, 3, 20]

@@ -44,7 +44,7 @@ class Moment(NamedTuple):
     knowledge: Knowledge = Knowledge.MARKET
 
 
-class Account(NamedTuple):
+class Provenance(NamedTuple):
     """What an answer says of rows that were read at a moment: the basis, and how many values were rolled back."""
 
     basis: Basis
@@ -124,8 +124,8 @@ def build_before(metric: str, at_ms: sql.Composable, first: sql.Composable, last
     )
 
 
-def summarise(rows: Sequence[Sequence[Any]], metric: str, moment: Moment, now_ms: int) -> Account:
-    """Return the account of rows of a metric that end with EXTRAS."""
+def find_provenance(rows: Sequence[Sequence[Any]], metric: str, moment: Moment, now_ms: int) -> Provenance:
+    """Return the provenance of rows of a metric that end with EXTRAS."""
     measured = {row[-2] for row in rows}
     kept_ms = SAMPLES_KEPT_MS if _has_samples(metric) else CHANGES_KEPT_MS
     is_forgotten = moment.at_ms is not None and moment.at_ms < now_ms - kept_ms
@@ -135,7 +135,7 @@ def summarise(rows: Sequence[Sequence[Any]], metric: str, moment: Moment, now_ms
         basis = Basis.RULE
     else:
         basis = Basis.MEASURED
-    return Account(basis, sum(row[-1] for row in rows))
+    return Provenance(basis, sum(row[-1] for row in rows))
 
 
 def _has_samples(name: str) -> bool:

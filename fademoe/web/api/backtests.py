@@ -55,7 +55,7 @@ class Report(Answer):
 def list_backtests(params: Params) -> Runs:
     """Answer the newest runs."""
     with get_services().reader.read() as cursor:
-        return Runs(runs=[backtests.summarize(run) for run in backtests.list_runs(cursor, LIST_MOST)])
+        return Runs(runs=[backtests.summarise(run) for run in backtests.list_runs(cursor, LIST_MOST)])
 
 
 @routes.get("/api/backtests/<id>", "A run with its certificate and report", (ID,))

@@ -4,7 +4,7 @@ import msgspec
 from flask import Response, request
 
 from fademoe.clock import now_ms
-from fademoe.store.read.past import Account
+from fademoe.store.read.past import Provenance
 from fademoe.store.read.rows import Selection
 from fademoe.store.read.steps import STEP_MEMBERS
 from fademoe.web.api.parameters import PERPSPEC
@@ -66,7 +66,7 @@ def list_rows(params: Params) -> Response:
         selection = read_page_selection(params, spec)
         page = read_page(cursor, spec, selection, params[STEP])
     with_known = has_known_ms(params)
-    page, account = settle_past(page, spec.metric, selection, with_known=with_known)
+    page, provenance = settle_past(page, spec.metric, selection, with_known=with_known)
     next_cursor = write_position(page.next, params)
     body_format, iso = _choose_format(params), params[TS] == "iso"
     columns = (*selection.columns, *(STEP_MEMBERS if params[STEP] else ()), *([KNOWN_MS] if with_known else ()))
@@ -77,12 +77,12 @@ def list_rows(params: Params) -> Response:
         body = encode_ndjson(records)
     else:
         answer = Rows(perpspec=spec.name, rows=list(records), next=next_cursor)
-        body = encode_json(_add_account(answer, selection, account))
+        body = encode_json(_add_provenance(answer, selection, provenance))
     response = Response(body, content_type=MEDIA_TYPES[body_format])
-    if selection.moment and account:
+    if selection.moment and provenance:
         response.headers["X-FadeMoe-Knowledge"] = selection.moment.knowledge
-        response.headers["X-FadeMoe-Basis"] = account.basis
-        response.headers["X-FadeMoe-Rolled-Back"] = str(account.rolled_back)
+        response.headers["X-FadeMoe-Basis"] = provenance.basis
+        response.headers["X-FadeMoe-Rolled-Back"] = str(provenance.rolled_back)
     response.vary.add("Accept")
     return _finish_page(response, next_cursor)
 
@@ -112,10 +112,10 @@ def list_metric_rows(params: Params) -> Response:
     return _finish_page(make_json_response(msgspec.structs.replace(rows, next=next_cursor)), next_cursor)
 
 
-def _add_account(answer: Rows, selection: Selection, account: Account | None) -> Rows:
-    if selection.moment is None or account is None:
+def _add_provenance(answer: Rows, selection: Selection, provenance: Provenance | None) -> Rows:
+    if selection.moment is None or provenance is None:
         return answer
-    return msgspec.structs.replace(answer, knowledge=selection.moment.knowledge, **account._asdict())
+    return msgspec.structs.replace(answer, knowledge=selection.moment.knowledge, **provenance._asdict())
 
 
 def _choose_format(params: Params) -> str:

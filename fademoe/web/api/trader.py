@@ -58,7 +58,7 @@ class Switched(Answer):
 def list_accounts(params: Params) -> Accounts:
     """Answer the accounts."""
     with get_services().reader.read() as cursor:
-        accounts = [trader.summarize(account) for account in trader.list_accounts(cursor)]
+        accounts = [trader.summarise(account) for account in trader.list_accounts(cursor)]
         return Accounts(on=trader.is_on(cursor), accounts=accounts)
 
 

@@ -10,7 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 from fademoe.clock import now_ms, to_iso
 from fademoe.store.read import rows as read_rows
 from fademoe.store.read.catalog import Perpspec
-from fademoe.store.read.past import EXTRAS, Account, Basis, Knowledge, summarise
+from fademoe.store.read.past import EXTRAS, Basis, Knowledge, Provenance, find_provenance
 from fademoe.store.read.rows import MetricPage, RowPage, Selection
 from fademoe.store.read.steps import STEP_MEMBERS, read_metric_step_page, read_step_page
 from fademoe.web.model.answer import Answer
@@ -83,13 +83,13 @@ def read_page(cursor: Cursor, spec: Perpspec, selection: Selection, step: str) -
 
 def settle_past(
     page: RowPage, metric: str, selection: Selection, *, with_known: bool
-) -> tuple[RowPage, Account | None]:
-    """Return a page without EXTRAS, except `known_ms` where it is asked for, and the account of it."""
+) -> tuple[RowPage, Provenance | None]:
+    """Return a page without EXTRAS, except `known_ms` where it is asked for, and its provenance."""
     if selection.moment is None:
         return page, None
-    account = summarise(page.rows, metric, selection.moment, now_ms())
+    provenance = find_provenance(page.rows, metric, selection.moment, now_ms())
     kept = int(with_known)
-    return page._replace(rows=[row[: len(row) - len(EXTRAS) + kept] for row in page.rows]), account
+    return page._replace(rows=[row[: len(row) - len(EXTRAS) + kept] for row in page.rows]), provenance
 
 
 def read_side_by_side(

@@ -46,7 +46,7 @@ def show_backtester(params: Params) -> dict[str, object]:
     files = list_examples()
     chosen = next((path for path in files if path.name == params[STRATEGY]), files[0] if files else None)
     with get_services().reader.read() as cursor:
-        runs = [backtests.summarize(run) for run in backtests.list_runs(cursor, LIST_MOST)]
+        runs = [backtests.summarise(run) for run in backtests.list_runs(cursor, LIST_MOST)]
     until = floor_to(now_ms(), DAY_MS)
     return {
         "runs": runs,
@@ -89,7 +89,7 @@ def compare_runs(params: Params) -> dict[str, object]:
     runs = [find_run(run_id) for run_id in params[IDS]]
     done = [run for run in runs if run.report and run.kind == backtests.RUN]
     return {
-        "runs": [backtests.summarize(run) for run in done],
+        "runs": [backtests.summarise(run) for run in done],
         "rows": [
             (title, kind, [(run.report or {}).get(name) for run in done]) for name, (title, kind) in FIGURES.items()
         ],

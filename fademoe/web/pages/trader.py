@@ -26,7 +26,7 @@ def show_trader(params: Params) -> dict[str, object]:
     files = list_examples()
     chosen = next((path for path in files if path.name == params[STRATEGY]), files[0] if files else None)
     with get_services().reader.read() as cursor:
-        accounts = [trader.summarize(account) for account in trader.list_accounts(cursor)]
+        accounts = [trader.summarise(account) for account in trader.list_accounts(cursor)]
         actions = trader.list_actions(cursor, None, ACTIONS_MOST)
         is_on = trader.is_on(cursor)
     return {
