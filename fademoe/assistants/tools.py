@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 from typing_extensions import override
 
 from fademoe.alerts.language import compile_condition
+from fademoe.alerts.messages import Transition
 from fademoe.alerts.replay import AFTER_MINUTES, replay_rule
 from fademoe.alerts.rules import ALL, Rule, list_codes, list_default_codes
 from fademoe.assistants.answer import Answer, Coverage, make_answer
@@ -36,7 +37,7 @@ from fademoe.store.read.rows import Selection
 from fademoe.web.model import alert_rules, screen
 from fademoe.web.model.catalog import find_metric, find_perpspec
 from fademoe.web.model.rows import read_page, read_side_by_side
-from fademoe.web.model.series_ranges import read_series
+from fademoe.web.model.series_ranges import CoverageSeries, read_series
 from fademoe.web.problem import Problem
 
 MAX_ROWS = 5_000
@@ -105,22 +106,7 @@ class Toolbox:
             "missing_minutes": "minutes",
             "absent_minutes": "minutes without a row for a reason",
         }
-        rows = [
-            (
-                each.source,
-                each.symbol,
-                specs[each.source].exchange if each.source in specs else None,
-                specs[each.source].title if each.source in specs else None,
-                specs[each.source].interval if each.source in specs else None,
-                ",".join(field.name for field in specs[each.source].fields) if each.source in specs else None,
-                None if each.wanted_from is None else to_iso(each.wanted_from),
-                None if each.newest_ms is None else to_iso(each.newest_ms),
-                each.percent,
-                each.missing_ms // MINUTE_MS,
-                each.absent_ms // MINUTE_MS,
-            )
-            for each in series
-        ]
+        rows = [_write_series(each, specs.get(each.source)) for each in series]
         return make_answer(list(columns), list(columns.values()), rows, truncated=more)
 
     def coverage(self, source: Source, symbol: Symbol, since: Since, until: Until) -> Result:
@@ -324,28 +310,16 @@ class Toolbox:
             replayed = replay_rule(cursor, found, window)
             coverage, more = _describe_most(cursor, _list_inputs(cursor, found), window, now)
         after = [f"after_{minutes}m" for minutes in AFTER_MINUTES]
-        rows: list[tuple[Any, ...]] = [
+        rows = [
             (
-                to_iso(one.transition.minute + MINUTE_MS),
-                one.transition.code,
-                one.transition.symbol,
-                one.transition.state,
-                json.dumps(dict(one.transition.values), ensure_ascii=False),
+                *_write_transition(one.transition),
                 *(None if change is None else _plain(change) for change in one.after.values()),
                 None,
             )
             for one in replayed.transitions
         ]
         rows += [
-            (
-                to_iso(one.transition.minute + MINUTE_MS),
-                one.transition.code,
-                one.transition.symbol,
-                one.transition.state,
-                json.dumps(dict(one.transition.values), ensure_ascii=False),
-                *[None] * len(after),
-                "added" if one.is_added else "left out",
-            )
+            (*_write_transition(one.transition), *[None] * len(after), "added" if one.is_added else "left out")
             for one in replayed.late
         ]
         return make_answer(
@@ -640,6 +614,31 @@ def _summarise_funding(settled: Sequence[tuple[int, Decimal, int]]) -> tuple[Any
             _plain(last),
             to_iso(last_ts),
         )
+
+
+def _write_series(series: CoverageSeries, spec: Perpspec | None) -> tuple[Any, ...]:
+    """Return a series as `list_series` has it; without what its perpspec says where that is not registered."""
+    return (
+        series.source,
+        series.symbol,
+        *((None,) * 4 if spec is None else (spec.exchange, spec.title, spec.interval, ",".join(_name_fields(spec)))),
+        None if series.wanted_from is None else to_iso(series.wanted_from),
+        None if series.newest_ms is None else to_iso(series.newest_ms),
+        series.percent,
+        series.missing_ms // MINUTE_MS,
+        series.absent_ms // MINUTE_MS,
+    )
+
+
+def _name_fields(spec: Perpspec) -> list[str]:
+    return [field.name for field in spec.fields]
+
+
+def _write_transition(transition: Transition) -> tuple[Any, ...]:
+    """Return what `alert_replay` has of a transition itself; what the price did follows."""
+    values = json.dumps(dict(transition.values), ensure_ascii=False)
+    end = to_iso(transition.minute + MINUTE_MS)
+    return (end, transition.code, transition.symbol, transition.state, values)
 
 
 def _plain(value: Decimal) -> str:

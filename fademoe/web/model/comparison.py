@@ -109,23 +109,25 @@ def compare(
             _describe(spec, known[spec.name], buckets[spec.name].get(ts), place, Window(ts, ts + step_ms), now_ms)
             for ts in range(window.end_ms - step_ms, window.start_ms - 1, -step_ms)
         ]
-        field = next(field for field in spec.fields if field.name == column)
-        is_empty = all(value.value is None for value in values)
-        series.append(
-            ComparedSeries(
-                perpspec=spec.name,
-                code=spec.code,
-                metric=spec.metric,
-                column=column,
-                title=field.title,
-                unit=field.unit,
-                why_empty=_explain_empty(spec, known[spec.name], values) if is_empty else None,
-            )
-        )
+        series.append(_describe_series(spec, column, known[spec.name], values))
         cells.append(values)
     times = range(window.end_ms - step_ms, window.start_ms - 1, -step_ms)
     rows = [ComparedRow(ts=ts, values=[column[at] for column in cells]) for at, ts in enumerate(times)]
     return Comparison(symbol=symbol, step=step, series=series, rows=rows, quantities=list_quantities(specs))
+
+
+def _describe_series(spec: Perpspec, column: str, known: _Ranges, values: Sequence[ComparedValue]) -> ComparedSeries:
+    field = next(field for field in spec.fields if field.name == column)
+    is_empty = all(value.value is None for value in values)
+    return ComparedSeries(
+        perpspec=spec.name,
+        code=spec.code,
+        metric=spec.metric,
+        column=column,
+        title=field.title,
+        unit=field.unit,
+        why_empty=_explain_empty(known, values) if is_empty else None,
+    )
 
 
 def _find_window(
@@ -187,7 +189,7 @@ def _explain(spec: Perpspec, known: _Ranges, step: Window, now_ms: int) -> str:
     return "missing" if _overlaps(ranges.missing, step) else "not due yet" if step.end_ms > now_ms else "on its way"
 
 
-def _explain_empty(spec: Perpspec, known: _Ranges, values: Sequence[ComparedValue]) -> str:
+def _explain_empty(known: _Ranges, values: Sequence[ComparedValue]) -> str:
     """Return why a series has no value at all."""
     if known.ranges is None and known.listed is False:
         return "no contract is listed"
