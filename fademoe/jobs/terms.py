@@ -10,7 +10,8 @@ from fademoe.clock import monotonic_s, now_ms
 from fademoe.errors import BadPayload, Refused, SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange, TermsFeed
-from fademoe.feeds.instrument import NO_TERMS, Instrument
+from fademoe.feeds.instrument import NO_TERMS, Instrument, Json
+from fademoe.feeds.request import Request
 from fademoe.jobs.feed_client import has_requested_work
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
@@ -117,19 +118,8 @@ def _request_some(
             body = services.rest.send(
                 exchange, request, budget=feed.budget, cost=feed.cost, live=False, max_wait_s=BUDGET_WAIT_S
             )
-        by_name: dict[object, list[object]] = {}
-        try:
-            for item in feed.items(body):
-                by_name.setdefault(feed.name(item), []).append(item)
-            if feed.is_for_all and not by_name:
-                raise BadPayload("a list without any contract")
-        except (BadPayload, TypeError) as error:
-            bad = error if isinstance(error, BadPayload) else BadPayload(str(error))
-            bad.locate(exchange.name, str(request), body)
-            return TermsResult(errors=[bad])
-    except Refused as error:
-        return TermsResult(errors=[error])
-    except BadPayload as error:
+        by_name = _group_by_contract(exchange, feed, request, body)
+    except (Refused, BadPayload) as error:
         return TermsResult(errors=[error])
     except (SourceError, Stopped) as error:
         return TermsResult(failed=error)
@@ -155,6 +145,21 @@ def _request_some(
         else:
             result.contracts += [replace(instrument, terms=feed.unnamed) for instrument in unnamed]
     return result
+
+
+def _group_by_contract(exchange: Exchange, feed: TermsFeed, request: Request, body: Json) -> dict[object, list[Json]]:
+    """Return the elements of an answer by the name of their contract; raise BadPayload when it is no such list."""
+    by_name: dict[object, list[Json]] = {}
+    try:
+        for item in feed.items(body):
+            by_name.setdefault(feed.name(item), []).append(item)
+        if feed.is_for_all and not by_name:
+            raise BadPayload("a list without any contract")
+    except (BadPayload, TypeError) as error:
+        bad = error if isinstance(error, BadPayload) else BadPayload(str(error))
+        bad.locate(exchange.name, str(request), body)
+        raise bad from None
+    return by_name
 
 
 def _confirm_unnamed(
