@@ -4,7 +4,6 @@ Only privileges protect: whatever an assistant makes the server execute, the rol
 makes the role and its views, and refuses to go on while the role may do more.
 """
 
-import logging
 from importlib import resources
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -17,8 +16,6 @@ from fademoe.settings import Settings
 from fademoe.store.connection import CONNECT_TIMEOUT_S, Database, get_first_line
 from fademoe.store.queries import load_queries
 from fademoe.tokens import load_or_make_token
-
-log = logging.getLogger(__name__)
 
 ROLE = "fademoe_mcp"
 SCHEMA = "fademoe_mcp"

@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import json
-import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -26,8 +25,6 @@ from fademoe.feeds.archive import Archive
 from fademoe.feeds.values import read_retry_after_s
 from fademoe.settings import Settings
 from fademoe.signals import StopSignal
-
-log = logging.getLogger(__name__)
 
 TIMEOUT_S = (5.0, 30.0)  # connect, and between two pieces
 MAX_WAIT_S = 30.0  # for the rate limit

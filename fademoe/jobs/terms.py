@@ -1,7 +1,6 @@
 """Terms that the lists of contracts do not tell: tiers of margin, funding intervals."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,8 +19,6 @@ from fademoe.signals import Stopped
 from fademoe.store import instruments as store
 from fademoe.store import status
 from fademoe.store.status import State
-
-log = logging.getLogger(__name__)
 
 EVERY_S = 3600
 TIMEOUT_S = 300

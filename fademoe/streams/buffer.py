@@ -1,6 +1,5 @@
 """Between the sockets and the writer: rows that are final, kept until they are stored."""
 
-import logging
 import threading
 from collections import deque
 
@@ -9,8 +8,6 @@ from fademoe.metrics import Row
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.writer import Batch, group_rows
 from fademoe.streams.minutes import Item
-
-log = logging.getLogger(__name__)
 
 MAX_ITEMS = 200_000  # about 100 MB
 MAX_ERRORS = 50
