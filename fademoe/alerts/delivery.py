@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fademoe.alerts.machine import State
+from fademoe.alerts.state_machine import State
 from fademoe.clock import MINUTE_MS, SECOND_MS
 
 MAX_PAUSE_S = 60

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from fademoe.alerts.ids import make_fingerprint, make_transition_id
-from fademoe.alerts.machine import State
+from fademoe.alerts.state_machine import State
 from fademoe.clock import MINUTE_MS, SECOND_MS, to_iso
 
 NEVER = "0001-01-01T00:00:00Z"  # Alertmanager's end of an alert that fires

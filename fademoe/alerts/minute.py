@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from fademoe.alerts.conditions import Condition
 from fademoe.alerts.ids import make_transition_id
 from fademoe.alerts.language import compile_text
-from fademoe.alerts.machine import Instance, Reason, State, Step
 from fademoe.alerts.messages import Transition
 from fademoe.alerts.records import StoredRule
 from fademoe.alerts.rules import Rule
+from fademoe.alerts.state_machine import Instance, Reason, State, Step
 from fademoe.clock import to_iso
 from fademoe.evaluation import Place, WatchResult
 

@@ -12,11 +12,11 @@ from redis.exceptions import RedisError
 from fademoe.alerts import records
 from fademoe.alerts.conditions import Condition, read_conditions
 from fademoe.alerts.language import compile_condition, compile_text
-from fademoe.alerts.machine import Instance
 from fademoe.alerts.minute import Outcome, evaluate_minute, merge_states
 from fademoe.alerts.outbox import list_due, write_outbox
 from fademoe.alerts.records import MinuteRecord, StoredRule
 from fademoe.alerts.rules import ALL
+from fademoe.alerts.state_machine import Instance
 from fademoe.clock import HOUR_MS, MINUTE_MS, SECOND_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
 from fademoe.errors import StoreError
 from fademoe.evaluation import LATEST_MS, LiveEngine, Place, Watch

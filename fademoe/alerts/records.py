@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from fademoe.alerts.machine import Instance, Reason, State
 from fademoe.alerts.messages import Transition
 from fademoe.alerts.rules import Channel, Rule, RuleFile, Silence, check_match, describe_rule, restore_rule
+from fademoe.alerts.state_machine import Instance, Reason, State
 from fademoe.clock import DAY_MS, LATEST_MS
 from fademoe.errors import FadeMoeError
 from fademoe.evaluation import Place

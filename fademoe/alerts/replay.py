@@ -8,12 +8,12 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.alerts import records
 from fademoe.alerts.language import compile_condition
-from fademoe.alerts.machine import Instance
 from fademoe.alerts.messages import Transition
 from fademoe.alerts.minute import evaluate_minute, merge_states
 from fademoe.alerts.program import make_watch
 from fademoe.alerts.records import StoredRule
 from fademoe.alerts.rules import Rule
+from fademoe.alerts.state_machine import Instance
 from fademoe.clock import LATEST_MS, MINUTE_MS, Window, floor_to, get_pace, monotonic_s
 from fademoe.evaluation import Place, replay
 from fademoe.evaluation.tables import name_source

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from fademoe.alerts.ids import make_rule_version
 from fademoe.alerts.language import compile_condition, compile_text
-from fademoe.alerts.machine import Timing
+from fademoe.alerts.state_machine import Timing
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, parse_time
 from fademoe.errors import ConfigError
 from fademoe.expressions import ExpressionError

@@ -6,6 +6,6 @@ from fademoe.evaluation.engine import (
     LiveEngine,
     replay,
 )
-from fademoe.evaluation.judge import Place, Watch, WatchResult
+from fademoe.evaluation.watches import Place, Watch, WatchResult
 
 __all__ = ["LATEST_MS", "EvaluatedMinute", "LiveEngine", "Place", "Watch", "WatchResult", "replay"]

@@ -12,9 +12,9 @@ import numpy as np
 from fademoe.clock import MINUTE_MS
 from fademoe.evaluation.arrays import BoardArrays
 from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, EarlierTruths
-from fademoe.evaluation.judge import CROSSINGS, TRUTHS, Listing, Watch, WatchResult
 from fademoe.evaluation.reading import Contract
 from fademoe.evaluation.tables import PointTable, Reads
+from fademoe.evaluation.watches import CROSSINGS, TRUTHS, Listing, Watch, WatchResult
 from fademoe.expressions import Expression
 from fademoe.expressions.arrays import OPEN, ArrayEvaluator, Truths, all_true, compare
 from fademoe.expressions.evaluate import NOW, Points
@@ -49,7 +49,7 @@ def make_block_board(reads: Iterable[Reads], since: int, until: int) -> Board:
     return Board([one._replace(back_ms=one.back_ms + until - since) for one in reads], until)
 
 
-def judge_block(
+def evaluate_block(
     watches: Sequence[Watch], board: Board, contracts: Sequence[Contract], since: int
 ) -> Iterator[tuple[int, tuple[WatchResult, ...]]]:
     """Yield the minutes from `since` to that of the board, each with the results of the watches, in their order.

@@ -19,9 +19,8 @@ from itertools import groupby
 from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, ceil_to, now_ms, subtract
-from fademoe.evaluation.blocks import choose_minutes, fits_blocks, judge_block, make_block_board
+from fademoe.evaluation.blocks import choose_minutes, evaluate_block, fits_blocks, make_block_board
 from fademoe.evaluation.board import Board, collect_reads
-from fademoe.evaluation.judge import Judge, Listing, Watch, WatchResult
 from fademoe.evaluation.reading import (
     SUPERSEDED,
     Contract,
@@ -44,6 +43,7 @@ from fademoe.evaluation.reading import (
     record_unseen,
 )
 from fademoe.evaluation.tables import FRESH_INTERVALS, PointTable, Reads, SettlementTable
+from fademoe.evaluation.watches import Listing, Watch, WatchEvaluator, WatchResult
 from fademoe.metrics import ACROSS_CODE
 
 LATEST_MS = 90 * SECOND_MS  # after the start of a minute it is evaluated, whatever is missing
@@ -85,7 +85,7 @@ class LiveEngine:
         self._reads = collect_reads((expression, watch.codes) for watch in watches for expression in watch.readers)
         self._codes = {code for code, _ in self._reads} | {code for watch in watches for code in watch.codes}
         self._board: Board | None = None
-        self._judge: Judge | None = None
+        self._evaluator: WatchEvaluator | None = None
         self._contracts: list[Contract] = []
         self._minute = 0
         self._late_rows: list[tuple[str, str, int, int]] = []
@@ -160,12 +160,12 @@ class LiveEngine:
         moment_ms = minute + MINUTE_MS
         missing = self.list_missing(cursor, minute)
         self._contracts = read_contracts(cursor, self._codes)
-        if self._board is None or self._judge is None:
+        if self._board is None or self._evaluator is None:
             self._board = Board(self._reads.values(), minute)
-            self._judge = Judge(self._watches, self._board)
+            self._evaluator = WatchEvaluator(self._watches, self._board)
             self._start(cursor, minute)
         if minute != self._minute:
-            self._judge.remember(self._contracts)
+            self._evaluator.remember(self._contracts)
             self._board.move_to(moment_ms)
             self._late_rows = []
         self._add_symbols(cursor, minute)
@@ -184,7 +184,7 @@ class LiveEngine:
         ]:
             self._late_runs[series] = 0
         late = tuple(f"{source} {symbol}" for source, symbol in missing)
-        return EvaluatedMinute(minute, evaluated_ms, self._judge.judge(self._contracts), late)
+        return EvaluatedMinute(minute, evaluated_ms, self._evaluator.evaluate(self._contracts), late)
 
     def _record_unseen(self, cursor: Cursor, minute: int) -> None:
         """Record the points that were due in this minute and are not there."""
@@ -474,7 +474,7 @@ def _replay_minutes(
     """Evaluate minutes one after the other."""
     since, until = span.start_ms, span.end_ms
     board = Board(reads.values(), since)
-    judge = Judge(watches, board)
+    evaluator = WatchEvaluator(watches, board)
     seen = dict(evaluated)
     if since in seen:
         seen.setdefault(since - MINUTE_MS, seen[since])
@@ -500,11 +500,11 @@ def _replay_minutes(
                 window = Window(begin_ms if begin_ms > since else since, end_ms)
                 own = symbols.get(table.reads.code, [])
                 _schedule(cursor, table, own, window, since - MINUTE_MS, until, seen, pending)
-        judge.remember(contracts)
+        evaluator.remember(contracts)
         board.move_to(minute + MINUTE_MS)
         _enter(pending, minute)
         seen_ms = evaluated.get(minute, minute + MINUTE_MS + UNSEEN_MS)
-        yield EvaluatedMinute(minute, seen_ms, judge.judge(contracts))
+        yield EvaluatedMinute(minute, seen_ms, evaluator.evaluate(contracts))
 
 
 def _replay_blocks(
@@ -535,7 +535,7 @@ def _replay_blocks(
         for table in board.tables:
             own = table.add_symbols(symbols.get(table.reads.code, ()))
             fill(cursor, table, own, end, None)
-        for minute, results in judge_block(watches, board, contracts, begin):
+        for minute, results in evaluate_block(watches, board, contracts, begin):
             yield EvaluatedMinute(minute, minute + MINUTE_MS + UNSEEN_MS, results)
         begin = end
 

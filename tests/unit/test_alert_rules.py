@@ -2,7 +2,6 @@
 
 import pytest
 
-from fademoe.alerts.machine import Timing
 from fademoe.alerts.rules import (
     ALL,
     Channel,
@@ -15,6 +14,7 @@ from fademoe.alerts.rules import (
     parse_rule_file,
     restore_rule,
 )
+from fademoe.alerts.state_machine import Timing
 
 EXAMPLE = """
 [[rule]]

@@ -9,8 +9,8 @@ import pytest
 from fademoe.clock import Window
 from fademoe.evaluation.arrays import BoardArrays
 from fademoe.evaluation.board import Board, BoardEvaluator, BoardView, EarlierTruths, collect_reads
-from fademoe.evaluation.judge import Judge, Listing, Watch
 from fademoe.evaluation.reading import Contract
+from fademoe.evaluation.watches import Listing, Watch, WatchEvaluator
 from fademoe.expressions import ExpressionError, Vocabulary, compile_expression
 from fademoe.expressions.arrays import OPEN, ArrayEvaluator
 from fademoe.feeds import registry
@@ -250,18 +250,18 @@ def test_a_crossing_inside_a_function_compares_with_what_was_known_then(text, ex
     rule = compile_expression(text, WORDS, truth=True)
     watch = Watch("rule", rule, None, ("byb",), ("BTC",))
     board = Board(collect_reads([(rule, ("byb",))]).values(), NOON)
-    judge = Judge([watch], board)
+    evaluator = WatchEvaluator([watch], board)
     (table,) = board.points.values()
     table.add_symbols(["BTC"])
     rows = {NOON - 15 * MINUTE: 2, NOON - 10 * MINUTE: 1, NOON - 5 * MINUTE: 0, NOON: 5}
     found = {}
     for minute in range(NOON, NOON + 10 * MINUTE, MINUTE):
-        judge.remember([Contract("byb", "BTC", None, None, True)])
+        evaluator.remember([Contract("byb", "BTC", None, None, True)])
         board.move_to(minute + MINUTE)
         for ts, value in rows.items():
             if table.lags.is_known(ts, "5m", board.moment_ms) and not table.holds("BTC", ts):
                 table.put("BTC", ts, [D(value)])
-        (result,) = judge.judge([Contract("byb", "BTC", None, None, True)])
+        (result,) = evaluator.evaluate([Contract("byb", "BTC", None, None, True)])
         found[(minute - NOON) // MINUTE] = result.expr[0]
     assert [number for number, truth in found.items() if truth] == [expected]
 

@@ -7,10 +7,10 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.alerts import records
 from fademoe.alerts.language import compile_condition
-from fademoe.alerts.machine import Instance, State
 from fademoe.alerts.outbox import list_deliveries
 from fademoe.alerts.records import StoredRule, StoredSilence
 from fademoe.alerts.rules import ALL, Rule
+from fademoe.alerts.state_machine import Instance, State
 from fademoe.clock import DAY_MS, MINUTE_MS, now_ms
 from fademoe.evaluation import Place, Watch, replay
 from fademoe.expressions import Expression, ExpressionError

@@ -2,9 +2,9 @@
 
 from psycopg2.extensions import cursor as Cursor
 
-from fademoe.alerts.machine import Instance, State
 from fademoe.alerts.replay import try_rule
 from fademoe.alerts.rules import Rule
+from fademoe.alerts.state_machine import Instance, State
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.expressions import print_value
 from fademoe.web.model.answer import Answer

@@ -6,9 +6,9 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.alerts import records
 from fademoe.alerts.language import compile_condition, compile_text
-from fademoe.alerts.machine import Instance
 from fademoe.alerts.records import StoredRule
 from fademoe.alerts.rules import ALL, mask_channel_url, mask_secret
+from fademoe.alerts.state_machine import Instance
 from fademoe.clock import now_ms
 from fademoe.evaluation import Place
 from fademoe.expressions import Expression, ExpressionError

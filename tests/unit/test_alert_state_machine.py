@@ -1,6 +1,6 @@
 """The states of an alert, minute by minute."""
 
-from fademoe.alerts.machine import Instance, Reason, State, Step, Timing
+from fademoe.alerts.state_machine import Instance, Reason, State, Step, Timing
 from fademoe.clock import MINUTE_MS
 
 RESULTS = {"t": True, "f": False, "u": None}

@@ -113,7 +113,7 @@ def _list_roots(watch: Watch) -> list[Node]:
     return [expression.root for expression in watch.expressions]
 
 
-class Judge:
+class WatchEvaluator:
     """Evaluates watches on a board. Before the board moves on, `remember` keeps what crossings need of the minute."""
 
     def __init__(self, watches: Sequence[Watch], board: Board) -> None:
@@ -157,7 +157,7 @@ class Judge:
             self._listing = Listing(contracts, minute)
         return self._listing
 
-    def judge(self, contracts: Sequence[Contract]) -> tuple[WatchResult, ...]:
+    def evaluate(self, contracts: Sequence[Contract]) -> tuple[WatchResult, ...]:
         """Return the results of the minute of the board, in the order of the watches."""
         found = self._find_listing(contracts)
         evaluators = {id(group): self._evaluate_group(group, found, group.then) for group in self._groups}
