@@ -72,5 +72,14 @@ def test_every_link_of_a_document_leads_to_a_file(document):
     assert [target for target in targets if not (document.parent / target).exists()] == []
 
 
+def test_every_file_that_the_architecture_names_exists():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w./])(?:[a-z_]+/)+[a-z_]+\.py", text))
+    assert len(named) > 30
+    assert [
+        name for name in sorted(named) if not (ROOT / "fademoe" / name).exists() and not (ROOT / name).exists()
+    ] == []
+
+
 def test_the_readme_is_short():
     assert len(README.splitlines()) < 120
