@@ -398,7 +398,7 @@ class Settings:
         ARCHIVES,
         "none",
         "exchanges whose archives of files may be used for history, each with the word of its licence:"
-        " `<exchange>:<licence>`; without it nothing is ever asked of an archive",
+        " `<exchange>:<licence>`; without it no request is ever sent to an archive",
     )
     archive_workers: int = _setting(
         "ARCHIVE_WORKERS", _integer(1, 16), "2", "processes on this host that import files of archives"

@@ -115,7 +115,7 @@ def _read_moment(as_of: int | None, knowledge: str | None) -> Moment | None:
     """Return the moment of --as-of, None without it; raise ConfigError for options that do not go together."""
     if as_of is None:
         if knowledge:
-            raise ConfigError("--knowledge says whose knowledge --as-of takes: it needs that")
+            raise ConfigError("--knowledge goes with --as-of")
         return None
     if as_of > now_ms():
         raise ConfigError(f"--as-of is {to_iso(as_of)}: valid are times up to now, {to_iso(now_ms())}")

@@ -31,7 +31,7 @@ from fademoe.store.coverage import Series
 POLL_INTERVAL_S = 1.0
 MAX_PRINTED_ERRORS = 20
 STALL_TIMEOUT_S = 180.0  # without any progress or a worker that could make some, the rest is not expected any more
-# For a job's next attempt. An empty answer is asked for again after ten minutes, and most bans are over by then; the
+# For a job's next attempt. An empty answer is requested again after ten minutes, and most bans are over by then; the
 # file of an archive that may still come is asked for hours later.
 LONGEST_WAIT_S = 1200.0
 LATE = "late"  # the state of a job whose next attempt is after LONGEST_WAIT_S

@@ -202,7 +202,7 @@ def switch_on(settings: Settings, name: str | None, reason: str, *, as_json: boo
         services.database.run(lambda cursor: store.add_action(cursor, None, store.ON, reason))
     else:
         if not reason.strip():
-            raise ConfigError("--reason is missing: a kill switch is reset with a reason, which stands in the history")
+            raise ConfigError("--reason is required to reset a kill switch: it is kept in the history")
         _find(services, name)
         services.database.run(lambda cursor: _reset(cursor, name, reason.strip()))
     note = services.database.run(describe_switch)

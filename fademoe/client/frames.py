@@ -383,7 +383,7 @@ def _ask(
     if knowledge and knowledge not in ("market", "recorded"):
         raise ConfigError(f"knowledge is {knowledge!r}: valid are market, recorded")
     if isinstance(columns, str):
-        raise ConfigError(f"columns is {columns!r}: a list of names is asked for")
+        raise ConfigError(f"columns is {columns!r}: valid is a list of names")
     question = {"step": step, "columns": ",".join(columns), "knowledge": knowledge}
     question["as_of"] = "" if as_of is None else to_iso(_parse(as_of))
     return {name: text for name, text in question.items() if text}

@@ -72,7 +72,7 @@ class Frame(NamedTuple):
     `acked`: the topics whose subscriptions the exchange confirms.
     `request`: the number of the request that the message answers. Without `fault` or `void` all of it is confirmed.
     `fault`: a refusal of the `topic`, or of all of `request`, or, without either, of what was not answered yet; what is
-    not refused by name and not served is asked for again. `void`: nothing of `request` was carried out, though the
+    not refused by name and not served is requested again. `void`: nothing of `request` was carried out, though the
     message is no fault.
     `contracts`: contracts as the exchange announces them: their terms hold from now on.
     `odd`: why a message of the `topic` cannot be read; that costs no other topic.
@@ -118,7 +118,7 @@ class Socket:
     `renew_after_s`: the exchange cuts every connection at that age, so a fresh one replaces it before.
     `announcements`: topics of no instrument's data, such as changes of contracts (Frame.contracts).
     `acks`: the exchange confirms topics, by name (Frame.acked) or by the number of their request (Frame.request), so
-    one that it does not confirm is asked for again.
+    one that it does not confirm is requested again.
     """
 
     name: str

@@ -182,7 +182,7 @@ def _fetch_and_store(work: Work, missing: Sequence[Window]) -> Stored:
     unconfirmed = merge([*waiting, *total.unconfirmed])
     if unconfirmed:
         spans = ", ".join(map(describe_window, unconfirmed))
-        failed = EmptyAnswer(f"an empty answer for {spans} is asked for again", retry_after_s=work.measure_rest_s())
+        failed = EmptyAnswer(f"an empty answer for {spans} is requested again", retry_after_s=work.measure_rest_s())
         total = total._replace(failed=failed)
     return total
 

@@ -71,7 +71,7 @@ class Work:
         self.context.add_notes(EMPTY, [(*window, now_ms()) for window in windows])
 
     def measure_rest_s(self) -> float:
-        """Return how long it takes until all that was answered empty may be asked for again."""
+        """Return how long it takes until all that was answered empty may be requested again."""
         newest_ms = max((noted_ms for _, _, noted_ms in self.context.read_notes(EMPTY)), default=now_ms())
         return RUNS_APART_S + min(newest_ms - now_ms(), 0) / SECOND_MS
 

@@ -321,7 +321,7 @@ class StreamRunner:
             return State.RUNNING, skew
         topics = sum(len(connection.topics) for connection in self._connections)
         messages = sum(health.messages for health in healths)
-        return State.RUNNING, f"{topics} topics over {len(healths)} sockets, {messages} messages{unlisted}"
+        return State.RUNNING, f"topics: {topics}, sockets: {len(healths)}, messages: {messages}{unlisted}"
 
     def _report(self, state: State, message: str) -> None:
         news = Report(

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-CONFIRM_S = 5.0  # a topic that is not confirmed by then is asked for again
+CONFIRM_S = 5.0  # a topic that is not confirmed by then is requested again
 MAX_ATTEMPTS = 3  # for a topic alone in its request that is not confirmed, or refused without being named
-REFUSED_S = 600.0  # until a refused topic is asked for again: a refusal may be a passing fault; doubled each time
+REFUSED_S = 600.0  # until a refused topic is requested again: a refusal may be a passing fault; doubled each time
 MAX_REFUSED_S = 3600.0
 
 
 class Change(NamedTuple):
-    """Topics whose state changed: served from now on, refused, or not served until they are asked for again."""
+    """Topics whose state changed: served from now on, refused, or not served until they are requested again."""
 
     served: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Subscriptions:
         self._number = 0
         self._attempts: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
-        self._retry_s: dict[str, float] = {}  # when refused topics are asked for again
+        self._retry_s: dict[str, float] = {}  # when refused topics are requested again
         self._one_at_a_time = False
 
     @property
@@ -89,7 +89,7 @@ class Subscriptions:
         """Note a refusal of the named topic, of a whole request, or, without either, of what is not answered yet.
 
         With a request all of it is void. A named topic is refused, until `retry_overdue` asks for it again; the others
-        are asked for again, together: at once where the request is void or nothing confirms them, else when their time
+        are requested again, together: at once where the request is void or nothing confirms them, else when their time
         is up.
         """
         self.acked_any = True

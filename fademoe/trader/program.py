@@ -89,7 +89,7 @@ class TraderProgram:
                 pause_s = AWAY_S
             if monotonic_s() >= heartbeat_at_s:
                 heartbeat_at_s = monotonic_s() + HEARTBEAT_S
-                unit.report(State.RUNNING, f"{len(self._papers)} accounts, {self._stepped} minutes stepped")
+                unit.report(State.RUNNING, f"accounts: {len(self._papers)}, minutes stepped: {self._stepped}")
         unit.report(State.STOPPED, "stopped")
 
     def step_once(self) -> bool:

@@ -261,7 +261,7 @@ def _fill(url: str, sql: Cursor, redis: Redis) -> int:
                 ),
             )
     sql.execute("ANALYZE perp_data, perp_coverage")  # else the first reads are planned for empty tables
-    report(sql, "stream binance", "running", message="3 topics over 1 socket")
+    report(sql, "stream binance", "running", message="topics: 3, sockets: 1, messages: 12")
     report(sql, "stream bybit", "running", silent_s=4000, interval_s=5)
     report(sql, "scheduler", "running")
     report(sql, "backfill byb-oi ETH", "error", message="HTTP 404: unknown symbol")

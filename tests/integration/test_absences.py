@@ -115,7 +115,7 @@ def test_two_runs_ten_minutes_apart_confirm_an_absence(system, services):
 
 
 def test_what_an_endpoint_that_lags_has_not_yet_is_asked_for_within_the_hour(system, services, simulator):
-    """It was absent, confirmed ten minutes later, and asked for again the next day."""
+    """It was absent, confirmed ten minutes later, and requested again the next day."""
     exchange = registry.load_exchanges()["binance"]
     feed, series = exchange.find_rest_feed("lsr"), Series("bin-lsr", "BTC")
     instruments.ensure(exchange, services.rest, services.database)

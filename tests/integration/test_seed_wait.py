@@ -67,7 +67,7 @@ def test_a_job_that_is_tried_again_soon_is_waited_for(system, simulator, service
     assert "1 waiting for its next attempt" in capfd.readouterr().err
     simulator.clear()
     job = connect_queue(services.redis, "binance").fetch_job(task.job_id)
-    job.meta.clear()  # of the empty answer, which would not be asked for again so soon
+    job.meta.clear()  # of the empty answer, which would not be requested again so soon
     job.save_meta()
     make_due_in(services, task.job_id, 0)
     system.start("scheduler")

@@ -1,4 +1,4 @@
-"""An exchange that refuses a whole request for one unknown topic: the other topics are asked for again."""
+"""An exchange that refuses a whole request for one unknown topic: the other topics are requested again."""
 
 import pytest
 

@@ -81,7 +81,7 @@ class System:
     def wait_for_minutes(self, sources: Collection[str], symbols: Collection[str], count: int = 1) -> int:
         """Wait until `count` whole minutes from now on are covered of all series; return the start of the first.
 
-        These may be later ones than the next: a topic that is not confirmed is asked for again after some seconds.
+        These may be later ones than the next: a topic that is not confirmed is requested again after some seconds.
         """
         first_ms = floor_to(now_ms(), MINUTE_MS) + MINUTE_MS
 

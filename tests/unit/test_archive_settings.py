@@ -1,4 +1,4 @@
-"""FADEMOE_ARCHIVES: off by default, and the terms are named before anything is asked of an archive."""
+"""FADEMOE_ARCHIVES: off by default, and the terms are named before any request is sent to an archive."""
 
 import pytest
 

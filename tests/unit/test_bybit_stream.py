@@ -48,7 +48,7 @@ def ticker(ts, name="BTCUSDT"):
 
 
 def test_a_request_that_is_answered_twice_is_settled_by_the_first_answer():
-    """Its acknowledgement was late, so its topic was asked for again."""
+    """Its acknowledgement was late, so its topic was requested again."""
     line = Line("kline.1.BTCUSDT")
     (text,) = line.send()
     line.acknowledge("0")

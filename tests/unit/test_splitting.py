@@ -52,7 +52,7 @@ def test_every_topic_is_asked_for_once_within_the_limits(name, socket):
             assert len(json.dumps(topics, ensure_ascii=False)) <= 21_000
         if name == "okx":
             assert max(len(text.encode()) for text in texts) <= 65_536
-            assert len(texts) <= 480 / 2, "a socket may be asked for again within the hour"
+            assert len(texts) <= 480 / 2, "a socket may be requested again within the hour"
     assert len(connections) <= 1000
 
 

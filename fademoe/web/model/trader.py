@@ -23,7 +23,7 @@ def reset_account(services: Services, name: str, reason: str) -> str:
     Raises the 400 without a reason, the 404 for an unknown account.
     """
     if not reason.strip():
-        raise Problem(400, "a kill switch is reset with a reason, which stands in the history", parameter="reason")
+        raise Problem(400, "a reason is required to reset a kill switch: it is kept in the history", parameter="reason")
 
     def work(cursor: Cursor) -> str:
         if not trader.reset(cursor, name):

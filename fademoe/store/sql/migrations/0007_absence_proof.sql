@@ -1,5 +1,5 @@
 -- How sure an absence is: how many runs, at least ten minutes apart, asked for the range and got nothing.
--- Absences from before are provisional: they are asked for again.
+-- Absences from before are provisional: they are requested again.
 ALTER TABLE perp_absence ADD COLUMN checks INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE perp_absence ADD COLUMN first_checked_at TIMESTAMPTZ NOT NULL DEFAULT now();
 ALTER TABLE perp_absence ADD COLUMN checked_by TEXT NOT NULL DEFAULT '';
