@@ -19,7 +19,7 @@ from fademoe.alerts.rules import ALL
 from fademoe.alerts.state_machine import Instance
 from fademoe.clock import HOUR_MS, MINUTE_MS, SECOND_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
 from fademoe.errors import StoreError
-from fademoe.evaluation import LATEST_MS, LiveEngine, Place, Watch
+from fademoe.evaluation import EVALUATED_WITHIN_MS, LiveEngine, Place, Watch
 from fademoe.expressions import ExpressionError
 from fademoe.queue.enqueue import enqueue_notify
 from fademoe.settings import Settings
@@ -39,7 +39,7 @@ CONDITIONS_HOLD_MS = (
 )  # the data of a minute that ended longer ago are not read: its data rules are unknown
 
 
-LONGEST_WAIT_MS = LATEST_MS - MINUTE_MS  # after the end of a minute
+LONGEST_WAIT_MS = EVALUATED_WITHIN_MS - MINUTE_MS  # after the end of a minute
 
 
 @dataclass

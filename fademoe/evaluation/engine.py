@@ -46,7 +46,7 @@ from fademoe.evaluation.tables import FRESH_INTERVALS, PointTable, Reads, Settle
 from fademoe.evaluation.watches import Listing, Watch, WatchEvaluator, WatchResult
 from fademoe.metrics import ACROSS_CODE
 
-LATEST_MS = 90 * SECOND_MS  # after the start of a minute it is evaluated, whatever is missing
+EVALUATED_WITHIN_MS = 90 * SECOND_MS  # after the start of a minute it is evaluated, whatever is missing
 RECENT_SETTLEMENTS_MS = 12 * HOUR_MS  # read again every minute
 MAX_LATE_MINUTES = 3  # in a row; a series that was late so often is not waited for
 LOADED_ROWS = 40_000  # at once, when windows are filled
@@ -116,8 +116,8 @@ class LiveEngine:
     def note_recovered(self, cursor: Cursor, minute: int) -> None:
         """Wait again for series that were late all the time and have what is due at the end of `minute` by now.
 
-        Call it LATEST_MS after the begin of a minute that was evaluated: a row on time comes seconds after its minute,
-        and no minute has waited for it.
+        Call it EVALUATED_WITHIN_MS after the begin of a minute that was evaluated: a row on time comes seconds after
+        its minute, and no minute has waited for it.
         """
         if any(run >= MAX_LATE_MINUTES for run in self._late_runs.values()):
             self._note_covered(

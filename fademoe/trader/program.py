@@ -1,9 +1,9 @@
 """The program `trader`: steps the minutes of all accounts in order, as soon as their data are complete.
 
 A minute T is stepped when ohlcv, mark and fr of its symbols, and what else the strategy reads, are covered up to what
-is due then; at latest LATEST_MS after its end. What comes later is a late row of the reconciliation. While the program,
-its host or PostgreSQL was away nothing could be stored, so both LATEST_MS and the collector's silence count from its
-return.
+is due then; at latest STEPPED_WITHIN_MS after its end. What comes later is a late row of the reconciliation. While the
+program, its host or PostgreSQL was away nothing could be stored, so both STEPPED_WITHIN_MS and the collector's silence
+count from its return.
 """
 
 import logging
@@ -44,7 +44,7 @@ BUSY_S = 60  # within which it reports, also while a day is reconciled: three ti
 COMPLETE_POLL_S = 0.5  # interval of checks whether a minute is complete
 AWAY_S = 1.0  # between two tries while PostgreSQL is away
 ASLEEP_MS = 2 * MINUTE_MS  # a longer pause between two checks: the host slept, or its clock was set
-LATEST_MS = 5 * MINUTE_MS  # after the end of a minute it is stepped whatever is missing
+STEPPED_WITHIN_MS = 5 * MINUTE_MS  # after the end of a minute it is stepped whatever is missing
 BATCH = 120  # minutes of an account in one transaction, when it catches up
 RECONCILE_AFTER_MS = 2 * HOUR_MS  # after the end of a day, when its late rows have come
 MADE_UP_DAYS = 7  # so many days back are reconciled that were not: the program was down
@@ -118,7 +118,7 @@ class TraderProgram:
         return moved
 
     def _notice_absence(self) -> None:
-        """Let LATEST_MS and the collector's silence count from now where the host slept, or its clock was set."""
+        """Count STEPPED_WITHIN_MS and the collector's silence from now where the host slept, or its clock was set."""
         now = now_ms()
         if now - self._idle_ms > ASLEEP_MS:
             log.warning("the host's clock went on by %d s at once", (now - self._idle_ms) // SECOND_MS)
@@ -169,7 +169,7 @@ class TraderProgram:
             return since, {}
         ready = reader.find_ready_until(_list_needs(reader, paper), since)
         complete = min((floor_to(end, MINUTE_MS) for end in ready.values()), default=over)
-        overdue = floor_to(now - LATEST_MS, MINUTE_MS) if now - self._back_ms >= LATEST_MS else since
+        overdue = floor_to(now - STEPPED_WITHIN_MS, MINUTE_MS) if now - self._back_ms >= STEPPED_WITHIN_MS else since
         return max(since, min(over, max(complete, overdue))), ready
 
     def _step(
@@ -231,7 +231,7 @@ class TraderProgram:
         if age_s is None or age_s > to_host_s(DEAD_AFTER_MS / SECOND_MS):
             return f"no heartbeat of the collector of {paper.plan.exchange} for {DEAD_AFTER_MS // MINUTE_MS} minutes"
         candles = [end for series, end in ready.items() if series.source == f"{paper.plan.code}-ohlcv"]
-        if candles and max(candles) < now_ms() - LATEST_MS - DEAD_AFTER_MS:
+        if candles and max(candles) < now_ms() - STEPPED_WITHIN_MS - DEAD_AFTER_MS:
             return f"no candle of {paper.plan.exchange} since {to_iso(max(candles))}"
         return None
 

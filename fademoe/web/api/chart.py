@@ -6,11 +6,11 @@ from fademoe.web.current import get_services
 from fademoe.web.http.params import FROM, TO, Choice, Params
 from fademoe.web.http.routes import Routes
 from fademoe.web.model.catalog import find_perpspec
-from fademoe.web.model.chart import DEFAULT_STEP, MAX_POINTS, STEPS_MS, Points, read_points
+from fademoe.web.model.chart import CHART_STEPS_MS, DEFAULT_STEP, MAX_POINTS, Points, read_points
 
 routes = Routes("api_chart")
 
-STEP = Choice("step", f"{DEFAULT_STEP} by default", tuple(STEPS_MS), DEFAULT_STEP)
+STEP = Choice("step", f"{DEFAULT_STEP} by default", tuple(CHART_STEPS_MS), DEFAULT_STEP)
 
 
 @routes.get(
@@ -24,8 +24,8 @@ def list_points(params: Params) -> Points:
     start_ms, end_ms = params.read_span()
     end_ms = now if end_ms is None else end_ms
     window = Window(end_ms - DAY_MS if start_ms is None else start_ms, end_ms)
-    if (window.end_ms - window.start_ms) // STEPS_MS[params[STEP]] > MAX_POINTS:
+    if (window.end_ms - window.start_ms) // CHART_STEPS_MS[params[STEP]] > MAX_POINTS:
         raise params.refuse(FROM, f"a range of at most {MAX_POINTS} steps of {params[STEP]}, or a longer step")
     with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
-        return read_points(cursor, spec, symbol, window, STEPS_MS[params[STEP]], now)
+        return read_points(cursor, spec, symbol, window, CHART_STEPS_MS[params[STEP]], now)

@@ -18,7 +18,7 @@ routes = Routes("api_coverage")
 
 SOURCE = Names("source", "a perpspec, or a comma list of them")
 LIMIT = Integer("limit", "series of a page, 2000 by default", 2_000, minimum=1, maximum=10_000)
-BY = Choice("by", "day by default", tuple(heatmap.STEPS_MS), "day")
+BY = Choice("by", "day by default", tuple(heatmap.CELLS_MS), "day")
 COLUMNS = Integer("columns", "7 days or 24 hours by default", 7, minimum=1, maximum=heatmap.MAX_COLUMNS)
 
 
@@ -54,7 +54,7 @@ def read_heat_map(params: Params, columns: int) -> HeatMap:
     now, by = now_ms(), params[BY]
     window = heatmap.find_window(params.get(TO, now), by, columns)
     (after,) = params.read_cursor("symbol", 1) or ("",)
-    step_ms = heatmap.STEPS_MS[by]
+    step_ms = heatmap.CELLS_MS[by]
     with get_services().reader.read() as cursor:
         spec = find_perpspec(cursor, params[PERPSPEC])
         lines, last = heatmap.read_lines(cursor, spec.name, params[SYMBOL], after, window, step_ms, now)

@@ -11,7 +11,7 @@ from fademoe.store.read.snapshot import hold_snapshot
 from fademoe.web.model.answer import Answer
 
 MAX_POINTS = 10_000
-STEPS_MS = {"1m": MINUTE_MS, **metrics.STEPS_MS}
+CHART_STEPS_MS = {"1m": MINUTE_MS, **metrics.STEPS_MS}
 DEFAULT_STEP = "1h"
 
 

@@ -48,7 +48,7 @@ SIGNS: dict[State, str] = {
     "unwanted": "·",
     "future": "",
 }
-STEPS_MS = {"day": DAY_MS, "hour": HOUR_MS}
+CELLS_MS = {"day": DAY_MS, "hour": HOUR_MS}
 COLUMNS = {"day": (7, 14, 30, 60), "hour": (24, 48, 72)}  # how many columns the page offers
 MAX_COLUMNS = 100
 MAX_SYMBOLS = 100  # of one page
@@ -112,7 +112,7 @@ class HeatMap(Answer):
 
 def find_window(end_ms: int, by: str, count: int) -> Window:
     """Return the window of `count` whole steps that ends with the step of `end_ms`."""
-    step_ms = STEPS_MS[by]
+    step_ms = CELLS_MS[by]
     end_ms = ceil_to(end_ms, step_ms)
     return Window(end_ms - count * step_ms, end_ms)
 
@@ -177,7 +177,7 @@ def build_cells(
 def list_heads(window: Window, by: str) -> Sequence[tuple[str, str]]:
     """Return the column heads: the whole date for screen readers, a short one to show."""
     heads = []
-    for start_ms in range(window.start_ms, window.end_ms, STEPS_MS[by]):
+    for start_ms in range(window.start_ms, window.end_ms, CELLS_MS[by]):
         date, _, clock = to_iso(start_ms).partition("T")
         heads.append((date, date[8:]) if by == "day" else (f"{date} {clock[:5]}", clock[:2]))
     return heads
@@ -186,7 +186,7 @@ def list_heads(window: Window, by: str) -> Sequence[tuple[str, str]]:
 def list_groups(window: Window, by: str) -> list[tuple[str, int]]:
     """Return the months (or days) above the columns, each with the number of its columns."""
     groups: list[tuple[str, int]] = []
-    for start_ms in range(window.start_ms, window.end_ms, STEPS_MS[by]):
+    for start_ms in range(window.start_ms, window.end_ms, CELLS_MS[by]):
         name = to_iso(start_ms)[: 7 if by == "day" else 10]
         if groups and groups[-1][0] == name:
             groups[-1] = (name, groups[-1][1] + 1)

@@ -14,7 +14,7 @@ from fademoe.web.api.parameters import SYMBOL
 from fademoe.web.current import get_services
 from fademoe.web.http.headers import POLICY
 from fademoe.web.http.params import FROM, TO, Choice, Names, Params
-from fademoe.web.model.chart import MAX_POINTS, STEPS_MS
+from fademoe.web.model.chart import CHART_STEPS_MS, MAX_POINTS
 from fademoe.web.model.services import attempt
 from fademoe.web.problem import Problem
 
@@ -54,7 +54,7 @@ def show_charts() -> Response:
         "specs": [_describe(spec) for spec in specs],
         "exchanges": exchanges,
         "chosen": chosen or exchanges,
-        "steps": STEPS_MS,
+        "steps": CHART_STEPS_MS,
         "step": params[STEP],
         "ranges": RANGES,
         "range": params[RANGE],

@@ -74,7 +74,7 @@ def show_coverage(params: Params) -> dict[str, object]:
 @routes.show("/coverage/cell", "cell.html", (PERPSPEC, ONE_SYMBOL, FROM, TO, BY))
 def show_cell(params: Params) -> dict[str, object]:
     """Show one series in one span of time: ranges, jobs, errors, and what filling it would take."""
-    symbol, now, step_ms = read_one_symbol(params), now_ms(), heatmap.STEPS_MS[params[BY]]
+    symbol, now, step_ms = read_one_symbol(params), now_ms(), heatmap.CELLS_MS[params[BY]]
     start_ms = params.get(FROM, floor_to(now, step_ms))
     window = Window(start_ms, params.get(TO, start_ms + step_ms))
     names = list_queue_names(get_services().settings)
