@@ -75,16 +75,6 @@ def list_tasks(job_id: str) -> list[Task]:
     return [Task(Series(source, task.series.symbol), task.window) for source in sources]
 
 
-def list_failed_windows(redis: Redis, names: Iterable[str]) -> list[Task]:
-    """Return the windows that are paused after repeated failures."""
-    ids = (
-        job_id
-        for name in names
-        for job_id in FailedJobRegistry(queue=connect_queue(redis, name)).get_job_ids(cleanup=True)
-    )
-    return list(filter(None, map(Task.parse, ids)))
-
-
 def list_failed_jobs(redis: Redis, names: Iterable[str]) -> list[tuple[str, Task]]:
     """Return the jobs that are paused after repeated failures, those of archives too, with what they work on."""
     found = []

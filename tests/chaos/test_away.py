@@ -13,7 +13,7 @@ import pytest
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, monotonic_s, now_ms
 from fademoe.embedded import servers
 from fademoe.queue.ids import list_window_queues
-from fademoe.queue.states import RUNNING, list_failed_windows, read_job_states
+from fademoe.queue.states import RUNNING, list_failed_jobs, read_job_states
 from fademoe.supervisord.daemon import CHECKOUT
 from tests.support.chaos import (
     EXCHANGES,
@@ -231,7 +231,7 @@ def test_every_program_ends_within_ten_seconds_of_sigterm_and_gives_back_what_it
     simulator.clear()
     end_ms = minute_of(now_ms())
     until(lambda: servers.are_accepting(system.settings), 60)
-    assert list_failed_windows(redis, list_window_queues(*EXCHANGES)) == []
+    assert list_failed_jobs(redis, list_window_queues(*EXCHANGES)) == []
     until(lambda: system.answers() and not missing(system, "ohlcv", start_ms, end_ms), 150)
     assert_exact(system, "ohlcv", start_ms, end_ms)
     in_error = "SELECT unit, message FROM perp_status WHERE state = 'error'"

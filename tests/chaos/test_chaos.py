@@ -4,7 +4,7 @@ import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, now_ms
 from fademoe.queue.ids import list_window_queues
-from fademoe.queue.states import list_failed_windows
+from fademoe.queue.states import list_failed_jobs
 from tests.support.chaos import (
     EXCHANGES,
     LIVE_ONLY,
@@ -61,7 +61,7 @@ def live_through(folder, *, seconds, metrics, seed):
             assert_exact(system, metric, start_ms + (12 * HOUR_MS if metric == "fr" else 0), end_ms)
         for metric in LIVE_ONLY:
             assert_nothing_invented(system, metric, live_ms, ends["ohlcv"])
-        assert list_failed_windows(system.context().redis, list_window_queues(*EXCHANGES)) == []
+        assert list_failed_jobs(system.context().redis, list_window_queues(*EXCHANGES)) == []
         assert all(program.is_fine for program in system.supervisord.list_programs())
         after = system.pids()
         assert [name for name in chaos.killed if after.get(name, 0) == before.get(name)] == []

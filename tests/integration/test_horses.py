@@ -14,7 +14,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, Window, split
 from fademoe.queue.chores import CHORES, Chore, enqueue_chore
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import UPKEEP, Task, list_window_queues
-from fademoe.queue.states import RUNNING, list_failed_windows, read_job_states
+from fademoe.queue.states import RUNNING, list_failed_jobs, read_job_states
 from fademoe.store.coverage import Series
 from fademoe.worker import worker
 from fademoe.worker.horse import DONE, HandedOver, Horse
@@ -117,7 +117,7 @@ def test_a_work_horse_that_dies_while_it_has_no_job_costs_none(system, redis):
             os.kill(pid, signal.SIGKILL)
             killed += 1
     assert killed >= 3
-    assert list_failed_windows(redis, list_window_queues("binance")) == []
+    assert list_failed_jobs(redis, list_window_queues("binance")) == []
     assert program.poll() is None
 
 
@@ -196,7 +196,7 @@ def test_a_stop_reaches_a_work_horse_that_has_not_begun(system, redis, simulator
     finally:
         program.kill()
     assert list(read_job_states(redis, "binance").values()) == ["queued"]
-    assert list_failed_windows(redis, list_window_queues("binance")) == []
+    assert list_failed_jobs(redis, list_window_queues("binance")) == []
 
 
 def test_a_work_horse_that_is_killed_before_it_takes_its_job_has_ended():

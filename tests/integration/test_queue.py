@@ -18,7 +18,7 @@ from fademoe.queue.enqueue import FAILED_KEPT_S, enqueue_windows
 from fademoe.queue.ids import UPKEEP, Task
 from fademoe.queue.reaper import Reaper
 from fademoe.queue.retry import DELAY_S, clamp_kept, clamp_retries, requeue_failed
-from fademoe.queue.states import connect_queue, list_failed_windows
+from fademoe.queue.states import connect_queue, list_failed_jobs
 from fademoe.store.coverage import Series
 from fademoe.worker import worker
 from tests.support.clocks import until
@@ -145,9 +145,9 @@ def test_a_requeued_job_has_all_its_attempts(system):
     job.meta["failures"], job.retries_left = 5, 0
     job.save()
     job.failed_job_registry.add(job, ttl=job.failure_ttl)
-    assert list_failed_windows(redis, ["binance"]) == [TASK]
+    assert [task for _, task in list_failed_jobs(redis, ["binance"])] == [TASK]
     assert requeue_failed(redis, "binance", [TASK.job_id, "bf-unknown_BTC_0_1"]) == 1
-    assert list_failed_windows(redis, ["binance"]) == []
+    assert list_failed_jobs(redis, ["binance"]) == []
     requested = connect_queue(redis, "binance-requested")
     again = requested.fetch_job(TASK.job_id)
     assert (requested.get_job_ids(), again.meta, again.retries_left) == ([TASK.job_id], {}, 20)

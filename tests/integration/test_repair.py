@@ -11,7 +11,7 @@ from fademoe.jobs import maintenance
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task, list_window_queues
 from fademoe.queue.reaper import Reaper
-from fademoe.queue.states import connect_queue, list_failed_windows, read_windows_in_queues
+from fademoe.queue.states import connect_queue, list_failed_jobs, read_windows_in_queues
 from fademoe.store.coverage import Series
 from tests.integration.test_backfill import covered, recent, seed, work  # noqa: F401 - recent is a fixture
 from tests.support.clocks import settled_end, until
@@ -100,7 +100,7 @@ def test_a_window_that_failed_rests_for_a_day(system):
     redis.lpop(target.key)
     job.failed_job_registry.add(job, ttl=job.failure_ttl)
     assert enqueue_windows(redis, "binance", [task]) == 0
-    assert list_failed_windows(redis, ["binance"]) == [task]
+    assert [task for _, task in list_failed_jobs(redis, ["binance"])] == [task]
     assert abs(redis.zscore(job.failed_job_registry.key, task.job_id) - time.time() - 86_400) < 60
     redis.zadd(job.failed_job_registry.key, {task.job_id: time.time() - 1})  # a day later
     assert read_windows_in_queues(redis, ["binance"]) == {}

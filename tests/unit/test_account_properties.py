@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fademoe.account.ledger import LedgerRow
-from fademoe.account.market import Candle, Mark, MinuteRows, Settlement, Terms, Tier
+from fademoe.account.market import Candle, Mark, Settlement, Terms, Tier
 from fademoe.account.numbers import EXACT
 from fademoe.account.state import Account, Conditions
 from fademoe.account.step import step_in_place
 from fademoe.clock import MINUTE_MS
 from fademoe.strategy import Limit, Market, Order, Stop, Target
+from tests.support.minutes import MinuteRows
 
 SYMBOLS = ("A", "B")
 CENT = Decimal("1E-12")

@@ -9,13 +9,14 @@ from decimal import Decimal
 
 import pytest
 
-from fademoe.account.market import Candle, Mark, MinuteRows, Settlement, Terms, Tier
+from fademoe.account.market import Candle, Mark, Settlement, Terms, Tier
 from fademoe.account.numbers import format_decimal
 from fademoe.account.orders import BadOrder, read_orders
 from fademoe.account.state import Account, Conditions
 from fademoe.account.step import MissingSettlement, drop_orders, step, step_in_place
 from fademoe.clock import MINUTE_MS
 from fademoe.strategy import Limit, Market, Stop, Target
+from tests.support.minutes import MinuteRows
 
 LOT = Terms(lot=Decimal("0.001"))
 Bars = Mapping[str, Sequence[str | None]]
