@@ -22,7 +22,7 @@ from fademoe.metrics import name_perpspec
 from fademoe.store.coverage import Series
 from fademoe.store.read.market import Contract, Known
 
-VENUES = Path(__file__).resolve().parents[2] / "conf" / "venues.toml"
+FEES = Path(__file__).resolve().parents[2] / "conf" / "fees.toml"
 NEEDED = ("ohlcv", "fr", "mark")  # of the run's exchange, over the whole run
 ANY = "*"
 LAST_MS = 2**53  # an end that never comes
@@ -137,19 +137,19 @@ def find_code(exchange: str) -> str:
 
 
 @cache
-def _read_venues() -> dict[str, dict[str, Any]]:
-    return tomllib.loads(VENUES.read_text(encoding="utf-8")) if VENUES.exists() else {}
+def _read_fees() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(FEES.read_text(encoding="utf-8")) if FEES.exists() else {}
 
 
 def find_fees(exchange: str, maker: Decimal | None, taker: Decimal | None) -> tuple[Decimal, Decimal]:
     """Return the fees of maker and taker: as given, else of the exchange's lowest tier."""
-    venue = _read_venues().get(exchange, {})
+    fees = _read_fees().get(exchange, {})
     for name, value in (("maker", maker), ("taker", taker)):
-        if value is None and name not in venue:
-            raise ConfigError(f"conf/venues.toml has no fees of {exchange}: give --{name}")
+        if value is None and name not in fees:
+            raise ConfigError(f"conf/fees.toml has no fees of {exchange}: give --{name}")
     return (
-        Decimal(venue["maker"]) if maker is None else maker,
-        Decimal(venue["taker"]) if taker is None else taker,
+        Decimal(fees["maker"]) if maker is None else maker,
+        Decimal(fees["taker"]) if taker is None else taker,
     )
 
 
