@@ -4,7 +4,7 @@ Compile once, evaluate at as many views as you like:
 
     vocabulary = Vocabulary.build(perpspecs)                 # "bin-ohlcv", "byb-oi" …: which codes have which columns
     rule = compile_expression("chg(oi, 15m) > 3%", vocabulary, truth=True)     # raises ExpressionError
-    rule.text                                                # canonical text, for hashes (Q21)
+    rule.text                                                # canonical text, for hashes
     rule.needs                                               # columns, look-back, crossings, rank
     rule.evaluate(view, "bin", "BTC")                        # True, False or None: unknown; a number is a Decimal
 

@@ -59,7 +59,7 @@ def absent(system, series=BTC):
 
 
 def test_an_absence_never_covers_a_stored_row(system, services):
-    """Fault 16: the row is committed before the absence of a job that did not see it."""
+    """The row is committed before the absence of a job that did not see it."""
     services.writer.write([Batch("ohlcv", "1m", {BTC: [candle(3)]})], [])
     answer = Covered(BTC, [minutes(0, 10)], [Absence(minutes(2, 6), NO_ROW)])
     services.writer.write([], [answer])
@@ -68,7 +68,7 @@ def test_an_absence_never_covers_a_stored_row(system, services):
 
 
 def test_an_absence_waits_for_a_row_that_is_being_stored(system, services):
-    """Fault 16: both transactions are open at once."""
+    """Both transactions are open at once."""
     database = Database(system.database_url)
     done = threading.Event()
 
@@ -96,7 +96,7 @@ def test_an_absence_waits_for_a_row_that_is_being_stored(system, services):
 
 
 def test_two_runs_ten_minutes_apart_confirm_an_absence(system, services):
-    """Fault 9: one run took its second request within a second as proof, and nothing ever asked again."""
+    """The fault: one run took its second request within a second as proof, and nothing ever asked again."""
     answer = Covered(BTC, [minutes(0, 10)], [Absence(minutes(2, 6), NO_ROW)])
     services.writer.write([], [answer])
     services.writer.write([], [answer])
@@ -176,7 +176,7 @@ def make_older(system, age):
 
 
 def test_neighbouring_absences_of_one_reason_are_one(system, services):
-    """Fault 15: a delisted contract got a row a minute."""
+    """The fault: a delisted contract got a row a minute."""
     for start in (0, 2, 1, 3):
         window = minutes(start, start + 1)
         services.writer.write([], [Covered(BTC, [window], [Absence(window, DELISTED)])])
@@ -186,7 +186,7 @@ def test_neighbouring_absences_of_one_reason_are_one(system, services):
 
 
 def test_a_whole_empty_page_is_confirmed_by_another_run(system, simulator, services):
-    """Fault 9 (ccxt#17269): the exchange answers [] for a while."""
+    """ccxt#17269: the exchange answers [] for a while."""
     end_ms = settled_end(DAY_MS)
     window = Window(end_ms - DAY_MS, end_ms)
     simulator.fault(exchange="binance", path=KLINES, symbol="ETHUSDT", kind="empty_list")
@@ -214,7 +214,7 @@ def age_notes(job, age_s):
 
 
 def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulator, services):
-    """Fault 9: the second run is at least ten minutes after the first."""
+    """The second run is at least ten minutes after the first."""
     end_ms = settled_end(DAY_MS)
     window, series = Window(end_ms - DAY_MS, end_ms), Series("bin-ohlcv", "ETH")
     simulator.fault(exchange="binance", path=KLINES, symbol="ETHUSDT", kind="empty_list")
@@ -239,7 +239,7 @@ def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulato
 
 
 def test_an_empty_answer_up_to_now_is_unconfirmed_too(system, simulator, services):
-    """Fault 9: what is too young to be judged is not a part of the page that is judged."""
+    """What is too young to be judged is not a part of the page that is judged."""
     until_ms = floor_to(now_ms(), MINUTE_MS)
     window, series = Window(until_ms - 2 * HOUR_MS, until_ms), Series("bin-ohlcv", "ETH")
     simulator.fault(exchange="binance", path=KLINES, symbol="ETHUSDT", kind="empty_list")
@@ -367,7 +367,7 @@ def test_an_empty_answer_of_one_endpoint_leaves_the_other_to_be_asked(system, si
 
 
 def test_ten_days_without_a_settlement_are_not_confirmed(system, simulator, services):
-    """Fault 9: ten days of `fr` were covered with no row and no second question."""
+    """The fault: ten days of `fr` were covered with no row and no second question."""
     end_ms = settled_end(DAY_MS)
     window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-fr", "BTC")
     simulator.fault(exchange="binance", path="/fapi/v1/fundingRate", symbol="BTCUSDT", kind="empty_list")
@@ -384,7 +384,7 @@ def test_ten_days_without_a_settlement_are_not_confirmed(system, simulator, serv
     ("symbol", "hole_ms", "count"), [("BTC", 16 * HOUR_MS, 1), ("BTC", 2 * DAY_MS, 5), ("PEPE", 8 * HOUR_MS, 1)]
 )
 def test_a_settlement_that_is_missing_among_others_is_a_hole(system, services, monkeypatch, symbol, hole_ms, count):
-    """Fault 9: beside other settlements the ones that were not sent were covered without a second question, too.
+    """The fault: beside other settlements the ones that were not sent were covered without a second question, too.
 
     The settlement behind the hole gets its interval when the hole is filled; until then it is unknown.
     """
@@ -415,7 +415,7 @@ def test_a_settlement_that_is_missing_among_others_is_a_hole(system, services, m
     "kind", ["low_above_open", "blank", "null", "null_row", "negative_volume", "nan", "missing_field", "duplicate_row"]
 )
 def test_an_odd_candle_stays_missing_is_named_and_costs_no_other_one(system, simulator, services, kind):
-    """Fault 10: the whole page was refused, and its window rested after five tries."""
+    """The fault: the whole page was refused, and its window rested after five tries."""
     end_ms = settled_end(HOUR_MS)
     window, series = Window(end_ms - HOUR_MS, end_ms), Series("bin-ohlcv", "ETH")
     simulator.fault(exchange="binance", path=KLINES, symbol="ETHUSDT", kind=kind)
@@ -438,7 +438,7 @@ def test_an_odd_candle_stays_missing_is_named_and_costs_no_other_one(system, sim
 
 @pytest.mark.parametrize(("name", "code"), [("binance", "bin"), ("bybit", "byb"), ("okx", "okx")])
 def test_one_question_before_the_listing_that_the_list_names(system, simulator, name, code):
-    """Fault 13 (Bybit BTCUSDT, contracts of OKX that were listed anew): the list is later than the first trades."""
+    """Bybit BTCUSDT, contracts of OKX that were listed anew: the list is later than the first trades."""
     system.environment |= {f"FADEMOE_{name.upper()}_REST_URL": simulator.url, "FADEMOE_EXCHANGES": name}
     services, series = system.context(), Series(f"{code}-ohlcv", "SOL")
     contracts = maintenance.instruments.ensure(registry.load_exchanges()[name], services.rest, services.database)
@@ -460,7 +460,7 @@ def test_one_question_before_the_listing_that_the_list_names(system, simulator, 
 
 
 def test_what_is_wanted_of_a_delisted_contract_ends_and_comes_back_with_a_listing(system, services):
-    """Fault 15: it was wanted for ever, and each minute was a job."""
+    """The fault: it was wanted for ever, and each minute was a job."""
     exchange = registry.load_exchanges()["binance"]
     maintenance.instruments.ensure(exchange, services.rest, services.database)
     delisted_ms = floor_to(now_ms() - 5 * DAY_MS, DAY_MS) + HOUR_MS
@@ -489,7 +489,7 @@ def test_what_is_wanted_of_a_delisted_contract_ends_and_comes_back_with_a_listin
 
 
 def test_every_day_is_audited_once(system, services):
-    """Fault 32: a day during which the host was off was never audited."""
+    """The fault: a day during which the host was off was never audited."""
     today_ms = settled_end(DAY_MS)
     services.writer.write([], [Covered(BTC, [Window(today_ms - 10 * DAY_MS, today_ms + DAY_MS)])])
     exchange = registry.load_exchanges()["binance"]
@@ -522,7 +522,7 @@ def test_days_are_audited_by_the_exchanges_time(system, services, simulator):
 
 
 def test_a_long_audit_goes_on_window_by_window(system, services):
-    """Fault 32: it ended after 40 seconds."""
+    """The fault: it ended after 40 seconds."""
     end_ms = settled_end(DAY_MS)
     window = Window(end_ms - 25 * DAY_MS, end_ms)
     context = JobContext(services=services)
@@ -538,7 +538,7 @@ def test_a_long_audit_goes_on_window_by_window(system, services):
 
 
 def test_samples_of_a_poll_are_kept_until_they_are_stored(system, services, monkeypatch):
-    """Fault 29: two samples of one row killed the poll, what was due was lost with it, and nothing said so."""
+    """The fault: two samples of one row killed the poll, what was due was lost with it, and nothing said so."""
     feed = registry.load_exchanges()["okx"].poll_feeds[0]
     series = Series("okx-ppr", "BTC")
     samples = [(series, PredictedFunding(START + at * MINUTE_MS, f"0.{at}")) for at in (0, 0, 1)]
@@ -555,7 +555,6 @@ def test_samples_of_a_poll_are_kept_until_they_are_stored(system, services, monk
 
 
 def test_whatever_kills_a_poll_is_recorded(system, services, monkeypatch):
-    """Fault 29."""
     monkeypatch.setattr(polls, "_store", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         polls.poll("binance", "oi")
@@ -563,7 +562,6 @@ def test_whatever_kills_a_poll_is_recorded(system, services, monkeypatch):
 
 
 def test_a_certificate_tells_provisional_from_confirmed(system, services):
-    """Fault 9."""
     services.database.run(lambda cursor: coverage.want(cursor, [BTC], *minutes(0, 10)))
     services.writer.write([], [Covered(BTC, [minutes(0, 10)], [Absence(minutes(2, 6), NO_ROW)])])
     options = ("--source", "bin-ohlcv", "--symbol", "BTC", "--since", str(START), "--until", str(minutes(0, 10)[1]))

@@ -1,4 +1,4 @@
-"""The audit and the certificate of series that have both rows of the history and live samples (faults 30 and 31)."""
+"""The audit and the certificate of series that have both rows of the history and live samples."""
 
 import json
 
@@ -47,7 +47,7 @@ def corrections(system):
 
 
 def test_an_exact_row_over_a_live_sample_is_no_correction(system, services, day):
-    """Fault 30: an audit of live open interest recorded a correction for each of 288 rows, every night."""
+    """The fault: an audit of live open interest recorded a correction for each of 288 rows, every night."""
     write(services, "1m", MINUTE_MS, range(*day, MINUTE_MS))
     result = audit(JobContext(services=services), SERIES, day)
     assert (result.corrected, result.missing) == (0, 0)
@@ -61,7 +61,7 @@ def test_an_exact_row_over_a_live_sample_is_no_correction(system, services, day)
 
 
 def test_the_audit_records_what_it_inserted_and_what_it_changed(system, services, simulator, day):
-    """Fault 30: rows that were not there are inserted and recorded once, values that differ are corrected."""
+    """Rows that were not there are inserted and recorded once, values that differ are corrected."""
     truth = simulator.truth("binance", "oi", "BTC", *day)
     times = sorted(truth)
     gone, wrong = times[10], times[20]
@@ -113,7 +113,7 @@ def verify(system, window):
 
 
 def test_a_certificate_counts_steps_of_both_resolutions(system, services, day):
-    """Fault 31: of a day of live samples it said expected 288, present 1440, complete False."""
+    """The fault: of a day of live samples it said expected 288, present 1440, complete False."""
     noon_ms = day.start_ms + DAY_MS // 2
     write(services, "5m", STEP_MS, range(day.start_ms, noon_ms, STEP_MS))
     write(services, "1m", MINUTE_MS, range(noon_ms, day.end_ms, MINUTE_MS))
@@ -129,7 +129,7 @@ def test_a_certificate_counts_steps_of_both_resolutions(system, services, day):
 
 
 def test_a_certificate_tells_missing_absent_and_lost_steps(system, services, day):
-    """Fault 31: a step with a minute that is not covered is missing; one that lost its rows is not complete."""
+    """A step with a minute that is not covered is missing; one that lost its rows is not complete."""
     times = set(range(*day, MINUTE_MS)) - {day.start_ms + 7 * MINUTE_MS}
     times -= set(range(day.start_ms + 20 * MINUTE_MS, day.start_ms + 30 * MINUTE_MS, MINUTE_MS))
     write(services, "1m", MINUTE_MS, sorted(times))

@@ -97,7 +97,7 @@ def test_faults_delay_windows_and_spoil_no_row(system, simulator, recent):
 
 
 def test_a_row_that_stays_odd_is_not_requested_every_minute(system, simulator, recent):
-    """Fault 10: every reconcile run requested it again, twice, and recorded two errors, for ever."""
+    """The fault: every reconcile run requested it again, twice, and recorded two errors, for ever."""
     simulator.fault(exchange="binance", path="/fapi/v1/klines", symbol="XRPUSDT", kind="nan")
     work(system)
     waited = seed(system, "--symbols", "XRP", "--wait", since_ms=recent[0], until_ms=recent[1])
@@ -119,7 +119,7 @@ def test_a_row_that_stays_odd_is_not_requested_every_minute(system, simulator, r
 
 @pytest.mark.parametrize("kind", ["html_404", "html_200", "redirect_302", "empty_202", "error_200"])
 def test_a_window_without_usable_answers_waits_and_uses_up_no_attempt(system, simulator, recent, kind):
-    """Fault 11: it rested for a day, at once or after five tries within two minutes."""
+    """The fault: it rested for a day, at once or after five tries within two minutes."""
     simulator.fault(exchange="binance", kind=kind, path="/fapi/v1/klines", symbol="ETHUSDT")
     services = system.context()
     task = Task(Series("bin-ohlcv", "ETH"), Window(*recent))
@@ -150,12 +150,12 @@ def test_a_ban_closes_the_exchange_and_uses_up_no_attempt(system, simulator, rec
     (job_id,) = until(lambda: waiting.scheduled_job_registry.get_job_ids(), 20)
     assert waiting.fetch_job(job_id).meta.get("failures", 0) == 0
     assert waiting.fetch_job(job_id).meta["delay_s"] > 60
-    assert all(budget.closed_until_ms > now_ms() + 60_000 for budget in closed), "Fault 23: two minutes at least"
+    assert all(budget.closed_until_ms > now_ms() + 60_000 for budget in closed), "two minutes at least"
 
 
 @pytest.mark.waits(60)
 def test_an_exchange_in_maintenance_is_hardly_asked_and_all_is_done_after_its_return(system, simulator, recent):
-    """Fault 25: each waiting window asked every five seconds, and each answer was an error of its own."""
+    """The fault: each waiting window asked every five seconds, and each answer was an error of its own."""
     tasks = [
         Task(Series("bin-ohlcv", symbol), Window(start_ms, start_ms + 10 * MINUTE_MS))
         for symbol in ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA")
@@ -257,7 +257,7 @@ def test_all_symbols_of_an_exchange_without_its_list_are_not_called_complete(sys
 
 
 def test_an_odd_settlement_that_stays_costs_no_other_one(system, simulator, recent):
-    """Fault 10 for rows without a grid: nothing of the whole page was stored, for as long as the odd row was sent."""
+    """The fault: nothing of the whole page was stored, for as long as the odd row was sent."""
     since_ms = floor_to(recent[1] - 30 * DAY_MS, DAY_MS)
     simulator.fault(exchange="binance", path="/fapi/v1/fundingRate", symbol="XRPUSDT", kind="null")
     work(system)

@@ -1,4 +1,4 @@
-"""Transactions that collide, and text that PostgreSQL does not take (faults 36 and 37)."""
+"""Transactions that collide, and text that PostgreSQL does not take."""
 
 import contextlib
 import logging
@@ -84,7 +84,7 @@ def collide(databases, isolation="read committed"):
 
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
 def test_transactions_that_deadlock_are_run_again_and_both_succeed(databases, isolation):
-    """Fault 37: 40P01; with snapshots also 40001 for the one that waited."""
+    """40P01; with snapshots also 40001 for the one that waited."""
     runs, errors = collide(databases, isolation)
     assert errors == [None, None]
     assert sum(runs) > 2
@@ -93,7 +93,7 @@ def test_transactions_that_deadlock_are_run_again_and_both_succeed(databases, is
 
 
 def test_a_transaction_that_always_collides_raises_and_leaves_the_connection_usable(databases):
-    """Fault 37: the number of tries is bounded."""
+    """The number of tries is bounded."""
     tries = 0
 
     def work(cursor):
@@ -109,7 +109,7 @@ def test_a_transaction_that_always_collides_raises_and_leaves_the_connection_usa
 
 
 def test_dropping_a_month_waits_for_a_reader_in_short_turns(databases):
-    """Fault 37: maintenance gives way (55P03), so nobody waits long behind it, and comes back."""
+    """Maintenance gives way (55P03), so nobody waits long behind it, and comes back."""
     window = Window(START, START + MINUTE_MS)
     writer = Writer(databases[1])
     row = Candle(START, "1", "2", "0.5", "1", "10", "15", 1, None)
@@ -131,7 +131,7 @@ def test_dropping_a_month_waits_for_a_reader_in_short_turns(databases):
 
 
 def test_nobody_waits_long_behind_the_dropping_of_a_month(databases, database_url):
-    """Fault 37: while it waits for a long reader, other readers of the table get their answers."""
+    """While it waits for a long reader, other readers of the table get their answers."""
     Partitions(databases[1]).ensure(Window(START, START + MINUTE_MS))
     long_reader, reader = psycopg2.connect(database_url), psycopg2.connect(database_url)
     long_reader.cursor().execute("SELECT count(*) FROM perp_data")
@@ -250,7 +250,7 @@ STORED = "ab ?c"
 
 
 def test_text_with_a_nul_is_stored_without_it(databases):
-    """Fault 36: messages, excerpts, requests, unit names and symbols; halves of surrogate pairs are of the kind."""
+    """Messages, excerpts, requests, unit names and symbols; halves of surrogate pairs are of the kind."""
     database = databases[0]
     status.report(database, Report(unit=f"stream {ODD}", state=State.WAITING, message=ODD, source=ODD, symbol=ODD))
     status.record_error(database, ODD, BadPayload(ODD, exchange=ODD, request=ODD, body=ODD))

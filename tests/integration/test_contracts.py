@@ -63,7 +63,7 @@ def trading(services) -> set[str]:
 
 
 def test_half_a_list_delists_nothing_and_is_an_error(services, system, simulator):
-    """Fault 12: half the exchange was delisted for an hour, and what came live in it was lost."""
+    """The fault: half the exchange was delisted for an hour, and what came live in it was lost."""
     instruments.refresh(EXCHANGE, services.rest, services.database)
     before = trading(services)
     for _ in range(3):
@@ -82,7 +82,7 @@ def test_half_a_list_delists_nothing_and_is_an_error(services, system, simulator
 
 
 def test_a_new_type_of_half_a_list_delists_nothing_and_is_an_error(system, simulator):
-    """Fault 12: contracts of a `symbolType` that no client knew were delisted for an hour."""
+    """The fault: contracts of a `symbolType` that no client knew were delisted for an hour."""
     system.environment |= {"FADEMOE_BYBIT_REST_URL": simulator.url, "FADEMOE_EXCHANGES": "bybit"}
     services, bybit = system.context(), registry.load_exchanges()["bybit"]
 
@@ -103,7 +103,7 @@ def test_a_new_type_of_half_a_list_delists_nothing_and_is_an_error(system, simul
 
 
 def test_one_odd_contract_is_named_and_costs_no_other_one(services, system, simulator):
-    """Fault 10: a fresh installation had no contract at all, for one odd element of the list."""
+    """The fault: a fresh installation had no contract at all, for one odd element of the list."""
     simulator.fault(kind="odd_contract", exchange="binance", path=LIST, count=1)
     instruments.refresh(EXCHANGE, services.rest, services.database)
     first = trading(services)
@@ -118,7 +118,6 @@ def test_one_odd_contract_is_named_and_costs_no_other_one(services, system, simu
 
 
 def test_many_contracts_that_stay_away_for_a_day_are_delisted(services):
-    """Fault 12."""
     lists = Lists(services)
     lists.refresh()
     gone = sorted(trading(services))[:9]
@@ -155,7 +154,7 @@ def test_a_new_contract_that_ended_at_a_time_that_is_not_told_has_ended(services
 
 
 def test_a_contract_is_delisted_when_two_lists_in_a_row_lack_it(services):
-    """Fault 12: a contract between two pages was delisted."""
+    """The fault: a contract between two pages was delisted."""
     lists = Lists(services)
     lists.refresh()
     assert lists.refresh("ETHUSDT").delisted == []
@@ -199,7 +198,7 @@ def test_a_contract_that_has_ended_as_announced_is_unlisted_when_no_list_of_a_da
 
 @pytest.mark.parametrize("odd", [None, [], "ETHUSDT?", {"symbol": None, "contractType": "PERPETUAL"}])
 def test_a_contract_whose_name_is_odd_is_not_delisted(services, odd):
-    """Faults 10 and 12: an unreadable element that does not say which contract it is may be the one that is missing."""
+    """An unreadable element that does not say which contract it is may be the one that is missing."""
     lists = Lists(services)
     lists.refresh()
     lists.odd = (odd,)
@@ -222,7 +221,7 @@ def test_a_contract_that_is_listed_twice_and_not_alike_stays_as_it_is_stored(ser
 
 
 def test_a_contract_of_another_kind_on_the_list_is_not_delisted_and_that_is_said(services, system):
-    """Fault 12 in kind: contracts that got a new kind, up to three of them, were delisted after two lists."""
+    """The fault: contracts that got a new kind, up to three of them, were delisted after two lists."""
     lists = Lists(services)
     lists.refresh()
     listed = {"symbol": "ETHUSDT", "contractType": "PERPETUAL_NEXT", "quoteAsset": "USDT", "status": "TRADING"}
@@ -241,7 +240,6 @@ def test_a_contract_of_another_kind_on_the_list_is_not_delisted_and_that_is_said
 
 
 def test_a_sibling_that_is_listed_later_gets_a_symbol_of_its_own_and_that_is_said_once(services, simulator):
-    """Fault 4."""
     instruments.refresh(EXCHANGE, services.rest, services.database)
     remarks = []
     for _ in range(2):
@@ -255,7 +253,7 @@ def test_a_sibling_that_is_listed_later_gets_a_symbol_of_its_own_and_that_is_sai
 
 
 def test_two_multiplied_contracts_of_one_coin_are_two_symbols_and_that_is_said_once(services):
-    """Fault 6: both were stored as CHEEMS, and nobody said so."""
+    """The fault: both were stored as CHEEMS, and nobody said so."""
     lists = Lists(services)
     (like, *_) = lists.send(EXCHANGE, EXCHANGE.instruments.request, budget="weight", cost=1)["symbols"]
     bases = ("1000000CHEEMS", "1000CHEEMS")
@@ -270,7 +268,7 @@ def test_two_multiplied_contracts_of_one_coin_are_two_symbols_and_that_is_said_o
 
 
 def test_an_announced_contract_is_known_and_followed_from_its_listing(services):
-    """Fault 14: contracts that did not trade yet were left out, so a listing was found up to an hour later."""
+    """The fault: contracts that did not trade yet were left out, so a listing was found up to an hour later."""
     instruments.refresh(EXCHANGE, services.rest, services.database)
     stored = instruments.load_contracts(EXCHANGE, services.database)["bin"]
     (announced,) = [instrument for instrument in stored.values() if (instrument.listed_ms or 0) > now_ms()]
@@ -285,7 +283,7 @@ def test_an_announced_contract_is_known_and_followed_from_its_listing(services):
 
 
 def test_a_contract_that_is_listed_minutes_after_the_list_was_fetched_is_wanted_from_its_listing(system, monkeypatch):
-    """Fault 14: it was known at the next hourly list, and wanted only from then on."""
+    """The fault: it was known at the next hourly list, and wanted only from then on."""
     system.environment["FADEMOE_SYMBOLS"] = "NEW"
     services = system.context()
     use_services(services)
@@ -314,7 +312,6 @@ def test_a_contract_that_is_listed_minutes_after_the_list_was_fetched_is_wanted_
 
 
 def test_streams_and_polls_want_a_new_contract_from_its_listing(system):
-    """Fault 14."""
     system.environment["FADEMOE_SYMBOLS"] = "ETH"
     services = system.context()
     use_services(services)
@@ -331,7 +328,6 @@ def test_streams_and_polls_want_a_new_contract_from_its_listing(system):
 
 
 def test_a_contract_goes_on_until_its_announced_successor_is_listed(services):
-    """Fault 14."""
     instruments.refresh(EXCHANGE, services.rest, services.database)
     btc = instruments.load_contracts(EXCHANGE, services.database)["bin"]["BTC"]
     end_ms = now_ms() + DAY_MS

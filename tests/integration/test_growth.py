@@ -1,4 +1,4 @@
-"""What the system writes about its own work stays small (Fault 33)."""
+"""What the system writes about its own work stays small."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def execute(database, statement, values=None):
 
 
 def test_routine_work_leaves_one_line_in_the_history(database):
-    """Fault 33: each window left two lines, 4,500 a day and coin."""
+    """The fault: each window left two lines, 4,500 a day and coin."""
     for _ in range(50):
         for state in (State.RUNNING, State.DONE):
             status.report(database, Report(unit="backfill bin-ohlcv BTC", state=state))
@@ -38,7 +38,7 @@ def test_routine_work_leaves_one_line_in_the_history(database):
 
 
 def test_old_and_too_many_lines_are_deleted(database, monkeypatch):
-    """Fault 33: corrections were never trimmed, and nothing limited the number of any of them."""
+    """The fault: corrections were never trimmed, and nothing limited the number of any of them."""
     monkeypatch.setattr(status, "KEPT_ERRORS", status.Kept("30 days", 3))
     for number in range(5):
         status.record_error(database, f"unit {number}", RetryLater(f"{'abcde'[number]} is away", retry_after_s=1))
@@ -61,7 +61,7 @@ def test_old_and_too_many_lines_are_deleted(database, monkeypatch):
 
 @pytest.mark.parametrize("subject", MAINTENANCE)
 def test_what_maintenance_deletes_is_found_by_an_index(database, subject):
-    """Fault 33: the history's DELETE read the whole table."""
+    """The fault: the history's DELETE read the whole table."""
     values = {"age": "30 days", "rows": 1_000, "kept_from": START}
     for name in MAINTENANCE[subject]:
 
@@ -76,7 +76,7 @@ def test_what_maintenance_deletes_is_found_by_an_index(database, subject):
 
 @pytest.mark.parametrize("kept", [status.KEPT_HISTORY, status.Kept("30 days", 49_990)], ids=["none", "ten"])
 def test_the_history_is_not_read_to_delete_a_little_of_it(database, kept):
-    """Fault 33: its only index began with the unit, so the hourly DELETE read the whole of that."""
+    """The fault: its only index began with the unit, so the hourly DELETE read the whole of that."""
     execute(
         database,
         "INSERT INTO perp_status_history (at, unit, state)"
@@ -89,7 +89,7 @@ def test_the_history_is_not_read_to_delete_a_little_of_it(database, kept):
 
 
 def test_neighbouring_absences_that_are_settled_are_one(database):
-    """Fault 33: an illiquid contract of which minutes are missing left a row for each, for ever."""
+    """The fault: an illiquid contract of which minutes are missing left a row for each, for ever."""
     writer = Writer(database)
     minutes = [Window(START + n * MINUTE_MS, START + (n + 1) * MINUTE_MS) for n in range(30)]
 

@@ -66,7 +66,7 @@ def refused_s(limiter: Budgets, exchange, cost: int = 1) -> float:
 @pytest.mark.parametrize("step_s", STEPS)
 @pytest.mark.parametrize("exchange", [SLOW, ALIGNED], ids=["sliding", "aligned"])
 def test_a_step_of_redis_clock_frees_no_unit_and_blocks_none(redis_url, exchange, step_s):
-    """Fault 22: set back by an hour it stood still for an hour; set ahead it forgot what was in use."""
+    """The fault: set back by an hour it stood still for an hour; set ahead it forgot what was in use."""
     limiter, budget = Limiter(Redis.from_url(redis_url)), exchange.get_budget("weight")
     take(limiter, exchange, budget.limit)
     begin_s = time.monotonic()
@@ -79,7 +79,7 @@ def test_a_step_of_redis_clock_frees_no_unit_and_blocks_none(redis_url, exchange
 
 @pytest.mark.parametrize("step_s", STEPS)
 def test_a_step_of_redis_clock_does_not_matter_where_the_exchange_tells_its_time(redis_url, step_s):
-    """Fault 22: aligned windows are the exchange's."""
+    """Aligned windows are the exchange's."""
     limiter = Limiter(Redis.from_url(redis_url), server_ahead_ms=0)
     take(limiter, ALIGNED, 60)
     limiter.set_clock(step_s)
@@ -88,7 +88,7 @@ def test_a_step_of_redis_clock_does_not_matter_where_the_exchange_tells_its_time
 
 @pytest.mark.parametrize("step_s", STEPS)
 def test_a_step_of_the_exchanges_clock_is_followed(redis_url, step_s):
-    """Faults 22 and 23: the exchange's own clock may be set, too."""
+    """The exchange's own clock may be set, too."""
     limiter = Limiter(Redis.from_url(redis_url), server_ahead_ms=0)
     take(limiter, ALIGNED, 60)
     limiter.server_ahead_ms = step_s * 1000 + 300
@@ -98,7 +98,6 @@ def test_a_step_of_the_exchanges_clock_is_followed(redis_url, step_s):
 
 @pytest.mark.parametrize("step_s", STEPS)
 def test_a_closure_lasts_as_long_as_before_the_step(redis_url, step_s):
-    """Fault 22."""
     limiter = Limiter(Redis.from_url(redis_url))
     limiter.close(SLIDING, ("weight",), "here", 30, "HTTP 429")
     limiter.set_clock(step_s)
@@ -108,7 +107,7 @@ def test_a_closure_lasts_as_long_as_before_the_step(redis_url, step_s):
 
 
 def test_after_a_reboot_with_a_clock_that_was_set_back_a_closure_is_no_longer_than_before(redis_url, monkeypatch):
-    """Fault 22: nobody is left who knows the time between; a machine that came back from a snapshot."""
+    """Nobody is left who knows the time between; a machine that came back from a snapshot."""
     limiter = Limiter(Redis.from_url(redis_url))
     limiter.close(SLIDING, ("weight",), "here", 30, "HTTP 429")
     limiter.set_clock(-86_400)
@@ -119,7 +118,7 @@ def test_after_a_reboot_with_a_clock_that_was_set_back_a_closure_is_no_longer_th
 @pytest.mark.parametrize("step_s", STEPS)
 @pytest.mark.parametrize("live", [False, True])
 def test_who_waits_while_the_clock_is_set_is_served_in_time(redis_url, step_s, live):
-    """Fault 22: a place in the queue moves with the clock."""
+    """A place in the queue moves with the clock."""
     limiter = Limiter(Redis.from_url(redis_url))
     take(limiter, SLIDING, 60)
     setting = threading.Timer(0.3, lambda: limiter.set_clock(step_s))
@@ -131,7 +130,7 @@ def test_who_waits_while_the_clock_is_set_is_served_in_time(redis_url, step_s, l
 
 
 def test_a_share_of_a_limit_is_used_and_no_more(redis_url):
-    """Fault 26: everything of a limit was taken, and a trader's own program on the same address was starved."""
+    """The fault: everything of a limit was taken, and a trader's own program on the same address was starved."""
     limiter = Limiter(Redis.from_url(redis_url), share=0.5)
     spend_all(limiter, SLIDING)
     begin_s, units = time.monotonic(), 0
@@ -148,7 +147,6 @@ def test_a_share_of_a_limit_is_used_and_no_more(redis_url):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("limit", [5, 20, 600, 2400])
 def test_the_pace_of_a_share_is_within_a_few_percent_of_it(share, limit):
-    """Fault 26."""
     for aligned in (True, False):
         budget = Budget(name="x", limit=limit, period_ms=60_000, jitter_ms=400, aligned=aligned)
         allowance = Allowance.compute(budget, share)
@@ -158,7 +156,7 @@ def test_the_pace_of_a_share_is_within_a_few_percent_of_it(share, limit):
 
 
 def test_others_may_use_what_is_left_to_them(redis_url):
-    """Fault 26: with half of a limit for us, half of it is theirs, and counts as ours only beyond that."""
+    """With half of a limit for us, half of it is theirs, and counts as ours only beyond that."""
     minute = SLIDING.__class__(
         **{
             **vars(MADE_UP),
@@ -181,7 +179,7 @@ def test_others_may_use_what_is_left_to_them(redis_url):
     limiter.release(grant, 10**15)
     with pytest.raises(BudgetSpent) as raised:
         take(limiter, minute, 10)
-    assert raised.value.retry_after_s < 61, "Fault 24: an absurd count closes the budget for no longer than a window"
+    assert raised.value.retry_after_s < 61, "an absurd count closes the budget for no longer than a window"
 
 
 def used(redis_url: str) -> int:
@@ -200,7 +198,7 @@ def fail(limiter: Budgets, times: int) -> float:
 
 
 def test_failures_in_a_row_pause_the_exchange_for_everybody_and_one_probe_ends_it(redis_url):
-    """Fault 25: every window went on asking an exchange in maintenance, with all of the budget."""
+    """The fault: every window went on asking an exchange in maintenance, with all of the budget."""
     redis = Redis.from_url(redis_url)
     limiter, other = Limiter(redis), Limiter(redis)
     assert fail(limiter, 3) == 0
@@ -222,7 +220,6 @@ def test_failures_in_a_row_pause_the_exchange_for_everybody_and_one_probe_ends_i
 
 
 def test_pauses_grow_to_five_minutes(redis_url):
-    """Fault 25."""
     redis = Redis.from_url(redis_url)
     limiter = Limiter(redis)
     pauses = [fail(limiter, 4)]
@@ -233,7 +230,7 @@ def test_pauses_grow_to_five_minutes(redis_url):
 
 
 def test_requests_that_fail_together_are_one_step_of_the_pause(redis_url):
-    """Fault 25: what was in flight when the pause began says nothing new."""
+    """What was in flight when the pause began says nothing new."""
     limiter = Limiter(Redis.from_url(redis_url))
     grants = [limiter.take(SLIDING, "weight", 1, live=False, max_wait_s=1) for _ in range(30)]
     pauses = [limiter.note_failure(grant, "HTTP 503") for grant in grants]

@@ -62,7 +62,7 @@ def live(system, source, symbol, interval):
 
 @pytest.mark.waits(60)
 def test_live_rows_are_those_of_the_history_and_are_stored_when_they_are_over(world, system):
-    """Fault 1. Values that only one of them has, such as USD, are left out."""
+    """Values that only one of them has, such as USD, are left out."""
     world, services, start_ms = world
     lines = []
     for exchange in registry.load_exchanges().values():

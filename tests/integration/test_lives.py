@@ -148,7 +148,7 @@ def store_close(system, price, ts):
     [(2, 1, ["ETH", "ETH"]), (2, 10, ["ETH", "ETH_2"]), (40, 1, ["ETH", "ETH_2"])],
 )
 def test_a_ticker_that_is_given_to_another_coin_gets_another_symbol(system, relisted, pause_days, factor, symbols):
-    """Fault 4: two coins are never in one series; a pause of the same coin makes no other symbol of it."""
+    """Two coins are never in one series; a pause of the same coin makes no other symbol of it."""
     listed_ms = floor_to(relisted.now_ms, HOUR_MS) - 3 * HOUR_MS
     ended_ms = listed_ms - pause_days * DAY_MS
     relisted.refresh(START - 800 * DAY_MS, ended_ms)
@@ -310,7 +310,7 @@ def test_tiers_that_need_a_key_are_imported_from_a_file(running, system, tmp_pat
 
 
 def test_a_reused_ticker_is_two_symbols_everywhere(running, system):
-    """Fault 4: over lists, seed, rows, certificates, API and charts, on a day that has both coins."""
+    """Over lists, seed, rows, certificates, API and charts, on a day that has both coins."""
     exchange, minute_ms = EXCHANGE, floor_to(now_ms(), MINUTE_MS)
     ended_ms, listed_ms = minute_ms - 12 * HOUR_MS, minute_ms - 9 * HOUR_MS
     since_ms = floor_to(ended_ms - 2 * HOUR_MS, HOUR_MS)

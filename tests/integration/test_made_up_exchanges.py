@@ -1,6 +1,6 @@
 """Exchanges of other packages seed, stream, store, serve, chart and certify; nothing outside of them was changed.
 
-Fault 44: no value depends on the time of day, no port is fixed.
+No value depends on the time of day, no port is fixed.
 """
 
 import os
@@ -77,7 +77,7 @@ def running(request, tmp_path, database_url, redis_url, monkeypatch):
 
 
 def test_no_number_of_a_made_up_exchange_depends_on_the_time_of_day(database_url):
-    """Fault 44: -0.0000 came back as 0.0000, and every 997th minute was taken for a wrong one."""
+    """The fault: -0.0000 came back as 0.0000, and every 997th minute was taken for a wrong one."""
     post, basis = (load_server(package) for package in ("acme_post", "acme_basis"))
     sent = [post.rate("BTC", ts) for ts in range(SOME_MS, SOME_MS + 5_000 * HOUR_MS, HOUR_MS)]
     sent += [row[0] for row in basis.rows(SOME_MS, SOME_MS + 2_000 * MINUTE_MS).values()]

@@ -86,7 +86,7 @@ def stored(system, source):
 
 
 def test_a_sample_is_stored_at_the_end_of_its_minute_and_not_before(ask, services, system, clock):
-    """Fault 1: no row tells of an instant that is not over."""
+    """No row tells of an instant that is not over."""
     before_ms = now_ms()
     assert ask("binance", "oi") == {"rows": 0, "requested": 3}
     assert stored(system, "bin-oi") == {}
@@ -425,7 +425,7 @@ def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, serv
 def test_rounds_within_a_minute_are_one_row_of_each_contract_kept_until_stored(
     ask, services, system, clock, monkeypatch
 ):
-    """Fault 29: the scheduler asks when it starts, and again in second 20."""
+    """The scheduler asks when it starts, and again in second 20."""
     services.clocks.ask(registry.load_exchanges()["okx"], live=True)
     clock(floor_to(now_ms(), MINUTE_MS) + 5 * SECOND_MS - now_ms())
     assert [ask("okx", "ppr")["rows"] for _ in range(2)] == [0, 0]
@@ -483,7 +483,7 @@ def test_what_leaves_the_list_is_delisted_until_it_comes_back(ask, services, sys
 
 
 def test_the_list_is_fetched_near_a_listing_that_is_announced_without_details(services, clock):
-    """Fault 14: OKX leaves all but the time blank until minutes before, so a listing was found up to an hour later."""
+    """The fault: OKX leaves all but the time blank until minutes before, so a listing was found up to an hour later."""
     okx = registry.load_exchanges()["okx"]
     (listed_ms,) = instruments.refresh(okx, services.rest, services.database).announced_ms
     stored = instruments.load_contracts(okx, services.database)["okx"].values()

@@ -100,7 +100,7 @@ def test_windows_that_an_older_version_has_queued_are_fetched(system):
 
 
 def test_a_retry_is_due_after_its_delay_whatever_clock_noted_it(system):
-    """Fault 22: after a clock was set back by a day, retries stood still for a day."""
+    """The fault: after a clock was set back by a day, retries stood still for a day."""
     redis = system.context().redis
     delays = {MINUTE_MS: 15, 2 * MINUTE_MS: 2 * 86_400, 3 * MINUTE_MS: None}
     tasks = {end_ms: Task(TASK.series, Window(0, end_ms)) for end_ms in delays}

@@ -14,7 +14,6 @@ NAME = "0006_rates_of_coinalyze"
 
 
 def test_percent_become_fractions_and_of_the_hours_the_settlements_stay(database, caplog):
-    """Faults 2 and 3."""
     rates = ["0.01"] * 8 + ["0.0271"] * 4 + ["0.03"] * 4 + ["0.03"] * 2
     mine, other = Series("c-bin-fr", "BTC"), Series("bin-fr", "BTC")
     hourly = [(mine, Funding(START + hour * HOUR_MS, rate)) for hour, rate in enumerate(rates)]

@@ -55,7 +55,7 @@ def send(services, exchange=EXCHANGE, request=LIST):
 )
 @pytest.mark.parametrize("name", ["binance", "bybit", "okx"])
 def test_an_answer_that_is_not_the_apis_is_a_reason_to_wait(services, simulator, name, kind):
-    """Fault 11: the window rested for a day at once, or after five tries within two minutes."""
+    """The fault: the window rested for a day at once, or after five tries within two minutes."""
     assert kind in KINDS
     exchange = registry.load_exchanges()[name]
     here = services(**{f"FADEMOE_{name.upper()}_REST_URL": simulator.url})
@@ -69,7 +69,7 @@ def test_an_answer_that_is_not_the_apis_is_a_reason_to_wait(services, simulator,
 
 @pytest.mark.parametrize("location", ["", "http://[", "//", "http://maintenance:port", "\u00e9", "\ufffd" * 3000])
 def test_a_redirect_to_what_is_no_address_is_a_reason_to_wait(services, simulator, location):
-    """Fault 11: the library that sends requests reads the address of a redirect that is not followed."""
+    """The library that sends requests reads the address of a redirect that is not followed."""
     here = services()
     simulator.fault(exchange="binance", kind="redirect_302", count=1, location=location)
     with pytest.raises(RetryLater):
@@ -78,7 +78,6 @@ def test_a_redirect_to_what_is_no_address_is_a_reason_to_wait(services, simulato
 
 
 def test_an_answer_that_cannot_be_unpacked_is_a_reason_to_wait(services, simulator):
-    """Fault 11."""
     here = services()
     simulator.fault(exchange="binance", kind="garbled_200", count=1)
     with pytest.raises(RetryLater):
@@ -143,7 +142,6 @@ def test_one_odd_answer_does_not_set_the_clock_of_an_exchange(services, simulato
 @pytest.mark.parametrize("value", ["Wed, 21 Oct 2099 07:28:00 GMT", "-5", "1e30", "NaN", "", "\u0663"])
 @pytest.mark.parametrize(("kind", "longest_ms"), [("rate_limited", 10 * MINUTE_MS), ("banned", 3 * DAY_MS)])
 def test_a_pause_that_is_no_number_is_the_usual_one(services, simulator, kind, longest_ms, value):
-    """Fault 24."""
     here = services()
     simulator.fault(exchange="binance", kind=kind, count=1, retry_after=value)
     with pytest.raises(RetryLater) as raised:
@@ -154,7 +152,7 @@ def test_a_pause_that_is_no_number_is_the_usual_one(services, simulator, kind, l
 @pytest.mark.parametrize("value", ["1791383040000", "9999999999", "9" * 30])
 @pytest.mark.parametrize(("kind", "longest_ms"), [("rate_limited", 10 * MINUTE_MS), ("banned", 3 * DAY_MS)])
 def test_an_absurd_pause_is_bounded(services, simulator, kind, longest_ms, value):
-    """Fault 24: closed for 317 to 56,804 years, and the Limits page raised."""
+    """The fault: closed for 317 to 56,804 years, and the Limits page raised."""
     here = services()
     simulator.fault(exchange="binance", kind=kind, count=1, retry_after=value)
     with pytest.raises(RetryLater) as raised:
@@ -169,7 +167,7 @@ def test_an_absurd_pause_is_bounded(services, simulator, kind, longest_ms, value
 
 @pytest.mark.parametrize("skew_ms", [600_000, -600_000, DAY_MS, -DAY_MS])
 def test_a_ban_ends_by_the_exchanges_clock(services, simulator, skew_ms):
-    """Fault 23: a host ten minutes ahead asked through a ban after a second; one behind waited ten minutes more."""
+    """The fault: a host ten minutes ahead asked through a ban after a second; one behind waited ten minutes more."""
     here = services()
     simulator.set_clock(skew_ms)
     try:
@@ -184,7 +182,6 @@ def test_a_ban_ends_by_the_exchanges_clock(services, simulator, skew_ms):
 
 @pytest.mark.parametrize(("setting", "share"), [("", 0.9), ("binance=0.5", 0.5), ("0.7,okx=0.5", 0.7)])
 def test_requests_take_the_share_of_a_limit_that_is_set(services, setting, share):
-    """Fault 26."""
     here = services(FADEMOE_LIMIT_SHARE=setting)
     assert send(here)
     used = usage.list_budget_uses(here.redis)
@@ -194,7 +191,7 @@ def test_requests_take_the_share_of_a_limit_that_is_set(services, setting, share
 
 
 def test_an_address_that_is_gone_does_not_stop_the_others_and_is_named(services):
-    """Fault 27: with one of two addresses gone there was no REST at all."""
+    """The fault: with one of two addresses gone there was no REST at all."""
     here = services(FADEMOE_EGRESS="good=127.0.0.1,dead=192.0.2.1")
     for _ in range(30):
         assert send(here)
@@ -209,7 +206,6 @@ def test_an_address_that_is_gone_does_not_stop_the_others_and_is_named(services)
 
 
 def test_a_proxy_that_is_gone_does_not_stop_the_others(services):
-    """Fault 27."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -293,7 +289,7 @@ def test_a_path_that_fails_pauses_no_other(services, simulator, name, kind):
 
 
 def test_two_paths_that_fail_in_turn_pause_the_exchange(services, simulator):
-    """Fault 25: each path by itself would be sent as often as the exchange."""
+    """Each path by itself would be sent as often as the exchange."""
     here = services()
     simulator.fault(exchange="binance", kind="error_503")
     paths = [Request(path="/fapi/v1/time"), LIST]
@@ -309,7 +305,7 @@ def test_two_paths_that_fail_in_turn_pause_the_exchange(services, simulator):
 
 @pytest.mark.parametrize("kind", ["error_503", "html_502", "down", "html_404"])
 def test_an_exchange_that_fails_is_asked_a_few_times_only(services, simulator, kind):
-    """Fault 25: every window asked again and again, with all of the budget."""
+    """The fault: every window asked again and again, with all of the budget."""
     here = services()
     simulator.fault(exchange="binance", kind=kind)
     asked = refused = 0

@@ -87,7 +87,7 @@ def kept(system):
 
 @pytest.mark.parametrize("ahead_days", [365, 2, -2, -365])
 def test_nothing_is_dropped_while_the_clock_of_the_host_is_off_by_more_than_a_day(kept, monkeypatch, ahead_days):
-    """Fault 28: a host a year ahead dropped every partition at its start."""
+    """The fault: a host a year ahead dropped every partition at its start."""
     services, before = kept
     monkeypatch.setattr(maintenance, "now_ms", lambda: now_ms() + ahead_days * DAY_MS)
     assert "differ by more than a day" in maintenance.drop_expired(services)
@@ -96,7 +96,6 @@ def test_nothing_is_dropped_while_the_clock_of_the_host_is_off_by_more_than_a_da
 
 @pytest.mark.parametrize("ahead_days", [-1, 0, 1])
 def test_retention_goes_by_the_earliest_clock(kept, monkeypatch, ahead_days):
-    """Fault 28."""
     services, before = kept
     monkeypatch.setattr(maintenance, "now_ms", lambda: now_ms() + ahead_days * DAY_MS)
     edges = []
@@ -108,7 +107,6 @@ def test_retention_goes_by_the_earliest_clock(kept, monkeypatch, ahead_days):
 
 
 def test_without_any_exchanges_time_nothing_is_dropped(kept, system):
-    """Fault 28."""
     services, before = kept
     system.simulator.fault(exchange="binance", kind="down")
     assert registry.select_enabled(services.settings)

@@ -29,7 +29,7 @@ def rows(database, series):
 
 
 def test_live_rows_move_to_the_end_of_their_minute_and_give_way_to_history(database, caplog):
-    """Fault 1: minutes 0 to 3 and 8, 9 live, history at 5 and 10, an absence from minute 4 on."""
+    """Minutes 0 to 3 and 8, 9 live, history at 5 and 10, an absence from minute 4 on."""
     writer = Writer(database)
     live = [(OI, OpenInterest(START + n * MINUTE_MS, str(n), "7")) for n in (0, 1, 2, 3, 8, 9)]
     exact = [(OI, OpenInterest(START + n * MINUTE_MS, f"{n}.5")) for n in (5, 10)]

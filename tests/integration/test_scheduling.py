@@ -251,7 +251,7 @@ def covered(system, request):
 
 
 def test_a_closed_exchange_costs_its_workers_nothing(limited):
-    """Fault 25: windows of an exchange that is closed stay queued, and the others are fetched at full speed."""
+    """Windows of an exchange that is closed stay queued, and the others are fetched at full speed."""
     services = limited.context()
     for budget in registry.load_exchanges()["okx"].budgets:
         pause_budget(services.redis, services.egress_names, "okx", budget.name, 300)
@@ -270,7 +270,7 @@ def test_a_closed_exchange_costs_its_workers_nothing(limited):
 
 @pytest.mark.waits(25)
 def test_an_exchange_in_maintenance_is_not_hammered_by_what_is_queued(limited):
-    """Fault 25: every window was sent every five seconds, and each left an error."""
+    """The fault: every window was sent every five seconds, and each left an error."""
     services = limited.context()
     count = want(services, "okx", 60) + want(services, "binance", 3)
     assert count > 80

@@ -58,7 +58,7 @@ def test_rows_arrive_with_all_their_digits(database):
 
 @pytest.mark.parametrize("count", [1, 60])
 def test_history_replaces_a_live_sample_and_a_live_sample_replaces_nothing(database, count):
-    """Fault 1: the exact value of the history is kept; that is no correction, but the sample is remembered."""
+    """The exact value of the history is kept; that is no correction, but the sample is remembered."""
     series, step = Series("bin-oi", "BTC"), 5 * MINUTE_MS
     times = [START + n * step for n in range(count)]
 
@@ -227,7 +227,7 @@ def outage(symbol, status_code=503):
 
 
 def test_errors_of_one_cause_are_counted_in_one_row(database):
-    """Fault 25: an hour of HTTP 503 left an error row for every window and try."""
+    """The fault: an hour of HTTP 503 left an error row for every window and try."""
     units = [f"backfill acme-ohlcv S{number}" for number in range(20)]
     for unit in units * 3:
         status.record_error(database, unit, outage(unit[-1]))

@@ -37,7 +37,7 @@ def read_stream_alerts(services):
 
 
 def test_rows_that_neither_memory_nor_disk_holds_are_told_and_their_minutes_are_missing(services, system, monkeypatch):
-    """Fault 21: they were counted, and nobody read the count."""
+    """The fault: they were counted, and nobody read the count."""
     end_ms = settled_end(MINUTE_MS)
     series, times = Series("bin-ppr", "BTC"), range(end_ms - 8 * MINUTE_MS, end_ms, MINUTE_MS)
     items = [Item(FEEDS["ppr"], series, ts, PredictedFunding(ts, "0.1")) for ts in times]
@@ -75,7 +75,7 @@ def test_rows_that_neither_memory_nor_disk_holds_are_told_and_their_minutes_are_
 
 
 def test_events_that_fail_to_come_for_an_hour_end_the_session_and_are_an_alert(services, monkeypatch):
-    """Fault 19: a subscription that is acknowledged and silent looked like a calm market."""
+    """The fault: a subscription that is acknowledged and silent looked like a calm market."""
     line = lines.Line(EXCHANGE.sockets[0], lines.topics_of([FEEDS["lq"]], [BTC]), START)
     connection, sessions = line.connection, []
 

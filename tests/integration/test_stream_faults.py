@@ -52,7 +52,7 @@ def topics(exchange):
 @pytest.mark.waits(40)
 @pytest.mark.parametrize("exchange", list(CODES))
 def test_a_refusal_that_names_no_topic_costs_the_offender_only(fast_system, exchange):
-    """Fault 17: nothing is claimed of the offender, everything of the others."""
+    """Nothing is claimed of the offender, everything of the others."""
     fast_system.simulator.fault(exchange=exchange, kind="unnamed_refusal", path=EVENTS[exchange])
     follow(fast_system, exchange)
     until(lambda: fast_system.simulator.get("/sim/stats")[exchange]["subscriptions"] == topics(exchange) - 1, 40)
@@ -70,7 +70,7 @@ def test_a_refusal_that_names_no_topic_costs_the_offender_only(fast_system, exch
 @pytest.mark.waits(30)
 @pytest.mark.parametrize("exchange", ["binance", "bybit"])
 def test_a_topic_that_is_subscribed_already_is_served(fast_system, exchange):
-    """Fault 18: the answer to the first request was lost, so it is asked again."""
+    """The answer to the first request was lost, so it is asked again."""
     fast_system.simulator.fault(exchange=exchange, kind="lost_ack", path=EVENTS[exchange], count=1)
     follow(fast_system, exchange)
     start_ms = fast_system.wait_for_minutes([f"{CODES[exchange]}-lq"], SYMBOLS)
@@ -83,7 +83,7 @@ def test_a_topic_that_is_subscribed_already_is_served(fast_system, exchange):
 @pytest.mark.waits(40)
 @pytest.mark.parametrize("exchange", ["binance", "okx"])
 def test_liquidations_that_are_acknowledged_and_silent_are_not_claimed(fast_system, exchange):
-    """Fault 19: what was silent is claimed by nobody, also when the events come again."""
+    """What was silent is claimed by nobody, also when the events come again."""
     code = CODES[exchange]
     fast_system.simulator.fault(exchange=exchange, kind="silent_topics", path=EVENTS[exchange])
     follow(fast_system, exchange)
@@ -96,7 +96,7 @@ def test_liquidations_that_are_acknowledged_and_silent_are_not_claimed(fast_syst
 @pytest.mark.waits(30)
 @pytest.mark.parametrize("exchange", ["binance", "okx"])
 def test_frames_of_an_exchange_about_itself_are_no_faults(fast_system, exchange):
-    """Fault 20: a server that is about to go is left for a new connection."""
+    """A server that is about to go is left for a new connection."""
     follow(fast_system, exchange)
     opened = fast_system.simulator.get("/sim/stats")[exchange]["sockets_opened"]
     fast_system.simulator.fault(exchange=exchange, kind="control_frames")
@@ -109,7 +109,6 @@ def test_frames_of_an_exchange_about_itself_are_no_faults(fast_system, exchange)
 @pytest.mark.waits(30)
 @pytest.mark.parametrize("exchange", list(CODES))
 def test_of_a_bar_that_is_closed_twice_the_later_message_is_kept_and_the_change_recorded(fast_system, exchange):
-    """Fault 8."""
     follow(fast_system, exchange)
     fast_system.simulator.fault(exchange=exchange, kind="changed_close")
     source = f"{CODES[exchange]}-ohlcv"
@@ -123,7 +122,7 @@ def test_of_a_bar_that_is_closed_twice_the_later_message_is_kept_and_the_change_
 
 @pytest.mark.waits(40)
 def test_liquidations_are_valued_by_the_size_of_the_contract_at_their_time(fast_system):
-    """Fault 7: the exchange makes a contract ten times as large, and the list is fetched an hour later."""
+    """The exchange makes a contract ten times as large, and the list is fetched an hour later."""
     follow(fast_system, "okx")
     start_ms = fast_system.wait_for_minutes(["okx-lq"], SYMBOLS)
     for symbol in SYMBOLS:

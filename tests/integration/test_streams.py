@@ -88,7 +88,7 @@ def test_a_stream_without_its_exchange_says_why_and_goes_on_by_itself(system):
 
 
 def test_a_symbol_that_the_exchange_does_not_list_is_named(system):
-    """Fault 40: the stream did not say which symbols it does not follow."""
+    """The fault: the stream did not say which symbols it does not follow."""
     follow(system, ["BTCC", "1000PEPE"])
     until(lambda: "not on its list" in state(system)[1], 20)
     names = "not on its list: BTCC, 1000PEPE (PEPE is meant)"

@@ -36,7 +36,7 @@ def owner_outside(account: Account) -> int:
 
 
 def test_an_ordinary_user_runs_the_servers_itself_and_root_never_does_as_nobody(home, no_own_user):
-    """Fault 43: a machine that has none of the service users."""
+    """A machine that has none of the service users."""
     account = choose_account(home, ("no-such-user", OWN_USER))
     if os.geteuid() != 0:
         assert account.is_own
@@ -48,7 +48,7 @@ def test_an_ordinary_user_runs_the_servers_itself_and_root_never_does_as_nobody(
 
 
 def test_data_of_nobody_are_taken_over_by_a_user_of_their_own(home, no_own_user):
-    """Fault 43, for a home that an earlier version made."""
+    """A home that an earlier version made."""
     if os.geteuid() != 0:
         assert choose_account(home).is_own
         return

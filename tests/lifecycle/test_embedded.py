@@ -267,7 +267,6 @@ def damage_middle(path: Path) -> None:
     ],
 )
 def test_damaged_files_of_the_queue_are_set_aside_and_the_server_starts(home, running, part, damage):
-    """Fault 38."""
     damage(make_queue(home, running)[part])
     process = start(servers.prepare_redis(home), running)
     assert open_redis(home).llen("queue") == 0
@@ -281,7 +280,7 @@ def test_damaged_files_of_the_queue_are_set_aside_and_the_server_starts(home, ru
 
 @pytest.mark.parametrize("damage", [None, zero, empty])
 def test_the_undamaged_parts_of_the_queue_are_kept(home, running, damage):
-    """Fault 38: the newest part alone can be repaired."""
+    """The newest part alone can be repaired."""
     files = make_queue(home, running)
     if damage:
         damage(files["newest"])
@@ -292,7 +291,6 @@ def test_the_undamaged_parts_of_the_queue_are_kept(home, running, damage):
 
 @pytest.mark.parametrize("content", ["", "\0" * 64, "no number\n"])
 def test_pid_files_that_a_power_loss_damaged_do_not_keep_postgres_down(made_home, running, content):
-    """Of the kind of Fault 38."""
     process = start(servers.prepare_postgres(made_home), running)
     fill(made_home)
     process.kill()
@@ -305,7 +303,6 @@ def test_pid_files_that_a_power_loss_damaged_do_not_keep_postgres_down(made_home
 
 @pytest.mark.parametrize("name", ["a b%2F;#'[é]$~&?", 'a"b', "a\\b"])
 def test_the_servers_run_in_a_home_of_any_name(home, running, name):
-    """Fault 39."""
     start(servers.prepare_postgres(home / name), running)
     start(servers.prepare_redis(home / name), running)
     connect(home / name).close()

@@ -142,7 +142,6 @@ def test_every_exchange_with_sockets_has_a_stream_program():
 
 @pytest.mark.parametrize("name", ["100%", "%(here)s", "%%", "a b", "a;b #c", "[ab]*?", "'a' \"b\"", "ä$HOME", "~"])
 def test_programs_run_in_a_home_of_any_name(start, name):
-    """Fault 39."""
     supervisord = start(name)
     supervisord.start_programs(["worker", "stream-okx"])
     wait_until(lambda: states(supervisord)["stream-okx"] == "RUNNING")
@@ -153,7 +152,7 @@ def test_programs_run_in_a_home_of_any_name(start, name):
 
 @pytest.mark.parametrize("name", ["100%", "a b"])
 def test_programs_run_from_a_checkout_of_any_name(checkout, start, name):
-    """Fault 39, for the folder that FADEMOE_HOME is in by default."""
+    """The folder that FADEMOE_HOME is in by default."""
     checkout.rename(checkout.parent / name)
     supervisord = start("var", checkout.parent / name)
     supervisord.start_programs(["worker"])
@@ -213,7 +212,6 @@ def test_supervisorctl_needs_no_environment(start, checkout):
 @pytest.mark.parametrize("conf", ["supervisord.conf", "demo.conf"])
 @pytest.mark.parametrize("arguments", [["status"], ["start", "all"], ["tail", "web"]])
 def test_supervisorctl_says_how_to_start_when_nothing_runs(checkout, conf, arguments):
-    """Fault 46."""
     done = supervisorctl(checkout, *arguments, conf=conf)
     assert done.stdout.splitlines() == [HINT]
     assert done.stderr == ""
@@ -221,7 +219,7 @@ def test_supervisorctl_says_how_to_start_when_nothing_runs(checkout, conf, argum
 
 
 def test_supervisorctl_says_how_to_start_when_supervisord_was_killed(start, checkout):
-    """Fault 46, where the socket is left behind."""
+    """The socket is left behind."""
     supervisord = start("var")
     (process,) = [process for process in find_processes(supervisord.home) if process.role == "supervisord"]
     process.send(signal.SIGKILL)

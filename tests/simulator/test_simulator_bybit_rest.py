@@ -426,7 +426,6 @@ def test_no_row_of_an_invalid_answer_is_kept(sim, market, metric, kind, error, d
 @pytest.mark.parametrize("kind", ["nan", "negative_volume", "missing_field"])
 @pytest.mark.parametrize("metric", ["ohlcv", "lsr"])
 def test_a_damaged_row_costs_no_other_row(sim, market, metric, kind):
-    """Fault 10."""
     contracts, _ = read_all_contracts(sim)
     feed = EXCHANGE.find_rest_feed(metric)
     hour_ms = find_complete_hour(sim, market, "candle" if metric == "ohlcv" else "sample", 2 * HOUR_MS)

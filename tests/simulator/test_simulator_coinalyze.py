@@ -216,7 +216,6 @@ def test_no_row_of_an_invalid_answer_is_kept(sim, kind, error):
 
 @pytest.mark.parametrize("kind", ["nan", "negative_volume", "missing_field"])
 def test_a_damaged_row_costs_no_other_row(sim, kind):
-    """Fault 10."""
     feed, end_ms = EXCHANGE.find_rest_feed("lsr"), floor_to(sim.now_ms() - 10 * MINUTE_MS, HOUR_MS)
     instrument = Instrument(exchange="coinalyze", code="c-bin", name=BTC, symbol="BTC")
     window = Window(end_ms - DAY_MS, end_ms)

@@ -56,13 +56,12 @@ def test_a_fault_in_place_of_an_answer_has_the_real_status_and_text(sim, kind, s
 
 
 def test_a_refusal_has_any_retry_after(sim):
-    """Fault 24."""
     sim.fault(kind="rate_limited", exchange="binance", count=1, retry_after="9999999999")
     assert ask(sim).headers["Retry-After"] == "9999999999"
 
 
 def test_a_list_of_contracts_has_siblings(sim):
-    """Fault 4: a contract on another coin whose name is that of a coin with a multiplied contract."""
+    """A contract on another coin whose name is that of a coin with a multiplied contract."""
     path = "/fapi/v1/exchangeInfo"
     whole = [contract["symbol"] for contract in sim.get(path).json()["symbols"]]
     sim.fault(kind="sibling", exchange="binance", path=path, count=1)
@@ -299,7 +298,7 @@ def name_contracts(contracts):
 
 @pytest.mark.parametrize("exchange", LISTS_PATH)
 def test_a_list_of_contracts_is_damaged_once(sim, exchange):
-    """Faults 9, 10 and 12: an empty list, a lost contract, an odd one, types that no client knows."""
+    """An empty list, a lost contract, an odd one, types that no client knows."""
     names = ("contractType", "instCategory", "symbolType", "margined")
     whole = name_contracts(read_list(sim, exchange))
     for kind in ("empty_list", "half_list", "lost_contract", "odd_contract", "unknown_type", "doubled_contract"):
@@ -325,7 +324,7 @@ def test_a_list_of_contracts_is_damaged_once(sim, exchange):
 
 
 def test_an_empty_list_ends_after_its_time(sim):
-    """Fault 9: klines, open interest and settlements are [] for a while, then right."""
+    """Klines, open interest and settlements are [] for a while, then right."""
     end_ms = sim.now_ms() // 86_400_000 * 86_400_000 - 86_400_000
     requests_ = (
         (KLINES, HISTORY),
@@ -348,7 +347,7 @@ def test_an_empty_list_ends_after_its_time(sim):
 
 
 def test_the_middle_row_of_a_page_is_odd(sim):
-    """Fault 10: blank, null, exponent, a low above the open, a null row, the same minute with other values."""
+    """Blank, null, exponent, a low above the open, a null row, the same minute with other values."""
     good = ask(sim).json()
     for kind, value in (("blank", ""), ("null", None), ("exponent", "5E-7")):
         sim.fault(kind=kind, count=1)

@@ -190,7 +190,6 @@ def test_no_row_of_an_invalid_answer_is_kept(sim, kind, error):
 
 @pytest.mark.parametrize("kind", ["nan", "missing_field"])
 def test_a_damaged_row_costs_no_other_row(sim, kind):
-    """Fault 10."""
     btc, now_ms = read_swaps(sim)["BTC"], sim.now_ms()
     for feed in FEEDS:
         window = find_window(feed, now_ms, 1)

@@ -232,7 +232,6 @@ def test_open_interest_of_a_thousandfold_contract_is_in_coins():
 
 @pytest.mark.parametrize("blank", ["", None])
 def test_a_blank_value_in_usd_leaves_the_coins(blank):
-    """Fault 41."""
     item = {"symbol": "BTCUSDT", "sumOpenInterest": "5.25", "sumOpenInterestValue": blank, "timestamp": T}
     assert history.parse_open_interest(item, contract("BTCUSDT")) == OpenInterest(T, "5.25", None)
 
@@ -366,15 +365,15 @@ def test_limits_and_bans_close_what_they_should():
     assert judged(418, None).retry_after_s == 120
     assert judged(418, None, headers={"Retry-After": "300"}).retry_after_s == 300
     assert judged(418, None, text, headers={"Retry-After": "30"}).retry_after_s == 191
-    for left_ms in (-86_400_000, -5000, 0, 90_000):  # Fault 23: never less than the shortest ban
+    for left_ms in (-86_400_000, -5000, 0, 90_000):  # never less than the shortest ban
         assert judged(418, None, f"banned until {T + left_ms}").retry_after_s == 120
     assert judged(200, {"code": -1003, "msg": text}, text).closes is Closes.EXCHANGE
     assert judged(403, None, "<html>").closes is Closes.EXCHANGE
     assert judged(502, None).error is RetryLater
     for body in (None, "maintenance", 7, True):
         for status in (200, 202, 302, 400, 404, 405):
-            assert judged(status, body).error is RetryLater, "Fault 11: it is not the API's"
-    assert judged(404, {"message": "no Route matched with those values"}).error is RetryLater, "Fault 11: a gateway's"
+            assert judged(status, body).error is RetryLater, "it is not the API's"
+    assert judged(404, {"message": "no Route matched with those values"}).error is RetryLater, "a gateway's"
     for body in ({}, {"message": "maintenance"}, {"status": "down", "code": "x"}):
         assert judged(200, body).error is RetryLater, "an object without data is a gateway's, too"
     for body in ([], {"symbols": []}, {"serverTime": T}, {"symbol": "BTCUSDT", "openInterest": "1"}):
@@ -394,7 +393,6 @@ def test_acks_pass_and_errors_are_faults():
 
 
 def test_answers_of_requests_say_which_request_they_are_about():
-    """Fault 17."""
     assert stream.route({"result": None, "id": 3}) == Frame(request=3)
     refused = stream.route({"error": {"code": 2, "msg": "Invalid request"}, "id": 1})
     assert (refused.topic, refused.request) == (None, 1)
@@ -410,5 +408,4 @@ def test_answers_of_requests_say_which_request_they_are_about():
     ],
 )
 def test_a_server_that_is_about_to_go_asks_for_a_new_connection(message):
-    """Fault 20."""
     assert stream.route(message) == Frame(renew=True)

@@ -492,7 +492,7 @@ def test_recorded_tickers_merge_to_funding_and_open_interest():
 
 @pytest.mark.parametrize("blank", ["", None])
 def test_a_blank_value_in_usd_leaves_the_coins(blank):
-    """Fault 41: in tickers of before June 2026 and after."""
+    """In tickers of before June 2026 and after."""
     before = TICKER | {"openInterest": "10", "openInterestValue": blank}
     for ticker in (before, before | {"singleOpenInterest": "5", "singleOpenInterestValue": blank}):
         sent = {name: value for name, value in ticker.items() if value != blank}
@@ -552,14 +552,13 @@ def test_recorded_acks_and_pongs_are_passed_over_and_refusals_name_their_topic()
     ack, pong, twice, unknown = (route(message) for message in recorded("ws_control"))
     assert ack == pong == route({"op": "pong", "args": ["1791382800000"]})
     assert (ack.topic, ack.data, ack.fault) == (None, None, None)
-    assert (twice.acked, twice.void, twice.fault) == (("orderbook.1.ETHUSDT",), True, None), "Fault 18"
+    assert (twice.acked, twice.void, twice.fault) == (("orderbook.1.ETHUSDT",), True, None)
     assert (unknown.topic, unknown.data) == ("orderbook.50.NOPEUSDT", None)
     assert route("what?").fault == "what?"
     assert route({"topic": "kline.1.BTCUSDT"}) == Frame(topic="kline.1.BTCUSDT", odd="no data")
 
 
 def test_answers_of_requests_say_which_request_they_are_about():
-    """Faults 17 and 18."""
     answer = {"conn_id": "x", "req_id": "7", "op": "subscribe"}
     assert route({**answer, "success": True, "ret_msg": ""}) == Frame(request=7)
     unnamed = route({**answer, "success": False, "ret_msg": "Invalid symbol :[kline.1.X]"})

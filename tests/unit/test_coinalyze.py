@@ -136,7 +136,7 @@ def test_a_quiet_minute_is_zero_and_zeros_beside_a_volume_are_none():
 
 
 def test_funding_is_the_close_and_open_interest_the_open_of_its_bucket():
-    assert read("fr", RATE) == Funding(TS, "0.0001", None), "percent become fractions (Fault 2)"
+    assert read("fr", RATE) == Funding(TS, "0.0001", None), "percent become fractions"
     assert read("ppr", RATE | {"c": -0.0052}) == PredictedFunding(TS, "-0.000052")
     assert read("oi", INTEREST) == OpenInterest(TS, "78621.542", None)
     assert read("fr", {"t": T, "o": 0, "h": 0, "l": 0, "c": 0}).fr == "0.00"
@@ -160,7 +160,7 @@ def settled_hours(rates, interval_hours, first_hour=0):
 
 @pytest.mark.parametrize("interval_hours", [1, 2, 4, 8])
 def test_each_settlement_is_read_once_whatever_the_interval(interval_hours):
-    """Fault 3: hourly rows counted a contract of eight hours eight times. A rate may be settled at its old value."""
+    """The fault: hourly rows counted a contract of eight hours eight times. A rate may be settled at its old value."""
     settled = [0.01, 0.02, 0.02, 0.03, 0.01, 0.01, 0.05, 0.04]
     rates = [settled[hour // interval_hours % 8] + hour // (interval_hours * 8) for hour in range(96)]
     assert settled_hours(rates, interval_hours) == list(range(0, 96, interval_hours))

@@ -141,7 +141,7 @@ def test_a_refused_topic_is_not_taken_for_a_quiet_one():
 
 
 def test_what_is_refused_is_not_claimed_and_what_shares_its_request_is_asked_for_again():
-    """Fault 17: also where the refusal names no topic."""
+    """Also where the refusal names no topic."""
     bars, events = (replace(feed, continuous=False) for feed in (FEED, SUM))
     topics = {"bad": {bars: Line.routes(bars)}, "events": {events: Line.routes(events)}}
     line = lines.Line(SOCKET, topics, START)
@@ -197,7 +197,6 @@ def test_a_bar_off_the_grid_is_bad_and_errors_of_one_cause_are_recorded_once_a_m
 
 
 def test_a_closed_bar_that_comes_again_with_other_values_replaces_the_first_while_it_is_young():
-    """Fault 8."""
     line = Line(FEED)
     line.take(bar("3"), at=MINUTE_MS)
     assert [(item.row.pfr, item.replaces) for item in line.items()] == [("3", False)]
@@ -209,7 +208,7 @@ def test_a_closed_bar_that_comes_again_with_other_values_replaces_the_first_whil
 
 
 def test_a_closed_bar_that_comes_again_when_its_minute_is_not_young_replaces_nothing():
-    """Fault 8: the audit judges what is older."""
+    """The audit judges what is older."""
     line = Line(FEED)
     line.take(bar("3"), at=MINUTE_MS)
     assert [item.row.pfr for item in line.items()] == ["3"]
@@ -283,7 +282,7 @@ def test_numbers_of_a_message_keep_their_digits():
 
 
 def test_minutes_that_a_connection_left_unproven_are_proved_by_the_next_event_of_another():
-    """Fault 19: a connection that is replaced costs no minute, a silent one claims nothing."""
+    """A connection that is replaced costs no minute, a silent one claims nothing."""
     topics = {"all": {PROVING: Line.routes(PROVING)}}
     for late_ms, claimed in ((MAX_CARRY_MS, 2), (MAX_CARRY_MS + 1, 0)):
         proofs = EventProofs()

@@ -262,7 +262,7 @@ def test_a_page_with_no_row_of_the_window_is_a_bad_payload():
 
 @pytest.mark.parametrize("item", [[1767225600, "1"], ["x", "1"], [START + 1, "1"]])
 def test_a_bad_row_is_named_and_costs_no_other_row(item):
-    """Fault 10: one odd row among good ones voided its page, and the window rested after five tries."""
+    """The fault: one odd row among good ones voided its page, and the window rested after five tries."""
     fetched = fetch_with(FEED, ACME, [Window(START, START + 100 * MINUTE_MS)], lambda *_: [[START, "1"], item])
     (error,) = fetched.errors
     assert error.exchange == "acme"
@@ -283,7 +283,7 @@ def test_a_page_of_which_most_is_bad_is_refused(bad):
 
 
 def test_a_bad_row_stays_missing_and_only_its_page_is_requested_again():
-    """Fault 10: what is unreadable is neither absent nor a failure of the window."""
+    """What is unreadable is neither absent nor a failure of the window."""
     odd_ms, absent_ms = START + 150 * MINUTE_MS, START + 170 * MINUTE_MS
     acme = Acme([ts for ts in minutes(300) if ts != absent_ms])
 

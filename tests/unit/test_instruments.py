@@ -94,7 +94,7 @@ def test_a_contract_that_took_the_place_of_another_is_on_the_same_coin(since, un
 
 
 def test_a_stored_symbol_keeps_its_contract_when_another_coin_of_that_name_is_listed():
-    """Fault 4: 1000CATUSDT was followed as CAT; when CATUSDT came, the series went on with the other coin."""
+    """The fault: 1000CATUSDT was followed as CAT; when CATUSDT came, the series went on with the other coin."""
     for listed_contracts in ([THOUSAND, CAT], [CAT, THOUSAND]):
         named = symbols(listed_contracts, [THOUSAND])
         assert named == {"1000CATUSDT": ("CAT", 1000), "CATUSDT": ("CAT_2", 1)}
@@ -105,7 +105,7 @@ def test_a_stored_symbol_keeps_its_contract_when_another_coin_of_that_name_is_li
 
 
 def test_two_multiplied_contracts_of_one_coin_are_two_symbols():
-    """Fault 6: 1000CHEEMS and 1000000CHEEMS were both CHEEMS, and the one listed last took the series."""
+    """The fault: 1000CHEEMS and 1000000CHEEMS were both CHEEMS, and the one listed last took the series."""
     thousand, million = listed("1000CHEEMSUSDT", "CHEEMS", 1000, 5), listed("1000000CHEEMSUSDT", "CHEEMS", 10**6, 2)
     both = {"1000CHEEMSUSDT": ("CHEEMS", 1000), "1000000CHEEMSUSDT": ("1000000CHEEMS", 10**6)}
     assert symbols([million, thousand]) == both
@@ -118,7 +118,7 @@ def test_two_multiplied_contracts_of_one_coin_are_two_symbols():
 
 
 def test_a_stored_contract_keeps_its_unit():
-    """Faults 4 and 5: a version that reads another multiplier must not go on with the series in another unit."""
+    """A version that reads another multiplier must not go on with the series in another unit."""
     stored = replace(listed("10000000AIDOGEUSDT", "10000000AIDOGE"), contract_value="10")
     read = replace(stored, symbol="AIDOGE", multiplier=10**7, contract_value="100000000")
     (named,) = disambiguate_symbols([read], [stored])
@@ -128,7 +128,7 @@ def test_a_stored_contract_keeps_its_unit():
 
 
 def test_a_new_contract_is_wanted_from_its_listing():
-    """Fault 14: a contract that was listed a minute after the list was fetched was wanted an hour later only."""
+    """The fault: a contract that was listed a minute after the list was fetched was wanted an hour later only."""
     now = 100 * DAY_MS
     new, old = replace(BTC, listed_ms=now - HOUR_MS), replace(BTC, name="ETHUSDT", listed_ms=DAY_MS)
     assert instruments.group_by_start([new, old, BTC], now) == {now - HOUR_MS: [new], now: [old, BTC]}

@@ -101,7 +101,6 @@ def test_a_socket_on_which_nothing_but_pongs_come_is_given_up():
 
 
 def test_a_feed_of_all_contracts_without_an_event_for_an_hour_is_not_served():
-    """Fault 19."""
     line = liveness(**{f"c{n}": PROVING for n in range(MIN_EVENT_TOPICS)})
     line.on_event(PROVING, 100.0)
     line.on_frame(HOUR_S + 100.0)

@@ -56,7 +56,7 @@ def test_the_last_sample_of_a_minute_is_its_row():
 
 
 def test_a_live_sample_of_open_interest_stands_at_the_end_of_its_minute():
-    """Fault 1: the value of a row is never younger than its ts."""
+    """The value of a row is never younger than its ts."""
     feed = route("oi", Reduce.LAST)
     minutes = Minutes([feed])
     minutes.watch([feed], START)
@@ -235,7 +235,7 @@ def test_of_doubles_the_last_counts_and_every_watched_minute_is_covered():
 
 
 def test_a_full_buffer_drops_the_oldest_and_counts_them():
-    """Fault 21: nobody read the count."""
+    """The fault: nobody read the count."""
     buffer = Buffer(max_items=3)
     items = [Item(LAST.feed, LAST.series, START + n, None) for n in range(5)]
     buffer.put(items[:2])
@@ -280,7 +280,7 @@ def test_rows_that_the_disk_refuses_leave_the_spill_as_it_was(tmp_path):
 
 
 def test_a_feed_whose_silence_is_a_fault_is_claimed_only_up_to_its_newest_event():
-    """Fault 19: acknowledged and silent is not watched."""
+    """Acknowledged and silent is not watched."""
     proving = route("lq", Reduce.SUM, max_silence_s=3600.0)
     minutes = Minutes([proving], [proving.feed])
     minutes.watch([proving], START)
@@ -318,7 +318,7 @@ def test_a_row_that_replaces_another_is_never_dropped_and_comes_last():
 
 
 def test_a_spill_of_an_older_version_is_read_with_the_instants_of_today(tmp_path):
-    """Fault 1: it stamped samples with the start of their minute."""
+    """The fault: it stamped samples with the start of their minute."""
     feeds = [route("oi", Reduce.LAST).feed, LAST.feed]
     (tmp_path / "x.jsonl").write_text(
         f'["oi","1m","acm-oi","BTC",{START},[{START},"5",null],false]\n["ppr","1m","acm-ppr","BTC",{START},[{START},"1"],false]\n'

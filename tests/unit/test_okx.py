@@ -369,7 +369,7 @@ def test_what_has_few_digits_is_kept_as_sent():
 def test_recorded_open_interest_pushes():
     assert pushed(payload("ws_open_interest")) == {"oi": [OpenInterest(1790165111452, "638584.898", "1737793854.62")]}
     assert pushed(payload("ws_open_interest", 1)) == {"oi": [OpenInterest(1640131258756, "644195", None)]}
-    for blank in ("", None):  # Fault 41
+    for blank in ("", None):
         item = payload("ws_open_interest")["data"][0] | {"oiUsd": blank}
         assert read_message(PUSHES["oi"], [item], swap("ETH-USDT-SWAP")) == [
             OpenInterest(1790165111452, "638584.898", None)
@@ -395,7 +395,7 @@ def test_damaged_statistics_are_bad_payloads(metric, value):
     for index in range(1, len(good) - (value in ("", None) and metric == "oi")):
         with pytest.raises(BadPayload):
             rows(metric, {"data": [[*good[:index], value, *good[index + 1 :]]]})
-    if metric == "oi" and value in ("", None):  # Fault 41: a blank USD value costs the coins nothing
+    if metric == "oi" and value in ("", None):  # a blank USD value costs the coins nothing
         (row,) = rows(metric, {"data": [[*good[:3], value]]})
         assert (row.oi, row.oi_usd) == ("27523.9951", None)
     for row in ([], good[:1], ["1789239600", *good[1:]], None, {}):
@@ -585,7 +585,7 @@ def test_channels_nobody_asked_for_are_passed_over():
     for message in (None, [], "x", {"event": "error"}, {"arg": {}}):
         assert route(message).fault
     for message in ({"event": "login"}, {"event": "notice", "code": "1"}, {"event": "channel-conn-count"}):
-        assert route(message) == Frame(), "Fault 20"
+        assert route(message) == Frame()
     with pytest.raises(BadPayload):
         route({"arg": [], "data": []})
 
@@ -730,7 +730,7 @@ def test_other_answers():
         assert answer(200, {"code": "0", "msg": "", **data}).error is RetryLater
     for body in (None, "maintenance", 7, True, [], {}, {"message": "no route"}, {"code": 0}):
         for status in (200, 202, 302, 400, 404, 405):
-            assert answer(status, body).error is RetryLater, "Fault 11: it is not the API's"
+            assert answer(status, body).error is RetryLater, "it is not the API's"
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"code": "0"}, {"data": None}, {"data": {}}, {"data": "x"}])

@@ -76,7 +76,6 @@ def test_a_bar_that_is_not_over_is_no_row(line):
 
 
 def test_a_bad_bar_costs_no_other_bar_of_its_message(line):
-    """Fault 10."""
     line.now_ms += 5 * MINUTE_MS
     assert "NaN" in line.take("candle1m", candle(START), candle(START + MINUTE_MS, _6="NaN"))
     assert [(source, ts) for source, _, ts, _ in line.rows(6)] == [("okx-ohlcv", 0)]
@@ -99,7 +98,7 @@ def test_liquidations_that_are_refused_are_never_claimed(line):
 
 
 def test_liquidations_that_are_acknowledged_and_silent_are_not_claimed(line):
-    """Fault 19: only an event, of whatever contract, proves that they were watched."""
+    """Only an event, of whatever contract, proves that they were watched."""
     line.acknowledge(ALL)
     assert line.rows(3, has_event=False) == []
     assert len(line.rows(5)) == 2 * 5
@@ -107,7 +106,6 @@ def test_liquidations_that_are_acknowledged_and_silent_are_not_claimed(line):
 
 
 def test_frames_about_connections_are_passed_over_and_an_upgrade_renews(line):
-    """Fault 20."""
     assert line.hear_one({"event": "channel-conn-count", "channel": "candle1m", "connCount": "2", "connId": "a"}) == ""
     assert line.hear_one({"event": "notice", "code": "1", "msg": "for information", "connId": "a"}) == ""
     assert not line.connection.health.is_aged
@@ -117,7 +115,6 @@ def test_frames_about_connections_are_passed_over_and_an_upgrade_renews(line):
 
 
 def test_a_refusal_that_names_no_topic_voids_its_request(line):
-    """Fault 17."""
     line.acknowledge("open-interest:BTC-USDT-SWAP")
     assert "fault" in line.hear_one({"event": "error", "code": "60012", "msg": "Illegal request", "id": "1"})
     sizes = []
@@ -136,7 +133,7 @@ def test_a_liquidation_without_a_side_of_the_position_has_that_of_its_order(line
 
 
 def test_liquidations_are_read_by_the_terms_of_their_time(line):
-    """Fault 7: the size of a contract changes in the middle of a minute."""
+    """The size of a contract changes in the middle of a minute."""
     line.acknowledge(ALL)
     line.now_ms += MINUTE_MS + 10_000
     line.take("liquidation-orders", liquidated(BTC, (line.now_ms, "1")), instType="SWAP")

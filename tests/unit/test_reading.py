@@ -1,4 +1,4 @@
-"""Tolerant reading: one bad element never costs a good one (Fault 10)."""
+"""Tolerant reading: one bad element never costs a good one."""
 
 import pytest
 

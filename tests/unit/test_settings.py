@@ -190,7 +190,6 @@ def test_an_empty_variable_counts_as_not_set():
     ],
 )
 def test_the_name_of_a_contract_is_refused_with_the_coin_that_is_meant(contract, coin):
-    """Fault 40."""
     with pytest.raises(ConfigError, match=f"FADEMOE_SYMBOLS .*contract on {coin}[:;].*valid are"):
         load_settings({"FADEMOE_SYMBOLS": f"SOL,{contract}"})
     with pytest.raises(ConfigError, match=f"contract on {coin}: valid are"):
@@ -198,7 +197,6 @@ def test_the_name_of_a_contract_is_refused_with_the_coin_that_is_meant(contract,
 
 
 def test_every_contract_in_a_list_of_symbols_is_named():
-    """Fault 40."""
     with pytest.raises(ConfigError) as raised:
         load_settings({"FADEMOE_SYMBOLS": "BTCUSDT,1000PEPEUSDT"})
     assert "'BTCUSDT' is the name of a contract on BTC; '1000PEPEUSDT' is the name of a contract on PEPE" in str(

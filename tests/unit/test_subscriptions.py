@@ -65,7 +65,6 @@ def offenders_found(bad, *, name_it, by_request=True):
 
 
 def test_a_refusal_that_names_no_topic_voids_its_request_which_is_asked_for_in_halves():
-    """Fault 17."""
     refused, requests = offenders_found({"t5"}, name_it=False)
     assert refused == ["t5"]
     assert requests == 1 + 2 * 3 + MAX_ATTEMPTS - 1
@@ -74,7 +73,6 @@ def test_a_refusal_that_names_no_topic_voids_its_request_which_is_asked_for_in_h
 
 
 def test_a_refusal_that_names_neither_topic_nor_request_is_about_what_is_not_answered():
-    """Fault 17."""
     assert offenders_found({"t5"}, name_it=False, by_request=False)[0] == ["t5"]
     subs = subscriptions(size=4)
     send(subs)

@@ -18,7 +18,7 @@ SOURCES = ("bin-ohlcv", "bin-lq", "byb-oi", "byb-lsr", "okx-fr", "okx-ppr")  # e
 
 
 def test_gaps_coverage_pages_and_prometheus_agree(client: FlaskClient, sql: Cursor, settings: Settings):
-    """Fault 45: each had an edge of "now" of its own."""
+    """The fault: each had an edge of "now" of its own."""
     start_ms = settled_end(DAY_MS) - 2 * DAY_MS  # yesterday is covered whole, also in the hour after midnight
     for source in SOURCES:
         # some rows are missing, more are not due yet

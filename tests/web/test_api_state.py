@@ -149,7 +149,7 @@ def test_percent_is_100_only_when_nothing_is_missing(client: FlaskClient, sql: C
 
 
 def test_a_request_without_end_counts_up_to_the_rows_that_are_due(client: FlaskClient, sql: Cursor):
-    """Fault 45: the newest bar is still open and the previous one may be in transit: neither is a gap."""
+    """The newest bar is still open and the previous one may be in transit: neither is a gap."""
     start, now = now_ms() - DAY_MS, now_ms()
     for symbol, end in (("BTC", now - HOUR_MS), ("ETH", now - 2 * MINUTE_MS)):
         sql.execute(
@@ -249,7 +249,7 @@ def test_budgets_of_a_period_that_is_over_count_as_unused(client: FlaskClient, r
 
 
 def test_the_limits_page_shows_the_share_of_a_limit_and_measures_use_against_it(client: FlaskClient, redis: Redis):
-    """Fault 26: of a limit of which half is ours, 45 percent are 90 percent of what is allowed."""
+    """Of a limit of which half is ours, 45 percent are 90 percent of what is allowed."""
     fields = {"window": now_ms() // DAY_MS, "used": 450, "limit": 1000, "period_ms": DAY_MS, "share": 0.5}
     redis.hset("budget:slots1:binance:ip:home", mapping=fields)
     [budget] = get(client, "/api/limits")["budgets"]
@@ -261,7 +261,7 @@ def test_the_limits_page_shows_the_share_of_a_limit_and_measures_use_against_it(
 
 @pytest.mark.parametrize("until", ["1791383040000000", "9" * 40, "inf", "nan", "", "x"])
 def test_limits_page_shows_any_state(client: FlaskClient, redis: Redis, until: str):
-    """Fault 24: an absurd time in Redis, from an older version or by hand."""
+    """An absurd time in Redis, from an older version or by hand."""
     fields = dict.fromkeys(("closed_until", "next_slot", "at", "used", "window", "limit", "period_ms"), until)
     redis.hset("budget:slots1:acme:ip:home", mapping=fields | {"closed_why": "HTTP 418"})
     for path in ("/limits", "/api/limits", "/alerts", "/metrics"):
@@ -269,7 +269,7 @@ def test_limits_page_shows_any_state(client: FlaskClient, redis: Redis, until: s
 
 
 def test_an_exchange_that_does_not_answer_is_on_the_limits_page(client: FlaskClient, redis: Redis):
-    """Fault 25: the pause was in the API only."""
+    """The fault: the pause was in the API only."""
     now = now_ms()
     fields = {"failures": 7, "since": now - 90_000, "paused_at": now - 1_000, "resumes_at": now + 40_000, "at": now}
     redis.hset("outage:slots1:acme:home", mapping=fields | {"reason": "acme: HTTP <503>"})
@@ -285,7 +285,6 @@ def test_an_exchange_that_does_not_answer_is_on_the_limits_page(client: FlaskCli
 
 
 def test_an_address_that_gets_no_answer_is_named_by_an_alert(client: FlaskClient, redis: Redis):
-    """Fault 27."""
     now = now_ms()
     fields = {"failures": 7, "since": now - 90_000, "paused_at": now - 1_000, "resumes_at": now + 40_000, "at": now}
     redis.hset("outage:slots1:binance:second", mapping=fields | {"reason": "binance cannot be reached"})

@@ -149,7 +149,7 @@ def test_fill_requests_the_range_and_enqueues_reconcile(client: FlaskClient, red
 
 
 def test_fill_of_several_symbols_takes_all_of_them(client: FlaskClient, admin: FlaskClient, sql: Cursor):
-    """Fault 35: the form of the page filled the first symbol only."""
+    """The form of the page filled the first symbol only."""
     for symbol in ("BTC", "ETH", "XRP"):
         cover(sql, "bin-ohlcv", symbol, "0-2")
     page = admin.get(f"/coverage/fill?perpspec=bin-ohlcv&symbol=BTC&symbol=ETH&from={day(4)}&to={day(5)}").text

@@ -61,7 +61,7 @@ def test_parquet_is_exact(client: FlaskClient, stored: None, sql: Cursor):
 
 @pytest.mark.parametrize("value", ["12345678901.123456789012345678901", "99999999999999999999.999999999999999999"])
 def test_parquet_takes_numbers_of_more_than_28_digits(client: FlaskClient, stored: None, sql: Cursor, value: str):
-    """Fault 42: such a number aborted the transfer."""
+    """Such a number aborted the transfer."""
     parquet = import_module("pyarrow.parquet")
     sql.execute("UPDATE perp_data SET v = %s WHERE symbol = 'ETH' AND ts = %s", (value, minute(3)))
     answer = client.get("/api/export/bin-ohlcv?format=parquet&symbol=ETH&columns=v&order=asc")
@@ -73,7 +73,7 @@ def test_parquet_takes_numbers_of_more_than_28_digits(client: FlaskClient, store
 def test_parquet_refuses_too_large_numbers_before_the_first_byte(
     client: FlaskClient, stored: None, sql: Cursor, value: str
 ):
-    """Fault 42: also when the number is in a later part of the file; other columns and formats remain."""
+    """Also when the number is in a later part of the file; other columns and formats remain."""
     sql.execute("UPDATE perp_data SET v = %s WHERE symbol = 'BTC' AND ts = %s", (value, minute(2)))
     path = "/api/export/bin-ohlcv?symbol=BTC&format="
     answer = client.get(f"{path}parquet")

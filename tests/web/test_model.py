@@ -36,7 +36,7 @@ def test_durations_have_two_units_at_most(ms: int | None, text: str):
 
 @pytest.mark.parametrize("ms", [0, 4_102_444_800_000, 1791383040000 * 1000, 10**30, -(10**18)])
 def test_any_time_and_any_wait_can_be_written(ms: int):
-    """Fault 24: a time in the year 56,804 broke the Limits page."""
+    """A time in the year 56,804 broke the Limits page."""
     assert formatting.format_time(ms)
     assert formatting.format_duration(ms)
     assert formatting.format_age(ms)

@@ -152,7 +152,7 @@ def test_link_header_names_the_next_page(client: FlaskClient, sql: Cursor):
 
 
 def test_next_link_keeps_every_parameter(client: FlaskClient, sql: Cursor):
-    """Fault 35: `symbol` given twice was cut to the first."""
+    """The fault: `symbol` given twice was cut to the first."""
     for symbol in ("BTC", "ETH", "XRP"):
         store_candles(sql, symbol, range(3))
     for path in ("/api/data/bin-ohlcv", "/metric/ohlcv"):
@@ -166,7 +166,7 @@ def test_next_link_keeps_every_parameter(client: FlaskClient, sql: Cursor):
 
 @pytest.mark.parametrize("path", ["/data", "/coverage", "/coverage?view=list", "/coverage/fill", "/"])
 def test_page_links_to_its_twin_keep_every_parameter(client: FlaskClient, sql: Cursor, path: str):
-    """Fault 35: links of pages as well."""
+    """Links of pages as well."""
     for symbol in ("BTC", "ETH", "XRP"):
         store_candles(sql, symbol, range(3))
         cover(sql, "bin-ohlcv", symbol, "0-3")
@@ -184,7 +184,7 @@ def test_page_links_to_its_twin_keep_every_parameter(client: FlaskClient, sql: C
 
 @pytest.mark.parametrize("path", ["/data", "/coverage", "/coverage?view=list", "/coverage/fill"])
 def test_every_link_and_form_of_a_page_keeps_all_symbols(client: FlaskClient, sql: Cursor, path: str):
-    """Fault 35: the form of the coverage page, the way back from a fill, and all others but those to one symbol."""
+    """The form of the coverage page, the way back from a fill, and all others but those to one symbol."""
     for symbol in ("BTC", "ETH", "币"):
         store_candles(sql, symbol, range(9))
         cover(sql, "bin-ohlcv", symbol, "0-3")
@@ -229,7 +229,7 @@ def test_perpspecs_have_fields_series_and_first_and_last_ts(client: FlaskClient,
 
 
 def test_rows_are_revalidated_each_time(client: FlaskClient, sql: Cursor):
-    """Fault 34: an audit or a fill changes rows of any age, so no answer is fresh without revalidation."""
+    """An audit or a fill changes rows of any age, so no answer is fresh without revalidation."""
     store_candles(sql, "BTC", range(100))
     cover(sql, "bin-ohlcv", "BTC", "0-3", "0-2")
     path = f"/api/data/bin-ohlcv?symbol=BTC&from={day(0)}&to={day(1)}"
