@@ -172,7 +172,7 @@ READS = (
     *HARMLESS[2:],
 )
 SLEEP = "SELECT pg_sleep(60)"
-STUBBORN = (  # it catches that it is cancelled, and does not look whether anybody listens
+STUBBORN = (  # it catches that it is cancelled, and does not look whether the client listens
     "DO $$ BEGIN SET client_connection_check_interval = 0; LOOP BEGIN PERFORM pg_sleep(1);"
     " EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$"
 )
@@ -318,7 +318,7 @@ def test_one_good_statement_is_answered(address: str):
 
 @pytest.fixture
 def thief(address: str) -> Iterator[Cursor]:
-    """A session of the role that somebody opened by hand."""
+    """A session of the role that was opened by hand."""
     connection = psycopg2.connect(address)
     connection.autocommit = True
     with connection.cursor() as cursor:

@@ -54,7 +54,7 @@ def best(values: dict[str, str]) -> str:
 QUESTIONS: tuple[tuple[str, Plan, object], ...] = (
     ("Which exchange paid the highest funding?", lambda a: best(a.funding("per_hour")), "byb-fr"),
     ("Which paid the lowest?", lambda a: min(a.funding("sum").items(), key=lambda i: Decimal(i[1]))[0], "okx-fr"),
-    ("Did anybody pay shorts?", lambda a: [k for k, v in a.funding("sum").items() if Decimal(v) < 0], ["okx-fr"]),
+    ("Did any exchange pay shorts?", lambda a: [k for k, v in a.funding("sum").items() if Decimal(v) < 0], ["okx-fr"]),
     ("What is Bybit's funding a year?", lambda a: Decimal(a.funding("annualised")["byb-fr"]), Decimal("0.38325")),
     ("How often did Binance settle?", lambda a: a.funding("settlements")["bin-fr"], "6"),
     ("How many hours is that?", lambda a: a.funding("hours")["bin-fr"], "48"),

@@ -34,7 +34,7 @@ FILLED_S = 240
 
 
 class Demo:
-    """A demo with a home and a checkout of its own, so that it meets nobody else's."""
+    """A demo with a home and a checkout of its own, so that it meets no other."""
 
     def __init__(self, folder: Path) -> None:
         self.checkout = folder / "checkout"
@@ -127,7 +127,7 @@ def test_the_demo_from_the_first_look_to_a_gap_that_was_filled(demo: Demo, chrom
 
 
 def see_a_stream_die(demo: Demo, page: sync_api.Page) -> None:
-    """Killed, it is seen to begin anew; stopped, it is called so; started, it is live again; all without a reload."""
+    """Killed, it is seen to begin again; stopped, it is called so; started, it is live again; all without a reload."""
     page.goto("/?kind=stream")
     expect(page.locator("#box")).to_contain_text("3 of 3 live", timeout=90_000)
     row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="stream binance")).first

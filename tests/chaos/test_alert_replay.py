@@ -142,10 +142,12 @@ def make_trouble(system: Installation, simulator: Simulator) -> None:
 
 def compare(system: Installation, first: int, end: int) -> None:
     """See that each rule's replay has the transitions of live evaluation, and that none came from absence."""
-    told = system.query(
+    reported = system.query(
         "SELECT id, rule, state, values, reason FROM perp_transitions WHERE minute >= %s AND minute < %s", first, end
     )
-    for line in sorted(f"{rule} {state}: {count}" for (rule, state), count in Counter(t[1:3] for t in told).items()):
+    for line in sorted(
+        f"{rule} {state}: {count}" for (rule, state), count in Counter(t[1:3] for t in reported).items()
+    ):
         print(line)
     database = Database(system.database_url)
     different = {}
@@ -157,20 +159,20 @@ def compare(system: Installation, first: int, end: int) -> None:
             count += 1
             window = Window(first, end)
             replayed = database.run(lambda cursor: replay_rule(cursor, stored.rule, window))  # noqa: B023
-            live = {id_: values for id_, rule, _, values, _ in told if rule == stored.rule.name}
+            live = {id_: values for id_, rule, _, values, _ in reported if rule == stored.rule.name}
             again = {one.id: dict(one.values) for one, _ in replayed.transitions}
             if live != again:
                 apart = sum(live[id_] != again[id_] for id_ in live.keys() & again.keys())
                 only = len(live.keys() - again.keys()), len(again.keys() - live.keys())
                 different[stored.rule.name] = (len(live), len(again), *only, apart)
             print(f"{stored.rule.name}: {len(live)} live, {len(again)} replayed, {len(replayed.late)} late")
-            made_up = [one for one in told if one[1] == stored.rule.name and not is_founded(stored.rule, *one[2:])]
+            made_up = [one for one in reported if one[1] == stored.rule.name and not is_founded(stored.rule, *one[2:])]
             assert made_up == [], "transitions that come from absence"
     finally:
         database.close()
     assert different == {}, "rule: live, replayed, only live, only replayed, with other values"
     assert count == len(PRESETS) + LIVELY.count("[[rule]]")
-    fired = {rule for _, rule, state, *_ in told if state == "firing"}
+    fired = {rule for _, rule, state, *_ in reported if state == "firing"}
     quiet = {preset["name"] for preset in PRESETS} - fired
     assert MINUTES < 60 or quiet == set(), "presets that never fired"
 

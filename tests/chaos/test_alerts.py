@@ -91,12 +91,12 @@ def waiting(system: Installation, end: int) -> bool:
 def check(system: Installation, receiver: Receiver, end: int) -> None:
     minutes = [row[0] for row in system.query("SELECT minute FROM perp_alert_minutes ORDER BY minute")]
     assert minutes == list(range(minutes[0], minutes[-1] + 1, MINUTE_MS)), "a minute was left out"
-    told = system.query(
+    reported = system.query(
         "SELECT id, rule, code, symbol, minute, state FROM perp_transitions"
         " WHERE rule IN ('rises', 'falls') AND minute < %s ORDER BY minute, id",
         end,
     )
-    sent = {row[0] for row in told if row[5] in ("firing", "resolved", "unknown", "known")}
+    sent = {row[0] for row in reported if row[5] in ("firing", "resolved", "unknown", "known")}
     assert len(sent) > 20, "the market did not move"
     taken = [one["id"] for request in receiver.delivered for one in request.transitions]
     assert sent <= set(taken), f"{len(sent - set(taken))} transitions were lost"
@@ -117,10 +117,10 @@ def check(system: Installation, receiver: Receiver, end: int) -> None:
         assert [minute for minute, _ in found] == sorted(minute for minute, _ in found), f"{key} came out of order"
         states = [state for _, state in found if state in ("firing", "resolved")]
         assert states == ["firing", "resolved"] * (len(states) // 2) + ["firing"] * (len(states) % 2), key
-    replay_agrees(system, told, minutes[0], end)
+    replay_agrees(system, reported, minutes[0], end)
 
 
-def replay_agrees(system: Installation, told: list[tuple], first: int, end: int) -> None:
+def replay_agrees(system: Installation, reported: list[tuple], first: int, end: int) -> None:
     """See that a replay of all live minutes says the same."""
     database = Database(system.database_url)
     try:
@@ -128,7 +128,7 @@ def replay_agrees(system: Installation, told: list[tuple], first: int, end: int)
             if stored.rule.name in ("rises", "falls"):
                 window = Window(max(first, stored.first_minute), end)
                 replayed = database.run(lambda cursor: replay_rule(cursor, stored.rule, window))  # noqa: B023
-                live = {row[0] for row in told if row[1] == stored.rule.name}
+                live = {row[0] for row in reported if row[1] == stored.rule.name}
                 assert {one.id for one, _ in replayed.transitions} == live, stored.rule.name
     finally:
         database.close()

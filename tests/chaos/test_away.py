@@ -109,7 +109,7 @@ def wait_until_watched(
 
 @pytest.mark.waits(50)
 def test_streams_outlive_a_database_that_is_away_and_lose_no_bar(fast_installation):
-    """Only the streams run, so nobody else could bring the rows."""
+    """Only the streams run, so nothing else could bring the rows."""
     system = fast_installation
     only = ["postgres", "redis", *STREAMS]
     system.up(only)

@@ -21,7 +21,7 @@ from tests.support.clocks import until
 from tests.support.simulator import Simulator
 
 QUIET_S = 120
-TOO_MANY = {"403", "418", "429", "10006", "50011"}  # what exchanges answer to whoever asks too often
+TOO_MANY = {"403", "418", "429", "10006", "50011"}  # what exchanges answer to too many requests
 PUBLISHED_MS = 20 * MINUTE_MS  # the newest samples are not asked for before the exchanges surely have them
 
 

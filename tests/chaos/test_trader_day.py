@@ -119,5 +119,5 @@ def compare(system: Installation, since: int, end: int) -> None:
     booked = {(row[1], row[3]) for row in ledger if row[2] == "funding" and row[1] >= begun}
     assert booked == settled
     for day in range(floor_to(since, DAY_MS), cursor, DAY_MS):
-        told = system.run("trader", "reconcile", "paper", "--day", to_iso(day)[:10])
-        assert told.stdout.startswith("equal"), told.stdout + told.stderr
+        reported = system.run("trader", "reconcile", "paper", "--day", to_iso(day)[:10])
+        assert reported.stdout.startswith("equal"), reported.stdout + reported.stderr

@@ -326,7 +326,7 @@ def test_an_empty_window_is_done_by_runs_that_are_cut_short(system, services, mo
 
 
 def test_an_audit_is_done_by_runs_that_are_cut_short(system, services, monkeypatch):
-    """Each run began anew."""
+    """Each run began at the start."""
     end_ms = settled_end(DAY_MS)
     window, series = Window(end_ms - 10 * DAY_MS, end_ms), Series("bin-ohlcv", "ETH")
     stored = backfill.run_window(JobContext(services=services), series, window).rows
@@ -438,7 +438,7 @@ def test_an_odd_candle_stays_missing_is_named_and_costs_no_other_one(system, sim
 
 @pytest.mark.parametrize(("name", "code"), [("binance", "bin"), ("bybit", "byb"), ("okx", "okx")])
 def test_one_question_before_the_listing_that_the_list_names(system, simulator, name, code):
-    """Bybit BTCUSDT, contracts of OKX that were listed anew: the list is later than the first trades."""
+    """Bybit BTCUSDT, contracts of OKX that were listed again: the list is later than the first trades."""
     system.environment |= {f"FADEMOE_{name.upper()}_REST_URL": simulator.url, "FADEMOE_EXCHANGES": name}
     services, series = system.context(), Series(f"{code}-ohlcv", "SOL")
     contracts = maintenance.instruments.ensure(registry.load_exchanges()[name], services.rest, services.database)
@@ -580,7 +580,7 @@ def describe_coverage(system):
 
 
 def test_a_certificate_ends_where_rows_are_not_due(system, services):
-    """A range that reaches past the due edge was called incomplete for rows that nobody could have."""
+    """A range that reaches past the due edge was called incomplete for rows that could not be there yet."""
     until_ms = now_ms() + HOUR_MS
     hour = Window(floor_to(now_ms(), MINUTE_MS) - HOUR_MS, floor_to(now_ms(), MINUTE_MS))
     services.writer.write([], [Covered(BTC, [hour], [Absence(hour, NO_ROW)])])

@@ -311,8 +311,8 @@ def test_a_channel_that_was_told_of_a_firing_is_told_of_its_end_though_the_rule_
     assert alerts.apply(moved, 3).altered == ("high",)
     alerts.evaluate(8)
     assert alerts.deliver() == 1 and alerts.deliver("other") == 1
-    told = [(one.message["receiver"], one.transitions[0]["state"]) for one in receiver.requests]
-    assert told == [("desk", "firing"), ("desk", "resolved"), ("other", "firing")]
+    reported = [(one.message["receiver"], one.transitions[0]["state"]) for one in receiver.requests]
+    assert reported == [("desk", "firing"), ("desk", "resolved"), ("other", "firing")]
 
 
 def test_a_failed_attempt_is_repeated_with_the_same_id_and_bytes_and_the_next_waits_for_it(alerts):
@@ -362,9 +362,9 @@ def test_an_end_has_the_labels_of_its_begin_though_the_severity_changed_meanwhil
     assert alerts.apply(text.replace('for = "', 'severity = "critical"\nfor = "'), 3).altered == ("high",)
     alerts.evaluate(6)
     alerts.deliver()
-    told = [one.message["alerts"][0] for one in receiver.requests]
-    assert [one["labels"]["severity"] for one in told] == ["warning", "warning", "critical"]
-    assert told[0]["fingerprint"] == told[1]["fingerprint"] != told[2]["fingerprint"]
+    reported = [one.message["alerts"][0] for one in receiver.requests]
+    assert [one["labels"]["severity"] for one in reported] == ["warning", "warning", "critical"]
+    assert reported[0]["fingerprint"] == reported[1]["fingerprint"] != reported[2]["fingerprint"]
 
 
 def test_what_is_too_old_is_recorded_and_not_sent_nor_is_its_end(alerts, receiver):

@@ -117,7 +117,7 @@ def test_a_checksum_that_is_late_costs_a_minute(importer, simulator):
 
 
 def test_an_archive_is_left_alone_as_long_as_it_asks_for(importer, simulator):
-    """By everybody: the pause is that of its rate limit."""
+    """By all workers: the pause is that of its rate limit."""
     simulator.fault(kind="error_503", exchange="binance", path=f"{KLINES}/monthly", retry_after="90", count=1)
     client, archive = importer.services.archive_client, registry.load_exchanges()["binance"].archive
     paths = [f"{KLINES[1:]}/monthly/klines/LTCUSDT/1m/LTCUSDT-1m-2025-{month}.zip" for month in ("08", "09")]

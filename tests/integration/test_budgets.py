@@ -56,7 +56,7 @@ def spend(url: str, kind: str, seconds: float, live: bool, found, seed: int) -> 
 
 
 def used(url: str) -> int:
-    """Return the units in use of the one budget that somebody has used."""
+    """Return the units in use of the one budget that was used."""
     [budget] = usage.list_budget_uses(Redis.from_url(url))
     return budget.used
 
@@ -84,7 +84,7 @@ def spend_together(url: str, kind: str, seconds: float, lanes: list[bool]) -> li
 
 
 def fill(url: str, exchange: Exchange) -> None:
-    """Take what can be had at once, and one unit more than that: whoever comes next is queued."""
+    """Take what is available at once, and one unit more: the next request is queued."""
     mine = budgets(url)
     with pytest.raises(BudgetSpent):
         for _ in range(1000):

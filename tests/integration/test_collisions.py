@@ -109,7 +109,7 @@ def test_a_transaction_that_always_collides_raises_and_leaves_the_connection_usa
 
 
 def test_dropping_a_month_waits_for_a_reader_in_short_turns(databases):
-    """Maintenance gives way (55P03), so nobody waits long behind it, and comes back."""
+    """Maintenance gives way (55P03), so no one waits long behind it, and comes back."""
     window = Window(START, START + MINUTE_MS)
     writer = Writer(databases[1])
     row = Candle(START, "1", "2", "0.5", "1", "10", "15", 1, None)

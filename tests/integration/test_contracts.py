@@ -128,7 +128,7 @@ def test_many_contracts_that_stay_away_for_a_day_are_delisted(services):
 
 
 def test_a_contract_that_ended_at_a_time_that_is_not_told_ends_once(services):
-    """Lists that tell by the status alone that a contract is over: it traded for ever, or ended anew with each list."""
+    """Lists that tell by the status alone that a contract is over: it traded for ever, or ended again each time."""
     lists = Lists(services)
     lists.refresh()
     since_ms = lists.read_server_now_ms(EXCHANGE)

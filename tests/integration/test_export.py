@@ -58,12 +58,12 @@ def stored(database):
 def run(reader, folder, symbols=SYMBOLS, **options):
     with reader.read() as cursor:
         spec = list_perpspecs(cursor)[options.pop("source", "bin-ohlcv")]
-    said = []
+    reported = []
     window = options.pop("window", Window(START, END))
     grid = options.pop("grid", GRID)
     request = Request(window=window, **options)
-    summary = export(reader, folder, [(spec, symbol, grid) for symbol in symbols], request, said.append)
-    return summary, said
+    summary = export(reader, folder, [(spec, symbol, grid) for symbol in symbols], request, reported.append)
+    return summary, reported
 
 
 def list_files(folder):
@@ -190,17 +190,17 @@ def test_a_certificate_as_of_a_moment_counts_what_was_known_then(database, reade
 
 
 def test_a_second_run_writes_what_has_changed_alone(stored, reader, tmp_path):
-    first, said = run(reader, tmp_path)
-    assert (first.written, first.kept, len(said)) == (4, 0, 4)
+    first, reported = run(reader, tmp_path)
+    assert (first.written, first.kept, len(reported)) == (4, 0, 4)
     before = list_files(tmp_path)
-    again, said = run(reader, tmp_path)
-    assert (again.written, again.kept, said) == (0, 4, [])
+    again, reported = run(reader, tmp_path)
+    assert (again.written, again.kept, reported) == (0, 4, [])
     assert list_files(tmp_path) == before
     changed = Difference(START + 25 * DAY_MS, "c", "1.50", "1.6")
     stored.run(lambda cursor: corrections.correct(cursor, Series("bin-ohlcv", "42"), "1m", [changed]))
-    third, said = run(reader, tmp_path)
+    third, reported = run(reader, tmp_path)
     assert (third.written, third.kept) == (1, 3)
-    assert said[0].startswith("source=bin-ohlcv/symbol=42/month=2026-01.parquet")
+    assert reported[0].startswith("source=bin-ohlcv/symbol=42/month=2026-01.parquet")
     assert check(tmp_path) == []
 
 
@@ -211,8 +211,8 @@ def test_a_narrower_range_throws_nothing_away(stored, reader, tmp_path, step):
     run(reader, tmp_path / "grown", ["BTC"], window=Window(START + 29 * DAY_MS, START + 33 * DAY_MS), step=step)
     run(reader, tmp_path / "whole", ["BTC"], window=Window(START, START + 33 * DAY_MS), step=step)
     assert list_files(tmp_path / "grown") == list_files(tmp_path / "whole")
-    summary, said = run(reader, tmp_path / "grown", ["BTC"], window=Window(START, START + DAY_MS), step=step)
-    assert (summary.written, summary.kept, said) == (0, 1, [])  # a day without a row
+    summary, reported = run(reader, tmp_path / "grown", ["BTC"], window=Window(START, START + DAY_MS), step=step)
+    assert (summary.written, summary.kept, reported) == (0, 1, [])  # a day without a row
     assert list_files(tmp_path / "grown") == list_files(tmp_path / "whole")
     apart = tmp_path / "apart"
     for days in (24, 26), (30, 40):

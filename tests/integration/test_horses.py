@@ -146,7 +146,7 @@ def test_a_chore_that_raises_runs_once(system, redis, capfd):
 
 
 def test_a_job_ends_although_an_earlier_run_of_it_was_lost(system, redis):
-    """rq could not delete it, made it anew twenty times within two seconds, and paused it for a day."""
+    """rq could not delete it, made it again twenty times within two seconds, and paused it for a day."""
     end_ms = settled_end(DAY_MS)
     window = Window(end_ms - HOUR_MS, end_ms)
     redis.zadd(f"rq:executions:{Task(BTC, window).job_id}", {"lost": time.time() + 60})

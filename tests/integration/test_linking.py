@@ -1,4 +1,4 @@
-"""The interval of a settlement, counted anew when the settlement before it is stored after it."""
+"""The interval of a settlement, counted again when the settlement before it is stored after it."""
 
 import pytest
 

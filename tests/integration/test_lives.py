@@ -64,7 +64,7 @@ def test_terms_are_dated_by_their_changes(database):
     assert (last.tick, last.min_notional, last.funding_hours, last.multiplier) == (Decimal("0.001"), 5, 4, 1000)
     assert last.tiers == (Tier(Decimal(5000), Decimal("0.01")), Tier(None, Decimal("0.02")))
     assert last.tier_unit == "quote"
-    assert [each.tiers for each in terms] == [last.tiers] * 4, "what is told later holds before, too"
+    assert [each.tiers for each in terms] == [last.tiers] * 4, "what is reported later holds before, too"
     assert [each.funding_hours for each in terms] == [4] * 4
     assert read(database, START + 3 * DAY_MS) == terms[:1]
     assert find_terms(terms, START) == (terms[0], True)
@@ -80,7 +80,7 @@ def test_a_later_life_has_its_own_terms_from_its_listing_on(database):
     """They were told two days after it; until then those of the dead contract held."""
 
     def store_lives(cursor):
-        for life, listed, told, lot in ((1, 0, 1, 1000), (2, 10, 12, 5)):
+        for life, listed, reported, lot in ((1, 0, 1, 1000), (2, 10, 12, 5)):
             cursor.execute(
                 "INSERT INTO perp_lives (exchange, code, instrument, symbol, life, listed_ms)"
                 " VALUES ('binance', 'bin', '1000CATUSDT', 'CAT', %s, %s)",
@@ -89,13 +89,13 @@ def test_a_later_life_has_its_own_terms_from_its_listing_on(database):
             cursor.execute(
                 "INSERT INTO perp_terms (code, instrument, life, since_ms, multiplier, contract_value, lot)"
                 " VALUES ('bin', '1000CATUSDT', %s, %s, 1, 1, %s)",
-                (life, START + told * DAY_MS, lot),
+                (life, START + reported * DAY_MS, lot),
             )
 
     database.run(store_lives)
     terms = read(database)
-    told = [((each.since_ms - START) // DAY_MS, each.life, each.lot, each.is_assumed) for each in terms]
-    assert told == [(1, 1, 1000, False), (10, 2, 5, True), (12, 2, 5, False)]
+    reported = [((each.since_ms - START) // DAY_MS, each.life, each.lot, each.is_assumed) for each in terms]
+    assert reported == [(1, 1, 1000, False), (10, 2, 5, True), (12, 2, 5, False)]
     assert find_terms(terms, START + 11 * DAY_MS) == (terms[1], True)
     with database.open_transaction() as cursor:
         window = Window(START + 11 * DAY_MS, START + 99 * DAY_MS)

@@ -29,7 +29,7 @@ TASK = Task(Series("bin-ohlcv", "BTC"), Window(0, MINUTE_MS))
 def test_chores_of_an_older_version_do_not_block_those_of_this_one(system):
     redis = system.context().redis
     upkeep = Queue(UPKEEP, connection=redis, serializer=JSONSerializer)
-    for name in ("reconcile", "refresh_instruments", "keep_house"):
+    for name in ("reconcile", "refresh_instruments", "sweep_rows"):
         upkeep.enqueue(f"fademoe.jobs.upkeep.{name}", job_id=f"chore-{name}", unique=True)
     upkeep.enqueue("fademoe.jobs.maintenance.run_maintenance", job_id="chore-run_maintenance", unique=True)
     assert drop_foreign_chores(redis, CHORES) == 3

@@ -71,7 +71,7 @@ def test_a_job_that_a_dying_worker_has_taken_and_not_started_is_made_anew(system
     assert enqueue_windows(redis, "binance", [task]) == 1
     assert connect_queue(redis, "binance").get_job_ids() == [task.job_id]
     redis.flushall()
-    redis.hset(f"rq:job:{task.job_id}", "last_heartbeat", "x")  # the last breath of a worker after a flush
+    redis.hset(f"rq:job:{task.job_id}", "last_heartbeat", "x")  # what a worker writes last, after a flush
     assert enqueue_windows(redis, "binance", [task]) == 1
 
 
@@ -207,7 +207,7 @@ def test_after_five_failures_a_window_rests_until_it_is_asked_for(system, simula
     assert (complete.stdout, complete.returncode) == ("0 gaps\n", 0)
 
 
-def test_what_was_missed_live_and_has_no_history_is_given_up(system):
+def test_what_was_missed_live_and_has_no_history_is_abandoned(system):
     context = system.context()
     now = floor_to(now_ms(), MINUTE_MS)
     system.query(

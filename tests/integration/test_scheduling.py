@@ -110,7 +110,7 @@ def test_a_chore_that_could_not_be_enqueued_is_tried_again_at_once(system):
 
 
 def test_a_command_with_other_exchanges_leaves_what_is_computed_across_them(system):
-    """One in a shell that names fewer made the sums of all exchanges those of a few, for everybody."""
+    """One in a shell that names fewer made the sums of all exchanges those of a few, for every reader."""
 
     def codes():
         return sorted(system.query("SELECT code FROM perp_derived WHERE source = 'x-oi' AND is_followed"))

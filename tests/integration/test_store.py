@@ -336,7 +336,7 @@ def test_lags_are_recorded_and_a_changed_one_holds_from_now_on(database):
     assert fetch(database, "SELECT lag_ms, since_ms FROM perp_lags WHERE source = 'bin-lsr'") == [(201_000, 0)]
     before_ms = now_ms()
     feeds = [
-        replace(feed, lag_ms=240_000, lag_why="measured anew") if feed.metric == "lsr" else feed
+        replace(feed, lag_ms=240_000, lag_why="measured again") if feed.metric == "lsr" else feed
         for feed in exchange.rest_feeds
     ]
     for _ in range(2):
@@ -346,7 +346,7 @@ def test_lags_are_recorded_and_a_changed_one_holds_from_now_on(database):
     )
     assert (first[:2], second[0]) == ((201_000, 0), 240_000)
     assert before_ms <= second[1] <= now_ms()
-    assert second[2].startswith("measured anew; ")
+    assert second[2].startswith("measured again; ")
 
 
 def test_views_have_the_values_as_types_that_other_drivers_know(database):

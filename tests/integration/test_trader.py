@@ -516,9 +516,9 @@ def test_a_silence_holds_for_its_minutes_however_many_are_stepped_at_once(
     add(trader, command, "--channel", "desk")
     trader.run_until(START + 40 * MINUTE_MS, at_once=40)
     sql.execute("SELECT t.minute, o.silenced FROM perp_outbox AS o JOIN perp_transitions AS t ON t.id = o.transition")
-    told = sql.fetchall()
-    assert {silenced for _, silenced in told} == {True, False}
-    assert all(silenced == (minute + MINUTE_MS < end) for minute, silenced in told)
+    reported = sql.fetchall()
+    assert {silenced for _, silenced in reported} == {True, False}
+    assert all(silenced == (minute + MINUTE_MS < end) for minute, silenced in reported)
 
 
 def test_what_cannot_be_stored_is_refused(trader: Trader, command: Command):

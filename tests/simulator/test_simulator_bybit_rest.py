@@ -391,7 +391,7 @@ def test_a_request_above_the_limit_is_banned(start):
     refusal = EXCHANGE.judge(Answer(status=403, headers={}, body=None, text=answers[5].text, now_ms=0))
     assert (refusal.retry_after_s, refusal.closes) == (600, Closes.EXCHANGE)
     time.sleep(0.35)
-    assert sim.get("/v5/market/time").status_code == 403, "the five seconds are not over: banned anew"
+    assert sim.get("/v5/market/time").status_code == 403, "the five seconds are not over: banned again"
     assert sim.get("/sim/stats").json()["bybit"]["budgets"]["127.0.0.1"]["used"] == 5
 
 

@@ -404,7 +404,7 @@ def test_a_contract_is_delisted_and_listed_again_for_good(sim, halted):
 
 
 def test_what_is_forgotten_is_left_to_the_archive(sim, halted):
-    """A contract that had ended by then is on no list; REST leaves the life before a listing anew out."""
+    """A contract that had ended by then is on no list; REST leaves out the life before a new listing."""
     start_ms, end_ms, halt = halted.end_ms - 86_400_000, halted.end_ms, halted.halt
     halted.change(forgotten_ms=halt[1])
     assert min(row[0] for row in sim.rows(KLINES, interval="1m", limit=1500, **halted.day)) >= halt[1]

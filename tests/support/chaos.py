@@ -1,4 +1,4 @@
-"""A whole FadeMoe under supervisord, and somebody who breaks it."""
+"""A whole FadeMoe under supervisord, and what breaks it."""
 
 import os
 import random

@@ -122,7 +122,7 @@ def test_a_refusal_whose_body_cannot_be_read_is_one_all_the_same(receive, monkey
 
 
 @pytest.mark.parametrize("part", [b"HTTP/1.1 100 Continue\r\n\r\n", b"X"])
-def test_an_answer_without_end_is_given_up_in_time(monkeypatch, part):
+def test_an_answer_without_end_is_abandoned_in_time(monkeypatch, part):
     monkeypatch.setattr(channels, "ANSWER_TIMEOUT_S", 0.5)
     given_up = threading.Event()
 

@@ -108,8 +108,8 @@ def test_the_version_is_of_what_decides_the_states():
 def test_a_channel_on_which_everything_is_too_old_after_its_wait_is_refused(wait: str, age: str, is_refused: bool):
     """It was correct for `check`, and no message ever left."""
     text = f'[[channel]]\nname = "desk"\nurl = "https://example.org/"\ngroup_wait = "{wait}"\n'
-    told = faults(text + (f'max_age = "{age}"\n' if age else ""))
-    assert [fault.startswith("f.toml:4: channel desk, group_wait: is not below max_age") for fault in told] == (
+    reported = faults(text + (f'max_age = "{age}"\n' if age else ""))
+    assert [fault.startswith("f.toml:4: channel desk, group_wait: is not below max_age") for fault in reported] == (
         [True] if is_refused else []
     )
 
@@ -144,7 +144,7 @@ until = "tomorrow"
 [[rules]]
 name = "x"
 """
-    told = faults(text)
+    reported = faults(text)
     expected = [
         ("f.toml:2: rule Bad Name, name", "a-z"),
         ("f.toml:3: rule Bad Name, expr at character", ""),
@@ -164,10 +164,10 @@ name = "x"
         ("f.toml:25: silence 1, until", "ISO 8601"),
         ("f.toml:27: rules: unknown table", "[[rule]]"),
     ]
-    assert len(told) == len(expected), told
-    for line, (begin, part) in zip(told, expected, strict=True):
+    assert len(reported) == len(expected), reported
+    for line, (begin, part) in zip(reported, expected, strict=True):
         assert line.startswith(begin) and part in line, line
-    assert "FADEMOE_ADMIN_TOKEN" not in "".join(told)
+    assert "FADEMOE_ADMIN_TOKEN" not in "".join(reported)
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_a_fault_is_named(text, part):
 def test_no_fault_shows_what_may_be_secret():
     for value in ('["hunter2"]', "{ key = 'hunter2' }", "'hunter2'", "'https//u:hunter2@e.org'"):
         for key in ("url", "secret"):
-            told = "".join(faults(f"[[channel]]\nname='a'\n{key}={value}"))
-            assert f"channel a, {key}" in told and "hunter2" not in told
+            reported = "".join(faults(f"[[channel]]\nname='a'\n{key}={value}"))
+            assert f"channel a, {key}" in reported and "hunter2" not in reported
 
 
 def test_a_silence_may_end_on_a_date():

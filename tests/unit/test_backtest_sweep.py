@@ -115,9 +115,9 @@ def check_vectors(loader: MemoryLoader, text: str, step: int) -> None:
     assert len(values) == 500
     for place in range(0, 500, step):
         view = ExpressionView(market, ["A"], since + (place + 1) * MINUTE_MS, lambda ts: ["A"])
-        said = Evaluator(view).evaluate(expression.root, "bin", "A")
+        reported = Evaluator(view).evaluate(expression.root, "bin", "A")
         found = None if np.isnan(values[place]) else bool(values[place])
-        assert found == said, place
+        assert found == reported, place
 
 
 @pytest.mark.parametrize("text", TIES)

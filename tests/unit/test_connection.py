@@ -350,7 +350,7 @@ def test_an_event_of_a_time_to_come_costs_the_sum_of_its_own_minute():
 
 
 @pytest.mark.parametrize(("late_ms", "claimed"), [(MAX_CARRY_MS, ["3", None]), (MAX_CARRY_MS + 1, [])])
-def test_an_event_that_comes_late_does_not_claim_a_minute_that_was_given_up(late_ms, claimed):
+def test_an_event_that_comes_late_does_not_claim_a_minute_that_was_abandoned(late_ms, claimed):
     line = lines.Line(SOCKET, {"all": {PROVING: Line.routes(PROVING)}}, START - 2_000)
     line.send()
     line.now_ms = START + 1_000

@@ -55,7 +55,7 @@ def test_the_patience_with_a_topic_that_often_has_nothing_to_send_doubles():
     assert waits == [190, 370, 730, 1450, 2890, 5770, 5770, 5770]
 
 
-def test_a_topic_that_never_has_data_is_given_up_after_three_sessions():
+def test_a_topic_that_never_has_data_is_abandoned_after_three_sessions():
     line = liveness(bars=BARS, other=QUIET_BARS)
     for _ in range(MAX_EMPTY_SESSIONS):
         line.begin(0.0)
@@ -86,7 +86,7 @@ def test_a_topic_that_the_exchange_refuses_is_not_waited_for():
     assert line.check(1000.0) == []
 
 
-def test_a_socket_on_which_nothing_but_pongs_come_is_given_up():
+def test_a_socket_on_which_nothing_but_pongs_come_is_abandoned():
     line = liveness(bars=QUIET_BARS)
     line.on_frame(500.0)
     line.on_data("bars", 320.0)

@@ -136,7 +136,7 @@ def test_a_minute_watched_in_part_has_no_sum(since):
 
 
 @pytest.mark.parametrize(("at", "left"), [(30_000, [1]), (62_000, []), (70_000, [0])])
-def test_a_sum_of_which_a_part_could_not_be_read_is_given_up(at, left):
+def test_a_sum_of_which_a_part_could_not_be_read_is_abandoned(at, left):
     minutes = Minutes([SUM])
     minutes.watch([SUM], START)
     minutes.add(SUM, Liquidations(START + 1, "1", "0"))
@@ -206,7 +206,7 @@ def test_an_event_of_a_minute_that_is_forgotten_changes_nothing():
     assert late(minutes, START + YOUNG_MS) == [(4 * MINUTE_MS, ("7", "0"))]
 
 
-def test_a_late_event_does_not_make_a_sum_of_a_minute_that_was_given_up():
+def test_a_late_event_does_not_make_a_sum_of_a_minute_that_was_abandoned():
     minutes = Minutes([SUM])
     minutes.watch([SUM], START)
     minutes.spoil(START + 30_000, [SUM])

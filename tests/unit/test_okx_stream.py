@@ -179,7 +179,7 @@ def test_where_no_topic_is_ever_confirmed_all_count_as_served(line):
     assert [row[1:] for row in line.rows(2)] == [("BTC", 1, None), ("ETH", 1, None)]
 
 
-def test_what_is_not_confirmed_is_asked_for_again_in_smaller_requests_and_then_given_up(line):
+def test_what_is_not_confirmed_is_asked_for_again_in_smaller_requests_and_then_abandoned(line):
     line.acknowledge(ALL)
     sizes = []
     for _ in range(2 + MAX_ATTEMPTS):

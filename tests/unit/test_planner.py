@@ -65,7 +65,7 @@ def test_windows_are_newest_first():
     ]
 
 
-def test_what_perishes_is_first_by_how_soon_its_oldest_minute_is_lost():
+def test_what_an_exchange_drops_is_first_by_how_soon_its_oldest_minute_is_lost():
     windows = [
         *planned(CANDLES, ("BTC", NOW - 2 * DAY_MS, NOW)),
         *planned(HALF_YEAR, ("BTC", NOW - 15 * DAY_MS, NOW)),

@@ -46,7 +46,7 @@ def test_an_answer_that_fails_once_costs_nothing():
     assert exchange.asked.count(FAILING) == 2
 
 
-def test_a_task_that_fails_twice_is_given_up_and_costs_no_other():
+def test_a_task_that_fails_twice_is_abandoned_and_costs_no_other():
     exchange = Exchange({FAILING: [DOWN] * 9})
     outcome = run(exchange)
     assert len(outcome.rows) == len(TASKS) - 1

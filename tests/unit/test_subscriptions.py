@@ -106,7 +106,7 @@ def test_where_topics_are_confirmed_by_name_the_rest_of_a_request_is_waited_for(
     assert subs.is_settled
 
 
-def test_topics_that_are_not_confirmed_in_time_are_asked_for_in_halves_and_given_up_alone():
+def test_topics_that_are_not_confirmed_in_time_are_asked_for_in_halves_and_abandoned_alone():
     subs = subscriptions()
     send(subs)
     subs.on_ack(TOPICS[:4])

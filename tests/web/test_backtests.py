@@ -78,10 +78,10 @@ def test_a_run_from_the_form_to_its_report(
     run_id = start(admin)
     assert "queued" in client.get(f"/backtester/run?id={run_id}").get_data(as_text=True)
     work(settings, redis)
-    told = client.get(f"/api/backtests/{run_id}").get_json()
-    assert told["state"] == "done", told["message"]
-    assert told["certified"] is True
-    assert told["certificate"]["params"] == {"fast": 5, "slow": 20}
+    reported = client.get(f"/api/backtests/{run_id}").get_json()
+    assert reported["state"] == "done", reported["message"]
+    assert reported["certified"] is True
+    assert reported["certificate"]["params"] == {"fast": 5, "slow": 20}
     page = client.get(f"/backtester/run?id={run_id}").get_data(as_text=True)
     assert "Certified" in page
     assert "/charts?symbol=A&amp;exchanges=binance&amp;step=1m&amp;from=" in page
@@ -103,7 +103,7 @@ def test_a_run_from_the_form_to_its_report(
     assert [line["cash"] for line in lines] == [row["cash"] for row in rows]
     equity = client.get(f"/api/backtests/{run_id}/equity?limit=10000").get_json()["rows"]
     assert [row["ts"] for row in equity] == list(range(START, END, MINUTE_MS))
-    assert equity[-1]["equity"] == told["report"]["equity"]
+    assert equity[-1]["equity"] == reported["report"]["equity"]
     compared = client.get(f"/backtester/compare?ids={run_id}").get_data(as_text=True)
     assert "Deepest drawdown" in compared
 
@@ -126,8 +126,8 @@ def test_rules_are_run_from_their_text(client: FlaskClient, settings: Settings, 
     answer = client.post("/control/backtest", json=body, headers=BEARER)
     assert answer.status_code == 200, answer.get_data(as_text=True)
     work(settings, redis)
-    told = client.get(f"/api/backtests/{answer.get_json()['id']}").get_json()
-    assert (told["state"], told["strategy"], told["report"]["rows"]) == ("done", "rules.toml", {"fill": 1})
+    reported = client.get(f"/api/backtests/{answer.get_json()['id']}").get_json()
+    assert (reported["state"], reported["strategy"], reported["report"]["rows"]) == ("done", "rules.toml", {"fill": 1})
     refused = client.post("/control/backtest", json=body | {"rules": 'long = "clsoe > 0"'}, headers=BEARER)
     assert refused.status_code == 400
     assert "close" in refused.get_data(as_text=True)
