@@ -17,7 +17,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_t
 from fademoe.errors import BadPayload
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument
-from fademoe.jobs import maintenance, marks, newest, polls
+from fademoe.jobs import maintenance, newest, newest_settlements, polls
 from fademoe.metrics import Funding, PredictedFunding
 from fademoe.queue.chores import Chore
 from fademoe.queue.enqueue import enqueue_windows
@@ -374,37 +374,37 @@ def test_what_an_answer_about_all_contracts_holds():
     good = [{"symbol": f"A{n}", "fundingTime": span.start_ms + n} for n in range(4)]
     odd = [None, {"symbol": ["A"], "fundingTime": span.start_ms + 5}, {"symbol": "B", "fundingTime": "soon"}]
     odd.append({"symbol": "C", "fundingTime": span.end_ms + DAY_MS})
-    named, newest_ms = marks.read_together(together, [*good, *odd], span)
+    named, newest_ms = newest_settlements.read_together(together, [*good, *odd], span)
     assert [name for name, _ in named.readable] == ["A0", "A1", "A2", "A3", "B", "C"]
     assert (len(named.unreadable), newest_ms) == (2, span.start_ms + 5)
     for body in ({}, [*good[:2], *[None] * 3]):
         with pytest.raises(BadPayload):
-            marks.read_together(together, body, span)
+            newest_settlements.read_together(together, body, span)
 
 
 def test_a_settlement_that_is_late_is_waited_for():
     """Of a contract that is to settle no answer without the settlement counts; an interval that changed is seen."""
     newest_ = registry.load_exchanges()["okx"].find_rest_feed("fr").newest
-    mark = floor_to(now_ms(), 8 * HOUR_MS)
-    gap = Window(mark - 5 * MINUTE_MS, mark + 10 * MINUTE_MS)
+    point = floor_to(now_ms(), 8 * HOUR_MS)
+    gap = Window(point - 5 * MINUTE_MS, point + 10 * MINUTE_MS)
     contract = Instrument(exchange="okx", code="okx", name="A", symbol="A")
     for hours, rows, known in (
-        (8, [], mark),  # it is to come, so it is late
-        (8, [Funding(mark, Decimal(0), 8)], gap.end_ms),
-        (None, [], mark),  # the interval is not known
+        (8, [], point),  # it is to come, so it is late
+        (8, [Funding(point, Decimal(0), 8)], gap.end_ms),
+        (None, [], point),  # the interval is not known
     ):
-        one = marks.Marked(
-            instrument=contract, series=Series("okx-fr", "A"), gaps=[gap], settled=[Settled(mark - 8 * HOUR_MS, hours)]
+        one = newest_settlements.Candidate(
+            instrument=contract, series=Series("okx-fr", "A"), gaps=[gap], settled=[Settled(point - 8 * HOUR_MS, hours)]
         )
-        one.add(rows, mark + 5 * MINUTE_MS)
+        one.add(rows, point + 5 * MINUTE_MS)
         assert one.list_answered(newest_) == [Window(gap.start_ms, known)]
-    one = marks.Marked(instrument=contract, series=Series("okx-fr", "A"), gaps=[gap])
-    one.add([Funding(mark - 4 * HOUR_MS, Decimal(0), 8)], mark + 30 * SECOND_MS)
-    assert one.list_answered(newest_) == [Window(gap.start_ms, mark)], "it may not be public yet"
-    one.add([], mark + 60 * SECOND_MS)
+    one = newest_settlements.Candidate(instrument=contract, series=Series("okx-fr", "A"), gaps=[gap])
+    one.add([Funding(point - 4 * HOUR_MS, Decimal(0), 8)], point + 30 * SECOND_MS)
+    assert one.list_answered(newest_) == [Window(gap.start_ms, point)], "it may not be public yet"
+    one.add([], point + 60 * SECOND_MS)
     assert one.list_answered(newest_) == [gap]
-    one.add([Funding(mark, Decimal(0), 4)], mark + 70 * SECOND_MS)
-    assert one.is_expected(mark + 4 * HOUR_MS)
+    one.add([Funding(point, Decimal(0), 4)], point + 70 * SECOND_MS)
+    assert one.is_expected(point + 4 * HOUR_MS)
 
 
 def test_where_a_stream_is_a_sample_waits_for_its_minute_and_gives_way(ask, services, system, clock):
