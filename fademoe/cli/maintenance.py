@@ -5,7 +5,7 @@ import click
 from fademoe.cli.arguments import PERPSPEC, SYMBOL
 from fademoe.cli.environment import pass_running_settings
 from fademoe.feeds import registry
-from fademoe.jobs import maintenance
+from fademoe.jobs.reconcile import enqueue_missing
 from fademoe.queue.ids import list_window_queues
 from fademoe.queue.retry import requeue_failed
 from fademoe.queue.states import list_failed_jobs
@@ -17,7 +17,7 @@ from fademoe.settings import Settings
 @pass_running_settings
 def reconcile(settings: Settings) -> None:
     """Enqueue everything that is wanted and missing; print how many windows per exchange."""
-    for exchange, count in maintenance.enqueue_missing(wait_until_ready(settings)).items():
+    for exchange, count in enqueue_missing(wait_until_ready(settings)).items():
         click.echo(f"{exchange}: {count} windows enqueued")
 
 

@@ -24,7 +24,7 @@ from fademoe.store.connection import Database
 from fademoe.store.trader import TraderAccount
 from fademoe.trader.accounts import add_account, check_name, describe_switch
 from fademoe.trader.program import TraderProgram
-from fademoe.trader.reconcile import reconcile
+from fademoe.trader.reconciliation import reconcile
 from fademoe.trader.switches import CLOSE, HOLD, RESUME, WAIT, TraderSettings
 
 

@@ -42,7 +42,7 @@ class Chore:
         return self.every_s - (0.0 if self.at_s is None else (now_s - self.at_s) % self.every_s)
 
 
-RECONCILE = Chore(function="fademoe.jobs.maintenance.reconcile", every_s=60, at_s=RECONCILE_AT_S)
+RECONCILE = Chore(function="fademoe.jobs.reconcile.reconcile", every_s=60, at_s=RECONCILE_AT_S)
 CHORES = (
     Chore(function="fademoe.jobs.maintenance.refresh_instruments", every_s=3600),
     Chore(function="fademoe.jobs.maintenance.refresh_changing_instruments", every_s=300),

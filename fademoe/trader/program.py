@@ -33,7 +33,7 @@ from fademoe.store.trader import Event, Progress, TraderAccount
 from fademoe.trader.accounts import PaperAccount, load_account
 from fademoe.trader.loading import MarketReader, list_needed
 from fademoe.trader.minutes import Stepped, step_minutes
-from fademoe.trader.reconcile import reconcile, save_failed_reconciliation
+from fademoe.trader.reconciliation import reconcile, save_failed_reconciliation
 from fademoe.trader.switches import DEAD_AFTER_MS, DEAD_MAN, RESUME, Trip, check_minute
 
 log = logging.getLogger(__name__)

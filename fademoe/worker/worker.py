@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 # any job; what it has not imported costs the work horse the import, and what it has imported costs memory and forks.
 HISTORY_JOBS = ("audit", "backfill", "hours", "newest", "polls", "seed", "terms")
 JOBS_OF = {
-    LIVE: (*HISTORY_JOBS, "maintenance"),
+    LIVE: (*HISTORY_JOBS, "maintenance", "reconcile"),
     NOTIFY: ("notify",),
     ARCHIVES: ("archive", "dead"),
     RESEARCH: ("research",),

@@ -11,7 +11,7 @@ from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
 from fademoe.feeds.paging import compute_closed_until_ms
-from fademoe.jobs import audit, backfill, maintenance, polls
+from fademoe.jobs import audit, backfill, maintenance, polls, reconcile
 from fademoe.jobs.feed_client import FeedClient, TimeUp
 from fademoe.jobs.window_run import EMPTY
 from fademoe.metrics import Candle, PredictedFunding
@@ -130,7 +130,7 @@ def test_what_an_endpoint_that_lags_has_not_yet_is_asked_for_within_the_hour(sys
     assert [checks for *_, checks in absences(system, series)] == [2]
     simulator.clear()
     make_older(system, "61 minutes")
-    assert maintenance.enqueue_rechecks(services, exchange) == 1
+    assert reconcile.enqueue_rechecks(services, exchange) == 1
     backfill.recheck(*series, *window)
     assert system.differences("binance", "bin-lsr", "BTC", *window) == []
 
@@ -231,7 +231,7 @@ def test_an_empty_page_that_stays_empty_is_absent_and_confirmed(system, simulato
     assert absences(system, series) == [(*window, NO_ROW, 2)]
     simulator.clear()
     make_older(system, "25 hours")
-    assert maintenance.enqueue_rechecks(services, registry.load_exchanges()["binance"]) == 1
+    assert reconcile.enqueue_rechecks(services, registry.load_exchanges()["binance"]) == 1
     system.start("worker")
     until(lambda: not system.differences("binance", "bin-ohlcv", "ETH", *window), 30)
     left = {ts for start, end, *_ in absences(system, series) for ts in range(start, end, MINUTE_MS)}
@@ -469,20 +469,20 @@ def test_what_is_wanted_of_a_delisted_contract_ends_and_comes_back_with_a_listin
     with services.database.open_transaction() as cursor:
         coverage.want(cursor, [Series("bin-ohlcv", "SOL")], delisted_ms - DAY_MS, None)
     system.query(set_end, delisted_ms)
-    maintenance.follow_listings(services, exchange)
+    reconcile.follow_listings(services, exchange)
     ((is_endless, end_ms, start_ms),) = system.query(wanted)
     assert not is_endless
     assert delisted_ms + DAY_MS <= end_ms <= delisted_ms + 3 * DAY_MS
     system.query(set_end, None)
-    maintenance.follow_listings(services, exchange)
+    reconcile.follow_listings(services, exchange)
     assert system.query(wanted) == [(True, None, start_ms)], "not more than before, though it was listed long before"
     system.query(set_end, delisted_ms)
-    maintenance.follow_listings(services, exchange)
+    reconcile.follow_listings(services, exchange)
     listed_ms = end_ms + 10 * DAY_MS
     system.query(
         "UPDATE perp_metadata SET delisted_ms = NULL, listed_ms = %s WHERE symbol = 'SOL' RETURNING 1", listed_ms
     )
-    maintenance.follow_listings(services, exchange)
+    reconcile.follow_listings(services, exchange)
     with services.database.open_transaction() as cursor:
         gaps = coverage.find_gaps(cursor, "bin-ohlcv", listed_ms + DAY_MS, ["SOL"])
     assert [gap for _, gap in gaps] == [Window(start_ms, end_ms), Window(listed_ms, listed_ms + DAY_MS)]

@@ -13,7 +13,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, now_ms
 from fademoe.errors import RetryLater
 from fademoe.feeds import registry
 from fademoe.jobs import archive as jobs
-from fademoe.jobs import maintenance
+from fademoe.jobs import reconcile
 from fademoe.jobs.archive_check import check_archive
 from fademoe.jobs.archive_plan import load_state, split_gaps
 from fademoe.metrics import OpenInterest
@@ -241,11 +241,11 @@ def test_what_was_left_to_files_goes_to_rest_when_the_setting_is_taken_back(impo
     job = Job.fetch(failed, redis, JSONSerializer)
     job.set_status(JobStatus.FAILED)
     FailedJobRegistry(queue=connect_queue(redis, ARCHIVES)).add(job, 3600)
-    maintenance.enqueue_missing(importer.services)
+    reconcile.enqueue_missing(importer.services)
     assert read_windows_in_queues(redis, ["binance"]) == {}
     system.environment["FADEMOE_ARCHIVES"] = "okx"
     services = system.context()
-    maintenance.enqueue_missing(services)
+    reconcile.enqueue_missing(services)
     assert list(read_job_states(redis, ARCHIVES)) == [make_job_id(IMPORT, Task(others, day))]
     assert read_windows_in_queues(redis, ["binance"]) == {candles: [day]}
 

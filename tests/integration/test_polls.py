@@ -17,7 +17,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, floor_t
 from fademoe.errors import BadPayload
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument
-from fademoe.jobs import maintenance, newest, newest_settlements, polls
+from fademoe.jobs import maintenance, newest, newest_settlements, polls, reconcile
 from fademoe.metrics import Funding, PredictedFunding
 from fademoe.queue.chores import Chore
 from fademoe.queue.enqueue import enqueue_windows
@@ -208,12 +208,12 @@ def test_a_contract_that_is_refused_costs_no_other(ask_later, services, system):
 def test_followed_contracts_want_what_neither_stream_nor_poll_brings(ask, services, system):
     for exchange in ("binance", "bybit", "okx"):
         instruments.refresh(registry.load_exchanges()[exchange], services.rest, services.database)
-    maintenance.reconcile()
+    reconcile.reconcile()
     rows = system.query("SELECT source, array_agg(symbol ORDER BY symbol) FROM perp_coverage GROUP BY 1 ORDER BY 1")
     three = ["BTC", "ETH", "PEPE"]
     assert dict(rows) == {f"{code}-{metric}": three for code, metrics in LISTED_ONLY.items() for metric in metrics}
     before = system.query("SELECT source, symbol, wanted FROM perp_coverage ORDER BY 1, 2")
-    maintenance.reconcile()
+    reconcile.reconcile()
     assert system.query("SELECT source, symbol, wanted FROM perp_coverage ORDER BY 1, 2") == before
 
 

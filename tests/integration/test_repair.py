@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
-from fademoe.jobs import maintenance
+from fademoe.feeds import registry
+from fademoe.jobs.reconcile import mark_unrecoverable
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task, list_window_queues
 from fademoe.queue.reaper import Reaper
@@ -218,7 +219,7 @@ def test_what_was_missed_live_and_has_no_history_is_abandoned(system):
         now - 5 * MINUTE_MS,
     )
     assert json.loads(system.run("gaps", "--source", "bin-lq", "--json").stdout)[0]["start_ms"] == now - HOUR_MS
-    maintenance.mark_unrecoverable(context, next(iter(maintenance.registry.select_enabled(context.settings))))
+    mark_unrecoverable(context, next(iter(registry.select_enabled(context.settings))))
     found = absences(system, "bin-lq", "BTC")
     assert [(start_ms, end_ms) for start_ms, end_ms, _ in found] == [(now - HOUR_MS, now - 50 * MINUTE_MS)]
     assert "no history" in found[0][2]

@@ -11,7 +11,7 @@ from fademoe.clock import DAY_MS, HOUR_MS, Window, split
 from fademoe.feeds import registry
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
-from fademoe.jobs import maintenance
+from fademoe.jobs import reconcile
 from fademoe.jobs.feed_client import FeedClient, TimeUp
 from fademoe.jobs.seed import SeedRequest, carry_out, make_plan
 from fademoe.queue.chores import CHORES
@@ -157,7 +157,7 @@ def want(services, name, days):
                 if symbol in by_symbol and feed.serves(by_symbol[symbol])
             ]
             coverage.want(cursor, series, until_ms - days * DAY_MS, until_ms)
-    return maintenance.enqueue_planned(services.redis, maintenance.plan_missing(services, exchange)[0])
+    return reconcile.enqueue_planned(services.redis, reconcile.plan_missing(services, exchange)[0])
 
 
 @pytest.mark.waits(30)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fademoe.feeds import registry
-from fademoe.jobs import maintenance
+from fademoe.jobs import maintenance, reconcile
 from fademoe.jobs.dead import find_dead
 from fademoe.runtime.job_context import use_services
 from fademoe.signals import Stopped
@@ -24,7 +24,7 @@ def get_archive():
 
 
 CALLS = {
-    "reconcile": (CLOCK, lambda services: maintenance.reconcile()),
+    "reconcile": (CLOCK, lambda services: reconcile.reconcile()),
     "instruments": ("/fapi/v1/exchangeInfo", lambda services: maintenance.refresh_instruments()),
     "retention": (CLOCK, maintenance.drop_expired),
     "lives": ("/fapi/v1/exchangeInfo", lambda services: find_dead("binance")),

@@ -8,7 +8,7 @@ import pytest
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
 from fademoe.feeds import registry
-from fademoe.jobs import maintenance
+from fademoe.jobs import reconcile
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task, list_exchange_queues
 from fademoe.queue.states import FAILED, connect_queue, read_job_states
@@ -65,7 +65,7 @@ def want(services, name, days, symbols=SYMBOLS, metrics=("ohlcv",)):
     series = [Series(f"{CODES[name]}-{metric}", symbol) for metric in metrics for symbol in symbols]
     with services.database.open_transaction() as cursor:
         coverage.want(cursor, series, until_ms - days * DAY_MS, until_ms)
-    return maintenance.enqueue_planned(services.redis, maintenance.plan_missing(services, exchange)[0])
+    return reconcile.enqueue_planned(services.redis, reconcile.plan_missing(services, exchange)[0])
 
 
 def count_failed(services, exchanges):
