@@ -12,7 +12,7 @@ from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import Page, RestFeed
 from fademoe.feeds.instrument import Json
-from fademoe.queue.dequeue import OPPORTUNISTIC_WAIT_S, begin_wait_s, list_ready_queues
+from fademoe.queue.dequeue import OPPORTUNISTIC_WAIT_S, compute_begin_wait_s, list_ready_queues
 from fademoe.queue.ids import LIVE, get_requested_queue, is_requested, list_exchange_queues, parse_exchange
 from fademoe.queue.pauses import pause_budget
 from fademoe.runtime.services import Services
@@ -102,7 +102,7 @@ class FeedClient:
             return self._send(feed, page, OPPORTUNISTIC_WAIT_S)
         if not self.has_begun:
             return self._begin(feed, page)
-        last_s, slice_s = monotonic_s() + BLOCKING_WAIT_S, max(YIELDING_WAIT_S, begin_wait_s(self.queue))
+        last_s, slice_s = monotonic_s() + BLOCKING_WAIT_S, max(YIELDING_WAIT_S, compute_begin_wait_s(self.queue))
         while True:
             self._yield_to_requested()
             try:
@@ -116,7 +116,7 @@ class FeedClient:
 
     def _begin(self, feed: RestFeed, page: Page) -> Json:
         try:
-            answer = self._send(feed, page, begin_wait_s(self.queue))
+            answer = self._send(feed, page, compute_begin_wait_s(self.queue))
         except BudgetSpent as error:
             raise NoUnits(str(error), retry_after_s=error.retry_after_s, exchange=error.exchange) from error
         self.has_begun = True

@@ -27,7 +27,7 @@ OPPORTUNISTIC_WAIT_S = 0.25
 PRIORITY_WAIT_S = 2.0  # of live and requested windows
 
 
-def begin_wait_s(queue: str) -> float:
+def compute_begin_wait_s(queue: str) -> float:
     """Return how long the first request of a job of a queue may wait for its rate limit."""
     return PRIORITY_WAIT_S if queue == LIVE or is_requested(queue) else OPPORTUNISTIC_WAIT_S
 
@@ -93,7 +93,9 @@ def _find(redis: Redis, name: str, pauses: dict[tuple[str, str], float], *, take
     """Return the first ready job of a queue, and take it out if `take`."""
     exchange = parse_exchange(name)
     exchanges = [exchange] if exchange else list(registry.list_names())
-    passed_over = [] if name == ARCHIVES or not pauses else list_paused_sources(pauses, exchanges, begin_wait_s(name))
+    passed_over = (
+        [] if name == ARCHIVES or not pauses else list_paused_sources(pauses, exchanges, compute_begin_wait_s(name))
+    )
     queue = connect_queue(redis, name)
     keys = [queue.key, queue.intermediate_queue_key]
     job_id = redis.register_script(_TAKE)(keys=keys, args=[int(take), MAX_DEPTH, *passed_over])
