@@ -29,10 +29,13 @@ A `View` is what is known at the end of one minute; the caller that evaluates im
 
     errors        ExpressionError: position, valid words
     words         names of columns and codes
-    lexer, parse  text to tree; tree: the nodes
+    lexer         words, literals and signs of a text
+    parse         text to tree
+    tree          the nodes
     needs         what a tree reads
     numbers       the arithmetic: decimals of 34 digits, windows
     evaluate      View, and the exact evaluation at one minute
+    arrays        the evaluation of many series or points at once, in floats with a bound of their error
     expression    compile_expression, compile_message, canonical text and printed values
 """
 

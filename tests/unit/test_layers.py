@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 import fademoe
 from fademoe.feeds import registry
 
@@ -154,6 +156,14 @@ def test_no_exchange_is_named_outside_its_module():
         text = path.read_text(encoding="utf-8").lower()
         found += [f"{name}: {exchange}" for exchange in registry.list_names() if re.search(rf"\b{exchange}\b", text)]
     assert not found
+
+
+@pytest.mark.parametrize("room", ["alerts", "backtest", "evaluation", "jobs", "trader"])
+def test_the_list_of_a_rooms_files_is_whole(room):
+    """The docstring of a room with many files has a line for each."""
+    text = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text(encoding="utf-8")), clean=False)
+    listed = re.findall(r"^(?:    )?([a-z_]+) {2,}[A-Za-z]", text or "", re.MULTILINE)
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / room).glob("*.py") if path.stem != "__init__")
 
 
 def test_the_drawing_of_the_rooms_is_this_one():
