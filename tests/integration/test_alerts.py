@@ -241,7 +241,7 @@ def test_only_listed_contracts_have_an_instance_and_a_delisted_one_resolves(aler
     ]  # fmt: skip
 
 
-def test_a_changed_rule_resolves_what_fires_and_begins_anew_a_changed_message_does_not(alerts):
+def test_a_changed_rule_resolves_what_fires_and_begins_again_a_changed_message_does_not(alerts):
     alerts.store("bin", "BTC", closes(*[110] * 12))
     alerts.apply(RULE, 0)
     alerts.begin_at(0)

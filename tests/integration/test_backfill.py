@@ -202,7 +202,7 @@ def test_killed_workers_lose_nothing(system, simulator, recent):
         assert system.differences("binance", "bin-ohlcv", symbol, start_ms, recent[1]) == []
 
 
-def test_a_lost_queue_is_made_anew(system, recent):
+def test_a_lost_queue_is_made_again(system, recent):
     assert seed(system, "--symbols", "BTC,ETH", since_ms=recent[0], until_ms=recent[1]).returncode == 0
     system.context().redis.flushall()
     work(system)

@@ -100,7 +100,7 @@ def test_a_file_that_is_broken_short_or_refused_hides_no_life(services, system, 
 
 
 @pytest.mark.parametrize(("factor", "symbols"), [(1, ["ZEC", "ZEC"]), (7, ["ZEC_2", "ZEC"])])
-def test_the_life_before_a_listing_anew_is_the_first_one(services, system, monkeypatch, factor, symbols):
+def test_the_life_before_a_listing_again_is_the_first_one(services, system, monkeypatch, factor, symbols):
     """The stored symbol keeps its meaning: where the earlier life was another coin, that one gets another symbol."""
     day_ms = settled_end(DAY_MS)
     again = {"halted_from_ms": day_ms - 70 * DAY_MS, "halted_until_ms": day_ms - 65 * DAY_MS}

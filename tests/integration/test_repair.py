@@ -46,7 +46,7 @@ def klines_asked(simulator):
 
 
 @pytest.mark.waits(56)
-def test_a_queue_that_is_flushed_in_the_middle_of_a_backfill_is_made_anew(system, recent):  # noqa: F811
+def test_a_queue_that_is_flushed_in_the_middle_of_a_backfill_is_made_again(system, recent):  # noqa: F811
     symbols = ["BTC", "ETH", "SOL", "XRP"]
     start_ms = recent[0] - 40 * DAY_MS
     work(system)
@@ -63,7 +63,7 @@ def test_a_queue_that_is_flushed_in_the_middle_of_a_backfill_is_made_anew(system
     until(lambda: not read_windows_in_queues(redis, list_window_queues("binance")), 60)
 
 
-def test_a_job_that_a_dying_worker_has_taken_and_not_started_is_made_anew(system):
+def test_a_job_that_a_dying_worker_has_taken_and_not_started_is_made_again(system):
     redis = system.context().redis
     task = Task(Series("bin-ohlcv", "BTC"), Window(0, MINUTE_MS))
     assert enqueue_windows(redis, "binance", [task]) == 1

@@ -392,7 +392,7 @@ def test_a_kill_switch_trips_within_the_minute_and_needs_a_reason(
         (("--max-rejections", "1", "--param", "share=0.9"), lambda *_: None),
     ],
 )
-def test_a_kill_switch_that_is_reset_counts_anew(
+def test_a_kill_switch_that_is_reset_counts_again(
     trader: Trader,
     sql: Cursor,
     command: Command,

@@ -47,7 +47,7 @@ def test_with_clear_it_is_over_when_clear_is_true_and_the_expression_is_not():
     assert run(Timing(keep=1), "tffff", clears="ftuut")[0] == {0: ["firing"], 4: ["resolved"]}
 
 
-def test_in_the_cooldown_it_is_not_looked_at_and_then_begins_anew():
+def test_in_the_cooldown_it_is_not_looked_at_and_then_begins_again():
     found, _ = run(Timing(pending=1, cooldown=5), "tt" + "f" + "t" * 8)
     assert found == {0: ["pending"], 1: ["firing"], 2: ["resolved"], 7: ["pending"], 8: ["firing"]}
 

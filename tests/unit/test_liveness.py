@@ -68,7 +68,7 @@ def test_a_topic_that_never_has_data_is_abandoned_after_three_sessions():
     assert line.check(200.0) == []
 
 
-def test_data_begin_the_count_of_empty_sessions_anew():
+def test_data_begin_the_count_of_empty_sessions_again():
     line = liveness(bars=BARS, other=QUIET_BARS)
     for _ in range(3 * MAX_EMPTY_SESSIONS):
         line.begin(0.0)
