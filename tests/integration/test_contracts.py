@@ -1,6 +1,7 @@
 """The lists of contracts: halves of them, contracts that vanish, siblings, and clocks."""
 
 from dataclasses import replace
+from pkgutil import resolve_name
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from fademoe.alerts.conditions import read_conditions
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
 from fademoe.feeds import registry
-from fademoe.jobs import maintenance, polls
+from fademoe.jobs import polls
 from fademoe.metrics import METRICS
 from fademoe.queue.chores import CHORES
 from fademoe.runtime.job_context import use_services
@@ -302,7 +303,7 @@ def test_a_contract_that_is_listed_minutes_after_the_list_was_fetched_is_wanted_
     lists.odd = ({**new, "status": "TRADING"},)
     often = [chore for chore in CHORES if chore.every_s <= 300]
     for chore in often:
-        getattr(maintenance, chore.function.rpartition(".")[2])()
+        resolve_name(chore.function)()
     wanted = dict(system.query("SELECT source, lower(wanted) FROM perp_coverage WHERE symbol = 'NEW'"))
     brought = {feed.metric for feed in (*EXCHANGE.stream_feeds, *EXCHANGE.poll_feeds)}
     alone = [feed for feed in EXCHANGE.rest_feeds if feed.metric not in brought]
