@@ -25,7 +25,7 @@ from fademoe.signals import StopSignal
 from fademoe.store import trader as store
 from fademoe.store.connection import Database
 from fademoe.store.derived import follow
-from fademoe.trader import program, reconcile
+from fademoe.trader import program, reconciliation
 from tests.support.clocks import until
 from tests.support.markets import START, draw_market, store_market
 
@@ -83,7 +83,7 @@ class Trader:
         self.file.write_text(COUNTING)
         monkeypatch.setattr(program, "now_ms", lambda: self.now)
         monkeypatch.setattr("fademoe.cli.trader.now_ms", lambda: self.now)
-        monkeypatch.setattr(reconcile, "now_ms", lambda: self.now)
+        monkeypatch.setattr(reconciliation, "now_ms", lambda: self.now)
         monkeypatch.setenv("FADEMOE_DATABASE_URL", url)
         self.database, self.reading = Database(url), Database(url)
         self.program = self.start()
