@@ -22,7 +22,7 @@ from fademoe.metrics import name_perpspec
 from fademoe.store.coverage import Series
 from fademoe.store.read.market import Contract, Known
 
-FEES = Path(__file__).resolve().parents[2] / "conf" / "fees.toml"
+FEES = Path(__file__).resolve().parents[2] / "conf" / "venues.toml"
 NEEDED = ("ohlcv", "fr", "mark")  # of the run's exchange, over the whole run
 ANY = "*"
 LAST_MS = 2**53  # an end that never comes
@@ -146,7 +146,7 @@ def find_fees(exchange: str, maker: Decimal | None, taker: Decimal | None) -> tu
     fees = _read_fees().get(exchange, {})
     for name, value in (("maker", maker), ("taker", taker)):
         if value is None and name not in fees:
-            raise ConfigError(f"conf/fees.toml has no fees of {exchange}: give --{name}")
+            raise ConfigError(f"conf/venues.toml has no fees of {exchange}: give --{name}")
     return (
         Decimal(fees["maker"]) if maker is None else maker,
         Decimal(fees["taker"]) if taker is None else taker,
