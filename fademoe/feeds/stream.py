@@ -16,7 +16,7 @@ class Reduce(StrEnum):
 
     CLOSED = "closed"  # the message of a closed bar is the row
     LAST = "last"  # the last sample of the minute is the row
-    SUM = "sum"  # the events of the minute are added up
+    SUM = "sum"  # the events of the minute are one row, each column by its aggregate
     BAR = "bar"  # the last state of the minute's bar is the row: the bar has no mark of its end
 
 
@@ -30,8 +30,9 @@ class StreamFeed:
     Reduce.CLOSED: `parse` returns final rows, mostly none. BAR: it returns the running bar as it is now, with its begin
     as ts; the bar is final when the next one comes, or a grace after its end by the exchange's clock. LAST and SUM: it
     returns samples or events with their own ts; the runner sorts them into minutes by that ts. LAST: the newest sample
-    of a minute watched to its end is the row. SUM: a minute watched from its first moment is added up, and has no row
-    where nothing happened.
+    of a minute watched to its end is the row. SUM: the events of a minute watched from its first moment are one row,
+    each column by its `aggregate`; where nothing happened there is none. A history that is not sparse has a row for
+    such a minute, too, and it is fetched from there.
     `merged`: messages tell changes only; `items` gets the topic's merged state (see Frame.partial).
     `distinct`: the exchange may repeat an event, so equal events of a minute count once.
     `continuous`: silence for three intervals means that the subscription is broken; on a socket with such topics only
@@ -68,7 +69,7 @@ class Frame(NamedTuple):
 
     `partial`: `data`, an object, holds only what changed since the message before of this topic.
     `sent_ms`: when the exchange sent the message, where it says so. What changed is then merged in that order, and
-    events of a message that comes again, the same to the byte, count once.
+    events of a message that comes again, with the same values throughout, count once.
     `acked`: the topics whose subscriptions the exchange confirms.
     `request`: the number of the request that the message answers. Without `fault` or `void` all of it is confirmed.
     `fault`: a refusal of the `topic`, or of all of `request`, or, without either, of what was not answered yet; what is

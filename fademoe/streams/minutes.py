@@ -9,15 +9,17 @@ A message that changes a minute which is stored already, a late event or the sam
 that replaces the stored one while the minute is young.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
 from enum import StrEnum
+from operator import attrgetter
 from typing import NamedTuple
 
 from fademoe.clock import MINUTE_MS, SECOND_MS, ceil_to
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Reduce, StreamFeed
 from fademoe.feeds.values import add
-from fademoe.metrics import METRICS, Row
+from fademoe.metrics import METRICS, Column, Row
 from fademoe.store.coverage import Series
 
 GRACE_MS = 5 * SECOND_MS  # exchanges send events up to a second and a half late
@@ -109,9 +111,30 @@ class Minute:
         if not self.rows:
             return None
         if feed.reduce is Reduce.SUM:
-            columns = list(zip(*self.rows, strict=True))[1:]
-            return METRICS[feed.metric].row_type._make([self.ts, *(add(*map(str, column)) for column in columns)])
+            metric = METRICS[feed.metric]
+            in_order = sorted(self.rows, key=attrgetter("ts"))
+            values = zip(*(row[1:] for row in in_order), strict=True)
+            combined = (_combine(column, each) for column, each in zip(metric.columns, values, strict=True))
+            return metric.row_type._make([self.ts, *combined])
         return self.rows[0]._replace(ts=self.ts)
+
+
+def _combine(column: Column, values: Sequence[str | int | None]) -> str | int | None:
+    """Return the value that stands for those of events in their order, as it would for rows of a longer step."""
+    known = [value for value in values if value is not None]
+    if column.aggregate == "none" or not known or (column.aggregate == "sum" and len(known) < len(values)):
+        return None
+    match column.aggregate:
+        case "sum":
+            return add(*map(str, known))
+        case "max":
+            return max(known, key=Decimal)
+        case "min":
+            return min(known, key=Decimal)
+        case "first":
+            return values[0]
+        case _:
+            return values[-1]
 
 
 Key = tuple[Series, int]

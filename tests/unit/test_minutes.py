@@ -1,13 +1,14 @@
 """Samples and events become minutes only when those were watched."""
 
 import resource
+from typing import NamedTuple
 
 import pytest
 
 from fademoe.clock import MINUTE_MS
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.stream import Reduce, StreamFeed
-from fademoe.metrics import Liquidations, OpenInterest, PredictedFunding
+from fademoe.metrics import METRICS, Column, Liquidations, Metric, OpenInterest, PredictedFunding
 from fademoe.store.coverage import Series
 from fademoe.streams.buffer import Buffer, to_batches
 from fademoe.streams.minutes import GRACE_MS, LATE_MS, YOUNG_MS, Item, Minutes, Route
@@ -106,6 +107,57 @@ def test_a_sum_is_not_claimed_before_its_last_events_must_have_come():
     assert minutes.close(end + GRACE_MS - 1, end + LATE_MS) == []
     assert minutes.close(end + GRACE_MS, end, end + LATE_MS - 1) == []
     assert rows(minutes.close(end + GRACE_MS, end, end + LATE_MS)) == [(0, None)], "a pong says that the line is alive"
+
+
+class Flow(NamedTuple):
+    """A row with a column of each aggregate."""
+
+    ts: int
+    net: str
+    biggest: str | None
+    least: str | None
+    opened: str
+    newest: int | None
+    id: str | None
+
+
+@pytest.fixture
+def flow(monkeypatch):
+    aggregates = dict(zip(Flow._fields[1:], ("sum", "max", "min", "first", "last", "none"), strict=True))
+    columns = tuple(Column(name=name, unit="coins", title=name, aggregate=each) for name, each in aggregates.items())
+    metric = Metric(name="flow", title="Flow", row_type=Flow, columns=columns)
+    monkeypatch.setitem(METRICS, "flow", metric)
+    return route("flow", Reduce.SUM)
+
+
+def sum_up(flow, *values):
+    """Return the row of a minute with these events, the last of which comes first."""
+    minutes = Minutes([flow])
+    minutes.watch([flow], START)
+    for number, each in reversed([*enumerate(values)]):
+        minutes.add(flow, Flow(START + number, *each))
+    ((_, row),) = rows(close_alive(minutes, START + MINUTE_MS + GRACE_MS))
+    return row
+
+
+def test_events_of_a_minute_are_one_row_by_the_aggregates_of_their_columns(flow):
+    """The biggest of three trades was their sum."""
+    events = [("-3", "3", "3", "7", 1, "a"), ("10", "10", "10", "8", 2, "b"), ("9", "9", "9", "9", 3, "c")]
+    assert sum_up(flow, *events) == ("16", "10", "3", "7", 3, None)
+
+
+def test_events_may_lack_values(flow):
+    """A null ended the session, so that no minute of any contract of the connection was stored."""
+    without = (None,) * 2
+    assert sum_up(flow, ("1", "2", None, "7", 4, None), ("2", *without, "8", None, None)) == (
+        "3",
+        "2",
+        None,
+        "7",
+        None,
+        None,
+    )
+    assert sum_up(flow, (None, *without, "7", 4, None), ("2", *without, "8", 5, None))[0] is None
 
 
 def test_a_sum_that_was_watched_to_its_end_is_kept_when_the_session_ends():
