@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from fademoe.clock import MINUTE_MS, SECOND_MS, floor_to, monotonic_s, to_host_s
 from fademoe.errors import BadPayload, SourceError
+from fademoe.feeds.instrument import Json
 from fademoe.feeds.stream import Frame, Socket
 from fademoe.signals import StopSignal
 from fademoe.streams.address import Address
@@ -284,7 +285,8 @@ class Connection(threading.Thread):
         if not payload or payload == b"pong":
             return None
         try:
-            frame = self.socket.route(self.socket.decode(payload))
+            message = self.socket.decode(payload)
+            frame = self.socket.route(message)
         except BadPayload as error:
             self._intake.discard(error, payload, self._frame_ms)
             return None
@@ -293,12 +295,12 @@ class Connection(threading.Thread):
             return None
         topic = frame.topic
         if topic is not None and topic in self.topics and frame.fault is None:
-            self._take_data(topic, frame, payload, now_s)
+            self._take_data(topic, frame, message, payload, now_s)
         else:
             self._take_control(frame, payload, now_s)
         return frame.reply
 
-    def _take_data(self, topic: str, frame: Frame, payload: bytes, now_s: float) -> None:
+    def _take_data(self, topic: str, frame: Frame, message: Json, payload: bytes, now_s: float) -> None:
         self._data_ms = self._frame_ms
         self._liveness.on_data(topic, now_s)
         self.health.last_data_s = now_s
@@ -308,7 +310,7 @@ class Connection(threading.Thread):
         if frame.odd is not None:
             self._intake.discard(BadPayload(frame.odd), payload, self._frame_ms, topic)
             return
-        for feed in self._intake.take(topic, frame, payload, self._frame_ms):
+        for feed in self._intake.take(topic, frame, message, payload, self._frame_ms):
             self._minutes.on_event(feed, self._frame_ms)
             self._liveness.on_event(feed, now_s)
             if items := self._proofs.on_event(feed, self._frame_ms):

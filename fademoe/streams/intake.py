@@ -124,13 +124,16 @@ class Intake:
             if topic in (None, name):
                 self.state_invalid |= state.invalidate()
 
-    def take(self, name: str, frame: Frame, payload: bytes, exchange_ms: int) -> list[StreamFeed]:
-        """Hand on the rows of a topic's message that came at `exchange_ms`; return the feeds that had an event."""
+    def take(self, name: str, frame: Frame, message: Json, payload: bytes, exchange_ms: int) -> list[StreamFeed]:
+        """Hand on the rows of a topic's message that came at `exchange_ms`; return the feeds that had an event.
+
+        `message` is what `payload` says, decoded: two that say the same may be compressed differently.
+        """
         sent_ms = frame.sent_ms
         if sent_ms is not None:
             if sent_ms > exchange_ms + MAX_AHEAD_MS:
                 frame = frame._replace(sent_ms=None)  # it must not outdate what follows
-            elif name in self._with_events and self._is_repeated((name, sent_ms, hash(payload))):
+            elif name in self._with_events and self._is_repeated((name, sent_ms, hash(repr(message)))):
                 return []
         state = self._states.get(name)
         data = state.merge(frame) if state else frame.data
