@@ -71,6 +71,7 @@ class StreamRunner:
         self._spill_problem = ""  # why the disk did not take them either
         self._lost_rows = 0  # dropped when memory and disk were full
         self._lost_s: float | None = None  # monotonic time of the newest loss
+        self._with_every_row = {feed.metric for feed in exchange.rest_feeds if not feed.sparse}
         self._spill = Spill(services.settings.home / "spill" / f"{exchange.name}.jsonl", exchange.stream_feeds)
 
     def run(self) -> None:
@@ -257,7 +258,11 @@ class StreamRunner:
         self._spill.clear()
 
     def store(self, items: list[Item]) -> None:
-        """Store rows and the minutes that they prove; raise StoreError when PostgreSQL is away."""
+        """Store rows and the minutes that they prove; raise StoreError when PostgreSQL is away.
+
+        A minute without events proves nothing where the history has a row for each: that row is still to be fetched.
+        """
+        items = [item for item in items if item.row is not None or item.feed.metric not in self._with_every_row]
         if items:
             self._new_rows += self._services.writer.write(*to_batches(items), LIVE)
             self._last_ts = max(item.ts for item in items)

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -125,3 +126,27 @@ def test_events_that_come_late_correct_the_row_of_their_minute_and_that_is_recor
     assert stored == [(ts, "1.5", "7"), (quiet, "0", "2")]
     changed = system.query('SELECT ts, "column", old_value, new_value FROM perp_corrections ORDER BY id')
     assert [(each[0] - ts, *map(str, each[1:])) for each in changed] == [(0, "lql", "1", "1.5"), (0, "lqs", "0", "7")]
+
+
+def test_a_minute_without_events_proves_nothing_where_the_history_has_a_row_for_each(system):
+    """It counted as complete, so that its row of zeros was never fetched."""
+    exchange, series, ts = registry.load_exchanges()["okx"], Series("okx-lq", "BTC"), floor_to(now_ms(), MINUTE_MS)
+    feed = next(feed for feed in exchange.stream_feeds if feed.metric == "lq")
+    history = replace(exchange.find_rest_feed("pfr"), metric="lq")
+    context = system.context()
+    for number, table in enumerate(
+        (
+            exchange,
+            replace(exchange, rest_feeds=(replace(history, sparse=True),)),
+            replace(exchange, rest_feeds=(history,)),
+        )
+    ):
+        minute = ts + number * 2 * MINUTE_MS
+        items = [
+            Item(feed, series, minute, Liquidations(minute, "1", "0")),
+            Item(feed, series, minute + MINUTE_MS, None),
+        ]
+        StreamRunner(context, table).store(items)
+    context.close()
+    (covered,) = system.query("SELECT covered::text FROM perp_coverage WHERE source = 'okx-lq'")
+    assert covered == (f"{{[{ts},{ts + 5 * MINUTE_MS})}}",)
