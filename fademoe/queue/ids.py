@@ -56,13 +56,13 @@ def make_series_prefix(series: Series, kind: str = BACKFILL) -> str:
 def parse_job_id(text: str) -> tuple[str, Task | None]:
     """Return (kind, task) of an id made by `make_job_id`, ("", None) for any other text."""
     kind, _, rest = text.partition("-")
-    source, _, rest = rest.partition("_")
-    parts = rest.rsplit("_", 2)
-    if kind not in KINDS or len(parts) != 3:
+    parts = rest.rsplit("_", 3)  # the name of a metric may have underscores, nothing behind it has
+    if kind not in KINDS or len(parts) != 4:
         return "", None
+    source, coded, start, end = parts
     try:
-        symbol = bytes.fromhex(parts[0][1:]).decode() if parts[0].startswith("-") else parts[0]
-        window = Window(int(parts[1]), int(parts[2]))
+        symbol = bytes.fromhex(coded[1:]).decode() if coded.startswith("-") else coded
+        window = Window(int(start), int(end))
     except ValueError:
         return "", None
     return kind, Task(Series(source, symbol), window)

@@ -10,7 +10,7 @@ from fademoe.store.coverage import Series
 
 
 @pytest.mark.parametrize("symbol", ["BTC", "1INCH", "币安人生", "A_B", "X.Y"])
-@pytest.mark.parametrize("source", ["bin-ohlcv", "c-bin-oi"])
+@pytest.mark.parametrize("source", ["bin-ohlcv", "c-bin-oi", "acb-taker_flow"])
 def test_a_job_is_named_by_its_arguments(source, symbol):
     task = Task(Series(source, symbol), Window(1767225600000, 1768089600000))
     assert re.fullmatch(r"[A-Za-z0-9_-]+", task.job_id)
