@@ -3,6 +3,7 @@
 Everything that stores, serves or shows a metric reads this declaration: docs/adding-a-metric.md.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, get_args
@@ -90,6 +91,11 @@ Aggregate = Literal["first", "last", "max", "min", "sum", "none"]
 Drawing = Literal["candles", "line", "step", "area"]
 Format = Literal["number", "percent"]
 CANDLE_COLUMNS = 4  # open, high, low, close
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")  # PostgreSQL cuts off longer names
+# Columns that tables of rows and queries have of their own, those of every PostgreSQL table among them.
+_TAKEN = frozenset(
+    ["ts", "symbol", "source", "interval", "bars", "bucket", "ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +164,11 @@ class Metric:
     zero_when_empty: bool = False  # a covered minute without a row is 0 in expressions: nothing happened
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless columns and plots fit the row type and each other."""
+        """Raise ValueError unless columns and plots fit the row type and each other, and names can be stored."""
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"metric {self.name!r}: a name is small letters, digits and underscores")
+        if any(column.text for column in self.columns):
+            raise ValueError(f"metric {self.name}: columns of text belong to derived metrics alone")
         if self.row_type._fields != ("ts", *(column.name for column in self.columns)):
             raise ValueError(f"metric {self.name}: columns differ from the fields of {self.row_type.__name__}")
         self.check_columns()
@@ -167,6 +177,11 @@ class Metric:
         """Raise ValueError unless the plots and aggregates fit the columns."""
         names = [column.name for column in self.columns]
         for column in self.columns:
+            if not _NAME.fullmatch(column.name) or column.name in _TAKEN:
+                raise ValueError(
+                    f"metric {self.name}: a column cannot have the name {column.name!r}: small letters, digits and"
+                    f" underscores, 63 at most, and none of {', '.join(sorted(_TAKEN))}"
+                )
             if column.aggregate not in get_args(Aggregate):
                 raise ValueError(f"metric {self.name}: column {column.name} has no aggregate {column.aggregate!r}")
         for plot in self.plots:

@@ -190,15 +190,24 @@ def _make_data_views(cursor: Cursor) -> None:
 
 
 def _ensure_columns(cursor: Cursor, metric: Metric) -> None:
-    """Add a metric's columns to the tables of rows and of hours."""
+    """Add a metric's columns to the tables of rows and of hours.
+
+    Raises ConfigError for a column that is there with another type, as a declaration before this one had it.
+    """
     for table in ("perp_data", "perp_hours"):
         cursor.execute(SQL["columns"], {"table": table})
-        present = {name for (name,) in cursor.fetchall()}
+        present = dict(cursor.fetchall())
         for column in metric.columns:
-            if column.name not in present:
+            kind = "bigint" if column.whole else "numeric"
+            stored = present.get(column.name)
+            if stored is None:
                 names = {"table": sql.Identifier(table), "column": sql.Identifier(column.name)}
-                kind = sql.SQL("BIGINT" if column.whole else "NUMERIC")
-                cursor.execute(sql.SQL(SQL["add_column"]).format(**names, kind=kind))
+                cursor.execute(sql.SQL(SQL["add_column"]).format(**names, kind=sql.SQL(kind)))
+            elif stored != kind:
+                raise ConfigError(
+                    f"metric {metric.name}: its column {column.name} is declared with whole={column.whole}, and is"
+                    f" {stored} in the database: declare it as it was, or under another name"
+                )
 
 
 def _fields(metric: Metric) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from fademoe.clock import DAY_MS, MINUTE_MS, Window, now_ms
 from fademoe.errors import BadPayload, ConfigError, RetryLater, StoreError
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument
-from fademoe.metrics import Candle, OpenInterest
+from fademoe.metrics import METRICS, Candle, OpenInterest
 from fademoe.store import coverage, instruments, status
 from fademoe.store.connection import Database
 from fademoe.store.coverage import NOT_LISTED_YET, Absence, Covered, Series
@@ -360,3 +360,12 @@ def test_views_have_the_values_as_types_that_other_drivers_know(database):
     database.run(lambda cursor: cursor.execute(execute))
     migrate(database, list(registry.load_exchanges().values()))
     assert fetch(database, "SELECT later FROM data_f8") == [(None,)]
+
+
+def test_a_column_that_is_stored_as_another_type_than_it_is_declared_is_named(database, monkeypatch):
+    """Decimals of a column that was declared whole at first were refused by PostgreSQL, row after row."""
+    metric = METRICS["fr"]
+    columns = tuple(replace(column, whole=column.name == "fr_mark") for column in metric.columns)
+    monkeypatch.setitem(METRICS, "fr", replace(metric, columns=columns))
+    with pytest.raises(ConfigError, match="metric fr: its column fr_hours is declared with whole=False, and is bigint"):
+        migrate(database, [registry.load_exchanges()["binance"]])

@@ -1,6 +1,8 @@
 """The declaration of a metric: what it refuses, and what it means for the metrics that FadeMoe brings."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
@@ -24,6 +26,8 @@ def make(**changes: object) -> Metric:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        *(({"name": name}, "a name is small letters") for name in ("", "a-b", "Flow", "1m", "a b", "a" * 64)),
+        ({"columns": (Column(name="pfr", unit="", title="", text=True),)}, "text belong to derived"),
         ({"columns": (Column(name="x", unit="", title=""),)}, "columns differ from the fields of Premium"),
         ({"columns": (Column(name="pfr", unit="", title="", aggregate="mean"),)}, "no aggregate 'mean'"),
         ({"plots": (Plot(pane=PANE, drawing="pie", columns=("pfr",), label="x"),)}, "unknown drawing"),
@@ -34,6 +38,16 @@ def make(**changes: object) -> Metric:
 def test_a_declaration_that_does_not_fit_is_refused(changes: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
         make(**changes)
+
+
+@pytest.mark.parametrize("name", ["symbol", "source", "interval", "bars", "ctid", "Basis", "a b", "a" * 64])
+def test_a_column_that_cannot_be_stored_is_refused(name: str):
+    """PostgreSQL refused each row, or each start of a program: it cuts off long names and has others itself."""
+    row_type = (
+        NamedTuple("Made", [("ts", int), (name, str)]) if name.isidentifier() else SimpleNamespace(_fields=("ts", name))
+    )
+    with pytest.raises(ValueError, match=f"a column cannot have the name '{name}'"):
+        make(columns=(Column(name=name, unit="", title=""),), row_type=row_type, plots=())
 
 
 def test_a_name_or_a_column_is_declared_once():

@@ -47,7 +47,8 @@ ON CONFLICT (perpspec_name) DO UPDATE SET fields = excluded.fields
 WHERE perpspec_schema.fields <> excluded.fields
 
 -- name: columns
-SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped
+SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped
 
 -- name: add_column
 ALTER TABLE {table} ADD COLUMN {column} {kind}
