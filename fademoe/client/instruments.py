@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from itertools import chain, count
 
 from psycopg2.extensions import cursor as Cursor
@@ -18,6 +19,7 @@ from fademoe.feeds.reading import Unreadable, read_elements
 from fademoe.feeds.request import Request
 from fademoe.feeds.symbols import find_power_of_ten, split_multiplier
 from fademoe.feeds.terms import rescale_terms
+from fademoe.feeds.values import read_price, read_text
 from fademoe.metrics import name_perpspec
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage, status
@@ -141,7 +143,7 @@ def _fetch_list(exchange: Exchange, rest: RestClient) -> tuple[list[Instrument],
         body = rest.send(exchange, request, budget=feed.budget, cost=feed.cost, live=True, max_wait_s=MAX_WAIT_S)
         try:
             items = feed.items(body)
-            elements = read_elements(items, feed.parse)
+            elements = read_elements(items, partial(_read_contract, exchange))
             every += items
             instruments += elements.readable
             unreadable += elements.unreadable
@@ -155,6 +157,22 @@ def _fetch_list(exchange: Exchange, rest: RestClient) -> tuple[list[Instrument],
             raise
         request = next_request
     return instruments, unreadable, every
+
+
+def _read_contract(exchange: Exchange, item: Json) -> Instrument | None:
+    """Return a contract of the list; raise BadPayload where nothing of it could be stored: it costs no other one."""
+    try:
+        contract = exchange.instruments.parse(item)
+        if contract is None:
+            return None
+        find_power_of_ten(contract.multiplier)
+    except ValueError as error:
+        raise BadPayload(str(error)) from error
+    read_price(contract.contract_value)
+    read_text(contract.symbol)
+    if contract.exchange != exchange.name or contract.code not in exchange.codes:
+        raise BadPayload(f"{contract.name} is of {contract.exchange} and {contract.code}, not of {exchange.name}")
+    return contract
 
 
 def _split_doubled(read: Sequence[Instrument]) -> tuple[list[Instrument], set[Key]]:

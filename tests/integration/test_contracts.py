@@ -10,6 +10,7 @@ from fademoe.alerts.conditions import read_conditions
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
 from fademoe.feeds import registry
+from fademoe.feeds.terms import make_terms
 from fademoe.jobs import polls
 from fademoe.metrics import METRICS
 from fademoe.queue.chores import CHORES
@@ -336,3 +337,35 @@ def test_a_contract_goes_on_until_its_announced_successor_is_listed(services):
     with services.database.open_transaction() as cursor:
         store.save(cursor, [replace(btc, delisted_ms=end_ms), successor])
         assert store.read_by_symbol(cursor, "bin", "BTC")["BTC"].name == "BTCUSDT"
+
+
+def test_a_contract_that_a_package_reads_wrongly_costs_no_other_one(services, system):
+    """One contract of 500 coins a unit, and the exchange had no list any more: ValueError ended each job and stream."""
+    wrong = {
+        "ETHUSDT": {"multiplier": 500},
+        "SOLUSDT": {"contract_value": "0"},
+        "XRPUSDT": {"code": "bnc"},
+        "ADAUSDT": {"exchange": "acme"},
+        "DOGEUSDT": {"symbol": ""},
+    }
+
+    def parse(item):
+        contract = EXCHANGE.instruments.parse(item)
+        if contract is None or contract.name not in wrong:
+            return contract
+        made = replace(contract, **wrong[contract.name])
+        return replace(made, terms=make_terms(made.multiplier, tick="0.1", lot=None))
+
+    exchange = replace(EXCHANGE, instruments=replace(EXCHANGE.instruments, parse=parse))
+    instruments.refresh(exchange, services.rest, services.database)
+    assert "BTCUSDT" in trading(services)
+    assert not trading(services) & wrong.keys()
+    messages = "; ".join(message for (message,) in system.query("SELECT message FROM perp_errors"))
+    for said in (
+        "500 is not a power of ten",
+        "'0' is not a price",
+        "is of binance and bnc",
+        "is of acme and bin",
+        "not a text",
+    ):
+        assert said in messages
