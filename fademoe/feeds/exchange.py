@@ -55,7 +55,8 @@ class InstrumentsFeed:
 class TermsFeed:
     """An endpoint that tells terms of contracts which their list does not, such as the tiers of margin.
 
-    `params(contract)` ask for one contract; with `is_for_all` one request, that for any contract, tells of all of them.
+    `params(contract)`, or `body(contract)` by POST, ask for one contract; with `is_for_all` one request, that for any
+    contract, tells of all of them.
     `items(answer)` are the elements; `name(element)` is the exchange's name of its contract. `parse(elements,
     contract)` reads all elements of a contract, in its stored unit; a contract without one has the terms `unnamed`, of
     which only the funding interval may be told.
@@ -63,18 +64,19 @@ class TermsFeed:
 
     path: str
     budget: str
-    params: Callable[[Instrument], Params]
     items: Callable[[Json], Sequence[Json]]
     name: Callable[[Json], Json]
     parse: Callable[[Sequence[Json], Instrument], Terms]
     source: str
+    params: Callable[[Instrument], Params] = lambda contract: {}
+    body: Callable[[Instrument], Json] = lambda contract: None
     cost: int = 1
     is_for_all: bool = False
     unnamed: Terms = NO_TERMS
 
     def make_request(self, instrument: Instrument) -> Request:
         """Return the request for the terms of a contract."""
-        return to_request(self.path, self.params(instrument))
+        return to_request(self.path, self.params(instrument), self.body(instrument))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +139,7 @@ class Exchange:
             ("sockets", [socket.name for socket in self.sockets]),
             ("histories", [feed.metric for feed in self.rest_feeds]),
             ("polls", [feed.metric for feed in self.poll_feeds]),
+            ("streams", [feed.metric for feed in self.stream_feeds]),
         ):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise self._fault(f"two {kind} of {twice[0]}")
@@ -149,6 +152,8 @@ class Exchange:
             if channel.socket not in known:
                 raise self._fault(f"a stream of {channel.metric} names the socket {channel.socket!r}, not of {known}")
         columns = {column.name for metric in list_stored() for column in METRICS[metric].columns}
+        if not isinstance(self.unsent, frozenset):
+            raise self._fault(f"unsent is a frozenset of columns, not {self.unsent!r}")
         if unknown := sorted(self.unsent - columns):
             raise self._fault(f"{unknown[0]!r} is unsent, and no column of any metric")
 

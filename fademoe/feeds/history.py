@@ -82,6 +82,15 @@ class Paging:
     window_ms: int = 10 * DAY_MS
     coalesce_ms: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse a table that contradicts itself."""
+        is_table = isinstance(self.costs, tuple) and all(isinstance(band, tuple) for band in self.costs)
+        rows = [most_rows for most_rows, _ in self.costs] if is_table else []
+        if not rows or rows != sorted(set(rows)) or min(min(band) for band in self.costs) < 1:
+            raise ValueError(f"costs are a tuple of (most rows, cost), ascending and above zero, not {self.costs!r}")
+        if self.window_ms < 1:
+            raise ValueError(f"a window is longer than {self.window_ms} ms")
+
     @property
     def rows(self) -> int:
         """Return the rows of a page: the size with the most rows per unit of cost."""
@@ -180,6 +189,20 @@ class RestFeed:
     serves: Callable[[Instrument], bool] = lambda instrument: True
     lag_ms: int | None = None
     lag_why: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a table that contradicts itself."""
+        if self.interval_ms < 1:
+            raise ValueError(f"history of {self.metric}: interval_ms is {self.interval_ms}")
+        if (self.due_every_ms or (self.newest and self.newest.grid_ms)) and not self.sparse:
+            raise ValueError(f"history of {self.metric}: due_every_ms and grid_ms are of sparse feeds")
+        if self.newest and self.newest.rows < 1:
+            raise ValueError(f"history of {self.metric}: newest asks for {self.newest.rows} rows")
+        alike = [(each.metric, each.interval, each.interval_ms, each.sparse) for each in (self, self.recent or self)]
+        if alike[0] != alike[1]:
+            raise ValueError(f"history of {self.metric}: recent has other rows, of {alike[1]}, not of {alike[0]}")
+        if bool(self.recent) != bool(self.recent_ms):
+            raise ValueError(f"history of {self.metric}: recent and recent_ms belong together")
 
     @property
     def page_span_ms(self) -> int:

@@ -7,8 +7,10 @@ import pytest
 from fademoe.clock import MINUTE_MS, to_iso
 from fademoe.exchanges.bybit import EXCHANGE
 from fademoe.feeds.answers import Answer, close_budget, evaluate
+from fademoe.feeds.history import Newest
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.poll import PollFeed
+from fademoe.feeds.request import Request
 from fademoe.metrics import PredictedFunding, Premium
 from fademoe.testing.contract import ExchangeContract
 from fademoe.testing.samples import make_sample
@@ -108,12 +110,43 @@ def change_first(feeds, **changes):
         ({"rest_feeds": (replace(FEED, interval_ms=5 * MINUTE_MS),)}, "interval_ms is 300000"),
         ({"stream_feeds": change_first(EXCHANGE.stream_feeds, socket="none")}, "names the socket 'none', not of"),
         ({"stream_feeds": change_first(EXCHANGE.stream_feeds, source="")}, "a stream of .* does not say where"),
+        ({"stream_feeds": EXCHANGE.stream_feeds[:1] * 2}, "two streams of ohlcv"),
+        ({"unsent": "qv"}, "unsent is a frozenset of columns, not 'qv'"),
         ({"unsent": frozenset({"price"})}, "'price' is unsent, and no column"),
     ],
 )
 def test_a_table_that_contradicts_itself_says_where(changes, said):
     with pytest.raises(ValueError, match=f"^exchange .*: .*{said}"):
         replace(EXCHANGE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "said"),
+    [
+        *((FEED.paging, {"costs": costs}, "costs are a tuple of") for costs in ((), (500, 1), ((0, 1),), ((9, 0),))),
+        (FEED.paging, {"costs": ((100, 2), (10, 1))}, "ascending"),
+        (FEED.paging, {"window_ms": 0}, "a window is longer than 0 ms"),
+        (FEED, {"interval_ms": 0}, "history of pfr: interval_ms is 0"),
+        (FEED, {"due_every_ms": MINUTE_MS}, "of sparse feeds"),
+        (FEED, {"newest": Newest(rows=3, grid_ms=MINUTE_MS)}, "of sparse feeds"),
+        (FEED, {"newest": Newest(rows=0)}, "newest asks for 0 rows"),
+        (FEED, {"recent": FEED}, "recent and recent_ms belong together"),
+        (FEED, {"recent": replace(FEED, metric="mark"), "recent_ms": MINUTE_MS}, "recent has other rows"),
+        (EXCHANGE.sockets[0], {"path": "ws"}, "socket linear: the path 'ws' does not begin with /"),
+        (EXCHANGE.sockets[0], {"topics_per_request": 0}, "socket linear: it needs topics"),
+        (EXCHANGE.sockets[0], {"ping_every_s": 0.0}, "socket linear: it needs topics"),
+    ],
+)
+def test_a_part_of_a_table_that_contradicts_itself_says_so(table, changes, said):
+    """Jobs and streams ended with a ZeroDivisionError, a ValueError of max(), or an address without a slash."""
+    with pytest.raises(ValueError, match=said):
+        replace(table, **changes)
+
+
+def test_terms_are_asked_for_by_post_where_they_have_a_body():
+    feed = replace(EXCHANGE.terms_feeds[0], params=lambda contract: {}, body=lambda contract: {"coin": contract.name})
+    assert feed.make_request(BTC) == Request(path=feed.path, json={"coin": "BTCUSDT"}, method="POST")
+    assert EXCHANGE.terms_feeds[0].make_request(BTC).method == "GET"
 
 
 def test_a_sample_without_a_time_is_of_the_moment_of_its_answer():
