@@ -107,6 +107,7 @@ class Column:
     title: str
     whole: bool = False  # BIGINT instead of NUMERIC
     text: bool = False  # TEXT instead of NUMERIC, of derived metrics alone
+    signed: bool = False  # values may be negative; for the contract of exchanges, of stored metrics
     aggregate: Aggregate = "last"
 
     @property
@@ -298,7 +299,7 @@ for _metric in (
         name="pfr",
         title="Premium index",
         row_type=Premium,
-        columns=(Column(name="pfr", unit="fraction", title="Premium index"),),
+        columns=(Column(name="pfr", unit="fraction", title="Premium index", signed=True),),
         plots=(Plot(pane=FUNDING, drawing="line", columns=("pfr",), label="premium"),),
     ),
     Metric(
@@ -307,7 +308,7 @@ for _metric in (
         row_type=Funding,
         instant=Instant.MOMENT,
         columns=(
-            Column(name="fr", unit="fraction per interval", title="Settled funding rate", aggregate="sum"),
+            Column(name="fr", unit="fraction per interval", title="Settled funding rate", aggregate="sum", signed=True),
             Column(name="fr_hours", unit="hours", title="Funding interval", whole=True),
             Column(name="fr_mark", unit="quote per coin", title="Mark price of the settlement"),
         ),
@@ -318,7 +319,7 @@ for _metric in (
         name="ppr",
         title="Predicted funding rate",
         row_type=PredictedFunding,
-        columns=(Column(name="ppr", unit="fraction per interval", title="Predicted funding rate"),),
+        columns=(Column(name="ppr", unit="fraction per interval", title="Predicted funding rate", signed=True),),
         plots=(Plot(pane=FUNDING, drawing="line", columns=("ppr",), label="predicted"),),
     ),
     Metric(

@@ -11,7 +11,6 @@ from fademoe.feeds.instrument import Json
 from fademoe.metrics import METRICS
 
 PLAIN = re.compile(r"-?[0-9]+([.][0-9]+)?")
-SIGNED = ("pfr", "fr", "ppr")  # metrics whose values may be negative
 WRONG: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1.5, float("nan"), 10**30, 1767225600, 1767225600000000, [], [1], {}, {"a": 1}),
     *("", "NaN", "Infinity", "-1", "1e5", "x", "\x00", "\uff11", "1" * 40, "1767225600"),
@@ -28,17 +27,20 @@ def make_damaged(payload: Json) -> Iterator[Json]:
 
 
 def is_good(row: Any, metric: str) -> bool:
-    """Return whether a row is one of the metric, with a time in ms and plain decimal values."""
-    if type(row) is not METRICS[metric].row_type or type(row.ts) is not int:
+    """Return whether a row is one of the metric, with a time in ms and plain decimal values.
+
+    Values are negative only where their column says that they may be.
+    """
+    declared = METRICS[metric]
+    if type(row) is not declared.row_type or type(row.ts) is not int:
         return False
-    values = [value for value in row[1:] if value is not None]
-    is_plain = all(_is_plain(value) for value in values)
-    has_sign = any(str(value).startswith("-") for value in values)
-    return EARLIEST_MS <= row.ts < LATEST_MS and is_plain and (metric in SIGNED or not has_sign)
+    values = [(column, value) for column, value in zip(declared.columns, row[1:], strict=True) if value is not None]
+    is_plain = all(_is_plain(value) and (column.signed or not str(value).startswith("-")) for column, value in values)
+    return EARLIEST_MS <= row.ts < LATEST_MS and is_plain
 
 
 def _is_plain(value: Any) -> bool:
-    return 0 <= value < 2**63 if type(value) is int else isinstance(value, str) and bool(PLAIN.fullmatch(value))
+    return abs(value) < 2**63 if type(value) is int else isinstance(value, str) and bool(PLAIN.fullmatch(value))
 
 
 def _places(tree: Json, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

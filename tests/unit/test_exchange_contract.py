@@ -1,6 +1,7 @@
 """What the contract of exchanges finds in a table that is wrong."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 
@@ -11,8 +12,9 @@ from fademoe.feeds.history import Newest
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.request import Request
-from fademoe.metrics import PredictedFunding, Premium
+from fademoe.metrics import METRICS, Column, Funding, Metric, PredictedFunding, Premium
 from fademoe.testing.contract import ExchangeContract
+from fademoe.testing.damage import is_good
 from fademoe.testing.samples import make_sample
 
 BTC = Instrument(exchange="bybit", code="byb", name="BTCUSDT", symbol="BTC")
@@ -47,6 +49,29 @@ def test_a_reader_that_checks_nothing_is_found(parse):
     contract.test_samples_are_read()
     with pytest.raises((AssertionError, TypeError, KeyError, ValueError)):
         contract.test_damaged_samples_give_good_rows_or_none()
+
+
+class Basis(NamedTuple):
+    """A row of a metric of another package."""
+
+    ts: int
+    basis: str
+    levels: int | None
+
+
+def test_values_of_a_metric_of_another_package_are_negative_where_it_says_so(monkeypatch):
+    """Three metrics were known by name: for any other, a package with negative values could not pass."""
+    columns = (
+        Column(name="basis", unit="fraction", title="Basis", signed=True),
+        Column(name="levels", unit="levels", title="Levels", whole=True),
+    )
+    metric = Metric(name="basis", title="Basis", row_type=Basis, columns=columns)
+    monkeypatch.setitem(METRICS, "basis", metric)
+    assert is_good(Basis(START_MS, "-0.5", None), "basis")
+    assert not is_good(Basis(START_MS, "-0.5", -1), "basis")
+    monkeypatch.setitem(METRICS, "basis", replace(metric, columns=(replace(columns[0], signed=False), columns[1])))
+    assert not is_good(Basis(START_MS, "-0.5", None), "basis")
+    assert not is_good(Funding(START_MS, "-0.1", 8, "-5"), "fr")
 
 
 def test_a_page_that_asks_for_other_times_is_found():

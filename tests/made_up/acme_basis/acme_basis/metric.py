@@ -22,7 +22,7 @@ declare(
         title="Basis",
         row_type=Basis,
         columns=(
-            Column(name="basis", unit="fraction", title="Basis"),
+            Column(name="basis", unit="fraction", title="Basis", signed=True),
             Column(name="basis_trades", unit="trades", title="Trades measured", whole=True, aggregate="sum"),
         ),
         plots=(
