@@ -68,8 +68,9 @@ class Frame(NamedTuple):
     """One message of a socket, sorted: data of a topic, or a fault, or something to pass over (both None).
 
     `partial`: `data`, an object, holds only what changed since the message before of this topic.
-    `sent_ms`: when the exchange sent the message, where it says so. What changed is then merged in that order, and
-    events of a message that comes again, with the same values throughout, count once.
+    `sent_ms`: when the exchange sent the message, where it says so. What changed is then merged in that order, of the
+    states of a bar (Reduce.BAR) the one that was sent last counts, behind the bar's end, too, and events of a message
+    that comes again, with the same values throughout, count once.
     `acked`: the topics whose subscriptions the exchange confirms.
     `request`: the number of the request that the message answers. Without `fault` or `void` all of it is confirmed.
     `fault`: a refusal of the `topic`, or of all of `request`, or, without either, of what was not answered yet; what is

@@ -81,6 +81,7 @@ class Intake:
         """Take in data of `topics`: rows that are final at once go to `buffer`, all others to `minutes`."""
         self.state_invalid = False  # a change was missed, so merged states are unknown until the next session
         self.sampled_ms: int | None = None  # time of the session's newest sample
+        self._sent_ms: int | None = None  # when the exchange sent the message that is taken in, where it says so
         self._topics = {name: {feed: dict(routes) for feed, routes in topic.items()} for name, topic in topics.items()}
         self._earlier: dict[Series, tuple[int, Instrument]] = {}  # until when a contract had other terms, and which
         self._minutes = minutes
@@ -135,6 +136,7 @@ class Intake:
                 frame = frame._replace(sent_ms=None)  # it must not outdate what follows
             elif name in self._with_events and self._is_repeated((name, sent_ms, hash(repr(message)))):
                 return []
+        self._sent_ms = frame.sent_ms
         state = self._states.get(name)
         data = state.merge(frame) if state else frame.data
         events = []
@@ -205,7 +207,7 @@ class Intake:
     def _add(self, route: Route, row: Row) -> None:
         if route.feed.reduce is Reduce.LAST:
             self.sampled_ms = max(self.sampled_ms or 0, row.ts)
-        if final := self._minutes.add(route, row):
+        if final := self._minutes.add(route, row, self._sent_ms):
             self._buffer.put(final)
 
 

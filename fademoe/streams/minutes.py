@@ -60,13 +60,14 @@ class State(StrEnum):
 class Minute:
     """One interval of one series: the rows that came for it, in order of arrival."""
 
-    __slots__ = ("route", "rows", "state", "ts")
+    __slots__ = ("route", "rows", "sent_ms", "state", "ts")
 
     def __init__(self, route: Route, ts: int) -> None:
         """Open the interval whose row has the ts `ts`."""
         self.route = route
         self.ts = ts
         self.rows: list[Row] = []
+        self.sent_ms = 0  # of a running bar: when the exchange sent its newest state, where it says so
         self.state = State.OPEN
 
     @property
@@ -211,15 +212,16 @@ class Minutes:
         """Note that an event of a feed came at `exchange_ms`, of any contract: until then all of it was watched."""
         self._event_ms[feed] = exchange_ms
 
-    def add(self, route: Route, row: Row) -> list[Item]:
-        """Sort a sample, an event or a bar into its minute; return what is final at once."""
+    def add(self, route: Route, row: Row, sent_ms: int | None = None) -> list[Item]:
+        """Sort a sample, an event or a bar into its minute; return what is final at once.
+
+        `sent_ms`: when the exchange sent the message, None where it does not say so.
+        """
         feed, series, _ = route
         ts = METRICS[feed.metric].stamp(row.ts, feed.interval_ms)
         key = series, ts
-        if feed.reduce is Reduce.BAR:
-            if ts < self._newest_bar_ms.get(series, 0):
-                return []  # a state from before the end of the bar
-            self._newest_bar_ms[series] = ts
+        if feed.reduce is Reduce.BAR and self._is_old(key, sent_ms):
+            return []
         is_unwatched = feed.reduce is Reduce.SUM and ts < self._next_sum_ms.get(series, ts + 1)
         closed = self._find_closed(key) if is_unwatched else self._closed.get(key)
         if closed is not None:
@@ -233,8 +235,21 @@ class Minutes:
         if is_unwatched:
             return []
         minute = self._open.get(key) or self._open.setdefault(key, Minute(route, ts))
+        minute.sent_ms = sent_ms or 0
         minute.add(row)
         return []
+
+    def _is_old(self, key: Key, sent_ms: int | None) -> bool:
+        """Return whether there is a newer state of a running bar, or of the one behind it where no time tells."""
+        series, ts = key
+        minute = self._open.get(key) or self._closed.get(key)
+        if minute is not None and sent_ms is not None:
+            is_old = sent_ms < minute.sent_ms
+            minute.sent_ms = max(sent_ms, minute.sent_ms)
+            return is_old
+        newest_ms = self._newest_bar_ms.get(series, 0)
+        self._newest_bar_ms[series] = max(ts, newest_ms)
+        return ts < newest_ms
 
     def spoil(self, exchange_ms: int, routes: Iterable[Route], grace_ms: int = GRACE_MS) -> None:
         """Drop what an unreadable message may have changed: the running minute, or the one just over."""

@@ -277,6 +277,23 @@ def test_a_bar_is_final_when_the_next_one_comes_and_in_its_last_state():
     assert [(item.ts, item.row.pfr) for item in found] == [(START, "3")], "a state that comes late is old"
 
 
+def test_of_the_states_of_a_bar_the_one_that_was_sent_last_counts():
+    """The one that came last was stored, and none that came behind the first of the next bar."""
+
+    def state(text, sent, minute=0):
+        return {**bar(text, minute), "sent": START + sent}
+
+    line = Line(BAR)
+    line.take(state("1", 30_000), state("3", 59_000), state("2", 58_000), at=59_500)
+    line.take(state("9", 60_200, minute=1), at=MINUTE_MS + 300)
+    assert [item.row.pfr for item in line.items(line.now_ms)] == ["3"]
+    line.take(state("4", 60_100), state("2", 58_500), at=MINUTE_MS + 400)
+    ((ts, row, replaces),) = [(item.ts, item.row, item.replaces) for item in line.items(line.now_ms)]
+    assert (ts, row.pfr, replaces) == (START, "4", True)
+    line.take({**bar("7", minute=-1), "sent": START + 61_000}, at=MINUTE_MS + 500)
+    assert line.items(line.now_ms) == [], "a bar that was not followed to its end"
+
+
 def test_a_bar_without_a_next_one_is_final_after_a_grace():
     line = Line(replace(BAR, continuous=False))
     line.take(bar("1"), at=59_000)
