@@ -76,7 +76,7 @@ ON_STREAM = {
     "changed_close": "a closed candle is sent with a wrong close, and a second later with the right one",
     "late_bars": "a closed candle is sent `seconds` late",
     "doubled_frames": "a message of a topic is sent twice",
-    "swapped_frames": "a message of a topic is sent behind the one that follows it",
+    "swapped_frames": "a message of a topic is sent behind the one that follows it, or two seconds late",
     "silent_sockets": "sockets stay open and send nothing, acks included",
     "silent_topics": "topics are acknowledged and send nothing",
     "unnamed_refusal": "a request with such a topic is refused as a whole, without the name of the topic",

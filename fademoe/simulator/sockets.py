@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from fademoe.clock import to_host_s
 from fademoe.simulator.faults import Faults
 
 MAX_BUFFERED_BYTES = 16_000_000  # a client with more unread bytes is cut off
 CLOSE_TIMEOUT_S = 0.5
 ORDER_FAULTS = ("doubled_frames", "swapped_frames")
+HELD_S = 2.0  # a swapped message is sent so late at most: one that waits for minutes is a lost one
 Wrap = Callable[[str, bytes], bytes]  # makes the envelope of a topic's message
 
 
@@ -138,11 +140,18 @@ class Hub:
         fault = self._faults.pick(self._exchange, ORDER_FAULTS, path=topic) if held is None else None
         if fault is not None and fault.kind == "swapped_frames":
             self._held[topic] = payload, wrap
+            asyncio.get_running_loop().call_later(to_host_s(HELD_S), self._release, topic, self._held[topic])
             return
         self._publish(topic, payload, wrap)
         if fault is not None:
             self._publish(topic, payload, wrap)
         elif held is not None:
+            self._publish(topic, *held)
+
+    def _release(self, topic: str, held: tuple[bytes, Wrap | None]) -> None:
+        """Send a message for which no next one came."""
+        if self._held.get(topic) is held:
+            del self._held[topic]
             self._publish(topic, *held)
 
     def _publish(self, topic: str, payload: bytes, wrap: Wrap | None) -> None:
