@@ -204,7 +204,7 @@ class ForceOrders:
             for event in exchange.market.liquidations.list_largest_per_second(instrument, ts):
                 if event.ts + FORCE_ORDER_DELAY_MS > now_ms:
                     self._schedule(instrument, event)
-        exchange.timeline.schedule(ts + MINUTE_MS, self._scan)
+        exchange.timeline.schedule(ts + MINUTE_MS, lambda _now_ms: self._scan(ts + MINUTE_MS))
 
     def _schedule(self, instrument: Instrument, event: Liquidation) -> None:
         """Schedule one liquidation for the all-market stream and for the contract's stream."""

@@ -135,7 +135,7 @@ class LiquidationFeed:
             return
         ts = now_ms // MINUTE_MS * MINUTE_MS
         self._schedule(ts, now_ms)
-        self._exchange.timeline.schedule(ts + MINUTE_MS, self._scan)
+        self._exchange.timeline.schedule(ts + MINUTE_MS, lambda _now_ms: self._scan(ts + MINUTE_MS))
 
     def _schedule(self, ts: int, now_ms: int) -> None:
         """Schedule the frames of the minute at `ts` that are not yet due."""
