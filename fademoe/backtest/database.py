@@ -1,9 +1,9 @@
 """Runs over the database: what a plan needs is looked up, run, and stored."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from psycopg2 import sql
@@ -183,7 +183,7 @@ def sweep_and_store(
     sets, body = read_grid(plan, sweep_request.grid), write_sweep(plan, sweep_request)
     progress = _follow_run(database, run_id, say)
     database.run(lambda cursor: backtests.begin(cursor, run_id, body))
-    with store_failure(database, run_id), closing(reading), reading.open_transaction() as cursor:
+    with StoredFailure(database, run_id), closing(reading), reading.open_transaction() as cursor:
         ground = prepare(cursor, plan)
         ground = replace(ground, loader=CachedLoader(ground.loader), back=find_look_back(plan, sets))
         if sweep_request.folds_ms is None:
@@ -200,20 +200,23 @@ def sweep_and_store(
     return report
 
 
-@contextmanager
-def store_failure(database: Database, run_id: str) -> Iterator[None]:
-    """Store why a run failed when the block raises, expected or not; interrupting a command cancels its run."""
-    try:
-        yield
-    except (Cancelled, Stopped):
-        raise
-    except KeyboardInterrupt:
-        database.run(lambda cursor: backtests.cancel(cursor, run_id))
-        raise
-    except Exception as error:
-        message = str(error) if isinstance(error, FadeMoeError) else f"{type(error).__name__}: {error}"
-        database.run(lambda cursor: backtests.fail(cursor, run_id, message))
-        raise
+@dataclass(frozen=True)
+class StoredFailure:
+    """Around a run: why it failed is stored when the block raises; interrupting a command cancels the run."""
+
+    database: Database
+    run_id: str
+
+    def __enter__(self) -> None:
+        """Begin the block; nothing is stored yet."""
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        """Store how the block ended where it raised; what it raised goes on."""
+        if isinstance(error, KeyboardInterrupt):
+            self.database.run(lambda cursor: backtests.cancel(cursor, self.run_id))
+        elif isinstance(error, Exception) and not isinstance(error, (Cancelled, Stopped)):
+            message = str(error) if isinstance(error, FadeMoeError) else f"{type(error).__name__}: {error}"
+            self.database.run(lambda cursor: backtests.fail(cursor, self.run_id, message))
 
 
 def _follow_run(database: Database, run_id: str, say: Callable[[float], None]) -> "Progress":
@@ -249,7 +252,7 @@ def run_and_store(
     """
     progress = _follow_run(database, run_id, say)
     database.run(lambda cursor: backtests.begin(cursor, run_id, plan.to_json()))
-    with store_failure(database, run_id), closing(reading), reading.open_transaction() as cursor:
+    with StoredFailure(database, run_id), closing(reading), reading.open_transaction() as cursor:
         outcome = execute(cursor, plan, progress)
     stored = database.run(
         lambda cursor: backtests.finish(

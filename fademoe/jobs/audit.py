@@ -189,7 +189,7 @@ def enqueue_days(services: Services, exchange: Exchange, end_ms: int) -> int:
     Returns how many audits were enqueued.
     """
     unit = f"audits {exchange.name}"
-    with status.track(services.database, unit, interval_s=DAY_MS // SECOND_MS) as tracked:
+    with status.Tracked(database=services.database, unit=unit, interval_s=DAY_MS // SECOND_MS) as tracked:
         first_ms = status.read_last_ts(services.database, unit)
         if first_ms is None or first_ms > end_ms:
             first_ms = end_ms - DAY_MS

@@ -72,7 +72,7 @@ def find_dead(context: JobContext, exchange_name: str) -> dict[str, int] | Retry
         return {"lives": 0}
     found: list[FoundLife] = []
     delays_s: list[float] = []
-    with status.track(services.database, f"lives {exchange_name}", interval_s=EVERY_S) as tracked:
+    with status.Tracked(database=services.database, unit=f"lives {exchange_name}", interval_s=EVERY_S) as tracked:
         with services.stop.allow_interrupt():
             instruments.ensure(exchange, services.rest, services.database)
         names = _list_names(services, archive, dataset)

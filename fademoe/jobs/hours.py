@@ -29,7 +29,7 @@ def refresh(services: Services, run_s: float = RUN_S) -> int:
     """Make the hours that are due, changed ones first, for about `run_s` seconds; return how many."""
     deadline_s = monotonic_s() + run_s
     count, rest = 0, "all hours are made"
-    with status.track(services.database, UNIT, interval_s=MINUTE_MS // SECOND_MS) as tracked:
+    with status.Tracked(database=services.database, unit=UNIT, interval_s=MINUTE_MS // SECOND_MS) as tracked:
         for work in _list_work(services):
             if monotonic_s() >= deadline_s or services.stop.requested:
                 rest = "more hours are to be made"

@@ -49,7 +49,7 @@ def _refresh(services: Services, exchanges: Sequence[Exchange]) -> dict[str, int
     counts = {}
     for exchange in exchanges:
         unit = f"instruments {exchange.name}"
-        with status.track(services.database, unit, interval_s=INSTRUMENTS_INTERVAL_S) as tracked:
+        with status.Tracked(database=services.database, unit=unit, interval_s=INSTRUMENTS_INTERVAL_S) as tracked:
             try:
                 with services.stop.allow_interrupt():
                     refreshed = instruments.refresh(exchange, services.rest, services.database)
@@ -78,7 +78,7 @@ def _announced_key(exchange: Exchange) -> str:
 def run_maintenance(context: JobContext) -> None:
     """Make the partitions of the coming month, drop what retention lets go, delete old errors and history."""
     services = context.services
-    with status.track(services.database, "maintenance", interval_s=MAINTENANCE_INTERVAL_S) as tracked:
+    with status.Tracked(database=services.database, unit="maintenance", interval_s=MAINTENANCE_INTERVAL_S) as tracked:
         Partitions(services.database).ensure(Window(now_ms(), now_ms() + PARTITIONS_AHEAD_MS))
         status.forget_old(services.database)
         records.forget_old(services.database, now_ms())

@@ -43,7 +43,9 @@ def poll_newest(context: JobContext, exchange_name: str, metric: str) -> dict[st
     feed = exchange.find_rest_feed(metric)
     if feed is None or feed.newest is None:
         raise ValueError(f"{exchange_name} declares no newest rows of {metric}")
-    with status.track(services.database, f"poll {exchange.name} {metric}", interval_s=EVERY_MS // SECOND_MS) as tracked:
+    with status.Tracked(
+        database=services.database, unit=f"poll {exchange.name} {metric}", interval_s=EVERY_MS // SECOND_MS
+    ) as tracked:
         with services.stop.allow_interrupt():
             time_ms = services.clocks.estimate_now_ms(exchange)
         followed = polls.list_followed(services, exchange, feed, time_ms)

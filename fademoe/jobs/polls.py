@@ -56,7 +56,7 @@ def poll(context: JobContext, exchange_name: str, metric: str) -> dict[str, int]
     services, exchange = context.services, registry.load_exchanges()[exchange_name]
     feed = next(feed for feed in exchange.poll_feeds if feed.metric == metric)
     unit = f"poll {exchange.name} {metric}"
-    with status.track(services.database, unit, interval_s=feed.every_ms // SECOND_MS) as tracked:
+    with status.Tracked(database=services.database, unit=unit, interval_s=feed.every_ms // SECOND_MS) as tracked:
         with services.stop.allow_interrupt():
             time_ms = services.clocks.estimate_now_ms(exchange)
         followed = list_followed(services, exchange, feed, time_ms)

@@ -6,7 +6,7 @@ from contextlib import closing
 from rq import Retry
 
 from fademoe.backtest.chunks import Sweep, remove_ended
-from fademoe.backtest.database import run_and_store, store_failure, sweep_and_store
+from fademoe.backtest.database import StoredFailure, run_and_store, sweep_and_store
 from fademoe.backtest.plan import Plan
 from fademoe.backtest.request import RunRequest, is_request, make_plan
 from fademoe.backtest.run import Cancelled
@@ -86,7 +86,7 @@ def _work(context: JobContext, run_id: str, work: Callable[[Services, Backtest, 
     else:
         with closing(Database(services.settings.postgres_url, "fademoe backtest")) as reading:
             try:
-                with store_failure(services.database, run_id):
+                with StoredFailure(services.database, run_id):
                     work(services, found, reading, check_stop)
             except Stopped:
                 return Retry(max=ENDLESS, interval=0, enqueue_at_front=True)

@@ -48,7 +48,7 @@ def refresh_terms(context: JobContext, exchange_name: str) -> dict[str, int]:
     services, exchange = context.services, registry.load_exchanges()[exchange_name]
     unit = f"terms {exchange.name}"
     count = 0
-    with status.track(services.database, unit, interval_s=EVERY_S) as tracked:
+    with status.Tracked(database=services.database, unit=unit, interval_s=EVERY_S) as tracked:
         with services.stop.allow_interrupt():
             contracts = instruments.ensure(exchange, services.rest, services.database)
         time_ms = services.clocks.now_ms(exchange)

@@ -3,11 +3,10 @@
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -70,7 +69,11 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Tracked:
-    """A unit that reports its state; while PostgreSQL is away its reports go to the log instead."""
+    """A unit that reports its state; while PostgreSQL is away its reports go to the log instead.
+
+    As a context manager it records an error that leaves the block, and reports the unit as in error. A stop is none:
+    the unit is reported as stopped.
+    """
 
     database: Database
     unit: str
@@ -110,25 +113,17 @@ class Tracked:
         except StoreError as away:
             log.warning("%s: %s (the error could not be stored: %s)", self.unit, error, away)
 
+    def __enter__(self) -> Self:
+        """Return itself; nothing is reported yet."""
+        return self
 
-@contextmanager
-def track(
-    database: Database, unit: str, *, source: str | None = None, symbol: str | None = None, interval_s: int = 60
-) -> Iterator[Tracked]:
-    """Yield the reporter of a unit; an exception that leaves the block is recorded as the unit's error and raised.
-
-    A stop is no error: the unit is reported as stopped.
-    """
-    tracked = Tracked(database=database, unit=unit, source=source, symbol=symbol, interval_s=interval_s)
-    try:
-        yield tracked
-    except Stopped:
-        tracked.report(State.STOPPED, "stopped")
-        raise
-    except Exception as error:
-        tracked.record(error)
-        tracked.report(State.ERROR, str(error) or type(error).__name__)
-        raise
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        """Report how the block ended where it raised; what it raised goes on."""
+        if isinstance(error, Stopped):
+            self.report(State.STOPPED, "stopped")
+        elif isinstance(error, Exception):
+            self.record(error)
+            self.report(State.ERROR, str(error) or type(error).__name__)
 
 
 def read_last_ts(database: Database, unit: str) -> int | None:
