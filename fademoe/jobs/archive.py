@@ -271,35 +271,21 @@ def make_targets(context: JobContext, unit: Tracked, series: Series, window: Win
         raise Refused(f"FADEMOE_ARCHIVES does not allow the archive of {exchange.name}", exchange=exchange.name)
     dataset = archive.find_dataset(metric)
     time_ms = services.clocks.now_ms(exchange)
-    gaps: dict[str, list[Window]] = {}
     with services.database.open_transaction() as cursor:
-        lives = instrument_store.read_lives(cursor, [code])
-        unlisted = files.find_unlisted(cursor, code)
-        archive_names = instrument_store.find_archive_names(cursor, [code])
-        requested = {
-            each: files.read_requested(cursor, exchange.name, each) for each in (dataset.metrics if dataset else ())
-        }
-        for each in requested:
-            source = name_perpspec(code, each)
-            missing = [gap for _, gap in coverage.find_gaps(cursor, source, window.end_ms, [series.symbol])]
-            gaps[each] = services.settings.clip_to_kept(missing, time_ms)
-    newest = {life.name: life.life for life in lives}  # they come in the order of their numbers
-    mine = [life for life in lives if life.symbol == series.symbol]
+        stored = _read_stored(cursor, series, dataset.metrics if dataset else (), window.end_ms)
+    newest = {life.name: life.life for life in stored.lives}  # they come in the order of their numbers
+    mine = [life for life in stored.lives if life.symbol == series.symbol]
     if dataset is None or not mine:
         raise Refused(f"the archive of {exchange.name} has no {metric} of {series.symbol}", exchange=exchange.name)
     targets = []
     for life, following in zip_longest(mine, mine[1:]):
         span = _cut(window, _find_span(life, following, time_ms))
-        inside = {
-            each: [
-                part
-                for gap in windows
-                if (cut := _cut(gap, span)).start_ms < cut.end_ms
-                for part in subtract(cut, requested[each].get(life.name, ()))
-            ]
-            for each, windows in gaps.items()
-        }
         if span.start_ms < span.end_ms:
+            known = stored.archive_names.get((life.name, life.life))
+            gaps = {
+                metric: services.settings.clip_to_kept(parts, time_ms)
+                for metric, parts in stored.list_gaps(life, span).items()
+            }
             target = Target(
                 context=context,
                 exchange=exchange,
@@ -308,16 +294,55 @@ def make_targets(context: JobContext, unit: Tracked, series: Series, window: Win
                 code=code,
                 instrument=life,
                 period=dataset.find_period(window.start_ms),
-                gaps={each: windows for each, windows in inside.items() if windows},
+                gaps={metric: parts for metric, parts in gaps.items() if parts},
                 time_ms=time_ms,
                 unit=unit,
-                is_unlisted=(life.name, life.life) in unlisted,
-                names=archive.list_names(
-                    life.name, archive_names.get((life.name, life.life)), is_newest=life.life == newest[life.name]
-                ),
+                is_unlisted=(life.name, life.life) in stored.unlisted,
+                names=archive.list_names(life.name, known, is_newest=life.life == newest[life.name]),
             )
             targets.append(target)
     return targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """What is stored of a symbol and its code: all lives of the code, and by metric the ranges that a job may fill.
+
+    `requested`: ranges for which files were asked, by metric and contract. `gaps`: of the symbol, by metric.
+    """
+
+    lives: list[Instrument]
+    unlisted: set[tuple[str, int]]
+    archive_names: dict[tuple[str, int], str]
+    requested: dict[str, dict[str, list[Window]]]
+    gaps: dict[str, list[Window]]
+
+    def list_gaps(self, life: Instrument, span: Window) -> dict[str, list[Window]]:
+        """Return by metric the gaps inside `span` for which no file of a life was asked."""
+        return {
+            metric: [
+                part
+                for gap in gaps
+                if (cut := _cut(gap, span)).start_ms < cut.end_ms
+                for part in subtract(cut, self.requested[metric].get(life.name, ()))
+            ]
+            for metric, gaps in self.gaps.items()
+        }
+
+
+def _read_stored(cursor: Cursor, series: Series, metrics: Sequence[str], end_ms: int) -> _Stored:
+    exchange, code, _ = registry.find_by_source(series.source)
+    gaps = {
+        metric: [gap for _, gap in coverage.find_gaps(cursor, name_perpspec(code, metric), end_ms, [series.symbol])]
+        for metric in metrics
+    }
+    return _Stored(
+        lives=instrument_store.read_lives(cursor, [code]),
+        unlisted=files.find_unlisted(cursor, code),
+        archive_names=instrument_store.find_archive_names(cursor, [code]),
+        requested={metric: files.read_requested(cursor, exchange.name, metric) for metric in metrics},
+        gaps=gaps,
+    )
 
 
 def _find_span(life: Instrument, following: Instrument | None, time_ms: int) -> Window:
