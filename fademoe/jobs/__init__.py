@@ -18,6 +18,12 @@ rounds               the requests of one round, for many contracts
 terms                terms of contracts that their list does not tell
 archive_plan         which missing ranges come from files of archives
 archive              the job of an archive's period
+archive_target       what it works on: a life of a contract, and what is missing
+archive_files        its files: fetched, read and proved
+archive_gathered     what the files gave
+archive_labels       which instant the lines of a file describe
+archive_store        what the files prove, stored
+archive_audit        files beside what is stored
 archive_check        the ledger compared with what the archive has now
 dead                 dead contracts, from the listings of archives
 hours                hours of stored series

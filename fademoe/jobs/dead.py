@@ -20,7 +20,7 @@ from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Cadence, Datase
 from fademoe.feeds.blocks import Block, make_block
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
-from fademoe.jobs.archive import BAD_FILE_S, TRIES
+from fademoe.jobs.archive_target import BAD_FILE_S, TRIES
 from fademoe.jobs.failures import ENDLESS
 from fademoe.metrics import Candle
 from fademoe.queue.retry import DELAY_S

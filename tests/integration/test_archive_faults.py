@@ -9,8 +9,11 @@ import requests
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, ceil_to, now_ms
 from fademoe.errors import BadPayload, RetryLater
 from fademoe.feeds import registry
-from fademoe.jobs import archive as jobs
+from fademoe.jobs import archive_files, archive_labels
+from fademoe.jobs.archive_audit import audit_files
 from fademoe.jobs.archive_check import check_archive
+from fademoe.jobs.archive_gathered import CONFLICT
+from fademoe.jobs.archive_store import NOT_IN_ARCHIVE
 from fademoe.jobs.dead import find_dead
 from fademoe.metrics import Premium
 from fademoe.queue.ids import ARCHIVES, parse_job_id
@@ -57,7 +60,7 @@ def test_what_a_rewritten_file_has_behind_its_day_overwrites_nothing(importer, m
         return [*lines, ",".join(["2024-05-03 00:00:00", name, "777.0", *rest])]
 
     importer.edit(monkeypatch, "ETHUSDT-metrics-2024-05-02", add_next_day)
-    assert importer.run(OI, DAY, jobs.audit_files)["corrected"] == 0
+    assert importer.run(OI, DAY, audit_files)["corrected"] == 0
     assert importer.differences("bin-oi", "ETH", window) == []
     assert importer.system.query("SELECT * FROM perp_corrections") == []
 
@@ -74,7 +77,7 @@ def test_a_file_that_comes_late_does_not_overwrite_rows_of_rest(importer, simula
     checked, tasks = check(importer)
     assert len(checked.new) == 2
     for task in tasks:
-        assert importer.run(*task, jobs.audit_files)["corrected"] == 0
+        assert importer.run(*task, audit_files)["corrected"] == 0
     assert importer.system.query("SELECT count(*) FROM perp_data WHERE pfr = 0.0005") == [(len(rows),)]
     audits = [name for name in importer.services.redis.scan_iter("rq:job:*") if b"byb" not in name and b"pfr" in name]
     assert audits, "the days that differ are audited over REST"
@@ -132,7 +135,7 @@ def test_lives_that_end_and_begin_on_one_day_share_it(importer, simulator):
         simulator.fault(kind="lost_file", exchange="binance", path=f"{KLINES}/{cadence}/klines/LTCUSDT")
     importer.take(CANDLES, day)
     absent = absences(importer, "bin-ohlcv", day.start_ms)
-    assert absent == [(0, 9 * 60, jobs.NOT_IN_ARCHIVE), (9 * 60, 12 * 60, DELISTED)]
+    assert absent == [(0, 9 * 60, NOT_IN_ARCHIVE), (9 * 60, 12 * 60, DELISTED)]
     assert importer.missing(CANDLES, day) == [Window(begun_ms, day.end_ms)]
 
 
@@ -190,7 +193,7 @@ def test_a_file_in_quarantine_is_tried_again_by_a_check(importer, simulator):
     checked, tasks = check(importer)
     assert f"{METRICS[1:]}.zip" in checked.tried_again
     importer.tries.clear()
-    assert sum(importer.run(*task, jobs.audit_files)["added"] for task in tasks) > 250
+    assert sum(importer.run(*task, audit_files)["added"] for task in tasks) > 250
     assert importer.differences("bin-oi", "ETH", Window(DAY.start_ms + 10 * MINUTE_MS, DAY.end_ms)) == []
 
 
@@ -282,7 +285,7 @@ def test_minutes_that_two_files_have_otherwise_are_named_so(importer, monkeypatc
     importer.edit(monkeypatch, "monthly/klines/LTCUSDT", change)
     importer.take(CANDLES, window)
     reasons = {first: reason for first, _, reason in absences(importer, "bin-ohlcv", window.start_ms)}
-    assert reasons[60] == jobs.CONFLICT
+    assert reasons[60] == CONFLICT
 
 
 def test_a_listing_that_does_not_go_on_is_an_error(importer, monkeypatch):
@@ -308,7 +311,8 @@ def test_a_listing_that_does_not_go_on_is_an_error(importer, monkeypatch):
 )
 def test_a_file_that_is_always_refused_holds_up_no_other_one(importer, simulator, monkeypatch, folder):
     """S3 answers 403 or 503 for single files, too; the files of its period went on waiting for it for ever."""
-    monkeypatch.setattr(jobs, "REFUSALS", 2)
+    for module in (archive_files, archive_labels):
+        monkeypatch.setattr(module, "REFUSALS", 2)
     window = Window(to_ms("2025-09-28"), to_ms("2025-10-01"))
     if "daily" in folder:
         simulator.fault(kind="lost_file", exchange="binance", path=f"{KLINES}/monthly/klines/LTCUSDT")
@@ -325,7 +329,8 @@ def test_a_file_that_is_always_refused_holds_up_no_other_one(importer, simulator
 
 
 def test_an_archive_that_refuses_every_file_is_waited_for(importer, simulator, monkeypatch):
-    monkeypatch.setattr(jobs, "REFUSALS", 2)
+    for module in (archive_files, archive_labels):
+        monkeypatch.setattr(module, "REFUSALS", 2)
     simulator.fault(kind="error_503", exchange="binance", path=KLINES)
     importer.want(DAY, OI)
     for _ in range(4):

@@ -12,10 +12,11 @@ from fademoe.archives.labels import UNCHECKED
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, now_ms
 from fademoe.errors import RetryLater
 from fademoe.feeds import registry
-from fademoe.jobs import archive as jobs
 from fademoe.jobs import reconcile
+from fademoe.jobs.archive_audit import audit_files
 from fademoe.jobs.archive_check import check_archive
 from fademoe.jobs.archive_plan import load_state, split_gaps
+from fademoe.jobs.archive_store import NOT_IN_ARCHIVE
 from fademoe.metrics import OpenInterest
 from fademoe.queue.enqueue import enqueue_imports
 from fademoe.queue.ids import ARCHIVES, IMPORT, Task, make_job_id, parse_job_id
@@ -173,7 +174,7 @@ def test_open_interest_of_years_meets_at_the_changed_label(importer, simulator):
         reasons = importer.system.query(
             "SELECT reason FROM perp_absence WHERE source = %s AND start_ms = %s", series.source, to_ms("2024-03-04")
         )
-        assert reasons == [(jobs.NOT_IN_ARCHIVE,)]
+        assert reasons == [(NOT_IN_ARCHIVE,)]
     doubled = importer.system.query("SELECT symbol, ts FROM perp_data GROUP BY source, symbol, ts HAVING count(*) > 1")
     assert doubled == []
     # The last file before the change is rewritten: in the old form it ends with the sample at the change.
@@ -184,7 +185,7 @@ def test_open_interest_of_years_meets_at_the_changed_label(importer, simulator):
     assert [path[-14:-4] for path in checked.rewritten] == ["2024-03-02", "2024-03-03", "2024-03-05", "2024-03-06"]
     for job_id in read_job_states(importer.services.redis, ARCHIVES):
         _, task = parse_job_id(job_id)
-        importer.run(*task, jobs.audit_files)
+        importer.run(*task, audit_files)
     shifts = {path[-14:-4]: shift for path, shift in importer.files("path, shift_ms")}
     assert [shifts[f"2024-03-0{day}"] for day in range(2, 7)] == [0, 0, five, five, five]
     for series in (oi, lsr):
@@ -304,7 +305,7 @@ def test_a_rewritten_file_is_an_audit(importer, simulator, system):
     [job_id] = read_job_states(importer.services.redis, ARCHIVES)
     kind, task = parse_job_id(job_id)
     assert (kind, task) == ("ai", Task(series, window))
-    counts = importer.run(series, window, jobs.audit_files)
+    counts = importer.run(series, window, audit_files)
     assert counts["added"] > 0
     copies.take()
     (stored,) = [row for row in copies.taken[-1][1] if row[0] == early[-1].ts]
@@ -327,7 +328,7 @@ def test_nothing_from_before_the_listing_is_stored(importer, system):
     before = Window(window.start_ms, listed_ms)
     answer = Covered(series, [before], [Absence(before, NOT_LISTED_YET)], SAMPLE_MS)
     importer.services.writer.write([], [answer])
-    importer.run(series, window, jobs.audit_files)
+    importer.run(series, window, audit_files)
     assert system.query("SELECT min(ts) FROM perp_data") == [(listed_ms,)]
     [(first_ts, expected, clipped)] = importer.files("first_ts, expected, clipped")
     assert (first_ts, expected) == (listed_ms, 14 * 12 + 1)
@@ -352,7 +353,7 @@ def test_a_file_that_did_not_fit_its_checksum_is_tried_again_by_a_check(importer
     assert [parse_job_id(each)[1] for each in read_job_states(importer.services.redis, ARCHIVES)] == [
         Task(series, window)
     ]
-    assert importer.run(series, window, jobs.audit_files)["added"] > 250
+    assert importer.run(series, window, audit_files)["added"] > 250
     assert importer.differences("bin-oi", "ETH", window) == []
     assert check_archive(importer.services, binance, binance.archive).same == 2
 
@@ -447,7 +448,7 @@ def test_a_file_that_may_still_come_is_waited_for(importer, simulator, system, i
         importer.run(series, window)
         assert importer.missing(series, window) == []
         assert system.query(asked) == [(f"{{[{window.start_ms},{window.end_ms})}}",)]
-        assert system.query("SELECT reason FROM perp_absence WHERE source = 'bin-fr'") == [(jobs.NOT_IN_ARCHIVE,)]
+        assert system.query("SELECT reason FROM perp_absence WHERE source = 'bin-fr'") == [(NOT_IN_ARCHIVE,)]
         return
     with pytest.raises(RetryLater, match="may still come") as later:
         importer.run(series, window)

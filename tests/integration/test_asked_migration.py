@@ -1,7 +1,7 @@
 """Absences at the begin of a day that older versions entered for samples that lie in the file of the day before."""
 
 from fademoe.clock import DAY_MS, MINUTE_MS, Window
-from fademoe.jobs.archive import NOT_IN_ARCHIVE
+from fademoe.jobs.archive_store import NOT_IN_ARCHIVE
 from fademoe.store import coverage, files
 from fademoe.store.coverage import Absence, Covered, Series
 from fademoe.store.writer import Writer
