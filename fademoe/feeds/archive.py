@@ -14,8 +14,9 @@ from fademoe.feeds.limits import Budget
 from fademoe.metrics import METRICS, Row
 
 Cadence = Literal["month", "day"]
-# For which of the missing ranges the files are taken: `bulk`: whenever a good part of a period is missing; `expired`:
-# what REST no longer has; `ended`: contracts that have ended and are on no list any more, which REST leaves out.
+# For which of the missing ranges the files are taken: `bulk`: whenever a good part of a period is missing, or REST no
+# longer has it; `expired`: what REST no longer has; `ended`: contracts that have ended and are on no list any more,
+# which REST leaves out.
 Use = Literal["bulk", "expired", "ended"]
 
 

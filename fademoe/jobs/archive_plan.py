@@ -126,6 +126,7 @@ def _find_parts(
         for part in subtract(_cut(window, available), requested)
         if window.start_ms < available.end_ms and window.end_ms > available.start_ms
     ]
+    kept_ms = compute_requested_from_ms(feed, state.now_ms)
     by_period: dict[Window, list[Window]] = {}
     for part in missing:
         for period in dataset.list_periods(part):
@@ -134,7 +135,8 @@ def _find_parts(
     for period, inside in sorted(by_period.items(), reverse=True):
         whole = _cut(period, available)
         missing_ms = sum(part.end_ms - part.start_ms for part in inside)
-        is_worth = dataset.use != "bulk" or (life.name, life.life) in state.unlisted
+        is_left_to_files = (life.name, life.life) in state.unlisted or inside[0].start_ms < kept_ms
+        is_worth = dataset.use != "bulk" or is_left_to_files
         if not is_worth and missing_ms >= max(DAY_MS / 2, MOSTLY * (whole.end_ms - whole.start_ms)):
             is_worth = not _is_rest_quicker(state, dataset, feed, period, inside)
         if is_worth:
@@ -188,7 +190,7 @@ def _plan(
     count = 1 if has_month else len(dataset.list_days(part)) + dataset.reaches_next_day
     span = period if has_month else part
     rows = dataset.count_rows(_cut(span, Window(life.listed_ms or 0, span.end_ms)))
-    is_kept = dataset.use != "expired"
+    is_kept = dataset.use != "expired" and part.start_ms >= compute_requested_from_ms(feed, state.now_ms)
     return PlannedPeriod(
         task=Task(first, part),
         dataset=dataset.name,

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 import requests
 
-from fademoe.clock import HOUR_MS, MINUTE_MS, floor_to, now_ms
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
 from tests.support.clocks import FAST, fast_clock, sleep_until, until
 from tests.support.installation import free_port
 from tests.support.made_up import MADE_UP, MadeUpExchange, install
@@ -164,6 +164,27 @@ def test_an_exchange_of_another_package_does_all_that_ours_do(running):
     check_served(system, made_up, since_ms, end_ms)
     check_certified(system, made_up, since_ms, end_ms)
     check_protocol(made_up, exchange.stats())
+
+
+@pytest.mark.waits(30)
+@pytest.mark.parametrize("running", [pytest.param(POST, id=POST.package)], indirect=True)
+def test_files_of_a_made_up_archive_have_what_its_history_has_no_longer(running):
+    made_up, exchange, system = running
+    name = made_up.name.upper()
+    system.environment |= {"FADEMOE_ARCHIVES": made_up.name, f"FADEMOE_{name}_ARCHIVE_URL": exchange.url}
+    assert system.run("migrate").returncode == 0
+    for command in (("worker",), ("worker", "--live"), ("worker", "--archive"), ("scheduler",)):
+        system.start(*command)
+    end_ms = floor_to(now_ms(), DAY_MS) - 5 * DAY_MS  # the history has three and a half days
+    since_ms = end_ms - 2 * DAY_MS
+    window = ("--since", str(since_ms), "--until", str(end_ms), "--symbols", ",".join(made_up.contracts))
+    seeded = system.run("seed", "--metrics", "ohlcv", *window, "--wait")
+    assert seeded.returncode == 0, seeded.stdout + seeded.stderr
+    assert covers(system, made_up, "ohlcv", since_ms, end_ms)
+    assert_true(system, exchange, made_up, "ohlcv", since_ms, end_ms)
+    assert system.query("SELECT state, count(*) FROM perp_files GROUP BY state") == [("ok", 4)]
+    check_certified(system, made_up, since_ms, end_ms)
+    assert not system.query("SELECT * FROM perp_errors")
 
 
 def check_served(system, made_up, since_ms, end_ms):

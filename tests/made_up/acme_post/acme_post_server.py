@@ -1,18 +1,22 @@
 """The made-up exchange Acme Post itself: `python acme_post_server.py --clock 1@0` prints the port that it serves.
 
-Requests are POST /info with {"type": ...}. GET /truth tells what FadeMoe should store, GET /stats what it did.
+Requests are POST /info with {"type": ...}, files are GET /candles/kPEPE/2026-01-31.zip. GET /truth tells what FadeMoe
+should store, GET /stats what it did.
 """
 
 import argparse
 import asyncio
+import io
 import json
+import zipfile
 from collections import Counter
+from datetime import UTC, datetime
 from decimal import Decimal
 from zlib import crc32
 
 from aiohttp import WSMsgType, web
 
-from fademoe.clock import HOUR_MS, MINUTE_MS, Pace, floor_to, now_ms, set_pace, to_host_s
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Pace, floor_to, now_ms, set_pace, to_host_s
 
 COINS = {"BTC": 97_000, "kPEPE": 11, "OLD": 5}  # price in thousandths
 UNIVERSE = [
@@ -89,6 +93,22 @@ def as_json(text: str) -> web.Response:
     return web.Response(text=text, content_type="application/json")
 
 
+async def candles(request: web.Request) -> web.Response:
+    """Answer GET /candles/{coin}/{date}.zip: the minutes of a day that is over."""
+    coin, date = request.match_info["coin"], request.match_info["date"]
+    start_ms = int(datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * 1000
+    STATS["files"] += 1
+    if coin not in COINS or start_ms + DAY_MS > now_ms():
+        return web.Response(status=404)
+    lines = ["time,open,high,low,close,volume,trades"]
+    minutes = range(start_ms, start_ms + DAY_MS, MINUTE_MS)
+    lines += [f"{ts},{','.join(figures(coin, ts).values())}" for ts in minutes]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as folder:
+        folder.writestr(f"{date}.csv", "\n".join(lines) + "\n")
+    return web.Response(body=packed.getvalue(), content_type="application/zip", headers={"ETag": f'"{coin}-{date}"'})
+
+
 async def truth(request: web.Request) -> web.Response:
     """Answer GET /truth?metric=ohlcv&name=kPEPE&from=...&to=...: what FadeMoe should have stored, by ts."""
     query = request.query
@@ -161,7 +181,13 @@ async def serve() -> None:
     """Serve until the process is ended."""
     app = web.Application()
     app.add_routes(
-        [web.post("/info", info), web.get("/ws", socket), web.get("/truth", truth), web.get("/stats", stats)]
+        [
+            web.post("/info", info),
+            web.get("/ws", socket),
+            web.get("/candles/{coin}/{date}.zip", candles),
+            web.get("/truth", truth),
+            web.get("/stats", stats),
+        ]
     )
     runner = web.AppRunner(app)
     await runner.setup()

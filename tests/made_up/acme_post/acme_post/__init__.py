@@ -4,6 +4,7 @@ It is made up. Facts: tests/made_up/acme_post/acme_post_server.py, which is the 
 """
 
 from acme_post.answers import judge
+from acme_post.archive import ARCHIVE
 from acme_post.history import POLL_FEEDS, REST_FEEDS
 from acme_post.instruments import INSTRUMENTS
 from acme_post.stream import SOCKETS, STREAM_FEEDS
@@ -25,4 +26,5 @@ EXCHANGE = Exchange(
     sockets=SOCKETS,
     stream_feeds=STREAM_FEEDS,
     unsent=frozenset({"qv", "tbv"}),
+    archive=ARCHIVE,
 )
