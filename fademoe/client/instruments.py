@@ -19,7 +19,7 @@ from fademoe.feeds.reading import Unreadable, read_elements
 from fademoe.feeds.request import Request
 from fademoe.feeds.symbols import find_power_of_ten, split_multiplier
 from fademoe.feeds.terms import rescale_terms
-from fademoe.feeds.values import read_price, read_text
+from fademoe.feeds.values import read_amount, read_text
 from fademoe.metrics import name_perpspec
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage, status
@@ -168,7 +168,7 @@ def _read_contract(exchange: Exchange, item: Json) -> Instrument | None:
         find_power_of_ten(contract.multiplier)
     except ValueError as error:
         raise BadPayload(str(error)) from error
-    read_price(contract.contract_value)
+    read_amount(contract.contract_value)
     read_text(contract.symbol)
     if contract.exchange != exchange.name or contract.code not in exchange.codes:
         raise BadPayload(f"{contract.name} is of {contract.exchange} and {contract.code}, not of {exchange.name}")

@@ -43,9 +43,10 @@ class Instrument:
     """An exchange's contract on a coin.
 
     `multiplier`: coins in one unit of the quoted price (1000 for 1000PEPEUSDT). `contract_value`: coins in one contract
-    where sizes are counted in contracts. Times are ms; `delisted_ms` is None while it trades. `life` counts the
-    listings of this name; `is_other_coin` says of a new one that its coin is not that of the life before, nor of any
-    contract of its symbol. `terms` are those that the list of contracts tells, blank in a stored contract.
+    where sizes are counted in contracts, "0" where they are in no known number of coins. Times are ms; `delisted_ms` is
+    None while it trades. `life` counts the listings of this name; `is_other_coin` says of a new one that its coin is
+    not that of the life before, nor of any contract of its symbol. `terms` are those that the list of contracts tells,
+    blank in a stored contract.
     """
 
     exchange: str

@@ -343,7 +343,7 @@ def test_a_contract_that_a_package_reads_wrongly_costs_no_other_one(services, sy
     """One contract of 500 coins a unit, and the exchange had no list any more: ValueError ended each job and stream."""
     wrong = {
         "ETHUSDT": {"multiplier": 500},
-        "SOLUSDT": {"contract_value": "0"},
+        "SOLUSDT": {"contract_value": "-0.01"},
         "XRPUSDT": {"code": "bnc"},
         "ADAUSDT": {"exchange": "acme"},
         "DOGEUSDT": {"symbol": ""},
@@ -363,7 +363,7 @@ def test_a_contract_that_a_package_reads_wrongly_costs_no_other_one(services, sy
     messages = "; ".join(message for (message,) in system.query("SELECT message FROM perp_errors"))
     for said in (
         "500 is not a power of ten",
-        "'0' is not a price",
+        "'-0.01'",
         "is of binance and bnc",
         "is of acme and bin",
         "not a text",
