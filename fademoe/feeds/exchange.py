@@ -1,7 +1,7 @@
 """An exchange as one table. Everything is data or a pure function; nothing here does I/O."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from fademoe.feeds.answers import Answer, Refusal
@@ -152,8 +152,8 @@ class Exchange:
             if channel.socket not in known:
                 raise self._fault(f"a stream of {channel.metric} names the socket {channel.socket!r}, not of {known}")
         columns = {column.name for metric in list_stored() for column in METRICS[metric].columns}
-        if not isinstance(self.unsent, frozenset):
-            raise self._fault(f"unsent is a frozenset of columns, not {self.unsent!r}")
+        if not isinstance(self.unsent, Set):
+            raise self._fault(f"unsent is a set of columns, not {self.unsent!r}")
         if unknown := sorted(self.unsent - columns):
             raise self._fault(f"{unknown[0]!r} is unsent, and no column of any metric")
 

@@ -84,7 +84,7 @@ class Paging:
 
     def __post_init__(self) -> None:
         """Refuse a table that contradicts itself."""
-        is_table = isinstance(self.costs, tuple) and all(isinstance(band, tuple) for band in self.costs)
+        is_table = isinstance(self.costs, tuple | list) and all(isinstance(band, tuple | list) for band in self.costs)
         rows = [most_rows for most_rows, _ in self.costs] if is_table else []
         if not rows or rows != sorted(set(rows)) or min(min(band) for band in self.costs) < 1:
             raise ValueError(f"costs are a tuple of (most rows, cost), ascending and above zero, not {self.costs!r}")

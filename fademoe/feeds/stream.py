@@ -141,7 +141,7 @@ class Socket:
 
     def __post_init__(self) -> None:
         """Refuse a table that contradicts itself."""
-        if not self.path.startswith("/"):
+        if self.path and not self.path.startswith("/"):
             raise ValueError(f"socket {self.name}: the path {self.path!r} does not begin with /")
         if self.topics_per_socket < 1 or self.topics_per_request < 1 or self.ping_every_s <= 0:
             raise ValueError(f"socket {self.name}: it needs topics per socket and request, and a time between pings")

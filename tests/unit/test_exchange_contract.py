@@ -136,7 +136,7 @@ def change_first(feeds, **changes):
         ({"stream_feeds": change_first(EXCHANGE.stream_feeds, socket="none")}, "names the socket 'none', not of"),
         ({"stream_feeds": change_first(EXCHANGE.stream_feeds, source="")}, "a stream of .* does not say where"),
         ({"stream_feeds": EXCHANGE.stream_feeds[:1] * 2}, "two streams of ohlcv"),
-        ({"unsent": "qv"}, "unsent is a frozenset of columns, not 'qv'"),
+        ({"unsent": "qv"}, "unsent is a set of columns, not 'qv'"),
         ({"unsent": frozenset({"price"})}, "'price' is unsent, and no column"),
     ],
 )
