@@ -20,6 +20,7 @@ LATEST_MS = 4_102_444_800_000  # 2100-01-01
 
 MAX_SPEED = 100  # of a clock that runs faster than the host's
 
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # only Linux has the first
 _EPOCH = re.compile(r"[0-9]{1,16}(\.[0-9]+)?")
 
 
@@ -67,7 +68,7 @@ def monotonic_s() -> float:
 
 def steady_ms() -> int:
     """Read a clock that never jumps, counts suspended time, and is the same in all processes of one boot."""
-    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000 * _pace.speed
+    return time.clock_gettime_ns(_STEADY) // 1_000_000 * _pace.speed
 
 
 def to_host_s(seconds: float) -> float:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+
+import msgspec
 
 from fademoe.clock import MINUTE_MS, SECOND_MS
 from fademoe.feeds.instrument import Instrument, Json, ParseItem
@@ -64,7 +65,7 @@ class StreamFeed:
         return read_text(get_member(item, self.name)) if self.name else ""
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a socket, sorted: data of a topic, or a fault, or something to pass over (both None).
 
     `partial`: `data`, an object, holds only what changed since the message before of this topic.

@@ -23,7 +23,7 @@ from fademoe.streams.subscriptions import Change, Subscriptions
 log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 0.5  # of the clock and of the wish to stop
-PING_EVERY_S = 20.0
+PING_EVERY_S = 20.0  # where the exchange names no other
 AWAY_S = 15.0  # a process that did not run for so long knows not how old the frames are that wait for it
 RESYNC_AFTER_S = 60.0  # the age of a session that is ended for a message that cannot be read: they may be many
 SUBSCRIBED_MS = SECOND_MS  # a subscription is taken to hold so long after its request, where nothing confirms it
@@ -192,40 +192,49 @@ class Connection(threading.Thread):
         return self._data_ms if sampled_ms is None else min(self._data_ms, sampled_ms)
 
     def _follow(self, line: LiveSocket) -> None:
-        socket = self.socket
-        every_s = socket.ping_every_s if socket.ping_text else PING_EVERY_S
-        check_s = monotonic_s()
-        ping_s = check_s + every_s
+        now_s = check_s = monotonic_s()
+        ping_s = now_s + self._ping_every_s
         while not self._over():
-            now_s = monotonic_s()
             while text := self.take_request(now_s):
                 line.send(text)
-            if now_s >= ping_s or self._needs_frame():
-                line.send(socket.ping_text) if socket.ping_text else line.ping()
-                ping_s = now_s + every_s
             if now_s >= check_s:
                 check_s = now_s + CHECK_EVERY_S
                 self.check_clocks(now_s)
                 self.check(now_s)
+                if now_s >= ping_s or self._needs_frame():
+                    ping_s = now_s + self._ping_every_s
+                    self._ping(line)
             payload = line.receive()
-            self.check_clocks(monotonic_s())
-            if payload is not None and (reply := self.take(payload, monotonic_s())) is not None:
-                line.send(reply)
+            now_s = monotonic_s()
+            if payload is not None:
+                reply = self.take(payload, now_s, self.check_clocks(now_s))
+                if reply is not None:
+                    line.send(reply)
+
+    @property
+    def _ping_every_s(self) -> float:
+        return self.socket.ping_every_s if self.socket.ping_text else PING_EVERY_S
+
+    def _ping(self, line: LiveSocket) -> None:
+        if self.socket.ping_text:
+            line.send(self.socket.ping_text)
+        else:
+            line.ping()
 
     def _needs_frame(self) -> bool:
         """Return, once a minute, whether its sums wait for a frame that comes behind the last events: a pong is one."""
-        minute_ms = floor_to(self._exchange_now_ms() - LATE_MS, MINUTE_MS)
+        minute_ms = floor_to(self._checked_ms - LATE_MS, MINUTE_MS)
         is_new = minute_ms > self._pinged_ms
         self._pinged_ms = minute_ms
         return is_new and self._minutes.get_claimed_until_ms() is not None
 
-    def check_clocks(self, now_s: float) -> None:
+    def check_clocks(self, now_s: float) -> int:
         """Compare the clocks at the monotonic time `now_s`, before a frame is taken or a minute is claimed.
 
-        Raises Broken when the exchange's time moved by more than GRACE_MS against the monotonic clock, as after a sleep
-        of the host or a correction of that time: this session then claims no more. Raises Broken, too, when the last
-        check was more than AWAY_S ago, as after a stop of the process: frames may have waited, so nothing later than
-        that check is claimed.
+        Returns the exchange's time in ms. Raises Broken when that moved by more than GRACE_MS against the monotonic
+        clock, as after a sleep of the host or a correction of that time: this session then claims no more. Raises
+        Broken, too, when the last check was more than AWAY_S ago, as after a stop of the process: frames may have
+        waited, so nothing later than that check is claimed.
         """
         exchange_ms = self._exchange_now_ms()
         away_s = now_s - self._checked_s
@@ -237,6 +246,7 @@ class Connection(threading.Thread):
         if to_host_s(away_s) > AWAY_S:
             self._frame_ms, self._data_ms = min(self._frame_ms, sure_ms), min(self._data_ms, sure_ms)
             raise Broken(f"this process did not run for {away_s:.0f} s")
+        return exchange_ms
 
     def take_request(self, now_s: float) -> str | None:
         """Return the text of the request that is to be sent now, None while there is none."""
@@ -278,9 +288,12 @@ class Connection(threading.Thread):
                 self.health.claims_from_ms = self._minutes.get_claims_from_ms()
             self.health.claimed_until_ms = self._minutes.get_claimed_until_ms()
 
-    def take(self, payload: bytes, now_s: float) -> str | None:
-        """Sort one message and hand its rows on; return what the exchange wants to be answered at once."""
-        self._frame_ms = self._exchange_now_ms()
+    def take(self, payload: bytes, now_s: float, exchange_ms: int) -> str | None:
+        """Sort one message and hand its rows on; return what the exchange wants to be answered at once.
+
+        `now_s` is the monotonic time and `exchange_ms` the exchange's at which it came.
+        """
+        self._frame_ms = exchange_ms
         self._liveness.on_frame(now_s)
         if not payload or payload == b"pong":
             return None

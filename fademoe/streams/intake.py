@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 
+import msgspec
+
 from fademoe.clock import HOUR_MS, SECOND_MS, monotonic_s
 from fademoe.errors import BODY_EXCERPT, BadPayload, SourceError
 from fademoe.feeds.instrument import Instrument, Json
@@ -133,7 +135,7 @@ class Intake:
         sent_ms = frame.sent_ms
         if sent_ms is not None:
             if sent_ms > exchange_ms + MAX_AHEAD_MS:
-                frame = frame._replace(sent_ms=None)  # it must not outdate what follows
+                frame = msgspec.structs.replace(frame, sent_ms=None)  # it must not outdate what follows
             elif name in self._with_events and self._is_repeated((name, sent_ms, hash(repr(message)))):
                 return []
         self._sent_ms = frame.sent_ms

@@ -60,7 +60,7 @@ class Line:
         reply = None
         for message in messages:
             payload = message if isinstance(message, bytes) else json.dumps(message).encode()
-            reply = self.connection.take(payload, self.now_s)
+            reply = self.connection.take(payload, self.now_s, self.now_ms)
         return reply
 
     def check_clocks(self):
