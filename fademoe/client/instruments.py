@@ -43,14 +43,15 @@ LISTING_NEAR_MS = 30 * MINUTE_MS
 class Refreshed:
     """What a refresh did: contracts on the list, those that are delisted now, those missing, and remarks for people.
 
-    `changed`: those that stay although the list has them as another kind. `doubled`: those that it has twice, and not
-    alike. `announced_ms`: when those will be listed that have no details yet. `is_partial`: so many are missing at once
-    that the list is not accepted.
+    `trading`: how many traded by what was stored before. `changed`: those that stay although the list has them as
+    another kind. `doubled`: those that it has twice, and not alike. `announced_ms`: when those will be listed that have
+    no details yet. `is_partial`: so many are missing at once that the list is not accepted.
     """
 
     listed: int
     delisted: Sequence[str] = ()
     missing: Sequence[str] = ()
+    trading: int = 0
     remarks: Sequence[str] = ()
     changed: Sequence[str] = ()
     doubled: Sequence[str] = ()
@@ -62,6 +63,21 @@ class Refreshed:
         """Say it in one line."""
         missing = [f"not on the list: {', '.join(self.missing[:5])}"] if self.missing else []
         return "; ".join([f"{self.listed} contracts", *missing, *self.remarks])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _List:
+    """An exchange's list of contracts as it was at `now_ms`.
+
+    `read`: those that it has once, or alike. `doubled`: the keys of those that it has twice, and not alike.
+    `unreadable`: the elements that could not be read. `items`: all elements as they were sent.
+    """
+
+    read: Sequence[Instrument]
+    doubled: Collection[Key]
+    unreadable: Sequence[Unreadable]
+    items: Sequence[Json]
+    now_ms: int
 
 
 def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refreshed:
@@ -76,51 +92,61 @@ def refresh(exchange: Exchange, rest: RestClient, database: Database) -> Refresh
     values, and a new one is left out then. Absences that only the list was the reason for are invalidated where it
     shows a longer life now. Raises RetryLater when the exchange cannot be reached, BadPayload when the list is not one.
     """
-    read, unreadable, items = _fetch_list(exchange, rest)
-    read, doubled = _split_doubled(read)
-    now_ms = rest.read_server_now_ms(exchange)
-    relisted = lives.judge_relisted(exchange, rest, database, read, now_ms)
-
-    def save(cursor: Cursor) -> tuple[Refreshed, int]:
-        stored_lives = store.read_lives(cursor, exchange.codes)
-        stored = {get_key(instrument): instrument for instrument in stored_lives}
-        named = [_named_in(element, stored) for element in unreadable]
-        by_key = {key: stored[key] for keys in named for key in keys}
-        by_key |= {get_key(instrument): instrument for instrument in read}
-        by_key |= {key: stored[key] for key in doubled if key in stored}
-        by_key = _end_untold(exchange, items, by_key, stored, now_ms)
-        trading = [key for key, instrument in stored.items() if _end_ms(instrument) > now_ms]
-        changed = _find_changed_kinds(exchange, items, [key for key in trading if key not in by_key])
-        by_key |= {key: stored[key] for key in changed}
-        by_key = lives.count_lives(by_key, stored, relisted, now_ms)
-        listed = disambiguate_symbols(by_key.values(), stored_lives)
-        store.save(cursor, listed)
-        store.save_terms(cursor, [each for each in listed if each.terms != NO_TERMS], now_ms)
-        missing = [key for key in trading if key not in by_key]
-        is_partial = _is_partial(by_key, missing, trading)
-        is_suspect = is_partial or not all(named)
-        before_ms = now_ms - MASS_DELISTING_MS if is_suspect else now_ms
-        delisted = store.retire_missing(cursor, missing, now_ms, before_ms)
-        revived = [each for each in listed if stored and _lives_longer(each, stored.get(get_key(each)), now_ms)]
-        coverage.invalidate_listing_absences(
-            cursor,
-            [Series(name_perpspec(each.code, m), each.symbol) for each in revived for m in exchange.list_metrics()],
-        )
-        refreshed = Refreshed(
-            listed=len(listed),
-            delisted=delisted,
-            missing=sorted({name for _, name in missing} - set(delisted)),
-            remarks=_describe_symbols(listed, by_key, stored),
-            is_partial=is_partial,
-            changed=sorted({name for _, name in changed}),
-            doubled=sorted({name for _, name in doubled}),
-            announced_ms=sorted({ms for item in items if (ms := exchange.instruments.read_announced(item))}),
-        )
-        return refreshed, len(trading)
-
-    refreshed, trading_count = database.run(save)
-    _record(exchange, database, refreshed, unreadable, trading_count)
+    answer = _fetch_list(exchange, rest)
+    relisted = lives.judge_relisted(exchange, rest, database, answer.read, answer.now_ms)
+    refreshed = database.run(partial(_store_list, exchange, answer, relisted))
+    _record(exchange, database, refreshed, answer.unreadable)
     return refreshed
+
+
+def _store_list(exchange: Exchange, answer: _List, relisted: Mapping[Key, bool], cursor: Cursor) -> Refreshed:
+    """Store a list of contracts; `relisted` tells of those that begin another life whether they are the same coin."""
+    now_ms = answer.now_ms
+    stored_lives = store.read_lives(cursor, exchange.codes)
+    stored = {get_key(instrument): instrument for instrument in stored_lives}
+    trading = [key for key, instrument in stored.items() if _end_ms(instrument) > now_ms]
+    named = [_named_in(element, stored) for element in answer.unreadable]
+    by_key = _combine(exchange, answer, stored, chain.from_iterable(named))
+    changed = _find_changed_kinds(exchange, answer.items, [key for key in trading if key not in by_key])
+    by_key |= {key: stored[key] for key in changed}
+    by_key = lives.count_lives(by_key, stored, relisted, now_ms)
+    listed = disambiguate_symbols(by_key.values(), stored_lives)
+    store.save(cursor, listed)
+    store.save_terms(cursor, [each for each in listed if each.terms != NO_TERMS], now_ms)
+    missing = [key for key in trading if key not in by_key]
+    is_partial = _is_partial(by_key, missing, trading)
+    is_suspect = is_partial or not all(named)
+    delisted = store.retire_missing(cursor, missing, now_ms, now_ms - MASS_DELISTING_MS if is_suspect else now_ms)
+    if stored:
+        revived = [each for each in listed if _lives_longer(each, stored.get(get_key(each)), now_ms)]
+        coverage.invalidate_listing_absences(cursor, _list_series(exchange, revived))
+    return Refreshed(
+        listed=len(listed),
+        delisted=delisted,
+        missing=sorted({name for _, name in missing} - set(delisted)),
+        trading=len(trading),
+        remarks=_describe_symbols(listed, by_key, stored),
+        is_partial=is_partial,
+        changed=sorted({name for _, name in changed}),
+        doubled=sorted({name for _, name in answer.doubled}),
+        announced_ms=sorted({ms for item in answer.items if (ms := exchange.instruments.read_announced(item))}),
+    )
+
+
+def _combine(
+    exchange: Exchange, answer: _List, stored: Mapping[Key, Instrument], unreadable: Iterable[Key]
+) -> dict[Key, Instrument]:
+    """Return the contracts of a list by their keys; those that it has twice or `unreadable` are as they are stored."""
+    by_key = {key: stored[key] for key in unreadable}
+    by_key |= {get_key(instrument): instrument for instrument in answer.read}
+    by_key |= {key: stored[key] for key in answer.doubled if key in stored}
+    return _end_untold(exchange, answer.items, by_key, stored, answer.now_ms)
+
+
+def _list_series(exchange: Exchange, contracts: Iterable[Instrument]) -> list[Series]:
+    """Return the series of all metrics of contracts."""
+    metrics = exchange.list_metrics()
+    return [Series(name_perpspec(each.code, metric), each.symbol) for each in contracts for metric in metrics]
 
 
 def _is_partial(listed: Collection[Key], missing: Sequence[Key], trading: Sequence[Key]) -> bool:
@@ -130,8 +156,8 @@ def _is_partial(listed: Collection[Key], missing: Sequence[Key], trading: Sequen
     return len(missing) > most or any(code not in codes for code, _ in missing)
 
 
-def _fetch_list(exchange: Exchange, rest: RestClient) -> tuple[list[Instrument], list[Unreadable], list[Json]]:
-    """Return the contracts of all pages, the elements that could not be read, and all elements as they were sent."""
+def _fetch_list(exchange: Exchange, rest: RestClient) -> _List:
+    """Fetch all pages of the list."""
     feed = exchange.instruments
     instruments: list[Instrument] = []
     unreadable: list[Unreadable] = []
@@ -156,7 +182,9 @@ def _fetch_list(exchange: Exchange, rest: RestClient) -> tuple[list[Instrument],
             error.locate(exchange.name, str(request), body)
             raise
         request = next_request
-    return instruments, unreadable, every
+    read, doubled = _split_doubled(instruments)
+    now_ms = rest.read_server_now_ms(exchange)
+    return _List(read=read, doubled=doubled, unreadable=unreadable, items=every, now_ms=now_ms)
 
 
 def _read_contract(exchange: Exchange, item: Json) -> Instrument | None:
@@ -216,9 +244,7 @@ def _end_untold(
     return found
 
 
-def _record(
-    exchange: Exchange, database: Database, refreshed: Refreshed, unreadable: Sequence[Unreadable], trading: int
-) -> None:
+def _record(exchange: Exchange, database: Database, refreshed: Refreshed, unreadable: Sequence[Unreadable]) -> None:
     """Log what a refresh did; store as errors what needs an operator."""
     log.info("%s lists %d contracts", exchange.name, refreshed.listed)
     for remark in refreshed.remarks:
@@ -229,7 +255,9 @@ def _record(
     errors = [element.make_error(exchange.name, path) for element in unreadable]
     if refreshed.is_partial:
         names = ", ".join(refreshed.missing)
-        error = BadPayload(f"{len(refreshed.missing)} of {trading} contracts vanished at once: the old list stays")
+        error = BadPayload(
+            f"{len(refreshed.missing)} of {refreshed.trading} contracts vanished at once: the old list stays"
+        )
         error.locate(exchange.name, path, names)
         errors.append(error)
     for name in refreshed.changed:
