@@ -10,6 +10,8 @@ FadeMoeError
 └── StoreError           PostgreSQL, Redis or supervisord is away or fails
 """
 
+from typing import Any
+
 BODY_EXCERPT = 200
 
 
@@ -75,7 +77,14 @@ class BudgetSpent(RetryLater):
 
 
 class Refused(SourceError):
-    """The exchange refuses this request permanently: unknown symbol, bad parameter, blocked region."""
+    """The exchange refuses this request permanently: unknown symbol, bad parameter, blocked region.
+
+    `is_unknown_contract`: it does not know the contract, or does not serve it any more since its end.
+    """
+
+    def __init__(self, message: str, *, is_unknown_contract: bool = False, **where: Any) -> None:
+        super().__init__(message, **where)
+        self.is_unknown_contract = is_unknown_contract
 
 
 class BadPayload(SourceError):

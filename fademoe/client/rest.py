@@ -13,7 +13,7 @@ from fademoe.client.clock_offsets import ClockOffsets
 from fademoe.client.egress import open_pool
 from fademoe.client.rate_limit.budgets import Budgets, Grant
 from fademoe.clock import DAY_MS, SECOND_MS, monotonic_s, now_ms, steady_ms, to_host_s
-from fademoe.errors import BudgetSpent, RetryLater
+from fademoe.errors import BudgetSpent, Refused, RetryLater
 from fademoe.feeds.answers import Answer, Closes, Refusal
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Json
@@ -205,6 +205,8 @@ class RestClient:
         }
         if refusal.error is RetryLater:
             return RetryLater(message, retry_after_s=wait_s, **where)
+        if refusal.error is Refused:
+            return Refused(message, is_unknown_contract=refusal.is_unknown_contract, **where)
         return refusal.error(message, **where)
 
     def _wait_s(self, exchange: Exchange, grant: Grant, refusal: Refusal) -> float:

@@ -24,12 +24,14 @@ class Refusal:
     """What an answer that is not data means.
 
     `error` is the class to raise. `retry_after_s` goes with RetryLater; None: until the budget's aligned window turns.
+    `is_unknown_contract` goes with Refused.
     """
 
     error: type[SourceError]
     message: str
     retry_after_s: float | None = SERVER_ERROR_S
     closes: Closes = Closes.NOTHING
+    is_unknown_contract: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +53,29 @@ class Reaction:
     """An entry of an exchange's tables: the error to raise for an answer, and what it closes.
 
     `wait_s`: the pause before the next request, or how it is read from the answer; None: until the budget's aligned
-    window turns.
+    window turns. `is_unknown_contract`: see `Refused`.
     """
 
     error: type[SourceError]
     reason: str
     wait_s: Wait = SERVER_ERROR_S
     closes: Closes = Closes.NOTHING
+    is_unknown_contract: bool = False
 
     def to_refusal(self, answer: Answer, detail: str) -> Refusal:
         """Return what the reaction means for one answer; `detail` is what the exchange says."""
         wait_s = self.wait_s(answer) if callable(self.wait_s) else self.wait_s
-        return Refusal(error=self.error, message=f"{self.reason}: {detail}", retry_after_s=wait_s, closes=self.closes)
+        return Refusal(
+            error=self.error,
+            message=f"{self.reason}: {detail}",
+            retry_after_s=wait_s,
+            closes=self.closes,
+            is_unknown_contract=self.is_unknown_contract,
+        )
 
 
 REFUSED = Reaction(error=Refused, reason="refused")
+UNKNOWN_CONTRACT = Reaction(error=Refused, reason="refused", is_unknown_contract=True)
 SERVER_ERROR = Reaction(error=RetryLater, reason="error on the exchange's side")
 UNEXPECTED = Reaction(error=BadPayload, reason="neither data nor a known error")
 NOT_THE_API = Reaction(error=RetryLater, reason="the answer is not the API's", wait_s=NOT_THE_API_S)

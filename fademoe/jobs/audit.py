@@ -7,7 +7,7 @@ from functools import partial
 from psycopg2.extensions import cursor as Cursor
 from rq import Retry
 
-from fademoe.clock import DAY_MS, SECOND_MS, Window, floor_to, split, subtract, to_iso
+from fademoe.clock import DAY_MS, LATEST_MS, SECOND_MS, Window, floor_to, split, subtract, to_iso
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.paging import compute_requested_from_ms, compute_retained_from_ms, split_by_endpoint
@@ -82,20 +82,22 @@ def audit(context: JobContext, series: Series, window: Window) -> AuditResult:
 def _audit_portion(work: Work, covered: Sequence[Window], time_ms: int) -> AuditResult:
     """Audit a portion as a whole, or change nothing."""
     feed, writer = work.feed, work.services.writer
-    expired = Window(0, compute_requested_from_ms(feed, time_ms))
+    expired, retained_ms = Window(0, compute_requested_from_ms(feed, time_ms)), compute_retained_from_ms(feed, time_ms)
     rows: dict[int, Row] = {}
     answered = [Window(w.start_ms, min(w.end_ms, expired.end_ms)) for w in covered if w.start_ms < expired.end_ms]
     for endpoint, windows in split_by_endpoint(feed, covered, [expired], time_ms):
         fetched = fetch(endpoint, work.instrument, windows, work.client)
-        if fetched.failed is not None:
+        is_gone = work.is_gone(fetched.failed, time_ms)
+        if fetched.failed is not None and not is_gone:
             raise fetched.failed
+        retained_ms = LATEST_MS if is_gone else retained_ms
         rows.update(fetched.rows)
-        answered += fetched.answered
+        answered += windows if is_gone else fetched.answered
     writer.make_room(rows)
     stored, changed, added = work.services.database.run(partial(_store, work, rows, answered))
     if added:
         link_following(work.services.database, feed, work.series, answered)
-    gone, retained_ms = stored.keys() - rows.keys(), compute_retained_from_ms(feed, time_ms)
+    gone = stored.keys() - rows.keys()
     return AuditResult(
         *work.series,
         equal=len(rows.keys() & stored.keys()) - changed,

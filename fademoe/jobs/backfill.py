@@ -208,6 +208,10 @@ def _fetch_portion(work: Work, missing: Sequence[Window], time_ms: int) -> Store
         unconfirmed += empty
         rows.update(fetched.rows)
         failed = fetched.failed
+        if work.is_gone(failed, time_ms):
+            gone, failed = [part for window in windows for part in subtract(window, fetched.answered)], None
+            absences += _judge_gone(work.instrument, gone, fetched.rows)
+            answered += gone
         if failed:
             break
     new = _store(work, rows, answered, absences) if answered or rows else 0
@@ -255,6 +259,13 @@ def _judge(
     absences += [Absence(hole, NO_ROW) for hole in once if hole not in unconfirmed]
     absences += [Absence(hole, NO_ROW, CONFIRMED_CHECKS) for hole in twice]
     return absences, unconfirmed
+
+
+def _judge_gone(instrument: Instrument, gone: Sequence[Window], rows: Iterable[int]) -> list[Absence]:
+    """Return ranges absent that an exchange does not serve since the contract's end: an archive may have them."""
+    before = [part for each in gone for part in subtract(each, [_find_ended(instrument, rows)])]
+    after = [part for each in gone for part in subtract(each, before)]
+    return [*(Absence(part, EXPIRED) for part in before), *(Absence(part, DELISTED) for part in after)]
 
 
 def _find_ended(instrument: Instrument, rows: Iterable[int]) -> Window:
@@ -315,7 +326,7 @@ def _unavailable(work: Work, missing: Sequence[Window], time_ms: int) -> list[Ab
     # lists err by hours, so the whole day of the listing is requested
     listed_ms = max(floor_to(own[0].listed_ms or 0, DAY_MS), others_end_ms)
     is_early = any(window.start_ms < listed_ms for window in missing)
-    if is_early and not earlier and _traded_before(work, listed_ms, requested_ms):
+    if is_early and not earlier and _traded_before(work, listed_ms, requested_ms, time_ms):
         listed_ms = 0
     first_ms, reason = max((listed_ms, NOT_LISTED_YET), (requested_ms, EXPIRED))
     absences = [Absence(Window(w.start_ms, min(w.end_ms, first_ms)), reason) for w in missing if w.start_ms < first_ms]
@@ -330,7 +341,7 @@ def _unavailable(work: Work, missing: Sequence[Window], time_ms: int) -> list[Ab
     return absences
 
 
-def _traded_before(work: Work, listed_ms: int, requested_ms: int) -> bool:
+def _traded_before(work: Work, listed_ms: int, requested_ms: int, time_ms: int) -> bool:
     """Return whether the exchange has rows before the listing that it names: one question per series.
 
     Lists name a later time than the first trades, and that of the newest of several listings. A series that has ranges
@@ -343,6 +354,6 @@ def _traded_before(work: Work, listed_ms: int, requested_ms: int) -> bool:
         if coverage.has_absence(cursor, work.series, NOT_LISTED_YET):
             return False
     fetched = fetch(work.feed, work.instrument, [before], work.client)
-    if fetched.failed is not None:
+    if fetched.failed is not None and not work.is_gone(fetched.failed, time_ms):
         raise fetched.failed
     return bool(fetched.rows)

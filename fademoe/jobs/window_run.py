@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fademoe.client import instruments
-from fademoe.clock import SECOND_MS, Window, monotonic_s, now_ms, to_iso
+from fademoe.clock import LATEST_MS, SECOND_MS, Window, monotonic_s, now_ms, to_iso
 from fademoe.errors import BudgetSpent, Refused
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
@@ -69,6 +69,11 @@ class Work:
     def note_empty(self, windows: Sequence[Window]) -> None:
         """Note what this run got an empty answer for."""
         self.context.add_notes(EMPTY, [(*window, now_ms()) for window in windows])
+
+    def is_gone(self, error: BaseException | None, time_ms: int) -> bool:
+        """Return whether a request failed because the exchange does not serve the contract any more since its end."""
+        is_unknown = isinstance(error, Refused) and error.is_unknown_contract
+        return is_unknown and (self.instrument.delisted_ms or LATEST_MS) <= time_ms
 
     def measure_rest_s(self) -> float:
         """Return how long it takes until all that was answered empty may be requested again."""

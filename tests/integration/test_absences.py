@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+import requests
 
 from fademoe.client import instruments
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, now_ms
@@ -456,6 +457,32 @@ def test_one_question_before_the_listing_that_the_list_names(system, simulator, 
         assert backfill.run_window(context, series, window).absent == 1440
     assert simulator.get("/sim/stats")[name]["paths"][path] - before <= 2, "one question per series"
     assert {row[2] for row in absences(system, series)} >= {NOT_LISTED_YET}
+    services.close()
+
+
+def test_what_an_exchange_does_not_serve_since_the_end_is_absent_and_no_failure(system, simulator):
+    """The fault: OKX does not know an ended contract, so its windows failed each day, and were missing for ever."""
+    system.environment |= {"FADEMOE_OKX_REST_URL": simulator.url, "FADEMOE_EXCHANGES": "okx"}
+    services, series = system.context(), Series("okx-ohlcv", "SOL")
+    exchange = registry.load_exchanges()["okx"]
+    maintenance.instruments.ensure(exchange, services.rest, services.database)
+    ended_ms = floor_to(now_ms() - 3 * DAY_MS, DAY_MS) + 8 * HOUR_MS
+    ((name,),) = system.query("SELECT instrument FROM perp_lives WHERE exchange = 'okx' AND symbol = 'SOL'")
+    day, context = Window(ended_ms - 8 * HOUR_MS, ended_ms + 16 * HOUR_MS), JobContext(services=services)
+    known = Window(day.start_ms, day.start_ms + HOUR_MS)
+    assert backfill.run_window(context, series, known).rows == 60
+    system.query("UPDATE perp_lives SET delisted_ms = %s WHERE instrument = %s RETURNING 1", ended_ms, name)
+    change = {"exchange": "okx", "instrument": name}
+    requests.post(f"{simulator.url}/sim/contracts", json=change | {"delisted_ms": ended_ms}, timeout=60)
+    assert backfill.run_window(context, series, day).absent == 23 * 60
+    assert [row[:3] for row in absences(system, series)] == [
+        (known.end_ms, ended_ms, EXPIRED), (ended_ms, day.end_ms, DELISTED)
+    ]  # fmt: skip
+    assert backfill.run_window(context, series, Window(day.start_ms - DAY_MS, day.start_ms)).absent == 1440
+    assert system.query("SELECT unit, message FROM perp_errors") == []
+    result = audit.audit(context, series, known)
+    assert (result.expired, result.extra, result.missing) == (60, 0, 0)
+    requests.post(f"{simulator.url}/sim/contracts", json=change | {"delisted_ms": None}, timeout=60)
     services.close()
 
 

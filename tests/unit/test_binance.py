@@ -378,7 +378,8 @@ def test_limits_and_bans_close_what_they_should():
         assert judged(200, body).error is RetryLater, "an object without data is a gateway's, too"
     for body in ([], {"symbols": []}, {"serverTime": T}, {"symbol": "BTCUSDT", "openInterest": "1"}):
         assert judged(200, body) is None
-    assert judged(200, {"code": -1121, "msg": "Invalid symbol."}).error is BadPayload
+    assert judged(200, {"code": -1130, "msg": "Invalid startTime."}).error is BadPayload
+    assert judged(400, {"code": -1121, "msg": "Invalid symbol."}).is_unknown_contract
     for code in (-1000, -1001, -1007, -1008, -1016):
         passing = judged(200, {"code": code, "msg": "x"})
         assert (passing.error, passing.closes) == (RetryLater, Closes.NOTHING), "as with any other status"

@@ -8,6 +8,7 @@ from fademoe.feeds.answers import (
     NOT_THE_API,
     SERVER_ERROR,
     UNEXPECTED,
+    UNKNOWN_CONTRACT,
     Answer,
     Reaction,
     Refusal,
@@ -41,6 +42,7 @@ ERRORS: Mapping[int | str, Reaction] = {
     -1007: SERVER_ERROR,  # timeout waiting for the backend
     -1008: SERVER_ERROR,  # server overloaded
     -1016: SERVER_ERROR,  # service shutting down
+    -1121: UNKNOWN_CONTRACT,  # invalid symbol
 }
 STATUSES = {
     403: close_exchange("blocked by the firewall", wait_s=FIREWALL_S),

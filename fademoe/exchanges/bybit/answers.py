@@ -7,6 +7,7 @@ from fademoe.feeds.answers import (
     NOT_THE_API,
     REFUSED,
     SERVER_ERROR,
+    UNKNOWN_CONTRACT,
     Answer,
     Reaction,
     Refusal,
@@ -55,7 +56,8 @@ def judge(answer: Answer) -> Refusal | None:
     """Return what an answer means; None: it holds data.
 
     A 403 with "access too frequent" is the ban of the address, ten minutes at least; every other 403 is taken for the
-    region.
+    region. A 10001 whose text names the symbol ("Not supported symbols") is of an unknown contract; its other texts
+    name a parameter.
     """
     if answer.status == 403:
         is_ban = "access too frequent" in answer.text.lower()
@@ -64,4 +66,6 @@ def judge(answer: Answer) -> Refusal | None:
     code = body["retCode"] if type(body.get("retCode")) is int else None
     if answer.status == 200 and code == 0 and not body.get("result"):
         return NOT_THE_API.to_refusal(answer, "HTTP 200, code 0 without a result")
+    if code == 10001 and "symbol" in str(body.get("retMsg")).lower():
+        return UNKNOWN_CONTRACT.to_refusal(answer, f"HTTP {answer.status}, code {code}: {body['retMsg']}")
     return evaluate(answer, code, body.get("retMsg"), errors=ERRORS, statuses=STATUSES, success=0)

@@ -6,6 +6,7 @@ from fademoe.feeds.answers import (
     NOT_THE_API,
     REFUSED,
     SERVER_ERROR,
+    UNKNOWN_CONTRACT,
     Answer,
     Reaction,
     Refusal,
@@ -35,16 +36,16 @@ ERRORS: Mapping[int | str, Reaction] = {
     "50030": REFUSED,  # no permission
     "50039": REFUSED,  # this endpoint cannot page by time
     "50040": RATE_LIMITED,  # operation too frequent
-    "50047": REFUSED,  # contract settled
+    "50047": UNKNOWN_CONTRACT,  # contract settled
     "50051": REFUSED,  # refused in this region
     "50061": RATE_LIMITED,  # limit of a sub-account
     "50103": REFUSED,  # header of the key empty
     "50119": REFUSED,  # key unknown
     "51000": REFUSED,  # parameter error
-    "51001": REFUSED,  # instrument does not exist
+    "51001": UNKNOWN_CONTRACT,  # instrument does not exist
     "51014": REFUSED,  # index does not exist
     "51015": REFUSED,  # instId does not match instType
-    "51027": REFUSED,  # contract expired
+    "51027": UNKNOWN_CONTRACT,  # contract expired
     "51155": REFUSED,  # refused for compliance
 }
 STATUSES = {
