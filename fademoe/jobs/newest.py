@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rq import Retry
 
-from fademoe.clock import SECOND_MS, Window, floor_to, merge, to_host_s
+from fademoe.clock import SECOND_MS, Window, ceil_to, floor_to, merge, to_host_s
 from fademoe.errors import SourceError
 from fademoe.feeds import registry
 from fademoe.feeds.exchange import Exchange
@@ -146,7 +146,8 @@ def _plan(
             for series, gap in coverage.find_gaps(cursor, source, until_ms):
                 if series in by_series and gap.end_ms > first_ms:
                     part = Window(max(gap.start_ms, first_ms), gap.end_ms)
-                    part = clip_to_listing(by_series[series], part)
+                    part = clip_to_listing(by_series[series], part)  # a contract is listed amid a minute
+                    part = Window(floor_to(part.start_ms, feed.interval_ms), ceil_to(part.end_ms, feed.interval_ms))
                     if part.start_ms < part.end_ms:
                         missing.setdefault(series, []).append(part)
     return sorted(

@@ -243,6 +243,28 @@ def test_the_newest_minutes_of_the_mark_price_come_each_minute_and_never_open(se
             assert system.differences(exchange, f"{code}-mark", symbol, start_ms, end_ms) == []
 
 
+def test_the_minute_amid_which_a_contract_is_listed_is_requested_whole(services, system, clock):
+    """The fault: OKX names listings to the second, and the part of a minute behind one was requested with limit=0."""
+    clock(0)
+    exchange = registry.load_exchanges()["okx"]
+    instruments.refresh(exchange, services.rest, services.database)
+    minute_ms = floor_to(services.clocks.now_ms(exchange), MINUTE_MS) + MINUTE_MS
+    system.query("UPDATE perp_lives SET listed_ms = %s WHERE exchange = 'okx' AND symbol = 'BTC' RETURNING 1",
+                 minute_ms + 48_000)  # fmt: skip
+    services.clocks.ask(exchange, live=True)
+    polls.want(services, exchange.find_rest_feed("mark"),
+               [instruments.find(services.database, "okx", "BTC")], minute_ms + 50_000)  # fmt: skip
+    clock(2 * MINUTE_MS + 15_000)
+    for key in services.redis.scan_iter("clocks:*"):
+        services.redis.delete(key)
+    later = system.context()
+    use_services(later)
+    newest.poll_newest("okx", "mark")
+    later.close()
+    times = "SELECT min(ts) FROM perp_data WHERE source = 'okx-mark' AND symbol = 'BTC'"
+    assert system.query(times) == [(minute_ms,)]
+
+
 def test_candles_that_no_stream_brought_come_two_seconds_after_their_minute_when_they_are_final(
     services, system, clock
 ):
