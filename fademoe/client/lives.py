@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.client.rest import RestClient
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to
-from fademoe.errors import SourceError
+from fademoe.errors import BadPayload, Refused, SourceError
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import Page
 from fademoe.feeds.instrument import Instrument
@@ -81,14 +81,18 @@ def count_lives(
 def is_same_coin(
     exchange: Exchange, rest: RestClient, before: Instrument, last_price: str, after: Instrument, now_ms: int
 ) -> bool:
-    """Return whether two lives are of one coin, by the last price of the one and the first price of the other."""
+    """Return whether two lives are of one coin, by the last price of the one and the first price of the other.
+
+    Where the exchange has no such price they are not. Raises RetryLater while it does not answer.
+    """
     ended_ms, listed_ms = before.delisted_ms or 0, after.listed_ms or 0
     if listed_ms - ended_ms > SAME_COIN_MS:
         return False
-    first_ms = floor_to(listed_ms, MINUTE_MS)
-    new = _read_price(
-        exchange, rest, after, Window(first_ms, min(first_ms + PRICE_RANGE_MS, floor_to(now_ms, MINUTE_MS))), 0
-    )
+    try:
+        new = _request_price(exchange, rest, after, _find_first_minutes(listed_ms, now_ms), 0)
+    except (Refused, BadPayload) as error:
+        log.info("%s: no price of %s: %s", exchange.name, after.name, error)
+        return False
     return new is not None and _are_near(new, Decimal(last_price))
 
 
@@ -105,10 +109,8 @@ def _is_same_coin(
         return False
     if listed_ms + 2 * MINUTE_MS > now_ms:
         return None
-    first_ms, last_ms = floor_to(listed_ms, MINUTE_MS), floor_to(ended_ms, MINUTE_MS)
-    new = _read_price(
-        exchange, rest, after, Window(first_ms, min(first_ms + PRICE_RANGE_MS, floor_to(now_ms, MINUTE_MS))), 0
-    )
+    last_ms = floor_to(ended_ms, MINUTE_MS)
+    new = _read_price(exchange, rest, after, _find_first_minutes(listed_ms, now_ms), 0)
     old = _read_stored_price(database, before, last_ms) or _read_price(
         exchange, rest, before, Window(last_ms - PRICE_RANGE_MS, last_ms), -1
     )
@@ -122,24 +124,38 @@ def _is_same_coin(
     return is_same
 
 
+def _find_first_minutes(listed_ms: int, now_ms: int) -> Window:
+    """Return the minutes behind a listing in which its first price is looked for."""
+    first_ms = floor_to(listed_ms, MINUTE_MS)
+    return Window(first_ms, min(first_ms + PRICE_RANGE_MS, floor_to(now_ms, MINUTE_MS)))
+
+
 def _read_price(
     exchange: Exchange, rest: RestClient, instrument: Instrument, window: Window, position: int
 ) -> Decimal | None:
-    """Return the open of the first candle of a window, or the close of the last one; None where there is none."""
+    """Do what `_request_price` does; None, too, where the exchange does not answer."""
+    try:
+        return _request_price(exchange, rest, instrument, window, position)
+    except SourceError as error:  # the list must not wait for it: the next one asks again
+        log.info("%s: no price of %s: %s", exchange.name, instrument.name, error)
+        return None
+
+
+def _request_price(
+    exchange: Exchange, rest: RestClient, instrument: Instrument, window: Window, position: int
+) -> Decimal | None:
+    """Return the open of the first candle of a window, or the close of the last one; None where there is none.
+
+    Raises SourceError where the exchange does not answer.
+    """
     feed = exchange.find_rest_feed(CANDLES)
     if feed is None:
         return None
     limit = min(feed.paging.rows, (window.end_ms - window.start_ms) // MINUTE_MS)
     page = Page(instrument=instrument, start_ms=window.start_ms, end_ms=window.end_ms, limit=max(1, limit))
     cost = feed.paging.compute_cost(page.limit)
-    try:
-        body = rest.send(
-            exchange, feed.make_request(page), budget=feed.budget, cost=cost, live=True, max_wait_s=MAX_WAIT_S
-        )
-        rows = read_elements(feed.items(body, page), lambda item: feed.parse(item, instrument)).readable
-    except SourceError as error:  # the list must not wait for it: the next one asks again
-        log.info("%s: no price of %s: %s", exchange.name, instrument.name, error)
-        return None
+    body = rest.send(exchange, feed.make_request(page), budget=feed.budget, cost=cost, live=True, max_wait_s=MAX_WAIT_S)
+    rows = read_elements(feed.items(body, page), lambda item: feed.parse(item, instrument)).readable
     candles = sorted(row for row in rows if isinstance(row, Candle) and window.start_ms <= row.ts < window.end_ms)
     if not candles:
         return None

@@ -12,6 +12,7 @@ from rq import Retry
 from fademoe.archives.listing import Listed, Page
 from fademoe.client import instruments, lives
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
+from fademoe.errors import RetryLater
 from fademoe.feeds import registry
 from fademoe.jobs.dead import find_dead
 from fademoe.runtime.job_context import use_services
@@ -232,7 +233,17 @@ def test_a_dead_contract_of_a_symbol_that_another_name_has_is_the_same_coin_or_g
     query(rename, f"1000{contract}", to_ms("2024-06-01") + pause_days * DAY_MS, contract)
     price = importer.system.simulator.truth("binance", "ohlcv", contract, to_ms("2024-05-31"), to_ms("2024-06-01"))
     first = Decimal(price[max(price)]["c"]) * factor
-    monkeypatch.setattr(lives, "_read_price", lambda *_: first)
+    answers = [RetryLater("busy", retry_after_s=1)] if pause_days == 5 else []
+
+    def request_price(*_):
+        if answers:
+            raise answers.pop()
+        return first
+
+    monkeypatch.setattr(lives, "_request_price", request_price)
+    if answers:
+        assert isinstance(look_for(importer.services, monkeypatch, contract), Retry), "nothing is decided without it"
+        assert read(importer.services, contract) == []
     assert look_for(importer.services, monkeypatch, contract) == {"lives": 1}
     (found,) = read(importer.services, contract)
     (other,) = read(importer.services, f"1000{contract}")
