@@ -393,15 +393,20 @@ def test_samples(tmp_path):
             "2024-11-01 00:07:00,1000PEPEUSDT,4,8,1.5,1.2,1.4,0.97",
             "2024-11-01 00:15:00,BTCUSDT,4,8,1.5,1.2,1.4,0.97",
             "2024-11-01 00:20:00,1000PEPEUSDT,4,0.0000,1.5,1.2,1.4,0.97",
+            "2024-11-01 00:25:00,1000PEPEUSDT,5E-7,NaN,1.5,1.2,NaN,0.97",
+            "2024-11-01 00:30:00,1000PEPEUSDT,-4,8,1.5,1.2,1.4e0,0.97",
         ),
     )
     assert found.rows["oi"][ts] == OpenInterest(ts, "12500", "25.0")
     assert found.rows["oi"][ts + 10 * MINUTE_MS] == OpenInterest(ts + 10 * MINUTE_MS, "3000", None)
     assert found.rows["oi"][ts + 20 * MINUTE_MS] == OpenInterest(ts + 20 * MINUTE_MS, "4000", None)
+    assert found.rows["oi"][ts + 25 * MINUTE_MS] == OpenInterest(ts + 25 * MINUTE_MS, "0.0005", None)
     assert found.rows["lsr"][ts] == LongShortRatio(ts, "1.3387000000000000")
+    assert found.rows["lsr"][ts + 30 * MINUTE_MS] == LongShortRatio(ts + 30 * MINUTE_MS, "1.4")
+    unreadable = "unreadable in archive"
     assert found.blanks == {
-        "oi": {ts + 5 * MINUTE_MS: "zero in archive"},
-        "lsr": {ts + 5 * MINUTE_MS: "blank in archive"},
+        "oi": {ts + 5 * MINUTE_MS: "zero in archive", ts + 30 * MINUTE_MS: unreadable},
+        "lsr": {ts + 5 * MINUTE_MS: "blank in archive", ts + 25 * MINUTE_MS: unreadable},
     }
     assert found.strays == {DAY.end_ms}
     assert found.prices[0] == (ts, 2.0)

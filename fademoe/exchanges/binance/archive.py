@@ -28,7 +28,7 @@ from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.limits import Budget
 from fademoe.feeds.rows import check_name, to_coins
 from fademoe.feeds.symbols import split_multiplier
-from fademoe.feeds.values import are_amounts, read_amount, read_number, read_optional_price, to_ms
+from fademoe.feeds.values import are_amounts, read_amount, read_number, to_ms, write_out
 from fademoe.metrics import Funding, LongShortRatio, OpenInterest, Premium, Row
 
 FOLDER = "data/futures/um"
@@ -37,6 +37,7 @@ SAMPLE_MS = 5 * MINUTE_MS
 LATEST_STAMP_MS = 30 * SECOND_MS  # lines of 2024 are stamped one to five seconds late
 ZERO = "zero in archive"
 BLANK = "blank in archive"
+UNREADABLE = "unreadable in archive"
 METRICS_SINCE_MS = 1_638_316_800_000  # 2021-12-01; of one contract from 2020-09-01
 METRICS_SINCE_EARLIER_MS = {"BTCUSDT": 1_598_918_400_000}
 KLINES_SINCE_MS = 1_577_750_400_000  # 2019-12-31
@@ -131,7 +132,7 @@ def read_samples(columns: Columns, instrument: Instrument) -> Lines:
     2024-11-01 00:00:00,BTCUSDT,83012.45100000,5834127310.11020000,1.51200000,1.20110000,1.33870000,0.97310000
 
     Which instant a line describes is decided for the whole file (`Dataset.shifts`). An open interest of 0 is no value,
-    nor is a value of 0 USD beside one that is.
+    nor is a value of 0 USD beside one that is. A cell that cannot be read costs no other one of its line.
     """
     found = Lines(rows={"oi": [], "lsr": []}, blanks={"oi": {}, "lsr": {}})
     for stamp, name, interest, value, _, _, ratio, _ in zip(*columns, strict=True):
@@ -139,18 +140,31 @@ def read_samples(columns: Columns, instrument: Instrument) -> Lines:
             check_name(name, instrument)
         ts = read_stamp(stamp)
         found.times.append(ts)
-        usd = read_optional_price(value)
-        if interest == "" or not read_amount(interest).strip("0."):
-            found.blanks["oi"][ts] = BLANK if interest == "" else ZERO
+        held, why_not = _read_cell(interest)
+        if held is None:
+            found.blanks["oi"][ts] = why_not
         else:
-            found.rows["oi"].append(OpenInterest(ts, to_coins(interest, instrument), usd))
+            usd, _ = _read_cell(value)
+            found.rows["oi"].append(OpenInterest(ts, to_coins(held, instrument), usd))
             if usd is not None:
-                found.prices.append((ts, float(usd) / float(interest)))
-        if ratio == "" or not read_amount(ratio).strip("0."):
-            found.blanks["lsr"][ts] = BLANK if ratio == "" else ZERO
+                found.prices.append((ts, float(usd) / float(held)))
+        shares, why_not = _read_cell(ratio)
+        if shares is None:
+            found.blanks["lsr"][ts] = why_not
         else:
-            found.rows["lsr"].append(LongShortRatio(ts, ratio))
+            found.rows["lsr"].append(LongShortRatio(ts, shares))
     return found
+
+
+def _read_cell(text: str) -> tuple[str | None, str]:
+    """Return the amount in a cell, or None and why there is none: it is blank, zero, or cannot be read."""
+    if text == "":
+        return None, BLANK
+    try:
+        amount = read_amount(text if text.replace(".", "", 1).isdecimal() else write_out(text))
+    except BadPayload:
+        return None, UNREADABLE
+    return (amount, "") if amount.strip("0.") else (None, ZERO)
 
 
 def parse_contract(name: str) -> Instrument | None:
