@@ -9,7 +9,7 @@ from fademoe.feeds.archive import Archive, Dataset
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
-from fademoe.feeds.paging import Effort, compute_requested_from_ms, measure
+from fademoe.feeds.paging import Effort, compute_requested_from_ms, compute_retained_from_ms, measure
 from fademoe.jobs.plan import Gap
 from fademoe.metrics import name_perpspec
 from fademoe.queue.enqueue import enqueue_imports
@@ -20,6 +20,7 @@ from fademoe.store import instruments as store
 from fademoe.store.coverage import Series
 
 MOSTLY = 0.4  # of a period is missing: then its file is taken rather than many requests
+SEAM_MS = 2 * DAY_MS  # a window rests a day after repeated failures
 OVERHEAD_S = 0.1  # of a file, beside its bytes
 BYTES_PER_S = 5_000_000.0  # of a connection, for estimates
 CONNECTIONS = 8
@@ -173,11 +174,19 @@ def find_available(state: ArchiveState, dataset: Dataset, feed: RestFeed, life: 
     if ended_ms is not None:
         end_ms = min(end_ms, ceil_to(ended_ms, DAY_MS))
     if dataset.use == "expired":
-        kept_ms = ceil_to(compute_requested_from_ms(feed, now_ms), dataset.interval_ms)
-        end_ms = min(end_ms, kept_ms)
+        end_ms = min(end_ms, _find_seam(dataset, feed, now_ms))
     if dataset.use == "ended" and (ended_ms is None or (life.name, life.life) not in state.unlisted):
         end_ms = start_ms
     return Window(start_ms, max(start_ms, end_ms))
+
+
+def _find_seam(dataset: Dataset, feed: RestFeed, now_ms: int) -> int:
+    """Return until when files are taken of what REST keeps for a while: SEAM_MS behind what it certainly keeps.
+
+    Requests that are planned now may be sent a day later, and its edge has moved on by then.
+    """
+    seam_ms = compute_retained_from_ms(feed, now_ms) + SEAM_MS
+    return ceil_to(seam_ms + dataset.zone_ms, DAY_MS) - dataset.zone_ms
 
 
 def _plan(

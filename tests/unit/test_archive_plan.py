@@ -60,7 +60,8 @@ def test_what_rest_keeps_no_longer_comes_from_files_only():
     periods, rest = plan(make_state(), "oi", "2021-11-01", "2026-11-20")
     assert len(periods) == 59  # December 2021, the first month of metrics, to October 2026
     edge_ms = NOW - 30 * DAY_MS
-    assert 0 <= periods[0].end_ms - edge_ms <= HOUR_MS
+    assert 2 * DAY_MS <= periods[0].end_ms - edge_ms < 3 * DAY_MS + HOUR_MS, "REST may be asked a day later"
+    assert periods[0].end_ms % DAY_MS == 0
     assert rest == [window("2021-11-01", "2021-12-01"), Window(periods[0].end_ms, parse_time("2026-11-20"))]
 
 
