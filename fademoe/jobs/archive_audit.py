@@ -7,13 +7,14 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import DAY_MS, Window, floor_to, merge, to_iso
 from fademoe.feeds.blocks import Block
+from fademoe.feeds.paging import compute_requested_from_ms
 from fademoe.jobs.archive_files import raise_refusal, take
 from fademoe.jobs.archive_gathered import Gathered, find_edges
 from fademoe.jobs.archive_target import Target, cut, make_targets
 from fademoe.queue.enqueue import enqueue_audits
 from fademoe.queue.ids import Task
 from fademoe.runtime.job_context import JobContext
-from fademoe.store import corrections, coverage, files
+from fademoe.store import arrivals, corrections, coverage, files
 from fademoe.store.arrivals import Origin, Way
 from fademoe.store.coverage import Covered, Series
 from fademoe.store.files import FileState
@@ -71,9 +72,9 @@ def _compare_rows(
 def audit_files(context: JobContext, unit: Tracked, series: Series, window: Window) -> dict[str, int]:
     """Do the work of `reimport_file`: correct what the rewritten files of a window have otherwise, add what they have.
 
-    A file that was not good before corrects nothing, and none what lies behind its own period: where such rows differ,
-    the day is audited over REST. Every change is in perp_corrections with the file. Nothing is removed, and coverage
-    only grows.
+    A file that was not good before corrects nothing, and none what lies behind its own period or came from elsewhere as
+    long as REST has it: where such rows differ, the day is audited over REST. Every change is in perp_corrections with
+    the file. Nothing is removed, and coverage only grows.
     """
     counts = {"corrected": 0, "added": 0}
     for target in make_targets(context, unit, series, window):
@@ -101,6 +102,16 @@ def audit_files(context: JobContext, unit: Tracked, series: Series, window: Wind
     return counts
 
 
+def _find_own(
+    cursor: Cursor, target: Target, metric: str, changes: Sequence[corrections.Difference], file_id: int
+) -> set[int]:
+    """Return the times of those rows that a file may correct: its own, and what REST does not have any more."""
+    times = {change.ts for change in changes}
+    stored_by = arrivals.find_files(cursor, target.name_series(metric), times)
+    retained_ms = compute_requested_from_ms(target.get_feed(metric), target.time_ms)
+    return {ts for ts in times if target.is_unlisted or ts < retained_ms or stored_by.get(ts) == file_id}
+
+
 def _correct(
     target: Target, gathered: Gathered, rewritten: Collection[str], cursor: Cursor
 ) -> tuple[int, int, dict[str, list[corrections.Difference]]]:
@@ -118,7 +129,8 @@ def _correct(
         strays = {ts for _, part in gathered.strays.get(metric, ()) for ts in part}
         for path, file_id in ids.items():
             mine = [change for change in changes if gathered.find_file(metric, change.ts) == path]
-            known = [change for change in mine if path in rewritten and change.ts not in strays]
+            of_file = _find_own(cursor, target, metric, mine, file_id) - strays if path in rewritten else ()
+            known = [change for change in mine if change.ts in of_file]
             corrected += corrections.correct(cursor, series, feed.interval, known, file_id)
             others.setdefault(metric, []).extend(sorted({*mine} - {*known}))
         for path, fresh in gathered.split(metric, rows.pick(missing)):

@@ -76,6 +76,13 @@ def record_windows(cursor: Cursor, series: Series, windows: Iterable[Window], or
         execute_values(cursor, SQL["record_windows"], rows)
 
 
+def find_files(cursor: Cursor, series: Series, times: Iterable[int]) -> dict[int, int]:
+    """Return by time the file (perp_files.id) that a stored row is from; rows that are not, or were corrected, lack."""
+    values = {"source": series.source, "symbol": series.symbol, "times": sorted(times), "longest": LONGEST_MS}
+    cursor.execute(SQL["files"], values)
+    return {ts: file_id for ts, file_id in cursor.fetchall() if file_id is not None}
+
+
 def forget_before(cursor: Cursor, edge_ms: int) -> None:
     """Delete what is recorded of rows before a time, all of which are deleted themselves."""
     cursor.execute(SQL["forget_windows"], {"edge_ms": edge_ms})

@@ -8,6 +8,18 @@ INSERT INTO perp_arrivals (source, symbol, start_ms, end_ms, way, known_from_ms,
 SELECT ts FROM perp_data
 WHERE source = %(source)s AND symbol = %(symbol)s AND ts BETWEEN %(first)s AND %(last)s
 
+-- name: files
+SELECT t.ts, (
+    SELECT file_id FROM perp_arrivals AS a
+    WHERE a.source = %(source)s AND a.symbol = %(symbol)s
+      AND a.start_ms BETWEEN t.ts - %(longest)s AND t.ts AND a.end_ms > t.ts
+    ORDER BY known_to_ms DESC LIMIT 1
+) FROM unnest(%(times)s::bigint[]) AS t (ts)
+WHERE NOT EXISTS (
+    SELECT FROM perp_corrections AS c
+    WHERE c.source = %(source)s AND c.symbol = %(symbol)s AND c.ts = t.ts AND c.file_id IS NULL AND c.reason = ''
+)
+
 -- name: hours
 SELECT source, hour_ms, last_lag FROM perp_minutes
 WHERE source = ANY(%(sources)s) AND hour_ms = ANY(%(hours)s)
