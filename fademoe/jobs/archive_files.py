@@ -5,13 +5,14 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
+from fademoe.archives.labels import Form
 from fademoe.archives.reading import FileRows, describe, read_file
 from fademoe.client.archive import Download, Mismatch, RefusedFile
 from fademoe.clock import DAY_MS, MINUTE_MS, Window, merge
 from fademoe.errors import BadPayload, RetryLater
 from fademoe.feeds.archive import ArchiveFile, BadFile
 from fademoe.feeds.blocks import make_block, pack_rows
-from fademoe.jobs.archive_gathered import Gathered
+from fademoe.jobs.archive_gathered import Gathered, find_gathered_holes
 from fademoe.jobs.archive_labels import Undecided, find_label, read_beside
 from fademoe.jobs.archive_target import (
     BAD_FILE_S,
@@ -95,10 +96,8 @@ def _holes_of(target: Target, gathered: Gathered, window: Window) -> list[Window
     """Return the parts of a window in which some metric has no row yet."""
     if window.start_ms >= window.end_ms:
         return []
-    holes = [
-        hole for metric in target.gaps for hole in find_metric_holes(target, gathered.join(metric)[0].times, window)
-    ]
-    return merge(holes)
+    rows = [gathered.join(metric)[0] for metric in target.gaps]
+    return merge(hole for each in rows for hole in find_gathered_holes(target, gathered, each, window))
 
 
 def _take_days(target: Target, gathered: Gathered, days: Sequence[Window]) -> None:
@@ -218,7 +217,7 @@ def _judge(target: Target, file: ArchiveFile, record: FileRecord, found: FileRow
     life = find_life(target)
     clipped = _clip(found, life)
     times = found.find_times()
-    own = cut(Window(file.window.start_ms + found.shift_ms, file.window.end_ms + found.shift_ms), life)
+    own = cut(_find_own(target, file, found), life)
     inside = cut_times(times, own)
     expected = target.dataset.count_rows(own)
     holes = find_metric_holes(target, inside, own) if own.start_ms < own.end_ms else []
@@ -235,6 +234,14 @@ def _judge(target: Target, file: ArchiveFile, record: FileRecord, found: FileRow
         clipped=clipped,
         details=describe(found),
     )
+
+
+def _find_own(target: Target, file: ArchiveFile, found: FileRows) -> Window:
+    """Return the window of the rows of a file: of one that goes to its end they lie a step later."""
+    start_ms, end_ms = file.window
+    raw = [ts - found.shift_ms for ts in found.find_times().tolist()] if target.dataset.overhang_ms else []
+    later_ms = target.dataset.interval_ms if Form.tell(raw, file.window) is Form.TO_END else 0
+    return Window(start_ms + found.shift_ms + later_ms, end_ms + found.shift_ms + later_ms)
 
 
 def _clip(found: FileRows, life: Window) -> int:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 from fademoe.archives.reading import FileRows
 from fademoe.client.archive import Download, RefusedFile
-from fademoe.clock import Window
+from fademoe.clock import Window, merge, subtract
 from fademoe.errors import RetryLater
 from fademoe.feeds.blocks import Block, make_block, pack_rows
-from fademoe.store.files import FileRecord
+from fademoe.jobs.archive_target import Target, find_metric_holes
+from fademoe.store.files import FileRecord, FileState
 
 CONFLICT = "archive conflict: two files differ"
 
@@ -43,6 +44,11 @@ class Gathered:
             self.blanks.setdefault(metric, {}).update(blanks)
         self.partial |= found.partial
 
+    def find_proved(self) -> list[Window]:
+        """Return the windows of the good files: where they have no row of a sparse dataset, there may be none."""
+        good = (FileState.OK, FileState.SHORT)
+        return merge(record.window for record in self.records if record.state in good)
+
     def join(self, metric: str) -> tuple[Block, list[int]]:
         """Return the rows of a metric, and the times for which two files have different rows."""
         return make_block(metric, [rows for _, rows in self.parts.get(metric, [])] or [pack_rows(metric, [])])
@@ -56,13 +62,10 @@ class Gathered:
             of_own_day, _ = self.join(metric)
             known = {*of_own_day, *self.blanks.get(metric, {})}
             self.parts[metric] += [(path, rows.without(known)) for path, rows in strays]
-        conflicts: set[int] = set()
         for metric in self.parts:
-            self.rows[metric], differing = self.join(metric)
-            conflicts.update(differing)
-        for metric in self.parts:
-            self.blanks.setdefault(metric, {}).update(dict.fromkeys(conflicts, CONFLICT))
-        self.rows = {metric: rows.without(conflicts) for metric, rows in self.rows.items()}
+            rows, differing = self.join(metric)
+            self.blanks.setdefault(metric, {}).update(dict.fromkeys(differing, CONFLICT))
+            self.rows[metric] = rows.without(set(differing))
 
     def split(self, metric: str, rows: Block) -> Iterator[tuple[str, Block]]:
         """Yield some of the rows of a metric with the file that they came from, file by file."""
@@ -75,6 +78,12 @@ class Gathered:
     def find_file(self, metric: str, ts: int) -> str:
         """Return the path of the file that a row came from."""
         return next(path for path, part in self.parts[metric] if ts in part)
+
+
+def find_gathered_holes(target: Target, gathered: Gathered, rows: Block, window: Window) -> list[Window]:
+    """Return the parts of a window that have none of `rows`; of a sparse dataset, too, what no good file is of."""
+    holes = find_metric_holes(target, rows.times, window)
+    return merge([*holes, *subtract(window, gathered.find_proved())]) if target.dataset.sparse else holes
 
 
 def find_edges(rows: Block) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fademoe.archives.labels import Form, Label, decide_label
 from fademoe.archives.reading import FileRows, read_file
 from fademoe.client.archive import Mismatch, RefusedFile
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, ceil_to
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, ceil_to
 from fademoe.errors import RetryLater
 from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Dataset
 from fademoe.feeds.instrument import Instrument
@@ -93,12 +93,17 @@ def read_archive_closes(
         except Broken as error:  # all are looked at in one run
             broken = error
 
+    def lack(day: Window) -> bool:
+        return not any(ts in closes for ts in range(day.start_ms, day.end_ms, HOUR_MS))
+
+    month = candles.find_period(period.start_ms)
+    of_month = [file for name in names for file in candles.list_month_files(name, month)]
     if len(days) > 1:
-        month = candles.find_period(period.start_ms)
-        read([file for name in names for file in candles.list_month_files(name, month)])
-    for day in days:
-        if not any(ts in closes for ts in range(day.start_ms, day.end_ms, 60 * MINUTE_MS)):
-            read([file for name in names for file in candles.list_day_files(name, day)])
+        read(of_month)
+    for day in filter(lack, days):
+        read([file for name in names for file in candles.list_day_files(name, day)])
+    if len(days) == 1 and lack(days[0]):  # the archive may have a day in one of both only
+        read(of_month)
     if broken is not None:
         raise broken
     return closes

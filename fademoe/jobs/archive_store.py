@@ -10,8 +10,8 @@ from fademoe.clock import Window, floor_to, merge, now_ms, subtract
 from fademoe.feeds.blocks import Block, make_block, pack_rows
 from fademoe.feeds.paging import compute_requested_from_ms
 from fademoe.jobs.archive_audit import compare
-from fademoe.jobs.archive_gathered import Gathered, find_edges
-from fademoe.jobs.archive_target import Target, cut, find_life, find_metric_holes, overlap
+from fademoe.jobs.archive_gathered import Gathered, find_edges, find_gathered_holes
+from fademoe.jobs.archive_target import Target, cut, find_life, overlap
 from fademoe.jobs.linking import link_following
 from fademoe.store import files
 from fademoe.store.arrivals import Origin, Way
@@ -95,7 +95,7 @@ def _conclude(target: Target, gathered: Gathered, metric: str, gaps: Sequence[Wi
         usable = found.cut(alive).without(set() if target.is_unlisted else gathered.partial)
         parts.append(usable)
         left: list[Window] = []
-        for hole in find_metric_holes(target, usable.times, alive):
+        for hole in find_gathered_holes(target, gathered, usable, alive):
             reached = [Window(max(hole.start_ms, reachable_ms), hole.end_ms)] if hole.end_ms > reachable_ms else []
             reached = [] if target.is_unlisted else reached
             left += reached

@@ -1,5 +1,6 @@
 """Faults of archives that touch more than one file: rewritten, late and broken ones, lives that share a day."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -22,7 +23,7 @@ from fademoe.runtime.job_context import use_services
 from fademoe.store.coverage import DELISTED, Covered, Series
 from fademoe.store.writer import Batch
 from tests.support.clocks import settled_end
-from tests.support.importing import KLINES, month, to_ms
+from tests.support.importing import KLINES, SAMPLE_MS, month, to_ms
 
 OI = Series("bin-oi", "ETH")
 CANDLES = Series("bin-ohlcv", "LTC")
@@ -81,6 +82,28 @@ def test_a_file_that_comes_late_does_not_overwrite_rows_of_rest(importer, simula
     assert importer.system.query("SELECT count(*) FROM perp_data WHERE pfr = 0.0005") == [(len(rows),)]
     audits = [name for name in importer.services.redis.scan_iter("rq:job:*") if b"byb" not in name and b"pfr" in name]
     assert audits, "the days that differ are audited over REST"
+
+
+def test_a_rewritten_file_corrects_its_own_rows_and_none_of_rest(importer, monkeypatch):
+    """An hour came over REST, the rest of the day from the file."""
+    series, day = Series("bin-pfr", "LTC"), Window(to_ms("2025-09-29"), to_ms("2025-09-30"))
+    hour = Window(day.start_ms, day.start_ms + HOUR_MS)
+    rows = [Premium(ts, "0.0005") for ts in range(*hour, MINUTE_MS)]
+    importer.services.writer.write([Batch("pfr", "1m", {series: rows})], [Covered(series, [hour], [], MINUTE_MS)])
+    importer.take(series, day)
+    (window,) = {Window(*each) for each in importer.files("start_ms, end_ms")}
+
+    def change_noon(lines):
+        noon = f"{day.start_ms + 12 * HOUR_MS},"
+        return [
+            re.sub(r"^((?:[^,]*,){4})[^,]*", r"\g<1>0.00077", each) if each.startswith(noon) else each for each in lines
+        ]
+
+    importer.edit(monkeypatch, "premiumIndexKlines", change_noon)
+    assert importer.run(series, window, audit_files)["corrected"] == 1
+    kept = importer.system.query("SELECT count(*) FROM perp_data WHERE source = 'bin-pfr' AND pfr = 0.0005")
+    assert kept == [(len(rows),)]
+    assert importer.system.query("SELECT count(*) FROM perp_corrections WHERE ts < %s", hour.end_ms) == [(0,)]
 
 
 @pytest.mark.parametrize("kind", ["wrong_checksum", "cut_zip"])
@@ -153,6 +176,26 @@ def test_a_settlement_behind_a_lost_one_has_no_interval(importer, monkeypatch):
     assert lost_ms not in found
     around = [found[ts] for ts in times[18:24] if ts != lost_ms]
     assert around == [4, 4, None, 4, 4]
+
+
+def test_a_few_hours_without_a_good_file_are_not_taken_for_hours_without_a_settlement(importer, simulator):
+    """The fault: a range in which none need be due, of eight hours at most, was covered without any file."""
+    simulator.fault(kind="lost_file", exchange="okx", path=SWAP_RATES)
+    window = Window(to_ms("2024-11-10T14:00"), to_ms("2024-11-10T22:00"))
+    importer.take(FUNDING, window)
+    assert importer.differences("okx-fr", "BTC", window, "okx") == []
+    simulator.fault(kind="lost_file", exchange="okx", path=SWAP_RATES.replace("monthly", "daily"))
+    lost = Window(to_ms("2024-11-20T14:00"), to_ms("2024-11-20T22:00"))
+    importer.take(FUNDING, lost)
+    absent = importer.system.query("SELECT start_ms, end_ms, reason FROM perp_absence WHERE source = 'okx-fr'")
+    assert absent == [(*lost, NOT_IN_ARCHIVE)]
+
+
+def test_a_day_whose_candles_are_in_a_month_s_file_alone_is_labelled_by_them(importer, simulator):
+    simulator.fault(kind="lost_file", exchange="binance", path=f"{KLINES}/daily/klines/ETHUSDT/1m/ETHUSDT-1m-2024-05")
+    importer.take(OI, DAY)
+    assert importer.differences("bin-oi", "ETH", DAY) == []
+    assert set(importer.files("shift_ms")) == {(SAMPLE_MS,)}, "none is in quarantine"
 
 
 def test_the_first_settlement_of_a_window_has_its_interval(importer, simulator):

@@ -208,6 +208,7 @@ def test_the_sample_at_the_begin_of_a_month_or_a_gap_is_in_the_file_of_the_day_b
     assert counts == {"files": 2, "rows": 288}
     assert importer.differences("bin-oi", "ETH", window) == []
     assert importer.missing(series, window) == []
+    assert {state for _, state in importer.files()} == {"ok"}
     assert importer.system.query("SELECT reason FROM perp_absence WHERE source = 'bin-oi'") == []
     before = Window(window.start_ms - DAY_MS, window.start_ms)
     assert importer.take(series, before)["rows"] == 288
