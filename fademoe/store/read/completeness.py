@@ -1,5 +1,6 @@
 """How complete the series are: from perp_coverage alone, one subtraction of multiranges, never a scan of the data."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -10,7 +11,7 @@ from fademoe.clock import MINUTE_MS, Window
 from fademoe.feeds import registry
 from fademoe.feeds.derived import list_parts
 from fademoe.feeds.paging import compute_due_until_ms
-from fademoe.metrics import name_perpspec
+from fademoe.metrics import is_derived, name_perpspec
 from fademoe.store.coverage import CONFIRMED_CHECKS, NO_ROW
 from fademoe.store.queries import load_queries
 
@@ -91,15 +92,15 @@ def list_series(
         "after_symbol": after[1],
         "limit": limit,
     }
-    series = sql.Identifier("perp_ranges" if sources else "perp_coverage")
-    cursor.execute(sql.SQL(SQL["series"]).format(series=series), values)
+    cursor.execute(sql.SQL(SQL["series"]).format(series=_choose_relation(sources or ())), values)
     return [SeriesCoverage(*(*row, _percent(row[4], row[7]))) for row in cursor.fetchall()]
 
 
 def list_ranges(cursor: Cursor, keys: list[tuple[str, str]], now_ms: int) -> dict[tuple[str, str], SeriesRanges]:
     """Return the ranges of the given (source, symbol)."""
     chosen = {"sources": [key[0] for key in keys], "symbols": [key[1] for key in keys]}
-    cursor.execute(SQL["ranges"], _times(now_ms) | chosen)
+    statement = sql.SQL(SQL["ranges"]).format(series=_choose_relation(chosen["sources"]))
+    cursor.execute(statement, _times(now_ms) | chosen)
     return {
         (source, symbol): SeriesRanges(source, symbol, *([Window(*pair) for pair in pairs] for pairs in lists))
         for source, symbol, *lists in cursor.fetchall()
@@ -124,6 +125,11 @@ def list_totals(cursor: Cursor, now_ms: int, *, with_derived: bool = False) -> l
     series = sql.Identifier("perp_ranges" if with_derived else "perp_coverage")
     cursor.execute(sql.SQL(SQL["totals"]).format(series=series), _times(now_ms))
     return [PerpspecTotal(*row) for row in cursor.fetchall()]
+
+
+def _choose_relation(sources: Iterable[str]) -> sql.Identifier:
+    """Return where the coverage of these sources stands: that of derived ones is computed, which takes longer."""
+    return sql.Identifier("perp_ranges" if any(map(is_derived, sources)) else "perp_coverage")
 
 
 def _percent(wanted_ms: int, missing_ms: int) -> float | None:

@@ -31,15 +31,15 @@ WITH edges AS (
     SELECT p.source, p.symbol, p.covered, p.absent,
            p.wanted * int8multirange(int8range(NULL, %(now)s)) AS wanted_now,
            p.wanted * int8multirange(int8range(NULL, %(now)s - coalesce(e.edge, %(edge)s))) AS due
-    FROM perp_ranges AS p LEFT JOIN edges AS e USING (source)
+    FROM {series} AS p LEFT JOIN edges AS e USING (source)
     WHERE p.source = ANY(%(sources)s::text[]) AND p.symbol = ANY(%(symbols)s::text[])
       AND (p.source, p.symbol) IN (SELECT * FROM unnest(%(sources)s::text[], %(symbols)s::text[]))
 )
 SELECT source, symbol,
-       (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{}') FROM unnest(wanted_now) AS r),
-       (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{}') FROM unnest(covered) AS r),
-       (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{}') FROM unnest(absent) AS r),
-       (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{}') FROM unnest(due - covered) AS r)
+       (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{{}}') FROM unnest(wanted_now) AS r),
+       (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{{}}') FROM unnest(covered) AS r),
+       (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{{}}') FROM unnest(absent) AS r),
+       (SELECT coalesce(array_agg(ARRAY[lower(r), upper(r)] ORDER BY r), '{{}}') FROM unnest(due - covered) AS r)
 FROM chosen
 
 -- name: provisional
