@@ -57,6 +57,7 @@ def build_parser(exchanges: Iterable[type[Exchange]]) -> argparse.ArgumentParser
     add("--latency-ms", type=float, default=0, help="delay of every REST answer, in ms")
     add("--no-limits", dest="limits", action="store_false", help="count requests, but refuse none and send no counts")
     add("--no-holes", dest="holes", action="store_false", help="generate no missing minutes")
+    add("--open", type=int, dest="open_ms", metavar="MS", help="have no maintenance within eight hours of this time")
     add("--moves", type=int, default=0, metavar="MINUTES", help="each coin makes a move so often (moves.py); 0: never")
     add("--cache-chunks", type=int, default=800, help="cached days of one contract, 0.2 MB each")
     add("--archive-faults", action="store_true", help="give each file of an archive every fault, by a die of its own")

@@ -80,6 +80,7 @@ class Server:
                 universe_size=options.universe_size,
                 has_holes=options.holes,
                 move_minutes=options.moves,
+                open_ms=options.open_ms,
             ),
             clock=self.clock,
             options=options,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import requests
 
+from fademoe.clock import now_ms
 from tests.support import programs
 from tests.support.clocks import until
 
@@ -21,7 +22,7 @@ class Simulator:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.options = options
+        self.options = ("--open", str(now_ms()), *options)  # or each test of live rows fails on some days at some hours
         self.process = None
 
     def start(self) -> None:

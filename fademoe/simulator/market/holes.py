@@ -11,15 +11,18 @@ MAINTENANCE_FIRST_MINUTE = 60
 MAINTENANCE_LAST_START = 1_320
 MAINTENANCE_SHORTEST = 20
 MAINTENANCE_LONGEST = 60
+OPEN_MINUTES = 480  # before and behind a time around which exchanges are to be open
 
 
 class Holes:
     """The missing minutes. The last minute of a day always exists, so that days can be computed one by one."""
 
-    def __init__(self, seed: int, *, enabled: bool = True) -> None:
-        """Generate the holes of this seed; without any when not `enabled`."""
+    def __init__(self, seed: int, *, enabled: bool = True, open_ms: int | None = None) -> None:
+        """Generate the holes of this seed; without any when not `enabled`, without maintenance around `open_ms`."""
         self._seed = seed
         self._enabled = enabled
+        at = (open_ms or 0) // MINUTE_MS
+        self._open = range(0) if open_ms is None else range(at - OPEN_MINUTES, at + OPEN_MINUTES)
         self.maintenance = lru_cache(maxsize=4_096)(self._maintenance)
         self.minutes = lru_cache(maxsize=16_384)(self._minutes)
 
@@ -29,7 +32,9 @@ class Holes:
         if not self._enabled or lottery % MAINTENANCE_DAYS:
             return range(0)
         first = MAINTENANCE_FIRST_MINUTE + start % (MAINTENANCE_LAST_START - MAINTENANCE_FIRST_MINUTE)
-        return range(first, first + MAINTENANCE_SHORTEST + length % (MAINTENANCE_LONGEST - MAINTENANCE_SHORTEST + 1))
+        last = first + MAINTENANCE_SHORTEST + length % (MAINTENANCE_LONGEST - MAINTENANCE_SHORTEST + 1)
+        is_open = day * DAY_MINUTES + first in self._open or day * DAY_MINUTES + last in self._open
+        return range(0) if is_open else range(first, last)
 
     def _minutes(self, instrument: Instrument, day: int, kind: str) -> frozenset[int]:
         """Return the minutes of `day` that a contract lacks for a kind of data ("candle", "premium", "sample").

@@ -24,15 +24,23 @@ class Market:
     """All contracts and their data. The arguments determine every value: two markets with the same seed are equal."""
 
     def __init__(
-        self, seed: int, now_ms: int, *, universe_size: int = 0, has_holes: bool = True, move_minutes: int = 0
+        self,
+        seed: int,
+        now_ms: int,
+        *,
+        universe_size: int = 0,
+        has_holes: bool = True,
+        move_minutes: int = 0,
+        open_ms: int | None = None,
     ) -> None:
         """Build the market of `seed`; `now_ms` decides only which dated and newly listed contracts exist.
 
-        Each coin makes a move (moves.py) every `move_minutes`, none with 0.
+        Each coin makes a move (moves.py) every `move_minutes`, none with 0. No exchange is in maintenance around
+        `open_ms`.
         """
         self.seed = seed
         self.world = World(seed, now_ms, universe_size)
-        self.holes = Holes(seed, enabled=has_holes)
+        self.holes = Holes(seed, enabled=has_holes, open_ms=open_ms)
         self.moves = Moves(seed, move_minutes)
         self.candles = Candles(seed, self.holes, self.moves)
         self.gauges = Gauges(seed, self.candles, self.holes, self.moves)
