@@ -2,13 +2,13 @@
 
 import importlib
 import json
+import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from multiprocessing.pool import ThreadPool
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -159,18 +159,12 @@ def _post(
     ANSWER_TIMEOUT_S holds for all of it: that of requests restarts with every byte, and with every address of a
     name. The thread of an answer without end is left behind, and ends with its process.
     """
-    answered: Future[Outcome] = Future()
-
-    def work() -> None:
-        try:
-            answered.set_result(_exchange(url, body, headers, now_ms, read_pause))
-        except Exception as error:  # noqa: BLE001 - raised by `result`
-            answered.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
+    pool = ThreadPool(1)  # its threads are daemons
+    answered = pool.apply_async(_exchange, (url, body, headers, now_ms, read_pause))
+    pool.close()
     try:
-        return answered.result(ANSWER_TIMEOUT_S)
-    except TimeoutError as error:
+        return answered.get(ANSWER_TIMEOUT_S)
+    except multiprocessing.TimeoutError as error:
         raise requests.Timeout from error
 
 
