@@ -126,11 +126,7 @@ class RestClient:
                     avoided.remove(grant.egress)
                     log.info("%s: a connection was cut, its request is sent by another one: %s", exchange.name, error)
                     continue
-                reason = f"{exchange.name} cannot be reached at {url} from {grant.egress}: {describe_cause(error)}"
-                pause_s = self._budgets.note_failure(grant, reason)
-                failed = RetryLater(
-                    reason, retry_after_s=max(UNREACHABLE_S, pause_s), exchange=exchange.name, request=str(request)
-                )
+                failed = self._note_unreachable(exchange, grant, url, request, error)
                 if not has_another:
                     raise failed from error
             else:
@@ -146,6 +142,15 @@ class RestClient:
                     raise refused
                 failed = refused
             log.warning("%s; another address is tried", failed)
+
+    def _note_unreachable(
+        self, exchange: Exchange, grant: Grant, url: str, request: Request, error: Exception
+    ) -> RetryLater:
+        """Note that an exchange could not be reached from an address; return the exception that says so."""
+        reason = f"{exchange.name} cannot be reached at {url} from {grant.egress}: {describe_cause(error)}"
+        pause_s = self._budgets.note_failure(grant, reason)
+        wait_s = max(UNREACHABLE_S, pause_s)
+        return RetryLater(reason, retry_after_s=wait_s, exchange=exchange.name, request=str(request))
 
     def _send_granted(
         self, grant: Grant, url: str, request: Request, headers: Mapping[str, str], *, on_new_connection: bool
@@ -197,17 +202,17 @@ class RestClient:
             wait_s = max(wait_s, self._budgets.note_failure(grant, message, answered=True))
         if refusal.closes is not Closes.NOTHING or refusal.error is not RetryLater:
             self._budgets.note_success(grant)  # a refusal is an answer too: the exchange is reachable
-        where: dict[str, Any] = {
+        details: dict[str, Any] = {
             "exchange": exchange.name,
             "request": request,
             "http_status": answer.status,
             "body": answer.text,
         }
         if refusal.error is RetryLater:
-            return RetryLater(message, retry_after_s=wait_s, **where)
-        if refusal.error is Refused:
-            return Refused(message, is_unknown_contract=refusal.is_unknown_contract, **where)
-        return refusal.error(message, **where)
+            details["retry_after_s"] = wait_s
+        elif refusal.error is Refused:
+            details["is_unknown_contract"] = refusal.is_unknown_contract
+        return refusal.error(message, **details)
 
     def _wait_s(self, exchange: Exchange, grant: Grant, refusal: Refusal) -> float:
         """Return the pause that a refusal asks for, within what exchanges are known to ask for."""
