@@ -72,6 +72,12 @@ def clock(system):
     set_ahead(0)
 
 
+def forget_clocks(services):
+    """Let no process know an exchange's time."""
+    for key in services.redis.scan_iter("clocks:*"):
+        services.redis.delete(key)
+
+
 LISTED_ONLY = {
     "bin": ("fr", "lsr", "mark", "pfr"),
     "byb": ("fr", "lsr", "mark", "pfr"),
@@ -91,8 +97,7 @@ def test_a_sample_is_stored_at_the_end_of_its_minute_and_not_before(ask, service
     assert ask("binance", "oi") == {"rows": 0, "requested": 3}
     assert stored(system, "bin-oi") == {}
     clock(2 * MINUTE_MS)
-    for key in services.redis.scan_iter("clocks:*"):
-        services.redis.delete(key)
+    forget_clocks(services)
     later = system.context()
     use_services(later)
     assert ask("binance", "oi")["rows"] == 3
@@ -223,8 +228,7 @@ def test_the_newest_minutes_of_the_mark_price_come_each_minute_and_never_open(se
     assert newest.poll_newest(exchange, "mark")["requested"] <= 3
     for minutes in (3, 4):
         clock(minutes * MINUTE_MS)
-        for key in services.redis.scan_iter("clocks:*"):
-            services.redis.delete(key)
+        forget_clocks(services)
         later = system.context()
         use_services(later)
         assert newest.poll_newest(exchange, "mark")["requested"] == 3
@@ -255,8 +259,7 @@ def test_the_minute_amid_which_a_contract_is_listed_is_requested_whole(services,
     polls.want(services, exchange.find_rest_feed("mark"),
                [instruments.find(services.database, "okx", "BTC")], minute_ms + 50_000)  # fmt: skip
     clock(2 * MINUTE_MS + 15_000)
-    for key in services.redis.scan_iter("clocks:*"):
-        services.redis.delete(key)
+    forget_clocks(services)
     later = system.context()
     use_services(later)
     newest.poll_newest("okx", "mark")
@@ -274,8 +277,7 @@ def test_candles_that_no_stream_brought_come_two_seconds_after_their_minute_when
     newest_ms = {}
     for ahead_ms in (2_200, MINUTE_MS + 1_050, MINUTE_MS + 2_200, 3 * MINUTE_MS + 2_200):
         clock(first + ahead_ms - now_ms())
-        for key in services.redis.scan_iter("clocks:*"):
-            services.redis.delete(key)
+        forget_clocks(services)
         later = system.context()
         use_services(later)
         newest.poll_newest("okx", "ohlcv")
@@ -300,8 +302,7 @@ def poll_settlements(system, clock, exchange, at_ms):
     """Ask for settlements that may be new in a process that knows no other time than `at_ms`."""
     clock(at_ms - now_ms())
     services = system.context()
-    for key in services.redis.scan_iter("clocks:*"):
-        services.redis.delete(key)
+    forget_clocks(services)
     use_services(services)
     newest.poll_newest(exchange, "fr")
     services.close()
