@@ -102,14 +102,14 @@ def audit_files(context: JobContext, unit: Tracked, series: Series, window: Wind
     return counts
 
 
-def _find_own(
+def _find_own_times(
     cursor: Cursor, target: Target, metric: str, changes: Sequence[corrections.Difference], file_id: int
 ) -> set[int]:
     """Return the times of those rows that a file may correct: its own, and what REST does not have any more."""
     times = {change.ts for change in changes}
     stored_by = arrivals.find_files(cursor, target.name_series(metric), times)
-    retained_ms = compute_requested_from_ms(target.get_feed(metric), target.time_ms)
-    return {ts for ts in times if target.is_unlisted or ts < retained_ms or stored_by.get(ts) == file_id}
+    reachable_ms = compute_requested_from_ms(target.get_feed(metric), target.time_ms)
+    return {ts for ts in times if target.is_unlisted or ts < reachable_ms or stored_by.get(ts) == file_id}
 
 
 def _correct(
@@ -129,7 +129,7 @@ def _correct(
         strays = {ts for _, part in gathered.strays.get(metric, ()) for ts in part}
         for path, file_id in ids.items():
             mine = [change for change in changes if gathered.find_file(metric, change.ts) == path]
-            of_file = _find_own(cursor, target, metric, mine, file_id) - strays if path in rewritten else ()
+            of_file = _find_own_times(cursor, target, metric, mine, file_id) - strays if path in rewritten else ()
             known = [change for change in mine if change.ts in of_file]
             corrected += corrections.correct(cursor, series, feed.interval, known, file_id)
             others.setdefault(metric, []).extend(sorted({*mine} - {*known}))

@@ -217,7 +217,7 @@ def _judge(target: Target, file: ArchiveFile, record: FileRecord, found: FileRow
     life = find_life(target)
     clipped = _clip(found, life)
     times = found.find_times()
-    own = cut(_find_own(target, file, found), life)
+    own = cut(_find_own_window(target, file, found), life)
     inside = cut_times(times, own)
     expected = target.dataset.count_rows(own)
     holes = find_metric_holes(target, inside, own) if own.start_ms < own.end_ms else []
@@ -236,7 +236,7 @@ def _judge(target: Target, file: ArchiveFile, record: FileRecord, found: FileRow
     )
 
 
-def _find_own(target: Target, file: ArchiveFile, found: FileRows) -> Window:
+def _find_own_window(target: Target, file: ArchiveFile, found: FileRows) -> Window:
     """Return the window of the rows of a file: of one that goes to its end they lie a step later."""
     start_ms, end_ms = file.window
     raw = [ts - found.shift_ms for ts in found.find_times().tolist()] if target.dataset.overhang_ms else []

@@ -102,7 +102,7 @@ def read_archive_closes(
         read(of_month)
     for day in filter(lack, days):
         read([file for name in names for file in candles.list_day_files(name, day)])
-    if len(days) == 1 and lack(days[0]):  # the archive may have a day in one of both only
+    if len(days) == 1 and lack(days[0]):  # a day may lie in the month's file only
         read(of_month)
     if broken is not None:
         raise broken

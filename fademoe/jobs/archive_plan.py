@@ -20,7 +20,7 @@ from fademoe.store import instruments as store
 from fademoe.store.coverage import Series
 
 MOSTLY = 0.4  # of a period is missing: then its file is taken rather than many requests
-SEAM_MS = 2 * DAY_MS  # a window rests a day after repeated failures
+SEAM_MS = 2 * DAY_MS  # beyond REST's edge: a window that was planned now may be requested a day later
 OVERHEAD_S = 0.1  # of a file, beside its bytes
 BYTES_PER_S = 5_000_000.0  # of a connection, for estimates
 CONNECTIONS = 8
@@ -181,10 +181,7 @@ def find_available(state: ArchiveState, dataset: Dataset, feed: RestFeed, life: 
 
 
 def _find_seam(dataset: Dataset, feed: RestFeed, now_ms: int) -> int:
-    """Return until when files are taken of what REST keeps for a while: SEAM_MS behind what it certainly keeps.
-
-    Requests that are planned now may be sent a day later, and its edge has moved on by then.
-    """
+    """Return until when files are taken of what REST keeps for a while: to the end of a day beyond its certain edge."""
     seam_ms = compute_retained_from_ms(feed, now_ms) + SEAM_MS
     return ceil_to(seam_ms + dataset.zone_ms, DAY_MS) - dataset.zone_ms
 
@@ -199,6 +196,7 @@ def _plan(
     count = 1 if has_month else len(dataset.list_days(part)) + dataset.reaches_next_day
     span = period if has_month else part
     rows = dataset.count_rows(_cut(span, Window(life.listed_ms or 0, span.end_ms)))
+    is_listed = (life.name, life.life) not in state.unlisted
     is_kept = dataset.use != "expired" and part.start_ms >= compute_requested_from_ms(feed, state.now_ms)
     return PlannedPeriod(
         task=Task(first, part),
@@ -208,7 +206,7 @@ def _plan(
         bytes=rows * dataset.bytes_per_row,
         rows=rows,
         feed=feed,
-        effort=measure(feed, [part]) if is_kept else None,
+        effort=measure(feed, [part]) if is_kept and is_listed else None,
     )
 
 

@@ -41,6 +41,7 @@ from fademoe.store import instruments as store
 from fademoe.store.coverage import (
     CONFIRMED_CHECKS,
     DELISTED,
+    ENDED,
     EXPIRED,
     NO_ROW,
     NOT_LISTED_YET,
@@ -265,7 +266,7 @@ def _judge_gone(instrument: Instrument, gone: Sequence[Window], rows: Iterable[i
     """Return ranges absent that an exchange does not serve since the contract's end: an archive may have them."""
     before = [part for each in gone for part in subtract(each, [_find_ended(instrument, rows)])]
     after = [part for each in gone for part in subtract(each, before)]
-    return [*(Absence(part, EXPIRED) for part in before), *(Absence(part, DELISTED) for part in after)]
+    return [*(Absence(part, ENDED) for part in before), *(Absence(part, DELISTED) for part in after)]
 
 
 def _find_ended(instrument: Instrument, rows: Iterable[int]) -> Window:

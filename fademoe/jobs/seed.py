@@ -39,7 +39,7 @@ from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.settings import ALL_SYMBOLS
 from fademoe.store import coverage
-from fademoe.store.coverage import EXPIRED, Series
+from fademoe.store.coverage import EXPIRED_REASONS, Series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ def _want(request: SeedRequest, plan: SeedPlan, cursor: Cursor) -> None:
             for source in registry.list_dataset_sources(item.task.series.source):
                 series = Series(source, item.task.series.symbol)
                 if series in plan.requested:
-                    coverage.uncover_absent(cursor, series, item.task.window, EXPIRED)
+                    coverage.uncover_absent(cursor, series, item.task.window, EXPIRED_REASONS)
 
 
 @wrap_job
@@ -264,7 +264,7 @@ def _plan_feed(
         for each in series:
             gaps += [(each, gap) for gap in coverage.find_missing(cursor, each, window)]
             if archive is not None:
-                expired += [(each, gap) for gap in coverage.find_absent(cursor, each, window, EXPIRED)]
+                expired += [(each, gap) for gap in coverage.find_absent(cursor, each, window, EXPIRED_REASONS)]
     unqueued = subtract_queued([*gaps, *expired], state.queued)
     periods, rest = split_gaps(archive, state.feed, unqueued)
     is_allowed = state.exchange.name in registry.select_archives(services.settings)

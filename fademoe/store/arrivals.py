@@ -77,7 +77,7 @@ def record_windows(cursor: Cursor, series: Series, windows: Iterable[Window], or
 
 
 def find_files(cursor: Cursor, series: Series, times: Iterable[int]) -> dict[int, int]:
-    """Return by time the file (perp_files.id) that a stored row is from; rows that are not, or were corrected, lack."""
+    """Return by time the file (perp_files.id) of each stored row that is from one and was not corrected over REST."""
     values = {"source": series.source, "symbol": series.symbol, "times": sorted(times), "longest": LONGEST_MS}
     cursor.execute(SQL["files"], values)
     return {ts: file_id for ts, file_id in cursor.fetchall() if file_id is not None}

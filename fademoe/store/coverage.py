@@ -15,6 +15,8 @@ NOT_LISTED_YET = "before the listing"
 DELISTED = "after the delisting"
 LISTING_REASONS = (NOT_LISTED_YET, DELISTED)  # taken from the list of contracts
 EXPIRED = "expired: older than the exchange keeps"
+ENDED = "expired: the exchange does not serve an ended contract any more"
+EXPIRED_REASONS = (EXPIRED, ENDED)  # an archive may have it
 MISSED_LIVE = "missed live: the exchange keeps no history of it"
 NO_ROW = "the exchange has no row"  # without proof: answers were empty
 RUNS_APART_S = 600  # two runs that find nothing confirm an absence when they are so far apart
@@ -149,15 +151,15 @@ def find_unproven(cursor: Cursor, series: Series, window: Window) -> list[Window
     return [Window(*row) for row in cursor.fetchall()]
 
 
-def find_absent(cursor: Cursor, series: Series, window: Window, reason: str) -> list[Window]:
-    """Return the parts of `window` that are absent for a reason, ascending."""
-    cursor.execute(SQL["absent_for"], {**_values(series, window), "reason": reason})
+def find_absent(cursor: Cursor, series: Series, window: Window, reasons: Sequence[str]) -> list[Window]:
+    """Return the parts of `window` that are absent for one of `reasons`, ascending."""
+    cursor.execute(SQL["absent_for"], {**_values(series, window), "reasons": list(reasons)})
     return [Window(*row) for row in cursor.fetchall()]
 
 
-def uncover_absent(cursor: Cursor, series: Series, window: Window, reason: str) -> None:
-    """Make what is absent in `window` for a reason missing again: there is another way to have it."""
-    found = find_absent(cursor, series, window, reason)
+def uncover_absent(cursor: Cursor, series: Series, window: Window, reasons: Sequence[str]) -> None:
+    """Make what is absent in `window` for one of `reasons` missing again: there is another way to have it."""
+    found = find_absent(cursor, series, window, reasons)
     for part in found:
         cursor.execute(SQL["cut_absences"], _values(series, part))
     if found:

@@ -22,7 +22,7 @@ from fademoe.queue.states import connect_queue
 from fademoe.runtime.job_context import JobContext, use_services
 from fademoe.store import coverage
 from fademoe.store.connection import Database
-from fademoe.store.coverage import DELISTED, EXPIRED, NO_ROW, NOT_LISTED_YET, Absence, Covered, Series
+from fademoe.store.coverage import DELISTED, ENDED, EXPIRED, NO_ROW, NOT_LISTED_YET, Absence, Covered, Series
 from fademoe.store.writer import Batch, Writer
 from tests.support.clocks import settled_end, until
 
@@ -476,7 +476,7 @@ def test_what_an_exchange_does_not_serve_since_the_end_is_absent_and_no_failure(
     requests.post(f"{simulator.url}/sim/contracts", json=change | {"delisted_ms": ended_ms}, timeout=60)
     assert backfill.run_window(context, series, day).absent == 23 * 60
     assert [row[:3] for row in absences(system, series)] == [
-        (known.end_ms, ended_ms, EXPIRED), (ended_ms, day.end_ms, DELISTED)
+        (known.end_ms, ended_ms, ENDED), (ended_ms, day.end_ms, DELISTED)
     ]  # fmt: skip
     assert backfill.run_window(context, series, Window(day.start_ms - DAY_MS, day.start_ms)).absent == 1440
     assert system.query("SELECT unit, message FROM perp_errors") == []

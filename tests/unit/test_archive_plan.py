@@ -70,6 +70,16 @@ def test_a_small_part_of_a_month_comes_from_files_for_contracts_that_no_list_has
     assert plan(gone, "ohlcv", "2026-09-01", "2026-09-03") == ([window("2026-09-01", "2026-09-03")], [])
 
 
+def test_rest_is_no_way_to_a_contract_that_no_list_has():
+    """What it answered of it before is asked of the archive again (see seed)."""
+    gap = window("2026-08-01", "2026-09-01")
+    for unlisted in ([], [("LTCUSDT", 1)]):
+        state = make_state(delisted_ms=parse_time("2026-09-12"), unlisted=unlisted)
+        feed = state.exchange.find_rest_feed("ohlcv")
+        (period,), _ = split_gaps(state, feed, [(Series("bin-ohlcv", "LTC"), gap)])
+        assert (period.effort is None) == bool(unlisted)
+
+
 def test_settlements_come_from_files_for_contracts_that_no_list_has():
     range_ = ("2026-01-01", "2026-03-01")
     end_ms = parse_time("2026-02-10T09:00Z")

@@ -182,7 +182,7 @@ WHERE source = %(source)s AND symbol = %(symbol)s
 -- name: absent_for
 SELECT greatest(start_ms, %(start)s), least(end_ms, %(end)s)
 FROM perp_absence
-WHERE source = %(source)s AND symbol = %(symbol)s AND reason = %(reason)s
+WHERE source = %(source)s AND symbol = %(symbol)s AND reason = ANY(%(reasons)s)
   AND start_ms < %(end)s AND end_ms > %(start)s
 ORDER BY start_ms
 
