@@ -36,7 +36,8 @@ def test_the_first_samples_of_windows_are_missing_again(database):
         begin = Window(longer.start_ms, longer.start_ms + SAMPLE_MS)
         assert coverage.find_missing(cursor, OI, whole) == [first, begin]
         assert coverage.find_missing(cursor, BARS, whole) == []
-        assert coverage.find_absent(cursor, OI, whole, NOT_IN_ARCHIVE) == [amid, Window(begin.end_ms, longer.end_ms)]
+        absent = coverage.find_absent(cursor, OI, whole, [NOT_IN_ARCHIVE])
+        assert absent == [amid, Window(begin.end_ms, longer.end_ms)]
         assert coverage.count_absent_ms(cursor, OI, whole) == 4 * SAMPLE_MS
-        assert coverage.find_absent(cursor, BARS, whole, NOT_IN_ARCHIVE) == [first]
+        assert coverage.find_absent(cursor, BARS, whole, [NOT_IN_ARCHIVE]) == [first]
         assert files.read_requested(cursor, "binance", "oi") == {}

@@ -53,7 +53,7 @@ def start() -> Iterator[Callable[..., SimulatorProcess]]:
 @pytest.fixture
 def market(shared: SimulatorProcess) -> Market:
     """The shared simulator's market, computed in this process."""
-    return Market(1, shared.now_ms())
+    return Market(1, shared.now_ms(), open_ms=shared.open_ms)
 
 
 @pytest.fixture

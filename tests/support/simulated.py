@@ -17,9 +17,12 @@ class SimulatorProcess:
     """A simulator in a process of its own on a free port, and a plain client of it."""
 
     def __init__(self, *options: str) -> None:
-        """Start the process with these options of the command line and wait until it listens."""
+        """Start the process with these options and wait until it listens; no maintenance is near (see --open)."""
+        self.open_ms = time.time_ns() // 1_000_000
         reading, writing = os.pipe()
-        self.process = programs.start(("simulator", "--port", "0", *options), os.environ, stdout=writing)
+        self.process = programs.start(
+            ("simulator", "--port", "0", "--open", str(self.open_ms), *options), os.environ, stdout=writing
+        )
         os.close(writing)
         self.output = os.fdopen(reading)
         line = self.output.readline()
