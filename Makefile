@@ -10,15 +10,16 @@ SHELL = /bin/sh
 IN = .venv/bin
 PIP = $(IN)/python -m pip install --quiet --quiet --editable
 
-.PHONY: help demo up down status test chaos lint bench clean
+.PHONY: help demo up down status test test-all chaos lint bench clean
 
 help:
 	@echo "make demo     everything against the built-in exchange simulator: no account, no internet"
 	@echo "make up       everything against the real exchanges"
 	@echo "make down     stop everything"
 	@echo "make status   what runs"
-	@echo "make test     the tests, on servers that they start themselves"
-	@echo "make chaos    five minutes of kills and faults, then every row compared (a minute of it is in make test)"
+	@echo "make test     the tests but the long ones, on servers that they start themselves: up to four minutes"
+	@echo "make test-all all tests, as every change must pass them: up to a quarter of an hour"
+	@echo "make chaos    five minutes of kills and faults, then every row compared (a minute of it is in make test-all)"
 	@echo "make lint     style and types"
 	@echo "make bench    the benchmarks"
 	@echo "make clean    remove what make has made; the data in var stay"
@@ -36,6 +37,9 @@ status: .venv/.runs
 	@$(IN)/fademoe status
 
 test: .venv/.tests
+	$(IN)/python -m pytest -n 8 --dist worksteal -m "not long and not full and not elsewhere"
+
+test-all: .venv/.tests
 	@sh .ci/browser
 	$(IN)/python -m pytest -n 8 --dist worksteal
 

@@ -115,6 +115,7 @@ def test_a_client_starts_it_over_stdio(environment: dict[str, str], begin_ms: in
     check(*run_async(run))
 
 
+@pytest.mark.long
 def test_over_http_with_the_token_and_from_here_alone(address: str, begin_ms: int):
     async def run() -> tuple[set[str], Any]:
         async with (

@@ -191,7 +191,7 @@ def chromium() -> Iterator[sync_api.Browser]:
     """One browser for the run."""
     path = shutil.which("chromium") or shutil.which(ROOT / ".venv" / "chromium" / "bin" / "chromium")
     if path is None:
-        pytest.fail("no chromium is here: as root, apt-get install chromium; else make test unpacks one (.ci/browser)")
+        pytest.fail("no chromium is here: make test-all installs or unpacks one (.ci/browser)")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, floor_to, now_ms
 from tests.browser.conftest import DAYS, Site, faults
 
 Open = Callable[..., Page]
+pytestmark = pytest.mark.long
 TEN_THOUSAND_MS = 10_000 * MINUTE_MS
 DRAWN_MS = 90_000  # at most
 DRAWN = '#chart[data-drawn-ms][data-failed="0"]'  # a busy database may refuse some series at first

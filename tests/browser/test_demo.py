@@ -107,6 +107,7 @@ def demo() -> Iterator[Demo]:
     assert went_down.returncode == 0, went_down.stdout
 
 
+@pytest.mark.long
 @pytest.mark.waits(320)
 def test_the_demo_from_the_first_look_to_a_gap_that_was_filled(demo: Demo, chromium: sync_api.Browser):
     complaints: list[str] = []

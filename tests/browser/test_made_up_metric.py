@@ -38,6 +38,7 @@ def system(tmp_path: Path, database_url: str, redis_url: str, monkeypatch: pytes
         exchange.stop()
 
 
+@pytest.mark.long
 def test_a_metric_of_another_package_is_stored_served_and_drawn(system: System, chromium: Browser):
     migrated = system.run("migrate")
     assert migrated.returncode == 0, migrated.stderr

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import expect
 
 from fademoe.clock import DAY_MS, to_iso
 from tests.browser.conftest import PAGES, TOKEN, Site, faults, settle, sign_in
 
 Open = Callable[..., "object"]
+pytestmark = pytest.mark.long
 PHONE_PATHS = [path for name, path in PAGES.items() if name != "rq"]
 
 

@@ -34,6 +34,7 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.long
 @pytest.mark.waits(60)
 def test_a_rule_is_written_previewed_fires_and_is_silenced(fast_system: System, chromium: sync_api.Browser):
     with socket.socket() as probe:

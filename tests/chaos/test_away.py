@@ -107,6 +107,7 @@ def wait_until_watched(
         raise
 
 
+@pytest.mark.long
 @pytest.mark.waits(50)
 def test_streams_outlive_a_database_that_is_away_and_lose_no_bar(fast_installation):
     """Only the streams run, so nothing else could bring the rows."""
@@ -147,6 +148,7 @@ def test_streams_outlive_a_database_that_is_away_and_lose_no_bar(fast_installati
     assert list((system.home / "spill").iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.waits(89)
 def test_a_full_disk_is_said_and_outlived(folder):
     home = folder / "home"
@@ -165,6 +167,7 @@ def test_a_full_disk_is_said_and_outlived(folder):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.waits(30)
 @pytest.mark.parametrize(
     ("fast_system", "skew"),
@@ -206,6 +209,7 @@ def test_a_wrong_clock_changes_no_row_and_is_said(fast_system, skew):
     assert system.run("gaps", "--source", "bin-ohlcv").stdout == "0 gaps\n"
 
 
+@pytest.mark.long
 @pytest.mark.waits(70)
 def test_every_program_ends_within_ten_seconds_of_sigterm_and_gives_back_what_it_held(system):
     simulator = system.simulator

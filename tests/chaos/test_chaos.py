@@ -25,6 +25,7 @@ TOO_MANY = {"403", "418", "429", "10006", "50011"}  # what exchanges answer to t
 PUBLISHED_MS = 20 * MINUTE_MS  # the newest samples are not asked for before the exchanges surely have them
 
 
+@pytest.mark.long
 @pytest.mark.waits(167)
 def test_a_minute_of_chaos_leaves_no_trace(folder):
     live_through(folder, seconds=60, metrics=["ohlcv"], seed=4)

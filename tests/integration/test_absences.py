@@ -300,6 +300,7 @@ def make_context(services, series, window):
     return JobContext(services=services, job=job)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", (4, 20))
 def test_a_window_of_many_holes_is_done_by_runs_that_are_cut_short(system, services, monkeypatch, count):
     """Each run asked for all of them, was cut short before it had asked twice, and recorded nothing."""
@@ -312,6 +313,7 @@ def test_a_window_of_many_holes_is_done_by_runs_that_are_cut_short(system, servi
     assert len(absences(system, series)) >= 720
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", (4, 20))
 def test_an_empty_window_is_done_by_runs_that_are_cut_short(system, services, monkeypatch, count):
     end_ms = settled_end(DAY_MS)
@@ -548,6 +550,7 @@ def test_days_are_audited_by_the_exchanges_time(system, services, simulator):
         simulator.set_clock(0)
 
 
+@pytest.mark.long
 def test_a_long_audit_goes_on_window_by_window(system, services):
     """The fault: it ended after 40 seconds."""
     end_ms = settled_end(DAY_MS)

@@ -106,6 +106,7 @@ def test_a_rewritten_file_corrects_its_own_rows_and_none_of_rest(importer, monke
     assert importer.system.query("SELECT count(*) FROM perp_corrections WHERE ts < %s", hour.end_ms) == [(0,)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["wrong_checksum", "cut_zip"])
 def test_a_broken_file_neither_shortens_nor_prolongs_a_life(importer, simulator, monkeypatch, kind):
     """A contract that ended this month: its days' files tell of the end, and one of them is broken."""
@@ -206,6 +207,7 @@ def test_the_first_settlement_of_a_window_has_its_interval(importer, simulator):
         assert importer.differences("okx-fr", "BTC", window, "okx") == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["wrong_checksum", "cut_zip"])
 def test_samples_wait_for_candles_whose_file_is_broken(importer, simulator, kind):
     """Their label is decided by them. After three tries they are in quarantine, which a check looks at again."""
@@ -221,6 +223,7 @@ def test_samples_wait_for_candles_whose_file_is_broken(importer, simulator, kind
     assert importer.differences("bin-oi", "ETH", DAY) == []
 
 
+@pytest.mark.long
 def test_a_file_in_quarantine_is_tried_again_by_a_check(importer, simulator):
     for path in ("monthly/klines/ETHUSDT", "daily/klines/ETHUSDT/1m/ETHUSDT-1m-2024-05-02"):
         simulator.fault(kind="wrong_checksum", exchange="binance", path=f"{KLINES}/{path}")
@@ -371,6 +374,7 @@ def test_a_file_that_is_always_refused_holds_up_no_other_one(importer, simulator
     assert importer.leftovers() == []
 
 
+@pytest.mark.long
 def test_an_archive_that_refuses_every_file_is_waited_for(importer, simulator, monkeypatch):
     for module in (archive_files, archive_labels):
         monkeypatch.setattr(module, "REFUSALS", 2)

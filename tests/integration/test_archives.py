@@ -72,6 +72,7 @@ def test_days_fill_a_short_month_and_what_no_file_has_is_left(importer, simulato
     assert len(holes) < 120  # holes of the exchange, and of the day's file of the 28th at most
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
@@ -400,6 +401,7 @@ def test_few_prices_that_speak_against_it_keep_the_references_label_away(importe
     assert all(each.startswith("missing") for each in importer.differences("bin-oi", "ADA", window))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_known", [False, True], ids=["not imported", "in the ledger"])
 def test_a_file_of_another_form_than_the_references_is_not_labelled_by_it(importer, simulator, is_known):
     """Files of both forms were published for one day, each with another label; prices tell it, but few are there."""

@@ -117,6 +117,7 @@ def test_a_row_that_stays_odd_is_not_requested_every_minute(system, simulator, r
     assert system.query("SELECT count(*) FROM perp_status WHERE state = 'error'") == [(0,)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["html_404", "html_200", "redirect_302", "empty_202", "error_200"])
 def test_a_window_without_usable_answers_waits_and_uses_up_no_attempt(system, simulator, recent, kind):
     """The fault: it rested for a day, at once or after five tries within two minutes."""
@@ -153,6 +154,7 @@ def test_a_ban_closes_the_exchange_and_uses_up_no_attempt(system, simulator, rec
     assert all(budget.closed_until_ms > now_ms() + 60_000 for budget in closed), "two minutes at least"
 
 
+@pytest.mark.long
 @pytest.mark.waits(60)
 def test_an_exchange_in_maintenance_is_hardly_asked_and_all_is_done_after_its_return(system, simulator, recent):
     """The fault: each waiting window asked every five seconds, and each answer was an error of its own."""
@@ -187,6 +189,7 @@ def test_an_endpoint_of_the_time_that_fails_holds_up_no_history(system, simulato
     assert system.differences("binance", "bin-ohlcv", "BTC", *recent) == []
 
 
+@pytest.mark.long
 @pytest.mark.waits(12)
 def test_killed_workers_lose_nothing(system, simulator, recent):
     start_ms = recent[0] - 20 * DAY_MS
@@ -225,6 +228,7 @@ def test_sigterm_ends_a_busy_worker_within_ten_seconds(system, simulator, recent
     assert sum(map(len, queued.values())) == int(seeded.stdout.splitlines()[-1].split()[0])
 
 
+@pytest.mark.long
 @pytest.mark.waits(20)
 def test_without_the_exchange_jobs_wait_and_then_go_on_by_themselves(system, recent):
     simulator = Simulator("--no-limits")
@@ -245,6 +249,7 @@ def test_without_the_exchange_jobs_wait_and_then_go_on_by_themselves(system, rec
         simulator.stop()
 
 
+@pytest.mark.long
 def test_all_symbols_of_an_exchange_without_its_list_are_not_called_complete(system, recent):
     nobody = Simulator("--no-limits")
     system.environment |= {"FADEMOE_EXCHANGES": "binance,okx", "FADEMOE_OKX_REST_URL": nobody.url}

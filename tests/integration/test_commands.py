@@ -73,6 +73,7 @@ def test_unknown_commands_and_exchanges(system):
     assert "binance" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.waits(34)
 def test_a_database_that_does_not_answer_is_named(system):
     done = system.run("seed", "--days", "1", FADEMOE_DATABASE_URL="postgresql://u:secret@127.0.0.1:9/none")

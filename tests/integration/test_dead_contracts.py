@@ -52,6 +52,7 @@ def look_for(services, monkeypatch, *names):
     return find_dead("binance")
 
 
+@pytest.mark.long
 def test_a_contract_that_is_on_no_list_any_more_is_known_by_its_files(services, system, monkeypatch):
     """Its end is its last trade: flat bars go on behind it. A second look finds nothing new."""
     name, ended_ms = "币安人生USDT", settled_end(DAY_MS) - 100 * DAY_MS + 5 * HOUR_MS
@@ -72,6 +73,7 @@ def test_a_contract_that_is_on_no_list_any_more_is_known_by_its_files(services, 
         requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": None}, timeout=60)
 
 
+@pytest.mark.long
 def test_a_file_that_is_broken_short_or_refused_hides_no_life(services, system, simulator, monkeypatch):
     """What a month's file does not tell of the end of a life, the files of its days do."""
     name, month_ms = "RUNEUSDT", settled_end(DAY_MS) - 130 * DAY_MS

@@ -60,6 +60,7 @@ def live(system, source, symbol, interval):
     return {row[0]: dict(zip(columns, row[1:], strict=True)) for row in rows}
 
 
+@pytest.mark.long
 @pytest.mark.waits(60)
 def test_live_rows_are_those_of_the_history_and_are_stored_when_they_are_over(world, system):
     """Values that only one of them has, such as USD, are left out."""

@@ -166,6 +166,7 @@ def test_an_exchange_of_another_package_does_all_that_ours_do(running):
     check_protocol(made_up, exchange.stats())
 
 
+@pytest.mark.long
 @pytest.mark.waits(30)
 @pytest.mark.parametrize("running", [pytest.param(POST, id=POST.package)], indirect=True)
 def test_files_of_a_made_up_archive_have_what_its_history_has_no_longer(running):

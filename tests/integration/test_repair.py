@@ -45,6 +45,7 @@ def klines_asked(simulator):
     return simulator.get("/sim/stats")["binance"]["paths"].get(KLINES, 0)
 
 
+@pytest.mark.long
 @pytest.mark.waits(56)
 def test_a_queue_that_is_flushed_in_the_middle_of_a_backfill_is_made_again(system, recent):  # noqa: F811
     symbols = ["BTC", "ETH", "SOL", "XRP"]

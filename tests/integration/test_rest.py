@@ -303,6 +303,7 @@ def test_two_paths_that_fail_in_turn_pause_the_exchange(services, simulator):
     assert (outage.path, outage.failures) == ("", 4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["error_503", "html_502", "down", "html_404"])
 def test_an_exchange_that_fails_is_asked_a_few_times_only(services, simulator, kind):
     """The fault: every window asked again and again, with all of the budget."""

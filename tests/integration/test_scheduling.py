@@ -160,6 +160,7 @@ def want(services, name, days):
     return reconcile.enqueue_planned(services.redis, reconcile.plan_missing(services, exchange)[0])
 
 
+@pytest.mark.long
 @pytest.mark.waits(30)
 def test_a_requested_seed_begins_within_seconds_whatever_is_queued(limited):
     services = limited.context()
@@ -225,6 +226,7 @@ def test_a_run_that_waits_for_its_rate_limit_notices_requested_work(system, was_
     services.close()
 
 
+@pytest.mark.long
 @pytest.mark.waits(30)
 @pytest.mark.parametrize("limited", [[]], indirect=True)
 def test_what_is_fetched_is_stored_however_many_workers_share_a_rate_limit(limited):
@@ -250,6 +252,7 @@ def covered(system, request):
     return system.covers("bin-ohlcv", request.symbols, request.since_ms, request.until_ms)
 
 
+@pytest.mark.long
 def test_a_closed_exchange_costs_its_workers_nothing(limited):
     """Windows of an exchange that is closed stay queued, and the others are fetched at full speed."""
     services = limited.context()
@@ -268,6 +271,7 @@ def test_a_closed_exchange_costs_its_workers_nothing(limited):
     services.close()
 
 
+@pytest.mark.long
 @pytest.mark.waits(25)
 def test_an_exchange_in_maintenance_is_not_hammered_by_what_is_queued(limited):
     """The fault: every window was sent every five seconds, and each left an error."""

@@ -67,6 +67,7 @@ def test_a_refusal_that_names_no_topic_costs_the_offender_only(fast_system, exch
     assert any("reports a fault" in message for message in errors(fast_system))
 
 
+@pytest.mark.long
 @pytest.mark.waits(30)
 @pytest.mark.parametrize("exchange", ["binance", "bybit"])
 def test_a_topic_that_is_subscribed_already_is_served(fast_system, exchange):
@@ -80,6 +81,7 @@ def test_a_topic_that_is_subscribed_already_is_served(fast_system, exchange):
     assert errors(fast_system) == []
 
 
+@pytest.mark.long
 @pytest.mark.waits(40)
 @pytest.mark.parametrize("exchange", ["binance", "okx"])
 def test_liquidations_that_are_acknowledged_and_silent_are_not_claimed(fast_system, exchange):
@@ -93,6 +95,7 @@ def test_liquidations_that_are_acknowledged_and_silent_are_not_claimed(fast_syst
     assert fast_system.query(claimed, f"{code}-lq") == []
 
 
+@pytest.mark.long
 @pytest.mark.waits(30)
 @pytest.mark.parametrize("exchange", ["binance", "okx"])
 def test_frames_of_an_exchange_about_itself_are_no_faults(fast_system, exchange):
@@ -106,6 +109,7 @@ def test_frames_of_an_exchange_about_itself_are_no_faults(fast_system, exchange)
     assert more == (1 if exchange == "binance" else 0)
 
 
+@pytest.mark.long
 @pytest.mark.waits(30)
 @pytest.mark.parametrize("exchange", list(CODES))
 def test_of_a_bar_that_is_closed_twice_the_later_message_is_kept_and_the_change_recorded(fast_system, exchange):
@@ -120,6 +124,7 @@ def test_of_a_bar_that_is_closed_twice_the_later_message_is_kept_and_the_change_
         assert fast_system.differences(exchange, source, symbol, start_ms, start_ms + MINUTE_MS) == []
 
 
+@pytest.mark.long
 @pytest.mark.waits(40)
 def test_liquidations_are_valued_by_the_size_of_the_contract_at_their_time(fast_system):
     """The exchange makes a contract ten times as large, and the list is fetched an hour later."""
@@ -161,6 +166,7 @@ def find_wrong(system, exchange, start_ms, end_ms):
     return wrong
 
 
+@pytest.mark.long
 @pytest.mark.waits(60)
 @pytest.mark.parametrize(("exchange", "kind"), [("binance", "doubled_frames"), ("bybit", "swapped_frames")])
 def test_messages_that_come_twice_or_in_another_order_change_no_value(fast_system, exchange, kind):

@@ -67,6 +67,7 @@ def test_closed_bars_are_stored_and_what_a_broken_socket_missed_is_fetched(fast_
     assert state(system)[0] == "stopped"
 
 
+@pytest.mark.long
 @pytest.mark.waits(31)
 def test_a_stream_without_its_exchange_says_why_and_goes_on_by_itself(system):
     simulator = Simulator("--no-limits")

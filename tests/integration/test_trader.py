@@ -260,6 +260,7 @@ def test_a_clock_that_is_set_back_holds_no_switch_back(trader: Trader, sql: Curs
     assert (trader.account().trip or "").startswith("no heartbeat")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("when_off", ["hold", "close"])
 def test_off_ends_orders_and_holds_or_closes(trader: Trader, command: Command, when_off: str):
     add(trader, command, "--when-off", when_off)
@@ -284,6 +285,7 @@ def test_off_ends_orders_and_holds_or_closes(trader: Trader, command: Command, w
     assert command("reconcile", "paper", "--day", to_iso(floor_to(START, DAY_MS)))[0] == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("latency", ["0", "2"])
 def test_closing_is_at_the_next_open_and_waits_for_a_candle(
     trader: Trader, sql: Cursor, command: Command, latency: str
@@ -383,6 +385,7 @@ def test_a_kill_switch_trips_within_the_minute_and_needs_a_reason(
     assert actions[0].reason == "seen, it was planted"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("minutes_off", [0, 10])
 @pytest.mark.parametrize(
     ("options", "plant"),
@@ -448,6 +451,7 @@ def test_a_trip_and_the_switches_survive_kill_9(trader: Trader, sql: Cursor, com
     assert json.loads(command("list", "--json")[1])["on"] is False
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after", ["resume", "wait"])
 def test_an_hour_without_data_and_heartbeat_is_off_and_goes_on_as_the_account_says(
     trader: Trader, sql: Cursor, command: Command, after: str
@@ -549,6 +553,7 @@ def reading(expression: str) -> str:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "expression",
     [
@@ -586,6 +591,7 @@ def test_a_minute_waits_for_what_a_derived_column_is_computed_from(trader: Trade
     assert trader.account().cursor == trader.now
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("expression", ["byb.c > c", "okx.c > 0 or c > 0"])
 def test_rules_that_name_another_exchange_decide_on_paper_as_in_a_backtest(
     trader: Trader, command: Command, tmp_path: Path, expression: str
@@ -664,6 +670,7 @@ class Failing(Strategy):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at_once", [1, 100])
 @pytest.mark.parametrize(
     ("fails", "words"),

@@ -1,4 +1,4 @@
-"""Whole runs with faults, clocks and outages, minutes long: `make test-full`."""
+"""Whole runs with faults, clocks and outages, minutes long: `pytest -m full`."""
 
 import time
 from pathlib import Path

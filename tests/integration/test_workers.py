@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from fademoe.client.rate_limit.keys import make_budget_key
 from fademoe.clock import DAY_MS
 from tests.support.clocks import settled_end, until
@@ -45,12 +47,14 @@ def test_a_work_horse_imports_nothing(system):
     assert late == []
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_window(system):
     counts, _, most_kb = run_window(system, 90)
     assert counts["rows"] + counts["absent"] == 90 * 1440
     assert most_kb < 120 * 1024
 
 
+@pytest.mark.long
 def test_work_spreads_over_the_addresses_and_each_has_its_budget(system):
     system.environment |= {"FADEMOE_EGRESS": "127.0.0.2,second=127.0.0.3"}
     system.start("worker")

@@ -250,6 +250,7 @@ def damage_middle(path: Path) -> None:
     path.write_bytes(body)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("part", "damage"),
     [
@@ -289,6 +290,7 @@ def test_the_undamaged_parts_of_the_queue_are_kept(home, running, damage):
     assert not (home / "redis" / "appendonlydir.damaged").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", ["", "\0" * 64, "no number\n"])
 def test_pid_files_that_a_power_loss_damaged_do_not_keep_postgres_down(made_home, running, content):
     process = start(servers.prepare_postgres(made_home), running)
@@ -301,6 +303,7 @@ def test_pid_files_that_a_power_loss_damaged_do_not_keep_postgres_down(made_home
     assert count(made_home) == 1000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["a b%2F;#'[é]$~&?", 'a"b', "a\\b"])
 def test_the_servers_run_in_a_home_of_any_name(home, running, name):
     start(servers.prepare_postgres(home / name), running)

@@ -115,6 +115,7 @@ def test_the_configuration_is_one_that_supervisord_accepts(name, tmp_path, monke
     }
 
 
+@pytest.mark.long
 def test_every_program_is_a_command_of_fademoe():
     parser = sections()
     commands = [parser[name]["command"] for name in parser.sections() if name.startswith("program:")]

@@ -66,6 +66,7 @@ def listening(home: Path) -> set[int]:
     return {item.laddr.port for item in connections if item.status == psutil.CONN_LISTEN}
 
 
+@pytest.mark.long
 def test_a_deployment_starts_and_stops_completely_even_when_supervisord_was_killed(environ):
     home = Path(environ["FADEMOE_HOME"])
     port = int(environ["FADEMOE_WEB_PORT"])
@@ -120,6 +121,7 @@ def test_a_demo_that_runs_keeps_its_ports(tmp_path):
     assert Demo(settings, given).make_environ(is_running=True)["FADEMOE_MCP_PORT"] == "7"
 
 
+@pytest.mark.long
 def test_a_used_port_is_refused_by_the_name_of_its_setting(environ):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -18,6 +18,7 @@ LIVE_METRICS = ("ohlcv", "ppr", "mark", "lq")
 NEWEST_MS = 20 * MINUTE_MS  # what may still come by the next poll
 
 
+@pytest.mark.long
 @pytest.mark.waits(60)
 def test_every_cell_is_stored_exactly(folder):
     with fast_clock(FAST) as clock:

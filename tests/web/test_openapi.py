@@ -102,6 +102,7 @@ def test_page_has_a_form_for_every_operation(client: FlaskClient):
         assert f"<code>{template}</code>" in page
 
 
+@pytest.mark.long
 def test_schemathesis_finds_no_answer_that_is_not_declared(app: Flask, stored: None, tmp_path: Path):
     """Hundreds of generated requests; opaque cursors and times out of range may be refused with a declared 400."""
     server = make_server("127.0.0.1", 0, app, threaded=True)

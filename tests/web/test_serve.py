@@ -87,6 +87,7 @@ def test_it_serves_until_sigterm(port: int, tmp_path: Path, database_url: str, r
         process.stderr.close()
 
 
+@pytest.mark.long
 def test_the_demo_sees_its_rows_behind_any_address(
     port: int, tmp_path: Path, database_url: str, redis_url: str, sql: Cursor, partitions: None
 ):
@@ -114,6 +115,7 @@ def test_the_demo_sees_its_rows_behind_any_address(
         process.communicate(timeout=60)
 
 
+@pytest.mark.long
 def test_it_answers_while_both_servers_are_unavailable(port: int, tmp_path: Path):
     process = start({"FADEMOE_HOME": str(tmp_path), "FADEMOE_WEB_PORT": str(port)})
     try:
