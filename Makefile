@@ -68,6 +68,8 @@ clean:
 .venv/.tests: .venv/.made setup.cfg pyproject.toml
 	@echo "installing FadeMoe, its servers and the tools for tests into .venv"
 	@$(PIP) ".[embedded,test,lint]"
+	@# the bytecode, once: else each of the eight processes of the first run compiles all of it
+	@$(IN)/python -m pytest --collect-only --quiet --quiet >/dev/null 2>&1 || true
 	@touch $@ .venv/.runs
 
 .venv/.made:
