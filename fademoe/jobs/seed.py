@@ -1,6 +1,6 @@
 """Seeding: say what is wanted, and enqueue the windows that are missing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -217,13 +217,8 @@ def _plan_code(
         series = [Series(name_perpspec(code, metric), symbol) for symbol in served]
         until_ms = min(compute_closed_until_ms(feed, time_ms), request.until_ms or time_ms)
         start_ms = floor_to(request.since_ms, feed.interval_ms)
-        by_end: dict[int, list[Series]] = {}
-        for each in series:
-            end_ms = _find_end_ms((contracts or {}).get(each.symbol), time_ms)
-            if end_ms is not None and end_ms > start_ms:
-                ends[each] = end_ms
-            by_end.setdefault(min(until_ms, ends.get(each, until_ms)), []).append(each)
-        for end_ms, of_end in by_end.items():
+        ends |= _find_ends(series, contracts or {}, Window(start_ms, time_ms))
+        for end_ms, of_end in _group_by_end(series, ends, until_ms).items():
             if start_ms >= end_ms:
                 continue
             of_feed = _plan_feed(services, state, archive, of_end, Window(start_ms, end_ms))
@@ -241,6 +236,20 @@ def _plan_code(
         offered=offered,
         ends={series: end_ms for series, end_ms in ends.items() if series in requested},
     )
+
+
+def _find_ends(series: Iterable[Series], contracts: Mapping[str, Instrument], window: Window) -> dict[Series, int]:
+    """Return until when the series of contracts that ended are wanted; `window`: from the wish's begin up to now."""
+    found = {each: _find_end_ms(contracts.get(each.symbol), window.end_ms) for each in series}
+    return {each: end_ms for each, end_ms in found.items() if end_ms is not None and end_ms > window.start_ms}
+
+
+def _group_by_end(series: Iterable[Series], ends: Mapping[Series, int], until_ms: int) -> dict[int, list[Series]]:
+    """Return the series by the end of what is wanted of them, `until_ms` at the latest."""
+    groups: dict[int, list[Series]] = {}
+    for each in series:
+        groups.setdefault(min(until_ms, ends.get(each, until_ms)), []).append(each)
+    return groups
 
 
 def _find_end_ms(instrument: Instrument | None, time_ms: int) -> int | None:
