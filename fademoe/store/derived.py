@@ -32,6 +32,11 @@ def is_across(source: str) -> bool:
     return derived is not None and derived.is_across
 
 
+def choose_ranges(sources: Iterable[str]) -> sql.Identifier:
+    """Return where the coverage of these perpspecs stands: that of derived ones is computed, which takes longer."""
+    return sql.Identifier("perp_ranges" if any(find_derived(source) for source in sources) else "perp_coverage")
+
+
 def read_stored(metric: str) -> sql.Composable:
     """Return perp_data, which holds the rows of every stored metric."""
     return STORED

@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from fademoe.clock import DAY_MS
 from fademoe.metrics import METRICS, Aggregate, Plot
-from fademoe.store.derived import find_derived, is_across, make_relation
+from fademoe.store.derived import choose_ranges, find_derived, is_across, make_relation
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("read_catalog")
@@ -42,9 +42,15 @@ class Perpspec:
         return self.name.removesuffix(f"-{self.metric}") if self.name != self.metric else self.exchange
 
 
-def list_perpspecs(cursor: Cursor) -> dict[str, Perpspec]:
-    """Return every registered perpspec by name, sorted."""
-    cursor.execute(SQL["perpspecs"])
+def list_names(cursor: Cursor) -> list[str]:
+    """Return the names of all registered perpspecs, sorted."""
+    cursor.execute(SQL["names"])
+    return [name for (name,) in cursor.fetchall()]
+
+
+def list_perpspecs(cursor: Cursor, names: list[str] | None = None) -> dict[str, Perpspec]:
+    """Return the registered perpspecs among `names` (None: all of them) by name, sorted."""
+    cursor.execute(SQL["perpspecs"], {"names": names})
     return {
         name: Perpspec(
             name=name,
@@ -68,7 +74,7 @@ def _fields(metric: str, registered: list[dict[str, str]]) -> tuple[Field, ...]:
 
 def list_symbols(cursor: Cursor, source: str) -> list[str]:
     """Return the symbols of a perpspec, sorted."""
-    cursor.execute(SQL["symbols"], {"source": source})
+    cursor.execute(sql.SQL(SQL["symbols"]).format(series=choose_ranges([source])), {"source": source})
     symbols = [symbol for (symbol,) in cursor.fetchall()]
     if not symbols and find_derived(source):
         return sorted({symbol for name in list_inputs(cursor, source) for symbol in list_symbols(cursor, name)})

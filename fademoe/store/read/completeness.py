@@ -13,6 +13,7 @@ from fademoe.feeds.derived import list_parts
 from fademoe.feeds.paging import compute_due_until_ms
 from fademoe.metrics import is_derived, name_perpspec
 from fademoe.store.coverage import CONFIRMED_CHECKS, NO_ROW
+from fademoe.store.derived import choose_ranges
 from fademoe.store.queries import load_queries
 
 SQL = load_queries("read_completeness")
@@ -85,22 +86,22 @@ def list_series(
     after: tuple[str, str] = ("", ""),
 ) -> list[SeriesCoverage]:
     """Return series by (source, symbol), behind `after`; None means all, of `sources` all that are stored."""
-    values = _times(now_ms) | {
+    values = _times(now_ms, sources) | {
         "sources": sources,
         "symbols": symbols,
         "after_source": after[0],
         "after_symbol": after[1],
         "limit": limit,
     }
-    cursor.execute(sql.SQL(SQL["series"]).format(series=_choose_relation(sources or ())), values)
+    cursor.execute(sql.SQL(SQL["series"]).format(series=choose_ranges(sources or ())), values)
     return [SeriesCoverage(*(*row, _percent(row[4], row[7]))) for row in cursor.fetchall()]
 
 
 def list_ranges(cursor: Cursor, keys: list[tuple[str, str]], now_ms: int) -> dict[tuple[str, str], SeriesRanges]:
     """Return the ranges of the given (source, symbol)."""
     chosen = {"sources": [key[0] for key in keys], "symbols": [key[1] for key in keys]}
-    statement = sql.SQL(SQL["ranges"]).format(series=_choose_relation(chosen["sources"]))
-    cursor.execute(statement, _times(now_ms) | chosen)
+    statement = sql.SQL(SQL["ranges"]).format(series=choose_ranges(chosen["sources"]))
+    cursor.execute(statement, _times(now_ms, chosen["sources"]) | chosen)
     return {
         (source, symbol): SeriesRanges(source, symbol, *([Window(*pair) for pair in pairs] for pairs in lists))
         for source, symbol, *lists in cursor.fetchall()
@@ -127,24 +128,25 @@ def list_totals(cursor: Cursor, now_ms: int, *, with_derived: bool = False) -> l
     return [PerpspecTotal(*row) for row in cursor.fetchall()]
 
 
-def _choose_relation(sources: Iterable[str]) -> sql.Identifier:
-    """Return where the coverage of these sources stands: that of derived ones is computed, which takes longer."""
-    return sql.Identifier("perp_ranges" if any(map(is_derived, sources)) else "perp_coverage")
-
-
 def _percent(wanted_ms: int, missing_ms: int) -> float | None:
     return (wanted_ms - missing_ms) * 10_000 // wanted_ms / 100 if wanted_ms else None
 
 
-def _times(now_ms: int) -> dict[str, object]:
-    """Return the parameters that say until when rows are due, as ages at `now_ms` (see `compute_due_until_ms`)."""
+def _times(now_ms: int, sources: Iterable[str] | None = None) -> dict[str, object]:
+    """Return the parameters that say until when rows are due, as ages at `now_ms` (see `compute_due_until_ms`).
+
+    They hold `sources` at least; None means all perpspecs that are declared.
+    """
+    stored = None if sources is None or any(map(is_derived, sources)) else set(sources)
     edges = {
         name_perpspec(code, metric): now_ms - compute_due_until_ms(exchange, metric, now_ms)
         for exchange in registry.load_exchanges().values()
         for metric in exchange.list_metrics()
         for code in exchange.codes
+        if stored is None or name_perpspec(code, metric) in stored
     }
-    for part in list_parts(registry.load_exchanges().values()):  # a derived row is due when all of its inputs are
+    parts = list_parts(registry.load_exchanges().values()) if stored is None else []
+    for part in parts:  # a derived row is due when all of its inputs are
         slowest = max(edges[name] for name in part.inputs) + part.metric.lag_ms
         edges[part.source] = max(slowest, edges.get(part.source, 0))
     return {"now": now_ms, "edge_sources": list(edges), "edges": list(edges.values()), "edge": EDGE_MS}

@@ -1,7 +1,7 @@
 """The coverage of the series: ranges, the heat map, and what filling would take."""
 
 from fademoe.clock import now_ms
-from fademoe.store.read.catalog import list_perpspecs
+from fademoe.store.read.catalog import list_names
 from fademoe.web.api.parameters import ONE_SYMBOL, PERPSPEC, SYMBOL, read_one_symbol, read_window
 from fademoe.web.current import get_services
 from fademoe.web.http.params import CURSOR, FROM, TIME_FORMS, TO, Choice, Integer, Names, Params, write_cursor
@@ -28,7 +28,7 @@ def list_coverage(params: Params) -> Coverage:
     source, symbol = params.read_cursor("series", 2) or ("", "")
     now = now_ms()
     with get_services().reader.read() as cursor:
-        sources = params.check_names(SOURCE, list_perpspecs(cursor))
+        sources = params.check_names(SOURCE, list_names(cursor))
         series, has_more = read_series(
             cursor,
             now_ms=now,

@@ -51,10 +51,11 @@ class Metrics(Answer):
 
 def find_perpspec(cursor: Cursor, name: str) -> Perpspec:
     """Return a registered perpspec; raise the 404 with the registered names for any other name."""
-    specs = read_catalog.list_perpspecs(cursor)
+    specs = read_catalog.list_perpspecs(cursor, [name])
     if name not in specs:
-        names = ", ".join(specs) or "none: no exchange is registered in the database yet"
-        raise Problem(404, f"no perpspec {name[:100]!r}; allowed: {names}", allowed=list(specs))
+        allowed = read_catalog.list_names(cursor)
+        names = ", ".join(allowed) or "none: no exchange is registered in the database yet"
+        raise Problem(404, f"no perpspec {name[:100]!r}; allowed: {names}", allowed=allowed)
     return specs[name]
 
 

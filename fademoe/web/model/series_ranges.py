@@ -46,7 +46,8 @@ def read_series(
     page = series[:limit]
     keys = [(one.source, one.symbol) for one in page]
     ranges = read_completeness.list_ranges(cursor, keys, now_ms)
-    provisional = read_completeness.list_provisional(cursor, keys)
+    absent = [key for key, one in ranges.items() if one.absent]
+    provisional = read_completeness.list_provisional(cursor, absent) if absent else {}
     answer = [_add_ranges(one, ranges.get(key), provisional.get(key, [])) for key, one in zip(keys, page, strict=True)]
     return answer, len(series) > limit
 

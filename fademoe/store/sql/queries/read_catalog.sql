@@ -4,10 +4,14 @@
 WITH m AS MATERIALIZED (SELECT metric, title, interval FROM metric_catalog)
 SELECT p.perpspec_name, p.exchange, p.metric, m.title, m.interval, p.fields
 FROM perpspec_schema AS p JOIN m USING (metric)
+WHERE %(names)s::text[] IS NULL OR p.perpspec_name = ANY(%(names)s::text[])
 ORDER BY p.perpspec_name
 
+-- name: names
+SELECT perpspec_name FROM perpspec_schema ORDER BY perpspec_name
+
 -- name: symbols
-SELECT symbol FROM perp_ranges WHERE source = %(source)s ORDER BY symbol
+SELECT symbol FROM {series} WHERE source = %(source)s ORDER BY symbol
 
 -- name: known_symbols
 SELECT DISTINCT symbol FROM perp_coverage UNION SELECT symbol FROM perp_lives ORDER BY symbol
