@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -558,6 +559,7 @@ class Settings:
                 yield setting.variable, setting.kind.show(value), value
 
 
-def list_declared_settings() -> dict[str, Setting]:
+@cache
+def list_declared_settings() -> Mapping[str, Setting]:
     """Return the declaration of every setting by its attribute of `Settings`, in their order."""
-    return {item.name: item.metadata["setting"] for item in fields(Settings)}
+    return MappingProxyType({item.name: item.metadata["setting"] for item in fields(Settings)})

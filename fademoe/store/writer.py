@@ -272,4 +272,4 @@ def write_copy_text(groups: Mapping[Series, Sequence[Row]], interval: str) -> It
         key = clean_text(f"{symbol}\t{source}\t{interval}").replace("%", "%%")
         line = "\t".join(["%s", key, *["%s"] * (len(rows[0]) - 1)]) + "\n"
         for at in range(0, len(rows), CHUNK_ROWS):
-            yield "".join([line % row for row in rows[at : at + CHUNK_ROWS]])
+            yield "".join(map(line.__mod__, rows[at : at + CHUNK_ROWS]))
