@@ -59,7 +59,7 @@ WORKER_TTL_S = 60
 REFUSED_S = 5.0  # between two tries while Redis refuses to write, as on a full disk
 PR_SET_PDEATHSIG = 1
 HORSE_JOBS = 50  # then a new work horse is forked, so that what a job leaves in memory does not stay
-HORSE_GROWTH_BYTES = 50_000_000  # it ends where it holds so much more than when it was forked
+HORSE_BYTES = 110_000_000  # it ends where a job left it with more: one of files takes up to 35 MB, and 150 are the most
 HORSE_IDLE_S = 2.0  # then it ends, and its connections with it
 THREAD_END_S = 0.1  # threads of a job that is done end meanwhile; a work horse with one that has not ends
 # A page of candles is thousands of objects without cycles: at Python's own 700 the collector took a sixth of a job.
@@ -127,7 +127,6 @@ class Worker(RoundRobinWorker):
 
     def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
         """Perform a job, in its work horse, and then those that the worker hands over."""
-        most_bytes = read_memory_bytes() + HORSE_GROWTH_BYTES
         is_done: bool = super().perform_job(job, queue, execution)
         if self._ends is None:
             return is_done
@@ -135,7 +134,7 @@ class Worker(RoundRobinWorker):
         ours.close()
         channel = Channel(theirs)
         for _ in range(self.horse_jobs - 1):
-            following = channel.report_and_take() if is_done and self._is_reusable(most_bytes) else None
+            following = channel.report_and_take() if is_done and self._is_reusable() else None
             if following is None:
                 break
             try:
@@ -148,9 +147,9 @@ class Worker(RoundRobinWorker):
             is_done = super().perform_job(job, queue, execution)
         return is_done
 
-    def _is_reusable(self, most_bytes: int) -> bool:
+    def _is_reusable(self) -> bool:
         """Return whether another job may follow: no stop is requested, and no thread and little memory is left."""
-        if self.stop.requested or read_memory_bytes() > most_bytes:
+        if self.stop.requested or read_memory_bytes() > HORSE_BYTES:
             return False
         until_s = monotonic_s() + THREAD_END_S
         for thread in threading.enumerate():
