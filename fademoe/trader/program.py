@@ -22,7 +22,7 @@ from fademoe.alerts.rules import DECISIONS
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
 from fademoe.errors import ConfigError, FadeMoeError, StoreError
 from fademoe.feeds.lags import find_lags
-from fademoe.metrics import INTERVALS_MS, METRICS, Derived, parse_metric
+from fademoe.metrics import METRICS, Derived
 from fademoe.signals import Stopped, StopSignal
 from fademoe.store import trader as store
 from fademoe.store.connection import AWAY, Database
@@ -376,18 +376,16 @@ def _list_needs(reader: MarketReader, paper: PaperAccount) -> dict[Series, int]:
 
 
 def _find_slack(source: str, *, is_direct: bool) -> int | None:
-    """Return how much later than a stored perpspec a minute may be, in ms; None: no minute waits for it."""
-    metric = METRICS.get(parse_metric(source))
-    interval_ms = INTERVALS_MS.get(metric.interval) if metric else None
-    if interval_ms is None:
-        return None
+    """Return how much later than a stored perpspec a minute may be, in ms; None: no minute waits for it.
+
+    A minute that ends at M waits for the rows with ts + span + lag <= M: it may end before the span and the lag of the
+    first row that is not covered are over. A candle of the minute itself counts as known where it is read directly.
+    """
     try:
         lags = find_lags(source)
     except ConfigError:  # it was read once, and is not declared any more
         return None
-    if is_direct and any(lag.at_minute_end for lag in lags):
-        return 0
-    return max(lag.lag_ms for lag in lags) + interval_ms
+    return max(lag.span_ms + (0 if lag.at_minute_end and is_direct else lag.lag_ms) for lag in lags) - 1
 
 
 def _list_missing(ready: dict[Series, int], ts: int) -> list[str]:

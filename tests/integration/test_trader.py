@@ -644,15 +644,29 @@ def test_a_series_that_nobody_declares_any_more_is_not_waited_for(trader: Trader
     assert trader.account().cursor == trader.now
 
 
-def test_a_minute_waits_for_the_candle_of_another_exchange(trader: Trader, sql: Cursor, command: Command):
-    trader.file.write_text(reading("(view.value('A', 'c', 'byb') or 0) - (view.value('A', 'c') or 0)"))
+@pytest.mark.parametrize(
+    ("column", "metric", "minutes"),
+    [
+        ("c", "ohlcv", 0),  # the candle of the minute itself counts as known
+        ("mark_c", "mark", 1),  # a bar of a minute, known 45 s after its end
+        ("oi", "oi", 6),  # a sample, known 7 minutes after its moment
+        ("fr", "fr", 1),  # a settlement, known 105 s after its moment
+    ],
+)
+def test_a_minute_waits_for_the_rows_of_another_exchange_that_are_known_by_its_end(
+    trader: Trader, sql: Cursor, command: Command, column: str, metric: str, minutes: int
+):
+    trader.file.write_text(reading(f"(view.value('A', '{column}', 'byb') or 0) - (view.value('A', 'c') or 0)"))
     add(trader, command)
-    trader.run_until(START + 5 * MINUTE_MS)
-    rows = "source = 'byb-ohlcv' AND symbol = 'A'"
-    at = START + 6 * MINUTE_MS
-    sql.execute(f"UPDATE perp_coverage SET covered = covered - int8multirange(int8range({at}, NULL)) WHERE {rows}")
-    trader.run_until(START + 8 * MINUTE_MS)
-    assert trader.account().cursor == at
+    trader.run_until(START + 15 * MINUTE_MS)
+    at = START + 20 * MINUTE_MS
+    sql.execute(
+        "UPDATE perp_coverage SET covered = covered - int8multirange(int8range(%s, NULL))"
+        " WHERE source = %s AND symbol = 'A'",
+        (at, f"byb-{metric}"),
+    )
+    trader.run_until(at + (minutes + 4) * MINUTE_MS)
+    assert trader.account().cursor == at + minutes * MINUTE_MS
 
 
 FAILING = """
