@@ -26,7 +26,7 @@ from fademoe.alerts.delivery import (
 )
 from fademoe.alerts.ids import make_webhook_id
 from fademoe.alerts.messages import SENT_STATES, Transition, make_body
-from fademoe.alerts.records import StoredSilence, list_channels, restore_transition
+from fademoe.alerts.records import StoredSilence, list_channels, list_retired_channels, restore_transition
 from fademoe.alerts.rules import Channel
 from fademoe.clock import SECOND_MS, monotonic_s, now_ms
 from fademoe.store.connection import Database
@@ -76,27 +76,27 @@ def list_deliveries(cursor: Cursor, transitions: Sequence[str]) -> dict[str, lis
 def write_outbox(
     cursor: Cursor,
     transitions: Iterable[tuple[Transition, Sequence[str]]],
-    channels: Mapping[str, Channel],
     silences: Sequence[StoredSilence],
     evaluated_ms: int,
 ) -> None:
     """Store what is to be sent of transitions, each with the names of its rule's channels.
 
     One group for each channel, rule and minute. What a silence covers is stored as silenced. An end goes to the
-    channels of its begin too, which the rule may not name any more.
+    channels of its begin too, which the rule, or any file, may not name any more.
     """
     sent = [(one, names) for one, names in transitions if one.state in SENT_STATES]
+    channels = {name: channel for name, (channel, _) in list_channels(cursor).items()}
+    known = channels | list_retired_channels(cursor)
     begun_on = _find_channels_of_begin(cursor, [one for one, _ in sent])
     wanted = [
         (channel, one.rule, one.minute, one)
         for one, names in sent
-        for channel in {*names, *begun_on.get(one.id, ())}
-        if channel in channels
+        for channel in channels.keys() & set(names) | known.keys() & begun_on.get(one.id, set())
     ]
     wanted.sort(key=lambda row: (*row[:3], row[3].id))
     rows = []
     for (name, rule, minute), of_group in groupby(wanted, key=lambda row: row[:3]):
-        due_ms = compute_due_ms(evaluated_ms, channels[name].group_wait_ms)
+        due_ms = compute_due_ms(evaluated_ms, known[name].group_wait_ms)
         cursor.execute(SQL["add_delivery"], {"channel": name, "rule": rule, "minute": minute, "due_ms": due_ms})
         (delivery,) = cursor.fetchone() or (0,)
         rows += [(one.id, name, delivery, _is_silenced(one, silences)) for *_, one in of_group]
@@ -160,7 +160,8 @@ def _deliver(database: Database, name: str, web_url: str, send: Send, end_s: flo
 
 def _find_channel(cursor: Cursor, name: str) -> Channel | None:
     cursor.execute(SQL["settle_orphans"], {"now": now_ms()})
-    return list_channels(cursor).get(name, (None, ""))[0]
+    channel, _ = list_channels(cursor).get(name, (None, ""))
+    return channel or list_retired_channels(cursor).get(name)
 
 
 def _settle(cursor: Cursor, channel: Channel) -> list[Group]:

@@ -167,9 +167,8 @@ class AlertsProgram:
             results = {int(result.watch.key): result for result in evaluated.results}
             outcome = evaluate_minute(minute, rules, states, results, conditions)
             records.add_transitions(cursor, (transition for transition, _ in outcome.transitions))
-            channels = {name: channel for name, (channel, _) in records.list_channels(cursor).items()}
             silences = records.list_silences(cursor, minute)
-            write_outbox(cursor, outcome.transitions, channels, silences, evaluated.evaluated_ms)
+            write_outbox(cursor, outcome.transitions, silences, evaluated.evaluated_ms)
             records.save_states(cursor, outcome.changed)
             took_ms = round((monotonic_s() - started_s) * SECOND_MS)
             done = (minute, evaluated.evaluated_ms, outcome.instances, took_ms, list(evaluated.late))

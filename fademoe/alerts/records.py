@@ -102,7 +102,8 @@ def apply_file(cursor: Cursor, file: str, content: RuleFile, minute: int, *, kee
         values = {"name": channel.name, "file": file, "url": channel.url, "secret": channel.secret}
         values |= {"group_wait_ms": channel.group_wait_ms, "max_age_ms": channel.max_age_ms}  # type: ignore[dict-item]
         cursor.execute(SQL["save_channel"], values)
-    cursor.execute(SQL["drop_channels"], {"file": file, "kept": [channel.name for channel in content.channels]})
+    cursor.execute(SQL["retire_channels"], {"file": file, "kept": [channel.name for channel in content.channels]})
+    cursor.execute(SQL["drop_retired_channels"])
     if not keeps_silences:
         cursor.execute(SQL["drop_silences"], {"file": file})
     for silence in content.silences:
@@ -145,7 +146,16 @@ def list_versions(cursor: Cursor, name: str, version: str) -> list[StoredRule]:
 
 def list_channels(cursor: Cursor) -> dict[str, tuple[Channel, str]]:
     """Return each channel with the file that owns it, by name."""
-    cursor.execute(SQL["channels"])
+    return _read_channels(cursor, is_retired=False)
+
+
+def list_retired_channels(cursor: Cursor) -> dict[str, Channel]:
+    """Return the channels that no file has any more, and that are still to be told of an end, by name."""
+    return {name: channel for name, (channel, _) in _read_channels(cursor, is_retired=True).items()}
+
+
+def _read_channels(cursor: Cursor, *, is_retired: bool) -> dict[str, tuple[Channel, str]]:
+    cursor.execute(SQL["channels"], {"retired": is_retired})
     return {
         name: (Channel(name=name, url=url, secret=secret, group_wait_ms=wait, max_age_ms=age), file)
         for name, file, url, secret, wait, age in cursor.fetchall()
@@ -319,11 +329,12 @@ def find_last_transitions(cursor: Cursor, since: int) -> dict[tuple[str, str, st
 
 
 def forget_old(database: Database, now_ms: int) -> None:
-    """Delete attempts and snapshots that are older than KEPT_MS; transitions are kept."""
+    """Delete attempts and snapshots that are older than KEPT_MS, and retired channels; transitions are kept."""
 
     def forget(cursor: Cursor) -> None:
         cursor.execute(SQL["forget_attempts"], {"before": now_ms - KEPT_MS})
         cursor.execute(SQL["forget_snapshots"], {"before": now_ms - KEPT_MS})
+        cursor.execute(SQL["drop_retired_channels"])
 
     database.run(forget)
 

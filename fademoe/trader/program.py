@@ -17,7 +17,7 @@ from fademoe.account.ledger import LedgerRow
 from fademoe.alerts.ids import make_transition_id
 from fademoe.alerts.messages import Transition
 from fademoe.alerts.outbox import write_outbox
-from fademoe.alerts.records import add_transitions, list_channels, list_silences
+from fademoe.alerts.records import add_transitions, list_silences
 from fademoe.alerts.rules import DECISIONS
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, floor_to, monotonic_s, now_ms, to_host_s, to_iso
 from fademoe.errors import ConfigError, FadeMoeError, StoreError
@@ -327,7 +327,6 @@ def _describe(error: Exception) -> str:
 
 def _announce(cursor: Cursor, paper: PaperAccount, done: Stepped) -> None:
     """Put the decisions into the outbox of the account's channels, each as an alert of its own."""
-    channels = {name: channel for name, (channel, _) in list_channels(cursor).items()}
     transitions = []
     for minute, symbol, orders in done.decisions:
         rule = f"{DECISIONS}{paper.name}"
@@ -351,7 +350,7 @@ def _announce(cursor: Cursor, paper: PaperAccount, done: Stepped) -> None:
         )
     add_transitions(cursor, transitions)
     wanted = [(transition, paper.settings.channels) for transition in transitions]
-    write_outbox(cursor, wanted, channels, list_silences(cursor, done.minutes[0][0]), now_ms())
+    write_outbox(cursor, wanted, list_silences(cursor, done.minutes[0][0]), now_ms())
 
 
 def _list_needs(reader: MarketReader, paper: PaperAccount) -> dict[Series, int]:

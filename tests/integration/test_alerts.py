@@ -315,6 +315,52 @@ def test_a_channel_that_was_told_of_a_firing_is_told_of_its_end_though_the_rule_
     assert reported == [("desk", "firing"), ("desk", "resolved"), ("other", "firing")]
 
 
+@pytest.mark.parametrize("is_renamed", [True, False])
+def test_a_channel_that_was_removed_is_told_of_the_end_of_what_it_was_told_of_and_of_no_more(
+    alerts, receiver, is_renamed
+):
+    alerts.store("bin", "BTC", closes(90, *[110] * 5, 90, 110, 110, 110))
+    text = with_channel(receiver.url).replace('secret = "env:DESK_SECRET"\n', "")
+    alerts.apply(text, 0)
+    alerts.begin_at(0)
+    alerts.evaluate(3)
+    assert alerts.deliver() == 1
+    without = RULE.replace('channels = ["desk"]\n', "")
+    alerts.apply(text.replace('"desk"', '"other"') if is_renamed else without, 3)
+    assert list(alerts.database.run(records.list_channels)) == (["other"] if is_renamed else [])
+    alerts.evaluate(10)
+    assert alerts.deliver() == 1
+    reported = [(one.message["receiver"], one.transitions[0]["state"]) for one in receiver.requests]
+    assert reported == [("desk", "firing"), ("desk", "resolved")]
+    assert "desk" in alerts.database.run(records.list_retired_channels)
+    records.forget_old(alerts.database, now_ms())
+    assert alerts.database.run(records.list_retired_channels) == {}
+
+
+def test_a_channel_that_was_removed_and_told_nothing_is_gone_at_once_with_its_secret(alerts, receiver):
+    alerts.store("bin", "BTC", closes(90, 90, 90))
+    alerts.apply(with_channel(receiver.url), 0)
+    alerts.begin_at(0)
+    alerts.evaluate(3)
+    alerts.apply(RULE.replace('channels = ["desk"]\n', ""), 3)
+    assert alerts.query("SELECT count(*) FROM perp_alert_channels") == [(0,)]
+
+
+def test_a_channel_that_comes_back_is_as_the_file_says(alerts, receiver):
+    alerts.store("bin", "BTC", closes(90, *[110] * 3, 90))
+    text = with_channel("http://127.0.0.1:1/hook").replace('secret = "env:DESK_SECRET"\n', "")
+    alerts.apply(text, 0)
+    alerts.begin_at(0)
+    alerts.evaluate(4)
+    alerts.apply("", 4)
+    alerts.apply(text.replace("http://127.0.0.1:1/hook", receiver.url), 4, file="other.toml")
+    alerts.evaluate(8)
+    alerts.make_due()
+    assert alerts.deliver() == 2
+    reported = [(one.message["receiver"], one.transitions[0]["state"]) for one in receiver.requests]
+    assert reported == [("desk", "firing"), ("desk", "resolved")]
+
+
 def test_a_failed_attempt_is_repeated_with_the_same_id_and_bytes_and_the_next_waits_for_it(alerts):
     failing = Receiver(lambda number: 500 if number <= 2 else 200)
     alerts.store("bin", "BTC", closes(90, 110, 90, 90))

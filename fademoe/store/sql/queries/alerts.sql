@@ -34,17 +34,34 @@ UPDATE perp_rules SET end_minute = greatest(first_minute, %(minute)s), end_reaso
 UPDATE perp_rules SET spec = %(spec)s WHERE id = %(id)s
 
 -- name: channels
-SELECT name, file, url, secret, group_wait_ms, max_age_ms FROM perp_alert_channels ORDER BY name
+SELECT name, file, url, secret, group_wait_ms, max_age_ms FROM perp_alert_channels
+WHERE retired = %(retired)s
+ORDER BY name
 
 -- name: save_channel
 INSERT INTO perp_alert_channels (name, file, url, secret, group_wait_ms, max_age_ms)
 VALUES (%(name)s, %(file)s, %(url)s, %(secret)s, %(group_wait_ms)s, %(max_age_ms)s)
 ON CONFLICT (name) DO UPDATE
 SET file = excluded.file, url = excluded.url, secret = excluded.secret, group_wait_ms = excluded.group_wait_ms,
-    max_age_ms = excluded.max_age_ms
+    max_age_ms = excluded.max_age_ms, retired = false
 
--- name: drop_channels
-DELETE FROM perp_alert_channels WHERE file = %(file)s AND name <> ALL(%(kept)s)
+-- name: retire_channels
+UPDATE perp_alert_channels SET retired = true WHERE file = %(file)s AND name <> ALL(%(kept)s)
+
+-- name: drop_retired_channels
+-- Those that are told of nothing any more: nothing waits, and what they were told of has ended.
+DELETE FROM perp_alert_channels AS c
+WHERE c.retired
+  AND NOT EXISTS (SELECT FROM perp_deliveries AS d WHERE d.channel = c.name AND d.state = 'waiting')
+  AND NOT EXISTS (
+      SELECT
+      FROM perp_alert_states AS s
+      JOIN perp_rules AS r ON r.id = s.rule_id
+      JOIN perp_transitions AS t
+          ON (t.rule, t.version, t.code, t.symbol) = (r.name, r.version, s.code, s.symbol)
+         AND (t.state = 'firing' AND s.state = 'firing' AND t.minute = s.since
+              OR t.state = 'unknown' AND t.minute = s.unknown_since)
+      JOIN perp_outbox AS o ON o.transition = t.id AND o.channel = c.name AND o.state = 'delivered')
 
 -- name: silences
 SELECT id, file, match, until_ms FROM perp_silences WHERE until_ms > %(after)s ORDER BY id
@@ -200,9 +217,13 @@ WHERE o.delivery = %(delivery)s AND o.state = 'waiting'
 ORDER BY t.code, t.symbol, t.state = 'firing', t.id
 
 -- name: settle_orphans
--- Groups of a channel that no file has any more.
-UPDATE perp_deliveries AS d SET state = 'unneeded', settled_ms = %(now)s
-WHERE state = 'waiting' AND NOT EXISTS (SELECT FROM perp_alert_channels AS c WHERE c.name = d.channel)
+-- Groups of a channel that is not there any more.
+WITH orphans AS (
+    UPDATE perp_deliveries AS d SET state = 'unneeded', settled_ms = %(now)s
+    WHERE state = 'waiting' AND NOT EXISTS (SELECT FROM perp_alert_channels AS c WHERE c.name = d.channel)
+    RETURNING id
+)
+UPDATE perp_outbox AS o SET state = 'unneeded' FROM orphans WHERE o.delivery = orphans.id AND o.state = 'waiting'
 
 -- name: first_covered
 SELECT min(lower(covered)) FROM perp_ranges
