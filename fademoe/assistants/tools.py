@@ -48,7 +48,6 @@ MAX_NAMED = 60  # symbols that an error names
 MAX_ERROR_CHARACTERS = 4_000  # it may quote what was asked
 PAGE_ROWS = 10_000
 HOURS_OF_A_YEAR = 8_760
-DEFAULT_HOURS = 8  # of a settlement whose interval the exchange does not send
 STEPS = ("1m", *STEPS_MS)
 QUEUES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -230,7 +229,8 @@ class Toolbox:
         """Summarize the settled funding of a symbol on each exchange: sum, mean per hour, annualised, extremes.
 
         A positive rate is paid by longs to shorts. `annualised` is the mean rate per hour times 8,760. Contracts that
-        settle every hour, four or eight hours compare by `per_hour` and `annualised`, never by single rates.
+        settle every hour, four or eight hours compare by `per_hour` and `annualised`, never by single rates. Both are
+        of the settlements whose interval is known, null without any: Coinalyze sends none.
         """
         window, now = _read_window(since, until)
         with open_session(self._address) as cursor:
@@ -238,7 +238,7 @@ class Toolbox:
             rows = []
             for spec in specs:
                 settled = [
-                    (ts, Decimal(rate), int(hours or DEFAULT_HOURS))
+                    (ts, Decimal(rate), int(hours) if hours else None)
                     for ts, rate, hours, _ in _read_all(cursor, spec, symbol, ("fr", "fr_hours"), window, "")
                     if rate is not None
                 ]
@@ -248,7 +248,7 @@ class Toolbox:
         columns = {
             "source": None,
             "settlements": "count",
-            "hours": "hours that the settlements are for",
+            "hours": "hours that the settlements are for whose interval is known",
             "sum": fraction,
             "per_hour": f"{fraction} per hour",
             "annualised": f"{fraction} per year",
@@ -594,21 +594,23 @@ def _summarise(points: Sequence[tuple[int, Decimal]]) -> list[tuple[str, Any, st
     ]
 
 
-def _summarise_funding(settled: Sequence[tuple[int, Decimal, int]]) -> tuple[Any, ...]:
+def _summarise_funding(settled: Sequence[tuple[int, Decimal, int | None]]) -> tuple[Any, ...]:
+    """Return the columns of `funding_summary` for settlements with ts, rate and hours (None: unknown)."""
     if not settled:
         return (0, 0, *[None] * 7)
     with localcontext(prec=34):
         total = sum((rate for _, rate, _ in settled), Decimal(0))
-        hours = sum(hours for _, _, hours in settled)
-        per_hour = total / hours
+        hours = sum(hours for _, _, hours in settled if hours)
+        timed = sum((rate for _, rate, hours in settled if hours), Decimal(0))
+        per_hour = timed / hours if hours else None
         rates = [rate for _, rate, _ in settled]
         last_ts, last, _ = settled[-1]
         return (
             len(settled),
-            hours,
+            hours or None,
             _plain(total),
-            _plain(per_hour),
-            _plain(per_hour * HOURS_OF_A_YEAR),
+            None if per_hour is None else _plain(per_hour),
+            None if per_hour is None else _plain(per_hour * HOURS_OF_A_YEAR),
             _plain(min(rates)),
             _plain(max(rates)),
             _plain(last),

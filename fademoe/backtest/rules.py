@@ -74,7 +74,10 @@ class RuleStrategy(Strategy):
         return Target(ZERO) if outcomes["exit"] is True and position else None
 
     def _guard(self, symbol: str, position: Decimal, entry: Decimal | None) -> list[Order] | None:
-        """Return stop and take of a position that has changed, an empty list when it is flat, None otherwise."""
+        """Return stop and take of a position that has changed, an empty list when it is flat, None otherwise.
+
+        The take of a short at 100 % or more is left out: no price falls to zero.
+        """
         before = self.held.get(symbol, ZERO)
         self.held[symbol] = position
         if position == before or not (self.stop or self.take):
@@ -85,7 +88,7 @@ class RuleStrategy(Strategy):
         guards: list[Order] = []
         if self.stop:
             guards.append(Stop(-position, entry * (ONE - side * self.stop), reduce=True))
-        if self.take:
+        if self.take and -side * self.take < ONE:
             guards.append(Limit(-position, entry * (ONE + side * self.take), reduce=True))
         return guards
 

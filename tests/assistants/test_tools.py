@@ -185,6 +185,23 @@ def test_funding_is_summed_over_all_settlements(call: Call, sql: Any, begin_ms: 
     assert (line["settlements"], Decimal(line["sum"]), line["last_time"]) == (str(count), total, to_iso(last))
 
 
+@pytest.mark.parametrize("unknown", [0, 3, 6])
+def test_funding_of_an_unknown_interval_counts_in_the_sum_alone(call: Call, sql: Any, begin_ms: int, unknown: int):
+    sql.execute(
+        "UPDATE perp_data SET fr_hours = CASE WHEN ts >= (SELECT ts FROM perp_data WHERE source = 'byb-fr' ORDER BY ts"
+        " OFFSET %s LIMIT 1) THEN 4 END WHERE source = 'byb-fr'",
+        (unknown,),
+    )
+    funding = call("funding_summary", symbol="BTC", **range_of(begin_ms))
+    (line,) = [dict(zip(funding["columns"], row, strict=True)) for row in funding["rows"] if row[0] == "byb-fr"]
+    assert (line["settlements"], Decimal(line["sum"])) == ("6", 6 * Decimal("0.00035"))
+    if unknown == 6:
+        assert (line["hours"], line["per_hour"], line["annualised"]) == (None, None, None)
+    else:
+        assert line["hours"] == str(4 * (6 - unknown))
+        assert Decimal(line["per_hour"]) == Decimal("0.00035") / 4
+
+
 def test_an_answer_stays_within_its_bound_and_says_so(server: MCPServer[Any], begin_ms: int):
     async def ask() -> Any:
         async with Client(server) as client:

@@ -3,6 +3,7 @@
 import decimal
 import hashlib
 import random
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -519,7 +520,9 @@ def test_a_year_is_let_go_as_it_passes():
     assert len(bars._days["c"]) <= 3
 
 
-def run_rules(text: str, closes: list[int | None]) -> list[tuple[int, str, str, Decimal | None, Decimal | None]]:
+def run_rules(
+    text: str, closes: Sequence[Decimal | int | None]
+) -> list[tuple[int, str, str, Decimal | None, Decimal | None]]:
     """Run rules over minutes whose four prices are the close; return (minute, kind, reason, quantity, price)."""
     loader = MemoryLoader()
     for n, close in enumerate(closes):
@@ -550,6 +553,15 @@ def test_stop_and_take_are_sent_when_a_position_is_opened():
         (2, "fill", "target", 100),
         (5, "fill", "limit", 110),
     ]
+
+
+@pytest.mark.parametrize(
+    ("take", "ends"), [("99%", (4, "limit", 1)), ("100%", (6, "stop", 150)), (7, (6, "stop", 150))]
+)
+def test_a_take_that_no_price_can_reach_is_left_out(take: object, ends: tuple[int, str, int]):
+    rules = f'short = "c == 110"\nstop = "50%"\ntake = {take!r}'
+    ledger = run_rules(rules, [100, 110, 100, 100, Decimal("0.9"), 100, 150, 100])
+    assert [(minute, reason, price) for minute, _, reason, _, price in ledger] == [(2, "target", 100), ends]
 
 
 def test_an_unknown_rule_decides_nothing():
