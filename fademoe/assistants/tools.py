@@ -230,7 +230,7 @@ class Toolbox:
 
         A positive rate is paid by longs to shorts. `annualised` is the mean rate per hour times 8,760. Contracts that
         settle every hour, four or eight hours compare by `per_hour` and `annualised`, never by single rates. Both are
-        of the settlements whose interval is known, null without any: Coinalyze sends none.
+        of the settlements whose interval is known, null where no source sends it.
         """
         window, now = _read_window(since, until)
         with open_session(self._address) as cursor:

@@ -6,6 +6,7 @@ plan                 gaps become windows, the most urgent first
 backfill             the job of one window of history
 window_run           one run of a window's job, and what it reports to
 fetch                the engine: windows become pages, pages become checked rows
+silences             where a sparse feed's silence is asked about again
 feed_client          requests of one run: waits for a rate limit, gives way
 failures             what follows an error of a window's job
 linking              rows that are completed by the time of the row before

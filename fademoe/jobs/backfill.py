@@ -30,6 +30,7 @@ from fademoe.jobs.failures import run_job
 from fademoe.jobs.feed_client import TimeUp
 from fademoe.jobs.fetch import YOUNG_HOLE_MS, Fetched, fetch, request_holes_again
 from fademoe.jobs.linking import link_following
+from fademoe.jobs.silences import find_silences
 from fademoe.jobs.window_run import Work, ask_exchange_time, describe_window, make_work
 from fademoe.metrics import Row
 from fademoe.queue.pauses import list_budgets_of, resume_budget
@@ -243,15 +244,18 @@ def _judge(
 ) -> tuple[list[Absence], list[Window]]:
     """Return (absent, unconfirmed) of the ranges that an endpoint has no rows for.
 
-    An empty page is confirmed by the second run that got it empty, and by a recheck. What follows the contract's end
-    and its last row is absent here as it is where it was never requested.
+    An empty page is confirmed by the second run that got it empty, and by a recheck; so is a silence of a sparse feed
+    that is doubtful, which is a fact then. What follows the contract's end and its last row is absent here as it is
+    where it was never requested.
     """
+    empty_before, _ = work.list_empty()
+    silences = [] if work.kind == RECHECK else find_silences(work, endpoint, requested, fetched, time_ms)
+    silences = [part for silence in silences for part in subtract(silence, empty_before)]
     retained_ms = compute_retained_from_ms(endpoint, time_ms)
-    expired = [hole for hole in fetched.absent if hole.end_ms <= retained_ms]
+    expired = [part for hole in fetched.absent if hole.end_ms <= retained_ms for part in subtract(hole, silences)]
     retained = [hole for hole in fetched.absent if hole.end_ms > retained_ms]
     unproven = [part for hole in retained for part in subtract(hole, [_find_ended(work.instrument, fetched.rows)])]
     ended = [part for hole in retained for part in subtract(hole, unproven)]
-    empty_before, _ = work.list_empty()
     once = [part for hole in unproven for part in subtract(hole, empty_before)]
     twice = [part for hole in unproven for part in subtract(hole, once)]
     unconfirmed = [] if work.kind == RECHECK else _empty_pages(work, endpoint, requested, once)
@@ -259,7 +263,7 @@ def _judge(
     absences += [Absence(hole, DELISTED) for hole in ended]
     absences += [Absence(hole, NO_ROW) for hole in once if hole not in unconfirmed]
     absences += [Absence(hole, NO_ROW, CONFIRMED_CHECKS) for hole in twice]
-    return absences, unconfirmed
+    return absences, merge([*unconfirmed, *silences])
 
 
 def _judge_gone(instrument: Instrument, gone: Sequence[Window], rows: Iterable[int]) -> list[Absence]:

@@ -17,6 +17,14 @@ class Settled(NamedTuple):
     hours: int | None
 
 
+def find_newest(cursor: Cursor, source: str, symbol: str, window: Window) -> Settled | None:
+    """Return the newest settlement of a series in a window."""
+    values = {"source": source, "symbol": symbol, "since": window.start_ms, "until": window.end_ms}
+    cursor.execute(SQL["newest_of_series"], values)
+    row = cursor.fetchone()
+    return Settled(*row) if row else None
+
+
 def list_newest(cursor: Cursor, source: str, window: Window) -> dict[str, Settled]:
     """Return the newest settlement of each symbol of a perpspec in a window."""
     cursor.execute(SQL["newest"], {"source": source, "since": window.start_ms, "until": window.end_ms})

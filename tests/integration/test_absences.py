@@ -15,7 +15,7 @@ from fademoe.feeds.paging import compute_closed_until_ms
 from fademoe.jobs import audit, backfill, maintenance, polls, reconcile
 from fademoe.jobs.feed_client import FeedClient, TimeUp
 from fademoe.jobs.window_run import EMPTY
-from fademoe.metrics import Candle, PredictedFunding
+from fademoe.metrics import Candle, Funding, PredictedFunding
 from fademoe.queue.enqueue import enqueue_windows
 from fademoe.queue.ids import Task
 from fademoe.queue.states import connect_queue
@@ -412,6 +412,65 @@ def test_a_settlement_that_is_missing_among_others_is_a_hole(system, services, m
     assert backfill.run_window(JobContext(services=services), series, window).rows == count
     assert system.differences("binance", "bin-fr", symbol, *window) == []
     assert absences(system, series) == []
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_a_settlement_that_was_to_come_is_asked_for_twice(system, simulator, services, is_late):
+    """The fault: the minutes behind it were covered at once, and the settlement was missing in them."""
+    due_ms, series = floor_to(now_ms() - HOUR_MS, 8 * HOUR_MS), Series("bin-fr", "BTC")
+    backfill.run_window(JobContext(services=services), series, Window(due_ms - 2 * DAY_MS, due_ms - HOUR_MS))
+    window = Window(due_ms - HOUR_MS, due_ms + 20 * MINUTE_MS)
+    simulator.fault(exchange="binance", path="/fapi/v1/fundingRate", symbol="BTCUSDT", kind="empty_list")
+    context = make_context(services, series, window)
+    with pytest.raises(backfill.EmptyAnswer):
+        backfill.run_window(context, series, window)
+    with services.database.open_transaction() as cursor:
+        missing = coverage.find_missing(cursor, series, window)
+    assert missing == [Window(due_ms - MINUTE_MS, window.end_ms)]
+    if is_late:
+        simulator.clear()
+    age_notes(context.job, 700)
+    assert backfill.run_window(context, series, window).rows == is_late
+    assert system.covers("bin-fr", ["BTC"], *window)
+    assert absences(system, series) == []
+
+
+def test_a_settlement_that_is_stored_already_is_not_waited_for(system, simulator, services):
+    due_ms, series = floor_to(now_ms() - HOUR_MS, 8 * HOUR_MS), Series("bin-fr", "BTC")
+    window = Window(due_ms - HOUR_MS, due_ms + 20 * MINUTE_MS)
+    services.writer.write([Batch("fr", "settlement", {series: [Funding(due_ms, "0.0001", "8")]})], [])
+    simulator.fault(exchange="binance", path="/fapi/v1/fundingRate", symbol="BTCUSDT", kind="empty_list")
+    assert backfill.run_window(JobContext(services=services), series, window).rows == 0
+    assert system.covers("bin-fr", ["BTC"], *window)
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_days_without_a_liquidation_are_asked_for_twice(system, simulator, is_quiet):
+    """The fault: after one empty answer all but the newest day was absent for ever, and that day was zero."""
+    system.environment |= {
+        "FADEMOE_EXCHANGES": "coinalyze",
+        "FADEMOE_COINALYZE_KEY": "demo",
+        "FADEMOE_COINALYZE_REST_URL": simulator.url,
+    }
+    services, series = system.context(), Series("c-bin-lq", "BTC")
+    end_ms = settled_end(HOUR_MS)
+    window = Window(end_ms - 9 * DAY_MS, end_ms)
+    simulator.fault(exchange="coinalyze", path="/v1/liquidation-history", kind="empty_list")
+    enqueue_windows(services.redis, "coinalyze", [Task(series, window)])
+    job = connect_queue(services.redis, "coinalyze").fetch_job(Task(series, window).job_id)
+    context = JobContext(services=services, job=job)
+    with pytest.raises(backfill.EmptyAnswer):
+        backfill.run_window(context, series, window)
+    with services.database.open_transaction() as cursor:
+        assert coverage.find_missing(cursor, series, window) == [window]
+    if not is_quiet:
+        simulator.clear()
+    age_notes(job, 700)
+    stored = backfill.run_window(context, series, window)
+    assert bool(stored.rows) is not is_quiet
+    assert system.covers("c-bin-lq", ["BTC"], *window)
+    assert {row[2] for row in absences(system, series)} <= {EXPIRED}
+    services.close()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""Where a sparse feed's silence is asked about again: an answer without a row is a fact of it, and may be a failure.
+
+Two silences are doubtful. A settlement that was to come, by the one before it, did not: it may be late. Or a whole
+answer about a day or more of a contract's life, up to a time of which the exchange keeps all rows, holds no event.
+"""
+
+from collections.abc import Sequence
+
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, subtract
+from fademoe.feeds.history import RestFeed
+from fademoe.feeds.instrument import clip_to_listing
+from fademoe.feeds.paging import compute_retained_from_ms, list_pages
+from fademoe.jobs.fetch import DUE_TOLERANCE_MS, Fetched
+from fademoe.jobs.window_run import Work
+from fademoe.store import settlements
+from fademoe.store.settlements import Settled
+
+
+def find_silences(
+    work: Work, endpoint: RestFeed, requested: Sequence[Window], fetched: Fetched, time_ms: int
+) -> list[Window]:
+    """Return what of ascending windows was answered with a doubtful silence; nothing of a feed that is not sparse."""
+    if not endpoint.sparse:
+        return []
+    if endpoint.due_every_ms:
+        silences = [silence for window in requested for silence in _find_overdue(work, endpoint, window, fetched)]
+    else:
+        silences = _find_empty_pages(work, endpoint, requested, fetched, time_ms)
+    return [part for silence in silences for part in subtract(silence, subtract(silence, fetched.answered))]
+
+
+def _find_overdue(work: Work, endpoint: RestFeed, window: Window, fetched: Fetched) -> list[Window]:
+    """Return the end of a window that begins where a settlement was to come, and has none."""
+    before = Window(window.start_ms - endpoint.due_every_ms - DUE_TOLERANCE_MS, window.end_ms)
+    with work.services.database.open_transaction() as cursor:
+        stored = settlements.find_newest(cursor, *work.series, before)
+    found = [Settled(row.ts, getattr(row, "fr_hours", None)) for row in fetched.rows.values() if row.ts < window.end_ms]
+    newest = max([*found, *([stored] if stored else [])], key=lambda settled: settled.ts, default=None)
+    if newest is None:
+        return []
+    longest_ms = min(endpoint.due_every_ms, newest.hours * HOUR_MS) if newest.hours else endpoint.due_every_ms
+    due_ms = newest.ts + longest_ms
+    alive = clip_to_listing(work.instrument, window)
+    if not window.start_ms <= due_ms < alive.end_ms - DUE_TOLERANCE_MS:
+        return []
+    return [Window(max(floor_to(due_ms, MINUTE_MS) - DUE_TOLERANCE_MS, window.start_ms), window.end_ms)]
+
+
+def _find_empty_pages(
+    work: Work, endpoint: RestFeed, requested: Sequence[Window], fetched: Fetched, time_ms: int
+) -> list[Window]:
+    """Return the requested parts of the pages that hold no row; what is older than is kept often has none."""
+    retained_ms, times = compute_retained_from_ms(endpoint, time_ms), sorted(fetched.rows)
+    empty: list[Window] = []
+    for span, parts in list_pages(endpoint, requested):
+        alive = [clip_to_listing(work.instrument, part) for part in parts]
+        alive_ms = sum(max(0, part.end_ms - part.start_ms) for part in alive)
+        is_empty = not any(span.start_ms <= ts < span.end_ms for ts in times)
+        if is_empty and alive_ms >= DAY_MS and span.end_ms > retained_ms:
+            empty += parts
+    return empty
