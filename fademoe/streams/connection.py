@@ -86,6 +86,7 @@ class Connection(threading.Thread):
         self._errors = ErrorReports(self.name, address.url, shared.buffer, socket.decode)
         self._liveness = Liveness({name: Expected(feeds=tuple(topic)) for name, topic in topics.items()})
         routes = [route for topic in topics.values() for route in list_routes(topic)]
+        self._followed = frozenset(route.series for route in routes)
         self._minutes = Minutes(routes, self._liveness.proving_feeds, self._proofs.take_left)
         self._intake = Intake(topics, self._minutes, shared.buffer, self._errors)
         self._subscriptions = self._new_subscriptions()
@@ -326,7 +327,7 @@ class Connection(threading.Thread):
         for feed in self._intake.take(topic, frame, message, payload, self._frame_ms):
             self._minutes.on_event(feed, self._frame_ms)
             self._liveness.on_event(feed, now_s)
-            if items := self._proofs.on_event(feed, self._frame_ms):
+            if items := self._proofs.on_event(feed, self._frame_ms, self._followed):
                 self._buffer.put(self._minutes.prove(items))
 
     def _take_control(self, frame: Frame, payload: bytes, now_s: float) -> None:

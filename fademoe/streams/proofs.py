@@ -1,11 +1,12 @@
 """Minutes of events whose connection ended: another one proves them by its next event, and takes what comes late."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from fademoe.clock import MINUTE_MS
 from fademoe.feeds.stream import StreamFeed
+from fademoe.store.coverage import Series
 from fademoe.streams.minutes import YOUNG_MS, Item, Key, Minute
 
 MAX_CARRY_MS = 5 * MINUTE_MS  # from the last event of the connection that ended to the first one of the next
@@ -29,18 +30,27 @@ class EventProofs:
         self._left: dict[Key, Minute] = {}
 
     def hold(self, unproven: list[Unproven]) -> None:
-        """Keep minutes until an event of their feed comes on another connection."""
+        """Keep minutes until an event of their feed comes on another connection that follows their series."""
         with self._lock:
             self._held += unproven
 
-    def on_event(self, feed: StreamFeed, exchange_ms: int) -> list[Item]:
-        """Return the minutes that an event at `exchange_ms` proves, and forget those for which it comes too late."""
+    def on_event(self, feed: StreamFeed, exchange_ms: int, followed: Container[Series]) -> list[Item]:
+        """Return the minutes that an event at `exchange_ms` proves, and forget those for which any comes too late.
+
+        `followed`: the series of the connection on which it came. It tells nothing of those that another one follows.
+        """
         if not self._held:
             return []
+        proved: list[Item] = []
         with self._lock:
-            of_feed = [held for held in self._held if held.feed == feed]
-            self._held = [held for held in self._held if held.feed != feed]
-        return [item for held in of_feed if exchange_ms - held.since_ms <= MAX_CARRY_MS for item in held.items]
+            kept = [held for held in self._held if held.feed != feed]
+            for held in self._held:
+                if held.feed == feed and exchange_ms - held.since_ms <= MAX_CARRY_MS:
+                    proved += [item for item in held.items if item.series in followed]
+                    left = [item for item in held.items if item.series not in followed]
+                    kept += [held._replace(items=left)] if left else []
+            self._held = kept
+        return proved
 
     def leave(self, minutes: Mapping[Key, Minute], exchange_ms: int) -> None:
         """Keep closed minutes as long as they are young: their late events come on another connection."""

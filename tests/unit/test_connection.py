@@ -332,6 +332,23 @@ def test_minutes_that_a_connection_left_unproven_are_proved_by_the_next_event_of
         assert [item.ts for item in new.items()] == [START] * claimed
 
 
+def test_an_event_on_another_socket_proves_nothing_of_the_contracts_of_this_one():
+    """Several sockets share the contracts; one was replaced, and an event of the other claimed its minutes."""
+    proofs = EventProofs()
+    topics = {name: {"all": {PROVING: {name: route}}} for name, route in Line.routes(PROVING).items()}
+    names = list(topics)
+    old, other, new = (lines.Line(SOCKET, topics[name], START - 2_000, proofs) for name in (*names, names[0]))
+    old.send()
+    old.now_ms = START + 1_000
+    old.hear({"topic": "all", "data": [event(names[0], "1")]})
+    old.items(END + 2 * GRACE_MS)
+    old.connection.end_session()
+    for line, claimed in ((other, []), (new, [names[0]])):
+        line.now_ms = END + 3 * GRACE_MS
+        line.hear({"topic": "all", "data": [event("OTHER", "1")]})
+        assert [item.series.symbol for item in line.items()] == claimed
+
+
 def broken_parser(item, instrument):
     raise KeyError("no such member")
 
