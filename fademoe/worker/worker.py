@@ -59,7 +59,7 @@ WORKER_TTL_S = 60
 REFUSED_S = 5.0  # between two tries while Redis refuses to write, as on a full disk
 PR_SET_PDEATHSIG = 1
 HORSE_JOBS = 50  # then a new work horse is forked, so that what a job leaves in memory does not stay
-HORSE_BYTES = 110_000_000  # it ends where a job left it with more: one of files takes up to 35 MB, and 150 are the most
+HORSE_BYTES = 90_000_000  # it ends where it holds more after a job: one of files takes up to 60 MB, and 150 are the most
 HORSE_IDLE_S = 2.0  # then it ends, and its connections with it
 THREAD_END_S = 0.1  # threads of a job that is done end meanwhile; a work horse with one that has not ends
 # A page of candles is thousands of objects without cycles: at Python's own 700 the collector took a sixth of a job.
@@ -69,6 +69,13 @@ GC_THRESHOLDS = (100_000, 50, 100)
 def read_memory_bytes() -> int:
     """Return the memory that this process holds now, with what it shares."""
     return int(psutil.Process().memory_info().rss)
+
+
+def release_memory() -> None:
+    """Give memory that is free in this process back to the system; glibc keeps tens of MB of what a job has freed."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 class Worker(RoundRobinWorker):
@@ -149,6 +156,8 @@ class Worker(RoundRobinWorker):
 
     def _is_reusable(self) -> bool:
         """Return whether another job may follow: no stop is requested, and no thread and little memory is left."""
+        if read_memory_bytes() > HORSE_BYTES:
+            release_memory()
         if self.stop.requested or read_memory_bytes() > HORSE_BYTES:
             return False
         until_s = monotonic_s() + THREAD_END_S
