@@ -59,7 +59,7 @@ WORKER_TTL_S = 60
 REFUSED_S = 5.0  # between two tries while Redis refuses to write, as on a full disk
 PR_SET_PDEATHSIG = 1
 HORSE_JOBS = 50  # then a new work horse is forked, so that what a job leaves in memory does not stay
-HORSE_BYTES = 90_000_000  # it ends where it holds more after a job: one of files takes up to 60 MB, and 150 are the most
+HORSE_BYTES = 90_000_000  # it ends where it holds more after a job: one of files takes up to 60, and 150 are the most
 HORSE_IDLE_S = 2.0  # then it ends, and its connections with it
 THREAD_END_S = 0.1  # threads of a job that is done end meanwhile; a work horse with one that has not ends
 # A page of candles is thousands of objects without cycles: at Python's own 700 the collector took a sixth of a job.

@@ -215,3 +215,14 @@ def test_a_work_horse_that_is_killed_before_it_takes_its_job_has_ended():
     assert not horse.wait_until_done()
     horse.end()
     assert not psutil.pid_exists(pid)
+
+
+def test_memory_that_a_job_has_freed_goes_back_to_the_system():
+    """What is still in use at its end kept the rest from it, and each job added to what the one before had left."""
+    blocks = [bytes(700) for _ in range(100_000)]
+    in_use = blocks[-1]
+    del blocks
+    before = worker.read_memory_bytes()
+    worker.release_memory()
+    assert before - worker.read_memory_bytes() > 50_000_000
+    assert in_use
