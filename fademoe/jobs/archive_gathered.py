@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from fademoe.archives.closes import MinuteCloses
 from fademoe.archives.reading import FileRows
 from fademoe.client.archive import Download, RefusedFile
 from fademoe.clock import Window, merge, subtract
@@ -30,7 +31,7 @@ class Gathered:
     quarantined: list[tuple[Window, str]] = field(default_factory=list)
     records: list[FileRecord] = field(default_factory=list)
     downloads: list[Download] = field(default_factory=list)
-    closes: dict[int, float] | None = None
+    closes: MinuteCloses | None = None
     retry: RetryLater | None = None
     refused: RefusedFile | None = None
 

@@ -4,10 +4,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fademoe.archives.closes import MinuteCloses
 from fademoe.archives.labels import Form, Label, decide_label
 from fademoe.archives.reading import FileRows, read_file
 from fademoe.client.archive import Mismatch, RefusedFile
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, ceil_to
+from fademoe.clock import DAY_MS, MINUTE_MS, Window
 from fademoe.errors import RetryLater
 from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Dataset
 from fademoe.feeds.instrument import Instrument
@@ -36,9 +37,7 @@ def find_label(target: Target, gathered: Gathered, file: ArchiveFile, found: Fil
     window = Window(file.window.start_ms - reach_ms, file.window.end_ms + reach_ms)
     if gathered.closes is None:
         gathered.closes = _load_closes(target)
-    minutes = range(ceil_to(window.start_ms, MINUTE_MS), window.end_ms, MINUTE_MS)
-    closes = {ts: gathered.closes[ts] for ts in minutes if ts in gathered.closes}
-    label = decide_label(found.prices, closes, target.dataset.shifts)
+    label = decide_label(found.prices, gathered.closes.read(window), target.dataset.shifts)
     if label.shift_ms is not None or not label.is_flat:
         return label
     form = Form.tell(found.find_times().tolist(), file.window)
@@ -48,23 +47,23 @@ def find_label(target: Target, gathered: Gathered, file: ArchiveFile, found: Fil
     return Label(reference, "by the reference's file")
 
 
-def _load_closes(target: Target) -> dict[int, float]:
+def _load_closes(target: Target) -> MinuteCloses:
     """Return the closes of the period's minutes per unit of the contract's price: stored ones, else of the archive."""
     reach_ms = max(target.dataset.shifts) + MINUTE_MS
     period = Window(target.period.start_ms - DAY_MS, target.period.end_ms)  # see _list_needed_days
     window = Window(period.start_ms - reach_ms, period.end_ms + reach_ms)
+    closes = MinuteCloses(window)
     with target.context.services.database.open_transaction() as cursor:
-        stored = files.read_closes(cursor, target.name_series("ohlcv"), window)
-    closes = {ts: close * target.instrument.multiplier for ts, close in stored.items()}
+        times, stored = files.read_closes(cursor, target.name_series("ohlcv"), window)
+    closes.put(times, stored * target.instrument.multiplier)
     days = [
         day
         for day in target.dataset.list_days(cut(period, find_life(target)))
-        if sum(1 for ts in range(day.start_ms, day.end_ms, MINUTE_MS) if ts in closes) * MINUTE_MS < CLOSES * DAY_MS
+        if closes.count(day) * MINUTE_MS < CLOSES * DAY_MS
     ]
     if days:
-        closes |= read_archive_closes(
-            target.context, target.archive, target.instrument, target.names, target.period, days
-        )
+        names = target.names
+        closes.add(read_archive_closes(target.context, target.archive, target.instrument, names, days, window))
     return closes
 
 
@@ -73,30 +72,30 @@ def read_archive_closes(
     archive: Archive,
     instrument: Instrument,
     names: Sequence[str],
-    period: Window,
     days: Sequence[Window],
-) -> dict[int, float]:
+    window: Window,
+) -> MinuteCloses:
     """Return closes of the archive's files of candles, per unit of the contract's price; nothing of it is stored.
 
-    `names`: under which the archive may have the contract. Raises Broken while a file is broken, at most TRIES.
+    `names`: under which the archive may have the contract. `days`: those whose closes are needed, the last one of the
+    period whose file is read. `window`: in which closes are taken. Raises Broken while a file is broken, at most TRIES.
     """
-    candles = archive.find_dataset("ohlcv")
+    candles, closes = archive.find_dataset("ohlcv"), MinuteCloses(window)
     if candles is None:
-        return {}
-    closes: dict[int, float] = {}
+        return closes
     broken: Broken | None = None
 
     def read(paths: Sequence[ArchiveFile]) -> None:
         nonlocal broken
         try:
-            closes.update(_read_closes(context, archive, candles, instrument, paths))
+            _read_closes(context, archive, candles, instrument, paths, closes)
         except Broken as error:  # all are looked at in one run
             broken = error
 
     def lack(day: Window) -> bool:
-        return not any(ts in closes for ts in range(day.start_ms, day.end_ms, HOUR_MS))
+        return not closes.has_any_hour(day)
 
-    month = candles.find_period(period.start_ms)
+    month = candles.find_period(days[-1].start_ms)
     of_month = [file for name in names for file in candles.list_month_files(name, month)]
     if len(days) > 1:
         read(of_month)
@@ -110,14 +109,20 @@ def read_archive_closes(
 
 
 def _read_closes(
-    context: JobContext, archive: Archive, candles: Dataset, instrument: Instrument, paths: Sequence[ArchiveFile]
-) -> dict[int, float]:
+    context: JobContext,
+    archive: Archive,
+    candles: Dataset,
+    instrument: Instrument,
+    paths: Sequence[ArchiveFile],
+    closes: MinuteCloses,
+) -> None:
+    """Add the closes of the first of some files that is there."""
     for file in paths:
         found = read_beside(context, archive, candles, instrument, file)
         if found is not None:
             rows = found.rows["ohlcv"]
-            return dict(zip(rows.times.tolist(), (rows.read_floats("c") * instrument.multiplier).tolist(), strict=True))
-    return {}
+            closes.put(rows.times, rows.read_floats("c") * instrument.multiplier)
+            return
 
 
 def read_beside(
@@ -174,6 +179,8 @@ def _decide_by_reference(target: Target, file: ArchiveFile, form: Form | None) -
             continue
         if form not in (None, Form.tell(found.find_times().tolist(), path.window)):
             return None
-        closes = read_archive_closes(target.context, target.archive, instrument, [name], path.window, [path.window])
-        return decide_label(found.prices, closes, dataset.shifts).shift_ms
+        reach_ms = max(dataset.shifts) + MINUTE_MS
+        around = Window(path.window.start_ms - reach_ms, path.window.end_ms + reach_ms)
+        closes = read_archive_closes(target.context, target.archive, instrument, [name], [path.window], around)
+        return decide_label(found.prices, closes.read(around), dataset.shifts).shift_ms
     return None

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
@@ -197,11 +199,13 @@ def note_checked(cursor: Cursor, exchange: str, dataset: str, instrument: str) -
     cursor.execute(SQL["note_checked"], {"exchange": exchange, "dataset": dataset, "instrument": instrument})
 
 
-def read_closes(cursor: Cursor, series: Series, window: Window) -> dict[int, float]:
-    """Return the stored closes of minutes, per one coin."""
+def read_closes(cursor: Cursor, series: Series, window: Window) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the times of minutes and their stored closes, per one coin."""
     values = {"source": series.source, "symbol": series.symbol, "start": window.start_ms, "end": window.end_ms}
     cursor.execute(SQL["closes"], values)
-    return dict(cursor.fetchall())
+    rows = cursor.fetchall()
+    times = np.fromiter((ts for ts, _ in rows), np.int64, len(rows))
+    return times, np.fromiter((close for _, close in rows), np.float64, len(rows))
 
 
 def find_last_before(cursor: Cursor, series: Series, ts: int, reach_ms: int) -> int | None:
