@@ -19,7 +19,9 @@ def test_closes_are_those_of_a_dictionary():
             times = [START + drawn.randrange(-500, 4_000) * MINUTE_MS for _ in range(drawn.randrange(400))]
             found = {ts: drawn.uniform(1, 9) for ts in times}
             other = MinuteCloses(Window(START - DAY_MS, START + 4 * DAY_MS))
-            (other if drawn.random() < 0.5 else closes).put(np.array(list(found), np.int64), np.array([*found.values()]))
+            (other if drawn.random() < 0.5 else closes).put(
+                np.array(list(found), np.int64), np.array([*found.values()])
+            )
             closes.add(other)
             expected |= {ts: value for ts, value in found.items() if window.start_ms <= ts < window.end_ms}
         start_ms = START + drawn.randrange(-DAY_MS, 3 * DAY_MS)
