@@ -41,7 +41,7 @@ def _find_overdue(work: Work, endpoint: RestFeed, window: Window, fetched: Fetch
     longest_ms = min(endpoint.due_every_ms, newest.hours * HOUR_MS) if newest.hours else endpoint.due_every_ms
     due_ms = newest.ts + longest_ms
     alive = clip_to_listing(work.instrument, window)
-    if not window.start_ms <= due_ms < alive.end_ms - DUE_TOLERANCE_MS:
+    if not window.start_ms <= due_ms < alive.end_ms:
         return []
     return [Window(max(floor_to(due_ms, MINUTE_MS) - DUE_TOLERANCE_MS, window.start_ms), window.end_ms)]
 

@@ -378,7 +378,8 @@ def _find_slack(source: str, *, is_direct: bool) -> int | None:
     """Return how much later than a stored perpspec a minute may be, in ms; None: no minute waits for it.
 
     A minute that ends at M waits for the rows with ts + span + lag <= M: it may end before the span and the lag of the
-    first row that is not covered are over. A candle of the minute itself counts as known where it is read directly.
+    first row that is not covered are over. Of several lags of a source the slowest counts. A candle of the minute
+    itself counts as known where it is read directly.
     """
     try:
         lags = find_lags(source)

@@ -337,6 +337,24 @@ def test_a_channel_that_was_removed_is_told_of_the_end_of_what_it_was_told_of_an
     assert alerts.database.run(records.list_retired_channels) == {}
 
 
+def test_a_removed_channel_that_is_not_reached_until_max_age_is_deleted(alerts, receiver):
+    alerts.store("bin", "BTC", closes(90, *[110] * 3, 90))
+    text = with_channel(receiver.url).replace('secret = "env:DESK_SECRET"\n', "")
+    alerts.apply(text, 0)
+    alerts.begin_at(0)
+    alerts.evaluate(3)
+    assert alerts.deliver() == 1
+    alerts.apply("", 3)
+    alerts.query("UPDATE perp_alert_channels SET url = 'http://127.0.0.1:1/hook' RETURNING 1")
+    alerts.evaluate(4)
+    assert alerts.deliver() == 1
+    alerts.query("UPDATE perp_alert_channels SET max_age_ms = 1000 RETURNING 1")
+    alerts.make_due()
+    assert alerts.deliver() == 0
+    records.forget_old(alerts.database, now_ms())
+    assert alerts.query("SELECT count(*) FROM perp_alert_channels") == [(0,)]
+
+
 def test_a_channel_that_was_removed_and_told_nothing_is_gone_at_once_with_its_secret(alerts, receiver):
     alerts.store("bin", "BTC", closes(90, 90, 90))
     alerts.apply(with_channel(receiver.url), 0)

@@ -217,10 +217,12 @@ WHERE o.delivery = %(delivery)s AND o.state = 'waiting'
 ORDER BY t.code, t.symbol, t.state = 'firing', t.id
 
 -- name: settle_orphans
--- Groups of a channel that is not there any more.
+-- Groups of a channel that is not there any more, or is retired and was not reached for the group's greatest age.
 WITH orphans AS (
     UPDATE perp_deliveries AS d SET state = 'unneeded', settled_ms = %(now)s
-    WHERE state = 'waiting' AND NOT EXISTS (SELECT FROM perp_alert_channels AS c WHERE c.name = d.channel)
+    WHERE state = 'waiting' AND NOT EXISTS (
+        SELECT FROM perp_alert_channels AS c
+        WHERE c.name = d.channel AND (NOT c.retired OR d.minute + c.max_age_ms >= %(now)s))
     RETURNING id
 )
 UPDATE perp_outbox AS o SET state = 'unneeded' FROM orphans WHERE o.delivery = orphans.id AND o.state = 'waiting'
