@@ -37,6 +37,7 @@ from fademoe.feeds import registry
 from fademoe.queue.dequeue import make_queue_class
 from fademoe.queue.ids import ARCHIVES, LIVE, NOTIFY, RESEARCH, UPKEEP, list_exchange_queues
 from fademoe.queue.reaper import forget_lost_executions
+from fademoe.queue.states import connect_queue
 from fademoe.runtime.job_context import use_services
 from fademoe.runtime.services import Services
 from fademoe.signals import StopSignal
@@ -203,6 +204,11 @@ class Worker(RoundRobinWorker):
         """Note the end of a job, whose earlier executions may be lost."""
         super().handle_execution_ended(job, queue, heartbeat_ttl)
         forget_lost_executions(self.connection, job.id)
+
+    def handle_work_horse_killed(self, job: Job, retpid: int | None, ret_val: int | None, rusage: Any) -> None:
+        """Drop a job from the taken ones: it is requeued, and a work horse that died before it began it is among them."""
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)
+        connect_queue(self.connection, job.origin).intermediate_queue.remove(job.id)
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Return the seconds of a job's lease; rq's own are a minute more than the interval of checks."""

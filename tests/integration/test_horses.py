@@ -180,6 +180,29 @@ def test_a_work_horse_goes_on_when_a_flush_takes_the_job_that_is_handed_over(sys
         program.kill()
 
 
+def test_a_job_whose_work_horse_dies_as_it_is_handed_over_is_in_one_place(system, redis):
+    """It stayed among the taken ones beside the queue, where it was started from a second time."""
+    end_ms = settled_end(DAY_MS)
+    first, window = split(Window(end_ms - 2 * HOUR_MS, end_ms), HOUR_MS)
+    program = subprocess.Popen([sys.executable, "-c", PATIENT, "worker"], env={**os.environ, **system.environment})
+    try:
+        enqueue(redis, first)
+        until(lambda: system.covers("bin-ohlcv", ["BTC"], *first), 30)
+        until(lambda: not read_job_states(redis, "binance"), 10)
+        (pid,) = list_horses(program)
+        os.kill(pid, signal.SIGSTOP)
+        enqueue(redis, window)
+        until(lambda: RUNNING in read_job_states(redis, "binance").values(), 10)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: system.covers("bin-ohlcv", ["BTC"], *window), 30)
+        until(lambda: not read_job_states(redis, "binance"), 10)
+        program.terminate()
+        assert program.wait(20) == 0
+    finally:
+        program.kill()
+        program.wait()
+
+
 def test_a_stop_reaches_a_work_horse_that_has_not_begun(system, redis, simulator, tmp_path):
     """It took the handler of its worker with it, which did nothing there: the job went on to its end."""
     simulator.fault(exchange="binance", path="/fapi/v1/klines", kind="stall", seconds=25)
