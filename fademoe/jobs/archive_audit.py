@@ -72,9 +72,9 @@ def _compare_rows(
 def audit_files(context: JobContext, unit: Tracked, series: Series, window: Window) -> dict[str, int]:
     """Do the work of `reimport_file`: correct what the rewritten files of a window have otherwise, add what they have.
 
-    A file that was not good before corrects nothing, and none what lies behind its own period or came from elsewhere as
-    long as REST has it: where such rows differ, the day is audited over REST. Every change is in perp_corrections with
-    the file. Nothing is removed, and coverage only grows.
+    A file corrects the rows that it had stored itself; such as came from elsewhere only where it was good before and
+    REST does not have them any more; none that lies behind its own period. Where other rows differ, the day is audited
+    over REST. Every change is in perp_corrections with the file. Nothing is removed, and coverage only grows.
     """
     counts = {"corrected": 0, "added": 0}
     for target in make_targets(context, unit, series, window):
@@ -103,13 +103,20 @@ def audit_files(context: JobContext, unit: Tracked, series: Series, window: Wind
 
 
 def _find_own_times(
-    cursor: Cursor, target: Target, metric: str, changes: Sequence[corrections.Difference], file_id: int
+    cursor: Cursor,
+    target: Target,
+    metric: str,
+    changes: Sequence[corrections.Difference],
+    file_id: int,
+    *,
+    was_good: bool,
 ) -> set[int]:
-    """Return the times of those rows that a file may correct: its own, and what REST does not have any more."""
+    """Return the times of those rows that a file may correct: its own; if it was good, what REST has no more, too."""
     times = {change.ts for change in changes}
     stored_by = arrivals.find_files(cursor, target.name_series(metric), times)
     reachable_ms = compute_requested_from_ms(target.get_feed(metric), target.time_ms)
-    return {ts for ts in times if target.is_unlisted or ts < reachable_ms or stored_by.get(ts) == file_id}
+    gone = {ts for ts in times if target.is_unlisted or ts < reachable_ms} if was_good else set()
+    return {ts for ts in times if ts in gone or stored_by.get(ts) == file_id}
 
 
 def _correct(
@@ -129,7 +136,7 @@ def _correct(
         strays = {ts for _, part in gathered.strays.get(metric, ()) for ts in part}
         for path, file_id in ids.items():
             mine = [change for change in changes if gathered.find_file(metric, change.ts) == path]
-            of_file = _find_own_times(cursor, target, metric, mine, file_id) - strays if path in rewritten else ()
+            of_file = _find_own_times(cursor, target, metric, mine, file_id, was_good=path in rewritten) - strays
             known = [change for change in mine if change.ts in of_file]
             corrected += corrections.correct(cursor, series, feed.interval, known, file_id)
             others.setdefault(metric, []).extend(sorted({*mine} - {*known}))

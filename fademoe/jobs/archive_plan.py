@@ -49,8 +49,9 @@ class ArchiveState:
     """What planning the files of one exchange code depends on; see `load_state`.
 
     `lives`: by symbol, every life of its contracts. `unlisted`: (name, life) of those that the exchange's list does not
-    have any more, so that REST does not answer for them. `requested`: by metric and contract, for which ranges files
-    were requested. `now_ms` is the exchange's time.
+    have any more, so that REST does not answer for them. `seen_ms`: of those whose end is not known yet, although they
+    may have ended, when a list last had them; flat bars go on in the files. `requested`: by metric and contract, for
+    which ranges files were requested. `now_ms` is the exchange's time.
     """
 
     exchange: Exchange
@@ -58,6 +59,7 @@ class ArchiveState:
     code: str
     lives: Mapping[str, Sequence[Instrument]]
     unlisted: Set[tuple[str, int]]
+    seen_ms: Mapping[tuple[str, int], int]
     requested: Mapping[str, Mapping[str, Sequence[Window]]]
     now_ms: int
 
@@ -75,6 +77,7 @@ def load_state(
         for life in store.read_lives(cursor, [code]):
             lives.setdefault(life.symbol, []).append(life)
         unlisted = files.find_unlisted(cursor, code)
+        seen_ms = store.find_undated(cursor, [code]) if archive.list_url else {}  # else no end can be found either
         requested = {
             metric: files.read_requested(cursor, exchange.name, metric)
             for dataset in archive.datasets
@@ -87,6 +90,7 @@ def load_state(
         code=code,
         lives=lives,
         unlisted=unlisted,
+        seen_ms=seen_ms,
         requested=requested,
         now_ms=now_ms,
     )
@@ -173,6 +177,9 @@ def find_available(state: ArchiveState, dataset: Dataset, feed: RestFeed, life: 
     ended_ms = life.delisted_ms if life.delisted_ms is not None and life.delisted_ms <= now_ms else None
     if ended_ms is not None:
         end_ms = min(end_ms, ceil_to(ended_ms, DAY_MS))
+    seen_ms = state.seen_ms.get((life.name, life.life))
+    if seen_ms is not None:
+        end_ms = min(end_ms, floor_to(seen_ms + dataset.zone_ms, DAY_MS) - dataset.zone_ms)
     if dataset.use == "expired":
         end_ms = min(end_ms, _find_seam(dataset, feed, now_ms))
     if dataset.use == "ended" and (ended_ms is None or (life.name, life.life) not in state.unlisted):

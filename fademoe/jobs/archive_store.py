@@ -13,9 +13,12 @@ from fademoe.jobs.archive_audit import compare
 from fademoe.jobs.archive_gathered import Gathered, find_edges, find_gathered_holes
 from fademoe.jobs.archive_target import Target, cut, find_life, overlap
 from fademoe.jobs.linking import link_following
+from fademoe.metrics import name_perpspec
+from fademoe.queue.enqueue import enqueue_imports
+from fademoe.queue.ids import REIMPORT, Task
 from fademoe.store import files
 from fademoe.store.arrivals import Origin, Way
-from fademoe.store.coverage import DELISTED, Absence, Covered
+from fademoe.store.coverage import DELISTED, Absence, Covered, Series
 from fademoe.store.files import FileRecord, FileState
 from fademoe.store.writer import store_block, store_rows
 
@@ -34,7 +37,8 @@ class Concluded:
 def store(target: Target, gathered: Gathered) -> tuple[int, bool]:
     """Store rows, coverage, the ledger and what was asked in one transaction.
 
-    Returns how many rows were new, and whether no file is waited for.
+    Files that were rewritten since another import took them are enqueued to be imported again: what they had stored is
+    audited. Returns how many rows were new, and whether no file is waited for.
     """
     began_ms = now_ms()
     services = target.context.services
@@ -42,11 +46,23 @@ def store(target: Target, gathered: Gathered) -> tuple[int, bool]:
     services.writer.make_room(ts for each in concluded.values() for ts in find_edges(each.rows))
     differing = compare(target, gathered)
     records = [replace(each, differing=differing.get(each.path, 0)) for each in gathered.records]
+    rewritten = _find_rewritten(target, records)
     new: int = services.database.run(partial(_write, target, gathered, records, concluded, began_ms))
+    first = Series(name_perpspec(target.code, target.dataset.metrics[0]), target.instrument.symbol)
+    enqueue_imports(services.redis, [Task(first, window) for window in rewritten], kind=REIMPORT)
     for metric, each in concluded.items():
         if each.rows:
             link_following(services.database, target.get_feed(metric), target.name_series(metric), each.answer.windows)
     return new, not any(each.awaited for each in concluded.values())
+
+
+def _find_rewritten(target: Target, records: Sequence[FileRecord]) -> list[Window]:
+    """Return the windows of the good files among `records` that the ledger has as good ones of another content."""
+    good = (FileState.OK, FileState.SHORT)
+    fresh = {each.path: each for each in records if each.state in good and each.etag}
+    with target.context.services.database.open_transaction() as cursor:
+        known = files.find(cursor, target.exchange.name, paths=list(fresh))
+    return sorted({each.window for each in known if each.state in good and each.etag not in ("", fresh[each.path].etag)})
 
 
 def _write(

@@ -1,7 +1,7 @@
 """Dead contracts that no list has any more, and lives before a relisting, from the listings of archives."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import NamedTuple
@@ -22,12 +22,14 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
 from fademoe.jobs.archive_target import BAD_FILE_S, TRIES
 from fademoe.jobs.failures import ENDLESS
-from fademoe.metrics import Candle
+from fademoe.metrics import Candle, name_perpspec
 from fademoe.queue.retry import DELAY_S
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.store import instruments as store
 from fademoe.store import status
+from fademoe.store.coverage import Series
+from fademoe.store.files import find_last_before
 from fademoe.store.instruments import FoundLife
 from fademoe.store.status import State
 
@@ -39,6 +41,7 @@ EVERY_S = 86_400
 ALIVE_MS = 7 * DAY_MS  # a contract that traded so lately is not dead
 QUIET = 60  # candles
 CHECKED_KEPT_S = 3 * 86_400  # a name that tells of no other life, such as one that is alive, is left alone so long
+LAST_FILE_MS = 7 * DAY_MS  # behind a file: then no newer one comes
 ENDS_MS = DAY_MS  # a list and the last trade of an archive may be so far apart about an end
 
 
@@ -109,14 +112,16 @@ def _list_names(services: Services, archive: Archive, dataset: Dataset) -> list[
 def _select_unknown(
     services: Services, exchange: Exchange, archive: Archive, names: Iterable[str]
 ) -> list[tuple[str, Instrument]]:
-    """Return the names that no stored life accounts for, each with the contract that lies there.
+    """Return the names that no stored life accounts for whose end is known, each with the contract that lies there.
 
     A contract's own name comes before those of its earlier lives.
     """
     with services.database.open_transaction() as cursor:
         names_of_lives = store.find_archive_names(cursor, exchange.codes)
         stored = store.read_lives(cursor, exchange.codes)
-    known = {names_of_lives.get((life.name, life.life), life.name) for life in stored}
+        undated = store.find_undated(cursor, exchange.codes)
+    dated = [life for life in stored if not _is_vanished(life, undated)]
+    known = {names_of_lives.get((life.name, life.life), life.name) for life in dated}
     unknown = []
     for name in names:
         instrument = archive.parse_contract(split_settled(name) or name)
@@ -125,10 +130,18 @@ def _select_unknown(
     return unknown
 
 
+def _is_vanished(life: Instrument, undated: Container[tuple[str, int]]) -> bool:
+    """Return whether a stored life ended, by the lists that lack it, and nothing says when."""
+    return life.delisted_ms is not None and (life.name, life.life) in undated
+
+
 def _find_life(
     services: Services, exchange: Exchange, archive: Archive, dataset: Dataset, name: str, instrument: Instrument
 ) -> FoundLife | None:
-    """Return the life whose files lie under a name, None while it goes on, or where it is stored."""
+    """Return the life whose files lie under a name, None while it goes on, or where it is stored.
+
+    The end of a stored one that vanished from the lists is dated.
+    """
     time_ms = services.clocks.now_ms(exchange)
     months = _list_files(services, archive, dataset, "month", name)
     after = f"{name}-1m-{months[-1].stem[-7:]}-99" if months else ""
@@ -140,20 +153,28 @@ def _find_life(
     trades = search.find_trades(files)
     if trades is None:
         search.check_tries()
-    if trades is None or (name == instrument.name and trades.last.ts > time_ms - ALIVE_MS):
+        services.redis.set(_checked_key(exchange, name), "1", ex=CHECKED_KEPT_S)
+        return None
+    with services.database.open_transaction() as cursor:
+        stored = store.read_lives_of(cursor, instrument)
+        undated = store.find_undated(cursor, exchange.codes)
+    shared = [life for life in stored if _has_traded(life, trades)]
+    if shared and _is_vanished(shared[-1], undated):
+        if _reach_behind(files, trades, time_ms):
+            ended = replace(shared[-1], delisted_ms=search.find_span(trades).end_ms)
+            _date_end(services, shared[-1], FoundLife(ended, trades.first.ts, trades.last.ts, name))
+        return None
+    if name == instrument.name and trades.last.ts > time_ms - ALIVE_MS:
         services.redis.set(_checked_key(exchange, name), "1", ex=CHECKED_KEPT_S)
         return None
     start_ms, end_ms = search.find_span(trades)
     dead = replace(instrument, listed_ms=start_ms, delisted_ms=end_ms)
-    with services.database.open_transaction() as cursor:
-        stored = store.read_lives_of(cursor, dead)
-    for life in stored:
-        if (life.listed_ms or 0) <= trades.last.ts and trades.first.ts < (life.delisted_ms or LATEST_MS):
-            if abs((life.delisted_ms or LATEST_MS) - end_ms) <= ENDS_MS:
-                services.database.run(partial(store.note_archive_name, life=life, archive_name=name))
-            # else the list tells of several lives as one
-            services.redis.set(_checked_key(exchange, name), "1", ex=CHECKED_KEPT_S)
-            return None
+    if shared:
+        if abs((shared[0].delisted_ms or LATEST_MS) - end_ms) <= ENDS_MS:
+            services.database.run(partial(store.note_archive_name, life=shared[0], archive_name=name))
+        # else the list tells of several lives as one
+        services.redis.set(_checked_key(exchange, name), "1", ex=CHECKED_KEPT_S)
+        return None
     following = next((life for life in stored if (life.listed_ms or 0) > trades.last.ts), None)
     if following is not None:
         with services.stop.allow_interrupt():
@@ -165,6 +186,34 @@ def _find_life(
     else:
         dead = replace(dead, is_other_coin=not _has_symbol_alone(services, exchange, dead, trades.last.c, time_ms))
     return FoundLife(dead, trades.first.ts, trades.last.ts, name)
+
+
+def _has_traded(life: Instrument, trades: Trades) -> bool:
+    """Return whether a life, as far as it is known, shares any time with trades."""
+    return (life.listed_ms or 0) <= trades.last.ts and trades.first.ts < (life.delisted_ms or LATEST_MS)
+
+
+def _reach_behind(files: Sequence[ArchiveFile], trades: Trades, time_ms: int) -> bool:
+    """Return whether the files of a name go on behind its last trade, or none has come for a while."""
+    newest = files[-1].window
+    return newest.start_ms > trades.last.ts or newest.end_ms <= time_ms - LAST_FILE_MS
+
+
+def _date_end(services: Services, life: Instrument, found: FoundLife) -> None:
+    """Let a life that vanished from the lists end as its files tell, but not before a row that came from elsewhere.
+
+    No file was asked for what lies behind the last list that had it, so rows there are of REST or a stream.
+    """
+    missing_ms, end_ms = life.delisted_ms or LATEST_MS, found.instrument.delisted_ms or 0
+    series = Series(name_perpspec(life.code, CANDLES), life.symbol)
+
+    def date(cursor: Cursor) -> bool:
+        last_row_ms = find_last_before(cursor, series, missing_ms, missing_ms - end_ms)
+        ended_ms = end_ms if last_row_ms is None else max(end_ms, last_row_ms + MINUTE_MS)
+        return store.date_end(cursor, life, found._replace(instrument=replace(life, delisted_ms=ended_ms)))
+
+    if services.database.run(date):
+        log.info("%s: the end of %s was its last trade, %s", life.exchange, life.name, to_iso(found.last_trade_ms))
 
 
 def _has_symbol_alone(services: Services, exchange: Exchange, dead: Instrument, last_price: str, time_ms: int) -> bool:

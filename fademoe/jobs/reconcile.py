@@ -14,7 +14,14 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import compute_due_until_ms
-from fademoe.jobs.archive_plan import PlannedPeriod, enqueue_periods, join_periods, load_state, split_gaps
+from fademoe.jobs.archive_plan import (
+    ArchiveState,
+    PlannedPeriod,
+    enqueue_periods,
+    join_periods,
+    load_state,
+    split_gaps,
+)
 from fademoe.jobs.plan import FeedState, Planned, enqueue_planned, plan_gaps, subtract_queued
 from fademoe.metrics import name_perpspec
 from fademoe.queue.enqueue import drop_imports
@@ -24,7 +31,7 @@ from fademoe.queue.states import read_windows_in_queues
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.store import coverage
-from fademoe.store.coverage import MISSED_LIVE, Absence, Covered, Series
+from fademoe.store.coverage import ENDED, MISSED_LIVE, Absence, Covered, Series
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +123,10 @@ def _want_from(feed: RestFeed, starts: Mapping[int, Sequence[Instrument]], curso
 
 
 def plan_missing(services: Services, exchange: Exchange) -> tuple[list[Planned], list[PlannedPeriod]]:
-    """Return what of an exchange is wanted, missing and in no queue: windows for REST, periods of its archive."""
+    """Return what of an exchange is wanted, missing and in no queue: windows for REST, periods of its archive.
+
+    What REST did not serve any more of an ended contract counts as missing, from when on the archive may have it.
+    """
     queued = read_windows_in_queues(services.redis, list_window_queues(exchange.name))
     contracts = instruments.load_contracts(exchange, services.database)
     time_ms = services.clocks.now_ms(exchange)
@@ -126,14 +136,34 @@ def plan_missing(services: Services, exchange: Exchange) -> tuple[list[Planned],
     for code in exchange.codes:
         archive = load_state(services, exchange, code)
         for feed in exchange.rest_feeds:
+            state = FeedState(exchange=exchange, feed=feed, now_ms=time_ms, queued=queued, instruments=contracts[code])
+            if archive is not None:
+                _uncover_unserved(services, archive, state)
             with services.database.open_transaction() as cursor:
                 gaps = coverage.find_gaps(cursor, name_perpspec(code, feed.metric), time_ms)
-            state = FeedState(exchange=exchange, feed=feed, now_ms=time_ms, queued=queued, instruments=contracts[code])
             missing = [(series, part) for series, gap in gaps for part in clip([gap], time_ms)]
             of_files, rest = split_gaps(archive, feed, subtract_queued(missing, queued) if archive else missing)
             periods += of_files
             planned += plan_gaps(state, rest)
     return planned, join_periods(periods)
+
+
+def _uncover_unserved(services: Services, archive: ArchiveState, state: FeedState) -> None:
+    """Make missing again what REST did not serve of contracts that are off the list, where files may have it by now."""
+    lives = [(symbol, life) for symbol, each_of in archive.lives.items() for life in each_of]
+    symbols = sorted({symbol for symbol, life in lives if (life.name, life.life) in archive.unlisted})
+    source = name_perpspec(archive.code, state.feed.metric)
+    with services.database.open_transaction() as cursor:
+        absent = coverage.find_wanted_absent(cursor, source, symbols, [ENDED])
+    kept = [(series, part) for series, gap in absent for part in services.settings.clip_to_kept([gap], state.now_ms)]
+    periods, _ = split_gaps(archive, state.feed, kept)
+
+    def uncover(cursor: Cursor) -> None:
+        for item in periods:
+            coverage.uncover_absent(cursor, Series(source, item.task.series.symbol), item.task.window, [ENDED])
+
+    if periods:
+        services.database.run(uncover)
 
 
 def mark_unrecoverable(services: Services, exchange: Exchange) -> None:

@@ -157,6 +157,14 @@ def find_absent(cursor: Cursor, series: Series, window: Window, reasons: Sequenc
     return [Window(*row) for row in cursor.fetchall()]
 
 
+def find_wanted_absent(
+    cursor: Cursor, source: str, symbols: Sequence[str], reasons: Sequence[str]
+) -> list[tuple[Series, Window]]:
+    """Return what is wanted of some symbols of a perpspec and absent for one of `reasons`, ascending."""
+    cursor.execute(SQL["wanted_absent"], {"source": source, "symbols": list(symbols), "reasons": list(reasons)})
+    return [(Series(source, symbol), Window(start_ms, end_ms)) for symbol, start_ms, end_ms in cursor.fetchall()]
+
+
 def uncover_absent(cursor: Cursor, series: Series, window: Window, reasons: Sequence[str]) -> None:
     """Make what is absent in `window` for one of `reasons` missing again: there is another way to have it."""
     found = find_absent(cursor, series, window, reasons)

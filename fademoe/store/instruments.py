@@ -73,6 +73,29 @@ def note_archive_name(cursor: Cursor, life: Instrument, archive_name: str) -> No
     cursor.execute(SQL["set_archive_name"], values)
 
 
+def find_undated(cursor: Cursor, codes: Sequence[str]) -> dict[tuple[str, int], int]:
+    """Return by (name, life) when a list last had those lives that may have ended since and whose end nobody has said.
+
+    Such are contracts that the lists lack, and all that trade while no list comes for a day.
+    """
+    cursor.execute(SQL["undated"], {"codes": list(codes)})
+    return {(name, life): int(seen_ms) for name, life, seen_ms in cursor.fetchall()}
+
+
+def date_end(cursor: Cursor, life: Instrument, found: FoundLife) -> bool:
+    """Let a life that vanished from the lists end as its files tell; return False where its end is known by now."""
+    values = {
+        "code": life.code,
+        "name": life.name,
+        "life": life.life,
+        "delisted_ms": found.instrument.delisted_ms,
+        "last_trade_ms": found.last_trade_ms,
+        "archive_name": None if found.archive_name == life.name else found.archive_name,
+    }
+    cursor.execute(SQL["date_end"], values)
+    return cursor.rowcount > 0
+
+
 def save_terms(cursor: Cursor, instruments: Sequence[Instrument], at_ms: int, evidence: str = "list") -> None:
     """Add the terms of contracts as they are at `at_ms`, where they differ from the last ones that are stored."""
     by_name = {(i.code, i.name): i for i in instruments}

@@ -15,9 +15,10 @@ from fademoe.jobs.archive_audit import audit_files
 from fademoe.jobs.archive_check import check_archive
 from fademoe.jobs.archive_gathered import CONFLICT
 from fademoe.jobs.archive_store import NOT_IN_ARCHIVE
+from fademoe.jobs.archive_target import TRIES
 from fademoe.jobs.dead import find_dead
 from fademoe.metrics import Premium
-from fademoe.queue.ids import ARCHIVES, parse_job_id
+from fademoe.queue.ids import ARCHIVES, REIMPORT, Task, parse_job_id
 from fademoe.queue.states import read_job_states
 from fademoe.runtime.job_context import use_services
 from fademoe.store.coverage import DELISTED, Covered, Series
@@ -104,6 +105,43 @@ def test_a_rewritten_file_corrects_its_own_rows_and_none_of_rest(importer, monke
     kept = importer.system.query("SELECT count(*) FROM perp_data WHERE source = 'bin-pfr' AND pfr = 0.0005")
     assert kept == [(len(rows),)]
     assert importer.system.query("SELECT count(*) FROM perp_corrections WHERE ts < %s", hour.end_ms) == [(0,)]
+
+
+def test_a_file_that_was_rewritten_twice_and_once_broken_corrects_its_own_rows(importer, simulator, monkeypatch):
+    series, day = Series("bin-pfr", "LTC"), Window(to_ms("2025-09-29"), to_ms("2025-09-30"))
+    importer.take(series, day)
+    simulator.fault(kind="wrong_checksum", exchange="binance", path=f"{KLINES}/monthly/premiumIndexKlines/LTCUSDT")
+    (window,) = {Window(*each) for each in importer.files("start_ms, end_ms")}
+    for _ in range(TRIES - 1):
+        with pytest.raises(RetryLater):
+            importer.run(series, window, audit_files)
+    importer.run(series, window, audit_files)
+    assert importer.files("state") == [("quarantined",)]
+    simulator.clear()
+
+    def change_noon(lines):
+        noon = f"{day.start_ms + 12 * HOUR_MS},"
+        return [
+            re.sub(r"^((?:[^,]*,){4})[^,]*", r"\g<1>0.00077", each) if each.startswith(noon) else each for each in lines
+        ]
+
+    importer.edit(monkeypatch, "premiumIndexKlines", change_noon)
+    assert importer.run(series, window, audit_files)["corrected"] == 1
+
+
+def test_a_rewritten_file_that_another_metric_fetches_is_audited(importer, simulator):
+    ratio = Series("bin-lsr", "ETH")
+    simulator.fault(kind="zero_rows", exchange="binance", path=METRICS)
+    importer.take(OI, DAY)
+    assert importer.differences("bin-oi", "ETH", DAY)
+    assert read_job_states(importer.services.redis, ARCHIVES) == {}
+    simulator.clear()
+    importer.take(ratio, DAY)
+    [job_id] = read_job_states(importer.services.redis, ARCHIVES)
+    kind, task = parse_job_id(job_id)
+    assert (kind, task) == (REIMPORT, Task(OI, DAY))
+    assert importer.run(*task, audit_files)["added"] > 0
+    assert importer.differences("bin-oi", "ETH", DAY) == []
 
 
 @pytest.mark.long

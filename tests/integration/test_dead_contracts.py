@@ -11,12 +11,13 @@ from rq import Retry
 
 from fademoe.archives.listing import Listed, Page
 from fademoe.client import instruments, lives
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, ceil_to, floor_to
 from fademoe.errors import RetryLater
 from fademoe.feeds import registry
+from fademoe.jobs import reconcile
 from fademoe.jobs.dead import find_dead
 from fademoe.runtime.job_context import use_services
-from fademoe.store.coverage import Series
+from fademoe.store.coverage import ENDED, Absence, Covered, Series
 from fademoe.store.read.terms import list_lives
 from tests.support.clocks import settled_end
 from tests.support.importing import month, to_ms
@@ -130,6 +131,62 @@ def test_the_life_before_a_listing_again_is_the_first_one(services, system, monk
     finally:
         names = ("halted_from_ms", "halted_until_ms", "shown_listed_ms")
         put(**dict.fromkeys(names), relisted_factor=1)
+
+
+def test_a_contract_that_vanished_while_the_host_was_off_ends_with_its_last_trade(importer, monkeypatch):
+    """The list that lacks it is days younger. REST serves nothing of it, and flat bars go on in the files."""
+    services, system, contract = importer.services, importer.system, "RUNEUSDT"
+    use_services(services)
+    ended_ms = settled_end(DAY_MS) - 20 * DAY_MS + 5 * HOUR_MS
+    seen_ms, missing_ms = ended_ms - 4 * DAY_MS, ended_ms + 9 * DAY_MS
+    change = {"exchange": "binance", "instrument": contract}
+    series, wanted = Series("bin-ohlcv", "RUNE"), Window(seen_ms - 2 * DAY_MS, missing_ms + DAY_MS)
+    vanish = "UPDATE perp_lives SET evidence = 'missing', delisted_ms = %s, seen_at = to_timestamp(%s) WHERE instrument = %s"
+    requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": ended_ms}, timeout=60)
+    try:
+        system.query(f"{vanish} RETURNING 1", missing_ms, seen_ms / 1000, contract)
+        importer.want(wanted, series)
+        unserved = Window(seen_ms, wanted.end_ms)
+        services.writer.write([], [Covered(series, [unserved], [Absence(unserved, ENDED)])])
+        seen_day_ms = floor_to(seen_ms, DAY_MS)
+        assert import_planned(importer, series) == Window(wanted.start_ms, seen_day_ms), "its end is not known yet"
+        assert look_for(services, monkeypatch, contract) == {"lives": 0}
+        (life,) = read(services, contract)
+        assert (life.delisted_ms, life.evidence) == (ended_ms, "archive")
+        assert life.last_trade_ms == ended_ms - MINUTE_MS
+        assert import_planned(importer, series) == Window(seen_day_ms, ceil_to(ended_ms, DAY_MS))
+        assert import_planned(importer, series) is None, "nothing is asked for twice"
+        assert importer.differences(*series, Window(wanted.start_ms, ended_ms)) == []
+        assert importer.missing(series, wanted) == []
+        behind = "SELECT count(*) FROM perp_data WHERE symbol = 'RUNE' AND ts >= %s"
+        assert system.query(behind, ended_ms) == [(0,)]
+        assert look_for(services, monkeypatch, contract) == {"lives": 0}
+    finally:
+        requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": None}, timeout=60)
+
+
+def test_the_end_of_a_vanished_contract_waits_for_a_file_behind_it(importer, monkeypatch):
+    """A day's file that ends with few trades tells of no end: that of the next day may have more."""
+    services, query, contract = importer.services, importer.system.query, "RUNEUSDT"
+    use_services(services)
+    vanish = "UPDATE perp_lives SET evidence = 'missing', delisted_ms = %s WHERE instrument = %s RETURNING 1"
+    missing_ms = to_ms("2024-06-03T01:00")
+    query(vanish, missing_ms, contract)
+    keep_under(monkeypatch, services, contract, {contract: ["2024-04", "2024-05"]})
+    for now_ms, known in ((to_ms("2024-06-07"), (missing_ms, "missing")), (to_ms("2024-06-08"), (to_ms("2024-06-01"), "archive"))):
+        monkeypatch.setattr(services.clocks, "now_ms", lambda _, at_ms=now_ms: at_ms)
+        assert look_for(services, monkeypatch, contract) == {"lives": 0}
+        (life,) = read(services, contract)
+        assert (life.delisted_ms, life.evidence) == known
+
+
+def import_planned(importer, series):
+    """Import what a reconcile run plans of a series' files; return what it covers, None where that is nothing."""
+    _, periods = reconcile.plan_missing(importer.services, EXCHANGE)
+    windows = [item.task.window for item in periods if item.task.series == series]
+    for window in windows:
+        importer.run(series, window)
+    return Window(min(windows).start_ms, max(window.end_ms for window in windows)) if windows else None
 
 
 def keep_under(patch, services, contract, months):

@@ -12,7 +12,7 @@ NOW = parse_time("2026-11-20T12:00Z")
 LISTED = parse_time("2021-01-01")
 
 
-def make_state(exchange="binance", code="bin", name="LTCUSDT", *, requested=None, delisted_ms=None, unlisted=()):
+def make_state(exchange="binance", code="bin", name="LTCUSDT", *, requested=None, delisted_ms=None, unlisted=(), seen=None):
     table = registry.load_exchanges()[exchange]
     life = Instrument(exchange=exchange, code=code, name=name, symbol="LTC", listed_ms=LISTED, delisted_ms=delisted_ms)
     return ArchiveState(
@@ -21,6 +21,7 @@ def make_state(exchange="binance", code="bin", name="LTCUSDT", *, requested=None
         code=code,
         lives={"LTC": [life]},
         unlisted=set(unlisted),
+        seen_ms={} if seen is None else {(name, 1): parse_time(seen)},
         requested=requested or {},
         now_ms=NOW,
     )
@@ -105,6 +106,14 @@ def test_without_an_archive_all_is_left_to_rest(metric):
     gaps = [(Series("byb-ohlcv", "LTC"), window("2026-01-01", "2026-03-01"))]
     assert split_gaps(None, feed, gaps) == ([], gaps)
     assert make_state().archive.find_dataset(metric) is None
+
+
+def test_files_are_asked_for_until_the_last_list_that_had_a_contract_that_may_have_ended():
+    state = make_state(delisted_ms=parse_time("2026-10-20"), unlisted=[("LTCUSDT", 1)], seen="2026-10-11T15:00Z")
+    assert plan(state, "ohlcv", "2026-09-01", "2026-11-01") == (
+        [window("2026-10-01", "2026-10-11"), window("2026-09-01", "2026-10-01")],
+        [window("2026-10-11", "2026-11-01")],
+    )
 
 
 def test_metrics_of_one_dataset_are_one_job():

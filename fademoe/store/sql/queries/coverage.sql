@@ -186,6 +186,14 @@ WHERE source = %(source)s AND symbol = %(symbol)s AND reason = ANY(%(reasons)s)
   AND start_ms < %(end)s AND end_ms > %(start)s
 ORDER BY start_ms
 
+-- name: wanted_absent
+SELECT a.symbol, lower(r), upper(r)
+FROM perp_absence AS a
+JOIN perp_coverage AS p ON p.source = a.source AND p.symbol = a.symbol,
+     unnest(p.wanted * int8multirange(int8range(a.start_ms, a.end_ms))) AS r
+WHERE a.source = %(source)s AND a.symbol = ANY(%(symbols)s::text[]) AND a.reason = ANY(%(reasons)s)
+ORDER BY a.symbol, lower(r)
+
 -- name: unproven
 SELECT greatest(a.start_ms, %(start)s), least(a.end_ms, %(end)s)
 FROM perp_absence AS a

@@ -53,6 +53,20 @@ WHERE (code, instrument) IN (SELECT unnest(%(codes)s::text[]), unnest(%(names)s:
   AND missing_ms <= %(before)s
 RETURNING instrument
 
+-- name: undated
+-- Nobody has said when these lives ended: the lists lack them, or no list has come for a day. With the last list's time.
+SELECT instrument, life, (extract(epoch FROM seen_at) * 1000)::bigint
+FROM perp_lives
+WHERE code = ANY(%(codes)s)
+  AND (evidence = 'missing' OR missing_ms IS NOT NULL
+    OR evidence = 'list' AND delisted_ms IS NULL AND seen_at < now() - interval '1 day')
+
+-- name: date_end
+UPDATE perp_lives
+SET delisted_ms = %(delisted_ms)s, last_trade_ms = %(last_trade_ms)s, evidence = 'archive',
+    archive_name = coalesce(archive_name, %(archive_name)s)
+WHERE code = %(code)s AND instrument = %(name)s AND life = %(life)s AND evidence = 'missing'
+
 -- name: note_missing
 UPDATE perp_metadata SET missing_ms = %(now)s
 WHERE (code, instrument) IN (SELECT unnest(%(codes)s::text[]), unnest(%(names)s::text[]))
