@@ -12,7 +12,7 @@ from rq import Retry
 from fademoe.archives.listing import Listed, skip_checksums
 from fademoe.archives.reading import read_file
 from fademoe.client import instruments, lives
-from fademoe.client.archive import Mismatch
+from fademoe.client.archive import Mismatch, RefusedFile
 from fademoe.clock import DAY_MS, LATEST_MS, MINUTE_MS, Window, ceil_to, floor_to, parse_time, to_iso
 from fademoe.errors import RetryLater, SourceError
 from fademoe.feeds import registry
@@ -20,7 +20,7 @@ from fademoe.feeds.archive import Archive, ArchiveFile, BadFile, Cadence, Datase
 from fademoe.feeds.blocks import Block, make_block
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
-from fademoe.jobs.archive_target import BAD_FILE_S, TRIES
+from fademoe.jobs.archive_target import BAD_FILE_S, REFUSALS, TRIES
 from fademoe.jobs.failures import ENDLESS
 from fademoe.metrics import Candle, name_perpspec
 from fademoe.queue.retry import DELAY_S
@@ -273,12 +273,14 @@ class LifeSearch:
         self._instrument = instrument
         self._broken: set[Window] = set()  # the days whose files cannot be read
         self._repairable: Unreadable | None = None  # such a file that another try may find whole
+        self._refused: RefusedFile | None = None  # a file that was refused so often that it counts as broken
 
     def find_trades(self, files: Sequence[ArchiveFile]) -> Trades | None:
         """Return the first and the last candle with trades; None where there is none.
 
         Behind the end of a life bars are flat, for months: the last file with trades is found by halves, the newest one
-        being looked at first. Files that are broken are passed over.
+        being looked at first. Files that are broken or refused are passed over. Raises RefusedFile where no other one
+        was answered.
         """
         read = cache(lambda number: self._read_trades(files[number]))
 
@@ -295,6 +297,8 @@ class LifeSearch:
             with_trades, without = (number, without) if read(number) else (with_trades, number)
             probe = (with_trades + without) // 2
         last = read(with_trades)
+        if self._refused is not None and self._archive.exchange not in self._services.archive_client.answered:
+            raise self._refused
         if last is None:
             return None
         first = next(trades for number in range(with_trades + 1) if (trades := read(number)))
@@ -349,17 +353,27 @@ class LifeSearch:
                 return read_file(download.path, file, self._dataset, self._instrument).rows.get(CANDLES)
             finally:
                 download.discard()
+        except RefusedFile as error:
+            if self._count_try(file) < REFUSALS:
+                raise
+            log.warning("%s tells nothing of a life: %s", file.path, error)
+            services.archive_client.forget(self._archive, file.path, use=USE)
+            self._refused = error
         except (Mismatch, BadFile) as error:
             log.warning("%s tells nothing of a life: %s", file.path, error)
-            if file.cadence == "day":
-                key = f"lives:{self._archive.exchange}:{file.path}:tries"
-                tries = int(services.redis.incr(key))
-                services.redis.expire(key, EVERY_S)
-                if tries < TRIES:
-                    reason = f"{file.path}: {error}"
-                    self._repairable = Unreadable(reason, retry_after_s=BAD_FILE_S, exchange=self._archive.exchange)
-                self._broken.add(file.window)
-            return None
+            if file.cadence == "day" and self._count_try(file) < TRIES:
+                reason = f"{file.path}: {error}"
+                self._repairable = Unreadable(reason, retry_after_s=BAD_FILE_S, exchange=self._archive.exchange)
+        if file.cadence == "day":
+            self._broken.add(file.window)
+        return None
+
+    def _count_try(self, file: ArchiveFile) -> int:
+        """Count that a file was not to be had; return how often that was, within a day of each other."""
+        key = f"lives:{self._archive.exchange}:{file.path}:tries"
+        tries = int(self._services.redis.incr(key))
+        self._services.redis.expire(key, EVERY_S)
+        return tries
 
 
 def _find_edges(rows: Block) -> Trades | None:

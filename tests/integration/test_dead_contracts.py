@@ -11,10 +11,11 @@ from rq import Retry
 
 from fademoe.archives.listing import Listed, Page
 from fademoe.client import instruments, lives
+from fademoe.client.archive import RefusedFile
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, ceil_to, floor_to
 from fademoe.errors import RetryLater
 from fademoe.feeds import registry
-from fademoe.jobs import reconcile
+from fademoe.jobs import dead, reconcile
 from fademoe.jobs.dead import find_dead
 from fademoe.runtime.job_context import use_services
 from fademoe.store.coverage import ENDED, Absence, Covered, Series
@@ -234,6 +235,35 @@ def test_a_dead_contract_may_lie_under_the_name_of_an_earlier_life_alone(importe
     importer.take(series, window)
     assert importer.differences(*series, window) == []
     assert importer.missing(series, window) == []
+
+
+@pytest.mark.parametrize(
+    ("refused", "end"), [(["2024-05"], "2024-05-01"), (["2024-05", "2024-05-01"], "2024-05-02"), (["20"], None)]
+)
+def test_a_file_that_is_always_refused_hides_no_life(importer, monkeypatch, refused, end):
+    """It was asked for for ever, and its contract never found. A refused day beside the trades may have been traded."""
+    services, contract = importer.services, "RUNEUSDT"
+    use_services(services)
+    importer.system.query("DELETE FROM perp_lives WHERE instrument = %s RETURNING 1", contract)
+    keep_under(monkeypatch, services, contract, {contract: ["2024-04", "2024-05"]})
+    kept = services.archive_client.fetch
+
+    def fetch(archive, path, *, use="import"):
+        if any(path.endswith(f"-{date}.zip") or date == "20" for date in refused):
+            raise RefusedFile(f"the archive answers 503 for {path}", retry_after_s=1)
+        return kept(archive, path, use=use)
+
+    monkeypatch.setattr(services.archive_client, "fetch", fetch)
+    found = [look_for(services, monkeypatch, contract) for _ in range(2 * dead.REFUSALS)]
+    if end is None:
+        assert all(isinstance(each, Retry) for each in found), "no file was answered: all are waited for"
+        assert read(services, contract) == []
+        return
+    files = len(refused)
+    assert all(isinstance(each, Retry) for each in found[: files * (dead.REFUSALS - 1)])
+    assert {"lives": 1} in found
+    (life,) = read(services, contract)
+    assert life.delisted_ms == to_ms(end)
 
 
 def test_lives_are_counted_by_their_times_whatever_their_names_say(importer, monkeypatch):
