@@ -8,11 +8,11 @@ from functools import partial
 from fademoe.archives.labels import Form
 from fademoe.archives.reading import FileRows, describe, read_file
 from fademoe.client.archive import Download, Mismatch, RefusedFile
-from fademoe.clock import DAY_MS, MINUTE_MS, Window, merge
+from fademoe.clock import DAY_MS, MINUTE_MS, Window, merge, subtract
 from fademoe.errors import BadPayload, RetryLater
 from fademoe.feeds.archive import ArchiveFile, BadFile
 from fademoe.feeds.blocks import make_block, pack_rows
-from fademoe.jobs.archive_gathered import Gathered, find_gathered_holes
+from fademoe.jobs.archive_gathered import Gathered, find_doubtful_holes, find_gathered_holes
 from fademoe.jobs.archive_labels import Undecided, find_label, read_beside
 from fademoe.jobs.archive_target import (
     BAD_FILE_S,
@@ -221,7 +221,7 @@ def _judge(target: Target, file: ArchiveFile, record: FileRecord, found: FileRow
     inside = cut_times(times, own)
     expected = target.dataset.count_rows(own)
     holes = find_metric_holes(target, inside, own) if own.start_ms < own.end_ms else []
-    is_short = bool(holes) or bool(found.partial)
+    is_short = bool(holes or found.partial or (found.unreadable and target.dataset.sparse))
     return replace(
         record,
         state=FileState.SHORT if is_short else FileState.OK,
@@ -272,8 +272,10 @@ def _link(target: Target, gathered: Gathered) -> None:
             )
         if previous_ms is None:
             previous_ms = _find_previous(target, first_ms)
-        holes = find_metric_holes(target, rows.times, Window(first_ms, int(rows.times[-1]) + 1))
-        behind = {hole.end_ms for hole in holes}  # rows before which one is missing
+        span = Window(first_ms, int(rows.times[-1]) + 1)
+        holes = [*find_metric_holes(target, rows.times, span), *subtract(span, gathered.find_proved())]
+        holes += find_doubtful_holes(target, gathered, metric)
+        behind = {hole.end_ms for hole in holes}  # rows before which one may be missing
         linked = [
             row if row.ts in behind else link(row, previous)
             for row, previous in zip(rows.values(), [previous_ms, *rows], strict=False)

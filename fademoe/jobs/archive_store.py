@@ -23,6 +23,7 @@ from fademoe.store.files import FileRecord, FileState
 from fademoe.store.writer import store_block, store_rows
 
 NOT_IN_ARCHIVE = "not in archive, not in REST"
+UNREADABLE = "unreadable in archive, not in REST"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,9 @@ def _find_rewritten(target: Target, records: Sequence[FileRecord]) -> list[Windo
     fresh = {each.path: each for each in records if each.state in good and each.etag}
     with target.context.services.database.open_transaction() as cursor:
         known = files.find(cursor, target.exchange.name, paths=list(fresh))
-    return sorted({each.window for each in known if each.state in good and each.etag not in ("", fresh[each.path].etag)})
+    return sorted(
+        {each.window for each in known if each.state in good and each.etag not in ("", fresh[each.path].etag)}
+    )
 
 
 def _write(
@@ -143,10 +146,12 @@ def _find_coming(target: Target, gathered: Gathered) -> list[Window]:
 def _explain(target: Target, gathered: Gathered, metric: str, hole: Window) -> list[Absence]:
     """Return why there are no rows in a hole that REST does not reach either, each reason with its range."""
     step_ms = target.dataset.interval_ms
-    if target.dataset.sparse:  # a hole of several days is explained as a whole
-        broken = next((why for window, why in gathered.quarantined if overlap(window, hole)), "")
-        return [Absence(hole, broken or NOT_IN_ARCHIVE)]
     blanks = gathered.blanks.get(metric, {})
+    if target.dataset.sparse:  # a hole of several days is explained as a whole
+        broken = [why for window, why in gathered.quarantined if overlap(window, hole)]
+        broken += [why for ts, why in blanks.items() if hole.start_ms <= ts < hole.end_ms]
+        broken += [UNREADABLE for window in gathered.find_doubtful() if overlap(window, hole)]
+        return [Absence(hole, next(iter(broken), NOT_IN_ARCHIVE))]
     absences: list[Absence] = []
     for ts in range(floor_to(hole.start_ms, step_ms), hole.end_ms, step_ms):
         reason = blanks.get(ts) or _find_quarantine(target, gathered, ts) or NOT_IN_ARCHIVE

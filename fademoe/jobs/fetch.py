@@ -264,18 +264,19 @@ def find_holes(feed: RestFeed, windows: Sequence[Window], rows: Mapping[int, Row
     ]
 
 
-def find_overdue(times: Iterable[int], window: Window, due_every_ms: int) -> list[Window]:
+def find_overdue(times: Iterable[int], window: Window, due_every_ms: int, *, at_edges: bool = False) -> list[Window]:
     """Return the ranges of a window in which a row of a sparse feed was due and none came.
 
     Two rows are at most `due_every_ms` apart. They may be due more often: where they are farther apart than the two
-    before them and the two behind them, one is missing, too. Where the interval changes one side is as long.
+    before them and the two behind them, one is missing, too. Where the interval changes one side is as long. Beside the
+    edges of the window, which may lie between two rows, that is not judged, unless `at_edges`.
     """
     inside = sorted(ts for ts in times if window.start_ms <= ts < window.end_ms)
     edges = list(zip([window.start_ms, *(ts + 1 for ts in inside)], [*inside, window.end_ms], strict=True))
     longest = [due_every_ms] * len(edges)
-    for number in range(2, len(edges) - 2):
-        beside = max(edges[number - 1], edges[number + 1], key=_measure_span)
-        longest[number] = min(due_every_ms, _measure_span(beside))
+    for number in range(len(edges)) if at_edges else range(2, len(edges) - 2):
+        beside = [*edges[max(0, number - 1) : number], *edges[number + 1 : number + 2]]
+        longest[number] = min([due_every_ms, max(map(_measure_span, beside), default=due_every_ms)])
     return [
         Window(*edge)
         for edge, longest_ms in zip(edges, longest, strict=True)

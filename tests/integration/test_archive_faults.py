@@ -14,7 +14,7 @@ from fademoe.jobs import archive_files, archive_labels
 from fademoe.jobs.archive_audit import audit_files
 from fademoe.jobs.archive_check import check_archive
 from fademoe.jobs.archive_gathered import CONFLICT
-from fademoe.jobs.archive_store import NOT_IN_ARCHIVE
+from fademoe.jobs.archive_store import NOT_IN_ARCHIVE, UNREADABLE
 from fademoe.jobs.archive_target import TRIES
 from fademoe.jobs.dead import find_dead
 from fademoe.metrics import Premium
@@ -215,6 +215,41 @@ def test_a_settlement_behind_a_lost_one_has_no_interval(importer, monkeypatch):
     assert lost_ms not in found
     around = [found[ts] for ts in times[18:24] if ts != lost_ms]
     assert around == [4, 4, None, 4, 4]
+
+
+@pytest.mark.parametrize("number", [0, 1, 20, -2, -1])
+def test_a_settlement_that_is_unreadable_is_absent_wherever_it_lies(importer, simulator, monkeypatch, number):
+    """Beside the edges of a file the hole of one settlement is no longer than those of other contracts."""
+    simulator.fault(kind="lost_file", exchange="okx", path=SWAP_RATES.replace("monthly", "daily"))
+    window = Window(to_ms("2024-10-31T16:00:00"), to_ms("2024-11-30T16:00:00"))
+    times = range(*window, 4 * HOUR_MS)
+    lines = [f"BTC-USDT-SWAP,{'NaN' if ts == times[number] else '0.0001'},{ts}" for ts in times]
+    importer.edit(monkeypatch, "swaprates/monthly", lambda old: [old[0], *lines])
+    importer.take(FUNDING, window)
+    found = dict(importer.system.query("SELECT ts, fr_hours FROM perp_data WHERE source = 'okx-fr' ORDER BY ts"))
+    before, following = [ts for ts in times if ts < times[number]], [ts for ts in times if ts > times[number]]
+    assert sorted(found) == [*before, *following]
+    unlinked = {ts for ts, hours in found.items() if hours is None}
+    assert unlinked == {*following[:1], times[0]} - {times[number]}
+    absent = importer.system.query("SELECT start_ms, end_ms, reason FROM perp_absence WHERE source = 'okx-fr'")
+    begin, end = before[-1] + 1 if before else window.start_ms, following[0] if following else window.end_ms
+    assert absent == [(begin, end, UNREADABLE)]
+
+
+def test_a_settlement_that_two_files_have_otherwise_is_absent(importer, monkeypatch):
+    """The second of a month, beside one that the month's file lacks: no hole of eight hours tells of it."""
+    window = Window(to_ms("2024-10-31T16:00:00"), to_ms("2024-11-30T16:00:00"))
+    times = range(*window, 4 * HOUR_MS)
+    month = [f"BTC-USDT-SWAP,0.0001,{ts}" for ts in times if ts not in times[2:5]]
+    day = [f"BTC-USDT-SWAP,{'0.0002' if ts == times[1] else '0.0001'},{ts}" for ts in times[:6]]
+    importer.edit(monkeypatch, "swaprates/monthly", lambda old: [old[0], *month])
+    importer.edit(monkeypatch, "fundingrates-2024-11-01", lambda old: [old[0], *day])
+    importer.take(FUNDING, window)
+    found = dict(importer.system.query("SELECT ts, fr_hours FROM perp_data WHERE source = 'okx-fr' ORDER BY ts"))
+    assert sorted(found) == [ts for ts in times if ts != times[1]]
+    assert [found[ts] for ts in times[2:5]] == [None, 4, 4]
+    absent = importer.system.query("SELECT start_ms, end_ms, reason FROM perp_absence WHERE source = 'okx-fr'")
+    assert absent == [(times[1], times[2], CONFLICT)]
 
 
 def test_a_few_hours_without_a_good_file_are_not_taken_for_hours_without_a_settlement(importer, simulator):

@@ -383,6 +383,23 @@ def test_where_rows_of_a_sparse_feed_were_due(at_hours, holes):
     assert find_overdue(hours, window, 8 * HOUR_MS) == expected
 
 
+@pytest.mark.parametrize(
+    ("at_hours", "holes"),
+    [
+        ((0, 4, 8), []),
+        ((0, 8, 12, 16), [(0, 8)]),
+        ((0, 4, 12), [(4, 12)]),
+        ((0, 4, 6, 8, 10), [(0, 4)]),  # the interval may have changed: it is asked for all the same
+        ((0, 9), [(0, 9)]),
+    ],
+)
+def test_where_rows_may_be_lost_beside_the_edges(at_hours, holes):
+    hours = [START + each * HOUR_MS for each in at_hours]
+    window = Window(START, hours[-1] + HOUR_MS)
+    expected = [Window(START + begin * HOUR_MS + 1, START + end * HOUR_MS) for begin, end in holes]
+    assert find_overdue(hours, window, 8 * HOUR_MS, at_edges=True) == expected
+
+
 class Spare:
     """A rate limit with units to spare for so many requests."""
 
