@@ -62,7 +62,7 @@ MIN_UNCONFIRMED_ROWS = 60  # an empty answer for fewer rows is a small hole
 
 
 class EmptyAnswer(RetryLater):
-    """Whole pages are empty inside a contract's life: a second run has to confirm them."""
+    """Whole pages are empty inside a contract's life, or a silence is doubtful: a second run has to confirm it."""
 
 
 class Stored(NamedTuple):

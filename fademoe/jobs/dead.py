@@ -369,7 +369,7 @@ class LifeSearch:
         return None
 
     def _count_try(self, file: ArchiveFile) -> int:
-        """Count that a file was not to be had; return how often that was, within a day of each other."""
+        """Count a failure of a file; return how many there were, each within a day of the one before."""
         key = f"lives:{self._archive.exchange}:{file.path}:tries"
         tries = int(self._services.redis.incr(key))
         self._services.redis.expire(key, EVERY_S)

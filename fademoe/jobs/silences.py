@@ -5,8 +5,9 @@ answer about a day or more of a contract's life, up to a time of which the excha
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
-from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, subtract
+from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, floor_to, merge, subtract
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import clip_to_listing
 from fademoe.feeds.paging import compute_retained_from_ms, list_pages
@@ -30,20 +31,41 @@ def find_silences(
 
 
 def _find_overdue(work: Work, endpoint: RestFeed, window: Window, fetched: Fetched) -> list[Window]:
-    """Return the end of a window that begins where a settlement was to come, and has none."""
-    before = Window(window.start_ms - endpoint.due_every_ms - DUE_TOLERANCE_MS, window.end_ms)
-    with work.services.database.open_transaction() as cursor:
-        stored = settlements.find_newest(cursor, *work.series, before)
-    found = [Settled(row.ts, getattr(row, "fr_hours", None)) for row in fetched.rows.values() if row.ts < window.end_ms]
-    newest = max([*found, *([stored] if stored else [])], key=lambda settled: settled.ts, default=None)
-    if newest is None:
-        return []
-    longest_ms = min(endpoint.due_every_ms, newest.hours * HOUR_MS) if newest.hours else endpoint.due_every_ms
-    due_ms = newest.ts + longest_ms
+    """Return where in a window a settlement was to come, by the one before it, and none is known.
+
+    Between two settlements that is looked at beside the edges of the window; elsewhere the distances of their
+    neighbours tell it (see `find_overdue`).
+    """
+    reach_ms = endpoint.due_every_ms + DUE_TOLERANCE_MS
     alive = clip_to_listing(work.instrument, window)
-    if not window.start_ms <= due_ms < alive.end_ms:
-        return []
-    return [Window(max(floor_to(due_ms, MINUTE_MS) - DUE_TOLERANCE_MS, window.start_ms), window.end_ms)]
+    found = [Settled(row.ts, getattr(row, "fr_hours", None)) for row in fetched.rows.values() if row.ts < window.end_ms]
+    with work.services.database.open_transaction() as cursor:
+        before = settlements.find_newest(cursor, *work.series, Window(window.start_ms - reach_ms, window.start_ms))
+        inside = settlements.find_newest(cursor, *work.series, window)
+    by_ts = {each.ts: each for each in (before, inside, *found) if each is not None}
+    known = [by_ts[ts] for ts in sorted(by_ts)]
+    between = list(pairwise(known))
+    silences = [
+        Window(_find_due_ms(endpoint, one), other.ts)
+        for one, other in {*between[:2], *between[-1:]}
+        if _find_due_ms(endpoint, one) + DUE_TOLERANCE_MS < other.ts
+    ]
+    due_ms = _find_due_ms(endpoint, known[-1]) if known else alive.end_ms
+    if due_ms < alive.end_ms:
+        grid_ms = endpoint.newest.grid_ms if endpoint.newest else 0
+        is_alone = window.end_ms <= due_ms + grid_ms  # no other one can have been due behind it
+        silences.append(Window(due_ms, due_ms + MINUTE_MS + DUE_TOLERANCE_MS if is_alone else window.end_ms))
+    return merge(
+        Window(max(floor_to(silence.start_ms, MINUTE_MS) - DUE_TOLERANCE_MS, window.start_ms), silence.end_ms)
+        for silence in silences
+        if window.start_ms <= silence.start_ms
+    )
+
+
+def _find_due_ms(endpoint: RestFeed, settled: Settled) -> int:
+    """Return when the settlement after one is to come at the latest."""
+    hours_ms = settled.hours * HOUR_MS if settled.hours else endpoint.due_every_ms
+    return settled.ts + min(endpoint.due_every_ms, hours_ms)
 
 
 def _find_empty_pages(

@@ -206,7 +206,7 @@ class Worker(RoundRobinWorker):
         forget_lost_executions(self.connection, job.id)
 
     def handle_work_horse_killed(self, job: Job, retpid: int | None, ret_val: int | None, rusage: Any) -> None:
-        """Drop a job from the taken ones: it is requeued, and a work horse that died before it began it is among them."""
+        """Drop a job from the taken ones, where it is if the work horse died before it began; it is requeued."""
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)
         connect_queue(self.connection, job.origin).intermediate_queue.remove(job.id)
 

@@ -426,12 +426,42 @@ def test_a_settlement_that_was_to_come_is_asked_for_twice(system, simulator, ser
         backfill.run_window(context, series, window)
     with services.database.open_transaction() as cursor:
         missing = coverage.find_missing(cursor, series, window)
-    assert missing == [Window(due_ms - MINUTE_MS, window.end_ms)]
+    assert missing == [Window(due_ms - MINUTE_MS, due_ms + 2 * MINUTE_MS)], "what follows is the next one's"
     if is_late:
         simulator.clear()
     age_notes(context.job, 700)
     assert backfill.run_window(context, series, window).rows == is_late
     assert system.covers("bin-fr", ["BTC"], *window)
+    assert absences(system, series) == []
+
+
+@pytest.mark.parametrize(("number", "stored"), [(1, False), (0, True), (-2, False)])
+def test_a_settlement_that_is_missing_beside_the_edges_is_asked_for_again(
+    system, services, monkeypatch, number, stored
+):
+    """The fault: of a contract that settles every four hours it was covered at once, eight hours being allowed."""
+    end_ms = settled_end(DAY_MS)
+    window, series = Window(end_ms - 5 * DAY_MS, end_ms), Series("bin-fr", "PEPE")
+    lost_ms = range(*window, 4 * HOUR_MS)[number]
+    if stored:
+        backfill.run_window(JobContext(services=services), series, Window(window.start_ms - DAY_MS, window.start_ms))
+    get = FeedClient.get
+
+    def without_one(client, feed, page, *, opportunistic=False):
+        rows = get(client, feed, page, opportunistic=opportunistic)
+        return [row for row in rows if abs(row["fundingTime"] - lost_ms) > MINUTE_MS]
+
+    context = make_context(services, series, window)
+    with monkeypatch.context() as patched:
+        patched.setattr(FeedClient, "get", without_one)
+        with pytest.raises(backfill.EmptyAnswer):
+            backfill.run_window(context, series, window)
+    with services.database.open_transaction() as cursor:
+        ((start_ms, until_ms),) = coverage.find_missing(cursor, series, window)
+    assert start_ms <= lost_ms < until_ms <= lost_ms + 4 * HOUR_MS + MINUTE_MS
+    age_notes(context.job, 700)
+    assert backfill.run_window(context, series, window).rows == 1
+    assert system.differences("binance", "bin-fr", "PEPE", *window) == []
     assert absences(system, series) == []
 
 

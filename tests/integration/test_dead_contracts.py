@@ -142,7 +142,9 @@ def test_a_contract_that_vanished_while_the_host_was_off_ends_with_its_last_trad
     seen_ms, missing_ms = ended_ms - 4 * DAY_MS, ended_ms + 9 * DAY_MS
     change = {"exchange": "binance", "instrument": contract}
     series, wanted = Series("bin-ohlcv", "RUNE"), Window(seen_ms - 2 * DAY_MS, missing_ms + DAY_MS)
-    vanish = "UPDATE perp_lives SET evidence = 'missing', delisted_ms = %s, seen_at = to_timestamp(%s) WHERE instrument = %s"
+    vanish = (
+        "UPDATE perp_lives SET evidence = 'missing', delisted_ms = %s, seen_at = to_timestamp(%s) WHERE instrument = %s"
+    )
     requests.post(f"{system.simulator.url}/sim/contracts", json=change | {"delisted_ms": ended_ms}, timeout=60)
     try:
         system.query(f"{vanish} RETURNING 1", missing_ms, seen_ms / 1000, contract)
@@ -174,7 +176,10 @@ def test_the_end_of_a_vanished_contract_waits_for_a_file_behind_it(importer, mon
     missing_ms = to_ms("2024-06-03T01:00")
     query(vanish, missing_ms, contract)
     keep_under(monkeypatch, services, contract, {contract: ["2024-04", "2024-05"]})
-    for now_ms, known in ((to_ms("2024-06-07"), (missing_ms, "missing")), (to_ms("2024-06-08"), (to_ms("2024-06-01"), "archive"))):
+    for now_ms, known in (
+        (to_ms("2024-06-07"), (missing_ms, "missing")),
+        (to_ms("2024-06-08"), (to_ms("2024-06-01"), "archive")),
+    ):
         monkeypatch.setattr(services.clocks, "now_ms", lambda _, at_ms=now_ms: at_ms)
         assert look_for(services, monkeypatch, contract) == {"lives": 0}
         (life,) = read(services, contract)

@@ -12,7 +12,9 @@ NOW = parse_time("2026-11-20T12:00Z")
 LISTED = parse_time("2021-01-01")
 
 
-def make_state(exchange="binance", code="bin", name="LTCUSDT", *, requested=None, delisted_ms=None, unlisted=(), seen=None):
+def make_state(
+    exchange="binance", code="bin", name="LTCUSDT", *, requested=None, delisted_ms=None, unlisted=(), seen=None
+):
     table = registry.load_exchanges()[exchange]
     life = Instrument(exchange=exchange, code=code, name=name, symbol="LTC", listed_ms=LISTED, delisted_ms=delisted_ms)
     return ArchiveState(

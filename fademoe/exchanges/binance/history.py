@@ -249,7 +249,7 @@ REST_FEEDS = (
         sparse=True,
         due_every_ms=8 * HOUR_MS,
         paging=Paging(costs=((FUNDING_SPAN_MS // FUNDING_GRID_MS, 1),), window_ms=10 * FUNDING_SPAN_MS),
-        # a settlement that is not there yet when its page is requested is not requested again
+        # of a settlement that comes later a window is asked for twice
         latency=Latency(settle_ms=5 * MINUTE_MS, live_edge_ms=15 * MINUTE_MS),
         newest=Newest(
             rows=LONGEST_FUNDING_HOURS,

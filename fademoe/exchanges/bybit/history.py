@@ -275,7 +275,7 @@ REST_FEEDS = (
         paging=Paging(
             costs=((FUNDING_SPAN_MS // SAMPLE_MS, 1),), order=Order.NEWEST_FIRST, window_ms=25 * FUNDING_SPAN_MS
         ),
-        # unconfirmed; a settlement that is not there yet when its page is requested is not requested again
+        # unconfirmed; of a settlement that comes later a window is asked for twice
         latency=Latency(settle_ms=5 * MINUTE_MS),
         newest=Newest(rows=LONGEST_FUNDING_HOURS, grid_ms=HOUR_MS),
         source=DOCS + "Get Funding Rate History",

@@ -278,7 +278,7 @@ SAMPLE_PAGING = Paging(costs=((WINDOW_ROWS, 1),), window_ms=WINDOW_ROWS * SAMPLE
 HOUR_PAGING = Paging(costs=((WINDOW_ROWS, 1),), window_ms=WINDOW_ROWS * HOUR_MS, coalesce_ms=HOUR_MS)
 # The delay of publication is not measured, and the clock is the host's, as Coinalyze tells no time.
 LATENCY = Latency(settle_ms=2 * MINUTE_MS, live_edge_ms=HOUR_MS)
-SPARSE_LATENCY = Latency(settle_ms=5 * MINUTE_MS, live_edge_ms=HOUR_MS)  # a later row is never requested again
+SPARSE_LATENCY = Latency(settle_ms=5 * MINUTE_MS, live_edge_ms=HOUR_MS)
 MINUTE_RETENTION = Retention(certain_ms=KEPT_ROWS * MINUTE_MS, possible_ms=MOST_ROWS * MINUTE_MS + DAY_MS)
 SAMPLE_RETENTION = Retention(certain_ms=KEPT_ROWS * SAMPLE_MS, possible_ms=MOST_ROWS * SAMPLE_MS + DAY_MS)
 HOUR_RETENTION = Retention(certain_ms=KEPT_ROWS * HOUR_MS, possible_ms=MOST_ROWS * HOUR_MS + DAY_MS)

@@ -316,7 +316,7 @@ REST_FEEDS = (
         paging=Paging(
             costs=((100 * DAY_MS // QUARTER_MS, 1),), order=Order.NEWEST_FIRST, exact=False, window_ms=100 * DAY_MS
         ),
-        # a settlement that is not there yet when its page is requested is not requested again
+        # of a settlement that comes later a window is asked for twice
         latency=Latency(settle_ms=5 * MINUTE_MS),
         retention=Retention(certain_ms=90 * DAY_MS, possible_ms=100 * DAY_MS),  # seen 94 days back, none at 120
         newest=Newest(rows=LONGEST_FUNDING_HOURS, grid_ms=HOUR_MS),
