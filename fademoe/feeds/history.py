@@ -156,9 +156,9 @@ class RestFeed:
     POST. `items(answer, page)` are the elements of its answer; it raises BadPayload when the answer is not one for the
     page, not for a fault of one element. `parse(item, instrument)` reads one element, None where it holds no row.
     `parse_all(items, instrument)` reads all elements of a good answer at once, see `read_elements`.
-    `sparse`: an interval without a row is a fact (no settlement, no liquidation), not a gap; a doubtful one is asked for
-    twice (jobs/silences.py). `due_every_ms`: a sparse feed has a row at least that often while the contract trades, so
-    a longer range without one is a gap; 0: never.
+    `sparse`: an interval without a row is a fact (no settlement, no liquidation), not a gap; a doubtful one is asked
+    for twice (jobs/silences.py). `due_every_ms`: a sparse feed has a row at least that often while the contract
+    trades, so a longer range without one is a gap; 0: never.
     `recent`: the endpoint for rows younger than `recent_ms`, where this one lags behind or does not reach.
     `newest`: how the newest rows are requested each minute; None: not before they are a gap (`live_edge_ms`).
     `link(row, previous_ms)` completes a row by the time of the row before, which may come after it.
