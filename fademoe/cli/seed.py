@@ -68,6 +68,23 @@ def seed(settings: Settings, **options: Any) -> int:
       seed --since 2023-01-01 --until 2024-01-01 --symbols all --dead
     """
     given = SeedOptions(**options)
+    request = _make_request(settings, given)
+    services = wait_until_ready(settings)
+    plan = make_plan(services, request)
+    for note in plan.notes:
+        sys.stderr.write(f"note: {note}\n")
+    _print_plan(services, plan, request.exchanges)
+    if given.dry_run:
+        return DONE
+    count = carry_out(services, request, plan)
+    files = f" {len(plan.periods)} of them months of files," if plan.periods else ""
+    click.echo(f"{count} windows enqueued,{files} {len(plan.queued)} were waiting already")
+    is_done = not given.wait or wait_until_covered(services, plan.requested, request.exchanges)
+    return DONE if is_done and not plan.unplanned else FAILED
+
+
+def _make_request(settings: Settings, given: SeedOptions) -> SeedRequest:
+    """Return what the options ask for; raise ConfigError where they do not go together, or a value is not valid."""
     enabled = {exchange.name: exchange for exchange in registry.select_enabled(settings)}
     chosen = [enabled[name] for name in parse_names("--exchanges", given.exchanges, list(enabled), list(enabled))]
     served = [name for name in list_metric_names() if any(exchange.find_rest_feed(name) for exchange in chosen)]
@@ -83,18 +100,7 @@ def seed(settings: Settings, **options: Any) -> int:
     )
     if given.dead and request.symbols != ALL_SYMBOLS:
         raise ConfigError("--dead goes with --symbols all: a contract that has ended is requested by its symbol")
-    services = wait_until_ready(settings)
-    plan = make_plan(services, request)
-    for note in plan.notes:
-        sys.stderr.write(f"note: {note}\n")
-    _print_plan(services, plan, chosen)
-    if given.dry_run:
-        return DONE
-    count = carry_out(services, request, plan)
-    files = f" {len(plan.periods)} of them months of files," if plan.periods else ""
-    click.echo(f"{count} windows enqueued,{files} {len(plan.queued)} were waiting already")
-    is_done = not given.wait or wait_until_covered(services, plan.requested, chosen)
-    return DONE if is_done and not plan.unplanned else FAILED
+    return request
 
 
 def _parse_range(given: SeedOptions) -> tuple[int, int | None]:
