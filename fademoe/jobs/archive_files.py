@@ -28,7 +28,7 @@ from fademoe.jobs.archive_target import (
     overlap,
 )
 from fademoe.jobs.threads import run_in_threads
-from fademoe.store import files
+from fademoe.store import coverage, files
 from fademoe.store.files import FileRecord, FileState
 
 CONNECTIONS = 4  # of one worker; two workers make the eight that are seen to work
@@ -265,12 +265,13 @@ def _link(target: Target, gathered: Gathered) -> None:
     for metric, rows in gathered.rows.items():
         if not rows:
             continue
-        first_ms = int(rows.times[0])
+        first_ms, series = int(rows.times[0]), target.name_series(metric)
         with target.context.services.database.open_transaction() as cursor:
-            previous_ms = files.find_last_before(
-                cursor, target.name_series(metric), first_ms, target.dataset.due_every_ms + MINUTE_MS
+            previous_ms = files.find_last_before(cursor, series, first_ms, target.dataset.due_every_ms + MINUTE_MS)
+            is_next = previous_ms is not None and coverage.is_whole(
+                cursor, series, Window(previous_ms, first_ms), gathered.find_proved()
             )
-        if previous_ms is None:
+        if not is_next:
             previous_ms = _find_previous(target, first_ms)
         span = Window(first_ms, int(rows.times[-1]) + 1)
         holes = [*find_metric_holes(target, rows.times, span), *subtract(span, gathered.find_proved())]
@@ -284,10 +285,15 @@ def _link(target: Target, gathered: Gathered) -> None:
 
 
 def _find_previous(target: Target, first_ms: int) -> int | None:
-    """Return the time of the row before the first one, from the file of that day or of the day before."""
+    """Return the time of the row before the first one, from the file of that day or of the day before.
+
+    None where a line of such a file cannot be read: it may be that row.
+    """
     for day in reversed(target.dataset.list_days(Window(first_ms - DAY_MS, first_ms))):
         for file in target.list_day_files(day):
             found = read_beside(target.context, target.archive, target.dataset, target.instrument, file)
+            if found and found.unreadable:
+                return None
             times: list[int] = [ts for ts in found.find_times().tolist() if ts < first_ms] if found else []
             if times:
                 return max(times)

@@ -127,7 +127,7 @@ def find_doubtful_holes(target: Target, gathered: Gathered, metric: str) -> list
 
 def _begin_before(window: Window) -> Window:
     """Return a window that begins so early that a row is missing where the first one is a whole interval behind it."""
-    return Window(window.start_ms - DUE_TOLERANCE_MS, window.end_ms)
+    return Window(window.start_ms - DUE_TOLERANCE_MS - 1, window.end_ms)
 
 
 def find_edges(rows: Block) -> list[int]:

@@ -180,9 +180,10 @@ def find_available(state: ArchiveState, dataset: Dataset, feed: RestFeed, life: 
     seen_ms = state.seen_ms.get((life.name, life.life))
     if seen_ms is not None:
         end_ms = min(end_ms, floor_to(seen_ms + dataset.zone_ms, DAY_MS) - dataset.zone_ms)
-    if dataset.use == "expired":
+    is_listed = (life.name, life.life) not in state.unlisted
+    if dataset.use == "expired" and is_listed:
         end_ms = min(end_ms, _find_seam(dataset, feed, now_ms))
-    if dataset.use == "ended" and (ended_ms is None or (life.name, life.life) not in state.unlisted):
+    if dataset.use == "ended" and (ended_ms is None or is_listed):
         end_ms = start_ms
     return Window(start_ms, max(start_ms, end_ms))
 

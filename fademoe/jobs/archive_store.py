@@ -47,10 +47,10 @@ def store(target: Target, gathered: Gathered) -> tuple[int, bool]:
     services.writer.make_room(ts for each in concluded.values() for ts in find_edges(each.rows))
     differing = compare(target, gathered)
     records = [replace(each, differing=differing.get(each.path, 0)) for each in gathered.records]
-    rewritten = _find_rewritten(target, records)
-    new: int = services.database.run(partial(_write, target, gathered, records, concluded, began_ms))
     first = Series(name_perpspec(target.code, target.dataset.metrics[0]), target.instrument.symbol)
-    enqueue_imports(services.redis, [Task(first, window) for window in rewritten], kind=REIMPORT)
+    again = [Task(first, window) for window in _find_rewritten(target, records)]
+    enqueue_imports(services.redis, again, kind=REIMPORT)  # now: afterwards nothing shows that they were rewritten
+    new: int = services.database.run(partial(_write, target, gathered, records, concluded, began_ms))
     for metric, each in concluded.items():
         if each.rows:
             link_following(services.database, target.get_feed(metric), target.name_series(metric), each.answer.windows)

@@ -120,8 +120,9 @@ def _select_unknown(
         names_of_lives = store.find_archive_names(cursor, exchange.codes)
         stored = store.read_lives(cursor, exchange.codes)
         undated = store.find_undated(cursor, exchange.codes)
-    dated = [life for life in stored if not _is_vanished(life, undated)]
-    known = {names_of_lives.get((life.name, life.life), life.name) for life in dated}
+    named = [(life, names_of_lives.get((life.name, life.life), life.name)) for life in stored]
+    vanished = {name for life, its_name in named if _is_vanished(life, undated) for name in (life.name, its_name)}
+    known = {name for _, name in named} - vanished
     unknown = []
     for name in names:
         instrument = archive.parse_contract(split_settled(name) or name)
@@ -204,11 +205,12 @@ def _date_end(services: Services, life: Instrument, found: FoundLife) -> None:
 
     No file was asked for what lies behind the last list that had it, so rows there are of REST or a stream.
     """
-    missing_ms, end_ms = life.delisted_ms or LATEST_MS, found.instrument.delisted_ms or 0
+    missing_ms = life.delisted_ms or LATEST_MS
+    end_ms = max(found.last_trade_ms + MINUTE_MS, min(found.instrument.delisted_ms or 0, missing_ms))
     series = Series(name_perpspec(life.code, CANDLES), life.symbol)
 
     def date(cursor: Cursor) -> bool:
-        last_row_ms = find_last_before(cursor, series, missing_ms, missing_ms - end_ms)
+        last_row_ms = find_last_before(cursor, series, missing_ms, max(0, missing_ms - end_ms))
         ended_ms = end_ms if last_row_ms is None else max(end_ms, last_row_ms + MINUTE_MS)
         return store.date_end(cursor, life, found._replace(instrument=replace(life, delisted_ms=ended_ms)))
 

@@ -17,7 +17,7 @@ def link_following(database: Database, feed: RestFeed, series: Series, windows: 
     """Complete the row that follows each window in which rows were stored by the one before it.
 
     What changes is recorded as a correction. A row stays as it is where nothing was stored before it, or something
-    between the two is missing.
+    between the two is missing or absent.
     """
     if feed.link is not None and windows:
         database.run(partial(_link, feed, series, windows))
@@ -26,7 +26,7 @@ def link_following(database: Database, feed: RestFeed, series: Series, windows: 
 def _link(feed: RestFeed, series: Series, windows: Sequence[Window], cursor: Cursor) -> None:
     for window in windows:
         times = corrections.find_neighbours(cursor, series, window.end_ms)
-        if times is None or coverage.find_covered(cursor, series, Window(*times)) != [Window(*times)]:
+        if times is None or not coverage.is_whole(cursor, series, Window(*times)):
             continue
         before_ms, ts = times
         stored = corrections.read_stored_rows(cursor, series, feed.metric, feed.interval, [Window(ts, ts + 1)])

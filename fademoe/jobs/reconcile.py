@@ -31,10 +31,11 @@ from fademoe.queue.states import read_windows_in_queues
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.store import coverage
-from fademoe.store.coverage import ENDED, MISSED_LIVE, Absence, Covered, Series
+from fademoe.store.coverage import ENDED, MISSED_LIVE, NO_ROW, Absence, Covered, Series
 
 log = logging.getLogger(__name__)
 
+UNSERVED = (ENDED, NO_ROW)
 MAX_RECHECKS = 200  # of one perpspec in a reconcile run
 HELD_BACK_MS = 10 * MINUTE_MS  # a stream may store a due row so much later, after PostgreSQL was away
 
@@ -149,18 +150,21 @@ def plan_missing(services: Services, exchange: Exchange) -> tuple[list[Planned],
 
 
 def _uncover_unserved(services: Services, archive: ArchiveState, state: FeedState) -> None:
-    """Make missing again what REST did not serve of contracts that are off the list, where files may have it by now."""
+    """Make missing again what REST did not serve of contracts that are off the list, where files may have it by now.
+
+    REST says that it has none any more, or answers without rows.
+    """
     lives = [(symbol, life) for symbol, each_of in archive.lives.items() for life in each_of]
     symbols = sorted({symbol for symbol, life in lives if (life.name, life.life) in archive.unlisted})
     source = name_perpspec(archive.code, state.feed.metric)
     with services.database.open_transaction() as cursor:
-        absent = coverage.find_wanted_absent(cursor, source, symbols, [ENDED])
+        absent = coverage.find_wanted_absent(cursor, source, symbols, UNSERVED)
     kept = [(series, part) for series, gap in absent for part in services.settings.clip_to_kept([gap], state.now_ms)]
     periods, _ = split_gaps(archive, state.feed, kept)
 
     def uncover(cursor: Cursor) -> None:
         for item in periods:
-            coverage.uncover_absent(cursor, Series(source, item.task.series.symbol), item.task.window, [ENDED])
+            coverage.uncover_absent(cursor, Series(source, item.task.series.symbol), item.task.window, UNSERVED)
 
     if periods:
         services.database.run(uncover)

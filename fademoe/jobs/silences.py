@@ -50,6 +50,9 @@ def _find_overdue(work: Work, endpoint: RestFeed, window: Window, fetched: Fetch
         for one, other in {*between[:2], *between[-1:]}
         if _find_due_ms(endpoint, one) + DUE_TOLERANCE_MS < other.ts
     ]
+    if before is None and between and known[1].hours:  # nothing says whether one came before the first
+        earlier_ms = known[0].ts - known[1].hours * HOUR_MS
+        silences += [Window(earlier_ms, known[0].ts)] if earlier_ms >= alive.start_ms else []
     due_ms = _find_due_ms(endpoint, known[-1]) if known else alive.end_ms
     if due_ms < alive.end_ms:
         grid_ms = endpoint.newest.grid_ms if endpoint.newest else 0

@@ -258,6 +258,12 @@ def list_symbols_wanted_without_end(cursor: Cursor, source: str) -> set[str]:
     return {symbol for (symbol,) in cursor.fetchall()}
 
 
+def is_whole(cursor: Cursor, series: Series, window: Window, proved: Sequence[Window] = ()) -> bool:
+    """Return whether nothing of a window is absent, and all of it is covered or in `proved`."""
+    missing = subtract(window, [*find_covered(cursor, series, window), *proved])
+    return not missing and not count_absent_ms(cursor, series, window)
+
+
 def count_absent_ms(cursor: Cursor, series: Series, window: Window) -> int:
     """Return how many milliseconds of `window` the exchange does not have."""
     cursor.execute(SQL["absent_ms"], _values(series, window))

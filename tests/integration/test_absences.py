@@ -435,7 +435,7 @@ def test_a_settlement_that_was_to_come_is_asked_for_twice(system, simulator, ser
     assert absences(system, series) == []
 
 
-@pytest.mark.parametrize(("number", "stored"), [(1, False), (0, True), (-2, False)])
+@pytest.mark.parametrize(("number", "stored"), [(0, False), (1, False), (0, True), (-2, False)])
 def test_a_settlement_that_is_missing_beside_the_edges_is_asked_for_again(
     system, services, monkeypatch, number, stored
 ):

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 import requests
@@ -234,6 +235,36 @@ def test_a_settlement_that_is_unreadable_is_absent_wherever_it_lies(importer, si
     absent = importer.system.query("SELECT start_ms, end_ms, reason FROM perp_absence WHERE source = 'okx-fr'")
     begin, end = before[-1] + 1 if before else window.start_ms, following[0] if following else window.end_ms
     assert absent == [(begin, end, UNREADABLE)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_settlement_behind_a_lost_one_of_the_month_before_has_no_interval(importer, simulator, monkeypatch, order):
+    simulator.fault(kind="lost_file", exchange="okx", path=SWAP_RATES.replace("monthly", "daily"))
+    edges = [to_ms(f"2024-{date}T16:00:00") for date in ("10-31", "11-30", "12-31")]
+    windows = [Window(*each) for each in pairwise(edges)]
+    lost_ms = windows[0].end_ms - 4 * HOUR_MS
+    for name, window in zip(("2024-11", "2024-12"), windows, strict=True):
+        times = range(*window, 4 * HOUR_MS)
+        lines = [f"BTC-USDT-SWAP,{'NaN' if ts == lost_ms else '0.0001'},{ts}" for ts in times]
+        importer.edit(monkeypatch, f"fundingrates-{name}", lambda old, lines=lines: [old[0], *lines])
+    for number in order:
+        importer.take(FUNDING, windows[number])
+    found = dict(importer.system.query("SELECT ts, fr_hours FROM perp_data WHERE source = 'okx-fr' ORDER BY ts"))
+    assert lost_ms not in found
+    begin_ms = windows[1].start_ms
+    assert [found[begin_ms + hours * HOUR_MS] for hours in (-8, 0, 4)] == [4, None, 4]
+
+
+def test_settlements_that_are_unreadable_beside_long_holes_are_absent_too(importer, simulator, monkeypatch):
+    """Of eight hours: the first is lost, and the hole behind the second is longer than what is allowed."""
+    simulator.fault(kind="lost_file", exchange="okx", path=SWAP_RATES.replace("monthly", "daily"))
+    window = Window(to_ms("2024-10-31T16:00:00"), to_ms("2024-11-30T16:00:00"))
+    times = range(*window, 8 * HOUR_MS)
+    lines = [f"BTC-USDT-SWAP,{'NaN' if ts in (times[0], times[2]) else '0.0001'},{ts}" for ts in times]
+    importer.edit(monkeypatch, "swaprates/monthly", lambda old: [old[0], *lines])
+    importer.take(FUNDING, window)
+    absent = importer.system.query("SELECT start_ms, end_ms FROM perp_absence WHERE source = 'okx-fr' ORDER BY 1")
+    assert absent == [(times[0], times[1]), (times[1] + 1, times[3])]
 
 
 def test_a_settlement_that_two_files_have_otherwise_is_absent(importer, monkeypatch):

@@ -18,7 +18,8 @@ from fademoe.feeds import registry
 from fademoe.jobs import dead, reconcile
 from fademoe.jobs.dead import find_dead
 from fademoe.runtime.job_context import use_services
-from fademoe.store.coverage import ENDED, Absence, Covered, Series
+from fademoe.store import instruments as store
+from fademoe.store.coverage import ENDED, NO_ROW, Absence, Covered, Series
 from fademoe.store.read.terms import list_lives
 from tests.support.clocks import settled_end
 from tests.support.importing import month, to_ms
@@ -134,14 +135,17 @@ def test_the_life_before_a_listing_again_is_the_first_one(services, system, monk
         put(**dict.fromkeys(names), relisted_factor=1)
 
 
-def test_a_contract_that_vanished_while_the_host_was_off_ends_with_its_last_trade(importer, monkeypatch):
+@pytest.mark.parametrize(("source", "reason"), [("bin-ohlcv", ENDED), ("bin-oi", NO_ROW)])
+def test_a_contract_that_vanished_while_the_host_was_off_ends_with_its_last_trade(
+    importer, monkeypatch, source, reason
+):
     """The list that lacks it is days younger. REST serves nothing of it, and flat bars go on in the files."""
     services, system, contract = importer.services, importer.system, "RUNEUSDT"
     use_services(services)
     ended_ms = settled_end(DAY_MS) - 20 * DAY_MS + 5 * HOUR_MS
     seen_ms, missing_ms = ended_ms - 4 * DAY_MS, ended_ms + 9 * DAY_MS
     change = {"exchange": "binance", "instrument": contract}
-    series, wanted = Series("bin-ohlcv", "RUNE"), Window(seen_ms - 2 * DAY_MS, missing_ms + DAY_MS)
+    series, wanted = Series(source, "RUNE"), Window(seen_ms - 2 * DAY_MS, missing_ms + DAY_MS)
     vanish = (
         "UPDATE perp_lives SET evidence = 'missing', delisted_ms = %s, seen_at = to_timestamp(%s) WHERE instrument = %s"
     )
@@ -150,7 +154,7 @@ def test_a_contract_that_vanished_while_the_host_was_off_ends_with_its_last_trad
         system.query(f"{vanish} RETURNING 1", missing_ms, seen_ms / 1000, contract)
         importer.want(wanted, series)
         unserved = Window(seen_ms, wanted.end_ms)
-        services.writer.write([], [Covered(series, [unserved], [Absence(unserved, ENDED)])])
+        services.writer.write([], [Covered(series, [unserved], [Absence(unserved, reason)])])
         seen_day_ms = floor_to(seen_ms, DAY_MS)
         assert import_planned(importer, series) == Window(wanted.start_ms, seen_day_ms), "its end is not known yet"
         assert look_for(services, monkeypatch, contract) == {"lives": 0}
@@ -184,6 +188,38 @@ def test_the_end_of_a_vanished_contract_waits_for_a_file_behind_it(importer, mon
         assert look_for(services, monkeypatch, contract) == {"lives": 0}
         (life,) = read(services, contract)
         assert (life.delisted_ms, life.evidence) == known
+
+
+def test_the_newest_life_of_a_name_is_dated_where_an_earlier_one_has_no_folder_of_its_own(importer, monkeypatch):
+    services, query, contract = importer.services, importer.system.query, "RUNEUSDT"
+    use_services(services)
+    columns = "exchange, code, symbol, multiplier, contract_value, seen_at, instrument"
+    query("UPDATE perp_lives SET delisted_ms = %s WHERE instrument = %s RETURNING 1", to_ms("2024-04-10"), contract)
+    query(
+        f"INSERT INTO perp_lives ({columns}, life, listed_ms, delisted_ms, evidence)"
+        f" SELECT {columns}, 2, %s, %s, 'missing' FROM perp_lives WHERE instrument = %s RETURNING 1",
+        to_ms("2024-04-20"),
+        to_ms("2024-06-09"),
+        contract,
+    )
+    keep_under(monkeypatch, services, contract, {contract: ["2024-04", "2024-05"]})
+    assert look_for(services, monkeypatch, contract) == {"lives": 0}
+    lives = sorted(read(services, contract), key=lambda life: life.life)
+    assert [(life.delisted_ms, life.evidence) for life in lives] == [
+        (to_ms("2024-04-10"), "list"),
+        (to_ms("2024-06-01"), "archive"),
+    ]
+
+
+def test_a_contract_that_a_list_lacks_before_its_announced_end_ends_as_announced(services, system):
+    """A list of a minute before its end lacked it, and no later one looked for it again."""
+    missing = "UPDATE perp_lives SET delisted_ms = %s, missing_ms = %s WHERE instrument = 'RUNEUSDT' RETURNING 1"
+    ended_ms = settled_end(DAY_MS)
+    with services.database.open_transaction() as cursor:
+        for delisted_ms, is_undated in ((ended_ms, False), (ended_ms + 5 * DAY_MS, True)):
+            system.query(missing, delisted_ms, ended_ms - MINUTE_MS)
+            assert (("RUNEUSDT", 1) in store.find_undated(cursor, ["bin"])) == is_undated
+            assert store.count_missing(cursor, ["bin"]) == is_undated
 
 
 def import_planned(importer, series):

@@ -118,6 +118,15 @@ def test_files_are_asked_for_until_the_last_list_that_had_a_contract_that_may_ha
     )
 
 
+def test_what_rest_keeps_for_a_while_comes_from_files_for_contracts_that_no_list_has():
+    """REST answers without rows for a contract that it does not have any more."""
+    state = make_state(delisted_ms=parse_time("2026-11-12T09:00Z"), unlisted=[("LTCUSDT", 1)])
+    assert plan(state, "oi", "2026-11-01", "2026-11-14") == (
+        [window("2026-11-01", "2026-11-13")],
+        [window("2026-11-13", "2026-11-14")],
+    )
+
+
 def test_metrics_of_one_dataset_are_one_job():
     state = make_state()
     planned = []

@@ -58,8 +58,9 @@ RETURNING instrument
 SELECT instrument, life, (extract(epoch FROM seen_at) * 1000)::bigint
 FROM perp_lives
 WHERE code = ANY(%(codes)s)
-  AND (evidence = 'missing' OR missing_ms IS NOT NULL
-    OR evidence = 'list' AND delisted_ms IS NULL AND seen_at < now() - interval '1 day')
+  AND (evidence = 'missing'
+    OR coalesce(delisted_ms > extract(epoch FROM now()) * 1000, true)
+       AND (missing_ms IS NOT NULL OR evidence = 'list' AND seen_at < now() - interval '1 day'))
 
 -- name: date_end
 UPDATE perp_lives
@@ -73,7 +74,9 @@ WHERE (code, instrument) IN (SELECT unnest(%(codes)s::text[]), unnest(%(names)s:
   AND missing_ms IS NULL AND coalesce(delisted_ms > %(now)s, true)
 
 -- name: count_missing
-SELECT count(*) FROM perp_metadata WHERE code = ANY(%(codes)s) AND missing_ms IS NOT NULL
+SELECT count(*) FROM perp_metadata
+WHERE code = ANY(%(codes)s) AND missing_ms IS NOT NULL
+  AND coalesce(delisted_ms > extract(epoch FROM now()) * 1000, true)
 
 -- name: lives
 SELECT exchange, code, instrument, symbol, multiplier, contract_value::text, listed_ms, delisted_ms, life
