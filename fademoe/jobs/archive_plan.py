@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from fademoe.clock import DAY_MS, Window, ceil_to, floor_to, subtract
 from fademoe.feeds import registry
@@ -10,6 +11,7 @@ from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument
 from fademoe.feeds.paging import Effort, compute_requested_from_ms, compute_retained_from_ms, measure
+from fademoe.jobs.archive_target import cut, find_span, sort_lives
 from fademoe.jobs.plan import Gap
 from fademoe.metrics import name_perpspec
 from fademoe.queue.enqueue import enqueue_imports
@@ -48,10 +50,10 @@ class PlannedPeriod:
 class ArchiveState:
     """What planning the files of one exchange code depends on; see `load_state`.
 
-    `lives`: by symbol, every life of its contracts. `unlisted`: (name, life) of those that the exchange's list does not
-    have any more, so that REST does not answer for them. `seen_ms`: of those whose end is not known yet, although they
-    may have ended, when a list last had them; flat bars go on in the files. `requested`: by metric and contract, for
-    which ranges files were requested. `now_ms` is the exchange's time.
+    `lives`: by symbol, every life of its contracts, in the order in which they began. `unlisted`: (name, life) of those
+    that the exchange's list does not have any more, so that REST does not answer for them. `seen_ms`: of those whose
+    end is not known yet, although they may have ended, when a list last had them; flat bars go on in the files.
+    `requested`: by metric and contract, for which ranges files were requested. `now_ms` is the exchange's time.
     """
 
     exchange: Exchange
@@ -62,6 +64,11 @@ class ArchiveState:
     seen_ms: Mapping[tuple[str, int], int]
     requested: Mapping[str, Mapping[str, Sequence[Window]]]
     now_ms: int
+
+    def list_spans(self, symbol: str) -> list[tuple[Instrument, Window]]:
+        """Return the lives of a symbol, each with the days that are its own, as the jobs of its files have them."""
+        lives = self.lives.get(symbol, ())
+        return [(life, find_span(life, after, self.now_ms)) for life, after in zip_longest(lives, lives[1:])]
 
 
 def load_state(
@@ -88,7 +95,7 @@ def load_state(
         exchange=exchange,
         archive=archive,
         code=code,
-        lives=lives,
+        lives={symbol: sort_lives(each_of) for symbol, each_of in lives.items()},
         unlisted=unlisted,
         seen_ms=seen_ms,
         requested=requested,
@@ -111,8 +118,9 @@ def split_gaps(
     rest: list[Gap] = []
     for series, windows in by_series.items():
         taken: list[Window] = []
-        for life in state.lives.get(series.symbol, ()):
-            for part in _find_parts(state, dataset, feed, life, windows):
+        for life, span in state.list_spans(series.symbol):
+            available = cut(span, find_available(state, dataset, feed, life))
+            for part in _find_parts(state, dataset, feed, life, available, windows):
                 planned.append(_plan(state, dataset, feed, series, life, part))
                 taken.append(part)
         rest += [(series, left) for window in windows for left in subtract(window, taken)]
@@ -120,25 +128,29 @@ def split_gaps(
 
 
 def _find_parts(
-    state: ArchiveState, dataset: Dataset, feed: RestFeed, life: Instrument, windows: Sequence[Window]
+    state: ArchiveState,
+    dataset: Dataset,
+    feed: RestFeed,
+    life: Instrument,
+    available: Window,
+    windows: Sequence[Window],
 ) -> list[Window]:
     """Return for each period of a life the window that its files are asked for, newest first."""
-    available = find_available(state, dataset, feed, life)
     requested = state.requested.get(feed.metric, {}).get(life.name, ())
     missing = [
         part
         for window in windows
-        for part in subtract(_cut(window, available), requested)
+        for part in subtract(cut(window, available), requested)
         if window.start_ms < available.end_ms and window.end_ms > available.start_ms
     ]
     kept_ms = compute_requested_from_ms(feed, state.now_ms)
     by_period: dict[Window, list[Window]] = {}
     for part in missing:
         for period in dataset.list_periods(part):
-            by_period.setdefault(period, []).append(_cut(part, period))
+            by_period.setdefault(period, []).append(cut(part, period))
     parts = []
     for period, inside in sorted(by_period.items(), reverse=True):
-        whole = _cut(period, available)
+        whole = cut(period, available)
         missing_ms = sum(part.end_ms - part.start_ms for part in inside)
         is_left_to_files = (life.name, life.life) in state.unlisted or inside[0].start_ms < kept_ms
         is_worth = dataset.use != "bulk" or is_left_to_files
@@ -203,7 +215,7 @@ def _plan(
     has_month = dataset.month is not None and period.end_ms + dataset.month_after_ms <= state.now_ms
     count = 1 if has_month else len(dataset.list_days(part)) + dataset.reaches_next_day
     span = period if has_month else part
-    rows = dataset.count_rows(_cut(span, Window(life.listed_ms or 0, span.end_ms)))
+    rows = dataset.count_rows(cut(span, Window(life.listed_ms or 0, span.end_ms)))
     is_listed = (life.name, life.life) not in state.unlisted
     is_kept = dataset.use != "expired" and part.start_ms >= compute_requested_from_ms(feed, state.now_ms)
     return PlannedPeriod(
@@ -256,7 +268,3 @@ def enqueue_periods(services: Services, planned: Sequence[PlannedPeriod], *, at_
 
 def _priority(item: PlannedPeriod) -> tuple[int, int, Series]:
     return -item.task.window.end_ms // (31 * DAY_MS), 0 if item.effort is not None else 1, item.task.series
-
-
-def _cut(window: Window, by: Window) -> Window:
-    return Window(max(window.start_ms, by.start_ms), min(window.end_ms, by.end_ms))

@@ -52,7 +52,7 @@ def store(target: Target, gathered: Gathered) -> tuple[int, bool]:
     enqueue_imports(services.redis, again, kind=REIMPORT)  # now: afterwards nothing shows that they were rewritten
     new: int = services.database.run(partial(_write, target, gathered, records, concluded, began_ms))
     for metric, each in concluded.items():
-        if each.rows:
+        if each.rows or target.dataset.sparse:
             link_following(services.database, target.get_feed(metric), target.name_series(metric), each.answer.windows)
     return new, not any(each.awaited for each in concluded.values())
 

@@ -1,6 +1,6 @@
 """What the job of an archive's period works on: a dataset of a life of a contract, and what of it is missing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -101,12 +101,12 @@ def make_targets(context: JobContext, unit: Tracked, series: Series, window: Win
     with services.database.open_transaction() as cursor:
         stored = _read_stored(cursor, series, dataset.metrics if dataset else (), window.end_ms)
     newest = {life.name: life.life for life in stored.lives}  # they come in the order of their numbers
-    mine = [life for life in stored.lives if life.symbol == series.symbol]
+    mine = sort_lives(life for life in stored.lives if life.symbol == series.symbol)
     if dataset is None or not mine:
         raise Refused(f"the archive of {exchange.name} has no {metric} of {series.symbol}", exchange=exchange.name)
     targets = []
     for life, following in zip_longest(mine, mine[1:]):
-        span = cut(window, _find_span(life, following, time_ms))
+        span = cut(window, find_span(life, following, time_ms))
         if span.start_ms < span.end_ms:
             known = stored.archive_names.get((life.name, life.life))
             gaps = {
@@ -172,7 +172,12 @@ def _read_stored(cursor: Cursor, series: Series, metrics: Sequence[str], end_ms:
     )
 
 
-def _find_span(life: Instrument, following: Instrument | None, time_ms: int) -> Window:
+def sort_lives(lives: Iterable[Instrument]) -> list[Instrument]:
+    """Return the lives of a symbol in the order in which they began; they may be of several names."""
+    return sorted(lives, key=lambda life: (life.listed_ms or 0, life.life))
+
+
+def find_span(life: Instrument, following: Instrument | None, time_ms: int) -> Window:
     """Return the days of a life: lists err by hours, so the whole days of the listing and of the end belong to it.
 
     A day on which a life ends and the following one begins is shared at that begin.

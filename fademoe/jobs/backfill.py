@@ -229,7 +229,7 @@ def _store(work: Work, rows: Mapping[int, Row], answered: Sequence[Window], abse
     batch = Batch(work.feed.metric, work.feed.interval, {work.series: [rows[ts] for ts in sorted(rows)]})
     answer = Covered(work.series, merge(answered), absences, work.feed.interval_ms, work.kind)
     new = work.services.writer.write([batch], [answer] if answered else [])
-    if new:
+    if new or work.feed.sparse:  # what was not known to lie between two rows may be known now
         link_following(work.services.database, work.feed, work.series, answer.windows)
     return new
 

@@ -28,7 +28,7 @@ from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.store import instruments as store
 from fademoe.store import status
-from fademoe.store.coverage import Series
+from fademoe.store.coverage import LISTING_REASONS, Series, uncover_absent
 from fademoe.store.files import find_last_before
 from fademoe.store.instruments import FoundLife
 from fademoe.store.status import State
@@ -163,7 +163,7 @@ def _find_life(
     if shared and _is_vanished(shared[-1], undated):
         if _reach_behind(files, trades, time_ms):
             ended = replace(shared[-1], delisted_ms=search.find_span(trades).end_ms)
-            _date_end(services, shared[-1], FoundLife(ended, trades.first.ts, trades.last.ts, name))
+            _date_end(services, exchange, shared[-1], FoundLife(ended, trades.first.ts, trades.last.ts, name))
         return None
     if name == instrument.name and trades.last.ts > time_ms - ALIVE_MS:
         services.redis.set(_checked_key(exchange, name), "1", ex=CHECKED_KEPT_S)
@@ -200,7 +200,7 @@ def _reach_behind(files: Sequence[ArchiveFile], trades: Trades, time_ms: int) ->
     return newest.start_ms > trades.last.ts or newest.end_ms <= time_ms - LAST_FILE_MS
 
 
-def _date_end(services: Services, life: Instrument, found: FoundLife) -> None:
+def _date_end(services: Services, exchange: Exchange, life: Instrument, found: FoundLife) -> None:
     """Let a life that vanished from the lists end as its files tell, but not before a row that came from elsewhere.
 
     No file was asked for what lies behind the last list that had it, so rows there are of REST or a stream.
@@ -212,6 +212,9 @@ def _date_end(services: Services, life: Instrument, found: FoundLife) -> None:
     def date(cursor: Cursor) -> bool:
         last_row_ms = find_last_before(cursor, series, missing_ms, max(0, missing_ms - end_ms))
         ended_ms = end_ms if last_row_ms is None else max(end_ms, last_row_ms + MINUTE_MS)
+        for metric in exchange.list_metrics() if ended_ms > missing_ms else ():
+            later = Series(name_perpspec(life.code, metric), life.symbol), Window(missing_ms, ended_ms)
+            uncover_absent(cursor, *later, LISTING_REASONS)
         return store.date_end(cursor, life, found._replace(instrument=replace(life, delisted_ms=ended_ms)))
 
     if services.database.run(date):

@@ -22,6 +22,7 @@ from fademoe.jobs.archive_plan import (
     load_state,
     split_gaps,
 )
+from fademoe.jobs.archive_target import cut, overlap
 from fademoe.jobs.plan import FeedState, Planned, enqueue_planned, plan_gaps, subtract_queued
 from fademoe.metrics import name_perpspec
 from fademoe.queue.enqueue import drop_imports
@@ -31,11 +32,10 @@ from fademoe.queue.states import read_windows_in_queues
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.store import coverage
-from fademoe.store.coverage import ENDED, MISSED_LIVE, NO_ROW, Absence, Covered, Series
+from fademoe.store.coverage import EXPIRED_REASONS, MISSED_LIVE, NO_ROW, Absence, Covered, Series
 
 log = logging.getLogger(__name__)
 
-UNSERVED = (ENDED, NO_ROW)
 MAX_RECHECKS = 200  # of one perpspec in a reconcile run
 HELD_BACK_MS = 10 * MINUTE_MS  # a stream may store a due row so much later, after PostgreSQL was away
 
@@ -152,19 +152,26 @@ def plan_missing(services: Services, exchange: Exchange) -> tuple[list[Planned],
 def _uncover_unserved(services: Services, archive: ArchiveState, state: FeedState) -> None:
     """Make missing again what REST did not serve of contracts that are off the list, where files may have it by now.
 
-    REST says that it has none any more, or answers without rows.
+    REST says that it has none any more, or answers without rows. Without settlements it may be right.
     """
-    lives = [(symbol, life) for symbol, each_of in archive.lives.items() for life in each_of]
-    symbols = sorted({symbol for symbol, life in lives if (life.name, life.life) in archive.unlisted})
-    source = name_perpspec(archive.code, state.feed.metric)
+    feed, clip = state.feed, services.settings.clip_to_kept
+    if archive.archive.find_dataset(feed.metric) is None:
+        return
+    spans = {
+        symbol: [span for life, span in archive.list_spans(symbol) if (life.name, life.life) in archive.unlisted]
+        for symbol in archive.lives
+    }
+    source, symbols = name_perpspec(archive.code, feed.metric), sorted(symbol for symbol in spans if spans[symbol])
+    reasons = EXPIRED_REASONS if feed.sparse else (*EXPIRED_REASONS, NO_ROW)
     with services.database.open_transaction() as cursor:
-        absent = coverage.find_wanted_absent(cursor, source, symbols, UNSERVED)
-    kept = [(series, part) for series, gap in absent for part in services.settings.clip_to_kept([gap], state.now_ms)]
-    periods, _ = split_gaps(archive, state.feed, kept)
+        absent = coverage.find_wanted_absent(cursor, source, symbols, reasons)
+    parts = [(series, cut(gap, span)) for series, gap in absent for span in spans[series.symbol] if overlap(gap, span)]
+    kept = [(series, part) for series, gap in parts for part in clip([gap], state.now_ms)]
+    periods, _ = split_gaps(archive, feed, kept)
 
     def uncover(cursor: Cursor) -> None:
         for item in periods:
-            coverage.uncover_absent(cursor, Series(source, item.task.series.symbol), item.task.window, UNSERVED)
+            coverage.uncover_absent(cursor, Series(source, item.task.series.symbol), item.task.window, reasons)
 
     if periods:
         services.database.run(uncover)

@@ -24,13 +24,15 @@ def find_silences(
     if not endpoint.sparse:
         return []
     if endpoint.due_every_ms:
-        silences = [silence for window in requested for silence in _find_overdue(work, endpoint, window, fetched)]
+        silences = [
+            silence for window in requested for silence in _find_overdue(work, endpoint, window, fetched, time_ms)
+        ]
     else:
         silences = _find_empty_pages(work, endpoint, requested, fetched, time_ms)
     return [part for silence in silences for part in subtract(silence, subtract(silence, fetched.answered))]
 
 
-def _find_overdue(work: Work, endpoint: RestFeed, window: Window, fetched: Fetched) -> list[Window]:
+def _find_overdue(work: Work, endpoint: RestFeed, window: Window, fetched: Fetched, time_ms: int) -> list[Window]:
     """Return where in a window a settlement was to come, by the one before it, and none is known.
 
     Between two settlements that is looked at beside the edges of the window; elsewhere the distances of their
@@ -52,7 +54,8 @@ def _find_overdue(work: Work, endpoint: RestFeed, window: Window, fetched: Fetch
     ]
     if before is None and between and known[1].hours:  # nothing says whether one came before the first
         earlier_ms = known[0].ts - known[1].hours * HOUR_MS
-        silences += [Window(earlier_ms, known[0].ts)] if earlier_ms >= alive.start_ms else []
+        least_ms = max(alive.start_ms, compute_retained_from_ms(endpoint, time_ms))
+        silences += [Window(earlier_ms, known[0].ts)] if earlier_ms >= least_ms else []
     due_ms = _find_due_ms(endpoint, known[-1]) if known else alive.end_ms
     if due_ms < alive.end_ms:
         grid_ms = endpoint.newest.grid_ms if endpoint.newest else 0

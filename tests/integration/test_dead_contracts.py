@@ -19,7 +19,7 @@ from fademoe.jobs import dead, reconcile
 from fademoe.jobs.dead import find_dead
 from fademoe.runtime.job_context import use_services
 from fademoe.store import instruments as store
-from fademoe.store.coverage import ENDED, NO_ROW, Absence, Covered, Series
+from fademoe.store.coverage import ENDED, EXPIRED, NO_ROW, Absence, Covered, Series
 from fademoe.store.read.terms import list_lives
 from tests.support.clocks import settled_end
 from tests.support.importing import month, to_ms
@@ -135,7 +135,7 @@ def test_the_life_before_a_listing_again_is_the_first_one(services, system, monk
         put(**dict.fromkeys(names), relisted_factor=1)
 
 
-@pytest.mark.parametrize(("source", "reason"), [("bin-ohlcv", ENDED), ("bin-oi", NO_ROW)])
+@pytest.mark.parametrize(("source", "reason"), [("bin-ohlcv", ENDED), ("bin-oi", NO_ROW), ("bin-pfr", EXPIRED)])
 def test_a_contract_that_vanished_while_the_host_was_off_ends_with_its_last_trade(
     importer, monkeypatch, source, reason
 ):

@@ -1,11 +1,14 @@
 """Which of the missing ranges come from files, and which are left to REST."""
 
+from dataclasses import replace
+
 import pytest
 
 from fademoe.clock import DAY_MS, HOUR_MS, Window, parse_time
 from fademoe.feeds import registry
 from fademoe.feeds.instrument import Instrument
 from fademoe.jobs.archive_plan import ArchiveState, estimate_files_s, join_periods, split_gaps
+from fademoe.jobs.archive_target import sort_lives
 from fademoe.store.coverage import Series
 
 NOW = parse_time("2026-11-20T12:00Z")
@@ -124,6 +127,20 @@ def test_what_rest_keeps_for_a_while_comes_from_files_for_contracts_that_no_list
     assert plan(state, "oi", "2026-11-01", "2026-11-14") == (
         [window("2026-11-01", "2026-11-13")],
         [window("2026-11-13", "2026-11-14")],
+    )
+
+
+def test_the_day_on_which_a_contract_of_another_name_follows_is_shared_at_its_begin():
+    """What follows was taken of the dead one's files each minute, and their job has nothing to do with it."""
+    dead, day = "1000LTCUSDT", window("2026-09-10", "2026-09-11")
+    state = make_state(unlisted=[(dead, 1)])
+    (traded,) = state.lives["LTC"]
+    ended = replace(traded, name=dead, delisted_ms=day.start_ms + 10 * HOUR_MS)
+    follows = replace(traded, listed_ms=day.start_ms + 12 * HOUR_MS)
+    state = replace(state, lives={"LTC": sort_lives([follows, ended])})
+    assert plan(state, "ohlcv", "2026-09-10", "2026-09-11") == (
+        [Window(day.start_ms, follows.listed_ms)],
+        [Window(follows.listed_ms, day.end_ms)],
     )
 
 
