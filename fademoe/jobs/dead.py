@@ -21,9 +21,9 @@ from fademoe.feeds.blocks import Block, make_block
 from fademoe.feeds.exchange import Exchange
 from fademoe.feeds.instrument import Instrument
 from fademoe.jobs.archive_target import BAD_FILE_S, REFUSALS, TRIES
-from fademoe.jobs.failures import ENDLESS
+from fademoe.jobs.failures import run_job
 from fademoe.metrics import Candle, name_perpspec
-from fademoe.queue.retry import DELAY_S
+from fademoe.queue.retry import DELAY_S, ENDLESS
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.store import instruments as store
@@ -66,34 +66,39 @@ class Trades(NamedTuple):
 def find_dead(context: JobContext, exchange_name: str) -> dict[str, int] | Retry:
     """Look for lives that only the archive of an exchange knows, and store them with the times of their trades.
 
-    Returns counts, or a Retry for the names whose files could not be fetched.
+    Returns counts, or a Retry: for the names whose files could not be fetched, or after a stop or an error.
     """
-    services, exchange = context.services, registry.load_exchanges()[exchange_name]
-    archive = registry.select_archives(services.settings).get(exchange_name)
+    services = context.services
+    unit = status.Tracked(database=services.database, unit=f"lives {exchange_name}", interval_s=EVERY_S)
+    return run_job(context, unit, lambda: _look_for_dead(context, unit, registry.load_exchanges()[exchange_name]))
+
+
+def _look_for_dead(context: JobContext, unit: status.Tracked, exchange: Exchange) -> dict[str, int] | Retry:
+    services = context.services
+    archive = registry.select_archives(services.settings).get(exchange.name)
     dataset = archive.find_dataset(CANDLES) if archive else None
     if archive is None or dataset is None or not archive.list_url:
         return {"lives": 0}
     found: list[FoundLife] = []
     delays_s: list[float] = []
-    with status.Tracked(database=services.database, unit=f"lives {exchange_name}", interval_s=EVERY_S) as tracked:
-        with services.stop.allow_interrupt():
-            instruments.ensure(exchange, services.rest, services.database)
-        names = _list_names(services, archive, dataset)
-        unknown = _select_unknown(services, exchange, archive, names)
-        for name, instrument in unknown:
-            try:
-                life = _find_life(services, exchange, archive, dataset, name, instrument)
-            except SourceError as error:
-                tracked.record(error)
-                if isinstance(error, RetryLater):
-                    delays_s.append(error.retry_after_s)
-                log.warning("%s: the life of %s is not known: %s", exchange_name, name, error)
-                continue
-            if life is not None:
-                found.append(_store(services, exchange, life))
-        symbols = ", ".join(f"{each.instrument.name} ({each.instrument.symbol})" for each in found[:5])
-        message = f"{len(names)} names, {len(unknown)} unknown, {len(found)} dead{': ' if found else ''}{symbols}"
-        tracked.report(State.DONE, message)
+    with services.stop.allow_interrupt():
+        instruments.ensure(exchange, services.rest, services.database)
+    names = _list_names(services, archive, dataset)
+    unknown = _select_unknown(services, exchange, archive, names)
+    for name, instrument in unknown:
+        try:
+            life = _find_life(services, exchange, archive, dataset, name, instrument)
+        except SourceError as error:
+            unit.record(error)
+            if isinstance(error, RetryLater):
+                delays_s.append(error.retry_after_s)
+            log.warning("%s: the life of %s is not known: %s", exchange.name, name, error)
+            continue
+        if life is not None:
+            found.append(_store(services, exchange, life))
+    symbols = ", ".join(f"{each.instrument.name} ({each.instrument.symbol})" for each in found[:5])
+    message = f"{len(names)} names, {len(unknown)} unknown, {len(found)} dead{': ' if found else ''}{symbols}"
+    unit.report(State.DONE, message)
     if delays_s:
         delay_s = max(1, round(max(delays_s)))
         context.write_meta(DELAY_S, delay_s)

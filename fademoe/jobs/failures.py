@@ -10,7 +10,7 @@ from rq import Retry
 
 from fademoe.errors import BudgetSpent, Refused, RetryLater, SourceError, StoreError
 from fademoe.jobs.feed_client import NoUnits, TimeUp
-from fademoe.queue.retry import DELAY_S, FAILURES
+from fademoe.queue.retry import DELAY_S, ENDLESS, FAILURES
 from fademoe.runtime.job_context import JobContext
 from fademoe.signals import Stopped
 from fademoe.store.status import State, Tracked
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-ENDLESS = 1_000_000_000  # retries of rq: waiting for an exchange uses up no attempt
 ATTEMPTS = 5  # other failures without one new row in between, then the window is paused for a day
 FIRST_FAILURE_S = 8  # delay after the first failure; each one doubles it: two minutes in all
 STORE_AWAY_S = 10

@@ -15,11 +15,10 @@ from fademoe.feeds.history import RestFeed
 from fademoe.feeds.instrument import Instrument, Json
 from fademoe.feeds.poll import PollFeed
 from fademoe.feeds.reading import read_elements
-from fademoe.jobs.failures import ENDLESS
 from fademoe.jobs.feed_client import TimeUp
 from fademoe.jobs.rounds import Answer, Round, request_all
 from fademoe.metrics import METRICS, Row, name_perpspec
-from fademoe.queue.retry import DELAY_S
+from fademoe.queue.retry import DELAY_S, ENDLESS
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped

@@ -12,8 +12,8 @@ from fademoe.backtest.request import RunRequest, is_request, make_plan
 from fademoe.backtest.run import Cancelled
 from fademoe.backtest.sweep import SweepRequest
 from fademoe.errors import FadeMoeError
-from fademoe.jobs.failures import ENDLESS
 from fademoe.queue.enqueue import enqueue_chunk
+from fademoe.queue.retry import ENDLESS
 from fademoe.runtime.job_context import JobContext, wrap_job
 from fademoe.runtime.services import Services
 from fademoe.signals import Stopped

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 FAILURES = "failures"  # key of Job.meta: attempts since the last new row
 DELAY_S = "delay_s"  # key of Job.meta: the delay before the next run
+ENDLESS = 1_000_000_000  # retries of rq: waiting for an exchange uses up no attempt
 CLAMPED_AFTER_S = 30.0  # retries that are due sooner are left alone
 
 

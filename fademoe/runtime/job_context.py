@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from rq import get_current_job
+from rq import Retry, get_current_job
 from rq.job import Job
 
 from fademoe.clock import to_host_s
 from fademoe.errors import FadeMoeError
+from fademoe.queue.retry import ENDLESS
 from fademoe.runtime.services import Services
+from fademoe.signals import Stopped
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -76,22 +78,26 @@ def use_services(services: Services) -> None:
     _services[:] = [services]
 
 
-def wrap_job(function: Callable[Concatenate[JobContext, Arguments], Result]) -> Callable[Arguments, Result]:
+def wrap_job(function: Callable[Concatenate[JobContext, Arguments], Result]) -> Callable[Arguments, Result | Retry]:
     """Make a function that takes a JobContext callable by rq, which knows only the other arguments.
 
-    SIGTERM then requests a stop. A job that raises fails for good: rq's retries are for work horses that were killed.
+    SIGTERM then requests a stop; a job that raises Stopped runs again. One that raises anything else fails for good:
+    rq's retries are for work horses that were killed.
     Raises FadeMoeError in a process that is not a FadeMoe worker.
     """
 
     @wraps(function)
-    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result | Retry:
         if not _services:
             raise FadeMoeError("this job needs a FadeMoe worker: start one with `fademoe worker`")
         _services[0].stop.install()
         job = get_current_job()
         with ExitStack() as on_error:
             on_error.callback(_take_retries, job)
-            result = function(JobContext(services=_services[0], job=job), *args, **kwargs)
+            try:
+                result: Result | Retry = function(JobContext(services=_services[0], job=job), *args, **kwargs)
+            except Stopped:
+                result = Retry(max=ENDLESS, enqueue_at_front=True)
             on_error.pop_all()
         return result
 

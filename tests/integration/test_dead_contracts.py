@@ -13,11 +13,12 @@ from fademoe.archives.listing import Listed, Page
 from fademoe.client import instruments, lives
 from fademoe.client.archive import RefusedFile
 from fademoe.clock import DAY_MS, HOUR_MS, MINUTE_MS, Window, ceil_to, floor_to
-from fademoe.errors import RetryLater
+from fademoe.errors import RetryLater, StoreError
 from fademoe.feeds import registry
 from fademoe.jobs import dead, reconcile
 from fademoe.jobs.dead import find_dead
 from fademoe.runtime.job_context import use_services
+from fademoe.signals import Stopped
 from fademoe.store import instruments as store
 from fademoe.store.coverage import ENDED, EXPIRED, NO_ROW, Absence, Covered, Series
 from fademoe.store.read.terms import list_lives
@@ -276,6 +277,25 @@ def test_a_dead_contract_may_lie_under_the_name_of_an_earlier_life_alone(importe
     importer.take(series, window)
     assert importer.differences(*series, window) == []
     assert importer.missing(series, window) == []
+
+
+def test_a_search_that_a_lost_database_or_a_stop_ends_goes_on(importer, monkeypatch):
+    """It is due once a day, and was over for that day."""
+    use_services(importer.services)
+    importer.system.query("DELETE FROM perp_lives WHERE instrument = 'RUNEUSDT' RETURNING 1")
+    keep_under(monkeypatch, importer.services, "RUNEUSDT", {"RUNEUSDT": ["2024-05"]})
+    for error in (StoreError("PostgreSQL is away"), Stopped()):
+        with monkeypatch.context() as patched:
+            patched.setattr(dead, "_find_window", raise_it(error))
+            assert isinstance(look_for(importer.services, monkeypatch, "RUNEUSDT"), Retry)
+    assert look_for(importer.services, monkeypatch, "RUNEUSDT") == {"lives": 1}
+
+
+def raise_it(error):
+    def fail(*_):
+        raise error
+
+    return fail
 
 
 @pytest.mark.parametrize(

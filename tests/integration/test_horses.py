@@ -121,7 +121,8 @@ def test_a_work_horse_that_dies_while_it_has_no_job_costs_none(system, redis):
     assert program.poll() is None
 
 
-def test_a_chore_whose_work_horse_is_killed_runs_again(system, redis, simulator):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_chore_whose_work_horse_is_killed_or_stopped_runs_again(system, redis, simulator, number):
     """Some are due once a day only, as the search for contracts that only an archive knows."""
     simulator.fault(exchange="binance", path="/fapi/v1/exchangeInfo", kind="stall", seconds=25)
     (chore,) = (each for each in CHORES if each.function.endswith(".refresh_instruments"))
@@ -131,7 +132,7 @@ def test_a_chore_whose_work_horse_is_killed_runs_again(system, redis, simulator)
     time.sleep(1)
     simulator.clear()
     for pid in list_horses(program):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     until(lambda: chore.job_id not in read_job_states(redis, UPKEEP), 30)
     assert system.query("SELECT count(*) > 0 FROM perp_lives") == [(True,)]
 
