@@ -72,9 +72,7 @@ def run_plan(
         strategy = plan.strategy.make(plan.params)
         for ts in range(plan.since, plan.until, MINUTE_MS):
             if (ts - plan.since) % DAY_MS == 0:
-                market.move(ts)
-                if not progress((ts - plan.since) / (plan.until - plan.since)):
-                    raise Cancelled("the run was cancelled")
+                _begin_day(plan, market, ts, progress)
             marked = calm.pass_minute(ts)
             if marked is None:
                 rows = step_in_place(account, minute)
@@ -88,6 +86,20 @@ def run_plan(
                 calls += 1
                 account.send(strategy.decide(view, symbols), ts)
         calm.leave()
+    longest_stale = stale // MINUTE_MS
+    return _make_result(account, market, ledger, equity, longest_stale_minutes=longest_stale, calls=calls)
+
+
+def _make_result(
+    account: Account,
+    market: Market,
+    ledger: list[LedgerRow],
+    equity: Equity,
+    *,
+    longest_stale_minutes: int,
+    calls: int,
+) -> Result:
+    """Return what a run that is over gives; its market is closed."""
     return Result(
         ledger=ledger,
         equity=equity,
@@ -96,9 +108,16 @@ def run_plan(
         lags=market.lags_used,
         sha256=hash_result(ledger, equity),
         unknown=list(account.unknown),
-        longest_stale_minutes=stale // MINUTE_MS,
+        longest_stale_minutes=longest_stale_minutes,
         calls=calls,
     )
+
+
+def _begin_day(plan: Plan, market: Market, ts: int, progress: Callable[[float], bool]) -> None:
+    """Read a day of the market; tell how far the run is, and raise Cancelled where it is not to go on."""
+    market.move(ts)
+    if not progress((ts - plan.since) / (plan.until - plan.since)):
+        raise Cancelled("the run was cancelled")
 
 
 def write_ledger(ledger: Sequence[LedgerRow]) -> str:

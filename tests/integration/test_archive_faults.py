@@ -86,6 +86,16 @@ def test_a_file_that_comes_late_does_not_overwrite_rows_of_rest(importer, simula
     assert audits, "the days that differ are audited over REST"
 
 
+def rewrite_noon(importer, patch, day):
+    """Let the files of the premium index have another close at noon of a day."""
+    noon = f"{day.start_ms + 12 * HOUR_MS},"
+
+    def change(line):
+        return re.sub(r"^((?:[^,]*,){4})[^,]*", r"\g<1>0.00077", line) if line.startswith(noon) else line
+
+    importer.edit(patch, "premiumIndexKlines", lambda lines: [change(line) for line in lines])
+
+
 def test_a_rewritten_file_corrects_its_own_rows_and_none_of_rest(importer, monkeypatch):
     """An hour came over REST, the rest of the day from the file."""
     series, day = Series("bin-pfr", "LTC"), Window(to_ms("2025-09-29"), to_ms("2025-09-30"))
@@ -95,13 +105,7 @@ def test_a_rewritten_file_corrects_its_own_rows_and_none_of_rest(importer, monke
     importer.take(series, day)
     (window,) = {Window(*each) for each in importer.files("start_ms, end_ms")}
 
-    def change_noon(lines):
-        noon = f"{day.start_ms + 12 * HOUR_MS},"
-        return [
-            re.sub(r"^((?:[^,]*,){4})[^,]*", r"\g<1>0.00077", each) if each.startswith(noon) else each for each in lines
-        ]
-
-    importer.edit(monkeypatch, "premiumIndexKlines", change_noon)
+    rewrite_noon(importer, monkeypatch, day)
     assert importer.run(series, window, audit_files)["corrected"] == 1
     kept = importer.system.query("SELECT count(*) FROM perp_data WHERE source = 'bin-pfr' AND pfr = 0.0005")
     assert kept == [(len(rows),)]
@@ -120,13 +124,7 @@ def test_a_file_that_was_rewritten_twice_and_once_broken_corrects_its_own_rows(i
     assert importer.files("state") == [("quarantined",)]
     simulator.clear()
 
-    def change_noon(lines):
-        noon = f"{day.start_ms + 12 * HOUR_MS},"
-        return [
-            re.sub(r"^((?:[^,]*,){4})[^,]*", r"\g<1>0.00077", each) if each.startswith(noon) else each for each in lines
-        ]
-
-    importer.edit(monkeypatch, "premiumIndexKlines", change_noon)
+    rewrite_noon(importer, monkeypatch, day)
     assert importer.run(series, window, audit_files)["corrected"] == 1
 
 

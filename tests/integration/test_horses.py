@@ -158,18 +158,24 @@ def test_a_job_ends_although_an_earlier_run_of_it_was_lost(system, redis):
     assert not list(redis.scan_iter("rq:*bf-bin-ohlcv_BTC*"))
 
 
+def hold_hand_over(system, redis, program, first, handed_over):
+    """Let a work horse do one window, hold it still, and hand it the next; return its pid."""
+    enqueue(redis, first)
+    until(lambda: system.covers("bin-ohlcv", ["BTC"], *first), 30)
+    until(lambda: not read_job_states(redis, "binance"), 10)
+    (pid,) = list_horses(program)
+    os.kill(pid, signal.SIGSTOP)
+    enqueue(redis, handed_over)
+    until(lambda: RUNNING in read_job_states(redis, "binance").values(), 10)
+    return pid
+
+
 def test_a_work_horse_goes_on_when_a_flush_takes_the_job_that_is_handed_over(system, redis):
     end_ms = settled_end(DAY_MS)
     first, lost, window = split(Window(end_ms - 3 * HOUR_MS, end_ms), HOUR_MS)
     program = subprocess.Popen([sys.executable, "-c", PATIENT, "worker"], env={**os.environ, **system.environment})
     try:
-        enqueue(redis, first)
-        until(lambda: system.covers("bin-ohlcv", ["BTC"], *first), 30)
-        until(lambda: not read_job_states(redis, "binance"), 10)
-        (pid,) = list_horses(program)
-        os.kill(pid, signal.SIGSTOP)
-        enqueue(redis, lost)
-        until(lambda: RUNNING in read_job_states(redis, "binance").values(), 10)
+        pid = hold_hand_over(system, redis, program, first, lost)
         redis.delete(f"rq:job:{Task(BTC, lost).job_id}")
         os.kill(pid, signal.SIGCONT)
         enqueue(redis, window)
@@ -187,13 +193,7 @@ def test_a_job_whose_work_horse_dies_as_it_is_handed_over_is_in_one_place(system
     first, window = split(Window(end_ms - 2 * HOUR_MS, end_ms), HOUR_MS)
     program = subprocess.Popen([sys.executable, "-c", PATIENT, "worker"], env={**os.environ, **system.environment})
     try:
-        enqueue(redis, first)
-        until(lambda: system.covers("bin-ohlcv", ["BTC"], *first), 30)
-        until(lambda: not read_job_states(redis, "binance"), 10)
-        (pid,) = list_horses(program)
-        os.kill(pid, signal.SIGSTOP)
-        enqueue(redis, window)
-        until(lambda: RUNNING in read_job_states(redis, "binance").values(), 10)
+        pid = hold_hand_over(system, redis, program, first, window)
         os.kill(pid, signal.SIGKILL)
         until(lambda: system.covers("bin-ohlcv", ["BTC"], *window), 30)
         until(lambda: not read_job_states(redis, "binance"), 10)
